@@ -1,0 +1,1 @@
+"""What runs inside Triton. Imports NumPy, onnxruntime, faiss and itself, nothing else."""

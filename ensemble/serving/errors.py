@@ -1,0 +1,15 @@
+"""The errors of the serving code."""
+
+from __future__ import annotations
+
+
+class ServingError(Exception):
+    """Base of what the serving code raises on purpose."""
+
+
+class InvalidRequest(ServingError):
+    """The request is wrong; the message names column, row, value and what was expected. Triton: INVALID_ARGUMENT."""
+
+
+class InvalidRelease(ServingError):
+    """The release is damaged, of another format, or its parts do not belong together. The server refuses to load it."""

@@ -1,0 +1,1 @@
+"""Features to towers: the two-tower model, its training, evaluation and export."""

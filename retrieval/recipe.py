@@ -1,0 +1,59 @@
+"""A recipe: one TOML file that says everything about a run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from ensemble.config import Bench, Index, Serving
+from models.config import Model, Train
+from workflows.config import Data, Device, FeatureSide, Section
+from workflows.diagnostics import RecipeError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+class Recipe(Section, frozen=True, kw_only=True):
+    """Every section of a recipe, each owned by its package."""
+
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    """Names the run: `runs/<name>/`."""
+    seed: int = 42
+    """Of the model's initial weights, the batches and dropout."""
+    device: Device = "auto"
+    """`auto` takes a GPU where TensorFlow or cuDF sees one; `gpu` refuses to run without one."""
+    data: Data
+    query: FeatureSide
+    item: FeatureSide
+    model: Model = Model()
+    train: Train = Train()
+    index: Index = Index()
+    serving: Serving = Serving()
+    bench: Bench = Bench()
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read and validate a recipe.
+
+    Raises
+    ------
+    RecipeError
+        The file is missing, not TOML, has an unknown key or a value out of range; names file, key and remedy.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such recipe; `ls recipes/` lists those that ship with the project") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RecipeError(f"{path}: not a readable TOML file: {error}") from None
+    try:
+        return msgspec.convert(document, Recipe)
+    except msgspec.ValidationError as error:
+        raise RecipeError(f"{path}: {error}") from None

@@ -1,0 +1,1 @@
+"""Raw tables to features: sources, splits, NVTabular graphs and the fitted query transform."""
