@@ -1,0 +1,111 @@
+"""`retrieval query`: a question on the command line to a running server, its answer as a table or JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from ensemble.client import Recommendations, RetrievalClient
+from ensemble.wire import InvalidRequest
+from retrieval.tables import Item, answer_table
+
+_INTEGER, _FLOAT = ("INT64", "INT32"), ("FP64", "FP32")
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the user typed; ids and values are still text."""
+
+    users: list[str]
+    top_k: int
+    exclude: list[str]
+    include_seen: bool
+    columns: list[str]
+    """`NAME=VALUE`, for every user asked about."""
+
+
+@dataclass(frozen=True)
+class UserAnswer:
+    """One user's answer."""
+
+    user: int | str
+    known: bool
+    items: list[Item]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "user_id": self.user,
+            "user_known": self.known,
+            "items": [
+                {
+                    "rank": rank,
+                    "item_id": item.id,
+                    **({"title": item.title, "genres": item.genres} if item.title != str(item.id) else {}),
+                    "score": item.score,
+                }
+                for rank, item in enumerate(self.items, start=1)
+            ],
+        }
+
+    def as_table(self) -> Table:
+        known = "" if self.known else "  (unknown user: answered from the other columns alone)"
+        return answer_table(f"user {self.user}{known}", self.items)
+
+
+def ask(address: str, question: Question, run: Path | None) -> list[UserAnswer]:
+    """Ask the server at `address`; titles come from `run` where one is given.
+
+    Raises
+    ------
+    InvalidRequest
+        An id or a column's value is not of the model's type; names it.
+    Unavailable, DeadlineExceeded, ClientError
+        As `RetrievalClient.recommend`.
+    """
+    with RetrievalClient(address) as client:
+        types = client.signature().inputs
+        users = [_typed("--user", text, types["user_id"]) for text in question.users]
+        exclude = [_typed("--exclude", text, types.get("exclude_item_ids", "INT64")) for text in question.exclude]
+        answers = client.recommend(
+            users,
+            top_k=question.top_k,
+            exclude_item_ids=[exclude] * len(users),
+            include_seen=question.include_seen,
+            columns={name: [value] * len(users) for name, value in _columns(question.columns, types)},
+        )
+    return [
+        UserAnswer(user, answer.user_known, items)
+        for user, answer, items in zip(users, answers, _described(answers, run), strict=True)
+    ]
+
+
+def _described(answers: list[Recommendations], run: Path | None) -> list[list[Item]]:
+    pairs = [list(zip(answer.item_ids, answer.scores, strict=True)) for answer in answers]
+    if run is None:
+        return [[Item(item, str(item), score=score) for item, score in row] for row in pairs]
+    from retrieval.examples import Catalogue
+
+    catalogue = Catalogue.of(run)
+    return [[catalogue.item(item, score) for item, score in row] for row in pairs]
+
+
+def _columns(texts: list[str], types: Any) -> list[tuple[str, Any]]:
+    columns = []
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise InvalidRequest(f"--column {text}: expected NAME=VALUE, such as age=33")
+        columns.append((name, _typed(f"--column {name}", value, types.get(name, "BYTES"))))
+    return columns
+
+
+def _typed(option: str, text: str, data_type: str) -> Any:
+    kind: Any = int if data_type in _INTEGER else float if data_type in _FLOAT else str
+    try:
+        return kind(text)
+    except ValueError:
+        wanted = "an integer" if kind is int else "a number"
+        raise InvalidRequest(f"{option} {text}: the model takes {wanted} here ({data_type})") from None

@@ -1,0 +1,265 @@
+"""The command line. Commands import what they need when they run, so that `--help` is fast."""
+
+from __future__ import annotations
+
+from json import loads
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from retrieval.console import Terminal, terminal
+from retrieval.recipe import load_recipe
+from retrieval.run import Run, advance
+from retrieval.stages import STAGES
+from workflows.diagnostics import RecipeError
+
+app = typer.Typer(
+    help="From raw interactions to a served top-k answer: two-tower retrieval on NVIDIA Merlin.",
+    epilog="Start here: retrieval run recipes/movielens-100k.toml",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, such as recipes/movielens-100k.toml.")]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run's directory, such as runs/movielens-100k.")]
+Runs = Annotated[Path, typer.Option("--runs", help="Where runs are kept.")]
+Cache = Annotated[Path, typer.Option("--cache", envvar="RETRIEVAL_CACHE", help="Where downloads are kept.")]
+Force = Annotated[bool, typer.Option("--force", help="Run the stage although its inputs are the same.")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout instead of a table.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Show what TensorFlow, Merlin and Triton log.")]
+Address = Annotated[str, typer.Option("--address", help="The server's gRPC address.")]
+
+RUNS = Path("runs")
+CACHE = Path("~/.cache/merlin-retrieval")
+ADDRESS = "127.0.0.1:8001"
+
+
+def main() -> None:
+    """Entry point of the `retrieval` command."""
+    app()
+
+
+@app.command()
+def fetch(
+    recipe: RecipePath,
+    runs: Runs = RUNS,
+    cache: Cache = CACHE,
+    force: Force = False,
+    json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Download the source and store validated tables.
+
+    \b
+    retrieval fetch recipes/movielens-100k.toml
+    retrieval fetch recipes/movielens-100k.toml --runs /data/runs --json
+    """
+    _stage_of_recipe("fetch", recipe, runs, cache, force, json, verbose)
+
+
+@app.command()
+def features(
+    recipe: RecipePath,
+    runs: Runs = RUNS,
+    cache: Cache = CACHE,
+    force: Force = False,
+    json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Split the interactions and engineer the features.
+
+    \b
+    retrieval features recipes/movielens-100k.toml
+    retrieval features recipes/movielens-100k.toml --force
+    """
+    _stage_of_recipe("features", recipe, runs, cache, force, json, verbose)
+
+
+@app.command()
+def train(
+    recipe: RecipePath,
+    runs: Runs = RUNS,
+    cache: Cache = CACHE,
+    force: Force = False,
+    json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train the two towers and export them.
+
+    \b
+    retrieval train recipes/movielens-100k.toml
+    retrieval train recipes/movielens-100k.toml --verbose
+    """
+    _stage_of_recipe("train", recipe, runs, cache, force, json, verbose)
+
+
+@app.command()
+def evaluate(
+    run: RunPath, cache: Cache = CACHE, force: Force = False, json: AsJson = False, verbose: Verbose = False
+) -> None:
+    """Measure recall, hit rate, ndcg, mrr and coverage on the test rows, beside popularity.
+
+    \b
+    retrieval evaluate runs/movielens-100k
+    retrieval evaluate runs/movielens-100k --json
+    """
+    with terminal(verbose) as out:
+        from retrieval.tables import metrics_table
+
+        opened = Run.open(run, STAGES)
+        advance(opened, ["evaluate"], cache, out, force)
+        metrics = _read_json(opened.directory / "metrics.json")
+        out.json(metrics) if json else out.table(metrics_table(metrics))
+
+
+@app.command()
+def release(
+    run: RunPath, cache: Cache = CACHE, force: Force = False, json: AsJson = False, verbose: Verbose = False
+) -> None:
+    """Write the release and the Triton model repository.
+
+    \b
+    retrieval release runs/movielens-100k
+    retrieval release runs/movielens-100k --json
+    """
+    with terminal(verbose) as out:
+        done = advance(Run.open(run, STAGES), ["release"], cache, out, force)
+        out.json(done[0]) if json else out.results.print(done[0]["outputs"][-1])
+
+
+@app.command(name="run")
+def run_recipe(
+    recipe: RecipePath,
+    runs: Runs = RUNS,
+    cache: Cache = CACHE,
+    since: Annotated[str | None, typer.Option("--from", help="Run this stage and all after it again.")] = None,
+    json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Run every stage: fetch, features, train, evaluate, release. Finished ones with the same inputs are kept.
+
+    \b
+    retrieval run recipes/movielens-100k.toml
+    retrieval run recipes/movielens-100k.toml --from train
+    """
+    with terminal(verbose) as out:
+        from retrieval.tables import metrics_table
+
+        opened, done = _run_all(out, recipe, runs, cache, since)
+        metrics = _read_json(opened.directory / "metrics.json")
+        page = _report(out, opened)
+        if json:
+            out.json({"run": str(opened.directory), "stages": done, "metrics": metrics, "report": str(page)})
+        else:
+            out.table(metrics_table(metrics))
+            out.results.print(f"report: {page}", soft_wrap=True)
+
+
+@app.command()
+def report(run: RunPath, verbose: Verbose = False) -> None:
+    """Write report.html, one self-contained page: curves, metrics, examples, latency.
+
+    \b
+    retrieval report runs/movielens-100k
+    """
+    with terminal(verbose) as out:
+        opened = Run.open(run, STAGES)
+        out.results.print(str(_report(out, opened)), soft_wrap=True)
+
+
+@app.command()
+def query(
+    user: Annotated[list[str], typer.Option("--user", help="A user id; may be repeated.")],
+    address: Address = ADDRESS,
+    top_k: Annotated[int, typer.Option("--top-k", help="How many items per user.")] = 10,
+    exclude: Annotated[list[str] | None, typer.Option("--exclude", help="An item id to leave out.")] = None,
+    include_seen: Annotated[bool, typer.Option("--include-seen", help="Also items of the user's history.")] = False,
+    column: Annotated[list[str] | None, typer.Option("--column", help="NAME=VALUE, a query column.")] = None,
+    run: Annotated[Path | None, typer.Option("--run", help="A run, for the items' titles.")] = None,
+    json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Ask a running server for users' recommendations.
+
+    \b
+    retrieval query --user 196 --run runs/movielens-100k
+    retrieval query --user 196 --user 22 --top-k 5 --exclude 50 --exclude 181 --json
+    retrieval query --user 100000 --column age=33 --column occupation=artist --address 127.0.0.1:8001
+    """
+    with terminal(verbose) as out:
+        from retrieval.asking import Question, ask
+
+        answers = ask(address, Question(user, top_k, exclude or [], include_seen, column or []), run)
+        if json:
+            out.json([answer.as_json() for answer in answers])
+        else:
+            for answer in answers:
+                out.table(answer.as_table())
+
+
+@app.command()
+def serve(
+    source: Annotated[Path, typer.Argument(metavar="RUN", help="A run, or a Triton model repository.")],
+    host: Annotated[str, typer.Option("--host", help="Address to bind.")] = "127.0.0.1",
+    grpc_port: Annotated[int, typer.Option("--grpc-port")] = 8001,
+    http_port: Annotated[int, typer.Option("--http-port")] = 8000,
+    metrics_port: Annotated[int, typer.Option("--metrics-port")] = 8002,
+    tritonserver: Annotated[Path | None, typer.Option("--tritonserver", help="The binary to start.")] = None,
+    verbose: Verbose = False,
+) -> None:
+    """Serve a run with Triton, in the foreground, until a signal comes.
+
+    \b
+    retrieval serve runs/movielens-100k
+    retrieval serve runs/movielens-100k --grpc-port 9001 --http-port 9000 --metrics-port 9002
+    """
+    raise NotImplementedError
+
+
+@app.command()
+def bench(run: RunPath, json: AsJson = False, verbose: Verbose = False) -> None:
+    """Measure latency and throughput.
+
+    \b
+    retrieval bench runs/movielens-100k
+    """
+    raise NotImplementedError
+
+
+def _stage_of_recipe(
+    name: str, recipe: Path, runs: Path, cache: Path, force: bool, as_json: bool, verbose: bool
+) -> None:
+    with terminal(verbose) as out:
+        done = advance(Run.create(load_recipe(recipe), runs, STAGES), [name], cache, out, force)
+        if as_json:
+            out.json(done[0])
+        else:
+            for path in done[0]["outputs"]:
+                out.results.print(path, soft_wrap=True)
+
+
+def _run_all(
+    out: Terminal, recipe: Path, runs: Path, cache: Path, since: str | None = None
+) -> tuple[Run, list[dict[str, Any]]]:
+    """Run every stage in order; from `since` on, whether or not it is finished."""
+    run = Run.create(load_recipe(recipe), runs, STAGES)
+    names = [stage.name for stage in STAGES]
+    if since is not None and since not in names:
+        raise RecipeError(f"--from {since}: no such stage; the stages are {', '.join(names)}")
+    again = names.index(since) if since else len(names)
+    done = advance(run, names[:again], cache, out) + advance(run, names[again:], cache, out, force=True)
+    return run, done
+
+
+def _report(out: Terminal, run: Run) -> Path:
+    from retrieval.report import write_report
+
+    with out.working("report"):
+        return write_report(run)
+
+
+def _read_json(path: Path) -> Any:
+    return loads(path.read_bytes())

@@ -1,0 +1,105 @@
+"""What the commands print: results on stdout, everything else on stderr, one line per error."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn, TextIO
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ensemble.serving.errors import ServingError
+from workflows.diagnostics import RetrievalError
+
+INTERRUPTED = 130
+TERMINATED = 143
+
+
+class Terminal:
+    """The two consoles of a command: `results` is what it was asked for, `messages` tells what it is doing."""
+
+    def __init__(self, stdout: TextIO) -> None:
+        self.results = Console(file=stdout, highlight=False, markup=False)
+        self.messages = Console(file=sys.stderr, highlight=False, markup=False)
+
+    def say(self, message: str) -> None:
+        """Print one line about what is happening."""
+        self.messages.print(message, soft_wrap=True)
+
+    def step(self, message: str) -> None:
+        """Print one line of progress inside a stage."""
+        self.messages.print(f"  {message}", style="dim", soft_wrap=True)
+
+    @contextmanager
+    def working(self, name: str) -> Iterator[None]:
+        """Say that `name` goes on; on a real terminal a spinner moves meanwhile."""
+        if self.messages.is_terminal:
+            with self.messages.status(name):
+                yield
+        else:
+            self.say(f"{name} ...")
+            yield
+
+    def json(self, value: object) -> None:
+        """Print `value` as JSON, the only thing on stdout."""
+        self.results.print(json.dumps(value, indent=2, ensure_ascii=False), soft_wrap=True)
+
+    def table(self, table: Table) -> None:
+        self.results.print(table)
+
+
+@contextmanager
+def terminal(verbose: bool = False) -> Iterator[Terminal]:
+    """Run a command: quiet libraries, stdout kept for results, errors turned into one line and an exit code.
+
+    Exit codes: 2 an error that the user can mend, 130 interrupted, 143 terminated, 1 (with a traceback) a defect.
+    """
+    if not verbose:
+        silence_libraries()
+    signal.signal(signal.SIGTERM, _terminate)
+    with _reserved_stdout() as stdout:
+        output = Terminal(stdout)
+        try:
+            yield output
+        except (RetrievalError, ServingError) as error:
+            output.messages.print(f"error: {error}", style="red", soft_wrap=True)
+            raise typer.Exit(RetrievalError.exit_code) from None
+        except KeyboardInterrupt:
+            output.say("interrupted; the same command continues where it stopped")
+            raise typer.Exit(INTERRUPTED) from None
+
+
+def silence_libraries() -> None:
+    """Hide TensorFlow's, Merlin's and NVTabular's start-up noise; must run before they are imported."""
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
+
+
+@contextmanager
+def _reserved_stdout() -> Iterator[TextIO]:
+    """Yield the real stdout; whatever else writes to stdout meanwhile, C libraries included, goes to stderr."""
+    sys.stdout.flush()
+    descriptor = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with os.fdopen(os.dup(descriptor), "w", encoding="utf-8") as stdout:
+            yield stdout
+    finally:
+        sys.stdout.flush()
+        os.dup2(descriptor, 1)
+        os.close(descriptor)
+
+
+def _terminate(signum: int, frame: object) -> NoReturn:
+    # An exception, so that every `finally` runs: temporary directories go, a started server stops.
+    raise SystemExit(TERMINATED)

@@ -1,0 +1,92 @@
+"""Recommendations of a few users beside what they liked: what the demo prints and the report shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from retrieval.tables import Example, Item
+from workflows.columns import Columns
+
+Ask = Callable[[Sequence[Any], int], "list[list[tuple[Any, float]]]"]
+"""Users and top_k -> for each user the (item id, score) pairs, best first."""
+
+LIKED = 4.0
+"""A rating from here on says that the user liked the item."""
+ENOUGH_LIKED = 10
+"""An example user has liked at least this many training items."""
+
+
+class Catalogue:
+    """Titles and genres by item id."""
+
+    def __init__(self, items: pd.DataFrame) -> None:
+        self._rows: dict[int | str, Any] = {row[Columns.Item]: row for row in items.to_dict("records")}
+
+    @classmethod
+    def of(cls, run: Path) -> Catalogue:
+        return cls(pd.read_parquet(run / "features" / "catalogue.parquet"))
+
+    def item(self, item_id: int | str, score: float | None = None, held_out: bool = False) -> Item:
+        """Describe an item; one that is not in the catalogue is described by its id."""
+        row = self._rows.get(item_id, {})
+        title = str(row.get(Columns.Title, item_id))
+        year = row.get("year")
+        if year is not None and not pd.isna(year) and f"({int(year)})" not in title:
+            title = f"{title} ({int(year)})"
+        genres = row.get("genres")
+        return Item(item_id, title, ", ".join(map(str, genres)) if genres is not None else "", score, held_out)
+
+
+def examples(run: Path, ask: Ask, users: Sequence[int | str], top_k: int = 10) -> list[Example]:
+    """Ask for the users' recommendations and set them beside what they liked in the training rows."""
+    catalogue = Catalogue.of(run)
+    train, test = _interactions(run, "train"), _interactions(run, "test")
+    facts = pd.read_parquet(run / "features" / "users.parquet").set_index(Columns.User)
+    return [
+        Example(
+            user=user,
+            facts=_facts(facts, user),
+            liked=_liked(train[train[Columns.User] == user], catalogue, top_k),
+            served=_served(answer, set(test.loc[test[Columns.User] == user, Columns.Item]), catalogue),
+        )
+        for user, answer in zip(users, ask(users, top_k), strict=True)
+    ]
+
+
+def pick_users(run: Path, count: int, seed: int = 42) -> list[int | str]:
+    """Return users with something to compare: enough liked training items, and test rows. The same ones every time."""
+    train, test = _interactions(run, "train"), _interactions(run, "test")
+    liked = train[train[Columns.Rating] >= LIKED].groupby(Columns.User).size()
+    able = liked[(liked >= ENOUGH_LIKED) & liked.index.isin(test[Columns.User].unique())].index.sort_values()
+    chosen = np.random.default_rng(seed).permutation(len(able))[:count]
+    users: list[int | str] = able[np.sort(chosen)].tolist()
+    return users
+
+
+def _interactions(run: Path, part: str) -> pd.DataFrame:
+    return pd.read_parquet(run / "features" / part / "interactions.parquet")
+
+
+def _liked(rows: pd.DataFrame, catalogue: Catalogue, count: int) -> list[Item]:
+    best = rows.sort_values([Columns.Rating, Columns.Timestamp], ascending=False, kind="stable")
+    best = best[best[Columns.Rating] >= LIKED].head(count)
+    return [
+        catalogue.item(item, float(rating))
+        for item, rating in zip(best[Columns.Item], best[Columns.Rating], strict=True)
+    ]
+
+
+def _served(answer: list[tuple[Any, float]], held_out: set[Any], catalogue: Catalogue) -> list[Item]:
+    return [catalogue.item(item, score, item in held_out) for item, score in answer]
+
+
+def _facts(users: pd.DataFrame, user: int | str) -> str:
+    if user not in users.index:
+        return ""
+    row = users.loc[user]
+    return ", ".join(f"{column} {row[column]}" for column in ("age", "gender", "occupation") if column in users.columns)

@@ -1,0 +1,223 @@
+"""A run: one directory, its recipe, and what each stage left in it."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from retrieval.recipe import Recipe
+from workflows.diagnostics import StageError
+from workflows.files import atomic_write
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a stage gets to do its work."""
+
+    recipe: Recipe
+    run: Path
+    """The run's directory: a stage reads the outputs of earlier stages there and writes its own, atomically."""
+    cache: Path
+    """Where downloads are kept between runs."""
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a run."""
+
+    name: str
+    work: Callable[[Job], None]
+    outputs: tuple[str, ...]
+    """Files or directories, relative to the run."""
+    needs: tuple[str, ...] = ()
+    """Names of the stages whose outputs it reads."""
+    settings: Callable[[Recipe], Any] = lambda recipe: None
+    """The part of the recipe that the outputs depend on. Nothing else in the recipe makes the stage run again."""
+    version: int = 1
+    """Raised when the stage's code changes what it writes."""
+
+
+class Teller(Protocol):
+    """Who is told how it goes (`retrieval.console.Terminal`)."""
+
+    def say(self, message: str) -> None: ...
+
+    def step(self, message: str) -> None: ...
+
+    def working(self, name: str) -> AbstractContextManager[None]: ...
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """What a finished stage leaves in `stages/<name>.json`."""
+
+    id: str
+    """New each time the stage runs: later stages depend on it."""
+    fingerprint: str
+    seconds: float
+    finished: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """`runs/<name>/`: the resolved recipe and the outputs of the stages."""
+
+    directory: Path
+    recipe: Recipe
+    stages: dict[str, Stage] = field(repr=False)
+
+    @classmethod
+    def create(cls, recipe: Recipe, runs: Path, stages: tuple[Stage, ...]) -> Run:
+        """Return the run of a recipe below `runs`; its directory is made when the first stage runs."""
+        return cls(runs / recipe.name, recipe, {stage.name: stage for stage in stages})
+
+    @classmethod
+    def open(cls, directory: Path, stages: tuple[Stage, ...]) -> Run:
+        """Return the run in a directory.
+
+        Raises
+        ------
+        StageError
+            The directory has no `recipe.json`, or one that this version does not understand.
+        """
+        path = directory / "recipe.json"
+        try:
+            recipe = msgspec.json.decode(path.read_bytes(), type=Recipe)
+        except (FileNotFoundError, NotADirectoryError):
+            raise StageError(f"{directory}: not a run (no recipe.json); make one with `retrieval run RECIPE`") from None
+        except msgspec.DecodeError as error:
+            raise StageError(f"{path}: {error}; run `retrieval run RECIPE` again") from None
+        return cls(directory, recipe, {stage.name: stage for stage in stages})
+
+    def fingerprint(self, stage: Stage) -> str | None:
+        """Return the hash of all that `stage` depends on, or None if an earlier stage has not finished."""
+        needs = {}
+        for name in stage.needs:
+            if not self.is_finished(self.stages[name]):
+                return None
+            needs[name] = self.record(name).id  # type: ignore[union-attr]  # finished, so there is one
+        facts = {"stage": stage.name, "version": stage.version, "settings": stage.settings(self.recipe), "needs": needs}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def record(self, name: str) -> Record | None:
+        """Return what stage `name` left when it last finished."""
+        try:
+            return msgspec.json.decode(self._record_path(name).read_bytes(), type=Record)
+        except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
+            return None
+
+    def is_finished(self, stage: Stage) -> bool:
+        """Whether the stage's outputs are there and were made from the present recipe and inputs."""
+        record = self.record(stage.name)
+        return (
+            record is not None
+            and all((self.directory / output).exists() for output in stage.outputs)
+            and record.fingerprint == self.fingerprint(stage)
+        )
+
+    def require(self, *names: str) -> None:
+        """Check that stages have finished.
+
+        Raises
+        ------
+        StageError
+            Names the stage that is missing or out of date, and the command that runs it.
+        """
+        for name in names:
+            if not self.is_finished(self.stages[name]):
+                state = "is out of date: it was made from something else" if self.record(name) else "has not been run"
+                raise StageError(
+                    f"{self.directory}: stage '{name}' {state}; run `retrieval run RECIPE`, which keeps what is current"
+                )
+
+    def execute(self, stage: Stage, cache: Path, progress: Progress) -> Record:
+        """Run a stage whatever its state, and record that it finished. Call it inside `lock`.
+
+        The record goes first and comes last: whenever this is interrupted, the stage counts as not run.
+        """
+        self.require(*stage.needs)
+        self._record_path(stage.name).unlink(missing_ok=True)
+        atomic_write(self.directory / "recipe.json", msgspec.json.format(msgspec.json.encode(self.recipe), indent=2))
+        start = time.monotonic()
+        stage.work(Job(self.recipe, self.directory, cache, progress))
+        record = Record(
+            id=uuid.uuid4().hex,
+            fingerprint=self.fingerprint(stage) or "",
+            seconds=round(time.monotonic() - start, 1),
+            finished=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        )
+        atomic_write(self._record_path(stage.name), msgspec.json.format(msgspec.json.encode(record), indent=2))
+        return record
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes from writing to this run; clear away what a killed one left half-written.
+
+        Raises
+        ------
+        StageError
+            Another process has it; the message names it.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with (self.directory / ".lock").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                owner = file.read().strip() or "another process"
+                raise StageError(f"{self.directory} is being written by {owner}; wait for it or stop it") from None
+            file.truncate(0)
+            file.write(f"process {os.getpid()} ({' '.join(sys.argv[1:3])})")
+            file.flush()
+            self._remove_leftovers()
+            yield
+            file.truncate(0)
+
+    def _remove_leftovers(self) -> None:
+        for stage in self.stages.values():
+            for output in stage.outputs:
+                for leftover in self.directory.glob(f".{output}.*"):
+                    shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+
+    def _record_path(self, name: str) -> Path:
+        return self.directory / "stages" / f"{name}.json"
+
+
+def advance(run: Run, names: Sequence[str], cache: Path, teller: Teller, force: bool = False) -> list[dict[str, Any]]:
+    """Run the named stages in order, keep those that are finished, and return what was done with each.
+
+    With `force` they run although nothing changed.
+    """
+    done = []
+    with run.lock():
+        for name in names:
+            stage = run.stages[name]
+            kept = not force and run.is_finished(stage)
+            if kept:
+                teller.say(f"{name}: kept, same inputs")
+            else:
+                with teller.working(name):
+                    run.execute(stage, cache.expanduser(), teller.step)
+            record = run.record(name)
+            seconds = record.seconds if record else 0.0
+            if not kept:
+                teller.say(f"{name}: done in {seconds:.1f} s")
+            outputs = [str(run.directory / output) for output in stage.outputs]
+            done.append({"stage": name, "kept": kept, "seconds": seconds, "outputs": outputs})
+    return done

@@ -1,0 +1,85 @@
+"""The run as a list of stages. Each imports what it needs when it runs, so that listing them costs nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+
+from retrieval.recipe import Recipe
+from retrieval.run import Job, Stage
+from workflows.files import atomic_directory, atomic_write
+
+
+def fetch(job: Job) -> None:
+    """Source -> `tables/`."""
+    from workflows.sources import movielens
+
+    tables = movielens.fetch(job.recipe.data, job.cache, job.progress)
+    with atomic_directory(job.run / "tables") as out:
+        tables.save(out)
+
+
+def features(job: Job) -> None:
+    """`tables/` -> `features/`."""
+    from workflows.features import build
+    from workflows.tables import Tables
+
+    recipe = job.recipe
+    tables = Tables.load(job.run / "tables")
+    with atomic_directory(job.run / "features") as out:
+        build(tables, recipe.query, recipe.item, recipe.data.split, recipe.device, out, job.progress)
+
+
+def train(job: Job) -> None:
+    """`features/` -> `towers/`."""
+    from models.training import train as train_towers
+
+    recipe = job.recipe
+    with atomic_directory(job.run / "towers") as out:
+        train_towers(job.run / "features", recipe.model, recipe.train, recipe.seed, recipe.device, out, job.progress)
+
+
+def evaluate(job: Job) -> None:
+    """`towers/` -> `metrics.json`."""
+    from models.evaluation import evaluate as evaluate_towers
+
+    metrics = evaluate_towers(job.run / "features", job.run / "towers")
+    atomic_write(job.run / "metrics.json", json.dumps(metrics, indent=2).encode())
+
+
+def release(job: Job) -> None:
+    """`towers/` -> `release/` and the Triton repository `triton/`."""
+    raise NotImplementedError
+
+
+def _source(recipe: Recipe) -> Any:
+    settings = msgspec.to_builtins(recipe.data)
+    del settings["split"]  # splitting is the features' affair
+    return settings
+
+
+def _sections(*names: str) -> Any:
+    return lambda recipe: {name: msgspec.to_builtins(getattr(recipe, name)) for name in names}
+
+
+def _feature_settings(recipe: Recipe) -> Any:
+    return {**_sections("query", "item", "device")(recipe), "split": msgspec.to_builtins(recipe.data.split)}
+
+
+STAGES = (
+    Stage("fetch", fetch, outputs=("tables",), settings=_source),
+    Stage("features", features, needs=("fetch",), outputs=("features",), settings=_feature_settings),
+    Stage(
+        "train", train, needs=("features",), outputs=("towers",), settings=_sections("model", "train", "seed", "device")
+    ),
+    Stage("evaluate", evaluate, needs=("features", "train"), outputs=("metrics.json",)),
+    Stage(
+        "release",
+        release,
+        needs=("features", "train"),
+        outputs=("release", "triton"),
+        settings=_sections("name", "index", "serving"),
+    ),
+)

@@ -1,0 +1,128 @@
+"""The tables that the commands print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
+
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Item:
+    """One row of a list of items."""
+
+    id: int | str
+    title: str
+    genres: str = ""
+    score: float | None = None
+    """Of a served item; of a liked item, the user's rating."""
+    held_out: bool = False
+    """A served item that the user did interact with in the test rows, which the model never saw."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One user: what they liked, and what they were served."""
+
+    user: int | str
+    facts: str
+    liked: list[Item]
+    served: list[Item]
+
+
+CUTOFFS = (1, 5, 10, 50, 100)
+METRICS = (
+    ("recall", "recall@{}"),
+    ("hit rate", "hit_rate@{}"),
+    ("ndcg", "ndcg@{}"),
+    ("mrr", "mrr"),
+    ("coverage", "coverage@{}"),
+)
+PROTOCOLS = (("all", "all items"), ("unseen", "without the user's training items"))
+
+
+def metric_rows(metrics: Mapping[str, float]) -> Iterable[tuple[str, float]]:
+    """Yield (name, value) in reading order, those that are there."""
+    for _, pattern in METRICS:
+        names = [pattern.format(k) for k in CUTOFFS] if "{}" in pattern else [pattern]
+        yield from ((name, metrics[name]) for name in names if name in metrics)
+
+
+def metrics_table(metrics: Mapping[str, Any]) -> Table:
+    """Every metric, ours beside popularity, with all items and with unseen ones."""
+    table = Table(title=f"{metrics['rows']:,} test rows, {metrics['items']:,} items")
+    table.add_column("")
+    for _, heading in PROTOCOLS:
+        table.add_column(heading, justify="right")
+        table.add_column("popularity", justify="right", style="dim")
+    popularity = metrics.get("popularity", {})
+    for name, _ in metric_rows(metrics["all"]):
+        cells = []
+        for protocol, _ in PROTOCOLS:
+            cells += [_number(metrics[protocol].get(name)), _number(popularity.get(protocol, {}).get(name))]
+        table.add_row(name, *cells, end_section=name.endswith("@100") or name == "mrr")
+    return table
+
+
+def bench_table(points: Sequence[Mapping[str, Any]]) -> Table:
+    """The points that perf_analyzer measured."""
+    columns = (
+        ("layout", "layout"),
+        ("batch", "batch"),
+        ("concurrency", "concurrency"),
+        ("rows/s", "rows_per_s"),
+        ("p50 ms", "p50_ms"),
+        ("p90 ms", "p90_ms"),
+        ("p99 ms", "p99_ms"),
+        ("server CPU ms/row", "server_cpu_ms_per_row"),
+    )
+    there = [(heading, key) for heading, key in columns if points and key in points[0]]
+    table = Table(title="Triton, measured by perf_analyzer")
+    for heading, _ in there:
+        table.add_column(heading, justify="left" if heading == "layout" else "right")
+    for point in points:
+        table.add_row(*(_cell(point[key]) for _, key in there))
+    return table
+
+
+def example_table(example: Example) -> Table:
+    """One user's answer, next to what the user liked."""
+    table = Table(title=f"user {example.user}  {example.facts}".rstrip())
+    for heading, justify in (("rank", "right"), ("recommended", "left"), ("genres", "left"), ("score", "right")):
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    table.add_column("liked before", style="dim")
+    for rank, (served, liked) in enumerate(zip_longest(example.served, example.liked), start=1):
+        table.add_row(*_served_cells(rank, served), liked.title if liked else "")
+    if any(item.held_out for item in example.served):
+        table.caption = "* the user did watch it: one of the test rows, which training never saw"
+    return table
+
+
+def answer_table(title: str, items: Sequence[Item]) -> Table:
+    """One user's answer to `retrieval query`."""
+    table = Table(title=title)
+    titled = any(item.title != str(item.id) for item in items)
+    columns = ["rank", "item_id", *(["title", "genres"] if titled else []), "score"]
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("title", "genres") else "right")
+    for rank, item in enumerate(items, start=1):
+        described = [item.title, item.genres] if titled else []
+        table.add_row(str(rank), str(item.id), *described, _number(item.score))
+    return table
+
+
+def _served_cells(rank: int, item: Item | None) -> tuple[str, str, str, str]:
+    if item is None:
+        return "", "", "", ""
+    return str(rank), item.title + (" *" if item.held_out else ""), item.genres, _number(item.score)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _cell(value: Any) -> str:
+    return f"{value:,.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
