@@ -1,0 +1,87 @@
+"""Splits are partitions, reproducible, and do what their names say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from workflows.config import LeaveLastOutSplit, RandomSplit, Split, TemporalSplit
+from workflows.diagnostics import DataError
+from workflows.splits import Parts, split
+
+Log = list[tuple[int, int]]
+logs = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), min_size=1, max_size=80)
+"""(user, second): few of both, so that ties are common."""
+shares = st.floats(0.01, 0.99)
+configs: st.SearchStrategy[Split] = st.one_of(
+    st.builds(RandomSplit, test=shares, validation=shares, seed=st.integers(0, 2**32)),
+    st.builds(TemporalSplit, test=shares, validation=shares),
+    st.just(LeaveLastOutSplit()),
+)
+
+
+def frame(log: Log) -> pd.DataFrame:
+    users, seconds = np.array(log).T
+    return pd.DataFrame({"user_id": users, "timestamp": seconds})
+
+
+def parts_of(log: Log, config: Split) -> Parts:
+    try:
+        return split(frame(log), config)
+    except DataError:
+        assume(False)
+        raise
+
+
+@given(log=logs, config=configs)
+def test_every_row_is_in_exactly_one_part_and_a_second_call_gives_the_same(log: Log, config: Split) -> None:
+    parts = parts_of(log, config)
+    assert sorted(np.concatenate(parts)) == list(range(len(log)))
+    assert all(part.size and part.dtype == np.int64 for part in parts)
+    for part, again in zip(parts, split(frame(log), config), strict=True):
+        np.testing.assert_array_equal(part, again)
+
+
+def test_the_random_split_is_the_permutation_that_the_baselines_were_measured_on() -> None:
+    order = np.random.default_rng(42).permutation(100_000)
+    parts = split(pd.DataFrame({"user_id": np.zeros(100_000)}), RandomSplit(test=0.2, validation=0.1, seed=42))
+    np.testing.assert_array_equal(np.concatenate([parts.train, parts.valid]), order[:80_000])
+    np.testing.assert_array_equal(parts.test, order[80_000:])
+    np.testing.assert_array_equal(parts.valid, order[72_000:80_000])
+
+
+@given(log=logs, test=shares, validation=shares)
+def test_no_earlier_part_of_a_temporal_split_has_a_later_row(log: Log, test: float, validation: float) -> None:
+    parts = parts_of(log, TemporalSplit(test=test, validation=validation))
+    when = [[(log[row][1], row) for row in part] for part in parts]
+    assert max(when[0]) < min(when[1]) <= max(when[1]) < min(when[2])
+    assert len(parts.test) == len(log) - round(len(log) * (1 - test))
+
+
+@given(log=logs)
+def test_leave_last_out_takes_the_last_two_rows_of_every_user_with_three(log: Log) -> None:
+    parts = parts_of(log, LeaveLastOutSplit())
+    for user in {user for user, _ in log}:
+        rows = sorted((row for row in range(len(log)) if log[row][0] == user), key=lambda row: (log[row][1], row))
+        kept = rows if len(rows) < 3 else rows[:-2]
+        assert set(rows) & set(parts.train) == set(kept)
+        if len(rows) >= 3:
+            assert set(rows) & set(parts.valid) == {rows[-2]}
+            assert set(rows) & set(parts.test) == {rows[-1]}
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (RandomSplit(test=0.01, validation=0.4), "test part of 4 interactions would be empty.*shares"),
+        (TemporalSplit(test=0.5, validation=0.01), "valid part of 4 interactions would be empty"),
+        (TemporalSplit(test=0.99), "train part of 4 interactions would be empty"),
+        (LeaveLastOutSplit(), "at least three interactions"),
+    ],
+)
+def test_a_split_that_leaves_a_part_empty_is_refused_with_the_remedy(config: Split, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        split(frame([(1, 1), (1, 2), (2, 1), (2, 2)]), config)
