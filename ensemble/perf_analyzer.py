@@ -58,8 +58,9 @@ def find(cache: Path | None = None, progress: Progress = lambda _: None) -> Perf
     for binary in [*_installed(), fetched]:
         if binary.is_file() and isinstance(tool := start(binary, libraries), PerfAnalyzer):
             return tool
-    progress(f"fetching perf_analyzer out of the {WHEEL} wheel (12 MB, once)")
-    _fetch(fetched)
+    if not fetched.is_file():
+        progress(f"fetching perf_analyzer out of the {WHEEL} wheel (12 MB, once)")
+        _fetch(fetched)
     tool = start(fetched, libraries)
     if isinstance(tool, PerfAnalyzer):
         return tool

@@ -1,0 +1,73 @@
+"""What a running server has done so far: rows answered, requests failed, CPU time used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import tritonclient.grpc as grpc
+from tritonclient.utils import InferenceServerException
+
+from ensemble.client import meaning
+from workflows.diagnostics import ServerError
+
+
+@dataclass(frozen=True)
+class Counters:
+    """Totals since the server's start; the difference of two readings is what happened between them."""
+
+    rows: int
+    """Rows answered (Triton's inference count: a request of n rows counts n)."""
+    failed: int
+    """Requests answered with an error."""
+    cpu_s: Mapping[int, float]
+    """CPU seconds, user and system, by process id: the server and its children, Triton's Python stubs among them."""
+
+    def cpu_seconds_since(self, earlier: Counters) -> float:
+        """Return the CPU seconds used since `earlier`; a process that started in between counts from its start."""
+        return sum(seconds - earlier.cpu_s.get(pid, 0.0) for pid, seconds in self.cpu_s.items())
+
+
+def read_counters(address: str, model: str, server_pid: int | None = None, timeout_s: float = 10.0) -> Counters:
+    """Read a model's totals from Triton's statistics and, where `server_pid` is given, its processes' CPU time.
+
+    Raises
+    ------
+    ClientError
+        The server does not answer, or does not serve the model.
+    ServerError
+        There is no process `server_pid`.
+    """
+    statistics = _statistics(address, model, timeout_s)
+    rows = sum(int(version.get("inference_count", 0)) for version in statistics)
+    failed = sum(int(version.get("inference_stats", {}).get("fail", {}).get("count", 0)) for version in statistics)
+    return Counters(rows, failed, {} if server_pid is None else _cpu_seconds(server_pid))
+
+
+def _statistics(address: str, model: str, timeout_s: float) -> list[dict[str, Any]]:
+    channel = grpc.InferenceServerClient(address)
+    try:
+        answer = channel.get_inference_statistics(model, as_json=True, client_timeout=timeout_s)
+    except InferenceServerException as error:
+        raise meaning(error, address, model, timeout_s) from None
+    finally:
+        channel.close()
+    return answer.get("model_stats", [])
+
+
+def _cpu_seconds(pid: int) -> dict[int, float]:
+    try:
+        server = psutil.Process(pid)
+        processes = [server, *server.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        raise ServerError(f"process {pid}, the server to be measured, does not run (any more)") from None
+    used = {}
+    for process in processes:
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:  # a short-lived child that has just gone
+            continue
+        used[process.pid] = times.user + times.system
+    return used
