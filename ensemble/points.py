@@ -105,9 +105,7 @@ def _draw_line(axes: Any, line: Sequence[Point], colour: str) -> None:
     axes.plot(rows, p99, "s--", color=colour, markersize=4, linewidth=1, label=f"{name}: p99")
     for point in line:
         place = (point.rows_per_s, point.p50_ms)
-        axes.annotate(
-            str(point.concurrency), place, xytext=(0, -13), textcoords="offset points", ha="center", fontsize=8
-        )
+        axes.annotate(str(point.concurrency), place, xytext=(8, -10), textcoords="offset points", fontsize=8)
 
 
 def _label_axes(axes: Any, points: Sequence[Point]) -> None:
@@ -130,4 +128,4 @@ def _label_axes(axes: Any, points: Sequence[Point]) -> None:
     axes.set_ylabel("latency of a request, ms")
     axes.set_title("Latency and throughput (numbers: requests in flight)", fontsize=10, loc="left")
     axes.grid(visible=True, which="major", alpha=0.3)
-    axes.legend(fontsize=8, framealpha=0.8, edgecolor="none")
+    axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=2)
