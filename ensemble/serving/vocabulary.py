@@ -1,0 +1,144 @@
+"""Known values to codes: null 1, unseen 2, known values from 3, as NVTabular's `Categorify` numbers them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import InvalidRelease, InvalidRequest
+
+NULL = 1
+UNSEEN = 2
+FIRST_KNOWN = 3
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,127}")
+_WORD = re.compile(r"[^\W_]+")
+_FEW = 32
+"""Up to this many integers a dictionary is faster than a binary search over all at once."""
+_LARGE = 2_000_000
+"""A dictionary of more integers than this would cost too much memory."""
+
+
+class IntegerVocabulary:
+    """int64 values."""
+
+    def __init__(self, known: np.ndarray) -> None:
+        """Take the distinct known values, int64 [n], in the order of their codes."""
+        order = np.argsort(known, kind="stable")
+        self._sorted = np.ascontiguousarray(known[order])
+        self._codes = order + FIRST_KNOWN
+        small = len(known) <= _LARGE
+        self._table = dict(zip(known.tolist(), range(FIRST_KNOWN, FIRST_KNOWN + len(known)))) if small else None
+
+    def encode(self, values: np.ndarray) -> np.ndarray:
+        """Return the codes, int64 [n], of int64 [n]."""
+        if self._table is not None and len(values) <= _FEW:
+            find = self._table.get
+            return np.array([find(value, UNSEEN) for value in values.tolist()], dtype=np.int64)
+        if not len(self._sorted):
+            return np.full(len(values), UNSEEN, dtype=np.int64)
+        position = np.minimum(self._sorted.searchsorted(values), len(self._sorted) - 1)
+        codes: np.ndarray = np.where(self._sorted[position] == values, self._codes[position], UNSEEN)
+        return codes
+
+
+class StringVocabulary:
+    """Strings, told apart code point by code point."""
+
+    def __init__(self, known: list[str]) -> None:
+        """Take the distinct known values in the order of their codes."""
+        self._table: dict[Any, int] = {value: code for code, value in enumerate(known, start=FIRST_KNOWN)}
+
+    def encode(self, values: Iterable[Any]) -> np.ndarray:
+        """Return the codes, int64 [n], of `str` values; None is null.
+
+        Raises
+        ------
+        InvalidRequest
+            A value is not a `str`: bytes would otherwise pass for unseen.
+        """
+        find = self._table.get
+        codes = [find(value, UNSEEN) for value in values]
+        if UNSEEN in codes:
+            self._check_unseen(values, codes)
+        return np.array(codes, dtype=np.int64)
+
+    def _check_unseen(self, values: Iterable[Any], codes: list[int]) -> None:
+        for row, value in enumerate(values):
+            if value is None:
+                codes[row] = NULL
+            elif not isinstance(value, str):
+                raise InvalidRequest(f"value {row} is {value!r}: expected a string")
+
+
+def tokens(text: Any, ngrams: int) -> list[str]:
+    """Return the distinct lower-cased words of `text` and their n-grams; the rules of `workflows/text.py`.
+
+    Raises
+    ------
+    InvalidRequest
+        `text` is neither a `str` nor None.
+    """
+    if text is None:
+        return []
+    if not isinstance(text, str):
+        raise InvalidRequest(f"{text!r}: expected a string")
+    words = _WORD.findall(text.lower())
+    runs = (" ".join(words[i : i + n]) for n in range(1, ngrams + 1) for i in range(len(words) - n + 1))
+    return list(dict.fromkeys(runs))
+
+
+def load_integers(directory: Path, name: str) -> IntegerVocabulary:
+    """Read `<name>.npy`, int64 [n].
+
+    Raises
+    ------
+    InvalidRelease
+        The file is missing, damaged, of another type or shape, or has a value twice; names it.
+    """
+    known = _read(directory, name, ".npy", np.int64)
+    if len(np.unique(known)) != len(known):
+        raise InvalidRelease(f"{directory / name}.npy: a value is there twice")
+    return IntegerVocabulary(known)
+
+
+def load_strings(directory: Path, name: str) -> StringVocabulary:
+    """Read `<name>.utf8.npy`, uint8 [bytes], and `<name>.offsets.npy`, int64 [n + 1].
+
+    Raises
+    ------
+    InvalidRelease
+        As for `load_integers`, or the bytes are not UTF-8, or the offsets do not fit them.
+    """
+    blob = _read(directory, name, ".utf8.npy", np.uint8).tobytes()
+    offsets = _read(directory, name, ".offsets.npy", np.int64)
+    if not len(offsets) or offsets[0] != 0 or offsets[-1] != len(blob) or np.any(offsets[:-1] > offsets[1:]):
+        raise InvalidRelease(f"{directory / name}.offsets.npy: the offsets do not fit the {len(blob)} bytes of text")
+    bounds = offsets.tolist()
+    try:
+        known = [blob[start:end].decode("utf-8") for start, end in zip(bounds, bounds[1:])]
+    except UnicodeDecodeError as error:
+        raise InvalidRelease(f"{directory / name}.utf8.npy: not UTF-8: {error}") from None
+    if len(set(known)) != len(known):
+        raise InvalidRelease(f"{directory / name}.utf8.npy: a value is there twice")
+    return StringVocabulary(known)
+
+
+def _read(directory: Path, name: str, suffix: str, dtype: type) -> np.ndarray:
+    """Read one array of one dimension whose file lies in `directory` itself, links resolved."""
+    if not _NAME.fullmatch(name):
+        raise InvalidRelease(f"{directory}: {name!r} is not a name of a vocabulary")
+    path = directory / f"{name}{suffix}"
+    if path.resolve().parent != directory.resolve():
+        raise InvalidRelease(f"{path}: leads out of the release")
+    try:
+        array: np.ndarray = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InvalidRelease(f"{path}: not a readable array: {error}") from None
+    if not isinstance(array, np.ndarray) or array.dtype != dtype or array.ndim != 1:
+        raise InvalidRelease(f"{path}: expected one dimension of {np.dtype(dtype).name}")
+    return array
