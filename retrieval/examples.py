@@ -43,15 +43,16 @@ class Catalogue:
 
 
 def examples(run: Path, ask: Ask, users: Sequence[int | str], top_k: int = 10) -> list[Example]:
-    """Ask for the users' recommendations and set them beside what they liked in the training rows."""
+    """Ask for the users' recommendations and set them beside what they liked in the training and validation rows."""
     catalogue = Catalogue.of(run)
-    train, test = _interactions(run, "train"), _interactions(run, "test")
+    had = pd.concat([_interactions(run, part) for part in ("train", "valid")], ignore_index=True)
+    test = _interactions(run, "test")
     facts = pd.read_parquet(run / "features" / "users.parquet").set_index(Columns.User)
     return [
         Example(
             user=user,
             facts=_facts(facts, user),
-            liked=_liked(train[train[Columns.User] == user], catalogue, top_k),
+            liked=_liked(had[had[Columns.User] == user], catalogue, top_k),
             served=_served(answer, set(test.loc[test[Columns.User] == user, Columns.Item]), catalogue),
         )
         for user, answer in zip(users, ask(users, top_k), strict=True)

@@ -45,13 +45,21 @@ def evaluate(job: Job) -> None:
     """`towers/` -> `metrics.json`."""
     from models.evaluation import evaluate as evaluate_towers
 
-    metrics = evaluate_towers(job.run / "features", job.run / "towers")
+    metrics = evaluate_towers(job.run / "features", job.run / "towers", protocol(job.recipe))
     atomic_write(job.run / "metrics.json", json.dumps(metrics, indent=2).encode())
 
 
 def release(job: Job) -> None:
     """`towers/` -> `release/` and the Triton repository `triton/`."""
     raise NotImplementedError
+
+
+def protocol(recipe: Recipe) -> str:
+    """Say in words what the metrics are measured on."""
+    facts = msgspec.to_builtins(recipe.data.split)
+    kind = facts.pop("kind")
+    details = "".join(f", {name} {value}" for name, value in facts.items())
+    return f"{kind} split{details}; rank of each test row's item by exact search over the whole catalogue"
 
 
 def _source(recipe: Recipe) -> Any:

@@ -41,7 +41,7 @@ METRICS = (
     ("mrr", "mrr"),
     ("coverage", "coverage@{}"),
 )
-PROTOCOLS = (("all", "all items"), ("unseen", "without the user's training items"))
+PROTOCOLS = (("all", "all items"), ("unseen", "without what the user already had"))
 
 
 def metric_rows(metrics: Mapping[str, float]) -> Iterable[tuple[str, float]]:
@@ -64,27 +64,6 @@ def metrics_table(metrics: Mapping[str, Any]) -> Table:
         for protocol, _ in PROTOCOLS:
             cells += [_number(metrics[protocol].get(name)), _number(popularity.get(protocol, {}).get(name))]
         table.add_row(name, *cells, end_section=name.endswith("@100") or name == "mrr")
-    return table
-
-
-def bench_table(points: Sequence[Mapping[str, Any]]) -> Table:
-    """The points that perf_analyzer measured."""
-    columns = (
-        ("layout", "layout"),
-        ("batch", "batch"),
-        ("concurrency", "concurrency"),
-        ("rows/s", "rows_per_s"),
-        ("p50 ms", "p50_ms"),
-        ("p90 ms", "p90_ms"),
-        ("p99 ms", "p99_ms"),
-        ("server CPU ms/row", "server_cpu_ms_per_row"),
-    )
-    there = [(heading, key) for heading, key in columns if points and key in points[0]]
-    table = Table(title="Triton, measured by perf_analyzer")
-    for heading, _ in there:
-        table.add_column(heading, justify="left" if heading == "layout" else "right")
-    for point in points:
-        table.add_row(*(_cell(point[key]) for _, key in there))
     return table
 
 
@@ -122,7 +101,3 @@ def _served_cells(rank: int, item: Item | None) -> tuple[str, str, str, str]:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
-
-
-def _cell(value: Any) -> str:
-    return f"{value:,.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
