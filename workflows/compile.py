@@ -105,7 +105,7 @@ def _output(entry: Planned) -> dict[str, Any]:
 
 
 def _write_vocabulary(values: pd.Series, directory: Path, name: str) -> None:
-    """Integers as `<name>.npy` (int64), strings as `<name>.utf8.npy` (uint8) and `<name>.offsets.npy` (int64 [n + 1])."""
+    """Integers as `<name>.npy` (int64), strings as `<name>.utf8.npy` (uint8) and `<name>.offsets.npy`."""
     if pd.api.types.is_integer_dtype(values.dtype):
         np.save(directory / f"{name}.npy", values.to_numpy(dtype=np.int64))
         return

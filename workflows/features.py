@@ -120,9 +120,11 @@ def load(directory: Path) -> FeatureSet:
     """
     try:
         document = msgspec.json.decode((directory / "features.json").read_bytes(), type=_Document)
-        parts = [_load_part(directory / name) for name in PARTS]
+        train, valid, test = (_load_part(directory / name) for name in PARTS)
         return FeatureSet(
-            *parts,
+            train=train,
+            valid=valid,
+            test=test,
             items=_read_arrays(directory / "items.parquet"),
             query_specs=document.query,
             item_specs=document.item,
@@ -130,9 +132,7 @@ def load(directory: Path) -> FeatureSet:
             users=pd.read_parquet(directory / "users.parquet"),
         )
     except (OSError, ValueError, msgspec.MsgspecError, pa.ArrowException) as error:
-        raise StageError(
-            f"{directory}: not a complete features directory ({error}); run `retrieval features`"
-        ) from None
+        raise StageError(f"{directory}: not a whole features directory ({error}); run `retrieval features`") from None
 
 
 def _check_names(query: list[Planned], item: list[Planned]) -> None:
@@ -146,17 +146,22 @@ def _queries(tables: Tables, planned: list[Planned]) -> pd.DataFrame:
     """Return the interactions, row by row, with those columns of their users that they do not have themselves."""
     interactions, users = tables.interactions, tables.users
     wanted = {entry.column for entry in planned}
-    rows = pd.Index(users[Columns.User]).get_indexer(interactions[Columns.User])
+    rows = _positions(users[Columns.User], interactions[Columns.User])
     own = [column for column in users.columns if column not in interactions.columns]
     # Every column that is not asked for stays away too, unless one is asked for that does not exist.
     chosen = [column for column in own if column in wanted] if wanted <= {*own, *interactions.columns} else own
-    joined = users[chosen].take(rows).set_axis(interactions.index)
+    joined = users[chosen].take(rows).set_axis(interactions.index, axis=0)
     return pd.concat([interactions, joined], axis=1)
 
 
 def _with_item_index(tables: Tables) -> pd.DataFrame:
-    index = pd.Index(tables.items[Columns.Item]).get_indexer(tables.interactions[Columns.Item])
-    return tables.interactions.assign(**{Columns.ItemIndex: index.astype(np.int64)})
+    index = _positions(tables.items[Columns.Item], tables.interactions[Columns.Item])
+    return tables.interactions.assign(**{Columns.ItemIndex: index})
+
+
+def _positions(unique: pd.Series, values: pd.Series) -> np.ndarray:
+    """Return where each of `values` stands in `unique`, int64 [n]; the tables guarantee that it does."""
+    return pd.Series(np.arange(len(unique), dtype=np.int64), index=unique).loc[values].to_numpy()
 
 
 def _load_part(directory: Path) -> Part:

@@ -47,7 +47,7 @@ class FittedSide:
         return cls(planned, inputs, workflow, gpu)
 
     def transform(self, frame: pd.DataFrame) -> dict[str, np.ndarray]:
-        """Return the features of raw rows: int64 [n], float32 [n], or int64 [n, max_length] padded on the right with 0."""
+        """Return the features of raw rows: int64 [n], float32 [n], or int64 [n, max_length] that ends in zeros."""
         if not len(frame):
             return {spec.name: np.zeros(_shape(spec, 0), spec.dtype) for spec in self.specs()}
         with quiet():

@@ -11,10 +11,11 @@ import nvtabular
 import pandas as pd
 from nvtabular.ops import FillMissing, ListSlice, Normalize, Rename
 
-from workflows.config import Bucketized, Categorical, Continuous, Device, Text
+from workflows.config import Bucketized, Categorical, Continuous, Device, MultiHot, Text
 from workflows.diagnostics import DataError, RecipeError
 from workflows.inputs import Planned
 from workflows.operators import FIRST_KNOWN, BucketCodes, CleanLists, Codes, ToFloat, Tokenize
+from workflows.text import tokens
 
 
 def wants_gpu(device: Device) -> bool:
@@ -67,9 +68,7 @@ def even_edges(values: np.ndarray, buckets: int, column: str) -> list[float]:
     with np.errstate(over="ignore", invalid="ignore"):
         edges = np.unique(np.linspace(finite.min(), finite.max(), buckets + 1)[1:-1])
     if not np.all(np.isfinite(edges)):
-        raise DataError(
-            f"column {column!r}: values from {finite.min()} to {finite.max()} span too much to be bucketized"
-        )
+        raise DataError(f"column {column!r}: {finite.min()} to {finite.max()} is too wide a range to be bucketized")
     return [float(edge) for edge in edges]
 
 
@@ -83,12 +82,26 @@ def _chain(entry: Planned, frame: pd.DataFrame, scratch: str) -> Any:
         values = frame[entry.column].astype("float64").to_numpy()
         edges = even_edges(values, feature.buckets, entry.column)
         return named >> ToFloat("float64") >> BucketCodes(edges)
+    _check_learnable(entry, frame)
     if isinstance(feature, Categorical):
         limits = {"freq_threshold": feature.min_frequency, "max_size": _table_size(feature.max_size)}
         return named >> Codes(out_path=scratch, dtype=np.int64, **limits)
     lists = named >> (Tokenize(feature.ngrams) if isinstance(feature, Text) else CleanLists())
     size = feature.max_tokens if isinstance(feature, Text) else feature.max_size
     return lists >> Codes(out_path=scratch, dtype=np.int64, max_size=_table_size(size)) >> ListSlice(feature.max_length)
+
+
+def _check_learnable(entry: Planned, frame: pd.DataFrame) -> None:
+    """Refuse a vocabulary without a value: NVTabular writes none and fails later, elsewhere."""
+    values = frame[entry.column]
+    if isinstance(entry.feature, Text):
+        found = any(tokens(value, 1) for value in values)
+    elif isinstance(entry.feature, MultiHot):
+        found = any(value is not None for row in values if row is not None for value in row)
+    else:
+        found = bool(values.notna().any())
+    if not found:
+        raise DataError(f"column {entry.column!r}: nothing to learn from in the training rows; leave the feature out")
 
 
 def _continuous(named: Any, feature: Continuous, entry: Planned, frame: pd.DataFrame) -> Any:

@@ -114,9 +114,8 @@ def _describe_column(series: pd.Series, entries: list[Planned], section: str) ->
     for entry in entries:
         wanted = _accepts(entry.feature)
         if found.removesuffix(" (whole numbers)") not in wanted and found not in wanted:
-            raise RecipeError(
-                f"[{section}] {entry.column}: kind {entry.kind!r} needs {' or '.join(wanted)}, but the column holds {found}"
-            )
+            needs = f"kind {entry.kind!r} needs {' or '.join(wanted)}"
+            raise RecipeError(f"[{section}] {entry.column}: {needs}, but the column holds {found}")
     if found.startswith("lists of "):
         return Input(str(series.name), "string" if found.endswith("strings") else "int64", True)
     if found == "strings":

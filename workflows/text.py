@@ -1,4 +1,4 @@
-"""How text becomes tokens. `ensemble/serving/vocabulary.py` holds the same rules for the server; tests keep them equal."""
+"""How text becomes tokens. `ensemble/serving/vocabulary.py` holds the same rules; tests keep the two equal."""
 
 from __future__ import annotations
 

@@ -50,8 +50,9 @@ class Continuous:
         self._fill, self._mean, self._std = fill, mean, std
 
     def __call__(self, column: Column) -> np.ndarray:
-        numbers = _numbers(column)
-        numbers[np.isnan(numbers)] = self._fill
+        numbers, null = _numbers(column)
+        if null is not None:
+            numbers[null] = self._fill
         with np.errstate(over="ignore"):
             return ((numbers - self._mean) / self._std).astype(np.float32)
 
@@ -63,10 +64,11 @@ class Bucketized:
         self._edges = np.array(edges, dtype=np.float64)
 
     def __call__(self, column: Column) -> np.ndarray:
-        numbers = _numbers(column)
-        codes = self._edges.searchsorted(numbers, side="right") + FIRST_KNOWN
-        codes[np.isnan(numbers)] = NULL
-        return codes.astype(np.int64, copy=False)
+        numbers, null = _numbers(column)
+        codes: np.ndarray = self._edges.searchsorted(numbers, side="right").astype(np.int64) + FIRST_KNOWN
+        if null is not None:
+            codes[null] = NULL
+        return codes
 
 
 class MultiHot:
@@ -114,12 +116,13 @@ def _with_none(column: Column, vocabulary: Vocabulary) -> np.ndarray:
     return values
 
 
-def _numbers(column: Column) -> np.ndarray:
-    """Return a float64 copy with NaN where the column is null."""
+def _numbers(column: Column) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return a float64 copy, and a mask of its nulls unless there can be none."""
     numbers = column.values.astype(np.float64)
-    if column.missing is not None:
-        numbers[column.missing] = np.nan
-    return numbers
+    if column.values.dtype.kind == "i":
+        return numbers, column.missing
+    null = np.isnan(numbers)
+    return numbers, null if column.missing is None else null | column.missing
 
 
 def _without_nulls(column: Column) -> Column:
@@ -130,5 +133,6 @@ def _without_nulls(column: Column) -> Column:
         null = none if null is None else none | null
     if null is None or not null.any():
         return column
-    kept = np.concatenate(([0], np.cumsum(~null)))
+    kept = np.zeros(len(null) + 1, dtype=np.int64)
+    np.cumsum(~null, out=kept[1:])
     return Column(column.values[~null], None, kept[column.offsets])

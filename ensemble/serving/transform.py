@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +168,7 @@ def _continuous(fields: Fields, *_: Any) -> Operator:
 
 def _bucketized(fields: Fields, *_: Any) -> Operator:
     edges = fields.numbers("edges")
-    if not edges or any(low >= high for low, high in zip(edges, edges[1:])):
+    if not edges or any(low >= high for low, high in pairwise(edges)):
         raise fields.error("edges must rise strictly, and be there")
     return Bucketized(edges)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,9 @@ class IntegerVocabulary:
         order = np.argsort(known, kind="stable")
         self._sorted = np.ascontiguousarray(known[order])
         self._codes = order + FIRST_KNOWN
-        small = len(known) <= _LARGE
-        self._table = dict(zip(known.tolist(), range(FIRST_KNOWN, FIRST_KNOWN + len(known)))) if small else None
+        self._table: dict[int, int] | None = None
+        if len(known) <= _LARGE:
+            self._table = {value: code for code, value in enumerate(known.tolist(), start=FIRST_KNOWN)}
 
     def encode(self, values: np.ndarray) -> np.ndarray:
         """Return the codes, int64 [n], of int64 [n]."""
@@ -120,7 +122,7 @@ def load_strings(directory: Path, name: str) -> StringVocabulary:
         raise InvalidRelease(f"{directory / name}.offsets.npy: the offsets do not fit the {len(blob)} bytes of text")
     bounds = offsets.tolist()
     try:
-        known = [blob[start:end].decode("utf-8") for start, end in zip(bounds, bounds[1:])]
+        known = [blob[start:end].decode("utf-8") for start, end in pairwise(bounds)]
     except UnicodeDecodeError as error:
         raise InvalidRelease(f"{directory / name}.utf8.npy: not UTF-8: {error}") from None
     if len(set(known)) != len(known):
