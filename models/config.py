@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
 from workflows.config import PositiveInt, Section
 
-Dropout = Annotated[float, Meta(ge=0.0, lt=1.0)]
+Rate = Annotated[float, Meta(ge=0.0, lt=1.0)]
+Monitor = Literal[
+    "all.recall@10", "all.recall@100", "all.ndcg@10", "unseen.recall@10", "unseen.recall@100", "unseen.ndcg@10"
+]
 
 
 class Model(Section, frozen=True, kw_only=True):
     """The two towers, `merlin.models.tf.MLPBlock` over the embedded features."""
 
-    tower: tuple[PositiveInt, ...] = (
-        128,
-        64,
-    )
+    tower: tuple[PositiveInt, ...] = (128, 64)
     """Widths of the tower's layers; the last is the dimension of the vectors."""
     embedding_dim: PositiveInt = 64
-    """Width of every embedding table."""
-    dropout: Dropout = 0.3
+    """Width of an embedding table; small vocabularies get narrower ones."""
+    dropout: Rate = 0.5
     """On the concatenated inputs of each tower, during training."""
-    temperature: Annotated[float, Meta(gt=0.0)] = 0.1
+    hidden_dropout: Rate = 0.0
+    """Between the layers of each tower, during training."""
+    unseen_rate: Rate = 0.02
+    """How often a known id is shown to the towers as unseen during training, so that unknown users and new items get
+    a trained vector."""
+    temperature: Annotated[float, Meta(gt=0.0)] = 0.2
     """Cosine similarities are divided by it before the softmax."""
 
 
@@ -33,7 +38,9 @@ class Train(Section, frozen=True, kw_only=True):
     epochs: PositiveInt = 30
     """At most this many."""
     patience: PositiveInt = 5
-    """Stop after this many epochs without a better validation figure."""
+    """Stop after this many epochs without a better `monitor`."""
+    monitor: Monitor = "unseen.recall@10"
+    """The validation figure that decides which epoch is best."""
     batch_size: PositiveInt = 1024
     learning_rate: Annotated[float, Meta(gt=0.0)] = 0.003
     """Of Adam."""

@@ -1,0 +1,94 @@
+"""Trained towers to ONNX, checked against TensorFlow on real rows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnxruntime
+import tensorflow as tf
+import tf2onnx
+
+from models.metrics import Float32Array
+from models.towers import TwoTowerModel
+from models.validation import encode_queries
+from workflows.diagnostics import StageError
+from workflows.features import FeatureSet, FeatureSpec
+
+OPSET = 15
+TOLERANCE = 1e-5
+_CHECKED_ROWS = 1000
+
+
+def export_towers(model: TwoTowerModel, data: FeatureSet, epochs: int, out: Path) -> None:
+    """Write `query.onnx`, `item.onnx`, `item_vectors.npy` and `towers.json` to `out`.
+
+    Raises
+    ------
+    StageError
+        An exported tower does not give TensorFlow's vectors on real rows.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    _convert(model.query_encoder, data.query_specs, out / "query.onnx")
+    _convert(model.candidate_encoder, data.item_specs, out / "item.onnx")
+    rows = {name: values[:_CHECKED_ROWS] for name, values in data.test.query.items()}
+    _check("query", encode_queries(model, rows), run_tower(out / "query.onnx", rows))
+    vectors = run_tower(out / "item.onnx", data.items)
+    _check("item", model.item_vectors().numpy(), vectors)
+    np.save(out / "item_vectors.npy", vectors)
+    description = {
+        "format": 1,
+        "pairing": pairing_of(out),
+        "dim": vectors.shape[1],
+        "metric": "inner_product",
+        "query_inputs": msgspec.to_builtins(data.query_specs),
+        "item_inputs": msgspec.to_builtins(data.item_specs),
+        "epochs": epochs,
+        "parameters": sum(int(variable.shape.num_elements()) for variable in model.trainable_variables),
+    }
+    (out / "towers.json").write_text(json.dumps(description, indent=1), encoding="utf-8")
+
+
+def run_tower(path: Path, features: Mapping[str, np.ndarray], batch_size: int = 8192) -> Float32Array:
+    """Run an exported tower over all rows, in batches; float32 `[rows, d]`."""
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    rows = len(next(iter(features.values())))
+    feeds = (
+        {tensor.name: features[tensor.name][start : start + batch_size] for tensor in session.get_inputs()}
+        for start in range(0, rows, batch_size)
+    )
+    return np.concatenate([session.run(None, feed)[0] for feed in feeds])
+
+
+def pairing_of(towers: Path) -> str:
+    """Return the id that ties towers and item vectors together: a SHA-256 over the three files, hexadecimal."""
+    digest = hashlib.sha256()
+    for name in ("query.onnx", "item.onnx", "item_vectors.npy"):
+        digest.update((towers / name).read_bytes())
+    return digest.hexdigest()
+
+
+def _convert(tower: tf.keras.Model, specs: Sequence[FeatureSpec], path: Path) -> None:
+    signature = [
+        tf.TensorSpec([None, None] if spec.kind == "list" else [None], spec.dtype, name=spec.name) for spec in specs
+    ]
+
+    @tf.function(input_signature=signature, autograph=False)
+    def encode(*values: tf.Tensor) -> dict[str, tf.Tensor]:
+        features = {spec.name: value for spec, value in zip(specs, values, strict=True)}
+        return {"vector": tower(features, training=False)}
+
+    tf2onnx.convert.from_function(encode, input_signature=signature, opset=OPSET, output_path=str(path))
+
+
+def _check(side: str, expected: Float32Array, exported: Float32Array) -> None:
+    worst = float(np.abs(expected - exported).max(initial=0.0))
+    if not worst <= TOLERANCE:
+        raise StageError(
+            f"{side}.onnx differs from TensorFlow by {worst:.2g}, more than {TOLERANCE}; the export was not kept. "
+            "Report it with the recipe and the versions that `pip freeze` prints"
+        )

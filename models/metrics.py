@@ -1,0 +1,134 @@
+"""Ranking metrics by exact search: where each query's true item stands among all items."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Float32Array = npt.NDArray[np.float32]
+Int64Array = npt.NDArray[np.int64]
+
+KS = (1, 5, 10, 50, 100)
+_SCORES_AT_ONCE = 1 << 24
+"""How many scores are held at a time: 64 MB of float32, whatever the number of rows and items."""
+
+
+@dataclass(frozen=True)
+class SeenItems:
+    """Which items each user already had, as compressed sparse rows.
+
+    Attributes
+    ----------
+    offsets: int64 `[users + 1]`
+    items: int64 `[interactions]`, item indices, unique within a user
+    """
+
+    offsets: Int64Array
+    items: Int64Array
+
+    @classmethod
+    def of(cls, users: Int64Array, items: Int64Array, num_users: int) -> SeenItems:
+        """Collect the distinct `(user, item)` pairs of interactions; both arrays are int64 `[n]`, 0-based."""
+        width = int(items.max(initial=0)) + 1
+        pairs = np.unique(users * width + items)
+        offsets = np.searchsorted(pairs // width, np.arange(num_users + 1))
+        return cls(offsets.astype(np.int64), pairs % width)
+
+    def pairs(self, users: Int64Array) -> tuple[Int64Array, Int64Array]:
+        """Return `(row, item)` for every seen item of each row's user, to index a `[rows, items]` array."""
+        starts, counts = self.offsets[users], np.diff(self.offsets)[users]
+        rows = np.repeat(np.arange(len(users)), counts)
+        within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return rows, self.items[np.repeat(starts, counts) + within]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Where the targets stand, and what the queries were answered.
+
+    Attributes
+    ----------
+    ranks: int64 `[rows]`, 0-based; the number of items if the target may not be answered (it was seen before)
+    users: int64 `[rows]`
+    shown: bool `[len(KS), items]`, whether any query's first k answers hold the item
+    """
+
+    ranks: Int64Array
+    users: Int64Array
+    shown: npt.NDArray[np.bool_]
+
+    def metrics(self) -> dict[str, float]:
+        """Return recall, hit rate, ndcg and coverage at every k, and the mean reciprocal rank.
+
+        `recall@k`: share of rows whose target is among the first k. `hit_rate@k`: share of users with at least one
+        such row. `ndcg@k`: mean of 1 / log2(rank + 2), 0 past k (one relevant item a row). `coverage@k`: share of the
+        catalogue that some query is shown. `mrr`: mean of 1 / (rank + 1).
+        """
+        num_items = self.shown.shape[1]
+        reachable = self.ranks < num_items
+        found: dict[str, float] = {"mrr": float(np.mean(reachable / (self.ranks + 1.0)))}
+        for k, shown in zip(KS, self.shown, strict=True):
+            hits = self.ranks < min(k, num_items)
+            found[f"recall@{k}"] = float(hits.mean())
+            found[f"hit_rate@{k}"] = len(np.unique(self.users[hits])) / len(np.unique(self.users))
+            found[f"ndcg@{k}"] = float(np.mean(hits / np.log2(self.ranks + 2.0)))
+            found[f"coverage@{k}"] = float(shown.mean())
+        return found
+
+
+def rank_targets(
+    score: Callable[[slice], Float32Array], targets: Int64Array, users: Int64Array, seen: SeenItems, num_items: int
+) -> dict[str, Ranking]:
+    """Rank every row's target among all items (`all`) and among those its user has not seen (`unseen`).
+
+    Items of equal score stand in the order of their index, as the served search has them.
+
+    Parameters
+    ----------
+    score
+        Scores of a slice of the rows against the whole catalogue, float32 `[len(slice), items]`.
+    targets, users
+        int64 `[rows]`: the item that was chosen, and who chose it (a row of `seen`).
+    """
+    step = max(1, _SCORES_AT_ONCE // max(num_items, 1))
+    parts: dict[str, list[Int64Array]] = {"all": [], "unseen": []}
+    shown = {name: np.zeros((len(KS), num_items), bool) for name in parts}
+    for start in range(0, len(targets), step):
+        rows = slice(start, min(start + step, len(targets)))
+        scores = np.array(score(rows), dtype=np.float32)
+        for name, found in parts.items():
+            if name == "unseen":
+                scores[seen.pairs(users[rows])] = -np.inf
+            found.append(_ranks(scores, targets[rows]))
+            _mark_shown(scores, shown[name])
+    return {name: Ranking(np.concatenate(found), users, shown[name]) for name, found in parts.items()}
+
+
+def _ranks(scores: Float32Array, targets: Int64Array) -> Int64Array:
+    own = np.take_along_axis(scores, targets[:, None], axis=1)
+    earlier = np.arange(scores.shape[1]) < targets[:, None]
+    ranks = (scores > own).sum(axis=1) + ((scores == own) & earlier).sum(axis=1)
+    return np.where(np.isneginf(own[:, 0]), scores.shape[1], ranks).astype(np.int64)
+
+
+def _mark_shown(scores: Float32Array, shown: npt.NDArray[np.bool_]) -> None:
+    top = _top(scores, min(max(KS), scores.shape[1]))
+    top = np.where(np.isneginf(np.take_along_axis(scores, top, axis=1)), -1, top)
+    for mark, k in zip(shown, KS, strict=True):
+        answered = np.unique(top[:, :k])
+        mark[answered[answered >= 0]] = True
+
+
+def _top(scores: Float32Array, k: int) -> Int64Array:
+    """The k best items of each row, best first, equal scores in the order of their index; int64 `[rows, k]`."""
+    last = -np.partition(-scores, k - 1, axis=1)[:, k - 1 : k]
+    chosen = scores >= last
+    for row in np.flatnonzero(chosen.sum(axis=1) > k):  # several items tie for the last places
+        tied = np.flatnonzero(scores[row] == last[row])
+        chosen[row, tied[k - chosen[row].sum() :]] = False
+    top = np.nonzero(chosen)[1].reshape(len(scores), k)
+    order = np.argsort(-np.take_along_axis(scores, top, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(top, order, axis=1).astype(np.int64)

@@ -1,0 +1,133 @@
+"""The two towers, from the feature specs: embeddings, `MLPBlock`, unit length."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import merlin.models.tf as mm
+import tensorflow as tf
+from merlin.models.tf.models.base import RetrievalModelV2
+from merlin.models.tf.outputs.base import DotProduct
+from merlin.models.tf.transforms.regularization import L2Norm
+from merlin.schema import ColumnSchema, Schema, Tags
+
+from models.config import Model
+from workflows.features import FeatureSpec
+
+UNSEEN = 2
+"""The code of a value that the vocabulary does not hold."""
+
+
+class FeatureEmbeddings(tf.keras.layers.Layer):
+    """Features to one vector per row: embeddings of codes, their mean over lists, and numbers as they are.
+
+    Inputs are dictionaries of int64 `[n]` codes, int64 `[n, length]` codes padded with 0, and float32 `[n]` numbers;
+    the output is float32 `[n, width]`. Lists are dense and padded, unlike in `merlin.models.tf.InputBlockV2`, because
+    ONNX has no ragged tensors and the served tower must be the trained one.
+
+    While training, each scalar code becomes "unseen" with probability `unseen_rate`: nothing else would train the
+    vector that unknown users and new items get.
+    """
+
+    def __init__(
+        self, specs: Sequence[FeatureSpec], side: Tags, dim: int, unseen_rate: float = 0.0, **kwargs: object
+    ) -> None:
+        super().__init__(**kwargs)
+        self.specs = tuple(specs)
+        self.schema = Schema([ColumnSchema(spec.name, tags=[side]) for spec in specs])
+        self.unseen_rate = unseen_rate
+        self.tables = {
+            spec.name: tf.keras.layers.Embedding(
+                spec.cardinality, embedding_width(spec.cardinality, dim), name=f"{spec.name}_embedding"
+            )
+            for spec in specs
+            if spec.cardinality
+        }
+
+    def call(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        """Embed and concatenate the features, in the order of the specs."""
+        return tf.concat([self._embed(spec, inputs[spec.name], training) for spec in self.specs], axis=1)
+
+    def _embed(self, spec: FeatureSpec, values: tf.Tensor, training: bool) -> tf.Tensor:
+        if spec.kind == "continuous":
+            return values[:, tf.newaxis]
+        table = self.tables[spec.name]
+        if spec.kind == "list":
+            present = tf.cast(values > 0, tf.float32)[:, :, tf.newaxis]
+            return tf.reduce_sum(table(values) * present, axis=1) / tf.maximum(tf.reduce_sum(present, axis=1), 1.0)
+        if training and self.unseen_rate:
+            dropped = tf.random.uniform(tf.shape(values)) < self.unseen_rate
+            values = tf.where(dropped, tf.cast(UNSEEN, values.dtype), values)
+        return table(values)
+
+    def compute_output_shape(self, input_shape: object) -> tf.TensorShape:
+        """Return `[n, width]`, the widths of all features added up."""
+        tables = sum(table.output_dim for table in self.tables.values())
+        return tf.TensorShape([None, tables + sum(spec.kind == "continuous" for spec in self.specs)])
+
+
+def embedding_width(cardinality: int, dim: int) -> int:
+    """Return the width of a table: `dim`, less for small vocabularies, which need no room to tell few values apart."""
+    return min(dim, 8 * -(-cardinality // 8))
+
+
+def build_tower(specs: Sequence[FeatureSpec], side: Tags, config: Model) -> mm.Encoder:
+    """Build one tower: features -> embeddings -> dropout -> `MLPBlock` (linear last layer) -> L2 normalisation."""
+    return mm.Encoder(
+        FeatureEmbeddings(specs, side, config.embedding_dim, config.unseen_rate),
+        tf.keras.layers.Dropout(config.dropout),
+        mm.MLPBlock(list(config.tower), no_activation_last_layer=True, dropout=config.hidden_dropout or None),
+        L2Norm(),
+        prep_features=False,
+    )
+
+
+class TwoTowerModel(RetrievalModelV2):
+    """The merlin-models two-tower, trained by softmax over the whole catalogue.
+
+    What `mm.TwoTowerModelV2` builds, with an objective of ours: the stock one scores in-batch negatives only and
+    divides its sampling correction by the temperature. The softmax over every item needs no correction, and at
+    some ten thousand items is still a small matrix product.
+
+    Parameters
+    ----------
+    query_specs, item_specs
+        What each tower is fed.
+    catalogue
+        The features of every item, in `item_index` order: `{name: [items] or [items, length]}`.
+    config
+        Widths, dropout and temperature.
+    """
+
+    def __init__(
+        self,
+        query_specs: Sequence[FeatureSpec],
+        item_specs: Sequence[FeatureSpec],
+        catalogue: Mapping[str, tf.Tensor],
+        config: Model,
+    ) -> None:
+        super().__init__(
+            query=build_tower(query_specs, Tags.USER, config),
+            candidate=build_tower(item_specs, Tags.ITEM, config),
+            output=DotProduct(),
+        )
+        self.catalogue = {name: tf.convert_to_tensor(values) for name, values in catalogue.items()}
+        self.temperature = config.temperature
+
+    def query_vectors(self, features: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        """Return the unit vectors of queries, float32 `[n, d]`."""
+        return self.query_encoder(dict(features), training=training)
+
+    def item_vectors(self, training: bool = False) -> tf.Tensor:
+        """Return the unit vectors of the whole catalogue, float32 `[items, d]`."""
+        return self.candidate_encoder(self.catalogue, training=training)
+
+    def train_step(self, data: tuple[Mapping[str, tf.Tensor], tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Take one optimiser step on `(query features, item_index [n])`."""
+        features, targets = data
+        with tf.GradientTape() as tape:
+            logits = tf.matmul(self.query_vectors(features, True), self.item_vectors(True), transpose_b=True)
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits / self.temperature)
+            loss = tf.reduce_mean(losses)
+        self.optimizer.minimize(loss, self.trainable_variables, tape=tape)
+        return {"loss": loss}

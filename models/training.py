@@ -1,0 +1,97 @@
+"""Stage train: features to towers."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import tensorflow as tf
+
+from models.config import Model, Train
+from models.data import batches, join
+from models.export import export_towers
+from models.towers import TwoTowerModel
+from models.validation import Validation
+from workflows import features
+from workflows.config import Device
+from workflows.diagnostics import RecipeError
+from workflows.features import FeatureSet, Part
+
+
+def train(
+    features_dir: Path,
+    model: Model,
+    train: Train,
+    seed: int,
+    device: Device,
+    out: Path,
+    progress: Callable[[str], None],
+) -> None:
+    """Train the towers on the features of a run and export them.
+
+    Early stopping on the validation part finds the number of epochs; with `refit` a new model is then trained for as
+    many epochs on training and validation rows together. `out` gets `query.onnx`, `item.onnx`, `item_vectors.npy`,
+    `towers.json`, `history.json`, `checkpoints/` and `tensorboard/`.
+
+    Raises
+    ------
+    RecipeError
+        `device` is `gpu` and TensorFlow sees none.
+    """
+    data = features.load(features_dir)
+    with tf.device(_device_name(device)):
+        tower = _new_model(data, model, train, seed)
+        validation = Validation(
+            data.valid, data.train, train.monitor, train.patience, out / "checkpoints" / "best", progress
+        )
+        _fit(tower, data.train, train, seed, train.epochs, [validation], out / "tensorboard" / "search")
+        if train.refit:
+            progress(f"training anew on training and validation rows, {validation.best_epoch} epochs")
+            tower = _new_model(data, model, train, seed)
+            whole = join([data.train, data.valid])
+            report = _EpochLine(validation.best_epoch, progress)
+            _fit(tower, whole, train, seed, validation.best_epoch, [report], out / "tensorboard" / "refit")
+            tower.save_weights(out / "checkpoints" / "refit")
+        (out / "history.json").write_text(json.dumps(validation.history, indent=1), encoding="utf-8")
+        export_towers(tower, data, validation.best_epoch, out)
+
+
+def _new_model(data: FeatureSet, model: Model, train: Train, seed: int) -> TwoTowerModel:
+    tf.keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+    tower = TwoTowerModel(data.query_specs, data.item_specs, data.items, model)
+    tower.compile(optimizer=tf.keras.optimizers.Adam(train.learning_rate))
+    return tower
+
+
+def _fit(
+    tower: TwoTowerModel,
+    part: Part,
+    train: Train,
+    seed: int,
+    epochs: int,
+    callbacks: list[tf.keras.callbacks.Callback],
+    tensorboard: Path,
+) -> None:
+    callbacks = [*callbacks, tf.keras.callbacks.TensorBoard(os.fspath(tensorboard), write_graph=False)]
+    tower.fit(batches(part, train.batch_size, seed), epochs=epochs, callbacks=callbacks, verbose=0)
+
+
+def _device_name(device: Device) -> str:
+    gpus = tf.config.list_physical_devices("GPU")
+    if device == "gpu" and not gpus:
+        raise RecipeError('device = "gpu", but TensorFlow sees no GPU; use "auto" or "cpu", or the NGC image')
+    return "/GPU:0" if gpus and device != "cpu" else "/CPU:0"
+
+
+class _EpochLine(tf.keras.callbacks.Callback):
+    """One line per epoch."""
+
+    def __init__(self, epochs: int, progress: Callable[[str], None]) -> None:
+        super().__init__()
+        self.epochs, self.progress = epochs, progress
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self.progress(f"epoch {epoch + 1} of {self.epochs}: loss {(logs or {})['loss']:.3f}")

@@ -1,0 +1,77 @@
+"""Validation while training: exact recall after every epoch, early stopping, the best weights kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from models.data import users_and_seen
+from models.metrics import Float32Array, rank_targets
+from models.towers import TwoTowerModel
+from workflows.columns import Columns
+from workflows.features import Part
+
+_REPORTED = ("recall@10", "recall@100", "ndcg@10")
+
+
+class Validation(tf.keras.callbacks.Callback):
+    """Measures the validation part after every epoch and stops when it no longer gets better.
+
+    After training, `history` has one entry per epoch and `best_epoch` (1-based) the one whose weights the model
+    was given back.
+    """
+
+    def __init__(
+        self, valid: Part, train: Part, monitor: str, patience: int, checkpoint: Path, progress: Callable[[str], None]
+    ) -> None:
+        super().__init__()
+        self.queries = {name: tf.convert_to_tensor(values) for name, values in valid.query.items()}
+        self.targets = valid.interactions[Columns.ItemIndex].to_numpy(np.int64)
+        self.users, self.seen = users_and_seen(valid.interactions, train.interactions)
+        self.monitor, self.patience, self.checkpoint, self.progress = monitor, patience, checkpoint, progress
+        self.history: list[dict[str, float]] = []
+        self.best_epoch, self.best = 0, -1.0
+        self._started = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Start the clock."""
+        self._started = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Measure, note, keep the weights if they are the best so far, or stop."""
+        seconds = time.perf_counter() - self._started
+        figures = self.measure()
+        loss = float((logs or {})["loss"])
+        self.history.append({"epoch": epoch + 1, "seconds": seconds, "loss": loss, **figures})
+        if logs is not None:
+            logs.update(figures)  # for TensorBoard, which runs after this
+        value = figures[f"valid_{self.monitor}"]
+        self.progress(f"epoch {epoch + 1}: loss {loss:.3f}, validation {self.monitor} {value:.4f}, {seconds:.1f} s")
+        if value > self.best:
+            self.best, self.best_epoch = value, epoch + 1
+            self.model.save_weights(self.checkpoint)
+        elif epoch + 1 - self.best_epoch >= self.patience:
+            self.model.stop_training = True
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Give the model the best weights back."""
+        self.model.load_weights(self.checkpoint)
+
+    def measure(self) -> dict[str, float]:
+        """Return `valid_all.*` and `valid_unseen.*` of the model as it is now."""
+        queries = encode_queries(self.model, self.queries)
+        items = self.model.item_vectors().numpy()
+        rankings = rank_targets(lambda rows: queries[rows] @ items.T, self.targets, self.users, self.seen, len(items))
+        figures = {name: ranking.metrics() for name, ranking in rankings.items()}
+        return {f"valid_{name}.{key}": figures[name][key] for name in figures for key in _REPORTED}
+
+
+def encode_queries(model: TwoTowerModel, queries: dict[str, tf.Tensor], batch_size: int = 8192) -> Float32Array:
+    """Run the query tower over all rows, in batches; float32 `[rows, d]`."""
+    dataset = tf.data.Dataset.from_tensor_slices(queries).batch(batch_size)
+    return np.concatenate([model.query_vectors(batch).numpy() for batch in dataset])

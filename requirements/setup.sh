@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Creates .venv (training, tests) and .venv-serve (what runs inside Triton) from the hash locks; does nothing when
+# they are up to date. PYTHON may name the interpreter.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+find_python() {
+    local candidate
+    for candidate in ${PYTHON:-python3.11 python3.10 python3 python}; do
+        if "$candidate" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 11))' 2>/dev/null; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    echo "setup: Python 3.10 or 3.11 is needed and was not found as ${PYTHON:-python3.11, python3.10 or python3};" \
+        "install one, or say which: make PYTHON=/path/to/python3.11" >&2
+    exit 1
+}
+
+# create FOLDER LOCK: a virtual environment holding exactly what the lock says.
+create() {
+    local stamp folder=$1 lock=$2
+    stamp=$("$python" -V)-$(cat "$lock" requirements/uv.txt pyproject.toml | sha256sum | cut -c1-16)
+    if [ "$(cat "$folder/.stamp" 2>/dev/null)" = "$stamp" ]; then
+        return
+    fi
+    echo "setup: installing $lock into $folder (a minute or two the first time)" >&2
+    rm -rf "$folder"
+    if ! "$python" -m venv "$folder"; then
+        echo "setup: $python cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv" >&2
+        exit 1
+    fi
+    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+    "$folder/bin/uv" pip install --quiet --python "$folder/bin/python" --require-hashes -r "$lock"
+    if [ "$folder" = .venv ]; then
+        "$folder/bin/uv" pip install --quiet --python "$folder/bin/python" --no-deps --no-build-isolation -e .
+    fi
+    echo "$stamp" >"$folder/.stamp"
+}
+
+if [ "$(uname -sm)" != "Linux x86_64" ]; then
+    echo "setup: Linux on x86-64 is needed (Triton, TensorFlow and perf_analyzer are binaries), this is $(uname -sm)" >&2
+    exit 1
+fi
+python=$(find_python)
+create .venv requirements/lock.txt
+create .venv-serve requirements/serve.txt

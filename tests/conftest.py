@@ -1,0 +1,41 @@
+"""What every test folder may use: one real run, made once by the real command line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+RECIPE = Path(__file__).parents[1] / "recipes" / "movielens-100k.toml"
+
+
+def retrieval(*arguments: str | Path, cwd: Path | None = None, **options: object) -> subprocess.CompletedProcess[str]:
+    """Run the `retrieval` command of this environment; the caller looks at the exit code."""
+    command = [sys.executable, "-m", "retrieval", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, **options)
+
+
+@pytest.fixture(scope="session")
+def quick_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The MovieLens-100K recipe with two epochs of training: every real part, in half a minute."""
+    text = RECIPE.read_text(encoding="utf-8")
+    start = text.index("[train]")
+    end = text.index("[index]")
+    path = tmp_path_factory.mktemp("recipe") / "quick.toml"
+    text = text[:start] + "[train]\nepochs = 2\nrefit = false\n\n" + text[end:]
+    path.write_text(text.replace('name = "movielens-100k"', 'name = "quick"'), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def run_dir(quick_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run: tables, features, towers, metrics, release and Triton repository. Do not write to it."""
+    runs = tmp_path_factory.mktemp("runs")
+    done = retrieval("run", quick_recipe, "--runs", runs)
+    assert done.returncode == 0, done.stderr
+    return runs / "quick"

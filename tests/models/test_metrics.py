@@ -1,0 +1,74 @@
+"""The metrics against their definitions, written out one row at a time."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models import metrics
+from models.metrics import KS, Ranking, SeenItems, rank_targets
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[tuple[int, int]]]:
+    """Scores with many ties, targets, users and (user, item) pairs already seen."""
+    items, rows, users = draw(st.integers(1, 130)), draw(st.integers(1, 12)), draw(st.integers(1, 4))
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    scores = random.integers(0, draw(st.integers(1, 200)), (rows, items)).astype(np.float32)
+    pairs = [(int(u), int(i)) for u, i in zip(random.integers(0, users, 9), random.integers(0, items, 9), strict=True)]
+    return scores, random.integers(0, items, rows), random.integers(0, users, rows), pairs[: draw(st.integers(0, 9))]
+
+
+def by_definition(scores: np.ndarray, targets: np.ndarray, users: np.ndarray, seen: set) -> dict[str, float]:
+    """Every metric, from full sorted lists."""
+    answers = []
+    for row, user in zip(scores, users, strict=True):
+        order = sorted(range(len(row)), key=lambda item: (-row[item], item))
+        answers.append([item for item in order if (user, item) not in seen])
+    places = [a.index(t) if t in a else math.inf for a, t in zip(answers, targets, strict=True)]
+    found = {"mrr": np.mean([1 / (p + 1) for p in places])}
+    for k in KS:
+        found[f"recall@{k}"] = np.mean([p < k for p in places])
+        found[f"ndcg@{k}"] = np.mean([1 / math.log2(p + 2) if p < k else 0 for p in places])
+        hit = {u for u, p in zip(users, places, strict=True) if p < k}
+        found[f"hit_rate@{k}"] = len(hit) / len(set(users))
+        found[f"coverage@{k}"] = len({i for a in answers for i in a[:k]}) / scores.shape[1]
+    return found
+
+
+@settings(deadline=None, max_examples=150)
+@given(problems())
+def test_metrics_are_what_their_definitions_say(problem) -> None:
+    scores, targets, users, pairs = problem
+    seen = SeenItems.of(
+        np.array([u for u, _ in pairs], np.int64), np.array([i for _, i in pairs], np.int64), int(users.max()) + 1 + 4
+    )
+    rankings = rank_targets(lambda rows: scores[rows], targets, users, seen, scores.shape[1])
+    assert rankings["all"].metrics() == pytest.approx(by_definition(scores, targets, users, set()))
+    assert rankings["unseen"].metrics() == pytest.approx(by_definition(scores, targets, users, set(pairs)))
+
+
+def test_evaluating_in_slices_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    scores, targets = random.random((50, 20), np.float32), random.integers(0, 20, 50)
+    users, seen = random.integers(0, 5, 50), SeenItems.of(random.integers(0, 5, 30), random.integers(0, 20, 30), 5)
+
+    def ranked() -> dict[str, Ranking]:
+        return rank_targets(lambda rows: scores[rows], targets, users, seen, 20)
+
+    whole = ranked()
+    monkeypatch.setattr(metrics, "_SCORES_AT_ONCE", 7 * 20)
+    for name, ranking in ranked().items():
+        np.testing.assert_array_equal(ranking.ranks, whole[name].ranks)
+        np.testing.assert_array_equal(ranking.shown, whole[name].shown)
+
+
+def test_scores_of_the_caller_are_not_written_to() -> None:
+    scores = np.ones((1, 3), np.float32)
+    seen = SeenItems.of(np.array([0]), np.array([1]), 1)
+    rank_targets(lambda rows: scores[rows], np.array([0]), np.array([0]), seen, 3)
+    np.testing.assert_array_equal(scores, 1)
