@@ -17,10 +17,10 @@ def from_release(release: Path) -> Ask:
     from ensemble.serving.retriever import Retriever
 
     retriever = Retriever.load(release)
-    wanted = object if retriever.release.manifest["id_dtype"]["user_id"] == "string" else np.int64
+    wanted: type = object if retriever.release.manifest["id_dtype"]["user_id"] == "string" else np.int64
 
     def ask(users: Sequence[Any], top_k: int) -> list[list[tuple[Any, float]]]:
-        ids = np.array(users, dtype=wanted).reshape(-1, 1)
+        ids: np.ndarray = np.array(users, dtype=wanted).reshape(-1, 1)
         answer = retriever.answer(retriever.reader([{"user_id": ids, "top_k": np.full(ids.shape, top_k, np.int32)}]))
         rows = zip(answer.item_id.tolist(), answer.score.tolist(), answer.count.tolist(), strict=True)
         return [list(zip(items[:count], scores[:count], strict=True)) for items, scores, count in rows]

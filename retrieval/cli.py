@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from json import loads
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from msgspec import to_builtins
 
 from retrieval.console import Terminal, terminal
 from retrieval.recipe import load_recipe
 from retrieval.run import Run, advance
 from retrieval.stages import STAGES
+from retrieval.tables import metrics_table, read_json
 from workflows.diagnostics import RecipeError
 
 app = typer.Typer(
@@ -107,11 +108,9 @@ def evaluate(
     retrieval evaluate runs/movielens-100k --json
     """
     with terminal(verbose) as out:
-        from retrieval.tables import metrics_table
-
         opened = Run.open(run, STAGES)
         advance(opened, ["evaluate"], cache, out, force)
-        metrics = _read_json(opened.directory / "metrics.json")
+        metrics = read_json(opened.directory / "metrics.json")
         out.json(metrics) if json else out.table(metrics_table(metrics))
 
 
@@ -146,10 +145,8 @@ def run_recipe(
     retrieval run recipes/movielens-100k.toml --from train
     """
     with terminal(verbose) as out:
-        from retrieval.tables import metrics_table
-
         opened, done = _run_all(out, recipe, runs, cache, since)
-        metrics = _read_json(opened.directory / "metrics.json")
+        metrics = read_json(opened.directory / "metrics.json")
         page = _report(out, opened)
         if json:
             out.json({"run": str(opened.directory), "stages": done, "metrics": metrics, "report": str(page)})
@@ -204,29 +201,97 @@ def query(
 def serve(
     source: Annotated[Path, typer.Argument(metavar="RUN", help="A run, or a Triton model repository.")],
     host: Annotated[str, typer.Option("--host", help="Address to bind.")] = "127.0.0.1",
-    grpc_port: Annotated[int, typer.Option("--grpc-port")] = 8001,
-    http_port: Annotated[int, typer.Option("--http-port")] = 8000,
-    metrics_port: Annotated[int, typer.Option("--metrics-port")] = 8002,
-    tritonserver: Annotated[Path | None, typer.Option("--tritonserver", help="The binary to start.")] = None,
+    grpc_port: Annotated[int, typer.Option("--grpc-port", help="For inference; what clients use.")] = 8001,
+    http_port: Annotated[int, typer.Option("--http-port", help="For inference and health.")] = 8000,
+    metrics_port: Annotated[int, typer.Option("--metrics-port", help="For Prometheus.")] = 8002,
+    triton: Annotated[Path | None, typer.Option("--triton", help="tritonserver, or its directory.")] = None,
+    python: Annotated[Path | None, typer.Option("--python", help="Interpreter that runs the model.")] = None,
     verbose: Verbose = False,
 ) -> None:
-    """Serve a run with Triton, in the foreground, until a signal comes.
+    """Serve a run with Triton, in the foreground, until a signal comes. Its log goes to stderr.
 
     \b
     retrieval serve runs/movielens-100k
     retrieval serve runs/movielens-100k --grpc-port 9001 --http-port 9000 --metrics-port 9002
     """
-    raise NotImplementedError
+    with terminal(verbose) as out:
+        from ensemble.server import Addresses, TritonServer
+        from ensemble.server import serve as serve_triton
+        from retrieval.serving import repository_of
+
+        server = TritonServer(
+            repository_of(source),
+            triton=triton,
+            python=python,
+            host=host,
+            grpc_port=grpc_port,
+            http_port=http_port,
+            metrics_port=metrics_port,
+            on_log=out.say,
+        )
+
+        def ready(at: Addresses) -> None:
+            out.results.print(f"ready: grpc {at.grpc}, http {at.host}:{at.http_port}", soft_wrap=True)
+            out.results.print(f"ask it: retrieval query --user 196 --address {at.grpc} --run {source}", soft_wrap=True)
+
+        raise typer.Exit(serve_triton(server, ready))
 
 
 @app.command()
-def bench(run: RunPath, json: AsJson = False, verbose: Verbose = False) -> None:
-    """Measure latency and throughput.
+def bench(
+    run: RunPath,
+    address: Annotated[
+        str | None, typer.Option("--address", help="A running server; without it one is started for the benchmark.")
+    ] = None,
+    concurrency: Annotated[list[int] | None, typer.Option("--concurrency", help="Requests in flight.")] = None,
+    batch: Annotated[list[int] | None, typer.Option("--batch", help="Rows per request.")] = None,
+    interval_ms: Annotated[int | None, typer.Option("--interval-ms", help="Length of a measurement window.")] = None,
+    json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Measure latency, throughput and server CPU with perf_analyzer, on requests drawn from the run.
+
+    What is left out comes from the recipe's [bench]. The points are kept in bench.json, bench.png and the report.
 
     \b
     retrieval bench runs/movielens-100k
+    retrieval bench runs/movielens-100k --batch 1 --batch 32 --concurrency 1 --concurrency 8 --json
+    retrieval bench runs/movielens-100k --address 127.0.0.1:8001
     """
-    raise NotImplementedError
+    with terminal(verbose) as out:
+        from ensemble.benchmark import Target
+        from ensemble.points import table
+        from retrieval.serving import Load, measure, target_of, temporary_server
+
+        opened, load = Run.open(run, STAGES), Load(batch, concurrency, interval_ms)
+        if address is None:
+            with temporary_server(opened, out.say, out.say if verbose else None) as server:
+                points = measure(opened, target_of(server, opened, load), load, out.step)
+        else:
+            interval = load.interval_ms or opened.recipe.bench.measurement_interval_ms
+            points = measure(opened, Target(address, measurement_interval_ms=interval), load, out.step)
+        _report(out, opened)
+        out.json(to_builtins(points)) if json else out.table(table(points))
+
+
+@app.command()
+def demo(
+    recipe: Annotated[Path, typer.Argument(metavar="[RECIPE]")] = Path("recipes/movielens-100k.toml"),
+    runs: Runs = RUNS,
+    cache: Cache = CACHE,
+    verbose: Verbose = False,
+) -> None:
+    """Run a recipe, serve it, show a few users' recommendations and a short benchmark, stop the server.
+
+    \b
+    retrieval demo
+    retrieval demo recipes/movielens-100k.toml
+    """
+    with terminal(verbose) as out:
+        opened, _ = _run_all(out, recipe, runs, cache)
+        from retrieval.demo import show
+
+        out.results.print(f"report: {show(out, opened)}", soft_wrap=True)
 
 
 def _stage_of_recipe(
@@ -259,7 +324,3 @@ def _report(out: Terminal, run: Run) -> Path:
 
     with out.working("report"):
         return write_report(run)
-
-
-def _read_json(path: Path) -> Any:
-    return loads(path.read_bytes())

@@ -120,22 +120,26 @@ def metric_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def training_curves(history: Sequence[Mapping[str, float]]) -> list[tuple[str, str]]:
-    """Return (title, svg) for the loss and for each validation figure, over the epochs."""
-    if not history:
-        return []
-    titles = {"loss": "training loss"}
-    keys = [key for key in history[0] if key == "loss" or key.startswith("valid_recall@")]
+def training_curves(history: Sequence[Mapping[str, float]]) -> list[tuple[str, list[Series], str]]:
+    """Return (title, lines, svg) for the loss and for each validation figure, over the epochs."""
     epochs = [float(row["epoch"]) for row in history]
-    return [
-        (
-            titles.get(key, key.replace("valid_", "validation ")),
-            line_chart(
-                [Series(key, epochs, [float(row[key]) for row in history])], "epoch", key.removeprefix("valid_")
-            ),
-        )
-        for key in keys
-    ]
+    charts = [("training loss", ["loss"])]
+    charts += [(f"validation {figure}", _keys_of(figure, history)) for figure in ("recall@10", "recall@100")]
+    curves = []
+    for title, keys in charts:
+        lines = [Series(_line_name(key), epochs, [float(row[key]) for row in history]) for key in keys]
+        if lines and history:
+            curves.append((title, lines, line_chart(lines, "epoch", title.removeprefix("validation "))))
+    return curves
+
+
+def _keys_of(figure: str, history: Sequence[Mapping[str, float]]) -> list[str]:
+    return [key for key in (history[0] if history else ()) if key.startswith("valid_") and key.endswith(figure)]
+
+
+def _line_name(key: str) -> str:
+    protocol = key.removeprefix("valid_").split(".")[0]
+    return {"all": "all items", "unseen": "unseen items"}.get(protocol, protocol)
 
 
 def latency_lines(points: Sequence[Mapping[str, Any]]) -> list[Series]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
@@ -51,7 +52,25 @@ def evaluate(job: Job) -> None:
 
 def release(job: Job) -> None:
     """`towers/` -> `release/` and the Triton repository `triton/`."""
-    raise NotImplementedError
+    from ensemble.release import write_release
+    from ensemble.runtime import export_repository
+    from retrieval.reference import training_side
+
+    recipe, run = job.recipe, job.run
+    job.progress("loading the training side, to compare with")
+    write_release(
+        run / "features",
+        run / "towers",
+        run / "release",
+        name=recipe.name,
+        recipe_sha256=hashlib.sha256(msgspec.json.encode(recipe, order="deterministic")).hexdigest(),
+        serving=recipe.serving,
+        index=recipe.index,
+        reference=training_side(recipe, run / "features", run / "towers"),
+        progress=job.progress,
+    )
+    job.progress("exporting the Triton model repository")
+    export_repository(run / "release", run / "triton")
 
 
 def protocol(recipe: Recipe) -> str:

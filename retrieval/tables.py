@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -49,6 +51,10 @@ def metric_rows(metrics: Mapping[str, float]) -> Iterable[tuple[str, float]]:
     for _, pattern in METRICS:
         names = [pattern.format(k) for k in CUTOFFS] if "{}" in pattern else [pattern]
         yield from ((name, metrics[name]) for name in names if name in metrics)
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_bytes())
 
 
 def metrics_table(metrics: Mapping[str, Any]) -> Table:

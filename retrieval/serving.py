@@ -1,0 +1,71 @@
+"""A run's Triton: in the foreground, or for as long as a benchmark or the demo needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ensemble.benchmark import Target, benchmark, draw_requests
+from ensemble.points import Point, save
+from ensemble.ports import free_ports
+from ensemble.server import TritonServer
+from retrieval.run import Run
+
+LOCALHOST = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a benchmark sends; None leaves it to the recipe's `[bench]`."""
+
+    batches: Sequence[int] | None = None
+    concurrencies: Sequence[int] | None = None
+    interval_ms: int | None = None
+
+
+def repository_of(source: Path) -> Path:
+    """Return the Triton model repository of a run, or `source` itself if it is no run."""
+    return source / "triton" if (source / "recipe.json").is_file() else source
+
+
+@contextmanager
+def temporary_server(
+    run: Run, say: Callable[[str], None], log: Callable[[str], None] | None = None
+) -> Iterator[TritonServer]:
+    """Serve the run on free ports of this machine inside the block; stop the server after it."""
+    run.require("release")
+    grpc_port, http_port, metrics_port = free_ports(LOCALHOST, 3)
+    server = TritonServer(
+        run.directory / "triton",
+        host=LOCALHOST,
+        grpc_port=grpc_port,
+        http_port=http_port,
+        metrics_port=metrics_port,
+        on_log=log or (lambda line: None),
+    )
+    with server:
+        say(f"Triton answers at {server.addresses.grpc}")
+        yield server
+    say("Triton stopped")
+
+
+def measure(run: Run, target: Target, load: Load, progress: Callable[[str], None]) -> list[Point]:
+    """Benchmark a server with the run's own requests; keep the points in `bench.json` and `bench.png`."""
+    config = run.recipe.bench
+    points = benchmark(
+        target,
+        draw_requests(run.directory, config.requests, seed=run.recipe.seed),
+        batches=load.batches or config.batch,
+        concurrencies=load.concurrencies or config.concurrency,
+        progress=progress,
+    )
+    save(points, run.directory / "bench.json", run.directory / "bench.png")
+    return points
+
+
+def target_of(server: TritonServer, run: Run, load: Load) -> Target:
+    """Return what to measure of a server that this process started."""
+    interval = load.interval_ms or run.recipe.bench.measurement_interval_ms
+    return Target(server.addresses.grpc, server_pid=server.process_id, measurement_interval_ms=interval)
