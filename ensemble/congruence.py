@@ -1,0 +1,103 @@
+"""Training side and release must answer alike, or there is no release."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ensemble.serving.release import Release
+from ensemble.serving.retriever import Retriever
+from ensemble.serving.search import no_exclusions
+from ensemble.serving.tensors import Request
+from ensemble.serving.transform import Column
+from workflows.columns import Columns
+from workflows.diagnostics import ReleaseError
+
+Reference = Callable[[pd.DataFrame], np.ndarray]
+"""Raw query columns, n rows, to query vectors, float32 [n, d]."""
+
+TOLERANCE = 1e-5
+_SAMPLES = 64
+
+
+def check_congruence(release: Release, features: Path, reference: Reference | None) -> None:
+    """Ask the release and `reference` (where there is one) for sample queries; raise ReleaseError where they differ.
+
+    Query vectors must be equal within `TOLERANCE`, and the items those of an exact search in float64 where scores differ
+    by more than rounding.
+    """
+    retriever = Retriever(release)
+    queries = sample_queries(features, [one["name"] for one in release.json("query/transform.json")["inputs"]])
+    columns = raw_columns(queries, release)
+    vectors = retriever.tower(retriever.transform(retriever.users.complete(columns, _nobody(queries))))
+    if reference is not None:
+        _check_vectors(vectors, np.asarray(reference(queries)), queries)
+    _check_items(retriever, vectors, columns)
+
+
+def sample_queries(features: Path, names: list[str]) -> pd.DataFrame:
+    """Return raw query columns of test rows spread over the file, with their users' columns."""
+    rows = pd.read_parquet(features / "test/interactions.parquet")
+    rows = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, _SAMPLES).astype(int))] if len(rows) else rows
+    users = pd.read_parquet(features / "users.parquet")
+    kept = [name for name in rows if name in names or name == Columns.User]
+    joined = rows[kept].merge(
+        users[[name for name in users if name == Columns.User or name not in kept]], on=Columns.User
+    )
+    return joined[list(dict.fromkeys([Columns.User, *names]))]
+
+
+def raw_columns(queries: pd.DataFrame, release: Release) -> dict[str, Column]:
+    """Return the frame's columns as the query transform takes them."""
+    stated = {one["name"]: one for one in release.json("query/transform.json")["inputs"]}
+    stated.setdefault(Columns.User, {"dtype": release.manifest["id_dtype"][Columns.User], "list": False})
+    return {name: as_column(queries[name], **_kind(stated[name])) for name in queries if name in stated}
+
+
+def as_column(values: pd.Series, dtype: str, is_list: bool) -> Column:
+    """Return a pandas column as the serving code's `Column`; None and NaN are missing."""
+    offsets = None
+    if is_list:
+        lists = [[] if one is None or np.ndim(one) == 0 else list(one) for one in values]
+        offsets = np.cumsum([0, *map(len, lists)], dtype=np.int64)
+        values = pd.Series([value for one in lists for value in one], dtype=object)
+    missing = values.isna().to_numpy(dtype=bool)
+    filled = values.astype(object).where(~missing, "" if dtype == "string" else 0).to_numpy()
+    plain = filled if dtype == "string" else filled.astype(dtype)
+    return Column(plain, missing if missing.any() else None, offsets)
+
+
+def _kind(stated: dict[str, object]) -> dict[str, object]:
+    return {"dtype": stated["dtype"], "is_list": stated["list"]}
+
+
+def _nobody(queries: pd.DataFrame) -> np.ndarray:
+    return np.full(len(queries), -1, dtype=np.int64)
+
+
+def _check_vectors(found: np.ndarray, expected: np.ndarray, queries: pd.DataFrame) -> None:
+    if found.shape != expected.shape:
+        raise ReleaseError(f"no release was made: query vectors are {found.shape}, by training {expected.shape}")
+    apart = np.abs(found - expected).max(axis=1) if len(found) else np.zeros(0)
+    if not (apart <= TOLERANCE).all():  # NaN included
+        row = int(np.argmax(np.nan_to_num(apart, nan=np.inf)))
+        raise ReleaseError(
+            f"no release was made: for {queries.iloc[row].to_dict()} the query vector differs from the training side's by "
+            f"{apart[row]:.3g}, expected at most {TOLERANCE}; the compiled transform or the exported tower is at fault"
+        )
+
+
+def _check_items(retriever: Retriever, vectors: np.ndarray, columns: dict[str, Column]) -> None:
+    k = min(retriever.serving["top_k"], len(retriever.search.vectors))
+    rows = len(vectors)
+    request = Request(columns, np.full(rows, k), np.ones(rows, dtype=bool), no_exclusions())
+    answer = retriever.nearest(vectors, np.full(rows, -1), request)
+    scores = vectors.astype(np.float64) @ retriever.search.vectors.T.astype(np.float64)
+    best = -np.sort(-scores, axis=1)[:, :k]
+    own = np.take_along_axis(scores, answer.item_index, axis=1)
+    # The item in each place has the score that belongs in that place: equal items wherever scores are not tied.
+    if not (np.allclose(own, best, rtol=0, atol=TOLERANCE) and np.allclose(answer.score, best, rtol=0, atol=TOLERANCE)):
+        raise ReleaseError("no release was made: its search does not return the items with the largest inner products")

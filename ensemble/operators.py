@@ -1,0 +1,167 @@
+"""The served steps as merlin-systems operators: `TransformQuery >> EncodeQuery >> SearchItems`.
+
+Each wraps one step of `ensemble.serving` and knows no more than the path of its release, so that nothing is pickled with
+it. Between the steps travel the features or the vector, and what the search needs of the request.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from merlin.dag import BaseOperator, ColumnSelector, DataFormats
+from merlin.schema import ColumnSchema, Schema
+from merlin.systems.dag import Ensemble
+
+from ensemble.congruence import as_column
+from ensemble.serving.retriever import Retriever
+from ensemble.serving.tensors import USER, Request, Tensor
+from ensemble.serving.transform import Column
+
+USER_ROW = "user_row"
+"""Row of the user in the release's users table, int64; -1 for an unknown user."""
+_CONTROLS = ("top_k", "exclude_item_ids", "include_seen")
+_DTYPES = {"INT64": np.int64, "INT32": np.int32, "FP64": np.float64, "FP32": np.float32, "BYTES": str, "BOOL": bool}
+
+
+@lru_cache(maxsize=4)
+def retriever_of(release: str) -> Retriever:
+    """Return the loaded release, one object for all operators of a graph."""
+    return Retriever.load(Path(release))
+
+
+class ReleaseOperator(BaseOperator):
+    """A step over a release."""
+
+    def __init__(self, release: Path | str) -> None:
+        super().__init__()
+        self.release = str(Path(release).absolute())
+
+    @property
+    def retriever(self) -> Retriever:
+        """Return the loaded release."""
+        return retriever_of(self.release)
+
+    @property
+    def supported_formats(self) -> DataFormats:
+        """Return that the executor should hand over pandas frames, whose columns hold strings and ragged lists."""
+        return DataFormats.PANDAS_DATAFRAME
+
+    def compute_output_schema(
+        self, input_schema: Schema, col_selector: ColumnSelector, prev_output_schema: Schema | None = None
+    ) -> Schema:
+        """Return the step's own columns and, where a later step needs them, the request's."""
+        own = Schema(self.made())
+        return own + input_schema.select_by_name([one for one in self.passed_on() if one in input_schema.column_names])
+
+    def made(self) -> list[ColumnSchema]:
+        """Return the columns that this step makes."""
+        raise NotImplementedError
+
+    def passed_on(self) -> tuple[str, ...]:
+        """Return the columns that it hands on."""
+        return (*_CONTROLS, USER_ROW)
+
+
+class TransformQuery(ReleaseOperator):
+    """Raw query columns to features. A column that is null throughout counts as not sent."""
+
+    def transform(self, col_selector: ColumnSelector, transformable: pd.DataFrame) -> pd.DataFrame:
+        """Return the features, the user's row and the request's controls."""
+        retriever = self.retriever
+        columns = _sent(retriever, transformable)
+        user_rows = retriever.users.rows_of(columns[USER].values)
+        features = retriever.transform(retriever.users.complete(columns, user_rows))
+        frame = pd.DataFrame({name: _cells(values) for name, values in features.items()})
+        return frame.assign(**{USER_ROW: user_rows}, **{one: transformable[one].to_numpy() for one in _CONTROLS})
+
+    def made(self) -> list[ColumnSchema]:
+        """Return the features and the user's row."""
+        outputs = self.retriever.transform.outputs
+        return [*(_feature_schema(one) for one in outputs), ColumnSchema(USER_ROW, dtype=np.int64, dims=(None,))]
+
+
+class EncodeQuery(ReleaseOperator):
+    """Features to the query vector, by the ONNX query tower."""
+
+    def transform(self, col_selector: ColumnSelector, transformable: pd.DataFrame) -> pd.DataFrame:
+        """Return the vector, the user's row and the request's controls."""
+        retriever = self.retriever
+        wanted = {one["name"]: one for one in retriever.transform.outputs if one["name"] in retriever.tower.inputs}
+        vectors = retriever.tower({name: _values(transformable[name], one) for name, one in wanted.items()})
+        return pd.DataFrame({"vector": _cells(vectors)}).assign(
+            **{one: transformable[one].to_numpy() for one in self.passed_on()}
+        )
+
+    def made(self) -> list[ColumnSchema]:
+        """Return the vector."""
+        return [ColumnSchema("vector", dtype=np.float32, dims=(None, self.retriever.release.manifest["dim"]))]
+
+
+class SearchItems(ReleaseOperator):
+    """The query vector to the best items that the request does not leave out."""
+
+    def transform(self, col_selector: ColumnSelector, transformable: pd.DataFrame) -> pd.DataFrame:
+        """Return item_id, score, count and user_known, as the served model does."""
+        retriever, rows = self.retriever, transformable[USER_ROW].to_numpy(dtype=np.int64)
+        vectors = np.stack([np.asarray(one, dtype=np.float32) for one in transformable["vector"]])
+        answer = retriever.nearest(vectors, rows, _request(retriever, transformable))
+        cells = {"item_id": _cells(answer.item_id), "score": _cells(answer.score)}
+        return pd.DataFrame(cells).assign(count=answer.count, user_known=answer.user_known)
+
+    def made(self) -> list[ColumnSchema]:
+        """Return the outputs of the served model."""
+        return [tensor_schema(one) for one in self.retriever.outputs]
+
+    def passed_on(self) -> tuple[str, ...]:
+        """Return nothing: this is the last step."""
+        return ()
+
+
+def build_ensemble(release: Path) -> Ensemble:
+    """Return the merlin-systems graph over a release; raise InvalidRelease where the release is not whole."""
+    schema = Schema([tensor_schema(one) for one in retriever_of(str(release.absolute())).inputs])
+    query = schema.column_names >> TransformQuery(release)
+    return Ensemble(query >> EncodeQuery(release) >> SearchItems(release), schema)
+
+
+def tensor_schema(tensor: Tensor) -> ColumnSchema:
+    """Return a Triton tensor as a Merlin column: [rows], or [rows, any length]."""
+    dims = (None,) if tensor.dims == 1 else (None, None)
+    return ColumnSchema(tensor.name, dtype=_DTYPES[tensor.dtype], dims=dims)
+
+
+def _feature_schema(output: Any) -> ColumnSchema:
+    dims = (None, output["max_length"]) if output["list"] else (None,)
+    return ColumnSchema(output["name"], dtype=np.dtype(output["dtype"]), dims=dims)
+
+
+def _cells(values: np.ndarray) -> Any:
+    """Return one value, or one array, per row."""
+    return values if values.ndim == 1 else list(values)
+
+
+def _values(column: pd.Series, output: Any) -> np.ndarray:
+    cells = np.stack([np.asarray(one) for one in column]) if output["list"] else column.to_numpy()
+    return cells.astype(output["dtype"], copy=False)
+
+
+def _sent(retriever: Retriever, frame: pd.DataFrame) -> dict[str, Column]:
+    """Return the raw columns of the frame that hold anything."""
+    stated = {one["name"]: one for one in retriever.transform.inputs}
+    stated.setdefault(USER, {"dtype": retriever.release.manifest["id_dtype"][USER], "list": False})
+    held = [name for name in stated if name == USER or (name in frame and frame[name].notna().any())]
+    return {name: as_column(frame[name], stated[name]["dtype"], stated[name]["list"]) for name in held}
+
+
+def _request(retriever: Retriever, frame: pd.DataFrame) -> Request:
+    """Return what the search needs of the request; a null means the default. Its columns are spent by now."""
+    lists = [[] if one is None or np.ndim(one) == 0 else list(one) for one in frame["exclude_item_ids"]]
+    ids = np.array([one for row in lists for one in row], dtype=retriever.item_ids.dtype)
+    rows = np.repeat(np.arange(len(lists)), [len(one) for one in lists])
+    top_k = frame["top_k"].astype(object).where(frame["top_k"].notna(), retriever.serving["top_k"])
+    seen = frame["include_seen"].astype(object).where(frame["include_seen"].notna(), False)
+    return Request({}, top_k.to_numpy(dtype=np.int64), seen.to_numpy(dtype=bool), (rows, ids))

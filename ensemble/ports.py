@@ -1,0 +1,47 @@
+"""Which ports are free, and who has those that are not."""
+
+from __future__ import annotations
+
+import socket
+
+import psutil
+
+from workflows.diagnostics import ServerError
+
+
+def check_free(host: str, ports: dict[str, int]) -> None:
+    """Raise ServerError naming the first port, of those by purpose, that another process listens on, and the process."""
+    if len(set(ports.values())) < len(ports):
+        listed = ", ".join(f"{purpose} {port}" for purpose, port in ports.items())
+        raise ServerError(f"one port is given twice ({listed}); expected a port of its own for each")
+    for purpose, port in ports.items():
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port in TIME_WAIT is free
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                raise ServerError(
+                    f"port {port} ({purpose}) on {host} is taken{_owner(port)} ({error.strerror}); "
+                    f"stop that process or choose another with --{purpose}-port"
+                ) from None
+
+
+def free_ports(host: str, count: int) -> list[int]:
+    """Return `count` distinct ports that are free now."""
+    probes = [socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind((host, 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+def _owner(port: int) -> str:
+    try:
+        listening = [one for one in psutil.net_connections("tcp") if one.status == psutil.CONN_LISTEN]
+        pids = [one.pid for one in listening if one.laddr and one.laddr.port == port and one.pid]
+        return f" by {psutil.Process(pids[0]).name()} (process {pids[0]})" if pids else ""
+    except (psutil.Error, OSError):
+        return ""  # another user's process: the kernel does not tell

@@ -1,0 +1,182 @@
+"""Features and towers to a release: one directory, no pickle, every file hashed, proven equal to what made it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pandas as pd
+
+from ensemble.arrays import id_dtype, save, save_column, save_values
+from ensemble.config import Index, Serving
+from ensemble.congruence import Reference, check_congruence
+from ensemble.index import build_index
+from ensemble.serving.errors import InvalidRelease
+from ensemble.serving.release import (
+    FORMAT,
+    MANIFEST,
+    PAIRED,
+    Release,
+    manifest_text,
+    release_id,
+    sha256_of,
+    vocabulary_of,
+)
+from workflows.columns import Columns
+from workflows.diagnostics import ReleaseError, StageError
+from workflows.files import atomic_directory
+
+_PACKAGES = ("merlin-retrieval", "merlin-models", "nvtabular", "tensorflow-cpu", "numpy", "onnx", "faiss-cpu")
+
+
+def _silent(_: str) -> None:
+    """Report nothing."""
+
+
+def write_release(
+    features: Path,
+    towers: Path,
+    out: Path,
+    *,
+    name: str,
+    recipe_sha256: str,
+    serving: Serving,
+    index: Index,
+    reference: Reference | None = None,
+    progress: Callable[[str], None] = _silent,
+) -> Release:
+    """Write the release of a run's `features/` and `towers/` to `out` and return it, opened and verified.
+
+    `reference` computes query vectors, float32 [n, d], of raw query columns (a frame with n rows) the way training did.
+    Sample users and test rows are asked both ways, and without the same answer there is no release.
+
+    Raises
+    ------
+    StageError
+        An input is missing.
+    ReleaseError
+        The towers, features and vectors do not belong together, or release and reference disagree.
+    """
+    _check_inputs(features, towers)
+    try:
+        with atomic_directory(out) as temporary:
+            progress("copying transforms and towers")
+            _copy_parts(features, towers, temporary)
+            counts = _write_tables(features, temporary)
+            progress("building the item index")
+            stated = json.loads((towers / "towers.json").read_text(encoding="utf-8"))
+            _write_index(temporary, index, stated["pairing"])
+            manifest = {
+                "format": FORMAT,
+                "name": name,
+                "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                "recipe_sha256": recipe_sha256,
+                "versions": _versions(),
+                "counts": counts,
+                "dim": int(stated["dim"]),
+                "metric": str(stated["metric"]),
+                "pairing": str(stated["pairing"]),
+                "id_dtype": _id_dtypes(features),
+                "serving": msgspec.to_builtins(serving),
+            }
+            seal(temporary, manifest)
+            progress("comparing its answers with the training side")
+            check_congruence(Release.open(temporary), features, reference)
+    except InvalidRelease as error:
+        raise ReleaseError(f"no release was made: {error}") from error
+    return Release.open(out)
+
+
+def seal(directory: Path, manifest: dict[str, Any]) -> None:
+    """Write the manifest over every file that is in the directory."""
+    paths = sorted(path for path in directory.rglob("*") if path.is_file() and path.name != MANIFEST)
+    files = {path.relative_to(directory).as_posix(): sha256_of([path]) for path in paths}
+    content = {**manifest, "files": files, "vocabulary_sha256": vocabulary_of(files)}
+    content["release"] = release_id(content)
+    (directory / MANIFEST).write_text(manifest_text(content), encoding="utf-8")
+
+
+def _check_inputs(features: Path, towers: Path) -> None:
+    made = [features / one for one in ("catalogue.parquet", "users.parquet", "query_transform/transform.json")]
+    made += [towers / one for one in ("towers.json", "query.onnx", "item.onnx", "item_vectors.npy")]
+    for path in made:
+        if not path.is_file():
+            raise StageError(
+                f"{path}: missing; run the stages before `release` (`retrieval run` runs those that are due)"
+            )
+
+
+def _copy_parts(features: Path, towers: Path, out: Path) -> None:
+    shutil.copytree(features / "query_transform", out / "query")
+    shutil.copytree(features / "item_transform", out / "item")
+    for folder in ("towers", "items", "users", "index", "history"):
+        (out / folder).mkdir()
+    for target, source in zip(PAIRED, ("query.onnx", "item.onnx", "item_vectors.npy")):
+        shutil.copyfile(towers / source, out / target)
+    shutil.copyfile(towers / "towers.json", out / "towers/towers.json")
+    shutil.copyfile(features / "catalogue.parquet", out / "items/attributes.parquet")
+
+
+def _write_tables(features: Path, out: Path) -> dict[str, int]:
+    """Write item ids, users and histories; return the counts."""
+    catalogue, users = pd.read_parquet(features / "catalogue.parquet"), pd.read_parquet(features / "users.parquet")
+    save_values(catalogue[Columns.Item], out / "items/ids", id_dtype(catalogue[Columns.Item]))
+    inputs = json.loads((out / "query/transform.json").read_text(encoding="utf-8"))["inputs"]
+    columns = [one for one in inputs if one["name"] in users and one["name"] != Columns.User]
+    save_values(users[Columns.User], out / "users/user_id", id_dtype(users[Columns.User]))
+    for one in columns:
+        save_column(users[one["name"]], out / "users" / one["name"], one)
+    (out / "users/users.json").write_text(json.dumps({"rows": len(users), "columns": columns}), encoding="utf-8")
+    interactions = _interactions(features)
+    _write_history(interactions, users[Columns.User], out / "history")
+    return {"users": len(users), "items": len(catalogue), "interactions": len(interactions)}
+
+
+def _interactions(features: Path) -> pd.DataFrame:
+    """Return what is known when the release is made: the training and validation rows, not the test rows."""
+    wanted = [Columns.User, Columns.ItemIndex, Columns.Timestamp]
+    parts = [pd.read_parquet(features / part / "interactions.parquet", columns=wanted) for part in ("train", "valid")]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _write_history(interactions: pd.DataFrame, user_ids: pd.Series, out: Path) -> None:
+    rows = pd.Index(user_ids).get_indexer(interactions[Columns.User])
+    if (rows < 0).any():
+        stranger = interactions[Columns.User].iloc[int(np.flatnonzero(rows < 0)[0])]
+        raise ReleaseError(
+            f"users.parquet: has no user {stranger!r}, who has interactions; run `retrieval features` anew"
+        )
+    order = np.lexsort((interactions[Columns.Timestamp].to_numpy(), rows))
+    counts = np.bincount(rows, minlength=len(user_ids))
+    save(out / "offsets", np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+    save(out / "item_index", interactions[Columns.ItemIndex].to_numpy()[order].astype(np.int32))
+    save(out / "timestamp", interactions[Columns.Timestamp].to_numpy()[order].astype(np.int64))
+
+
+def _write_index(out: Path, config: Index, pairing: str) -> None:
+    content, parameters = build_index(np.load(out / "items/vectors.npy", allow_pickle=False), config)
+    (out / "index/items.faiss").write_bytes(content)
+    text = json.dumps({**parameters, "pairing": pairing}, indent=1) + "\n"
+    (out / "index/params.json").write_text(text, encoding="utf-8")
+
+
+def _id_dtypes(features: Path) -> dict[str, str]:
+    tables = {Columns.User: "users.parquet", Columns.Item: "catalogue.parquet"}
+    return {name: id_dtype(pd.read_parquet(features / file, columns=[name])[name]) for name, file in tables.items()}
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # the container calls TensorFlow by another name
+            continue
+    return found

@@ -1,0 +1,31 @@
+"""Raw ids to rows."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+class IdTable:
+    """Ids, int64 or strings, and the row that each stands in."""
+
+    def __init__(self, ids: np.ndarray) -> None:
+        """Take distinct ids in row order: int64 [n], or an object array of `str` [n]."""
+        self.is_string = ids.dtype == object
+        self._rows: dict[str, int] = {}
+        self._sorted = self._order = np.zeros(0, dtype=np.int64)
+        if self.is_string:
+            self._rows = {value: row for row, value in enumerate(ids.tolist())}
+        else:
+            self._order = np.argsort(ids, kind="stable")
+            self._sorted = np.ascontiguousarray(ids[self._order])
+
+    def rows_of(self, ids: np.ndarray) -> np.ndarray:
+        """Return each id's row, int64 [n]; -1 where the table does not have it."""
+        if self.is_string:
+            find = self._rows.get
+            return np.fromiter((find(value, -1) for value in ids), dtype=np.int64, count=len(ids))
+        if not len(self._sorted):
+            return np.full(len(ids), -1, dtype=np.int64)
+        position = self._sorted.searchsorted(ids)
+        position[position == len(self._sorted)] = 0
+        return np.where(self._sorted[position] == ids, self._order[position], -1)

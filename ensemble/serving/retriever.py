@@ -1,0 +1,112 @@
+"""A release that answers: user -> raw columns -> features -> vector -> items, a batch at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import faiss
+import numpy as np
+
+from .arrays import read_values
+from .errors import InvalidRelease
+from .history import History
+from .ids import IdTable
+from .release import Release
+from .search import SCAN_ITEMS, ItemSearch
+from .tensors import USER, Reader, Request, input_tensors, output_tensors
+from .tower import Tower
+from .transform import QueryTransform
+from .users import Users
+
+
+class Answer(NamedTuple):
+    """The best items of every row, best first; ties stand in catalogue order."""
+
+    item_index: np.ndarray
+    """int64 [n, width], width = the largest top_k; -1 past `count`."""
+    item_id: np.ndarray
+    """int64, or `str` objects, [n, width]; 0 or "" past `count`."""
+    score: np.ndarray
+    """float32 [n, width]; -inf past `count`."""
+    count: np.ndarray
+    """int32 [n]: how many of the row are real."""
+    user_known: np.ndarray
+    """bool [n]: whether the release has the user."""
+
+
+class Retriever:
+    """All steps from a request to its answer, over one release."""
+
+    def __init__(self, release: Release) -> None:
+        """Load a verified release; raise InvalidRelease where its parts do not fit each other."""
+        self.release, manifest = release, release.manifest
+        self.serving: dict[str, int] = manifest["serving"]
+        stated = release.json("query/transform.json")
+        self.transform = QueryTransform.load(release.path / "query")
+        self.tower = Tower(release.path / "towers/query.onnx", self.serving["threads"])
+        self._check_tower({one["name"] for one in stated["outputs"]})
+        self.inputs = input_tensors(stated["inputs"], manifest["id_dtype"])
+        self.outputs = output_tensors(manifest["id_dtype"])
+        self.reader = Reader(self.inputs, self.serving)
+        self.users = Users(release, stated["inputs"])
+        self.history = History(release)
+        ids = read_values(release, "items/ids", manifest["id_dtype"]["item_id"])
+        self._items = IdTable(ids)
+        blank = "" if self._items.is_string else 0
+        self.item_ids = np.append(ids, np.array([blank], dtype=ids.dtype))
+        self.search = self._load_search()
+
+    @classmethod
+    def load(cls, release: Path) -> Retriever:
+        """Verify the release at the path and load it; raise InvalidRelease with the file and the reason."""
+        return cls(Release.open(release))
+
+    def answer(self, request: Request) -> Answer:
+        """Answer every row; raise InvalidRequest naming the row whose query has no finite vector."""
+        user_rows = self.users.rows_of(request.columns[USER].values)
+        columns = self.users.complete(request.columns, user_rows)
+        vectors = self.tower(self.transform(columns))
+        return self.nearest(vectors, user_rows, request)
+
+    def nearest(self, vectors: np.ndarray, user_rows: np.ndarray, request: Request) -> Answer:
+        """Answer with the query vectors, float32 [n, d], and rows of the users table, int64 [n], already known."""
+        found = self.search(vectors, request.top_k, *self.left_out(user_rows, request))
+        return Answer(found.item_index, self.item_ids[found.item_index], found.score, found.count, user_rows >= 0)
+
+    def left_out(self, user_rows: np.ndarray, request: Request) -> tuple[np.ndarray, np.ndarray]:
+        """Return row and item index, int64 [m] each, of what the answers must not hold; duplicates happen."""
+        rows, items = self.history.seen(np.where(request.include_seen, -1, user_rows))
+        excluded_rows, excluded_ids = request.exclude
+        if not len(excluded_rows):
+            return rows, items
+        index = self._items.rows_of(excluded_ids)
+        known = index >= 0
+        return np.concatenate([rows, excluded_rows[known]]), np.concatenate([items, index[known]])
+
+    def _check_tower(self, made: set[str]) -> None:
+        if set(self.tower.inputs) - made:
+            names = ", ".join(sorted(set(self.tower.inputs) - made))
+            raise InvalidRelease(
+                f"{self.release.path}: the query tower wants {names}, which the transform does not make"
+            )
+
+    def _load_search(self) -> ItemSearch:
+        place, vectors = self.release.path / "items/vectors.npy", self.release.array("items/vectors.npy")
+        expected = (len(self.item_ids) - 1, self.release.manifest["dim"])
+        if vectors.shape != expected or vectors.dtype != np.float32 or not len(vectors):
+            raise InvalidRelease(
+                f"{place}: {vectors.dtype} {vectors.shape}, expected float32 {expected}, at least one row"
+            )
+        if not np.isfinite(vectors).all():
+            raise InvalidRelease(f"{place}: holds a vector that is not finite")
+        faiss.omp_set_num_threads(self.serving["threads"])
+        # A scanned catalogue needs no second copy of its vectors.
+        return ItemSearch(vectors, self._load_index() if len(vectors) > SCAN_ITEMS else None)
+
+    def _load_index(self) -> faiss.Index:
+        place = self.release.path / "index/items.faiss"
+        index = faiss.deserialize_index(np.frombuffer(place.read_bytes(), dtype=np.uint8))
+        if (index.ntotal, index.d) != (len(self.item_ids) - 1, self.release.manifest["dim"]):
+            raise InvalidRelease(f"{place}: {index.ntotal} x {index.d}, not the release's items")
+        return index

@@ -1,0 +1,188 @@
+"""The tensors of the Triton model `retrieval`: what they are, and a request's arrays as a checked `Request`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .errors import InvalidRequest
+from .transform import Column
+
+USER = "user_id"
+WIRE = {"int64": "INT64", "float64": "FP64", "string": "BYTES"}
+"""Triton data type by the data type of a raw column."""
+
+
+class Tensor(NamedTuple):
+    """One input or output of the model; the batch axis comes before `dims`."""
+
+    name: str
+    dtype: str
+    dims: int
+    optional: bool = False
+    ragged: bool = False
+
+
+class Request(NamedTuple):
+    """Rows to answer."""
+
+    columns: dict[str, Column]
+    """Raw query columns that were sent, `user_id` among them, n rows each."""
+    top_k: np.ndarray
+    """int64 [n]."""
+    include_seen: np.ndarray
+    """bool [n]: answer with items of the user's known history too."""
+    exclude: tuple[np.ndarray, np.ndarray]
+    """Row, int64 [m], and item id, [m], of every item that an answer must not hold."""
+
+
+Arrays = Mapping[str, np.ndarray]
+
+
+def input_tensors(columns: Sequence[Mapping[str, Any]], id_dtype: Mapping[str, str]) -> list[Tensor]:
+    """Return the inputs of a model whose transform takes `columns` (the `inputs` of its `transform.json`)."""
+    extra = [
+        Tensor(one["name"], WIRE[one["dtype"]], -1 if one["list"] else 1, True, bool(one["list"]))
+        for one in columns
+        if one["name"] != USER
+    ]
+    return [
+        Tensor(USER, WIRE[id_dtype[USER]], 1),
+        *extra,
+        Tensor("top_k", "INT32", 1, True),
+        Tensor("exclude_item_ids", WIRE[id_dtype["item_id"]], -1, True, True),
+        Tensor("include_seen", "BOOL", 1, True),
+    ]
+
+
+def output_tensors(id_dtype: Mapping[str, str]) -> list[Tensor]:
+    """Return the outputs of the model."""
+    return [
+        Tensor("item_id", WIRE[id_dtype["item_id"]], -1),
+        Tensor("score", "FP32", -1),
+        Tensor("count", "INT32", 1),
+        Tensor("user_known", "BOOL", 1),
+    ]
+
+
+class Reader:
+    """Turns the arrays of requests into one `Request`."""
+
+    def __init__(self, tensors: Sequence[Tensor], limits: Mapping[str, int]) -> None:
+        """Take the model's inputs and the release's `serving` section (top_k, max_top_k, max_exclude_item_ids)."""
+        self._tensors = {one.name: one for one in tensors}
+        self._columns = [one for one in tensors if one.name not in ("top_k", "exclude_item_ids", "include_seen")]
+        self._limits = limits
+
+    def __call__(self, requests: Sequence[Arrays]) -> Request:
+        """Join requests that sent the same inputs, arrays [rows, width], row after row.
+
+        Raises
+        ------
+        InvalidRequest
+            A required input is missing, a value is out of range, not finite or not UTF-8. The message counts rows over
+            all of `requests`, so ask again with one request to learn its own row.
+        """
+        if USER not in requests[0]:
+            raise InvalidRequest(f"column '{USER}': missing; expected {self._tensors[USER].dtype} [rows, 1]")
+        rows = sum(len(one[USER]) for one in requests)
+        if not rows:
+            raise InvalidRequest(f"column '{USER}': no rows; expected at least one")
+        columns = {one.name: self._column(one, requests) for one in self._columns if one.name in requests[0]}
+        for name, column in columns.items():
+            _check_rows(name, len(column.values) if column.offsets is None else len(column.offsets) - 1, rows)
+        return Request(
+            columns, self._top_k(requests, rows), self._include_seen(requests, rows), self._exclude(requests, rows)
+        )
+
+    def _column(self, tensor: Tensor, requests: Sequence[Arrays]) -> Column:
+        if not tensor.ragged:
+            values = _plain(tensor, _joined(requests, tensor.name))
+            if tensor.dtype == "FP64" and not np.isfinite(values).all():
+                row = int(np.flatnonzero(~np.isfinite(values))[0])
+                raise _invalid(
+                    tensor.name, row, values[row], "a finite number; leave the column out where it is unknown"
+                )
+            return Column(values)
+        lengths, values = _ragged(requests, tensor.name)
+        offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        return Column(_plain(tensor, values, lengths), None, offsets)
+
+    def _top_k(self, requests: Sequence[Arrays], rows: int) -> np.ndarray:
+        if "top_k" not in requests[0]:
+            return np.full(rows, self._limits["top_k"], dtype=np.int64)
+        values, highest = _joined(requests, "top_k").astype(np.int64), self._limits["max_top_k"]
+        _check_rows("top_k", len(values), rows)
+        if int(values.min()) < 1 or int(values.max()) > highest:
+            row = int(np.flatnonzero((values < 1) | (values > highest))[0])
+            raise _invalid("top_k", row, values[row], f"an integer from 1 to {highest}")
+        return values
+
+    def _include_seen(self, requests: Sequence[Arrays], rows: int) -> np.ndarray:
+        if "include_seen" not in requests[0]:
+            return np.zeros(rows, dtype=bool)
+        values = _joined(requests, "include_seen")
+        _check_rows("include_seen", len(values), rows)
+        return values
+
+    def _exclude(self, requests: Sequence[Arrays], rows: int) -> tuple[np.ndarray, np.ndarray]:
+        tensor, highest = self._tensors["exclude_item_ids"], self._limits["max_exclude_item_ids"]
+        if tensor.name not in requests[0]:
+            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=object if tensor.dtype == "BYTES" else np.int64)
+        lengths, values = _ragged(requests, tensor.name)
+        _check_rows(tensor.name, len(lengths), rows)
+        if int(lengths.max()) > highest:
+            row = int(lengths.argmax())
+            raise InvalidRequest(f"column '{tensor.name}', row {row}: {lengths[row]} ids, expected at most {highest}")
+        if not len(values):
+            return np.zeros(0, dtype=np.int64), values
+        return np.repeat(np.arange(rows), lengths), _plain(tensor, values, lengths)
+
+
+def _joined(requests: Sequence[Arrays], name: str) -> np.ndarray:
+    if len(requests) == 1:
+        return requests[0][name].reshape(-1)
+    return np.concatenate([one[name].reshape(-1) for one in requests])
+
+
+def _ragged(requests: Sequence[Arrays], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return each row's length and all values one after the other; a request's rows have one length."""
+    shapes = [one[name].shape for one in requests]
+    lengths = np.repeat([shape[1] for shape in shapes], [shape[0] for shape in shapes])
+    return lengths, _joined(requests, name)
+
+
+def _plain(tensor: Tensor, values: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
+    """Return the values as the transform takes them: bytes are decoded."""
+    if tensor.dtype != "BYTES":
+        return values
+    try:
+        decoded = [one.decode("utf-8") if isinstance(one, bytes) else str(one) for one in values]
+    except UnicodeDecodeError:
+        position = next(index for index, one in enumerate(values) if not _is_utf8(one))
+        row = position if lengths is None else int(np.repeat(np.arange(len(lengths)), lengths)[position])
+        raise _invalid(tensor.name, row, values[position], "UTF-8 text") from None
+    result = np.empty(len(decoded), dtype=object)
+    result[:] = decoded
+    return result
+
+
+def _is_utf8(value: Any) -> bool:
+    try:
+        value.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _check_rows(name: str, found: int, rows: int) -> None:
+    if found != rows:
+        raise InvalidRequest(f"column '{name}': {found} rows, expected {rows} as in '{USER}'")
+
+
+def _invalid(name: str, row: int, value: object, expected: str) -> InvalidRequest:
+    shown = repr(value) if isinstance(value, (bytes, str)) else str(value)
+    return InvalidRequest(f"column '{name}', row {row}: got {shown[:80]}, expected {expected}")

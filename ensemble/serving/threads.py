@@ -1,0 +1,22 @@
+"""BLAS takes every core unless told otherwise; server processes share them."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+_SETTERS = ("openblas_set_num_threads", "openblas_set_num_threads64_", "scipy_openblas_set_num_threads64_")
+
+
+def limit_blas_threads(threads: int) -> None:
+    """Let every OpenBLAS that this process has loaded (NumPy's, FAISS's) use `threads` threads.
+
+    The environment (`OPENBLAS_NUM_THREADS`) cannot do it from here: Triton's stub has imported NumPy before any model.
+    """
+    lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
+    libraries = {line.split(maxsplit=5)[5] for line in lines if "openblas" in line and len(line.split(maxsplit=5)) == 6}
+    for library in sorted(libraries):
+        handle = ctypes.CDLL(library)
+        for name in _SETTERS:
+            if hasattr(handle, name):
+                getattr(handle, name)(threads)

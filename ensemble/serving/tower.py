@@ -1,0 +1,45 @@
+"""The query tower: an ONNX graph on onnxruntime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from .errors import InvalidRelease, InvalidRequest
+
+
+class Tower:
+    """A tower from features to vectors."""
+
+    def __init__(self, path: Path, threads: int = 1) -> None:
+        """Load the graph; `threads` work on one call, none spins while idle (server processes share the cores)."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise InvalidRelease(f"{path}: onnxruntime cannot load it: {str(error).splitlines()[0]}") from None
+        self.inputs = [one.name for one in self._session.get_inputs()]
+        if [one.name for one in self._session.get_outputs()] != ["vector"]:
+            raise InvalidRelease(f"{path}: expected one output, 'vector'")
+
+    def __call__(self, features: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the vectors, float32 [n, d], of features [n] or [n, length].
+
+        Raises
+        ------
+        InvalidRequest
+            A vector is not finite, because a feature was too large; names the row.
+        """
+        vectors = self._session.run(["vector"], {name: features[name] for name in self.inputs})[0]
+        if not np.isfinite(vectors).all():
+            row = int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])
+            raise InvalidRequest(f"row {row}: the query has no finite vector; a number in it is too large")
+        return np.asarray(vectors)

@@ -1,0 +1,208 @@
+"""A small made-up run (features and towers, hand-written transforms, ONNX graphs of a few nodes) and its release."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pandas as pd
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from ensemble.config import Index, Serving
+from ensemble.release import write_release
+
+DIM = 16
+OCCUPATIONS = ("artist", "médecin", "学生")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A synthetic run on disk, and what made it."""
+
+    path: Path
+    users: pd.DataFrame
+    items: pd.DataFrame
+    interactions: pd.DataFrame
+    vectors: np.ndarray
+    weights: dict[str, np.ndarray]
+
+    def reference(self, queries: pd.DataFrame) -> np.ndarray:
+        """Return the query vectors, float32 [n, DIM], by NumPy alone: the training side of this run."""
+        user = _codes(queries["user_id"], list(self.users["user_id"]))
+        occupation = _codes(queries["occupation"], list(OCCUPATIONS))
+        age = (queries["age"].astype(float).fillna(30.0).to_numpy() - 40.0) / 10.0
+        rows = [self.weights["user"][user], self.weights["occupation"][occupation], age[:, None]]
+        hidden = np.concatenate(rows, axis=1).astype(np.float64) @ self.weights["out"].astype(np.float64)
+        return (hidden / np.linalg.norm(hidden, axis=1, keepdims=True)).astype(np.float32)
+
+
+def make_run(path: Path, ids: str = "int64", users: int = 60, items: int = 300, seed: int = 0) -> Run:
+    """Write `features/` and `towers/` under `path`; ids are "int64" (some beyond 32 bits) or "string" (some not ASCII)."""
+    rng = np.random.default_rng(seed)
+    user_ids, item_ids = _ids(ids, "u", users, rng), _ids(ids, "ité", items, rng)
+    user_table = pd.DataFrame(
+        {
+            "user_id": user_ids,
+            "age": np.where(rng.random(users) < 0.1, np.nan, rng.integers(10, 80, users)),
+            "occupation": [None if rng.random() < 0.1 else str(rng.choice(OCCUPATIONS)) for _ in range(users)],
+        }
+    )
+    catalogue = pd.DataFrame({"item_id": item_ids, "title": [f"Title {one}" for one in range(items)]})
+    interactions = _interactions(rng, user_table["user_id"], catalogue["item_id"])
+    weights = {
+        "user": rng.normal(size=(users + 3, 8)).astype(np.float32),
+        "occupation": rng.normal(size=(len(OCCUPATIONS) + 3, 4)).astype(np.float32),
+        "out": rng.normal(size=(13, DIM)).astype(np.float32),
+    }
+    vectors = rng.normal(size=(items, DIM)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors[items // 2 : items // 2 + 30] = vectors[:30]  # thirty exact ties
+    vectors[-20:] = vectors[5]  # and one twenty-fold
+    run = Run(path, user_table, catalogue, interactions, vectors, weights)
+    _write_features(run)
+    _write_towers(run)
+    return run
+
+
+def make_release(run: Run, **serving: Any) -> Path:
+    """Write the run's release and return it."""
+    options = {"top_k": 10, "max_top_k": 400, "max_batch_size": 64, "max_exclude_item_ids": 500, **serving}
+    return write_release(
+        run.path / "features",
+        run.path / "towers",
+        run.path / "release",
+        name="synthetic",
+        recipe_sha256="0" * 64,
+        serving=Serving(**options),
+        index=Index(),
+        reference=run.reference,
+    ).path
+
+
+@pytest.fixture(scope="session", params=["int64", "string"])
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A synthetic run with its release, with integer ids and with string ids. Do not write to it."""
+    made = make_run(tmp_path_factory.mktemp(request.param), request.param)
+    make_release(made)
+    return made
+
+
+@pytest.fixture(scope="session")
+def release(run: Run) -> Path:
+    """The release of `run`. Do not write to it."""
+    return run.path / "release"
+
+
+def _ids(kind: str, prefix: str, count: int, rng: np.random.Generator) -> Any:
+    numbers = rng.permutation(count * 3)[:count]
+    if kind == "string":
+        return [f"{prefix}-{one}" for one in numbers]
+    return numbers.astype(np.int64) * 2_000_000_011 - 5_000_000_000
+
+
+def _interactions(rng: np.random.Generator, users: pd.Series, items: pd.Series) -> pd.DataFrame:
+    count = len(users) * 12
+    index = rng.integers(0, len(items), count)
+    return pd.DataFrame(
+        {
+            "user_id": users.to_numpy()[rng.integers(0, len(users) - 1, count)],  # the last user has no history
+            "item_id": items.to_numpy()[index],
+            "rating": np.ones(count, dtype=np.float32),
+            "timestamp": rng.integers(0, 50, count),
+            "item_index": index,
+        }
+    )
+
+
+def _codes(values: pd.Series, known: list[Any]) -> np.ndarray:
+    table = {value: code for code, value in enumerate(known, start=3)}
+    return np.array([1 if pd.isna(one) else table.get(one, 2) for one in values])
+
+
+def _write_features(run: Run) -> None:
+    features = run.path / "features"
+    for part, rows in {"train": slice(0, 500), "valid": slice(500, 600), "test": slice(600, None)}.items():
+        (features / part).mkdir(parents=True)
+        run.interactions.iloc[rows].to_parquet(features / part / "interactions.parquet")
+    run.users.to_parquet(features / "users.parquet")
+    run.items.to_parquet(features / "catalogue.parquet")
+    id_dtype = "string" if run.users["user_id"].dtype == object else "int64"
+    query = {
+        "user_id": ("categorical", id_dtype, list(run.users["user_id"])),
+        "age": ("continuous", "float64", {"fill": 30.0, "mean": 40.0, "std": 10.0}),
+        "occupation": ("categorical", "string", list(OCCUPATIONS)),
+    }
+    _write_transform(features / "query_transform", query)
+    _write_transform(features / "item_transform", {"item_id": ("categorical", id_dtype, list(run.items["item_id"]))})
+
+
+def _write_transform(directory: Path, columns: dict[str, tuple[str, str, Any]]) -> None:
+    (directory / "vocabulary").mkdir(parents=True)
+    document: dict[str, Any] = {"format": 1, "inputs": [], "steps": [], "outputs": []}
+    for name, (op, dtype, details) in columns.items():
+        parameters = details if op == "continuous" else {"vocabulary": name}
+        made = "float32" if op == "continuous" else "int64"
+        document["inputs"].append({"name": name, "dtype": dtype, "list": False})
+        document["steps"].append({"op": op, "input": name, "output": name, **parameters})
+        document["outputs"].append({"name": name, "dtype": made, "list": False, "max_length": 0})
+        if op == "categorical":
+            _write_vocabulary(directory / "vocabulary" / name, details, dtype)
+    (directory / "transform.json").write_text(json.dumps(document), encoding="utf-8")
+
+
+def _write_vocabulary(stem: Path, values: list[Any], dtype: str) -> None:
+    if dtype == "int64":
+        np.save(stem.with_suffix(".npy"), np.array(values, dtype=np.int64))
+        return
+    encoded = [one.encode() for one in values]
+    np.save(stem.with_suffix(".utf8.npy"), np.frombuffer(b"".join(encoded), dtype=np.uint8))
+    np.save(stem.with_suffix(".offsets.npy"), np.cumsum([0, *map(len, encoded)], dtype=np.int64))
+
+
+def _write_towers(run: Run) -> None:
+    towers = run.path / "towers"
+    towers.mkdir()
+    nodes = [
+        helper.make_node("Gather", ["user", "user_id"], ["u"]),
+        helper.make_node("Gather", ["occupations", "occupation"], ["o"]),
+        helper.make_node("Unsqueeze", ["age", "axis"], ["a"]),
+        helper.make_node("Concat", ["u", "o", "a"], ["all"], axis=1),
+        helper.make_node("MatMul", ["all", "out"], ["z"]),
+        helper.make_node("LpNormalization", ["z"], ["vector"], axis=1, p=2),
+    ]
+    inputs = {"user_id": TensorProto.INT64, "occupation": TensorProto.INT64, "age": TensorProto.FLOAT}
+    constants = {
+        "user": run.weights["user"],
+        "occupations": run.weights["occupation"],
+        "out": run.weights["out"],
+        "axis": np.array([1], dtype=np.int64),
+    }
+    (towers / "query.onnx").write_bytes(_graph(nodes, inputs, constants))
+    table = np.concatenate([np.zeros((3, DIM), np.float32), run.vectors])
+    node = [helper.make_node("Gather", ["table", "item_id"], ["vector"])]
+    (towers / "item.onnx").write_bytes(_graph(node, {"item_id": TensorProto.INT64}, {"table": table}))
+    np.save(towers / "item_vectors.npy", run.vectors)
+    parts = [(towers / name).read_bytes() for name in ("query.onnx", "item.onnx", "item_vectors.npy")]
+    pairing = hashlib.sha256(b"".join(parts)).hexdigest()
+    stated = {"format": 1, "pairing": pairing, "dim": DIM, "metric": "inner_product", "query_inputs": [], "item_inputs": []}
+    (towers / "towers.json").write_text(json.dumps(stated), encoding="utf-8")
+
+
+def _graph(nodes: list[Any], inputs: dict[str, int], constants: dict[str, np.ndarray]) -> bytes:
+    graph = helper.make_graph(
+        nodes,
+        "tower",
+        [helper.make_tensor_value_info(name, kind, ["n"]) for name, kind in inputs.items()],
+        [helper.make_tensor_value_info("vector", TensorProto.FLOAT, ["n", DIM])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)])
+    model.ir_version = 8
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
