@@ -1,0 +1,128 @@
+"""What a user gets from the command line: results on stdout, one clear line for a mistake, exit codes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+COMMANDS = ("fetch", "features", "train", "evaluate", "release", "run", "report", "serve", "query", "bench", "demo")
+
+
+def refused(done: subprocess.CompletedProcess[str], *parts: str) -> None:
+    """Assert exit code 2, nothing on stdout, and one line of error, the last, that holds every part."""
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    line = done.stderr.strip().splitlines()[-1]
+    assert line.startswith("error: ")
+    assert [part for part in parts if part not in line] == [], line
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def copied_run(run_dir: Path, tmp_path: Path) -> Path:
+    """A finished run that a test may damage."""
+    return Path(shutil.copytree(run_dir, tmp_path / "runs" / run_dir.name))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_shows_an_example_of_itself(retrieval: Command, command: str) -> None:
+    done = retrieval(command, "--help")
+    assert done.returncode == 0
+    assert f"retrieval {command} " in done.stdout or f"retrieval {command}\n" in done.stdout
+
+
+def test_help_does_not_wait_for_the_heavy_libraries() -> None:
+    code = (
+        "import sys, retrieval.cli; print({'tensorflow', 'merlin', 'nvtabular', 'pandas', 'faiss'} & set(sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+
+
+def test_an_unknown_recipe_key_is_named_with_its_file(retrieval: Command, recipe: Path, tmp_path: Path) -> None:
+    recipe.write_text(recipe.read_text().replace("epochs = 30", "epoch = 30"))
+    refused(retrieval("run", recipe, "--runs", tmp_path), str(recipe), "`epoch`", "$.train")
+    assert not (tmp_path / "movielens-100k").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "part"),
+    [
+        ("epochs = 30", "epochs = 0", "$.train.epochs"),
+        ('kind = "flat"', 'kind = "round"', "$.index.kind"),
+        ("[model]", "[model", "not a readable TOML file"),
+    ],
+)
+def test_a_wrong_recipe_value_is_named(
+    retrieval: Command, recipe: Path, tmp_path: Path, old: str, new: str, part: str
+) -> None:
+    recipe.write_text(recipe.read_text().replace(old, new))
+    refused(retrieval("fetch", recipe, "--runs", tmp_path), str(recipe), part)
+
+
+def test_a_missing_recipe_says_where_to_find_one(retrieval: Command, tmp_path: Path) -> None:
+    refused(retrieval("run", tmp_path / "none.toml"), "none.toml", "ls recipes/")
+
+
+def test_a_stage_before_its_time_names_what_is_missing(retrieval: Command, recipe: Path, tmp_path: Path) -> None:
+    refused(retrieval("train", recipe, "--runs", tmp_path), "'features' has not been run", "retrieval run")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "release", "report", "bench"])
+def test_a_directory_that_is_no_run_is_refused(retrieval: Command, tmp_path: Path, command: str) -> None:
+    refused(retrieval(command, tmp_path), str(tmp_path), "not a run")
+
+
+def test_an_unknown_stage_lists_the_stages(retrieval: Command, recipe: Path, tmp_path: Path) -> None:
+    refused(retrieval("run", recipe, "--from", "bake", "--runs", tmp_path), "bake", "fetch, features, train")
+
+
+def test_a_query_to_nobody_says_how_to_start_a_server(retrieval: Command) -> None:
+    refused(retrieval("query", "--user", "196", "--address", "127.0.0.1:9"), "127.0.0.1:9", "retrieval serve")
+
+
+def test_an_unreadable_table_is_named(retrieval: Command, copied_run: Path, quick_recipe: Path) -> None:
+    table = copied_run / "tables" / "interactions.parquet"
+    table.write_bytes(table.read_bytes()[:1000])
+    done = retrieval("features", quick_recipe, "--force", "--runs", copied_run.parent)
+    refused(done, "interactions.parquet")
+
+
+def test_a_damaged_release_is_refused_by_name(retrieval: Command, copied_run: Path) -> None:
+    damaged = copied_run / "release" / "towers" / "query.onnx"
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    refused(retrieval("report", copied_run), "query.onnx")
+
+
+def test_evaluate_prints_one_json_object_and_nothing_else(retrieval: Command, run_dir: Path) -> None:
+    done = retrieval("evaluate", run_dir, "--json")
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads(done.stdout)
+    assert metrics["rows"] == 20_000
+    assert {"items", "protocol", "all", "unseen"} <= set(metrics)
+    for protocol in ("all", "unseen"):
+        assert {f"recall@{k}" for k in (1, 5, 10, 50, 100)} <= set(metrics[protocol])
+    assert "evaluate: kept, same inputs" in done.stderr
+
+
+def test_a_finished_run_is_kept_and_says_so(retrieval: Command, copied_run: Path, quick_recipe: Path) -> None:
+    done = retrieval("run", quick_recipe, "--runs", copied_run.parent, "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert [stage["stage"] for stage in told["stages"] if stage["kept"]] == [
+        "fetch",
+        "features",
+        "train",
+        "evaluate",
+        "release",
+    ]
+    for stage in told["stages"]:
+        assert f"{stage['stage']}: kept, same inputs" in done.stderr
