@@ -150,7 +150,7 @@ def _queries(tables: Tables, planned: list[Planned]) -> pd.DataFrame:
     own = [column for column in users.columns if column not in interactions.columns]
     # Every column that is not asked for stays away too, unless one is asked for that does not exist.
     chosen = [column for column in own if column in wanted] if wanted <= {*own, *interactions.columns} else own
-    joined = users[chosen].take(rows).set_axis(interactions.index, axis=0)
+    joined = users[chosen].iloc[rows].set_axis(interactions.index, axis=0)
     return pd.concat([interactions, joined], axis=1)
 
 
