@@ -1,16 +1,30 @@
-"""Small valid tables, and the real MovieLens-100K."""
+"""Small valid tables, the real MovieLens-100K, and a publisher on 127.0.0.1 that can misbehave."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import settings
 
+from workflows.config import MovieLens
+from workflows.sources.download import cache_directory
+from workflows.sources.movielens import fetch
 from workflows.tables import Tables
 
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
-def small_frames() -> dict[str, pd.DataFrame]:
+
+@pytest.fixture
+def frames() -> dict[str, pd.DataFrame]:
     """Frames that `Tables` accepts: three users, four items, two of them of one title."""
     return {
         "interactions": pd.DataFrame(
@@ -33,12 +47,56 @@ def small_frames() -> dict[str, pd.DataFrame]:
     }
 
 
-@pytest.fixture
-def frames() -> dict[str, pd.DataFrame]:
-    return small_frames()
+@pytest.fixture(scope="session")
+def movielens_100k() -> Tables:
+    """The real data set, from the cache or the network."""
+    return fetch(MovieLens(variant="100k"), cache_directory(), lambda line: None)
 
 
-@pytest.fixture
-def messages() -> list[str]:
-    """What a `progress` callback (its `append`) was told."""
-    return []
+class Publisher(ThreadingHTTPServer):
+    """Serves `content` at every path, with ranges; the first responses may be `cut` after so many bytes."""
+
+    daemon_threads = True
+
+    def __init__(self, content: bytes, cuts: list[int]) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.content, self.cuts = content, cuts
+        self.ranges: list[str | None] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/file.zip"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Publisher
+
+    def do_GET(self) -> None:
+        asked = self.headers.get("Range")
+        self.server.ranges.append(asked)
+        start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) if asked else 0  # type: ignore[index]
+        rest = self.server.content[start:]
+        if asked and not rest:
+            self.send_error(416)
+            return
+        self.send_response(206 if asked else 200)
+        self.send_header("Content-Length", str(len(rest)))
+        self.end_headers()
+        self.wfile.write(rest[: self.server.cuts.pop(0)] if self.server.cuts else rest)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def _publisher(content: bytes, cuts: list[int] | None = None) -> Iterator[Publisher]:
+    with Publisher(content, cuts or []) as server:
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def publish() -> Callable[..., AbstractContextManager[Publisher]]:
+    """`publish(content, cuts)` starts a publisher whose first responses are cut after so many bytes."""
+    return _publisher

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workflows.diagnostics import DataError
@@ -135,6 +135,7 @@ def test_merging_on_an_unknown_or_a_list_column_is_refused(frames: Frames) -> No
         merge_items(Tables(**frames), "genres")
 
 
+@settings(max_examples=40)
 @given(
     values=st.lists(st.one_of(st.none(), st.sampled_from("abc")), min_size=1, max_size=12),
     picks=st.lists(st.integers(0, 1000), min_size=1, max_size=30),

@@ -20,7 +20,7 @@ import pandas as pd
 from workflows.diagnostics import DataError
 
 Progress = Callable[[str], None]
-MEMBER_LIMIT_BYTES: Final = 4 << 30
+MEMBER_LIMIT_BYTES: Final = 2 << 30
 """The largest file that we read out of an archive; the ratings of MovieLens 32M are 0.9 GB."""
 ROWS_PER_CHUNK: Final = 2_000_000
 
@@ -58,10 +58,11 @@ class Number:
         return None if self.wrong(np.array([value]))[0] else value
 
 
-def fail(file: str, line: int, column: str, value: object, expected: str) -> DataError:
-    """Return the error for one value of one line (1-based)."""
+def fail(file: str, line: int, column: str | None, value: object, expected: str) -> DataError:
+    """Return the error for one value of one line (1-based), or for the line as a whole."""
+    what = f"column {column!r}" if column else "the line"
     return DataError(
-        f"{file}, line {line}: column {column!r} must be {expected}, got {value!r}; "
+        f"{file}, line {line}: {what} must be {expected}, got {value!r}; "
         "the archive is not the published one: delete it from the cache and fetch again"
     )
 
@@ -92,7 +93,7 @@ class Archive:
         Raises
         ------
         DataError
-            There is no such member, it is encrypted, or it unpacks to more than 4 GiB.
+            There is no such member, it is encrypted, or it unpacks to more than 2 GiB.
         """
         try:
             info = self._zip.getinfo(member)
@@ -119,7 +120,7 @@ class Archive:
         except UnicodeDecodeError as error:
             line = error.object[: error.start].count(b"\n") + 1
             byte = error.object[error.start : error.start + 1]
-            raise fail(self.name(member), line, "any", byte, f"{encoding} text") from None
+            raise fail(self.name(member), line, None, byte, f"{encoding} text") from None
 
 
 def records(text: str, file: str, separator: str, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
@@ -144,7 +145,7 @@ def csv_records(text: str, file: str, columns: Sequence[str]) -> Iterator[tuple[
 def check_header(fields: Sequence[str], file: str, columns: Sequence[str]) -> None:
     """Refuse a header line that is not `columns`."""
     if list(fields) != list(columns):
-        raise fail(file, 1, "header", ",".join(fields), ",".join(columns))
+        raise fail(file, 1, None, ",".join(fields), f"the header {','.join(columns)}")
 
 
 def _counted(
@@ -153,7 +154,7 @@ def _counted(
     for line, fields in rows:
         if len(fields) != len(columns):
             expected = f"{len(columns)} fields ({', '.join(columns)})"
-            raise fail(file, line, "any", f"{len(fields)} fields: {fields}"[:120], expected)
+            raise fail(file, line, None, fields, expected)
         yield line, fields
 
 
