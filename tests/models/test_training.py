@@ -1,0 +1,117 @@
+"""Training, export and evaluation together, on data whose structure is known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from models.config import Model, Train
+from models.evaluation import evaluate
+from models.export import pairing_of
+from models.training import train
+from workflows import features
+from workflows.diagnostics import RecipeError, StageError
+
+MODEL = Model(tower=(32, 16), embedding_dim=16, dropout=0.1)
+TRAIN = Train(epochs=12, patience=12, batch_size=256, learning_rate=0.01)
+
+
+@pytest.fixture(scope="module")
+def towers(grouped: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Towers trained on the grouped data."""
+    out = tmp_path_factory.mktemp("towers")
+    train(grouped, MODEL, TRAIN, 7, "cpu", out, lambda _: None)
+    return out
+
+
+def test_the_towers_find_a_structure_that_popularity_cannot(grouped: Path, towers: Path) -> None:
+    figures = evaluate(grouped, towers, "random")
+    assert figures["all"]["recall@50"] > 2 * figures["popularity"]["all"]["recall@50"]
+    assert figures["unseen"]["recall@10"] > 2 * figures["popularity"]["unseen"]["recall@10"]
+    assert (figures["rows"], figures["items"], figures["protocol"]) == (1200, 240, "random")
+
+
+def test_the_same_seed_gives_the_same_training(grouped: Path, tmp_path: Path) -> None:
+    short = Train(epochs=2, batch_size=256, refit=False)
+    for name, seed in (("first", 3), ("again", 3), ("other", 4)):
+        train(grouped, MODEL, short, seed, "cpu", tmp_path / name, lambda _: None)
+    first, again, other = (np.load(tmp_path / name / "item_vectors.npy") for name in ("first", "again", "other"))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_training_stops_when_validation_no_longer_gets_better(grouped: Path, tmp_path: Path) -> None:
+    # A vanishing learning rate cannot improve anything after the first epochs.
+    stuck = Train(epochs=30, patience=2, batch_size=256, learning_rate=1e-12, refit=False)
+    train(grouped, MODEL, stuck, 0, "cpu", tmp_path, lambda _: None)
+    history = json.loads((tmp_path / "history.json").read_text())
+    assert [entry["epoch"] for entry in history] == [1, 2, 3]
+
+
+def test_the_history_has_every_epoch_with_its_figures(towers: Path) -> None:
+    history = json.loads((towers / "history.json").read_text())
+    assert [entry["epoch"] for entry in history] == list(range(1, len(history) + 1))
+    assert all({"loss", "seconds", "valid_all.recall@10", "valid_unseen.recall@100"} <= set(entry) for entry in history)
+    assert history[-1]["loss"] < history[0]["loss"]
+    assert list((towers / "tensorboard").rglob("events.out.tfevents.*"))
+
+
+def test_padding_a_list_further_does_not_change_a_vector(grouped: Path, towers: Path) -> None:
+    session = onnxruntime.InferenceSession(str(towers / "item.onnx"), providers=["CPUExecutionProvider"])
+    items = features.load(grouped).items
+    vectors = session.run(None, items)[0]
+    longer = {**items, "tags": np.pad(items["tags"], ((0, 0), (0, 9)))}
+    np.testing.assert_allclose(session.run(None, longer)[0], vectors, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
+
+
+def test_the_unseen_code_has_a_trained_vector(grouped: Path, tmp_path: Path) -> None:
+    """Unknown users are served from it; without `unseen_rate` it would stay as it was initialised."""
+    never = {0.0: [], 0.5: []}
+    for rate in never:
+        model = Model(tower=(16,), embedding_dim=16, dropout=0.0, unseen_rate=rate)
+        for epochs in (1, 3):
+            out = tmp_path / f"{rate}-{epochs}"
+            train(grouped, model, Train(epochs=epochs, batch_size=256, refit=False), 0, "cpu", out, lambda _: None)
+            never[rate].append(_embedding_of_unseen_user(out))
+    np.testing.assert_array_equal(*never[0.0])
+    assert not np.array_equal(*never[0.5])
+
+
+USERS = 160
+
+
+def _embedding_of_unseen_user(towers: Path) -> np.ndarray:
+    import tensorflow as tf
+
+    reader = tf.train.load_checkpoint(str(towers / "checkpoints" / "best"))
+    shapes = reader.get_variable_to_shape_map()
+    name = next(n for n, shape in sorted(shapes.items()) if shape == [USERS + 3, 16] and "OPTIMIZER" not in n)
+    return reader.get_tensor(name)[2]
+
+
+def test_the_pairing_id_changes_with_any_of_the_three_files(towers: Path, tmp_path: Path) -> None:
+    described = json.loads((towers / "towers.json").read_text())
+    assert described["pairing"] == pairing_of(towers)
+    for changed in ("query.onnx", "item.onnx", "item_vectors.npy"):
+        for name in ("query.onnx", "item.onnx", "item_vectors.npy"):
+            (tmp_path / name).write_bytes((towers / name).read_bytes() + (b" " if name == changed else b""))
+        assert pairing_of(tmp_path) != described["pairing"]
+
+
+def test_a_missing_gpu_is_told_and_what_to_do(grouped: Path, tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    if tf.config.list_physical_devices("GPU"):
+        pytest.skip("there is a GPU")
+    with pytest.raises(RecipeError, match=r'device = "gpu".*use "auto"'):
+        train(grouped, MODEL, TRAIN, 0, "gpu", tmp_path, lambda _: None)
+
+
+def test_features_that_are_not_there_are_told_with_the_command(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="retrieval features"):
+        evaluate(tmp_path, tmp_path, "random")
