@@ -26,8 +26,8 @@ _SAMPLES = 64
 def check_congruence(release: Release, features: Path, reference: Reference | None) -> None:
     """Ask the release and `reference` (where there is one) for sample queries; raise ReleaseError where they differ.
 
-    Query vectors must be equal within `TOLERANCE`, and the items those of an exact search in float64 where scores differ
-    by more than rounding.
+    Query vectors must be equal within `TOLERANCE`, and the items those of an exact search in float64, except where
+    scores are tied within it.
     """
     retriever = Retriever(release)
     queries = sample_queries(features, [one["name"] for one in release.json("query/transform.json")["inputs"]])
@@ -85,8 +85,8 @@ def _check_vectors(found: np.ndarray, expected: np.ndarray, queries: pd.DataFram
     if not (apart <= TOLERANCE).all():  # NaN included
         row = int(np.argmax(np.nan_to_num(apart, nan=np.inf)))
         raise ReleaseError(
-            f"no release was made: for {queries.iloc[row].to_dict()} the query vector differs from the training side's by "
-            f"{apart[row]:.3g}, expected at most {TOLERANCE}; the compiled transform or the exported tower is at fault"
+            f"no release was made: for {queries.iloc[row].to_dict()} the query vector differs from training's "
+            f"by {apart[row]:.3g}, expected at most {TOLERANCE}: the compiled transform or the exported tower is wrong"
         )
 
 

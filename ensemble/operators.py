@@ -1,7 +1,7 @@
 """The served steps as merlin-systems operators: `TransformQuery >> EncodeQuery >> SearchItems`.
 
-Each wraps one step of `ensemble.serving` and knows no more than the path of its release, so that nothing is pickled with
-it. Between the steps travel the features or the vector, and what the search needs of the request.
+Each wraps one step of `ensemble.serving` and knows no more than the path of its release, so that nothing is pickled
+with it. Between the steps travel the features or the vector, and what the search needs of the request.
 """
 
 from __future__ import annotations

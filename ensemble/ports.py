@@ -10,7 +10,7 @@ from workflows.diagnostics import ServerError
 
 
 def check_free(host: str, ports: dict[str, int]) -> None:
-    """Raise ServerError naming the first port, of those by purpose, that another process listens on, and the process."""
+    """Raise ServerError naming the first of the ports (by purpose) that is taken, and the process that has it."""
     if len(set(ports.values())) < len(ports):
         listed = ", ".join(f"{purpose} {port}" for purpose, port in ports.items())
         raise ServerError(f"one port is given twice ({listed}); expected a port of its own for each")

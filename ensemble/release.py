@@ -118,7 +118,7 @@ def _copy_parts(features: Path, towers: Path, out: Path) -> None:
     shutil.copytree(features / "item_transform", out / "item")
     for folder in ("towers", "items", "users", "index", "history"):
         (out / folder).mkdir()
-    for target, source in zip(PAIRED, ("query.onnx", "item.onnx", "item_vectors.npy")):
+    for target, source in zip(PAIRED, ("query.onnx", "item.onnx", "item_vectors.npy"), strict=True):
         shutil.copyfile(towers / source, out / target)
     shutil.copyfile(towers / "towers.json", out / "towers/towers.json")
     shutil.copyfile(features / "catalogue.parquet", out / "items/attributes.parquet")

@@ -95,7 +95,9 @@ def _tensor(direction: str, tensor: Tensor) -> str:
 
 
 def _release_of(graph: Ensemble) -> str:
-    operators = [node.op for node in postorder_iter_nodes(graph.graph.output_node) if isinstance(node.op, ReleaseOperator)]
+    operators = [
+        node.op for node in postorder_iter_nodes(graph.graph.output_node) if isinstance(node.op, ReleaseOperator)
+    ]
     releases = {one.release for one in operators}
     if [type(one) for one in operators] != _CHAIN or len(releases) != 1:
         found = " >> ".join(type(one).__name__ for one in operators) or "none of ours"

@@ -163,7 +163,11 @@ class TritonServer:
         }
         if triton.backends is not None:
             options["backend-directory"] = triton.backends
-        return [str(triton.server), "--disable-auto-complete-config", *(f"--{key}={one}" for key, one in options.items())]
+        return [
+            str(triton.server),
+            "--disable-auto-complete-config",
+            *(f"--{key}={one}" for key, one in options.items()),
+        ]
 
     def _forward(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
@@ -201,6 +205,8 @@ def serve(server: TritonServer, ready: Callable[[Addresses], None]) -> int:
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal stopping
         stopping = True
+        for one in previous:  # a second signal must not interrupt the stop, which has a time-out of its own
+            signal.signal(one, signal.SIG_IGN)
         raise KeyboardInterrupt
 
     previous = {one: signal.signal(one, stop) for one in (signal.SIGTERM, signal.SIGINT)}

@@ -1,8 +1,8 @@
 """Find a tritonserver and make it run models in the serving environment's Python.
 
-Without a container there is one inside the nvidia-pytriton wheel. It keeps one python-backend stub per Python version, none
-of them where the server looks for it, so a tree of links is made beside it in the cache (`RETRIEVAL_CACHE`, by default
-`~/.cache/merlin-retrieval`). The wheel itself is left as it is.
+Without a container there is one inside the nvidia-pytriton wheel. It keeps one python-backend stub per Python version,
+none of them where the server looks for it, so a tree of links with the right one is made in the cache
+(`RETRIEVAL_CACHE`, by default `~/.cache/merlin-retrieval`). The wheel itself is left as it is.
 """
 
 from __future__ import annotations
@@ -73,9 +73,13 @@ def default_python() -> Path:
 def inspect_python(executable: Path) -> ServingPython:
     """Ask the interpreter what it is; raise ServerError if it does not run or lacks what the models import."""
     try:
-        output = subprocess.run([executable, "-c", _PROBE], capture_output=True, text=True, timeout=120, check=True).stdout
+        output = subprocess.run(
+            [executable, "-c", _PROBE], capture_output=True, text=True, timeout=120, check=True
+        ).stdout
     except (OSError, subprocess.SubprocessError) as error:
-        raise ServerError(f"{executable}: cannot be asked for its version: {error}; expected a Python 3.10 to 3.12") from None
+        raise ServerError(
+            f"{executable}: cannot be asked for its version: {error}; expected a Python 3.10 to 3.12"
+        ) from None
     found = json.loads(output)
     missing = [*(["numpy"] if found["numpy"] is None else []), *found["missing"]]
     if missing:
@@ -97,7 +101,9 @@ def find_triton(given: Path | None, python: ServingPython) -> Triton:
     if given is not None:
         server = given / "bin/tritonserver" if given.is_dir() else given
         if not os.access(server, os.X_OK) or not server.is_file():
-            raise ServerError(f"{server}: no executable; expected tritonserver or the directory that holds bin/tritonserver")
+            raise ServerError(
+                f"{server}: no executable; expected tritonserver or the directory that holds bin/tritonserver"
+            )
         return _installed(server.absolute())
     on_path = shutil.which("tritonserver")
     if on_path is not None:
@@ -123,13 +129,15 @@ def link_backends(wheel: Path, python: ServingPython) -> Path:
     """
     if int(python.numpy.split(".")[0]) >= 2:
         raise ServerError(
-            f"{python.executable}: has NumPy {python.numpy}, but the python backend of {wheel} is built for NumPy 1 and "
-            "would serve garbage; install 'numpy<2' there (requirements/serve.txt does)"
+            f"{python.executable}: has NumPy {python.numpy}, but the python backend of {wheel} is built for NumPy 1 "
+            "and would serve garbage; install 'numpy<2' there (requirements/serve.txt does)"
         )
     stub = wheel / "python_backend_stubs" / python.version / STUB
     if not stub.is_file():
         known = ", ".join(sorted(path.name for path in stub.parent.parent.glob("3.*")))
-        raise ServerError(f"{python.executable}: Python {python.version} has no stub in {wheel}; expected one of {known}")
+        raise ServerError(
+            f"{python.executable}: Python {python.version} has no stub in {wheel}; expected one of {known}"
+        )
     if python.library is None:
         raise ServerError(
             f"{python.executable}: has no shared libpython, which Triton's stub loads; install the one of your "

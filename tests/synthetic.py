@@ -43,7 +43,7 @@ class Run:
 
 
 def make_run(path: Path, ids: str = "int64", users: int = 60, items: int = 300, seed: int = 0) -> Run:
-    """Write `features/` and `towers/` under `path`; ids are "int64" (some beyond 32 bits) or "string" (some not ASCII)."""
+    """Write `features/` and `towers/` under `path`; ids are "int64" (beyond 32 bits) or "string" (not ASCII)."""
     rng = np.random.default_rng(seed)
     user_ids, item_ids = _ids(ids, "u", users, rng), _ids(ids, "ité", items, rng)
     user_table = pd.DataFrame(
@@ -190,7 +190,14 @@ def _write_towers(run: Run) -> None:
     np.save(towers / "item_vectors.npy", run.vectors)
     parts = [(towers / name).read_bytes() for name in ("query.onnx", "item.onnx", "item_vectors.npy")]
     pairing = hashlib.sha256(b"".join(parts)).hexdigest()
-    stated = {"format": 1, "pairing": pairing, "dim": DIM, "metric": "inner_product", "query_inputs": [], "item_inputs": []}
+    stated = {
+        "format": 1,
+        "pairing": pairing,
+        "dim": DIM,
+        "metric": "inner_product",
+        "query_inputs": [],
+        "item_inputs": [],
+    }
     (towers / "towers.json").write_text(json.dumps(stated), encoding="utf-8")
 
 

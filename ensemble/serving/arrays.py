@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -22,7 +23,7 @@ def unpack_strings(blob: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """Return the strings as an object array of `str` [n]."""
     data, bounds = blob.tobytes(), offsets.tolist()
     values = np.empty(len(bounds) - 1, dtype=object)
-    values[:] = [data[start:end].decode("utf-8") for start, end in zip(bounds, bounds[1:])]
+    values[:] = [data[start:end].decode("utf-8") for start, end in pairwise(bounds)]
     return values
 
 
@@ -66,7 +67,7 @@ def _take_lists(column: Column, offsets: np.ndarray, rows: np.ndarray) -> Column
 
 
 def take_ranges(offsets: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the positions of the CSR ranges `rows` (-1: empty) one after the other, and their bounds, int64 [n + 1]."""
+    """Return the positions in the CSR ranges `rows` (-1: empty), range after range, and their bounds, int64 [n + 1]."""
     known = rows >= 0
     starts = np.where(known, offsets[rows], 0)
     lengths = np.where(known, offsets[rows + 1], 0) - starts

@@ -20,7 +20,7 @@ class TritonPythonModel:
     """What Triton's python backend calls; see its README for the three methods."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Load the release beside this file and answer a first request; what is raised here keeps Triton from serving."""
+        """Load the release beside this file and answer a first request; an error here keeps Triton from serving."""
         check_numpy()
         directory = Path(args["model_repository"]) / args["model_version"]
         self.retriever = Retriever.load(directory / "release")
@@ -38,10 +38,13 @@ class TritonPythonModel:
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer the requests, in their order."""
-        sent: list[Arrays] = [{one.name(): one.as_numpy() for one in request.inputs()} for request in requests]
+        try:
+            sent: list[Arrays] = [{one.name(): one.as_numpy() for one in request.inputs()} for request in requests]
+        except Exception as error:  # what leaves execute() reaches the client with its traceback
+            return [_failure(error) for _ in requests]
         responses: list[Any] = [None] * len(requests)
         for members in _alike(sent):
-            for member, response in zip(members, self._answer([sent[one] for one in members])):
+            for member, response in zip(members, self._answer([sent[one] for one in members]), strict=True):
                 responses[member] = response
         return responses
 
@@ -83,8 +86,8 @@ class TritonPythonModel:
 def check_numpy() -> None:
     """Refuse a NumPy that Triton's stub cannot speak.
 
-    A stub built for NumPy 1 hands NumPy 2 arrays whose elements are garbage, and aborts on strings. The rule: with NumPy 1
-    every stub works; with NumPy 2 an array must come back from the stub's own memory as it went in.
+    A stub built for NumPy 1 hands NumPy 2 arrays whose elements are garbage, and aborts on strings. The rule: with
+    NumPy 1 every stub works; with NumPy 2 an array must come back from the stub's own memory as it went in.
     """
     if int(np.__version__.split(".")[0]) < 2:
         return
@@ -99,7 +102,7 @@ def check_numpy() -> None:
 
 def _failure(error: Exception) -> Any:
     if isinstance(error, InvalidRequest):
-        return pb.InferenceResponse(error=pb.TritonError(str(error), pb.TritonError.INVALID_ARGUMENT))
+        return pb.InferenceResponse(error=pb.TritonError(str(error), pb.TritonError.INVALID_ARG))
     import traceback  # only ever needed here
 
     pb.Logger.log_error("".join(traceback.format_exception(type(error), error, error.__traceback__)))

@@ -1,7 +1,7 @@
-"""Exact search: the items with the largest inner product, some left out, in an order that nothing but the scores decides.
+"""Exact search: the items with the largest inner product, some left out, in an order that only the scores decide.
 
 Two ways lead to the same answer. A small catalogue is *scanned*: one matrix product, excluded items masked. A large one
-is asked through FAISS for more items than wanted (*over-fetch*), as many more as the row excludes at most. Either way the
+is asked through FAISS for more items than wanted (*over-fetch*), as many more as a row excludes at most. Either way the
 candidates' scores are then computed anew by a sum whose order does not depend on the batch (BLAS and FAISS pick their
 kernels by batch size), and ties are broken by item index. So a row gets the same answer alone and among others.
 """
@@ -35,13 +35,13 @@ class ItemSearch:
     """Search among item vectors by inner product."""
 
     def __init__(self, vectors: np.ndarray, index: Any | None = None) -> None:
-        """Take the item vectors, float32 [items, d], and the FAISS index of the same; without it, every search scans."""
+        """Take the item vectors, float32 [items, d], and a FAISS index of the same; without it, every search scans."""
         self.vectors = vectors
         self._index = index
         self._transposed = vectors.T
         norm = float(np.sqrt(np.einsum("id,id->i", vectors, vectors).max(initial=0.0)))
-        # Twice what two float32 sums of d products may differ by, in probability (Higham and Mary 2019, SIAM J. Sci. Comput.
-        # 41(5): the error grows with the square root of d), per unit of the query's norm.
+        # Twice what two float32 sums of d products may differ by, per unit of the query's norm, in probability: the
+        # error grows with the square root of d (Higham and Mary 2019, SIAM J. Sci. Comput. 41(5)).
         self._slack = 8 * np.sqrt(vectors.shape[1]) * float(np.finfo(np.float32).eps) / 2 * norm
 
     def __call__(self, queries: np.ndarray, k: np.ndarray, rows: np.ndarray, items: np.ndarray) -> Found:

@@ -1,0 +1,10 @@
+"""The synthetic runs of `tests/synthetic.py`."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # importlib mode does not
+
+from synthetic import release, run  # noqa: E402
+
+__all__ = ["release", "run"]
