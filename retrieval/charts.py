@@ -32,11 +32,15 @@ class Axis:
 
     @classmethod
     def over(cls, values: Sequence[float], from_zero: bool = False) -> Axis:
-        """Return an axis that holds `values` with about five round ticks."""
-        low, high = (0.0 if from_zero else min(values)), max(values)
+        """Return an axis that holds `values` with about five round ticks; whole numbers get whole ticks."""
+        ends = [*values, 0.0] if from_zero else values
+        low, high = min(ends), max(ends)
         spread = (high - low) or abs(high) or 1.0
         step = _round_step(spread / 5)
-        return cls(math.floor(low / step) * step, math.ceil(high / step) * step, step)
+        if all(float(value).is_integer() for value in values):
+            step = float(math.ceil(step))
+        bottom, top = math.floor(low / step), math.ceil(high / step)
+        return cls(bottom * step, max(top, bottom + 1) * step, step)
 
     def ticks(self) -> list[float]:
         return [self.low + self.step * index for index in range(round((self.high - self.low) / self.step) + 1)]

@@ -27,7 +27,9 @@ class Terminal:
     """The two consoles of a command: `results` is what it was asked for, `messages` tells what it is doing."""
 
     def __init__(self, stdout: TextIO) -> None:
-        self.results = Console(file=stdout, highlight=False, markup=False)
+        # A pipe or a log has no width of its own; 80 columns would break every title.
+        width = None if stdout.isatty() or "COLUMNS" in os.environ else 120
+        self.results = Console(file=stdout, highlight=False, markup=False, width=width)
         self.messages = Console(file=sys.stderr, highlight=False, markup=False)
 
     def say(self, message: str) -> None:

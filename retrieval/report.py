@@ -129,7 +129,7 @@ def training_curves(history: Sequence[Mapping[str, float]]) -> list[tuple[str, l
     for title, keys in charts:
         lines = [Series(_line_name(key), epochs, [float(row[key]) for row in history]) for key in keys]
         if lines and history:
-            curves.append((title, lines, line_chart(lines, "epoch", title.removeprefix("validation "))))
+            curves.append((title, lines, line_chart(lines, "epoch", title.split()[-1])))
     return curves
 
 

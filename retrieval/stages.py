@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from retrieval.recipe import Recipe
 from retrieval.run import Job, Stage
-from workflows.files import atomic_directory, atomic_write
+from workflows.files import atomic_directory, atomic_write, sha256_of
 
 
 def fetch(job: Job) -> None:
@@ -91,6 +92,14 @@ def _sections(*names: str) -> Any:
     return lambda recipe: {name: msgspec.to_builtins(getattr(recipe, name)) for name in names}
 
 
+def _release_settings(recipe: Recipe) -> Any:
+    """The exported repository carries the serving code, so that code is one of its inputs."""
+    import ensemble.serving
+
+    code = {path.name: sha256_of(path) for path in sorted(Path(ensemble.serving.__file__).parent.glob("*.py"))}
+    return {**_sections("name", "index", "serving")(recipe), "code": code}
+
+
 def _feature_settings(recipe: Recipe) -> Any:
     return {**_sections("query", "item", "device")(recipe), "split": msgspec.to_builtins(recipe.data.split)}
 
@@ -107,6 +116,6 @@ STAGES = (
         release,
         needs=("features", "train"),
         outputs=("release", "triton"),
-        settings=_sections("name", "index", "serving"),
+        settings=_release_settings,
     ),
 )

@@ -1,0 +1,74 @@
+"""The report stands alone and shows text as text."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retrieval.charts import Axis, Series, line_chart
+from retrieval.examples import pick_users
+from retrieval.report import render
+from retrieval.run import Run
+from retrieval.stages import STAGES
+from retrieval.tables import Example, Item
+
+FIGURES = st.floats(-1e6, 1e6).map(lambda value: round(value, 3))
+
+
+class Tags(HTMLParser):
+    """Collects what a page loads or runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outside: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in ("script", "link", "iframe", "b") and not (tag == "b" and not attrs):
+            self.outside.append(tag)
+        self.outside += [value or "" for name, value in attrs if name in ("src", "href", "onclick", "onerror")]
+
+
+def test_the_report_loads_nothing_from_outside(run_dir: Path) -> None:
+    page = (run_dir / "report.html").read_text(encoding="utf-8")
+    tags = Tags()
+    tags.feed(page)
+    assert tags.outside == []
+    assert not re.search(r"https?://|@import|url\(", page)
+
+
+def test_a_title_with_markup_is_shown_not_run(run_dir: Path) -> None:
+    evil = "<script>alert(1)</script>"
+    shown = [Example(evil, evil, [Item(1, evil, evil, 5.0)], [Item(2, evil, evil, 0.5)])]
+    page = render(Run.open(run_dir, STAGES), shown)
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 6
+
+
+def test_examples_are_the_same_users_every_time(run_dir: Path) -> None:
+    users = pick_users(run_dir, 4, seed=1)
+    assert len(set(users)) == 4
+    assert users == pick_users(run_dir, 4, seed=1)
+
+
+@given(st.lists(FIGURES, min_size=1, max_size=20), st.booleans())
+def test_an_axis_holds_its_values_and_has_few_ticks(values: list[float], from_zero: bool) -> None:
+    axis = Axis.over(values, from_zero)
+    assert 2 <= len(axis.ticks()) <= 9
+    assert all(-1e-6 <= axis.place(value) <= 1 + 1e-6 for value in values)
+
+
+@given(st.text(st.characters(exclude_categories=["C"])), st.lists(FIGURES, min_size=1, max_size=5))
+def test_a_chart_is_well_formed_whatever_its_names(name: str, values: list[float]) -> None:
+    svg = ElementTree.fromstring(line_chart([Series(name, values, values, [name] * len(values))], name, name))
+    assert len(svg.findall(".//circle")) == len(values)
+
+
+@pytest.mark.parametrize("points", [1, 3])
+def test_a_chart_of_one_point_is_drawn(points: int) -> None:
+    assert line_chart([Series("p50", [5.0] * points, [1.0] * points)], "x", "y").count("<circle") == points
