@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -82,9 +83,11 @@ def build(
     queries = _queries(tables, plans[0])
     inputs = describe(queries, plans[0], "query.features"), describe(tables.items, plans[1], "item.features")
     rows = split_rows(tables.interactions, split)
-    # Merlin takes seconds to import: a wrong recipe is told before that.
-    from workflows.fitting import FittedSide, merlin_schema, write_schema
-    from workflows.graph import wants_gpu
+    # Merlin takes seconds to import, and talks while it does: a wrong recipe is told before that.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from workflows.fitting import FittedSide, merlin_schema, write_schema
+        from workflows.graph import wants_gpu
 
     gpu = wants_gpu(device)
     with atomic_directory(out) as directory:
