@@ -46,8 +46,9 @@ class MovieLens(Section, tag_field="source", tag="movielens", frozen=True, kw_on
 
     variant: Literal["100k", "1m", "20m", "25m", "32m"] = "100k"
     merge_items_on: str | None = None
-    """An item column, such as `title`: items that agree in it are one item (they keep the first id).
-    MovieLens-100K lists 18 films under two ids."""
+    """An item column, such as `title`: items that agree in it are one item (they keep the first id). MovieLens-100K
+    lists 22 titles under two ids, and published figures are often counted by title; 17 of them are the same film
+    twice, 5 are remakes."""
     split: Split = RandomSplit()
 
 
