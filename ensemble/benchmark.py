@@ -134,7 +134,6 @@ def measure(tool: perf_analyzer.PerfAnalyzer, target: Target, data: Path, batch:
         concurrency=concurrency,
         server_cpu_ms_per_row=None if target.server_pid is None else 1000 * after.cpu_seconds_since(before) / rows,
         spread=_spread(output),
-        errors=after.failed - before.failed,
         **read_report(report.read_text(encoding="utf-8"), concurrency),
     )
 

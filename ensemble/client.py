@@ -123,7 +123,8 @@ def as_input(name: str, data_type: str, array: np.ndarray) -> Any:
 
 def meaning(error: InferenceServerException, address: str, model: str, timeout_s: float) -> ClientError:
     """Return the exception that says what a caller can do about a failed call."""
-    status, message = str(error.status() or "").removeprefix("StatusCode."), str(error.message())
+    status = str(error.status() or "").removeprefix("StatusCode.")
+    message = str(error.message()).removeprefix("[request id: <id_unknown>] ")
     if status == "INVALID_ARGUMENT":
         return InvalidRequest(message)
     if status == "DEADLINE_EXCEEDED":

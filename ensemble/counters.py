@@ -1,4 +1,4 @@
-"""What a running server has done so far: rows answered, requests failed, CPU time used."""
+"""What a running server has done so far: rows answered, CPU time used."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ class Counters:
 
     rows: int
     """Rows answered (Triton's inference count: a request of n rows counts n)."""
-    failed: int
-    """Requests answered with an error."""
     cpu_s: Mapping[int, float]
     """CPU seconds, user and system, by process id: the server and its children, Triton's Python stubs among them."""
 
@@ -42,8 +40,7 @@ def read_counters(address: str, model: str, server_pid: int | None = None, timeo
     """
     statistics = _statistics(address, model, timeout_s)
     rows = sum(int(version.get("inference_count", 0)) for version in statistics)
-    failed = sum(int(version.get("inference_stats", {}).get("fail", {}).get("count", 0)) for version in statistics)
-    return Counters(rows, failed, {} if server_pid is None else _cpu_seconds(server_pid))
+    return Counters(rows, {} if server_pid is None else _cpu_seconds(server_pid))
 
 
 def _statistics(address: str, model: str, timeout_s: float) -> list[dict[str, Any]]:

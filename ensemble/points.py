@@ -35,8 +35,6 @@ class Point(Struct, frozen=True, kw_only=True):
     """CPU time of the server's processes over the rows they answered; None where the server is not on this machine."""
     spread: float | None
     """(highest - lowest) / mean rows/s of the measurement's windows; well above 0.1, the machine was busy elsewhere."""
-    errors: int
-    """Requests that failed during the measurement, by Triton's count."""
 
 
 def save(points: Sequence[Point], json: Path, picture: Path | None = None) -> None:

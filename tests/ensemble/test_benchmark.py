@@ -20,7 +20,7 @@ SIGNATURE = Signature("m", 64, INPUTS, 10, 100)
 REQUESTS = Query([7, -(2**62), 7], top_k=5, exclude_item_ids=[[1, 2], [], [3]])
 POINT = Point(
     layout="fused", batch=1, concurrency=4, rows_per_s=100.0, p50_ms=1.0, p90_ms=2.0, p95_ms=3.0, p99_ms=4.0,
-    server_cpu_ms_per_row=0.5, spread=0.01, errors=0,
+    server_cpu_ms_per_row=0.5, spread=0.01,
 )  # fmt: skip
 
 
