@@ -189,10 +189,15 @@ class TritonServer:
                 time.sleep(_POLL_SECONDS)
 
     def _reasons(self) -> str:
-        """Return the errors in Triton's log, else its last lines."""
-        lines = list(self._tail)
-        errors = [line for line in lines if line.startswith("E") and "]" in line] or lines[-5:]
-        return "; ".join(line.split("] ", 1)[-1].strip('"') for line in errors[:3]) or "its log is empty"
+        """Return what Triton's log says went wrong, each thing once, else its last lines."""
+        errors = [line for line in self._tail if line.startswith(("E", "error:")) and "CudaDriverHelper" not in line]
+        reasons: list[str] = []
+        for line in errors:
+            # The model's own message, without where in the log, in Triton and in Python it came up.
+            text = line.split("] ", 1)[-1].strip('"').split("\\n\\nAt:", 1)[0].split("Failed to create instance: ", 1)[-1]
+            if not any(text in known or known in text for known in reasons):
+                reasons.append(text)
+        return "; ".join(reasons[:3] or list(self._tail)[-5:]) or "its log is empty"
 
 
 def serve(server: TritonServer, ready: Callable[[Addresses], None]) -> int:
