@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ensemble.triton import cache_directory
 from workflows.diagnostics import DownloadError, ServerError
 from workflows.files import atomic_directory, sha256_of
 
@@ -65,11 +66,6 @@ def find(cache: Path | None = None, progress: Progress = lambda _: None) -> Perf
     if isinstance(tool, PerfAnalyzer):
         return tool
     raise ServerError(f"{fetched} does not start: {tool}; {_remedy(tool)}")
-
-
-def cache_directory() -> Path:
-    """Return where downloads are kept: $RETRIEVAL_CACHE, or ~/.cache/merlin-retrieval."""
-    return Path(os.environ.get("RETRIEVAL_CACHE") or Path.home() / ".cache" / "merlin-retrieval")
 
 
 def start(binary: Path, libraries: Path | None) -> PerfAnalyzer | str:

@@ -208,7 +208,7 @@ def _exclusions(signature: Signature, lists: Exclusions | None, rows: int) -> np
 
 def _array(name: str, data_type: str, values: Sequence[Any] | np.ndarray, place: str = "row") -> np.ndarray:
     """Return `values` as one array of the wire's type; a value that would change on the way is refused."""
-    if isinstance(values, np.ndarray) and values.dtype == _NUMPY.get(data_type):
+    if isinstance(values, np.ndarray) and data_type in _NUMPY and values.dtype == _NUMPY[data_type]:
         return values
     listed = values.tolist() if isinstance(values, np.ndarray) else list(values)
     for position, value in enumerate(listed):

@@ -70,6 +70,7 @@ def test_every_query_sends_the_same_inputs_so_that_triton_joins_them() -> None:
         (Query([2**63]), "column 'user_id', row 0: got 9223372036854775808"),
         (Query(np.array([[1]])), r"column 'user_id': expected one dimension, \[rows\], got shape \[1, 1\]"),
         (Query(np.array([1.0, 2.0])), "column 'user_id', row 0: got 1.0"),
+        (Query([1], columns={"gender": np.array([1.0])}), "column 'gender', row 0: got 1.0.* expected a string"),
         (Query([1], top_k=0), "column 'top_k': got 0, expected an integer from 1 to 100"),
         (Query([1], top_k=-1), "column 'top_k': got -1"),
         (Query([1], top_k=101), "column 'top_k': got 101"),
