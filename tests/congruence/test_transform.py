@@ -21,6 +21,7 @@ from merlin.io import Dataset
 from nvtabular import ops
 
 from ensemble.serving.transform import Column, QueryTransform
+from workflows.compile import edges
 from workflows.config import Bucketized, Categorical, Continuous, FeatureSide, MultiHot, Text
 from workflows.features import load
 from workflows.fitting import FittedSide, quiet
@@ -169,6 +170,12 @@ def test_known_values_are_told_apart_to_the_last_bit(compiled: Compiled) -> None
     codes = compiled.transform(columns_of([{**NULLS, "integer": value} for value in INTEGERS], compiled.inputs))
     assert sorted(codes["integer"]) == list(range(3, 3 + len(INTEGERS)))
     compiled.check([{**NULLS, "integer": value} for value in [*INTEGERS, 2**53 + 2, LOW + 2, HIGH - 2]])
+
+
+def test_a_number_on_an_edge_falls_into_the_same_bucket(compiled: Compiled) -> None:
+    on = np.array(edges(compiled.fitted.workflow, "number_bucketized"))
+    around = np.concatenate([on, np.nextafter(on, -np.inf), np.nextafter(on, np.inf)])
+    compiled.check([{**NULLS, "number": value} for value in around.tolist()])
 
 
 def test_long_batches_and_long_lists_give_the_same_features(compiled: Compiled) -> None:
