@@ -72,7 +72,9 @@ def test_the_schemas_are_those_of_the_wire(run: Run, release: Path) -> None:
 
 def test_another_graph_is_refused(release: Path, tmp_path: Path) -> None:
     whole = build_ensemble(release)
-    part = Ensemble(whole.input_schema.column_names >> TransformQuery(release) >> EncodeQuery(release), whole.input_schema)
+    part = Ensemble(
+        whole.input_schema.column_names >> TransformQuery(release) >> EncodeQuery(release), whole.input_schema
+    )
     with pytest.raises(ReleaseError, match="TransformQuery >> EncodeQuery over"):
         FusedRuntime().export(part, tmp_path / "part")
     assert not (tmp_path / "part").exists()

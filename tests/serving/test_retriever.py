@@ -55,7 +55,11 @@ def test_a_sent_column_overrides_the_known_one(run: Run, retriever: Retriever) -
     users = run.users["user_id"]
     sent = run.users.assign(age=77.0, occupation="学生")
     answer = ask(
-        retriever, users, age=wire(sent["age"].tolist()), occupation=wire(sent["occupation"].tolist()), **everything(users)
+        retriever,
+        users,
+        age=wire(sent["age"].tolist()),
+        occupation=wire(sent["occupation"].tolist()),
+        **everything(users),
     )
     assert answer.item_id.tolist() == expected_ids(run, sent, 10)
 

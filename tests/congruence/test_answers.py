@@ -1,0 +1,210 @@
+"""One question, five ways to ask it, one answer: NumPy on the release's files, the serving code, the merlin-systems graph,
+and a real Triton, row by row, in batches and under concurrent clients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import tritonclient.grpc as grpc
+from synthetic import Run
+
+from ensemble.operators import build_ensemble
+from ensemble.ports import free_ports
+from ensemble.runtime import FusedRuntime, export_repository
+from ensemble.server import TritonServer
+from ensemble.serving.retriever import Retriever
+
+pytestmark = pytest.mark.server
+
+ROWS, MAX_TOP_K = 192, 60
+Rows = list[tuple[list[Any], list[float], bool]]
+"""Of each row: the ids, the scores, whether the user is known."""
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Rows with everything that a request can carry."""
+
+    frame: pd.DataFrame
+
+    def inputs(self, rows: slice) -> dict[str, np.ndarray]:
+        """Return the rows as the wire has them."""
+        part = self.frame.iloc[rows]
+        width = max(map(len, part["exclude_item_ids"]))
+        text = part["user_id"].dtype == object
+        blank: Any = b"" if text else -(2**63)
+        excluded = [[*map(_wire, one), *[blank] * (width - len(one))] for one in part["exclude_item_ids"]]
+        return {
+            "user_id": _column(part["user_id"], object if text else np.int64),
+            "age": _column(part["age"], np.float64),
+            "occupation": _column(part["occupation"], object),
+            "top_k": _column(part["top_k"], np.int32),
+            "include_seen": _column(part["include_seen"], np.bool_),
+            "exclude_item_ids": np.array(excluded, dtype=object if text else np.int64).reshape(len(part), width),
+        }
+
+
+@pytest.fixture(scope="module")
+def questions(run: Run) -> Questions:
+    """Known and unknown users, known and new values, exclusions of every length."""
+    rng = np.random.default_rng(11)
+    text = run.users["user_id"].dtype == object
+    users = [*run.users["user_id"], *(["nobody", "", "ü"] if text else [-1, 2**63 - 1, -(2**63)])]
+    items = run.items["item_id"].tolist()
+    chosen = rng.integers(0, len(users), ROWS)
+    excluded = [[items[one] for one in rng.integers(0, 300, rng.choice([0, 1, 7, 300]))] for _ in range(ROWS)]
+    return Questions(
+        pd.DataFrame(
+            {
+                "user_id": [users[one] for one in chosen],
+                "age": rng.integers(10, 90, ROWS).astype(float),
+                "occupation": rng.choice(["artist", "médecin", "学生", "new"], ROWS),
+                "top_k": rng.integers(1, MAX_TOP_K, ROWS),
+                "include_seen": rng.random(ROWS) < 0.5,
+                "exclude_item_ids": excluded,
+            }
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def expected(release: Path, questions: Questions) -> Rows:
+    """The serving code's answers in batches of 64, which NumPy confirms below."""
+    return by_retriever(release, questions, 64)
+
+
+@pytest.fixture(scope="module")
+def server(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
+    """A real Triton over the release."""
+    repository = export_repository(release, tmp_path_factory.mktemp("triton") / "repository")
+    grpc_port, http_port, metrics_port = free_ports("127.0.0.1", 3)
+    with TritonServer(repository, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port) as running:
+        yield running
+
+
+def by_retriever(release: Path, questions: Questions, batch: int) -> Rows:
+    """Ask the serving code in this process."""
+    retriever = Retriever.load(release)
+    answers: Rows = []
+    for start in range(0, ROWS, batch):
+        answer = retriever.answer(retriever.reader([questions.inputs(slice(start, start + batch))]))
+        answers += _rows(answer.item_id, answer.score, answer.count, answer.user_known)
+    return answers
+
+
+def by_triton(address: str, questions: Questions, batch: int, clients: int = 1) -> Rows:
+    """Ask Triton, `clients` requests at a time."""
+    with grpc.InferenceServerClient(address) as client, ThreadPoolExecutor(clients) as pool:
+        parts = pool.map(
+            lambda start: _infer(client, questions.inputs(slice(start, start + batch))), range(0, ROWS, batch)
+        )
+        return [row for part in parts for row in part]
+
+
+def test_the_serving_code_answers_as_numpy_does(run: Run, release: Path, questions: Questions, expected: Rows) -> None:
+    """In float64 and plain Python sets, from the release's own vectors; where scores are tied, either item will do."""
+    vectors = np.load(release / "items/vectors.npy")
+    scores = run.reference(questions.frame).astype(np.float64) @ vectors.T.astype(np.float64)
+    ids, known = run.items["item_id"].tolist(), set(run.users["user_id"])
+    history = run.interactions.iloc[:600].groupby("user_id")["item_index"].apply(set).to_dict()
+    for row, question in enumerate(questions.frame.itertuples()):
+        seen = set() if question.include_seen else history.get(question.user_id, set())
+        left = [one for one in range(300) if one not in seen and ids[one] not in set(question.exclude_item_ids)]
+        best = np.sort(scores[row, left])[::-1][: question.top_k]
+        found = [ids.index(one) for one in expected[row][0]]
+        assert set(found) <= set(left)
+        assert len(set(found)) == len(found)
+        assert expected[row][2] == (question.user_id in known)
+        np.testing.assert_allclose(scores[row, found], best, rtol=0, atol=1e-6)  # the right item in every place
+        np.testing.assert_allclose(expected[row][1], best, rtol=0, atol=1e-5)
+        for one, other in pairwise(found):  # equal vectors stand in catalogue order
+            assert one < other or not np.array_equal(vectors[one], vectors[other])
+
+
+def test_a_row_is_answered_bit_for_bit_alike_alone_and_in_a_batch(
+    release: Path, questions: Questions, expected: Rows
+) -> None:
+    assert by_retriever(release, questions, 1) == expected
+
+
+def test_the_merlin_systems_graph_answers_alike(release: Path, questions: Questions, expected: Rows) -> None:
+    answer = build_ensemble(release).transform(questions.frame, FusedRuntime())
+    rows = zip(answer["item_id"], answer["score"], answer["count"], answer["user_known"], strict=True)
+    found = [
+        (list(ids[:count]), [float(one) for one in scores[:count]], bool(known)) for ids, scores, count, known in rows
+    ]
+    assert_congruent(found, expected)
+
+
+@pytest.mark.parametrize(("batch", "clients"), [(1, 1), (64, 1), (1, 32), (7, 32)])
+def test_triton_answers_alike(
+    server: TritonServer, questions: Questions, expected: Rows, batch: int, clients: int
+) -> None:
+    assert_congruent(by_triton(server.addresses.grpc, questions, batch, clients), expected)
+
+
+def test_requests_that_leave_inputs_out_are_answered_beside_those_that_do_not(
+    server: TritonServer, release: Path, run: Run
+) -> None:
+    """Triton may run them together or apart; either way each gets the answer to its own question."""
+    users = run.users["user_id"].tolist()
+    column = _column(pd.Series(users), object if isinstance(users[0], str) else np.int64)
+    variants: list[Callable[[slice], dict[str, np.ndarray]]] = [
+        lambda rows: {"user_id": column[rows]},
+        lambda rows: {"user_id": column[rows], "top_k": np.full((1, 1), 3, np.int32)},
+        lambda rows: {"user_id": column[rows], "occupation": np.array([["artist".encode()]], dtype=object)},
+    ]
+    asked = [variant(slice(row, row + 1)) for row in range(len(users)) for variant in variants]
+    with grpc.InferenceServerClient(server.addresses.grpc) as client, ThreadPoolExecutor(16) as pool:
+        found = [rows[0] for rows in pool.map(lambda inputs: _infer(client, inputs), asked)]
+    retriever = Retriever.load(release)
+    for inputs, row in zip(asked, found, strict=True):
+        answer = retriever.answer(retriever.reader([inputs]))
+        assert_congruent([row], _rows(answer.item_id, answer.score, answer.count, answer.user_known))
+
+
+def assert_congruent(found: Rows, expected: Rows) -> None:
+    """Assert the same ids and flags, and scores within 1e-5."""
+    assert len(found) == len(expected)
+    for row, (one, other) in enumerate(zip(found, expected, strict=True)):
+        assert one[0] == other[0], f"row {row}"
+        assert one[2] == other[2], f"row {row}"
+        np.testing.assert_allclose(one[1], other[1], rtol=0, atol=1e-5)
+
+
+def _infer(client: Any, inputs: dict[str, np.ndarray]) -> Rows:
+    tensors = []
+    for name, array in inputs.items():
+        kind = {"O": "BYTES", "b": "BOOL", "f": "FP64"}.get(array.dtype.kind, f"INT{array.dtype.itemsize * 8}")
+        tensor = grpc.InferInput(name, list(array.shape), kind)
+        tensor.set_data_from_numpy(array)
+        tensors.append(tensor)
+    result = client.infer("retrieval", tensors)
+    return _rows(*(result.as_numpy(name) for name in ("item_id", "score", "count", "user_known")))
+
+
+def _rows(ids: np.ndarray, scores: np.ndarray, counts: np.ndarray, known: np.ndarray) -> Rows:
+    return [
+        ([_text(one) for one in ids[row, :count].tolist()], scores[row, :count].tolist(), bool(flag))
+        for row, (count, flag) in enumerate(zip(counts.ravel().tolist(), known.ravel().tolist(), strict=True))
+    ]
+
+
+def _column(values: pd.Series, dtype: Any) -> np.ndarray:
+    return np.array([[_wire(one)] for one in values], dtype=dtype).reshape(len(values), 1)
+
+
+def _wire(value: Any) -> Any:
+    return value.encode() if isinstance(value, str) else value
+
+
+def _text(value: Any) -> Any:
+    return value.decode() if isinstance(value, bytes) else value
