@@ -54,7 +54,8 @@ def raw_columns(queries: pd.DataFrame, release: Release) -> dict[str, Column]:
     """Return the frame's columns as the query transform takes them."""
     stated = {one["name"]: one for one in release.json("query/transform.json")["inputs"]}
     stated.setdefault(Columns.User, {"dtype": release.manifest["id_dtype"][Columns.User], "list": False})
-    return {name: as_column(queries[name], **_kind(stated[name])) for name in queries if name in stated}
+    held = [name for name in stated if name in queries]
+    return {name: as_column(queries[name], stated[name]["dtype"], stated[name]["list"]) for name in held}
 
 
 def as_column(values: pd.Series, dtype: str, is_list: bool) -> Column:
@@ -68,10 +69,6 @@ def as_column(values: pd.Series, dtype: str, is_list: bool) -> Column:
     filled = values.astype(object).where(~missing, "" if dtype == "string" else 0).to_numpy()
     plain = filled if dtype == "string" else filled.astype(dtype)
     return Column(plain, missing if missing.any() else None, offsets)
-
-
-def _kind(stated: dict[str, object]) -> dict[str, object]:
-    return {"dtype": stated["dtype"], "is_list": stated["list"]}
 
 
 def _nobody(queries: pd.DataFrame) -> np.ndarray:

@@ -194,7 +194,8 @@ class TritonServer:
         reasons: list[str] = []
         for line in errors:
             # The model's own message, without where in the log, in Triton and in Python it came up.
-            text = line.split("] ", 1)[-1].strip('"').split("\\n\\nAt:", 1)[0].split("Failed to create instance: ", 1)[-1]
+            text = line.split("] ", 1)[-1].strip('"').split("\\n\\nAt:", 1)[0]
+            text = text.split("Failed to create instance: ", 1)[-1]
             if not any(text in known or known in text for known in reasons):
                 reasons.append(text)
         return "; ".join(reasons[:3] or list(self._tail)[-5:]) or "its log is empty"

@@ -29,7 +29,7 @@ class Answer(NamedTuple):
     """int64, or `str` objects, [n, width]; 0 or "" past `count`."""
     score: np.ndarray
     """float32 [n, width]; -inf past `count`."""
-    count: np.ndarray
+    count: np.ndarray  # type: ignore[assignment]  # the wire's word; `tuple.count` is not missed
     """int32 [n]: how many of the row are real."""
     user_known: np.ndarray
     """bool [n]: whether the release has the user."""

@@ -27,7 +27,7 @@ class Found(NamedTuple):
     """int64 [n, width], width = the largest k."""
     score: np.ndarray
     """float32 [n, width]."""
-    count: np.ndarray
+    count: np.ndarray  # type: ignore[assignment]  # the wire's word; `tuple.count` is not missed
     """int32 [n]: min(k, items that are not excluded)."""
 
 
@@ -58,7 +58,7 @@ class ItemSearch:
         found = _empty(len(queries), widest)
         for start in range(0, len(queries), step):
             stop = start + step
-            inside = slice(None) if len(queries) <= step else (rows >= start) & (rows < stop)
+            inside = (rows >= start) & (rows < stop) if len(queries) > step else np.ones(len(rows), dtype=bool)
             block = queries[start:stop], rows[inside] - start, items[inside]
             candidates, approximate = self._scan(held + _SPARE, *block) if scan else self._fetch(fetch, *block)
             best = self._best(held, candidates, approximate, *block)

@@ -1,5 +1,5 @@
-"""One question, five ways to ask it, one answer: NumPy on the release's files, the serving code, the merlin-systems graph,
-and a real Triton, row by row, in batches and under concurrent clients."""
+"""One question, many ways to ask it, one answer: NumPy on the release's files, the serving code, the merlin-systems
+graph, and a real Triton, row by row, in batches and under concurrent clients."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_requests_that_leave_inputs_out_are_answered_beside_those_that_do_not(
     variants: list[Callable[[slice], dict[str, np.ndarray]]] = [
         lambda rows: {"user_id": column[rows]},
         lambda rows: {"user_id": column[rows], "top_k": np.full((1, 1), 3, np.int32)},
-        lambda rows: {"user_id": column[rows], "occupation": np.array([["artist".encode()]], dtype=object)},
+        lambda rows: {"user_id": column[rows], "occupation": np.array([[b"artist"]], dtype=object)},
     ]
     asked = [variant(slice(row, row + 1)) for row in range(len(users)) for variant in variants]
     with grpc.InferenceServerClient(server.addresses.grpc) as client, ThreadPoolExecutor(16) as pool:

@@ -78,9 +78,9 @@ def test_it_answers_inside_the_block_only_on_this_machine_and_leaves_nothing_beh
 
 def test_a_taken_port_is_named_with_who_has_it(repository: Path) -> None:
     server = server_of(repository)
-    with socket.create_server(("127.0.0.1", server.addresses.http_port)):
-        with pytest.raises(ServerError) as caught:
-            server.start()
+    taken = socket.create_server(("127.0.0.1", server.addresses.http_port))
+    with taken, pytest.raises(ServerError) as caught:
+        server.start()
     assert f"port {server.addresses.http_port} (http)" in str(caught.value)
     assert f"(process {os.getpid()})" in str(caught.value)
     assert "--http-port" in str(caught.value)
