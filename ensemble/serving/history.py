@@ -20,6 +20,10 @@ class History:
 
         `user_rows` int64 [n]: rows of the users table; -1 stands for a user without history.
         """
+        if len(user_rows) == 1:  # by far the most frequent, and a plain slice
+            row = int(user_rows[0])
+            items = self._items[self._offsets[row] : self._offsets[row + 1]] if row >= 0 else self._items[:0]
+            return np.zeros(len(items), dtype=np.int64), items.astype(np.int64)
         index, bounds = take_ranges(self._offsets, user_rows)
         rows = np.repeat(np.arange(len(user_rows)), np.diff(bounds))
         return rows, self._items[index].astype(np.int64)

@@ -31,6 +31,17 @@ class Found(NamedTuple):
     """int32 [n]: min(k, items that are not excluded)."""
 
 
+class _Candidates(NamedTuple):
+    """The items among which the best of every row are."""
+
+    items: np.ndarray
+    """int64 [n, candidates], ascending."""
+    excluded: np.ndarray | None
+    """bool [n, candidates]; None: none is."""
+    bound: np.ndarray | None
+    """float32 [n]: no other item's score is above it, but for rounding; None: there is no other item."""
+
+
 class ItemSearch:
     """Search among item vectors by inner product."""
 
@@ -49,76 +60,82 @@ class ItemSearch:
 
         `rows` and `items`, int64 [m]: item `items[i]` is left out of row `rows[i]`'s answer; duplicates are welcome.
         """
-        widest = int(k.max()) if len(k) else 0
-        held = min(widest, len(self.vectors))
-        fetch = held + _SPARE + (int(np.bincount(rows).max()) if len(rows) else 0)
-        # Fetching a good part of the catalogue through FAISS's heaps costs more than comparing all of it.
-        scan = self._index is None or len(self.vectors) <= SCAN_ITEMS or fetch > len(self.vectors) // 4
-        step = max(1, _BLOCK_FLOATS // max(len(self.vectors) * scan, (held + _SPARE) * self.vectors.shape[1]))
-        found = _empty(len(queries), widest)
+        widest, total = int(k.max()), len(self.vectors)
+        held = min(widest, total)
+        fetch = held + _SPARE
+        scan = self._index is None or total <= SCAN_ITEMS
+        if not scan:
+            fetch += int(np.bincount(rows).max()) if len(rows) else 0
+            # Fetching a good part of the catalogue through FAISS's heaps costs more than comparing all of it.
+            scan = fetch > total // 4
+        step = max(1, _BLOCK_FLOATS // max(total * scan, (held + _SPARE) * self.vectors.shape[1]))
+        parts = []
         for start in range(0, len(queries), step):
-            stop = start + step
-            inside = (rows >= start) & (rows < stop) if len(queries) > step else np.ones(len(rows), dtype=bool)
-            block = queries[start:stop], rows[inside] - start, items[inside]
-            candidates, approximate = self._scan(held + _SPARE, *block) if scan else self._fetch(fetch, *block)
-            best = self._best(held, candidates, approximate, *block)
-            found.item_index[start:stop, :held], found.score[start:stop, :held] = best
-        return _cut(found, k)
+            block = queries[start : start + step], rows, items
+            if len(queries) > step:
+                inside = (rows >= start) & (rows < start + step)
+                block = queries[start : start + step], rows[inside] - start, items[inside]
+            parts.append(self._best(held, self._scan(fetch, *block) if scan else self._fetch(fetch, *block), *block))
+        index, score = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
+        return _cut(_widened(index, widest, -1), _widened(score, widest, -np.inf), k)
 
     def _best(
-        self, held: int, candidates: _Array, approximate: _Array, queries: _Array, rows: _Array, items: _Array
+        self, held: int, found: _Candidates, queries: _Array, rows: _Array, items: _Array
     ) -> tuple[_Array, _Array]:
-        index, score = self._rank(queries, candidates, approximate, held)
-        if candidates.shape[1] < len(self.vectors):
-            for row in self._undecided(queries, approximate, score):
-                index[row], score[row] = self._settle(queries[row], score[row, -1], held, items[rows == row])
+        index, score = self._rank(queries, found.items, found.excluded, held)
+        if found.bound is not None:
+            # An item that is no candidate might deserve the last place, by rounding or by a tie. A last place of -inf
+            # means that every item which is not excluded is a candidate already.
+            slack = self._slack * np.sqrt(np.einsum("nd,nd->n", queries, queries))
+            last = score[:, -1]
+            for row in np.flatnonzero((found.bound + slack >= last) & (last > -np.inf)):
+                index[row], score[row] = self._settle(queries[row], last[row], held, items[rows == row])
         return index, score
 
-    def _scan(self, fetch: int, queries: _Array, rows: _Array, items: _Array) -> tuple[_Array, _Array]:
-        """Return candidates [n, fetch] and their scores, all items compared, excluded ones at -inf."""
+    def _scan(self, fetch: int, queries: _Array, rows: _Array, items: _Array) -> _Candidates:
+        """Compare all items."""
         scores = queries @ self._transposed
         if len(rows):
             scores[rows, items] = -np.inf
         total = scores.shape[1]
         if fetch >= total:
-            return np.broadcast_to(np.arange(total), scores.shape), scores
+            return _Candidates(np.arange(total)[None, :].repeat(len(scores), axis=0), scores == -np.inf, None)
         candidates = scores.argpartition(total - fetch, axis=1)[:, total - fetch :]
-        return candidates, scores[np.arange(len(scores))[:, None], candidates]
+        line = np.arange(len(scores))[:, None]
+        bound = scores[line[:, 0], candidates[:, 0]]  # the partition's own place: the smallest of them
+        candidates.sort(axis=1)
+        return _Candidates(candidates, scores[line, candidates] == -np.inf if len(rows) else None, bound)
 
-    def _fetch(self, fetch: int, queries: _Array, rows: _Array, items: _Array) -> tuple[_Array, _Array]:
-        """Return candidates [n, fetch] and their scores through FAISS, excluded ones at -inf."""
+    def _fetch(self, fetch: int, queries: _Array, rows: _Array, items: _Array) -> _Candidates:
+        """Ask FAISS, which returns the best first."""
         assert self._index is not None
         scores, candidates = self._index.search(np.ascontiguousarray(queries), fetch)
-        if len(rows):
-            total = len(self.vectors)
-            found = candidates + np.arange(len(queries))[:, None] * total
-            scores[np.isin(found, rows * total + items)] = -np.inf
-        return candidates, scores
+        bound = scores[:, -1]
+        candidates.sort(axis=1)
+        if not len(rows):
+            return _Candidates(candidates, None, bound)
+        total = len(self.vectors)
+        excluded = np.isin(candidates + np.arange(len(queries))[:, None] * total, rows * total + items)
+        return _Candidates(candidates, excluded, bound)
 
-    def _rank(self, queries: _Array, candidates: _Array, approximate: _Array, held: int) -> tuple[_Array, _Array]:
+    def _rank(self, queries: _Array, candidates: _Array, excluded: _Array | None, held: int) -> tuple[_Array, _Array]:
         """Return the `held` best candidates [n, held] and their scores: by score, then by item index."""
         scores = np.einsum("nkd,nd->nk", self.vectors[candidates], queries)
-        scores[np.isneginf(approximate)] = -np.inf
-        order = np.lexsort((candidates, -scores), axis=-1)[:, :held]
+        if excluded is not None:
+            scores[excluded] = -np.inf
+        order = (-scores).argsort(axis=1, kind="stable")[:, :held]  # stable, and the candidates ascend
         line = np.arange(len(order))[:, None]
         return candidates[line, order], scores[line, order]
 
-    def _undecided(self, queries: _Array, approximate: _Array, score: _Array) -> _Array:
-        """Return the rows whose last place an item that is no candidate might deserve, by rounding or by a tie."""
-        bound = np.where(np.isneginf(approximate), np.inf, approximate).min(axis=1)
-        slack = self._slack * np.sqrt(np.einsum("nd,nd->n", queries, queries))
-        # A last place of -inf: every item that is not excluded is a candidate already.
-        return np.flatnonzero((bound + slack >= score[:, -1]) & np.isfinite(score[:, -1]))
-
     def _settle(self, query: _Array, last: np.float32, held: int, excluded: _Array) -> tuple[_Array, _Array]:
         """Return one row's answer from every item that is within rounding of its last place."""
-        scores = self._transposed.T @ query
+        scores = self.vectors @ query
         scores[excluded] = -np.inf
         slack = self._slack * float(np.sqrt(query @ query))
         candidates = np.flatnonzero(scores >= last - slack)[None, :]
         if candidates.shape[1] < held:  # rounding beyond the bound, which is one of probability
             candidates = np.arange(len(scores))[None, :]
-        index, score = self._rank(query[None, :], candidates, scores[candidates], held)
+        index, score = self._rank(query[None, :], candidates, scores[candidates] == -np.inf, held)
         return index[0], score[0]
 
 
@@ -127,14 +144,17 @@ def no_exclusions() -> tuple[np.ndarray, np.ndarray]:
     return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
 
 
-def _empty(rows: int, width: int) -> Found:
-    index, score = np.full((rows, width), -1, dtype=np.int64), np.full((rows, width), -np.inf, dtype=np.float32)
-    return Found(index, score, np.zeros(rows, dtype=np.int32))
+def _widened(array: _Array, width: int, blank: float) -> _Array:
+    if array.shape[1] == width:
+        return array
+    return np.pad(array, ((0, 0), (0, width - array.shape[1])), constant_values=blank)
 
 
-def _cut(found: Found, k: np.ndarray) -> Found:
+def _cut(index: _Array, score: _Array, k: _Array) -> Found:
     """Empty the places past each row's k, and those of excluded items."""
-    found.score[np.arange(found.score.shape[1])[None, :] >= k[:, None]] = -np.inf
-    empty = np.isneginf(found.score)
-    found.item_index[empty] = -1
-    return found._replace(count=np.asarray(found.score.shape[1] - empty.sum(axis=1), dtype=np.int32))
+    width = score.shape[1]
+    if int(k.min()) < width:
+        score[np.arange(width)[None, :] >= k[:, None]] = -np.inf
+    empty = score == -np.inf
+    index[empty] = -1
+    return Found(index, score, (width - empty.sum(axis=1)).astype(np.int32))

@@ -132,13 +132,13 @@ class Reader:
         tensor, highest = self._tensors["exclude_item_ids"], self._limits["max_exclude_item_ids"]
         if tensor.name not in requests[0]:
             return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=object if tensor.dtype == "BYTES" else np.int64)
+        _check_rows(tensor.name, sum(len(one[tensor.name]) for one in requests), rows)
+        if not any(one[tensor.name].size for one in requests):
+            return np.zeros(0, dtype=np.int64), requests[0][tensor.name].reshape(-1)
         lengths, values = _ragged(requests, tensor.name)
-        _check_rows(tensor.name, len(lengths), rows)
         if int(lengths.max()) > highest:
             row = int(lengths.argmax())
             raise InvalidRequest(f"column '{tensor.name}', row {row}: {lengths[row]} ids, expected at most {highest}")
-        if not len(values):
-            return np.zeros(0, dtype=np.int64), values
         return np.repeat(np.arange(rows), lengths), _plain(tensor, values, lengths)
 
 
