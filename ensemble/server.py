@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -178,15 +179,14 @@ class TritonServer:
 
     def _wait_until_ready(self, process: subprocess.Popen[str]) -> None:
         deadline = time.monotonic() + self._start_timeout
-        with grpc.InferenceServerClient(self.addresses.grpc) as client:
-            while not _is_ready(client):
-                if process.poll() is not None:
-                    assert self._reader is not None
-                    self._reader.join()
-                    raise ServerError(f"Triton ended with status {process.returncode}: {self._reasons()}")
-                if time.monotonic() > deadline:
-                    raise ServerError(f"Triton was not ready after {self._start_timeout:.0f} s: {self._reasons()}")
-                time.sleep(_POLL_SECONDS)
+        while not _is_ready(self.addresses):
+            if process.poll() is not None:
+                assert self._reader is not None
+                self._reader.join()
+                raise ServerError(f"Triton ended with status {process.returncode}: {self._reasons()}")
+            if time.monotonic() > deadline:
+                raise ServerError(f"Triton was not ready after {self._start_timeout:.0f} s: {self._reasons()}")
+            time.sleep(_POLL_SECONDS)
 
     def _reasons(self) -> str:
         """Return what Triton's log says went wrong, each thing once, else its last lines."""
@@ -251,10 +251,13 @@ def _threads(repository: Path) -> int:
         return 1  # the model itself says what is wrong with the release
 
 
-def _is_ready(client: grpc.InferenceServerClient) -> bool:
+def _is_ready(place: Addresses) -> bool:
     try:
-        return bool(client.is_model_ready(MODEL, client_timeout=2))
-    except InferenceServerException:
+        # gRPC waits for seconds after a refused connection, so it is asked only once there is someone to answer.
+        socket.create_connection((place.host, place.grpc_port), timeout=1).close()
+        with grpc.InferenceServerClient(place.grpc) as client:
+            return bool(client.is_model_ready(MODEL, client_timeout=2))
+    except (OSError, InferenceServerException):
         return False
 
 

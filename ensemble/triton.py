@@ -23,22 +23,13 @@ from workflows.files import atomic_directory
 STUB = "triton_python_backend_stub"
 _CONTAINER_BACKENDS = Path("/opt/tritonserver/backends")
 _PROBE = """
-import json, sys, sysconfig
-try:
-    import numpy
-    found = numpy.__version__
-except ImportError:
-    found = None
-missing = []
-for name in ("onnxruntime", "faiss"):
-    try:
-        __import__(name)
-    except ImportError:
-        missing.append(name)
+import importlib.metadata, importlib.util, json, sys, sysconfig
+missing = [name for name in ("numpy", "onnxruntime", "faiss") if importlib.util.find_spec(name) is None]
 value = sysconfig.get_config_var
-print(json.dumps({"version": "%d.%d" % sys.version_info[:2], "numpy": found, "missing": missing,
+print(json.dumps({"version": "%d.%d" % sys.version_info[:2], "missing": missing,
+                  "numpy": None if "numpy" in missing else importlib.metadata.version("numpy"),
                   "library": value("INSTSONAME") or value("LDLIBRARY"), "libdir": value("LIBDIR")}))
-"""
+"""  # imports none of them: that would take longer than starting Triton
 
 
 @dataclass(frozen=True)
@@ -81,10 +72,11 @@ def inspect_python(executable: Path) -> ServingPython:
             f"{executable}: cannot be asked for its version: {error}; expected a Python 3.10 to 3.12"
         ) from None
     found = json.loads(output)
-    missing = [*(["numpy"] if found["numpy"] is None else []), *found["missing"]]
-    if missing:
+    if found["missing"]:
         remedy = f"{executable} -m pip install --require-hashes -r requirements/serve.txt"
-        raise ServerError(f"{executable}: has no {', '.join(missing)}, which the models import; run `{remedy}`")
+        raise ServerError(
+            f"{executable}: has no {', '.join(found['missing'])}, which the models import; run `{remedy}`"
+        )
     folder = Path(found["libdir"] or "/nonexistent")
     library = folder if (folder / str(found["library"])).is_file() and ".so" in str(found["library"]) else None
     return ServingPython(executable, found["version"], found["numpy"], library)
