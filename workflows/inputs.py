@@ -12,6 +12,12 @@ from workflows.config import Bucketized, Categorical, Continuous, Feature, Featu
 from workflows.diagnostics import DataError, RecipeError
 
 Dtype = Literal["int64", "float64", "string"]
+HISTORY = "history"
+"""The pseudo-column of the user's past interactions, and the feature made of it."""
+HISTORY_AGE = "history_age"
+"""The seconds that have passed since each of them: comes with `history`."""
+FIRST_ITEM = 3
+"""An item's code in a history is its `item_index` + 3; 2 is an item that the catalogue does not hold, 0 padding."""
 
 
 class FeatureSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -20,12 +26,13 @@ class FeatureSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     name: str
     source: str
     """The raw column."""
-    kind: Literal["categorical", "continuous", "list"]
+    kind: Literal["categorical", "continuous", "list", "sequence"]
+    """A `sequence` is two inputs of the tower: `name`, the codes, and `history_age`, float32 of the same shape."""
     dtype: Literal["int64", "float32"]
     cardinality: int
     """Codes are below this; 0 for continuous."""
     max_length: int
-    """Width of a list, padded on the right with 0; 0 for a scalar."""
+    """Width of a list or sequence, padded on the right with 0; 0 for a scalar."""
 
 
 class Planned(NamedTuple):
