@@ -28,6 +28,11 @@ class Model(Section, frozen=True, kw_only=True):
     unseen_rate: Rate = 0.02
     """How often a known id is shown to the towers as unseen during training, so that unknown users and new items get
     a trained vector."""
+    history_decay_seconds: tuple[Annotated[float, Meta(gt=0.0)], ...] = (30.0, 600.0, 86400.0)
+    """A history is pooled by its plain mean and once per entry by exp(-age / entry): what happened in the last half
+    minute, ten minutes, day. The values are where training starts from; it moves them."""
+    history_dropout: Rate = 0.3
+    """How often an interaction is left out of a history during training."""
     temperature: Annotated[float, Meta(gt=0.0)] = 0.2
     """Cosine similarities are divided by it before the softmax."""
 

@@ -10,13 +10,27 @@ import tensorflow as tf
 
 from models.metrics import Int64Array, SeenItems
 from workflows.columns import Columns
-from workflows.features import Part
+from workflows.features import FeatureSpec, Part
+from workflows.sequences import history_features, sequence_spec
 
 
 def join(parts: Sequence[Part]) -> Part:
     """Append the rows of parts to one another."""
     query = {name: np.concatenate([part.query[name] for part in parts]) for name in parts[0].query}
     return Part(query, pd.concat([part.interactions for part in parts], ignore_index=True))
+
+
+def with_history(part: Part, specs: Sequence[FeatureSpec], known: pd.DataFrame | None = None) -> Part:
+    """Add the sequence features, if there are any, to a part.
+
+    `known` are the interactions that a query may look back on; without it they are the part's own, each row looking
+    back on the others and never on itself.
+    """
+    spec, rows = sequence_spec(specs), part.interactions
+    if spec is None:
+        return part
+    history = history_features(spec, rows, rows if known is None else known, own=known is None)
+    return part._replace(query={**part.query, **history})
 
 
 def batches(part: Part, batch_size: int, seed: int) -> tf.data.Dataset:

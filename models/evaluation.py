@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from models.data import join, users_and_seen
+from models.data import join, users_and_seen, with_history
 from models.export import run_tower
 from models.metrics import rank_targets
 from workflows import features
@@ -29,7 +29,7 @@ def evaluate(features_dir: Path, towers_dir: Path, protocol: str) -> dict[str, A
     targets = data.test.interactions[Columns.ItemIndex].to_numpy(np.int64)
     users, seen = users_and_seen(data.test.interactions, known)
     items = np.load(towers_dir / "item_vectors.npy", allow_pickle=False)
-    queries = run_tower(towers_dir / "query.onnx", data.test.query)
+    queries = run_tower(towers_dir / "query.onnx", with_history(data.test, data.query_specs, known).query)
     counts = np.bincount(known[Columns.ItemIndex], minlength=len(items)).astype(np.float32)
 
     def popularity(rows: slice) -> np.ndarray:

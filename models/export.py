@@ -13,6 +13,7 @@ import onnxruntime
 import tensorflow as tf
 import tf2onnx
 
+from models.data import with_history
 from models.metrics import Float32Array
 from models.towers import TwoTowerModel
 from models.validation import encode_queries
@@ -35,7 +36,8 @@ def export_towers(model: TwoTowerModel, data: FeatureSet, epochs: int, out: Path
     out.mkdir(parents=True, exist_ok=True)
     _convert(model.query_encoder, data.query_specs, out / "query.onnx")
     _convert(model.candidate_encoder, data.item_specs, out / "item.onnx")
-    rows = {name: values[:_CHECKED_ROWS] for name, values in data.test.query.items()}
+    test = with_history(data.test, data.query_specs, data.train.interactions)
+    rows = {name: values[:_CHECKED_ROWS] for name, values in test.query.items()}
     _check("query", encode_queries(model, rows), run_tower(out / "query.onnx", rows))
     vectors = run_tower(out / "item.onnx", data.items)
     _check("item", model.item_vectors().numpy(), vectors)
@@ -73,16 +75,20 @@ def pairing_of(towers: Path) -> str:
 
 
 def _convert(tower: tf.keras.Model, specs: Sequence[FeatureSpec], path: Path) -> None:
-    signature = [
-        tf.TensorSpec([None, None] if spec.kind == "list" else [None], spec.dtype, name=spec.name) for spec in specs
-    ]
+    signature = [tensor for spec in specs for tensor in _tensors(spec)]
 
     @tf.function(input_signature=signature, autograph=False)
     def encode(*values: tf.Tensor) -> dict[str, tf.Tensor]:
-        features = {spec.name: value for spec, value in zip(specs, values, strict=True)}
+        features = {tensor.name: value for tensor, value in zip(signature, values, strict=True)}
         return {"vector": tower(features, training=False)}
 
     tf2onnx.convert.from_function(encode, input_signature=signature, opset=OPSET, output_path=str(path))
+
+
+def _tensors(spec: FeatureSpec) -> list[tf.TensorSpec]:
+    shape = [None, None] if spec.max_length else [None]
+    ages = [tf.TensorSpec(shape, tf.float32, name=f"{spec.name}_age")] if spec.kind == "sequence" else []
+    return [tf.TensorSpec(shape, spec.dtype, name=spec.name), *ages]
 
 
 def _check(side: str, expected: Float32Array, exported: Float32Array) -> None:

@@ -22,37 +22,40 @@ UNSEEN = 2
 class FeatureEmbeddings(tf.keras.layers.Layer):
     """Features to one vector per row: embeddings of codes, their mean over lists, and numbers as they are.
 
-    Inputs are dictionaries of int64 `[n]` codes, int64 `[n, length]` codes padded with 0, and float32 `[n]` numbers;
-    the output is float32 `[n, width]`. Lists are dense and padded, unlike in `merlin.models.tf.InputBlockV2`, because
-    ONNX has no ragged tensors and the served tower must be the trained one.
+    Inputs are dictionaries of int64 `[n]` codes, int64 `[n, length]` codes padded with 0, and float32 `[n]` numbers,
+    and for a sequence the float32 `[n, length]` ages of its entries besides; the output is float32 `[n, width]`. Lists
+    are dense and padded, unlike in `merlin.models.tf.InputBlockV2`, because ONNX has no ragged tensors and the served
+    tower must be the trained one.
 
     While training, each scalar code becomes "unseen" with probability `unseen_rate`: nothing else would train the
     vector that unknown users and new items get.
     """
 
-    def __init__(
-        self, specs: Sequence[FeatureSpec], side: Tags, dim: int, unseen_rate: float = 0.0, **kwargs: object
-    ) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, specs: Sequence[FeatureSpec], side: Tags, config: Model) -> None:
+        super().__init__()
         self.specs = tuple(specs)
-        self.schema = Schema([ColumnSchema(spec.name, tags=[side]) for spec in specs])
-        self.unseen_rate = unseen_rate
+        self.schema = Schema([ColumnSchema(name, tags=[side]) for spec in specs for name in input_names(spec)])
+        self.unseen_rate = config.unseen_rate
         self.tables = {
             spec.name: tf.keras.layers.Embedding(
-                spec.cardinality, embedding_width(spec.cardinality, dim), name=f"{spec.name}_embedding"
+                spec.cardinality, embedding_width(spec.cardinality, config.embedding_dim), name=f"{spec.name}_embedding"
             )
             for spec in specs
             if spec.cardinality
         }
+        self.pooling = {spec.name: HistoryPooling(config) for spec in specs if spec.kind == "sequence"}
 
     def call(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Embed and concatenate the features, in the order of the specs."""
-        return tf.concat([self._embed(spec, inputs[spec.name], training) for spec in self.specs], axis=1)
+        return tf.concat([self._embed(spec, inputs, training) for spec in self.specs], axis=1)
 
-    def _embed(self, spec: FeatureSpec, values: tf.Tensor, training: bool) -> tf.Tensor:
+    def _embed(self, spec: FeatureSpec, inputs: Mapping[str, tf.Tensor], training: bool) -> tf.Tensor:
+        values = inputs[spec.name]
         if spec.kind == "continuous":
             return values[:, tf.newaxis]
         table = self.tables[spec.name]
+        if spec.kind == "sequence":
+            return self.pooling[spec.name](values, inputs[f"{spec.name}_age"], table, training=training)
         if spec.kind == "list":
             present = tf.cast(values > 0, tf.float32)[:, :, tf.newaxis]
             return tf.reduce_sum(table(values) * present, axis=1) / tf.maximum(tf.reduce_sum(present, axis=1), 1.0)
@@ -61,10 +64,40 @@ class FeatureEmbeddings(tf.keras.layers.Layer):
             values = tf.where(dropped, tf.cast(UNSEEN, values.dtype), values)
         return table(values)
 
-    def compute_output_shape(self, input_shape: object) -> tf.TensorShape:
-        """Return `[n, width]`, the widths of all features added up."""
-        tables = sum(table.output_dim for table in self.tables.values())
-        return tf.TensorShape([None, tables + sum(spec.kind == "continuous" for spec in self.specs)])
+
+class HistoryPooling(tf.keras.layers.Layer):
+    """A user's past items to one vector: their mean, and their means weighted by exp(-age / decay), decays learned.
+
+    The weights of each mean add up to one, or to less where everything is older than some twenty decays, so that
+    an old history fades instead of looking fresh.
+    """
+
+    def __init__(self, config: Model) -> None:
+        super().__init__()
+        self.decays, self.rate = config.history_decay_seconds, config.history_dropout
+
+    def build(self, input_shape: object) -> None:
+        """Create the logarithms of the decays, one weight each."""
+        start = tf.keras.initializers.Constant(np.log(self.decays))
+        self.log_decays = self.add_weight("log_decays", shape=(len(self.decays),), initializer=start)
+
+    def call(
+        self, codes: tf.Tensor, ages: tf.Tensor, table: tf.keras.layers.Layer, training: bool = False
+    ) -> tf.Tensor:
+        """Pool int64 `[n, length]` codes, padded with 0, of float32 `[n, length]` ages in seconds."""
+        present = tf.cast(codes > 0, tf.float32)
+        if training and self.rate:
+            present *= tf.cast(tf.random.uniform(tf.shape(codes)) >= self.rate, tf.float32)
+        recency = tf.exp(-ages[:, tf.newaxis, :] / tf.exp(self.log_decays)[:, tf.newaxis])
+        weights = tf.concat([present[:, tf.newaxis, :], recency * present[:, tf.newaxis, :]], axis=1)
+        weights /= tf.maximum(tf.reduce_sum(weights, axis=2, keepdims=True), 1e-6)
+        means = tf.matmul(weights, table(codes))
+        return tf.reshape(means, [-1, (1 + len(self.decays)) * table.output_dim])
+
+
+def input_names(spec: FeatureSpec) -> list[str]:
+    """Return the tower inputs of a feature: its name, and for a sequence also the ages of its entries."""
+    return [spec.name, f"{spec.name}_age"] if spec.kind == "sequence" else [spec.name]
 
 
 def embedding_width(cardinality: int, dim: int) -> int:
@@ -75,7 +108,7 @@ def embedding_width(cardinality: int, dim: int) -> int:
 def build_tower(specs: Sequence[FeatureSpec], side: Tags, config: Model) -> mm.Encoder:
     """Build one tower: features -> embeddings -> dropout -> `MLPBlock` (linear last layer) -> L2 normalisation."""
     return mm.Encoder(
-        FeatureEmbeddings(specs, side, config.embedding_dim, config.unseen_rate),
+        FeatureEmbeddings(specs, side, config),
         tf.keras.layers.Dropout(config.dropout),
         mm.MLPBlock(list(config.tower), no_activation_last_layer=True, dropout=config.hidden_dropout or None),
         L2Norm(),

@@ -10,7 +10,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from models.config import Model, Train
-from models.data import batches, join
+from models.data import batches, join, with_history
 from models.export import export_towers
 from models.towers import TwoTowerModel
 from models.validation import Validation
@@ -41,18 +41,19 @@ def train(
         `device` is `gpu` and TensorFlow sees none.
     """
     data = features.load(features_dir)
+    valid = with_history(data.valid, data.query_specs, data.train.interactions)
     with tf.device(_device_name(device)):
         tower = _new_model(data, model, train, seed)
-        validation = Validation(
-            data.valid, data.train, train.monitor, train.patience, out / "checkpoints" / "best", progress
-        )
-        _fit(tower, data.train, train, seed, train.epochs, [validation], out / "tensorboard" / "search")
+        best = out / "checkpoints" / "best"
+        validation = Validation(valid, data.train, train.monitor, train.patience, best, progress)
+        rows = with_history(data.train, data.query_specs)
+        _fit(tower, rows, train, seed, train.epochs, validation, out / "tensorboard" / "search")
         if train.refit:
             progress(f"training anew on training and validation rows, {validation.best_epoch} epochs")
             tower = _new_model(data, model, train, seed)
-            whole = join([data.train, data.valid])
+            rows = with_history(join([data.train, data.valid]), data.query_specs)
             report = _EpochLine(validation.best_epoch, progress)
-            _fit(tower, whole, train, seed, validation.best_epoch, [report], out / "tensorboard" / "refit")
+            _fit(tower, rows, train, seed, validation.best_epoch, report, out / "tensorboard" / "refit")
             tower.save_weights(out / "checkpoints" / "refit")
         (out / "history.json").write_text(json.dumps(validation.history, indent=1), encoding="utf-8")
         export_towers(tower, data, validation.best_epoch, out)
@@ -72,10 +73,10 @@ def _fit(
     train: Train,
     seed: int,
     epochs: int,
-    callbacks: list[tf.keras.callbacks.Callback],
+    observer: tf.keras.callbacks.Callback,
     tensorboard: Path,
 ) -> None:
-    callbacks = [*callbacks, tf.keras.callbacks.TensorBoard(os.fspath(tensorboard), write_graph=False)]
+    callbacks = [observer, tf.keras.callbacks.TensorBoard(os.fspath(tensorboard), write_graph=False)]
     tower.fit(batches(part, train.batch_size, seed), epochs=epochs, callbacks=callbacks, verbose=0)
 
 
