@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import socket
 
 import psutil
 
 from workflows.diagnostics import ServerError
+
+_BELOW_EPHEMERAL = range(20000, 32768)
 
 
 def check_free(host: str, ports: dict[str, int]) -> None:
@@ -27,15 +30,22 @@ def check_free(host: str, ports: dict[str, int]) -> None:
 
 
 def free_ports(host: str, count: int) -> list[int]:
-    """Return `count` distinct ports that are free now."""
-    probes = [socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind((host, 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
+    """Return `count` distinct ports that are free now.
+
+    They lie below the range from which the kernel takes ports for outgoing connections, one of which could otherwise
+    get a port between this call and its use; and they are drawn at random, so that two callers seldom meet.
+    """
+    found: list[int] = []
+    for port in random.sample(_BELOW_EPHEMERAL, len(_UNASSIGNED)):
+        if len(found) == count:
+            break
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            try:
+                probe.bind((host, port))
+            except OSError:
+                continue
+        found.append(port)
+    return found
 
 
 def _owner(port: int) -> str:

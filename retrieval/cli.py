@@ -215,8 +215,8 @@ def serve(
     retrieval serve runs/movielens-100k --grpc-port 9001 --http-port 9000 --metrics-port 9002
     """
     with terminal(verbose) as out:
+        from ensemble.foreground import serve as serve_triton
         from ensemble.server import Addresses, TritonServer
-        from ensemble.server import serve as serve_triton
         from retrieval.serving import repository_of
 
         server = TritonServer(

@@ -1,0 +1,20 @@
+"""What Triton's log says went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def reasons(log: Iterable[str]) -> str:
+    """Return the errors of a log, each once and without where they came up, else its last lines."""
+    lines = list(log)
+    found: list[str] = []
+    for line in lines:
+        if not line.startswith(("E", "error:")) or "CudaDriverHelper" in line:
+            continue
+        # The model's own message, without where in the log, in Triton and in Python it came up.
+        text = line.split("] ", 1)[-1].strip('"').split("\\n\\nAt:", 1)[0]
+        text = text.split("Failed to create instance: ", 1)[-1]
+        if not any(text in known or known in text for known in found):
+            found.append(text)
+    return "; ".join(found[:3] or lines[-5:]) or "its log is empty"
