@@ -36,7 +36,7 @@ def free_ports(host: str, count: int) -> list[int]:
     get a port between this call and its use; and they are drawn at random, so that two callers seldom meet.
     """
     found: list[int] = []
-    for port in random.sample(_BELOW_EPHEMERAL, len(_UNASSIGNED)):
+    for port in random.sample(_BELOW_EPHEMERAL, len(_BELOW_EPHEMERAL)):
         if len(found) == count:
             break
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
