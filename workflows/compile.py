@@ -16,30 +16,41 @@ from merlin.dag import Graph
 from nvtabular import Workflow
 from nvtabular.ops import Normalize
 
-from workflows.config import Bucketized, Categorical, Continuous, MultiHot, Text
-from workflows.inputs import Input, Planned
+from workflows.columns import Columns
+from workflows.config import Bucketized, Categorical, Continuous, MultiHot, Sequence, Text
+from workflows.inputs import HISTORY, HISTORY_AGE, Input, Planned
 from workflows.operators import FIRST_KNOWN, BucketCodes, Codes
 
 FORMAT = 1
 
 
-def compile_transform(workflow: Workflow, planned: list[Planned], inputs: list[Input], directory: Path) -> None:
-    """Write `transform.json` and `vocabulary/*.npy` of a fitted workflow into `directory`, which must not exist yet."""
+def compile_transform(
+    workflow: Workflow, planned: list[Planned], inputs: list[Input], directory: Path, history: Sequence | None = None
+) -> None:
+    """Write `transform.json` and `vocabulary/*.npy` of a fitted workflow into `directory`, which must not exist yet.
+
+    `history` adds the step that makes the query's sequence, which is no part of the workflow.
+    """
     (directory / "vocabulary").mkdir(parents=True)
-    steps = []
+    steps: list[dict[str, Any]] = []
     for number, entry in enumerate(planned):
-        step = {"op": entry.kind.replace("-", "_"), "input": entry.column, "output": entry.output}
+        step: dict[str, Any] = {"op": entry.kind.replace("-", "_"), "input": entry.column, "output": entry.output}
         step.update(_parameters(workflow, entry))
         if "vocabulary" in step:
             values = vocabulary(workflow, entry.output)
             step["vocabulary"] = f"{number:02d}_{re.sub('[^A-Za-z0-9_]', '_', entry.output)[:64]}"
             _write_vocabulary(values, directory / "vocabulary", step["vocabulary"])
         steps.append(step)
+    outputs = [_output(entry) for entry in planned]
+    if history:
+        made = {"list": True, "max_length": history.last}
+        steps.append({"op": "sequence", "input": Columns.Timestamp, "output": HISTORY, "max_length": history.last})
+        outputs += [{"name": HISTORY, "dtype": "int64", **made}, {"name": HISTORY_AGE, "dtype": "float32", **made}]
     document = {
         "format": FORMAT,
         "inputs": [entry._asdict() for entry in inputs],
         "steps": steps,
-        "outputs": [_output(entry) for entry in planned],
+        "outputs": outputs,
     }
     content = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
     (directory / "transform.json").write_text(content + "\n", encoding="utf-8")

@@ -100,7 +100,19 @@ class Text(Section, tag_field="kind", tag="text", frozen=True, kw_only=True):
     """Longer lists of tokens are cut to their first entries."""
 
 
-Feature = Union[Categorical, Continuous, Bucketized, MultiHot, Text]
+class Sequence(Section, tag_field="kind", tag="sequence", frozen=True, kw_only=True):
+    """What the query's user did up to the query's time: `history = { kind = "sequence" }` under [query.features].
+
+    `history` is no column of a table: it is made of the interactions, newest first, never anything later than the
+    query. The query's time, `timestamp`, becomes an input of the query.
+    """
+
+    last: Annotated[int, Meta(ge=1, le=10_000)] = 50
+    """The newest interactions, at most this many."""
+
+
+ColumnFeature = Union[Categorical, Continuous, Bucketized, MultiHot, Text]
+Feature = Union[ColumnFeature, Sequence]
 Features = dict[str, Union[Feature, list[Feature]]]
 
 

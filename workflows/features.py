@@ -18,7 +18,8 @@ from workflows.columns import Columns
 from workflows.config import Device, FeatureSide, Split
 from workflows.diagnostics import RecipeError, StageError
 from workflows.files import atomic_directory
-from workflows.inputs import FeatureSpec, Planned, describe, plan
+from workflows.inputs import HISTORY, FeatureSpec, Planned, describe, history_of, plan
+from workflows.sequences import spec_of
 from workflows.splits import split as split_rows
 from workflows.tables import Tables
 
@@ -31,7 +32,8 @@ class Part(NamedTuple):
     """The rows of one part of the split."""
 
     query: dict[str, np.ndarray]
-    """Query features: int64 [n], float32 [n] or int64 [n, max_length]."""
+    """Query features: int64 [n], float32 [n] or int64 [n, max_length]. Not the history: what is known of a user depends
+    on the use (`workflows.sequences.history_features`)."""
     interactions: pd.DataFrame
     """The raw rows and their `item_index`, aligned with `query`."""
 
@@ -80,8 +82,14 @@ def build(
     """
     plans = plan(query, "query.features"), plan(item, "item.features")
     _check_names(*plans)
+    history = history_of(query)
+    if history:
+        _check_reserved(tables)
     queries = _queries(tables, plans[0])
-    inputs = describe(queries, plans[0], "query.features"), describe(tables.items, plans[1], "item.features")
+    inputs = (
+        describe(queries, plans[0], "query.features", dated=history is not None),
+        describe(tables.items, plans[1], "item.features"),
+    )
     rows = split_rows(tables.interactions, split)
     # Merlin takes seconds to import, and talks while it does: a wrong recipe is told before that.
     with warnings.catch_warnings():
@@ -105,10 +113,11 @@ def build(
         _write_arrays(catalogue.transform(tables.items), directory / "items.parquet")
         _write_frame(tables.items, directory / "catalogue.parquet")
         _write_frame(tables.users, directory / "users.parquet")
-        fitted.compile(directory / "query_transform")
+        fitted.compile(directory / "query_transform", history)
         catalogue.compile(directory / "item_transform")
         counts = {name: len(getattr(rows, name)) for name in PARTS}
-        document = _Document(query=fitted.specs(), item=catalogue.specs(), rows=counts, items=len(tables.items))
+        specs = fitted.specs() + ([spec_of(history, len(tables.items))] if history else [])
+        document = _Document(query=specs, item=catalogue.specs(), rows=counts, items=len(tables.items))
         write_schema(merlin_schema(document.query, document.item), directory)
         (directory / "features.json").write_bytes(msgspec.json.format(msgspec.json.encode(document)) + b"\n")
 
@@ -143,6 +152,15 @@ def _check_names(query: list[Planned], item: list[Planned]) -> None:
     if both:
         name = min(both)
         raise RecipeError(f"[query.features] and [item.features] both make a feature {name!r}; rename one raw column")
+
+
+def _check_reserved(tables: Tables) -> None:
+    for name in ("interactions", "users"):
+        if HISTORY in getattr(tables, name).columns:
+            raise RecipeError(
+                f"[query.features] {HISTORY}: the {name} have a column of that name, which stands for the sequence; "
+                "rename the column"
+            )
 
 
 def _queries(tables: Tables, planned: list[Planned]) -> pd.DataFrame:

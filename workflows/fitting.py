@@ -19,9 +19,9 @@ from nvtabular import Workflow
 
 from workflows.columns import Columns
 from workflows.compile import cardinality, compile_transform, max_length
-from workflows.config import Continuous
+from workflows.config import Continuous, Sequence
 from workflows.graph import build_workflow
-from workflows.inputs import FeatureSpec, Input, Planned, canonical
+from workflows.inputs import HISTORY_AGE, FeatureSpec, Input, Planned, canonical
 
 ID_TAGS = {Columns.User: Tags.USER_ID, Columns.Item: Tags.ITEM_ID}
 
@@ -69,14 +69,15 @@ class FittedSide:
             for entry in self.planned
         ]
 
-    def compile(self, directory: Path) -> None:
-        """Write the transform directory that `ensemble/serving/transform.py` reads."""
-        compile_transform(self.workflow, self.planned, self.inputs, directory)
+    def compile(self, directory: Path, history: Sequence | None = None) -> None:
+        """Write the transform directory that `ensemble/serving/transform.py` reads; it makes the history too."""
+        compile_transform(self.workflow, self.planned, self.inputs, directory, history)
 
 
 def merlin_schema(query: list[FeatureSpec], item: list[FeatureSpec]) -> Schema:
     """Return both sides as one Merlin schema: USER or ITEM, CATEGORICAL or CONTINUOUS, ids, integer domains."""
-    return Schema([_column(spec, Tags.USER) for spec in query] + [_column(spec, Tags.ITEM) for spec in item])
+    ages = [_history_age(spec) for spec in query if spec.kind == "sequence"]
+    return Schema([_column(spec, Tags.USER) for spec in query] + ages + [_column(spec, Tags.ITEM) for spec in item])
 
 
 def write_schema(schema: Schema, directory: Path) -> None:
@@ -129,8 +130,15 @@ def _column(spec: FeatureSpec, side: Tags) -> ColumnSchema:
     tags = [side, Tags.CONTINUOUS if spec.kind == "continuous" else Tags.CATEGORICAL]
     if spec.source in ID_TAGS and spec.kind == "categorical" and spec.name == spec.source:
         tags += [ID_TAGS[spec.source], Tags.ID]
+    if spec.kind == "sequence":
+        tags.append(Tags.SEQUENCE)
     properties: dict[str, Any] = {}
     if spec.cardinality:
         properties["domain"] = {"min": 0, "max": spec.cardinality - 1, "name": spec.name}
-    dims = (None, spec.max_length) if spec.kind == "list" else (None,)
+    dims = (None, spec.max_length) if spec.max_length else (None,)
     return ColumnSchema(spec.name, dtype=np.dtype(spec.dtype), tags=tags, properties=properties, dims=dims)
+
+
+def _history_age(spec: FeatureSpec) -> ColumnSchema:
+    tags = [Tags.USER, Tags.CONTINUOUS, Tags.SEQUENCE]
+    return ColumnSchema(HISTORY_AGE, dtype=np.dtype("float32"), tags=tags, dims=(None, spec.max_length))

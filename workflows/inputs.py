@@ -8,7 +8,18 @@ import numpy as np
 import pandas as pd
 from msgspec import Struct
 
-from workflows.config import Bucketized, Categorical, Continuous, Feature, FeatureSide, MultiHot, Text
+from workflows.columns import Columns
+from workflows.config import (
+    Bucketized,
+    Categorical,
+    ColumnFeature,
+    Continuous,
+    Feature,
+    FeatureSide,
+    MultiHot,
+    Sequence,
+    Text,
+)
 from workflows.diagnostics import DataError, RecipeError
 
 Dtype = Literal["int64", "float64", "string"]
@@ -40,7 +51,7 @@ class Planned(NamedTuple):
 
     output: str
     column: str
-    feature: Feature
+    feature: ColumnFeature
 
     @property
     def kind(self) -> str:
@@ -56,20 +67,25 @@ class Input(NamedTuple):
 
 
 def plan(side: FeatureSide, section: str) -> list[Planned]:
-    """Return one entry per feature, named after its column, or `<column>_<kind>` where a column has several.
+    """Return one entry per feature of a raw column, named after its column, or `<column>_<kind>` where it has several.
+
+    The history is none of them: see `history_of`.
 
     Raises
     ------
     RecipeError
-        There is no feature, two features have one name, or a feature's options exclude each other.
+        There is no feature, two features have one name, a feature's options exclude each other, or `history` is not
+        what it must be: one feature of kind `sequence`, beside others.
     """
     planned: list[Planned] = []
     for column, given in side.features.items():
-        features = given if isinstance(given, list) else [given]
+        listed = given if isinstance(given, list) else [given]
+        features = [feature for feature in listed if not isinstance(feature, Sequence)]
         for feature in features:
             single = Planned(column, column, feature)
             suffix = single.kind.replace("-", "_")
             planned.append(single if len(features) == 1 else single._replace(output=f"{column}_{suffix}"))
+    _check_history(side, planned, section)
     names = [entry.output for entry in planned]
     if not names:
         raise RecipeError(f"[{section}] is empty; name at least one raw column")
@@ -78,15 +94,22 @@ def plan(side: FeatureSide, section: str) -> list[Planned]:
     return planned
 
 
-def describe(frame: pd.DataFrame, planned: list[Planned], section: str) -> list[Input]:
+def history_of(side: FeatureSide) -> Sequence | None:
+    """Return the history that a side asks for, if it does."""
+    return next((feature for feature in _features(side, HISTORY) if isinstance(feature, Sequence)), None)
+
+
+def describe(frame: pd.DataFrame, planned: list[Planned], section: str, dated: bool = False) -> list[Input]:
     """Return the inputs that `planned` needs, one per raw column, with the types found in `frame`.
+
+    `dated` makes `timestamp` one of them: the query's time, which a history needs.
 
     Raises
     ------
     RecipeError
         A column does not exist, or its type does not fit the kind of its feature.
     """
-    kinds: dict[str, list[Planned]] = {}
+    kinds: dict[str, list[Planned]] = {Columns.Timestamp: []} if dated else {}
     for entry in planned:
         if entry.column not in frame.columns:
             there = ", ".join(map(str, frame.columns))
@@ -114,6 +137,28 @@ def _check_options(entry: Planned, names: list[str], section: str) -> None:
         raise RecipeError(
             f"[{section}] {entry.column}: min_frequency and max_size cannot be combined; set one of the two"
         )
+
+
+def _features(side: FeatureSide, column: str) -> list[Feature]:
+    given = side.features.get(column, [])
+    return given if isinstance(given, list) else [given]
+
+
+def _check_history(side: FeatureSide, planned: list[Planned], section: str) -> None:
+    """The pseudo-column `history` is of kind `sequence`, on the query's side, once; and nothing else is."""
+    for column in side.features:
+        wrong = [one for one in _features(side, column) if isinstance(one, Sequence) != (column == HISTORY)]
+        if wrong or (column == HISTORY and section != "query.features"):
+            raise RecipeError(
+                f"[{section}] {column}: {HISTORY!r} is the query's sequence and nothing else is; write "
+                f'{HISTORY} = {{ kind = "sequence" }} under [query.features], and rename a raw column of that name'
+            )
+    if len(_features(side, HISTORY)) > 1:
+        raise RecipeError(f"[{section}] {HISTORY}: there can be one sequence; remove the others")
+    if history_of(side) and not planned:
+        raise RecipeError(f"[{section}] has nothing but {HISTORY}; add at least one raw column, such as user_id")
+    if history_of(side) and any(entry.output == HISTORY_AGE for entry in planned):
+        raise RecipeError(f"[{section}] {HISTORY_AGE}: {HISTORY} makes a feature of that name; rename the raw column")
 
 
 def _describe_column(series: pd.Series, entries: list[Planned], section: str) -> Input:

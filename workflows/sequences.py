@@ -10,10 +10,23 @@ import numpy.typing as npt
 import pandas as pd
 
 from workflows.columns import Columns
+from workflows.config import Sequence as SequenceFeature
 from workflows.inputs import FIRST_ITEM, HISTORY, HISTORY_AGE, FeatureSpec
 
 _BLOCK_ROWS = 8192
 _Int64 = npt.NDArray[np.int64]
+
+
+def spec_of(feature: SequenceFeature, items: int) -> FeatureSpec:
+    """Return what a tower needs to know of the history over a catalogue of `items` items."""
+    return FeatureSpec(
+        name=HISTORY,
+        source=HISTORY,
+        kind="sequence",
+        dtype="int64",
+        cardinality=items + FIRST_ITEM,
+        max_length=feature.last,
+    )
 
 
 def sequence_spec(specs: Sequence[FeatureSpec]) -> FeatureSpec | None:

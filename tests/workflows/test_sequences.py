@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workflows.inputs import FeatureSpec
+from workflows.config import Categorical, FeatureSide, RandomSplit, Sequence
+from workflows.diagnostics import RecipeError
+from workflows.features import build, load
+from workflows.inputs import FeatureSpec, plan
 from workflows.sequences import history_features, sequence_spec
+from workflows.tables import Tables
 
 USERS = ["ann", "bob", "cy"]
 ITEMS = 7
@@ -101,3 +107,50 @@ def test_rows_that_cannot_be_the_known_ones_are_refused() -> None:
 def test_a_recipe_without_history_has_no_such_spec() -> None:
     assert sequence_spec([]) is None
     assert sequence_spec([spec(4)]) == spec(4)
+
+
+HISTORY = {"user_id": Categorical(), "history": Sequence(last=4)}
+
+
+@pytest.mark.parametrize(
+    ("section", "features", "message"),
+    [
+        ("item.features", {"item_id": Categorical(), "history": Sequence()}, r"under \[query.features\]"),
+        ("query.features", {"user_id": Categorical(), "clicks": Sequence()}, r"clicks: .* under \[query.features\]"),
+        ("query.features", {"user_id": Categorical(), "history": Categorical()}, "rename a raw column"),
+        ("query.features", {"user_id": Categorical(), "history": [Sequence(), Sequence()]}, "there can be one"),
+        ("query.features", {"history": Sequence()}, "at least one raw column"),
+        ("query.features", {"history_age": Categorical(), "history": Sequence()}, "rename the raw column"),
+    ],
+)
+def test_a_history_that_cannot_be_is_refused_with_the_remedy(
+    section: str, features: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(RecipeError, match=message):
+        plan(FeatureSide(features=features), section)
+
+
+def test_a_table_with_a_column_of_that_name_is_refused(frames: dict[str, pd.DataFrame], tmp_path: Path) -> None:
+    frames["users"]["history"] = [1, 2, 3]
+    with pytest.raises(RecipeError, match="the users have a column of that name"):
+        build_features(frames, tmp_path / "features")
+
+
+def test_the_features_stage_describes_the_history_and_the_time_that_it_needs(
+    frames: dict[str, pd.DataFrame], tmp_path: Path
+) -> None:
+    build_features(frames, tmp_path / "features")
+    data = load(tmp_path / "features")
+    found = sequence_spec(data.query_specs)
+    assert found is not None
+    assert (found.cardinality, found.max_length) == (len(frames["items"]) + 3, 4)
+    assert set(data.train.query) == {"user_id"}  # what is known of a user depends on the use
+    stated = json.loads((tmp_path / "features" / "query_transform" / "transform.json").read_text())
+    assert {"name": "timestamp", "dtype": "int64", "list": False} in stated["inputs"]
+    assert stated["steps"][-1] == {"op": "sequence", "input": "timestamp", "output": "history", "max_length": 4}
+    assert [one["name"] for one in stated["outputs"]] == ["user_id", "history", "history_age"]
+
+
+def build_features(frames: dict[str, pd.DataFrame], out: Path) -> None:
+    query, item = FeatureSide(features=HISTORY), FeatureSide(features={"item_id": Categorical()})
+    build(Tables(**frames), query, item, RandomSplit(test=0.3, validation=0.3), "cpu", out)
