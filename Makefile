@@ -25,7 +25,7 @@ check: setup
 # No index addresses in the locks: names, versions and hashes only.
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-header
 lock: setup
-	$(LOCK) pyproject.toml --extra train --extra serve --extra triton --extra dev -o requirements/lock.txt
+	$(LOCK) pyproject.toml --extra train --extra peers --extra serve --extra triton --extra dev -o requirements/lock.txt
 	$(LOCK) requirements/serve.in -o requirements/serve.txt
 
 clean:
