@@ -217,8 +217,10 @@ def _threads(repository: Path) -> int:
 
 def _is_ready(place: Addresses) -> bool:
     try:
-        # gRPC waits for seconds after a refused connection, so it is asked only once there is someone to answer.
-        socket.create_connection((place.host, place.grpc_port), timeout=1).close()
+        # gRPC waits for seconds after a refused connection, so it is asked only once there is someone to answer; and
+        # Triton opens its ports one after the other.
+        for port in (place.grpc_port, place.http_port, place.metrics_port):
+            socket.create_connection((place.host, port), timeout=1).close()
         with grpc.InferenceServerClient(place.grpc) as client:
             return bool(client.is_model_ready(MODEL, client_timeout=2))
     except (OSError, InferenceServerException):

@@ -1,4 +1,4 @@
-"""What every test folder may use: one real run, made once by the real command line."""
+"""What every test folder may use: a real run, made once by the real command line, and a small made-up one, served."""
 
 from __future__ import annotations
 
@@ -8,8 +8,19 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
+sys.path.insert(0, str(Path(__file__).parent))  # importlib mode does not
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from served import channel, client, served  # one server for all folders, so imported here alone
+from synthetic import release, run
+
+__all__ = ["channel", "client", "release", "run", "served"]
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("project", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("project")
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "movielens-100k.toml"
 

@@ -13,13 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 import tritonclient.grpc as grpc
-from served import Inputs, Served, channel, client, int32, numbers, served, tensor, texts
+from served import Inputs, Served, int32, numbers, tensor, texts
 from tritonclient.utils import InferenceServerException
 
 from ensemble.client import InvalidRequest, RetrievalClient
 from ensemble.wire import Query, tensors
-
-__all__ = ["channel", "client", "served"]
 
 pytestmark = pytest.mark.server
 

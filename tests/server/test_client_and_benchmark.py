@@ -7,14 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from served import Served, channel, client, served
+from served import Served
 
 from ensemble.benchmark import BenchmarkError, Target, benchmark, draw_requests
 from ensemble.client import RetrievalClient, Unavailable
 from ensemble.counters import read_counters
 from ensemble.wire import Query
-
-__all__ = ["channel", "client", "served"]
 
 pytestmark = pytest.mark.server
 

@@ -8,14 +8,19 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 import tritonclient.grpc as grpc
+from environments import serving_python
 from synthetic import make_release, make_run
 
+from ensemble.foreground import serve
 from ensemble.ports import check_free, free_ports
 from ensemble.runtime import export_repository
 from ensemble.server import TritonServer
@@ -53,15 +58,21 @@ def count_of_an_answer(server: TritonServer) -> int:
         return int(client.infer("retrieval", [tensor]).as_numpy("count")[0, 0])
 
 
-def children_of(pid: int) -> list[psutil.Process]:
+def family_of(pid: int) -> list[psutil.Process]:
+    """Return a process and all below it."""
     return [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+
+
+def running(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Return those that still run; one that nobody has reaped yet does not."""
+    return [one for one in processes if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
 
 
 def test_it_answers_inside_the_block_only_on_this_machine_and_leaves_nothing_behind(repository: Path) -> None:
     log: list[str] = []
     with server_of(repository, log) as server:
         assert count_of_an_answer(server) == 10
-        processes = children_of(server.process_id)
+        processes = family_of(server.process_id)
         listening = {one.laddr for one in processes[0].net_connections("tcp") if one.status == psutil.CONN_LISTEN}
         place = server.addresses
         ports = (place.grpc_port, place.http_port, place.metrics_port)
@@ -70,7 +81,7 @@ def test_it_answers_inside_the_block_only_on_this_machine_and_leaves_nothing_beh
         }
         stub = next(one for one in processes[1:] if "stub" in one.name())
         assert stub.environ()["OMP_NUM_THREADS"] == "1"
-    assert not [one for one in processes if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    assert not running(processes)
     assert any("successfully loaded 'retrieval'" in line for line in log)
     assert any("300 items" in line for line in log)
     check_free("127.0.0.1", {"grpc": ports[0], "http": ports[1], "metrics": ports[2]})
@@ -119,33 +130,87 @@ def test_something_else_than_a_repository_is_refused(tmp_path: Path) -> None:
 
 
 SERVE = """
-import sys
+import signal, sys
 from pathlib import Path
-from ensemble.server import TritonServer, serve
+from ensemble.foreground import serve
+from ensemble.server import TritonServer
 ports = map(int, sys.argv[2:5])
 server = TritonServer(Path(sys.argv[1]), **dict(zip(("grpc_port", "http_port", "metrics_port"), ports)))
 def ready(addresses):
+    if sys.argv[5:]:  # the kernel gives the signal to another thread: no system call of the main one is interrupted
+        signal.pthread_sigmask(signal.SIG_BLOCK, [int(sys.argv[5])])
     sys.stdout.write(f"{server.process_id}\\n")
     sys.stdout.flush()
 sys.exit(serve(server, ready))
 """
 
 
+@contextmanager
+def foreground(repository: Path, *options: object) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
+    """Serve in a process of its own; yield it with Triton's processes, of which none is left after the block."""
+    command = [sys.executable, "-c", SERVE, repository, *free_ports("127.0.0.1", 3), *options]
+    processes: list[psutil.Process] = []
+    with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            processes = family_of(int(process.stdout.readline()))
+            yield process, processes
+        finally:
+            process.kill()
+            for one in running(processes):
+                one.kill()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_the_foreground_server_cleanly(repository: Path, number: signal.Signals) -> None:
-    ports = free_ports("127.0.0.1", 3)
-    command = [sys.executable, "-c", SERVE, repository, *map(str, ports)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        processes = children_of(int(process.stdout.readline()))
+    with foreground(repository) as (process, processes):
         process.send_signal(number)
         assert process.wait(60) == 0
-    assert not [one for one in processes if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+        assert not running(processes)
+
+
+def test_a_signal_that_interrupts_nothing_is_not_missed(repository: Path) -> None:
+    with foreground(repository, int(signal.SIGTERM)) as (process, processes):
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+        assert not running(processes)
+
+
+def test_a_signal_during_the_start_ends_it(repository: Path) -> None:
+    """Triton says what it loads long before it is ready."""
+    log: list[str] = []
+    server = server_of(repository, log)
+
+    def on_log(line: str) -> None:
+        log.append(line)
+        if len(log) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    server._on_log = on_log
+    assert serve(server, lambda _: pytest.fail("it went on to be ready")) == 0
+    with pytest.raises(ServerError, match="not running"):
+        server.wait()
+
+
+def test_triton_does_not_outlive_a_killed_parent(repository: Path) -> None:
+    with foreground(repository) as (process, processes):
+        process.kill()
+        _, alive = psutil.wait_procs(processes, timeout=30)
+        assert not running(alive)
+
+
+def test_triton_outlives_the_thread_that_started_it(repository: Path) -> None:
+    server = server_of(repository)
+    starter = threading.Thread(target=server.start)
+    starter.start()
+    starter.join()
+    try:
+        assert count_of_an_answer(server) == 10
+    finally:
+        server.stop()
 
 
 def test_a_server_that_dies_is_reported_not_waited_for(repository: Path) -> None:
-    from ensemble.server import serve
-
     server = server_of(repository)
 
     def ready(_: object) -> None:
@@ -155,27 +220,20 @@ def test_a_server_that_dies_is_reported_not_waited_for(repository: Path) -> None
         serve(server, ready)
 
 
-def test_python_3_12_serves_too(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_python_3_12_serves_too(repository: Path) -> None:
     """The serving environment from its own lock, on a Python that cannot hold the training side."""
-    python = _python_3_12()
-    if python is None:
-        pytest.skip("no python3.12 on this machine")
-    place = Path(__file__).parents[2] / ".venv-serve312"
-    if not (place / "bin/python").exists():
-        place = tmp_path_factory.mktemp("serve312") / "venv"
-        lock = Path(__file__).parents[2] / "requirements/serve.txt"
-        uv = [sys.executable, "-m", "uv"]
-        made = subprocess.run([*uv, "venv", "-q", "--python", python, place], check=False)
-        install = [*uv, "pip", "install", "-q", "--python", place / "bin/python", "--require-hashes", "-r", lock]
-        if made.returncode or subprocess.run(install, check=False).returncode:
-            pytest.skip("the serving environment cannot be installed on Python 3.12 here")
-    with server_of(repository, python=place / "bin/python") as server:
+    with server_of(repository, python=serving_python("3.12")) as server:
         assert count_of_an_answer(server) == 10
 
 
-def _python_3_12() -> Path | None:
-    found = [shutil.which("python3.12"), *Path.home().glob(".pyenv/versions/3.12.*/bin/python3.12")]
-    for one in filter(None, found):
-        if subprocess.run([one, "-c", ""], capture_output=True, check=False).returncode == 0:
-            return Path(one)
-    return None
+def test_a_serving_environment_with_numpy_2_is_refused(repository: Path, tmp_path: Path) -> None:
+    """It would start, say that it is ready, and serve garbage."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    packages = next((tmp_path / "venv/lib").glob("python3*/site-packages"))
+    for name in ("numpy", "onnxruntime", "faiss"):
+        (packages / name).mkdir()
+        (packages / name / "__init__.py").touch()
+    (packages / "numpy-2.1.0.dist-info").mkdir()
+    (packages / "numpy-2.1.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 2.1.0\n")
+    with pytest.raises(ServerError, match=r"has NumPy 2\.1\.0.*'numpy<2'"):
+        server_of(repository, python=tmp_path / "venv/bin/python").start()
