@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models import metrics
-from models.metrics import KS, Ranking, SeenItems, rank_targets
+from models.metrics import KS, Ranking, SeenItems, rank_targets, rank_users
 
 
 @st.composite
@@ -52,6 +52,17 @@ def test_metrics_are_what_their_definitions_say(problem) -> None:
     assert rankings["unseen"].metrics() == pytest.approx(by_definition(scores, targets, users, set(pairs)))
 
 
+@given(problems())
+def test_one_answer_per_user_is_ranked_as_the_same_answer_in_every_row(problem) -> None:
+    scores, targets, users, pairs = problem
+    of_user = np.random.default_rng(len(targets)).integers(0, 9, (users.max() + 1, scores.shape[1])).astype(np.float32)
+    seen = SeenItems.of(np.array([u for u, _ in pairs], np.int64), np.array([i for _, i in pairs], np.int64), 4)
+    by_row = rank_targets(lambda rows: of_user[users[rows]], targets, users, seen, scores.shape[1])
+    for name, ranking in rank_users(lambda askers: of_user[askers], targets, users, seen, scores.shape[1]).items():
+        np.testing.assert_array_equal(ranking.ranks, by_row[name].ranks)
+        np.testing.assert_array_equal(ranking.shown, by_row[name].shown)
+
+
 def test_evaluating_in_slices_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(0)
     scores, targets = random.random((50, 20), np.float32), random.integers(0, 20, 50)
@@ -60,11 +71,15 @@ def test_evaluating_in_slices_changes_nothing(monkeypatch: pytest.MonkeyPatch) -
     def ranked() -> dict[str, Ranking]:
         return rank_targets(lambda rows: scores[rows], targets, users, seen, 20)
 
-    whole = ranked()
+    def ranked_by_user() -> dict[str, Ranking]:
+        return rank_users(lambda askers: scores[askers], targets, users, seen, 20)
+
+    whole, by_user = ranked(), ranked_by_user()
     monkeypatch.setattr(metrics, "_SCORES_AT_ONCE", 7 * 20)
-    for name, ranking in ranked().items():
-        np.testing.assert_array_equal(ranking.ranks, whole[name].ranks)
-        np.testing.assert_array_equal(ranking.shown, whole[name].shown)
+    for before, after in ((whole, ranked()), (by_user, ranked_by_user())):
+        for name, ranking in after.items():
+            np.testing.assert_array_equal(ranking.ranks, before[name].ranks)
+            np.testing.assert_array_equal(ranking.shown, before[name].shown)
 
 
 def test_scores_of_the_caller_are_not_written_to() -> None:
