@@ -64,8 +64,8 @@ def table(points: Sequence[Point]) -> Table:
     """Return the points as a table for the terminal."""
     shown = Table(title="Served over gRPC, measured by perf_analyzer", title_justify="left")
     shown.add_column("layout")
-    names = ["rows per\nrequest", "requests\nin flight", "rows/s", "p50, ms", "p90, ms", "p95, ms", "p99, ms"]
-    for name in [*names, "server CPU\nper row, ms", "spread"]:
+    names = ["rows per\nrequest", "in\nflight", "rows/s", "p50, ms", "p90, ms", "p95, ms", "p99, ms"]
+    for name in [*names, "CPU per\nrow, ms", "spread"]:
         shown.add_column(name, justify="right")
     for point in points:
         cpu = "" if point.server_cpu_ms_per_row is None else f"{point.server_cpu_ms_per_row:.3f}"

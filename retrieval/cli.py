@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -288,10 +289,17 @@ def demo(
     retrieval demo recipes/movielens-100k.toml
     """
     with terminal(verbose) as out:
-        opened, _ = _run_all(out, recipe, runs, cache)
+        start = time.monotonic()
+        opened, done = _run_all(out, recipe, runs, cache)
         from retrieval.demo import show
 
-        out.results.print(f"report: {show(out, opened)}", soft_wrap=True)
+        page = show(out, opened)
+        kept = sum(stage["kept"] for stage in done)
+        seconds = time.monotonic() - start
+        out.results.print(f"\ndone in {seconds:.0f} s; {kept} of {len(done)} stages were kept", soft_wrap=True)
+        out.results.print(f"report:     {page}", soft_wrap=True)
+        out.results.print(f"serve it:   retrieval serve {opened.directory}", soft_wrap=True)
+        out.results.print(f"ask it:     retrieval query --user 196 --run {opened.directory}", soft_wrap=True)
 
 
 def _stage_of_recipe(

@@ -40,6 +40,10 @@ class Terminal:
         """Print one line of progress inside a stage."""
         self.messages.print(f"  {message}", style="dim", soft_wrap=True)
 
+    def section(self, title: str) -> None:
+        """Print a heading between results."""
+        self.results.print(f"\n{title}", style="bold")
+
     @contextmanager
     def working(self, name: str) -> Iterator[None]:
         """Say that `name` goes on; on a real terminal a spinner moves meanwhile."""

@@ -1,4 +1,4 @@
-"""`retrieval demo`: what the project does, from nothing to answers, in one command."""
+"""`retrieval demo`: what the project does, from nothing to answers, in one command and one process."""
 
 from __future__ import annotations
 
@@ -14,16 +14,20 @@ from retrieval.serving import Load, measure, target_of, temporary_server
 from retrieval.tables import example_table, metrics_table, read_json
 
 USERS = 3
+HEADLINES = ("recall@10", "recall@100", "ndcg@10", "hit_rate@10", "coverage@10")
 SHORT = Load(interval_ms=1000)
 
 
 def show(out: Terminal, run: Run) -> Path:
     """Serve a finished run, print a few users' recommendations and a short benchmark; return the report's path."""
-    out.table(metrics_table(read_json(run.directory / "metrics.json")))
+    out.section("How good it is")
+    out.table(metrics_table(read_json(run.directory / "metrics.json"), HEADLINES))
+    out.section("What it recommends")
     with temporary_server(run, out.say) as server:
         users = pick_users(run.directory, USERS, run.recipe.seed)
         for example in examples(run.directory, from_server(server.addresses.grpc), users):
             out.table(example_table(example))
+        out.section("How fast it is")
         with out.working("benchmark"):
             points = measure(run, target_of(server, run, SHORT), SHORT, out.step)
         out.table(table(points))

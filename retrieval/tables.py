@@ -57,32 +57,35 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_bytes())
 
 
-def metrics_table(metrics: Mapping[str, Any]) -> Table:
-    """Every metric, ours beside popularity, with all items and with unseen ones."""
-    table = Table(title=f"{metrics['rows']:,} test rows, {metrics['items']:,} items")
+def metrics_table(metrics: Mapping[str, Any], only: Sequence[str] = ()) -> Table:
+    """Metrics, all or `only` those named: ours beside popularity, with all items and with unseen ones."""
+    table = Table(title=f"{metrics['rows']:,} test rows, {metrics['items']:,} items", title_justify="left")
     table.add_column("")
     for _, heading in PROTOCOLS:
         table.add_column(heading, justify="right")
         table.add_column("popularity", justify="right", style="dim")
     popularity = metrics.get("popularity", {})
-    for name, _ in metric_rows(metrics["all"]):
+    for name in only or [name for name, _ in metric_rows(metrics["all"])]:
         cells = []
         for protocol, _ in PROTOCOLS:
             cells += [_number(metrics[protocol].get(name)), _number(popularity.get(protocol, {}).get(name))]
-        table.add_row(name, *cells, end_section=name.endswith("@100") or name == "mrr")
+        table.add_row(name, *cells, end_section=not only and (name.endswith("@100") or name == "mrr"))
     return table
 
 
 def example_table(example: Example) -> Table:
-    """One user's answer, next to what the user liked."""
-    table = Table(title=f"user {example.user}  {example.facts}".rstrip())
-    for heading, justify in (("rank", "right"), ("recommended", "left"), ("genres", "left"), ("score", "right")):
-        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
-    table.add_column("liked before", style="dim")
+    """One user's answer, next to what the user liked; a line per item, however narrow the terminal."""
+    table = Table(title=f"user {example.user}: {example.facts}".rstrip(": "), title_justify="left")
+    table.add_column("rank", justify="right")
+    table.add_column("recommended", no_wrap=True, min_width=26, ratio=4)
+    table.add_column("genres", no_wrap=True, min_width=12, ratio=2)
+    table.add_column("score", justify="right", no_wrap=True)
+    table.add_column("liked before", style="dim", no_wrap=True, ratio=3)
     for rank, (served, liked) in enumerate(zip_longest(example.served, example.liked), start=1):
         table.add_row(*_served_cells(rank, served), liked.title if liked else "")
     if any(item.held_out for item in example.served):
         table.caption = "* in the user's test rows, which training never saw"
+        table.caption_justify = "left"
     return table
 
 
