@@ -1,0 +1,82 @@
+"""Every quality figure that the README quotes: recipes trained with several seeds, mean and spread on the test rows.
+
+    .venv/bin/python benchmarks/quality.py                                   all recipes below, three seeds
+    .venv/bin/python benchmarks/quality.py recipes/movielens-100k.toml --seeds 42
+
+Entries of `benchmarks/results/quality.json` whose recipe is measured again are replaced; the others stay. Finished runs
+under `--runs` are kept, so an interrupted measurement continues.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+
+from retrieval.console import Terminal, terminal
+from retrieval.recipe import load_recipe
+from retrieval.run import Run, advance
+from retrieval.stages import STAGES
+from workflows.files import atomic_write
+from workflows.sources.download import cache_directory
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "quality.json"
+RECIPES = sorted((ROOT / "recipes").glob("movielens-100k*.toml"))
+
+
+def main() -> None:
+    """Measure the recipes and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipes", nargs="*", type=Path, default=RECIPES)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[42, 43, 44])
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "quality")
+    arguments = parser.parse_args()
+    with terminal() as out:
+        for recipe in arguments.recipes:
+            entry = measure(recipe, arguments.seeds, arguments.runs, out)
+            store(entry)
+            out.json(entry)
+
+
+def measure(path: Path, seeds: list[int], runs: Path, out: Terminal) -> dict[str, Any]:
+    """Train and evaluate a recipe once per seed; the split stays the recipe's."""
+    figures = []
+    for seed in seeds:
+        recipe = load_recipe(path)
+        recipe = replace(recipe, name=f"{recipe.name}-seed{seed}", seed=seed)
+        run = Run.create(recipe, runs, STAGES)
+        out.say(f"{path.name}, seed {seed}")
+        advance(run, ["fetch", "features", "train", "evaluate"], cache_directory(), out)
+        figures.append(json.loads((run.directory / "metrics.json").read_text(encoding="utf-8")))
+    names = [(side, name) for side in ("all", "unseen") for name in figures[0][side]]
+    metrics = {f"{side}.{name}": spread([one[side][name] for one in figures]) for side, name in names}
+    return {
+        "recipe": path.resolve().relative_to(ROOT).as_posix(),
+        "protocol": figures[0]["protocol"],
+        "rows": figures[0]["rows"],
+        "items": figures[0]["items"],
+        "seeds": seeds,
+        "metrics": metrics,
+    }
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Return mean and sample standard deviation."""
+    return {"mean": statistics.fmean(values), "sd": statistics.stdev(values) if len(values) > 1 else 0.0}
+
+
+def store(entry: dict[str, Any]) -> None:
+    """Replace the recipe's entry in the results."""
+    kept = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else []
+    entries = [one for one in kept if one["recipe"] != entry["recipe"]] + [entry]
+    content = json.dumps(sorted(entries, key=lambda one: one["recipe"]), indent=1) + "\n"
+    atomic_write(RESULTS, content.encode())
+
+
+if __name__ == "__main__":
+    main()
