@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from ensemble import perf_analyzer
 from ensemble.client import RetrievalClient
 from ensemble.counters import read_counters
 from ensemble.points import Point
-from ensemble.wire import NO_ITEM, InvalidRequest, Query, Signature, tensors
+from ensemble.wire import CLICKS, NO_ITEM, InvalidRequest, Query, Signature, tensors
 from workflows.columns import Columns
 from workflows.diagnostics import ServerError, StageError
 
@@ -47,7 +48,7 @@ class Target:
 
 
 def draw_requests(run: Path, count: int, *, top_k: int | None = None, seed: int = 42) -> Query:
-    """Draw the users of `count` test interactions of a run, so that frequent users come as often as they did.
+    """Draw the users and times of `count` test interactions of a run, so that frequent users come as often as they did.
 
     Raises
     ------
@@ -59,9 +60,10 @@ def draw_requests(run: Path, count: int, *, top_k: int | None = None, seed: int 
     path = run / "features" / "test" / "interactions.parquet"
     if not path.is_file():
         raise StageError(f"{path}: no such file; run `retrieval features` first")
-    users = pyarrow.parquet.read_table(path, columns=[Columns.User])[Columns.User].to_numpy()
-    rows = np.random.default_rng(seed).permutation(len(users))[:count]
-    return Query(user_ids=users[rows].tolist(), top_k=top_k)
+    table = pyarrow.parquet.read_table(path, columns=[Columns.User, Columns.Timestamp])
+    rows = np.random.default_rng(seed).permutation(len(table))[:count]
+    users, times = (table[name].to_numpy()[rows].tolist() for name in (Columns.User, Columns.Timestamp))
+    return Query(user_ids=users, top_k=top_k, timestamps=times)
 
 
 def benchmark(
@@ -98,24 +100,30 @@ def benchmark(
 def input_data(signature: Signature, requests: Query, batch: int) -> dict[str, list[dict[str, Any]]]:
     """Return the rows in perf_analyzer's `--input-data` form, one entry per row.
 
-    perf_analyzer joins `batch` entries of one shape only, so that ragged `exclude_item_ids` are padded for batches.
+    perf_analyzer joins `batch` entries of one shape only, so that ragged lists are padded for batches.
     """
     if not len(requests.user_ids):
         raise InvalidRequest("the benchmark has no requests; expected at least one row")
     arrays = tensors(signature, requests)
-    pad = NO_ITEM[signature.inputs.get("exclude_item_ids", "INT64")]
     rows = []
     for row in range(len(requests.user_ids)):
         entry: dict[str, Any] = {name: array[row].tolist() for name, array in arrays.items()}
         if any(isinstance(value, float) and not math.isfinite(value) for values in entry.values() for value in values):
             raise InvalidRequest(f"row {row} holds NaN or infinity, which perf_analyzer's input cannot; leave it out")
-        if excluded := entry.get("exclude_item_ids"):
-            kept = excluded if batch > 1 else [item for item in excluded if item != pad]
-            entry["exclude_item_ids"] = {"content": kept, "shape": [len(kept)]}
-        elif excluded is not None:
-            entry["exclude_item_ids"] = {"content": [], "shape": [0]}
+        for names in (("exclude_item_ids",), CLICKS):
+            entry.update(_ragged({name: entry[name] for name in names if name in entry}, signature, batch > 1))
         rows.append(entry)
     return {"data": rows}
+
+
+def _ragged(lists: dict[str, list[Any]], signature: Signature, padded: bool) -> dict[str, Any]:
+    """Return lists that belong together, the first of them item ids, with their shape; without padding if told so."""
+    kept = lists
+    if lists and not padded:
+        name, ids = next(iter(lists.items()))
+        real = [item != NO_ITEM[signature.inputs[name]] for item in ids]
+        kept = {name: list(compress(values, real)) for name, values in lists.items()}
+    return {name: {"content": values, "shape": [len(values)]} for name, values in kept.items()}
 
 
 def measure(tool: perf_analyzer.PerfAnalyzer, target: Target, data: Path, batch: int, concurrency: int) -> Point:

@@ -14,6 +14,7 @@ from tritonclient.utils import InferenceServerException
 from ensemble.wire import (
     ClientError,
     Exclusions,
+    Histories,
     InvalidRequest,
     Query,
     Recommendations,
@@ -70,6 +71,8 @@ class RetrievalClient:
         exclude_item_ids: Exclusions | None = None,
         include_seen: bool = False,
         columns: Mapping[str, Sequence[Any] | np.ndarray] | None = None,
+        timestamps: Sequence[int] | np.ndarray | None = None,
+        history: Histories | None = None,
     ) -> list[Recommendations]:
         """Return each user's best items, in the order of `user_ids`; the arguments are those of `ensemble.wire.Query`.
 
@@ -83,7 +86,7 @@ class RetrievalClient:
             The server does not answer, not within `timeout_s` (of the whole call), or fails.
         """
         deadline = time.monotonic() + self.timeout_s
-        query = Query(user_ids, top_k, exclude_item_ids, include_seen, columns or {})
+        query = Query(user_ids, top_k, exclude_item_ids, include_seen, columns or {}, timestamps, history)
         signature = self.signature()
         answers: list[Recommendations] = []
         for start, arrays in slices(tensors(signature, query), signature.max_batch_size):

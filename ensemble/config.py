@@ -33,6 +33,8 @@ class Serving(Section, frozen=True, kw_only=True):
     """Threads per instance for the tower and the search."""
     max_exclude_item_ids: PositiveInt = 10_000
     """Longest `exclude_item_ids` of one row."""
+    max_history_item_ids: PositiveInt = 1000
+    """Longest `history_item_ids` of one row: the newest interactions that a request carries."""
 
 
 class Bench(Section, frozen=True, kw_only=True):

@@ -32,7 +32,8 @@ def check_congruence(release: Release, features: Path, reference: Reference | No
     retriever = Retriever(release)
     queries = sample_queries(features, [one["name"] for one in release.json("query/transform.json")["inputs"]])
     columns = raw_columns(queries, release)
-    vectors = retriever.tower(retriever.transform(retriever.users.complete(columns, _nobody(queries))))
+    user_rows = retriever.users.rows_of(columns[Columns.User].values)
+    vectors = retriever.tower(retriever.features(columns, user_rows))
     if reference is not None:
         _check_vectors(vectors, np.asarray(reference(queries)), queries)
     _check_items(retriever, vectors, columns)
@@ -69,10 +70,6 @@ def as_column(values: pd.Series, dtype: str, is_list: bool) -> Column:
     filled = values.astype(object).where(~missing, "" if dtype == "string" else 0).to_numpy()
     plain = filled if dtype == "string" else filled.astype(dtype)
     return Column(plain, missing if missing.any() else None, offsets)
-
-
-def _nobody(queries: pd.DataFrame) -> np.ndarray:
-    return np.full(len(queries), -1, dtype=np.int64)
 
 
 def _check_vectors(found: np.ndarray, expected: np.ndarray, queries: pd.DataFrame) -> None:

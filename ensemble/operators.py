@@ -17,13 +17,16 @@ from merlin.schema import ColumnSchema, Schema
 from merlin.systems.dag import Ensemble
 
 from ensemble.congruence import as_column
+from ensemble.serving.errors import InvalidRequest
 from ensemble.serving.retriever import Retriever
-from ensemble.serving.tensors import USER, Request, Tensor
+from ensemble.serving.sequence import Clicks
+from ensemble.serving.tensors import NO_ITEM, USER, Request, Tensor
 from ensemble.serving.transform import Column
 
 USER_ROW = "user_row"
 """Row of the user in the release's users table, int64; -1 for an unknown user."""
-_CONTROLS = ("top_k", "exclude_item_ids", "include_seen")
+_CONTROLS = ("top_k", "exclude_item_ids", "include_seen", "history_item_ids")
+"""Inputs that the search needs as they came."""
 _DTYPES = {"INT64": np.int64, "INT32": np.int32, "FP64": np.float64, "FP32": np.float32, "BYTES": str, "BOOL": bool}
 
 
@@ -63,7 +66,8 @@ class ReleaseOperator(BaseOperator):
 
     def passed_on(self) -> tuple[str, ...]:
         """Return the columns that it hands on."""
-        return (*_CONTROLS, USER_ROW)
+        taken = {one.name for one in self.retriever.inputs}
+        return (*(one for one in _CONTROLS if one in taken), USER_ROW)
 
 
 class TransformQuery(ReleaseOperator):
@@ -74,9 +78,10 @@ class TransformQuery(ReleaseOperator):
         retriever = self.retriever
         columns = _sent(retriever, transformable)
         user_rows = retriever.users.rows_of(columns[USER].values)
-        features = retriever.transform(retriever.users.complete(columns, user_rows))
+        features = retriever.features(columns, user_rows, _clicks(retriever, transformable, dated=True))
         frame = pd.DataFrame({name: _cells(values) for name, values in features.items()})
-        return frame.assign(**{USER_ROW: user_rows}, **{one: transformable[one].to_numpy() for one in _CONTROLS})
+        frame[USER_ROW] = user_rows
+        return frame.assign(**{one: transformable[one].to_numpy() for one in self.passed_on() if one != USER_ROW})
 
     def made(self) -> list[ColumnSchema]:
         """Return the features and the user's row."""
@@ -159,9 +164,29 @@ def _sent(retriever: Retriever, frame: pd.DataFrame) -> dict[str, Column]:
 
 def _request(retriever: Retriever, frame: pd.DataFrame) -> Request:
     """Return what the search needs of the request; a null means the default. Its columns are spent by now."""
-    lists = [[] if one is None or np.ndim(one) == 0 else list(one) for one in frame["exclude_item_ids"]]
-    ids = np.array([one for row in lists for one in row], dtype=retriever.item_ids.dtype)
-    rows = np.repeat(np.arange(len(lists)), [len(one) for one in lists])
     top_k = frame["top_k"].astype(object).where(frame["top_k"].notna(), retriever.serving["top_k"])
     seen = frame["include_seen"].astype(object).where(frame["include_seen"].notna(), False)
-    return Request({}, top_k.to_numpy(dtype=np.int64), seen.to_numpy(dtype=bool), (rows, ids))
+    excluded = _entries(frame["exclude_item_ids"], retriever.item_ids.dtype)
+    clicks = _clicks(retriever, frame, dated=False)
+    return Request({}, top_k.to_numpy(dtype=np.int64), seen.to_numpy(dtype=bool), excluded, clicks)
+
+
+def _clicks(retriever: Retriever, frame: pd.DataFrame, dated: bool) -> Clicks | None:
+    """Return the interactions that the rows carry, without padding; not `dated`, their times are spent by now."""
+    if retriever.transform.sequence is None:
+        return None
+    rows, ids = _entries(frame["history_item_ids"], retriever.item_ids.dtype)
+    seconds = np.zeros(len(rows), dtype=np.int64)
+    if dated:
+        of_times, seconds = _entries(frame["history_timestamps"], np.dtype(np.int64))
+        if not np.array_equal(rows, of_times):
+            raise InvalidRequest("column 'history_timestamps': expected as many entries as in 'history_item_ids'")
+    real = ids != NO_ITEM["BYTES" if ids.dtype == object else "INT64"]
+    return Clicks(rows[real], ids[real], seconds[real])
+
+
+def _entries(column: pd.Series, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Return row and value of every entry of a column of lists; a null is an empty list."""
+    lists = [[] if one is None or np.ndim(one) == 0 else list(one) for one in column]
+    values = np.array([one for row in lists for one in row], dtype=dtype)
+    return np.repeat(np.arange(len(lists)), [len(one) for one in lists]), values

@@ -129,7 +129,8 @@ def _write_tables(features: Path, out: Path) -> dict[str, int]:
     catalogue, users = pd.read_parquet(features / "catalogue.parquet"), pd.read_parquet(features / "users.parquet")
     save_values(catalogue[Columns.Item], out / "items/ids", id_dtype(catalogue[Columns.Item]))
     inputs = json.loads((out / "query/transform.json").read_text(encoding="utf-8"))["inputs"]
-    columns = [one for one in inputs if one["name"] in users and one["name"] != Columns.User]
+    # A query's time is no property of a user, should the users have a column of that name.
+    columns = [one for one in inputs if one["name"] in users and one["name"] not in (Columns.User, Columns.Timestamp)]
     save_values(users[Columns.User], out / "users/user_id", id_dtype(users[Columns.User]))
     for one in columns:
         save_column(users[one["name"]], out / "users" / one["name"], one)

@@ -13,9 +13,15 @@ from workflows.diagnostics import ServerError
 ItemId = Union[int, str]
 Exclusions = Sequence[Sequence[Any]]
 
-RESERVED = ("user_id", "top_k", "exclude_item_ids", "include_seen")
-NO_ITEM = {"INT64": -(2**63), "BYTES": ""}
-"""Pads `exclude_item_ids`: an id that no catalogue has, which the server ignores."""
+Histories = Sequence[Sequence[tuple[Any, int]]]
+
+CLICKS = ("history_item_ids", "history_timestamps")
+RESERVED = ("user_id", "top_k", "exclude_item_ids", "include_seen", *CLICKS)
+TIME = "timestamp"
+NO_ITEM: Mapping[str, ItemId] = {"INT64": -(2**63), "BYTES": ""}
+"""Pads lists of item ids: an id that no catalogue has, which the server ignores."""
+NOW = -(2**63)
+"""As `timestamp`: the time at which the server reads the request."""
 
 _NUMPY: dict[str, type] = {
     "INT64": np.int64,
@@ -74,6 +80,12 @@ class Query:
     """Answer with items of the user's known history too."""
     columns: Mapping[str, Sequence[Any] | np.ndarray] = field(default_factory=dict)
     """Further query columns, one value per row; they override what the release knows of the user."""
+    timestamps: Sequence[int] | np.ndarray | None = None
+    """Per row the query's time, seconds since 1970: nothing later counts as the user's history. None is the server's
+    clock. A model to which time means nothing is not told."""
+    history: Histories | None = None
+    """Per row the user's newest interactions, `(item id, seconds since 1970)`, which join those that the release knows
+    and are not recommended; of equal times the later in the list is the newer."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +134,10 @@ def tensors(signature: Signature, query: Query) -> dict[str, np.ndarray]:
         arrays["top_k"] = np.full((rows, 1), top_k, dtype=np.int32)
     arrays["exclude_item_ids"] = _exclusions(signature, query.exclude_item_ids, rows)
     arrays["include_seen"] = np.full((rows, 1), bool(query.include_seen))
+    arrays.update(_clicks(signature, query.history, rows))
+    if TIME in signature.inputs:
+        times = np.full(rows, NOW) if query.timestamps is None else query.timestamps
+        arrays[TIME] = _column(signature, TIME, times, rows)
     for name, values in query.columns.items():
         if name not in signature.columns:
             known = ", ".join(signature.columns) or "no column but user_id"
@@ -190,19 +206,44 @@ def _column(signature: Signature, name: str, values: Sequence[Any] | np.ndarray,
 
 
 def _exclusions(signature: Signature, lists: Exclusions | None, rows: int) -> np.ndarray:
-    """Return the ragged lists as one array [rows, longest], padded with an id that no catalogue has."""
     data_type = signature.inputs.get("exclude_item_ids", "INT64")
+    return _padded("exclude_item_ids", data_type, lists, rows, NO_ITEM[data_type])
+
+
+def _clicks(signature: Signature, history: Histories | None, rows: int) -> dict[str, np.ndarray]:
+    """Return the rows' interactions as two padded arrays."""
+    if CLICKS[0] not in signature.inputs:
+        if history is not None:
+            raise InvalidRequest(f"history: model '{signature.model}' was trained without one and takes none")
+        return {}
+    parts: list[list[list[Any]]] = [[], []]
+    for row, clicks in enumerate([()] * rows if history is None else history):
+        _check_list(CLICKS[0], clicks, f"row {row}: expected a list of (item id, timestamp)")
+        for entry, click in enumerate(clicks):
+            if not isinstance(click, (tuple, list)) or len(click) != 2:
+                raise InvalidRequest(f"history, row {row}, entry {entry}: got {click!r}, expected (item id, timestamp)")
+        for part, column in zip(parts, zip(*clicks, strict=True) if clicks else ((), ()), strict=True):
+            part.append(list(column))
+    data_type = signature.inputs[CLICKS[0]]
+    return {
+        CLICKS[0]: _padded(CLICKS[0], data_type, parts[0], rows, NO_ITEM[data_type]),
+        CLICKS[1]: _padded(CLICKS[1], "INT64", parts[1], rows, 0),
+    }
+
+
+def _padded(name: str, data_type: str, lists: Exclusions | None, rows: int, blank: ItemId) -> np.ndarray:
+    """Return ragged lists as one array [rows, longest]."""
     if lists is None:
         lists = [()] * rows
     if len(lists) != rows:
-        raise InvalidRequest(f"column 'exclude_item_ids': {len(lists)} lists, expected {rows}, one per user id")
+        raise InvalidRequest(f"column '{name}': {len(lists)} lists, expected {rows}, one per user id")
     width = 0
-    for row, excluded in enumerate(lists):
-        _check_list("exclude_item_ids", excluded, f"row {row}: expected a list or array of item ids")
-        width = max(width, len(excluded))
-    filled = np.full((rows, width), NO_ITEM[data_type], dtype=object if data_type == "BYTES" else np.int64)
-    for row, excluded in enumerate(lists):
-        filled[row, : len(excluded)] = _array("exclude_item_ids", data_type, excluded, f"row {row}, entry")
+    for row, values in enumerate(lists):
+        _check_list(name, values, f"row {row}: expected a list or array of item ids")
+        width = max(width, len(values))
+    filled = np.full((rows, width), blank, dtype=object if data_type == "BYTES" else np.int64)
+    for row, values in enumerate(lists):
+        filled[row, : len(values)] = _array(name, data_type, values, f"row {row}, entry")
     return filled
 
 

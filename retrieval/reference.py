@@ -24,12 +24,26 @@ def training_side(recipe: Recipe, features_dir: Path, towers_dir: Path) -> Refer
 
     fitted = _fitted_queries(recipe, features_dir)
     model = _trained_model(recipe, features_dir, towers_dir)
+    histories = _histories(features_dir)
 
     def vectors(queries: pd.DataFrame) -> np.ndarray:
-        features = {name: tf.convert_to_tensor(values) for name, values in fitted.transform(queries).items()}
-        return encode_queries(model, features)
+        made = {**fitted.transform(queries), **histories(queries)}
+        return encode_queries(model, {name: tf.convert_to_tensor(values) for name, values in made.items()})
 
     return vectors
+
+
+def _histories(features_dir: Path) -> Callable[[pd.DataFrame], dict[str, np.ndarray]]:
+    """Return what makes queries' histories from the training and validation rows, which a release knows."""
+    import pandas as pd
+
+    from workflows import features
+    from workflows.sequences import history_features, sequence_spec
+
+    data = features.load(features_dir)
+    spec = sequence_spec(data.query_specs)
+    known = pd.concat([data.train.interactions, data.valid.interactions], ignore_index=True)
+    return lambda queries: {} if spec is None else history_features(spec, queries, known, own=False)
 
 
 def _fitted_queries(recipe: Recipe, features_dir: Path) -> Any:

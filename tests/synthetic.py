@@ -16,6 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ensemble.config import Index, Serving
 from ensemble.release import write_release
+from workflows.config import Sequence
+from workflows.sequences import history_features, spec_of
 
 DIM = 16
 OCCUPATIONS = ("artist", "médecin", "学生")
@@ -26,6 +28,8 @@ class Run:
     """A synthetic run on disk, and what made it."""
 
     path: Path
+    last: int
+    """Width of its history; 0: it has none."""
     users: pd.DataFrame
     items: pd.DataFrame
     interactions: pd.DataFrame
@@ -38,12 +42,24 @@ class Run:
         occupation = _codes(queries["occupation"], list(OCCUPATIONS))
         age = (queries["age"].astype(float).fillna(30.0).to_numpy() - 40.0) / 10.0
         rows = [self.weights["user"][user], self.weights["occupation"][occupation], age[:, None]]
+        if self.last:
+            known = self.interactions.iloc[:600].reset_index(drop=True)
+            spec = spec_of(Sequence(last=self.last), len(self.items))
+            rows.append(self.pooled(**history_features(spec, queries, known, own=False)))
         hidden = np.concatenate(rows, axis=1).astype(np.float64) @ self.weights["out"].astype(np.float64)
         return (hidden / np.linalg.norm(hidden, axis=1, keepdims=True)).astype(np.float32)
 
+    def pooled(self, history: np.ndarray, history_age: np.ndarray) -> np.ndarray:
+        """Return the sum of the items' vectors, those of long ago weighted less; padding has a vector of zeros."""
+        weights = np.exp(-history_age.astype(np.float64))
+        return np.einsum("nl,nld->nd", weights, self.weights["history"].astype(np.float64)[history])
 
-def make_run(path: Path, ids: str = "int64", users: int = 60, items: int = 300, seed: int = 0) -> Run:
-    """Write `features/` and `towers/` under `path`; ids are "int64" (beyond 32 bits) or "string" (not ASCII)."""
+
+def make_run(path: Path, ids: str = "int64", users: int = 60, items: int = 300, seed: int = 0, last: int = 0) -> Run:
+    """Write `features/` and `towers/` under `path`; ids are "int64" (beyond 32 bits) or "string" (not ASCII).
+
+    With `last`, the query tower takes a history of that width.
+    """
     rng = np.random.default_rng(seed)
     user_ids, item_ids = _ids(ids, "u", users, rng), _ids(ids, "ité", items, rng)
     user_table = pd.DataFrame(
@@ -60,11 +76,15 @@ def make_run(path: Path, ids: str = "int64", users: int = 60, items: int = 300, 
         "occupation": rng.normal(size=(len(OCCUPATIONS) + 3, 4)).astype(np.float32),
         "out": rng.normal(size=(13, DIM)).astype(np.float32),
     }
+    if last:
+        weights["history"] = rng.normal(size=(items + 3, 4)).astype(np.float32)
+        weights["history"][0] = 0
+        weights["out"] = rng.normal(size=(17, DIM)).astype(np.float32)
     vectors = rng.normal(size=(items, DIM)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     vectors[items // 2 : items // 2 + 30] = vectors[:30]  # thirty exact ties
     vectors[-20:] = vectors[5]  # and one twenty-fold
-    run = Run(path, user_table, catalogue, interactions, vectors, weights)
+    run = Run(path, last, user_table, catalogue, interactions, vectors, weights)
     _write_features(run)
     _write_towers(run)
     return run
@@ -89,6 +109,14 @@ def make_release(run: Run, **serving: Any) -> Path:
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A synthetic run with its release, with integer ids and with string ids. Do not write to it."""
     made = make_run(tmp_path_factory.mktemp(request.param), request.param)
+    make_release(made)
+    return made
+
+
+@pytest.fixture(scope="session", params=["int64", "string"])
+def dated_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Like `run`, but its query tower takes a history of five interactions."""
+    made = make_run(tmp_path_factory.mktemp(f"dated-{request.param}"), request.param, last=5)
     make_release(made)
     return made
 
@@ -138,11 +166,11 @@ def _write_features(run: Run) -> None:
         "age": ("continuous", "float64", {"fill": 30.0, "mean": 40.0, "std": 10.0}),
         "occupation": ("categorical", "string", list(OCCUPATIONS)),
     }
-    _write_transform(features / "query_transform", query)
+    _write_transform(features / "query_transform", query, run.last)
     _write_transform(features / "item_transform", {"item_id": ("categorical", id_dtype, list(run.items["item_id"]))})
 
 
-def _write_transform(directory: Path, columns: dict[str, tuple[str, str, Any]]) -> None:
+def _write_transform(directory: Path, columns: dict[str, tuple[str, str, Any]], last: int = 0) -> None:
     (directory / "vocabulary").mkdir(parents=True)
     document: dict[str, Any] = {"format": 1, "inputs": [], "steps": [], "outputs": []}
     for name, (op, dtype, details) in columns.items():
@@ -153,6 +181,11 @@ def _write_transform(directory: Path, columns: dict[str, tuple[str, str, Any]]) 
         document["outputs"].append({"name": name, "dtype": made, "list": False, "max_length": 0})
         if op == "categorical":
             _write_vocabulary(directory / "vocabulary" / name, details, dtype)
+    if last:
+        document["inputs"].append({"name": "timestamp", "dtype": "int64", "list": False})
+        document["steps"].append({"op": "sequence", "input": "timestamp", "output": "history", "max_length": last})
+        for name, made in (("history", "int64"), ("history_age", "float32")):
+            document["outputs"].append({"name": name, "dtype": made, "list": True, "max_length": last})
     (directory / "transform.json").write_text(json.dumps(document), encoding="utf-8")
 
 
@@ -168,11 +201,20 @@ def _write_vocabulary(stem: Path, values: list[Any], dtype: str) -> None:
 def _write_towers(run: Run) -> None:
     towers = run.path / "towers"
     towers.mkdir()
+    pooling = [
+        helper.make_node("Gather", ["items", "history"], ["h"]),
+        helper.make_node("Neg", ["history_age"], ["ago"]),
+        helper.make_node("Exp", ["ago"], ["weight"]),
+        helper.make_node("Unsqueeze", ["weight", "last_axis"], ["w"]),
+        helper.make_node("Mul", ["h", "w"], ["hw"]),
+        helper.make_node("ReduceSum", ["hw", "axis"], ["p"], keepdims=0),
+    ]
     nodes = [
+        *(pooling if run.last else []),
         helper.make_node("Gather", ["user", "user_id"], ["u"]),
         helper.make_node("Gather", ["occupations", "occupation"], ["o"]),
         helper.make_node("Unsqueeze", ["age", "axis"], ["a"]),
-        helper.make_node("Concat", ["u", "o", "a"], ["all"], axis=1),
+        helper.make_node("Concat", ["u", "o", "a", *(["p"] if run.last else [])], ["all"], axis=1),
         helper.make_node("MatMul", ["all", "out"], ["z"]),
         helper.make_node("LpNormalization", ["z"], ["vector"], axis=1, p=2),
     ]
@@ -183,6 +225,9 @@ def _write_towers(run: Run) -> None:
         "out": run.weights["out"],
         "axis": np.array([1], dtype=np.int64),
     }
+    if run.last:
+        inputs.update(history=TensorProto.INT64, history_age=TensorProto.FLOAT)
+        constants.update(items=run.weights["history"], last_axis=np.array([2], dtype=np.int64))
     (towers / "query.onnx").write_bytes(_graph(nodes, inputs, constants))
     table = np.concatenate([np.zeros((3, DIM), np.float32), run.vectors])
     node = [helper.make_node("Gather", ["table", "item_id"], ["vector"])]
@@ -205,7 +250,10 @@ def _graph(nodes: list[Any], inputs: dict[str, int], constants: dict[str, np.nda
     graph = helper.make_graph(
         nodes,
         "tower",
-        [helper.make_tensor_value_info(name, kind, ["n"]) for name, kind in inputs.items()],
+        [
+            helper.make_tensor_value_info(name, kind, ["n", "l"] if name.startswith("history") else ["n"])
+            for name, kind in inputs.items()
+        ],
         [helper.make_tensor_value_info("vector", TensorProto.FLOAT, ["n", DIM])],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )

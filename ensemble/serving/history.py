@@ -6,14 +6,16 @@ import numpy as np
 
 from .arrays import take_ranges
 from .release import Release
+from .sequence import FIRST_ITEM, Past
 
 
 class History:
-    """The items of every user's past interactions."""
+    """The items of every user's past interactions, and when they were."""
 
     def __init__(self, release: Release) -> None:
         self._offsets = np.array(release.array("history/offsets.npy"))
         self._items = release.array("history/item_index.npy")
+        self._seconds = release.array("history/timestamp.npy")
 
     def seen(self, user_rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return (row of the request, item index) of everything that the users have seen, int64 [m] each.
@@ -27,3 +29,45 @@ class History:
         index, bounds = take_ranges(self._offsets, user_rows)
         rows = np.repeat(np.arange(len(user_rows)), np.diff(bounds))
         return rows, self._items[index].astype(np.int64)
+
+    def until(self, user_rows: np.ndarray, now: np.ndarray, last: int) -> Past:
+        """Return each user's `last` newest interactions at the time `now`, int64 [n], or fewer columns for all.
+
+        `user_rows` int64 [n] as in `seen`. Of equal times the one that the release has later is the newer.
+        """
+        if len(user_rows) == 1:
+            return self._until_alone(int(user_rows[0]), int(now[0]), last)
+        known = user_rows >= 0
+        start = np.where(known, self._offsets[user_rows], 0)
+        end = self._cut(start, np.where(known, self._offsets[user_rows + 1], 0), now)
+        width = min(last, int((end - start).max(initial=0)))
+        positions = end[:, None] - np.arange(1, width + 1)
+        past = positions >= start[:, None]
+        if past.all():
+            return Past(self._items[positions].astype(np.int64) + FIRST_ITEM, self._seconds[positions])
+        positions[~past] = 0
+        codes = np.where(past, self._items[positions].astype(np.int64) + FIRST_ITEM, 0)
+        return Past(codes, np.where(past, self._seconds[positions], 0))
+
+    def _until_alone(self, row: int, now: int, last: int) -> Past:
+        """One row by slices, some six times as fast."""
+        start, end = (int(self._offsets[row]), int(self._offsets[row + 1])) if row >= 0 else (0, 0)
+        if end > start and self._seconds[end - 1] > now:
+            end = start + int(self._seconds[start:end].searchsorted(now, side="right"))
+        newest = slice(max(start, end - last), end)
+        codes = self._items[newest][::-1].astype(np.int64) + FIRST_ITEM
+        return Past(codes[None, :], self._seconds[newest][None, ::-1])
+
+    def _cut(self, start: np.ndarray, end: np.ndarray, now: np.ndarray) -> np.ndarray:
+        """Return where, from `start` to `end` [n], the first interaction after `now` is: a binary search of all rows
+        at once, none where nobody's last interaction is later."""
+        low, high = start.copy(), end.copy()
+        late = high > low
+        late[late] = self._seconds[high[late] - 1] > now[late]
+        low[~late] = high[~late]
+        while (open_rows := np.flatnonzero(low < high)).size:
+            middle = (low[open_rows] + high[open_rows]) // 2
+            after = self._seconds[middle] > now[open_rows]
+            high[open_rows[after]] = middle[after]
+            low[open_rows[~after]] = middle[~after] + 1
+        return low

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,9 +16,10 @@ from .history import History
 from .ids import IdTable
 from .release import Release
 from .search import SCAN_ITEMS, ItemSearch
+from .sequence import FIRST_ITEM, TIME, Clicks, Past, joined
 from .tensors import USER, Reader, Request, input_tensors, output_tensors
 from .tower import Tower
-from .transform import QueryTransform
+from .transform import Column, QueryTransform
 from .users import Users
 
 
@@ -46,7 +49,7 @@ class Retriever:
         self.transform = QueryTransform.load(release.path / "query")
         self.tower = Tower(release.path / "towers/query.onnx", self.serving["threads"])
         self._check_tower({one["name"] for one in stated["outputs"]})
-        self.inputs = input_tensors(stated["inputs"], manifest["id_dtype"])
+        self.inputs = input_tensors(stated["inputs"], manifest["id_dtype"], self.transform.sequence is not None)
         self.outputs = output_tensors(manifest["id_dtype"])
         self.reader = Reader(self.inputs, self.serving)
         self.users = Users(release, stated["inputs"])
@@ -65,9 +68,31 @@ class Retriever:
     def answer(self, request: Request) -> Answer:
         """Answer every row; raise InvalidRequest naming the row whose query has no finite vector."""
         user_rows = self.users.rows_of(request.columns[USER].values)
-        columns = self.users.complete(request.columns, user_rows)
-        vectors = self.tower(self.transform(columns))
+        vectors = self.tower(self.features(request.columns, user_rows, request.clicks))
         return self.nearest(vectors, user_rows, request)
+
+    def features(
+        self, sent: Mapping[str, Column], user_rows: np.ndarray, clicks: Clicks | None = None
+    ) -> dict[str, np.ndarray]:
+        """Return the query tower's features of raw columns as they were sent, for rows of the users table, int64 [n].
+
+        Where no time was sent, it is now, or that of the row's newest click if that clock runs ahead. A click after a
+        time that was sent is left out of the history, as whatever the release knows of later times is.
+        """
+        columns = self.users.complete(sent, user_rows)
+        if TIME in columns and columns[TIME].missing is not None:
+            columns[TIME] = Column(_clock(columns[TIME], clicks))
+        sequence = self.transform.sequence
+        if sequence is None:
+            return self.transform(columns)
+        now = columns[TIME].values
+        return self.transform(columns, self._past(user_rows, now, clicks, sequence.last))
+
+    def _past(self, user_rows: np.ndarray, now: np.ndarray, clicks: Clicks | None, last: int) -> Past:
+        known = self.history.until(user_rows, now, last)
+        if clicks is None:
+            return known
+        return joined(known, clicks, self._items.rows_of(clicks.item_ids) + FIRST_ITEM, now, last)
 
     def nearest(self, vectors: np.ndarray, user_rows: np.ndarray, request: Request) -> Answer:
         """Answer with the query vectors, float32 [n, d], and rows of the users table, int64 [n], already known."""
@@ -77,12 +102,15 @@ class Retriever:
     def left_out(self, user_rows: np.ndarray, request: Request) -> tuple[np.ndarray, np.ndarray]:
         """Return row and item index, int64 [m] each, of what the answers must not hold; duplicates happen."""
         rows, items = self.history.seen(np.where(request.include_seen, -1, user_rows))
-        excluded_rows, excluded_ids = request.exclude
-        if not len(excluded_rows):
-            return rows, items
-        index = self._items.rows_of(excluded_ids)
-        known = index >= 0
-        return np.concatenate([rows, excluded_rows[known]]), np.concatenate([items, index[known]])
+        named = [request.exclude] if len(request.exclude[0]) else []
+        if request.clicks is not None:
+            seen = ~request.include_seen[request.clicks.rows]
+            named.append((request.clicks.rows[seen], request.clicks.item_ids[seen]))
+        for named_rows, ids in named:
+            index = self._items.rows_of(ids)
+            known = index >= 0
+            rows, items = np.concatenate([rows, named_rows[known]]), np.concatenate([items, index[known]])
+        return rows, items
 
     def _check_tower(self, made: set[str]) -> None:
         if set(self.tower.inputs) - made:
@@ -110,3 +138,12 @@ class Retriever:
         if (index.ntotal, index.d) != (len(self.item_ids) - 1, self.release.manifest["dim"]):
             raise InvalidRelease(f"{place}: {index.ntotal} x {index.d}, not the release's items")
         return index
+
+
+def _clock(times: Column, clicks: Clicks | None) -> np.ndarray:
+    """Return the times, int64 [n], with those that are missing filled in."""
+    assert times.missing is not None
+    latest = np.full(len(times.values), int(time.time()))
+    if clicks is not None:
+        np.maximum.at(latest, clicks.rows, clicks.seconds)
+    return np.where(times.missing, latest, times.values)

@@ -8,9 +8,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .errors import InvalidRequest
+from .sequence import TIME, Clicks
 from .transform import Column
 
 USER = "user_id"
+CONTROLS = ("top_k", "exclude_item_ids", "include_seen", "history_item_ids", "history_timestamps")
+"""The inputs that are no query column."""
+NO_ITEM = {"INT64": -(2**63), "BYTES": ""}
+"""Pads lists of item ids: an id that no catalogue has."""
+NOW = -(2**63)
+"""As `timestamp`: the time at which the server reads the request."""
+_END_OF_TIME = 100_000_000_000
+"""No second count of ours reaches this (the year 5138); every millisecond count since March 1973 does."""
 WIRE = {"int64": "INT64", "float64": "FP64", "string": "BYTES"}
 """Triton data type by the data type of a raw column."""
 
@@ -36,13 +45,21 @@ class Request(NamedTuple):
     """bool [n]: answer with items of the user's known history too."""
     exclude: tuple[np.ndarray, np.ndarray]
     """Row, int64 [m], and item id, [m], of every item that an answer must not hold."""
+    clicks: Clicks | None = None
+    """The users' newest interactions, where the request carries any."""
 
 
 Arrays = Mapping[str, np.ndarray]
 
 
-def input_tensors(columns: Sequence[Mapping[str, Any]], id_dtype: Mapping[str, str]) -> list[Tensor]:
+def input_tensors(
+    columns: Sequence[Mapping[str, Any]], id_dtype: Mapping[str, str], history: bool = False
+) -> list[Tensor]:
     """Return the inputs of a model whose transform takes `columns` (the `inputs` of its `transform.json`)."""
+    clicks = [
+        Tensor("history_item_ids", WIRE[id_dtype["item_id"]], -1, True, True),
+        Tensor("history_timestamps", "INT64", -1, True, True),
+    ]
     extra = [
         Tensor(one["name"], WIRE[one["dtype"]], -1 if one["list"] else 1, True, bool(one["list"]))
         for one in columns
@@ -54,6 +71,7 @@ def input_tensors(columns: Sequence[Mapping[str, Any]], id_dtype: Mapping[str, s
         Tensor("top_k", "INT32", 1, True),
         Tensor("exclude_item_ids", WIRE[id_dtype["item_id"]], -1, True, True),
         Tensor("include_seen", "BOOL", 1, True),
+        *(clicks if history else []),
     ]
 
 
@@ -73,7 +91,7 @@ class Reader:
     def __init__(self, tensors: Sequence[Tensor], limits: Mapping[str, int]) -> None:
         """Take the model's inputs and the release's `serving` section (top_k, max_top_k, max_exclude_item_ids)."""
         self._tensors = {one.name: one for one in tensors}
-        self._columns = [one for one in tensors if one.name not in ("top_k", "exclude_item_ids", "include_seen")]
+        self._columns = [one for one in tensors if one.name not in CONTROLS]
         self._limits = limits
 
     def __call__(self, requests: Sequence[Arrays]) -> Request:
@@ -93,8 +111,14 @@ class Reader:
         columns = {one.name: self._column(one, requests) for one in self._columns if one.name in requests[0]}
         for name, column in columns.items():
             _check_rows(name, len(column.values) if column.offsets is None else len(column.offsets) - 1, rows)
+        if TIME in columns:
+            columns[TIME] = _dated(columns[TIME])
         return Request(
-            columns, self._top_k(requests, rows), self._include_seen(requests, rows), self._exclude(requests, rows)
+            columns,
+            self._top_k(requests, rows),
+            self._include_seen(requests, rows),
+            self._exclude(requests, rows),
+            self._clicks(requests, rows),
         )
 
     def _column(self, tensor: Tensor, requests: Sequence[Arrays]) -> Column:
@@ -129,17 +153,71 @@ class Reader:
         return values
 
     def _exclude(self, requests: Sequence[Arrays], rows: int) -> tuple[np.ndarray, np.ndarray]:
-        tensor, highest = self._tensors["exclude_item_ids"], self._limits["max_exclude_item_ids"]
+        tensor = self._tensors["exclude_item_ids"]
         if tensor.name not in requests[0]:
             return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=object if tensor.dtype == "BYTES" else np.int64)
         _check_rows(tensor.name, sum(len(one[tensor.name]) for one in requests), rows)
         if not any(one[tensor.name].size for one in requests):
             return np.zeros(0, dtype=np.int64), requests[0][tensor.name].reshape(-1)
+        return self._ids(tensor, requests, rows, "max_exclude_item_ids")
+
+    def _clicks(self, requests: Sequence[Arrays], rows: int) -> Clicks | None:
+        """Read `history_item_ids` and `history_timestamps`; entries whose id is the padding are left out."""
+        names = [name for name in ("history_item_ids", "history_timestamps") if name in requests[0]]
+        if not names or not self._tensors.keys() >= set(names):
+            return None
+        ids, times = _pair(requests, names)
+        _check_rows("history_item_ids", sum(map(len, ids)), rows)
+        if not any(one.size for one in ids):
+            return None
+        tensor = self._tensors["history_item_ids"]
+        row_of, values = self._ids(tensor, requests, rows, "max_history_item_ids")
+        seconds = np.concatenate([one.reshape(-1) for one in times])
+        real = values != NO_ITEM[tensor.dtype]
+        if not real.all():
+            row_of, values, seconds = row_of[real], values[real], seconds[real]
+        wrong = (seconds < 0) | (seconds >= _END_OF_TIME)
+        if wrong.any():
+            raise _out_of_time("history_timestamps", wrong, row_of, seconds)
+        return Clicks(row_of, values, seconds)
+
+    def _ids(self, tensor: Tensor, requests: Sequence[Arrays], rows: int, limit: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return row and id of every entry of a ragged input."""
         lengths, values = _ragged(requests, tensor.name)
-        if int(lengths.max()) > highest:
+        if int(lengths.max()) > self._limits[limit]:
             row = int(lengths.argmax())
-            raise InvalidRequest(f"column '{tensor.name}', row {row}: {lengths[row]} ids, expected at most {highest}")
+            expected = f"expected at most {self._limits[limit]}"
+            raise InvalidRequest(f"column '{tensor.name}', row {row}: {lengths[row]} ids, {expected}")
         return np.repeat(np.arange(rows), lengths), _plain(tensor, values, lengths)
+
+
+def _dated(column: Column) -> Column:
+    """Check the queries' times; `NOW` is missing."""
+    now = column.values == NOW
+    wrong = ((column.values < 0) | (column.values >= _END_OF_TIME)) & ~now
+    if wrong.any():
+        raise _out_of_time(TIME, wrong, np.arange(len(wrong)), column.values)
+    return Column(column.values, now if now.any() else None)
+
+
+def _pair(requests: Sequence[Arrays], names: list[str]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return both arrays of every request; refuse one without the other, and lists of different lengths."""
+    if len(names) < 2:
+        other = {"history_item_ids": "history_timestamps", "history_timestamps": "history_item_ids"}[names[0]]
+        raise InvalidRequest(f"column '{other}': missing, row 0; expected as many entries as in '{names[0]}'")
+    ids, times = ([request[name] for request in requests] for name in names)
+    row = 0
+    for these, those in zip(ids, times, strict=True):
+        if these.shape != those.shape:
+            found, expected = list(those.shape), f"{list(these.shape)} as of '{names[0]}'"
+            raise InvalidRequest(f"column '{names[1]}', row {row}: shape {found}, expected {expected}")
+        row += len(these)
+    return ids, times
+
+
+def _out_of_time(name: str, wrong: np.ndarray, rows: np.ndarray, seconds: np.ndarray) -> InvalidRequest:
+    first = int(wrong.argmax())
+    return _invalid(name, int(rows[first]), seconds[first], "seconds since 1970, >= 0, and not milliseconds")
 
 
 def _joined(requests: Sequence[Arrays], name: str) -> np.ndarray:

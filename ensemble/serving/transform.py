@@ -13,6 +13,7 @@ import numpy as np
 from .errors import InvalidRelease, InvalidRequest
 from .operators import Bucketized, Categorical, Column, Continuous, MultiHot, Operator, Text, Vocabulary
 from .parameters import Fields
+from .sequence import HISTORY, HISTORY_AGE, TIME, Past, Sequence
 from .vocabulary import load_integers, load_strings
 
 __all__ = ["Column", "QueryTransform"]
@@ -26,7 +27,11 @@ class QueryTransform:
     """One side's compiled transform; the item side has the same form."""
 
     def __init__(
-        self, inputs: list[dict[str, Any]], steps: list[tuple[str, str, Operator]], outputs: list[Any]
+        self,
+        inputs: list[dict[str, Any]],
+        steps: list[tuple[str, str, Operator]],
+        outputs: list[Any],
+        sequence: Sequence | None = None,
     ) -> None:
         self.inputs: tuple[dict[str, Any], ...] = tuple(inputs)
         """Raw columns in order: `{"name", "dtype": "int64" | "float64" | "string", "list"}`."""
@@ -34,6 +39,8 @@ class QueryTransform:
         """Features in order: `{"name", "dtype": "int64" | "float32", "list", "max_length"}`."""
         self._checks = [(one["name"], KINDS[one["dtype"]], one["list"]) for one in inputs]
         self._steps = steps
+        self.sequence = sequence
+        """The step that makes the history, where there is one; it takes the input `timestamp`."""
 
     @classmethod
     def load(cls, directory: Path) -> QueryTransform:
@@ -51,18 +58,23 @@ class QueryTransform:
             raise InvalidRelease(f"{path}: format is not {FORMAT}; release the run again with this version")
         inputs = [_input(entry) for entry in document.objects("inputs")]
         outputs = [_output(entry) for entry in document.objects("outputs")]
-        steps = [_step(entry, inputs, outputs, directory / "vocabulary") for entry in document.objects("steps")]
+        entries = document.objects("steps")
+        dated = HISTORY in (one["name"] for one in outputs)
+        sequence = _sequence(entries.pop(), inputs, outputs) if dated and entries else None
+        plain = outputs[:-2] if sequence else outputs
+        steps = [_step(entry, inputs, plain, directory / "vocabulary") for entry in entries]
         document.finish()
         _check_distinct([one["name"] for one in inputs], path, "inputs")
         _check_distinct([one["name"] for one in outputs], path, "outputs")
-        if [output for _, output, _ in steps] != [one["name"] for one in outputs]:
+        if [output for _, output, _ in steps] != [one["name"] for one in plain]:
             raise InvalidRelease(f"{path}: the steps do not make the outputs, one each and in their order")
-        return cls(inputs, steps, outputs)
+        return cls(inputs, steps, outputs, sequence)
 
-    def __call__(self, columns: Mapping[str, Column]) -> dict[str, np.ndarray]:
+    def __call__(self, columns: Mapping[str, Column], past: Past | None = None) -> dict[str, np.ndarray]:
         """Return the features, int64 [n], float32 [n] or int64 [n, max_length], of n rows.
 
-        `columns` holds every input; what a request leaves out comes as missing. Others are ignored.
+        `columns` holds every input; what a request leaves out comes as missing. Others are ignored. `past` is what the
+        rows' users did up to their `timestamp`, for a transform with a `sequence`; without it, nothing.
 
         Raises
         ------
@@ -76,6 +88,8 @@ class QueryTransform:
                 features[output] = operator(columns[name])
             except InvalidRequest as error:
                 raise InvalidRequest(f"column {name!r}: {error}") from None
+        if self.sequence is not None:
+            features.update(self.sequence(columns[TIME].values, past))
         return features
 
     def _check(self, columns: Mapping[str, Column]) -> None:
@@ -153,6 +167,22 @@ def _step(fields: Fields, inputs: list[Any], outputs: list[Any], directory: Path
     operator = build(fields, source["dtype"], target["max_length"], directory)
     fields.finish()
     return name, output, operator
+
+
+def _sequence(fields: Fields, inputs: list[Any], outputs: list[Any]) -> Sequence:
+    """Build the last step, which makes the last two outputs."""
+    fields.choice("op", ("sequence",))
+    fields.choice("input", (TIME,))
+    fields.choice("output", (HISTORY,))
+    last = fields.integer("max_length", 1, LONGEST)
+    fields.finish()
+    made = {"list": True, "max_length": last}
+    expected = [{"name": HISTORY, "dtype": "int64", **made}, {"name": HISTORY_AGE, "dtype": "float32", **made}]
+    if {"name": TIME, "dtype": "int64", "list": False} not in inputs or outputs[-2:] != expected:
+        raise fields.error(
+            f"a sequence makes the last outputs, {HISTORY} and {HISTORY_AGE}, of the input {TIME}, int64"
+        )
+    return Sequence(last)
 
 
 def _categorical(fields: Fields, dtype: str, _: int, directory: Path) -> Operator:

@@ -5,6 +5,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # importlib mode does not
 
-from synthetic import release, run
+from synthetic import dated_run, release, run
 
-__all__ = ["release", "run"]
+__all__ = ["dated_run", "release", "run"]

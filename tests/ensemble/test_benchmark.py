@@ -47,7 +47,7 @@ def test_requests_that_cannot_be_sent_are_refused(requests: Query) -> None:
 def test_requests_are_drawn_from_the_test_part_and_the_draw_repeats(tmp_path: Path) -> None:
     path = tmp_path / "features" / "test" / "interactions.parquet"
     path.parent.mkdir(parents=True)
-    pd.DataFrame({"user_id": [1] * 50 + [2] * 10, "item_id": range(60)}).to_parquet(path)
+    pd.DataFrame({"user_id": [1] * 50 + [2] * 10, "timestamp": range(60)}).to_parquet(path)
     drawn = draw_requests(tmp_path, 30, top_k=10)
     assert set(drawn.user_ids) <= {1, 2}
     assert len(drawn.user_ids) == 30
