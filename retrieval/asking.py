@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,10 @@ class Question:
     include_seen: bool
     columns: list[str]
     """`NAME=VALUE`, for every user asked about."""
+    timestamp: int | None = None
+    """Seconds since 1970: ask as of then; None is now."""
+    watched: list[str] = field(default_factory=list)
+    """`ITEM` or `ITEM@SECONDS`, the newest interactions of every user asked about; without a time, the query's."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,8 @@ def ask(address: str, question: Question, run: Path | None) -> list[UserAnswer]:
             exclude_item_ids=[exclude] * len(users),
             include_seen=question.include_seen,
             columns={name: [value] * len(users) for name, value in _columns(question.columns, types)},
+            timestamps=_times(question, len(users), types),
+            history=[_watched(question, types)] * len(users) if question.watched else None,
         )
     return [
         UserAnswer(user, answer.user_known, items)
@@ -100,6 +107,27 @@ def _columns(texts: list[str], types: Any) -> list[tuple[str, Any]]:
             raise InvalidRequest(f"--column {text}: expected NAME=VALUE, such as age=33")
         columns.append((name, _typed(f"--column {name}", value, types.get(name, "BYTES"))))
     return columns
+
+
+def _times(question: Question, users: int, types: Any) -> list[int] | None:
+    if question.timestamp is None:
+        return None
+    if "timestamp" not in types:
+        raise InvalidRequest(f"--timestamp {question.timestamp}: the model was trained without the query's time")
+    return [question.timestamp] * users
+
+
+def _watched(question: Question, types: Any) -> list[tuple[Any, int]]:
+    now = int(time.time()) if question.timestamp is None else question.timestamp
+    clicks = []
+    for text in question.watched:
+        item, at, seconds = text.rpartition("@")
+        # An id may hold an @ itself: what follows the last one is a time only if it is a number.
+        dated = bool(at) and seconds.isdecimal()
+        option = f"--watched {text}"
+        item_id = _typed(option, item if dated else text, types.get("exclude_item_ids", "INT64"))
+        clicks.append((item_id, _typed(option, seconds, "INT64") if dated else now))
+    return clicks
 
 
 def _typed(option: str, text: str, data_type: str) -> Any:

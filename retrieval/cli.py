@@ -176,6 +176,8 @@ def query(
     exclude: Annotated[list[str] | None, typer.Option("--exclude", help="An item id to leave out.")] = None,
     include_seen: Annotated[bool, typer.Option("--include-seen", help="Also items of the user's history.")] = False,
     column: Annotated[list[str] | None, typer.Option("--column", help="NAME=VALUE, a query column.")] = None,
+    timestamp: Annotated[int | None, typer.Option("--timestamp", help="Ask as of then, seconds since 1970.")] = None,
+    watched: Annotated[list[str] | None, typer.Option("--watched", help="ITEM or ITEM@SECONDS, just watched.")] = None,
     run: Annotated[Path | None, typer.Option("--run", help="A run, for the items' titles.")] = None,
     json: AsJson = False,
     verbose: Verbose = False,
@@ -186,11 +188,13 @@ def query(
     retrieval query --user 196 --run runs/movielens-100k
     retrieval query --user 196 --user 22 --top-k 5 --exclude 50 --exclude 181 --json
     retrieval query --user 100000 --column age=33 --column occupation=artist --address 127.0.0.1:8001
+    retrieval query --user 196 --watched 50 --watched 181@893286638 --timestamp 893286700
     """
     with terminal(verbose) as out:
         from retrieval.asking import Question, ask
 
-        answers = ask(address, Question(user, top_k, exclude or [], include_seen, column or []), run)
+        question = Question(user, top_k, exclude or [], include_seen, column or [], timestamp, watched or [])
+        answers = ask(address, question, run)
         if json:
             out.json([answer.as_json() for answer in answers])
         else:
