@@ -11,16 +11,11 @@ from threading import Thread
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import settings
 
 from workflows.config import MovieLens
 from workflows.sources.download import cache_directory
 from workflows.sources.movielens import fetch
 from workflows.tables import Tables
-
-# How long an example takes says more about the machine than about the code.
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
 
 
 @pytest.fixture
