@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -55,18 +56,42 @@ def die_at(point: int, runs: Path) -> None:
         run.execute(STAGE, runs, step)
 
 
+def die_on_demand() -> None:
+    """For each line "point directory" let a fork of this process die, and print what it died of."""
+    for line in sys.stdin:
+        point, runs = line.split(maxsplit=1)
+        child = os.fork()
+        if child == 0:
+            try:
+                die_at(int(point), Path(runs.strip()))
+            finally:
+                os._exit(1)
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}\n")
+        sys.stdout.flush()
+
+
+@pytest.fixture(scope="module")
+def deaths() -> Iterator[subprocess.Popen[str]]:
+    """A process that runs `die_on_demand`: one start, with its imports, for all deaths."""
+    code = f"import runpy; runpy.run_path({__file__!r})['die_on_demand']()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, text=True, bufsize=1, **pipes) as process:
+        yield process
+
+
 @pytest.mark.parametrize("again", [False, True], ids=["first time", "over a finished one"])
 @pytest.mark.parametrize("point", range(POINTS))
-def test_a_stage_killed_at_any_step_counts_as_not_run(tmp_path: Path, point: int, again: bool) -> None:
+def test_a_stage_killed_at_any_step_counts_as_not_run(
+    deaths: subprocess.Popen[str], tmp_path: Path, point: int, again: bool
+) -> None:
     run = Run.create(load_recipe(RECIPE), tmp_path, (STAGE,))
     if again:
         with run.lock():
             run.execute(STAGE, tmp_path, lambda message: None)
-    code = (
-        f"import runpy; runpy.run_path({__file__!r})['die_at']({point}, __import__('pathlib').Path({str(tmp_path)!r}))"
-    )
-    killed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert deaths.stdin is not None
+    assert deaths.stdout is not None
+    deaths.stdin.write(f"{point} {tmp_path}\n")
+    assert int(deaths.stdout.readline()) == -signal.SIGKILL
 
     assert not run.is_finished(STAGE)
     output = run.directory / "files"
