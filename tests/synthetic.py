@@ -51,7 +51,7 @@ class Run:
 
     def pooled(self, history: np.ndarray, history_age: np.ndarray) -> np.ndarray:
         """Return the sum of the items' vectors, those of long ago weighted less; padding has a vector of zeros."""
-        weights = np.exp(-history_age.astype(np.float64))
+        weights = 1.0 / (history_age.astype(np.float64) + 1.0)
         return np.einsum("nl,nld->nd", weights, self.weights["history"].astype(np.float64)[history])
 
 
@@ -203,8 +203,8 @@ def _write_towers(run: Run) -> None:
     towers.mkdir()
     pooling = [
         helper.make_node("Gather", ["items", "history"], ["h"]),
-        helper.make_node("Neg", ["history_age"], ["ago"]),
-        helper.make_node("Exp", ["ago"], ["weight"]),
+        helper.make_node("Add", ["history_age", "one"], ["ago"]),
+        helper.make_node("Reciprocal", ["ago"], ["weight"]),
         helper.make_node("Unsqueeze", ["weight", "last_axis"], ["w"]),
         helper.make_node("Mul", ["h", "w"], ["hw"]),
         helper.make_node("ReduceSum", ["hw", "axis"], ["p"], keepdims=0),
@@ -228,6 +228,7 @@ def _write_towers(run: Run) -> None:
     if run.last:
         inputs.update(history=TensorProto.INT64, history_age=TensorProto.FLOAT)
         constants.update(items=run.weights["history"], last_axis=np.array([2], dtype=np.int64))
+        constants["one"] = np.array(1, dtype=np.float32)
     (towers / "query.onnx").write_bytes(_graph(nodes, inputs, constants))
     table = np.concatenate([np.zeros((3, DIM), np.float32), run.vectors])
     node = [helper.make_node("Gather", ["table", "item_id"], ["vector"])]

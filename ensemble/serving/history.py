@@ -56,7 +56,7 @@ class History:
             end = start + int(self._seconds[start:end].searchsorted(now, side="right"))
         newest = slice(max(start, end - last), end)
         codes = self._items[newest][::-1].astype(np.int64) + FIRST_ITEM
-        return Past(codes[None, :], self._seconds[newest][None, ::-1])
+        return Past(codes[None, :], self._seconds[newest][::-1][None, :])
 
     def _cut(self, start: np.ndarray, end: np.ndarray, now: np.ndarray) -> np.ndarray:
         """Return where, from `start` to `end` [n], the first interaction after `now` is: a binary search of all rows

@@ -1,10 +1,5 @@
-"""The synthetic runs of `tests/synthetic.py`."""
+"""The synthetic run whose queries have a history."""
 
-import sys
-from pathlib import Path
+from synthetic import dated_run
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # importlib mode does not
-
-from synthetic import dated_run, release, run
-
-__all__ = ["dated_run", "release", "run"]
+__all__ = ["dated_run"]

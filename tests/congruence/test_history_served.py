@@ -1,0 +1,137 @@
+"""A real Triton whose queries have a history: a click that a request carries counts at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+import tritonclient.grpc as grpc
+from synthetic import Run
+
+from ensemble.benchmark import Target, benchmark, draw_requests
+from ensemble.client import InvalidRequest, RetrievalClient
+from ensemble.ports import free_ports
+from ensemble.runtime import export_repository
+from ensemble.server import TritonServer
+from ensemble.serving.retriever import Retriever
+from retrieval.asking import Question, ask
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture(scope="module")
+def address(dated_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    repository = export_repository(dated_run.path / "release", tmp_path_factory.mktemp("dated") / "triton")
+    grpc_port, http_port, metrics_port = free_ports("127.0.0.1", 3)
+    with TritonServer(repository, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port) as server:
+        yield server.addresses.grpc
+
+
+@pytest.fixture
+def client(address: str) -> Iterator[RetrievalClient]:
+    with RetrievalClient(address) as connection:
+        yield connection
+
+
+def of_release(run: Run, user: Any, time: int, clicks: list[tuple[Any, int]]) -> list[Any]:
+    """Answer in this process, by other means than the client's."""
+    retriever = Retriever.load(run.path / "release")
+    raw = run.interactions.iloc[:600]
+    known = raw[(raw["user_id"] == user) & (raw["timestamp"] <= time)]
+    past = [(then, item + 3) for then, item in zip(known["timestamp"], known["item_index"], strict=True)]
+    items = run.items["item_id"].tolist()
+    past = sorted([*past, *((then, items.index(item) + 3) for item, then in clicks)], key=lambda one: one[0])[::-1][:5]
+    request = retriever.reader([{"user_id": wire([[user]])}])
+    features = retriever.features(request.columns, retriever.users.rows_of(request.columns["user_id"].values))
+    for name, values in zip(
+        ("history", "history_age"), ([code for _, code in past], [time - then for then, _ in past]), strict=True
+    ):
+        features[name][:] = 0
+        features[name][0, : len(values)] = values
+    scores = (retriever.tower(features) @ retriever.search.vectors.T)[0]
+    seen = {*raw.loc[raw["user_id"] == user, "item_index"], *(items.index(item) for item, _ in clicks)}
+    scores[list(seen)] = -np.inf
+    return [items[one] for one in np.argsort(-scores, kind="stable")[:10]]
+
+
+def wire(rows: list[list[Any]]) -> np.ndarray:
+    if isinstance(rows[0][0], str):
+        return np.array([[one.encode() for one in row] for row in rows], dtype=object)
+    return np.array(rows, dtype=np.int64)
+
+
+def test_a_click_changes_the_answer_and_is_not_recommended_back(dated_run: Run, client: RetrievalClient) -> None:
+    user = dated_run.users["user_id"].tolist()[0]
+    before = client.recommend([user], timestamps=[60])[0].item_ids
+    assert before == of_release(dated_run, user, 60, [])
+    clicks = [(before[0], 58), (before[3], 60)]
+    after = client.recommend([user], timestamps=[60], history=[clicks])[0].item_ids
+    assert after == of_release(dated_run, user, 60, clicks)
+    assert after != before
+    assert not {before[0], before[3]} & set(after)
+
+
+def test_a_new_user_with_three_clicks_gets_an_answer_of_their_own(dated_run: Run, client: RetrievalClient) -> None:
+    items = dated_run.items["item_id"].tolist()
+    stranger = "nobody" if isinstance(items[0], str) else -7
+    clicks = [(items[one], 50 + one) for one in (1, 2, 3)]
+    nobody, personal = client.recommend([stranger] * 2, timestamps=[60] * 2, history=[[], clicks])
+    assert not personal.user_known
+    assert personal.item_ids != nobody.item_ids
+    assert personal.item_ids == of_release(dated_run, stranger, 60, clicks)
+
+
+def test_requests_with_and_without_clicks_are_answered_side_by_side(dated_run: Run, address: str) -> None:
+    """One client, its requests joined by Triton as it likes: each gets the answer that it gets alone."""
+    users, items = dated_run.users["user_id"].tolist(), dated_run.items["item_id"].tolist()
+    asked = [(users[one], 20 + one, [(items[one + n], 20 + n) for n in range(one % 4)]) for one in range(48)]
+    with RetrievalClient(address) as client, ThreadPoolExecutor(16) as pool:
+
+        def answer(question: Any) -> Any:
+            user, time, clicks = question
+            return client.recommend([user], timestamps=[time], history=[clicks])[0]
+
+        alone = [answer(one) for one in asked]
+        together = list(pool.map(answer, asked))
+    assert [one.item_ids for one in together] == [one.item_ids for one in alone]
+
+
+def test_only_the_request_whose_lists_differ_fails(dated_run: Run, address: str, client: RetrievalClient) -> None:
+    user, item = dated_run.users["user_id"].tolist()[0], dated_run.items["item_id"].tolist()[0]
+    arrays = {
+        "user_id": wire([[user]]),
+        "history_item_ids": wire([[item, item]]),
+        "history_timestamps": np.array([[1]], dtype=np.int64),
+    }
+    with grpc.InferenceServerClient(address) as channel:
+        inputs = []
+        for name, array in arrays.items():
+            tensor = grpc.InferInput(name, list(array.shape), "BYTES" if array.dtype == object else "INT64")
+            tensor.set_data_from_numpy(array)
+            inputs.append(tensor)
+        with pytest.raises(
+            grpc.InferenceServerException, match=r"'history_timestamps', row 0: shape \[1, 1\]"
+        ) as error:
+            channel.infer("retrieval", inputs)
+    assert "INVALID_ARGUMENT" in str(error.value.status())
+    with pytest.raises(InvalidRequest, match="'timestamp', row 0: got -5"):
+        client.recommend([user], timestamps=[-5])
+    assert client.recommend([user])[0].item_ids
+
+
+def test_the_command_line_says_what_was_just_watched(dated_run: Run, address: str) -> None:
+    user, items = str(dated_run.users["user_id"].tolist()[0]), dated_run.items["item_id"].tolist()
+    watched = [str(items[7]), f"{items[8]}@41"]
+    answer = ask(address, Question([user], 10, [], False, [], timestamp=60, watched=watched), None)[0]
+    expected = of_release(dated_run, answer.user, 60, [(items[8], 41), (items[7], 60)])
+    assert [item.id for item in answer.items] == expected
+
+
+def test_the_benchmark_sends_the_times_of_its_rows(dated_run: Run, address: str) -> None:
+    requests = draw_requests(dated_run.path, 40)
+    assert requests.timestamps is not None
+    points = benchmark(Target(address, measurement_interval_ms=200), requests, batches=(1, 4), concurrencies=(2,))
+    assert all(point.rows_per_s > 0 for point in points)
