@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 
 @dataclass(frozen=True)
@@ -76,13 +77,14 @@ def metrics_table(metrics: Mapping[str, Any], only: Sequence[str] = ()) -> Table
 def example_table(example: Example) -> Table:
     """One user's answer, next to what the user liked; a line per item, however narrow the terminal."""
     table = Table(title=f"user {example.user}: {example.facts}".rstrip(": "), title_justify="left")
-    table.add_column("rank", justify="right")
-    table.add_column("recommended", no_wrap=True, min_width=26, ratio=4)
-    table.add_column("genres", no_wrap=True, min_width=12, ratio=2)
+    table.add_column("rank", justify="right", no_wrap=True)
+    table.add_column("  recommended", max_width=40)
+    table.add_column("genres", max_width=20)
     table.add_column("score", justify="right", no_wrap=True)
-    table.add_column("liked before", style="dim", no_wrap=True, ratio=3)
+    table.add_column("liked before", style="dim", max_width=40)
     for rank, (served, liked) in enumerate(zip_longest(example.served, example.liked), start=1):
-        table.add_row(*_served_cells(rank, served), liked.title if liked else "")
+        cells = [*_served_cells(rank, served), liked.title if liked else ""]
+        table.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in cells))
     if any(item.held_out for item in example.served):
         table.caption = "* in the user's test rows, which training never saw"
         table.caption_justify = "left"
@@ -105,7 +107,7 @@ def answer_table(title: str, items: Sequence[Item]) -> Table:
 def _served_cells(rank: int, item: Item | None) -> tuple[str, str, str, str]:
     if item is None:
         return "", "", "", ""
-    return str(rank), item.title + (" *" if item.held_out else ""), item.genres, _number(item.score)
+    return str(rank), ("* " if item.held_out else "  ") + item.title, item.genres, _number(item.score)
 
 
 def _number(value: float | None) -> str:

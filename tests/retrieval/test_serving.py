@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -19,27 +20,25 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 pytestmark = pytest.mark.server
 
 
-def serving(run: Path) -> tuple[subprocess.Popen[str], str]:
-    """Start `retrieval serve` on free ports; return the process and its gRPC address once it is ready."""
+@contextmanager
+def serving(run: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Start `retrieval serve` on free ports; yield the process and its gRPC address once it is ready; stop it."""
     grpc, http, metrics = free_ports("127.0.0.1", 3)
     ports = ["--grpc-port", str(grpc), "--http-port", str(http), "--metrics-port", str(metrics)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "retrieval", "serve", str(run), *ports],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline().startswith("ready: ")
-    return process, f"127.0.0.1:{grpc}"
+    command = [sys.executable, "-m", "retrieval", "serve", str(run), *ports]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("ready: ")
+            yield process, f"127.0.0.1:{grpc}"
+        finally:
+            process.kill()  # Triton ends with it
 
 
 @pytest.fixture(scope="module")
 def address(run_dir: Path) -> Iterator[str]:
-    process, address = serving(run_dir)
-    yield address
-    process.terminate()
-    process.wait(60)
+    with serving(run_dir) as (_, address):
+        yield address
 
 
 def test_query_answers_with_titles_and_without_what_was_seen(retrieval: Command, run_dir: Path, address: str) -> None:
@@ -87,9 +86,9 @@ def test_a_wrong_question_is_told_in_one_line(
 
 
 def test_serve_ends_cleanly_on_a_signal(run_dir: Path) -> None:
-    process, _ = serving(run_dir)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 0
+    with serving(run_dir) as (process, _):
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
 
 
 def test_a_repository_that_is_none_is_refused(retrieval: Command, tmp_path: Path) -> None:
