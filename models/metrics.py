@@ -74,9 +74,15 @@ class Ranking:
             hits = self.ranks < min(k, num_items)
             found[f"recall@{k}"] = float(hits.mean())
             found[f"hit_rate@{k}"] = len(np.unique(self.users[hits])) / len(np.unique(self.users))
-            found[f"ndcg@{k}"] = float(np.mean(hits / np.log2(self.ranks + 2.0)))
+            found[f"ndcg@{k}"] = float(self.row_values(f"ndcg@{k}").mean())
             found[f"coverage@{k}"] = float(shown.mean())
         return found
+
+    def row_values(self, name: str) -> npt.NDArray[np.float64]:
+        """Return what each row adds to the mean that is `recall@k` or `ndcg@k`, float64 `[rows]`."""
+        kind, k = name.split("@")
+        hits = self.ranks < min(int(k), self.shown.shape[1])
+        return hits / np.log2(self.ranks + 2.0) if kind == "ndcg" else hits.astype(np.float64)
 
 
 def rank_targets(

@@ -1,0 +1,62 @@
+"""What peers learn from and are measured on: the rows, the split and the protocols of the two-tower."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_matrix
+
+from models.metrics import Int64Array, Ranking, SeenItems, rank_users
+from models.peers.interface import Scores
+from workflows.columns import Columns
+from workflows.features import FeatureSet
+
+
+class Task(NamedTuple):
+    """Interactions to learn from, and rows whose item is to be found."""
+
+    interactions: csr_matrix
+    """Float32 `[users, items]`, 1 where the user has the item."""
+    users: Int64Array
+    """Int64 `[rows]`, a row of `interactions` each."""
+    targets: Int64Array
+    """Int64 `[rows]`, item indices."""
+
+    def rank(self, scores: Scores) -> dict[str, Ranking]:
+        """Rank the targets among all items and among those without what the user has in `interactions`."""
+        return rank_users(scores, self.targets, self.users, self.seen, self.interactions.shape[1])
+
+    @property
+    def seen(self) -> SeenItems:
+        """What each user has in `interactions`."""
+        return SeenItems(self.interactions.indptr.astype(np.int64), self.interactions.indices.astype(np.int64))
+
+    def sample(self, rows: int, seed: int) -> Task:
+        """Keep at most `rows` of the rows."""
+        if len(self.targets) <= rows:
+            return self
+        kept = np.sort(np.random.default_rng(seed).choice(len(self.targets), rows, replace=False))
+        return self._replace(users=self.users[kept], targets=self.targets[kept])
+
+
+def validation_task(data: FeatureSet) -> Task:
+    """Learn from the training rows, find the validation rows."""
+    return _task(data, data.train.interactions, data.valid.interactions)
+
+
+def test_task(data: FeatureSet) -> Task:
+    """Learn from the training and validation rows, find the test rows."""
+    known = pd.concat([data.train.interactions, data.valid.interactions], ignore_index=True)
+    return _task(data, known, data.test.interactions)
+
+
+def _task(data: FeatureSet, known: pd.DataFrame, wanted: pd.DataFrame) -> Task:
+    index = pd.Index(data.users[Columns.User])
+    pairs = index.get_indexer(known[Columns.User]), known[Columns.ItemIndex].to_numpy(np.int64)
+    shape = len(data.users), len(data.catalogue)
+    interactions = csr_matrix((np.ones(len(known), np.float32), pairs), shape=shape)
+    interactions.data[:] = 1  # what was interacted with twice was added up
+    users = index.get_indexer(wanted[Columns.User]).astype(np.int64)
+    return Task(interactions, users, wanted[Columns.ItemIndex].to_numpy(np.int64))
