@@ -100,15 +100,33 @@ def train(
 
 @app.command()
 def evaluate(
-    run: RunPath, cache: Cache = CACHE, force: Force = False, json: AsJson = False, verbose: Verbose = False
+    run: RunPath,
+    cache: Cache = CACHE,
+    peers: Annotated[
+        bool, typer.Option("--peers", help="Fit popularity, item KNN, EASE and ALS, and compare.")
+    ] = False,
+    force: Force = False,
+    json: AsJson = False,
+    verbose: Verbose = False,
 ) -> None:
     """Measure recall, hit rate, ndcg, mrr and coverage on the test rows, beside popularity.
+
+    With --peers: beside other kinds of model fitted to the same rows. The figures are kept in peers.json.
 
     \b
     retrieval evaluate runs/movielens-100k
     retrieval evaluate runs/movielens-100k --json
+    retrieval evaluate runs/movielens-100k --peers
     """
     with terminal(verbose) as out:
+        if peers:
+            from retrieval.peers import PEERS, peers_table
+
+            opened = Run.open(run, (*STAGES, PEERS))
+            advance(opened, ["peers"], cache, out, force)
+            found = read_json(opened.directory / "peers.json")
+            out.json(found) if json else out.table(peers_table(found))
+            return
         opened = Run.open(run, STAGES)
         advance(opened, ["evaluate"], cache, out, force)
         metrics = read_json(opened.directory / "metrics.json")

@@ -13,6 +13,7 @@ import jinja2
 import msgspec
 
 from retrieval.charts import Series, line_chart
+from retrieval.peers import COLUMNS, PEERS, rows_for_page
 from retrieval.run import Run
 from retrieval.tables import CUTOFFS, Example
 from workflows.files import atomic_write
@@ -73,6 +74,8 @@ def render(run: Run, shown: Sequence[Example]) -> str:
         metrics=metrics,
         headlines=headlines(metrics, points or []),
         metric_rows=metric_rows(metrics),
+        peer_columns=[*(" ".join(column) for column in COLUMNS), "search, s", "fit, s"],
+        peers=rows_for_page(_json(run.directory / "peers.json") if run.is_finished(PEERS) else None),
         cutoffs=CUTOFFS,
         curves=training_curves(history),
         epochs=len(history),
