@@ -19,9 +19,14 @@ def from_release(release: Path) -> Ask:
     retriever = Retriever.load(release)
     wanted: type = object if retriever.release.manifest["id_dtype"]["user_id"] == "string" else np.int64
 
-    def ask(users: Sequence[Any], top_k: int) -> list[list[tuple[Any, float]]]:
+    def ask(users: Sequence[Any], top_k: int, times: Sequence[int]) -> list[list[tuple[Any, float]]]:
         ids: np.ndarray = np.array(users, dtype=wanted).reshape(-1, 1)
-        answer = retriever.answer(retriever.reader([{"user_id": ids, "top_k": np.full(ids.shape, top_k, np.int32)}]))
+        inputs = {
+            "user_id": ids,
+            "top_k": np.full(ids.shape, top_k, np.int32),
+            "timestamp": np.array(times, dtype=np.int64).reshape(-1, 1),
+        }
+        answer = retriever.answer(retriever.reader([inputs]))
         rows = zip(answer.item_id.tolist(), answer.score.tolist(), answer.count.tolist(), strict=True)
         return [list(zip(items[:count], scores[:count], strict=True)) for items, scores, count in rows]
 
@@ -32,9 +37,9 @@ def from_server(address: str) -> Ask:
     """Return what asks the server at `address` over gRPC."""
     from ensemble.client import RetrievalClient
 
-    def ask(users: Sequence[Any], top_k: int) -> list[list[tuple[Any, float]]]:
+    def ask(users: Sequence[Any], top_k: int, times: Sequence[int]) -> list[list[tuple[Any, float]]]:
         with RetrievalClient(address) as client:
-            answers = client.recommend(users, top_k=top_k)
+            answers = client.recommend(users, top_k=top_k, timestamps=times)
         return [list(zip(answer.item_ids, answer.scores, strict=True)) for answer in answers]
 
     return ask

@@ -12,8 +12,8 @@ import pandas as pd
 from retrieval.tables import Example, Item
 from workflows.columns import Columns
 
-Ask = Callable[[Sequence[Any], int], "list[list[tuple[Any, float]]]"]
-"""Users and top_k -> for each user the (item id, score) pairs, best first."""
+Ask = Callable[[Sequence[Any], int, Sequence[int]], "list[list[tuple[Any, float]]]"]
+"""Users, top_k and each user's time, seconds since 1970 -> for each user the (item id, score) pairs, best first."""
 
 LIKED = 4.0
 """A rating from here on says that the user liked the item."""
@@ -43,11 +43,15 @@ class Catalogue:
 
 
 def examples(run: Path, ask: Ask, users: Sequence[int | str], top_k: int = 10) -> list[Example]:
-    """Ask for the users' recommendations and set them beside what they liked in the training and validation rows."""
+    """Ask for the users' recommendations and set them beside what they liked in the training and validation rows.
+
+    Each is asked for as of the user's last such row: a model of time would make little of the years since.
+    """
     catalogue = Catalogue.of(run)
     had = pd.concat([_interactions(run, part) for part in ("train", "valid")], ignore_index=True)
     test = _interactions(run, "test")
     facts = pd.read_parquet(run / "features" / "users.parquet").set_index(Columns.User)
+    last: list[int] = had.groupby(Columns.User)[Columns.Timestamp].max().reindex(list(users), fill_value=0).tolist()
     return [
         Example(
             user=user,
@@ -55,7 +59,7 @@ def examples(run: Path, ask: Ask, users: Sequence[int | str], top_k: int = 10) -
             liked=_liked(had[had[Columns.User] == user], catalogue, top_k),
             served=_served(answer, set(test.loc[test[Columns.User] == user, Columns.Item]), catalogue),
         )
-        for user, answer in zip(users, ask(users, top_k), strict=True)
+        for user, answer in zip(users, ask(users, top_k, last), strict=True)
     ]
 
 
