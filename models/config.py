@@ -48,6 +48,8 @@ class Train(Section, frozen=True, kw_only=True):
     """The validation figure that decides which epoch is best."""
     batch_size: PositiveInt = 1024
     learning_rate: Annotated[float, Meta(gt=0.0)] = 0.003
-    """Of Adam."""
+    """Of Adam (Kingma and Ba 2015)."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """`cosine`: the rate falls to zero over `epochs` along half a cosine (Loshchilov and Hutter 2017)."""
     refit: bool = True
     """After the best number of epochs is known, train anew on training and validation rows together."""

@@ -43,14 +43,14 @@ def train(
     data = features.load(features_dir)
     valid = with_history(data.valid, data.query_specs, data.train.interactions)
     with tf.device(_device_name(device)):
-        tower = _new_model(data, model, train, seed)
+        tower = _new_model(data, model, seed)
         best = out / "checkpoints" / "best"
         validation = Validation(valid, data.train, train.monitor, train.patience, best, progress)
         rows = with_history(data.train, data.query_specs)
         _fit(tower, rows, train, seed, train.epochs, validation, out / "tensorboard" / "search")
         if train.refit:
             progress(f"training anew on training and validation rows, {validation.best_epoch} epochs")
-            tower = _new_model(data, model, train, seed)
+            tower = _new_model(data, model, seed)
             rows = with_history(join([data.train, data.valid]), data.query_specs)
             report = _EpochLine(validation.best_epoch, progress)
             _fit(tower, rows, train, seed, validation.best_epoch, report, out / "tensorboard" / "refit")
@@ -59,12 +59,10 @@ def train(
         export_towers(tower, data, validation.best_epoch, out)
 
 
-def _new_model(data: FeatureSet, model: Model, train: Train, seed: int) -> TwoTowerModel:
+def _new_model(data: FeatureSet, model: Model, seed: int) -> TwoTowerModel:
     tf.keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
-    tower = TwoTowerModel(data.query_specs, data.item_specs, data.items, model)
-    tower.compile(optimizer=tf.keras.optimizers.Adam(train.learning_rate))
-    return tower
+    return TwoTowerModel(data.query_specs, data.item_specs, data.items, model)
 
 
 def _fit(
@@ -76,8 +74,16 @@ def _fit(
     observer: tf.keras.callbacks.Callback,
     tensorboard: Path,
 ) -> None:
+    data = batches(part, train.batch_size, seed)
+    tower.compile(optimizer=tf.keras.optimizers.Adam(_learning_rate(train, len(data))))
     callbacks = [observer, tf.keras.callbacks.TensorBoard(os.fspath(tensorboard), write_graph=False)]
-    tower.fit(batches(part, train.batch_size, seed), epochs=epochs, callbacks=callbacks, verbose=0)
+    tower.fit(data, epochs=epochs, callbacks=callbacks, verbose=0)
+
+
+def _learning_rate(train: Train, steps: int) -> float | tf.keras.optimizers.schedules.LearningRateSchedule:
+    if train.schedule == "constant":
+        return train.learning_rate
+    return tf.keras.optimizers.schedules.CosineDecay(train.learning_rate, train.epochs * steps)
 
 
 def _device_name(device: Device) -> str:
