@@ -134,6 +134,30 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Directories of runs.")],
+    out_path: Annotated[Path | None, typer.Option("--out", help="Also write a page with curves, NAME.html.")] = None,
+    json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Put runs side by side: their metrics, and with --out recall over k and over the epochs.
+
+    \b
+    retrieval compare runs/movielens-100k runs/movielens-100k-history
+    retrieval compare runs/* --out compare.html --json
+    """
+    with terminal(verbose) as out:
+        from retrieval.compare import compare as read_runs
+        from retrieval.compare import compare_table, write_page
+
+        found = read_runs(runs)
+        if out_path:
+            write_page(found, out_path)
+            out.say(f"page: {out_path}")
+        out.json(found) if json else out.table(compare_table(found))
+
+
+@app.command()
 def release(
     run: RunPath, cache: Cache = CACHE, force: Force = False, json: AsJson = False, verbose: Verbose = False
 ) -> None:

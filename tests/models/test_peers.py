@@ -1,0 +1,184 @@
+"""The peers against their definitions, and the rules of a fair comparison."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
+
+from models.metrics import Ranking, rank_users
+from models.peers import interface
+from models.peers.als import Als
+from models.peers.bootstrap import interval, resampled_means
+from models.peers.comparison import FIGURES, OURS, fit_peers, summarise
+from models.peers.ease import Ease
+from models.peers.interface import Peer, Refused
+from models.peers.knn import ItemKnn
+from models.peers.popularity import Popularity
+from models.peers.search import PEERS, choose, fit_best
+from models.peers.task import Task
+
+
+@st.composite
+def interactions(draw: st.DrawFn) -> csr_matrix:
+    """A few users' items; some users and items have none."""
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    shape = draw(st.integers(1, 12)), draw(st.integers(1, 9))
+    return csr_matrix((random.random(shape) < draw(st.sampled_from([0.0, 0.2, 0.6]))).astype(np.float32))
+
+
+def grouped(rows: int = 1200, seed: int = 0) -> tuple[csr_matrix, np.ndarray, np.ndarray]:
+    """60 users who choose among the 10 of 40 items that are their group's; and (user, item) rows to be found."""
+    random = np.random.default_rng(seed)
+    users = random.integers(0, 60, rows)
+    items = users % 4 + 4 * random.integers(0, 10, rows)
+    known = rows * 2 // 3
+    matrix = csr_matrix((np.ones(known, np.float32), (users[:known], items[:known])), shape=(60, 40))
+    matrix.data[:] = 1
+    return matrix, users[known:], items[known:]
+
+
+def tasks() -> tuple[Task, Task]:
+    return Task(*grouped(seed=0)), Task(*grouped(seed=1))
+
+
+@given(interactions(), st.sampled_from([0.5, 10.0]))
+def test_ease_solves_its_constrained_regression(x: csr_matrix, l2: float) -> None:
+    weights, dense = Ease(l2).weights(x).astype(np.float64), x.toarray().astype(np.float64)
+    assert np.all(np.diag(weights) == 0)
+    # At the minimum the gradient is zero wherever the diagonal's constraint leaves a freedom.
+    gradient = dense.T @ (dense @ weights - dense) + l2 * weights
+    np.testing.assert_allclose(gradient - np.diag(np.diag(gradient)), 0, atol=1e-4)
+
+
+@given(interactions(), st.integers(1, 12), st.sampled_from([0.0, 3.0]))
+def test_knn_sums_the_similarities_of_the_nearest_items(x: csr_matrix, neighbours: int, shrinkage: float) -> None:
+    dense = x.toarray()
+    items = dense.shape[1]
+    similar = np.zeros((items, items))
+    for i in range(items):
+        for j in range(items):
+            if i != j and dense[:, i] @ dense[:, j]:
+                norm = np.sqrt(dense[:, i].sum() * dense[:, j].sum())
+                similar[i, j] = dense[:, i] @ dense[:, j] / (norm + shrinkage)
+    found = ItemKnn(neighbours, shrinkage).similarities(x).toarray()
+    for own, theirs in zip(similar, found, strict=True):  # which of two equally near is kept is open
+        np.testing.assert_allclose(
+            np.sort(theirs)[::-1], [*np.sort(own)[::-1][:neighbours], *[0] * items][:items], 1e-5
+        )
+        assert np.all((theirs == 0) | np.isclose(theirs, own))
+    known = np.flatnonzero(dense.sum(axis=1))
+    scores = ItemKnn(neighbours, shrinkage).fit(x)(known)
+    np.testing.assert_allclose(scores, dense[known] @ found.T, rtol=1e-5, atol=1e-6)
+
+
+def test_knn_in_blocks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, _, _ = grouped()
+    whole = ItemKnn(5, 1.0).similarities(x).toarray()
+    monkeypatch.setattr("models.peers.knn._SIMILARITIES_AT_ONCE", 7 * 40)
+    np.testing.assert_array_equal(ItemKnn(5, 1.0).similarities(x).toarray(), whole)
+
+
+def test_popularity_orders_items_by_their_users() -> None:
+    x = csr_matrix(np.array([[0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 1, 1]], np.float32))
+    assert np.argsort(-Popularity().fit(x)(np.array([0, 2])), axis=1, kind="stable").tolist() == [[2, 1, 3, 0]] * 2
+
+
+@pytest.mark.parametrize("peer", [Ease(10.0), ItemKnn(10, 0.0), Als(8, 1.0, 1.0)])
+def test_a_peer_finds_what_popularity_cannot_and_gives_a_newcomer_the_popular(peer: Peer) -> None:
+    if isinstance(peer, Als):
+        pytest.importorskip("implicit")
+    task, _ = tasks()
+    task.interactions.data[task.interactions.indptr[7] : task.interactions.indptr[8]] = 0
+    task.interactions.eliminate_zeros()
+    recall = [task.rank(one.fit(task.interactions))["unseen"].metrics()["recall@10"] for one in (peer, Popularity())]
+    assert recall[0] > 4 * recall[1]
+    someone = np.array([7])
+    np.testing.assert_array_equal(peer.fit(task.interactions)(someone), Popularity().fit(task.interactions)(someone))
+
+
+def test_settings_are_chosen_without_the_test_rows() -> None:
+    valid, test = tasks()
+    candidates = [ItemKnn(neighbours, 0.0) for neighbours in (1, 3, 30)]
+    chosen = choose(candidates, valid)
+    by_hand = [valid.rank(one.fit(valid.interactions))["unseen"].metrics()["recall@10"] for one in candidates]
+    assert chosen == candidates[int(np.argmax(by_hand))]
+    spoilt = test._replace(targets=(test.targets + 1) % 40)
+    assert fit_best(candidates, valid, test).peer == fit_best(candidates, valid, spoilt).peer == chosen
+
+
+def test_the_last_fit_uses_all_that_is_known() -> None:
+    valid, test = tasks()
+    expected = test.rank(Ease(20.0).fit(test.interactions))
+    np.testing.assert_array_equal(fit_best([Ease(20.0)], valid, test).rankings["all"].ranks, expected["all"].ranks)
+
+
+def test_without_implicit_the_other_peers_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in [name for name in sys.modules if name.split(".")[0] == "implicit"]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "implicit", None)
+    fitted, skipped = fit_peers(PEERS, *tasks(), seed=0, progress=lambda _: None)
+    assert list(fitted) == ["popularity", "item KNN", "EASE"]
+    assert [one["name"] for one in skipped] == ["ALS"]
+    assert "merlin-retrieval[peers]" in skipped[0]["skipped"]
+
+
+def test_a_catalogue_too_large_for_a_dense_matrix_is_refused_before_it_is_made() -> None:
+    million = csr_matrix((10, 1_000_000), dtype=np.float32)
+    with pytest.raises(Refused, match=r"1,000,000 x 1,000,000 items .* GiB"):
+        Ease(100.0).fit(million)
+    with pytest.raises(Refused, match="1,000,000 items takes too long"):
+        ItemKnn(100, 0.0).fit(million)
+
+
+def test_memory_that_is_not_free_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interface, "MEMORY", 1000)
+    with pytest.raises(Refused, match="dense matrix of 40 x 40 items"):
+        Ease(100.0).fit(grouped()[0])
+
+
+def test_the_bootstrap_draws_users_with_all_their_rows() -> None:
+    users = np.array([0, 0, 0, 1])
+    values = np.array([[1.0, 5.0], [1.0, 5.0], [1.0, 5.0], [0.0, 5.0]])
+    means = resampled_means(values, users, seed=0)
+    assert set(means[:, 0]) == {0.0, 0.75, 1.0}  # user 1 twice, each once, user 0 twice
+    assert np.all(means[:, 1] == 5)
+    np.testing.assert_array_equal(means, resampled_means(values, users, seed=0))
+
+
+def test_an_interval_is_as_wide_as_the_binomial_error_of_independent_rows() -> None:
+    random = np.random.default_rng(0)
+    rows = 4000
+    means = resampled_means((random.random((rows, 1)) < 0.3).astype(float), np.arange(rows), seed=1)
+    low, high = interval(means[:, 0])
+    assert (high - low) / (2 * 1.96) == pytest.approx(np.sqrt(0.3 * 0.7 / rows), rel=0.15)
+
+
+def test_the_summary_s_figures_are_the_metrics() -> None:
+    task, _ = tasks()
+    measured: dict[str, tuple[dict, dict[str, Ranking]]] = {
+        OURS: ({}, task.rank(Ease(20.0).fit(task.interactions))),
+        "popularity": ({}, task.rank(Popularity().fit(task.interactions))),
+    }
+    ours, popular = summarise(measured, task.users, seed=0)
+    for row, (_, rankings) in zip((ours, popular), measured.values(), strict=True):
+        for protocol, name in FIGURES:
+            assert row[protocol][name] == pytest.approx(rankings[protocol].metrics()[name])
+            low, high = row["intervals"][protocol][name]
+            assert low <= row[protocol][name] <= high
+    assert ours["lead"] == [0, 0, 0]
+    assert popular["lead"][0] == pytest.approx(ours["unseen"]["recall@10"] - popular["unseen"]["recall@10"])
+
+
+def test_users_own_items_are_left_out_of_unseen() -> None:
+    task, _ = tasks()
+    user = int(task.users[0])
+    own = task.interactions[user].indices[:1].astype(np.int64)
+    scores = Popularity().fit(task.interactions)
+    ranked = rank_users(scores, own, np.array([user]), task.seen, 40)
+    assert ranked["all"].ranks[0] < 40
+    assert ranked["unseen"].ranks[0] == 40
