@@ -163,14 +163,35 @@ def _mark_shown(scores: Float32Array, shown: npt.NDArray[np.bool_]) -> None:
 
 
 def _top(scores: Float32Array, k: int) -> tuple[Int64Array, Float32Array]:
-    """The k best items of each row, best first, equal scores in the order of their index; and their scores."""
+    """The k best items of each row, best first, equal scores in the order of their index; and their scores.
+
+    Where a row has fewer than k scores above -inf, the last are -inf.
+    """
     rows, items = scores.shape
-    last = np.partition(scores, items - k, axis=1)[:, items - k, None]
-    chosen = scores >= last
-    for row in np.flatnonzero(np.count_nonzero(chosen, axis=1) > k):  # several items tie for the last places
-        tied = np.flatnonzero(scores[row] == last[row])
-        chosen[row, tied[k - chosen[row].sum() :]] = False
-    top = (np.flatnonzero(chosen) % items).reshape(rows, k)  # half the time of np.nonzero
-    best = np.take_along_axis(scores, top, axis=1)
-    order = np.argsort(-best, axis=1, kind="stable")
-    return np.take_along_axis(top, order, axis=1).astype(np.int64), np.take_along_axis(best, order, axis=1)
+    chosen = scores >= _bound(scores, k)
+    for row in np.flatnonzero(np.count_nonzero(chosen, axis=1) > 4 * k):  # mostly equal scores
+        best_of_row = np.argsort(-scores[row], kind="stable")[:k]
+        chosen[row] = False
+        chosen[row, best_of_row] = True
+    flat = np.flatnonzero(chosen)
+    row, item = np.divmod(flat, items)
+    counts = np.bincount(row, minlength=rows)
+    place = np.arange(len(flat)) - np.repeat(np.cumsum(counts) - counts, counts)
+    candidates = np.zeros((rows, max(k, int(counts.max(initial=0)))), np.int64)
+    values = np.full(candidates.shape, -np.inf, np.float32)
+    candidates[row, place], values[row, place] = item, scores.ravel()[flat]
+    order = np.argsort(-values, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(candidates, order, axis=1), np.take_along_axis(values, order, axis=1)
+
+
+def _bound(scores: Float32Array, k: int) -> Float32Array:
+    """A score that at least k items of each row reach (if so many are above -inf), and few more; `[rows, 1]`.
+
+    It is the k-th best among the best of some 2k groups of items: several times faster than the k-th best of all.
+    """
+    groups = min(scores.shape[1], 2 * k)
+    best = scores[:, :groups].copy()
+    for start in range(groups, scores.shape[1] - groups + 1, groups):
+        np.maximum(best, scores[:, start : start + groups], out=best)
+    bound = np.partition(best, groups - k, axis=1)[:, groups - k, None]
+    return np.maximum(bound, np.finfo(np.float32).min)
