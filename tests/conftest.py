@@ -33,12 +33,12 @@ def retrieval(*arguments: str | Path, cwd: Path | None = None, **options: object
 
 @pytest.fixture(scope="session")
 def quick_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The MovieLens-100K recipe with two epochs of training: every real part, in half a minute."""
+    """The MovieLens-100K recipe with one epoch of training: every real part, in half a minute."""
     text = RECIPE.read_text(encoding="utf-8")
     start = text.index("[train]")
     end = text.index("[index]")
     path = tmp_path_factory.mktemp("recipe") / "quick.toml"
-    text = text[:start] + "[train]\nepochs = 2\nrefit = false\n\n" + text[end:]
+    text = text[:start] + "[train]\nepochs = 1\nrefit = false\n\n" + text[end:]
     path.write_text(text.replace('name = "movielens-100k"', 'name = "quick"'), encoding="utf-8")
     return path
 
