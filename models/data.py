@@ -1,12 +1,11 @@
-"""Feature parts as TensorFlow data, and whose history is whose."""
+"""Parts of a feature set put together: whose rows, what they may look back on, what their users have seen."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import tensorflow as tf
 
 from models.metrics import Int64Array, SeenItems
 from workflows.columns import Columns
@@ -31,22 +30,6 @@ def with_history(part: Part, specs: Sequence[FeatureSpec], known: pd.DataFrame |
         return part
     history = history_features(spec, rows, rows if known is None else known, own=known is None)
     return part._replace(query={**part.query, **history})
-
-
-def batches(part: Part, batch_size: int, seed: int) -> tf.data.Dataset:
-    """Yield `(query features, item_index)` in batches, shuffled anew every epoch; the short last batch is left out.
-
-    The features are held as tensors and gathered by row number, which costs a fraction of feeding them row by row.
-    """
-    features = {name: tf.convert_to_tensor(values) for name, values in part.query.items()}
-    targets = tf.convert_to_tensor(part.interactions[Columns.ItemIndex].to_numpy(np.int64))
-    rows = tf.data.Dataset.range(len(part.interactions)).shuffle(len(part.interactions), seed=seed)
-    indices = rows.batch(min(batch_size, len(part.interactions)), drop_remainder=True)
-    return indices.map(lambda index: (_gather(features, index), tf.gather(targets, index))).prefetch(2)
-
-
-def _gather(features: Mapping[str, tf.Tensor], index: tf.Tensor) -> dict[str, tf.Tensor]:
-    return {name: tf.gather(values, index) for name, values in features.items()}
 
 
 def users_and_seen(evaluated: pd.DataFrame, known: pd.DataFrame) -> tuple[Int64Array, SeenItems]:

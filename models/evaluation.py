@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from models.data import join, users_and_seen, with_history
-from models.export import run_tower
 from models.metrics import Float32Array, Int64Array, rank_targets, rank_users
+from models.onnx import run_tower
 from workflows import features
 from workflows.columns import Columns
 from workflows.features import FeatureSet

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
-import onnxruntime
 import tensorflow as tf
 import tf2onnx
 
 from models.data import with_history
 from models.metrics import Float32Array
+from models.onnx import run_tower
 from models.towers import TwoTowerModel
 from models.validation import encode_queries
 from workflows.diagnostics import StageError
@@ -53,17 +53,6 @@ def export_towers(model: TwoTowerModel, data: FeatureSet, epochs: int, out: Path
         "parameters": sum(int(variable.shape.num_elements()) for variable in model.trainable_variables),
     }
     (out / "towers.json").write_text(json.dumps(description, indent=1), encoding="utf-8")
-
-
-def run_tower(path: Path, features: Mapping[str, np.ndarray], batch_size: int = 8192) -> Float32Array:
-    """Run an exported tower over all rows, in batches; float32 `[rows, d]`."""
-    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
-    rows = len(next(iter(features.values())))
-    feeds = (
-        {tensor.name: features[tensor.name][start : start + batch_size] for tensor in session.get_inputs()}
-        for start in range(0, rows, batch_size)
-    )
-    return np.concatenate([session.run(None, feed)[0] for feed in feeds])
 
 
 def pairing_of(towers: Path) -> str:

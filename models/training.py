@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from models.config import Model, Train
-from models.data import batches, join, with_history
+from models.data import join, with_history
 from models.export import export_towers
 from models.towers import TwoTowerModel
 from models.validation import Validation
 from workflows import features
+from workflows.columns import Columns
 from workflows.config import Device
 from workflows.diagnostics import RecipeError
 from workflows.features import FeatureSet, Part
@@ -74,10 +76,26 @@ def _fit(
     observer: tf.keras.callbacks.Callback,
     tensorboard: Path,
 ) -> None:
-    data = batches(part, train.batch_size, seed)
+    data = _batches(part, train.batch_size, seed)
     tower.compile(optimizer=tf.keras.optimizers.Adam(_learning_rate(train, len(data))))
     callbacks = [observer, tf.keras.callbacks.TensorBoard(os.fspath(tensorboard), write_graph=False)]
     tower.fit(data, epochs=epochs, callbacks=callbacks, verbose=0)
+
+
+def _batches(part: Part, batch_size: int, seed: int) -> tf.data.Dataset:
+    """Yield `(query features, item_index)` in batches, shuffled anew every epoch; the short last batch is left out.
+
+    The features are held as tensors and gathered by row number, which costs a fraction of feeding them row by row.
+    """
+    features = {name: tf.convert_to_tensor(values) for name, values in part.query.items()}
+    targets = tf.convert_to_tensor(part.interactions[Columns.ItemIndex].to_numpy(np.int64))
+    rows = tf.data.Dataset.range(len(part.interactions)).shuffle(len(part.interactions), seed=seed)
+    indices = rows.batch(min(batch_size, len(part.interactions)), drop_remainder=True)
+    return indices.map(lambda index: (_gather(features, index), tf.gather(targets, index))).prefetch(2)
+
+
+def _gather(features: Mapping[str, tf.Tensor], index: tf.Tensor) -> dict[str, tf.Tensor]:
+    return {name: tf.gather(values, index) for name, values in features.items()}
 
 
 def _learning_rate(train: Train, steps: int) -> float | tf.keras.optimizers.schedules.LearningRateSchedule:
