@@ -1,0 +1,120 @@
+"""Fill the README's result section from files: a finished run (its answers, metrics, peers and bench) and
+`benchmarks/results/quality.json`.
+
+    .venv/bin/retrieval demo recipes/movielens-100k.toml && .venv/bin/retrieval evaluate runs/movielens-100k --peers
+    .venv/bin/python benchmarks/quality.py recipes/movielens-100k.toml
+    .venv/bin/python benchmarks/readme.py
+
+What the run contributes is kept in `benchmarks/results/demo.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from retrieval.answers import from_release
+from retrieval.examples import examples
+from retrieval.tables import read_json
+from workflows.files import atomic_write
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+BEGIN, END = "<!-- RESULT:BEGIN", "<!-- RESULT:END -->"
+SHOWN_USER = 757
+
+
+def main() -> None:
+    """Gather the run's figures and write them into the README."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, default=ROOT / "runs" / "movielens-100k")
+    demo = gather(parser.parse_args().run)
+    atomic_write(RESULTS / "demo.json", (json.dumps(demo, indent=1, ensure_ascii=False) + "\n").encode())
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    head, rest = text.split(BEGIN, 1)
+    comment, tail = rest.split("\n", 1)
+    section = f"{BEGIN}{comment}\n\n{render(demo)}\n\n{END}{tail.split(END, 1)[1]}"
+    atomic_write(ROOT / "README.md", (head + section).encode())
+
+
+def gather(run: Path) -> dict[str, Any]:
+    """Collect what the README quotes of a run."""
+    (example,) = examples(run, from_release(run / "release"), [SHOWN_USER])
+    stages = {path.stem: read_json(path)["seconds"] for path in sorted((run / "stages").glob("*.json"))}
+    return {
+        "example": msgspec.to_builtins(example),
+        "metrics": read_json(run / "metrics.json"),
+        "peers": read_json(run / "peers.json"),
+        "bench": read_json(run / "bench.json"),
+        "stage_seconds": stages,
+    }
+
+
+def render(demo: dict[str, Any]) -> str:
+    """Return the section as Markdown."""
+    quality = next(one for one in read_json(RESULTS / "quality.json") if one["recipe"] == "recipes/movielens-100k.toml")
+    return "\n\n".join([_answers(demo["example"]), _quality(quality, demo["peers"]), _speed(demo["bench"])])
+
+
+def _answers(example: dict[str, Any]) -> str:
+    rows = [
+        [
+            str(rank),
+            served["title"] + (" ✓" if served["held_out"] else ""),
+            served["genres"],
+            f"{served['score']:.3f}",
+            liked["title"] if liked else "",
+        ]
+        for rank, (served, liked) in enumerate(zip_longest(example["served"], example["liked"]), start=1)
+    ]
+    hits = sum(served["held_out"] for served in example["served"])
+    lead = (
+        f"MovieLens-100K, user {example['user']} ({example['facts']}), as the release that `make demo` makes answers. "
+        f"✓: one of {hits} films here that the user did rate, in rows the model never saw."
+    )
+    return f"{lead}\n\n" + _table(["", "recommended", "genres", "score", "liked before"], rows)
+
+
+def _quality(quality: dict[str, Any], peers: dict[str, Any]) -> str:
+    names = ["unseen.recall@10", "unseen.recall@100", "all.recall@10", "all.recall@100"]
+    ours = [f"**{quality['metrics'][name]['mean']:.3f}** ± {quality['metrics'][name]['sd']:.3f}" for name in names]
+    rows = [["two-tower `[128, 64]` with history", *ours]]
+    for model in peers["models"]:
+        if model["name"] != "two-tower" and "all" in model:
+            rows.append([model["name"], *(f"{model[side][key]:.3f}" for side, key in (n.split(".") for n in names))])
+    lead = (
+        f"{quality['rows']:,} held-out ratings (random split), {quality['items']:,} films, mean and standard deviation "
+        f"of {len(quality['seeds'])} seeds. The two-tower uses the time of the query and what the user did before it; the "
+        "peers know which films the user rated. Peers are fitted on the same rows, their settings chosen on validation."
+    )
+    headings = ["", "recall@10, unseen", "recall@100, unseen", "recall@10, all items", "recall@100, all items"]
+    return f"{lead}\n\n" + _table(headings, rows)
+
+
+def _speed(points: list[dict[str, Any]]) -> str:
+    rows = [
+        [
+            f"{point['batch']} x {point['concurrency']}",
+            f"{point['rows_per_s']:,.0f}",
+            f"{point['p50_ms']:.2f}",
+            f"{point['p99_ms']:.2f}",
+            f"{point['server_cpu_ms_per_row']:.2f}",
+        ]
+        for point in points
+    ]
+    lead = "A real Triton over gRPC, measured by perf_analyzer on the same two shared cores:"
+    return f"{lead}\n\n" + _table(["rows x in flight", "rows/s", "p50, ms", "p99, ms", "server CPU, ms per row"], rows)
+
+
+def _table(headings: list[str], rows: list[list[str]]) -> str:
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+if __name__ == "__main__":
+    main()
