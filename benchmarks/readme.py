@@ -89,7 +89,7 @@ def _quality(quality: dict[str, Any], peers: dict[str, Any]) -> str:
             rows.append([model["name"], *(f"{model[side][key]:.3f}" for side, key in (n.split(".") for n in names))])
     lead = (
         f"{quality['rows']:,} held-out ratings (random split), {quality['items']:,} films, mean and standard deviation "
-        f"of {len(quality['seeds'])} seeds. The two-tower uses the time of the query and what the user did before it; the "
+        f"of {len(quality['seeds'])} seeds. The two-tower uses the query's time and what the user did before it; the "
         "peers know which films the user rated. Peers are fitted on the same rows, their settings chosen on validation."
     )
     headings = ["", "recall@10, unseen", "recall@100, unseen", "recall@10, all items", "recall@100, all items"]
