@@ -24,8 +24,9 @@ check: setup
 
 # No index addresses in the locks: names, versions and hashes only.
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-header
+EXTRAS = train peers tune benchmarks serve triton dev
 lock: setup
-	$(LOCK) pyproject.toml --extra train --extra peers --extra serve --extra triton --extra dev -o requirements/lock.txt
+	$(LOCK) pyproject.toml $(foreach extra,$(EXTRAS),--extra $(extra)) -o requirements/lock.txt
 	$(LOCK) requirements/serve.in -o requirements/serve.txt
 
 clean:
