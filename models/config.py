@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Union
 
 from msgspec import Meta
 
 from workflows.config import PositiveInt, Section
 
 Rate = Annotated[float, Meta(ge=0.0, lt=1.0)]
+PositiveFloat = Annotated[float, Meta(gt=0.0)]
+Count = Annotated[int, Meta(ge=0)]
 Monitor = Literal[
     "all.recall@10", "all.recall@100", "all.ndcg@10", "unseen.recall@10", "unseen.recall@100", "unseen.ndcg@10"
 ]
@@ -28,13 +30,85 @@ class Model(Section, frozen=True, kw_only=True):
     unseen_rate: Rate = 0.02
     """How often a known id is shown to the towers as unseen during training, so that unknown users and new items get
     a trained vector."""
-    history_decay_seconds: tuple[Annotated[float, Meta(gt=0.0)], ...] = (30.0, 600.0, 86400.0)
+    history_decay_seconds: tuple[PositiveFloat, ...] = (30.0, 600.0, 86400.0)
     """A history is pooled by its plain mean and once per entry by exp(-age / entry): what happened in the last half
     minute, ten minutes, day. The values are where training starts from; it moves them."""
     history_dropout: Rate = 0.3
     """How often an interaction is left out of a history during training."""
-    temperature: Annotated[float, Meta(gt=0.0)] = 0.2
-    """Cosine similarities are divided by it before the softmax."""
+    similarity: Literal["cosine", "dot"] = "cosine"
+    """`cosine`: both towers end in unit length. `dot`: they do not, so that the length of an item's vector can say how
+    popular it is; scores are then inner products of any size, and `temperature` is rather 1. Served as inner product
+    either way."""
+    temperature: PositiveFloat = 0.2
+    """Similarities are divided by it before the softmax."""
+    learn_temperature: bool = False
+    """Train the logarithm of the temperature along with the towers, from `temperature`, never below 0.01 (as CLIP does,
+    Radford et al. 2021). Only training knows it: served scores are similarities."""
+
+
+class Catalogue(Section, tag_field="kind", tag="catalogue", frozen=True, kw_only=True):
+    """The target competes with every item: the exact softmax, which needs no sampling correction.
+
+    Every step embeds the whole catalogue and scores it against the batch, which some ten thousand items allow.
+    """
+
+
+class Sampled(Section, tag_field="kind", tag="sampled", frozen=True, kw_only=True):
+    """The target competes with the batch's other items and with drawn ones: for a catalogue too large to embed in
+    every step.
+
+    A negative's logit is lessened, after the temperature, by the logarithm of how often that item is expected among
+    the negatives of a row (logQ, Bengio and Senecal 2008, Yi et al. 2019), all samplers together. The sum over
+    negatives then estimates the sum over the catalogue, and popular items are not punished for turning up often. The
+    target is always there, so that its own logit stays as it is (Khrylchenko et al. 2025). The target among its
+    negatives, an accidental hit, is masked.
+    """
+
+    uniform: Count = 1024
+    """Items drawn evenly from the catalogue in every step: items that are rarely or never in a batch are trained too
+    (mixed negative sampling, Yang et al. 2020)."""
+    popularity: Count = 0
+    """Items drawn in every step as often as they occur in the training rows, as the batch's own items are."""
+    cached: Count = 0
+    """So many of the earlier batches' items compete as well, with the vectors they had then, which costs no
+    embedding (cross-batch negative sampling, Wang et al. 2021)."""
+    hard: Count = 0
+    """Only the so many negatives of largest corrected logit compete with a row's target (online hard example mining,
+    Shrivastava et al. 2016). The sum over the catalogue is then estimated too small. 0: all of them."""
+
+
+class Threshold(Section, tag_field="kind", tag="threshold", frozen=True, kw_only=True):
+    """Only rows rated `positive_from` or better are trained on.
+
+    The others still are the user's history and count as seen, and evaluation asks for every row whatever its rating.
+    """
+
+    positive_from: float = 4.0
+
+
+class Weighted(Section, tag_field="kind", tag="weight", frozen=True, kw_only=True):
+    """A row's loss is multiplied by its rating over the mean rating of the training rows: how sure it is that the
+    user wanted the item (the confidence of Hu et al. 2008, with a mean of one)."""
+
+
+class Ignored(Section, tag_field="kind", tag="ignore", frozen=True, kw_only=True):
+    """Every row is a positive, whatever its rating."""
+
+
+Rating = Union[Ignored, Weighted, Threshold]
+
+
+class Objective(Section, frozen=True, kw_only=True):
+    """What the towers are trained to do: to tell the item that was chosen from others, by a softmax over them."""
+
+    candidates: Union[Catalogue, Sampled] = Catalogue()
+    """What the target competes with."""
+    mask_positives: bool = False
+    """Leave the other items that the user has in the rows trained on out of the softmax: they are no negatives."""
+    label_smoothing: Rate = 0.0
+    """This share of the label is spread evenly over the softmax's items (Szegedy et al. 2016)."""
+    rating: Rating = Ignored()
+    """What a row's rating does."""
 
 
 class Train(Section, frozen=True, kw_only=True):
@@ -47,8 +121,14 @@ class Train(Section, frozen=True, kw_only=True):
     monitor: Monitor = "unseen.recall@10"
     """The validation figure that decides which epoch is best."""
     batch_size: PositiveInt = 1024
-    learning_rate: Annotated[float, Meta(gt=0.0)] = 0.003
+    objective: Objective = Objective()
+    learning_rate: PositiveFloat = 0.003
     """Of Adam (Kingma and Ba 2015)."""
+    weight_decay: Annotated[float, Meta(ge=0.0)] = 0.0
+    """Every step takes this share, times the learning rate, off every weight but biases, the history's decays and the
+    temperature: AdamW, decoupled from the gradient (Loshchilov and Hutter 2019)."""
+    clip_norm: PositiveFloat | None = None
+    """Gradients, all together, are scaled down to this norm where theirs is larger (Pascanu et al. 2013)."""
     schedule: Literal["constant", "cosine"] = "constant"
     """`cosine`: the rate falls to zero over `epochs` along half a cosine (Loshchilov and Hutter 2017)."""
     refit: bool = True

@@ -1,4 +1,4 @@
-"""The two towers, from the feature specs: embeddings, `MLPBlock`, unit length."""
+"""The two towers, from the feature specs: embeddings, `MLPBlock`, unit length if they are compared by cosine."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from merlin.models.tf.transforms.regularization import L2Norm
 from merlin.schema import ColumnSchema, Schema, Tags
 
 from models.config import Model
+from models.objective import Labels, Loss
 from workflows.features import FeatureSpec
 
 UNSEEN = 2
 """The code of a value that the vocabulary does not hold."""
+LOWEST_TEMPERATURE = 0.01
+"""Of a learned one: the logits of CLIP are at most 100 times the cosine."""
 
 
 class FeatureEmbeddings(tf.keras.layers.Layer):
@@ -106,22 +109,21 @@ def embedding_width(cardinality: int, dim: int) -> int:
 
 
 def build_tower(specs: Sequence[FeatureSpec], side: Tags, config: Model) -> mm.Encoder:
-    """Build one tower: features -> embeddings -> dropout -> `MLPBlock` (linear last layer) -> L2 normalisation."""
+    """Build one tower: features -> embeddings -> dropout -> `MLPBlock` (linear last layer) [-> L2 normalisation]."""
     return mm.Encoder(
         FeatureEmbeddings(specs, side, config),
         tf.keras.layers.Dropout(config.dropout),
         mm.MLPBlock(list(config.tower), no_activation_last_layer=True, dropout=config.hidden_dropout or None),
-        L2Norm(),
+        *([L2Norm()] if config.similarity == "cosine" else []),
         prep_features=False,
     )
 
 
 class TwoTowerModel(RetrievalModelV2):
-    """The merlin-models two-tower, trained by softmax over the whole catalogue.
+    """The merlin-models two-tower, trained by an objective of `models.objective`.
 
     What `mm.TwoTowerModelV2` builds, with an objective of ours: the stock one scores in-batch negatives only and
-    divides its sampling correction by the temperature. The softmax over every item needs no correction, and at
-    some ten thousand items is still a small matrix product.
+    divides its sampling correction by the temperature.
 
     Parameters
     ----------
@@ -130,7 +132,9 @@ class TwoTowerModel(RetrievalModelV2):
     catalogue
         The features of every item, in `item_index` order: `{name: [items] or [items, length]}`.
     config
-        Widths, dropout and temperature.
+        Widths, dropout, similarity and temperature.
+    loss
+        What a training step minimises; a model that is not trained needs none.
     """
 
     def __init__(
@@ -139,6 +143,7 @@ class TwoTowerModel(RetrievalModelV2):
         item_specs: Sequence[FeatureSpec],
         catalogue: Mapping[str, np.ndarray],
         config: Model,
+        loss: Loss | None = None,
     ) -> None:
         super().__init__(
             query=build_tower(query_specs, Tags.USER, config),
@@ -146,34 +151,43 @@ class TwoTowerModel(RetrievalModelV2):
             output=DotProduct(),
         )
         self.catalogue = {name: tf.convert_to_tensor(_trimmed(values)) for name, values in catalogue.items()}
-        self.temperature = config.temperature
+        self.loss_of_batch = loss
+        self.fixed_temperature = config.temperature
+        self.log_temperature = _log_temperature(config.temperature) if config.learn_temperature else None
+
+    @property
+    def temperature(self) -> float | tf.Tensor:
+        """What similarities are divided by before the softmax, fixed or as learned so far."""
+        return self.fixed_temperature if self.log_temperature is None else tf.exp(self.log_temperature)
 
     def query_vectors(self, features: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        """Return the unit vectors of queries, float32 `[n, d]`."""
+        """Return the vectors of queries, float32 `[n, d]`, of unit length if the similarity is the cosine."""
         return self.query_encoder(dict(features), training=training)
 
-    def item_vectors(self, training: bool = False) -> tf.Tensor:
-        """Return the unit vectors of the whole catalogue, float32 `[items, d]`."""
-        return self.candidate_encoder(self.catalogue, training=training)
+    def item_vectors(self, training: bool = False, items: tf.Tensor | None = None) -> tf.Tensor:
+        """Return the vectors of the whole catalogue, or of these items (int64 `[c]`) only, float32 `[items, d]`."""
+        features = self.catalogue
+        if items is not None:
+            features = {name: tf.gather(values, items) for name, values in features.items()}
+        return self.candidate_encoder(features, training=training)
 
-    def train_step(self, data: tuple[Mapping[str, tf.Tensor], tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Take one optimiser step on `(query features, item_index [n])`."""
-        features, targets = data
+    def train_step(self, data: tuple[Mapping[str, tf.Tensor], Labels]) -> dict[str, tf.Tensor]:
+        """Take one optimiser step on a batch."""
+        features, labels = data
+        if self.loss_of_batch is None:
+            raise ValueError("a model that was made without a loss cannot be trained")
         with tf.GradientTape() as tape:
-            loss = softmax_loss(self.query_vectors(features, True), self.item_vectors(True), targets, self.temperature)
+            loss = self.loss_of_batch(self, features, labels)
         self.optimizer.minimize(loss, self.trainable_variables, tape=tape)
-        return {"loss": loss}
+        return {"loss": loss} if self.log_temperature is None else {"loss": loss, "temperature": self.temperature}
 
 
-def softmax_loss(queries: tf.Tensor, items: tf.Tensor, targets: tf.Tensor, temperature: float) -> tf.Tensor:
-    """Return the mean cross-entropy of the softmax over all items, a scalar.
-
-    `queries` float32 `[n, d]`, `items` float32 `[items, d]`, `targets` int64 `[n]`. Written as log-sum-exp minus the
-    target's logit, which is a third faster on the CPU than `tf.nn.sparse_softmax_cross_entropy_with_logits`.
-    """
-    queries = queries / temperature
-    normaliser = tf.reduce_logsumexp(tf.matmul(queries, items, transpose_b=True), axis=1)
-    return tf.reduce_mean(normaliser - tf.reduce_sum(queries * tf.gather(items, targets), axis=1))
+def _log_temperature(start: float) -> tf.Variable:
+    return tf.Variable(
+        np.float32(np.log(start)),
+        name="log_temperature",
+        constraint=lambda value: tf.maximum(value, np.float32(np.log(LOWEST_TEMPERATURE))),
+    )
 
 
 def _trimmed(values: np.ndarray) -> np.ndarray:

@@ -7,16 +7,17 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
 
-from models.config import Model, Train
+from models.config import Model, Rating, Train
 from models.data import join, with_history
 from models.export import export_towers
+from models.objective import Labels, build_loss
+from models.ratings import positives, weights
+from models.sampling import TrainingRows
 from models.towers import TwoTowerModel
 from models.validation import Validation
 from workflows import features
-from workflows.columns import Columns
 from workflows.config import Device
 from workflows.diagnostics import RecipeError
 from workflows.features import FeatureSet, Part
@@ -40,68 +41,93 @@ def train(
     Raises
     ------
     RecipeError
-        `device` is `gpu` and TensorFlow sees none.
+        `device` is `gpu` and TensorFlow sees none; or the ratings do not allow what the recipe does with them.
     """
     data = features.load(features_dir)
     valid = with_history(data.valid, data.query_specs, data.train.interactions)
     with tf.device(_device_name(device)):
-        tower = _new_model(data, model, seed)
         best = out / "checkpoints" / "best"
         validation = Validation(valid, data.train, train.monitor, train.patience, best, progress)
-        rows = with_history(data.train, data.query_specs)
-        _fit(tower, rows, train, seed, train.epochs, validation, out / "tensorboard" / "search")
+        logs = out / "tensorboard"
+        tower = _trained(
+            data, data.train, model, train, seed, train.epochs, [validation, _tensorboard(logs / "search")]
+        )
+        epochs = validation.best_epoch
         if train.refit:
-            progress(f"training anew on training and validation rows, {validation.best_epoch} epochs")
-            tower = _new_model(data, model, seed)
-            rows = with_history(join([data.train, data.valid]), data.query_specs)
-            report = _EpochLine(validation.best_epoch, progress)
-            _fit(tower, rows, train, seed, validation.best_epoch, report, out / "tensorboard" / "refit")
+            progress(f"training anew on training and validation rows, {epochs} epochs")
+            report = _EpochLine(epochs, progress)
+            rows = join([data.train, data.valid])
+            tower = _trained(data, rows, model, train, seed, epochs, [report, _tensorboard(logs / "refit")])
             tower.save_weights(out / "checkpoints" / "refit")
         (out / "history.json").write_text(json.dumps(validation.history, indent=1), encoding="utf-8")
-        export_towers(tower, data, validation.best_epoch, out)
+        export_towers(tower, data, epochs, out)
 
 
-def _new_model(data: FeatureSet, model: Model, seed: int) -> TwoTowerModel:
-    tf.keras.utils.set_random_seed(seed)
-    tf.config.experimental.enable_op_determinism()
-    return TwoTowerModel(data.query_specs, data.item_specs, data.items, model)
-
-
-def _fit(
-    tower: TwoTowerModel,
+def _trained(
+    data: FeatureSet,
     part: Part,
+    model: Model,
     train: Train,
     seed: int,
     epochs: int,
-    observer: tf.keras.callbacks.Callback,
-    tensorboard: Path,
-) -> None:
-    data = _batches(part, train.batch_size, seed)
-    tower.compile(optimizer=tf.keras.optimizers.Adam(_learning_rate(train, len(data))))
-    callbacks = [observer, tf.keras.callbacks.TensorBoard(os.fspath(tensorboard), write_graph=False)]
-    tower.fit(data, epochs=epochs, callbacks=callbacks, verbose=0)
+    callbacks: list[tf.keras.callbacks.Callback],
+) -> TwoTowerModel:
+    """Make a new model and train it on the rows of `part` that are positives."""
+    tf.keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+    part = _only_positives(with_history(part, data.query_specs), train.objective.rating)
+    rows = TrainingRows(part.interactions, len(data.catalogue))
+    loss = build_loss(train.objective, rows, model.tower[-1])
+    tower = TwoTowerModel(data.query_specs, data.item_specs, data.items, model, loss)
+    labels = Labels(rows.items, rows.users, tf.constant(weights(part.interactions, train.objective.rating)))
+    batches = _batches(part, labels, train.batch_size, seed)
+    tower.compile(optimizer=build_optimizer(train, len(batches)))
+    tower.fit(batches, epochs=epochs, callbacks=callbacks, verbose=0)
+    return tower
 
 
-def _batches(part: Part, batch_size: int, seed: int) -> tf.data.Dataset:
-    """Yield `(query features, item_index)` in batches, shuffled anew every epoch; the short last batch is left out.
+def _only_positives(part: Part, rating: Rating) -> Part:
+    """Leave out the rows that are no positives; they stay in the histories of the others."""
+    kept = positives(part.interactions, rating)
+    return Part({name: values[kept] for name, values in part.query.items()}, part.interactions[kept])
+
+
+def _batches(part: Part, labels: Labels, batch_size: int, seed: int) -> tf.data.Dataset:
+    """Yield `(query features, Labels)` in batches, shuffled anew every epoch; the short last batch is left out.
 
     The features are held as tensors and gathered by row number, which costs a fraction of feeding them row by row.
     """
     features = {name: tf.convert_to_tensor(values) for name, values in part.query.items()}
-    targets = tf.convert_to_tensor(part.interactions[Columns.ItemIndex].to_numpy(np.int64))
     rows = tf.data.Dataset.range(len(part.interactions)).shuffle(len(part.interactions), seed=seed)
     indices = rows.batch(min(batch_size, len(part.interactions)), drop_remainder=True)
-    return indices.map(lambda index: (_gather(features, index), tf.gather(targets, index))).prefetch(2)
+    return indices.map(
+        lambda index: (_gather(features, index), Labels(*(tf.gather(values, index) for values in labels)))
+    ).prefetch(2)
 
 
 def _gather(features: Mapping[str, tf.Tensor], index: tf.Tensor) -> dict[str, tf.Tensor]:
     return {name: tf.gather(values, index) for name, values in features.items()}
 
 
+def build_optimizer(train: Train, steps: int) -> tf.keras.optimizers.Optimizer:
+    """Return Adam, or AdamW where weights decay; `steps` is the number of batches in an epoch."""
+    if not train.weight_decay:
+        return tf.keras.optimizers.Adam(_learning_rate(train, steps), global_clipnorm=train.clip_norm)
+    optimizer = tf.keras.optimizers.AdamW(
+        _learning_rate(train, steps), weight_decay=train.weight_decay, global_clipnorm=train.clip_norm
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias:0$", "log_decays:0$", "log_temperature:0$"])
+    return optimizer
+
+
 def _learning_rate(train: Train, steps: int) -> float | tf.keras.optimizers.schedules.LearningRateSchedule:
     if train.schedule == "constant":
         return train.learning_rate
     return tf.keras.optimizers.schedules.CosineDecay(train.learning_rate, train.epochs * steps)
+
+
+def _tensorboard(directory: Path) -> tf.keras.callbacks.Callback:
+    return tf.keras.callbacks.TensorBoard(os.fspath(directory), write_graph=False)
 
 
 def _device_name(device: Device) -> str:

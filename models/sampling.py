@@ -1,0 +1,94 @@
+"""The items that a target competes with: what users have already, and the samplers of negatives."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from models.config import Sampled
+from models.data import users_and_seen
+from workflows.columns import Columns
+
+
+class TrainingRows:
+    """The rows trained on, as tensors.
+
+    Attributes
+    ----------
+    items, users: int64 `[rows]`; users are numbered from 0
+    counts: float32 `[items]`, how many rows an item has
+    """
+
+    def __init__(self, interactions: pd.DataFrame, num_items: int) -> None:
+        users, owned = users_and_seen(interactions, interactions)
+        items = interactions[Columns.ItemIndex].to_numpy(np.int64)
+        self.users, self.items, self.num_items = tf.constant(users), tf.constant(items), num_items
+        self.counts = tf.constant(np.bincount(items, minlength=num_items), tf.float32)
+        self._owned = tf.RaggedTensor.from_row_splits(owned.items, owned.offsets)
+
+    def owned(self, users: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
+        """Return whether each of `[n]` users has each of `[c]` items in a row trained on, bool `[n, c]`."""
+        distinct, column = tf.unique(candidates)
+        columns = tf.range(1, tf.size(distinct) + 1)
+        column_of = tf.scatter_nd(distinct[:, tf.newaxis], columns, [self.num_items])  # 0: no candidate
+        theirs = tf.gather(self._owned, users)
+        pairs = tf.stack([tf.cast(theirs.value_rowids(), tf.int32), tf.gather(column_of, theirs.values)], axis=1)
+        has = tf.scatter_nd(pairs, tf.ones(tf.shape(pairs)[:1]), [tf.size(users), tf.size(distinct) + 1]) > 0
+        return tf.gather(has, column + 1, axis=1)
+
+
+class Negatives(NamedTuple):
+    """What every row of a batch competes with."""
+
+    items: tf.Tensor
+    """int64 `[c]`, an item as often as it was drawn."""
+    vectors: tf.Tensor
+    """float32 `[c, d]`."""
+    log_expected: tf.Tensor
+    """float32 `[c]`: the logarithm of how often the item is expected in `items`."""
+
+
+class Sampler:
+    """Negatives from the batch, the catalogue, the training rows and earlier batches.
+
+    An item counts as expected with its exact probabilities: in the batch, where the other rows are drawn without
+    replacement from the rows of other numbers, (batch - 1) * count / (rows - 1); among the drawn ones
+    uniform / items + popularity * count / rows; in the cache cached * count / rows.
+    """
+
+    def __init__(self, config: Sampled, rows: TrainingRows, dim: int) -> None:
+        self.config, self.rows = config, rows
+        self._items = tf.Variable(tf.zeros([config.cached], tf.int64), trainable=False)
+        self._vectors = tf.Variable(tf.zeros([config.cached, dim]), trainable=False)
+        self._filled = tf.Variable(0, trainable=False)
+
+    def draw(self) -> tf.Tensor:
+        """Draw uniform and popular items with replacement, int64 `[uniform + popularity]`."""
+        uniform = tf.random.uniform([self.config.uniform], maxval=self.rows.num_items, dtype=tf.int64)
+        row = tf.random.uniform([self.config.popularity], maxval=len(self.rows.items), dtype=tf.int64)
+        return tf.concat([uniform, tf.gather(self.rows.items, row)], axis=0)
+
+    def with_cached(self, items: tf.Tensor, vectors: tf.Tensor, batch: tf.Tensor) -> Negatives:
+        """Add the cached items to a batch's own and drawn ones, int64 `[c]` with float32 `[c, d]` vectors."""
+        items = tf.concat([items, self._items[: self._filled]], axis=0)
+        vectors = tf.concat([vectors, self._vectors[: self._filled]], axis=0)
+        return Negatives(items, vectors, tf.math.log(self.expected(items, batch)))
+
+    def expected(self, items: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
+        """Return how often items are expected among the negatives of a row with another target, float32 `[c]`."""
+        rows = len(self.rows.items)
+        per_row = tf.cast(batch - 1, tf.float32) / max(rows - 1, 1)
+        per_row += tf.cast(self.config.popularity + self._filled, tf.float32) / rows
+        return per_row * tf.gather(self.rows.counts, items) + self.config.uniform / self.rows.num_items
+
+    def remember(self, items: tf.Tensor, vectors: tf.Tensor) -> None:
+        """Put a batch's items first in the cache; the oldest fall out."""
+        if not self.config.cached:
+            return
+        size = self.config.cached
+        self._items.assign(tf.concat([items, self._items], axis=0)[:size])
+        self._vectors.assign(tf.concat([vectors, self._vectors], axis=0)[:size])
+        self._filled.assign(tf.minimum(self._filled + tf.size(items), size))

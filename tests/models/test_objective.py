@@ -1,0 +1,245 @@
+"""The training objective against its definition, term by term, in NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+
+from models.config import Catalogue, Ignored, Objective, Sampled, Threshold, Train, Weighted
+from models.objective import Labels, build_loss, catalogue_softmax, sampled_softmax
+from models.ratings import positives, weights
+from models.sampling import Negatives, Sampler, TrainingRows
+from models.training import build_optimizer
+from workflows.diagnostics import RecipeError
+
+ITEMS, DIM, ROWS, T = 7, 4, 5, 0.3
+RANDOM = np.random.default_rng(0)
+QUERIES = RANDOM.normal(size=(ROWS, DIM)).astype(np.float32)
+VECTORS = RANDOM.normal(size=(ITEMS, DIM)).astype(np.float32)
+TARGETS = np.array([0, 3, 6, 3, 1])
+LEFT_OUT = RANDOM.random((ROWS, ITEMS)) < 0.4
+LEFT_OUT[np.arange(ROWS), TARGETS] = False
+
+
+def interactions(users: list[int], items: list[int], ratings: list[float] | None = None) -> pd.DataFrame:
+    ratings = ratings or [1.0] * len(users)
+    return pd.DataFrame({"user_id": users, "item_index": items, "rating": np.array(ratings, np.float32)})
+
+
+def cross_entropy(own: float, logits: np.ndarray, smoothing: float = 0.0, mean: float = 0.0) -> float:
+    """-log softmax of `own` among `logits`, its label spread by `smoothing` over what has `mean` as mean logit."""
+    log_sum = np.log(np.exp(logits.astype(np.float64)).sum())
+    return log_sum - (1 - smoothing) * own - smoothing * mean
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("left_out", [None, LEFT_OUT])
+def test_the_catalogue_softmax_is_its_definition(left_out: np.ndarray | None, smoothing: float) -> None:
+    found = catalogue_softmax(QUERIES, VECTORS, TARGETS, T, left_out, smoothing).numpy()
+    for row, target in enumerate(TARGETS):
+        logits = VECTORS @ QUERIES[row] / T
+        kept = logits if left_out is None else logits[~left_out[row]]
+        assert found[row] == pytest.approx(cross_entropy(logits[target], kept, smoothing, kept.mean()), rel=1e-5)
+
+
+@pytest.mark.parametrize("hard", [0, 2, 99])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_the_sampled_softmax_is_its_definition(hard: int, smoothing: float) -> None:
+    items = np.array([5, 3, 3, 0, 2, 1])
+    log_expected = RANDOM.normal(size=6).astype(np.float32)
+    left_out = items == TARGETS[:, None]
+    negatives = Negatives(tf.constant(items), VECTORS[items], log_expected)
+    found = sampled_softmax(QUERIES, VECTORS[TARGETS], negatives, left_out, T, hard, smoothing).numpy()
+    for row, target in enumerate(TARGETS):
+        kept = items != target
+        own, logits = VECTORS[target] @ QUERIES[row] / T, (VECTORS[items] @ QUERIES[row] / T)[kept]
+        corrected = logits - log_expected[kept]  # after the temperature, not divided by it
+        if hard:
+            corrected = np.sort(corrected)[::-1][:hard]
+        share = np.append(np.exp(-log_expected[kept]), 1.0)
+        mean = np.average(np.append(logits, own), weights=share)
+        expected = cross_entropy(own, np.append(corrected, own), smoothing, mean)
+        assert found[row] == pytest.approx(expected, rel=1e-5)
+
+
+def gradients(loss: object, *inputs: tf.Tensor) -> list[np.ndarray]:
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        value = tf.reduce_mean(loss(*inputs))
+    return [value.numpy(), *(tf.convert_to_tensor(one).numpy() for one in tape.gradient(value, inputs))]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_sampling_every_item_once_is_the_catalogue_softmax(smoothing: float) -> None:
+    """Value and gradients; the expected count of every item is then one, and its logarithm zero."""
+
+    def sampled(queries: tf.Tensor, items: tf.Tensor, log_t: tf.Tensor) -> tf.Tensor:
+        negatives = Negatives(tf.range(ITEMS), items, tf.zeros(ITEMS))
+        hits = tf.range(ITEMS) == TARGETS[:, None]
+        own = tf.gather(items, TARGETS)
+        return sampled_softmax(queries, own, negatives, hits, tf.exp(log_t), smoothing=smoothing)
+
+    def whole(queries: tf.Tensor, items: tf.Tensor, log_t: tf.Tensor) -> tf.Tensor:
+        return catalogue_softmax(queries, items, TARGETS, tf.exp(log_t), smoothing=smoothing)
+
+    inputs = tf.constant(QUERIES), tf.constant(VECTORS), tf.constant(-1.0)
+    for one, other in zip(gradients(sampled, *inputs), gradients(whole, *inputs), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_drawing_an_item_twice_at_twice_the_expectation_changes_nothing() -> None:
+    items = np.array([2, 4, 4, 5])
+    twice = Negatives(tf.constant(items), VECTORS[items], np.log([1, 2, 2, 1]).astype(np.float32))
+    once = Negatives(tf.constant([2, 4, 5]), VECTORS[[2, 4, 5]], tf.zeros(3))
+    losses = [
+        sampled_softmax(QUERIES, VECTORS[TARGETS], one, np.zeros((ROWS, len(one.items)), bool), T)
+        for one in (twice, once)
+    ]
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
+def test_expected_counts_are_what_the_samplers_draw() -> None:
+    """Batches without replacement, uniform and popular items, cached batches: counted over many steps."""
+    random = np.random.default_rng(1)
+    items = np.array([0] * 9 + [1] * 5 + [2] * 3 + [3] * 2 + [4])
+    rows = TrainingRows(interactions(list(range(20)), items.tolist()), ITEMS)
+    sampler = Sampler(Sampled(uniform=6, popularity=5, cached=8), rows, DIM)
+    batch, steps, target = 4, 4000, 1
+    for _ in range(2):  # fills the cache
+        sampler.remember(tf.zeros(batch, tf.int64), tf.zeros([batch, DIM]))
+    tf.random.set_seed(0)
+    counts, draw = np.zeros(ITEMS), tf.function(sampler.draw)
+    for _ in range(steps):
+        others = np.delete(np.arange(20), np.flatnonzero(items == target)[0])  # in the batch besides a row of item 1
+        drawn = np.concatenate([items[random.choice(others, batch - 1, replace=False)], draw().numpy()])
+        cached = items[random.choice(20, 8)]
+        counts += np.bincount(np.concatenate([drawn, cached]), minlength=ITEMS)
+    expected = sampler.expected(tf.range(ITEMS, dtype=tf.int64), tf.constant(batch)).numpy()
+    competitors = np.arange(ITEMS) != target
+    np.testing.assert_allclose(counts[competitors] / steps, expected[competitors], rtol=0.06)
+
+
+class FixedTowers:
+    """Vectors that are there already; notes which items it was asked for."""
+
+    temperature = T
+
+    def __init__(self) -> None:
+        self.items, self.asked = tf.Variable(VECTORS), []
+
+    def query_vectors(self, features: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        return tf.gather(QUERIES, features["row"])
+
+    def item_vectors(self, training: bool = False, items: tf.Tensor | None = None) -> tf.Tensor:
+        self.asked.append(items)
+        return tf.convert_to_tensor(self.items) if items is None else tf.gather(self.items, items)
+
+
+KNOWN = interactions(users=[8, 9, 8, 8, 9], items=TARGETS.tolist())
+FEATURES = {"row": tf.range(ROWS)}
+
+
+def labels(rows: TrainingRows, chosen: list[int]) -> Labels:
+    return Labels(tf.gather(rows.items, chosen), tf.gather(rows.users, chosen), tf.ones(len(chosen)))
+
+
+@pytest.mark.parametrize("candidates", [Catalogue(), Sampled(uniform=200)])
+def test_a_user_s_other_items_get_no_gradient_where_they_are_masked(candidates: Catalogue | Sampled) -> None:
+    rows, moved = TrainingRows(KNOWN, ITEMS), {}
+    for mask in (True, False):
+        towers = FixedTowers()
+        loss = build_loss(Objective(candidates=candidates, mask_positives=mask), rows, DIM)
+        with tf.GradientTape() as tape:
+            value = loss(towers, {"row": tf.constant([0])}, labels(rows, [0]))
+        gradient = tf.convert_to_tensor(tape.gradient(value, towers.items)).numpy()
+        moved[mask] = set(np.flatnonzero(np.abs(gradient).sum(axis=1)))
+    assert moved[False] == set(range(ITEMS))
+    assert moved[True] == {0, 1, 2, 4, 5}  # user 8 also has 6 and 3
+
+
+def test_who_owns_what() -> None:
+    rows, items = TrainingRows(KNOWN, ITEMS), np.array([3, 0, 5, 3, 1])
+    owned = {8: {0, 6, 3}, 9: {3, 1}}
+    found = rows.owned(tf.constant([1, 0, 1], tf.int64), tf.constant(items)).numpy()
+    np.testing.assert_array_equal(found, [[item in owned[user] for item in items] for user in (9, 8, 9)])
+
+
+def test_a_sampled_step_embeds_the_batch_and_the_drawn_items_only() -> None:
+    rows, towers = TrainingRows(KNOWN, ITEMS), FixedTowers()
+    loss = build_loss(Objective(candidates=Sampled(uniform=2, popularity=1, cached=50)), rows, DIM)
+    for _ in range(3):
+        loss(towers, FEATURES, labels(rows, list(range(ROWS))))
+    assert [len(items) for items in towers.asked] == [ROWS + 3] * 3
+
+
+def test_the_loss_on_average_is_near_that_of_the_catalogue_whatever_is_sampled() -> None:
+    """An uncorrected softmax, or one corrected before the temperature, would be far off."""
+    rows = TrainingRows(KNOWN, ITEMS)
+    batch = labels(rows, list(range(ROWS)))
+    exact = build_loss(Objective(), rows, DIM)(FixedTowers(), FEATURES, batch)
+    for sampled in (Sampled(uniform=300), Sampled(uniform=300, popularity=200), Sampled(uniform=300, cached=20)):
+        loss = build_loss(Objective(candidates=sampled), rows, DIM)
+        tf.random.set_seed(0)
+        mean = np.mean([loss(FixedTowers(), FEATURES, batch) for _ in range(30)])
+        assert mean == pytest.approx(float(exact), rel=0.01)
+
+
+def test_the_cache_holds_the_newest_items_and_passes_no_gradient() -> None:
+    rows = TrainingRows(KNOWN, ITEMS)
+    sampler = Sampler(Sampled(cached=5), rows, DIM)
+    vectors = tf.Variable(VECTORS)
+    empty = tf.zeros(0, tf.int64), tf.zeros([0, DIM])
+    with tf.GradientTape() as tape:
+        assert len(sampler.with_cached(*empty, tf.constant(3)).items) == 0
+        for first in (0, 2, 4):
+            items = tf.range(first, first + 2, dtype=tf.int64)
+            sampler.remember(items, tf.gather(vectors, items))
+        cached = sampler.with_cached(*empty, tf.constant(3))
+    assert cached.items.numpy().tolist() == [4, 5, 2, 3, 0]
+    np.testing.assert_array_equal(cached.vectors, VECTORS[[4, 5, 2, 3, 0]])
+    assert tape.gradient(cached.vectors, vectors) is None
+
+
+def test_a_row_s_weight_multiplies_its_loss() -> None:
+    rows = TrainingRows(KNOWN, ITEMS)
+    for candidates in (Catalogue(), Sampled(uniform=0)):
+        loss = build_loss(Objective(candidates=candidates), rows, DIM)
+        batch = labels(rows, list(range(ROWS)))
+        each = [float(loss(FixedTowers(), FEATURES, batch._replace(weights=tf.one_hot(i, ROWS)))) for i in range(ROWS)]
+        weighted = loss(FixedTowers(), FEATURES, batch._replace(weights=tf.constant([0.0, 1, 2, 3, 4])))
+        assert float(weighted) == pytest.approx(np.dot(each, np.arange(5)), rel=1e-5)
+
+
+def test_what_a_rating_does() -> None:
+    rated = interactions([1, 1, 2, 2], [0, 1, 2, 3], [5.0, 3.0, 4.0, 0.0])
+    assert positives(rated, Ignored()).tolist() == [True] * 4
+    assert weights(rated, Ignored()).tolist() == weights(rated, Threshold()).tolist() == [1.0] * 4
+    assert positives(rated, Threshold()).tolist() == [True, False, True, False]
+    assert weights(rated, Weighted()).tolist() == pytest.approx([5 / 3, 1.0, 4 / 3, 0.0])
+
+
+def test_ratings_that_do_not_allow_it_are_told() -> None:
+    with pytest.raises(RecipeError, match=r"no row is rated 4 or better, the best is 3; lower positive_from"):
+        positives(interactions([1], [0], [3.0]), Threshold())
+    for ratings in ([-1.0, 2.0], [0.0, 0.0]):
+        with pytest.raises(RecipeError, match=r"ratings from .* kind = .ignore. or .threshold."):
+            weights(interactions([1, 1], [0, 1], ratings), Weighted())
+
+
+def test_weights_decay_by_themselves_and_biases_do_not() -> None:
+    optimizer = build_optimizer(Train(weight_decay=0.1, learning_rate=0.01), 1)
+    names = ("dense/kernel", "dense/bias", "history_pooling/log_decays", "log_temperature")
+    variables = [tf.Variable(2.0, name=name) for name in names]
+    optimizer.apply_gradients([(tf.constant(0.0), variable) for variable in variables])
+    assert [float(one) for one in variables] == pytest.approx([2.0 * (1 - 0.01 * 0.1), 2.0, 2.0, 2.0])
+
+
+def test_gradients_are_clipped_together() -> None:
+    """Seen in Adam's running mean of the gradients."""
+    optimizer = build_optimizer(Train(clip_norm=1.0), 1)
+    variables = [tf.Variable(0.0, name="a"), tf.Variable(0.0, name="b")]
+    optimizer.apply_gradients(zip([tf.constant(3.0), tf.constant(4.0)], variables, strict=True))
+    moments = [float(optimizer._momentums[i]) for i in range(2)]
+    assert moments == pytest.approx([0.1 * 0.6, 0.1 * 0.8])
