@@ -48,16 +48,22 @@ def test_help_does_not_wait_for_the_heavy_libraries() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
 
+def edit(recipe: Path, old: str, new: str) -> None:
+    text = recipe.read_text()
+    assert old in text
+    recipe.write_text(text.replace(old, new))
+
+
 def test_an_unknown_recipe_key_is_named_with_its_file(retrieval: Command, recipe: Path, tmp_path: Path) -> None:
-    recipe.write_text(recipe.read_text().replace("epochs = 30", "epoch = 30"))
-    refused(retrieval("run", recipe, "--runs", tmp_path), str(recipe), "`epoch`", "$.train")
+    edit(recipe, "tower = [128, 64]", "towers = [128, 64]")
+    refused(retrieval("run", recipe, "--runs", tmp_path), str(recipe), "`towers`", "$.model")
     assert not (tmp_path / "movielens-100k").exists()
 
 
 @pytest.mark.parametrize(
     ("old", "new", "part"),
     [
-        ("epochs = 30", "epochs = 0", "$.train.epochs"),
+        ("tower = [128, 64]", "tower = [128, 0]", "$.model.tower"),
         ('kind = "flat"', 'kind = "round"', "$.index.kind"),
         ("[model]", "[model", "not a readable TOML file"),
     ],
@@ -65,7 +71,7 @@ def test_an_unknown_recipe_key_is_named_with_its_file(retrieval: Command, recipe
 def test_a_wrong_recipe_value_is_named(
     retrieval: Command, recipe: Path, tmp_path: Path, old: str, new: str, part: str
 ) -> None:
-    recipe.write_text(recipe.read_text().replace(old, new))
+    edit(recipe, old, new)
     refused(retrieval("fetch", recipe, "--runs", tmp_path), str(recipe), part)
 
 
