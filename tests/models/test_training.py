@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
+from msgspec import structs
 
-from models.config import Model, Train
-from models.evaluation import evaluate
+from models.config import Model, Objective, Sampled, Threshold, Train
+from models.evaluation import evaluate, tower_scores
 from models.export import pairing_of
 from models.training import train
 from workflows import features
@@ -33,6 +35,44 @@ def test_the_towers_find_a_structure_that_popularity_cannot(grouped: Path, tower
     assert figures["all"]["recall@50"] > 2 * figures["popularity"]["all"]["recall@50"]
     assert figures["unseen"]["recall@10"] > 2 * figures["popularity"]["unseen"]["recall@10"]
     assert (figures["rows"], figures["items"], figures["protocol"]) == (1200, 240, "random")
+
+
+@pytest.mark.parametrize("candidates", [Sampled(uniform=0), Sampled(uniform=64, popularity=32, cached=512, hard=200)])
+def test_so_do_towers_trained_on_sampled_items(grouped: Path, tmp_path: Path, candidates: Sampled) -> None:
+    objective = Objective(candidates=candidates, mask_positives=True, label_smoothing=0.05)
+    sampled = structs.replace(TRAIN, objective=objective, weight_decay=1e-4, clip_norm=1.0, refit=False)
+    train(grouped, MODEL, sampled, 7, "cpu", tmp_path, lambda _: None)
+    figures = evaluate(grouped, tmp_path, "random")
+    assert figures["all"]["recall@50"] > 2 * figures["popularity"]["all"]["recall@50"]
+    assert figures["unseen"]["recall@10"] > 2 * figures["popularity"]["unseen"]["recall@10"]
+
+
+def test_inner_products_at_a_learned_temperature_find_it_too(grouped: Path, tmp_path: Path) -> None:
+    model = structs.replace(MODEL, similarity="dot", temperature=1.0, learn_temperature=True)
+    train(grouped, model, structs.replace(TRAIN, refit=False), 7, "cpu", tmp_path, lambda _: None)
+    figures = evaluate(grouped, tmp_path, "random")
+    assert figures["unseen"]["recall@10"] > 2 * figures["popularity"]["unseen"]["recall@10"]
+    assert np.ptp(np.linalg.norm(np.load(tmp_path / "item_vectors.npy"), axis=1)) > 0.1
+    learned = np.exp(_weight(tmp_path, "log_temperature"))
+    assert learned >= 0.01
+    assert learned != pytest.approx(1.0)
+
+
+def test_rows_below_the_threshold_teach_nothing_but_are_asked_for(grouped: Path, tmp_path: Path) -> None:
+    """Half the rows, those of the even groups, get a rating below it; nothing of their structure is then found."""
+    data, halved = features.load(grouped), tmp_path / "features"
+    shutil.copytree(grouped, halved)
+    for name in features.PARTS:
+        rows = getattr(data, name).interactions
+        rated = rows.assign(rating=np.where(rows["user_id"] % 2, 5.0, 3.0).astype(np.float32))
+        rated.to_parquet(halved / name / "interactions.parquet")
+    objective = Objective(rating=Threshold(positive_from=4.0))
+    train(halved, MODEL, structs.replace(TRAIN, objective=objective, refit=False), 7, "cpu", tmp_path, lambda _: None)
+    scores = tower_scores(features.load(halved), tmp_path)(slice(None))
+    targets, odd = data.test.interactions["item_index"].to_numpy(), data.test.interactions["user_id"].to_numpy() % 2 > 0
+    found = (scores > np.take_along_axis(scores, targets[:, None], axis=1)).sum(axis=1) < 50
+    assert found[odd].mean() > 2 * found[~odd].mean()
+    assert evaluate(halved, tmp_path, "random")["rows"] == len(targets)
 
 
 def test_the_same_seed_gives_the_same_training(grouped: Path, tmp_path: Path) -> None:
@@ -83,6 +123,14 @@ def test_the_unseen_code_has_a_trained_vector(grouped: Path, tmp_path: Path) -> 
 
 
 USERS = 160
+
+
+def _weight(towers: Path, name: str) -> np.ndarray:
+    import tensorflow as tf
+
+    reader = tf.train.load_checkpoint(str(towers / "checkpoints" / "best"))
+    names = [key for key in reader.get_variable_to_shape_map() if name in key and "OPTIMIZER" not in key]
+    return reader.get_tensor(next(key for key in names if key.endswith("VARIABLE_VALUE")))
 
 
 def _embedding_of_unseen_user(towers: Path) -> np.ndarray:
