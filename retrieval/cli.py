@@ -158,6 +158,41 @@ def compare(
 
 
 @app.command()
+def tune(
+    recipe: RecipePath,
+    minutes: Annotated[float, typer.Option("--minutes", min=0.01, help="When to stop.")],
+    trials: Annotated[int | None, typer.Option("--trials", min=1, help="Stop at this many trials in all.")] = None,
+    field: Annotated[
+        list[str] | None, typer.Option("--field", help="SECTION.FIELD=LOW..HIGH, with :log if so, or =ONE,OTHER.")
+    ] = None,
+    runs: Runs = RUNS,
+    cache: Cache = CACHE,
+    json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Search recipe fields by the validation part and write the best recipe to RUN/tune/best.toml.
+
+    The same command again continues the search. Test rows are not looked at.
+
+    \b
+    retrieval tune recipes/movielens-100k.toml --minutes 30
+    retrieval tune recipes/movielens-100k.toml --minutes 60 --trials 20 \\
+        --field train.learning_rate=0.001..0.01:log --field model.dropout=0.2..0.6 \\
+        --field train.schedule=constant,cosine --field "model.tower=[[128,64],[256,64]]"
+    """
+    with terminal(verbose) as out:
+        from retrieval.tuning import Budget, tune_table
+        from retrieval.tuning import tune as search
+
+        found = search(recipe, runs, cache, field or [], Budget(minutes, trials), out)
+        if json:
+            out.json(found)
+        else:
+            out.table(tune_table(found))
+            out.results.print(f"best recipe: {found['best_recipe']}", soft_wrap=True)
+
+
+@app.command()
 def release(
     run: RunPath, cache: Cache = CACHE, force: Force = False, json: AsJson = False, verbose: Verbose = False
 ) -> None:

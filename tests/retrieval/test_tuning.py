@@ -1,0 +1,206 @@
+"""`retrieval tune`: a real search, on tables small enough that a trial takes a second or two."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from retrieval.console import Terminal
+from retrieval.fields import default_fields, field_names, parse_fields
+from retrieval.recipe import load_recipe
+from retrieval.run import Job, Run
+from retrieval.stages import STAGES
+from retrieval.toml import rewrite
+from retrieval.tuning import Budget, tune, tune_table
+from workflows.diagnostics import RecipeError, StageError
+from workflows.tables import Tables
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+ROOT = Path(__file__).parents[2]
+RECIPE = """\
+name = "tiny"
+
+[data]
+source = "movielens"
+
+[query.features]
+user_id = { kind = "categorical" }
+
+[item.features]
+item_id = { kind = "categorical" }
+
+[model]
+tower = [16]
+embedding_dim = 8
+dropout = 0.25      # as in the paper
+
+[train]
+epochs = 2
+batch_size = 256
+"""
+FIELDS = ["model.dropout=0.1..0.5", "train.learning_rate=0.001..0.03:log", "model.tower=[[16],[32,16]]"]
+
+
+def tables() -> Tables:
+    random = np.random.default_rng(0)
+    users, items = random.integers(0, 40, 1500), random.integers(0, 15, 1500)
+    rows = {"user_id": users, "item_id": items * 4 + users % 4, "rating": np.ones(1500, np.float32)}
+    return Tables(
+        interactions=pd.DataFrame({**rows, "timestamp": 1_000_000_000 + np.arange(1500)}),
+        users=pd.DataFrame({"user_id": np.arange(40)}),
+        items=pd.DataFrame({"item_id": np.arange(60), "title": [f"item {one}" for one in range(60)]}),
+    )
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """A recipe, and beside it in `runs` its run with finished tables, made without a download."""
+
+    def fetch(job: Job) -> None:
+        (job.run / "tables").mkdir()
+        tables().save(job.run / "tables")
+
+    path = tmp_path / "tiny.toml"
+    path.write_text(RECIPE, encoding="utf-8")
+    run = Run.create(load_recipe(path), tmp_path / "runs", STAGES)
+    with run.lock():
+        run.execute(replace(STAGES[0], work=fetch), tmp_path, str)
+    return path
+
+
+def search(recipe: Path, trials: int, fields: list[str] = FIELDS, minutes: float = 5.0) -> dict[str, Any]:
+    budget = Budget(minutes, trials)
+    return tune(recipe, recipe.parent / "runs", recipe.parent, fields, budget, Terminal(sys.stderr))
+
+
+def test_the_best_recipe_runs_as_it_is_and_keeps_the_comments(tiny: Path) -> None:
+    found = search(tiny, trials=3)
+    values = {trial["number"]: trial["value"] for trial in found["trials"]}
+    assert found["best"] == max(values, key=lambda number: values[number])
+    assert found["trials"][0]["fields"]["model.dropout"] == 0.25  # the recipe's own settings come first
+    best = load_recipe(Path(found["best_recipe"]))
+    drawn = next(trial["fields"] for trial in found["trials"] if trial["number"] == found["best"])
+    assert [best.model.dropout, best.train.learning_rate, list(best.model.tower)] == list(drawn.values())
+    assert best.name == "tiny-tuned"
+    assert (best.train.epochs, best.query) == (2, load_recipe(tiny).query)
+    assert "# as in the paper" in Path(found["best_recipe"]).read_text(encoding="utf-8")
+    assert tune_table(found).row_count == 3
+
+
+def test_a_second_call_continues_the_search(tiny: Path) -> None:
+    first = search(tiny, trials=2)
+    second = search(tiny, trials=3)
+    assert second["trials"][:2] == first["trials"]
+    assert len(second["trials"]) == 3
+    assert search(tiny, trials=3) == second
+
+
+def test_other_fields_are_another_search(tiny: Path) -> None:
+    search(tiny, trials=2)
+    other = search(tiny, trials=1, fields=["model.dropout=0.1..0.5"])
+    assert [list(trial["fields"]) for trial in other["trials"]] == [["model.dropout"]]
+
+
+def test_a_trial_that_was_cut_short_is_tried_again(tiny: Path) -> None:
+    with pytest.raises(StageError, match="more --minutes"):
+        search(tiny, trials=1, minutes=0.001)
+    again = search(tiny, trials=1)
+    assert [trial["fields"]["model.dropout"] for trial in again["trials"]] == [0.25]
+    assert not list((tiny.parent / "runs" / "tiny" / "tune").glob(".trial.*"))
+
+
+def test_the_test_rows_do_not_matter(tiny: Path) -> None:
+    known = search(tiny, trials=2)
+    path = tiny.parent / "runs" / "tiny" / "features" / "test" / "interactions.parquet"
+    rows = pd.read_parquet(path)
+    rows["item_index"] = rows["item_index"].to_numpy()[::-1]
+    rows.to_parquet(path)
+    (tiny.parent / "runs" / "tiny" / "tune" / "study.db").unlink()
+    again = search(tiny, trials=2)
+    assert [trial["value"] for trial in again["trials"]] == [trial["value"] for trial in known["trials"]]
+
+
+def test_a_failed_trial_does_not_end_the_search(tiny: Path) -> None:
+    text = tiny.read_text(encoding="utf-8") + "learning_rate = 0.01\n"
+    tiny.write_text(text, encoding="utf-8")
+    found = search(tiny, trials=4, fields=["train.learning_rate=0.01,1e30"])  # 1e30 ends in NaN, which is not exported
+    states = {trial["fields"]["train.learning_rate"]: trial["state"] for trial in found["trials"]}
+    assert states == {0.01: "complete", 1e30: "failed"}
+    assert len(found["trials"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("field", "told"),
+    [
+        ("model.depth=1..3", "model.dropout, "),
+        ("seed=1..3", "no such field"),
+        ("train.monitor=all.recall@10,unseen.recall@10", "trials are compared by"),
+        ("model.dropout=0.2..1.5", "< 1.0"),
+        ("model.dropout=0.5..0.2", "LOW < HIGH"),
+        ("model.dropout=0.0..0.2:log", "LOW > 0"),
+        ("model.dropout=low..high", "two numbers"),
+        ("train.batch_size=1.5..9.5", "whole numbers"),
+        ("train.schedule=1..2", "not a number"),
+        ("train.schedule=sawtooth,cosine", "sawtooth"),
+        ("model.dropout", "expected model.dropout=LOW..HIGH"),
+    ],
+)
+def test_a_wrong_field_is_refused_with_what_is_right(field: str, told: str) -> None:
+    recipe = load_recipe(ROOT / "recipes" / "movielens-100k.toml")
+    with pytest.raises(RecipeError) as refused:
+        parse_fields([field], recipe)
+    assert told in str(refused.value)
+    assert field.partition("=")[0] in str(refused.value)
+
+
+def test_the_command_refuses_before_it_downloads_anything(retrieval: Command, recipe: Path, tmp_path: Path) -> None:
+    options = ("--minutes", 1, "--runs", tmp_path / "runs", "--cache", tmp_path / "cache")
+    done = retrieval("tune", recipe, *options, "--field", "model.depth=1..3")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert "model.depth: no such field; there are model.tower" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.toml")), ids=lambda path: path.stem)
+def test_every_recipe_can_be_searched_without_naming_fields(path: Path) -> None:
+    recipe = load_recipe(path)
+    fields = {field.name for field in default_fields(recipe)}
+    assert fields <= set(field_names(recipe))
+    assert ("model.history_dropout" in fields) == ("history" in recipe.query.features)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        RECIPE,
+        RECIPE.replace("[model]\n", "[model] # here\n"),
+        RECIPE.replace("dropout = 0.25      # as in the paper\n", ""),
+        RECIPE[: RECIPE.index("[model]")],
+        RECIPE[: RECIPE.index("[model]")].replace("[data]", "model = { dropout = 0.25 }\n\n[data]"),
+        "model.dropout = 0.25\n" + RECIPE[: RECIPE.index("[model]")],
+    ],
+    ids=["usual", "comment", "absent", "no section", "inline", "dotted"],
+)
+def test_however_a_recipe_is_laid_out_it_is_rewritten_to_the_same_meaning(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(text, encoding="utf-8")
+    recipe = load_recipe(path)
+    changed = _with_dropout(recipe, 0.375)
+    path.write_text(rewrite(text, {"model.dropout": 0.375}, changed), encoding="utf-8")
+    assert load_recipe(path) == changed
+
+
+def _with_dropout(recipe: Any, dropout: float) -> Any:
+    from msgspec.structs import replace as with_fields
+
+    return with_fields(recipe, model=with_fields(recipe.model, dropout=dropout))
