@@ -1,0 +1,276 @@
+"""Training speed beside TensorFlow Recommenders: the same rows, features, towers [64, 32] and batch size.
+
+    .venv/bin/python benchmarks/training_speed.py --rounds 3 --epochs 8
+
+Each round trains both models, every training in a process of its own, in turns (A B, B A, ...), so that a machine that
+gets slower or faster meanwhile does so for both. Theirs is the model of the tutorial "Building deep retrieval models"
+(https://www.tensorflow.org/recommenders/examples/deep_recommenders), without its metrics, its batches cached; ours is
+`models.training.train` on recipes/tutorial.toml, validation after every epoch included in its memory, but in neither's
+time. The first epoch, which traces the graph, does not count. Results: benchmarks/results/training_speed.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+
+from retrieval.console import Terminal, silence_libraries, terminal
+from retrieval.recipe import load_recipe
+from retrieval.run import Run, advance
+from retrieval.stages import STAGES
+from workflows.files import atomic_write
+from workflows.sources.download import cache_directory
+
+ROOT = Path(__file__).parents[1]
+RECIPE = ROOT / "recipes" / "tutorial.toml"
+RESULTS = ROOT / "benchmarks" / "results" / "training_speed.json"
+TOWER, EMBEDDING, BATCH, SEED = (64, 32), 32, 2048, 42
+OURS, THEIRS = "merlin-retrieval", "tfrs"
+
+
+def main() -> None:
+    """Measure in turns and write the results; with --worker: train one model and print its figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "benchmarks")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--worker", choices=[OURS, THEIRS], help=argparse.SUPPRESS)
+    parser.add_argument("--features", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        silence_libraries()
+        worker = train_ours if arguments.worker == OURS else train_theirs
+        sys.stdout.write(json.dumps(worker(arguments.features, arguments.epochs)) + "\n")
+        return
+    with terminal() as out:
+        run = Run.create(load_recipe(RECIPE), arguments.runs, STAGES)
+        advance(run, ["fetch", "features"], cache_directory(), out)
+        results = measure(run.directory / "features", arguments.rounds, arguments.epochs, out)
+        atomic_write(arguments.out, (json.dumps(results, indent=1) + "\n").encode())
+        out.json(results)
+
+
+def measure(features: Path, rounds: int, epochs: int, out: Terminal) -> dict[str, Any]:
+    """Train both models in turns and sum up."""
+    started: dict[str, list[dict[str, Any]]] = {OURS: [], THEIRS: []}
+    loads = [os.getloadavg()[0]]
+    for number in range(rounds):
+        for side in (OURS, THEIRS) if number % 2 == 0 else (THEIRS, OURS):
+            found = in_process(side, features, epochs)
+            started[side].append(found)
+            out.say(f"round {number + 1}, {side}: {found['examples_per_s']:,.0f} examples/s, {found['peak_mb']:.0f} MB")
+            loads.append(os.getloadavg()[0])
+    sides = {side: summed_up(found) for side, found in started.items()}
+    return {
+        "ratio_vs_tfrs": round(sides[OURS]["examples_per_s"] / sides[THEIRS]["examples_per_s"], 3),
+        "memory_ratio_vs_tfrs": round(sides[OURS]["peak_mb"] / sides[THEIRS]["peak_mb"], 3),
+        **sides,
+        "tower": TOWER,
+        "embedding_dim": EMBEDDING,
+        "batch_size": BATCH,
+        "rounds": rounds,
+        "epochs": epochs,
+        "machine": machine(loads),
+    }
+
+
+def in_process(side: str, features: Path, epochs: int) -> dict[str, Any]:
+    """Train one model in a fresh process."""
+    command = [sys.executable, __file__, "--worker", side, "--features", str(features), "--epochs", str(epochs)]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def summed_up(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Medians over the rounds; all of a round's epochs are kept beside them."""
+    return {
+        "examples_per_s": round(statistics.median(one["examples_per_s"] for one in rounds)),
+        "peak_mb": round(statistics.median(one["peak_mb"] for one in rounds)),
+        "imported_mb": round(statistics.median(one["imported_mb"] for one in rounds)),
+        "rounds": rounds,
+    }
+
+
+def figures(rows: int, seconds: list[float], peak_mb: float, imported_mb: float) -> dict[str, Any]:
+    """Return examples per second of the median epoch, the first left out, and memory."""
+    counted = seconds[1:]
+    return {
+        "examples_per_s": rows / statistics.median(counted),
+        "epoch_seconds": [round(one, 3) for one in seconds],
+        "peak_mb": round(peak_mb, 1),
+        "imported_mb": round(imported_mb, 1),
+    }
+
+
+def train_ours(features: Path, epochs: int) -> dict[str, Any]:
+    """Train by the project's own stage; the time of an epoch is what its history says."""
+    from models.training import train
+    from workflows.features import load
+
+    recipe = load_recipe(RECIPE)
+    model = replace(recipe.model, tower=TOWER, embedding_dim=EMBEDDING)
+    settings = replace(recipe.train, epochs=epochs, patience=epochs, batch_size=BATCH, refit=False)
+    rows = len(load(features).train.interactions) // BATCH * BATCH  # the short last batch is left out
+    imported, peaks = peak_mb(), []
+    with tempfile.TemporaryDirectory() as name:
+
+        def progress(message: str) -> None:  # once per epoch: the export, which comes later, is not training
+            peaks.append(peak_mb())
+
+        train(features, model, settings, SEED, "cpu", Path(name), progress)
+        history = json.loads((Path(name) / "history.json").read_text(encoding="utf-8"))
+    return figures(rows, [epoch["seconds"] for epoch in history], peaks[epochs - 1], imported)
+
+
+def train_theirs(features: Path, epochs: int) -> dict[str, Any]:
+    """Train the tutorial's model."""
+    import numpy as np
+    import pandas as pd
+    import tensorflow as tf
+    import tensorflow_recommenders as tfrs
+
+    tf.keras.utils.set_random_seed(SEED)
+    interactions = pd.read_parquet(features / "train" / "interactions.parquet")
+    titles = pd.read_parquet(features / "catalogue.parquet")["title"].to_numpy(str)
+    columns = {
+        "user_id": interactions["user_id"].astype(str).to_numpy(str),
+        "timestamp": interactions["timestamp"].to_numpy(np.int64),
+        "movie_title": titles[interactions["item_index"].to_numpy()],
+    }
+    imported, seconds = peak_mb(), []
+    queries = query_tower(tf, np.unique(columns["user_id"]), columns["timestamp"])
+    candidates = candidate_tower(tf, titles)
+
+    class Tutorial(tfrs.models.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.queries, self.candidates = queries, candidates
+            self.task = tfrs.tasks.Retrieval()
+
+        def compute_loss(self, features: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+            found = self.queries(features), self.candidates(features["movie_title"])
+            return self.task(*found, compute_metrics=not training)
+
+    model = Tutorial()
+    model.compile(optimizer=tf.keras.optimizers.Adagrad(0.1))
+    data = tf.data.Dataset.from_tensor_slices(columns).shuffle(100_000, seed=SEED).batch(BATCH).cache()
+    model.fit(data, epochs=epochs, verbose=0, callbacks=[epoch_clock(tf, seconds)])
+    return figures(len(interactions), seconds, peak_mb(), imported)
+
+
+def query_tower(tf: Any, users: Any, timestamps: Any) -> Any:
+    """Return the tutorial's query model: user id, time in 1000 buckets, time normalised."""
+    import numpy as np
+
+    edges = np.linspace(timestamps.min(), timestamps.max(), num=1000)
+    user = lookup_embedding(tf, users, None)
+    bucket = tf.keras.Sequential(
+        [tf.keras.layers.Discretization(edges.tolist()), tf.keras.layers.Embedding(len(edges) + 1, EMBEDDING)]
+    )
+    normalised = tf.keras.layers.Normalization(axis=None)
+    normalised.adapt(timestamps)
+
+    class Queries(tf.keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.user, self.bucket, self.normalised, self.dense = user, bucket, normalised, dense(tf)
+
+        def call(self, features: dict[str, Any]) -> Any:
+            time = features["timestamp"]
+            number = tf.reshape(self.normalised(time), (-1, 1))
+            return self.dense(tf.concat([self.user(features["user_id"]), self.bucket(time), number], axis=1))
+
+    return Queries()
+
+
+def candidate_tower(tf: Any, titles: Any) -> Any:
+    """Return the tutorial's candidate model: the title, and the words of the title."""
+    title = lookup_embedding(tf, titles, None)
+    words = tf.keras.layers.TextVectorization(max_tokens=10_000)
+    words.adapt(titles)
+    text = tf.keras.Sequential(
+        [
+            words,
+            tf.keras.layers.Embedding(10_000, EMBEDDING, mask_zero=True),
+            tf.keras.layers.GlobalAveragePooling1D(),
+        ]
+    )
+
+    class Candidates(tf.keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.title, self.text, self.dense = title, text, dense(tf)
+
+        def call(self, titles: Any) -> Any:
+            return self.dense(tf.concat([self.title(titles), self.text(titles)], axis=1))
+
+    return Candidates()
+
+
+def lookup_embedding(tf: Any, vocabulary: Any, mask: str | None) -> Any:
+    lookup = tf.keras.layers.StringLookup(vocabulary=vocabulary, mask_token=mask)
+    return tf.keras.Sequential([lookup, tf.keras.layers.Embedding(len(vocabulary) + 1, EMBEDDING)])
+
+
+def dense(tf: Any) -> Any:
+    """Return the layers of a tower: ReLU between them, none after the last."""
+    hidden = [tf.keras.layers.Dense(width, activation="relu") for width in TOWER[:-1]]
+    return tf.keras.Sequential([*hidden, tf.keras.layers.Dense(TOWER[-1])])
+
+
+def epoch_clock(tf: Any, seconds: list[float]) -> Any:
+    """Return a callback that notes how long every epoch took."""
+    started = [0.0]
+
+    def begin(epoch: int, logs: Any) -> None:
+        started[0] = time.perf_counter()
+
+    def end(epoch: int, logs: Any) -> None:
+        seconds.append(time.perf_counter() - started[0])
+
+    hooks: dict[str, Callable[[int, Any], None]] = {"on_epoch_begin": begin, "on_epoch_end": end}
+    return tf.keras.callbacks.LambdaCallback(**hooks)
+
+
+def peak_mb() -> float:
+    """Return the most memory that this process has held, in MB.
+
+    Not `getrusage`: a process inherits that figure from the one that started it.
+    """
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+def machine(loads: list[float]) -> dict[str, Any]:
+    """Return what the figures depend on."""
+    models = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if "model name" in line
+    ]
+    return {
+        "cpu": models[0] if models else platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": os.environ.get("OMP_NUM_THREADS"),
+        "load_average": [round(one, 2) for one in loads],
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("tensorflow-cpu", "tensorflow-recommenders", "merlin-models", "numpy")},
+    }
+
+
+if __name__ == "__main__":
+    main()
