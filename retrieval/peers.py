@@ -22,7 +22,9 @@ def measure(job: Job) -> None:
     from models.peers.comparison import compare
 
     train_seconds = float(read_json(job.run / "stages" / "train.json")["seconds"])
-    found = compare(job.run / "features", job.run / "towers", train_seconds, job.recipe.seed, job.progress)
+    recipe, run = job.recipe, job.run
+    rating = recipe.train.objective.rating
+    found = compare(run / "features", run / "towers", rating, train_seconds, recipe.seed, job.progress)
     atomic_write(job.run / "peers.json", json.dumps(found, indent=2).encode())
 
 

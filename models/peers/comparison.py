@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from models.config import Rating
 from models.metrics import Int64Array, Ranking, rank_targets
 from models.peers.bootstrap import RESAMPLES, Float64Array, interval, resampled_means
 from models.peers.interface import Peer, Refused
@@ -24,9 +25,14 @@ Measured = dict[str, tuple[dict[str, Any], dict[str, Ranking]]]
 
 
 def compare(
-    features_dir: Path, towers_dir: Path, train_seconds: float, seed: int, progress: Callable[[str], None]
+    features_dir: Path,
+    towers_dir: Path,
+    rating: Rating,
+    train_seconds: float,
+    seed: int,
+    progress: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Fit the peers, measure them and the exported towers.
+    """Fit the peers on the rows that `rating` makes positives, measure them and the exported towers.
 
     Returns
     -------
@@ -36,11 +42,11 @@ def compare(
         shape, 95 % bounds) and `lead`: our unseen recall@10 less this model's, and its bounds over the same draws.
         One that could not be fitted has `skipped`, the reason, instead.
     """
-    from models.evaluation import tower_scores  # TensorFlow, by way of the towers
+    from models.evaluation import tower_scores
 
     data = features.load(features_dir)
-    task = test_task(data)
-    peers, skipped = fit_peers(PEERS, validation_task(data), task, seed, progress)
+    task = test_task(data, rating)
+    peers, skipped = fit_peers(PEERS, validation_task(data, rating), task, seed, progress)
     progress("measuring the towers")
     ours = _rank_by_row(task, tower_scores(data, towers_dir))
     facts: dict[str, Any] = {"settings": {}, "search_seconds": None, "fit_seconds": train_seconds}

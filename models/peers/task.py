@@ -8,30 +8,29 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
+from models.config import Rating
 from models.metrics import Int64Array, Ranking, SeenItems, rank_users
 from models.peers.interface import Scores
+from models.ratings import positives
 from workflows.columns import Columns
 from workflows.features import FeatureSet
 
 
 class Task(NamedTuple):
-    """Interactions to learn from, and rows whose item is to be found."""
+    """Interactions to learn from, what users have seen, and rows whose item is to be found."""
 
     interactions: csr_matrix
-    """Float32 `[users, items]`, 1 where the user has the item."""
+    """Float32 `[users, items]`, 1 where the user has the item as a positive."""
+    seen: SeenItems
+    """What each user has, positive or not."""
     users: Int64Array
     """Int64 `[rows]`, a row of `interactions` each."""
     targets: Int64Array
     """Int64 `[rows]`, item indices."""
 
     def rank(self, scores: Scores) -> dict[str, Ranking]:
-        """Rank the targets among all items and among those without what the user has in `interactions`."""
+        """Rank the targets among all items and among those that the user has not seen."""
         return rank_users(scores, self.targets, self.users, self.seen, self.interactions.shape[1])
-
-    @property
-    def seen(self) -> SeenItems:
-        """What each user has in `interactions`."""
-        return SeenItems(self.interactions.indptr.astype(np.int64), self.interactions.indices.astype(np.int64))
 
     def sample(self, rows: int, seed: int) -> Task:
         """Keep at most `rows` of the rows."""
@@ -41,22 +40,24 @@ class Task(NamedTuple):
         return self._replace(users=self.users[kept], targets=self.targets[kept])
 
 
-def validation_task(data: FeatureSet) -> Task:
-    """Learn from the training rows, find the validation rows."""
-    return _task(data, data.train.interactions, data.valid.interactions)
+def validation_task(data: FeatureSet, rating: Rating) -> Task:
+    """Learn from the training rows that `rating` makes positives, find the validation rows."""
+    return _task(data, data.train.interactions, data.valid.interactions, rating)
 
 
-def test_task(data: FeatureSet) -> Task:
-    """Learn from the training and validation rows, find the test rows."""
+def test_task(data: FeatureSet, rating: Rating) -> Task:
+    """Learn from the training and validation rows that `rating` makes positives, find the test rows."""
     known = pd.concat([data.train.interactions, data.valid.interactions], ignore_index=True)
-    return _task(data, known, data.test.interactions)
+    return _task(data, known, data.test.interactions, rating)
 
 
-def _task(data: FeatureSet, known: pd.DataFrame, wanted: pd.DataFrame) -> Task:
+def _task(data: FeatureSet, known: pd.DataFrame, wanted: pd.DataFrame, rating: Rating) -> Task:
     index = pd.Index(data.users[Columns.User])
-    pairs = index.get_indexer(known[Columns.User]), known[Columns.ItemIndex].to_numpy(np.int64)
     shape = len(data.users), len(data.catalogue)
-    interactions = csr_matrix((np.ones(len(known), np.float32), pairs), shape=shape)
+    users, items = index.get_indexer(known[Columns.User]), known[Columns.ItemIndex].to_numpy(np.int64)
+    seen = SeenItems.of(users.astype(np.int64), items, len(index))
+    kept = positives(known, rating)
+    interactions = csr_matrix((np.ones(kept.sum(), np.float32), (users[kept], items[kept])), shape=shape)
     interactions.data[:] = 1  # what was interacted with twice was added up
-    users = index.get_indexer(wanted[Columns.User]).astype(np.int64)
-    return Task(interactions, users, wanted[Columns.ItemIndex].to_numpy(np.int64))
+    rows = index.get_indexer(wanted[Columns.User]).astype(np.int64)
+    return Task(interactions, seen, rows, wanted[Columns.ItemIndex].to_numpy(np.int64))

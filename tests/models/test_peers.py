@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
-from models.metrics import Ranking, rank_users
+from models.config import Ignored, Threshold
+from models.metrics import Ranking, SeenItems, rank_users
 from models.peers import interface
 from models.peers.als import Als
 from models.peers.bootstrap import interval, resampled_means
@@ -20,7 +22,8 @@ from models.peers.interface import Peer, Refused
 from models.peers.knn import ItemKnn
 from models.peers.popularity import Popularity
 from models.peers.search import PEERS, choose, fit_best
-from models.peers.task import Task
+from models.peers.task import Task, validation_task
+from workflows import features
 
 
 @st.composite
@@ -31,7 +34,7 @@ def interactions(draw: st.DrawFn) -> csr_matrix:
     return csr_matrix((random.random(shape) < draw(st.sampled_from([0.0, 0.2, 0.6]))).astype(np.float32))
 
 
-def grouped(rows: int = 1200, seed: int = 0) -> tuple[csr_matrix, np.ndarray, np.ndarray]:
+def grouped_task(rows: int = 1200, seed: int = 0) -> Task:
     """60 users who choose among the 10 of 40 items that are their group's; and (user, item) rows to be found."""
     random = np.random.default_rng(seed)
     users = random.integers(0, 60, rows)
@@ -39,11 +42,12 @@ def grouped(rows: int = 1200, seed: int = 0) -> tuple[csr_matrix, np.ndarray, np
     known = rows * 2 // 3
     matrix = csr_matrix((np.ones(known, np.float32), (users[:known], items[:known])), shape=(60, 40))
     matrix.data[:] = 1
-    return matrix, users[known:], items[known:]
+    seen = SeenItems.of(users[:known], items[:known], 60)
+    return Task(matrix, seen, users[known:], items[known:])
 
 
 def tasks() -> tuple[Task, Task]:
-    return Task(*grouped(seed=0)), Task(*grouped(seed=1))
+    return grouped_task(seed=0), grouped_task(seed=1)
 
 
 @given(interactions(), st.sampled_from([0.5, 10.0]))
@@ -77,7 +81,7 @@ def test_knn_sums_the_similarities_of_the_nearest_items(x: csr_matrix, neighbour
 
 
 def test_knn_in_blocks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    x, _, _ = grouped()
+    x = grouped_task().interactions
     whole = ItemKnn(5, 1.0).similarities(x).toarray()
     monkeypatch.setattr("models.peers.knn._SIMILARITIES_AT_ONCE", 7 * 40)
     np.testing.assert_array_equal(ItemKnn(5, 1.0).similarities(x).toarray(), whole)
@@ -138,7 +142,7 @@ def test_a_catalogue_too_large_for_a_dense_matrix_is_refused_before_it_is_made()
 def test_memory_that_is_not_free_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interface, "MEMORY", 1000)
     with pytest.raises(Refused, match="dense matrix of 40 x 40 items"):
-        Ease(100.0).fit(grouped()[0])
+        Ease(100.0).fit(grouped_task().interactions)
 
 
 def test_the_bootstrap_draws_users_with_all_their_rows() -> None:
@@ -182,3 +186,13 @@ def test_users_own_items_are_left_out_of_unseen() -> None:
     ranked = rank_users(scores, own, np.array([user]), task.seen, 40)
     assert ranked["all"].ranks[0] < 40
     assert ranked["unseen"].ranks[0] == 40
+
+
+def test_items_below_the_threshold_are_seen_but_not_learned_from(grouped: Path) -> None:
+    data = features.load(grouped)
+    ratings = np.where(np.arange(len(data.train.interactions)) % 2, 5.0, 2.0)
+    disliked = data.train._replace(interactions=data.train.interactions.assign(rating=ratings))
+    task = validation_task(data._replace(train=disliked), Threshold(positive_from=4.0))
+    everything = validation_task(data, Ignored())
+    np.testing.assert_array_equal(task.seen.items, everything.seen.items)
+    assert 0 < task.interactions.nnz < everything.interactions.nnz
