@@ -93,7 +93,7 @@ def plot(measured: list[dict[str, Any]], path: Path) -> None:
     axes.set(xlabel="epoch", ylabel=f"{FIGURE}, all items", xlim=(0, last + 1), ylim=(0, None))
     axes.set_title("The TFRS tutorial's experiment, MovieLens-100K", loc="left", fontsize=11)
     axes.grid(color="0.9")
-    axes.legend(fontsize=8, ncols=len(measured), frameon=False, loc="lower right")
+    axes.legend(fontsize=8, ncols=len(measured), frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.15))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
 
