@@ -99,8 +99,8 @@ def _quality(quality: dict[str, Any], peers: dict[str, Any]) -> str:
     lead = (
         f"{facts['rows']:,} held-out ratings (random split), {facts['items']:,} films; ours with the mean and standard "
         f"deviation of {len(facts['seeds'])} seeds. With history, the two-tower uses the query's time and what the "
-        "user did before it; the peers know which films the user rated. Peers are fitted on the same rows, their settings "
-        "chosen on validation."
+        "user did before it; the peers know which films the user rated. Peers are fitted on the same rows, their "
+        "settings chosen on validation."
     )
     headings = ["", "recall@10, unseen", "recall@100, unseen", "recall@10, all items", "recall@100, all items"]
     return f"{lead}\n\n" + _table(headings, rows)

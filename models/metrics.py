@@ -12,8 +12,8 @@ Float32Array = npt.NDArray[np.float32]
 Int64Array = npt.NDArray[np.int64]
 
 KS = (1, 5, 10, 50, 100)
-_SCORES_AT_ONCE = 1 << 24
-"""How many scores are held at a time: 64 MB of float32, whatever the number of rows (of one row at least)."""
+_SCORES_AT_ONCE = 1 << 22
+"""How many scores are held at a time: 16 MB of float32, whatever the number of rows (of one row at least)."""
 
 
 @dataclass(frozen=True)
