@@ -44,58 +44,54 @@ def main() -> None:
     app()
 
 
-@app.command()
-def fetch(
-    recipe: RecipePath,
-    runs: Runs = RUNS,
-    cache: Cache = CACHE,
-    force: Force = False,
-    json: AsJson = False,
-    verbose: Verbose = False,
-) -> None:
+def _stage_command(name: str, text: str) -> None:
+    """Add the command of one stage that takes a recipe; `text` is its help."""
+
+    @app.command(name, help=text)
+    def command(
+        recipe: RecipePath,
+        runs: Runs = RUNS,
+        cache: Cache = CACHE,
+        force: Force = False,
+        json: AsJson = False,
+        verbose: Verbose = False,
+    ) -> None:
+        with terminal(verbose) as out:
+            (done,) = advance(Run.create(load_recipe(recipe), runs, STAGES), [name], cache, out, force)
+            if json:
+                out.json(done)
+            else:
+                for path in done["outputs"]:
+                    out.results.print(path, soft_wrap=True)
+
+
+_stage_command(
+    "fetch",
     """Download the source and store validated tables.
 
     \b
     retrieval fetch recipes/movielens-100k.toml
     retrieval fetch recipes/movielens-100k.toml --runs /data/runs --json
-    """
-    _stage_of_recipe("fetch", recipe, runs, cache, force, json, verbose)
-
-
-@app.command()
-def features(
-    recipe: RecipePath,
-    runs: Runs = RUNS,
-    cache: Cache = CACHE,
-    force: Force = False,
-    json: AsJson = False,
-    verbose: Verbose = False,
-) -> None:
+    """,
+)
+_stage_command(
+    "features",
     """Split the interactions and engineer the features.
 
     \b
     retrieval features recipes/movielens-100k.toml
     retrieval features recipes/movielens-100k.toml --force
-    """
-    _stage_of_recipe("features", recipe, runs, cache, force, json, verbose)
-
-
-@app.command()
-def train(
-    recipe: RecipePath,
-    runs: Runs = RUNS,
-    cache: Cache = CACHE,
-    force: Force = False,
-    json: AsJson = False,
-    verbose: Verbose = False,
-) -> None:
+    """,
+)
+_stage_command(
+    "train",
     """Train the two towers and export them.
 
     \b
     retrieval train recipes/movielens-100k.toml
     retrieval train recipes/movielens-100k.toml --verbose
-    """
-    _stage_of_recipe("train", recipe, runs, cache, force, json, verbose)
+    """,
+)
 
 
 @app.command()
@@ -381,18 +377,6 @@ def demo(
         out.results.print(f"report:     {page}", soft_wrap=True)
         out.results.print(f"serve it:   retrieval serve {opened.directory}", soft_wrap=True)
         out.results.print(f"ask it:     retrieval query --user 196 --run {opened.directory}", soft_wrap=True)
-
-
-def _stage_of_recipe(
-    name: str, recipe: Path, runs: Path, cache: Path, force: bool, as_json: bool, verbose: bool
-) -> None:
-    with terminal(verbose) as out:
-        done = advance(Run.create(load_recipe(recipe), runs, STAGES), [name], cache, out, force)
-        if as_json:
-            out.json(done[0])
-        else:
-            for path in done[0]["outputs"]:
-                out.results.print(path, soft_wrap=True)
 
 
 def _run_all(
