@@ -1,0 +1,54 @@
+"""Made-up item vectors and queries on which indexes are compared: clusters of very unequal size, as catalogues have.
+
+Unit centres (2,000 for a million items) with Zipf(1) sizes, isotropic noise of norm 0.7 around them, L2-normalised. A
+query lies between two centres, `(1 - m) a + m b` with m uniform in [0, 0.5), with the same noise; the centre `a` is
+drawn by cluster size. How hard a data set is decides every figure: at noise 1.4 the same IVF finds a quarter less.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+NOISE = 0.7
+CLUSTERS = 2000
+_BLOCK = 65_536
+
+
+class Data(NamedTuple):
+    """Items and queries of one data set."""
+
+    vectors: np.ndarray
+    """float32 [items, d], of length 1."""
+    queries: np.ndarray
+    """float32 [queries, d], of length 1."""
+    cluster: np.ndarray
+    """int64 [items]: the cluster that each item was drawn from, 0 the largest."""
+
+
+def make_vectors(
+    items: int, queries: int = 1000, *, dim: int = 64, clusters: int = CLUSTERS, noise: float = NOISE, seed: int = 0
+) -> Data:
+    """Draw a data set; the same arguments give the same arrays."""
+    rng = np.random.default_rng(seed)
+    centres = _unit(rng.standard_normal((clusters, dim), dtype=np.float32))
+    sizes = 1 / np.arange(1, clusters + 1)
+    sizes /= sizes.sum()
+    cluster = rng.choice(clusters, items, p=sizes)
+    vectors = np.empty((items, dim), dtype=np.float32)
+    for start in range(0, items, _BLOCK):  # the noise of all items at once would hold them twice
+        part = cluster[start : start + _BLOCK]
+        vectors[start : start + _BLOCK] = _noisy(centres[part], noise, rng)
+    mix = rng.uniform(0, 0.5, (queries, 1)).astype(np.float32)
+    near, far = centres[rng.choice(clusters, queries, p=sizes)], centres[rng.integers(0, clusters, queries)]
+    return Data(vectors, _noisy((1 - mix) * near + mix * far, noise, rng), cluster)
+
+
+def _noisy(points: np.ndarray, noise: float, rng: np.random.Generator) -> np.ndarray:
+    scale = np.float32(noise / np.sqrt(points.shape[1]))
+    return _unit(points + scale * rng.standard_normal(points.shape, dtype=np.float32))
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
