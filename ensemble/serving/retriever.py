@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,15 +10,12 @@ import numpy as np
 
 from .arrays import read_values
 from .errors import InvalidRelease
+from .features import QueryFeatures
 from .history import History
 from .ids import IdTable
 from .release import Release
 from .search import SCAN_ITEMS, ItemSearch
-from .sequence import FIRST_ITEM, TIME, Clicks, Past, joined
 from .tensors import USER, Reader, Request, input_tensors, output_tensors
-from .tower import Tower
-from .transform import Column, QueryTransform
-from .users import Users
 
 
 class Answer(NamedTuple):
@@ -38,61 +33,20 @@ class Answer(NamedTuple):
     """bool [n]: whether the release has the user."""
 
 
-class Retriever:
-    """All steps from a request to its answer, over one release."""
+class ItemAnswers:
+    """The last step: query vectors to items, over the release's catalogue and what its users have seen."""
 
     def __init__(self, release: Release) -> None:
-        """Load a verified release; raise InvalidRelease where its parts do not fit each other."""
+        """Load a verified release's items and histories; raise InvalidRelease where they do not fit each other."""
         self.release, manifest = release, release.manifest
         self.serving: dict[str, int] = manifest["serving"]
-        stated = release.json("query/transform.json")
-        self.transform = QueryTransform.load(release.path / "query")
-        self.tower = Tower(release.path / "towers/query.onnx", self.serving["threads"])
-        self._check_tower({one["name"] for one in stated["outputs"]})
-        self.inputs = input_tensors(stated["inputs"], manifest["id_dtype"], self.transform.sequence is not None)
         self.outputs = output_tensors(manifest["id_dtype"])
-        self.reader = Reader(self.inputs, self.serving)
-        self.users = Users(release, stated["inputs"])
         self.history = History(release)
         ids = read_values(release, "items/ids", manifest["id_dtype"]["item_id"])
         self._items = IdTable(ids)
         blank = "" if self._items.is_string else 0
         self.item_ids = np.append(ids, np.array([blank], dtype=ids.dtype))
         self.search = self._load_search()
-
-    @classmethod
-    def load(cls, release: Path) -> Retriever:
-        """Verify the release at the path and load it; raise InvalidRelease with the file and the reason."""
-        return cls(Release.open(release))
-
-    def answer(self, request: Request) -> Answer:
-        """Answer every row; raise InvalidRequest naming the row whose query has no finite vector."""
-        user_rows = self.users.rows_of(request.columns[USER].values)
-        vectors = self.tower(self.features(request.columns, user_rows, request.clicks))
-        return self.nearest(vectors, user_rows, request)
-
-    def features(
-        self, sent: Mapping[str, Column], user_rows: np.ndarray, clicks: Clicks | None = None
-    ) -> dict[str, np.ndarray]:
-        """Return the query tower's features of raw columns as they were sent, for rows of the users table, int64 [n].
-
-        Where no time was sent, it is now, or that of the row's newest click if that clock runs ahead. A click after a
-        time that was sent is left out of the history, as whatever the release knows of later times is.
-        """
-        columns = self.users.complete(sent, user_rows)
-        if TIME in columns and columns[TIME].missing is not None:
-            columns[TIME] = Column(_clock(columns[TIME], clicks))
-        sequence = self.transform.sequence
-        if sequence is None:
-            return self.transform(columns)
-        now = columns[TIME].values
-        return self.transform(columns, self._past(user_rows, now, clicks, sequence.last))
-
-    def _past(self, user_rows: np.ndarray, now: np.ndarray, clicks: Clicks | None, last: int) -> Past:
-        known = self.history.until(user_rows, now, last)
-        if clicks is None:
-            return known
-        return joined(known, clicks, self._items.rows_of(clicks.item_ids) + FIRST_ITEM, now, last)
 
     def nearest(self, vectors: np.ndarray, user_rows: np.ndarray, request: Request) -> Answer:
         """Answer with the query vectors, float32 [n, d], and rows of the users table, int64 [n], already known."""
@@ -111,13 +65,6 @@ class Retriever:
             known = index >= 0
             rows, items = np.concatenate([rows, named_rows[known]]), np.concatenate([items, index[known]])
         return rows, items
-
-    def _check_tower(self, made: set[str]) -> None:
-        if set(self.tower.inputs) - made:
-            names = ", ".join(sorted(set(self.tower.inputs) - made))
-            raise InvalidRelease(
-                f"{self.release.path}: the query tower wants {names}, which the transform does not make"
-            )
 
     def _load_search(self) -> ItemSearch:
         place, vectors = self.release.path / "items/vectors.npy", self.release.array("items/vectors.npy")
@@ -140,10 +87,37 @@ class Retriever:
         return index
 
 
-def _clock(times: Column, clicks: Clicks | None) -> np.ndarray:
-    """Return the times, int64 [n], with those that are missing filled in."""
-    assert times.missing is not None
-    latest = np.full(len(times.values), int(time.time()))
-    if clicks is not None:
-        np.maximum.at(latest, clicks.rows, clicks.seconds)
-    return np.where(times.missing, latest, times.values)
+class Retriever(ItemAnswers):
+    """All steps from a request to its answer, over one release."""
+
+    def __init__(self, release: Release) -> None:
+        """Load a verified release; raise InvalidRelease where its parts do not fit each other."""
+        from .tower import Tower  # brings onnxruntime, which a process that only searches does without
+
+        super().__init__(release)
+        manifest = release.manifest
+        stated = release.json("query/transform.json")
+        self.features = QueryFeatures(release, self.history, self._items)
+        self.transform, self.users = self.features.transform, self.features.users
+        self.tower = Tower(release.path / "towers/query.onnx", self.serving["threads"])
+        self._check_tower({one["name"] for one in stated["outputs"]})
+        self.inputs = input_tensors(stated["inputs"], manifest["id_dtype"], self.transform.sequence is not None)
+        self.reader = Reader(self.inputs, self.serving)
+
+    @classmethod
+    def load(cls, release: Path) -> Retriever:
+        """Verify the release at the path and load it; raise InvalidRelease with the file and the reason."""
+        return cls(Release.open(release))
+
+    def answer(self, request: Request) -> Answer:
+        """Answer every row; raise InvalidRequest naming the row whose query has no finite vector."""
+        user_rows = self.users.rows_of(request.columns[USER].values)
+        vectors = self.tower(self.features(request.columns, user_rows, request.clicks))
+        return self.nearest(vectors, user_rows, request)
+
+    def _check_tower(self, made: set[str]) -> None:
+        if set(self.tower.inputs) - made:
+            names = ", ".join(sorted(set(self.tower.inputs) - made))
+            raise InvalidRelease(
+                f"{self.release.path}: the query tower wants {names}, which the transform does not make"
+            )

@@ -1,0 +1,58 @@
+"""From a request to the query tower's features: what it sent, what the release knows of the user, the transform."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import numpy as np
+
+from .history import History
+from .ids import IdTable
+from .release import Release
+from .sequence import FIRST_ITEM, TIME, Clicks, Past, joined
+from .transform import Column, QueryTransform
+from .users import Users
+
+
+class QueryFeatures:
+    """The first step: raw columns to features, with the release's users and their histories."""
+
+    def __init__(self, release: Release, history: History, items: IdTable) -> None:
+        """Load the transform and the users; `items` gives the codes of a history's items."""
+        stated = release.json("query/transform.json")
+        self.transform = QueryTransform.load(release.path / "query")
+        self.users = Users(release, stated["inputs"])
+        self._history, self._items = history, items
+
+    def __call__(
+        self, sent: Mapping[str, Column], user_rows: np.ndarray, clicks: Clicks | None = None
+    ) -> dict[str, np.ndarray]:
+        """Return the query tower's features of raw columns as they were sent, for rows of the users table, int64 [n].
+
+        Where no time was sent, it is now, or that of the row's newest click if that clock runs ahead. A click after a
+        time that was sent is left out of the history, as whatever the release knows of later times is.
+        """
+        columns = self.users.complete(sent, user_rows)
+        if TIME in columns and columns[TIME].missing is not None:
+            columns[TIME] = Column(_clock(columns[TIME], clicks))
+        sequence = self.transform.sequence
+        if sequence is None:
+            return self.transform(columns)
+        now = columns[TIME].values
+        return self.transform(columns, self._past(user_rows, now, clicks, sequence.last))
+
+    def _past(self, user_rows: np.ndarray, now: np.ndarray, clicks: Clicks | None, last: int) -> Past:
+        known = self._history.until(user_rows, now, last)
+        if clicks is None:
+            return known
+        return joined(known, clicks, self._items.rows_of(clicks.item_ids) + FIRST_ITEM, now, last)
+
+
+def _clock(times: Column, clicks: Clicks | None) -> np.ndarray:
+    """Return the times, int64 [n], with those that are missing filled in."""
+    assert times.missing is not None
+    latest = np.full(len(times.values), int(time.time()))
+    if clicks is not None:
+        np.maximum.at(latest, clicks.rows, clicks.seconds)
+    return np.where(times.missing, latest, times.values)
