@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,17 +18,35 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 PAIRED = ("towers/query.onnx", "towers/item.onnx", "items/vectors.npy")
 """Query tower, item tower and item vectors of one training run; `pairing` is the SHA-256 of the three in this order."""
-REQUIRED = (*PAIRED, "towers/towers.json", "index/items.faiss", "index/params.json", "users/users.json")
+REQUIRED = (*PAIRED, "towers/towers.json", "index/params.json", "users/users.json")
 KEYS = ("release", "counts", "dim", "metric", "pairing", "vocabulary_sha256", "id_dtype", "serving", "files")
 _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
-class Release:
-    """A verified release: its directory and its manifest."""
+class Sealed:
+    """A directory that holds what its manifest lists and nothing else, every file verified."""
 
     path: Path
     manifest: Mapping[str, Any]
+
+    def json(self, name: str) -> Any:
+        """Parse one of the JSON files."""
+        return json.loads((self.path / name).read_text(encoding="utf-8"))
+
+    def array(self, name: str) -> np.ndarray:
+        """Map one of the .npy files into memory, read-only; processes on one machine share its pages."""
+        # As a plain array: every slice of a `memmap` costs microseconds more.
+        return np.load(self.path / name, mmap_mode="r", allow_pickle=False).view(np.ndarray)
+
+    def has(self, name: str) -> bool:
+        """Return whether the manifest lists the file."""
+        return name in self.manifest["files"]
+
+
+@dataclass(frozen=True)
+class Release(Sealed):
+    """A verified release: its directory and its manifest."""
 
     @classmethod
     def open(cls, path: Path) -> Release:
@@ -41,36 +59,32 @@ class Release:
             towers, vectors, index and vocabularies are not of one run. The message names file and reason.
         """
         path = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow the links that are refused below
-        manifest = _read_manifest(path)
-        _check_listing(path, manifest["files"])
-        for name, expected in manifest["files"].items():
-            if sha256_of([path / name]) != expected:
-                raise InvalidRelease(f"{path / name}: the content is not what was released (SHA-256 differs)")
+        manifest = read_manifest(path, FORMAT, "release", KEYS)
+        verify(path, manifest["files"], REQUIRED)
         release = cls(path, manifest)
         release._check_parts()
         return release
 
-    def json(self, name: str) -> Any:
-        """Parse one of the release's JSON files."""
-        return json.loads((self.path / name).read_text(encoding="utf-8"))
+    @property
+    def origin(self) -> Mapping[str, Any]:
+        """Return where the item vectors come from.
 
-    def array(self, name: str) -> np.ndarray:
-        """Map one of the release's .npy files into memory, read-only; processes on one machine share its pages."""
-        # As a plain array: every slice of a `memmap` costs microseconds more.
-        return np.load(self.path / name, mmap_mode="r", allow_pickle=False).view(np.ndarray)
-
-    def has(self, name: str) -> bool:
-        """Return whether the release lists the file."""
-        return name in self.manifest["files"]
+        `pairing`: of the training run. `lineage` and `sequence`: the release whose deltas are in here, and the number
+        of the last of them (`package` is its id); a release that was not made of deltas is its own lineage, at 0.
+        """
+        own = {"pairing": self.manifest["pairing"], "lineage": self.manifest["release"], "sequence": 0}
+        own["package"] = self.manifest["release"]
+        return {**own, **self.manifest.get("derived_from", {})}
 
     def _check_parts(self) -> None:
-        pairing = self.manifest["pairing"]
+        # A derived release has other item vectors than its towers were exported with, and says so.
+        pairing, trained = self.manifest["pairing"], self.origin["pairing"]
         stated = {
-            "towers/towers.json": self.json("towers/towers.json").get("pairing"),
-            "index/params.json": self.json("index/params.json").get("pairing"),
-            "towers/ and items/vectors.npy": sha256_of([self.path / name for name in PAIRED]),
+            "towers/towers.json": (self.json("towers/towers.json").get("pairing"), trained),
+            "index/params.json": (self.json("index/params.json").get("pairing"), pairing),
+            "towers/ and items/vectors.npy": (sha256_of([self.path / name for name in PAIRED]), pairing),
         }
-        for place, found in stated.items():
+        for place, (found, pairing) in stated.items():
             if found != pairing:
                 raise InvalidRelease(
                     f"{self.path}: {place} has pairing {found}, the manifest {pairing}: "
@@ -81,9 +95,9 @@ class Release:
             raise InvalidRelease(f"{self.path}: the vocabularies are not those that the towers were trained with")
 
 
-def release_id(manifest: Mapping[str, Any]) -> str:
-    """Return the id that the rest of the manifest, and so every file of the release, determines."""
-    content = {key: value for key, value in manifest.items() if key != "release"}
+def release_id(manifest: Mapping[str, Any], key: str = "release") -> str:
+    """Return the id that the rest of the manifest, and so every file that it lists, determines."""
+    content = {name: value for name, value in manifest.items() if name != key}
     return hashlib.sha256(manifest_text(content).encode()).hexdigest()[:32]
 
 
@@ -108,7 +122,8 @@ def sha256_of(paths: list[Path]) -> str:
     return digest.hexdigest()
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def read_manifest(path: Path, format_: int, id_key: str, keys: Sequence[str]) -> dict[str, Any]:
+    """Read the manifest of a directory; raise InvalidRelease unless it is of this format, complete and fits its id."""
     place = path / MANIFEST
     if place.is_symlink() or not place.is_file():
         raise InvalidRelease(f"{place}: missing; expected the directory that `retrieval release` wrote")
@@ -118,27 +133,35 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise InvalidRelease(f"{place}: not JSON: {error}") from None
     version = manifest.get("format") if isinstance(manifest, dict) else None
-    if version != FORMAT:
+    if version != format_:
         raise InvalidRelease(
-            f"{place}: format {version!r}, this version reads format {FORMAT}; release anew, or update"
+            f"{place}: format {version!r}, this version reads format {format_}; release anew, or update"
         )
-    if manifest.get("release") != release_id(manifest) or manifest_text(manifest) != text:
+    if manifest.get(id_key) != release_id(manifest, id_key) or manifest_text(manifest) != text:
         raise InvalidRelease(
-            f"{place}: the content does not fit the release id in it: it was changed after the release"
+            f"{place}: the content does not fit the {id_key} id in it: it was changed after the release"
         )
-    missing = [key for key in KEYS if key not in manifest]
+    missing = [key for key in keys if key not in manifest]
     if missing:
         raise InvalidRelease(f"{place}: has no {', '.join(missing)}")
     return dict(manifest)
 
 
-def _check_listing(path: Path, files: Mapping[str, str]) -> None:
+def verify(path: Path, files: Mapping[str, str], required: Sequence[str]) -> None:
+    """Raise InvalidRelease unless the directory holds plain files, those that are listed, with the listed SHA-256."""
+    _check_listing(path, files, required)
+    for name, expected in files.items():
+        if sha256_of([path / name]) != expected:
+            raise InvalidRelease(f"{path / name}: the content is not what was released (SHA-256 differs)")
+
+
+def _check_listing(path: Path, files: Mapping[str, str], required: Sequence[str]) -> None:
     for name in files:
         pure = PurePosixPath(name)
         if pure.is_absolute() or ".." in pure.parts or str(pure) != name or "\\" in name:
             raise InvalidRelease(f"{path / MANIFEST}: lists '{name}', which is not a plain path inside the release")
     present = set(_walk(path))
-    for name in (*REQUIRED, *files):
+    for name in (*required, *files):
         if name not in present or name not in files:
             raise InvalidRelease(f"{path / name}: missing from the release")
     for name in sorted(present - set(files)):
