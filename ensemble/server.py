@@ -64,6 +64,7 @@ class TritonServer:
         self,
         repository: Path,
         *,
+        model: str = MODEL,
         triton: Path | None = None,
         python: Path | None = None,
         host: str = "127.0.0.1",
@@ -76,11 +77,11 @@ class TritonServer:
     ) -> None:
         """Take a repository that `FusedRuntime.export` wrote.
 
-        `triton` is a tritonserver or its install directory (default: PATH, then the nvidia-pytriton wheel); `python` is
-        the interpreter of the serving environment (default: `.venv-serve`, else the running one); `on_log` gets every
-        line of Triton's log, from a thread of its own.
+        The server is ready once `model` answers. `triton` is a tritonserver or its install directory (default: PATH,
+        then the nvidia-pytriton wheel); `python` is the interpreter of the serving environment (default: `.venv-serve`,
+        else the running one); `on_log` gets every line of Triton's log, from a thread of its own.
         """
-        self.repository = repository.absolute()
+        self.repository, self.model = repository.absolute(), model
         self.addresses = Addresses(host, grpc_port, http_port, metrics_port)
         self._triton, self._python = triton, python or default_python()
         self._on_log = on_log
@@ -107,7 +108,7 @@ class TritonServer:
         StartGivenUp
             `given_up`, asked all the while, said so.
         """
-        if not (self.repository / MODEL / "config.pbtxt").is_file():
+        if not (self.repository / self.model / "config.pbtxt").is_file():
             raise ServerError(f"{self.repository}: no model repository; expected what `retrieval release` wrote")
         python = inspect_python(self._python)
         command = self._command(find_triton(self._triton, python))
@@ -195,7 +196,7 @@ class TritonServer:
 
     def _wait_until_ready(self, process: subprocess.Popen[str], given_up: Callable[[], bool]) -> None:
         deadline = time.monotonic() + self._start_timeout
-        while not _is_ready(self.addresses):
+        while not _is_ready(self.addresses, self.model):
             if process.poll() is not None:
                 assert self._thread is not None
                 self._thread.join()
@@ -215,13 +216,13 @@ def _threads(repository: Path) -> int:
         return 1  # the model itself says what is wrong with the release
 
 
-def _is_ready(place: Addresses) -> bool:
+def _is_ready(place: Addresses, model: str) -> bool:
     try:
         # gRPC waits for seconds after a refused connection, so it is asked only once there is someone to answer; and
         # Triton opens its ports one after the other.
         for port in (place.grpc_port, place.http_port, place.metrics_port):
             socket.create_connection((place.host, port), timeout=1).close()
         with grpc.InferenceServerClient(place.grpc) as client:
-            return bool(client.is_model_ready(MODEL, client_timeout=2))
+            return bool(client.is_model_ready(model, client_timeout=2))
     except (OSError, InferenceServerException):
         return False
