@@ -12,8 +12,29 @@ from workflows.config import PositiveInt, Section
 class Index(Section, frozen=True, kw_only=True):
     """How the item vectors are searched."""
 
-    kind: Literal["flat"] = "flat"
-    """`flat` compares the query with every item: exact."""
+    kind: Literal["auto", "flat", "ivf_flat", "ivf_sq8", "ivf_pq", "hnsw"] = "auto"
+    """`flat` compares the query with every item: exact. `ivf_flat`, `ivf_sq8` and `ivf_pq` (fast scan) look into the
+    nearest of `nlist` lists, `hnsw` walks a graph; all but `flat` are approximate. `auto` is `flat` for catalogues that
+    are scanned in no time, and otherwise the quickest kind that reaches `recall_target`, measured."""
+    recall_target: Annotated[float, Meta(gt=0.0, lt=1.0)] = 0.95
+    """Share of the true k nearest items that an approximate index must find, for each of k = 1, 10 and 100."""
+    memory_budget_mb: PositiveInt | None = None
+    """`auto` takes no index larger than this beside the item vectors."""
+    metric: Literal["inner_product", "cosine", "l2"] = "inner_product"
+    """What makes an item near. The towers are trained for inner products; where their vectors have norm 1, all three
+    order the items alike."""
+    nlist: PositiveInt | None = None
+    """Inverted lists; by default about four times the root of the number of items."""
+    nprobe: PositiveInt | None = None
+    """Inverted lists that a search reads; by default measured."""
+    links: Annotated[int, Meta(ge=4, le=128)] = 32
+    """Edges per item of `hnsw` (half of them in the upper layers)."""
+    ef: PositiveInt | None = None
+    """Candidates that a search of `hnsw` keeps; by default measured."""
+    refine_factor: Annotated[float, Meta(ge=1.0)] | None = None
+    """Candidates per wanted item that are compared exactly; by default measured."""
+    device: Literal["cpu", "gpu"] = "cpu"
+    """`gpu` builds and searches on the first GPU, where FAISS was built with support for it."""
 
 
 class Serving(Section, frozen=True, kw_only=True):

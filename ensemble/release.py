@@ -162,9 +162,10 @@ def _write_history(interactions: pd.DataFrame, user_ids: pd.Series, out: Path) -
 
 
 def _write_index(out: Path, config: Index, pairing: str) -> None:
-    content, parameters = build_index(np.load(out / "items/vectors.npy", allow_pickle=False), config)
-    (out / "index/items.faiss").write_bytes(content)
-    text = json.dumps({**parameters, "pairing": pairing}, indent=1) + "\n"
+    built = build_index(np.load(out / "items/vectors.npy", allow_pickle=False), config)
+    if built.content is not None:
+        (out / "index/items.faiss").write_bytes(built.content)
+    text = json.dumps({**built.parameters, "pairing": pairing}, indent=1) + "\n"
     (out / "index/params.json").write_text(text, encoding="utf-8")
 
 

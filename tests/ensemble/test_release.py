@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -94,12 +93,3 @@ def test_histories_stand_by_user_and_time(run: Run, release: Path) -> None:
     for row, user in enumerate(run.users["user_id"]):
         own = known[known["user_id"] == user].sort_values("timestamp", kind="stable")
         assert items[offsets[row] : offsets[row + 1]].tolist() == own["item_index"].tolist()
-
-
-def test_the_index_file_is_faiss_own_format_and_exact(run: Run, release: Path) -> None:
-    import faiss
-
-    index = faiss.read_index(str(release / "index/items.faiss"))
-    assert index.ntotal == 300
-    np.testing.assert_array_equal(index.reconstruct_n(0, 300), run.vectors)
-    assert json.loads((release / "index/params.json").read_text())["is_exact"] is True
