@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from .release import Release
+from .release import Sealed
 from .transform import Column
 
 
@@ -27,14 +27,14 @@ def unpack_strings(blob: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     return values
 
 
-def read_values(release: Release, stem: str, dtype: str) -> np.ndarray:
+def read_values(release: Sealed, stem: str, dtype: str) -> np.ndarray:
     """Read `<stem>.npy`, or `<stem>.utf8.npy` and `<stem>.offsets.npy` where `dtype` is "string"."""
     if dtype == "string":
         return unpack_strings(release.array(f"{stem}.utf8.npy"), release.array(f"{stem}.offsets.npy"))
     return release.array(f"{stem}.npy")
 
 
-def read_column(release: Release, stem: str, dtype: str, is_list: bool) -> Column:
+def read_column(release: Sealed, stem: str, dtype: str, is_list: bool) -> Column:
     """Read a column: its values and, where the files exist, which of them are missing and where lists begin."""
     missing = release.array(f"{stem}.missing.npy") if release.has(f"{stem}.missing.npy") else None
     offsets = release.array(f"{stem}.rows.npy") if is_list else None
