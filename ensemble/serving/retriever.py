@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-import faiss
 import numpy as np
 
 from .arrays import read_values
@@ -13,8 +12,9 @@ from .errors import InvalidRelease
 from .features import QueryFeatures
 from .history import History
 from .ids import IdTable
+from .index import ItemIndex
 from .release import Release
-from .search import SCAN_ITEMS, ItemSearch
+from .search import ItemSearch
 from .tensors import USER, Reader, Request, input_tensors, output_tensors
 
 
@@ -75,16 +75,7 @@ class ItemAnswers:
             )
         if not np.isfinite(vectors).all():
             raise InvalidRelease(f"{place}: holds a vector that is not finite")
-        faiss.omp_set_num_threads(self.serving["threads"])
-        # A scanned catalogue needs no second copy of its vectors.
-        return ItemSearch(vectors, self._load_index() if len(vectors) > SCAN_ITEMS else None)
-
-    def _load_index(self) -> faiss.Index:
-        place = self.release.path / "index/items.faiss"
-        index = faiss.deserialize_index(np.frombuffer(place.read_bytes(), dtype=np.uint8))
-        if (index.ntotal, index.d) != (len(self.item_ids) - 1, self.release.manifest["dim"]):
-            raise InvalidRelease(f"{place}: {index.ntotal} x {index.d}, not the release's items")
-        return index
+        return ItemSearch(vectors, ItemIndex.load(self.release))
 
 
 class Retriever(ItemAnswers):
