@@ -43,6 +43,23 @@ def read_counters(address: str, model: str, server_pid: int | None = None, timeo
     return Counters(rows, {} if server_pid is None else _cpu_seconds(server_pid))
 
 
+def read_memory_mb(server_pid: int) -> float:
+    """Return the memory of a server and its children, MB (10^6 bytes): pages that n processes share count 1/n for each.
+
+    Raises
+    ------
+    ServerError
+        There is no process `server_pid`.
+    """
+    total = 0
+    for process in _processes(server_pid):
+        try:
+            total += process.memory_full_info().pss
+        except psutil.NoSuchProcess:  # a short-lived child that has just gone
+            continue
+    return total / 1e6
+
+
 def _statistics(address: str, model: str, timeout_s: float) -> list[dict[str, Any]]:
     channel = grpc.InferenceServerClient(address)
     try:
@@ -54,14 +71,17 @@ def _statistics(address: str, model: str, timeout_s: float) -> list[dict[str, An
     return answer.get("model_stats", [])
 
 
-def _cpu_seconds(pid: int) -> dict[int, float]:
+def _processes(pid: int) -> list[psutil.Process]:
     try:
         server = psutil.Process(pid)
-        processes = [server, *server.children(recursive=True)]
+        return [server, *server.children(recursive=True)]
     except psutil.NoSuchProcess:
         raise ServerError(f"process {pid}, the server to be measured, does not run (any more)") from None
+
+
+def _cpu_seconds(pid: int) -> dict[int, float]:
     used = {}
-    for process in processes:
+    for process in _processes(pid):
         try:
             times = process.cpu_times()
         except psutil.NoSuchProcess:  # a short-lived child that has just gone
