@@ -9,7 +9,8 @@ import pandas as pd
 
 from models.metrics import Int64Array, SeenItems
 from workflows.columns import Columns
-from workflows.features import FeatureSpec, Part
+from workflows.diagnostics import DataError
+from workflows.features import FeatureSet, FeatureSpec, Part
 from workflows.sequences import history_features, sequence_spec
 
 
@@ -17,6 +18,25 @@ def join(parts: Sequence[Part]) -> Part:
     """Append the rows of parts to one another."""
     query = {name: np.concatenate([part.query[name] for part in parts]) for name in parts[0].query}
     return Part(query, pd.concat([part.interactions for part in parts], ignore_index=True))
+
+
+def asked(data: FeatureSet, part: Part, known: pd.DataFrame) -> Part:
+    """Keep the rows of the validation or the test part that the split asks for; `known` are those learned from.
+
+    Raises
+    ------
+    DataError
+        None is left.
+    """
+    if data.asked == "all":
+        return part
+    rows = part.interactions
+    kept = rows[Columns.User].isin(known[Columns.User]) & rows[Columns.ItemIndex].isin(known[Columns.ItemIndex])
+    if not kept.any():
+        raise DataError(
+            f'data.split: none of {len(rows):,} rows has a user and an item of the rows before; ask for "all" of them'
+        )
+    return Part({name: values[kept] for name, values in part.query.items()}, rows[kept])
 
 
 def with_history(part: Part, specs: Sequence[FeatureSpec], known: pd.DataFrame | None = None) -> Part:

@@ -2,55 +2,99 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from models.data import join, users_and_seen, with_history
-from models.metrics import Float32Array, Int64Array, rank_targets, rank_users
+from models.config import Ignored, Rating
+from models.data import asked, join, with_history
+from models.metrics import Float32Array, Ranking, rank_targets
 from models.onnx import run_tower
+from models.peers.popularity import Popularity
+from models.peers.task import Task, test_task
 from workflows import features
-from workflows.columns import Columns
 from workflows.features import FeatureSet
 
+EVERY_ROW = Ignored()
+"""Is a positive, whatever its rating."""
+GROUP_FIGURES = ("recall@10", "recall@100", "ndcg@10")
+_HISTORIES = (1, 5, 20, 100)
+"""Users are told apart by how many items they had: from one of these numbers up to the next."""
 
-def evaluate(features_dir: Path, towers_dir: Path, protocol: str) -> dict[str, Any]:
-    """Measure the towers by exact search over the whole catalogue.
+Rankings = dict[str, Ranking]
+
+
+class Measured(NamedTuple):
+    """Test rows, and where the towers and popularity rank their targets."""
+
+    task: Task
+    towers: Rankings
+    popularity: Rankings
+
+
+def evaluate(features_dir: Path, towers_dir: Path, protocol: str, rating: Rating = EVERY_ROW) -> dict[str, Any]:
+    """Measure the towers by exact search over the whole catalogue, on the rows that the split asks for.
 
     Returns
     -------
     dict
         `rows`, `items`, `users`, `protocol`; `all` (every item competes) and `unseen` (the user's training and
-        validation items are taken out), each with the metrics of `models.metrics.Ranking`; and `popularity` with the
-        same two for the items ordered by their number of training and validation interactions.
+        validation items are taken out), each with the metrics of `models.metrics.Ranking`; `popularity` with the same
+        two of the peer of that name, which learns from the rows that `rating` makes positives; and `groups`, by name,
+        for kinds of test rows, whether the split asks for them or not: `rows`, `users`, and GROUP_FIGURES among
+        unseen items, of the towers (`unseen`) and of popularity.
     """
     data = features.load(features_dir)
-    known = join([data.train, data.valid]).interactions
-    targets = data.test.interactions[Columns.ItemIndex].to_numpy(np.int64)
-    users, seen = users_and_seen(data.test.interactions, known)
-    items = len(data.catalogue)
-    counts = np.bincount(known[Columns.ItemIndex], minlength=items).astype(np.float32)
-
-    def popularity(askers: Int64Array) -> Float32Array:
-        return np.broadcast_to(counts, (len(askers), items))
-
-    ours = rank_targets(tower_scores(data, towers_dir), targets, users, seen, items)
-    peer = rank_users(popularity, targets, users, seen, items)
+    found = measure(data, towers_dir, rating)
+    every = found if data.asked == "all" else measure(data._replace(asked="all"), towers_dir, rating)
     return {
-        "rows": len(targets),
-        "items": items,
-        "users": len(np.unique(users)),
+        "rows": len(found.task.targets),
+        "items": len(data.catalogue),
+        "users": len(np.unique(found.task.users)),
         "protocol": protocol,
-        **{name: ranking.metrics() for name, ranking in ours.items()},
-        "popularity": {name: ranking.metrics() for name, ranking in peer.items()},
+        **{name: ranking.metrics() for name, ranking in found.towers.items()},
+        "popularity": {name: ranking.metrics() for name, ranking in found.popularity.items()},
+        "groups": {name: _figures(every, rows) for name, rows in groups(every.task) if rows.any()},
     }
 
 
+def measure(data: FeatureSet, towers_dir: Path, rating: Rating) -> Measured:
+    """Rank the targets of the rows asked for."""
+    task = test_task(data, rating)
+    items = task.interactions.shape[1]
+    towers = rank_targets(tower_scores(data, towers_dir), task.targets, task.users, task.seen, items)
+    return Measured(task, towers, task.rank(Popularity().fit(task.interactions)))
+
+
 def tower_scores(data: FeatureSet, towers_dir: Path) -> Callable[[slice], Float32Array]:
-    """Return what scores a slice of the test rows against the catalogue, as the exported towers do."""
+    """Return what scores a slice of the test rows asked for against the catalogue, as the exported towers do."""
     known = join([data.train, data.valid]).interactions
     vectors = np.load(towers_dir / "item_vectors.npy", allow_pickle=False)
-    queries = run_tower(towers_dir / "query.onnx", with_history(data.test, data.query_specs, known).query)
+    test = with_history(asked(data, data.test, known), data.query_specs, known)
+    queries = run_tower(towers_dir / "query.onnx", test.query)
     return lambda rows: queries[rows] @ vectors.T
+
+
+def groups(task: Task) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
+    """Yield kinds of rows by name, bool `[rows]`: who and what was learned from, and how much of whom."""
+    had = np.diff(task.seen.offsets)[task.users]
+    known_item = np.isin(task.targets, task.seen.items)
+    yield "all rows", np.ones(len(had), bool)
+    yield "user and item known", (had > 0) & known_item
+    yield "user unknown", had == 0
+    yield "item unknown", ~known_item
+    for low, high in zip(_HISTORIES, (*_HISTORIES[1:], None), strict=True):
+        name = f"users of {low} items or more" if high is None else f"users of {low} to {high - 1} items"
+        yield name, (had >= low) & (high is None or had < high)
+
+
+def _figures(found: Measured, rows: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    def means(rankings: Rankings) -> dict[str, float]:
+        return {name: float(rankings["unseen"].row_values(name)[rows].mean()) for name in GROUP_FIGURES}
+
+    users = len(np.unique(found.task.users[rows]))
+    sides = {"unseen": means(found.towers), "popularity": means(found.popularity)}
+    return {"rows": int(rows.sum()), "users": users, **sides}

@@ -10,7 +10,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from models.config import Model, Rating, Train
-from models.data import join, with_history
+from models.data import asked, join, with_history
 from models.export import export_towers
 from models.objective import Labels, build_loss
 from models.ratings import positives, weights
@@ -44,7 +44,8 @@ def train(
         `device` is `gpu` and TensorFlow sees none; or the ratings do not allow what the recipe does with them.
     """
     data = features.load(features_dir)
-    valid = with_history(data.valid, data.query_specs, data.train.interactions)
+    known = data.train.interactions
+    valid = with_history(asked(data, data.valid, known), data.query_specs, known)
     with tf.device(_device_name(device)):
         best = out / "checkpoints" / "best"
         validation = Validation(valid, data.train, train.monitor, train.patience, best, progress)

@@ -47,7 +47,8 @@ def evaluate(job: Job) -> None:
     """`towers/` -> `metrics.json`."""
     from models.evaluation import evaluate as evaluate_towers
 
-    metrics = evaluate_towers(job.run / "features", job.run / "towers", protocol(job.recipe))
+    rating = job.recipe.train.objective.rating
+    metrics = evaluate_towers(job.run / "features", job.run / "towers", protocol(job.recipe), rating)
     atomic_write(job.run / "metrics.json", json.dumps(metrics, indent=2).encode())
 
 

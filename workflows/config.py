@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 Fraction = Annotated[float, Meta(gt=0.0, lt=1.0)]
 PositiveInt = Annotated[int, Meta(ge=1)]
 Device = Literal["auto", "gpu", "cpu"]
+Asked = Literal["all", "known"]
 
 
 class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -32,10 +33,16 @@ class TemporalSplit(Section, tag_field="kind", tag="temporal", frozen=True, kw_o
     """Share of all rows, by time, that is test."""
     validation: Fraction = 0.1
     """Share of the remaining rows, by time, that is validation."""
+    asked: Asked = "all"
+    """`known`: validation and test ask only for rows whose user and item both occur in the rows before, as figures that
+    are published for models of user ids do. All rows are learned from, and evaluation reports the others as a group."""
 
 
 class LeaveLastOutSplit(Section, tag_field="kind", tag="leave-last-out", frozen=True, kw_only=True):
     """Each user's last interaction is test, the one before it validation."""
+
+    asked: Asked = "all"
+    """As for the temporal split."""
 
 
 Split = Union[RandomSplit, TemporalSplit, LeaveLastOutSplit]

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from msgspec import Struct
 
 from workflows.columns import Columns
-from workflows.config import Device, FeatureSide, Split
+from workflows.config import Asked, Device, FeatureSide, RandomSplit, Split
 from workflows.diagnostics import RecipeError, StageError
 from workflows.files import atomic_directory
 from workflows.inputs import HISTORY, FeatureSpec, Planned, describe, history_of, plan
@@ -51,6 +51,8 @@ class FeatureSet(NamedTuple):
     catalogue: pd.DataFrame
     """The raw items, in item_index order."""
     users: pd.DataFrame
+    asked: Asked = "all"
+    """Which rows of valid and test are asked for."""
 
 
 class _Document(Struct, frozen=True, kw_only=True):
@@ -60,6 +62,7 @@ class _Document(Struct, frozen=True, kw_only=True):
     item: list[FeatureSpec]
     rows: dict[str, int]
     items: int
+    asked: Asked = "all"
 
 
 def build(
@@ -117,7 +120,8 @@ def build(
         catalogue.compile(directory / "item_transform")
         counts = {name: len(getattr(rows, name)) for name in PARTS}
         specs = fitted.specs() + ([spec_of(history, len(tables.items))] if history else [])
-        document = _Document(query=specs, item=catalogue.specs(), rows=counts, items=len(tables.items))
+        asked: Asked = "all" if isinstance(split, RandomSplit) else split.asked
+        document = _Document(query=specs, item=catalogue.specs(), rows=counts, items=len(tables.items), asked=asked)
         write_schema(merlin_schema(document.query, document.item), directory)
         (directory / "features.json").write_bytes(msgspec.json.format(msgspec.json.encode(document)) + b"\n")
 
@@ -142,6 +146,7 @@ def load(directory: Path) -> FeatureSet:
             item_specs=document.item,
             catalogue=pd.read_parquet(directory / "catalogue.parquet"),
             users=pd.read_parquet(directory / "users.parquet"),
+            asked=document.asked,
         )
     except (OSError, ValueError, msgspec.MsgspecError, pa.ArrowException) as error:
         raise StageError(f"{directory}: not a whole features directory ({error}); run `retrieval features`") from None

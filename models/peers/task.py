@@ -9,11 +9,12 @@ import pandas as pd
 from scipy.sparse import csr_matrix
 
 from models.config import Rating
+from models.data import asked
 from models.metrics import Int64Array, Ranking, SeenItems, rank_users
 from models.peers.interface import Scores
 from models.ratings import positives
 from workflows.columns import Columns
-from workflows.features import FeatureSet
+from workflows.features import FeatureSet, Part
 
 
 class Task(NamedTuple):
@@ -41,17 +42,18 @@ class Task(NamedTuple):
 
 
 def validation_task(data: FeatureSet, rating: Rating) -> Task:
-    """Learn from the training rows that `rating` makes positives, find the validation rows."""
-    return _task(data, data.train.interactions, data.valid.interactions, rating)
+    """Learn from the training rows that `rating` makes positives, find the validation rows asked for."""
+    return _task(data, data.train.interactions, data.valid, rating)
 
 
 def test_task(data: FeatureSet, rating: Rating) -> Task:
-    """Learn from the training and validation rows that `rating` makes positives, find the test rows."""
+    """Learn from the training and validation rows that `rating` makes positives, find the test rows asked for."""
     known = pd.concat([data.train.interactions, data.valid.interactions], ignore_index=True)
-    return _task(data, known, data.test.interactions, rating)
+    return _task(data, known, data.test, rating)
 
 
-def _task(data: FeatureSet, known: pd.DataFrame, wanted: pd.DataFrame, rating: Rating) -> Task:
+def _task(data: FeatureSet, known: pd.DataFrame, part: Part, rating: Rating) -> Task:
+    wanted = asked(data, part, known).interactions
     index = pd.Index(data.users[Columns.User])
     shape = len(data.users), len(data.catalogue)
     users, items = index.get_indexer(known[Columns.User]), known[Columns.ItemIndex].to_numpy(np.int64)
