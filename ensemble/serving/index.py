@@ -59,18 +59,22 @@ class ItemIndex:
         faiss.omp_set_num_threads(release.manifest["serving"]["threads"])  # of the process
         return cls(index, vectors, parameters)
 
-    def search(self, queries: _Array, fetch: int, mask: _Array | None = None) -> tuple[_Array, _Array]:
+    def search(
+        self, queries: _Array, fetch: int, mask: _Array | None = None, depth: float | None = None
+    ) -> tuple[_Array, _Array]:
         """Return scores, float32 [n, fetch], and rows, int64 [n, fetch], best first; -inf and -1 past the end.
 
         `queries` are float32 [n, d]. With `mask`, bool [items], only items that are True are returned; the search goes
-        as much deeper as they are rarer. A score is q.x, for cosine with x normalised, and for l2 q.x - x.x / 2.
+        as much deeper as they are rarer, or as if the last of the answers stood at rank `depth` among all items, for
+        who knows that they are rarer near the query. A score is q.x, for cosine with x normalised, and for l2
+        q.x - x.x / 2.
         """
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         allowed = self.items if mask is None else int(np.count_nonzero(mask))
         if not allowed or not len(queries):
             return _nothing(len(queries), fetch)
         wide = min(math.ceil(fetch * self._refine), self.items)
-        depth = fetch * self.items / allowed
+        depth = fetch * self.items / allowed if depth is None else depth
         if mask is None or self.kind != "ivf_pq":
             found = self._candidates(queries, min(wide, allowed), depth, mask)
         else:
@@ -79,7 +83,7 @@ class ItemIndex:
 
     def _candidates(self, queries: _Array, wide: int, depth: float, mask: _Array | None) -> _Array:
         """Return candidates, int64 [n, wide], -1 where there are too few."""
-        effort = math.ceil(self._effort * math.sqrt(max(1.0, depth / (2 * TUNED_FOR))))
+        effort = self._effort_at(depth)
         selector = None if mask is None else faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
         if self.kind == "hnsw":
             options = faiss.SearchParametersHNSW(sel=selector, efSearch=max(effort, wide))
@@ -88,6 +92,30 @@ class ItemIndex:
         else:
             options = faiss.SearchParametersIVF(sel=selector, nprobe=min(effort, self._lists))
         return self._index.search(queries, wide, params=options)[1]
+
+    def _effort_at(self, depth: float) -> int:
+        """Return nprobe or efSearch at which an answer at rank `depth` is found as reliably as the first 100 are."""
+        return math.ceil(self._effort * math.sqrt(max(1.0, depth / (2 * TUNED_FOR))))
+
+    def reads(self, depth: float) -> float:
+        """Return how many items a search compares per query; an estimate."""
+        if not self._lists:
+            return 30.0 * self._effort_at(depth)  # HNSW: each visited node has its neighbours compared
+        return min(1.0, self._effort_at(depth) / self._lists) * self.items
+
+    def nearest_lists(self, queries: _Array) -> _Array:
+        """Return the inverted lists that an unfiltered search visits, int64 [n, nprobe]; an IVF has them."""
+        return self._index.quantizer.search(np.ascontiguousarray(queries), self._effort)[1]
+
+    def list_of_item(self) -> _Array | None:
+        """Return the inverted list of every item, int32 [items]; None: the index has no lists."""
+        if not self._lists:
+            return None
+        lists, found = self._index.invlists, np.zeros(self.items, dtype=np.int32)
+        for number in range(self._lists):
+            if size := lists.list_size(number):
+                found[faiss.rev_swig_ptr(lists.get_ids(number), size)] = number
+        return found
 
     def _sifted(self, queries: _Array, wide: int, depth: float, mask: _Array) -> _Array:
         """Return candidates by fetching more of them, until enough are allowed."""
