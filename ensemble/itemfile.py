@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -162,7 +161,7 @@ def _value(value: Any, dtype: str, is_text: bool) -> Any:
         return _WRONG
     if dtype == "float64":
         return float(value) if abs(value) < 1e300 else _WRONG
-    whole = math.isfinite(value) and int(value) == value and _NO_ID < value < 2**63
+    whole = abs(value) < 2**64 and int(value) == value and _NO_ID < value < 2**63
     return int(value) if whole else _WRONG
 
 

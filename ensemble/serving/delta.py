@@ -45,7 +45,7 @@ class Delta(Sealed):
 
     def ids(self, dtype: str) -> np.ndarray:
         """Return the items' ids, [m] of type "int64" or "string"; raise InvalidRelease where they do not fit."""
-        values = read_values(self, "ids", dtype)
+        values = read_values(self, "items/ids", dtype)
         kind: np.dtype = np.dtype(object if dtype == "string" else np.int64)
         if (
             values.shape != (self.manifest["items"],)
@@ -57,11 +57,11 @@ class Delta(Sealed):
 
     def vectors(self, dim: int) -> np.ndarray:
         """Return the items' vectors, float32 [m, dim]; raise InvalidRelease where they do not fit."""
-        vectors = self.array("vectors.npy")
+        vectors = self.array("items/vectors.npy")
         if vectors.shape != (self.manifest["items"], dim) or vectors.dtype != np.float32:
-            raise InvalidRelease(f"{self.path}/vectors.npy: {vectors.dtype} {vectors.shape}, expected {dim} columns")
+            raise InvalidRelease(f"{self.path}/items/vectors.npy: {vectors.dtype} {vectors.shape}, expected {dim} columns")
         if not np.isfinite(vectors).all():
-            raise InvalidRelease(f"{self.path}/vectors.npy: holds a vector that is not finite")
+            raise InvalidRelease(f"{self.path}/items/vectors.npy: holds a vector that is not finite")
         return vectors
 
 

@@ -76,6 +76,12 @@ class Release(Sealed):
         own["package"] = self.manifest["release"]
         return {**own, **self.manifest.get("derived_from", {})}
 
+    @property
+    def trained_items(self) -> int:
+        """Return how many rows the towers were trained with: the first ones, to which histories refer."""
+        counts = self.manifest["counts"]
+        return int(counts.get("trained_items", counts["items"]))
+
     def _check_parts(self) -> None:
         # A derived release has other item vectors than its towers were exported with, and says so.
         pairing, trained = self.manifest["pairing"], self.origin["pairing"]
