@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from ensemble.layouts import Layout
 from workflows.config import PositiveInt, Section
 
 
@@ -40,6 +41,9 @@ class Index(Section, frozen=True, kw_only=True):
 class Serving(Section, frozen=True, kw_only=True):
     """How the released model answers inside Triton."""
 
+    layout: Layout = "fused"
+    """`fused`: one Triton model, `retrieval`, does every step. `chained`: transform, tower and search are models of
+    their own behind the Triton ensemble `retrieval_chained`. `both`: one repository with the two."""
     top_k: PositiveInt = 100
     """Answers per row when the request does not say `top_k`."""
     max_top_k: PositiveInt = 1000
@@ -48,14 +52,36 @@ class Serving(Section, frozen=True, kw_only=True):
     """Rows in one request, and rows that Triton joins into one execution."""
     max_queue_delay_microseconds: Annotated[int, Meta(ge=0)] = 0
     """How long Triton may wait for more requests to join a batch."""
+    max_queue_size: Annotated[int, Meta(ge=0)] = 1024
+    """Requests that wait for one model; a further one is refused at once with UNAVAILABLE. 0: no limit."""
+    default_timeout_microseconds: Annotated[int, Meta(ge=0)] = 0
+    """How long a request may wait before it is refused; a request may name a time of its own. 0: no limit."""
     instances: PositiveInt = 1
-    """Model instances (processes)."""
+    """Model instances (processes), of each model."""
+    transform_instances: PositiveInt | None = None
+    """Instances of the chained transform where that is another number."""
+    tower_instances: PositiveInt | None = None
+    """Instances of the chained tower."""
+    search_instances: PositiveInt | None = None
+    """Instances of the chained search."""
+    tower_platform: Literal["python", "onnxruntime"] = "python"
+    """What runs the chained tower: `onnxruntime` is Triton's own backend, where the server has it."""
+    tower_device: Literal["cpu", "gpu"] = "cpu"
+    """Where the chained tower runs; `gpu` takes the onnxruntime platform."""
     threads: PositiveInt = 1
     """Threads per instance for the tower and the search."""
     max_exclude_item_ids: PositiveInt = 10_000
     """Longest `exclude_item_ids` of one row."""
     max_history_item_ids: PositiveInt = 1000
     """Longest `history_item_ids` of one row: the newest interactions that a request carries."""
+
+    def __post_init__(self) -> None:
+        if self.top_k > self.max_top_k:
+            raise ValueError(f"top_k is {self.top_k}, above max_top_k, {self.max_top_k}")
+        if self.tower_device == "gpu" and self.tower_platform != "onnxruntime":
+            raise ValueError(
+                'tower_device = "gpu" needs tower_platform = "onnxruntime", a Triton that has that backend'
+            )
 
 
 class Bench(Section, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from ensemble.arrays import id_dtype, save, save_column, save_values
 from ensemble.config import Index, Serving
 from ensemble.congruence import Reference, check_congruence
 from ensemble.index import build_index
+from ensemble.serving import selftest
 from ensemble.serving.errors import InvalidRelease
 from ensemble.serving.release import (
     FORMAT,
@@ -29,6 +30,7 @@ from ensemble.serving.release import (
     sha256_of,
     vocabulary_of,
 )
+from ensemble.serving.retriever import Retriever
 from workflows.columns import Columns
 from workflows.diagnostics import ReleaseError, StageError
 from workflows.files import atomic_directory
@@ -95,12 +97,26 @@ def write_release(
 
 
 def seal(directory: Path, manifest: dict[str, Any]) -> None:
-    """Write the manifest over every file that is in the directory."""
+    """Write the manifest over every file that is in the directory, a self-test of them among these.
+
+    Raises
+    ------
+    InvalidRelease
+        The parts of the release do not fit each other.
+    """
+    (directory / selftest.FILE).unlink(missing_ok=True)
+    whole = Release(directory, _write_manifest(directory, manifest))
+    (directory / selftest.FILE).write_text(json.dumps(selftest.sample(Retriever(whole))), encoding="utf-8")
+    _write_manifest(directory, manifest)
+
+
+def _write_manifest(directory: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     paths = sorted(path for path in directory.rglob("*") if path.is_file() and path.name != MANIFEST)
     files = {path.relative_to(directory).as_posix(): sha256_of([path]) for path in paths}
     content = {**manifest, "files": files, "vocabulary_sha256": vocabulary_of(files)}
     content["release"] = release_id(content)
     (directory / MANIFEST).write_text(manifest_text(content), encoding="utf-8")
+    return content
 
 
 def _check_inputs(features: Path, towers: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +14,32 @@ from merlin.dag.runtime import Runtime
 from merlin.systems.dag import Ensemble
 
 import ensemble.serving
-from ensemble.operators import EncodeQuery, ReleaseOperator, SearchItems, TransformQuery, retriever_of
-from ensemble.server import MODEL
-from ensemble.serving.retriever import Retriever
-from ensemble.serving.tensors import Tensor
+from ensemble.layouts import CHAINED, CONFIG, FUSED, MODELS, SEARCH, TOWER, TRANSFORM, Layout
+from ensemble.model_config import model_configs
+from ensemble.operators import EncodeQuery, ReleaseOperator, SearchItems, TransformQuery
+from ensemble.serving.release import Release
 from workflows.diagnostics import ReleaseError
 from workflows.files import atomic_directory
 
 _CHAIN = [TransformQuery, EncodeQuery, SearchItems]
+_CLASSES = {
+    FUSED: "model.FusedModel",
+    TRANSFORM: "model_steps.TransformModel",
+    TOWER: "model_steps.TowerModel",
+    SEARCH: "model_steps.SearchModel",
+}
 _ENTRY = '''"""The entry that Triton looks for; the code is in `serving/`, the data in `release/`."""
 
-from .serving.model import TritonPythonModel
+from .serving.{module} import {name} as TritonPythonModel
 
 __all__ = ["TritonPythonModel"]
 '''
 
 
-class FusedRuntime(Runtime):
-    """Runs the graph in process, and exports it as one Triton model that does all three steps."""
+class GraphRuntime(Runtime):
+    """Runs the graph in process, and exports it as Triton models."""
+
+    layout: Layout
 
     def transform(self, graph: Graph, transformable: Any) -> Any:
         """Run the graph; optional inputs that a frame does not have are taken as not sent."""
@@ -46,52 +56,74 @@ class FusedRuntime(Runtime):
         ReleaseError
             The graph is not `TransformQuery >> EncodeQuery >> SearchItems` over one release.
         """
-        release = _release_of(ensemble)
-        retriever = retriever_of(release)
+        release = Release.open(Path(_release_of(ensemble)))
         with atomic_directory(Path(path)) as temporary:
-            directory = temporary / MODEL / str(version)
-            directory.mkdir(parents=True)
-            shutil.copytree(release, directory / "release")
-            _copy_code(directory / "serving")
-            (directory / "model.py").write_text(_ENTRY, encoding="utf-8")
-            (temporary / MODEL / "config.pbtxt").write_text(model_config(retriever), encoding="utf-8")
+            write_version(release, temporary, MODELS[self.layout], version)
+            for name in MODELS[self.layout]:
+                shutil.copyfile(temporary / name / str(version) / CONFIG, temporary / name / CONFIG)
         return Path(path)
 
 
-def export_repository(release: Path, path: Path) -> Path:
-    """Export the release at `release` in the fused layout to `path` and return it."""
+class FusedRuntime(GraphRuntime):
+    """Exports the graph as one Triton model that does all three steps."""
+
+    layout = "fused"
+
+
+class ChainedRuntime(GraphRuntime):
+    """Exports the graph as a Triton model for each step, behind a Triton ensemble."""
+
+    layout = "chained"
+
+
+class BothRuntime(GraphRuntime):
+    """Exports the graph in both layouts, side by side in one repository."""
+
+    layout = "both"
+
+
+_RUNTIMES = {one.layout: one for one in (FusedRuntime, ChainedRuntime, BothRuntime)}
+
+
+def export_repository(release: Path, path: Path, layout: Layout | None = None) -> Path:
+    """Export the release at `release` to `path` in a layout, by default its own, and return the path."""
     from ensemble.operators import build_ensemble
 
-    return FusedRuntime().export(build_ensemble(release), path)
+    chosen = layout or Release.open(release).manifest["serving"]["layout"]
+    return _RUNTIMES[chosen]().export(build_ensemble(release), path)
 
 
-def model_config(retriever: Retriever) -> str:
-    """Return the whole `config.pbtxt`, so that Triton need not ask the model to complete it.
+def write_version(release: Release, repository: Path, models: Iterable[str], version: int) -> None:
+    """Write a version of each of the models: code, release and the configuration with which it is served.
 
-    The schema is Triton's `model_config.proto` (https://github.com/triton-inference-server/common).
+    The bytes of the release are there once: each model's are hard links to them where the file system has links.
     """
-    serving = retriever.serving
-    parameters = {
-        "release": retriever.release.manifest["release"],
-        "layout": "fused",
-        **{name: serving[name] for name in ("top_k", "max_top_k", "max_exclude_item_ids")},
-    }
-    parts = [
-        f'name: "{MODEL}"\nbackend: "python"\nmax_batch_size: {serving["max_batch_size"]}',
-        *(_tensor("input", one) for one in retriever.inputs),
-        *(_tensor("output", one) for one in retriever.outputs),
-        f"dynamic_batching {{ max_queue_delay_microseconds: {serving['max_queue_delay_microseconds']} }}",
-        f"instance_group [ {{ count: {serving['instances']} kind: KIND_CPU }} ]",
-        *(f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}' for key, value in parameters.items()),
-    ]
-    return "\n".join(parts) + "\n"
+    configs = model_configs(release, models, version)
+    source = release.path
+    for name, config in configs.items():
+        directory = repository / name / str(version)
+        directory.mkdir(parents=True)
+        (directory / CONFIG).write_text(config, encoding="utf-8")
+        if name == CHAINED or 'backend: "python"' not in config:
+            if name == TOWER:
+                shutil.copyfile(release.path / "towers/query.onnx", directory / "model.onnx")
+            continue
+        # Copied from outside, for what happens to the run must not happen to the server; linked from there on.
+        inside = repository in source.parents
+        shutil.copytree(source, directory / "release", copy_function=_link_or_copy if inside else _copy)
+        source = directory / "release"
+        _write_code(name, directory)
 
 
-def _tensor(direction: str, tensor: Tensor) -> str:
-    # Ragged: requests whose lists differ in length still share a batch.
-    options = (" optional: true" if tensor.optional else "") + (" allow_ragged_batch: true" if tensor.ragged else "")
-    kind = "TYPE_STRING" if tensor.dtype == "BYTES" else f"TYPE_{tensor.dtype}"
-    return f'{direction} {{ name: "{tensor.name}" data_type: {kind} dims: [ {tensor.dims} ]{options} }}'
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without links
+        _copy(source, target)
+
+
+def _copy(source: str, target: str) -> None:
+    shutil.copyfile(source, target)
 
 
 def _release_of(graph: Ensemble) -> str:
@@ -102,13 +134,16 @@ def _release_of(graph: Ensemble) -> str:
     if [type(one) for one in operators] != _CHAIN or len(releases) != 1:
         found = " >> ".join(type(one).__name__ for one in operators) or "none of ours"
         raise ReleaseError(
-            f"the fused layout takes TransformQuery >> EncodeQuery >> SearchItems over one release, got {found} over "
+            f"a repository takes TransformQuery >> EncodeQuery >> SearchItems over one release, got {found} over "
             f"{len(releases)}; build the graph with `build_ensemble`"
         )
     return releases.pop()
 
 
-def _copy_code(target: Path) -> None:
-    target.mkdir()
+def _write_code(model: str, directory: Path) -> None:
+    code = directory / "serving"
+    code.mkdir()
     for source in sorted(Path(ensemble.serving.__file__).parent.glob("*.py")):
-        shutil.copyfile(source, target / source.name)
+        shutil.copyfile(source, code / source.name)
+    module, name = _CLASSES[model].split(".")
+    (directory / "model.py").write_text(_ENTRY.format(module=module, name=name), encoding="utf-8")

@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +17,13 @@ from types import TracebackType
 import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
+from ensemble.layouts import CONFIG, answering_models, models_in
 from ensemble.ports import check_free
 from ensemble.processes import kill_group, launch
 from ensemble.triton import ServingPython, Triton, default_python, find_triton, inspect_python
 from ensemble.triton_log import reasons
 from workflows.diagnostics import ServerError
 
-MODEL = "retrieval"
 _POLL_SECONDS = 0.02
 _ASK_SECONDS = 0.2
 _GRACE_SECONDS = 5
@@ -64,7 +64,7 @@ class TritonServer:
         self,
         repository: Path,
         *,
-        model: str = MODEL,
+        model: str | None = None,
         triton: Path | None = None,
         python: Path | None = None,
         host: str = "127.0.0.1",
@@ -77,11 +77,13 @@ class TritonServer:
     ) -> None:
         """Take a repository that `FusedRuntime.export` wrote.
 
-        The server is ready once `model` answers. `triton` is a tritonserver or its install directory (default: PATH,
-        then the nvidia-pytriton wheel); `python` is the interpreter of the serving environment (default: `.venv-serve`,
-        else the running one); `on_log` gets every line of Triton's log, from a thread of its own.
+        The server is ready once `model` answers (default: those of all layouts in the repository). `triton` is a
+        tritonserver or its install directory (default: PATH, then the nvidia-pytriton wheel); `python` is the
+        interpreter of the serving environment (default: `.venv-serve`, else the running one); `on_log` gets every line
+        of Triton's log, from a thread of its own.
         """
-        self.repository, self.model = repository.absolute(), model
+        self.repository = repository.absolute()
+        self._models = answering_models(self.repository) if model is None else [model]
         self.addresses = Addresses(host, grpc_port, http_port, metrics_port)
         self._triton, self._python = triton, python or default_python()
         self._on_log = on_log
@@ -108,7 +110,7 @@ class TritonServer:
         StartGivenUp
             `given_up`, asked all the while, said so.
         """
-        if not (self.repository / self.model / "config.pbtxt").is_file():
+        if not self._models or not all((self.repository / one / CONFIG).is_file() for one in self._models):
             raise ServerError(f"{self.repository}: no model repository; expected what `retrieval release` wrote")
         python = inspect_python(self._python)
         command = self._command(find_triton(self._triton, python))
@@ -170,6 +172,11 @@ class TritonServer:
             "metrics-address": place.host,
             "metrics-port": place.metrics_port,
             "allow-gpu-metrics": "false",
+            # What is loaded changes when `retrieval deploy` says so, and a release that fails to load must not make
+            # the server unready which goes on answering with the old one.
+            "model-control-mode": "explicit",
+            "load-model": "*",
+            "strict-readiness": "false",
             "exit-timeout-secs": int(self._stop_timeout),
         }
         if triton.backends is not None:
@@ -196,7 +203,7 @@ class TritonServer:
 
     def _wait_until_ready(self, process: subprocess.Popen[str], given_up: Callable[[], bool]) -> None:
         deadline = time.monotonic() + self._start_timeout
-        while not _is_ready(self.addresses, self.model):
+        while not _is_ready(self.addresses, self._models):
             if process.poll() is not None:
                 assert self._thread is not None
                 self._thread.join()
@@ -209,20 +216,24 @@ class TritonServer:
 
 
 def _threads(repository: Path) -> int:
-    manifest = repository / MODEL / "1/release/manifest.json"
-    try:
-        return int(json.loads(manifest.read_text(encoding="utf-8"))["serving"]["threads"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return 1  # the model itself says what is wrong with the release
+    """Return the most threads that a release in the repository asks for; each model sets its own."""
+    found = [1]
+    for model in models_in(repository):
+        for manifest in (repository / model).glob("*/release/manifest.json"):
+            try:
+                found.append(int(json.loads(manifest.read_text(encoding="utf-8"))["serving"]["threads"]))
+            except (OSError, ValueError, KeyError, TypeError):
+                continue  # the model itself says what is wrong with the release
+    return max(found)
 
 
-def _is_ready(place: Addresses, model: str) -> bool:
+def _is_ready(place: Addresses, models: Sequence[str]) -> bool:
     try:
         # gRPC waits for seconds after a refused connection, so it is asked only once there is someone to answer; and
         # Triton opens its ports one after the other.
         for port in (place.grpc_port, place.http_port, place.metrics_port):
             socket.create_connection((place.host, port), timeout=1).close()
         with grpc.InferenceServerClient(place.grpc) as client:
-            return bool(client.is_model_ready(model, client_timeout=2))
+            return all(client.is_model_ready(model, client_timeout=2) for model in models)
     except (OSError, InferenceServerException):
         return False

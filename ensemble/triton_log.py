@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+_NO_GPU = ("CudaDriverHelper", "CUDA driver version is insufficient")
+"""What Triton calls an error on every machine without one."""
+
 
 def reasons(log: Iterable[str]) -> str:
     """Return the errors of a log, each once and without where they came up, else its last lines."""
     lines = list(log)
     found: list[str] = []
     for line in lines:
-        if not line.startswith(("E", "error:")) or "CudaDriverHelper" in line:
+        if not line.startswith(("E", "error:")) or any(one in line for one in _NO_GPU):
             continue
         # The model's own message, without where in the log, in Triton and in Python it came up.
         text = line.split("] ", 1)[-1].strip('"').split("\\n\\nAt:", 1)[0]

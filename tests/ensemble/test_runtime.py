@@ -32,7 +32,7 @@ def test_the_configuration_says_everything(run: Run, repository: Path) -> None:
     optional = {one.name: one.optional for one in config.input}
     assert optional == {"user_id": False, **dict.fromkeys(optional.keys() - {"user_id"}, True)}
     assert [one.name for one in config.input if one.allow_ragged_batch] == ["exclude_item_ids"]
-    assert [one.name for one in config.output] == ["item_id", "score", "count", "user_known"]
+    assert [one.name for one in config.output] == ["item_id", "score", "count", "user_known", "release"]
     assert config.parameters["top_k"].string_value == "10"
     assert config.instance_group[0].count == 1
 
@@ -48,7 +48,7 @@ def test_the_repository_needs_nothing_of_the_project(repository: Path) -> None:
     version = repository / "retrieval/1"
     subprocess.run([sys.executable, "-c", code, version], check=True, cwd=version)
     for file in version.rglob("*"):
-        assert file.suffix in {".py", ".json", ".npy", ".onnx", ".faiss", ".parquet", ""}, file
+        assert file.suffix in {".py", ".json", ".npy", ".onnx", ".faiss", ".parquet", ".pbtxt", ""}, file
 
 
 def test_export_leaves_the_graph_as_it_is(run: Run, release: Path, tmp_path: Path) -> None:

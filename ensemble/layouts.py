@@ -1,0 +1,30 @@
+"""The models of a repository: one that does every step, or one for each behind a Triton ensemble."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+Layout = Literal["fused", "chained", "both"]
+
+FUSED = "retrieval"
+CHAINED = "retrieval_chained"
+TRANSFORM, TOWER, SEARCH = "retrieval_transform", "retrieval_tower", "retrieval_search"
+STEPS = (TRANSFORM, TOWER, SEARCH)
+"""The models behind `CHAINED`, in their order."""
+MODELS: dict[Layout, tuple[str, ...]] = {
+    "fused": (FUSED,),
+    "chained": (*STEPS, CHAINED),
+    "both": (FUSED, *STEPS, CHAINED),
+}
+CONFIG = "config.pbtxt"
+
+
+def models_in(repository: Path) -> list[str]:
+    """Return our models that a repository holds, each before those that use it."""
+    return [name for name in MODELS["both"] if (repository / name / CONFIG).is_file()]
+
+
+def answering_models(repository: Path) -> list[str]:
+    """Return the models of a repository that clients ask."""
+    return [name for name in models_in(repository) if name in (FUSED, CHAINED)]

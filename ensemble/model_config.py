@@ -1,0 +1,133 @@
+"""Triton's configuration of each model, whole, so that Triton need not ask a model to complete it.
+
+The schema is Triton's `model_config.proto` (https://github.com/triton-inference-server/common).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ensemble.layouts import CHAINED, FUSED, SEARCH, TOWER, TRANSFORM
+from ensemble.serving.release import Release
+from ensemble.serving.steps import RELEASE, Step, Steps, steps_of
+from ensemble.serving.tensors import Tensor
+
+_RELEASE = Tensor(RELEASE, "BYTES", 1)
+
+
+def model_configs(release: Release, models: Iterable[str], version: int) -> dict[str, str]:
+    """Return the `config.pbtxt` of each of the models, which serves the release as the given version."""
+    steps, serving = steps_of(release), release.manifest["serving"]
+    whole = Step(steps.request, [*steps.search.outputs, _RELEASE])
+    search = Step(steps.search.inputs, whole.outputs)
+    first = Step(_all_optional(steps.transform.inputs), steps.transform.outputs)
+    made = {
+        FUSED: [*_python(FUSED, whole, serving, "instances"), *_facts(release, "fused")],
+        TRANSFORM: _python(TRANSFORM, first, serving, "transform_instances"),
+        TOWER: _tower(steps.tower, serving),
+        SEARCH: _python(SEARCH, search, serving, "search_instances"),
+        CHAINED: [*_ensemble(steps, whole, serving, version), *_facts(release, "chained")],
+    }
+    return {name: "\n".join([*made[name], served((version,))]) + "\n" for name in models}
+
+
+def served(versions: Sequence[int]) -> str:
+    """Return the line of a configuration that names the versions which Triton loads."""
+    return f"version_policy {{ specific {{ versions: [ {', '.join(map(str, versions))} ] }} }}"
+
+
+def _facts(release: Release, layout: str) -> list[str]:
+    serving = release.manifest["serving"]
+    parameters = {
+        "release": release.manifest["release"],
+        "layout": layout,
+        **{name: serving[name] for name in ("top_k", "max_top_k", "max_exclude_item_ids")},
+    }
+    return [f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}' for key, value in parameters.items()]
+
+
+def _python(name: str, step: Step, serving: Mapping[str, Any], instances: str) -> list[str]:
+    return [
+        *_head(name, 'backend: "python"', step, serving),
+        _queue(serving),
+        _instances(serving[instances] or serving["instances"], "KIND_CPU"),
+    ]
+
+
+def _tower(step: Step, serving: Mapping[str, Any]) -> list[str]:
+    if serving["tower_platform"] == "python":
+        return _python(TOWER, step, serving, "tower_instances")
+    threads = serving["threads"]
+    parameters = {"intra_op_thread_count": threads, "inter_op_thread_count": 1}
+    return [
+        *_head(
+            TOWER,
+            'backend: "onnxruntime"\nplatform: "onnxruntime_onnx"',
+            step,
+            serving,
+            scalar="reshape { shape: [ ] }",
+        ),
+        _queue(serving),
+        _instances(serving["tower_instances"] or serving["instances"], f"KIND_{serving['tower_device'].upper()}"),
+        *(f'parameters {{ key: "{key}" value {{ string_value: "{one}" }} }}' for key, one in parameters.items()),
+    ]
+
+
+def _ensemble(steps: Steps, whole: Step, serving: Mapping[str, Any], version: int) -> list[str]:
+    search = Step(steps.search.inputs, whole.outputs)
+    between = {one.name for one in (*steps.transform.outputs, *steps.tower.outputs)}
+    links = ",\n".join(
+        # The version is pinned: whatever else is loaded meanwhile, the three steps of an answer are of one release.
+        f'{{ model_name: "{name}" model_version: {version}\n  {_maps(step, inner, between)} }}'
+        for name, step, inner in (
+            (TRANSFORM, steps.transform, "output"),
+            (TOWER, steps.tower, "input output"),
+            (SEARCH, search, "input"),
+        )
+    )
+    head = _head(CHAINED, 'platform: "ensemble"', Step(_all_optional(whole.inputs), whole.outputs), serving)
+    return [*head, f"ensemble_scheduling {{ step [\n{links}\n] }}"]
+
+
+def _all_optional(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Where an ensemble misses a required input Triton speaks of a deadlock; let the first model say which it is."""
+    return [one._replace(optional=True) for one in tensors]
+
+
+def _maps(step: Step, inner: str, between: set[str]) -> str:
+    """Return a step's maps. What goes `between` steps has a name of its own: a column may be called like a feature."""
+    lines = []
+    for direction, tensors in (("input", step.inputs), ("output", step.outputs)):
+        for one in tensors:
+            value = f"_{one.name}" if direction in inner and one.name in between else one.name
+            lines.append(f'{direction}_map {{ key: "{one.name}" value: "{value}" }}')
+    return "\n  ".join(lines)
+
+
+def _head(name: str, kind: str, step: Step, serving: Mapping[str, Any], scalar: str = "") -> list[str]:
+    return [
+        f'name: "{name}"\n{kind}\nmax_batch_size: {serving["max_batch_size"]}',
+        *(_tensor("input", one, scalar if one.dims == 1 else "") for one in step.inputs),
+        *(_tensor("output", one) for one in step.outputs),
+    ]
+
+
+def _queue(serving: Mapping[str, Any]) -> str:
+    timeout = serving["default_timeout_microseconds"]
+    return (
+        f"dynamic_batching {{\n  max_queue_delay_microseconds: {serving['max_queue_delay_microseconds']}\n"
+        f"  default_queue_policy {{ timeout_action: REJECT default_timeout_microseconds: {timeout} "
+        f"allow_timeout_override: true max_queue_size: {serving['max_queue_size']} }}\n}}"
+    )
+
+
+def _instances(count: int, kind: str) -> str:
+    return f"instance_group [ {{ count: {count} kind: {kind} }} ]"
+
+
+def _tensor(direction: str, tensor: Tensor, more: str = "") -> str:
+    # Ragged: requests whose lists differ in length still share a batch.
+    options = (" optional: true" if tensor.optional else "") + (" allow_ragged_batch: true" if tensor.ragged else "")
+    kind = "TYPE_STRING" if tensor.dtype == "BYTES" else f"TYPE_{tensor.dtype}"
+    return f'{direction} {{ name: "{tensor.name}" data_type: {kind} dims: [ {tensor.dims} ]{options}{more} }}'

@@ -1,0 +1,133 @@
+"""What the Triton models (python backend) have in common: queued requests are answered as one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb
+
+from .errors import InvalidRequest
+from .release import Release
+from .steps import RELEASE
+from .tensors import Arrays
+from .threads import limit_blas_threads
+
+Outputs = list[tuple[str, np.ndarray]]
+"""Name and array of each output of one request."""
+
+
+class BatchModel:
+    """What Triton's python backend calls; see its README for the three methods. A subclass says what an answer is."""
+
+    release: Release
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Load the release beside the model and ask it what it must know; an error here keeps Triton from serving."""
+        check_numpy()
+        directory = Path(args["model_repository"]) / args["model_version"]
+        self.release = Release.open(directory / "release")
+        self._name = np.array([[self.release.manifest["release"].encode()]], dtype=object)
+        self.load(self.release, args["model_config"])
+        limit_blas_threads(self.release.manifest["serving"]["threads"])
+        self.check()
+        pb.Logger.log_info(f"release {self.release.manifest['release']}: {self.facts()}, NumPy {np.__version__}")
+
+    def load(self, release: Release, config: str) -> None:
+        """Load what the model needs of a verified release; `config` is Triton's configuration of it, JSON."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Answer the release's sample queries; raise InvalidRelease where it does not answer as it did when made."""
+        raise NotImplementedError
+
+    def facts(self) -> str:
+        """Return what the log says of the model."""
+        raise NotImplementedError
+
+    def answer(self, sent: Sequence[Arrays]) -> list[Outputs]:
+        """Answer requests that sent the same inputs; raise InvalidRequest where one of them is wrong."""
+        raise NotImplementedError
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Answer the requests, in their order."""
+        try:
+            sent: list[Arrays] = [{one.name(): one.as_numpy() for one in request.inputs()} for request in requests]
+        except Exception as error:  # what leaves execute() reaches the client with its traceback
+            return [_failure(error) for _ in requests]
+        responses: list[Any] = [None] * len(requests)
+        for members in _alike(sent):
+            answers = self._answers([sent[one] for one in members])
+            for member, answer in zip(members, answers, strict=True):
+                responses[member] = self._response(requests[member], answer)
+        return responses
+
+    def finalize(self) -> None:
+        """Let go of the release."""
+        self.__dict__.clear()
+
+    def _answers(self, sent: list[Arrays]) -> list[Outputs | Exception]:
+        """Answer requests with the same set of inputs together; if that fails, each alone, to fail only who must."""
+        try:
+            return list(self.answer(sent))
+        except Exception as error:
+            if len(sent) > 1:
+                return [self._answers([one])[0] for one in sent]
+            return [error]
+
+    def _response(self, request: Any, answer: Outputs | Exception) -> Any:
+        if isinstance(answer, Exception):
+            return _failure(answer)
+        tensors = [pb.Tensor(name, array) for name, array in answer]
+        if RELEASE in request.requested_output_names():
+            tensors.append(pb.Tensor(RELEASE, self._name.repeat(len(answer[0][1]), axis=0)))
+        return pb.InferenceResponse(tensors)
+
+
+def check_numpy() -> None:
+    """Refuse a NumPy that Triton's stub cannot speak.
+
+    A stub built for NumPy 1 hands NumPy 2 arrays whose elements are garbage, and aborts on strings. The rule: with
+    NumPy 1 every stub works; with NumPy 2 an array must come back from the stub's own memory as it went in.
+    """
+    if int(np.__version__.split(".")[0]) < 2:
+        return
+    sample = np.arange(1, 8, dtype=np.int64)
+    capsule = pb.Tensor("sample", sample).to_dlpack()
+    if not np.array_equal(pb.Tensor.from_dlpack("sample", capsule).as_numpy(), sample):
+        raise RuntimeError(
+            f"NumPy {np.__version__} is installed, but this Triton's python stub was built for NumPy 1 and would serve "
+            "garbage: install 'numpy<2' in the serving environment (requirements/serve.txt does)"
+        )
+
+
+def row_slices(sent: Sequence[Arrays], name: str) -> list[slice]:
+    """Return the rows of each request in the batch of all, by the length of its input `name`."""
+    if len(sent) == 1:
+        return [slice(0, len(sent[0][name]))]
+    slices, start = [], 0
+    for one in sent:
+        stop = start + len(one[name])
+        slices.append(slice(start, stop))
+        start = stop
+    return slices
+
+
+def _failure(error: Exception) -> Any:
+    if isinstance(error, InvalidRequest):
+        return pb.InferenceResponse(error=pb.TritonError(str(error), pb.TritonError.INVALID_ARG))
+    import traceback  # only ever needed here
+
+    pb.Logger.log_error("".join(traceback.format_exception(type(error), error, error.__traceback__)))
+    text = f"internal error ({type(error).__name__}); the server's log has the details"
+    return pb.InferenceResponse(error=pb.TritonError(text, pb.TritonError.INTERNAL))
+
+
+def _alike(sent: Sequence[Arrays]) -> list[list[int]]:
+    """Return the positions of the requests, grouped by the set of inputs that they sent."""
+    groups: dict[frozenset[str], list[int]] = {}
+    for position, one in enumerate(sent):
+        groups.setdefault(frozenset(one), []).append(position)
+    return list(groups.values())

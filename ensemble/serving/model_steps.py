@@ -1,0 +1,127 @@
+"""The Triton models `retrieval_transform`, `retrieval_tower` and `retrieval_search`: the steps of the chained layout.
+
+Each loads its part of the release alone, and its process no library that only another one needs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+
+from .arrays import read_values
+from .errors import InvalidRequest
+from .features import QueryFeatures
+from .history import History
+from .ids import IdTable
+from .model_base import BatchModel, Outputs, row_slices
+from .release import Release
+from .selftest import SelfTest
+from .steps import FEATURES, USER_ROW, VECTOR, pack, packing, steps_of, unpack
+from .tensors import USER, Arrays, Reader, Tensor
+
+
+class TransformModel(BatchModel):
+    """Raw columns to features."""
+
+    def load(self, release: Release, config: str) -> None:
+        """Load the transform, the users and their histories."""
+        from .model import check_inputs
+
+        steps = steps_of(release)
+        check_inputs(json.loads(config), steps.transform.inputs)
+        self._reader = Reader(steps.request, release.manifest["serving"])
+        ids = read_values(release, "items/ids", release.manifest["id_dtype"]["item_id"])
+        self._features = QueryFeatures(release, History(release), IdTable(ids))
+        self._record = packing(self._features.transform.outputs)
+        self._named = [one.name for one in steps.transform.outputs if one.name not in (FEATURES, USER_ROW)]
+
+    def check(self) -> None:
+        """Transform the sample queries."""
+        SelfTest.load(self.release).check_features(self._features)
+
+    def facts(self) -> str:
+        """Return the number of users."""
+        return f"{self.release.manifest['counts']['users']} users"
+
+    def answer(self, sent: Sequence[Arrays]) -> list[Outputs]:
+        """Return the features, packed or by name, and the user's row of every request."""
+        request = self._reader(sent)
+        user_rows = self._features.users.rows_of(request.columns[USER].values)
+        features = self._features(request.columns, user_rows, request.clicks)
+        made: Outputs = [(name, features[name].reshape(len(user_rows), -1)) for name in self._named]
+        if not self._named:
+            made = [(FEATURES, pack(features, self._record, len(user_rows)))]
+        made.append((USER_ROW, user_rows[:, None]))
+        return [[(name, array[rows]) for name, array in made] for rows in row_slices(sent, USER)]
+
+
+class TowerModel(BatchModel):
+    """Features to the query vector."""
+
+    def load(self, release: Release, config: str) -> None:
+        """Load the query tower."""
+        from .tower import Tower
+
+        self._tower = Tower(release.path / "towers/query.onnx", release.manifest["serving"]["threads"])
+        self._record = packing(release.json("query/transform.json")["outputs"])
+
+    def check(self) -> None:
+        """Encode the sample queries."""
+        SelfTest.load(self.release).check_vectors(self._tower)
+
+    def facts(self) -> str:
+        """Return the width of its vectors."""
+        return f"{self.release.manifest['dim']} dimensions"
+
+    def answer(self, sent: Sequence[Arrays]) -> list[Outputs]:
+        """Return the vectors of every request."""
+        packed = sent[0][FEATURES] if len(sent) == 1 else np.concatenate([one[FEATURES] for one in sent])
+        vectors = self._tower(unpack(packed, self._record))
+        return [[(VECTOR, vectors[rows])] for rows in row_slices(sent, FEATURES)]
+
+
+class SearchModel(BatchModel):
+    """The query vector to the answer."""
+
+    def load(self, release: Release, config: str) -> None:
+        """Load the items, the index and what each user has seen."""
+        from .model import AnswerWriter, check_inputs
+        from .retriever import ItemAnswers
+
+        steps = steps_of(release)
+        check_inputs(json.loads(config), steps.search.inputs)
+        self._catalogue = ItemAnswers(release)
+        self._write = AnswerWriter(self._catalogue)
+        controls = [one for one in steps.search.inputs if one.name not in (VECTOR, USER_ROW)]
+        # To the reader a user is the row that the transform found.
+        times = [Tensor("history_timestamps", "INT64", -1, True, True)]
+        self._reader = Reader([Tensor(USER, "INT64", 1), *controls, *times], release.manifest["serving"])
+
+    def check(self) -> None:
+        """Answer the sample queries."""
+        SelfTest.load(self.release).check_answers(self._catalogue)
+
+    def facts(self) -> str:
+        """Return the number of items."""
+        return f"{self.release.manifest['counts']['items']} items"
+
+    def answer(self, sent: Sequence[Arrays]) -> list[Outputs]:
+        """Return item_id, score, count and user_known of every request."""
+        request = self._reader([_as_read(one) for one in sent])
+        vectors = sent[0][VECTOR] if len(sent) == 1 else np.concatenate([one[VECTOR] for one in sent])
+        if not np.isfinite(vectors).all():  # an onnxruntime tower does not look
+            row = int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])
+            raise InvalidRequest(f"row {row}: the query has no finite vector; a number in it is too large")
+        answer = self._catalogue.nearest(vectors, request.columns[USER].values, request)
+        return self._write(answer, request, row_slices(sent, VECTOR))
+
+
+def _as_read(arrays: Arrays) -> Arrays:
+    """Return the arrays of a request as the reader knows them: a history's times, spent by now, come with its items."""
+    read = {**arrays, USER: arrays[USER_ROW]}
+    clicks = read.get("history_item_ids")
+    if clicks is not None:
+        read["history_timestamps"] = np.zeros(clicks.shape, dtype=np.int64)
+    return read

@@ -1,0 +1,134 @@
+"""Sample queries that a release carries, with what it made of them when it was sealed: each model checks its own step.
+
+Hashes prove that the files are those of the release; this proves that they give the same answers here, with this
+machine's NumPy, onnxruntime and faiss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .arrays import read_values
+from .errors import InvalidRelease
+from .features import QueryFeatures
+from .release import Release
+from .sequence import TIME
+from .tensors import USER, Request
+from .transform import Column
+
+if TYPE_CHECKING:
+    from .retriever import ItemAnswers, Retriever
+
+FILE = "selftest.json"
+TOLERANCE = 1e-4
+"""By how much vectors and scores may differ between machines; relative to the largest of them where that is above 1."""
+_USERS = 8
+_TOP_K = 10
+_STRANGER: Mapping[str, Any] = {"int64": -(2**63), "string": "\ufffd nobody"}
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """Queries of some known users and a stranger, and their features, vectors and answers."""
+
+    release: Release
+    stated: Mapping[str, Any]
+
+    @classmethod
+    def load(cls, release: Release) -> SelfTest:
+        """Read the sample queries; raise InvalidRelease where the release has none."""
+        if not release.has(FILE):
+            raise InvalidRelease(f"{release.path / FILE}: missing; release the run again with this version")
+        return cls(release, release.json(FILE))
+
+    @property
+    def user_rows(self) -> np.ndarray:
+        """Return the users' rows, int64 [n]; -1 for the stranger."""
+        return np.array(self.stated["user_rows"], dtype=np.int64)
+
+    def columns(self) -> dict[str, Column]:
+        """Return what the queries send: who asks, and when."""
+        ids, rows = self.stated["user_ids"], len(self.stated["user_rows"])
+        values = np.array(ids, dtype=object if isinstance(ids[-1], str) else np.int64)
+        return {USER: Column(values), TIME: Column(np.full(rows, self.stated["timestamp"], dtype=np.int64))}
+
+    def request(self) -> Request:
+        """Return what the queries ask of the search."""
+        rows, none = len(self.stated["user_rows"]), np.zeros(0, dtype=np.int64)
+        return Request({USER: Column(self.user_rows)}, np.full(rows, _TOP_K), np.zeros(rows, dtype=bool), (none, none))
+
+    def check_features(self, features: QueryFeatures) -> None:
+        """Raise InvalidRelease unless the first step makes the features that it made."""
+        made = features(self.columns(), self.user_rows)
+        for name, expected in self.stated["features"].items():
+            self._compare(f"feature '{name}'", made[name], np.array(expected, dtype=made[name].dtype))
+
+    def check_vectors(self, tower: Callable[[Mapping[str, np.ndarray]], np.ndarray]) -> None:
+        """Raise InvalidRelease unless the tower makes the vectors that it made."""
+        types = {one["name"]: one["dtype"] for one in self.release.json("query/transform.json")["outputs"]}
+        features = {name: np.array(values, dtype=types[name]) for name, values in self.stated["features"].items()}
+        self._compare("query vectors", tower(features), np.array(self.stated["vectors"], dtype=np.float32))
+
+    def check_answers(self, answers: ItemAnswers) -> None:
+        """Raise InvalidRelease unless the search answers with the scores, and but for ties the items, of then."""
+        vectors = np.array(self.stated["vectors"], dtype=np.float32)
+        found = answers.nearest(vectors, self.user_rows, self.request())
+        expected = np.array(self.stated["scores"], dtype=np.float32)
+        self._compare("scores", found.score, expected)
+        gap, slack = np.abs(np.diff(expected, axis=1, prepend=np.inf)), _slack(expected)
+        alone = gap > slack
+        alone[:, :-1] &= alone[:, 1:]
+        alone[:, -1] = False  # an equal one may wait in the place after the last
+        if not np.array_equal(found.item_index[alone], np.array(self.stated["items"])[alone]):
+            raise self._failed("items")
+
+    def _compare(self, what: str, found: np.ndarray, expected: np.ndarray) -> None:
+        if found.shape != expected.shape:
+            raise self._failed(what)
+        real = np.isfinite(expected)
+        if not np.array_equal(real, np.isfinite(found)):
+            raise self._failed(what)
+        if np.abs(found[real] - expected[real]).max(initial=0) > _slack(expected):
+            raise self._failed(what)
+
+    def _failed(self, what: str) -> InvalidRelease:
+        return InvalidRelease(
+            f"{self.release.path}: self-test failed: {what} of the sample queries are not as when it was made; "
+            "release anew, or compare the serving environment with requirements/serve.txt"
+        )
+
+
+def sample(retriever: Retriever) -> dict[str, Any]:
+    """Return sample queries of the release and what it makes of them, ready for JSON."""
+    release = retriever.release
+    users = int(release.json("users/users.json")["rows"])
+    known = np.unique(np.linspace(0, users - 1, min(users, _USERS)).astype(np.int64))
+    ids = read_values(release, f"users/{USER}", release.manifest["id_dtype"][USER])
+    times = release.array("history/timestamp.npy")
+    stranger = _STRANGER[release.manifest["id_dtype"][USER]]
+    stated: dict[str, Any] = {
+        "format": 1,
+        "user_ids": [*(ids[row] if isinstance(ids[row], str) else int(ids[row]) for row in known), stranger],
+        "user_rows": [*known.tolist(), -1],
+        "timestamp": int(times.max(initial=0)) + 1,
+    }
+    test = SelfTest(release, stated)
+    features = retriever.features(test.columns(), test.user_rows)
+    vectors = retriever.tower(features)
+    answer = retriever.nearest(vectors, test.user_rows, test.request())
+    return {
+        **stated,
+        "features": {name: values.tolist() for name, values in features.items()},
+        "vectors": vectors.tolist(),
+        "items": answer.item_index.tolist(),
+        # JSON has no infinity: the score of a place that no item has.
+        "scores": [[one if one > -np.inf else None for one in row] for row in answer.score.tolist()],
+    }
+
+
+def _slack(expected: np.ndarray) -> float:
+    return TOLERANCE * max(1.0, float(np.abs(expected[np.isfinite(expected)]).max(initial=0)))
