@@ -1,22 +1,28 @@
-"""Exact search: the items with the largest inner product, some left out, in an order that only the scores decide.
+"""Search: the nearest items, some left out, in an order that only the exact scores decide.
 
-Two ways lead to the same answer. A small catalogue is *scanned*: one matrix product, excluded items masked. A large one
-is asked through FAISS for more items than wanted (*over-fetch*), as many more as a row excludes at most. Either way the
-candidates' scores are then computed anew by a sum whose order does not depend on the batch (BLAS and FAISS pick their
-kernels by batch size), and ties are broken by item index. So a row gets the same answer alone and among others.
+Every way (`planner`) ends the same: candidates' scores are computed anew by a sum whose order does not depend on the
+batch (BLAS and FAISS pick their kernels by batch size), and ties are broken by item index. A search that compares all
+allowed items therefore gives a row the same answer alone and among others; one through the approximate index may miss
+an item, but never returns one out of place, too few, or one that is not allowed.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from copy import copy
+from typing import NamedTuple
 
 import numpy as np
 
-SCAN_ITEMS = 32_768
-"""Catalogues up to this size are scanned: measured, 1,659 items take 38 microseconds a row with exclusions, by FAISS 32
-without any and 70 when 400 more are fetched."""
+from .index import ItemIndex
+from .masks import Allowed, ItemMask
+from .planner import Plan, Planner
+from .scoring import Scoring
+
 _SPARE = 16
 _BLOCK_FLOATS = 1 << 23
+_FEW = 64
+"""So many removed items are sifted out of what the index returns; more are a filter."""
 _Array = np.ndarray
 
 
@@ -26,122 +32,226 @@ class Found(NamedTuple):
     item_index: np.ndarray
     """int64 [n, width], width = the largest k."""
     score: np.ndarray
-    """float32 [n, width]."""
+    """float32 [n, width]: q.x, the cosine, or for l2 -|q - x|^2."""
     count: np.ndarray  # type: ignore[assignment]  # the wire's word; `tuple.count` is not missed
-    """int32 [n]: min(k, items that are not excluded)."""
+    """int32 [n]: min(k, items that are allowed and not excluded)."""
+
+
+class _Group(NamedTuple):
+    """Rows that share a mask, and what each leaves out."""
+
+    queries: _Array
+    rows: _Array
+    items: _Array
+    mask: ItemMask | None
 
 
 class _Candidates(NamedTuple):
     """The items among which the best of every row are."""
 
-    items: np.ndarray
+    items: _Array
     """int64 [n, candidates], ascending."""
-    excluded: np.ndarray | None
+    excluded: _Array | None
     """bool [n, candidates]; None: none is."""
-    bound: np.ndarray | None
-    """float32 [n]: no other item's score is above it, but for rounding; None: there is no other item."""
+    bound: _Array | None
+    """float32 [n]: no other item's quick score is above it, but for rounding; None: there is no other item."""
 
 
 class ItemSearch:
-    """Search among item vectors by inner product."""
+    """Search among item vectors; see `Found`."""
 
-    def __init__(self, vectors: np.ndarray, index: Any | None = None) -> None:
-        """Take the item vectors, float32 [items, d], and a FAISS index of the same; without it, every search scans."""
-        self.vectors = vectors
+    def __init__(
+        self,
+        vectors: _Array,
+        index: ItemIndex | None = None,
+        *,
+        metric: str = "inner_product",
+        live: _Array | None = None,
+    ) -> None:
+        """Take the item vectors, float32 [items, d].
+
+        `index` holds the first `index.items` of them; the others are always compared. None: all are. `live`, bool
+        [items]: an item that is False is never returned. Raises ValueError for an unknown metric.
+        """
         self._index = index
-        self._transposed = vectors.T
-        norm = float(np.sqrt(np.einsum("id,id->i", vectors, vectors).max(initial=0.0)))
-        # Twice what two float32 sums of d products may differ by, per unit of the query's norm, in probability: the
-        # error grows with the square root of d (Higham and Mary 2019, SIAM J. Sci. Comput. 41(5)).
-        self._slack = 8 * np.sqrt(vectors.shape[1]) * float(np.finfo(np.float32).eps) / 2 * norm
+        self._planner = Planner(len(vectors), vectors.shape[1], index)
+        self._take(Scoring(vectors, metric), live)
 
-    def __call__(self, queries: np.ndarray, k: np.ndarray, rows: np.ndarray, items: np.ndarray) -> Found:
+    def extended(self, vectors: _Array, live: _Array) -> ItemSearch:
+        """Return the search over `vectors`, which begin with those of this one, in the time that the new ones take."""
+        made = copy(self)
+        made._planner = self._planner.extended(len(vectors))
+        made._take(self._scoring.extended(vectors), live)
+        return made
+
+    def _take(self, scoring: Scoring, live: _Array | None) -> None:
+        self._scoring, self.vectors = scoring, scoring.vectors
+        items = len(scoring.vectors)
+        self._tail = np.arange(items if self._index is None else self._index.items, items)
+        self._live = None if live is None or live.all() else ItemMask(live.copy())
+        self._dead = np.zeros(0, dtype=np.int64) if self._live is None else np.flatnonzero(~self._live.bits)
+
+    def mask(self, bits: _Array) -> ItemMask:
+        """Return the mask of the items, bool [items], that may be returned, for a search's `allowed`."""
+        return ItemMask(bits if self._live is None else bits & self._live.bits)
+
+    def plan(self, queries: _Array, k: int, mask: ItemMask | None = None) -> Plan:
+        """Return how `queries`, float32 [n, d], would be searched for `k` items each, with one mask."""
+        fetch, mask = min(k, len(self.vectors)) + _SPARE, mask or self._live
+        return self._planner(self._scoring.prepared(queries), fetch, None if self._is_sifted(mask) else mask)
+
+    def __call__(
+        self, queries: _Array, k: _Array, rows: _Array, items: _Array, allowed: Allowed | None = None
+    ) -> Found:
         """Return the `k` (int64 [n]) best items of every query, float32 [n, d].
 
         `rows` and `items`, int64 [m]: item `items[i]` is left out of row `rows[i]`'s answer; duplicates are welcome.
         """
-        widest, total = int(k.max()), len(self.vectors)
-        held = min(widest, total)
-        fetch = held + _SPARE
-        scan = self._index is None or total <= SCAN_ITEMS
-        if not scan:
-            fetch += int(np.bincount(rows).max()) if len(rows) else 0
-            # Fetching a good part of the catalogue through FAISS's heaps costs more than comparing all of it.
-            scan = fetch > total // 4
-        step = max(1, _BLOCK_FLOATS // max(total * scan, (held + _SPARE) * self.vectors.shape[1]))
-        parts = []
-        for start in range(0, len(queries), step):
-            block = queries[start : start + step], rows, items
-            if len(queries) > step:
-                inside = (rows >= start) & (rows < start + step)
-                block = queries[start : start + step], rows[inside] - start, items[inside]
-            parts.append(self._best(held, self._scan(fetch, *block) if scan else self._fetch(fetch, *block), *block))
-        index, score = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
+        queries, widest = self._scoring.prepared(queries), int(k.max())
+        held = min(widest, len(self.vectors))
+        if allowed is None:
+            index, score = self._answer(held, _Group(queries, rows, items, self._live))
+        else:
+            index = np.full((len(queries), held), -1, dtype=np.int64)
+            score = np.full((len(queries), held), -np.inf, dtype=np.float32)
+            for members, mask in self._by_mask(allowed):
+                part = _taken(members, _Group(queries, rows, items, mask))
+                index[members], score[members] = self._answer(held, part)
         return _cut(_widened(index, widest, -1), _widened(score, widest, -np.inf), k)
 
-    def _best(
-        self, held: int, found: _Candidates, queries: _Array, rows: _Array, items: _Array
-    ) -> tuple[_Array, _Array]:
-        index, score = self._rank(queries, found.items, found.excluded, held)
-        if found.bound is not None:
-            # An item that is no candidate might deserve the last place, by rounding or by a tie. A last place of -inf
-            # means that every item which is not excluded is a candidate already.
-            slack = self._slack * np.sqrt(np.einsum("nd,nd->n", queries, queries))
-            last = score[:, -1]
-            for row in np.flatnonzero((found.bound + slack >= last) & (last > -np.inf)):
-                index[row], score[row] = self._settle(queries[row], last[row], held, items[rows == row])
+    def _by_mask(self, allowed: Allowed) -> Iterator[tuple[_Array, ItemMask | None]]:
+        for number in np.unique(allowed.of_row):
+            yield np.flatnonzero(allowed.of_row == number), allowed.masks[number] if number >= 0 else self._live
+
+    def _answer(self, held: int, group: _Group) -> tuple[_Array, _Array]:
+        """Return the `held` best of every row of a group [n, held], block by block."""
+        fetch = held + _SPARE
+        if self._index is not None and len(group.rows):
+            fetch += int(np.bincount(group.rows).max())
+        plan = self._planner(group.queries, fetch, None if self._is_sifted(group.mask) else group.mask)
+        compared = {"scan": len(self.vectors), "gather": group.mask.count if group.mask else 0}.get(plan.way, fetch)
+        step = max(1, _BLOCK_FLOATS // max(compared, fetch * self.vectors.shape[1]))
+        if len(group.queries) <= step:
+            return self._block(held, fetch, plan, group)
+        blocks = [
+            self._block(held, fetch, plan, _taken(np.arange(start, min(start + step, len(group.queries))), group))
+            for start in range(0, len(group.queries), step)
+        ]
+        index, score = map(np.concatenate, zip(*blocks, strict=True))
         return index, score
 
-    def _scan(self, fetch: int, queries: _Array, rows: _Array, items: _Array) -> _Candidates:
-        """Compare all items."""
-        scores = queries @ self._transposed
-        if len(rows):
-            scores[rows, items] = -np.inf
-        total = scores.shape[1]
-        if fetch >= total:
-            return _Candidates(np.arange(total)[None, :].repeat(len(scores), axis=0), scores == -np.inf, None)
-        candidates = scores.argpartition(total - fetch, axis=1)[:, total - fetch :]
+    def _block(self, held: int, fetch: int, plan: Plan, group: _Group) -> tuple[_Array, _Array]:
+        if plan.way == "index":
+            return self._by_index(held, fetch, plan, group)
+        return self._by_comparing(held, group.mask.items if plan.way == "gather" and group.mask else None, group)
+
+    def _by_comparing(self, held: int, subset: _Array | None, group: _Group) -> tuple[_Array, _Array]:
+        """Compare the items of `subset` (None: all), of which the group's mask allows some."""
+        scores = self._quick(subset, group)
+        index, score, bound = self._best(held, subset, scores, group.queries)
+        if bound is None:
+            return index, score
+        # An item that is no candidate might deserve the last place, by rounding or by a tie. A last place of -inf
+        # means that every item which is not excluded is a candidate already.
+        slack, last = self._scoring.slack(group.queries), self._scoring.as_quick(score[:, -1], group.queries)
+        for row in np.flatnonzero((bound + slack >= last) & (last > -np.inf)):
+            index[row], score[row] = self._settle(held, subset, _taken(row[None], group), last[row] - slack[row])
+        return index, score
+
+    def _quick(self, subset: _Array | None, group: _Group) -> _Array:
+        """Return the quick scores [n, len(subset)], -inf where an item is left out."""
+        scores = self._scoring.quick(group.queries, subset)
+        if subset is None:
+            if group.mask is not None:
+                scores[:, self._dead if group.mask is self._live else ~group.mask.bits] = -np.inf
+            if len(group.rows):
+                scores[group.rows, group.items] = -np.inf
+        elif len(group.rows) and len(subset):
+            position = np.minimum(subset.searchsorted(group.items), len(subset) - 1)
+            inside = subset[position] == group.items
+            scores[group.rows[inside], position[inside]] = -np.inf
+        return scores
+
+    def _best(
+        self, held: int, subset: _Array | None, scores: _Array, queries: _Array
+    ) -> tuple[_Array, _Array, _Array | None]:
+        """Return the best [n, held] by exact score of those with the best quick scores, and what bounds the others."""
+        total, fetch = scores.shape[1], held + _SPARE
         line = np.arange(len(scores))[:, None]
-        bound = scores[line[:, 0], candidates[:, 0]]  # the partition's own place: the smallest of them
-        candidates.sort(axis=1)
-        return _Candidates(candidates, scores[line, candidates] == -np.inf if len(rows) else None, bound)
+        bound = None
+        if fetch >= total:
+            candidates = np.arange(total)[None, :].repeat(len(scores), axis=0)
+        else:
+            candidates = scores.argpartition(total - fetch, axis=1)[:, total - fetch :]
+            bound = scores[line[:, 0], candidates[:, 0]]  # the partition's own place: the smallest of them
+            candidates.sort(axis=1)
+        excluded = scores[line, candidates] == -np.inf
+        index, score = self._rank(held, queries, candidates if subset is None else subset[candidates], excluded)
+        return index, score, bound
 
-    def _fetch(self, fetch: int, queries: _Array, rows: _Array, items: _Array) -> _Candidates:
-        """Ask FAISS, which returns the best first."""
+    def _settle(self, held: int, subset: _Array | None, group: _Group, least: float) -> tuple[_Array, _Array]:
+        """Return one row's answer from every item whose quick score is at least `least`."""
+        scores = self._quick(subset, group)[0]
+        close = np.flatnonzero(scores >= least)
+        if len(close) < held:  # rounding beyond the bound, which is one of probability
+            close = np.flatnonzero(scores > -np.inf)
+        candidates = (close if subset is None else subset[close])[None, :]
+        index, score = self._rank(held, group.queries, candidates, None)
+        return index[0], score[0]
+
+    def _by_index(self, held: int, fetch: int, plan: Plan, group: _Group) -> tuple[_Array, _Array]:
+        """Ask the index, and compare the items that it does not hold."""
         assert self._index is not None
-        scores, candidates = self._index.search(np.ascontiguousarray(queries), fetch)
-        bound = scores[:, -1]
+        sifted = self._is_sifted(group.mask)
+        bits = None if sifted or group.mask is None else group.mask.bits[: self._index.items]
+        _, candidates = self._index.search(group.queries, fetch + len(self._dead) * sifted, bits, plan.depth)
+        if len(self._tail):
+            tail = self._tail if group.mask is None else self._tail[group.mask.bits[self._tail]]
+            found, _, _ = self._best(min(fetch, len(tail)), tail, self._quick(tail, group), group.queries)
+            candidates = np.concatenate([candidates, found], axis=1)
         candidates.sort(axis=1)
-        if not len(rows):
-            return _Candidates(candidates, None, bound)
-        total = len(self.vectors)
-        excluded = np.isin(candidates + np.arange(len(queries))[:, None] * total, rows * total + items)
-        return _Candidates(candidates, excluded, bound)
+        excluded = candidates < 0
+        if sifted:
+            excluded |= np.isin(candidates, self._dead)
+        if len(group.rows):
+            total = len(self.vectors)
+            line = np.arange(len(group.queries))[:, None] * total
+            excluded |= np.isin(candidates + line, group.rows * total + group.items)
+        index, score = self._rank(held, group.queries, candidates, excluded)
+        # Where the index came back with too few, all allowed items are compared: `count` must be right.
+        for row in np.flatnonzero(np.isneginf(score[:, -1])):
+            part = _taken(row[None], group)
+            subset = None if group.mask is None else group.mask.items
+            index[row], score[row] = (one[0] for one in self._by_comparing(held, subset, part))
+        return index, score
 
-    def _rank(self, queries: _Array, candidates: _Array, excluded: _Array | None, held: int) -> tuple[_Array, _Array]:
+    def _is_sifted(self, mask: ItemMask | None) -> bool:
+        """Return whether nothing is left out but a few removed items."""
+        return mask is not None and mask is self._live and len(self._dead) <= _FEW
+
+    def _rank(self, held: int, queries: _Array, candidates: _Array, excluded: _Array | None) -> tuple[_Array, _Array]:
         """Return the `held` best candidates [n, held] and their scores: by score, then by item index."""
-        scores = np.einsum("nkd,nd->nk", self.vectors[candidates], queries)
+        scores = self._scoring.exact(queries, candidates)
         if excluded is not None:
             scores[excluded] = -np.inf
         order = (-scores).argsort(axis=1, kind="stable")[:, :held]  # stable, and the candidates ascend
         line = np.arange(len(order))[:, None]
-        return candidates[line, order], scores[line, order]
-
-    def _settle(self, query: _Array, last: np.float32, held: int, excluded: _Array) -> tuple[_Array, _Array]:
-        """Return one row's answer from every item that is within rounding of its last place."""
-        scores = self.vectors @ query
-        scores[excluded] = -np.inf
-        slack = self._slack * float(np.sqrt(query @ query))
-        candidates = np.flatnonzero(scores >= last - slack)[None, :]
-        if candidates.shape[1] < held:  # rounding beyond the bound, which is one of probability
-            candidates = np.arange(len(scores))[None, :]
-        index, score = self._rank(query[None, :], candidates, scores[candidates] == -np.inf, held)
-        return index[0], score[0]
+        index, score = candidates[line, order], scores[line, order]
+        return _widened(index, held, -1), _widened(score, held, -np.inf)
 
 
 def no_exclusions() -> tuple[np.ndarray, np.ndarray]:
     """Return the `rows` and `items` of a search that leaves nothing out."""
     return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+
+
+def _taken(members: _Array, group: _Group) -> _Group:
+    """Return some rows of a group, int64 ascending, numbered anew."""
+    if not len(group.rows):
+        return group._replace(queries=group.queries[members])
+    position = np.minimum(members.searchsorted(group.rows), len(members) - 1)
+    inside = members[position] == group.rows
+    return _Group(group.queries[members], position[inside], group.items[inside], group.mask)
 
 
 def _widened(array: _Array, width: int, blank: float) -> _Array:

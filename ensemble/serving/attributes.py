@@ -1,0 +1,146 @@
+"""What a release knows of its items that a request may filter by: tags and numbers."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Union
+
+import numpy as np
+
+from .arrays import unpack_strings
+from .errors import InvalidRelease
+from .release import Sealed
+
+FILE = "items/attributes.json"
+
+
+class Groups(NamedTuple):
+    """Which groups each item belongs to, CSR."""
+
+    rows: np.ndarray
+    """int64 [items + 1]."""
+    codes: np.ndarray
+    """int32 [entries]: the groups of item i are `codes[rows[i]:rows[i + 1]]`."""
+
+
+class Tags:
+    """An attribute of which an item has any number of values."""
+
+    def __init__(self, values: np.ndarray, groups: Groups, bounds: np.ndarray, members: np.ndarray) -> None:
+        """Take the values, `str` objects [v], and who has which: by item, and by value (int32 [entries]:
+        those of value c are `members[bounds[c]:bounds[c + 1]]`)."""
+        self.values: list[str] = values.tolist()
+        self.groups = groups
+        self._codes = {value: code for code, value in enumerate(self.values)}
+        self._bounds, self._members = bounds, members
+
+    def __contains__(self, value: str) -> bool:
+        return value in self._codes
+
+    def items_of(self, value: str) -> np.ndarray:
+        """Return the rows of the items that have the value, int32 [m]."""
+        code = self._codes[value]
+        return self._members[self._bounds[code] : self._bounds[code + 1]]
+
+    def members(self, code: int) -> np.ndarray:
+        """Return the rows of the items in a group, int32 [m]."""
+        return self._members[self._bounds[code] : self._bounds[code + 1]]
+
+    def extended(self, more: Tags) -> Tags:
+        """Return the attribute of these items and, behind them, those of `more`; neither is changed."""
+        items = len(self.groups.rows) - 1
+        new = [value for value in more.values if value not in self._codes]
+        values = np.array([*self.values, *new], dtype=object)
+        codes = {**self._codes, **{value: code for code, value in enumerate(new, start=len(self.values))}}
+        renamed = np.array([codes[value] for value in more.values], dtype=np.int32)[more.groups.codes]
+        rows = np.concatenate([self.groups.rows, self.groups.rows[-1] + more.groups.rows[1:]])
+        groups = Groups(rows, np.concatenate([self.groups.codes, renamed]))
+        bounds = np.append(self._bounds, np.full(len(new), self._bounds[-1]))
+        order = np.argsort(renamed, kind="stable")
+        later = np.repeat(np.arange(items, len(rows) - 1), np.diff(more.groups.rows))[order]
+        members = np.insert(self._members, bounds[renamed[order] + 1], later.astype(self._members.dtype))
+        counts = np.concatenate([[0], np.cumsum(np.bincount(renamed, minlength=len(values)))])
+        return Tags(values, groups, bounds + counts, members)
+
+
+class Numbers:
+    """An attribute that is a number, NaN where an item has none."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        """Take one number per item, float64 [items]."""
+        self.values = values
+        self._groups: Groups | None = None
+        self._codes = np.zeros(0, dtype=np.int64)
+
+    @property
+    def groups(self) -> Groups:
+        """Return the items of equal numbers as groups; an item without a number is in none."""
+        if self._groups is None:
+            real = ~np.isnan(self.values)
+            _, codes = np.unique(self.values[real], return_inverse=True)
+            rows = np.concatenate([[0], np.cumsum(real)]).astype(np.int64)
+            self._codes = np.full(len(self.values), -1, dtype=np.int64)
+            self._codes[real] = codes
+            self._groups = Groups(rows, codes.astype(np.int32))
+        return self._groups
+
+    def members(self, code: int) -> np.ndarray:
+        """Return the rows of the items in a group, int64 [m]."""
+        assert self._groups is not None
+        return np.flatnonzero(self._codes == code)
+
+    def extended(self, more: Numbers) -> Numbers:
+        """Return the attribute of these items and, behind them, those of `more`."""
+        return Numbers(np.concatenate([self.values, more.values]))
+
+
+Attribute = Union[Tags, Numbers]
+Attributes = dict[str, Attribute]
+
+
+def extended(first: Attributes, more: Attributes) -> Attributes:
+    """Return the attributes of the items of both, one after the other.
+
+    Raises InvalidRelease where `more` has other attributes, or of another kind.
+    """
+    joined: Attributes = {}
+    for name, attribute in first.items():
+        other = more.get(name)
+        if type(other) is not type(attribute):
+            raise InvalidRelease(f"attribute '{name}': not among the new items', or of another kind")
+        made: Any = attribute
+        joined[name] = made.extended(other)
+    return joined
+
+
+def read_attributes(release: Sealed, items: int) -> Attributes:
+    """Read the attributes of a release with `items` items; raise InvalidRelease where the arrays do not fit."""
+    stated = release.json(FILE)
+    if stated.get("format") != 1 or stated.get("items") != items:
+        raise InvalidRelease(
+            f"{release.path / FILE}: format {stated.get('format')} of {stated.get('items')} items, expected format 1 "
+            f"of {items}; release anew"
+        )
+    return {str(one["name"]): _read(release, one, number, items) for number, one in enumerate(stated["attributes"])}
+
+
+def _read(release: Sealed, stated: dict[str, Any], number: int, items: int) -> Attribute:
+    stem = f"items/attributes/{number}"
+    if stated["kind"] == "number":
+        numbers = release.array(f"{stem}.npy")
+        if numbers.shape != (items,) or numbers.dtype != np.float64:
+            raise InvalidRelease(
+                f"{release.path / stem}.npy: {numbers.dtype} {numbers.shape}, expected float64 ({items},)"
+            )
+        return Numbers(numbers)
+    values = unpack_strings(release.array(f"{stem}.utf8.npy"), release.array(f"{stem}.offsets.npy"))
+    rows, codes, bounds, members = (release.array(f"{stem}.{one}.npy") for one in ("rows", "codes", "values", "items"))
+    if not (_is_csr(rows, items, codes, len(values)) and _is_csr(bounds, len(values), members, items)):
+        raise InvalidRelease(f"{release.path / stem}: the arrays of '{stated['name']}' do not fit each other")
+    return Tags(values, Groups(rows, codes), bounds, members)
+
+
+def _is_csr(bounds: np.ndarray, size: int, codes: np.ndarray, highest: int) -> bool:
+    """Return whether `bounds` cuts `codes` into `size` ranges, and every code is from 0 below `highest`."""
+    if bounds.shape != (size + 1,) or bounds[0] != 0 or bounds[-1] != len(codes) or (np.diff(bounds) < 0).any():
+        return False
+    return not len(codes) or (int(codes.min()) >= 0 and int(codes.max()) < highest)
