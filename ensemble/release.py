@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ensemble.arrays import id_dtype, save, save_column, save_values
+from ensemble.attributes import write_attributes
 from ensemble.config import Index, Serving
 from ensemble.congruence import Reference, check_congruence
 from ensemble.index import build_index
@@ -144,6 +145,7 @@ def _write_tables(features: Path, out: Path) -> dict[str, int]:
     """Write item ids, users and histories; return the counts."""
     catalogue, users = pd.read_parquet(features / "catalogue.parquet"), pd.read_parquet(features / "users.parquet")
     save_values(catalogue[Columns.Item], out / "items/ids", id_dtype(catalogue[Columns.Item]))
+    write_attributes(catalogue, out / "items")
     inputs = json.loads((out / "query/transform.json").read_text(encoding="utf-8"))["inputs"]
     # A query's time is no property of a user, should the users have a column of that name.
     columns = [one for one in inputs if one["name"] in users and one["name"] not in (Columns.User, Columns.Timestamp)]

@@ -18,7 +18,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 PAIRED = ("towers/query.onnx", "towers/item.onnx", "items/vectors.npy")
 """Query tower, item tower and item vectors of one training run; `pairing` is the SHA-256 of the three in this order."""
-REQUIRED = (*PAIRED, "towers/towers.json", "index/params.json", "users/users.json")
+REQUIRED = (*PAIRED, "towers/towers.json", "index/params.json", "users/users.json", "items/attributes.json")
 KEYS = ("release", "counts", "dim", "metric", "pairing", "vocabulary_sha256", "id_dtype", "serving", "files")
 _CHUNK = 1 << 20
 
