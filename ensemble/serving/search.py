@@ -18,6 +18,7 @@ from .index import ItemIndex
 from .masks import Allowed, ItemMask
 from .planner import Plan, Planner
 from .scoring import Scoring
+from .selection import leaders
 
 _SPARE = 16
 _BLOCK_FLOATS = 1 << 23
@@ -44,17 +45,6 @@ class _Group(NamedTuple):
     rows: _Array
     items: _Array
     mask: ItemMask | None
-
-
-class _Candidates(NamedTuple):
-    """The items among which the best of every row are."""
-
-    items: _Array
-    """int64 [n, candidates], ascending."""
-    excluded: _Array | None
-    """bool [n, candidates]; None: none is."""
-    bound: _Array | None
-    """float32 [n]: no other item's quick score is above it, but for rounding; None: there is no other item."""
 
 
 class ItemSearch:
@@ -177,15 +167,12 @@ class ItemSearch:
     ) -> tuple[_Array, _Array, _Array | None]:
         """Return the best [n, held] by exact score of those with the best quick scores, and what bounds the others."""
         total, fetch = scores.shape[1], held + _SPARE
-        line = np.arange(len(scores))[:, None]
+        excluded: _Array | None
         bound = None
         if fetch >= total:
-            candidates = np.arange(total)[None, :].repeat(len(scores), axis=0)
+            candidates, excluded = np.arange(total)[None, :].repeat(len(scores), axis=0), scores == -np.inf
         else:
-            candidates = scores.argpartition(total - fetch, axis=1)[:, total - fetch :]
-            bound = scores[line[:, 0], candidates[:, 0]]  # the partition's own place: the smallest of them
-            candidates.sort(axis=1)
-        excluded = scores[line, candidates] == -np.inf
+            candidates, excluded, bound = leaders(scores, fetch)
         index, score = self._rank(held, queries, candidates if subset is None else subset[candidates], excluded)
         return index, score, bound
 
