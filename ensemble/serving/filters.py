@@ -24,6 +24,8 @@ MAX_BYTES = 1 << 20
 """Longest text of one filter."""
 MAX_VALUES = 1000
 """Longest list of tag values."""
+MAX_IDS = 10_000
+"""Longest list of item ids."""
 CACHE_BYTES = 64 << 20
 """What compiled filters may take; one over a million items takes a megabyte or more."""
 _SHOWN = 12
@@ -54,11 +56,10 @@ class Filters:
     """Compiles filters for one catalogue."""
 
     def __init__(
-        self, attributes: Attributes, ids: IdTable, mask: Callable[[np.ndarray], ItemMask], items: int, max_ids: int
+        self, attributes: Attributes, ids: IdTable, mask: Callable[[np.ndarray], ItemMask], items: int
     ) -> None:
-        """Take the items' attributes, their ids, what makes a mask of a bool [items], and the longest list of ids."""
-        self._attributes, self._ids, self._mask = attributes, ids, mask
-        self._items, self._max_ids = items, max_ids
+        """Take the items' attributes, their ids, what makes a mask of a bool [items], and the number of items."""
+        self._attributes, self._ids, self._mask, self._items = attributes, ids, mask, items
         self._cache: OrderedDict[str, Filter] = OrderedDict()
         self._held, self._lock = 0, Lock()
 
@@ -112,8 +113,8 @@ class Filters:
         """Return the rows of a list of item ids; an id that the catalogue does not have counts for nothing."""
         kind: Any = str if self._ids.is_string else int
         wanted = "strings" if kind is str else "64-bit integers"
-        if not isinstance(value, list) or len(value) > self._max_ids:
-            raise _Wrong(f"'{key}': expected a list of at most {self._max_ids} item ids, got {_shown(value)}")
+        if not isinstance(value, list) or len(value) > MAX_IDS:
+            raise _Wrong(f"'{key}': expected a list of at most {MAX_IDS} item ids, got {_shown(value)}")
         for one in value:
             if not isinstance(one, kind) or isinstance(one, bool) or (kind is int and not -(2**63) <= one < 2**63):
                 raise _Wrong(f"'{key}': got {_shown(one)}, expected item ids, which are {wanted}")

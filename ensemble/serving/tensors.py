@@ -12,7 +12,7 @@ from .sequence import TIME, Clicks
 from .transform import Column
 
 USER = "user_id"
-CONTROLS = ("top_k", "exclude_item_ids", "include_seen", "history_item_ids", "history_timestamps")
+CONTROLS = ("top_k", "exclude_item_ids", "include_seen", "filter", "history_item_ids", "history_timestamps")
 """The inputs that are no query column."""
 NO_ITEM = {"INT64": -(2**63), "BYTES": ""}
 """Pads lists of item ids: an id that no catalogue has."""
@@ -47,6 +47,8 @@ class Request(NamedTuple):
     """Row, int64 [m], and item id, [m], of every item that an answer must not hold."""
     clicks: Clicks | None = None
     """The users' newest interactions, where the request carries any."""
+    filters: Sequence[str] | None = None
+    """Each row's filter as JSON, "" for none; None: no row has one."""
 
 
 Arrays = Mapping[str, np.ndarray]
@@ -71,6 +73,7 @@ def input_tensors(
         Tensor("top_k", "INT32", 1, True),
         Tensor("exclude_item_ids", WIRE[id_dtype["item_id"]], -1, True, True),
         Tensor("include_seen", "BOOL", 1, True),
+        Tensor("filter", "BYTES", 1, True),
         *(clicks if history else []),
     ]
 
@@ -119,6 +122,7 @@ class Reader:
             self._include_seen(requests, rows),
             self._exclude(requests, rows),
             self._clicks(requests, rows),
+            self._filters(requests, rows),
         )
 
     def _column(self, tensor: Tensor, requests: Sequence[Arrays]) -> Column:
@@ -151,6 +155,13 @@ class Reader:
         values = _joined(requests, "include_seen")
         _check_rows("include_seen", len(values), rows)
         return values
+
+    def _filters(self, requests: Sequence[Arrays], rows: int) -> Sequence[str] | None:
+        if "filter" not in requests[0]:
+            return None
+        values = _joined(requests, "filter")
+        _check_rows("filter", len(values), rows)
+        return _plain(self._tensors["filter"], values).tolist() if any(values) else None
 
     def _exclude(self, requests: Sequence[Arrays], rows: int) -> tuple[np.ndarray, np.ndarray]:
         tensor = self._tensors["exclude_item_ids"]

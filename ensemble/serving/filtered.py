@@ -1,0 +1,98 @@
+"""A search with each row's filter: what it allows, at most so many of one kind, nothing below a score."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from .filters import Crowding, Filter
+from .masks import Allowed, ItemMask
+from .search import Found, ItemSearch
+
+_LEAST_FETCH = 64
+_Array = np.ndarray
+
+
+def search_filtered(
+    search: ItemSearch, queries: _Array, k: _Array, rows: _Array, items: _Array, filters: Sequence[Filter | None]
+) -> Found:
+    """Search as `search` does, with one filter (or None) per row."""
+    found = search(queries, k, rows, items, _allowed(filters))
+    for row, one in enumerate(filters):
+        if one is not None and one.crowding is not None:
+            uncrowded = Uncrowded(search, queries[row : row + 1], items[rows == row], one.mask, one.crowding)
+            known = found.item_index[row, : found.count[row]], found.score[row, : found.count[row]]
+            _replace(found, row, *uncrowded(int(k[row]), *known))
+        if one is not None and one.min_score is not None:
+            kept = int(np.count_nonzero(found.score[row, : found.count[row]] >= one.min_score))
+            _replace(found, row, found.item_index[row, :kept].copy(), found.score[row, :kept].copy())
+    return found
+
+
+class Uncrowded:
+    """One row's best items, at most `limit` of each value of an attribute.
+
+    The items are taken from the best on; one is passed over if a value of it was taken `limit` times already. An item
+    with several values counts for each of them; an item with none is never passed over.
+    """
+
+    def __init__(
+        self, search: ItemSearch, query: _Array, excluded: _Array, mask: ItemMask | None, crowding: Crowding
+    ) -> None:
+        """Take the query, float32 [1, d], the items that it leaves out, int64 [m], and those that it may have."""
+        self._search, self._query, self._excluded = search, query, excluded
+        self._attribute, self._limit = crowding
+        self._bits = np.ones(len(search.vectors), dtype=bool) if mask is None else mask.bits.copy()
+        self._taken: Counter[int] = Counter()
+        self._items: list[int] = []
+        self._scores: list[float] = []
+
+    def __call__(self, k: int, item_index: _Array, score: _Array) -> tuple[_Array, _Array]:
+        """Return up to `k` items and their scores, best first; `item_index` and `score` are the best with no limit."""
+        fetch = k
+        while not self._walk(item_index, score, k) and len(item_index) == fetch:
+            # Those that follow, without the values that are full; twice as many each time, so a few times only.
+            fetch = max(2 * fetch, _LEAST_FETCH)
+            allowed = Allowed([self._search.mask(self._bits)], np.zeros(1, dtype=np.int64))
+            rows = np.zeros(len(self._excluded), dtype=np.int64)
+            fetch = min(fetch, len(self._bits))
+            found = self._search(self._query, np.array([fetch]), rows, self._excluded, allowed)
+            item_index, score = found.item_index[0, : found.count[0]], found.score[0, : found.count[0]]
+        return np.array(self._items, dtype=np.int64), np.array(self._scores, dtype=np.float32)
+
+    def _walk(self, item_index: _Array, score: _Array, k: int) -> bool:
+        """Take what is not crowded out, best first; return whether the row is full."""
+        rows, codes = self._attribute.groups
+        full: list[int] = []
+        for item, value in zip(item_index.tolist(), score.tolist(), strict=True):
+            own = codes[rows[item] : rows[item + 1]].tolist()
+            if any(self._taken[code] >= self._limit for code in own):
+                continue
+            self._taken.update(own)
+            full += [code for code in own if self._taken[code] >= self._limit]
+            self._items.append(item)
+            self._scores.append(value)
+            if len(self._items) == k:
+                return True
+        self._bits[item_index] = False
+        for code in full:
+            self._bits[self._attribute.members(code)] = False
+        return False
+
+
+def _allowed(filters: Sequence[Filter | None]) -> Allowed | None:
+    """Return the rows' masks, equal ones once; None where no row has one."""
+    masks: dict[int, tuple[int, ItemMask]] = {}
+    of_row = np.full(len(filters), -1, dtype=np.int64)
+    for row, one in enumerate(filters):
+        if one is not None and one.mask is not None:
+            of_row[row] = masks.setdefault(id(one.mask), (len(masks), one.mask))[0]
+    return Allowed([mask for _, mask in masks.values()], of_row) if masks else None
+
+
+def _replace(found: Found, row: int, item_index: _Array, score: _Array) -> None:
+    found.item_index[row], found.score[row] = -1, -np.inf
+    found.item_index[row, : len(item_index)], found.score[row, : len(score)] = item_index, score
+    found.count[row] = len(item_index)
