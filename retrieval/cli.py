@@ -10,6 +10,7 @@ import typer
 from msgspec import to_builtins
 
 from retrieval.console import Terminal, terminal
+from retrieval.items import app as items
 from retrieval.recipe import load_recipe
 from retrieval.run import Run, advance
 from retrieval.stages import STAGES
@@ -24,6 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(items, name="items")
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, such as recipes/movielens-100k.toml.")]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run's directory, such as runs/movielens-100k.")]

@@ -26,8 +26,15 @@ class Load:
 
 
 def repository_of(source: Path) -> Path:
-    """Return the Triton model repository of a run, or `source` itself if it is no run."""
-    return source / "triton" if (source / "recipe.json").is_file() else source
+    """Return the Triton model repository of a run or of what `retrieval items` wrote; else `source` itself."""
+    is_parent = (source / "recipe.json").is_file() or (source / "release/manifest.json").is_file()
+    return source / "triton" if is_parent else source
+
+
+def release_of(source: Path) -> Path:
+    """Return the release of a run or of what `retrieval items` wrote; else `source` itself."""
+    is_parent = (source / "recipe.json").is_file() or (source / "release/manifest.json").is_file()
+    return source / "release" if is_parent else source
 
 
 @contextmanager

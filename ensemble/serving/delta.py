@@ -59,7 +59,9 @@ class Delta(Sealed):
         """Return the items' vectors, float32 [m, dim]; raise InvalidRelease where they do not fit."""
         vectors = self.array("items/vectors.npy")
         if vectors.shape != (self.manifest["items"], dim) or vectors.dtype != np.float32:
-            raise InvalidRelease(f"{self.path}/items/vectors.npy: {vectors.dtype} {vectors.shape}, expected {dim} columns")
+            raise InvalidRelease(
+                f"{self.path}/items/vectors.npy: {vectors.dtype} {vectors.shape}, expected {dim} columns"
+            )
         if not np.isfinite(vectors).all():
             raise InvalidRelease(f"{self.path}/items/vectors.npy: holds a vector that is not finite")
         return vectors

@@ -22,6 +22,7 @@ class FusedModel(BatchModel):
         """Load the whole release."""
         self.retriever = Retriever(release)
         check_inputs(json.loads(config), self.retriever.inputs)
+        self.answers = self.retriever
         self._write = AnswerWriter(self.retriever)
 
     def check(self) -> None:
@@ -48,9 +49,8 @@ class AnswerWriter:
     """Cuts the answer to a batch into the outputs of each request."""
 
     def __init__(self, answers: ItemAnswers) -> None:
-        """Take the catalogue whose ids go out."""
-        ids = answers.item_ids
-        self._wire_ids = np.array([one.encode() for one in ids], dtype=object) if ids.dtype == object else ids
+        """Take what holds the catalogue whose ids go out."""
+        self._answers = answers
 
     def __call__(self, answer: Answer, request: Request, slices: Sequence[slice]) -> list[Outputs]:
         """Return each request's outputs, as wide as the largest top_k of its rows."""
@@ -58,7 +58,7 @@ class AnswerWriter:
 
     def _outputs(self, answer: Answer, rows: slice, width: int) -> Outputs:
         return [
-            ("item_id", self._wire_ids[answer.item_index[rows, :width]]),
+            ("item_id", self._answers.catalogue.wire_ids[answer.item_index[rows, :width]]),
             ("score", np.ascontiguousarray(answer.score[rows, :width])),
             ("count", answer.count[rows, None]),
             ("user_known", answer.user_known[rows, None]),

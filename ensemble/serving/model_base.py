@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import triton_python_backend_utils as pb
@@ -15,6 +16,12 @@ from .steps import RELEASE
 from .tensors import Arrays
 from .threads import limit_blas_threads
 
+if TYPE_CHECKING:
+    from .retriever import ItemAnswers
+
+DELTA = "RETRIEVAL_DELTA"
+"""Environment variable: the directory whose changes of the catalogue the models follow."""
+
 Outputs = list[tuple[str, np.ndarray]]
 """Name and array of each output of one request."""
 
@@ -23,6 +30,8 @@ class BatchModel:
     """What Triton's python backend calls; see its README for the three methods. A subclass says what an answer is."""
 
     release: Release
+    answers: ItemAnswers | None = None
+    """What changes while it serves, in the models that search."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Load the release beside the model and ask it what it must know; an error here keeps Triton from serving."""
@@ -33,6 +42,9 @@ class BatchModel:
         self.load(self.release, args["model_config"])
         limit_blas_threads(self.release.manifest["serving"]["threads"])
         self.check()
+        if self.answers is not None and os.environ.get(DELTA):
+            self.answers.follow(Path(os.environ[DELTA]))
+            self._refreshed(self.answers)
         pb.Logger.log_info(f"release {self.release.manifest['release']}: {self.facts()}, NumPy {np.__version__}")
 
     def load(self, release: Release, config: str) -> None:
@@ -53,6 +65,8 @@ class BatchModel:
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer the requests, in their order."""
+        if self.answers is not None:
+            self._refresh(self.answers)
         try:
             sent: list[Arrays] = [{one.name(): one.as_numpy() for one in request.inputs()} for request in requests]
         except Exception as error:  # what leaves execute() reaches the client with its traceback
@@ -67,6 +81,19 @@ class BatchModel:
     def finalize(self) -> None:
         """Let go of the release."""
         self.__dict__.clear()
+
+    def _refresh(self, answers: ItemAnswers) -> None:
+        """Take the changes of the catalogue that appeared; where one is refused, the one before goes on serving."""
+        try:
+            if answers.refresh():
+                self._refreshed(answers)
+        except Exception as error:
+            self._refreshed(answers)
+            pb.Logger.log_error(f"a change of the catalogue was refused, {answers.name} goes on serving: {error}")
+
+    def _refreshed(self, answers: ItemAnswers) -> None:
+        self._name = np.array([[answers.name.encode()]], dtype=object)
+        pb.Logger.log_info(f"catalogue {answers.name}: {int(answers.catalogue.rows.live.sum())} items")
 
     def _answers(self, sent: list[Arrays]) -> list[Outputs | Exception]:
         """Answer requests with the same set of inputs together; if that fails, each alone, to fail only who must."""

@@ -33,7 +33,7 @@ class TransformModel(BatchModel):
         check_inputs(json.loads(config), steps.transform.inputs)
         self._reader = Reader(steps.request, release.manifest["serving"])
         ids = read_values(release, "items/ids", release.manifest["id_dtype"]["item_id"])
-        self._features = QueryFeatures(release, History(release), IdTable(ids))
+        self._features = QueryFeatures(release, History(release), IdTable(ids[: release.trained_items]))
         self._record = packing(self._features.transform.outputs)
         self._named = [one.name for one in steps.transform.outputs if one.name not in (FEATURES, USER_ROW)]
 
@@ -92,7 +92,7 @@ class SearchModel(BatchModel):
 
         steps = steps_of(release)
         check_inputs(json.loads(config), steps.search.inputs)
-        self._catalogue = ItemAnswers(release)
+        self.answers = self._catalogue = ItemAnswers(release)
         self._write = AnswerWriter(self._catalogue)
         controls = [one for one in steps.search.inputs if one.name not in (VECTOR, USER_ROW)]
         # To the reader a user is the row that the transform found.

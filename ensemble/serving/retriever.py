@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .arrays import read_values
+from .catalogue import Catalogue
+from .delta import DeltaLog
 from .errors import InvalidRelease
 from .features import QueryFeatures
+from .filtered import search_filtered
 from .history import History
-from .ids import IdTable
-from .index import ItemIndex
 from .release import Release
 from .search import ItemSearch
 from .tensors import USER, Reader, Request, input_tensors, output_tensors
@@ -42,40 +42,76 @@ class ItemAnswers:
         self.serving: dict[str, int] = manifest["serving"]
         self.outputs = output_tensors(manifest["id_dtype"])
         self.history = History(release)
-        ids = read_values(release, "items/ids", manifest["id_dtype"]["item_id"])
-        self._items = IdTable(ids)
-        blank = "" if self._items.is_string else 0
-        self.item_ids = np.append(ids, np.array([blank], dtype=ids.dtype))
-        self.search = self._load_search()
+        self.catalogue = Catalogue.load(release)
+        """The present items. Whoever answers takes it once; `refresh` puts another in its place."""
+        self._log: DeltaLog | None = None
+
+    @property
+    def item_ids(self) -> np.ndarray:
+        """Return the id of every row of the catalogue, and that of no item at the end."""
+        return self.catalogue.item_ids
+
+    @property
+    def search(self) -> ItemSearch:
+        """Return the search over the present items."""
+        return self.catalogue.search
+
+    def follow(self, directory: Path) -> None:
+        """Take every change in a delta directory, and from now on, at each `refresh`, those that appear there.
+
+        Raises
+        ------
+        InvalidRelease
+            There is no such directory, or a package in it is damaged.
+        """
+        self._log = DeltaLog(directory, self.release)
+        self.refresh()
+
+    def refresh(self) -> bool:
+        """Take the changes that appeared; return whether there were any. One system call where there are none.
+
+        Raises
+        ------
+        Exception
+            A package is damaged or does not fit; InvalidRelease says why. The catalogue stays at the one before it.
+        """
+        if self._log is None or not self._log.changed():
+            return False
+        while self._log.changed():
+            with self._log.following() as delta:
+                self.catalogue = self.catalogue.with_delta(delta)
+        return True
+
+    @property
+    def name(self) -> str:
+        """Return the release's id and, where changes followed it, the number of the last one: `566afa9a+7`."""
+        sequence = 0 if self._log is None else self._log.sequence
+        return f"{self.release.manifest['release']}+{sequence}" if sequence else str(self.release.manifest["release"])
 
     def nearest(self, vectors: np.ndarray, user_rows: np.ndarray, request: Request) -> Answer:
         """Answer with the query vectors, float32 [n, d], and rows of the users table, int64 [n], already known."""
-        found = self.search(vectors, request.top_k, *self.left_out(user_rows, request))
-        return Answer(found.item_index, self.item_ids[found.item_index], found.score, found.count, user_rows >= 0)
+        catalogue = self.catalogue
+        arguments = vectors, request.top_k, *self.left_out(catalogue, user_rows, request)
+        if request.filters is None:
+            found = catalogue.search(*arguments)
+        else:
+            filters = [catalogue.filters(text, row) if text else None for row, text in enumerate(request.filters)]
+            found = search_filtered(catalogue.search, *arguments, filters)
+        return Answer(found.item_index, catalogue.item_ids[found.item_index], found.score, found.count, user_rows >= 0)
 
-    def left_out(self, user_rows: np.ndarray, request: Request) -> tuple[np.ndarray, np.ndarray]:
+    def left_out(self, catalogue: Catalogue, user_rows: np.ndarray, request: Request) -> tuple[np.ndarray, np.ndarray]:
         """Return row and item index, int64 [m] each, of what the answers must not hold; duplicates happen."""
         rows, items = self.history.seen(np.where(request.include_seen, -1, user_rows))
+        items = catalogue.current(items)
         named = [request.exclude] if len(request.exclude[0]) else []
         if request.clicks is not None:
             seen = ~request.include_seen[request.clicks.rows]
             named.append((request.clicks.rows[seen], request.clicks.item_ids[seen]))
         for named_rows, ids in named:
-            index = self._items.rows_of(ids)
+            index = catalogue.ids.rows_of(ids)
             known = index >= 0
             rows, items = np.concatenate([rows, named_rows[known]]), np.concatenate([items, index[known]])
         return rows, items
-
-    def _load_search(self) -> ItemSearch:
-        place, vectors = self.release.path / "items/vectors.npy", self.release.array("items/vectors.npy")
-        expected = (len(self.item_ids) - 1, self.release.manifest["dim"])
-        if vectors.shape != expected or vectors.dtype != np.float32 or not len(vectors):
-            raise InvalidRelease(
-                f"{place}: {vectors.dtype} {vectors.shape}, expected float32 {expected}, at least one row"
-            )
-        if not np.isfinite(vectors).all():
-            raise InvalidRelease(f"{place}: holds a vector that is not finite")
-        return ItemSearch(vectors, ItemIndex.load(self.release))
 
 
 class Retriever(ItemAnswers):
@@ -88,7 +124,7 @@ class Retriever(ItemAnswers):
         super().__init__(release)
         manifest = release.manifest
         stated = release.json("query/transform.json")
-        self.features = QueryFeatures(release, self.history, self._items)
+        self.features = QueryFeatures(release, self.history, self.catalogue.trained_ids)
         self.transform, self.users = self.features.transform, self.features.users
         self.tower = Tower(release.path / "towers/query.onnx", self.serving["threads"])
         self._check_tower({one["name"] for one in stated["outputs"]})
@@ -96,9 +132,15 @@ class Retriever(ItemAnswers):
         self.reader = Reader(self.inputs, self.serving)
 
     @classmethod
-    def load(cls, release: Path) -> Retriever:
-        """Verify the release at the path and load it; raise InvalidRelease with the file and the reason."""
-        return cls(Release.open(release))
+    def load(cls, release: Path, delta: Path | None = None) -> Retriever:
+        """Verify the release at the path and load it, and follow the changes in `delta`, a directory.
+
+        Raises InvalidRelease with the file and the reason.
+        """
+        retriever = cls(Release.open(release))
+        if delta is not None:
+            retriever.follow(delta)
+        return retriever
 
     def answer(self, request: Request) -> Answer:
         """Answer every row; raise InvalidRequest naming the row whose query has no finite vector."""

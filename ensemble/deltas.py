@@ -1,0 +1,111 @@
+"""Changes for servers that are running: written as numbered packages that appear whole or not at all."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ensemble.arrays import save, save_values
+from ensemble.attributes import write_attributes
+from ensemble.items import TABLE, Change, LiveItems
+from ensemble.serving import attributes
+from ensemble.serving.delta import FORMAT, Delta
+from ensemble.serving.errors import InvalidRelease
+from ensemble.serving.release import MANIFEST, Release, manifest_text, release_id, sha256_of
+from workflows.diagnostics import ReleaseError
+from workflows.files import atomic_directory
+
+_LOCK = ".lock"
+
+
+@contextmanager
+def writing(release: Release, directory: Path) -> Iterator[LiveItems]:
+    """Yield the release's items as the delta directory makes them now; nobody else writes there meanwhile.
+
+    Raises
+    ------
+    ReleaseError
+        A package that is there is damaged. Nothing can follow it: servers stop before it.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    place = directory / str(release.origin["lineage"])
+    place.mkdir(exist_ok=True)
+    with (place / _LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for half in place.glob(".0*"):  # of a writer that was killed
+            shutil.rmtree(half, ignore_errors=True)
+        try:
+            items = LiveItems(release, directory)
+        except InvalidRelease as error:
+            raise ReleaseError(
+                f"{error}. Servers do not read past it, so nothing was written: restore that package, or, if no server "
+                "has taken it, remove its directory and make the change again"
+            ) from error
+        yield items
+
+
+def publish(items: LiveItems, change: Change) -> Delta:
+    """Write the change as the next package and return it. Call inside `writing`.
+
+    When this returns, the package has its name: whatever a server begins to answer from now on, it answers with it.
+    """
+    log = items.log
+    assert log is not None
+    path = log.path_of(log.sequence + 1)
+    write_package(items.release, change, path, log.sequence + 1, log.package)
+    with log.following() as delta:
+        items.apply(delta)
+    return delta
+
+
+def write_package(release: Release, change: Change, path: Path, sequence: int, previous: str) -> None:
+    """Write one package at `path`, whole or not at all."""
+    with atomic_directory(path) as temporary:
+        (temporary / "items").mkdir()
+        save_values(change.ids, temporary / "items/ids", release.manifest["id_dtype"]["item_id"])
+        if change.table is not None and change.vectors is not None:
+            save(temporary / "items/vectors", change.vectors)
+            change.table.to_parquet(temporary / TABLE, engine="pyarrow", index=False)
+            write_filterable(change.table, temporary / "items", filterable(release))
+        _seal(
+            temporary,
+            {
+                "format": FORMAT,
+                "lineage": release.origin["lineage"],
+                "sequence": sequence,
+                "previous": previous,
+                "operation": change.operation,
+                "items": len(change.ids),
+                "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            },
+        )
+
+
+def filterable(release: Release) -> dict[str, str]:
+    """Return the attributes that the release can be filtered by: `number` or `tags`, by name."""
+    return {str(one["name"]): str(one["kind"]) for one in release.json(attributes.FILE)["attributes"]}
+
+
+def write_filterable(table: pd.DataFrame, items: Path, kinds: Mapping[str, str]) -> None:
+    """Write those columns of an item table that the release has as attributes, each of the kind that it has there."""
+    columns = {
+        name: pd.to_numeric(table[name]).astype(np.float64) if kind == "number" else table[name].astype(object)
+        for name, kind in kinds.items()
+    }
+    write_attributes(pd.DataFrame(columns, index=table.index), items, every=True)
+
+
+def _seal(directory: Path, manifest: Mapping[str, Any]) -> None:
+    paths = sorted(path for path in directory.rglob("*") if path.is_file())
+    files = {path.relative_to(directory).as_posix(): sha256_of([path]) for path in paths}
+    content = {**manifest, "files": files}
+    content["package"] = release_id(content, "package")
+    (directory / MANIFEST).write_text(manifest_text(content), encoding="utf-8")

@@ -1,0 +1,164 @@
+"""The items that can be answered with, as one immutable snapshot; a delta makes the next one.
+
+Rows never move. The first `trained` rows are the items that the towers were trained with, whose codes the histories
+hold. What came later stands behind them. An item that is updated gets a new row, and its old one dies; one that is
+removed leaves a dead row behind.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .arrays import read_values
+from .attributes import Attributes, extended, read_attributes
+from .delta import Delta
+from .errors import InvalidRelease
+from .filters import Filters
+from .ids import IdTable
+from .index import PARAMETERS, ItemIndex
+from .release import Release
+from .search import ItemSearch
+
+REMOVED = "items/removed.npy"
+"""Rows that are dead, int64 [m] ascending; a release without such items has no such file."""
+
+
+class Rows(NamedTuple):
+    """What stands in each row of a catalogue."""
+
+    ids: np.ndarray
+    """int64 or `str` objects [rows]; of equal ids the last row counts."""
+    wire_ids: np.ndarray
+    """The same as they are sent: int64 or UTF-8 `bytes` objects [rows]."""
+    vectors: np.ndarray
+    """float32 [rows, d]."""
+    live: np.ndarray
+    """bool [rows]."""
+    attributes: Attributes
+
+
+class Catalogue:
+    """Items, the search over them, and where each id stands."""
+
+    def __init__(self, rows: Rows, trained: int, search: ItemSearch, room: GrowingRows) -> None:
+        """See `load`; `room` is where the vectors grow."""
+        self.rows, self.trained, self.search = rows, trained, search
+        self._room = room
+        is_string = rows.ids.dtype == object
+        self.item_ids = np.append(rows.ids, np.array(["" if is_string else 0], dtype=rows.ids.dtype))
+        """The id of every row, and one more: row -1 is no item."""
+        self.wire_ids = np.append(rows.wire_ids, np.array([b""], dtype=object)) if is_string else self.item_ids
+        """The same as they are sent."""
+        self.trained_ids = IdTable(rows.ids[:trained])
+        self.ids = self.trained_ids if trained == len(rows.ids) else NewestIds(rows.ids, self.trained_ids, trained)
+        """Each id's newest row, though it may be dead."""
+        self.filters = Filters(rows.attributes, self.ids, search.mask, len(rows.ids))
+        self._moved = self.ids.moved() if isinstance(self.ids, NewestIds) else None
+
+    @classmethod
+    def load(cls, release: Release) -> Catalogue:
+        """Load the items of a verified release; raise InvalidRelease where its parts do not fit each other."""
+        ids = read_values(release, "items/ids", release.manifest["id_dtype"]["item_id"])
+        vectors, trained = _vectors(release, len(ids)), release.trained_items
+        if not 0 < trained <= len(ids):
+            raise InvalidRelease(f"{release.path}: {len(ids)} items, of which {trained} trained")
+        rows = Rows(ids, _on_wire(ids), vectors, _live(release, len(ids)), read_attributes(release, len(ids)))
+        metric = release.json(PARAMETERS)["metric"]
+        search = ItemSearch(vectors, ItemIndex.load(release), metric=metric, live=rows.live)
+        return cls(rows, trained, search, GrowingRows(vectors))
+
+    def current(self, trained_rows: np.ndarray) -> np.ndarray:
+        """Return where the items of rows that the towers were trained with are now, int64 [n]."""
+        return trained_rows if self._moved is None else self._moved[trained_rows]
+
+    def with_delta(self, delta: Delta) -> Catalogue:
+        """Return the next snapshot; this one stays as it is. Raise InvalidRelease where the delta does not fit."""
+        ids, live = delta.ids("string" if self.ids.is_string else "int64"), self.rows.live.copy()
+        known = self.ids.rows_of(ids)
+        live[known[known >= 0]] = False
+        if delta.removes:
+            return self._next(self.rows._replace(live=live))
+        vectors = self._room.extended(len(live), delta.vectors(self.rows.vectors.shape[1]))
+        attributes = extended(self.rows.attributes, read_attributes(delta, len(ids)))
+        all_ids, wire_ids = np.append(self.rows.ids, ids), np.append(self.rows.wire_ids, _on_wire(ids))
+        return self._next(Rows(all_ids, wire_ids, vectors, np.append(live, np.ones(len(ids), dtype=bool)), attributes))
+
+    def _next(self, rows: Rows) -> Catalogue:
+        return Catalogue(rows, self.trained, self.search.extended(rows.vectors, rows.live), self._room)
+
+
+class NewestIds(IdTable):
+    """Ids and the newest row of each, where an id may stand in several rows."""
+
+    def __init__(self, ids: np.ndarray, trained: IdTable, rows: int) -> None:
+        """Take every row's id; the first `rows` of them are those of `trained`."""
+        newest = dict(zip(ids[rows:].tolist(), range(rows, len(ids)), strict=True))
+        changed = np.fromiter(newest, dtype=ids.dtype, count=len(newest))
+        super().__init__(changed)
+        self._trained, self._trained_rows = trained, rows
+        self._newest = np.fromiter(newest.values(), dtype=np.int64, count=len(newest))
+        self._old = trained.rows_of(changed)
+
+    def rows_of(self, ids: np.ndarray) -> np.ndarray:
+        """Return each id's newest row, int64 [n]; -1 where none ever had it."""
+        place = super().rows_of(ids)
+        return np.where(place >= 0, self._newest[place], self._trained.rows_of(ids))
+
+    def moved(self) -> np.ndarray | None:
+        """Return the newest row of every trained row, int64 [trained]; None where each is its own."""
+        known = self._old >= 0
+        if not known.any():
+            return None
+        moved = np.arange(self._trained_rows)
+        moved[self._old[known]] = self._newest[known]
+        return moved
+
+
+class GrowingRows:
+    """float32 rows with room at the end: a longer version shares the memory of the shorter one."""
+
+    def __init__(self, rows: np.ndarray) -> None:
+        """Take the first rows, float32 [n, d]; they are copied once others join them."""
+        self._buffer, self._used = rows, len(rows)
+
+    def extended(self, size: int, more: np.ndarray) -> np.ndarray:
+        """Return the first `size` rows, then `more`; what was returned before stays as it is."""
+        total = size + len(more)
+        if size != self._used or total > len(self._buffer):
+            buffer = np.empty((total + max(1024, total // 16), more.shape[1]), dtype=np.float32)
+            buffer[:size] = self._buffer[:size]
+            self._buffer = buffer
+        self._buffer[size:total] = more
+        self._used = total
+        return self._buffer[:total]
+
+
+def _on_wire(ids: np.ndarray) -> np.ndarray:
+    if ids.dtype != object:
+        return ids
+    encoded = np.empty(len(ids), dtype=object)
+    encoded[:] = [one.encode() for one in ids]
+    return encoded
+
+
+def _vectors(release: Release, items: int) -> np.ndarray:
+    place, vectors = release.path / "items/vectors.npy", release.array("items/vectors.npy")
+    expected = (items, release.manifest["dim"])
+    if vectors.shape != expected or vectors.dtype != np.float32 or not len(vectors):
+        raise InvalidRelease(f"{place}: {vectors.dtype} {vectors.shape}, expected float32 {expected}, at least one row")
+    if not np.isfinite(vectors).all():
+        raise InvalidRelease(f"{place}: holds a vector that is not finite")
+    return vectors
+
+
+def _live(release: Release, items: int) -> np.ndarray:
+    live = np.ones(items, dtype=bool)
+    if not release.has(REMOVED):
+        return live
+    removed = release.array(REMOVED)
+    if removed.dtype != np.int64 or removed.ndim != 1 or not ((removed >= 0) & (removed < items)).all():
+        raise InvalidRelease(f"{release.path / REMOVED}: expected rows of the {items} items, int64")
+    live[removed] = False
+    return live
