@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import psutil
 
@@ -24,8 +24,12 @@ os.execv(sys.argv[2], sys.argv[2:])
 """  # in an interpreter of its own: code between fork and exec is unsafe in a process that has threads
 
 
-def launch(command: Sequence[str], python: ServingPython, threads: int) -> subprocess.Popen[str]:
+def launch(
+    command: Sequence[str], python: ServingPython, threads: int, more: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
     """Start a command in the serving environment, in a process group of its own, output and errors on one pipe.
+
+    `more` are further environment variables.
 
     The kernel kills it when the calling thread ends (`man 2 PR_SET_PDEATHSIG`), so also when this process is killed.
     Its children must see to that for themselves; Triton's stubs do.
@@ -33,7 +37,7 @@ def launch(command: Sequence[str], python: ServingPython, threads: int) -> subpr
     bound = [str(python.executable), "-I", "-S", "-c", _BOUND, str(os.getpid())]
     return subprocess.Popen(
         [*bound, *command],
-        env=serving_environment(python, threads),
+        env={**serving_environment(python, threads), **(more or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

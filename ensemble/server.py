@@ -20,6 +20,7 @@ from tritonclient.utils import InferenceServerException
 from ensemble.layouts import CONFIG, answering_models, models_in
 from ensemble.ports import check_free
 from ensemble.processes import kill_group, launch
+from ensemble.serving.delta import DELTA
 from ensemble.triton import ServingPython, Triton, default_python, find_triton, inspect_python
 from ensemble.triton_log import reasons
 from workflows.diagnostics import ServerError
@@ -67,6 +68,7 @@ class TritonServer:
         model: str | None = None,
         triton: Path | None = None,
         python: Path | None = None,
+        delta: Path | None = None,
         host: str = "127.0.0.1",
         grpc_port: int = 8001,
         http_port: int = 8000,
@@ -79,14 +81,15 @@ class TritonServer:
 
         The server is ready once `model` answers (default: those of all layouts in the repository). `triton` is a
         tritonserver or its install directory (default: PATH, then the nvidia-pytriton wheel); `python` is the
-        interpreter of the serving environment (default: `.venv-serve`, else the running one); `on_log` gets every line
-        of Triton's log, from a thread of its own.
+        interpreter of the serving environment (default: `.venv-serve`, else the running one); `delta` is a directory
+        whose changes of the catalogue the models follow; `on_log` gets every line of Triton's log, from a thread of its
+        own.
         """
         self.repository = repository.absolute()
         self._models = answering_models(self.repository) if model is None else [model]
         self.addresses = Addresses(host, grpc_port, http_port, metrics_port)
         self._triton, self._python = triton, python or default_python()
-        self._on_log = on_log
+        self._on_log, self._delta = on_log, delta
         self._start_timeout, self._stop_timeout = start_timeout_seconds, stop_timeout_seconds
         self._process: subprocess.Popen[str] | None = None
         self._thread: threading.Thread | None = None
@@ -190,7 +193,8 @@ class TritonServer:
     def _run(self, command: list[str], python: ServingPython, started: Future[subprocess.Popen[str]]) -> None:
         """Start Triton and forward its log to the end: one thread, for Triton ends with the one that started it."""
         try:
-            process = launch(command, python, _threads(self.repository))
+            followed = {DELTA: str(self._delta.absolute())} if self._delta else {}
+            process = launch(command, python, _threads(self.repository), followed)
         except BaseException as error:
             started.set_exception(error)
             return

@@ -286,6 +286,9 @@ def serve(
     metrics_port: Annotated[int, typer.Option("--metrics-port", help="For Prometheus.")] = 8002,
     triton: Annotated[Path | None, typer.Option("--triton", help="tritonserver, or its directory.")] = None,
     python: Annotated[Path | None, typer.Option("--python", help="Interpreter that runs the model.")] = None,
+    delta: Annotated[
+        Path | None, typer.Option("--delta", help="Follow the changes that `retrieval items` writes to this directory.")
+    ] = None,
     verbose: Verbose = False,
 ) -> None:
     """Serve a run with Triton, in the foreground, until a signal comes. Its log goes to stderr.
@@ -293,6 +296,7 @@ def serve(
     \b
     retrieval serve runs/movielens-100k
     retrieval serve runs/movielens-100k --grpc-port 9001 --http-port 9000 --metrics-port 9002
+    retrieval serve runs/movielens-100k --delta live
     """
     with terminal(verbose) as out:
         from ensemble.foreground import serve as serve_triton
@@ -303,6 +307,7 @@ def serve(
             repository_of(source),
             triton=triton,
             python=python,
+            delta=delta,
             host=host,
             grpc_port=grpc_port,
             http_port=http_port,

@@ -18,6 +18,8 @@ from .arrays import read_values
 from .errors import InvalidRelease
 from .release import MANIFEST, Release, Sealed, read_manifest, verify
 
+DELTA = "RETRIEVAL_DELTA"
+"""Environment variable: the directory that the models of a server watch."""
 FORMAT = 1
 OPERATIONS = ("add", "update", "remove")
 KEYS = ("package", "lineage", "sequence", "previous", "operation", "items", "created", "files")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import triton_python_backend_utils as pb
 
+from .delta import DELTA
 from .errors import InvalidRequest
 from .release import Release
 from .steps import RELEASE
@@ -18,9 +19,6 @@ from .threads import limit_blas_threads
 
 if TYPE_CHECKING:
     from .retriever import ItemAnswers
-
-DELTA = "RETRIEVAL_DELTA"
-"""Environment variable: the directory whose changes of the catalogue the models follow."""
 
 Outputs = list[tuple[str, np.ndarray]]
 """Name and array of each output of one request."""
