@@ -14,6 +14,7 @@ from tritonclient.utils import InferenceServerException
 from ensemble.wire import (
     ClientError,
     Exclusions,
+    Filters,
     Histories,
     InvalidRequest,
     Query,
@@ -73,6 +74,7 @@ class RetrievalClient:
         columns: Mapping[str, Sequence[Any] | np.ndarray] | None = None,
         timestamps: Sequence[int] | np.ndarray | None = None,
         history: Histories | None = None,
+        filters: Filters | None = None,
     ) -> list[Recommendations]:
         """Return each user's best items, in the order of `user_ids`; the arguments are those of `ensemble.wire.Query`.
 
@@ -86,7 +88,7 @@ class RetrievalClient:
             The server does not answer, not within `timeout_s` (of the whole call), or fails.
         """
         deadline = time.monotonic() + self.timeout_s
-        query = Query(user_ids, top_k, exclude_item_ids, include_seen, columns or {}, timestamps, history)
+        query = Query(user_ids, top_k, exclude_item_ids, include_seen, columns or {}, timestamps, history, filters)
         signature = self.signature()
         answers: list[Recommendations] = []
         for start, arrays in slices(tensors(signature, query), signature.max_batch_size):

@@ -25,7 +25,7 @@ from ensemble.serving.transform import Column
 
 USER_ROW = "user_row"
 """Row of the user in the release's users table, int64; -1 for an unknown user."""
-_CONTROLS = ("top_k", "exclude_item_ids", "include_seen", "history_item_ids")
+_CONTROLS = ("top_k", "exclude_item_ids", "include_seen", "filter", "history_item_ids")
 """Inputs that the search needs as they came."""
 _DTYPES = {"INT64": np.int64, "INT32": np.int32, "FP64": np.float64, "FP32": np.float32, "BYTES": str, "BOOL": bool}
 
@@ -168,7 +168,9 @@ def _request(retriever: Retriever, frame: pd.DataFrame) -> Request:
     seen = frame["include_seen"].astype(object).where(frame["include_seen"].notna(), False)
     excluded = _entries(frame["exclude_item_ids"], retriever.item_ids.dtype)
     clicks = _clicks(retriever, frame, dated=False)
-    return Request({}, top_k.to_numpy(dtype=np.int64), seen.to_numpy(dtype=bool), excluded, clicks)
+    filters = frame["filter"].astype(object).where(frame["filter"].notna(), "").tolist()
+    some = filters if any(filters) else None
+    return Request({}, top_k.to_numpy(dtype=np.int64), seen.to_numpy(dtype=bool), excluded, clicks, some)
 
 
 def _clicks(retriever: Retriever, frame: pd.DataFrame, dated: bool) -> Clicks | None:

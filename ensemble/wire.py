@@ -8,15 +8,17 @@ from typing import Any, Protocol, Union
 
 import numpy as np
 
+from ensemble.filters import Filter
 from workflows.diagnostics import ServerError
 
 ItemId = Union[int, str]
 Exclusions = Sequence[Sequence[Any]]
 
 Histories = Sequence[Sequence[tuple[Any, int]]]
+Filters = Sequence[Union[Filter, None]]
 
 CLICKS = ("history_item_ids", "history_timestamps")
-RESERVED = ("user_id", "top_k", "exclude_item_ids", "include_seen", *CLICKS)
+RESERVED = ("user_id", "top_k", "exclude_item_ids", "include_seen", "filter", *CLICKS)
 TIME = "timestamp"
 NO_ITEM: Mapping[str, ItemId] = {"INT64": -(2**63), "BYTES": ""}
 """Pads lists of item ids: an id that no catalogue has, which the server ignores."""
@@ -86,6 +88,8 @@ class Query:
     history: Histories | None = None
     """Per row the user's newest interactions, `(item id, seconds since 1970)`, which join those that the release knows
     and are not recommended; of equal times the later in the list is the newer."""
+    filters: Filters | None = None
+    """Per row what its answer may hold; None: no row has a filter, or a row has none."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,7 @@ def tensors(signature: Signature, query: Query) -> dict[str, np.ndarray]:
         arrays["top_k"] = np.full((rows, 1), top_k, dtype=np.int32)
     arrays["exclude_item_ids"] = _exclusions(signature, query.exclude_item_ids, rows)
     arrays["include_seen"] = np.full((rows, 1), bool(query.include_seen))
+    arrays["filter"] = _filters(signature, query.filters, rows)
     arrays.update(_clicks(signature, query.history, rows))
     if TIME in signature.inputs:
         times = np.full(rows, NOW) if query.timestamps is None else query.timestamps
@@ -208,6 +213,28 @@ def _column(signature: Signature, name: str, values: Sequence[Any] | np.ndarray,
 def _exclusions(signature: Signature, lists: Exclusions | None, rows: int) -> np.ndarray:
     data_type = signature.inputs.get("exclude_item_ids", "INT64")
     return _padded("exclude_item_ids", data_type, lists, rows, NO_ITEM[data_type])
+
+
+def _filters(signature: Signature, filters: Filters | None, rows: int) -> np.ndarray:
+    """Return each row's filter as text [rows, 1], "" for none."""
+    if filters is not None and "filter" not in signature.inputs:
+        raise InvalidRequest(f"column 'filter': model '{signature.model}' takes none; release anew")
+    _check_list("filter", [] if filters is None else filters, "expected a list with one filter, or None, per row")
+    if filters is not None and len(filters) != rows:
+        raise InvalidRequest(f"column 'filter': {len(filters)} filters, expected {rows}, one per user id")
+    texts = [""] * rows if filters is None else [_filter_text(row, one) for row, one in enumerate(filters)]
+    return _array("filter", "BYTES", texts).reshape(rows, 1)
+
+
+def _filter_text(row: int, one: Filter | None) -> str:
+    if one is None:
+        return ""
+    if not isinstance(one, Filter):
+        raise InvalidRequest(f"column 'filter', row {row}: got {one!r}, expected an ensemble.filters.Filter or None")
+    try:
+        return one.text()
+    except (TypeError, ValueError) as error:
+        raise InvalidRequest(f"column 'filter', row {row}: {one!r} is not made of plain values: {error}") from None
 
 
 def _clicks(signature: Signature, history: Histories | None, rows: int) -> dict[str, np.ndarray]:

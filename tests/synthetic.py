@@ -20,6 +20,7 @@ from workflows.config import Sequence
 from workflows.sequences import history_features, spec_of
 
 DIM = 16
+GENRES = ("Comedy", "Drama", "Horror", "Ciné noir", "動画")
 OCCUPATIONS = ("artist", "médecin", "学生")
 
 
@@ -69,7 +70,7 @@ def make_run(path: Path, ids: str = "int64", users: int = 60, items: int = 300, 
             "occupation": [None if rng.random() < 0.1 else str(rng.choice(OCCUPATIONS)) for _ in range(users)],
         }
     )
-    catalogue = pd.DataFrame({"item_id": item_ids, "title": [f"Title {one}" for one in range(items)]})
+    catalogue = _catalogue(item_ids, items)
     interactions = _interactions(rng, user_table["user_id"], catalogue["item_id"])
     weights = {
         "user": rng.normal(size=(users + 3, 8)).astype(np.float32),
@@ -125,6 +126,16 @@ def dated_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 def release(run: Run) -> Path:
     """The release of `run`. Do not write to it."""
     return run.path / "release"
+
+
+def _catalogue(item_ids: Any, items: int) -> pd.DataFrame:
+    """Return items with what they can be filtered by; some have no genre, some no year."""
+    rng = np.random.default_rng(items)  # its own, so that the rest is what it was
+    genres = [list(rng.choice(GENRES, rng.integers(0, 4), replace=False)) for _ in range(items)]
+    years = np.where(rng.random(items) < 0.1, np.nan, rng.integers(1990, 2000, items))
+    return pd.DataFrame(
+        {"item_id": item_ids, "title": [f"Title {one}" for one in range(items)], "genres": genres, "year": years}
+    )
 
 
 def _ids(kind: str, prefix: str, count: int, rng: np.random.Generator) -> Any:

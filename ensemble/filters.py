@@ -1,0 +1,87 @@
+"""Filters as a caller writes them: typed, and turned into the JSON text that a request carries."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Union
+
+ItemId = Union[int, str]
+
+
+@dataclass(frozen=True)
+class TagTest:
+    """What an item's values of one attribute must be; empty: anything goes."""
+
+    any: Sequence[str] = ()
+    """At least one of these."""
+    all: Sequence[str] = ()
+    """Every one of these."""
+    none: Sequence[str] = ()
+    """None of these."""
+
+    def document(self) -> dict[str, list[str]]:
+        """Return the tests that are made."""
+        return {name: list(values) for name, values in vars(self).items() if values}
+
+
+@dataclass(frozen=True)
+class Range:
+    """Between which numbers an attribute must be, both included; an item without the number is in no range."""
+
+    min: float | None = None
+    max: float | None = None
+
+    def document(self) -> dict[str, float]:
+        """Return the ends that there are."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Crowding:
+    """At most `limit` answers of one value of an attribute; see docs/serving.md for items with several values."""
+
+    attribute: str
+    limit: int
+
+
+@dataclass(frozen=True)
+class Filter:
+    """What one row's answer may hold. An item must pass everything that is stated."""
+
+    allow: Sequence[ItemId] | None = None
+    """Only these items; None: every item."""
+    deny: Sequence[ItemId] = ()
+    """Not these."""
+    tags: Mapping[str, TagTest] = field(default_factory=dict)
+    """By attribute."""
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+    """By attribute."""
+    crowding: Crowding | None = None
+    min_score: float | None = None
+    """Only items with at least this score."""
+
+    def document(self) -> dict[str, Any]:
+        """Return what is stated, as JSON values."""
+        found: dict[str, Any] = {"allow": None if self.allow is None else _plain(self.allow)}
+        found["deny"] = _plain(self.deny) or None
+        stated: dict[str, Mapping[str, Union[TagTest, Range]]] = {"tags": self.tags, "ranges": self.ranges}
+        for key, tests in stated.items():
+            found[key] = {name: made for name, test in tests.items() if (made := test.document())} or None
+        found["crowding"] = vars(self.crowding) if self.crowding else None
+        found["min_score"] = self.min_score
+        return {key: value for key, value in found.items() if value is not None}
+
+    def text(self) -> str:
+        """Return the filter as a request carries it, "" if it lets everything through.
+
+        Equal filters have equal texts, and the server keeps what it made of one.
+        """
+        document = self.document()
+        return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False) if document else ""
+
+
+def _plain(ids: Sequence[Any]) -> list[ItemId]:
+    """Return the ids as Python's own; NumPy's are no JSON."""
+    return [one.item() if hasattr(one, "item") else one for one in ids]
