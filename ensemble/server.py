@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import socket
 import subprocess
 import threading
@@ -17,7 +18,9 @@ from types import TracebackType
 import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
+from ensemble.deploy import recover
 from ensemble.layouts import CONFIG, answering_models, models_in
+from ensemble.model_control import remove_key, write_key
 from ensemble.ports import check_free
 from ensemble.processes import kill_group, launch
 from ensemble.serving.delta import DELTA
@@ -28,6 +31,7 @@ from workflows.diagnostics import ServerError
 _POLL_SECONDS = 0.02
 _ASK_SECONDS = 0.2
 _GRACE_SECONDS = 5
+_RESTRICTED = "model-repository,shared-memory,trace,logging"
 
 
 class StartGivenUp(Exception):
@@ -94,6 +98,7 @@ class TritonServer:
         self._process: subprocess.Popen[str] | None = None
         self._thread: threading.Thread | None = None
         self._log: deque[str] = deque(maxlen=400)
+        self._key = secrets.token_hex(16)
 
     @property
     def process_id(self) -> int:
@@ -115,10 +120,12 @@ class TritonServer:
         """
         if not self._models or not all((self.repository / one / CONFIG).is_file() for one in self._models):
             raise ServerError(f"{self.repository}: no model repository; expected what `retrieval release` wrote")
+        recover(self.repository)
         python = inspect_python(self._python)
         command = self._command(find_triton(self._triton, python))
         place = self.addresses
         check_free(place.host, {"grpc": place.grpc_port, "http": place.http_port, "metrics": place.metrics_port})
+        write_key(self.repository, place.grpc_port, self._key)
         started: Future[subprocess.Popen[str]] = Future()
         self._thread = threading.Thread(target=self._run, args=(command, python, started), daemon=True)
         self._thread.start()
@@ -154,6 +161,7 @@ class TritonServer:
         process.wait()
         if self._thread is not None:
             self._thread.join()
+        remove_key(self.repository, self.addresses.grpc_port)
 
     def __enter__(self) -> TritonServer:
         self.start()
@@ -180,6 +188,9 @@ class TritonServer:
             "model-control-mode": "explicit",
             "load-model": "*",
             "strict-readiness": "false",
+            # Loading a model is running its code: for those alone who can read the key.
+            "grpc-restricted-protocol": f"{_RESTRICTED}:admin-key={self._key}",
+            "http-restricted-api": f"{_RESTRICTED}:admin-key={self._key}",
             "exit-timeout-secs": int(self._stop_timeout),
         }
         if triton.backends is not None:

@@ -1,0 +1,239 @@
+"""A release goes live in a running server, as a new version of its models: no request fails, no answer mixes releases.
+
+Triton loads the new version beside the old one, which answers until the new one does, and then lets the old one finish
+what it has. Chained models are loaded in both versions first; the Triton ensemble, whose steps name the version, goes
+over from one to the other at once. While that lasts a journal names the version that is live: should this be killed,
+the next start of the server, or the next deployment, takes the rest back.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from ensemble.layouts import CHAINED, CONFIG, FUSED, STEPS, models_in
+from ensemble.model_control import ModelControl
+from ensemble.repository import write_version
+from ensemble.serving.errors import InvalidRelease
+from ensemble.serving.release import Release
+from workflows.diagnostics import ReleaseError, ServerError
+from workflows.files import atomic_write
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What a server answers with after a deployment or a roll-back."""
+
+    release: str
+    version: int
+    """Triton's `model_version`, in every response."""
+    previous: int | None
+    """The version before, kept on disk for a roll-back."""
+    models: tuple[str, ...]
+
+
+_JOURNAL = ".deploying"
+
+
+def _silent(_: str) -> None:
+    """Report nothing."""
+
+
+def deploy(
+    release: Path, repository: Path, control: ModelControl, progress: Callable[[str], None] = _silent
+) -> Deployed:
+    """Bring the release at `release` live in the server whose model repository is at `repository`.
+
+    Raises
+    ------
+    ReleaseError
+        The release is damaged, or the chained models of the one that is live take other inputs.
+    ServerError
+        No repository, no server, or the server refused the release: its self-test failed, say. The old one goes on.
+    """
+    try:
+        opened = Release.open(release)
+    except InvalidRelease as error:
+        raise ReleaseError(str(error)) from None
+    with _locked(repository, control):
+        models, old = models_in(repository), live_version(repository)
+        new = max(versions_in(repository)) + 1
+        with tempfile.TemporaryDirectory(prefix=f".{repository.name}.", dir=repository.parent) as staged:
+            progress(f"writing version {new}")
+            write_version(opened, Path(staged), models, new)
+            for model in models:
+                (Path(staged) / model / str(new)).rename(repository / model / str(new))
+        try:
+            _go_over(repository, control, old, new, progress)
+        except BaseException:
+            _remove(repository, [new])
+            raise
+        _remove(repository, set(versions_in(repository)) - {old, new})
+        return Deployed(opened.manifest["release"], new, old, tuple(models))
+
+
+def roll_back(repository: Path, control: ModelControl, progress: Callable[[str], None] = _silent) -> Deployed:
+    """Bring the version live again that was live before; a second time undoes the first.
+
+    Raises
+    ------
+    ServerError
+        There is no other version, or the server did not take it. What is live goes on.
+    """
+    with _locked(repository, control):
+        models, now = models_in(repository), live_version(repository)
+        others = [one for one in versions_in(repository) if one != now]
+        if not others:
+            raise ServerError(f"{repository}: version {now} is the only one; there is none to roll back to")
+        _go_over(repository, control, now, others[-1], progress)
+        return Deployed(release_of(repository, others[-1]), others[-1], now, tuple(models))
+
+
+def live_version(repository: Path) -> int:
+    """Return the version that a server started on the repository would answer with."""
+    models = [name for name in models_in(repository) if name in (FUSED, CHAINED)]
+    if not models:
+        raise ServerError(f"{repository}: no model repository; expected what `retrieval release` wrote")
+    return int(_read(repository / models[-1] / CONFIG).version_policy.specific.versions[-1])
+
+
+def versions_in(repository: Path) -> list[int]:
+    """Return the versions that are on disk, ascending."""
+    directory = repository / models_in(repository)[-1]
+    return sorted(int(one.name) for one in directory.iterdir() if one.name.isdigit())
+
+
+def release_of(repository: Path, version: int) -> str:
+    """Return the id of the release that a version holds."""
+    (config,) = [_read(repository / name / str(version) / CONFIG) for name in models_in(repository)[-1:]]
+    return str(config.parameters["release"].string_value)
+
+
+def recover(repository: Path) -> None:
+    """Take back what a killed deployment left half-done, so that a server that starts has what was live before."""
+    if (repository / _JOURNAL).is_file():
+        with _lock(repository):
+            _take_back(repository)
+
+
+def _take_back(repository: Path) -> bool:
+    """Make what the journal names live again, on disk; return whether there is a journal."""
+    journal = repository / _JOURNAL
+    if not journal.is_file():
+        return False
+    live = int(journal.read_text(encoding="utf-8"))
+    for model in models_in(repository):
+        atomic_write(repository / model / CONFIG, (repository / model / str(live) / CONFIG).read_bytes())
+    journal.unlink()
+    return True
+
+
+def _go_over(repository: Path, control: ModelControl, old: int, new: int, progress: Callable[[str], None]) -> None:
+    """Make repository and server go over from one version to another; undo it where the server refuses."""
+    models = models_in(repository)
+    before, after = (
+        {name: _read(repository / name / str(version) / CONFIG) for name in models} for version in (old, new)
+    )
+    stages = _stages(before, after, old, new)
+    atomic_write(repository / _JOURNAL, str(old).encode())
+    done: list[str] = []
+    try:
+        for model, config in stages:
+            progress(f"loading {model}, version {' and '.join(map(str, config.version_policy.specific.versions))}")
+            done.append(model)
+            _load(repository, control, model, config)
+            if model == CHAINED:
+                control.wait_until_unloaded(model, old)
+    except BaseException:
+        progress(f"going back to version {old}")
+        for model in reversed(list(dict.fromkeys(done))):
+            _load(repository, control, model, before[model])
+        (repository / _JOURNAL).unlink()
+        raise
+    (repository / _JOURNAL).unlink()
+
+
+def _load(repository: Path, control: ModelControl, model: str, config: ModelConfig) -> None:
+    # By file: a configuration sent along would be forgotten as soon as an ensemble of the model is loaded.
+    atomic_write(repository / model / CONFIG, text_format.MessageToString(config).encode())
+    control.load(model)
+
+
+def _stages(
+    before: dict[str, ModelConfig], after: dict[str, ModelConfig], old: int, new: int
+) -> list[tuple[str, ModelConfig]]:
+    """Return what is loaded, one after the other, so that whoever answers has all that it needs at any time."""
+    steps = [name for name in STEPS if name in after]
+    for name in steps:
+        _check_interchangeable(before[name], after[name])
+    both = [(name, _with_versions(after[name], [old, new])) for name in steps]
+    return [
+        *both,
+        *((name, after[name]) for name in (FUSED, CHAINED) if name in after),
+        *((name, after[name]) for name in steps),
+    ]
+
+
+def _check_interchangeable(before: ModelConfig, after: ModelConfig) -> None:
+    """Triton has one configuration for all versions of a model, and chained models run in two of them for a while."""
+    for part in ("input", "output"):
+        old, new = ({str(one) for one in getattr(config, part)} for config in (before, after))
+        names = sorted(
+            {one.name for config in (before, after) for one in getattr(config, part) if str(one) in old ^ new}
+        )
+        if names:
+            raise ReleaseError(
+                f"model '{after.name}': its {part} {', '.join(names)} is not as in the release that is live, and "
+                "chained models cannot change that while they run; export a repository of its own and serve that"
+            )
+
+
+def _with_versions(config: ModelConfig, versions: Sequence[int]) -> ModelConfig:
+    changed = ModelConfig()
+    changed.CopyFrom(config)
+    changed.version_policy.specific.versions[:] = sorted(versions)
+    return changed
+
+
+def _read(path: Path) -> Any:
+    try:
+        return text_format.Parse(path.read_text(encoding="utf-8"), ModelConfig())
+    except (OSError, text_format.ParseError) as error:
+        raise ServerError(f"{path}: not a model configuration: {error}; export the repository anew") from None
+
+
+def _remove(repository: Path, versions: Sequence[int] | set[int]) -> None:
+    for model in models_in(repository):
+        for version in versions:
+            shutil.rmtree(repository / model / str(version), ignore_errors=True)
+
+
+@contextmanager
+def _locked(repository: Path, control: ModelControl) -> Iterator[None]:
+    """Keep other deployments away from the repository, which the server serves as it is."""
+    live_version(repository)
+    with _lock(repository):
+        if _take_back(repository):
+            for model in models_in(repository):
+                control.load(model)
+        control.require(models_in(repository), live_version(repository))
+        yield
+
+
+@contextmanager
+def _lock(repository: Path) -> Iterator[None]:
+    with (repository / ".lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ServerError(f"{repository}: a deployment is under way; wait for it") from None
+        yield
