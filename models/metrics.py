@@ -53,7 +53,7 @@ class Ranking:
     ----------
     ranks: int64 `[rows]`, 0-based; the number of items if the target may not be answered (it was seen before)
     users: int64 `[rows]`
-    shown: bool `[len(KS), items]`, whether any query's first k answers hold the item
+    shown: bool `[len(KS), items]`, whether any query's first k answers hold the item; False where nobody asked
     """
 
     ranks: Int64Array
@@ -86,7 +86,12 @@ class Ranking:
 
 
 def rank_targets(
-    score: Callable[[slice], Float32Array], targets: Int64Array, users: Int64Array, seen: SeenItems, num_items: int
+    score: Callable[[slice], Float32Array],
+    targets: Int64Array,
+    users: Int64Array,
+    seen: SeenItems,
+    num_items: int,
+    coverage: bool = True,
 ) -> dict[str, Ranking]:
     """Rank every row's target among all items (`all`) and among those its user has not seen (`unseen`).
 
@@ -98,8 +103,10 @@ def rank_targets(
         Scores of a slice of the rows against the whole catalogue, float32 `[len(slice), items]`.
     targets, users
         int64 `[rows]`: the item that was chosen, and who chose it (a row of `seen`).
+    coverage
+        Look for each query's first items, too, which takes most of the time.
     """
-    return _rank(score, np.arange(len(targets)), targets, users, seen, num_items)
+    return _rank(score, np.arange(len(targets)), targets, users, seen, num_items, coverage)
 
 
 def rank_users(
@@ -114,7 +121,7 @@ def rank_users(
     `score` gets distinct users, int64 `[n]`, and returns float32 `[n, items]`.
     """
     distinct, query = np.unique(users, return_inverse=True)
-    return _rank(lambda queries: score(distinct[queries]), query, targets, users, seen, num_items)
+    return _rank(lambda queries: score(distinct[queries]), query, targets, users, seen, num_items, coverage=True)
 
 
 def _rank(
@@ -124,6 +131,7 @@ def _rank(
     users: Int64Array,
     seen: SeenItems,
     num_items: int,
+    coverage: bool,
 ) -> dict[str, Ranking]:
     """Rank each row's target in the scores of its query; rows of one query have one user."""
     step = max(1, _SCORES_AT_ONCE // max(num_items, 1))
@@ -140,7 +148,8 @@ def _rank(
                 scores[seen.pairs(askers)] = -np.inf
             for some in np.array_split(rows, max(1, -(-len(rows) // step))):
                 found[some] = _ranks(scores, query[some] - start, targets[some])
-            _mark_shown(scores, shown[name])
+            if coverage:
+                _mark_shown(scores, shown[name])
     return {name: Ranking(found, users, shown[name]) for name, found in ranks.items()}
 
 

@@ -16,7 +16,7 @@ from models.objective import Labels, build_loss
 from models.ratings import positives, weights
 from models.sampling import TrainingRows
 from models.towers import TwoTowerModel
-from models.validation import Validation
+from models.validation import OnEpoch, Validation
 from workflows import features
 from workflows.config import Device
 from workflows.diagnostics import RecipeError
@@ -31,6 +31,7 @@ def train(
     device: Device,
     out: Path,
     progress: Callable[[str], None],
+    on_epoch: OnEpoch | None = None,
 ) -> None:
     """Train the towers on the features of a run and export them.
 
@@ -48,7 +49,7 @@ def train(
     valid = with_history(asked(data, data.valid, known), data.query_specs, known)
     with tf.device(_device_name(device)):
         best = out / "checkpoints" / "best"
-        validation = Validation(valid, data.train, train.monitor, train.patience, best, progress)
+        validation = Validation(valid, data.train, train.monitor, train.patience, best, progress, on_epoch)
         logs = out / "tensorboard"
         tower = _trained(
             data, data.train, model, train, seed, train.epochs, [validation, _tensorboard(logs / "search")]

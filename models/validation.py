@@ -16,6 +16,8 @@ from models.towers import TwoTowerModel
 from workflows.columns import Columns
 from workflows.features import Part
 
+OnEpoch = Callable[[int, float], None]
+"""Called after every epoch with its number, from 1, and the monitored figure; what it raises ends the training."""
 _REPORTED = ("recall@10", "recall@100", "ndcg@10")
 
 
@@ -27,13 +29,21 @@ class Validation(tf.keras.callbacks.Callback):
     """
 
     def __init__(
-        self, valid: Part, train: Part, monitor: str, patience: int, checkpoint: Path, progress: Callable[[str], None]
+        self,
+        valid: Part,
+        train: Part,
+        monitor: str,
+        patience: int,
+        checkpoint: Path,
+        progress: Callable[[str], None],
+        on_epoch: OnEpoch | None = None,
     ) -> None:
         super().__init__()
         self.queries = {name: tf.convert_to_tensor(values) for name, values in valid.query.items()}
         self.targets = valid.interactions[Columns.ItemIndex].to_numpy(np.int64)
         self.users, self.seen = users_and_seen(valid.interactions, train.interactions)
         self.monitor, self.patience, self.checkpoint, self.progress = monitor, patience, checkpoint, progress
+        self.on_epoch = on_epoch
         self.history: list[dict[str, float]] = []
         self.best_epoch, self.best = 0, -1.0
         self._started = 0.0
@@ -57,6 +67,8 @@ class Validation(tf.keras.callbacks.Callback):
             self.model.save_weights(self.checkpoint)
         elif epoch + 1 - self.best_epoch >= self.patience:
             self.model.stop_training = True
+        if self.on_epoch:
+            self.on_epoch(epoch + 1, value)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Give the model the best weights back."""
@@ -66,9 +78,14 @@ class Validation(tf.keras.callbacks.Callback):
         """Return `valid_all.*` and `valid_unseen.*` of the model as it is now."""
         queries = encode_queries(self.model, self.queries)
         items = self.model.item_vectors().numpy()
-        rankings = rank_targets(lambda rows: queries[rows] @ items.T, self.targets, self.users, self.seen, len(items))
-        figures = {name: ranking.metrics() for name, ranking in rankings.items()}
-        return {f"valid_{name}.{key}": figures[name][key] for name in figures for key in _REPORTED}
+        rankings = rank_targets(
+            lambda rows: queries[rows] @ items.T, self.targets, self.users, self.seen, len(items), coverage=False
+        )
+        return {
+            f"valid_{name}.{key}": float(ranking.row_values(key).mean())
+            for name, ranking in rankings.items()
+            for key in _REPORTED
+        }
 
 
 def encode_queries(model: TwoTowerModel, queries: dict[str, tf.Tensor], batch_size: int = 8192) -> Float32Array:

@@ -29,6 +29,9 @@ DIRECTORY = "tune"
 BEST = "best.toml"
 _STARTUP_TRIALS = 8
 """As many are drawn at random before the sampler (TPE, Bergstra et al. 2011) models what is good."""
+_UNPRUNED_TRIALS, _UNPRUNED_EPOCHS = 4, 3
+"""So many trials are trained to their end, and so many epochs of every trial. Later, one is stopped whose best epoch is
+worse than the median of the others at the same epoch (the median stopping rule, Golovin et al. 2017)."""
 
 
 @dataclass(frozen=True)
@@ -54,19 +57,24 @@ class _OutOfTimeError(Exception):
     """The budget ended within a trial."""
 
 
+class _PrunedError(Exception):
+    """The trial does worse than the others did."""
+
+
 def tune(path: Path, runs: Path, cache: Path, fields: Sequence[str], budget: Budget, teller: Teller) -> dict[str, Any]:
     """Search the recipe's fields and write the best recipe to `<run>/tune/best.toml`.
 
     The features are made once. The first trial is the recipe as it is, where the fields' ranges allow it; a trial that
-    the end of the budget or a signal cuts short is tried again by the next call with the same recipe and fields.
-    Test rows are not looked at.
+    the end of the budget or a signal cuts short is tried again by the next call with the same recipe and fields. One
+    that does worse than the median of the others is stopped early, unless `train.epochs` is searched: epochs of
+    schedules of different length do not compare. Test rows are not looked at.
 
     Returns
     -------
     dict
         `recipe`, `best_recipe` (paths), `monitor`, `fields` (names), `best` (the number of the best trial) and
-        `trials`: `number`, `state` (complete or failed), `value`, `best_epoch`, `epochs`, `error`, `seconds`, `fields`
-        (values by name).
+        `trials`: `number`, `state` (complete, pruned or failed), `value`, `best_epoch`, `epochs`, `error`, `seconds`,
+        `fields` (values by name).
 
     Raises
     ------
@@ -95,8 +103,8 @@ def tune_table(found: Mapping[str, Any]) -> Table:
     for column in ("trial", found["monitor"], "epoch", "s", *names):
         table.add_column(column, justify="right", overflow="fold")
     for trial in found["trials"]:
-        done = trial["state"] == "complete"
-        figures = [f"{trial['value']:.4f}", f"{trial['best_epoch']} of {trial['epochs']}"] if done else ["failed", ""]
+        epochs = f"{trial['best_epoch']} of {trial['epochs']}" if trial["epochs"] else ""
+        figures = [f"{trial['value']:.4f}" if trial["state"] == "complete" else trial["state"], epochs]
         values = [str(trial["fields"][name]) for name in found["fields"]]
         style = "bold" if trial["number"] == found["best"] else ""
         cells = [str(trial["number"]), *figures, f"{trial['seconds']:.0f}", *values]
@@ -112,10 +120,15 @@ def _search(study: Any, run: Run, space: Sequence[Field], budget: Budget, teller
         teller.say(f"trial {trial.number}: {', '.join(f'{name} {value}' for name, value in values.items())}")
         started = time.monotonic()
         try:
-            outcome = _train(run, changed(run.recipe, values), _until(deadline, teller))
+            outcome = _train(run, changed(run.recipe, values), _until(deadline, teller), _unless_worse(trial))
         except _OutOfTimeError:
             teller.say(f"trial {trial.number}: out of time; the same command tries it again")
             return
+        except _PrunedError as stopped:
+            trial.set_user_attr("seconds", round(time.monotonic() - started, 1))
+            study.tell(trial, state=_optuna().trial.TrialState.PRUNED)
+            teller.say(f"trial {trial.number}: stopped, {stopped}")
+            continue
         except RetrievalError as error:
             if not _finished(study):
                 raise  # not a matter of these values: nothing has ever worked
@@ -130,7 +143,9 @@ def _search(study: Any, run: Run, space: Sequence[Field], budget: Budget, teller
         teller.say(f"trial {trial.number}: {run.recipe.train.monitor} {outcome.value:.4f}, best {study.best_value:.4f}")
 
 
-def _train(run: Run, recipe: Recipe, progress: Callable[[str], None]) -> Outcome:
+def _train(
+    run: Run, recipe: Recipe, progress: Callable[[str], None], on_epoch: Callable[[int, float], None]
+) -> Outcome:
     """Train on the training rows only, and read what the validation rows say."""
     import tensorflow as tf
 
@@ -139,7 +154,7 @@ def _train(run: Run, recipe: Recipe, progress: Callable[[str], None]) -> Outcome
     tf.keras.backend.clear_session()  # the graphs of earlier trials
     settings: tuple[Model, Train] = recipe.model, replace(recipe.train, refit=False)
     with tempfile.TemporaryDirectory(prefix=".trial.", dir=run.directory / DIRECTORY) as name:
-        train(run.directory / "features", *settings, recipe.seed, recipe.device, Path(name), progress)
+        train(run.directory / "features", *settings, recipe.seed, recipe.device, Path(name), progress, on_epoch)
         history = read_json(Path(name) / "history.json")
     key = f"valid_{recipe.train.monitor}"
     best = max(history, key=lambda epoch: epoch[key])
@@ -155,6 +170,17 @@ def _until(deadline: float, teller: Teller) -> Callable[[str], None]:
             raise _OutOfTimeError
 
     return progress
+
+
+def _unless_worse(trial: Any) -> Callable[[int, float], None]:
+    """Return what ends the training after an epoch by which the others had done better."""
+
+    def on_epoch(epoch: int, value: float) -> None:
+        trial.report(value, epoch)
+        if trial.should_prune():
+            raise _PrunedError(f"worse by epoch {epoch} than the median of the others")
+
+    return on_epoch
 
 
 def _open_study(run: Run, space: Sequence[Field]) -> Any:
@@ -174,6 +200,9 @@ def _open_study(run: Run, space: Sequence[Field]) -> Any:
     # Of its own seed for every call, so that a resumed search does not draw the same values again.
     seed = recipe.seed + len(study.trials)
     study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=_STARTUP_TRIALS)
+    searched = any(field.name == "train.epochs" for field in space)
+    median = optuna.pruners.MedianPruner(_UNPRUNED_TRIALS, _UNPRUNED_EPOCHS)
+    study.pruner = optuna.pruners.NopPruner() if searched else median
     if not study.trials:
         as_it_is = {field.name: present(recipe, field) for field in space}
         study.enqueue_trial({name: value for name, value in as_it_is.items() if value is not None})
@@ -207,9 +236,8 @@ def _finished(study: Any) -> list[Any]:
 
 def _ended(study: Any) -> list[Any]:
     """Return the trials that need not be tried again."""
-    return [
-        one for one in study.trials if one.state == _optuna().trial.TrialState.COMPLETE or "error" in one.user_attrs
-    ]
+    states = _optuna().trial.TrialState
+    return [one for one in study.trials if one.state in (states.COMPLETE, states.PRUNED) or "error" in one.user_attrs]
 
 
 def _found(study: Any, path: Path, recipe: Recipe, space: Sequence[Field]) -> dict[str, Any]:
@@ -226,8 +254,8 @@ def _found(study: Any, path: Path, recipe: Recipe, space: Sequence[Field]) -> di
         "trials": [
             {
                 "number": trial.number,
-                "state": "complete" if trial.value is not None else "failed",
-                "value": trial.value,
+                "state": {"FAIL": "failed"}.get(trial.state.name, trial.state.name.lower()),
+                "value": trial.value if trial.state.name == "COMPLETE" else None,
                 **{name: trial.user_attrs.get(name) for name in ("best_epoch", "epochs", "error")},
                 "seconds": trial.user_attrs.get("seconds", 0.0),
                 "fields": _values(space, trial.params),

@@ -137,6 +137,18 @@ def test_a_failed_trial_does_not_end_the_search(tiny: Path) -> None:
     assert len(found["trials"]) == 4
 
 
+def test_a_trial_worse_than_the_others_is_stopped_early_and_not_tried_again(tiny: Path) -> None:
+    tiny.write_text(tiny.read_text(encoding="utf-8").replace("epochs = 2", "epochs = 5"), encoding="utf-8")
+    fields = ["train.learning_rate=0.02,1e-9"]
+    found = search(tiny, trials=8, fields=fields)
+    pruned = [trial for trial in found["trials"] if trial["state"] == "pruned"]
+    assert pruned
+    assert {(trial["fields"]["train.learning_rate"], trial["value"]) for trial in pruned} == {(1e-9, None)}
+    assert found["best"] not in {trial["number"] for trial in pruned}
+    assert search(tiny, trials=8, fields=fields) == found
+    assert tune_table(found).row_count == 8
+
+
 @pytest.mark.parametrize(
     ("field", "told"),
     [
