@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic import Run, make_release, make_run
+from synthetic import Run
 
 from ensemble.serving.errors import InvalidRequest
 from ensemble.serving.retriever import Answer, Retriever
@@ -158,14 +158,3 @@ def test_a_request_without_user_or_rows_is_refused(retriever: Retriever) -> None
         retriever.reader([{"top_k": np.array([[1]], np.int32)}])
     with pytest.raises(InvalidRequest, match="no rows"):
         retriever.reader([{"user_id": np.zeros((0, 1), np.int64)}])
-
-
-def test_answers_are_the_same_through_faiss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = make_run(tmp_path, items=2000)
-    release = make_release(run, max_top_k=100)
-    users = run.users["user_id"]
-    scanned = ask(Retriever.load(release), users)
-    monkeypatch.setattr("ensemble.serving.search.SCAN_ITEMS", 0)
-    monkeypatch.setattr("ensemble.serving.retriever.SCAN_ITEMS", 0)
-    for one, other in zip(ask(Retriever.load(release), users), scanned, strict=True):
-        np.testing.assert_array_equal(one, other)
