@@ -10,6 +10,7 @@ import typer
 from msgspec import to_builtins
 
 from retrieval.console import Terminal, terminal
+from retrieval.deploying import deploy
 from retrieval.items import app as items
 from retrieval.recipe import load_recipe
 from retrieval.run import Run, advance
@@ -26,6 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(items, name="items")
+app.command()(deploy)
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, such as recipes/movielens-100k.toml.")]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run's directory, such as runs/movielens-100k.")]
@@ -192,16 +194,25 @@ def tune(
 
 @app.command()
 def release(
-    run: RunPath, cache: Cache = CACHE, force: Force = False, json: AsJson = False, verbose: Verbose = False
+    run: RunPath,
+    layout: Annotated[
+        str | None, typer.Option("--layout", help="fused, chained or both, instead of the recipe's [serving] layout.")
+    ] = None,
+    cache: Cache = CACHE,
+    force: Force = False,
+    json: AsJson = False,
+    verbose: Verbose = False,
 ) -> None:
     """Write the release and the Triton model repository.
 
     \b
     retrieval release runs/movielens-100k
+    retrieval release runs/movielens-100k --layout both
     retrieval release runs/movielens-100k --json
     """
     with terminal(verbose) as out:
-        done = advance(Run.open(run, STAGES), ["release"], cache, out, force)
+        opened = Run.open(run, STAGES) if layout is None else Run.open(run, STAGES).with_layout(layout)
+        done = advance(opened, ["release"], cache, out, force)
         out.json(done[0]) if json else out.results.print(done[0]["outputs"][-1])
 
 

@@ -12,15 +12,16 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
+from ensemble.layouts import MODELS
 from retrieval.recipe import Recipe
-from workflows.diagnostics import StageError
+from workflows.diagnostics import RecipeError, StageError
 from workflows.files import atomic_write
 
 Progress = Callable[[str], None]
@@ -104,6 +105,13 @@ class Run:
         except msgspec.DecodeError as error:
             raise StageError(f"{path}: {error}; run `retrieval run RECIPE` again") from None
         return cls(directory, recipe, {stage.name: stage for stage in stages})
+
+    def with_layout(self, layout: str) -> Run:
+        """Return the run with another `[serving] layout`; raise RecipeError where there is no such layout."""
+        if layout not in MODELS:
+            raise RecipeError(f"--layout {layout}: expected one of {', '.join(MODELS)}")
+        serving = msgspec.structs.replace(self.recipe.serving, layout=layout)
+        return replace(self, recipe=msgspec.structs.replace(self.recipe, serving=serving))
 
     def fingerprint(self, stage: Stage) -> str | None:
         """Return the hash of all that `stage` depends on, or None if an earlier stage has not finished."""
