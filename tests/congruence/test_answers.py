@@ -1,9 +1,9 @@
 """One question, many ways to ask it, one answer: NumPy on the release's files, the serving code, the merlin-systems
-graph, and a real Triton, row by row, in batches and under concurrent clients."""
+graph, and a real Triton in both layouts, row by row, in batches and under concurrent clients."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,17 +14,25 @@ import numpy as np
 import pandas as pd
 import pytest
 import tritonclient.grpc as grpc
+from served import Served
 from synthetic import Run
 
+from ensemble.filters import Crowding, Filter, Range, TagTest
+from ensemble.layouts import CHAINED, FUSED
 from ensemble.operators import build_ensemble
-from ensemble.ports import free_ports
-from ensemble.runtime import FusedRuntime, export_repository
-from ensemble.server import TritonServer
+from ensemble.runtime import FusedRuntime
 from ensemble.serving.retriever import Retriever
 
 pytestmark = pytest.mark.server
 
 ROWS, MAX_TOP_K = 192, 60
+FILTERS = (
+    None,
+    Filter(tags={"genres": TagTest(any=["Comedy", "動画"], none=["Horror"])}),
+    Filter(tags={"genres": TagTest(all=["Drama"])}, ranges={"year": Range(1992, 1996)}),
+    Filter(crowding=Crowding("genres", 3), min_score=-0.5),
+)
+"""The third one leaves few items, the last one more than it may be known how many without walking through them."""
 Rows = list[tuple[list[Any], list[float], bool]]
 """Of each row: the ids, the scores, whether the user is known."""
 
@@ -48,6 +56,7 @@ class Questions:
             "occupation": _column(part["occupation"], object),
             "top_k": _column(part["top_k"], np.int32),
             "include_seen": _column(part["include_seen"], np.bool_),
+            "filter": _column(part["filter"], object),
             "exclude_item_ids": np.array(excluded, dtype=object if text else np.int64).reshape(len(part), width),
         }
 
@@ -70,6 +79,7 @@ def questions(run: Run) -> Questions:
                 "top_k": rng.integers(1, MAX_TOP_K, ROWS),
                 "include_seen": rng.random(ROWS) < 0.5,
                 "exclude_item_ids": excluded,
+                "filter": [one.text() if one else "" for one in rng.choice(np.array(FILTERS, dtype=object), ROWS)],
             }
         )
     )
@@ -79,15 +89,6 @@ def questions(run: Run) -> Questions:
 def expected(release: Path, questions: Questions) -> Rows:
     """The serving code's answers in batches of 64, which NumPy confirms below."""
     return by_retriever(release, questions, 64)
-
-
-@pytest.fixture(scope="module")
-def server(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
-    """A real Triton over the release."""
-    repository = export_repository(release, tmp_path_factory.mktemp("triton") / "repository")
-    grpc_port, http_port, metrics_port = free_ports("127.0.0.1", 3)
-    with TritonServer(repository, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port) as running:
-        yield running
 
 
 def by_retriever(release: Path, questions: Questions, batch: int) -> Rows:
@@ -100,11 +101,11 @@ def by_retriever(release: Path, questions: Questions, batch: int) -> Rows:
     return answers
 
 
-def by_triton(address: str, questions: Questions, batch: int, clients: int = 1) -> Rows:
-    """Ask Triton, `clients` requests at a time."""
+def by_triton(address: str, model: str, questions: Questions, batch: int, clients: int = 1) -> Rows:
+    """Ask a model in Triton, `clients` requests at a time."""
     with grpc.InferenceServerClient(address) as client, ThreadPoolExecutor(clients) as pool:
         parts = pool.map(
-            lambda start: _infer(client, questions.inputs(slice(start, start + batch))), range(0, ROWS, batch)
+            lambda start: _infer(client, model, questions.inputs(slice(start, start + batch))), range(0, ROWS, batch)
         )
         return [row for part in parts for row in part]
 
@@ -115,9 +116,14 @@ def test_the_serving_code_answers_as_numpy_does(run: Run, release: Path, questio
     scores = run.reference(questions.frame).astype(np.float64) @ vectors.T.astype(np.float64)
     ids, known = run.items["item_id"].tolist(), set(run.users["user_id"])
     history = run.interactions.iloc[:600].groupby("user_id")["item_index"].apply(set).to_dict()
+    passed = {one.text() if one else "": passing(one, run.items) for one in FILTERS if one is None or not one.crowding}
     for row, question in enumerate(questions.frame.itertuples()):
+        if question.filter not in passed:
+            continue  # tests/serving/test_filters.py
         seen = set() if question.include_seen else history.get(question.user_id, set())
-        left = [one for one in range(300) if one not in seen and ids[one] not in set(question.exclude_item_ids)]
+        left = [
+            one for one in passed[question.filter] if one not in seen and ids[one] not in set(question.exclude_item_ids)
+        ]
         best = np.sort(scores[row, left])[::-1][: question.top_k]
         found = [ids.index(one) for one in expected[row][0]]
         assert set(found) <= set(left)
@@ -127,6 +133,21 @@ def test_the_serving_code_answers_as_numpy_does(run: Run, release: Path, questio
         np.testing.assert_allclose(expected[row][1], best, rtol=0, atol=1e-5)
         for one, other in pairwise(found):  # equal vectors stand in catalogue order
             assert one < other or not np.array_equal(vectors[one], vectors[other])
+
+
+def passing(filter_: Filter | None, items: pd.DataFrame) -> list[int]:
+    """Return the items that a filter lets through."""
+    if filter_ is None:
+        return list(range(len(items)))
+    test, years = filter_.tags["genres"], filter_.ranges.get("year", Range(-np.inf, np.inf))
+    return [
+        row
+        for row, (genres, year) in enumerate(zip(items["genres"], items["year"], strict=True))
+        if (not test.any or {*genres} & {*test.any})
+        and {*genres} >= {*test.all}
+        and not {*genres} & {*test.none}
+        and ("year" not in filter_.ranges or years.min <= year <= years.max)
+    ]
 
 
 def test_a_row_is_answered_bit_for_bit_alike_alone_and_in_a_batch(
@@ -144,15 +165,17 @@ def test_the_merlin_systems_graph_answers_alike(release: Path, questions: Questi
     assert_congruent(found, expected)
 
 
+@pytest.mark.parametrize("model", [FUSED, CHAINED])
 @pytest.mark.parametrize(("batch", "clients"), [(1, 1), (64, 1), (1, 32), (7, 32)])
 def test_triton_answers_alike(
-    server: TritonServer, questions: Questions, expected: Rows, batch: int, clients: int
+    served: Served, questions: Questions, expected: Rows, model: str, batch: int, clients: int
 ) -> None:
-    assert_congruent(by_triton(server.addresses.grpc, questions, batch, clients), expected)
+    assert_congruent(by_triton(served.address, model, questions, batch, clients), expected)
 
 
+@pytest.mark.parametrize("model", [FUSED, CHAINED])
 def test_requests_that_leave_inputs_out_are_answered_beside_those_that_do_not(
-    server: TritonServer, release: Path, run: Run
+    served: Served, release: Path, run: Run, model: str
 ) -> None:
     """Triton may run them together or apart; either way each gets the answer to its own question."""
     users = run.users["user_id"].tolist()
@@ -163,8 +186,8 @@ def test_requests_that_leave_inputs_out_are_answered_beside_those_that_do_not(
         lambda rows: {"user_id": column[rows], "occupation": np.array([[b"artist"]], dtype=object)},
     ]
     asked = [variant(slice(row, row + 1)) for row in range(len(users)) for variant in variants]
-    with grpc.InferenceServerClient(server.addresses.grpc) as client, ThreadPoolExecutor(16) as pool:
-        found = [rows[0] for rows in pool.map(lambda inputs: _infer(client, inputs), asked)]
+    with grpc.InferenceServerClient(served.address) as client, ThreadPoolExecutor(16) as pool:
+        found = [rows[0] for rows in pool.map(lambda inputs: _infer(client, model, inputs), asked)]
     retriever = Retriever.load(release)
     for inputs, row in zip(asked, found, strict=True):
         answer = retriever.answer(retriever.reader([inputs]))
@@ -180,14 +203,14 @@ def assert_congruent(found: Rows, expected: Rows) -> None:
         np.testing.assert_allclose(one[1], other[1], rtol=0, atol=1e-5)
 
 
-def _infer(client: Any, inputs: dict[str, np.ndarray]) -> Rows:
+def _infer(client: Any, model: str, inputs: dict[str, np.ndarray]) -> Rows:
     tensors = []
     for name, array in inputs.items():
         kind = {"O": "BYTES", "b": "BOOL", "f": "FP64"}.get(array.dtype.kind, f"INT{array.dtype.itemsize * 8}")
         tensor = grpc.InferInput(name, list(array.shape), kind)
         tensor.set_data_from_numpy(array)
         tensors.append(tensor)
-    result = client.infer("retrieval", tensors)
+    result = client.infer(model, tensors)
     return _rows(*(result.as_numpy(name) for name in ("item_id", "score", "count", "user_known")))
 
 
