@@ -31,17 +31,26 @@ _Array = np.ndarray
 class ItemIndex:
     """An approximate index over the first `items` rows of the catalogue's vectors."""
 
-    is_exact = False
-
     def __init__(self, index: Any, vectors: _Array, parameters: Mapping[str, Any]) -> None:
-        """Take a FAISS index, the vectors it was built on, float32 [items, d], and `kind`, `metric` and `search`."""
+        """Take a FAISS index, the vectors it was built on, float32 [items, d], and `kind`, `metric` and `search`.
+
+        `search`: `nprobe` lists are read at most, and of these only those whose centroid scores within `margin` (per
+        unit of the query's length; None: all) of the best one's: a query in the middle of a cluster reads few. Or `ef`.
+        `refine_factor` candidates per wanted item are compared exactly. `compared`: items that a search reads.
+        """
+        settings = parameters["search"]
         self.kind: str = parameters["kind"]
         self.metric: str = parameters["metric"]
         self.items = int(index.ntotal)
+        self.is_exact = self.kind == "flat"  # on a GPU; elsewhere a flat index is none at all
         self._index, self._vectors = index, vectors
-        self._refine = float(parameters["search"].get("refine_factor", 1.0))
-        self._effort = int(parameters["search"]["ef" if self.kind == "hnsw" else "nprobe"])
-        self._lists = 0 if self.kind == "hnsw" else int(index.nlist)
+        self._refine = float(settings.get("refine_factor", 1.0))
+        self._lists = int(index.nlist) if self.kind.startswith("ivf") else 0
+        self._effort = int(settings.get("ef" if self.kind == "hnsw" else "nprobe", 1))
+        self._margin: float | None = settings.get("margin")
+        self._compared = float(settings.get("compared", math.inf))
+        self._selects = self.kind != "ivf_pq" and parameters.get("device", "cpu") == "cpu"
+        self._quantizer = index.quantizer if self._lists else None
 
     @classmethod
     def load(cls, release: Release) -> ItemIndex | None:
@@ -51,13 +60,17 @@ class ItemIndex:
         """
         parameters = release.json(PARAMETERS)
         _check_parameters(parameters, release.path / PARAMETERS)
-        if parameters["kind"] == "flat":
-            return None
-        index = read_index(release.path / FILE)
+        on_gpu = parameters.get("device", "cpu") == "gpu"
         vectors = release.array("items/vectors.npy")
-        _check_index(index, parameters, vectors, release.path / FILE)
+        if parameters["kind"] == "flat" and not on_gpu:
+            return None
+        if parameters["kind"] == "flat":
+            index = flat_index(vectors, parameters["metric"])
+        else:
+            index = read_index(release.path / FILE, parameters["kind"])
+            _check_index(index, parameters, vectors, release.path / FILE)
         faiss.omp_set_num_threads(release.manifest["serving"]["threads"])  # of the process
-        return cls(index, vectors, parameters)
+        return cls(to_gpu(index, release.path / PARAMETERS) if on_gpu else index, vectors, parameters)
 
     def search(
         self, queries: _Array, fetch: int, mask: _Array | None = None, depth: float | None = None
@@ -69,29 +82,58 @@ class ItemIndex:
         who knows that they are rarer near the query. A score is q.x, for cosine with x normalised, and for l2
         q.x - x.x / 2.
         """
+        return self._ranked(queries, self.candidates(queries, fetch, mask, depth), fetch)
+
+    def candidates(self, queries: _Array, fetch: int, mask: _Array | None = None, depth: float | None = None) -> _Array:
+        """Return the rows, int64 [n, m], among which the best `fetch` are looked for, in any order; -1 for none."""
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         allowed = self.items if mask is None else int(np.count_nonzero(mask))
         if not allowed or not len(queries):
-            return _nothing(len(queries), fetch)
+            return np.full((len(queries), 1), -1, dtype=np.int64)
         wide = min(math.ceil(fetch * self._refine), self.items)
         depth = fetch * self.items / allowed if depth is None else depth
-        if mask is None or self.kind != "ivf_pq":
-            found = self._candidates(queries, min(wide, allowed), depth, mask)
-        else:
-            found = self._sifted(queries, wide, depth, mask)
-        return self._ranked(queries, found, fetch)
+        if mask is not None and not self._selects:
+            return self._sifted(queries, wide, depth, mask)
+        return self._asked(queries, min(wide, allowed), depth, mask)
 
-    def _candidates(self, queries: _Array, wide: int, depth: float, mask: _Array | None) -> _Array:
-        """Return candidates, int64 [n, wide], -1 where there are too few."""
-        effort = self._effort_at(depth)
+    def _asked(self, queries: _Array, wide: int, depth: float, mask: _Array | None) -> _Array:
+        """Return what FAISS finds, int64 [n, wide], -1 where that is less."""
         selector = None if mask is None else faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
-        if self.kind == "hnsw":
-            options = faiss.SearchParametersHNSW(sel=selector, efSearch=max(effort, wide))
-        elif self.kind == "ivf_pq":  # fast scan reads the index's own setting, and knows no selector
-            self._index.nprobe, options = min(effort, self._lists), None
-        else:
-            options = faiss.SearchParametersIVF(sel=selector, nprobe=min(effort, self._lists))
+        if self._lists:
+            return self._probed(queries, wide, depth, selector)
+        if self.kind == "flat":
+            return self._index.search(queries, wide)[1]
+        options = faiss.SearchParametersHNSW(sel=selector, efSearch=max(self._effort_at(depth), wide))
         return self._index.search(queries, wide, params=options)[1]
+
+    def _probed(self, queries: _Array, wide: int, depth: float, selector: Any) -> _Array:
+        distances, lists = self.probes(queries, depth)
+        found = np.empty((len(queries), wide), dtype=np.int64)
+        scores = np.empty((len(queries), wide), dtype=np.float32)
+        options, width = None, lists.shape[1]
+        if self._selects:
+            options = faiss.SearchParametersIVF(sel=selector, nprobe=width)
+        else:
+            self._index.nprobe = width  # fast scan knows no parameters
+        pointers = map(faiss.swig_ptr, (lists, distances, scores, found))
+        # FAISS's own wrapper takes no parameters here.
+        self._index.search_preassigned_c(len(queries), faiss.swig_ptr(queries), wide, *pointers, False, options)
+        return found
+
+    def probes(self, queries: _Array, depth: float = 1.0) -> tuple[_Array, _Array]:
+        """Return the lists that an answer down to rank `depth` is looked for in, best first; -1 past the margin.
+
+        float32 [n, m] and int64 [n, m]: FAISS's distance of each list's centroid, and the list.
+        """
+        assert self._quantizer is not None
+        distances, lists = self._quantizer.search(queries, min(self._effort_at(depth), self._lists))
+        if self._margin is None:
+            return distances, lists
+        margin = self._margin * max(1.0, depth / TUNED_FOR)
+        far = distance_from_best(queries, distances, self.metric) > margin
+        width = int(np.count_nonzero(~far, axis=1).max())
+        lists[far] = -1
+        return np.ascontiguousarray(distances[:, :width]), np.ascontiguousarray(lists[:, :width])
 
     def _effort_at(self, depth: float) -> int:
         """Return nprobe or efSearch at which an answer at rank `depth` is found as reliably as the first 100 are."""
@@ -99,13 +141,17 @@ class ItemIndex:
 
     def reads(self, depth: float) -> float:
         """Return how many items a search compares per query; an estimate."""
+        if self.kind == "flat":
+            return float(self.items)
         if not self._lists:
             return 30.0 * self._effort_at(depth)  # HNSW: each visited node has its neighbours compared
-        return min(1.0, self._effort_at(depth) / self._lists) * self.items
+        most = min(1.0, self._effort_at(depth) / self._lists) * self.items
+        return min(most, self._compared * max(1.0, depth / TUNED_FOR))
 
     def nearest_lists(self, queries: _Array) -> _Array:
-        """Return the inverted lists that an unfiltered search visits, int64 [n, nprobe]; an IVF has them."""
-        return self._index.quantizer.search(np.ascontiguousarray(queries), self._effort)[1]
+        """Return the inverted lists that an unfiltered search visits at most, int64 [n, nprobe]; an IVF has them."""
+        assert self._quantizer is not None
+        return self._quantizer.search(np.ascontiguousarray(queries), min(self._effort, self._lists))[1]
 
     def list_of_item(self) -> _Array | None:
         """Return the inverted list of every item, int32 [items]; None: the index has no lists."""
@@ -122,7 +168,7 @@ class ItemIndex:
         factor = 1.3
         while True:
             more = min(math.ceil(wide * factor * self.items / max(1, np.count_nonzero(mask))), self.items)
-            found = self._candidates(queries, more, depth * factor, None)
+            found = self._asked(queries, more, depth * factor, None)
             found = np.where((found >= 0) & mask[found], found, -1)
             enough = (found >= 0).sum(axis=1).min() >= min(wide, np.count_nonzero(mask))
             if enough or more == self.items:
@@ -156,20 +202,61 @@ class ItemIndex:
         return scores
 
 
-def read_index(place: Path) -> Any:
+def read_index(place: Path, kind: str) -> Any:
     """Read a FAISS index from a file, its inverted lists mapped where FAISS can, so that processes share them.
 
     IVF maps in every version of FAISS but for fast scan; newer ones map HNSW too.
     """
-    flags = faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY | getattr(faiss, "IO_FLAG_MMAP_IFC", 0)
+    # FAISS maps inverted lists in one way and everything else, since 1.9, in another; each refuses the other's files.
+    mapped = getattr(faiss, "IO_FLAG_MMAP_IFC", 0) if kind == "hnsw" else faiss.IO_FLAG_MMAP
     try:
-        index = faiss.read_index(str(place), flags)
+        index = faiss.read_index(str(place), mapped | faiss.IO_FLAG_READ_ONLY)
     except RuntimeError as error:
         raise InvalidRelease(f"{place}: FAISS cannot read it: {str(error).splitlines()[-1]}; release anew") from None
     lists = faiss.downcast_InvertedLists(index.invlists) if hasattr(index, "invlists") else None
     if isinstance(lists, faiss.OnDiskInvertedLists):
         lists.prefetch_nthread = 0  # else every search starts threads, which take longer than the search
     return index
+
+
+def flat_index(vectors: _Array, metric: str) -> Any:
+    """Return FAISS's exact index of the vectors, float32 [items, d]."""
+    index = faiss.IndexFlat(vectors.shape[1], faiss_metric(metric))
+    index.add(normalised(vectors) if metric == "cosine" else np.ascontiguousarray(vectors))
+    return index
+
+
+def to_gpu(index: Any, place: Path) -> Any:
+    """Return the index on the first GPU; raise InvalidRelease where this FAISS or this machine has none."""
+    if not hasattr(faiss, "StandardGpuResources") or not faiss.get_num_gpus():
+        raise InvalidRelease(
+            f"{place}: the index was released for a GPU, and this FAISS ({faiss.__version__}) sees none; install a "
+            'faiss build with GPU support, or release anew with [index] device = "cpu"'
+        )
+    return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
+
+
+def faiss_metric(metric: str) -> int:
+    """Return FAISS's number of the metric; cosine is the inner product of normalised vectors."""
+    return int(faiss.METRIC_L2 if metric == "l2" else faiss.METRIC_INNER_PRODUCT)
+
+
+def normalised(vectors: _Array) -> _Array:
+    """Return the vectors, float32 [items, d], with length 1; zeros stay."""
+    length = np.sqrt(np.einsum("id,id->i", vectors, vectors))
+    return vectors / np.where(length > 0, length, np.float32(1))[:, None]
+
+
+def distance_from_best(queries: _Array, distances: _Array, metric: str) -> _Array:
+    """Return by how much each list's centroid scores less than the best one's, [n, m], best first.
+
+    `distances` are FAISS's: inner products, or squared distances, which are as much apart as twice the scores. Inner
+    products are divided by the query's length, as with it the scores grow.
+    """
+    if metric == "l2":
+        return (distances - distances[:, :1]) / 2
+    length = np.sqrt(np.einsum("nd,nd->n", queries, queries))
+    return (distances[:, :1] - distances) / np.where(length > 0, length, 1)[:, None]
 
 
 def _check_parameters(parameters: Any, place: Path) -> None:
@@ -186,8 +273,7 @@ def _check_index(index: Any, parameters: Mapping[str, Any], vectors: _Array, pla
             f"{place}: {index.ntotal} items x {index.d}, expected {stated} of the release's "
             f"{len(vectors)} x {vectors.shape[1]}; release anew"
         )
-    metric = faiss.METRIC_L2 if parameters["metric"] == "l2" else faiss.METRIC_INNER_PRODUCT
-    if index.metric_type != metric:
+    if index.metric_type != faiss_metric(parameters["metric"]):
         raise InvalidRelease(f"{place}: built for another metric than {parameters['metric']}; release anew")
 
 

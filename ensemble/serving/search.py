@@ -191,7 +191,7 @@ class ItemSearch:
         assert self._index is not None
         sifted = self._is_sifted(group.mask)
         bits = None if sifted or group.mask is None else group.mask.bits[: self._index.items]
-        _, candidates = self._index.search(group.queries, fetch + len(self._dead) * sifted, bits, plan.depth)
+        candidates = self._index.candidates(group.queries, fetch + len(self._dead) * sifted, bits, plan.depth)
         if len(self._tail):
             tail = self._tail if group.mask is None else self._tail[group.mask.bits[self._tail]]
             found, _, _ = self._best(min(fetch, len(tail)), tail, self._quick(tail, group), group.queries)
