@@ -91,7 +91,7 @@ def make_run(path: Path, ids: str = "int64", users: int = 60, items: int = 300, 
     return run
 
 
-def make_release(run: Run, **serving: Any) -> Path:
+def make_release(run: Run, index: Index | None = None, **serving: Any) -> Path:
     """Write the run's release and return it."""
     options = {"top_k": 10, "max_top_k": 400, "max_batch_size": 64, "max_exclude_item_ids": 500, **serving}
     return write_release(
@@ -101,7 +101,7 @@ def make_release(run: Run, **serving: Any) -> Path:
         name="synthetic",
         recipe_sha256="0" * 64,
         serving=Serving(**options),
-        index=Index(),
+        index=index or Index(),
         reference=run.reference,
     ).path
 

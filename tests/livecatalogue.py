@@ -1,0 +1,111 @@
+"""A synthetic run whose item tower takes a feature, so that items which it has never seen get vectors of their own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import synthetic
+from onnx import TensorProto, helper
+from synthetic import DIM, Run
+
+GENRES = ("Akció", "comedy", "drama", "noir")
+
+
+@dataclass(frozen=True)
+class Items:
+    """What an item's vector is made of: the tower of this run in NumPy."""
+
+    run: Run
+    table: np.ndarray
+    """float32 [3 + items, DIM]: by code; row 2 is that of every unknown item."""
+    direction: np.ndarray
+    """float32 [DIM]: what the item's weight is multiplied with."""
+
+    def vector(self, item_id: Any, weight: float | None) -> np.ndarray:
+        """Return the vector of an item, float32 [DIM]."""
+        known = {one: code for code, one in enumerate(self.run.items["item_id"], start=3)}
+        return self.table[known.get(item_id, 2)] + np.float32(weight or 0.0) * self.direction
+
+    def rows(self) -> dict[Any, dict[str, Any]]:
+        """Return the items of the run by id."""
+        return {row["item_id"]: row for row in self.run.items.to_dict("records")}
+
+
+def make_live_run(path: Path, ids: str = "int64", last: int = 0) -> Items:
+    """Write a run whose items have `weight`, a number and feature, and `genres`; without any release."""
+    run, rng = synthetic.make_run(path, ids, last=last), np.random.default_rng(5)
+    count = len(run.items)
+    table = np.concatenate([rng.normal(size=(3, DIM)).astype(np.float32), run.vectors])
+    direction = rng.normal(size=DIM).astype(np.float32)
+    items = run.items.assign(
+        weight=rng.normal(size=count).round(3),
+        genres=[[str(one) for one in rng.choice(GENRES, rng.integers(0, 3), replace=False)] for _ in range(count)],
+    )
+    weights = items["weight"].to_numpy(dtype=np.float32)
+    run = replace(run, items=items, vectors=(table[3:] + weights[:, None] * direction).astype(np.float32))
+    _rewrite(run, table, direction)
+    return Items(run, table, direction)
+
+
+def _rewrite(run: Run, table: np.ndarray, direction: np.ndarray) -> None:
+    features, towers = run.path / "features", run.path / "towers"
+    run.items.to_parquet(features / "catalogue.parquet")
+    shutil.rmtree(features / "item_transform")
+    kind = "string" if run.items["item_id"].dtype == object else "int64"
+    columns = {
+        "item_id": ("categorical", kind, list(run.items["item_id"])),
+        "weight": ("continuous", "float64", {"fill": 0.0, "mean": 0.0, "std": 1.0}),
+    }
+    synthetic._write_transform(features / "item_transform", columns)
+    nodes = [
+        helper.make_node("Gather", ["table", "item_id"], ["own"]),
+        helper.make_node("Unsqueeze", ["weight", "axis"], ["w"]),
+        helper.make_node("Mul", ["w", "direction"], ["moved"]),
+        helper.make_node("Add", ["own", "moved"], ["vector"]),
+    ]
+    inputs = {"item_id": TensorProto.INT64, "weight": TensorProto.FLOAT}
+    constants = {"table": table, "direction": direction[None, :], "axis": np.array([1], dtype=np.int64)}
+    (towers / "item.onnx").write_bytes(synthetic._graph(nodes, inputs, constants))
+    np.save(towers / "item_vectors.npy", run.vectors)
+    stated = json.loads((towers / "towers.json").read_text())
+    parts = b"".join((towers / name).read_bytes() for name in ("query.onnx", "item.onnx", "item_vectors.npy"))
+    (towers / "towers.json").write_text(json.dumps({**stated, "pairing": hashlib.sha256(parts).hexdigest()}))
+
+
+def new_id(like: Any, number: int) -> Any:
+    """Return an id that the run does not have."""
+    return f"új-{number}" if isinstance(like, str) else 7_000_000_000_000 + number
+
+
+def write_items(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """Write items as JSON lines."""
+    path.write_text("".join(json.dumps(row, default=float) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def brute_force(
+    items: Items, state: dict[Any, dict[str, Any]], query: np.ndarray, left_out: set[Any]
+) -> list[tuple[Any, float]]:
+    """Return (id, score) of every item of a catalogue made from scratch, best first."""
+    kept = [one for one in state if one not in left_out]
+    vectors = [items.vector(one, state[one]["weight"]) for one in kept]
+    scores = np.array(vectors).reshape(len(kept), DIM) @ query if kept else np.zeros(0)
+    return [(kept[place], float(scores[place])) for place in np.argsort(-scores, kind="stable")]
+
+
+def seen_by(run: Run, user: Any) -> set[Any]:
+    """Return the items that the release knows the user to have seen."""
+    known = run.interactions.iloc[:600]
+    return set(run.items["item_id"].iloc[known.loc[known["user_id"] == user, "item_index"]])
+
+
+def frame(user: Any) -> pd.DataFrame:
+    """Return the query columns of an unknown user."""
+    return pd.DataFrame({"user_id": [user], "age": [np.nan], "occupation": [None]})
