@@ -27,6 +27,9 @@ from workflows.diagnostics import ServerError, StageError
 WINDOWS = 3
 """perf_analyzer reports the mean of this many measurement windows."""
 
+_LONGER = (1, 4, 16)
+"""A window in which no request both began and ended makes perf_analyzer fail; then it gets one so much longer."""
+
 Progress = Callable[[str], None]
 
 
@@ -159,30 +162,31 @@ def read_report(text: str, concurrency: int) -> dict[str, float]:
 
 
 def _run(tool: perf_analyzer.PerfAnalyzer, target: Target, options: Sequence[str], concurrency: int) -> str:
-    interval = target.measurement_interval_ms
+    """Run perf_analyzer and return what it printed; with longer windows where no request fitted into one."""
+    server = ["-m", target.model, "-u", target.address, "-i", "grpc", "-v"]
+    command = [str(tool.binary), *server, *options, "--concurrency-range", str(concurrency)]
+    for factor in _LONGER:
+        status, output = _try(tool, command, factor * target.measurement_interval_ms)
+        if status == 0:
+            return output
+        if "No valid requests recorded" not in output:
+            break
+    raise BenchmarkError(f"perf_analyzer failed (exit status {status}): {_complaint(output)}")
+
+
+def _try(tool: perf_analyzer.PerfAnalyzer, command: Sequence[str], interval_ms: int) -> tuple[int, str]:
     # Left to itself the tool gives up, without a report, when windows differ by 10 %; here three windows always count,
     # and how far they differ is reported.
-    windows = [
-        "--measurement-interval",
-        str(interval),
-        "--max-trials",
-        str(WINDOWS),
-        "--stability-percentage",
-        "100000",
-    ]
-    server = ["-m", target.model, "-u", target.address, "-i", "grpc", "-v"]
-    command = [str(tool.binary), *server, *options, *windows, "--concurrency-range", str(concurrency)]
-    limit_s = 60 + 10 * WINDOWS * interval / 1000
+    windows = ["--max-trials", str(WINDOWS), "--stability-percentage", "100000"]
+    command = [*command, *windows, "--measurement-interval", str(interval_ms)]
+    limit_s = 60 + 10 * WINDOWS * interval_ms / 1000
     try:
         done = subprocess.run(command, env=tool.environment(), capture_output=True, text=True, timeout=limit_s)
     except subprocess.TimeoutExpired:
         raise BenchmarkError(
             f"perf_analyzer did not end within {limit_s:.0f} s; does the server still answer?"
         ) from None
-    output = f"{done.stdout}\n{done.stderr}"
-    if done.returncode != 0:
-        raise BenchmarkError(f"perf_analyzer failed (exit status {done.returncode}): {_complaint(output)}")
-    return output
+    return done.returncode, f"{done.stdout}\n{done.stderr}"
 
 
 def _complaint(output: str) -> str:

@@ -10,7 +10,7 @@ import psutil
 import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
-from ensemble.client import meaning
+from ensemble.conversation import meaning
 from workflows.diagnostics import ServerError
 
 

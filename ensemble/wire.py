@@ -20,6 +20,7 @@ Filters = Sequence[Union[Filter, None]]
 CLICKS = ("history_item_ids", "history_timestamps")
 RESERVED = ("user_id", "top_k", "exclude_item_ids", "include_seen", "filter", *CLICKS)
 TIME = "timestamp"
+OUTPUTS = ("item_id", "score", "count", "user_known")
 NO_ITEM: Mapping[str, ItemId] = {"INT64": -(2**63), "BYTES": ""}
 """Pads lists of item ids: an id that no catalogue has, which the server ignores."""
 NOW = -(2**63)
@@ -45,6 +46,9 @@ _TAKES = {
 class ClientError(ServerError):
     """Base of what the client raises. A server's failure that fits no subclass has this class itself."""
 
+    status: str = ""
+    """gRPC status, such as "INTERNAL"; "" where the error was found before a request was sent."""
+
 
 class InvalidRequest(ClientError, ValueError):
     """The request is wrong; the message names column, row and expectation. Sending it again cannot help."""
@@ -61,6 +65,8 @@ class Signature:
     default_top_k: int | None = None
     """Sent where a query leaves `top_k` out, so that Triton sees the same set of inputs and joins the requests."""
     max_top_k: int | None = None
+    outputs: tuple[str, ...] = OUTPUTS
+    """What the model gives."""
 
     @property
     def columns(self) -> list[str]:
@@ -100,6 +106,8 @@ class Recommendations:
     scores: list[float]
     user_known: bool
     """False: the release has never seen this user id and answered from the other columns alone."""
+    release: str | None = None
+    """Which release answered, and after a + how many changes of its catalogue; None where the model does not say."""
 
 
 class Result(Protocol):
@@ -116,7 +124,8 @@ def read_signature(config: Mapping[str, Any]) -> Signature:
     if "user_id" not in inputs or rows < 1:
         found = f"inputs {', '.join(inputs) or 'none'} and max_batch_size {rows}"
         raise ClientError(f"model '{model}' is no retrieval model: it has {found}; expected `user_id` and batching")
-    return Signature(model, rows, inputs, _number(parameters, "top_k"), _number(parameters, "max_top_k"))
+    outputs = tuple(str(one["name"]) for one in config.get("output", []))
+    return Signature(model, rows, inputs, _number(parameters, "top_k"), _number(parameters, "max_top_k"), outputs)
 
 
 def tensors(signature: Signature, query: Query) -> dict[str, np.ndarray]:
@@ -161,9 +170,11 @@ def recommendations(result: Result) -> list[Recommendations]:
     """Return the rows of an answer, each cut to its real length."""
     counts, known = _output(result, "count").ravel(), _output(result, "user_known").ravel()
     ids, scores = _output(result, "item_id"), _output(result, "score")
+    release = result.as_numpy("release")
+    name = None if release is None or not release.size else release.flat[0].decode("utf-8")
     return [
         Recommendations(
-            [_python(item) for item in ids[row, :count].tolist()], scores[row, :count].tolist(), bool(known[row])
+            [_python(item) for item in ids[row, :count].tolist()], scores[row, :count].tolist(), bool(known[row]), name
         )
         for row, count in enumerate(counts.tolist())
     ]

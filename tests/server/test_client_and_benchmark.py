@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
 from served import Served
 
+from ensemble.aio import AsyncRetrievalClient
 from ensemble.benchmark import BenchmarkError, Target, benchmark, draw_requests
-from ensemble.client import RetrievalClient, Unavailable
+from ensemble.client import InvalidRequest, Recommendations, RetrievalClient, Unavailable
 from ensemble.counters import read_counters
 from ensemble.wire import Query
 
@@ -97,3 +101,28 @@ def test_what_perf_analyzer_complains_about_is_the_error(served: Served) -> None
     requests = Query(served.users, 5)
     with pytest.raises(BenchmarkError, match="batch-size must be <= 64 for 'retrieval'"):
         benchmark(Target(served.address, measurement_interval_ms=100), requests, batches=(65,), concurrencies=(1,))
+
+
+def test_the_asyncio_client_gives_the_same_answers_at_once_over_one_connection(
+    served: Served, client: RetrievalClient
+) -> None:
+    async def ask_all() -> list[list[Recommendations]]:
+        async with AsyncRetrievalClient(served.address) as asked:
+            return await asyncio.gather(*(asked.recommend([user] * 2, top_k=4) for user in served.users))
+
+    assert asyncio.run(ask_all()) == [client.recommend([user] * 2, top_k=4) for user in served.users]
+
+
+def test_the_asyncio_client_raises_by_meaning(served: Served) -> None:
+    async def ask(user: object, **options: Any) -> None:
+        async with AsyncRetrievalClient(served.address, **options) as asked:
+            await asked.recommend([user], top_k=10**9)
+
+    for options, kind in (({}, InvalidRequest), ({"model": "other"}, Unavailable)):
+        with pytest.raises(kind):
+            asyncio.run(ask(served.users[0], **options))
+
+
+def test_an_answer_says_which_release_gave_it(served: Served, client: RetrievalClient) -> None:
+    manifest = json.loads((served.server.repository / "retrieval/1/release/manifest.json").read_text(encoding="utf-8"))
+    assert {answer.release for answer in client.recommend(served.users)} == {manifest["release"]}
