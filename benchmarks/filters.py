@@ -1,0 +1,168 @@
+"""Filtered search over a million items: recall and latency from filters that allow everything to a handful of items.
+
+    .venv/bin/python benchmarks/filters.py
+    .venv/bin/python benchmarks/filters.py --quick          # 50,000 items, half a minute
+
+Vectors and queries are those of benchmarks/vectors.py. A *scattered* filter allows items at random; a *clustered* one
+allows whole clusters, as a category does, most of them far from the query. Each query is asked alone, on one thread,
+through `ItemSearch` with the filter already compiled (`first_us`: the first query of a filter, for which lists are
+counted and items listed). Recall is against comparing every allowed item. `index_alone_recall@100` is what the same
+index finds if it is only told which items to skip. Results: benchmarks/results/filters.json.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before NumPy is imported
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from vectors import Data, make_vectors
+
+from ensemble.config import Index
+from ensemble.index import build_index
+from ensemble.serving.index import ItemIndex, read_index
+from ensemble.serving.masks import Allowed, ItemMask
+from ensemble.serving.search import ItemSearch, no_exclusions
+from workflows.files import atomic_write
+
+RESULTS = Path(__file__).parent / "results" / "filters.json"
+SELECTIVITIES = (1.0, 0.5, 0.1, 0.01, 0.001, 0.0001)
+K = 100
+
+
+def main() -> None:
+    """Build the index, ask every filter and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--items", type=int, default=1_000_000)
+    parser.add_argument("--queries", type=int, default=200)
+    parser.add_argument("--kind", default="ivf_sq8", help="as in the recipe's [index]; auto, ivf_sq8, hnsw, ...")
+    parser.add_argument("--recall-target", type=float, default=0.99)
+    parser.add_argument("--index", type=Path, help="keep the built index here, and take it from here")
+    parser.add_argument("--quick", action="store_true", help="50,000 items and 50 queries; nothing is written")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.items, arguments.queries = 50_000, 50
+    faiss.omp_set_num_threads(1)
+    say(f"{arguments.items:,} items")
+    data = make_vectors(arguments.items, arguments.queries)
+    index, build_s = built(data.vectors, arguments)
+    search = ItemSearch(data.vectors, index)
+    common = {
+        "items": arguments.items,
+        "kind": "flat" if index is None else index.kind,
+        "recall_target": arguments.recall_target,
+        "build_s": round(build_s, 1),
+    }
+    points = [
+        {**common, **measured(search, index, data, bits, selectivity, clustered)}
+        for selectivity in SELECTIVITIES
+        for clustered in (False, True)
+        if (bits := allowed_items(data.cluster, selectivity, clustered)).sum() > 0
+    ]
+    if not arguments.quick:
+        atomic_write(arguments.out, (json.dumps(points, indent=1) + "\n").encode())
+    sys.stdout.write(json.dumps(points, indent=1) + "\n")
+
+
+def built(vectors: np.ndarray, arguments: argparse.Namespace) -> tuple[ItemIndex | None, float]:
+    """Return the index that a release would have, mapped from a file as in a server, and the seconds that it took."""
+    place: Path = arguments.index or Path(f"/tmp/benchmark-filters-{os.getpid()}.faiss")
+    start = time.perf_counter()
+    notes = place.with_suffix(".json")
+    if not notes.is_file():
+        made = build_index(vectors, Index(kind=arguments.kind, recall_target=arguments.recall_target))
+        place.write_bytes(made.content or b"")
+        notes.write_text(json.dumps({**made.parameters, "build_s": time.perf_counter() - start}, default=str))
+    parameters = json.loads(notes.read_text())
+    say(f"index: {parameters['kind']}, {parameters['search']}, {parameters['build_s']:.0f} s")
+    index = None if parameters["kind"] == "flat" else read_index(place, parameters["kind"])
+    if arguments.index is None:
+        place.unlink()
+        notes.unlink()
+    return None if index is None else ItemIndex(index, vectors, parameters), parameters["build_s"]
+
+
+def allowed_items(cluster: np.ndarray, selectivity: float, clustered: bool) -> np.ndarray:
+    """Return a filter, bool [items], that allows about this share."""
+    rng = np.random.default_rng(int(1 / selectivity))
+    wanted = round(selectivity * len(cluster))
+    if not clustered:
+        bits = np.zeros(len(cluster), dtype=bool)
+        bits[rng.choice(len(cluster), wanted, replace=False)] = True
+        return bits
+    sizes = np.bincount(cluster)
+    order = rng.permutation(np.flatnonzero(sizes <= max(1.5 * wanted, sizes.min())))
+    chosen = order[: int(np.searchsorted(np.cumsum(sizes[order]), wanted)) + 1]
+    items = np.flatnonzero(np.isin(cluster, chosen))[:wanted]
+    bits = np.zeros(len(cluster), dtype=bool)
+    bits[items] = True
+    return bits
+
+
+def measured(
+    search: ItemSearch, index: ItemIndex | None, data: Data, bits: np.ndarray, selectivity: float, clustered: bool
+) -> dict[str, Any]:
+    """Ask every query with one filter."""
+    mask = search.mask(bits)
+    truth, plans, times, found = exact(data, mask), Counter[str](), [], []
+    allowed = Allowed([mask], np.zeros(1, dtype=np.int64))
+    for query in data.queries:
+        start = time.perf_counter()
+        answer = search(query[None], np.array([K]), *no_exclusions(), allowed)
+        times.append((time.perf_counter() - start) * 1e6)
+        found.append(answer.item_index[0])
+        plans[search.plan(query[None], K, mask).way] += 1
+    point = {
+        "selectivity": selectivity,
+        "clustered": clustered,
+        "allowed": mask.count,
+        "recall@100": round(recall(found, truth), 4),
+        "p50_us": round(statistics.median(times[1:]), 1),
+        "p99_us": round(float(np.percentile(times[1:], 99)), 1),
+        "first_us": round(times[0], 1),
+        "plans": dict(plans),
+    }
+    if index is not None:
+        alone = [index.search(query[None], K, bits, depth=float(K))[1][0] for query in data.queries]
+        point["index_alone_recall@100"] = round(recall(alone, truth), 4)
+    say(str(point))
+    return point
+
+
+def exact(data: Data, mask: ItemMask) -> list[np.ndarray]:
+    """Return each query's best allowed items, by comparing all of them."""
+    best = []
+    for start in range(0, len(data.queries), 20):
+        scores = data.queries[start : start + 20] @ data.vectors[mask.items].T
+        k = min(K, mask.count)
+        best += [mask.items[one.argpartition(mask.count - k)[mask.count - k :]] for one in scores]
+    return best
+
+
+def recall(found: list[np.ndarray], truth: list[np.ndarray]) -> float:
+    """Return the mean share of the right items that were found."""
+    return float(
+        np.mean([len(np.intersect1d(one, right)) / len(right) for one, right in zip(found, truth, strict=True)])
+    )
+
+
+def say(text: str) -> None:
+    """Print progress."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    main()
