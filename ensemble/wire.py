@@ -15,7 +15,7 @@ ItemId = Union[int, str]
 Exclusions = Sequence[Sequence[Any]]
 
 Histories = Sequence[Sequence[tuple[Any, int]]]
-Filters = Sequence[Union[Filter, None]]
+Filters = Sequence[Union[Filter, str, None]]
 
 CLICKS = ("history_item_ids", "history_timestamps")
 RESERVED = ("user_id", "top_k", "exclude_item_ids", "include_seen", "filter", *CLICKS)
@@ -95,7 +95,8 @@ class Query:
     """Per row the user's newest interactions, `(item id, seconds since 1970)`, which join those that the release knows
     and are not recommended; of equal times the later in the list is the newer."""
     filters: Filters | None = None
-    """Per row what its answer may hold; None: no row has a filter, or a row has none."""
+    """Per row what its answer may hold, as a `Filter` or as the JSON text that the server takes (docs/serving.md).
+    None: a row has no filter, or no row has one."""
 
 
 @dataclass(frozen=True)
@@ -237,11 +238,13 @@ def _filters(signature: Signature, filters: Filters | None, rows: int) -> np.nda
     return _array("filter", "BYTES", texts).reshape(rows, 1)
 
 
-def _filter_text(row: int, one: Filter | None) -> str:
-    if one is None:
-        return ""
+def _filter_text(row: int, one: Filter | str | None) -> str:
+    if one is None or isinstance(one, str):
+        return one or ""
     if not isinstance(one, Filter):
-        raise InvalidRequest(f"column 'filter', row {row}: got {one!r}, expected an ensemble.filters.Filter or None")
+        raise InvalidRequest(
+            f"column 'filter', row {row}: got {one!r}, expected an ensemble.filters.Filter, JSON text or None"
+        )
     try:
         return one.text()
     except (TypeError, ValueError) as error:

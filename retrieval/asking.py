@@ -11,6 +11,7 @@ from rich.table import Table
 
 from ensemble.client import Recommendations, RetrievalClient
 from ensemble.wire import InvalidRequest
+from retrieval.filtering import FilterOptions, filter_of
 from retrieval.tables import Item, answer_table
 
 _INTEGER, _FLOAT = ("INT64", "INT32"), ("FP64", "FP32")
@@ -30,6 +31,7 @@ class Question:
     """Seconds since 1970: ask as of then; None is now."""
     watched: list[str] = field(default_factory=list)
     """`ITEM` or `ITEM@SECONDS`, the newest interactions of every user asked about; without a time, the query's."""
+    filters: FilterOptions = field(default_factory=FilterOptions)
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ def ask(address: str, question: Question, run: Path | None) -> list[UserAnswer]:
         types = client.signature().inputs
         users = [_typed("--user", text, types["user_id"]) for text in question.users]
         exclude = [_typed("--exclude", text, types.get("exclude_item_ids", "INT64")) for text in question.exclude]
+        item_type = types.get("exclude_item_ids", "INT64")
+        chosen = filter_of(question.filters, lambda option, text: _typed(option, text, item_type))
         answers = client.recommend(
             users,
             top_k=question.top_k,
@@ -82,6 +86,7 @@ def ask(address: str, question: Question, run: Path | None) -> list[UserAnswer]:
             columns={name: [value] * len(users) for name, value in _columns(question.columns, types)},
             timestamps=_times(question, len(users), types),
             history=[_watched(question, types)] * len(users) if question.watched else None,
+            filters=[chosen] * len(users) if chosen else None,
         )
     return [
         UserAnswer(user, answer.user_known, items)

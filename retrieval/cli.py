@@ -264,6 +264,16 @@ def query(
     column: Annotated[list[str] | None, typer.Option("--column", help="NAME=VALUE, a query column.")] = None,
     timestamp: Annotated[int | None, typer.Option("--timestamp", help="Ask as of then, seconds since 1970.")] = None,
     watched: Annotated[list[str] | None, typer.Option("--watched", help="ITEM or ITEM@SECONDS, just watched.")] = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="ATTRIBUTE=VALUE; repeated: any of them.")] = None,
+    tag_all: Annotated[list[str] | None, typer.Option("--tag-all", help="ATTRIBUTE=VALUE; repeated: all.")] = None,
+    not_tag: Annotated[list[str] | None, typer.Option("--not-tag", help="ATTRIBUTE=VALUE; repeated: none.")] = None,
+    in_range: Annotated[list[str] | None, typer.Option("--range", help="ATTRIBUTE=MIN:MAX; one may be blank.")] = None,
+    limit_per: Annotated[str | None, typer.Option("--limit-per", help="ATTRIBUTE=N, at most N of a value.")] = None,
+    min_score: Annotated[float | None, typer.Option("--min-score", help="Nothing that scores less.")] = None,
+    only_items: Annotated[
+        list[str] | None, typer.Option("--only-items", help="An item id; repeated: only these.")
+    ] = None,
+    filter_json: Annotated[str | None, typer.Option("--filter", help="A filter as JSON, see docs/serving.md.")] = None,
     run: Annotated[Path | None, typer.Option("--run", help="A run, for the items' titles.")] = None,
     json: AsJson = False,
     verbose: Verbose = False,
@@ -275,11 +285,15 @@ def query(
     retrieval query --user 196 --user 22 --top-k 5 --exclude 50 --exclude 181 --json
     retrieval query --user 100000 --column age=33 --column occupation=artist --address 127.0.0.1:8001
     retrieval query --user 196 --watched 50 --watched 181@893286638 --timestamp 893286700
+    retrieval query --user 196 --tag genres=Comedy --not-tag genres=Horror --range year=1990: --limit-per year=2
     """
     with terminal(verbose) as out:
         from retrieval.asking import Question, ask
+        from retrieval.filtering import FilterOptions
 
-        question = Question(user, top_k, exclude or [], include_seen, column or [], timestamp, watched or [])
+        tags = tag or [], tag_all or [], not_tag or []
+        options = FilterOptions(*tags, in_range or [], limit_per, min_score, only_items or [], filter_json)
+        question = Question(user, top_k, exclude or [], include_seen, column or [], timestamp, watched or [], options)
         answers = ask(address, question, run)
         if json:
             out.json([answer.as_json() for answer in answers])
