@@ -54,15 +54,22 @@ class AnswerWriter:
 
     def __call__(self, answer: Answer, request: Request, slices: Sequence[slice]) -> list[Outputs]:
         """Return each request's outputs, as wide as the largest top_k of its rows."""
-        return [self._outputs(answer, rows, int(request.top_k[rows].max())) for rows in slices]
-
-    def _outputs(self, answer: Answer, rows: slice, width: int) -> Outputs:
-        return [
-            ("item_id", self._answers.catalogue.wire_ids[answer.item_index[rows, :width]]),
-            ("score", np.ascontiguousarray(answer.score[rows, :width])),
-            ("count", answer.count[rows, None]),
-            ("user_known", answer.user_known[rows, None]),
-        ]
+        text = answer.item_id.dtype == object
+        ids = self._answers.catalogue.wire_ids[answer.item_index] if text else answer.item_id
+        counts, known, widest = answer.count[:, None], answer.user_known[:, None], ids.shape[1]
+        alike = int(request.top_k.min()) == widest
+        outputs = []
+        for rows in slices:
+            width = widest if alike else int(request.top_k[rows].max())
+            outputs.append(
+                [
+                    ("item_id", np.ascontiguousarray(ids[rows, :width])),
+                    ("score", np.ascontiguousarray(answer.score[rows, :width])),
+                    ("count", counts[rows]),
+                    ("user_known", known[rows]),
+                ]
+            )
+        return outputs
 
 
 def check_inputs(config: dict[str, Any], tensors: Sequence[Tensor]) -> None:

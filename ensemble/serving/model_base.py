@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,6 +44,7 @@ class BatchModel:
         if self.answers is not None and os.environ.get(DELTA):
             self.answers.follow(Path(os.environ[DELTA]))
             self._refreshed(self.answers)
+        gc.freeze()  # what is loaded stays: nothing for the collector to go through again and again
         pb.Logger.log_info(f"release {self.release.manifest['release']}: {self.facts()}, NumPy {np.__version__}")
 
     def load(self, release: Release, config: str) -> None:

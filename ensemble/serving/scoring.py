@@ -77,7 +77,7 @@ class Scoring:
 
     def exact(self, queries: _Array, candidates: _Array) -> _Array:
         """Return the exact scores [n, m] of each query's own candidates, int64 [n, m]."""
-        vectors = self.vectors[candidates]
+        vectors = self.vectors.take(candidates, axis=0, mode="clip")  # half the time of an index; -1 is ruled out after
         if self.metric != "l2":
             return np.einsum("nkd,nd->nk", vectors, queries)
         vectors -= queries[:, None, :]

@@ -18,7 +18,7 @@ from .index import ItemIndex
 from .masks import Allowed, ItemMask
 from .planner import Plan, Planner
 from .scoring import Scoring
-from .selection import leaders
+from .selection import leaders, ranked
 
 _SPARE = 16
 _BLOCK_FLOATS = 1 << 23
@@ -221,9 +221,8 @@ class ItemSearch:
         scores = self._scoring.exact(queries, candidates)
         if excluded is not None:
             scores[excluded] = -np.inf
-        order = (-scores).argsort(axis=1, kind="stable")[:, :held]  # stable, and the candidates ascend
-        line = np.arange(len(order))[:, None]
-        index, score = candidates[line, order], scores[line, order]
+        order, score = ranked(scores, held)  # the candidates ascend, so the first of equals is the one wanted
+        index = candidates[np.arange(len(order))[:, None], order]
         return _widened(index, held, -1), _widened(score, held, -np.inf)
 
 
@@ -250,6 +249,8 @@ def _widened(array: _Array, width: int, blank: float) -> _Array:
 def _cut(index: _Array, score: _Array, k: _Array) -> Found:
     """Empty the places past each row's k, and those of excluded items."""
     width = score.shape[1]
+    if int(k.min()) == width and score[:, -1].min() > -np.inf:
+        return Found(index, score, np.full(len(score), width, dtype=np.int32))
     if int(k.min()) < width:
         score[np.arange(width)[None, :] >= k[:, None]] = -np.inf
     empty = score == -np.inf

@@ -42,6 +42,21 @@ def leaders(scores: np.ndarray, fetch: int) -> Leaders:
     return _joined(reached, bound)
 
 
+def ranked(scores: np.ndarray, held: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the columns of the `held` largest scores of every row, best first, int64 [n, held], and those scores.
+
+    Of equal scores the earlier column comes first; -inf is no score, and comes last in any order.
+    """
+    negative = -scores
+    order = negative.argsort(axis=1)[:, : held + 1]  # the vectorised sort, a third of what the stable one takes
+    line = np.arange(len(scores))[:, None]
+    best = scores[line, order]
+    if ((best[:, 1:] == best[:, :-1]) & (best[:, 1:] > -np.inf)).any():
+        order = negative.argsort(axis=1, kind="stable")
+        best = scores[line, order]
+    return order[:, :held], best[:, :held]
+
+
 def _joined(reached: np.ndarray, bound: np.ndarray) -> Leaders:
     """Return the columns that are marked, bool [n, total], as one array."""
     rows, total = reached.shape
