@@ -56,10 +56,10 @@ class Served:
 
 @pytest.fixture(scope="session")
 def served(run: Run, release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """Serve the synthetic release, once with integer ids and once with string ids."""
+    """Serve the synthetic release in both layouts, once with integer ids and once with string ids."""
     from ensemble.runtime import export_repository
 
-    repository = export_repository(release, tmp_path_factory.mktemp("served") / "triton")
+    repository = export_repository(release, tmp_path_factory.mktemp("served") / "triton", "both")
     grpc_port, http_port, metrics_port = free_ports("127.0.0.1", 3)
     with TritonServer(repository, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port) as server:
         yield Served(run, server, "BYTES" if run.users["user_id"].dtype == object else "INT64")

@@ -13,6 +13,7 @@ from synthetic import Run
 
 from ensemble.benchmark import Target, benchmark, draw_requests
 from ensemble.client import InvalidRequest, RetrievalClient
+from ensemble.layouts import CHAINED, FUSED
 from ensemble.ports import free_ports
 from ensemble.runtime import export_repository
 from ensemble.server import TritonServer
@@ -24,15 +25,15 @@ pytestmark = pytest.mark.server
 
 @pytest.fixture(scope="module")
 def address(dated_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    repository = export_repository(dated_run.path / "release", tmp_path_factory.mktemp("dated") / "triton")
+    repository = export_repository(dated_run.path / "release", tmp_path_factory.mktemp("dated") / "triton", "both")
     grpc_port, http_port, metrics_port = free_ports("127.0.0.1", 3)
     with TritonServer(repository, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port) as server:
         yield server.addresses.grpc
 
 
-@pytest.fixture
-def client(address: str) -> Iterator[RetrievalClient]:
-    with RetrievalClient(address) as connection:
+@pytest.fixture(params=[FUSED, CHAINED])
+def client(address: str, request: pytest.FixtureRequest) -> Iterator[RetrievalClient]:
+    with RetrievalClient(address, request.param) as connection:
         yield connection
 
 
@@ -115,7 +116,7 @@ def test_only_the_request_whose_lists_differ_fails(dated_run: Run, address: str,
         with pytest.raises(
             grpc.InferenceServerException, match=r"'history_timestamps', row 0: shape \[1, 1\]"
         ) as error:
-            channel.infer("retrieval", inputs)
+            channel.infer(client.model, inputs)
     assert "INVALID_ARGUMENT" in str(error.value.status())
     with pytest.raises(InvalidRequest, match="'timestamp', row 0: got -5"):
         client.recommend([user], timestamps=[-5])

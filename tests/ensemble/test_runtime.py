@@ -64,7 +64,7 @@ def test_export_leaves_the_graph_as_it_is(run: Run, release: Path, tmp_path: Pat
 
 def test_the_schemas_are_those_of_the_wire(run: Run, release: Path) -> None:
     graph = build_ensemble(release)
-    wanted = ["user_id", "age", "occupation", "top_k", "exclude_item_ids", "include_seen"]
+    wanted = ["user_id", "age", "occupation", "top_k", "exclude_item_ids", "include_seen", "filter"]
     assert sorted(graph.input_schema.column_names) == sorted(wanted)
     assert graph.output_schema.column_names == ["item_id", "score", "count", "user_known"]
     assert graph.output_schema["score"].is_list

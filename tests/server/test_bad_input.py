@@ -5,6 +5,7 @@ What Triton itself refuses, before the model sees it, is marked so; the rest are
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -17,11 +18,14 @@ from served import Inputs, Served, int32, numbers, tensor, texts
 from tritonclient.utils import InferenceServerException
 
 from ensemble.client import InvalidRequest, RetrievalClient
+from ensemble.filters import Crowding, Filter, TagTest
+from ensemble.layouts import CHAINED, FUSED
 from ensemble.wire import Query, tensors
 
 pytestmark = pytest.mark.server
 
 MAX_TOP_K, MAX_ROWS, MAX_EXCLUDED = 400, 64, 500  # tests/synthetic.py
+GOOD_FILTERS = (None, Filter(tags={"genres": TagTest(any=["Drama"])}), Filter(crowding=Crowding("year", 1)))
 Case = tuple[Callable[[Served], Inputs], str]
 
 
@@ -53,10 +57,21 @@ BAD_FOR_THE_MODEL: dict[str, Case] = {
         changed(occupation=texts(b"artist", b"\xff\xfe")),
         r"column 'occupation', row 1: got .*\\xff.* expected UTF-8",
     ),
+    "a filter that is no JSON": (changed(filter=texts(b"", b"{")), "column 'filter', row 1: not JSON"),
+    "a filter by what the release does not have": (
+        changed(filter=texts(b'{"tags": {"color": {"any": ["red"]}}}', b"")),
+        "column 'filter', row 0: 'tags', 'color': no attribute of the release; expected .* 'genres'",
+    ),
     "too long a list": (
         lambda served: good(served, exclude_item_ids=served.no_items(2, MAX_EXCLUDED + 1)),
         "column 'exclude_item_ids', row 0: 501 ids, expected at most 500",
     ),
+}
+
+# Without a single column Triton does not call the first of the chained models, and says that it has 0 inputs.
+BAD_FOR_THE_CHAIN = {
+    **BAD_FOR_THE_MODEL,
+    "no user_id": (changed(user_id=None, age=numbers(20, 30)), "column 'user_id'.*missing.*expected (INT64|BYTES)"),
 }
 
 # Triton checks these before the model is called. Its messages name the input and what was expected of it.
@@ -92,11 +107,19 @@ def without_traceback(message: str) -> str:
     return message
 
 
-@pytest.mark.parametrize("case", [*BAD_FOR_THE_MODEL, *BAD_FOR_TRITON])
-def test_bad_input_is_refused_by_name(case: str, served: Served, channel: Any, client: RetrievalClient) -> None:
-    make, message = {**BAD_FOR_THE_MODEL, **BAD_FOR_TRITON}[case]
+@pytest.mark.parametrize(
+    ("case", "model"),
+    [
+        *((case, FUSED) for case in (*BAD_FOR_THE_MODEL, *BAD_FOR_TRITON)),
+        *((case, CHAINED) for case in BAD_FOR_THE_CHAIN),
+    ],
+)
+def test_bad_input_is_refused_by_name(
+    case: str, model: str, served: Served, channel: Any, client: RetrievalClient
+) -> None:
+    make, message = {**(BAD_FOR_THE_MODEL if model == FUSED else BAD_FOR_THE_CHAIN), **BAD_FOR_TRITON}[case]
     with pytest.raises(InferenceServerException) as raised:
-        channel.infer("retrieval", [tensor(name, *sent) for name, sent in make(served).items()])
+        channel.infer(model, [tensor(name, *sent) for name, sent in make(served).items()])
     assert raised.value.status() == "StatusCode.INVALID_ARGUMENT", raised.value
     got = without_traceback(str(raised.value.message()))
     assert re.search(message, got), got
@@ -152,13 +175,14 @@ def test_the_client_turns_a_refusal_into_invalid_request_and_says_which_row(
 
 
 def test_bad_requests_in_a_batch_fail_alone(served: Served, channel: Any, client: RetrievalClient) -> None:
-    expected = {user: client.recommend([user], top_k=5)[0] for user in served.users[:40]}
+    filters = dict(zip(served.users[:40], itertools.cycle(GOOD_FILTERS)))
+    expected = {user: client.recommend([user], top_k=5, filters=[one])[0] for user, one in filters.items()}
     bad = [make(served) for make, _ in BAD_FOR_THE_MODEL.values()]
     executions = _executions(channel)
     answers, refused = [], []
     for turn in range(5):
         for number, user in enumerate(expected):
-            answers.append((user, _send(channel, _right(client, user, 5 + (number + turn) % 3))))
+            answers.append((user, _send(channel, _right(client, user, 5 + (number + turn) % 3, filters[user]))))
             refused.append(_send(channel, bad[number % len(bad)]))
     for user, answer in answers:
         result = answer.result(timeout=60)
@@ -173,9 +197,9 @@ def test_bad_requests_in_a_batch_fail_alone(served: Served, channel: Any, client
     assert _executions(channel) - executions < len(answers) + len(refused), "nothing was executed together"
 
 
-def _right(client: RetrievalClient, user: Any, top_k: int) -> Inputs:
-    signature = client.signature()
-    return {name: (signature.inputs[name], one) for name, one in tensors(signature, Query([user], top_k)).items()}
+def _right(client: RetrievalClient, user: Any, top_k: int, filter_: Filter | None) -> Inputs:
+    signature, query = client.signature(), Query([user], top_k, filters=[filter_])
+    return {name: (signature.inputs[name], one) for name, one in tensors(signature, query).items()}
 
 
 def _send(channel: Any, inputs: Inputs) -> Future[Any]:

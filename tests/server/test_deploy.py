@@ -1,0 +1,243 @@
+"""A release goes live in a real server under load: no request fails, no answer is of two, a bad one changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import tritonclient.grpc as grpc
+from synthetic import make_release, make_run
+from tritonclient.utils import InferenceServerException
+
+from ensemble.deploy import deploy, live_version, release_of, roll_back, versions_in
+from ensemble.layouts import CHAINED, CONFIG, FUSED, models_in
+from ensemble.model_control import ModelControl
+from ensemble.ports import free_ports
+from ensemble.release import MANIFEST, manifest_text, release_id
+from ensemble.runtime import export_repository
+from ensemble.server import TritonServer
+from ensemble.serving.release import sha256_of
+from ensemble.serving.retriever import Retriever
+from workflows.diagnostics import ReleaseError, ServerError
+
+pytestmark = pytest.mark.server
+
+CLIENTS = 6
+
+
+@pytest.fixture(scope="module")
+def releases(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two releases of the same columns whose vectors differ."""
+    place = tmp_path_factory.mktemp("releases")
+    return [make_release(make_run(place / str(seed), seed=seed), layout="both") for seed in (0, 1)]
+
+
+@pytest.fixture(scope="module")
+def answers(releases: list[Path]) -> dict[str, list[int]]:
+    """What each release, by its id, answers to everybody."""
+    found = {}
+    for release in releases:
+        retriever = Retriever.load(release)
+        request = retriever.reader([{"user_id": np.array([[-1]])}])
+        found[retriever.release.manifest["release"]] = retriever.answer(request).item_id[0].tolist()
+    assert len({tuple(one) for one in found.values()}) == 2
+    return found
+
+
+class Place(NamedTuple):
+    """A running server, its repository, and what commands it."""
+
+    server: TritonServer
+    repository: Path
+    control: ModelControl
+
+
+@pytest.fixture(scope="module")
+def place(releases: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """The first release in both layouts behind a real Triton."""
+    repository = export_repository(releases[0], tmp_path_factory.mktemp("deploy") / "triton")
+    grpc_port, http_port, metrics_port = free_ports("127.0.0.1", 3)
+    with (
+        TritonServer(repository, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port) as server,
+        ModelControl(server.addresses.grpc, repository) as control,
+    ):
+        yield Place(server, repository, control)
+
+
+class Seen(NamedTuple):
+    """What one answer said."""
+
+    model: str
+    version: str
+    release: str
+    items: tuple[int, ...]
+
+
+@contextmanager
+def load(server: TritonServer) -> Iterator[list[Seen]]:
+    """Ask both layouts without a pause; a failed request fails the test."""
+    stop, seen = threading.Event(), list[Seen]()
+    with grpc.InferenceServerClient(server.addresses.grpc) as client, ThreadPoolExecutor(CLIENTS) as pool:
+
+        def work(model: str) -> None:
+            while not stop.is_set():
+                seen.append(ask(client, model))
+
+        working = [pool.submit(work, (FUSED, CHAINED)[one % 2]) for one in range(CLIENTS)]
+        try:
+            yield seen
+        finally:
+            stop.set()
+            for one in working:
+                one.result()
+
+
+def ask(client: Any, model: str) -> Seen:
+    tensor = grpc.InferInput("user_id", [1, 1], "INT64")
+    tensor.set_data_from_numpy(np.array([[-1]]))
+    result = client.infer(model, [tensor])
+    release, items = result.as_numpy("release")[0, 0].decode(), result.as_numpy("item_id")[0].tolist()
+    return Seen(model, result.get_response().model_version, release, tuple(items))
+
+
+def test_a_release_goes_live_and_back_under_load(
+    place: Place, releases: list[Path], answers: dict[str, list[int]]
+) -> None:
+    old, new = answers
+    started = live_version(place.repository)
+    with load(place.server) as seen:
+        there = deploy(releases[1], place.repository, place.control)
+        assert {ask(place.control._client, model).release for model in (FUSED, CHAINED)} == {new}
+        back = roll_back(place.repository, place.control)
+        assert {ask(place.control._client, model).release for model in (FUSED, CHAINED)} == {old}
+        again = deploy(releases[1], place.repository, place.control)
+    assert (there.release, back.release, again.release) == (new, old, new)
+    assert (there.previous, back.version, back.previous, again.previous) == (started, started, there.version, started)
+    # The version names the release, and the answer is that of this release, from first to last.
+    of_version = {str(started): old, str(there.version): new, str(again.version): new}
+    for one in seen:
+        assert one.release == of_version[one.version]
+        assert list(one.items) == answers[one.release]
+    assert {(one.model, one.release) for one in seen} == {(model, id_) for model in (FUSED, CHAINED) for id_ in answers}
+    assert versions_in(place.repository) == [started, again.version]
+    assert release_of(place.repository, again.version) == new
+
+
+def test_a_release_that_fails_its_self_test_leaves_the_old_one_serving(
+    place: Place, releases: list[Path], tmp_path: Path
+) -> None:
+    before = {path: path.read_bytes() for path in place.repository.rglob(CONFIG)}
+    served = ask(place.control._client, CHAINED)
+    with load(place.server) as seen:
+        where = ["--into", place.repository, "--address", place.server.addresses.grpc]
+        command = [sys.executable, "-m", "retrieval", "deploy", spoiled(releases[0], tmp_path / "bad"), *where]
+        done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "self-test failed: scores of the sample queries" in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert {(one.version, one.release) for one in seen} == {(served.version, served.release)}
+    assert {path: path.read_bytes() for path in place.repository.rglob(CONFIG)} == before
+    assert not [path for path in place.repository.iterdir() if path.name == ".deploying"]
+
+
+def spoiled(release: Path, out: Path) -> Path:
+    """Return a copy of a release, whole by every hash, that does not answer as it says."""
+    shutil.copytree(release, out)
+    stated = json.loads((out / "selftest.json").read_text())
+    stated["scores"][0][0] += 0.01
+    (out / "selftest.json").write_text(json.dumps(stated))
+    manifest = json.loads((out / MANIFEST).read_text())
+    manifest["files"]["selftest.json"] = sha256_of([out / "selftest.json"])
+    manifest["release"] = release_id(manifest)
+    (out / MANIFEST).write_text(manifest_text(manifest))
+    return out
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from ensemble.deploy import deploy
+from ensemble.model_control import ModelControl
+repository = Path(sys.argv[2])
+def progress(text):
+    if text.startswith(sys.argv[4]):
+        os.kill(os.getpid(), signal.SIGKILL)
+with ModelControl(sys.argv[3], repository) as control:
+    deploy(Path(sys.argv[1]), repository, control, progress)
+"""
+
+
+def test_what_a_killed_deployment_left_is_taken_back(place: Place, releases: list[Path]) -> None:
+    live = ask(place.control._client, CHAINED).version
+    arguments = [releases[0], place.repository, place.server.addresses.grpc, "loading retrieval_chained"]
+    killed = subprocess.run([sys.executable, "-c", KILLED, *map(str, arguments)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert ask(place.control._client, CHAINED).version == live
+    done = deploy(releases[0], place.repository, place.control)
+    assert done.previous == int(live)
+    assert {ask(place.control._client, model).version for model in (FUSED, CHAINED)} == {str(done.version)}
+    assert versions_in(place.repository) == [int(live), done.version]
+
+
+def test_a_server_starts_with_what_was_live_before_a_killed_deployment(place: Place, releases: list[Path]) -> None:
+    copy = Path(shutil.copytree(place.repository, place.repository.with_name("copy")))
+    live = live_version(copy)
+    (other,) = set(versions_in(copy)) - {live}
+    for model in models_in(copy)[:2]:
+        shutil.copyfile(copy / model / str(other) / CONFIG, copy / model / CONFIG)
+    (copy / ".deploying").write_text(str(live))
+    grpc_port, http_port, metrics_port = free_ports("127.0.0.1", 3)
+    with (
+        TritonServer(copy, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port) as server,
+        grpc.InferenceServerClient(server.addresses.grpc) as client,
+    ):
+        assert {ask(client, model).version for model in (FUSED, CHAINED)} == {str(live)}
+
+
+def test_only_who_has_the_key_commands_the_server(place: Place) -> None:
+    """Loading a model runs its code."""
+    (key,) = place.repository.glob(".admin-key-*")
+    assert key.stat().st_mode & 0o777 == 0o600
+    with grpc.InferenceServerClient(place.server.addresses.grpc) as stranger:
+        with pytest.raises(InferenceServerException, match="restricted"):
+            stranger.load_model(FUSED)
+        with pytest.raises(InferenceServerException, match="restricted"):
+            stranger.unload_model(FUSED)
+        assert ask(stranger, FUSED).items
+
+
+def test_chained_models_whose_columns_change_are_refused(
+    place: Place, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = make_release(make_run(tmp_path_factory.mktemp("dated"), last=5), layout="both")
+    live = ask(place.control._client, CHAINED)
+    with pytest.raises(ReleaseError, match=r"its input history_item_ids, history_timestamps, timestamp is not as in"):
+        deploy(other, place.repository, place.control)
+    assert ask(place.control._client, CHAINED) == live
+    assert int(live.version) == live_version(place.repository)
+
+
+def test_a_server_of_another_repository_is_not_touched(place: Place, releases: list[Path], tmp_path: Path) -> None:
+    elsewhere = export_repository(releases[1], tmp_path / "triton")
+    for model in models_in(elsewhere):
+        (elsewhere / model / "1").rename(elsewhere / model / "77")
+        config = elsewhere / model / CONFIG
+        config.write_text(config.read_text().replace("versions: [ 1 ]", "versions: [ 77 ]"))
+    os.link(next(place.repository.glob(".admin-key-*")), elsewhere / next(place.repository.glob(".admin-key-*")).name)
+    with (
+        ModelControl(place.server.addresses.grpc, elsewhere) as control,
+        pytest.raises(ServerError, match="does not serve version 77 of 'retrieval'"),
+    ):
+        deploy(releases[0], elsewhere, control)
