@@ -6,11 +6,11 @@ import hashlib
 import json
 import shutil
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import synthetic
 from onnx import TensorProto, helper
 from synthetic import DIM, Run
@@ -28,10 +28,16 @@ class Items:
     direction: np.ndarray
     """float32 [DIM]: what the item's weight is multiplied with."""
 
-    def vector(self, item_id: Any, weight: float | None) -> np.ndarray:
-        """Return the vector of an item, float32 [DIM]."""
-        known = {one: code for code, one in enumerate(self.run.items["item_id"], start=3)}
-        return self.table[known.get(item_id, 2)] + np.float32(weight or 0.0) * self.direction
+    @cached_property
+    def codes(self) -> dict[Any, int]:
+        """Return the code of every item that the tower was trained with."""
+        return {one: code for code, one in enumerate(self.run.items["item_id"], start=3)}
+
+    def vectors(self, state: dict[Any, dict[str, Any]]) -> np.ndarray:
+        """Return the vectors of items, float32 [n, DIM]."""
+        codes = np.array([self.codes.get(one, 2) for one in state], dtype=np.int64)
+        weights = np.array([row["weight"] for row in state.values()], dtype=np.float32)
+        return self.table[codes] + weights[:, None] * self.direction
 
     def rows(self) -> dict[Any, dict[str, Any]]:
         """Return the items of the run by id."""
@@ -90,22 +96,14 @@ def write_items(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def brute_force(
-    items: Items, state: dict[Any, dict[str, Any]], query: np.ndarray, left_out: set[Any]
-) -> list[tuple[Any, float]]:
+def brute_force(items: Items, state: dict[Any, dict[str, Any]], query: np.ndarray) -> list[tuple[Any, float]]:
     """Return (id, score) of every item of a catalogue made from scratch, best first."""
-    kept = [one for one in state if one not in left_out]
-    vectors = [items.vector(one, state[one]["weight"]) for one in kept]
-    scores = np.array(vectors).reshape(len(kept), DIM) @ query if kept else np.zeros(0)
-    return [(kept[place], float(scores[place])) for place in np.argsort(-scores, kind="stable")]
+    scores = items.vectors(state) @ query
+    ids = list(state)
+    return [(ids[place], float(scores[place])) for place in np.argsort(-scores, kind="stable")]
 
 
 def seen_by(run: Run, user: Any) -> set[Any]:
     """Return the items that the release knows the user to have seen."""
     known = run.interactions.iloc[:600]
     return set(run.items["item_id"].iloc[known.loc[known["user_id"] == user, "item_index"]])
-
-
-def frame(user: Any) -> pd.DataFrame:
-    """Return the query columns of an unknown user."""
-    return pd.DataFrame({"user_id": [user], "age": [np.nan], "occupation": [None]})

@@ -40,6 +40,10 @@ class Delta(Sealed):
             raise InvalidRelease(f"{path}: operation {manifest['operation']!r}, expected one of {OPERATIONS}")
         return cls(path, manifest)
 
+    def array(self, name: str) -> np.ndarray:
+        """Read one of the .npy files: they are small, and the directory may be tidied while a server runs."""
+        return np.asarray(np.load(self.path / name, allow_pickle=False))
+
     @property
     def removes(self) -> bool:
         """Return whether the items go; otherwise they come, or come anew."""
