@@ -252,7 +252,7 @@ def _write_towers(run: Run) -> None:
         "pairing": pairing,
         "dim": DIM,
         "metric": "inner_product",
-        "query_inputs": [],
+        "query_inputs": [{"name": one} for one in inputs],
         "item_inputs": [],
     }
     (towers / "towers.json").write_text(json.dumps(stated), encoding="utf-8")

@@ -1,0 +1,120 @@
+"""The server options of the recipe, in a real Triton."""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import tritonclient.grpc as grpc
+from google.protobuf import text_format
+from served import int32, tensor
+from synthetic import make_release, make_run
+from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
+
+from ensemble.client import RetrievalClient
+from ensemble.layouts import CHAINED, CONFIG, FUSED, SEARCH, TOWER, TRANSFORM
+from ensemble.model_config import model_configs
+from ensemble.ports import free_ports
+from ensemble.runtime import export_repository
+from ensemble.server import TritonServer
+from ensemble.serving.release import Release
+
+ROWS, REQUESTS, WAITING = 64, 200, 4
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A release with every option set."""
+    place = tmp_path_factory.mktemp("options")
+    release = make_release(
+        make_run(place, items=2000),
+        layout="both",
+        max_queue_size=WAITING,
+        max_queue_delay_microseconds=100,
+        default_timeout_microseconds=30_000_000,
+        search_instances=2,
+        top_k=7,
+        max_top_k=400,
+    )
+    return export_repository(release, place / "triton")
+
+
+@pytest.mark.server
+def test_a_full_queue_refuses_at_once_and_what_was_taken_is_answered(repository: Path) -> None:
+    grpc_port, http_port, metrics_port = free_ports("127.0.0.1", 3)
+    with (
+        TritonServer(repository, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port) as server,
+        grpc.InferenceServerClient(server.addresses.grpc) as channel,
+        RetrievalClient(server.addresses.grpc) as client,
+    ):
+        stubs = [one for one in psutil.Process(server.process_id).children(recursive=True) if "stub" in one.name()]
+        assert len(stubs) == 1 + 1 + 1 + 2
+        for model in (FUSED, CHAINED):
+            outcomes = Counter(outcome(one) for one in asked_at_once(channel, model))
+            assert set(outcomes) == {"answered", "StatusCode.UNAVAILABLE"}, outcomes
+        assert len(client.recommend([-1])[0].item_ids) == 7
+
+
+def asked_at_once(channel: Any, model: str) -> list[Future[Any]]:
+    """Send more full batches than the queue holds, and wait for all."""
+    users = tensor("user_id", "INT64", np.full((ROWS, 1), -1))
+    wide = tensor("top_k", *int32(*[400] * ROWS))
+    waiting: list[Future[Any]] = [Future() for _ in range(REQUESTS)]
+    for one in waiting:
+        channel.async_infer(model, [users, wide], lambda result, error, one=one: one.set_result((result, error)))
+    for one in waiting:
+        one.result(timeout=60)
+    return waiting
+
+
+def outcome(done: Future[Any]) -> str:
+    result, error = done.result()
+    if error is not None:
+        return str(error.status())
+    assert result.as_numpy("count").ravel().tolist() == [400] * ROWS
+    return "answered"
+
+
+def test_the_options_are_in_the_configuration(repository: Path) -> None:
+    for model in (FUSED, TRANSFORM, TOWER, SEARCH):
+        config = text_format.Parse((repository / model / CONFIG).read_text(), ModelConfig())
+        batching, queue = config.dynamic_batching, config.dynamic_batching.default_queue_policy
+        assert batching.max_queue_delay_microseconds == 100
+        assert (queue.max_queue_size, queue.default_timeout_microseconds) == (WAITING, 30_000_000)
+        assert queue.timeout_action == queue.REJECT
+        assert queue.allow_timeout_override
+        assert config.max_batch_size == ROWS
+        assert [one.count for one in config.instance_group] == [2 if model == SEARCH else 1]
+
+
+def test_the_chained_models_hold_one_release_and_its_bytes_once(repository: Path) -> None:
+    for name in ("items/vectors.npy", "towers/query.onnx", "manifest.json"):
+        copies = [repository / model / "1/release" / name for model in (FUSED, TRANSFORM, TOWER, SEARCH)]
+        assert len({one.stat().st_ino for one in copies}) == 1
+    steps = text_format.Parse((repository / CHAINED / CONFIG).read_text(), ModelConfig()).ensemble_scheduling.step
+    assert [(one.model_name, one.model_version) for one in steps] == [(TRANSFORM, 1), (TOWER, 1), (SEARCH, 1)]
+
+
+def test_a_tower_on_onnxruntime_takes_the_features_by_name(tmp_path: Path) -> None:
+    release = make_release(make_run(tmp_path), layout="chained", tower_platform="onnxruntime", tower_device="gpu")
+    repository = export_repository(release, tmp_path / "triton")
+    tower = text_format.Parse((repository / TOWER / CONFIG).read_text(), ModelConfig())
+    assert tower.platform == "onnxruntime_onnx"
+    assert tower.instance_group[0].kind == ModelInstanceGroup.KIND_GPU
+    assert {one.name: tuple(one.dims) for one in tower.input} == {"user_id": (1,), "age": (1,), "occupation": (1,)}
+    assert all(one.HasField("reshape") and not one.reshape.shape for one in tower.input)  # the graph takes [rows]
+    assert (repository / TOWER / "1/model.onnx").read_bytes() == (release / "towers/query.onnx").read_bytes()
+    assert {
+        one.name for one in text_format.Parse((repository / TRANSFORM / CONFIG).read_text(), ModelConfig()).output
+    } == {
+        "user_id",
+        "age",
+        "occupation",
+        "user_row",
+    }
+    assert set(model_configs(Release.open(release), [CHAINED], 3)) == {CHAINED}
