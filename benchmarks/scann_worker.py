@@ -1,8 +1,8 @@
 """ScaNN beside FAISS: builds one searcher and answers queries when told to; run by benchmarks/index.py.
 
-It runs in an environment of its own, since ScaNN wants NumPy 2: standard library, NumPy and ScaNN only. The first line on
-stdout says what was built; then every line on stdin, {"start", "stop", "leaves", "reorder"}, is answered by a line with
-the seconds that each of these queries took, one at a time on one thread, and the items found.
+It runs in an environment of its own, since ScaNN wants NumPy 2: standard library, NumPy and ScaNN only. The first line
+on stdout says what was built. Then every line on stdin, {"start", "stop", "leaves", "reorder"}, is answered by a line
+with the seconds that each of these queries took, one at a time on one thread, and the items found.
 """
 
 from __future__ import annotations

@@ -45,12 +45,13 @@ class ItemIndex:
         self.is_exact = self.kind == "flat"  # on a GPU; elsewhere a flat index is none at all
         self._index, self._vectors = index, vectors
         self._refine = float(settings.get("refine_factor", 1.0))
-        self._lists = int(index.nlist) if self.kind.startswith("ivf") else 0
+        self.settings = dict(settings)
+        self.lists = int(index.nlist) if self.kind.startswith("ivf") else 0
         self._effort = int(settings.get("ef" if self.kind == "hnsw" else "nprobe", 1))
         self._margin: float | None = settings.get("margin")
         self._compared = float(settings.get("compared", math.inf))
         self._selects = self.kind != "ivf_pq" and parameters.get("device", "cpu") == "cpu"
-        self._quantizer = index.quantizer if self._lists else None
+        self._quantizer = index.quantizer if self.lists else None
 
     @classmethod
     def load(cls, release: Release) -> ItemIndex | None:
@@ -99,7 +100,7 @@ class ItemIndex:
     def _asked(self, queries: _Array, wide: int, depth: float, mask: _Array | None) -> _Array:
         """Return what FAISS finds, int64 [n, wide], -1 where that is less."""
         selector = None if mask is None else faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
-        if self._lists:
+        if self.lists:
             return self._probed(queries, wide, depth, selector)
         if self.kind == "flat":
             return self._index.search(queries, wide)[1]
@@ -125,8 +126,7 @@ class ItemIndex:
 
         float32 [n, m] and int64 [n, m]: FAISS's distance of each list's centroid, and the list.
         """
-        assert self._quantizer is not None
-        distances, lists = self._quantizer.search(queries, min(self._effort_at(depth), self._lists))
+        distances, lists = self.nearest_centroids(queries, min(self._effort_at(depth), self.lists))
         if self._margin is None:
             return distances, lists
         margin = self._margin * max(1.0, depth / TUNED_FOR)
@@ -143,22 +143,26 @@ class ItemIndex:
         """Return how many items a search compares per query; an estimate."""
         if self.kind == "flat":
             return float(self.items)
-        if not self._lists:
+        if not self.lists:
             return 30.0 * self._effort_at(depth)  # HNSW: each visited node has its neighbours compared
-        most = min(1.0, self._effort_at(depth) / self._lists) * self.items
+        most = min(1.0, self._effort_at(depth) / self.lists) * self.items
         return min(most, self._compared * max(1.0, depth / TUNED_FOR))
 
     def nearest_lists(self, queries: _Array) -> _Array:
         """Return the inverted lists that an unfiltered search visits at most, int64 [n, nprobe]; an IVF has them."""
+        return self.nearest_centroids(np.ascontiguousarray(queries), min(self._effort, self.lists))[1]
+
+    def nearest_centroids(self, queries: _Array, count: int) -> tuple[_Array, _Array]:
+        """Return FAISS's distances, float32 [n, count], and the lists, int64 [n, count], best first; for an IVF."""
         assert self._quantizer is not None
-        return self._quantizer.search(np.ascontiguousarray(queries), min(self._effort, self._lists))[1]
+        return self._quantizer.search(queries, count)
 
     def list_of_item(self) -> _Array | None:
         """Return the inverted list of every item, int32 [items]; None: the index has no lists."""
-        if not self._lists:
+        if not self.lists:
             return None
         lists, found = self._index.invlists, np.zeros(self.items, dtype=np.int32)
-        for number in range(self._lists):
+        for number in range(self.lists):
             if size := lists.list_size(number):
                 found[faiss.rev_swig_ptr(lists.get_ids(number), size)] = number
         return found
