@@ -14,19 +14,24 @@ from typing import Any
 import numpy as np
 
 from ensemble.arrays import save, save_values
-from ensemble.config import Index
 from ensemble.deltas import filterable, write_filterable, write_package
-from ensemble.index import build_index
+from ensemble.index import build_index, config_of
 from ensemble.items import TABLE, Change, LiveItems
-from ensemble.quality import measure
+from ensemble.quality import measure, queries_of
 from ensemble.release import seal
 from ensemble.serving import attributes, selftest
 from ensemble.serving.catalogue import REMOVED, Catalogue
 from ensemble.serving.delta import Delta
+from ensemble.serving.index import FILE as INDEX
+from ensemble.serving.index import PARAMETERS
 from ensemble.serving.release import MANIFEST, PAIRED, Release, sha256_of
 from workflows.files import atomic_directory
 
 _REPLACED = (MANIFEST, selftest.FILE, "items", "index")
+
+
+def _silent(_: str) -> None:
+    """Report nothing."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class Derived:
     rebuilt: bool
 
 
-def derive(release: Release, change: Change, out: Path, progress: Callable[[str], None]) -> Derived:
+def derive(release: Release, change: Change, out: Path, progress: Callable[[str], None] = _silent) -> Derived:
     """Write the release with one change to `out`. It is a catalogue of its own: deltas of the other do not apply to it.
 
     The index is built anew where that takes no time (flat), or where the change made it worse than it should be.
@@ -55,7 +60,7 @@ def derive(release: Release, change: Change, out: Path, progress: Callable[[str]
     return Derived(Release.open(out), rebuilt)
 
 
-def compact(items: LiveItems, out: Path, progress: Callable[[str], None]) -> Release:
+def compact(items: LiveItems, out: Path, progress: Callable[[str], None] = _silent) -> Release:
     """Write the release and its deltas as one release to `out`, with an index built anew; what is dead goes, as far as
     no history refers to it. Deltas that follow the last of them apply to it."""
     followed = {"lineage": items.release.origin["lineage"], "sequence": items.release.origin["sequence"]}
@@ -82,7 +87,7 @@ def _write(
         pairing = sha256_of([temporary / name for name in PAIRED])
         if rebuild:
             progress("building the item index")
-        _write_index(release, temporary, pairing, rebuild)
+        _write_index(items, temporary, pairing, rebuild)
         dead = int((~live).sum()) if rebuild else release.origin.get("dead_when_indexed", 0)
         seal(temporary, _manifest(items, int(live.sum()), pairing, {**followed, "dead_when_indexed": dead}))
 
@@ -116,29 +121,22 @@ def _write_items(items: LiveItems, rows: np.ndarray, out: Path) -> None:
     (out / Path(attributes.FILE).name).write_text(text, encoding="utf-8")
 
 
-def _write_index(release: Release, out: Path, pairing: str, rebuild: bool) -> None:
+def _write_index(items: LiveItems, out: Path, pairing: str, rebuild: bool) -> None:
+    parameters = items.release.json(PARAMETERS)
     if rebuild:
-        built = build_index(
-            np.load(out / "items/vectors.npy", mmap_mode="r", allow_pickle=False), index_config(release)
-        )
+        vectors = np.load(out / "items/vectors.npy", mmap_mode="r", allow_pickle=False)
+        built = build_index(vectors, config_of(parameters), lambda: queries_of(items))
         if built.content is not None:
-            (out / "index/items.faiss").write_bytes(built.content)
+            (out / INDEX).write_bytes(built.content)
         parameters = built.parameters
     else:
-        shutil.copytree(release.path / "index", out / "index", dirs_exist_ok=True)
-        parameters = release.json("index/params.json")
+        shutil.copytree(items.release.path / "index", out / "index", dirs_exist_ok=True)
     text = json.dumps({**parameters, "pairing": pairing}, indent=1) + "\n"
-    (out / "index/params.json").write_text(text, encoding="utf-8")
-
-
-def index_config(release: Release) -> Index:
-    """Return the configuration of the release's index as it was chosen, so that nothing is searched for again."""
-    stated = release.json("index/params.json")
-    return Index(kind=stated["kind"], metric=stated["metric"])
+    (out / PARAMETERS).write_text(text, encoding="utf-8")
 
 
 def _is_flat(release: Release) -> bool:
-    return bool(release.json("index/params.json")["kind"] == "flat")
+    return bool(release.json(PARAMETERS)["kind"] == "flat")
 
 
 def _manifest(items: LiveItems, live: int, pairing: str, origin: dict[str, Any]) -> dict[str, Any]:

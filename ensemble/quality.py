@@ -81,11 +81,11 @@ def measure(items: LiveItems, share_limit: float = SHARE_LIMIT) -> Quality:
     touched = np.concatenate([catalogue.rows.ids[indexed:], catalogue.rows.ids[dead]])
     changed = len(set(touched.tolist())) - int(items.release.origin.get("dead_when_indexed", 0))
     target = float(parameters.get("recall_target", RECALL_TARGET))
-    recall = _recall(items, _queries(items), str(parameters["metric"]))
+    recall = _recall(items, queries_of(items), str(parameters["metric"]))
     return Quality(int(live.sum()), changed, recall, target, share_limit)
 
 
-def _queries(items: LiveItems) -> np.ndarray:
+def queries_of(items: LiveItems) -> np.ndarray:
     """Return the query vectors of users spread over the table, float32 [n, d], a moment after the last interaction."""
     release = items.release
     dtype = release.manifest["id_dtype"]

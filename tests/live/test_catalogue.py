@@ -131,7 +131,7 @@ def test_any_sequence_of_changes_equals_a_catalogue_from_scratch(items: Items, s
                     publish(live, made)
             running.refresh()
             if number == cut:  # a server that starts from a compacted release follows the rest of the changes
-                compacted = compact(LiveItems(release, log), folder / "compacted", print)
+                compacted = compact(LiveItems(release, log), folder / "compacted")
                 assert compacted.manifest["counts"]["items"] == len(state)
                 later = Retriever.load(compacted.path, log)
         check(items, state, running)
@@ -149,7 +149,7 @@ def test_releases_derived_from_releases_equal_a_catalogue_from_scratch(items: It
         for number, step in enumerate(script[:4]):
             made = change(LiveItems(release), state, step, Path(name))
             if made is not None:
-                release = derive(release, made, Path(name) / f"derived-{number}", print).release
+                release = derive(release, made, Path(name) / f"derived-{number}").release
         assert release.manifest["counts"]["items"] == len(state)
         check(items, state, Retriever.load(release.path))
-        check(items, state, Retriever.load(compact(LiveItems(release), Path(name) / "compacted", print).path))
+        check(items, state, Retriever.load(compact(LiveItems(release), Path(name) / "compacted").path))
