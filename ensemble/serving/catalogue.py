@@ -42,17 +42,17 @@ class Rows(NamedTuple):
 class Catalogue:
     """Items, the search over them, and where each id stands."""
 
-    def __init__(self, rows: Rows, trained: int, search: ItemSearch, room: GrowingRows) -> None:
+    def __init__(self, rows: Rows, trained_ids: IdTable, search: ItemSearch, room: GrowingRows) -> None:
         """See `load`; `room` is where the vectors grow."""
-        self.rows, self.trained, self.search = rows, trained, search
+        self.rows, self.trained_ids, self.search = rows, trained_ids, search
+        self.trained = trained_ids.size
         self._room = room
         is_string = rows.ids.dtype == object
         self.item_ids = np.append(rows.ids, np.array(["" if is_string else 0], dtype=rows.ids.dtype))
         """The id of every row, and one more: row -1 is no item."""
         self.wire_ids = np.append(rows.wire_ids, np.array([b""], dtype=object)) if is_string else self.item_ids
         """The same as they are sent."""
-        self.trained_ids = IdTable(rows.ids[:trained])
-        self.ids = self.trained_ids if trained == len(rows.ids) else NewestIds(rows.ids, self.trained_ids, trained)
+        self.ids = trained_ids if self.trained == len(rows.ids) else NewestIds(rows.ids, trained_ids)
         """Each id's newest row, though it may be dead."""
         self.filters = Filters(rows.attributes, self.ids, search.mask, len(rows.ids))
         self._moved = self.ids.moved() if isinstance(self.ids, NewestIds) else None
@@ -67,7 +67,7 @@ class Catalogue:
         rows = Rows(ids, _on_wire(ids), vectors, _live(release, len(ids)), read_attributes(release, len(ids)))
         metric = release.json(PARAMETERS)["metric"]
         search = ItemSearch(vectors, ItemIndex.load(release), metric=metric, live=rows.live)
-        return cls(rows, trained, search, GrowingRows(vectors))
+        return cls(rows, IdTable(ids[:trained]), search, GrowingRows(vectors))
 
     def current(self, trained_rows: np.ndarray) -> np.ndarray:
         """Return where the items of rows that the towers were trained with are now, int64 [n]."""
@@ -86,18 +86,18 @@ class Catalogue:
         return self._next(Rows(all_ids, wire_ids, vectors, np.append(live, np.ones(len(ids), dtype=bool)), attributes))
 
     def _next(self, rows: Rows) -> Catalogue:
-        return Catalogue(rows, self.trained, self.search.extended(rows.vectors, rows.live), self._room)
+        return Catalogue(rows, self.trained_ids, self.search.extended(rows.vectors, rows.live), self._room)
 
 
 class NewestIds(IdTable):
     """Ids and the newest row of each, where an id may stand in several rows."""
 
-    def __init__(self, ids: np.ndarray, trained: IdTable, rows: int) -> None:
-        """Take every row's id; the first `rows` of them are those of `trained`."""
-        newest = dict(zip(ids[rows:].tolist(), range(rows, len(ids)), strict=True))
+    def __init__(self, ids: np.ndarray, trained: IdTable) -> None:
+        """Take every row's id; the first of them are those of `trained`."""
+        newest = dict(zip(ids[trained.size :].tolist(), range(trained.size, len(ids)), strict=True))
         changed = np.fromiter(newest, dtype=ids.dtype, count=len(newest))
         super().__init__(changed)
-        self._trained, self._trained_rows = trained, rows
+        self._trained = trained
         self._newest = np.fromiter(newest.values(), dtype=np.int64, count=len(newest))
         self._old = trained.rows_of(changed)
 
@@ -111,7 +111,7 @@ class NewestIds(IdTable):
         known = self._old >= 0
         if not known.any():
             return None
-        moved = np.arange(self._trained_rows)
+        moved = np.arange(self._trained.size)
         moved[self._old[known]] = self._newest[known]
         return moved
 

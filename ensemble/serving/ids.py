@@ -10,7 +10,7 @@ class IdTable:
 
     def __init__(self, ids: np.ndarray) -> None:
         """Take distinct ids in row order: int64 [n], or an object array of `str` [n]."""
-        self.is_string = ids.dtype == object
+        self.is_string, self.size = ids.dtype == object, len(ids)
         self._rows: dict[str, int] = {}
         self._sorted = self._order = np.zeros(0, dtype=np.int64)
         if self.is_string:
