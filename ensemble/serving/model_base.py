@@ -108,8 +108,9 @@ class BatchModel:
         if isinstance(answer, Exception):
             return _failure(answer)
         tensors = [pb.Tensor(name, array) for name, array in answer]
-        if RELEASE in request.requested_output_names():
-            tensors.append(pb.Tensor(RELEASE, self._name.repeat(len(answer[0][1]), axis=0)))
+        if self.answers is not None and RELEASE in request.requested_output_names():
+            rows = len(answer[0][1])
+            tensors.append(pb.Tensor(RELEASE, self._name if rows == 1 else self._name.repeat(rows, axis=0)))
         return pb.InferenceResponse(tensors)
 
 
@@ -154,6 +155,8 @@ def _failure(error: Exception) -> Any:
 
 def _alike(sent: Sequence[Arrays]) -> list[list[int]]:
     """Return the positions of the requests, grouped by the set of inputs that they sent."""
+    if len(sent) == 1:
+        return [[0]]
     groups: dict[frozenset[str], list[int]] = {}
     for position, one in enumerate(sent):
         groups.setdefault(frozenset(one), []).append(position)

@@ -94,6 +94,7 @@ class SearchModel(BatchModel):
         check_inputs(json.loads(config), steps.search.inputs)
         self.answers = self._catalogue = ItemAnswers(release)
         self._write = AnswerWriter(self._catalogue)
+        self._looks = release.manifest["serving"]["tower_platform"] != "python"  # for the tower does not
         controls = [one for one in steps.search.inputs if one.name not in (VECTOR, USER_ROW)]
         # To the reader a user is the row that the transform found.
         times = [Tensor("history_timestamps", "INT64", -1, True, True)]
@@ -111,7 +112,7 @@ class SearchModel(BatchModel):
         """Return item_id, score, count and user_known of every request."""
         request = self._reader([_as_read(one) for one in sent])
         vectors = sent[0][VECTOR] if len(sent) == 1 else np.concatenate([one[VECTOR] for one in sent])
-        if not np.isfinite(vectors).all():  # an onnxruntime tower does not look
+        if self._looks and not np.isfinite(vectors).all():
             row = int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])
             raise InvalidRequest(f"row {row}: the query has no finite vector; a number in it is too large")
         answer = self._catalogue.nearest(vectors, request.columns[USER].values, request)
