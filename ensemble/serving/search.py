@@ -111,7 +111,10 @@ class ItemSearch:
 
     def _by_mask(self, allowed: Allowed) -> Iterator[tuple[_Array, ItemMask | None]]:
         for number in np.unique(allowed.of_row):
-            yield np.flatnonzero(allowed.of_row == number), allowed.masks[number] if number >= 0 else self._live
+            mask = allowed.masks[number] if number >= 0 else self._live
+            if mask is not None and mask.count == len(self.vectors) - len(self._dead):
+                mask = self._live  # it leaves nothing out
+            yield np.flatnonzero(allowed.of_row == number), mask
 
     def _answer(self, held: int, group: _Group) -> tuple[_Array, _Array]:
         """Return the `held` best of every row of a group [n, held], block by block."""
