@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ensemble.serving.index import PARAMETERS
 from ensemble.serving.release import Release
 from ensemble.serving.retriever import Retriever
 from ensemble.serving.search import no_exclusions
@@ -27,7 +28,7 @@ def check_congruence(release: Release, features: Path, reference: Reference | No
     """Ask the release and `reference` (where there is one) for sample queries; raise ReleaseError where they differ.
 
     Query vectors must be equal within `TOLERANCE`, and the items those of an exact search in float64, except where
-    scores are tied within it.
+    scores are tied within it; of an approximate index, the scores must be those of its items, in order.
     """
     retriever = Retriever(release)
     queries = sample_queries(features, [one["name"] for one in release.json("query/transform.json")["inputs"]])
@@ -39,10 +40,10 @@ def check_congruence(release: Release, features: Path, reference: Reference | No
     _check_items(retriever, vectors, columns)
 
 
-def sample_queries(features: Path, names: list[str]) -> pd.DataFrame:
-    """Return raw query columns of test rows spread over the file, with their users' columns."""
-    rows = pd.read_parquet(features / "test/interactions.parquet")
-    rows = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, _SAMPLES).astype(int))] if len(rows) else rows
+def sample_queries(features: Path, names: list[str], part: str = "test", count: int = _SAMPLES) -> pd.DataFrame:
+    """Return raw query columns of a part's rows spread over the file, with their users' columns."""
+    rows = pd.read_parquet(features / part / "interactions.parquet")
+    rows = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, count).astype(int))] if len(rows) else rows
     users = pd.read_parquet(features / "users.parquet")
     kept = [name for name in rows if name in names or name == Columns.User]
     joined = rows[kept].merge(
@@ -89,9 +90,23 @@ def _check_items(retriever: Retriever, vectors: np.ndarray, columns: dict[str, C
     rows = len(vectors)
     request = Request(columns, np.full(rows, k), np.ones(rows, dtype=bool), no_exclusions())
     answer = retriever.nearest(vectors, np.full(rows, -1), request)
-    scores = vectors.astype(np.float64) @ retriever.search.vectors.T.astype(np.float64)
+    parameters = retriever.release.json(PARAMETERS)
+    scores = _scores(vectors.astype(np.float64), retriever.search.vectors.astype(np.float64), parameters["metric"])
     best = -np.sort(-scores, axis=1)[:, :k]
     own = np.take_along_axis(scores, answer.item_index, axis=1)
+    if not parameters["is_exact"]:
+        # Which items it finds is measured when it is built; what it says of them must be true.
+        best = -np.sort(-own, axis=1)
     # The item in each place has the score that belongs in that place: equal items wherever scores are not tied.
     if not (np.allclose(own, best, rtol=0, atol=TOLERANCE) and np.allclose(answer.score, best, rtol=0, atol=TOLERANCE)):
-        raise ReleaseError("no release was made: its search does not return the items with the largest inner products")
+        raise ReleaseError("no release was made: its search does not return the items with the best scores")
+
+
+def _scores(queries: np.ndarray, items: np.ndarray, metric: str) -> np.ndarray:
+    """Return all scores in float64, [n, items], as ItemSearch defines them."""
+    if metric == "l2":
+        return -((queries**2).sum(axis=1)[:, None] + (items**2).sum(axis=1) - 2 * queries @ items.T)
+    if metric == "cosine":
+        lengths = [np.linalg.norm(one, axis=1, keepdims=True) for one in (queries, items)]
+        queries, items = (one / np.where(by > 0, by, 1) for one, by in zip((queries, items), lengths, strict=True))
+    return queries @ items.T

@@ -81,7 +81,7 @@ def sample_of(vectors: _Array, queries: _Array | None, metric: str) -> Sample:
     asked = vectors if queries is None or not len(queries) else queries
     drawn = np.random.default_rng(0).permutation(len(asked))[:QUERIES]
     asked = np.ascontiguousarray(asked[np.sort(drawn)], dtype=np.float32)
-    return Sample(asked, nearest(vectors, asked, min(AT[-1], len(vectors)), metric), metric)
+    return Sample(asked, nearest(vectors, asked, min(AT[-1], len(vectors)), metric), vectors, metric)
 
 
 def config_of(parameters: dict[str, Any]) -> Index:

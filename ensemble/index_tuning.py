@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import faiss
 import numpy as np
 
-from ensemble.serving.index import ItemIndex, distance_from_best
+from ensemble.serving.index import ItemIndex, distance_from_best, scores
 
 AT = (1, 10, 100)
 """The recall target holds for each of these k."""
@@ -61,22 +61,32 @@ class Sample(NamedTuple):
     """float32 [n, d]."""
     truth: _Array
     """int64 [n, k]: the nearest items, best first."""
+    vectors: _Array
+    """float32 [items, d]."""
     metric: str
 
     def recalls(self, found: _Array) -> dict[int, _Array]:
-        """Return each query's recall, float64 [n], at the k of AT, of rows found, int64 [n, at least k], best first."""
+        """Return each query's recall, float64 [n], at the k of AT, of rows found, int64 [n, at least k], best first.
+
+        An item as near as the last of the true k is as good as that one.
+        """
+        wanted, got = self._scores(self.truth), self._scores(found)
+        tolerance = 1e-5 * np.maximum(1, np.abs(wanted))
         held = {}
         for k in AT:
-            k_held = min(k, self.truth.shape[1])
-            hits = [np.isin(a, b).sum() for a, b in zip(self.truth[:, :k_held], found[:, :k_held], strict=True)]
-            held[k] = np.array(hits) / k_held
+            k_held = min(k, wanted.shape[1])
+            least = (wanted - tolerance)[:, k_held - 1 : k_held]
+            held[k] = (got[:, :k_held] >= least).mean(axis=1)
         return held
+
+    def _scores(self, rows: _Array) -> _Array:
+        return scores(self.vectors, self.queries, rows, self.metric)
 
 
 def nearest(vectors: _Array, queries: _Array, k: int, metric: str) -> _Array:
     """Return the `k` nearest items, int64 [n, k], best first, by comparing all: queries float32 [n, d]."""
     found = np.zeros((len(queries), 0), dtype=np.int64)
-    scores = np.zeros((len(queries), 0), dtype=np.float32)
+    best = np.zeros((len(queries), 0), dtype=np.float32)
     for start in range(0, len(vectors), _BLOCK_ITEMS):
         block = np.ascontiguousarray(vectors[start : start + _BLOCK_ITEMS])
         score, squares = queries @ block.T, np.einsum("id,id->i", block, block)
@@ -84,10 +94,10 @@ def nearest(vectors: _Array, queries: _Array, k: int, metric: str) -> _Array:
             score -= squares / 2
         elif metric == "cosine":
             score /= np.sqrt(np.where(squares > 0, squares, 1))
-        best = score.argpartition(-min(k, len(block)), axis=1)[:, -k:]
-        found = np.concatenate([found, best + start], axis=1)
-        scores = np.concatenate([scores, np.take_along_axis(score, best, axis=1)], axis=1)
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        top = score.argpartition(-min(k, len(block)), axis=1)[:, -k:]
+        found = np.concatenate([found, top + start], axis=1)
+        best = np.concatenate([best, np.take_along_axis(score, top, axis=1)], axis=1)
+    order = np.argsort(-best, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(found, order, axis=1)
 
 

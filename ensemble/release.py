@@ -19,6 +19,7 @@ from ensemble.attributes import write_attributes
 from ensemble.config import Index, Serving
 from ensemble.congruence import Reference, check_congruence
 from ensemble.index import build_index
+from ensemble.index_queries import measured_on_test, query_vectors
 from ensemble.serving import selftest
 from ensemble.serving.errors import InvalidRelease
 from ensemble.serving.release import (
@@ -73,9 +74,7 @@ def write_release(
             progress("copying transforms and towers")
             _copy_parts(features, towers, temporary)
             counts = _write_tables(features, temporary)
-            progress("building the item index")
             stated = json.loads((towers / "towers.json").read_text(encoding="utf-8"))
-            _write_index(temporary, index, stated["pairing"])
             manifest = {
                 "format": FORMAT,
                 "name": name,
@@ -89,6 +88,8 @@ def write_release(
                 "id_dtype": _id_dtypes(features),
                 "serving": msgspec.to_builtins(serving),
             }
+            progress("building the item index")
+            _write_index(temporary, manifest, index, features, progress)
             seal(temporary, manifest)
             progress("comparing its answers with the training side")
             check_congruence(Release.open(temporary), features, reference)
@@ -179,12 +180,23 @@ def _write_history(interactions: pd.DataFrame, user_ids: pd.Series, out: Path) -
     save(out / "timestamp", interactions[Columns.Timestamp].to_numpy()[order].astype(np.int64))
 
 
-def _write_index(out: Path, config: Index, pairing: str) -> None:
-    built = build_index(np.load(out / "items/vectors.npy", allow_pickle=False), config)
+def _write_index(
+    out: Path, manifest: dict[str, Any], config: Index, features: Path, progress: Callable[[str], None]
+) -> None:
+    def draft() -> Release:
+        return Release(out, _write_manifest(out, manifest))
+
+    vectors = np.load(out / "items/vectors.npy", mmap_mode="r", allow_pickle=False).view(np.ndarray)
+    built = build_index(vectors, config, lambda: query_vectors(draft(), features, "valid"), progress)
     if built.content is not None:
         (out / "index/items.faiss").write_bytes(built.content)
-    text = json.dumps({**built.parameters, "pairing": pairing}, indent=1) + "\n"
-    (out / "index/params.json").write_text(text, encoding="utf-8")
+    parameters = {**built.parameters, "pairing": manifest["pairing"]}
+    _write_json(out / "index/params.json", parameters)
+    _write_json(out / "index/params.json", {**parameters, "measured": measured_on_test(draft(), features)})
+
+
+def _write_json(place: Path, content: dict[str, Any]) -> None:
+    place.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def _id_dtypes(features: Path) -> dict[str, str]:

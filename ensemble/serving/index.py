@@ -182,28 +182,29 @@ class ItemIndex:
     def _ranked(self, queries: _Array, found: _Array, fetch: int) -> tuple[_Array, _Array]:
         """Return the `fetch` best of the candidates by exact score, then by row."""
         step = max(1, _BLOCK_ROWS // found.shape[1])
-        scores, rows = _nothing(len(queries), fetch)
+        best, rows = _nothing(len(queries), fetch)
         for start in range(0, len(queries), step):
             block = slice(start, start + step)
             candidates = np.sort(found[block], axis=1)
-            score = self.score(queries[block], candidates)
+            score = scores(self._vectors, queries[block], candidates, self.metric)
             order = (-score).argsort(axis=1, kind="stable")[:, :fetch]  # stable, and the candidates ascend
             line = np.arange(len(order))[:, None]
-            scores[block, : order.shape[1]], rows[block, : order.shape[1]] = score[line, order], candidates[line, order]
-        return scores, rows
+            best[block, : order.shape[1]], rows[block, : order.shape[1]] = score[line, order], candidates[line, order]
+        return best, rows
 
-    def score(self, queries: _Array, rows: _Array) -> _Array:
-        """Return the exact scores, float32 [n, m], of `rows`, int64 [n, m]; -inf where the row is -1."""
-        vectors = self._vectors[rows]
-        scores = np.einsum("nkd,nd->nk", vectors, queries)
-        if self.metric != "inner_product":
-            squares = np.einsum("nkd,nkd->nk", vectors, vectors)
-            if self.metric == "l2":
-                scores -= 0.5 * squares
-            else:
-                scores /= np.sqrt(np.where(squares > 0, squares, 1))
-        scores[rows < 0] = -np.inf
-        return scores
+
+def scores(vectors: _Array, queries: _Array, rows: _Array, metric: str) -> _Array:
+    """Return the exact scores, float32 [n, m], of `rows`, int64 [n, m]; -inf where the row is -1."""
+    held = vectors[rows]
+    found = np.einsum("nkd,nd->nk", held, queries)
+    if metric != "inner_product":
+        squares = np.einsum("nkd,nkd->nk", held, held)
+        if metric == "l2":
+            found -= 0.5 * squares
+        else:
+            found /= np.sqrt(np.where(squares > 0, squares, 1))
+    found[rows < 0] = -np.inf
+    return found
 
 
 def read_index(place: Path, kind: str) -> Any:
