@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from msgspec import to_builtins
@@ -17,6 +17,9 @@ from retrieval.run import Run, advance
 from retrieval.stages import STAGES
 from retrieval.tables import metrics_table, read_json
 from workflows.diagnostics import RecipeError
+
+if TYPE_CHECKING:
+    from retrieval.serving import Load
 
 app = typer.Typer(
     help="From raw interactions to a served top-k answer: two-tower retrieval on NVIDIA Merlin.",
@@ -275,6 +278,7 @@ def query(
     ] = None,
     filter_json: Annotated[str | None, typer.Option("--filter", help="A filter as JSON, see docs/serving.md.")] = None,
     run: Annotated[Path | None, typer.Option("--run", help="A run, for the items' titles.")] = None,
+    model: Annotated[str, typer.Option("--model", help="retrieval_chained asks the chained layout.")] = "retrieval",
     json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
@@ -294,7 +298,7 @@ def query(
         tags = tag or [], tag_all or [], not_tag or []
         options = FilterOptions(*tags, in_range or [], limit_per, min_score, only_items or [], filter_json)
         question = Question(user, top_k, exclude or [], include_seen, column or [], timestamp, watched or [], options)
-        answers = ask(address, question, run)
+        answers = ask(address, question, run, model)
         if json:
             out.json([answer.as_json() for answer in answers])
         else:
@@ -356,32 +360,53 @@ def bench(
     concurrency: Annotated[list[int] | None, typer.Option("--concurrency", help="Requests in flight.")] = None,
     batch: Annotated[list[int] | None, typer.Option("--batch", help="Rows per request.")] = None,
     interval_ms: Annotated[int | None, typer.Option("--interval-ms", help="Length of a measurement window.")] = None,
+    layout: Annotated[str | None, typer.Option("--layout", help="fused or chained, where a run has both.")] = None,
+    sweep: Annotated[bool, typer.Option("--sweep", help="Search server options for --p99-ms instead.")] = False,
+    p99_ms: Annotated[float, typer.Option("--p99-ms", help="Latency that --sweep must keep to.")] = 10.0,
+    minutes: Annotated[float, typer.Option("--minutes", help="When --sweep stops.")] = 5.0,
     json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
     """Measure latency, throughput and server CPU with perf_analyzer, on requests drawn from the run.
 
     What is left out comes from the recipe's [bench]. The points are kept in bench.json, bench.png and the report.
+    With --sweep: the instances, threads and queue delay that serve most rows within a latency, as lines for the recipe;
+    everything measured is kept in sweep.json and sweep.png.
 
     \b
     retrieval bench runs/movielens-100k
     retrieval bench runs/movielens-100k --batch 1 --batch 32 --concurrency 1 --concurrency 8 --json
     retrieval bench runs/movielens-100k --address 127.0.0.1:8001
+    retrieval bench runs/movielens-100k --sweep --p99-ms 10 --minutes 5
     """
     with terminal(verbose) as out:
-        from ensemble.benchmark import Target
         from ensemble.points import table
         from retrieval.serving import Load, measure, target_of, temporary_server
 
-        opened, load = Run.open(run, STAGES), Load(batch, concurrency, interval_ms)
+        opened, load = Run.open(run, STAGES), Load(batch, concurrency, interval_ms, layout)
+        if sweep:
+            _sweep(out, opened, load, p99_ms, minutes, json)
+            return
         if address is None:
             with temporary_server(opened, out.say, out.say if verbose else None) as server:
-                points = measure(opened, target_of(server, opened, load), load, out.step)
+                target = target_of(opened, load, server.addresses.grpc, server.process_id)
+                points = measure(opened, target, load, out.step)
         else:
-            interval = load.interval_ms or opened.recipe.bench.measurement_interval_ms
-            points = measure(opened, Target(address, measurement_interval_ms=interval), load, out.step)
+            points = measure(opened, target_of(opened, load, address), load, out.step)
         _report(out, opened)
         out.json(to_builtins(points)) if json else out.table(table(points))
+
+
+def _sweep(out: Terminal, run: Run, load: Load, p99_ms: float, minutes: float, json: bool) -> None:
+    from ensemble.sweep_view import conclusion, sweep_table
+    from retrieval.sweeping import sweep_run
+
+    found = sweep_run(run, load, p99_ms, minutes, out.step)
+    if json:
+        out.json(to_builtins(found))
+        return
+    out.table(sweep_table(found))
+    out.results.print(conclusion(found), soft_wrap=True)
 
 
 @app.command()
