@@ -33,12 +33,12 @@ def from_release(release: Path) -> Ask:
     return ask
 
 
-def from_server(address: str) -> Ask:
-    """Return what asks the server at `address` over gRPC."""
+def from_server(address: str, model: str) -> Ask:
+    """Return what asks a model of the server at `address` over gRPC."""
     from ensemble.client import RetrievalClient
 
     def ask(users: Sequence[Any], top_k: int, times: Sequence[int]) -> list[list[tuple[Any, float]]]:
-        with RetrievalClient(address) as client:
+        with RetrievalClient(address, model) as client:
             answers = client.recommend(users, top_k=top_k, timestamps=times)
         return [list(zip(answer.item_ids, answer.scores, strict=True)) for answer in answers]
 

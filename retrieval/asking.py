@@ -10,6 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from ensemble.client import Recommendations, RetrievalClient
+from ensemble.layouts import FUSED
 from ensemble.wire import InvalidRequest
 from retrieval.filtering import FilterOptions, filter_of
 from retrieval.tables import Item, answer_table
@@ -62,8 +63,8 @@ class UserAnswer:
         return answer_table(f"user {self.user}{known}", self.items)
 
 
-def ask(address: str, question: Question, run: Path | None) -> list[UserAnswer]:
-    """Ask the server at `address`; titles come from `run` where one is given.
+def ask(address: str, question: Question, run: Path | None, model: str = FUSED) -> list[UserAnswer]:
+    """Ask a model of the server at `address`; titles come from `run` where one is given.
 
     Raises
     ------
@@ -72,7 +73,7 @@ def ask(address: str, question: Question, run: Path | None) -> list[UserAnswer]:
     Unavailable, DeadlineExceeded, ClientError
         As `RetrievalClient.recommend`.
     """
-    with RetrievalClient(address) as client:
+    with RetrievalClient(address, model) as client:
         types = client.signature().inputs
         users = [_typed("--user", text, types["user_id"]) for text in question.users]
         exclude = [_typed("--exclude", text, types.get("exclude_item_ids", "INT64")) for text in question.exclude]

@@ -10,7 +10,7 @@ from retrieval.console import Terminal
 from retrieval.examples import examples, pick_users
 from retrieval.report import write_report
 from retrieval.run import Run
-from retrieval.serving import Load, measure, target_of, temporary_server
+from retrieval.serving import Load, answering_model, measure, target_of, temporary_server
 from retrieval.tables import example_table, metrics_table, read_json
 
 USERS = 3
@@ -25,11 +25,12 @@ def show(out: Terminal, run: Run) -> Path:
     out.section("What it recommends")
     with temporary_server(run, out.say) as server:
         users = pick_users(run.directory, USERS, run.recipe.seed)
-        for example in examples(run.directory, from_server(server.addresses.grpc), users):
+        asked = from_server(server.addresses.grpc, answering_model(run))
+        for example in examples(run.directory, asked, users):
             out.table(example_table(example))
         out.section("How fast it is")
         with out.working("benchmark"):
-            points = measure(run, target_of(server, run, SHORT), SHORT, out.step)
+            points = measure(run, target_of(run, SHORT, server.addresses.grpc, server.process_id), SHORT, out.step)
         out.table(table(points))
     with out.working("report"):
         return write_report(run)

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ensemble.benchmark import Target, benchmark, draw_requests
+from ensemble.layouts import CHAINED, FUSED, answering_models
 from ensemble.points import Point, save
 from ensemble.ports import free_ports
 from ensemble.server import TritonServer
 from retrieval.run import Run
+from workflows.diagnostics import ServerError
 
 LOCALHOST = "127.0.0.1"
 
@@ -23,6 +25,8 @@ class Load:
     batches: Sequence[int] | None = None
     concurrencies: Sequence[int] | None = None
     interval_ms: int | None = None
+    layout: str | None = None
+    """`fused` or `chained`."""
 
 
 def repository_of(source: Path) -> Path:
@@ -72,7 +76,27 @@ def measure(run: Run, target: Target, load: Load, progress: Callable[[str], None
     return points
 
 
-def target_of(server: TritonServer, run: Run, load: Load) -> Target:
-    """Return what to measure of a server that this process started."""
+def answering_model(run: Run, layout: str | None = None) -> str:
+    """Return the model that clients of the run's repository ask: the fused one where there are both, unless told.
+
+    Raises
+    ------
+    ServerError
+        The repository has no such layout.
+    """
+    there = answering_models(run.directory / "triton")
+    if layout is None:
+        return there[0] if there else FUSED
+    model = {"fused": FUSED, "chained": CHAINED}.get(layout)
+    if model not in there:
+        remedy = f"run `retrieval release {run.directory} --layout both`"
+        raise ServerError(f"{run.directory / 'triton'}: has no layout '{layout}', fused or chained; {remedy}")
+    return str(model)
+
+
+def target_of(run: Run, load: Load, address: str, server_pid: int | None = None) -> Target:
+    """Return what to measure of the server at the address, whose process is `server_pid` if it runs here."""
+    model = answering_model(run, load.layout)
     interval = load.interval_ms or run.recipe.bench.measurement_interval_ms
-    return Target(server.addresses.grpc, server_pid=server.process_id, measurement_interval_ms=interval)
+    layout = "chained" if model == CHAINED else "fused"
+    return Target(address, model, layout, server_pid=server_pid, measurement_interval_ms=interval)
