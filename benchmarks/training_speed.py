@@ -123,7 +123,7 @@ def train_ours(features: Path, epochs: int) -> dict[str, Any]:
 
     recipe = load_recipe(RECIPE)
     model = replace(recipe.model, tower=TOWER, embedding_dim=EMBEDDING)
-    settings = replace(recipe.train, epochs=epochs, patience=epochs, batch_size=BATCH, refit=False)
+    settings = replace(recipe.train, epochs=epochs, patience=epochs, batch_size=BATCH, refit=False, distillation=None)
     rows = len(load(features).train.interactions) // BATCH * BATCH  # the short last batch is left out
     imported, peaks = peak_mb(), []
     with tempfile.TemporaryDirectory() as name:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal, Union
 
 from msgspec import Meta
+from msgspec.structs import replace
 
 from workflows.config import PositiveInt, Section
 
@@ -60,8 +61,9 @@ class Sampled(Section, tag_field="kind", tag="sampled", frozen=True, kw_only=Tru
     A negative's logit is lessened, after the temperature, by the logarithm of how often that item is expected among
     the negatives of a row (logQ, Bengio and Senecal 2008, Yi et al. 2019), all samplers together. The sum over
     negatives then estimates the sum over the catalogue, and popular items are not punished for turning up often. The
-    target is always there, so that its own logit stays as it is (Khrylchenko et al. 2025). The target among its
-    negatives, an accidental hit, is masked.
+    target is not sampled but always there, so that its own logit stays as it is (the observation of Khrylchenko et al.,
+    "Correcting the LogQ Correction", RecSys 2025; the weights that they derive from it are left out). The target among
+    its negatives, an accidental hit, is masked.
     """
 
     uniform: Count = 1024
@@ -103,12 +105,52 @@ class Objective(Section, frozen=True, kw_only=True):
 
     candidates: Union[Catalogue, Sampled] = Catalogue()
     """What the target competes with."""
-    mask_positives: bool = False
-    """Leave the other items that the user has in the rows trained on out of the softmax: they are no negatives."""
+    positives_weight: Annotated[float, Meta(ge=0.0, le=1.0)] = 1.0
+    """How much the other items that the user has in the rows trained on count in the softmax: 1 like any item; 0 not at
+    all, as they are no negatives. In between their logits are lessened by its logarithm. The less they count, the
+    better unseen items are ranked, and the more answers are items that the user has."""
     label_smoothing: Rate = 0.0
     """This share of the label is spread evenly over the softmax's items (Szegedy et al. 2016)."""
     rating: Rating = Ignored()
     """What a row's rating does."""
+
+
+class Ease(Section, tag_field="kind", tag="ease", frozen=True, kw_only=True):
+    """EASE, item to item in closed form (Steck 2019)."""
+
+    l2: PositiveFloat = 500.0
+    """Its regularisation."""
+
+
+class Als(Section, tag_field="kind", tag="als", frozen=True, kw_only=True):
+    """Matrix factorisation of implicit feedback (Hu et al. 2008), by the library `implicit`, an extra."""
+
+    factors: PositiveInt = 32
+    regularization: PositiveFloat = 10.0
+    alpha: PositiveFloat = 1.0
+    """Weight of an interaction against that of its absence."""
+
+
+class Distillation(Section, frozen=True, kw_only=True):
+    """Towers also learn what a teacher thinks of every item, not only which one was chosen (Hinton, Vinyals and Dean
+    2015). So much of what a few rows per user say is chance that even towers of the same size end better: born-again
+    networks, Furlanello et al. 2018.
+    """
+
+    weight: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.5
+    """This share of a row's label is the teacher's softmax, at its own temperature; the rest as `objective` says."""
+    generations: Count = 1
+    """So often the towers are trained anew on training and validation rows, for as many epochs each. Every generation
+    is taught by all before it, the search's included, through the mean of their logits; the last is kept. 0: the peers
+    alone teach, in the search as well."""
+    peers: tuple[Union[Ease, Als], ...] = ()
+    """Models of user and item alone, fitted on the rows trained on. They add the mean logarithm of their scores to the
+    teacher's logits: a product of experts (Hinton 2002)."""
+    unseen_only: bool = False
+    """The teacher gives nothing to the user's other items in the rows trained on. Towers then learn to rank them low,
+    as nobody wants an item twice; that takes room in their vectors, unless `positives_weight` is small."""
+    peers_exponent: PositiveFloat = 1.0
+    """What that mean is multiplied by: their scores grow like a probability, and too slowly for one."""
 
 
 class Train(Section, frozen=True, kw_only=True):
@@ -133,3 +175,19 @@ class Train(Section, frozen=True, kw_only=True):
     """`cosine`: the rate falls to zero over `epochs` along half a cosine (Loshchilov and Hutter 2017)."""
     refit: bool = True
     """After the best number of epochs is known, train anew on training and validation rows together."""
+    distillation: Distillation | None = None
+    """What teaches the towers besides the rows; nothing by default."""
+
+    def __post_init__(self) -> None:
+        """Refuse a distillation without a teacher."""
+        if self.distillation is None:
+            return
+        if self.distillation.generations and not self.refit:
+            raise ValueError("`distillation.generations` are trained anew, which needs `refit = true`")
+        if not self.distillation.generations and not self.distillation.peers:
+            raise ValueError('`distillation` has no teacher; set `peers = [{ kind = "ease" }]` or `generations = 1`')
+
+    def search_only(self) -> Train:
+        """Return the settings that find the best epoch and stop there."""
+        taught = self.distillation if self.distillation and not self.distillation.generations else None
+        return replace(self, refit=False, distillation=taught)

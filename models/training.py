@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import tensorflow as tf
 
-from models.config import Model, Rating, Train
+from models.config import Distillation, Model, Rating, Train
 from models.data import asked, join, with_history
+from models.distillation import PeersTeacher, Product, TowersTeacher
 from models.export import export_towers
-from models.objective import Labels, build_loss
+from models.objective import Labels, Lesson, Teacher, build_loss
 from models.ratings import positives, weights
 from models.sampling import TrainingRows
 from models.towers import TwoTowerModel
@@ -56,13 +57,32 @@ def train(
         )
         epochs = validation.best_epoch
         if train.refit:
-            progress(f"training anew on training and validation rows, {epochs} epochs")
-            report = _EpochLine(epochs, progress)
-            rows = join([data.train, data.valid])
-            tower = _trained(data, rows, model, train, seed, epochs, [report, _tensorboard(logs / "refit")])
+            tower = _trained_anew(data, tower, model, train, seed, epochs, logs, progress)
             tower.save_weights(out / "checkpoints" / "refit")
         (out / "history.json").write_text(json.dumps(validation.history, indent=1), encoding="utf-8")
         export_towers(tower, data, epochs, out)
+
+
+def _trained_anew(
+    data: FeatureSet,
+    searched: TwoTowerModel,
+    model: Model,
+    train: Train,
+    seed: int,
+    epochs: int,
+    logs: Path,
+    progress: Callable[[str], None],
+) -> TwoTowerModel:
+    """Train on training and validation rows together; with distillation as many generations as it says."""
+    rows, towers = join([data.train, data.valid]), [searched]
+    generations = train.distillation.generations if train.distillation else 0
+    for generation in range(1, 1 + max(1, generations)):
+        progress(f"training anew on training and validation rows, {epochs} epochs")
+        callbacks = [_EpochLine(epochs, progress), _tensorboard(logs / f"refit-{generation}")]
+        teachers = towers if generations else []
+        # Other initial weights than the teachers': what they all agree on is then less of chance.
+        towers.append(_trained(data, rows, model, train, seed + len(teachers), epochs, callbacks, teachers))
+    return towers[-1]
 
 
 def _trained(
@@ -73,19 +93,33 @@ def _trained(
     seed: int,
     epochs: int,
     callbacks: list[tf.keras.callbacks.Callback],
+    teachers: Sequence[TwoTowerModel] = (),
 ) -> TwoTowerModel:
-    """Make a new model and train it on the rows of `part` that are positives."""
+    """Make a new model and train it on the rows of `part` that are positives, if there are teachers also by these."""
     tf.keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
     part = _only_positives(with_history(part, data.query_specs), train.objective.rating)
     rows = TrainingRows(part.interactions, len(data.catalogue))
-    loss = build_loss(train.objective, rows, model.tower[-1])
+    loss = build_loss(train.objective, rows, model.tower[-1], _lesson(train.distillation, teachers, part, rows))
     tower = TwoTowerModel(data.query_specs, data.item_specs, data.items, model, loss)
-    labels = Labels(rows.items, rows.users, tf.constant(weights(part.interactions, train.objective.rating)))
+    weight = tf.constant(weights(part.interactions, train.objective.rating))
+    labels = Labels(rows.items, rows.users, weight, tf.range(len(rows.items), dtype=tf.int64))
     batches = _batches(part, labels, train.batch_size, seed)
     tower.compile(optimizer=build_optimizer(train, len(batches)))
     tower.fit(batches, epochs=epochs, callbacks=callbacks, verbose=0)
     return tower
+
+
+def _lesson(
+    distillation: Distillation | None, towers: Sequence[TwoTowerModel], part: Part, rows: TrainingRows
+) -> Lesson | None:
+    """Return what the towers, and the recipe's peers, teach; None in a search that awaits its generations."""
+    if distillation is None or (distillation.generations and not towers):
+        return None
+    teachers: list[Teacher] = [TowersTeacher(towers, part)] if towers else []
+    if distillation.peers:
+        teachers.append(PeersTeacher(distillation, rows))
+    return Lesson(Product(teachers), distillation.weight, distillation.unseen_only)
 
 
 def _only_positives(part: Part, rating: Rating) -> Part:

@@ -152,7 +152,7 @@ def _train(
     from models.training import train
 
     tf.keras.backend.clear_session()  # the graphs of earlier trials
-    settings: tuple[Model, Train] = recipe.model, replace(recipe.train, refit=False)
+    settings: tuple[Model, Train] = recipe.model, recipe.train.search_only()
     with tempfile.TemporaryDirectory(prefix=".trial.", dir=run.directory / DIRECTORY) as name:
         train(run.directory / "features", *settings, recipe.seed, recipe.device, Path(name), progress, on_epoch)
         history = read_json(Path(name) / "history.json")

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from models.config import Catalogue, Ignored, Objective, Sampled, Threshold, Train, Weighted
-from models.objective import Labels, build_loss, catalogue_softmax, sampled_softmax
+from models.objective import Labels, Lesson, Taught, build_loss, catalogue_softmax, sampled_softmax
 from models.ratings import positives, weights
 from models.sampling import Negatives, Sampler, TrainingRows
 from models.training import build_optimizer
@@ -19,8 +19,10 @@ RANDOM = np.random.default_rng(0)
 QUERIES = RANDOM.normal(size=(ROWS, DIM)).astype(np.float32)
 VECTORS = RANDOM.normal(size=(ITEMS, DIM)).astype(np.float32)
 TARGETS = np.array([0, 3, 6, 3, 1])
-LEFT_OUT = RANDOM.random((ROWS, ITEMS)) < 0.4
-LEFT_OUT[np.arange(ROWS), TARGETS] = False
+HANDICAP = np.where(RANDOM.random((ROWS, ITEMS)) < 0.4, -np.inf, RANDOM.normal(size=(ROWS, ITEMS))).astype(np.float32)
+HANDICAP[np.arange(ROWS), TARGETS] = 0
+TAUGHT = Taught(np.where(RANDOM.random((ROWS, ITEMS)) < 0.3, -np.inf, RANDOM.normal(size=(ROWS, ITEMS))), 0.4)
+TAUGHT.logits[:, 2] = 1.0  # at least one item has a finite logit
 
 
 def interactions(users: list[int], items: list[int], ratings: list[float] | None = None) -> pd.DataFrame:
@@ -34,33 +36,51 @@ def cross_entropy(own: float, logits: np.ndarray, smoothing: float = 0.0, mean: 
     return log_sum - (1 - smoothing) * own - smoothing * mean
 
 
+def softmax(logits: np.ndarray) -> np.ndarray:
+    odds = np.exp(logits.astype(np.float64) - logits.max())
+    return odds / odds.sum()
+
+
+@pytest.mark.parametrize("taught", [None, TAUGHT])
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-@pytest.mark.parametrize("left_out", [None, LEFT_OUT])
-def test_the_catalogue_softmax_is_its_definition(left_out: np.ndarray | None, smoothing: float) -> None:
-    found = catalogue_softmax(QUERIES, VECTORS, TARGETS, T, left_out, smoothing).numpy()
+@pytest.mark.parametrize("handicap", [None, HANDICAP])
+def test_the_catalogue_softmax_is_its_definition(
+    handicap: np.ndarray | None, smoothing: float, taught: Taught | None
+) -> None:
+    lesson = None if taught is None else taught._replace(logits=tf.constant(taught.logits, tf.float32))
+    found = catalogue_softmax(QUERIES, VECTORS, TARGETS, T, handicap, smoothing, lesson).numpy()
     for row, target in enumerate(TARGETS):
-        logits = VECTORS @ QUERIES[row] / T
-        kept = logits if left_out is None else logits[~left_out[row]]
-        assert found[row] == pytest.approx(cross_entropy(logits[target], kept, smoothing, kept.mean()), rel=1e-5)
+        logits, share = VECTORS @ QUERIES[row] / T, np.zeros(ITEMS) if handicap is None else handicap[row]
+        expected = cross_entropy(logits[target], logits + share, smoothing, np.average(logits, weights=np.exp(share)))
+        if taught:
+            mean = softmax(taught.logits[row]) @ logits
+            expected = 0.6 * expected + 0.4 * cross_entropy(mean, logits + share)
+        assert found[row] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("taught", [False, True])
 @pytest.mark.parametrize("hard", [0, 2, 99])
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_the_sampled_softmax_is_its_definition(hard: int, smoothing: float) -> None:
+def test_the_sampled_softmax_is_its_definition(hard: int, smoothing: float, taught: bool) -> None:
     items = np.array([5, 3, 3, 0, 2, 1])
     log_expected = RANDOM.normal(size=6).astype(np.float32)
-    left_out = items == TARGETS[:, None]
     negatives = Negatives(tf.constant(items), VECTORS[items], log_expected)
-    found = sampled_softmax(QUERIES, VECTORS[TARGETS], negatives, left_out, T, hard, smoothing).numpy()
+    handicap = np.where(items == TARGETS[:, None], -np.inf, RANDOM.normal(size=(ROWS, 6))).astype(np.float32)
+    opinions = RANDOM.normal(size=(ROWS, 7)).astype(np.float32)  # the target's first
+    opinions[:, 1:][items == TARGETS[:, None]] = -np.inf
+    lesson = Taught(tf.constant(opinions), 0.4) if taught else None
+    found = sampled_softmax(QUERIES, VECTORS[TARGETS], negatives, handicap, T, hard, smoothing, lesson).numpy()
     for row, target in enumerate(TARGETS):
         kept = items != target
         own, logits = VECTORS[target] @ QUERIES[row] / T, (VECTORS[items] @ QUERIES[row] / T)[kept]
-        corrected = logits - log_expected[kept]  # after the temperature, not divided by it
-        if hard:
-            corrected = np.sort(corrected)[::-1][:hard]
-        share = np.append(np.exp(-log_expected[kept]), 1.0)
-        mean = np.average(np.append(logits, own), weights=share)
-        expected = cross_entropy(own, np.append(corrected, own), smoothing, mean)
+        share = (handicap[row] - log_expected)[kept]  # after the temperature, not divided by it
+        competing = np.sort(logits + share)[::-1][:hard] if hard else logits + share
+        mean = np.average(np.append(logits, own), weights=np.append(np.exp(share), 1.0))
+        expected = cross_entropy(own, np.append(competing, own), smoothing, mean)
+        if taught:
+            opinion = softmax(np.append(opinions[row, 1:][kept] - log_expected[kept], opinions[row, 0]))
+            taught_mean = opinion @ np.append(logits, own)
+            expected = 0.6 * expected + 0.4 * cross_entropy(taught_mean, np.append(competing, own))
         assert found[row] == pytest.approx(expected, rel=1e-5)
 
 
@@ -77,7 +97,7 @@ def test_sampling_every_item_once_is_the_catalogue_softmax(smoothing: float) -> 
 
     def sampled(queries: tf.Tensor, items: tf.Tensor, log_t: tf.Tensor) -> tf.Tensor:
         negatives = Negatives(tf.range(ITEMS), items, tf.zeros(ITEMS))
-        hits = tf.range(ITEMS) == TARGETS[:, None]
+        hits = tf.where(tf.range(ITEMS) == TARGETS[:, None], -np.inf, 0.0)
         own = tf.gather(items, TARGETS)
         return sampled_softmax(queries, own, negatives, hits, tf.exp(log_t), smoothing=smoothing)
 
@@ -94,7 +114,7 @@ def test_drawing_an_item_twice_at_twice_the_expectation_changes_nothing() -> Non
     twice = Negatives(tf.constant(items), VECTORS[items], np.log([1, 2, 2, 1]).astype(np.float32))
     once = Negatives(tf.constant([2, 4, 5]), VECTORS[[2, 4, 5]], tf.zeros(3))
     losses = [
-        sampled_softmax(QUERIES, VECTORS[TARGETS], one, np.zeros((ROWS, len(one.items)), bool), T)
+        sampled_softmax(QUERIES, VECTORS[TARGETS], one, np.zeros((ROWS, len(one.items)), np.float32), T)
         for one in (twice, once)
     ]
     np.testing.assert_allclose(*losses, rtol=1e-5)
@@ -142,21 +162,66 @@ FEATURES = {"row": tf.range(ROWS)}
 
 
 def labels(rows: TrainingRows, chosen: list[int]) -> Labels:
-    return Labels(tf.gather(rows.items, chosen), tf.gather(rows.users, chosen), tf.ones(len(chosen)))
+    return Labels(
+        tf.gather(rows.items, chosen), tf.gather(rows.users, chosen), tf.ones(len(chosen)), tf.constant(chosen)
+    )
 
 
-@pytest.mark.parametrize("candidates", [Catalogue(), Sampled(uniform=200)])
-def test_a_user_s_other_items_get_no_gradient_where_they_are_masked(candidates: Catalogue | Sampled) -> None:
-    rows, moved = TrainingRows(KNOWN, ITEMS), {}
-    for mask in (True, False):
+@pytest.mark.parametrize("candidates", [Catalogue(), Sampled(uniform=2000)])
+def test_a_user_s_other_items_are_pushed_away_as_much_as_the_recipe_says(candidates: Catalogue | Sampled) -> None:
+    rows, pushed = TrainingRows(KNOWN, ITEMS), {}
+    for weight in (0.0, 0.1, 1.0):
         towers = FixedTowers()
-        loss = build_loss(Objective(candidates=candidates, mask_positives=mask), rows, DIM)
+        loss = build_loss(Objective(candidates=candidates, positives_weight=weight), rows, DIM)
+        tf.random.set_seed(0)
         with tf.GradientTape() as tape:
             value = loss(towers, {"row": tf.constant([0])}, labels(rows, [0]))
         gradient = tf.convert_to_tensor(tape.gradient(value, towers.items)).numpy()
-        moved[mask] = set(np.flatnonzero(np.abs(gradient).sum(axis=1)))
-    assert moved[False] == set(range(ITEMS))
-    assert moved[True] == {0, 1, 2, 4, 5}  # user 8 also has 6 and 3
+        pushed[weight] = np.abs(gradient).sum(axis=1)
+    others, rest = [6, 3], [1, 2, 4, 5]  # user 8's items besides the target, and what is not theirs
+    assert not pushed[0.0][others].any()
+    assert (pushed[0.0][rest] > 0).all()
+    ratio = (pushed[0.1] / pushed[1.0])[others] / (pushed[0.1] / pushed[1.0])[rest].mean()
+    np.testing.assert_allclose(ratio, 0.1, rtol=1e-3)
+
+
+class FixedTeacher:
+    """Says the same of the items whatever the row."""
+
+    def __init__(self, logits: np.ndarray) -> None:
+        self.said = tf.constant(logits, tf.float32)
+
+    def logits(self, labels: Labels, items: tf.Tensor | None = None) -> tf.Tensor:
+        said = self.said if items is None else tf.gather(self.said, items)
+        return tf.repeat(said[tf.newaxis], tf.size(labels.rows), axis=0)
+
+
+@pytest.mark.parametrize("candidates", [Catalogue(), Sampled(uniform=20000)])
+def test_the_teacher_s_softmax_is_where_a_taught_student_comes_to_rest(candidates: Catalogue | Sampled) -> None:
+    """With nothing but the teacher's word, its own logits are the student's best, so there the gradient vanishes."""
+    rows, teacher = TrainingRows(KNOWN, ITEMS), VECTORS @ QUERIES[0] / T
+    for says, still in ((teacher, True), (-teacher, False)):
+        towers = FixedTowers()
+        loss = build_loss(Objective(candidates=candidates), rows, DIM, Lesson(FixedTeacher(says), 1.0, False))
+        tf.random.set_seed(0)
+        with tf.GradientTape() as tape:
+            value = loss(towers, {"row": tf.constant([0])}, labels(rows, [0]))
+        gradient = np.abs(tf.convert_to_tensor(tape.gradient(value, towers.items)).numpy()).max()
+        assert (gradient < 1e-4) == still
+
+
+@pytest.mark.parametrize("candidates", [Catalogue(), Sampled(uniform=20000)])
+def test_a_teacher_of_the_unseen_gives_the_user_s_other_items_nothing(candidates: Catalogue | Sampled) -> None:
+    rows, moved = TrainingRows(KNOWN, ITEMS), {}
+    for unseen_only in (False, True):
+        towers = FixedTowers()
+        lesson = Lesson(FixedTeacher(np.array([0, 0, 0, 0, 0, 0, 9.0])), 1.0, unseen_only)  # sure of item 6
+        loss = build_loss(Objective(candidates=candidates), rows, DIM, lesson)
+        with tf.GradientTape() as tape:
+            value = loss(towers, {"row": tf.constant([0])}, labels(rows, [0]))
+        gradient = tf.convert_to_tensor(tape.gradient(value, towers.items)).numpy()
+        moved[unseen_only] = -gradient[6] @ QUERIES[0]
+    assert moved[False] > 0 > moved[True]  # pulled towards the query; user 8 has it: pushed away
 
 
 def test_who_owns_what() -> None:

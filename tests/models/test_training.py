@@ -6,14 +6,17 @@ import json
 import shutil
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnxruntime
 import pytest
 from msgspec import structs
 
-from models.config import Model, Objective, Sampled, Threshold, Train
+from models.config import Distillation, Ease, Ignored, Model, Objective, Sampled, Threshold, Train
 from models.evaluation import evaluate, tower_scores
 from models.export import pairing_of
+from models.peers.ease import Ease as EasePeer
+from models.peers.task import validation_task
 from models.training import train
 from workflows import features
 from workflows.diagnostics import RecipeError, StageError
@@ -39,7 +42,7 @@ def test_the_towers_find_a_structure_that_popularity_cannot(grouped: Path, tower
 
 @pytest.mark.parametrize("candidates", [Sampled(uniform=0), Sampled(uniform=64, popularity=32, cached=512, hard=200)])
 def test_so_do_towers_trained_on_sampled_items(grouped: Path, tmp_path: Path, candidates: Sampled) -> None:
-    objective = Objective(candidates=candidates, mask_positives=True, label_smoothing=0.05)
+    objective = Objective(candidates=candidates, positives_weight=0.0, label_smoothing=0.05)
     sampled = structs.replace(TRAIN, objective=objective, weight_decay=1e-4, clip_norm=1.0, refit=False)
     train(grouped, MODEL, sampled, 7, "cpu", tmp_path, lambda _: None)
     figures = evaluate(grouped, tmp_path, "random")
@@ -82,6 +85,49 @@ def test_the_same_seed_gives_the_same_training(grouped: Path, tmp_path: Path) ->
     first, again, other = (np.load(tmp_path / name / "item_vectors.npy") for name in ("first", "again", "other"))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+def test_generations_are_taught_by_towers_and_peers_and_repeat(grouped: Path, tmp_path: Path) -> None:
+    taught = Distillation(generations=2, weight=0.7, peers=(Ease(l2=50.0),))
+    short = Train(epochs=2, batch_size=256, distillation=taught)
+    weaker = structs.replace(short, distillation=structs.replace(taught, generations=1))
+    for name, settings in (("first", short), ("again", short), ("weaker", weaker)):
+        train(grouped, MODEL, settings, 3, "cpu", tmp_path / name, lambda _: None)
+    first, again, other = (np.load(tmp_path / name / "item_vectors.npy") for name in ("first", "again", "weaker"))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_towers_that_peers_alone_teach_rank_unseen_items_as_they_do(grouped: Path, tmp_path: Path) -> None:
+    data = features.load(grouped)
+    taught = Distillation(generations=0, weight=1.0, peers=(Ease(l2=50.0),), unseen_only=True)
+    settings = structs.replace(TRAIN, objective=Objective(positives_weight=0.1), distillation=taught, refit=False)
+    train(grouped, MODEL, settings, 7, "cpu", tmp_path, lambda _: None)
+    task = validation_task(data, Ignored())
+    theirs = EasePeer(l2=50.0).fit(task.interactions)(task.users)
+    theirs[task.interactions[task.users].toarray() > 0] = -np.inf
+    ours = tower_scores(data._replace(test=data.valid), tmp_path)(slice(None))
+    best = np.argsort(-theirs, axis=1)[:, :20]
+    above = np.take_along_axis(ours, best, axis=1).mean(axis=1) > np.quantile(ours, 0.8, axis=1)
+    assert above.mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"refit": False, "distillation": {}}, r"needs `refit = true`"),
+        ({"distillation": {"generations": 0}}, r"no teacher; set `peers"),
+    ],
+)
+def test_a_distillation_that_teaches_nothing_is_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(msgspec.ValidationError, match=message):
+        msgspec.convert(settings, Train)
+
+
+def test_a_search_alone_keeps_the_peers_and_leaves_the_generations() -> None:
+    peers = Distillation(generations=0, peers=(Ease(),))
+    assert Train(distillation=peers).search_only() == Train(distillation=peers, refit=False)
+    assert Train(distillation=Distillation()).search_only() == Train(refit=False)
 
 
 def test_training_stops_when_validation_no_longer_gets_better(grouped: Path, tmp_path: Path) -> None:
