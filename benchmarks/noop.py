@@ -1,7 +1,7 @@
 """The floor: a python model with the tensors of `retrieval` that answers every request with the same constant.
 
-What it costs is gRPC, Triton's scheduler and the python stub's transport, which no python model can be without. It looks
-at no input but for the number of rows, and makes the output tensors of each response.
+What it costs is gRPC, Triton's scheduler and the python stub's transport, which no python model can be without. It
+looks at no input but for the number of rows, and makes the output tensors of each response.
 """
 
 from __future__ import annotations

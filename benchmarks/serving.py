@@ -3,10 +3,10 @@
     .venv/bin/python benchmarks/serving.py              everything that docs/serving.md quotes, some 12 minutes
     .venv/bin/python benchmarks/serving.py --quick      a look, 2 minutes
 
-The four servers run beside each other and perf_analyzer asks them in turns, point by point and round by round, so that a
-machine that gets slower or faster meanwhile does so for all; a point is the median over the rounds. Requests are those of
-real test rows, each complete: user, top_k, the user's seen items left out (stock has no such thing, and is sent the
-user's columns, which ours knows by itself). On two cores shared with the load generator ratios say more than numbers.
+The four servers run beside each other and perf_analyzer asks them in turns, point by point and round by round, so that
+a machine that gets slower or faster meanwhile does so for all; a point is the median over the rounds. Requests are of
+real test rows, each complete: user, top_k, the user's seen items left out. Stock has no such thing, and is sent the
+user's columns, which ours knows by itself. On two cores shared with the load generator ratios say more than numbers.
 
 Results: benchmarks/results/serving.json on the towers of recipes/movielens-100k-user.toml, which stock can serve too;
 serving_start.json (start to first answer, memory) beside it; serving_history.json on recipes/movielens-100k.toml, whose
@@ -35,9 +35,10 @@ from ensemble import perf_analyzer
 from ensemble.benchmark import Target, draw_requests, input_data, measure
 from ensemble.client import RetrievalClient
 from ensemble.counters import read_memory_mb
+from ensemble.layouts import CHAINED, FUSED
 from ensemble.points import Point
 from ensemble.ports import free_ports
-from ensemble.server import MODEL, TritonServer
+from ensemble.server import TritonServer
 from ensemble.wire import Query
 from retrieval.console import Terminal, silence_libraries, terminal
 from retrieval.recipe import load_recipe
@@ -49,7 +50,6 @@ from workflows.sources.download import cache_directory
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 LAYOUTS = ("stock", "fused", "chained", "noop")
-CHAINED = "retrieval_chained"
 STOCK = "executor_model"
 TOP_K, REQUESTS = 100, 1000
 Key = tuple[str, int, int]
@@ -140,32 +140,34 @@ def prepare(run: Run, names: Sequence[str], place: Path, out: Terminal) -> Itera
     for name in names:
         out.say(f"exporting {name}")
         if name == "fused":
-            yield Layout(name, fused, MODEL)
+            yield Layout(name, fused, FUSED)
         elif name == "noop":
             from noop import export_noop
 
-            yield Layout(name, export_noop(fused, place / "noop", TOP_K), MODEL)
+            yield Layout(name, export_noop(fused, place / "noop", TOP_K), FUSED)
         elif name == "stock":
             from stock import export_stock
 
             # The train environment: merlin-systems' model imports NVTabular, merlin-systems and TensorFlow.
             yield Layout(name, export_stock(run, place / "stock", TOP_K), STOCK, Path(sys.executable))
         elif name == "chained":
-            try:
-                repository = export_repository(release, place / "chained", layout="chained")  # type: ignore[call-arg]
-                yield Layout(name, repository, CHAINED)
-            except TypeError as error:
-                out.say(f"chained is left out: this version exports no such layout ({error})")
+            yield Layout(name, export_repository(release, place / "chained", "chained"), CHAINED)
 
 
 @contextmanager
 def serving(layout: Layout) -> Iterator[TritonServer]:
     """Serve a layout on free ports."""
     grpc_port, http_port, metrics_port = free_ports("127.0.0.1", 3)
-    ports = {"grpc_port": grpc_port, "http_port": http_port, "metrics_port": metrics_port}
-    with TritonServer(
-        layout.repository, model=layout.model, python=layout.python, start_timeout_seconds=400, **ports
-    ) as server:
+    server = TritonServer(
+        layout.repository,
+        model=layout.model,
+        python=layout.python,
+        grpc_port=grpc_port,
+        http_port=http_port,
+        metrics_port=metrics_port,
+        start_timeout_seconds=400,
+    )
+    with server:
         yield server
 
 
@@ -322,10 +324,9 @@ def report(out: Terminal, points: Sequence[Point], starts: Sequence[dict[str, An
         )
     out.table(shown)
     for start in starts:
-        out.results.print(
-            f"{start['layout']}: first answer after {start['start_to_first_answer_s']:.2f} s, {start['memory_mb']:.0f} MB "
-            f"({start['memory_under_load_mb']:.0f} MB after the load)"
-        )
+        seconds, loaded = start["start_to_first_answer_s"], start["memory_under_load_mb"]
+        memory = f"{start['memory_mb']:.0f} MB, {loaded:.0f} MB after the load"
+        out.results.print(f"{start['layout']}: first answer after {seconds:.2f} s; {memory}")
 
 
 def _ratio(one: Point | None, other: Point | None, name: str) -> str:

@@ -2,8 +2,8 @@
 
 `TransformWorkflow >> PredictTensorflow >> QueryFaiss`, exported by merlin-systems' own runtime
 (https://github.com/NVIDIA-Merlin/Merlin, examples/Building-and-deploying-multi-stage-RecSys). One thing differs: the
-tower runs in the executor's own process, because the Triton of the nvidia-pytriton wheel has no TensorFlow backend. That
-saves stock the call to another model.
+tower runs in the executor's own process, because the Triton of the nvidia-pytriton wheel has no TensorFlow backend.
+That saves stock the call to another model.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ import cloudpickle
 import numpy as np
 import pandas as pd
 import tensorflow as tf
-from merlin.dag import ColumnSelector
-from merlin.schema import ColumnSchema, Schema
+from merlin.schema import ColumnSchema
 from merlin.systems.dag import Ensemble
 from merlin.systems.dag.ops.faiss import QueryFaiss, setup_faiss
 from merlin.systems.dag.ops.tensorflow import PredictTensorflow
@@ -65,11 +64,9 @@ def _served(workflow: Any) -> Any:
 
 def _save_tower(run: Any, path: Path) -> Path:
     """Save the query tower alone, as the example does, with one vector as its output."""
-    from models.data import with_history  # noqa: F401  (registers nothing; keeps the import order of the stages)
     from retrieval.reference import _trained_model
 
     model = _trained_model(run.recipe, run.directory / "features", run.directory / "towers")
-    del with_history
     tower = model.query_encoder
     specs = {spec.name: tf.TensorSpec([None], spec.dtype, name=spec.name) for spec in tower.blocks[0].specs}
     module = tf.Module()
