@@ -28,7 +28,8 @@ LEVELS = (0.9, 0.95, 0.99)
 """Recall at which the frontier is measured, besides the recipe's target."""
 _REFINE = {"ivf_flat": (1.0,), "ivf_sq8": (1.1,), "ivf_pq": (4.0, 10.0), "hnsw": (1.2,)}
 _FACTORY = {"ivf_flat": "IVF{nlist},Flat", "ivf_sq8": "IVF{nlist},SQ8", "ivf_pq": "IVF{nlist},PQ{m}x4fsr"}
-_TRAINED_ON = 65_536
+_TRAINED_ON = {"ivf_flat": 1, "ivf_sq8": 16_384, "ivf_pq": 65_536, "hnsw": 16_384}
+"""Items from which the codes are learned."""
 _FLAT_QUERIES = 30
 _Array = np.ndarray
 
@@ -156,7 +157,7 @@ def clustered(vectors: _Array, config: Index) -> Clustered:
 
 def _built(vectors: _Array, config: Index, kind: str, lists: Clustered | None) -> Any:
     data = normalised(vectors) if config.metric == "cosine" else vectors
-    metric, trained_on = faiss_metric(config.metric), data[:: max(1, len(data) // _TRAINED_ON)]
+    metric, trained_on = faiss_metric(config.metric), data[:: max(1, len(data) // _TRAINED_ON[kind])]
     if lists is None or kind == "hnsw":
         index = faiss.index_factory(data.shape[1], f"HNSW{config.links}_SQ8", metric)
         index.train(trained_on)

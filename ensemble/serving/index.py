@@ -51,7 +51,9 @@ class ItemIndex:
         self._margin: float | None = settings.get("margin")
         self._compared = float(settings.get("compared", math.inf))
         self._selects = self.kind != "ivf_pq" and parameters.get("device", "cpu") == "cpu"
-        self._quantizer = index.quantizer if self.lists else None
+        self._quantizer: Any = index.quantizer if self.lists else None
+        self._centroids: _Array | None = None
+        self._bias: _Array | None = None
 
     @classmethod
     def load(cls, release: Release) -> ItemIndex | None:
@@ -126,14 +128,35 @@ class ItemIndex:
 
         float32 [n, m] and int64 [n, m]: FAISS's distance of each list's centroid, and the list.
         """
-        distances, lists = self.nearest_centroids(queries, min(self._effort_at(depth), self.lists))
+        most = min(self._effort_at(depth), self.lists)
         if self._margin is None:
-            return distances, lists
+            return self.nearest_centroids(queries, most)
         margin = self._margin * max(1.0, depth / TUNED_FOR)
+        if len(queries) == 1:
+            return self._probes_of_one(queries, most, margin)
+        distances, lists = self.nearest_centroids(queries, most)
         far = distance_from_best(queries, distances, self.metric) > margin
         width = int(np.count_nonzero(~far, axis=1).max())
         lists[far] = -1
         return np.ascontiguousarray(distances[:, :width]), np.ascontiguousarray(lists[:, :width])
+
+    def _probes_of_one(self, query: _Array, most: int, margin: float) -> tuple[_Array, _Array]:
+        """Do the same for one query in a third of the time: only lists within the margin are put in order."""
+        if self._centroids is None:
+            self._centroids = np.ascontiguousarray(self._quantizer.reconstruct_n(0, self.lists).T)
+            self._bias = np.einsum("dc,dc->c", self._centroids, self._centroids) / 2 if self.metric == "l2" else None
+        score, square = (query @ self._centroids)[0], float(query[0] @ query[0])
+        if self._bias is not None:
+            score -= self._bias
+        else:
+            margin *= math.sqrt(square)
+        near = np.flatnonzero(score >= score.max() - margin)
+        if len(near) > most:
+            near = near[score[near].argpartition(-most)[-most:]]
+        held = score[near]
+        order = (-held).argsort()
+        held = held[order][None, :]
+        return square - 2 * held if self._bias is not None else held, near[order][None, :]
 
     def _effort_at(self, depth: float) -> int:
         """Return nprobe or efSearch at which an answer at rank `depth` is found as reliably as the first 100 are."""
@@ -154,7 +177,6 @@ class ItemIndex:
 
     def nearest_centroids(self, queries: _Array, count: int) -> tuple[_Array, _Array]:
         """Return FAISS's distances, float32 [n, count], and the lists, int64 [n, count], best first; for an IVF."""
-        assert self._quantizer is not None
         return self._quantizer.search(queries, count)
 
     def list_of_item(self) -> _Array | None:
