@@ -1,0 +1,67 @@
+"""The examples of docs/client.md, as they stand there, against a real server."""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.request
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from google.protobuf import json_format
+from served import Served
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from ensemble.client import RetrievalClient
+
+pytestmark = pytest.mark.server
+
+TEXT = (Path(__file__).parents[2] / "docs" / "client.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def numbers(served: Served) -> Served:
+    if served.id_type == "BYTES":
+        pytest.skip("the examples ask for integer ids")
+    return served
+
+
+@pytest.mark.parametrize("number", range(len(BLOCKS)))
+def test_the_python_examples_run(numbers: Served, number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(BLOCKS[number], f"docs/client.md, block {number}", "exec"), {"ADDRESS": numbers.address})
+    assert re.search(r"\[\d+", capsys.readouterr().out.replace("(", "")), "it prints no item ids"
+
+
+def test_the_json_request_for_grpcurl_is_answered(numbers: Served) -> None:
+    (body,) = re.findall(r"<<'JSON'\n(.*?)\nJSON\n", TEXT, flags=re.DOTALL)
+    request = json_format.Parse(body, service_pb2.ModelInferRequest())
+    with grpc.insecure_channel(numbers.address) as channel:
+        answer = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(request)
+    buffers = dict(zip((one.name for one in answer.outputs), answer.raw_output_contents, strict=True))
+    with RetrievalClient(numbers.address) as client:
+        (expected,) = client.recommend([196], top_k=10)
+    assert np.frombuffer(buffers["item_id"], "<i8").tolist() == expected.item_ids
+    assert np.frombuffer(buffers["score"], "<f4").tolist() == expected.scores
+    assert np.frombuffer(buffers["count"], "<i4").tolist() == [10]
+    assert buffers["release"][4:].decode() == expected.release
+
+
+def test_the_http_request_for_curl_is_answered(numbers: Served) -> None:
+    (body,) = re.findall(r"/infer -d '(.*?)'\n", TEXT, flags=re.DOTALL)
+    place = numbers.server.addresses
+    url = f"http://{place.host}:{place.http_port}/v2/models/retrieval/infer"
+    with urllib.request.urlopen(urllib.request.Request(url, body.encode()), timeout=10) as answer:
+        outputs = {one["name"]: one["data"] for one in json.loads(answer.read())["outputs"]}
+    with RetrievalClient(numbers.address) as client:
+        (expected,) = client.recommend([196], top_k=10)
+    assert outputs["item_id"] == expected.item_ids
+
+
+def test_every_tensor_of_the_model_is_in_the_tables(served: Served, client: RetrievalClient) -> None:
+    signature = client.signature()
+    told = set(re.findall(r"`(\w+)`", TEXT))
+    columns = set(served.run.users.columns) - {"user_id"}
+    assert {*signature.inputs, *signature.outputs} - columns <= told
