@@ -329,6 +329,7 @@ def serve(
     """
     with terminal(verbose) as out:
         from ensemble.foreground import serve as serve_triton
+        from ensemble.layouts import CHAINED, FUSED, answering_models
         from ensemble.server import Addresses, TritonServer
         from retrieval.serving import repository_of
 
@@ -346,7 +347,10 @@ def serve(
 
         def ready(at: Addresses) -> None:
             out.results.print(f"ready: grpc {at.grpc}, http {at.host}:{at.http_port}", soft_wrap=True)
-            out.results.print(f"ask it: retrieval query --user 196 --address {at.grpc} --run {source}", soft_wrap=True)
+            model = "" if FUSED in answering_models(server.repository) else f" --model {CHAINED}"
+            out.results.print(
+                f"ask it: retrieval query --user 196 --address {at.grpc} --run {source}{model}", soft_wrap=True
+            )
 
         raise typer.Exit(serve_triton(server, ready))
 
