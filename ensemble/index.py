@@ -109,7 +109,7 @@ class _Choice:
         self._progress(f"building and measuring {kind}")
         if kind != "hnsw" and self._lists is None:
             self._lists = clustered(self._vectors, config)
-        index = _built(self._vectors, config, kind, self._lists)
+        index = filled(self._vectors, config, kind, self._lists)
         spent = paid + time.perf_counter() - started
         content = faiss.serialize_index(index).tobytes()
         if config.kind == "auto" and len(content) > (config.memory_budget_mb or math.inf) * 1e6:
@@ -155,7 +155,8 @@ def clustered(vectors: _Array, config: Index) -> Clustered:
     return Clustered(found, of_item, time.perf_counter() - started)
 
 
-def _built(vectors: _Array, config: Index, kind: str, lists: Clustered | None) -> Any:
+def filled(vectors: _Array, config: Index, kind: str, lists: Clustered | None) -> Any:
+    """Return a FAISS index of one kind that holds the items, float32 [items, d]; all but `hnsw` need their lists."""
     data = normalised(vectors) if config.metric == "cosine" else vectors
     metric, trained_on = faiss_metric(config.metric), data[:: max(1, len(data) // _TRAINED_ON[kind])]
     if lists is None or kind == "hnsw":

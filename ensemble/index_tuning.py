@@ -7,13 +7,15 @@ the best one, is computed and not searched for. What shortened codes lose on top
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import faiss
 import numpy as np
 
 from ensemble.serving.index import ItemIndex, distance_from_best, scores
+from ensemble.serving.threads import limit_blas_threads
 
 AT = (1, 10, 100)
 """The recall target holds for each of these k."""
@@ -202,14 +204,23 @@ def timed(search: Any, queries: _Array) -> _Array:
 
     The thread's own clock: on a machine that does nothing else it is what the query takes, on another it still is.
     """
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
+    with one_thread():
         for query in queries[:20]:
             search(query[None])
         return np.array([_seconds(search, query[None]) for query in queries]) * 1e6
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep FAISS and BLAS to one thread inside the block."""
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    limit_blas_threads(1)
+    try:
+        yield
     finally:
         faiss.omp_set_num_threads(threads)
+        limit_blas_threads(threads)
 
 
 def _seconds(search: Any, query: _Array) -> float:
