@@ -25,6 +25,7 @@ METRICS = ("inner_product", "cosine", "l2")
 TUNED_FOR = 100
 """The largest k that the search parameters were chosen for; a search that goes deeper looks further."""
 _BLOCK_ROWS = 1 << 16  # candidates whose vectors are gathered at a time
+_SIFTED_PART = 8
 _Array = np.ndarray
 
 
@@ -50,7 +51,10 @@ class ItemIndex:
         self._effort = int(settings.get("ef" if self.kind == "hnsw" else "nprobe", 1))
         self._margin: float | None = settings.get("margin")
         self._compared = float(settings.get("compared", math.inf))
-        self._selects = self.kind != "ivf_pq" and parameters.get("device", "cpu") == "cpu"
+        # Fast scan knows no filters, and a graph whose nodes are not allowed leads nowhere: both are asked for more, of
+        # which the allowed ones are taken.
+        self._selects = self.kind in ("ivf_flat", "ivf_sq8") and parameters.get("device", "cpu") == "cpu"
+        self.recall_target = float(parameters.get("recall_target", 0.95))
         self._quantizer: Any = index.quantizer if self.lists else None
         self._centroids: _Array | None = None
         self._bias: _Array | None = None
@@ -87,30 +91,43 @@ class ItemIndex:
         """
         return self._ranked(queries, self.candidates(queries, fetch, mask, depth), fetch)
 
-    def candidates(self, queries: _Array, fetch: int, mask: _Array | None = None, depth: float | None = None) -> _Array:
-        """Return the rows, int64 [n, m], among which the best `fetch` are looked for, in any order; -1 for none."""
+    def candidates(
+        self,
+        queries: _Array,
+        fetch: int,
+        mask: _Array | None = None,
+        depth: float | None = None,
+        probes: tuple[_Array, _Array] | None = None,
+    ) -> _Array:
+        """Return the rows, int64 [n, m], among which the best `fetch` are looked for, in any order; -1 for none.
+
+        `probes`: the lists to read in place of those that `depth` suggests, as `probes` returns them; of an index that
+        `chooses`.
+        """
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         allowed = self.items if mask is None else int(np.count_nonzero(mask))
         if not allowed or not len(queries):
             return np.full((len(queries), 1), -1, dtype=np.int64)
         wide = min(math.ceil(fetch * self._refine), self.items)
         depth = fetch * self.items / allowed if depth is None else depth
+        if probes is not None and mask is not None:
+            return self._read(queries, min(wide, allowed), probes, _selector(mask))
         if mask is not None and not self._selects:
             return self._sifted(queries, wide, depth, mask)
         return self._asked(queries, min(wide, allowed), depth, mask)
 
     def _asked(self, queries: _Array, wide: int, depth: float, mask: _Array | None) -> _Array:
         """Return what FAISS finds, int64 [n, wide], -1 where that is less."""
-        selector = None if mask is None else faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
+        selector = None if mask is None else _selector(mask)
         if self.lists:
-            return self._probed(queries, wide, depth, selector)
+            return self._read(queries, wide, self.probes(queries, depth), selector)
         if self.kind == "flat":
             return self._index.search(queries, wide)[1]
         options = faiss.SearchParametersHNSW(sel=selector, efSearch=max(self._effort_at(depth), wide))
         return self._index.search(queries, wide, params=options)[1]
 
-    def _probed(self, queries: _Array, wide: int, depth: float, selector: Any) -> _Array:
-        distances, lists = self.probes(queries, depth)
+    def _read(self, queries: _Array, wide: int, probes: tuple[_Array, _Array], selector: Any) -> _Array:
+        distances, lists = probes
         found = np.empty((len(queries), wide), dtype=np.int64)
         scores = np.empty((len(queries), wide), dtype=np.float32)
         options, width = None, lists.shape[1]
@@ -171,9 +188,15 @@ class ItemIndex:
         most = min(1.0, self._effort_at(depth) / self.lists) * self.items
         return min(most, self._compared * max(1.0, depth / TUNED_FOR))
 
-    def nearest_lists(self, queries: _Array) -> _Array:
-        """Return the inverted lists that an unfiltered search visits at most, int64 [n, nprobe]; an IVF has them."""
-        return self.nearest_centroids(np.ascontiguousarray(queries), min(self._effort, self.lists))[1]
+    @property
+    def chooses(self) -> bool:
+        """Return whether a filtered search can be told which lists to read."""
+        return self.lists > 0 and self._selects
+
+    def centroids(self) -> _Array:
+        """Return the centroids of the inverted lists, float32 [lists, d]; for an IVF."""
+        assert self._quantizer is not None
+        return self._quantizer.reconstruct_n(0, self.lists)
 
     def nearest_centroids(self, queries: _Array, count: int) -> tuple[_Array, _Array]:
         """Return FAISS's distances, float32 [n, count], and the lists, int64 [n, count], best first; for an IVF."""
@@ -190,14 +213,14 @@ class ItemIndex:
         return found
 
     def _sifted(self, queries: _Array, wide: int, depth: float, mask: _Array) -> _Array:
-        """Return candidates by fetching more of them, until enough are allowed."""
+        """Return candidates by fetching more of them, until enough are allowed or it would be a good part of all."""
         factor = 1.3
         while True:
             more = min(math.ceil(wide * factor * self.items / max(1, np.count_nonzero(mask))), self.items)
             found = self._asked(queries, more, depth * factor, None)
             found = np.where((found >= 0) & mask[found], found, -1)
             enough = (found >= 0).sum(axis=1).min() >= min(wide, np.count_nonzero(mask))
-            if enough or more == self.items:
+            if enough or 4 * more > self.items // _SIFTED_PART:
                 return found
             factor *= 4
 
@@ -227,6 +250,10 @@ def scores(vectors: _Array, queries: _Array, rows: _Array, metric: str) -> _Arra
             found /= np.sqrt(np.where(squares > 0, squares, 1))
     found[rows < 0] = -np.inf
     return found
+
+
+def _selector(mask: _Array) -> Any:
+    return faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
 
 
 def read_index(place: Path, kind: str) -> Any:

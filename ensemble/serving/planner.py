@@ -5,21 +5,20 @@ Three ways, cheapest first wins:
 - *gather*: compare every allowed item; exact. The same for the allowed ones alone, and each vector fetched on its own.
 - *index*: ask the approximate index, which skips items that are not allowed and looks further the rarer they are.
 
-An approximate index finds the best allowed items only if it looks where they are. How far that is depends on how rare
-they are *near the query*: of a filter for one category, the lists that the query points to may hold none at all. So the
-planner counts the allowed items in the lists that an unfiltered search would visit, and has the index look as deep as
-their share there says (an answer at rank k among the allowed stands at rank k / share among all). Where that costs more
-than comparing all allowed items, those are compared.
+An approximate index finds the best allowed items only if it looks where they are. An IVF that takes filters is told
+which lists to read (`lists`); where that costs more than comparing all allowed items, those are compared. Other indexes
+are asked for more than is wanted, as far as half of the items are allowed and more.
 """
 
 from __future__ import annotations
 
+from copy import copy
 from typing import NamedTuple
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from .index import ItemIndex
+from .lists import Lists, Probes
 from .masks import ItemMask
 
 # Nanoseconds, one thread of a 2 GHz server core with AVX-512; that they fit each other matters, not what they are.
@@ -33,8 +32,13 @@ INDEX_NS = 20.0
 """Per item that the index compares (8-bit codes), its share of everything else included."""
 CALL_NS = 60_000.0
 """Per query that the index is asked: the nearest lists, the exact scores of its candidates."""
-MARGIN = 2.0
-"""How much deeper than its estimate a filtered search looks: lists are not where the filter's items are by chance."""
+LIST_NS = 150.0
+"""Per list and query, to choose which to read."""
+MISSING = 0.05
+"""Which part of the recall that the index may lack a filtered search plans to lose: the rest is for what the model of
+the lists does not know."""
+OFTEN = 0.5
+"""An index that cannot be told where to look is asked only if this share of the items is allowed."""
 _SMALL = 20_000
 """Catalogues up to this size are compared as a whole, whatever the filter allows: it takes microseconds."""
 
@@ -44,23 +48,31 @@ class Plan(NamedTuple):
 
     way: str
     """`scan`, `gather` or `index`."""
-    depth: float | None = None
-    """For `index`: the rank among all items down to which it should look."""
+    probes: Probes | None = None
+    """For `index`: the lists to read, of these rows; None: the index knows."""
+
+    def of(self, rows: slice) -> Plan:
+        """Return the plan for some of the rows."""
+        if self.probes is None:
+            return self
+        return Plan(self.way, Probes(self.probes.distances[rows], self.probes.lists[rows], self.probes.reads))
 
 
 class Planner:
     """Chooses the way for a catalogue and its index."""
 
-    def __init__(self, items: int, dim: int, index: ItemIndex | None) -> None:
-        self._items, self._dim, self._index = items, dim, index
-        self._list_of: np.ndarray | None = None
-        self._lists: np.ndarray | None = None
-        self._counts: WeakKeyDictionary[ItemMask, np.ndarray] = WeakKeyDictionary()
+    def __init__(self, vectors: np.ndarray, index: ItemIndex | None) -> None:
+        """Take the items' vectors, float32 [items, d]."""
+        self._items, self._dim, self._index = len(vectors), vectors.shape[1], index
+        self._lists: Lists | None = None
+        if index is not None and index.chooses:
+            of_item = index.list_of_item()
+            self._lists = None if of_item is None else Lists(index, of_item, vectors)
 
     def extended(self, items: int) -> Planner:
-        """Return the planner of a catalogue that grew to `items`, with what is known of the index."""
-        made = Planner(items, self._dim, self._index)
-        made._list_of, made._lists = self._list_of, self._lists
+        """Return the planner of a catalogue that has grown to `items` items; the index is the same."""
+        made = copy(self)
+        made._items = items
         return made
 
     def __call__(self, queries: np.ndarray, fetch: int, mask: ItemMask | None) -> Plan:
@@ -73,40 +85,18 @@ class Planner:
         best = min(costs, key=lambda way: costs[way])
         if self._index is None or (mask is not None and mask.count <= 4 * fetch):
             return Plan(best)
-        depth = float(fetch) if mask is None else fetch / max(mask.share, 1e-9)
-        if self.index_cost(len(queries), depth) >= costs[best]:
-            return Plan(best)
-        if mask is not None:
-            depth = self._local_depth(queries, fetch, mask)
-        return Plan("index", depth) if self.index_cost(len(queries), depth) < costs[best] else Plan(best)
+        return self._by_index(self._index, queries, fetch, mask, costs[best] / len(queries)) or Plan(best)
 
-    def index_cost(self, queries: int, depth: float) -> float:
-        """Return the nanoseconds of asking the index for `queries` queries down to rank `depth`."""
-        assert self._index is not None
-        return queries * (CALL_NS + INDEX_NS * self._index.reads(depth))
-
-    def _local_depth(self, queries: np.ndarray, fetch: int, mask: ItemMask) -> float:
-        """Return the rank among all items at which the last of `fetch` allowed ones stands; of the worst query."""
-        assert self._index is not None
-        counts = self._allowed_by_list(mask)
-        if counts is None:  # no lists: as if a graph's neighbourhoods were all alike
-            return MARGIN * fetch / max(mask.share, 1e-9)
-        lists = self._index.nearest_lists(queries)
-        assert self._lists is not None
-        allowed, held = counts[lists].sum(axis=1), self._lists[lists].sum(axis=1)
-        share = float((np.maximum(allowed, 0.5) / np.maximum(held, 1)).min())
-        return MARGIN * fetch / share
-
-    def _allowed_by_list(self, mask: ItemMask) -> np.ndarray | None:
-        assert self._index is not None
-        if self._list_of is None:
-            self._list_of = self._index.list_of_item()
-            if self._list_of is None:
-                return None
-            self._lists = np.bincount(self._list_of)
-        counts = self._counts.get(mask)
-        if counts is None:
-            assert self._lists is not None
-            allowed = self._list_of[mask.bits[: len(self._list_of)]]
-            counts = self._counts[mask] = np.bincount(allowed, minlength=len(self._lists))
-        return counts
+    def _by_index(
+        self, index: ItemIndex, queries: np.ndarray, fetch: int, mask: ItemMask | None, most: float
+    ) -> Plan | None:
+        """Return how to ask the index; None where that costs more than `most` nanoseconds per query."""
+        if mask is None or self._lists is None:
+            share = 1.0 if mask is None else mask.share
+            cost = CALL_NS + INDEX_NS * index.reads(fetch / max(share, 1e-9))
+            return Plan("index") if share >= OFTEN and cost < most else None
+        cost = CALL_NS + LIST_NS * index.lists
+        if cost >= most:
+            return None
+        probes = self._lists.choose(queries, mask, fetch, MISSING * (1 - index.recall_target))
+        return Plan("index", probes) if cost + INDEX_NS * probes.reads < most else None

@@ -64,8 +64,9 @@ class ItemSearch:
         [items]: an item that is False is never returned. Raises ValueError for an unknown metric.
         """
         self._index = index
-        self._planner = Planner(len(vectors), vectors.shape[1], index)
-        self._take(Scoring(vectors, metric), live)
+        scoring = Scoring(vectors, metric)
+        self._planner = Planner(scoring.vectors, index)
+        self._take(scoring, live)
 
     def extended(self, vectors: _Array, live: _Array) -> ItemSearch:
         """Return the search over `vectors`, which begin with those of this one, in the time that the new ones take."""
@@ -126,10 +127,10 @@ class ItemSearch:
         step = max(1, _BLOCK_FLOATS // max(compared, fetch * self.vectors.shape[1]))
         if len(group.queries) <= step:
             return self._block(held, fetch, plan, group)
-        blocks = [
-            self._block(held, fetch, plan, _taken(np.arange(start, min(start + step, len(group.queries))), group))
-            for start in range(0, len(group.queries), step)
-        ]
+        blocks = []
+        for start in range(0, len(group.queries), step):
+            members = np.arange(start, min(start + step, len(group.queries)))
+            blocks.append(self._block(held, fetch, plan.of(slice(start, start + step)), _taken(members, group)))
         index, score = map(np.concatenate, zip(*blocks, strict=True))
         return index, score
 
@@ -194,7 +195,8 @@ class ItemSearch:
         assert self._index is not None
         sifted = self._is_sifted(group.mask)
         bits = None if sifted or group.mask is None else group.mask.bits[: self._index.items]
-        candidates = self._index.candidates(group.queries, fetch + len(self._dead) * sifted, bits, plan.depth)
+        probes = None if plan.probes is None else plan.probes[:2]
+        candidates = self._index.candidates(group.queries, fetch + len(self._dead) * sifted, bits, probes=probes)
         if len(self._tail):
             tail = self._tail if group.mask is None else self._tail[group.mask.bits[self._tail]]
             found, _, _ = self._best(min(fetch, len(tail)), tail, self._quick(tail, group), group.queries)

@@ -53,6 +53,9 @@ def force(way: str, patch: pytest.MonkeyPatch) -> None:
         for constant in constants:
             patch.setattr(planner, constant, 0.0 if name == way else 1e12)
     patch.setattr(planner, "_SMALL", 0)
+    patch.setattr(planner, "LIST_NS", 0.0)
+    patch.setattr(planner, "MISSING", -1.0)  # every list is read
+    patch.setattr(planner, "OFTEN", 0.0)
 
 
 @pytest.mark.parametrize("metric", ["inner_product", "l2"])
@@ -133,7 +136,7 @@ def test_too_few_from_the_index_are_made_up_for(monkeypatch: pytest.MonkeyPatch)
     vectors, (queries, *_), masks = scene(rows=8)
     force("index", monkeypatch)
     search = ItemSearch(vectors, full_index(vectors, lists=64, probes=1))
-    monkeypatch.setattr(search._index, "_effort_at", lambda depth: 1)
+    monkeypatch.setattr(planner, "MISSING", 19.0)  # times 1 - recall_target: hardly a list
     found = search(queries, np.full(8, 100), *no_exclusions(), Allowed([search.mask(masks[2])], np.zeros(8, np.int64)))
     assert (found.count == 100).all()
     assert masks[2][found.item_index].all()
@@ -199,18 +202,25 @@ def test_a_batch_larger_than_a_block_is_answered_block_by_block(way: str, monkey
     assert_same(search(*arguments), whole)
 
 
-def test_the_planner_compares_what_is_cheaper_and_looks_deeper_where_the_filter_is_elsewhere() -> None:
-    """Two clusters far apart, a filter that allows one of them: the other's queries must not be asked of the index as
-    if every second item near them were allowed."""
+def test_the_planner_reads_lists_that_hold_what_is_allowed_or_compares_where_that_is_cheaper() -> None:
+    """A query of a cluster that is not allowed has its answers in several others, none of them near."""
     rng = np.random.default_rng(6)
-    centres = np.repeat(np.eye(2, 16, dtype=np.float32), 30_000, axis=0)
-    vectors = centres + 0.1 * rng.standard_normal(centres.shape, dtype=np.float32)
-    search = ItemSearch(vectors, full_index(vectors, lists=64, probes=2))
-    mask = search.mask(np.arange(60_000) < 30_000)
-    near, far = search.plan(vectors[:1], 10, mask), search.plan(vectors[-1:], 10, mask)
-    assert near.way == "index"
-    assert far.way != "index" or (far.depth or 0) > 10 * (near.depth or 0)
+    centres = rng.standard_normal((40, 64), dtype=np.float32)
+    cluster = np.arange(60_000) % 40
+    vectors = centres[cluster] + 0.3 * rng.standard_normal((60_000, 64), dtype=np.float32)
+    index = full_index(vectors, lists=64, probes=2)
+    search = ItemSearch(vectors, index)
+    mask = search.mask(cluster < 20)
+    near, far = search.plan(vectors[:1], 10, mask), search.plan(vectors[39:40], 10, mask)
+    assert near.way == far.way == "index"
+    assert near.probes is not None
+    assert far.probes is not None
+    assert near.probes.reads < far.probes.reads < 30_000
+    of_item = index.list_of_item()
+    assert of_item is not None
+    assert set(far.probes.lists.ravel()) <= set(of_item[mask.bits])
     assert search.plan(vectors[:1], 10, ItemMask(np.arange(60_000) < 50)).way == "gather"
+    assert search.plan(vectors[:1], 10).way == "index"
     assert ItemSearch(vectors).plan(vectors[:1], 10).way == "scan"
 
 

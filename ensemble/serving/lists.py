@@ -1,0 +1,115 @@
+"""Which inverted lists hold a filtered query's answers: chosen by how many of these each is expected to hold.
+
+An unfiltered search reads the lists whose centroids are nearest. With a filter that is the wrong choice: the nearest
+lists may hold nothing that is allowed, and how far one has to go differs from query to query. Here every list has a
+model of its items' scores, normal with the mean and spread that its centroid and its residuals imply; the number of
+*allowed* items in it is known. So follows the score that the last answer will have, and for every list how many
+answers it is expected to hold. Lists are read, those with most answers per item read first, until no more than a given
+share of the answers is expected in the others.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from .index import ItemIndex
+from .masks import ItemMask
+
+_SAMPLE = 1 << 16
+_PRIOR = 8  # a list's spread is held to that of all lists as if so many of its sampled items had it
+_STEPS = 12
+_REACH = 8.0
+_PER_UNIT = 64
+_TAIL = np.array([0.5 * math.erfc(z / _PER_UNIT / math.sqrt(2)) for z in range(-512, 513)], dtype=np.float32)
+"""The normal distribution's upper tail from z = -8 to 8."""
+
+
+class Probes(NamedTuple):
+    """The lists to read, and what that takes."""
+
+    distances: np.ndarray
+    """float32 [n, m]: FAISS's distances of the lists' centroids."""
+    lists: np.ndarray
+    """int64 [n, m]; -1 past a row's own number."""
+    reads: float
+    """Items in them, the mean over the rows."""
+
+
+class Lists:
+    """The inverted lists of an IVF index."""
+
+    def __init__(self, index: ItemIndex, list_of_item: np.ndarray, vectors: np.ndarray) -> None:
+        """Take the index, the list of each of its items, int32 [items], and the items' vectors, float32 [.., d]."""
+        self._is_l2 = index.metric == "l2"
+        self._list_of = list_of_item
+        self._centroids = index.centroids()
+        self._sizes = np.bincount(list_of_item, minlength=len(self._centroids))
+        sample = np.arange(0, len(list_of_item), max(1, len(list_of_item) // _SAMPLE))
+        own = list_of_item[sample]
+        residuals = vectors[sample] - self._centroids[own]
+        squares = np.einsum("id,id->i", residuals, residuals) / vectors.shape[1]
+        counts = np.bincount(own, minlength=len(self._centroids))
+        sums = np.bincount(own, squares, minlength=len(self._centroids))
+        variance = (sums + _PRIOR * squares.mean()) / (counts + _PRIOR)
+        self._spread = np.sqrt(np.maximum(variance, 1e-12)).astype(np.float32)
+        """Of the residuals, per dimension."""
+        self._counts: WeakKeyDictionary[ItemMask, np.ndarray] = WeakKeyDictionary()
+
+    def choose(self, queries: np.ndarray, mask: ItemMask, fetch: int, missing: float) -> Probes:
+        """Return the lists in which all but the share `missing` of the `fetch` best allowed items are expected."""
+        counts = self._allowed(mask)
+        held = np.flatnonzero(counts)
+        if not len(held):
+            return Probes(np.zeros((len(queries), 1), np.float32), np.full((len(queries), 1), -1), 0.0)
+        mean, spread, distances = self._scores(queries, held)
+        answers = _expected(mean, spread, counts[held].astype(np.float32), min(fetch, mask.count))
+        order = (answers / -self._sizes[held]).argsort(axis=1)
+        found = np.take_along_axis(answers, order, axis=1).cumsum(axis=1)
+        count = 1 + (found < found[:, -1:] * (1 - missing)).sum(axis=1)
+        order = order[:, : min(int(count.max()), len(held))]
+        past = np.arange(order.shape[1]) >= count[:, None]
+        lists = held[order]
+        reads = float(np.where(past, 0, self._sizes[lists]).sum(axis=1).mean())
+        lists[past] = -1
+        return Probes(np.ascontiguousarray(np.take_along_axis(distances, order, axis=1)), lists, reads)
+
+    def _allowed(self, mask: ItemMask) -> np.ndarray:
+        """Return the number of allowed items in every list."""
+        counts = self._counts.get(mask)
+        if counts is None:
+            allowed = self._list_of[mask.bits[: len(self._list_of)]]
+            counts = self._counts[mask] = np.bincount(allowed, minlength=len(self._centroids))
+        return counts
+
+    def _scores(self, queries: np.ndarray, held: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return mean and spread of the scores in the lists `held`, and FAISS's distances of their centroids."""
+        centroids, spread = self._centroids[held], self._spread[held]
+        mean = queries @ centroids.T
+        if not self._is_l2:
+            length = np.sqrt(np.einsum("nd,nd->n", queries, queries))[:, None]
+            return mean, np.maximum(length * spread, 1e-9), mean
+        squares = np.einsum("nd,nd->n", queries, queries)[:, None] + np.einsum("ld,ld->l", centroids, centroids)
+        distances = np.maximum(squares - 2 * mean, 0)
+        scores = -0.5 * (distances + centroids.shape[1] * spread**2)
+        return scores, np.maximum(np.sqrt(distances) * spread, 1e-9), distances
+
+
+def _expected(mean: np.ndarray, spread: np.ndarray, counts: np.ndarray, fetch: int) -> np.ndarray:
+    """Return how many of the `fetch` best of all items are expected in each list, float32 [n, lists]."""
+    low, high = (mean - _REACH * spread).min(axis=1), (mean + _REACH * spread).max(axis=1)
+    for _ in range(_STEPS):
+        middle = (low + high) / 2
+        more = (counts * _above(middle, mean, spread)).sum(axis=1) > fetch
+        low, high = np.where(more, middle, low), np.where(more, high, middle)
+    return counts * _above(low, mean, spread)
+
+
+def _above(score: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """Return which part of each list's items is expected to have a higher score, float32 [n, lists]."""
+    z = (score[:, None] - mean) / spread
+    place = np.clip(z * _PER_UNIT + 512, 0, 1024).astype(np.int64)
+    return _TAIL.take(place)
