@@ -105,7 +105,7 @@ def _trained(
     weight = tf.constant(weights(part.interactions, train.objective.rating))
     labels = Labels(rows.items, rows.users, weight, tf.range(len(rows.items), dtype=tf.int64))
     batches = _batches(part, labels, train.batch_size, seed)
-    tower.compile(optimizer=build_optimizer(train, len(batches)))
+    tower.compile(optimizer=build_optimizer(train, epochs * len(batches)))
     tower.fit(batches, epochs=epochs, callbacks=callbacks, verbose=0)
     return tower
 
@@ -146,7 +146,7 @@ def _gather(features: Mapping[str, tf.Tensor], index: tf.Tensor) -> dict[str, tf
 
 
 def build_optimizer(train: Train, steps: int) -> tf.keras.optimizers.Optimizer:
-    """Return Adam, or AdamW where weights decay; `steps` is the number of batches in an epoch."""
+    """Return Adam, or AdamW where weights decay; `steps` is the number of batches in the whole training."""
     if not train.weight_decay:
         return tf.keras.optimizers.Adam(_learning_rate(train, steps), global_clipnorm=train.clip_norm)
     optimizer = tf.keras.optimizers.AdamW(
@@ -159,7 +159,7 @@ def build_optimizer(train: Train, steps: int) -> tf.keras.optimizers.Optimizer:
 def _learning_rate(train: Train, steps: int) -> float | tf.keras.optimizers.schedules.LearningRateSchedule:
     if train.schedule == "constant":
         return train.learning_rate
-    return tf.keras.optimizers.schedules.CosineDecay(train.learning_rate, train.epochs * steps)
+    return tf.keras.optimizers.schedules.CosineDecay(train.learning_rate, steps)
 
 
 def _tensorboard(directory: Path) -> tf.keras.callbacks.Callback:

@@ -89,13 +89,13 @@ def test_the_same_seed_gives_the_same_training(grouped: Path, tmp_path: Path) ->
 
 def test_generations_are_taught_by_towers_and_peers_and_repeat(grouped: Path, tmp_path: Path) -> None:
     taught = Distillation(generations=2, weight=0.7, peers=(Ease(l2=50.0),))
-    short = Train(epochs=2, batch_size=256, distillation=taught)
-    weaker = structs.replace(short, distillation=structs.replace(taught, generations=1))
-    for name, settings in (("first", short), ("again", short), ("weaker", weaker)):
-        train(grouped, MODEL, settings, 3, "cpu", tmp_path / name, lambda _: None)
-    first, again, other = (np.load(tmp_path / name / "item_vectors.npy") for name in ("first", "again", "weaker"))
+    short = Train(epochs=1, batch_size=512, distillation=taught)
+    for name in ("first", "again"):
+        train(grouped, MODEL, short, 3, "cpu", tmp_path / name, lambda _: None)
+    first, again = (np.load(tmp_path / name / "item_vectors.npy") for name in ("first", "again"))
     np.testing.assert_array_equal(first, again)
-    assert not np.array_equal(first, other)
+    trained = {path.name for path in (tmp_path / "first" / "tensorboard").iterdir()}
+    assert trained == {"search", "refit-1", "refit-2"}
 
 
 def test_towers_that_peers_alone_teach_rank_unseen_items_as_they_do(grouped: Path, tmp_path: Path) -> None:
