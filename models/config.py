@@ -172,8 +172,8 @@ class Train(Section, frozen=True, kw_only=True):
     clip_norm: PositiveFloat | None = None
     """Gradients, all together, are scaled down to this norm where theirs is larger (Pascanu et al. 2013)."""
     schedule: Literal["constant", "cosine"] = "constant"
-    """`cosine`: the rate falls to zero along half a cosine (Loshchilov and Hutter 2017), in the search over `epochs`, in
-    the training anew over as many as that has."""
+    """`cosine`: the rate falls to zero along half a cosine (Loshchilov and Hutter 2017), over `epochs` in the search,
+    over as many as it has in the training anew."""
     refit: bool = True
     """After the best number of epochs is known, train anew on training and validation rows together."""
     distillation: Distillation | None = None
