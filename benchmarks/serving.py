@@ -42,7 +42,7 @@ from ensemble.server import TritonServer
 from ensemble.wire import Query
 from retrieval.console import Terminal, silence_libraries, terminal
 from retrieval.recipe import load_recipe
-from retrieval.run import Run, advance
+from retrieval.run import Job, Run, advance
 from retrieval.stages import STAGES
 from workflows.files import atomic_write
 from workflows.sources.download import cache_directory
@@ -118,8 +118,7 @@ def compare(
     recipe: Path, names: Sequence[str], plan: Plan, arguments: argparse.Namespace, scratch: Path, out: Terminal
 ) -> tuple[list[Point], list[dict[str, Any]]]:
     """Measure the layouts `names` of one recipe; return the points and each layout's start and memory."""
-    run = Run.create(load_recipe(recipe), arguments.runs, STAGES)
-    advance(run, [stage.name for stage in STAGES], cache_directory(), out)
+    run = released(recipe, arguments.runs, out)
     layouts = list(prepare(run, names, scratch / run.recipe.name, out))
     starts = [start_of(layout, run, plan.starts, out) for layout in layouts]
     with ExitStack() as stack:
@@ -129,6 +128,17 @@ def compare(
         for start in starts:
             start["memory_under_load_mb"] = round(read_memory_mb(servers[start["layout"]].process_id), 1)
     return points, starts
+
+
+def released(recipe: Path, runs: Path, out: Terminal) -> Run:
+    """Return a run of the recipe, released by the code as it is. Towers that are there do, however old they are."""
+    run = Run.create(load_recipe(recipe), runs, STAGES)
+    if (run.directory / "towers").is_dir():
+        with out.working("release"):
+            run.stages["release"].work(Job(run.recipe, run.directory, cache_directory(), out.step))
+    else:
+        advance(run, [stage.name for stage in STAGES], cache_directory(), out)
+    return run
 
 
 def prepare(run: Run, names: Sequence[str], place: Path, out: Terminal) -> Iterator[Layout]:
