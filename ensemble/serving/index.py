@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 
 from .errors import InvalidRelease
+from .lazy import faiss
 from .release import Release
 
 FILE = "index/items.faiss"
