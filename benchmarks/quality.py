@@ -10,7 +10,9 @@ under `--runs` are kept, so an interrupted measurement continues.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
+import os
 import statistics
 from pathlib import Path
 from typing import Any
@@ -44,7 +46,11 @@ def main() -> None:
 
 
 def measure(path: Path, seeds: list[int], runs: Path, out: Terminal) -> dict[str, Any]:
-    """Train and evaluate a recipe once per seed; the split stays the recipe's."""
+    """Train and evaluate a recipe once per seed; the split stays the recipe's.
+
+    `metrics` are of the rows that the recipe's split asks for. `groups` are kinds of test rows, whether it asks for
+    them or not: their number, and the means of figures among unseen items, of the towers and of popularity.
+    """
     figures = []
     for seed in seeds:
         recipe = load_recipe(path)
@@ -62,7 +68,17 @@ def measure(path: Path, seeds: list[int], runs: Path, out: Terminal) -> dict[str
         "items": figures[0]["items"],
         "seeds": seeds,
         "metrics": metrics,
+        "groups": {name: group([one["groups"][name] for one in figures]) for name in figures[0]["groups"]},
     }
+
+
+def group(seeds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return rows, users and mean figures of a kind of rows; `seeds` is what each run measured of it."""
+
+    def means(side: str) -> dict[str, float]:
+        return {name: statistics.fmean(one[side][name] for one in seeds) for name in seeds[0][side]}
+
+    return {"rows": seeds[0]["rows"], "users": seeds[0]["users"], **{s: means(s) for s in ("unseen", "popularity")}}
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -71,7 +87,16 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 def store(entry: dict[str, Any]) -> None:
-    """Replace the recipe's entry in the results."""
+    """Replace the recipe's entry in the results; another process that does the same for its own waits meanwhile."""
+    directory = os.open(RESULTS.parent, os.O_RDONLY)
+    fcntl.flock(directory, fcntl.LOCK_EX)
+    try:
+        _replace(entry)
+    finally:
+        os.close(directory)
+
+
+def _replace(entry: dict[str, Any]) -> None:
     kept = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else []
     entries = [one for one in kept if one["recipe"] != entry["recipe"]] + [entry]
     content = json.dumps(sorted(entries, key=lambda one: one["recipe"]), indent=1) + "\n"

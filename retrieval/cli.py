@@ -139,7 +139,9 @@ def evaluate(
 @app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Directories of runs.")],
-    out_path: Annotated[Path | None, typer.Option("--out", help="Also write a page with curves, NAME.html.")] = None,
+    out_path: Annotated[
+        Path | None, typer.Option("--out", help="Also write a page with curves, NAME.html, and NAME.json.")
+    ] = None,
     json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:

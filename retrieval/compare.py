@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def compare_table(found: Mapping[str, Any]) -> Table:
 
 
 def write_page(found: Mapping[str, Any], path: Path) -> None:
-    """Write the comparison as one self-contained page.
+    """Write the comparison as one self-contained page, and its figures beside it as NAME.json.
 
     Raises
     ------
@@ -79,6 +80,7 @@ def write_page(found: Mapping[str, Any], path: Path) -> None:
     page = environment.get_template("compare.html.j2").render(
         **found, rows=_facts(found["runs"]) + figures, charts=charts(found["runs"])
     )
+    atomic_write(path.with_suffix(".json"), (json.dumps(found, indent=1) + "\n").encode())
     atomic_write(path, page.encode())
 
 

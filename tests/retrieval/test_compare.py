@@ -110,6 +110,7 @@ def test_the_page_is_complete_and_loads_nothing(two: list[Path], tmp_path: Path)
     assert page.count("<svg") == 4
     assert "{%" not in page
     assert "http" not in page
+    assert json.loads((tmp_path / "page.json").read_text()) == compare(two)
 
 
 def test_a_page_that_is_no_html_is_refused(two: list[Path], tmp_path: Path) -> None:
