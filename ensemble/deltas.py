@@ -33,9 +33,11 @@ def writing(release: Release, directory: Path) -> Iterator[LiveItems]:
     Raises
     ------
     ReleaseError
-        A package that is there is damaged. Nothing can follow it: servers stop before it.
+        There is no such directory, so no server watches it; or a package that is there is damaged, and nothing can
+        follow it, since servers stop before it.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    if not directory.is_dir():
+        raise ReleaseError(f"{directory}: no such directory; give the one that the server was started with (--delta)")
     place = directory / str(release.origin["lineage"])
     place.mkdir(exist_ok=True)
     with (place / _LOCK).open("w") as lock:
@@ -55,38 +57,39 @@ def writing(release: Release, directory: Path) -> Iterator[LiveItems]:
 def publish(items: LiveItems, change: Change) -> Delta:
     """Write the change as the next package and return it. Call inside `writing`.
 
-    When this returns, the package has its name: whatever a server begins to answer from now on, it answers with it.
+    The package is tried on the items as servers will, and then gets its name: whatever a server begins to answer once
+    this returns, it answers with it.
     """
     log = items.log
     assert log is not None
     path = log.path_of(log.sequence + 1)
-    write_package(items.release, change, path, log.sequence + 1, log.package)
-    with log.following() as delta:
-        items.apply(delta)
-    return delta
-
-
-def write_package(release: Release, change: Change, path: Path, sequence: int, previous: str) -> None:
-    """Write one package at `path`, whole or not at all."""
     with atomic_directory(path) as temporary:
-        (temporary / "items").mkdir()
-        save_values(change.ids, temporary / "items/ids", release.manifest["id_dtype"]["item_id"])
-        if change.table is not None and change.vectors is not None:
-            save(temporary / "items/vectors", change.vectors)
-            change.table.to_parquet(temporary / TABLE, engine="pyarrow", index=False)
-            write_filterable(change.table, temporary / "items", filterable(release))
-        _seal(
-            temporary,
-            {
-                "format": FORMAT,
-                "lineage": release.origin["lineage"],
-                "sequence": sequence,
-                "previous": previous,
-                "operation": change.operation,
-                "items": len(change.ids),
-                "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            },
-        )
+        write_package(items.release, change, temporary, log.sequence + 1, log.package)
+        items.apply(Delta.open(temporary))
+    with log.following() as delta:
+        return delta
+
+
+def write_package(release: Release, change: Change, out: Path, sequence: int, previous: str) -> None:
+    """Write one package into the directory `out`."""
+    (out / "items").mkdir()
+    save_values(change.ids, out / "items/ids", release.manifest["id_dtype"]["item_id"])
+    if change.table is not None and change.vectors is not None:
+        save(out / "items/vectors", change.vectors)
+        change.table.to_parquet(out / TABLE, engine="pyarrow", index=False)
+        write_filterable(change.table, out / "items", filterable(release))
+    _seal(
+        out,
+        {
+            "format": FORMAT,
+            "lineage": release.origin["lineage"],
+            "sequence": sequence,
+            "previous": previous,
+            "operation": change.operation,
+            "items": len(change.ids),
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        },
+    )
 
 
 def filterable(release: Release) -> dict[str, str]:

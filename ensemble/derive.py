@@ -48,10 +48,9 @@ def derive(release: Release, change: Change, out: Path, progress: Callable[[str]
     The index is built anew where that takes no time (flat), or where the change made it worse than it should be.
     """
     with TemporaryDirectory() as folder:
-        package = Path(folder) / "package"
-        write_package(release, change, package, 1, str(release.manifest["release"]))
+        write_package(release, change, Path(folder), 1, str(release.manifest["release"]))
         items = LiveItems(release)
-        items.apply(Delta.open(package))
+        items.apply(Delta.open(Path(folder)))
         rebuilt = _is_flat(release)
         if not rebuilt:
             progress("measuring the index")

@@ -10,27 +10,29 @@ import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
 from ensemble.layouts import CHAINED, FUSED
+from ensemble.serving.release import Release
 from ensemble.serving.steps import RELEASE
 from workflows.diagnostics import ServerError
 
 _PAUSE_SECONDS = 0.05
 
 
-def check_in_force(address: str, sequence: int, user: Any, timeout_s: float = 10.0) -> str:
+def check_in_force(address: str, sequence: int, release: Release, timeout_s: float = 10.0) -> str:
     """Ask the server at `address` until it answers with the changes up to `sequence`; return what it says of itself.
-
-    `user` is any user id, of the release or not.
 
     Raises
     ------
     ServerError
-        It does not answer, or after `timeout_s` still without these changes.
+        It does not answer, serves neither `release` nor the one that the changes began with, or answers after
+        `timeout_s` still without these changes.
     """
     deadline, found = time.monotonic() + timeout_s, ""
+    user = "" if release.manifest["id_dtype"]["user_id"] == "string" else -1
     with grpc.InferenceServerClient(address) as channel:
         model = _model(channel, address)
         while time.monotonic() < deadline:
             found = _release(channel, model, user, address)
+            _check_kin(found, release, address)
             if sequence_of(found) >= sequence:
                 return found
             time.sleep(_PAUSE_SECONDS)
@@ -43,6 +45,16 @@ def check_in_force(address: str, sequence: int, user: Any, timeout_s: float = 10
 def sequence_of(release: str) -> int:
     """Return the number of the last change that an answer's `release`, such as `566afa9a+7`, was made with."""
     return int(release.partition("+")[2] or 0)
+
+
+def _check_kin(found: str, release: Release, address: str) -> None:
+    """Numbers mean something only among releases that count the same changes."""
+    kin = {release.manifest["release"], release.origin["lineage"]}
+    if found.partition("+")[0] not in kin:
+        raise ServerError(
+            f"{address}: serves release {found}, not {release.manifest['release']}; the change is written, but whether "
+            "it is in force there cannot be told: name the release that the server has"
+        )
 
 
 def _model(channel: Any, address: str) -> str:

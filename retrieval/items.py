@@ -151,6 +151,7 @@ def _change(console: Terminal, source: Path, doing: str, what: Any, where: tuple
     """Make a change where it was asked for, and say what became of it."""
     from ensemble.deltas import publish, writing
     from ensemble.derive import derive
+    from ensemble.inforce import check_in_force
     from ensemble.items import LiveItems
     from ensemble.serving.release import Release
     from retrieval.serving import release_of
@@ -169,7 +170,7 @@ def _change(console: Terminal, source: Path, doing: str, what: Any, where: tuple
         change = getattr(items, doing)(what)
         package = publish(items, change)
     sequence = int(package.manifest["sequence"])
-    found = _in_force(address, sequence, release) if address else None
+    found = check_in_force(address, sequence, release) if address else None
     if json:
         console.json({"package": str(package.path), "sequence": sequence, "changed": len(change.ids), "server": found})
     else:
@@ -177,12 +178,6 @@ def _change(console: Terminal, source: Path, doing: str, what: Any, where: tuple
         console.say(
             f"in force at {address}" if address else "servers that watch the directory answer with it from now on"
         )
-
-
-def _in_force(address: str, sequence: int, release: Any) -> str:
-    from ensemble.inforce import check_in_force
-
-    return check_in_force(address, sequence, "" if release.manifest["id_dtype"]["user_id"] == "string" else -1)
 
 
 def _released(source: Path, out: Path | None, write: Any, console: Terminal) -> dict[str, Any]:

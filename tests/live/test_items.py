@@ -26,7 +26,7 @@ from ensemble.serving.errors import InvalidRelease
 from ensemble.serving.release import Release
 from ensemble.serving.retriever import Retriever
 from retrieval.cli import app
-from workflows.diagnostics import DataError
+from workflows.diagnostics import DataError, ReleaseError
 
 ROWS = [
     {"item_id": 7_000_000_000_001, "title": "Új film", "weight": 0.5, "genres": ["drama", "noir"]},
@@ -182,6 +182,7 @@ for number in range(int(sys.argv[4]), 10**6):
 
 def test_a_writer_that_is_killed_leaves_whole_packages_and_nothing_in_the_way(items: Items, tmp_path: Path) -> None:
     release, log = items.run.path / "release", tmp_path / "delta"
+    log.mkdir()
     told = 0
     for kill_after in (1, 2, 3):
         arguments = [release, log, tmp_path, str(told + 1000 * kill_after)]
@@ -214,6 +215,7 @@ def test_the_commands_derive_change_measure_and_compact(
     items: Items, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     release, delta = items.run.path / "release", tmp_path / "delta"
+    delta.mkdir()
     new = write_items(tmp_path / "new.jsonl", ROWS)
     derived = run(capfd, "add", release, new, "--out", tmp_path / "derived")
     assert (derived["items"], derived["changed"]) == (302, 2)
@@ -234,6 +236,12 @@ def test_the_commands_derive_change_measure_and_compact(
     assert compacted["items"] == 301
     assert run(capfd, "status", tmp_path / "compacted", "--delta", delta)["changed"] == 0
     assert run(capfd, "remove", tmp_path / "compacted", "7000000000002", "--delta", delta)["sequence"] == 4
+
+
+def test_a_directory_that_no_server_can_watch_is_no_place_for_a_change(items: Items, tmp_path: Path) -> None:
+    release = Release.open(items.run.path / "release")
+    with pytest.raises(ReleaseError, match=r"dleta: no such directory"), writing(release, tmp_path / "dleta"):
+        pass
 
 
 def test_where_a_change_goes_must_be_clear(items: Items) -> None:

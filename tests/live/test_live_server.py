@@ -18,7 +18,9 @@ from livecatalogue import Items, make_live_run, new_id, write_items
 from synthetic import make_release
 
 from ensemble.deltas import publish, writing
+from ensemble.derive import derive
 from ensemble.inforce import check_in_force
+from ensemble.items import LiveItems
 from ensemble.ports import free_ports
 from ensemble.runtime import export_repository
 from ensemble.server import TritonServer
@@ -53,9 +55,10 @@ class Live:
 
     def change(self, doing: str, what: Any) -> tuple[Path, str]:
         """Write a change, wait until the server answers with it, and return the package and the server's release."""
-        with writing(Release.open(self.release), self.delta) as items:
+        release = Release.open(self.release)
+        with writing(release, self.delta) as items:
             package = publish(items, getattr(items, doing)(what))
-        return package.path, check_in_force(self.address, int(package.path.name), self.user)
+        return package.path, check_in_force(self.address, int(package.path.name), release)
 
     def add(self, *rows: dict[str, Any]) -> tuple[Path, str]:
         """Add items."""
@@ -122,6 +125,13 @@ def test_an_updated_item_is_answered_with_once_and_in_its_new_place(live: Live) 
         assert new.count(row["item_id"]) == 1
 
 
+def test_a_server_of_another_release_is_not_taken_for_one_that_answers_with_a_change(live: Live) -> None:
+    items = LiveItems(Release.open(live.release))
+    other = derive(items.release, items.removing([str(items.catalogue.rows.ids[0])]), live.folder / "other").release
+    with pytest.raises(ServerError, match=f"serves release .*, not {other.manifest['release']}"):
+        check_in_force(live.address, 0, other)
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_no_request_sent_after_a_removal_returned_is_answered_with_what_was_removed(live: Live, model: str) -> None:
     rows = [live.row(weight=float(weight)) for weight in range(-8, 8)]
@@ -163,7 +173,7 @@ def test_a_damaged_package_is_refused_and_named_and_what_was_there_goes_on(live:
             assert release == server
             assert row["item_id"] in ids
     with pytest.raises(ServerError, match="refused a package"):
-        check_in_force(live.address, int(broken.name), live.user, timeout_s=0.3)
+        check_in_force(live.address, int(broken.name), Release.open(live.release), timeout_s=0.3)
     refused = [line for line in live.log if "a change of the catalogue was refused" in line]
     assert 0 < len(refused) <= 4, "each process says it once"
     assert all(f"sequence is {int(last.name)}, expected {int(broken.name)}" in line for line in refused)

@@ -73,6 +73,7 @@ def test_a_click_on_an_item_that_came_later_counts_as_unseen_and_is_not_recommen
     release, ids = Release.open(items.run.path / "release"), items.run.items["item_id"].tolist()
     new = [new_id(ids[0], number) for number in range(2)]
     rows = [{"item_id": one, "title": "new", "genres": [], "weight": 0.5} for one in new]
+    (tmp_path / "delta").mkdir()
     with writing(release, tmp_path / "delta") as live:
         publish(live, live.adding(write_items(tmp_path / "new.jsonl", rows)))
         publish(live, live.removing([str(ids[7])]))
