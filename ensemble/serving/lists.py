@@ -21,8 +21,10 @@ from .masks import ItemMask
 
 _SAMPLE = 1 << 16
 _PRIOR = 8  # a list's spread is held to that of all lists as if so many of its sampled items had it
-_STEPS = 12
+_STEPS = 10
 _REACH = 8.0
+_FAR = 5.5
+"""Lists whose mean is so many spreads below what the last answer scores hold none."""
 _PER_UNIT = 64
 _TAIL = np.array([0.5 * math.erfc(z / _PER_UNIT / math.sqrt(2)) for z in range(-512, 513)], dtype=np.float32)
 """The normal distribution's upper tail from z = -8 to 8."""
@@ -66,16 +68,14 @@ class Lists:
         if not len(held):
             return Probes(np.zeros((len(queries), 1), np.float32), np.full((len(queries), 1), -1), 0.0)
         mean, spread, distances = self._scores(queries, held)
-        answers = _expected(mean, spread, counts[held].astype(np.float32), min(fetch, mask.count))
-        order = (answers / -self._sizes[held]).argsort(axis=1)
-        found = np.take_along_axis(answers, order, axis=1).cumsum(axis=1)
-        count = 1 + (found < found[:, -1:] * (1 - missing)).sum(axis=1)
-        order = order[:, : min(int(count.max()), len(held))]
-        past = np.arange(order.shape[1]) >= count[:, None]
-        lists = held[order]
-        reads = float(np.where(past, 0, self._sizes[lists]).sum(axis=1).mean())
-        lists[past] = -1
-        return Probes(np.ascontiguousarray(np.take_along_axis(distances, order, axis=1)), lists, reads)
+        weights, sizes, wanted = counts[held], self._sizes[held], min(fetch, mask.count)
+        rows = [_read_first(*one, weights, sizes, wanted, missing) for one in zip(mean, spread, strict=True)]
+        width = max(map(len, rows))
+        lists = np.full((len(rows), width), -1, dtype=np.int64)
+        picked = np.zeros((len(rows), width), dtype=np.float32)
+        for row, chosen in enumerate(rows):
+            lists[row, : len(chosen)], picked[row, : len(chosen)] = held[chosen], distances[row, chosen]
+        return Probes(picked, lists, float(sum(sizes[chosen].sum() for chosen in rows)) / len(rows))
 
     def _allowed(self, mask: ItemMask) -> np.ndarray:
         """Return the number of allowed items in every list."""
@@ -98,18 +98,30 @@ class Lists:
         return scores, np.maximum(np.sqrt(distances) * spread, 1e-9), distances
 
 
-def _expected(mean: np.ndarray, spread: np.ndarray, counts: np.ndarray, fetch: int) -> np.ndarray:
-    """Return how many of the `fetch` best of all items are expected in each list, float32 [n, lists]."""
-    low, high = (mean - _REACH * spread).min(axis=1), (mean + _REACH * spread).max(axis=1)
+def _read_first(
+    mean: np.ndarray, spread: np.ndarray, counts: np.ndarray, sizes: np.ndarray, fetch: int, missing: float
+) -> np.ndarray:
+    """Return the lists that one query reads, int64 [m]; the arguments are arrays over all lists."""
+    order = (-mean).argsort()
+    place = int(counts[order].cumsum().searchsorted(2 * fetch))
+    # Half of a list's items score above its mean: from here up there are `fetch` of them.
+    low = float(mean[order[place]]) if place < len(order) else float((mean - _REACH * spread).min())
+    near = (mean + _FAR * spread >= low).nonzero()[0]
+    mean, spread, counts = mean[near], spread[near], counts[near].astype(np.float32)
+    high = float((mean + _REACH * spread).max())
     for _ in range(_STEPS):
         middle = (low + high) / 2
-        more = (counts * _above(middle, mean, spread)).sum(axis=1) > fetch
-        low, high = np.where(more, middle, low), np.where(more, high, middle)
-    return counts * _above(low, mean, spread)
+        if counts @ _above(middle, mean, spread) > fetch:
+            low = middle
+        else:
+            high = middle
+    answers = counts * _above(low, mean, spread)
+    order = (answers / -sizes[near]).argsort()
+    found = answers[order].cumsum()
+    return near[order[: 1 + int(found.searchsorted(found[-1] * (1 - missing)))]]
 
 
-def _above(score: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """Return which part of each list's items is expected to have a higher score, float32 [n, lists]."""
-    z = (score[:, None] - mean) / spread
-    place = np.clip(z * _PER_UNIT + 512, 0, 1024).astype(np.int64)
-    return _TAIL.take(place)
+def _above(score: float, mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """Return which part of each list's items is expected to have a higher score, float32 [lists]."""
+    z = (score - mean) / spread
+    return _TAIL.take((z * _PER_UNIT + 512).astype(np.int32), mode="clip")

@@ -207,7 +207,7 @@ def test_the_planner_reads_lists_that_hold_what_is_allowed_or_compares_where_tha
     rng = np.random.default_rng(6)
     centres = rng.standard_normal((40, 64), dtype=np.float32)
     cluster = np.arange(60_000) % 40
-    vectors = centres[cluster] + 0.3 * rng.standard_normal((60_000, 64), dtype=np.float32)
+    vectors = centres[cluster] + 0.1 * rng.standard_normal((60_000, 64), dtype=np.float32)
     index = full_index(vectors, lists=64, probes=2)
     search = ItemSearch(vectors, index)
     mask = search.mask(cluster < 20)
