@@ -270,7 +270,18 @@ def read_index(place: Path, kind: str) -> Any:
     lists = faiss.downcast_InvertedLists(index.invlists) if hasattr(index, "invlists") else None
     if isinstance(lists, faiss.OnDiskInvertedLists):
         lists.prefetch_nthread = 0  # else every search starts threads, which take longer than the search
+        _check_mapped(lists, place)
     return index
+
+
+def _check_mapped(lists: Any, place: Path) -> None:
+    """Refuse a file that ends before its lists do: FAISS maps past the end, where reading kills the process."""
+    per_item = lists.code_size + 8  # and its number
+    ends = (lists.lists.at(one).offset + lists.list_size(one) * per_item for one in range(lists.nlist))
+    if (end := max(ends, default=0)) > place.stat().st_size:
+        raise InvalidRelease(
+            f"{place}: FAISS cannot read it: {place.stat().st_size} bytes, expected {end}; release anew"
+        )
 
 
 def flat_index(vectors: _Array, metric: str) -> Any:
