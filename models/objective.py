@@ -81,17 +81,26 @@ class CatalogueLoss:
     def __call__(self, towers: Towers, features: Mapping[str, tf.Tensor], labels: Labels) -> tf.Tensor:
         """Return the weighted mean loss of a batch, a scalar."""
         queries, items = towers.query_vectors(features, True), towers.item_vectors(True)
-        weight, taught = self.objective.positives_weight, None
-        handicap = tf.where(self._other_positives(labels), _log(weight), 0.0) if weight < 1 else None
-        if self.lesson:
-            logits = self.lesson.teacher.logits(labels)
-            if self.lesson.unseen_only:
-                logits = tf.where(self._other_positives(labels), -np.inf, logits)
-            taught = Taught(logits, self.lesson.weight)
+        others, weight = self._other_positives(labels), self.objective.positives_weight
+        handicap = tf.where(others, _log(weight), 0.0) if weight < 1 else None
         losses = catalogue_softmax(
-            queries, items, labels.items, towers.temperature, handicap, self.objective.label_smoothing, taught
+            queries,
+            items,
+            labels.items,
+            towers.temperature,
+            handicap,
+            self.objective.label_smoothing,
+            self._taught(labels, others),
         )
         return tf.reduce_mean(losses * labels.weights)
+
+    def _taught(self, labels: Labels, others: tf.Tensor) -> Taught | None:
+        if self.lesson is None:
+            return None
+        logits = self.lesson.teacher.logits(labels)
+        if self.lesson.unseen_only:
+            logits = tf.where(others, -np.inf, logits)
+        return Taught(logits, self.lesson.weight)
 
     def _other_positives(self, labels: Labels) -> tf.Tensor:
         catalogue = tf.range(self.rows.num_items, dtype=tf.int64)
