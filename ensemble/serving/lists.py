@@ -51,14 +51,16 @@ class Lists:
         self._centroids = index.centroids()
         self._sizes = np.bincount(list_of_item, minlength=len(self._centroids))
         sample = np.arange(0, len(list_of_item), max(1, len(list_of_item) // _SAMPLE))
-        own = list_of_item[sample]
-        residuals = vectors[sample] - self._centroids[own]
-        squares = np.einsum("id,id->i", residuals, residuals) / vectors.shape[1]
-        counts = np.bincount(own, minlength=len(self._centroids))
-        sums = np.bincount(own, squares, minlength=len(self._centroids))
-        variance = (sums + _PRIOR * squares.mean()) / (counts + _PRIOR)
-        self._spread = np.sqrt(np.maximum(variance, 1e-12)).astype(np.float32)
-        """Of the residuals, per dimension."""
+        own, items = list_of_item[sample], vectors[sample]
+        nearest = self._centroids[own]
+        # For inner products FAISS gives centroids the length 1, whatever that of their items is.
+        lengths = np.einsum("id,id->i", items, nearest) / np.maximum(np.einsum("id,id->i", nearest, nearest), 1e-12)
+        self._means = self._centroids * self._by_list(own, lengths)[:, None]
+        """Of the items in every list."""
+        residuals = items - self._means[own]
+        variances = np.einsum("id,id->i", residuals, residuals) / vectors.shape[1]
+        self._spread = np.sqrt(np.maximum(self._by_list(own, variances), 1e-12))
+        """Of the items about their mean, per dimension."""
         self._counts: WeakKeyDictionary[ItemMask, np.ndarray] = WeakKeyDictionary()
 
     def choose(self, queries: np.ndarray, mask: ItemMask, fetch: int, missing: float) -> Probes:
@@ -77,6 +79,12 @@ class Lists:
             lists[row, : len(chosen)], picked[row, : len(chosen)] = held[chosen], distances[row, chosen]
         return Probes(picked, lists, float(sum(sizes[chosen].sum() for chosen in rows)) / len(rows))
 
+    def _by_list(self, own: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """Return every list's mean of some of its items' values, float32 [lists]; the fewer, the nearer that of all."""
+        counts = np.bincount(own, minlength=len(self._sizes))
+        sums = np.bincount(own, values, minlength=len(self._sizes))
+        return ((sums + _PRIOR * values.mean()) / (counts + _PRIOR)).astype(np.float32)
+
     def _allowed(self, mask: ItemMask) -> np.ndarray:
         """Return the number of allowed items in every list."""
         counts = self._counts.get(mask)
@@ -87,15 +95,15 @@ class Lists:
 
     def _scores(self, queries: np.ndarray, held: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return mean and spread of the scores in the lists `held`, and FAISS's distances of their centroids."""
-        centroids, spread = self._centroids[held], self._spread[held]
-        mean = queries @ centroids.T
+        spread, distances = self._spread[held], queries @ self._centroids[held].T
+        own = queries @ self._means[held].T
+        length = np.einsum("nd,nd->n", queries, queries)[:, None]
         if not self._is_l2:
-            length = np.sqrt(np.einsum("nd,nd->n", queries, queries))[:, None]
-            return mean, np.maximum(length * spread, 1e-9), mean
-        squares = np.einsum("nd,nd->n", queries, queries)[:, None] + np.einsum("ld,ld->l", centroids, centroids)
-        distances = np.maximum(squares - 2 * mean, 0)
-        scores = -0.5 * (distances + centroids.shape[1] * spread**2)
-        return scores, np.maximum(np.sqrt(distances) * spread, 1e-9), distances
+            return own, np.maximum(np.sqrt(length) * spread, 1e-9), distances
+        distances = length + np.einsum("ld,ld->l", self._centroids[held], self._centroids[held]) - 2 * distances
+        away = np.maximum(length + np.einsum("ld,ld->l", self._means[held], self._means[held]) - 2 * own, 0)
+        mean = -0.5 * (away + self._means.shape[1] * spread**2)
+        return mean, np.maximum(np.sqrt(away) * spread, 1e-9), np.maximum(distances, 0)
 
 
 def _read_first(
