@@ -29,7 +29,9 @@ class Catalogue:
 
     @classmethod
     def of(cls, run: Path) -> Catalogue:
-        return cls(pd.read_parquet(run / "features" / "catalogue.parquet"))
+        """Read the items of a run, or of what `retrieval items` wrote."""
+        place = run / "features" / "catalogue.parquet"
+        return cls(pd.read_parquet(place if place.is_file() else run / "release" / "items" / "attributes.parquet"))
 
     def item(self, item_id: int | str, score: float | None = None, held_out: bool = False) -> Item:
         """Describe an item; one that is not in the catalogue is described by its id."""

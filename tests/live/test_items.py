@@ -22,6 +22,7 @@ from ensemble.deltas import publish, writing
 from ensemble.derive import derive
 from ensemble.items import LiveItems
 from ensemble.quality import measure
+from ensemble.serving.catalogue import Catalogue
 from ensemble.serving.errors import InvalidRelease
 from ensemble.serving.release import Release
 from ensemble.serving.retriever import Retriever
@@ -202,6 +203,47 @@ def test_a_writer_that_is_killed_leaves_whole_packages_and_nothing_in_the_way(it
         last = publish(live, live.removing([str(items.run.items["item_id"].iloc[0])]))
     left = {one.name for one in last.path.parent.iterdir()}
     assert left == {".lock", *(f"{number:08d}" for number in range(1, int(last.path.name) + 1))}
+
+
+def test_a_server_that_starts_with_a_damaged_package_does_not_serve(items: Items, tmp_path: Path) -> None:
+    release, log, ids = Release.open(items.run.path / "release"), tmp_path / "delta", items.run.items["item_id"]
+    log.mkdir()
+    running = Retriever.load(release.path, log)
+    with writing(release, log) as live:
+        package = publish(live, live.adding(write_items(tmp_path / "items.jsonl", ROWS)))
+        publish(live, live.removing([str(ids.iloc[0])]))
+    vectors = package.path / "items/vectors.npy"
+    whole = vectors.read_bytes()
+    vectors.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(InvalidRelease, match=r"vectors\.npy: the content is not what was released"):
+        Retriever.load(release.path, log)
+    with pytest.raises(InvalidRelease, match=r"vectors\.npy"):
+        running.refresh()
+    assert running.name == release.manifest["release"]
+    assert not running.refresh(), "it is looked at again once something else is in its place"
+    vectors.write_bytes(whole)
+    package.path.rename(log / "aside")
+    (log / "aside").rename(package.path)
+    os.utime(package.path)
+    assert running.refresh()
+    assert running.name == f"{release.manifest['release']}+2"
+
+
+def test_two_catalogues_may_follow_one(items: Items, tmp_path: Path) -> None:
+    first = Catalogue.load(Release.open(items.run.path / "release"))
+    made = []
+    for weight in (1.0, -1.0):
+        log = tmp_path / str(weight)
+        log.mkdir()
+        with writing(Release.open(items.run.path / "release"), log) as live:
+            path = write_items(tmp_path / "items.jsonl", [{**ROWS[0], "weight": weight}])
+            made.append(first.with_delta(publish(live, live.adding(path))))
+            made[-1] = made[-1].with_delta(publish(live, live.updating(path)))
+    for weight, catalogue in zip((1.0, -1.0), made, strict=True):
+        expected = items.vectors({ROWS[0]["item_id"]: {"weight": weight}})
+        np.testing.assert_allclose(catalogue.rows.vectors[300:], expected.repeat(2, axis=0), atol=1e-6)
+        assert catalogue.rows.live[300:].tolist() == [False, True]
+    assert first.rows.live.all()
 
 
 def run(capfd: pytest.CaptureFixture[str], *arguments: Any) -> Any:
