@@ -34,7 +34,7 @@ CALL_NS = 60_000.0
 """Per query that the index is asked: the nearest lists, the exact scores of its candidates."""
 LIST_NS = 150.0
 """Per list and query, to choose which to read."""
-MISSING = 0.02
+MISSING = 0.1
 """Which part of the recall that the index may lack a filtered search plans to lose: the rest is for what the model of
 the lists does not know."""
 OFTEN = 0.5
