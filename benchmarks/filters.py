@@ -39,6 +39,8 @@ from workflows.files import atomic_write
 RESULTS = Path(__file__).parent / "results" / "filters.json"
 SELECTIVITIES = (1.0, 0.5, 0.1, 0.01, 0.001, 0.0001)
 K = 100
+TUNING = 1000
+"""Further queries, on which the index chooses its parameters."""
 
 
 def main() -> None:
@@ -56,8 +58,9 @@ def main() -> None:
         arguments.items, arguments.queries = 50_000, 50
     faiss.omp_set_num_threads(1)
     say(f"{arguments.items:,} items")
-    data = make_vectors(arguments.items, arguments.queries)
-    index, build_s = built(data.vectors, arguments)
+    data = make_vectors(arguments.items, arguments.queries + TUNING)
+    index, build_s = built(data.vectors, data.queries[arguments.queries :], arguments)
+    data = data._replace(queries=data.queries[: arguments.queries])
     search = ItemSearch(data.vectors, index)
     common = {
         "items": arguments.items,
@@ -76,13 +79,14 @@ def main() -> None:
     sys.stdout.write(json.dumps(points, indent=1) + "\n")
 
 
-def built(vectors: np.ndarray, arguments: argparse.Namespace) -> tuple[ItemIndex | None, float]:
+def built(vectors: np.ndarray, queries: np.ndarray, arguments: argparse.Namespace) -> tuple[ItemIndex | None, float]:
     """Return the index that a release would have, mapped from a file as in a server, and the seconds that it took."""
     place: Path = arguments.index or Path(f"/tmp/benchmark-filters-{os.getpid()}.faiss")
     start = time.perf_counter()
     notes = place.with_suffix(".json")
     if not notes.is_file():
-        made = build_index(vectors, Index(kind=arguments.kind, recall_target=arguments.recall_target))
+        config = Index(kind=arguments.kind, recall_target=arguments.recall_target)
+        made = build_index(vectors, config, queries, progress=say)
         place.write_bytes(made.content or b"")
         notes.write_text(json.dumps({**made.parameters, "build_s": time.perf_counter() - start}, default=str))
     parameters = json.loads(notes.read_text())
@@ -143,9 +147,10 @@ def measured(
 
 def exact(data: Data, mask: ItemMask) -> list[np.ndarray]:
     """Return each query's best allowed items, by comparing all of them."""
-    best = []
+    best: list[np.ndarray] = []
+    allowed = data.vectors[mask.items].T
     for start in range(0, len(data.queries), 20):
-        scores = data.queries[start : start + 20] @ data.vectors[mask.items].T
+        scores = data.queries[start : start + 20] @ allowed
         k = min(K, mask.count)
         best += [mask.items[one.argpartition(mask.count - k)[mask.count - k :]] for one in scores]
     return best
