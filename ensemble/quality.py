@@ -34,6 +34,7 @@ class Quality:
     recall: dict[int, float]
     """Share of the true k nearest that the search finds, by k; over known users' queries."""
     recall_target: float
+    """0 where the index did not meet its target when it was built."""
     share_limit: float
 
     @property
@@ -80,7 +81,8 @@ def measure(items: LiveItems, share_limit: float = SHARE_LIMIT) -> Quality:
     dead = np.flatnonzero(~live[:indexed])
     touched = np.concatenate([catalogue.rows.ids[indexed:], catalogue.rows.ids[dead]])
     changed = len(set(touched.tolist())) - int(items.release.origin.get("dead_when_indexed", 0))
-    target = float(parameters.get("recall_target", RECALL_TARGET))
+    # A target that the index never met calls for another recipe: building it again would not help.
+    target = float(parameters.get("recall_target", RECALL_TARGET)) if parameters.get("target_met", True) else 0.0
     recall = _recall(items, queries_of(items), str(parameters["metric"]))
     return Quality(int(live.sum()), changed, recall, target, share_limit)
 
