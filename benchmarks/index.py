@@ -1,7 +1,7 @@
 """Item indexes beside each other: what `auto` chooses, the kinds that it chooses from, FAISS's own, and ScaNN.
 
     .venv/bin/python benchmarks/index.py            # a million items: about ten minutes
-    .venv/bin/python benchmarks/index.py --quick    # 100,000 items, no HNSW
+    .venv/bin/python benchmarks/index.py --quick    # 50,000 items
 
 Every index is tuned to find 95 % and 99 % of the true 100 nearest on one sample of queries, and measured on another:
 one query at a time, one thread, all indexes in turns over the same few queries, so that a machine that gets slower or
@@ -68,12 +68,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--queries", type=int, default=1000, help="measured, besides 500 for tuning")
-    parser.add_argument("--quick", action="store_true", help="100,000 items, 300 queries, no HNSW")
+    parser.add_argument("--quick", action="store_true", help="50,000 items, 300 queries, no HNSW of its own")
     parser.add_argument("--without", action="append", default=[], choices=["hnsw", "ivf_pq", "ivf_flat", "scann"])
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     if arguments.quick:
-        arguments.items, arguments.queries = min(arguments.items, 100_000), min(arguments.queries, 300)
+        arguments.items, arguments.queries = min(arguments.items, 50_000), min(arguments.queries, 300)
         arguments.without.append("hnsw")
     with terminal() as out, tempfile.TemporaryDirectory() as folder:
         points = Bench(Path(folder), arguments.items, arguments.queries, out).run(arguments.without)

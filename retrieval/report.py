@@ -13,6 +13,7 @@ import jinja2
 import msgspec
 
 from retrieval.charts import Series, line_chart
+from retrieval.index_report import index_for_page
 from retrieval.peers import COLUMNS, PEERS, rows_for_page
 from retrieval.run import Run
 from retrieval.tables import CUTOFFS, Example
@@ -83,6 +84,7 @@ def render(run: Run, shown: Sequence[Example]) -> str:
         points=points or [],
         lines=lines,
         latency=line_chart(lines, "rows per second", "latency, ms", from_zero=True) if lines else "",
+        index=index_for_page(_json(run.directory / "release" / "index" / "params.json")),
         records=records,
         finished=max(record.finished for record in records.values() if record)[:16].replace("T", " "),
         manifest=_json(run.directory / "release" / "manifest.json"),
