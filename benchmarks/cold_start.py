@@ -1,0 +1,230 @@
+"""What `unseen_rate` does for items held out of training entirely, and for users of whom little or nothing is known.
+
+    .venv/bin/python benchmarks/cold_start.py
+    .venv/bin/python benchmarks/cold_start.py --quick      one rate, one seed, one epoch
+
+A tenth of the items and a tenth of the users of recipes/movielens-100k.toml are drawn, and all their rows are taken
+out of training and validation; the items are not in the catalogue that is trained against either. The towers are
+trained for a few epochs per rate and seed. The held-out items then get their vectors from the item tower, with the id
+unseen and the words that no other title has left out. Of the test rows, "cold items" are those of held-out items and
+other users; "new users" those of held-out users and other items, asked with the id unseen and the newest so many of the
+user's earlier interactions as history. What the user has in the training and validation rows is never an answer.
+Results: benchmarks/results/cold_start.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from msgspec.structs import replace
+
+from models.data import join, users_and_seen, with_history
+from models.metrics import Float32Array, rank_targets
+from models.onnx import run_tower
+from retrieval.console import Terminal, terminal
+from retrieval.recipe import load_recipe
+from retrieval.run import Run, advance
+from retrieval.stages import STAGES
+from workflows import features
+from workflows.columns import Columns
+from workflows.features import FeatureSet, Part
+from workflows.files import atomic_write
+from workflows.inputs import HISTORY, HISTORY_AGE
+from workflows.sources.download import cache_directory
+
+ROOT = Path(__file__).parents[1]
+RECIPE = ROOT / "recipes" / "movielens-100k.toml"
+RESULTS = ROOT / "benchmarks" / "results" / "cold_start.json"
+RATES, SEEDS, EPOCHS, SHARE = (0.0, 0.05, 0.1, 0.2), (42, 43), 4, 0.1
+LENGTHS = (0, 1, 3, 5, 10, 50)
+KS = (10, 100)
+UNSEEN = 2
+
+Mask = npt.NDArray[np.bool_]
+
+
+class HeldOut(NamedTuple):
+    """Who and what training does not see."""
+
+    items: Mask
+    """bool `[items]`, in item_index order."""
+    users: npt.NDArray[Any]
+    """Ids."""
+
+    @classmethod
+    def draw(cls, data: FeatureSet) -> HeldOut:
+        """Draw a tenth of the items and of the users."""
+        random, items = np.random.default_rng(0), len(data.catalogue)
+        mask = np.zeros(items, bool)
+        mask[random.permutation(items)[: round(SHARE * items)]] = True
+        return cls(mask, random.permutation(data.users[Columns.User].to_numpy())[: round(SHARE * len(data.users))])
+
+    def cold(self, rows: pd.DataFrame) -> Mask:
+        """Return which rows are of held-out items."""
+        found: Mask = self.items[rows[Columns.ItemIndex].to_numpy()]
+        return found
+
+    def new(self, rows: pd.DataFrame) -> Mask:
+        """Return which rows are of held-out users."""
+        return rows[Columns.User].isin(self.users).to_numpy()
+
+    def renumbered(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Return the rows of the other items, with their places in the smaller catalogue."""
+        place = np.cumsum(~self.items) - 1
+        kept = rows[~self.cold(rows)]
+        return kept.assign(**{Columns.ItemIndex: place[kept[Columns.ItemIndex].to_numpy()]})
+
+
+def main() -> None:
+    """Train per rate and seed, measure, write the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rates", nargs="+", type=float, default=RATES)
+    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "benchmarks")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    given = parser.parse_args()
+    rates, seeds, epochs = (
+        (given.rates[:1], given.seeds[:1], 1) if given.quick else (given.rates, given.seeds, given.epochs)
+    )
+    with terminal() as out, tempfile.TemporaryDirectory() as name:
+        run = Run.create(load_recipe(RECIPE), given.runs, STAGES)
+        advance(run, ["fetch", "features"], cache_directory(), out)
+        data = features.load(run.directory / "features")
+        held = HeldOut.draw(data)
+        reduce_features(run.directory / "features", held, Path(name) / "features")
+        measured = [measure(data, held, Path(name), rate, seeds, epochs, out) for rate in rates]
+        results = {
+            "recipe": RECIPE.relative_to(ROOT).as_posix(),
+            "epochs": epochs,
+            "seeds": list(seeds),
+            "rates": measured,
+        }
+        atomic_write(given.out, (json.dumps(results, indent=1) + "\n").encode())
+        out.json(results)
+
+
+def reduce_features(source: Path, held: HeldOut, out: Path) -> None:
+    """Write features without the rows and the items that are held out."""
+    shutil.copytree(source, out)
+    for part in features.PARTS:
+        rows = pd.read_parquet(source / part / "interactions.parquet")
+        kept = ~held.cold(rows) & ~held.new(rows)
+        held.renumbered(rows[kept]).reset_index(drop=True).to_parquet(out / part / "interactions.parquet")
+        _filter(source / part / "query.parquet", out / part / "query.parquet", kept)
+    _filter(source / "items.parquet", out / "items.parquet", ~held.items)
+    _filter(source / "catalogue.parquet", out / "catalogue.parquet", ~held.items)
+
+
+def measure(
+    data: FeatureSet, held: HeldOut, work: Path, rate: float, seeds: list[int], epochs: int, out: Terminal
+) -> dict[str, Any]:
+    """Train with one rate, once per seed, and return means and standard deviations."""
+    from models.training import train
+
+    recipe = load_recipe(RECIPE)
+    model = replace(recipe.model, unseen_rate=rate)
+    settings = replace(recipe.train, epochs=epochs, patience=epochs, refit=False, distillation=None)
+    found = []
+    for seed in seeds:
+        towers = work / f"towers-{rate}-{seed}"
+        train(work / "features", model, settings, seed, recipe.device, towers, out.step)
+        found.append(figures(data, held, work / "features", towers))
+        out.say(f"unseen_rate {rate}, seed {seed}: {json.dumps(found[-1])}")
+    return {
+        "unseen_rate": rate,
+        "groups": {
+            name: {
+                "rows": group["rows"],
+                **{key: spread([one[name][key] for one in found]) for key in group if "@" in key},
+            }
+            for name, group in found[0].items()
+        },
+    }
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Return mean and sample standard deviation."""
+    return {"mean": statistics.fmean(values), "sd": statistics.stdev(values) if len(values) > 1 else 0.0}
+
+
+def figures(data: FeatureSet, held: HeldOut, reduced: Path, towers: Path) -> dict[str, dict[str, float]]:
+    """Return recall of every kind of test row."""
+    vectors, rows = item_vectors(data, held, reduced, towers), data.test.interactions
+    cold, new = held.cold(rows), held.new(rows)
+    known = join([data.train, data.valid]).interactions
+    queries = {length: query_vectors(data, held, known, towers, length) for length in (None, *LENGTHS)}
+    found = {
+        "known": recall(data, held, ~cold & ~new, queries[None], vectors),
+        "cold items": recall(data, held, cold & ~new, queries[None], vectors),
+        "cold items among themselves": recall(data, held, cold & ~new, queries[None], vectors, only=held.items),
+    }
+    for length in LENGTHS:
+        found[f"new users, {length} interactions"] = recall(data, held, ~cold & new, queries[length], vectors)
+    return found
+
+
+def item_vectors(data: FeatureSet, held: HeldOut, reduced: Path, towers: Path) -> Float32Array:
+    """Return the vectors of all items: as trained, and for those held out as the tower makes them of a new item."""
+    kept, fresh = features.load(reduced).items, {name: values[held.items].copy() for name, values in data.items.items()}
+    for spec in data.item_specs:
+        if spec.source == Columns.Item:
+            fresh[spec.name][:] = UNSEEN
+        elif spec.kind == "list":
+            fresh[spec.name][~np.isin(fresh[spec.name], kept[spec.name])] = 0
+    vectors = np.empty((len(held.items), np.load(towers / "item_vectors.npy").shape[1]), np.float32)
+    vectors[~held.items] = np.load(towers / "item_vectors.npy")
+    vectors[held.items] = run_tower(towers / "item.onnx", fresh)
+    return vectors
+
+
+def query_vectors(
+    data: FeatureSet, held: HeldOut, known: pd.DataFrame, towers: Path, length: int | None
+) -> Float32Array:
+    """Return the vectors of all test rows; held-out users have an unseen id and at most `length` of their history."""
+    new = held.new(data.test.interactions)
+    query = {name: values.copy() for name, values in data.test.query.items()}
+    for spec in data.query_specs:
+        if spec.source == Columns.User:
+            query[spec.name][new] = UNSEEN
+    query = with_history(Part(query, data.test.interactions), data.query_specs, held.renumbered(known)).query
+    if length is not None:
+        for name in (HISTORY, HISTORY_AGE):
+            query[name][new, length:] = 0
+    return run_tower(towers / "query.onnx", query)
+
+
+def recall(
+    data: FeatureSet, held: HeldOut, asked: Mask, queries: Float32Array, vectors: Float32Array, only: Mask | None = None
+) -> dict[str, float]:
+    """Return the recall of some test rows among all items, or `only` some, less those that the user has."""
+    rows = data.test.interactions[asked]
+    users, seen = users_and_seen(rows, join([data.train, data.valid]).interactions)
+    mine, targets = queries[asked], rows[Columns.ItemIndex].to_numpy(np.int64)
+
+    def scores(some: slice) -> Float32Array:
+        found = mine[some] @ vectors.T
+        return found if only is None else np.where(only, found, np.float32(-np.inf))
+
+    ranks = rank_targets(scores, targets, users, seen, len(vectors), coverage=False)["unseen"].ranks
+    return {"rows": len(rows), **{f"recall@{k}": float((ranks < k).mean()) for k in KS}}
+
+
+def _filter(source: Path, out: Path, kept: Mask) -> None:
+    pq.write_table(pq.read_table(source).filter(pa.array(kept)), out)
+
+
+if __name__ == "__main__":
+    main()
