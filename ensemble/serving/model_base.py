@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from .delta import DELTA
 from .errors import InvalidRequest
 from .release import Release
 from .steps import RELEASE
-from .tensors import Arrays
+from .tensors import Arrays, Tensor
 from .threads import limit_blas_threads
 
 if TYPE_CHECKING:
@@ -129,6 +130,14 @@ def check_numpy() -> None:
             f"NumPy {np.__version__} is installed, but this Triton's python stub was built for NumPy 1 and would serve "
             "garbage: install 'numpy<2' in the serving environment (requirements/serve.txt does)"
         )
+
+
+def check_inputs(config: str, tensors: Sequence[Tensor]) -> None:
+    """Refuse a model configuration that was written for another release."""
+    found = {one["name"]: one["data_type"].replace("TYPE_STRING", "TYPE_BYTES") for one in json.loads(config)["input"]}
+    expected = {one.name: f"TYPE_{one.dtype}" for one in tensors}
+    if found != expected:
+        raise RuntimeError(f"config.pbtxt has inputs {found}, the release {expected}: export the repository anew")
 
 
 def row_slices(sent: Sequence[Arrays], name: str) -> list[slice]:

@@ -5,7 +5,6 @@ Each loads its part of the release alone, and its process no library that only a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,7 +14,7 @@ from .errors import InvalidRequest
 from .features import QueryFeatures
 from .history import History
 from .ids import IdTable
-from .model_base import BatchModel, Outputs, row_slices
+from .model_base import BatchModel, Outputs, check_inputs, row_slices
 from .release import Release
 from .selftest import SelfTest
 from .steps import FEATURES, USER_ROW, VECTOR, pack, packing, steps_of, unpack
@@ -27,10 +26,8 @@ class TransformModel(BatchModel):
 
     def load(self, release: Release, config: str) -> None:
         """Load the transform, the users and their histories."""
-        from .model import check_inputs
-
         steps = steps_of(release)
-        check_inputs(json.loads(config), steps.transform.inputs)
+        check_inputs(config, steps.transform.inputs)
         self._reader = Reader(steps.request, release.manifest["serving"])
         ids = read_values(release, "items/ids", release.manifest["id_dtype"]["item_id"])
         self._features = QueryFeatures(release, History(release), IdTable(ids[: release.trained_items]))
@@ -87,11 +84,11 @@ class SearchModel(BatchModel):
 
     def load(self, release: Release, config: str) -> None:
         """Load the items, the index and what each user has seen."""
-        from .model import AnswerWriter, check_inputs
+        from .model import AnswerWriter
         from .retriever import ItemAnswers
 
         steps = steps_of(release)
-        check_inputs(json.loads(config), steps.search.inputs)
+        check_inputs(config, steps.search.inputs)
         self.answers = self._catalogue = ItemAnswers(release)
         self._write = AnswerWriter(self._catalogue)
         self._looks = release.manifest["serving"]["tower_platform"] != "python"  # for the tower does not

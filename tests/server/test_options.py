@@ -54,10 +54,19 @@ def test_a_full_queue_refuses_at_once_and_what_was_taken_is_answered(repository:
     ):
         stubs = [one for one in psutil.Process(server.process_id).children(recursive=True) if "stub" in one.name()]
         assert len(stubs) == 1 + 1 + 1 + 2
+        assert_each_loads_its_part(stubs)
         for model in (FUSED, CHAINED):
             outcomes = Counter(outcome(one) for one in asked_at_once(channel, model))
             assert set(outcomes) == {"answered", "StatusCode.UNAVAILABLE"}, outcomes
         assert len(client.recommend([-1])[0].item_ids) == 7
+
+
+def assert_each_loads_its_part(stubs: list[psutil.Process]) -> None:
+    for one in stubs:
+        mapped = " ".join(place.path for place in one.memory_maps())
+        model = next(name for name in (TRANSFORM, TOWER, SEARCH, FUSED) if f"/{name}/1/" in " ".join(one.cmdline()))
+        assert ("onnxruntime" in mapped) == (model in (TOWER, FUSED)), model
+        assert "faiss" not in mapped or model in (SEARCH, FUSED), model
 
 
 def asked_at_once(channel: Any, model: str) -> list[Future[Any]]:
