@@ -89,6 +89,9 @@ class Scoring:
 
     def slack(self, queries: _Array) -> _Array:
         """Return by how much quick and exact scores may differ, and change places, float32 [n]."""
-        length = np.sqrt(np.einsum("nd,nd->n", queries, queries))
+        if len(queries) == 1:
+            length = np.sqrt(queries[0] @ queries[0])[None]
+        else:
+            length = np.sqrt(np.einsum("nd,nd->n", queries, queries))
         scale = length * self._longest
         return self._error * (scale if self.metric != "l2" else scale + length**2 + self._longest**2)

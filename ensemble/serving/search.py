@@ -148,6 +148,8 @@ class ItemSearch:
         # An item that is no candidate might deserve the last place, by rounding or by a tie. A last place of -inf
         # means that every item which is not excluded is a candidate already.
         slack, last = self._scoring.slack(group.queries), self._scoring.as_quick(score[:, -1], group.queries)
+        if len(last) == 1 and bound[0] + slack[0] < last[0]:  # the usual, without the arrays
+            return index, score
         for row in np.flatnonzero((bound + slack >= last) & (last > -np.inf)):
             index[row], score[row] = self._settle(held, subset, _taken(row[None], group), last[row] - slack[row])
         return index, score
@@ -254,6 +256,8 @@ def _widened(array: _Array, width: int, blank: float) -> _Array:
 def _cut(index: _Array, score: _Array, k: _Array) -> Found:
     """Empty the places past each row's k, and those of excluded items."""
     width = score.shape[1]
+    if len(k) == 1 and score[0, -1] > -np.inf:  # by far the most frequent: k is the width
+        return Found(index, score, np.array([width], dtype=np.int32))
     if int(k.min()) == width and score[:, -1].min() > -np.inf:
         return Found(index, score, np.full(len(score), width, dtype=np.int32))
     if int(k.min()) < width:
