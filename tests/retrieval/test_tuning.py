@@ -5,75 +5,23 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
+from tiny import RECIPE
 
 from retrieval.console import Terminal
 from retrieval.fields import default_fields, field_names, parse_fields
 from retrieval.recipe import load_recipe
-from retrieval.run import Job, Run
-from retrieval.stages import STAGES
 from retrieval.toml import rewrite
 from retrieval.tuning import Budget, tune, tune_table
 from workflows.diagnostics import RecipeError, StageError
-from workflows.tables import Tables
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 ROOT = Path(__file__).parents[2]
-RECIPE = """\
-name = "tiny"
-
-[data]
-source = "movielens"
-
-[query.features]
-user_id = { kind = "categorical" }
-
-[item.features]
-item_id = { kind = "categorical" }
-
-[model]
-tower = [16]
-embedding_dim = 8
-dropout = 0.25      # as in the paper
-
-[train]
-epochs = 2
-batch_size = 256
-"""
 FIELDS = ["model.dropout=0.1..0.5", "train.learning_rate=0.001..0.03:log", "model.tower=[[16],[32,16]]"]
-
-
-def tables() -> Tables:
-    random = np.random.default_rng(0)
-    users, items = random.integers(0, 40, 1500), random.integers(0, 15, 1500)
-    rows = {"user_id": users, "item_id": items * 4 + users % 4, "rating": np.ones(1500, np.float32)}
-    return Tables(
-        interactions=pd.DataFrame({**rows, "timestamp": 1_000_000_000 + np.arange(1500)}),
-        users=pd.DataFrame({"user_id": np.arange(40)}),
-        items=pd.DataFrame({"item_id": np.arange(60), "title": [f"item {one}" for one in range(60)]}),
-    )
-
-
-@pytest.fixture
-def tiny(tmp_path: Path) -> Path:
-    """A recipe, and beside it in `runs` its run with finished tables, made without a download."""
-
-    def fetch(job: Job) -> None:
-        (job.run / "tables").mkdir()
-        tables().save(job.run / "tables")
-
-    path = tmp_path / "tiny.toml"
-    path.write_text(RECIPE, encoding="utf-8")
-    run = Run.create(load_recipe(path), tmp_path / "runs", STAGES)
-    with run.lock():
-        run.execute(replace(STAGES[0], work=fetch), tmp_path, str)
-    return path
 
 
 def search(recipe: Path, trials: int, fields: list[str] = FIELDS, minutes: float = 5.0) -> dict[str, Any]:
