@@ -113,3 +113,16 @@ def test_bench_prints_points_and_keeps_them(retrieval: Command, run_dir: Path, t
     assert json.loads((run / "bench.json").read_bytes()) == points
     assert (run / "bench.png").read_bytes().startswith(b"\x89PNG")
     assert "fused, 1 row per request: p99" in (run / "report.html").read_text(encoding="utf-8")
+
+
+def test_sweep_keeps_what_it_measured_and_names_lines_for_the_recipe(
+    retrieval: Command, run_dir: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(run_dir, tmp_path / run_dir.name))
+    little = ("--minutes", 0.0001, "--p99-ms", 100_000, "--concurrency", 1, "--interval-ms", 200)
+    done = retrieval("bench", run, "--sweep", *little)
+    assert done.returncode == 0, done.stderr
+    assert "[serving]\ninstances = 1\nthreads = 1\nmax_queue_delay_microseconds = 0\n" in done.stdout
+    found = json.loads((run / "sweep.json").read_bytes())
+    assert found["best"] in found["measured"]
+    assert (run / "sweep.png").read_bytes().startswith(b"\x89PNG")
