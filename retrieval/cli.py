@@ -15,7 +15,7 @@ from retrieval.items import app as items
 from retrieval.recipe import load_recipe
 from retrieval.run import Run, advance
 from retrieval.stages import STAGES
-from retrieval.tables import metrics_table, read_json
+from retrieval.tables import groups_table, metrics_table, read_json
 from workflows.diagnostics import RecipeError
 
 if TYPE_CHECKING:
@@ -133,7 +133,11 @@ def evaluate(
         opened = Run.open(run, STAGES)
         advance(opened, ["evaluate"], cache, out, force)
         metrics = read_json(opened.directory / "metrics.json")
-        out.json(metrics) if json else out.table(metrics_table(metrics))
+        if json:
+            out.json(metrics)
+        else:
+            out.table(metrics_table(metrics))
+            out.table(groups_table(metrics))
 
 
 @app.command()

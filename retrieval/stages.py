@@ -111,7 +111,7 @@ STAGES = (
     Stage(
         "train", train, needs=("features",), outputs=("towers",), settings=_sections("model", "train", "seed", "device")
     ),
-    Stage("evaluate", evaluate, needs=("features", "train"), outputs=("metrics.json",)),
+    Stage("evaluate", evaluate, needs=("features", "train"), outputs=("metrics.json",), version=2),
     Stage(
         "release",
         release,

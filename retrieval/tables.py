@@ -74,6 +74,20 @@ def metrics_table(metrics: Mapping[str, Any], only: Sequence[str] = ()) -> Table
     return table
 
 
+def groups_table(metrics: Mapping[str, Any]) -> Table:
+    """Kinds of test rows: how many, and what is found among unseen items, beside popularity."""
+    table = Table(title="kinds of test rows, without what the user already had", title_justify="left")
+    names = list(next(iter(metrics["groups"].values()))["unseen"])
+    for heading in ("", "rows", "users", *(column for name in names for column in (name, "popularity"))):
+        table.add_column(
+            heading, justify="right" if heading else "left", style="dim" if heading == "popularity" else ""
+        )
+    for kind, group in metrics["groups"].items():
+        figures = [_number(group[side][name]) for name in names for side in ("unseen", "popularity")]
+        table.add_row(kind, f"{group['rows']:,}", f"{group['users']:,}", *figures)
+    return table
+
+
 def example_table(example: Example) -> Table:
     """One user's answer, next to what the user liked; a line per item, however narrow the terminal."""
     table = Table(title=f"user {example.user}: {example.facts}".rstrip(": "), title_justify="left")

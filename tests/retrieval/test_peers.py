@@ -39,6 +39,8 @@ def test_the_peers_stand_beside_the_towers_on_the_same_rows(retrieval: Command, 
         for side in ("all", "unseen"):
             assert models[name][side] == pytest.approx({key: measured[side][key] for key in models[name][side]})
     assert ("skipped" in models["ALS"]) == (find_spec("implicit") is None)
+    table = retrieval("evaluate", trained).stdout
+    assert "user and item known" in table
     again = retrieval("evaluate", trained, "--peers")
     assert "peers: kept, same inputs" in again.stderr
     assert "item KNN" in again.stdout
