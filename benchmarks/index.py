@@ -137,7 +137,7 @@ class Bench:
 
     def named(self, without: list[str]) -> list[Contender]:
         """Each kind, tuned for each target."""
-        config, made = Index(), []
+        config, made = Index(links=16), []  # 32, the default, takes minutes more to build
         sample = sample_of(self.vectors, self.tuning, config.metric)
         lists = clustered(self.vectors, config)
         for kind in (one for one in REFINE if one not in without):
