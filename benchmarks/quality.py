@@ -19,7 +19,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from models.peers.comparison import OURS
 from retrieval.console import Terminal, terminal
+from retrieval.peers import PEERS
 from retrieval.recipe import load_recipe
 from retrieval.run import Run, advance
 from retrieval.stages import STAGES
@@ -36,11 +38,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipes", nargs="*", type=Path, default=RECIPES)
     parser.add_argument("--seeds", nargs="+", type=int, default=[42, 43, 44])
+    parser.add_argument("--peers", action="store_true", help="also popularity, item KNN, EASE and ALS on the same rows")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "quality")
     arguments = parser.parse_args()
     with terminal() as out:
         for recipe in arguments.recipes:
             entry = measure(recipe, arguments.seeds, arguments.runs, out)
+            if arguments.peers:
+                entry["peers"] = peers(arguments.runs / f"{load_recipe(recipe).name}-seed{arguments.seeds[0]}", out)
             store(entry)
             out.json(entry)
 
@@ -79,6 +84,17 @@ def group(seeds: list[dict[str, Any]]) -> dict[str, Any]:
         return {name: statistics.fmean(one[side][name] for one in seeds) for name in seeds[0][side]}
 
     return {"rows": seeds[0]["rows"], "users": seeds[0]["users"], **{s: means(s) for s in ("unseen", "popularity")}}
+
+
+def peers(run: Path, out: Terminal) -> dict[str, dict[str, float]]:
+    """Return the peers' figures on the test rows of a run, by name."""
+    advance(Run.open(run, (*STAGES, PEERS)), ["peers"], cache_directory(), out)
+    models = json.loads((run / "peers.json").read_text(encoding="utf-8"))["models"]
+    return {
+        model["name"]: {f"{side}.{name}": model[side][name] for side in ("all", "unseen") for name in model[side]}
+        for model in models
+        if model["name"] != OURS and "skipped" not in model
+    }
 
 
 def spread(values: list[float]) -> dict[str, float]:

@@ -32,13 +32,20 @@ RECIPES = {
     "recipes/movielens-100k-best.toml": "history and time, 30 epochs",
     "recipes/movielens-100k-user.toml": "user id and attributes alone",
 }
+OTHER_SPLITS = {
+    "recipes/movielens-100k-temporal.toml": "the last tenth of time",
+    "recipes/movielens-100k-last.toml": "each user's last film, without time",
+    "recipes/movielens-100k-last-time.toml": "each user's last film, with time and history",
+}
 
 
 def main() -> None:
     """Gather the run's figures and write them into the README."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, default=ROOT / "runs" / "movielens-100k")
-    demo = gather(parser.parse_args().run)
+    parser.add_argument("--kept", action="store_true", help="leave the run alone: quote what demo.json keeps of it")
+    given = parser.parse_args()
+    demo = read_json(RESULTS / "demo.json") if given.kept else gather(given.run)
     atomic_write(RESULTS / "demo.json", (json.dumps(demo, indent=1, ensure_ascii=False) + "\n").encode())
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     head, rest = text.split(BEGIN, 1)
@@ -63,7 +70,10 @@ def gather(run: Path) -> dict[str, Any]:
 def render(demo: dict[str, Any]) -> str:
     """Return the section as Markdown."""
     quality = {one["recipe"]: one for one in read_json(RESULTS / "quality.json")}
-    return "\n\n".join([_answers(demo["example"]), _quality(quality, demo["peers"]), _speed(demo["bench"])])
+    parts = [_answers(demo["example"]), _quality(quality, demo["peers"]), _other_splits(quality)]
+    if (RESULTS / "cold_start.json").exists():
+        parts.append(_cold_start(read_json(RESULTS / "cold_start.json")))
+    return "\n\n".join([*parts, _speed(demo["bench"])])
 
 
 def _answers(example: dict[str, Any]) -> str:
@@ -104,6 +114,32 @@ def _quality(quality: dict[str, Any], peers: dict[str, Any]) -> str:
     )
     headings = ["", "recall@10, unseen", "recall@100, unseen", "recall@10, all items", "recall@100, all items"]
     return f"{lead}\n\n" + _table(headings, rows)
+
+
+def _other_splits(quality: dict[str, Any]) -> str:
+    names = ["unseen.recall@10", "unseen.recall@100"]
+    rows = []
+    for one, what in ((quality[recipe], what) for recipe, what in OTHER_SPLITS.items() if recipe in quality):
+        figures = [f"**{one['metrics'][name]['mean']:.3f}** ± {one['metrics'][name]['sd']:.3f}" for name in names]
+        rows.append([f"{what}, {one['rows']:,} rows: `{one['recipe']}`", *figures])
+        rows += [[peer, *(f"{found[name]:.3f}" for name in names)] for peer, found in one.get("peers", {}).items()]
+    lead = "Other splits, rows whose user and film are known by then, films that the user has not seen yet:"
+    return f"{lead}\n\n" + _table(["", "recall@10", "recall@100"], rows)
+
+
+def _cold_start(found: dict[str, Any]) -> str:
+    rates = found["rates"]
+    rows = [
+        [name, f"{rates[0]['groups'][name]['rows']:,}"]
+        + [" / ".join(f"{rate['groups'][name][f'recall@{k}']['mean']:.3f}" for k in (10, 100)) for rate in rates]
+        for name in rates[0]["groups"]
+    ]
+    lead = (
+        "A tenth of the films and a tenth of the users held out of training entirely, by `unseen_rate`, the share of "
+        "ids that training replaces with the code of an unknown one: recall@10 / recall@100 of unseen films "
+        f"({found['epochs']} epochs, {len(found['seeds'])} seeds)."
+    )
+    return f"{lead}\n\n" + _table(["", "rows", *(f"{rate['unseen_rate']:g}" for rate in rates)], rows)
 
 
 def _speed(points: list[dict[str, Any]]) -> str:
