@@ -91,8 +91,10 @@ class HistoryPooling(tf.keras.layers.Layer):
         present = tf.cast(codes > 0, tf.float32)
         if training and self.rate:
             present *= tf.cast(tf.random.uniform(tf.shape(codes)) >= self.rate, tf.float32)
-        recency = tf.exp(-ages[:, tf.newaxis, :] / tf.exp(self.log_decays)[:, tf.newaxis])
-        weights = tf.concat([present[:, tf.newaxis, :], recency * present[:, tf.newaxis, :]], axis=1)
+        weights = present[:, tf.newaxis, :]
+        if self.decays:  # a tensor without elements would not survive the export
+            recency = tf.exp(-ages[:, tf.newaxis, :] / tf.exp(self.log_decays)[:, tf.newaxis])
+            weights = tf.concat([weights, recency * weights], axis=1)
         weights /= tf.maximum(tf.reduce_sum(weights, axis=2, keepdims=True), 1e-6)
         means = tf.matmul(weights, table(codes))
         return tf.reshape(means, [-1, (1 + len(self.decays)) * table.output_dim])
