@@ -29,12 +29,12 @@ BEGIN, END = "<!-- RESULT:BEGIN", "<!-- RESULT:END -->"
 SHOWN_USER = 757
 RECIPES = {
     "recipes/movielens-100k.toml": "history, 12 epochs, what `make demo` runs",
-    "recipes/movielens-100k-best.toml": "history and time, 30 epochs",
-    "recipes/movielens-100k-user.toml": "user id and attributes alone",
+    "recipes/movielens-100k-best.toml": "history and time, taught by earlier towers, EASE and ALS",
+    "recipes/movielens-100k-user.toml": "user id and attributes alone, taught by EASE and ALS",
 }
 OTHER_SPLITS = {
     "recipes/movielens-100k-temporal.toml": "the last tenth of time",
-    "recipes/movielens-100k-last.toml": "each user's last film, without time",
+    "recipes/movielens-100k-last.toml": "each user's last film, without time (the ten films before)",
     "recipes/movielens-100k-last-time.toml": "each user's last film, with time and history",
 }
 
