@@ -116,7 +116,7 @@ def test_only_the_request_whose_lists_differ_fails(dated_run: Run, address: str,
         with pytest.raises(
             grpc.InferenceServerException, match=r"'history_timestamps', row 0: shape \[1, 1\]"
         ) as error:
-            channel.infer(client.model, inputs)
+            channel.infer(client.signature().model, inputs)
     assert "INVALID_ARGUMENT" in str(error.value.status())
     with pytest.raises(InvalidRequest, match="'timestamp', row 0: got -5"):
         client.recommend([user], timestamps=[-5])
