@@ -73,7 +73,9 @@ def render(demo: dict[str, Any]) -> str:
     parts = [_answers(demo["example"]), _quality(quality, demo["peers"]), _other_splits(quality)]
     if (RESULTS / "cold_start.json").exists():
         parts.append(_cold_start(read_json(RESULTS / "cold_start.json")))
-    return "\n\n".join([*parts, _speed(demo["bench"])])
+    parts.append(_speed(demo["bench"]))
+    parts += [show(read_json(RESULTS / name)) for name, show in MEASURED.items() if (RESULTS / name).exists()]
+    return "\n\n".join(parts)
 
 
 def _answers(example: dict[str, Any]) -> str:
@@ -155,6 +157,67 @@ def _speed(points: list[dict[str, Any]]) -> str:
     ]
     lead = "A real Triton over gRPC, measured by perf_analyzer on the same two shared cores:"
     return f"{lead}\n\n" + _table(["rows x in flight", "rows/s", "p50, ms", "p99, ms", "server CPU, ms per row"], rows)
+
+
+def _layouts(points: list[dict[str, Any]]) -> str:
+    by_place: dict[tuple[int, int], dict[str, dict[str, Any]]] = {}
+    for point in points:
+        by_place.setdefault((point["batch"], point["concurrency"]), {})[point["layout"]] = point
+    layouts = list(dict.fromkeys(point["layout"] for point in points))
+    rows = [
+        [f"{batch} x {flight}", *(_point(found.get(layout)) for layout in layouts)]
+        for (batch, flight), found in sorted(by_place.items())
+    ]
+    lead = (
+        "The same towers and items in each layout, beside stock merlin-systems and a python model that does "
+        "nothing, asked in turns in one run (`benchmarks/serving.py`): rows/s; p50 in ms; server CPU in ms per row."
+    )
+    return f"{lead}\n\n" + _table(["rows x in flight", *layouts], rows)
+
+
+def _point(point: dict[str, Any] | None) -> str:
+    if point is None:
+        return ""
+    return f"{point['rows_per_s']:,.0f}; {point['p50_ms']:.2f}; {point['server_cpu_ms_per_row']:.3f}"
+
+
+def _index(found: list[dict[str, Any]]) -> str:
+    rows = [
+        [
+            one["kind"] + (f" ({one['chosen']})" if "chosen" in one else ""),
+            f"{one['recall_target']:g}",
+            f"{one['recall@100']:.3f}",
+            f"{one['p50_us'] / 1000:.2f}",
+            f"{one['build_s']:.0f}",
+            f"{one['memory_mb']:.0f}",
+        ]
+        for one in found
+    ]
+    lead = (
+        f"{found[0]['items']:,} items of 64 dimensions, one query at a time on one thread, all in turns "
+        "(`benchmarks/index.py`):"
+    )
+    return f"{lead}\n\n" + _table(["index", "target", "recall@100", "p50, ms", "build, s", "memory, MB"], rows)
+
+
+def _filters(found: list[dict[str, Any]]) -> str:
+    rows = [
+        [
+            f"{one['selectivity']:g}",
+            "whole clusters" if one["clustered"] else "scattered",
+            f"{one['recall@100']:.3f}",
+            f"{one['index_alone_recall@100']:.3f}",
+            f"{one['p50_us'] / 1000:.2f}",
+        ]
+        for one in found
+    ]
+    lead = f"Filters over {found[0]['items']:,} items, `{found[0]['kind']}` for recall {found[0]['recall_target']:g}:"
+    headings = ["share allowed", "which", "recall@100", "the index alone, told what to skip", "p50, ms"]
+    return f"{lead}\n\n" + _table(headings, rows)
+
+
+MEASURED = {"serving.json": _layouts, "index.json": _index, "filters.json": _filters}
+"""What is shown of each file of results that is there."""
 
 
 def _table(headings: list[str], rows: list[list[str]]) -> str:
