@@ -52,7 +52,7 @@ class Serving(Section, frozen=True, kw_only=True):
     """Rows in one request, and rows that Triton joins into one execution."""
     max_queue_delay_microseconds: Annotated[int, Meta(ge=0)] = 0
     """How long Triton may wait for more requests to join a batch."""
-    max_queue_size: Annotated[int, Meta(ge=0)] = 1024
+    max_queue_size: Annotated[int, Meta(ge=0)] = 0
     """Requests that wait for one model; a further one is refused at once with UNAVAILABLE. 0: no limit."""
     default_timeout_microseconds: Annotated[int, Meta(ge=0)] = 0
     """How long a request may wait before it is refused; a request may name a time of its own. 0: no limit."""

@@ -101,6 +101,13 @@ def test_the_options_are_in_the_configuration(repository: Path) -> None:
         assert [one.count for one in config.instance_group] == [2 if model == SEARCH else 1]
 
 
+def test_there_is_no_queue_policy_unless_asked_for(tmp_path: Path) -> None:
+    """With one, Triton 2.51 leaves requests waiting for half a second."""
+    repository = export_repository(make_release(make_run(tmp_path)), tmp_path / "triton")
+    batching = text_format.Parse((repository / FUSED / CONFIG).read_text(), ModelConfig()).dynamic_batching
+    assert not batching.HasField("default_queue_policy")
+
+
 def test_the_chained_models_hold_one_release_and_its_bytes_once(repository: Path) -> None:
     for name in ("items/vectors.npy", "towers/query.onnx", "manifest.json"):
         copies = [repository / model / "1/release" / name for model in (FUSED, TRANSFORM, TOWER, SEARCH)]
