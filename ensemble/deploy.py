@@ -114,7 +114,7 @@ def versions_in(repository: Path) -> list[int]:
 
 def release_of(repository: Path, version: int) -> str:
     """Return the id of the release that a version holds."""
-    (config,) = [_read(repository / name / str(version) / CONFIG) for name in models_in(repository)[-1:]]
+    config = _read(repository / models_in(repository)[-1] / str(version) / CONFIG)
     return str(config.parameters["release"].string_value)
 
 

@@ -20,9 +20,8 @@ class QueryFeatures:
 
     def __init__(self, release: Release, history: History, items: IdTable) -> None:
         """Load the transform and the users; `items` gives the codes of a history's items."""
-        stated = release.json("query/transform.json")
         self.transform = QueryTransform.load(release.path / "query")
-        self.users = Users(release, stated["inputs"])
+        self.users = Users(release, self.transform.inputs)
         self._history, self._items = history, items
 
     def __call__(

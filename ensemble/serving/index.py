@@ -17,11 +17,11 @@ import numpy as np
 from .errors import InvalidRelease
 from .lazy import faiss
 from .release import Release
+from .scoring import METRICS
 
 FILE = "index/items.faiss"
 PARAMETERS = "index/params.json"
 KINDS = ("flat", "ivf_flat", "ivf_sq8", "ivf_pq", "hnsw")
-METRICS = ("inner_product", "cosine", "l2")
 TUNED_FOR = 100
 """The largest k that the search parameters were chosen for; a search that goes deeper looks further."""
 _BLOCK_ROWS = 1 << 16  # candidates whose vectors are gathered at a time

@@ -123,12 +123,11 @@ class Retriever(ItemAnswers):
 
         super().__init__(release)
         manifest = release.manifest
-        stated = release.json("query/transform.json")
         self.features = QueryFeatures(release, self.history, self.catalogue.trained_ids)
         self.transform, self.users = self.features.transform, self.features.users
         self.tower = Tower(release.path / "towers/query.onnx", self.serving["threads"])
-        self._check_tower({one["name"] for one in stated["outputs"]})
-        self.inputs = input_tensors(stated["inputs"], manifest["id_dtype"], self.transform.sequence is not None)
+        self._check_tower({one["name"] for one in self.transform.outputs})
+        self.inputs = input_tensors(self.transform.inputs, manifest["id_dtype"], self.transform.sequence is not None)
         self.reader = Reader(self.inputs, self.serving)
 
     @classmethod
