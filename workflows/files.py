@@ -33,20 +33,26 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def atomic_write(path: Path, content: bytes) -> None:
-    """Write `content` to `path` through a temporary sibling and a rename."""
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary sibling, to be written, that replaces `path` if the block succeeds and vanishes if not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(descriptor)
     temporary = Path(name)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
         temporary.chmod(0o644)
+        _fsync(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def atomic_write(path: Path, content: bytes) -> None:
+    """Write `content` to `path` through a temporary sibling and a rename."""
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def sha256_of(path: Path) -> str:
