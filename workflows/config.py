@@ -9,7 +9,8 @@ from msgspec import Meta, Struct
 Fraction = Annotated[float, Meta(gt=0.0, lt=1.0)]
 PositiveInt = Annotated[int, Meta(ge=1)]
 Device = Literal["auto", "gpu", "cpu"]
-Asked = Literal["all", "known"]
+Asked = Literal["all", "known", "continued"]
+"""Which rows of validation and test are asked for; `continued`: those of playlists that nothing was learned from."""
 
 
 class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,6 +49,25 @@ class LeaveLastOutSplit(Section, tag_field="kind", tag="leave-last-out", frozen=
 Split = Union[RandomSplit, TemporalSplit, LeaveLastOutSplit]
 
 
+class PlaylistsSplit(Section, tag_field="kind", tag="playlists", frozen=True, kw_only=True):
+    """Whole playlists are held out and continued: queries that the model has not seen, see docs/playlists.md."""
+
+    test: Fraction = 0.1
+    """Share of the playlists that is test."""
+    validation: Fraction = 0.1
+    """Share of the remaining playlists that is validation."""
+    seed: int = 42
+    """Of the division, and of the tracks that the scenarios of the test hide."""
+
+    @property
+    def asked(self) -> Asked:
+        """Return which rows of validation and test are asked for."""
+        return "continued"
+
+
+AnySplit = Union[Split, PlaylistsSplit]
+
+
 class MovieLens(Section, tag_field="source", tag="movielens", frozen=True, kw_only=True):
     """A MovieLens data set, https://grouplens.org/datasets/movielens/."""
 
@@ -59,7 +79,15 @@ class MovieLens(Section, tag_field="source", tag="movielens", frozen=True, kw_on
     split: Split = RandomSplit()
 
 
-Data = Union[MovieLens]
+class Playlists(Section, tag_field="source", tag="playlists", frozen=True, kw_only=True):
+    """The Million Playlist Dataset's slices, or others of their format (Chen, Lamere, Schedl and Zamani 2018)."""
+
+    path: str
+    """Directory of `mpd.slice.*.json`, local or any address that fsspec knows, such as `s3://bucket/mpd`."""
+    split: PlaylistsSplit = PlaylistsSplit()
+
+
+Data = Union[MovieLens, Playlists]
 
 
 class Categorical(Section, tag_field="kind", tag="categorical", frozen=True, kw_only=True):
