@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from msgspec import to_builtins
 
+from retrieval.clustering import Scheduler, Workers, features
 from retrieval.console import Terminal, terminal
 from retrieval.deploying import deploy
 from retrieval.items import app as items
@@ -81,15 +82,7 @@ _stage_command(
     retrieval fetch recipes/movielens-100k.toml --runs /data/runs --json
     """,
 )
-_stage_command(
-    "features",
-    """Split the interactions and engineer the features.
-
-    \b
-    retrieval features recipes/movielens-100k.toml
-    retrieval features recipes/movielens-100k.toml --force
-    """,
-)
+app.command()(features)
 _stage_command(
     "train",
     """Train the two towers and export them.
@@ -231,6 +224,8 @@ def run_recipe(
     runs: Runs = RUNS,
     cache: Cache = CACHE,
     since: Annotated[str | None, typer.Option("--from", help="Run this stage and all after it again.")] = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
     json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
@@ -239,9 +234,11 @@ def run_recipe(
     \b
     retrieval run recipes/movielens-100k.toml
     retrieval run recipes/movielens-100k.toml --from train
+    retrieval run recipes/synthetic.toml --workers 2
     """
     with terminal(verbose) as out:
-        opened, done = _run_all(out, recipe, runs, cache, since)
+        run = Run.create(load_recipe(recipe), runs, STAGES).on(workers, scheduler)
+        opened, done = _run_all(out, run, cache, since)
         metrics = read_json(opened.directory / "metrics.json")
         page = _report(out, opened)
         if json:
@@ -434,7 +431,7 @@ def demo(
     """
     with terminal(verbose) as out:
         start = time.monotonic()
-        opened, done = _run_all(out, recipe, runs, cache)
+        opened, done = _run_all(out, Run.create(load_recipe(recipe), runs, STAGES), cache)
         from retrieval.demo import show
 
         page = show(out, opened)
@@ -446,11 +443,8 @@ def demo(
         out.results.print(f"ask it:     retrieval query --user 196 --run {opened.directory}", soft_wrap=True)
 
 
-def _run_all(
-    out: Terminal, recipe: Path, runs: Path, cache: Path, since: str | None = None
-) -> tuple[Run, list[dict[str, Any]]]:
+def _run_all(out: Terminal, run: Run, cache: Path, since: str | None = None) -> tuple[Run, list[dict[str, Any]]]:
     """Run every stage in order; from `since` on, whether or not it is finished."""
-    run = Run.create(load_recipe(recipe), runs, STAGES)
     names = [stage.name for stage in STAGES]
     if since is not None and since not in names:
         raise RecipeError(f"--from {since}: no such stage; the stages are {', '.join(names)}")

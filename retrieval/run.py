@@ -28,6 +28,14 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
+class Cluster:
+    """Where the stages that use Dask do their work, see `workflows.cluster.client`; no output depends on it."""
+
+    workers: int | None = None
+    scheduler: str | None = None
+
+
+@dataclass(frozen=True)
 class Job:
     """What a stage gets to do its work."""
 
@@ -37,6 +45,7 @@ class Job:
     cache: Path
     """Where downloads are kept between runs."""
     progress: Progress
+    cluster: Cluster = Cluster()
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,7 @@ class Run:
     directory: Path
     recipe: Recipe
     stages: dict[str, Stage] = field(repr=False)
+    cluster: Cluster = Cluster()
 
     @classmethod
     def create(cls, recipe: Recipe, runs: Path, stages: tuple[Stage, ...]) -> Run:
@@ -112,6 +122,12 @@ class Run:
             raise RecipeError(f"--layout {layout}: expected one of {', '.join(MODELS)}")
         serving = msgspec.structs.replace(self.recipe.serving, layout=layout)
         return replace(self, recipe=msgspec.structs.replace(self.recipe, serving=serving))
+
+    def on(self, workers: int | None, scheduler: str | None) -> Run:
+        """Return the run with its Dask work on a cluster; raise RecipeError where both are given."""
+        if workers and scheduler:
+            raise RecipeError("--workers starts a cluster and --scheduler joins one; give one of the two")
+        return replace(self, cluster=Cluster(workers, scheduler))
 
     def fingerprint(self, stage: Stage) -> str | None:
         """Return the hash of all that `stage` depends on, or None if an earlier stage has not finished."""
@@ -163,7 +179,7 @@ class Run:
         self._record_path(stage.name).unlink(missing_ok=True)
         atomic_write(self.directory / "recipe.json", msgspec.json.format(msgspec.json.encode(self.recipe), indent=2))
         start = time.monotonic()
-        stage.work(Job(self.recipe, self.directory, cache, progress))
+        stage.work(Job(self.recipe, self.directory, cache, progress, self.cluster))
         record = Record(
             id=uuid.uuid4().hex,
             fingerprint=self.fingerprint(stage) or "",

@@ -1,0 +1,49 @@
+"""`--workers` and `--scheduler`, and `retrieval features`, which takes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from retrieval.console import terminal
+from retrieval.recipe import load_recipe
+from retrieval.run import Run, advance
+from retrieval.stages import STAGES
+
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=0, help="Do the Dask work in so many processes of this machine.")
+]
+Scheduler = Annotated[
+    str | None, typer.Option("--scheduler", help="Do it on your Dask cluster, such as tcp://10.0.0.1:8786.")
+]
+
+
+def features(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, such as recipes/movielens-100k.toml.")],
+    runs: Annotated[Path, typer.Option("--runs", help="Where runs are kept.")] = Path("runs"),
+    cache: Annotated[Path, typer.Option("--cache", envvar="RETRIEVAL_CACHE", help="Where downloads are kept.")] = Path(
+        "~/.cache/merlin-retrieval"
+    ),
+    force: Annotated[bool, typer.Option("--force", help="Run the stage although its inputs are the same.")] = False,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    json: Annotated[bool, typer.Option("--json", help="JSON on stdout instead of a table.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show what libraries log.")] = False,
+) -> None:
+    """Split the interactions and engineer the features. Whatever the workers, the result is the same.
+
+    \b
+    retrieval features recipes/movielens-100k.toml
+    retrieval features recipes/synthetic.toml --workers 2
+    retrieval features recipes/synthetic.toml --scheduler tcp://10.0.0.1:8786 --force
+    """
+    with terminal(verbose) as out:
+        run = Run.create(load_recipe(recipe), runs, STAGES).on(workers, scheduler)
+        (done,) = advance(run, ["features"], cache, out, force)
+        if json:
+            out.json(done)
+        else:
+            for path in done["outputs"]:
+                out.results.print(path, soft_wrap=True)
