@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Union
+from typing import Literal, Union
 
-from msgspec import Meta, Struct
+from workflows.feature_config import Age as Age
+from workflows.feature_config import Aggregate as Aggregate
+from workflows.feature_config import Bucketized as Bucketized
+from workflows.feature_config import Categorical as Categorical
+from workflows.feature_config import ColumnFeature as ColumnFeature
+from workflows.feature_config import Continuous as Continuous
+from workflows.feature_config import Cross as Cross
+from workflows.feature_config import Embedding as Embedding
+from workflows.feature_config import Feature as Feature
+from workflows.feature_config import FeatureSide as FeatureSide
+from workflows.feature_config import MultiHot as MultiHot
+from workflows.feature_config import Sequence as Sequence
+from workflows.feature_config import Text as Text
+from workflows.feature_config import Time as Time
+from workflows.sections import Fraction
+from workflows.sections import PositiveInt as PositiveInt
+from workflows.sections import Section as Section
 
-Fraction = Annotated[float, Meta(gt=0.0, lt=1.0)]
-PositiveInt = Annotated[int, Meta(ge=1)]
 Device = Literal["auto", "gpu", "cpu"]
 Asked = Literal["all", "known", "continued"]
 """Which rows of validation and test are asked for; `continued`: those of playlists that nothing was learned from."""
-
-
-class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of every recipe section."""
 
 
 class RandomSplit(Section, tag_field="kind", tag="random", frozen=True, kw_only=True):
@@ -88,70 +98,3 @@ class Playlists(Section, tag_field="source", tag="playlists", frozen=True, kw_on
 
 
 Data = Union[MovieLens, Playlists]
-
-
-class Categorical(Section, tag_field="kind", tag="categorical", frozen=True, kw_only=True):
-    """Distinct values to codes: 1 null, 2 unseen, known values from 3 by falling frequency (NVTabular `Categorify`)."""
-
-    min_frequency: Annotated[int, Meta(ge=0)] = 0
-    """Values seen less often than this in the training rows count as unseen."""
-    max_size: PositiveInt | None = None
-    """Keep only this many values, the most frequent ones."""
-
-
-class Continuous(Section, tag_field="kind", tag="continuous", frozen=True, kw_only=True):
-    """A number, as float32; nulls and NaN are replaced by `fill`, then (x - mean) / std if normalised."""
-
-    normalise: bool = True
-    """Subtract the training mean and divide by the training standard deviation (NVTabular `Normalize`)."""
-    fill: float = 0.0
-    """What a null or a NaN becomes before normalisation."""
-
-
-class Bucketized(Section, tag_field="kind", tag="bucketized", frozen=True, kw_only=True):
-    """A number to the index of its bucket, a categorical code. Edges are evenly spaced between the training
-    minimum and maximum (NVTabular `Bucketize`, equal to `numpy.searchsorted(edges, x, side="right")`)."""
-
-    buckets: Annotated[int, Meta(ge=2)] = 100
-    """How many buckets, the two open-ended ones included."""
-
-
-class MultiHot(Section, tag_field="kind", tag="multi-hot", frozen=True, kw_only=True):
-    """A list of values to a list of codes, as `categorical` does for one value."""
-
-    max_length: PositiveInt = 16
-    """Longer lists are cut to their first entries."""
-    max_size: PositiveInt | None = None
-
-
-class Text(Section, tag_field="kind", tag="text", frozen=True, kw_only=True):
-    """Lower-cased words (maximal runs of Unicode letters and digits) and their n-grams, as a multi-hot list."""
-
-    ngrams: Annotated[int, Meta(ge=1, le=3)] = 1
-    """Longest n-gram; 2 means words and pairs of neighbouring words."""
-    max_tokens: PositiveInt = 10_000
-    """Size of the vocabulary, the most frequent tokens."""
-    max_length: PositiveInt = 32
-    """Longer lists of tokens are cut to their first entries."""
-
-
-class Sequence(Section, tag_field="kind", tag="sequence", frozen=True, kw_only=True):
-    """What the query's user did up to the query's time: `history = { kind = "sequence" }` under [query.features].
-
-    `history` is no column of a table: it is made of the interactions, newest first, never anything later than the
-    query. The query's time, `timestamp`, becomes an input of the query.
-    """
-
-    last: Annotated[int, Meta(ge=1, le=10_000)] = 50
-    """The newest interactions, at most this many."""
-
-
-ColumnFeature = Union[Categorical, Continuous, Bucketized, MultiHot, Text]
-Feature = Union[ColumnFeature, Sequence]
-Features = dict[str, Union[Feature, list[Feature]]]
-
-
-class FeatureSide(Section, frozen=True, kw_only=True):
-    """One side's features, keyed by the raw column they are made of."""
-
-    features: Features
