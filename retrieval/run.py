@@ -62,6 +62,9 @@ class Stage:
     """The part of the recipe that the outputs depend on. Nothing else in the recipe makes the stage run again."""
     version: int = 1
     """Raised when the stage's code changes what it writes."""
+    inputs: Callable[[Recipe], Any] = lambda recipe: None
+    """What tells whether files outside of the run changed, as JSON. A recipe that is run looks at them; a run that is
+    opened is what it was made from."""
 
 
 class Teller(Protocol):
@@ -80,6 +83,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     """New each time the stage runs: later stages depend on it."""
     fingerprint: str
+    inputs: Any = None
+    """What the stage's `inputs` were just before it ran."""
     seconds: float
     finished: str
 
@@ -92,11 +97,13 @@ class Run:
     recipe: Recipe
     stages: dict[str, Stage] = field(repr=False)
     cluster: Cluster = Cluster()
+    watched: dict[str, Any] | None = field(default=None, repr=False, compare=False)
+    """The present `inputs` of the stages that were asked about, by name; None where they are not looked at."""
 
     @classmethod
     def create(cls, recipe: Recipe, runs: Path, stages: tuple[Stage, ...]) -> Run:
         """Return the run of a recipe below `runs`; its directory is made when the first stage runs."""
-        return cls(runs / recipe.name, recipe, {stage.name: stage for stage in stages})
+        return cls(runs / recipe.name, recipe, {stage.name: stage for stage in stages}, watched={})
 
     @classmethod
     def open(cls, directory: Path, stages: tuple[Stage, ...]) -> Run:
@@ -153,6 +160,7 @@ class Run:
             record is not None
             and all((self.directory / output).exists() for output in stage.outputs)
             and record.fingerprint == self.fingerprint(stage)
+            and self._has_same_inputs(stage, record)
         )
 
     def require(self, *names: str) -> None:
@@ -179,10 +187,14 @@ class Run:
         self._record_path(stage.name).unlink(missing_ok=True)
         atomic_write(self.directory / "recipe.json", msgspec.json.format(msgspec.json.encode(self.recipe), indent=2))
         start = time.monotonic()
+        inputs = stage.inputs(self.recipe)  # before the work: what changes meanwhile makes the stage run again
+        if self.watched is not None:
+            self.watched[stage.name] = inputs
         stage.work(Job(self.recipe, self.directory, cache, progress, self.cluster))
         record = Record(
             id=uuid.uuid4().hex,
             fingerprint=self.fingerprint(stage) or "",
+            inputs=inputs,
             seconds=round(time.monotonic() - start, 1),
             finished=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
@@ -212,6 +224,13 @@ class Run:
             self._remove_leftovers()
             yield
             file.truncate(0)
+
+    def _has_same_inputs(self, stage: Stage, record: Record) -> bool:
+        if self.watched is None:
+            return True
+        if stage.name not in self.watched:
+            self.watched[stage.name] = stage.inputs(self.recipe)
+        return bool(self.watched[stage.name] == record.inputs)
 
     def _remove_leftovers(self) -> None:
         for stage in self.stages.values():

@@ -16,9 +16,9 @@ from workflows.files import atomic_directory, atomic_write, sha256_of
 
 def fetch(job: Job) -> None:
     """Source -> `tables/`."""
-    from workflows.sources import movielens
+    from workflows import sources
 
-    tables = movielens.fetch(job.recipe.data, job.cache, job.progress)
+    tables = sources.fetch(job.recipe.data, job.cache, job.progress)
     with atomic_directory(job.run / "tables") as out:
         tables.save(out)
 
@@ -89,6 +89,12 @@ def _source(recipe: Recipe) -> Any:
     return settings
 
 
+def _source_state(recipe: Recipe) -> Any:
+    from workflows import sources
+
+    return sources.state(recipe.data)
+
+
 def _sections(*names: str) -> Any:
     return lambda recipe: {name: msgspec.to_builtins(getattr(recipe, name)) for name in names}
 
@@ -106,7 +112,7 @@ def _feature_settings(recipe: Recipe) -> Any:
 
 
 STAGES = (
-    Stage("fetch", fetch, outputs=("tables",), settings=_source),
+    Stage("fetch", fetch, outputs=("tables",), settings=_source, inputs=_source_state),
     Stage("features", features, needs=("fetch",), outputs=("features",), settings=_feature_settings),
     Stage(
         "train", train, needs=("features",), outputs=("towers",), settings=_sections("model", "train", "seed", "device")

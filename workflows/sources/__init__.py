@@ -1,0 +1,51 @@
+"""Where tables come from: one module for each class of the recipe's `[data]`, imported when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final, Protocol
+
+from workflows.config import Data, MovieLens, Section
+
+Progress = Callable[[str], None]
+
+MODULES: Final[dict[type[Section], str]] = {MovieLens: "movielens"}
+"""Config class and the module of this package that reads it.
+
+Such a module has `fetch(config, cache, progress)`, which returns `Tables` or something else that can `save` itself,
+and, if its inputs can change under it, `state(config)`.
+"""
+
+
+class Fetched(Protocol):
+    """What a source yields: `workflows.tables.Tables`, or rows that are streamed when they are saved."""
+
+    def save(self, directory: Path) -> None:
+        """Write the tables as `workflows.tables` reads them: `directory` appears whole or not at all."""
+
+
+def fetch(config: Data, cache: Path, progress: Progress) -> Fetched:
+    """Return the tables of the source that `config` is for; `cache` keeps downloads.
+
+    Raises
+    ------
+    DownloadError
+        The source could not be reached.
+    DataError
+        What it holds is not valid.
+    """
+    fetched: Fetched = _module(config).fetch(config, cache, progress)
+    return fetched
+
+
+def state(config: Data) -> Any:
+    """Return what tells whether the source's inputs changed since (JSON), or None where they cannot change."""
+    look = getattr(_module(config), "state", None)
+    return look(config) if look else None
+
+
+def _module(config: Data) -> ModuleType:
+    return import_module(f"{__name__}.{MODULES[type(config)]}")
