@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from msgspec import Struct
 
 from workflows.columns import Columns
-from workflows.config import Asked, Device, FeatureSide, RandomSplit, Split
+from workflows.config import AnySplit, Asked, Device, FeatureSide, RandomSplit
 from workflows.diagnostics import RecipeError, StageError
 from workflows.files import atomic_directory
 from workflows.inputs import HISTORY, FeatureSpec, Planned, describe, history_of, plan
@@ -69,7 +69,7 @@ def build(
     tables: Tables,
     query: FeatureSide,
     item: FeatureSide,
-    split: Split,
+    split: AnySplit,
     device: Device,
     out: Path,
     progress: Callable[[str], None] = lambda _: None,

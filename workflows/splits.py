@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from workflows.columns import Columns
-from workflows.config import LeaveLastOutSplit, RandomSplit, Split, TemporalSplit
+from workflows.config import AnySplit, LeaveLastOutSplit, PlaylistsSplit, RandomSplit, TemporalSplit
 from workflows.diagnostics import DataError
 
 Rows = npt.NDArray[np.int64]
@@ -23,7 +23,7 @@ class Parts(NamedTuple):
     test: Rows
 
 
-def split(interactions: pd.DataFrame, config: Split) -> Parts:
+def split(interactions: pd.DataFrame, config: AnySplit) -> Parts:
     """Divide the rows as the recipe says.
 
     random: `numpy.random.default_rng(seed).permutation(n)`; its first `round(n * (1 - test))` rows are train and
@@ -32,6 +32,8 @@ def split(interactions: pd.DataFrame, config: Split) -> Parts:
     leave-last-out: each user's last row is test, the one before it valid, ties in file order. A user with fewer than
     three rows is all train: testing somebody of whom nothing is left to learn would measure something else. Parts
     are in file order.
+    playlists: the playlists, in the order of their first rows, are shuffled and cut as random does rows; all rows of one
+    are in one part, in file order.
 
     Raises
     ------
@@ -44,6 +46,8 @@ def split(interactions: pd.DataFrame, config: Split) -> Parts:
     elif isinstance(config, TemporalSplit):
         order = np.argsort(interactions[Columns.Timestamp].to_numpy(), kind="stable").astype(np.int64, copy=False)
         parts = _cut(order, config.test, config.validation)
+    elif isinstance(config, PlaylistsSplit):
+        parts = _whole_users(interactions, config)
     else:
         parts = _leave_last_out(interactions)
     _refuse_empty(parts, len(interactions), config)
@@ -68,7 +72,16 @@ def _leave_last_out(interactions: pd.DataFrame) -> Parts:
     return Parts(*(cast(Rows, np.flatnonzero(part == which).astype(np.int64, copy=False)) for which in range(3)))
 
 
-def _refuse_empty(parts: Parts, rows: int, config: Split) -> None:
+def _whole_users(interactions: pd.DataFrame, config: PlaylistsSplit) -> Parts:
+    codes, users = pd.factorize(interactions[Columns.User])
+    order = np.random.default_rng(config.seed).permutation(len(users)).astype(np.int64, copy=False)
+    part = np.empty(len(users), dtype=np.int8)
+    for which, chosen in enumerate(_cut(order, config.test, config.validation)):
+        part[chosen] = which
+    return Parts(*(cast(Rows, np.flatnonzero(part[codes] == which).astype(np.int64, copy=False)) for which in range(3)))
+
+
+def _refuse_empty(parts: Parts, rows: int, config: AnySplit) -> None:
     for name, part in parts._asdict().items():
         if not part.size:
             remedy = (
