@@ -12,6 +12,7 @@ from msgspec import to_builtins
 from retrieval.clustering import Scheduler, Workers, features
 from retrieval.console import Terminal, terminal
 from retrieval.deploying import deploy
+from retrieval.embeddings import embeddings
 from retrieval.items import app as items
 from retrieval.recipe import load_recipe
 from retrieval.run import Run, advance
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 app.add_typer(items, name="items")
 app.command()(deploy)
+app.command()(embeddings)
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, such as recipes/movielens-100k.toml.")]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run's directory, such as runs/movielens-100k.")]

@@ -1,0 +1,102 @@
+"""`retrieval embeddings`: the vectors of a release, for other tools."""
+
+from __future__ import annotations
+
+import time
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from retrieval.console import terminal
+from retrieval.serving import release_of
+from workflows.diagnostics import RecipeError
+
+
+class Side(str, Enum):
+    """Whose vectors."""
+
+    items = "items"
+    queries = "queries"
+
+
+class Format(str, Enum):
+    """In which form."""
+
+    parquet = "parquet"
+    npy = "npy"
+    jsonl = "jsonl"
+
+
+def embeddings(
+    source: Annotated[Path, typer.Argument(metavar="RELEASE", help="A run, or a release's directory.")],
+    side: Annotated[Side, typer.Option("--side", help="Every item, or every user.")],
+    format_: Annotated[Format, typer.Option("--format", help="jsonl is for managed vector search.")] = Format.parquet,
+    out_path: Annotated[
+        Path | None, typer.Option("--out", help="Where to (default: embeddings/SIDE.FORMAT beside the release).")
+    ] = None,
+    delta: Annotated[
+        Path | None, typer.Option("--delta", help="With the changes that `retrieval items` wrote to this directory.")
+    ] = None,
+    crowding: Annotated[
+        str | None, typer.Option("--crowding", help="With jsonl: the attribute that is the crowding tag.")
+    ] = None,
+    timestamp: Annotated[
+        str, typer.Option("--timestamp", help="Of queries: now, last (each user's newest interaction), or seconds.")
+    ] = "now",
+    json: Annotated[bool, typer.Option("--json", help="JSON on stdout instead of a line.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show what libraries log.")] = False,
+) -> None:
+    """Write a release's item vectors or its users' query vectors to a file, streamed.
+
+    jsonl is the layout that managed vector search takes: id, embedding, restricts, numeric_restricts, crowding_tag.
+
+    \b
+    retrieval embeddings runs/movielens-100k --side items --format jsonl --out items.jsonl --crowding year
+    retrieval embeddings runs/movielens-100k --side queries --timestamp last --out users.parquet
+    """
+    with terminal(verbose) as out:
+        if crowding is not None and (side, format_) != (Side.items, Format.jsonl):
+            raise RecipeError("--crowding goes with --side items --format jsonl")
+        from ensemble.batch_vectors import write_vectors
+
+        release, started = release_of(source), time.monotonic()
+        vectors = _vectors(release, side, delta, (crowding, format_ is Format.jsonl), parse_time(timestamp))
+        place = out_path or release.parent / "embeddings" / f"{side.value}.{format_.value}"
+        out.step(f"writing {len(vectors.ids):,} vectors of {vectors.dim} numbers")
+        write_vectors(vectors, format_.value, place)
+        seconds = time.monotonic() - started
+        facts = {"path": str(place), "vectors": len(vectors.ids), "dim": vectors.dim, **vectors.facts}
+        out.json({**facts, "seconds": round(seconds, 2)}) if json else out.results.print(str(place), soft_wrap=True)
+
+
+def parse_time(text: str) -> int | Literal["last"]:
+    """Return `last`, or seconds since 1970; raise RecipeError for anything else."""
+    if text == "last":
+        return "last"
+    if text == "now":
+        return int(time.time())
+    if text.isdecimal():
+        return int(text)
+    raise RecipeError(f"--timestamp {text}: expected now, last, or seconds since 1970 such as 893286638")
+
+
+def _vectors(
+    path: Path, side: Side, delta: Path | None, restricting: tuple[str | None, bool], at: int | Literal["last"]
+) -> Any:
+    from ensemble.batch import Asking, Everybody
+    from ensemble.batch_restricts import Restricts
+    from ensemble.batch_vectors import item_vectors, query_vectors
+    from ensemble.serving.release import Release
+    from ensemble.serving.retriever import ItemAnswers
+
+    if side is Side.queries:
+        everybody = Everybody.load(path, delta)
+        return query_vectors(everybody, everybody.user_ids(), Asking(time=at))
+    answers = ItemAnswers(Release.open(path))
+    if delta is not None:
+        answers.follow(delta)
+    crowding, restricted = restricting
+    restricts = Restricts(answers.catalogue.rows.attributes, crowding) if restricted else None
+    return item_vectors(answers.release, answers.catalogue, answers.name, restricts)

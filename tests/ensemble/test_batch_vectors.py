@@ -1,0 +1,109 @@
+"""Vectors that leave a release are its vectors: other tools find with them what it answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from livecatalogue import Items, make_live_run, new_id, write_items
+from synthetic import Run, make_release
+from typer.testing import CliRunner
+
+from ensemble.batch import Asking, Everybody
+from ensemble.derive import derive
+from ensemble.items import LiveItems
+from ensemble.serving.release import Release
+from retrieval.cli import app
+
+TOP_K = 25
+FORMATS = ("parquet", "npy", "jsonl")
+
+
+def export(release: Path, side: str, format_: str, out: Path, *more: str) -> Path:
+    """Run the command."""
+    arguments = ["embeddings", release, "--side", side, "--format", format_, "--out", out, *more]
+    done = CliRunner().invoke(app, [str(one) for one in arguments])
+    assert done.exit_code == 0, done.output
+    return out
+
+
+def read(path: Path, format_: str) -> tuple[list[str], np.ndarray]:
+    """Return the ids, as text, and the vectors of a file."""
+    if format_ == "npy":
+        return [str(one) for one in np.load(path / "ids.npy").tolist()], np.load(path / "embeddings.npy")
+    if format_ == "parquet":
+        table = pq.read_table(path)
+        vectors = np.array(table["embedding"].to_pylist(), dtype=np.float32)
+        return [str(one) for one in table["id"].to_pylist()], vectors
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [row["id"] for row in rows], np.array([row["embedding"] for row in rows], dtype=np.float32)
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_vectors_read_back_find_what_the_release_answers(run: Run, release: Path, tmp_path: Path, format_: str) -> None:
+    users, queries = read(export(release, "queries", format_, tmp_path / "users"), format_)
+    items, vectors = read(export(release, "items", format_, tmp_path / "items"), format_)
+    assert users == [str(one) for one in run.users["user_id"]]
+    assert items == [str(one) for one in run.items["item_id"]]
+    everybody = Everybody.load(release)
+    answer = everybody.answer(everybody.user_ids(), Asking(top_k=TOP_K, include_seen=True))
+    scores = queries.astype(np.float64) @ vectors.T.astype(np.float64)
+    place = {one: row for row, one in enumerate(items)}
+    for row, ids in enumerate(answer.item_id):
+        found = [place[str(one)] for one in ids]
+        assert len(set(found)) == TOP_K
+        # The best by the vectors that were read; of equal ones, either will do.
+        np.testing.assert_allclose(scores[row, found], np.sort(scores[row])[::-1][:TOP_K], rtol=0, atol=1e-6)
+        np.testing.assert_allclose(answer.score[row], scores[row, found], rtol=0, atol=1e-6)
+
+
+@pytest.fixture(scope="module", params=["int64", "string"])
+def changed(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Items, Release, list[Any]]:
+    """A live run, a release derived from its own by removing items and then adding one, and the ids that are left."""
+    path = tmp_path_factory.mktemp("changed")
+    items = make_live_run(path / "run", request.param)
+    make_release(items.run)
+    ids = items.run.items["item_id"].tolist()
+    removed, added = ids[3:8], new_id(ids[0], 1)
+    live = LiveItems(Release.open(items.run.path / "release"))
+    without = derive(live.release, live.removing([str(one) for one in removed]), path / "without").release
+    row = {"item_id": added, "title": "new", "weight": 0.25, "genres": ["noir"], "year": None}
+    change = LiveItems(without).adding(write_items(path / "new.jsonl", [row]))
+    left = [one for one in ids if one not in removed] + [added]
+    return items, derive(without, change, path / "derived").release, left
+
+
+def test_items_that_came_and_went_do_so_in_the_file(changed: tuple[Items, Release, list[Any]], tmp_path: Path) -> None:
+    items, release, left = changed
+    ids, vectors = read(export(release.path, "items", "jsonl", tmp_path / "items.jsonl"), "jsonl")
+    assert sorted(ids) == sorted(map(str, left))
+    state = {**items.rows(), left[-1]: {"weight": 0.25}}
+    expected = items.vectors({one: state[one] for one in left})
+    order = [ids.index(str(one)) for one in left]
+    np.testing.assert_allclose(vectors[order], expected, rtol=0, atol=1e-6)
+
+
+def test_a_line_says_what_its_item_is_filtered_by(release: Path, run: Run, tmp_path: Path) -> None:
+    path = export(release, "items", "jsonl", tmp_path / "items.jsonl", "--crowding", "year")
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    rows = zip(lines, *(run.items[name] for name in ("title", "genres", "year")), strict=True)
+    for line, title, genres, year in rows:
+        tags = {one["namespace"]: one["allow"] for one in line["restricts"]}
+        assert tags.pop("title") == [title]
+        assert tags == ({"genres": sorted(genres)} if genres else {})
+        known = year == year
+        assert line.get("numeric_restricts", []) == ([{"namespace": "year", "value_int": int(year)}] if known else [])
+        assert line.get("crowding_tag") == (str(int(year)) if known else None)
+
+
+def test_two_crowding_tags_are_refused_and_leave_no_file(release: Path, tmp_path: Path) -> None:
+    arguments = ["embeddings", release, "--side", "items", "--format", "jsonl", "--crowding", "genres"]
+    done = CliRunner().invoke(app, [*map(str, arguments), "--out", str(tmp_path / "items.jsonl")])
+    assert done.exit_code == 2
+    assert list(tmp_path.iterdir()) == []
