@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from ensemble.config import Bench, Index, Serving
 from models.config import Model, Train
-from workflows.config import Data, Device, FeatureSide, Section
+from workflows.config import Data, Device, FeatureSide, Section, located
 from workflows.diagnostics import RecipeError
 
 if sys.version_info >= (3, 11):
@@ -40,7 +40,7 @@ class Recipe(Section, frozen=True, kw_only=True):
 
 
 def load_recipe(path: Path) -> Recipe:
-    """Read and validate a recipe.
+    """Read and validate a recipe; relative paths in `[data]` are relative to the recipe's directory.
 
     Raises
     ------
@@ -54,6 +54,7 @@ def load_recipe(path: Path) -> Recipe:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RecipeError(f"{path}: not a readable TOML file: {error}") from None
     try:
-        return msgspec.convert(document, Recipe)
+        recipe = msgspec.convert(document, Recipe)
     except msgspec.ValidationError as error:
         raise RecipeError(f"{path}: {error}") from None
+    return msgspec.structs.replace(recipe, data=located(recipe.data, path.parent))

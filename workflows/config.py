@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, Union
+
+from msgspec.structs import replace
 
 from workflows.feature_config import Age as Age
 from workflows.feature_config import Aggregate as Aggregate
@@ -21,6 +24,7 @@ from workflows.feature_config import Time as Time
 from workflows.sections import Fraction
 from workflows.sections import PositiveInt as PositiveInt
 from workflows.sections import Section as Section
+from workflows.tables_config import BadRows, TableFile, TimestampUnit
 
 Device = Literal["auto", "gpu", "cpu"]
 Asked = Literal["all", "known", "continued"]
@@ -97,4 +101,40 @@ class Playlists(Section, tag_field="source", tag="playlists", frozen=True, kw_on
     split: PlaylistsSplit = PlaylistsSplit()
 
 
-Data = Union[MovieLens, Playlists]
+class OwnTables(Section, tag_field="source", tag="tables", frozen=True, kw_only=True):
+    """The user's own tables, see docs/tables.md. `retrieval init` writes such a section for given files."""
+
+    interactions: TableFile
+    """Needs `user_id` and `item_id`. Without `rating` every row has 1.0. Without `timestamp` nothing that needs the
+    time can be used: temporal and leave-last-out splits, sequences, features of `timestamp`."""
+    users: TableFile | None = None
+    """Needs `user_id`. Without it the users are those of the interactions."""
+    items: TableFile | None = None
+    """Needs `item_id`; without `title` an item is called by its id. Without it the items are those of the
+    interactions."""
+    timestamp_unit: TimestampUnit = "seconds"
+    """What `timestamp` holds: seconds, milliseconds, microseconds or nanoseconds since 1970; `iso`, such as
+    2024-05-01T12:30:00Z (UTC where no offset is given); `datetime`, a parquet column of that type; or a strptime
+    pattern, such as `%d/%m/%Y %H:%M` (UTC). It is kept in whole seconds, cut off."""
+    bad_rows: BadRows = "refuse"
+    """Rows without an id, of a wrong type, out of range, with an id that is there twice (users, items) or that users or
+    items do not have: `refuse` stops at the first, `drop` leaves them out and reports them in `tables/source.json`."""
+    split: Split = RandomSplit()
+
+
+Data = Union[MovieLens, OwnTables, Playlists]
+
+
+def located(data: Data, directory: Path) -> Data:
+    """Return the section with its relative paths made absolute: they are relative to `directory`, the recipe's."""
+    if isinstance(data, OwnTables):
+        given = {name: getattr(data, name) for name in ("interactions", "users", "items")}
+        return replace(
+            data, **{name: replace(one, path=_at(one.path, directory)) for name, one in given.items() if one}
+        )
+    return replace(data, path=_at(data.path, directory)) if isinstance(data, Playlists) else data
+
+
+def _at(path: str, directory: Path) -> str:
+    """Put a path into a directory, unless it is an address or begins with `/` or `~`."""
+    return path if "://" in path else str((directory / Path(path).expanduser()).resolve())
