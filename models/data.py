@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from models.metrics import Int64Array, SeenItems
@@ -12,6 +14,9 @@ from workflows.columns import Columns
 from workflows.diagnostics import DataError
 from workflows.features import FeatureSet, FeatureSpec, Part
 from workflows.sequences import history_features, sequence_spec
+
+CONTINUED_ROWS = 10_000
+"""At most so many rows of held-out playlists are asked for, each a query of its own."""
 
 
 def join(parts: Sequence[Part]) -> Part:
@@ -23,6 +28,8 @@ def join(parts: Sequence[Part]) -> Part:
 def asked(data: FeatureSet, part: Part, known: pd.DataFrame) -> Part:
     """Keep the rows of the validation or the test part that the split asks for; `known` are those learned from.
 
+    Of held-out playlists these are at most CONTINUED_ROWS, drawn evenly; the same ones every time.
+
     Raises
     ------
     DataError
@@ -31,12 +38,29 @@ def asked(data: FeatureSet, part: Part, known: pd.DataFrame) -> Part:
     if data.asked == "all":
         return part
     rows = part.interactions
+    if data.asked == "continued":
+        drawn = np.random.default_rng(CONTINUED_ROWS).permutation(len(rows))[:CONTINUED_ROWS]
+        return _kept(part, np.sort(drawn))
     kept = rows[Columns.User].isin(known[Columns.User]) & rows[Columns.ItemIndex].isin(known[Columns.ItemIndex])
     if not kept.any():
         raise DataError(
             f'data.split: none of {len(rows):,} rows has a user and an item of the rows before; ask for "all" of them'
         )
-    return Part({name: values[kept] for name, values in part.query.items()}, rows[kept])
+    return _kept(part, kept.to_numpy())
+
+
+def queries(data: FeatureSet, part: Part, known: pd.DataFrame) -> Part:
+    """Return the rows of the validation or the test part that are asked for, with what each may look back on.
+
+    That is what `known` has of their users; and of held-out playlists, of which it has nothing, what is before the row.
+    """
+    if data.asked == "continued":
+        return asked(data, with_history(part, data.query_specs), known)
+    return with_history(asked(data, part, known), data.query_specs, known)
+
+
+def _kept(part: Part, rows: npt.NDArray[Any]) -> Part:
+    return Part({name: values[rows] for name, values in part.query.items()}, part.interactions.iloc[rows])
 
 
 def with_history(part: Part, specs: Sequence[FeatureSpec], known: pd.DataFrame | None = None) -> Part:

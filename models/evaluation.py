@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from models.config import Ignored, Rating
-from models.data import asked, join, with_history
+from models.data import join, queries
 from models.metrics import Float32Array, Ranking, rank_targets
 from models.onnx import run_tower
 from models.peers.popularity import Popularity
@@ -35,8 +36,16 @@ class Measured(NamedTuple):
     popularity: Rankings
 
 
-def evaluate(features_dir: Path, towers_dir: Path, protocol: str, rating: Rating = EVERY_ROW) -> dict[str, Any]:
+def evaluate(
+    features_dir: Path,
+    towers_dir: Path,
+    protocol: str,
+    rating: Rating = EVERY_ROW,
+    transform: Callable[[pd.DataFrame], dict[str, np.ndarray]] | None = None,
+) -> dict[str, Any]:
     """Measure the towers by exact search over the whole catalogue, on the rows that the split asks for.
+
+    `transform` makes features of raw query columns, which playlists that are to be continued need.
 
     Returns
     -------
@@ -45,11 +54,12 @@ def evaluate(features_dir: Path, towers_dir: Path, protocol: str, rating: Rating
         validation items are taken out), each with the metrics of `models.metrics.Ranking`; `popularity` with the same
         two of the peer of that name, which learns from the rows that `rating` makes positives; and `groups`, by name,
         for kinds of test rows, whether the split asks for them or not: `rows`, `users`, and GROUP_FIGURES among
-        unseen items, of the towers (`unseen`) and of popularity.
+        unseen items, of the towers (`unseen`) and of popularity. Of held-out playlists also `continuation`, see
+        `models.continuation.measure`.
     """
     data = features.load(features_dir)
     found = measure(data, towers_dir, rating)
-    every = found if data.asked == "all" else measure(data._replace(asked="all"), towers_dir, rating)
+    every = found if data.asked != "known" else measure(data._replace(asked="all"), towers_dir, rating)
     return {
         "rows": len(found.task.targets),
         "items": len(data.catalogue),
@@ -58,7 +68,18 @@ def evaluate(features_dir: Path, towers_dir: Path, protocol: str, rating: Rating
         **{name: ranking.metrics() for name, ranking in found.towers.items()},
         "popularity": {name: ranking.metrics() for name, ranking in found.popularity.items()},
         "groups": {name: _figures(every, rows) for name, rows in groups(every.task) if rows.any()},
+        **_continuation(data, towers_dir, transform),
     }
+
+
+def _continuation(
+    data: FeatureSet, towers_dir: Path, transform: Callable[[pd.DataFrame], dict[str, np.ndarray]] | None
+) -> dict[str, Any]:
+    if data.asked != "continued" or transform is None:
+        return {}
+    from models import continuation  # and with it the source, which nobody else needs
+
+    return {"continuation": continuation.measure(data, data.test, towers_dir, transform)}
 
 
 def measure(data: FeatureSet, towers_dir: Path, rating: Rating) -> Measured:
@@ -73,9 +94,8 @@ def tower_scores(data: FeatureSet, towers_dir: Path) -> Callable[[slice], Float3
     """Return what scores a slice of the test rows asked for against the catalogue, as the exported towers do."""
     known = join([data.train, data.valid]).interactions
     vectors = np.load(towers_dir / "item_vectors.npy", allow_pickle=False)
-    test = with_history(asked(data, data.test, known), data.query_specs, known)
-    queries = run_tower(towers_dir / "query.onnx", test.query)
-    return lambda rows: queries[rows] @ vectors.T
+    vectors_of_queries = run_tower(towers_dir / "query.onnx", queries(data, data.test, known).query)
+    return lambda rows: vectors_of_queries[rows] @ vectors.T
 
 
 def groups(task: Task) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:

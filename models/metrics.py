@@ -173,14 +173,14 @@ def _ranks_by_sorting(scores: Float32Array, query: Int64Array, targets: Int64Arr
 
 
 def _mark_shown(scores: Float32Array, shown: npt.NDArray[np.bool_]) -> None:
-    top, best = _top(scores, min(max(KS), scores.shape[1]))
+    top, best = top_items(scores, min(max(KS), scores.shape[1]))
     answered = ~np.isneginf(best)
     for mark, k in zip(shown, KS, strict=True):
         mark[top[:, :k][answered[:, :k]]] = True
 
 
-def _top(scores: Float32Array, k: int) -> tuple[Int64Array, Float32Array]:
-    """The k best items of each row, best first, equal scores in the order of their index; and their scores.
+def top_items(scores: Float32Array, k: int) -> tuple[Int64Array, Float32Array]:
+    """Return the k best items of each row, best first, equal scores in the order of their index; and their scores.
 
     Where a row has fewer than k scores above -inf, the last are -inf.
     """

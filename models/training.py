@@ -10,7 +10,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from models.config import Distillation, Model, Rating, Train
-from models.data import asked, join, with_history
+from models.data import join, queries, with_history
 from models.distillation import PeersTeacher, Product, TowersTeacher
 from models.export import export_towers
 from models.objective import Labels, Lesson, Teacher, build_loss
@@ -47,7 +47,7 @@ def train(
     """
     data = features.load(features_dir)
     known = data.train.interactions
-    valid = with_history(asked(data, data.valid, known), data.query_specs, known)
+    valid = queries(data, data.valid, known)
     with tf.device(_device_name(device)):
         best = out / "checkpoints" / "best"
         validation = Validation(valid, data.train, train.monitor, train.patience, best, progress, on_epoch)

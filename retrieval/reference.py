@@ -22,7 +22,7 @@ def training_side(recipe: Recipe, features_dir: Path, towers_dir: Path) -> Refer
 
     from models.validation import encode_queries
 
-    fitted = _fitted_queries(recipe, features_dir)
+    fitted = fitted_queries(recipe, features_dir)
     model = _trained_model(recipe, features_dir, towers_dir)
     histories = _histories(features_dir)
 
@@ -46,7 +46,8 @@ def _histories(features_dir: Path) -> Callable[[pd.DataFrame], dict[str, np.ndar
     return lambda queries: {} if spec is None else history_features(spec, queries, known, own=False)
 
 
-def _fitted_queries(recipe: Recipe, features_dir: Path) -> Any:
+def fitted_queries(recipe: Recipe, features_dir: Path) -> Any:
+    """Return the query side as it was fitted, a `workflows.fitting.FittedSide`."""
     from nvtabular import Workflow
 
     from workflows.fitting import FittedSide

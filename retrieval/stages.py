@@ -11,6 +11,7 @@ import msgspec
 
 from retrieval.recipe import Recipe
 from retrieval.run import Job, Stage
+from workflows.config import PlaylistsSplit
 from workflows.files import atomic_directory, atomic_write, sha256_of
 
 
@@ -46,9 +47,13 @@ def train(job: Job) -> None:
 def evaluate(job: Job) -> None:
     """`towers/` -> `metrics.json`."""
     from models.evaluation import evaluate as evaluate_towers
+    from retrieval.reference import fitted_queries
 
     rating = job.recipe.train.objective.rating
-    metrics = evaluate_towers(job.run / "features", job.run / "towers", protocol(job.recipe), rating)
+    transform = None
+    if isinstance(job.recipe.data.split, PlaylistsSplit):  # its queries are made anew, scenario by scenario
+        transform = fitted_queries(job.recipe, job.run / "features").transform
+    metrics = evaluate_towers(job.run / "features", job.run / "towers", protocol(job.recipe), rating, transform)
     atomic_write(job.run / "metrics.json", json.dumps(metrics, indent=2).encode())
 
 

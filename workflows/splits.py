@@ -32,8 +32,8 @@ def split(interactions: pd.DataFrame, config: AnySplit) -> Parts:
     leave-last-out: each user's last row is test, the one before it valid, ties in file order. A user with fewer than
     three rows is all train: testing somebody of whom nothing is left to learn would measure something else. Parts
     are in file order.
-    playlists: the playlists, in the order of their first rows, are shuffled and cut as random does rows; all rows of one
-    are in one part, in file order.
+    playlists: the playlists, in the order of their first rows, are shuffled and cut as random cuts rows; all rows of
+    one are in one part, in file order.
 
     Raises
     ------
