@@ -17,6 +17,15 @@ Monitor = Literal[
 ]
 
 
+class Withheld(Section, frozen=True, kw_only=True):
+    """Features of a query that requests may lack together."""
+
+    features: Annotated[tuple[str, ...], Meta(min_length=1)]
+    """Names of features, of any kind but numbers: `history`, say, and what is counted in it."""
+    rate: Rate = 0.2
+    """How often they are hidden during training, as if they had not been sent."""
+
+
 class Model(Section, frozen=True, kw_only=True):
     """The two towers, `merlin.models.tf.MLPBlock` over the embedded features."""
 
@@ -36,6 +45,8 @@ class Model(Section, frozen=True, kw_only=True):
     minute, ten minutes, day. The values are where training starts from; it moves them."""
     history_dropout: Rate = 0.3
     """How often an interaction is left out of a history during training."""
+    withheld: tuple[Withheld, ...] = ()
+    """What is hidden from the query tower now and then during training, so that it learns to do without."""
     similarity: Literal["cosine", "dot"] = "cosine"
     """`cosine`: both towers end in unit length. `dot`: they do not, so that the length of an item's vector can say how
     popular it is; scores are then inner products of any size, and `temperature` is rather 1. Served as inner product

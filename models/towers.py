@@ -14,6 +14,7 @@ from merlin.schema import ColumnSchema, Schema, Tags
 
 from models.config import Model
 from models.objective import Labels, Loss
+from models.withholding import Withholding
 from workflows.features import FeatureSpec
 
 UNSEEN = 2
@@ -153,6 +154,7 @@ class TwoTowerModel(RetrievalModelV2):
             output=DotProduct(),
         )
         self.catalogue = {name: tf.convert_to_tensor(_trimmed(values)) for name, values in catalogue.items()}
+        self.withhold = Withholding(query_specs, config.withheld, input_names)
         self.loss_of_batch = loss
         self.fixed_temperature = config.temperature
         self.log_temperature = _log_temperature(config.temperature) if config.learn_temperature else None
@@ -164,7 +166,7 @@ class TwoTowerModel(RetrievalModelV2):
 
     def query_vectors(self, features: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Return the vectors of queries, float32 `[n, d]`, of unit length if the similarity is the cosine."""
-        return self.query_encoder(dict(features), training=training)
+        return self.query_encoder(self.withhold(features) if training else dict(features), training=training)
 
     def item_vectors(self, training: bool = False, items: tf.Tensor | None = None) -> tf.Tensor:
         """Return the vectors of the whole catalogue, or of these items (int64 `[c]`) only, float32 `[items, d]`."""

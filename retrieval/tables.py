@@ -88,6 +88,25 @@ def groups_table(metrics: Mapping[str, Any]) -> Table:
     return table
 
 
+def continuation_tables(metrics: Mapping[str, Any]) -> list[Table]:
+    """Held-out playlists by scenario: the metrics of the RecSys Challenge 2018 beside popularity's, if there are any."""
+    if "continuation" not in metrics:
+        return []
+    found, names = metrics["continuation"], ("r_precision", "ndcg", "clicks")
+    table = Table(title=f"playlists continued by {found['answers']} tracks, seeds left out", title_justify="left")
+    table.add_column("given")
+    table.add_column("playlists", justify="right")
+    for heading in (column for name in names for column in (name, "popularity")):
+        table.add_column(heading, justify="right", style="dim" if heading == "popularity" else "")
+    rows = [*found["scenarios"], {"name": "mean of the scenarios", **found["mean"]}]
+    for one in rows:
+        figures = [side[name] for name in names for side in (one, one["popularity"])]
+        cells = [_number(figure) if number < 4 else f"{figure:.2f}" for number, figure in enumerate(figures)]
+        last = one is rows[-2]
+        table.add_row(one["name"], str(one.get("playlists", "")), *cells, end_section=last)
+    return [table]
+
+
 def example_table(example: Example) -> Table:
     """One user's answer, next to what the user liked; a line per item, however narrow the terminal."""
     table = Table(title=f"user {example.user}: {example.facts}".rstrip(": "), title_justify="left")
