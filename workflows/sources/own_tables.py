@@ -1,0 +1,189 @@
+"""The user's own tables: parquet or CSV, local or wherever fsspec reaches, see docs/tables.md.
+
+Users and items are held in memory, interactions are read a chunk at a time: twice where users or items are to be
+derived from them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from workflows.columns import Columns
+from workflows.config import OwnTables
+from workflows.sources.own_tables_cast import Caster, distinct
+from workflows.sources.own_tables_files import Chunk, Located, chunks, locate, schema
+from workflows.sources.own_tables_files import state as state_of
+from workflows.sources.own_tables_plan import IDS, Target, id_kind, named, targets
+from workflows.sources.own_tables_rows import Ledger
+from workflows.sources.own_tables_types import Kind
+from workflows.tables import Tables
+
+Progress = Callable[[str], None]
+TABLES: Final = ("users", "items", "interactions")
+REPORT: Final = "source.json"
+"""Beside the stored tables: which files they were made of, what was left out and why."""
+TOLD_EVERY_ROWS: Final = 2_000_000
+
+
+def fetch(config: OwnTables, cache: Path, progress: Progress) -> OwnRows:
+    """Return the tables, read when they are stored.
+
+    Raises
+    ------
+    DataError
+        Files are missing, unreadable or of other columns than the recipe says; `save` raises it for bad rows, too.
+    """
+    return OwnRows(config, progress)
+
+
+def state(config: OwnTables) -> dict[str, Any]:
+    """Return name, size and version of every file of every table."""
+    return {table: state_of(locate(one, table)) for table in TABLES if (one := getattr(config, table))}
+
+
+class OwnRows:
+    """The user's tables as the recipe describes them: `users`, `items`, and `interactions` in chunks."""
+
+    def __init__(self, config: OwnTables, progress: Progress) -> None:
+        self.config = config
+        self.progress = progress
+        self.located: dict[str, Located] = {}
+        self.targets: dict[str, list[Target]] = {}
+        self._held: dict[str, list[Chunk]] = {}
+        self._plan()
+
+    @property
+    def dated(self) -> bool:
+        """Whether the interactions have a time; without one they all have timestamp 0."""
+        return any(target.role == "timestamp" for target in self.targets["interactions"])
+
+    @property
+    def rated(self) -> bool:
+        """Whether the interactions have a rating; without one it is 1.0."""
+        return any(target.role == "rating" for target in self.targets["interactions"])
+
+    def save(self, directory: Path) -> None:
+        """Write the tables and `source.json`: `directory` appears whole or not at all.
+
+        Raises
+        ------
+        DataError
+            A row is bad and the recipe refuses such rows, or no row is left.
+        """
+        ledger = Ledger(refuse=self.config.bad_rows == "refuse")
+        users, items = self.users_and_items(ledger)
+        rows = pd.concat(list(self.interactions(users, items, ledger)), ignore_index=True)
+        Tables(rows, users, items).save(directory)
+        self._tell(ledger)
+        (directory / REPORT).write_text(json.dumps(self.report(ledger), indent=2, ensure_ascii=False) + "\n")
+
+    def users_and_items(self, ledger: Ledger) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Return both tables; one that the recipe does not name is made of the interactions' distinct ids."""
+        held = {table: self._read(table, ledger) for table in ("users", "items") if table in self.located}
+        missing = [table for table in ("users", "items") if table not in held]
+        if missing:
+            self.progress(f"reading the interactions once for the {' and '.join(missing)}, and once for themselves")
+            kept = self.interactions(held.get("users"), held.get("items"), Ledger(ledger.refuse))
+            ids = distinct(kept, [IDS[table][0] for table in missing])
+            held.update({table: pd.DataFrame({IDS[table][0]: ids[IDS[table][0]]}) for table in missing})
+        items = held["items"]
+        if Columns.Title not in items.columns:
+            items.insert(1, Columns.Title, items[Columns.Item].astype(str))
+        return held["users"], items
+
+    def interactions(
+        self, users: pd.DataFrame | None, items: pd.DataFrame | None, ledger: Ledger
+    ) -> Iterator[pd.DataFrame]:
+        """Yield the good rows, every frame with the same columns and types, its index 0..n-1.
+
+        Where `users` or `items` are given, rows of others are bad. Whole numbers of the user's own columns are pandas'
+        Int64, which has nulls.
+        """
+        known = {
+            IDS[table][0]: pd.Index(frame[IDS[table][0]])
+            for table, frame in (("users", users), ("items", items))
+            if frame is not None
+        }
+        caster = Caster("interactions", self.targets["interactions"], self.config.timestamp_unit, ledger)
+        read = 0
+        for chunk in self._chunks("interactions"):
+            frame = caster.frame(chunk, known)
+            if (read + len(chunk.rows)) // TOLD_EVERY_ROWS > read // TOLD_EVERY_ROWS:
+                self.progress(f"interactions: {read + len(chunk.rows):,} rows read")
+            read += len(chunk.rows)
+            if not self.dated:
+                frame[Columns.Timestamp] = np.int64(0)
+            if not self.rated:
+                frame[Columns.Rating] = np.float32(1)
+            yield frame
+
+    def report(self, ledger: Ledger) -> dict[str, Any]:
+        """Return what `source.json` says."""
+        columns = {
+            table: {one.name: {"from": one.source, "type": one.kind} for one in made}
+            for table, made in self.targets.items()
+        }
+        return {
+            "files": {table: state_of(located) for table, located in self.located.items()},
+            "columns": columns,
+            "timestamp_unit": self.config.timestamp_unit if self.dated else None,
+            "rows": msgspec.to_builtins(ledger.counts),
+            "left_out": msgspec.to_builtins(ledger.problems),
+        }
+
+    def _plan(self) -> None:
+        """Find the files, and decide on every column's name and type."""
+        schemas: dict[str, pa.Schema] = {}
+        columns: dict[str, dict[str, str]] = {}
+        for table in TABLES:
+            if (one := getattr(self.config, table)) is not None:
+                located = self.located[table] = locate(one, table)
+                schemas[table] = schema(located)
+                columns[table] = named(located, schemas[table])
+        samples = {table: self._sample(table, list(columns[table].values())) for table in self.located}
+        ids = self._id_kinds(schemas, columns, samples)
+        for table, located in self.located.items():
+            self.targets[table] = targets(located, schemas[table], columns[table], samples[table], ids)
+            made = ", ".join(f"{one.name} {one.kind}" for one in self.targets[table])
+            self.progress(f"{table}: {located.config.path} ({len(located.paths)} {located.format}): {made}")
+
+    def _sample(self, table: str, names: list[str]) -> list[Chunk]:
+        """Return what types are guessed from: all rows of users and items, the first ones of the interactions."""
+        read = chunks(self.located[table], names)
+        if table == "interactions":
+            return [chunk for chunk, _ in zip(read, range(1), strict=False)]
+        self._held[table] = list(read)
+        return self._held[table]
+
+    def _id_kinds(self, schemas: Any, columns: Any, samples: Any) -> dict[str, Kind]:
+        """Ids are strings in every table where they are in one."""
+        kinds: dict[str, Kind] = {}
+        for table, located in self.located.items():
+            for name in IDS[table]:
+                found = id_kind(located, schemas[table], name, columns[table][name], samples[table])
+                kinds[name] = "string" if "string" in (found, kinds.get(name)) else found
+        return kinds
+
+    def _chunks(self, table: str) -> Iterator[Chunk]:
+        return chunks(self.located[table], [target.source for target in self.targets[table]])
+
+    def _read(self, table: str, ledger: Ledger) -> pd.DataFrame:
+        caster = Caster(table, self.targets[table], self.config.timestamp_unit, ledger)
+        return caster.unique_frame(self._held[table], IDS[table][0])
+
+    def _tell(self, ledger: Ledger) -> None:
+        for table, counts in ledger.counts.items():
+            if counts.read > counts.kept:
+                self.progress(f"{table}: {counts.read - counts.kept:,} of {counts.read:,} rows left out")
+            if counts.without_title:
+                self.progress(f"{table}: {counts.without_title:,} without a title, called by their id")
+        for one in ledger.problems:
+            self.progress(f"  {one.rows:,} {one.table}: {one.column or 'fields'} must be {one.expected}")
