@@ -75,16 +75,16 @@ def ask(address: str, question: Question, run: Path | None, model: str = FUSED) 
     """
     with RetrievalClient(address, model) as client:
         types = client.signature().inputs
-        users = [_typed("--user", text, types["user_id"]) for text in question.users]
-        exclude = [_typed("--exclude", text, types.get("exclude_item_ids", "INT64")) for text in question.exclude]
+        users = [typed("--user", text, types["user_id"]) for text in question.users]
+        exclude = [typed("--exclude", text, types.get("exclude_item_ids", "INT64")) for text in question.exclude]
         item_type = types.get("exclude_item_ids", "INT64")
-        chosen = filter_of(question.filters, lambda option, text: _typed(option, text, item_type))
+        chosen = filter_of(question.filters, lambda option, text: typed(option, text, item_type))
         answers = client.recommend(
             users,
             top_k=question.top_k,
             exclude_item_ids=[exclude] * len(users),
             include_seen=question.include_seen,
-            columns={name: [value] * len(users) for name, value in _columns(question.columns, types)},
+            columns={name: [value] * len(users) for name, value in columns_of(question.columns, types)},
             timestamps=_times(question, len(users), types),
             history=[_watched(question, types)] * len(users) if question.watched else None,
             filters=[chosen] * len(users) if chosen else None,
@@ -105,13 +105,14 @@ def _described(answers: list[Recommendations], run: Path | None) -> list[list[It
     return [[catalogue.item(item, score) for item, score in row] for row in pairs]
 
 
-def _columns(texts: list[str], types: Any) -> list[tuple[str, Any]]:
+def columns_of(texts: list[str], types: Any) -> list[tuple[str, Any]]:
+    """Return the columns of `NAME=VALUE` texts, typed as the model's inputs `types` are; raise InvalidRequest."""
     columns = []
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals:
             raise InvalidRequest(f"--column {text}: expected NAME=VALUE, such as age=33")
-        columns.append((name, _typed(f"--column {name}", value, types.get(name, "BYTES"))))
+        columns.append((name, typed(f"--column {name}", value, types.get(name, "BYTES"))))
     return columns
 
 
@@ -131,12 +132,13 @@ def _watched(question: Question, types: Any) -> list[tuple[Any, int]]:
         # An id may hold an @ itself: what follows the last one is a time only if it is a number.
         dated = bool(at) and seconds.isdecimal()
         option = f"--watched {text}"
-        item_id = _typed(option, item if dated else text, types.get("exclude_item_ids", "INT64"))
-        clicks.append((item_id, _typed(option, seconds, "INT64") if dated else now))
+        item_id = typed(option, item if dated else text, types.get("exclude_item_ids", "INT64"))
+        clicks.append((item_id, typed(option, seconds, "INT64") if dated else now))
     return clicks
 
 
-def _typed(option: str, text: str, data_type: str) -> Any:
+def typed(option: str, text: str, data_type: str) -> Any:
+    """Return what an option's text says, as the Triton data type wants it; raise InvalidRequest naming the option."""
     kind: Any = int if data_type in _INTEGER else float if data_type in _FLOAT else str
     try:
         return kind(text)

@@ -15,9 +15,10 @@ from retrieval.deploying import deploy
 from retrieval.embeddings import embeddings
 from retrieval.items import app as items
 from retrieval.recipe import load_recipe
+from retrieval.recommending import recommend
 from retrieval.run import Run, advance
 from retrieval.stages import STAGES
-from retrieval.tables import groups_table, metrics_table, read_json
+from retrieval.tables import continuation_tables, groups_table, metrics_table, read_json
 from workflows.diagnostics import RecipeError
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ app = typer.Typer(
 app.add_typer(items, name="items")
 app.command()(deploy)
 app.command()(embeddings)
+app.command()(recommend)
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, such as recipes/movielens-100k.toml.")]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run's directory, such as runs/movielens-100k.")]
@@ -131,8 +133,8 @@ def evaluate(
         if json:
             out.json(metrics)
         else:
-            out.table(metrics_table(metrics))
-            out.table(groups_table(metrics))
+            for table in (metrics_table(metrics), groups_table(metrics), *continuation_tables(metrics)):
+                out.table(table)
 
 
 @app.command()
@@ -246,7 +248,8 @@ def run_recipe(
         if json:
             out.json({"run": str(opened.directory), "stages": done, "metrics": metrics, "report": str(page)})
         else:
-            out.table(metrics_table(metrics))
+            for table in (metrics_table(metrics), *continuation_tables(metrics)):
+                out.table(table)
             out.results.print(f"report: {page}", soft_wrap=True)
 
 
