@@ -18,13 +18,15 @@ import pyarrow as pa
 
 from workflows.columns import Columns
 from workflows.config import OwnTables
+from workflows.diagnostics import DataError
+from workflows.files import atomic_directory
 from workflows.sources.own_tables_cast import Caster, distinct
 from workflows.sources.own_tables_files import Chunk, Located, chunks, locate, schema
 from workflows.sources.own_tables_files import state as state_of
 from workflows.sources.own_tables_plan import IDS, Target, id_kind, named, targets
 from workflows.sources.own_tables_rows import Ledger
 from workflows.sources.own_tables_types import Kind
-from workflows.tables import Tables
+from workflows.tables import write_tables
 
 Progress = Callable[[str], None]
 TABLES: Final = ("users", "items", "interactions")
@@ -80,10 +82,11 @@ class OwnRows:
         """
         ledger = Ledger(refuse=self.config.bad_rows == "refuse")
         users, items = self.users_and_items(ledger)
-        rows = pd.concat(list(self.interactions(users, items, ledger)), ignore_index=True)
-        Tables(rows, users, items).save(directory)
+        with atomic_directory(directory) as temporary:
+            write_tables(temporary, self.interactions(users, items, ledger), users, items)
+            report = json.dumps(self.report(ledger), indent=2, ensure_ascii=False)
+            (temporary / REPORT).write_text(report + "\n", encoding="utf-8")
         self._tell(ledger)
-        (directory / REPORT).write_text(json.dumps(self.report(ledger), indent=2, ensure_ascii=False) + "\n")
 
     def users_and_items(self, ledger: Ledger) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Return both tables; one that the recipe does not name is made of the interactions' distinct ids."""
@@ -93,6 +96,8 @@ class OwnRows:
             self.progress(f"reading the interactions once for the {' and '.join(missing)}, and once for themselves")
             kept = self.interactions(held.get("users"), held.get("items"), Ledger(ledger.refuse))
             ids = distinct(kept, [IDS[table][0] for table in missing])
+            if not ids:
+                raise DataError(f"data.interactions.path {self.config.interactions.path}: no good row in it")
             held.update({table: pd.DataFrame({IDS[table][0]: ids[IDS[table][0]]}) for table in missing})
         items = held["items"]
         if Columns.Title not in items.columns:
@@ -104,13 +109,13 @@ class OwnRows:
     ) -> Iterator[pd.DataFrame]:
         """Yield the good rows, every frame with the same columns and types, its index 0..n-1.
 
-        Where `users` or `items` are given, rows of others are bad. Whole numbers of the user's own columns are pandas'
-        Int64, which has nulls.
+        Rows of others than the `users` and `items` that the recipe names are bad. Whole numbers in the user's own
+        columns are pandas' Int64, which has nulls.
         """
         known = {
             IDS[table][0]: pd.Index(frame[IDS[table][0]])
             for table, frame in (("users", users), ("items", items))
-            if frame is not None
+            if frame is not None and table in self.located
         }
         caster = Caster("interactions", self.targets["interactions"], self.config.timestamp_unit, ledger)
         read = 0

@@ -118,7 +118,8 @@ def distinct(frames: Iterable[pd.DataFrame], columns: list[str]) -> dict[str, An
             # Compacted once as much is new as is known: each value is then looked at a few times at most.
             if sum(map(len, parts[1:])) > len(parts[0]):
                 parts[:] = [pd.unique(np.concatenate(parts))]
-    return {column: pd.unique(np.concatenate(parts)) for column, parts in found.items() if parts}
+    found = {column: [pd.unique(np.concatenate(parts))] for column, parts in found.items() if parts}
+    return {column: values for column, (values,) in found.items() if len(values)}
 
 
 def _lists(values: Any, separator: str | None) -> Any:

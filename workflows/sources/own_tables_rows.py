@@ -79,7 +79,7 @@ class Ledger:
 
     def add_malformed(self, table: str, file: str, found: Malformed) -> None:
         """Take lines of a CSV file that have not as many fields as its header."""
-        expected = f"{found.expected} fields, as the header has"
+        expected = f"a row of {found.expected} fields, as the header"
         remedy = f"look for a delimiter in a value that is not in quotes, or set data.{table}.delimiter"
         examples = [{"file": file, "line": line, "value": _short(text)} for line, text in found.examples]
         self.of(table).read += found.lines
@@ -98,9 +98,7 @@ class Ledger:
 def _refusal(table: str, fault: Fault, source: str | None, rows: int, example: dict[str, Any]) -> DataError:
     where = f"line {example['line']}" if "line" in example else f"row {example['row']}"
     renamed = f" ({fault.column})" if source and source != fault.column else ""
-    what = f"column {source or fault.column!r}{renamed}" if fault.column else "it"
-    if source:
-        what = f"column {source!r}{renamed}"
+    what = f"column {source!r}{renamed}" if source else "the line"
     more = f" (and {rows - 1:,} more rows near it)" if rows > 1 else ""
     return DataError(
         f"{example['file']}, {where}: {what} must be {fault.expected}, got {example['value']!r}{more}; {fault.remedy}; "
