@@ -1,30 +1,34 @@
-"""The three tables that every source yields, valid or not constructed at all."""
+"""The three tables that every source yields, valid or not written at all, in memory or part by part."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from workflows.columns import Columns
 from workflows.diagnostics import DataError
 from workflows.files import atomic_directory
+from workflows.validation import MILLISECONDS, InteractionsCheck, check_items, check_users
 
-TABLES: Final = ("interactions", "users", "items")
-MILLISECONDS: Final = 100_000_000_000
-"""No second count of ours reaches this (the year 5138); every millisecond count since March 1973 does."""
+__all__ = ["MILLISECONDS", "PART_ROWS", "Stored", "Tables", "merge_items", "open_tables", "write_tables"]
+
+PART_ROWS: Final = 500_000
+"""Rows of one part of the interactions: what is worked on at a time, so it bounds memory."""
 
 
 @dataclass(frozen=True)
 class Tables:
-    """Interactions, users and items, checked when constructed; rows are 0..n-1 in the order of the source.
+    """Interactions, users and items in memory, checked when constructed; rows are 0..n-1 in the order of the source.
 
-    interactions: `user_id`, `item_id` (int64 or str), `rating` float32, `timestamp` int64 seconds since 1970.
-    users: `user_id`, unique, then any columns. items: `item_id`, unique, `title` str, then any columns.
+    interactions: `user_id`, `item_id` (int64 or str), `rating` float32, `timestamp` int64 seconds since 1970, then any
+    columns. users: `user_id`, unique, then any columns. items: `item_id`, unique, `title` str, then any columns.
     Any column holds numbers, str or None, or lists. Ids have the same type in every table.
 
     Raises
@@ -39,38 +43,95 @@ class Tables:
     items: pd.DataFrame
 
     def __post_init__(self) -> None:
-        for table in TABLES:
-            _check_frame(table, getattr(self, table))
-        _check_ids(self.users, "users", Columns.User)
-        _check_ids(self.items, "items", Columns.Item)
-        _check_text("items", self.items, Columns.Title)
-        _check_rating(self.interactions)
-        _check_timestamp(self.interactions)
-        _check_reference(self.interactions, self.users, "users", Columns.User)
-        _check_reference(self.interactions, self.items, "items", Columns.Item)
-        for table in ("users", "items"):
-            _check_attributes(table, getattr(self, table))
+        check_users(self.users)
+        check_items(self.items)
+        InteractionsCheck(self.users, self.items).check(self.interactions)
 
     def save(self, directory: Path) -> None:
-        """Write `interactions.parquet`, `users.parquet`, `items.parquet`: the directory appears whole or not at all."""
+        """Write what `load` and `open_tables` read: the directory appears whole or not at all."""
         with atomic_directory(directory) as temporary:
-            for table in TABLES:
-                getattr(self, table).to_parquet(temporary / f"{table}.parquet", engine="pyarrow", index=False)
+            _write_parts(temporary, [self.interactions])
+            _write_entities(temporary, self.users, self.items)
 
     @classmethod
     def load(cls, directory: Path) -> Tables:
-        """Read what `save` wrote and validate it again.
+        """Read what `save` or `write_tables` wrote into memory and validate it again.
 
         Raises
         ------
         DataError
             A file is missing, is not readable parquet, or holds an invalid table; names the file.
         """
-        frames = [_read_parquet(directory / f"{table}.parquet") for table in TABLES]
+        stored = open_tables(directory)
+        interactions = pd.concat([read_part(path) for path in stored.parts], ignore_index=True)
         try:
-            return cls(*frames)
+            return cls(interactions, stored.users, stored.items)
         except DataError as error:
             raise DataError(f"{directory}: {error}") from None
+
+
+class Stored(NamedTuple):
+    """Tables on disk: the interactions in parts, which are read one at a time."""
+
+    directory: Path
+    parts: list[Path]
+    """Files of interactions, in the order of the source."""
+    rows: list[int]
+    """How many rows each part has."""
+    users: pd.DataFrame
+    items: pd.DataFrame
+
+    def read(self, columns: list[str]) -> pd.DataFrame:
+        """Return some columns of all interactions."""
+        return pd.concat([read_part(path, columns) for path in self.parts], ignore_index=True)
+
+
+def write_tables(
+    directory: Path, interactions: Iterable[pd.DataFrame], users: pd.DataFrame, items: pd.DataFrame
+) -> int:
+    """Write tables whose interactions come in chunks and need not fit in memory; return how many there were.
+
+    The parts that are written, and so everything made of them, do not depend on how the rows were cut into chunks.
+    Every chunk has the columns of the first, of the same types. The directory appears whole or not at all.
+
+    Raises
+    ------
+    DataError
+        As for `Tables`, with rows counted over all chunks; or a chunk has other columns than the first.
+    """
+    check_users(users)
+    check_items(items)
+    check = InteractionsCheck(users, items)
+    with atomic_directory(directory) as temporary:
+        _write_parts(temporary, _checked(interactions, check))
+        _write_entities(temporary, users, items)
+    return check.rows
+
+
+def open_tables(directory: Path) -> Stored:
+    """Open what `write_tables` wrote; users and items are read and checked, interactions are not.
+
+    Raises
+    ------
+    DataError
+        A file is missing, is not readable parquet, or holds invalid users or items; names the file.
+    """
+    parts = sorted((directory / "interactions").glob("*.parquet"))
+    if not parts:
+        raise DataError(f"{directory / 'interactions'}: no parts in it; run `retrieval fetch` to make them")
+    rows = [int(_opened(path).metadata.num_rows) for path in parts]
+    users, items = (_read_parquet(directory / f"{table}.parquet") for table in ("users", "items"))
+    try:
+        check_users(users)
+        check_items(items)
+    except DataError as error:
+        raise DataError(f"{directory}: {error}") from None
+    return Stored(directory, parts, rows, users, items)
+
+
+def read_part(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
+    """Return one part of the interactions, or some of its columns, rows 0..n-1; raise DataError as `open_tables`."""
+    return _read_parquet(path, columns)
 
 
 def merge_items(tables: Tables, column: str) -> Tables:
@@ -100,15 +161,86 @@ def merge_items(tables: Tables, column: str) -> Tables:
     return Tables(tables.interactions.assign(**{Columns.Item: ids}), tables.users, items[~later].reset_index(drop=True))
 
 
-def _read_parquet(path: Path) -> pd.DataFrame:
+def _checked(chunks: Iterable[pd.DataFrame], check: InteractionsCheck) -> Iterator[pd.DataFrame]:
+    for chunk in chunks:
+        if len(chunk):
+            check.check(chunk)
+            yield chunk
+    if not check.rows:
+        raise DataError("interactions: has no rows; expected at least one; check the source")
+
+
+def _write_parts(directory: Path, chunks: Iterable[pd.DataFrame]) -> None:
+    """Write chunks of any size as parts of `PART_ROWS` rows."""
+    (directory / "interactions").mkdir()
+    for number, part in enumerate(_cut(_as_arrow(chunks))):
+        pq.write_table(part, directory / "interactions" / f"part-{number:05d}.parquet", row_group_size=PART_ROWS)
+
+
+def _write_entities(directory: Path, users: pd.DataFrame, items: pd.DataFrame) -> None:
+    for name, frame in (("users", users), ("items", items)):
+        frame.to_parquet(directory / f"{name}.parquet", engine="pyarrow", index=False)
+
+
+def _as_arrow(chunks: Iterable[pd.DataFrame]) -> Iterator[pa.Table]:
+    """Every chunk as an Arrow table of the first one's schema; a column without a value there is of strings."""
+    schema, first = None, 0
+    for chunk in chunks:
+        if schema is None:
+            schema = _known_types(pa.Schema.from_pandas(chunk, preserve_index=False))
+        if list(chunk.columns) != schema.names:
+            names = ", ".join(map(str, chunk.columns))
+            raise DataError(f"interactions: row {first} and on have the columns {names}, not {', '.join(schema.names)}")
+        try:
+            yield pa.Table.from_pandas(chunk, schema=schema, preserve_index=False)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+            raise DataError(
+                f"interactions: row {first} and on have another type than the rows before: {' '.join(error.args)}; "
+                "give the column one type"
+            ) from None
+        first += len(chunk)
+
+
+def _known_types(schema: pa.Schema) -> pa.Schema:
+    for number, field in enumerate(schema):
+        if pa.types.is_null(field.type):
+            schema = schema.set(number, field.with_type(pa.string()))
+        elif pa.types.is_list(field.type) and pa.types.is_null(field.type.value_type):
+            schema = schema.set(number, field.with_type(pa.list_(pa.string())))
+    return schema
+
+
+def _cut(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Yield the rows of `tables` in tables of `PART_ROWS` rows, the last one shorter."""
+    waiting: list[pa.Table] = []
+    for table in tables:
+        waiting.append(table)
+        while sum(map(len, waiting)) >= PART_ROWS:
+            joined = pa.concat_tables(waiting)
+            yield joined.slice(0, PART_ROWS)
+            waiting = [joined.slice(PART_ROWS)]
+    if sum(map(len, waiting)):
+        yield pa.concat_tables(waiting)
+
+
+def _opened(path: Path) -> Any:
     try:
-        frame = pd.read_parquet(path, engine="pyarrow")
+        return pq.ParquetFile(path)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; run `retrieval fetch` to make it") from None
-    except Exception as error:  # pyarrow's own hierarchy, OSError and UnicodeDecodeError among it
+    except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: not a readable parquet file ({error}); run `retrieval fetch` again") from None
-    for name in _object_columns(frame):
-        frame[name] = pd.Series([_from_arrow(value) for value in frame[name]], index=frame.index, dtype=object)
+
+
+def _read_parquet(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
+    file = _opened(path)
+    try:
+        frame = file.read(columns).to_pandas()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"{path}: not a readable parquet file ({error}); run `retrieval fetch` again") from None
+    for name in frame.select_dtypes("object").columns:
+        if np.ndarray in set(map(type, frame[name])):
+            frame[name] = pd.Series([_from_arrow(value) for value in frame[name]], index=frame.index, dtype=object)
     return frame
 
 
@@ -116,108 +248,5 @@ def _from_arrow(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.ndarray) else value
 
 
-def _object_columns(frame: pd.DataFrame) -> list[str]:
-    return [str(column) for column in frame.columns if pd.api.types.is_object_dtype(frame[column])]
-
-
 def _is_list(value: Any) -> bool:
     return isinstance(value, list)
-
-
-def _fail(table: str, column: str, bad: Iterable[Any], values: pd.Series, expected: str, remedy: str) -> None:
-    """Raise for the first row where the boolean array `bad` [n] is true, if there is one."""
-    rows = np.flatnonzero(np.asarray(bad, dtype=bool))
-    if rows.size:
-        value = values.iloc[int(rows[0])]
-        shown = value.item() if isinstance(value, np.generic) else value
-        more = f" (and {rows.size - 1:,} more rows)" if rows.size > 1 else ""
-        raise DataError(
-            f"{table}: column {column!r} must be {expected}, got {shown!r} in row {rows[0]}{more}; {remedy}",
-        )
-
-
-def _check_frame(table: str, frame: pd.DataFrame) -> None:
-    required = {
-        "interactions": (Columns.User, Columns.Item, Columns.Rating, Columns.Timestamp),
-        "users": (Columns.User,),
-        "items": (Columns.Item, Columns.Title),
-    }[table]
-    for column in required:
-        if column not in frame.columns:
-            present = ", ".join(map(str, frame.columns)) or "none"
-            raise DataError(f"{table}: column {column!r} is missing (there are: {present}); add or rename it")
-    if not frame.columns.is_unique:
-        twice = frame.columns[frame.columns.duplicated()][0]
-        raise DataError(f"{table}: two columns are named {twice!r}; rename one of them")
-    if frame.empty:
-        raise DataError(f"{table}: has no rows; expected at least one; check the source")
-    if not frame.index.equals(pd.RangeIndex(len(frame))):
-        raise DataError(f"{table}: the index must be 0..{len(frame) - 1}; call reset_index(drop=True) first")
-
-
-def _check_ids(frame: pd.DataFrame, table: str, column: str) -> None:
-    """Ids are int64 or str, not null, unique."""
-    _check_id_type(frame, table, column)
-    _fail(table, column, frame[column].duplicated(), frame[column], "unique", "remove the repeated row")
-
-
-def _check_id_type(frame: pd.DataFrame, table: str, column: str) -> None:
-    ids = frame[column]
-    _fail(table, column, ids.isna(), ids, "present in every row", "drop the row or give it an id")
-    if ids.dtype == np.int64:
-        lowest = np.iinfo(np.int64).min
-        _fail(table, column, ids == lowest, ids, f"above {lowest}, which stands for no id", "choose another id")
-        return
-    if ids.dtype != object:
-        raise DataError(
-            f"{table}: column {column!r} must be int64 or str, got {ids.dtype}; convert it with astype('int64')",
-        )
-    _check_text(table, frame, column)
-    _fail(table, column, ids == "", ids, "other than the empty string, which stands for no id", "choose another id")
-
-
-def _check_text(table: str, frame: pd.DataFrame, column: str) -> None:
-    wrong = [not isinstance(value, str) for value in frame[column]]
-    _fail(table, column, wrong, frame[column], "str in every row", "convert it or fill it in")
-
-
-def _check_rating(interactions: pd.DataFrame) -> None:
-    rating = interactions[Columns.Rating]
-    if rating.dtype != np.float32:
-        raise DataError(f"interactions: column 'rating' must be float32, got {rating.dtype}; use astype('float32')")
-    _fail("interactions", Columns.Rating, ~np.isfinite(rating), rating, "a finite number", "drop or mend the row")
-
-
-def _check_timestamp(interactions: pd.DataFrame) -> None:
-    seconds = interactions[Columns.Timestamp]
-    if seconds.dtype != np.int64:
-        raise DataError(
-            f"interactions: column 'timestamp' must be int64 seconds, got {seconds.dtype}; convert it to whole seconds",
-        )
-    _fail("interactions", Columns.Timestamp, seconds < 0, seconds, "seconds since 1970, >= 0", "drop or mend the row")
-    bad = seconds >= MILLISECONDS
-    _fail("interactions", Columns.Timestamp, bad, seconds, "seconds, not milliseconds", "divide the column by 1000")
-
-
-def _check_reference(interactions: pd.DataFrame, table: pd.DataFrame, name: str, column: str) -> None:
-    """Every id of the interactions is in the other table, and of the same type."""
-    _check_id_type(interactions, "interactions", column)
-    ids, known = interactions[column], table[column]
-    if ids.dtype != known.dtype:
-        ours, theirs = ("int64" if series.dtype == np.int64 else "str" for series in (ids, known))
-        raise DataError(f"interactions: column {column!r} is {ours} but {theirs} in {name}; use one type in both")
-    _fail("interactions", column, ~ids.isin(known), ids, f"an id of {name}", f"add it to {name} or drop the row")
-
-
-def _check_attributes(table: str, frame: pd.DataFrame) -> None:
-    """Columns of objects hold str or lists, one or the other, and nulls."""
-    for column in _object_columns(frame):
-        values = frame[column]
-        kind = list if values.map(_is_list).any() else str
-        wrong = [not (isinstance(value, kind) or (kind is str and _is_null(value))) for value in values]
-        expected = "a list in every row" if kind is list else "str or null"
-        _fail(table, column, wrong, values, expected, "give the column one type (an empty list stands for no values)")
-
-
-def _is_null(value: Any) -> bool:
-    return value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from workflows import tables as stored_tables
 from workflows.diagnostics import DataError
-from workflows.tables import Tables, merge_items
+from workflows.tables import Tables, merge_items, open_tables, write_tables
 
 Frames = dict[str, pd.DataFrame]
 
@@ -152,3 +154,36 @@ def test_merging_maps_each_interaction_to_the_first_item_of_equal_value_even_for
     expected = [ids[row if values[row] is None else values.index(values[row])] for row in rows]
     assert merged.interactions["item_id"].tolist() == expected
     assert len(merged.items) == len({value for value in values if value is not None}) + values.count(None)
+
+
+@settings(max_examples=20, deadline=None)
+@given(sizes=st.lists(st.integers(0, 9), min_size=1, max_size=6).filter(sum), part_rows=st.integers(1, 7))
+def test_parts_do_not_depend_on_the_chunks_and_hold_every_row_in_order(sizes: list[int], part_rows: int) -> None:
+    rows = sum(sizes)
+    whole = pd.DataFrame({"user_id": 1, "item_id": "i", "rating": np.float32(1), "timestamp": np.arange(rows)})
+    whole = whole.astype({"rating": np.float32}).assign(note=[None] * (rows - 1) + ["x"])
+    users, items = pd.DataFrame({"user_id": [1]}), pd.DataFrame({"item_id": ["i"], "title": ["t"]})
+    ends = np.cumsum(sizes)
+    chunks = (whole.iloc[end - size : end].reset_index(drop=True) for size, end in zip(sizes, ends, strict=True))
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stored_tables, "PART_ROWS", part_rows)
+        assert write_tables(Path(name) / "tables", chunks, users, items) == rows
+        stored = open_tables(Path(name) / "tables")
+        assert sum(stored.rows) == rows
+        assert set(stored.rows[:-1]) <= {part_rows}
+        pd.testing.assert_frame_equal(Tables.load(Path(name) / "tables").interactions, whole)
+
+
+def test_a_bad_row_of_a_later_chunk_is_counted_over_all_chunks_and_nothing_is_left(
+    frames: Frames, tmp_path: Path
+) -> None:
+    first = frames["interactions"]
+    later = first.assign(item_id=[10, 30, 99, 40, 10, 30])
+    for chunks, told in (
+        ([first, first, later], r"item_id.*an id of items, got 99 in row 14;"),
+        ([first, first.assign(extra=1)], r"row 6 and on have the columns .*extra"),
+        ([first.assign(extra=1), first.assign(extra="a")], r"row 6 and on have another type.*extra"),
+    ):
+        with pytest.raises(DataError, match=told):
+            write_tables(tmp_path / "tables", iter(chunks), frames["users"], frames["items"])
+    assert list(tmp_path.iterdir()) == []
