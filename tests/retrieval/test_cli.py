@@ -97,10 +97,10 @@ def test_a_query_to_nobody_says_how_to_start_a_server(retrieval: Command) -> Non
 
 
 def test_an_unreadable_table_is_named(retrieval: Command, copied_run: Path, quick_recipe: Path) -> None:
-    table = copied_run / "tables" / "interactions.parquet"
+    table = copied_run / "tables" / "interactions" / "part-00000.parquet"
     table.write_bytes(table.read_bytes()[:1000])
     done = retrieval("features", quick_recipe, "--force", "--runs", copied_run.parent)
-    refused(done, "interactions.parquet")
+    refused(done, "part-00000.parquet")
 
 
 def test_a_damaged_release_is_refused_by_name(retrieval: Command, copied_run: Path) -> None:
