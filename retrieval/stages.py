@@ -27,9 +27,11 @@ def fetch(job: Job) -> None:
 def features(job: Job) -> None:
     """`tables/` -> `features/`."""
     from workflows.features import build
-    from workflows.tables import Tables
+    from workflows.tables import Tables, open_tables
+    from workflows.undated import check_dated
 
     recipe = job.recipe
+    check_dated(open_tables(job.run / "tables"), recipe.data.split, recipe.query, recipe.item)
     tables = Tables.load(job.run / "tables")
     with atomic_directory(job.run / "features") as out:
         build(tables, recipe.query, recipe.item, recipe.data.split, recipe.device, out, job.progress)

@@ -8,7 +8,7 @@ from msgspec import Meta, field
 
 from workflows.sections import Section
 
-Kind = Literal["integer", "float", "string"]
+Kind = Literal["integer", "float", "string", "datetime"]
 BadRows = Literal["refuse", "drop"]
 TimestampUnit = Annotated[
     str, Meta(pattern="^(seconds|milliseconds|microseconds|nanoseconds|iso|datetime|.*%[a-zA-Z].*)$")
@@ -30,7 +30,8 @@ class TableFile(Section, frozen=True, kw_only=True):
     """Columns, by the file's names, that are not read."""
     types: dict[str, Kind] = field(default_factory=dict)
     """Type of a column, by our name, where it should not be the file's own (parquet) or what its rows look like (CSV:
-    the first rows of the interactions, all of users and items; numbers that begin with 0 are text)."""
+    the first rows of the interactions, all of users and items; numbers that begin with 0 are text). A `datetime`, in
+    text such as 2024-05-01 or 2024-05-01T12:30:00Z, becomes seconds since 1970."""
     lists: dict[str, str] = field(default_factory=dict)
     """Text columns, by our name, that hold lists, and what stands between the entries: `{ genres = "|" }`."""
     delimiter: Annotated[str, Meta(min_length=1, max_length=1)] = ","

@@ -24,7 +24,7 @@ EXPECTED: Final = {
     "float": "a number",
     "string": "text",
     "list": "a list",
-    "datetime": "a date",
+    "datetime": "a time such as 2024-05-01 or 2024-05-01T12:30:00Z",
 }
 ISO: Final = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}([.,]\d+)?)?)?\s?(Z|[+-]\d{2}(:?\d{2})?)?$"
 INTEGER: Final = re.compile(r"-?(0|[1-9]\d{0,18})")
@@ -87,7 +87,7 @@ def cast(values: pa.Array, kind: Kind) -> Cast:
     if kind == "list":
         return Cast(values, np.zeros(len(values), dtype=np.bool_))
     if kind == "datetime":
-        return _clean(values.cast(pa.timestamp("s"), safe=False).cast(pa.int64()))
+        return seconds(values, "datetime" if kind_of(values.type) == "datetime" else "iso")
     if kind == "string":
         whole = pa.types.is_floating(values.type) and _try(values, pa.int64())
         return _clean((whole or values).cast(pa.string()))
