@@ -89,7 +89,7 @@ def groups_table(metrics: Mapping[str, Any]) -> Table:
 
 
 def continuation_tables(metrics: Mapping[str, Any]) -> list[Table]:
-    """Held-out playlists by scenario: the metrics of the RecSys Challenge 2018 beside popularity's, if there are any."""
+    """Held-out playlists, if there are any, by scenario: the RecSys Challenge 2018's metrics beside popularity's."""
     if "continuation" not in metrics:
         return []
     found, names = metrics["continuation"], ("r_precision", "ndcg", "clicks")

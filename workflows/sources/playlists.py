@@ -20,7 +20,7 @@ from workflows.config import Playlists
 from workflows.diagnostics import DataError
 from workflows.sources.download import Progress
 from workflows.sources.playlists_format import PATTERN, Playlist, Slice, Track, read_slice, slice_number
-from workflows.tables import Tables
+from workflows.tables import write_tables
 
 COUNTS: Final = ("num_tracks", "num_artists", "num_albums", "duration_ms")
 """What is known of a playlist's tracks: in `users` of all of them, in `interactions` of those before the row."""
@@ -41,9 +41,7 @@ class Slices:
 
     def save(self, directory: Path) -> None:
         """Write the tables: `directory` appears whole or not at all."""
-        playlists, tracks = self.playlists_and_tracks()
-        interactions = pd.concat(list(self.interactions()), ignore_index=True)
-        Tables(interactions, playlists, tracks).save(directory)
+        write_tables(directory, self.interactions(), *self.playlists_and_tracks())
 
     def playlists_and_tracks(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Read every slice once and return the users and the items."""

@@ -53,14 +53,17 @@ class Catalogue:
     """Tracks, whose numbers are their rank in popularity, in genres, of artists and albums."""
 
     def __init__(self, tracks: int, random: np.random.Generator) -> None:
-        self.genre = random.choice(len(_GENRES), size=tracks, p=_zipf(len(_GENRES), 0.5))
-        artists_per_genre = max(3, tracks // (20 * len(_GENRES)))
+        self.genres = min(len(_GENRES), tracks)
+        self.popularity = _zipf(self.genres, 0.5)
+        self.genre = random.choice(self.genres, size=tracks, p=self.popularity)
+        self.genre[: self.genres] = np.arange(self.genres)  # none is without a track
+        artists_per_genre = max(3, tracks // (20 * self.genres))
         within = random.choice(artists_per_genre, size=tracks, p=_zipf(artists_per_genre, 0.7))
         self.artist: Int64Array = self.genre * artists_per_genre + within
         self.album: Int64Array = self.artist * 4 + random.integers(0, 4, tracks)
         self.duration = random.normal(230_000, 45_000, tracks).clip(60_000, 900_000).astype(int)
         self.weight = _zipf(tracks, 0.8)
-        self.by_genre = [np.flatnonzero(self.genre == genre) for genre in range(len(_GENRES))]
+        self.by_genre = [np.flatnonzero(self.genre == genre) for genre in range(self.genres)]
 
     def described(self, track: int, position: int) -> dict[str, Any]:
         """Return a track at its place in a playlist, with the format's fields."""
@@ -82,7 +85,7 @@ class Catalogue:
         own = self.by_genre[genre]
         favourites = random.choice(self.artist[own], size=_FAVOURITES)
         weight[own] = self.weight[own] * np.where(np.isin(self.artist[own], favourites), 12.0, 1.0)
-        guests = self.by_genre[int(random.integers(len(_GENRES)))]
+        guests = self.by_genre[int(random.integers(self.genres))]
         share = _GUEST_SHARE * weight.sum() / self.weight[guests].sum()
         weight[guests] = np.maximum(weight[guests], share * self.weight[guests])
         able = min(length, int(np.count_nonzero(weight)))
@@ -93,10 +96,9 @@ def slices(playlists: int, tracks: int, seed: int) -> Iterator[tuple[str, dict[s
     """Yield name and content of each slice; the same for the same arguments."""
     random = np.random.default_rng(seed)
     catalogue = Catalogue(tracks, random)
-    popularity = _zipf(len(_GENRES), 0.5)
     for first in range(0, playlists, PER_SLICE):
         last = min(first + PER_SLICE, playlists) - 1
-        made = [_playlist(pid, catalogue, popularity, random) for pid in range(first, last + 1)]
+        made = [_playlist(pid, catalogue, random) for pid in range(first, last + 1)]
         info = {"generated_on": "2017-12-03 08:41:42.057563", "slice": f"{first}-{last}", "version": "v1"}
         yield f"mpd.slice.{first}-{last}.json", {"info": info, "playlists": made}
 
@@ -127,10 +129,8 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _playlist(
-    pid: int, catalogue: Catalogue, popularity: npt.NDArray[np.float64], random: np.random.Generator
-) -> dict[str, Any]:
-    genre = int(random.choice(len(_GENRES), p=popularity))
+def _playlist(pid: int, catalogue: Catalogue, random: np.random.Generator) -> dict[str, Any]:
+    genre = int(random.choice(catalogue.genres, p=catalogue.popularity))
     length = int(np.clip(random.lognormal(3.6, 0.8), SHORTEST, LONGEST))
     chosen = catalogue.chosen(genre, length, random)
     if random.random() < _TWICE:  # people do
