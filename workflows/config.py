@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Union
+from typing import Annotated, Literal, Union
 
+from msgspec import Meta
 from msgspec.structs import replace
 
 from workflows.feature_config import Age as Age
@@ -101,6 +102,27 @@ class Playlists(Section, tag_field="source", tag="playlists", frozen=True, kw_on
     split: PlaylistsSplit = PlaylistsSplit()
 
 
+class Synthetic(Section, tag_field="source", tag="synthetic", frozen=True, kw_only=True):
+    """Interactions made from a seed, of any size, to try out scale: users and items of power-law popularity, in
+    clusters that a model can find. They are written part by part and never in memory as a whole."""
+
+    interactions: PositiveInt = 1_000_000
+    users: PositiveInt = 50_000
+    items: PositiveInt = 5_000
+    clusters: PositiveInt = 20
+    """Every user and every item belongs to one; not more than there are items."""
+    affinity: Fraction = 0.7
+    """Share of the interactions that are with items of the user's own cluster; the others' clusters are chance."""
+    skew: Annotated[float, Meta(ge=0.0, le=3.0)] = 0.7
+    """Rank r of the users, and of a cluster's items, occurs in proportion to r ** -skew; 0 is no difference."""
+    seed: int = 42
+    split: Split = RandomSplit()
+
+    def __post_init__(self) -> None:
+        if self.clusters > self.items:
+            raise ValueError(f"clusters = {self.clusters} is more than items = {self.items}; lower it")
+
+
 class OwnTables(Section, tag_field="source", tag="tables", frozen=True, kw_only=True):
     """The user's own tables, see docs/tables.md. `retrieval init` writes such a section for given files."""
 
@@ -122,7 +144,7 @@ class OwnTables(Section, tag_field="source", tag="tables", frozen=True, kw_only=
     split: Split = RandomSplit()
 
 
-Data = Union[MovieLens, OwnTables, Playlists]
+Data = Union[MovieLens, OwnTables, Playlists, Synthetic]
 
 
 def located(data: Data, directory: Path) -> Data:

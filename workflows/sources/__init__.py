@@ -8,11 +8,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, Protocol
 
-from workflows.config import Data, MovieLens, OwnTables, Playlists, Section
+from workflows.config import Data, MovieLens, OwnTables, Playlists, Section, Synthetic
 
 Progress = Callable[[str], None]
 
-MODULES: Final[dict[type[Section], str]] = {MovieLens: "movielens", OwnTables: "own_tables", Playlists: "playlists"}
+MODULES: Final[dict[type[Section], str]] = {
+    MovieLens: "movielens",
+    OwnTables: "own_tables",
+    Playlists: "playlists",
+    Synthetic: "synthetic",
+}
 """Config class and the module of this package that reads it.
 
 Such a module has `fetch(config, cache, progress)`, which returns `Tables` or something else that can `save` itself,

@@ -1,0 +1,116 @@
+"""Interactions of any size from a seed: users and items of power-law popularity, in clusters that a model can find."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from workflows.columns import Columns
+from workflows.config import Synthetic
+from workflows.tables import PART_ROWS, write_tables
+
+Progress = Callable[[str], None]
+_Int64 = npt.NDArray[np.int64]
+_START: Final = 1_600_000_000
+_MEAN_GAP_SECONDS: Final = 10
+_CHANNELS: Final = np.array(["app", "mail", "search", "shop", "tv", "web"], dtype=object)
+_WORDS: Final = ("amber", "brisk", "coral", "dusty", "eager", "fuzzy", "giant", "happy", "icy", "jolly")
+
+
+def fetch(config: Synthetic, cache: Path, progress: Progress) -> Generated:
+    """Return tables that are made while they are saved, part by part; the same for the same config anywhere.
+
+    interactions: user_id and item_id int64, rating float32 (1 to 5), timestamp int64 that rises with the rows,
+    channel str. users: user_id, age int64, city str. items: item_id, title str, topic str, price float64.
+    """
+    return Generated(config, progress)
+
+
+class Generated(NamedTuple):
+    """Tables to be."""
+
+    config: Synthetic
+    progress: Progress
+
+    def save(self, directory: Path) -> None:
+        """Write the tables as `workflows.tables.write_tables` does."""
+        world = _World.of(self.config)
+        rows = write_tables(directory, self._chunks(world), world.user_table(), world.item_table())
+        self.progress(f"made {rows:,} interactions of {self.config.users:,} users and {self.config.items:,} items")
+
+    def _chunks(self, world: _World) -> Iterator[pd.DataFrame]:
+        for number, first in enumerate(range(0, self.config.interactions, PART_ROWS)):
+            yield world.interactions(number, first, min(PART_ROWS, self.config.interactions - first))
+
+
+class _World(NamedTuple):
+    """Who there is: people and things by falling popularity, and the clusters that they belong to."""
+
+    config: Synthetic
+    user_ids: _Int64
+    item_ids: _Int64
+    user_clusters: _Int64
+    """[users]: what a user likes."""
+    ages: _Int64
+    prices: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, config: Synthetic) -> _World:
+        random = np.random.default_rng(config.seed)
+        return cls(
+            config,
+            user_ids=random.permutation(config.users).astype(np.int64) + 1,
+            item_ids=random.permutation(config.items).astype(np.int64) + 1,
+            user_clusters=random.integers(0, config.clusters, config.users),
+            ages=random.integers(14, 90, config.users),
+            prices=np.round(random.lognormal(2.5, 0.8, config.items), 2),
+        )
+
+    def user_table(self) -> pd.DataFrame:
+        """A city leans towards a cluster, so that it says something about a user who is new."""
+        cities = np.array([f"city {number:03d}" for number in range(3 * self.config.clusters)], dtype=object)
+        place = self.user_clusters + self.config.clusters * (self.user_ids % 3)
+        table = pd.DataFrame({Columns.User: self.user_ids, "age": self.ages, "city": cities[place]})
+        return table.sort_values(Columns.User, ignore_index=True)
+
+    def item_table(self) -> pd.DataFrame:
+        topics = np.array([f"topic {number:03d}" for number in range(self.config.clusters)], dtype=object)
+        topic = topics[np.arange(self.config.items) % self.config.clusters]
+        words = np.array(_WORDS, dtype=object)[self.item_ids % len(_WORDS)]
+        titles = words + np.array(" thing of ", dtype=object) + topic
+        table = pd.DataFrame({Columns.Item: self.item_ids, Columns.Title: titles, "topic": topic, "price": self.prices})
+        return table.sort_values(Columns.Item, ignore_index=True)
+
+    def interactions(self, number: int, first: int, rows: int) -> pd.DataFrame:
+        """Return chunk `number`, whose first row is row `first` of all; it depends on no other chunk.
+
+        The item at rank r of cluster c is item r * clusters + c: within its cluster it is chosen by its rank's
+        popularity, and the cluster is the user's own with a probability of `affinity`.
+        """
+        random = np.random.default_rng([self.config.seed, number])
+        users = _ranks(random, self.config.users, self.config.skew, rows)
+        loyal = random.random(rows) < self.config.affinity
+        clusters = np.where(loyal, self.user_clusters[users], random.integers(0, self.config.clusters, rows))
+        places = _ranks(random, self.config.items // self.config.clusters, self.config.skew, rows)
+        rating = np.clip(np.round(random.normal(np.where(loyal, 4.0, 3.0), 1.0)), 1, 5).astype(np.float32)
+        seconds = _START + (first + np.arange(rows)) * _MEAN_GAP_SECONDS + random.integers(0, 3600, rows)
+        return pd.DataFrame(
+            {
+                Columns.User: self.user_ids[users],
+                Columns.Item: self.item_ids[places * self.config.clusters + clusters],
+                Columns.Rating: rating,
+                Columns.Timestamp: seconds,
+                "channel": _CHANNELS[_ranks(random, len(_CHANNELS), 1.0, rows)],
+            }
+        )
+
+
+def _ranks(random: np.random.Generator, size: int, skew: float, rows: int) -> _Int64:
+    """Draw `rows` of 0..size-1, rank r with a probability proportional to (r + 1) ** -skew."""
+    cumulative = np.cumsum(np.arange(1, size + 1, dtype=np.float64) ** -skew)
+    return cumulative.searchsorted(random.random(rows) * cumulative[-1], side="right").astype(np.int64)
