@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from merlin.dag import Graph
 from nvtabular import Workflow
-from nvtabular.ops import Normalize
 
 from workflows.columns import Columns
-from workflows.config import Bucketized, Categorical, Continuous, MultiHot, Sequence, Text
+from workflows.config import Age, Bucketized, Categorical, Continuous, Cross, MultiHot, Sequence, Text, Time
+from workflows.fitted import edges, shift_and_scale, vocabulary, vocabulary_size
 from workflows.inputs import HISTORY, HISTORY_AGE, Input, Planned
-from workflows.operators import FIRST_KNOWN, BucketCodes, Codes
+from workflows.kinds import SECONDS, is_hashed
+from workflows.operators import FIRST_KNOWN
+from workflows.shapes import arrays_of, spec
+from workflows.times import HOUR
 
 FORMAT = 1
 
@@ -32,19 +35,17 @@ def compile_transform(
     `history` adds the step that makes the query's sequence, which is no part of the workflow.
     """
     (directory / "vocabulary").mkdir(parents=True)
-    steps: list[dict[str, Any]] = []
+    steps, outputs = [], []
     for number, entry in enumerate(planned):
-        step: dict[str, Any] = {"op": entry.kind.replace("-", "_"), "input": entry.column, "output": entry.output}
-        step.update(_parameters(workflow, entry))
-        if "vocabulary" in step:
-            values = vocabulary(workflow, entry.output)
-            step["vocabulary"] = f"{number:02d}_{re.sub('[^A-Za-z0-9_]', '_', entry.output)[:64]}"
-            _write_vocabulary(values, directory / "vocabulary", step["vocabulary"])
-        steps.append(step)
-    outputs = [_output(entry) for entry in planned]
+        steps.append(_step(workflow, entry, directory / "vocabulary", number))
+        outputs += [
+            {"name": one.name, "dtype": one.dtype, "list": one.width > 0, "max_length": one.width}
+            for one in arrays_of(spec(workflow, entry))
+        ]
     if history:
         made = {"list": True, "max_length": history.last}
-        steps.append({"op": "sequence", "input": Columns.Timestamp, "output": HISTORY, "max_length": history.last})
+        step = {"op": "sequence", "input": Columns.Timestamp, "output": HISTORY, "max_length": history.last}
+        steps.append({**step, **_left(history)})
         outputs += [{"name": HISTORY, "dtype": "int64", **made}, {"name": HISTORY_AGE, "dtype": "float32", **made}]
     document = {
         "format": FORMAT,
@@ -56,63 +57,95 @@ def compile_transform(
     (directory / "transform.json").write_text(content + "\n", encoding="utf-8")
 
 
-def vocabulary(workflow: Workflow, output: str) -> pd.Series:
-    """Return the known values of a categorical feature in the order of their codes, the first of which is 3."""
-    paths = {name: path for op in _operators(workflow, Codes) for name, path in op.categories.items()}
-    values = pd.read_parquet(paths[output])[output]
-    if not np.array_equal(values.index.to_numpy(), np.arange(FIRST_KNOWN, FIRST_KNOWN + len(values))):
-        raise AssertionError(f"{paths[output]}: NVTabular numbered its vocabulary otherwise than from {FIRST_KNOWN}")
-    return values
+def _step(workflow: Workflow, entry: Planned, directory: Path, number: int) -> dict[str, Any]:
+    op, parameters = _PARAMETERS[type(entry.feature)](workflow, entry)
+    read: dict[str, Any] = {"input": entry.columns[0]} if len(entry.columns) == 1 else {"inputs": list(entry.columns)}
+    step = {"op": op, **read, "output": entry.output, **parameters}
+    if "vocabulary" in step:
+        shared = getattr(entry.feature, "vocabulary", None)
+        prefix, name = ("shared", shared) if shared else (f"{number:02d}", entry.output)
+        step["vocabulary"] = f"{prefix}_{re.sub('[^A-Za-z0-9_]', '_', name)[:64]}"
+        _write_vocabulary(vocabulary(workflow, entry.output), directory, step["vocabulary"])
+    return step
 
 
-def edges(workflow: Workflow, output: str) -> list[float]:
-    """Return the bucket edges of a bucketized feature."""
-    for op, names in _nodes(workflow, BucketCodes):
-        if output in names:
-            return op.edges
-    raise KeyError(output)
+def _number(workflow: Workflow, entry: Planned) -> dict[str, Any]:
+    """Return the parameters of what follows once a number is there; options that are not used are left out."""
+    feature: Any = entry.feature
+    mean, std = shift_and_scale(workflow, entry.output) if feature.normalise else (0.0, 1.0)
+    used = {"clip_min": feature.clip_min, "clip_max": feature.clip_max, "log": feature.log or None}
+    return {"fill": feature.fill, "mean": mean, "std": std, **_given(used)}
 
 
-def cardinality(workflow: Workflow, entry: Planned) -> int:
-    """Return one more than the largest code of a feature, 0 for a continuous one."""
-    if isinstance(entry.feature, Continuous):
-        return 0
-    if isinstance(entry.feature, Bucketized):
-        return FIRST_KNOWN + len(edges(workflow, entry.output)) + 1
-    return FIRST_KNOWN + len(vocabulary(workflow, entry.output))
+def _continuous(workflow: Workflow, entry: Planned) -> tuple[str, dict[str, Any]]:
+    return "continuous", _number(workflow, entry)
 
 
-def max_length(entry: Planned) -> int:
-    """Return the width of a list feature, 0 for a scalar one."""
-    return entry.feature.max_length if isinstance(entry.feature, (MultiHot, Text)) else 0
+def _age(workflow: Workflow, entry: Planned) -> tuple[str, dict[str, Any]]:
+    feature: Any = entry.feature
+    return "age", {"unit": SECONDS[feature.unit], **_number(workflow, entry)}
 
 
-def _parameters(workflow: Workflow, entry: Planned) -> dict[str, Any]:
-    feature = entry.feature
-    if isinstance(feature, Continuous):
-        mean, std = _moments(workflow, entry.output) if feature.normalise else (0.0, 1.0)
-        return {"fill": feature.fill, "mean": mean, "std": std}
-    if isinstance(feature, Bucketized):
-        return {"edges": edges(workflow, entry.output)}
-    if isinstance(feature, Categorical):
+def _bucketized(workflow: Workflow, entry: Planned) -> tuple[str, dict[str, Any]]:
+    return "bucketized", {"edges": edges(workflow, entry.output)}
+
+
+def _time(_: Workflow, entry: Planned) -> tuple[str, dict[str, Any]]:
+    feature: Any = entry.feature
+    return "cyclic" if feature.cyclic else "time", {
+        "part": feature.part,
+        "offset": round(feature.utc_offset_hours * HOUR),
+    }
+
+
+def _categorical(workflow: Workflow, entry: Planned) -> tuple[str, dict[str, Any]]:
+    return "categorical", _codes(workflow, entry)
+
+
+def _cross(workflow: Workflow, entry: Planned) -> tuple[str, dict[str, Any]]:
+    feature: Any = entry.feature
+    return "cross", {"edges": [list(feature.edges.get(one, ())) for one in entry.columns], **_codes(workflow, entry)}
+
+
+def _multi_hot(workflow: Workflow, entry: Planned) -> tuple[str, dict[str, Any]]:
+    feature: Any = entry.feature
+    op = "weighted_multi_hot" if feature.weights else "multi_hot"
+    last = _given({"keep_last": feature.keep == "last" or None})
+    return op, {"max_length": feature.max_length, **last, **_left(feature), **_codes(workflow, entry)}
+
+
+def _text(workflow: Workflow, entry: Planned) -> tuple[str, dict[str, Any]]:
+    feature: Any = entry.feature
+    return "text", {"vocabulary": "", "max_length": feature.max_length, "ngrams": feature.ngrams}
+
+
+_PARAMETERS: dict[type, Callable[[Workflow, Planned], tuple[str, dict[str, Any]]]] = {
+    Continuous: _continuous,
+    Age: _age,
+    Bucketized: _bucketized,
+    Time: _time,
+    Categorical: _categorical,
+    Cross: _cross,
+    MultiHot: _multi_hot,
+    Text: _text,
+}
+
+
+def _codes(workflow: Workflow, entry: Planned) -> dict[str, Any]:
+    """Return where a feature's codes come from: a vocabulary, a hash, or both. Its name is filled in later."""
+    feature: Any = entry.feature
+    if not feature.hash_buckets:
         return {"vocabulary": ""}
-    ngrams = {"ngrams": feature.ngrams} if isinstance(feature, Text) else {}
-    return {"vocabulary": "", "max_length": feature.max_length, **ngrams}
+    hashed = {"hash_buckets": feature.hash_buckets, "hash_from": FIRST_KNOWN + vocabulary_size(workflow, entry)}
+    return hashed if is_hashed(feature) else {"vocabulary": "", **hashed}
 
 
-def _moments(workflow: Workflow, output: str) -> tuple[float, float]:
-    for op in _operators(workflow, Normalize):
-        if output in op.means:
-            # NVTabular does not divide where the deviation is 0, or NaN (a single row).
-            std = op.stds[output]
-            return op.means[output], std if std > 0 else 1.0
-    raise KeyError(output)
+def _left(feature: Any) -> dict[str, Any]:
+    return {"pad_left": True} if feature.padding == "left" else {}
 
 
-def _output(entry: Planned) -> dict[str, Any]:
-    dtype = "float32" if isinstance(entry.feature, Continuous) else "int64"
-    length = max_length(entry)
-    return {"name": entry.output, "dtype": dtype, "list": length > 0, "max_length": length}
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _write_vocabulary(values: pd.Series, directory: Path, name: str) -> None:
@@ -124,12 +157,3 @@ def _write_vocabulary(values: pd.Series, directory: Path, name: str) -> None:
     offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
     np.save(directory / f"{name}.utf8.npy", np.frombuffer(b"".join(encoded), dtype=np.uint8))
     np.save(directory / f"{name}.offsets.npy", offsets)
-
-
-def _operators(workflow: Workflow, kind: type) -> list[Any]:
-    return [op for op, _ in _nodes(workflow, kind)]
-
-
-def _nodes(workflow: Workflow, kind: type) -> list[tuple[Any, list[str]]]:
-    nodes = Graph.get_nodes_by_op_type([workflow.output_node], kind)
-    return [(node.op, node.output_columns.names) for node in nodes]

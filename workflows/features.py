@@ -97,8 +97,9 @@ def build(
     # Merlin takes seconds to import, and talks while it does: a wrong recipe is told before that.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from workflows.fitting import FittedSide, merlin_schema, write_schema
+        from workflows.fitting import FittedSide, write_schema
         from workflows.graph import wants_gpu
+        from workflows.shapes import merlin_schema
 
     gpu = wants_gpu(device)
     with atomic_directory(out) as directory:
@@ -171,7 +172,7 @@ def _check_reserved(tables: Tables) -> None:
 def _queries(tables: Tables, planned: list[Planned]) -> pd.DataFrame:
     """Return the interactions, row by row, with those columns of their users that they do not have themselves."""
     interactions, users = tables.interactions, tables.users
-    wanted = {entry.column for entry in planned}
+    wanted = {column for entry in planned for column in entry.columns}
     rows = _positions(users[Columns.User], interactions[Columns.User])
     own = [column for column in users.columns if column not in interactions.columns]
     # Every column that is not asked for stays away too, unless one is asked for that does not exist.

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import functools
 import operator
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import nvtabular
-import pandas as pd
-from nvtabular.ops import FillMissing, ListSlice, Normalize, Rename
+from nvtabular.ops import Clip, FillMissing, Rename
 
-from workflows.config import Bucketized, Categorical, Continuous, Device, MultiHot, Text
-from workflows.diagnostics import DataError, RecipeError
+from workflows.config import Age, Bucketized, Categorical, Continuous, Cross, Device, MultiHot, Text, Time
+from workflows.diagnostics import RecipeError
 from workflows.inputs import Planned
-from workflows.operators import FIRST_KNOWN, BucketCodes, CleanLists, Codes, ToFloat, Tokenize
-from workflows.text import tokens
+from workflows.kinds import SECONDS, is_hashed
+from workflows.list_operators import CleanLists, CutLists, Tokenize, WeightedLists, weights_of
+from workflows.number_operators import (
+    BucketCodes,
+    Elapsed,
+    FittedBuckets,
+    MinMax,
+    SignedLog,
+    Standardise,
+    TimeCodes,
+    TimeWaves,
+    ToFloat,
+)
+from workflows.operators import FIRST_KNOWN, Codes, CrossKeys, HashCodes, ListCodes, SharedCodes
+from workflows.times import HOUR, TimeOf
 
 
 def wants_gpu(device: Device) -> bool:
@@ -40,77 +52,144 @@ def wants_gpu(device: Device) -> bool:
     return False
 
 
-def build_workflow(planned: list[Planned], frame: pd.DataFrame, scratch: str) -> nvtabular.Workflow:
-    """Return the unfitted workflow; one chain of operators per feature.
+def build_workflow(planned: list[Planned], scratch: str) -> nvtabular.Workflow:
+    """Return the unfitted workflow; one chain of operators per feature, which may share a vocabulary.
 
     Parameters
     ----------
-    frame
-        The canonical training rows (`workflows.inputs.canonical`): bucket edges are literal and come from them.
     scratch
         A directory of this workflow alone for vocabularies: NVTabular caches them by path.
     """
-    chains = [_chain(entry, frame, scratch) for entry in planned]
+    chains = [_chain(entry, scratch) for entry in planned if not _shared(entry)]
+    for vocabulary in dict.fromkeys(_shared(entry) for entry in planned if _shared(entry)):
+        chains += _with_one_vocabulary([entry for entry in planned if _shared(entry) == vocabulary], scratch)
     return nvtabular.Workflow(functools.reduce(operator.add, chains))
 
 
-def even_edges(values: np.ndarray, buckets: int, column: str) -> list[float]:
-    """Return the `buckets - 1` inner edges of equally wide buckets between the finite extremes of `values` (float64).
-
-    Raises
-    ------
-    DataError
-        No value is finite, or their range does not fit a float64.
-    """
-    finite = values[np.isfinite(values)]
-    if not len(finite):
-        raise DataError(f"column {column!r}: no finite value in the training rows, so it cannot be bucketized")
-    with np.errstate(over="ignore", invalid="ignore"):
-        edges = np.unique(np.linspace(finite.min(), finite.max(), buckets + 1)[1:-1])
-    if not np.all(np.isfinite(edges)):
-        raise DataError(f"column {column!r}: {finite.min()} to {finite.max()} is too wide a range to be bucketized")
-    return [float(edge) for edge in edges]
+def _chain(entry: Planned, scratch: str) -> Any:
+    return _CHAINS[type(entry.feature)](entry, scratch)
 
 
-def _chain(entry: Planned, frame: pd.DataFrame, scratch: str) -> Any:
-    feature = entry.feature
-    # Named first: fitted statistics and vocabularies are then found under the feature's own name.
-    named = [entry.column] >> Rename(name=entry.output)
-    if isinstance(feature, Continuous):
-        return _continuous(named, feature, entry, frame)
-    if isinstance(feature, Bucketized):
-        values = frame[entry.column].astype("float64").to_numpy()
-        edges = even_edges(values, feature.buckets, entry.column)
-        return named >> ToFloat("float64") >> BucketCodes(edges)
-    _check_learnable(entry, frame)
-    if isinstance(feature, Categorical):
-        limits = {"freq_threshold": feature.min_frequency, "max_size": _table_size(feature.max_size)}
-        return named >> Codes(out_path=scratch, dtype=np.int64, **limits)
-    lists = named >> (Tokenize(feature.ngrams) if isinstance(feature, Text) else CleanLists())
-    size = feature.max_tokens if isinstance(feature, Text) else feature.max_size
-    return lists >> Codes(out_path=scratch, dtype=np.int64, max_size=_table_size(size)) >> ListSlice(feature.max_length)
+def _named(entry: Planned) -> Any:
+    """Named first: fitted statistics and vocabularies are then found under the feature's own name."""
+    return [entry.column] >> Rename(name=entry.output)
 
 
-def _check_learnable(entry: Planned, frame: pd.DataFrame) -> None:
-    """Refuse a vocabulary without a value: NVTabular writes none and fails later, elsewhere."""
-    values = frame[entry.column]
-    if isinstance(entry.feature, Text):
-        found = any(tokens(value, 1) for value in values)
-    elif isinstance(entry.feature, MultiHot):
-        found = any(value is not None for row in values if row is not None for value in row)
-    else:
-        found = bool(values.notna().any())
-    if not found:
-        raise DataError(f"column {entry.column!r}: nothing to learn from in the training rows; leave the feature out")
+def _continuous(entry: Planned, _: str) -> Any:
+    return _scaled(_named(entry) >> ToFloat("float64"), entry)
 
 
-def _continuous(named: Any, feature: Continuous, entry: Planned, frame: pd.DataFrame) -> Any:
-    values = frame[entry.column].astype("float64").to_numpy()
-    if feature.normalise and np.isinf(values).any():
-        row = int(np.flatnonzero(np.isinf(values))[0])
-        raise DataError(f"column {entry.column!r}, training row {row}: {values[row]} cannot be normalised; remove it")
-    filled = named >> ToFloat("float64") >> FillMissing(feature.fill)
-    return filled >> (Normalize(out_dtype=np.float32) if feature.normalise else ToFloat("float32"))
+def _age(entry: Planned, _: str) -> Any:
+    since, until = entry.columns
+    feature: Any = entry.feature
+    return _scaled([since, until] >> Elapsed(entry.output, since, until, SECONDS[feature.unit]), entry)
+
+
+def _scaled(numbers: Any, entry: Planned) -> Any:
+    feature: Any = entry.feature
+    chain = numbers >> FillMissing(feature.fill)
+    if feature.clip_min is not None or feature.clip_max is not None:
+        chain = chain >> Clip(feature.clip_min, feature.clip_max)
+    if feature.log:
+        chain = chain >> SignedLog()
+    if not feature.normalise:
+        return chain >> ToFloat("float32")
+    return chain >> (MinMax if feature.normalise == "min-max" else Standardise)(entry.column)
+
+
+def _bucketized(entry: Planned, _: str) -> Any:
+    feature: Any = entry.feature
+    numbers = _named(entry) >> ToFloat("float64")
+    if feature.edges is not None:
+        return numbers >> BucketCodes(list(feature.edges))
+    return numbers >> FittedBuckets(entry.column, feature.buckets, feature.method == "quantile")
+
+
+def _time(entry: Planned, _: str) -> Any:
+    feature: Any = entry.feature
+    time = TimeOf(feature.part, round(feature.utc_offset_hours * HOUR))
+    return _named(entry) >> ToFloat("float64") >> (TimeWaves(time) if feature.cyclic else TimeCodes(time))
+
+
+def _categorical(entry: Planned, scratch: str) -> Any:
+    return _encoded(_named(entry), entry, scratch, Codes)
+
+
+def _cross(entry: Planned, scratch: str) -> Any:
+    feature: Any = entry.feature
+    keys = list(entry.columns) >> CrossKeys(entry.output, entry.columns, feature.edges)
+    return _encoded(keys, entry, scratch, Codes)
+
+
+def _multi_hot(entry: Planned, scratch: str) -> Any:
+    lists, weights = _lists(entry)
+    return _cut(_encoded(lists, entry, scratch, ListCodes), weights, entry)
+
+
+def _text(entry: Planned, scratch: str) -> Any:
+    feature: Any = entry.feature
+    words = _named(entry) >> Tokenize(feature.ngrams)
+    size = _table_size(feature.max_tokens)
+    return words >> ListCodes(entry.column, out_path=scratch, max_size=size) >> CutLists(feature.max_length)
+
+
+_CHAINS: dict[type, Callable[[Planned, str], Any]] = {
+    Continuous: _continuous,
+    Age: _age,
+    Bucketized: _bucketized,
+    Time: _time,
+    Categorical: _categorical,
+    Cross: _cross,
+    MultiHot: _multi_hot,
+    Text: _text,
+}
+
+
+def _with_one_vocabulary(entries: list[Planned], scratch: str) -> list[Any]:
+    """Return the chains of features that share a vocabulary."""
+    sources = [_lists(entry) if isinstance(entry.feature, MultiHot) else (_named(entry), None) for entry in entries]
+    together = functools.reduce(operator.add, [values for values, _ in sources])
+    names, columns = [entry.output for entry in entries], ", ".join(entry.column for entry in entries)
+    options = {"out_path": scratch, **_limits(entries[0].feature)}
+    codes = together >> SharedCodes(names, _shared(entries[0]), column=columns, **options)
+    return [
+        _cut(codes[entry.output], weights, entry) if isinstance(entry.feature, MultiHot) else codes[entry.output]
+        for entry, (_, weights) in zip(entries, sources, strict=True)
+    ]
+
+
+def _lists(entry: Planned) -> tuple[Any, Any]:
+    """Return a multi-hot feature's clean lists, and their weights where it has some."""
+    feature: Any = entry.feature
+    if feature.weights is None:
+        return _named(entry) >> CleanLists(), None
+    both = [entry.column, feature.weights] >> WeightedLists(entry.output, entry.column, feature.weights)
+    return both[entry.output], both[weights_of(entry.output)]
+
+
+def _cut(codes: Any, weights: Any, entry: Planned) -> Any:
+    feature: Any = entry.feature
+    chain = codes >> CutLists(feature.max_length, feature.keep == "last")
+    return chain if weights is None else chain + (weights >> CutLists(feature.max_length, feature.keep == "last"))
+
+
+def _encoded(values: Any, entry: Planned, scratch: str, kind: type) -> Any:
+    feature: Any = entry.feature
+    if is_hashed(feature):
+        return values >> HashCodes(feature.hash_buckets)
+    return values >> kind(entry.column, out_path=scratch, **_limits(feature))
+
+
+def _limits(feature: Any) -> dict[str, Any]:
+    return {
+        "freq_threshold": feature.min_frequency,
+        "max_size": _table_size(feature.max_size),
+        "hash_buckets": feature.hash_buckets,
+    }
+
+
+def _shared(entry: Planned) -> Any:
+    return getattr(entry.feature, "vocabulary", None)
 
 
 def _table_size(values: int | None) -> int:

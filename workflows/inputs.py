@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -9,24 +10,17 @@ import pandas as pd
 from msgspec import Struct
 
 from workflows.columns import Columns
-from workflows.config import (
-    Bucketized,
-    Categorical,
-    ColumnFeature,
-    Continuous,
-    Feature,
-    FeatureSide,
-    MultiHot,
-    Sequence,
-    Text,
-)
+from workflows.config import ColumnFeature, Feature, FeatureSide, Sequence
 from workflows.diagnostics import DataError, RecipeError
+from workflows.kinds import accepts, columns_of, suffix, wants_floats, wants_whole, wrong_options
 
 Dtype = Literal["int64", "float64", "string"]
 HISTORY = "history"
 """The pseudo-column of the user's past interactions, and the feature made of it."""
 HISTORY_AGE = "history_age"
 """The seconds that have passed since each of them: comes with `history`."""
+_LOOKED_AT = 100_000
+"""Entries of lists; those that come later are checked when they are read."""
 FIRST_ITEM = 3
 """An item's code in a history is its `item_index` + 3; 2 is an item that the catalogue does not hold, 0 padding."""
 
@@ -37,25 +31,40 @@ class FeatureSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     name: str
     source: str
     """The raw column."""
-    kind: Literal["categorical", "continuous", "list", "sequence"]
-    """A `sequence` is two inputs of the tower: `name`, the codes, and `history_age`, float32 of the same shape."""
+    kind: Literal["categorical", "continuous", "list", "weighted-list", "vector", "sequence"]
+    """`vector`: float32 `[n, max_length]`, as it is. Two inputs of the tower each: a `sequence`, `name`, the codes, and
+    `history_age`; a `weighted-list`, `name` and `<name>_weight`; the second is float32 of the first one's shape."""
     dtype: Literal["int64", "float32"]
     cardinality: int
-    """Codes are below this; 0 for continuous."""
+    """Codes are below this; 0 for continuous and vectors."""
     max_length: int
-    """Width of a list or sequence, padded on the right with 0; 0 for a scalar."""
+    """Width of a list, a sequence or a vector; lists and sequences are padded with 0. 0 for a scalar."""
+    table: str = ""
+    """The embedding table that it has in common with the other features of this name; "": its own."""
+    pretrained: int = 0
+    """Width of the table's vectors where they are pre-trained, in `features/pretrained/<name>.npy`; 0: they are not."""
+    trainable: bool = True
+    """Whether training changes the table."""
+    pad_left: bool = False
+    """Whether a sequence's zeros come first, and its newest entry last."""
 
 
 class Planned(NamedTuple):
-    """One feature of the recipe: `output` is made from the raw `column` as `feature` says."""
+    """One feature of the recipe: `output` is made as `feature` says."""
 
     output: str
     column: str
+    """The recipe's key: a raw column, or the name of a cross."""
     feature: ColumnFeature
 
     @property
     def kind(self) -> str:
         return str(self.feature.__struct_config__.tag)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Return the raw columns that it reads."""
+        return columns_of(self.feature, self.column)
 
 
 class Input(NamedTuple):
@@ -68,6 +77,8 @@ class Input(NamedTuple):
 
 def plan(side: FeatureSide, section: str) -> list[Planned]:
     """Return one entry per feature of a raw column, named after its column, or `<column>_<kind>` where it has several.
+
+    A feature's own `name` goes before that.
 
     The history is none of them: see `history_of`.
 
@@ -82,9 +93,8 @@ def plan(side: FeatureSide, section: str) -> list[Planned]:
         listed = given if isinstance(given, list) else [given]
         features = [feature for feature in listed if not isinstance(feature, Sequence)]
         for feature in features:
-            single = Planned(column, column, feature)
-            suffix = single.kind.replace("-", "_")
-            planned.append(single if len(features) == 1 else single._replace(output=f"{column}_{suffix}"))
+            name = column if len(features) == 1 else f"{column}_{suffix(feature)}"
+            planned.append(Planned(feature.name or name, column, feature))
     _check_history(side, planned, section)
     names = [entry.output for entry in planned]
     if not names:
@@ -111,11 +121,14 @@ def describe(frame: pd.DataFrame, planned: list[Planned], section: str, dated: b
     """
     kinds: dict[str, list[Planned]] = {Columns.Timestamp: []} if dated else {}
     for entry in planned:
-        if entry.column not in frame.columns:
-            there = ", ".join(map(str, frame.columns))
-            raise RecipeError(f"[{section}] {entry.column}: no such column; there are: {there}")
-        kinds.setdefault(entry.column, []).append(entry)
-    return [_describe_column(frame[column], entries, section) for column, entries in kinds.items()]
+        for column in entry.columns:
+            if column not in frame.columns:
+                there = ", ".join(map(str, frame.columns))
+                raise RecipeError(f"[{section}] {_place(entry, column)}: no such column; there are: {there}")
+            kinds.setdefault(column, []).append(entry)
+    inputs = [_describe_column(frame[column], entries, section) for column, entries in kinds.items()]
+    _check_shared(planned, {one.name: one for one in inputs}, section)
+    return inputs
 
 
 def canonical(frame: pd.DataFrame, inputs: list[Input]) -> pd.DataFrame:
@@ -133,10 +146,33 @@ def canonical(frame: pd.DataFrame, inputs: list[Input]) -> pd.DataFrame:
 def _check_options(entry: Planned, names: list[str], section: str) -> None:
     if names.count(entry.output) > 1:
         raise RecipeError(f"[{section}] {entry.column}: two features would be called {entry.output!r}; remove one")
-    if isinstance(entry.feature, Categorical) and entry.feature.min_frequency and entry.feature.max_size:
-        raise RecipeError(
-            f"[{section}] {entry.column}: min_frequency and max_size cannot be combined; set one of the two"
-        )
+    wrong = wrong_options(entry.feature)
+    if wrong:
+        raise RecipeError(f"[{section}] {entry.column}: {wrong}")
+
+
+def _check_shared(planned: list[Planned], inputs: dict[str, Input], section: str) -> None:
+    """Features that share a vocabulary are of one type and agree in how it is made."""
+    for entry in planned:
+        shared = getattr(entry.feature, "vocabulary", None)
+        for other in planned:
+            if shared is None or getattr(other.feature, "vocabulary", None) != shared:
+                continue
+            if inputs[entry.column].dtype != inputs[other.column].dtype:
+                raise RecipeError(
+                    f"[{section}] {entry.column} and {other.column} share the vocabulary {shared!r}, but one holds "
+                    f"{inputs[entry.column].dtype} and the other {inputs[other.column].dtype}; convert one"
+                )
+            for option in ("min_frequency", "max_size", "hash_buckets"):
+                if getattr(entry.feature, option) != getattr(other.feature, option):
+                    raise RecipeError(
+                        f"[{section}] {entry.column} and {other.column} share the vocabulary {shared!r} and differ in "
+                        f"{option}; set it in both"
+                    )
+
+
+def _place(entry: Planned, column: str) -> str:
+    return column if column == entry.column else f"{entry.column}, {column}"
 
 
 def _features(side: FeatureSide, column: str) -> list[Feature]:
@@ -162,29 +198,20 @@ def _check_history(side: FeatureSide, planned: list[Planned], section: str) -> N
 
 
 def _describe_column(series: pd.Series, entries: list[Planned], section: str) -> Input:
-    found = _found_type(series)
+    name, found = str(series.name), _found_type(series)
     for entry in entries:
-        wanted = _accepts(entry.feature)
+        wanted = accepts(entry.feature, name)
         if found.removesuffix(" (whole numbers)") not in wanted and found not in wanted:
             needs = f"kind {entry.kind!r} needs {' or '.join(wanted)}"
-            raise RecipeError(f"[{section}] {entry.column}: {needs}, but the column holds {found}")
+            raise RecipeError(f"[{section}] {_place(entry, name)}: {needs}, but the column holds {found}")
     if found.startswith("lists of "):
-        return Input(str(series.name), "string" if found.endswith("strings") else "int64", True)
+        numbers = any(wants_floats(entry.feature, name) for entry in entries)
+        return Input(name, "string" if found.endswith("strings") else "float64" if numbers else "int64", True)
     if found == "strings":
-        return Input(str(series.name), "string", False)
+        return Input(name, "string", False)
     # pandas turns integers into floats as soon as one is null; an id is an integer all the same.
-    integral = found == "floats (whole numbers)" and any(isinstance(e.feature, Categorical) for e in entries)
-    return Input(str(series.name), "int64" if found == "integers" or integral else "float64", False)
-
-
-def _accepts(feature: Feature) -> tuple[str, ...]:
-    if isinstance(feature, (Continuous, Bucketized)):
-        return ("integers", "floats")
-    if isinstance(feature, MultiHot):
-        return ("lists of strings", "lists of integers")
-    if isinstance(feature, Text):
-        return ("strings",)
-    return ("integers", "strings", "floats (whole numbers)")
+    integral = found == "floats (whole numbers)" and any(wants_whole(entry.feature, name) for entry in entries)
+    return Input(name, "int64" if found == "integers" or integral else "float64", False)
 
 
 def _found_type(series: pd.Series) -> str:
@@ -200,21 +227,24 @@ def _found_type(series: pd.Series) -> str:
         series = series.astype(object)
     present = series.dropna()
     if len(present) and isinstance(present.iloc[0], (list, tuple, np.ndarray)):
-        return f"lists of {_words(pd.Series([value for row in present for value in row], dtype=object))}"
+        some = itertools.islice((value for row in present for value in row if value is not None), _LOOKED_AT)
+        return f"lists of {_words(pd.Series(list(some), dtype=object))}"
     return _words(present)
 
 
 def _words(values: pd.Series) -> str:
     inferred = pd.api.types.infer_dtype(values, skipna=True)
-    return {"string": "strings", "integer": "integers", "boolean": "integers", "empty": "nothing but nulls"}.get(
-        inferred, f"values of type {inferred}"
-    )
+    names = {"string": "strings", "integer": "integers", "boolean": "integers", "empty": "nothing but nulls"}
+    names.update({"floating": "floats", "mixed-integer-float": "floats"})
+    return names.get(inferred, f"values of type {inferred}")
 
 
 def _canonical_column(series: pd.Series, entry: Input) -> pd.Series:
     try:
         if entry.list:
-            return pd.Series([_canonical_list(row, entry) for row in series], dtype=object)
+            rows = [_canonical_list(row, entry) for row in series]
+            # Merlin cannot tell the type of a column whose lists are all empty.
+            return pd.Series(rows if any(rows) else [None] * len(rows), dtype=object)
         if entry.dtype == "string":
             values = series.astype(object)
             return values.where(values.notna(), None).map(_checked_text, na_action="ignore")
@@ -231,6 +261,8 @@ def _canonical_list(row: Any, entry: Input) -> list[Any] | None:
         if row is None or pd.isna(row):
             return None
         raise TypeError(f"got {row!r}")
+    if entry.dtype == "float64":
+        return [float("nan") if value is None else float(value) for value in row]
     if entry.dtype == "int64":
         return [None if pd.isna(value) else int(value) for value in row]
     return [None if value is None else _checked_text(value) for value in row]

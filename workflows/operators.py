@@ -1,55 +1,59 @@
-"""The NVTabular operators of our graphs: the stock ones where they hold, and thin guards where they do not.
+"""The NVTabular operators that make codes: stock `Categorify` where it holds, and thin guards where it does not.
 
-Each works on pandas and on cuDF frames: text and lists are cleaned in host memory, the rest stays where it is.
+Each works on pandas and on cuDF frames, a partition at a time: lists and hashes are made in host memory, the rest stays
+where it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from merlin.schema import ColumnSchema, Schema, Tags
-from nvtabular.ops import Bucketize, Categorify, ColumnSelector, Operator
+import pyarrow.parquet as pq
+from merlin.core.dispatch import encode_list_column, flatten_list_column
+from merlin.schema import Tags
+from nvtabular.ops import Categorify, ColumnSelector, Operator
 
-from workflows.text import tokens
+from workflows.diagnostics import DataError
+from workflows.frames import counts_of_values, is_lists, on_host
+from workflows.hashing import buckets_of, combined, hash_series
 
 NULL = 1
 UNSEEN = 2
 FIRST_KNOWN = 3
 
 
-class ToFloat(Operator):
-    """Numbers to `dtype`; a null and a NaN are the same afterwards."""
-
-    def __init__(self, dtype: str) -> None:
-        super().__init__()
-        self.dtype = dtype
-
-    def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
-        out = type(df)()
-        for name in col_selector.names:
-            values = df[name].astype(self.dtype)
-            # cuDF tells NaN from null and fills only nulls.
-            out[name] = values.nans_to_nulls() if hasattr(values, "nans_to_nulls") else values
-        return out
-
-    @property
-    def output_dtype(self) -> np.dtype:
-        return np.dtype(self.dtype)
-
-    @property
-    def output_tags(self) -> list[Tags]:
-        return [Tags.CONTINUOUS]
-
-
 class Codes(Categorify):
     """`Categorify`, given only what it can take.
 
-    Stock, a frame whose rows are all null raises IndexError, integers with a null lose their last digits or raise,
-    and an empty frame raises. Nulls are code 1 here without being looked up.
+    Stock, a frame whose rows are all null raises IndexError, integers with a null lose their last digits or raise, an
+    empty frame raises, and a vocabulary without a value fails later, elsewhere. Nulls are code 1 here without being
+    looked up.
+
+    Parameters
+    ----------
+    column
+        The raw column, for messages.
+    hash_buckets
+        What would be `UNSEEN` has one of so many codes, which follow those of the vocabulary.
     """
+
+    def __init__(self, column: str, hash_buckets: int | None = None, **options: Any) -> None:
+        super().__init__(dtype=np.int64, **options)
+        self.column, self.hash_buckets = column, hash_buckets
+
+    def fit(self, col_selector: ColumnSelector, ddf: Any) -> Any:
+        counts = {name: ddf[name].map_partitions(counts_of_values).sum() for name in col_selector.names}
+        return {"present": counts, "categories": super().fit(col_selector, ddf)}
+
+    def fit_finalize(self, dask_stats: Any) -> None:
+        if not sum(dask_stats["present"].values()):
+            raise DataError(
+                f"column {self.column!r}: nothing to learn from in the training rows; leave the feature out"
+            )
+        super().fit_finalize(dask_stats["categories"])
 
     def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
         out = type(df)()
@@ -57,12 +61,20 @@ class Codes(Categorify):
             out[name] = self._encoded(name, df[[name]].reset_index(drop=True))
         return out
 
+    def vocabulary_of(self, name: str) -> tuple[str, str]:
+        """Return the Parquet file with the known values of a feature, and its column."""
+        stored = self.storage_name.get(name, name)
+        return self.categories[stored], stored
+
     def _encoded(self, name: str, df: Any) -> Any:
         present = df[name].notna()
         known = df[present].reset_index(drop=True)
         if not len(known):
             return present.astype("int64") + NULL
         encoded = super().transform(ColumnSelector([name]), known)[name]
+        if self.hash_buckets:
+            size = pq.read_metadata(self.vocabulary_of(name)[0]).num_rows
+            encoded = _rehashed(encoded, known[name], FIRST_KNOWN + size, self.hash_buckets)
         if len(known) == len(df):
             return encoded
         codes = present.astype("int64") * 0 + NULL
@@ -70,63 +82,142 @@ class Codes(Categorify):
         return codes
 
 
-class BucketCodes(Bucketize):
-    """`Bucketize` as a categorical code: null 1, bucket i -> i + 3, as if the buckets were a vocabulary."""
+class ListCodes(Codes):
+    """`Codes` of clean lists (`CleanLists`)."""
 
-    def __init__(self, edges: list[float]) -> None:
-        super().__init__(edges)
-        self.edges = edges
+    def _encoded(self, name: str, df: Any) -> Any:
+        if not counts_of_values(df[name])[0]:
+            return df[name]
+        flat = flatten_list_column(df[name])
+        return encode_list_column(df[name], super()._encoded(name, flat).values, dtype=np.int64)
+
+
+class SharedCodes(ListCodes):
+    """One vocabulary of several columns, of single values or of clean lists."""
+
+    def __init__(self, names: Sequence[str], vocabulary: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.shared = f"vocabulary.{vocabulary}"
+        self.storage_name = dict.fromkeys(names, self.shared)
+
+    def fit(self, col_selector: ColumnSelector, ddf: Any) -> Any:
+        together = ddf.map_partitions(_stacked, list(col_selector.names), self.shared)
+        return super().fit(ColumnSelector([self.shared]), together)
+
+    def _encoded(self, name: str, df: Any) -> Any:
+        return super()._encoded(name, df) if is_lists(df[name]) else Codes._encoded(self, name, df)
+
+
+class HashCodes(Operator):
+    """Values, or clean lists of them, to the code of the bucket that their hash falls into; null is 1."""
+
+    def __init__(self, buckets: int) -> None:
+        super().__init__()
+        self.buckets = buckets
 
     def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
-        missing = {name: df[name].isna() for name in col_selector.names}
-        out = super().transform(col_selector, df.fillna(0.0))
+        out = type(df)()
         for name in col_selector.names:
-            codes = out[name].astype("int64") + FIRST_KNOWN
-            codes[missing[name].values] = NULL
-            out[name] = codes
+            values = df[name].reset_index(drop=True)
+            out[name] = self._of_lists(values) if is_lists(values) else self._of_values(values)
         return out
+
+    def _of_lists(self, values: Any) -> Any:
+        if not counts_of_values(values)[0]:
+            return values
+        flat = flatten_list_column(values)
+        return encode_list_column(values, self._of_values(flat[flat.columns[0]]).values, dtype=np.int64)
+
+    def _of_values(self, values: Any) -> Any:
+        host = on_host(values)
+        present = host.notna().to_numpy(bool)
+        codes = np.full(len(host), NULL, dtype=np.int64)
+        codes[present] = buckets_of(hash_series(host[present]), self.buckets) + FIRST_KNOWN
+        return type(values)(codes)
+
+    @property
+    def output_dtype(self) -> type:
+        return np.int64
+
+    @property
+    def output_tags(self) -> list[Tags]:
+        return [Tags.CATEGORICAL]
+
+
+class CrossKeys(Operator):
+    """The values of several columns to one key, a 64-bit hash; null where one of them is."""
+
+    def __init__(self, name: str, columns: Sequence[str], edges: dict[str, tuple[float, ...]]) -> None:
+        super().__init__()
+        self.name, self.columns, self.edges = name, tuple(columns), edges
+
+    def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
+        hosts = [on_host(df[column]).reset_index(drop=True) for column in self.columns]
+        present = np.logical_and.reduce([host.notna().to_numpy(bool) for host in hosts])
+        kept = [self._whole(column, host[present]) for column, host in zip(self.columns, hosts, strict=True)]
+        keys = np.zeros(len(present), dtype=np.int64)
+        keys[present] = combined([hash_series(values) for values in kept])
+        series = pd.Series(keys, dtype="Int64")
+        series[~present] = pd.NA
+        out = type(df)()
+        out[self.name] = series
+        return out
+
+    def _whole(self, column: str, values: pd.Series) -> pd.Series:
+        """Return what is hashed of a column: the values themselves, or their buckets."""
+        if column not in self.edges:
+            return values
+        edges = np.array(self.edges[column], dtype=np.float64)
+        return pd.Series(edges.searchsorted(values.to_numpy(np.float64), side="right").astype(np.int64))
+
+    def column_mapping(self, col_selector: ColumnSelector) -> dict[str, list[str]]:
+        return {self.name: list(self.columns)}
 
     @property
     def output_dtype(self) -> type:
         return np.int64
 
 
-class _HostLists(Operator):
-    """Base of operators that make a list of each value, in host memory."""
+class KeyedCodes(Operator):
+    """Values to the codes of a given vocabulary: null 1, others than the given 2, these from 3 in their order."""
 
-    def _list_of(self, value: Any) -> list[Any]:
-        raise NotImplementedError
+    def __init__(self, values: Sequence[Any]) -> None:
+        super().__init__()
+        self.values = pd.Index(values)
 
     def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
         out = type(df)()
         for name in col_selector.names:
-            out[name] = _on_host(df[name], self._list_of)
+            host = on_host(df[name])
+            codes = self.values.get_indexer(pd.Index(host.dropna().to_numpy(str(self.values.dtype))))
+            every = np.full(len(host), NULL, dtype=np.int64)
+            every[host.notna().to_numpy(bool)] = np.where(codes < 0, UNSEEN, codes + FIRST_KNOWN)
+            out[name] = type(df[name])(every, index=df.index)
         return out
 
-    def _compute_shape(self, col_schema: ColumnSchema, input_schema: Schema) -> ColumnSchema:
-        return super()._compute_shape(col_schema, input_schema).with_shape((None, (0, None)))
+    @property
+    def output_dtype(self) -> type:
+        return np.int64
+
+    @property
+    def output_tags(self) -> list[Tags]:
+        return [Tags.CATEGORICAL]
 
 
-class CleanLists(_HostLists):
-    """Nulls within a list are dropped, a null instead of a list is an empty list (stock `Categorify` mistakes both)."""
-
-    def _list_of(self, value: Any) -> list[Any]:
-        return [] if value is None else [entry for entry in value if entry is not None]
-
-
-class Tokenize(_HostLists):
-    """Text to its list of tokens, see `workflows.text`."""
-
-    def __init__(self, ngrams: int) -> None:
-        super().__init__()
-        self.ngrams = ngrams
-
-    def _list_of(self, value: Any) -> list[str]:
-        return tokens(value, self.ngrams)
+def _rehashed(codes: Any, values: Any, first: int, buckets: int) -> Any:
+    """Return codes with those of unseen values replaced by `first` + their bucket."""
+    unseen = on_host(codes).to_numpy() == UNSEEN
+    if not unseen.any():
+        return codes
+    hashed = on_host(codes).to_numpy(np.int64, copy=True)
+    hashed[unseen] = buckets_of(hash_series(on_host(values)[unseen]), buckets) + first
+    return type(codes)(hashed)
 
 
-def _on_host(series: Any, function: Callable[[Any], list[Any]]) -> Any:
-    if isinstance(series, pd.Series):
-        return pd.Series([function(value) for value in series], index=series.index, dtype=object)
-    values = [function(value) for value in series.to_arrow().to_pylist()]
-    return type(series)(values, index=series.index)
+def _stacked(df: Any, columns: list[str], name: str) -> Any:
+    """Return one column of all values of several, those of lists one by one."""
+    flat = [flatten_list_column(df[one])[one] if is_lists(df[one]) else df[one] for one in columns]
+    host = pd.concat([on_host(values).dropna() for values in flat], ignore_index=True)
+    out = type(df)()
+    out[name] = host
+    return out

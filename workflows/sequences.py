@@ -26,6 +26,7 @@ def spec_of(feature: SequenceFeature, items: int) -> FeatureSpec:
         dtype="int64",
         cardinality=items + FIRST_ITEM,
         max_length=feature.last,
+        pad_left=feature.padding == "left",
     )
 
 
@@ -40,6 +41,7 @@ def history_features(spec: FeatureSpec, rows: pd.DataFrame, known: pd.DataFrame,
     A row's history are the `known` interactions of its user with a timestamp not after its own, newest first (of
     equal times the later row of `known` is the newer), the newest `spec.max_length` of them. `history` holds
     `item_index + 3`, and 0 past the end; `history_age` the seconds from the interaction to the row, 0 past the end.
+    With `spec.pad_left` each row is turned round.
     Both frames have `user_id`, `item_index` (`rows` need none) and `timestamp`.
 
     Parameters
@@ -58,7 +60,8 @@ def history_features(spec: FeatureSpec, rows: pd.DataFrame, known: pd.DataFrame,
     for block, positions, present in timeline.newest(spec.max_length):
         codes[block][present] = items[positions]
         ages[block][present] = np.repeat(now[block], present.sum(axis=1)) - seconds[positions]
-    return {HISTORY: codes, HISTORY_AGE: ages}
+    made = {HISTORY: codes, HISTORY_AGE: ages}
+    return {name: np.ascontiguousarray(one[:, ::-1]) for name, one in made.items()} if spec.pad_left else made
 
 
 class _Timeline(NamedTuple):

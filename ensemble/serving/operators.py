@@ -37,22 +37,35 @@ class Categorical:
         self._vocabulary = vocabulary
 
     def __call__(self, column: Column) -> np.ndarray:
-        codes = _encode(self._vocabulary, _with_none(column, self._vocabulary))
+        codes = encode(self._vocabulary, _with_none(column, self._vocabulary))
         if column.missing is not None:
             codes[column.missing] = NULL
         return codes
 
 
 class Continuous:
-    """A number to (x - mean) / std, float32 [n]; null is `fill` before that. Computed in float64, as NVTabular does."""
+    """A number to (x - mean) / std, float32 [n], in float64 as NVTabular does.
 
-    def __init__(self, fill: float, mean: float, std: float) -> None:
-        self._fill, self._mean, self._std = fill, mean, std
+    Before that null becomes `fill`, numbers are clipped to `limits`, and with `log` x becomes log(1 + x), or
+    -log(1 - x) where it is negative.
+    """
+
+    def __init__(
+        self, fill: float, mean: float, std: float, limits: tuple[float, float] | None = None, log: bool = False
+    ) -> None:
+        self._fill, self._mean, self._std, self._limits, self._log = fill, mean, std, limits, log
 
     def __call__(self, column: Column) -> np.ndarray:
-        numbers, null = _numbers(column)
+        return self.scaled(*numbers_of(column))
+
+    def scaled(self, numbers: np.ndarray, null: np.ndarray | None) -> np.ndarray:
+        """Return the feature of numbers, float64 [n], which are overwritten, and a mask of their nulls."""
         if null is not None:
             numbers[null] = self._fill
+        if self._limits is not None:
+            numbers = np.minimum(np.maximum(numbers, self._limits[0]), self._limits[1])
+        if self._log:
+            numbers = np.copysign(np.log1p(np.abs(numbers)), numbers)
         with np.errstate(over="ignore"):
             return ((numbers - self._mean) / self._std).astype(np.float32)
 
@@ -64,26 +77,44 @@ class Bucketized:
         self._edges = np.array(edges, dtype=np.float64)
 
     def __call__(self, column: Column) -> np.ndarray:
-        numbers, null = _numbers(column)
+        numbers, null = numbers_of(column)
         codes: np.ndarray = self._edges.searchsorted(numbers, side="right").astype(np.int64) + FIRST_KNOWN
         if null is not None:
             codes[null] = NULL
         return codes
 
 
-class MultiHot:
-    """A list to the codes of its first `max_length` values that are not null, int64 [n, max_length], then zeros."""
+class Window:
+    """Which entries of lists are kept, and where they stand: the first or the last, with zeros after or before them."""
 
-    def __init__(self, vocabulary: Vocabulary, max_length: int) -> None:
-        self._vocabulary, self._width = vocabulary, max_length
+    def __init__(self, max_length: int, keep_last: bool = False, pad_left: bool = False) -> None:
+        self.width, self._last, self._left = max_length, keep_last, pad_left
+
+    def __call__(self, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the places that are filled, bool [n, max_length], and the positions of what fills them, row by row."""
+        lengths = np.minimum(offsets[1:] - offsets[:-1], self.width)[:, None]
+        starts = offsets[1:, None] - lengths if self._last else offsets[:-1, None]
+        places = np.arange(self.width)
+        if self._left:
+            places = places - (self.width - lengths)
+            filled = places >= 0
+        else:
+            filled = places < lengths
+        return filled, (starts + places)[filled]
+
+
+class MultiHot:
+    """A list to the codes of those of its values that are not null and kept, int64 [n, max_length]."""
+
+    def __init__(self, vocabulary: Vocabulary, window: Window) -> None:
+        self._vocabulary, self._window = vocabulary, window
 
     def __call__(self, column: Column) -> np.ndarray:
         column = _without_nulls(column)
         assert column.offsets is not None
-        starts = column.offsets[:-1]
-        filled = np.arange(self._width) < (column.offsets[1:] - starts)[:, None]
-        codes = np.zeros((len(starts), self._width), dtype=np.int64)
-        codes[filled] = _encode(self._vocabulary, column.values[(starts[:, None] + np.arange(self._width))[filled]])
+        filled, positions = self._window(column.offsets)
+        codes = np.zeros(filled.shape, dtype=np.int64)
+        codes[filled] = encode(self._vocabulary, column.values[positions])
         return codes
 
 
@@ -101,7 +132,8 @@ class Text:
         return codes
 
 
-def _encode(vocabulary: Vocabulary, values: np.ndarray) -> np.ndarray:
+def encode(vocabulary: Vocabulary, values: np.ndarray) -> np.ndarray:
+    """Return the codes of values as a column holds them."""
     if isinstance(vocabulary, StringVocabulary):
         return vocabulary.encode(values.tolist())
     return vocabulary.encode(values)
@@ -116,7 +148,7 @@ def _with_none(column: Column, vocabulary: Vocabulary) -> np.ndarray:
     return values
 
 
-def _numbers(column: Column) -> tuple[np.ndarray, np.ndarray | None]:
+def numbers_of(column: Column) -> tuple[np.ndarray, np.ndarray | None]:
     """Return a float64 copy, and a mask of its nulls unless there can be none."""
     numbers = column.values.astype(np.float64)
     if column.values.dtype.kind == "i":
@@ -127,12 +159,22 @@ def _numbers(column: Column) -> tuple[np.ndarray, np.ndarray | None]:
 
 def _without_nulls(column: Column) -> Column:
     """Return a list column without its null entries."""
+    null = nulls_of(column)
+    return column if null is None or not null.any() else without(column, null)
+
+
+def nulls_of(column: Column) -> np.ndarray | None:
+    """Return a mask of the nulls among a column's values, None where there can be none."""
     null = column.missing
-    if column.values.dtype == object:
-        none = np.array([value is None for value in column.values.tolist()], dtype=bool)
-        null = none if null is None else none | null
-    if null is None or not null.any():
-        return column
-    kept = np.zeros(len(null) + 1, dtype=np.int64)
-    np.cumsum(~null, out=kept[1:])
-    return Column(column.values[~null], None, kept[column.offsets])
+    if column.values.dtype.kind == "i":
+        return null
+    values = column.values
+    none = np.array([value is None for value in values.tolist()]) if values.dtype == object else np.isnan(values)
+    return none.astype(bool) if null is None else none.astype(bool) | null
+
+
+def without(column: Column, dropped: np.ndarray) -> Column:
+    """Return a list column without some of its entries, a mask."""
+    kept = np.zeros(len(dropped) + 1, dtype=np.int64)
+    np.cumsum(~dropped, out=kept[1:])
+    return Column(column.values[~dropped], None, kept[column.offsets])

@@ -27,6 +27,10 @@ class Fields:
         if self._left:
             raise self.error(f"unknown field {min(self._left)!r}")
 
+    def has(self, key: str) -> bool:
+        """Return whether the field is there and not taken yet."""
+        return key in self._left
+
     def text(self, key: str) -> str:
         """Take a string that is not empty."""
         value = self._take(key)
@@ -62,6 +66,20 @@ class Fields:
     def numbers(self, key: str) -> list[float]:
         """Take a list of finite numbers."""
         return [self._finite(key, value) for value in self._list(key)]
+
+    def texts(self, key: str) -> list[str]:
+        """Take a list of strings that are not empty."""
+        values = self._list(key)
+        if not values or not all(isinstance(value, str) and value for value in values):
+            raise self.error(f"{key} must be strings, got {values!r}")
+        return values
+
+    def rows(self, key: str) -> list[list[float]]:
+        """Take a list of lists of finite numbers."""
+        found = self._list(key)
+        if not all(isinstance(row, list) for row in found):
+            raise self.error(f"{key} must be lists of numbers, got {found!r}")
+        return [[self._finite(key, value) for value in row] for row in found]
 
     def objects(self, key: str) -> list[Fields]:
         """Take a list of objects."""

@@ -41,13 +41,15 @@ class Clicks(NamedTuple):
 class Sequence:
     """The step of a transform that makes `history` and `history_age`."""
 
-    def __init__(self, last: int) -> None:
+    def __init__(self, last: int, pad_left: bool = False) -> None:
         self.last = last
         """Width of both."""
+        self._left = pad_left
 
     def __call__(self, now: np.ndarray, past: Past | None) -> dict[str, np.ndarray]:
         """Return codes int64 [n, last] and ages in seconds float32 [n, last] at the queries' times, int64 [n].
 
+        The newest comes first, or, padded on the left, last.
         Nothing in `past` is later than that (see `History.until`); None is nobody's.
         """
         if past is None or not past.codes.shape[1]:
@@ -55,7 +57,8 @@ class Sequence:
             return {HISTORY: np.zeros(shape, dtype=np.int64), HISTORY_AGE: np.zeros(shape, dtype=np.float32)}
         ages = (now[:, None] - past.seconds).astype(np.float32)
         ages[past.codes == 0] = 0
-        return {HISTORY: _width(past.codes, self.last), HISTORY_AGE: _width(ages, self.last)}
+        made = {HISTORY: _width(past.codes, self.last), HISTORY_AGE: _width(ages, self.last)}
+        return {name: np.ascontiguousarray(one[:, ::-1]) for name, one in made.items()} if self._left else made
 
 
 def joined(known: Past, clicks: Clicks, codes: np.ndarray, now: np.ndarray, last: int) -> Past:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from itertools import pairwise
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .building import LONGEST, Step, build_step
 from .errors import InvalidRelease, InvalidRequest
-from .operators import Bucketized, Categorical, Column, Continuous, MultiHot, Operator, Text, Vocabulary
+from .operators import Column
 from .parameters import Fields
 from .sequence import HISTORY, HISTORY_AGE, TIME, Past, Sequence
-from .vocabulary import load_integers, load_strings
 
 __all__ = ["Column", "QueryTransform"]
 
 FORMAT = 1
-LONGEST = 1_000_000
 KINDS = {"int64": "i", "float64": "f", "string": "O"}
 
 
@@ -29,7 +27,7 @@ class QueryTransform:
     def __init__(
         self,
         inputs: list[dict[str, Any]],
-        steps: list[tuple[str, str, Operator]],
+        steps: list[Step],
         outputs: list[Any],
         sequence: Sequence | None = None,
     ) -> None:
@@ -38,7 +36,7 @@ class QueryTransform:
         self.outputs: tuple[dict[str, Any], ...] = tuple(outputs)
         """Features in order: `{"name", "dtype": "int64" | "float32", "list", "max_length"}`."""
         self._checks = [(one["name"], KINDS[one["dtype"]], one["list"]) for one in inputs]
-        self._steps = steps
+        self._steps = [(one.inputs[0], one.outputs[0], one.operator, one if one.is_joint else None) for one in steps]
         self.sequence = sequence
         """The step that makes the history, where there is one; it takes the input `timestamp`."""
 
@@ -62,16 +60,16 @@ class QueryTransform:
         dated = HISTORY in (one["name"] for one in outputs)
         sequence = _sequence(entries.pop(), inputs, outputs) if dated and entries else None
         plain = outputs[:-2] if sequence else outputs
-        steps = [_step(entry, inputs, plain, directory / "vocabulary") for entry in entries]
+        steps = [build_step(entry, inputs, plain, directory / "vocabulary") for entry in entries]
         document.finish()
         _check_distinct([one["name"] for one in inputs], path, "inputs")
         _check_distinct([one["name"] for one in outputs], path, "outputs")
-        if [output for _, output, _ in steps] != [one["name"] for one in plain]:
+        if [output for one in steps for output in one.outputs] != [one["name"] for one in plain]:
             raise InvalidRelease(f"{path}: the steps do not make the outputs, one each and in their order")
         return cls(inputs, steps, outputs, sequence)
 
     def __call__(self, columns: Mapping[str, Column], past: Past | None = None) -> dict[str, np.ndarray]:
-        """Return the features, int64 [n], float32 [n] or int64 [n, max_length], of n rows.
+        """Return the features of n rows: int64 or float32, [n] or [n, max_length].
 
         `columns` holds every input; what a request leaves out comes as missing. Others are ignored. `past` is what the
         rows' users did up to their `timestamp`, for a transform with a `sequence`; without it, nothing.
@@ -83,9 +81,12 @@ class QueryTransform:
         """
         self._check(columns)
         features = {}
-        for name, output, operator in self._steps:
+        for name, output, operator, joint in self._steps:
             try:
-                features[output] = operator(columns[name])
+                if joint is None:
+                    features[output] = operator(columns[name])
+                else:
+                    features.update(joint(columns))
             except InvalidRequest as error:
                 raise InvalidRequest(f"column {name!r}: {error}") from None
         if self.sequence is not None:
@@ -151,30 +152,13 @@ def _output(fields: Fields) -> dict[str, Any]:
     return found
 
 
-def _step(fields: Fields, inputs: list[Any], outputs: list[Any], directory: Path) -> tuple[str, str, Operator]:
-    name, output = fields.text("input"), fields.text("output")
-    op = fields.choice("op", tuple(_BUILDERS))
-    source = next((one for one in inputs if one["name"] == name), None)
-    target = next((one for one in outputs if one["name"] == output), None)
-    if source is None or target is None:
-        raise fields.error(f"{name!r} -> {output!r} is not from an input to an output")
-    dtypes, takes_list, made, build = _BUILDERS[op]
-    if source["dtype"] not in dtypes or source["list"] != takes_list:
-        raise fields.error(f"{op} cannot take the input {name!r} as it is")
-    wide = op in ("multi_hot", "text")
-    if target["dtype"] != made or target["list"] != wide or (target["max_length"] > 0) != wide:
-        raise fields.error(f"{op} does not make the output {output!r} as it is declared")
-    operator = build(fields, source["dtype"], target["max_length"], directory)
-    fields.finish()
-    return name, output, operator
-
-
 def _sequence(fields: Fields, inputs: list[Any], outputs: list[Any]) -> Sequence:
     """Build the last step, which makes the last two outputs."""
     fields.choice("op", ("sequence",))
     fields.choice("input", (TIME,))
     fields.choice("output", (HISTORY,))
     last = fields.integer("max_length", 1, LONGEST)
+    left = fields.has("pad_left") and fields.flag("pad_left")
     fields.finish()
     made = {"list": True, "max_length": last}
     expected = [{"name": HISTORY, "dtype": "int64", **made}, {"name": HISTORY_AGE, "dtype": "float32", **made}]
@@ -182,53 +166,4 @@ def _sequence(fields: Fields, inputs: list[Any], outputs: list[Any]) -> Sequence
         raise fields.error(
             f"a sequence makes the last outputs, {HISTORY} and {HISTORY_AGE}, of the input {TIME}, int64"
         )
-    return Sequence(last)
-
-
-def _categorical(fields: Fields, dtype: str, _: int, directory: Path) -> Operator:
-    return Categorical(_vocabulary(fields, dtype, directory))
-
-
-def _continuous(fields: Fields, *_: Any) -> Operator:
-    std = fields.number("std")
-    if std <= 0:
-        raise fields.error("std must be above 0")
-    return Continuous(fields.number("fill"), fields.number("mean"), std)
-
-
-def _bucketized(fields: Fields, *_: Any) -> Operator:
-    edges = fields.numbers("edges")
-    if not edges or any(low >= high for low, high in pairwise(edges)):
-        raise fields.error("edges must rise strictly, and be there")
-    return Bucketized(edges)
-
-
-def _multi_hot(fields: Fields, dtype: str, width: int, directory: Path) -> Operator:
-    return MultiHot(_vocabulary(fields, dtype, directory), _width(fields, width))
-
-
-def _text(fields: Fields, _: str, width: int, directory: Path) -> Operator:
-    vocabulary = load_strings(directory, fields.text("vocabulary"))
-    return Text(vocabulary, _width(fields, width), fields.integer("ngrams", 1, 3))
-
-
-def _width(fields: Fields, declared: int) -> int:
-    if fields.integer("max_length", 1, LONGEST) != declared:
-        raise fields.error("max_length is not that of the output")
-    return declared
-
-
-def _vocabulary(fields: Fields, dtype: str, directory: Path) -> Vocabulary:
-    name = fields.text("vocabulary")
-    return load_strings(directory, name) if dtype == "string" else load_integers(directory, name)
-
-
-_Build = Callable[[Fields, str, int, Path], Operator]
-_BUILDERS: dict[str, tuple[tuple[str, ...], bool, str, _Build]] = {
-    # operator: (input types, takes lists, output type, how it is built)
-    "categorical": (("int64", "string"), False, "int64", _categorical),
-    "continuous": (("int64", "float64"), False, "float32", _continuous),
-    "bucketized": (("int64", "float64"), False, "int64", _bucketized),
-    "multi_hot": (("int64", "string"), True, "int64", _multi_hot),
-    "text": (("string",), False, "int64", _text),
-}
+    return Sequence(last, left)

@@ -21,9 +21,9 @@ from merlin.io import Dataset
 from nvtabular import ops
 
 from ensemble.serving.transform import Column, QueryTransform
-from workflows.compile import edges
 from workflows.config import Bucketized, Categorical, Continuous, FeatureSide, MultiHot, Text
 from workflows.features import load
+from workflows.fitted import edges
 from workflows.fitting import FittedSide, quiet
 from workflows.inputs import Input, describe, plan
 from workflows.tables import Tables

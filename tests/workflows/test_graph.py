@@ -12,8 +12,9 @@ from nvtabular import Workflow
 
 from workflows.config import Bucketized, Categorical, Continuous, FeatureSide, MultiHot, Text
 from workflows.diagnostics import DataError, RecipeError
+from workflows.fitted import edges
 from workflows.fitting import FittedSide, quiet
-from workflows.graph import even_edges, wants_gpu
+from workflows.graph import wants_gpu
 from workflows.inputs import canonical, describe, plan
 from workflows.text import tokens
 
@@ -113,14 +114,17 @@ def test_a_value_of_another_type_later_on_is_refused_with_its_column() -> None:
         canonical(pd.DataFrame({"name": ["a", 3]}), inputs)
 
 
-def test_buckets_are_equally_wide_and_cover_the_training_range() -> None:
-    values = np.array([0.0, 10.0, np.nan, np.inf])
-    assert even_edges(values, 5, "x") == [2.0, 4.0, 6.0, 8.0]
-    assert even_edges(np.array([4.0, 4.0]), 5, "x") == [4.0]
+def test_buckets_are_equally_wide_and_cover_the_training_range(tmp_path: Path) -> None:
+    def edges_of(values: list[float]) -> list[float]:
+        directory = tmp_path / str(len(list(tmp_path.iterdir())))
+        return edges(fitted({"x": Bucketized(buckets=5)}, pd.DataFrame({"x": values}), directory).workflow, "x")
+
+    assert edges_of([0.0, 10.0, np.nan, np.inf]) == [2.0, 4.0, 6.0, 8.0]
+    assert edges_of([4.0, 4.0]) == [4.0]
     with pytest.raises(DataError, match="column 'x': no finite value"):
-        even_edges(np.array([np.nan]), 5, "x")
+        edges_of([np.nan, np.inf])
     with pytest.raises(DataError, match="too wide"):
-        even_edges(np.array([-1.7e308, 1.7e308]), 5, "x")
+        edges_of([-1.7e308, 1.7e308])
 
 
 def test_bucket_codes_leave_room_for_null_and_unseen(tmp_path: Path) -> None:

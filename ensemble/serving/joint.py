@@ -1,0 +1,151 @@
+"""Operators that read several raw columns, or make more than one array."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Union
+
+import numpy as np
+
+from .errors import InvalidRequest
+from .hashing import combined, hash_integers, hash_string
+from .operators import Column, Continuous, Vocabulary, Window, encode, nulls_of, numbers_of, without
+from .times import fraction_of, index_of
+from .vocabulary import FIRST_KNOWN, NULL, IntegerVocabulary
+
+Made = Union[np.ndarray, tuple[np.ndarray, ...]]
+
+
+class Age:
+    """The time from one column to another, in a unit of so many seconds, then like `Continuous`, float32 [n]."""
+
+    def __init__(self, unit: float, scale: Continuous) -> None:
+        self._unit, self._scale = unit, scale
+
+    def __call__(self, since: Column, until: Column) -> np.ndarray:
+        start, no_start = numbers_of(since)
+        end, no_end = numbers_of(until)
+        null = no_end if no_start is None else no_start if no_end is None else no_start | no_end
+        passed = (end - start) / self._unit
+        # Infinities on both sides are no number either.
+        nan = np.isnan(passed)
+        return self._scale.scaled(passed, nan if null is None else nan | null)
+
+
+class Time:
+    """Seconds since 1970 to 3 + their hour, weekday or month, int64 [n]; null is 1."""
+
+    def __init__(self, part: str, offset: int) -> None:
+        self._part, self._offset = part, offset
+
+    def __call__(self, column: Column) -> np.ndarray:
+        index = index_of(seconds_of(column), self._part, self._offset)
+        return np.where(index < 0, NULL, index + FIRST_KNOWN)
+
+
+class Cyclic:
+    """Seconds since 1970 to sine and cosine of their place in the day, week or year, float32 [n, 2]; null is zeros."""
+
+    def __init__(self, part: str, offset: int) -> None:
+        self._part, self._offset = part, offset
+
+    def __call__(self, column: Column) -> np.ndarray:
+        angle = 2 * np.pi * fraction_of(seconds_of(column), self._part, self._offset)
+        return np.nan_to_num(np.stack([np.sin(angle), np.cos(angle)], axis=1)).astype(np.float32)
+
+
+class Cross:
+    """The values of several columns to the code of their combination, int64 [n]; null where one of them is."""
+
+    def __init__(self, edges: Sequence[Sequence[float]], vocabulary: IntegerVocabulary) -> None:
+        """Take each column's bucket edges, none where its values themselves count, and a vocabulary of hashes."""
+        self._edges = [np.array(one, dtype=np.float64) if one else None for one in edges]
+        self._vocabulary = vocabulary
+
+    def __call__(self, *columns: Column) -> np.ndarray:
+        null = np.zeros(len(columns[0].values), dtype=bool)
+        for column in columns:
+            missing = nulls_of(column)
+            if missing is not None:
+                null |= missing
+        there = (~null).nonzero()[0]
+        codes = np.full(len(null), NULL, dtype=np.int64)
+        if len(there):
+            hashes = [_hashes(column, edges, there) for column, edges in zip(columns, self._edges, strict=True)]
+            codes[there] = self._vocabulary.encode(combined(hashes))
+        return codes
+
+
+class WeightedMultiHot:
+    """A list and its weights to codes, int64 [n, max_length], and weights, float32 of the same shape."""
+
+    def __init__(self, vocabulary: Vocabulary, window: Window) -> None:
+        self._vocabulary, self._window = vocabulary, window
+
+    def __call__(self, values: Column, weights: Column) -> tuple[np.ndarray, np.ndarray]:
+        values, lengths = _from_zero(values)
+        weights, others = _from_zero(weights)
+        if not np.array_equal(lengths, others):
+            row = int((lengths != others).argmax())
+            raise InvalidRequest(f"row {row}: has another number of weights than of values; expected one for each")
+        dropped = np.isnan(weights.values)
+        for null in (nulls_of(values), weights.missing):
+            dropped = dropped if null is None else dropped | null
+        if dropped.any():
+            values, weights = without(values, dropped), without(weights, dropped)
+        assert values.offsets is not None
+        filled, positions = self._window(values.offsets)
+        codes, numbers = np.zeros(filled.shape, dtype=np.int64), np.zeros(filled.shape, dtype=np.float32)
+        codes[filled] = encode(self._vocabulary, values.values[positions])
+        numbers[filled] = weights.values[positions]
+        return codes, numbers
+
+
+class Vector:
+    """A list of numbers as it is, float32 [n, width]; a null is zeros, and so is a null or a NaN within one."""
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+
+    def __call__(self, column: Column) -> np.ndarray:
+        assert column.offsets is not None
+        lengths = np.diff(column.offsets)
+        wrong = (lengths != 0) & (lengths != self._width)
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise InvalidRequest(f"row {row}: a vector of {lengths[row]} numbers, expected {self._width}")
+        numbers = column.values.astype(np.float64)
+        null = np.isnan(numbers) if column.missing is None else np.isnan(numbers) | column.missing
+        numbers[null] = 0.0
+        vectors = np.zeros((len(lengths), self._width), dtype=np.float32)
+        with np.errstate(over="ignore"):
+            vectors[lengths > 0] = numbers[column.offsets[0] : column.offsets[-1]].reshape(-1, self._width)
+        return vectors
+
+
+def seconds_of(column: Column) -> np.ndarray:
+    """Return a column of numbers, float64 [n]; null is NaN."""
+    numbers, null = numbers_of(column)
+    if null is not None:
+        numbers[null] = np.nan
+    return numbers
+
+
+def _hashes(column: Column, edges: np.ndarray | None, rows: np.ndarray) -> np.ndarray:
+    values = column.values[rows]
+    if edges is not None:
+        return hash_integers(edges.searchsorted(values.astype(np.float64), side="right").astype(np.int64))
+    if values.dtype != object:
+        return hash_integers(values)
+    for row, value in zip(rows.tolist(), values.tolist(), strict=True):
+        if not isinstance(value, str):
+            raise InvalidRequest(f"value {row} is {value!r}: expected a string")
+    return np.array([hash_string(value) for value in values.tolist()], dtype=np.uint64)
+
+
+def _from_zero(column: Column) -> tuple[Column, np.ndarray]:
+    """Return a list column whose lists begin with its first value, and their lengths."""
+    assert column.offsets is not None
+    first, last = int(column.offsets[0]), int(column.offsets[-1])
+    missing = None if column.missing is None else column.missing[first:last]
+    return Column(column.values[first:last], missing, column.offsets - first), np.diff(column.offsets)

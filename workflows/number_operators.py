@@ -1,0 +1,265 @@
+"""The NVTabular operators of numbers: floats, logarithm, normalisation, buckets, and what a time says.
+
+Each works on pandas and on cuDF frames, a partition at a time, and computes in float64.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from merlin.schema import ColumnSchema, Schema, Tags
+from nvtabular.ops import Bucketize, ColumnSelector, Normalize, NormalizeMinMax, Operator, StatOperator
+
+from workflows.diagnostics import DataError
+from workflows.frames import floats, of_lists
+from workflows.operators import FIRST_KNOWN, NULL
+from workflows.times import TimeOf, fraction_of, index_of
+
+Float64 = npt.NDArray[np.float64]
+
+
+class ToFloat(Operator):
+    """Numbers to `dtype`; a null and a NaN are the same afterwards."""
+
+    def __init__(self, dtype: str) -> None:
+        super().__init__()
+        self.dtype = dtype
+
+    def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
+        out = type(df)()
+        for name in col_selector.names:
+            values = df[name].astype(self.dtype)
+            # cuDF tells NaN from null and fills only nulls.
+            out[name] = values.nans_to_nulls() if hasattr(values, "nans_to_nulls") else values
+        return out
+
+    @property
+    def output_dtype(self) -> np.dtype:
+        return np.dtype(self.dtype)
+
+    @property
+    def output_tags(self) -> list[Tags]:
+        return [Tags.CONTINUOUS]
+
+
+class SignedLog(Operator):
+    """log(1 + x), and -log(1 - x) below zero, in float64: stock `LogOp` computes in float32 and fails below -1."""
+
+    def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
+        out = type(df)()
+        for name in col_selector.names:
+            values = floats(df[name])
+            out[name] = type(df[name])(np.copysign(np.log1p(np.abs(values)), values), index=df.index)
+        return out
+
+    @property
+    def output_dtype(self) -> type:
+        return np.float64
+
+
+class Standardise(Normalize):
+    """`Normalize` to float32, which refuses what has no mean.
+
+    Raises
+    ------
+    DataError
+        An infinity among the training rows.
+    """
+
+    def __init__(self, column: str) -> None:
+        super().__init__(out_dtype=np.float32)
+        self.column = column
+
+    def fit_finalize(self, dask_stats: Any) -> None:
+        super().fit_finalize(dask_stats)
+        _check_finite(self.column, *self.means.values())
+
+    def shift_and_scale(self, name: str) -> tuple[float, float]:
+        """Return what is subtracted, and what is divided by then: the stock operator does not divide by 0 or NaN."""
+        return self.means[name], self.stds[name] if self.stds[name] > 0 else 1.0
+
+
+class MinMax(NormalizeMinMax):
+    """`NormalizeMinMax` to float32; where all training values are equal, they become 0 (stock: 0.5, or NaN for zeros).
+
+    Raises
+    ------
+    DataError
+        An infinity among the training rows.
+    """
+
+    def __init__(self, column: str) -> None:
+        super().__init__(out_dtype=np.float32)
+        self.column = column
+
+    def fit_finalize(self, dask_stats: Any) -> None:
+        super().fit_finalize(dask_stats)
+        _check_finite(self.column, *self.mins.values(), *self.maxs.values())
+
+    def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
+        out = type(df)()
+        for name in col_selector.names:
+            low, scale = self.shift_and_scale(name)
+            out[name] = ((df[name] - low) / scale).astype(np.float32)
+        return out
+
+    def shift_and_scale(self, name: str) -> tuple[float, float]:
+        """Return what is subtracted, and what is divided by then."""
+        low, high = float(self.mins[name]), float(self.maxs[name])
+        return low, high - low if high > low else 1.0
+
+
+class BucketCodes(Bucketize):
+    """`Bucketize` as a categorical code: null 1, bucket i -> i + 3, as if the buckets were a vocabulary."""
+
+    def __init__(self, edges: list[float]) -> None:
+        super().__init__(edges)
+        self.edges = edges
+
+    def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
+        return bucket_codes(super().transform, col_selector, df)
+
+    @property
+    def output_dtype(self) -> type:
+        return np.int64
+
+
+class FittedBuckets(StatOperator):
+    """`BucketCodes` whose edges come from the training rows: evenly spaced, or quantiles.
+
+    Raises
+    ------
+    DataError
+        No training value is finite, or their range does not fit a float64.
+    """
+
+    def __init__(self, column: str, buckets: int, quantiles: bool) -> None:
+        super().__init__()
+        self.column, self.buckets, self.quantiles = column, buckets, quantiles
+        self.edges: list[float] = []
+
+    def fit(self, col_selector: ColumnSelector, ddf: Any) -> Any:
+        finite = ddf[col_selector.names[0]].map_partitions(_finite)
+        stats = {"low": finite.min(), "high": finite.max()}
+        if self.quantiles:
+            stats["edges"] = finite.quantile(np.linspace(0, 1, self.buckets + 1)[1:-1].tolist())
+        return stats
+
+    def fit_finalize(self, dask_stats: Any) -> None:
+        low, high = float(dask_stats["low"]), float(dask_stats["high"])
+        if not np.isfinite(low):
+            raise DataError(f"column {self.column!r}: no finite value in the training rows, so it cannot be bucketized")
+        if self.quantiles:
+            self.edges = np.unique(floats(dask_stats["edges"])).tolist()
+            return
+        with np.errstate(over="ignore", invalid="ignore"):
+            edges = np.unique(np.linspace(low, high, self.buckets + 1)[1:-1])
+        if not np.all(np.isfinite(edges)):
+            raise DataError(f"column {self.column!r}: {low} to {high} is too wide a range to be bucketized")
+        self.edges = edges.tolist()
+
+    def clear(self) -> None:
+        self.edges = []
+
+    def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
+        return BucketCodes(self.edges).transform(col_selector, df)
+
+    @property
+    def output_dtype(self) -> type:
+        return np.int64
+
+
+class Elapsed(Operator):
+    """The seconds from one column to another, in a unit of so many seconds, float64; null where either is."""
+
+    def __init__(self, name: str, since: str, until: str, unit_seconds: float) -> None:
+        super().__init__()
+        self.name, self.since, self.until, self.unit = name, since, until, unit_seconds
+
+    def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
+        passed = (floats(df[self.until]) - floats(df[self.since])) / self.unit
+        out = type(df)()
+        out[self.name] = type(df[self.since])(passed, index=df.index)
+        return out
+
+    def column_mapping(self, col_selector: ColumnSelector) -> dict[str, list[str]]:
+        return {self.name: [self.since, self.until]}
+
+    @property
+    def output_dtype(self) -> type:
+        return np.float64
+
+
+class TimeCodes(Operator):
+    """Seconds since 1970 to the code of their hour, weekday or month; null 1, the first of each 3."""
+
+    def __init__(self, time: TimeOf) -> None:
+        super().__init__()
+        self.time = time
+
+    def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
+        out = type(df)()
+        for name in col_selector.names:
+            index = index_of(floats(df[name]), self.time)
+            out[name] = type(df[name])(np.where(index < 0, NULL, index + FIRST_KNOWN), index=df.index)
+        return out
+
+    @property
+    def output_dtype(self) -> type:
+        return np.int64
+
+    @property
+    def output_tags(self) -> list[Tags]:
+        return [Tags.CATEGORICAL]
+
+
+class TimeWaves(Operator):
+    """Seconds since 1970 to sine and cosine of their place in the day, week or year; null is two zeros."""
+
+    def __init__(self, time: TimeOf) -> None:
+        super().__init__()
+        self.time = time
+
+    def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
+        out = type(df)()
+        for name in col_selector.names:
+            angle = 2 * np.pi * fraction_of(floats(df[name]), self.time)
+            waves = np.nan_to_num(np.stack([np.sin(angle), np.cos(angle)], axis=1)).astype(np.float32)
+            out[name] = of_lists(df[name], list(waves))
+        return out
+
+    def _compute_shape(self, col_schema: ColumnSchema, input_schema: Schema) -> ColumnSchema:
+        return super()._compute_shape(col_schema, input_schema).with_shape((None, (0, None)))
+
+    @property
+    def output_dtype(self) -> type:
+        return np.float32
+
+    @property
+    def output_tags(self) -> list[Tags]:
+        return [Tags.CONTINUOUS]
+
+
+def bucket_codes(bucketize: Any, col_selector: ColumnSelector, df: Any) -> Any:
+    """Return what `Bucketize` makes of a frame, as codes."""
+    missing = {name: df[name].isna() for name in col_selector.names}
+    out = bucketize(col_selector, df.fillna(0.0))
+    for name in col_selector.names:
+        codes = out[name].astype("int64") + FIRST_KNOWN
+        codes[missing[name].values] = NULL
+        out[name] = codes
+    return out
+
+
+def _finite(values: Any) -> Any:
+    return values[(values > -np.inf) & (values < np.inf)]
+
+
+def _check_finite(column: str, *figures: float) -> None:
+    if not np.isfinite(figures).all():
+        raise DataError(
+            f"column {column!r}: an infinity in the training rows cannot be normalised; remove it, or set clip_min and "
+            "clip_max"
+        )
