@@ -13,6 +13,7 @@ from retrieval.clustering import Scheduler, Workers, features
 from retrieval.console import Terminal, terminal
 from retrieval.deploying import deploy
 from retrieval.embeddings import embeddings
+from retrieval.init import init
 from retrieval.items import app as items
 from retrieval.recipe import load_recipe
 from retrieval.recommending import recommend
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 app.add_typer(items, name="items")
 app.command()(deploy)
+app.command()(init)
 app.command()(embeddings)
 app.command()(recommend)
 

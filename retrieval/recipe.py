@@ -48,13 +48,20 @@ def load_recipe(path: Path) -> Recipe:
         The file is missing, not TOML, has an unknown key or a value out of range; names file, key and remedy.
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise RecipeError(f"{path}: no such recipe; `ls recipes/` lists those that ship with the project") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: not a readable TOML file: {error}") from None
+    return parse_recipe(text, path)
+
+
+def parse_recipe(text: str, path: Path) -> Recipe:
+    """Return the recipe that a text at `path` is; raise RecipeError as `load_recipe`."""
     try:
-        recipe = msgspec.convert(document, Recipe)
+        recipe = msgspec.convert(tomllib.loads(text), Recipe)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path}: not a readable TOML file: {error}") from None
     except msgspec.ValidationError as error:
         raise RecipeError(f"{path}: {error}") from None
     return msgspec.structs.replace(recipe, data=located(recipe.data, path.parent))

@@ -41,39 +41,41 @@ def _put(text: str, section: str, key: str, value: Any) -> str:
     headers = [number for number, line in enumerate(lines) if re.match(r"\s*\[", line)]
     own = [number for number in headers if re.match(rf"\s*\[\s*{re.escape(section)}\s*\]", lines[number])]
     if section and not own:
-        return "\n".join([*lines, "", f"[{section}]", f"{key} = {_value(value)}"]) + "\n"
+        return "\n".join([*lines, "", f"[{section}]", f"{key} = {inline(value)}"]) + "\n"
     start = own[0] + 1 if section else 0
     end = next((number for number in headers if number >= start), len(lines))
     for number in range(start, end):
         found = re.match(rf"(\s*{re.escape(key)}\s*=\s*)([^#]*?)(\s*#.*)?$", lines[number])
         if found:
-            lines[number] = f"{found[1]}{_value(value)}{found[3] or ''}"
+            lines[number] = f"{found[1]}{inline(value)}{found[3] or ''}"
             return "\n".join(lines) + "\n"
     while end > start and not lines[end - 1].strip():
         end -= 1
-    return "\n".join([*lines[:end], f"{key} = {_value(value)}", *lines[end:]]) + "\n"
+    return "\n".join([*lines[:end], f"{key} = {inline(value)}", *lines[end:]]) + "\n"
 
 
 def _table(path: str, document: Mapping[str, Any]) -> list[str]:
     plain = {key: value for key, value in document.items() if not isinstance(value, dict)}
-    lines = [f"{_key(key)} = {_value(value)}" for key, value in plain.items()]
+    lines = [f"{key_of(key)} = {inline(value)}" for key, value in plain.items()]
     if path and lines:
         lines = ["", f"[{path}]", *lines]
     for key, value in document.items():
         if isinstance(value, dict):
-            lines += _table(f"{path}.{_key(key)}" if path else _key(key), value)
+            lines += _table(f"{path}.{key_of(key)}" if path else key_of(key), value)
     return lines
 
 
-def _value(value: Any) -> str:
+def inline(value: Any) -> str:
+    """Return a value as TOML writes it in one line."""
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{_key(key)} = {_value(one)}" for key, one in value.items()) + " }"
+        return "{ " + ", ".join(f"{key_of(key)} = {inline(one)}" for key, one in value.items()) + " }"
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(_value, value)) + "]"
+        return "[" + ", ".join(map(inline, value)) + "]"
     return json.dumps(value, ensure_ascii=False)  # strings, numbers and booleans are written alike
 
 
-def _key(key: str) -> str:
+def key_of(key: str) -> str:
+    """Return a key, in quotes where it needs them."""
     return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key, ensure_ascii=False)
 
 

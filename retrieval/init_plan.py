@@ -1,0 +1,159 @@
+"""All that `retrieval init` decides about a recipe, each with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import pandas as pd
+import pyarrow as pa
+
+from retrieval.init_features import Choice, choose, identity, renamed, title
+from retrieval.init_profile import Profile, Sampled, sample
+from retrieval.init_roles import Found, find_roles
+from workflows.columns import Columns
+from workflows.config import TemporalSplit
+from workflows.diagnostics import DataError
+from workflows.sources.own_tables_types import seconds
+from workflows.splits import split as split_rows
+
+TOO_MANY_NEW: Final = 0.3
+"""Beyond this share of test rows of users that nothing is known of, another split is chosen."""
+
+
+class Decided(NamedTuple):
+    """What becomes of a column."""
+
+    table: str
+    column: str
+    """As the file calls it."""
+    name: str
+    """As we call it."""
+    becomes: str
+    why: str
+    choice: Choice | None
+    """Its feature, None for columns that are none."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the recipe will say."""
+
+    tables: dict[str, Sampled]
+    roles: dict[str, dict[str, Found]]
+    decided: list[Decided]
+    split: str
+    split_why: str
+    ignored: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def timestamp(self) -> Found | None:
+        """The column of times, if there is one."""
+        return self.roles["interactions"].get(Columns.Timestamp)
+
+    def of(self, table: str) -> list[Decided]:
+        """Return what becomes of the columns of a table."""
+        return [one for one in self.decided if one.table == table]
+
+
+def make_plan(paths: Mapping[str, str], given: Mapping[str, Mapping[str, str]], directory: Path) -> Plan:
+    """Read the tables at `paths` (interactions, and users and items if there are any) and decide.
+
+    Raises
+    ------
+    DataError
+        A table cannot be read, or no column can be the user or the item.
+    """
+    tables = {table: sample(path, table, directory) for table, path in paths.items()}
+    roles = find_roles(tables, given)
+    decided: list[Decided] = []
+    taken = {one.name for one in tables["interactions"].columns} | set(roles["interactions"])
+    for table in tables:
+        decided += _columns(tables[table], roles[table], taken)
+    ignored = {
+        table: [one.name for one in sampled.columns if choose(one).why.endswith("which tables cannot hold")]
+        for table, sampled in tables.items()
+    }
+    split, why = _split(tables["interactions"], roles["interactions"])
+    return Plan(tables, roles, decided, split, why, ignored)
+
+
+def _columns(table: Sampled, roles: Mapping[str, Found], taken: set[str]) -> list[Decided]:
+    by_column = {found.column.name: found for found in roles.values()}
+    decided = []
+    for column in table.columns:
+        if column.name in by_column:
+            decided.append(_role(by_column[column.name]))
+        elif table.table == "interactions":
+            decided.append(_of_interactions(column))
+        else:
+            decided.append(_attribute(column, taken))
+    # The id first, as a reader expects it.
+    return sorted(decided, key=lambda one: one.name not in roles)
+
+
+def _role(found: Found) -> Decided:
+    column = found.column
+    choice = None
+    if found.role in (Columns.User, Columns.Item):
+        choice = identity(column.distinct)
+    elif found.role == Columns.Title:
+        choice = title()
+    return Decided(column.table, column.name, found.role, found.role, found.why, choice)
+
+
+def _of_interactions(column: Profile) -> Decided:
+    choice = choose(column)
+    why = "is it known when the question is asked?" if choice.kind else choice.why
+    return Decided(column.table, column.name, column.name, "left out", why, choice)
+
+
+def _attribute(column: Profile, taken: set[str]) -> Decided:
+    """`taken`: the names that others have; this one's is added."""
+    name = renamed(column.name)
+    if name in taken:
+        name = f"{column.table.removesuffix('s')}_{name}"
+    if name in taken:
+        raise DataError(f"{column.table}: two columns would be called {name!r}; rename {column.name!r}")
+    taken.add(name)
+    choice = choose(column)
+    return Decided(column.table, column.name, name, choice.kind or "left out", choice.why, choice)
+
+
+def _split(interactions: Sampled, roles: Mapping[str, Found]) -> tuple[str, str]:
+    """Return the recipe's split, and why."""
+    random = '{ kind = "random", test = 0.2, validation = 0.1, seed = 42 }'
+    if Columns.Timestamp not in roles:
+        return random, "there is no time to split by"
+    temporal = '{ kind = "temporal", test = 0.1, validation = 0.1 }'
+    if not interactions.whole:
+        return temporal, "the past is learned from, the future is the test"
+    rows = _rows(roles)
+    new = _new_users(rows)
+    if new <= TOO_MANY_NEW:
+        return temporal, f"the past is learned from, the future is the test; {new:.0%} of it is of new users"
+    if (rows.groupby(Columns.User).size() >= 3).mean() >= 0.5:
+        return '{ kind = "leave-last-out" }', f"by time {new:.0%} of the test would be of users never seen before"
+    return random, f"by time {new:.0%} of the test would be of new users, and most users have less than three rows"
+
+
+def _rows(roles: Mapping[str, Found]) -> pd.DataFrame:
+    """Return user and time of the sampled rows that have both; times only in their order."""
+    user, time = roles[Columns.User].column.values, roles[Columns.Timestamp].column.values
+    unit = roles[Columns.Timestamp].unit or ""
+    if "%" in unit:  # in any other unit values are in the order of the times
+        time = seconds(pa.array(time.astype(str)), unit).values.to_pandas()
+    if len(user) != len(time):
+        return pd.DataFrame({Columns.User: user.iloc[:0], Columns.Timestamp: []})
+    return pd.DataFrame({Columns.User: user.to_numpy(), Columns.Timestamp: pd.factorize(time, sort=True)[0]})
+
+
+def _new_users(rows: pd.DataFrame) -> float:
+    try:
+        parts = split_rows(rows, TemporalSplit())
+    except DataError:
+        return 0.0
+    known = set(rows[Columns.User].iloc[parts.train])
+    return float((~rows[Columns.User].iloc[parts.test].isin(known)).mean())

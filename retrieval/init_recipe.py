@@ -1,0 +1,123 @@
+"""The plan of `retrieval init` as a commented recipe."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from retrieval.init_plan import Decided, Plan
+from retrieval.init_profile import Sampled
+from retrieval.toml import inline, key_of
+from workflows.columns import Columns
+from workflows.tables_config import TableFile
+
+COMMENT = 58
+"""Column in which comments begin, where lines leave room."""
+SMALL = 200_000
+"""Interactions below this are trained on a little longer."""
+
+
+def recipe_text(plan: Plan, name: str, recipe: Path) -> str:
+    """Return the recipe; paths in it are relative to `recipe`, the file that it will be."""
+    return "\n".join([*_head(plan, name, recipe), *_data(plan, recipe.parent), *_features(plan), *_rest()]) + "\n"
+
+
+def _head(plan: Plan, name: str, recipe: Path) -> list[str]:
+    sources = ", ".join(f"{table} ({_rows(sampled)})" for table, sampled in plan.tables.items())
+    return [
+        f"# Written by `retrieval init`, which looked at {sources}.",
+        "# Everything here is a guess with its reason beside it: look it through, then",
+        f"#   retrieval check {recipe.name}",
+        f"#   retrieval run {recipe.name}",
+        f"name = {inline(name)}",
+        "seed = 42",
+        _line('device = "auto"', "auto | gpu | cpu"),
+        "",
+    ]
+
+
+def _data(plan: Plan, directory: Path) -> list[str]:
+    lines = ["[data]", 'source = "tables"']
+    time = plan.timestamp
+    if time is not None:
+        lines.append(_line(f"timestamp_unit = {inline(time.unit)}", f"{time.column.name}: {time.why}"))
+    lines += [
+        _line('bad_rows = "refuse"', '"drop": leave bad rows out and report them in tables/source.json'),
+        f"# {plan.split_why}",
+        f"split = {plan.split}",
+    ]
+    for table, sampled in plan.tables.items():
+        lines += _table(plan, table, sampled, directory)
+    return lines
+
+
+def _table(plan: Plan, table: str, sampled: Sampled, directory: Path) -> list[str]:
+    decided, file = plan.of(table), sampled.file
+    renamed = {one.name: one.column for one in decided if one.name != one.column}
+    lines = ["", f"[data.{table}]", f"path = {inline(_relative(file.path, directory))}"]
+    lines += [f"# {note}" for note in sampled.notes]
+    lines += [f"{option} = {inline(value)}" for option, value in _options(plan, table, file).items() if value]
+    if renamed:
+        lines.append("# our name = the file's name")
+        lines.append(f"columns = {inline(renamed)}")
+    lists = {one.name: one.choice.separator for one in decided if one.choice and one.choice.separator}
+    if lists and table != "interactions":
+        lines.append(_line(f"lists = {inline(lists)}", "text that holds several values"))
+    types = {one.name: one.choice.type for one in decided if one.choice and one.choice.type}
+    if types and table != "interactions":
+        lines.append(_line(f"types = {inline(types)}", "text that holds dates"))
+    return lines
+
+
+def _options(plan: Plan, table: str, file: TableFile) -> dict[str, object]:
+    words = {word for column in plan.tables[table].columns for word in column.null_words}
+    return {
+        "delimiter": file.delimiter if file.delimiter != "," else None,
+        "encoding": file.encoding if file.encoding != "utf-8" else None,
+        "nulls": ["", *sorted(words)] if words else None,
+        "ignore": plan.ignored[table],
+    }
+
+
+def _features(plan: Plan) -> list[str]:
+    query = [*_only(plan, "interactions", Columns.User), *_others(plan, "users")]
+    item = [*_only(plan, "interactions", Columns.Item), *_others(plan, "items")]
+    lines = ["", "[query.features]", *map(_feature, query)]
+    if plan.timestamp is not None:
+        lines.append(_line('history = { kind = "sequence", last = 50 }', "what the user did up to the query's time"))
+    asked = [one for one in plan.of("interactions") if one.choice and one.becomes == "left out"]
+    if any(one.choice and one.choice.kind for one in asked):
+        lines.append("# Columns of the interactions: take in those that are known when the question is asked.")
+    lines += [f"# {_feature(one)}" for one in asked if one.choice and one.choice.kind]
+    return [*lines, "", "[item.features]", *map(_feature, item)]
+
+
+def _only(plan: Plan, table: str, name: str) -> Iterable[Decided]:
+    return [one for one in plan.of(table) if one.name == name]
+
+
+def _others(plan: Plan, table: str) -> Iterable[Decided]:
+    return [one for one in plan.of(table) if one.name not in (Columns.User, Columns.Item)]
+
+
+def _feature(one: Decided) -> str:
+    if one.choice is None or one.choice.kind is None:
+        return f"# {key_of(one.name)}: left out: {one.why}"
+    return _line(f"{key_of(one.name)} = {one.choice.toml()}", one.choice.why)
+
+
+def _rest() -> list[str]:
+    return ["", "[train]", _line("epochs = 30", "training stops earlier where the validation rows say so")]
+
+
+def _line(text: str, comment: str) -> str:
+    return f"{text.ljust(COMMENT)}# {comment}"
+
+
+def _relative(path: str, directory: Path) -> str:
+    return path if "://" in path else Path(os.path.relpath(path, directory.absolute())).as_posix()
+
+
+def _rows(sampled: Sampled) -> str:
+    return f"{sampled.rows:,} rows" if sampled.whole else f"the first {sampled.rows:,} rows"
