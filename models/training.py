@@ -10,6 +10,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from models.config import Distillation, Model, Rating, Train
+from models.cost import Meter
 from models.data import join, queries, with_history
 from models.distillation import PeersTeacher, Product, TowersTeacher
 from models.export import export_towers
@@ -38,14 +39,30 @@ def train(
 
     Early stopping on the validation part finds the number of epochs; with `refit` a new model is then trained for as
     many epochs on training and validation rows together. `out` gets `query.onnx`, `item.onnx`, `item_vectors.npy`,
-    `towers.json`, `history.json`, `checkpoints/` and `tensorboard/`.
+    `towers.json`, `history.json`, `cost.json`, `checkpoints/` and `tensorboard/`.
 
     Raises
     ------
     RecipeError
         `device` is `gpu` and TensorFlow sees none; or the ratings do not allow what the recipe does with them.
     """
-    data = features.load(features_dir)
+    meter = Meter()
+    train_on(features.load(features_dir), model, train, seed, device, out, progress, on_epoch, meter)
+
+
+def train_on(
+    data: FeatureSet,
+    model: Model,
+    train: Train,
+    seed: int,
+    device: Device,
+    out: Path,
+    progress: Callable[[str], None],
+    on_epoch: OnEpoch | None = None,
+    meter: Meter | None = None,
+) -> None:
+    """Do what `train` does with features that are loaded already."""
+    meter = meter or Meter()
     known = data.train.interactions
     valid = queries(data, data.valid, known)
     with tf.device(_device_name(device)):
@@ -61,6 +78,7 @@ def train(
             tower.save_weights(out / "checkpoints" / "refit")
         (out / "history.json").write_text(json.dumps(validation.history, indent=1), encoding="utf-8")
         export_towers(tower, data, epochs, out)
+        meter.write(tower, validation.history, out)
 
 
 def _trained_anew(
