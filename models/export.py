@@ -15,7 +15,7 @@ import tf2onnx
 from models.data import with_history
 from models.metrics import Float32Array
 from models.onnx import run_tower
-from models.towers import TwoTowerModel
+from models.towers import TwoTowerModel, input_names
 from models.validation import encode_queries
 from workflows.diagnostics import StageError
 from workflows.features import FeatureSet, FeatureSpec
@@ -76,9 +76,13 @@ def _convert(tower: tf.keras.Model, specs: Sequence[FeatureSpec], path: Path) ->
 
 
 def _tensors(spec: FeatureSpec) -> list[tf.TensorSpec]:
-    shape = [None, None] if spec.max_length else [None]
-    ages = [tf.TensorSpec(shape, tf.float32, name=f"{spec.name}_age")] if spec.kind == "sequence" else []
-    return [tf.TensorSpec(shape, spec.dtype, name=spec.name), *ages]
+    width = spec.max_length if spec.kind == "vector" else None  # what is not summed over must be known
+    shape = [None, width] if spec.max_length else [None]
+    first, *more = input_names(spec)
+    return [
+        tf.TensorSpec(shape, spec.dtype, name=first),
+        *(tf.TensorSpec(shape, tf.float32, name=name) for name in more),
+    ]
 
 
 def _check(side: str, expected: Float32Array, exported: Float32Array) -> None:

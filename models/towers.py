@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import merlin.models.tf as mm
 import numpy as np
@@ -24,29 +25,27 @@ LOWEST_TEMPERATURE = 0.01
 
 
 class FeatureEmbeddings(tf.keras.layers.Layer):
-    """Features to one vector per row: embeddings of codes, their mean over lists, and numbers as they are.
+    """Features to one vector per row: embeddings of codes, their mean over lists, and numbers and vectors as they are.
 
-    Inputs are dictionaries of int64 `[n]` codes, int64 `[n, length]` codes padded with 0, and float32 `[n]` numbers,
-    and for a sequence the float32 `[n, length]` ages of its entries besides; the output is float32 `[n, width]`. Lists
-    are dense and padded, unlike in `merlin.models.tf.InputBlockV2`, because ONNX has no ragged tensors and the served
-    tower must be the trained one.
+    Inputs are dictionaries of int64 `[n]` codes, int64 `[n, length]` codes padded with 0, float32 `[n]` numbers and
+    `[n, width]` vectors, and for a sequence the float32 `[n, length]` ages of its entries besides, for a weighted list
+    their weights; the output is float32 `[n, width]`. Lists are dense and padded, unlike in
+    `merlin.models.tf.InputBlockV2`, because ONNX has no ragged tensors and the served tower must be the trained one.
+    Features of one vocabulary have one table.
 
     While training, each scalar code becomes "unseen" with probability `unseen_rate`: nothing else would train the
     vector that unknown users and new items get.
     """
 
-    def __init__(self, specs: Sequence[FeatureSpec], side: Tags, config: Model) -> None:
+    def __init__(
+        self, specs: Sequence[FeatureSpec], side: Tags, config: Model, pretrained: Mapping[str, np.ndarray]
+    ) -> None:
         super().__init__()
         self.specs = tuple(specs)
         self.schema = Schema([ColumnSchema(name, tags=[side]) for spec in specs for name in input_names(spec)])
         self.unseen_rate = config.unseen_rate
-        self.tables = {
-            spec.name: tf.keras.layers.Embedding(
-                spec.cardinality, embedding_width(spec.cardinality, config.embedding_dim), name=f"{spec.name}_embedding"
-            )
-            for spec in specs
-            if spec.cardinality
-        }
+        owners = {table_of(spec): spec for spec in specs if spec.cardinality}
+        self.tables = {name: _table(name, spec, config, pretrained) for name, spec in owners.items()}
         self.pooling = {spec.name: HistoryPooling(config) for spec in specs if spec.kind == "sequence"}
 
     def call(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
@@ -55,14 +54,16 @@ class FeatureEmbeddings(tf.keras.layers.Layer):
 
     def _embed(self, spec: FeatureSpec, inputs: Mapping[str, tf.Tensor], training: bool) -> tf.Tensor:
         values = inputs[spec.name]
-        if spec.kind == "continuous":
-            return values[:, tf.newaxis]
-        table = self.tables[spec.name]
+        if spec.kind in ("continuous", "vector"):
+            return values if spec.kind == "vector" else values[:, tf.newaxis]
+        table = self.tables[table_of(spec)]
         if spec.kind == "sequence":
             return self.pooling[spec.name](values, inputs[f"{spec.name}_age"], table, training=training)
         if spec.kind == "list":
             present = tf.cast(values > 0, tf.float32)[:, :, tf.newaxis]
             return tf.reduce_sum(table(values) * present, axis=1) / tf.maximum(tf.reduce_sum(present, axis=1), 1.0)
+        if spec.kind == "weighted-list":
+            return _weighted_mean(table(values), values, inputs[f"{spec.name}_weight"])
         if training and self.unseen_rate:
             dropped = tf.random.uniform(tf.shape(values)) < self.unseen_rate
             values = tf.where(dropped, tf.cast(UNSEEN, values.dtype), values)
@@ -102,8 +103,14 @@ class HistoryPooling(tf.keras.layers.Layer):
 
 
 def input_names(spec: FeatureSpec) -> list[str]:
-    """Return the tower inputs of a feature: its name, and for a sequence also the ages of its entries."""
-    return [spec.name, f"{spec.name}_age"] if spec.kind == "sequence" else [spec.name]
+    """Return the tower inputs of a feature: its name, and besides the ages of a sequence or the weights of a list."""
+    second = {"sequence": [f"{spec.name}_age"], "weighted-list": [f"{spec.name}_weight"]}
+    return [spec.name, *second.get(spec.kind, [])]
+
+
+def table_of(spec: FeatureSpec) -> str:
+    """Return the name of a feature's embedding table: its vocabulary's, or its own."""
+    return f"{spec.table}.shared" if spec.table else spec.name
 
 
 def embedding_width(cardinality: int, dim: int) -> int:
@@ -111,10 +118,12 @@ def embedding_width(cardinality: int, dim: int) -> int:
     return min(dim, 8 * -(-cardinality // 8))
 
 
-def build_tower(specs: Sequence[FeatureSpec], side: Tags, config: Model) -> mm.Encoder:
+def build_tower(
+    specs: Sequence[FeatureSpec], side: Tags, config: Model, pretrained: Mapping[str, np.ndarray]
+) -> mm.Encoder:
     """Build one tower: features -> embeddings -> dropout -> `MLPBlock` (linear last layer) [-> L2 normalisation]."""
     return mm.Encoder(
-        FeatureEmbeddings(specs, side, config),
+        FeatureEmbeddings(specs, side, config, pretrained),
         tf.keras.layers.Dropout(config.dropout),
         mm.MLPBlock(list(config.tower), no_activation_last_layer=True, dropout=config.hidden_dropout or None),
         *([L2Norm()] if config.similarity == "cosine" else []),
@@ -138,6 +147,8 @@ class TwoTowerModel(RetrievalModelV2):
         Widths, dropout, similarity and temperature.
     loss
         What a training step minimises; a model that is not trained needs none.
+    pretrained
+        Tables to start from by feature, float32 `[cardinality, width]`; a model whose weights are loaded needs none.
     """
 
     def __init__(
@@ -147,13 +158,15 @@ class TwoTowerModel(RetrievalModelV2):
         catalogue: Mapping[str, np.ndarray],
         config: Model,
         loss: Loss | None = None,
+        pretrained: Mapping[str, np.ndarray] = MappingProxyType({}),
     ) -> None:
         super().__init__(
-            query=build_tower(query_specs, Tags.USER, config),
-            candidate=build_tower(item_specs, Tags.ITEM, config),
+            query=build_tower(query_specs, Tags.USER, config, pretrained),
+            candidate=build_tower(item_specs, Tags.ITEM, config, pretrained),
             output=DotProduct(),
         )
-        self.catalogue = {name: tf.convert_to_tensor(_trimmed(values)) for name, values in catalogue.items()}
+        trimmed = (one for spec in item_specs for one in _trimmed(spec, catalogue))
+        self.catalogue = {name: tf.convert_to_tensor(values) for name, values in trimmed}
         self.withhold = Withholding(query_specs, config.withheld, input_names)
         self.loss_of_batch = loss
         self.fixed_temperature = config.temperature
@@ -194,8 +207,36 @@ def _log_temperature(start: float) -> tf.Variable:
     )
 
 
-def _trimmed(values: np.ndarray) -> np.ndarray:
-    """Cut lists to the longest that there is: the item tower embeds the whole catalogue in every step."""
-    if values.ndim == 1:
-        return values
-    return values[:, : max(1, int((values > 0).sum(axis=1).max(initial=0)))]
+def _table(
+    name: str, spec: FeatureSpec, config: Model, pretrained: Mapping[str, np.ndarray]
+) -> tf.keras.layers.Embedding:
+    """Return an embedding table, from pre-trained vectors where the feature has some."""
+    if not spec.pretrained:
+        width = embedding_width(spec.cardinality, config.embedding_dim)
+        return tf.keras.layers.Embedding(spec.cardinality, width, name=f"{name}_embedding")
+    start = tf.keras.initializers.Constant(pretrained[name]) if name in pretrained else "zeros"
+    return tf.keras.layers.Embedding(
+        spec.cardinality,
+        spec.pretrained,
+        embeddings_initializer=start,
+        trainable=spec.trainable,
+        name=f"{name}_embedding",
+    )
+
+
+def _weighted_mean(vectors: tf.Tensor, codes: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """Return the mean of `[n, length, d]` vectors by weight; zeros where the weights have no positive sum."""
+    weights *= tf.cast(codes > 0, tf.float32)
+    total = tf.reduce_sum(weights, axis=1, keepdims=True)
+    shares = weights * tf.cast(total > 0, tf.float32) / tf.where(total > 0, total, 1.0)
+    return tf.reduce_sum(vectors * shares[:, :, tf.newaxis], axis=1)
+
+
+def _trimmed(spec: FeatureSpec, catalogue: Mapping[str, np.ndarray]) -> list[tuple[str, np.ndarray]]:
+    """Return a feature's arrays, lists cut to the places that are used: every step embeds the whole catalogue."""
+    values = catalogue[spec.name]
+    if values.ndim == 1 or spec.kind == "vector":
+        return [(spec.name, values)]
+    used = np.flatnonzero((values > 0).any(axis=0))
+    kept = slice(used[0], used[-1] + 1) if len(used) else slice(1)
+    return [(name, catalogue[name][:, kept]) for name in input_names(spec)]

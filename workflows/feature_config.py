@@ -10,7 +10,7 @@ from workflows.sections import PositiveInt, Section
 
 Count = Annotated[int, Meta(ge=0)]
 PositiveFloat = Annotated[float, Meta(gt=0.0)]
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_ -]*$")]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$")]
 Statistic = Literal["count", "mean", "recency"]
 TimePart = Literal["hour", "weekday", "month"]
 Unit = Literal["seconds", "minutes", "hours", "days", "years"]

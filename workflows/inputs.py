@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from msgspec import Struct
 from workflows.columns import Columns
 from workflows.config import ColumnFeature, Feature, FeatureSide, Sequence
 from workflows.diagnostics import DataError, RecipeError
-from workflows.kinds import accepts, columns_of, suffix, wants_floats, wants_whole, wrong_options
+from workflows.kinds import accepts, columns_of, outputs_of, suffix, wants_floats, wants_whole, wrong_options
 
 Dtype = Literal["int64", "float64", "string"]
 HISTORY = "history"
@@ -96,7 +97,7 @@ def plan(side: FeatureSide, section: str) -> list[Planned]:
             name = column if len(features) == 1 else f"{column}_{suffix(feature)}"
             planned.append(Planned(feature.name or name, column, feature))
     _check_history(side, planned, section)
-    names = [entry.output for entry in planned]
+    names = [name for entry in planned for name in outputs_of(entry.feature, entry.output)]
     if not names:
         raise RecipeError(f"[{section}] is empty; name at least one raw column")
     for entry in planned:
@@ -144,8 +145,16 @@ def canonical(frame: pd.DataFrame, inputs: list[Input]) -> pd.DataFrame:
 
 
 def _check_options(entry: Planned, names: list[str], section: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", entry.output):
+        raise RecipeError(
+            f"[{section}] {entry.column}: a tower's input cannot be called {entry.output!r}; give the feature a "
+            'name = "..." of letters, digits, _ and -'
+        )
     if names.count(entry.output) > 1:
-        raise RecipeError(f"[{section}] {entry.column}: two features would be called {entry.output!r}; remove one")
+        raise RecipeError(
+            f"[{section}] {entry.column}: two features would be called {entry.output!r}; remove one, or give it another "
+            'name = "..."'
+        )
     wrong = wrong_options(entry.feature)
     if wrong:
         raise RecipeError(f"[{section}] {entry.column}: {wrong}")

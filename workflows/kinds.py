@@ -37,6 +37,11 @@ def columns_of(feature: Any, column: str) -> tuple[str, ...]:
     return (column,)
 
 
+def outputs_of(feature: Any, name: str) -> tuple[str, ...]:
+    """Return the names of the arrays that a feature consists of."""
+    return (name, f"{name}_weight") if isinstance(feature, MultiHot) and feature.weights else (name,)
+
+
 def accepts(feature: Any, column: str) -> tuple[str, ...]:
     """Return the types of column, in words, that a feature can read in this place."""
     if isinstance(feature, Cross):

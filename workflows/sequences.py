@@ -60,8 +60,9 @@ def history_features(spec: FeatureSpec, rows: pd.DataFrame, known: pd.DataFrame,
     for block, positions, present in timeline.newest(spec.max_length):
         codes[block][present] = items[positions]
         ages[block][present] = np.repeat(now[block], present.sum(axis=1)) - seconds[positions]
-    made = {HISTORY: codes, HISTORY_AGE: ages}
-    return {name: np.ascontiguousarray(one[:, ::-1]) for name, one in made.items()} if spec.pad_left else made
+    if spec.pad_left:
+        codes, ages = np.ascontiguousarray(codes[:, ::-1]), np.ascontiguousarray(ages[:, ::-1])
+    return {HISTORY: codes, HISTORY_AGE: ages}
 
 
 class _Timeline(NamedTuple):
