@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from msgspec import to_builtins
 
+from retrieval.checking import check
 from retrieval.clustering import Scheduler, Workers, features
 from retrieval.console import Terminal, terminal
 from retrieval.deploying import deploy
@@ -36,6 +37,7 @@ app = typer.Typer(
 app.add_typer(items, name="items")
 app.command()(deploy)
 app.command()(init)
+app.command()(check)
 app.command()(embeddings)
 app.command()(recommend)
 
