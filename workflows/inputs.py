@@ -147,13 +147,13 @@ def canonical(frame: pd.DataFrame, inputs: list[Input]) -> pd.DataFrame:
 def _check_options(entry: Planned, names: list[str], section: str) -> None:
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", entry.output):
         raise RecipeError(
-            f"[{section}] {entry.column}: a tower's input cannot be called {entry.output!r}; give the feature a "
-            'name = "..." of letters, digits, _ and -'
+            f"[{section}] {entry.column}: a tower's input cannot be called {entry.output!r}; give the feature "
+            'another name = "..."'
         )
     if names.count(entry.output) > 1:
         raise RecipeError(
-            f"[{section}] {entry.column}: two features would be called {entry.output!r}; remove one, or give it another "
-            'name = "..."'
+            f"[{section}] {entry.column}: two features would be called {entry.output!r}; remove one, or give it "
+            'another name = "..."'
         )
     wrong = wrong_options(entry.feature)
     if wrong:
