@@ -150,6 +150,9 @@ class Distillation(Section, frozen=True, kw_only=True):
 
     weight: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.5
     """This share of a row's label is the teacher's softmax, at its own temperature; the rest as `objective` says."""
+    dropout: Rate | None = None
+    """That of the generations, instead of the model's: towers that are taught do not overfit as early, and what a high
+    rate keeps out of them is then missing."""
     generations: Count = 1
     """So often the towers are trained anew on training and validation rows, for as many epochs each. Every generation
     is taught by all before it, the search's included, through the mean of their logits; the last is kept. 0: the peers

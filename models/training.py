@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import tensorflow as tf
+from msgspec.structs import replace
 
 from models.config import Distillation, Model, Rating, Train
 from models.cost import Meter
@@ -94,6 +95,8 @@ def _trained_anew(
     """Train on training and validation rows together; with distillation as many generations as it says."""
     rows, towers = join([data.train, data.valid]), [searched]
     generations = train.distillation.generations if train.distillation else 0
+    if generations and train.distillation and train.distillation.dropout is not None:
+        model = replace(model, dropout=train.distillation.dropout)
     for generation in range(1, 1 + max(1, generations)):
         progress(f"training anew on training and validation rows, {epochs} epochs")
         callbacks = [_EpochLine(epochs, progress), _tensorboard(logs / f"refit-{generation}")]

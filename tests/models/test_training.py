@@ -88,12 +88,16 @@ def test_the_same_seed_gives_the_same_training(grouped: Path, tmp_path: Path) ->
 
 
 def test_generations_are_taught_by_towers_and_peers_and_repeat(grouped: Path, tmp_path: Path) -> None:
-    taught = Distillation(generations=2, weight=0.7, peers=(Ease(l2=50.0),))
-    short = Train(epochs=1, batch_size=512, distillation=taught)
-    for name in ("first", "again"):
+    names, dropouts = ("first", "again", "other"), (None, None, 0.0)
+    for name, dropout in zip(names, dropouts, strict=True):
+        taught = Distillation(generations=2, weight=0.7, peers=(Ease(l2=50.0),), dropout=dropout)
+        short = Train(epochs=1, batch_size=512, distillation=taught)
         train(grouped, MODEL, short, 3, "cpu", tmp_path / name, lambda _: None)
-    first, again = (np.load(tmp_path / name / "item_vectors.npy") for name in ("first", "again"))
+    first, again, other = (np.load(tmp_path / name / "item_vectors.npy") for name in names)
     np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+    losses = [json.loads((tmp_path / name / "history.json").read_text())[0]["loss"] for name in names]
+    assert losses[0] == losses[2], "the search keeps the model's dropout"
     trained = {path.name for path in (tmp_path / "first" / "tensorboard").iterdir()}
     assert trained == {"search", "refit-1", "refit-2"}
 
