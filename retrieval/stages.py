@@ -26,15 +26,19 @@ def fetch(job: Job) -> None:
 
 def features(job: Job) -> None:
     """`tables/` -> `features/`."""
+    from workflows.cluster import client
     from workflows.features import build
-    from workflows.tables import Tables, open_tables
+    from workflows.tables import open_tables
     from workflows.undated import check_dated
 
     recipe = job.recipe
-    check_dated(open_tables(job.run / "tables"), recipe.data.split, recipe.query, recipe.item)
-    tables = Tables.load(job.run / "tables")
-    with atomic_directory(job.run / "features") as out:
-        build(tables, recipe.query, recipe.item, recipe.data.split, recipe.device, out, job.progress)
+    tables = open_tables(job.run / "tables")
+    check_dated(tables, recipe.data.split, recipe.query, recipe.item)
+    with (
+        client(job.cluster.workers, job.cluster.scheduler, recipe.device) as cluster,
+        atomic_directory(job.run / "features") as out,
+    ):
+        build(tables, recipe.query, recipe.item, recipe.data.split, recipe.device, out, job.progress, cluster)
 
 
 def train(job: Job) -> None:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import as_completed as as_done
 from contextlib import contextmanager
 from typing import Any
 
-from distributed import Client, LocalCluster
+from dask.base import compute as compute_here
+from dask.delayed import delayed
+from distributed import Client, LocalCluster, as_completed
 
 from workflows.config import Device
 from workflows.diagnostics import RecipeError, StageError
 
 LOCALHOST = "127.0.0.1"
 WORKERS_TIMEOUT_SECONDS = 60
+MOST_THREADS = 4
 _NEEDED = ("workflows", "models", "ensemble")
 
 
@@ -97,3 +103,29 @@ def _check_workers(joined: Client, address: str) -> None:
 def _missing() -> list[str]:
     """Return the packages of this project that a worker does not have."""
     return [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+
+
+def compute(collections: list[Any], client: Client | None) -> list[Any]:
+    """Return the values of Dask collections, or of containers of them: on the client's cluster, else in threads."""
+    wrapped = [delayed(one) for one in collections]
+    if client is not None:
+        return list(client.gather(client.compute(wrapped)))
+    return list(compute_here(*wrapped, scheduler="threads", num_workers=threads()))
+
+
+def each(function: Callable[[int], Any], numbers: int, client: Client | None) -> Iterator[Any]:
+    """Yield `function(0)`, `function(1)` and so on as they are done, in any order."""
+    if client is not None:
+        futures = client.map(function, range(numbers), pure=False)
+        for done in as_completed(futures):
+            yield done.result()
+            done.release()
+        return
+    with ThreadPoolExecutor(threads()) as pool:
+        for finished in as_done([pool.submit(function, number) for number in range(numbers)]):
+            yield finished.result()
+
+
+def threads() -> int:
+    """Return how many threads this process works with where there is no cluster: each holds a part in memory."""
+    return min(MOST_THREADS, os.cpu_count() or 1)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -14,18 +17,29 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec import Struct
 
+from workflows.aggregation import check_aggregates, columns_needed
+from workflows.cluster import each
 from workflows.columns import Columns
 from workflows.config import AnySplit, Asked, Device, FeatureSide, RandomSplit
 from workflows.diagnostics import RecipeError, StageError
+from workflows.feature_files import ORDER, QUERY, ROWS, read_arrays, read_query, read_rows, write_arrays
 from workflows.files import atomic_directory
 from workflows.inputs import HISTORY, FeatureSpec, Planned, describe, history_of, plan
+from workflows.pretrained import load_tables, save_tables
+from workflows.queries import PARTS, Division, Queries, order_of, sample
 from workflows.sequences import spec_of
 from workflows.splits import split as split_rows
-from workflows.tables import Tables
+from workflows.tables import Stored, Tables, open_tables
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from workflows.transforming import Transform
 
 __all__ = ["PARTS", "FeatureSet", "FeatureSpec", "Part", "build", "load"]
 
-PARTS = ("train", "valid", "test")
+TOLD_ROWS: Final = 2_000_000
+Progress = Callable[[str], None]
 
 
 class Part(NamedTuple):
@@ -53,6 +67,8 @@ class FeatureSet(NamedTuple):
     users: pd.DataFrame
     asked: Asked = "all"
     """Which rows of valid and test are asked for."""
+    pretrained: Mapping[str, np.ndarray] = MappingProxyType({})
+    """Of features with pre-trained vectors, float32 [cardinality, width]."""
 
 
 class _Document(Struct, frozen=True, kw_only=True):
@@ -66,15 +82,19 @@ class _Document(Struct, frozen=True, kw_only=True):
 
 
 def build(
-    tables: Tables,
+    tables: Tables | Stored,
     query: FeatureSide,
     item: FeatureSide,
     split: AnySplit,
     device: Device,
     out: Path,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = lambda _: None,
+    client: Client | None = None,
 ) -> None:
     """Split the interactions, fit both workflows (the query side on the training rows only) and write `out`.
+
+    The interactions go through part by part, on the client's cluster or in threads of this process; what is written
+    does not depend on which.
 
     Raises
     ------
@@ -85,44 +105,52 @@ def build(
     """
     plans = plan(query, "query.features"), plan(item, "item.features")
     _check_names(*plans)
-    history = history_of(query)
-    if history:
-        _check_reserved(tables)
-    queries = _queries(tables, plans[0])
-    inputs = (
-        describe(queries, plans[0], "query.features", dated=history is not None),
-        describe(tables.items, plans[1], "item.features"),
-    )
-    rows = split_rows(tables.interactions, split)
-    # Merlin takes seconds to import, and talks while it does: a wrong recipe is told before that.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from workflows.fitting import FittedSide, write_schema
-        from workflows.graph import wants_gpu
-        from workflows.shapes import merlin_schema
-
-    gpu = wants_gpu(device)
-    with atomic_directory(out) as directory:
-        progress(f"fitting features on {len(rows.train):,} training rows ({'cuDF' if gpu else 'pandas'})")
-        save = directory / "query_workflow", directory / "item_workflow"
-        fitted = FittedSide.fit(plans[0], inputs[0], queries.iloc[rows.train], gpu, save[0])
-        catalogue = FittedSide.fit(plans[1], inputs[1], tables.items, gpu, save[1])
-        interactions = _with_item_index(tables)
-        for name in PARTS:
-            positions = getattr(rows, name)
-            progress(f"transforming {len(positions):,} {name} rows")
-            (directory / name).mkdir()
-            _write_arrays(fitted.transform(queries.iloc[positions]), directory / name / "query.parquet")
-            _write_frame(interactions.iloc[positions], directory / name / "interactions.parquet")
-        _write_arrays(catalogue.transform(tables.items), directory / "items.parquet")
-        _write_frame(tables.items, directory / "catalogue.parquet")
-        _write_frame(tables.users, directory / "users.parquet")
+    with atomic_directory(out) as directory, _scratch(directory) as scratch:
+        stored = _on_disk(tables, scratch)
+        history = history_of(query)
+        if history:
+            _check_reserved(stored)
+        wanted = {column for entry in plans[0] for column in entry.columns}
+        queries = Queries.of(stored, wanted | ({Columns.Timestamp} if history else set()))
+        seen = sample(queries)
+        inputs = (
+            describe(seen, plans[0], "query.features", dated=history is not None),
+            describe(stored.items, plans[1], "item.features"),
+        )
+        for one, section in zip(plans, ("query.features", "item.features"), strict=True):
+            check_aggregates(one, section, pq.read_schema(stored.parts[0]).names)
+        division, counts = _divide(queries, split, directory, scratch)
+        # Merlin takes seconds to import, and talks while it does: a wrong recipe is told before that.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from workflows.aggregates import fit_aggregates
+            from workflows.fitting import FittedSide, PartedRows, write_schema
+            from workflows.graph import wants_gpu
+            from workflows.shapes import merlin_schema
+            from workflows.transforming import TrainingRows, Transform
+        gpu = wants_gpu(device)
+        progress(f"fitting features on {counts['train']:,} training rows ({'cuDF' if gpu else 'pandas'})")
+        tables_of = [
+            fit_aggregates(one, TrainingRows(Queries.of(stored, columns_needed(one)), division), len(queries.parts))
+            for one in plans
+        ]
+        rows = PartedRows(TrainingRows(queries, division), len(queries.parts), seen)
+        fitted = FittedSide.fit_parts(
+            plans[0], inputs[0], rows, gpu, directory / "query_workflow", client, tables_of[0]
+        )
+        catalogue = FittedSide.fit(
+            plans[1], inputs[1], stored.items, gpu, directory / "item_workflow", aggregates=tables_of[1]
+        )
+        save_tables([*plans[0], *plans[1]], directory / "pretrained")
+        _transform(Transform(queries, division, fitted, directory), client, progress)
+        write_arrays(catalogue.transform(stored.items), directory / "items.parquet")
+        _write_frame(stored.items, directory / "catalogue.parquet")
+        _write_frame(stored.users, directory / "users.parquet")
         fitted.compile(directory / "query_transform", history)
         catalogue.compile(directory / "item_transform")
-        counts = {name: len(getattr(rows, name)) for name in PARTS}
-        specs = fitted.specs() + ([spec_of(history, len(tables.items))] if history else [])
+        specs = fitted.specs() + ([spec_of(history, len(stored.items))] if history else [])
         asked: Asked = "all" if isinstance(split, RandomSplit) else split.asked
-        document = _Document(query=specs, item=catalogue.specs(), rows=counts, items=len(tables.items), asked=asked)
+        document = _Document(query=specs, item=catalogue.specs(), rows=counts, items=len(stored.items), asked=asked)
         write_schema(merlin_schema(document.query, document.item), directory)
         (directory / "features.json").write_bytes(msgspec.json.format(msgspec.json.encode(document)) + b"\n")
 
@@ -137,17 +165,18 @@ def load(directory: Path) -> FeatureSet:
     """
     try:
         document = msgspec.json.decode((directory / "features.json").read_bytes(), type=_Document)
-        train, valid, test = (_load_part(directory / name) for name in PARTS)
+        train, valid, test = (Part(read_query(directory / name), read_rows(directory / name)) for name in PARTS)
         return FeatureSet(
             train=train,
             valid=valid,
             test=test,
-            items=_read_arrays(directory / "items.parquet"),
+            items=read_arrays(directory / "items.parquet"),
             query_specs=document.query,
             item_specs=document.item,
             catalogue=pd.read_parquet(directory / "catalogue.parquet"),
             users=pd.read_parquet(directory / "users.parquet"),
             asked=document.asked,
+            pretrained=load_tables(directory / "pretrained"),
         )
     except (OSError, ValueError, msgspec.MsgspecError, pa.ArrowException) as error:
         raise StageError(f"{directory}: not a whole features directory ({error}); run `retrieval features`") from None
@@ -160,60 +189,54 @@ def _check_names(query: list[Planned], item: list[Planned]) -> None:
         raise RecipeError(f"[query.features] and [item.features] both make a feature {name!r}; rename one raw column")
 
 
-def _check_reserved(tables: Tables) -> None:
-    for name in ("interactions", "users"):
-        if HISTORY in getattr(tables, name).columns:
+def _check_reserved(tables: Stored) -> None:
+    columns = {"interactions": pq.read_schema(tables.parts[0]).names, "users": tables.users.columns}
+    for name, names in columns.items():
+        if HISTORY in names:
             raise RecipeError(
                 f"[query.features] {HISTORY}: the {name} have a column of that name, which stands for the sequence; "
                 "rename the column"
             )
 
 
-def _queries(tables: Tables, planned: list[Planned]) -> pd.DataFrame:
-    """Return the interactions, row by row, with those columns of their users that they do not have themselves."""
-    interactions, users = tables.interactions, tables.users
-    wanted = {column for entry in planned for column in entry.columns}
-    rows = _positions(users[Columns.User], interactions[Columns.User])
-    own = [column for column in users.columns if column not in interactions.columns]
-    # Every column that is not asked for stays away too, unless one is asked for that does not exist.
-    chosen = [column for column in own if column in wanted] if wanted <= {*own, *interactions.columns} else own
-    joined = users[chosen].iloc[rows].set_axis(interactions.index, axis=0)
-    return pd.concat([interactions, joined], axis=1)
+@contextmanager
+def _scratch(directory: Path) -> Iterator[Path]:
+    """A directory for what goes before the end, where workers see it too."""
+    scratch = directory / ".scratch"
+    scratch.mkdir()
+    yield scratch
+    shutil.rmtree(scratch)
 
 
-def _with_item_index(tables: Tables) -> pd.DataFrame:
-    index = _positions(tables.items[Columns.Item], tables.interactions[Columns.Item])
-    return tables.interactions.assign(**{Columns.ItemIndex: index})
+def _on_disk(tables: Tables | Stored, scratch: Path) -> Stored:
+    if isinstance(tables, Stored):
+        return tables
+    tables.save(scratch / "tables")
+    return open_tables(scratch / "tables")
 
 
-def _positions(unique: pd.Series, values: pd.Series) -> np.ndarray:
-    """Return where each of `values` stands in `unique`, int64 [n]; the tables guarantee that it does."""
-    return pd.Series(np.arange(len(unique), dtype=np.int64), index=unique).loc[values].to_numpy()
+def _divide(queries: Queries, split: AnySplit, directory: Path, scratch: Path) -> tuple[Division, dict[str, int]]:
+    """Write the split, and the order of each of its parts; return where it is and how many rows each has."""
+    rows = split_rows(queries.dividing(split), split)
+    for name, positions in rows._asdict().items():
+        (directory / name).mkdir()
+        if len(queries.parts) > 1:
+            for kind in (QUERY, ROWS):
+                (directory / name / kind).mkdir()
+            order = order_of(positions, sum(queries.rows))
+            if order is not None:
+                np.save(directory / name / ORDER, order)
+    return Division.write(rows, queries, scratch), {name: len(positions) for name, positions in rows._asdict().items()}
 
 
-def _load_part(directory: Path) -> Part:
-    return Part(_read_arrays(directory / "query.parquet"), pd.read_parquet(directory / "interactions.parquet"))
+def _transform(transform: Transform, client: Client | None, progress: Progress) -> None:
+    rows, done, told = sum(transform.queries.rows), 0, 0
+    for count in each(transform, len(transform.queries.parts), client):
+        done += count
+        if done == rows or done - told >= TOLD_ROWS:
+            progress(f"transformed {done:,} of {rows:,} rows")
+            told = done
 
 
 def _write_frame(frame: pd.DataFrame, path: Path) -> None:
     frame.reset_index(drop=True).to_parquet(path)
-
-
-def _write_arrays(arrays: dict[str, np.ndarray], path: Path) -> None:
-    """Scalars as columns, [n, width] arrays as columns of fixed-size lists."""
-    columns = {
-        name: pa.array(array) if array.ndim == 1 else pa.FixedSizeListArray.from_arrays(array.ravel(), array.shape[1])
-        for name, array in arrays.items()
-    }
-    pq.write_table(pa.table(columns), path)
-
-
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    table = pq.read_table(path)
-    return {name: _to_numpy(table.column(name).combine_chunks()) for name in table.column_names}
-
-
-def _to_numpy(array: pa.Array) -> np.ndarray:
-    if not pa.types.is_fixed_size_list(array.type):
-        return array.to_numpy(zero_copy_only=False)
-    return array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), array.type.list_size)

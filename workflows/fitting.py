@@ -3,24 +3,41 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from dask.dataframe.io.io import from_map
+from distributed import Client
 from merlin.io import Dataset
 from merlin.schema import Schema
 from merlin.schema.io.tensorflow_metadata import TensorflowMetadata
 from nvtabular import Workflow
 
+from workflows.aggregates import Tables
 from workflows.compile import compile_transform
 from workflows.config import Sequence
 from workflows.graph import build_workflow
 from workflows.inputs import FeatureSpec, Input, Planned, canonical
 from workflows.shapes import arrays, no_arrays, specs
+from workflows.statistics import fit_parts, transform_frame
+
+
+class PartedRows(NamedTuple):
+    """Raw rows that are read a part at a time."""
+
+    read: Callable[[int], pd.DataFrame]
+    parts: int
+    sample: pd.DataFrame
+    """Some of them, which show the types of all."""
 
 
 class FittedSide:
@@ -33,23 +50,65 @@ class FittedSide:
         self.gpu = gpu
 
     @classmethod
-    def fit(cls, planned: list[Planned], inputs: list[Input], frame: pd.DataFrame, gpu: bool, save: Path) -> FittedSide:
+    def fit(
+        cls,
+        planned: list[Planned],
+        inputs: list[Input],
+        frame: pd.DataFrame,
+        gpu: bool,
+        save: Path,
+        aggregates: Tables = MappingProxyType({}),
+    ) -> FittedSide:
         """Fit on the raw columns of `frame` and save the NVTabular workflow, with its vocabularies, to `save`."""
         rows = canonical(frame, inputs)
         # NVTabular caches vocabularies by path: a directory that was used before would bring back its old contents.
         with tempfile.TemporaryDirectory() as scratch, quiet():
-            workflow = build_workflow(planned, scratch)
+            workflow = build_workflow(planned, scratch, aggregates)
             workflow.fit(_dataset(rows, gpu))
             workflow.save(str(save))
+        return cls(planned, inputs, workflow, gpu)
+
+    @classmethod
+    def fit_parts(
+        cls,
+        planned: list[Planned],
+        inputs: list[Input],
+        rows: PartedRows,
+        gpu: bool,
+        save: Path,
+        client: Client | None,
+        aggregates: Tables = MappingProxyType({}),
+    ) -> FittedSide:
+        """Fit as `fit` does on rows that come in parts, on the client's cluster or in threads of this process.
+
+        Vocabularies are those of `fit`, their order included; sums are added up part by part, so that a mean may differ
+        in its last digit. Neither depends on the client. Workers see `save` under the same path.
+        """
+        scratch = save.with_name(f"{save.name}.scratch")
+        scratch.mkdir()
+        with quiet():
+            workflow = build_workflow(planned, str(scratch), aggregates)
+            read, sample = partial(_read_canonical, rows.read, inputs), canonical(rows.sample, inputs)
+            if gpu:
+                workflow.fit(Dataset(from_map(read, range(rows.parts), meta=sample.iloc[:0]), cpu=False))
+            else:
+                fit_parts(workflow, sample, read, rows.parts, client)
+            workflow.save(str(save))
+        shutil.rmtree(scratch)
         return cls(planned, inputs, workflow, gpu)
 
     def transform(self, frame: pd.DataFrame) -> dict[str, np.ndarray]:
         """Return the features of raw rows: int64 or float32, [n], or [n, max_length] padded with zeros."""
         if not len(frame):
             return no_arrays(self.specs())
-        with quiet():
-            out = self.workflow.transform(_dataset(canonical(frame, self.inputs), self.gpu)).compute()
-        return arrays(out.to_pandas() if self.gpu else out, self.planned, self.specs())
+        rows = canonical(frame, self.inputs)
+        if self.gpu:
+            with quiet():
+                return self._arrays(self.workflow.transform(_dataset(rows, gpu=True)).compute().to_pandas())
+        return self._arrays(transform_frame(self.workflow, rows))
+
+    def _arrays(self, made: pd.DataFrame) -> dict[str, np.ndarray]:
+        return arrays(made, self.planned, self.specs())
 
     def specs(self) -> list[FeatureSpec]:
         """Return what a tower needs to know of each feature, in the recipe's order."""
@@ -79,6 +138,10 @@ def quiet() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
+
+
+def _read_canonical(read: Callable[[int], pd.DataFrame], inputs: list[Input], number: int) -> pd.DataFrame:
+    return canonical(read(number), inputs)
 
 
 def _dataset(rows: pd.DataFrame, gpu: bool) -> Dataset:

@@ -118,9 +118,9 @@ def open_tables(directory: Path) -> Stored:
     """
     parts = sorted((directory / "interactions").glob("*.parquet"))
     if not parts:
-        raise DataError(f"{directory / 'interactions'}: no parts in it; run `retrieval fetch` to make them")
+        raise DataError(f"{directory / 'interactions'}: no parts in it; run `retrieval fetch --force` to make them")
     rows = [int(_opened(path).metadata.num_rows) for path in parts]
-    users, items = (_read_parquet(directory / f"{table}.parquet") for table in ("users", "items"))
+    users, items = (read_entities(directory / f"{table}.parquet") for table in ("users", "items"))
     try:
         check_users(users)
         check_items(items)
@@ -131,7 +131,29 @@ def open_tables(directory: Path) -> Stored:
 
 def read_part(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
     """Return one part of the interactions, or some of its columns, rows 0..n-1; raise DataError as `open_tables`."""
-    return _read_parquet(path, columns)
+    return to_frame(read_arrow(path, columns))
+
+
+def read_entities(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
+    """Return users or items, or some of their columns; raise DataError as `open_tables`."""
+    return to_frame(read_arrow(path, columns))
+
+
+def read_arrow(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Return what is in a file of the tables; raise DataError as `open_tables`."""
+    try:
+        return _opened(path).read(columns, use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: not a readable parquet file ({error}); run `retrieval fetch` again") from None
+
+
+def to_frame(table: pa.Table) -> pd.DataFrame:
+    """Return an Arrow table as pandas has it, lists as Python lists."""
+    frame = table.to_pandas(use_threads=False)
+    for name in frame.select_dtypes("object").columns:
+        if np.ndarray in set(map(type, frame[name])):
+            frame[name] = pd.Series([_from_arrow(value) for value in frame[name]], index=frame.index, dtype=object)
+    return frame
 
 
 def merge_items(tables: Tables, column: str) -> Tables:
@@ -230,18 +252,6 @@ def _opened(path: Path) -> Any:
         raise DataError(f"{path}: no such file; run `retrieval fetch` to make it") from None
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: not a readable parquet file ({error}); run `retrieval fetch` again") from None
-
-
-def _read_parquet(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
-    file = _opened(path)
-    try:
-        frame = file.read(columns).to_pandas()
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{path}: not a readable parquet file ({error}); run `retrieval fetch` again") from None
-    for name in frame.select_dtypes("object").columns:
-        if np.ndarray in set(map(type, frame[name])):
-            frame[name] = pd.Series([_from_arrow(value) for value in frame[name]], index=frame.index, dtype=object)
-    return frame
 
 
 def _from_arrow(value: Any) -> Any:

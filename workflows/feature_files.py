@@ -1,0 +1,67 @@
+"""The files of a part of the features: arrays and raw rows, in one file each or in one for each part of the tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+QUERY: Final = "query.parquet"
+"""The query features of a part, a file or a directory of files."""
+ROWS: Final = "interactions.parquet"
+"""The raw rows that they were made of, and their `item_index`."""
+ORDER: Final = "order.npy"
+"""Where each row, in the order of the split, stands in the files; without it they are in that order."""
+
+
+def write_arrays(arrays: dict[str, np.ndarray], path: Path) -> None:
+    """Scalars as columns, [n, width] arrays as columns of fixed-size lists."""
+    columns = {
+        name: pa.array(array) if array.ndim == 1 else pa.FixedSizeListArray.from_arrays(array.ravel(), array.shape[1])
+        for name, array in arrays.items()
+    }
+    # Codes lie close together: differences take less space than Snappy leaves, and less time.
+    codes = {
+        name: "DELTA_BINARY_PACKED" for name, array in arrays.items() if array.ndim == 1 and array.dtype == np.int64
+    }
+    table = pa.table(columns)
+    compression = {name: "none" if name in codes else "snappy" for name in table.column_names}
+    pq.write_table(table, path, use_dictionary=False, compression=compression, column_encoding=codes or None)
+
+
+def write_rows(rows: pa.Table, path: Path) -> None:
+    """Write raw rows; only text is worth a dictionary."""
+    text = [field.name for field in rows.schema if pa.types.is_string(field.type)]
+    pq.write_table(rows, path, use_dictionary=text or False)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Return what `write_arrays` wrote to a file, or to the files of a directory."""
+    table = pq.read_table(path)
+    return {name: _to_numpy(table.column(name).combine_chunks()) for name in table.column_names}
+
+
+def read_query(part: Path) -> dict[str, np.ndarray]:
+    """Return the query features of a part of the features, in the order of the split."""
+    arrays, order = read_arrays(part / QUERY), _order(part)
+    return arrays if order is None else {name: array[order] for name, array in arrays.items()}
+
+
+def read_rows(part: Path, columns: list[str] | None = None) -> pd.DataFrame:
+    """Return the raw rows of a part of the features, such as `features/train`, in the order of the split."""
+    rows, order = pd.read_parquet(part / ROWS, columns=columns), _order(part)
+    return rows if order is None else rows.iloc[order].reset_index(drop=True)
+
+
+def _order(part: Path) -> np.ndarray | None:
+    return np.asarray(np.load(part / ORDER)) if (part / ORDER).exists() else None
+
+
+def _to_numpy(array: pa.Array) -> np.ndarray:
+    if not pa.types.is_fixed_size_list(array.type):
+        return array.to_numpy(zero_copy_only=False)
+    return array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), array.type.list_size)
