@@ -18,7 +18,11 @@ from workflows.sources.own_tables_files import Located, chunks, locate, schema
 from workflows.sources.own_tables_types import cast, guess, kind_of
 from workflows.tables_config import TableFile
 
-NULL_WORDS: Final = ("NA", "N/A", "NaN", "nan", "NULL", "null", "None", "none", "\\N", "#N/A", "?")
+NULL_WORDS: Final = ("\\N", "NULL")
+"""They stand for null wherever they are."""
+FEW_WORDS: Final = 3
+MOST_NULLS: Final = 0.5
+"""So few words, in so few of the rows, among numbers stand for null, too."""
 CHUNKS: Final = 4
 """Of each table, at most about half a million rows."""
 DELIMITERS: Final = ",;\t|"
@@ -86,7 +90,7 @@ def sample(path: str, table: str, directory: Path) -> Sampled:
         raise DataError(f"{path}: has no rows; --{table} needs a table with rows")
     for chunk in read:
         if chunk.malformed:
-            notes.append(f"{chunk.malformed.lines} lines have another number of fields than the header")
+            notes.append(f"lines with another number of fields than the header: {chunk.malformed.lines:,}")
     rows = pa.concat_tables([chunk.rows for chunk in read[:CHUNKS]], promote=True)
     columns = [_profile(table, name, rows.column(name), located) for name in found.names]
     whole = len(read) <= CHUNKS
@@ -142,15 +146,15 @@ def _profile(table: str, name: str, column: pa.ChunkedArray, located: Located) -
 
 
 def _without_null_words(array: pa.Array) -> tuple[pa.Array, tuple[str, ...]]:
-    """Return text without the words for null: any of them among numbers, and `\\N` and NULL everywhere."""
+    """Return text without the words for null: a few words among numbers; `\\N`, NULL everywhere."""
     values = array.to_pandas()
-    present = [word for word in NULL_WORDS if (values == word).any()]
-    if not present:
+    words = {word for word in NULL_WORDS if (values == word).any()}
+    given = values.dropna()
+    number = given.map(lambda value: guess([value]) != "string")
+    strange = given[~number].value_counts()
+    if len(strange) <= FEW_WORDS and 0 < len(given) - number.sum() <= MOST_NULLS * len(given):
+        words |= {str(word) for word in strange.index}
+    if not words:
         return array, ()
-    rest = values.where(~values.isin(present), None)
-    numeric = guess(rest) != "string"
-    words = tuple(word for word in present if numeric or word in ("\\N", "NULL"))
-    if numeric and guess(rest) == "float":
-        words = tuple(word for word in words if word.lower() != "nan")  # a float may be written so
     kept = values.where(~values.isin(words), None)
-    return pa.array(kept.to_numpy(dtype=object), pa.string(), from_pandas=True), words
+    return pa.array(kept.to_numpy(dtype=object), pa.string(), from_pandas=True), tuple(sorted(words))

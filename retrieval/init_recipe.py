@@ -57,7 +57,10 @@ def _table(plan: Plan, table: str, sampled: Sampled, directory: Path) -> list[st
     renamed = {one.name: one.column for one in decided if one.name != one.column}
     lines = ["", f"[data.{table}]", f"path = {inline(_relative(file.path, directory))}"]
     lines += [f"# {note}" for note in sampled.notes]
-    lines += [f"{option} = {inline(value)}" for option, value in _options(plan, table, file).items() if value]
+    for option, value in _options(plan, table, file).items():
+        if value:
+            text = f"{option} = {inline(value)}"
+            lines.append(_line(text, "stand for null, in every column") if option == "nulls" else text)
     if renamed:
         lines.append("# our name = the file's name")
         lines.append(f"columns = {inline(renamed)}")

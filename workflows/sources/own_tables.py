@@ -158,7 +158,8 @@ class OwnRows:
         for table, located in self.located.items():
             self.targets[table] = targets(located, schemas[table], columns[table], samples[table], ids)
             made = ", ".join(f"{one.name} {one.kind}" for one in self.targets[table])
-            self.progress(f"{table}: {located.config.path} ({len(located.paths)} {located.format}): {made}")
+            files = f" ({len(located.paths):,} files)" if len(located.paths) > 1 else ""
+            self.progress(f"{table}: {located.config.path}{files}: {made}")
 
     def _sample(self, table: str, names: list[str]) -> list[Chunk]:
         """Return what types are guessed from: all rows of users and items, the first ones of the interactions."""
