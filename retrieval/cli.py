@@ -16,6 +16,7 @@ from retrieval.deploying import deploy
 from retrieval.embeddings import embeddings
 from retrieval.init import init
 from retrieval.items import app as items
+from retrieval.planning import plan
 from retrieval.recipe import load_recipe
 from retrieval.recommending import recommend
 from retrieval.run import Run, advance
@@ -40,6 +41,7 @@ app.command()(init)
 app.command()(check)
 app.command()(embeddings)
 app.command()(recommend)
+app.command()(plan)
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, such as recipes/movielens-100k.toml.")]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run's directory, such as runs/movielens-100k.")]
