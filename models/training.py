@@ -122,7 +122,7 @@ def _trained(
     part = _only_positives(with_history(part, data.query_specs), train.objective.rating)
     rows = TrainingRows(part.interactions, len(data.catalogue))
     loss = build_loss(train.objective, rows, model.tower[-1], _lesson(train.distillation, teachers, part, rows))
-    tower = TwoTowerModel(data.query_specs, data.item_specs, data.items, model, loss)
+    tower = TwoTowerModel(data.query_specs, data.item_specs, data.items, model, loss, data.pretrained)
     weight = tf.constant(weights(part.interactions, train.objective.rating))
     labels = Labels(rows.items, rows.users, weight, tf.range(len(rows.items), dtype=tf.int64))
     batches = _batches(part, labels, train.batch_size, seed)

@@ -16,10 +16,22 @@ import pandas as pd
 from nvtabular import Workflow
 
 from workflows.columns import Columns
-from workflows.config import Age, Bucketized, Categorical, Continuous, Cross, MultiHot, Sequence, Text, Time
-from workflows.fitted import edges, shift_and_scale, vocabulary, vocabulary_size
+from workflows.config import (
+    Age,
+    Aggregate,
+    Bucketized,
+    Categorical,
+    Continuous,
+    Cross,
+    Embedding,
+    MultiHot,
+    Sequence,
+    Text,
+    Time,
+)
+from workflows.fitted import edges, figures, shift_and_scale, vocabulary, vocabulary_size
 from workflows.inputs import HISTORY, HISTORY_AGE, Input, Planned
-from workflows.kinds import SECONDS, is_hashed
+from workflows.kinds import SECONDS, is_hashed, is_keyed
 from workflows.operators import FIRST_KNOWN
 from workflows.shapes import arrays_of, spec
 from workflows.times import HOUR
@@ -66,6 +78,9 @@ def _step(workflow: Workflow, entry: Planned, directory: Path, number: int) -> d
         prefix, name = ("shared", shared) if shared else (f"{number:02d}", entry.output)
         step["vocabulary"] = f"{prefix}_{re.sub('[^A-Za-z0-9_]', '_', name)[:64]}"
         _write_vocabulary(vocabulary(workflow, entry.output), directory, step["vocabulary"])
+    if "table" in step:
+        step["table"] = f"{step['vocabulary']}_table"
+        np.save(directory / f"{step['table']}.npy", figures(workflow, entry.output))
     return step
 
 
@@ -119,6 +134,14 @@ def _text(workflow: Workflow, entry: Planned) -> tuple[str, dict[str, Any]]:
     return "text", {"vocabulary": "", "max_length": feature.max_length, "ngrams": feature.ngrams}
 
 
+def _embedding(_: Workflow, entry: Planned) -> tuple[str, dict[str, Any]]:
+    return ("categorical", {"vocabulary": ""}) if is_keyed(entry.feature) else ("vector", {})
+
+
+def _aggregate(_: Workflow, __: Planned) -> tuple[str, dict[str, Any]]:
+    return "lookup", {"vocabulary": "", "table": ""}
+
+
 _PARAMETERS: dict[type, Callable[[Workflow, Planned], tuple[str, dict[str, Any]]]] = {
     Continuous: _continuous,
     Age: _age,
@@ -128,6 +151,8 @@ _PARAMETERS: dict[type, Callable[[Workflow, Planned], tuple[str, dict[str, Any]]
     Cross: _cross,
     MultiHot: _multi_hot,
     Text: _text,
+    Embedding: _embedding,
+    Aggregate: _aggregate,
 }
 
 

@@ -188,7 +188,7 @@ class Sequence(Section, tag_field="kind", tag="sequence", frozen=True, kw_only=T
     """`left`: the mirror image, the newest interaction in the last place and zeros before the oldest."""
 
 
-ColumnFeature = Union[Categorical, Cross, Continuous, Bucketized, Time, Age, MultiHot, Text]
+ColumnFeature = Union[Categorical, Cross, Continuous, Bucketized, Time, Age, MultiHot, Text, Embedding, Aggregate]
 Feature = Union[ColumnFeature, Sequence]
 Features = dict[str, Union[Feature, list[Feature]]]
 

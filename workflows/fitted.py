@@ -10,17 +10,21 @@ import pyarrow.parquet as pq
 from merlin.dag import Graph
 from nvtabular import Workflow
 
-from workflows.config import Age, Bucketized, Continuous, Time
+from workflows.config import Bucketized, Time
 from workflows.inputs import Planned
-from workflows.kinds import is_hashed
+from workflows.kinds import is_hashed, is_number, is_vector
+from workflows.list_operators import Vectors
 from workflows.number_operators import BucketCodes, FittedBuckets, MinMax, Standardise
-from workflows.operators import FIRST_KNOWN, Codes
+from workflows.operators import FIRST_KNOWN, Codes, KeyedCodes, Lookup
 from workflows.times import CARDINALITY
 
 
 def vocabulary(workflow: Workflow, output: str) -> pd.Series:
     """Return the known values of a categorical feature in the order of their codes, the first of which is 3."""
-    path, column = _codes(workflow, output).vocabulary_of(output)
+    op = _operator(workflow, output, Codes, Lookup, KeyedCodes)
+    if isinstance(op, KeyedCodes):
+        return pd.Series(op.values)
+    path, column = op.vocabulary_of(output)
     values = pd.read_parquet(path)[column]
     if not np.array_equal(values.index.to_numpy(), np.arange(FIRST_KNOWN, FIRST_KNOWN + len(values))):
         raise AssertionError(f"{path}: NVTabular numbered its vocabulary otherwise than from {FIRST_KNOWN}")
@@ -31,7 +35,15 @@ def vocabulary_size(workflow: Workflow, entry: Planned) -> int:
     """Return how many values the vocabulary of a feature holds; 0 where every value is hashed."""
     if is_hashed(entry.feature):
         return 0
-    return int(pq.read_metadata(_codes(workflow, entry.output).vocabulary_of(entry.output)[0]).num_rows)
+    op = _operator(workflow, entry.output, Codes, KeyedCodes)
+    if isinstance(op, KeyedCodes):
+        return len(op.values)
+    return int(pq.read_metadata(op.vocabulary_of(entry.output)[0]).num_rows)
+
+
+def figures(workflow: Workflow, output: str) -> Any:
+    """Return the table of an aggregate by code, float32 [n + 3, statistics]."""
+    return _operator(workflow, output, Lookup).table
 
 
 def edges(workflow: Workflow, output: str) -> list[float]:
@@ -44,20 +56,21 @@ def shift_and_scale(workflow: Workflow, output: str) -> tuple[float, float]:
     return _operator(workflow, output, Standardise, MinMax).shift_and_scale(output)
 
 
+def width(workflow: Workflow, output: str) -> int:
+    """Return how many numbers the vectors of a column have."""
+    return _operator(workflow, output, Vectors).width
+
+
 def cardinality(workflow: Workflow, entry: Planned) -> int:
     """Return one more than the largest code of a feature, 0 for numbers and vectors."""
     feature: Any = entry.feature
-    if isinstance(feature, (Continuous, Age)) or (isinstance(feature, Time) and feature.cyclic):
+    if is_number(feature) or is_vector(feature):
         return 0
     if isinstance(feature, Time):
         return FIRST_KNOWN + CARDINALITY[feature.part]
     if isinstance(feature, Bucketized):
         return FIRST_KNOWN + len(edges(workflow, entry.output)) + 1
     return FIRST_KNOWN + vocabulary_size(workflow, entry) + (getattr(feature, "hash_buckets", None) or 0)
-
-
-def _codes(workflow: Workflow, output: str) -> Codes:
-    return _operator(workflow, output, Codes)
 
 
 def _operator(workflow: Workflow, output: str, *kinds: type) -> Any:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import nvtabular
 from nvtabular.ops import Clip, FillMissing, Rename
 
-from workflows.config import Age, Bucketized, Categorical, Continuous, Cross, Device, MultiHot, Text, Time
+from workflows.aggregates import Table
+from workflows.config import Age, Bucketized, Categorical, Continuous, Cross, Device, Embedding, MultiHot, Text, Time
 from workflows.diagnostics import RecipeError
 from workflows.inputs import Planned
 from workflows.kinds import SECONDS, is_hashed
-from workflows.list_operators import CleanLists, CutLists, Tokenize, WeightedLists, weights_of
+from workflows.list_operators import CleanLists, CutLists, Tokenize, Vectors, WeightedLists, weights_of
 from workflows.number_operators import (
     BucketCodes,
     Elapsed,
@@ -26,7 +28,8 @@ from workflows.number_operators import (
     TimeWaves,
     ToFloat,
 )
-from workflows.operators import FIRST_KNOWN, Codes, CrossKeys, HashCodes, ListCodes, SharedCodes
+from workflows.operators import FIRST_KNOWN, Codes, CrossKeys, HashCodes, KeyedCodes, ListCodes, Lookup, SharedCodes
+from workflows.pretrained import read_pretrained
 from workflows.times import HOUR, TimeOf
 
 
@@ -52,15 +55,20 @@ def wants_gpu(device: Device) -> bool:
     return False
 
 
-def build_workflow(planned: list[Planned], scratch: str) -> nvtabular.Workflow:
+def build_workflow(
+    planned: list[Planned], scratch: str, aggregates: Mapping[str, Table] = MappingProxyType({})
+) -> nvtabular.Workflow:
     """Return the unfitted workflow; one chain of operators per feature, which may share a vocabulary.
 
     Parameters
     ----------
     scratch
         A directory of this workflow alone for vocabularies: NVTabular caches them by path.
+    aggregates
+        The table of each of these features (`workflows.aggregates`).
     """
-    chains = [_chain(entry, scratch) for entry in planned if not _shared(entry)]
+    chains = [_chain(entry, scratch) for entry in planned if not _shared(entry) and entry.output not in aggregates]
+    chains += [_named(entry) >> Lookup(*aggregates[entry.output]) for entry in planned if entry.output in aggregates]
     for vocabulary in dict.fromkeys(_shared(entry) for entry in planned if _shared(entry)):
         chains += _with_one_vocabulary([entry for entry in planned if _shared(entry) == vocabulary], scratch)
     return nvtabular.Workflow(functools.reduce(operator.add, chains))
@@ -133,6 +141,12 @@ def _text(entry: Planned, scratch: str) -> Any:
     return words >> ListCodes(entry.column, out_path=scratch, max_size=size) >> CutLists(feature.max_length)
 
 
+def _embedding(entry: Planned, _: str) -> Any:
+    feature: Any = entry.feature
+    codes = KeyedCodes(read_pretrained(feature).ids) if feature.file else Vectors(entry.column)
+    return _named(entry) >> codes
+
+
 _CHAINS: dict[type, Callable[[Planned, str], Any]] = {
     Continuous: _continuous,
     Age: _age,
@@ -142,6 +156,7 @@ _CHAINS: dict[type, Callable[[Planned, str], Any]] = {
     Cross: _cross,
     MultiHot: _multi_hot,
     Text: _text,
+    Embedding: _embedding,
 }
 
 

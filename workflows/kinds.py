@@ -72,6 +72,23 @@ def suffix(feature: Any) -> str:
     return str(feature.__struct_config__.tag).replace("-", "_")
 
 
+def is_number(feature: Any) -> bool:
+    """Return whether a feature is one float32."""
+    return isinstance(feature, (Continuous, Age))
+
+
+def is_vector(feature: Any) -> bool:
+    """Return whether a feature is several float32."""
+    if isinstance(feature, Time):
+        return feature.cyclic
+    return isinstance(feature, Aggregate) or (isinstance(feature, Embedding) and not feature.file)
+
+
+def is_keyed(feature: Any) -> bool:
+    """Return whether a feature's embedding table is pre-trained."""
+    return isinstance(feature, Embedding) and bool(feature.file)
+
+
 def is_hashed(feature: Any) -> bool:
     """Return whether every value is hashed: there is no vocabulary."""
     limited = getattr(feature, "max_size", None) or getattr(feature, "min_frequency", 0)

@@ -165,5 +165,5 @@ def weights_of(name: str) -> str:
 
 def _extremes(values: Any) -> Any:
     """Return the lengths of the shortest and the longest list that is not empty, as a column."""
-    lengths = [len(value) for value in lists(values) if value is not None and not isinstance(value, str) and len(value)]
+    lengths = [len(value) for value in lists(values) if isinstance(value, (list, tuple, np.ndarray)) and len(value)]
     return type(values)([float(min(lengths)), float(max(lengths))] if lengths else [np.nan, np.nan])

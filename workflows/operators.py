@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 from merlin.core.dispatch import encode_list_column, flatten_list_column
-from merlin.schema import Tags
+from merlin.schema import ColumnSchema, Schema, Tags
 from nvtabular.ops import Categorify, ColumnSelector, Operator
 
 from workflows.diagnostics import DataError
-from workflows.frames import counts_of_values, is_lists, on_host
+from workflows.frames import counts_of_values, is_lists, of_lists, on_host
 from workflows.hashing import buckets_of, combined, hash_series
 
 NULL = 1
@@ -181,7 +181,7 @@ class CrossKeys(Operator):
 class KeyedCodes(Operator):
     """Values to the codes of a given vocabulary: null 1, others than the given 2, these from 3 in their order."""
 
-    def __init__(self, values: Sequence[Any]) -> None:
+    def __init__(self, values: Any) -> None:
         super().__init__()
         self.values = pd.Index(values)
 
@@ -202,6 +202,32 @@ class KeyedCodes(Operator):
     @property
     def output_tags(self) -> list[Tags]:
         return [Tags.CATEGORICAL]
+
+
+class Lookup(KeyedCodes):
+    """Values to the rows of a table by code, float32."""
+
+    def __init__(self, values: Any, table: Any) -> None:
+        super().__init__(values)
+        self.table = table
+
+    def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
+        codes = super().transform(col_selector, df)
+        out = type(df)()
+        for name in col_selector.names:
+            out[name] = of_lists(df[name], list(self.table[on_host(codes[name]).to_numpy()]))
+        return out
+
+    def _compute_shape(self, col_schema: ColumnSchema, input_schema: Schema) -> ColumnSchema:
+        return super()._compute_shape(col_schema, input_schema).with_shape((None, (0, None)))
+
+    @property
+    def output_dtype(self) -> type:
+        return np.float32
+
+    @property
+    def output_tags(self) -> list[Tags]:
+        return [Tags.CONTINUOUS]
 
 
 def _rehashed(codes: Any, values: Any, first: int, buckets: int) -> Any:

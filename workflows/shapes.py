@@ -11,10 +11,12 @@ from merlin.schema import ColumnSchema, Schema, Tags
 from nvtabular import Workflow
 
 from workflows.columns import Columns
-from workflows.config import Age, Continuous, MultiHot, Text, Time
-from workflows.fitted import cardinality
+from workflows.config import Aggregate, Embedding, MultiHot, Text
+from workflows.fitted import cardinality, width
 from workflows.inputs import HISTORY_AGE, FeatureSpec, Planned
+from workflows.kinds import is_keyed, is_number, is_vector
 from workflows.list_operators import weights_of
+from workflows.pretrained import read_pretrained
 
 ID_TAGS = {Columns.User: Tags.USER_ID, Columns.Item: Tags.ITEM_ID}
 
@@ -42,8 +44,10 @@ def spec(workflow: Workflow, entry: Planned) -> FeatureSpec:
         kind=kind,
         dtype="float32" if kind in ("continuous", "vector") else "int64",
         cardinality=cardinality(workflow, entry),
-        max_length=_width(entry.feature),
+        max_length=_width(workflow, entry),
         table=shared or "",
+        pretrained=read_pretrained(entry.feature).vectors.shape[1] if is_keyed(entry.feature) else 0,
+        trainable=entry.feature.trainable if isinstance(entry.feature, Embedding) else True,
     )
 
 
@@ -76,19 +80,24 @@ def merlin_schema(query: Sequence[FeatureSpec], item: Sequence[FeatureSpec]) -> 
 
 
 def _kind(feature: Any) -> Any:
-    if isinstance(feature, (Continuous, Age)):
+    if is_number(feature):
         return "continuous"
-    if isinstance(feature, Time) and feature.cyclic:
+    if is_vector(feature):
         return "vector"
     if isinstance(feature, MultiHot) and feature.weights:
         return "weighted-list"
     return "list" if isinstance(feature, (MultiHot, Text)) else "categorical"
 
 
-def _width(feature: Any) -> int:
+def _width(workflow: Workflow, entry: Planned) -> int:
+    feature: Any = entry.feature
     if isinstance(feature, (MultiHot, Text)):
         return feature.max_length
-    return 2 if isinstance(feature, Time) and feature.cyclic else 0
+    if isinstance(feature, Embedding) and not feature.file:
+        return width(workflow, entry.output)
+    if isinstance(feature, Aggregate):
+        return len(feature.statistics)
+    return 2 if is_vector(feature) else 0
 
 
 def _array(column: pd.Series, array: Array, left: bool) -> np.ndarray:

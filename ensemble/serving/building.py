@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .hashing import HashedIntegers, HashedStrings
-from .joint import Age, Cross, Cyclic, Time, Vector, WeightedMultiHot
+from .joint import Age, Cross, Cyclic, Lookup, Time, Vector, WeightedMultiHot
 from .operators import Bucketized, Categorical, Column, Continuous, MultiHot, Text, Vocabulary, Window
 from .parameters import Fields
 from .times import PARTS
-from .vocabulary import FIRST_KNOWN, IntegerVocabulary, StringVocabulary, load_integers, load_strings
+from .vocabulary import FIRST_KNOWN, IntegerVocabulary, StringVocabulary, load_integers, load_strings, load_table
 
 LONGEST = 1_000_000
 _BIGGEST = 1 << 40
@@ -162,6 +162,14 @@ def _vector(_: Fields, parts: _Parts) -> Vector:
     return Vector(parts.width)
 
 
+def _lookup(fields: Fields, parts: _Parts) -> Lookup:
+    vocabulary = _vocabulary(fields, parts)
+    table = load_table(parts.directory, fields.text("table"))
+    if table.shape[1] != parts.width:
+        raise fields.error("the table is not as wide as the output")
+    return Lookup(vocabulary, table)
+
+
 def _window(fields: Fields, parts: _Parts) -> Window:
     return Window(_width(fields, parts), _option(fields, "keep_last"), _option(fields, "pad_left"))
 
@@ -212,5 +220,6 @@ _KINDS = {
         ((_IDS, True), (("float64",), True)), (("", "int64"), ("_weight", "float32")), True, _weighted_multi_hot
     ),
     "text": _Kind(((("string",), False),), _CODES, True, _text),
+    "lookup": _Kind(((_IDS, False),), _NUMBER, True, _lookup),
     "vector": _Kind(((("float64",), True),), _NUMBER, True, _vector),
 }

@@ -9,7 +9,7 @@ import numpy as np
 
 from .errors import InvalidRequest
 from .hashing import combined, hash_integers, hash_string
-from .operators import Column, Continuous, Vocabulary, Window, encode, nulls_of, numbers_of, without
+from .operators import Categorical, Column, Continuous, Vocabulary, Window, encode, nulls_of, numbers_of, without
 from .times import fraction_of, index_of
 from .vocabulary import FIRST_KNOWN, NULL, IntegerVocabulary
 
@@ -99,6 +99,16 @@ class WeightedMultiHot:
         codes[filled] = encode(self._vocabulary, values.values[positions])
         numbers[filled] = weights.values[positions]
         return codes, numbers
+
+
+class Lookup:
+    """A value to the row of a table that its code names, float32 [n, width]."""
+
+    def __init__(self, vocabulary: Vocabulary, table: np.ndarray) -> None:
+        self._codes, self._table = Categorical(vocabulary), table
+
+    def __call__(self, column: Column) -> np.ndarray:
+        return self._table[self._codes(column)]
 
 
 class Vector:

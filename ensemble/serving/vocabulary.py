@@ -130,8 +130,13 @@ def load_strings(directory: Path, name: str) -> StringVocabulary:
     return StringVocabulary(known)
 
 
-def _read(directory: Path, name: str, suffix: str, dtype: type) -> np.ndarray:
-    """Read one array of one dimension whose file lies in `directory` itself, links resolved."""
+def load_table(directory: Path, name: str) -> np.ndarray:
+    """Read `<name>.npy`, float32 [cardinality, width]; raise InvalidRelease as `load_integers`."""
+    return _read(directory, name, ".npy", np.float32, dimensions=2)
+
+
+def _read(directory: Path, name: str, suffix: str, dtype: type, dimensions: int = 1) -> np.ndarray:
+    """Read one array whose file lies in `directory` itself, links resolved."""
     if not _NAME.fullmatch(name):
         raise InvalidRelease(f"{directory}: {name!r} is not a name of a vocabulary")
     path = directory / f"{name}{suffix}"
@@ -141,6 +146,7 @@ def _read(directory: Path, name: str, suffix: str, dtype: type) -> np.ndarray:
         array: np.ndarray = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise InvalidRelease(f"{path}: not a readable array: {error}") from None
-    if not isinstance(array, np.ndarray) or array.dtype != dtype or array.ndim != 1:
-        raise InvalidRelease(f"{path}: expected one dimension of {np.dtype(dtype).name}")
+    if not isinstance(array, np.ndarray) or array.dtype != dtype or array.ndim != dimensions:
+        expected = {1: "one dimension", 2: "two dimensions"}[dimensions]
+        raise InvalidRelease(f"{path}: expected {expected} of {np.dtype(dtype).name}")
     return array

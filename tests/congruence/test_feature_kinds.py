@@ -1,0 +1,267 @@
+"""Every kind of feature and option: the compiled transform makes what the NVTabular workflow makes, row by row.
+
+`test_transform.py` does the same for the kinds that every recipe has.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dask.dataframe as dd
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from merlin.io import Dataset
+from transforms import Compiled, assert_equal, columns_of
+
+from ensemble.serving import hashing as served_hashing
+from ensemble.serving.errors import InvalidRequest
+from workflows import hashing
+from workflows.config import Age, Bucketized, Categorical, Continuous, Cross, Embedding, FeatureSide, MultiHot, Time
+from workflows.diagnostics import DataError, RecipeError
+from workflows.fitted import edges
+from workflows.fitting import quiet
+from workflows.graph import build_workflow
+from workflows.inputs import canonical, describe, plan
+
+LOW, HIGH = -(2**63), 2**63 - 1
+WORDS = ["", "a", "b", "é", "日本", "nan", "toy story", "😀"]
+INTEGERS = [LOW, HIGH, 0, 1, -1, 2**53 + 1, 7]
+SECONDS = [0, -1, 59, 86_399, 86_400, 951_782_400, 1_700_000_000, 10**11, -(10**11), 4_102_444_799]
+ROWS = 40
+
+FEATURES: dict[str, Any] = {
+    "integer": [
+        Categorical(name="integer_hashed", hash_buckets=5),
+        Categorical(name="integer_oov", max_size=3, hash_buckets=4),
+        Categorical(name="integer_rare", min_frequency=7, hash_buckets=2),
+    ],
+    "word": [
+        Categorical(name="word_hashed", hash_buckets=1000),
+        Categorical(name="word_oov", max_size=2, hash_buckets=3),
+        Categorical(name="word_shared", vocabulary="words"),
+    ],
+    "words": [
+        MultiHot(name="words_shared", vocabulary="words", max_length=3, keep="last", padding="left"),
+        MultiHot(name="words_hashed", hash_buckets=9, max_length=4),
+        MultiHot(name="words_weighted", weights="weights", max_length=3, max_size=4, hash_buckets=2),
+        MultiHot(name="words_last", weights="weights", max_length=2, keep="last", padding="left"),
+    ],
+    "all": Cross(of=("integer", "word", "number"), edges={"number": (-1.0, 0.0, 5.5)}),
+    "pair": Cross(of=("word", "integer"), hash_buckets=11),
+    "few": Cross(of=("word", "integer"), max_size=3, hash_buckets=4),
+    "number": [
+        Continuous(name="clipped", clip_min=-2.0, clip_max=9.5, fill=3.0),
+        Continuous(name="low", clip_min=0.0, clip_max=100.0, log=True, normalise="min-max"),
+        Continuous(name="signed", log=True, normalise=False, fill=-4.0),
+        Bucketized(name="quantiles", buckets=6, method="quantile"),
+        Bucketized(name="given", edges=(-3.0, 0.0, 2.5)),
+    ],
+    "same": Continuous(normalise="min-max"),
+    "when": [
+        Time(part="hour"),
+        Time(part="weekday", utc_offset_hours=5.5),
+        Time(part="month", utc_offset_hours=-12.0),
+        Time(part="hour", cyclic=True),
+        Time(part="weekday", cyclic=True, utc_offset_hours=-3.5),
+        Time(part="month", cyclic=True),
+        Age(name="age", until="now", unit="years", clip_min=0.0, clip_max=50.0, log=True),
+        Age(name="seconds", until="now", unit="seconds", normalise=False, fill=-1.0),
+    ],
+    "vector": Embedding(),
+}
+
+
+def training_frame() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "integer": pd.array([None if i == 3 else INTEGERS[i * i % 7] for i in range(ROWS)], dtype="Int64"),
+            "word": [None if i == 5 else WORDS[i % 3 * i % 8] for i in range(ROWS)],
+            "words": [None if i == 2 else [*WORDS[: i % 5], *([None] if i % 7 == 0 else [])] for i in range(ROWS)],
+            "weights": [
+                None if i == 2 else [*(0.5 * j - 0.25 for j in range(i % 5)), *([1.0] if i % 7 == 0 else [])]
+                for i in range(ROWS)
+            ],
+            "number": [np.nan if i == 8 else i * 0.9 - 11 for i in range(ROWS)],
+            "same": [4.0] * ROWS,
+            "when": [np.nan if i == 9 else 1e9 + i * 7777.7 for i in range(ROWS)],
+            "now": [1_700_000_000 + i for i in range(ROWS)],
+            "vector": [None if i == 1 else [i * 0.1, -1.0, np.nan] for i in range(ROWS)],
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    return Compiled(FeatureSide(features=FEATURES), training_frame(), tmp_path_factory.mktemp("kinds"))
+
+
+words = st.sampled_from(WORDS) | st.text(st.characters(blacklist_categories=["Cs"]), max_size=6)
+integers = st.sampled_from(INTEGERS) | st.integers(LOW, HIGH)
+numbers = st.sampled_from([0.0, -0.0, -3.0, 2.5, 5.5, 1e300]) | st.floats(allow_nan=True, allow_infinity=True)
+seconds = st.sampled_from(SECONDS) | st.integers(-(10**12), 10**12)
+weighted = st.lists(st.tuples(st.none() | words, st.none() | st.floats(-1e6, 1e6, width=32)), max_size=6)
+row_strategy = st.fixed_dictionaries(
+    {
+        "integer": st.none() | integers,
+        "word": st.none() | words,
+        "entries": weighted,
+        "number": st.none() | numbers,
+        "same": st.none() | numbers,
+        "when": st.none() | seconds.map(float) | st.floats(allow_nan=True, allow_infinity=True),
+        "now": st.none() | seconds,
+        "vector": st.none() | st.lists(st.none() | st.floats(width=32), min_size=3, max_size=3),
+    }
+)
+NULLS: dict[str, Any] = dict.fromkeys(training_frame().columns)
+
+
+def row_of(drawn: dict[str, Any]) -> dict[str, Any]:
+    entries = drawn.pop("entries")
+    return {**drawn, "words": [value for value, _ in entries], "weights": [weight for _, weight in entries]}
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(row_strategy.map(row_of), min_size=1, max_size=60))
+def test_generated_rows_give_the_same_features(compiled: Compiled, rows: list[dict[str, Any]]) -> None:
+    compiled.check(rows)
+
+
+def test_training_rows_and_nulls_give_the_same_features(compiled: Compiled) -> None:
+    rows = training_frame().astype(object)
+    compiled.check(rows.where(rows.notna(), None).to_dict("records"))
+    compiled.check([NULLS] * 3)
+    empty = compiled.transform(columns_of([], compiled.inputs))
+    assert_equal(empty, compiled.fitted.transform(training_frame().iloc[:0]))
+
+
+def test_edges_and_midnights_fall_on_the_same_side(compiled: Compiled) -> None:
+    found = np.array(edges(compiled.fitted.workflow, "quantiles"))
+    around = np.concatenate([found, np.nextafter(found, -np.inf), np.nextafter(found, np.inf)])
+    compiled.check([{**NULLS, "number": value} for value in around.tolist()])
+    compiled.check([{**NULLS, "when": float(value), "now": value} for value in SECONDS])
+
+
+def test_codes_stay_below_the_declared_cardinality(compiled: Compiled) -> None:
+    rows = [{**NULLS, "integer": i, "word": f"new {i}", "words": [f"new {i}"], "weights": [1.0]} for i in range(300)]
+    made = compiled.transform(columns_of(rows, compiled.inputs))
+    for spec in compiled.fitted.specs():
+        if spec.cardinality:
+            assert made[spec.name].max() < spec.cardinality
+    assert len(np.unique(made["integer_hashed"])) == 5, "every bucket is used, and nothing else"
+    assert set(made["integer_oov"]) <= {3, 4, 5, *range(6, 10)}
+
+
+def test_a_shared_vocabulary_gives_a_value_one_code_wherever_it_stands(compiled: Compiled) -> None:
+    rows = [{**NULLS, "word": word, "words": [word], "weights": [1.0]} for word in WORDS]
+    made = compiled.transform(columns_of(rows, compiled.inputs))
+    np.testing.assert_array_equal(made["word_shared"], made["words_shared"][:, -1])
+    specs = {spec.name: spec for spec in compiled.fitted.specs()}
+    assert specs["word_shared"].table == specs["words_shared"].table == "words"
+    assert specs["word_shared"].cardinality == specs["words_shared"].cardinality
+
+
+def test_what_a_time_says_is_what_the_calendar_says(compiled: Compiled) -> None:
+    moments = pd.to_datetime(["2000-02-29 23:59:59", "1969-12-31 00:00:00", "2024-01-01 12:30:00"])
+    rows = [{**NULLS, "when": float(moment.value // 10**9)} for moment in moments]
+    made = compiled.transform(columns_of(rows, compiled.inputs))
+    assert (made["when_hour"] - 3).tolist() == moments.hour.tolist()
+    ahead, behind = moments + pd.Timedelta(hours=5.5), moments - pd.Timedelta(hours=12)
+    assert (made["when_weekday"] - 3).tolist() == ahead.weekday.tolist()
+    assert (made["when_month"] - 3).tolist() == (behind.month - 1).tolist()
+    midnight = made["when_hour_cyclic"][:2]
+    assert np.abs(midnight[0] - midnight[1]).max() < 1e-3, "a second before midnight is near midnight"
+
+
+def test_quantile_buckets_hold_equally_many_rows(compiled: Compiled) -> None:
+    made = compiled.fitted.transform(training_frame())["quantiles"]
+    counts = np.bincount(made)[3:]
+    assert counts.max() - counts.min() <= 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(integers, min_size=1, max_size=40), st.lists(words, min_size=1, max_size=20), st.integers(1, 10**9))
+def test_both_hashes_are_one(numbers: list[int], texts: list[str], buckets: int) -> None:
+    values = np.array(numbers, dtype=np.int64)
+    ours = hashing.hash_integers(values)
+    np.testing.assert_array_equal(ours, served_hashing.hash_integers(values))
+    assert [served_hashing.mixed(one % 2**64) for one in numbers] == ours.tolist()
+    assert [served_hashing.hash_string(one) for one in texts] == hashing.hash_series(pd.Series(texts)).tolist()
+    encoded = served_hashing.HashedIntegers(None, buckets).encode(values)
+    np.testing.assert_array_equal(encoded, hashing.buckets_of(ours, buckets) + 3)
+
+
+def test_hashes_never_change_between_versions() -> None:
+    """A release that was made before must be answered from after an update."""
+    assert hashing.hash_integers(np.array([0, -1], dtype=np.int64)).tolist() == [
+        16294208416658607535,
+        16490336266968443936,
+    ]
+    assert hashing.hash_values(["", "é"]).tolist() == [served_hashing.hash_string(""), served_hashing.hash_string("é")]
+
+
+def test_what_does_not_fit_together_is_told_by_training_and_server(compiled: Compiled) -> None:
+    uneven = {**NULLS, "words": ["a", "b"], "weights": [1.0]}
+    with pytest.raises(InvalidRequest, match=r"column 'words'.*row 0: has another number of weights"):
+        compiled.transform(columns_of([uneven], compiled.inputs))
+    short = {**NULLS, "vector": [1.0]}
+    with pytest.raises(InvalidRequest, match="column 'vector': row 0: a vector of 1 numbers, expected 3"):
+        compiled.transform(columns_of([short], compiled.inputs))
+    frame = training_frame()
+    for row, told in ((uneven, "1 weights of 2 values"), (short, "a vector of 1 numbers, expected 3")):
+        changed = pd.concat([frame, pd.DataFrame([row])], ignore_index=True)
+        with pytest.raises(DataError, match=told):
+            compiled.fitted.transform(changed)
+
+
+@pytest.mark.parametrize(
+    ("features", "told"),
+    [
+        ({"number": Continuous(clip_min=2.0, clip_max=1.0)}, "clip_min must be below clip_max"),
+        ({"number": Bucketized(edges=(2.0, 1.0))}, "edges must rise strictly"),
+        ({"word": Categorical(vocabulary="w", hash_buckets=3)}, "every value is hashed"),
+        ({"x": Cross(of=("word", "number"))}, "x, number: kind 'cross' needs integers or strings"),
+        ({"x": Cross(of=("word", "nosuch"))}, "x, nosuch: no such column"),
+        (
+            {"x": Cross(of=("word", "integer"), edges={"number": (1.0,)})},
+            "edges are of columns that `of` does not",
+        ),
+        (
+            {"word": Categorical(vocabulary="w"), "integer": Categorical(vocabulary="w")},
+            "share the vocabulary 'w'",
+        ),
+        (
+            {"word": Categorical(vocabulary="w"), "words": MultiHot(vocabulary="w", max_size=3)},
+            "share the vocabulary 'w' and differ in max_size",
+        ),
+        ({"when": Age(until="nosuch")}, "when, nosuch: no such column"),
+        ({"word": Time(part="hour")}, "kind 'time' needs integers or floats"),
+        ({"vector": Embedding(trainable=True)}, "the vectors of a column cannot be trained; put them into a file"),
+        ({"words": MultiHot(weights="word")}, "words, word: kind 'multi-hot' needs lists of floats"),
+        ({"words": [MultiHot(name="a", weights="weights"), MultiHot(name="a_weight")]}, "would be called 'a"),
+        ({"integer": Categorical(name="ok"), "a b": Categorical()}, "a tower's input cannot be called 'a b'"),
+    ],
+)
+def test_a_feature_that_cannot_be_is_refused(features: dict[str, Any], told: str) -> None:
+    with pytest.raises(RecipeError, match=told):
+        describe(training_frame(), plan(FeatureSide(features=features), "query.features"), "query.features")
+
+
+def test_partitions_change_nothing_but_approximate_quantiles(compiled: Compiled, tmp_path: Any) -> None:
+    """Fitted and applied on three partitions, one of which has nothing but empty lists."""
+    frame = training_frame()
+    planned, inputs = compiled.fitted.planned, compiled.inputs
+    rows = canonical(frame, inputs)
+    parts = [rows.iloc[:7], canonical(frame.iloc[[5, 10, 15]].assign(words=None, weights=None), inputs), rows.iloc[7:]]
+    assert describe(frame, planned, "query.features") == inputs
+    workflow = build_workflow(planned, str(tmp_path))
+    with quiet():
+        workflow.fit(Dataset(dd.concat([dd.from_pandas(part, npartitions=1) for part in parts]), cpu=True))
+    whole = pd.concat([frame, frame.iloc[[5, 10, 15]].assign(words=None, weights=None)], ignore_index=True)
+    expected = Compiled(FeatureSide(features=FEATURES), whole, tmp_path / "one").fitted.transform(frame)
+    parted = compiled.fitted
+    got = type(parted)(planned, inputs, workflow, False).transform(frame)
+    del got["quantiles"], expected["quantiles"]
+    assert_equal(got, expected)

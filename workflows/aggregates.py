@@ -1,0 +1,75 @@
+"""Target-free aggregates: what the training interactions say about each user or item (NVTabular `JoinGroupby`)."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import dask.dataframe as dd
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from merlin.io import Dataset
+from nvtabular import Workflow
+from nvtabular.ops import JoinGroupby
+
+from workflows.aggregation import Aggregated, aggregated
+from workflows.columns import Columns
+from workflows.inputs import Planned
+
+DAY = 86_400
+_UNKNOWN = 3
+"""Rows of a table that come before the ids': padding, null and unseen."""
+
+
+class Table(NamedTuple):
+    """Ids, int64 or str objects [n], and the figures by code, float32 [n + 3, statistics]."""
+
+    ids: npt.NDArray[Any]
+    figures: npt.NDArray[np.float32]
+
+
+Tables = Mapping[str, Table]
+
+
+def fit_aggregates(planned: Iterable[Planned], read: Callable[[int], pd.DataFrame], parts: int) -> Tables:
+    """Return the table of every aggregate, by feature, given the training interactions part by part."""
+    entries = aggregated(planned)
+    if not entries:
+        return {}
+    from_map: Any = dd.from_map  # type: ignore[attr-defined]
+    rows = from_map(read, range(parts), meta=read(0).iloc[:0])
+    return {entry.output: _table(entry, rows) for entry in entries}
+
+
+def _table(entry: Aggregated, rows: Any) -> Table:
+    feature = entry.feature
+    numbers = list(dict.fromkeys([*([feature.of] if "mean" in feature.statistics else []), Columns.Timestamp]))
+    # NVTabular caches by path: a directory of its own.
+    with tempfile.TemporaryDirectory() as scratch:
+        op = JoinGroupby(cont_cols=numbers, stats=["count", "mean", "max"], out_path=scratch)
+        Workflow([entry.key] >> op).fit(Dataset(rows, cpu=True))
+        found = pd.read_parquet(op.categories[entry.key]).dropna(subset=[entry.key])
+    found = found.sort_values(entry.key, ignore_index=True)
+    columns = [_figures(statistic, found, entry.key, feature.of) for statistic in feature.statistics]
+    return Table(found[entry.key].to_numpy(), np.stack(columns, axis=1).astype(np.float32))
+
+
+def _figures(statistic: str, found: pd.DataFrame, key: str, of: str) -> npt.NDArray[np.float64]:
+    """Return one statistic by code, float64 [n + 3], normalised over the ids."""
+    if statistic == "count":
+        values, unknown = np.log1p(_floats(found[f"{key}_count"])), 0.0
+    elif statistic == "mean":
+        values = _floats(found[f"{key}_{of}_mean"])
+        unknown = float(values.mean())
+    else:
+        last = _floats(found[f"{key}_{Columns.Timestamp}_max"])
+        values = np.log1p((last.max() - last) / DAY)
+        unknown = float(values.max())
+    std = float(values.std())
+    return (np.concatenate([np.full(_UNKNOWN, unknown), values]) - values.mean()) / (std if std > 0 else 1.0)
+
+
+def _floats(values: pd.Series) -> npt.NDArray[np.float64]:
+    return values.to_numpy(dtype=np.float64)
