@@ -152,7 +152,9 @@ def _without_null_words(array: pa.Array) -> tuple[pa.Array, tuple[str, ...]]:
     given = values.dropna()
     number = given.map(lambda value: guess([value]) != "string")
     strange = given[~number].value_counts()
-    if len(strange) <= FEW_WORDS and 0 < len(given) - number.sum() <= MOST_NULLS * len(given):
+    # Without digits: a postal code such as 01067 is text for another reason.
+    wordy = not any(char.isdigit() for word in strange.index for char in str(word))
+    if wordy and len(strange) <= FEW_WORDS and 0 < len(given) - number.sum() <= MOST_NULLS * len(given):
         words |= {str(word) for word in strange.index}
     if not words:
         return array, ()

@@ -1,0 +1,293 @@
+"""The user's own tables arrive as they are, from CSV as from parquet; bad rows are refused or counted, never lost."""
+
+from __future__ import annotations
+
+import csv
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import msgspec
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from workflows.config import FeatureSide, LeaveLastOutSplit, OwnTables, RandomSplit, located
+from workflows.diagnostics import DataError, RecipeError
+from workflows.sources import own_tables, state
+from workflows.sources.own_tables_types import guess
+from workflows.tables import Tables, open_tables
+from workflows.undated import check_dated
+
+COLUMNS = {"user_id": "who did it", "item_id": "what", "timestamp": "when", "rating": "stars"}
+
+
+def config(directory: Path, suffix: str = "csv", **options: Any) -> OwnTables:
+    tables = {
+        table: {"path": str(directory / f"{table}.{suffix}"), **options.pop(table, {})}
+        for table in ("interactions", "users", "items")
+        if table == "interactions" or (directory / f"{table}.{suffix}").exists()
+    }
+    return msgspec.convert({"source": "tables", **tables, **options}, OwnTables)
+
+
+def read(source: OwnTables, out: Path) -> tuple[Tables, dict[str, Any]]:
+    own_tables.fetch(source, out, lambda line: None).save(out)
+    return Tables.load(out), json.loads((out / "source.json").read_text(encoding="utf-8"))
+
+
+def put(path: Path, header: list[str], rows: list[list[Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=6)
+"""Commas, quotes, line breaks, any script."""
+IDS = st.one_of(st.integers(-(2**63) + 1, 2**63 - 1), TEXT)
+
+
+@settings(max_examples=30)
+@given(
+    ids=st.sampled_from([TEXT, st.integers(-(2**63) + 1, 2**63 - 1)]).flatmap(
+        lambda one: st.lists(st.tuples(one, one), min_size=1, max_size=12)
+    ),
+    unit=st.sampled_from(["seconds", "milliseconds", "nanoseconds"]),
+    seed=st.integers(0, 99),
+)
+def test_rows_are_the_same_from_csv_and_parquet_whatever_ids_are_made_of(
+    ids: list[tuple[Any, Any]], unit: str, seed: int
+) -> None:
+    dice = np.random.default_rng(seed)
+    kind = "string" if isinstance(ids[0][0], str) else "integer"
+    times = dice.integers(0, 4 * 10**9, len(ids))
+    factor = {"seconds": 1, "milliseconds": 10**3, "nanoseconds": 10**9}[unit]
+    counts = [None if one == 0 else int(one) for one in dice.integers(0, 3, len(ids))]
+    frame = pd.DataFrame(
+        {
+            "who did it": [user for user, _ in ids],
+            "what": [item for _, item in ids],
+            "when": times * factor + dice.integers(0, factor, len(ids)),
+            "stars": dice.integers(1, 6, len(ids)) / 2,
+            "n": pd.array(counts, dtype="Int64"),
+        }
+    )
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        frame.to_parquet(directory / "interactions.parquet", index=False)
+        rows = frame.astype(object).where(frame.notna(), None).to_numpy().tolist()
+        put(directory / "interactions.csv", list(frame.columns), rows)
+        types = {"user_id": kind, "item_id": kind, "n": "integer"}
+        options = {"interactions": {"columns": COLUMNS, "types": types}, "timestamp_unit": unit}
+        found = [read(config(directory, suffix, **options), directory / suffix)[0] for suffix in ("csv", "parquet")]
+    for table in ("interactions", "users", "items"):
+        pd.testing.assert_frame_equal(getattr(found[0], table), getattr(found[1], table))
+    read_back = found[0].interactions
+    assert read_back["user_id"].tolist() == [user for user, _ in ids]
+    assert read_back["item_id"].tolist() == [item for _, item in ids]
+    assert read_back["timestamp"].tolist() == times.tolist()
+    assert read_back["rating"].tolist() == frame["stars"].tolist()
+    assert [None if pd.isna(one) else one for one in read_back["n"]] == counts
+    assert found[0].users["user_id"].tolist() == list(dict.fromkeys(user for user, _ in ids))
+    assert found[0].items["title"].tolist() == [str(one) for one in dict.fromkeys(item for _, item in ids)]
+
+
+WRONG: dict[tuple[str, str], list[Any]] = {
+    ("user_id", "null"): ["", "a", "5", "1"],
+    ("user_id", "orphan"): ["nobody", "a", "5", "1"],
+    ("item_id", "null"): ["u", "", "5", "1"],
+    ("timestamp", "type"): ["u", "a", "soon", "1"],
+    ("timestamp", "null"): ["u", "a", "", "1"],
+    ("timestamp", "range"): ["u", "a", "-5", "1"],
+    ("timestamp", "unit"): ["u", "a", "1700000000000", "1"],
+    ("rating", "range"): ["u", "a", "5", "inf"],
+    ("rating", "type"): ["u", "a", "5", "good"],
+    ("rating", "null"): ["u", "a", "5", ""],
+}
+
+
+@settings(max_examples=30)
+@given(st.lists(st.one_of(st.none(), st.sampled_from(sorted(WRONG))), min_size=1, max_size=15))
+def test_dropping_keeps_every_good_row_and_counts_every_bad_one_by_its_reason(
+    plan: list[tuple[str, str] | None],
+) -> None:
+    rows = [["u", "a", str(number), "2.5"] if one is None else WRONG[one] for number, one in enumerate(plan)]
+    good = [number for number, one in enumerate(plan) if one is None]
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        put(directory / "interactions.csv", list(COLUMNS.values()), rows)
+        put(directory / "users.csv", ["user_id"], [["u"], ["v"]])
+        source = config(directory, bad_rows="drop", interactions={"columns": COLUMNS, "types": {"item_id": "string"}})
+        if not good:
+            with pytest.raises(DataError, match="no good row"):
+                read(source, directory / "out")
+            return
+        tables, report = read(source, directory / "out")
+        if len(good) < len(plan):
+            strict = msgspec.structs.replace(source, bad_rows="refuse")
+            with pytest.raises(DataError, match=r"interactions\.csv, row \d+: column .* must be"):
+                read(strict, directory / "strict")
+            assert not (directory / "strict").exists(), "a refused source left something behind"
+    assert tables.interactions["timestamp"].tolist() == good
+    assert report["rows"]["interactions"] == {"read": len(plan), "kept": len(good), "without_title": 0}
+    found = {(one["column"], one["reason"]): one["rows"] for one in report["left_out"]}
+    assert found == {one: plan.count(one) for one in WRONG if one in plan}
+    for one in report["left_out"]:
+        first = plan.index((one["column"], one["reason"]))
+        assert one["examples"][0]["row"] == first
+        assert list(one["examples"][0]["values"].values()) == [value or None for value in rows[first]]
+
+
+def small(directory: Path) -> None:
+    put(directory / "interactions.csv", ["user_id", "item_id"], [["7", "x"], ["8", "y"], ["7", "y"]])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda one: put(one / "interactions.csv", ["user_id", "sku"], [["1", "a"]]), ["no column 'item_id'", "sku"]),
+        (lambda one: (one / "interactions.csv").write_text(""), ["interactions.csv", "not readable as csv"]),
+        (lambda one: (one / "interactions.csv").write_text("user_id,item_id\n1,a,b\n"), ["line 2", "row of 2 fields"]),
+        (lambda one: (one / "interactions.csv").write_bytes(b"user_id,item_id\n1,\xe9\n"), ["encoding", "latin-1"]),
+        (lambda one: put(one / "users.csv", ["user_id"], [["7"], ["8"], ["7"]]), ["row 2", "there once", "'7'"]),
+        (lambda one: put(one / "users.csv", ["user_id"], [["8"]]), ["row 0", "an id of users", "'7'"]),
+        (lambda one: (one / "interactions.csv").unlink(), ["no such file", "relative to the recipe"]),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said_with_its_name_and_the_remedy(
+    tmp_path: Path, change: Callable[[Path], Any], words: list[str]
+) -> None:
+    small(tmp_path)
+    source = config(tmp_path)
+    change(tmp_path)
+    source = config(tmp_path) if (tmp_path / "users.csv").exists() else source
+    with pytest.raises(DataError) as caught:
+        read(source, tmp_path / "out")
+    assert not [word for word in words if word not in str(caught.value)], str(caught.value)
+
+
+def test_a_column_that_the_recipe_names_and_the_file_lacks_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
+    small(tmp_path)
+    with pytest.raises(DataError, match=r"no column 'uid'; there are: user_id, item_id"):
+        read(config(tmp_path, interactions={"columns": {"user_id": "uid"}}), tmp_path / "out")
+    with pytest.raises(DataError, match=r"both 'user_id' and 'item_id' would be called 'user_id'"):
+        read(config(tmp_path, interactions={"columns": {"user_id": "item_id"}}), tmp_path / "out")
+
+
+def test_a_directory_is_read_in_the_order_of_names_with_its_folders_as_columns(tmp_path: Path) -> None:
+    for day, rows in {"2": [[3, 30]], "10": [[1, 10], [2, 20]]}.items():
+        (tmp_path / "clicks" / f"day={day}").mkdir(parents=True)
+        put(tmp_path / "clicks" / f"day={day}" / "part.csv", ["user_id", "item_id"], rows)
+    (tmp_path / "clicks" / "_SUCCESS").touch()
+    source = msgspec.convert({"source": "tables", "interactions": {"path": str(tmp_path / "clicks")}}, OwnTables)
+    tables, _ = read(source, tmp_path / "out")
+    assert tables.interactions[["user_id", "day"]].to_numpy().tolist() == [[1, 10], [2, 10], [3, 2]]
+    put(tmp_path / "clicks" / "day=2" / "other.csv", ["user_id", "product"], [[1, 2]])
+    with pytest.raises(DataError, match=r"other\.csv.*not the same columns.*'item_id', 'product'"):
+        read(source, tmp_path / "out")
+
+
+def test_addresses_of_other_file_systems_are_read_and_watched() -> None:
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/own/clicks.csv", b"user_id,item_id\n1,a\n")
+    source = msgspec.convert({"source": "tables", "interactions": {"path": "memory://own/clicks.csv"}}, OwnTables)
+    before = state(source)
+    with tempfile.TemporaryDirectory() as name:
+        assert read(source, Path(name) / "out")[0].interactions["item_id"].tolist() == ["a"]
+    assert state(source) == before
+    memory.pipe("/own/clicks.csv", b"user_id,item_id\n1,b\n")
+    assert state(source) != before
+
+
+def test_ids_are_strings_in_every_table_where_they_are_in_one(tmp_path: Path) -> None:
+    put(tmp_path / "interactions.csv", ["user_id", "item_id"], [["7", "1"], ["8", "2"]])
+    put(
+        tmp_path / "users.csv",
+        ["user_id", "zip", "born"],
+        [["7", "01067", ""], ["8", "20095", "1990"], ["x9", "", "1"]],
+    )
+    put(tmp_path / "items.csv", ["item_id", "title", "tags"], [["1", "", "a | b|"], ["2", "Two\nlines", ""]])
+    tables, report = read(config(tmp_path, items={"lists": {"tags": "|"}}), tmp_path / "out")
+    assert tables.interactions["user_id"].tolist() == ["7", "8"]
+    assert tables.interactions["item_id"].tolist() == [1, 2]
+    assert tables.users["zip"].tolist() == ["01067", "20095", None]
+    assert tables.users["born"].dtype == np.float64
+    assert tables.items["tags"].tolist() == [["a", "b"], []]
+    assert tables.items["title"].tolist() == ["1", "Two\nlines"]
+    assert report["rows"]["items"]["without_title"] == 1
+
+
+@pytest.mark.parametrize(
+    ("unit", "values", "expected"),
+    [
+        ("iso", ["2024-05-01T12:30:00Z", "2024-05-01 12:30", "2024-05-01"], [1714566600, 1714566600, 1714521600]),
+        ("iso", ["2024-05-01T12:30:00.9+02:00", "1970-01-01", "2024-05-01"], [1714559400, 0, 1714521600]),
+        (
+            "%d/%m/%Y %H:%M",
+            ["01/05/2024 12:30", "02/01/1970 00:00", "01/05/2024 00:00"],
+            [1714566600, 86400, 1714521600],
+        ),
+        ("milliseconds", ["1714566600999", "1714566600999.9", "0"], [1714566600, 1714566600, 0]),
+    ],
+)
+def test_times_are_read_as_the_recipe_says(tmp_path: Path, unit: str, values: list[str], expected: list[int]) -> None:
+    put(tmp_path / "interactions.csv", ["user_id", "item_id", "timestamp"], [[1, 2, value] for value in values])
+    tables, _ = read(config(tmp_path, timestamp_unit=unit), tmp_path / "out")
+    assert tables.interactions["timestamp"].tolist() == expected
+
+
+def test_dates_of_parquet_need_the_unit_that_says_so(tmp_path: Path) -> None:
+    when = pd.to_datetime(["2024-05-01 12:30:00.9", "1970-01-01"])
+    frame = pd.DataFrame({"user_id": [1, 2], "item_id": [3, 4], "timestamp": when})
+    frame.to_parquet(tmp_path / "interactions.parquet")
+    tables, _ = read(config(tmp_path, "parquet", timestamp_unit="datetime"), tmp_path / "out")
+    assert tables.interactions["timestamp"].tolist() == [1714566600, 0]
+    with pytest.raises(DataError, match=r'holds timestamp.*timestamp_unit = "seconds"; set "datetime"'):
+        read(config(tmp_path, "parquet"), tmp_path / "out")
+
+
+def test_what_needs_a_time_is_refused_by_name_where_there_is_none(tmp_path: Path) -> None:
+    small(tmp_path)
+    read(config(tmp_path), tmp_path / "out")
+    stored = open_tables(tmp_path / "out")
+    plain = msgspec.convert({"features": {"user_id": {"kind": "categorical"}}}, FeatureSide)
+    timed = msgspec.convert(
+        {"features": {"history": {"kind": "sequence"}, "timestamp": {"kind": "continuous"}}}, FeatureSide
+    )
+    check_dated(stored, RandomSplit(), plain, plain)
+    with pytest.raises(RecipeError, match=r"leave-last-out\": the interactions have no time"):
+        check_dated(stored, LeaveLastOutSplit(), plain, plain)
+    with pytest.raises(RecipeError, match=r"query.features.history, query.features.timestamp: the interactions"):
+        check_dated(stored, RandomSplit(), timed, plain)
+
+
+def test_relative_paths_are_relative_to_the_recipe_and_addresses_stay() -> None:
+    source = msgspec.convert(
+        {"source": "tables", "interactions": {"path": "a/b.csv"}, "users": {"path": "s3://bucket/u"}}, OwnTables
+    )
+    found = located(source, Path("/recipes"))
+    assert isinstance(found, OwnTables)
+    assert found.users is not None
+    assert (found.interactions.path, found.users.path) == ("/recipes/a/b.csv", "s3://bucket/u")
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (["1", "-20", None], "integer"),
+        (["1", "2.5"], "float"),
+        (["01067", "20095"], "string"),
+        (["0.5", "0"], "float"),
+        (["99999999999999999999"], "float"),
+        (["1_000"], "string"),
+        ([None], "string"),
+    ],
+)
+def test_text_is_a_number_only_where_nothing_is_lost(values: list[str | None], kind: str) -> None:
+    assert guess(values) == kind
