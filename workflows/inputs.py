@@ -255,14 +255,22 @@ def _canonical_column(series: pd.Series, entry: Input) -> pd.Series:
             # Merlin cannot tell the type of a column whose lists are all empty.
             return pd.Series(rows if any(rows) else [None] * len(rows), dtype=object)
         if entry.dtype == "string":
-            values = series.astype(object)
-            return values.where(values.notna(), None).map(_checked_text, na_action="ignore")
+            return _canonical_text(series.astype(object))
         if entry.dtype == "int64":
             return series.astype("Int64")
         return series.astype("float64")
     except (TypeError, ValueError) as error:
         expected = f"{'lists of ' if entry.list else ''}{entry.dtype}"
         raise DataError(f"column {entry.name!r}: expected {expected}: {error}") from None
+
+
+def _canonical_text(values: pd.Series) -> pd.Series:
+    missing = values.isna()
+    if missing.any():
+        values = values.where(~missing, None)
+    if not all(issubclass(kind, (str, type(None))) for kind in set(map(type, values))):
+        _checked_text(next(value for value in values if not isinstance(value, (str, type(None)))))
+    return values
 
 
 def _canonical_list(row: Any, entry: Input) -> list[Any] | None:

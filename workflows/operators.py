@@ -7,6 +7,7 @@ where it is.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from nvtabular.ops import Categorify, ColumnSelector, Operator
 from workflows.diagnostics import DataError
 from workflows.frames import counts_of_values, is_lists, of_lists, on_host
 from workflows.hashing import buckets_of, combined, hash_series
+from workflows.vocabularies import fit_vocabulary, lookup
 
 NULL = 1
 UNSEEN = 2
@@ -45,8 +47,20 @@ class Codes(Categorify):
         self.column, self.hash_buckets = column, hash_buckets
 
     def fit(self, col_selector: ColumnSelector, ddf: Any) -> Any:
+        if isinstance(ddf._meta, pd.DataFrame):
+            return self._fit_pandas(col_selector.names, ddf)
         counts = {name: ddf[name].map_partitions(counts_of_values).sum() for name in col_selector.names}
         return {"present": counts, "categories": super().fit(col_selector, ddf)}
+
+    def _fit_pandas(self, names: Sequence[str], ddf: Any) -> Any:
+        """The same vocabulary as stock, see `workflows.vocabularies`."""
+        present, categories = {}, {}
+        for name in names:
+            options = self._create_fit_options_from_columns([name])
+            directory = Path(self.out_path) / options.stat_name
+            directory.mkdir(parents=True, exist_ok=True)
+            present[name], categories[name] = fit_vocabulary(ddf, name, str(directory), options)
+        return {"present": present, "categories": categories}
 
     def fit_finalize(self, dask_stats: Any) -> None:
         if not sum(dask_stats["present"].values()):
@@ -67,19 +81,28 @@ class Codes(Categorify):
         return self.categories[stored], stored
 
     def _encoded(self, name: str, df: Any) -> Any:
+        if isinstance(df, pd.DataFrame):
+            return self._encoded_pandas(name, df[name])
         present = df[name].notna()
         known = df[present].reset_index(drop=True)
         if not len(known):
             return present.astype("int64") + NULL
         encoded = super().transform(ColumnSelector([name]), known)[name]
         if self.hash_buckets:
-            size = pq.read_metadata(self.vocabulary_of(name)[0]).num_rows
-            encoded = _rehashed(encoded, known[name], FIRST_KNOWN + size, self.hash_buckets)
+            encoded = _rehashed(encoded, known[name], self._first_bucket(name), self.hash_buckets)
         if len(known) == len(df):
             return encoded
         codes = present.astype("int64") * 0 + NULL
         codes[present] = encoded.values
         return codes
+
+    def _encoded_pandas(self, name: str, values: pd.Series) -> pd.Series:
+        """The same codes as stock, see `workflows.vocabularies`."""
+        codes = pd.Series(lookup(*self.vocabulary_of(name)).codes(values))
+        return _rehashed(codes, values, self._first_bucket(name), self.hash_buckets) if self.hash_buckets else codes
+
+    def _first_bucket(self, name: str) -> int:
+        return FIRST_KNOWN + int(pq.read_metadata(self.vocabulary_of(name)[0]).num_rows)
 
 
 class ListCodes(Codes):
