@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from ensemble.config import Bench, Index, Serving
 from models.config import Model, Train
-from workflows.config import Data, Device, FeatureSide, Section, located
+from workflows.config import Data, Device, FeatureSide, Section, located, located_side
 from workflows.diagnostics import RecipeError
 
 if sys.version_info >= (3, 11):
@@ -40,7 +40,7 @@ class Recipe(Section, frozen=True, kw_only=True):
 
 
 def load_recipe(path: Path) -> Recipe:
-    """Read and validate a recipe; relative paths in `[data]` are relative to the recipe's directory.
+    """Read and validate a recipe; relative paths in it are relative to its directory.
 
     Raises
     ------
@@ -64,4 +64,6 @@ def parse_recipe(text: str, path: Path) -> Recipe:
         raise RecipeError(f"{path}: not a readable TOML file: {error}") from None
     except msgspec.ValidationError as error:
         raise RecipeError(f"{path}: {error}") from None
-    return msgspec.structs.replace(recipe, data=located(recipe.data, path.parent))
+    data, query, item = located(recipe.data, path.parent), recipe.query, recipe.item
+    sides = {"query": located_side(query, path.parent), "item": located_side(item, path.parent)}
+    return msgspec.structs.replace(recipe, data=data, **sides)

@@ -11,7 +11,7 @@ import msgspec
 
 from retrieval.recipe import Recipe
 from retrieval.run import Job, Stage
-from workflows.config import PlaylistsSplit
+from workflows.config import PlaylistsSplit, embedding_files
 from workflows.files import atomic_directory, atomic_write, sha256_of
 
 
@@ -122,9 +122,21 @@ def _feature_settings(recipe: Recipe) -> Any:
     return {**_sections("query", "item", "device")(recipe), "split": msgspec.to_builtins(recipe.data.split)}
 
 
+def _feature_files(recipe: Recipe) -> Any:
+    """Return what tells whether the files of pre-trained vectors changed; None where there are none."""
+    files = embedding_files(recipe.query, recipe.item)
+    if not files:
+        return None
+    from workflows.pretrained import state_of
+
+    return {path: state_of(path) for path in files}
+
+
 STAGES = (
     Stage("fetch", fetch, outputs=("tables",), settings=_source, inputs=_source_state),
-    Stage("features", features, needs=("fetch",), outputs=("features",), settings=_feature_settings),
+    Stage(
+        "features", features, needs=("fetch",), outputs=("features",), settings=_feature_settings, inputs=_feature_files
+    ),
     Stage(
         "train", train, needs=("features",), outputs=("towers",), settings=_sections("model", "train", "seed", "device")
     ),

@@ -157,6 +157,26 @@ def located(data: Data, directory: Path) -> Data:
     return replace(data, path=_at(data.path, directory)) if isinstance(data, Playlists) else data
 
 
+def located_side(side: FeatureSide, directory: Path) -> FeatureSide:
+    """Return the features with the relative paths of their files made absolute in the same way."""
+
+    def one(feature: Feature) -> Feature:
+        if not isinstance(feature, Embedding):
+            return feature
+        files = {name: getattr(feature, name) for name in ("file", "ids")}
+        return replace(feature, **{name: _at(path, directory) for name, path in files.items() if path})
+
+    features = side.features.items()
+    return FeatureSide(features={name: [*map(one, of)] if isinstance(of, list) else one(of) for name, of in features})
+
+
+def embedding_files(*sides: FeatureSide) -> list[str]:
+    """Return the files that pre-trained vectors are read from."""
+    listed = [one for side in sides for one in side.features.values()]
+    features = [feature for one in listed for feature in (one if isinstance(one, list) else [one])]
+    return [path for one in features if isinstance(one, Embedding) for path in (one.file, one.ids) if path]
+
+
 def _at(path: str, directory: Path) -> str:
     """Put a path into a directory, unless it is an address or begins with `/` or `~`."""
     return path if "://" in path else str((directory / Path(path).expanduser()).resolve())

@@ -164,9 +164,10 @@ def _with_one_vocabulary(entries: list[Planned], scratch: str) -> list[Any]:
     """Return the chains of features that share a vocabulary."""
     sources = [_lists(entry) if isinstance(entry.feature, MultiHot) else (_named(entry), None) for entry in entries]
     together = functools.reduce(operator.add, [values for values, _ in sources])
-    names, columns = [entry.output for entry in entries], ", ".join(entry.column for entry in entries)
+    lists = {entry.output: isinstance(entry.feature, MultiHot) for entry in entries}
+    columns = ", ".join(entry.column for entry in entries)
     options = {"out_path": scratch, **_limits(entries[0].feature)}
-    codes = together >> SharedCodes(names, _shared(entries[0]), column=columns, **options)
+    codes = together >> SharedCodes(lists, _shared(entries[0]), column=columns, **options)
     return [
         _cut(codes[entry.output], weights, entry) if isinstance(entry.feature, MultiHot) else codes[entry.output]
         for entry, (_, weights) in zip(entries, sources, strict=True)
@@ -191,7 +192,7 @@ def _cut(codes: Any, weights: Any, entry: Planned) -> Any:
 def _encoded(values: Any, entry: Planned, scratch: str, kind: type) -> Any:
     feature: Any = entry.feature
     if is_hashed(feature):
-        return values >> HashCodes(feature.hash_buckets)
+        return values >> HashCodes(feature.hash_buckets, kind is ListCodes)
     return values >> kind(entry.column, out_path=scratch, **_limits(feature))
 
 

@@ -118,31 +118,32 @@ class ListCodes(Codes):
 class SharedCodes(ListCodes):
     """One vocabulary of several columns, of single values or of clean lists."""
 
-    def __init__(self, names: Sequence[str], vocabulary: str, **options: Any) -> None:
+    def __init__(self, lists: dict[str, bool], vocabulary: str, **options: Any) -> None:
+        """Take the columns' names, each with whether it holds lists."""
         super().__init__(**options)
-        self.shared = f"vocabulary.{vocabulary}"
-        self.storage_name = dict.fromkeys(names, self.shared)
+        self.lists, self.shared = lists, f"vocabulary.{vocabulary}"
+        self.storage_name = dict.fromkeys(lists, self.shared)
 
     def fit(self, col_selector: ColumnSelector, ddf: Any) -> Any:
         together = ddf.map_partitions(_stacked, list(col_selector.names), self.shared)
         return super().fit(ColumnSelector([self.shared]), together)
 
     def _encoded(self, name: str, df: Any) -> Any:
-        return super()._encoded(name, df) if is_lists(df[name]) else Codes._encoded(self, name, df)
+        return super()._encoded(name, df) if self.lists.get(name) else Codes._encoded(self, name, df)
 
 
 class HashCodes(Operator):
     """Values, or clean lists of them, to the code of the bucket that their hash falls into; null is 1."""
 
-    def __init__(self, buckets: int) -> None:
+    def __init__(self, buckets: int, lists: bool = False) -> None:
         super().__init__()
-        self.buckets = buckets
+        self.buckets, self.lists = buckets, lists
 
     def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
         out = type(df)()
         for name in col_selector.names:
             values = df[name].reset_index(drop=True)
-            out[name] = self._of_lists(values) if is_lists(values) else self._of_values(values)
+            out[name] = self._of_lists(values) if self.lists else self._of_values(values)
         return out
 
     def _of_lists(self, values: Any) -> Any:

@@ -52,6 +52,12 @@ def read_pretrained(feature: Embedding) -> Pretrained:
     return Pretrained(_plain(ids), vectors.astype(np.float32))
 
 
+def state_of(address: str) -> str:
+    """Return what tells whether a file changed, as its file system knows it; "" where it is not there."""
+    system, path = fsspec.core.url_to_fs(address)
+    return str(system.ukey(path)) if system.exists(path) else ""
+
+
 def tables_of(planned: Iterable[Planned]) -> Iterator[tuple[str, Pretrained]]:
     """Yield the features whose vectors are keyed by id."""
     for entry in planned:
