@@ -1,0 +1,109 @@
+"""What `retrieval plan` foretells, against what the train stage then took: peak memory and seconds per epoch.
+
+    .venv/bin/python benchmarks/plan.py
+    .venv/bin/python benchmarks/plan.py --quick
+
+For each recipe: the features are made, the plan is asked (a rehearsal in a process of its own), then the recipe is
+trained by `retrieval train` in a fresh process, for fewer epochs than it says, which changes neither figure. Memory
+should be within 20 %, an epoch within 40 %. A machine that does other work besides is no place for the times: the load
+before and after is kept with the results, benchmarks/results/plan.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from retrieval.console import Terminal, terminal
+from retrieval.planning_cost import measured_of
+from retrieval.recipe import load_recipe
+from workflows.files import atomic_write
+
+ROOT = Path(__file__).parents[1]
+RECIPES = ("movielens-100k", "movielens-100k-user", "movielens-100k-temporal")
+RESULTS = ROOT / "benchmarks" / "results" / "plan.json"
+MEMORY_WITHIN, TIME_WITHIN = 0.2, 0.4
+
+
+def main() -> None:
+    """Plan and train each recipe, and write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--epochs", type=int, default=5, help="Of each training.")
+    parser.add_argument("--quick", action="store_true", help="One recipe, three epochs, results not written.")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "benchmarks" / "plan")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    recipes, epochs = (RECIPES[:1], 3) if arguments.quick else (RECIPES, arguments.epochs)
+    with terminal() as out:
+        rows = []
+        for number, recipe in enumerate(recipes, start=1):
+            out.say(f"{number} of {len(recipes)}: {recipe}")
+            rows.append(compare(recipe, epochs, arguments.runs, out))
+        found = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "epochs": epochs, "recipes": rows}
+        if not arguments.quick:
+            atomic_write(arguments.out, (json.dumps(found, indent=1) + "\n").encode())
+        out.json(found)
+
+
+def compare(name: str, epochs: int, runs: Path, out: Terminal) -> dict[str, Any]:
+    """Return one recipe's figures, predicted and measured."""
+    with tempfile.TemporaryDirectory() as folder:
+        recipe = shortened(ROOT / "recipes" / f"{name}.toml", epochs, Path(folder))
+        for stage in ("fetch", "features"):
+            retrieval(stage, recipe, runs, out)
+        loads = [os.getloadavg()[0]]
+        predicted = json.loads(retrieval("plan", recipe, runs, out, "--json"))
+        loads.append(os.getloadavg()[0])
+        retrieval("train", recipe, runs, out, "--force")
+        loads.append(os.getloadavg()[0])
+        measured = measured_of(runs / load_recipe(recipe).name)
+    stage = predicted["training"]
+    memory, seconds = stage["peak"] / measured["peak"], stage["seconds_per_epoch"] / measured["seconds_per_epoch"]
+    return {
+        "recipe": name,
+        "peak_mb": {"predicted": _mb(stage["peak"]), "measured": _mb(measured["peak"]), "ratio": round(memory, 3)},
+        "base_mb": _mb(stage["base"]),
+        "seconds_per_epoch": {
+            "predicted": round(stage["seconds_per_epoch"], 2),
+            "measured": round(measured["seconds_per_epoch"], 2),
+            "ratio": round(seconds, 3),
+        },
+        "parameters": {"predicted": predicted["parameters"]["total"], "measured": measured["parameters"]},
+        "memory_within_20_percent": abs(memory - 1) <= MEMORY_WITHIN,
+        "time_within_40_percent": abs(seconds - 1) <= TIME_WITHIN,
+        "rehearsal_seconds": predicted["rehearsal_seconds"],
+        "load": [round(one, 1) for one in loads],
+    }
+
+
+def shortened(path: Path, epochs: int, folder: Path) -> Path:
+    """Write the recipe with so many epochs at most, under its own name, to `folder`."""
+    text = path.read_text(encoding="utf-8")
+    for field in ("epochs", "patience"):
+        text = re.sub(rf"^{field} = .*$", f"{field} = {epochs}", text, flags=re.MULTILINE)
+    short = folder / path.name
+    short.write_text(text, encoding="utf-8")
+    return short
+
+
+def retrieval(command: str, recipe: Path, runs: Path, out: Terminal, *more: str) -> str:
+    """Run a command in a process of its own and return what it printed."""
+    out.step(command)
+    arguments = [sys.executable, "-m", "retrieval", command, str(recipe), "--runs", str(runs), *more]
+    return subprocess.run(arguments, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def _mb(size: float) -> int:
+    return round(size / 1e6)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""A plan counts what is then built, and what it says would help does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.config import Model, Train
+from retrieval.planning import parse_size
+from retrieval.planning_levers import Setup, advise
+from retrieval.planning_parameters import parameters, total
+from retrieval.planning_probe import synthetic
+from retrieval.planning_shapes import Shapes, Sizes, shapes_of
+from retrieval.recipe import Recipe, load_recipe
+from workflows.diagnostics import RecipeError
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+HERE_NOT = Path("no-such-run")
+
+COLUMN = st.one_of(
+    st.builds(dict, kind=st.just("categorical"), max_size=st.integers(1, 40)),
+    st.builds(dict, kind=st.just("categorical"), hash_buckets=st.integers(1, 40)),
+    st.builds(dict, kind=st.just("continuous")),
+    st.builds(dict, kind=st.just("bucketized"), buckets=st.integers(2, 40)),
+    st.builds(dict, kind=st.just("multi-hot"), max_size=st.integers(1, 40), max_length=st.integers(1, 5)),
+    st.builds(dict, kind=st.just("text"), max_tokens=st.integers(1, 40), max_length=st.integers(1, 5)),
+)
+SIDES = st.lists(COLUMN, min_size=1, max_size=3)
+
+
+@st.composite
+def recipes(draw: Any) -> Recipe:
+    query = {"user_id": {"kind": "categorical"}} if draw(st.booleans()) else {}
+    query |= {f"q{number}": one for number, one in enumerate(draw(SIDES))}
+    if draw(st.booleans()):
+        query["history"] = {"kind": "sequence", "last": draw(st.integers(1, 6))}
+    model = {
+        "tower": draw(st.lists(st.integers(1, 20), min_size=1, max_size=3)),
+        "embedding_dim": draw(st.integers(1, 24)),
+        "hidden_dropout": draw(st.sampled_from([0.0, 0.3])),
+        "history_decay_seconds": draw(st.sampled_from([[], [30.0], [3.0, 600.0]])),
+        "similarity": draw(st.sampled_from(["cosine", "dot"])),
+        "learn_temperature": draw(st.booleans()),
+    }
+    item = {f"i{number}": one for number, one in enumerate(draw(SIDES))}
+    document = {"name": "drawn", "data": {"source": "movielens"}, "model": model}
+    return msgspec.convert({**document, "query": {"features": query}, "item": {"features": item}}, Recipe)
+
+
+@given(recipes(), st.integers(1, 60), st.integers(1, 60))
+@settings(max_examples=10)
+def test_as_many_parameters_are_foretold_as_are_built(recipe: Recipe, users: int, items: int) -> None:
+    from models.cost import parameters as built
+    from models.data import with_history
+    from models.towers import TwoTowerModel
+
+    shapes = shapes_of(recipe, HERE_NOT, Sizes(20, users, items))
+    data = synthetic(shapes)
+    model = TwoTowerModel(data.query_specs, data.item_specs, data.items, recipe.model)
+    model.query_vectors(with_history(data.train, data.query_specs).query)
+    model.item_vectors()
+    foretold = parameters(shapes.query, shapes.item, recipe.model)
+    assert foretold == built(model)
+    assert total(foretold, recipe.model) == sum(int(one.shape.num_elements()) for one in model.trainable_variables)
+
+
+def test_tables_and_features_give_the_shapes_that_the_stage_makes(
+    tiny: Path, retrieval: Callable[..., Any], tmp_path: Path
+) -> None:
+    recipe, run = load_recipe(tiny), tmp_path / "runs" / "tiny"
+    before = shapes_of(recipe, run)
+    assert retrieval("features", tiny, "--runs", run.parent).returncode == 0
+    after = shapes_of(recipe, run)
+    assert (before.origin, after.origin) == ("tables", "features")
+    for name in ("query", "item", "rows", "users", "items"):
+        assert getattr(before, name) == getattr(after, name)
+    done = retrieval("plan", tiny, "--runs", run.parent, "--memory", "100MB", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    stage = found["training"]
+    assert found["parameters"]["total"] == total(parameters(after.query, after.item, recipe.model), recipe.model)
+    assert stage["peak"] > stage["base"] > stage["imports"] > 100e6  # TensorFlow alone is more
+    assert stage["seconds_per_epoch"] > 0
+    assert not found["budget"]["fits"]
+
+
+@st.composite
+def setups(draw: Any) -> Setup:
+    recipe = load_recipe(RECIPES / f"movielens-100k{draw(st.sampled_from(['', '-best', '-user', '-temporal']))}.toml")
+    users, items = draw(st.integers(100, 2_000_000)), draw(st.integers(100, 2_000_000))
+    return Setup(shapes_of(recipe, HERE_NOT, Sizes(20 * users, users, items)), recipe.model, recipe.train)
+
+
+@given(setups(), st.floats(0.01, 1.5))
+@settings(max_examples=30)
+def test_what_is_advised_fits_or_nothing_is_left_to_do(setup: Setup, share: float) -> None:
+    base = 700_000_000
+    peak = base + setup.counted
+    budget = int(peak * share)
+    advice = advise(setup, base, budget)
+    assert advice.peak == peak
+    assert advice.fits == (peak <= budget)
+    assert (advice.together == []) == (advice.fits or advice.peak_together == peak)
+    assert advice.peak_together <= peak
+    assert all(one.saves > 0 for one in advice.levers)
+    if advice.peak_together > budget:  # then a smaller budget gets no further either
+        assert advise(setup, base, budget // 2).peak_together == advice.peak_together
+
+
+def test_a_lever_saves_what_a_recipe_with_that_change_takes_less() -> None:
+    recipe = load_recipe(RECIPES / "movielens-100k-user.toml")
+    shapes = shapes_of(recipe, HERE_NOT, Sizes(5_000_000, 50_000, 20_000))
+    before = Setup(shapes, recipe.model, recipe.train)
+    levers = {one.change: one.saves for one in advise(before, 0, 0).levers}
+    changed: dict[str, tuple[Model, Train]] = {
+        "train.batch_size = 512": (recipe.model, msgspec.structs.replace(recipe.train, batch_size=512)),
+        "train.distillation = none": (recipe.model, msgspec.structs.replace(recipe.train, distillation=None)),
+        "train.refit = false": (recipe.model, msgspec.structs.replace(recipe.train, refit=False)),
+    }
+    for change, (model, train) in changed.items():
+        assert levers.get(change, 0) == before.counted - Setup(shapes, model, train).counted
+
+
+def test_a_source_of_unknown_size_is_asked_for_it() -> None:
+    recipe = load_recipe(RECIPES / "movielens-100k.toml")
+    assert shapes_of(recipe, HERE_NOT).rows == {"train": 72_000, "valid": 8_000, "test": 20_000}
+    playlists = load_recipe(RECIPES / "playlists.toml")
+    with pytest.raises(RecipeError, match="--rows"):
+        shapes_of(playlists, HERE_NOT)
+    assert isinstance(shapes_of(playlists, HERE_NOT, Sizes(1000, 50, 100)), Shapes)
+
+
+def test_sizes_of_memory_are_read_as_people_write_them() -> None:
+    assert [parse_size(one) for one in ("8GB", "512MiB", "1.5g", "100")] == [8 * 10**9, 2**29, 15 * 10**8, 100]
+    with pytest.raises(RecipeError, match="8GB"):
+        parse_size("eight")
