@@ -61,7 +61,7 @@ def draw_requests(run: Path, count: int, *, top_k: int | None = None, seed: int 
     import pyarrow.parquet
 
     path = run / "features" / "test" / "interactions.parquet"
-    if not path.is_file():
+    if not path.exists():
         raise StageError(f"{path}: no such file; run `retrieval features` first")
     table = pyarrow.parquet.read_table(path, columns=[Columns.User, Columns.Timestamp])
     rows = np.random.default_rng(seed).permutation(len(table))[:count]

@@ -16,6 +16,7 @@ from ensemble.serving.tensors import Request
 from ensemble.serving.transform import Column
 from workflows.columns import Columns
 from workflows.diagnostics import ReleaseError
+from workflows.feature_files import read_rows
 
 Reference = Callable[[pd.DataFrame], np.ndarray]
 """Raw query columns, n rows, to query vectors, float32 [n, d]."""
@@ -42,7 +43,7 @@ def check_congruence(release: Release, features: Path, reference: Reference | No
 
 def sample_queries(features: Path, names: list[str], part: str = "test", count: int = _SAMPLES) -> pd.DataFrame:
     """Return raw query columns of a part's rows spread over the file, with their users' columns."""
-    rows = pd.read_parquet(features / part / "interactions.parquet")
+    rows = read_rows(features / part)
     rows = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, count).astype(int))] if len(rows) else rows
     users = pd.read_parquet(features / "users.parquet")
     kept = [name for name in rows if name in names or name == Columns.User]

@@ -35,6 +35,7 @@ from ensemble.serving.release import (
 from ensemble.serving.retriever import Retriever
 from workflows.columns import Columns
 from workflows.diagnostics import ReleaseError, StageError
+from workflows.feature_files import read_rows
 from workflows.files import atomic_directory
 
 _PACKAGES = ("merlin-retrieval", "merlin-models", "nvtabular", "tensorflow-cpu", "numpy", "onnx", "faiss-cpu")
@@ -162,7 +163,7 @@ def _write_tables(features: Path, out: Path) -> dict[str, int]:
 def _interactions(features: Path) -> pd.DataFrame:
     """Return what is known when the release is made: the training and validation rows, not the test rows."""
     wanted = [Columns.User, Columns.ItemIndex, Columns.Timestamp]
-    parts = [pd.read_parquet(features / part / "interactions.parquet", columns=wanted) for part in ("train", "valid")]
+    parts = [read_rows(features / part, wanted) for part in ("train", "valid")]
     return pd.concat(parts, ignore_index=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ Ask = Callable[[Sequence[Any], int, Sequence[int]], "list[list[tuple[Any, float]
 """Users, top_k and each user's time, seconds since 1970 -> for each user the (item id, score) pairs, best first."""
 
 LIKED = 4.0
-"""A rating from here on says that the user liked the item."""
+"""A rating from here on says that the user liked the item, where ratings go that far; else those above the middle."""
+FACTS = 3
+"""So many columns of a user are told, the first that there are."""
 ENOUGH_LIKED = 10
 """An example user has liked at least this many training items."""
 
@@ -51,14 +54,14 @@ def examples(run: Path, ask: Ask, users: Sequence[int | str], top_k: int = 10) -
     """
     catalogue = Catalogue.of(run)
     had = pd.concat([_interactions(run, part) for part in ("train", "valid")], ignore_index=True)
-    test = _interactions(run, "test")
+    test, liking = _interactions(run, "test"), _liking(had)
     facts = pd.read_parquet(run / "features" / "users.parquet").set_index(Columns.User)
     last: list[int] = had.groupby(Columns.User)[Columns.Timestamp].max().reindex(list(users), fill_value=0).tolist()
     return [
         Example(
             user=user,
             facts=_facts(facts, user),
-            liked=_liked(had[had[Columns.User] == user], catalogue, top_k),
+            liked=_liked(had[had[Columns.User] == user], catalogue, top_k, liking),
             served=_served(answer, set(test.loc[test[Columns.User] == user, Columns.Item]), catalogue),
         )
         for user, answer in zip(users, ask(users, top_k, last), strict=True)
@@ -66,22 +69,42 @@ def examples(run: Path, ask: Ask, users: Sequence[int | str], top_k: int = 10) -
 
 
 def pick_users(run: Path, count: int, seed: int = 42) -> list[int | str]:
-    """Return users with something to compare: enough liked training items, and test rows. The same ones every time."""
+    """Return users with something to compare: enough liked training items, and test rows. The same ones every time.
+
+    Where there are too few of them, those of the test rows who liked the most.
+    """
     train, test = _interactions(run, "train"), _interactions(run, "test")
-    liked = train[train[Columns.Rating] >= LIKED].groupby(Columns.User).size()
-    able = liked[(liked >= ENOUGH_LIKED) & liked.index.isin(test[Columns.User].unique())].index.sort_values()
+    liked = train[train[Columns.Rating] >= _liking(train)].groupby(Columns.User).size()
+    counts = liked.reindex(pd.Index(test[Columns.User].unique(), name=Columns.User).sort_values(), fill_value=0)
+    able = counts[counts >= ENOUGH_LIKED].index
+    if len(able) < count:
+        able = counts.sort_values(ascending=False, kind="stable").index[:count].sort_values()
     chosen = np.random.default_rng(seed).permutation(len(able))[:count]
     users: list[int | str] = able[np.sort(chosen)].tolist()
     return users
 
 
+def any_user(run: Path) -> str:
+    """Return a user that a shell command can ask for, quoted; `ID` where `run` has no table of users."""
+    path = run / "features" / "users.parquet"
+    return shlex.quote(str(pd.read_parquet(path)[Columns.User].iloc[0])) if path.is_file() else "ID"
+
+
+def _liking(rows: pd.DataFrame) -> float:
+    """Return the rating from which on it says that the user liked the item."""
+    ratings = rows[Columns.Rating]
+    return LIKED if (ratings >= LIKED).any() else float(ratings.median())
+
+
 def _interactions(run: Path, part: str) -> pd.DataFrame:
-    return pd.read_parquet(run / "features" / part / "interactions.parquet")
+    from workflows.feature_files import read_rows
+
+    return read_rows(run / "features" / part)
 
 
-def _liked(rows: pd.DataFrame, catalogue: Catalogue, count: int) -> list[Item]:
+def _liked(rows: pd.DataFrame, catalogue: Catalogue, count: int, liking: float) -> list[Item]:
     best = rows.sort_values([Columns.Rating, Columns.Timestamp], ascending=False, kind="stable")
-    best = best[best[Columns.Rating] >= LIKED].head(count)
+    best = best[best[Columns.Rating] >= liking].head(count)
     return [
         catalogue.item(item, float(rating))
         for item, rating in zip(best[Columns.Item], best[Columns.Rating], strict=True)
@@ -96,4 +119,9 @@ def _facts(users: pd.DataFrame, user: int | str) -> str:
     if user not in users.index:
         return ""
     row = users.loc[user]
-    return ", ".join(f"{column} {row[column]}" for column in ("age", "gender", "occupation") if column in users.columns)
+    told = [column for column in users.columns if not isinstance(row[column], (list, np.ndarray)) and pd.notna(row[column])]
+    return ", ".join(f"{column} {_plain(row[column])}" for column in told[:FACTS])
+
+
+def _plain(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
