@@ -145,7 +145,8 @@ def _copy_parts(features: Path, towers: Path, out: Path) -> None:
 
 def _write_tables(features: Path, out: Path) -> dict[str, int]:
     """Write item ids, users and histories; return the counts."""
-    catalogue, users = pd.read_parquet(features / "catalogue.parquet"), pd.read_parquet(features / "users.parquet")
+    catalogue, interactions = pd.read_parquet(features / "catalogue.parquet"), _interactions(features)
+    users = _known_users(features, interactions)
     save_values(catalogue[Columns.Item], out / "items/ids", id_dtype(catalogue[Columns.Item]))
     write_attributes(catalogue, out / "items")
     inputs = json.loads((out / "query/transform.json").read_text(encoding="utf-8"))["inputs"]
@@ -155,9 +156,16 @@ def _write_tables(features: Path, out: Path) -> dict[str, int]:
     for one in columns:
         save_column(users[one["name"]], out / "users" / one["name"], one)
     (out / "users/users.json").write_text(json.dumps({"rows": len(users), "columns": columns}), encoding="utf-8")
-    interactions = _interactions(features)
     _write_history(interactions, users[Columns.User], out / "history")
     return {"users": len(users), "items": len(catalogue), "interactions": len(interactions)}
+
+
+def _known_users(features: Path, interactions: pd.DataFrame) -> pd.DataFrame:
+    """Return the users that the release knows: all, but of whole playlists that are held out for the test none."""
+    users = pd.read_parquet(features / "users.parquet")
+    if json.loads((features / "features.json").read_text(encoding="utf-8"))["asked"] != "continued":
+        return users
+    return users[users[Columns.User].isin(interactions[Columns.User])].reset_index(drop=True)
 
 
 def _interactions(features: Path) -> pd.DataFrame:

@@ -171,6 +171,7 @@ def _write_features(run: Run) -> None:
         run.interactions.iloc[rows].to_parquet(features / part / "interactions.parquet")
     run.users.to_parquet(features / "users.parquet")
     run.items.to_parquet(features / "catalogue.parquet")
+    (features / "features.json").write_text('{"asked": "all"}')
     id_dtype = "string" if run.users["user_id"].dtype == object else "int64"
     query = {
         "user_id": ("categorical", id_dtype, list(run.users["user_id"])),
