@@ -1,0 +1,204 @@
+"""One small run with every kind of feature at once: fitted, trained, exported, released, answered in process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ensemble.operators import build_ensemble, retriever_of
+from ensemble.release import write_release
+from ensemble.runtime import FusedRuntime
+from models.training import train
+from retrieval.recipe import Recipe, parse_recipe
+from retrieval.reference import training_side
+from workflows.features import FeatureSet, build, load
+from workflows.tables import Tables
+
+USERS, ITEMS, ROWS = 60, 50, 900
+RECIPE = """
+name = "every-feature"
+
+[data]
+source = "movielens"
+
+[query.features]
+user_id = [
+    { kind = "categorical", hash_buckets = 40 },
+    { kind = "aggregate" },
+    { kind = "embedding", file = "users.parquet", trainable = true },
+]
+country = { kind = "categorical", vocabulary = "places" }
+visited = { kind = "multi-hot", vocabulary = "places", max_length = 3, keep = "last", padding = "left" }
+country_and_age = { kind = "cross", of = ["country", "age"], edges = { age = [30, 50] }, max_size = 5 }
+age = [
+    { kind = "continuous", clip_min = 18, clip_max = 70, normalise = "min-max" },
+    { kind = "bucketized", method = "quantile", buckets = 4 },
+    { kind = "bucketized", name = "adult", edges = [18, 65] },
+]
+registered = { kind = "age", unit = "days", log = true }
+likes = { kind = "multi-hot", weights = "how_much", max_length = 4 }
+taste = { kind = "embedding" }
+timestamp = [{ kind = "time", part = "hour" }, { kind = "time", part = "weekday", cyclic = true }]
+history = { kind = "sequence", last = 5, padding = "left" }
+
+[item.features]
+item_id = [
+    { kind = "categorical", max_size = 30, hash_buckets = 4 },
+    { kind = "embedding", file = "items.npy", ids = "item_ids.npy" },
+    { kind = "aggregate", statistics = ["count", "recency"] },
+]
+title = { kind = "text", ngrams = 2, max_tokens = 100 }
+genres = { kind = "multi-hot", weights = "strength", max_length = 3, padding = "left" }
+price = { kind = "continuous", log = true, fill = 1.0 }
+released = [{ kind = "time", part = "month" }, { kind = "age", until = "withdrawn", unit = "years", name = "on_sale" }]
+picture = { kind = "embedding" }
+
+[model]
+tower = [16, 8]
+embedding_dim = 8
+
+[train]
+epochs = 1
+refit = false
+batch_size = 128
+"""
+
+
+class Done(NamedTuple):
+    """What the run left behind."""
+
+    recipe: Recipe
+    path: Path
+    tables: Tables
+    data: FeatureSet
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    path = tmp_path_factory.mktemp("every")
+    random = np.random.default_rng(0)
+    np.save(path / "item_ids.npy", np.arange(5, ITEMS, dtype=np.int64))
+    np.save(path / "items.npy", random.normal(size=(ITEMS - 5, 6)).astype(np.float32))
+    known = pd.DataFrame({"id": [f"u{i}" for i in range(USERS - 3)]})
+    known.assign(vector=list(random.normal(size=(USERS - 3, 4)))).to_parquet(path / "users.parquet")
+    recipe, tables = parse_recipe(RECIPE, path / "recipe.toml"), made_up(random)
+    build(tables, recipe.query, recipe.item, recipe.data.split, "cpu", path / "features")
+    train(path / "features", recipe.model, recipe.train, recipe.seed, "cpu", path / "towers", str)
+    write_release(
+        path / "features",
+        path / "towers",
+        path / "release",
+        name=recipe.name,
+        recipe_sha256="0" * 64,
+        serving=recipe.serving,
+        index=recipe.index,
+        reference=training_side(recipe, path / "features", path / "towers"),
+    )
+    return Done(recipe, path, tables, load(path / "features"))
+
+
+def made_up(random: np.random.Generator) -> Tables:
+    def some(values: list[Any], most: int) -> list[Any]:
+        return random.choice(values, random.integers(0, most + 1)).tolist()
+
+    places, genres = ["é", "日本", "br", "de"], ["war", "love", "sea"]
+    likes, kinds = [some(genres, 5) for _ in range(USERS)], [some(genres, 4) for _ in range(ITEMS)]
+    users = {
+        "user_id": [f"u{i}" for i in range(USERS)],
+        "country": [None if i % 9 == 0 else places[i % 4] for i in range(USERS)],
+        "visited": [some(places, 5) for _ in range(USERS)],
+        "age": [np.nan if i % 11 == 0 else float(15 + i) for i in range(USERS)],
+        "registered": random.integers(900_000_000, 1_000_000_000, USERS),
+        "likes": likes,
+        "how_much": [random.random(len(one)).tolist() for one in likes],
+        "taste": random.normal(size=(USERS, 3)).tolist(),
+    }
+    items = {
+        "item_id": np.arange(ITEMS),
+        "title": [f"the story of {i % 7} and {i % 3}" for i in range(ITEMS)],
+        "genres": kinds,
+        "strength": [random.random(len(one)).tolist() for one in kinds],
+        "price": random.random(ITEMS) * 100,
+        "released": random.integers(1, 10**9, ITEMS).astype(float),
+        "withdrawn": [np.nan if i % 3 else 1.2e9 for i in range(ITEMS)],
+        "picture": random.normal(size=(ITEMS, 2)).tolist(),
+    }
+    interactions = {
+        "user_id": random.choice(users["user_id"], ROWS),
+        "item_id": random.integers(0, ITEMS - 1, ROWS),
+        "rating": random.integers(1, 6, ROWS).astype(np.float32),
+        "timestamp": random.integers(1_000_000_000, 1_000_400_000, ROWS),
+    }
+    return Tables(pd.DataFrame(interactions), pd.DataFrame(users), pd.DataFrame(items))
+
+
+def asked(done: Done, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Return ids and scores that the operators of the server give."""
+    release = done.path / "release"
+    inputs = [one.name for one in retriever_of(str(release)).inputs]
+    frame = pd.DataFrame({name: rows[name].to_numpy() if name in rows else [None] * len(rows) for name in inputs})
+    frame["top_k"], frame["include_seen"] = 10, True
+    answer = build_ensemble(release).transform(frame, FusedRuntime())
+    return np.stack(answer["item_id"].tolist()), np.stack(answer["score"].tolist())
+
+
+def test_a_release_of_every_kind_answers_as_training_would(done: Done) -> None:
+    """`write_release` compared sample queries; here requests bring columns of their own, some of them never seen."""
+    rows = done.tables.interactions.iloc[:40].merge(done.tables.users, on="user_id")
+    changed = rows.assign(
+        country="nowhere", age=99.5, visited=[["日本", "?"]] * len(rows), taste=[[0.5, -1.0, 2.0]] * len(rows)
+    )
+    stranger = changed.assign(user_id="nobody")
+    vectors = np.load(done.path / "towers" / "item_vectors.npy")
+    encode = training_side(done.recipe, done.path / "features", done.path / "towers")
+    for questions in (rows, changed, stranger):
+        ids, scores = asked(done, questions)
+        expected = encode(questions) @ vectors.T
+        np.testing.assert_allclose(scores, -np.sort(-expected, axis=1)[:, :10], atol=2e-5)
+        np.testing.assert_allclose(np.take_along_axis(expected, ids, axis=1), scores, atol=2e-5)
+
+
+def test_aggregates_know_the_training_rows_and_nothing_else(done: Done) -> None:
+    learned, table = done.data.train.interactions, done.data.items["item_id_aggregate"]
+    counts = np.bincount(learned["item_index"], minlength=ITEMS)
+    last = learned.groupby("item_index")["timestamp"].max().reindex(range(ITEMS)).to_numpy()
+    there = counts > 0
+    assert not there.all(), "an item that nobody chose is among them"
+    age = np.log1p((np.nanmax(last) - last) / 86_400)
+    age[~there] = np.nanmax(age)
+    for column, values in enumerate((np.log1p(counts), age)):
+        expected = (values - values[there].mean()) / values[there].std()
+        np.testing.assert_allclose(table[:, column], expected, rtol=1e-4, atol=1e-5)
+    query = done.data.test.query["user_id_aggregate"]
+    means = learned.groupby("user_id")["rating"].mean()
+    mine = done.data.test.interactions["user_id"].map(means).to_numpy(dtype=float)
+    np.testing.assert_allclose(query[:, 1], (mine - means.mean()) / means.std(ddof=0), rtol=1e-3, atol=1e-4)
+
+
+def test_pre_trained_vectors_start_as_they_came_and_stay_where_frozen(done: Done) -> None:
+    specs = {spec.name: spec for spec in [*done.data.query_specs, *done.data.item_specs]}
+    frozen, trained = specs["item_id_embedding"], specs["user_id_embedding"]
+    assert (frozen.pretrained, frozen.trainable, trained.pretrained, trained.trainable) == (6, False, 4, True)
+    given = np.load(done.path / "items.npy")
+    np.testing.assert_array_equal(done.data.pretrained["item_id_embedding"][3:], given)
+    assert not done.data.pretrained["item_id_embedding"][:3].any()
+    assert done.data.items["item_id_embedding"][:6].tolist() == [2, 2, 2, 2, 2, 3], "items without a vector are unseen"
+    held = constants(done.path / "towers" / "item.onnx", (ITEMS - 5 + 3, 6))
+    np.testing.assert_array_equal(held[3:], given)
+    moved = constants(done.path / "towers" / "query.onnx", (USERS - 3 + 3, 4))
+    start = done.data.pretrained["user_id_embedding"]
+    assert 0 < np.abs(moved - start).max() < 0.5, "trained from where they were"
+
+
+def constants(path: Path, shape: tuple[int, int]) -> np.ndarray:
+    """Return the one constant of this shape in a tower."""
+    import onnx
+    from onnx import numpy_helper
+
+    held = [numpy_helper.to_array(one) for one in onnx.load(path).graph.initializer]
+    (found,) = [one for one in held if one.shape == shape]
+    return found
