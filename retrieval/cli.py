@@ -345,6 +345,7 @@ def serve(
         from ensemble.foreground import serve as serve_triton
         from ensemble.layouts import CHAINED, FUSED, answering_models
         from ensemble.server import Addresses, TritonServer
+        from retrieval.examples import any_user
         from retrieval.serving import repository_of
 
         server = TritonServer(
@@ -363,7 +364,8 @@ def serve(
             out.results.print(f"ready: grpc {at.grpc}, http {at.host}:{at.http_port}", soft_wrap=True)
             model = "" if FUSED in answering_models(server.repository) else f" --model {CHAINED}"
             out.results.print(
-                f"ask it: retrieval query --user 196 --address {at.grpc} --run {source}{model}", soft_wrap=True
+                f"ask it: retrieval query --user {any_user(source)} --address {at.grpc} --run {source}{model}",
+                soft_wrap=True,
             )
 
         raise typer.Exit(serve_triton(server, ready))
@@ -444,14 +446,15 @@ def demo(
         start = time.monotonic()
         opened, done = _run_all(out, Run.create(load_recipe(recipe), runs, STAGES), cache)
         from retrieval.demo import show
+        from retrieval.examples import any_user
 
-        page = show(out, opened)
+        page, user = show(out, opened), any_user(opened.directory)
         kept = sum(stage["kept"] for stage in done)
         seconds = time.monotonic() - start
         out.results.print(f"\ndone in {seconds:.0f} s; {kept} of {len(done)} stages were kept", soft_wrap=True)
         out.results.print(f"report:     {page}", soft_wrap=True)
         out.results.print(f"serve it:   retrieval serve {opened.directory}", soft_wrap=True)
-        out.results.print(f"ask it:     retrieval query --user 196 --run {opened.directory}", soft_wrap=True)
+        out.results.print(f"ask it:     retrieval query --user {user} --run {opened.directory}", soft_wrap=True)
 
 
 def _run_all(out: Terminal, run: Run, cache: Path, since: str | None = None) -> tuple[Run, list[dict[str, Any]]]:

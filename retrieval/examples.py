@@ -119,7 +119,9 @@ def _facts(users: pd.DataFrame, user: int | str) -> str:
     if user not in users.index:
         return ""
     row = users.loc[user]
-    told = [column for column in users.columns if not isinstance(row[column], (list, np.ndarray)) and pd.notna(row[column])]
+    told = [
+        column for column in users.columns if not isinstance(row[column], (list, np.ndarray)) and pd.notna(row[column])
+    ]
     return ", ".join(f"{column} {_plain(row[column])}" for column in told[:FACTS])
 
 
