@@ -1,0 +1,204 @@
+"""Each check finds what was planted, with its count and rows, and says nothing of clean data."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workflows.checks import check
+from workflows.checks_findings import Checked, Finding
+from workflows.checks_rows import Events, row_findings
+from workflows.config import AnySplit, FeatureSide, OwnTables, TemporalSplit
+from workflows.splits import split as split_rows
+from workflows.tables import Tables, open_tables
+
+Frames = dict[str, pd.DataFrame]
+START = 1_600_000_000
+QUERY = {"user_id": {"kind": "categorical"}, "city": {"kind": "categorical"}, "age": {"kind": "continuous"}}
+ITEM = {"item_id": {"kind": "categorical"}, "title": {"kind": "text"}, "brand": {"kind": "categorical"}}
+
+
+def clean() -> Frames:
+    """Forty users who each had all but one of twenty items, at times of their own; every item is in every part."""
+    users, steps = np.divmod(np.arange(40 * 19), 19)
+    items = (users + steps) % 20
+    order = np.argsort(steps, kind="stable")
+    rows = {"user_id": [f"u{one}" for one in users[order]], "item_id": [f"i{one}" for one in items[order]]}
+    ids = [f"u{one}" for one in range(40)], [f"i{one}" for one in range(20)]
+    times = START + 1000 * np.arange(len(order))
+    return {
+        "interactions": pd.DataFrame({**rows, "timestamp": times, "device": list("ab") * 380}),
+        "users": pd.DataFrame({"user_id": ids[0], "city": list("xyzw") * 10, "age": range(40)}),
+        "items": pd.DataFrame(
+            {"item_id": ids[1], "title": [f"item {one}" for one in ids[1]], "brand": list("pq") * 10}
+        ),
+    }
+
+
+def checked(frames: Frames, directory: Path, query: Any = None, item: Any = None, **options: Any) -> Checked:
+    for table, frame in frames.items():
+        frame.to_parquet(directory / f"{table}.parquet", index=False)
+    tables = {table: {"path": str(directory / f"{table}.parquet")} for table in frames}
+    source = msgspec.convert({"source": "tables", **tables, "split": {"kind": "temporal"}, **options}, OwnTables)
+    sides = (msgspec.convert({"features": one}, FeatureSide) for one in (query or QUERY, item or ITEM))
+    return check(source, *sides, directory, lambda line: None)
+
+
+def of(found: Checked, name: str) -> Finding:
+    (one,) = [finding for finding in found.findings if finding.check == name]
+    return one
+
+
+def test_clean_data_gives_no_finding_and_the_facts_of_the_split(tmp_path: Path) -> None:
+    found = checked(clean(), tmp_path)
+    assert found.findings == []
+    assert found.facts["interactions"] == 760
+    assert found.facts["test"] == 76
+    assert found.facts["cold"] == {"users": 0.0, "items": 0.0}
+
+
+def cell(table: str, column: str, row: int, value: Any) -> Callable[[Frames], None]:
+    def change(frames: Frames) -> None:
+        frames[table][column] = [value if one == row else old for one, old in enumerate(frames[table][column])]
+
+    return change
+
+
+def column(table: str, name: str, values: Any) -> Callable[[Frames], None]:
+    def change(frames: Frames) -> None:
+        frames[table] = frames[table].assign(**{name: values})
+
+    return change
+
+
+def again(table: str, rows: slice, **values: Any) -> Callable[[Frames], None]:
+    def change(frames: Frames) -> None:
+        frames[table] = pd.concat([frames[table], frames[table].iloc[rows].assign(**values)], ignore_index=True)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "severity", "rows"),
+    [
+        (cell("interactions", "user_id", 5, None), "bad-row/null", "error", 1),
+        (cell("interactions", "user_id", 5, "nobody"), "bad-row/orphan", "error", 1),
+        (column("interactions", "timestamp", START * 1000 + np.arange(760)), "bad-row/unit", "error", 760),
+        (again("users", slice(3)), "bad-row/duplicate", "error", 3),
+        (column("interactions", "timestamp", np.zeros(760, dtype=np.int64)), "no-time", "error", 760),
+        (again("interactions", slice(7)), "duplicate", "warning", 7),
+        (column("interactions", "timestamp", START // 1000 + np.arange(760)), "time/early", "warning", 760),
+        (cell("interactions", "timestamp", 9, 32_000_000_000), "time/future", "warning", 1),
+        (column("interactions", "timestamp", [START] * 760), "time/constant", "warning", 760),
+        (column("interactions", "timestamp", 86_400 * (15_000 + np.arange(760))), "time/days", "note", 760),
+        (column("interactions", "timestamp", START + np.arange(760) // 400), "leakage/ties", "warning", 76),
+        (column("users", "city", "x"), "constant", "warning", 40),
+        (column("users", "unused", "x"), "constant", "note", 40),
+        (column("interactions", "app", 1), "constant", "note", 760),
+        (column("users", "city", ["x", "y"] + [None] * 38), "null", "warning", 38),
+        (column("users", "city", ["NULL", "y"] * 20), "null-word", "warning", 20),
+        (column("users", "city", ["7", "8"] * 20), "number-as-text", "note", 40),
+        (column("users", "age", [np.inf] + [1.0, 2.0, 3.0] * 13), "infinite", "warning", 1),
+        (column("items", "title", ["same", "same"] + [f"t{one}" for one in range(18)]), "same-title", "note", 2),
+        (again("items", slice(2), item_id=["I0", " i7"]), "id/case", "warning", 4),
+        (again("items", slice(2), item_id=["new", " i7"]), "id/space", "warning", 1),
+        (again("items", slice(2), item_id=["new", "i99"]), "unseen-items", "note", 2),
+        (again("interactions", slice(0, 60), timestamp=START + 10**7), "leakage/repeated", "note", 60),
+        (again("interactions", slice(0, 1), user_id="u0", item_id="i19", timestamp=START + 10**7), "none", "", 0),
+    ],
+)  # fmt: skip
+def test_what_was_planted_is_found_with_its_severity_and_count(
+    tmp_path: Path, change: Callable[[Frames], None], name: str, severity: str, rows: int
+) -> None:
+    frames = clean()
+    change(frames)
+    found = checked(frames, tmp_path)
+    if name == "none":
+        assert found.findings == []
+        return
+    one = of(found, name)
+    assert (one.severity, one.rows) == (severity, rows)
+    assert one.remedy
+    assert one.table == "interactions" or one.examples or one.check == "constant"
+
+
+def test_cold_users_and_items_of_the_test_are_counted_with_their_share(tmp_path: Path) -> None:
+    frames = clean()
+    late = frames["interactions"].index >= 700
+    frames["interactions"].loc[late, "user_id"] = "new user"
+    frames["users"] = pd.concat([frames["users"], pd.DataFrame({"user_id": ["new user"], "city": ["x"], "age": [3]})])
+    found = checked(frames, tmp_path)
+    assert (of(found, "cold/users").severity, of(found, "cold/users").rows) == ("warning", 60)
+    assert found.facts["cold"] == {"users": round(60 / 76, 4), "items": 0.0}
+
+
+def test_heavy_users_are_named_with_their_rows(tmp_path: Path) -> None:
+    frames = clean()
+    bot = pd.DataFrame({"user_id": "u3", "item_id": "i1", "timestamp": START + np.arange(2000), "device": "a"})
+    frames["interactions"] = pd.concat([bot, frames["interactions"]], ignore_index=True)
+    one = of(checked(frames, tmp_path, split={"kind": "random"}), "heavy-users")
+    assert one.examples == [{"user_id": "u3", "rows": 2019}]
+    assert of(checked(frames, tmp_path, split={"kind": "random"}), "leakage/repeated").severity == "warning"
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ({"town": {"kind": "categorical"}}, ["town", "no such column"]),
+        ({"city": {"kind": "continuous"}}, ["city", "strings"]),
+        ({"user_id": {"kind": "categorical"}, "history": {"kind": "categorical"}}, ["history", "sequence"]),
+    ],
+)
+def test_a_feature_that_the_tables_cannot_give_is_an_error(tmp_path: Path, query: Any, words: list[str]) -> None:
+    one = of(checked(clean(), tmp_path, query=query), "feature")
+    assert one.severity == "error"
+    assert not [word for word in words if word not in one.message], one.message
+
+
+def test_dropped_rows_are_warnings_and_tables_that_cannot_be_read_one_error(tmp_path: Path) -> None:
+    frames = clean()
+    cell("interactions", "item_id", 5, None)(frames)
+    found = checked(frames, tmp_path, bad_rows="drop")
+    assert of(found, "bad-row/null").severity == "warning"
+    assert found.facts["left_out"] == {"users": 0, "items": 0, "interactions": 1}
+    (tmp_path / "items.parquet").write_bytes(b"no parquet")
+    source = msgspec.convert({"source": "tables", "interactions": {"path": str(tmp_path / "items.parquet")}}, OwnTables)
+    side = msgspec.convert({"features": QUERY}, FeatureSide)
+    (one,) = check(source, side, side, tmp_path, lambda line: None).findings
+    assert one.severity == "error"
+    assert "items.parquet" in one.message
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 8)), min_size=5, max_size=60), st.data())
+def test_counts_are_those_of_a_search_row_by_row(rows: list[tuple[int, int, int]], data: Any) -> None:
+    split: AnySplit = TemporalSplit(test=0.3, validation=0.2)
+    frame = pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"]).assign(rating=np.float32(1))
+    frame["timestamp"] += START
+    ids = {name: sorted(set(frame[name])) for name in ("user_id", "item_id")}
+    items = pd.DataFrame({"item_id": ids["item_id"], "title": [f"t{one}" for one in ids["item_id"]]})
+    with tempfile.TemporaryDirectory() as name:
+        Tables(frame, pd.DataFrame({"user_id": ids["user_id"]}), items).save(Path(name) / "tables")
+        stored = open_tables(Path(name) / "tables")
+        facts: dict[str, Any] = {}
+        found = {one.check: one.rows for one in row_findings(Events.of(stored), stored, split, facts)}
+    parts = split_rows(frame, split)
+    train = [rows[row] for row in parts.train]
+    test = [rows[row] for row in parts.test]
+    assert found.get("duplicate", 0) == len(rows) - len(set(rows))
+    assert found.get("cold/users", 0) == sum(user not in {one[0] for one in train} for user, _, _ in test)
+    assert found.get("cold/items", 0) == sum(item not in {one[1] for one in train} for _, item, _ in test)
+    again = sum((user, item) in {one[:2] for one in train} for user, item, _ in test)
+    assert found.get("leakage/repeated", 0) == again
+    newest = max(rows[row][2] for row in (*parts.train, *parts.valid))
+    ties = sum(when <= newest for _, _, when in test)
+    constant = len({when for _, _, when in rows}) == 1
+    assert found.get("leakage/ties", 0) == (ties if ties > 0.05 * len(test) and not constant else 0)
