@@ -53,6 +53,8 @@ class Target:
 def draw_requests(run: Path, count: int, *, top_k: int | None = None, seed: int = 42) -> Query:
     """Draw the users and times of `count` test interactions of a run, so that frequent users come as often as they did.
 
+    Of whole playlists that are held out, which a release does not know, those of the validation part.
+
     Raises
     ------
     StageError
@@ -60,9 +62,11 @@ def draw_requests(run: Path, count: int, *, top_k: int | None = None, seed: int 
     """
     import pyarrow.parquet
 
-    path = run / "features" / "test" / "interactions.parquet"
-    if not path.exists():
-        raise StageError(f"{path}: no such file; run `retrieval features` first")
+    stated = run / "features" / "features.json"
+    if not stated.is_file():
+        raise StageError(f"{stated}: no such file; run `retrieval features` first")
+    part = "valid" if json.loads(stated.read_bytes())["asked"] == "continued" else "test"
+    path = run / "features" / part / "interactions.parquet"
     table = pyarrow.parquet.read_table(path, columns=[Columns.User, Columns.Timestamp])
     rows = np.random.default_rng(seed).permutation(len(table))[:count]
     users, times = (table[name].to_numpy()[rows].tolist() for name in (Columns.User, Columns.Timestamp))

@@ -44,9 +44,11 @@ def test_requests_that_cannot_be_sent_are_refused(requests: Query) -> None:
         input_data(SIGNATURE, requests, batch=1)
 
 
-def test_requests_are_drawn_from_the_test_part_and_the_draw_repeats(tmp_path: Path) -> None:
-    path = tmp_path / "features" / "test" / "interactions.parquet"
+@pytest.mark.parametrize(("asked", "part"), [("all", "test"), ("continued", "valid")])
+def test_requests_are_drawn_from_the_part_whose_users_a_release_knows(tmp_path: Path, asked: str, part: str) -> None:
+    path = tmp_path / "features" / part / "interactions.parquet"
     path.parent.mkdir(parents=True)
+    (tmp_path / "features" / "features.json").write_text(json.dumps({"asked": asked}))
     pd.DataFrame({"user_id": [1] * 50 + [2] * 10, "timestamp": range(60)}).to_parquet(path)
     drawn = draw_requests(tmp_path, 30, top_k=10)
     assert set(drawn.user_ids) <= {1, 2}
