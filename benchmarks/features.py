@@ -1,0 +1,228 @@
+"""Feature engineering beside plain NVTabular and polars: rows per second and peak memory against rows.
+
+    .venv/bin/python benchmarks/features.py                      # 1, 5 and 20 million rows, three rounds
+    .venv/bin/python benchmarks/features.py --quick              # 100,000 rows, one round
+
+The same raw interactions (`source = "synthetic"`), the same five transforms: two id columns and a string column to
+categories by falling frequency, one number normalised, one bucketized.
+
+- `retrieval` is `workflows.features.build`, the stage as `retrieval features` runs it. It does more than the others: it
+  splits the rows, fits on the training part, looks up every item's row and writes the raw rows beside the features.
+- `nvtabular` is a workflow of stock operators over the same parquet files, `fit` and `transform(...).to_parquet`, as
+  https://nvidia-merlin.github.io/NVTabular/stable/ shows it.
+- `polars` is lazy frames over the same files, by its streaming engine: counts, moments, then joins into one file.
+
+Every run has a process of its own, and the engines take turns. Importing is not counted in the time; the memory is the
+largest sum over the process and its children, seen 20 times a second, libraries included. Medians go to
+benchmarks/results/features.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from retrieval.console import Terminal, silence_libraries, terminal
+from workflows.files import atomic_write
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "features.json"
+USERS, ITEMS, BUCKETS, SEED = 200_000, 20_000, 100, 42
+CATEGORIES, NORMALISED, BUCKETIZED = ("user_id", "item_id", "channel"), "rating", "timestamp"
+MEGABYTE = 2**20
+Run = Callable[[Path, Path, int], None]
+
+
+def main() -> None:
+    """Measure in turns and write the results; with --engine: one run, and print its seconds."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 5_000_000, 20_000_000])
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each engine at each size")
+    parser.add_argument("--workers", type=int, default=0, help="processes of `retrieval`; 0 is threads of one process")
+    parser.add_argument("--data", type=Path, default=ROOT / "runs" / "benchmarks" / "features", help="where tables are")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--quick", action="store_true", help="100,000 rows, one round; writes only where --out says")
+    parser.add_argument("--engine", choices=sorted(ENGINES), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.engine:
+        silence_libraries()
+        sys.stdout.write(json.dumps(ENGINES[arguments.engine](arguments.data, arguments.workers)) + "\n")
+        return
+    sizes, rounds = ([100_000], 1) if arguments.quick else (arguments.rows, arguments.rounds)
+    with terminal() as out:
+        results = [one for rows in sizes for one in measure(rows, rounds, arguments.workers, arguments.data, out)]
+        if not arguments.quick or arguments.out != RESULTS:
+            atomic_write(arguments.out, (json.dumps(results, indent=1) + "\n").encode())
+        out.json(results)
+
+
+def measure(rows: int, rounds: int, workers: int, data: Path, out: Terminal) -> list[dict[str, Any]]:
+    """Run every engine so many times on so many rows and sum up."""
+    tables, found = make_tables(rows, data, out), {engine: [] for engine in ENGINES}
+    for number in range(rounds):
+        for engine in sorted(ENGINES, reverse=bool(number % 2)):
+            one = in_process(engine, tables, workers)
+            found[engine].append(one)
+            speed, peak = rows / one["seconds"], one["peak_rss_mb"]
+            out.say(f"{rows:,} rows, round {number + 1}, {engine}: {speed:,.0f} rows/s, {peak:,.0f} MB")
+    return [
+        {
+            "rows": rows,
+            "engine": engine,
+            "rows_per_s": round(rows / statistics.median(one["seconds"] for one in runs)),
+            "peak_rss_mb": round(statistics.median(one["peak_rss_mb"] for one in runs)),
+            "cpu_seconds": round(statistics.median(one["cpu_seconds"] for one in runs), 2),
+            "rounds": runs,
+        }
+        for engine, runs in found.items()
+    ]
+
+
+def make_tables(rows: int, data: Path, out: Terminal) -> Path:
+    """Return the tables of so many interactions, made if they are not there."""
+    from workflows.config import Synthetic
+    from workflows.sources.synthetic import fetch
+
+    tables = data / str(rows)
+    if not tables.exists():
+        fetch(Synthetic(interactions=rows, users=USERS, items=ITEMS, seed=SEED), data, out.say).save(tables)
+    return tables
+
+
+def in_process(engine: str, tables: Path, workers: int) -> dict[str, Any]:
+    """Run an engine in a fresh process and watch its memory."""
+    command = [sys.executable, __file__, "--engine", engine, "--data", str(tables), "--workers", str(workers)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as started:
+        peak = peak_of(started)
+        printed = started.stdout.read() if started.stdout else ""
+    if started.returncode:
+        raise SystemExit(f"{engine} failed on {tables} (exit code {started.returncode})")
+    return {**json.loads(printed.splitlines()[-1]), "peak_rss_mb": round(peak / MEGABYTE)}
+
+
+def peak_of(started: subprocess.Popen[str]) -> int:
+    """Return the largest resident memory of a process and its children, in bytes, when it ends."""
+    root, peak = psutil.Process(started.pid), 0
+    while started.poll() is None:
+        try:
+            peak = max(peak, sum(map(resident, [root, *root.children(recursive=True)])))
+        except psutil.NoSuchProcess:
+            break
+        time.sleep(0.05)
+    return peak
+
+
+def resident(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0
+
+
+def timed(work: Callable[[Path], None]) -> dict[str, float]:
+    """Return the seconds that `work` takes with an output directory of its own."""
+    out = Path(tempfile.mkdtemp(prefix="features-benchmark-"))
+    start, cpu = time.perf_counter(), time.process_time()
+    try:
+        work(out)
+        return {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu}
+    finally:
+        shutil.rmtree(out)
+
+
+def run_retrieval(tables: Path, workers: int) -> dict[str, float]:
+    """Time the stage as it is."""
+    import workflows.transforming  # noqa: F401  Merlin's imports are not what is measured
+    from workflows.cluster import client
+    from workflows.config import Bucketized, Categorical, Continuous, FeatureSide, RandomSplit
+    from workflows.features import build
+    from workflows.tables import open_tables
+
+    categories = {name: Categorical() for name in CATEGORIES}
+    numbers = {NORMALISED: Continuous(), BUCKETIZED: Bucketized(buckets=BUCKETS)}
+    query, item = FeatureSide(features={**categories, **numbers}), FeatureSide(features={"price": Continuous()})
+    with client(workers, None, "cpu") as cluster:
+        return timed(
+            lambda out: build(open_tables(tables), query, item, RandomSplit(), "cpu", out / "features", client=cluster)
+        )
+
+
+def run_nvtabular(tables: Path, workers: int) -> dict[str, float]:
+    """Time stock operators."""
+    warnings.simplefilter("ignore")
+    import nvtabular as nvt
+    import pyarrow.parquet as pq
+    from merlin.io import Dataset
+    from nvtabular import ops
+
+    files = sorted(map(str, (tables / "interactions").glob("*.parquet")))
+    seconds = [pq.read_table(file, columns=[BUCKETIZED])[0].to_numpy() for file in files]
+    edges = even_edges(min(map(min, seconds)), max(map(max, seconds)))
+
+    def work(out: Path) -> None:
+        categories = list(CATEGORIES) >> ops.Categorify(out_path=str(out / "categories"))
+        numbers = ([NORMALISED] >> ops.Normalize()) + ([BUCKETIZED] >> ops.Bucketize(edges))
+        workflow = nvt.Workflow(categories + numbers)
+        dataset = Dataset(files, engine="parquet", cpu=True)
+        workflow.fit(dataset)
+        workflow.transform(dataset).to_parquet(str(out / "features"))
+
+    return timed(work)
+
+
+def run_polars(tables: Path, workers: int) -> dict[str, float]:
+    """Time lazy frames."""
+    import polars as pl
+
+    def work(out: Path) -> None:
+        rows = pl.scan_parquet(str(tables / "interactions" / "*.parquet"))
+        facts = rows.select(
+            pl.col(NORMALISED).cast(pl.Float64).mean().alias("mean"),
+            pl.col(NORMALISED).cast(pl.Float64).std().alias("std"),
+            pl.col(BUCKETIZED).min().alias("least"),
+            pl.col(BUCKETIZED).max().alias("most"),
+        )
+        counted = [rows.group_by(name).len().sort(["len", name], descending=[True, False]) for name in CATEGORIES]
+        found, *values = pl.collect_all([facts, *counted], engine="streaming")
+        mean, std, least, most = found.row(0)
+        vocabularies = [
+            one.select(name, (pl.int_range(pl.len()) + 3).alias(f"{name}_code"))
+            for name, one in zip(CATEGORIES, values, strict=True)
+        ]
+        coded = rows
+        for name, vocabulary in zip(CATEGORIES, vocabularies, strict=True):
+            coded = coded.join(vocabulary.lazy(), on=name, how="left")
+        edges = pl.Series(even_edges(least, most))
+        chosen = coded.select(
+            *[pl.col(f"{name}_code").fill_null(2).alias(name) for name in CATEGORIES],
+            ((pl.col(NORMALISED) - mean) / std).cast(pl.Float32),
+            pl.lit(edges).search_sorted(pl.col(BUCKETIZED), side="right").alias(BUCKETIZED),
+        )
+        chosen.sink_parquet(out / "features.parquet")
+
+    return timed(work)
+
+
+def even_edges(least: float, most: float) -> list[float]:
+    """Return the inner edges of equally wide buckets."""
+    width = (float(most) - float(least)) / BUCKETS
+    return [float(least) + width * number for number in range(1, BUCKETS)]
+
+
+ENGINES = {"retrieval": run_retrieval, "nvtabular": run_nvtabular, "polars": run_polars}
+
+
+if __name__ == "__main__":
+    main()
