@@ -27,7 +27,7 @@ def table_width(spec: FeatureSpec, model: Model) -> int:
 
 def table_name(spec: FeatureSpec) -> str:
     """Return the name of a feature's table: its vocabulary's, or its own."""
-    return spec.table or spec.name
+    return f"{spec.table}.shared" if spec.table else spec.name
 
 
 def input_width(spec: FeatureSpec, model: Model) -> int:

@@ -11,16 +11,16 @@ from typing import Any, NamedTuple
 import msgspec
 import pyarrow.parquet as pq
 
+from retrieval.planning_specs import foretold_specs
 from retrieval.recipe import Recipe
 from workflows.columns import Columns
-from workflows.config import FeatureSide, MovieLens, Synthetic
+from workflows.config import MovieLens, Synthetic
 from workflows.diagnostics import RecipeError
-from workflows.inputs import FIRST_ITEM, FeatureSpec, history_of, plan
-from workflows.text import tokens
+from workflows.inputs import FIRST_ITEM, FeatureSpec, history_of
 
 PARTS = ("train", "valid", "test")
-ASSUMED_VALUES = 1000
-"""Distinct values of a column of which nothing is known."""
+ASSUMED_VALUES, ASSUMED_WIDTH = 1000, 64
+"""Distinct values of a column of which nothing is known; numbers in a vector of a column of vectors."""
 
 
 class Sizes(NamedTuple):
@@ -136,6 +136,11 @@ class _Declared:
         self.assumed.append(f"{column}: {found:,} values")
         return found
 
+    def width(self, column: str) -> int:
+        """Return how many numbers a vector of a column has."""
+        self.assumed.append(f"{column}: vectors of {ASSUMED_WIDTH} numbers")
+        return ASSUMED_WIDTH
+
 
 class _Counted:
     """Distinct values as they are in the tables. The vocabulary is made of the training rows, and may be smaller."""
@@ -155,12 +160,17 @@ class _Counted:
         found = {one for value in values.tolist() for one in made(value)}
         return min(len(found), most or len(found))
 
+    def width(self, column: str) -> int:
+        """Return how many numbers a vector of a column has."""
+        values = self._column(column)
+        return next((len(one) for one in ([] if values is None else values) if isinstance(one, list)), ASSUMED_WIDTH)
+
     def _column(self, name: str) -> Any:
         for table in (self._stored.users, self._stored.items):
             if name in table:
                 return table[name]
         try:
-            return self._stored.read([name])[name].drop_duplicates()
+            return self._stored.read([name])[name]
         except (KeyError, ValueError, OSError):
             return None
 
@@ -172,8 +182,8 @@ def _entries(value: Any) -> Sequence[Any]:
 
 
 def _planned(recipe: Recipe, sizes: Sizes, known: _Declared | _Counted, origin: str) -> Shapes:
-    query = _specs(recipe.query, "query.features", known)
-    item = _specs(recipe.item, "item.features", known)
+    query = foretold_specs(recipe.query, "query.features", known)
+    item = foretold_specs(recipe.item, "item.features", known)
     history = history_of(recipe.query)
     if history is not None:
         query.append(
@@ -200,64 +210,3 @@ def _split_rows(recipe: Recipe, sizes: Sizes) -> dict[str, int]:
     else:  # each user's last interaction, and the one before
         test = valid = min(sizes.users, sizes.rows // 3)
     return {"train": sizes.rows - test - valid, "valid": valid, "test": test}
-
-
-def _specs(side: FeatureSide, section: str, known: _Declared | _Counted) -> list[FeatureSpec]:
-    sized = [
-        (entry, entry.kind, _size(entry.kind, entry.feature, entry.columns, known)) for entry in plan(side, section)
-    ]
-    shared: dict[str, int] = {}
-    for entry, _, size in sized:
-        name = getattr(entry.feature, "vocabulary", None)
-        if name:
-            shared[name] = max(shared.get(name, 0), size)
-    return [
-        _spec(entry, kind, shared.get(getattr(entry.feature, "vocabulary", None) or "", size))
-        for entry, kind, size in sized
-    ]
-
-
-def _spec(entry: Any, kind: str, size: int) -> FeatureSpec:
-    feature = entry.feature
-    width = {"aggregate": len(getattr(feature, "statistics", ())), "time": 2, "embedding": 0}.get(kind, 0)
-    shape = "categorical"
-    if kind in ("multi-hot", "text"):
-        shape, width = ("weighted-list" if getattr(feature, "weights", None) else "list"), feature.max_length
-    elif kind in ("continuous", "age"):
-        shape, width = "continuous", 0
-    elif kind == "aggregate" or (kind == "time" and feature.cyclic):
-        shape = "vector"
-    else:
-        width = 0
-    return FeatureSpec(
-        name=entry.output,
-        source=entry.column,
-        kind=shape,  # type: ignore[arg-type]  # one of its literals
-        dtype="float32" if shape in ("continuous", "vector") else "int64",
-        cardinality=size if shape in ("categorical", "list", "weighted-list") else 0,
-        max_length=width,
-        table=getattr(feature, "vocabulary", None) or "",
-    )
-
-
-def _size(kind: str, feature: Any, columns: Sequence[str], known: _Declared | _Counted) -> int:
-    """Return one more than the largest code of a feature; see `workflows.fitted.cardinality`."""
-    if kind in ("continuous", "age", "aggregate"):
-        return 0
-    if kind == "time":
-        return FIRST_ITEM + {"hour": 24, "weekday": 7, "month": 12}[feature.part]
-    if kind == "bucketized":
-        return FIRST_ITEM + (feature.buckets if feature.edges is None else len(feature.edges) + 1)
-    if kind == "text":
-        return FIRST_ITEM + known.distinct(columns[0], lambda text: tokens(text, feature.ngrams), feature.max_tokens)
-    buckets = getattr(feature, "hash_buckets", None)
-    if buckets and not feature.max_size and not feature.min_frequency:
-        return FIRST_ITEM + int(buckets)
-    most = getattr(feature, "max_size", None)
-    if len(columns) > 1 and kind == "cross":
-        product = 1
-        for column in columns:
-            edges = feature.edges.get(column)
-            product *= len(edges) + 1 if edges else known.distinct(column)
-        return FIRST_ITEM + min(product, most or product) + (buckets or 0)
-    return FIRST_ITEM + known.distinct(columns[0], None, most) + (buckets or 0)

@@ -30,6 +30,10 @@ COLUMN = st.one_of(
     st.builds(dict, kind=st.just("continuous")),
     st.builds(dict, kind=st.just("bucketized"), buckets=st.integers(2, 40)),
     st.builds(dict, kind=st.just("multi-hot"), max_size=st.integers(1, 40), max_length=st.integers(1, 5)),
+    st.builds(dict, kind=st.just("multi-hot"), max_size=st.integers(1, 40), weights=st.just("w")),
+    st.builds(dict, kind=st.just("time"), part=st.sampled_from(["hour", "month"]), cyclic=st.booleans()),
+    st.builds(dict, kind=st.just("cross"), of=st.just(["a", "b"]), max_size=st.integers(1, 40)),
+    st.builds(dict, kind=st.just("categorical"), max_size=st.integers(1, 40), vocabulary=st.just("v")),
     st.builds(dict, kind=st.just("text"), max_tokens=st.integers(1, 40), max_length=st.integers(1, 5)),
 )
 SIDES = st.lists(COLUMN, min_size=1, max_size=3)
