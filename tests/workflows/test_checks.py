@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workflows.checks import check
@@ -178,6 +178,7 @@ def test_dropped_rows_are_warnings_and_tables_that_cannot_be_read_one_error(tmp_
     assert "items.parquet" in one.message
 
 
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 8)), min_size=5, max_size=60), st.data())
 def test_counts_are_those_of_a_search_row_by_row(rows: list[tuple[int, int, int]], data: Any) -> None:
     split: AnySplit = TemporalSplit(test=0.3, validation=0.2)
