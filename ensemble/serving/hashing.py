@@ -14,8 +14,8 @@ import numpy as np
 from .vocabulary import FIRST_KNOWN, UNSEEN, IntegerVocabulary, StringVocabulary
 
 _STEP, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
-_MASK = (1 << 64) - 1
-_FEW = 16
+MASK = (1 << 64) - 1
+FEW = 16
 """Up to this many values Python's integers are faster than NumPy's."""
 
 
@@ -37,9 +37,9 @@ class HashedIntegers(IntegerVocabulary):
         return codes
 
     def _hashed(self, values: np.ndarray) -> np.ndarray:
-        if len(values) <= _FEW:
+        if len(values) <= FEW:
             first, buckets = self._first, self._buckets
-            return np.array([first + mixed(one & _MASK) % buckets for one in values.tolist()], dtype=np.int64)
+            return np.array([first + mixed(one & MASK) % buckets for one in values.tolist()], dtype=np.int64)
         return (hash_integers(values) % np.uint64(self._buckets)).astype(np.int64) + self._first
 
 
@@ -81,7 +81,7 @@ def combined(hashes: Sequence[np.ndarray]) -> np.ndarray:
 
 def mixed(value: int) -> int:
     """Return the hash of one integer, given modulo 2**64."""
-    value = (value + _STEP) & _MASK
-    value = ((value ^ (value >> 30)) * _FIRST) & _MASK
-    value = ((value ^ (value >> 27)) * _SECOND) & _MASK
+    value = (value + _STEP) & MASK
+    value = ((value ^ (value >> 30)) * _FIRST) & MASK
+    value = ((value ^ (value >> 27)) * _SECOND) & MASK
     return value ^ (value >> 31)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
-from typing import Union
+from math import cos, floor, pi, sin
+from typing import Any, Union
 
 import numpy as np
 
 from .errors import InvalidRequest
-from .hashing import combined, hash_integers, hash_string
+from .hashing import FEW, MASK, combined, hash_integers, hash_string, mixed
 from .operators import Categorical, Column, Continuous, Vocabulary, Window, encode, nulls_of, numbers_of, without
-from .times import fraction_of, index_of
+from .times import FAR, PERIODS, fraction_of, index_of
 from .vocabulary import FIRST_KNOWN, NULL, IntegerVocabulary
 
 Made = Union[np.ndarray, tuple[np.ndarray, ...]]
@@ -39,7 +41,16 @@ class Time:
         self._part, self._offset = part, offset
 
     def __call__(self, column: Column) -> np.ndarray:
-        index = index_of(seconds_of(column), self._part, self._offset)
+        seconds = seconds_of(column)
+        if len(seconds) <= FEW and self._part in PERIODS:
+            period, unit, start = PERIODS[self._part]
+            shift = self._offset - start
+            codes = [
+                (floor(one) + shift) % period // unit + FIRST_KNOWN if -FAR < one < FAR else NULL
+                for one in seconds.tolist()
+            ]
+            return np.array(codes, dtype=np.int64)
+        index = index_of(seconds, self._part, self._offset)
         return np.where(index < 0, NULL, index + FIRST_KNOWN)
 
 
@@ -50,8 +61,19 @@ class Cyclic:
         self._part, self._offset = part, offset
 
     def __call__(self, column: Column) -> np.ndarray:
-        angle = 2 * np.pi * fraction_of(seconds_of(column), self._part, self._offset)
+        seconds = seconds_of(column)
+        if len(seconds) <= FEW and self._part in PERIODS:
+            return np.array([self._wave(one) for one in seconds.tolist()], dtype=np.float32).reshape(-1, 2)
+        angle = 2 * np.pi * fraction_of(seconds, self._part, self._offset)
         return np.nan_to_num(np.stack([np.sin(angle), np.cos(angle)], axis=1)).astype(np.float32)
+
+    def _wave(self, seconds: float) -> tuple[float, float]:
+        """Return what one row gets: Python is faster than NumPy for a few."""
+        if not -FAR < seconds < FAR:
+            return 0.0, 0.0
+        period, _, start = PERIODS[self._part]
+        angle = 2 * pi * ((seconds + self._offset - start) % period / period)
+        return sin(angle), cos(angle)
 
 
 class Cross:
@@ -60,20 +82,42 @@ class Cross:
     def __init__(self, edges: Sequence[Sequence[float]], vocabulary: IntegerVocabulary) -> None:
         """Take each column's bucket edges, none where its values themselves count, and a vocabulary of hashes."""
         self._edges = [np.array(one, dtype=np.float64) if one else None for one in edges]
+        self._listed = [list(map(float, one)) if one else None for one in edges]
         self._vocabulary = vocabulary
 
     def __call__(self, *columns: Column) -> np.ndarray:
-        null = np.zeros(len(columns[0].values), dtype=bool)
+        rows = len(columns[0].values)
+        if rows <= FEW:
+            keys = list(map(self._key, *[_listed(column) for column in columns]))
+            there = np.array([row for row, key in enumerate(keys) if key is not None], dtype=np.int64)
+            return self._encoded(rows, there, np.array([key for key in keys if key is not None], dtype=np.uint64))
+        null = np.zeros(rows, dtype=bool)
         for column in columns:
             missing = nulls_of(column)
             if missing is not None:
                 null |= missing
         there = (~null).nonzero()[0]
-        codes = np.full(len(null), NULL, dtype=np.int64)
+        hashes = [_hashes(column, edges, there) for column, edges in zip(columns, self._edges, strict=True)]
+        return self._encoded(rows, there, combined(hashes))
+
+    def _encoded(self, rows: int, there: np.ndarray, keys: np.ndarray) -> np.ndarray:
+        codes = np.full(rows, NULL, dtype=np.int64)
         if len(there):
-            hashes = [_hashes(column, edges, there) for column, edges in zip(columns, self._edges, strict=True)]
-            codes[there] = self._vocabulary.encode(combined(hashes))
+            codes[there] = self._vocabulary.encode(keys.view(np.int64))
         return codes
+
+    def _key(self, *values: Any) -> int | None:
+        """Return the hash of one row's values: Python is faster than NumPy for a few."""
+        key = 0
+        for value, edges in zip(values, self._listed, strict=True):
+            if value is None or value != value:
+                return None
+            if edges is not None:
+                own = mixed(bisect_right(edges, float(value)))
+            else:
+                own = mixed(value & MASK) if isinstance(value, int) else hash_string(_text(value))
+            key = mixed(key ^ own)
+        return key
 
 
 class WeightedMultiHot:
@@ -147,10 +191,21 @@ def _hashes(column: Column, edges: np.ndarray | None, rows: np.ndarray) -> np.nd
         return hash_integers(edges.searchsorted(values.astype(np.float64), side="right").astype(np.int64))
     if values.dtype != object:
         return hash_integers(values)
-    for row, value in zip(rows.tolist(), values.tolist(), strict=True):
-        if not isinstance(value, str):
-            raise InvalidRequest(f"value {row} is {value!r}: expected a string")
-    return np.array([hash_string(value) for value in values.tolist()], dtype=np.uint64)
+    return np.array([hash_string(_text(value)) for value in values.tolist()], dtype=np.uint64)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise InvalidRequest(f"value {value!r}: expected a string")
+    return value
+
+
+def _listed(column: Column) -> list[Any]:
+    """Return a column's values as Python has them; null is None."""
+    values: list[Any] = column.values.tolist()
+    if column.missing is None:
+        return values
+    return [None if gone else value for value, gone in zip(values, column.missing.tolist(), strict=True)]
 
 
 def _from_zero(column: Column) -> tuple[Column, np.ndarray]:

@@ -8,13 +8,16 @@ PARTS = ("hour", "weekday", "month")
 HOUR, DAY, WEEK = 3600, 86_400, 604_800
 _FIRST_MONDAY = 345_600
 """1970-01-05."""
-_FAR = 1e11
+FAR = 1e11
 """No second count of ours reaches this (the year 5138); every millisecond count since March 1973 does."""
+
+PERIODS = {"hour": (DAY, HOUR, 0), "weekday": (WEEK, DAY, _FIRST_MONDAY)}
+"""Of the parts that repeat evenly: after how long, in steps of what, and since when."""
 
 
 def index_of(seconds: np.ndarray, part: str, offset: int) -> np.ndarray:
     """Return the hour, the weekday (Monday 0) or the month (January 0), int64 [n]; -1 for NaN and what is no time."""
-    there = np.abs(seconds) < _FAR
+    there = np.abs(seconds) < FAR
     whole = np.floor(np.where(there, seconds, 0.0)).astype(np.int64) + offset
     if part == "hour":
         index = whole % DAY // HOUR
@@ -27,7 +30,7 @@ def index_of(seconds: np.ndarray, part: str, offset: int) -> np.ndarray:
 
 def fraction_of(seconds: np.ndarray, part: str, offset: int) -> np.ndarray:
     """Return the place in the day, week or year, from 0 to 1, float64 [n]; NaN for NaN and what is no time."""
-    there = np.abs(seconds) < _FAR
+    there = np.abs(seconds) < FAR
     local = np.where(there, seconds, 0.0) + offset
     if part == "hour":
         fraction = local % DAY / DAY
