@@ -110,13 +110,19 @@ def _as_json(plan: Plan, recipe: Path) -> dict[str, Any]:
     return {"recipe": str(recipe), "tables": tables, "columns": columns, "split": plan.split, "why": plan.split_why}
 
 
+def _near(path: str) -> str:
+    """Return a path as seen from the working directory, if it lies below it."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
+
+
 def _table(plan: Plan, table: str) -> Table:
     from rich.table import Table as RichTable
 
     sampled = plan.tables[table]
     read = f"{sampled.rows:,} rows" if sampled.whole else f"the first {sampled.rows:,} rows"
     notes = "".join(f"; {note}" for note in sampled.notes)
-    shown = RichTable(title=f"{table}: {sampled.file.path}, {read}{notes}", title_justify="left")
+    shown = RichTable(title=f"{table}: {_near(sampled.file.path)}, {read}{notes}", title_justify="left")
     for heading in ("column", "holds", "becomes", "why"):
         shown.add_column(heading)
     for one in plan.of(table):
