@@ -45,7 +45,7 @@ class Slices:
 
     def playlists_and_tracks(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Read every slice once and return the users and the items."""
-        playlists: list[tuple[Any, ...]] = []
+        playlists: list[pd.DataFrame] = []  # of columns, which take a tenth of what rows of objects do
         tracks: dict[str, tuple[Any, ...]] = {}
         seen: dict[int, str] = {}
         for path, content in self._contents("playlists and tracks"):
@@ -55,10 +55,10 @@ class Slices:
                         f"{path}: playlist {one.pid}: is also in {seen[one.pid]}; expected each pid once; remove one"
                     )
                 seen[one.pid] = path
-                playlists.append(_row_of(one))
                 for track in one.tracks:
                     tracks.setdefault(track.track_uri, _item_of(track))
-        return pd.DataFrame(playlists, columns=list(_USERS)), pd.DataFrame(list(tracks.values()), columns=list(_ITEMS))
+            playlists.append(pd.DataFrame(map(_row_of, content.playlists), columns=list(_USERS)))
+        return pd.concat(playlists, ignore_index=True), pd.DataFrame(list(tracks.values()), columns=list(_ITEMS))
 
     def interactions(self) -> Iterator[pd.DataFrame]:
         """Read every slice once and yield its rows, playlist after playlist, tracks in their order."""
