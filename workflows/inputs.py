@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -13,7 +12,8 @@ from msgspec import Struct
 from workflows.columns import Columns
 from workflows.config import ColumnFeature, Feature, FeatureSide, Sequence
 from workflows.diagnostics import DataError, RecipeError
-from workflows.kinds import accepts, columns_of, outputs_of, suffix, wants_floats, wants_whole, wrong_options
+from workflows.kinds import accepts, columns_of, outputs_of, suffix, wants_floats, wants_whole
+from workflows.plan_checks import check_keyed, check_options, check_shared, place_of
 
 Dtype = Literal["int64", "float64", "string"]
 HISTORY = "history"
@@ -101,7 +101,7 @@ def plan(side: FeatureSide, section: str) -> list[Planned]:
     if not names:
         raise RecipeError(f"[{section}] is empty; name at least one raw column")
     for entry in planned:
-        _check_options(entry, names, section)
+        check_options(entry, names, section)
     return planned
 
 
@@ -125,10 +125,11 @@ def describe(frame: pd.DataFrame, planned: list[Planned], section: str, dated: b
         for column in entry.columns:
             if column not in frame.columns:
                 there = ", ".join(map(str, frame.columns))
-                raise RecipeError(f"[{section}] {_place(entry, column)}: no such column; there are: {there}")
+                raise RecipeError(f"[{section}] {place_of(entry, column)}: no such column; there are: {there}")
             kinds.setdefault(column, []).append(entry)
     inputs = [_describe_column(frame[column], entries, section) for column, entries in kinds.items()]
-    _check_shared(planned, {one.name: one for one in inputs}, section)
+    for check in (check_shared, check_keyed):
+        check(planned, {one.name: one for one in inputs}, section)
     return inputs
 
 
@@ -142,46 +143,6 @@ def canonical(frame: pd.DataFrame, inputs: list[Input]) -> pd.DataFrame:
     """
     columns = {entry.name: _canonical_column(frame[entry.name].reset_index(drop=True), entry) for entry in inputs}
     return pd.DataFrame(columns)
-
-
-def _check_options(entry: Planned, names: list[str], section: str) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", entry.output):
-        raise RecipeError(
-            f"[{section}] {entry.column}: a tower's input cannot be called {entry.output!r}; give the feature "
-            'another name = "..."'
-        )
-    if names.count(entry.output) > 1:
-        raise RecipeError(
-            f"[{section}] {entry.column}: two features would be called {entry.output!r}; remove one, or give it "
-            'another name = "..."'
-        )
-    wrong = wrong_options(entry.feature)
-    if wrong:
-        raise RecipeError(f"[{section}] {entry.column}: {wrong}")
-
-
-def _check_shared(planned: list[Planned], inputs: dict[str, Input], section: str) -> None:
-    """Features that share a vocabulary are of one type and agree in how it is made."""
-    for entry in planned:
-        shared = getattr(entry.feature, "vocabulary", None)
-        for other in planned:
-            if shared is None or getattr(other.feature, "vocabulary", None) != shared:
-                continue
-            if inputs[entry.column].dtype != inputs[other.column].dtype:
-                raise RecipeError(
-                    f"[{section}] {entry.column} and {other.column} share the vocabulary {shared!r}, but one holds "
-                    f"{inputs[entry.column].dtype} and the other {inputs[other.column].dtype}; convert one"
-                )
-            for option in ("min_frequency", "max_size", "hash_buckets"):
-                if getattr(entry.feature, option) != getattr(other.feature, option):
-                    raise RecipeError(
-                        f"[{section}] {entry.column} and {other.column} share the vocabulary {shared!r} and differ in "
-                        f"{option}; set it in both"
-                    )
-
-
-def _place(entry: Planned, column: str) -> str:
-    return column if column == entry.column else f"{entry.column}, {column}"
 
 
 def _features(side: FeatureSide, column: str) -> list[Feature]:
@@ -212,7 +173,7 @@ def _describe_column(series: pd.Series, entries: list[Planned], section: str) ->
         wanted = accepts(entry.feature, name)
         if found.removesuffix(" (whole numbers)") not in wanted and found not in wanted:
             needs = f"kind {entry.kind!r} needs {' or '.join(wanted)}"
-            raise RecipeError(f"[{section}] {_place(entry, name)}: {needs}, but the column holds {found}")
+            raise RecipeError(f"[{section}] {place_of(entry, name)}: {needs}, but the column holds {found}")
     if found.startswith("lists of "):
         numbers = any(wants_floats(entry.feature, name) for entry in entries)
         return Input(name, "string" if found.endswith("strings") else "float64" if numbers else "int64", True)

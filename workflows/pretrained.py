@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import fsspec
 import numpy as np
@@ -14,7 +14,9 @@ import pandas as pd
 
 from workflows.config import Embedding
 from workflows.diagnostics import DataError
-from workflows.inputs import Planned
+
+if TYPE_CHECKING:
+    from workflows.inputs import Planned
 
 FIRST_KNOWN = 3
 

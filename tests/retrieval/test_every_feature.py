@@ -15,7 +15,10 @@ from ensemble.runtime import FusedRuntime
 from models.training import train
 from retrieval.recipe import Recipe, parse_recipe
 from retrieval.reference import training_side
+from workflows.config import Embedding, FeatureSide
+from workflows.diagnostics import DataError, RecipeError
 from workflows.features import FeatureSet, build, load
+from workflows.inputs import describe, plan
 from workflows.tables import Tables
 
 USERS, ITEMS, ROWS = 60, 50, 900
@@ -192,6 +195,24 @@ def test_pre_trained_vectors_start_as_they_came_and_stay_where_frozen(done: Done
     moved = constants(done.path / "towers" / "query.onnx", (USERS - 3 + 3, 4))
     start = done.data.pretrained["user_id_embedding"]
     assert 0 < np.abs(moved - start).max() < 0.5, "trained from where they were"
+
+
+def test_vectors_that_cannot_be_found_or_read_are_refused_by_file_and_row(done: Done, tmp_path: Path) -> None:
+    def refused(ids: Any, vectors: Any, told: str) -> None:
+        directory = tmp_path / str(len(list(tmp_path.iterdir())))
+        directory.mkdir()
+        np.save(directory / "ids.npy", np.array(ids))
+        np.save(directory / "v.npy", np.array(vectors))
+        feature = Embedding(file=str(directory / "v.npy"), ids=str(directory / "ids.npy"))
+        planned = plan(FeatureSide(features={"item_id": feature}), "item.features")
+        with pytest.raises((DataError, RecipeError), match=told):
+            describe(done.tables.items, planned, "item.features")
+
+    refused(["a"], [[1.0]], "item_id: holds int64, but the ids of its vectors are string")
+    refused([1, 2], [[1.0]], "v.npy: 1 vectors, but 2 ids")
+    refused([1, 1], [[1.0], [2.0]], "ids.npy: id 1 in row 1 is there twice")
+    refused([1, 2], [[1.0], [np.nan]], "v.npy: the vector in row 1 is not finite")
+    refused([1, 2], [1.0, 2.0], "expected numbers")
 
 
 def constants(path: Path, shape: tuple[int, int]) -> np.ndarray:
