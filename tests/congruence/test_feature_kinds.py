@@ -195,11 +195,8 @@ def test_both_hashes_are_one(numbers: list[int], texts: list[str], buckets: int)
 
 def test_hashes_never_change_between_versions() -> None:
     """A release that was made before must be answered from after an update."""
-    assert hashing.hash_integers(np.array([0, -1], dtype=np.int64)).tolist() == [
-        16294208416658607535,
-        16490336266968443936,
-    ]
-    assert hashing.hash_values(["", "é"]).tolist() == [served_hashing.hash_string(""), served_hashing.hash_string("é")]
+    assert hashing.hash_values([0, -1]).tolist() == [16294208416658607535, 16490336266968443936]
+    assert hashing.hash_values(["", "é"]).tolist() == [13020603013274838756, 3394012004367669963]
 
 
 def test_what_does_not_fit_together_is_told_by_training_and_server(compiled: Compiled) -> None:
