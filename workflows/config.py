@@ -72,7 +72,7 @@ class PlaylistsSplit(Section, tag_field="kind", tag="playlists", frozen=True, kw
     validation: Fraction = 0.1
     """Share of the remaining playlists that is validation."""
     seed: int = 42
-    """Of the division, and of the tracks that the scenarios of the test hide."""
+    """Of the division. What scenarios hide is drawn alike whatever the recipe."""
 
     @property
     def asked(self) -> Asked:
