@@ -98,7 +98,8 @@ def _text(table: str, present: pd.Series, features: list[Any], distinct: int, ro
                 "warning", "null-word", table, name, present, words, "has text that may stand for null",
                 f"if it does, make it null (of your own CSV: data.{table}.nulls)", of=rows,
             )  # fmt: skip
-        if pd.to_numeric(present, errors="coerce").notna().all() and not present.str.match(r"-?0\d").any():
+        number = name != Columns.Title and pd.to_numeric(present, errors="coerce").notna().all()
+        if number and not present.str.match(r"-?0\d").any():
             everything = pd.Series(True, present.index)
             yield _finding(
                 "note", "number-as-text", table, name, present, everything, "has numbers, stored as text",
