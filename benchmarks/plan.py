@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from retrieval.console import Terminal, terminal
-from retrieval.planning_cost import measured_of
+from retrieval.planning.cost import measured_of
 from retrieval.recipe import load_recipe
 from workflows.files import atomic_write
 

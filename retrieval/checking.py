@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from retrieval.console import terminal
-from workflows.checks_findings import SEVERITIES
+from workflows.checks.findings import SEVERITIES
 from workflows.diagnostics import RetrievalError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from workflows.checks_findings import Checked, Finding
+    from workflows.checks.findings import Checked, Finding
 
 STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
@@ -39,7 +39,7 @@ def check(
         from msgspec import to_builtins
 
         from retrieval.recipe import load_recipe
-        from workflows.checks import check as check_data
+        from workflows.checks.check import check as check_data
 
         loaded = load_recipe(recipe)
         with console.working("check"):

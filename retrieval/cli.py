@@ -14,9 +14,9 @@ from retrieval.clustering import Scheduler, Workers, features
 from retrieval.console import Terminal, terminal
 from retrieval.deploying import deploy
 from retrieval.embeddings import embeddings
-from retrieval.init import init
+from retrieval.init.command import init
 from retrieval.items import app as items
-from retrieval.planning import plan
+from retrieval.planning.command import plan
 from retrieval.recipe import load_recipe
 from retrieval.recommending import recommend
 from retrieval.run import Run, advance

@@ -59,7 +59,7 @@ def embeddings(
     with terminal(verbose) as out:
         if crowding is not None and (side, format_) != (Side.items, Format.jsonl):
             raise RecipeError("--crowding goes with --side items --format jsonl")
-        from ensemble.batch_vectors import write_vectors
+        from ensemble.batch.vectors import write_vectors
 
         release, started = release_of(source), time.monotonic()
         vectors = _vectors(release, side, delta, (crowding, format_ is Format.jsonl), parse_time(timestamp))
@@ -85,9 +85,9 @@ def parse_time(text: str) -> int | Literal["last"]:
 def _vectors(
     path: Path, side: Side, delta: Path | None, restricting: tuple[str | None, bool], at: int | Literal["last"]
 ) -> Any:
-    from ensemble.batch import Asking, Everybody
-    from ensemble.batch_restricts import Restricts
-    from ensemble.batch_vectors import item_vectors, query_vectors
+    from ensemble.batch.everybody import Asking, Everybody
+    from ensemble.batch.restricts import Restricts
+    from ensemble.batch.vectors import item_vectors, query_vectors
     from ensemble.serving.release import Release
     from ensemble.serving.retriever import ItemAnswers
 

@@ -15,7 +15,7 @@ from retrieval.filtering import FilterOptions, filter_of
 from retrieval.serving import release_of
 
 if TYPE_CHECKING:
-    from ensemble.batch import Asking, Everybody
+    from ensemble.batch.everybody import Asking, Everybody
 
 Texts = list[str] | None
 
@@ -90,9 +90,9 @@ def _recommend(
     cluster: tuple[int | None, str | None],
     force: bool,
 ) -> Any:
-    from ensemble.batch import Everybody
-    from ensemble.batch_answers import Task, answer_all
-    from ensemble.batch_users import choose
+    from ensemble.batch.answers import Task, answer_all
+    from ensemble.batch.everybody import Everybody
+    from ensemble.batch.users import choose
     from workflows.cluster import client
 
     everybody = Everybody.load(*where)
@@ -106,7 +106,7 @@ def _recommend(
 
 def asking_of(wanted: Wanted, everybody: Everybody) -> Asking:
     """Return what was typed, checked against the release's inputs; raise InvalidRequest naming the option."""
-    from ensemble.batch import Asking
+    from ensemble.batch.everybody import Asking
     from ensemble.filters import Filter
     from retrieval.asking import columns_of, typed
 

@@ -17,10 +17,10 @@ from served import Served
 from synthetic import Run, dated_run, make_release, make_run
 from typer.testing import CliRunner
 
-from ensemble import batch_answers
-from ensemble.batch import Asking, Everybody
-from ensemble.batch_answers import FILE, Task, answer_all
-from ensemble.batch_users import choose
+from ensemble.batch import answers as batch_answers
+from ensemble.batch.answers import FILE, Task, answer_all
+from ensemble.batch.everybody import Asking, Everybody
+from ensemble.batch.users import choose
 from ensemble.client import RetrievalClient
 from ensemble.filters import Crowding, Filter, Range, TagTest
 from ensemble.serving.release import Release

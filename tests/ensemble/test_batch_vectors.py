@@ -13,7 +13,7 @@ from livecatalogue import Items, make_live_run, new_id, write_items
 from synthetic import Run, make_release
 from typer.testing import CliRunner
 
-from ensemble.batch import Asking, Everybody
+from ensemble.batch.everybody import Asking, Everybody
 from ensemble.derive import derive
 from ensemble.items import LiveItems
 from ensemble.serving.release import Release

@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 from retrieval.console import Terminal
-from retrieval.init_plan import Plan, make_plan
-from retrieval.init_recipe import recipe_text
+from retrieval.init.plan import Plan, make_plan
+from retrieval.init.recipe import recipe_text
 from retrieval.recipe import load_recipe, parse_recipe
 from retrieval.run import Run, advance
 from retrieval.stages import STAGES

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.config import Model, Train
-from retrieval.planning import parse_size
-from retrieval.planning_levers import Setup, advise
-from retrieval.planning_parameters import parameters, total
-from retrieval.planning_probe import synthetic
-from retrieval.planning_shapes import Shapes, Sizes, shapes_of
+from retrieval.planning.command import parse_size
+from retrieval.planning.levers import Setup, advise
+from retrieval.planning.parameters import parameters, total
+from retrieval.planning.probe import synthetic
+from retrieval.planning.shapes import Shapes, Sizes, shapes_of
 from retrieval.recipe import Recipe, load_recipe
 from workflows.diagnostics import RecipeError
 

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workflows.checks import check
-from workflows.checks_findings import Checked, Finding
-from workflows.checks_rows import Events, row_findings
+from workflows.checks.check import check
+from workflows.checks.findings import Checked, Finding
+from workflows.checks.rows import Events, row_findings
 from workflows.config import AnySplit, FeatureSide, OwnTables, TemporalSplit
 from workflows.splits import split as split_rows
 from workflows.tables import Tables, open_tables

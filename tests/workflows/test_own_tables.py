@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 from workflows.config import FeatureSide, LeaveLastOutSplit, OwnTables, RandomSplit, located
 from workflows.diagnostics import DataError, RecipeError
-from workflows.sources import own_tables, state
-from workflows.sources.own_tables_types import guess
+from workflows.sources import state
+from workflows.sources.own_tables import source as own_tables
+from workflows.sources.own_tables.types import guess
 from workflows.tables import Tables, open_tables
 from workflows.undated import check_dated
 

@@ -14,7 +14,7 @@ Progress = Callable[[str], None]
 
 MODULES: Final[dict[type[Section], str]] = {
     MovieLens: "movielens",
-    OwnTables: "own_tables",
+    OwnTables: "own_tables.source",
     Playlists: "playlists",
     Synthetic: "synthetic",
 }

@@ -10,7 +10,7 @@ import pyarrow as pa
 from msgspec import Struct
 
 from workflows.diagnostics import DataError
-from workflows.sources.own_tables_files import EXAMPLES, Chunk, Malformed
+from workflows.sources.own_tables.files import EXAMPLES, Chunk, Malformed
 
 Mask = npt.NDArray[np.bool_]
 SHOWN_COLUMNS: Final = 8

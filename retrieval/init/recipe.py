@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from retrieval.init_plan import Decided, Plan
-from retrieval.init_profile import Sampled
+from retrieval.init.plan import Decided, Plan
+from retrieval.init.profile import Sampled
 from retrieval.toml import inline, key_of
 from workflows.columns import Columns
 from workflows.tables_config import TableFile

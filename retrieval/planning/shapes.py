@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pyarrow.parquet as pq
 
-from retrieval.planning_specs import foretold_specs
+from retrieval.planning.specs import foretold_specs
 from retrieval.recipe import Recipe
 from workflows.columns import Columns
 from workflows.config import MovieLens, Synthetic

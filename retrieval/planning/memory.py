@@ -1,8 +1,8 @@
 """How much memory training and serving take: each array that the code holds, counted; what cannot be counted, measured.
 
-The base, which is Python, TensorFlow, Merlin and the traced graphs, is measured by a rehearsal (`planning_probe`): the
-whole stage on a few rows. The rest is sums over shapes, in bytes. Arrays that exist one after the other are not added:
-the peak is the base, what stays, and the largest of what comes and goes.
+The base, which is Python, TensorFlow, Merlin and the traced graphs, is measured by a rehearsal
+(`retrieval.planning.probe`): the whole stage on a few rows. The rest is sums over shapes, in bytes. Arrays that exist
+one after the other are not added: the peak is the base, what stays, and the largest of what comes and goes.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.config import Distillation, Model, Sampled, Train
-from retrieval.planning_parameters import frozen, input_width, parameters, table_width, total
-from retrieval.planning_shapes import Shapes
+from retrieval.planning.parameters import frozen, input_width, parameters, table_width, total
+from retrieval.planning.shapes import Shapes
 from workflows.inputs import FeatureSpec
 
 FLOAT, CODE = 4, 8

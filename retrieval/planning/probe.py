@@ -1,6 +1,6 @@
 """A rehearsal of the train stage in a process of its own: what its base takes, and how long a step takes.
 
-`python -m retrieval.planning_probe` reads a `Question` from stdin and writes a `Measured` to the file that it names.
+`python -m retrieval.planning.probe` reads a `Question` from stdin and writes a `Measured` to the file that it names.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import msgspec
 import numpy as np
 
 from models.config import Model, Train
-from retrieval.planning_memory import training
-from retrieval.planning_shapes import Shapes
+from retrieval.planning.memory import training
+from retrieval.planning.shapes import Shapes
 from workflows.config import Device
 from workflows.inputs import FIRST_ITEM, FeatureSpec
 
@@ -48,8 +48,8 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     imports_bytes: int
     """Python with TensorFlow, Merlin and all that the stage imports."""
     base_bytes: int
-    """The whole stage on a few rows at its peak, less what `planning_memory` counts for these: imports, graphs,
-    allocators, the export."""
+    """The whole stage on a few rows at its peak, less what `retrieval.planning.memory` counts for these: imports,
+    graphs, allocators, the export."""
     seconds_per_step: float | None
     validation_seconds: float | None = None
     rehearsal_seconds: float = 0.0

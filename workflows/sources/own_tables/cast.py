@@ -12,10 +12,10 @@ import pyarrow as pa
 
 from workflows.columns import Columns
 from workflows.diagnostics import DataError
-from workflows.sources.own_tables_files import Chunk
-from workflows.sources.own_tables_plan import Target
-from workflows.sources.own_tables_rows import Fault, Ledger, Mask
-from workflows.sources.own_tables_types import EXPECTED, Cast, cast, out_of_time, seconds, split_lists
+from workflows.sources.own_tables.files import Chunk
+from workflows.sources.own_tables.plan import Target
+from workflows.sources.own_tables.rows import Fault, Ledger, Mask
+from workflows.sources.own_tables.types import EXPECTED, Cast, cast, out_of_time, seconds, split_lists
 
 EXACT_IN_FLOAT64 = 2**53
 

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from models.config import Model, Sampled, Train
-from retrieval.planning_memory import training
-from retrieval.planning_shapes import Shapes
+from retrieval.planning.memory import training
+from retrieval.planning.shapes import Shapes
 from workflows.inputs import FeatureSpec
 
 LEAST_BATCH, LEAST_WIDTH, LEAST_HISTORY = 128, 8, 5

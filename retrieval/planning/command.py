@@ -55,7 +55,7 @@ def parse_size(text: str) -> int:
 
 
 def _sizes(rows: int | None, users: int | None, items: int | None) -> Any:
-    from retrieval.planning_shapes import Sizes
+    from retrieval.planning.shapes import Sizes
 
     given = rows, users, items
     if all(one is None for one in given):
@@ -66,9 +66,9 @@ def _sizes(rows: int | None, users: int | None, items: int | None) -> Any:
 
 
 def _planned(source: Path, runs: Path, sizes: Any, budget: int | None) -> dict[str, Any]:
-    from retrieval.planning_cost import compared, measured_of, rehearse, serving_base
-    from retrieval.planning_cost import plan as foretell
-    from retrieval.planning_shapes import shapes_of
+    from retrieval.planning.cost import compared, measured_of, rehearse, serving_base
+    from retrieval.planning.cost import plan as foretell
+    from retrieval.planning.shapes import shapes_of
     from retrieval.recipe import load_recipe
     from retrieval.run import Run
     from retrieval.stages import STAGES

@@ -10,13 +10,13 @@ from typing import Final, NamedTuple
 import pandas as pd
 import pyarrow as pa
 
-from retrieval.init_features import Choice, choose, identity, renamed, title
-from retrieval.init_profile import Profile, Sampled, sample
-from retrieval.init_roles import Found, find_roles
+from retrieval.init.features import Choice, choose, identity, renamed, title
+from retrieval.init.profile import Profile, Sampled, sample
+from retrieval.init.roles import Found, find_roles
 from workflows.columns import Columns
 from workflows.config import TemporalSplit
 from workflows.diagnostics import DataError
-from workflows.sources.own_tables_types import seconds
+from workflows.sources.own_tables.types import seconds
 from workflows.splits import split as split_rows
 
 TOO_MANY_NEW: Final = 0.3

@@ -14,7 +14,7 @@ from workflows.diagnostics import RecipeError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from retrieval.init_plan import Plan
+    from retrieval.init.plan import Plan
 
 TABLES = ("interactions", "users", "items")
 
@@ -44,8 +44,8 @@ def init(
     retrieval init --interactions s3://bucket/clicks --column user_id=visitor --column timestamp=at
     """
     with terminal(verbose) as console:
-        from retrieval.init_plan import make_plan
-        from retrieval.init_recipe import recipe_text
+        from retrieval.init.plan import make_plan
+        from retrieval.init.recipe import recipe_text
         from workflows.files import atomic_write
 
         recipe = out or Path(f"{_name(name or PurePosixPath(interactions).name.split('.')[0])}.toml")

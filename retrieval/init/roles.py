@@ -9,11 +9,11 @@ from typing import Any, Final, NamedTuple
 import pandas as pd
 import pyarrow as pa
 
-from retrieval.init_profile import Profile, Sampled
+from retrieval.init.profile import Profile, Sampled
 from workflows.columns import Columns
 from workflows.diagnostics import DataError
-from workflows.sources.own_tables_plan import IDS
-from workflows.sources.own_tables_types import PER_SECOND, seconds
+from workflows.sources.own_tables.plan import IDS
+from workflows.sources.own_tables.types import PER_SECOND, seconds
 
 WORDS: Final[Mapping[str, str]] = {
     Columns.User: "user userid uid customer customerid client visitor visitorid member account cust person reviewer "

@@ -15,11 +15,11 @@ import msgspec
 import psutil
 
 from ensemble.config import Index
-from retrieval.planning_levers import Setup, advise
-from retrieval.planning_memory import FLOAT, device, disk, serving, training
-from retrieval.planning_parameters import parameters, total
-from retrieval.planning_probe import Measured, Question
-from retrieval.planning_shapes import Shapes
+from retrieval.planning.levers import Setup, advise
+from retrieval.planning.memory import FLOAT, device, disk, serving, training
+from retrieval.planning.parameters import parameters, total
+from retrieval.planning.probe import Measured, Question
+from retrieval.planning.shapes import Shapes
 from retrieval.recipe import Recipe
 from retrieval.tables import read_json
 from workflows.diagnostics import StageError
@@ -52,7 +52,7 @@ def rehearse(recipe: Recipe, shapes: Shapes, features: Path | None) -> Measured:
             features=None if features is None else str(features),
             timed=counted < FITTING * psutil.virtual_memory().available,
         )
-        command = [sys.executable, "-m", "retrieval.planning_probe"]
+        command = [sys.executable, "-m", "retrieval.planning.probe"]
         done = subprocess.run(command, input=msgspec.json.encode(question), capture_output=True, check=False)
         if done.returncode or not out.is_file():
             last = (done.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[-1]

@@ -8,8 +8,8 @@ from typing import Final, NamedTuple
 import numpy as np
 import pandas as pd
 
-from retrieval.init_profile import Profile
-from retrieval.init_roles import name_score, text_unit
+from retrieval.init.profile import Profile
+from retrieval.init.roles import name_score, text_unit
 from retrieval.toml import inline
 from workflows.columns import Columns
 from workflows.inputs import HISTORY, HISTORY_AGE

@@ -14,8 +14,8 @@ import pandas as pd
 import pyarrow as pa
 
 from workflows.diagnostics import DataError
-from workflows.sources.own_tables_files import Located, chunks, locate, schema
-from workflows.sources.own_tables_types import cast, guess, kind_of
+from workflows.sources.own_tables.files import Located, chunks, locate, schema
+from workflows.sources.own_tables.types import cast, guess, kind_of
 from workflows.tables_config import TableFile
 
 NULL_WORDS: Final = ("\\N", "NULL")

@@ -20,12 +20,12 @@ from workflows.columns import Columns
 from workflows.config import OwnTables
 from workflows.diagnostics import DataError
 from workflows.files import atomic_directory
-from workflows.sources.own_tables_cast import Caster, distinct
-from workflows.sources.own_tables_files import Chunk, Located, chunks, locate, schema
-from workflows.sources.own_tables_files import state as state_of
-from workflows.sources.own_tables_plan import IDS, Target, id_kind, named, targets
-from workflows.sources.own_tables_rows import Ledger
-from workflows.sources.own_tables_types import Kind
+from workflows.sources.own_tables.cast import Caster, distinct
+from workflows.sources.own_tables.files import Chunk, Located, chunks, locate, schema
+from workflows.sources.own_tables.files import state as state_of
+from workflows.sources.own_tables.plan import IDS, Target, id_kind, named, targets
+from workflows.sources.own_tables.rows import Ledger
+from workflows.sources.own_tables.types import Kind
 from workflows.tables import write_tables
 
 Progress = Callable[[str], None]

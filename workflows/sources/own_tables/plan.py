@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from workflows.columns import Columns
 from workflows.diagnostics import DataError
-from workflows.sources.own_tables_files import Chunk, Located
-from workflows.sources.own_tables_types import Kind, guess, kind_of
+from workflows.sources.own_tables.files import Chunk, Located
+from workflows.sources.own_tables.types import Kind, guess, kind_of
 
 IDS: Final = {
     "interactions": (Columns.User, Columns.Item),

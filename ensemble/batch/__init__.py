@@ -1,0 +1,1 @@
+"""A release asked for everybody, in this process or on Dask."""

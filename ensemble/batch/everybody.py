@@ -1,0 +1,126 @@
+"""A release asked for everybody in this process, through the code that serves it, a batch of users at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Union
+
+import numpy as np
+
+from ensemble.layouts import FUSED
+from ensemble.serving.arrays import read_values
+from ensemble.serving.errors import InvalidRequest
+from ensemble.serving.release import Release
+from ensemble.serving.retriever import Answer, Retriever
+from ensemble.serving.tensors import Request
+from ensemble.wire import TIME, ItemId, Query, Signature, tensors
+from workflows.columns import Columns
+from workflows.diagnostics import DataError
+
+USERS_AT_ONCE = 1024
+"""Rows of one request: enough that the towers and the search work on whole matrices, and a few megabytes."""
+Time = Union[int, Literal["last"]]
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What is asked of every user."""
+
+    top_k: int | None = None
+    """None: the release's own number."""
+    exclude: Sequence[ItemId] = ()
+    include_seen: bool = False
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    """Query columns with one value for all users, in place of what the release knows of them."""
+    filter: str = ""
+    """A filter as JSON (docs/serving.md)."""
+    time: Time = "last"
+    """Seconds since 1970, at which everybody is asked. `last`: each user at the time of their newest interaction."""
+
+
+class Everybody:
+    """A loaded release, and requests of many of its users."""
+
+    def __init__(self, retriever: Retriever) -> None:
+        self.retriever, release = retriever, retriever.release
+        self.signature = Signature(
+            model=FUSED,
+            max_batch_size=USERS_AT_ONCE,
+            inputs={one.name: one.dtype for one in retriever.inputs},
+            default_top_k=retriever.serving["top_k"],
+            max_top_k=retriever.serving["max_top_k"],
+        )
+        self._offsets = release.array("history/offsets.npy")
+        self._seconds = release.array("history/timestamp.npy")
+
+    @classmethod
+    def load(cls, release: Path, delta: Path | None = None) -> Everybody:
+        """Verify and load a release, and the changes of its catalogue in `delta`; raise InvalidRelease."""
+        return cls(Retriever.load(release, delta))
+
+    @property
+    def dated(self) -> bool:
+        """Return whether an answer depends on when it is asked."""
+        return TIME in self.signature.inputs
+
+    def user_ids(self) -> np.ndarray:
+        """Return the users that the release knows, in its order; int64 or `str` objects [users]."""
+        return known_users(self.retriever.release)
+
+    def answer(self, user_ids: np.ndarray, asking: Asking) -> Answer:
+        """Return the best items of the users; raise as `requests`, or DataError for a query without a finite vector."""
+        with _naming(user_ids):
+            return self.retriever.answer(self._request(user_ids, asking))
+
+    def vectors(self, user_ids: np.ndarray, asking: Asking) -> np.ndarray:
+        """Return the users' query vectors, float32 [n, d]; raise as `answer`."""
+        with _naming(user_ids):
+            request, rows = self._request(user_ids, asking), self.retriever.users.rows_of(user_ids)
+            return self.retriever.tower(self.retriever.features(request.columns, rows))
+
+    def _request(self, user_ids: np.ndarray, asking: Asking) -> Request:
+        rows = len(user_ids)
+        query = Query(
+            user_ids,
+            asking.top_k,
+            [asking.exclude] * rows if asking.exclude else None,
+            asking.include_seen,
+            {name: [value] * rows for name, value in asking.columns.items()},
+            self._times(user_ids, asking.time) if self.dated else None,
+            filters=[asking.filter] * rows if asking.filter else None,
+        )
+        return self.retriever.reader([tensors(self.signature, query)])
+
+    def _times(self, user_ids: np.ndarray, asked: Time) -> np.ndarray:
+        """Return when each user is asked, int64 [n]; at the release's newest interaction where one has none."""
+        if asked != "last":
+            return np.full(len(user_ids), asked, dtype=np.int64)
+        newest = int(self._seconds.max()) if len(self._seconds) else int(time.time())
+        rows = self.retriever.users.rows_of(user_ids)
+        end = np.where(rows >= 0, self._offsets[rows + 1], 0)
+        has = (rows >= 0) & (end > np.where(rows >= 0, self._offsets[rows], 0))
+        return np.where(has, self._seconds[end - 1] if len(self._seconds) else newest, newest)
+
+
+def known_users(release: Release) -> np.ndarray:
+    """Return the ids of the users that a release knows, in its order; int64 or `str` objects [users]."""
+    return read_values(release, f"users/{Columns.User}", release.manifest["id_dtype"][Columns.User])
+
+
+def batches(ids: np.ndarray, rows: int = USERS_AT_ONCE) -> Iterator[np.ndarray]:
+    """Yield the ids in order, `rows` at a time."""
+    for start in range(0, len(ids), rows):
+        yield ids[start : start + rows]
+
+
+@contextmanager
+def _naming(user_ids: np.ndarray) -> Iterator[None]:
+    """Say of which users a request was that is wrong."""
+    try:
+        yield
+    except InvalidRequest as error:
+        raise DataError(f"users from {user_ids[0]} to {user_ids[-1]}: {error}") from None

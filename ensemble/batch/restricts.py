@@ -1,0 +1,86 @@
+"""An item's tags and numbers as managed vector search filters by them: restricts, numeric restricts, a crowding tag."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from ensemble.serving.attributes import Attributes, Numbers, Tags
+from workflows.diagnostics import DataError
+
+_WHOLE = 2.0**53
+"""Up to here every whole number is a float64."""
+
+
+class Restricts:
+    """What items are filtered by in a vector database: the attributes that a request to the release may name.
+
+    A tag attribute is a namespace whose `allow` list has the item's values, and stands in no item's list that has none;
+    a number is `value_int` where it is whole in every item, else `value_double`.
+    """
+
+    def __init__(self, attributes: Attributes, crowding: str | None = None) -> None:
+        """Take the attributes of a catalogue's rows, and the one whose value is the crowding tag.
+
+        Raises
+        ------
+        DataError
+            There is no attribute `crowding`.
+        """
+        if crowding is not None and crowding not in attributes:
+            known = ", ".join(attributes) or "none"
+            raise DataError(f"--crowding {crowding}: no attribute of the release; it has {known}")
+        self._tags = {name: one for name, one in attributes.items() if isinstance(one, Tags)}
+        self._numbers = {name: one.values for name, one in attributes.items() if isinstance(one, Numbers)}
+        self._number_keys = {name: _key(values) for name, values in self._numbers.items()}
+        self._crowding = crowding
+
+    def __call__(self, row: int) -> bytes:
+        """Return the members of a row's JSON object, each behind a comma; raise DataError for two crowding tags."""
+        tags = {name: self._values(name, row) for name in self._tags}
+        numbers = {name: _number(values[row], self._number_keys[name]) for name, values in self._numbers.items()}
+        found: dict[str, Any] = {
+            "restricts": [{"namespace": name, "allow": allow} for name, allow in tags.items() if allow],
+            "numeric_restricts": [
+                {"namespace": name, self._number_keys[name]: one} for name, one in numbers.items() if one is not None
+            ],
+        }
+        if self._crowding is not None:
+            found["crowding_tag"] = self._crowding_tag(tags, numbers, row)
+        kept = {name: value for name, value in found.items() if value}
+        return b"," + msgspec.json.encode(kept)[1:-1] if kept else b""
+
+    def _values(self, name: str, row: int) -> list[str]:
+        groups, values = self._tags[name].groups, self._tags[name].values
+        return [values[code] for code in groups.codes[groups.rows[row] : groups.rows[row + 1]].tolist()]
+
+    def _crowding_tag(self, tags: dict[str, list[str]], numbers: dict[str, Any], row: int) -> str:
+        name = str(self._crowding)
+        if name in numbers:
+            return "" if numbers[name] is None else str(numbers[name])
+        if len(tags[name]) > 1:
+            shown = ", ".join(tags[name][:4])
+            raise DataError(
+                f"--crowding {name}: the item in row {row} of the catalogue has several values ({shown}), and a vector "
+                "has one crowding tag; choose an attribute of single values"
+            )
+        return tags[name][0] if tags[name] else ""
+
+
+def json_text(text: str) -> bytes:
+    """Return the text as a JSON string."""
+    return msgspec.json.encode(text)
+
+
+def _key(values: np.ndarray) -> str:
+    real = values[~np.isnan(values)]
+    whole = bool((np.abs(real) <= _WHOLE).all() and (real == np.floor(real)).all())
+    return "value_int" if whole else "value_double"
+
+
+def _number(value: float, key: str) -> int | float | None:
+    if np.isnan(value):
+        return None
+    return int(value) if key == "value_int" else float(value)

@@ -1,0 +1,104 @@
+"""Whom a batch is for: everybody that a release knows, the ids in a file, or ids on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet as pq
+
+from ensemble.batch.everybody import known_users
+from ensemble.serving.release import Release
+from workflows.columns import Columns
+from workflows.diagnostics import DataError
+
+EVERYBODY = "all"
+
+
+class Chosen(NamedTuple):
+    """Users, each once."""
+
+    ids: np.ndarray
+    """int64 or `str` objects [n]."""
+    repeated: int
+    """How many more times an id was named that is there already."""
+
+
+def choose(what: str, release: Release) -> Chosen:
+    """Return the users of `all`, of a file (.parquet, .csv or .jsonl with a column `user_id`; .txt, one per line), or
+    of ids with commas between them. Ids that the release does not know are welcome, as they are to the server.
+
+    Raises
+    ------
+    DataError
+        The file is not there or not readable, has no such column, or an id is null or not of the release's type.
+    """
+    if what == EVERYBODY:
+        return Chosen(known_users(release), 0)
+    place = Path(what)
+    listed = _read(place) if place.suffix.lower() in _READERS else pa.chunked_array([what.split(",")], pa.string())
+    name = str(place) if place.suffix.lower() in _READERS else "--users"
+    ids = _typed(name, listed, release.manifest["id_dtype"][Columns.User] == "string")
+    unique = pd.unique(ids)
+    return Chosen(unique, len(ids) - len(unique))
+
+
+def _read(path: Path) -> pa.ChunkedArray:
+    try:
+        return _READERS[path.suffix.lower()](path)
+    except (FileNotFoundError, IsADirectoryError):
+        raise DataError(f"{path}: no such file; --users takes all, a file, or ids with commas between them") from None
+    except KeyError:
+        raise DataError(f"{path}: column '{Columns.User}' is missing") from None
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not readable as {path.suffix}: {str(error).splitlines()[0]}") from None
+
+
+def _parquet(path: Path) -> pa.ChunkedArray:
+    if Columns.User not in pq.read_schema(path).names:
+        raise KeyError(Columns.User)
+    return pq.read_table(path, columns=[Columns.User])[Columns.User]
+
+
+def _csv(path: Path) -> pa.ChunkedArray:
+    # Read as text, so that an id such as 007 stays what it is.
+    options = pyarrow.csv.ConvertOptions(column_types={Columns.User: pa.string()}, strings_can_be_null=True)
+    return pyarrow.csv.read_csv(path, convert_options=options)[Columns.User]
+
+
+def _lines(path: Path) -> pa.ChunkedArray:
+    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    return pa.chunked_array([[line for line in lines if line]], pa.string())
+
+
+_READERS: dict[str, Callable[[Path], pa.ChunkedArray]] = {
+    ".parquet": _parquet,
+    ".csv": _csv,
+    ".jsonl": lambda path: pyarrow.json.read_json(path)[Columns.User],
+    ".txt": _lines,
+}
+
+
+def _typed(place: str, ids: pa.ChunkedArray, is_text: bool) -> np.ndarray:
+    if not len(ids):
+        raise DataError(f"{place}: has no users; expected at least one")
+    if ids.null_count:
+        row = ids.is_null().to_pylist().index(True)
+        raise DataError(f"{place}: column '{Columns.User}', row {row}: is null; leave the row out")
+    if is_text:
+        if not (pa.types.is_string(ids.type) or pa.types.is_large_string(ids.type)):
+            raise DataError(f"{place}: column '{Columns.User}': got {ids.type}, the release's user ids are strings")
+        return ids.to_numpy().astype(object)
+    try:
+        return ids.cast(pa.int64()).to_numpy()
+    except pa.ArrowException as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(
+            f"{place}: column '{Columns.User}': {reason}; the release's user ids are 64-bit integers"
+        ) from None

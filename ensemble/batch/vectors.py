@@ -1,0 +1,139 @@
+"""A release's item vectors, or its users' query vectors, as a file: Parquet, NumPy, or JSON lines.
+
+Vectors come batch by batch and are written as they come; a file is whole or not there at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ensemble.batch.everybody import USERS_AT_ONCE, Asking, Everybody, batches
+from ensemble.batch.restricts import Restricts, json_text
+from ensemble.serving.catalogue import Catalogue
+from ensemble.serving.index import PARAMETERS
+from ensemble.serving.release import Release
+from workflows.files import atomic_directory, atomic_file
+
+ITEMS_AT_ONCE = 8192
+
+
+class Batch(NamedTuple):
+    """Some of the vectors."""
+
+    ids: np.ndarray
+    """int64 or `str` objects [n]."""
+    vectors: np.ndarray
+    """float32 [n, d]."""
+    restricts: list[bytes] | None = None
+    """What a vector database filters each by, as JSON members; None: nothing."""
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """All vectors of one side."""
+
+    ids: np.ndarray
+    """int64 or `str` objects [total]."""
+    dim: int
+    facts: Mapping[str, str]
+    """Where they come from and how they are compared."""
+    batches: Callable[[], Iterator[Batch]]
+
+
+def item_vectors(release: Release, catalogue: Catalogue, name: str, restricts: Restricts | None = None) -> Vectors:
+    """Return the items that can be answered with, in catalogue order; `name` is that of the release and its changes.
+
+    With `restricts`, their tags and numbers come along.
+    """
+    live = np.flatnonzero(catalogue.rows.live)
+    ids = catalogue.rows.ids[live]
+
+    def made() -> Iterator[Batch]:
+        for start in range(0, len(live), ITEMS_AT_ONCE):
+            rows = live[start : start + ITEMS_AT_ONCE]
+            members = None if restricts is None else [restricts(row) for row in rows.tolist()]
+            yield Batch(catalogue.rows.ids[rows], catalogue.rows.vectors[rows], members)
+
+    return Vectors(ids, catalogue.rows.vectors.shape[1], _facts(release, "items", name), made)
+
+
+def query_vectors(everybody: Everybody, user_ids: np.ndarray, asking: Asking) -> Vectors:
+    """Return the query vectors of users, as the server computes them for a request that says what `asking` does."""
+    release = everybody.retriever.release
+
+    def made() -> Iterator[Batch]:
+        for ids in batches(user_ids, USERS_AT_ONCE):
+            yield Batch(ids, everybody.vectors(ids, asking))
+
+    facts = _facts(release, "queries", everybody.retriever.name)
+    if everybody.dated:
+        facts["time"] = str(asking.time)
+    return Vectors(user_ids, int(release.manifest["dim"]), facts, made)
+
+
+def write_vectors(vectors: Vectors, format_: str, out: Path) -> Path:
+    """Write the vectors to `out`, as `format_` says, and return it.
+
+    `parquet`: `id` and `embedding`, float32 [dim], the facts in the file's metadata. `npy`: a directory of `ids.npy`
+    (int64 or Unicode) and `embeddings.npy`, float32 [total, dim]. `jsonl`: a line per vector, in the layout that
+    managed vector search takes: `id` (text), `embedding`, `restricts`, `numeric_restricts`, `crowding_tag`.
+    """
+    if format_ == "npy":
+        with atomic_directory(out) as directory:
+            _write_npy(vectors, directory)
+        return out
+    with atomic_file(out) as temporary:
+        (_write_parquet if format_ == "parquet" else _write_jsonl)(vectors, temporary)
+    return out
+
+
+def _facts(release: Release, side: str, name: str) -> dict[str, str]:
+    return {"side": side, "release": name, "metric": str(release.json(PARAMETERS)["metric"])}
+
+
+def _write_parquet(vectors: Vectors, path: Path) -> None:
+    id_type = pa.string() if vectors.ids.dtype == object else pa.int64()
+    embedding = pa.list_(pa.float32(), vectors.dim)
+    schema = pa.schema([("id", id_type), ("embedding", embedding)], metadata=dict(vectors.facts))
+    with pq.ParquetWriter(path, schema) as writer:
+        for batch in vectors.batches():
+            flat = pa.array(np.ascontiguousarray(batch.vectors).ravel(), pa.float32())
+            lists = pa.FixedSizeListArray.from_arrays(flat, vectors.dim)
+            writer.write_batch(pa.record_batch([pa.array(batch.ids, id_type), lists], schema=schema))
+
+
+def _write_npy(vectors: Vectors, directory: Path) -> None:
+    is_text = vectors.ids.dtype == object
+    np.save(directory / "ids.npy", vectors.ids.astype(np.str_) if is_text else vectors.ids, allow_pickle=False)
+    shape = (len(vectors.ids), vectors.dim)
+    open_map: Any = np.lib.format.open_memmap
+    filled = open_map(directory / "embeddings.npy", mode="w+", dtype=np.float32, shape=shape)
+    start = 0
+    for batch in vectors.batches():
+        filled[start : start + len(batch.ids)] = batch.vectors
+        start += len(batch.ids)
+    filled.flush()
+
+
+def _write_jsonl(vectors: Vectors, path: Path) -> None:
+    with path.open("wb") as file:
+        for batch in vectors.batches():
+            file.writelines(_lines(batch))
+
+
+def _lines(batch: Batch) -> Iterator[bytes]:
+    # Arrow writes the shortest decimal that reads back as the same float32; Python's would be that of the float64.
+    flat = pa.array(np.ascontiguousarray(batch.vectors).ravel(), pa.float32())
+    numbers: list[str] = flat.cast(pa.string()).to_pylist()
+    dim = batch.vectors.shape[1]
+    for row, one in enumerate(batch.ids.tolist()):
+        embedding = ",".join(numbers[row * dim : (row + 1) * dim])
+        more = b"" if batch.restricts is None else batch.restricts[row]
+        yield b'{"id":%s,"embedding":[%s]%s}\n' % (json_text(str(one)), embedding.encode(), more)

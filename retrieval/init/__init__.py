@@ -1,0 +1,1 @@
+"""`retrieval init`: a recipe for tables that nothing is known of yet."""

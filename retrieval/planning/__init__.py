@@ -1,0 +1,1 @@
+"""`retrieval plan`: what a recipe will cost, before it is run."""

@@ -1,0 +1,136 @@
+"""What is wrong or suspicious in a recipe's data, found before anything is trained on it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from workflows import sources
+from workflows.checks.columns import column_findings, used_columns
+from workflows.checks.findings import SEVERITIES, Checked, Finding, Severity
+from workflows.checks.rows import Events, row_findings
+from workflows.columns import Columns
+from workflows.config import Data, FeatureSide, OwnTables
+from workflows.diagnostics import DataError, RecipeError
+from workflows.inputs import describe, history_of, plan
+from workflows.tables import Stored, open_tables, read_part, write_tables
+from workflows.undated import is_dated, needing_time
+
+Progress = Callable[[str], None]
+SAMPLED_ROWS = 50_000
+"""Interactions on which the kinds of features are tried."""
+
+
+def check(data: Data, query: FeatureSide, item: FeatureSide, cache: Path, progress: Progress) -> Checked:
+    """Read the source and return what is found, the worst first.
+
+    Users and items are held in memory, interactions as 16 bytes per row.
+
+    Raises
+    ------
+    DownloadError
+        The source could not be reached.
+    """
+    findings: list[Finding] = []
+    with tempfile.TemporaryDirectory(prefix="retrieval-check.") as scratch:
+        directory = Path(scratch) / "tables"
+        try:
+            facts = _store(data, cache, directory, progress, findings)
+            stored = open_tables(directory)
+        except DataError as error:
+            findings.append(Finding.of_error("source", "data", error, "mend it, then check again"))
+            return Checked(facts={}, findings=findings)
+        facts.update(users=len(stored.users), items=len(stored.items), interactions=sum(stored.rows))
+        progress("looking at columns")
+        findings += _recipe_findings(stored, data, query, item)
+        findings += column_findings(stored, used_columns(query, item))
+        progress("looking at rows")
+        events = Events.of(stored)
+        findings += row_findings(events, stored, data.split, facts)
+    findings.sort(key=lambda finding: (SEVERITIES.index(finding.severity), -finding.rows))
+    return Checked(facts=facts, findings=findings)
+
+
+def _store(data: Data, cache: Path, directory: Path, progress: Progress, findings: list[Finding]) -> dict[str, Any]:
+    """Write the tables as the source yields them; of the user's own, bad rows become findings and stay away."""
+    if not isinstance(data, OwnTables):
+        sources.fetch(data, cache, progress).save(directory)
+        return {}
+    from workflows.sources.own_tables.rows import Ledger
+    from workflows.sources.own_tables.source import OwnRows
+
+    rows, ledger = OwnRows(data, progress), Ledger(refuse=False)
+    try:
+        users, items = rows.users_and_items(ledger)
+        write_tables(directory, rows.interactions(users, items, ledger), users, items)
+    finally:
+        severity: Severity = "error" if data.bad_rows == "refuse" else "warning"
+        for problem in ledger.problems:
+            what = f"{problem.column}: " if problem.column else ""
+            findings.append(
+                Finding(
+                    severity=severity,
+                    check=f"bad-row/{problem.reason}",
+                    table=problem.table,
+                    column=problem.column,
+                    rows=problem.rows,
+                    of=ledger.of(problem.table).read,
+                    message=f"{what}must be {problem.expected}",
+                    remedy=problem.remedy if data.bad_rows == "refuse" else f"left out; {problem.remedy}",
+                    examples=problem.examples,
+                )
+            )
+    return {"left_out": {table: counts.read - counts.kept for table, counts in ledger.counts.items()}}
+
+
+def _recipe_findings(stored: Stored, data: Data, query: FeatureSide, item: FeatureSide) -> Iterator[Finding]:
+    """What the features ask for and the tables do not have."""
+    needing = needing_time(data.split, query, item)
+    if needing and not is_dated(stored):
+        yield Finding(
+            severity="error",
+            check="no-time",
+            table="interactions",
+            column=Columns.Timestamp,
+            rows=sum(stored.rows),
+            of=sum(stored.rows),
+            message=f"the interactions have no time, which is needed by {', '.join(needing)}",
+            remedy="say which column holds it, or leave these out and choose a random split",
+        )
+    dated = history_of(query) is not None
+    for side, section, frame in (
+        (query, "query.features", _queries(stored)),
+        (item, "item.features", stored.items),
+    ):
+        try:
+            planned = plan(side, section)
+        except RecipeError as error:
+            yield Finding.of_error("feature", section, error, "see the recipe reference")
+            continue
+        for entry in planned:
+            try:
+                describe(frame, [entry], section, dated=dated and section == "query.features")
+            except RecipeError as error:
+                yield Finding.of_error("feature", section, error, "name a column that is there, of a kind that fits")
+    if Columns.Rating in query.features:
+        yield Finding(
+            severity="warning",
+            check="leakage/rating",
+            table="interactions",
+            column=Columns.Rating,
+            rows=sum(stored.rows),
+            of=sum(stored.rows),
+            message="a feature of the query, though nobody knows it before the item is chosen",
+            remedy="leave it out of [query.features]",
+        )
+
+
+def _queries(stored: Stored) -> pd.DataFrame:
+    """Return the first interactions with the columns of their users."""
+    rows = read_part(stored.parts[0]).iloc[:SAMPLED_ROWS]
+    own = [name for name in stored.users.columns if name not in rows.columns or name == Columns.User]
+    return rows.merge(stored.users[own], on=Columns.User, how="left")

@@ -1,0 +1,202 @@
+"""Columns in which there is little to learn from, or that are not what they seem."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from workflows.checks.findings import EXAMPLES, Finding, Severity
+from workflows.columns import Columns
+from workflows.config import Categorical, FeatureSide
+from workflows.tables import Stored, read_part
+
+NULL_WORDS: Final = ("NA", "N/A", "NaN", "nan", "NULL", "null", "None", "none", "\\N", "#N/A", "?", "-")
+MOSTLY: Final = 0.5
+NEARLY_ALL: Final = 0.9
+MANY_TITLES: Final = 0.05
+ENOUGH: Final = 100
+"""Rows below which shares say nothing."""
+
+Used = dict[str, list[Any]]
+"""Raw column -> the features that are made of it."""
+
+
+def used_columns(query: FeatureSide, item: FeatureSide) -> Used:
+    """Return the features of each raw column; those that read several columns stand under each."""
+    used: Used = {}
+    for side in (query, item):
+        for column, given in side.features.items():
+            for feature in given if isinstance(given, list) else [given]:
+                others = getattr(feature, "of", ())
+                for name in (column, *(others if isinstance(others, tuple) else ())):
+                    used.setdefault(name, []).append(feature)
+    return used
+
+
+def column_findings(stored: Stored, used: Used) -> Iterator[Finding]:
+    """Yield what is suspicious in single columns."""
+    for table, frame, key in (("users", stored.users, Columns.User), ("items", stored.items, Columns.Item)):
+        yield from _ids(table, frame[key])
+        for name in frame.columns:
+            if name != key and len(frame) > 1:
+                yield from _column(table, frame[name], frame[key], used)
+    yield from _titles(stored.items)
+    yield from _interactions(stored, used)
+
+
+def _ids(table: str, ids: pd.Series) -> Iterator[Finding]:
+    """Ids of text that differ in white space or case alone are likely one id."""
+    if ids.dtype != object:
+        return
+    padded = ids != ids.str.strip()
+    if padded.any():
+        yield _finding(
+            "warning", "id/space", table, str(ids.name), ids, padded, "ids begin or end with white space",
+            "strip them where they come from, in every table",
+        )  # fmt: skip
+    folded = ids.str.strip().str.casefold()
+    alike = folded.duplicated(keep=False)
+    if alike.any():
+        order = folded[alike].sort_values(kind="stable").index
+        yield _finding(
+            "warning", "id/case", table, str(ids.name), ids.loc[order], alike.loc[order],
+            "ids differ only in case or white space", "write each id in one way, if they mean the same", of=len(ids),
+        )  # fmt: skip
+
+
+def _column(table: str, values: pd.Series, ids: pd.Series, used: Used) -> Iterator[Finding]:
+    name = str(values.name)
+    features = used.get(name, [])
+    told: Severity = "warning" if features else "note"
+    null = values.isna()
+    lists = values.map(lambda value: isinstance(value, (list, np.ndarray)))
+    if lists.any():
+        null = values.map(lambda value: not len(value) if isinstance(value, (list, np.ndarray)) else True)
+    present = values[~null]
+    distinct = present.map(repr).nunique() if lists.any() else present.nunique()
+    if distinct <= 1 and (not distinct or not null.any()):
+        what = "is always the same" if distinct else "has no values"
+        yield _finding(told, "constant", table, name, values, pd.Series(True, values.index), f"{what}", "leave it out")
+        return
+    if null.mean() >= MOSTLY:
+        yield _finding(told, "null", table, name, ids, null, "is mostly null", "leave it out, or fill it in")
+    yield from _text(table, present, features, distinct, len(values))
+    if present.dtype.kind == "f" and np.isinf(present).any():
+        infinite = pd.Series(np.isinf(present), present.index)
+        yield _finding(told, "infinite", table, name, present, infinite, "has infinite numbers", "mend them")
+
+
+def _text(table: str, present: pd.Series, features: list[Any], distinct: int, rows: int) -> Iterator[Finding]:
+    name = str(present.name)
+    if present.dtype == object and present.map(lambda value: isinstance(value, str)).all():
+        words = present.isin(NULL_WORDS)
+        if words.any() and name != Columns.Title:
+            yield _finding(
+                "warning", "null-word", table, name, present, words, "has text that may stand for null",
+                f"if it does, make it null (of your own CSV: data.{table}.nulls)", of=rows,
+            )  # fmt: skip
+        number = name != Columns.Title and pd.to_numeric(present, errors="coerce").notna().all()
+        if number and not present.str.match(r"-?0\d").any():
+            everything = pd.Series(True, present.index)
+            yield _finding(
+                "note", "number-as-text", table, name, present, everything, "has numbers, stored as text",
+                f"if they are quantities: data.{table}.types", of=rows,
+            )  # fmt: skip
+    categorical = any(isinstance(feature, Categorical) and not feature.max_size for feature in features)
+    if categorical and rows >= ENOUGH and distinct > NEARLY_ALL * rows:
+        everything = pd.Series(True, present.index)
+        yield _finding(
+            "warning", "near-unique", table, name, present, everything,
+            f"is a category with {distinct:,} values in {rows:,} rows: nothing is shared", "leave it out", of=rows,
+        )  # fmt: skip
+
+
+def _titles(items: pd.DataFrame) -> Iterator[Finding]:
+    titles = items[Columns.Title]
+    same = titles.duplicated(keep=False)
+    if same.any() and titles.nunique() > 1:
+        order = titles[same].sort_values(kind="stable").index
+        told: Severity = "warning" if same.mean() >= MANY_TITLES and len(items) >= ENOUGH else "note"
+        yield _finding(
+            told, "same-title", "items", Columns.Title, items[Columns.Item].loc[order], same.loc[order],
+            "items share their title with another", "are they one item? then give them one id", of=len(items),
+        )  # fmt: skip
+
+
+def _interactions(stored: Stored, used: Used) -> Iterator[Finding]:
+    """Columns of the interactions that are always the same, or mostly null; read part by part."""
+    core = (Columns.User, Columns.Item, Columns.Timestamp, Columns.Rating)
+    nulls: dict[str, int] = {}
+    seen: dict[str, set[str]] = {}
+    for path in stored.parts:
+        part = read_part(path)
+        for name in part.columns:
+            if name in core:
+                continue
+            nulls[name] = nulls.get(name, 0) + int(part[name].isna().sum())
+            known = seen.setdefault(name, set())
+            if len(known) < 2:
+                known.update(map(repr, _distinct(part[name].dropna())[:2]))
+    rows = sum(stored.rows)
+    for name, missing in nulls.items():
+        told: Severity = "warning" if name in used else "note"
+        constant = len(seen[name]) < 2 and (missing == 0 or not seen[name])
+        if constant or missing >= MOSTLY * rows:
+            what = "is always the same" if seen[name] else "has no values"
+            yield Finding(
+                severity=told,
+                check="constant" if constant else "null",
+                table="interactions",
+                column=name,
+                rows=rows if constant else missing,
+                of=rows,
+                message=what if constant else "is mostly null",
+                remedy="leave it out",
+            )
+
+
+def _distinct(values: pd.Series) -> Any:
+    try:
+        return values.unique()
+    except TypeError:  # lists
+        return values.map(repr).unique()
+
+
+def _finding(
+    severity: Severity,
+    check: str,
+    table: str,
+    column: str,
+    shown: pd.Series,
+    found: Any,
+    message: str,
+    remedy: str,
+    of: int | None = None,
+) -> Finding:
+    """`found` [n] says which rows; of `shown` [n] the first of them are the examples."""
+    rows = shown[np.asarray(found, dtype=bool)]
+    first = rows.iloc[:EXAMPLES]
+    examples = [{"row": _plain(row), str(shown.name): _plain(value)} for row, value in first.items()]
+    return Finding(
+        severity=severity,
+        check=check,
+        table=table,
+        column=column,
+        rows=len(rows),
+        of=of or len(shown),
+        message=message,
+        remedy=remedy,
+        examples=examples,
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, float) and not np.isfinite(value):
+        return str(value)
+    return value if value is None or isinstance(value, (int, float)) else str(value)[:60]

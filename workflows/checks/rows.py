@@ -1,0 +1,262 @@
+"""What interactions look like all together: times, duplicates, heavy users, and what the split makes of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from workflows.checks.findings import EXAMPLES, Finding, Severity
+from workflows.columns import Columns
+from workflows.config import AnySplit, LeaveLastOutSplit, RandomSplit, TemporalSplit
+from workflows.diagnostics import DataError
+from workflows.splits import Parts
+from workflows.splits import split as split_rows
+from workflows.tables import Stored, read_part
+
+Mask = npt.NDArray[np.bool_]
+
+YEAR_1990: Final = 631_152_000
+DAY: Final = 86_400
+COLD_USERS: Final = 0.3
+COLD_ITEMS: Final = 0.2
+"""Beyond these shares of the test rows cold users and items are a warning."""
+REPEATED: Final = 0.01
+TIED: Final = 0.05
+HEAVY_TIMES: Final = 50
+HEAVY_ROWS: Final = 1000
+"""A heavy user has so many interactions, and so many times as many as the median user."""
+SINGLE: Final = 0.5
+
+
+class Events(NamedTuple):
+    """All interactions, as positions of their users and items."""
+
+    user: npt.NDArray[np.int32]
+    item: npt.NDArray[np.int32]
+    time: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, stored: Stored) -> Events:
+        """Read what is needed of the interactions, part by part."""
+        users, items = pd.Index(stored.users[Columns.User]), pd.Index(stored.items[Columns.Item])
+        parts = []
+        for path in stored.parts:
+            part = read_part(path, [Columns.User, Columns.Item, Columns.Timestamp])
+            codes = users.get_indexer(part[Columns.User]), items.get_indexer(part[Columns.Item])
+            parts.append((*(code.astype(np.int32) for code in codes), part[Columns.Timestamp].to_numpy(np.int64)))
+        return cls(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+    @property
+    def pairs(self) -> npt.NDArray[np.int64]:
+        """Return one number for each user and item."""
+        return self.user.astype(np.int64) * (int(self.item.max()) + 1) + self.item
+
+    def frame(self) -> pd.DataFrame:
+        """Return what a split looks at."""
+        return pd.DataFrame({Columns.User: self.user, Columns.Item: self.item, Columns.Timestamp: self.time})
+
+
+class _Report:
+    """Makes findings about rows, with the ids of those rows as examples."""
+
+    def __init__(self, events: Events, stored: Stored) -> None:
+        self.events = events
+        self.users = stored.users[Columns.User].to_numpy()
+        self.items = stored.items[Columns.Item].to_numpy()
+
+    def rows(self, severity: Severity, check: str, positions: Any, of: int, message: str, remedy: str) -> Finding:
+        """About interactions at `positions` [m]."""
+        return Finding(
+            severity=severity,
+            check=check,
+            table="interactions",
+            rows=len(positions),
+            of=of,
+            message=message,
+            remedy=remedy,
+            examples=[self._example(int(row)) for row in positions[:EXAMPLES]],
+        )
+
+    def _example(self, row: int) -> dict[str, Any]:
+        events = self.events
+        seconds = int(events.time[row])
+        shown: dict[str, Any] = {
+            "row": row,
+            Columns.User: plain(self.users[events.user[row]]),
+            Columns.Item: plain(self.items[events.item[row]]),
+            Columns.Timestamp: seconds,
+        }
+        if seconds:
+            shown["time"] = datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
+        return shown
+
+
+def row_findings(events: Events, stored: Stored, split: AnySplit, facts: dict[str, Any]) -> Iterator[Finding]:
+    """Yield what is suspicious, and put what the split's parts are into `facts`."""
+    report = _Report(events, stored)
+    yield from _times(events, report)
+    yield from _duplicates(events, report)
+    yield from _heavy_users(events, report)
+    try:
+        parts = split_rows(events.frame(), split)
+    except DataError as error:
+        yield Finding.of_error("split", "interactions", error, "choose another split")
+        return
+    facts.update({name: len(rows) for name, rows in parts._asdict().items()})
+    yield from _cold(events, parts, report, facts)
+    yield from _repeated(events, parts, split, report)
+    yield from _ties(events, parts, split, report)
+    yield from _untested(events, parts, split, report)
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON can hold it."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _times(events: Events, report: _Report) -> Iterator[Finding]:
+    seconds, rows = events.time, len(events.time)
+    if not seconds.any():
+        return  # they have none
+    unit = "is data.timestamp_unit right?"
+    if rows > 1 and seconds.min() == seconds.max():
+        everything = np.arange(rows)
+        yield report.rows("warning", "time/constant", everything, rows, "all have the same time", unit)
+    early = np.flatnonzero(seconds < YEAR_1990)
+    if len(early):
+        what = "have the time 0" if not seconds[early].any() else "have a time before 1990"
+        yield report.rows("warning", "time/early", early, rows, what, unit if len(early) == rows else "mend them")
+    late = np.flatnonzero(seconds > time.time() + DAY)
+    if len(late):
+        yield report.rows("warning", "time/future", late, rows, "have a time in the future", unit)
+    if rows > 1 and not (seconds % DAY).any() and seconds.min() != seconds.max():
+        message = "are dated by the day: what comes first within one is the order of the rows"
+        yield report.rows("note", "time/days", np.arange(rows), rows, message, "bring the time of day, if there is one")
+
+
+def _duplicates(events: Events, report: _Report) -> Iterator[Finding]:
+    if not events.time.any():
+        return  # without times nothing tells a second visit from a duplicate
+    twice = np.flatnonzero(events.frame().duplicated().to_numpy())
+    if len(twice):
+        message = "have user, item and time of an earlier row"
+        yield report.rows("warning", "duplicate", twice, len(events.time), message, "drop them where they come from")
+
+
+def _heavy_users(events: Events, report: _Report) -> Iterator[Finding]:
+    counts = np.bincount(events.user)
+    active = counts[counts > 0]
+    limit = max(HEAVY_ROWS, HEAVY_TIMES * float(np.median(active)))
+    heavy = np.argsort(-counts, kind="stable")[: int((counts > limit).sum())]
+    if len(heavy):
+        examples = [{Columns.User: plain(report.users[one]), "rows": int(counts[one])} for one in heavy[:EXAMPLES]]
+        yield Finding(
+            severity="warning",
+            check="heavy-users",
+            table="interactions",
+            column=Columns.User,
+            rows=int(counts[heavy].sum()),
+            of=len(events.user),
+            message=f"come from {len(heavy):,} users with over {limit:,.0f} each (the median user has "
+            f"{np.median(active):,.0f})",
+            remedy="are these people? bots, shops and test accounts are better left out",
+            examples=examples,
+        )
+    single = int((active == 1).sum())
+    if single > SINGLE * len(active):
+        yield Finding(
+            severity="note",
+            check="single-users",
+            table="users",
+            rows=single,
+            of=len(active),
+            message="have one interaction",
+            remedy="little can be learned about them; features of users help",
+        )
+
+
+def _cold(events: Events, parts: Parts, report: _Report, facts: dict[str, Any]) -> Iterator[Finding]:
+    """Test rows of users or items that training knows nothing of."""
+    facts["cold"] = {}
+    for name, codes, limit in (("users", events.user, COLD_USERS), ("items", events.item, COLD_ITEMS)):
+        known = np.zeros(int(codes.max()) + 1, dtype=np.bool_)
+        known[codes[parts.train]] = True
+        cold = parts.test[~known[codes[parts.test]]]
+        facts["cold"][name] = round(len(cold) / len(parts.test), 4)
+        if len(cold):
+            severity: Severity = "warning" if len(cold) > limit * len(parts.test) else "note"
+            message = f"of the test are of {name} without training rows"
+            remedy = f"expected of a split by time; features of {name} help, ids do not"
+            yield report.rows(severity, f"cold/{name}", cold, len(parts.test), message, remedy)
+
+
+def _repeated(events: Events, parts: Parts, split: AnySplit, report: _Report) -> Iterator[Finding]:
+    """Test rows whose user has that very item in training."""
+    pairs = events.pairs
+    again = parts.test[np.isin(pairs[parts.test], pairs[parts.train])]
+    if len(again) >= REPEATED * len(parts.test):
+        severity: Severity = "warning" if isinstance(split, RandomSplit) else "note"
+        message = "of the test are of an item that the user has in training, too"
+        remedy = "judge by the figures for unseen items, or keep one row for each user and item"
+        yield report.rows(severity, "leakage/repeated", again, len(parts.test), message, remedy)
+
+
+def _ties(events: Events, parts: Parts, split: AnySplit, report: _Report) -> Iterator[Finding]:
+    """Test rows that are not later than what was learned from."""
+    seconds, of = events.time, len(parts.test)
+    if not seconds.any() or seconds.min() == seconds.max():
+        return
+    if isinstance(split, RandomSplit):
+        later = parts.test[seconds[parts.test] < seconds[parts.train].max()]
+        message = "of the test are older than the newest training row: the model has seen the future"
+        yield report.rows("note", "leakage/future", later, of, message, 'a split by time: kind = "temporal"')
+        return
+    if isinstance(split, TemporalSplit):
+        tied = parts.test[seconds[parts.test] <= max(seconds[parts.train].max(), seconds[parts.valid].max())]
+    elif isinstance(split, LeaveLastOutSplit):
+        last = np.full(int(events.user.max()) + 1, -1, dtype=np.int64)
+        before = np.concatenate([parts.train, parts.valid])
+        np.maximum.at(last, events.user[before], seconds[before])
+        tied = parts.test[seconds[parts.test] <= last[events.user[parts.test]]]
+    else:
+        return
+    if len(tied) > TIED * of:
+        message = "of the test have the same time as rows that are learned from: which came last is chance"
+        yield report.rows("warning", "leakage/ties", tied, of, message, "bring finer times, or a random split")
+
+
+def _untested(events: Events, parts: Parts, split: AnySplit, report: _Report) -> Iterator[Finding]:
+    """Items that nothing is learned about, and users that leave-last-out has to pass over."""
+    known = np.bincount(events.item[parts.train], minlength=len(report.items)) > 0
+    if not known.all():
+        unknown = np.flatnonzero(~known)
+        yield Finding(
+            severity="note",
+            check="unseen-items",
+            table="items",
+            rows=len(unknown),
+            of=len(known),
+            message="have no training rows; they are found by their features alone",
+            remedy="fine for new items",
+            examples=[{Columns.Item: plain(report.items[one])} for one in unknown[:EXAMPLES]],
+        )
+    if isinstance(split, LeaveLastOutSplit):
+        counts = np.bincount(events.user)
+        few = np.flatnonzero((counts > 0) & (counts < 3))
+        if len(few):
+            yield Finding(
+                severity="warning" if len(few) > SINGLE * (counts > 0).sum() else "note",
+                check="untested-users",
+                table="users",
+                rows=len(few),
+                of=int((counts > 0).sum()),
+                message="have less than three interactions, so none of theirs is tested",
+                remedy="a random or temporal split tests them",
+                examples=[{Columns.User: plain(report.users[one])} for one in few[:EXAMPLES]],
+            )
