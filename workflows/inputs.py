@@ -218,18 +218,25 @@ def _canonical_column(series: pd.Series, entry: Input) -> pd.Series:
         if entry.dtype == "string":
             return _canonical_text(series.astype(object))
         if entry.dtype == "int64":
-            return series.astype("Int64")
+            return _canonical_integers(series)
         return series.astype("float64")
     except (TypeError, ValueError) as error:
         expected = f"{'lists of ' if entry.list else ''}{entry.dtype}"
         raise DataError(f"column {entry.name!r}: expected {expected}: {error}") from None
 
 
+def _canonical_integers(series: pd.Series) -> pd.Series:
+    if series.dtype != np.int64:
+        return series.astype("Int64")
+    # The same, without pandas looking for the nulls that cannot be there.
+    return pd.Series(pd.arrays.IntegerArray(series.to_numpy(), np.zeros(len(series), dtype=bool)))
+
+
 def _canonical_text(values: pd.Series) -> pd.Series:
     missing = values.isna()
     if missing.any():
         values = values.where(~missing, None)
-    if not all(issubclass(kind, (str, type(None))) for kind in set(map(type, values))):
+    if pd.api.types.infer_dtype(values, skipna=True) not in ("string", "empty"):
         _checked_text(next(value for value in values if not isinstance(value, (str, type(None)))))
     return values
 

@@ -20,10 +20,10 @@ class _Lists(Operator):
         raise NotImplementedError
 
     def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
-        out = type(df)()
+        out: dict[str, Any] = {}
         for name in col_selector.names:
             out[name] = of_lists(df[name], [self._list_of(value) for value in lists(df[name])])
-        return out
+        return type(df)(out)
 
     def _compute_shape(self, col_schema: ColumnSchema, input_schema: Schema) -> ColumnSchema:
         return super()._compute_shape(col_schema, input_schema).with_shape((None, (0, None)))
@@ -76,10 +76,10 @@ class WeightedLists(Operator):
             self._clean(row, *both)
             for row, both in enumerate(zip(lists(df[self.values]), lists(df[self.weights]), strict=True))
         ]
-        out = type(df)()
+        out: dict[str, Any] = {}
         out[self.name] = of_lists(df[self.values], [values for values, _ in pairs])
         out[weights_of(self.name)] = of_lists(df[self.values], [weights for _, weights in pairs])
-        return out
+        return type(df)(out)
 
     def column_mapping(self, col_selector: ColumnSelector) -> dict[str, list[str]]:
         return {name: [self.values, self.weights] for name in (self.name, weights_of(self.name))}
@@ -130,10 +130,10 @@ class Vectors(StatOperator):
         self.width = 0
 
     def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
-        out = type(df)()
+        out: dict[str, Any] = {}
         for name in col_selector.names:
             out[name] = of_lists(df[name], [self._vector(value) for value in lists(df[name])])
-        return out
+        return type(df)(out)
 
     def _vector(self, value: Any) -> Any:
         if value is None or not len(value):

@@ -70,10 +70,12 @@ class Codes(Categorify):
         super().fit_finalize(dask_stats["categories"])
 
     def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
-        out = type(df)()
+        out: dict[str, Any] = {}
         for name in col_selector.names:
-            out[name] = self._encoded(name, df[[name]].reset_index(drop=True))
-        return out
+            out[name] = self._encoded(
+                name, df[[name]] if isinstance(df, pd.DataFrame) else df[[name]].reset_index(drop=True)
+            )
+        return type(df)(out)
 
     def vocabulary_of(self, name: str) -> tuple[str, str]:
         """Return the Parquet file with the known values of a feature, and its column."""
@@ -98,7 +100,7 @@ class Codes(Categorify):
 
     def _encoded_pandas(self, name: str, values: pd.Series) -> pd.Series:
         """The same codes as stock, see `workflows.vocabularies`."""
-        codes = pd.Series(lookup(*self.vocabulary_of(name)).codes(values))
+        codes = pd.Series(lookup(*self.vocabulary_of(name)).codes(values), index=values.index)
         return _rehashed(codes, values, self._first_bucket(name), self.hash_buckets) if self.hash_buckets else codes
 
     def _first_bucket(self, name: str) -> int:
@@ -140,11 +142,11 @@ class HashCodes(Operator):
         self.buckets, self.lists = buckets, lists
 
     def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
-        out = type(df)()
+        out: dict[str, Any] = {}
         for name in col_selector.names:
             values = df[name].reset_index(drop=True)
             out[name] = self._of_lists(values) if self.lists else self._of_values(values)
-        return out
+        return type(df)(out)
 
     def _of_lists(self, values: Any) -> Any:
         if not counts_of_values(values)[0]:
@@ -183,9 +185,9 @@ class CrossKeys(Operator):
         keys[present] = combined([hash_series(values) for values in kept])
         series = pd.Series(keys, dtype="Int64")
         series[~present] = pd.NA
-        out = type(df)()
+        out: dict[str, Any] = {}
         out[self.name] = series
-        return out
+        return type(df)(out)
 
     def _whole(self, column: str, values: pd.Series) -> pd.Series:
         """Return what is hashed of a column: the values themselves, or their buckets."""
@@ -210,14 +212,14 @@ class KeyedCodes(Operator):
         self.values = pd.Index(values)
 
     def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
-        out = type(df)()
+        out: dict[str, Any] = {}
         for name in col_selector.names:
             host = on_host(df[name])
             codes = self.values.get_indexer(pd.Index(host.dropna().to_numpy(str(self.values.dtype))))
             every = np.full(len(host), NULL, dtype=np.int64)
             every[host.notna().to_numpy(bool)] = np.where(codes < 0, UNSEEN, codes + FIRST_KNOWN)
             out[name] = type(df[name])(every, index=df.index)
-        return out
+        return type(df)(out)
 
     @property
     def output_dtype(self) -> type:
@@ -237,10 +239,10 @@ class Lookup(KeyedCodes):
 
     def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
         codes = super().transform(col_selector, df)
-        out = type(df)()
+        out: dict[str, Any] = {}
         for name in col_selector.names:
             out[name] = of_lists(df[name], list(self.table[on_host(codes[name]).to_numpy()]))
-        return out
+        return type(df)(out)
 
     def _compute_shape(self, col_schema: ColumnSchema, input_schema: Schema) -> ColumnSchema:
         return super()._compute_shape(col_schema, input_schema).with_shape((None, (0, None)))

@@ -150,9 +150,10 @@ def read_arrow(path: Path, columns: list[str] | None = None) -> pa.Table:
 def to_frame(table: pa.Table) -> pd.DataFrame:
     """Return an Arrow table as pandas has it, lists as Python lists."""
     frame = table.to_pandas(use_threads=False)
-    for name in frame.select_dtypes("object").columns:
-        if np.ndarray in set(map(type, frame[name])):
-            frame[name] = pd.Series([_from_arrow(value) for value in frame[name]], index=frame.index, dtype=object)
+    for field in table.schema:
+        if pa.types.is_nested(field.type):
+            values = frame[field.name]
+            frame[field.name] = pd.Series([_from_arrow(value) for value in values], index=frame.index, dtype=object)
     return frame
 
 

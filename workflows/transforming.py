@@ -43,11 +43,12 @@ class Transform:
         index = self.queries.item_index(to_frame(raw.select([Columns.Item]))[Columns.Item], number)
         raw = raw.append_column(Columns.ItemIndex, pa.array(index))
         joined = self.queries.join(to_frame(raw.select(self.queries.own())), number)
+        features = self.fitted.transform(joined)
         for name in PARTS:
             rows = self.division.rows(name, self.queries, number)
             if len(rows):
                 with atomic_file(self._path(name, QUERY, number)) as path:
-                    write_arrays(self.fitted.transform(joined.iloc[rows]), path)
+                    write_arrays({feature: values[rows] for feature, values in features.items()}, path)
                 with atomic_file(self._path(name, ROWS, number)) as path:
                     write_rows(raw.take(rows), path)
         return len(joined)
