@@ -23,6 +23,7 @@ class QueryFeatures:
         self.transform = QueryTransform.load(release.path / "query")
         self.users = Users(release, self.transform.inputs)
         self._history, self._items = history, items
+        self._late = self.transform.late | {TIME} if self.transform.sequence is not None else self.transform.late
 
     def __call__(
         self, sent: Mapping[str, Column], user_rows: np.ndarray, clicks: Clicks | None = None
@@ -32,16 +33,21 @@ class QueryFeatures:
         Where no time was sent, it is now, or that of the row's newest click if that clock runs ahead. A click after a
         time that was sent is left out of the history, as whatever the release knows of later times is.
         """
-        columns = self.users.complete(sent, user_rows)
+        ready = self.users.ready(sent, user_rows)
+        columns = self.users.complete(sent, user_rows, None if ready is None else self._late)
         if TIME in columns and columns[TIME].missing is not None:
             columns[TIME] = Column(_clock(columns[TIME], clicks))
+        past = self._past(columns, user_rows, clicks)
+        if ready is None:
+            return self.transform(columns, past)
+        self.transform.rest(ready, columns, past)
+        return ready
+
+    def _past(self, columns: Mapping[str, Column], user_rows: np.ndarray, clicks: Clicks | None) -> Past | None:
         sequence = self.transform.sequence
         if sequence is None:
-            return self.transform(columns)
-        now = columns[TIME].values
-        return self.transform(columns, self._past(user_rows, now, clicks, sequence.last))
-
-    def _past(self, user_rows: np.ndarray, now: np.ndarray, clicks: Clicks | None, last: int) -> Past:
+            return None
+        now, last = columns[TIME].values, sequence.last
         known = self._history.until(user_rows, now, last)
         if clicks is None:
             return known

@@ -8,6 +8,8 @@ from .arrays import take_ranges
 from .release import Release
 from .sequence import FIRST_ITEM, Past
 
+_FEW = 32
+
 
 class History:
     """The items of every user's past interactions, and when they were."""
@@ -17,18 +19,28 @@ class History:
         self._items = release.array("history/item_index.npy")
         self._seconds = release.array("history/timestamp.npy")
 
-    def seen(self, user_rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def seen(self, user_rows: np.ndarray, included: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return (row of the request, item index) of everything that the users have seen, int64 [m] each.
 
-        `user_rows` int64 [n]: rows of the users table; -1 stands for a user without history.
+        `user_rows` int64 [n]: rows of the users table; -1 stands for a user without history. Nothing is returned of
+        rows that are `included`, bool [n].
         """
         if len(user_rows) == 1:  # by far the most frequent, and a plain slice
-            row = int(user_rows[0])
+            row = -1 if included[0] else int(user_rows[0])
             items = self._items[self._offsets[row] : self._offsets[row + 1]] if row >= 0 else self._items[:0]
             return np.zeros(len(items), dtype=np.int64), items.astype(np.int64)
-        index, bounds = take_ranges(self._offsets, user_rows)
+        if len(user_rows) <= _FEW:
+            return self._seen_by_few(np.where(included, -1, user_rows).tolist())
+        index, bounds = take_ranges(self._offsets, np.where(included, -1, user_rows))
         rows = np.repeat(np.arange(len(user_rows)), np.diff(bounds))
         return rows, self._items[index].astype(np.int64)
+
+    def _seen_by_few(self, user_rows: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Join slices: for a few rows half the time of computing every position."""
+        offsets, none = self._offsets, self._items[:0]
+        parts = [self._items[offsets[row] : offsets[row + 1]] if row >= 0 else none for row in user_rows]
+        rows = np.arange(len(parts)).repeat([len(one) for one in parts])
+        return rows, np.concatenate(parts).astype(np.int64)
 
     def until(self, user_rows: np.ndarray, now: np.ndarray, last: int) -> Past:
         """Return each user's `last` newest interactions at the time `now`, int64 [n], or fewer columns for all.

@@ -11,7 +11,7 @@ from .model_base import BatchModel, Outputs, check_inputs, row_slices
 from .release import Release
 from .retriever import Answer, ItemAnswers, Retriever
 from .selftest import SelfTest
-from .tensors import USER, Arrays, Request
+from .tensors import USER, Arrays, Request, extremes
 
 
 class FusedModel(BatchModel):
@@ -56,18 +56,15 @@ class AnswerWriter:
         text = answer.item_id.dtype == object
         ids = self._answers.catalogue.wire_ids[answer.item_index] if text else answer.item_id
         counts, known, widest = answer.count[:, None], answer.user_known[:, None], ids.shape[1]
-        alike = int(request.top_k.min()) == widest
-        outputs = []
+        if len(slices) == 1:
+            return [[("item_id", ids), ("score", answer.score), ("count", counts), ("user_known", known)]]
+        alike, outputs = extremes(request.top_k)[0] == widest, []
         for rows in slices:
-            width = widest if alike else int(request.top_k[rows].max())
-            outputs.append(
-                [
-                    ("item_id", np.ascontiguousarray(ids[rows, :width])),
-                    ("score", np.ascontiguousarray(answer.score[rows, :width])),
-                    ("count", counts[rows]),
-                    ("user_known", known[rows]),
-                ]
-            )
+            own, score = ids[rows], answer.score[rows]
+            if not alike:
+                width = int(request.top_k[rows].max())
+                own, score = np.ascontiguousarray(own[:, :width]), np.ascontiguousarray(score[:, :width])
+            outputs.append([("item_id", own), ("score", score), ("count", counts[rows]), ("user_known", known[rows])])
         return outputs
 
 

@@ -22,6 +22,10 @@ from .threads import limit_blas_threads
 if TYPE_CHECKING:
     from .retriever import ItemAnswers
 
+_COUNTS = "i?"
+"""Types of the outputs that take few values, as NumPy's characters: int32 and bool."""
+_MOST_KEPT = 2048
+
 Outputs = list[tuple[str, np.ndarray]]
 """Name and array of each output of one request."""
 
@@ -38,7 +42,8 @@ class BatchModel:
         check_numpy()
         directory = Path(args["model_repository"]) / args["model_version"]
         self.release = Release.open(directory / "release")
-        self._name = np.array([[self.release.manifest["release"].encode()]], dtype=object)
+        self._kept: dict[tuple[str, Any], Any] = {}
+        self._call_it(self.release.manifest["release"])
         self.load(self.release, args["model_config"])
         limit_blas_threads(self.release.manifest["serving"]["threads"])
         self.check()
@@ -92,8 +97,12 @@ class BatchModel:
             self._refreshed(answers)
             pb.Logger.log_error(f"a change of the catalogue was refused, {answers.name} goes on serving: {error}")
 
+    def _call_it(self, name: str) -> None:
+        self._name = np.array([[name.encode()]], dtype=object)
+        self._told: Any = None
+
     def _refreshed(self, answers: ItemAnswers) -> None:
-        self._name = np.array([[answers.name.encode()]], dtype=object)
+        self._call_it(answers.name)
         pb.Logger.log_info(f"catalogue {answers.name}: {int(answers.catalogue.rows.live.sum())} items")
 
     def _answers(self, sent: list[Arrays]) -> list[Outputs | Exception]:
@@ -108,11 +117,32 @@ class BatchModel:
     def _response(self, request: Any, answer: Outputs | Exception) -> Any:
         if isinstance(answer, Exception):
             return _failure(answer)
-        tensors = [pb.Tensor(name, array) for name, array in answer]
+        tensors = [self._tensor(name, array) for name, array in answer]
         if self.answers is not None and RELEASE in request.requested_output_names():
-            rows = len(answer[0][1])
-            tensors.append(pb.Tensor(RELEASE, self._name if rows == 1 else self._name.repeat(rows, axis=0)))
+            tensors.append(self._release(len(answer[0][1])))
         return pb.InferenceResponse(tensors)
+
+    def _tensor(self, name: str, array: np.ndarray) -> Any:
+        """Return an output; one of a few values (a count, a truth value) is made once and sent again and again.
+
+        Making a tensor takes the stub longer than the step whose result it carries.
+        """
+        if array.size != 1 or array.dtype.char not in _COUNTS:
+            return pb.Tensor(name, array)
+        key = name, array.item()
+        kept = self._kept.get(key)
+        if kept is None:
+            kept = pb.Tensor(name, array.copy())
+            if len(self._kept) < _MOST_KEPT:
+                self._kept[key] = kept
+        return kept
+
+    def _release(self, rows: int) -> Any:
+        if rows > 1:
+            return pb.Tensor(RELEASE, self._name.repeat(rows, axis=0))
+        if self._told is None:
+            self._told = pb.Tensor(RELEASE, self._name)
+        return self._told
 
 
 def check_numpy() -> None:

@@ -97,11 +97,12 @@ class ItemAnswers:
         else:
             filters = [catalogue.filters(text, row) if text else None for row, text in enumerate(request.filters)]
             found = search_filtered(catalogue.search, *arguments, filters)
-        return Answer(found.item_index, catalogue.item_ids[found.item_index], found.score, found.count, user_rows >= 0)
+        ids = catalogue.item_ids.take(found.item_index, mode="wrap")  # -1 is the last: no item
+        return Answer(found.item_index, ids, found.score, found.count, user_rows >= 0)
 
     def left_out(self, catalogue: Catalogue, user_rows: np.ndarray, request: Request) -> tuple[np.ndarray, np.ndarray]:
         """Return row and item index, int64 [m] each, of what the answers must not hold; duplicates happen."""
-        rows, items = self.history.seen(np.where(request.include_seen, -1, user_rows))
+        rows, items = self.history.seen(user_rows, request.include_seen)
         items = catalogue.current(items)
         named = [request.exclude] if len(request.exclude[0]) else []
         if request.clicks is not None:

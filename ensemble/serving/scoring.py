@@ -9,6 +9,9 @@ import numpy as np
 METRICS = ("inner_product", "cosine", "l2")
 _BLOCK_ITEMS = 4096
 """Rows gathered at a time: as many as stay in the cache until they are multiplied. Twice as fast as all at once."""
+_COPIED_FLOATS = 1 << 21
+"""Catalogues up to this size (8 MB) are kept transposed, too: BLAS then reads them as they lie, and does not pack them
+anew for every batch; three to five times as fast for 2 to 8 queries."""
 _Array = np.ndarray
 
 
@@ -31,7 +34,7 @@ class Scoring:
             vectors = vectors / np.sqrt(np.where(squares > 0, squares, 1))[:, None]
             squares = np.einsum("id,id->i", vectors, vectors)
         self.vectors, self.metric = vectors, metric
-        self._transposed = vectors.T
+        self._transposed = _transposed(vectors)
         self._bias = -squares / 2 if metric == "l2" else None
         self._longest = float(np.sqrt(squares.max(initial=0.0)))
         # Twice what two float32 sums of d products may differ by, in probability: the error grows with the square root
@@ -49,7 +52,7 @@ class Scoring:
         if self.metric == "cosine" and not (self._as_given and np.allclose(squares, 1, rtol=0, atol=1e-4)):
             return Scoring(vectors, self.metric)
         made = copy(self)
-        made.vectors, made._transposed = vectors, vectors.T
+        made.vectors, made._transposed = vectors, _transposed(vectors)
         made._bias = None if self._bias is None else np.append(self._bias, -squares / 2)
         made._longest = max(self._longest, float(np.sqrt(squares.max(initial=0.0))))
         return made
@@ -95,3 +98,7 @@ class Scoring:
             length = np.sqrt(np.einsum("nd,nd->n", queries, queries))
         scale = length * self._longest
         return self._error * (scale if self.metric != "l2" else scale + length**2 + self._longest**2)
+
+
+def _transposed(vectors: _Array) -> _Array:
+    return np.ascontiguousarray(vectors.T) if vectors.size <= _COPIED_FLOATS else vectors.T

@@ -18,7 +18,7 @@ from .index import ItemIndex
 from .masks import Allowed, ItemMask
 from .planner import Plan, Planner
 from .scoring import Scoring
-from .selection import leaders, ranked
+from .selection import leaders, ranked, taken
 
 _SPARE = 16
 _BLOCK_FLOATS = 1 << 23
@@ -98,7 +98,7 @@ class ItemSearch:
 
         `rows` and `items`, int64 [m]: item `items[i]` is left out of row `rows[i]`'s answer; duplicates are welcome.
         """
-        queries, widest = self._scoring.prepared(queries), int(k.max())
+        queries, widest = self._scoring.prepared(queries), max(k.tolist())
         held = min(widest, len(self.vectors))
         if allowed is None:
             index, score = self._answer(held, _Group(queries, rows, items, self._live))
@@ -229,7 +229,7 @@ class ItemSearch:
         if excluded is not None:
             scores[excluded] = -np.inf
         order, score = ranked(scores, held)  # the candidates ascend, so the first of equals is the one wanted
-        index = candidates[np.arange(len(order))[:, None], order]
+        index = taken(candidates, order)
         return _widened(index, held, -1), _widened(score, held, -np.inf)
 
 
@@ -256,11 +256,10 @@ def _widened(array: _Array, width: int, blank: float) -> _Array:
 def _cut(index: _Array, score: _Array, k: _Array) -> Found:
     """Empty the places past each row's k, and those of excluded items."""
     width = score.shape[1]
-    if len(k) == 1 and score[0, -1] > -np.inf:  # by far the most frequent: k is the width
-        return Found(index, score, np.array([width], dtype=np.int32))
-    if int(k.min()) == width and score[:, -1].min() > -np.inf:
+    least = min(k.tolist())
+    if least == width and min(score[:, -1].tolist()) > -np.inf:  # by far the most frequent
         return Found(index, score, np.full(len(score), width, dtype=np.int32))
-    if int(k.min()) < width:
+    if least < width:
         score[np.arange(width)[None, :] >= k[:, None]] = -np.inf
     empty = score == -np.inf
     index[empty] = -1

@@ -31,13 +31,13 @@ def leaders(scores: np.ndarray, fetch: int) -> Leaders:
     groups = total // _GROUP
     if groups < _ENOUGH_GROUPS * fetch:
         return _partitioned(scores, fetch)
-    highest = scores[:, : groups * _GROUP].reshape(len(scores), _GROUP, groups).max(axis=1)
+    highest = np.maximum.reduce(scores[:, : groups * _GROUP].reshape(len(scores), _GROUP, groups), axis=1)
     highest.sort(axis=1)
     bound = highest[:, groups - fetch]
     if len(scores) == 1 and bound[0] > -np.inf:  # by far the most frequent, and no two lengths to bring together
         return Leaders((scores[0] >= bound[0]).nonzero()[0][None, :], None, bound)
     reached = scores >= bound[:, None]
-    if bound.min() == -np.inf:
+    if min(bound.tolist()) == -np.inf:
         reached &= scores > -np.inf
     return _joined(reached, bound)
 
@@ -47,26 +47,49 @@ def ranked(scores: np.ndarray, held: int) -> tuple[np.ndarray, np.ndarray]:
 
     Of equal scores the earlier column comes first; -inf is no score, and comes last in any order.
     """
+    if len(scores) == 1:
+        return _ranked_alone(scores[0], held)
     negative = -scores
     order = negative.argsort(axis=1)[:, : held + 1]  # the vectorised sort, a third of what the stable one takes
-    line = np.arange(len(scores))[:, None]
-    best = scores[line, order]
-    if ((best[:, 1:] == best[:, :-1]) & (best[:, 1:] > -np.inf)).any():
+    best = taken(scores, order)
+    equal = best[:, 1:] == best[:, :-1]
+    if np.count_nonzero(equal) and (equal & (best[:, 1:] > -np.inf)).any():
         order = negative.argsort(axis=1, kind="stable")
-        best = scores[line, order]
+        best = taken(scores, order)
     return order[:, :held], best[:, :held]
+
+
+def taken(values: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Return each row's values, [n, total], at its own columns, int64 [n, width]: twice as fast as two index arrays."""
+    if len(values) == 1:
+        return values[0].take(columns)
+    return values.ravel().take(columns + (np.arange(len(values)) * values.shape[1])[:, None])
+
+
+def _ranked_alone(scores: np.ndarray, held: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rank one row, [m]: by far the most frequent, and half of the calls."""
+    negative = -scores
+    order = negative.argsort()[: held + 1]
+    best = scores.take(order)
+    equal = best[1:] == best[:-1]
+    if np.count_nonzero(equal) and best[equal.argmax()] > -np.inf:
+        order = negative.argsort(kind="stable")
+        best = scores.take(order)
+    return order[None, :held], best[None, :held]
 
 
 def _joined(reached: np.ndarray, bound: np.ndarray) -> Leaders:
     """Return the columns that are marked, bool [n, total], as one array."""
     rows, total = reached.shape
-    counts = np.count_nonzero(reached, axis=1)
-    width = int(counts.max())
-    filled = np.arange(width) < counts[:, None]
-    columns = np.zeros((rows, width), dtype=np.int64)
-    columns[filled] = reached.ravel().nonzero()[0]
-    columns -= (np.arange(rows) * total)[:, None]
-    blank = ~filled
+    found = reached.ravel().nonzero()[0]
+    edges = np.arange(0, rows * total + 1, total)
+    bounds = found.searchsorted(edges)
+    counts = (bounds[1:] - bounds[:-1])[:, None]
+    place = np.arange(int(np.maximum.reduce(counts, axis=None)))
+    blank = place >= counts
+    # Past its own, a row reads on in the next one's; `blank` says so.
+    columns = found.take(place + bounds[:-1, None], mode="clip")
+    columns -= edges[:-1, None]
     columns[blank] = 0
     return Leaders(columns, blank, bound)
 

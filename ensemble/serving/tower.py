@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import numpy as np
 import onnxruntime
 
 from .errors import InvalidRelease, InvalidRequest
+
+_OUTPUT = ["vector"]
 
 
 class Tower:
@@ -40,8 +43,10 @@ class Tower:
         InvalidRequest
             A vector is not finite, because a feature was too large; names the row.
         """
-        vectors = self._run(["vector"], {name: features[name] for name in self.inputs}, None)[0]
-        if not np.isfinite(vectors).all():
+        vectors = self._run(_OUTPUT, {name: features[name] for name in self.inputs}, None)[0]
+        flat = vectors.ravel()
+        # The sum of squares is finite only if all are: one call in place of two; a sum that overflows is looked at.
+        if not math.isfinite(flat.dot(flat)) and not np.isfinite(vectors).all():
             row = int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])
             raise InvalidRequest(f"row {row}: the query has no finite vector; a number in it is too large")
         return np.asarray(vectors)

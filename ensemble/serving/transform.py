@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from .sequence import HISTORY, HISTORY_AGE, TIME, Past, Sequence
 __all__ = ["Column", "QueryTransform"]
 
 FORMAT = 1
+_Unpacked = tuple[str, str, Callable[..., Any], "Step | None"]
+"""A step's first input and output, its operator, and, where it has more of either, the step itself."""
 KINDS = {"int64": "i", "float64": "f", "string": "O"}
 
 
@@ -36,7 +38,12 @@ class QueryTransform:
         self.outputs: tuple[dict[str, Any], ...] = tuple(outputs)
         """Features in order: `{"name", "dtype": "int64" | "float32", "list", "max_length"}`."""
         self._checks = [(one["name"], KINDS[one["dtype"]], one["list"]) for one in inputs]
-        self._steps = [(one.inputs[0], one.outputs[0], one.operator, one if one.is_joint else None) for one in steps]
+        self._steps = [_unpacked(one) for one in steps]
+        self._late = [_unpacked(one) for one in steps if TIME in one.inputs]
+        self.lasting = [name for one in steps if TIME not in one.inputs for name in one.outputs]
+        """Features that do not depend on when a query is asked; `rest` makes the others."""
+        self.late = frozenset(name for one in steps if TIME in one.inputs for name in one.inputs)
+        """Raw columns that the others are made of, without those of the sequence."""
         self.sequence = sequence
         """The step that makes the history, where there is one; it takes the input `timestamp`."""
 
@@ -80,18 +87,20 @@ class QueryTransform:
             A column is not there, of another type, or of another number of rows; names it.
         """
         self._check(columns)
-        features = {}
-        for name, output, operator, joint in self._steps:
-            try:
-                if joint is None:
-                    features[output] = operator(columns[name])
-                else:
-                    features.update(joint(columns))
-            except InvalidRequest as error:
-                raise InvalidRequest(f"column {name!r}: {error}") from None
+        features: dict[str, np.ndarray] = {}
+        _apply(self._steps, columns, features)
         if self.sequence is not None:
             features.update(self.sequence(columns[TIME].values, past))
         return features
+
+    def rest(self, lasting: dict[str, np.ndarray], columns: Mapping[str, Column], past: Past | None = None) -> None:
+        """Add to the `lasting` features of n rows those that depend on the time of the query.
+
+        `columns` holds the `late` ones and, for a `sequence`, `timestamp`, checked by who made them.
+        """
+        _apply(self._late, columns, lasting)
+        if self.sequence is not None:
+            lasting.update(self.sequence(columns[TIME].values, past))
 
     def _check(self, columns: Mapping[str, Column]) -> None:
         rows = -1
@@ -110,6 +119,21 @@ class QueryTransform:
             if rows not in (-1, found):
                 raise InvalidRequest(f"column {name!r} has {found} rows where the columns before it have {rows}")
             rows = found
+
+
+def _unpacked(step: Step) -> _Unpacked:
+    return step.inputs[0], step.outputs[0], step.operator, step if step.is_joint else None
+
+
+def _apply(steps: list[_Unpacked], columns: Mapping[str, Column], features: dict[str, np.ndarray]) -> None:
+    for name, output, operator, joint in steps:
+        try:
+            if joint is None:
+                features[output] = operator(columns[name])
+            else:
+                features.update(joint(columns))
+        except InvalidRequest as error:
+            raise InvalidRequest(f"column {name!r}: {error}") from None
 
 
 def _bounds(offsets: np.ndarray, size: int) -> bool:

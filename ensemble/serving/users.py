@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
 from .arrays import null_column, read_column, read_values, take
+from .errors import InvalidRelease
 from .ids import IdTable
-from .release import Release
+from .release import Sealed
+from .sequence import TIME
 from .transform import Column
 
 USER = "user_id"
+READY = "users/features/{:02d}.npy"
+"""A feature of every user, by its place in the `features` of `users.json`."""
+_KNOWING = frozenset((USER, TIME))
+"""What a request may say that changes nothing of what the release knows of a user."""
 
 
 class Users:
     """The users table of a release."""
 
-    def __init__(self, release: Release, inputs: Sequence[Mapping[str, object]]) -> None:
+    def __init__(self, release: Sealed, inputs: Sequence[Mapping[str, object]]) -> None:
         """Read the columns of the table that the query transform takes; `inputs` as in its `transform.json`."""
         stored = {column["name"]: column for column in release.json("users/users.json")["columns"]}
         self._inputs = [(str(one["name"]), str(one["dtype"]), bool(one["list"])) for one in inputs]
@@ -27,15 +33,35 @@ class Users:
             if name in stored and name != USER
         }
         self._ids = IdTable(read_values(release, f"users/{USER}", release.manifest["id_dtype"][USER]))
+        self._ready = read_ready(release)
 
     def rows_of(self, user_ids: np.ndarray) -> np.ndarray:
         """Return the users' rows, int64 [n], -1 for an unknown user."""
         return self._ids.rows_of(user_ids)
 
-    def complete(self, sent: Mapping[str, Column], rows: np.ndarray) -> dict[str, Column]:
-        """Return every raw query column: as the request sent it, else as the release knows it, else null."""
+    def ready(self, sent: Mapping[str, Column], rows: np.ndarray) -> dict[str, np.ndarray] | None:
+        """Return the features, [n] or [n, max_length], that do not depend on the time, as the release holds them.
+
+        None: it holds none, a row is no known user, or the request overrides a column.
+        """
+        if not self._ready or not sent.keys() <= _KNOWING:
+            return None
+        if len(rows) == 1:
+            row = int(rows[0])
+            return None if row < 0 else {name: values[row : row + 1] for name, values in self._ready}
+        if np.minimum.reduce(rows) < 0:
+            return None
+        return {name: values.take(rows, axis=0) for name, values in self._ready}
+
+    def complete(
+        self, sent: Mapping[str, Column], rows: np.ndarray, names: Collection[str] | None = None
+    ) -> dict[str, Column]:
+        """Return the raw query columns `names` (None: all): as the request sent them, else as the release knows them,
+        else null."""
         columns = {}
         for name, dtype, is_list in self._inputs:
+            if names is not None and name not in names:
+                continue
             if name in sent:
                 columns[name] = sent[name]
             elif name in self._columns:
@@ -43,3 +69,11 @@ class Users:
             else:
                 columns[name] = null_column(len(rows), dtype, is_list)
         return columns
+
+
+def read_ready(release: Sealed) -> list[tuple[str, np.ndarray]]:
+    """Return name and values, [users] or [users, max_length], of the features that are made already."""
+    names = release.json("users/users.json").get("features")
+    if names is None:
+        raise InvalidRelease(f"{release.path}: has no features of its users; release the run again with this version")
+    return [(str(name), release.array(READY.format(place))) for place, name in enumerate(names)]
