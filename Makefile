@@ -14,7 +14,7 @@ demo: setup
 	@.venv/bin/retrieval demo recipes/movielens-100k.toml
 
 test: setup
-	@.venv/bin/python -m pytest $(PYTEST)
+	@.venv/bin/python -m pytest -n 2 --dist loadfile $(PYTEST)
 
 check: setup
 	@.venv/bin/ruff check .
