@@ -17,6 +17,7 @@ from ensemble.arrays import save, save_values
 from ensemble.deltas import filterable, write_filterable, write_package
 from ensemble.index import build_index, config_of
 from ensemble.items import TABLE, Change, LiveItems
+from ensemble.lookups import write_lookup
 from ensemble.quality import measure, queries_of
 from ensemble.release import seal
 from ensemble.serving import attributes, selftest
@@ -111,6 +112,7 @@ def _folded_rows(catalogue: Catalogue) -> np.ndarray:
 def _write_items(items: LiveItems, rows: np.ndarray, out: Path) -> None:
     release, table = items.release, items.table.iloc[rows].reset_index(drop=True)
     save_values(items.catalogue.rows.ids[rows], out / "ids", release.manifest["id_dtype"]["item_id"])
+    write_lookup(out / "ids")
     save(out / "vectors", np.ascontiguousarray(items.catalogue.rows.vectors[rows]))
     table.to_parquet(out / Path(TABLE).name, engine="pyarrow", index=False)
     write_filterable(table, out, filterable(release))

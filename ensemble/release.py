@@ -20,6 +20,7 @@ from ensemble.config import Index, Serving
 from ensemble.congruence import Reference, check_congruence
 from ensemble.index import build_index
 from ensemble.index_queries import measured_on_test, query_vectors
+from ensemble.lookups import write_lookup, write_vocabulary_lookups
 from ensemble.ready import write_ready
 from ensemble.serving import selftest
 from ensemble.serving.errors import InvalidRelease
@@ -76,6 +77,10 @@ def write_release(
             progress("copying transforms and towers")
             _copy_parts(features, towers, temporary)
             counts = _write_tables(features, temporary)
+            for stem in ("users/user_id", "items/ids"):
+                write_lookup(temporary / stem)
+            for side in ("query", "item"):
+                write_vocabulary_lookups(temporary / side / "vocabulary")
             write_ready(temporary, _id_dtypes(features))
             stated = json.loads((towers / "towers.json").read_text(encoding="utf-8"))
             manifest = {

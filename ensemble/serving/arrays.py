@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import cast
 
 import numpy as np
 
-from .release import Sealed
+from .errors import InvalidRelease
+from .ids import IdTable
+from .lookup import DICTIONARY, Ids, Lookup, Strings, fits
+from .release import Release, Sealed
 from .transform import Column
 
 
 def pack_strings(values: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the values' UTF-8 bytes, uint8 [bytes], and offsets, int64 [n + 1]."""
+    """Return the values' UTF-8 bytes, uint8 [bytes], and offsets, uint32 or, beyond 4 GB, int64 [n + 1]."""
     encoded = [value.encode("utf-8") for value in values]
     offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
     np.cumsum([len(one) for one in encoded], out=offsets[1:])
-    return np.frombuffer(b"".join(encoded), dtype=np.uint8), offsets
+    return np.frombuffer(b"".join(encoded), dtype=np.uint8), narrowed(offsets)
+
+
+def narrowed(offsets: np.ndarray) -> np.ndarray:
+    """Return offsets as uint32 where that holds them."""
+    return offsets.astype(np.uint32) if offsets[-1] < 1 << 32 else offsets
 
 
 def unpack_strings(blob: np.ndarray, offsets: np.ndarray) -> np.ndarray:
@@ -34,11 +43,39 @@ def read_values(release: Sealed, stem: str, dtype: str) -> np.ndarray:
     return release.array(f"{stem}.npy")
 
 
+def read_ids(release: Sealed, stem: str, dtype: str) -> IdTable:
+    """Map ids that are looked up; raise InvalidRelease where the lookup does not fit them."""
+    if not release.has(f"{stem}.order.npy"):
+        return IdTable(read_values(release, stem, dtype))
+    lookup = Lookup(release.array(f"{stem}.order.npy"), release.array(f"{stem}.starts.npy"))
+    ids = mapped_values(release, stem, dtype)
+    if not fits(lookup, len(ids)):
+        raise InvalidRelease(f"{release.path / stem}.order.npy: is no lookup of the {len(ids)} ids; release anew")
+    return IdTable(ids, lookup)
+
+
+def trained_ids(release: Release) -> IdTable:
+    """Return the rows of the items that the towers were trained with."""
+    dtype = release.manifest["id_dtype"]["item_id"]
+    table = read_ids(release, "items/ids", dtype)
+    trained = release.trained_items
+    return table if table.size == trained else IdTable(read_values(release, "items/ids", dtype)[:trained])
+
+
+def mapped_values(release: Sealed, stem: str, dtype: str) -> Ids:
+    """Read values as `read_values` does; many strings stay in the file until they are asked for."""
+    if dtype == "string":
+        offsets = release.array(f"{stem}.offsets.npy")
+        if len(offsets) > DICTIONARY:
+            return Strings(release.array(f"{stem}.utf8.npy"), offsets)
+    return read_values(release, stem, dtype)
+
+
 def read_column(release: Sealed, stem: str, dtype: str, is_list: bool) -> Column:
     """Read a column: its values and, where the files exist, which of them are missing and where lists begin."""
     missing = release.array(f"{stem}.missing.npy") if release.has(f"{stem}.missing.npy") else None
     offsets = release.array(f"{stem}.rows.npy") if is_list else None
-    return Column(read_values(release, stem, dtype), missing, offsets)
+    return Column(cast(np.ndarray, mapped_values(release, stem, dtype)), missing, offsets)
 
 
 def null_column(rows: int, dtype: str, is_list: bool) -> Column:

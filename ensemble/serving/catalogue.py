@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .arrays import read_values
+from .arrays import read_values, trained_ids
 from .attributes import Attributes, extended, read_attributes
 from .delta import Delta
 from .errors import InvalidRelease
@@ -67,7 +67,7 @@ class Catalogue:
         rows = Rows(ids, _on_wire(ids), vectors, _live(release, len(ids)), read_attributes(release, len(ids)))
         metric = release.json(PARAMETERS)["metric"]
         search = ItemSearch(vectors, ItemIndex.load(release), metric=metric, live=rows.live)
-        return cls(rows, IdTable(ids[:trained]), search, GrowingRows(vectors))
+        return cls(rows, trained_ids(release), search, GrowingRows(vectors))
 
     def current(self, trained_rows: np.ndarray) -> np.ndarray:
         """Return where the items of rows that the towers were trained with are now, int64 [n]."""

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
+from .lookup import Ids, Lookup, Strings, row_finder
+
 
 class IdTable:
     """Ids, int64 or strings, and the row that each stands in."""
 
-    def __init__(self, ids: np.ndarray) -> None:
-        """Take distinct ids in row order: int64 [n], or an object array of `str` [n]."""
+    def __init__(self, ids: Ids, lookup: Lookup | None = None) -> None:
+        """Take distinct ids in row order: int64 [n], an object array of `str` [n], or `Strings` with their lookup."""
         self.is_string, self.size = ids.dtype == object, len(ids)
+        self._find = None if lookup is None else row_finder(ids, lookup)
+        if lookup is not None or isinstance(ids, Strings):
+            return
         self._rows: dict[str, int] = {}
         self._sorted = self._order = np.zeros(0, dtype=np.int64)
         if self.is_string:
@@ -21,6 +26,8 @@ class IdTable:
 
     def rows_of(self, ids: np.ndarray) -> np.ndarray:
         """Return each id's row, int64 [n]; -1 where the table does not have it."""
+        if self._find is not None:
+            return self._find(ids)
         if self.is_string:
             find = self._rows.get
             return np.fromiter((find(value, -1) for value in ids), dtype=np.int64, count=len(ids))

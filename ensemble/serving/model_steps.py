@@ -9,11 +9,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .arrays import read_values
+from .arrays import trained_ids
 from .errors import InvalidRequest
 from .features import QueryFeatures
 from .history import History
-from .ids import IdTable
 from .model_base import BatchModel, Outputs, check_inputs, row_slices
 from .release import Release
 from .selftest import SelfTest
@@ -29,8 +28,7 @@ class TransformModel(BatchModel):
         steps = steps_of(release)
         check_inputs(config, steps.transform.inputs)
         self._reader = Reader(steps.request, release.manifest["serving"])
-        ids = read_values(release, "items/ids", release.manifest["id_dtype"]["item_id"])
-        self._features = QueryFeatures(release, History(release), IdTable(ids[: release.trained_items]))
+        self._features = QueryFeatures(release, History(release), trained_ids(release))
         self._record = packing(self._features.transform.outputs)
         self._named = [one.name for one in steps.transform.outputs if one.name not in (FEATURES, USER_ROW)]
 

@@ -6,9 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
-from .arrays import null_column, read_column, read_values, take
+from .arrays import null_column, read_column, read_ids, take
 from .errors import InvalidRelease
-from .ids import IdTable
 from .release import Sealed
 from .sequence import TIME
 from .transform import Column
@@ -32,7 +31,7 @@ class Users:
             for name, dtype, is_list in self._inputs
             if name in stored and name != USER
         }
-        self._ids = IdTable(read_values(release, f"users/{USER}", release.manifest["id_dtype"][USER]))
+        self._ids = read_ids(release, f"users/{USER}", release.manifest["id_dtype"][USER])
         self._ready = read_ready(release)
 
     def rows_of(self, user_ids: np.ndarray) -> np.ndarray:

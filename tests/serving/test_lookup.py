@@ -1,0 +1,88 @@
+"""Lookups of ids, against a dictionary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ensemble.lookups import write_lookup
+from ensemble.serving.errors import InvalidRelease
+from ensemble.serving.lookup import Lookup, Strings, build_lookup, fits, row_finder
+from ensemble.serving.vocabulary import FIRST_KNOWN, NULL, UNSEEN, IntegerVocabulary, load_integers, load_strings
+
+_WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
+_NUMBERS = st.integers(-(2**63), 2**63 - 1) | st.integers(-50, 50) | st.integers(0, 40).map(lambda n: n << 40)
+
+
+def stored(words: list[str]) -> Strings:
+    encoded = [word.encode() for word in words]
+    offsets = np.cumsum([0, *map(len, encoded)]).astype(np.uint32)
+    return Strings(np.frombuffer(b"".join(encoded), dtype=np.uint8), offsets)
+
+
+@given(st.lists(_WORDS, unique=True, max_size=60), st.lists(_WORDS | st.just("\ud800"), max_size=80))
+def test_strings_have_the_rows_that_a_dictionary_gives(known: list[str], asked: list[str]) -> None:
+    table, ids = {word: row for row, word in enumerate(known)}, stored(known)
+    asked = [*asked, *known]
+    found = row_finder(ids, build_lookup(ids))(asked)
+    assert found.tolist() == [table.get(word, -1) for word in asked]
+    rows = np.arange(-len(known), len(known))
+    assert ids[rows].tolist() == [known[row] for row in rows]
+
+
+@given(st.lists(_NUMBERS, unique=True, max_size=200), st.lists(_NUMBERS, max_size=100), st.booleans())
+def test_integers_have_the_rows_that_a_dictionary_gives(known: list[int], asked: list[int], many: bool) -> None:
+    table = {value: row for row, value in enumerate(known)}
+    asked = [*asked, *known] * (1 + many)
+    ids = np.array(known, dtype=np.int64)
+    found = row_finder(ids, build_lookup(ids))(np.array(asked, dtype=np.int64))
+    assert found.tolist() == [table.get(value, -1) for value in asked]
+    codes = IntegerVocabulary(ids, build_lookup(ids)).encode(np.array(asked, dtype=np.int64))
+    assert codes.tolist() == [table.get(value, UNSEEN - FIRST_KNOWN) + FIRST_KNOWN for value in asked]
+
+
+def test_a_vocabulary_with_its_lookup_gives_the_codes_that_it_gives_without(tmp_path: Path) -> None:
+    words = ["zółty", "", "a", "aa", "b"]
+    save_words(tmp_path / "w", words)
+    np.save(tmp_path / "n.npy", np.array([7, -7, 0, 2**62]))
+    asked = [*words, None, "none"]
+    without = load_strings(tmp_path, "w").encode(asked), load_integers(tmp_path, "n").encode(np.arange(-8, 8))
+    write_lookup(tmp_path / "w", least=0)
+    write_lookup(tmp_path / "n", least=0)
+    np.testing.assert_array_equal(load_strings(tmp_path, "w").encode(asked), without[0])
+    np.testing.assert_array_equal(load_integers(tmp_path, "n").encode(np.arange(-8, 8)), without[1])
+    assert without[0].tolist() == [3, 4, 5, 6, 7, NULL, UNSEEN]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda lookup: lookup._replace(order=lookup.order[:-1]),
+        lambda lookup: lookup._replace(order=lookup.order + np.uint32(1)),
+        lambda lookup: lookup._replace(order=lookup.order.astype(np.int64)),
+        lambda lookup: lookup._replace(starts=lookup.starts[:-1]),
+        lambda lookup: lookup._replace(starts=lookup.starts[::-1].copy()),
+        lambda lookup: lookup._replace(starts=np.zeros_like(lookup.starts)),
+    ],
+)
+def test_a_lookup_that_leads_elsewhere_is_refused(tmp_path: Path, damage: object) -> None:
+    ids = np.arange(100)
+    lookup = build_lookup(ids)
+    assert fits(lookup, 100)
+    broken = damage(lookup)  # type: ignore[operator]
+    assert isinstance(broken, Lookup)
+    assert not fits(broken, 100)
+    for name, array in {"n": ids, "n.order": broken.order, "n.starts": broken.starts}.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    with pytest.raises(InvalidRelease, match=r"n\.order\.npy"):
+        load_integers(tmp_path, "n")
+
+
+def save_words(stem: Path, words: list[str]) -> None:
+    encoded = [word.encode() for word in words]
+    np.save(stem.with_name(f"{stem.name}.utf8.npy"), np.frombuffer(b"".join(encoded), dtype=np.uint8))
+    np.save(stem.with_name(f"{stem.name}.offsets.npy"), np.cumsum([0, *map(len, encoded)], dtype=np.int64))
