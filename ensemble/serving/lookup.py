@@ -8,6 +8,7 @@ more for where a string begins; a dictionary takes a hundred, in every process.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import Any, NamedTuple, Union, overload
 from zlib import crc32
 
@@ -17,6 +18,7 @@ DICTIONARY = 10_000
 """Up to this many ids a dictionary is built: faster still, and no more than a megabyte."""
 FEW = 64
 """So many integers are looked up one by one faster than by NumPy all at once."""
+_BLOCK = 1 << 18
 _ROWS_PER_BUCKET = 4
 _GOLDEN = 0x9E3779B97F4A7C15
 """2**64 / the golden ratio: its multiples fill the 64-bit numbers evenly (Knuth, TAOCP 3, 6.4)."""
@@ -43,6 +45,14 @@ class Strings:
     def raw(self, row: int) -> bytes:
         """Return one string's UTF-8."""
         return self._blob[self.bounds[row] : self.bounds[row + 1]].tobytes()
+
+    def checksums(self) -> _Array:
+        """Return the CRC-32 of every string, uint32 [n]."""
+        found, blob = np.empty(len(self), dtype=np.uint32), self._blob
+        for start in range(0, len(self), _BLOCK):
+            bounds = self.bounds[start : start + _BLOCK + 1].tolist()
+            found[start : start + _BLOCK] = [crc32(blob[low:high]) for low, high in pairwise(bounds)]
+        return found
 
     @overload
     def __getitem__(self, rows: int) -> str: ...
@@ -156,6 +166,6 @@ def _shift(lookup: Lookup) -> int:
 def _hashes(ids: Ids) -> _Array:
     """Return 32-bit hashes, uint32 [n]."""
     if isinstance(ids, Strings):
-        return np.fromiter((crc32(ids.raw(row)) for row in range(len(ids))), dtype=np.uint32, count=len(ids))
+        return ids.checksums()
     values = np.ascontiguousarray(ids, dtype=np.int64).view(np.uint64)
     return (values * np.uint64(_GOLDEN) >> np.uint64(32)).astype(np.uint32)
