@@ -24,19 +24,21 @@ def write_arrays(arrays: dict[str, np.ndarray], path: Path) -> None:
         name: pa.array(array) if array.ndim == 1 else pa.FixedSizeListArray.from_arrays(array.ravel(), array.shape[1])
         for name, array in arrays.items()
     }
-    # Codes lie close together: differences take less space than Snappy leaves, and less time.
-    codes = {
-        name: "DELTA_BINARY_PACKED" for name, array in arrays.items() if array.ndim == 1 and array.dtype == np.int64
-    }
-    table = pa.table(columns)
-    compression = {name: "none" if name in codes else "snappy" for name in table.column_names}
-    pq.write_table(table, path, use_dictionary=False, compression=compression, column_encoding=codes or None)
+    _write(pa.table(columns), path)
 
 
 def write_rows(rows: pa.Table, path: Path) -> None:
-    """Write raw rows; only text is worth a dictionary."""
-    text = [field.name for field in rows.schema if pa.types.is_string(field.type)]
-    pq.write_table(rows, path, use_dictionary=text or False)
+    """Write raw rows."""
+    _write(rows, path)
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    """Whole numbers as differences, which take less space than Snappy leaves, and less time; text with a dictionary."""
+    whole = [field.name for field in table.schema if pa.types.is_int64(field.type)]
+    text = [field.name for field in table.schema if pa.types.is_string(field.type)]
+    compression = {name: "none" if name in whole else "snappy" for name in table.column_names}
+    encoding = dict.fromkeys(whole, "DELTA_BINARY_PACKED") or None
+    pq.write_table(table, path, use_dictionary=text or False, compression=compression, column_encoding=encoding)
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -24,7 +24,7 @@ from nvtabular import Workflow
 
 from workflows.aggregates import Tables
 from workflows.compile import compile_transform
-from workflows.config import Sequence
+from workflows.config import Categorical, Sequence
 from workflows.graph import build_workflow
 from workflows.inputs import FeatureSpec, Input, Planned, canonical
 from workflows.shapes import arrays, no_arrays, specs
@@ -88,7 +88,8 @@ class FittedSide:
         scratch.mkdir()
         with quiet():
             workflow = build_workflow(planned, str(scratch), aggregates)
-            read, sample = partial(_read_canonical, rows.read, inputs), canonical(rows.sample, inputs)
+            kept = [] if gpu else _looked_up_text(planned, inputs)
+            read, sample = partial(_read_canonical, rows.read, inputs, kept), canonical(rows.sample, inputs)
             if gpu:
                 workflow.fit(Dataset(from_map(read, range(rows.parts), meta=sample.iloc[:0]), cpu=False))
             else:
@@ -101,11 +102,12 @@ class FittedSide:
         """Return the features of raw rows: int64 or float32, [n], or [n, max_length] padded with zeros."""
         if not len(frame):
             return no_arrays(self.specs())
-        rows = canonical(frame, self.inputs)
         if self.gpu:
+            rows = _dataset(canonical(frame, self.inputs), gpu=True)
             with quiet():
-                return self._arrays(self.workflow.transform(_dataset(rows, gpu=True)).compute().to_pandas())
-        return self._arrays(transform_frame(self.workflow, rows))
+                return self._arrays(self.workflow.transform(rows).compute().to_pandas())
+        kept = _looked_up_text(self.planned, self.inputs)
+        return self._arrays(transform_frame(self.workflow, canonical(frame, self.inputs, kept)))
 
     def _arrays(self, made: pd.DataFrame) -> dict[str, np.ndarray]:
         return arrays(made, self.planned, self.specs())
@@ -140,8 +142,20 @@ def quiet() -> Iterator[None]:
                 logger.setLevel(level)
 
 
-def _read_canonical(read: Callable[[int], pd.DataFrame], inputs: list[Input], number: int) -> pd.DataFrame:
-    return canonical(read(number), inputs)
+def _read_canonical(
+    read: Callable[[int], pd.DataFrame], inputs: list[Input], kept: list[str], number: int
+) -> pd.DataFrame:
+    return canonical(read(number), inputs, kept)
+
+
+def _looked_up_text(planned: list[Planned], inputs: list[Input]) -> list[str]:
+    """Return the columns of text that nothing but a vocabulary looks at, for which each distinct value once will do."""
+    others = {column for entry in planned if not _is_plain_category(entry.feature) for column in entry.columns}
+    return [one.name for one in inputs if one.dtype == "string" and not one.list and one.name not in others]
+
+
+def _is_plain_category(feature: object) -> bool:
+    return isinstance(feature, Categorical) and not feature.hash_buckets and not feature.vocabulary
 
 
 def _dataset(rows: pd.DataFrame, gpu: bool) -> Dataset:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Collection
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -133,16 +134,25 @@ def describe(frame: pd.DataFrame, planned: list[Planned], section: str, dated: b
     return inputs
 
 
-def canonical(frame: pd.DataFrame, inputs: list[Input]) -> pd.DataFrame:
+def canonical(frame: pd.DataFrame, inputs: list[Input], dictionaries: Collection[str] = ()) -> pd.DataFrame:
     """Return the columns of `inputs` with a fresh index: Int64, float64, or objects (str, lists, None for null).
+
+    Parameters
+    ----------
+    dictionaries
+        Columns of text that stay pandas categoricals where they are such.
 
     Raises
     ------
     DataError
         A value is not of the column's type; names column, row and value.
     """
-    columns = {entry.name: _canonical_column(frame[entry.name].reset_index(drop=True), entry) for entry in inputs}
-    return pd.DataFrame(columns)
+    columns = {}
+    for entry in inputs:
+        column = frame[entry.name].reset_index(drop=True)
+        keep = entry.name in dictionaries and isinstance(column.dtype, pd.CategoricalDtype)
+        columns[entry.name] = column if keep else _canonical_column(column, entry)
+    return pd.DataFrame(columns, copy=False)
 
 
 def _features(side: FeatureSide, column: str) -> list[Feature]:

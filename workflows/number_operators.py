@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from merlin.schema import ColumnSchema, Schema, Tags
 from nvtabular.ops import Bucketize, ColumnSelector, Normalize, NormalizeMinMax, Operator, StatOperator
 
@@ -128,7 +129,15 @@ class BucketCodes(Bucketize):
         self.edges = edges
 
     def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
+        if isinstance(df, pd.DataFrame):
+            return pd.DataFrame({name: self._codes(df[name]) for name in col_selector.names})
         return bucket_codes(super().transform, col_selector, df)
+
+    def _codes(self, values: pd.Series) -> pd.Series:
+        """The same as stock, without the frames."""
+        numbers = floats(values)
+        codes = np.where(np.isnan(numbers), NULL, np.digitize(numbers, self.edges) + FIRST_KNOWN)
+        return pd.Series(codes, index=values.index)
 
     @property
     def output_dtype(self) -> type:

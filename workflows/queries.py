@@ -17,7 +17,7 @@ from workflows.columns import Columns
 from workflows.config import AnySplit, LeaveLastOutSplit, PlaylistsSplit, TemporalSplit
 from workflows.diagnostics import DataError
 from workflows.splits import Parts
-from workflows.tables import Stored, read_arrow, read_entities, to_frame
+from workflows.tables import Stored, read_arrow, read_entities, to_frame, to_frame_of_dictionaries
 
 PARTS = ("train", "valid", "test")
 _HEAD_ROWS = 1000
@@ -58,14 +58,15 @@ class Queries(NamedTuple):
         DataError
             The part is not readable, or refers to a user who does not exist.
         """
-        return self.join(to_frame(read_arrow(self.parts[number], self.own())), number)
+        return self.join(to_frame_of_dictionaries(read_arrow(self.parts[number], self.own())), number)
 
     def join(self, interactions: pd.DataFrame, number: int) -> pd.DataFrame:
         """Return rows of part `number` with the columns of their users."""
         if not self.users:
             return interactions
-        users, index = _users(self.tables)
+        index = _users(self.tables)[1]
         rows = self._positions(index, interactions[Columns.User], number)
+        users = _read_joined(self.tables, (self.tables / "users.parquet").stat().st_mtime_ns)
         joined = users[list(self.users)].iloc[rows].set_axis(interactions.index, axis=0)
         return pd.concat([interactions, joined], axis=1)
 
@@ -85,7 +86,7 @@ class Queries(NamedTuple):
         return pd.DataFrame(columns, index=pd.RangeIndex(sum(self.rows)), copy=False)
 
     def _user_codes(self, number: int) -> _Int64:
-        users = to_frame(read_arrow(self.parts[number], [Columns.User]))[Columns.User]
+        users = to_frame_of_dictionaries(read_arrow(self.parts[number], [Columns.User]))[Columns.User]
         return self._positions(_users(self.tables)[1], users, number)
 
     def first(self, number: int) -> int:
@@ -93,7 +94,12 @@ class Queries(NamedTuple):
         return sum(self.rows[:number])
 
     def _positions(self, index: pd.Index, ids: pd.Series, number: int) -> _Int64:
-        positions = index.get_indexer(pd.Index(ids)).astype(np.int64, copy=False)
+        if isinstance(ids.dtype, pd.CategoricalDtype):
+            of_categories = index.get_indexer(ids.cat.categories.astype(object))
+            positions = np.append(of_categories, -1)[ids.cat.codes.to_numpy()]
+        else:
+            positions = index.get_indexer(pd.Index(ids))
+        positions = positions.astype(np.int64, copy=False)
         missing = np.flatnonzero(positions < 0)
         if len(missing):
             row = int(missing[0])
@@ -157,7 +163,9 @@ def sample(queries: Queries) -> pd.DataFrame:
     # Every part has the types of the first one's schema, which tells all but these.
     doubtful = [name for name in own if _is_doubtful(kinds.field(name).type)]
     for path in queries.parts[1:] if doubtful else ():
-        some.append(_telling_rows(to_frame(read_arrow(path, own)), doubtful, 0))
+        telling = _telling_rows(to_frame(read_arrow(path, doubtful)), doubtful, 0)
+        same = some[0].iloc[np.zeros(len(telling), dtype=np.int64)].reset_index(drop=True)
+        some.append(same.assign(**telling.reset_index(drop=True)))
     frames = [pd.concat(some, ignore_index=True)] if own else []
     if queries.users:
         users = _users(queries.tables)[0][list(queries.users)]
@@ -198,6 +206,11 @@ def _users(tables: Path) -> tuple[pd.DataFrame, pd.Index]:
 def _read_users(tables: Path, changed: int) -> tuple[pd.DataFrame, pd.Index]:
     users = read_entities(tables / "users.parquet")
     return users, pd.Index(users[Columns.User])
+
+
+@lru_cache(maxsize=1)
+def _read_joined(tables: Path, changed: int) -> pd.DataFrame:
+    return to_frame_of_dictionaries(read_arrow(tables / "users.parquet"))
 
 
 def _items(tables: Path) -> pd.Index:

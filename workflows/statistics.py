@@ -44,19 +44,19 @@ def fit_parts(
         ready = [node for node, others in waits_for.items() if not others]
         _fit_nodes(ready, sample, read, parts, client)
         waits_for = {node: others - set(ready) for node, others in waits_for.items() if node not in ready}
-    _executor().transform(sample, graph.output_node, capture_dtypes=True)
+    LocalExecutor(device=Device.CPU).transform(sample, graph.output_node, capture_dtypes=True)
     graph.construct_schema(schema, preserve_dtypes=True)
 
 
 def transform_frame(workflow: Workflow, rows: pd.DataFrame) -> pd.DataFrame:
-    """Apply a fitted workflow to canonical rows in host memory."""
-    return _executor().transform(rows, workflow.graph.output_node)
+    """Apply a fitted workflow to canonical rows in host memory, with an index 0..n-1."""
+    return _frame(_columns(workflow.graph.output_node, rows, {}))
 
 
 def _fit_nodes(
     nodes: list[Any], sample: pd.DataFrame, read: Callable[[int], pd.DataFrame], parts: int, client: Client | None
 ) -> None:
-    meta = _inputs(nodes, sample, capture_dtypes=True)
+    meta = _inputs(nodes, sample)
     shared = delayed(nodes, traverse=False)
     made = [delayed(_read_inputs)(shared, read, number) for number in range(parts)]
     learned = []
@@ -72,20 +72,37 @@ def _read_inputs(nodes: list[Any], read: Callable[[int], pd.DataFrame], number: 
     return _inputs(nodes, read(number))
 
 
-def _inputs(nodes: list[Any], rows: pd.DataFrame, capture_dtypes: bool = False) -> list[pd.DataFrame]:
+def _inputs(nodes: list[Any], rows: pd.DataFrame) -> list[pd.DataFrame]:
     """Return what each of `nodes` gets to see of `rows`."""
-    return [
-        _executor().transform(
-            rows, node.parents_with_dependencies, additional_columns=_raw_columns(node), capture_dtypes=capture_dtypes
-        )
-        for node in nodes
-    ]
+    done: dict[Any, dict[str, pd.Series]] = {}
+    return [_frame(_inputs_of(node, rows, done)) for node in nodes]
 
 
-def _raw_columns(node: Any) -> set[str]:
-    made = {name for parent in node.parents_with_dependencies for name in parent.output_columns.names}
-    return set(node.input_columns.names) - made
+def _columns(node: Any, rows: pd.DataFrame, done: dict[Any, dict[str, pd.Series]]) -> dict[str, pd.Series]:
+    """Return what a node of the graph makes of `rows`; `done` keeps it for other nodes.
+
+    As `merlin.dag.executors.LocalExecutor` does it, which goes from a node to its parents once for each way there and
+    copies every column of a node each time that it adds a parent's.
+    """
+    if node not in done:
+        given = _inputs_of(node, rows, done)
+        if node.op:
+            made = node.op.transform(node.input_columns.resolve(node.input_schema), _frame(given))
+            given = {str(name): made[name] for name in made.columns}
+        done[node] = given
+    return done[node]
 
 
-def _executor() -> LocalExecutor:
-    return LocalExecutor(device=Device.CPU)
+def _inputs_of(node: Any, rows: pd.DataFrame, done: dict[Any, dict[str, pd.Series]]) -> dict[str, pd.Series]:
+    given: dict[str, pd.Series] = {}
+    for parent in node.parents_with_dependencies:
+        given.update(_columns(parent, rows, done))
+    for name in (*node.input_columns.names, *node.dependency_columns.names):
+        if name not in given:
+            given[name] = rows[name]
+    return given
+
+
+def _frame(columns: dict[str, pd.Series]) -> pd.DataFrame:
+    """Operators replace columns, and none writes into one, so that nothing has to be copied."""
+    return pd.DataFrame(columns, copy=False)

@@ -147,6 +147,15 @@ def read_arrow(path: Path, columns: list[str] | None = None) -> pa.Table:
         raise DataError(f"{path}: not a readable parquet file ({error}); run `retrieval fetch` again") from None
 
 
+def to_frame_of_dictionaries(table: pa.Table) -> pd.DataFrame:
+    """Return an Arrow table as pandas has it, text as categoricals."""
+    for number, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            encoded = table.column(number).combine_chunks().dictionary_encode()
+            table = table.set_column(number, field.name, encoded)
+    return to_frame(table)
+
+
 def to_frame(table: pa.Table) -> pd.DataFrame:
     """Return an Arrow table as pandas has it, lists as Python lists."""
     frame = table.to_pandas(use_threads=False)

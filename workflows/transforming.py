@@ -13,7 +13,7 @@ from workflows.feature_files import QUERY, ROWS, write_arrays, write_rows
 from workflows.files import atomic_file
 from workflows.fitting import FittedSide
 from workflows.queries import PARTS, Division, Queries
-from workflows.tables import read_arrow, to_frame
+from workflows.tables import read_arrow, to_frame_of_dictionaries
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,10 @@ class Transform:
     def __call__(self, number: int) -> int:
         """Return how many rows the part has."""
         raw = read_arrow(self.queries.parts[number])
-        index = self.queries.item_index(to_frame(raw.select([Columns.Item]))[Columns.Item], number)
+        items = to_frame_of_dictionaries(raw.select([Columns.Item]))[Columns.Item]
+        index = self.queries.item_index(items, number)
         raw = raw.append_column(Columns.ItemIndex, pa.array(index))
-        joined = self.queries.join(to_frame(raw.select(self.queries.own())), number)
+        joined = self.queries.join(to_frame_of_dictionaries(raw.select(self.queries.own())), number)
         features = self.fitted.transform(joined)
         for name in PARTS:
             rows = self.division.rows(name, self.queries, number)

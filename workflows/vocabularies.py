@@ -40,6 +40,11 @@ def fit_vocabulary(frames: Any, name: str, directory: str, options: FitOptions) 
 
 def count_values(frame: pd.DataFrame, name: str) -> pa.Table:
     """Return the distinct values of a column, those of lists one by one, and how often each occurs; nulls left out."""
+    if isinstance(frame[name].dtype, pd.CategoricalDtype):
+        categories, codes = frame[name].cat.categories, frame[name].cat.codes.to_numpy()
+        occurring = np.bincount(codes[codes >= 0], minlength=len(categories))
+        seen = np.flatnonzero(occurring)
+        return pa.table({"values": pa.array(categories.take(seen), pa.string()), "counts": occurring[seen]})
     values = pa.array(frame[name], from_pandas=True)
     if pa.types.is_list(values.type):
         values = values.flatten()
@@ -92,6 +97,9 @@ class Lookup:
 
     def codes(self, values: pd.Series) -> _Int64:
         """Return the codes of integers, or of text, int64 [n]."""
+        if isinstance(values.dtype, pd.CategoricalDtype):
+            of_categories = self._of_text(pd.Series(values.cat.categories, dtype=object))
+            return np.append(of_categories, self._null)[values.cat.codes.to_numpy()]
         missing = values.isna().to_numpy(bool)
         if self._numbers is None:
             return self._of_text(values)
