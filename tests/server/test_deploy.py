@@ -66,11 +66,12 @@ class Place(NamedTuple):
 
 @pytest.fixture(scope="module")
 def place(releases: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """The first release in both layouts behind a real Triton."""
+    """The first release in both layouts behind a real Triton, whose log is printed, and so shown where a test fails."""
     repository = export_repository(releases[0], tmp_path_factory.mktemp("deploy") / "triton")
     grpc_port, http_port, metrics_port = free_ports("127.0.0.1", 3)
+    server = TritonServer(repository, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port, on_log=print)
     with (
-        TritonServer(repository, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port) as server,
+        server,
         ModelControl(server.addresses.grpc, repository) as control,
     ):
         yield Place(server, repository, control)
