@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from synthetic import make_release, make_run
 
+from ensemble import lookups
 from ensemble.lookups import write_lookup
+from ensemble.serving import arrays
 from ensemble.serving.errors import InvalidRelease
 from ensemble.serving.lookup import Lookup, Strings, build_lookup, fits, row_finder
+from ensemble.serving.retriever import Answer, Retriever
 from ensemble.serving.vocabulary import FIRST_KNOWN, NULL, UNSEEN, IntegerVocabulary, load_integers, load_strings
 
 _WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
@@ -86,3 +91,28 @@ def save_words(stem: Path, words: list[str]) -> None:
     encoded = [word.encode() for word in words]
     np.save(stem.with_name(f"{stem.name}.utf8.npy"), np.frombuffer(b"".join(encoded), dtype=np.uint8))
     np.save(stem.with_name(f"{stem.name}.offsets.npy"), np.cumsum([0, *map(len, encoded)], dtype=np.int64))
+
+
+@pytest.mark.parametrize("ids", ["int64", "string"])
+def test_a_release_with_lookups_answers_as_one_without(
+    ids: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path, ids=ids)
+    asked: list[Any] = [*run.users["user_id"], "никто" if ids == "string" else 5]
+    kind = object if ids == "string" else np.int64
+    sent, excluded = (
+        np.array([one.encode() if ids == "string" else one for one in values], dtype=kind)[:, None]
+        for values in (asked, run.items["item_id"][: len(asked)])
+    )
+
+    def answers(looked_up: bool) -> Answer:
+        retriever = Retriever.load(make_release(run))
+        assert [retriever.release.has(f"{one}.order.npy") for one in ("users/user_id", "items/ids")] == [looked_up] * 2
+        return retriever.answer(retriever.reader([{"user_id": sent, "exclude_item_ids": excluded}]))
+
+    without = answers(False)
+    monkeypatch.setattr(lookups.write_lookup, "__defaults__", (0,))
+    monkeypatch.setattr(arrays, "DICTIONARY", 0)
+    for expected, found in zip(without, answers(True), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert without.user_known.tolist() == [True] * (len(asked) - 1) + [False]
