@@ -131,11 +131,13 @@ def compare(
 
 
 def released(recipe: Path, runs: Path, out: Terminal) -> Run:
-    """Return a run of the recipe, released by the code as it is. Towers that are there do, however old they are."""
+    """Return a run of the recipe, released by the code as it is. Towers that are there do, however old they are, if the
+    features that are made now are those which they were trained with."""
     run = Run.create(load_recipe(recipe), runs, STAGES)
     if (run.directory / "towers").is_dir():
-        with out.working("release"):
-            run.stages["release"].work(Job(run.recipe, run.directory, cache_directory(), out.step))
+        for stage in ("fetch", "features", "release"):
+            with out.working(stage):
+                run.stages[stage].work(Job(run.recipe, run.directory, cache_directory(), out.step))
     else:
         advance(run, [stage.name for stage in STAGES], cache_directory(), out)
     return run

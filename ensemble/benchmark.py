@@ -65,7 +65,7 @@ def draw_requests(run: Path, count: int, *, top_k: int | None = None, seed: int 
     stated = run / "features" / "features.json"
     if not stated.is_file():
         raise StageError(f"{stated}: no such file; run `retrieval features` first")
-    part = "valid" if json.loads(stated.read_bytes())["asked"] == "continued" else "test"
+    part = "valid" if json.loads(stated.read_bytes()).get("asked") == "continued" else "test"
     path = run / "features" / part / "interactions.parquet"
     table = pyarrow.parquet.read_table(path, columns=[Columns.User, Columns.Timestamp])
     rows = np.random.default_rng(seed).permutation(len(table))[:count]
