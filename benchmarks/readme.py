@@ -1,5 +1,5 @@
-"""Fill the README's result section from files: a finished run (its answers, metrics, peers and bench) and
-`benchmarks/results/quality.json`.
+"""Fill the figures of the README and of docs/ from files: a finished run (its answers, metrics, peers and bench) and
+`benchmarks/results/`. A page has them between `<!-- FIGURES:BEGIN name -->` and `<!-- FIGURES:END -->`.
 
     .venv/bin/retrieval demo recipes/movielens-100k.toml && .venv/bin/retrieval evaluate runs/movielens-100k --peers
     .venv/bin/python benchmarks/quality.py recipes/movielens-100k.toml
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,15 @@ from workflows.files import atomic_write
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-BEGIN, END = "<!-- RESULT:BEGIN", "<!-- RESULT:END -->"
+FIGURES = re.compile(r"(<!-- FIGURES:BEGIN (\w+) -->\n).*?(<!-- FIGURES:END -->)", re.DOTALL)
 SHOWN_USER = 757
 RECIPES = {
     "recipes/movielens-100k.toml": "history, 12 epochs, what `make demo` runs",
     "recipes/movielens-100k-best.toml": "history and time, taught by earlier towers, EASE and ALS",
     "recipes/movielens-100k-user.toml": "user id and attributes alone, taught by EASE and ALS",
 }
+SHOWN_POINTS = {(1, 1), (1, 16), (32, 16)}
+"""Rows of a request and requests in flight, of which the README shows the speed."""
 OTHER_SPLITS = {
     "recipes/movielens-100k-temporal.toml": "the last tenth of time",
     "recipes/movielens-100k-last.toml": "each user's last film, without time (the ten films before)",
@@ -47,11 +50,10 @@ def main() -> None:
     given = parser.parse_args()
     demo = read_json(RESULTS / "demo.json") if given.kept else gather(given.run)
     atomic_write(RESULTS / "demo.json", (json.dumps(demo, indent=1, ensure_ascii=False) + "\n").encode())
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    head, rest = text.split(BEGIN, 1)
-    comment, tail = rest.split("\n", 1)
-    section = f"{BEGIN}{comment}\n\n{render(demo)}\n\n{END}{tail.split(END, 1)[1]}"
-    atomic_write(ROOT / "README.md", (head + section).encode())
+    figures = rendered(demo)
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        text = page.read_text(encoding="utf-8")
+        atomic_write(page, FIGURES.sub(lambda found: f"{found[1]}\n{figures[found[2]]}\n\n{found[3]}", text).encode())
 
 
 def gather(run: Path) -> dict[str, Any]:
@@ -67,15 +69,23 @@ def gather(run: Path) -> dict[str, Any]:
     }
 
 
-def render(demo: dict[str, Any]) -> str:
-    """Return the section as Markdown."""
+def rendered(demo: dict[str, Any]) -> dict[str, str]:
+    """Return every set of figures as Markdown, by the name that the pages' marks give."""
     quality = {one["recipe"]: one for one in read_json(RESULTS / "quality.json")}
-    parts = [_answers(demo["example"]), _quality(quality, demo["peers"]), _other_splits(quality)]
-    if (RESULTS / "cold_start.json").exists():
-        parts.append(_cold_start(read_json(RESULTS / "cold_start.json")))
-    parts.append(_speed(demo["bench"]))
-    parts += [show(read_json(RESULTS / name)) for name, show in MEASURED.items() if (RESULTS / name).exists()]
-    return "\n\n".join(parts)
+    serving, index = read_json(RESULTS / "serving.json"), read_json(RESULTS / "index.json")
+    return {
+        "answers": _answers(demo["example"]),
+        "quality": _quality(quality, demo["peers"]),
+        "splits": _other_splits(quality),
+        "cold_start": _cold_start(read_json(RESULTS / "cold_start.json")),
+        "bench": _speed(demo["bench"]),
+        "layouts": _layouts(serving),
+        "layouts_short": _layouts([one for one in serving if (one["batch"], one["concurrency"]) in SHOWN_POINTS]),
+        "index": _index(index),
+        "index_short": _index([one for one in index if one["kind"] in ("auto", "scann", "flat")]),
+        "filters": _filters(read_json(RESULTS / "filters.json")),
+        "features": _features(read_json(RESULTS / "features.json")),
+    }
 
 
 def _answers(example: dict[str, Any]) -> str:
@@ -216,8 +226,22 @@ def _filters(found: list[dict[str, Any]]) -> str:
     return f"{lead}\n\n" + _table(headings, rows)
 
 
-MEASURED = {"serving.json": _layouts, "index.json": _index, "filters.json": _filters}
-"""What is shown of each file of results that is there."""
+def _features(found: list[dict[str, Any]]) -> str:
+    engines = list(dict.fromkeys(one["engine"] for one in found))
+    rows = [
+        [f"{count:,}", *(_features_point(one) for name in engines for one in found if _is(one, count, name))]
+        for count in dict.fromkeys(one["rows"] for one in found)
+    ]
+    lead = "Feature engineering on two cores (`benchmarks/features.py`): rows/s; peak memory in MB, all processes."
+    return f"{lead}\n\n" + _table(["rows", *engines], rows)
+
+
+def _is(one: dict[str, Any], rows: int, engine: str) -> bool:
+    return bool(one["rows"] == rows and one["engine"] == engine)
+
+
+def _features_point(one: dict[str, Any]) -> str:
+    return f"{one['rows_per_s']:,.0f}; {one['peak_rss_mb']:,.0f}"
 
 
 def _table(headings: list[str], rows: list[list[str]]) -> str:

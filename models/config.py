@@ -150,8 +150,6 @@ class Distillation(Section, frozen=True, kw_only=True):
 
     weight: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.5
     """This share of a row's label is the teacher's softmax, at its own temperature; the rest as `objective` says."""
-    search_taught: bool = False
-    """With generations: the peers teach the search as well."""
     dropout: Rate | None = None
     """That of the generations, instead of the model's: towers that are taught do not overfit as early, and what a high
     rate keeps out of them is then missing."""
@@ -201,14 +199,10 @@ class Train(Section, frozen=True, kw_only=True):
             return
         if self.distillation.generations and not self.refit:
             raise ValueError("`distillation.generations` are trained anew, which needs `refit = true`")
-        if self.distillation.search_taught and not (self.distillation.generations and self.distillation.peers):
-            raise ValueError("`distillation.search_taught` is for `peers` and `generations`; leave it out")
         if not self.distillation.generations and not self.distillation.peers:
             raise ValueError('`distillation` has no teacher; set `peers = [{ kind = "ease" }]` or `generations = 1`')
 
     def search_only(self) -> Train:
         """Return the settings that find the best epoch and stop there."""
-        taught = self.distillation
-        if taught and taught.generations:
-            taught = replace(taught, generations=0, search_taught=False) if taught.search_taught else None
+        taught = self.distillation if self.distillation and not self.distillation.generations else None
         return replace(self, refit=False, distillation=taught)

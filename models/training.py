@@ -135,7 +135,7 @@ def _lesson(
     distillation: Distillation | None, towers: Sequence[TwoTowerModel], part: Part, rows: TrainingRows
 ) -> Lesson | None:
     """Return what the towers, and the recipe's peers, teach; None in a search that awaits its generations."""
-    if distillation is None or (distillation.generations and not towers and not distillation.search_taught):
+    if distillation is None or (distillation.generations and not towers):
         return None
     teachers: list[Teacher] = [TowersTeacher(towers, part)] if towers else []
     if distillation.peers:

@@ -121,7 +121,6 @@ def test_towers_that_peers_alone_teach_rank_unseen_items_as_they_do(grouped: Pat
     [
         ({"refit": False, "distillation": {}}, r"needs `refit = true`"),
         ({"distillation": {"generations": 0}}, r"no teacher; set `peers"),
-        ({"distillation": {"search_taught": True}}, r"`distillation.search_taught` is for `peers`"),
     ],
 )
 def test_a_distillation_that_teaches_nothing_is_refused(settings: dict[str, object], message: str) -> None:
@@ -133,8 +132,6 @@ def test_a_search_alone_keeps_the_peers_and_leaves_the_generations() -> None:
     peers = Distillation(generations=0, peers=(Ease(),))
     assert Train(distillation=peers).search_only() == Train(distillation=peers, refit=False)
     assert Train(distillation=Distillation()).search_only() == Train(refit=False)
-    both = Distillation(generations=2, peers=(Ease(),), search_taught=True)
-    assert Train(distillation=both).search_only() == Train(distillation=peers, refit=False)
 
 
 def test_training_stops_when_validation_no_longer_gets_better(grouped: Path, tmp_path: Path) -> None:
