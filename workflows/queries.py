@@ -17,7 +17,7 @@ from workflows.columns import Columns
 from workflows.config import AnySplit, LeaveLastOutSplit, PlaylistsSplit, TemporalSplit
 from workflows.diagnostics import DataError
 from workflows.splits import Parts
-from workflows.tables import Stored, read_arrow, read_entities, to_frame, to_frame_of_dictionaries
+from workflows.tables import Stored, read_arrow, read_entities, shared_index, to_frame, to_frame_of_dictionaries
 
 PARTS = ("train", "valid", "test")
 _HEAD_ROWS = 1000
@@ -205,7 +205,7 @@ def _users(tables: Path) -> tuple[pd.DataFrame, pd.Index]:
 @lru_cache(maxsize=1)
 def _read_users(tables: Path, changed: int) -> tuple[pd.DataFrame, pd.Index]:
     users = read_entities(tables / "users.parquet")
-    return users, pd.Index(users[Columns.User])
+    return users, shared_index(users[Columns.User])
 
 
 @lru_cache(maxsize=1)
@@ -219,4 +219,4 @@ def _items(tables: Path) -> pd.Index:
 
 @lru_cache(maxsize=1)
 def _read_items(tables: Path, changed: int) -> Any:
-    return pd.Index(read_entities(tables / "items.parquet", [Columns.Item])[Columns.Item])
+    return shared_index(read_entities(tables / "items.parquet", [Columns.Item])[Columns.Item])

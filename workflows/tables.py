@@ -270,3 +270,11 @@ def _from_arrow(value: Any) -> Any:
 
 def _is_list(value: Any) -> bool:
     return isinstance(value, list)
+
+
+def shared_index(values: Any) -> pd.Index:
+    """Return an index of unique values whose hash table is made: pandas makes it at the first look-up, and another
+    thread that looks something up meanwhile is told that the values are not unique."""
+    index = pd.Index(values)
+    index.get_indexer(index[:1])
+    return index

@@ -18,6 +18,8 @@ import pyarrow.compute as pc
 from dask.delayed import delayed
 from nvtabular.ops.categorify import FitOptions, _write_uniques
 
+from workflows.tables import shared_index
+
 _Int64 = npt.NDArray[np.int64]
 _SPLIT_EVERY: Final = 8
 _DENSE: Final = 8
@@ -93,7 +95,7 @@ class Lookup:
             self._table = np.full(span + 1, unseen, dtype=np.int64)  # one more, for what lies outside
             self._table[self._numbers - self._least] = np.arange(len(values)) + first
         else:
-            self._index = pd.Index(self._numbers)
+            self._index = shared_index(self._numbers)
 
     def codes(self, values: pd.Series) -> _Int64:
         """Return the codes of integers, or of text, int64 [n]."""
