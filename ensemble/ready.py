@@ -12,6 +12,7 @@ from ensemble.serving.arrays import read_values
 from ensemble.serving.release import Sealed
 from ensemble.serving.transform import Column, QueryTransform
 from ensemble.serving.users import READY, USER, Users
+from workflows.files import allocate
 
 _ROWS = 1 << 16
 
@@ -43,4 +44,5 @@ def write_ready(out: Path, id_dtype: Mapping[str, str]) -> None:
 
 def _mapped(place: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
     made: np.ndarray = np.lib.format.open_memmap(place, mode="w+", dtype=dtype, shape=shape)  # type: ignore[no-untyped-call]
+    allocate(place)
     return made

@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn, TextIO
 
 import typer
@@ -18,6 +19,7 @@ from rich.table import Table
 
 from ensemble.serving.errors import ServingError
 from workflows.diagnostics import RetrievalError
+from workflows.files import disk_error
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -76,11 +78,20 @@ def terminal(verbose: bool = False) -> Iterator[Terminal]:
         try:
             yield output
         except (RetrievalError, ServingError) as error:
-            output.messages.print(f"error: {error}", style="red", soft_wrap=True)
-            raise typer.Exit(RetrievalError.exit_code) from None
+            raise _ended_by(error, output) from None
+        except OSError as error:
+            full = disk_error(error, Path(str(error.filename or "a file")))
+            if full is None:
+                raise
+            raise _ended_by(full, output) from None
         except KeyboardInterrupt:
             output.say("interrupted; the same command continues where it stopped")
             raise typer.Exit(INTERRUPTED) from None
+
+
+def _ended_by(error: Exception, output: Terminal) -> typer.Exit:
+    output.messages.print(f"error: {error}", style="red", soft_wrap=True)
+    return typer.Exit(RetrievalError.exit_code)
 
 
 def silence_libraries() -> None:

@@ -22,7 +22,7 @@ import msgspec
 from ensemble.layouts import MODELS
 from retrieval.recipe import Recipe
 from workflows.diagnostics import RecipeError, StageError
-from workflows.files import atomic_write
+from workflows.files import atomic_write, writing
 
 Progress = Callable[[str], None]
 
@@ -218,9 +218,10 @@ class Run:
                 file.seek(0)
                 owner = file.read().strip() or "another process"
                 raise StageError(f"{self.directory} is being written by {owner}; wait for it or stop it") from None
-            file.truncate(0)
-            file.write(f"process {os.getpid()} ({' '.join(sys.argv[1:3])})")
-            file.flush()
+            with writing(self.directory):
+                file.truncate(0)
+                file.write(f"process {os.getpid()} ({' '.join(sys.argv[1:3])})")
+                file.flush()
             self._remove_leftovers()
             yield
             file.truncate(0)

@@ -31,3 +31,7 @@ class ReleaseError(RetrievalError):
 
 class ServerError(RetrievalError):
     """Triton cannot be found, started or reached."""
+
+
+class DiskError(RetrievalError):
+    """Nothing more can be written: the disk is full, or a quota or a limit on the size of files is reached."""

@@ -1,14 +1,22 @@
-"""Files that are either whole or absent."""
+"""Files that are either whole or absent, and what to say when the disk is full."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from workflows.diagnostics import DiskError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_SAYS_FULL = re.compile("|".join([*map(os.strerror, _FULL), r"\d+ requested and \d+ written"]))
+"""TensorFlow has no error number for it, and NumPy its own words."""
 
 
 @contextmanager
@@ -17,42 +25,76 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 
     Every file is fsynced before the rename, so that `path` is never seen half-written, a crash included.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    temporary.chmod(0o755)
-    try:
-        yield temporary
-        for file in sorted(temporary.rglob("*")):
-            if file.is_file():
-                _fsync(file)
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.rename(path)
-        _fsync(path.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        temporary.chmod(0o755)
+        try:
+            yield temporary
+            for file in sorted(temporary.rglob("*")):
+                if file.is_file():
+                    _fsync(file)
+            if path.exists():
+                shutil.rmtree(path)
+            temporary.rename(path)
+            _fsync(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary sibling, to be written, that replaces `path` if the block succeeds and vanishes if not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(descriptor)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)
-        _fsync(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(descriptor)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.chmod(0o644)
+            _fsync(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def atomic_write(path: Path, content: bytes) -> None:
     """Write `content` to `path` through a temporary sibling and a rename."""
     with atomic_file(path) as temporary:
         temporary.write_bytes(content)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raise DiskError, which says where and what to do, for whatever a full disk makes the block raise."""
+    try:
+        yield
+    except Exception as error:
+        full = disk_error(error, path)
+        if full is None or isinstance(error, DiskError):
+            raise
+        raise full from error
+
+
+def disk_error(error: Exception, path: Path) -> DiskError | None:
+    """Return what to tell if the error, met in writing to `path`, comes of a full disk; else None."""
+    said = _SAYS_FULL.search(str(error))
+    if said is None and getattr(error, "errno", None) not in _FULL:
+        return None
+    reason = os.strerror(getattr(error, "errno", None) or errno.ENOSPC)
+    there = next(place for place in (path, *path.absolute().parents) if place.exists())
+    free = shutil.disk_usage(there).free / 1e6
+    return DiskError(
+        f"{path}: not written: {reason}, {free:,.1f} MB are free there; make room (or raise the quota, or `ulimit -f`) "
+        "or choose another place, and run the same command again"
+    )
+
+
+def allocate(path: Path) -> None:
+    """Give a file that is to be mapped all its room: where the disk is full a mapped page ends the process (SIGBUS)."""
+    with path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def sha256_of(path: Path) -> str:

@@ -19,7 +19,7 @@ from ensemble.batch.restricts import Restricts, json_text
 from ensemble.serving.catalogue import Catalogue
 from ensemble.serving.index import PARAMETERS
 from ensemble.serving.release import Release
-from workflows.files import atomic_directory, atomic_file
+from workflows.files import allocate, atomic_directory, atomic_file
 
 ITEMS_AT_ONCE = 8192
 
@@ -115,6 +115,7 @@ def _write_npy(vectors: Vectors, directory: Path) -> None:
     shape = (len(vectors.ids), vectors.dim)
     open_map: Any = np.lib.format.open_memmap
     filled = open_map(directory / "embeddings.npy", mode="w+", dtype=np.float32, shape=shape)
+    allocate(directory / "embeddings.npy")
     start = 0
     for batch in vectors.batches():
         filled[start : start + len(batch.ids)] = batch.vectors
