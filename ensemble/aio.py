@@ -13,6 +13,7 @@ from tritonclient.utils import InferenceServerException
 
 from ensemble.client import Returned
 from ensemble.conversation import AskConfig, Pause, Peer, Settings, Step, ask, ask_signature
+from ensemble.tls import ClientTls, channel_options
 from ensemble.wire import Exclusions, Filters, Histories, Query, Recommendations, Signature
 
 
@@ -26,10 +27,14 @@ class AsyncRetrievalClient:
         timeout_s: float = 10.0,
         retries: int = 2,
         backoff_s: float = 0.05,
+        tls: ClientTls | None = None,
     ) -> None:
-        """Take what `ensemble.conversation.Settings` documents."""
+        """Take what `ensemble.conversation.Settings` documents.
+
+        Without `tls` the environment says whether and how the connection is encrypted (`RETRIEVAL_TLS_CA`, ...).
+        """
         self._peer = Peer(Settings(address, model, timeout_s, retries, backoff_s))
-        self._channel = grpc.InferenceServerClient(address)
+        self._channel = grpc.InferenceServerClient(address, **channel_options(tls))
 
     async def __aenter__(self) -> AsyncRetrievalClient:
         return self

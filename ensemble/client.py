@@ -22,6 +22,7 @@ from ensemble.conversation import (
     ask,
     ask_signature,
 )
+from ensemble.tls import ClientTls, channel_options
 from ensemble.wire import (
     ClientError,
     Exclusions,
@@ -51,10 +52,14 @@ class RetrievalClient:
         timeout_s: float = 10.0,
         retries: int = 2,
         backoff_s: float = 0.05,
+        tls: ClientTls | None = None,
     ) -> None:
-        """Take what `ensemble.conversation.Settings` documents."""
+        """Take what `ensemble.conversation.Settings` documents.
+
+        Without `tls` the environment says whether and how the connection is encrypted (`RETRIEVAL_TLS_CA`, ...).
+        """
         self._peer = Peer(Settings(address, model, timeout_s, retries, backoff_s))
-        self._channel = grpc.InferenceServerClient(address)
+        self._channel = grpc.InferenceServerClient(address, **channel_options(tls))
 
     def __enter__(self) -> RetrievalClient:
         return self

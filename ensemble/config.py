@@ -1,4 +1,4 @@
-"""The recipe's `[index]`, `[serving]` and `[bench]`."""
+"""The recipe's `[index]`, `[serving]`, `[release]` and `[bench]`."""
 
 from __future__ import annotations
 
@@ -52,10 +52,11 @@ class Serving(Section, frozen=True, kw_only=True):
     """Rows in one request, and rows that Triton joins into one execution."""
     max_queue_delay_microseconds: Annotated[int, Meta(ge=0)] = 0
     """How long Triton may wait for more requests to join a batch."""
-    max_queue_size: Annotated[int, Meta(ge=0)] = 0
-    """Requests that wait for one model; a further one is refused at once with UNAVAILABLE. 0: no limit."""
+    max_queue_size: Annotated[int, Meta(ge=0)] = 1024
+    """Requests that wait for one model; where more do, the oldest are refused with UNAVAILABLE. 0: no limit."""
     default_timeout_microseconds: Annotated[int, Meta(ge=0)] = 0
-    """How long a request may wait before it is refused; a request may name a time of its own. 0: no limit."""
+    """How long a request may wait before it is refused; a request may name a time of its own. 0: no limit. Look at the
+    p99 before you set it: Triton's time-outs make Triton 2.51 slow (docs/serving.md)."""
     instances: PositiveInt = 1
     """Model instances (processes), of each model."""
     transform_instances: PositiveInt | None = None
@@ -82,6 +83,21 @@ class Serving(Section, frozen=True, kw_only=True):
             raise ValueError(
                 'tower_device = "gpu" needs tower_platform = "onnxruntime", a Triton that has that backend'
             )
+
+
+class Promotion(Section, frozen=True, kw_only=True):
+    """When a release may take the place of the current one (`retrieval promote`). It is part of the release."""
+
+    max_recall_loss: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.05
+    """Share of the current release's recall@`k` (test rows, unseen items) by which that of the new one may be less."""
+    min_overlap: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.2
+    """Share of a user's first `k` answers that both releases must have in common, in the mean over sampled users."""
+    k: Literal[1, 5, 10, 50, 100] = 10
+    """How many answers are looked at."""
+    users: PositiveInt = 500
+    """Users that are sampled among those whom both releases know."""
+    keep: Annotated[int, Meta(ge=2)] = 5
+    """Newest versions that a promotion leaves; the current one and the one to roll back to stay in any case."""
 
 
 class Bench(Section, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from tritonclient.utils import InferenceServerException
 from ensemble.layouts import CHAINED, FUSED
 from ensemble.serving.release import Release
 from ensemble.serving.steps import RELEASE
+from ensemble.tls import channel_options
 from workflows.diagnostics import ServerError
 
 _PAUSE_SECONDS = 0.05
@@ -28,7 +29,7 @@ def check_in_force(address: str, sequence: int, release: Release, timeout_s: flo
     """
     deadline, found = time.monotonic() + timeout_s, ""
     user = "" if release.manifest["id_dtype"]["user_id"] == "string" else -1
-    with grpc.InferenceServerClient(address) as channel:
+    with grpc.InferenceServerClient(address, **channel_options()) as channel:
         model = _model(channel, address)
         while time.monotonic() < deadline:
             found = _release(channel, model, user, address)

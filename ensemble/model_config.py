@@ -5,11 +5,14 @@ The schema is Triton's `model_config.proto` (https://github.com/triton-inference
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ensemble.layouts import CHAINED, FUSED, SEARCH, TOWER, TRANSFORM
+from ensemble.serving.canary import PARAMETER
 from ensemble.serving.release import Release
+from ensemble.serving.selftest import SelfTest
 from ensemble.serving.steps import RELEASE, Step, Steps, steps_of
 from ensemble.serving.tensors import Tensor
 
@@ -23,11 +26,11 @@ def model_configs(release: Release, models: Iterable[str], version: int) -> dict
     search = Step(steps.search.inputs, whole.outputs)
     first = Step(_all_optional(steps.transform.inputs), steps.transform.outputs)
     made = {
-        FUSED: [*_python(FUSED, whole, serving, "instances"), *_facts(release, "fused")],
+        FUSED: [*_python(FUSED, whole, serving, "instances"), *_facts(release, "fused", whole)],
         TRANSFORM: _python(TRANSFORM, first, serving, "transform_instances"),
         TOWER: _tower(steps.tower, serving),
         SEARCH: _python(SEARCH, search, serving, "search_instances"),
-        CHAINED: [*_ensemble(steps, whole, serving, version), *_facts(release, "chained")],
+        CHAINED: [*_ensemble(steps, whole, serving, version), *_facts(release, "chained", whole)],
     }
     return {name: "\n".join([*made[name], served((version,))]) + "\n" for name in models}
 
@@ -37,14 +40,20 @@ def served(versions: Sequence[int]) -> str:
     return f"version_policy {{ specific {{ versions: [ {', '.join(map(str, versions))} ] }} }}"
 
 
-def _facts(release: Release, layout: str) -> list[str]:
+def _facts(release: Release, layout: str, whole: Step) -> list[str]:
     serving = release.manifest["serving"]
+    canary = SelfTest.load(release).canary({one.name for one in whole.inputs})
     parameters = {
         "release": release.manifest["release"],
         "layout": layout,
         **{name: serving[name] for name in ("top_k", "max_top_k", "max_exclude_item_ids")},
     }
-    return [f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}' for key, value in parameters.items()]
+    parameters[PARAMETER] = json.dumps(canary)
+    # As JSON writes strings, so does the text format, as long as it is ASCII.
+    return [
+        f'parameters {{ key: "{key}" value {{ string_value: {json.dumps(str(value))} }} }}'
+        for key, value in parameters.items()
+    ]
 
 
 def _python(name: str, step: Step, serving: Mapping[str, Any], instances: str) -> list[str]:
@@ -116,9 +125,9 @@ def _head(name: str, kind: str, step: Step, serving: Mapping[str, Any], scalar: 
 def _queue(serving: Mapping[str, Any]) -> str:
     size, timeout = serving["max_queue_size"], serving["default_timeout_microseconds"]
     lines = [f"max_queue_delay_microseconds: {serving['max_queue_delay_microseconds']}"]
-    # Written only where it is asked for: with any queue policy Triton 2.51 lets requests wait for half a second now and
-    # then, several in flight (786 rows/s without one, 22 to 285 with one).
-    if size or timeout:
+    # Only for a time-out, which Triton alone can hold: with any queue policy Triton 2.51 lets requests wait for half a
+    # second now and then (docs/serving.md). A limit alone the model holds itself (ensemble/serving/backlog.py).
+    if timeout:
         lines.append(
             f"default_queue_policy {{ timeout_action: REJECT default_timeout_microseconds: {timeout} "
             f"allow_timeout_override: true max_queue_size: {size} }}"

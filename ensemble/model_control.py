@@ -13,22 +13,28 @@ from typing import Any
 import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
+from ensemble.endpoints import KEY_HEADER, KEY_VARIABLE
+from ensemble.tls import ClientTls, channel_options
 from workflows.diagnostics import ServerError
 
 _POLL_SECONDS = 0.02
 _ASK_SECONDS = 10.0
-_HEADER = "triton-grpc-protocol-admin-key"
+_HEADER = f"triton-grpc-protocol-{KEY_HEADER}"
 
 
 class ModelControl:
     """Triton's model repository extension over gRPC, as a context manager."""
 
-    def __init__(self, address: str, repository: Path, timeout_s: float = 600.0) -> None:
-        """Connect to the server of a repository; the key with which it takes commands lies there."""
+    def __init__(self, address: str, repository: Path, timeout_s: float = 600.0, tls: ClientTls | None = None) -> None:
+        """Connect to the server of a repository.
+
+        The key with which it takes commands is that of the environment (`RETRIEVAL_ADMIN_KEY`), else it lies in the
+        repository.
+        """
         self.address, self._timeout = address, timeout_s
-        key = _key_file(repository, address.rpartition(":")[2])
-        self._headers = {_HEADER: key.read_text(encoding="ascii")} if key.is_file() else None
-        self._client = grpc.InferenceServerClient(address)
+        key = os.environ.get(KEY_VARIABLE) or _read_key(repository, address.rpartition(":")[2])
+        self._headers = {_HEADER: key} if key else None
+        self._client = grpc.InferenceServerClient(address, **channel_options(tls))
 
     def __enter__(self) -> ModelControl:
         return self
@@ -103,6 +109,11 @@ def remove_key(repository: Path, port: int) -> None:
     """Remove the key of a server that has ended."""
     with suppress(OSError):
         _key_file(repository, port).unlink(missing_ok=True)
+
+
+def _read_key(repository: Path, port: str) -> str | None:
+    path = _key_file(repository, port)
+    return path.read_text(encoding="ascii") if path.is_file() else None
 
 
 def _key_file(repository: Path, port: int | str) -> Path:

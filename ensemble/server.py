@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 import socket
 import subprocess
 import threading
@@ -11,7 +10,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -19,19 +17,23 @@ import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
 from ensemble.deploy import recover
+from ensemble.endpoints import Addresses, admin_key, server_arguments
 from ensemble.layouts import CONFIG, answering_models, models_in
 from ensemble.model_control import remove_key, write_key
 from ensemble.ports import check_free
 from ensemble.processes import kill_group, launch
+from ensemble.serving.backlog import ADDRESS as METRICS
 from ensemble.serving.delta import DELTA
+from ensemble.tls import ServerTls
 from ensemble.triton import ServingPython, Triton, default_python, find_triton, inspect_python
-from ensemble.triton_log import reasons
+from ensemble.triton_log import printable, reasons
 from workflows.diagnostics import ServerError
 
 _POLL_SECONDS = 0.02
 _ASK_SECONDS = 0.2
 _GRACE_SECONDS = 5
-_RESTRICTED = "model-repository,shared-memory,trace,logging"
+
+__all__ = ["Addresses", "StartGivenUp", "TritonServer"]
 
 
 class StartGivenUp(Exception):
@@ -47,21 +49,6 @@ def _never() -> bool:
     return False
 
 
-@dataclass(frozen=True)
-class Addresses:
-    """Where a server listens."""
-
-    host: str
-    grpc_port: int
-    http_port: int
-    metrics_port: int
-
-    @property
-    def grpc(self) -> str:
-        """Return host:port for gRPC clients."""
-        return f"{self.host}:{self.grpc_port}"
-
-
 class TritonServer:
     """A Triton that serves one model repository, as a context manager: inside the block it answers."""
 
@@ -75,8 +62,9 @@ class TritonServer:
         delta: Path | None = None,
         host: str = "127.0.0.1",
         grpc_port: int = 8001,
-        http_port: int = 8000,
+        http_port: int | None = None,
         metrics_port: int = 8002,
+        tls: ServerTls | None = None,
         on_log: Callable[[str], None] = _silent,
         start_timeout_seconds: float = 120,
         stop_timeout_seconds: float = 15,
@@ -86,19 +74,19 @@ class TritonServer:
         The server is ready once `model` answers (default: those of all layouts in the repository). `triton` is a
         tritonserver or its install directory (default: PATH, then the nvidia-pytriton wheel); `python` is the
         interpreter of the serving environment (default: `.venv-serve`, else the running one); `delta` is a directory
-        whose changes of the catalogue the models follow; `on_log` gets every line of Triton's log, from a thread of its
-        own.
+        whose changes of the catalogue the models follow; HTTP is off unless it has a port; `on_log` gets every line of
+        Triton's log, from a thread of its own, with nothing in it that a terminal would obey.
         """
         self.repository = repository.absolute()
         self._models = answering_models(self.repository) if model is None else [model]
         self.addresses = Addresses(host, grpc_port, http_port, metrics_port)
         self._triton, self._python = triton, python or default_python()
-        self._on_log, self._delta = on_log, delta
+        self._on_log, self._delta, self._tls = on_log, delta, tls
         self._start_timeout, self._stop_timeout = start_timeout_seconds, stop_timeout_seconds
         self._process: subprocess.Popen[str] | None = None
         self._thread: threading.Thread | None = None
         self._log: deque[str] = deque(maxlen=400)
-        self._key = secrets.token_hex(16)
+        self._key = admin_key()
 
     @property
     def process_id(self) -> int:
@@ -124,7 +112,7 @@ class TritonServer:
         python = inspect_python(self._python)
         command = self._command(find_triton(self._triton, python))
         place = self.addresses
-        check_free(place.host, {"grpc": place.grpc_port, "http": place.http_port, "metrics": place.metrics_port})
+        check_free(place.host, place.ports)
         write_key(self.repository, place.grpc_port, self._key)
         started: Future[subprocess.Popen[str]] = Future()
         self._thread = threading.Thread(target=self._run, args=(command, python, started), daemon=True)
@@ -173,39 +161,21 @@ class TritonServer:
         self.stop()
 
     def _command(self, triton: Triton) -> list[str]:
+        arguments = server_arguments(self.repository, self.addresses, self._key, self._tls, int(self._stop_timeout))
+        backends = [] if triton.backends is None else [f"--backend-directory={triton.backends}"]
+        return [str(triton.server), *arguments, *backends]
+
+    def _told(self) -> dict[str, str]:
+        """Return what the models are told by environment variables."""
         place = self.addresses
-        options = {
-            "model-repository": self.repository,
-            "grpc-address": place.host,
-            "grpc-port": place.grpc_port,
-            "http-address": place.host,
-            "http-port": place.http_port,
-            "metrics-address": place.host,
-            "metrics-port": place.metrics_port,
-            "allow-gpu-metrics": "false",
-            # What is loaded changes when `retrieval deploy` says so, and a release that fails to load must not make
-            # the server unready which goes on answering with the old one.
-            "model-control-mode": "explicit",
-            "load-model": "*",
-            "strict-readiness": "false",
-            # Loading a model is running its code: for those alone who can read the key.
-            "grpc-restricted-protocol": f"{_RESTRICTED}:admin-key={self._key}",
-            "http-restricted-api": f"{_RESTRICTED}:admin-key={self._key}",
-            "exit-timeout-secs": int(self._stop_timeout),
-        }
-        if triton.backends is not None:
-            options["backend-directory"] = triton.backends
-        return [
-            str(triton.server),
-            "--disable-auto-complete-config",
-            *(f"--{key}={one}" for key, one in options.items()),
-        ]
+        host = {"0.0.0.0": "127.0.0.1"}.get(place.host, place.host)
+        delta = {DELTA: str(self._delta.absolute())} if self._delta else {}
+        return {METRICS: f"{host}:{place.metrics_port}", **delta}
 
     def _run(self, command: list[str], python: ServingPython, started: Future[subprocess.Popen[str]]) -> None:
         """Start Triton and forward its log to the end: one thread, for Triton ends with the one that started it."""
         try:
-            followed = {DELTA: str(self._delta.absolute())} if self._delta else {}
-            process = launch(command, python, _threads(self.repository), followed)
+            process = launch(command, python, _threads(self.repository), self._told())
         except BaseException as error:
             started.set_exception(error)
             return
@@ -213,12 +183,12 @@ class TritonServer:
         assert process.stdout is not None
         with process.stdout as lines:
             for line in lines:
-                self._log.append(line.rstrip("\n"))
+                self._log.append(printable(line.rstrip("\n")))
                 self._on_log(self._log[-1])
 
     def _wait_until_ready(self, process: subprocess.Popen[str], given_up: Callable[[], bool]) -> None:
         deadline = time.monotonic() + self._start_timeout
-        while not _is_ready(self.addresses, self._models):
+        while not _is_ready(self.addresses, self._models, self._tls is not None):
             if process.poll() is not None:
                 assert self._thread is not None
                 self._thread.join()
@@ -242,12 +212,15 @@ def _threads(repository: Path) -> int:
     return max(found)
 
 
-def _is_ready(place: Addresses, models: Sequence[str]) -> bool:
+def _is_ready(place: Addresses, models: Sequence[str], encrypted: bool) -> bool:
     try:
         # gRPC waits for seconds after a refused connection, so it is asked only once there is someone to answer; and
         # Triton opens its ports one after the other.
-        for port in (place.grpc_port, place.http_port, place.metrics_port):
+        for port in place.ports.values():
             socket.create_connection((place.host, port), timeout=1).close()
+        if encrypted:
+            # Who may ask, and by which name, the clients know. Triton opens its ports when its models are loaded.
+            return True
         with grpc.InferenceServerClient(place.grpc) as client:
             return all(client.is_model_ready(model, client_timeout=2) for model in models)
     except (OSError, InferenceServerException):

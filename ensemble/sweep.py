@@ -173,8 +173,8 @@ def served(release: Path, setting: Setting, objective: Objective) -> Iterator[Ta
     with tempfile.TemporaryDirectory(prefix="retrieval-sweep-") as scratch:
         copy = with_options(release, msgspec.structs.asdict(setting), Path(scratch) / "release")
         repository = export_repository(copy, Path(scratch) / "triton", "fused")
-        grpc_port, http_port, metrics_port = free_ports("127.0.0.1", 3)
-        server = TritonServer(repository, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port)
+        grpc_port, metrics_port = free_ports("127.0.0.1", 2)
+        server = TritonServer(repository, grpc_port=grpc_port, metrics_port=metrics_port)
         with server:
             interval = objective.interval_ms
             yield Target(server.addresses.grpc, server_pid=server.process_id, measurement_interval_ms=interval)

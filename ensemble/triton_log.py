@@ -21,3 +21,10 @@ def reasons(log: Iterable[str]) -> str:
         if not any(text in known or known in text for known in found):
             found.append(text)
     return "; ".join(found[:3] or lines[-5:]) or "its log is empty"
+
+
+def printable(line: str) -> str:
+    """Return a line with what a terminal would obey, or a reader take for another line, escaped."""
+    if line.isprintable():
+        return line
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in line)

@@ -12,14 +12,16 @@ from msgspec import to_builtins
 from retrieval.checking import check
 from retrieval.clustering import Scheduler, Workers, features
 from retrieval.console import Terminal, terminal
-from retrieval.deploying import deploy
 from retrieval.embeddings import embeddings
 from retrieval.init.command import init
 from retrieval.items import app as items
 from retrieval.planning.command import plan
+from retrieval.promoting import app as releases
+from retrieval.promoting import diff, promote, rollback
 from retrieval.recipe import load_recipe
 from retrieval.recommending import recommend
 from retrieval.run import Run, advance
+from retrieval.serve import client_options, serve
 from retrieval.stages import STAGES
 from retrieval.tables import continuation_tables, groups_table, metrics_table, read_json
 from workflows.diagnostics import RecipeError
@@ -36,7 +38,12 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(items, name="items")
-app.command()(deploy)
+app.callback()(client_options)
+app.command()(serve)
+app.command()(promote)
+app.command()(rollback)
+app.command()(diff)
+app.add_typer(releases, name="releases")
 app.command()(init)
 app.command()(check)
 app.command()(embeddings)
@@ -318,57 +325,6 @@ def query(
         else:
             for answer in answers:
                 out.table(answer.as_table())
-
-
-@app.command()
-def serve(
-    source: Annotated[Path, typer.Argument(metavar="RUN", help="A run, or a Triton model repository.")],
-    host: Annotated[str, typer.Option("--host", help="Address to bind.")] = "127.0.0.1",
-    grpc_port: Annotated[int, typer.Option("--grpc-port", help="For inference; what clients use.")] = 8001,
-    http_port: Annotated[int, typer.Option("--http-port", help="For inference and health.")] = 8000,
-    metrics_port: Annotated[int, typer.Option("--metrics-port", help="For Prometheus.")] = 8002,
-    triton: Annotated[Path | None, typer.Option("--triton", help="tritonserver, or its directory.")] = None,
-    python: Annotated[Path | None, typer.Option("--python", help="Interpreter that runs the model.")] = None,
-    delta: Annotated[
-        Path | None, typer.Option("--delta", help="Follow the changes that `retrieval items` writes to this directory.")
-    ] = None,
-    verbose: Verbose = False,
-) -> None:
-    """Serve a run with Triton, in the foreground, until a signal comes. Its log goes to stderr.
-
-    \b
-    retrieval serve runs/movielens-100k
-    retrieval serve runs/movielens-100k --grpc-port 9001 --http-port 9000 --metrics-port 9002
-    retrieval serve runs/movielens-100k --delta live
-    """
-    with terminal(verbose) as out:
-        from ensemble.foreground import serve as serve_triton
-        from ensemble.layouts import CHAINED, FUSED, answering_models
-        from ensemble.server import Addresses, TritonServer
-        from retrieval.examples import any_user
-        from retrieval.serving import repository_of
-
-        server = TritonServer(
-            repository_of(source),
-            triton=triton,
-            python=python,
-            delta=delta,
-            host=host,
-            grpc_port=grpc_port,
-            http_port=http_port,
-            metrics_port=metrics_port,
-            on_log=out.say,
-        )
-
-        def ready(at: Addresses) -> None:
-            out.results.print(f"ready: grpc {at.grpc}, http {at.host}:{at.http_port}", soft_wrap=True)
-            model = "" if FUSED in answering_models(server.repository) else f" --model {CHAINED}"
-            out.results.print(
-                f"ask it: retrieval query --user {any_user(source)} --address {at.grpc} --run {source}{model}",
-                soft_wrap=True,
-            )
-
-        raise typer.Exit(serve_triton(server, ready))
 
 
 @app.command()

@@ -12,6 +12,7 @@ from ensemble.layouts import CHAINED, FUSED, answering_models
 from ensemble.points import Point, save
 from ensemble.ports import free_ports
 from ensemble.server import TritonServer
+from ensemble.versions import Versions, is_versions
 from retrieval.run import Run
 from workflows.diagnostics import ServerError
 
@@ -30,15 +31,34 @@ class Load:
 
 
 def repository_of(source: Path) -> Path:
-    """Return the Triton model repository of a run or of what `retrieval items` wrote; else `source` itself."""
-    is_parent = (source / "recipe.json").is_file() or (source / "release/manifest.json").is_file()
-    return source / "triton" if is_parent else source
+    """Return the Triton model repository of a run, of what `retrieval items` wrote, or of a directory of versions,
+    where it is made to hold the current one; else `source` itself."""
+    if is_versions(source):
+        from ensemble.promotion import settle
+
+        versions = Versions(source)
+        settle(versions, lambda _: None)
+        return versions.repository
+    return source / "triton" if _is_parent(source) else source
 
 
 def release_of(source: Path) -> Path:
-    """Return the release of a run or of what `retrieval items` wrote; else `source` itself."""
-    is_parent = (source / "recipe.json").is_file() or (source / "release/manifest.json").is_file()
-    return source / "release" if is_parent else source
+    """Return the release of a run, of what `retrieval items` wrote, or of a version; the current one of a directory of
+    versions; else `source` itself."""
+    if is_versions(source):
+        versions = Versions(source)
+        return versions.release_of(versions.current_number())
+    return source / "release" if _is_parent(source) else source
+
+
+def beside(source: Path) -> Path:
+    """Return where releases that are derived from that of `source` are written."""
+    is_home = is_versions(source) or _is_parent(source)
+    return (source if is_home else source.parent) / "derived"
+
+
+def _is_parent(source: Path) -> bool:
+    return (source / "recipe.json").is_file() or (source / "release/manifest.json").is_file()
 
 
 @contextmanager
@@ -47,12 +67,11 @@ def temporary_server(
 ) -> Iterator[TritonServer]:
     """Serve the run on free ports of this machine inside the block; stop the server after it."""
     run.require("release")
-    grpc_port, http_port, metrics_port = free_ports(LOCALHOST, 3)
+    grpc_port, metrics_port = free_ports(LOCALHOST, 2)
     server = TritonServer(
         run.directory / "triton",
         host=LOCALHOST,
         grpc_port=grpc_port,
-        http_port=http_port,
         metrics_port=metrics_port,
         on_log=log or (lambda line: None),
     )

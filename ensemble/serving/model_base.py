@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import triton_python_backend_utils as pb
 
+from .backlog import ADDRESS, DEFAULT_ADDRESS, Backlog
 from .delta import DELTA
 from .errors import InvalidRequest
 from .release import Release
@@ -34,6 +35,7 @@ class BatchModel:
     """What Triton's python backend calls; see its README for the three methods. A subclass says what an answer is."""
 
     release: Release
+    _backlog: Backlog | None = None
     answers: ItemAnswers | None = None
     """What changes while it serves, in the models that search."""
 
@@ -50,6 +52,7 @@ class BatchModel:
         if self.answers is not None and os.environ.get(DELTA):
             self.answers.follow(Path(os.environ[DELTA]))
             self._refreshed(self.answers)
+        self._backlog = self._watched(args)
         gc.freeze()  # what is loaded stays: nothing for the collector to go through again and again
         pb.Logger.log_info(f"release {self.release.manifest['release']}: {self.facts()}, NumPy {np.__version__}")
 
@@ -70,7 +73,15 @@ class BatchModel:
         raise NotImplementedError
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Answer the requests, in their order."""
+        """Answer the requests, in their order; refuse the first ones where too many wait behind them."""
+        refused = 0 if self._backlog is None else self._backlog.refused(len(requests))
+        if refused:
+            return [_full() for _ in range(refused)] + (
+                self._executed(requests[refused:]) if requests[refused:] else []
+            )
+        return self._executed(requests)
+
+    def _executed(self, requests: list[Any]) -> list[Any]:
         if self.answers is not None:
             self._refresh(self.answers)
         try:
@@ -86,7 +97,18 @@ class BatchModel:
 
     def finalize(self) -> None:
         """Let go of the release."""
+        if self._backlog is not None:
+            self._backlog.close()
         self.__dict__.clear()
+
+    def _watched(self, args: dict[str, str]) -> Backlog | None:
+        """Return what limits the requests that wait for this model; None where the recipe has no limit."""
+        limit = self.release.manifest["serving"]["max_queue_size"]
+        if not limit:
+            return None
+        processes = sum(one["count"] for one in json.loads(args["model_config"])["instance_group"])
+        address = os.environ.get(ADDRESS, DEFAULT_ADDRESS)
+        return Backlog(args["model_name"], args["model_version"], limit, processes, address, pb.Logger.log_warn)
 
     def _refresh(self, answers: ItemAnswers) -> None:
         """Take the changes of the catalogue that appeared; where one is refused, the one before goes on serving."""
@@ -180,6 +202,11 @@ def row_slices(sent: Sequence[Arrays], name: str) -> list[slice]:
         slices.append(slice(start, stop))
         start = stop
     return slices
+
+
+def _full() -> Any:
+    text = "too many requests wait for this model; ask again later"
+    return pb.InferenceResponse(error=pb.TritonError(text, pb.TritonError.UNAVAILABLE))
 
 
 def _failure(error: Exception) -> Any:

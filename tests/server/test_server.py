@@ -38,13 +38,12 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def server_of(repository: Path, log: list[str] | None = None, python: Path | None = None) -> TritonServer:
     """Return a server on free ports that is not started yet."""
-    grpc_port, http_port, metrics_port = free_ports("127.0.0.1", 3)
+    grpc_port, metrics_port = free_ports("127.0.0.1", 2)
     lines: list[str] = [] if log is None else log
     return TritonServer(
         repository,
         python=python,
         grpc_port=grpc_port,
-        http_port=http_port,
         metrics_port=metrics_port,
         on_log=lines.append,
     )
@@ -68,14 +67,14 @@ def running(processes: list[psutil.Process]) -> list[psutil.Process]:
     return [one for one in processes if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
 
 
-def test_it_answers_inside_the_block_only_on_this_machine_and_leaves_nothing_behind(repository: Path) -> None:
+def test_it_answers_inside_the_block_by_grpc_on_this_machine_alone_and_leaves_nothing_behind(repository: Path) -> None:
     log: list[str] = []
     with server_of(repository, log) as server:
         assert count_of_an_answer(server) == 10
         processes = family_of(server.process_id)
         listening = {one.laddr for one in processes[0].net_connections("tcp") if one.status == psutil.CONN_LISTEN}
         place = server.addresses
-        ports = (place.grpc_port, place.http_port, place.metrics_port)
+        ports = (place.grpc_port, place.metrics_port)
         assert {(str(one.ip).removeprefix("::ffff:"), one.port) for one in listening} == {
             ("127.0.0.1", port) for port in ports
         }
@@ -84,17 +83,17 @@ def test_it_answers_inside_the_block_only_on_this_machine_and_leaves_nothing_beh
     assert not running(processes)
     assert any("successfully loaded 'retrieval'" in line for line in log)
     assert any("300 items" in line for line in log)
-    check_free("127.0.0.1", {"grpc": ports[0], "http": ports[1], "metrics": ports[2]})
+    check_free("127.0.0.1", {"grpc": ports[0], "metrics": ports[1]})
 
 
 def test_a_taken_port_is_named_with_who_has_it(repository: Path) -> None:
     server = server_of(repository)
-    taken = socket.create_server(("127.0.0.1", server.addresses.http_port))
+    taken = socket.create_server(("127.0.0.1", server.addresses.metrics_port))
     with taken, pytest.raises(ServerError) as caught:
         server.start()
-    assert f"port {server.addresses.http_port} (http)" in str(caught.value)
+    assert f"port {server.addresses.metrics_port} (metrics)" in str(caught.value)
     assert f"(process {os.getpid()})" in str(caught.value)
-    assert "--http-port" in str(caught.value)
+    assert "--metrics-port" in str(caught.value)
 
 
 def test_one_port_for_two_purposes_is_refused() -> None:
@@ -134,11 +133,11 @@ import signal, sys
 from pathlib import Path
 from ensemble.foreground import serve
 from ensemble.server import TritonServer
-ports = map(int, sys.argv[2:5])
-server = TritonServer(Path(sys.argv[1]), **dict(zip(("grpc_port", "http_port", "metrics_port"), ports)))
+ports = map(int, sys.argv[2:4])
+server = TritonServer(Path(sys.argv[1]), **dict(zip(("grpc_port", "metrics_port"), ports)))
 def ready(addresses):
-    if sys.argv[5:]:  # the kernel gives the signal to another thread: no system call of the main one is interrupted
-        signal.pthread_sigmask(signal.SIG_BLOCK, [int(sys.argv[5])])
+    if sys.argv[4:]:  # the kernel gives the signal to another thread: no system call of the main one is interrupted
+        signal.pthread_sigmask(signal.SIG_BLOCK, [int(sys.argv[4])])
     sys.stdout.write(f"{server.process_id}\\n")
     sys.stdout.flush()
 sys.exit(serve(server, ready))
@@ -148,7 +147,7 @@ sys.exit(serve(server, ready))
 @contextmanager
 def foreground(repository: Path, *options: object) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
     """Serve in a process of its own; yield it with Triton's processes, of which none is left after the block."""
-    command = [sys.executable, "-c", SERVE, repository, *free_ports("127.0.0.1", 3), *options]
+    command = [sys.executable, "-c", SERVE, repository, *free_ports("127.0.0.1", 2), *options]
     processes: list[psutil.Process] = []
     with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True) as process:
         try:

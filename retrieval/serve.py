@@ -1,0 +1,111 @@
+"""`retrieval serve`: a run's Triton in the foreground; and how every command speaks to an encrypted one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from retrieval.console import terminal
+from workflows.diagnostics import RecipeError
+
+if TYPE_CHECKING:
+    from ensemble.tls import ServerTls
+
+
+def client_options(
+    tls_ca: Annotated[
+        str | None, typer.Option("--tls-ca", envvar="RETRIEVAL_TLS_CA", help="PEM: whose servers to trust; speak TLS.")
+    ] = None,
+    tls_cert: Annotated[
+        str | None, typer.Option("--tls-cert", envvar="RETRIEVAL_TLS_CERT", help="PEM: this client's certificate.")
+    ] = None,
+    tls_key: Annotated[
+        str | None, typer.Option("--tls-key", envvar="RETRIEVAL_TLS_KEY", help="PEM: the key of --tls-cert.")
+    ] = None,
+    tls_name: Annotated[
+        str | None,
+        typer.Option("--tls-name", envvar="RETRIEVAL_TLS_NAME", help="What the server's certificate is for."),
+    ] = None,
+) -> None:
+    """Keep how to speak to a server, for whichever command follows."""
+    from ensemble.tls import set_environment
+
+    set_environment({"CA": tls_ca, "CERT": tls_cert, "KEY": tls_key, "NAME": tls_name})
+
+
+def serve(
+    source: Annotated[Path, typer.Argument(metavar="RUN", help="A run, or a Triton model repository.")],
+    host: Annotated[
+        str, typer.Option("--host", help="Address to bind; others can reach what is not 127.")
+    ] = "127.0.0.1",
+    grpc_port: Annotated[int, typer.Option("--grpc-port", help="For inference; what clients use.")] = 8001,
+    http_port: Annotated[int | None, typer.Option("--http-port", help="HTTP too; off without it.")] = None,
+    metrics_port: Annotated[int, typer.Option("--metrics-port", help="For Prometheus.")] = 8002,
+    tls_cert: Annotated[Path | None, typer.Option("--tls-cert", help="PEM: TLS with this certificate.")] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls-key", help="PEM: the key of --tls-cert.")] = None,
+    tls_ca: Annotated[
+        Path | None, typer.Option("--tls-ca", help="PEM: mutual TLS; only clients with its certificates.")
+    ] = None,
+    triton: Annotated[Path | None, typer.Option("--triton", help="tritonserver, or its directory.")] = None,
+    python: Annotated[Path | None, typer.Option("--python", help="Interpreter that runs the model.")] = None,
+    delta: Annotated[
+        Path | None, typer.Option("--delta", help="Follow the changes that `retrieval items` writes to this directory.")
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show what libraries log.")] = False,
+) -> None:
+    """Serve a run with Triton, in the foreground, until a signal comes. Its log goes to stderr.
+
+    Only gRPC on 127.0.0.1, and Prometheus metrics, unless told otherwise. docs/security.md has the rest.
+
+    \b
+    retrieval serve runs/movielens-100k
+    retrieval serve runs/movielens-100k --grpc-port 9001 --http-port 9000 --metrics-port 9002
+    retrieval serve runs/movielens-100k --delta live
+    retrieval serve runs/movielens-100k --host 0.0.0.0 --tls-cert server.pem --tls-key server.key --tls-ca clients.pem
+    """
+    with terminal(verbose) as out:
+        from ensemble.foreground import serve as serve_triton
+        from ensemble.layouts import CHAINED, FUSED, answering_models
+        from ensemble.server import Addresses, TritonServer
+        from retrieval.examples import any_user
+        from retrieval.serving import repository_of
+
+        server = TritonServer(
+            repository_of(source),
+            triton=triton,
+            python=python,
+            delta=delta,
+            host=host,
+            grpc_port=grpc_port,
+            http_port=http_port,
+            metrics_port=metrics_port,
+            tls=server_tls(tls_cert, tls_key, tls_ca),
+            on_log=out.say,
+        )
+
+        def ready(at: Addresses) -> None:
+            http = "" if at.http_port is None else f", http {at.host}:{at.http_port}"
+            out.results.print(f"ready: grpc {at.grpc}{http}", soft_wrap=True)
+            model = "" if FUSED in answering_models(server.repository) else f" --model {CHAINED}"
+            secure = "" if tls_cert is None else " --tls-ca CA"
+            out.results.print(
+                f"ask it: retrieval{secure} query --user {any_user(source)} --address {at.grpc} --run {source}{model}",
+                soft_wrap=True,
+            )
+
+        raise typer.Exit(serve_triton(server, ready))
+
+
+def server_tls(certificate: Path | None, key: Path | None, authority: Path | None) -> ServerTls | None:
+    """Return the server's TLS; None where no file is given. Raise RecipeError where one of a pair is missing."""
+    from ensemble.tls import ServerTls
+
+    if certificate is None and key is None and authority is None:
+        return None
+    if certificate is None or key is None:
+        raise RecipeError(
+            "TLS takes --tls-cert and --tls-key together; --tls-ca adds that clients must have certificates"
+        )
+    return ServerTls(certificate, key, authority)
