@@ -32,6 +32,8 @@ _LATE = ("timeout expired", "Deadline Exceeded", "deadline exceeded")
 """How Triton words a request that waited too long in its queue; the status is that of a full queue."""
 _AGAIN = ("UNAVAILABLE", "RESOURCE_EXHAUSTED")
 """gRPC statuses of a server that did not take the request on."""
+_DEAD = "is not healthy"
+"""How Triton words a request whose python process died under it, or while it waited; it calls that INTERNAL."""
 _SHORTEST_S = 1e-3
 
 
@@ -180,6 +182,8 @@ def meaning(error: InferenceServerException, address: str, model: str, timeout_s
     """Return the exception that says what a caller can do about a failed call; its `status` is the gRPC status."""
     status = str(error.status() or "").removeprefix("StatusCode.")
     message = str(error.message()).removeprefix("[request id: <id_unknown>] ")
+    if _DEAD in message and status == "INTERNAL":
+        status = "UNAVAILABLE"  # asking changes nothing, and `retrieval serve` starts the process again
     meant: ClientError
     if status == "INVALID_ARGUMENT":
         meant = InvalidRequest(message)
