@@ -7,24 +7,31 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from ensemble.events import Event
 from ensemble.server import Addresses, StartGivenUp, TritonServer
+from ensemble.supervision import Supervisor
 from workflows.diagnostics import ServerError
 
 
-def serve(server: TritonServer, ready: Callable[[Addresses], None]) -> int:
+def serve(
+    server: TritonServer, ready: Callable[[Addresses], None], watch: Callable[[Event], None] | None = None
+) -> int:
     """Run the server until SIGTERM, SIGINT or its own end; return the exit status, 0 after a signal.
 
-    `ready` is called once it answers. Call from the main thread, which is where Python handles signals.
+    `ready` is called once it answers. With `watch`, which is told of every event, a supervisor repairs what breaks.
+    Call from the main thread, which is where Python handles signals.
 
     Raises
     ------
     ServerError
-        It did not start, or ended by itself.
+        It did not start; it ended by itself, unsupervised; it could not be restarted.
     """
     with _signals() as came:
         try:
             server.start(given_up=came)
             ready(server.addresses)
+            if watch is not None:
+                Supervisor(server, watch).run(came)
             status = server.wait(given_up=came)
         except StartGivenUp:
             return 0

@@ -6,7 +6,7 @@ machine's NumPy, onnxruntime and faiss.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from .errors import InvalidRelease
 from .features import QueryFeatures
 from .release import Release
 from .sequence import TIME
-from .tensors import USER, Request
+from .tensors import USER, WIRE, Request
 from .transform import Column
 
 if TYPE_CHECKING:
@@ -60,6 +60,29 @@ class SelfTest:
         """Return what the queries ask of the search."""
         rows, none = len(self.stated["user_rows"]), np.zeros(0, dtype=np.int64)
         return Request({USER: Column(self.user_rows)}, np.full(rows, _TOP_K), np.zeros(rows, dtype=bool), (none, none))
+
+    def canary(self, inputs: Collection[str]) -> dict[str, Any]:
+        """Return one of the queries as a request with the `inputs` that the model has, and its answer; see `canary`."""
+        scores = [[one for one in row if one is not None] for row in self.stated["scores"]]
+        row = max(range(len(scores)), key=lambda one: len(scores[one]))
+        types, stated = self.release.manifest["id_dtype"], self.stated
+        ids = read_values(self.release, "items/ids", types["item_id"])
+        sent = {
+            USER: (WIRE[types[USER]], stated["user_ids"][row]),
+            TIME: ("INT64", stated["timestamp"]),
+            "top_k": ("INT32", max(1, len(scores[row]))),
+        }
+        return {
+            "inputs": [
+                {"name": name, "datatype": dtype, "shape": [1, 1], "data": [value]}
+                for name, (dtype, value) in sent.items()
+                if name in inputs
+            ],
+            "items": [
+                one if isinstance(one, str) else int(one) for one in ids[stated["items"][row][: len(scores[row])]]
+            ],
+            "scores": scores[row],
+        }
 
     def check_features(self, features: QueryFeatures) -> None:
         """Raise InvalidRelease unless the first step makes the features that it made."""
@@ -114,7 +137,7 @@ def sample(retriever: Retriever) -> dict[str, Any]:
     users = int(release.json("users/users.json")["rows"])
     known = np.unique(np.linspace(0, users - 1, min(users, _USERS)).astype(np.int64))
     ids = read_values(release, f"users/{USER}", release.manifest["id_dtype"][USER])
-    times = release.array("history/timestamp.npy")
+    times = release.array("history/timestamp.npy", np.int64)
     stranger = _STRANGER[release.manifest["id_dtype"][USER]]
     stated: dict[str, Any] = {
         "format": 1,
