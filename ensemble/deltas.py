@@ -16,10 +16,11 @@ import pandas as pd
 from ensemble.arrays import save, save_values
 from ensemble.attributes import write_attributes
 from ensemble.items import TABLE, Change, LiveItems
+from ensemble.release import listing
 from ensemble.serving import attributes
 from ensemble.serving.delta import FORMAT, Delta
 from ensemble.serving.errors import InvalidRelease
-from ensemble.serving.release import MANIFEST, Release, manifest_text, release_id, sha256_of
+from ensemble.serving.release import MANIFEST, Release, manifest_text, release_id
 from workflows.diagnostics import ReleaseError
 from workflows.files import atomic_directory
 
@@ -107,8 +108,6 @@ def write_filterable(table: pd.DataFrame, items: Path, kinds: Mapping[str, str])
 
 
 def _seal(directory: Path, manifest: Mapping[str, Any]) -> None:
-    paths = sorted(path for path in directory.rglob("*") if path.is_file())
-    files = {path.relative_to(directory).as_posix(): sha256_of([path]) for path in paths}
-    content = {**manifest, "files": files}
+    content = {**manifest, **listing(directory)}
     content["package"] = release_id(content, "package")
     (directory / MANIFEST).write_text(manifest_text(content), encoding="utf-8")

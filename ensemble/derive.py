@@ -25,10 +25,10 @@ from ensemble.serving.catalogue import REMOVED, Catalogue
 from ensemble.serving.delta import Delta
 from ensemble.serving.index import FILE as INDEX
 from ensemble.serving.index import PARAMETERS
-from ensemble.serving.release import MANIFEST, PAIRED, Release, sha256_of
+from ensemble.serving.release import MANIFEST, PAIRED, SIGNATURE, Release, sha256_of
 from workflows.files import atomic_directory
 
-_REPLACED = (MANIFEST, selftest.FILE, "items", "index")
+_REPLACED = (MANIFEST, SIGNATURE, selftest.FILE, "items", "index")
 
 
 def _silent(_: str) -> None:

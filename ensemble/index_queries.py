@@ -39,7 +39,7 @@ def measured_on_test(release: Release, features: Path) -> dict[str, Any]:
     index = ItemIndex.load(release)
     if index is None or index.is_exact:
         return {"queries": 0, **{f"index_recall@{k}": 1.0 for k in AT}}
-    vectors = release.array("items/vectors.npy")
+    vectors = release.array("items/vectors.npy", np.float32, dimensions=2)
     sample = sample_of(vectors, query_vectors(release, features, "test"), index.metric)
     k = np.full(len(sample.queries), sample.truth.shape[1])
     search = ItemSearch(vectors, index, metric=index.metric)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from ensemble.congruence import as_column
 from ensemble.itemfile import Kind, ids_of, kinds_of, read_ids, read_table
+from ensemble.itemtable import read_items
 from ensemble.serving.catalogue import Catalogue
 from ensemble.serving.delta import Delta, DeltaLog
 from ensemble.serving.errors import InvalidRequest
@@ -51,7 +52,7 @@ class LiveItems:
         """
         self.release = release
         self.catalogue = Catalogue.load(release)
-        self.table = pd.read_parquet(release.path / TABLE)
+        self.table = read_items(release.path / TABLE, len(self.catalogue.rows.live))
         """Raw columns of every row of the catalogue, dead ones too."""
         self.log = None if delta is None else DeltaLog(delta, release)
         self.deltas: list[Delta] = []
@@ -65,7 +66,8 @@ class LiveItems:
         """Take a package into account."""
         self.catalogue = self.catalogue.with_delta(delta)
         if not delta.removes:
-            self.table = pd.concat([self.table, pd.read_parquet(delta.path / TABLE)], ignore_index=True)
+            added = read_items(delta.path / TABLE, int(delta.manifest["items"]))
+            self.table = pd.concat([self.table, added], ignore_index=True)
         self.deltas.append(delta)
 
     def adding(self, path: Path) -> Change:

@@ -95,7 +95,7 @@ def queries_of(items: LiveItems) -> np.ndarray:
     features = QueryFeatures(release, history, items.catalogue.trained_ids)
     users = read_values(release, f"users/{USER}", dtype[USER])
     rows = np.unique(np.linspace(0, len(users) - 1, min(len(users), _QUERIES)).astype(np.int64))
-    now = int(release.array("history/timestamp.npy").max(initial=0)) + 1
+    now = int(release.array("history/timestamp.npy", np.int64).max(initial=0)) + 1
     columns = {USER: Column(users[rows]), TIME: Column(np.full(len(rows), now, dtype=np.int64))}
     tower = Tower(release.path / "towers/query.onnx")
     return tower(features(columns, rows))

@@ -28,6 +28,7 @@ from ensemble.serving.release import (
     FORMAT,
     MANIFEST,
     PAIRED,
+    SIGNATURE,
     Release,
     manifest_text,
     release_id,
@@ -120,10 +121,19 @@ def seal(directory: Path, manifest: dict[str, Any]) -> None:
     _write_manifest(directory, manifest)
 
 
+def listing(directory: Path) -> dict[str, Any]:
+    """Return what a manifest says of the files in its directory: the SHA-256 of each, `files`, and its size, `bytes`."""
+    paths = sorted(path for path in directory.rglob("*") if path.is_file() and path.name not in (MANIFEST, SIGNATURE))
+    names = {path.relative_to(directory).as_posix(): path for path in paths}
+    return {
+        "files": {name: sha256_of([path]) for name, path in names.items()},
+        "bytes": {name: path.stat().st_size for name, path in names.items()},
+    }
+
+
 def _write_manifest(directory: Path, manifest: dict[str, Any]) -> dict[str, Any]:
-    paths = sorted(path for path in directory.rglob("*") if path.is_file() and path.name != MANIFEST)
-    files = {path.relative_to(directory).as_posix(): sha256_of([path]) for path in paths}
-    content = {**manifest, "files": files, "vocabulary_sha256": vocabulary_of(files)}
+    content = {**manifest, **listing(directory)}
+    content["vocabulary_sha256"] = vocabulary_of(content["files"])
     content["release"] = release_id(content)
     (directory / MANIFEST).write_text(manifest_text(content), encoding="utf-8")
     return content

@@ -10,8 +10,10 @@ from pathlib import Path
 import ensemble.serving
 from ensemble.layouts import CHAINED, CONFIG, FUSED, SEARCH, TOWER, TRANSFORM
 from ensemble.model_config import model_configs
-from ensemble.serving.release import Release
+from ensemble.serving.onnxfile import check_file
+from ensemble.serving.release import PAIRED, Release
 
+ENTRY = "model.py"
 _CLASSES = {
     FUSED: "model.FusedModel",
     TRANSFORM: "model_steps.TransformModel",
@@ -31,21 +33,40 @@ def write_version(release: Release, repository: Path, models: Iterable[str], ver
 
     The bytes of the release are there once: each model's are hard links to them where the file system has links.
     """
-    configs = model_configs(release, models, version)
     source = release.path
-    for name, config in configs.items():
+    for name, files in files_of(release, models, version).items():
         directory = repository / name / str(version)
-        directory.mkdir(parents=True)
-        (directory / CONFIG).write_text(config, encoding="utf-8")
-        if name == CHAINED or 'backend: "python"' not in config:
-            if name == TOWER:
-                shutil.copyfile(release.path / "towers/query.onnx", directory / "model.onnx")
+        for path, content in files.items():
+            (directory / path).parent.mkdir(parents=True, exist_ok=True)
+            (directory / path).write_bytes(content)
+        if ENTRY not in files:
             continue
         # Copied from outside, for what happens to the run must not happen to the server; linked from there on.
         inside = repository in source.parents
         shutil.copytree(source, directory / "release", copy_function=_link_or_copy if inside else _copy)
         source = directory / "release"
-        _write_code(name, directory)
+
+
+def files_of(release: Release, models: Iterable[str], version: int) -> dict[str, dict[str, bytes]]:
+    """Return what a version of each of the models holds beside the release: the contents by path, for each model."""
+    found = {}
+    for name, config in model_configs(release, models, version).items():
+        found[name] = {CONFIG: config.encode()}
+        if name != CHAINED and 'backend: "python"' in config:
+            found[name].update(_code(name))
+        elif name == TOWER:
+            found[name]["model.onnx"] = tower = (release.path / PAIRED[0]).read_bytes()
+            check_file(release.path / PAIRED[0], tower)  # Triton reads it, not our code
+    return found
+
+
+def _code(model: str) -> dict[str, bytes]:
+    module, name = _CLASSES[model].split(".")
+    sources = sorted(Path(ensemble.serving.__file__).parent.glob("*.py"))
+    return {
+        **{f"serving/{source.name}": source.read_bytes() for source in sources},
+        ENTRY: _ENTRY.format(module=module, name=name).encode(),
+    }
 
 
 def _link_or_copy(source: str, target: str) -> None:
@@ -57,12 +78,3 @@ def _link_or_copy(source: str, target: str) -> None:
 
 def _copy(source: str, target: str) -> None:
     shutil.copyfile(source, target)
-
-
-def _write_code(model: str, directory: Path) -> None:
-    code = directory / "serving"
-    code.mkdir()
-    for source in sorted(Path(ensemble.serving.__file__).parent.glob("*.py")):
-        shutil.copyfile(source, code / source.name)
-    module, name = _CLASSES[model].split(".")
-    (directory / "model.py").write_text(_ENTRY.format(module=module, name=name), encoding="utf-8")

@@ -54,8 +54,8 @@ class Everybody:
             default_top_k=retriever.serving["top_k"],
             max_top_k=retriever.serving["max_top_k"],
         )
-        self._offsets = release.array("history/offsets.npy")
-        self._seconds = release.array("history/timestamp.npy")
+        self._offsets = release.array("history/offsets.npy", np.int64)
+        self._seconds = release.array("history/timestamp.npy", np.int64)
 
     @classmethod
     def load(cls, release: Path, delta: Path | None = None) -> Everybody:

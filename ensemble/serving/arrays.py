@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -13,6 +14,10 @@ from .ids import IdTable
 from .lookup import DICTIONARY, Ids, Lookup, Strings, fits
 from .release import Release, Sealed
 from .transform import Column
+
+_NUMBERS = {"int64": np.int64, "float64": np.float64}
+_BLOCK = 1 << 18
+"""Strings whose text is looked at together."""
 
 
 def pack_strings(values: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -37,17 +42,52 @@ def unpack_strings(blob: np.ndarray, offsets: np.ndarray) -> np.ndarray:
 
 
 def read_values(release: Sealed, stem: str, dtype: str) -> np.ndarray:
-    """Read `<stem>.npy`, or `<stem>.utf8.npy` and `<stem>.offsets.npy` where `dtype` is "string"."""
+    """Read `<stem>.npy`, or `<stem>.utf8.npy` and `<stem>.offsets.npy` where `dtype` is "string".
+
+    Raises InvalidRelease where the type is another, or the strings are none.
+    """
     if dtype == "string":
-        return unpack_strings(release.array(f"{stem}.utf8.npy"), release.array(f"{stem}.offsets.npy"))
-    return release.array(f"{stem}.npy")
+        return unpack_strings(*_read_text(release, stem))
+    return release.array(f"{stem}.npy", _NUMBERS[dtype])
+
+
+def _read_text(release: Sealed, stem: str) -> tuple[np.ndarray, np.ndarray]:
+    """Map strings' UTF-8 and offsets; raise InvalidRelease where they do not fit each other."""
+    blob = release.array(f"{stem}.utf8.npy", np.uint8)
+    offsets = release.array(f"{stem}.offsets.npy", np.uint32, np.int64)
+    check_text(blob, offsets, release.path / stem)
+    return blob, offsets
+
+
+def check_text(blob: np.ndarray, offsets: np.ndarray, stem: Path) -> None:
+    """Raise InvalidRelease unless every string between the `offsets`, [n + 1], of `blob` is UTF-8."""
+    if not is_csr(offsets, len(offsets) - 1, len(blob)):
+        raise InvalidRelease(f"{stem}.offsets.npy: the offsets do not fit the {len(blob)} bytes of text")
+    starts = offsets[:-1][offsets[:-1] < len(blob)]
+    # Text that is whole between two strings' beginnings, none of them inside a character, is so string by string.
+    whole = bool(((blob[starts] & 0xC0) != 0x80).all())
+    bounds = [*offsets[:-1:_BLOCK].tolist(), len(blob)]
+    try:
+        for start, end in pairwise(bounds if whole else []):
+            blob[start:end].tobytes().decode("utf-8")
+    except UnicodeDecodeError:
+        whole = False
+    if not whole:
+        raise InvalidRelease(f"{stem}.utf8.npy: holds text that is not UTF-8")
+
+
+def is_csr(bounds: np.ndarray, size: int, entries: int) -> bool:
+    """Return whether `bounds` cuts `entries` into `size` ranges, one after the other."""
+    if bounds.shape != (size + 1,) or not len(bounds) or bounds[0] != 0 or bounds[-1] != entries:
+        return False
+    return bool((bounds[:-1] <= bounds[1:]).all())
 
 
 def read_ids(release: Sealed, stem: str, dtype: str) -> IdTable:
     """Map ids that are looked up; raise InvalidRelease where the lookup does not fit them."""
     if not release.has(f"{stem}.order.npy"):
         return IdTable(read_values(release, stem, dtype))
-    lookup = Lookup(release.array(f"{stem}.order.npy"), release.array(f"{stem}.starts.npy"))
+    lookup = Lookup(*(release.array(f"{stem}.{part}.npy", np.uint32) for part in ("order", "starts")))
     ids = mapped_values(release, stem, dtype)
     if not fits(lookup, len(ids)):
         raise InvalidRelease(f"{release.path / stem}.order.npy: is no lookup of the {len(ids)} ids; release anew")
@@ -65,17 +105,23 @@ def trained_ids(release: Release) -> IdTable:
 def mapped_values(release: Sealed, stem: str, dtype: str) -> Ids:
     """Read values as `read_values` does; many strings stay in the file until they are asked for."""
     if dtype == "string":
-        offsets = release.array(f"{stem}.offsets.npy")
-        if len(offsets) > DICTIONARY:
-            return Strings(release.array(f"{stem}.utf8.npy"), offsets)
+        blob, offsets = _read_text(release, stem)
+        return Strings(blob, offsets) if len(offsets) > DICTIONARY else unpack_strings(blob, offsets)
     return read_values(release, stem, dtype)
 
 
-def read_column(release: Sealed, stem: str, dtype: str, is_list: bool) -> Column:
-    """Read a column: its values and, where the files exist, which of them are missing and where lists begin."""
-    missing = release.array(f"{stem}.missing.npy") if release.has(f"{stem}.missing.npy") else None
-    offsets = release.array(f"{stem}.rows.npy") if is_list else None
-    return Column(cast(np.ndarray, mapped_values(release, stem, dtype)), missing, offsets)
+def read_column(release: Sealed, stem: str, dtype: str, is_list: bool, rows: int) -> Column:
+    """Read a column: its values and, where the files exist, which of them are missing and where lists begin.
+
+    Raises InvalidRelease where these are not of so many `rows`.
+    """
+    values = mapped_values(release, stem, dtype)
+    missing = release.array(f"{stem}.missing.npy", np.bool_) if release.has(f"{stem}.missing.npy") else None
+    offsets = release.array(f"{stem}.rows.npy", np.int64) if is_list else None
+    fits_rows = len(values) == rows if offsets is None else is_csr(offsets, rows, len(values))
+    if not fits_rows or (missing is not None and len(missing) != len(values)):
+        raise InvalidRelease(f"{release.path / stem}: the arrays of the column are not of the {rows} rows")
+    return Column(cast(np.ndarray, values), missing, offsets)
 
 
 def null_column(rows: int, dtype: str, is_list: bool) -> Column:

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple, Union
 
 import numpy as np
 
-from .arrays import unpack_strings
+from .arrays import is_csr, read_values
 from .errors import InvalidRelease
+from .parameters import Fields
 from .release import Sealed
 
 FILE = "items/attributes.json"
@@ -114,33 +115,29 @@ def extended(first: Attributes, more: Attributes) -> Attributes:
 
 def read_attributes(release: Sealed, items: int) -> Attributes:
     """Read the attributes of a release with `items` items; raise InvalidRelease where the arrays do not fit."""
-    stated = release.json(FILE)
-    if stated.get("format") != 1 or stated.get("items") != items:
-        raise InvalidRelease(
-            f"{release.path / FILE}: format {stated.get('format')} of {stated.get('items')} items, expected format 1 "
-            f"of {items}; release anew"
-        )
-    return {str(one["name"]): _read(release, one, number, items) for number, one in enumerate(stated["attributes"])}
+    stated = release.fields(FILE)
+    if stated.integer("format", 0, 1 << 31) != 1 or stated.integer("items", 0, 1 << 40) != items:
+        raise stated.error(f"not format 1 of {items} items; release anew")
+    entries = enumerate(stated.objects("attributes"))
+    return {one.text("name"): _read(release, one, f"items/attributes/{number}", items) for number, one in entries}
 
 
-def _read(release: Sealed, stated: dict[str, Any], number: int, items: int) -> Attribute:
-    stem = f"items/attributes/{number}"
-    if stated["kind"] == "number":
-        numbers = release.array(f"{stem}.npy")
-        if numbers.shape != (items,) or numbers.dtype != np.float64:
-            raise InvalidRelease(
-                f"{release.path / stem}.npy: {numbers.dtype} {numbers.shape}, expected float64 ({items},)"
-            )
+def _read(release: Sealed, stated: Fields, stem: str, items: int) -> Attribute:
+    if stated.choice("kind", ("number", "tags")) == "number":
+        numbers = release.array(f"{stem}.npy", np.float64)
+        if len(numbers) != items:
+            raise InvalidRelease(f"{release.path / stem}.npy: {numbers.shape}, expected ({items},)")
         return Numbers(numbers)
-    values = unpack_strings(release.array(f"{stem}.utf8.npy"), release.array(f"{stem}.offsets.npy"))
-    rows, codes, bounds, members = (release.array(f"{stem}.{one}.npy") for one in ("rows", "codes", "values", "items"))
-    if not (_is_csr(rows, items, codes, len(values)) and _is_csr(bounds, len(values), members, items)):
-        raise InvalidRelease(f"{release.path / stem}: the arrays of '{stated['name']}' do not fit each other")
+    values = read_values(release, stem, "string")
+    rows, bounds = (release.array(f"{stem}.{one}.npy", np.int64) for one in ("rows", "values"))
+    codes, members = (release.array(f"{stem}.{one}.npy", np.int32) for one in ("codes", "items"))
+    if not (_refers(rows, items, codes, len(values)) and _refers(bounds, len(values), members, items)):
+        raise InvalidRelease(f"{release.path / stem}: the arrays of the attribute do not fit each other")
     return Tags(values, Groups(rows, codes), bounds, members)
 
 
-def _is_csr(bounds: np.ndarray, size: int, codes: np.ndarray, highest: int) -> bool:
+def _refers(bounds: np.ndarray, size: int, codes: np.ndarray, highest: int) -> bool:
     """Return whether `bounds` cuts `codes` into `size` ranges, and every code is from 0 below `highest`."""
-    if bounds.shape != (size + 1,) or bounds[0] != 0 or bounds[-1] != len(codes) or (np.diff(bounds) < 0).any():
+    if not is_csr(bounds, size, len(codes)):
         return False
     return not len(codes) or (int(codes.min()) >= 0 and int(codes.max()) < highest)

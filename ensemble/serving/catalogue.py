@@ -144,9 +144,9 @@ def _on_wire(ids: np.ndarray) -> np.ndarray:
 
 
 def _vectors(release: Release, items: int) -> np.ndarray:
-    place, vectors = release.path / "items/vectors.npy", release.array("items/vectors.npy")
+    place, vectors = release.path / "items/vectors.npy", release.array("items/vectors.npy", np.float32, dimensions=2)
     expected = (items, release.manifest["dim"])
-    if vectors.shape != expected or vectors.dtype != np.float32 or not len(vectors):
+    if vectors.shape != expected or not len(vectors):
         raise InvalidRelease(f"{place}: {vectors.dtype} {vectors.shape}, expected float32 {expected}, at least one row")
     if not np.isfinite(vectors).all():
         raise InvalidRelease(f"{place}: holds a vector that is not finite")
@@ -157,8 +157,8 @@ def _live(release: Release, items: int) -> np.ndarray:
     live = np.ones(items, dtype=bool)
     if not release.has(REMOVED):
         return live
-    removed = release.array(REMOVED)
-    if removed.dtype != np.int64 or removed.ndim != 1 or not ((removed >= 0) & (removed < items)).all():
+    removed = release.array(REMOVED, np.int64)
+    if not ((removed >= 0) & (removed < items)).all():
         raise InvalidRelease(f"{release.path / REMOVED}: expected rows of the {items} items, int64")
     live[removed] = False
     return live

@@ -11,18 +11,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from .arrays import read_values
 from .errors import InvalidRelease
+from .parameters import Fields
 from .release import MANIFEST, Release, Sealed, read_manifest, verify
 
 DELTA = "RETRIEVAL_DELTA"
 """Environment variable: the directory that the models of a server watch."""
-FORMAT = 1
+FORMAT = 2
 OPERATIONS = ("add", "update", "remove")
-KEYS = ("package", "lineage", "sequence", "previous", "operation", "items", "created", "files")
 _DIGITS = 8
 
 
@@ -30,19 +31,21 @@ _DIGITS = 8
 class Delta(Sealed):
     """A verified package: its directory and its manifest."""
 
+    mapped: ClassVar[bool] = False  # they are small, and the directory may be tidied while a server runs
+
     @classmethod
     def open(cls, path: Path) -> Delta:
         """Verify the package at `path` and return it; raise InvalidRelease with the file and the reason."""
         path = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links, which are refused
-        manifest = read_manifest(path, FORMAT, "package", KEYS)
-        verify(path, manifest["files"], ())
-        if manifest["operation"] not in OPERATIONS:
-            raise InvalidRelease(f"{path}: operation {manifest['operation']!r}, expected one of {OPERATIONS}")
+        manifest = read_manifest(path, FORMAT, "package")
+        fields = Fields(manifest, str(path / MANIFEST))
+        for key in ("package", "lineage", "previous"):
+            fields.digest(key)
+        fields.integer("sequence", 1, 1 << 40)
+        fields.integer("items", 0, 1 << 32)
+        fields.choice("operation", OPERATIONS)
+        verify(path, manifest)
         return cls(path, manifest)
-
-    def array(self, name: str) -> np.ndarray:
-        """Read one of the .npy files: they are small, and the directory may be tidied while a server runs."""
-        return np.asarray(np.load(self.path / name, allow_pickle=False))
 
     @property
     def removes(self) -> bool:
@@ -53,18 +56,15 @@ class Delta(Sealed):
         """Return the items' ids, [m] of type "int64" or "string"; raise InvalidRelease where they do not fit."""
         values = read_values(self, "items/ids", dtype)
         kind: np.dtype = np.dtype(object if dtype == "string" else np.int64)
-        if (
-            values.shape != (self.manifest["items"],)
-            or values.dtype != kind
-            or len(set(values.tolist())) != len(values)
-        ):
+        wrong = values.shape != (self.manifest["items"],) or values.dtype != kind
+        if wrong or len(set(values.tolist())) != len(values):
             raise InvalidRelease(f"{self.path}: expected {self.manifest['items']} distinct ids of type {dtype}")
         return values
 
     def vectors(self, dim: int) -> np.ndarray:
         """Return the items' vectors, float32 [m, dim]; raise InvalidRelease where they do not fit."""
-        vectors = self.array("items/vectors.npy")
-        if vectors.shape != (self.manifest["items"], dim) or vectors.dtype != np.float32:
+        vectors = self.array("items/vectors.npy", np.float32, dimensions=2)
+        if vectors.shape != (self.manifest["items"], dim):
             raise InvalidRelease(
                 f"{self.path}/items/vectors.npy: {vectors.dtype} {vectors.shape}, expected {dim} columns"
             )

@@ -22,6 +22,7 @@ class QueryFeatures:
         """Load the transform and the users; `items` gives the codes of a history's items."""
         self.transform = QueryTransform.load(release.path / "query")
         self.users = Users(release, self.transform.inputs)
+        self.users.check(release.manifest["counts"]["users"], self.transform.lasting, self.transform.outputs)
         self._history, self._items = history, items
         self._late = self.transform.late | {TIME} if self.transform.sequence is not None else self.transform.late
 

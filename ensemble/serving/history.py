@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .arrays import take_ranges
+from .arrays import is_csr, take_ranges
+from .errors import InvalidRelease
 from .release import Release
 from .sequence import FIRST_ITEM, Past
 
@@ -15,9 +16,15 @@ class History:
     """The items of every user's past interactions, and when they were."""
 
     def __init__(self, release: Release) -> None:
-        self._offsets = np.array(release.array("history/offsets.npy"))
-        self._items = release.array("history/item_index.npy")
-        self._seconds = release.array("history/timestamp.npy")
+        """Map the arrays; raise InvalidRelease where they do not fit each other, the users and the items."""
+        self._offsets = np.array(release.array("history/offsets.npy", np.int64))
+        self._items = release.array("history/item_index.npy", np.int32)
+        self._seconds = release.array("history/timestamp.npy", np.int64)
+        place, users, items = release.path / "history", release.manifest["counts"]["users"], release.trained_items
+        if not is_csr(self._offsets, users, len(self._items)) or len(self._seconds) != len(self._items):
+            raise InvalidRelease(f"{place}: the arrays do not fit each other and the {users} users")
+        if len(self._items) and not 0 <= int(self._items.min()) <= int(self._items.max()) < items:
+            raise InvalidRelease(f"{place}/item_index.npy: expected rows of the {items} items that were trained")
 
     def seen(self, user_rows: np.ndarray, included: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return (row of the request, item index) of everything that the users have seen, int64 [m] each.

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 
 from .errors import InvalidRelease
+from .faissfile import Expected, check_file
 from .lazy import faiss
+from .parameters import Fields
 from .release import Release
 from .scoring import METRICS
 
@@ -26,6 +28,7 @@ TUNED_FOR = 100
 """The largest k that the search parameters were chosen for; a search that goes deeper looks further."""
 _BLOCK_ROWS = 1 << 16  # candidates whose vectors are gathered at a time
 _SIFTED_PART = 8
+_LARGEST = 1e12
 _Array = np.ndarray
 
 
@@ -66,16 +69,20 @@ class ItemIndex:
         Raises InvalidRelease when index, its parameters and the item vectors do not fit each other.
         """
         parameters = release.json(PARAMETERS)
-        _check_parameters(parameters, release.path / PARAMETERS)
+        _check_parameters(release.fields(PARAMETERS))
         on_gpu = parameters.get("device", "cpu") == "gpu"
-        vectors = release.array("items/vectors.npy")
+        vectors = release.array("items/vectors.npy", np.float32, dimensions=2)
         if parameters["kind"] == "flat" and not on_gpu:
             return None
         if parameters["kind"] == "flat":
             index = flat_index(vectors, parameters["metric"])
         else:
+            items, dim = parameters["items"], vectors.shape[1]
+            if not release.has(FILE) or items > len(vectors):
+                raise InvalidRelease(f"{release.path / FILE}: no index of {items} of the {len(vectors)} items")
+            expected = Expected(parameters["kind"], items, dim, faiss_metric(parameters["metric"]))
+            check_file(release.path / FILE, expected)
             index = read_index(release.path / FILE, parameters["kind"])
-            _check_index(index, parameters, vectors, release.path / FILE)
         faiss.omp_set_num_threads(release.manifest["serving"]["threads"])  # of the process
         return cls(to_gpu(index, release.path / PARAMETERS) if on_gpu else index, vectors, parameters)
 
@@ -270,18 +277,7 @@ def read_index(place: Path, kind: str) -> Any:
     lists = faiss.downcast_InvertedLists(index.invlists) if hasattr(index, "invlists") else None
     if isinstance(lists, faiss.OnDiskInvertedLists):
         lists.prefetch_nthread = 0  # else every search starts threads, which take longer than the search
-        _check_mapped(lists, place)
     return index
-
-
-def _check_mapped(lists: Any, place: Path) -> None:
-    """Refuse a file that ends before its lists do: FAISS maps past the end, where reading kills the process."""
-    per_item = lists.code_size + 8  # and its number
-    ends = (lists.lists.at(one).offset + lists.list_size(one) * per_item for one in range(lists.nlist))
-    if (end := max(ends, default=0)) > place.stat().st_size:
-        raise InvalidRelease(
-            f"{place}: FAISS cannot read it: {place.stat().st_size} bytes, expected {end}; release anew"
-        )
 
 
 def flat_index(vectors: _Array, metric: str) -> Any:
@@ -324,22 +320,21 @@ def distance_from_best(queries: _Array, distances: _Array, metric: str) -> _Arra
     return (distances[:, :1] - distances) / np.where(length > 0, length, 1)[:, None]
 
 
-def _check_parameters(parameters: Any, place: Path) -> None:
-    for key, values in (("kind", KINDS), ("metric", METRICS)):
-        found = parameters.get(key) if isinstance(parameters, dict) else None
-        if found not in values:
-            raise InvalidRelease(f"{place}: {key} {found!r}, expected one of {', '.join(values)}; release anew")
-
-
-def _check_index(index: Any, parameters: Mapping[str, Any], vectors: _Array, place: Path) -> None:
-    stated = parameters.get("items")
-    if (index.ntotal, index.d) != (stated, vectors.shape[1]) or index.ntotal > len(vectors):
-        raise InvalidRelease(
-            f"{place}: {index.ntotal} items x {index.d}, expected {stated} of the release's "
-            f"{len(vectors)} x {vectors.shape[1]}; release anew"
-        )
-    if index.metric_type != faiss_metric(parameters["metric"]):
-        raise InvalidRelease(f"{place}: built for another metric than {parameters['metric']}; release anew")
+def _check_parameters(fields: Fields) -> None:
+    fields.choice("kind", KINDS)
+    fields.choice("metric", METRICS)
+    fields.integer("items", 1, 1 << 32)
+    if fields.has("device"):
+        fields.choice("device", ("cpu", "gpu"))
+    if fields.has("recall_target") and not 0 <= fields.number("recall_target") <= 1:
+        raise fields.error("recall_target must be from 0 to 1")
+    search = fields.object("search")
+    for key in ("nprobe", "ef"):
+        if search.has(key):
+            search.integer(key, 1, 1 << 31)
+    for key, least in (("refine_factor", 1.0), ("margin", 0.0), ("compared", 0.0)):
+        if search.has(key) and not search.is_null(key) and not least <= search.number(key) < _LARGEST:
+            raise search.error(f"{key} must be from {least:g} to {_LARGEST:g}")
 
 
 def _nothing(rows: int, fetch: int) -> tuple[_Array, _Array]:

@@ -1,4 +1,8 @@
-"""A release on disk: opened only if every byte is the one that the manifest vouches for."""
+"""A release on disk: opened only if every byte is the one that the manifest vouches for.
+
+Nothing but the manifest is parsed before the hashes are compared, and what the manifest itself says is checked value by
+value: whoever can write it anew can make the hashes right, and must still not get further than to answer wrongly.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +12,29 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from . import npy
 from .errors import InvalidRelease
+from .parameters import Fields, parse_json, read_json, read_text
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
+SIGNATURE = "manifest.sig"
+"""Ed25519 over the manifest's bytes, where the release is signed (`ensemble/signing.py`)."""
 PAIRED = ("towers/query.onnx", "towers/item.onnx", "items/vectors.npy")
 """Query tower, item tower and item vectors of one training run; `pairing` is the SHA-256 of the three in this order."""
 REQUIRED = (*PAIRED, "towers/towers.json", "index/params.json", "users/users.json", "items/attributes.json")
-KEYS = ("release", "counts", "dim", "metric", "pairing", "vocabulary_sha256", "id_dtype", "serving", "files")
 _CHUNK = 1 << 20
+_LARGEST_MANIFEST = 1 << 22
+_MOST = {
+    **dict.fromkeys(("top_k", "max_top_k", "max_exclude_item_ids", "max_history_item_ids"), 1 << 24),
+    **dict.fromkeys(("max_batch_size", "threads", "instances"), 1 << 16),
+    **dict.fromkeys(("max_queue_delay_microseconds", "max_queue_size", "default_timeout_microseconds"), 1 << 40),
+}
+"""What `serving` may ask for at most; the last three may be 0."""
 
 
 @dataclass(frozen=True)
@@ -29,19 +43,44 @@ class Sealed:
 
     path: Path
     manifest: Mapping[str, Any]
+    mapped: ClassVar[bool] = True
+    """Whether arrays are mapped from their files, or read."""
 
     def json(self, name: str) -> Any:
-        """Parse one of the JSON files."""
-        return json.loads((self.path / name).read_text(encoding="utf-8"))
+        """Parse one of the JSON files; raise InvalidRelease naming it where it is none."""
+        return read_json(self._place(name))
 
-    def array(self, name: str) -> np.ndarray:
-        """Map one of the .npy files into memory, read-only; processes on one machine share its pages."""
-        # As a plain array: every slice of a `memmap` costs microseconds more.
-        return np.load(self.path / name, mmap_mode="r", allow_pickle=False).view(np.ndarray)
+    def fields(self, name: str) -> Fields:
+        """Parse one of the JSON files, to be taken field by field."""
+        return Fields(self.json(name), str(self.path / name))
+
+    def array(self, name: str, *dtypes: type, dimensions: int = 1) -> np.ndarray:
+        """Map one of the .npy files into memory, read-only; processes on one machine share its pages.
+
+        Raises
+        ------
+        InvalidRelease
+            There is no such file in the release, or its array is of another type or has other dimensions.
+        """
+        place = self._place(name)
+        array = npy.load(place, self.mapped)
+        if array.dtype not in dtypes or array.ndim != dimensions:
+            wanted = " or ".join(np.dtype(one).name for one in dtypes)
+            raise InvalidRelease(f"{place}: {array.dtype} {array.shape}, expected {wanted} of {dimensions} dimensions")
+        return array
+
+    def header(self, name: str) -> npy.Header:
+        """Read the header of one of the .npy files."""
+        return npy.header_of(self._place(name))
 
     def has(self, name: str) -> bool:
         """Return whether the manifest lists the file."""
         return name in self.manifest["files"]
+
+    def _place(self, name: str) -> Path:
+        if not self.has(name):
+            raise InvalidRelease(f"{self.path / name}: missing from the release")
+        return self.path / name
 
 
 @dataclass(frozen=True)
@@ -59,8 +98,9 @@ class Release(Sealed):
             towers, vectors, index and vocabularies are not of one run. The message names file and reason.
         """
         path = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow the links that are refused below
-        manifest = read_manifest(path, FORMAT, "release", KEYS)
-        verify(path, manifest["files"], REQUIRED)
+        manifest = read_manifest(path, FORMAT, "release")
+        _check_manifest(Fields(manifest, str(path / MANIFEST)))
+        verify(path, manifest, REQUIRED)
         release = cls(path, manifest)
         release._check_parts()
         return release
@@ -86,8 +126,8 @@ class Release(Sealed):
         # A derived release has other item vectors than its towers were exported with, and says so.
         pairing, trained = self.manifest["pairing"], self.origin["pairing"]
         stated = {
-            "towers/towers.json": (self.json("towers/towers.json").get("pairing"), trained),
-            "index/params.json": (self.json("index/params.json").get("pairing"), pairing),
+            "towers/towers.json": (self.fields("towers/towers.json").digest("pairing"), trained),
+            "index/params.json": (self.fields("index/params.json").digest("pairing"), pairing),
             "towers/ and items/vectors.npy": (sha256_of([self.path / name for name in PAIRED]), pairing),
         }
         for place, (found, pairing) in stated.items():
@@ -128,50 +168,105 @@ def sha256_of(paths: list[Path]) -> str:
     return digest.hexdigest()
 
 
-def read_manifest(path: Path, format_: int, id_key: str, keys: Sequence[str]) -> dict[str, Any]:
-    """Read the manifest of a directory; raise InvalidRelease unless it is of this format, complete and fits its id."""
+def read_manifest(path: Path, format_: int, id_key: str) -> dict[str, Any]:
+    """Read the manifest of a directory; raise InvalidRelease unless it is of this format, whole and lists files."""
     place = path / MANIFEST
     if place.is_symlink() or not place.is_file():
         raise InvalidRelease(f"{place}: missing; expected the directory that `retrieval release` wrote")
-    try:
-        text = place.read_bytes().decode("utf-8")
-        manifest = json.loads(text)
-    except ValueError as error:
-        raise InvalidRelease(f"{place}: not JSON: {error}") from None
+    text = read_text(place, _LARGEST_MANIFEST)
+    manifest = parse_json(text, place)
     version = manifest.get("format") if isinstance(manifest, dict) else None
     if version != format_:
         raise InvalidRelease(
             f"{place}: format {version!r}, this version reads format {format_}; release anew, or update"
         )
-    if manifest.get(id_key) != release_id(manifest, id_key) or manifest_text(manifest) != text:
+    if not _is_as_written(manifest, id_key, text):
         raise InvalidRelease(
             f"{place}: the content does not fit the {id_key} id in it: it was changed after the release"
         )
-    missing = [key for key in keys if key not in manifest]
-    if missing:
-        raise InvalidRelease(f"{place}: has no {', '.join(missing)}")
+    _check_files(Fields(manifest, str(place)))
     return dict(manifest)
 
 
-def verify(path: Path, files: Mapping[str, str], required: Sequence[str]) -> None:
-    """Raise InvalidRelease unless the directory holds plain files, those that are listed, with the listed SHA-256."""
+def _is_as_written(manifest: Mapping[str, Any], id_key: str, text: str) -> bool:
+    try:
+        return bool(manifest.get(id_key) == release_id(manifest, id_key) and manifest_text(manifest) == text)
+    except (ValueError, RecursionError):  # half a surrogate pair, or nested too deeply to be written
+        return False
+
+
+def _check_files(fields: Fields) -> None:
+    """Check what every manifest has: the SHA-256 and the size of each file, by its path."""
+    files, sizes = (Fields(fields.mapping(key), f"{fields.where}, {key}") for key in ("files", "bytes"))
+    for name in files.names:
+        pure = PurePosixPath(name)
+        if not pure.name or pure.is_absolute() or ".." in pure.parts or str(pure) != name or not _is_plain(name):
+            raise fields.error(f"lists {name!r}, which is not a plain path inside the release")
+        files.digest(name)
+        sizes.integer(name, 0, 1 << 60)
+    sizes.finish()
+
+
+def _is_plain(name: str) -> bool:
+    return name.isascii() and name.isprintable() and "\\" not in name and name not in (MANIFEST, SIGNATURE)
+
+
+def _check_manifest(fields: Fields) -> None:
+    """Check what a release's manifest says beside its files."""
+    for key in ("release", "pairing", "vocabulary_sha256"):
+        fields.digest(key)
+    fields.integer("dim", 1, 1 << 16)
+    counts, ids, serving = (fields.object(key) for key in ("counts", "id_dtype", "serving"))
+    for key in ("users", "items", "interactions", *(["trained_items"] if counts.has("trained_items") else [])):
+        counts.integer(key, 0, 1 << 40)
+    for key in ("user_id", "item_id"):
+        ids.choice(key, ("int64", "string"))
+    for key, most in _MOST.items():
+        serving.integer(key, int(most < 1 << 40), most)
+    for step in ("transform_instances", "tower_instances", "search_instances"):
+        if not serving.is_null(step):
+            serving.integer(step, 1, _MOST["instances"])
+    serving.choice("layout", ("fused", "chained", "both"))
+    serving.choice("tower_platform", ("python", "onnxruntime"))
+    serving.choice("tower_device", ("cpu", "gpu"))
+    if fields.has("derived_from"):
+        origin = fields.object("derived_from")
+        origin.digest("pairing")
+        if origin.has("lineage"):
+            origin.digest("lineage")  # a folder's name
+            origin.digest("package")
+            origin.integer("sequence", 0, 1 << 40)
+
+
+def verify(path: Path, manifest: Mapping[str, Any], required: Sequence[str] = ()) -> None:
+    """Compare a directory with its manifest.
+
+    Raises
+    ------
+    InvalidRelease
+        It does not hold plain files, those that are listed, with the listed size and SHA-256; or one of the .npy files
+        is none.
+    """
+    files, sizes = manifest["files"], manifest["bytes"]
     _check_listing(path, files, required)
+    for name, expected in sizes.items():
+        if (size := (path / name).stat().st_size) != expected:
+            raise InvalidRelease(f"{path / name}: {size} bytes, {expected} were released")
     for name, expected in files.items():
         if sha256_of([path / name]) != expected:
             raise InvalidRelease(f"{path / name}: the content is not what was released (SHA-256 differs)")
+    for name in files:
+        if name.endswith(".npy"):
+            npy.header_of(path / name)
 
 
 def _check_listing(path: Path, files: Mapping[str, str], required: Sequence[str]) -> None:
-    for name in files:
-        pure = PurePosixPath(name)
-        if pure.is_absolute() or ".." in pure.parts or str(pure) != name or "\\" in name:
-            raise InvalidRelease(f"{path / MANIFEST}: lists '{name}', which is not a plain path inside the release")
     present = set(_walk(path))
     for name in (*required, *files):
         if name not in present or name not in files:
             raise InvalidRelease(f"{path / name}: missing from the release")
     for name in sorted(present - set(files)):
-        if name != MANIFEST:
+        if name not in (MANIFEST, SIGNATURE):
             raise InvalidRelease(f"{path / name}: not part of the release; remove it or release anew")
 
 

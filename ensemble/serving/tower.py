@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime
 
 from .errors import InvalidRelease, InvalidRequest
+from .onnxfile import check_file
 
 _OUTPUT = ["vector"]
 
@@ -25,8 +26,10 @@ class Tower:
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        content = path.read_bytes()
+        check_file(path, content)
         try:
-            self._session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise InvalidRelease(f"{path}: onnxruntime cannot load it: {str(error).splitlines()[0]}") from None
         # `run` of the Python class compares all names first, which takes as long as a tenth of a request.

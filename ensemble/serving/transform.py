@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 from .building import LONGEST, Step, build_step
 from .errors import InvalidRelease, InvalidRequest
 from .operators import Column
-from .parameters import Fields
+from .parameters import Fields, read_json
 from .sequence import HISTORY, HISTORY_AGE, TIME, Past, Sequence
 
 __all__ = ["Column", "QueryTransform"]
@@ -58,7 +57,7 @@ class QueryTransform:
             reason.
         """
         path = directory / "transform.json"
-        document = Fields(_read_json(path), str(path))
+        document = Fields(read_json(path), str(path))
         if document.integer("format", 0, 1 << 31) != FORMAT:
             raise InvalidRelease(f"{path}: format is not {FORMAT}; release the run again with this version")
         inputs = [_input(entry) for entry in document.objects("inputs")]
@@ -141,17 +140,6 @@ def _bounds(offsets: np.ndarray, size: int) -> bool:
     if offsets.dtype != np.int64 or offsets.ndim != 1 or not len(offsets):
         return False
     return bool(offsets[0] >= 0 and offsets[-1] <= size and np.all(offsets[:-1] <= offsets[1:]))
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-    except (OSError, ValueError, RecursionError) as error:
-        raise InvalidRelease(f"{path}: not a readable JSON file: {error}") from None
-
-
-def _refuse_constant(text: str) -> None:
-    raise ValueError(f"{text} is not a finite number")
 
 
 def _check_distinct(names: list[str], path: Path, what: str) -> None:

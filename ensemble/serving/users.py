@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -24,15 +25,28 @@ class Users:
 
     def __init__(self, release: Sealed, inputs: Sequence[Mapping[str, object]]) -> None:
         """Read the columns of the table that the query transform takes; `inputs` as in its `transform.json`."""
-        stored = {column["name"]: column for column in release.json("users/users.json")["columns"]}
+        stated = release.fields("users/users.json")
+        stored = {column.text("name") for column in stated.objects("columns")}
         self._inputs = [(str(one["name"]), str(one["dtype"]), bool(one["list"])) for one in inputs]
+        self._ids = read_ids(release, f"users/{USER}", release.manifest["id_dtype"][USER])
         self._columns = {
-            name: read_column(release, f"users/{name}", dtype, is_list)
+            name: read_column(release, f"users/{name}", dtype, is_list, self._ids.size)
             for name, dtype, is_list in self._inputs
             if name in stored and name != USER
         }
-        self._ids = read_ids(release, f"users/{USER}", release.manifest["id_dtype"][USER])
-        self._ready = read_ready(release)
+        self._place, self._ready = release.path / "users/users.json", read_ready(release)
+
+    def check(self, users: int, lasting: Sequence[str], outputs: Sequence[Mapping[str, Any]]) -> None:
+        """Raise InvalidRelease unless these are so many users, with their `lasting` features as they are made."""
+        if self._ids.size != users or [name for name, _ in self._ready] != list(lasting):
+            raise InvalidRelease(f"{self._place}: not of {users} users with the features {', '.join(lasting)}")
+        made = {one["name"]: ((one["max_length"],) * one["list"], np.dtype(one["dtype"])) for one in outputs}
+        for name, values in self._ready:
+            if values.shape != (users, *made[name][0]) or values.dtype != made[name][1]:
+                raise InvalidRelease(
+                    f"{self._place}: feature '{name}' is {values.dtype} {values.shape}, expected {made[name][1]} "
+                    f"{(users, *made[name][0])}"
+                )
 
     def rows_of(self, user_ids: np.ndarray) -> np.ndarray:
         """Return the users' rows, int64 [n], -1 for an unknown user."""
@@ -72,7 +86,12 @@ class Users:
 
 def read_ready(release: Sealed) -> list[tuple[str, np.ndarray]]:
     """Return name and values, [users] or [users, max_length], of the features that are made already."""
-    names = release.json("users/users.json").get("features")
-    if names is None:
-        raise InvalidRelease(f"{release.path}: has no features of its users; release the run again with this version")
-    return [(str(name), release.array(READY.format(place))) for place, name in enumerate(names)]
+    stated = release.fields("users/users.json")
+    if stated.is_empty("features"):
+        return []
+    return [(name, _read_ready(release, READY.format(place))) for place, name in enumerate(stated.texts("features"))]
+
+
+def _read_ready(release: Sealed, name: str) -> np.ndarray:
+    header = release.header(name)
+    return release.array(name, np.int64, np.float32, dimensions=len(header.shape))

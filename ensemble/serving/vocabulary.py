@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from . import npy
 from .errors import InvalidRelease, InvalidRequest
 from .lookup import DICTIONARY, Lookup, Strings, build_lookup, fits, row_finder
 
@@ -174,10 +175,10 @@ def _read(directory: Path, name: str, suffix: str, dtype: type | tuple[type, ...
     if path.resolve().parent != directory.resolve():
         raise InvalidRelease(f"{path}: leads out of the release")
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
-    except (OSError, ValueError, EOFError, AttributeError) as error:
+        array = npy.load(path)
+    except OSError as error:
         raise InvalidRelease(f"{path}: not a readable array: {error}") from None
-    if not isinstance(array, np.ndarray) or array.dtype not in dtypes or array.ndim != dimensions:
+    if array.dtype not in dtypes or array.ndim != dimensions:
         expected = {1: "one dimension", 2: "two dimensions"}[dimensions]
         raise InvalidRelease(f"{path}: expected {expected} of {' or '.join(np.dtype(one).name for one in dtypes)}")
     return array

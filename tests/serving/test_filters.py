@@ -46,6 +46,11 @@ def table(seed: int = 0, items: int = ITEMS) -> pd.DataFrame:
     )
 
 
+def sealed(folder: Path) -> Sealed:
+    """Return a directory as a release that lists what is in it."""
+    return Sealed(folder, {"files": {path.relative_to(folder).as_posix(): "" for path in folder.rglob("*")}})
+
+
 class Scene:
     """A catalogue on disk, its search and its filters."""
 
@@ -53,7 +58,7 @@ class Scene:
         (folder / "items").mkdir()
         write_attributes(items, folder / "items")
         self.items = items
-        self.attributes = read_attributes(Sealed(folder, {}), len(items))
+        self.attributes = read_attributes(sealed(folder), len(items))
         rng = np.random.default_rng(seed)
         self.vectors = rng.integers(-3, 4, (len(items), 4)).astype(np.float32)  # with ties
         self.live = rng.random(len(items)) < 0.9
@@ -273,6 +278,6 @@ def test_arrays_that_do_not_fit_are_refused_at_load(tmp_path: Path, file: str, c
     place = tmp_path / "items/attributes" / file
     np.save(place, change(np.load(place)))
     with pytest.raises(InvalidRelease, match="items/attributes/"):
-        read_attributes(Sealed(tmp_path, {}), ITEMS)
+        read_attributes(sealed(tmp_path), ITEMS)
     with pytest.raises(InvalidRelease, match="release anew"):
-        read_attributes(Sealed(tmp_path, {}), ITEMS + 1)
+        read_attributes(sealed(tmp_path), ITEMS + 1)

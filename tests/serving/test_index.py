@@ -130,7 +130,8 @@ def release_with(tmp_path: Path, kind: str, content: bytes | None, /, **changed:
     parameters = {**built(kind, "inner_product")[1], **changed}
     (tmp_path / "index/params.json").write_text(json.dumps(parameters))
     np.save(tmp_path / "items/vectors.npy", scene()[0])
-    return Release(tmp_path, {"serving": {"threads": 1}, "files": {}})
+    files = {path.relative_to(tmp_path).as_posix(): "" for path in tmp_path.rglob("*")}
+    return Release(tmp_path, {"serving": {"threads": 1}, "files": files})
 
 
 @pytest.mark.parametrize("cut", [5, 50_000])
@@ -138,17 +139,17 @@ def release_with(tmp_path: Path, kind: str, content: bytes | None, /, **changed:
 def test_a_damaged_index_is_refused_with_the_file_and_the_reason(kind: str, cut: int, tmp_path: Path) -> None:
     """FAISS maps inverted lists past the end of a file that was cut, and reading there kills the process."""
     content = built(kind, "inner_product")[0]
-    with pytest.raises(InvalidRelease, match=r"items\.faiss: FAISS cannot read it: .*release anew"):
+    with pytest.raises(InvalidRelease, match=r"items\.faiss: .* bytes, .* expected; release anew"):
         ItemIndex.load(release_with(tmp_path, kind, content[:-cut]))
 
 
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"items": 2999}, r"items\.faiss: 3000 items x 16, expected 2999"),
-        ({"metric": "l2"}, r"items\.faiss: built for another metric than l2"),
-        ({"metric": "dot"}, r"params\.json: metric 'dot', expected one of inner_product, cosine, l2"),
-        ({"kind": "annoy"}, r"params\.json: kind 'annoy', expected one of flat"),
+        ({"items": 2999}, r"items\.faiss: .*items 3000, expected 2999"),
+        ({"metric": "l2"}, r"items\.faiss: .*metric 0, expected 1"),
+        ({"metric": "dot"}, r"params\.json: metric must be one of inner_product, cosine, l2, got 'dot'"),
+        ({"kind": "annoy"}, r"params\.json: kind must be one of flat"),
     ],
 )
 def test_an_index_that_does_not_fit_its_release_is_refused(changed: Any, reason: str, tmp_path: Path) -> None:
