@@ -78,6 +78,18 @@ class ModelControl:
                 raise ServerError(f"{self.address}: version {version} of '{model}' did not finish its requests")
             time.sleep(_POLL_SECONDS)
 
+    def ready_versions(self, model: str) -> set[str]:
+        """Return the versions of a model that answer; raise ServerError where the server does not say."""
+        return {one["version"] for one in self._index() if one["name"] == model and one.get("state") == "READY"}
+
+    def instances(self, model: str) -> int:
+        """Return how many instances of a model its configuration asks for; raise ServerError likewise."""
+        try:
+            config = self._client.get_model_config(model, as_json=True, client_timeout=_ASK_SECONDS)["config"]
+        except InferenceServerException as error:
+            raise ServerError(f"{self.address}: '{model}': {_reason(error)}") from None
+        return sum(int(one.get("count", 1)) for one in config.get("instance_group", []))
+
     def _index(self) -> list[dict[str, Any]]:
         try:
             index = self._client.get_model_repository_index(
