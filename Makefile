@@ -1,9 +1,12 @@
-.PHONY: help setup demo test check lock clean
+.PHONY: help setup demo test test-ngc-versions check lock images docs clean
 
 help:
 	@echo "make demo    set up, run recipes/movielens-100k.toml, serve it, query it, benchmark it"
 	@echo "make test    set up and run all tests"
+	@echo "make test-ngc-versions    the tests that matter there with the versions of the two container images"
 	@echo "make check   lint, format, types, import layers"
+	@echo "make docs    build the pages of docs/ into build/site"
+	@echo "make images  build the images of containers/ (needs docker)"
 	@echo "make lock    resolve requirements/*.txt anew"
 	@echo "make clean   remove the environments and runs/"
 
@@ -16,6 +19,10 @@ demo: setup
 test: setup
 	@.venv/bin/python -m pytest -n 2 --dist loadfile $(PYTEST)
 
+# See docs/containers.md.
+test-ngc-versions: setup
+	@containers/test-versions.sh $(PYTEST)
+
 check: setup
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
@@ -24,10 +31,25 @@ check: setup
 
 # No index addresses in the locks: names, versions and hashes only.
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-header
+IMAGE_LOCK = .venv/bin/uv pip compile --quiet --python-platform x86_64-manylinux_2_34 --generate-hashes \
+	--no-emit-index-url --no-header --python-version
 EXTRAS = train peers tune benchmarks serve triton dev
 lock: setup
 	$(LOCK) pyproject.toml $(foreach extra,$(EXTRAS),--extra $(extra)) -o requirements/lock.txt
 	$(LOCK) requirements/serve.in -o requirements/serve.txt
+	$(LOCK) requirements/tools.in -o requirements/tools.txt
+	$(IMAGE_LOCK) 3.10 containers/ngc.in -o containers/ngc.txt
+	$(IMAGE_LOCK) 3.12 --no-deps containers/serve.in -o containers/serve.txt
+	$(IMAGE_LOCK) 3.12 --constraint containers/serve.txt containers/serve-tests.in -o containers/serve-tests.txt
+
+docs: setup
+	@.venv-tools/bin/mkdocs build --quiet
+
+IMAGE_ARGUMENTS = $(shell sed -n 's/^\([A-Z]*_IMAGE\)=/--build-arg \1=/p' containers/versions.env)
+VERSION = $(shell sed -n 's/^VERSION=//p' containers/versions.env)
+images:
+	docker build $(IMAGE_ARGUMENTS) -f containers/train.Dockerfile -t merlin-retrieval-train:$(VERSION) .
+	docker build $(IMAGE_ARGUMENTS) -f containers/serve.Dockerfile -t merlin-retrieval-serve:$(VERSION) .
 
 clean:
-	rm -rf .venv .venv-serve runs
+	rm -rf .venv .venv-serve .venv-tools .venv-ngc .venv-serve-image build runs

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Creates .venv (training, tests) and .venv-serve (what runs inside Triton) from the hash locks; does nothing when
-# they are up to date. PYTHON may name the interpreter.
+# Creates .venv (training, tests), .venv-serve (what runs inside Triton) and .venv-tools (what checks containers and
+# builds the pages) from the hash locks; does nothing when they are up to date. PYTHON may name the interpreter.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -45,3 +45,4 @@ fi
 python=$(find_python)
 create .venv requirements/lock.txt
 create .venv-serve requirements/serve.txt
+create .venv-tools requirements/tools.txt

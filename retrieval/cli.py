@@ -20,6 +20,7 @@ from retrieval.promoting import app as releases
 from retrieval.promoting import diff, promote, rollback
 from retrieval.recipe import load_recipe
 from retrieval.recommending import recommend
+from retrieval.requesting import requests
 from retrieval.run import Run, advance
 from retrieval.serve import client_options, serve
 from retrieval.stages import STAGES
@@ -48,6 +49,7 @@ app.command()(init)
 app.command()(check)
 app.command()(embeddings)
 app.command()(recommend)
+app.command()(requests)
 app.command()(plan)
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, such as recipes/movielens-100k.toml.")]

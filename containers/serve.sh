@@ -1,0 +1,32 @@
+#!/bin/sh
+# Starts Triton in the container as `retrieval serve` does on a plain machine (a test compares the options); what is
+# given to it comes after, and so goes before: docker run ... --grpc-use-ssl=true --grpc-server-cert=...
+set -eu
+
+# Loading a model is running its code, so whoever wants to needs this key. Triton takes it on its command line.
+key="${RETRIEVAL_ADMIN_KEY:-$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')}"
+guarded="model-repository,shared-memory,trace,logging"
+
+# Triton's stub imports NumPy before any model can say how many threads it may take.
+threads="${RETRIEVAL_THREADS:-1}"
+export OMP_NUM_THREADS="$threads" OPENBLAS_NUM_THREADS="$threads" MKL_NUM_THREADS="$threads"
+
+# 0.0.0.0 is this container's own network: what is published of it, docker run -p or a Service says. HTTP is for probes
+# from inside.
+exec tritonserver \
+    --model-repository="${MODELS:-/models}" \
+    --disable-auto-complete-config \
+    --model-control-mode=explicit \
+    --load-model='*' \
+    --strict-readiness=false \
+    --grpc-address=0.0.0.0 \
+    --grpc-port=8001 \
+    --http-address=127.0.0.1 \
+    --http-port=8000 \
+    --metrics-address=0.0.0.0 \
+    --metrics-port=8002 \
+    --allow-gpu-metrics=false \
+    --grpc-restricted-protocol="$guarded:admin-key=$key" \
+    --http-restricted-api="$guarded:admin-key=$key" \
+    --exit-timeout-secs=15 \
+    "$@"
