@@ -29,14 +29,13 @@ ROWS, REQUESTS, WAITING = 64, 200, 4
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A release with every option set."""
+    """A release with its options set."""
     place = tmp_path_factory.mktemp("options")
     release = make_release(
         make_run(place, items=2000),
         layout="both",
         max_queue_size=WAITING,
         max_queue_delay_microseconds=100,
-        default_timeout_microseconds=30_000_000,
         search_instances=2,
         top_k=7,
         max_top_k=400,
@@ -45,10 +44,10 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.server
-def test_a_full_queue_refuses_at_once_and_what_was_taken_is_answered(repository: Path) -> None:
-    grpc_port, http_port, metrics_port = free_ports("127.0.0.1", 3)
+def test_what_is_too_much_is_refused_and_what_is_taken_is_answered(repository: Path) -> None:
+    grpc_port, metrics_port = free_ports("127.0.0.1", 2)
     with (
-        TritonServer(repository, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port) as server,
+        TritonServer(repository, grpc_port=grpc_port, metrics_port=metrics_port) as server,
         grpc.InferenceServerClient(server.addresses.grpc) as channel,
         RetrievalClient(server.addresses.grpc) as client,
     ):
@@ -92,20 +91,20 @@ def outcome(done: Future[Any]) -> str:
 def test_the_options_are_in_the_configuration(repository: Path) -> None:
     for model in (FUSED, TRANSFORM, TOWER, SEARCH):
         config = text_format.Parse((repository / model / CONFIG).read_text(), ModelConfig())
-        batching, queue = config.dynamic_batching, config.dynamic_batching.default_queue_policy
-        assert batching.max_queue_delay_microseconds == 100
-        assert (queue.max_queue_size, queue.default_timeout_microseconds) == (WAITING, 30_000_000)
-        assert queue.timeout_action == queue.REJECT
-        assert queue.allow_timeout_override
+        assert config.dynamic_batching.max_queue_delay_microseconds == 100
+        assert not config.dynamic_batching.HasField("default_queue_policy"), "Triton's own limit stalls"
         assert config.max_batch_size == ROWS
         assert [one.count for one in config.instance_group] == [2 if model == SEARCH else 1]
 
 
-def test_there_is_no_queue_policy_unless_asked_for(tmp_path: Path) -> None:
-    """With one, Triton 2.51 leaves requests waiting for half a second."""
-    repository = export_repository(make_release(make_run(tmp_path)), tmp_path / "triton")
-    batching = text_format.Parse((repository / FUSED / CONFIG).read_text(), ModelConfig()).dynamic_batching
-    assert not batching.HasField("default_queue_policy")
+def test_a_time_out_is_tritons(tmp_path: Path) -> None:
+    """It alone knows how long a request has waited; with its policy Triton 2.51 leaves requests waiting for longer."""
+    release = make_release(make_run(tmp_path), default_timeout_microseconds=30_000_000)
+    text = model_configs(Release.open(release), [FUSED], 1)[FUSED]
+    queue = text_format.Parse(text, ModelConfig()).dynamic_batching.default_queue_policy
+    assert (queue.max_queue_size, queue.default_timeout_microseconds) == (1024, 30_000_000)
+    assert queue.timeout_action == queue.REJECT
+    assert queue.allow_timeout_override
 
 
 def test_the_chained_models_hold_one_release_and_its_bytes_once(repository: Path) -> None:
