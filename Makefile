@@ -1,9 +1,10 @@
-.PHONY: help setup demo test test-ngc-versions check lock images docs clean
+.PHONY: help setup demo test faults test-ngc-versions check lock images docs clean
 
 help:
 	@echo "make demo    set up, run recipes/movielens-100k.toml, serve it, query it, benchmark it"
 	@echo "make test    set up and run all tests"
 	@echo "make test-ngc-versions    the tests that matter there with the versions of the two container images"
+	@echo "make faults  break a real server, a real disk, a real run, and count what is lost (an hour; FAULTS=--quick: minutes)"
 	@echo "make check   lint, format, types, import layers"
 	@echo "make docs    build the pages of docs/ into build/site"
 	@echo "make images  build the images of containers/ (needs docker)"
@@ -22,6 +23,9 @@ test: setup
 # See docs/containers.md.
 test-ngc-versions: setup
 	@containers/test-versions.sh $(PYTEST)
+
+faults: setup
+	@.venv/bin/python benchmarks/faults.py $(FAULTS)
 
 check: setup
 	@.venv/bin/ruff check .

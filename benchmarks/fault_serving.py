@@ -1,0 +1,175 @@
+"""Faults of a running `retrieval serve`: its python stub killed, and a stop, both under load."""
+
+from __future__ import annotations
+
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import psutil
+from fault_load import ClientLoad, Counts, Ended, Load, listed, percentile_ms, rate_over, until
+from fault_requests import Subject, right_questions
+
+from ensemble.ports import free_ports
+
+IN_FLIGHT = 16
+QUESTIONS = 200
+BACK_S = 5.0
+"""Capacity has to be back after so long."""
+_GIVEN_UP_S = 30.0
+_WINDOW_S = 0.25
+_START_S = 120.0
+
+
+@dataclass
+class Serving:
+    """A running `retrieval serve`."""
+
+    process: subprocess.Popen[str]
+    address: str
+    log: list[str] = field(default_factory=list)
+
+    def stubs(self) -> list[psutil.Process]:
+        """Return the python stubs that run."""
+        below = psutil.Process(self.process.pid).children(recursive=True)
+        return [one for one in below if "stub" in one.name() and one.status() != psutil.STATUS_ZOMBIE]
+
+
+@contextmanager
+def serving(source: Path) -> Iterator[Serving]:
+    """Run `retrieval serve SOURCE` as a user does, on free ports; stop it after the block."""
+    grpc_port, metrics_port = free_ports("127.0.0.1", 2)
+    ports = ["--grpc-port", grpc_port, "--metrics-port", metrics_port]
+    command = [*map(str, [sys.executable, "-m", "retrieval", "serve", source, *ports])]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as process:
+        made = Serving(process, f"127.0.0.1:{grpc_port}")
+        reader = threading.Thread(target=_follow, args=(process, made.log), daemon=True)
+        reader.start()
+        try:
+            if not until(lambda: any(line.startswith("ready:") for line in made.log), _START_S):
+                raise RuntimeError(f"`retrieval serve` did not get ready: {made.log[-5:]}")
+            yield made
+        finally:
+            process.terminate()
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            reader.join(10)
+
+
+def _follow(process: subprocess.Popen[str], log: list[str]) -> None:
+    assert process.stdout is not None
+    log.extend(iter(process.stdout.readline, ""))
+
+
+def kill_stub(run: Path, times: int, say: Any) -> dict[str, Any]:
+    """Kill the python stub `times` times under load and follow how the capacity comes back."""
+    with serving(run) as server:
+        subject = Subject.of(server.address, run / "release")
+        questions = right_questions(server.address, subject, QUESTIONS)
+        queries = cycle(subject.queries(QUESTIONS))
+        with (
+            Load(server.address, cycle(questions), IN_FLIGHT) as load,
+            ClientLoad(server.address, queries, 2) as users,
+        ):
+            kills: list[dict[str, Any]] = []
+            for number in range(times):
+                kills.append(_one_kill(server, load))
+                say(f"stub killed {number + 1}/{times}: back after {kills[-1]['back_s']} s")
+                if kills[-1]["back_s"] is None:
+                    break
+        back = [one["back_s"] for one in kills if one["back_s"] is not None]
+        outside = [one for one in kills if one["failed_later"]]
+        return {
+            "requests": load.seen.counts,
+            "calls_of_our_client": users.seen.counts,
+            "kills": len(kills),
+            "back_s_median": round(statistics.median(back), 2) if back else None,
+            "back_s_max": max(back, default=None),
+            "failed_in_the_stub": sum(one["failed_inside"] for one in kills),
+            "failed_later": sum(one["failed_later"] for one in kills),
+            "statuses": dict(load.seen.statuses),
+            "errors": listed(load.seen.ended, 5),
+            "client_errors": listed(users.seen.ended, 5),
+            "each": kills,
+            "holds": len(back) == times
+            and max(back) <= BACK_S
+            and not load.seen.counts.lost
+            and not users.seen.counts.lost
+            and not outside,
+        }
+
+
+def _one_kill(server: Serving, load: Load) -> dict[str, Any]:
+    """Kill the stub once and return what happened until the capacity was back."""
+    time.sleep(3.0)  # a rate to compare with, and time enough for the repair before to hold
+    killed = time.monotonic()
+    before = rate_over(load.seen.answered_at, killed - 1.5, killed)
+    at_once = len(load.seen.ended)
+    for stub in server.stubs():
+        stub.kill()
+    killed = time.monotonic()
+
+    def back() -> bool:
+        now = time.monotonic()
+        return now - killed > 2 * _WINDOW_S and rate_over(load.seen.answered_at, now - _WINDOW_S, now) > 0.5 * before
+
+    there = until(back, _GIVEN_UP_S)
+    failed: list[Ended] = load.seen.ended[at_once:]
+    later = [one for one in failed if one.sent_at > killed]
+    first = next((one for one in load.seen.answered_at if one > killed + _WINDOW_S), None)
+    last = max((one.ended_at for one in failed), default=killed)
+    return {
+        "back_s": round(time.monotonic() - _WINDOW_S - killed, 2) if there else None,
+        "first_answer_s": None if first is None else round(first - killed, 2),
+        "last_failure_s": round(last - killed, 2),
+        "failed_inside": len(failed) - len(later),
+        "failed_later": len(later),
+    }
+
+
+def stop_under_load(run: Path, times: int, say: Any) -> dict[str, Any]:
+    """Stop `retrieval serve` with SIGTERM under load; what was sent before the signal has to be answered."""
+    total, cut, later, statuses, seconds = Counts(), list[Ended](), 0, set[int | None](), []
+    latency: list[float] = []
+    for number in range(times):
+        with serving(run) as server:
+            subject = Subject.of(server.address, run / "release")
+            questions = right_questions(server.address, subject, QUESTIONS)
+            with Load(server.address, cycle(questions), IN_FLIGHT) as load:
+                time.sleep(1.0)
+                signalled = time.monotonic()
+                server.process.send_signal(signal.SIGTERM)
+                server.process.wait(60)
+                seconds.append(round(time.monotonic() - signalled, 2))
+                statuses.add(server.process.returncode)
+        inside = [one for one in load.seen.ended if one.sent_at <= signalled]
+        cut += inside
+        later += len(load.seen.ended) - len(inside)
+        latency.append(percentile_ms(load.seen.latency_s, 100) or 0.0)
+        total += load.seen.counts
+        say(f"stopped {number + 1}/{times}: {len(inside)} in flight unanswered, ended after {seconds[-1]} s")
+    return {
+        "requests": total,
+        "stops": times,
+        "in_flight": IN_FLIGHT,
+        "in_flight_unanswered": len(cut),
+        "refused_after_the_signal": later,
+        "errors": listed(cut, 5),
+        "exit_statuses": sorted(map(str, statuses)),
+        "seconds_to_end_max": max(seconds),
+        "slowest_answer_ms": max(latency),
+        "holds": not cut and not total.lost and statuses == {0},
+    }

@@ -1,0 +1,232 @@
+"""Faults with figures: what clients, files and memory see when something breaks. `make faults` runs all of it.
+
+    .venv/bin/python benchmarks/faults.py                         everything, about an hour on two cores
+    .venv/bin/python benchmarks/faults.py --quick                 a look at each, some minutes
+    .venv/bin/python benchmarks/faults.py --only kill-stub stop   some of them; the other results are kept
+
+    kill-stub      the python stub is killed under load; capacity comes back within 5 s
+    stop           SIGTERM under load; what is in flight is answered
+    disk-full      a release is written, and one deployed, with too little room
+    killed-stages  `retrieval run` is killed at random moments and resumed; the artefacts are those of a whole run
+    hot-swap       two releases in turns under load; no failed request, every answer wholly from one of them
+    soak           80 % of capacity with right and wrong requests; no errors on the right ones, no growth
+    fuzz           wrong and odd requests; each answered or refused as specified
+
+A request is answered, refused (INVALID_ARGUMENT or UNAVAILABLE) or lost, which is all else: a time-out, another error,
+a wrong answer. Lost has to be zero. The exit status is 1 if anything does not hold. Results:
+benchmarks/results/faults.json. Runs, short ones of two recipes, are kept under --runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import fault_files
+import fault_serving
+import fault_swaps
+from fault_load import Counts
+from rich.table import Table
+
+from retrieval.console import Terminal, silence_libraries, terminal
+from workflows.files import atomic_write
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "faults.json"
+EPOCHS = re.compile(r"^epochs = \d+.*$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The short runs that are served and broken, made when they are first asked for."""
+
+    directory: Path
+    out: Terminal
+
+    def recipe(self, source: str, name: str, seed: int = 42) -> Path:
+        """Write a recipe of one epoch."""
+        text = (ROOT / "recipes" / source).read_text(encoding="utf-8")
+        text = EPOCHS.sub("epochs = 1\nbatch_size = 1024" if "batch_size" not in text else "epochs = 1", text)
+        text = re.sub(r'^name = ".*"$', f'name = "{name}"', text, count=1, flags=re.MULTILINE)
+        text = re.sub(r"^seed = \d+", f"seed = {seed}", text, count=1, flags=re.MULTILINE)
+        text = text.replace('"shop/', f'"{ROOT / "recipes"}/shop/')
+        path = self.directory / f"{name}.toml"
+        atomic_write(path, text.encode())
+        return path
+
+    def run(self, source: str, name: str, seed: int = 42) -> Path:
+        """Return a finished run, released by the code as it is."""
+        self.out.say(f"{name}: run of {source}")
+        command = [sys.executable, "-m", "retrieval", "run", str(self.recipe(source, name, seed))]
+        done = subprocess.run([*command, "--runs", str(self.directory)], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)} failed: {done.stderr[-2000:]}")
+        return self.directory / name
+
+    def first(self) -> Path:
+        """Return a run of integer ids."""
+        return self.run("movielens-100k.toml", "faults-first")
+
+    def second(self) -> Path:
+        """Return a run of the same tables with other towers."""
+        return self.run("movielens-100k.toml", "faults-second", seed=43)
+
+    def shop(self) -> Path:
+        """Return a run of string ids with a column of floats."""
+        return self.run("tables.toml", "faults-shop")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a scenario is given."""
+
+    runs: Runs
+    scratch: Path
+    given: argparse.Namespace
+
+    def times(self, whole: int, quick: int) -> int:
+        """Return how often to do it."""
+        return quick if self.given.quick else whole
+
+    def say(self, message: str) -> None:
+        """Print a line of progress."""
+        self.runs.out.step(message)
+
+
+def kill_stub(work: Work) -> dict[str, Any]:
+    """The python stub is killed under load."""
+    return fault_serving.kill_stub(work.runs.first(), work.times(20, 2), work.say)
+
+
+def stop(work: Work) -> dict[str, Any]:
+    """SIGTERM under load."""
+    return fault_serving.stop_under_load(work.runs.first(), work.times(10, 2), work.say)
+
+
+def disk_full(work: Work) -> dict[str, Any]:
+    """A release is written with too little room."""
+    return fault_files.full_disk(work.runs.first(), work.scratch, work.times(12, 3), work.say)
+
+
+def killed_stages(work: Work) -> dict[str, Any]:
+    """Stages are killed at random moments."""
+    reference = work.runs.first()
+    recipe = reference.with_name(f"{reference.name}.toml")
+    return fault_files.killed_stages(recipe, reference, work.scratch, work.times(50, 5), work.given.seed, work.say)
+
+
+def hot_swap(work: Work) -> dict[str, Any]:
+    """Releases are deployed under load."""
+    releases = [run / "release" for run in (work.runs.first(), work.runs.second())]
+    return fault_swaps.hot_swap(releases, work.scratch, work.times(20, 2), work.say)
+
+
+def soak(work: Work) -> dict[str, Any]:
+    """A long time under load."""
+    minutes = 0.5 if work.given.quick else work.given.soak_minutes
+    return fault_swaps.soak(work.runs.first(), minutes, work.say)
+
+
+def fuzz(work: Work) -> dict[str, Any]:
+    """Wrong and odd requests."""
+    runs = [work.runs.first(), work.runs.shop()]
+    count = 2000 if work.given.quick else work.given.fuzzed
+    return fault_swaps.fuzz(runs, work.scratch, count, work.given.seed, work.say)
+
+
+SCENARIOS: dict[str, Callable[[Work], dict[str, Any]]] = {
+    "kill-stub": kill_stub,
+    "stop": stop,
+    "disk-full": disk_full,
+    "killed-stages": killed_stages,
+    "hot-swap": hot_swap,
+    "soak": soak,
+    "fuzz": fuzz,
+}
+
+
+def main() -> None:
+    """Run the scenarios, write their figures, say which hold."""
+    given = _arguments()
+    silence_libraries()
+    with terminal() as out:
+        found: dict[str, Any] = json.loads(given.out.read_bytes()) if given.only and given.out.is_file() else {}
+        for name in given.only or SCENARIOS:
+            out.say(f"{name}: {SCENARIOS[name].__doc__}")
+            found[name] = _one(name, given, out)
+            atomic_write(given.out, (json.dumps(found, indent=1, default=_plain) + "\n").encode())
+        done = {name: found[name] for name in SCENARIOS if name in found}
+        out.table(_table(done))
+    sys.exit(0 if all(one["holds"] for one in done.values()) else 1)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=SCENARIOS, help="these scenarios; other results are kept")
+    parser.add_argument("--quick", action="store_true", help="few and short")
+    parser.add_argument("--soak-minutes", type=float, default=20)
+    parser.add_argument("--fuzzed", type=int, default=100_000, help="requests of `fuzz`")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments of death and of the fuzzed requests")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "benchmarks", help="where the runs are kept")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    return parser.parse_args()
+
+
+def _one(name: str, given: argparse.Namespace, out: Terminal) -> dict[str, Any]:
+    began = time.monotonic()
+    given.runs.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"retrieval-{name}-") as scratch:
+        figures = SCENARIOS[name](Work(Runs(given.runs.absolute(), out), Path(scratch), given))
+    figures["seconds"] = round(time.monotonic() - began)
+    figures["finished"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    figures["quick"] = given.quick
+    out.say(f"{name}: {'holds' if figures['holds'] else 'DOES NOT HOLD'}, {figures['seconds']} s")
+    plain: dict[str, Any] = json.loads(json.dumps(figures, default=_plain))
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Counts):
+        return asdict(value)
+    raise TypeError(f"{value!r}: no JSON")
+
+
+def _table(found: dict[str, Any]) -> Table:
+    """Return the requests of each scenario and whether it holds."""
+    shown = Table(title="Faults", title_justify="left")
+    shown.add_column("scenario")
+    for name in ("sent", "answered", "refused", "lost"):
+        shown.add_column(name, justify="right")
+    shown.add_column("figures")
+    shown.add_column("holds")
+    for name, one in found.items():
+        counts = one.get("requests", {})
+        cells = [f"{counts[key]:,}" if key in counts else "" for key in ("sent", "answered", "refused", "lost")]
+        figures = "\n".join(f"{key} {one[key]}" for key in SHOWN[name])
+        shown.add_row(name, *cells, figures, "yes" if one["holds"] else "NO")
+    return shown
+
+
+SHOWN = {
+    "kill-stub": ("kills", "back_s_median", "back_s_max", "failed_in_the_stub", "failed_later"),
+    "stop": ("stops", "in_flight_unanswered", "seconds_to_end_max"),
+    "disk-full": ("commands", "refused", "wrong"),
+    "killed-stages": ("kills", "runs_resumed_to_the_end", "runs_that_differ"),
+    "hot-swap": ("swaps", "failed", "slowest_ms"),
+    "soak": ("minutes", "asked_per_s", "errors_on_good_requests", "memory_growth_mb"),
+    "fuzz": ("otherwise_than_specified", "servers_whose_processes_changed", "tracebacks_in_log"),
+}
+
+
+if __name__ == "__main__":
+    main()
