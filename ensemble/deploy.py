@@ -9,6 +9,7 @@ the next start of the server, or the next deployment, takes the rest back.
 from __future__ import annotations
 
 import fcntl
+import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -24,20 +25,21 @@ from ensemble.layouts import CHAINED, CONFIG, FUSED, STEPS, models_in
 from ensemble.model_control import ModelControl
 from ensemble.repository import write_version
 from ensemble.serving.errors import InvalidRelease
-from ensemble.serving.release import Release
+from ensemble.serving.release import MANIFEST, Release
+from ensemble.trust import admits
 from workflows.diagnostics import ReleaseError, ServerError
 from workflows.files import atomic_write
 
 
 @dataclass(frozen=True)
 class Deployed:
-    """What a server answers with after a deployment or a roll-back."""
+    """What a server answers with after a deployment."""
 
     release: str
     version: int
     """Triton's `model_version`, in every response."""
     previous: int | None
-    """The version before, kept on disk for a roll-back."""
+    """The version before, kept on disk as well; None: this one was live already."""
     models: tuple[str, ...]
 
 
@@ -49,9 +51,17 @@ def _silent(_: str) -> None:
 
 
 def deploy(
-    release: Path, repository: Path, control: ModelControl, progress: Callable[[str], None] = _silent
+    release: Path,
+    repository: Path,
+    control: ModelControl | None,
+    progress: Callable[[str], None] = _silent,
+    version: int | None = None,
 ) -> Deployed:
     """Bring the release at `release` live in the server whose model repository is at `repository`.
+
+    It becomes `version` of the models, by default the next one. What is there under that number already is taken as it
+    is, with the serving code of its time: so this is also how to go back. Without `control` no server is told: the next
+    one to start answers with it.
 
     Raises
     ------
@@ -60,42 +70,56 @@ def deploy(
     ServerError
         No repository, no server, or the server refused the release: its self-test failed, say. The old one goes on.
     """
+    name = _name_of(release)
+    with _locked(repository, control):
+        models, old = models_in(repository), live_version(repository)
+        new = version or max(versions_in(repository)) + 1
+        written = not admits(repository, release, new) or not holds(repository, new, name)
+        if written and new == old:
+            raise ServerError(f"{repository}: version {new} is live and of another release than {release}")
+        if written:
+            progress(f"writing version {new}")
+            _write(release, repository, new)
+            if not admits(repository, release, new):
+                _remove(repository, [new])
+                raise ReleaseError(f"{release}: changes while it is deployed; nothing was")
+        if new == old:
+            return Deployed(name, new, None, tuple(models))
+        try:
+            _go_over(repository, control, old, new, progress)
+        except BaseException:
+            _remove(repository, [new] if written else [])
+            raise
+        _remove(repository, set(versions_in(repository)) - {old, new})
+        return Deployed(name, new, old, tuple(models))
+
+
+def holds(repository: Path, version: int, release: str) -> bool:
+    """Whether the version of every model is there, and of the release of that id."""
+    models = models_in(repository)
+    there = [(repository / name / str(version) / CONFIG).is_file() for name in models]
+    return bool(models) and all(there) and release_of(repository, version) == release
+
+
+def _name_of(release: Path) -> str:
+    """Return the id that a release states; nothing is verified."""
+    try:
+        return str(json.loads((release / MANIFEST).read_bytes())["release"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""  # whoever opens it says what is wrong
+
+
+def _write(release: Path, repository: Path, version: int) -> None:
     try:
         opened = Release.open(release)
     except InvalidRelease as error:
         raise ReleaseError(str(error)) from None
-    with _locked(repository, control):
-        models, old = models_in(repository), live_version(repository)
-        new = max(versions_in(repository)) + 1
-        with tempfile.TemporaryDirectory(prefix=f".{repository.name}.", dir=repository.parent) as staged:
-            progress(f"writing version {new}")
-            write_version(opened, Path(staged), models, new)
-            for model in models:
-                (Path(staged) / model / str(new)).rename(repository / model / str(new))
-        try:
-            _go_over(repository, control, old, new, progress)
-        except BaseException:
-            _remove(repository, [new])
-            raise
-        _remove(repository, set(versions_in(repository)) - {old, new})
-        return Deployed(opened.manifest["release"], new, old, tuple(models))
-
-
-def roll_back(repository: Path, control: ModelControl, progress: Callable[[str], None] = _silent) -> Deployed:
-    """Bring the version live again that was live before; a second time undoes the first.
-
-    Raises
-    ------
-    ServerError
-        There is no other version, or the server did not take it. What is live goes on.
-    """
-    with _locked(repository, control):
-        models, now = models_in(repository), live_version(repository)
-        others = [one for one in versions_in(repository) if one != now]
-        if not others:
-            raise ServerError(f"{repository}: version {now} is the only one; there is none to roll back to")
-        _go_over(repository, control, now, others[-1], progress)
-        return Deployed(release_of(repository, others[-1]), others[-1], now, tuple(models))
+    models = models_in(repository)
+    _remove(repository, [version])  # what one that was killed left of it
+    with tempfile.TemporaryDirectory(prefix=f".{repository.name}.", dir=repository.parent) as staged:
+        write_version(opened, Path(staged), models, version)
+        for model in models:
+            (Path(staged) / model / str(version)).rename(repository / model / str(version))
 
 
 def live_version(repository: Path) -> int:
@@ -126,7 +150,7 @@ def recover(repository: Path) -> None:
 
 
 def _take_back(repository: Path) -> bool:
-    """Make what the journal names live again, on disk; return whether there is a journal."""
+    """Make what the journal names live, on disk; return whether there is a journal."""
     journal = repository / _JOURNAL
     if not journal.is_file():
         return False
@@ -137,8 +161,14 @@ def _take_back(repository: Path) -> bool:
     return True
 
 
-def _go_over(repository: Path, control: ModelControl, old: int, new: int, progress: Callable[[str], None]) -> None:
+def _go_over(
+    repository: Path, control: ModelControl | None, old: int, new: int, progress: Callable[[str], None]
+) -> None:
     """Make repository and server go over from one version to another; undo it where the server refuses."""
+    if control is None:
+        atomic_write(repository / _JOURNAL, str(new).encode())
+        _take_back(repository)
+        return
     models = models_in(repository)
     before, after = (
         {name: _read(repository / name / str(version) / CONFIG) for name in models} for version in (old, new)
@@ -218,14 +248,15 @@ def _remove(repository: Path, versions: Sequence[int] | set[int]) -> None:
 
 
 @contextmanager
-def _locked(repository: Path, control: ModelControl) -> Iterator[None]:
-    """Keep other deployments away from the repository, which the server serves as it is."""
+def _locked(repository: Path, control: ModelControl | None) -> Iterator[None]:
+    """Keep other deployments away from the repository, which the server, if there is one, serves as it is."""
     live_version(repository)
     with _lock(repository):
-        if _take_back(repository):
-            for model in models_in(repository):
+        taken_back = _take_back(repository)
+        if control is not None:
+            for model in models_in(repository) if taken_back else []:
                 control.load(model)
-        control.require(models_in(repository), live_version(repository))
+            control.require(models_in(repository), live_version(repository))
         yield
 
 

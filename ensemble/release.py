@@ -16,7 +16,7 @@ import pandas as pd
 
 from ensemble.arrays import id_dtype, save, save_column, save_values
 from ensemble.attributes import write_attributes
-from ensemble.config import Index, Serving
+from ensemble.config import Index, Promotion, Serving
 from ensemble.congruence import Reference, check_congruence
 from ensemble.index import build_index
 from ensemble.index_queries import measured_on_test, query_vectors
@@ -57,6 +57,7 @@ def write_release(
     recipe_sha256: str,
     serving: Serving,
     index: Index,
+    promotion: Promotion = Promotion(),
     reference: Reference | None = None,
     progress: Callable[[str], None] = _silent,
 ) -> Release:
@@ -96,6 +97,7 @@ def write_release(
                 "pairing": str(stated["pairing"]),
                 "id_dtype": _id_dtypes(features),
                 "serving": msgspec.to_builtins(serving),
+                "promotion": msgspec.to_builtins(promotion),
             }
             progress("building the item index")
             _write_index(temporary, manifest, index, features, progress)

@@ -70,12 +70,12 @@ class BothRuntime(GraphRuntime):
 _RUNTIMES = {one.layout: one for one in (FusedRuntime, ChainedRuntime, BothRuntime)}
 
 
-def export_repository(release: Path, path: Path, layout: Layout | None = None) -> Path:
+def export_repository(release: Path, path: Path, layout: Layout | None = None, version: int = 1) -> Path:
     """Export the release at `release` to `path` in a layout, by default its own, and return the path."""
     from ensemble.operators import build_ensemble
 
     chosen = layout or Release.open(release).manifest["serving"]["layout"]
-    return _RUNTIMES[chosen]().export(build_ensemble(release), path)
+    return _RUNTIMES[chosen]().export(build_ensemble(release), path, version)
 
 
 def _release_of(graph: Ensemble) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from retrieval.console import Terminal, terminal
+from retrieval.signing import Key, sign_derived
 
 app = typer.Typer(
     help="Add, update and remove items of a release: into a new release, or into a directory that servers watch.",
@@ -37,6 +38,7 @@ def add(
     out: Out = None,
     delta: DeltaPath = None,
     address: Address = None,
+    sign: Key = None,
     json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
@@ -49,7 +51,7 @@ def add(
     retrieval items add runs/movielens-100k new.csv --delta live --address 127.0.0.1:8001
     """
     with terminal(verbose) as console:
-        _change(console, source, "adding", file, (out, delta, address), json)
+        _change(console, source, "adding", file, (out, delta, address, sign), json)
 
 
 @app.command()
@@ -59,6 +61,7 @@ def update(
     out: Out = None,
     delta: DeltaPath = None,
     address: Address = None,
+    sign: Key = None,
     json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
@@ -69,7 +72,7 @@ def update(
     retrieval items update runs/movielens-100k genres.csv --delta live
     """
     with terminal(verbose) as console:
-        _change(console, source, "updating", file, (out, delta, address), json)
+        _change(console, source, "updating", file, (out, delta, address, sign), json)
 
 
 @app.command()
@@ -79,6 +82,7 @@ def remove(
     out: Out = None,
     delta: DeltaPath = None,
     address: Address = None,
+    sign: Key = None,
     json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
@@ -89,7 +93,7 @@ def remove(
     retrieval items remove runs/movielens-100k recalled.csv --delta live --address 127.0.0.1:8001
     """
     with terminal(verbose) as console:
-        _change(console, source, "removing", what, (out, delta, address), json)
+        _change(console, source, "removing", what, (out, delta, address, sign), json)
 
 
 @app.command()
@@ -122,6 +126,7 @@ def compact(
     out: Out = None,
     delta: DeltaPath = None,
     if_due: Annotated[bool, typer.Option("--if-due", help="Only where `status` says that a rebuild is due.")] = False,
+    sign: Key = None,
     json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
@@ -143,11 +148,11 @@ def compact(
         if quality is not None and not quality.due:
             _show_quality(console, quality, json)
             return
-        done = _released(source, out, lambda place: rebuild(items, place, console.step), console)
+        done = _released(source, out, lambda place: rebuild(items, place, console.step), sign, console)
         console.json(done) if json else console.results.print(done["repository"], soft_wrap=True)
 
 
-def _change(console: Terminal, source: Path, doing: str, what: Any, where: tuple[Any, Any, Any], json: bool) -> None:
+def _change(console: Terminal, source: Path, doing: str, what: Any, where: tuple[Any, ...], json: bool) -> None:
     """Make a change where it was asked for, and say what became of it."""
     from ensemble.deltas import publish, writing
     from ensemble.derive import derive
@@ -157,13 +162,15 @@ def _change(console: Terminal, source: Path, doing: str, what: Any, where: tuple
     from retrieval.serving import release_of
     from workflows.diagnostics import RecipeError
 
-    out, delta, address = where
+    out, delta, address, sign = where
     if (out is not None and delta is not None) or (address is not None and delta is None):
         raise RecipeError("--out and --delta exclude each other, and --address goes with --delta")
+    if sign is not None and delta is not None:
+        raise RecipeError("--sign goes with a new release; changes in a --delta directory are not signed")
     release = Release.open(release_of(source))
     if delta is None:
         change = getattr(LiveItems(release), doing)(what)
-        done = _released(source, out, lambda place: derive(release, change, place, console.step).release, console)
+        done = _released(source, out, lambda place: derive(release, change, place, console.step).release, sign, console)
         console.json({**done, "changed": len(change.ids)}) if json else console.results.print(done["repository"])
         return
     with writing(release, delta) as items:
@@ -180,21 +187,22 @@ def _change(console: Terminal, source: Path, doing: str, what: Any, where: tuple
         )
 
 
-def _released(source: Path, out: Path | None, write: Any, console: Terminal) -> dict[str, Any]:
+def _released(source: Path, out: Path | None, write: Any, key: Path | None, console: Terminal) -> dict[str, Any]:
     """Write a release and its model repository into one directory; return where they are."""
     import tempfile
 
     from ensemble.runtime import export_repository
-    from retrieval.serving import release_of
+    from retrieval.serving import beside
     from workflows.files import atomic_directory
 
-    beside = out.absolute().parent if out else release_of(source).parent / "derived"
-    beside.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=beside, prefix=".items.") as folder:
+    place = out.absolute().parent if out else beside(source)
+    place.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place, prefix=".items.") as folder:
         made = write(Path(folder) / "release")
         console.step("exporting the Triton model repository")
         export_repository(Path(folder) / "release", Path(folder) / "triton")
-        target = out or beside / str(made.manifest["release"])[:12]
+        sign_derived(source, Path(folder), key, console)
+        target = out or place / str(made.manifest["release"])[:12]
         with atomic_directory(target) as temporary:
             for name in ("release", "triton"):
                 (Path(folder) / name).rename(temporary / name)

@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from ensemble.config import Bench, Index, Serving
+from ensemble.config import Bench, Index, Promotion, Serving
 from models.config import Model, Train
 from workflows.config import Data, Device, FeatureSide, Section, located, located_side
 from workflows.diagnostics import RecipeError
@@ -36,6 +36,7 @@ class Recipe(Section, frozen=True, kw_only=True):
     train: Train = Train()
     index: Index = Index()
     serving: Serving = Serving()
+    release: Promotion = Promotion()
     bench: Bench = Bench()
 
 

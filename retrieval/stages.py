@@ -80,6 +80,7 @@ def release(job: Job) -> None:
         serving=recipe.serving,
         index=recipe.index,
         reference=training_side(recipe, run / "features", run / "towers"),
+        promotion=recipe.release,
         progress=job.progress,
     )
     job.progress("exporting the Triton model repository")
@@ -115,7 +116,7 @@ def _release_settings(recipe: Recipe) -> Any:
     import ensemble.serving
 
     code = {path.name: sha256_of(path) for path in sorted(Path(ensemble.serving.__file__).parent.glob("*.py"))}
-    return {**_sections("name", "index", "serving")(recipe), "code": code}
+    return {**_sections("name", "index", "serving", "release")(recipe), "code": code}
 
 
 def _feature_settings(recipe: Recipe) -> Any:

@@ -20,8 +20,9 @@ import pytest
 import tritonclient.grpc as grpc
 from synthetic import make_release, make_run
 from tritonclient.utils import InferenceServerException
+from typer.testing import CliRunner
 
-from ensemble.deploy import deploy, live_version, release_of, roll_back, versions_in
+from ensemble.deploy import deploy, live_version, release_of, versions_in
 from ensemble.layouts import CHAINED, CONFIG, FUSED, models_in
 from ensemble.model_control import ModelControl
 from ensemble.ports import free_ports
@@ -30,6 +31,9 @@ from ensemble.runtime import export_repository
 from ensemble.server import TritonServer
 from ensemble.serving.release import sha256_of
 from ensemble.serving.retriever import Retriever
+from ensemble.versions import Versions
+from retrieval.cli import app
+from retrieval.serving import repository_of
 from workflows.diagnostics import ReleaseError, ServerError
 
 pytestmark = pytest.mark.server
@@ -67,7 +71,9 @@ class Place(NamedTuple):
 @pytest.fixture(scope="module")
 def place(releases: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """The first release in both layouts behind a real Triton, whose log is printed, and so shown where a test fails."""
-    repository = export_repository(releases[0], tmp_path_factory.mktemp("deploy") / "triton")
+    versions = tmp_path_factory.mktemp("deploy") / "releases"
+    command("promote", releases[0], versions)
+    repository = repository_of(versions)
     grpc_port, http_port, metrics_port = free_ports("127.0.0.1", 3)
     server = TritonServer(repository, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port, on_log=print)
     with (
@@ -113,27 +119,42 @@ def ask(client: Any, model: str) -> Seen:
     return Seen(model, result.get_response().model_version, release, tuple(items))
 
 
+def command(*arguments: Any) -> None:
+    """Run a command that succeeds."""
+    done = CliRunner().invoke(app, [*map(str, arguments)])
+    assert done.exit_code == 0, done.output
+
+
 def test_a_release_goes_live_and_back_under_load(
     place: Place, releases: list[Path], answers: dict[str, list[int]]
 ) -> None:
     old, new = answers
-    started = live_version(place.repository)
+    versions, address = place.repository.parent, ("--address", place.server.addresses.grpc)
     with load(place.server) as seen:
-        there = deploy(releases[1], place.repository, place.control)
-        assert {ask(place.control._client, model).release for model in (FUSED, CHAINED)} == {new}
-        back = roll_back(place.repository, place.control)
-        assert {ask(place.control._client, model).release for model in (FUSED, CHAINED)} == {old}
-        again = deploy(releases[1], place.repository, place.control)
-    assert (there.release, back.release, again.release) == (new, old, new)
-    assert (there.previous, back.version, back.previous, again.previous) == (started, started, there.version, started)
+        for _ in range(2):
+            command("promote", releases[1], versions, *address, "--force", "--reason", "under load")
+            assert {ask(place.control._client, model).release for model in (FUSED, CHAINED)} == {new}
+            command("rollback", versions, *address)
+            assert {ask(place.control._client, model).release for model in (FUSED, CHAINED)} == {old}
     # The version names the release, and the answer is that of this release, from first to last.
-    of_version = {str(started): old, str(there.version): new, str(again.version): new}
+    of_version = {"1": old, "2": new}
     for one in seen:
         assert one.release == of_version[one.version]
         assert list(one.items) == answers[one.release]
     assert {(one.model, one.release) for one in seen} == {(model, id_) for model in (FUSED, CHAINED) for id_ in answers}
-    assert versions_in(place.repository) == [started, again.version]
-    assert release_of(place.repository, again.version) == new
+    assert versions_in(place.repository) == [1, 2]
+    assert release_of(place.repository, 2) == new
+    turns = Versions(versions).history()
+    assert [(one.version, one.server) for one in turns] == [(1, None), *[(2, address[1]), (1, address[1])] * 2]
+
+
+def test_a_repository_is_not_changed_behind_the_back_of_its_server(place: Place, releases: list[Path]) -> None:
+    before = {path: path.read_bytes() for path in place.repository.rglob(CONFIG)}
+    versions = place.repository.parent
+    done = CliRunner().invoke(app, ["promote", str(releases[1]), str(versions), "--force", "--reason", "no server"])
+    assert done.exit_code == 2
+    assert f"give --address {place.server.addresses.grpc}" in " ".join(done.output.split())
+    assert {path: path.read_bytes() for path in place.repository.rglob(CONFIG)} == before
 
 
 def test_a_release_that_fails_its_self_test_leaves_the_old_one_serving(
@@ -141,13 +162,13 @@ def test_a_release_that_fails_its_self_test_leaves_the_old_one_serving(
 ) -> None:
     before = {path: path.read_bytes() for path in place.repository.rglob(CONFIG)}
     served = ask(place.control._client, CHAINED)
-    with load(place.server) as seen:
-        where = ["--into", place.repository, "--address", place.server.addresses.grpc]
-        command = [sys.executable, "-m", "retrieval", "deploy", spoiled(releases[0], tmp_path / "bad"), *where]
-        done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "self-test failed: scores of the sample queries" in " ".join(done.stderr.split())
-    assert "Traceback" not in done.stderr
+    bad = spoiled(releases[0], tmp_path / "bad")
+    with (
+        load(place.server) as seen,
+        pytest.raises(ServerError, match="self-test failed: scores of the sample queries") as refused,
+    ):
+        deploy(bad, place.repository, place.control)
+    assert "Traceback" not in str(refused.value)
     assert {(one.version, one.release) for one in seen} == {(served.version, served.release)}
     assert {path: path.read_bytes() for path in place.repository.rglob(CONFIG)} == before
     assert not [path for path in place.repository.iterdir() if path.name == ".deploying"]
