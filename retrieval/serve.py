@@ -53,10 +53,18 @@ def serve(
     delta: Annotated[
         Path | None, typer.Option("--delta", help="Follow the changes that `retrieval items` writes to this directory.")
     ] = None,
+    verify: Annotated[
+        Path | None, typer.Option("--verify", help="PEM: serve only releases that one of these public keys signed.")
+    ] = None,
+    supervise: Annotated[
+        bool, typer.Option("--supervise/--no-supervise", help="Ask a canary, reload and restart what does not answer.")
+    ] = True,
+    log: Annotated[str, typer.Option("--log", help="text, or json: one object a line.")] = "text",
     verbose: Annotated[bool, typer.Option("--verbose", help="Show what libraries log.")] = False,
 ) -> None:
     """Serve a run with Triton, in the foreground, until a signal comes. Its log goes to stderr.
 
+    What breaks is repaired: a model whose process died is loaded anew, docs/operating.md says how and what is logged.
     Only gRPC on 127.0.0.1, and Prometheus metrics, unless told otherwise. docs/security.md has the rest.
 
     \b
@@ -64,14 +72,19 @@ def serve(
     retrieval serve runs/movielens-100k --grpc-port 9001 --http-port 9000 --metrics-port 9002
     retrieval serve runs/movielens-100k --delta live
     retrieval serve runs/movielens-100k --host 0.0.0.0 --tls-cert server.pem --tls-key server.key --tls-ca clients.pem
+    retrieval serve runs/movielens-100k --verify release.pub.pem
     """
     with terminal(verbose) as out:
         from ensemble.foreground import serve as serve_triton
         from ensemble.layouts import CHAINED, FUSED, answering_models
+        from ensemble.logs import as_json, to_json
         from ensemble.server import Addresses, TritonServer
         from retrieval.examples import any_user
         from retrieval.serving import repository_of
 
+        if log not in ("text", "json"):
+            raise RecipeError(f"--log {log}: expected text or json")
+        log_line = out.say if log == "text" else lambda line: out.say(as_json(line))
         server = TritonServer(
             repository_of(source),
             triton=triton,
@@ -82,7 +95,8 @@ def serve(
             http_port=http_port,
             metrics_port=metrics_port,
             tls=server_tls(tls_cert, tls_key, tls_ca),
-            on_log=out.say,
+            verify=verify,
+            on_log=log_line,
         )
 
         def ready(at: Addresses) -> None:
@@ -95,7 +109,8 @@ def serve(
                 soft_wrap=True,
             )
 
-        raise typer.Exit(serve_triton(server, ready))
+        watch = (lambda event: out.say(to_json(event))) if supervise else None
+        raise typer.Exit(serve_triton(server, ready, watch))
 
 
 def server_tls(certificate: Path | None, key: Path | None, authority: Path | None) -> ServerTls | None:
