@@ -90,7 +90,7 @@ class Promotion(Section, frozen=True, kw_only=True):
 
     max_recall_loss: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.05
     """Share of the current release's recall@`k` (test rows, unseen items) by which that of the new one may be less."""
-    min_overlap: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.2
+    min_overlap: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.3
     """Share of a user's first `k` answers that both releases must have in common, in the mean over sampled users."""
     k: Literal[1, 5, 10, 50, 100] = 10
     """How many answers are looked at."""

@@ -108,7 +108,7 @@ def test_what_falls_past_a_bound_is_refused_unless_forced_with_a_reason(store: V
     before = listing(store.directory)
     said = refusal("promote", other, store.directory)
     assert "recall@10 is 0.4000, 20.0% less than 0.5000, that of version 1; max_recall_loss is 5.0%" in said
-    assert "min_overlap is 20.0%" in said or "no user is known to both releases" in said
+    assert "min_overlap is 30.0%" in said or "no user is known to both releases" in said
     assert "--force --reason TEXT" in said
     assert "say why with --reason" in refusal("promote", other, store.directory, "--force")
     assert listing(store.directory) == before
