@@ -137,10 +137,10 @@ def measure(
     recipe = load_recipe(RECIPE)
     model = replace(recipe.model, unseen_rate=rate)
     settings = replace(recipe.train, epochs=epochs, patience=epochs, refit=False, distillation=None)
-    found = []
+    found, reduced = [], features.load(work / "features")
     for seed in seeds:
         towers = work / f"towers-{rate}-{seed}"
-        train(work / "features", model, settings, seed, recipe.device, towers, out.step)
+        train(reduced, model, settings, seed, recipe.device, towers, out.step)
         found.append(figures(data, held, work / "features", towers))
         out.say(f"unseen_rate {rate}, seed {seed}: {json.dumps(found[-1])}")
     return {

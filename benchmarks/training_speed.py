@@ -124,14 +124,15 @@ def train_ours(features: Path, epochs: int) -> dict[str, Any]:
     recipe = load_recipe(RECIPE)
     model = replace(recipe.model, tower=TOWER, embedding_dim=EMBEDDING)
     settings = replace(recipe.train, epochs=epochs, patience=epochs, batch_size=BATCH, refit=False, distillation=None)
-    rows = len(load(features).train.interactions) // BATCH * BATCH  # the short last batch is left out
+    data = load(features)
+    rows = len(data.train.interactions) // BATCH * BATCH  # the short last batch is left out
     imported, peaks = peak_mb(), []
     with tempfile.TemporaryDirectory() as name:
 
         def progress(message: str) -> None:  # once per epoch: the export, which comes later, is not training
             peaks.append(peak_mb())
 
-        train(features, model, settings, SEED, "cpu", Path(name), progress)
+        train(data, model, settings, SEED, "cpu", Path(name), progress)
         history = json.loads((Path(name) / "history.json").read_text(encoding="utf-8"))
     return figures(rows, [epoch["seconds"] for epoch in history], peaks[epochs - 1], imported)
 

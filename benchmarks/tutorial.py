@@ -65,12 +65,13 @@ def measure(recipe: Recipe, run: Path, tower: tuple[int, ...], epochs: int, out:
     if not done.exists():
         out.say(f"towers {list(tower)}, {epochs} epochs")
         from models.training import train
+        from workflows.features import load
 
         model = replace(recipe.model, tower=tower)
         settings = replace(recipe.train, epochs=epochs, patience=epochs, refit=False)
         with atomic_directory(done) as directory:
             asked = ask_for_test(run / "features", directory / "features")
-            train(asked, model, settings, recipe.seed, recipe.device, directory, out.step)
+            train(load(asked), model, settings, recipe.seed, recipe.device, directory, out.step)
             shutil.rmtree(asked)
     history = json.loads((done / "history.json").read_text(encoding="utf-8"))
     return {

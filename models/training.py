@@ -20,14 +20,13 @@ from models.ratings import positives, weights
 from models.sampling import TrainingRows
 from models.towers import TwoTowerModel
 from models.validation import OnEpoch, Validation
-from workflows import features
 from workflows.config import Device
 from workflows.diagnostics import RecipeError
 from workflows.features import FeatureSet, Part
 
 
 def train(
-    features_dir: Path,
+    data: FeatureSet,
     model: Model,
     train: Train,
     seed: int,
@@ -36,7 +35,7 @@ def train(
     progress: Callable[[str], None],
     on_epoch: OnEpoch | None = None,
 ) -> None:
-    """Train the towers on the features of a run and export them.
+    """Train the towers on features and export them.
 
     Early stopping on the validation part finds the number of epochs; with `refit` a new model is then trained for as
     many epochs on training and validation rows together. `out` gets `query.onnx`, `item.onnx`, `item_vectors.npy`,
@@ -48,22 +47,6 @@ def train(
         `device` is `gpu` and TensorFlow sees none; or the ratings do not allow what the recipe does with them.
     """
     meter = Meter()
-    train_on(features.load(features_dir), model, train, seed, device, out, progress, on_epoch, meter)
-
-
-def train_on(
-    data: FeatureSet,
-    model: Model,
-    train: Train,
-    seed: int,
-    device: Device,
-    out: Path,
-    progress: Callable[[str], None],
-    on_epoch: OnEpoch | None = None,
-    meter: Meter | None = None,
-) -> None:
-    """Do what `train` does with features that are loaded already."""
-    meter = meter or Meter()
     known = data.train.interactions
     valid = queries(data, data.valid, known)
     with tf.device(_device_name(device)):

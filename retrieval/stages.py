@@ -44,10 +44,11 @@ def features(job: Job) -> None:
 def train(job: Job) -> None:
     """`features/` -> `towers/`."""
     from models.training import train as train_towers
+    from workflows.features import load
 
-    recipe = job.recipe
+    recipe, data = job.recipe, load(job.run / "features")
     with atomic_directory(job.run / "towers") as out:
-        train_towers(job.run / "features", recipe.model, recipe.train, recipe.seed, recipe.device, out, job.progress)
+        train_towers(data, recipe.model, recipe.train, recipe.seed, recipe.device, out, job.progress)
 
 
 def evaluate(job: Job) -> None:
@@ -79,8 +80,8 @@ def release(job: Job) -> None:
         recipe_sha256=hashlib.sha256(msgspec.json.encode(recipe, order="deterministic")).hexdigest(),
         serving=recipe.serving,
         index=recipe.index,
-        reference=training_side(recipe, run / "features", run / "towers"),
         promotion=recipe.release,
+        reference=training_side(recipe, run / "features", run / "towers"),
         progress=job.progress,
     )
     job.progress("exporting the Triton model repository")

@@ -150,11 +150,13 @@ def _train(
     import tensorflow as tf
 
     from models.training import train
+    from workflows.features import load
 
     tf.keras.backend.clear_session()  # the graphs of earlier trials
+    data = load(run.directory / "features")
     settings: tuple[Model, Train] = recipe.model, recipe.train.search_only()
     with tempfile.TemporaryDirectory(prefix=".trial.", dir=run.directory / DIRECTORY) as name:
-        train(run.directory / "features", *settings, recipe.seed, recipe.device, Path(name), progress, on_epoch)
+        train(data, *settings, recipe.seed, recipe.device, Path(name), progress, on_epoch)
         history = read_json(Path(name) / "history.json")
     key = f"valid_{recipe.train.monitor}"
     best = max(history, key=lambda epoch: epoch[key])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -46,7 +47,11 @@ def quick_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def run_dir(quick_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run: tables, features, towers, metrics, release and Triton repository. Do not write to it."""
-    runs = tmp_path_factory.mktemp("runs")
-    done = retrieval("run", quick_recipe, "--runs", runs)
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # made by the first worker that needs it, for all
+        shared = shared.parent
+    with (shared / "run.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = retrieval("run", quick_recipe, "--runs", shared / "runs")  # keeps what is there
     assert done.returncode == 0, done.stderr
-    return runs / "quick"
+    return shared / "runs" / "quick"

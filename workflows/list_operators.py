@@ -5,28 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from merlin.schema import ColumnSchema, Schema, Tags
 from nvtabular.ops import ColumnSelector, Operator, StatOperator
 
 from workflows.diagnostics import DataError
 from workflows.frames import lists, of_lists
+from workflows.per_column import ListsOut, PerColumn, VectorsOut
 from workflows.text import tokens
 
 
-class _Lists(Operator):
+class _Lists(ListsOut, PerColumn, Operator):
     """Base of operators that make a list of each value."""
 
     def _list_of(self, value: Any) -> list[Any]:
         raise NotImplementedError
 
-    def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
-        out: dict[str, Any] = {}
-        for name in col_selector.names:
-            out[name] = of_lists(df[name], [self._list_of(value) for value in lists(df[name])])
-        return type(df)(out)
-
-    def _compute_shape(self, col_schema: ColumnSchema, input_schema: Schema) -> ColumnSchema:
-        return super()._compute_shape(col_schema, input_schema).with_shape((None, (0, None)))
+    def _column(self, name: str, values: Any) -> Any:
+        return of_lists(values, [self._list_of(value) for value in lists(values)])
 
 
 class CleanLists(_Lists):
@@ -76,10 +70,9 @@ class WeightedLists(Operator):
             self._clean(row, *both)
             for row, both in enumerate(zip(lists(df[self.values]), lists(df[self.weights]), strict=True))
         ]
-        out: dict[str, Any] = {}
-        out[self.name] = of_lists(df[self.values], [values for values, _ in pairs])
-        out[weights_of(self.name)] = of_lists(df[self.values], [weights for _, weights in pairs])
-        return type(df)(out)
+        kept = of_lists(df[self.values], [values for values, _ in pairs])
+        weights = of_lists(df[self.values], [weights for _, weights in pairs])
+        return type(df)({self.name: kept, weights_of(self.name): weights})
 
     def column_mapping(self, col_selector: ColumnSelector) -> dict[str, list[str]]:
         return {name: [self.values, self.weights] for name in (self.name, weights_of(self.name))}
@@ -99,7 +92,7 @@ class WeightedLists(Operator):
         return [value for value, _ in kept], [weight for _, weight in kept]
 
 
-class Vectors(StatOperator):
+class Vectors(VectorsOut, PerColumn, StatOperator):
     """Lists of numbers, all of one length, as float32; a null is zeros, and so is a null or a NaN within one.
 
     Raises
@@ -129,11 +122,8 @@ class Vectors(StatOperator):
     def clear(self) -> None:
         self.width = 0
 
-    def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
-        out: dict[str, Any] = {}
-        for name in col_selector.names:
-            out[name] = of_lists(df[name], [self._vector(value) for value in lists(df[name])])
-        return type(df)(out)
+    def _column(self, name: str, values: Any) -> Any:
+        return of_lists(values, [self._vector(value) for value in lists(values)])
 
     def _vector(self, value: Any) -> Any:
         if value is None or not len(value):
@@ -145,17 +135,6 @@ class Vectors(StatOperator):
         return np.nan_to_num(np.array(value, dtype=np.float64), nan=0.0, posinf=np.inf, neginf=-np.inf).astype(
             np.float32
         )
-
-    def _compute_shape(self, col_schema: ColumnSchema, input_schema: Schema) -> ColumnSchema:
-        return super()._compute_shape(col_schema, input_schema).with_shape((None, (0, None)))
-
-    @property
-    def output_dtype(self) -> type:
-        return np.float32
-
-    @property
-    def output_tags(self) -> list[Tags]:
-        return [Tags.CONTINUOUS]
 
 
 def weights_of(name: str) -> str:

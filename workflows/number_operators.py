@@ -12,31 +12,29 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from merlin.schema import ColumnSchema, Schema, Tags
+from merlin.schema import Tags
 from nvtabular.ops import Bucketize, ColumnSelector, Normalize, NormalizeMinMax, Operator, StatOperator
 
 from workflows.diagnostics import DataError
 from workflows.frames import floats, of_lists
 from workflows.operators import FIRST_KNOWN, NULL
+from workflows.per_column import CodesOut, PerColumn, VectorsOut
 from workflows.times import TimeOf, fraction_of, index_of
 
 Float64 = npt.NDArray[np.float64]
 
 
-class ToFloat(Operator):
+class ToFloat(PerColumn, Operator):
     """Numbers to `dtype`; a null and a NaN are the same afterwards."""
 
     def __init__(self, dtype: str) -> None:
         super().__init__()
         self.dtype = dtype
 
-    def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
-        out: dict[str, Any] = {}
-        for name in col_selector.names:
-            values = df[name].astype(self.dtype)
-            # cuDF tells NaN from null and fills only nulls.
-            out[name] = values.nans_to_nulls() if hasattr(values, "nans_to_nulls") else values
-        return type(df)(out)
+    def _column(self, name: str, values: Any) -> Any:
+        numbers = values.astype(self.dtype)
+        # cuDF tells NaN from null and fills only nulls.
+        return numbers.nans_to_nulls() if hasattr(numbers, "nans_to_nulls") else numbers
 
     @property
     def output_dtype(self) -> np.dtype:
@@ -47,22 +45,19 @@ class ToFloat(Operator):
         return [Tags.CONTINUOUS]
 
 
-class SignedLog(Operator):
+class SignedLog(PerColumn, Operator):
     """log(1 + x), and -log(1 - x) below zero, in float64: stock `LogOp` computes in float32 and fails below -1."""
 
-    def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
-        out: dict[str, Any] = {}
-        for name in col_selector.names:
-            values = floats(df[name])
-            out[name] = type(df[name])(np.copysign(np.log1p(np.abs(values)), values), index=df.index)
-        return type(df)(out)
+    def _column(self, name: str, values: Any) -> Any:
+        numbers = floats(values)
+        return type(values)(np.copysign(np.log1p(np.abs(numbers)), numbers), index=values.index)
 
     @property
     def output_dtype(self) -> type:
         return np.float64
 
 
-class Standardise(Normalize):
+class Standardise(PerColumn, Normalize):
     """`Normalize` to float32, which refuses what has no mean.
 
     Raises
@@ -79,19 +74,16 @@ class Standardise(Normalize):
         super().fit_finalize(dask_stats)
         _check_finite(self.column, *self.means.values())
 
-    def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
-        out: dict[str, Any] = {}
-        for name in col_selector.names:
-            mean, deviation = self.shift_and_scale(name)
-            out[name] = ((df[name] - mean) / deviation).astype(np.float32)
-        return type(df)(out)
+    def _column(self, name: str, values: Any) -> Any:
+        mean, deviation = self.shift_and_scale(name)
+        return ((values - mean) / deviation).astype(np.float32)
 
     def shift_and_scale(self, name: str) -> tuple[float, float]:
         """Return what is subtracted, and what is divided by then: the stock operator does not divide by 0 or NaN."""
         return self.means[name], self.stds[name] if self.stds[name] > 0 else 1.0
 
 
-class MinMax(NormalizeMinMax):
+class MinMax(PerColumn, NormalizeMinMax):
     """`NormalizeMinMax` to float32; where all training values are equal, they become 0 (stock: 0.5, or NaN for zeros).
 
     Raises
@@ -108,12 +100,9 @@ class MinMax(NormalizeMinMax):
         super().fit_finalize(dask_stats)
         _check_finite(self.column, *self.mins.values(), *self.maxs.values())
 
-    def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
-        out: dict[str, Any] = {}
-        for name in col_selector.names:
-            low, scale = self.shift_and_scale(name)
-            out[name] = ((df[name] - low) / scale).astype(np.float32)
-        return type(df)(out)
+    def _column(self, name: str, values: Any) -> Any:
+        low, scale = self.shift_and_scale(name)
+        return ((values - low) / scale).astype(np.float32)
 
     def shift_and_scale(self, name: str) -> tuple[float, float]:
         """Return what is subtracted, and what is divided by then."""
@@ -121,7 +110,7 @@ class MinMax(NormalizeMinMax):
         return low, high - low if high > low else 1.0
 
 
-class BucketCodes(Bucketize):
+class BucketCodes(CodesOut, Bucketize):
     """`Bucketize` as a categorical code: null 1, bucket i -> i + 3, as if the buckets were a vocabulary."""
 
     def __init__(self, edges: list[float]) -> None:
@@ -139,12 +128,8 @@ class BucketCodes(Bucketize):
         codes = np.where(np.isnan(numbers), NULL, np.digitize(numbers, self.edges) + FIRST_KNOWN)
         return pd.Series(codes, index=values.index)
 
-    @property
-    def output_dtype(self) -> type:
-        return np.int64
 
-
-class FittedBuckets(StatOperator):
+class FittedBuckets(CodesOut, StatOperator):
     """`BucketCodes` whose edges come from the training rows: evenly spaced, or quantiles.
 
     Raises
@@ -184,10 +169,6 @@ class FittedBuckets(StatOperator):
     def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
         return BucketCodes(self.edges).transform(col_selector, df)
 
-    @property
-    def output_dtype(self) -> type:
-        return np.int64
-
 
 class Elapsed(Operator):
     """The seconds from one column to another, in a unit of so many seconds, float64; null where either is."""
@@ -198,9 +179,7 @@ class Elapsed(Operator):
 
     def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
         passed = (floats(df[self.until]) - floats(df[self.since])) / self.unit
-        out: dict[str, Any] = {}
-        out[self.name] = type(df[self.since])(passed, index=df.index)
-        return type(df)(out)
+        return type(df)({self.name: type(df[self.since])(passed, index=df.index)})
 
     def column_mapping(self, col_selector: ColumnSelector) -> dict[str, list[str]]:
         return {self.name: [self.since, self.until]}
@@ -210,54 +189,29 @@ class Elapsed(Operator):
         return np.float64
 
 
-class TimeCodes(Operator):
+class TimeCodes(CodesOut, PerColumn, Operator):
     """Seconds since 1970 to the code of their hour, weekday or month; null 1, the first of each 3."""
 
     def __init__(self, time: TimeOf) -> None:
         super().__init__()
         self.time = time
 
-    def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
-        out: dict[str, Any] = {}
-        for name in col_selector.names:
-            index = index_of(floats(df[name]), self.time)
-            out[name] = type(df[name])(np.where(index < 0, NULL, index + FIRST_KNOWN), index=df.index)
-        return type(df)(out)
-
-    @property
-    def output_dtype(self) -> type:
-        return np.int64
-
-    @property
-    def output_tags(self) -> list[Tags]:
-        return [Tags.CATEGORICAL]
+    def _column(self, name: str, values: Any) -> Any:
+        index = index_of(floats(values), self.time)
+        return type(values)(np.where(index < 0, NULL, index + FIRST_KNOWN), index=values.index)
 
 
-class TimeWaves(Operator):
+class TimeWaves(VectorsOut, PerColumn, Operator):
     """Seconds since 1970 to sine and cosine of their place in the day, week or year; null is two zeros."""
 
     def __init__(self, time: TimeOf) -> None:
         super().__init__()
         self.time = time
 
-    def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
-        out: dict[str, Any] = {}
-        for name in col_selector.names:
-            angle = 2 * np.pi * fraction_of(floats(df[name]), self.time)
-            waves = np.nan_to_num(np.stack([np.sin(angle), np.cos(angle)], axis=1)).astype(np.float32)
-            out[name] = of_lists(df[name], list(waves))
-        return type(df)(out)
-
-    def _compute_shape(self, col_schema: ColumnSchema, input_schema: Schema) -> ColumnSchema:
-        return super()._compute_shape(col_schema, input_schema).with_shape((None, (0, None)))
-
-    @property
-    def output_dtype(self) -> type:
-        return np.float32
-
-    @property
-    def output_tags(self) -> list[Tags]:
-        return [Tags.CONTINUOUS]
+    def _column(self, name: str, values: Any) -> Any:
+        angle = 2 * np.pi * fraction_of(floats(values), self.time)
+        waves = np.nan_to_num(np.stack([np.sin(angle), np.cos(angle)], axis=1)).astype(np.float32)
+        return of_lists(values, list(waves))
 
 
 def bucket_codes(bucketize: Any, col_selector: ColumnSelector, df: Any) -> Any:

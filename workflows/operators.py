@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 from merlin.core.dispatch import encode_list_column, flatten_list_column
-from merlin.schema import ColumnSchema, Schema, Tags
 from nvtabular.ops import Categorify, ColumnSelector, Operator
 
 from workflows.diagnostics import DataError
 from workflows.frames import counts_of_values, is_lists, of_lists, on_host
 from workflows.hashing import buckets_of, combined, hash_series
+from workflows.per_column import CodesOut, PerColumn, VectorsOut
 from workflows.vocabularies import fit_vocabulary, lookup
 
 NULL = 1
@@ -70,11 +70,8 @@ class Codes(Categorify):
         super().fit_finalize(dask_stats["categories"])
 
     def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
-        out: dict[str, Any] = {}
-        for name in col_selector.names:
-            out[name] = self._encoded(
-                name, df[[name]] if isinstance(df, pd.DataFrame) else df[[name]].reset_index(drop=True)
-            )
+        frame = df if isinstance(df, pd.DataFrame) else df.reset_index(drop=True)
+        out = {name: self._encoded(name, frame[[name]]) for name in col_selector.names}
         return type(df)(out)
 
     def vocabulary_of(self, name: str) -> tuple[str, str]:
@@ -134,19 +131,16 @@ class SharedCodes(ListCodes):
         return super()._encoded(name, df) if self.lists.get(name) else Codes._encoded(self, name, df)
 
 
-class HashCodes(Operator):
+class HashCodes(CodesOut, PerColumn, Operator):
     """Values, or clean lists of them, to the code of the bucket that their hash falls into; null is 1."""
 
     def __init__(self, buckets: int, lists: bool = False) -> None:
         super().__init__()
         self.buckets, self.lists = buckets, lists
 
-    def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
-        out: dict[str, Any] = {}
-        for name in col_selector.names:
-            values = df[name].reset_index(drop=True)
-            out[name] = self._of_lists(values) if self.lists else self._of_values(values)
-        return type(df)(out)
+    def _column(self, name: str, values: Any) -> Any:
+        fresh = values.reset_index(drop=True)
+        return self._of_lists(fresh) if self.lists else self._of_values(fresh)
 
     def _of_lists(self, values: Any) -> Any:
         if not counts_of_values(values)[0]:
@@ -160,14 +154,6 @@ class HashCodes(Operator):
         codes = np.full(len(host), NULL, dtype=np.int64)
         codes[present] = buckets_of(hash_series(host[present]), self.buckets) + FIRST_KNOWN
         return type(values)(codes)
-
-    @property
-    def output_dtype(self) -> type:
-        return np.int64
-
-    @property
-    def output_tags(self) -> list[Tags]:
-        return [Tags.CATEGORICAL]
 
 
 class CrossKeys(Operator):
@@ -185,9 +171,7 @@ class CrossKeys(Operator):
         keys[present] = combined([hash_series(values) for values in kept])
         series = pd.Series(keys, dtype="Int64")
         series[~present] = pd.NA
-        out: dict[str, Any] = {}
-        out[self.name] = series
-        return type(df)(out)
+        return type(df)({self.name: series})
 
     def _whole(self, column: str, values: pd.Series) -> pd.Series:
         """Return what is hashed of a column: the values themselves, or their buckets."""
@@ -204,56 +188,31 @@ class CrossKeys(Operator):
         return np.int64
 
 
-class KeyedCodes(Operator):
+class KeyedCodes(CodesOut, PerColumn, Operator):
     """Values to the codes of a given vocabulary: null 1, others than the given 2, these from 3 in their order."""
 
     def __init__(self, values: Any) -> None:
         super().__init__()
         self.values = pd.Index(values)
 
-    def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
-        out: dict[str, Any] = {}
-        for name in col_selector.names:
-            host = on_host(df[name])
-            codes = self.values.get_indexer(pd.Index(host.dropna().to_numpy(str(self.values.dtype))))
-            every = np.full(len(host), NULL, dtype=np.int64)
-            every[host.notna().to_numpy(bool)] = np.where(codes < 0, UNSEEN, codes + FIRST_KNOWN)
-            out[name] = type(df[name])(every, index=df.index)
-        return type(df)(out)
-
-    @property
-    def output_dtype(self) -> type:
-        return np.int64
-
-    @property
-    def output_tags(self) -> list[Tags]:
-        return [Tags.CATEGORICAL]
+    def _column(self, name: str, values: Any) -> Any:
+        host = on_host(values)
+        codes = self.values.get_indexer(pd.Index(host.dropna().to_numpy(str(self.values.dtype))))
+        every = np.full(len(host), NULL, dtype=np.int64)
+        every[host.notna().to_numpy(bool)] = np.where(codes < 0, UNSEEN, codes + FIRST_KNOWN)
+        return type(values)(every, index=values.index)
 
 
-class Lookup(KeyedCodes):
+class Lookup(VectorsOut, KeyedCodes):
     """Values to the rows of a table by code, float32."""
 
     def __init__(self, values: Any, table: Any) -> None:
         super().__init__(values)
         self.table = table
 
-    def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
-        codes = super().transform(col_selector, df)
-        out: dict[str, Any] = {}
-        for name in col_selector.names:
-            out[name] = of_lists(df[name], list(self.table[on_host(codes[name]).to_numpy()]))
-        return type(df)(out)
-
-    def _compute_shape(self, col_schema: ColumnSchema, input_schema: Schema) -> ColumnSchema:
-        return super()._compute_shape(col_schema, input_schema).with_shape((None, (0, None)))
-
-    @property
-    def output_dtype(self) -> type:
-        return np.float32
-
-    @property
-    def output_tags(self) -> list[Tags]:
-        return [Tags.CONTINUOUS]
+    def _column(self, name: str, values: Any) -> Any:
+        codes = on_host(super()._column(name, values)).to_numpy()
+        return of_lists(values, list(self.table[codes]))
 
 
 def _rehashed(codes: Any, values: Any, first: int, buckets: int) -> Any:
@@ -270,6 +229,4 @@ def _stacked(df: Any, columns: list[str], name: str) -> Any:
     """Return one column of all values of several, those of lists one by one."""
     flat = [flatten_list_column(df[one])[one] if is_lists(df[one]) else df[one] for one in columns]
     host = pd.concat([on_host(values).dropna() for values in flat], ignore_index=True)
-    out = type(df)()
-    out[name] = host
-    return out
+    return type(df)({name: host})

@@ -15,9 +15,7 @@ import pyarrow.parquet as pq
 from workflows.columns import Columns
 from workflows.diagnostics import DataError
 from workflows.files import atomic_directory
-from workflows.validation import MILLISECONDS, InteractionsCheck, check_items, check_users
-
-__all__ = ["MILLISECONDS", "PART_ROWS", "Stored", "Tables", "merge_items", "open_tables", "write_tables"]
+from workflows.validation import InteractionsCheck, check_items, check_users
 
 PART_ROWS: Final = 500_000
 """Rows of one part of the interactions: what is worked on at a time, so it bounds memory."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ CARDINALITY = {"hour": 24, "weekday": 7, "month": 12}
 HOUR, DAY, WEEK = 3600, 86_400, 604_800
 _FIRST_MONDAY = 345_600
 """1970-01-05."""
-_FAR = 1e11
+MILLISECONDS: Final = 100_000_000_000
 """No second count of ours reaches this (the year 5138); every millisecond count since March 1973 does."""
 
 
@@ -24,7 +24,7 @@ class TimeOf(NamedTuple):
 
 def index_of(seconds: npt.NDArray[np.float64], time: TimeOf) -> npt.NDArray[np.int64]:
     """Return the hour, the weekday (Monday 0) or the month (January 0), int64 [n]; -1 for NaN and what is no time."""
-    there = np.abs(seconds) < _FAR
+    there = np.abs(seconds) < MILLISECONDS
     whole = np.floor(np.where(there, seconds, 0.0)).astype(np.int64) + time.offset
     if time.part == "hour":
         index = whole % DAY // HOUR
@@ -37,7 +37,7 @@ def index_of(seconds: npt.NDArray[np.float64], time: TimeOf) -> npt.NDArray[np.i
 
 def fraction_of(seconds: npt.NDArray[np.float64], time: TimeOf) -> npt.NDArray[np.float64]:
     """Return the place in the day, week or year, from 0 to 1, float64 [n]; NaN for NaN and what is no time."""
-    there = np.abs(seconds) < _FAR
+    there = np.abs(seconds) < MILLISECONDS
     local = np.where(there, seconds, 0.0) + time.offset
     if time.part == "hour":
         fraction = local % DAY / DAY

@@ -11,9 +11,8 @@ import pandas as pd
 
 from workflows.columns import Columns
 from workflows.diagnostics import DataError
+from workflows.times import MILLISECONDS
 
-MILLISECONDS: Final = 100_000_000_000
-"""No second count of ours reaches this (the year 5138); every millisecond count since March 1973 does."""
 REQUIRED: Final = {
     "interactions": (Columns.User, Columns.Item, Columns.Rating, Columns.Timestamp),
     "users": (Columns.User,),

@@ -8,7 +8,7 @@ PARTS = ("hour", "weekday", "month")
 HOUR, DAY, WEEK = 3600, 86_400, 604_800
 _FIRST_MONDAY = 345_600
 """1970-01-05."""
-FAR = 1e11
+FAR = 100_000_000_000
 """No second count of ours reaches this (the year 5138); every millisecond count since March 1973 does."""
 
 PERIODS = {"hour": (DAY, HOUR, 0), "weekday": (WEEK, DAY, _FIRST_MONDAY)}

@@ -68,17 +68,17 @@ def measure(question: Question) -> Measured:
     """Rehearse in this process."""
     import time
 
-    from models import training as stage
     from models.cost import peak, resident
+    from models.training import train as train_towers
 
     imports, started = resident(), time.monotonic()
     small = shrunk(question.shapes)
     train = msgspec.structs.replace(
         question.train, epochs=2, patience=2, batch_size=min(question.train.batch_size, FEW)
     )
-    _rehearse(stage.train_on, synthetic(small), question, train)
+    _rehearse(train_towers, synthetic(small), question, train)
     base = peak() - training(small, question.model, train).counted
-    seconds = _seconds_per_step(stage.train_on, question) if question.timed else None
+    seconds = _seconds_per_step(train_towers, question) if question.timed else None
     return Measured(
         imports_bytes=imports,
         base_bytes=base,
@@ -87,21 +87,21 @@ def measure(question: Question) -> Measured:
     )
 
 
-def _rehearse(train_on: Callable[..., None], data: Any, question: Question, train: Train) -> list[dict[str, float]]:
+def _rehearse(train_towers: Callable[..., None], data: Any, question: Question, train: Train) -> list[dict[str, float]]:
     with tempfile.TemporaryDirectory() as folder:
-        train_on(data, question.model, train, 0, question.device, Path(folder), lambda line: None)
+        train_towers(data, question.model, train, 0, question.device, Path(folder), lambda line: None)
         found: list[dict[str, float]] = json.loads((Path(folder) / "history.json").read_bytes())
     return found
 
 
-def _seconds_per_step(train_on: Callable[..., None], question: Question) -> float:
+def _seconds_per_step(train_towers: Callable[..., None], question: Question) -> float:
     rows, batch = question.shapes.rows["train"], min(question.train.batch_size, question.shapes.rows["train"])
     steps = min(STEPS, max(1, rows // batch))
     part = {"train": steps * batch, "valid": min(FEW, question.shapes.rows["valid"]), "test": FEW}
     data = real(question.features, part) if question.features else synthetic(replace(question.shapes, rows=part))
     searching = question.train.search_only()
     train = msgspec.structs.replace(searching, epochs=EPOCHS, patience=EPOCHS)
-    seconds = sorted(epoch["seconds"] for epoch in _rehearse(train_on, data, question, train)[1:])
+    seconds = sorted(epoch["seconds"] for epoch in _rehearse(train_towers, data, question, train)[1:])
     return seconds[0] / steps
 
 

@@ -36,7 +36,7 @@ def test_towers_without_decays_are_exported_and_take_the_ages_all_the_same(tmp_p
         tables, query, FeatureSide(features={"item_id": Categorical()}), RandomSplit(), "cpu", tmp_path / "f"
     )
     model = Model(tower=(8,), embedding_dim=8, history_decay_seconds=())
-    train(tmp_path / "f", model, Train(epochs=1, refit=False), 0, "cpu", tmp_path / "t", lambda _: None)
+    train(features.load(tmp_path / "f"), model, Train(epochs=1, refit=False), 0, "cpu", tmp_path / "t", lambda _: None)
     assert evaluate(tmp_path / "f", tmp_path / "t", "random")["rows"] == 240
     session = onnxruntime.InferenceSession(str(tmp_path / "t" / "query.onnx"), providers=["CPUExecutionProvider"])
     assert {tensor.name for tensor in session.get_inputs()} == {"user_id", "history", "history_age"}

@@ -29,7 +29,7 @@ TRAIN = Train(epochs=12, patience=12, batch_size=256, learning_rate=0.01)
 def towers(grouped: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Towers trained on the grouped data."""
     out = tmp_path_factory.mktemp("towers")
-    train(grouped, MODEL, TRAIN, 7, "cpu", out, lambda _: None)
+    train(features.load(grouped), MODEL, TRAIN, 7, "cpu", out, lambda _: None)
     return out
 
 
@@ -44,7 +44,7 @@ def test_the_towers_find_a_structure_that_popularity_cannot(grouped: Path, tower
 def test_so_do_towers_trained_on_sampled_items(grouped: Path, tmp_path: Path, candidates: Sampled) -> None:
     objective = Objective(candidates=candidates, positives_weight=0.0, label_smoothing=0.05)
     sampled = structs.replace(TRAIN, objective=objective, weight_decay=1e-4, clip_norm=1.0, refit=False)
-    train(grouped, MODEL, sampled, 7, "cpu", tmp_path, lambda _: None)
+    train(features.load(grouped), MODEL, sampled, 7, "cpu", tmp_path, lambda _: None)
     figures = evaluate(grouped, tmp_path, "random")
     assert figures["all"]["recall@50"] > 2 * figures["popularity"]["all"]["recall@50"]
     assert figures["unseen"]["recall@10"] > 2 * figures["popularity"]["unseen"]["recall@10"]
@@ -52,7 +52,7 @@ def test_so_do_towers_trained_on_sampled_items(grouped: Path, tmp_path: Path, ca
 
 def test_inner_products_at_a_learned_temperature_find_it_too(grouped: Path, tmp_path: Path) -> None:
     model = structs.replace(MODEL, similarity="dot", temperature=1.0, learn_temperature=True)
-    train(grouped, model, structs.replace(TRAIN, refit=False), 7, "cpu", tmp_path, lambda _: None)
+    train(features.load(grouped), model, structs.replace(TRAIN, refit=False), 7, "cpu", tmp_path, lambda _: None)
     figures = evaluate(grouped, tmp_path, "random")
     assert figures["unseen"]["recall@10"] > 2 * figures["popularity"]["unseen"]["recall@10"]
     assert np.ptp(np.linalg.norm(np.load(tmp_path / "item_vectors.npy"), axis=1)) > 0.1
@@ -70,7 +70,15 @@ def test_rows_below_the_threshold_teach_nothing_but_are_asked_for(grouped: Path,
         rated = rows.assign(rating=np.where(rows["user_id"] % 2, 5.0, 3.0).astype(np.float32))
         rated.to_parquet(halved / name / "interactions.parquet")
     objective = Objective(rating=Threshold(positive_from=4.0))
-    train(halved, MODEL, structs.replace(TRAIN, objective=objective, refit=False), 7, "cpu", tmp_path, lambda _: None)
+    train(
+        features.load(halved),
+        MODEL,
+        structs.replace(TRAIN, objective=objective, refit=False),
+        7,
+        "cpu",
+        tmp_path,
+        lambda _: None,
+    )
     scores = tower_scores(features.load(halved), tmp_path)(slice(None))
     targets, odd = data.test.interactions["item_index"].to_numpy(), data.test.interactions["user_id"].to_numpy() % 2 > 0
     found = (scores > np.take_along_axis(scores, targets[:, None], axis=1)).sum(axis=1) < 50
@@ -81,7 +89,7 @@ def test_rows_below_the_threshold_teach_nothing_but_are_asked_for(grouped: Path,
 def test_the_same_seed_gives_the_same_training(grouped: Path, tmp_path: Path) -> None:
     short = Train(epochs=2, batch_size=256, refit=False)
     for name, seed in (("first", 3), ("again", 3), ("other", 4)):
-        train(grouped, MODEL, short, seed, "cpu", tmp_path / name, lambda _: None)
+        train(features.load(grouped), MODEL, short, seed, "cpu", tmp_path / name, lambda _: None)
     first, again, other = (np.load(tmp_path / name / "item_vectors.npy") for name in ("first", "again", "other"))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
@@ -92,7 +100,7 @@ def test_generations_are_taught_by_towers_and_peers_and_repeat(grouped: Path, tm
     for name, dropout in zip(names, dropouts, strict=True):
         taught = Distillation(generations=2, weight=0.7, peers=(Ease(l2=50.0),), dropout=dropout)
         short = Train(epochs=1, batch_size=512, distillation=taught)
-        train(grouped, MODEL, short, 3, "cpu", tmp_path / name, lambda _: None)
+        train(features.load(grouped), MODEL, short, 3, "cpu", tmp_path / name, lambda _: None)
     first, again, other = (np.load(tmp_path / name / "item_vectors.npy") for name in names)
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
@@ -106,7 +114,7 @@ def test_towers_that_peers_alone_teach_rank_unseen_items_as_they_do(grouped: Pat
     data = features.load(grouped)
     taught = Distillation(generations=0, weight=1.0, peers=(Ease(l2=50.0),), unseen_only=True)
     settings = structs.replace(TRAIN, objective=Objective(positives_weight=0.1), distillation=taught, refit=False)
-    train(grouped, MODEL, settings, 7, "cpu", tmp_path, lambda _: None)
+    train(data, MODEL, settings, 7, "cpu", tmp_path, lambda _: None)
     task = validation_task(data, Ignored())
     theirs = EasePeer(l2=50.0).fit(task.interactions)(task.users)
     theirs[task.interactions[task.users].toarray() > 0] = -np.inf
@@ -137,7 +145,7 @@ def test_a_search_alone_keeps_the_peers_and_leaves_the_generations() -> None:
 def test_training_stops_when_validation_no_longer_gets_better(grouped: Path, tmp_path: Path) -> None:
     # A vanishing learning rate cannot improve anything after the first epochs.
     stuck = Train(epochs=30, patience=2, batch_size=256, learning_rate=1e-12, refit=False)
-    train(grouped, MODEL, stuck, 0, "cpu", tmp_path, lambda _: None)
+    train(features.load(grouped), MODEL, stuck, 0, "cpu", tmp_path, lambda _: None)
     history = json.loads((tmp_path / "history.json").read_text())
     assert [entry["epoch"] for entry in history] == [1, 2, 3]
 
@@ -166,7 +174,15 @@ def test_the_unseen_code_has_a_trained_vector(grouped: Path, tmp_path: Path) -> 
         model = Model(tower=(16,), embedding_dim=16, dropout=0.0, unseen_rate=rate)
         for epochs in (1, 3):
             out = tmp_path / f"{rate}-{epochs}"
-            train(grouped, model, Train(epochs=epochs, batch_size=256, refit=False), 0, "cpu", out, lambda _: None)
+            train(
+                features.load(grouped),
+                model,
+                Train(epochs=epochs, batch_size=256, refit=False),
+                0,
+                "cpu",
+                out,
+                lambda _: None,
+            )
             never[rate].append(_embedding_of_unseen_user(out))
     np.testing.assert_array_equal(*never[0.0])
     assert not np.array_equal(*never[0.5])
@@ -207,7 +223,7 @@ def test_a_missing_gpu_is_told_and_what_to_do(grouped: Path, tmp_path: Path) -> 
     if tf.config.list_physical_devices("GPU"):
         pytest.skip("there is a GPU")
     with pytest.raises(RecipeError, match=r'device = "gpu".*use "auto"'):
-        train(grouped, MODEL, TRAIN, 0, "gpu", tmp_path, lambda _: None)
+        train(features.load(grouped), MODEL, TRAIN, 0, "gpu", tmp_path, lambda _: None)
 
 
 def test_features_that_are_not_there_are_told_with_the_command(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     known.assign(vector=list(random.normal(size=(USERS - 3, 4)))).to_parquet(path / "users.parquet")
     recipe, tables = parse_recipe(RECIPE, path / "recipe.toml"), made_up(random)
     build(tables, recipe.query, recipe.item, recipe.data.split, "cpu", path / "features")
-    train(path / "features", recipe.model, recipe.train, recipe.seed, "cpu", path / "towers", str)
+    train(load(path / "features"), recipe.model, recipe.train, recipe.seed, "cpu", path / "towers", str)
     write_release(
         path / "features",
         path / "towers",

@@ -13,7 +13,8 @@ from typing import IO, Any, Final
 import pandas as pd
 
 from workflows.sources.parsing import Archive, Number, Progress, check_header, csv_records, fail, read_numbers, records
-from workflows.tables import MILLISECONDS, Tables
+from workflows.tables import Tables
+from workflows.times import MILLISECONDS
 
 MIRROR_FOLDER: Final = "recbole/dataset_example/ml-100k"
 

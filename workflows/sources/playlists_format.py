@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from workflows.diagnostics import DataError
-from workflows.tables import MILLISECONDS
+from workflows.times import MILLISECONDS
 
 PATTERN: Final = "mpd.slice.*.json"
 Count = Annotated[int, Meta(ge=0)]
