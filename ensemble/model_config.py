@@ -27,9 +27,9 @@ def model_configs(release: Release, models: Iterable[str], version: int) -> dict
     first = Step(_all_optional(steps.transform.inputs), steps.transform.outputs)
     made = {
         FUSED: [*_python(FUSED, whole, serving, "instances"), *_facts(release, "fused", whole)],
-        TRANSFORM: _python(TRANSFORM, first, serving, "transform_instances"),
-        TOWER: _tower(steps.tower, serving),
-        SEARCH: _python(SEARCH, search, serving, "search_instances"),
+        TRANSFORM: [*_python(TRANSFORM, first, serving, "transform_instances"), _stated(release)],
+        TOWER: [*_tower(steps.tower, serving), _stated(release)],
+        SEARCH: [*_python(SEARCH, search, serving, "search_instances"), _stated(release)],
         CHAINED: [*_ensemble(steps, whole, serving, version), *_facts(release, "chained", whole)],
     }
     return {name: "\n".join([*made[name], served((version,))]) + "\n" for name in models}
@@ -38,6 +38,11 @@ def model_configs(release: Release, models: Iterable[str], version: int) -> dict
 def served(versions: Sequence[int]) -> str:
     """Return the line of a configuration that names the versions which Triton loads."""
     return f"version_policy {{ specific {{ versions: [ {', '.join(map(str, versions))} ] }} }}"
+
+
+def _stated(release: Release) -> str:
+    """Return the line with the release's id, which the model compares with that of the release beside it."""
+    return f'parameters {{ key: "{RELEASE}" value {{ string_value: "{release.manifest["release"]}" }} }}'
 
 
 def _facts(release: Release, layout: str, whole: Step) -> list[str]:
@@ -110,7 +115,7 @@ def _maps(step: Step, inner: str, between: set[str]) -> str:
     for direction, tensors in (("input", step.inputs), ("output", step.outputs)):
         for one in tensors:
             value = f"_{one.name}" if direction in inner and one.name in between else one.name
-            lines.append(f'{direction}_map {{ key: "{one.name}" value: "{value}" }}')
+            lines.append(f"{direction}_map {{ key: {_text(one.name)} value: {_text(value)} }}")
     return "\n  ".join(lines)
 
 
@@ -143,4 +148,9 @@ def _tensor(direction: str, tensor: Tensor, more: str = "") -> str:
     # Ragged: requests whose lists differ in length still share a batch.
     options = (" optional: true" if tensor.optional else "") + (" allow_ragged_batch: true" if tensor.ragged else "")
     kind = "TYPE_STRING" if tensor.dtype == "BYTES" else f"TYPE_{tensor.dtype}"
-    return f'{direction} {{ name: "{tensor.name}" data_type: {kind} dims: [ {tensor.dims} ]{options}{more} }}'
+    return f"{direction} {{ name: {_text(tensor.name)} data_type: {kind} dims: [ {tensor.dims} ]{options}{more} }}"
+
+
+def _text(name: str) -> str:
+    """Return a string of the text format, which escapes as JSON does: columns are named by who made the release."""
+    return json.dumps(name, ensure_ascii=False)

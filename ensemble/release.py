@@ -124,7 +124,7 @@ def seal(directory: Path, manifest: dict[str, Any]) -> None:
 
 
 def listing(directory: Path) -> dict[str, Any]:
-    """Return what a manifest says of the files in its directory: the SHA-256 of each, `files`, and its size, `bytes`."""
+    """Return what a manifest says of the files in its directory: `files`, their SHA-256, and `bytes`, their sizes."""
     paths = sorted(path for path in directory.rglob("*") if path.is_file() and path.name not in (MANIFEST, SIGNATURE))
     names = {path.relative_to(directory).as_posix(): path for path in paths}
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import threading
@@ -27,11 +28,14 @@ from ensemble.serving.delta import DELTA
 from ensemble.tls import ServerTls
 from ensemble.triton import ServingPython, Triton, default_python, find_triton, inspect_python
 from ensemble.triton_log import printable, reasons
+from ensemble.trust import check_repository, forget, trust
 from workflows.diagnostics import ServerError
 
 _POLL_SECONDS = 0.02
 _ASK_SECONDS = 0.2
 _GRACE_SECONDS = 5
+_IDLE = "All models are stopped, unloading models"
+"""What Triton logs when it has been told to end and has answered everything."""
 
 __all__ = ["Addresses", "StartGivenUp", "TritonServer"]
 
@@ -65,6 +69,7 @@ class TritonServer:
         http_port: int | None = None,
         metrics_port: int = 8002,
         tls: ServerTls | None = None,
+        verify: Path | None = None,
         on_log: Callable[[str], None] = _silent,
         start_timeout_seconds: float = 120,
         stop_timeout_seconds: float = 15,
@@ -74,14 +79,16 @@ class TritonServer:
         The server is ready once `model` answers (default: those of all layouts in the repository). `triton` is a
         tritonserver or its install directory (default: PATH, then the nvidia-pytriton wheel); `python` is the
         interpreter of the serving environment (default: `.venv-serve`, else the running one); `delta` is a directory
-        whose changes of the catalogue the models follow; HTTP is off unless it has a port; `on_log` gets every line of
+        whose changes of the catalogue the models follow; HTTP is off unless it has a port; with `verify`, a
+        PEM file of public keys, only releases that one of them signed are served, now and after each deployment (and
+        so no `delta`, which nobody signs); `on_log` gets every line of
         Triton's log, from a thread of its own, with nothing in it that a terminal would obey.
         """
         self.repository = repository.absolute()
         self._models = answering_models(self.repository) if model is None else [model]
         self.addresses = Addresses(host, grpc_port, http_port, metrics_port)
         self._triton, self._python = triton, python or default_python()
-        self._on_log, self._delta, self._tls = on_log, delta, tls
+        self._on_log, self._delta, self._tls, self._verify = on_log, delta, tls, verify
         self._start_timeout, self._stop_timeout = start_timeout_seconds, stop_timeout_seconds
         self._process: subprocess.Popen[str] | None = None
         self._thread: threading.Thread | None = None
@@ -103,17 +110,22 @@ class TritonServer:
         ServerError
             No repository, no Triton, an unfit Python, a taken port; Triton ended, or was not ready in time (with the
             reasons from its log).
+        ReleaseError
+            What is to be served is not signed by the keys to `verify` with, or is not as this installation exports it.
         StartGivenUp
             `given_up`, asked all the while, said so.
         """
         if not self._models or not all((self.repository / one / CONFIG).is_file() for one in self._models):
             raise ServerError(f"{self.repository}: no model repository; expected what `retrieval release` wrote")
         recover(self.repository)
+        if self._verify is not None:
+            self._check_signatures(self._verify)
         python = inspect_python(self._python)
         command = self._command(find_triton(self._triton, python))
         place = self.addresses
         check_free(place.host, place.ports)
         write_key(self.repository, place.grpc_port, self._key)
+        self._log.clear()  # of a run before this one
         started: Future[subprocess.Popen[str]] = Future()
         self._thread = threading.Thread(target=self._run, args=(command, python, started), daemon=True)
         self._thread.start()
@@ -141,15 +153,27 @@ class TritonServer:
         if process is None:
             return
         process.terminate()
-        try:
-            process.wait(self._stop_timeout + _GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._on_log(f"Triton did not stop within {self._stop_timeout + _GRACE_SECONDS:.0f} s: killing it")
+        self._wait_for_end(process)
         kill_group(process.pid)
         process.wait()
         if self._thread is not None:
             self._thread.join()
         remove_key(self.repository, self.addresses.grpc_port)
+        forget(self.repository, self.addresses.grpc_port)
+
+    def _wait_for_end(self, process: subprocess.Popen[str]) -> None:
+        """Return when Triton has ended, or is to be killed: it took too long, or has no request left and still goes on.
+
+        A model with a dead process never unloads, and an idle connection over HTTP holds Triton, too.
+        """
+        deadline, idle = time.monotonic() + self._stop_timeout + _GRACE_SECONDS, False
+        while process.poll() is None:
+            if not idle and any(_IDLE in line for line in list(self._log)):
+                idle, deadline = True, min(deadline, time.monotonic() + _GRACE_SECONDS)
+            if time.monotonic() > deadline:
+                self._on_log(f"Triton did not stop{' although it was idle' if idle else ' in time'}: killing it")
+                return
+            time.sleep(_POLL_SECONDS)
 
     def __enter__(self) -> TritonServer:
         self.start()
@@ -159,6 +183,13 @@ class TritonServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    def _check_signatures(self, keys: Path) -> None:
+        if self._delta or os.environ.get(DELTA):
+            raise ServerError("changes of the catalogue are not signed: give --verify, or --delta, or `items compact`")
+        for release in check_repository(self.repository, keys):
+            self._on_log(f"release {release.manifest['release']}: signed by a key in {keys}")
+        trust(self.repository, self.addresses.grpc_port, keys)
 
     def _command(self, triton: Triton) -> list[str]:
         arguments = server_arguments(self.repository, self.addresses, self._key, self._tls, int(self._stop_timeout))

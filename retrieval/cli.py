@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from msgspec import to_builtins
 
+from retrieval import signing
 from retrieval.checking import check
 from retrieval.clustering import Scheduler, Workers, features
 from retrieval.console import Terminal, terminal
@@ -45,6 +46,9 @@ app.command()(promote)
 app.command()(rollback)
 app.command()(diff)
 app.add_typer(releases, name="releases")
+app.command()(signing.keys)
+app.command()(signing.sign)
+app.command()(signing.verify)
 app.command()(init)
 app.command()(check)
 app.command()(embeddings)
@@ -219,6 +223,7 @@ def release(
     layout: Annotated[
         str | None, typer.Option("--layout", help="fused, chained or both, instead of the recipe's [serving] layout.")
     ] = None,
+    sign: signing.Key = None,
     cache: Cache = CACHE,
     force: Force = False,
     json: AsJson = False,
@@ -229,11 +234,14 @@ def release(
     \b
     retrieval release runs/movielens-100k
     retrieval release runs/movielens-100k --layout both
+    retrieval release runs/movielens-100k --sign keys/release.pem
     retrieval release runs/movielens-100k --json
     """
     with terminal(verbose) as out:
         opened = Run.open(run, STAGES) if layout is None else Run.open(run, STAGES).with_layout(layout)
         done = advance(opened, ["release"], cache, out, force)
+        if sign is not None:
+            signing.sign_source(run, sign)
         out.json(done[0]) if json else out.results.print(done[0]["outputs"][-1])
 
 

@@ -14,14 +14,15 @@ import triton_python_backend_utils as pb
 
 from .backlog import ADDRESS, DEFAULT_ADDRESS, Backlog
 from .delta import DELTA
-from .errors import InvalidRequest
+from .errors import InvalidRelease, InvalidRequest
+from .metrics import Reporter, RequestLog, Tally
 from .release import Release
 from .steps import RELEASE
 from .tensors import Arrays, Tensor
 from .threads import limit_blas_threads
 
 if TYPE_CHECKING:
-    from .retriever import ItemAnswers
+    from .retriever import Answer, ItemAnswers
 
 _COUNTS = "i?"
 """Types of the outputs that take few values, as NumPy's characters: int32 and bool."""
@@ -38,14 +39,18 @@ class BatchModel:
     _backlog: Backlog | None = None
     answers: ItemAnswers | None = None
     """What changes while it serves, in the models that search."""
+    tally: Tally
+    _reporter: Reporter | None = None
 
     def initialize(self, args: dict[str, str]) -> None:
         """Load the release beside the model and ask it what it must know; an error here keeps Triton from serving."""
         check_numpy()
         directory = Path(args["model_repository"]) / args["model_version"]
         self.release = Release.open(directory / "release")
+        check_release(args["model_config"], self.release)
         self._kept: dict[tuple[str, Any], Any] = {}
         self._call_it(self.release.manifest["release"])
+        self.tally = Tally(())
         self.load(self.release, args["model_config"])
         limit_blas_threads(self.release.manifest["serving"]["threads"])
         self.check()
@@ -53,6 +58,7 @@ class BatchModel:
             self.answers.follow(Path(os.environ[DELTA]))
             self._refreshed(self.answers)
         self._backlog = self._watched(args)
+        self._report(args)
         gc.freeze()  # what is loaded stays: nothing for the collector to go through again and again
         pb.Logger.log_info(f"release {self.release.manifest['release']}: {self.facts()}, NumPy {np.__version__}")
 
@@ -76,6 +82,7 @@ class BatchModel:
         """Answer the requests, in their order; refuse the first ones where too many wait behind them."""
         refused = 0 if self._backlog is None else self._backlog.refused(len(requests))
         if refused:
+            self.tally.refused("queue", 0, refused)
             return [_full() for _ in range(refused)] + (
                 self._executed(requests[refused:]) if requests[refused:] else []
             )
@@ -87,19 +94,36 @@ class BatchModel:
         try:
             sent: list[Arrays] = [{one.name(): one.as_numpy() for one in request.inputs()} for request in requests]
         except Exception as error:  # what leaves execute() reaches the client with its traceback
-            return [_failure(error) for _ in requests]
+            return [self._failure(error, request, 0) for request in requests]
         responses: list[Any] = [None] * len(requests)
         for members in _alike(sent):
             answers = self._answers([sent[one] for one in members])
             for member, answer in zip(members, answers, strict=True):
-                responses[member] = self._response(requests[member], answer)
+                responses[member] = self._response(requests[member], answer, sent[member])
         return responses
 
     def finalize(self) -> None:
         """Let go of the release."""
         if self._backlog is not None:
             self._backlog.close()
+        if self._reporter is not None:
+            self._reporter.close()
         self.__dict__.clear()
+
+    def count(self, answer: Answer) -> None:
+        """Count a batch that was searched."""
+        known = answer.user_known
+        self.tally.answered(len(known), len(known) - int(np.count_nonzero(known)))
+        self.tally.searched(*answer.searched)
+
+    def _report(self, args: dict[str, str]) -> None:
+        """Begin to count, and to hand it to Triton's metrics."""
+        inputs, model = {one["name"] for one in json.loads(args["model_config"])["input"]}, args["model_name"]
+        self.tally, self._log = Tally(inputs, self.answers is not None), RequestLog(model)
+        labels = {"model": model, "version": args["model_version"]}
+        self._reporter = Reporter(self.tally, pb.MetricFamily, labels, self.release.manifest["release"])
+        if self.answers is not None:
+            self._reporter.catalogue = self.answers.size
 
     def _watched(self, args: dict[str, str]) -> Backlog | None:
         """Return what limits the requests that wait for this model; None where the recipe has no limit."""
@@ -125,7 +149,10 @@ class BatchModel:
 
     def _refreshed(self, answers: ItemAnswers) -> None:
         self._call_it(answers.name)
-        pb.Logger.log_info(f"catalogue {answers.name}: {int(answers.catalogue.rows.live.sum())} items")
+        size = answers.size
+        pb.Logger.log_info(f"catalogue {answers.name}: {size[0]} items")
+        if self._reporter is not None:
+            self._reporter.catalogue = size
 
     def _answers(self, sent: list[Arrays]) -> list[Outputs | Exception]:
         """Answer requests with the same set of inputs together; if that fails, each alone, to fail only who must."""
@@ -136,13 +163,34 @@ class BatchModel:
                 return [self._answers([one])[0] for one in sent]
             return [error]
 
-    def _response(self, request: Any, answer: Outputs | Exception) -> Any:
+    def _response(self, request: Any, answer: Outputs | Exception, sent: Arrays) -> Any:
         if isinstance(answer, Exception):
-            return _failure(answer)
+            return self._failure(answer, request, max(map(len, sent.values()), default=0))
         tensors = [self._tensor(name, array) for name, array in answer]
         if self.answers is not None and RELEASE in request.requested_output_names():
             tensors.append(self._release(len(answer[0][1])))
         return pb.InferenceResponse(tensors)
+
+    def _failure(self, error: Exception, request: Any, rows: int) -> Any:
+        """Return the response to a request that was wrong, or met a defect; count it, and log it with its id."""
+        if isinstance(error, InvalidRequest):
+            reason, message = self.tally.reason(str(error)), str(error)
+            self._note("refused", request, reason=reason, message=message)
+            failure = pb.TritonError(message, pb.TritonError.INVALID_ARG)
+        else:
+            import traceback  # only ever needed here
+
+            reason, kind = "internal", type(error).__name__
+            self._note("failed", request, error=traceback.format_exception(type(error), error, error.__traceback__))
+            text = f"internal error ({kind}); the server's log has the details"
+            failure = pb.TritonError(text, pb.TritonError.INTERNAL)
+        self.tally.refused(reason, rows)
+        return pb.InferenceResponse(error=failure)
+
+    def _note(self, event: str, request: Any, **facts: Any) -> None:
+        line = self._log.line(event, request.request_id(), **facts)
+        if line is not None:
+            (pb.Logger.log_error if event == "failed" else pb.Logger.log_warn)(line)
 
     def _tensor(self, name: str, array: np.ndarray) -> Any:
         """Return an output; one of a few values (a count, a truth value) is made once and sent again and again.
@@ -184,6 +232,16 @@ def check_numpy() -> None:
         )
 
 
+def check_release(config: str, release: Release) -> None:
+    """Refuse another release than the configuration names: it was written of the one that was verified."""
+    stated = json.loads(config)["parameters"][RELEASE]["string_value"]
+    if stated != release.manifest["release"]:
+        raise InvalidRelease(
+            f"{release.path}: is release {release.manifest['release']}, config.pbtxt is of {stated}: export the "
+            "repository anew"
+        )
+
+
 def check_inputs(config: str, tensors: Sequence[Tensor]) -> None:
     """Refuse a model configuration that was written for another release."""
     found = {one["name"]: one["data_type"].replace("TYPE_STRING", "TYPE_BYTES") for one in json.loads(config)["input"]}
@@ -207,16 +265,6 @@ def row_slices(sent: Sequence[Arrays], name: str) -> list[slice]:
 def _full() -> Any:
     text = "too many requests wait for this model; ask again later"
     return pb.InferenceResponse(error=pb.TritonError(text, pb.TritonError.UNAVAILABLE))
-
-
-def _failure(error: Exception) -> Any:
-    if isinstance(error, InvalidRequest):
-        return pb.InferenceResponse(error=pb.TritonError(str(error), pb.TritonError.INVALID_ARG))
-    import traceback  # only ever needed here
-
-    pb.Logger.log_error("".join(traceback.format_exception(type(error), error, error.__traceback__)))
-    text = f"internal error ({type(error).__name__}); the server's log has the details"
-    return pb.InferenceResponse(error=pb.TritonError(text, pb.TritonError.INTERNAL))
 
 
 def _alike(sent: Sequence[Arrays]) -> list[list[int]]:

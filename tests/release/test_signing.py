@@ -1,0 +1,208 @@
+"""A server that verifies serves nothing but what the key signed, data and code alike."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+from synthetic import make_release, make_run
+from typer.testing import CliRunner
+
+from ensemble.deploy import deploy
+from ensemble.runtime import export_repository
+from ensemble.server import TritonServer
+from ensemble.serving.release import manifest_text, release_id
+from ensemble.signing import new_keys, open_signed, sign
+from ensemble.trust import admits, check_repository, trust
+from retrieval.cli import app
+from workflows.diagnostics import ReleaseError, ServerError
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A private key, and its public one."""
+    folder = tmp_path_factory.mktemp("keys")
+    new_keys(folder / "key.pem", folder / "key.pub.pem")
+    return folder / "key.pem", folder / "key.pub.pem"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's directory with a release and its repository of both layouts, not signed. Do not write to it."""
+    run = make_run(tmp_path_factory.mktemp("made") / "run")
+    export_repository(make_release(run), run.path / "triton", "both")
+    return run.path
+
+
+@pytest.fixture
+def signed(made: Path, keys: tuple[Path, Path], tmp_path: Path) -> Path:
+    """A copy of one's own, signed on the command line."""
+    for part in ("release", "triton"):
+        shutil.copytree(made / part, tmp_path / "run" / part)
+    done = CliRunner().invoke(app, ["sign", str(tmp_path / "run"), "--key", str(keys[0])])
+    assert done.exit_code == 0, done.output
+    return tmp_path / "run"
+
+
+def invoke(*arguments: object) -> tuple[int, str]:
+    """Run a command; return its exit code and what it said beside the result."""
+    done = CliRunner().invoke(app, [str(one) for one in arguments])
+    return done.exit_code, done.output
+
+
+def test_a_signed_release_is_verified_with_its_key_and_with_no_other(
+    signed: Path, keys: tuple[Path, Path], tmp_path: Path
+) -> None:
+    release = signed / "release"
+    assert open_signed(release, keys[1]).manifest["counts"]["items"] == 300
+    assert invoke("keys", tmp_path / "other")[0] == 0
+    assert stat.S_IMODE((tmp_path / "other.pem").stat().st_mode) == 0o600
+    other = tmp_path / "other.pub.pem"
+    with pytest.raises(ReleaseError, match=r"manifest\.sig: is no signature"):
+        open_signed(release, other)
+    both = tmp_path / "both.pem"  # while keys are exchanged
+    both.write_bytes(other.read_bytes() + keys[1].read_bytes())
+    assert open_signed(release, both)
+    assert invoke("keys", tmp_path / "other")[0] == 2  # a key is not written over
+
+
+def test_a_release_whose_manifest_was_made_right_again_is_refused(signed: Path, keys: tuple[Path, Path]) -> None:
+    """Who can write the manifest can make every hash right, but not the signature."""
+    place = signed / "release/manifest.json"
+    manifest = json.loads(place.read_text())
+    manifest["serving"]["top_k"] = 11
+    manifest["release"] = release_id(manifest)
+    place.write_text(manifest_text(manifest))
+    with pytest.raises(ReleaseError, match=r"manifest\.sig"):
+        open_signed(signed / "release", keys[1])
+
+
+@pytest.mark.parametrize("what", ["cut", "longer", "missing", "linked"])
+def test_a_signature_that_is_none_is_refused(signed: Path, keys: tuple[Path, Path], what: str) -> None:
+    place = signed / "release/manifest.sig"
+    content = place.read_bytes()
+    place.unlink()
+    if what == "linked":
+        place.symlink_to(signed / "triton/retrieval/1/release/manifest.sig")
+    elif what != "missing":
+        place.write_bytes(content[:-1] if what == "cut" else content + b"\0")
+    with pytest.raises(ReleaseError, match=r"manifest\.sig"):
+        open_signed(signed / "release", keys[1])
+
+
+def test_keys_that_are_none_are_refused_with_the_remedy(signed: Path, keys: tuple[Path, Path], tmp_path: Path) -> None:
+    from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+    other = generate_private_key(SECP256R1())
+    private, public = tmp_path / "ec.pem", tmp_path / "ec.pub.pem"
+    private.write_bytes(other.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    public.write_bytes(other.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    for key, told in ((public, "Ed25519"), (keys[0], "is a private key"), (tmp_path / "none.pem", "no key there")):
+        with pytest.raises(ReleaseError, match=told):
+            open_signed(signed / "release", key)
+    for key, told in ((private, "Ed25519"), (keys[1], "not a private key")):
+        with pytest.raises(ReleaseError, match=told):
+            sign(signed / "release", key)
+
+
+def test_a_damaged_release_is_not_signed(made: Path, keys: tuple[Path, Path], tmp_path: Path) -> None:
+    release = Path(shutil.copytree(made / "release", tmp_path / "release"))
+    (release / "items/ids.npy").write_bytes(b"")
+    with pytest.raises(ReleaseError, match=r"items/ids\.npy"):
+        sign(release, keys[0])
+    assert not (release / "manifest.sig").exists()
+
+
+def test_a_repository_as_it_was_exported_and_signed_is_taken(signed: Path, keys: tuple[Path, Path]) -> None:
+    (release,) = check_repository(signed / "triton", keys[1])
+    assert release.manifest == open_signed(signed / "release", keys[1]).manifest
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("retrieval/1/serving/release.py", "print('hostile')\n"),
+        ("retrieval/1/model.py", "print('hostile')\n"),
+        ("retrieval_search/1/serving/more.py", ""),
+        ("retrieval/config.pbtxt", None),
+        ("retrieval_tower/1/config.pbtxt", None),
+        ("more/config.pbtxt", 'name: "more"\n'),
+        ("retrieval/2/model.py", "print('hostile')\n"),
+        ("retrieval_search/1/release/manifest.json", None),
+    ],
+)
+def test_a_repository_with_anything_else_in_it_is_refused(
+    signed: Path, keys: tuple[Path, Path], name: str, content: str | None
+) -> None:
+    """Triton runs the code that it finds beside the release, in the environment that the configuration names."""
+    place = signed / "triton" / name
+    environment = 'parameters { key: "EXECUTION_ENV_PATH" value { string_value: "/tmp/hostile.tar.gz" } }\n'
+    place.parent.mkdir(parents=True, exist_ok=True)
+    text = place.read_text("latin-1") + environment if content is None else content
+    place.unlink(missing_ok=True)  # the models of a repository share their files
+    place.write_text(text, "latin-1")
+    if name == "retrieval/2/model.py":  # lies there, and is not loaded
+        config = signed / "triton/retrieval/config.pbtxt"
+        config.write_text(config.read_text().replace("versions: [ 1 ]", "versions: [ 2 ]"))
+    with pytest.raises(ReleaseError, match=name.split("/")[0]):
+        check_repository(signed / "triton", keys[1])
+
+
+def test_compiled_code_that_python_would_run_in_place_of_ours_goes(signed: Path, keys: tuple[Path, Path]) -> None:
+    cache = signed / "triton/retrieval/1/serving/__pycache__"
+    cache.mkdir()
+    (cache / "release.cpython-311.pyc").write_bytes(b"hostile")
+    check_repository(signed / "triton", keys[1])
+    assert not cache.exists()
+
+
+def test_a_server_that_verifies_does_not_start_on_what_is_not_signed(made: Path, keys: tuple[Path, Path]) -> None:
+    with pytest.raises(ReleaseError, match="is not signed"):
+        TritonServer(made / "triton", verify=keys[1]).start()
+
+
+def test_a_server_that_verifies_follows_no_changes(
+    signed: Path, keys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ServerError, match="not signed"):
+        TritonServer(signed / "triton", verify=keys[1], delta=signed).start()
+    monkeypatch.setenv("RETRIEVAL_DELTA", str(signed))
+    with pytest.raises(ServerError, match="not signed"):
+        TritonServer(signed / "triton", verify=keys[1]).start()
+
+
+def test_a_deployment_into_what_a_verifying_server_serves_takes_signed_releases_only(
+    made: Path, signed: Path, keys: tuple[Path, Path], tmp_path: Path
+) -> None:
+    repository = signed / "triton"
+    trust(repository, 8001, keys[1])
+    with pytest.raises(ReleaseError, match="is not signed"):
+        deploy(made / "release", repository, None)
+    assert sorted(one.name for one in (repository / "retrieval").iterdir()) == ["1", "config.pbtxt"]
+    assert deploy(signed / "release", repository, None).version == 2
+    check_repository(repository, keys[1])
+    assert admits(repository, signed / "release", 2)
+    (repository / "retrieval/2/serving/release.py").write_text("print('hostile')\n")
+    assert not admits(repository, signed / "release", 2)
+
+
+def test_a_derived_release_is_signed_where_it_is_asked_for_and_else_says_that_it_is_not(
+    signed: Path, keys: tuple[Path, Path], tmp_path: Path
+) -> None:
+    item = str(json.loads((signed / "release/selftest.json").read_text())["items"][0][0])
+    ids = open_signed(signed / "release", keys[1]).array("items/ids.npy", int)  # type: ignore[arg-type]
+    code, text = invoke("items", "remove", signed, ids[int(item)], "--out", tmp_path / "plain")
+    assert code == 0, text
+    assert "not signed" in text
+    with pytest.raises(ReleaseError, match="is not signed"):
+        open_signed(tmp_path / "plain/release", keys[1])
+    code, text = invoke("items", "remove", signed, ids[int(item)], "--out", tmp_path / "own", "--sign", keys[0])
+    assert code == 0, text
+    check_repository(tmp_path / "own/triton", keys[1])
+    assert invoke("verify", tmp_path / "own", "--key", keys[1])[0] == 0
+    code, text = invoke("items", "remove", signed, ids[int(item)], "--delta", tmp_path, "--sign", keys[0])
+    assert (code, "not signed" in text) == (2, True)
