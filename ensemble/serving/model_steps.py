@@ -17,7 +17,7 @@ from .model_base import BatchModel, Outputs, check_inputs, row_slices
 from .release import Release
 from .selftest import SelfTest
 from .steps import FEATURES, USER_ROW, VECTOR, pack, packing, steps_of, unpack
-from .tensors import USER, Arrays, Reader, Tensor
+from .tensors import USER, Arrays, Reader, Tensor, extremes
 
 
 class TransformModel(BatchModel):
@@ -45,6 +45,7 @@ class TransformModel(BatchModel):
         request = self._reader(sent)
         user_rows = self._features.users.rows_of(request.columns[USER].values)
         features = self._features(request.columns, user_rows, request.clicks)
+        self.tally.answered(len(user_rows), int(np.count_nonzero(user_rows < 0)))
         made: Outputs = [(name, features[name].reshape(len(user_rows), -1)) for name in self._named]
         if not self._named:
             made = [(FEATURES, pack(features, self._record, len(user_rows)))]
@@ -73,7 +74,13 @@ class TowerModel(BatchModel):
     def answer(self, sent: Sequence[Arrays]) -> list[Outputs]:
         """Return the vectors of every request."""
         packed = sent[0][FEATURES] if len(sent) == 1 else np.concatenate([one[FEATURES] for one in sent])
-        vectors = self._tower(unpack(packed, self._record))
+        try:
+            vectors = self._tower(unpack(packed, self._record))
+        self.tally.answered(len(vectors), 0)
+        except Exception as error:
+            if type(error).__name__ != "InvalidArgument":  # onnxruntime's, of a graph that is fed what it cannot hold
+                raise
+            raise InvalidRequest(f"{FEATURES}: not such as the transform makes; ask the ensemble") from None
         return [[(VECTOR, vectors[rows])] for rows in row_slices(sent, FEATURES)]
 
 
@@ -89,6 +96,7 @@ class SearchModel(BatchModel):
         check_inputs(config, steps.search.inputs)
         self.answers = self._catalogue = ItemAnswers(release)
         self._write = AnswerWriter(self._catalogue)
+        self._users = release.manifest["counts"]["users"]
         self._looks = release.manifest["serving"]["tower_platform"] != "python"  # for the tower does not
         controls = [one for one in steps.search.inputs if one.name not in (VECTOR, USER_ROW)]
         # To the reader a user is the row that the transform found.
@@ -106,11 +114,15 @@ class SearchModel(BatchModel):
     def answer(self, sent: Sequence[Arrays]) -> list[Outputs]:
         """Return item_id, score, count and user_known of every request."""
         request = self._reader([_as_read(one) for one in sent])
+        highest = extremes(request.columns[USER].values)[1]
+        if highest >= self._users:
+            raise InvalidRequest(f"{USER_ROW}: got {highest}, expected at most {self._users - 1}, or -1 for a stranger")
         vectors = sent[0][VECTOR] if len(sent) == 1 else np.concatenate([one[VECTOR] for one in sent])
         if self._looks and not np.isfinite(vectors).all():
             row = int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])
             raise InvalidRequest(f"row {row}: the query has no finite vector; a number in it is too large")
         answer = self._catalogue.nearest(vectors, request.columns[USER].values, request)
+        self.count(answer)
         return self._write(answer, request, row_slices(sent, VECTOR))
 
 

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .errors import InvalidRequest
+from .filters import MAX_BYTES as MAX_FILTER_BYTES
 from .sequence import TIME, Clicks
+from .times import FAR
 from .transform import Column
 
 USER = "user_id"
@@ -18,9 +20,11 @@ NO_ITEM = {"INT64": -(2**63), "BYTES": ""}
 """Pads lists of item ids: an id that no catalogue has."""
 NOW = -(2**63)
 """As `timestamp`: the time at which the server reads the request."""
+MAX_TEXT_BYTES = 1 << 16
+"""Longest text in a request; filters have a limit of their own."""
+MAX_VALUES = 10_000
+"""Longest list of one row in a column."""
 _FEW = 32
-_END_OF_TIME = 100_000_000_000
-"""No second count of ours reaches this (the year 5138); every millisecond count since March 1973 does."""
 WIRE = {"int64": "INT64", "float64": "FP64", "string": "BYTES"}
 """Triton data type by the data type of a raw column."""
 
@@ -136,6 +140,7 @@ class Reader:
                 )
             return Column(values)
         lengths, values = _ragged(requests, tensor.name)
+        _check_lengths(tensor.name, lengths, MAX_VALUES, "values")
         offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
         np.cumsum(lengths, out=offsets[1:])
         return Column(_plain(tensor, values, lengths), None, offsets)
@@ -163,7 +168,9 @@ class Reader:
             return None
         values = _joined(requests, "filter")
         _check_rows("filter", len(values), rows)
-        return _plain(self._tensors["filter"], values).tolist() if any(values.tolist()) else None
+        if not any(values.tolist()):
+            return None
+        return _plain(self._tensors["filter"], values, longest=MAX_FILTER_BYTES).tolist()
 
     def _exclude(self, requests: Sequence[Arrays], rows: int) -> tuple[np.ndarray, np.ndarray]:
         tensor = self._tensors["exclude_item_ids"]
@@ -189,7 +196,7 @@ class Reader:
         real = values != NO_ITEM[tensor.dtype]
         if not real.all():
             row_of, values, seconds = row_of[real], values[real], seconds[real]
-        wrong = (seconds < 0) | (seconds >= _END_OF_TIME)
+        wrong = (seconds < 0) | (seconds >= FAR)
         if wrong.any():
             raise _out_of_time("history_timestamps", wrong, row_of, seconds)
         return Clicks(row_of, values, seconds)
@@ -197,17 +204,14 @@ class Reader:
     def _ids(self, tensor: Tensor, requests: Sequence[Arrays], rows: int, limit: str) -> tuple[np.ndarray, np.ndarray]:
         """Return row and id of every entry of a ragged input."""
         lengths, values = _ragged(requests, tensor.name)
-        if int(lengths.max()) > self._limits[limit]:
-            row = int(lengths.argmax())
-            expected = f"expected at most {self._limits[limit]}"
-            raise InvalidRequest(f"column '{tensor.name}', row {row}: {lengths[row]} ids, {expected}")
+        _check_lengths(tensor.name, lengths, self._limits[limit], "ids")
         return np.repeat(np.arange(rows), lengths), _plain(tensor, values, lengths)
 
 
 def _dated(column: Column) -> Column:
     """Check the queries' times; `NOW` is missing."""
     now = column.values == NOW
-    wrong = ((column.values < 0) | (column.values >= _END_OF_TIME)) & ~now
+    wrong = ((column.values < 0) | (column.values >= FAR)) & ~now
     if wrong.any():
         raise _out_of_time(TIME, wrong, np.arange(len(wrong)), column.values)
     return Column(column.values, now if now.any() else None)
@@ -255,19 +259,36 @@ def _ragged(requests: Sequence[Arrays], name: str) -> tuple[np.ndarray, np.ndarr
     return lengths, np.concatenate([one[name].reshape(-1) for one in requests])
 
 
-def _plain(tensor: Tensor, values: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
-    """Return the values as the transform takes them: bytes are decoded."""
+def _plain(
+    tensor: Tensor, values: np.ndarray, lengths: np.ndarray | None = None, longest: int = MAX_TEXT_BYTES
+) -> np.ndarray:
+    """Return the values as the transform takes them: bytes of at most `longest` are decoded."""
     if tensor.dtype != "BYTES":
         return values
+    if max(map(len, values), default=0) > longest:
+        position = next(index for index, one in enumerate(values) if len(one) > longest)
+        row = _row_of(position, lengths)
+        found, expected = len(values[position]), f"expected at most {longest}"
+        raise InvalidRequest(f"column '{tensor.name}', row {row}: {found} bytes, {expected}")
     try:
         decoded = [one.decode("utf-8") if isinstance(one, bytes) else str(one) for one in values]
     except UnicodeDecodeError:
         position = next(index for index, one in enumerate(values) if not _is_utf8(one))
-        row = position if lengths is None else int(np.repeat(np.arange(len(lengths)), lengths)[position])
-        raise _invalid(tensor.name, row, values[position], "UTF-8 text") from None
+        raise _invalid(tensor.name, _row_of(position, lengths), values[position], "UTF-8 text") from None
     result = np.empty(len(decoded), dtype=object)
     result[:] = decoded
     return result
+
+
+def _row_of(position: int, lengths: np.ndarray | None) -> int:
+    """Return the row of a value, where each row has one or the given number of them."""
+    return position if lengths is None else int(np.repeat(np.arange(len(lengths)), lengths)[position])
+
+
+def _check_lengths(name: str, lengths: np.ndarray, longest: int, what: str) -> None:
+    if int(lengths.max()) > longest:
+        row = int(lengths.argmax())
+        raise InvalidRequest(f"column '{name}', row {row}: {lengths[row]} {what}, expected at most {longest}")
 
 
 def _is_utf8(value: Any) -> bool:

@@ -19,7 +19,7 @@ from tritonclient.utils import InferenceServerException
 
 from ensemble.client import InvalidRequest, RetrievalClient
 from ensemble.filters import Crowding, Filter, TagTest
-from ensemble.layouts import CHAINED, FUSED
+from ensemble.layouts import CHAINED, FUSED, SEARCH, TOWER
 from ensemble.wire import Query, tensors
 
 pytestmark = pytest.mark.server
@@ -56,6 +56,10 @@ BAD_FOR_THE_MODEL: dict[str, Case] = {
     "not UTF-8": (
         changed(occupation=texts(b"artist", b"\xff\xfe")),
         r"column 'occupation', row 1: got .*\\xff.* expected UTF-8",
+    ),
+    "too long a text": (
+        changed(occupation=texts(b"artist", b"x" * 70_000)),
+        "column 'occupation', row 1: 70000 bytes, expected at most 65536",
     ),
     "a filter that is no JSON": (changed(filter=texts(b"", b"{")), "column 'filter', row 1: not JSON"),
     "a filter by what the release does not have": (
@@ -195,6 +199,22 @@ def test_bad_requests_in_a_batch_fail_alone(served: Served, channel: Any, client
         assert error.status() == "StatusCode.INVALID_ARGUMENT", error
         assert "column '" in without_traceback(str(error.message()))
     assert _executions(channel) - executions < len(answers) + len(refused), "nothing was executed together"
+
+
+def test_a_step_refuses_what_no_other_step_makes(channel: Any, client: RetrievalClient) -> None:
+    """The steps of the chained layout are models that anybody may ask."""
+    width, dim = (_width(channel, *one) for one in ((TOWER, "features"), (SEARCH, "vector")))
+    noise = np.random.default_rng(1).integers(0, 256, (2, width), dtype=np.uint8)
+    with pytest.raises(InferenceServerException, match=r"INVALID_ARGUMENT.* features: not such as"):
+        channel.infer(TOWER, [tensor("features", "UINT8", noise)])
+    vector = tensor("vector", "FP32", np.ones((1, dim), dtype=np.float32))
+    with pytest.raises(InferenceServerException, match=r"INVALID_ARGUMENT.* user_row: got 99999, expected at most \d+"):
+        channel.infer(SEARCH, [vector, tensor("user_row", "INT64", np.array([[99_999]]))])
+
+
+def _width(channel: Any, model: str, name: str) -> int:
+    inputs = channel.get_model_config(model, as_json=True)["config"]["input"]
+    return next(int(one["dims"][0]) for one in inputs if one["name"] == name)
 
 
 def _right(client: RetrievalClient, user: Any, top_k: int, filter_: Filter | None) -> Inputs:
