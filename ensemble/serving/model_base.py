@@ -47,7 +47,7 @@ class BatchModel:
         check_numpy()
         directory = Path(args["model_repository"]) / args["model_version"]
         self.release = Release.open(directory / "release")
-        check_release(args["model_config"], self.release)
+        check_release(directory / "config.pbtxt", self.release)
         self._kept: dict[tuple[str, Any], Any] = {}
         self._call_it(self.release.manifest["release"])
         self.tally = Tally(())
@@ -232,13 +232,16 @@ def check_numpy() -> None:
         )
 
 
-def check_release(config: str, release: Release) -> None:
-    """Refuse another release than the configuration names: it was written of the one that was verified."""
-    stated = json.loads(config)["parameters"][RELEASE]["string_value"]
-    if stated != release.manifest["release"]:
+def check_release(config: Path, release: Release) -> None:
+    """Refuse another release than the version's own configuration names: it was written of the one that was verified.
+
+    Triton's argument will not do: while chained models are exchanged, one configuration is that of two versions.
+    """
+    stated = f'key: "{RELEASE}" value {{ string_value: "{release.manifest["release"]}" }}'
+    if stated not in config.read_text(encoding="utf-8"):
         raise InvalidRelease(
-            f"{release.path}: is release {release.manifest['release']}, config.pbtxt is of {stated}: export the "
-            "repository anew"
+            f"{release.path}: is release {release.manifest['release']}, {config} is of another: export the repository "
+            "anew"
         )
 
 
