@@ -41,7 +41,9 @@ class FusedModel(BatchModel):
     def answer(self, sent: Sequence[Arrays]) -> list[Outputs]:
         """Return item_id, score, count and user_known of every request."""
         request = self.retriever.reader(sent)
-        return self._write(self.retriever.answer(request), request, row_slices(sent, USER))
+        answer = self.retriever.answer(request)
+        self.count(answer)
+        return self._write(answer, request, row_slices(sent, USER))
 
 
 class AnswerWriter:

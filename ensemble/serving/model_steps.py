@@ -76,11 +76,11 @@ class TowerModel(BatchModel):
         packed = sent[0][FEATURES] if len(sent) == 1 else np.concatenate([one[FEATURES] for one in sent])
         try:
             vectors = self._tower(unpack(packed, self._record))
-        self.tally.answered(len(vectors), 0)
         except Exception as error:
             if type(error).__name__ != "InvalidArgument":  # onnxruntime's, of a graph that is fed what it cannot hold
                 raise
             raise InvalidRequest(f"{FEATURES}: not such as the transform makes; ask the ensemble") from None
+        self.tally.answered(len(vectors), 0)
         return [[(VECTOR, vectors[rows])] for rows in row_slices(sent, FEATURES)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,18 @@ from .search import ItemSearch
 from .tensors import USER, Reader, Request, input_tensors, output_tensors
 
 
+class Searched(NamedTuple):
+    """What the search of a batch took and left out, for the metrics."""
+
+    seconds: float
+    short: int
+    """Rows with fewer items than were asked for."""
+    excluded: int
+    """Items that the users have seen, or the requests name; duplicates count."""
+    filtered: int
+    """Items that the rows' filters do not let by."""
+
+
 class Answer(NamedTuple):
     """The best items of every row, best first; ties stand in catalogue order."""
 
@@ -31,6 +44,7 @@ class Answer(NamedTuple):
     """int32 [n]: how many of the row are real."""
     user_known: np.ndarray
     """bool [n]: whether the release has the user."""
+    searched: Searched
 
 
 class ItemAnswers:
@@ -88,17 +102,26 @@ class ItemAnswers:
         sequence = 0 if self._log is None else self._log.sequence
         return f"{self.release.manifest['release']}+{sequence}" if sequence else str(self.release.manifest["release"])
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Return the number of items that can be answered with, and of the changes of the catalogue in force."""
+        return int(self.catalogue.rows.live.sum()), 0 if self._log is None else self._log.sequence
+
     def nearest(self, vectors: np.ndarray, user_rows: np.ndarray, request: Request) -> Answer:
         """Answer with the query vectors, float32 [n, d], and rows of the users table, int64 [n], already known."""
-        catalogue = self.catalogue
-        arguments = vectors, request.top_k, *self.left_out(catalogue, user_rows, request)
+        start, catalogue, filtered = perf_counter(), self.catalogue, 0
+        rows, items = self.left_out(catalogue, user_rows, request)
         if request.filters is None:
-            found = catalogue.search(*arguments)
+            found = catalogue.search(vectors, request.top_k, rows, items)
         else:
             filters = [catalogue.filters(text, row) if text else None for row, text in enumerate(request.filters)]
-            found = search_filtered(catalogue.search, *arguments, filters)
+            found = search_filtered(catalogue.search, vectors, request.top_k, rows, items, filters)
+            masks = [one.mask for one in filters if one is not None and one.mask is not None]
+            filtered = sum(len(one.bits) - one.count for one in masks)
         ids = catalogue.item_ids.take(found.item_index, mode="wrap")  # -1 is the last: no item
-        return Answer(found.item_index, ids, found.score, found.count, user_rows >= 0)
+        short = int(np.count_nonzero(found.count < request.top_k))
+        searched = Searched(perf_counter() - start, short, len(rows), filtered)
+        return Answer(found.item_index, ids, found.score, found.count, user_rows >= 0, searched)
 
     def left_out(self, catalogue: Catalogue, user_rows: np.ndarray, request: Request) -> tuple[np.ndarray, np.ndarray]:
         """Return row and item index, int64 [m] each, of what the answers must not hold; duplicates happen."""
