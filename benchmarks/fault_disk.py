@@ -145,7 +145,7 @@ def _released(disk: Disk, run: Path, room: int | None, whole: dict[str, str]) ->
             {name: one for name, one in made.items() if name.startswith(part)} for made in (found, whole)
         )
         if there and there != expected:
-            outcome.wrong.append(f"{part}/ is not what it should be: {sorted(set(there) ^ set(expected))[:3]}")
+            outcome.wrong.append(f"{part}/ is not what it should be: {_differing(there, expected)}")
     finished = Run.open(run, STAGES).is_finished(Run.open(run, STAGES).stages["release"])
     if finished != (outcome.exit == 0):
         outcome.wrong.append(f"the stage counts as {'finished' if finished else 'not run'}")
@@ -184,10 +184,10 @@ def _deployed(disk: Disk, run: Path, rooms: Sequence[int]) -> list[Outcome]:
                     try:
                         deploy(run / "release", repository, control)
                     except RetrievalError as error:
-                        outcome.exit, outcome.error = error.exit_code, str(error)
+                        outcome.exit, outcome.error = error.exit_code, str(error)[:400]
                     except Exception as error:
-                        outcome.exit, outcome.error = 1, repr(error)
-                _check_deployed(outcome, room, changed=sorted(set(artefacts(run).items()) ^ set(before.items())))
+                        outcome.exit, outcome.error = 1, repr(error)[:400]
+                _check_deployed(outcome, room, _differing(before, artefacts(run)))
                 if known.differs(_asked(address, inputs)) is not None:
                     outcome.wrong.append("the server answers otherwise than before")
                 outcome.wrong += [f"{one.name} is left over" for one in run.glob(".triton.*")]
@@ -195,11 +195,15 @@ def _deployed(disk: Disk, run: Path, rooms: Sequence[int]) -> list[Outcome]:
     return outcomes
 
 
-def _check_deployed(outcome: Outcome, room: int | None, changed: list[tuple[str, str]]) -> None:
+def _differing(one: dict[str, str], two: dict[str, str]) -> list[str]:
+    return sorted(name for name in {*one, *two} if one.get(name) != two.get(name))[:3]
+
+
+def _check_deployed(outcome: Outcome, room: int | None, changed: list[str]) -> None:
     if outcome.exit != (0 if room is None else 2):
         outcome.wrong.append(f"it ended with {outcome.exit}: {outcome.error[-300:]}")
     if room is not None and changed:
-        outcome.wrong.append(f"files changed: {changed[:3]}")
+        outcome.wrong.append(f"files changed: {changed}")
     if room is not None and "free" not in outcome.error:
         outcome.wrong.append(f"the error does not say what to do: {outcome.error}")
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -22,8 +23,9 @@ from retrieval.run import Run
 from retrieval.stages import STAGES
 
 ARTEFACTS = ("tables", "features", "towers", "metrics.json", "release", "triton")
-_MOMENTS = ("created", "finished", "seconds", "id", "step_seconds")
-"""Keys of JSON files that say when something was made or how long it took."""
+_MOMENTS = ("created", "finished", "seconds", "step_seconds", "release")
+"""Keys of JSON files that say when something was made or how long it took; a release's id depends on when, too."""
+_RELEASE = re.compile(r'key: "release" value \{ string_value: "\w+" \}')
 _WORKER = Path(__file__).with_name("fault_disk.py")
 
 
@@ -111,7 +113,7 @@ def artefacts(run: Path) -> dict[str, str]:
     for name in ARTEFACTS:
         paths = sorted((run / name).rglob("*")) if (run / name).is_dir() else [run / name]
         found.update({path.relative_to(run).as_posix(): _content(path) for path in paths if path.is_file()})
-    return {name: content for name, content in found.items() if "/tensorboard/" not in name and "tfevents" not in name}
+    return {name: content for name, content in found.items() if "tfevents" not in name and not name.endswith(".lock")}
 
 
 def _content(path: Path) -> str:
@@ -123,6 +125,8 @@ def _content(path: Path) -> str:
     if path.suffix == ".npz":
         with np.load(path) as arrays:
             return _hash(b"".join(name.encode() + arrays[name].tobytes() for name in sorted(arrays)))
+    if path.suffix == ".pbtxt":
+        return _hash(_RELEASE.sub("", path.read_text(encoding="utf-8")).encode())
     return _hash(path.read_bytes())
 
 

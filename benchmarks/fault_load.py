@@ -86,9 +86,20 @@ class Seen:
     ended: list[Ended] = field(default_factory=list)
     unexpected: list[Ended] = field(default_factory=list)
     """What ended otherwise than its question says."""
+    asked_again: int = 0
 
-    def note(self, question: Question | None, sent_at: float, error: ClientError | None, wrong: str | None) -> None:
-        """Count a request that ended; `error` is what came in place of an answer, `wrong` what is wrong with it."""
+    def note(
+        self,
+        question: Question | None,
+        sent_at: float,
+        error: ClientError | None,
+        wrong: str | None = None,
+        again: bool = False,
+    ) -> None:
+        """Count a request that ended; `error` is what came in place of an answer, `wrong` what is wrong with it.
+
+        `again`: it was refused and is asked again.
+        """
         now = time.monotonic()
         outcome, status, message = ANSWERED, "", ""
         if error is not None:
@@ -102,7 +113,7 @@ class Seen:
             self.latency_s.append(now - sent_at)
         setattr(self.counts, outcome, getattr(self.counts, outcome) + 1)
         expected = ANSWERED if question is None else question.expected
-        met = outcome == expected or (not expected and outcome != LOST)
+        met = again or outcome == expected or (not expected and outcome != LOST)
         if met and outcome == ANSWERED:
             return
         ended = Ended(sent_at, now, outcome, status, message[:400], question.about if question else "")
@@ -114,14 +125,22 @@ class Seen:
 class Load:
     """Asks questions from a thread of its own, `in_flight` at a time, inside the block; it ends with them."""
 
-    def __init__(self, address: str, questions: Iterable[Question], in_flight: int, rate: float | None = None) -> None:
-        """Take a server's gRPC address and what to ask until there is no more; `rate` is requests per second, at most.
+    def __init__(
+        self,
+        address: str,
+        questions: Iterable[Question],
+        in_flight: int,
+        rate: float | None = None,
+        patience: int = 0,
+    ) -> None:
+        """Take a server's gRPC address and what to ask until there is no more.
 
-        None: as fast as answers come.
+        `rate` is requests per second, at most; None: as fast as answers come. What is refused with UNAVAILABLE is asked
+        again `patience` times, and counted each time.
         """
         self.seen = Seen()
         self._address, self._questions = address, iter(questions)
-        self._in_flight, self._rate, self._due = in_flight, rate, 0.0
+        self._in_flight, self._rate, self._patience, self._due = in_flight, rate, patience, 0.0
         self._stopping = threading.Event()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._main, daemon=True)
@@ -164,8 +183,9 @@ class Load:
             await self._turn()
             if self._stopping.is_set():
                 return
-            if await self._one(channel, question):
-                await asyncio.sleep(_AFTER_REFUSAL_S)
+            left = self._patience
+            while await self._one(channel, question, left):
+                left -= 1
 
     async def _turn(self) -> None:
         """Wait until it is time for the next request."""
@@ -176,8 +196,8 @@ class Load:
         if self._due > now:
             await asyncio.sleep(self._due - now)
 
-    async def _one(self, channel: Any, question: Question) -> bool:
-        """Ask once; return whether to come again later."""
+    async def _one(self, channel: Any, question: Question, left: int) -> bool:
+        """Ask once; return whether to ask again, which may be done `left` times."""
         sent_at, error, wrong = time.monotonic(), None, None
         self.seen.counts.sent += 1
         try:
@@ -185,8 +205,13 @@ class Load:
             wrong = question.wrong(answer)
         except InferenceServerException as raised:
             error = meaning(raised, self._address, question.model, _TIMEOUT_S)
-        self.seen.note(question, sent_at, error, wrong)
-        return error is not None and error.status in UNAVAILABLE
+        unavailable = error is not None and error.status in UNAVAILABLE
+        again = unavailable and left > 0 and question.expected != REFUSED
+        self.seen.asked_again += again
+        self.seen.note(question, sent_at, error, wrong, again)
+        if unavailable:
+            await asyncio.sleep(_AFTER_REFUSAL_S)
+        return again
 
 
 class ClientLoad(Load):
@@ -210,7 +235,7 @@ class ClientLoad(Load):
                 await client.ask(query)
             except ClientError as raised:
                 error = raised
-            self.seen.note(None, sent_at, error, None)
+            self.seen.note(None, sent_at, error)
 
 
 def percentile_ms(seconds: array[float], percent: float) -> float | None:

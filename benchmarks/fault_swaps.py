@@ -29,6 +29,8 @@ CAPACITY_SHARE = 0.8
 BAD_SHARE = 0.1
 GROWTH_MB = 5.0
 """More than this between the second and the last quarter of a soak is growth; below it is noise of the allocators."""
+PATIENCE = 6
+"""A request whose strings are no strings fails those that Triton 2.51 hands to the model with it; they ask again."""
 _SAMPLE_S = 2.0
 
 
@@ -125,7 +127,7 @@ def soak(run: Path, minutes: float, say: Any) -> dict[str, Any]:
         capacity = _capacity(address, questions, 10.0 if minutes > 1 else 3.0)
         say(f"capacity {capacity:.0f} requests/s; asking {CAPACITY_SHARE * capacity:.0f}/s for {minutes:g} minutes")
         memory: list[tuple[float, float]] = []
-        with Load(address, cycle(questions), 4 * IN_FLIGHT, CAPACITY_SHARE * capacity) as load:
+        with Load(address, cycle(questions), 4 * IN_FLIGHT, CAPACITY_SHARE * capacity, PATIENCE) as load:
             began, told = time.monotonic(), 0.0
             while (now := time.monotonic() - began) < 60 * minutes:
                 memory.append((now, read_memory_mb(server.process_id)))
@@ -142,6 +144,7 @@ def soak(run: Path, minutes: float, say: Any) -> dict[str, Any]:
         "capacity_per_s": round(capacity, 1),
         "asked_per_s": round(load.seen.counts.sent / seconds, 1),
         "errors_on_good_requests": len(good),
+        "asked_again_after_a_malformed_neighbour": load.seen.asked_again,
         "otherwise_than_specified": len(load.seen.unexpected),
         "errors": listed(load.seen.unexpected),
         "memory_mb_start": round(memory[0][1], 1),
@@ -166,7 +169,7 @@ def _mixed(address: str, subject: Subject) -> list[Question]:
 
 def _capacity(address: str, questions: list[Question], seconds: float) -> float:
     """Return how many of the questions are answered or refused per second, as fast as it goes."""
-    with Load(address, cycle(questions), IN_FLIGHT) as load:
+    with Load(address, cycle(questions), IN_FLIGHT, patience=PATIENCE) as load:
         time.sleep(1.0)
         ended, began = load.ended, time.monotonic()
         time.sleep(seconds)
@@ -189,7 +192,7 @@ def fuzz(runs: Sequence[Path], scratch: Path, count: int, seed: int, say: Any) -
     from ensemble.runtime import export_repository
 
     total, found = Counts(), dict[str, Any]()
-    unexpected, deaths, tracebacks, slowest = [], 0, 0, 0.0
+    unexpected, again, deaths, tracebacks, slowest = [], 0, 0, 0, 0.0
     for number, run in enumerate(runs):
         repository, log = export_repository(run / "release", scratch / run.name, "both"), list[str]()
         with served(repository, log) as server:
@@ -199,6 +202,7 @@ def fuzz(runs: Sequence[Path], scratch: Path, count: int, seed: int, say: Any) -
                 canaries = right_questions(address, subject, 50, seed=9)
                 load = _fuzzed(address, subject, canaries, round(count * share / len(runs)), seed + number, say)
                 total += load.seen.counts
+                again += load.seen.asked_again
                 unexpected += load.seen.unexpected
                 unexpected += [one for one in load.seen.ended if "Traceback" in one.message or ".py" in one.message]
                 slowest = max(slowest, percentile_ms(load.seen.latency_s, 100) or 0.0)
@@ -209,6 +213,7 @@ def fuzz(runs: Sequence[Path], scratch: Path, count: int, seed: int, say: Any) -
         "requests": total,
         "seed": seed,
         "by_model": found,
+        "asked_again_after_a_malformed_neighbour": again,
         "otherwise_than_specified": len(unexpected),
         "errors": listed(unexpected, 20),
         "servers_whose_processes_changed": deaths,
@@ -227,7 +232,7 @@ def _fuzzed(address: str, subject: Subject, canaries: list[Question], count: int
                 yield canaries[number // 25 % len(canaries)]
             yield question
 
-    with Load(address, asked(), IN_FLIGHT) as load:
+    with Load(address, asked(), IN_FLIGHT, patience=PATIENCE) as load:
         told = time.monotonic()
         while load._thread.is_alive():
             load._thread.join(1.0)

@@ -212,9 +212,13 @@ def _table(found: dict[str, Any]) -> Table:
     for name, one in found.items():
         counts = one.get("requests", {})
         cells = [f"{counts[key]:,}" if key in counts else "" for key in ("sent", "answered", "refused", "lost")]
-        figures = "\n".join(f"{key} {one[key]}" for key in SHOWN[name])
+        figures = "\n".join(f"{key} {_short(one[key])}" for key in SHOWN[name])
         shown.add_row(name, *cells, figures, "yes" if one["holds"] else "NO")
     return shown
+
+
+def _short(value: Any) -> Any:
+    return len(value) if isinstance(value, (list, dict)) else value
 
 
 SHOWN = {

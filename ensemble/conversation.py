@@ -7,6 +7,7 @@ the blocking client and the asyncio one are the same in all but how they wait.
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
@@ -34,6 +35,9 @@ _AGAIN = ("UNAVAILABLE", "RESOURCE_EXHAUSTED")
 """gRPC statuses of a server that did not take the request on."""
 _DEAD = "is not healthy"
 """How Triton words a request whose python process died under it, or while it waited; it calls that INTERNAL."""
+_SPOILT = re.compile(r"incomplete string |unexpected number of string elements ")
+"""How Triton's python backend refuses strings whose bytes are no strings, and all requests of that batch with them.
+What we send is never such: it was another client's."""
 _SHORTEST_S = 1e-3
 
 
@@ -182,8 +186,9 @@ def meaning(error: InferenceServerException, address: str, model: str, timeout_s
     """Return the exception that says what a caller can do about a failed call; its `status` is the gRPC status."""
     status = str(error.status() or "").removeprefix("StatusCode.")
     message = str(error.message()).removeprefix("[request id: <id_unknown>] ")
-    if _DEAD in message and status == "INTERNAL":
-        status = "UNAVAILABLE"  # asking changes nothing, and `retrieval serve` starts the process again
+    # Asking changes nothing, so it may be done again: `retrieval serve` starts a dead process anew.
+    if (status == "INTERNAL" and _DEAD in message) or (status == "INVALID_ARGUMENT" and _SPOILT.search(message)):
+        status = "UNAVAILABLE"
     meant: ClientError
     if status == "INVALID_ARGUMENT":
         meant = InvalidRequest(message)

@@ -211,17 +211,16 @@ class Run:
             Another process has it; the message names it.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
-        with (self.directory / ".lock").open("a+") as file:
+        with writing(self.directory), (self.directory / ".lock").open("a+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 file.seek(0)
                 owner = file.read().strip() or "another process"
                 raise StageError(f"{self.directory} is being written by {owner}; wait for it or stop it") from None
-            with writing(self.directory):
-                file.truncate(0)
-                file.write(f"process {os.getpid()} ({' '.join(sys.argv[1:3])})")
-                file.flush()
+            file.truncate(0)
+            file.write(f"process {os.getpid()} ({' '.join(sys.argv[1:3])})")
+            file.flush()
             self._remove_leftovers()
             yield
             file.truncate(0)
