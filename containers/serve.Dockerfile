@@ -9,6 +9,8 @@ RUN python3 -m pip install --no-cache-dir --break-system-packages --require-hash
     && python3 -c "import faiss, numpy, onnxruntime"
 
 COPY --chmod=755 containers/serve.sh /usr/local/bin/serve
+# The probe: a request whose answer is known, by the standard library.
+COPY ensemble/serving/canary.py /usr/local/lib/retrieval/canary.py
 
 # The user that NVIDIA's image has for this. Nothing is written but /tmp and /dev/shm, so that the file system and the
 # model repository may be read-only.

@@ -25,7 +25,8 @@ RUN python -m pip install --no-cache-dir --no-deps . \
     && install --directory --owner 1000 --group 1000 /data
 
 # Runs go to /data/runs, downloads to /data/cache: mount a volume there.
-ENV RETRIEVAL_CACHE=/data/cache HOME=/data MPLCONFIGDIR=/tmp/matplotlib
+ENV RETRIEVAL_CACHE=/data/cache HOME=/data MPLCONFIGDIR=/tmp/matplotlib NUMBA_CACHE_DIR=/tmp/numba \
+    DASK_TEMPORARY_DIRECTORY=/tmp
 VOLUME /data
 USER 1000:1000
 ENTRYPOINT ["retrieval"]

