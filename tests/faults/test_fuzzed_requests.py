@@ -1,0 +1,34 @@
+"""Wrong and odd requests, drawn at random, against a real Triton: each is answered or refused as specified."""
+
+from __future__ import annotations
+
+import sys
+from itertools import chain
+from pathlib import Path
+
+import pytest
+from served import Served
+
+from ensemble.layouts import CHAINED, FUSED
+
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+from fault_load import Load, listed
+from fault_requests import Fuzz, Subject, right_questions
+
+pytestmark = pytest.mark.server
+
+
+@pytest.mark.parametrize(("model", "count"), [(FUSED, 400), (CHAINED, 100)])
+def test_fuzzed_requests_are_answered_or_refused_as_specified(
+    served: Served, release: Path, model: str, count: int
+) -> None:
+    subject = Subject.of(served.address, release, model)
+    right = right_questions(served.address, subject, 20)
+    with Load(served.address, chain(right, Fuzz(subject, seed=3)(count), right), 8, patience=6) as load:
+        load.wait()
+    seen = load.seen.counts
+    assert not load.seen.unexpected, listed(load.seen.unexpected)
+    assert (seen.sent, seen.lost) == (count + 40 + load.seen.asked_again, 0)
+    assert seen.answered > 40
+    assert seen.refused > count / 3, "the requests are not wrong enough to try anything"
+    assert not [one.message for one in load.seen.ended if "Traceback" in one.message]
