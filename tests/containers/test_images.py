@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from served import Served
 from tools import CONTAINERS, ROOT, documents, tool, versions
+
+from ensemble.endpoints import Addresses, server_arguments
+from ensemble.ports import free_ports
+from ensemble.processes import serving_environment
+from ensemble.triton import default_python, find_triton, inspect_python
 
 IMAGE = re.compile(r"nvcr\.io/[\w./-]+:[\w.-]+|merlin-retrieval-(?:train|serve):[\w.-]+")
 
@@ -56,3 +63,39 @@ def test_what_pip_is_asked_for_is_there(requirements: str, python: str, options:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_start_gives_triton_the_options_of_retrieval_serve() -> None:
+    text = (CONTAINERS / "serve.sh").read_text(encoding="utf-8")
+    given = {one.replace("'*'", "*") for one in re.findall(r"^    (--[^$]*?)(?: \\)?$", text, flags=re.MULTILINE)}
+    place = Addresses("0.0.0.0", 8001, 8000, 8002)
+    expected = set(server_arguments(Path("/models"), place, "KEY", exit_timeout_seconds=15))
+    guarded = {one for one in expected if "KEY" in one or "/models" in one}
+    # HTTP is for probes from inside alone.
+    assert given == expected - guarded - {"--http-address=0.0.0.0"} | {"--http-address=127.0.0.1"}
+    (protocols,) = {one.split("=", 1)[1].replace("KEY", "") for one in guarded if "KEY" in one}
+    assert f'guarded="{protocols.split(":")[0]}"' in text
+
+
+@pytest.mark.server
+def test_the_start_serves_and_the_probe_tells(served: Served) -> None:
+    if served.id_type == "BYTES":
+        pytest.skip("once is enough")
+    python = inspect_python(default_python())
+    triton = find_triton(None, python)
+    ports = free_ports("127.0.0.1", 3)
+    environment = {**serving_environment(python, 1), "MODELS": str(served.server.repository)}
+    environment |= {"RETRIEVAL_METRICS": f"127.0.0.1:{ports[2]}"}
+    environment["PATH"] = f"{triton.server.parent}{os.pathsep}{environment['PATH']}"
+    options = [f"--{name}-port={port}" for name, port in zip(("grpc", "http", "metrics"), ports, strict=True)]
+    start = [CONTAINERS / "serve.sh", *options, f"--backend-directory={triton.backends}"]
+    probe = [python.executable, ROOT / "ensemble/serving/canary.py", "--url", f"http://127.0.0.1:{ports[1]}"]
+    with subprocess.Popen(start, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        try:
+            while (found := subprocess.run(probe, capture_output=True, text=True)).returncode:
+                assert process.poll() is None, process.stdout and process.stdout.read()
+            assert "healthy" in found.stderr
+        finally:
+            process.terminate()
+            process.communicate(timeout=30)
+    assert subprocess.run(probe, capture_output=True).returncode == 1, "healthy without a server"
