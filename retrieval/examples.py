@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -85,10 +86,10 @@ def pick_users(run: Path, count: int, seed: int = 42) -> list[int | str]:
     return users
 
 
-def any_user(run: Path) -> str:
-    """Return a user that a shell command can ask for, quoted; `ID` where `run` has no table of users."""
-    path = run / "features" / "users.parquet"
-    return shlex.quote(str(pd.read_parquet(path)[Columns.User].iloc[0])) if path.is_file() else "ID"
+def any_user(source: Path) -> str:
+    """Return a user that a shell command can ask for, quoted; `ID` where there is no release to know one from."""
+    samples = release_of(source) / "selftest.json"
+    return shlex.quote(str(json.loads(samples.read_bytes())["user_ids"][0])) if samples.is_file() else "ID"
 
 
 def _liking(rows: pd.DataFrame) -> float:

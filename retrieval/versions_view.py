@@ -27,6 +27,8 @@ def promoted_lines(done: Promoted) -> Iterator[str]:
         )
     for objection in turn.forced:
         yield f"forced: {objection}"
+    if turn.server is not None:
+        yield f"live at {turn.server}"
     if done.pruned:
         yield f"removed: version {', '.join(map(str, done.pruned))}"
 
@@ -80,6 +82,7 @@ def difference_tables(found: Difference) -> Iterator[Table]:
     if found.metrics:
         yield _metrics_table(found)
     yield _changes_table(found)
+    yield _answers_table(found)
 
 
 def _facts_table(found: Difference) -> Table:
@@ -94,23 +97,29 @@ def _metrics_table(found: Difference) -> Table:
     table = Table(
         "", "A", "B", "change", title="" if found.a.protocol == found.b.protocol else "measured on different test rows"
     )
+    wanted = ("mrr", f"@{found.answers.k}", "@100")
     for name, (old, new) in found.metrics.items():
+        if not name.endswith(wanted):
+            continue
         change = f"{new / old - 1:+.1%}" if old else ""
         table.add_row(name, f"{old:.4f}", f"{new:.4f}", change)
     return table
 
 
 def _changes_table(found: Difference) -> Table:
-    table, answers = Table("", "added", "removed", "changed"), found.answers
+    table = Table("", "added", "removed", "changed")
     table.add_row("items", *map(_cell, _counts(found.catalogue)))
     table.add_row("users", *map(_cell, _counts(found.users)[:2]))
     for name, count in found.catalogue.columns.items():
         table.add_row(Text(f"  items' {name}"), "", "", _cell(count))
-    table.caption = (
-        f"first {answers.k} answers of {answers.users:,} users: {answers.overlap:.1%} in common, "
-        f"{answers.same:.1%} of the users get the same items"
-    )
-    table.caption_justify = "left"
+    return table
+
+
+def _answers_table(found: Difference) -> Table:
+    answers = found.answers
+    table = Table(f"first {answers.k} answers of {answers.users:,} users", "")
+    table.add_row("in common", f"{answers.overlap:.1%}")
+    table.add_row("users who get the same items", f"{answers.same:.1%}")
     return table
 
 
