@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 
 from ensemble.health import CanaryResult, canary
+from ensemble.tls import ClientTls
 
 _AGAIN_SECONDS = 1.0
 
@@ -15,9 +16,11 @@ _AGAIN_SECONDS = 1.0
 class Canaries:
     """Asks every model of a server again and again, as a context manager."""
 
-    def __init__(self, address: str, models: Sequence[str], every_seconds: float, timeout_s: float) -> None:
+    def __init__(
+        self, address: str, models: Sequence[str], every_seconds: float, timeout_s: float, tls: ClientTls | None = None
+    ) -> None:
         """Take the server's gRPC address and how often it is asked; a failure is looked at again after a second."""
-        self._address, self._models = address, models
+        self._address, self._models, self._tls = address, models, tls
         self._every, self._timeout = every_seconds, timeout_s
         self._results: SimpleQueue[tuple[float, CanaryResult]] = SimpleQueue()
         self._soon, self._ended = threading.Event(), False
@@ -50,7 +53,7 @@ class Canaries:
             well = True
             for model in self._models:
                 begun = time.monotonic()
-                result = canary(self._address, model, self._timeout)
+                result = canary(self._address, model, self._timeout, self._tls)
                 well &= result.alive
                 self._results.put((begun, result))
             self._soon.wait(self._every if well else _AGAIN_SECONDS)

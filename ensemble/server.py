@@ -25,7 +25,7 @@ from ensemble.ports import check_free
 from ensemble.processes import kill_group, launch
 from ensemble.serving.backlog import ADDRESS as METRICS
 from ensemble.serving.delta import DELTA
-from ensemble.tls import ServerTls
+from ensemble.tls import ClientTls, ServerTls
 from ensemble.triton import ServingPython, Triton, default_python, find_triton, inspect_python
 from ensemble.triton_log import printable, reasons
 from ensemble.trust import check_repository, forget, trust
@@ -101,6 +101,11 @@ class TritonServer:
         if self._process is None:
             raise ServerError("Triton is not running")
         return self._process.pid
+
+    @property
+    def client_tls(self) -> ClientTls:
+        """Return how the clients of this process speak to it."""
+        return ClientTls(off=True) if self._tls is None else self._tls.own_client()
 
     def start(self, given_up: Callable[[], bool] = _never) -> None:
         """Start Triton and return once the model answers.

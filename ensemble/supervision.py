@@ -101,7 +101,8 @@ class Supervisor:
             `given_up` said so during a restart.
         """
         patience, address = self._patience, self._server.addresses.grpc
-        with Canaries(address, self._models, patience.canary_seconds, patience.timeout_seconds) as canaries:
+        tls = self._server.client_tls
+        with Canaries(address, self._models, patience.canary_seconds, patience.timeout_seconds, tls) as canaries:
             try:
                 while not given_up():
                     self._look(canaries, given_up)
@@ -292,7 +293,8 @@ class Supervisor:
             time.sleep(0.05)
 
     def _control(self) -> ModelControl:
-        return ModelControl(self._server.addresses.grpc, self._server.repository, _LOAD_SECONDS)
+        server = self._server
+        return ModelControl(server.addresses.grpc, server.repository, _LOAD_SECONDS, server.client_tls)
 
 
 def _facts(result: CanaryResult) -> dict[str, object]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
+
 from workflows.diagnostics import ServerError
 
 _PREFIX = "RETRIEVAL_TLS_"
@@ -34,6 +36,19 @@ class ServerTls:
             found |= {"grpc-use-ssl-mutual": "true", "grpc-root-cert": _pem("--tls-ca", self.authority)}
         return found
 
+    def own_client(self) -> ClientTls:
+        """Return how the server's own process speaks to it: it knows the certificate, whatever its name and authority.
+
+        A client's certificate, for mutual TLS, is the environment's.
+
+        Raises
+        ------
+        ServerError
+            The certificate cannot be read, or is for no name.
+        """
+        said = ClientTls.from_environment() or ClientTls()
+        return ClientTls(self.certificate, said.certificate, said.key, _name_of(self.certificate))
+
 
 @dataclass(frozen=True)
 class ClientTls:
@@ -46,6 +61,8 @@ class ClientTls:
     key: Path | None = None
     name: str | None = None
     """What the server's certificate is for, where that is not the address at which it is asked."""
+    off: bool = False
+    """Plain text, whatever the environment says."""
 
     def __post_init__(self) -> None:
         """Raise ServerError unless certificate and key come together."""
@@ -63,6 +80,8 @@ class ClientTls:
 
     def options(self) -> dict[str, Any]:
         """Return the arguments of tritonclient's `InferenceServerClient`; raise ServerError for an unreadable file."""
+        if self.off:
+            return {}
         files = {
             "root_certificates": self.authority,
             "certificate_chain": self.certificate,
@@ -83,6 +102,21 @@ def channel_options(tls: ClientTls | None = None) -> dict[str, Any]:
 def set_environment(tls: Mapping[str, str | None]) -> None:
     """Make `CA`, `CERT`, `KEY` and `NAME` what the clients of this process take."""
     os.environ.update({_PREFIX + name: value for name, value in tls.items() if value})
+
+
+def _name_of(certificate: Path) -> str:
+    """Return a name for which a certificate is."""
+    try:
+        parsed = x509.load_pem_x509_certificate(certificate.read_bytes())
+        names = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (OSError, ValueError, x509.ExtensionNotFound) as error:
+        raise ServerError(
+            f"--tls-cert {certificate}: {error}; expected a PEM certificate with alternative names"
+        ) from None
+    found = [*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))]
+    if not found:
+        raise ServerError(f"--tls-cert {certificate}: is for no DNS name and no address")
+    return found[0].replace("*", "any")
 
 
 def _pem(name: str, path: Path) -> str:

@@ -94,7 +94,7 @@ def serve(
             grpc_port=grpc_port,
             http_port=http_port,
             metrics_port=metrics_port,
-            tls=server_tls(tls_cert, tls_key, tls_ca),
+            tls=server_tls(tls_cert, tls_key, tls_ca, supervise),
             verify=verify,
             on_log=log_line,
         )
@@ -113,14 +113,20 @@ def serve(
         raise typer.Exit(serve_triton(server, ready, watch))
 
 
-def server_tls(certificate: Path | None, key: Path | None, authority: Path | None) -> ServerTls | None:
-    """Return the server's TLS; None where no file is given. Raise RecipeError where one of a pair is missing."""
-    from ensemble.tls import ServerTls
+def server_tls(certificate: Path | None, key: Path | None, authority: Path | None, supervise: bool) -> ServerTls | None:
+    """Return the server's TLS; None where no file is given. Raise RecipeError where one is missing."""
+    from ensemble.tls import ClientTls, ServerTls
 
     if certificate is None and key is None and authority is None:
         return None
     if certificate is None or key is None:
         raise RecipeError(
             "TLS takes --tls-cert and --tls-key together; --tls-ca adds that clients must have certificates"
+        )
+    own = ClientTls.from_environment()
+    if supervise and authority is not None and (own is None or own.certificate is None):
+        raise RecipeError(
+            "with --tls-ca the supervisor needs a client's certificate, too: `retrieval --tls-cert C --tls-key K serve "
+            "...`, or leave it out with --no-supervise"
         )
     return ServerTls(certificate, key, authority)

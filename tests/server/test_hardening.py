@@ -24,6 +24,7 @@ from tritonclient.utils import InferenceServerException
 from ensemble.aio import AsyncRetrievalClient
 from ensemble.client import RetrievalClient, Unavailable
 from ensemble.endpoints import KEY_VARIABLE, Addresses, admin_key, server_arguments
+from ensemble.health import canary
 from ensemble.layouts import FUSED
 from ensemble.model_control import ModelControl
 from ensemble.ports import free_ports
@@ -31,7 +32,8 @@ from ensemble.runtime import export_repository
 from ensemble.server import TritonServer
 from ensemble.tls import ClientTls, ServerTls
 from ensemble.triton_log import printable
-from workflows.diagnostics import ServerError
+from retrieval.serve import server_tls
+from workflows.diagnostics import RecipeError, ServerError
 
 NAME = "recommendations.example"
 CERTIFICATES = {"server": ExtendedKeyUsageOID.SERVER_AUTH, "client": ExtendedKeyUsageOID.CLIENT_AUTH}
@@ -242,3 +244,25 @@ def test_http_is_off_unless_it_has_a_port(tmp_path: Path) -> None:
     assert not any(one.startswith("--http") for one in off)
     assert "--model-control-mode=explicit" in off
     assert any(one.startswith("--http-restricted-api=") and "secret" in one for one in on)
+
+
+@pytest.mark.server
+def test_the_supervisor_of_an_encrypted_server_is_a_client_of_it(
+    encrypted: Encrypted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It knows the server by its certificate, whatever name and authority that has."""
+    for name, value in (("CERT", "client.pem"), ("KEY", "client.key")):
+        monkeypatch.setenv(f"RETRIEVAL_TLS_{name}", str(encrypted.own.place / value))
+    own = encrypted.server.client_tls
+    assert own.name == NAME
+    assert ask(encrypted.address, own) == 10
+    assert canary(encrypted.address, FUSED, 3, own).alive
+
+
+def test_a_supervisor_without_a_certificate_is_noticed_before_the_start(tmp_path: Path) -> None:
+    files = tmp_path / "a.pem", tmp_path / "a.key"
+    with pytest.raises(RecipeError, match="supervisor needs a client's certificate"):
+        server_tls(*files, tmp_path / "ca.pem", supervise=True)
+    assert server_tls(*files, tmp_path / "ca.pem", supervise=False) == ServerTls(*files, tmp_path / "ca.pem")
+    with pytest.raises(RecipeError, match="--tls-cert and --tls-key together"):
+        server_tls(None, files[1], None, supervise=False)
