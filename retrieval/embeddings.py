@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 import typer
 
 from retrieval.console import terminal
-from retrieval.serving import release_of
 from workflows.diagnostics import RecipeError
 
 
@@ -60,6 +59,7 @@ def embeddings(
         if crowding is not None and (side, format_) != (Side.items, Format.jsonl):
             raise RecipeError("--crowding goes with --side items --format jsonl")
         from ensemble.batch.vectors import write_vectors
+        from retrieval.serving import release_of
 
         release, started = release_of(source), time.monotonic()
         vectors = _vectors(release, side, delta, (crowding, format_ is Format.jsonl), parse_time(timestamp))

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ensemble.filters import Crowding, Filter, Range, TagTest
-from ensemble.wire import InvalidRequest
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ def filter_of(options: FilterOptions, item_id: Callable[[str, str], Any]) -> Fil
     if options.raw is not None:
         others = [name for name, value in vars(options).items() if name != "raw" and value not in (None, [])]
         if others:
-            raise InvalidRequest(f"--filter: expected alone, got --{others[0].replace('_', '-')} as well")
+            raise _wrong(f"--filter: expected alone, got --{others[0].replace('_', '-')} as well")
         return options.raw
     only = [item_id("--only-items", one) for one in options.only_items]
     found = Filter(
@@ -65,11 +64,11 @@ def _range(text: str) -> tuple[str, Range]:
     name, ends = _split("--range", text, example)
     low, colon, high = ends.partition(":")
     if not colon or not (low or high):
-        raise InvalidRequest(f"--range {text}: expected {example}")
+        raise _wrong(f"--range {text}: expected {example}")
     try:
         return name, Range(float(low) if low else None, float(high) if high else None)
     except ValueError:
-        raise InvalidRequest(f"--range {text}: expected numbers, such as {example}") from None
+        raise _wrong(f"--range {text}: expected numbers, such as {example}") from None
 
 
 def _crowding(text: str | None) -> Crowding | None:
@@ -77,12 +76,18 @@ def _crowding(text: str | None) -> Crowding | None:
         return None
     name, limit = _split("--limit-per", text, "genres=3")
     if not limit.isdecimal():
-        raise InvalidRequest(f"--limit-per {text}: expected a whole number after the =, such as genres=3")
+        raise _wrong(f"--limit-per {text}: expected a whole number after the =, such as genres=3")
     return Crowding(name, int(limit))
 
 
 def _split(option: str, text: str, example: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not name or not equals or not value:
-        raise InvalidRequest(f"{option} {text}: expected ATTRIBUTE=VALUE, such as {example}")
+        raise _wrong(f"{option} {text}: expected ATTRIBUTE=VALUE, such as {example}")
     return name, value
+
+
+def _wrong(text: str) -> Exception:
+    from ensemble.wire import InvalidRequest  # with NumPy, which `--help` can do without
+
+    return InvalidRequest(text)

@@ -12,7 +12,6 @@ from retrieval.clustering import Scheduler, Workers
 from retrieval.console import Terminal, terminal
 from retrieval.embeddings import parse_time
 from retrieval.filtering import FilterOptions, filter_of
-from retrieval.serving import release_of
 
 if TYPE_CHECKING:
     from ensemble.batch.everybody import Asking, Everybody
@@ -70,6 +69,8 @@ def recommend(
     retrieval recommend runs/movielens-100k --users users.csv --out answers --workers 2 --timestamp last
     """
     with terminal(verbose) as out:
+        from retrieval.serving import release_of
+
         tags = tag or [], tag_all or [], not_tag or []
         filters = FilterOptions(*tags, in_range or [], limit_per, min_score, only_items or [], filter_json)
         wanted = Wanted(top_k, exclude or [], include_seen, column or [], timestamp, filters)
