@@ -6,6 +6,7 @@ numbers of a model's processes together, and keeps them when a model is loaded a
 
 from __future__ import annotations
 
+import ctypes
 import json
 import re
 import time
@@ -171,9 +172,19 @@ class Reporter:
         if key not in self._metrics:
             if name not in self._families:
                 kind = self._made.GAUGE if name in GAUGES else self._made.COUNTER
-                self._families[name] = self._made(name=name, description=HELP[name], kind=kind)
-            self._metrics[key] = self._families[name].Metric(labels={**self._labels, **dict(labels)})
+                self._families[name] = _kept(self._made(name=name, description=HELP[name], kind=kind))
+            self._metrics[key] = _kept(self._families[name].Metric(labels={**self._labels, **dict(labels)}))
         return self._metrics[key]
+
+
+def _kept(made: Any) -> Any:
+    """Return an object of Triton's that is never freed, not even when the interpreter ends.
+
+    What frees it frees the one metric in the server that all processes with these labels share: those that go on
+    counting then write to freed memory, and the server crashes (Triton 2.51).
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(made))
+    return made
 
 
 class RequestLog:
