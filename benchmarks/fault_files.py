@@ -11,50 +11,54 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from fault_forks import Forks
 
+from retrieval.recipe import load_recipe
 from retrieval.run import Run
 from retrieval.stages import STAGES
 
 ARTEFACTS = ("tables", "features", "towers", "metrics.json", "release", "triton")
-_MOMENTS = ("created", "finished", "seconds", "step_seconds", "release")
+_MOMENTS = ("created", "finished", "seconds", "generated_timestamp", "release")
 """Keys of JSON files that say when something was made or how long it took; a release's id depends on when, too."""
+_MEASURED = (".lock", "towers/cost.json")
+"""Files that hold how long it took, or nothing."""
 _RELEASE = re.compile(r'key: "release" value \{ string_value: "\w+" \}')
 _WORKER = Path(__file__).with_name("fault_disk.py")
 
 
-def killed_stages(recipe: Path, reference: Path, scratch: Path, times: int, seed: int, say: Any) -> dict[str, Any]:
-    """Kill `retrieval run` in every stage in turn, `times` times in all, resume it, and compare what it ends with.
+def killed_stages(recipe: Path, scratch: Path, times: int, seed: int, say: Any) -> dict[str, Any]:
+    """Kill a run in every stage in turn, `times` times in all, resume it, and compare what it ends with.
 
-    `reference` is the undisturbed run of the same recipe.
+    What it has to end with is what a run of the same recipe makes that nobody disturbs.
     """
-    draw, expected = random.Random(seed), artefacts(reference)
-    seconds = {
-        stage.name: json.loads((reference / f"stages/{stage.name}.json").read_bytes())["seconds"] for stage in STAGES
-    }
-    killed, chains, different, half = dict.fromkeys(seconds, 0), 0, dict[str, list[str]](), []
+    draw, forks, name = random.Random(seed), Forks(), load_recipe(recipe).name
+    whole = scratch / "whole"
+    if _resumed(forks, recipe, whole):
+        raise RuntimeError(f"{recipe}: the run that nobody disturbed failed")
+    expected = artefacts(whole / name)
+    seconds = {one.name: _seconds(whole / name, one.name) for one in STAGES}
+    say(f"undisturbed: {len(expected)} files; seconds by stage {seconds}")
+    killed, chains, different, half = dict.fromkeys(seconds, 0), 0, dict[str, list[str]](), list[str]()
     while sum(killed.values()) < times:
         runs = scratch / f"chain-{chains}"
-        for name in seconds:
-            if sum(killed.values()) == times:
-                break
-            command = _command(recipe, runs)
-            killed[name] += _killed_in(name, draw.uniform(0, 1.1 * seconds[name]), command)
-            half += _half_written(runs / reference.name)
-        done = subprocess.run(_command(recipe, runs), capture_output=True, text=True, check=False)
-        found = artefacts(runs / reference.name) if done.returncode == 0 else {"run": done.stderr[-400:]}
-        found.update({name: "left over" for name in _left_over(runs / reference.name)})
-        names = sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
+        for stage in seconds:
+            if sum(killed.values()) < times:
+                killed[stage] += _killed_in(forks, recipe, runs, stage, draw.uniform(0, 1.1 * seconds[stage]))
+                half += _half_written(runs / name)
+        status = _resumed(forks, recipe, runs)
+        found = artefacts(runs / name)
+        names = sorted(file for file in {*expected, *found} if expected.get(file) != found.get(file))
+        names += [*_left_over(runs / name), *([f"exit status {status}"] if status else [])]
         if names:
             different[runs.name] = names
-        else:
-            shutil.rmtree(runs)
+        shutil.rmtree(runs)
         chains += 1
         say(f"killed {sum(killed.values())}/{times}, {chains} runs resumed to their end, {len(different)} differ")
     return {
@@ -69,23 +73,28 @@ def killed_stages(recipe: Path, reference: Path, scratch: Path, times: int, seed
     }
 
 
-def _command(recipe: Path, runs: Path) -> list[str]:
-    return [sys.executable, "-m", "retrieval", "run", str(recipe), "--runs", str(runs)]
+def _seconds(run: Path, stage: str) -> float:
+    return float(json.loads((run / f"stages/{stage}.json").read_bytes())["seconds"])
 
 
-def _killed_in(stage: str, after_s: float, command: list[str]) -> int:
-    """Start the run and kill it so long after it began the stage; return how many times it was killed: 0 or 1."""
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if line.startswith(f"{stage} ..."):
-                timer = threading.Timer(after_s, process.kill)
-                timer.start()
-                process.stderr.read()
-                process.wait()
-                timer.cancel()
-                return int(process.returncode == -signal.SIGKILL)
-    return 0
+def _resumed(forks: Forks, recipe: Path, runs: Path) -> int:
+    """Run what is due, to the end; return the exit status."""
+    process, pipe = forks.start(recipe, runs)
+    with pipe:
+        process.join()
+    return int(process.exitcode)
+
+
+def _killed_in(forks: Forks, recipe: Path, runs: Path, stage: str, after_s: float) -> int:
+    """Kill a run so long after it began the stage; return how many times it was killed: 0 or 1."""
+    process, pipe = forks.start(recipe, runs)
+    with pipe, suppress(EOFError):
+        while pipe.recv() != stage:
+            pass
+        process.join(after_s)
+        process.kill()
+    process.join()
+    return int(process.exitcode == -signal.SIGKILL)
 
 
 def _half_written(directory: Path) -> list[str]:
@@ -113,7 +122,7 @@ def artefacts(run: Path) -> dict[str, str]:
     for name in ARTEFACTS:
         paths = sorted((run / name).rglob("*")) if (run / name).is_dir() else [run / name]
         found.update({path.relative_to(run).as_posix(): _content(path) for path in paths if path.is_file()})
-    return {name: content for name, content in found.items() if "tfevents" not in name and not name.endswith(".lock")}
+    return {name: content for name, content in found.items() if not name.endswith(_MEASURED)}
 
 
 def _content(path: Path) -> str:

@@ -7,7 +7,7 @@
     kill-stub      the python stub is killed under load; capacity comes back within 5 s
     stop           SIGTERM under load; what is in flight is answered
     disk-full      a release is written, and one deployed, with too little room
-    killed-stages  `retrieval run` is killed at random moments and resumed; the artefacts are those of a whole run
+    killed-stages  a run is killed at random moments and resumed; the artefacts are those of one undisturbed
     hot-swap       two releases in turns under load; no failed request, every answer wholly from one of them
     soak           80 % of capacity with right and wrong requests; no errors on the right ones, no growth
     fuzz           wrong and odd requests; each answered or refused as specified
@@ -120,9 +120,8 @@ def disk_full(work: Work) -> dict[str, Any]:
 
 def killed_stages(work: Work) -> dict[str, Any]:
     """Stages are killed at random moments."""
-    reference = work.runs.first()
-    recipe = reference.with_name(f"{reference.name}.toml")
-    return fault_files.killed_stages(recipe, reference, work.scratch, work.times(50, 5), work.given.seed, work.say)
+    recipe = work.runs.recipe("tables.toml", "faults-shop")
+    return fault_files.killed_stages(recipe, work.scratch, work.times(50, 5), work.given.seed, work.say)
 
 
 def hot_swap(work: Work) -> dict[str, Any]:
@@ -222,8 +221,8 @@ def _short(value: Any) -> Any:
 
 
 SHOWN = {
-    "kill-stub": ("kills", "back_s_median", "back_s_max", "failed_in_the_stub", "failed_later"),
-    "stop": ("stops", "in_flight_unanswered", "seconds_to_end_max"),
+    "kill-stub": ("kills", "back_s_median", "back_s_max", "failed_in_the_stub", "failed_while_dead"),
+    "stop": ("stops", "in_flight_refused", "in_flight_lost", "seconds_to_end_max"),
     "disk-full": ("commands", "refused", "wrong"),
     "killed-stages": ("kills", "runs_resumed_to_the_end", "runs_that_differ"),
     "hot-swap": ("swaps", "failed", "slowest_ms"),

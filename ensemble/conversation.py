@@ -33,11 +33,13 @@ _LATE = ("timeout expired", "Deadline Exceeded", "deadline exceeded")
 """How Triton words a request that waited too long in its queue; the status is that of a full queue."""
 _AGAIN = ("UNAVAILABLE", "RESOURCE_EXHAUSTED")
 """gRPC statuses of a server that did not take the request on."""
-_DEAD = "is not healthy"
-"""How Triton words a request whose python process died under it, or while it waited; it calls that INTERNAL."""
-_SPOILT = re.compile(r"incomplete string |unexpected number of string elements ")
-"""How Triton's python backend refuses strings whose bytes are no strings, and all requests of that batch with them.
-What we send is never such: it was another client's."""
+_PASSING = (
+    ("INTERNAL", re.compile("is not healthy")),
+    ("INVALID_ARGUMENT", re.compile(r"incomplete string |unexpected number of string elements ")),
+    ("NOT_FOUND", re.compile("has no available versions")),
+)
+"""What Triton 2.51 says of a request that failed through no fault of its own, and with which status: the python process
+died; another client's strings, in the same batch, were malformed (ours never are); the server is about to stop."""
 _SHORTEST_S = 1e-3
 
 
@@ -186,8 +188,8 @@ def meaning(error: InferenceServerException, address: str, model: str, timeout_s
     """Return the exception that says what a caller can do about a failed call; its `status` is the gRPC status."""
     status = str(error.status() or "").removeprefix("StatusCode.")
     message = str(error.message()).removeprefix("[request id: <id_unknown>] ")
-    # Asking changes nothing, so it may be done again: `retrieval serve` starts a dead process anew.
-    if (status == "INTERNAL" and _DEAD in message) or (status == "INVALID_ARGUMENT" and _SPOILT.search(message)):
+    # Asking changes nothing, so it may be done again: a dead process is started anew, another server takes over.
+    if any(status == kind and words.search(message) for kind, words in _PASSING):
         status = "UNAVAILABLE"
     meant: ClientError
     if status == "INVALID_ARGUMENT":
