@@ -185,6 +185,9 @@ class BatchModel:
             text = f"internal error ({kind}); the server's log has the details"
             failure = pb.TritonError(text, pb.TritonError.INTERNAL)
         self.tally.refused(reason, rows)
+        # The frames of its traceback hold the request's arrays, and one of them the error itself: a circle that only
+        # the collector would open, long after Triton wants the memory back.
+        error.__traceback__ = error.__context__ = error.__cause__ = None
         return pb.InferenceResponse(error=failure)
 
     def _note(self, event: str, request: Any, **facts: Any) -> None:

@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import tritonclient.grpc as grpc
 from served import Inputs, Served, int32, numbers, tensor, texts
@@ -210,6 +211,25 @@ def test_a_step_refuses_what_no_other_step_makes(channel: Any, client: Retrieval
     vector = tensor("vector", "FP32", np.ones((1, dim), dtype=np.float32))
     with pytest.raises(InferenceServerException, match=r"INVALID_ARGUMENT.* user_row: got 99999, expected at most \d+"):
         channel.infer(SEARCH, [vector, tensor("user_row", "INT64", np.array([[99_999]]))])
+
+
+def test_large_requests_that_are_refused_leave_no_memory_behind(served: Served, channel: Any) -> None:
+    """A refusal's traceback held the arrays of its request until Python's collector came by."""
+    if served.id_type == "BYTES":
+        pytest.skip("one type of ids is enough")
+    stubs = [one for one in psutil.Process(served.server.process_id).children(True) if f"/{FUSED}/" in _command(one)]
+    (stub,) = stubs
+    large = [tensor(name, *sent) for name, sent in good(served, exclude_item_ids=served.no_items(2, 1 << 19)).items()]
+    taken = []
+    for _ in range(8):
+        with pytest.raises(InferenceServerException, match="expected at most"):
+            channel.infer(FUSED, large)
+        taken.append(stub.memory_full_info().pss)
+    assert taken[-1] - taken[1] < 16e6, taken
+
+
+def _command(process: psutil.Process) -> str:
+    return " ".join(process.cmdline())
 
 
 def _width(channel: Any, model: str, name: str) -> int:
