@@ -6,7 +6,8 @@ machine's NumPy, onnxruntime and faiss.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +87,10 @@ class SelfTest:
 
     def check_features(self, features: QueryFeatures) -> None:
         """Raise InvalidRelease unless the first step makes the features that it made."""
+        with self._checking("features"):
+            self._check_features(features)
+
+    def _check_features(self, features: QueryFeatures) -> None:
         columns, rows = self.columns(), self.user_rows
         known = rows >= 0
         # With the stranger among them all are computed; what the release holds ready-made is taken without.
@@ -98,12 +103,17 @@ class SelfTest:
 
     def check_vectors(self, tower: Callable[[Mapping[str, np.ndarray]], np.ndarray]) -> None:
         """Raise InvalidRelease unless the tower makes the vectors that it made."""
-        types = {one["name"]: one["dtype"] for one in self.release.json("query/transform.json")["outputs"]}
-        features = {name: np.array(values, dtype=types[name]) for name, values in self.stated["features"].items()}
-        self._compare("query vectors", tower(features), np.array(self.stated["vectors"], dtype=np.float32))
+        with self._checking("query vectors"):
+            types = {one["name"]: one["dtype"] for one in self.release.json("query/transform.json")["outputs"]}
+            features = {name: np.array(values, dtype=types[name]) for name, values in self.stated["features"].items()}
+            self._compare("query vectors", tower(features), np.array(self.stated["vectors"], dtype=np.float32))
 
     def check_answers(self, answers: ItemAnswers) -> None:
         """Raise InvalidRelease unless the search answers with the scores, and but for ties the items, of then."""
+        with self._checking("answers"):
+            self._check_answers(answers)
+
+    def _check_answers(self, answers: ItemAnswers) -> None:
         vectors = np.array(self.stated["vectors"], dtype=np.float32)
         found = answers.nearest(vectors, self.user_rows, self.request())
         expected = np.array(self.stated["scores"], dtype=np.float32)
@@ -114,6 +124,17 @@ class SelfTest:
         alone[:, -1] = False  # an equal one may wait in the place after the last
         if not np.array_equal(found.item_index[alone], np.array(self.stated["items"])[alone]):
             raise self._failed("items")
+
+    @contextmanager
+    def _checking(self, what: str) -> Iterator[None]:
+        """Call by its name what a release makes our code, NumPy or onnxruntime raise."""
+        try:
+            yield
+        except InvalidRelease:
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
+            raise InvalidRelease(f"{self.release.path}: self-test failed: {what}: {reason}; release anew") from error
 
     def _compare(self, what: str, found: np.ndarray, expected: np.ndarray) -> None:
         if found.shape != expected.shape:

@@ -34,17 +34,17 @@ class Users:
             for name, dtype, is_list in self._inputs
             if name in stored and name != USER
         }
-        self._place, self._ready = release.path / "users/users.json", read_ready(release)
+        self._root, self._ready = release.path, read_ready(release)
 
     def check(self, users: int, lasting: Sequence[str], outputs: Sequence[Mapping[str, Any]]) -> None:
         """Raise InvalidRelease unless these are so many users, with their `lasting` features as they are made."""
         if self._ids.size != users or [name for name, _ in self._ready] != list(lasting):
-            raise InvalidRelease(f"{self._place}: not of {users} users with the features {', '.join(lasting)}")
+            raise InvalidRelease(f"{self._root}/users: not of {users} users with the features {', '.join(lasting)}")
         made = {one["name"]: ((one["max_length"],) * one["list"], np.dtype(one["dtype"])) for one in outputs}
-        for name, values in self._ready:
+        for number, (name, values) in enumerate(self._ready):
             if values.shape != (users, *made[name][0]) or values.dtype != made[name][1]:
                 raise InvalidRelease(
-                    f"{self._place}: feature '{name}' is {values.dtype} {values.shape}, expected {made[name][1]} "
+                    f"{self._root / READY.format(number)}: {values.dtype} {values.shape}, expected {made[name][1]} "
                     f"{(users, *made[name][0])}"
                 )
 

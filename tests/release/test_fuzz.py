@@ -1,0 +1,77 @@
+"""Whatever is done to a release, it is refused with the file's name, or it does no harm.
+
+Two kinds of attackers. One changes files: the hashes tell. The other writes the manifest anew, so that every hash fits:
+then headers, shapes, sizes and values are looked at before a library of others sees the file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hostile import CHANGES, Put, files_in, made_right, other_json
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ensemble.serving.errors import InvalidRelease
+from ensemble.serving.release import Release
+from ensemble.serving.retriever import Retriever
+from ensemble.serving.selftest import SelfTest
+
+NOT_READ = ("item/", "items/attributes.parquet", "towers/item.onnx")
+"""What serving does not look at: `retrieval items` does."""
+
+
+@pytest.fixture(scope="module")
+def right(place: Path) -> list[Any]:
+    """What the release answers before anything is done to it."""
+    return answers(place)
+
+
+def answers(place: Path) -> list[Any]:
+    """Load a release as a model does, and return what it answers its sample queries, as JSON has it."""
+    retriever = Retriever.load(place)
+    test = SelfTest.load(retriever.release)
+    test.check_features(retriever.features)
+    test.check_vectors(retriever.tower)
+    test.check_answers(retriever)
+    found = retriever.answer(test.request()._replace(columns=test.columns()))
+    return [found.item_id.tolist(), found.score.tolist(), found.count.tolist(), found.user_known.tolist()]
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_a_change_of_any_file_is_refused_by_its_name(place: Path, data: st.DataObject) -> None:
+    path = data.draw(st.sampled_from(files_in(place)))
+    content = path.read_bytes()
+    changed = data.draw(st.sampled_from(CHANGES))(content, data.draw)
+    with Put(place, path, changed):
+        if changed == content:
+            Release.open(place)
+            return
+        with pytest.raises(InvalidRelease) as caught:
+            Release.open(place)
+    assert str(path) in str(caught.value)
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_a_change_with_every_hash_made_right_is_refused_or_harmless(
+    place: Path, right: list[Any], data: st.DataObject
+) -> None:
+    """Refused, or it answers: as before, but for what was changed in the very data that it answers with."""
+    path = data.draw(st.sampled_from(files_in(place)))
+    kinds = (*CHANGES, other_json, other_json, other_json) if path.suffix == ".json" else CHANGES
+    with Put(place, path, data.draw(st.sampled_from(kinds))(path.read_bytes(), data.draw)):
+        try:
+            made_right(place)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            assert path.name == "manifest.json"  # nothing that a manifest could be made of
+        try:
+            found, reason = answers(place), str(place)
+        except InvalidRelease as error:
+            found, reason = [], str(error)
+    assert str(place) in reason
+    if found and path.relative_to(place).as_posix().startswith(NOT_READ):
+        assert found == right
