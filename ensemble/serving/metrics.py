@@ -72,7 +72,7 @@ class Histogram:
 class Tally:
     """What happened in this process since it was started. Only ever grows, so that another thread may read it."""
 
-    def __init__(self, inputs: Collection[str], searches: bool = False) -> None:
+    def __init__(self, inputs: Collection[str] = (), searches: bool = False) -> None:
         """Take the names of the model's inputs, which are what can be at fault, and whether the model searches."""
         self._inputs, self._searches = inputs, searches
         self._rows = self._unknown = self._short = self._excluded = self._filtered = 0

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _COUNTS = "i?"
 """Types of the outputs that take few values, as NumPy's characters: int32 and bool."""
 _MOST_KEPT = 2048
+_FEW = 32
 
 Outputs = list[tuple[str, np.ndarray]]
 """Name and array of each output of one request."""
@@ -50,7 +51,7 @@ class BatchModel:
         check_release(directory / "config.pbtxt", self.release)
         self._kept: dict[tuple[str, Any], Any] = {}
         self._call_it(self.release.manifest["release"])
-        self.tally = Tally(())
+        self.tally = Tally()
         self.load(self.release, args["model_config"])
         limit_blas_threads(self.release.manifest["serving"]["threads"])
         self.check()
@@ -111,10 +112,10 @@ class BatchModel:
         self.__dict__.clear()
 
     def count(self, answer: Answer) -> None:
-        """Count a batch that was searched."""
+        """Count a batch that was answered."""
         known = answer.user_known
-        self.tally.answered(len(known), len(known) - int(np.count_nonzero(known)))
-        self.tally.searched(*answer.searched)
+        rows = len(known)
+        self.tally.answered(rows, rows - int(np.count_nonzero(known)) if rows > _FEW else known.tolist().count(False))
 
     def _report(self, args: dict[str, str]) -> None:
         """Begin to count, and to hand it to Triton's metrics."""
@@ -123,7 +124,7 @@ class BatchModel:
         labels = {"model": model, "version": args["model_version"]}
         self._reporter = Reporter(self.tally, pb.MetricFamily, labels, self.release.manifest["release"])
         if self.answers is not None:
-            self._reporter.catalogue = self.answers.size
+            self.answers.tally, self._reporter.catalogue = self.tally, self.answers.size
 
     def _watched(self, args: dict[str, str]) -> Backlog | None:
         """Return what limits the requests that wait for this model; None where the recipe has no limit."""

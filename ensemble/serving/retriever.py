@@ -14,21 +14,12 @@ from .errors import InvalidRelease
 from .features import QueryFeatures
 from .filtered import search_filtered
 from .history import History
+from .metrics import Tally
 from .release import Release
 from .search import ItemSearch
 from .tensors import USER, Reader, Request, input_tensors, output_tensors
 
-
-class Searched(NamedTuple):
-    """What the search of a batch took and left out, for the metrics."""
-
-    seconds: float
-    short: int
-    """Rows with fewer items than were asked for."""
-    excluded: int
-    """Items that the users have seen, or the requests name; duplicates count."""
-    filtered: int
-    """Items that the rows' filters do not let by."""
+_FEW = 32
 
 
 class Answer(NamedTuple):
@@ -44,7 +35,6 @@ class Answer(NamedTuple):
     """int32 [n]: how many of the row are real."""
     user_known: np.ndarray
     """bool [n]: whether the release has the user."""
-    searched: Searched
 
 
 class ItemAnswers:
@@ -59,6 +49,8 @@ class ItemAnswers:
         self.catalogue = Catalogue.load(release)
         """The present items. Whoever answers takes it once; `refresh` puts another in its place."""
         self._log: DeltaLog | None = None
+        self.tally = Tally()
+        """What counts the searches."""
 
     @property
     def item_ids(self) -> np.ndarray:
@@ -119,9 +111,8 @@ class ItemAnswers:
             masks = [one.mask for one in filters if one is not None and one.mask is not None]
             filtered = sum(len(one.bits) - one.count for one in masks)
         ids = catalogue.item_ids.take(found.item_index, mode="wrap")  # -1 is the last: no item
-        short = int(np.count_nonzero(found.count < request.top_k))
-        searched = Searched(perf_counter() - start, short, len(rows), filtered)
-        return Answer(found.item_index, ids, found.score, found.count, user_rows >= 0, searched)
+        self.tally.searched(perf_counter() - start, _short(found.count, request.top_k), len(rows), filtered)
+        return Answer(found.item_index, ids, found.score, found.count, user_rows >= 0)
 
     def left_out(self, catalogue: Catalogue, user_rows: np.ndarray, request: Request) -> tuple[np.ndarray, np.ndarray]:
         """Return row and item index, int64 [m] each, of what the answers must not hold; duplicates happen."""
@@ -177,3 +168,10 @@ class Retriever(ItemAnswers):
             raise InvalidRelease(
                 f"{self.release.path}: the query tower wants {names}, which the transform does not make"
             )
+
+
+def _short(counts: np.ndarray, top_k: np.ndarray) -> int:
+    """Return how many rows have fewer items than were asked for."""
+    if len(counts) <= _FEW and counts.tolist() == top_k.tolist():  # NumPy takes longer to find out what to do
+        return 0
+    return int(np.count_nonzero(counts < top_k))
