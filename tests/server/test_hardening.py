@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tritonclient.grpc as grpc
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from served import Served
+from served import Served, tensor, texts
 from synthetic import make_release, make_run
 from tritonclient.utils import InferenceServerException
 
@@ -114,6 +115,11 @@ def ask(address: str, tls: ClientTls) -> int:
         return len(client.recommend([-1])[0].item_ids)
 
 
+def ids(*values: int) -> tuple[str, np.ndarray]:
+    """Return user ids as an input."""
+    return "INT64", np.array(values)[:, None]
+
+
 @pytest.mark.server
 def test_who_has_a_certificate_of_the_authority_is_answered(
     encrypted: Encrypted, monkeypatch: pytest.MonkeyPatch
@@ -199,10 +205,11 @@ def test_commands_over_http_need_it_too(served: Served) -> None:
 def test_what_a_client_writes_makes_no_line_in_the_log(encrypted: Encrypted) -> None:
     hostile = "\r\nE9999 00:00:00.000000 1 fake.cc:1] \x1b[31m\x9b31m\u202e\u2028"
     with grpc.InferenceServerClient(encrypted.address, **encrypted.own.client().options()) as channel:
-        tensor = grpc.InferInput("user_id", [1, 1], "BYTES")
+        user, wrong = tensor("user_id", *ids(-1)), tensor("occupation", *texts(hostile.encode() + b"\xff"))
         for model, version in ((FUSED, "1"), (hostile, ""), (FUSED, hostile)):
             with pytest.raises((InferenceServerException, ValueError)):
-                channel.infer(model, [tensor], model_version=version, request_id=hostile)
+                channel.infer(model, [user, wrong], model_version=version, request_id=hostile)
+    assert any("refused" in line and "9999" in line for line in encrypted.log), "a refusal is logged with its id"
     assert ask(encrypted.address, encrypted.own.client()) == 10
     assert all(line.isprintable() for line in encrypted.log)
     assert not any(line.startswith("E9999") for line in encrypted.log)
