@@ -11,7 +11,9 @@ import pytest
 from synthetic import make_release, make_run
 from typer.testing import CliRunner
 
+from ensemble.client import RetrievalClient
 from ensemble.deploy import deploy
+from ensemble.ports import free_ports
 from ensemble.runtime import export_repository
 from ensemble.server import TritonServer
 from ensemble.serving.release import manifest_text, release_id
@@ -173,6 +175,29 @@ def test_a_server_that_verifies_follows_no_changes(
     monkeypatch.setenv("RETRIEVAL_DELTA", str(signed))
     with pytest.raises(ServerError, match="not signed"):
         TritonServer(signed / "triton", verify=keys[1]).start()
+
+
+@pytest.mark.server
+def test_a_verifying_server_answers_and_its_models_refuse_a_release_that_was_exchanged(
+    made: Path, keys: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """What is signed is served; what the launcher did not export is not loaded, though all its hashes are right."""
+    release = Path(shutil.copytree(made / "release", tmp_path / "release"))
+    sign(release, keys[0])
+    repository = export_repository(release, tmp_path / "triton", "fused")
+    grpc_port, metrics_port = free_ports("127.0.0.1", 2)
+    ports = {"grpc_port": grpc_port, "metrics_port": metrics_port}
+    with TritonServer(repository, verify=keys[1], **ports) as server:
+        with RetrievalClient(server.addresses.grpc) as client:
+            assert len(client.recommend([-1], top_k=3)) == 1
+        with pytest.raises(ReleaseError, match="is not signed"):
+            admits(repository, made / "release", 2)
+    assert admits(repository, made / "release", 2)  # once it has stopped
+    other = make_release(make_run(tmp_path / "other", seed=3))
+    shutil.rmtree(repository / "retrieval/1/release")
+    shutil.copytree(other, repository / "retrieval/1/release")
+    with pytest.raises(ServerError, match=r"config\.pbtxt is of another"):
+        TritonServer(repository, **ports).start()
 
 
 def test_a_deployment_into_what_a_verifying_server_serves_takes_signed_releases_only(

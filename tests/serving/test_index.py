@@ -10,12 +10,14 @@ from typing import Any
 import faiss
 import numpy as np
 import pytest
+from hostile import CHANGES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ensemble.config import Index
 from ensemble.index import build_index
 from ensemble.serving.errors import InvalidRelease
+from ensemble.serving.faissfile import Expected, check_file
 from ensemble.serving.index import ItemIndex, read_index, to_gpu
 from ensemble.serving.release import Release
 
@@ -141,6 +143,26 @@ def test_a_damaged_index_is_refused_with_the_file_and_the_reason(kind: str, cut:
     content = built(kind, "inner_product")[0]
     with pytest.raises(InvalidRelease, match=r"items\.faiss: .* bytes, .* expected; release anew"):
         ItemIndex.load(release_with(tmp_path, kind, content[:-cut]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=30)
+@given(data=st.data())
+def test_a_changed_index_is_refused_or_searched_without_harm(
+    kind: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """FAISS takes sizes and links as they are: what our checks let pass must not lead it out of its memory."""
+    place = tmp_path_factory.getbasetemp() / f"{kind}.faiss"
+    content, parameters = built(kind, "inner_product")
+    place.write_bytes(data.draw(st.sampled_from(CHANGES))(content, data.draw))
+    try:
+        check_file(place, Expected(kind, ITEMS, DIM, faiss.METRIC_INNER_PRODUCT))
+    except InvalidRelease as error:
+        reason = str(error)
+    else:
+        rows = ItemIndex(read_index(place, kind), scene()[0], parameters).search(scene()[1], 20)[1]
+        reason = f"{place}: {rows.min()}" if -1 <= rows.min() <= rows.max() < ITEMS else "rows that are none"
+    assert reason.startswith(str(place))
 
 
 @pytest.mark.parametrize(
