@@ -26,6 +26,7 @@ from retrieval.run import Run, advance
 from retrieval.serve import client_options, serve
 from retrieval.stages import STAGES
 from retrieval.tables import continuation_tables, groups_table, metrics_table, read_json
+from retrieval.watching import health, status
 from workflows.diagnostics import RecipeError
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ app = typer.Typer(
 app.add_typer(items, name="items")
 app.callback()(client_options)
 app.command()(serve)
+app.command()(status)
+app.command()(health)
 app.command()(promote)
 app.command()(rollback)
 app.command()(diff)
