@@ -16,6 +16,7 @@ from retrieval.console import Terminal, terminal
 from retrieval.embeddings import embeddings
 from retrieval.init.command import init
 from retrieval.items import app as items
+from retrieval.overview import Overview
 from retrieval.planning.command import plan
 from retrieval.promoting import app as releases
 from retrieval.promoting import diff, promote, rollback
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from retrieval.serving import Load
 
 app = typer.Typer(
+    cls=Overview,
     help="From raw interactions to a served top-k answer: two-tower retrieval on NVIDIA Merlin.",
     epilog="Start here: retrieval run recipes/movielens-100k.toml",
     no_args_is_help=True,

@@ -16,6 +16,7 @@ from retrieval.cli import app
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 COMMANDS = ("fetch", "features", "train", "evaluate", "release", "run", "report", "serve", "query", "bench", "demo")
+COMMANDS += ("promote", "rollback", "diff")
 
 
 def refused(done: subprocess.CompletedProcess[str], *parts: str) -> None:
@@ -45,6 +46,12 @@ def test_help_does_not_wait_for_the_heavy_libraries() -> None:
     heavy = {"tensorflow", "merlin", "nvtabular", "pandas", "pyarrow", "numpy", "faiss", "grpc", "cryptography"}
     code = f"import sys, retrieval.cli; print({heavy} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+
+
+def test_every_command_has_its_place_in_the_overview() -> None:
+    shown = CliRunner().invoke(app, ["--help"]).stdout
+    assert "Say who made it:\n  keys" in shown
+    assert "Others" not in shown
 
 
 def edit(recipe: Path, old: str, new: str) -> None:
