@@ -13,6 +13,7 @@ from retrieval import signing
 from retrieval.checking import check
 from retrieval.clustering import Scheduler, Workers, features
 from retrieval.console import Terminal, terminal
+from retrieval.doctor import doctor
 from retrieval.embeddings import embeddings
 from retrieval.init.command import init
 from retrieval.items import app as items
@@ -60,6 +61,7 @@ app.command()(embeddings)
 app.command()(recommend)
 app.command()(requests)
 app.command()(plan)
+app.command()(doctor)
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, such as recipes/movielens-100k.toml.")]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run's directory, such as runs/movielens-100k.")]
