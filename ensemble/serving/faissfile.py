@@ -17,6 +17,8 @@ import numpy as np
 from .errors import InvalidRelease
 
 _BITS_8, _BITS_4 = 0, 4
+_NO_SIZE = 2**64 - 1
+"""Codes in blocks have no size of their own."""
 
 
 class Expected(NamedTuple):
@@ -176,7 +178,7 @@ def _blocks(reader: _Reader, lists: int, items: int, block_bytes: int) -> None:
     """Take lists whose codes stand in blocks of 32 items."""
     reader.expect("lists", reader.tag(), "ilbl")
     reader.expect("number of lists", reader.number("Q"), lists)
-    reader.number("Q")  # bytes of a code: there are none outside of blocks
+    reader.expect("bytes of a code", reader.number("Q"), _NO_SIZE)
     reader.expect("items of a block", reader.number("Q"), 32)
     reader.expect("bytes of a block", reader.number("Q"), block_bytes)
     total = 0
