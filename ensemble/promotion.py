@@ -54,6 +54,7 @@ def promote(versions: Versions, candidate: Candidate, order: Order, force: bool,
         The server did not take it. All stays as it was.
     """
     with versions.lock():
+        _check_attended(versions, order)
         current = versions.current()
         if current is not None and current.release == candidate.id:
             raise ReleaseError(
@@ -91,6 +92,7 @@ def roll_back(versions: Versions, to: int | None, order: Order, progress: Progre
         The server did not take it. All stays as it was.
     """
     with versions.lock():
+        _check_attended(versions, order)
         current, number = versions.current(), versions.current_number()
         target = versions.before_current() if to is None else to
         if target is None:
@@ -138,8 +140,6 @@ def bounds_of(candidate: Candidate) -> Promotion:
 def bring_live(versions: Versions, number: int, control: ModelControl | None, progress: Progress) -> None:
     """Let the model repository, and the server where there is one, go over to a version."""
     release, repository = versions.release_of(number), versions.repository
-    if control is None:
-        _check_unattended(versions)
     if not holds(repository, number, versions.about(number).release):
         candidate = versions.candidate(number)
         wanted = MODELS[candidate.release.manifest["serving"]["layout"]]
@@ -169,8 +169,10 @@ def _export(
     export_repository(candidate.release.path, repository, version=number)
 
 
-def _check_unattended(versions: Versions) -> None:
+def _check_attended(versions: Versions, order: Order) -> None:
     """Refuse to change a repository behind the back of the server that serves it."""
+    if order.control is not None:
+        return
     for key in versions.repository.glob(".admin-key-*"):
         address = f"127.0.0.1:{key.name.rpartition('-')[2]}"
         if _answers(address):

@@ -15,8 +15,22 @@ from typer.testing import CliRunner
 from retrieval.cli import app
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
-COMMANDS = ("fetch", "features", "train", "evaluate", "release", "run", "report", "serve", "query", "bench", "demo")
-COMMANDS += ("promote", "rollback", "diff")
+COMMANDS = (
+    "fetch",
+    "features",
+    "train",
+    "evaluate",
+    "release",
+    "run",
+    "report",
+    "serve",
+    "query",
+    "bench",
+    "demo",
+    "promote",
+    "rollback",
+    "diff",
+)
 
 
 def refused(done: subprocess.CompletedProcess[str], *parts: str) -> None:

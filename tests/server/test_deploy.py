@@ -131,11 +131,10 @@ def test_a_release_goes_live_and_back_under_load(
     old, new = answers
     versions, address = place.repository.parent, ("--address", place.server.addresses.grpc)
     with load(place.server) as seen:
-        for _ in range(2):
-            command("promote", releases[1], versions, *address, "--force", "--reason", "under load")
-            assert {ask(place.control._client, model).release for model in (FUSED, CHAINED)} == {new}
-            command("rollback", versions, *address)
-            assert {ask(place.control._client, model).release for model in (FUSED, CHAINED)} == {old}
+        command("promote", releases[1], versions, *address, "--force", "--reason", "under load")
+        assert {ask(place.control._client, model).release for model in (FUSED, CHAINED)} == {new}
+        command("rollback", versions, *address)
+        assert {ask(place.control._client, model).release for model in (FUSED, CHAINED)} == {old}
     # The version names the release, and the answer is that of this release, from first to last.
     of_version = {"1": old, "2": new}
     for one in seen:
@@ -145,7 +144,7 @@ def test_a_release_goes_live_and_back_under_load(
     assert versions_in(place.repository) == [1, 2]
     assert release_of(place.repository, 2) == new
     turns = Versions(versions).history()
-    assert [(one.version, one.server) for one in turns] == [(1, None), *[(2, address[1]), (1, address[1])] * 2]
+    assert [(one.version, one.server) for one in turns] == [(1, None), (2, address[1]), (1, address[1])]
 
 
 def test_a_repository_is_not_changed_behind_the_back_of_its_server(place: Place, releases: list[Path]) -> None:
