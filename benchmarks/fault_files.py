@@ -27,8 +27,11 @@ from retrieval.stages import STAGES
 ARTEFACTS = ("tables", "features", "towers", "metrics.json", "release", "triton")
 _MOMENTS = ("created", "finished", "seconds", "generated_timestamp", "release")
 """Keys of JSON files that say when something was made or how long it took; a release's id depends on when, too."""
-_MEASURED = (".lock", "towers/cost.json")
-"""Files that hold how long it took, or nothing."""
+_NOT_COMPARED = (".lock", "towers/cost.json", "workflow.pkl")
+"""What holds nothing, how long it took, and names of temporary directories (NVTabular's pickle, which stays in the run;
+what it was fitted to is in files beside it, and in the transforms compiled from it, which are compared)."""
+_KILLS = {"fetch": 3, "features": 3, "train": 2, "evaluate": 2, "release": 3}
+"""How often each stage of one run is killed before it may end."""
 _RELEASE = re.compile(r'key: "release" value \{ string_value: "\w+" \}')
 _WORKER = Path(__file__).with_name("fault_disk.py")
 
@@ -48,7 +51,7 @@ def killed_stages(recipe: Path, scratch: Path, times: int, seed: int, say: Any) 
     killed, chains, different, half = dict.fromkeys(seconds, 0), 0, dict[str, list[str]](), list[str]()
     while sum(killed.values()) < times:
         runs = scratch / f"chain-{chains}"
-        for stage in seconds:
+        for stage in [one for one in seconds for _ in range(_KILLS[one])]:
             if sum(killed.values()) < times:
                 killed[stage] += _killed_in(forks, recipe, runs, stage, draw.uniform(0, 1.1 * seconds[stage]))
                 half += _half_written(runs / name)
@@ -122,7 +125,7 @@ def artefacts(run: Path) -> dict[str, str]:
     for name in ARTEFACTS:
         paths = sorted((run / name).rglob("*")) if (run / name).is_dir() else [run / name]
         found.update({path.relative_to(run).as_posix(): _content(path) for path in paths if path.is_file()})
-    return {name: content for name, content in found.items() if not name.endswith(_MEASURED)}
+    return {name: content for name, content in found.items() if not name.endswith(_NOT_COMPARED)}
 
 
 def _content(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Runs of all stages in processes that can be killed: forked from one that has imported what they need."""
+"""Runs of all stages in processes that can be killed: forked from one that has imported most of what they need."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-_IMPORTED = ["ensemble.release", "ensemble.runtime", "models.evaluation", "models.training", "retrieval.reference"]
-_IMPORTED += ["retrieval.stages", "workflows.features", "workflows.sources"]
+_IMPORTED = ["retrieval.stages", "workflows.features", "workflows.sources", "tensorflow"]
+"""Not merlin-models: importing it starts TensorFlow's threads, which a fork does not have."""
 
 
 class Started:
