@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import psutil
 from ensemble.events import kept
 from ensemble.exposition import Samples, read
 from ensemble.health import CanaryResult, canary
-from ensemble.layouts import CHAINED, FUSED, SEARCH
+from ensemble.layouts import CHAINED, FUSED, SEARCH, STEPS
 from workflows.diagnostics import ServerError
 
 _LAST_EVENTS = 5
@@ -34,9 +35,11 @@ class Figures:
 
     rows: int
     requests: int
-    failed_requests: int
-    refused_rows: dict[str, float]
+    """That the model answered or refused."""
+    refused_requests: dict[str, int]
     """By reason."""
+    lost_requests: int
+    """That were in a process which died, or in the queue too long."""
     unknown_users: float
     """Share of the rows."""
     short_rows: float
@@ -149,17 +152,17 @@ def figures(samples: Samples, model: str) -> Figures:
     rows = samples.total("retrieval_rows_total", model=counting)
     requests = samples.total("nv_inference_request_success", model=model)
     batches = samples.total("retrieval_batch_rows_count", model=counting)
-    refused: dict[str, float] = {}
-    for name in {model, counting}:
-        refused |= samples.by("retrieval_refused_rows_total", "reason", model=name)
+    refused: Counter[str] = Counter()
+    for name in STEPS if model == CHAINED else (model,):
+        refused.update(samples.by("retrieval_refused_requests_total", "reason", model=name))
     quantiles = {
         share: samples.quantile("retrieval_search_seconds", share / 100, model=counting) for share in (50, 90, 99)
     }
     return Figures(
         int(rows),
         int(requests),
+        {reason: int(count) for reason, count in refused.items()},
         int(samples.total("nv_inference_request_failure", model=model)),
-        refused,
         _share(samples.total("retrieval_unknown_users_total", model=counting), rows),
         _share(samples.total("retrieval_short_rows_total", model=counting), rows),
         int(samples.total("nv_inference_pending_request_count", model=model)),

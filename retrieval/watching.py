@@ -127,7 +127,8 @@ def _lines(model: Model) -> list[tuple[str, str]]:
         ("rows", f"{figures.rows:,} in {figures.requests:,} requests; {_number(figures.mean_batch_rows)} at once"),
         ("unknown users", f"{figures.unknown_users:.1%} of the rows"),
         ("too few items", f"{figures.short_rows:.1%} of the rows"),
-        ("failed", f"{figures.failed_requests:,} requests{_reasons(figures.refused_rows)}"),
+        ("refused", f"{int(sum(figures.refused_requests.values())):,} requests{_reasons(figures.refused_requests)}"),
+        ("lost", f"{figures.lost_requests:,} requests, in a process that died or too long in the queue"),
         ("waiting", f"{figures.waiting:,} requests"),
         ("request", f"{_number(figures.mean_ms)} ms in the mean, {_number(figures.mean_queue_ms)} of it in the queue"),
     ]
@@ -136,9 +137,9 @@ def _lines(model: Model) -> list[tuple[str, str]]:
     return lines
 
 
-def _reasons(rows: dict[str, float]) -> str:
-    listed = ", ".join(f"{name} {int(count):,}" for name, count in sorted(rows.items()))
-    return f"; rows refused for {listed}" if listed else ""
+def _reasons(requests: dict[str, int]) -> str:
+    listed = ", ".join(f"{name} {int(count):,}" for name, count in sorted(requests.items()))
+    return f": {listed}" if listed else ""
 
 
 def _number(value: float | None) -> str:
