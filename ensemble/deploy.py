@@ -28,7 +28,7 @@ from ensemble.serving.errors import InvalidRelease
 from ensemble.serving.release import MANIFEST, Release
 from ensemble.trust import admits
 from workflows.diagnostics import ReleaseError, ServerError
-from workflows.files import atomic_write
+from workflows.files import atomic_write, writing
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,8 @@ def deploy(
             raise ServerError(f"{repository}: version {new} is live and of another release than {release}")
         if written:
             progress(f"writing version {new}")
-            _write(release, repository, new)
+            with writing(repository):
+                _write(release, repository, new)
             if not admits(repository, release, new):
                 _remove(repository, [new])
                 raise ReleaseError(f"{release}: changes while it is deployed; nothing was")
@@ -145,7 +146,7 @@ def release_of(repository: Path, version: int) -> str:
 def recover(repository: Path) -> None:
     """Take back what a killed deployment left half-done, so that a server that starts has what was live before."""
     if (repository / _JOURNAL).is_file():
-        with _lock(repository):
+        with deployment_lock(repository):
             _take_back(repository)
 
 
@@ -251,7 +252,7 @@ def _remove(repository: Path, versions: Sequence[int] | set[int]) -> None:
 def _locked(repository: Path, control: ModelControl | None) -> Iterator[None]:
     """Keep other deployments away from the repository, which the server, if there is one, serves as it is."""
     live_version(repository)
-    with _lock(repository):
+    with deployment_lock(repository):
         taken_back = _take_back(repository)
         if control is not None:
             for model in models_in(repository) if taken_back else []:
@@ -261,7 +262,8 @@ def _locked(repository: Path, control: ModelControl | None) -> Iterator[None]:
 
 
 @contextmanager
-def _lock(repository: Path) -> Iterator[None]:
+def deployment_lock(repository: Path) -> Iterator[None]:
+    """Keep others from changing what the repository's server serves; raise ServerError where one is at it."""
     with (repository / ".lock").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
