@@ -39,27 +39,26 @@ class Promoted:
 
     turn: Turn
     difference: Difference | None
-    """From the version that was current before; None: there was none."""
+    """From the version that was current before; None: there was none, or it is the same."""
     pruned: list[int]
 
 
 def promote(versions: Versions, candidate: Candidate, order: Order, force: bool, progress: Progress) -> Promoted:
-    """Make a release the current version, a new one unless it is one already.
+    """Make a release the current version, a new one unless it is one already. Where it is current, nothing changes.
 
     Raises
     ------
     ReleaseError
-        It is damaged, fails its self-test, is current already, or falls past a bound of its recipe (not with `force`).
+        It is damaged, fails its self-test, or falls past a bound of its recipe (not with `force`).
     ServerError
         The server did not take it. All stays as it was.
     """
     with versions.lock():
         _check_attended(versions, order)
         current = versions.current()
-        if current is not None and current.release == candidate.id:
-            raise ReleaseError(
-                f"{candidate.source}: release {candidate.id} is current already, version {current.version}"
-            )
+        if current is not None and current.release == candidate.id:  # a job that is run again, say
+            bring_live(versions, current.version, order.control, progress)
+            return Promoted(current, None, [])
         candidate = _with_metrics(versions, candidate)
         _check_answers(candidate, progress)
         difference, objections = None, list[str]()
