@@ -77,11 +77,12 @@ class Repairs:
                 return False
             except OSError:
                 pass  # a repository that cannot be written cannot be deployed to either
-            for model, reason in list(due.items()):
-                self._wait(given_up)
+            self._wait(given_up)
+            for model, reason in due.items():
                 if given_up():
                     return False
                 failed = failed or self._load(model, reason, given_up)
+            self._ended()
         due.clear()
         if failed:
             self.restart(failed, given_up)
@@ -140,7 +141,6 @@ class Repairs:
             return f"'{model}' was not loaded anew: {error}"
         self.stubs.find()
         self._left.append((time.monotonic() + _LEFT_SECONDS, old))
-        self._ended()
         self._events.add("model_reloaded", model=model, reason=reason, seconds=round(time.monotonic() - start, 3))
         return ""
 

@@ -147,10 +147,10 @@ class Supervisor:
             self._restart(reason, given_up)
             return
         health.reloaded = True
-        if result.state == "late":
-            for model in steps:
-                self._repairs.kill(self._repairs.stubs.of(model), "answers nobody")
-        self._due.update(dict.fromkeys(steps, reason))
+        if result.state == "late" and len(steps) == 1:  # else which of them hangs is not known
+            self._repairs.kill(self._repairs.stubs.of(steps[0]), "answers nobody")
+        named = [one for one in steps if f"'{one}_" in result.reason]  # of which Triton says that it is not healthy
+        self._due.update(dict.fromkeys(named or steps, reason))
 
     def _restart(self, reason: str, given_up: GivenUp) -> None:
         self._due.clear()
