@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import re
 import time
 from bisect import bisect_left
@@ -136,7 +137,7 @@ class Reporter:
         self._families: dict[str, Any] = {}
         self._metrics: dict[tuple[str, Labels], Any] = {}
         self._handed: dict[tuple[str, Labels], float] = {}
-        self._ended = Event()
+        self._ended, self._server = Event(), os.getppid()
         self._hand_over()
         self._thread = Thread(target=self._run, name="metrics", daemon=True)
         self._thread.start()
@@ -144,13 +145,19 @@ class Reporter:
     def close(self) -> None:
         """Hand over what is left; the release is no longer served by this process."""
         self._ended.set()
+        if self._abandoned():
+            return
         self._thread.join()
         self._hand_over()
         self._metric("retrieval_release_info", self._release).set(0)
 
     def _run(self) -> None:
-        while not self._ended.wait(_EVERY_SECONDS):
+        while not self._ended.wait(_EVERY_SECONDS) and not self._abandoned():
             self._hand_over()
+
+    def _abandoned(self) -> bool:
+        """Whether Triton was killed: a call would wait for its answer for good, and this process outlive it."""
+        return os.getppid() != self._server
 
     def _hand_over(self) -> None:
         # Again and again, for another process of this release sets it to 0 when it ends.
