@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import psutil
 import tritonclient.grpc as grpc
+from fault_fuzz import Fuzz
 from fault_load import Counts, Load, Question, listed, percentile_ms
-from fault_requests import Answer, Fuzz, Subject, known_answers, right_questions
+from fault_requests import Answer, Subject, known_answers, right_questions
 
 from ensemble.counters import read_memory_mb
 from ensemble.deploy import deploy

@@ -12,8 +12,9 @@ from served import Served
 from ensemble.layouts import CHAINED, FUSED
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+from fault_fuzz import Fuzz
 from fault_load import Load, listed
-from fault_requests import Fuzz, Subject, right_questions
+from fault_requests import Subject, right_questions
 
 pytestmark = pytest.mark.server
 
