@@ -25,8 +25,8 @@ class Patience:
 
     canary_seconds: float = 5.0
     """Between two canaries."""
-    timeout_seconds: float = 2.0
-    """For each of a canary's questions."""
+    timeout_seconds: float = 5.0
+    """For each of a canary's questions. Long: a machine without a free core is late, too, and a reload is no help."""
     failures: int = 2
     """So many in a row, a second apart, are a fault."""
 
