@@ -181,7 +181,7 @@ def test_quantile_buckets_hold_equally_many_rows(compiled: Compiled) -> None:
     assert counts.max() - counts.min() <= 1
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(integers, min_size=1, max_size=40), st.lists(words, min_size=1, max_size=20), st.integers(1, 10**9))
 def test_both_hashes_are_one(numbers: list[int], texts: list[str], buckets: int) -> None:
     values = np.array(numbers, dtype=np.int64)

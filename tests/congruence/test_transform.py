@@ -93,7 +93,7 @@ row_strategy = st.fixed_dictionaries(
 NULLS = dict.fromkeys(FEATURES)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(row_strategy, min_size=1, max_size=120))
 def test_generated_rows_give_the_same_features(compiled: Compiled, rows: list[dict[str, Any]]) -> None:
     compiled.check(rows)
@@ -147,7 +147,7 @@ def test_codes_stay_below_the_declared_cardinality(compiled: Compiled) -> None:
             assert spec.cardinality == 3 + known[spec.name], "the recipe's size counts values, not reserved codes"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.none() | anything | st.sampled_from(TEXTS), st.integers(1, 3))
 def test_both_tokenisers_are_one(text: str | None, ngrams: int) -> None:
     from ensemble.serving.vocabulary import tokens as served

@@ -40,7 +40,7 @@ def by_definition(scores: np.ndarray, targets: np.ndarray, users: np.ndarray, se
     return found
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(problems())
 def test_metrics_are_what_their_definitions_say(problem) -> None:
     scores, targets, users, pairs = problem

@@ -103,7 +103,7 @@ def setups(draw: Any) -> Setup:
 
 
 @given(setups(), st.floats(0.01, 1.5))
-@settings(max_examples=30)
+@settings(max_examples=15)
 def test_what_is_advised_fits_or_nothing_is_left_to_do(setup: Setup, share: float) -> None:
     base = 700_000_000
     peak = base + setup.counted

@@ -151,7 +151,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     return Scene(tmp_path_factory.mktemp("scene"), table())
 
 
-@settings(max_examples=300)
+@settings(max_examples=120)
 @given(document=documents, seed=st.integers(0, 2**32), k=st.sampled_from([1, 5, 40, ITEMS + 10]))
 def test_an_answer_is_what_a_plain_reading_of_the_filter_gives(scene: Scene, document: Any, seed: int, k: int) -> None:
     rng = np.random.default_rng(seed)

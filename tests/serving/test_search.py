@@ -59,7 +59,7 @@ def force(way: str, patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("metric", ["inner_product", "l2"])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_equals_brute_force_with_ties_masks_exclusions_and_any_k(metric: str, data: st.DataObject) -> None:
     items, dim = data.draw(st.sampled_from([1, 2, 17, 40, 400])), data.draw(st.sampled_from([1, 3, 8]))

@@ -54,7 +54,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 IDS = st.one_of(st.integers(-(2**63) + 1, 2**63 - 1), TEXT)
 
 
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(
     ids=st.sampled_from([TEXT, st.integers(-(2**63) + 1, 2**63 - 1)]).flatmap(
         lambda one: st.lists(st.tuples(one, one), min_size=1, max_size=12)
@@ -113,7 +113,7 @@ WRONG: dict[tuple[str, str], list[Any]] = {
 }
 
 
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(st.lists(st.one_of(st.none(), st.sampled_from(sorted(WRONG))), min_size=1, max_size=15))
 def test_dropping_keeps_every_good_row_and_counts_every_bad_one_by_its_reason(
     plan: list[tuple[str, str] | None],

@@ -45,11 +45,11 @@ ITEM = FeatureSide(features={"item_id": Categorical(), "title": Text(max_length=
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> Stored:
-    """2,000 interactions in parts of 300."""
+    """2,000 interactions in parts of 600."""
     directory = tmp_path_factory.mktemp("parts") / "tables"
     config = Synthetic(interactions=2000, users=150, items=60, clusters=5)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stored_tables, "PART_ROWS", 300)
+        patch.setattr(stored_tables, "PART_ROWS", 600)
         fetch(config, directory, lambda line: None).save(directory)
     return open_tables(directory)
 

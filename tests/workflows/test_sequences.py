@@ -60,7 +60,7 @@ def assert_defined(rows: Any, known: Any, own: bool, last: int, strings: bool) -
         assert found["history_age"][number].tolist() == ages
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(known=INTERACTIONS, last=st.integers(1, 30), strings=st.booleans())
 def test_a_training_row_sees_what_its_user_did_before_it_and_not_itself(
     known: list[tuple[str, int, int]], last: int, strings: bool
@@ -68,7 +68,7 @@ def test_a_training_row_sees_what_its_user_did_before_it_and_not_itself(
     assert_defined(known, known, True, last, strings)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     known=INTERACTIONS,
     rows=st.lists(st.tuples(st.sampled_from([*USERS[:2]]), st.just(0), st.integers(-1, 8)), max_size=8),
