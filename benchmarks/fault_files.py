@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pyarrow.parquet as pq
 from fault_forks import Forks
 
@@ -25,8 +26,9 @@ from retrieval.run import Run
 from retrieval.stages import STAGES
 
 ARTEFACTS = ("tables", "features", "towers", "metrics.json", "release", "triton")
-_MOMENTS = ("created", "finished", "seconds", "generated_timestamp", "release")
-"""Keys of JSON files that say when something was made or how long it took; a release's id depends on when, too."""
+_MOMENTS = ("created", "finished", "seconds", "generated_timestamp", "release", "pairing", "files")
+"""Keys of JSON files that say when something was made or how long it took, and ids that depend on it, or on the names
+of an ONNX graph's nodes; the files themselves are compared."""
 _NOT_COMPARED = (".lock", "towers/cost.json", "workflow.pkl")
 """What holds nothing, how long it took, and names of temporary directories (NVTabular's pickle, which stays in the run;
 what it was fitted to is in files beside it, and in the transforms compiled from it, which are compared)."""
@@ -61,6 +63,7 @@ def killed_stages(recipe: Path, scratch: Path, times: int, seed: int, say: Any) 
         names += [*_left_over(runs / name), *([f"exit status {status}"] if status else [])]
         if names:
             different[runs.name] = names
+            say(f"{runs.name} is not as it should be: {names[:5]}")
         shutil.rmtree(runs)
         chains += 1
         say(f"killed {sum(killed.values())}/{times}, {chains} runs resumed to their end, {len(different)} differ")
@@ -89,10 +92,11 @@ def _resumed(forks: Forks, recipe: Path, runs: Path) -> int:
 
 
 def _killed_in(forks: Forks, recipe: Path, runs: Path, stage: str, after_s: float) -> int:
-    """Kill a run so long after it began the stage; return how many times it was killed: 0 or 1."""
+    """Kill a run so long after it began the stage, or the next that is due; return how often it was killed: 0 or 1."""
+    names = [one.name for one in STAGES]
     process, pipe = forks.start(recipe, runs)
     with pipe, suppress(EOFError):
-        while pipe.recv() != stage:
+        while names.index(pipe.recv()) < names.index(stage):
             pass
         process.join(after_s)
         process.kill()
@@ -125,7 +129,11 @@ def artefacts(run: Path) -> dict[str, str]:
     for name in ARTEFACTS:
         paths = sorted((run / name).rglob("*")) if (run / name).is_dir() else [run / name]
         found.update({path.relative_to(run).as_posix(): _content(path) for path in paths if path.is_file()})
-    return {name: content for name, content in found.items() if not name.endswith(_NOT_COMPARED)}
+    return {
+        name: content
+        for name, content in found.items()
+        if not name.endswith(_NOT_COMPARED) and "/tensorboard/" not in name
+    }
 
 
 def _content(path: Path) -> str:
@@ -137,9 +145,19 @@ def _content(path: Path) -> str:
     if path.suffix == ".npz":
         with np.load(path) as arrays:
             return _hash(b"".join(name.encode() + arrays[name].tobytes() for name in sorted(arrays)))
+    if path.suffix == ".onnx":
+        return _graph(onnx.load(str(path)).graph)
     if path.suffix == ".pbtxt":
         return _hash(_RELEASE.sub("", path.read_text(encoding="utf-8")).encode())
     return _hash(path.read_bytes())
+
+
+def _graph(graph: Any) -> str:
+    """Return what a graph computes with, whatever tf2onnx calls its nodes: kinds of nodes, constants, both ends."""
+    kinds = [node.op_type for node in graph.node]
+    constants = [_hash(onnx.numpy_helper.to_array(one).tobytes()) for one in graph.initializer]
+    ends = [one.SerializeToString() for one in (*graph.input, *graph.output)]
+    return _hash(repr([sorted(kinds), sorted(constants), ends]).encode())
 
 
 def _timeless(value: Any) -> Any:

@@ -39,7 +39,7 @@ class Forks:
     def __init__(self) -> None:
         """Start the process that they are forked from, which takes as long as importing TensorFlow does.
 
-        PYTHONHASHSEED is fixed: tags of a schema are sets of strings, and tf2onnx numbers its nodes in such an order.
+        PYTHONHASHSEED is fixed: the tags of a schema are a set of strings, and are written in its order.
         """
         os.environ.update(PYTHONHASHSEED="0", TF_CPP_MIN_LOG_LEVEL="3", PYTHONWARNINGS="ignore")
         self._context = multiprocessing.get_context("forkserver")

@@ -235,7 +235,8 @@ class Run:
     def _remove_leftovers(self) -> None:
         for stage in self.stages.values():
             for output in stage.outputs:
-                for leftover in self.directory.glob(f".{output}.*"):
+                # Two dots: what is written atomically within something that is.
+                for leftover in [*self.directory.glob(f".{output}.*"), *self.directory.glob(f"..{output}.*")]:
                     shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
     def _record_path(self, name: str) -> Path:
