@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from ensemble.items import TABLE
+from ensemble.itemtable import items_of
 from ensemble.serving.arrays import read_values
 from ensemble.serving.errors import InvalidRelease
 from ensemble.serving.release import Release
@@ -156,7 +156,7 @@ def _metrics(a: Candidate, b: Candidate) -> dict[str, tuple[float, float]]:
 
 def _items(retriever: Retriever) -> pd.DataFrame:
     """Return the columns of the items that can be answered with, by id."""
-    rows, table = retriever.catalogue.rows, pd.read_parquet(retriever.release.path / TABLE)
+    rows, table = retriever.catalogue.rows, items_of(retriever.release)
     ids = pd.Index(rows.ids[rows.live], name=Columns.Item)
     return table[rows.live].drop(columns=Columns.Item).set_axis(ids, axis="index")
 

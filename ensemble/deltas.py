@@ -15,7 +15,8 @@ import pandas as pd
 
 from ensemble.arrays import save, save_values
 from ensemble.attributes import write_attributes
-from ensemble.items import TABLE, Change, LiveItems
+from ensemble.items import Change, LiveItems
+from ensemble.itemtable import TABLE
 from ensemble.release import listing
 from ensemble.serving import attributes
 from ensemble.serving.delta import FORMAT, Delta

@@ -16,7 +16,8 @@ import numpy as np
 from ensemble.arrays import save, save_values
 from ensemble.deltas import filterable, write_filterable, write_package
 from ensemble.index import build_index, config_of
-from ensemble.items import TABLE, Change, LiveItems
+from ensemble.items import Change, LiveItems
+from ensemble.itemtable import TABLE
 from ensemble.lookups import write_lookup
 from ensemble.quality import measure, queries_of
 from ensemble.release import seal

@@ -11,7 +11,7 @@ import pandas as pd
 
 from ensemble.congruence import as_column
 from ensemble.itemfile import Kind, ids_of, kinds_of, read_ids, read_table
-from ensemble.itemtable import read_items
+from ensemble.itemtable import TABLE, items_of, read_items
 from ensemble.serving.catalogue import Catalogue
 from ensemble.serving.delta import Delta, DeltaLog
 from ensemble.serving.errors import InvalidRequest
@@ -22,7 +22,6 @@ from workflows.columns import Columns
 from workflows.diagnostics import DataError
 
 Operation = Literal["add", "update", "remove"]
-TABLE = "items/attributes.parquet"
 _BATCH = 8192
 
 
@@ -52,7 +51,7 @@ class LiveItems:
         """
         self.release = release
         self.catalogue = Catalogue.load(release)
-        self.table = read_items(release.path / TABLE, len(self.catalogue.rows.live))
+        self.table = items_of(release)
         """Raw columns of every row of the catalogue, dead ones too."""
         self.log = None if delta is None else DeltaLog(delta, release)
         self.deltas: list[Delta] = []

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ensemble.itemtable import items_of
+from ensemble.serving.release import Release
 from retrieval.serving import release_of
 from retrieval.tables import Example, Item
 from workflows.columns import Columns
@@ -36,7 +38,7 @@ class Catalogue:
     def of(cls, run: Path) -> Catalogue:
         """Read the items of a run, or of another place of a release."""
         place = run / "features" / "catalogue.parquet"
-        return cls(pd.read_parquet(place if place.is_file() else release_of(run) / "items" / "attributes.parquet"))
+        return cls(pd.read_parquet(place) if place.is_file() else items_of(Release.open(release_of(run))))
 
     def item(self, item_id: int | str, score: float | None = None, held_out: bool = False) -> Item:
         """Describe an item; one that is not in the catalogue is described by its id."""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from .errors import InvalidRelease
 from .history import History
 from .ids import IdTable
 from .release import Release
 from .sequence import FIRST_ITEM, TIME, Clicks, Past, joined
 from .transform import Column, QueryTransform
 from .users import Users
+
+_MOST_BYTES = 1 << 31
 
 
 class QueryFeatures:
@@ -22,6 +26,7 @@ class QueryFeatures:
         """Load the transform and the users; `items` gives the codes of a history's items."""
         self.transform = QueryTransform.load(release.path / "query")
         self.users = Users(release, self.transform.inputs)
+        _check_size(release, self.transform.outputs)
         self.users.check(release.manifest["counts"]["users"], self.transform.lasting, self.transform.outputs)
         self._history, self._items = history, items
         self._late = self.transform.late | {TIME} if self.transform.sequence is not None else self.transform.late
@@ -53,6 +58,16 @@ class QueryFeatures:
         if clicks is None:
             return known
         return joined(known, clicks, self._items.rows_of(clicks.item_ids) + FIRST_ITEM, now, last)
+
+
+def _check_size(release: Release, outputs: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse features that would take more memory than any machine has to spare, for each batch."""
+    row = sum(8 * (int(one["max_length"]) or 1) for one in outputs)
+    if row * int(release.manifest["serving"]["max_batch_size"]) > _MOST_BYTES:
+        raise InvalidRelease(
+            f"{release.path / 'query/transform.json'}: {row} bytes of features a row, more than {_MOST_BYTES} for the "
+            "largest batch; release anew with a smaller max_batch_size or shorter lists"
+        )
 
 
 def _clock(times: Column, clicks: Clicks | None) -> np.ndarray:

@@ -163,6 +163,11 @@ class Retriever(ItemAnswers):
         return self.nearest(vectors, user_rows, request)
 
     def _check_tower(self, made: set[str]) -> None:
+        if isinstance(self.tower.width, int) and self.tower.width != self.release.manifest["dim"]:
+            raise InvalidRelease(
+                f"{self.release.path / 'towers/query.onnx'}: vectors of {self.tower.width} numbers, expected "
+                f"{self.release.manifest['dim']}"
+            )
         if set(self.tower.inputs) - made:
             names = ", ".join(sorted(set(self.tower.inputs) - made))
             raise InvalidRelease(

@@ -35,8 +35,11 @@ class Tower:
         # `run` of the Python class compares all names first, which takes as long as a tenth of a request.
         self._run = getattr(self._session, "_sess", self._session).run
         self.inputs = [one.name for one in self._session.get_inputs()]
-        if [one.name for one in self._session.get_outputs()] != ["vector"]:
-            raise InvalidRelease(f"{path}: expected one output, 'vector'")
+        outputs = self._session.get_outputs()
+        if [(one.name, one.type, len(one.shape)) for one in outputs] != [("vector", "tensor(float)", 2)]:
+            raise InvalidRelease(f"{path}: expected one output, 'vector', float32 of two dimensions")
+        self.width = outputs[0].shape[1]
+        """Dimensions of the vectors; a name where the graph does not say."""
 
     def __call__(self, features: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the vectors, float32 [n, d], of features [n] or [n, length].

