@@ -27,6 +27,8 @@ class Addresses:
     http_port: int | None
     """None: no HTTP."""
     metrics_port: int
+    metrics_host: str | None = None
+    """None: `host`, too."""
 
     @property
     def grpc(self) -> str:
@@ -38,6 +40,10 @@ class Addresses:
         """Return the ports by purpose."""
         http = {} if self.http_port is None else {"http": self.http_port}
         return {"grpc": self.grpc_port, **http, "metrics": self.metrics_port}
+
+    def host_of(self, purpose: str) -> str:
+        """Return the address to which one of the `ports` is bound."""
+        return self.metrics_host or self.host if purpose == "metrics" else self.host
 
 
 def admin_key() -> str:
@@ -97,7 +103,7 @@ def endpoint_options(place: Addresses, key: str, tls: ServerTls | None) -> dict[
         "grpc-port": place.grpc_port,
         "grpc-restricted-protocol": guard,
         **http,
-        "metrics-address": place.host,
+        "metrics-address": place.host_of("metrics"),
         "metrics-port": place.metrics_port,
         **({} if tls is None else tls.options()),
     }

@@ -68,6 +68,7 @@ class TritonServer:
         grpc_port: int = 8001,
         http_port: int | None = None,
         metrics_port: int = 8002,
+        metrics_host: str = "127.0.0.1",
         tls: ServerTls | None = None,
         verify: Path | None = None,
         on_log: Callable[[str], None] = _silent,
@@ -86,7 +87,7 @@ class TritonServer:
         """
         self.repository = repository.absolute()
         self._models = answering_models(self.repository) if model is None else [model]
-        self.addresses = Addresses(host, grpc_port, http_port, metrics_port)
+        self.addresses = Addresses(host, grpc_port, http_port, metrics_port, metrics_host)
         self._triton, self._python = triton, python or default_python()
         self._on_log, self._delta, self._tls, self._verify = on_log, delta, tls, verify
         self._start_timeout, self._stop_timeout = start_timeout_seconds, stop_timeout_seconds
@@ -128,7 +129,8 @@ class TritonServer:
         python = inspect_python(self._python)
         command = self._command(find_triton(self._triton, python))
         place = self.addresses
-        check_free(place.host, place.ports)
+        for host in {place.host_of(purpose) for purpose in place.ports}:
+            check_free(host, place.ports)
         write_key(self.repository, place.grpc_port, self._key)
         self._log.clear()  # of a run before this one
         started: Future[subprocess.Popen[str]] = Future()
@@ -204,7 +206,7 @@ class TritonServer:
     def _told(self) -> dict[str, str]:
         """Return what the models are told by environment variables."""
         place = self.addresses
-        host = {"0.0.0.0": "127.0.0.1"}.get(place.host, place.host)
+        host = place.host_of("metrics").replace("0.0.0.0", "127.0.0.1")
         delta = {DELTA: str(self._delta.absolute())} if self._delta else {}
         return {METRICS: f"{host}:{place.metrics_port}", **delta}
 
@@ -227,6 +229,7 @@ class TritonServer:
         while not _is_ready(self.addresses, self._models, self._tls is not None):
             if process.poll() is not None:
                 assert self._thread is not None
+                kill_group(process.pid)  # a model process that it left behind would keep its log open, and us waiting
                 self._thread.join()
                 raise ServerError(f"Triton ended with status {process.returncode}: {reasons(self._log)}")
             if given_up():
@@ -252,8 +255,8 @@ def _is_ready(place: Addresses, models: Sequence[str], encrypted: bool) -> bool:
     try:
         # gRPC waits for seconds after a refused connection, so it is asked only once there is someone to answer; and
         # Triton opens its ports one after the other.
-        for port in place.ports.values():
-            socket.create_connection((place.host, port), timeout=1).close()
+        for purpose, port in place.ports.items():
+            socket.create_connection((place.host_of(purpose), port), timeout=1).close()
         if encrypted:
             # Who may ask, and by which name, the clients know. Triton opens its ports when its models are loaded.
             return True

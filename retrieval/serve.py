@@ -43,6 +43,9 @@ def serve(
     grpc_port: Annotated[int, typer.Option("--grpc-port", help="For inference; what clients use.")] = 8001,
     http_port: Annotated[int | None, typer.Option("--http-port", help="HTTP too; off without it.")] = None,
     metrics_port: Annotated[int, typer.Option("--metrics-port", help="For Prometheus.")] = 8002,
+    metrics_host: Annotated[
+        str, typer.Option("--metrics-host", help="Address to bind for Prometheus; it has no TLS and no key.")
+    ] = "127.0.0.1",
     tls_cert: Annotated[Path | None, typer.Option("--tls-cert", help="PEM: TLS with this certificate.")] = None,
     tls_key: Annotated[Path | None, typer.Option("--tls-key", help="PEM: the key of --tls-cert.")] = None,
     tls_ca: Annotated[
@@ -94,6 +97,7 @@ def serve(
             grpc_port=grpc_port,
             http_port=http_port,
             metrics_port=metrics_port,
+            metrics_host=metrics_host,
             tls=server_tls(tls_cert, tls_key, tls_ca, supervise),
             verify=verify,
             on_log=log_line,

@@ -18,8 +18,11 @@ ADDRESS = "RETRIEVAL_METRICS"
 """Environment variable: host:port of Triton's metrics."""
 DEFAULT_ADDRESS = "127.0.0.1:8002"
 _COUNT = r'^nv_inference_pending_request_count\{{model="{}",version="{}"\}} ([0-9.e+]+)$'
-_PAUSE_SECONDS = 0.1
+_PAUSE_SECONDS = 0.4
+_SHORT_PAUSE_SECONDS = 0.05
+"""While a quarter of the limit waits."""
 _LONG_PAUSE_SECONDS = 10.0
+"""Where nothing can be read."""
 _ASK_SECONDS = 2.0
 
 
@@ -33,12 +36,13 @@ class Backlog:
         self._pattern = re.compile(_COUNT.format(re.escape(name), re.escape(version)), re.MULTILINE)
         self._host, _, port = address.rpartition(":")
         self._port, self._limit, self._processes, self._warn = int(port), limit, processes, warn
-        self._excess, self._executed, self._ended = 0, Event(), False
+        self._excess, self._taken, self._executed, self._ended = 0, 0, Event(), False
         Thread(target=self._watch, name="backlog", daemon=True).start()
 
     def refused(self, count: int) -> int:
         """Return how many of the `count` requests that Triton hands over, the first ones, are to be refused."""
         self._executed.set()
+        self._taken += count
         if not self._excess:
             return 0
         refused = min(self._excess, count)
@@ -56,9 +60,12 @@ class Backlog:
         while not self._ended:
             self._executed.wait()
             self._executed.clear()
-            pause = _PAUSE_SECONDS
             try:
-                self._excess = -(-max(0, self._waiting() - self._limit) // self._processes)
+                taken = self._taken
+                waiting = self._waiting()
+                waiting -= self._taken - taken  # what was taken meanwhile does not wait
+                self._excess = -(-max(0, waiting - self._limit) // self._processes)
+                pause = _SHORT_PAUSE_SECONDS if waiting * 4 >= self._limit else _PAUSE_SECONDS
             except (OSError, HTTPException, ValueError) as error:
                 self._excess, pause = 0, _LONG_PAUSE_SECONDS
                 if not warned:

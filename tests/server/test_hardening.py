@@ -247,6 +247,8 @@ def test_certificates_that_cannot_be_are_refused_before_the_start(tmp_path: Path
 def test_http_is_off_unless_it_has_a_port(tmp_path: Path) -> None:
     off = server_arguments(tmp_path, Addresses("127.0.0.1", 1, None, 2), "secret")
     on = server_arguments(tmp_path, Addresses("127.0.0.1", 1, 3, 2), "secret")
+    inside = server_arguments(tmp_path, Addresses("0.0.0.0", 1, None, 2, "127.0.0.1"), "secret")
+    assert {"--grpc-address=0.0.0.0", "--metrics-address=127.0.0.1"} <= set(inside)
     assert "--allow-http=false" in off
     assert not any(one.startswith("--http") for one in off)
     assert "--model-control-mode=explicit" in off
