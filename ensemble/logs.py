@@ -16,8 +16,8 @@ _LEVELS = {"I": "info", "W": "warning", "E": "error", "F": "fatal"}
 def as_json(line: str) -> str:
     """Return a line of Triton's log as a JSON object: `time`, `level`, `source` and `message`.
 
-    What a model logged as a JSON object (`ensemble/serving/metrics.py`) has its own fields in place of the message. Text
-    is ASCII, with whatever a client sent escaped.
+    What a model logged as a JSON object (`ensemble/serving/metrics.py`) has its own fields in place of the message.
+    Text is ASCII, with whatever a client sent escaped.
     """
     found = _LINE.fullmatch(line)
     if found is None:

@@ -128,7 +128,7 @@ def _lines(model: Model) -> list[tuple[str, str]]:
         ("unknown users", f"{figures.unknown_users:.1%} of the rows"),
         ("too few items", f"{figures.short_rows:.1%} of the rows"),
         ("refused", f"{int(sum(figures.refused_requests.values())):,} requests{_reasons(figures.refused_requests)}"),
-        ("lost", f"{figures.lost_requests:,} requests, in a process that died or too long in the queue"),
+        ("lost", f"{figures.lost_requests:,}, in a process that died or too long in the queue"),
         ("waiting", f"{figures.waiting:,} requests"),
         ("request", f"{_number(figures.mean_ms)} ms in the mean, {_number(figures.mean_queue_ms)} of it in the queue"),
     ]
