@@ -12,6 +12,7 @@ import time
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple
 import tritonclient.grpc.aio as grpc
 from tritonclient.utils import InferenceServerException
 
-from ensemble.aio import AsyncRetrievalClient
+from ensemble.client import RetrievalClient
 from ensemble.conversation import meaning
 from ensemble.wire import ClientError, InvalidRequest, Query
 
@@ -215,27 +216,37 @@ class Load:
 
 
 class ClientLoad(Load):
-    """The same through `ensemble.aio`'s client, which asks again where that is safe, as a user's program does."""
+    """The same through `ensemble.client`, which asks again where that is safe, as a user's program does.
+
+    In threads: two event loops of grpc.aio in one process get into each other's way.
+    """
 
     def __init__(self, address: str, queries: Iterable[Query], in_flight: int, model: str = "retrieval") -> None:
         super().__init__(address, [], in_flight)
-        self._queries, self._model = iter(queries), model
+        self._queries, self._model, self._lock = iter(queries), model, threading.Lock()
 
-    async def _run(self) -> None:
-        async with AsyncRetrievalClient(self._address, self._model) as client:
-            await asyncio.gather(*(self._call(client) for _ in range(self._in_flight)))
+    def _main(self) -> None:
+        try:
+            with RetrievalClient(self._address, self._model) as client, ThreadPoolExecutor(self._in_flight) as pool:
+                for done in [pool.submit(self._call, client) for _ in range(self._in_flight)]:
+                    done.result()
+        except BaseException as error:
+            self._error = error
 
-    async def _call(self, client: AsyncRetrievalClient) -> None:
-        for query in self._queries:
-            if self._stopping.is_set():
+    def _call(self, client: RetrievalClient) -> None:
+        while not self._stopping.is_set():
+            with self._lock:
+                query = next(self._queries, None)
+                self.seen.counts.sent += query is not None
+            if query is None:
                 return
             sent_at, error = time.monotonic(), None
-            self.seen.counts.sent += 1
             try:
-                await client.ask(query)
+                client.ask(query)
             except ClientError as raised:
                 error = raised
-            self.seen.note(None, sent_at, error)
+            with self._lock:
+                self.seen.note(None, sent_at, error)
 
 
 def percentile_ms(seconds: array[float], percent: float) -> float | None:
