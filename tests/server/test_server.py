@@ -123,6 +123,19 @@ def test_a_configuration_of_another_release_is_refused(repository: Path, tmp_pat
         server_of(other).start()
 
 
+def test_a_triton_that_ends_while_it_starts_is_reported_whatever_it_leaves_behind(
+    repository: Path, tmp_path: Path
+) -> None:
+    """A model process that hangs keeps Triton's log open."""
+    fake = tmp_path / "tritonserver"
+    fake.write_text("#!/bin/sh\nsleep 600 &\necho 'error: creating server: no reason'\nexit 3\n")
+    fake.chmod(0o755)
+    grpc_port, metrics_port = free_ports("127.0.0.1", 2)
+    server = TritonServer(repository, triton=fake, grpc_port=grpc_port, metrics_port=metrics_port)
+    with pytest.raises(ServerError, match=r"ended with status 3: .*no reason"):
+        server.start()
+
+
 def test_something_else_than_a_repository_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ServerError, match="no model repository"):
         server_of(tmp_path).start()
