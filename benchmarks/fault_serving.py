@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 from fault_load import LOST, REFUSED, ClientLoad, Counts, Ended, Load, listed, percentile_ms, rate_over, until
@@ -69,8 +69,8 @@ def serving(source: Path) -> Iterator[Serving]:
             reader.join(10)
 
 
-def _without_address(message: str) -> str:
-    return message.partition(": ")[2]
+def _without_address(ended: Ended) -> Ended:
+    return ended._replace(message=ended.message.partition(": ")[2])
 
 
 def _follow(process: subprocess.Popen[str], log: list[str]) -> None:
@@ -88,43 +88,52 @@ def kill_stub(run: Path, times: int, say: Any) -> dict[str, Any]:
             Load(server.address, cycle(questions), IN_FLIGHT) as load,
             ClientLoad(server.address, queries, 2) as users,
         ):
-            kills: list[dict[str, Any]] = []
+            kills = list[Kill]()
             for number in range(times):
                 kills.append(_one_kill(server, load))
-                say(f"stub killed {number + 1}/{times}: back after {kills[-1]['back_s']} s")
-                if kills[-1]["back_s"] is None:
+                say(f"stub killed {number + 1}/{times}: back after {kills[-1].back_s} s")
+                if kills[-1].back is None:
                     break
-        back = [one["back_s"] for one in kills if one["back_s"] is not None]
+        back = [one.back_s for one in kills if one.back_s is not None]
+        each = _figures(kills, load.seen.ended)
         return {
             "requests": load.seen.counts,
             "calls_of_our_client": users.seen.counts,
             "kills": len(kills),
             "back_s_median": round(statistics.median(back), 2) if back else None,
             "back_s_max": max(back, default=None),
-            "failed_in_the_stub": sum(one["failed_inside"] for one in kills),
-            "failed_while_dead": sum(one["failed_while_dead"] for one in kills),
-            "failed_after_it_was_back": sum(one["failed_after_it_was_back"] for one in kills),
+            "failed_in_the_stub": sum(one["in_it"] for one in each),
+            "failed_while_dead": sum(one["while_dead"] for one in each),
+            "failed_after_it_was_back": sum(one["after_it_was_back"] for one in each),
             "statuses": dict(load.seen.statuses),
-            "errors": listed(load.seen.ended, 5),
-            "client_errors": listed(users.seen.ended, 5),
-            "each": kills,
+            "errors": listed(map(_without_address, load.seen.ended), 5),
+            "client_errors": listed(map(_without_address, users.seen.ended), 5),
+            "each": each,
             "holds": len(back) == times
             and max(back) <= BACK_S
             and not load.seen.counts.lost
             and users.seen.counts.answered == users.seen.counts.sent
-            and not any(one["failed_after_it_was_back"] for one in kills),
+            and not any(one["after_it_was_back"] for one in each),
         }
 
 
-def _one_kill(server: Serving, load: Load) -> dict[str, Any]:
-    """Kill the stub once and return what happened until the capacity was back.
+class Kill(NamedTuple):
+    """When a stub was killed and when the capacity was back (`time.monotonic`), None if it did not come."""
 
-    While it is dead Triton goes on giving it requests, which fail after a second; they count apart from those in it.
-    """
+    killed: float
+    back: float | None
+
+    @property
+    def back_s(self) -> float | None:
+        """Return how long it took."""
+        return None if self.back is None else round(self.back - self.killed, 2)
+
+
+def _one_kill(server: Serving, load: Load) -> Kill:
+    """Kill the stub once and wait until the capacity is back."""
     time.sleep(3.0)  # a rate to compare with, and time enough for the repair before to hold
-    killed = time.monotonic()
-    before = rate_over(load.seen.answered_at, killed - 1.5, killed)
-    at_once = len(load.seen.ended)
+    now = time.monotonic()
+    before = rate_over(load.seen.answered_at, now - 1.5, now)
     for stub in server.stubs():
         stub.kill()
     killed = time.monotonic()
@@ -133,20 +142,24 @@ def _one_kill(server: Serving, load: Load) -> dict[str, Any]:
         now = time.monotonic()
         return now - killed > 2 * _WINDOW_S and rate_over(load.seen.answered_at, now - _WINDOW_S, now) > 0.5 * before
 
-    there, back_at = until(back, _GIVEN_UP_S), time.monotonic()
-    failed: list[Ended] = load.seen.ended[at_once:]
-    inside = [one for one in failed if one.sent_at <= killed]
-    after = [one for one in failed if one.sent_at > back_at - _WINDOW_S]
-    first = next((one for one in load.seen.answered_at if one > killed + _WINDOW_S), None)
-    last = max((one.ended_at for one in failed), default=killed)
-    return {
-        "back_s": round(back_at - _WINDOW_S - killed, 2) if there else None,
-        "first_answer_s": None if first is None else round(first - killed, 2),
-        "last_failure_s": round(last - killed, 2),
-        "failed_inside": len(inside),
-        "failed_while_dead": len(failed) - len(inside) - len(after),
-        "failed_after_it_was_back": len(after),
-    }
+    there = until(back, _GIVEN_UP_S)
+    return Kill(killed, time.monotonic() - _WINDOW_S if there else None)
+
+
+def _figures(kills: list[Kill], ended: list[Ended]) -> list[dict[str, Any]]:
+    """Return for each death what failed: in the process, while it was dead (Triton goes on giving it requests), after.
+
+    A request belongs to the last death before it ended.
+    """
+    found = []
+    for number, one in enumerate(kills):
+        until_ = kills[number + 1].killed if number + 1 < len(kills) else float("inf")
+        failed = [request.sent_at for request in ended if one.killed <= request.ended_at < until_]
+        inside = sum(sent <= one.killed for sent in failed)
+        after = sum(sent > (one.back or float("inf")) for sent in failed)
+        facts = {"in_it": inside, "while_dead": len(failed) - inside - after, "after_it_was_back": after}
+        found.append({"back_s": one.back_s, **facts})
+    return found
 
 
 def stop_under_load(run: Path, times: int, say: Any) -> dict[str, Any]:
@@ -181,7 +194,7 @@ def stop_under_load(run: Path, times: int, say: Any) -> dict[str, Any]:
         "in_flight_lost": sum(one.outcome == LOST for one in cut),
         "refused_after_the_signal": len(after),
         "errors": listed(cut, 5),
-        "refusals": listed((one._replace(message=_without_address(one.message)) for one in after), 5),
+        "refusals": listed(map(_without_address, after), 5),
         "exit_statuses": sorted(map(str, statuses)),
         "seconds_to_end_max": max(seconds),
         "slowest_answer_ms": max(latency),

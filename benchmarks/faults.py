@@ -56,7 +56,7 @@ class Runs:
     def recipe(self, source: str, name: str, seed: int = 42) -> Path:
         """Write a recipe of one epoch."""
         text = (ROOT / "recipes" / source).read_text(encoding="utf-8")
-        text = EPOCHS.sub("epochs = 1\nbatch_size = 1024" if "batch_size" not in text else "epochs = 1", text)
+        text = EPOCHS.sub("epochs = 1" if "refit" in text else "epochs = 1\nrefit = false", text)
         text = re.sub(r'^name = ".*"$', f'name = "{name}"', text, count=1, flags=re.MULTILINE)
         text = re.sub(r"^seed = \d+", f"seed = {seed}", text, count=1, flags=re.MULTILINE)
         text = text.replace('"shop/', f'"{ROOT / "recipes"}/shop/')
