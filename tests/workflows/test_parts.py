@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from distributed import Client
+from merlin.schema.io.tensorflow_metadata import TensorflowMetadata
 
 from workflows import tables as stored_tables
 from workflows.cluster import client, each
@@ -70,7 +72,17 @@ def contents(directory: Path) -> dict[str, bytes]:
     """Every file but NVTabular's own, which states when it was saved."""
     files = [path for path in sorted(directory.rglob("*")) if path.is_file() and "workflow" not in str(path)]
     vocabularies = sorted(directory.rglob("unique.*.parquet"))
-    return {str(path.relative_to(directory)): path.read_bytes() for path in [*files, *vocabularies]}
+    return {
+        str(path.relative_to(directory)): schema_of(path) if path.suffix == ".pbtxt" else path.read_bytes()
+        for path in [*files, *vocabularies]
+    }
+
+
+def schema_of(path: Path) -> bytes:
+    """What a schema says. Its bytes differ from process to process with protobuf 3, which the NGC image has."""
+    schema = TensorflowMetadata.from_proto_text(path.read_text(encoding="utf-8")).to_merlin_schema()
+    columns = [(one.name, str(one.dtype), sorted(map(str, one.tags)), one.properties) for one in schema]
+    return json.dumps(columns, sort_keys=True, default=str).encode()
 
 
 @pytest.mark.parametrize(
