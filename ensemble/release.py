@@ -57,7 +57,7 @@ def write_release(
     recipe_sha256: str,
     serving: Serving,
     index: Index,
-    promotion: Promotion = Promotion(),
+    promotion: Promotion | None = None,
     reference: Reference | None = None,
     progress: Callable[[str], None] = _silent,
 ) -> Release:
@@ -97,7 +97,7 @@ def write_release(
                 "pairing": str(stated["pairing"]),
                 "id_dtype": _id_dtypes(features),
                 "serving": msgspec.to_builtins(serving),
-                "promotion": msgspec.to_builtins(promotion),
+                "promotion": msgspec.to_builtins(promotion or Promotion()),
             }
             progress("building the item index")
             _write_index(temporary, manifest, index, features, progress)

@@ -35,7 +35,8 @@ def refused(release: Path, *words: str) -> None:
 def reseal(release: Path, change: Callable[[dict[str, Any]], object]) -> None:
     """Change the manifest and make its id fit again, as someone would who wants to get past the hashes."""
     manifest = json.loads((release / "manifest.json").read_text())
-    kept = {key: value for key, value in manifest.items() if key not in ("files", "bytes", "vocabulary_sha256", "release")}
+    derived = ("files", "bytes", "vocabulary_sha256", "release")
+    kept = {key: value for key, value in manifest.items() if key not in derived}
     seal(release, kept)
     sealed = json.loads((release / "manifest.json").read_text())
     change(sealed)
