@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import statistics
 import subprocess
@@ -70,7 +71,8 @@ def serving(source: Path) -> Iterator[Serving]:
 
 
 def _without_address(ended: Ended) -> Ended:
-    return ended._replace(message=ended.message.partition(": ")[2])
+    """Return it without the port, which would make each message another one."""
+    return ended._replace(message=re.sub(r"127\.0\.0\.1:\d+", "it", ended.message))
 
 
 def _follow(process: subprocess.Popen[str], log: list[str]) -> None:
@@ -194,7 +196,8 @@ def stop_under_load(run: Path, times: int, say: Any) -> dict[str, Any]:
         "in_flight_lost": sum(one.outcome == LOST for one in cut),
         "refused_after_the_signal": len(after),
         "errors": listed(cut, 5),
-        "refusals": listed(map(_without_address, after), 5),
+        "refusals": listed(map(_without_address, (one for one in after if one.outcome == REFUSED)), 3),
+        "losses": listed(map(_without_address, (one for one in after if one.outcome == LOST)), 5),
         "exit_statuses": sorted(map(str, statuses)),
         "seconds_to_end_max": max(seconds),
         "slowest_answer_ms": max(latency),

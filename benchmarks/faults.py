@@ -121,7 +121,7 @@ def disk_full(work: Work) -> dict[str, Any]:
 def killed_stages(work: Work) -> dict[str, Any]:
     """Stages are killed at random moments."""
     recipe = work.runs.recipe("tables.toml", "faults-shop")
-    return fault_files.killed_stages(recipe, work.scratch, work.times(50, 5), work.given.seed, work.say)
+    return fault_files.killed_stages(recipe, work.scratch, work.times(work.given.kills, 5), work.given.seed, work.say)
 
 
 def hot_swap(work: Work) -> dict[str, Any]:
@@ -175,6 +175,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="few and short")
     parser.add_argument("--soak-minutes", type=float, default=20)
     parser.add_argument("--fuzzed", type=int, default=100_000, help="requests of `fuzz`")
+    parser.add_argument("--kills", type=int, default=50, help="deaths of `killed-stages`")
     parser.add_argument("--seed", type=int, default=0, help="of the moments of death and of the fuzzed requests")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "benchmarks", help="where the runs are kept")
     parser.add_argument("--out", type=Path, default=RESULTS)

@@ -37,6 +37,7 @@ _PASSING = (
     ("INTERNAL", re.compile("is not healthy")),
     ("INVALID_ARGUMENT", re.compile(r"incomplete string |unexpected number of string elements ")),
     ("NOT_FOUND", re.compile("has no available versions")),
+    ("CANCELLED", re.compile("^CANCELLED$")),
 )
 """What Triton 2.51 says of a request that failed through no fault of its own, and with which status: the python process
 died; another client's strings, in the same batch, were malformed (ours never are); the server is about to stop."""

@@ -37,6 +37,7 @@ KINDS = [
     ("NOT_FOUND", "unknown model", Unavailable, False),
     ("INVALID_ARGUMENT", "column 'top_k', row 0", InvalidRequest, False),
     ("INTERNAL", "internal error", ClientError, False),
+    ("CANCELLED", "CANCELLED", Unavailable, True),  # it stops, and had not begun with it
     ("NOT_FOUND", "Request for unknown model: 'retrieval' has no available versions", Unavailable, True),  # it stops
     ("INVALID_ARGUMENT", "incomplete string data for inference input 'filter'", Unavailable, True),  # a neighbour's
     ("INTERNAL", "Stub process 'retrieval_0_0' is not healthy.", Unavailable, True),  # it died under the request
