@@ -85,8 +85,9 @@ def rendered(demo: dict[str, Any]) -> dict[str, str]:
         "index_short": _index([one for one in index if one["kind"] in ("auto", "scann", "flat")]),
         "filters": _filters(read_json(RESULTS / "filters.json")),
     }
-    if (RESULTS / "features.json").exists():
-        figures["features"] = _features(read_json(RESULTS / "features.json"))
+    for name, rendering in (("features", _features), ("faults", _faults)):
+        if (RESULTS / f"{name}.json").exists():
+            figures[name] = rendering(read_json(RESULTS / f"{name}.json"))
     return figures
 
 
@@ -244,6 +245,26 @@ def _is(one: dict[str, Any], rows: int, engine: str) -> bool:
 
 def _features_point(one: dict[str, Any]) -> str:
     return f"{one['rows_per_s']:,.0f}; {one['peak_rss_mb']:,.0f}"
+
+
+FAULTS = {
+    "kill-stub": "the model process killed under load, {kills} times: back in {back_s_median} s, at most {back_s_max}",
+    "stop": "the server stopped under load, {stops} times: what was in flight is answered, what comes later refused",
+    "hot-swap": "another release goes live under load, {swaps} times",
+    "soak": "{minutes:g} minutes at 80 % of capacity, a tenth of the requests wrong",
+    "fuzz": "fuzzed requests, both layouts",
+}
+
+
+def _faults(found: dict[str, Any]) -> str:
+    counts = ("sent", "answered", "refused", "lost")
+    rows = [
+        [what.format(**found[name]), *(f"{found[name]['requests'][one]:,}" for one in counts)]
+        for name, what in FAULTS.items()
+        if name in found
+    ]
+    lead = "Requests to a server that is being broken (`benchmarks/faults.py`); refused: INVALID_ARGUMENT, UNAVAILABLE."
+    return f"{lead}\n\n" + _table(["", *counts], rows)
 
 
 def _table(headings: list[str], rows: list[list[str]]) -> str:
