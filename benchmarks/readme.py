@@ -73,7 +73,7 @@ def rendered(demo: dict[str, Any]) -> dict[str, str]:
     """Return every set of figures as Markdown, by the name that the pages' marks give."""
     quality = {one["recipe"]: one for one in read_json(RESULTS / "quality.json")}
     serving, index = read_json(RESULTS / "serving.json"), read_json(RESULTS / "index.json")
-    figures = {
+    return {
         "answers": _answers(demo["example"]),
         "quality": _quality(quality, demo["peers"]),
         "splits": _other_splits(quality),
@@ -84,11 +84,9 @@ def rendered(demo: dict[str, Any]) -> dict[str, str]:
         "index": _index(index),
         "index_short": _index([one for one in index if one["kind"] in ("auto", "scann", "flat")]),
         "filters": _filters(read_json(RESULTS / "filters.json")),
+        "features": _features(read_json(RESULTS / "features.json")),
+        "faults": _faults(read_json(RESULTS / "faults.json")),
     }
-    for name, rendering in (("features", _features), ("faults", _faults)):
-        if (RESULTS / f"{name}.json").exists():
-            figures[name] = rendering(read_json(RESULTS / f"{name}.json"))
-    return figures
 
 
 def _answers(example: dict[str, Any]) -> str:

@@ -127,15 +127,16 @@ def test_expected_counts_are_what_the_samplers_draw() -> None:
     rows = TrainingRows(interactions(list(range(20)), items.tolist()), ITEMS)
     sampler = Sampler(Sampled(uniform=6, popularity=5, cached=8), rows, DIM)
     batch, steps, target = 4, 4000, 1
+    together = 40  # a call of TensorFlow takes longer than what it draws
     for _ in range(2):  # fills the cache
         sampler.remember(tf.zeros(batch, tf.int64), tf.zeros([batch, DIM]))
     tf.random.set_seed(0)
-    counts, draw = np.zeros(ITEMS), tf.function(sampler.draw)
-    for _ in range(steps):
+    draw = tf.function(lambda: tf.stack([sampler.draw() for _ in range(together)]))
+    counts = np.zeros(ITEMS)
+    for drawn in np.concatenate([draw().numpy() for _ in range(steps // together)]):
         others = np.delete(np.arange(20), np.flatnonzero(items == target)[0])  # in the batch besides a row of item 1
-        drawn = np.concatenate([items[random.choice(others, batch - 1, replace=False)], draw().numpy()])
-        cached = items[random.choice(20, 8)]
-        counts += np.bincount(np.concatenate([drawn, cached]), minlength=ITEMS)
+        beside, cached = items[random.choice(others, batch - 1, replace=False)], items[random.choice(20, 8)]
+        counts += np.bincount(np.concatenate([beside, drawn, cached]), minlength=ITEMS)
     expected = sampler.expected(tf.range(ITEMS, dtype=tf.int64), tf.constant(batch)).numpy()
     competitors = np.arange(ITEMS) != target
     np.testing.assert_allclose(counts[competitors] / steps, expected[competitors], rtol=0.06)
