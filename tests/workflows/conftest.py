@@ -87,8 +87,10 @@ class _Handler(BaseHTTPRequestHandler):
 def _publisher(content: bytes, cuts: list[int] | None = None) -> Iterator[Publisher]:
     with Publisher(content, cuts or []) as server:
         Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield server
-        server.shutdown()
+        try:
+            yield server
+        finally:  # one whose socket is closed below it would spin as long as the tests last
+            server.shutdown()
 
 
 @pytest.fixture(scope="session")
