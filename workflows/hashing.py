@@ -22,8 +22,9 @@ def hash_series(values: pd.Series) -> Hashes:
     """Return the hashes of integers or strings without nulls, uint64 [n]."""
     if pd.api.types.is_integer_dtype(values.dtype):
         return hash_integers(values.to_numpy(dtype=np.int64))
-    codes, distinct = pd.factorize(values)
-    return hash_values(distinct)[codes]
+    positions: dict[str, int] = {}  # `pd.factorize` takes strings for equal that are so up to a NUL
+    codes = [positions.setdefault(value, len(positions)) for value in values]
+    return hash_values(positions)[codes]
 
 
 def hash_values(values: Iterable[Any]) -> Hashes:

@@ -11,7 +11,7 @@ import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from merlin.io import Dataset
 from transforms import Compiled, assert_equal, columns_of
@@ -183,6 +183,7 @@ def test_quantile_buckets_hold_equally_many_rows(compiled: Compiled) -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(integers, min_size=1, max_size=40), st.lists(words, min_size=1, max_size=20), st.integers(1, 10**9))
+@example([0], ["", "\0a", "a", "a\0b"], 7)
 def test_both_hashes_are_one(numbers: list[int], texts: list[str], buckets: int) -> None:
     values = np.array(numbers, dtype=np.int64)
     ours = hashing.hash_integers(values)
