@@ -92,7 +92,7 @@ def _check_items(retriever: Retriever, vectors: np.ndarray, columns: dict[str, C
     request = Request(columns, np.full(rows, k), np.ones(rows, dtype=bool), no_exclusions())
     answer = retriever.nearest(vectors, np.full(rows, -1), request)
     parameters = retriever.release.json(PARAMETERS)
-    scores = _scores(vectors.astype(np.float64), retriever.search.vectors.astype(np.float64), parameters["metric"])
+    scores = exact_scores(vectors.astype(np.float64), retriever.search.vectors.astype(np.float64), parameters["metric"])
     best = -np.sort(-scores, axis=1)[:, :k]
     own = np.take_along_axis(scores, answer.item_index, axis=1)
     if not parameters["is_exact"]:
@@ -103,7 +103,7 @@ def _check_items(retriever: Retriever, vectors: np.ndarray, columns: dict[str, C
         raise ReleaseError("no release was made: its search does not return the items with the best scores")
 
 
-def _scores(queries: np.ndarray, items: np.ndarray, metric: str) -> np.ndarray:
+def exact_scores(queries: np.ndarray, items: np.ndarray, metric: str) -> np.ndarray:
     """Return all scores in float64, [n, items], as ItemSearch defines them."""
     if metric == "l2":
         return -((queries**2).sum(axis=1)[:, None] + (items**2).sum(axis=1) - 2 * queries @ items.T)

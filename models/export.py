@@ -65,7 +65,7 @@ def pairing_of(towers: Path) -> str:
 
 
 def _convert(tower: tf.keras.Model, specs: Sequence[FeatureSpec], path: Path) -> None:
-    signature = [tensor for spec in specs for tensor in _tensors(spec)]
+    signature = [tensor for spec in specs for tensor in tensors_of(spec)]
 
     @tf.function(input_signature=signature, autograph=False)
     def encode(*values: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -75,7 +75,8 @@ def _convert(tower: tf.keras.Model, specs: Sequence[FeatureSpec], path: Path) ->
     tf2onnx.convert.from_function(encode, input_signature=signature, opset=OPSET, output_path=str(path))
 
 
-def _tensors(spec: FeatureSpec) -> list[tf.TensorSpec]:
+def tensors_of(spec: FeatureSpec) -> list[tf.TensorSpec]:
+    """Return what a tower takes of a feature: `[n]`, lists `[n, any]`, vectors `[n, width]`."""
     width = spec.max_length if spec.kind == "vector" else None  # what is not summed over must be known
     shape = [None, width] if spec.max_length else [None]
     first, *more = input_names(spec)

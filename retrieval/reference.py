@@ -23,7 +23,7 @@ def training_side(recipe: Recipe, features_dir: Path, towers_dir: Path) -> Refer
     from models.validation import encode_queries
 
     fitted = fitted_queries(recipe, features_dir)
-    model = _trained_model(recipe, features_dir, towers_dir)
+    model = trained_model(recipe, features_dir, towers_dir)
     histories = _histories(features_dir)
 
     def vectors(queries: pd.DataFrame) -> np.ndarray:
@@ -60,7 +60,8 @@ def fitted_queries(recipe: Recipe, features_dir: Path) -> Any:
     return FittedSide(plan(recipe.query, "query.features"), inputs, workflow, wants_gpu(recipe.device))
 
 
-def _trained_model(recipe: Recipe, features_dir: Path, towers_dir: Path) -> Any:
+def trained_model(recipe: Recipe, features_dir: Path, towers_dir: Path) -> Any:
+    """Return the towers, a `models.towers.TwoTowerModel`, with the weights that were exported."""
     from models.towers import TwoTowerModel
     from workflows import features
 
