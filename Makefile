@@ -37,7 +37,7 @@ check: setup
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-header
 IMAGE_LOCK = .venv/bin/uv pip compile --quiet --python-platform x86_64-manylinux_2_34 --generate-hashes \
 	--no-emit-index-url --no-header --python-version
-EXTRAS = train peers tune benchmarks serve triton dev
+EXTRAS = train peers tune engines benchmarks serve triton dev
 lock: setup
 	$(LOCK) pyproject.toml $(foreach extra,$(EXTRAS),--extra $(extra)) -o requirements/lock.txt
 	$(LOCK) requirements/serve.in -o requirements/serve.txt
