@@ -14,6 +14,7 @@ import fcntl
 import json
 import os
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,21 +103,23 @@ def spread(values: list[float]) -> dict[str, float]:
     return {"mean": statistics.fmean(values), "sd": statistics.stdev(values) if len(values) > 1 else 0.0}
 
 
-def store(entry: dict[str, Any]) -> None:
-    """Replace the recipe's entry in the results; another process that does the same for its own waits meanwhile."""
-    directory = os.open(RESULTS.parent, os.O_RDONLY)
+def store(entry: dict[str, Any], results: Path = RESULTS, key: Sequence[str] = ("recipe",)) -> None:
+    """Replace the entry of the same `key` in the results; another process that does so for its own waits meanwhile."""
+    directory = os.open(results.parent, os.O_RDONLY)
     fcntl.flock(directory, fcntl.LOCK_EX)
     try:
-        _replace(entry)
+        _replace(entry, results, key)
     finally:
         os.close(directory)
 
 
-def _replace(entry: dict[str, Any]) -> None:
-    kept = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else []
-    entries = [one for one in kept if one["recipe"] != entry["recipe"]] + [entry]
-    content = json.dumps(sorted(entries, key=lambda one: one["recipe"]), indent=1) + "\n"
-    atomic_write(RESULTS, content.encode())
+def _replace(entry: dict[str, Any], results: Path, key: Sequence[str]) -> None:
+    def name(one: dict[str, Any]) -> list[str]:
+        return [one[part] for part in key]
+
+    kept = json.loads(results.read_text(encoding="utf-8")) if results.exists() else []
+    entries = [one for one in kept if name(one) != name(entry)] + [entry]
+    atomic_write(results, (json.dumps(sorted(entries, key=name), indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":
