@@ -15,8 +15,10 @@ import msgspec
 from retrieval.charts import Series, line_chart
 from retrieval.index_report import index_for_page
 from retrieval.peers import COLUMNS, PEERS, rows_for_page
+from retrieval.projection import projection_for_page
 from retrieval.run import Run
 from retrieval.tables import CUTOFFS, Example
+from retrieval.task_tables import tasks_for_page
 from workflows.files import atomic_write
 
 PACKAGES = (
@@ -75,10 +77,12 @@ def render(run: Run, shown: Sequence[Example]) -> str:
         metrics=metrics,
         headlines=headlines(metrics, points or []),
         metric_rows=metric_rows(metrics),
+        tasks=tasks_for_page(metrics),
         peer_columns=[*(" ".join(column) for column in COLUMNS), "search, s", "fit, s"],
         peers=rows_for_page(_json(run.directory / "peers.json") if run.is_finished(PEERS) else None),
         cutoffs=CUTOFFS,
         curves=training_curves(history),
+        projection=projection_for_page(run.recipe, run.directory),
         epochs=len(history),
         examples=shown,
         points=points or [],

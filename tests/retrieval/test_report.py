@@ -40,6 +40,7 @@ def test_the_report_loads_nothing_from_outside(run_dir: Path) -> None:
     tags.feed(page)
     assert tags.outside == []
     assert not re.search(r"https?://|@import|url\(", page)
+    assert page.count('<g class="series-other"') == 1, "the item vectors by genre"
 
 
 def test_a_title_with_markup_is_shown_not_run(run_dir: Path) -> None:
