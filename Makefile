@@ -1,9 +1,10 @@
-.PHONY: help setup demo test faults test-ngc-versions check lock images docs clean
+.PHONY: help setup demo test faults test-ngc-versions test-horovod check lock images docs clean
 
 help:
 	@echo "make demo    set up, run recipes/movielens-100k.toml, serve it, query it, benchmark it"
 	@echo "make test    set up and run all tests"
 	@echo "make test-ngc-versions    the tests that matter there with the versions of the two container images"
+	@echo "make test-horovod    build Horovod and train on two ranks (ten minutes the first time)"
 	@echo "make faults  break a real server, a real disk, a real run, and count what is lost (an hour; FAULTS=--quick: minutes)"
 	@echo "make check   lint, format, types, import layers"
 	@echo "make docs    build the pages of docs/ into build/site"
@@ -23,6 +24,10 @@ test: setup
 # See docs/containers.md.
 test-ngc-versions: setup
 	@containers/test-versions.sh $(PYTEST)
+
+# See docs/scale.md.
+test-horovod: setup
+	@containers/test-horovod.sh $(PYTEST)
 
 faults: setup
 	@.venv/bin/python benchmarks/faults.py $(FAULTS)
@@ -56,4 +61,4 @@ images:
 	docker build $(IMAGE_ARGUMENTS) -f containers/serve.Dockerfile -t merlin-retrieval-serve:$(VERSION) .
 
 clean:
-	rm -rf .venv .venv-serve .venv-tools .venv-ngc .venv-serve-image build runs
+	rm -rf .venv .venv-serve .venv-tools .venv-ngc .venv-horovod .venv-serve-image build runs
