@@ -1,0 +1,1 @@
+"""A release as SavedModels: what plain TensorFlow loads and serves."""
