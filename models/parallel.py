@@ -6,7 +6,6 @@ averaged over all (Horovod, Sergeev and Del Balso 2018). Rank 0 leads: it alone 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -16,9 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from workflows.diagnostics import RecipeError, StageError
-
-_LAUNCHERS = ("HOROVOD", "OMPI_COMM_WORLD")
-"""Whose variables tell a process its place: of Gloo, and of MPI, by either of which horovodrun starts them."""
+from workflows.jobs import size_of_job
 
 
 class Ranks:
@@ -148,12 +145,6 @@ class HorovodRanks(Ranks):
                 "goes on from the last checkpoint. What ended it stands above, or in the system's log "
                 "(out of memory: `dmesg`)"
             ) from error
-
-
-def size_of_job() -> int:
-    """Return how many processes horovodrun started, by its environment variables; 1 where it did not."""
-    found = (os.environ.get(f"{launcher}_SIZE", "") for launcher in _LAUNCHERS)
-    return next((int(one) for one in found if one.isdecimal()), 1)
 
 
 @lru_cache(maxsize=1)

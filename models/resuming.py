@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,6 +92,12 @@ class Phase(tf.keras.callbacks.Callback):
     def is_over(self) -> bool:
         """Whether it had come to its end."""
         return bool(self._state and self._state["over"])
+
+    def tell(self, progress: Callable[[str], None]) -> None:
+        """Say where the training goes on, if it was interrupted."""
+        if self._state is not None:
+            after = "its end" if self.is_over else f"epoch {self.epochs_done}"
+            progress(f"{self._name}: going on after {after}, the last checkpoint")
 
     def restore(self, model: Any, batches: tf.data.Dataset) -> None:
         """Give model and validation what they had; the ranks' models then are one and the same."""

@@ -1,0 +1,14 @@
+"""Whether this process is one of several that were started together."""
+
+from __future__ import annotations
+
+import os
+
+_LAUNCHERS = ("HOROVOD", "OMPI_COMM_WORLD")
+"""Whose variables tell a process its place: horovodrun starts them by Gloo or by MPI."""
+
+
+def size_of_job() -> int:
+    """Return how many processes horovodrun started, by its environment variables; 1 where it did not."""
+    found = (os.environ.get(f"{launcher}_SIZE", "") for launcher in _LAUNCHERS)
+    return next((int(one) for one in found if one.isdecimal()), 1)
