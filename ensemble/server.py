@@ -222,7 +222,15 @@ class TritonServer:
         with process.stdout as lines:
             for line in lines:
                 self._log.append(printable(line.rstrip("\n")))
-                self._on_log(self._log[-1])
+                self._forward(self._log[-1])
+
+    def _forward(self, line: str) -> None:
+        """Hand a line to `on_log`, and no more lines to one that failed: Triton would end with this thread."""
+        try:
+            self._on_log(line)
+        except Exception as error:
+            self._log.append(f"the log is not forwarded any more: {error!r}")
+            self._on_log = _silent
 
     def _wait_until_ready(self, process: subprocess.Popen[str], given_up: Callable[[], bool]) -> None:
         deadline = time.monotonic() + self._start_timeout

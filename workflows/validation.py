@@ -104,6 +104,9 @@ def _check_frame(table: str, frame: pd.DataFrame) -> None:
 def _check_unique(frame: pd.DataFrame, table: str, column: str) -> None:
     ids = frame[column]
     _check_ids(column, ids, table, 0)
+    if ids.dtype == object:  # pandas takes strings for equal that are so up to a NUL
+        nul = np.fromiter(("\0" in one for one in ids), dtype=bool, count=len(ids))
+        _refuse(table, column, nul, ids, "text without NUL characters", "take them out of the id")
     _refuse(table, column, ids.duplicated(), ids, "unique", "remove the repeated row")
 
 

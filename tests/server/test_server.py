@@ -222,6 +222,20 @@ def test_triton_outlives_the_thread_that_started_it(repository: Path) -> None:
         server.stop()
 
 
+def test_a_log_that_nobody_can_write_does_not_end_the_server(repository: Path) -> None:
+    server = server_of(repository)
+    lines: list[str] = []
+
+    def full(line: str) -> None:
+        lines.append(line)
+        raise OSError("no space left on device")
+
+    server._on_log = full
+    with server:
+        assert count_of_an_answer(server) == 10
+    assert len(lines) == 1
+
+
 def test_a_server_that_dies_is_reported_not_waited_for(repository: Path) -> None:
     server = server_of(repository)
 

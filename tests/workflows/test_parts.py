@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from distributed import Client
 from merlin.schema.io.tensorflow_metadata import TensorflowMetadata
 
 from workflows import tables as stored_tables
-from workflows.cluster import client, each
+from workflows.cluster import LOCALHOST, client, each
 from workflows.config import (
     Bucketized,
     Categorical,
@@ -63,6 +66,27 @@ def cluster() -> Iterator[Client]:
         yield started
 
 
+@pytest.fixture(scope="module")
+def scheduler() -> Iterator[str]:
+    """Address of a scheduler with two workers, each started by its own command as the users of a cluster do."""
+    with socket.socket() as free:
+        free.bind((LOCALHOST, 0))
+        address = f"tcp://{LOCALHOST}:{free.getsockname()[1]}"
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    dask = [sys.executable, "-m", "dask"]
+    commands = [
+        [*dask, "scheduler", "--host", LOCALHOST, "--port", address.rpartition(":")[2], "--no-dashboard"],
+        [*dask, "worker", address, "--host", LOCALHOST, "--nworkers", "2", "--nthreads", "1", "--no-dashboard"],
+    ]
+    started = [subprocess.Popen(one, **quiet) for one in commands]  # type: ignore[call-overload]
+    try:
+        yield address
+    finally:
+        for one in reversed(started):
+            one.terminate()
+            one.wait(30)
+
+
 def made(tables: Stored | Tables, out: Path, split: object, cluster: Client | None = None) -> FeatureSet:
     build(tables, QUERY, ITEM, split, "cpu", out, client=cluster)  # type: ignore[arg-type]
     return load(out)
@@ -105,9 +129,11 @@ def test_parts_come_together_to_what_one_part_gives_in_the_order_of_the_split(
     assert several.item_specs == one.item_specs
 
 
-def test_the_files_are_the_same_whatever_works_on_them(tables: Stored, tmp_path: Path, cluster: Client) -> None:
+def test_the_files_are_the_same_whatever_works_on_them(tables: Stored, tmp_path: Path, scheduler: str) -> None:
     made(tables, tmp_path / "threads", RandomSplit())
-    made(tables, tmp_path / "two", RandomSplit(), cluster)
+    with client(scheduler=scheduler) as joined:
+        assert joined is not None
+        made(tables, tmp_path / "two", RandomSplit(), joined)
     left, right = contents(tmp_path / "threads"), contents(tmp_path / "two")
     assert [name for name in left if "workflow" in name], "vocabularies are compared"
     assert {name for name in left if left[name] != right.get(name)} == set()

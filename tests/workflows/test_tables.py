@@ -50,6 +50,17 @@ def cut(table: str, rows: slice) -> Callable[[Frames], None]:
     return change
 
 
+def named(user: str) -> Callable[[Frames], None]:
+    """User 1 is called so."""
+
+    def change(frames: Frames) -> None:
+        for table in ("users", "interactions"):
+            ids = frames[table]["user_id"].astype(str)
+            frames[table]["user_id"] = ids.where(ids != "1", user)
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -63,6 +74,7 @@ def cut(table: str, rows: slice) -> Callable[[Frames], None]:
         (put("users", "user_id", 1, -(2**63)), ["users", "user_id", "row 1", "stands for no id"]),
         (cast("items", "item_id", "float64"), ["items", "item_id", "int64 or str", "float64"]),
         (cast("users", "user_id", "str"), ["interactions", "user_id", "int64", "str in users"]),
+        (named("a\0b"), ["users", "user_id", "row 0", r"'a\x00b'", "NUL"]),
         (put("users", "user_id", 0, None), ["users", "user_id", "row 0", "present"]),
         (put("interactions", "user_id", 4, 99), ["interactions", "user_id", "row 4", "got 99", "an id of users"]),
         (put("interactions", "item_id", 5, 99), ["interactions", "item_id", "row 5", "got 99", "an id of items"]),
