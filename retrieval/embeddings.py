@@ -26,6 +26,11 @@ class Format(str, Enum):
     parquet = "parquet"
     npy = "npy"
     jsonl = "jsonl"
+    elasticsearch = "elasticsearch"
+    opensearch = "opensearch"
+
+
+_SUFFIX = {Format.elasticsearch: "elasticsearch.ndjson", Format.opensearch: "opensearch.ndjson"}
 
 
 def embeddings(
@@ -50,24 +55,31 @@ def embeddings(
     """Write a release's item vectors or its users' query vectors to a file, streamed.
 
     jsonl is the layout that managed vector search takes: id, embedding, restricts, numeric_restricts, crowding_tag.
+    elasticsearch and opensearch are lines for their bulk interface. Beside these three, NAME.index.json says how to
+    make the index that they go into.
 
     \b
     retrieval embeddings runs/movielens-100k --side items --format jsonl --out items.jsonl --crowding year
+    retrieval embeddings runs/movielens-100k --side items --format opensearch --out items.ndjson
     retrieval embeddings runs/movielens-100k --side queries --timestamp last --out users.parquet
     """
     with terminal(verbose) as out:
         if crowding is not None and (side, format_) != (Side.items, Format.jsonl):
             raise RecipeError("--crowding goes with --side items --format jsonl")
-        from ensemble.batch.vectors import write_vectors
+        if format_ in _SUFFIX and side is not Side.items:
+            raise RecipeError(f"--format {format_.value} goes with --side items: a query is sent, not loaded")
+        from ensemble.batch.vectors import index_path, write_vectors
         from retrieval.serving import release_of
 
         release, started = release_of(source), time.monotonic()
-        vectors = _vectors(release, side, delta, (crowding, format_ is Format.jsonl), parse_time(timestamp))
-        place = out_path or release.parent / "embeddings" / f"{side.value}.{format_.value}"
+        vectors = _vectors(release, side, delta, (format_, crowding), parse_time(timestamp))
+        place = out_path or release.parent / "embeddings" / f"{side.value}.{_SUFFIX.get(format_, format_.value)}"
         out.step(f"writing {len(vectors.ids):,} vectors of {vectors.dim} numbers")
         write_vectors(vectors, format_.value, place)
         seconds = time.monotonic() - started
         facts = {"path": str(place), "vectors": len(vectors.ids), "dim": vectors.dim, **vectors.facts}
+        if vectors.index is not None:
+            facts["index"] = str(index_path(place))
         out.json({**facts, "seconds": round(seconds, 2)}) if json else out.results.print(str(place), soft_wrap=True)
 
 
@@ -83,10 +95,9 @@ def parse_time(text: str) -> int | Literal["last"]:
 
 
 def _vectors(
-    path: Path, side: Side, delta: Path | None, restricting: tuple[str | None, bool], at: int | Literal["last"]
+    path: Path, side: Side, delta: Path | None, form: tuple[Format, str | None], at: int | Literal["last"]
 ) -> Any:
     from ensemble.batch.everybody import Asking, Everybody
-    from ensemble.batch.restricts import Restricts
     from ensemble.batch.vectors import item_vectors, query_vectors
     from ensemble.serving.release import Release
     from ensemble.serving.retriever import ItemAnswers
@@ -97,6 +108,5 @@ def _vectors(
     answers = ItemAnswers(Release.open(path))
     if delta is not None:
         answers.follow(delta)
-    crowding, restricted = restricting
-    restricts = Restricts(answers.catalogue.rows.attributes, crowding) if restricted else None
-    return item_vectors(answers.release, answers.catalogue, answers.name, restricts)
+    format_, crowding = form
+    return item_vectors(answers.release, answers.catalogue, answers.name, format_.value, crowding)

@@ -34,13 +34,13 @@ class Restricts:
             raise DataError(f"--crowding {crowding}: no attribute of the release; it has {known}")
         self._tags = {name: one for name, one in attributes.items() if isinstance(one, Tags)}
         self._numbers = {name: one.values for name, one in attributes.items() if isinstance(one, Numbers)}
-        self._number_keys = {name: _key(values) for name, values in self._numbers.items()}
+        self._number_keys = {name: number_key(values) for name, values in self._numbers.items()}
         self._crowding = crowding
 
     def __call__(self, row: int) -> bytes:
         """Return the members of a row's JSON object, each behind a comma; raise DataError for two crowding tags."""
-        tags = {name: self._values(name, row) for name in self._tags}
-        numbers = {name: _number(values[row], self._number_keys[name]) for name, values in self._numbers.items()}
+        tags = {name: one.values_of(row) for name, one in self._tags.items()}
+        numbers = {name: as_number(values[row], self._number_keys[name]) for name, values in self._numbers.items()}
         found: dict[str, Any] = {
             "restricts": [{"namespace": name, "allow": allow} for name, allow in tags.items() if allow],
             "numeric_restricts": [
@@ -51,10 +51,6 @@ class Restricts:
             found["crowding_tag"] = self._crowding_tag(tags, numbers, row)
         kept = {name: value for name, value in found.items() if value}
         return b"," + msgspec.json.encode(kept)[1:-1] if kept else b""
-
-    def _values(self, name: str, row: int) -> list[str]:
-        groups, values = self._tags[name].groups, self._tags[name].values
-        return [values[code] for code in groups.codes[groups.rows[row] : groups.rows[row + 1]].tolist()]
 
     def _crowding_tag(self, tags: dict[str, list[str]], numbers: dict[str, Any], row: int) -> str:
         name = str(self._crowding)
@@ -74,13 +70,15 @@ def json_text(text: str) -> bytes:
     return msgspec.json.encode(text)
 
 
-def _key(values: np.ndarray) -> str:
+def number_key(values: np.ndarray) -> str:
+    """Return `value_int` for numbers, float64 [items], that are all whole (NaN: none), else `value_double`."""
     real = values[~np.isnan(values)]
     whole = bool((np.abs(real) <= _WHOLE).all() and (real == np.floor(real)).all())
     return "value_int" if whole else "value_double"
 
 
-def _number(value: float, key: str) -> int | float | None:
+def as_number(value: float, key: str) -> int | float | None:
+    """Return a number as its key says; None for NaN."""
     if np.isnan(value):
         return None
     return int(value) if key == "value_int" else float(value)

@@ -1,10 +1,11 @@
-"""A release's item vectors, or its users' query vectors, as a file: Parquet, NumPy, or JSON lines.
+"""A release's item vectors, or its users' query vectors, as a file: Parquet, NumPy, or JSON lines for other engines.
 
 Vectors come batch by batch and are written as they come; a file is whole or not there at all.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ensemble.batch.bulk import BULK, Documents, index_body, managed_index
 from ensemble.batch.everybody import USERS_AT_ONCE, Asking, Everybody, batches
 from ensemble.batch.restricts import Restricts, json_text
 from ensemble.serving.catalogue import Catalogue
 from ensemble.serving.index import PARAMETERS
 from ensemble.serving.release import Release
-from workflows.files import allocate, atomic_directory, atomic_file
+from workflows.columns import Columns
+from workflows.files import allocate, atomic_directory, atomic_file, atomic_write
 
 ITEMS_AT_ONCE = 8192
 
@@ -31,8 +34,8 @@ class Batch(NamedTuple):
     """int64 or `str` objects [n]."""
     vectors: np.ndarray
     """float32 [n, d]."""
-    restricts: list[bytes] | None = None
-    """What a vector database filters each by, as JSON members; None: nothing."""
+    members: list[bytes] | None = None
+    """What an engine keeps of each, as JSON members; None: nothing."""
 
 
 @dataclass(frozen=True)
@@ -45,23 +48,32 @@ class Vectors:
     facts: Mapping[str, str]
     """Where they come from and how they are compared."""
     batches: Callable[[], Iterator[Batch]]
+    index: Mapping[str, Any] | None = None
+    """How an engine makes the index that they go into."""
 
 
-def item_vectors(release: Release, catalogue: Catalogue, name: str, restricts: Restricts | None = None) -> Vectors:
+def item_vectors(release: Release, catalogue: Catalogue, name: str, form: str, crowding: str | None = None) -> Vectors:
     """Return the items that can be answered with, in catalogue order; `name` is that of the release and its changes.
 
-    With `restricts`, their tags and numbers come along.
+    With them comes what the form's engine keeps of an item; see `write_vectors`.
     """
+    keeps = _keeps(form, catalogue, crowding)
     live = np.flatnonzero(catalogue.rows.live)
     ids = catalogue.rows.ids[live]
 
     def made() -> Iterator[Batch]:
         for start in range(0, len(live), ITEMS_AT_ONCE):
             rows = live[start : start + ITEMS_AT_ONCE]
-            members = None if restricts is None else [restricts(row) for row in rows.tolist()]
+            members = None if keeps is None else [keeps(row) for row in rows.tolist()]
             yield Batch(catalogue.rows.ids[rows], catalogue.rows.vectors[rows], members)
 
-    return Vectors(ids, catalogue.rows.vectors.shape[1], _facts(release, "items", name), made)
+    facts, dim = _facts(release, "items", name), catalogue.rows.vectors.shape[1]
+    index: Mapping[str, Any] | None = None
+    if isinstance(keeps, Documents):
+        index = index_body(form, keeps, dim, facts["metric"], release.manifest["id_dtype"][Columns.Item])
+    elif keeps is not None:
+        index = managed_index(len(live), dim, facts["metric"])
+    return Vectors(ids, dim, facts, made, index)
 
 
 def query_vectors(everybody: Everybody, user_ids: np.ndarray, asking: Asking) -> Vectors:
@@ -84,14 +96,33 @@ def write_vectors(vectors: Vectors, format_: str, out: Path) -> Path:
     `parquet`: `id` and `embedding`, float32 [dim], the facts in the file's metadata. `npy`: a directory of `ids.npy`
     (int64 or Unicode) and `embeddings.npy`, float32 [total, dim]. `jsonl`: a line per vector, in the layout that
     managed vector search takes: `id` (text), `embedding`, `restricts`, `numeric_restricts`, `crowding_tag`.
+    `elasticsearch`, `opensearch`: two lines per item, for the bulk interface. How these engines make their index is
+    written beside the file, to `index_path(out)`.
     """
     if format_ == "npy":
         with atomic_directory(out) as directory:
             _write_npy(vectors, directory)
         return out
     with atomic_file(out) as temporary:
-        (_write_parquet if format_ == "parquet" else _write_jsonl)(vectors, temporary)
+        if format_ == "parquet":
+            _write_parquet(vectors, temporary)
+        else:
+            _write_lines(vectors, temporary, _documents if format_ in BULK else _lines)
+        if vectors.index is not None:
+            text = json.dumps(vectors.index, indent=1, ensure_ascii=False) + "\n"
+            atomic_write(index_path(out), text.encode())
     return out
+
+
+def index_path(out: Path) -> Path:
+    """Return where the index of the vectors in `out` is described."""
+    return out.with_name(f"{out.stem}.index.json")
+
+
+def _keeps(form: str, catalogue: Catalogue, crowding: str | None) -> Restricts | Documents | None:
+    if form in BULK:
+        return Documents(catalogue.rows.attributes)
+    return Restricts(catalogue.rows.attributes, crowding) if form == "jsonl" else None
 
 
 def _facts(release: Release, side: str, name: str) -> dict[str, str]:
@@ -123,18 +154,30 @@ def _write_npy(vectors: Vectors, directory: Path) -> None:
     filled.flush()
 
 
-def _write_jsonl(vectors: Vectors, path: Path) -> None:
+def _write_lines(vectors: Vectors, path: Path, lines: Callable[[Batch], Iterator[bytes]]) -> None:
     with path.open("wb") as file:
         for batch in vectors.batches():
-            file.writelines(_lines(batch))
+            file.writelines(lines(batch))
 
 
 def _lines(batch: Batch) -> Iterator[bytes]:
+    for one, embedding, more in _texts(batch):
+        yield b'{"id":%s,"embedding":[%s]%s}\n' % (json_text(str(one)), embedding, more)
+
+
+def _documents(batch: Batch) -> Iterator[bytes]:
+    for one, embedding, more in _texts(batch):
+        action, own = json_text(str(one)), json_text(one) if isinstance(one, str) else str(one).encode()
+        yield b'{"index":{"_id":%s}}\n' % action
+        yield b'{"item_id":%s,"embedding":[%s]%s}\n' % (own, embedding, more)
+
+
+def _texts(batch: Batch) -> Iterator[tuple[Any, bytes, bytes]]:
+    """Yield id, numbers and further members of each."""
     # Arrow writes the shortest decimal that reads back as the same float32; Python's would be that of the float64.
     flat = pa.array(np.ascontiguousarray(batch.vectors).ravel(), pa.float32())
     numbers: list[str] = flat.cast(pa.string()).to_pylist()
     dim = batch.vectors.shape[1]
     for row, one in enumerate(batch.ids.tolist()):
-        embedding = ",".join(numbers[row * dim : (row + 1) * dim])
-        more = b"" if batch.restricts is None else batch.restricts[row]
-        yield b'{"id":%s,"embedding":[%s]%s}\n' % (json_text(str(one)), embedding.encode(), more)
+        more = b"" if batch.members is None else batch.members[row]
+        yield one, ",".join(numbers[row * dim : (row + 1) * dim]).encode(), more

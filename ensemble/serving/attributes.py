@@ -42,6 +42,10 @@ class Tags:
         code = self._codes[value]
         return self._members[self._bounds[code] : self._bounds[code + 1]]
 
+    def values_of(self, row: int) -> list[str]:
+        """Return the values that an item has."""
+        return [self.values[code] for code in self.groups.codes[self.groups.rows[row] : self.groups.rows[row + 1]]]
+
     def members(self, code: int) -> np.ndarray:
         """Return the rows of the items in a group, int32 [m]."""
         return self._members[self._bounds[code] : self._bounds[code + 1]]

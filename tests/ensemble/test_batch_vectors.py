@@ -13,11 +13,14 @@ from livecatalogue import Items, make_live_run, new_id, write_items
 from synthetic import Run, make_release
 from typer.testing import CliRunner
 
+from ensemble.batch.bulk import Documents, index_body, managed_index
 from ensemble.batch.everybody import Asking, Everybody
 from ensemble.derive import derive
 from ensemble.items import LiveItems
+from ensemble.serving.attributes import Numbers
 from ensemble.serving.release import Release
 from retrieval.cli import app
+from workflows.diagnostics import DataError
 
 TOP_K = 25
 FORMATS = ("parquet", "npy", "jsonl")
@@ -106,4 +109,75 @@ def test_two_crowding_tags_are_refused_and_leave_no_file(release: Path, tmp_path
     arguments = ["embeddings", release, "--side", "items", "--format", "jsonl", "--crowding", "genres"]
     done = CliRunner().invoke(app, [*map(str, arguments), "--out", str(tmp_path / "items.jsonl")])
     assert done.exit_code == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+SPACES = {
+    "elasticsearch": {"inner_product": "max_inner_product", "cosine": "cosine", "l2": "l2_norm"},
+    "opensearch": {"inner_product": "innerproduct", "cosine": "cosinesimil", "l2": "l2"},
+}
+
+
+@pytest.mark.parametrize("format_", SPACES)
+def test_every_document_fits_the_strict_mapping_beside_it_and_holds_the_vectors(
+    run: Run, release: Path, tmp_path: Path, format_: str
+) -> None:
+    path = export(release, "items", format_, tmp_path / "items.ndjson")
+    body = json.loads((tmp_path / "items.index.json").read_text(encoding="utf-8"))
+    fields = body["mappings"]["properties"]
+    assert body["mappings"]["dynamic"] == "strict"
+    assert (fields["genres"]["type"], fields["year"]["type"]) == ("keyword", "long")
+    content = path.read_bytes()
+    assert content.endswith(b"\n")  # or the bulk interface refuses the last line
+    lines = [json.loads(line) for line in content.decode().splitlines()]
+    actions, documents = lines[::2], lines[1::2]
+    assert [one["index"]["_id"] for one in actions] == [str(one) for one in run.items["item_id"]]
+    assert [one["item_id"] for one in documents] == run.items["item_id"].tolist()
+    np.testing.assert_array_equal(np.array([one["embedding"] for one in documents], dtype=np.float32), run.vectors)
+    kinds = {"keyword": (str, list), "long": int, "double": (int, float)}
+    for document, genres in zip(documents, run.items["genres"], strict=True):
+        assert set(document) <= set(fields)
+        assert document.get("genres", []) == sorted(genres)
+        assert all(
+            isinstance(value, kinds[fields[name]["type"]]) for name, value in document.items() if name != "embedding"
+        )
+
+
+@pytest.mark.parametrize("metric", ["inner_product", "cosine", "l2"])
+@pytest.mark.parametrize("engine", SPACES)
+def test_the_index_beside_a_bulk_file_orders_items_as_the_release_does(engine: str, metric: str) -> None:
+    body = index_body(engine, Documents({}), 64, metric, "string")
+    vector = body["mappings"]["properties"]["embedding"]
+    found = vector["similarity"] if engine == "elasticsearch" else vector["method"]["space_type"]
+    assert found == SPACES[engine][metric]
+    assert vector.get("dims", vector.get("dimension")) == 64
+
+
+def test_the_metadata_of_managed_vector_search_fits_its_file(release: Path, tmp_path: Path) -> None:
+    path = export(release, "items", "jsonl", tmp_path / "items.jsonl")
+    config = json.loads((tmp_path / "items.index.json").read_text(encoding="utf-8"))["config"]
+    first = json.loads(path.read_text(encoding="utf-8").splitlines()[0])
+    assert config["dimensions"] == len(first["embedding"])
+    assert config["distanceMeasureType"] == "DOT_PRODUCT_DISTANCE"
+    assert managed_index(10, 4, "cosine")["config"]["featureNormType"] == "UNIT_L2_NORM"
+    assert managed_index(10, 4, "l2")["config"]["distanceMeasureType"] == "SQUARED_L2_DISTANCE"
+
+
+def test_a_name_that_a_search_engine_would_split_is_refused() -> None:
+    with pytest.raises(DataError, match=r"attribute 'a\.b': no name for a field"):
+        Documents({"a.b": Numbers(np.zeros(3))})
+
+
+def test_queries_are_no_documents(release: Path, tmp_path: Path) -> None:
+    arguments = [
+        "embeddings",
+        str(release),
+        "--side",
+        "queries",
+        "--format",
+        "opensearch",
+        "--out",
+        str(tmp_path / "x"),
+    ]
+    assert CliRunner().invoke(app, arguments).exit_code == 2
     assert list(tmp_path.iterdir()) == []
