@@ -7,13 +7,20 @@ from typing import Annotated, Literal, Union
 from msgspec import Meta
 from msgspec.structs import replace
 
+from models.task_config import Tasks
 from workflows.config import PositiveInt, Section
 
 Rate = Annotated[float, Meta(ge=0.0, lt=1.0)]
 PositiveFloat = Annotated[float, Meta(gt=0.0)]
 Count = Annotated[int, Meta(ge=0)]
 Monitor = Literal[
-    "all.recall@10", "all.recall@100", "all.ndcg@10", "unseen.recall@10", "unseen.recall@100", "unseen.ndcg@10"
+    "all.recall@10",
+    "all.recall@100",
+    "all.ndcg@10",
+    "unseen.recall@10",
+    "unseen.recall@100",
+    "unseen.ndcg@10",
+    "rating.r2",
 ]
 
 
@@ -175,9 +182,12 @@ class Train(Section, frozen=True, kw_only=True):
     patience: PositiveInt = 5
     """Stop after this many epochs without a better `monitor`."""
     monitor: Monitor = "unseen.recall@10"
-    """The validation figure that decides which epoch is best."""
+    """The validation figure that decides which epoch is best. `rating.r2`, for the task of that name: the share of the
+    ratings' variance that is predicted."""
     batch_size: PositiveInt = 1024
     objective: Objective = Objective()
+    tasks: Tasks | None = None
+    """What else is learned along with retrieval; nothing by default."""
     learning_rate: PositiveFloat = 0.003
     """Of Adam (Kingma and Ba 2015)."""
     weight_decay: Annotated[float, Meta(ge=0.0)] = 0.0
@@ -194,13 +204,21 @@ class Train(Section, frozen=True, kw_only=True):
     """What teaches the towers besides the rows; nothing by default."""
 
     def __post_init__(self) -> None:
-        """Refuse a distillation without a teacher."""
+        """Refuse a distillation without a teacher, and tasks that do not go with the rest."""
+        self._check_tasks()
         if self.distillation is None:
             return
         if self.distillation.generations and not self.refit:
             raise ValueError("`distillation.generations` are trained anew, which needs `refit = true`")
         if not self.distillation.generations and not self.distillation.peers:
             raise ValueError('`distillation` has no teacher; set `peers = [{ kind = "ease" }]` or `generations = 1`')
+
+    def _check_tasks(self) -> None:
+        rated = self.tasks is not None and self.tasks.rating is not None
+        if self.monitor == "rating.r2" and not rated:
+            raise ValueError('`monitor = "rating.r2"` needs `tasks.rating`; set `tasks = { rating = {} }`')
+        if self.distillation and self.tasks and self.tasks.events:
+            raise ValueError("`distillation` has no teacher that tells `tasks.events` apart; leave one of them out")
 
     def search_only(self) -> Train:
         """Return the settings that find the best epoch and stop there."""

@@ -16,6 +16,7 @@ from models.metrics import Float32Array, Ranking, rank_targets
 from models.onnx import run_tower
 from models.peers.popularity import Popularity
 from models.peers.task import Task, test_task
+from models.task_figures import measure as measure_tasks
 from workflows import features
 from workflows.features import FeatureSet
 
@@ -55,7 +56,7 @@ def evaluate(
         two of the peer of that name, which learns from the rows that `rating` makes positives; and `groups`, by name,
         for kinds of test rows, whether the split asks for them or not: `rows`, `users`, and GROUP_FIGURES among
         unseen items, of the towers (`unseen`) and of popularity. Of held-out playlists also `continuation`, see
-        `models.continuation.measure`.
+        `models.continuation.measure`; of towers that learned more than retrieval `tasks`, see `models.task_figures`.
     """
     data = features.load(features_dir)
     found = measure(data, towers_dir, rating)
@@ -68,6 +69,7 @@ def evaluate(
         **{name: ranking.metrics() for name, ranking in found.towers.items()},
         "popularity": {name: ranking.metrics() for name, ranking in found.popularity.items()},
         "groups": {name: _figures(every, rows) for name, rows in groups(every.task) if rows.any()},
+        **measure_tasks(data, towers_dir, *found),
         **_continuation(data, towers_dir, transform),
     }
 

@@ -65,7 +65,9 @@ class Taught(NamedTuple):
 Loss = Callable[[Towers, Mapping[str, tf.Tensor], Labels], tf.Tensor]
 
 
-def build_loss(objective: Objective, rows: TrainingRows, dim: int, lesson: Lesson | None = None) -> Loss:
+def build_loss(
+    objective: Objective, rows: TrainingRows, dim: int, lesson: Lesson | None = None
+) -> CatalogueLoss | SampledLoss:
     """Return the loss of a batch, a scalar, as the recipe wants it; `dim` is the width of the towers' vectors."""
     if isinstance(objective.candidates, Sampled):
         return SampledLoss(objective, rows, Sampler(objective.candidates, rows, dim), lesson)
@@ -80,7 +82,12 @@ class CatalogueLoss:
 
     def __call__(self, towers: Towers, features: Mapping[str, tf.Tensor], labels: Labels) -> tf.Tensor:
         """Return the weighted mean loss of a batch, a scalar."""
-        queries, items = towers.query_vectors(features, True), towers.item_vectors(True)
+        losses, _ = self.row_losses(towers, towers.query_vectors(features, True), labels)
+        return tf.reduce_mean(losses * labels.weights)
+
+    def row_losses(self, towers: Towers, queries: tf.Tensor, labels: Labels) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the loss of every row, float32 `[n]`, and the vectors of the chosen items, float32 `[n, d]`."""
+        items = towers.item_vectors(True)
         others, weight = self._other_positives(labels), self.objective.positives_weight
         handicap = tf.where(others, _log(weight), 0.0) if weight < 1 else None
         losses = catalogue_softmax(
@@ -92,7 +99,7 @@ class CatalogueLoss:
             self.objective.label_smoothing,
             self._taught(labels, others),
         )
-        return tf.reduce_mean(losses * labels.weights)
+        return losses, tf.gather(items, labels.items)
 
     def _taught(self, labels: Labels, others: tf.Tensor) -> Taught | None:
         if self.lesson is None:
@@ -117,7 +124,11 @@ class SampledLoss:
 
     def __call__(self, towers: Towers, features: Mapping[str, tf.Tensor], labels: Labels) -> tf.Tensor:
         """Return the weighted mean loss of a batch, a scalar."""
-        queries = towers.query_vectors(features, True)
+        losses, _ = self.row_losses(towers, towers.query_vectors(features, True), labels)
+        return tf.reduce_mean(losses * labels.weights)
+
+    def row_losses(self, towers: Towers, queries: tf.Tensor, labels: Labels) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the loss of every row, float32 `[n]`, and the vectors of the chosen items, float32 `[n, d]`."""
         batch = tf.size(labels.items)
         items = tf.concat([labels.items, self.sampler.draw()], axis=0)
         vectors = towers.item_vectors(True, items)
@@ -137,7 +148,7 @@ class SampledLoss:
             self._taught(labels, negatives.items, hits),
         )
         self.sampler.remember(labels.items, vectors[:batch])
-        return tf.reduce_mean(losses * labels.weights)
+        return losses, vectors[:batch]
 
     def _taught(self, labels: Labels, negatives: tf.Tensor, hits: tf.Tensor) -> Taught | None:
         """Return what the teacher gives every row's own item, first, and the negatives."""

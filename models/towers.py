@@ -14,6 +14,7 @@ from merlin.models.tf.transforms.regularization import L2Norm
 from merlin.schema import ColumnSchema, Schema, Tags
 
 from models.config import Model
+from models.heads import TaskHeads
 from models.objective import Labels, Loss
 from models.withholding import Withholding
 from workflows.features import FeatureSpec
@@ -169,6 +170,8 @@ class TwoTowerModel(RetrievalModelV2):
         self.catalogue = {name: tf.convert_to_tensor(values) for name, values in trimmed}
         self.withhold = Withholding(query_specs, config.withheld, input_names)
         self.loss_of_batch = loss
+        self.heads: TaskHeads | None = None
+        """What the other tasks make of the vectors, trained along."""
         self.fixed_temperature = config.temperature
         self.log_temperature = _log_temperature(config.temperature) if config.learn_temperature else None
 

@@ -10,14 +10,14 @@ from pathlib import Path
 import tensorflow as tf
 from msgspec.structs import replace
 
-from models.config import Distillation, Model, Rating, Train
+from models.config import Distillation, Model, Train
 from models.cost import Meter
 from models.data import join, queries, with_history
 from models.distillation import PeersTeacher, Product, TowersTeacher
 from models.export import export_towers
 from models.objective import Labels, Lesson, Teacher, build_loss
-from models.ratings import positives, weights
 from models.sampling import TrainingRows
+from models.tasks import learned_rows, served_rows, with_tasks
 from models.towers import TwoTowerModel
 from models.validation import OnEpoch, Validation
 from workflows.config import Device
@@ -39,16 +39,16 @@ def train(
 
     Early stopping on the validation part finds the number of epochs; with `refit` a new model is then trained for as
     many epochs on training and validation rows together. `out` gets `query.onnx`, `item.onnx`, `item_vectors.npy`,
-    `towers.json`, `history.json`, `cost.json`, `checkpoints/` and `tensorboard/`.
+    `towers.json`, `history.json`, `cost.json`, `checkpoints/` and `tensorboard/`, with tasks also `tasks.npz`.
 
     Raises
     ------
     RecipeError
-        `device` is `gpu` and TensorFlow sees none; or the ratings do not allow what the recipe does with them.
+        `device` is `gpu` and TensorFlow sees none; or ratings or events do not allow what the recipe does with them.
     """
     meter = Meter()
     known = data.train.interactions
-    valid = queries(data, data.valid, known)
+    valid = served_rows(queries(data, data.valid, known), train.tasks)
     with tf.device(_device_name(device)):
         best = out / "checkpoints" / "best"
         validation = Validation(valid, data.train, train.monitor, train.patience, best, progress, on_epoch)
@@ -62,6 +62,8 @@ def train(
             tower.save_weights(out / "checkpoints" / "refit")
         (out / "history.json").write_text(json.dumps(validation.history, indent=1), encoding="utf-8")
         export_towers(tower, data, epochs, out)
+        if tower.heads is not None:
+            tower.heads.save(out)
         meter.write(tower, validation.history, out)
 
 
@@ -99,15 +101,16 @@ def _trained(
     callbacks: list[tf.keras.callbacks.Callback],
     teachers: Sequence[TwoTowerModel] = (),
 ) -> TwoTowerModel:
-    """Make a new model and train it on the rows of `part` that are positives, if there are teachers also by these."""
+    """Make a new model and train it on those rows of `part` that there is a use for, with teachers also by these."""
     tf.keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
-    part = _only_positives(with_history(part, data.query_specs), train.objective.rating)
+    part, weights = learned_rows(with_history(part, data.query_specs), train)
     rows = TrainingRows(part.interactions, len(data.catalogue))
-    loss = build_loss(train.objective, rows, model.tower[-1], _lesson(train.distillation, teachers, part, rows))
+    retrieval = build_loss(train.objective, rows, model.tower[-1], _lesson(train.distillation, teachers, part, rows))
+    loss, heads = with_tasks(retrieval, model, train.tasks, part.interactions)
     tower = TwoTowerModel(data.query_specs, data.item_specs, data.items, model, loss, data.pretrained)
-    weight = tf.constant(weights(part.interactions, train.objective.rating))
-    labels = Labels(rows.items, rows.users, weight, tf.range(len(rows.items), dtype=tf.int64))
+    tower.heads = heads
+    labels = Labels(rows.items, rows.users, tf.constant(weights), tf.range(len(rows.items), dtype=tf.int64))
     batches = _batches(part, labels, train.batch_size, seed)
     tower.compile(optimizer=build_optimizer(train, epochs * len(batches)))
     tower.fit(batches, epochs=epochs, callbacks=callbacks, verbose=0)
@@ -124,12 +127,6 @@ def _lesson(
     if distillation.peers:
         teachers.append(PeersTeacher(distillation, rows))
     return Lesson(Product(teachers), distillation.weight, distillation.unseen_only)
-
-
-def _only_positives(part: Part, rating: Rating) -> Part:
-    """Leave out the rows that are no positives; they stay in the histories of the others."""
-    kept = positives(part.interactions, rating)
-    return Part({name: values[kept] for name, values in part.query.items()}, part.interactions[kept])
 
 
 def _batches(part: Part, labels: Labels, batch_size: int, seed: int) -> tf.data.Dataset:
@@ -156,7 +153,7 @@ def build_optimizer(train: Train, steps: int) -> tf.keras.optimizers.Optimizer:
     optimizer = tf.keras.optimizers.AdamW(
         _learning_rate(train, steps), weight_decay=train.weight_decay, global_clipnorm=train.clip_norm
     )
-    optimizer.exclude_from_weight_decay(var_names=["bias:0$", "log_decays:0$", "log_temperature:0$"])
+    optimizer.exclude_from_weight_decay(var_names=["bias:0$", "log_(decays|temperature|variances):0$"])
     return optimizer
 
 

@@ -41,11 +41,13 @@ class Validation(tf.keras.callbacks.Callback):
         super().__init__()
         self.queries = {name: tf.convert_to_tensor(values) for name, values in valid.query.items()}
         self.targets = valid.interactions[Columns.ItemIndex].to_numpy(np.int64)
+        self.ratings = valid.interactions[Columns.Rating].to_numpy(np.float32)
+        self.variance = max(float(valid.interactions[Columns.Rating].to_numpy(np.float64).var()), 1e-12)
         self.users, self.seen = users_and_seen(valid.interactions, train.interactions)
         self.monitor, self.patience, self.checkpoint, self.progress = monitor, patience, checkpoint, progress
         self.on_epoch = on_epoch
         self.history: list[dict[str, float]] = []
-        self.best_epoch, self.best = 0, -1.0
+        self.best_epoch, self.best = 0, -np.inf
         self._started = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -75,17 +77,25 @@ class Validation(tf.keras.callbacks.Callback):
         self.model.load_weights(self.checkpoint)
 
     def measure(self) -> dict[str, float]:
-        """Return `valid_all.*` and `valid_unseen.*` of the model as it is now."""
+        """Return `valid_all.*` and `valid_unseen.*` of the model as it is now, of one that rates `valid_rating.*`."""
         queries = encode_queries(self.model, self.queries)
         items = self.model.item_vectors().numpy()
         rankings = rank_targets(
             lambda rows: queries[rows] @ items.T, self.targets, self.users, self.seen, len(items), coverage=False
         )
-        return {
-            f"valid_{name}.{key}": float(ranking.row_values(key).mean())
-            for name, ranking in rankings.items()
-            for key in _REPORTED
+        values = {
+            f"valid_{name}.{key}": ranking.row_values(key) for name, ranking in rankings.items() for key in _REPORTED
         }
+        return {name: float(one.mean()) for name, one in (values | self._rated(queries, items)).items()}
+
+    def _rated(self, queries: Float32Array, items: Float32Array) -> dict[str, Float32Array]:
+        """Return each row's squared error of the predicted rating, and what it adds to the mean that is r2."""
+        heads = self.model.heads
+        if heads is None or heads.tasks.rating is None:
+            return {}
+        predicted = heads.scale.mean + heads.scale.deviation * heads.rating(queries, items[self.targets]).numpy()
+        squared = (predicted - self.ratings) ** 2
+        return {"valid_rating.mse": squared, "valid_rating.r2": 1.0 - squared / self.variance}
 
 
 def encode_queries(model: TwoTowerModel, queries: dict[str, tf.Tensor], batch_size: int = 8192) -> Float32Array:

@@ -42,8 +42,10 @@ def check(
         from workflows.checks.check import check as check_data
 
         loaded = load_recipe(recipe)
+        tasks = loaded.train.tasks
+        kinds = tasks.events.kinds if tasks and tasks.events else ()
         with console.working("check"):
-            checked = check_data(loaded.data, loaded.query, loaded.item, cache.expanduser(), console.step)
+            checked = check_data(loaded.data, loaded.query, loaded.item, cache.expanduser(), console.step, kinds)
         if json:
             console.json({"recipe": str(recipe), **_counts(checked), **to_builtins(checked)})
         else:

@@ -27,7 +27,7 @@ from retrieval.requesting import requests
 from retrieval.run import Run, advance
 from retrieval.serve import client_options, serve
 from retrieval.stages import STAGES
-from retrieval.tables import continuation_tables, groups_table, metrics_table, read_json
+from retrieval.tables import groups_table, metrics_table, more_tables, read_json
 from retrieval.watching import health, status
 from workflows.diagnostics import RecipeError
 
@@ -159,7 +159,7 @@ def evaluate(
         if json:
             out.json(metrics)
         else:
-            for table in (metrics_table(metrics), groups_table(metrics), *continuation_tables(metrics)):
+            for table in (metrics_table(metrics), groups_table(metrics), *more_tables(metrics)):
                 out.table(table)
 
 
@@ -278,7 +278,7 @@ def run_recipe(
         if json:
             out.json({"run": str(opened.directory), "stages": done, "metrics": metrics, "report": str(page)})
         else:
-            for table in (metrics_table(metrics), *continuation_tables(metrics)):
+            for table in (metrics_table(metrics), *more_tables(metrics)):
                 out.table(table)
             out.results.print(f"report: {page}", soft_wrap=True)
 

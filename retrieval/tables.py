@@ -12,6 +12,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from retrieval.task_tables import task_tables
+
 
 @dataclass(frozen=True)
 class Item:
@@ -86,6 +88,11 @@ def groups_table(metrics: Mapping[str, Any]) -> Table:
         figures = [_number(group[side][name]) for name in names for side in ("unseen", "popularity")]
         table.add_row(kind, f"{group['rows']:,}", f"{group['users']:,}", *figures)
     return table
+
+
+def more_tables(metrics: Mapping[str, Any]) -> list[Table]:
+    """What only some runs measure: the other tasks of the towers, and held-out playlists."""
+    return [*task_tables(metrics), *continuation_tables(metrics)]
 
 
 def continuation_tables(metrics: Mapping[str, Any]) -> list[Table]:

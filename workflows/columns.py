@@ -13,6 +13,8 @@ class Columns:
     Rating: Final = "rating"
     Timestamp: Final = "timestamp"
     """Seconds since 1970-01-01 UTC, int64."""
+    Event: Final = "event"
+    """What kind of interaction it was, such as a view or a purchase; only some sources have it."""
     Title: Final = "title"
     ItemIndex: Final = "item_index"
     """Row of the item in the catalogue, int64, 0-based: what vectors, index and history refer to."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Union
 
-from msgspec import Meta
+from msgspec import Meta, field
 from msgspec.structs import replace
 
 from workflows.feature_config import Age as Age
@@ -115,6 +115,10 @@ class Synthetic(Section, tag_field="source", tag="synthetic", frozen=True, kw_on
     """Share of the interactions that are with items of the user's own cluster; the others' clusters are chance."""
     skew: Annotated[float, Meta(ge=0.0, le=3.0)] = 0.7
     """Rank r of the users, and of a cluster's items, occurs in proportion to r ** -skew; 0 is no difference."""
+    events: dict[str, Annotated[float, Meta(gt=0.0)]] = field(default_factory=dict)
+    """Kinds of events and their shares, such as `{ view = 0.9, click = 0.07, purchase = 0.03 }`: a column `event`. All
+    but the first are with items of the user's own cluster; those of the last also suit the age: below 52 the cheaper
+    half of the items, else the dearer. None: no such column."""
     seed: int = 42
     split: Split = RandomSplit()
 

@@ -20,7 +20,7 @@ SMALL = 200_000
 
 def recipe_text(plan: Plan, name: str, recipe: Path) -> str:
     """Return the recipe; paths in it are relative to `recipe`, the file that it will be."""
-    return "\n".join([*_head(plan, name, recipe), *_data(plan, recipe.parent), *_features(plan), *_rest()]) + "\n"
+    return "\n".join([*_head(plan, name, recipe), *_data(plan, recipe.parent), *_features(plan), *_rest(plan)]) + "\n"
 
 
 def _head(plan: Plan, name: str, recipe: Path) -> list[str]:
@@ -110,8 +110,21 @@ def _feature(one: Decided) -> str:
     return _line(f"{key_of(one.name)} = {one.choice.toml()}", one.choice.why)
 
 
-def _rest() -> list[str]:
-    return ["", "[train]", _line("epochs = 30", "training stops earlier where the validation rows say so")]
+def _rest(plan: Plan) -> list[str]:
+    lines = ["", "[train]", _line("epochs = 30", "training stops earlier where the validation rows say so")]
+    found = plan.roles["interactions"].get(Columns.Event)
+    if found is None:
+        return lines
+    counts = found.column.values.value_counts()
+    kinds = [str(kind) for kind in counts.index]
+    served = f"served = {inline(kinds[-1])}"
+    return [
+        *lines,
+        "# Several kinds of events: as it is, every row counts alike. To serve one kind and learn from all:",
+        _line("# [train.tasks.events]", f"the rarest is {counts.iloc[-1] / counts.sum():.1%} of the rows"),
+        f"# kinds = {inline(kinds)}",
+        f"# {served}",
+    ]
 
 
 def _line(text: str, comment: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
@@ -23,6 +24,7 @@ WORDS: Final[Mapping[str, str]] = {
     Columns.Timestamp: "timestamp time datetime date ts created at when day unixtime",
     Columns.Rating: "rating ratings stars star score grade overall",
     Columns.Title: "title name label headline",
+    Columns.Event: "event action behavior behaviour interaction activity",
 }
 PATTERNS: Final = (
     "%Y/%m/%d %H:%M:%S", "%Y/%m/%d", "%Y%m%d", "%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%d.%m.%Y",
@@ -32,6 +34,8 @@ PLAUSIBLE: Final = (631_152_000, 4_102_444_800)
 """Seconds of 1990 and of 2100: a time of an interaction lies between them."""
 TRIED: Final = 2_000
 """Values that patterns of times are tried on."""
+KINDS: Final = 20
+"""A column of events has at most so many different values."""
 SHARED: Final = 0.5
 """Two columns that have this share of their values in common hold the same ids."""
 
@@ -70,6 +74,7 @@ def find_roles(tables: Mapping[str, Sampled], given: Mapping[str, Mapping[str, s
         other = found[table][name].column if table in tables else None
         _find_reference(interactions, name, other, found["interactions"])
     _find_by_name(interactions, Columns.Rating, ("integer", "float"), found["interactions"])
+    _find_by_name(interactions, Columns.Event, ("integer", "string"), found["interactions"], KINDS)
     if "items" in tables:
         _find_by_name(tables["items"], Columns.Title, ("string",), found["items"])
     return found
@@ -175,9 +180,12 @@ def _find_timestamp(table: Sampled, found: dict[str, Found]) -> None:
         found[Columns.Timestamp] = best[1]
 
 
-def _find_by_name(table: Sampled, role: str, types: tuple[str, ...], found: dict[str, Found]) -> None:
+def _find_by_name(
+    table: Sampled, role: str, types: tuple[str, ...], found: dict[str, Found], most: float = math.inf
+) -> None:
+    """Find a column that is called so and has more than one different value, and at most so many."""
     taken = {one.column.name for one in found.values()}
-    able = [one for one in table.columns if one.dtype in types and one.name not in taken and one.distinct > 1]
+    able = [one for one in table.columns if one.dtype in types and one.name not in taken and 1 < one.distinct <= most]
     best = max(able, key=lambda one: name_score(one.name, role), default=None)
     if role not in found and best is not None and name_score(best.name, role):
         found[role] = Found(best, role, f"called {best.name!r}")

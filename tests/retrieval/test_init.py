@@ -182,3 +182,22 @@ def test_check_fails_where_rows_are_bad_and_shows_them(shop: Path, retrieval: An
     assert done.returncode == 2
     for words in ("bad-row/orphan", "must be an id of items", "row 4000", "'SKU-NONE'", "1 error,"):
         assert words in done.stdout, done.stdout
+
+
+def test_a_column_of_events_is_found_and_its_kinds_are_listed(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    rows = {"visitorid": random.integers(0, 40, 400), "itemid": random.integers(0, 30, 400)}
+    kinds = np.array(["view"] * 8 + ["addtocart", "transaction"])[np.arange(400) % 10]
+    frame = pd.DataFrame({**rows, "event_type": kinds, "event_id": np.arange(400)})
+    frame.iloc[:-1].to_csv(tmp_path / "orders.csv", index=False)  # of two kinds one is the rarer
+    text = recipe_text(plan_of(tmp_path), "shop", tmp_path / "recipe.toml")
+    assert fetched(text, tmp_path).interactions["event"].value_counts().to_dict() == {
+        "view": 320,
+        "addtocart": 40,
+        "transaction": 39,
+    }
+    lines = text.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("# [train.tasks.events]"))
+    told = "\n".join([*lines[:start], *(line.removeprefix("# ") for line in lines[start:])])
+    events = parse_recipe(told, tmp_path / "recipe.toml").train.tasks.events
+    assert (events.kinds, events.served) == (("view", "addtocart", "transaction"), "transaction")

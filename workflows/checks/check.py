@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pandas as pd
 
 from workflows import sources
 from workflows.checks.columns import column_findings, used_columns
+from workflows.checks.events import event_findings
 from workflows.checks.findings import SEVERITIES, Checked, Finding, Severity
 from workflows.checks.rows import Events, row_findings
 from workflows.columns import Columns
@@ -25,10 +26,13 @@ SAMPLED_ROWS = 50_000
 """Interactions on which the kinds of features are tried."""
 
 
-def check(data: Data, query: FeatureSide, item: FeatureSide, cache: Path, progress: Progress) -> Checked:
+def check(
+    data: Data, query: FeatureSide, item: FeatureSide, cache: Path, progress: Progress, kinds: Iterable[str] = ()
+) -> Checked:
     """Read the source and return what is found, the worst first.
 
-    Users and items are held in memory, interactions as 16 bytes per row.
+    Users and items are held in memory, interactions as 16 bytes per row. `kinds` are those of events that the recipe
+    tells apart, if it does.
 
     Raises
     ------
@@ -47,6 +51,7 @@ def check(data: Data, query: FeatureSide, item: FeatureSide, cache: Path, progre
         facts.update(users=len(stored.users), items=len(stored.items), interactions=sum(stored.rows))
         progress("looking at columns")
         findings += _recipe_findings(stored, data, query, item)
+        findings += event_findings(stored, [*kinds])
         findings += column_findings(stored, used_columns(query, item))
         progress("looking at rows")
         events = Events.of(stored)
@@ -116,12 +121,12 @@ def _recipe_findings(stored: Stored, data: Data, query: FeatureSide, item: Featu
                 describe(frame, [entry], section, dated=dated and section == "query.features")
             except RecipeError as error:
                 yield Finding.of_error("feature", section, error, "name a column that is there, of a kind that fits")
-    if Columns.Rating in query.features:
+    for column in (name for name in (Columns.Rating, Columns.Event) if name in query.features):
         yield Finding(
             severity="warning",
-            check="leakage/rating",
+            check=f"leakage/{column}",
             table="interactions",
-            column=Columns.Rating,
+            column=column,
             rows=sum(stored.rows),
             of=sum(stored.rows),
             message="a feature of the query, though nobody knows it before the item is chosen",

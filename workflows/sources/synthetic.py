@@ -19,6 +19,9 @@ _Int64 = npt.NDArray[np.int64]
 _START: Final = 1_600_000_000
 _MEAN_GAP_SECONDS: Final = 10
 _CHANNELS: Final = np.array(["app", "mail", "search", "shop", "tv", "web"], dtype=object)
+_MIDDLE_AGE: Final = 52
+_TRIES: Final = 8
+"""To find an item that suits the age."""
 _WORDS: Final = ("amber", "brisk", "coral", "dusty", "eager", "fuzzy", "giant", "happy", "icy", "jolly")
 
 
@@ -26,7 +29,8 @@ def fetch(config: Synthetic, cache: Path, progress: Progress) -> Generated:
     """Return tables that are made while they are saved, part by part; the same for the same config anywhere.
 
     interactions: user_id and item_id int64, rating float32 (1 to 5), timestamp int64 that rises with the rows,
-    channel str. users: user_id, age int64, city str. items: item_id, title str, topic str, price float64.
+    channel str, and event str where the config has kinds. users: user_id, age int64, city str. items: item_id, title
+    str, topic str, price float64.
     """
     return Generated(config, progress)
 
@@ -98,6 +102,7 @@ class _World(NamedTuple):
         clusters = np.where(loyal, self.user_clusters[users], random.integers(0, self.config.clusters, rows))
         places = _ranks(random, self.config.items // self.config.clusters, self.config.skew, rows)
         rating = np.clip(np.round(random.normal(np.where(loyal, 4.0, 3.0), 1.0)), 1, 5).astype(np.float32)
+        kinds, clusters, places = self._events(number, users, clusters, places)
         seconds = _START + (first + np.arange(rows)) * _MEAN_GAP_SECONDS + random.integers(0, 3600, rows)
         return pd.DataFrame(
             {
@@ -106,8 +111,26 @@ class _World(NamedTuple):
                 Columns.Rating: rating,
                 Columns.Timestamp: seconds,
                 "channel": _CHANNELS[_ranks(random, len(_CHANNELS), 1.0, rows)],
+                **kinds,
             }
         )
+
+    def _events(
+        self, number: int, users: _Int64, clusters: _Int64, places: _Int64
+    ) -> tuple[dict[str, npt.NDArray[np.object_]], _Int64, _Int64]:
+        """Draw the rows' kinds of events, by numbers of their own, and what is chosen in those after the first."""
+        shares = np.array([*self.config.events.values()])
+        if not len(shares):
+            return {}, clusters, places
+        random = np.random.default_rng([self.config.seed, number, 1])
+        kinds = random.choice(len(shares), len(users), p=shares / shares.sum())
+        clusters, places = np.where(kinds > 0, self.user_clusters[users], clusters), places.copy()
+        picky, wants_dear = kinds == max(len(shares) - 1, 1), self.ages[users] >= _MIDDLE_AGE
+        dear, a_cluster = self.prices > np.median(self.prices), self.config.items // self.config.clusters
+        for _ in range(_TRIES):
+            wrong = picky & (dear[places * self.config.clusters + clusters] != wants_dear)
+            places[wrong] = _ranks(random, a_cluster, self.config.skew, int(wrong.sum()))
+        return {Columns.Event: np.array([*self.config.events], dtype=object)[kinds]}, clusters, places
 
 
 def _ranks(random: np.random.Generator, size: int, skew: float, rows: int) -> _Int64:

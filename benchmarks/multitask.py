@@ -1,0 +1,260 @@
+"""Retrieval and ratings, and events of several kinds, learned over shared towers: figures over the weight from 0 to 1.
+
+    .venv/bin/python benchmarks/multitask.py                          all of it, three seeds
+    .venv/bin/python benchmarks/multitask.py rating --seeds 42
+    .venv/bin/python benchmarks/multitask.py --draw                   the picture and family.json from what is there
+
+Writes benchmarks/results/multitask.json and multitask.png, and entries of family.json. Three experiments:
+
+rating   recipes/family.toml: the share of the loss that is the rating's. 1 is chosen by the ratings' own validation.
+stars    the same ratings as events: five stars, 21 % of the rows, are what is asked for, and the weight is that of all
+         others: 0 is five stars alone, 1 without heads is the plain towers.
+shop     recipes/events.toml, made-up views, clicks and purchases: the weight of views and clicks.
+
+Towers under `--runs` are kept, so an interrupted measurement continues.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import family
+import numpy as np
+import quality
+
+from retrieval.console import Terminal, terminal
+from retrieval.recipe import Recipe, load_recipe
+from retrieval.run import Run, advance
+from retrieval.stages import STAGES, protocol
+from retrieval.tables import read_json
+from workflows.sources.download import cache_directory
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "multitask.json"
+PICTURE = RESULTS.with_suffix(".png")
+EVENTS = ROOT / "recipes" / "events.toml"
+WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+STARS = ("one to three", "four", "five")
+RATES = {"head.rmse": ("rating", "head", "rmse"), "biases.rmse": ("rating", "biases", "rmse")}
+
+
+class Setting(NamedTuple):
+    """One line of the results, to be measured with every seed."""
+
+    experiment: str
+    name: str
+    line: str
+    """Which line of the picture it is on."""
+    weight: float | None
+    """None: the weights are learned."""
+    changes: dict[str, Any]
+    """Of the recipe."""
+
+
+def main() -> None:
+    """Measure, write the results and draw them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("experiments", nargs="*", help="rating, stars, shop; all of them if none is given")
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(family.SEEDS))
+    parser.add_argument("--only", nargs="+", help="names of settings, as multitask.json has them")
+    parser.add_argument("--runs", type=Path, default=family.RUNS)
+    parser.add_argument("--draw", action="store_true", help="measure nothing")
+    given = parser.parse_args()
+    with terminal() as out:
+        for setting in [] if given.draw else settings():
+            wanted = setting.experiment in (given.experiments or [setting.experiment])
+            if wanted and setting.name in (given.only or [setting.name]):
+                entry = measure(setting, given.seeds, given.runs, out)
+                quality.store(entry, RESULTS, ("experiment", "name"))
+                store_in_family(entry)
+                out.json(entry)
+        draw(read_json(RESULTS), PICTURE)
+
+
+def settings() -> list[Setting]:
+    """Return everything that is measured."""
+    found = []
+    for weight in WEIGHTS:
+        monitor = {"monitor": "rating.r2"} if weight == 1 else {}
+        changes = {"train": {**monitor, "tasks": {"rating": {"weight": weight}}}}
+        found.append(Setting("rating", f"rating, weight {weight:g}", "joint", weight, changes))
+    changes = {"train": {"tasks": {"rating": {}, "weighting": "uncertainty"}}}
+    found.append(Setting("rating", "rating, weight learned", "learned", None, changes))
+    for experiment, kinds in (("stars", STARS), ("shop", ("view", "click", "purchase"))):
+        found += event_settings(experiment, kinds)
+    return found
+
+
+def event_settings(experiment: str, kinds: Sequence[str]) -> list[Setting]:
+    """Return the settings of an experiment whose last kind of event is asked for."""
+
+    def one(name: str, line: str, weight: float | None, **more: Any) -> Setting:
+        events = {"kinds": list(kinds), "served": kinds[-1], "weights": None, **more.pop("events", {})}
+        tasks = {"events": {key: value for key, value in events.items() if value is not None}, **more}
+        return Setting(experiment, f"{experiment}, {name}", line, weight, {"train": {"tasks": tasks}})
+
+    found = []
+    for weight in WEIGHTS:
+        weights = dict.fromkeys(kinds[:-1], weight)
+        found.append(one(f"weight {weight:g}", "heads", weight, events={"weights": weights}))
+        if weight:  # without other events there is no other head
+            alike = {"weights": weights, "heads": False}
+            found.append(one(f"weight {weight:g}, no heads", "no heads", weight, events=alike))
+    return [*found, one("weight learned", "learned", None, weighting="uncertainty")]
+
+
+def measure(setting: Setting, seeds: Sequence[int], runs: Path, out: Terminal) -> dict[str, Any]:
+    """Train and evaluate a setting once per seed, on features that are made once per experiment."""
+    path = EVENTS if setting.experiment == "shop" else family.RECIPE
+    recipe = load_recipe(path)
+    run = Run.create(recipe, runs, STAGES)
+    advance(run, ["fetch", "features"], cache_directory(), out)
+    directory = with_stars(recipe, run.directory) if setting.experiment == "stars" else run.directory
+    changed = family.with_changes(recipe, {"train": {"tasks": None}})
+    changed = family.with_changes(changed, setting.changes)
+    done = [family.trained(changed, directory, setting.name, seed, out) for seed in seeds]
+    found = [figures(read_json(one / "metrics.json"), best(one, changed.train.monitor)) for one in done]
+    return {
+        "experiment": setting.experiment,
+        "name": setting.name,
+        "line": setting.line,
+        "weight": setting.weight,
+        "recipe": path.relative_to(ROOT).as_posix(),
+        "protocol": asked_for(setting, recipe),
+        "seeds": list(seeds),
+        "metrics": {
+            name: {**quality.spread([one[name] for one in found]), "values": [one[name] for one in found]}
+            for name in found[0]
+        },
+        "parameters": read_json(done[0] / "towers.json")["parameters"],
+        "train_s": quality.spread([read_json(one / "cost.json")["seconds"] for one in done])["mean"],
+    }
+
+
+def asked_for(setting: Setting, recipe: Recipe) -> str:
+    """Say in words which test rows the figures are of."""
+    kind = {"stars": "; rows of five stars alone", "shop": "; purchases alone"}.get(setting.experiment, "")
+    return protocol(recipe) + kind
+
+
+def with_stars(recipe: Recipe, run: Path) -> Path:
+    """Return a directory with features of the same rows, whose events are how many stars they got."""
+    out = run / "stars"
+    if not (out / "features").exists():
+        from workflows import features
+        from workflows.tables import Tables
+
+        tables = Tables.load(run / "tables")
+        ratings = tables.interactions["rating"].to_numpy()
+        events = np.array(STARS, dtype=object)[np.digitize(ratings, [3.5, 4.5])]
+        rows = Tables(tables.interactions.assign(event=events), tables.users, tables.items)
+        out.mkdir(exist_ok=True)
+        features.build(rows, recipe.query, recipe.item, recipe.data.split, recipe.device, out / "features")
+    return out
+
+
+def figures(metrics: Mapping[str, Any], valid: Mapping[str, float]) -> dict[str, float]:
+    """Return the figures of one training: of the kind of rows asked for, of other kinds, of ratings; and `valid.*`.
+
+    `all.*` and `unseen.*` are of the kind asked for where there are several. `KIND.served` and `KIND.own` are recall@10
+    of unseen items by the vector that is served and by the kind's own head.
+    """
+    tasks = metrics["tasks"]
+    events = tasks.get("events", {})
+    asked = events[tasks["served"]]["served"] if events else metrics
+    found = {name: asked[name.partition(".")[0]][name.partition(".")[2]] for name in family.FIGURES}
+    for kind, one in events.items():
+        found.update({f"{kind}.{side}": one[side]["unseen"]["recall@10"] for side in ("served", "own") if side in one})
+    if "rating" in tasks:
+        found.update({name: tasks[first][side][error] for name, (first, side, error) in RATES.items()})
+    found.update({f"learned.{term}": weight for term, weight in tasks.get("weights", {}).items()})
+    return {**found, **{name.replace("valid_", "valid."): value for name, value in valid.items()}}
+
+
+def best(towers: Path, monitor: str) -> dict[str, float]:
+    """Return the validation figures of the best epoch."""
+    epoch = max(read_json(towers / "history.json"), key=lambda one: one[f"valid_{monitor}"])
+    return {name: value for name, value in epoch.items() if name.startswith("valid_")}
+
+
+def store_in_family(entry: Mapping[str, Any]) -> None:
+    """Put a setting into family.json, where `plain` is what has one weight for everything and no heads."""
+    plain = entry["experiment"] != "rating" and entry["weight"] == 1 and entry["line"] == "no heads"
+    names = [name for name in entry["metrics"] if not name.startswith("learned.")]
+    made = family.made(
+        family.PLAIN if plain else f"multi-task: {entry['name']}",
+        ROOT / entry["recipe"],
+        entry["protocol"],
+        entry["seeds"],
+        {name: entry["metrics"][name]["values"] for name in names},
+        entry["parameters"],
+        [entry["train_s"]],
+    )
+    family.store(made)
+
+
+def draw(results: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw each experiment over the weight."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # no display, no global state
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 3.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, middle, right = figure.subplots(1, 3)
+    draw_rating(left, [one for one in results if one["experiment"] == "rating"])
+    for axes, experiment, asked, dense in (
+        (middle, "stars", "films of five stars", "films of fewer stars"),
+        (right, "shop", "purchases", "views and clicks"),
+    ):
+        draw_events(axes, [one for one in results if one["experiment"] == experiment], asked, dense)
+    figure.savefig(path, dpi=150)
+
+
+def draw_rating(axes: Any, entries: Sequence[Mapping[str, Any]]) -> None:
+    """Recall on the left axis, the ratings' error on the right one."""
+    second = axes.twinx()
+    line(axes, entries, "joint", "unseen.recall@10", "C0", "recall@10, unseen films")
+    line(second, entries, "joint", "head.rmse", "C3", "RMSE of the rating")
+    learned(axes, entries, "unseen.recall@10", "C0")
+    learned(second, entries, "head.rmse", "C3")
+    for entry in entries[:1]:
+        second.axhline(entry["metrics"]["biases.rmse"]["mean"], color="C3", linestyle=":", label="RMSE of biases")
+    axes.set(xlabel="share of the loss that is the rating's", ylabel="recall@10, unseen films", ylim=(0, None))
+    second.set(ylabel="RMSE of the rating, stars")
+    axes.set_title("MovieLens-100K: retrieval and rating", loc="left", fontsize=10)
+    axes.grid(color="0.9")
+    handles = [*axes.get_legend_handles_labels()[0], *second.get_legend_handles_labels()[0]]
+    axes.legend(handles=handles, fontsize=8, frameon=False, loc="lower left")
+
+
+def draw_events(axes: Any, entries: Sequence[Mapping[str, Any]], asked: str, dense: str) -> None:
+    """Recall of the kind asked for, with heads for the others and without."""
+    line(axes, entries, "heads", "unseen.recall@10", "C0", "a head for each other kind")
+    line(axes, entries, "no heads", "unseen.recall@10", "C1", "one vector for all kinds")
+    learned(axes, entries, "unseen.recall@10", "C0")
+    axes.set(xlabel=f"weight of {dense}", ylabel=f"recall@10 of {asked}, unseen")
+    axes.set_title(f"{asked[0].upper()}{asked[1:]}, learned with {dense}", loc="left", fontsize=10)
+    axes.grid(color="0.9")
+    axes.legend(fontsize=8, frameon=False, loc="lower right")
+
+
+def line(axes: Any, entries: Sequence[Mapping[str, Any]], name: str, metric: str, colour: str, label: str) -> None:
+    """Draw a line of settings over their weights, with the standard deviation of the seeds."""
+    members = sorted((one for one in entries if one["line"] == name), key=lambda one: float(one["weight"]))
+    found = [one["metrics"][metric] for one in members]
+    means, deviations = [one["mean"] for one in found], [one["sd"] for one in found]
+    axes.errorbar([one["weight"] for one in members], means, deviations, fmt=".-", color=colour, capsize=2, label=label)
+
+
+def learned(axes: Any, entries: Sequence[Mapping[str, Any]], metric: str, colour: str) -> None:
+    """Draw where the setting whose weights are learned comes to lie."""
+    for entry in entries:
+        if entry["line"] == "learned":
+            axes.axhline(entry["metrics"][metric]["mean"], color=colour, linestyle="--", linewidth=1, label="learned")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""What towers that learned more than retrieval were found to have learned, as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from rich.table import Table
+
+FIGURES = ("recall@10", "recall@100", "ndcg@10")
+RATED_BY = (("head", "the head"), ("biases", "biases of user and item"), ("mean", "the mean rating"))
+
+
+class Cells(NamedTuple):
+    """A table in words."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[list[str]]
+
+
+def tasks_for_page(metrics: Mapping[str, Any]) -> list[Cells]:
+    """Return errors of ratings, and what is found of each kind of event; nothing of towers that only retrieve."""
+    tasks = metrics.get("tasks", {})
+    return [one(tasks) for name, one in (("rating", _ratings), ("events", _events)) if name in tasks]
+
+
+def _ratings(tasks: Mapping[str, Any]) -> Cells:
+    found = tasks["rating"]
+    rows = [[label, *(f"{found[name][error]:.4f}" for error in ("rmse", "mae"))] for name, label in RATED_BY]
+    return Cells(f"ratings of {found['rows']:,} test rows", ("predicted by", "rmse", "mae"), rows)
+
+
+def _events(tasks: Mapping[str, Any]) -> Cells:
+    asked = {"served": f"the vector served, for {tasks['served']}", "own": "its own head", "popularity": "popularity"}
+    rows = [
+        [kind, f"{found['rows']:,}", label, *(f"{found[side]['unseen'][name]:.4f}" for name in FIGURES)]
+        for kind, found in tasks["events"].items()
+        for side, label in asked.items()
+        if side in found
+    ]
+    return Cells("kinds of events, without what the user already had", ("event", "rows", "found by", *FIGURES), rows)
+
+
+def task_tables(metrics: Mapping[str, Any]) -> list[Table]:
+    """The same, as the console prints it."""
+    found = []
+    for cells in tasks_for_page(metrics):
+        table = Table(title=cells.title, title_justify="left")
+        for column in cells.columns:
+            table.add_column(column, justify="left" if column in ("event", "predicted by", "found by") else "right")
+        for row in cells.rows:
+            table.add_row(*row)
+        found.append(table)
+    return found
