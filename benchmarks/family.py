@@ -3,6 +3,8 @@
     .venv/bin/python benchmarks/family.py                                  what is not measured yet
     .venv/bin/python benchmarks/family.py "plain" "SENet gates" --seeds 42 43 44
     .venv/bin/python benchmarks/family.py --list
+    .venv/bin/python benchmarks/family.py --serve                          the time of a request, all choices in turns
+    .venv/bin/python benchmarks/family.py --draw                           docs/family.png of what is measured
 
 Entries of `benchmarks/results/family.json` are told apart by choice, recipe and protocol; those measured again are
 replaced, the others, which other programs may have written, stay. Towers under `--runs` are kept, so an interrupted
@@ -14,11 +16,15 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import statistics
+import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pandas as pd
 import quality
 
 from retrieval.console import Terminal, terminal
@@ -32,13 +38,35 @@ from workflows.sources.download import cache_directory
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "family.json"
 RUNS = ROOT / "runs" / "family"
+PICTURE = ROOT / "docs" / "family.png"
 RECIPE = ROOT / "recipes" / "family.toml"
 SEEDS = (42, 43, 44)
 PLAIN = "plain"
 KEY = ("choice", "recipe", "protocol")
-FIGURES = tuple(f"{side}.{name}" for side in ("all", "unseen") for name in ("recall@10", "recall@100", "ndcg@10"))
-CHOICES: dict[str, dict[str, Any]] = {PLAIN: {}}
-"""What each changes in the recipe: `{"model": {"tower": [64]}}`; null takes a section away."""
+FIGURES = tuple(f"{side}.{name}" for side in ("unseen", "all") for name in ("recall@10", "recall@100", "ndcg@10"))
+CHOICES: dict[str, dict[str, Any]] = {
+    PLAIN: {},
+    "tower [64]": {"model": {"tower": [64]}},
+    "tower [256, 128, 64]": {"model": {"tower": [256, 128, 64]}},
+    "cross, stacked": {"model": {"cross": {"layers": 2}}},
+    "cross, stacked, rank 16": {"model": {"cross": {"layers": 2, "rank": 16}}},
+    "cross, parallel": {"model": {"cross": {"layers": 2, "structure": "parallel"}}},
+    "cross, parallel, rank 16": {"model": {"cross": {"layers": 2, "structure": "parallel", "rank": 16}}},
+    "SENet gates": {"model": {"gates": {}}},
+    "SENet gates, relu": {"model": {"gates": {"activation": "relu"}}},
+    "DAT": {"model": {"augmentation": {}}},
+    "DAT, categories aligned": {"model": {"augmentation": {"category": "genres"}}},
+}
+"""What each changes in the recipe; null takes a section away."""
+SOURCES = {
+    "tower": "Covington et al. 2016",
+    "cross": "DCN-v2, Wang et al. 2021",
+    "SENet": "Hu et al. 2018; FiBiNET, Huang et al. 2019",
+    "DAT": "Yu et al. 2021",
+}
+"""Where choices come from, by how their names begin."""
+PICTURED = ("plain", "tower", "cross")
+REQUESTS, TURNS = 100, 10
 
 
 def main() -> None:
@@ -47,17 +75,22 @@ def main() -> None:
     parser.add_argument("choices", nargs="*", help="names of choices; all that have no entry if none is given")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--runs", type=Path, default=RUNS)
-    parser.add_argument("--list", action="store_true", help="only print the choices and what they change")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--list", action="store_true", help="only print the choices and what they change")
+    instead.add_argument("--serve", action="store_true", help="only time requests, on the first seed's towers")
+    instead.add_argument("--draw", action="store_true", help="only draw what is measured")
     given = parser.parse_args()
     with terminal() as out:
         if given.list:
             out.json(CHOICES)
-            return
-        stored = {one["choice"] for one in read_json(RESULTS)} if RESULTS.exists() else set()
-        for choice in given.choices or [name for name in CHOICES if name not in stored]:
-            entry = measure(choice, RECIPE, CHOICES[choice], given.seeds, given.runs, out)
-            store(entry)
-            out.json(entry)
+        elif given.serve:
+            out.json(time_requests(given.runs, given.seeds[0], out))
+        else:
+            for choice in [] if given.draw else given.choices or [name for name in CHOICES if name not in measured()]:
+                entry = measure(choice, RECIPE, CHOICES[choice], given.seeds, given.runs, out)
+                store(entry)
+                out.json(entry)
+            draw([one for name, one in measured().items() if name.startswith(PICTURED)], PICTURE)
 
 
 def store(entry: Mapping[str, Any]) -> None:
@@ -74,6 +107,7 @@ def made(
     parameters: int | None,
     train_s: Sequence[float],
     serve_p50_ms: float | None = None,
+    source: str = "",
 ) -> dict[str, Any]:
     """Return an entry.
 
@@ -92,10 +126,13 @@ def made(
     train_s
         Seconds of each training, or none.
     serve_p50_ms
-        The median time of a request, milliseconds; None where it was not measured, or is that of the plain towers.
+        The median time of a request, milliseconds; None where it was not measured.
+    source
+        Where the choice comes from, for the table of docs/models.md, which shows the first two of `figures`.
     """
     return {
         "choice": choice,
+        "source": source,
         "recipe": recipe.resolve().relative_to(ROOT).as_posix(),
         "protocol": protocol,
         "seeds": list(seeds),
@@ -124,7 +161,17 @@ def measure(
     figures.update({f"valid.{name}": [one[f"valid_{name}"] for one in best] for name in FIGURES})
     parameters = read_json(done[0] / "towers.json")["parameters"]
     seconds = [read_json(one / "cost.json")["seconds"] for one in done]
-    return {**made(choice, path, protocol(recipe), seeds, figures, parameters, seconds), "changes": dict(changes)}
+    source = next((text for start, text in SOURCES.items() if choice.startswith(start)), "")
+    entry = made(choice, path, protocol(recipe), seeds, figures, parameters, seconds, source=source)
+    return {**entry, "changes": dict(changes)}
+
+
+def measured() -> dict[str, dict[str, Any]]:
+    """Return the entries of RECIPE by choice, in the order of CHOICES."""
+    entries = read_json(RESULTS) if RESULTS.exists() else []
+    recipe = RECIPE.relative_to(ROOT).as_posix()
+    found = {one["choice"]: one for one in entries if one["recipe"] == recipe}
+    return {name: found[name] for name in CHOICES if name in found}
 
 
 def with_changes(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
@@ -157,6 +204,64 @@ def trained(recipe: Recipe, run: Path, choice: str, seed: int, out: Terminal) ->
         atomic_write(new / "metrics.json", json.dumps(metrics, indent=1).encode())
         atomic_write(new / "recipe.json", settings)
     return directory
+
+
+def time_requests(runs: Path, seed: int, out: Terminal) -> dict[str, float]:
+    """Return and store the median milliseconds of a request by choice: one known user, 100 items, in this process.
+
+    That is all that a server does with it but the network: transform, query tower, exact search, seen items left out.
+    Releases of one seed's towers take turns, REQUESTS at a time, so that all see the same machine.
+    """
+    from retrieval.answers import from_release
+
+    run, entries = runs / load_recipe(RECIPE).name, measured()
+    known = pd.read_parquet(run / "features" / "test" / "interactions.parquet")[["user_id", "timestamp"]][:REQUESTS]
+    seconds: dict[str, list[float]] = {choice: [] for choice in entries}
+    with tempfile.TemporaryDirectory() as directory:
+        ask = {choice: from_release(released(run, choice, seed, Path(directory))) for choice in entries}
+        for turn in range(TURNS):
+            out.step(f"turn {turn + 1} of {TURNS}")
+            for choice in sorted(entries, reverse=bool(turn % 2)):
+                for user, when in known.itertuples(index=False):
+                    start = time.perf_counter()
+                    ask[choice]([user], 100, [when])
+                    seconds[choice].append(time.perf_counter() - start)
+    medians = {choice: round(1000 * statistics.median(one), 4) for choice, one in seconds.items()}
+    for choice, entry in entries.items():
+        store({**entry, "serve_p50_ms": medians[choice]})
+    return medians
+
+
+def released(run: Path, choice: str, seed: int, directory: Path) -> Path:
+    """Write the release of a choice's towers and return it."""
+    from ensemble.config import Index, Serving
+    from ensemble.release import write_release
+
+    towers, out = run / slug(choice) / f"seed-{seed}", directory / slug(choice)
+    options = {"serving": Serving(), "index": Index(kind="flat")}
+    return write_release(run / "features", towers, out, name=slug(choice), recipe_sha256="0" * 64, **options).path
+
+
+def draw(entries: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw recall of unseen items by choice: a dot for each seed, the mean, and the plain towers' as a line."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # no display, no global state
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 0.5 + 0.42 * len(entries)), layout="constrained")
+    FigureCanvasAgg(figure)
+    for place, name in enumerate(("unseen.recall@10", "unseen.recall@100")):
+        axes = figure.add_subplot(1, 2, place + 1)
+        for row, one in enumerate(reversed(entries)):
+            values, colour = one["metrics"][name]["values"], "C1" if one["choice"].startswith("cross") else "C0"
+            axes.plot(values, [row] * len(values), "o", color=colour, alpha=0.45, markersize=5, markeredgewidth=0)
+            axes.plot([one["metrics"][name]["mean"]], [row], "|", color=colour, markersize=14, markeredgewidth=2)
+            if one["choice"] == PLAIN:
+                axes.axvline(one["metrics"][name]["mean"], color="0.6", linewidth=1, linestyle="--")
+        labels = [f"{one['choice']}, {one['parameters'] / 1000:,.0f} k" for one in reversed(entries)]
+        axes.set_yticks(range(len(entries)), labels if place == 0 else [])
+        axes.set_title(f"{name.partition('.')[2]}, unseen items", loc="left", fontsize=10)
+        axes.grid(axis="x", color="0.9")
+    figure.savefig(path, dpi=150)
 
 
 def slug(choice: str) -> str:

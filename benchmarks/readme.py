@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import statistics
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,7 @@ def rendered(demo: dict[str, Any]) -> dict[str, str]:
         "filters": _filters(read_json(RESULTS / "filters.json")),
         "features": _features(read_json(RESULTS / "features.json")),
         "faults": _faults(read_json(RESULTS / "faults.json")),
+        "family": _family(read_json(RESULTS / "family.json")),
     }
 
 
@@ -263,6 +265,44 @@ def _faults(found: dict[str, Any]) -> str:
     ]
     lead = "Requests to a server that is being broken (`benchmarks/faults.py`); refused: INVALID_ARGUMENT, UNAVAILABLE."
     return f"{lead}\n\n" + _table(["", *counts], rows)
+
+
+def _family(entries: list[dict[str, Any]]) -> str:
+    """Return every choice beside the plain towers of its recipe and protocol, whose entry comes first."""
+    plain = {(one["recipe"], one["protocol"]): one for one in entries if one["choice"] == "plain"}
+    order = sorted(entries, key=lambda one: (one["recipe"], one["protocol"], one["choice"] != "plain"))
+    rows = [
+        [
+            one["choice"],
+            one["source"],
+            f"`{Path(one['recipe']).stem}`",
+            "" if one["parameters"] is None else f"{one['parameters'] / 1000:,.0f} k",
+            "" if one["train_s"] is None else f"{one['train_s']:,.0f}",
+            "" if one["serve_p50_ms"] is None else f"{one['serve_p50_ms']:.3f}",
+            "; ".join(
+                _gain(one, plain.get((one["recipe"], one["protocol"])), name) for name in list(one["metrics"])[:2]
+            ),
+        ]
+        for one in order
+    ]
+    lead = (
+        "Every choice on the test rows, mean of its seeds; in brackets the difference from the plain towers of that "
+        "recipe, seed by seed, with its standard deviation. Training in seconds on one core that others shared; a "
+        "request in ms, in process, which leaves out what the network and Triton take."
+    )
+    headings = ["choice", "from", "recipe", "parameters", "training, s", "request, ms", "measured"]
+    return f"{lead}\n\n" + _table(headings, rows)
+
+
+def _gain(one: dict[str, Any], plain: dict[str, Any] | None, name: str) -> str:
+    found = one["metrics"][name]
+    text = f"{name} {found['mean']:.3f}"
+    if plain is None or plain is one or name not in plain["metrics"] or plain["seeds"] != one["seeds"]:
+        return text
+    pairs = zip(found["values"], plain["metrics"][name]["values"], strict=True)
+    differences = [ours - theirs for ours, theirs in pairs]
+    spread = statistics.stdev(differences) if len(differences) > 1 else 0.0
+    return f"{text} ({statistics.fmean(differences):+.3f} ± {spread:.3f})"
 
 
 def _table(headings: list[str], rows: list[list[str]]) -> str:

@@ -13,6 +13,8 @@ from workflows.config import PositiveInt, Section
 Rate = Annotated[float, Meta(ge=0.0, lt=1.0)]
 PositiveFloat = Annotated[float, Meta(gt=0.0)]
 Count = Annotated[int, Meta(ge=0)]
+Weight = Annotated[float, Meta(ge=0.0)]
+Side = Literal["query", "item"]
 Monitor = Literal[
     "all.recall@10",
     "all.recall@100",
@@ -31,6 +33,51 @@ class Withheld(Section, frozen=True, kw_only=True):
     """Names of features, of any kind but numbers: `history`, say, and what is counted in it."""
     rate: Rate = 0.2
     """How often they are hidden during training, as if they had not been sent."""
+
+
+class Cross(Section, frozen=True, kw_only=True):
+    """Cross layers in the towers (DCN-v2, Wang et al. 2021): x_{l+1} = x_0 * (W x_l + b) + x_l of the concatenated
+    inputs, products of features that an MLP only approximates."""
+
+    layers: PositiveInt = 2
+    """So many; the highest products are of one factor more."""
+    structure: Literal["stacked", "parallel"] = "stacked"
+    """`stacked`: the MLP is fed what the cross layers make of the inputs. `parallel`: both are fed the inputs, and the
+    tower's last layer what both make of them."""
+    rank: PositiveInt | None = None
+    """W is a product of two matrices of this inner width: fewer numbers where inputs are wide. None: it is full."""
+    towers: Annotated[tuple[Side, ...], Meta(min_length=1)] = ("query", "item")
+    """Which towers have them."""
+
+
+class Gates(Section, frozen=True, kw_only=True):
+    """Each feature's numbers are multiplied by a gate that all of the row's features decide: squeeze-and-excitation (Hu
+    et al. 2018) of the fields, as in FiBiNET (Huang et al. 2019)."""
+
+    reduction: PositiveInt = 3
+    """The hidden layer, between the features' means and the gates, is so much narrower than there are features."""
+    activation: Literal["sigmoid", "relu"] = "sigmoid"
+    """Of the gates: `sigmoid` as in images, between 0 and 1; `relu` as in FiBiNET, which can shut a feature out."""
+    towers: Annotated[tuple[Side, ...], Meta(min_length=1)] = ("query", "item")
+    """Which towers have them."""
+
+
+class Augmentation(Section, frozen=True, kw_only=True):
+    """The Dual Augmented Two-Tower (DAT, Yu et al., DLP-KDD 2021): every user and every item has a vector more in its
+    tower's inputs, which learns to be like the vectors of the other tower that it is chosen with."""
+
+    query: str = "user_id"
+    """The categorical feature whose values have such a vector in the query tower; unseen ones share a trained one."""
+    item: str = "item_id"
+    """The same in the item tower."""
+    mimic_weight: Weight = 0.5
+    """Of the mimic loss, the squared distance of a row's vector from the other tower's output, which it does not move;
+    for each tower."""
+    category: str | None = None
+    """An item feature, categorical or a list: the items of each of its values shall spread as those of the most
+    frequent one do, for the rare ones to learn from it. None: nothing is aligned."""
+    alignment_weight: Weight = 1.0
+    """Of that: the squared distances between the covariances of the items' vectors (CORAL, Sun and Saenko 2016)."""
 
 
 class Model(Section, frozen=True, kw_only=True):
@@ -63,6 +110,17 @@ class Model(Section, frozen=True, kw_only=True):
     learn_temperature: bool = False
     """Train the logarithm of the temperature along with the towers, from `temperature`, never below 0.01 (as CLIP does,
     Radford et al. 2021). Only training knows it: served scores are similarities."""
+    cross: Cross | None = None
+    """Cross layers before the MLP or beside it; none by default."""
+    gates: Gates | None = None
+    """Gates on the features; none by default."""
+    augmentation: Augmentation | None = None
+    """Vectors of users and items that stand in for the other tower; none by default."""
+
+    def __post_init__(self) -> None:
+        """Refuse cross layers beside an MLP without hidden layers."""
+        if self.cross and self.cross.structure == "parallel" and len(self.tower) < 2:
+            raise ValueError('`cross.structure = "parallel"` needs a `tower` of two layers or more')
 
 
 class Catalogue(Section, tag_field="kind", tag="catalogue", frozen=True, kw_only=True):

@@ -13,7 +13,10 @@ from merlin.models.tf.outputs.base import DotProduct
 from merlin.models.tf.transforms.regularization import L2Norm
 from merlin.schema import ColumnSchema, Schema, Tags
 
-from models.config import Model
+from models.augmentation import augmented_vectors
+from models.config import Cross, Gates, Model, Side
+from models.cross import crossed, mlp
+from models.gating import FieldGates
 from models.heads import TaskHeads
 from models.objective import Labels, Loss
 from models.withholding import Withholding
@@ -48,10 +51,17 @@ class FeatureEmbeddings(tf.keras.layers.Layer):
         owners = {table_of(spec): spec for spec in specs if spec.cardinality}
         self.tables = {name: _table(name, spec, config, pretrained) for name, spec in owners.items()}
         self.pooling = {spec.name: HistoryPooling(config) for spec in specs if spec.kind == "sequence"}
+        self.augmented = augmented_vectors(specs, _side(side), config)
+        self.gates = FieldGates(config.gates, len(specs)) if config.gates and _has(config.gates, side) else None
 
     def call(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Embed and concatenate the features, in the order of the specs."""
-        return tf.concat([self._embed(spec, inputs, training) for spec in self.specs], axis=1)
+        fields = [self._embed(spec, inputs, training) for spec in self.specs]
+        return tf.concat(self.gates(fields) if self.gates else fields, axis=1)
+
+    def augmented_vectors(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Return what stands in for the other tower, float32 `[n, d]`; a row's id is unseen as often as in training."""
+        return self.augmented(self._codes(inputs[self.augmented.feature], training=True))
 
     def _embed(self, spec: FeatureSpec, inputs: Mapping[str, tf.Tensor], training: bool) -> tf.Tensor:
         values = inputs[spec.name]
@@ -65,10 +75,16 @@ class FeatureEmbeddings(tf.keras.layers.Layer):
             return tf.reduce_sum(table(values) * present, axis=1) / tf.maximum(tf.reduce_sum(present, axis=1), 1.0)
         if spec.kind == "weighted-list":
             return _weighted_mean(table(values), values, inputs[f"{spec.name}_weight"])
+        values = self._codes(values, training)
+        if self.augmented and spec.name == self.augmented.feature:
+            return tf.concat([table(values), self.augmented(values)], axis=1)
+        return table(values)
+
+    def _codes(self, values: tf.Tensor, training: bool) -> tf.Tensor:
         if training and self.unseen_rate:
             dropped = tf.random.uniform(tf.shape(values)) < self.unseen_rate
             values = tf.where(dropped, tf.cast(UNSEEN, values.dtype), values)
-        return table(values)
+        return values
 
 
 class HistoryPooling(tf.keras.layers.Layer):
@@ -119,14 +135,23 @@ def embedding_width(cardinality: int, dim: int) -> int:
     return min(dim, 8 * -(-cardinality // 8))
 
 
+def _side(tag: Tags) -> Side:
+    return "query" if tag == Tags.USER else "item"
+
+
+def _has(choice: Cross | Gates | None, tag: Tags) -> bool:
+    return choice is not None and _side(tag) in choice.towers
+
+
 def build_tower(
     specs: Sequence[FeatureSpec], side: Tags, config: Model, pretrained: Mapping[str, np.ndarray]
 ) -> mm.Encoder:
-    """Build one tower: features -> embeddings -> dropout -> `MLPBlock` (linear last layer) [-> L2 normalisation]."""
+    """Build one tower: features -> embeddings [-> gates] -> dropout [-> cross layers] -> `MLPBlock` (linear last layer)
+    [-> L2 normalisation]; cross layers may also be beside the `MLPBlock`."""
     return mm.Encoder(
         FeatureEmbeddings(specs, side, config, pretrained),
         tf.keras.layers.Dropout(config.dropout),
-        mm.MLPBlock(list(config.tower), no_activation_last_layer=True, dropout=config.hidden_dropout or None),
+        *(crossed(config, config.cross) if config.cross and _has(config.cross, side) else [mlp(config)]),
         *([L2Norm()] if config.similarity == "cosine" else []),
         prep_features=False,
     )
@@ -190,6 +215,15 @@ class TwoTowerModel(RetrievalModelV2):
         if items is not None:
             features = {name: tf.gather(values, items) for name, values in features.items()}
         return self.candidate_encoder(features, training=training)
+
+    def augmented_queries(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Return the augmented vectors of queries as training sees them, float32 `[n, d]`."""
+        return self.query_encoder.blocks[0].augmented_vectors(features)
+
+    def augmented_items(self, items: tf.Tensor) -> tf.Tensor:
+        """Return the augmented vectors of items (int64 `[n]`) as training sees them, float32 `[n, d]`."""
+        features = {name: tf.gather(values, items) for name, values in self.catalogue.items()}
+        return self.candidate_encoder.blocks[0].augmented_vectors(features)
 
     def train_step(self, data: tuple[Mapping[str, tf.Tensor], Labels]) -> dict[str, tf.Tensor]:
         """Take one optimiser step on a batch."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import tensorflow as tf
 from msgspec.structs import replace
 
+from models.augmentation import augmented_loss
 from models.config import Distillation, Model, Train
 from models.cost import Meter
 from models.data import join, queries, with_history
@@ -108,6 +109,7 @@ def _trained(
     rows = TrainingRows(part.interactions, len(data.catalogue))
     retrieval = build_loss(train.objective, rows, model.tower[-1], _lesson(train.distillation, teachers, part, rows))
     loss, heads = with_tasks(retrieval, model, train.tasks, part.interactions)
+    loss = augmented_loss(loss, model.augmentation, rows, data)
     tower = TwoTowerModel(data.query_specs, data.item_specs, data.items, model, loss, data.pretrained)
     tower.heads = heads
     labels = Labels(rows.items, rows.users, tf.constant(weights), tf.range(len(rows.items), dtype=tf.int64))

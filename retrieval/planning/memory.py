@@ -161,7 +161,10 @@ def _tower_row(
         if spec.kind in ("list", "weighted-list", "sequence"):
             length = (lengths or {}).get(spec.name, spec.max_length)
             gathered += length * table_width(spec, model)
-    dense = 2 * sum(input_width(spec, model) for spec in specs) + 2 * sum(model.tower)
+    width = sum(input_width(spec, model) for spec in specs) + (model.tower[-1] if model.augmentation else 0)
+    dense = 2 * width + 2 * sum(model.tower)
+    if model.cross:
+        dense += 2 * model.cross.layers * width  # in both towers, though the recipe may want them in one
     return copies * (gathered + dense)
 
 

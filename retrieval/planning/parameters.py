@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from models.config import Model
+from models.config import Model, Side
 from workflows.inputs import FeatureSpec
 
 LAYERS = "layers"
@@ -12,7 +12,7 @@ LAYERS = "layers"
 
 def parameters(query: Sequence[FeatureSpec], item: Sequence[FeatureSpec], model: Model) -> dict[str, dict[str, int]]:
     """Return the trainable numbers of each tower, `query` and `item`, by table, and those of its `layers`."""
-    return {side: _tower(specs, model) for side, specs in (("query", query), ("item", item))}
+    return {"query": _tower(query, "query", model), "item": _tower(item, "item", model)}
 
 
 def total(counts: dict[str, dict[str, int]], model: Model) -> int:
@@ -46,15 +46,34 @@ def frozen(specs: Sequence[FeatureSpec], model: Model) -> int:
     return sum(tables.values())
 
 
-def _tower(specs: Sequence[FeatureSpec], model: Model) -> dict[str, int]:
+def _tower(specs: Sequence[FeatureSpec], side: Side, model: Model) -> dict[str, int]:
     counts = {
         table_name(spec): spec.cardinality * table_width(spec, model)
         for spec in specs
         if spec.cardinality and spec.trainable
     }
     decays = sum(len(model.history_decay_seconds) for spec in specs if spec.kind == "sequence")
-    width, dense = sum(input_width(spec, model) for spec in specs), 0
-    for layer in model.tower:
+    width = sum(input_width(spec, model) for spec in specs)
+    for spec in specs:
+        if model.augmentation and spec.name == getattr(model.augmentation, side):
+            counts[f"{spec.name}_augmented"] = spec.cardinality * model.tower[-1]
+            width += model.tower[-1]
+    return {**counts, LAYERS: _layers(width, side, model) + _gates(len(specs), side, model) + decays}
+
+
+def _layers(width: int, side: Side, model: Model) -> int:
+    """Return the numbers of the layers between a tower's inputs, of this width, and its vector."""
+    cross = model.cross if model.cross and side in model.cross.towers else None
+    crossed = cross.layers * (width * (2 * cross.rank if cross.rank else width) + width) if cross else 0
+    beside = width if cross and cross.structure == "parallel" else 0
+    dense = 0
+    for layer in model.tower[:-1]:
         dense += width * layer + layer
         width = layer
-    return {**counts, LAYERS: dense + decays}
+    return crossed + dense + (width + beside) * model.tower[-1] + model.tower[-1]
+
+
+def _gates(fields: int, side: Side, model: Model) -> int:
+    if model.gates is None or side not in model.gates.towers:
+        return 0
+    return 2 * fields * max(1, fields // model.gates.reduction)

@@ -12,7 +12,19 @@ import onnxruntime
 import pytest
 from msgspec import structs
 
-from models.config import Distillation, Ease, Ignored, Model, Objective, Sampled, Threshold, Train
+from models.config import (
+    Augmentation,
+    Cross,
+    Distillation,
+    Ease,
+    Gates,
+    Ignored,
+    Model,
+    Objective,
+    Sampled,
+    Threshold,
+    Train,
+)
 from models.evaluation import evaluate, tower_scores
 from models.export import pairing_of
 from models.peers.ease import Ease as EasePeer
@@ -22,6 +34,12 @@ from workflows import features
 from workflows.diagnostics import RecipeError, StageError
 
 MODEL = Model(tower=(32, 16), embedding_dim=16, dropout=0.1)
+ENRICHED = structs.replace(
+    MODEL,
+    cross=Cross(structure="parallel"),
+    gates=Gates(activation="relu", reduction=1),
+    augmentation=Augmentation(category="tags"),
+)
 TRAIN = Train(epochs=12, patience=12, batch_size=256, learning_rate=0.01)
 
 
@@ -40,11 +58,16 @@ def test_the_towers_find_a_structure_that_popularity_cannot(grouped: Path, tower
     assert (figures["rows"], figures["items"], figures["protocol"]) == (1200, 240, "random")
 
 
-@pytest.mark.parametrize("candidates", [Sampled(uniform=0), Sampled(uniform=64, popularity=32, cached=512, hard=200)])
-def test_so_do_towers_trained_on_sampled_items(grouped: Path, tmp_path: Path, candidates: Sampled) -> None:
+@pytest.mark.parametrize(
+    ("model", "candidates"),
+    [(MODEL, Sampled(uniform=0)), (ENRICHED, Sampled(uniform=64, popularity=32, cached=512, hard=200))],
+)
+def test_so_do_towers_trained_on_sampled_items(
+    grouped: Path, tmp_path: Path, model: Model, candidates: Sampled
+) -> None:
     objective = Objective(candidates=candidates, positives_weight=0.0, label_smoothing=0.05)
     sampled = structs.replace(TRAIN, objective=objective, weight_decay=1e-4, clip_norm=1.0, refit=False)
-    train(features.load(grouped), MODEL, sampled, 7, "cpu", tmp_path, lambda _: None)
+    train(features.load(grouped), model, sampled, 7, "cpu", tmp_path, lambda _: None)
     figures = evaluate(grouped, tmp_path, "random")
     assert figures["all"]["recall@50"] > 2 * figures["popularity"]["all"]["recall@50"]
     assert figures["unseen"]["recall@10"] > 2 * figures["popularity"]["unseen"]["recall@10"]

@@ -1,4 +1,5 @@
-"""One small run with every kind of feature at once: fitted, trained, exported, released, answered in process."""
+"""One small run with every kind of feature, and towers with every choice that goes together, at once: fitted, trained,
+exported, released, answered in process."""
 
 from __future__ import annotations
 
@@ -63,6 +64,9 @@ picture = { kind = "embedding" }
 [model]
 tower = [16, 8]
 embedding_dim = 8
+cross = { layers = 2, rank = 3 }
+gates = {}
+augmentation = { query = "user_id_categorical", item = "item_id_categorical", category = "genres" }
 
 [train]
 epochs = 1

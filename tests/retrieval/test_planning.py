@@ -54,6 +54,15 @@ def recipes(draw: Any) -> Recipe:
         "learn_temperature": draw(st.booleans()),
     }
     item = {f"i{number}": one for number, one in enumerate(draw(SIDES))}
+    if draw(st.booleans()):
+        structures = ["stacked", "parallel"] if len(model["tower"]) > 1 else ["stacked"]
+        rank = draw(st.sampled_from([None, 3]))
+        model["cross"] = {"layers": 2, "structure": draw(st.sampled_from(structures)), "rank": rank, "towers": ["item"]}
+    if draw(st.booleans()):
+        model["gates"] = {"reduction": draw(st.integers(1, 3))}
+    if "user_id" in query and draw(st.booleans()):
+        model["augmentation"] = {"query": "user_id", "item": "item_id"}
+        item["item_id"] = {"kind": "categorical"}
     document = {"name": "drawn", "data": {"source": "movielens"}, "model": model}
     return msgspec.convert({**document, "query": {"features": query}, "item": {"features": item}}, Recipe)
 
