@@ -72,9 +72,9 @@ class Tasks(Section, frozen=True, kw_only=True):
     events: EventTasks | None = None
     """The kinds of events that are told apart; by default all rows are of one kind."""
     weighting: Literal["fixed", "uncertainty"] = "fixed"
-    """`fixed`: by the tasks' own weights. `uncertainty`: they are learned, one log variance s for each kind of event (or for
-    retrieval as a whole) and one for the rating: exp(-s) times a softmax's loss, or half of that times a squared error,
-    plus s / 2 (Kendall, Gal and Cipolla 2018)."""
+    """`fixed`: by their own weights. `uncertainty`: they are learned, one log variance s for each kind of event (or
+    for retrieval as a whole) and one for the rating: exp(-s) times a softmax's loss, or half of that times a squared
+    error, plus s / 2 (Kendall, Gal and Cipolla 2018)."""
 
     def __post_init__(self) -> None:
         """Refuse tasks without any, and weights that would not be used."""
