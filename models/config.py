@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Union
 from msgspec import Meta
 from msgspec.structs import replace
 
+from models.continued_config import Continued
 from models.task_config import Tasks
 from workflows.config import PositiveInt, Section
 
@@ -260,6 +261,8 @@ class Train(Section, frozen=True, kw_only=True):
     """After the best number of epochs is known, train anew on training and validation rows together."""
     distillation: Distillation | None = None
     """What teaches the towers besides the rows; nothing by default."""
+    continued: Continued | None = None
+    """How training goes on from an earlier run's towers; by default it starts from zero."""
 
     def __post_init__(self) -> None:
         """Refuse a distillation without a teacher, and tasks that do not go with the rest."""

@@ -33,7 +33,7 @@ class Meter:
             "peak_rss_bytes": peak(),
             "rss_at_start_bytes": self._at_start,
             "seconds": round(time.monotonic() - self._started, 2),
-            "seconds_per_epoch": statistics.median(seconds[1:] or seconds),
+            "seconds_per_epoch": statistics.median(seconds[1:] or seconds or [0.0]),
             "parameters": parameters(model),
         }
         (out / FILE).write_text(json.dumps(found, indent=1), encoding="utf-8")

@@ -20,10 +20,15 @@ class TrainingRows:
     ----------
     items, users: int64 `[rows]`; users are numbered from 0
     counts: float32 `[items]`, how many rows an item has
+
+    Parameters
+    ----------
+    known
+        What users have already; by default the rows trained on.
     """
 
-    def __init__(self, interactions: pd.DataFrame, num_items: int) -> None:
-        users, owned = users_and_seen(interactions, interactions)
+    def __init__(self, interactions: pd.DataFrame, num_items: int, known: pd.DataFrame | None = None) -> None:
+        users, owned = users_and_seen(interactions, interactions if known is None else known)
         items = interactions[Columns.ItemIndex].to_numpy(np.int64)
         self.users, self.items, self.num_items = tf.constant(users), tf.constant(items), num_items
         self.counts = tf.constant(np.bincount(items, minlength=num_items), tf.float32)

@@ -16,7 +16,9 @@ from nvtabular.ops import JoinGroupby
 
 from workflows.aggregation import Aggregated, aggregated
 from workflows.columns import Columns
+from workflows.fitted import operator_of
 from workflows.inputs import Planned
+from workflows.operators import Lookup
 
 DAY = 86_400
 _UNKNOWN = 3
@@ -28,22 +30,30 @@ class Table(NamedTuple):
 
     ids: npt.NDArray[Any]
     figures: npt.NDArray[np.float32]
+    moments: npt.NDArray[np.float64]
+    """What each statistic is normalised by, mean and standard deviation, [statistics, 2]."""
 
 
 Tables = Mapping[str, Table]
 
 
-def fit_aggregates(planned: Iterable[Planned], read: Callable[[int], pd.DataFrame], parts: int) -> Tables:
-    """Return the table of every aggregate, by feature, given the training interactions part by part."""
+def fit_aggregates(
+    planned: Iterable[Planned], read: Callable[[int], pd.DataFrame], parts: int, earlier: Workflow | None = None
+) -> Tables:
+    """Return the table of every aggregate, by feature, given the training interactions part by part.
+
+    Figures are normalised as in the `earlier` workflow, if there is one: over the ids that it knew.
+    """
     entries = aggregated(planned)
     if not entries:
         return {}
     from_map: Any = dd.from_map  # type: ignore[attr-defined]
     rows = from_map(read, range(parts), meta=read(0).iloc[:0])
-    return {entry.output: _table(entry, rows) for entry in entries}
+    known = {entry.output: operator_of(earlier, entry.output, Lookup).moments for entry in entries} if earlier else {}
+    return {entry.output: _table(entry, rows, known.get(entry.output)) for entry in entries}
 
 
-def _table(entry: Aggregated, rows: Any) -> Table:
+def _table(entry: Aggregated, rows: Any, moments: npt.NDArray[np.float64] | None) -> Table:
     feature = entry.feature
     numbers = list(dict.fromkeys([*([feature.of] if "mean" in feature.statistics else []), Columns.Timestamp]))
     # NVTabular caches by path: a directory of its own.
@@ -53,11 +63,15 @@ def _table(entry: Aggregated, rows: Any) -> Table:
         found = pd.read_parquet(op.categories[entry.key]).dropna(subset=[entry.key])
     found = found.sort_values(entry.key, ignore_index=True)
     columns = [_figures(statistic, found, entry.key, feature.of) for statistic in feature.statistics]
-    return Table(found[entry.key].to_numpy(), np.stack(columns, axis=1).astype(np.float32))
+    if moments is None:
+        moments = np.array([(column[_UNKNOWN:].mean(), column[_UNKNOWN:].std()) for column in columns])
+    mean, std = moments.T
+    figures = (np.stack(columns, axis=1) - mean) / np.where(std > 0, std, 1.0)
+    return Table(found[entry.key].to_numpy(), figures.astype(np.float32), moments)
 
 
 def _figures(statistic: str, found: pd.DataFrame, key: str, of: str) -> npt.NDArray[np.float64]:
-    """Return one statistic by code, float64 [n + 3], normalised over the ids."""
+    """Return one statistic by code, float64 [n + 3]."""
     if statistic == "count":
         values, unknown = np.log1p(_floats(found[f"{key}_count"])), 0.0
     elif statistic == "mean":
@@ -67,8 +81,7 @@ def _figures(statistic: str, found: pd.DataFrame, key: str, of: str) -> npt.NDAr
         last = _floats(found[f"{key}_{Columns.Timestamp}_max"])
         values = np.log1p((last.max() - last) / DAY)
         unknown = float(values.max())
-    std = float(values.std())
-    return (np.concatenate([np.full(_UNKNOWN, unknown), values]) - values.mean()) / (std if std > 0 else 1.0)
+    return np.concatenate([np.full(_UNKNOWN, unknown), values])
 
 
 def _floats(values: pd.Series) -> npt.NDArray[np.float64]:

@@ -24,6 +24,7 @@ from workflows.config import AnySplit, Asked, Device, FeatureSide, RandomSplit
 from workflows.diagnostics import RecipeError, StageError
 from workflows.feature_files import ORDER, QUERY, ROWS, read_arrays, read_query, read_rows, write_arrays
 from workflows.files import atomic_directory
+from workflows.growth import Earlier, Growth, check_same, read_growth, write_growth
 from workflows.inputs import HISTORY, FeatureSpec, Planned, describe, history_of, plan
 from workflows.pretrained import load_tables, save_tables
 from workflows.queries import PARTS, Division, Queries, order_of, sample
@@ -69,6 +70,8 @@ class FeatureSet(NamedTuple):
     """Which rows of valid and test are asked for."""
     pretrained: Mapping[str, np.ndarray] = MappingProxyType({})
     """Of features with pre-trained vectors, float32 [cardinality, width]."""
+    growth: Growth | None = None
+    """What they grew from, where they go on from an earlier run's."""
 
 
 class _Document(Struct, frozen=True, kw_only=True):
@@ -90,21 +93,27 @@ def build(
     out: Path,
     progress: Progress = lambda _: None,
     client: Client | None = None,
+    earlier: Earlier | None = None,
 ) -> None:
     """Split the interactions, fit both workflows (the query side on the training rows only) and write `out`.
 
     The interactions go through part by part, on the client's cluster or in threads of this process; what is written
-    does not depend on which.
+    does not depend on which. With an `earlier` run's features, codes and scales are those and go on from them
+    (`workflows.growing`).
 
     Raises
     ------
     RecipeError
-        A column that does not exist or does not fit the kind of its feature; a GPU that is not there.
+        A column that does not exist or does not fit the kind of its feature; a GPU that is not there; features other
+        than the earlier run's.
     DataError
         A column that nothing can be learned from.
     """
     plans = plan(query, "query.features"), plan(item, "item.features")
     _check_names(*plans)
+    if earlier:
+        check_same(query, earlier.query, "query.features", earlier.run)
+        check_same(item, earlier.item, "item.features", earlier.run)
     with atomic_directory(out) as directory, _scratch(directory) as scratch:
         stored = _on_disk(tables, scratch)
         history = history_of(query)
@@ -126,20 +135,22 @@ def build(
             from workflows.aggregates import fit_aggregates
             from workflows.fitting import FittedSide, PartedRows, write_schema
             from workflows.graph import wants_gpu
+            from workflows.growing import workflows_of
             from workflows.shapes import merlin_schema
             from workflows.transforming import TrainingRows, Transform
         gpu = wants_gpu(device)
+        known = workflows_of(earlier)
         progress(f"fitting features on {counts['train']:,} training rows ({'cuDF' if gpu else 'pandas'})")
         tables_of = [
-            fit_aggregates(one, TrainingRows(Queries.of(stored, columns_needed(one)), division), len(queries.parts))
-            for one in plans
+            fit_aggregates(one, TrainingRows(Queries.of(stored, columns_needed(one)), division), len(queries.parts), of)
+            for one, of in zip(plans, known, strict=True)
         ]
         rows = PartedRows(TrainingRows(queries, division), len(queries.parts), seen)
         fitted = FittedSide.fit_parts(
-            plans[0], inputs[0], rows, gpu, directory / "query_workflow", client, tables_of[0]
+            plans[0], inputs[0], rows, gpu, directory / "query_workflow", client, tables_of[0], known[0]
         )
         catalogue = FittedSide.fit(
-            plans[1], inputs[1], stored.items, gpu, directory / "item_workflow", aggregates=tables_of[1]
+            plans[1], inputs[1], stored.items, gpu, directory / "item_workflow", tables_of[1], known[1]
         )
         save_tables([*plans[0], *plans[1]], directory / "pretrained")
         _transform(Transform(queries, division, fitted, directory), client, progress)
@@ -151,6 +162,9 @@ def build(
         specs = fitted.specs() + ([spec_of(history, len(stored.items))] if history else [])
         asked: Asked = "all" if isinstance(split, RandomSplit) else split.asked
         document = _Document(query=specs, item=catalogue.specs(), rows=counts, items=len(stored.items), asked=asked)
+        if earlier:
+            grown = {**fitted.rows_of(known[0]), **catalogue.rows_of(known[1])}
+            write_growth(grown, [*document.query, *document.item], stored.items, earlier, directory)
         write_schema(merlin_schema(document.query, document.item), directory)
         (directory / "features.json").write_bytes(msgspec.json.format(msgspec.json.encode(document)) + b"\n")
 
@@ -177,6 +191,7 @@ def load(directory: Path) -> FeatureSet:
             users=pd.read_parquet(directory / "users.parquet"),
             asked=document.asked,
             pretrained=load_tables(directory / "pretrained"),
+            growth=read_growth(directory),
         )
     except (OSError, ValueError, msgspec.MsgspecError, pa.ArrowException) as error:
         raise StageError(f"{directory}: not a whole features directory ({error}); run `retrieval features`") from None

@@ -73,9 +73,17 @@ def cardinality(workflow: Workflow, entry: Planned) -> int:
     return FIRST_KNOWN + vocabulary_size(workflow, entry) + (getattr(feature, "hash_buckets", None) or 0)
 
 
-def _operator(workflow: Workflow, output: str, *kinds: type) -> Any:
+def operator_of(workflow: Workflow, output: str, *kinds: type) -> Any:
+    """Return the operator of one of these kinds that a feature is made by, or None."""
     for kind in kinds:
         for node in Graph.get_nodes_by_op_type([workflow.output_node], kind):
             if output in node.output_columns.names:
                 return node.op
-    raise KeyError(output)
+    return None
+
+
+def _operator(workflow: Workflow, output: str, *kinds: type) -> Any:
+    found = operator_of(workflow, output, *kinds)
+    if found is None:
+        raise KeyError(output)
+    return found

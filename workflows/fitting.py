@@ -26,6 +26,8 @@ from workflows.aggregates import Tables
 from workflows.compile import compile_transform
 from workflows.config import Categorical, Sequence
 from workflows.graph import build_workflow
+from workflows.growing import grow, rows_of
+from workflows.growth import Rows
 from workflows.inputs import FeatureSpec, Input, Planned, canonical
 from workflows.shapes import arrays, no_arrays, specs
 from workflows.statistics import fit_parts, transform_frame
@@ -58,13 +60,19 @@ class FittedSide:
         gpu: bool,
         save: Path,
         aggregates: Tables = MappingProxyType({}),
+        earlier: Workflow | None = None,
     ) -> FittedSide:
-        """Fit on the raw columns of `frame` and save the NVTabular workflow, with its vocabularies, to `save`."""
+        """Fit on the raw columns of `frame` and save the NVTabular workflow, with its vocabularies, to `save`.
+
+        With an `earlier` workflow it goes on from that one, see `workflows.growing.grow`.
+        """
         rows = canonical(frame, inputs)
         # NVTabular caches vocabularies by path: a directory that was used before would bring back its old contents.
         with tempfile.TemporaryDirectory() as scratch, quiet():
             workflow = build_workflow(planned, scratch, aggregates)
             workflow.fit(_dataset(rows, gpu))
+            if earlier:
+                grow(workflow, earlier, planned)
             workflow.save(str(save))
         return cls(planned, inputs, workflow, gpu)
 
@@ -78,6 +86,7 @@ class FittedSide:
         save: Path,
         client: Client | None,
         aggregates: Tables = MappingProxyType({}),
+        earlier: Workflow | None = None,
     ) -> FittedSide:
         """Fit as `fit` does on rows that come in parts, on the client's cluster or in threads of this process.
 
@@ -94,6 +103,8 @@ class FittedSide:
                 workflow.fit(Dataset(from_map(read, range(rows.parts), meta=sample.iloc[:0]), cpu=False))
             else:
                 fit_parts(workflow, sample, read, rows.parts, client)
+            if earlier:
+                grow(workflow, earlier, planned)
             workflow.save(str(save))
         shutil.rmtree(scratch)
         return cls(planned, inputs, workflow, gpu)
@@ -115,6 +126,11 @@ class FittedSide:
     def specs(self) -> list[FeatureSpec]:
         """Return what a tower needs to know of each feature, in the recipe's order."""
         return specs(self.workflow, self.planned)
+
+    def rows_of(self, earlier: Workflow) -> dict[str, Rows]:
+        """Return the earlier rows of each embedding table, by feature, see `workflows.growing.rows_of`."""
+        coded = [entry for entry, one in zip(self.planned, self.specs(), strict=True) if one.cardinality]
+        return {entry.output: rows_of(self.workflow, earlier, entry) for entry in coded}
 
     def compile(self, directory: Path, history: Sequence | None = None) -> None:
         """Write the transform directory that `ensemble/serving/transform.py` reads; it makes the history too."""

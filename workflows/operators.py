@@ -81,26 +81,27 @@ class Codes(Categorify):
 
     def _encoded(self, name: str, df: Any) -> Any:
         if isinstance(df, pd.DataFrame):
-            return self._encoded_pandas(name, df[name])
+            return self.codes_of(name, df[name])
         present = df[name].notna()
         known = df[present].reset_index(drop=True)
         if not len(known):
             return present.astype("int64") + NULL
         encoded = super().transform(ColumnSelector([name]), known)[name]
         if self.hash_buckets:
-            encoded = _rehashed(encoded, known[name], self._first_bucket(name), self.hash_buckets)
+            encoded = _rehashed(encoded, known[name], self.first_bucket(name), self.hash_buckets)
         if len(known) == len(df):
             return encoded
         codes = present.astype("int64") * 0 + NULL
         codes[present] = encoded.values
         return codes
 
-    def _encoded_pandas(self, name: str, values: pd.Series) -> pd.Series:
-        """The same codes as stock, see `workflows.vocabularies`."""
+    def codes_of(self, name: str, values: pd.Series) -> pd.Series:
+        """Return the codes of a feature's values; the same as stock, see `workflows.vocabularies`."""
         codes = pd.Series(lookup(*self.vocabulary_of(name)).codes(values), index=values.index)
-        return _rehashed(codes, values, self._first_bucket(name), self.hash_buckets) if self.hash_buckets else codes
+        return _rehashed(codes, values, self.first_bucket(name), self.hash_buckets) if self.hash_buckets else codes
 
-    def _first_bucket(self, name: str) -> int:
+    def first_bucket(self, name: str) -> int:
+        """Return the code of a feature's first hash bucket."""
         return FIRST_KNOWN + int(pq.read_metadata(self.vocabulary_of(name)[0]).num_rows)
 
 
@@ -206,9 +207,9 @@ class KeyedCodes(CodesOut, PerColumn, Operator):
 class Lookup(VectorsOut, KeyedCodes):
     """Values to the rows of a table by code, float32."""
 
-    def __init__(self, values: Any, table: Any) -> None:
+    def __init__(self, values: Any, table: Any, moments: Any) -> None:
         super().__init__(values)
-        self.table = table
+        self.table, self.moments = table, moments
 
     def _column(self, name: str, values: Any) -> Any:
         codes = on_host(super()._column(name, values)).to_numpy()
