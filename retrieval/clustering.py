@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from retrieval.console import terminal
+from retrieval.continuing import From
+from retrieval.earlier import from_run
 from retrieval.recipe import load_recipe
 from retrieval.run import Run, advance
 from retrieval.stages import STAGES
@@ -29,18 +31,22 @@ def features(
     force: Annotated[bool, typer.Option("--force", help="Run the stage although its inputs are the same.")] = False,
     workers: Workers = None,
     scheduler: Scheduler = None,
+    earlier: From = None,
     json: Annotated[bool, typer.Option("--json", help="JSON on stdout instead of a table.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show what libraries log.")] = False,
 ) -> None:
     """Split the interactions and engineer the features. Whatever the workers, the result is the same.
 
+    With --from the codes and scales are an earlier run's, and values that it did not know get codes after them.
+
     \b
     retrieval features recipes/movielens-100k.toml
     retrieval features recipes/synthetic.toml --workers 2
     retrieval features recipes/synthetic.toml --scheduler tcp://10.0.0.1:8786 --force
+    retrieval features shop.toml --runs runs/tuesday --from runs/monday/shop
     """
     with terminal(verbose) as out:
-        run = Run.create(load_recipe(recipe), runs, STAGES).on(workers, scheduler)
+        run = Run.create(from_run(load_recipe(recipe), runs, earlier), runs, STAGES).on(workers, scheduler)
         (done,) = advance(run, ["features"], cache, out, force)
         if json:
             out.json(done)

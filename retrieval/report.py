@@ -131,15 +131,19 @@ def metric_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def training_curves(history: Sequence[Mapping[str, float]]) -> list[tuple[str, list[Series], str]]:
     """Return (title, lines, svg) for the loss and for each validation figure, over the epochs."""
-    epochs = [float(row["epoch"]) for row in history]
     charts = [("training loss", ["loss"])]
     charts += [(f"validation {figure}", _keys_of(figure, history)) for figure in ("recall@10", "recall@100")]
     curves = []
     for title, keys in charts:
-        lines = [Series(_line_name(key), epochs, [float(row[key]) for row in history]) for key in keys]
-        if lines and history:
+        lines = [_curve(key, [row for row in history if key in row]) for key in keys]
+        if lines and all(line.x for line in lines):
             curves.append((title, lines, line_chart(lines, "epoch", title.split()[-1])))
     return curves
+
+
+def _curve(key: str, rows: Sequence[Mapping[str, float]]) -> Series:
+    """Return a figure over the epochs that have it: epoch 0, of towers that go on from others, has no loss."""
+    return Series(_line_name(key), [float(row["epoch"]) for row in rows], [float(row[key]) for row in rows])
 
 
 def _keys_of(figure: str, history: Sequence[Mapping[str, float]]) -> list[str]:
