@@ -77,10 +77,13 @@ class RawColumns:
         """Fill in the time where it is null: it is now, or that of the newest entry of the history."""
         if TIME not in raw or raw[TIME].dtype != tf.int64:
             return raw
-        latest = tf.fill(tf.shape(raw[TIME]), tf.cast(tf.timestamp(), tf.int64))
+        null = is_null(raw[TIME])
+        # The clock is read only where it is asked for: TensorFlow refuses to read it while it is to be deterministic.
+        now = tf.cond(tf.reduce_any(null), lambda: tf.cast(tf.timestamp(), tf.int64), lambda: tf.constant(0, tf.int64))
+        latest = tf.fill(tf.shape(raw[TIME]), now)
         if ITEMS in raw:
             latest = tf.maximum(latest, tf.reduce_max(raw[TIMES], axis=1))
-        return {**raw, TIME: tf.where(is_null(raw[TIME]), latest, raw[TIME])}
+        return {**raw, TIME: tf.where(null, latest, raw[TIME])}
 
     def _step(self, step: dict[str, Any]) -> tuple[list[str], Callable[[Raw], Made]]:
         names = step.get("inputs") or [step["input"]]
@@ -205,6 +208,7 @@ def _vector(columns: RawColumns, step: dict[str, Any], dtypes: list[str]) -> Cal
 
     def work(values: tf.Tensor) -> Made:
         numbers = tf.where(is_null(values), tf.constant(0.0, tf.float64), values)
+        numbers = tf.pad(numbers, [[0, 0], [0, tf.where(tf.shape(values)[1] == 0, width, 0)]])  # nobody has one
         return (tf.ensure_shape(tf.cast(numbers, tf.float32), [None, width]),)
 
     return work

@@ -1,0 +1,5 @@
+"""The exported run."""
+
+from exported import exported
+
+__all__ = ["exported"]
