@@ -13,10 +13,11 @@ from workflows.config import PositiveInt, Section
 class Index(Section, frozen=True, kw_only=True):
     """How the item vectors are searched."""
 
-    kind: Literal["auto", "flat", "ivf_flat", "ivf_sq8", "ivf_pq", "hnsw"] = "auto"
+    kind: Literal["auto", "flat", "ivf_flat", "ivf_sq8", "ivf_pq", "hnsw", "scann", "milvus"] = "auto"
     """`flat` compares the query with every item: exact. `ivf_flat`, `ivf_sq8` and `ivf_pq` (fast scan) look into the
     nearest of `nlist` lists, `hnsw` walks a graph; all but `flat` are approximate. `auto` is `flat` for catalogues that
-    are scanned in no time, and otherwise the quickest kind that reaches `recall_target`, measured."""
+    are scanned in no time, and otherwise the quickest kind that reaches `recall_target`, measured. `scann` and `milvus`
+    are engines of their own, of the extra `engines` (docs/item-index.md)."""
     recall_target: Annotated[float, Meta(gt=0.0, lt=1.0)] = 0.95
     """Share of the true k nearest items that an approximate index must find, for each of k = 1, 10 and 100."""
     memory_budget_mb: PositiveInt | None = None
@@ -36,6 +37,17 @@ class Index(Section, frozen=True, kw_only=True):
     """Candidates per wanted item that are compared exactly; by default measured."""
     device: Literal["cpu", "gpu"] = "cpu"
     """`gpu` builds and searches on the first GPU, where FAISS was built with support for it."""
+    uri: str | None = None
+    """Of `milvus`, for writing the release: `https://HOST:19530`, or a file of milvus-lite. The environment variable
+    RETRIEVAL_MILVUS_URI goes before it, and is what serving reads; RETRIEVAL_MILVUS_TOKEN is what opens it."""
+    collection: Annotated[str, Meta(pattern="^[A-Za-z_][A-Za-z0-9_]{0,200}$")] = "items"
+    """Of `milvus`: what its collection is called; each release has one of its own, with its pairing id behind."""
+    structure: Literal["flat", "hnsw", "ivf_flat"] = "flat"
+    """Of `milvus`: how it searches the collection. `flat` is exact."""
+
+    def __post_init__(self) -> None:
+        if self.uri is not None and "@" in self.uri.partition("://")[2]:
+            raise ValueError("uri holds a name or a password: set RETRIEVAL_MILVUS_TOKEN in the environment instead")
 
 
 class Serving(Section, frozen=True, kw_only=True):

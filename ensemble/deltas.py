@@ -21,6 +21,7 @@ from ensemble.release import listing
 from ensemble.serving import attributes
 from ensemble.serving.delta import FORMAT, Delta
 from ensemble.serving.errors import InvalidRelease
+from ensemble.serving.index import PARAMETERS
 from ensemble.serving.release import MANIFEST, Release, manifest_text, release_id
 from workflows.diagnostics import ReleaseError
 from workflows.files import atomic_directory
@@ -65,11 +66,24 @@ def publish(items: LiveItems, change: Change) -> Delta:
     log = items.log
     assert log is not None
     path = log.path_of(log.sequence + 1)
+    engine, known = _engine(items.release), len(items.catalogue.rows.ids)
     with atomic_directory(path) as temporary:
         write_package(items.release, change, temporary, log.sequence + 1, log.package)
         items.apply(Delta.open(temporary))
+        mirrored = engine is not None and engine.mirror(items, known)
+    if mirrored:
+        engine.forget(items)
     with log.following() as delta:
         return delta
+
+
+def _engine(release: Release) -> Any:
+    """Return what writes changes to the engine that the release is searched by; None: the release holds its index."""
+    if release.json(PARAMETERS)["kind"] != "milvus":
+        return None
+    from ensemble import milvus
+
+    return milvus
 
 
 def write_package(release: Release, change: Change, out: Path, sequence: int, previous: str) -> None:

@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 
 from ensemble.arrays import save, save_values
+from ensemble.config import Index
 from ensemble.deltas import filterable, write_filterable, write_package
-from ensemble.index import build_index, config_of
+from ensemble.index import Built, build_index, config_of
 from ensemble.items import Change, LiveItems
 from ensemble.itemtable import TABLE
 from ensemble.lookups import write_lookup
 from ensemble.quality import measure, queries_of
-from ensemble.release import seal
+from ensemble.release import listing, seal
 from ensemble.serving import attributes, selftest
 from ensemble.serving.catalogue import REMOVED, Catalogue
 from ensemble.serving.delta import Delta
-from ensemble.serving.index import FILE as INDEX
 from ensemble.serving.index import PARAMETERS
 from ensemble.serving.release import MANIFEST, PAIRED, SIGNATURE, Release, sha256_of
 from workflows.files import atomic_directory
@@ -126,15 +126,22 @@ def _write_items(items: LiveItems, rows: np.ndarray, out: Path) -> None:
 def _write_index(items: LiveItems, out: Path, pairing: str, rebuild: bool) -> None:
     parameters = items.release.json(PARAMETERS)
     if rebuild:
-        vectors = np.load(out / "items/vectors.npy", mmap_mode="r", allow_pickle=False)
-        built = build_index(vectors, config_of(parameters), lambda: queries_of(items))
-        if built.content is not None:
-            (out / INDEX).write_bytes(built.content)
+        built = _rebuilt(items, out, pairing, config_of(parameters))
+        built.write(out)
         parameters = built.parameters
     else:
         shutil.copytree(items.release.path / "index", out / "index", dirs_exist_ok=True)
     text = json.dumps({**parameters, "pairing": pairing}, indent=1) + "\n"
     (out / PARAMETERS).write_text(text, encoding="utf-8")
+
+
+def _rebuilt(items: LiveItems, out: Path, pairing: str, config: Index) -> Built:
+    if config.kind == "milvus":
+        from ensemble.milvus import fill
+
+        return Built(None, fill(Release(out, {**items.release.manifest, **listing(out)}), config, pairing, _silent))
+    vectors = np.load(out / "items/vectors.npy", mmap_mode="r", allow_pickle=False)
+    return build_index(vectors, config, lambda: queries_of(items))
 
 
 def _is_flat(release: Release) -> bool:

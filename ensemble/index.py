@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import faiss
@@ -13,7 +14,7 @@ import numpy as np
 from ensemble.clusters import assign, centroids
 from ensemble.config import Index
 from ensemble.index_tuning import AT, Point, Sample, measured, nearest, summed_up, timed, tuned
-from ensemble.serving.index import ItemIndex, faiss_metric, normalised
+from ensemble.serving.index import FILE, ItemIndex, faiss_metric, normalised
 from ensemble.serving.search import ItemSearch, no_exclusions
 from workflows.diagnostics import ReleaseError
 
@@ -41,6 +42,15 @@ class Built(NamedTuple):
     """`index/items.faiss`, in FAISS's own format; None: every item is compared, for which the vectors do."""
     parameters: dict[str, Any]
     """`index/params.json`."""
+    files: Mapping[str, bytes] = {}
+    """What an engine keeps, by path in the release."""
+
+    def write(self, release: Path) -> None:
+        """Write everything but the parameters into the directory of a release."""
+        named = {**self.files, **({} if self.content is None else {FILE: self.content})}
+        for name, content in named.items():
+            (release / name).parent.mkdir(exist_ok=True)
+            (release / name).write_bytes(content)
 
 
 class Clustered(NamedTuple):
@@ -71,6 +81,10 @@ def build_index(
         return Built(None, _parameters(config, "flat", vectors, {}, [], True))
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     sample = sample_of(vectors, queries() if callable(queries) else queries, config.metric)
+    if config.kind == "scann":
+        from ensemble.scann_building import build_scann
+
+        return Built(None, *build_scann(vectors, config, sample, progress))
     choice = _Choice(config, vectors, sample, progress)
     for kind in _kinds(config, len(vectors)):
         choice.try_kind(kind)
@@ -87,7 +101,10 @@ def sample_of(vectors: _Array, queries: _Array | None, metric: str) -> Sample:
 
 def config_of(parameters: dict[str, Any]) -> Index:
     """Return a configuration that builds an index of the same kind again."""
-    kept = {name: parameters[name] for name in ("kind", "metric", "device", "recall_target") if name in parameters}
+    names = ("kind", "metric", "device", "recall_target", "structure")
+    kept = {name: parameters[name] for name in names if name in parameters}
+    if "collection" in parameters:
+        kept["collection"] = parameters["collection"].rpartition("_")[0]
     return Index(**kept)
 
 
@@ -220,8 +237,9 @@ def _kinds(config: Index, items: int) -> tuple[str, ...]:
 
 def _check(config: Index) -> None:
     """Raise ReleaseError for settings that the kind does not have."""
-    foreign = {"ef": config.kind != "hnsw", "nprobe": not config.kind.startswith("ivf")}
-    foreign["refine_factor"] = config.kind in ("auto", "flat")
+    kind = config.structure if config.kind == "milvus" else config.kind
+    foreign = {"ef": kind != "hnsw", "nprobe": not kind.startswith("ivf"), "uri": config.kind != "milvus"}
+    foreign["refine_factor"] = config.kind in ("auto", "flat", "milvus")
     for name, wrong in foreign.items():
         if wrong and getattr(config, name) is not None:
             raise ReleaseError(f"[index] {name}: kind '{config.kind}' does not have it; remove it or change the kind")

@@ -11,10 +11,10 @@ from ensemble.congruence import raw_columns, sample_queries
 from ensemble.index import QUERIES, sample_of
 from ensemble.index_tuning import AT
 from ensemble.serving.arrays import read_values
+from ensemble.serving.engines import load_index
 from ensemble.serving.features import QueryFeatures
 from ensemble.serving.history import History
 from ensemble.serving.ids import IdTable
-from ensemble.serving.index import ItemIndex
 from ensemble.serving.release import Release
 from ensemble.serving.search import ItemSearch, no_exclusions
 from ensemble.serving.tensors import USER
@@ -36,7 +36,7 @@ def query_vectors(release: Release, features: Path, part: str, count: int = QUER
 
 def measured_on_test(release: Release, features: Path) -> dict[str, Any]:
     """Return `queries`, and `index_recall@k`: the share of the true k nearest that the release finds for test rows."""
-    index = ItemIndex.load(release)
+    index = load_index(release)
     if index is None or index.is_exact:
         return {"queries": 0, **{f"index_recall@{k}": 1.0 for k in AT}}
     vectors = release.array("items/vectors.npy", np.float32, dimensions=2)

@@ -60,6 +60,8 @@ class LiveItems:
                 self.apply(package)
         self._transform = QueryTransform.load(release.path / "item")
         self.kinds = kinds_of(self.table, self._transform.inputs)
+        self.inputs = [str(one["name"]) for one in self._transform.inputs]
+        """The columns that the item tower is given, engineered."""
 
     def apply(self, delta: Delta) -> None:
         """Take a package into account."""
@@ -71,7 +73,7 @@ class LiveItems:
 
     def adding(self, path: Path) -> Change:
         """Return the new items of a file; raise DataError where one is there already or a column is missing."""
-        needed = list(dict.fromkeys([Columns.Item, *(str(one["name"]) for one in self._transform.inputs)]))
+        needed = list(dict.fromkeys([Columns.Item, *self.inputs]))
         table = read_table(path, self.kinds, needed)
         rows = self._live_rows(table[Columns.Item])
         if (rows >= 0).any():
@@ -98,7 +100,7 @@ class LiveItems:
         rows = self._live_rows(ids)
         if (rows < 0).any():
             raise _wrong(place if is_file else Path("item ids"), ids, rows < 0, "is not in the catalogue")
-        return Change("remove", _ids(ids, kind))
+        return Change("remove", ids_array(ids, kind))
 
     def vectors(self, table: pd.DataFrame, path: Path) -> np.ndarray:
         """Return the items' vectors, float32 [m, d]: the compiled item transform, then the item tower.
@@ -121,16 +123,17 @@ class LiveItems:
 
     def _change(self, operation: Operation, path: Path, table: pd.DataFrame) -> Change:
         whole = pd.DataFrame({name: _column(table, name) for name in self.kinds})
-        ids = _ids(whole[Columns.Item], self.kinds[Columns.Item])
+        ids = ids_array(whole[Columns.Item], self.kinds[Columns.Item])
         return Change(operation, ids, whole, self.vectors(whole, path))
 
     def _live_rows(self, ids: pd.Series) -> np.ndarray:
         """Return the row of every item that can be answered with, int64 [m]; -1 for others."""
-        rows = self.catalogue.ids.rows_of(_ids(ids, self.kinds[Columns.Item]))
+        rows = self.catalogue.ids.rows_of(ids_array(ids, self.kinds[Columns.Item]))
         return np.where((rows >= 0) & self.catalogue.rows.live[rows], rows, -1)
 
 
-def _ids(ids: pd.Series, kind: Kind) -> np.ndarray:
+def ids_array(ids: pd.Series, kind: Kind) -> np.ndarray:
+    """Return item ids as a catalogue has them: int64 or `str` objects [n]."""
     return ids.to_numpy(dtype=object if kind.dtype == "string" else np.int64)
 
 

@@ -18,7 +18,7 @@ from ensemble.arrays import id_dtype, save, save_column, save_values
 from ensemble.attributes import write_attributes
 from ensemble.config import Index, Promotion, Serving
 from ensemble.congruence import Reference, check_congruence
-from ensemble.index import build_index
+from ensemble.index import Built, build_index
 from ensemble.index_queries import measured_on_test, query_vectors
 from ensemble.lookups import write_lookup, write_vocabulary_lookups
 from ensemble.ready import write_ready
@@ -215,9 +215,13 @@ def _write_index(
         return Release(out, _write_manifest(out, manifest))
 
     vectors = np.load(out / "items/vectors.npy", mmap_mode="r", allow_pickle=False).view(np.ndarray)
-    built = build_index(vectors, config, lambda: query_vectors(draft(), features, "valid"), progress)
-    if built.content is not None:
-        (out / "index/items.faiss").write_bytes(built.content)
+    if config.kind == "milvus":
+        from ensemble.milvus import fill
+
+        built = Built(None, fill(draft(), config, manifest["pairing"], progress))
+    else:
+        built = build_index(vectors, config, lambda: query_vectors(draft(), features, "valid"), progress)
+    built.write(out)
     parameters = {**built.parameters, "pairing": manifest["pairing"]}
     _write_json(out / "index/params.json", parameters)
     _write_json(out / "index/params.json", {**parameters, "measured": measured_on_test(draft(), features)})

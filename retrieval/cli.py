@@ -11,6 +11,7 @@ from msgspec import to_builtins
 
 from retrieval import signing
 from retrieval.checking import check
+from retrieval.classifying import classify
 from retrieval.clustering import Scheduler, Workers, features
 from retrieval.console import Terminal, terminal
 from retrieval.doctor import doctor
@@ -58,6 +59,7 @@ app.command()(signing.verify)
 app.command()(init)
 app.command()(check)
 app.command()(embeddings)
+app.command()(classify)
 app.command()(recommend)
 app.command()(requests)
 app.command()(plan)

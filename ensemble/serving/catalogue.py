@@ -14,10 +14,11 @@ import numpy as np
 from .arrays import read_values, trained_ids
 from .attributes import Attributes, extended, read_attributes
 from .delta import Delta
+from .engines import load_index
 from .errors import InvalidRelease
 from .filters import Filters
 from .ids import IdTable
-from .index import PARAMETERS, ItemIndex
+from .index import PARAMETERS
 from .release import Release
 from .search import ItemSearch
 
@@ -42,11 +43,13 @@ class Rows(NamedTuple):
 class Catalogue:
     """Items, the search over them, and where each id stands."""
 
-    def __init__(self, rows: Rows, trained_ids: IdTable, search: ItemSearch, room: GrowingRows) -> None:
-        """See `load`; `room` is where the vectors grow."""
+    def __init__(
+        self, rows: Rows, trained_ids: IdTable, search: ItemSearch, room: GrowingRows, chain: str | None = None
+    ) -> None:
+        """See `load`; `room` is where the vectors grow, `chain` the id of the first delta."""
         self.rows, self.trained_ids, self.search = rows, trained_ids, search
         self.trained = trained_ids.size
-        self._room = room
+        self._room, self._chain = room, chain
         is_string = rows.ids.dtype == object
         self.item_ids = np.append(rows.ids, np.array(["" if is_string else 0], dtype=rows.ids.dtype))
         """The id of every row, and one more: row -1 is no item."""
@@ -66,7 +69,7 @@ class Catalogue:
             raise InvalidRelease(f"{release.path}: {len(ids)} items, of which {trained} trained")
         rows = Rows(ids, _on_wire(ids), vectors, _live(release, len(ids)), read_attributes(release, len(ids)))
         metric = release.json(PARAMETERS)["metric"]
-        search = ItemSearch(vectors, ItemIndex.load(release), metric=metric, live=rows.live)
+        search = ItemSearch(vectors, load_index(release), metric=metric, live=rows.live)
         return cls(rows, trained_ids(release), search, GrowingRows(vectors))
 
     def current(self, trained_rows: np.ndarray) -> np.ndarray:
@@ -78,15 +81,18 @@ class Catalogue:
         ids, live = delta.ids("string" if self.ids.is_string else "int64"), self.rows.live.copy()
         known = self.ids.rows_of(ids)
         live[known[known >= 0]] = False
+        chain = self._chain or str(delta.manifest["package"])
         if delta.removes:
-            return self._next(self.rows._replace(live=live))
+            return self._next(self.rows._replace(live=live), chain)
         vectors = self._room.extended(len(live), delta.vectors(self.rows.vectors.shape[1]))
         attributes = extended(self.rows.attributes, read_attributes(delta, len(ids)))
         all_ids, wire_ids = np.append(self.rows.ids, ids), np.append(self.rows.wire_ids, _on_wire(ids))
-        return self._next(Rows(all_ids, wire_ids, vectors, np.append(live, np.ones(len(ids), dtype=bool)), attributes))
+        live = np.append(live, np.ones(len(ids), dtype=bool))
+        return self._next(Rows(all_ids, wire_ids, vectors, live, attributes), chain)
 
-    def _next(self, rows: Rows) -> Catalogue:
-        return Catalogue(rows, self.trained_ids, self.search.extended(rows.vectors, rows.live), self._room)
+    def _next(self, rows: Rows, chain: str) -> Catalogue:
+        search = self.search.extended(rows.vectors, rows.live, chain)
+        return Catalogue(rows, self.trained_ids, search, self._room, chain)
 
 
 class NewestIds(IdTable):

@@ -11,5 +11,9 @@ class InvalidRequest(ServingError):
     """The request is wrong; the message names column, row, value and what was expected. Triton: INVALID_ARGUMENT."""
 
 
+class Unavailable(ServingError):
+    """What the release needs beside itself does not answer. Triton: UNAVAILABLE; the same request may succeed later."""
+
+
 class InvalidRelease(ServingError):
     """The release is damaged, of another format, or its parts do not belong together. The server refuses to load it."""

@@ -98,7 +98,11 @@ class Filters:
                 bits = narrow(document[key], np.ones(self._items, dtype=bool) if bits is None else bits)
         crowding = self._crowding(document["crowding"]) if "crowding" in document else None
         min_score = _number("min_score", document["min_score"]) if "min_score" in document else None
-        return Filter(None if bits is None else self._mask(bits), crowding, min_score)
+        if bits is None:
+            return Filter(None, crowding, min_score)
+        mask = self._mask(bits)
+        mask.wanted = {key: document[key] for key in ("allow", "deny", "tags", "ranges") if key in document}
+        return Filter(mask, crowding, min_score)
 
     def _allow(self, value: Any, bits: np.ndarray) -> np.ndarray:
         kept = np.zeros(self._items, dtype=bool)

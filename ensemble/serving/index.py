@@ -219,6 +219,10 @@ class ItemIndex:
                 found[faiss.rev_swig_ptr(lists.get_ids(number), size)] = number
         return found
 
+    def extended(self, items: int, chain: str | None) -> ItemIndex:
+        """Return itself: who asks compares the rows that a catalogue has got since."""
+        return self
+
     def _sifted(self, queries: _Array, wide: int, depth: float, mask: _Array) -> _Array:
         """Return candidates by fetching more of them, until enough are allowed or it would be a good part of all."""
         factor = 1.3

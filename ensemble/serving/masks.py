@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,8 @@ class ItemMask:
     def __init__(self, bits: np.ndarray) -> None:
         """Take bool [items]."""
         self.bits = bits
+        self.wanted: Mapping[str, Any] | None = None
+        """The filter that it was made of: its allow, deny, tags and ranges; None: of something else."""
         self.count = int(np.count_nonzero(bits))
 
     @cached_property

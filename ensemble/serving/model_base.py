@@ -14,7 +14,7 @@ import triton_python_backend_utils as pb
 
 from .backlog import ADDRESS, DEFAULT_ADDRESS, Backlog
 from .delta import DELTA
-from .errors import InvalidRelease, InvalidRequest
+from .errors import InvalidRelease, InvalidRequest, Unavailable
 from .metrics import Reporter, RequestLog, Tally
 from .release import Release
 from .steps import RELEASE
@@ -160,6 +160,8 @@ class BatchModel:
         try:
             return list(self.answer(sent))
         except Exception as error:
+            if isinstance(error, Unavailable):
+                return [error] * len(sent)  # none of them would fare better alone
             if len(sent) > 1:
                 return [self._answers([one])[0] for one in sent]
             return [error]
@@ -178,6 +180,10 @@ class BatchModel:
             reason, message = self.tally.reason(str(error)), str(error)
             self._note("refused", request, reason=reason, message=message)
             failure = pb.TritonError(message, pb.TritonError.INVALID_ARG)
+        elif isinstance(error, Unavailable):
+            reason = "unavailable"
+            self._note("failed", request, message=str(error))
+            failure = pb.TritonError(str(error), pb.TritonError.UNAVAILABLE)
         else:
             import traceback  # only ever needed here
 

@@ -7,7 +7,8 @@ Three ways, cheapest first wins:
 
 An approximate index finds the best allowed items only if it looks where they are. An IVF that takes filters is told
 which lists to read (`lists`); where that costs more than comparing all allowed items, those are compared. Other indexes
-are asked for more than is wanted, as far as half of the items are allowed and more.
+are asked for more than is wanted, as far as half of the items are allowed and more. An engine (`engines`) is asked with
+a filter only if it can express it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .engines import Engine, Index
+from .errors import InvalidRequest
 from .index import ItemIndex
 from .lists import Lists, Probes
 from .masks import ItemMask
@@ -39,6 +42,8 @@ MISSING = 0.1
 the lists does not know."""
 OFTEN = 0.5
 """An index that cannot be told where to look is asked only if this share of the items is allowed."""
+MOST_COMPARED = 1 << 22
+"""A filter that an engine cannot express is answered by comparing the items that it allows, up to so many of them."""
 _SMALL = 20_000
 """Catalogues up to this size are compared as a whole, whatever the filter allows: it takes microseconds."""
 
@@ -61,22 +66,25 @@ class Plan(NamedTuple):
 class Planner:
     """Chooses the way for a catalogue and its index."""
 
-    def __init__(self, vectors: np.ndarray, index: ItemIndex | None) -> None:
+    def __init__(self, vectors: np.ndarray, index: Index | None) -> None:
         """Take the items' vectors, float32 [items, d]."""
         self._items, self._dim, self._index = len(vectors), vectors.shape[1], index
         self._lists: Lists | None = None
-        if index is not None and index.chooses:
+        if isinstance(index, ItemIndex) and index.chooses:
             of_item = index.list_of_item()
             self._lists = None if of_item is None else Lists(index, of_item, vectors)
 
-    def extended(self, items: int) -> Planner:
-        """Return the planner of a catalogue that has grown to `items` items; the index is the same."""
+    def extended(self, items: int, index: Index | None) -> Planner:
+        """Return the planner of a catalogue that has grown to `items` items; the index has the same lists."""
         made = copy(self)
-        made._items = items
+        made._items, made._index = items, index
         return made
 
     def __call__(self, queries: np.ndarray, fetch: int, mask: ItemMask | None) -> Plan:
-        """Return the plan for queries, float32 [n, d], that want `fetch` of the items that `mask` allows."""
+        """Return the plan for queries, float32 [n, d], that want `fetch` of the items that `mask` allows.
+
+        Raises InvalidRequest for a filter that an engine cannot express and that allows too many items to compare.
+        """
         if self._index is None and (mask is None or self._items <= _SMALL):
             return Plan("scan")
         costs = {"scan": self._dim * self._items * (SCAN_NS + (len(queries) - 1) * MORE_NS)}
@@ -85,7 +93,20 @@ class Planner:
         best = min(costs, key=lambda way: costs[way])
         if self._index is None or (mask is not None and mask.count <= 4 * fetch):
             return Plan(best)
+        if not isinstance(self._index, ItemIndex):
+            return self._by_engine(self._index, fetch, mask, costs[best] / len(queries)) or Plan(best)
         return self._by_index(self._index, queries, fetch, mask, costs[best] / len(queries)) or Plan(best)
+
+    def _by_engine(self, engine: Engine, fetch: int, mask: ItemMask | None, most: float) -> Plan | None:
+        """Return the plan to ask an engine; None where it does not take the mask, or costs more than `most`."""
+        if mask is not None and not engine.takes(mask):
+            if mask.count > MOST_COMPARED:
+                raise InvalidRequest(
+                    f"column 'filter': {engine.kind} cannot express it, and it allows {mask.count} items, more than "
+                    f"the {MOST_COMPARED} that are compared in its place; narrow it"
+                )
+            return None
+        return Plan("index") if engine.is_remote or CALL_NS + INDEX_NS * engine.reads(fetch) < most else None
 
     def _by_index(
         self, index: ItemIndex, queries: np.ndarray, fetch: int, mask: ItemMask | None, most: float

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .engines import Index
 from .index import ItemIndex
 from .masks import Allowed, ItemMask
 from .planner import Plan, Planner
@@ -23,7 +24,8 @@ from .selection import leaders, ranked, taken
 _SPARE = 16
 _BLOCK_FLOATS = 1 << 23
 _FEW = 64
-"""So many removed items are sifted out of what the index returns; more are a filter."""
+"""So many removed items are sifted out of what the index returns; more are a filter. Of what an engine returns, which
+may have removed them itself, any number is."""
 _Array = np.ndarray
 
 
@@ -53,7 +55,7 @@ class ItemSearch:
     def __init__(
         self,
         vectors: _Array,
-        index: ItemIndex | None = None,
+        index: Index | None = None,
         *,
         metric: str = "inner_product",
         live: _Array | None = None,
@@ -68,10 +70,14 @@ class ItemSearch:
         self._planner = Planner(scoring.vectors, index)
         self._take(scoring, live)
 
-    def extended(self, vectors: _Array, live: _Array) -> ItemSearch:
-        """Return the search over `vectors`, which begin with those of this one, in the time that the new ones take."""
+    def extended(self, vectors: _Array, live: _Array, chain: str | None = None) -> ItemSearch:
+        """Return the search over `vectors`, which begin with those of this one, in the time that the new ones take.
+
+        `chain`: the id of the first change that made the catalogue what it is, by which an engine knows its rows.
+        """
         made = copy(self)
-        made._planner = self._planner.extended(len(vectors))
+        made._index = None if self._index is None else self._index.extended(len(vectors), chain)
+        made._planner = self._planner.extended(len(vectors), made._index)
         made._take(self._scoring.extended(vectors), live)
         return made
 
@@ -196,16 +202,16 @@ class ItemSearch:
         """Ask the index, and compare the items that it does not hold."""
         assert self._index is not None
         sifted = self._is_sifted(group.mask)
-        bits = None if sifted or group.mask is None else group.mask.bits[: self._index.items]
-        probes = None if plan.probes is None else plan.probes[:2]
-        candidates = self._index.candidates(group.queries, fetch + len(self._dead) * sifted, bits, probes=probes)
+        candidates = self._candidates(fetch, plan, group, sifted)
         if len(self._tail):
             tail = self._tail if group.mask is None else self._tail[group.mask.bits[self._tail]]
             found, _, _ = self._best(min(fetch, len(tail)), tail, self._quick(tail, group), group.queries)
             candidates = np.concatenate([candidates, found], axis=1)
         candidates.sort(axis=1)
         excluded = candidates < 0
-        if sifted:
+        if group.mask is not None and not isinstance(self._index, ItemIndex):
+            excluded |= ~group.mask.bits[candidates]
+        elif sifted:
             excluded |= np.isin(candidates, self._dead)
         if len(group.rows):
             total = len(self.vectors)
@@ -219,9 +225,22 @@ class ItemSearch:
             index[row], score[row] = (one[0] for one in self._by_comparing(held, subset, part))
         return index, score
 
+    def _candidates(self, fetch: int, plan: Plan, group: _Group, sifted: bool) -> _Array:
+        """Return what the index names, int64 [n, m], -1 for none."""
+        mask = None if sifted else group.mask
+        if isinstance(self._index, ItemIndex):
+            bits = None if mask is None else mask.bits[: self._index.items]
+            probes = None if plan.probes is None else plan.probes[:2]
+            return self._index.candidates(group.queries, fetch + len(self._dead) * sifted, bits, probes=probes)
+        assert self._index is not None
+        # The removed ones that may be among the best, with room: where these are too few, all items are compared.
+        dead = min(len(self._dead), _SPARE + 4 * fetch * len(self._dead) // len(self.vectors))
+        return self._index.candidates(group.queries, fetch + dead, mask)
+
     def _is_sifted(self, mask: ItemMask | None) -> bool:
         """Return whether nothing is left out but a few removed items."""
-        return mask is not None and mask is self._live and len(self._dead) <= _FEW
+        few = _FEW if isinstance(self._index, ItemIndex) or self._index is None else len(self.vectors)
+        return mask is not None and mask is self._live and len(self._dead) <= few
 
     def _rank(self, held: int, queries: _Array, candidates: _Array, excluded: _Array | None) -> tuple[_Array, _Array]:
         """Return the `held` best candidates [n, held] and their scores: by score, then by item index."""

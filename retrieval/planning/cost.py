@@ -124,6 +124,10 @@ def index_of(config: Index, items: int, dim: int) -> tuple[str, int]:
         "ivf_pq": items * (dim // 4 + 8) + centroids,  # half as many codes as numbers, of four bits
         "hnsw": items * (dim + 2 * config.links * FLOAT + 8),
     }
+    if config.kind == "milvus":
+        return "milvus", 0  # it is in the collection
+    if config.kind == "scann":
+        return "scann", items * (dim // 2 + 4) + round(2 * math.sqrt(items)) * dim * FLOAT
     if config.kind != "auto":
         return config.kind, sizes[config.kind]
     limit = (config.memory_budget_mb or math.inf) * 1e6

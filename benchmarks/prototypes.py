@@ -1,0 +1,227 @@
+"""The genres of films that nobody has labelled: class prototypes beside nearest neighbours.
+
+    .venv/bin/python benchmarks/prototypes.py
+    .venv/bin/python benchmarks/prototypes.py --quick          one seed, one epoch
+
+Towers are those of recipes/family.toml without the genres among the item's features, and as they are, with the genres
+left empty when vectors are made to be labelled (what `retrieval classify` does). Per seed, a tenth of the films is
+taken out of training: *new films* have a vector of title words and year alone. Of the films that stay, the labels of
+two tenths are hidden: *known films*, whose vectors come from who rated them; on the first k is chosen, the other is
+reported. `leaking` is what towers that see the genres seem to do if these are not left empty. `prior` ranks genres by
+how many films have them. Results: benchmarks/results/prototypes.json, with the time of one film on one thread and the
+size.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before NumPy is imported
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import family
+import numpy as np
+from cold_start import UNSEEN, HeldOut, Mask, reduce_features
+from msgspec.structs import replace
+from quality import spread
+
+from ensemble.prototypes import NEIGHBOURS, Neighbours, Prototypes, quality
+from models.metrics import Float32Array
+from models.onnx import run_tower
+from retrieval.console import Terminal, terminal
+from retrieval.recipe import Recipe, load_recipe
+from retrieval.run import Run, advance
+from retrieval.stages import STAGES
+from workflows import features
+from workflows.columns import Columns
+from workflows.features import FeatureSet
+from workflows.files import atomic_write
+from workflows.sources.download import cache_directory
+
+ROOT = Path(__file__).parents[1]
+RECIPE = ROOT / "recipes" / "family.toml"
+RESULTS = ROOT / "benchmarks" / "results" / "prototypes.json"
+SEEDS, SHARE, KS = (42, 43, 44), 0.1, (5, 10, 20, 50)
+LABEL = "genres"
+LARGE, TIMED = 100_000, 200
+
+
+class Films(NamedTuple):
+    """Which films are for what, bool [films] each."""
+
+    new: Mask
+    """Not trained on."""
+    chosen_on: Mask
+    reported: Mask
+    labelled: Mask
+
+    @classmethod
+    def draw(cls, labels: Mask, seed: int) -> Films:
+        """Draw a tenth of the films, and two tenths of the others; those without a label are left where they are."""
+        order = np.random.default_rng(seed).permutation(len(labels))
+        parts = np.zeros((3, len(labels)), dtype=bool)
+        size = round(SHARE * len(labels))
+        for number, part in enumerate(parts):
+            part[order[number * size : (number + 1) * size]] = True
+        return cls(*parts, ~parts.any(axis=0) & labels.any(axis=1))
+
+
+def main() -> None:
+    """Train twice per seed, measure, write the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "benchmarks")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    given = parser.parse_args()
+    seeds = given.seeds[:1] if given.quick else given.seeds
+    with terminal() as out, tempfile.TemporaryDirectory() as name:
+        measured = {
+            towers: measure(recipe, Path(name) / towers, given.runs, seeds, given.quick, out)
+            for towers, recipe in recipes(Path(name)).items()
+        }
+        results = {"recipe": RECIPE.relative_to(ROOT).as_posix(), "label": LABEL, "seeds": list(seeds)}
+        results.update({towers: spreads(found) for towers, found in measured.items()}, cost=cost())
+        if not given.quick:
+            enter(measured["without the label"], seeds, results["cost"])
+        atomic_write(given.out, (json.dumps(results, indent=1) + "\n").encode())
+        out.json(results)
+
+
+def recipes(folder: Path) -> dict[str, Recipe]:
+    """Return the recipe without the label among the item's features, and as it is."""
+    text = RECIPE.read_text(encoding="utf-8")
+    without = "".join(line for line in text.splitlines(keepends=True) if not line.startswith(f"{LABEL} ="))
+    (folder / "unlabelled.toml").write_text(without.replace('name = "family"', 'name = "unlabelled"'), encoding="utf-8")
+    return {"without the label": load_recipe(folder / "unlabelled.toml"), "with the label": load_recipe(RECIPE)}
+
+
+def measure(
+    recipe: Recipe, work: Path, runs: Path, seeds: list[int], quick: bool, out: Terminal
+) -> list[dict[str, dict[str, dict[str, float]]]]:
+    """Return the figures of every seed, by group of films and method."""
+    from models.training import train
+
+    run = Run.create(recipe, runs, STAGES)
+    advance(run, ["fetch", "features"], cache_directory(), out)
+    data = features.load(run.directory / "features")
+    labels, settings, found = labels_of(data), replace(recipe.train, **({"epochs": 1} if quick else {})), []
+    for seed in seeds:
+        films, place = Films.draw(labels, seed), work / str(seed)
+        reduce_features(run.directory / "features", HeldOut(films.new, np.array([])), place / "features")
+        train(
+            features.load(place / "features"), recipe.model, settings, seed, recipe.device, place / "towers", out.step
+        )
+        found.append(figures(data, films, labels, place))
+        out.say(f"{recipe.name}, seed {seed}: {json.dumps(found[-1])}")
+    return found
+
+
+def spreads(found: list[dict[str, dict[str, dict[str, float]]]]) -> dict[str, dict[str, Any]]:
+    """Return means and standard deviations over the seeds."""
+    return {
+        group: {
+            method: {figure: spread([one[group][method][figure] for one in found]) for figure in figures_of}
+            for method, figures_of in methods.items()
+        }
+        for group, methods in found[0].items()
+    }
+
+
+def enter(found: list[dict[str, dict[str, dict[str, float]]]], seeds: list[int], costs: Mapping[str, Any]) -> None:
+    """Put both methods among the choices of docs/models.md."""
+    for choice, method in {"class prototypes": "prototypes", "nearest neighbours": "neighbours"}.items():
+        figures = {
+            f"{name} of {group}": [one[group][method][name] for one in found]
+            for name in ("precision@1", "map")
+            for group in ("new films", "known films")
+        }
+        time_ms = next(iter(costs.values()))[f"{method}_ms"]
+        source = "Qi et al. 2018" if method == "prototypes" else "Fix and Hodges 1951"
+        protocol = "genres of films that nobody labelled, towers without genres"
+        family.store(family.made(choice, RECIPE, protocol, seeds, figures, None, [], time_ms, source))
+
+
+def labels_of(data: FeatureSet) -> Mask:
+    """Return which films are of which genre, bool [films, genres]."""
+    listed = [list(one) for one in data.catalogue[LABEL]]
+    names = sorted({name for one in listed for name in one})
+    return np.array([[name in one for name in names] for one in listed])
+
+
+def figures(data: FeatureSet, films: Films, labels: Mask, place: Path) -> dict[str, dict[str, dict[str, float]]]:
+    """Return how well each method orders the genres of each group of films."""
+    found: dict[str, dict[str, dict[str, float]]] = {"new films": {}, "known films": {}}
+    blank = vectors_of(data, films.new, place, blank=True)
+    k = best_k(blank, films, labels)
+    learned, known = blank[films.labelled], labels[films.labelled]
+    methods = {"prototypes": Prototypes(learned, known), f"{k} neighbours": Neighbours(learned, known, k)}
+    for group, asked in {"new films": films.new, "known films": films.reported}.items():
+        for method, labeller in methods.items():
+            name = method if method == "prototypes" else "neighbours"
+            found[group][name] = {**quality(labeller(blank[asked]), labels[asked]), "k": k}
+        found[group]["prior"] = quality(np.tile(known.mean(axis=0), (int(asked.sum()), 1)), labels[asked])
+        if any(spec.source == LABEL for spec in data.item_specs):
+            seen = vectors_of(data, films.new, place, blank=False)
+            leaking = Prototypes(seen[films.labelled], known)(seen[asked])
+            found[group]["leaking prototypes"] = quality(leaking, labels[asked])
+    return found
+
+
+def best_k(vectors: Float32Array, films: Films, labels: Mask) -> int:
+    """Return the number of neighbours with the best mean average precision on films that are not reported."""
+    learned, known = vectors[films.labelled], labels[films.labelled]
+    asked = films.chosen_on
+    precision = {k: quality(Neighbours(learned, known, k)(vectors[asked]), labels[asked])["map"] for k in KS}
+    return max(precision, key=lambda k: precision[k])
+
+
+def vectors_of(data: FeatureSet, new: Mask, place: Path, blank: bool) -> Float32Array:
+    """Return all films' vectors, those of new films as the tower makes them of a stranger; `blank`: without label."""
+    kept = features.load(place / "features").items
+    inputs = {name: values.copy() for name, values in data.items.items()}
+    for spec in data.item_specs:
+        if spec.source == LABEL:
+            if blank:
+                inputs[spec.name][:] = 0
+        elif spec.source == Columns.Item:
+            inputs[spec.name][new] = UNSEEN
+        elif spec.kind == "list":
+            strange = ~np.isin(inputs[spec.name], kept[spec.name]) & new[:, None]
+            inputs[spec.name][strange] = 0
+    return run_tower(place / "towers" / "item.onnx", inputs)
+
+
+def cost() -> dict[str, dict[str, float]]:
+    """Return milliseconds of CPU for one item, and bytes, of both methods, for as many films as there are and more."""
+    rng, found = np.random.default_rng(0), {}
+    for items in (1659, LARGE):
+        vectors = rng.normal(size=(items, 64)).astype(np.float32)
+        labels = rng.random((items, 19)) < 0.1
+        methods: Mapping[str, Any] = {
+            "prototypes": Prototypes(vectors, labels),
+            "neighbours": Neighbours(vectors, labels),
+        }
+        times: dict[str, list[float]] = {name: [] for name in methods}
+        for row in range(TIMED):
+            for name, labeller in methods.items():
+                started = time.thread_time()
+                labeller(vectors[row : row + 1])
+                times[name].append(time.thread_time() - started)
+        found[f"{items} items, k = {NEIGHBOURS}"] = {
+            f"{name}_{what}": value
+            for name, labeller in methods.items()
+            for what, value in (("ms", round(1e3 * float(np.median(times[name])), 4)), ("bytes", labeller.nbytes))
+        }
+    return found
+
+
+if __name__ == "__main__":
+    main()

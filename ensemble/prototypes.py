@@ -1,0 +1,110 @@
+"""Labels for new items without a classifier: the mean vector of the items of a class is that class's weight vector.
+
+Weight imprinting (Qi, Brown and Lowe, CVPR 2018, arXiv:1712.07136) and prototypical networks (Snell, Swersky and Zemel,
+NeurIPS 2017, arXiv:1703.05175), here with the vectors of an item tower; k nearest neighbours are what they are compared
+with (`benchmarks/prototypes.py`).
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble.serving.index import normalised
+
+NEIGHBOURS = 20
+_BLOCK = 1024
+_Floats = npt.NDArray[np.float32]
+_Mask = npt.NDArray[np.bool_]
+
+
+class Labeller(Protocol):
+    """Scores classes for item vectors."""
+
+    def __call__(self, vectors: _Floats) -> _Floats:
+        """Return the score of every class, float32 [n, classes], for vectors, float32 [n, d]; higher is likelier."""
+        ...  # pragma: no cover
+
+
+class Prototypes:
+    """The cosine of an item's vector, less the mean of all, with the mean of the items of each class."""
+
+    def __init__(self, vectors: _Floats, labels: _Mask) -> None:
+        """Take items, float32 [items, d], and which classes each is of, bool [items, classes]; each class has some.
+
+        Vectors count with length 1. What all items have in common says nothing of a class and is taken away.
+        """
+        lengthless = normalised(vectors)
+        self._centre = lengthless.mean(axis=0)
+        counts = labels.sum(axis=0).astype(np.float32)
+        means = labels.T.astype(np.float32) @ lengthless / counts[:, None]
+        self.weights = np.ascontiguousarray(normalised(means - self._centre).T)
+        """float32 [d, classes]."""
+
+    def __call__(self, vectors: _Floats) -> _Floats:
+        """Return the cosines, float32 [n, classes]."""
+        return normalised(normalised(vectors) - self._centre) @ self.weights
+
+    @property
+    def nbytes(self) -> int:
+        """Return what is kept."""
+        return int(self.weights.nbytes + self._centre.nbytes)
+
+
+class Neighbours:
+    """Of the `k` labelled items with the highest cosine: how much of it is each class's."""
+
+    def __init__(self, vectors: _Floats, labels: _Mask, k: int = NEIGHBOURS) -> None:
+        """Take items as `Prototypes` does; all of them are kept."""
+        self._vectors = np.ascontiguousarray(normalised(vectors).T)
+        self._labels, self.k = labels.astype(np.float32), min(k, len(vectors))
+
+    def __call__(self, vectors: _Floats) -> _Floats:
+        """Return the share of the neighbours' cosines, float32 [n, classes]; negative ones count nothing."""
+        blocks = (vectors[start : start + _BLOCK] for start in range(0, len(vectors), _BLOCK))
+        return np.concatenate([self._scores(block) for block in blocks])
+
+    @property
+    def nbytes(self) -> int:
+        """Return what is kept; a label is a bit."""
+        return int(self._vectors.nbytes + self._labels.size // 8)
+
+    def _scores(self, vectors: _Floats) -> _Floats:
+        cosines = normalised(vectors) @ self._vectors
+        nearest = np.argpartition(-cosines, self.k - 1, axis=1)[:, : self.k]
+        weights = np.maximum(np.take_along_axis(cosines, nearest, axis=1), 0)
+        total = np.maximum(weights.sum(axis=1, keepdims=True), np.float32(1e-12))
+        return np.einsum("nk,nkc->nc", weights / total, self._labels[nearest])
+
+
+def quality(scores: npt.NDArray[np.floating], truth: _Mask) -> dict[str, float]:
+    """Return how well scores, [n, classes], order classes by the truth, bool [n, classes], of rows with some class.
+
+    `precision@1`: the first class is one of the item's. `accuracy`: the same over items of a single class, where it is
+    what accuracy is elsewhere. `map`: the mean over classes that some item has of the average precision of the items in
+    the order of their scores. `ranking_precision`: the mean over items of the average precision of their classes.
+    """
+    labelled = truth.any(axis=1)
+    scores, truth = scores[labelled], truth[labelled]
+    if not len(truth):
+        return {"items": 0}
+    first = truth[np.arange(len(truth)), scores.argmax(axis=1)]
+    single, present = truth.sum(axis=1) == 1, truth.any(axis=0)
+    found = {"items": len(truth), "precision@1": float(first.mean()), "single_class_items": int(single.sum())}
+    if single.any():
+        found["accuracy"] = float(first[single].mean())
+    found["map"] = float(average_precision(scores[:, present].T, truth[:, present].T).mean())
+    return {**found, "ranking_precision": float(average_precision(scores, truth).mean())}
+
+
+def average_precision(scores: npt.NDArray[np.floating], truth: _Mask) -> npt.NDArray[np.float64]:
+    """Return the mean of the precision at each true entry of every row, float64 [n]; each row has one.
+
+    Entries with equal scores stand in the least favourable order, so that a constant earns nothing.
+    """
+    order = np.lexsort((truth, -scores), axis=1)
+    hits = np.take_along_axis(truth, order, axis=1)
+    precision = hits.cumsum(axis=1) / np.arange(1, hits.shape[1] + 1)
+    return np.asarray((precision * hits).sum(axis=1) / hits.sum(axis=1))

@@ -1,0 +1,168 @@
+"""Class prototypes: the formulas by hand, and items of a file labelled by a release."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic
+from livecatalogue import write_items
+from onnx import TensorProto, helper
+from synthetic import DIM, Run, make_release, make_run
+from typer.testing import CliRunner
+
+from ensemble.items import LiveItems
+from ensemble.labelling import label
+from ensemble.prototypes import Neighbours, Prototypes, average_precision, quality
+from ensemble.serving.release import Release
+from retrieval.cli import app
+from workflows.diagnostics import DataError
+
+KINDS = ("film", "könyv", "song")
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+def test_a_prototype_is_the_mean_of_its_class_and_a_score_the_cosine_with_it() -> None:
+    rng = np.random.default_rng(0)
+    vectors, queries = (rng.normal(size=(rows, 5)).astype(np.float32) + 1 for rows in (40, 7))
+    labels = rng.random((40, 3)) < 0.5
+    scores = Prototypes(vectors, labels)(queries)
+    centre = unit(vectors).mean(axis=0)
+    for row in range(7):
+        for number in range(3):
+            mean = unit(vectors)[labels[:, number]].mean(axis=0) - centre
+            expected = unit(unit(queries[row]) - centre) @ unit(mean)
+            np.testing.assert_allclose(scores[row, number], expected, rtol=0, atol=1e-5)
+
+
+def test_neighbours_share_their_cosines_among_their_classes() -> None:
+    vectors = np.array([[1, 0], [1, 1], [0, 1], [-1, 0]], dtype=np.float32)
+    labels = np.array([[True, False], [True, True], [False, True], [False, True]])
+    scores = Neighbours(vectors, labels, 2)(np.array([[2, 0], [-3, 0]], dtype=np.float32))
+    half = np.sqrt(0.5)
+    np.testing.assert_allclose(scores[0], [1.0, half / (1 + half)], atol=1e-6)
+    np.testing.assert_allclose(scores[1], [0.0, 1.0], atol=1e-6)  # the second neighbour is at a right angle
+
+
+def test_average_precision_is_that_of_the_textbook_and_ties_earn_nothing() -> None:
+    scores = np.array([[0.9, 0.8, 0.7, 0.6], [0.5, 0.5, 0.5, 0.5]])
+    truth = np.array([[True, False, True, False], [True, False, False, False]])
+    np.testing.assert_allclose(average_precision(scores, truth), [(1 + 2 / 3) / 2, 1 / 4])
+    found = quality(
+        np.array([[3.0, 1.0], [2.0, 4.0], [2.0, 1.0], [0.0, 0.0]]), np.array([[1, 0], [1, 1], [0, 1], [0, 0]], bool)
+    )
+    assert (found["items"], found["single_class_items"]) == (3, 2)
+    assert (found["precision@1"], found["accuracy"]) == (pytest.approx(2 / 3), 0.5)
+
+
+@pytest.fixture(scope="module")
+def read(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run whose item tower reads `kind`, which says nearly everything of an item's vector. Do not write to it."""
+    run, rng = make_run(tmp_path_factory.mktemp("kinds"), items=120), np.random.default_rng(3)
+    kinds = rng.integers(0, 3, 120)
+    own = np.concatenate([np.zeros((3, DIM)), 0.1 * rng.normal(size=(120, DIM))]).astype(np.float32)
+    by_kind = np.concatenate([np.zeros((3, DIM)), 5 * np.eye(3, DIM)]).astype(np.float32)
+    run = replace(run, items=run.items.assign(kind=[KINDS[one] for one in kinds]), vectors=own[3:] + by_kind[kinds + 3])
+    _rewrite(run, own, by_kind)
+    make_release(run)
+    return run
+
+
+def _rewrite(run: Run, own: np.ndarray, by_kind: np.ndarray) -> None:
+    import hashlib
+    import shutil
+
+    features, towers = run.path / "features", run.path / "towers"
+    run.items.to_parquet(features / "catalogue.parquet")
+    shutil.rmtree(features / "item_transform")
+    columns = {
+        "item_id": ("categorical", "int64", list(run.items["item_id"])),
+        "kind": ("categorical", "string", list(KINDS)),
+    }
+    synthetic._write_transform(features / "item_transform", columns)
+    nodes = [
+        helper.make_node("Gather", ["own", "item_id"], ["a"]),
+        helper.make_node("Gather", ["by_kind", "kind"], ["b"]),
+        helper.make_node("Add", ["a", "b"], ["vector"]),
+    ]
+    inputs = {"item_id": TensorProto.INT64, "kind": TensorProto.INT64}
+    (towers / "item.onnx").write_bytes(synthetic._graph(nodes, inputs, {"own": own, "by_kind": by_kind}))
+    np.save(towers / "item_vectors.npy", run.vectors)
+    stated = json.loads((towers / "towers.json").read_text())
+    parts = b"".join((towers / name).read_bytes() for name in ("query.onnx", "item.onnx", "item_vectors.npy"))
+    (towers / "towers.json").write_text(json.dumps({**stated, "pairing": hashlib.sha256(parts).hexdigest()}))
+
+
+def classified(capfd: pytest.CaptureFixture[str], run: Run, items: Path, *more: str) -> tuple[str, str]:
+    """Run the command and return what it says on stdout and stderr."""
+    capfd.readouterr()
+    done = CliRunner().invoke(app, ["classify", str(run.path / "release"), str(items), *more])
+    said = capfd.readouterr()
+    assert done.exit_code == 0, done.output + said.err
+    return said.out, done.stderr + said.err
+
+
+def test_items_of_a_file_get_the_classes_of_the_prototypes_of_the_others(
+    run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    asked = [3, 50, 77]
+    place = write_items(tmp_path / "items.jsonl", [{"item_id": one} for one in run.items["item_id"].iloc[asked]])
+    found = json.loads(classified(capfd, run, place, "--top", "5", "--json")[0])
+    names = [one["class"] for one in found["classes"]]
+    labels = np.array([[name in genres for name in names] for genres in run.items["genres"]])
+    labels[asked] = False  # no item helps to label itself
+    assert [one["items"] for one in found["classes"]] == labels.sum(axis=0).tolist()
+    known = labels.any(axis=1)
+    expected = Prototypes(run.vectors[known], labels[known])(run.vectors[asked])
+    for one, scores in zip(found["items"], expected, strict=True):
+        assert [best["score"] for best in one["classes"]] == pytest.approx(sorted(scores, reverse=True), abs=1e-5)
+        assert one["classes"][0]["class"] == names[int(scores.argmax())]
+    assert not found["left_empty"]
+    assert found["quality"] is None
+
+
+def test_the_label_itself_is_no_input_of_the_vector_that_is_labelled(
+    read: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """With the kind in the vector, every answer would be right; its own small part of the vector says nothing."""
+    ids, kinds = (read.items[name].tolist()[:60] for name in ("item_id", "kind"))
+    rows = [{"item_id": one, "kind": kind} for one, kind in zip(ids, kinds, strict=True)]
+    files = {"told": rows, "blank": [{"item_id": one} for one in ids]}
+    options = ("--attribute", "kind", "--json")
+    found, other = (
+        json.loads(classified(capfd, read, write_items(tmp_path / f"{name}.jsonl", some), *options)[0])
+        for name, some in files.items()
+    )
+    assert found["left_empty"]
+    assert found["items"] == other["items"]
+    assert found["quality"]["accuracy"] < 0.6
+    labels = np.array([[kind == one for one in KINDS] for kind in read.items["kind"]])
+    leaking = Prototypes(read.vectors[60:], labels[60:])(read.vectors[:60]).argmax(axis=1)
+    assert [KINDS[one] for one in leaking] == kinds
+
+
+def test_a_table_with_what_the_file_says_and_a_warning_where_the_tower_reads_the_label(
+    read: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    frame = pd.DataFrame({"item_id": read.items["item_id"][:2], "kind": ["song", "film"]})
+    frame.to_csv(tmp_path / "items.csv", index=False)
+    table, messages = classified(capfd, read, tmp_path / "items.csv", "--attribute", "kind", "--neighbours", "5")
+    assert "as the file says" in table
+    assert "mean average precision" in table
+    assert "the item tower reads 'kind'" in messages
+
+
+def test_what_cannot_be_asked_is_refused_by_name(run: Run, tmp_path: Path) -> None:
+    items = LiveItems(Release.open(run.path / "release"))
+    place = write_items(tmp_path / "items.jsonl", [{"item_id": run.items["item_id"].iloc[0]}])
+    with pytest.raises(DataError, match=r"--attribute year: no tags of this release; it has title, genres"):
+        label(items, place, "year")
+    with pytest.raises(DataError, match="column 'colour' is unknown"):
+        label(items, write_items(tmp_path / "more.jsonl", [{"item_id": "x", "colour": "red"}]), "genres")

@@ -1,0 +1,334 @@
+"""Engines behind the index interface: their candidates give what exact search gives, filters and all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from livecatalogue import Items, make_live_run, new_id, write_items
+from synthetic import make_release
+
+from ensemble import milvus
+from ensemble.config import Index
+from ensemble.deltas import publish, writing
+from ensemble.derive import compact, derive
+from ensemble.index import build_index, config_of, sample_of
+from ensemble.index_tuning import AT
+from ensemble.items import LiveItems
+from ensemble.serving.engines import load_index
+from ensemble.serving.errors import InvalidRelease, InvalidRequest, Unavailable
+from ensemble.serving.masks import ItemMask
+from ensemble.serving.milvus_index import TOKEN, URI, MilvusIndex, expression_of
+from ensemble.serving.planner import Planner
+from ensemble.serving.release import Release
+from ensemble.serving.retriever import ItemAnswers
+from ensemble.serving.scann_index import ScannIndex
+from ensemble.serving.search import ItemSearch, no_exclusions
+from ensemble.serving.tensors import Request
+from workflows.diagnostics import ReleaseError
+
+METRICS = ("inner_product", "cosine", "l2")
+ITEMS, DIM = 3000, 16
+
+
+def near(rows: int, seed: int) -> np.ndarray:
+    """Return vectors of unequal length around the same sixty centres."""
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(0).normal(size=(60, DIM))
+    return (centres[rng.integers(0, 60, rows)] + 0.3 * rng.normal(size=(rows, DIM))).astype(np.float32)
+
+
+def release_with(path: Path, parameters: dict[str, Any], files: dict[str, bytes], vectors: np.ndarray) -> Release:
+    """Return a directory with what an index needs of a release."""
+    for name, content in {"index/params.json": json.dumps(parameters).encode(), **files}.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(content)
+    (path / "items").mkdir()
+    np.save(path / "items/vectors.npy", vectors)
+    listed = {one.relative_to(path).as_posix(): "" for one in path.rglob("*")}
+    return Release(path, {"serving": {"threads": 1}, "files": listed})
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_scann_finds_what_the_recipe_asks_for_and_answers_filters_exactly(metric: Any, tmp_path: Path) -> None:
+    vectors, queries = near(ITEMS, 1), near(40, 2)
+    built = build_index(vectors, Index(kind="scann", metric=metric, recall_target=0.9), near(300, 3))
+    assert built.parameters["target_met"]
+    assert config_of(built.parameters).kind == "scann"
+    index = load_index(release_with(tmp_path, built.parameters, dict(built.files), vectors))
+    assert isinstance(index, ScannIndex)
+    sample = sample_of(vectors, queries, metric)
+    assert min(one.mean() for one in sample.recalls(index.search(sample.queries, AT[-1])[1]).values()) >= 0.85
+    mask = ItemMask(np.random.default_rng(4).random(ITEMS) < 0.7)
+    with pytest.raises(ValueError, match="ScaNN knows no filters"):
+        index.candidates(queries, 10, mask)
+    k, exact = np.full(len(queries), 25), ItemSearch(vectors, metric=metric)
+    rows = np.arange(len(queries)).repeat(3)
+    nothing = no_exclusions()
+    left_out = exact(queries, np.full(len(queries), 3), *nothing).item_index.ravel()  # the best of each
+    search = ItemSearch(vectors, index, metric=metric)
+    found, true = search(queries, k, rows, left_out), exact(queries, k, rows, left_out)
+    assert (found.item_index == true.item_index).mean() > 0.8
+    assert not np.isin(found.item_index + np.arange(40)[:, None] * ITEMS, rows * ITEMS + left_out).any()
+    assert (found.count == 25).all()
+    assert Planner(vectors, index)(queries, 25, mask).way in ("scan", "gather")
+
+
+def test_a_scann_index_that_does_not_fit_its_release_is_refused(tmp_path: Path) -> None:
+    vectors = near(1500, 1)
+    built = build_index(vectors, Index(kind="scann", recall_target=0.5), near(50, 3))
+    tokens = "index/scann/datapoint_to_token.npy"
+    cut = dict(built.files)
+    del cut["index/scann/ah_codebook.pb"]
+    for number, (files, changed, reason) in enumerate(
+        [
+            (cut, {}, r"ah_codebook\.pb: missing"),
+            (built.files, {"items": 1499}, "1500 and 1500 items, expected 1499"),
+            (built.files, {"leaves": 2, "search": {"leaves": 1, "refine_factor": 2.0}}, "names partitions beyond 2"),
+            ({**built.files, tokens: built.files[tokens][:60]}, {}, "datapoint_to_token"),
+            (built.files, {"search": {"leaves": 0, "refine_factor": 2.0}}, "leaves must be an integer from 1"),
+        ]
+    ):
+        release = release_with(tmp_path / str(number), {**built.parameters, **changed}, dict(files), vectors)
+        with pytest.raises(InvalidRelease, match=reason):
+            load_index(release)
+    with pytest.raises(ReleaseError, match="300 items, expected at least 1000"):
+        build_index(vectors[:300], Index(kind="scann"))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Milvus in a file, named as serving is told of it."""
+    pytest.importorskip("pymilvus")
+    patch, path = pytest.MonkeyPatch(), str(tmp_path_factory.mktemp("milvus") / "items.db")
+    patch.setenv(URI, path)
+    yield path
+    patch.undo()
+    from milvus_lite.server_manager import server_manager_instance
+
+    server_manager_instance.release_server(path)
+
+
+@pytest.fixture(scope="module", params=["int64", "string"])
+def stored(request: pytest.FixtureRequest, place: str, tmp_path_factory: pytest.TempPathFactory) -> Items:
+    """A run whose release is searched by Milvus. Do not write to it."""
+    made = make_live_run(tmp_path_factory.mktemp("stored") / "run", request.param)
+    make_release(made.run, Index(kind="milvus", collection=f"films_{request.param}"))
+    return made
+
+
+def answers_of(release: Release, delta: Path | None = None) -> ItemAnswers:
+    """Return what serves the last step."""
+    answers = ItemAnswers(release)
+    if delta is not None:
+        answers.follow(delta)
+    return answers
+
+
+def asked(answers: ItemAnswers, queries: np.ndarray, filters: list[str] | None, k: int = 30) -> tuple[list[Any], Any]:
+    """Return the ids and the scores that queries of strangers are answered with."""
+    rows = len(queries)
+    request = Request({}, np.full(rows, k), np.ones(rows, dtype=bool), no_exclusions(), filters=filters)
+    found = answers.nearest(queries, np.full(rows, -1), request)
+    return found.item_id.tolist(), found.score
+
+
+def exactly(answers: ItemAnswers) -> ItemAnswers:
+    """Return the same, with every item compared here."""
+    catalogue = answers.catalogue
+    search = ItemSearch(catalogue.rows.vectors, None, metric="inner_product", live=catalogue.rows.live)
+    made = ItemAnswers.__new__(ItemAnswers)
+    made.__dict__.update(answers.__dict__)
+    made.catalogue = type(catalogue)(catalogue.rows, catalogue.trained_ids, search, catalogue._room)
+    return made
+
+
+FILTERS = [
+    {"tags": {"genres": {"any": ["comedy", "Akció"]}}},
+    {"tags": {"genres": {"all": ["comedy", "drama"]}}, "ranges": {"year": {"max": 1996}}},
+    {"tags": {"genres": {"none": ["noir"]}}, "ranges": {"year": {"min": 1993, "max": 1998.5}}},
+    {"ranges": {"weight": {"min": -0.5}}},
+    {"deny": "ids", "tags": {"genres": {"any": ["drama"]}}},
+    {"allow": "ids", "ranges": {"year": {"min": 1990}}},
+    {"deny": "ids", "crowding": {"attribute": "year", "limit": 2}},
+    {"tags": {"genres": {"any": ["drama"]}}, "min_score": 0.5},
+]
+
+
+def test_milvus_answers_as_exact_search_does_with_every_filter(stored: Items) -> None:
+    answers = answers_of(Release.open(stored.run.path / "release"))
+    index = answers.catalogue.search._index
+    assert isinstance(index, MilvusIndex)
+    assert index.is_exact
+    queries = np.random.default_rng(8).normal(size=(len(FILTERS), stored.run.vectors.shape[1])).astype(np.float32)
+    ids = stored.run.items["item_id"].tolist()[::4]
+    texts = [json.dumps({key: ids if value == "ids" else value for key, value in one.items()}) for one in FILTERS]
+    plain = exactly(answers)
+    for filters, k in ((None, 30), (texts, 30), (texts, 3)):
+        found, true = asked(answers, queries, filters, k), asked(plain, queries, filters, k)
+        assert found[0] == true[0]
+        np.testing.assert_array_equal(found[1], true[1])
+    expressed = [answers.catalogue.filters(text, 0).mask for text in texts]
+    ways = [answers.search.plan(queries[:1], 3, mask).way for mask in expressed if mask is not None]
+    assert ways.count("index") >= 4  # the others allow so few that they are compared here
+
+
+def test_an_exclusion_is_made_up_for_and_a_strange_answer_of_milvus_is_left_out(stored: Items) -> None:
+    """What Milvus says of rows that the release does not have, or that a filter does not allow, changes no answer."""
+    release = Release.open(stored.run.path / "release")
+    index = answers_of(release).catalogue.search._index
+    assert isinstance(index, MilvusIndex)
+
+    class Strange:
+        def search(self, *_: Any, data: list[Any], limit: int, **__: Any) -> list[Any]:
+            return [[{"row": row} for row in (10**6, *range(limit - 1))] for _ in data]
+
+    index._client = Strange()
+    mask = ItemMask(np.arange(len(stored.run.items)) % 3 > 0)
+    mask.wanted = {}
+    search = ItemSearch(stored.run.vectors, index)
+    found = search(stored.run.vectors[:2], np.array([20, 20]), np.array([0]), np.array([7]))
+    assert found.item_index.max() < len(stored.run.items)
+    assert 7 not in found.item_index[0]
+    from ensemble.serving.masks import Allowed
+
+    allowed = Allowed([mask], np.zeros(2, dtype=np.int64))
+    found = search(stored.run.vectors[:2], np.array([20, 20]), *no_exclusions(), allowed)
+    assert mask.bits[found.item_index[found.item_index >= 0]].all()
+
+
+def test_added_updated_and_removed_items_are_so_in_milvus(stored: Items, tmp_path: Path) -> None:
+    release, delta = Release.open(stored.run.path / "release"), tmp_path / "live"
+    delta.mkdir()
+    ids = stored.run.items["item_id"].tolist()
+    serving = answers_of(release, delta)
+    row = {"item_id": new_id(ids[0], 1), "title": "új", "weight": 4.0, "genres": ["noir"], "year": 2001}
+    with writing(release, delta) as items:
+        publish(items, items.adding(write_items(tmp_path / "new.jsonl", [row])))
+    with writing(release, delta) as items:
+        publish(items, items.updating(write_items(tmp_path / "up.jsonl", [{"item_id": ids[5], "weight": -3.0}])))
+    with writing(release, delta) as items:
+        publish(items, items.removing([str(one) for one in [ids[5], *ids[10:90]]]))
+    assert serving.refresh()
+    index = serving.catalogue.search._index
+    assert isinstance(index, MilvusIndex)
+    assert index.items == len(ids) + 2  # nothing is left to compare here
+    counted = index._client.query(index.collection, filter="", output_fields=["count(*)"])[0]["count(*)"]
+    assert counted == len(ids) + 1  # the updated one's second row is gone; what the release began with stays
+    other = tmp_path / "other"
+    other.mkdir()
+    with writing(release, other) as items:
+        publish(items, items.adding(write_items(tmp_path / "other.jsonl", [{**row, "weight": -4.0}])))
+    elsewhere = answers_of(release, other)  # a directory of its own, whose rows have the same numbers
+    assert elsewhere.catalogue.search._index.items == len(ids)  # type: ignore[union-attr]
+    queries = np.random.default_rng(9).normal(size=(6, stored.run.vectors.shape[1])).astype(np.float32)
+    queries[0] = stored.direction  # towards the new one
+    for filters in (None, [json.dumps({"tags": {"genres": {"any": ["noir", "drama"]}}})] * 6):
+        found, true = asked(serving, queries, filters), asked(exactly(serving), queries, filters)
+        assert found[0] == true[0]
+        np.testing.assert_array_equal(found[1], true[1])
+    assert asked(serving, queries, None, 3)[0][0][0] == row["item_id"]
+    # A server that starts now, and one of the folded release, whose collection is its own, answer alike.
+    started = answers_of(release, delta)
+    for one in (elsewhere, answers_of(release)):
+        assert asked(one, queries, None)[0] == asked(exactly(one), queries, None)[0]
+    whole = compact(LiveItems(release, delta), tmp_path / "whole")
+    for other in (started, answers_of(whole)):
+        assert asked(other, queries, None)[0] == asked(serving, queries, None)[0]
+    assert answers_of(whole).catalogue.search._index.collection != index.collection  # type: ignore[union-attr]
+
+
+def test_a_derived_release_compares_what_the_collection_of_its_origin_lacks(stored: Items, tmp_path: Path) -> None:
+    release = Release.open(stored.run.path / "release")
+    ids = stored.run.items["item_id"].tolist()
+    row = {"item_id": new_id(ids[0], 2), "title": "b", "weight": 5.0, "genres": [], "year": None}
+    done = derive(release, LiveItems(release).adding(write_items(tmp_path / "new.jsonl", [row])), tmp_path / "derived")
+    answers = answers_of(done.release)
+    assert answers.catalogue.search._index.items == len(ids)  # type: ignore[union-attr]
+    queries = np.stack([stored.direction, -stored.direction])
+    assert asked(answers, queries, None)[0] == asked(exactly(answers), queries, None)[0]
+
+
+@pytest.mark.parametrize("structure", ["hnsw", "ivf_flat"])
+def test_an_approximate_collection_finds_what_it_should(structure: Any, place: str, tmp_path: Path) -> None:
+    vectors = near(ITEMS, 1)
+    (tmp_path / "items").mkdir()
+    np.save(tmp_path / "items/vectors.npy", vectors)
+    np.save(tmp_path / "items/ids.npy", np.arange(ITEMS))
+    (tmp_path / "items/attributes.json").write_text(json.dumps({"format": 1, "items": ITEMS, "attributes": []}))
+    names = {one.relative_to(tmp_path).as_posix(): "" for one in tmp_path.rglob("*")}
+    release = Release(tmp_path, {"files": names, "id_dtype": {"item_id": "int64"}})
+    config = Index(kind="milvus", structure=structure, collection=structure, metric="cosine")
+    parameters = milvus.fill(release, config, "0" * 64, lambda _: None)
+    assert config_of(parameters) == config
+    index = MilvusIndex(milvus._client(), parameters)
+    sample = sample_of(vectors, near(40, 2), "cosine")
+    assert sample.recalls(index.candidates(sample.queries, AT[-1]))[10].mean() > 0.9
+
+
+def test_where_milvus_is_and_what_opens_it_stands_in_no_release(stored: Items) -> None:
+    path = stored.run.path / "release"
+    import os
+
+    secret = os.environ[URI].encode()
+    assert not [one for one in path.rglob("*") if one.is_file() and secret in one.read_bytes()]
+    with pytest.raises(ValueError, match="holds a name or a password"):
+        Index(kind="milvus", uri="https://root:secret@127.0.0.1:19530")
+
+
+def test_a_release_without_its_milvus_is_refused_with_what_to_do(
+    stored: Items, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = Release.open(stored.run.path / "release")
+    parameters = json.loads((release.path / "index/params.json").read_text())
+    client = milvus._client()
+    other = dict(parameters, collection_pairing="1" * 64)
+    from ensemble.serving.milvus_index import _check_collection
+
+    with pytest.raises(InvalidRelease, match="its vectors are not those of this release"):
+        _check_collection(client, other, Path("params.json"), stored.run.vectors.shape[1])
+    with pytest.raises(InvalidRelease, match="Milvus has no collection gone"):
+        _check_collection(client, dict(parameters, collection="gone"), Path("params.json"), 16)
+    monkeypatch.delenv(URI)
+    with pytest.raises(InvalidRelease, match=rf"{URI} is not set; .*{TOKEN}"):
+        load_index(release)
+
+
+def test_a_milvus_that_stops_answering_is_unavailable_and_not_answered_for(stored: Items) -> None:
+    index = answers_of(Release.open(stored.run.path / "release")).catalogue.search._index
+    assert isinstance(index, MilvusIndex)
+
+    class Gone:
+        def search(self, *_: Any, **__: Any) -> Any:
+            raise ConnectionError("connection refused")
+
+    index._client = Gone()
+    with pytest.raises(
+        Unavailable, match=r"Milvus did not answer for collection .*: ConnectionError: connection refused"
+    ):
+        ItemSearch(stored.run.vectors, index)(stored.run.vectors[:1], np.array([5]), *no_exclusions())
+
+
+def test_what_an_engine_cannot_express_is_compared_exactly_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = {"genres": "tags_genres"}
+    wanted = {"tags": {"genres": {"any": ['say "x" \\ é']}}, "deny": [1, 2]}
+    assert expression_of(wanted, fields) == (
+        '(item_id not in [1, 2]) and (array_contains_any(tags_genres, ["say \\"x\\" \\\\ é"]))'
+    )
+    for one in ({"tags": {"genres": {"any": ["line\nbreak"]}}}, {"ranges": {"year": {"min": 1}}}):
+        with pytest.raises(ValueError, match=r"control character|does not hold 'year'"):
+            expression_of(one, fields)
+    parameters = {"collection": "c", "metric": "inner_product", "structure": "flat", "items": 100, "fields": fields}
+    index, mask = MilvusIndex(None, {**parameters, "search": {}}), ItemMask(np.ones(100, dtype=bool))
+    mask.wanted = {"ranges": {"year": {"min": 1}}}
+    vectors = np.zeros((100, 4), dtype=np.float32)
+    assert Planner(vectors, index)(vectors[:1], 5, mask).way in ("scan", "gather")
+    with pytest.raises(ValueError, match="does not express this filter"):
+        index.candidates(vectors[:1], 5, mask)
+    monkeypatch.setattr("ensemble.serving.planner.MOST_COMPARED", 50)
+    with pytest.raises(InvalidRequest, match="column 'filter': milvus cannot express it, and it allows 100 items"):
+        Planner(vectors, index)(vectors[:1], 5, mask)
