@@ -16,6 +16,7 @@ from models.cost import Meter
 from models.data import join, queries, with_history
 from models.distillation import PeersTeacher, Product, TowersTeacher
 from models.export import export_towers
+from models.growing import PHASES, Earlier, Start, going_on
 from models.objective import Labels, Lesson, Teacher, build_loss
 from models.sampling import TrainingRows
 from models.tasks import learned_rows, served_rows, with_tasks
@@ -35,8 +36,9 @@ def train(
     out: Path,
     progress: Callable[[str], None],
     on_epoch: OnEpoch | None = None,
+    earlier: Earlier | None = None,
 ) -> None:
-    """Train the towers on features and export them.
+    """Train the towers on features and export them; with `earlier` towers go on from these (`models.growing`).
 
     Early stopping on the validation part finds the number of epochs; with `refit` a new model is then trained for as
     many epochs on training and validation rows together. `out` gets `query.onnx`, `item.onnx`, `item_vectors.npy`,
@@ -48,18 +50,26 @@ def train(
         `device` is `gpu` and TensorFlow sees none; or ratings or events do not allow what the recipe does with them.
     """
     meter = Meter()
+    if earlier:
+        train = going_on(train)
     known = data.train.interactions
     valid = served_rows(queries(data, data.valid, known), train.tasks)
     with tf.device(_device_name(device)):
         best = out / "checkpoints" / "best"
-        validation = Validation(valid, data.train, train.monitor, train.patience, best, progress, on_epoch)
-        logs = out / "tensorboard"
-        tower = _trained(
-            data, data.train, model, train, seed, train.epochs, [validation, _tensorboard(logs / "search")]
+        validation = Validation(
+            valid, data.train, train.monitor, train.patience, best, progress, on_epoch, earlier is not None
         )
-        epochs = validation.best_epoch
+        logs = out / "tensorboard"
+        search, refit = (Start(earlier, data, model, train, one) if earlier else None for one in PHASES)
+        towers, epochs = [], train.epochs
+        if search is None or search.settings.search:
+            callbacks = [validation, _tensorboard(logs / "search")]
+            towers = [_trained(data, data.train, model, train, seed, epochs, callbacks, (), search)]
+            epochs = validation.best_epoch
         if train.refit:
-            tower = _trained_anew(data, tower, model, train, seed, epochs, logs, progress)
+            towers.append(_trained_anew(data, towers, model, train, seed, epochs, logs, progress, refit))
+        tower = towers[-1]
+        if train.refit:
             tower.save_weights(out / "checkpoints" / "refit")
         (out / "history.json").write_text(json.dumps(validation.history, indent=1), encoding="utf-8")
         export_towers(tower, data, epochs, out)
@@ -70,16 +80,17 @@ def train(
 
 def _trained_anew(
     data: FeatureSet,
-    searched: TwoTowerModel,
+    searched: Sequence[TwoTowerModel],
     model: Model,
     train: Train,
     seed: int,
     epochs: int,
     logs: Path,
     progress: Callable[[str], None],
+    start: Start | None = None,
 ) -> TwoTowerModel:
     """Train on training and validation rows together; with distillation as many generations as it says."""
-    rows, towers = join([data.train, data.valid]), [searched]
+    rows, towers = join([data.train, data.valid]), list(searched)
     generations = train.distillation.generations if train.distillation else 0
     if generations and train.distillation and train.distillation.dropout is not None:
         model = replace(model, dropout=train.distillation.dropout)
@@ -88,7 +99,7 @@ def _trained_anew(
         callbacks = [_EpochLine(epochs, progress), _tensorboard(logs / f"refit-{generation}")]
         teachers = towers if generations else []
         # Other initial weights than the teachers': what they all agree on is then less of chance.
-        towers.append(_trained(data, rows, model, train, seed + len(teachers), epochs, callbacks, teachers))
+        towers.append(_trained(data, rows, model, train, seed + len(teachers), epochs, callbacks, teachers, start))
     return towers[-1]
 
 
@@ -101,12 +112,16 @@ def _trained(
     epochs: int,
     callbacks: list[tf.keras.callbacks.Callback],
     teachers: Sequence[TwoTowerModel] = (),
+    start: Start | None = None,
 ) -> TwoTowerModel:
     """Make a new model and train it on those rows of `part` that there is a use for, with teachers also by these."""
     tf.keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
     part, weights = learned_rows(with_history(part, data.query_specs), train)
-    rows = TrainingRows(part.interactions, len(data.catalogue))
+    known = part.interactions
+    if start:
+        part, weights = start.newer(part, weights)
+    rows = TrainingRows(part.interactions, len(data.catalogue), known)
     retrieval = build_loss(train.objective, rows, model.tower[-1], _lesson(train.distillation, teachers, part, rows))
     loss, heads = with_tasks(retrieval, model, train.tasks, part.interactions)
     loss = augmented_loss(loss, model.augmentation, rows, data)
@@ -114,7 +129,9 @@ def _trained(
     tower.heads = heads
     labels = Labels(rows.items, rows.users, tf.constant(weights), tf.range(len(rows.items), dtype=tf.int64))
     batches = _batches(part, labels, train.batch_size, seed)
-    tower.compile(optimizer=build_optimizer(train, epochs * len(batches)))
+    tower.compile(optimizer=build_optimizer(train, max(1, epochs) * len(batches)))
+    if start:
+        start.give(tower)
     tower.fit(batches, epochs=epochs, callbacks=callbacks, verbose=0)
     return tower
 

@@ -25,7 +25,7 @@ class Validation(tf.keras.callbacks.Callback):
     """Measures the validation part after every epoch and stops when it no longer gets better.
 
     After training, `history` has one entry per epoch and `best_epoch` (1-based) the one whose weights the model
-    was given back.
+    was given back. With `trained` the weights that training starts from are epoch 0.
     """
 
     def __init__(
@@ -37,6 +37,7 @@ class Validation(tf.keras.callbacks.Callback):
         checkpoint: Path,
         progress: Callable[[str], None],
         on_epoch: OnEpoch | None = None,
+        trained: bool = False,
     ) -> None:
         super().__init__()
         self.queries = {name: tf.convert_to_tensor(values) for name, values in valid.query.items()}
@@ -48,7 +49,18 @@ class Validation(tf.keras.callbacks.Callback):
         self.on_epoch = on_epoch
         self.history: list[dict[str, float]] = []
         self.best_epoch, self.best = 0, -np.inf
+        self.trained = trained
         self._started = 0.0
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Measure weights that were trained before: epoch 0, which may be the best one."""
+        if not self.trained or self.history:
+            return
+        figures = self.measure()
+        self.best = figures[f"valid_{self.monitor}"]
+        self.history.append({"epoch": 0, "seconds": 0.0, **figures})
+        self.progress(f"before the first epoch: validation {self.monitor} {self.best:.4f}")
+        self.model.save_weights(self.checkpoint)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Start the clock."""

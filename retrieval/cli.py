@@ -14,6 +14,7 @@ from retrieval.checking import check
 from retrieval.classifying import classify
 from retrieval.clustering import Scheduler, Workers, features
 from retrieval.console import Terminal, terminal
+from retrieval.continuing import stage_or_run, train
 from retrieval.doctor import doctor
 from retrieval.embeddings import embeddings
 from retrieval.init.command import init
@@ -30,7 +31,6 @@ from retrieval.serve import client_options, serve
 from retrieval.stages import STAGES
 from retrieval.tables import groups_table, metrics_table, more_tables, read_json
 from retrieval.watching import health, status
-from workflows.diagnostics import RecipeError
 
 if TYPE_CHECKING:
     from retrieval.serving import Load
@@ -115,15 +115,7 @@ _stage_command(
     """,
 )
 app.command()(features)
-_stage_command(
-    "train",
-    """Train the two towers and export them.
-
-    \b
-    retrieval train recipes/movielens-100k.toml
-    retrieval train recipes/movielens-100k.toml --verbose
-    """,
-)
+app.command()(train)
 
 
 @app.command()
@@ -259,7 +251,9 @@ def run_recipe(
     recipe: RecipePath,
     runs: Runs = RUNS,
     cache: Cache = CACHE,
-    since: Annotated[str | None, typer.Option("--from", help="Run this stage and all after it again.")] = None,
+    since: Annotated[
+        str | None, typer.Option("--from", help="Run this stage and all after it again; or go on from this run.")
+    ] = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
     json: AsJson = False,
@@ -271,9 +265,11 @@ def run_recipe(
     retrieval run recipes/movielens-100k.toml
     retrieval run recipes/movielens-100k.toml --from train
     retrieval run recipes/synthetic.toml --workers 2
+    retrieval run shop.toml --runs runs/tuesday --from runs/monday/shop
     """
     with terminal(verbose) as out:
-        run = Run.create(load_recipe(recipe), runs, STAGES).on(workers, scheduler)
+        loaded, since = stage_or_run(load_recipe(recipe), runs, since)
+        run = Run.create(loaded, runs, STAGES).on(workers, scheduler)
         opened, done = _run_all(out, run, cache, since)
         metrics = read_json(opened.directory / "metrics.json")
         page = _report(out, opened)
@@ -435,8 +431,6 @@ def demo(
 def _run_all(out: Terminal, run: Run, cache: Path, since: str | None = None) -> tuple[Run, list[dict[str, Any]]]:
     """Run every stage in order; from `since` on, whether or not it is finished."""
     names = [stage.name for stage in STAGES]
-    if since is not None and since not in names:
-        raise RecipeError(f"--from {since}: no such stage; the stages are {', '.join(names)}")
     again = names.index(since) if since else len(names)
     done = advance(run, names[:again], cache, out) + advance(run, names[again:], cache, out, force=True)
     return run, done

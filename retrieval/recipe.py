@@ -67,4 +67,13 @@ def parse_recipe(text: str, path: Path) -> Recipe:
         raise RecipeError(f"{path}: {error}") from None
     data, query, item = located(recipe.data, path.parent), recipe.query, recipe.item
     sides = {"query": located_side(query, path.parent), "item": located_side(item, path.parent)}
-    return msgspec.structs.replace(recipe, data=data, **sides)
+    train = _located_train(recipe.train, path.parent)
+    return msgspec.structs.replace(recipe, data=data, train=train, **sides)
+
+
+def _located_train(train: Train, directory: Path) -> Train:
+    """Return the section with the path of its earlier run, if it has one, made absolute in the same way."""
+    if train.continued is None or train.continued.run is None:
+        return train
+    place = str((directory / Path(train.continued.run).expanduser()).resolve())
+    return msgspec.structs.replace(train, continued=msgspec.structs.replace(train.continued, run=place))

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from retrieval.earlier import earlier_state, features_of, run_of, towers_of
 from retrieval.recipe import Recipe
 from retrieval.run import Job, Stage
 from workflows.config import PlaylistsSplit, embedding_files
@@ -31,14 +32,14 @@ def features(job: Job) -> None:
     from workflows.tables import open_tables
     from workflows.undated import check_dated
 
-    recipe = job.recipe
+    recipe, earlier = job.recipe, features_of(run_of(job.recipe, STAGES))
     tables = open_tables(job.run / "tables")
     check_dated(tables, recipe.data.split, recipe.query, recipe.item)
     with (
         client(job.cluster.workers, job.cluster.scheduler, recipe.device) as cluster,
         atomic_directory(job.run / "features") as out,
     ):
-        build(tables, recipe.query, recipe.item, recipe.data.split, recipe.device, out, job.progress, cluster)
+        build(tables, recipe.query, recipe.item, recipe.data.split, recipe.device, out, job.progress, cluster, earlier)
 
 
 def train(job: Job) -> None:
@@ -47,8 +48,9 @@ def train(job: Job) -> None:
     from workflows.features import load
 
     recipe, data = job.recipe, load(job.run / "features")
+    earlier = towers_of(run_of(recipe, STAGES))
     with atomic_directory(job.run / "towers") as out:
-        train_towers(data, recipe.model, recipe.train, recipe.seed, recipe.device, out, job.progress)
+        train_towers(data, recipe.model, recipe.train, recipe.seed, recipe.device, out, job.progress, earlier=earlier)
 
 
 def evaluate(job: Job) -> None:
@@ -125,13 +127,20 @@ def _feature_settings(recipe: Recipe) -> Any:
 
 
 def _feature_files(recipe: Recipe) -> Any:
-    """Return what tells whether the files of pre-trained vectors changed; None where there are none."""
-    files = embedding_files(recipe.query, recipe.item)
-    if not files:
-        return None
-    from workflows.pretrained import state_of
+    """Return what tells whether files of pre-trained vectors or the earlier run's features changed; None without."""
+    files, earlier = embedding_files(recipe.query, recipe.item), earlier_state(recipe, "features", STAGES)
+    found = {"earlier features": earlier} if earlier else {}
+    if files:
+        from workflows.pretrained import state_of
 
-    return {path: state_of(path) for path in files}
+        found.update({path: state_of(path) for path in files})
+    return found or None
+
+
+def _earlier_towers(recipe: Recipe) -> Any:
+    """Return what tells whether the earlier run's towers changed; None where training starts from zero."""
+    earlier = earlier_state(recipe, "train", STAGES)
+    return {"earlier towers": earlier} if earlier else None
 
 
 STAGES = (
@@ -140,7 +149,12 @@ STAGES = (
         "features", features, needs=("fetch",), outputs=("features",), settings=_feature_settings, inputs=_feature_files
     ),
     Stage(
-        "train", train, needs=("features",), outputs=("towers",), settings=_sections("model", "train", "seed", "device")
+        "train",
+        train,
+        needs=("features",),
+        outputs=("towers",),
+        settings=_sections("model", "train", "seed", "device"),
+        inputs=_earlier_towers,
     ),
     Stage("evaluate", evaluate, needs=("features", "train"), outputs=("metrics.json",), version=2),
     Stage(
