@@ -77,6 +77,8 @@ class Serving(Section, frozen=True, kw_only=True):
     """Instances of the chained tower."""
     search_instances: PositiveInt | None = None
     """Instances of the chained search."""
+    rank_instances: PositiveInt | None = None
+    """Instances of the chained ranker, where there is `[ranking]`."""
     tower_platform: Literal["python", "onnxruntime"] = "python"
     """What runs the chained tower: `onnxruntime` is Triton's own backend, where the server has it."""
     tower_device: Literal["cpu", "gpu"] = "cpu"

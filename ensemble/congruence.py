@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from ensemble.serving.index import PARAMETERS
+from ensemble.serving.ranking import Ranker
 from ensemble.serving.release import Release
 from ensemble.serving.retriever import Retriever
 from ensemble.serving.search import no_exclusions
@@ -20,25 +21,33 @@ from workflows.feature_files import read_rows
 
 Reference = Callable[[pd.DataFrame], np.ndarray]
 """Raw query columns, n rows, to query vectors, float32 [n, d]."""
+RankingReference = Callable[[pd.DataFrame, np.ndarray], np.ndarray]
+"""Raw query columns, n rows, and item indices, int64 [n, m], to the ranker's scores, float32 [n, m]."""
 
 TOLERANCE = 1e-5
 _SAMPLES = 64
 
 
-def check_congruence(release: Release, features: Path, reference: Reference | None) -> None:
+def check_congruence(
+    release: Release, features: Path, reference: Reference | None, ranking: RankingReference | None = None
+) -> None:
     """Ask the release and `reference` (where there is one) for sample queries; raise ReleaseError where they differ.
 
     Query vectors must be equal within `TOLERANCE`, and the items those of an exact search in float64, except where
-    scores are tied within it; of an approximate index, the scores must be those of its items, in order.
+    scores are tied within it; of an approximate index, the scores must be those of its items, in order. A ranker's
+    scores must be those of `ranking`, within `TOLERANCE` of the largest of them, or of 1 where that is larger.
     """
     retriever = Retriever(release)
     queries = sample_queries(features, [one["name"] for one in release.json("query/transform.json")["inputs"]])
     columns = raw_columns(queries, release)
     user_rows = retriever.users.rows_of(columns[Columns.User].values)
-    vectors = retriever.tower(retriever.features(columns, user_rows))
+    made = retriever.features(columns, user_rows)
+    vectors = retriever.tower(made)
     if reference is not None:
         _check_vectors(vectors, np.asarray(reference(queries)), queries)
     _check_items(retriever, vectors, columns)
+    if retriever.ranker is not None and ranking is not None:
+        _check_ranking(retriever, retriever.ranker, made, vectors, lambda items: ranking(queries, items))
 
 
 def sample_queries(features: Path, names: list[str], part: str = "test", count: int = _SAMPLES) -> pd.DataFrame:
@@ -101,6 +110,25 @@ def _check_items(retriever: Retriever, vectors: np.ndarray, columns: dict[str, C
     # The item in each place has the score that belongs in that place: equal items wherever scores are not tied.
     if not (np.allclose(own, best, rtol=0, atol=TOLERANCE) and np.allclose(answer.score, best, rtol=0, atol=TOLERANCE)):
         raise ReleaseError("no release was made: its search does not return the items with the best scores")
+
+
+def _check_ranking(
+    retriever: Retriever,
+    ranker: Ranker,
+    features: Mapping[str, np.ndarray],
+    vectors: np.ndarray,
+    reference: Callable[[np.ndarray], np.ndarray],
+) -> None:
+    rows, m = len(vectors), min(ranker.candidates, len(retriever.search.vectors))
+    request = Request({}, np.full(rows, m), np.ones(rows, dtype=bool), no_exclusions())
+    found = ranker(features, vectors, retriever.nearest(vectors, np.full(rows, -1), request).item_index, request.top_k)
+    expected = reference(found.item_index)
+    worst = float(np.abs(found.score - expected).max(initial=0) / np.abs(expected).max(initial=1.0))
+    if not worst <= TOLERANCE:
+        raise ReleaseError(
+            f"no release was made: the ranker's scores differ from training's by {worst:.3g} of the largest, expected "
+            f"at most {TOLERANCE}: the compiled transform or the exported ranker is wrong"
+        )
 
 
 def exact_scores(queries: np.ndarray, items: np.ndarray, metric: str) -> np.ndarray:

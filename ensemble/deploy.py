@@ -21,9 +21,10 @@ from typing import Any
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from ensemble.layouts import CHAINED, CONFIG, FUSED, STEPS, models_in
+from ensemble.layouts import CHAINED, CONFIG, FUSED, RANK, STEPS, models_in
 from ensemble.model_control import ModelControl
 from ensemble.repository import write_version
+from ensemble.serving.candidates import has_ranker
 from ensemble.serving.errors import InvalidRelease
 from ensemble.serving.release import MANIFEST, Release
 from ensemble.trust import admits
@@ -116,6 +117,11 @@ def _write(release: Path, repository: Path, version: int) -> None:
     except InvalidRelease as error:
         raise ReleaseError(str(error)) from None
     models = models_in(repository)
+    if CHAINED in models and (RANK in models) != has_ranker(opened):
+        raise ReleaseError(
+            f"{release}: ranks its candidates, or does not, other than the release that is live, and chained models "
+            "cannot change that while they run; export a repository of its own and serve that"
+        )
     _remove(repository, [version])  # what one that was killed left of it
     with tempfile.TemporaryDirectory(prefix=f".{repository.name}.", dir=repository.parent) as staged:
         write_version(opened, Path(staged), models, version)

@@ -12,6 +12,7 @@ import pandas as pd
 from ensemble.congruence import as_column
 from ensemble.itemfile import Kind, ids_of, kinds_of, read_ids, read_table
 from ensemble.itemtable import TABLE, items_of, read_items
+from ensemble.serving.candidates import has_ranker
 from ensemble.serving.catalogue import Catalogue
 from ensemble.serving.delta import Delta, DeltaLog
 from ensemble.serving.errors import InvalidRequest
@@ -122,6 +123,11 @@ class LiveItems:
         return np.concatenate(parts).astype(np.float32, copy=False)
 
     def _change(self, operation: Operation, path: Path, table: pd.DataFrame) -> Change:
+        if has_ranker(self.release):
+            raise DataError(
+                f"{self.release.path}: the release ranks its candidates, and its ranker knows only the items that "
+                "it was trained with; train anew, or release without [ranking]. `items remove` works"
+            )
         whole = pd.DataFrame({name: _column(table, name) for name in self.kinds})
         ids = ids_array(whole[Columns.Item], self.kinds[Columns.Item])
         return Change(operation, ids, whole, self.vectors(whole, path))

@@ -10,14 +10,20 @@ Layout = Literal["fused", "chained", "both"]
 FUSED = "retrieval"
 CHAINED = "retrieval_chained"
 TRANSFORM, TOWER, SEARCH = "retrieval_transform", "retrieval_tower", "retrieval_search"
-STEPS = (TRANSFORM, TOWER, SEARCH)
-"""The models behind `CHAINED`, in their order."""
+RANK = "retrieval_rank"
+STEPS = (TRANSFORM, TOWER, SEARCH, RANK)
+"""The models behind `CHAINED`, in their order; the last only where a release ranks."""
 MODELS: dict[Layout, tuple[str, ...]] = {
     "fused": (FUSED,),
     "chained": (*STEPS, CHAINED),
     "both": (FUSED, *STEPS, CHAINED),
 }
 CONFIG = "config.pbtxt"
+
+
+def models_of(layout: Layout, ranks: bool) -> tuple[str, ...]:
+    """Return the models of a layout for a release that ranks its candidates, or does not."""
+    return tuple(name for name in MODELS[layout] if ranks or name != RANK)
 
 
 def models_in(repository: Path) -> list[str]:

@@ -9,12 +9,12 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ensemble.layouts import CHAINED, FUSED, SEARCH, TOWER, TRANSFORM
+from ensemble.layouts import CHAINED, FUSED, RANK, SEARCH, TOWER, TRANSFORM
 from ensemble.serving.canary import PARAMETER
 from ensemble.serving.release import Release
 from ensemble.serving.selftest import SelfTest
-from ensemble.serving.steps import RELEASE, Step, Steps, steps_of
-from ensemble.serving.tensors import Tensor
+from ensemble.serving.steps import CANDIDATES, LEAST, RELEASE, USER_ROW, Step, Steps, steps_of
+from ensemble.serving.tensors import Tensor, output_tensors
 
 _RELEASE = Tensor(RELEASE, "BYTES", 1)
 
@@ -22,8 +22,8 @@ _RELEASE = Tensor(RELEASE, "BYTES", 1)
 def model_configs(release: Release, models: Iterable[str], version: int) -> dict[str, str]:
     """Return the `config.pbtxt` of each of the models, which serves the release as the given version."""
     steps, serving = steps_of(release), release.manifest["serving"]
-    whole = Step(steps.request, [*steps.search.outputs, _RELEASE])
-    search = Step(steps.search.inputs, whole.outputs)
+    whole = Step(steps.request, [*output_tensors(release.manifest["id_dtype"]), _RELEASE])
+    search = Step(steps.search.inputs, [*steps.search.outputs, _RELEASE])
     first = Step(_all_optional(steps.transform.inputs), steps.transform.outputs)
     made = {
         FUSED: [*_python(FUSED, whole, serving, "instances"), *_facts(release, "fused", whole)],
@@ -32,6 +32,8 @@ def model_configs(release: Release, models: Iterable[str], version: int) -> dict
         SEARCH: [*_python(SEARCH, search, serving, "search_instances"), _stated(release)],
         CHAINED: [*_ensemble(steps, whole, serving, version), *_facts(release, "chained", whole)],
     }
+    if steps.rank is not None:
+        made[RANK] = [*_python(RANK, steps.rank, serving, "rank_instances"), _stated(release)]
     return {name: "\n".join([*made[name], served((version,))]) + "\n" for name in models}
 
 
@@ -89,16 +91,21 @@ def _tower(step: Step, serving: Mapping[str, Any]) -> list[str]:
 
 
 def _ensemble(steps: Steps, whole: Step, serving: Mapping[str, Any], version: int) -> list[str]:
-    search = Step(steps.search.inputs, whole.outputs)
-    between = {one.name for one in (*steps.transform.outputs, *steps.tower.outputs)}
+    search = Step(steps.search.inputs, [*steps.search.outputs, _RELEASE])
+    features, vector = ({one.name for one in step.outputs} for step in (steps.transform, steps.tower))
+    found = {CANDIDATES, LEAST} if steps.rank else set()
+    # Of each model the inputs and the outputs that go between models.
+    chain: list[tuple[str, Step, set[str], set[str]]] = [
+        (TRANSFORM, steps.transform, set(), features),
+        (TOWER, steps.tower, features, vector),
+        (SEARCH, search, {*vector, USER_ROW}, found),
+    ]
+    if steps.rank:
+        chain.append((RANK, steps.rank, features | vector | found, set()))
     links = ",\n".join(
-        # The version is pinned: whatever else is loaded meanwhile, the three steps of an answer are of one release.
-        f'{{ model_name: "{name}" model_version: {version}\n  {_maps(step, inner, between)} }}'
-        for name, step, inner in (
-            (TRANSFORM, steps.transform, "output"),
-            (TOWER, steps.tower, "input output"),
-            (SEARCH, search, "input"),
-        )
+        # The version is pinned: whatever else is loaded meanwhile, the steps of an answer are of one release.
+        f'{{ model_name: "{name}" model_version: {version}\n  {_maps(step, taken, given)} }}'
+        for name, step, taken, given in chain
     )
     head = _head(CHAINED, 'platform: "ensemble"', Step(_all_optional(whole.inputs), whole.outputs), serving)
     return [*head, f"ensemble_scheduling {{ step [\n{links}\n] }}"]
@@ -109,12 +116,13 @@ def _all_optional(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [one._replace(optional=True) for one in tensors]
 
 
-def _maps(step: Step, inner: str, between: set[str]) -> str:
-    """Return a step's maps. What goes `between` steps has a name of its own: a column may be called like a feature."""
+def _maps(step: Step, taken: set[str], given: set[str]) -> str:
+    """Return a step's maps. What goes between steps, `taken` and `given` by this one, has a name of its own: a column
+    may be called like a feature."""
     lines = []
-    for direction, tensors in (("input", step.inputs), ("output", step.outputs)):
+    for direction, tensors, between in (("input", step.inputs, taken), ("output", step.outputs, given)):
         for one in tensors:
-            value = f"_{one.name}" if direction in inner and one.name in between else one.name
+            value = f"_{one.name}" if one.name in between else one.name
             lines.append(f"{direction}_map {{ key: {_text(one.name)} value: {_text(value)} }}")
     return "\n  ".join(lines)
 

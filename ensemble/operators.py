@@ -1,4 +1,4 @@
-"""The served steps as merlin-systems operators: `TransformQuery >> EncodeQuery >> SearchItems`.
+"""The served steps as merlin-systems operators: `TransformQuery >> EncodeQuery >> SearchItems [>> RankCandidates]`.
 
 Each wraps one step of `ensemble.serving` and knows no more than the path of its release, so that nothing is pickled
 with it. Between the steps travel the features or the vector, and what the search needs of the request.
@@ -6,6 +6,7 @@ with it. Between the steps travel the features or the vector, and what the searc
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from merlin.schema import ColumnSchema, Schema
 from merlin.systems.dag import Ensemble
 
 from ensemble.congruence import as_column
-from ensemble.serving.errors import InvalidRequest
-from ensemble.serving.retriever import Retriever
+from ensemble.serving.errors import InvalidRelease, InvalidRequest
+from ensemble.serving.retriever import Answer, Retriever
 from ensemble.serving.sequence import Clicks
+from ensemble.serving.steps import CANDIDATES, LEAST
 from ensemble.serving.tensors import NO_ITEM, USER, Request, Tensor
 from ensemble.serving.transform import Column
 
@@ -69,6 +71,12 @@ class ReleaseOperator(BaseOperator):
         taken = {one.name for one in self.retriever.inputs}
         return (*(one for one in _CONTROLS if one in taken), USER_ROW)
 
+    def for_ranking(self) -> tuple[str, ...]:
+        """Return the features that a ranker takes; none where nothing is ranked."""
+        ranker = self.retriever.ranker
+        made = [one["name"] for one in self.retriever.transform.outputs]
+        return tuple(one for one in made if ranker is not None and one in ranker.inputs)
+
 
 class TransformQuery(ReleaseOperator):
     """Raw query columns to features. A column that is null throughout counts as not sent."""
@@ -95,8 +103,7 @@ class EncodeQuery(ReleaseOperator):
     def transform(self, col_selector: ColumnSelector, transformable: pd.DataFrame) -> pd.DataFrame:
         """Return the vector, the user's row and the request's controls."""
         retriever = self.retriever
-        wanted = {one["name"]: one for one in retriever.transform.outputs if one["name"] in retriever.tower.inputs}
-        vectors = retriever.tower({name: _values(transformable[name], one) for name, one in wanted.items()})
+        vectors = retriever.tower(_features(retriever, transformable, retriever.tower.inputs))
         return pd.DataFrame({"vector": _cells(vectors)}).assign(
             **{one: transformable[one].to_numpy() for one in self.passed_on()}
         )
@@ -105,17 +112,55 @@ class EncodeQuery(ReleaseOperator):
         """Return the vector."""
         return [ColumnSchema("vector", dtype=np.float32, dims=(None, self.retriever.release.manifest["dim"]))]
 
+    def passed_on(self) -> tuple[str, ...]:
+        """Return the columns that it hands on."""
+        return (*super().passed_on(), *self.for_ranking())
+
 
 class SearchItems(ReleaseOperator):
-    """The query vector to the best items that the request does not leave out."""
+    """The query vector to the best items that the request does not leave out, or to the candidates of a ranker."""
+
+    def transform(self, col_selector: ColumnSelector, transformable: pd.DataFrame) -> pd.DataFrame:
+        """Return item_id, score, count and user_known, as the served model does; for a ranker, the candidates."""
+        retriever, rows = self.retriever, transformable[USER_ROW].to_numpy(dtype=np.int64)
+        vectors, request = _vectors(transformable), _request(retriever, transformable)
+        if retriever.ranker is None:
+            return _answered(retriever.nearest(vectors, rows, request))
+        found = retriever.nearest(vectors, rows, request, retriever.ranker.candidates)
+        least = retriever.least_scores(request)
+        made = pd.DataFrame({CANDIDATES: _cells(found.item_index)}).assign(
+            **{LEAST: -np.inf if least is None else least, "user_known": found.user_known}
+        )
+        return made.assign(**{one: transformable[one].to_numpy() for one in self.passed_on()})
+
+    def made(self) -> list[ColumnSchema]:
+        """Return the outputs of the served model, or those that go to a ranker."""
+        if self.retriever.ranker is None:
+            return [tensor_schema(one) for one in self.retriever.outputs]
+        known = [tensor_schema(one) for one in self.retriever.outputs if one.name == "user_known"]
+        candidates = ColumnSchema(CANDIDATES, dtype=np.int64, dims=(None, None))
+        return [candidates, ColumnSchema(LEAST, dtype=np.float32, dims=(None,)), *known]
+
+    def passed_on(self) -> tuple[str, ...]:
+        """Return what a ranker needs, or nothing: this is the last step."""
+        return ("vector", "top_k", *self.for_ranking()) if self.retriever.ranker else ()
+
+
+class RankCandidates(ReleaseOperator):
+    """The candidates to the best of them, by the release's ranker."""
 
     def transform(self, col_selector: ColumnSelector, transformable: pd.DataFrame) -> pd.DataFrame:
         """Return item_id, score, count and user_known, as the served model does."""
-        retriever, rows = self.retriever, transformable[USER_ROW].to_numpy(dtype=np.int64)
-        vectors = np.stack([np.asarray(one, dtype=np.float32) for one in transformable["vector"]])
-        answer = retriever.nearest(vectors, rows, _request(retriever, transformable))
-        cells = {"item_id": _cells(answer.item_id), "score": _cells(answer.score)}
-        return pd.DataFrame(cells).assign(count=answer.count, user_known=answer.user_known)
+        retriever, ranker = self.retriever, self.retriever.ranker
+        if ranker is None:
+            raise InvalidRelease(f"{self.release}: has no ranker; leave `RankCandidates` out")
+        candidates = np.stack([np.asarray(one, dtype=np.int64) for one in transformable[CANDIDATES]])
+        features = _features(retriever, transformable, ranker.inputs)
+        least = transformable[LEAST].to_numpy(dtype=np.float32)
+        found = ranker(features, _vectors(transformable), candidates, _top_k(retriever, transformable), least)
+        ids = retriever.item_ids.take(found.item_index, mode="wrap")
+        known = transformable["user_known"].to_numpy(dtype=bool)
+        return _answered(Answer(found.item_index, ids, found.score, found.count, known))
 
     def made(self) -> list[ColumnSchema]:
         """Return the outputs of the served model."""
@@ -128,9 +173,10 @@ class SearchItems(ReleaseOperator):
 
 def build_ensemble(release: Path) -> Ensemble:
     """Return the merlin-systems graph over a release; raise InvalidRelease where the release is not whole."""
-    schema = Schema([tensor_schema(one) for one in retriever_of(str(release.absolute())).inputs])
-    query = schema.column_names >> TransformQuery(release)
-    return Ensemble(query >> EncodeQuery(release) >> SearchItems(release), schema)
+    retriever = retriever_of(str(release.absolute()))
+    schema = Schema([tensor_schema(one) for one in retriever.inputs])
+    found = schema.column_names >> TransformQuery(release) >> EncodeQuery(release) >> SearchItems(release)
+    return Ensemble(found if retriever.ranker is None else found >> RankCandidates(release), schema)
 
 
 def tensor_schema(tensor: Tensor) -> ColumnSchema:
@@ -154,6 +200,26 @@ def _values(column: pd.Series, output: Any) -> np.ndarray:
     return cells.astype(output["dtype"], copy=False)
 
 
+def _features(retriever: Retriever, frame: pd.DataFrame, names: Collection[str]) -> dict[str, np.ndarray]:
+    return {
+        one["name"]: _values(frame[one["name"]], one) for one in retriever.transform.outputs if one["name"] in names
+    }
+
+
+def _vectors(frame: pd.DataFrame) -> np.ndarray:
+    return np.stack([np.asarray(one, dtype=np.float32) for one in frame["vector"]])
+
+
+def _answered(answer: Answer) -> pd.DataFrame:
+    cells = {"item_id": _cells(answer.item_id), "score": _cells(answer.score)}
+    return pd.DataFrame(cells).assign(count=answer.count, user_known=answer.user_known)
+
+
+def _top_k(retriever: Retriever, frame: pd.DataFrame) -> np.ndarray:
+    asked = frame["top_k"].astype(object).where(frame["top_k"].notna(), retriever.serving["top_k"])
+    return asked.to_numpy(dtype=np.int64)
+
+
 def _sent(retriever: Retriever, frame: pd.DataFrame) -> dict[str, Column]:
     """Return the raw columns of the frame that hold anything."""
     stated = {one["name"]: one for one in retriever.transform.inputs}
@@ -164,13 +230,12 @@ def _sent(retriever: Retriever, frame: pd.DataFrame) -> dict[str, Column]:
 
 def _request(retriever: Retriever, frame: pd.DataFrame) -> Request:
     """Return what the search needs of the request; a null means the default. Its columns are spent by now."""
-    top_k = frame["top_k"].astype(object).where(frame["top_k"].notna(), retriever.serving["top_k"])
     seen = frame["include_seen"].astype(object).where(frame["include_seen"].notna(), False)
     excluded = _entries(frame["exclude_item_ids"], retriever.item_ids.dtype)
     clicks = _clicks(retriever, frame, dated=False)
     filters = frame["filter"].astype(object).where(frame["filter"].notna(), "").tolist()
     some = filters if any(filters) else None
-    return Request({}, top_k.to_numpy(dtype=np.int64), seen.to_numpy(dtype=bool), excluded, clicks, some)
+    return Request({}, _top_k(retriever, frame), seen.to_numpy(dtype=bool), excluded, clicks, some)
 
 
 def _clicks(retriever: Retriever, frame: pd.DataFrame, dated: bool) -> Clicks | None:

@@ -13,8 +13,9 @@ import msgspec
 from ensemble.comparison import Candidate, Difference, compare
 from ensemble.config import Promotion
 from ensemble.deploy import deploy, holds, live_version
-from ensemble.layouts import MODELS, models_in
+from ensemble.layouts import models_in, models_of
 from ensemble.model_control import ModelControl
+from ensemble.serving.candidates import has_ranker
 from ensemble.serving.errors import InvalidRelease
 from ensemble.serving.retriever import Retriever
 from ensemble.serving.selftest import SelfTest
@@ -141,7 +142,7 @@ def bring_live(versions: Versions, number: int, control: ModelControl | None, pr
     release, repository = versions.release_of(number), versions.repository
     if not holds(repository, number, versions.about(number).release):
         candidate = versions.candidate(number)
-        wanted = MODELS[candidate.release.manifest["serving"]["layout"]]
+        wanted = models_of(candidate.release.manifest["serving"]["layout"], has_ranker(candidate.release))
         if models_in(repository) != list(wanted):
             _export(candidate, repository, number, wanted, control, progress)
             return

@@ -17,12 +17,13 @@ import pandas as pd
 from ensemble.arrays import id_dtype, save, save_column, save_values
 from ensemble.attributes import write_attributes
 from ensemble.config import Index, Promotion, Serving
-from ensemble.congruence import Reference, check_congruence
+from ensemble.congruence import RankingReference, Reference, check_congruence
 from ensemble.index import Built, build_index
 from ensemble.index_queries import measured_on_test, query_vectors
 from ensemble.lookups import write_lookup, write_vocabulary_lookups
 from ensemble.ready import write_ready
 from ensemble.serving import selftest
+from ensemble.serving.candidates import PARAMETERS, RANKER, SIDES
 from ensemble.serving.errors import InvalidRelease
 from ensemble.serving.release import (
     FORMAT,
@@ -58,13 +59,17 @@ def write_release(
     serving: Serving,
     index: Index,
     promotion: Promotion | None = None,
+    ranker: Path | None = None,
     reference: Reference | None = None,
+    ranking_reference: RankingReference | None = None,
     progress: Callable[[str], None] = _silent,
 ) -> Release:
-    """Write the release of a run's `features/` and `towers/` to `out` and return it, opened and verified.
+    """Write the release of a run's `features/`, `towers/` and, where it ranks, `ranker/` to `out` and return it, opened
+    and verified.
 
     `reference` computes query vectors, float32 [n, d], of raw query columns (a frame with n rows) the way training did.
-    Sample users and test rows are asked both ways, and without the same answer there is no release.
+    Sample users and test rows are asked both ways, and without the same answer there is no release. So are the scores
+    that `ranking_reference` gives the candidates of such queries.
 
     Raises
     ------
@@ -78,6 +83,8 @@ def write_release(
         with atomic_directory(out) as temporary:
             progress("copying transforms and towers")
             _copy_parts(features, towers, temporary)
+            if ranker is not None:
+                _copy_ranker(ranker, temporary / "ranking")
             counts = _write_tables(features, temporary)
             for stem in ("users/user_id", "items/ids"):
                 write_lookup(temporary / stem)
@@ -103,7 +110,7 @@ def write_release(
             _write_index(temporary, manifest, index, features, progress)
             seal(temporary, manifest)
             progress("comparing its answers with the training side")
-            check_congruence(Release.open(temporary), features, reference)
+            check_congruence(Release.open(temporary), features, reference, ranking_reference)
     except InvalidRelease as error:
         raise ReleaseError(f"no release was made: {error}") from error
     return Release.open(out)
@@ -160,6 +167,17 @@ def _copy_parts(features: Path, towers: Path, out: Path) -> None:
         shutil.copyfile(towers / source, out / target)
     shutil.copyfile(towers / "towers.json", out / "towers/towers.json")
     shutil.copyfile(features / "catalogue.parquet", out / "items/attributes.parquet")
+
+
+def _copy_ranker(ranker: Path, out: Path) -> None:
+    out.mkdir()
+    for name in (RANKER, SIDES, PARAMETERS):
+        source = ranker / Path(name).name
+        if not source.is_file():
+            raise StageError(
+                f"{source}: missing; run the stages before `release` (`retrieval run` runs those that are due)"
+            )
+        shutil.copyfile(source, out / source.name)
 
 
 def _write_tables(features: Path, out: Path) -> dict[str, int]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import ensemble.serving
-from ensemble.layouts import CHAINED, CONFIG, FUSED, SEARCH, TOWER, TRANSFORM
+from ensemble.layouts import CHAINED, CONFIG, FUSED, RANK, SEARCH, TOWER, TRANSFORM
 from ensemble.model_config import model_configs
 from ensemble.serving.onnxfile import check_file
 from ensemble.serving.release import PAIRED, Release
@@ -19,6 +19,7 @@ _CLASSES = {
     TRANSFORM: "model_steps.TransformModel",
     TOWER: "model_steps.TowerModel",
     SEARCH: "model_steps.SearchModel",
+    RANK: "model_rank.RankModel",
 }
 _ENTRY = '''"""The entry that Triton looks for; the code is in `serving/`, the data in `release/`."""
 

@@ -11,9 +11,10 @@ from merlin.dag import Graph, postorder_iter_nodes
 from merlin.dag.runtime import Runtime
 from merlin.systems.dag import Ensemble
 
-from ensemble.layouts import CONFIG, MODELS, Layout
-from ensemble.operators import EncodeQuery, ReleaseOperator, SearchItems, TransformQuery
+from ensemble.layouts import CONFIG, Layout, models_of
+from ensemble.operators import EncodeQuery, RankCandidates, ReleaseOperator, SearchItems, TransformQuery
 from ensemble.repository import write_version
+from ensemble.serving.candidates import has_ranker
 from ensemble.serving.release import Release
 from workflows.diagnostics import ReleaseError
 from workflows.files import atomic_directory
@@ -39,12 +40,14 @@ class GraphRuntime(Runtime):
         Raises
         ------
         ReleaseError
-            The graph is not `TransformQuery >> EncodeQuery >> SearchItems` over one release.
+            The graph is not `TransformQuery >> EncodeQuery >> SearchItems` over one release, then `RankCandidates` if
+            that ranks.
         """
         release = Release.open(Path(_release_of(ensemble)))
         with atomic_directory(Path(path)) as temporary:
-            write_version(release, temporary, MODELS[self.layout], version)
-            for name in MODELS[self.layout]:
+            models = models_of(self.layout, has_ranker(release))
+            write_version(release, temporary, models, version)
+            for name in models:
                 shutil.copyfile(temporary / name / str(version) / CONFIG, temporary / name / CONFIG)
         return Path(path)
 
@@ -82,11 +85,13 @@ def _release_of(graph: Ensemble) -> str:
     operators = [
         node.op for node in postorder_iter_nodes(graph.graph.output_node) if isinstance(node.op, ReleaseOperator)
     ]
-    releases = {one.release for one in operators}
-    if [type(one) for one in operators] != _CHAIN or len(releases) != 1:
-        found = " >> ".join(type(one).__name__ for one in operators) or "none of ours"
+    releases, found = {one.release for one in operators}, [type(one) for one in operators]
+    ranks = len(releases) == 1 and operators[0].retriever.ranker is not None
+    if len(releases) != 1 or found != [*_CHAIN, *([RankCandidates] if ranks else [])]:
+        wanted = f"TransformQuery >> EncodeQuery >> SearchItems{' >> RankCandidates' if ranks else ''}"
         raise ReleaseError(
-            f"a repository takes TransformQuery >> EncodeQuery >> SearchItems over one release, got {found} over "
-            f"{len(releases)}; build the graph with `build_ensemble`"
+            f"a repository takes {wanted} over one release, got "
+            f"{' >> '.join(one.__name__ for one in found) or 'none of ours'} over {len(releases)}; build the graph "
+            "with `build_ensemble`"
         )
     return releases.pop()

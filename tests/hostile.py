@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from ensemble.release import listing
 from ensemble.serving.release import PAIRED, manifest_text, release_id, sha256_of, vocabulary_of
 
+PAIRINGS = ("towers/towers.json", "index/params.json", "ranking/params.json")
+"""What says which training run it belongs to."""
 Change = Callable[[bytes, Any], bytes]
 _ODD = (None, True, -1, 0, 2**31, 2**70, 1e308, "", "../../outside", "\ud800", [], {}, [[[]]], "x" * 70)
 
@@ -20,7 +22,9 @@ def made_right(place: Path) -> None:
     """Write the manifest anew over what lies there, pairing and all, as who may write to a release can."""
     manifest = json.loads((place / "manifest.json").read_text())
     pairing = sha256_of([place / name for name in PAIRED])
-    for name in ("towers/towers.json", "index/params.json"):
+    for name in PAIRINGS:
+        if not (place / name).exists():
+            continue
         try:
             stated = json.loads((place / name).read_bytes())
             (place / name).write_text(json.dumps({**stated, "pairing": pairing}))
@@ -41,7 +45,7 @@ class Put:
     """A file with another content inside the block; all that hangs on it is as it was after the block."""
 
     def __init__(self, place: Path, path: Path, content: bytes) -> None:
-        touched = {path, *(place / name for name in ("manifest.json", "towers/towers.json", "index/params.json"))}
+        touched = {path, place / "manifest.json", *(place / name for name in PAIRINGS if (place / name).exists())}
         self._before = {one: one.read_bytes() for one in touched}
         self._path, self._content = path, content
 

@@ -50,6 +50,14 @@ class Run:
         hidden = np.concatenate(rows, axis=1).astype(np.float64) @ self.weights["out"].astype(np.float64)
         return (hidden / np.linalg.norm(hidden, axis=1, keepdims=True)).astype(np.float32)
 
+    def ranked(self, queries: pd.DataFrame, items: np.ndarray) -> np.ndarray:
+        """Return the ranker's scores of items, int64 [n, m], by NumPy alone: the largest of three products with what
+        hangs on the user's occupation, and the similarity."""
+        wanted = self.weights["heads"][_codes(queries["occupation"], list(OCCUPATIONS))].astype(np.float64)
+        own = self.weights["sides"].astype(np.float64)[items].reshape(*items.shape, 3, 4)
+        similarity = np.einsum("nd,nmd->nm", self.reference(queries).astype(np.float64), self.vectors[items])
+        return (np.einsum("nw,nmhw->nmh", wanted, own).max(axis=2) + similarity).astype(np.float32)
+
     def pooled(self, history: np.ndarray, history_age: np.ndarray) -> np.ndarray:
         """Return the sum of the items' vectors, those of long ago weighted less; padding has a vector of zeros."""
         weights = 1.0 / (history_age.astype(np.float64) + 1.0)
@@ -85,14 +93,19 @@ def make_run(path: Path, ids: str = "int64", users: int = 60, items: int = 300, 
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     vectors[items // 2 : items // 2 + 30] = vectors[:30]  # thirty exact ties
     vectors[-20:] = vectors[5]  # and one twenty-fold
+    # Of generators of their own, so that the rest is what it was; equal items have equal sides.
+    weights["heads"] = np.random.default_rng(1).normal(size=(len(OCCUPATIONS) + 3, 4)).astype(np.float32)
+    weights["sides"] = np.random.default_rng(2).normal(size=(items, 12)).astype(np.float32)
+    weights["sides"][items // 2 : items // 2 + 30] = weights["sides"][:30]
+    weights["sides"][-20:] = weights["sides"][5]
     run = Run(path, last, user_table, catalogue, interactions, vectors, weights)
     _write_features(run)
     _write_towers(run)
     return run
 
 
-def make_release(run: Run, index: Index | None = None, **serving: Any) -> Path:
-    """Write the run's release and return it."""
+def make_release(run: Run, index: Index | None = None, ranks: bool = False, **serving: Any) -> Path:
+    """Write the run's release and return it; with a ranker where it `ranks`."""
     options = {"top_k": 10, "max_top_k": 400, "max_batch_size": 64, "max_exclude_item_ids": 500, **serving}
     return write_release(
         run.path / "features",
@@ -102,7 +115,9 @@ def make_release(run: Run, index: Index | None = None, **serving: Any) -> Path:
         recipe_sha256="0" * 64,
         serving=Serving(**options),
         index=index or Index(),
+        ranker=write_ranker(run) if ranks else None,
         reference=run.reference,
+        ranking_reference=run.ranked if ranks else None,
     ).path
 
 
@@ -259,15 +274,51 @@ def _write_towers(run: Run) -> None:
     (towers / "towers.json").write_text(json.dumps(stated), encoding="utf-8")
 
 
-def _graph(nodes: list[Any], inputs: dict[str, int], constants: dict[str, np.ndarray]) -> bytes:
+def write_ranker(run: Run, candidates: int = 40) -> Path:
+    """Write `ranker/` of the run and return it: what `Run.ranked` says."""
+    out = run.path / "ranker"
+    out.mkdir(exist_ok=True)
+    nodes = [
+        helper.make_node("Split", ["ranking_items", "widths"], ["vectors", "own"], axis=2),
+        helper.make_node("Unsqueeze", ["ranking_vector", "last_axis"], ["column"]),
+        helper.make_node("MatMul", ["vectors", "column"], ["similar"]),
+        helper.make_node("Squeeze", ["similar", "last_axis"], ["similarity"]),
+        helper.make_node("Gather", ["heads", "occupation"], ["wanted"]),
+        helper.make_node("Unsqueeze", ["wanted", "two_axes"], ["w"]),
+        helper.make_node("Reshape", ["own", "by_head"], ["by_heads"]),
+        helper.make_node("Mul", ["by_heads", "w"], ["products"]),
+        helper.make_node("ReduceSum", ["products", "fourth_axis"], ["sums"], keepdims=0),
+        helper.make_node("ReduceMax", ["sums"], ["best"], axes=[2], keepdims=0),
+        helper.make_node("Add", ["best", "similarity"], ["score"]),
+    ]
+    numbers = {"widths": [DIM, 12], "last_axis": [2], "two_axes": [1, 2], "fourth_axis": [3], "by_head": [0, 0, 3, 4]}
+    constants = {name: np.array(value, dtype=np.int64) for name, value in numbers.items()}
+    inputs = {"occupation": TensorProto.INT64, "ranking_vector": TensorProto.FLOAT, "ranking_items": TensorProto.FLOAT}
+    shapes = {"ranking_vector": ["n", DIM], "ranking_items": ["n", "m", DIM + 12], "score": ["n", "m"]}
+    constants["heads"] = run.weights["heads"]
+    (out / "ranker.onnx").write_bytes(_graph(nodes, inputs, constants, shapes))
+    np.save(out / "items.npy", np.concatenate([run.vectors, run.weights["sides"]], axis=1))
+    pairing = json.loads((run.path / "towers/towers.json").read_text(encoding="utf-8"))["pairing"]
+    stated = {"format": 1, "kind": "synthetic", "candidates": candidates, "pairing": pairing}
+    (out / "params.json").write_text(json.dumps(stated), encoding="utf-8")
+    return out
+
+
+_VECTOR: dict[str, list[Any]] = {"history": ["n", "l"], "history_age": ["n", "l"], "vector": ["n", DIM]}
+
+
+def _graph(
+    nodes: list[Any],
+    inputs: dict[str, int],
+    constants: dict[str, np.ndarray],
+    shapes: dict[str, list[Any]] = _VECTOR,
+) -> bytes:
+    output = list(shapes)[-1]
     graph = helper.make_graph(
         nodes,
         "tower",
-        [
-            helper.make_tensor_value_info(name, kind, ["n", "l"] if name.startswith("history") else ["n"])
-            for name, kind in inputs.items()
-        ],
-        [helper.make_tensor_value_info("vector", TensorProto.FLOAT, ["n", DIM])],
+        [helper.make_tensor_value_info(name, kind, shapes.get(name, ["n"])) for name, kind in inputs.items()],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, shapes[output])],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)])

@@ -67,7 +67,7 @@ class Catalogue:
         vectors, trained = _vectors(release, len(ids)), release.trained_items
         if not 0 < trained <= len(ids):
             raise InvalidRelease(f"{release.path}: {len(ids)} items, of which {trained} trained")
-        rows = Rows(ids, _on_wire(ids), vectors, _live(release, len(ids)), read_attributes(release, len(ids)))
+        rows = Rows(ids, on_wire(ids), vectors, _live(release, len(ids)), read_attributes(release, len(ids)))
         metric = release.json(PARAMETERS)["metric"]
         search = ItemSearch(vectors, load_index(release), metric=metric, live=rows.live)
         return cls(rows, trained_ids(release), search, GrowingRows(vectors))
@@ -86,7 +86,7 @@ class Catalogue:
             return self._next(self.rows._replace(live=live), chain)
         vectors = self._room.extended(len(live), delta.vectors(self.rows.vectors.shape[1]))
         attributes = extended(self.rows.attributes, read_attributes(delta, len(ids)))
-        all_ids, wire_ids = np.append(self.rows.ids, ids), np.append(self.rows.wire_ids, _on_wire(ids))
+        all_ids, wire_ids = np.append(self.rows.ids, ids), np.append(self.rows.wire_ids, on_wire(ids))
         live = np.append(live, np.ones(len(ids), dtype=bool))
         return self._next(Rows(all_ids, wire_ids, vectors, live, attributes), chain)
 
@@ -141,7 +141,8 @@ class GrowingRows:
         return self._buffer[:total]
 
 
-def _on_wire(ids: np.ndarray) -> np.ndarray:
+def on_wire(ids: np.ndarray) -> np.ndarray:
+    """Return ids as they are sent: int64 as they are, strings as UTF-8 `bytes`."""
     if ids.dtype != object:
         return ids
     encoded = np.empty(len(ids), dtype=object)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from .model_base import BatchModel, Outputs, check_inputs, row_slices
 from .release import Release
-from .retriever import Answer, ItemAnswers, Retriever
+from .retriever import Answer, Retriever
 from .selftest import SelfTest
 from .tensors import USER, Arrays, Request, extremes
 
@@ -22,7 +22,7 @@ class FusedModel(BatchModel):
         self.retriever = Retriever(release)
         check_inputs(config, self.retriever.inputs)
         self.answers = self.retriever
-        self._write = AnswerWriter(self.retriever)
+        self._write = AnswerWriter(lambda: self.retriever.catalogue.wire_ids)
 
     def check(self) -> None:
         """Answer the sample queries, and both ends of batch sizes once."""
@@ -30,6 +30,8 @@ class FusedModel(BatchModel):
         selftest.check_features(self.retriever.features)
         selftest.check_vectors(self.retriever.tower)
         selftest.check_answers(self.retriever)
+        if self.retriever.ranker is not None:
+            selftest.check_ranking(self.retriever.ranker)
         for rows in (1, self.retriever.serving["max_batch_size"]):
             self.answer([_strangers(self.retriever, rows)])
 
@@ -49,14 +51,14 @@ class FusedModel(BatchModel):
 class AnswerWriter:
     """Cuts the answer to a batch into the outputs of each request."""
 
-    def __init__(self, answers: ItemAnswers) -> None:
-        """Take what holds the catalogue whose ids go out."""
-        self._answers = answers
+    def __init__(self, wire_ids: Callable[[], np.ndarray]) -> None:
+        """Take what returns the ids of all rows as they go out, and that of no item at the end."""
+        self._wire_ids = wire_ids
 
     def __call__(self, answer: Answer, request: Request, slices: Sequence[slice]) -> list[Outputs]:
         """Return each request's outputs, as wide as the largest top_k of its rows."""
         text = answer.item_id.dtype == object
-        ids = self._answers.catalogue.wire_ids[answer.item_index] if text else answer.item_id
+        ids = self._wire_ids()[answer.item_index] if text else answer.item_id
         counts, known, widest = answer.count[:, None], answer.user_known[:, None], ids.shape[1]
         if len(slices) == 1:
             return [[("item_id", ids), ("score", answer.score), ("count", counts), ("user_known", known)]]

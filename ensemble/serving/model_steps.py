@@ -6,18 +6,23 @@ Each loads its part of the release alone, and its process no library that only a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .arrays import trained_ids
+from .candidates import candidates_of
 from .errors import InvalidRequest
 from .features import QueryFeatures
 from .history import History
 from .model_base import BatchModel, Outputs, check_inputs, row_slices
 from .release import Release
 from .selftest import SelfTest
-from .steps import FEATURES, USER_ROW, VECTOR, pack, packing, steps_of, unpack
-from .tensors import USER, Arrays, Reader, Tensor, extremes
+from .steps import CANDIDATES, FEATURES, KNOWN, LEAST, USER_ROW, VECTOR, pack, packing, steps_of, unpack
+from .tensors import USER, Arrays, Reader, Request, Tensor, extremes
+
+if TYPE_CHECKING:
+    from .retriever import Answer
 
 
 class TransformModel(BatchModel):
@@ -95,7 +100,8 @@ class SearchModel(BatchModel):
         steps = steps_of(release)
         check_inputs(config, steps.search.inputs)
         self.answers = self._catalogue = ItemAnswers(release)
-        self._write = AnswerWriter(self._catalogue)
+        self._write = AnswerWriter(lambda: self._catalogue.catalogue.wire_ids)
+        self._candidates = candidates_of(release) if steps.rank else None
         self._users = release.manifest["counts"]["users"]
         self._looks = release.manifest["serving"]["tower_platform"] != "python"  # for the tower does not
         controls = [one for one in steps.search.inputs if one.name not in (VECTOR, USER_ROW)]
@@ -121,9 +127,24 @@ class SearchModel(BatchModel):
         if self._looks and not np.isfinite(vectors).all():
             row = int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])
             raise InvalidRequest(f"row {row}: the query has no finite vector; a number in it is too large")
-        answer = self._catalogue.nearest(vectors, request.columns[USER].values, request)
+        answer = self._catalogue.nearest(vectors, request.columns[USER].values, request, self._candidates)
         self.count(answer)
+        if self._candidates is not None:
+            return self._for_ranking(answer, request, row_slices(sent, VECTOR))
         return self._write(answer, request, row_slices(sent, VECTOR))
+
+    def _for_ranking(self, answer: Answer, request: Request, slices: Sequence[slice]) -> list[Outputs]:
+        """Return the candidates of each request, and what its answers must score."""
+        least = self._catalogue.least_scores(request)
+        if least is None:
+            least = np.full(len(answer.count), -np.inf, dtype=np.float32)
+        made: Outputs = [(LEAST, least[:, None]), (KNOWN, answer.user_known[:, None])]
+        outputs = []
+        for rows in slices:
+            width = max(1, int(answer.count[rows].max()))
+            candidates = np.ascontiguousarray(answer.item_index[rows, :width])
+            outputs.append([(CANDIDATES, candidates), *((name, array[rows]) for name, array in made)])
+        return outputs
 
 
 def _as_read(arrays: Arrays) -> Arrays:

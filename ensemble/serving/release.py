@@ -223,7 +223,7 @@ def _check_manifest(fields: Fields) -> None:
         ids.choice(key, ("int64", "string"))
     for key, most in _MOST.items():
         serving.integer(key, int(most < 1 << 40), most)
-    for step in ("transform_instances", "tower_instances", "search_instances"):
+    for step in ("transform_instances", "tower_instances", "search_instances", "rank_instances"):
         if not serving.is_null(step):
             serving.integer(step, 1, _MOST["instances"])
     serving.choice("layout", ("fused", "chained", "both"))

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from .candidates import has_ranker
 from .catalogue import Catalogue
 from .delta import DeltaLog
 from .errors import InvalidRelease
 from .features import QueryFeatures
 from .filtered import search_filtered
+from .filters import Filter
 from .history import History
 from .metrics import Tally
 from .release import Release
 from .search import ItemSearch
 from .tensors import USER, Reader, Request, input_tensors, output_tensors
+
+if TYPE_CHECKING:
+    from .ranking import Ranker
 
 _FEW = 32
 
@@ -85,6 +91,10 @@ class ItemAnswers:
             return False
         while self._log.changed():
             with self._log.following() as delta:
+                if has_ranker(self.release) and not delta.removes:
+                    raise InvalidRelease(
+                        f"{delta.path}: the release ranks, and its ranker knows no new items; train anew"
+                    )
                 self.catalogue = self.catalogue.with_delta(delta)
         return True
 
@@ -99,20 +109,45 @@ class ItemAnswers:
         """Return the number of items that can be answered with, and of the changes of the catalogue in force."""
         return int(self.catalogue.rows.live.sum()), 0 if self._log is None else self._log.sequence
 
-    def nearest(self, vectors: np.ndarray, user_rows: np.ndarray, request: Request) -> Answer:
-        """Answer with the query vectors, float32 [n, d], and rows of the users table, int64 [n], already known."""
+    def nearest(
+        self, vectors: np.ndarray, user_rows: np.ndarray, request: Request, candidates: int | None = None
+    ) -> Answer:
+        """Answer with the query vectors, float32 [n, d], and rows of the users table, int64 [n], already known.
+
+        With `candidates` these are for a ranker: at least so many of each row, and none left out by its score.
+        """
         start, catalogue, filtered = perf_counter(), self.catalogue, 0
         rows, items = self.left_out(catalogue, user_rows, request)
+        wanted = request.top_k
+        if candidates is not None:
+            wanted = np.maximum(wanted, min(candidates, len(catalogue.rows.live)))
         if request.filters is None:
-            found = catalogue.search(vectors, request.top_k, rows, items)
+            found = catalogue.search(vectors, wanted, rows, items)
         else:
-            filters = [catalogue.filters(text, row) if text else None for row, text in enumerate(request.filters)]
-            found = search_filtered(catalogue.search, vectors, request.top_k, rows, items, filters)
+            filters = self.filters_of(request.filters)
+            if candidates is not None:
+                filters = [one and one._replace(min_score=None) for one in filters]
+            found = search_filtered(catalogue.search, vectors, wanted, rows, items, filters)
             masks = [one.mask for one in filters if one is not None and one.mask is not None]
             filtered = sum(len(one.bits) - one.count for one in masks)
         ids = catalogue.item_ids.take(found.item_index, mode="wrap")  # -1 is the last: no item
-        self.tally.searched(perf_counter() - start, _short(found.count, request.top_k), len(rows), filtered)
+        short = _short(found.count if candidates is None else np.minimum(found.count, request.top_k), request.top_k)
+        self.tally.searched(perf_counter() - start, short, len(rows), filtered)
         return Answer(found.item_index, ids, found.score, found.count, user_rows >= 0)
+
+    def filters_of(self, texts: Sequence[str]) -> list[Filter | None]:
+        """Return the rows' filters; raise InvalidRequest naming the row whose filter is wrong."""
+        return [self.catalogue.filters(text, row) if text else None for row, text in enumerate(texts)]
+
+    def least_scores(self, request: Request) -> np.ndarray | None:
+        """Return the score that each row's answers must have at least, float32 [n]; None where no row has one."""
+        if request.filters is None:
+            return None
+        least = [
+            -np.inf if one is None or one.min_score is None else one.min_score
+            for one in self.filters_of(request.filters)
+        ]
+        return np.array(least, dtype=np.float32)
 
     def left_out(self, catalogue: Catalogue, user_rows: np.ndarray, request: Request) -> tuple[np.ndarray, np.ndarray]:
         """Return row and item index, int64 [m] each, of what the answers must not hold; duplicates happen."""
@@ -134,6 +169,7 @@ class Retriever(ItemAnswers):
 
     def __init__(self, release: Release) -> None:
         """Load a verified release; raise InvalidRelease where its parts do not fit each other."""
+        from .ranking import Ranker
         from .tower import Tower  # brings onnxruntime, which a process that only searches does without
 
         super().__init__(release)
@@ -141,7 +177,9 @@ class Retriever(ItemAnswers):
         self.features = QueryFeatures(release, self.history, self.catalogue.trained_ids)
         self.transform, self.users = self.features.transform, self.features.users
         self.tower = Tower(release.path / "towers/query.onnx", self.serving["threads"])
-        self._check_tower({one["name"] for one in self.transform.outputs})
+        made = {one["name"] for one in self.transform.outputs}
+        self._check_tower(made)
+        self.ranker = Ranker(release, made) if has_ranker(release) else None
         self.inputs = input_tensors(self.transform.inputs, manifest["id_dtype"], self.transform.sequence is not None)
         self.reader = Reader(self.inputs, self.serving)
 
@@ -159,8 +197,26 @@ class Retriever(ItemAnswers):
     def answer(self, request: Request) -> Answer:
         """Answer every row; raise InvalidRequest naming the row whose query has no finite vector."""
         user_rows = self.users.rows_of(request.columns[USER].values)
-        vectors = self.tower(self.features(request.columns, user_rows, request.clicks))
-        return self.nearest(vectors, user_rows, request)
+        features = self.features(request.columns, user_rows, request.clicks)
+        vectors = self.tower(features)
+        if self.ranker is None:
+            return self.nearest(vectors, user_rows, request)
+        return self.ranked(self.ranker, features, vectors, user_rows, request)
+
+    def ranked(
+        self,
+        ranker: Ranker,
+        features: Mapping[str, np.ndarray],
+        vectors: np.ndarray,
+        user_rows: np.ndarray,
+        request: Request,
+    ) -> Answer:
+        """Retrieve candidates with the query vectors, float32 [n, d], and answer with the best by the ranker."""
+        retrieved = self.nearest(vectors, user_rows, request, ranker.candidates)
+        least = self.least_scores(request)
+        found = ranker(features, vectors, retrieved.item_index, request.top_k, least)
+        ids = self.item_ids.take(found.item_index, mode="wrap")
+        return Answer(found.item_index, ids, found.score, found.count, retrieved.user_known)
 
     def _check_tower(self, made: set[str]) -> None:
         if isinstance(self.tower.width, int) and self.tower.width != self.release.manifest["dim"]:

@@ -22,6 +22,7 @@ from .tensors import USER, WIRE, Request
 from .transform import Column
 
 if TYPE_CHECKING:
+    from .ranking import Ranker
     from .retriever import ItemAnswers, Retriever
 
 FILE = "selftest.json"
@@ -64,7 +65,8 @@ class SelfTest:
 
     def canary(self, inputs: Collection[str]) -> dict[str, Any]:
         """Return one of the queries as a request with the `inputs` that the model has, and its answer; see `canary`."""
-        scores = [[one for one in row if one is not None] for row in self.stated["scores"]]
+        answers = self.stated.get("ranked", self.stated)
+        scores = [[one for one in row if one is not None] for row in answers["scores"]]
         row = max(range(len(scores)), key=lambda one: len(scores[one]))
         types, stated = self.release.manifest["id_dtype"], self.stated
         ids = read_values(self.release, "items/ids", types["item_id"])
@@ -80,7 +82,7 @@ class SelfTest:
                 if name in inputs
             ],
             "items": [
-                one if isinstance(one, str) else int(one) for one in ids[stated["items"][row][: len(scores[row])]]
+                one if isinstance(one, str) else int(one) for one in ids[answers["items"][row][: len(scores[row])]]
             ],
             "scores": scores[row],
         }
@@ -104,9 +106,7 @@ class SelfTest:
     def check_vectors(self, tower: Callable[[Mapping[str, np.ndarray]], np.ndarray]) -> None:
         """Raise InvalidRelease unless the tower makes the vectors that it made."""
         with self._checking("query vectors"):
-            types = {one["name"]: one["dtype"] for one in self.release.json("query/transform.json")["outputs"]}
-            features = {name: np.array(values, dtype=types[name]) for name, values in self.stated["features"].items()}
-            self._compare("query vectors", tower(features), np.array(self.stated["vectors"], dtype=np.float32))
+            self._compare("query vectors", tower(self._features()), self._vectors())
 
     def check_answers(self, answers: ItemAnswers) -> None:
         """Raise InvalidRelease unless the search answers with the scores, and but for ties the items, of then."""
@@ -114,15 +114,34 @@ class SelfTest:
             self._check_answers(answers)
 
     def _check_answers(self, answers: ItemAnswers) -> None:
-        vectors = np.array(self.stated["vectors"], dtype=np.float32)
-        found = answers.nearest(vectors, self.user_rows, self.request())
-        expected = np.array(self.stated["scores"], dtype=np.float32)
-        self._compare("scores", found.score, expected)
+        found = answers.nearest(self._vectors(), self.user_rows, self.request())
+        self._compare_answers(found.item_index, found.score, self.stated)
+
+    def check_ranking(self, ranker: Ranker) -> None:
+        """Raise InvalidRelease unless the ranker puts the candidates in the order, with the scores, of then."""
+        with self._checking("ranking"):
+            stated = self.stated["ranked"]
+            candidates = np.array(stated["candidates"], dtype=np.int64)
+            if candidates.max(initial=-1) >= ranker.items:
+                raise self._failed("candidates")
+            found = ranker(self._features(), self._vectors(), candidates, self.request().top_k)
+            self._compare_answers(found.item_index, found.score, stated)
+
+    def _features(self) -> dict[str, np.ndarray]:
+        types = {one["name"]: one["dtype"] for one in self.release.json("query/transform.json")["outputs"]}
+        return {name: np.array(values, dtype=types[name]) for name, values in self.stated["features"].items()}
+
+    def _vectors(self) -> np.ndarray:
+        return np.array(self.stated["vectors"], dtype=np.float32)
+
+    def _compare_answers(self, items: np.ndarray, scores: np.ndarray, stated: Mapping[str, Any]) -> None:
+        expected = np.array(stated["scores"], dtype=np.float32)
+        self._compare("scores", scores, expected)
         gap, slack = np.abs(np.diff(expected, axis=1, prepend=np.inf)), _slack(expected)
         alone = gap > slack
         alone[:, :-1] &= alone[:, 1:]
         alone[:, -1] = False  # an equal one may wait in the place after the last
-        if not np.array_equal(found.item_index[alone], np.array(self.stated["items"])[alone]):
+        if not np.array_equal(items[alone], np.array(stated["items"])[alone]):
             raise self._failed("items")
 
     @contextmanager
@@ -170,14 +189,24 @@ def sample(retriever: Retriever) -> dict[str, Any]:
     features = retriever.features(test.columns(), test.user_rows)
     vectors = retriever.tower(features)
     answer = retriever.nearest(vectors, test.user_rows, test.request())
-    return {
+    made = {
         **stated,
         "features": {name: values.tolist() for name, values in features.items()},
         "vectors": vectors.tolist(),
-        "items": answer.item_index.tolist(),
-        # JSON has no infinity: the score of a place that no item has.
-        "scores": [[one if one > -np.inf else None for one in row] for row in answer.score.tolist()],
+        **_listed(answer.item_index, answer.score),
     }
+    if retriever.ranker is not None:
+        ranker = retriever.ranker
+        retrieved = retriever.nearest(vectors, test.user_rows, test.request(), ranker.candidates).item_index
+        found = ranker(features, vectors, retrieved, test.request().top_k)
+        made["ranked"] = {"candidates": retrieved.tolist(), **_listed(found.item_index, found.score)}
+    return made
+
+
+def _listed(items: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
+    # JSON has no infinity: the score of a place that no item has.
+    listed = [[one if one > -np.inf else None for one in row] for row in scores.tolist()]
+    return {"items": items.tolist(), "scores": listed}
 
 
 def _slack(expected: np.ndarray) -> float:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .candidates import has_ranker
 from .release import Release
 from .sequence import HISTORY
 from .tensors import USER, WIRE, Tensor, input_tensors, output_tensors
@@ -16,8 +17,13 @@ FEATURES = "features"
 USER_ROW = "user_row"
 """Row of the user in the release's users table, -1 for an unknown user."""
 VECTOR = "vector"
+CANDIDATES = "candidates"
+"""Rows of the items that were retrieved, best first, -1 past the last; goes to a ranker."""
+LEAST = "least_score"
+"""The score that a row's answers must have at least; goes to a ranker."""
 RELEASE = "release"
 """Output [rows, 1]: the id of the release that answered; made only for requests that ask for it."""
+KNOWN = "user_known"
 _TRANSFORM_ONLY = ("history_timestamps",)
 _BOTH = ("history_item_ids",)
 
@@ -37,10 +43,12 @@ class Steps(NamedTuple):
     transform: Step
     tower: Step
     search: Step
+    rank: Step | None
+    """Of a release that ranks."""
 
 
 def steps_of(release: Release) -> Steps:
-    """Return the tensors of the three models; with an onnxruntime tower the features go to it by name."""
+    """Return the tensors of the chained models; with an onnxruntime tower the features go by name."""
     stated, id_dtype = release.json("query/transform.json"), release.manifest["id_dtype"]
     history = any(one["name"] == HISTORY for one in stated["outputs"])
     request = input_tensors(stated["inputs"], id_dtype, history)
@@ -48,11 +56,21 @@ def steps_of(release: Release) -> Steps:
     between = feature_tensors(release, stated["outputs"])
     row, vector = Tensor(USER_ROW, "INT64", 1), Tensor(VECTOR, "FP32", int(release.manifest["dim"]))
     controls = [one for one in request if one.name not in columns or one.name in _BOTH]
+    outputs, ranks = output_tensors(id_dtype), has_ranker(release)
+    candidates = [Tensor(CANDIDATES, "INT64", -1), Tensor(LEAST, "FP32", 1)]
+    top_k = [one for one in controls if one.name == "top_k"]
+    known = [one for one in outputs if one.name == KNOWN]
     return Steps(
         request,
         Step([one for one in request if one.name in columns], [*between, row]),
         Step(between, [vector]),
-        Step([vector, row, *controls], output_tensors(id_dtype)),
+        Step([vector, row, *controls], [*candidates, *known] if ranks else outputs),
+        Step(
+            [*between, vector, candidates[0]._replace(ragged=True), candidates[1], *top_k],
+            [one for one in outputs if one.name != KNOWN],
+        )
+        if ranks
+        else None,
     )
 
 

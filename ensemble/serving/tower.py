@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 
 from .errors import InvalidRelease, InvalidRequest
-from .onnxfile import check_file
+from .graph import open_graph
 
 _OUTPUT = ["vector"]
 
@@ -19,19 +18,8 @@ class Tower:
     """A tower from features to vectors."""
 
     def __init__(self, path: Path, threads: int = 1) -> None:
-        """Load the graph; `threads` work on one call, none spins while idle (server processes share the cores)."""
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        content = path.read_bytes()
-        check_file(path, content)
-        try:
-            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            raise InvalidRelease(f"{path}: onnxruntime cannot load it: {str(error).splitlines()[0]}") from None
+        """Load the graph as `open_graph` does; raise InvalidRelease where it makes anything but vectors."""
+        self._session = open_graph(path, threads)
         # `run` of the Python class compares all names first, which takes as long as a tenth of a request.
         self._run = getattr(self._session, "_sess", self._session).run
         self.inputs = [one.name for one in self._session.get_inputs()]

@@ -36,6 +36,8 @@ def answers(place: Path) -> list[Any]:
     test.check_features(retriever.features)
     test.check_vectors(retriever.tower)
     test.check_answers(retriever)
+    if retriever.ranker is not None:
+        test.check_ranking(retriever.ranker)
     found = retriever.answer(test.request()._replace(columns=test.columns()))
     return [found.item_id.tolist(), found.score.tolist(), found.count.tolist(), found.user_known.tolist()]
 

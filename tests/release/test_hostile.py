@@ -109,6 +109,8 @@ def test_what_numpy_saves_is_read_as_it_was(dtype: str, shape: tuple[int, ...], 
         ("items/vectors.npy", np.zeros((300, 16))),
         ("items/vectors.npy", np.full((300, 16), np.nan, dtype=np.float32)),
         ("items/attributes/0.codes.npy", np.full(500, 9, dtype=np.int32)),
+        ("ranking/items.npy", np.zeros((299, 28), dtype=np.float32)),
+        ("ranking/items.npy", np.full((300, 28), np.inf, dtype=np.float32)),
     ],
 )
 def test_arrays_that_do_not_fit_each_other_are_refused_by_name(place: Path, name: str, array: np.ndarray) -> None:

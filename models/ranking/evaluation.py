@@ -1,0 +1,74 @@
+"""Retrieve, then rank: where the targets stand in what is served."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from models.data import join, queries
+from models.metrics import KS, Float32Array, Int64Array, Ranking
+from models.peers.task import Task
+from models.ranking.candidates import Retrieval
+from models.ranking.export import PARAMETERS, ExportedRanker
+from models.ranking.training import exported_towers
+from workflows.features import FeatureSet
+
+Scores = Callable[[slice, npt.NDArray[np.int32]], Float32Array]
+"""The ranker's scores of candidates, int32 `[n, m]`, for a slice of the rows; float32 `[n, m]`."""
+_ROWS_AT_ONCE = 256
+
+
+def reordered(scores: Scores, candidates: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """Return every row's candidates by the ranker's score, equal ones in the order that they were retrieved in."""
+    found = np.empty_like(candidates)
+    for start in range(0, len(candidates), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        items = candidates[rows]
+        order = np.argsort(-np.where(items >= 0, scores(rows, items), -np.inf), axis=1, kind="stable")
+        found[rows] = np.take_along_axis(items, order, axis=1)
+    return found
+
+
+def rank_again(
+    data: FeatureSet, task: Task, retrieved: Mapping[str, Ranking], towers_dir: Path, ranker_dir: Path
+) -> dict[str, Ranking]:
+    """Return where the targets of the test rows asked for stand in what is served, for what the towers retrieve for
+    them among all items (`all`) and among those that their user has not seen (`unseen`)."""
+    ranker, count = ExportedRanker(ranker_dir), json.loads((ranker_dir / PARAMETERS).read_text())["candidates"]
+    known = join([data.train, data.valid]).interactions
+    towers, query = exported_towers(towers_dir), queries(data, data.test, known).query
+    found = Retrieval(towers.encode(query), towers.items)
+
+    def scores(rows: slice, items: npt.NDArray[np.int32]) -> Float32Array:
+        return ranker({name: values[rows] for name, values in query.items()}, found.queries[rows], items)
+
+    answers = {
+        name: reordered(scores, found.candidates(count, task.users, task.seen if name == "unseen" else None))
+        for name in retrieved
+    }
+    return {name: served(retrieved[name], answers[name], task.targets) for name in retrieved}
+
+
+def served(retrieved: Ranking, answers: npt.NDArray[np.int32], targets: Int64Array) -> Ranking:
+    """Return where the targets stand if the first answers of every row are these, and the others as retrieved.
+
+    `answers` int32 `[rows, m]`, -1 where there are fewer.
+    """
+    at = answers == targets[:, None]
+    ranks = np.where(at.any(axis=1), at.argmax(axis=1), retrieved.ranks).astype(np.int64)
+    shown = retrieved.shown.copy()
+    for mark, k in zip(shown, KS, strict=True):
+        if k <= answers.shape[1]:
+            mark[:] = False
+            mark[answers[:, :k][answers[:, :k] >= 0]] = True
+    return Ranking(ranks, retrieved.users, shown)
+
+
+def ndcg(answers: npt.NDArray[np.int32], targets: Int64Array, k: int = 10) -> float:
+    """Return the mean over rows of 1 / log2(rank + 2), 0 where the target is not among the first k."""
+    row, rank = np.nonzero(answers[:, :k] == targets[:, None])
+    return float((1.0 / np.log2(rank + 2.0)).sum() / max(len(targets), 1)) if len(row) else 0.0

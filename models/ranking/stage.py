@@ -1,0 +1,203 @@
+"""Stage rank: features and towers to a ranker, trained on what the towers retrieve."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from models.config import Model, Train
+from models.data import join
+from models.metrics import Float32Array
+from models.ranking import config
+from models.ranking.cold import Cold
+from models.ranking.evaluation import ndcg, reordered
+from models.ranking.export import PARAMETERS, export_ranker
+from models.ranking.inttower import IntTower
+from models.ranking.model import RankingModel, Sides
+from models.ranking.selection import complexity, selected
+from models.ranking.training import (
+    Rows,
+    Towers,
+    batches,
+    exported_towers,
+    held_out_rows,
+    searched_towers,
+    training_rows,
+)
+from models.towers import TwoTowerModel
+from workflows.config import Device
+from workflows.features import FeatureSet
+
+CHECKPOINT = "checkpoint"
+VALIDATED_ROWS = 4_000
+"""At most, after every epoch; drawn evenly."""
+_CHECKED_ROWS = 64
+Progress = Callable[[str], None]
+
+
+class Task(NamedTuple):
+    """What a ranker is made of and for."""
+
+    data: FeatureSet
+    ranking: config.Ranking
+    model: Model
+    train: Train
+    seed: int
+    progress: Progress
+
+    def build(self, towers: Towers, **more: Any) -> RankingModel:
+        """Return an untrained ranker behind these towers."""
+        tf.keras.utils.set_random_seed(self.seed)
+        tf.config.experimental.enable_op_determinism()
+        made = untrained(self.data, towers, self.ranking, self.model, **more)
+        optimizer = tf.keras.optimizers.Adam(self.ranking.learning_rate)
+        if self.ranking.weight_decay:
+            optimizer = tf.keras.optimizers.AdamW(self.ranking.learning_rate, weight_decay=self.ranking.weight_decay)
+        made.compile(optimizer=optimizer)
+        return made
+
+    def batches(self, rows: Rows) -> tf.data.Dataset:
+        """Return the rows as training takes them."""
+        return batches(rows, self.ranking.negatives, self.ranking.batch_size, self.seed)
+
+
+def train_ranker(
+    data: FeatureSet,
+    towers: Path,
+    ranking: config.Ranking,
+    model: Model,
+    train: Train,
+    seed: int,
+    device: Device,
+    out: Path,
+    progress: Progress,
+) -> None:
+    """Train a ranker on what the towers retrieve and export it.
+
+    The number of epochs is that with the best ndcg@10 of validation rows, retrieved and then ranked; where the towers
+    were trained anew on training and validation rows, so is the ranker. `out` gets `ranker.onnx`, `items.npy`,
+    `params.json`, `history.json` and `checkpoint`.
+    """
+    started, task = time.perf_counter(), Task(data, ranking, model, train, seed, progress)
+    place: AbstractContextManager[Any] = tf.device("/CPU:0") if device == "cpu" else nullcontext()
+    with place:
+        facts = _searched(task, towers)
+        ranker, history = facts.pop("ranker"), facts.pop("history")
+        released = exported_towers(towers)
+        if train.refit:
+            rows = training_rows(data, join([data.train, data.valid]), released, train, ranking.candidates, seed)
+            progress(f"training anew on training and validation rows, {facts['epochs']} epochs")
+            ranker = task.build(released, kept=facts.get("kept"))
+            ranker.fit(task.batches(rows), epochs=facts["epochs"], verbose=0)
+        ranker.save_weights(out / CHECKPOINT)
+        pairing = json.loads((towers / "towers.json").read_text(encoding="utf-8"))["pairing"]
+        facts |= {"kind": _kind(ranking), "candidates": ranking.candidates, "pairing": pairing}
+        checked = held_out_rows(data, data.test, join([data.train, data.valid]), released, 50, _CHECKED_ROWS)
+        facts["train_s"] = round(time.perf_counter() - started, 1)
+        (out / "history.json").write_text(json.dumps(history, indent=1), encoding="utf-8")
+        export_ranker(ranker, checked.query, checked.vectors, checked.candidates, facts, out)
+
+
+def untrained(
+    data: FeatureSet,
+    towers: Towers,
+    ranking: config.Ranking,
+    model: Model,
+    kept: Sequence[str] | None = None,
+    selection: config.FieldSelection | None = None,
+) -> RankingModel:
+    """Return an untrained ranker over the catalogue of a feature set; `kept` and `selection` are of `Cold`."""
+    sides = Sides(data.query_specs, data.item_specs, towers.items.shape[1])
+    embedded = Model(
+        embedding_dim=model.embedding_dim,
+        unseen_rate=model.unseen_rate,
+        history_decay_seconds=model.history_decay_seconds,
+        history_dropout=model.history_dropout,
+    )
+    scale = 1.0 / model.temperature  # where the towers' softmax has it
+    made: RankingModel
+    if isinstance(ranking, config.IntTower):
+        made = IntTower(sides, ranking, embedded, data.pretrained, scale)
+    else:
+        made = Cold(sides, ranking, embedded, data.pretrained, scale, kept, selection)
+    catalogue = TwoTowerModel(data.query_specs, data.item_specs, data.items, embedded).catalogue
+    made.learn_from(catalogue, tf.convert_to_tensor(towers.items), ranking.loss == "binary")
+    return made
+
+
+def trained_ranker(data: FeatureSet, towers: Path, ranker: Path, ranking: config.Ranking, model: Model) -> RankingModel:
+    """Return the ranker that `train_ranker` left in a directory."""
+    kept = json.loads((ranker / PARAMETERS).read_text(encoding="utf-8")).get("kept")
+    made = untrained(data, exported_towers(towers), ranking, model, kept=kept)
+    made.load_weights(ranker / CHECKPOINT).expect_partial()
+    return made
+
+
+def _searched(task: Task, directory: Path) -> dict[str, Any]:
+    """Return the best ranker by validation, its number of epochs, and what was measured."""
+    towers = searched_towers(task.data, task.model, task.train, directory)
+    count, data = task.ranking.candidates, task.data
+    task.progress(f"retrieving {count} candidates for each row")
+    rows = training_rows(data, data.train, towers, task.train, count, task.seed)
+    valid = held_out_rows(data, data.valid, data.train, towers, count, VALIDATED_ROWS)
+    chosen = _selected(task, towers, rows)
+    ranker, dataset = task.build(towers, kept=chosen.get("kept")), task.batches(rows)
+    history: list[dict[str, float]] = [{"epoch": 0, "valid_unseen.ndcg@10": ndcg(valid.candidates, valid.targets)}]
+    best, weights = 0, ranker.get_weights()
+    while len(history) <= task.ranking.epochs and len(history) - 1 - best < task.ranking.patience:
+        fitted = ranker.fit(dataset, epochs=1, verbose=0).history
+        value = ndcg(reordered(scores_of(ranker, valid), valid.candidates), valid.targets)
+        history.append({"epoch": len(history), "loss": fitted["loss"][0], "valid_unseen.ndcg@10": value})
+        task.progress(f"epoch {len(history) - 1}: loss {fitted['loss'][0]:.3f}, validation ndcg@10 {value:.4f}")
+        if best == 0 or value > history[best]["valid_unseen.ndcg@10"]:
+            best, weights = len(history) - 1, ranker.get_weights()
+    ranker.set_weights(weights)
+    return {"ranker": ranker, "epochs": best, "history": history, **chosen}
+
+
+def _selected(task: Task, towers: Towers, rows: Rows) -> dict[str, Any]:
+    """Return the names of the `fields` that are worth their cost, and how they were found; {} where all are taken."""
+    ranking = task.ranking
+    if not isinstance(ranking, config.Cold) or ranking.selection is None:
+        return {}
+    task.progress(f"learning which fields are worth their cost, {ranking.selection.epochs} epochs")
+    ranker = task.build(towers, selection=ranking.selection)
+    assert isinstance(ranker, Cold)
+    assert ranker.gates is not None
+    ranker.fit(task.batches(rows), epochs=ranking.selection.epochs, verbose=0)
+    open_ = ranker.gates.probabilities()
+    kept = selected(ranker.fields, open_, ranking.selection.keep)
+    fields = [
+        {**one._asdict(), "complexity": round(complexity(one, ranking.selection), 3), "open": round(float(by), 4)}
+        for one, by in zip(ranker.fields, open_, strict=True)
+    ]
+    task.progress(f"kept {len(kept)} of {len(fields)} fields: {', '.join(kept)}")
+    return {"kept": kept, "fields": fields}
+
+
+def scores_of(ranker: RankingModel, rows: Rows) -> Callable[[slice, np.ndarray], Float32Array]:
+    """Return what scores candidates, int32 `[n, m]`, of a slice of the rows."""
+    sides = ranker.catalogue_sides()
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def score(features: dict[str, tf.Tensor], vectors: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+        return ranker.scores(features, vectors, tf.gather(sides, tf.maximum(items, 0)))
+
+    def scores(part: slice, items: np.ndarray) -> Float32Array:
+        features = {name: tf.convert_to_tensor(values[part]) for name, values in rows.query.items()}
+        vectors = tf.convert_to_tensor(rows.vectors[part])
+        found: Float32Array = score(features, vectors, tf.convert_to_tensor(items)).numpy()
+        return found
+
+    return scores
+
+
+def _kind(ranking: config.Ranking) -> str:
+    return "inttower" if isinstance(ranking, config.IntTower) else "cold"

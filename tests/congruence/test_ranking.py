@@ -1,0 +1,191 @@
+"""A release that ranks: NumPy on its run, the serving code, the graph and Triton in both layouts answer alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import tritonclient.grpc as grpc
+from synthetic import Run, make_release, make_run
+
+from ensemble.config import Index, Serving
+from ensemble.filters import Crowding, Filter, TagTest
+from ensemble.layouts import CHAINED, FUSED
+from ensemble.operators import build_ensemble
+from ensemble.ports import free_ports
+from ensemble.release import write_release
+from ensemble.runtime import FusedRuntime, export_repository
+from ensemble.server import TritonServer
+from ensemble.serving.retriever import Retriever
+from workflows.diagnostics import ReleaseError
+
+CANDIDATES, ROWS, MAX_TOP_K = 40, 48, 60
+FILTERS = (
+    None,
+    Filter(tags={"genres": TagTest(any=["Comedy", "動画"], none=["Horror"])}),
+    Filter(min_score=1.0),
+    Filter(crowding=Crowding("genres", 3)),
+)
+Rows = list[tuple[list[Any], list[float], bool]]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run with text ids and a history, released with a ranker of 40 candidates."""
+    made = make_run(tmp_path_factory.mktemp("ranked"), "string", last=5)
+    make_release(made, ranks=True)
+    return made
+
+
+@pytest.fixture(scope="module")
+def questions(run: Run) -> pd.DataFrame:
+    """Users, known and not, with more wanted than there are candidates, less, and with filters."""
+    rng = np.random.default_rng(5)
+    users = [*run.users["user_id"], "nobody"]
+    return pd.DataFrame(
+        {
+            "user_id": [users[one] for one in rng.integers(0, len(users), ROWS)],
+            "occupation": rng.choice(["artist", "médecin", "学生", "new"], ROWS),
+            "age": rng.integers(10, 90, ROWS).astype(float),
+            "timestamp": rng.integers(40, 60, ROWS),
+            "top_k": rng.integers(1, MAX_TOP_K, ROWS),
+            "include_seen": rng.random(ROWS) < 0.5,
+            "filter": [one.text() if one else "" for one in rng.choice(np.array(FILTERS, dtype=object), ROWS)],
+        }
+    )
+
+
+def inputs(questions: pd.DataFrame, rows: slice) -> dict[str, np.ndarray]:
+    part, types = questions.iloc[rows], {"age": np.float64, "top_k": np.int32, "timestamp": np.int64}
+    made = {name: part[name].to_numpy(types.get(name, object)) for name in part}
+    made["include_seen"] = part["include_seen"].to_numpy(bool)
+    for name in ("user_id", "occupation", "filter"):
+        made[name] = np.array([one.encode() for one in part[name]], dtype=object)
+    return {name: values[:, None] for name, values in made.items()}
+
+
+@pytest.fixture(scope="module")
+def expected(run: Run, questions: pd.DataFrame) -> Rows:
+    """The serving code's answers, all rows at once."""
+    return by_retriever(run, questions, ROWS)
+
+
+def by_retriever(run: Run, questions: pd.DataFrame, batch: int) -> Rows:
+    retriever, found = Retriever.load(run.path / "release"), []
+    for start in range(0, ROWS, batch):
+        answer = retriever.answer(retriever.reader([inputs(questions, slice(start, start + batch))]))
+        found += rows_of(answer.item_id, answer.score, answer.count, answer.user_known)
+    return found
+
+
+def rows_of(ids: Any, scores: Any, counts: Any, known: Any) -> Rows:
+    return [
+        (
+            [one.decode() if isinstance(one, bytes) else one for one in ids[row][:count]],
+            list(scores[row][:count]),
+            bool(flag),
+        )
+        for row, (count, flag) in enumerate(zip(np.ravel(counts).tolist(), np.ravel(known).tolist(), strict=True))
+    ]
+
+
+def assert_congruent(found: Rows, expected: Rows) -> None:
+    assert len(found) == len(expected)
+    for row, (one, other) in enumerate(zip(found, expected, strict=True)):
+        assert one[0] == other[0], f"row {row}"
+        assert one[2] == other[2], f"row {row}"
+        np.testing.assert_allclose(one[1], other[1], rtol=0, atol=1e-5)
+
+
+def test_the_answers_are_the_best_of_the_nearest(run: Run, questions: pd.DataFrame, expected: Rows) -> None:
+    """Of the allowed items the 40 nearest, or as many as were asked for, by the ranker's score."""
+    similar = run.reference(questions).astype(np.float64) @ run.vectors.T.astype(np.float64)
+    ranked = run.ranked(questions, np.tile(np.arange(300), (ROWS, 1)))
+    ids, genres = run.items["item_id"].tolist(), [set(one) for one in run.items["genres"]]
+    seen = run.interactions.iloc[:600].groupby("user_id")["item_index"].agg(set).to_dict()
+    checked = 0
+    for row, question in enumerate(questions.itertuples()):
+        if "crowding" in question.filter:
+            continue
+        left = [one for one in range(300) if question.include_seen or one not in seen.get(question.user_id, ())]
+        if "tags" in question.filter:
+            left = [one for one in left if genres[one] & {"Comedy", "動画"} and "Horror" not in genres[one]]
+        order = np.argsort(-similar[row, left], kind="stable")[: max(CANDIDATES, question.top_k)]
+        scores = np.sort(ranked[row, np.array(left)[order]])[::-1][: question.top_k]
+        scores = scores[scores >= 1.0] if "min_score" in question.filter else scores
+        found = [ids.index(one) for one in expected[row][0]]
+        np.testing.assert_allclose(expected[row][1], scores, atol=1e-5)
+        np.testing.assert_allclose(ranked[row, found], scores, atol=1e-5)  # the right item in every place
+        assert len(set(found)) == len(found)
+        checked += len(found)
+    assert checked > 300
+
+
+def test_crowding_and_counts_keep_their_meaning(run: Run, questions: pd.DataFrame, expected: Rows) -> None:
+    genres = dict(zip(run.items["item_id"], run.items["genres"], strict=True))
+    for question, (ids, _, _) in zip(questions.itertuples(), expected, strict=True):
+        if not question.filter:
+            assert len(ids) == question.top_k
+        if "crowding" in question.filter:
+            taken = pd.Series([genre for one in ids for genre in genres[one]]).value_counts()
+            assert (taken <= 3).all()
+
+
+def test_a_row_is_answered_bit_for_bit_alike_alone(run: Run, questions: pd.DataFrame, expected: Rows) -> None:
+    assert by_retriever(run, questions, 1) == expected
+
+
+def test_the_merlin_systems_graph_answers_alike(run: Run, questions: pd.DataFrame, expected: Rows) -> None:
+    answer = build_ensemble(run.path / "release").transform(questions, FusedRuntime())
+    found = rows_of(answer["item_id"], answer["score"], answer["count"], answer["user_known"])
+    assert_congruent(found, expected)
+
+
+@pytest.fixture(scope="module")
+def address(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Triton with both layouts."""
+    repository = export_repository(run.path / "release", tmp_path_factory.mktemp("served") / "triton", "both")
+    grpc_port, metrics_port = free_ports("127.0.0.1", 2)
+    with TritonServer(repository, grpc_port=grpc_port, metrics_port=metrics_port) as server:
+        yield server.addresses.grpc
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("model", [FUSED, CHAINED])
+def test_triton_answers_alike(address: str, questions: pd.DataFrame, expected: Rows, model: str) -> None:
+    found = []
+    with grpc.InferenceServerClient(address) as client:
+        for start in range(0, ROWS, 5):
+            found += ask(client, model, inputs(questions, slice(start, start + 5)))
+        alone = ask(client, model, {"user_id": inputs(questions, slice(0, 1))["user_id"]})
+    assert_congruent(found, expected)
+    assert len(alone[0][0]) == 10  # the release's top_k
+
+
+def ask(client: Any, model: str, arrays: dict[str, np.ndarray]) -> Rows:
+    tensors = []
+    for name, array in arrays.items():
+        kind = {"O": "BYTES", "b": "BOOL", "f": "FP64"}.get(array.dtype.kind, f"INT{array.dtype.itemsize * 8}")
+        tensors.append(grpc.InferInput(name, list(array.shape), kind))
+        tensors[-1].set_data_from_numpy(array)
+    found = client.infer(model, tensors)
+    return rows_of(*(found.as_numpy(name) for name in ("item_id", "score", "count", "user_known")))
+
+
+def test_a_ranker_of_other_towers_is_refused(run: Run, tmp_path: Path) -> None:
+    other = make_run(tmp_path / "other", "string", last=5, seed=1)
+    with pytest.raises(ReleaseError, match="other towers"):
+        write_release(
+            other.path / "features",
+            other.path / "towers",
+            tmp_path / "release",
+            name="test",
+            recipe_sha256="ab" * 32,
+            serving=Serving(),
+            index=Index(),
+            ranker=run.path / "ranker",
+        )
