@@ -43,10 +43,12 @@ def evaluate(
     protocol: str,
     rating: Rating = EVERY_ROW,
     transform: Callable[[pd.DataFrame], dict[str, np.ndarray]] | None = None,
+    ranker_dir: Path | None = None,
 ) -> dict[str, Any]:
     """Measure the towers by exact search over the whole catalogue, on the rows that the split asks for.
 
-    `transform` makes features of raw query columns, which playlists that are to be continued need.
+    `transform` makes features of raw query columns, which playlists that are to be continued need. With a ranker what
+    is measured is what is served: retrieved, then ranked.
 
     Returns
     -------
@@ -60,13 +62,19 @@ def evaluate(
     """
     data = features.load(features_dir)
     found = measure(data, towers_dir, rating)
-    every = found if data.asked != "known" else measure(data._replace(asked="all"), towers_dir, rating)
+    served = _served(data, found, towers_dir, ranker_dir)
+    whole = data._replace(asked="all")
+    every = found._replace(towers=served)
+    if data.asked == "known":
+        every = measure(whole, towers_dir, rating)
+        every = every._replace(towers=_served(whole, every, towers_dir, ranker_dir))
     return {
         "rows": len(found.task.targets),
         "items": len(data.catalogue),
         "users": len(np.unique(found.task.users)),
         "protocol": protocol,
-        **{name: ranking.metrics() for name, ranking in found.towers.items()},
+        **{name: ranking.metrics() for name, ranking in served.items()},
+        **({"retrieval": {name: one.metrics() for name, one in found.towers.items()}} if ranker_dir else {}),
         "popularity": {name: ranking.metrics() for name, ranking in found.popularity.items()},
         "groups": {name: _figures(every, rows) for name, rows in groups(every.task) if rows.any()},
         **measure_tasks(data, towers_dir, *found),
@@ -82,6 +90,15 @@ def _continuation(
     from models import continuation  # and with it the source, which nobody else needs
 
     return {"continuation": continuation.measure(data, data.test, towers_dir, transform)}
+
+
+def _served(data: FeatureSet, found: Measured, towers_dir: Path, ranker_dir: Path | None) -> Rankings:
+    """Return where the targets stand in what is served: as the towers have them, or a ranker after them."""
+    if ranker_dir is None:
+        return found.towers
+    from models.ranking.evaluation import rank_again
+
+    return rank_again(data, found.task, found.towers, towers_dir, ranker_dir)
 
 
 def measure(data: FeatureSet, towers_dir: Path, rating: Rating) -> Measured:

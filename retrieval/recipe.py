@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from ensemble.config import Bench, Index, Promotion, Serving
 from models.config import Model, Train
+from models.ranking.config import Ranking
 from workflows.config import Data, Device, FeatureSide, Section, located, located_side
 from workflows.diagnostics import RecipeError
 
@@ -34,6 +35,7 @@ class Recipe(Section, frozen=True, kw_only=True):
     item: FeatureSide
     model: Model = Model()
     train: Train = Train()
+    ranking: Ranking | None = None
     index: Index = Index()
     serving: Serving = Serving()
     release: Promotion = Promotion()

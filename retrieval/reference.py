@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     Reference = Callable[[pd.DataFrame], np.ndarray]
+    RankingReference = Callable[[pd.DataFrame, np.ndarray], np.ndarray]
 
 
 def training_side(recipe: Recipe, features_dir: Path, towers_dir: Path) -> Reference:
@@ -31,6 +32,33 @@ def training_side(recipe: Recipe, features_dir: Path, towers_dir: Path) -> Refer
         return encode_queries(model, {name: tf.convert_to_tensor(values) for name, values in made.items()})
 
     return vectors
+
+
+def ranking_side(recipe: Recipe, features_dir: Path, towers_dir: Path, ranker_dir: Path) -> RankingReference | None:
+    """Return what computes a ranker's scores, float32 [n, m], of raw query columns and items, int64 [n, m]; None where
+    the recipe has no ranker."""
+    if recipe.ranking is None:
+        return None
+    import tensorflow as tf
+
+    from models.ranking.stage import trained_ranker
+    from models.validation import encode_queries
+    from workflows import features
+
+    data = features.load(features_dir)
+    fitted, histories = fitted_queries(recipe, features_dir), _histories(features_dir)
+    towers = trained_model(recipe, features_dir, towers_dir)
+    ranker = trained_ranker(data, towers_dir, ranker_dir, recipe.ranking, recipe.model)
+    sides = ranker.catalogue_sides()
+
+    def scores(queries: pd.DataFrame, items: np.ndarray) -> np.ndarray:
+        made = {**fitted.transform(queries), **histories(queries)}
+        rows = {name: tf.convert_to_tensor(values) for name, values in made.items()}
+        vectors = tf.convert_to_tensor(encode_queries(towers, rows))
+        found: np.ndarray = ranker.scores(rows, vectors, tf.gather(sides, tf.convert_to_tensor(items))).numpy()
+        return found
+
+    return scores
 
 
 def _histories(features_dir: Path) -> Callable[[pd.DataFrame], dict[str, np.ndarray]]:
