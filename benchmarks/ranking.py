@@ -1,0 +1,412 @@
+"""Pre-ranking measured twice: told apart what users liked, as the IntTower paper does, and served after the towers.
+
+    .venv/bin/python benchmarks/ranking.py rated                      AUC and log loss on MovieLens-100K, three seeds
+    .venv/bin/python benchmarks/ranking.py rated --recipe recipes/rated-1m.toml
+    .venv/bin/python benchmarks/ranking.py served                     retrieve 200, then rank, on finished runs
+    .venv/bin/python benchmarks/ranking.py latency                    the added milliseconds, in process, in turns
+
+`rated` is the protocol of Li et al. (CIKM 2022), as their published code has it: ratings of 3 are left out, 4 and 5 are
+positive, 1 and 2 negative, a fifth of the rows is the test, drawn at random. Their code also feeds every row the mean
+label of its user and of its item *over the rows of its own part*, test labels of the test rows included. Both are
+measured: `means of the training rows`, and `means of each part itself`, which knows part of the answer.
+
+`served` takes the runs that benchmarks/quality.py left (features and towers, three seeds) and trains rankers behind
+their towers. Entries of `benchmarks/results/ranking.json` that are measured again are replaced; so are those of
+family.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import quality
+import tensorflow as tf
+from merlin.schema import Tags
+
+from ensemble.config import Index, Serving
+from ensemble.release import write_release
+from ensemble.serving.retriever import Retriever
+from models.config import Model
+from models.evaluation import evaluate
+from models.ranking import config
+from models.ranking.cold import Cold
+from models.ranking.inttower import IntTower
+from models.ranking.model import Batch, Features, RankingModel, Sides
+from models.ranking.stage import train_ranker
+from models.towers import FeatureEmbeddings, TwoTowerModel
+from retrieval.console import Terminal, terminal
+from retrieval.recipe import Recipe, load_recipe
+from retrieval.run import Run
+from retrieval.stages import STAGES
+from workflows import features, sources
+from workflows.columns import Columns
+from workflows.config import RandomSplit
+from workflows.features import FeatureSet, Part
+from workflows.files import atomic_directory
+from workflows.sources.download import cache_directory
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "ranking.json"
+RATED = ROOT / "recipes" / "rated-100k.toml"
+KEY = ("measured", "recipe", "means", "model")
+SEEDS = (42, 43, 44)
+EPOCHS, PATIENCE, BATCH, RATE = 20, 3, 512, 0.001
+TRAINING_MEANS, OWN_MEANS = "means of the training rows", "means of each part itself"
+KINDS: dict[str, config.Ranking] = {
+    "IntTower": config.IntTower(),
+    "IntTower, no contrast": config.IntTower(contrastive_weight=0.0),
+    "COLD": config.Cold(),
+    "COLD, FSCD": config.Cold(selection=config.FieldSelection()),
+}
+
+
+class TwoTower(RankingModel):
+    """The base of the comparison: the inner product of two perceptrons; with `augmented` vectors DAT (Yu et al. 2021).
+
+    Each id then has a vector beside its embedding that learns to be the other tower's output for what it was liked
+    with; `regularisation` is its mimic loss.
+    """
+
+    def __init__(self, sides: Sides, settings: config.IntTower, embedded: Model, augmented: bool = False) -> None:
+        super().__init__(sides)
+        self.tables = [FeatureEmbeddings(one, tag, embedded, {}) for one, tag in _tagged(sides)]
+        self.dropout = tf.keras.layers.Dropout(settings.dropout)
+        self.towers = [
+            tf.keras.Sequential(
+                [
+                    *(tf.keras.layers.Dense(one, "relu") for one in settings.layers[:-1]),
+                    tf.keras.layers.Dense(settings.layers[-1]),
+                ]
+            )
+            for _ in range(2)
+        ]
+        self.width = settings.layers[-1]
+        self.imitations = [
+            tf.keras.layers.Embedding(one[0].cardinality, self.width) for one, _ in _tagged(sides) if augmented
+        ]
+
+    def query_side(self, features: Features, training: bool = False) -> tf.Tensor:
+        """Return the query tower's output and, in the second half, what it imitates."""
+        return self._side(0, features, training)
+
+    def own_item_side(self, features: Features, items: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Return the item tower's output and what it imitates."""
+        return self._side(1, features, training)
+
+    def interaction(
+        self, query: tf.Tensor, own: tf.Tensor, features: Features, product: tf.Tensor, training: bool = False
+    ) -> tf.Tensor:
+        """Return the inner products."""
+        return tf.einsum("nw,nmw->nm", query[:, : self.width], own[:, :, : self.width])
+
+    def regularisation(self, query: tf.Tensor, own: tf.Tensor, batch: Batch) -> tf.Tensor:
+        """Return the mimic loss of the rows that are positive."""
+        if not self.imitations:
+            return tf.constant(0.0)
+        width, item = self.width, own[:, 0]
+        apart = tf.square(query[:, width:] - tf.stop_gradient(item[:, :width]))
+        apart += tf.square(item[:, width:] - tf.stop_gradient(query[:, :width]))
+        return 0.1 * tf.reduce_mean(tf.reduce_sum(apart, axis=1) * batch.labels[:, 0])
+
+    def _side(self, side: int, features: Features, training: bool) -> tf.Tensor:
+        values = self.dropout(self.tables[side](features, training=training), training=training)
+        if not self.imitations:
+            return self.towers[side](values)
+        specs = (self.sides.query, self.sides.item)[side]
+        imitated = self.imitations[side](features[specs[0].name])
+        return tf.concat([self.towers[side](tf.concat([values, imitated], axis=1)), imitated], axis=1)
+
+
+def _tagged(sides: Sides) -> list[tuple[list[Any], Any]]:
+    return [(sides.query, Tags.USER), (sides.item, Tags.ITEM)]
+
+
+MODELS: dict[str, Callable[[Sides, Model], RankingModel]] = {
+    "two-tower": lambda sides, model: TwoTower(sides, config.IntTower(), model),
+    "DAT": lambda sides, model: TwoTower(sides, config.IntTower(), model, augmented=True),
+    "COLD": lambda sides, model: Cold(sides, config.Cold(), model),
+    "IntTower": lambda sides, model: IntTower(sides, config.IntTower(), model),
+}
+"""What `rated` compares, in the paper's order from worst to best."""
+
+
+class Labelled(NamedTuple):
+    """Rows of one part: what is known of the user, which item, and whether it was liked."""
+
+    query: dict[str, np.ndarray]
+    items: np.ndarray
+    labels: np.ndarray
+
+
+def main() -> None:
+    """Measure and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("rated", "served", "latency"))
+    parser.add_argument("--recipe", type=Path, default=RATED, help="of `rated`")
+    parser.add_argument(
+        "--base", default="movielens-100k", help="of `served` and `latency`: the runs' name without seed"
+    )
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="of `served`")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="of `rated`")
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "quality", help="finished runs, read only")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "ranking", help="features and rankers, kept")
+    given = parser.parse_args()
+    with terminal() as out:
+        if given.what == "rated":
+            rated(given.recipe, given.models, given.seeds, given.out, out)
+        elif given.what == "served":
+            for kind in given.kinds:
+                served(kind, given.base, given.seeds, given.runs, given.out, out)
+        else:
+            latency(given.base, given.seeds[0], given.runs, given.out, out)
+
+
+def rated(path: Path, models: Sequence[str], seeds: Sequence[int], place: Path, out: Terminal) -> None:
+    """Measure AUC and log loss of models on what users liked and did not."""
+    recipe = load_recipe(path)
+    for name in models:
+        found: dict[str, list[dict[str, float]]] = {TRAINING_MEANS: [], OWN_MEANS: []}
+        for seed in seeds:
+            data = rated_features(recipe, seed, place, out)
+            for means, values in found.items():
+                values.append(told_apart(name, data, recipe.model, seed, means == OWN_MEANS))
+                out.say(f"{name}, seed {seed}, {means}: {values[-1]}")
+        for means, values in found.items():
+            entry = {
+                "measured": "rated",
+                "recipe": path.resolve().relative_to(ROOT).as_posix(),
+                "means": means,
+                "model": name,
+                "seeds": list(seeds),
+                "rows": len(data.test.interactions),
+                **{figure: quality.spread([one[figure] for one in values]) for figure in ("auc", "log_loss")},
+                "parameters": int(values[0]["parameters"]),
+                "train_s": statistics.fmean(one["seconds"] for one in values),
+            }
+            quality.store(entry, RESULTS, KEY)
+            out.json(entry)
+
+
+def rated_features(recipe: Recipe, seed: int, place: Path, out: Terminal) -> FeatureSet:
+    """Return features of the rows that are not rated 3; a fifth is the test, a fifth of the rest validation."""
+    directory = place / f"{recipe.name}-seed{seed}" / "features"
+    if not directory.exists():
+        tables = sources.fetch(recipe.data, cache_directory(), out.say)
+        rows = tables.interactions
+        tables.interactions = rows[rows[Columns.Rating] != 3].reset_index(drop=True)
+        split = RandomSplit(test=0.2, validation=0.2, seed=seed)
+        with atomic_directory(directory) as made:
+            features.build(tables, recipe.query, recipe.item, split, recipe.device, made)
+    return features.load(directory)
+
+
+def told_apart(name: str, data: FeatureSet, model: Model, seed: int, own_means: bool) -> dict[str, float]:
+    """Train a model and return AUC and log loss on the test rows; the epoch is the one with the best validation AUC."""
+    tf.keras.utils.set_random_seed(seed)
+    parts = [labelled(part, data, own_means) for part in (data.train, data.valid, data.test)]
+    made, started = MODELS[name](Sides(data.query_specs, data.item_specs, 0), model), time.process_time()
+    catalogue = TwoTowerModel(data.query_specs, data.item_specs, data.items, Model()).catalogue
+    made.learn_from(catalogue, tf.zeros([len(data.catalogue), 0]), True)
+    made.compile(optimizer=tf.keras.optimizers.AdamW(RATE, weight_decay=0.01))
+    catalogues = [item_features(catalogue, data, part, own_means) for part in parts]
+    train, valid, test = (list(one) for one in zip(parts, catalogues, strict=True))
+    made.catalogue = train[1]
+    best, weights, since = 0.0, made.get_weights(), 0
+    dataset = _batches(train[0], seed)
+    for _ in range(EPOCHS):
+        made.fit(dataset, epochs=1, verbose=0)
+        value = auc(valid[0].labels, scores(made, *valid))
+        since += 1
+        if value > best:
+            best, weights, since = value, made.get_weights(), 0
+        if since == PATIENCE:
+            break
+    made.set_weights(weights)
+    logits = scores(made, *test)
+    return {
+        "auc": auc(test[0].labels, logits),
+        "log_loss": log_loss(test[0].labels, logits),
+        "valid_auc": best,
+        "parameters": made.count_params(),
+        "seconds": time.process_time() - started,
+    }
+
+
+def labelled(part: Part, data: FeatureSet, own_means: bool) -> Labelled:
+    """Return the rows of a part."""
+    rows, query = part.interactions, dict(part.query)
+    labels = (rows[Columns.Rating].to_numpy() > 3).astype(np.float32)
+    if own_means:
+        for spec in data.query_specs:
+            if spec.kind == "vector":
+                codes = rows[Columns.User].factorize()[0]
+                query[spec.name] = _means(codes, labels, codes.max() + 1)[codes][:, None]
+    return Labelled(query, rows[Columns.ItemIndex].to_numpy(np.int64), labels)
+
+
+def item_features(catalogue: Features, data: FeatureSet, part: Labelled, own_means: bool) -> dict[str, tf.Tensor]:
+    """Return the items' features; with `own_means` their mean label in this very part."""
+    found = dict(catalogue)
+    for spec in data.item_specs if own_means else []:
+        if spec.kind == "vector":
+            found[spec.name] = tf.constant(_means(part.items, part.labels, len(data.catalogue))[:, None])
+    return found
+
+
+def _means(codes: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
+    sums, counts = np.bincount(codes, labels, count), np.bincount(codes, minlength=count)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), labels.mean()).astype(np.float32)
+
+
+def _batches(part: Labelled, seed: int) -> tf.data.Dataset:
+    query = {name: tf.constant(values) for name, values in part.query.items()}
+    items, labels = tf.constant(part.items[:, None]), tf.constant(part.labels[:, None])
+
+    def batch(index: tf.Tensor) -> tuple[Any, ...]:
+        gathered = {name: tf.gather(values, index) for name, values in query.items()}
+        return gathered, tf.zeros([BATCH, 0]), tf.gather(items, index), tf.gather(labels, index), tf.ones([BATCH])
+
+    rows = tf.data.Dataset.range(len(part.items)).shuffle(len(part.items), seed=seed)
+    return rows.batch(BATCH, drop_remainder=True).map(batch).prefetch(2)
+
+
+def scores(model: RankingModel, part: Labelled, catalogue: Features) -> np.ndarray:
+    """Return the logits of a part's rows, float32 `[rows]`."""
+    items = tf.range(len(model.vectors), dtype=tf.int64)
+    sides, found = model.item_side(catalogue, items, model.vectors), []
+    for start in range(0, len(part.items), 8192):
+        rows = slice(start, start + 8192)
+        query = {name: tf.constant(values[rows]) for name, values in part.query.items()}
+        own = tf.gather(sides, part.items[rows])[:, tf.newaxis]
+        found.append(model.scores(query, tf.zeros([len(own), 0]), own).numpy()[:, 0])
+    return np.concatenate(found)
+
+
+def auc(labels: np.ndarray, logits: np.ndarray) -> float:
+    """Return the area under the ROC curve, equal scores counted half."""
+    _, place, counts = np.unique(logits, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    positive = labels.sum()
+    return float((ranks[labels > 0].sum() - positive * (positive + 1) / 2) / (positive * (len(labels) - positive)))
+
+
+def log_loss(labels: np.ndarray, logits: np.ndarray) -> float:
+    """Return the mean binary cross-entropy."""
+    logits = logits.astype(np.float64)
+    return float(np.mean(np.logaddexp(0, logits) - labels * logits))
+
+
+def served(kind: str, base: str, seeds: Sequence[int], runs: Path, place: Path, out: Terminal) -> None:
+    """Train rankers behind finished towers and measure what is served, beside retrieval alone."""
+    found = []
+    for seed in seeds:
+        run = Run.open(runs / f"{base}-seed{seed}", STAGES)
+        ranker = ranker_of(kind, run, place, out)
+        recipe = run.recipe
+        measured = evaluate(
+            run.directory / "features", run.directory / "towers", "", recipe.train.objective.rating, ranker_dir=ranker
+        )
+        found.append({**measured, **json.loads((ranker / "params.json").read_text(encoding="utf-8"))})
+        ranked, alone = (one["unseen"]["ndcg@10"] for one in (found[-1], found[-1]["retrieval"]))
+        out.say(f"{kind}, seed {seed}: ndcg@10 {ranked:.4f}, retrieval alone {alone:.4f}")
+    path = ROOT / "recipes" / f"{base}.toml"
+    entry = {
+        "measured": "served",
+        "recipe": path.relative_to(ROOT).as_posix(),
+        "means": "",
+        "model": kind,
+        "seeds": list(seeds),
+        "rows": found[0]["rows"],
+        "candidates": found[0]["candidates"],
+        "ranked": spreads(found),
+        "retrieval": spreads([one["retrieval"] for one in found]),
+        "gain": {
+            f"{side}.{name}": quality.spread([one[side][name] - one["retrieval"][side][name] for one in found])
+            for side, name in figures()
+        },
+        "parameters": found[0]["parameters"],
+        "train_s": statistics.fmean(one["train_s"] for one in found),
+        "fields": found[0].get("fields"),
+    }
+    quality.store(entry, RESULTS, KEY)
+    out.json(entry)
+
+
+def figures() -> Iterator[tuple[str, str]]:
+    """Yield the sides and figures that are reported."""
+    for side in ("unseen", "all"):
+        for name in ("recall@10", "ndcg@10", "recall@100", "recall@50", "mrr"):
+            yield side, name
+
+
+def spreads(found: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return mean and standard deviation of each figure."""
+    return {f"{side}.{name}": quality.spread([one[side][name] for one in found]) for side, name in figures()}
+
+
+def ranker_of(kind: str, run: Run, place: Path, out: Terminal) -> Path:
+    """Return the directory of a ranker behind a run's towers, trained unless it is there."""
+    directory = place / run.recipe.name / kind.replace(", ", "-").replace(" ", "-")
+    if not directory.exists():
+        recipe, data = run.recipe, features.load(run.directory / "features")
+        with atomic_directory(directory) as made:
+            settings = KINDS[kind], recipe.model, recipe.train, recipe.seed, recipe.device
+            train_ranker(data, run.directory / "towers", *settings, made, out.say)
+    return directory
+
+
+def latency(base: str, seed: int, runs: Path, place: Path, out: Terminal, turns: int = 200) -> None:
+    """Answer single rows with and without each ranker, in turns, in this process; medians in milliseconds."""
+    run = Run.open(runs / f"{base}-seed{seed}", STAGES)
+    trained = {kind: place / run.recipe.name / kind.replace(", ", "-").replace(" ", "-") for kind in KINDS}
+    users = features.load(run.directory / "features").users[Columns.User].to_numpy()
+    asked = [{"user_id": users[row : row + 1, None]} for row in np.random.default_rng(0).integers(0, len(users), turns)]
+    retrievers = {
+        kind: Retriever(released(run, ranker, place))
+        for kind, ranker in {"retrieval": None, **trained}.items()
+        if ranker is None or ranker.exists()
+    }
+    spent: dict[str, list[float]] = {kind: [] for kind in retrievers}
+    for question in [*asked[:20], *asked]:
+        for kind, retriever in retrievers.items():
+            start = time.perf_counter()
+            retriever.answer(retriever.reader([question]))
+            spent[kind].append(time.perf_counter() - start)
+    medians = {kind: round(1e3 * statistics.median(one[20:]), 4) for kind, one in spent.items()}
+    entry = {
+        "measured": "latency",
+        "recipe": f"recipes/{base}.toml",
+        "means": "",
+        "model": "all",
+        "requests": turns,
+        "p50_ms": medians,
+        "added_ms": {kind: round(one - medians["retrieval"], 4) for kind, one in medians.items()},
+    }
+    quality.store(entry, RESULTS, KEY)
+    out.json(entry)
+
+
+def released(run: Run, ranker: Path | None, place: Path) -> Any:
+    """Return a release of the run with a ranker, or without."""
+    return write_release(
+        run.directory / "features",
+        run.directory / "towers",
+        place / "releases" / (ranker.name if ranker else "retrieval"),
+        name=run.recipe.name,
+        recipe_sha256="0" * 64,
+        serving=Serving(),
+        index=Index(kind="flat"),
+        ranker=ranker,
+    )
+
+
+if __name__ == "__main__":
+    main()
