@@ -70,7 +70,8 @@ class Disk:
 
     def used(self, *paths: Path) -> int:
         """Return what directories take together, or, where files are limited, their largest file."""
-        sizes = [one.stat().st_size for path in paths for one in path.rglob("*") if one.is_file()]
+        files = [one.stat() for path in paths for one in path.rglob("*") if one.is_file()]
+        sizes = {one.st_ino: one.st_size for one in files}.values()  # the repository links to the release
         return sum(-(-size // _PAGE) * _PAGE for size in sizes) if self.mounted else max(sizes)
 
 

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -25,6 +26,7 @@ from workflows.diagnostics import RecipeError, StageError
 from workflows.files import atomic_write, writing
 
 Progress = Callable[[str], None]
+RECIPE = "recipe.json"
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ class Run:
         StageError
             The directory has no `recipe.json`, or one that this version does not understand.
         """
-        path = directory / "recipe.json"
+        path = directory / RECIPE
         try:
             recipe = msgspec.json.decode(path.read_bytes(), type=Recipe)
         except (FileNotFoundError, NotADirectoryError):
@@ -185,7 +187,7 @@ class Run:
         """
         self.require(*stage.needs)
         self._record_path(stage.name).unlink(missing_ok=True)
-        atomic_write(self.directory / "recipe.json", msgspec.json.format(msgspec.json.encode(self.recipe), indent=2))
+        atomic_write(self.directory / RECIPE, msgspec.json.format(msgspec.json.encode(self.recipe), indent=2))
         start = time.monotonic()
         inputs = stage.inputs(self.recipe)  # before the work: what changes meanwhile makes the stage run again
         if self.watched is not None:
@@ -233,11 +235,12 @@ class Run:
         return bool(self.watched[stage.name] == record.inputs)
 
     def _remove_leftovers(self) -> None:
-        for stage in self.stages.values():
-            for output in stage.outputs:
-                # Two dots: what is written atomically within something that is.
-                for leftover in [*self.directory.glob(f".{output}.*"), *self.directory.glob(f"..{output}.*")]:
-                    shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        # A dot for each directory that is written atomically within another that is.
+        outputs = [output for stage in self.stages.values() for output in stage.outputs]
+        written = re.compile(rf"\.+({'|'.join(map(re.escape, [*outputs, RECIPE]))})\..+")
+        for leftover in [*self.directory.glob(".*"), *self.directory.glob("stages/.*")]:
+            if leftover.parent.name == "stages" or written.fullmatch(leftover.name):
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
     def _record_path(self, name: str) -> Path:
         return self.directory / "stages" / f"{name}.json"

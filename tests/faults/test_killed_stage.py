@@ -34,8 +34,9 @@ def write_files(job: Job, out: Path) -> None:
 
 def work(job: Job) -> None:
     job.progress("at the start")
-    with atomic_directory(job.run / "files") as out, atomic_directory(out) as inner:  # as `features` does
-        write_files(job, inner)
+    # As `fetch` and `features` do, one within the other.
+    with atomic_directory(job.run / "files") as out, atomic_directory(out) as inner, atomic_directory(inner) as last:
+        write_files(job, last)
     job.progress("after the rename")
 
 
@@ -100,6 +101,17 @@ def test_a_stage_killed_at_any_step_counts_as_not_run(
         run.execute(STAGE, tmp_path, lambda message: None)
     assert run.is_finished(STAGE)
     assert sorted(path.name for path in run.directory.iterdir()) == [".lock", "files", "recipe.json", "stages"]
+
+
+def test_what_a_process_killed_while_it_noted_something_left_is_removed(tmp_path: Path) -> None:
+    run = Run.create(load_recipe(RECIPE), tmp_path, (STAGE,))
+    with run.lock():
+        run.execute(STAGE, tmp_path, lambda message: None)
+    kept = contents(run.directory)
+    for name in (".recipe.json.k3oj0xy1", "stages/.files.json.yqfa4yri"):
+        (run.directory / name).touch()
+    with run.lock():
+        assert contents(run.directory) == kept
 
 
 @pytest.mark.parametrize("stage", ["fetch", "features"])
