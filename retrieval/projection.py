@@ -103,7 +103,7 @@ def plane(vectors: Floats, mains: Sequence[str], shown: Sequence[str]) -> Floats
 
 def neighbours_alike(vectors: Floats, mains: Sequence[str]) -> tuple[float, float]:
     """Return the share of an item's NEIGHBOURS nearest, by inner product, with its main category; and that of any."""
-    codes = pd.factorize(np.array(mains, dtype=object))[0]
+    codes = pd.factorize(pd.Series(mains))[0]
     count = min(NEIGHBOURS, len(vectors) - 1)
     if count < 1:
         return 0.0, 0.0
