@@ -48,7 +48,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     path.write_text(re.sub(r"\[train\](.|\n)*?\n\n", "[train]\nepochs = 1\nrefit = false\n\n", text), encoding="utf-8")
     made = Run.create(load_recipe(path), place / "runs", STAGES)
     with made.lock():
-        for stage in STAGES:
+        for stage in made.stages.values():
             made.execute(stage, place, str)
     return made
 
