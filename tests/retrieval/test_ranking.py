@@ -1,0 +1,66 @@
+"""A recipe with `[ranking]`: the stage comes and goes with it, and what is measured is what the release answers."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pandas as pd
+import pytest
+
+from ensemble.serving.retriever import Retriever
+from models.ranking import config
+from retrieval.console import Terminal
+from retrieval.recipe import load_recipe
+from retrieval.run import Run, advance
+from retrieval.stages import STAGES
+
+NAMES = [stage.name for stage in STAGES]
+RANKING = config.IntTower(layers=(8,), heads=2, head_dim=4, candidates=20, epochs=1, batch_size=256)
+
+
+def run(run_: Run, cache: Path) -> dict[str, bool]:
+    """Run every stage that the recipe has; return whether each was kept."""
+    return {done["stage"]: done["kept"] for done in advance(run_, NAMES, cache, Terminal(sys.stderr))}
+
+
+def test_the_stage_comes_and_goes_with_the_recipe(tiny: Path, tmp_path: Path) -> None:
+    """The release compares its ranker with the training side, through NVTabular, when it is made."""
+    plain = load_recipe(tiny)
+    ranked = msgspec.structs.replace(plain, ranking=RANKING)
+    run_, other = (Run.create(one, tmp_path / "runs", STAGES) for one in (ranked, plain))
+    assert run(run_, tmp_path) == {name: name == "fetch" for name in NAMES}
+    metrics = json.loads((run_.directory / "metrics.json").read_text())
+    assert metrics["unseen"] != metrics["retrieval"]["unseen"]
+    check_one_number(run_.directory, metrics)
+
+    changed = msgspec.structs.replace(ranked, ranking=msgspec.structs.replace(RANKING, heads=1))
+    again = run(Run.create(changed, tmp_path / "runs", STAGES), tmp_path)
+    assert [name for name, kept in again.items() if kept] == ["fetch", "features", "train"]
+
+    without = run(other, tmp_path)
+    assert "rank" not in without
+    assert [name for name, kept in without.items() if kept] == ["fetch", "features", "train"]
+    left = json.loads((other.directory / "metrics.json").read_text())
+    assert "retrieval" not in left
+    assert left["unseen"] == metrics["retrieval"]["unseen"]
+    assert Retriever.load(other.directory / "release").ranker is None
+
+
+def check_one_number(directory: Path, metrics: dict[str, dict[str, float]]) -> None:
+    """Ask the release for the test rows: the recall is that of the metrics."""
+    rows = pd.read_parquet(directory / "features" / "test" / "interactions.parquet")
+    retriever = Retriever.load(directory / "release")
+    for side in ("unseen", "all"):
+        sent = {
+            "user_id": rows["user_id"].to_numpy(np.int64)[:, None],
+            "top_k": np.full((len(rows), 1), 10, np.int32),
+            "include_seen": np.full((len(rows), 1), side == "all"),
+        }
+        answer = retriever.answer(retriever.reader([sent]))
+        hits = (answer.item_id == rows["item_id"].to_numpy()[:, None]) & (np.arange(10) < answer.count[:, None])
+        for k in (1, 5, 10):
+            assert hits[:, :k].any(axis=1).mean() == pytest.approx(metrics[side][f"recall@{k}"], abs=2 / len(rows))
