@@ -263,6 +263,15 @@ class Train(Section, frozen=True, kw_only=True):
     """What teaches the towers besides the rows; nothing by default."""
     continued: Continued | None = None
     """How training goes on from an earlier run's towers; by default it starts from zero."""
+    mixed_precision: bool = False
+    """The layers of the towers compute in float16, with float32 weights and a scaled loss (Micikevicius et al. 2018):
+    faster on GPUs with tensor cores, slower on a CPU. Embeddings, vectors and what is exported stay float32."""
+    xla: bool = False
+    """Training compiles the towers with XLA, meant for GPUs. Another compiler draws other random numbers: other
+    weights come out than without."""
+    checkpoint_seconds: Annotated[float, Meta(ge=0.0)] = 60.0
+    """A training that is interrupted goes on from its last checkpoint, which is written at the first end of an epoch so
+    many seconds after the one before."""
 
     def __post_init__(self) -> None:
         """Refuse a distillation without a teacher, and tasks that do not go with the rest."""

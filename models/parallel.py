@@ -99,7 +99,10 @@ class HorovodRanks(Ranks):
 
     @contextmanager
     def same_seed(self, seed: int) -> Iterator[None]:
-        """Set TensorFlow's seed inside; after it each rank has its own again."""
+        """Set rank 0's seed inside; after it each rank has its own again."""
+        if self.leads:
+            yield
+            return
         tf.random.set_seed(seed)
         yield
         tf.random.set_seed(self.seed(seed))

@@ -14,6 +14,7 @@ from merlin.models.tf.transforms.regularization import L2Norm
 from merlin.schema import ColumnSchema, Schema, Tags
 
 from models.augmentation import augmented_vectors
+from models.compute import PLAIN, Compute
 from models.config import Cross, Gates, Model, Side
 from models.cross import crossed, mlp
 from models.gating import FieldGates
@@ -61,6 +62,7 @@ class FeatureEmbeddings(tf.keras.layers.Layer):
 
     def augmented_vectors(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Return what stands in for the other tower, float32 `[n, d]`; a row's id is unseen as often as in training."""
+        assert self.augmented is not None, "asked for by the loss of the same recipe"
         return self.augmented(self._codes(inputs[self.augmented.feature], training=True))
 
     def _embed(self, spec: FeatureSpec, inputs: Mapping[str, tf.Tensor], training: bool) -> tf.Tensor:
@@ -144,14 +146,21 @@ def _has(choice: Cross | Gates | None, tag: Tags) -> bool:
 
 
 def build_tower(
-    specs: Sequence[FeatureSpec], side: Tags, config: Model, pretrained: Mapping[str, np.ndarray]
+    specs: Sequence[FeatureSpec],
+    side: Tags,
+    config: Model,
+    pretrained: Mapping[str, np.ndarray],
+    compute: Compute = PLAIN,
 ) -> mm.Encoder:
     """Build one tower: features -> embeddings [-> gates] -> dropout [-> cross layers] -> `MLPBlock` (linear last layer)
     [-> L2 normalisation]; cross layers may also be beside the `MLPBlock`."""
+    embeddings, dropout = FeatureEmbeddings(specs, side, config, pretrained), tf.keras.layers.Dropout(config.dropout)
+    with compute.layers():
+        layers = crossed(config, config.cross) if config.cross and _has(config.cross, side) else [mlp(config)]
     return mm.Encoder(
-        FeatureEmbeddings(specs, side, config, pretrained),
-        tf.keras.layers.Dropout(config.dropout),
-        *(crossed(config, config.cross) if config.cross and _has(config.cross, side) else [mlp(config)]),
+        embeddings,
+        dropout,
+        *layers,
         *([L2Norm()] if config.similarity == "cosine" else []),
         prep_features=False,
     )
@@ -175,6 +184,8 @@ class TwoTowerModel(RetrievalModelV2):
         What a training step minimises; a model that is not trained needs none.
     pretrained
         Tables to start from by feature, float32 `[cardinality, width]`; a model whose weights are loaded needs none.
+    compute
+        How it is trained.
     """
 
     def __init__(
@@ -185,11 +196,15 @@ class TwoTowerModel(RetrievalModelV2):
         config: Model,
         loss: Loss | None = None,
         pretrained: Mapping[str, np.ndarray] = MappingProxyType({}),
+        compute: Compute = PLAIN,
     ) -> None:
         super().__init__(
-            query=build_tower(query_specs, Tags.USER, config, pretrained),
-            candidate=build_tower(item_specs, Tags.ITEM, config, pretrained),
+            query=build_tower(query_specs, Tags.USER, config, pretrained, compute),
+            candidate=build_tower(item_specs, Tags.ITEM, config, pretrained, compute),
             output=DotProduct(),
+        )
+        self._trained_query, self._trained_items = (
+            compute.tower(one) for one in (self.query_encoder, self.candidate_encoder)
         )
         trimmed = (one for spec in item_specs for one in _trimmed(spec, catalogue))
         self.catalogue = {name: tf.convert_to_tensor(values) for name, values in trimmed}
@@ -207,14 +222,18 @@ class TwoTowerModel(RetrievalModelV2):
 
     def query_vectors(self, features: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Return the vectors of queries, float32 `[n, d]`, of unit length if the similarity is the cosine."""
-        return self.query_encoder(self.withhold(features) if training else dict(features), training=training)
+        if training:
+            return self._trained_query(self.withhold(features))
+        return tf.cast(self.query_encoder(dict(features), training=False), tf.float32)
 
     def item_vectors(self, training: bool = False, items: tf.Tensor | None = None) -> tf.Tensor:
         """Return the vectors of the whole catalogue, or of these items (int64 `[c]`) only, float32 `[items, d]`."""
         features = self.catalogue
         if items is not None:
             features = {name: tf.gather(values, items) for name, values in features.items()}
-        return self.candidate_encoder(features, training=training)
+        if training:
+            return self._trained_items(features)
+        return tf.cast(self.candidate_encoder(features, training=False), tf.float32)
 
     def augmented_queries(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Return the augmented vectors of queries as training sees them, float32 `[n, d]`."""

@@ -12,12 +12,14 @@ import tensorflow as tf
 
 from models.data import users_and_seen
 from models.metrics import Float32Array, rank_targets
+from models.parallel import Ranks
 from models.towers import TwoTowerModel
 from workflows.columns import Columns
 from workflows.features import Part
 
 OnEpoch = Callable[[int, float], None]
 """Called after every epoch with its number, from 1, and the monitored figure; what it raises ends the training."""
+ALONE = Ranks()
 _REPORTED = ("recall@10", "recall@100", "ndcg@10")
 
 
@@ -25,7 +27,8 @@ class Validation(tf.keras.callbacks.Callback):
     """Measures the validation part after every epoch and stops when it no longer gets better.
 
     After training, `history` has one entry per epoch and `best_epoch` (1-based) the one whose weights the model
-    was given back. With `trained` the weights that training starts from are epoch 0.
+    was given back. Of several ranks each measures its share of the rows. With `trained` the weights that training
+    starts from are epoch 0.
     """
 
     def __init__(
@@ -37,14 +40,17 @@ class Validation(tf.keras.callbacks.Callback):
         checkpoint: Path,
         progress: Callable[[str], None],
         on_epoch: OnEpoch | None = None,
+        ranks: Ranks = ALONE,
         trained: bool = False,
     ) -> None:
         super().__init__()
-        self.queries = {name: tf.convert_to_tensor(values) for name, values in valid.query.items()}
-        self.targets = valid.interactions[Columns.ItemIndex].to_numpy(np.int64)
-        self.ratings = valid.interactions[Columns.Rating].to_numpy(np.float32)
+        share = ranks.share(len(valid.interactions))
+        self.ranks, rows = ranks, valid.interactions.iloc[share]
+        self.ratings = rows[Columns.Rating].to_numpy(np.float32)
         self.variance = max(float(valid.interactions[Columns.Rating].to_numpy(np.float64).var()), 1e-12)
-        self.users, self.seen = users_and_seen(valid.interactions, train.interactions)
+        self.queries = {name: tf.convert_to_tensor(values[share]) for name, values in valid.query.items()}
+        self.targets = rows[Columns.ItemIndex].to_numpy(np.int64)
+        self.users, self.seen = users_and_seen(rows, train.interactions)
         self.monitor, self.patience, self.checkpoint, self.progress = monitor, patience, checkpoint, progress
         self.on_epoch = on_epoch
         self.history: list[dict[str, float]] = []
@@ -60,7 +66,8 @@ class Validation(tf.keras.callbacks.Callback):
         self.best = figures[f"valid_{self.monitor}"]
         self.history.append({"epoch": 0, "seconds": 0.0, **figures})
         self.progress(f"before the first epoch: validation {self.monitor} {self.best:.4f}")
-        self.model.save_weights(self.checkpoint)
+        if self.ranks.leads:
+            self.model.save_weights(self.checkpoint)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Start the clock."""
@@ -70,7 +77,7 @@ class Validation(tf.keras.callbacks.Callback):
         """Measure, note, keep the weights if they are the best so far, or stop."""
         seconds = time.perf_counter() - self._started
         figures = self.measure()
-        loss = float((logs or {})["loss"])
+        loss = self.ranks.means({"loss": np.array([(logs or {})["loss"]])})["loss"]
         self.history.append({"epoch": epoch + 1, "seconds": seconds, "loss": loss, **figures})
         if logs is not None:
             logs.update(figures)  # for TensorBoard, which runs after this
@@ -78,7 +85,8 @@ class Validation(tf.keras.callbacks.Callback):
         self.progress(f"epoch {epoch + 1}: loss {loss:.3f}, validation {self.monitor} {value:.4f}, {seconds:.1f} s")
         if value > self.best:
             self.best, self.best_epoch = value, epoch + 1
-            self.model.save_weights(self.checkpoint)
+            if self.ranks.leads:
+                self.model.save_weights(self.checkpoint)
         elif epoch + 1 - self.best_epoch >= self.patience:
             self.model.stop_training = True
         if self.on_epoch:
@@ -86,7 +94,17 @@ class Validation(tf.keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Give the model the best weights back."""
-        self.model.load_weights(self.checkpoint)
+        if self.ranks.leads:
+            self.model.load_weights(self.checkpoint)
+        self.ranks.copy(self.model.trainable_variables)
+
+    def found(self) -> dict[str, Any]:
+        """Return what an interrupted training needs to go on, as JSON."""
+        return {"history": self.history, "best": self.best, "best_epoch": self.best_epoch}
+
+    def resume(self, found: dict[str, Any]) -> None:
+        """Take what `found` returned."""
+        self.history, self.best, self.best_epoch = found["history"], found["best"], found["best_epoch"]
 
     def measure(self) -> dict[str, float]:
         """Return `valid_all.*` and `valid_unseen.*` of the model as it is now, of one that rates `valid_rating.*`."""
@@ -95,10 +113,10 @@ class Validation(tf.keras.callbacks.Callback):
         rankings = rank_targets(
             lambda rows: queries[rows] @ items.T, self.targets, self.users, self.seen, len(items), coverage=False
         )
-        values = {
-            f"valid_{name}.{key}": ranking.row_values(key) for name, ranking in rankings.items() for key in _REPORTED
-        }
-        return {name: float(one.mean()) for name, one in (values | self._rated(queries, items)).items()}
+        return self.ranks.means(
+            {f"valid_{name}.{key}": ranking.row_values(key) for name, ranking in rankings.items() for key in _REPORTED}
+            | self._rated(queries, items)
+        )
 
     def _rated(self, queries: Float32Array, items: Float32Array) -> dict[str, Float32Array]:
         """Return each row's squared error of the predicted rating, and what it adds to the mean that is r2."""

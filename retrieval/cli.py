@@ -17,6 +17,7 @@ from retrieval.console import Terminal, terminal
 from retrieval.continuing import stage_or_run, train
 from retrieval.doctor import doctor
 from retrieval.embeddings import embeddings
+from retrieval.exporting import export
 from retrieval.init.command import init
 from retrieval.items import app as items
 from retrieval.overview import Overview
@@ -60,6 +61,7 @@ app.command()(init)
 app.command()(check)
 app.command()(embeddings)
 app.command()(classify)
+app.command()(export)
 app.command()(recommend)
 app.command()(requests)
 app.command()(plan)

@@ -14,7 +14,7 @@ SECTIONS = {
     "Serve and ask": ("serve", "query", "status", "health", "requests"),
     "Change what is served": ("items", "promote", "rollback", "diff", "releases"),
     "Say who made it": ("keys", "sign", "verify"),
-    "Answers and vectors in bulk": ("recommend", "embeddings", "classify"),
+    "Answers and vectors in bulk": ("recommend", "embeddings", "classify", "export"),
 }  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import msgspec
 
 from ensemble.layouts import MODELS
+from retrieval.ranks import leading
 from retrieval.recipe import Recipe
 from workflows.diagnostics import RecipeError, StageError
 from workflows.files import atomic_write, writing
@@ -252,7 +253,7 @@ def advance(run: Run, names: Sequence[str], cache: Path, teller: Teller, force: 
     With `force` they run although nothing changed.
     """
     done = []
-    with run.lock():
+    with leading(run, names, cache.expanduser()) as lead, run.lock():
         for name in names:
             stage = run.stages[name]
             kept = not force and run.is_finished(stage)
@@ -260,6 +261,7 @@ def advance(run: Run, names: Sequence[str], cache: Path, teller: Teller, force: 
                 teller.say(f"{name}: kept, same inputs")
             else:
                 with teller.working(name):
+                    lead(name)
                     run.execute(stage, cache.expanduser(), teller.step)
             record = run.record(name)
             seconds = record.seconds if record else 0.0

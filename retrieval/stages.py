@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from retrieval.earlier import earlier_state, features_of, run_of, towers_of
+from retrieval.ranks import training
 from retrieval.recipe import Recipe
 from retrieval.run import Job, Stage
 from workflows.config import PlaylistsSplit, embedding_files
@@ -49,8 +50,18 @@ def train(job: Job) -> None:
 
     recipe, data = job.recipe, load(job.run / "features")
     earlier = towers_of(run_of(recipe, STAGES))
-    with atomic_directory(job.run / "towers") as out:
-        train_towers(data, recipe.model, recipe.train, recipe.seed, recipe.device, out, job.progress, earlier=earlier)
+    with training(job, _training_key(job)) as (out, session):
+        train_towers(
+            data,
+            recipe.model,
+            recipe.train,
+            recipe.seed,
+            recipe.device,
+            out,
+            job.progress,
+            earlier=earlier,
+            session=session,
+        )
 
 
 def evaluate(job: Job) -> None:
@@ -137,12 +148,20 @@ def _feature_files(recipe: Recipe) -> Any:
     return found or None
 
 
+def _training_key(job: Job) -> str:
+    """Return what tells whether an interrupted training was one of the same recipe, features and earlier towers."""
+    features = (job.run / "stages" / "features.json").read_text(encoding="utf-8")
+    facts = [_sections(*_TRAINED_BY)(job.recipe), features, _earlier_towers(job.recipe)]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
 def _earlier_towers(recipe: Recipe) -> Any:
     """Return what tells whether the earlier run's towers changed; None where training starts from zero."""
     earlier = earlier_state(recipe, "train", STAGES)
     return {"earlier towers": earlier} if earlier else None
 
 
+_TRAINED_BY = ("model", "train", "seed", "device")
 STAGES = (
     Stage("fetch", fetch, outputs=("tables",), settings=_source, inputs=_source_state),
     Stage(
@@ -153,7 +172,7 @@ STAGES = (
         train,
         needs=("features",),
         outputs=("towers",),
-        settings=_sections("model", "train", "seed", "device"),
+        settings=_sections(*_TRAINED_BY),
         inputs=_earlier_towers,
     ),
     Stage("evaluate", evaluate, needs=("features", "train"), outputs=("metrics.json",), version=2),

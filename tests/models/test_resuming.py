@@ -1,0 +1,98 @@
+"""Trainings that are interrupted and go on, and trainings that compute in other ways."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from msgspec import structs
+
+from models.config import Model, Train
+from models.evaluation import evaluate
+from models.parallel import Ranks
+from models.resuming import Checkpoints, Session
+from models.training import train
+from workflows.features import load
+
+MODEL = Model(tower=(32, 16), embedding_dim=16, dropout=0.1)
+TRAIN = Train(epochs=6, patience=6, batch_size=256, learning_rate=0.01, refit=False)
+
+
+class Killed(Exception):
+    """Ends a training in the middle."""
+
+
+def attempt(
+    grouped: Path, work: Path, settings: Train, stop_after: int | None = None, key: str = "same"
+) -> tuple[list[int], list[str]]:
+    """Train; return the epochs that were run, over all phases, and what was said."""
+    epochs, said = [], []
+
+    def on_epoch(epoch: int, value: float) -> None:
+        epochs.append(epoch)
+        if epoch == stop_after:
+            raise Killed
+
+    session = Session(Ranks(), Checkpoints(work / "training", key, seconds=0.0))
+    data = load(grouped)
+    if stop_after is None:
+        train(data, MODEL, settings, 7, "cpu", work / "towers", said.append, on_epoch, session=session)
+    else:
+        with pytest.raises(Killed):
+            train(data, MODEL, settings, 7, "cpu", work / "towers", said.append, on_epoch, session=session)
+    return epochs, said
+
+
+def test_an_interrupted_training_goes_on_with_what_it_had(grouped: Path, tmp_path: Path) -> None:
+    settings = structs.replace(TRAIN, schedule="cosine", refit=True)
+    attempt(grouped, tmp_path, settings, stop_after=4)
+    state = json.loads((tmp_path / "training/search/state.json").read_text())
+    assert (state["epoch"], state["over"]) == (3, False), "the epoch in which it ended is not whole"
+    epochs, said = attempt(grouped, tmp_path, settings)
+    assert epochs == [4, 5, 6]
+    assert "going on after epoch 3" in said[0]
+    history = json.loads((tmp_path / "towers/history.json").read_text())
+    assert [entry["epoch"] for entry in history] == [1, 2, 3, 4, 5, 6]
+    # What the optimizer had is there: a step of Adam that starts from nothing is as long as all others, and the loss
+    # would go on as high as it was in the first epoch.
+    losses = [entry["loss"] for entry in history]
+    assert losses[3] < losses[1]
+    figures = evaluate(grouped, tmp_path / "towers", "random")
+    assert figures["unseen"]["recall@10"] > 2 * figures["popularity"]["unseen"]["recall@10"]
+    epochs, said = attempt(grouped, tmp_path, settings)
+    assert epochs == []
+    assert [line.split(",")[0] for line in said if "going on" in line] == [
+        "search: going on after its end",
+        "refit-1: going on after its end",
+    ]
+
+
+def test_what_another_recipe_left_is_not_gone_on_with(grouped: Path, tmp_path: Path) -> None:
+    attempt(grouped, tmp_path, TRAIN, stop_after=2, key="one")
+    epochs, said = attempt(grouped, tmp_path, structs.replace(TRAIN, epochs=1), key="another")
+    assert epochs == [1]
+    assert not any("going on" in line for line in said)
+
+
+def test_another_way_of_computing_trains_the_same_towers(grouped: Path, tmp_path: Path) -> None:
+    """Nothing is drawn but the order of the rows: XLA draws other numbers."""
+    model = structs.replace(MODEL, dropout=0.0, unseen_rate=0.0)
+    found = {}
+    for name in ("plain", "mixed_precision", "xla"):
+        settings = structs.replace(TRAIN, epochs=2, batch_size=64, **({name: True} if name != "plain" else {}))
+        train(load(grouped), model, settings, 7, "cpu", tmp_path / name, lambda _: None)
+        history = json.loads((tmp_path / name / "history.json").read_text())
+        found[name] = np.array([[entry["loss"], entry["valid_unseen.ndcg@10"]] for entry in history])
+    np.testing.assert_allclose(found["xla"], found["plain"], rtol=0.01)
+    # The scaled loss overflows a few times, and these steps are skipped, before its scale is found.
+    np.testing.assert_allclose(found["mixed_precision"][-1], found["plain"][-1], rtol=0.15)
+    assert not np.array_equal(found["mixed_precision"], found["plain"]), "it did compute in another way"
+    described = json.loads((tmp_path / "mixed_precision/towers.json").read_text())
+    graph = onnx.load(tmp_path / "mixed_precision/query.onnx").graph
+    held = {tensor.data_type for tensor in graph.initializer}
+    assert onnx.TensorProto.FLOAT16 not in held
+    assert {node.op_type for node in graph.node}.isdisjoint({"Cast"}), "it computes in float32"
+    assert described["parameters"] == json.loads((tmp_path / "plain/towers.json").read_text())["parameters"]
