@@ -4,6 +4,7 @@
     .venv/bin/python benchmarks/ranking.py rated --recipe recipes/rated-1m.toml
     .venv/bin/python benchmarks/ranking.py served                     retrieve 200, then rank, on finished runs
     .venv/bin/python benchmarks/ranking.py latency                    the added milliseconds, in process, in turns
+    .venv/bin/python benchmarks/ranking.py draw                       docs/ranking.png and entries of family.json
 
 `rated` is the protocol of Li et al. (CIKM 2022), as their published code has it: ratings of 3 are left out, 4 and 5 are
 positive, 1 and 2 negative, a fifth of the rows is the test, drawn at random. Their code also feeds every row the mean
@@ -18,6 +19,7 @@ family.json.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import statistics
 import time
@@ -25,6 +27,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import family
 import numpy as np
 import quality
 import tensorflow as tf
@@ -44,7 +47,7 @@ from models.towers import FeatureEmbeddings, TwoTowerModel
 from retrieval.console import Terminal, terminal
 from retrieval.recipe import Recipe, load_recipe
 from retrieval.run import Run
-from retrieval.stages import STAGES
+from retrieval.stages import STAGES, protocol
 from workflows import features, sources
 from workflows.columns import Columns
 from workflows.config import RandomSplit
@@ -54,7 +57,10 @@ from workflows.sources.download import cache_directory
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "ranking.json"
+PICTURE = ROOT / "docs" / "ranking.png"
 RATED = ROOT / "recipes" / "rated-100k.toml"
+BASE = "movielens-100k"
+_SOURCES = {"IntTower": "Li et al. 2022", "COLD": "Wang et al. 2020; FSCD, Ma et al. 2021"}
 KEY = ("measured", "recipe", "means", "model")
 SEEDS = (42, 43, 44)
 EPOCHS, PATIENCE, BATCH, RATE = 20, 3, 512, 0.001
@@ -148,11 +154,9 @@ class Labelled(NamedTuple):
 def main() -> None:
     """Measure and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("rated", "served", "latency"))
+    parser.add_argument("what", choices=("rated", "served", "latency", "draw"))
     parser.add_argument("--recipe", type=Path, default=RATED, help="of `rated`")
-    parser.add_argument(
-        "--base", default="movielens-100k", help="of `served` and `latency`: the runs' name without seed"
-    )
+    parser.add_argument("--base", default=BASE, help="of `served` and `latency`: the runs' name without seed")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="of `served`")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="of `rated`")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
@@ -165,6 +169,10 @@ def main() -> None:
         elif given.what == "served":
             for kind in given.kinds:
                 served(kind, given.base, given.seeds, given.runs, given.out, out)
+        elif given.what == "draw":
+            draw(json.loads(RESULTS.read_text(encoding="utf-8")), PICTURE)
+            for entry in entries(json.loads(RESULTS.read_text(encoding="utf-8"))):
+                family.store(entry)
         else:
             latency(given.base, given.seeds[0], given.runs, given.out, out)
 
@@ -201,7 +209,7 @@ def rated_features(recipe: Recipe, seed: int, place: Path, out: Terminal) -> Fea
     if not directory.exists():
         tables = sources.fetch(recipe.data, cache_directory(), out.say)
         rows = tables.interactions
-        tables.interactions = rows[rows[Columns.Rating] != 3].reset_index(drop=True)
+        tables = dataclasses.replace(tables, interactions=rows[rows[Columns.Rating] != 3].reset_index(drop=True))
         split = RandomSplit(test=0.2, validation=0.2, seed=seed)
         with atomic_directory(directory) as made:
             features.build(tables, recipe.query, recipe.item, split, recipe.device, made)
@@ -219,7 +227,7 @@ def told_apart(name: str, data: FeatureSet, model: Model, seed: int, own_means: 
     catalogues = [item_features(catalogue, data, part, own_means) for part in parts]
     train, valid, test = (list(one) for one in zip(parts, catalogues, strict=True))
     made.catalogue = train[1]
-    best, weights, since = 0.0, made.get_weights(), 0
+    best, weights, since = 0.0, list[np.ndarray](), 0
     dataset = _batches(train[0], seed)
     for _ in range(EPOCHS):
         made.fit(dataset, epochs=1, verbose=0)
@@ -235,7 +243,7 @@ def told_apart(name: str, data: FeatureSet, model: Model, seed: int, own_means: 
         "auc": auc(test[0].labels, logits),
         "log_loss": log_loss(test[0].labels, logits),
         "valid_auc": best,
-        "parameters": made.count_params(),
+        "parameters": made.parameters,
         "seconds": time.process_time() - started,
     }
 
@@ -335,6 +343,12 @@ def served(kind: str, base: str, seeds: Sequence[int], runs: Path, place: Path, 
         "parameters": found[0]["parameters"],
         "train_s": statistics.fmean(one["train_s"] for one in found),
         "fields": found[0].get("fields"),
+        "values": {
+            name: {f"{side}.{key}": [one[side][key] for one in part] for side, key in figures()}
+            for name, part in (("ranked", found), ("retrieval", [one["retrieval"] for one in found]))
+        },
+        "towers": json.loads((run.directory / "towers" / "towers.json").read_text(encoding="utf-8"))["parameters"],
+        "protocol": protocol(run.recipe),
     }
     quality.store(entry, RESULTS, KEY)
     out.json(entry)
@@ -392,6 +406,44 @@ def latency(base: str, seed: int, runs: Path, place: Path, out: Terminal, turns:
     }
     quality.store(entry, RESULTS, KEY)
     out.json(entry)
+
+
+def entries(results: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield what family.json has of rankers, and of the towers that they were measured behind."""
+    times = {one["recipe"]: one["p50_ms"] for one in results if one["measured"] == "latency"}
+    for one in (one for one in results if one["measured"] == "served"):
+        path, seeds, spent = ROOT / one["recipe"], one["seeds"], times.get(one["recipe"], {})
+        values, size = one["values"], one["parameters"] + one["towers"]
+        common = path, one["protocol"], seeds
+        plain = values["retrieval"], one["towers"], [], spent.get("retrieval")
+        yield family.made(family.PLAIN, *common, *plain)
+        ranked = values["ranked"], size, [one["train_s"]], spent.get(one["model"])
+        yield family.made(f"ranker, {one['model']}", *common, *ranked, _SOURCES[one["model"].partition(",")[0]])
+
+
+def draw(results: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw ndcg@10 and recall@10 of what is served over the median time of a request, a dot for each seed."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # no display, no global state
+    from matplotlib.figure import Figure
+
+    times = {one["recipe"]: one["p50_ms"] for one in results if one["measured"] == "latency"}
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    for place, name in enumerate(("unseen.ndcg@10", "unseen.recall@10")):
+        axes, base = figure.add_subplot(1, 2, place + 1), f"recipes/{BASE}.toml"
+        rankers = [one for one in results if one["measured"] == "served" and one["recipe"] == base]
+        points = {one["model"]: one["values"]["ranked"][name] for one in rankers}
+        for colour, (model, values) in enumerate(
+            {"retrieval": rankers[0]["values"]["retrieval"][name], **points}.items()
+        ):
+            spent = times[base][model]
+            axes.plot([spent] * len(values), values, "o", color=f"C{colour}", alpha=0.5, markersize=5, label=model)
+            axes.plot([spent], [statistics.fmean(values)], "_", color=f"C{colour}", markersize=16, markeredgewidth=2)
+        axes.set_xlabel("median of a request, in process, ms")
+        axes.set_title(f"{name.partition('.')[2]}, unseen items", loc="left", fontsize=10)
+        axes.grid(color="0.9")
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=150)
 
 
 def released(run: Run, ranker: Path | None, place: Path) -> Any:

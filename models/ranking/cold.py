@@ -58,14 +58,15 @@ class Cold(RankingModel):
         self.excitations = {one.name: Excitation() for one in self.fields}
         self.gates = Gates(self.fields, selection) if selection else None
         self.dropout = tf.keras.layers.Dropout(settings.dropout)
+        self.projections = {kind: tf.keras.layers.Dense(settings.width) for kind in ("query", "item")}
         self.network = Network(settings.cross_layers, settings.cross_rank, settings.layers)
 
     def query_side(self, features: Features, training: bool = False) -> tf.Tensor:
-        """Return the gated fields of queries, float32 `[n, q]`."""
+        """Return the gated fields of queries, projected, float32 `[n, width]`."""
         return self._embedded("query", features, training)
 
     def own_item_side(self, features: Features, items: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Return the gated fields of items, and what the attention compares with a history; float32 `[items, w]`."""
+        """Return the gated fields of items, projected, and what the attention compares with a history."""
         fields = self._embedded("item", features, training)
         return tf.concat([fields, self.keys(items + FIRST_ITEM)], axis=1) if self.keys else fields
 
@@ -92,7 +93,7 @@ class Cold(RankingModel):
             self.excitations[name](self.tables[name](features, training=training)) * gate
             for name, gate in self._open(kind, training).items()
         ]
-        return self.dropout(tf.concat(made, axis=1), training=training)
+        return self.projections[kind](self.dropout(tf.concat(made, axis=1), training=training))
 
     def _open(self, kind: Kind, training: bool) -> dict[str, tf.Tensor | float]:
         """Return how far the gates of a kind's fields are open, by name; without gates they are."""

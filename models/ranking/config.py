@@ -90,6 +90,9 @@ class Cold(RankingTraining, tag_field="kind", tag="cold", frozen=True, kw_only=T
     there is a history the candidate's attention over it.
     """
 
+    width: PositiveInt = 64
+    """Numbers that the fields of a query, and those of an item, are projected to before the two meet: once for a
+    request, and beforehand."""
     cross_layers: Count = 1
     cross_rank: PositiveInt = 16
     """Rank of a cross layer's matrix."""

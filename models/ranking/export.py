@@ -52,7 +52,7 @@ def export_ranker(
     items = sides[np.maximum(candidates, 0)]
     expected = model.scores(rows, tf.convert_to_tensor(vectors), tf.convert_to_tensor(items)).numpy()
     _check(expected, ExportedRanker(out)(features, vectors, candidates))
-    description = {"format": 1, "width": sides.shape[1], "parameters": model.count_params(), **facts}
+    description = {"format": 1, "width": sides.shape[1], "parameters": model.parameters, **facts}
     (out / PARAMETERS).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
 
 

@@ -93,6 +93,11 @@ class RankingModel(tf.keras.Model):
         score = self.interaction(query, sides[:, :, dim:], features, product, training) + self.bias
         return score if self.log_scale is None else score + tf.exp(self.log_scale) * tf.reduce_sum(product, axis=2)
 
+    @property
+    def parameters(self) -> int:
+        """Return how many numbers are trained, once it has been called."""
+        return sum(int(one.shape.num_elements()) for one in self.trainable_variables)
+
     def catalogue_sides(self) -> tf.Tensor:
         """Return the sides of all items, float32 `[items, dim + w]`."""
         items = tf.range(len(self.vectors), dtype=tf.int64)

@@ -150,7 +150,7 @@ def _searched(task: Task, directory: Path) -> dict[str, Any]:
     chosen = _selected(task, towers, rows)
     ranker, dataset = task.build(towers, kept=chosen.get("kept")), task.batches(rows)
     history: list[dict[str, float]] = [{"epoch": 0, "valid_unseen.ndcg@10": ndcg(valid.candidates, valid.targets)}]
-    best, weights = 0, ranker.get_weights()
+    best, weights = 0, list[np.ndarray]()
     while len(history) <= task.ranking.epochs and len(history) - 1 - best < task.ranking.patience:
         fitted = ranker.fit(dataset, epochs=1, verbose=0).history
         value = ndcg(reordered(scores_of(ranker, valid), valid.candidates), valid.targets)

@@ -19,7 +19,7 @@ from retrieval.run import Run, advance
 from retrieval.stages import STAGES
 
 NAMES = [stage.name for stage in STAGES]
-RANKING = config.IntTower(layers=(8,), heads=2, head_dim=4, candidates=20, epochs=1, batch_size=256)
+RANKING = config.IntTower(layers=(8,), heads=2, head_dim=4, candidates=20, epochs=2, batch_size=64, learning_rate=0.03)
 
 
 def run(run_: Run, cache: Path) -> dict[str, bool]:
