@@ -24,6 +24,7 @@ from retrieval.overview import Overview
 from retrieval.planning.command import plan
 from retrieval.promoting import app as releases
 from retrieval.promoting import diff, promote, rollback
+from retrieval.ranking import rank
 from retrieval.recipe import load_recipe
 from retrieval.recommending import recommend
 from retrieval.requesting import requests
@@ -118,6 +119,7 @@ _stage_command(
 )
 app.command()(features)
 app.command()(train)
+app.command()(rank)
 
 
 @app.command()

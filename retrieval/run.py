@@ -65,6 +65,8 @@ class Stage:
     """The part of the recipe that the outputs depend on. Nothing else in the recipe makes the stage run again."""
     version: int = 1
     """Raised when the stage's code changes what it writes."""
+    wanted: Callable[[Recipe], bool] = lambda recipe: True
+    """Whether a recipe has this stage. To one that has not, it is as if there were none: no stage waits for it."""
     inputs: Callable[[Recipe], Any] = lambda recipe: None
     """What tells whether files outside of the run changed, as JSON. A recipe that is run looks at them; a run that is
     opened is what it was made from."""
@@ -106,7 +108,7 @@ class Run:
     @classmethod
     def create(cls, recipe: Recipe, runs: Path, stages: tuple[Stage, ...]) -> Run:
         """Return the run of a recipe below `runs`; its directory is made when the first stage runs."""
-        return cls(runs / recipe.name, recipe, {stage.name: stage for stage in stages}, watched={})
+        return cls(runs / recipe.name, recipe, _wanted(stages, recipe), watched={})
 
     @classmethod
     def open(cls, directory: Path, stages: tuple[Stage, ...]) -> Run:
@@ -124,7 +126,7 @@ class Run:
             raise StageError(f"{directory}: not a run (no recipe.json); make one with `retrieval run RECIPE`") from None
         except msgspec.DecodeError as error:
             raise StageError(f"{path}: {error}; run `retrieval run RECIPE` again") from None
-        return cls(directory, recipe, {stage.name: stage for stage in stages})
+        return cls(directory, recipe, _wanted(stages, recipe))
 
     def with_layout(self, layout: str) -> Run:
         """Return the run with another `[serving] layout`; raise RecipeError where there is no such layout."""
@@ -142,12 +144,16 @@ class Run:
     def fingerprint(self, stage: Stage) -> str | None:
         """Return the hash of all that `stage` depends on, or None if an earlier stage has not finished."""
         needs = {}
-        for name in stage.needs:
+        for name in self.needs_of(stage):
             if not self.is_finished(self.stages[name]):
                 return None
             needs[name] = self.record(name).id  # type: ignore[union-attr]  # finished, so there is one
         facts = {"stage": stage.name, "version": stage.version, "settings": stage.settings(self.recipe), "needs": needs}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def needs_of(self, stage: Stage) -> list[str]:
+        """Return the names of the stages whose outputs a stage reads, as far as the recipe has them."""
+        return [name for name in stage.needs if name in self.stages]
 
     def record(self, name: str) -> Record | None:
         """Return what stage `name` left when it last finished."""
@@ -186,7 +192,7 @@ class Run:
 
         The record goes first and comes last: whenever this is interrupted, the stage counts as not run.
         """
-        self.require(*stage.needs)
+        self.require(*self.needs_of(stage))
         self._record_path(stage.name).unlink(missing_ok=True)
         atomic_write(self.directory / RECIPE, msgspec.json.format(msgspec.json.encode(self.recipe), indent=2))
         start = time.monotonic()
@@ -247,12 +253,18 @@ class Run:
         return self.directory / "stages" / f"{name}.json"
 
 
+def _wanted(stages: Sequence[Stage], recipe: Recipe) -> dict[str, Stage]:
+    return {stage.name: stage for stage in stages if stage.wanted(recipe)}
+
+
 def advance(run: Run, names: Sequence[str], cache: Path, teller: Teller, force: bool = False) -> list[dict[str, Any]]:
-    """Run the named stages in order, keep those that are finished, and return what was done with each.
+    """Run the named stages in order, as far as the recipe has them, keep those that are finished, and return what was
+    done with each.
 
     With `force` they run although nothing changed.
     """
     done = []
+    names = [name for name in names if name in run.stages]
     with leading(run, names, cache.expanduser()) as lead, run.lock():
         for name in names:
             stage = run.stages[name]

@@ -64,8 +64,20 @@ def train(job: Job) -> None:
         )
 
 
+def rank(job: Job) -> None:
+    """`features/` and `towers/` -> `ranker/`, where the recipe has `[ranking]`."""
+    from models.ranking.stage import train_ranker
+    from workflows.features import load
+
+    recipe, data = job.recipe, load(job.run / "features")
+    assert recipe.ranking is not None
+    with atomic_directory(job.run / "ranker") as out:
+        settings = recipe.ranking, recipe.model, recipe.train, recipe.seed, recipe.device
+        train_ranker(data, job.run / "towers", *settings, out, job.progress)
+
+
 def evaluate(job: Job) -> None:
-    """`towers/` -> `metrics.json`."""
+    """`towers/`, and `ranker/` where there is one, -> `metrics.json`."""
     from models.evaluation import evaluate as evaluate_towers
     from retrieval.reference import fitted_queries
 
@@ -73,7 +85,8 @@ def evaluate(job: Job) -> None:
     transform = None
     if isinstance(job.recipe.data.split, PlaylistsSplit):  # its queries are made anew, scenario by scenario
         transform = fitted_queries(job.recipe, job.run / "features").transform
-    metrics = evaluate_towers(job.run / "features", job.run / "towers", protocol(job.recipe), rating, transform)
+    ranker = job.run / "ranker" if job.recipe.ranking else None
+    metrics = evaluate_towers(job.run / "features", job.run / "towers", protocol(job.recipe), rating, transform, ranker)
     atomic_write(job.run / "metrics.json", json.dumps(metrics, indent=2).encode())
 
 
@@ -81,7 +94,7 @@ def release(job: Job) -> None:
     """`towers/` -> `release/` and the Triton repository `triton/`."""
     from ensemble.release import write_release
     from ensemble.runtime import export_repository
-    from retrieval.reference import training_side
+    from retrieval.reference import ranking_side, training_side
 
     recipe, run = job.recipe, job.run
     job.progress("loading the training side, to compare with")
@@ -94,7 +107,9 @@ def release(job: Job) -> None:
         serving=recipe.serving,
         index=recipe.index,
         promotion=recipe.release,
+        ranker=run / "ranker" if recipe.ranking else None,
         reference=training_side(recipe, run / "features", run / "towers"),
+        ranking_reference=ranking_side(recipe, run / "features", run / "towers", run / "ranker"),
         progress=job.progress,
     )
     job.progress("exporting the Triton model repository")
@@ -175,11 +190,19 @@ STAGES = (
         settings=_sections(*_TRAINED_BY),
         inputs=_earlier_towers,
     ),
-    Stage("evaluate", evaluate, needs=("features", "train"), outputs=("metrics.json",), version=2),
+    Stage(
+        "rank",
+        rank,
+        needs=("features", "train"),
+        outputs=("ranker",),
+        settings=_sections("ranking", "seed", "device"),
+        wanted=lambda recipe: recipe.ranking is not None,
+    ),
+    Stage("evaluate", evaluate, needs=("features", "train", "rank"), outputs=("metrics.json",), version=2),
     Stage(
         "release",
         release,
-        needs=("features", "train"),
+        needs=("features", "train", "rank"),
         outputs=("release", "triton"),
         settings=_release_settings,
     ),
