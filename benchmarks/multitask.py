@@ -37,6 +37,10 @@ RESULTS = ROOT / "benchmarks" / "results" / "multitask.json"
 PICTURE = RESULTS.with_suffix(".png")
 EVENTS = ROOT / "recipes" / "events.toml"
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+SHOWN = {"rating": "unseen.recall@10", "stars": "unseen.recall@10", "shop": "all.recall@10"}
+"""People buy what they have viewed, but do not rate a film twice."""
+IN_FAMILY = (0.25, 0.5, None)
+"""Weights whose figures family.json has, too."""
 STARS = ("one to three", "four", "five")
 RATES = {"head.rmse": ("rating", "head", "rmse"), "biases.rmse": ("rating", "biases", "rmse")}
 
@@ -160,14 +164,14 @@ def figures(metrics: Mapping[str, Any], valid: Mapping[str, float]) -> dict[str,
     """Return the figures of one training: of the kind of rows asked for, of other kinds, of ratings; and `valid.*`.
 
     `all.*` and `unseen.*` are of the kind asked for where there are several. `KIND.served` and `KIND.own` are recall@10
-    of unseen items by the vector that is served and by the kind's own head.
+    among all items by the vector that is served and by the kind's own head.
     """
     tasks = metrics["tasks"]
     events = tasks.get("events", {})
     asked = events[tasks["served"]]["served"] if events else metrics
     found = {name: asked[name.partition(".")[0]][name.partition(".")[2]] for name in family.FIGURES}
     for kind, one in events.items():
-        found.update({f"{kind}.{side}": one[side]["unseen"]["recall@10"] for side in ("served", "own") if side in one})
+        found.update({f"{kind}.{side}": one[side]["all"]["recall@10"] for side in ("served", "own") if side in one})
     if "rating" in tasks:
         found.update({name: tasks[first][side][error] for name, (first, side, error) in RATES.items()})
     found.update({f"learned.{term}": weight for term, weight in tasks.get("weights", {}).items()})
@@ -181,9 +185,12 @@ def best(towers: Path, monitor: str) -> dict[str, float]:
 
 
 def store_in_family(entry: Mapping[str, Any]) -> None:
-    """Put a setting into family.json, where `plain` is what has one weight for everything and no heads."""
+    """Put some settings into family.json, where `plain` is what has one weight for everything and no heads."""
     plain = entry["experiment"] != "rating" and entry["weight"] == 1 and entry["line"] == "no heads"
-    names = [name for name in entry["metrics"] if not name.startswith("learned.")]
+    if not plain and (entry["weight"] not in IN_FAMILY or entry["line"] == "no heads"):
+        return
+    first = [name for name in (SHOWN[entry["experiment"]], "head.rmse") if name in entry["metrics"]]
+    names = first + [name for name in entry["metrics"] if name not in first and not name.startswith("learned.")]
     made = family.made(
         family.PLAIN if plain else f"multi-task: {entry['name']}",
         ROOT / entry["recipe"],
@@ -192,6 +199,7 @@ def store_in_family(entry: Mapping[str, Any]) -> None:
         {name: entry["metrics"][name]["values"] for name in names},
         entry["parameters"],
         [entry["train_s"]],
+        source="" if plain else "Kendall et al. 2018" if entry["weight"] is None else "TFRS's multitask tutorial",
     )
     family.store(made)
 
@@ -232,10 +240,11 @@ def draw_rating(axes: Any, entries: Sequence[Mapping[str, Any]]) -> None:
 
 def draw_events(axes: Any, entries: Sequence[Mapping[str, Any]], asked: str, dense: str) -> None:
     """Recall of the kind asked for, with heads for the others and without."""
-    line(axes, entries, "heads", "unseen.recall@10", "C0", "a head for each other kind")
-    line(axes, entries, "no heads", "unseen.recall@10", "C1", "one vector for all kinds")
-    learned(axes, entries, "unseen.recall@10", "C0")
-    axes.set(xlabel=f"weight of {dense}", ylabel=f"recall@10 of {asked}, unseen")
+    figure = SHOWN[entries[0]["experiment"]] if entries else ""
+    line(axes, entries, "heads", figure, "C0", "a head for each other kind")
+    line(axes, entries, "no heads", figure, "C1", "one vector for all kinds")
+    learned(axes, entries, figure, "C0")
+    axes.set(xlabel=f"weight of {dense}", ylabel=f"recall@10 of {asked}")
     axes.set_title(f"{asked[0].upper()}{asked[1:]}, learned with {dense}", loc="left", fontsize=10)
     axes.grid(color="0.9")
     axes.legend(fontsize=8, frameon=False, loc="lower right")

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from rich.table import Table
 
-FIGURES = ("recall@10", "recall@100", "ndcg@10")
+FIGURES = tuple((side, name) for side in ("all", "unseen") for name in ("recall@10", "recall@100"))
 RATED_BY = (("head", "the head"), ("biases", "biases of user and item"), ("mean", "the mean rating"))
 
 
@@ -34,12 +34,13 @@ def _ratings(tasks: Mapping[str, Any]) -> Cells:
 def _events(tasks: Mapping[str, Any]) -> Cells:
     asked = {"served": f"the vector served, for {tasks['served']}", "own": "its own head", "popularity": "popularity"}
     rows = [
-        [kind, f"{found['rows']:,}", label, *(f"{found[side]['unseen'][name]:.4f}" for name in FIGURES)]
+        [kind, f"{found['rows']:,}", label, *(f"{found[by][side][name]:.4f}" for side, name in FIGURES)]
         for kind, found in tasks["events"].items()
-        for side, label in asked.items()
-        if side in found
+        for by, label in asked.items()
+        if by in found
     ]
-    return Cells("kinds of events, without what the user already had", ("event", "rows", "found by", *FIGURES), rows)
+    columns = ("event", "rows", "found by", *(f"{name}, {side}" for side, name in FIGURES))
+    return Cells("kinds of events, among all items and those that the user had not yet", columns, rows)
 
 
 def task_tables(metrics: Mapping[str, Any]) -> list[Table]:
