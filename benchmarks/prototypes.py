@@ -3,6 +3,8 @@
     .venv/bin/python benchmarks/prototypes.py
     .venv/bin/python benchmarks/prototypes.py --quick          one seed, one epoch
 
+Towers are kept under `--runs`, so an interrupted measurement continues.
+
 Towers are those of recipes/family.toml without the genres among the item's features, and as they are, with the genres
 left empty when vectors are made to be labelled (what `retrieval classify` does). Per seed, a tenth of the films is
 taken out of training: *new films* have a vector of title words and year alone. Of the films that stay, the labels of
@@ -20,6 +22,7 @@ os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # befo
 
 import argparse
 import json
+import shutil
 import tempfile
 import time
 from collections.abc import Mapping
@@ -83,8 +86,9 @@ def main() -> None:
     given = parser.parse_args()
     seeds = given.seeds[:1] if given.quick else given.seeds
     with terminal() as out, tempfile.TemporaryDirectory() as name:
+        work = Path(name) if given.quick else given.runs / "prototypes"
         measured = {
-            towers: measure(recipe, Path(name) / towers, given.runs, seeds, given.quick, out)
+            towers: measure(recipe, work / towers.replace(" ", "-"), given.runs, seeds, given.quick, out)
             for towers, recipe in recipes(Path(name)).items()
         }
         results = {"recipe": RECIPE.relative_to(ROOT).as_posix(), "label": LABEL, "seeds": list(seeds)}
@@ -115,10 +119,11 @@ def measure(
     labels, settings, found = labels_of(data), replace(recipe.train, **({"epochs": 1} if quick else {})), []
     for seed in seeds:
         films, place = Films.draw(labels, seed), work / str(seed)
-        reduce_features(run.directory / "features", HeldOut(films.new, np.array([])), place / "features")
-        train(
-            features.load(place / "features"), recipe.model, settings, seed, recipe.device, place / "towers", out.step
-        )
+        if not (place / "towers").is_dir():  # which appears whole
+            shutil.rmtree(place, ignore_errors=True)
+            reduce_features(run.directory / "features", HeldOut(films.new, np.array([])), place / "features")
+            rest = features.load(place / "features")
+            train(rest, recipe.model, settings, seed, recipe.device, place / "towers", out.step)
         found.append(figures(data, films, labels, place))
         out.say(f"{recipe.name}, seed {seed}: {json.dumps(found[-1])}")
     return found

@@ -16,6 +16,8 @@ from ensemble.serving.index import normalised
 
 NEIGHBOURS = 20
 _BLOCK = 1024
+_LEAST = np.float32(1e-12)
+_Doubles = npt.NDArray[np.float64]
 _Floats = npt.NDArray[np.float32]
 _Mask = npt.NDArray[np.bool_]
 
@@ -29,28 +31,39 @@ class Labeller(Protocol):
 
 
 class Prototypes:
-    """The cosine of an item's vector, less the mean of all, with the mean of the items of each class."""
+    """How likely an item is of each class, by the cosine of its vector with the mean of the items of the class.
+
+    Vectors count with length 1, less the mean of all: what all items have in common says nothing of a class. Of two
+    classes with the same cosine the more frequent one is likelier, and cosines spread more for some classes than for
+    others. So each class has two numbers beside its mean, slope and offset of the log odds over the cosine, by
+    linear discriminant analysis (Fisher 1936) of the cosines of its items, each with the mean of the others, and of
+    all other items. Nothing is trained.
+    """
 
     def __init__(self, vectors: _Floats, labels: _Mask) -> None:
-        """Take items, float32 [items, d], and which classes each is of, bool [items, classes]; each class has some.
-
-        Vectors count with length 1. What all items have in common says nothing of a class and is taken away.
-        """
+        """Take items, float32 [items, d], and which classes each is of, bool [items, classes]; each class has some."""
         lengthless = normalised(vectors)
         self._centre = lengthless.mean(axis=0)
-        counts = labels.sum(axis=0).astype(np.float32)
-        means = labels.T.astype(np.float32) @ lengthless / counts[:, None]
-        self.weights = np.ascontiguousarray(normalised(means - self._centre).T)
-        """float32 [d, classes]."""
+        own = normalised(lengthless - self._centre)
+        sums = own.T @ labels.astype(np.float32)
+        length = np.sqrt(np.einsum("dc,dc->c", sums, sums))
+        self.weights = sums / np.maximum(length, _LEAST)
+        """float32 [d, classes]: the means, with length 1."""
+        product = own @ sums
+        without = np.sqrt(np.maximum(length**2 - 2 * product + 1, _LEAST))
+        cosines = np.where(labels, (product - 1) / without, product / np.maximum(length, _LEAST))
+        self.slope, self.offset = _discriminants(cosines, labels)
 
     def __call__(self, vectors: _Floats) -> _Floats:
-        """Return the cosines, float32 [n, classes]."""
-        return normalised(normalised(vectors) - self._centre) @ self.weights
+        """Return the probabilities, float32 [n, classes]; an item may be of several classes, or of none."""
+        cosines = normalised(normalised(vectors) - self._centre) @ self.weights
+        odds = np.clip(cosines.astype(np.float64) * self.slope + self.offset, -700, 700)
+        return (1 / (1 + np.exp(-odds))).astype(np.float32)
 
     @property
     def nbytes(self) -> int:
         """Return what is kept."""
-        return int(self.weights.nbytes + self._centre.nbytes)
+        return int(self.weights.nbytes + self._centre.nbytes + self.slope.nbytes + self.offset.nbytes)
 
 
 class Neighbours:
@@ -75,8 +88,19 @@ class Neighbours:
         cosines = normalised(vectors) @ self._vectors
         nearest = np.argpartition(-cosines, self.k - 1, axis=1)[:, : self.k]
         weights = np.maximum(np.take_along_axis(cosines, nearest, axis=1), 0)
-        total = np.maximum(weights.sum(axis=1, keepdims=True), np.float32(1e-12))
+        total = np.maximum(weights.sum(axis=1, keepdims=True), _LEAST)
         return np.einsum("nk,nkc->nc", weights / total, self._labels[nearest])
+
+
+def _discriminants(cosines: npt.NDArray[np.floating], labels: _Mask) -> tuple[_Doubles, _Doubles]:
+    """Return slope and offset of the log odds of every class, float64 [classes]; none falls with the cosine."""
+    count, cosines = labels.sum(axis=0), cosines.astype(np.float64)
+    others = len(labels) - count
+    inside = (cosines * labels).sum(axis=0) / count
+    outside = (cosines * ~labels).sum(axis=0) / np.maximum(others, 1)
+    square = (cosines - np.where(labels, inside, outside)) ** 2
+    slope = np.maximum(inside - outside, 0) / np.maximum(square.mean(axis=0), _LEAST)
+    return slope, np.log((count + 1) / (others + 1)) - slope * (inside + outside) / 2
 
 
 def quality(scores: npt.NDArray[np.floating], truth: _Mask) -> dict[str, float]:

@@ -65,7 +65,7 @@ def classify(
 
 
 def as_json(found: Labelled, top: int) -> dict[str, Any]:
-    """Return everything, ready for JSON, with the `top` classes of each item, best first."""
+    """Return everything, ready for JSON, with the `top` classes of each item and their probabilities, best first."""
     counts = zip(found.classes, found.counts.tolist(), strict=True)
     return {
         "left_empty": found.blanked,

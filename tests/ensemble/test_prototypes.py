@@ -29,17 +29,39 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
-def test_a_prototype_is_the_mean_of_its_class_and_a_score_the_cosine_with_it() -> None:
+def test_a_prototype_is_the_mean_of_its_class_and_a_score_the_odds_by_the_cosine() -> None:
     rng = np.random.default_rng(0)
     vectors, queries = (rng.normal(size=(rows, 5)).astype(np.float32) + 1 for rows in (40, 7))
     labels = rng.random((40, 3)) < 0.5
     scores = Prototypes(vectors, labels)(queries)
     centre = unit(vectors).mean(axis=0)
-    for row in range(7):
-        for number in range(3):
-            mean = unit(vectors)[labels[:, number]].mean(axis=0) - centre
-            expected = unit(unit(queries[row]) - centre) @ unit(mean)
-            np.testing.assert_allclose(scores[row, number], expected, rtol=0, atol=1e-5)
+    own = unit(unit(vectors) - centre)
+    for number, members in enumerate(labels.T):
+        cosines = [  # each item with the mean of the others
+            item @ unit(own[members & (np.arange(40) != place)].mean(axis=0)) for place, item in enumerate(own)
+        ]
+        inside, outside = np.array(cosines)[members], np.array(cosines)[~members]
+        variance = (inside.var() * len(inside) + outside.var() * len(outside)) / 40
+        slope = max(inside.mean() - outside.mean(), 0) / variance
+        offset = np.log((len(inside) + 1) / (len(outside) + 1)) - slope * (inside.mean() + outside.mean()) / 2
+        cosine = unit(unit(queries) - centre) @ unit(own[members].mean(axis=0))
+        np.testing.assert_allclose(scores[:, number], 1 / (1 + np.exp(-slope * cosine - offset)), rtol=0, atol=1e-4)
+
+
+def test_probabilities_say_how_often_they_are_right() -> None:
+    """Classes of unequal size and spread: what is said to be likely in so many of a hundred is so in about as many."""
+    rng = np.random.default_rng(1)
+    sizes = np.array([700, 250, 50])
+    kinds = rng.permutation(np.repeat(np.arange(3), 2 * sizes))
+    means = rng.normal(size=(3, 16))
+    vectors = (means[kinds] + rng.normal(size=(2000, 16)) * np.array([1.0, 2.0, 3.0])[kinds][:, None]).astype(
+        np.float32
+    )
+    labels = kinds[:, None] == np.arange(3)
+    found = Prototypes(vectors[:1000], labels[:1000])(vectors[1000:])
+    np.testing.assert_allclose(found.sum(axis=0), labels[1000:].sum(axis=0), rtol=0.25)
+    likely = found > 0.5
+    assert abs(labels[1000:][likely].mean() - found[likely].mean()) < 0.1
 
 
 def test_neighbours_share_their_cosines_among_their_classes() -> None:
