@@ -73,6 +73,7 @@ def main() -> None:
     """Measure the choices and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("choices", nargs="*", help="names of choices; all that have no entry if none is given")
+    parser.add_argument("--recipe", type=Path, default=RECIPE, help="another recipe, whose features the choices fit")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--runs", type=Path, default=RUNS)
     instead = parser.add_mutually_exclusive_group()
@@ -84,13 +85,14 @@ def main() -> None:
         if given.list:
             out.json(CHOICES)
         elif given.serve:
-            out.json(time_requests(given.runs, given.seeds[0], out))
+            out.json(time_requests(given.recipe, given.runs, given.seeds[0], out))
         else:
-            for choice in [] if given.draw else given.choices or [name for name in CHOICES if name not in measured()]:
-                entry = measure(choice, RECIPE, CHOICES[choice], given.seeds, given.runs, out)
+            there = measured(given.recipe)
+            for choice in [] if given.draw else given.choices or [name for name in CHOICES if name not in there]:
+                entry = measure(choice, given.recipe, CHOICES[choice], given.seeds, given.runs, out)
                 store(entry)
                 out.json(entry)
-            draw([one for name, one in measured().items() if name.startswith(PICTURED)], PICTURE)
+            draw([one for name, one in measured(RECIPE).items() if name.startswith(PICTURED)], PICTURE)
 
 
 def store(entry: Mapping[str, Any]) -> None:
@@ -166,11 +168,11 @@ def measure(
     return {**entry, "changes": dict(changes)}
 
 
-def measured() -> dict[str, dict[str, Any]]:
-    """Return the entries of RECIPE by choice, in the order of CHOICES."""
+def measured(recipe: Path) -> dict[str, dict[str, Any]]:
+    """Return the entries of a recipe by choice, in the order of CHOICES."""
     entries = read_json(RESULTS) if RESULTS.exists() else []
-    recipe = RECIPE.relative_to(ROOT).as_posix()
-    found = {one["choice"]: one for one in entries if one["recipe"] == recipe}
+    name = recipe.resolve().relative_to(ROOT).as_posix()
+    found = {one["choice"]: one for one in entries if one["recipe"] == name}
     return {name: found[name] for name in CHOICES if name in found}
 
 
@@ -206,7 +208,7 @@ def trained(recipe: Recipe, run: Path, choice: str, seed: int, out: Terminal) ->
     return directory
 
 
-def time_requests(runs: Path, seed: int, out: Terminal) -> dict[str, float]:
+def time_requests(recipe: Path, runs: Path, seed: int, out: Terminal) -> dict[str, float]:
     """Return and store the median milliseconds of a request by choice: one known user, 100 items, in this process.
 
     That is all that a server does with it but the network: transform, query tower, exact search, seen items left out.
@@ -214,7 +216,7 @@ def time_requests(runs: Path, seed: int, out: Terminal) -> dict[str, float]:
     """
     from retrieval.answers import from_release
 
-    run, entries = runs / load_recipe(RECIPE).name, measured()
+    run, entries = runs / load_recipe(recipe).name, measured(recipe)
     known = pd.read_parquet(run / "features" / "test" / "interactions.parquet")[["user_id", "timestamp"]][:REQUESTS]
     seconds: dict[str, list[float]] = {choice: [] for choice in entries}
     with tempfile.TemporaryDirectory() as directory:
