@@ -27,6 +27,7 @@ COMMANDS = (
     "query",
     "bench",
     "demo",
+    "export",
     "promote",
     "rollback",
     "diff",
