@@ -70,8 +70,7 @@ class Disk:
 
     def used(self, *paths: Path) -> int:
         """Return what directories take together, or, where files are limited, their largest file."""
-        files = [one.stat() for path in paths for one in path.rglob("*") if one.is_file()]
-        sizes = {one.st_ino: one.st_size for one in files}.values()  # the repository links to the release
+        sizes = [one.stat().st_size for path in paths for one in path.rglob("*") if one.is_file()]
         return sum(-(-size // _PAGE) * _PAGE for size in sizes) if self.mounted else max(sizes)
 
 
@@ -97,12 +96,17 @@ def main() -> None:
     parser.add_argument("--mount", action="store_true")
     given = parser.parse_args()
     disk = Disk(given.place, given.mount)
-    need = disk.used(*(given.run / one for one in _MADE))
     run, whole = _copied(given.run, disk.place), _made(given.run)
-    rooms = [int(need * share) for share in np.linspace(0, 0.95, given.points)]
-    outcomes = [_released(disk, run, room, whole) for room in rooms]
+    made, shares = [run / one for one in _MADE], np.linspace(0, 0.95, given.points)
+    outcomes = [_released(disk, run, None, whole)]
+    need, largest = disk.used(*made), max(map(disk.used, made))
+    for share in shares:
+        for one in made:
+            shutil.rmtree(one, ignore_errors=True)
+        outcomes.append(_released(disk, run, int(need * share), whole))
     outcomes.append(_released(disk, run, None, whole))
-    outcomes += [_released(disk, run, room, whole) for room in rooms[1::3]]
+    # Over a finished one: each of the two is written beside the old one, which then goes.
+    outcomes += [_released(disk, run, int(largest * share), whole) for share in shares[1::3]]
     outcomes.append(_released(disk, run, None, whole))
     outcomes += _deployed(disk, run, [need // 20, need // 3])
     refused = [one for one in outcomes if one.exit == 2]

@@ -30,7 +30,7 @@ URI, TOKEN, CONSISTENCY = "RETRIEVAL_MILVUS_URI", "RETRIEVAL_MILVUS_TOKEN", "RET
 recent a state a search must see (Milvus's consistency levels; by default `Bounded`)."""
 PAIRING, ROWS, CHAIN = "retrieval.pairing", "retrieval.rows", "retrieval.changes"
 """Properties of a collection: of which vectors it is, how many rows of the catalogue it holds, and the id of the first
-of the changes whose rows are among them: another delta directory of the same release has other rows of these numbers."""
+change whose rows are among them: another delta directory of the same release has other rows of these numbers."""
 STRUCTURES = ("flat", "hnsw", "ivf_flat")
 FIELDS = ("row", "item_id", "vector")
 MOST = 16_384

@@ -40,7 +40,7 @@ def scene() -> tuple[np.ndarray, np.ndarray]:
 def built(kind: Any, metric: Any) -> tuple[bytes, dict[str, Any]]:
     """Return the content and the parameters of an index of the scene."""
     vectors, queries = scene()
-    content, parameters = build_index(vectors, Index(kind=kind, metric=metric, recall_target=0.9), queries)
+    content, parameters, _ = build_index(vectors, Index(kind=kind, metric=metric, recall_target=0.9), queries)
     assert content is not None
     return content, parameters
 
