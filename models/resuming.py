@@ -103,9 +103,10 @@ class Phase(tf.keras.callbacks.Callback):
         """Give model and validation what they had; the ranks' models then are one and the same."""
         if self._state is None and self.ranks.size == 1:
             return
-        # The weights of model and optimizer exist from here on, without a step.
+        # The weights of model and optimizer exist from here on, without a step. An iterator would take the first order
+        # of the rows away from the first epoch.
         model.make_train_function()
-        model.train_function.get_concrete_function(iter(batches))
+        model.train_function.get_concrete_function(tf.data.IteratorSpec(batches.element_spec))
         if self._state is not None and self.ranks.leads:
             self._read(model)
         if self._state is not None and self._validation is not None:

@@ -68,7 +68,8 @@ class RawColumns:
 
     def __call__(self, raw: Raw) -> dict[str, tf.Tensor]:
         """Return the tower's features of n rows: int64 or float32, `[n]` or `[n, max_length]`."""
-        raw, features = self._dated(raw), {}
+        features: dict[str, tf.Tensor] = {}
+        raw = self._dated(raw)
         for names, step in self._steps:
             features.update(zip(names, step(raw), strict=True))
         return features

@@ -98,9 +98,13 @@ class _Recommend:
         features = _inputs(encode)
         made = self._pair("recommend", features, lambda feeds: encode(**feeds)["vector"])
         if self.raw is not None:
-            raw, taken = self.raw, set(features)
-            chosen = lambda feeds: {name: one for name, one in raw(feeds).items() if name in taken}  # noqa: E731
-            made.update(self._pair("recommend_raw", raw.signature(), lambda feeds: encode(**chosen(feeds))["vector"]))
+            raw = self.raw
+
+            def encode_raw(feeds: Feeds) -> tf.Tensor:
+                found = raw(feeds)
+                return encode(**{name: found[name] for name in features})["vector"]
+
+            made.update(self._pair("recommend_raw", raw.signature(), encode_raw))
         return made
 
     def _pair(self, name: str, specs: dict[str, tf.TensorSpec], vectors: Callable[[Feeds], tf.Tensor]) -> Any:
