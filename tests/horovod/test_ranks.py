@@ -67,7 +67,7 @@ def command(how: list[str], job: Path, *more: str) -> list[str]:
 
 
 def train(how: list[str], job: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(how, job, *more), cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+    return subprocess.run(command(how, job, *more), cwd=ROOT, capture_output=True, text=True, timeout=500, check=False)
 
 
 def history(job: Path) -> list[dict[str, float]]:
@@ -132,7 +132,7 @@ def test_what_only_one_process_can_do_is_refused(run: Path, tmp_path: Path) -> N
 
 
 def _until(true: Any, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 400
     while not true():
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline

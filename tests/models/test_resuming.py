@@ -18,6 +18,7 @@ from models.training import train
 from workflows.features import load
 
 MODEL = Model(tower=(32, 16), embedding_dim=16, dropout=0.1)
+KEY = "what the training depends on"
 TRAIN = Train(epochs=6, patience=6, batch_size=256, learning_rate=0.01, refit=False)
 
 
@@ -25,9 +26,7 @@ class Killed(Exception):
     """Ends a training in the middle."""
 
 
-def attempt(
-    grouped: Path, work: Path, settings: Train, stop_after: int | None = None, key: str = "same"
-) -> tuple[list[int], list[str]]:
+def attempt(grouped: Path, work: Path, settings: Train, stop_after: int | None = None) -> tuple[list[int], list[str]]:
     """Train; return the epochs that were run, over all phases, and what was said."""
     epochs, said = [], []
 
@@ -36,7 +35,7 @@ def attempt(
         if epoch == stop_after:
             raise Killed
 
-    session = Session(Ranks(), Checkpoints(work / "training", key, seconds=0.0))
+    session = Session(Ranks(), Checkpoints(work / "training", KEY, seconds=0.0))
     data = load(grouped)
     if stop_after is None:
         train(data, MODEL, settings, 7, "cpu", work / "towers", said.append, on_epoch, session=session)
@@ -51,6 +50,8 @@ def test_an_interrupted_training_goes_on_with_what_it_had(grouped: Path, tmp_pat
     attempt(grouped, tmp_path, settings, stop_after=4)
     state = json.loads((tmp_path / "training/search/state.json").read_text())
     assert (state["epoch"], state["over"]) == (3, False), "the epoch in which it ended is not whole"
+    assert Checkpoints(tmp_path / "training", KEY).read("search") == state
+    assert Checkpoints(tmp_path / "training", "that of another recipe").read("search") is None
     epochs, said = attempt(grouped, tmp_path, settings)
     assert epochs == [4, 5, 6]
     assert "going on after epoch 3" in said[0]
@@ -68,13 +69,6 @@ def test_an_interrupted_training_goes_on_with_what_it_had(grouped: Path, tmp_pat
         "search: going on after its end",
         "refit-1: going on after its end",
     ]
-
-
-def test_what_another_recipe_left_is_not_gone_on_with(grouped: Path, tmp_path: Path) -> None:
-    attempt(grouped, tmp_path, TRAIN, stop_after=2, key="one")
-    epochs, said = attempt(grouped, tmp_path, structs.replace(TRAIN, epochs=1), key="another")
-    assert epochs == [1]
-    assert not any("going on" in line for line in said)
 
 
 def test_another_way_of_computing_trains_the_same_towers(grouped: Path, tmp_path: Path) -> None:
