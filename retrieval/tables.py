@@ -91,8 +91,22 @@ def groups_table(metrics: Mapping[str, Any]) -> Table:
 
 
 def more_tables(metrics: Mapping[str, Any]) -> list[Table]:
-    """What only some runs measure: the other tasks of the towers, and held-out playlists."""
-    return [*task_tables(metrics), *continuation_tables(metrics)]
+    """What only some runs measure: the other tasks of the towers, a ranker's gain, and held-out playlists."""
+    return [*task_tables(metrics), *ranking_tables(metrics), *continuation_tables(metrics)]
+
+
+def ranking_tables(metrics: Mapping[str, Any]) -> list[Table]:
+    """What is served, retrieved and then ranked, beside what the towers alone would serve, if there is a ranker."""
+    if "retrieval" not in metrics:
+        return []
+    table = Table(title="retrieved, then ranked", title_justify="left")
+    for heading in ("", *(column for _, name in PROTOCOLS for column in (name, "retrieval alone"))):
+        dim = "dim" if heading == "retrieval alone" else ""
+        table.add_column(heading, justify="right" if heading else "left", style=dim)
+    for name in ("recall@10", "ndcg@10", "recall@50", "mrr"):
+        sides = [side[protocol][name] for protocol, _ in PROTOCOLS for side in (metrics, metrics["retrieval"])]
+        table.add_row(name, *map(_number, sides))
+    return [table]
 
 
 def continuation_tables(metrics: Mapping[str, Any]) -> list[Table]:

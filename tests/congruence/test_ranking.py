@@ -13,15 +13,18 @@ import tritonclient.grpc as grpc
 from synthetic import Run, make_release, make_run
 
 from ensemble.config import Index, Serving
+from ensemble.derive import derive
 from ensemble.filters import Crowding, Filter, TagTest
+from ensemble.items import LiveItems
 from ensemble.layouts import CHAINED, FUSED
 from ensemble.operators import build_ensemble
 from ensemble.ports import free_ports
 from ensemble.release import write_release
 from ensemble.runtime import FusedRuntime, export_repository
 from ensemble.server import TritonServer
+from ensemble.serving.release import Release
 from ensemble.serving.retriever import Retriever
-from workflows.diagnostics import ReleaseError
+from workflows.diagnostics import DataError, ReleaseError
 
 CANDIDATES, ROWS, MAX_TOP_K = 40, 48, 60
 FILTERS = (
@@ -189,3 +192,19 @@ def test_a_ranker_of_other_towers_is_refused(run: Run, tmp_path: Path) -> None:
             index=Index(),
             ranker=run.path / "ranker",
         )
+
+
+def test_new_items_are_refused_and_removed_ones_are_gone(run: Run, questions: pd.DataFrame, tmp_path: Path) -> None:
+    release = Release.open(run.path / "release")
+    new = tmp_path / "new.jsonl"
+    new.write_text('{"item_id": "new", "title": "New", "genres": ["Drama"], "year": 1990}\n')
+    items = LiveItems(release)
+    with pytest.raises(DataError, match="the release ranks its candidates"):
+        items.adding(new)
+    before = Retriever(release)
+    first = before.answer(before.reader([inputs(questions, slice(0, 1))]))
+    after = Retriever(derive(release, items.removing([first.item_id[0, 0]]), tmp_path / "derived").release)
+    second = after.answer(after.reader([inputs(questions, slice(0, 1))]))
+    assert first.item_id[0, 0] not in second.item_id[0]
+    kept = first.item_id[0, 1 : first.count[0]].tolist()
+    assert second.item_id[0, : len(kept)].tolist() == kept

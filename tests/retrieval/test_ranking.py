@@ -17,6 +17,7 @@ from retrieval.console import Terminal
 from retrieval.recipe import load_recipe
 from retrieval.run import Run, advance
 from retrieval.stages import STAGES
+from retrieval.tables import ranking_tables
 
 NAMES = [stage.name for stage in STAGES]
 RANKING = config.IntTower(layers=(8,), heads=2, head_dim=4, candidates=20, epochs=2, batch_size=64, learning_rate=0.03)
@@ -46,6 +47,7 @@ def test_the_stage_comes_and_goes_with_the_recipe(tiny: Path, tmp_path: Path) ->
     assert [name for name, kept in without.items() if kept] == ["fetch", "features", "train"]
     left = json.loads((other.directory / "metrics.json").read_text())
     assert "retrieval" not in left
+    assert [table.row_count for table in ranking_tables(metrics) + ranking_tables(left)] == [4]
     assert left["unseen"] == metrics["retrieval"]["unseen"]
     assert Retriever.load(other.directory / "release").ranker is None
 
