@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,7 @@ _SECONDS = 60.0
 
 
 def fill(release: Release, config: Index, pairing: str, progress: Callable[[str], None]) -> dict[str, Any]:
-    """Write the items of a release that is being made into a collection; return `index/params.json`.
-
-    A collection of the same name, which a release with the same pairing id made, is replaced.
+    """Write the items of a release that is being made into a collection of its own; return `index/params.json`.
 
     Raises ReleaseError where Milvus is not named, does not answer, or refuses the items.
     """
@@ -46,19 +45,14 @@ def fill(release: Release, config: Index, pairing: str, progress: Callable[[str]
     vectors = release.array("items/vectors.npy", np.float32, dimensions=2)
     attributes = read_attributes(release, len(vectors))
     dtype = release.manifest["id_dtype"]["item_id"]
-    fields, name = field_names(attributes), f"{config.collection}_{pairing[:12]}"
+    fields, name = field_names(attributes), f"{config.collection}_{pairing[:12]}{secrets.token_hex(3)}"
     search, build = _parameters(config, len(vectors))
     client = _client()
     progress(f"writing {len(vectors):,} items to the collection {name}")
     try:
-        _make(
-            client,
-            name,
-            (pairing, dtype, vectors.shape[1], len(vectors)),
-            {fields[one]: attributes[one] for one in fields},
-            _METRIC[config.metric],
-            build,
-        )
+        about = (pairing, dtype, vectors.shape[1], len(vectors))
+        held = {field: attributes[one] for one, field in fields.items()}
+        _make(client, name, about, held, {"metric_type": _METRIC[config.metric], **build})
         rows = Rows(read_values(release, "items/ids", dtype), vectors, attributes, fields)
         for block in rows.blocks(0, len(vectors)):
             client.insert(name, block, timeout=_SECONDS)
@@ -186,9 +180,7 @@ def _parameters(config: Index, items: int) -> tuple[dict[str, Any], dict[str, An
     return {"nprobe": config.nprobe or max(1, nlist // 8)}, {"index_type": "IVF_FLAT", "params": {"nlist": nlist}}
 
 
-def _make(
-    client: Any, name: str, about: tuple[str, str, int, int], held: Attributes, metric: str, build: dict[str, Any]
-) -> None:
+def _make(client: Any, name: str, about: tuple[str, str, int, int], held: Attributes, build: dict[str, Any]) -> None:
     """Make an empty collection; `about`: pairing id, type of the item ids, dimensions, rows to come."""
     types = engine_module("pymilvus", name).DataType
     pairing, dtype, dim, rows = about
@@ -204,9 +196,7 @@ def _make(
         else:
             schema.add_field(field, types.DOUBLE, nullable=True)
     index = client.prepare_index_params()
-    index.add_index("vector", metric_type=metric, **build)
-    if client.has_collection(name, timeout=_SECONDS):
-        client.drop_collection(name, timeout=_SECONDS)
+    index.add_index("vector", **build)
     client.create_collection(
         name,
         schema=schema,
