@@ -46,7 +46,7 @@ def features(
     retrieval features shop.toml --runs runs/tuesday --from runs/monday/shop
     """
     with terminal(verbose) as out:
-        run = Run.create(from_run(load_recipe(recipe), runs, earlier), runs, STAGES).on(workers, scheduler)
+        run = Run.create(from_run(load_recipe(recipe), runs, earlier, STAGES), runs, STAGES).on(workers, scheduler)
         (done,) = advance(run, ["features"], cache, out, force)
         if json:
             out.json(done)

@@ -29,10 +29,10 @@ def stage_or_run(recipe: Recipe, runs: Path, given: str | None) -> tuple[Recipe,
     """
     names = [stage.name for stage in STAGES]
     if given is None or given in names:
-        return from_run(recipe, runs, None), given
+        return from_run(recipe, runs, None, STAGES), given
     if not (Path(given) / "recipe.json").is_file():
         raise RecipeError(f"--from {given}: no such run, and no stage; the stages are {', '.join(names)}")
-    return from_run(recipe, runs, Path(given)), None
+    return from_run(recipe, runs, Path(given), STAGES), None
 
 
 def train(
@@ -55,7 +55,7 @@ def train(
     retrieval train shop.toml --runs runs/tuesday --from runs/monday/shop
     """
     with terminal(verbose) as out:
-        run = Run.create(from_run(load_recipe(recipe), runs, earlier), runs, STAGES)
+        run = Run.create(from_run(load_recipe(recipe), runs, earlier, STAGES), runs, STAGES)
         if earlier is not None and not run.is_finished(run.stages["features"]):
             advance(run, ["features"], cache, out)
         (done,) = advance(run, ["train"], cache, out, force)

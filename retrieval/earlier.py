@@ -17,13 +17,15 @@ if TYPE_CHECKING:
     from workflows.growth import Earlier as EarlierFeatures
 
 
-def from_run(recipe: Recipe, runs: Path, earlier: Path | None) -> Recipe:
+def from_run(recipe: Recipe, runs: Path, earlier: Path | None, stages: tuple[Stage, ...]) -> Recipe:
     """Return the recipe that goes on from the run in `earlier`, or from its own `train.continued.run`.
 
     Raises
     ------
     RecipeError
         The run is the one that the recipe makes below `runs`.
+    StageError
+        There is no such run, or its features or towers are not finished.
     """
     if earlier is not None:
         settings = replace(recipe.train.continued or Continued(), run=str(earlier.expanduser().resolve()))
@@ -34,6 +36,7 @@ def from_run(recipe: Recipe, runs: Path, earlier: Path | None) -> Recipe:
             f"--from {place}: a run cannot go on from itself, its features and towers would be replaced meanwhile; "
             "write to another directory with --runs, or give the recipe another name"
         )
+    run_of(recipe, stages)  # refused here, before a stage forgets what it has
     return recipe
 
 

@@ -44,7 +44,7 @@ FEATURES: dict[str, Any] = {
     "words": MultiHot(max_length=3, vocabulary="word"),
     "word": Categorical(vocabulary="word"),
     "text": Text(ngrams=2, max_tokens=50),
-    "pair": Cross(of=["often", "word"], min_frequency=0),
+    "pair": Cross(of=("often", "word")),
     "number": [Continuous(), Continuous(name="ranged", normalise="min-max"), Bucketized(buckets=5, method="quantile")],
     "when": Time(part="hour"),
 }
@@ -73,7 +73,7 @@ texts = st.lists(st.text(max_size=2) | st.sampled_from(["a\0", "a", "a\0b"]), un
 integers = st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(0, 9), unique=True)
 
 
-def series(values: list[Any], dtype: str) -> pd.Series:
+def series(values: list[Any], dtype: str) -> Any:
     return pd.Series(values, dtype=dtype)
 
 

@@ -1,0 +1,252 @@
+"""Going on from an earlier run beside training from zero: MovieLens-100K in order of time, three seeds.
+
+    .venv/bin/python benchmarks/growing.py
+    .venv/bin/python benchmarks/growing.py --seeds 42 --only "from zero" "2 epochs, all"
+    .venv/bin/python benchmarks/growing.py --draw
+
+An earlier run learns from the first 70 % of the interactions; it knows their users and films alone. All trainings
+after it have the first 90 %, the last tenth of that as validation, and are asked for the last 10 %: those of the rows
+whose user and film are known by then. The recipe is recipes/movielens-100k-temporal.toml, and for the sake of time
+without teachers and titles, with histories of 20 films and larger batches. Runs that go on train exactly so many epochs
+(`search = false`), on all interactions or on new ones alone; one searches, as training from zero does.
+
+CPU seconds are those of the stage train: tracing, training, export and its comparison, which the run of 0 epochs has,
+too. Results: benchmarks/results/growing.json, docs/growing.png, and entries of benchmarks/results/family.json. Towers
+under --runs are kept, so an interrupted measurement continues.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import family
+import numpy as np
+import quality
+from msgspec.structs import replace
+
+from retrieval.console import Terminal, terminal
+from retrieval.recipe import Recipe, load_recipe
+from retrieval.run import Run, advance
+from retrieval.stages import STAGES, protocol
+from retrieval.tables import read_json
+from workflows.config import TemporalSplit
+from workflows.files import atomic_directory, atomic_write
+from workflows.sources.download import cache_directory
+from workflows.tables import Tables
+
+ROOT = Path(__file__).parents[1]
+RECIPE = ROOT / "recipes" / "movielens-100k-temporal.toml"
+CHANGES: dict[str, Any] = {
+    "train": {"distillation": None, "batch_size": 2048},
+    "query": {"features": {"history": {"last": 20}}},
+}
+LEFT_OUT = "title"
+RESULTS = ROOT / "benchmarks" / "results" / "growing.json"
+PICTURE = ROOT / "docs" / "growing.png"
+SEEDS = (42, 43, 44)
+EARLIER = 0.7
+ZERO, SEARCHED = "from zero", "search, all"
+GROUPS = ("user and item known", "user unknown", "all rows")
+EPOCHS = {"all": (1, 2, 4), "new": (1, 2, 4)}
+CHOICES: dict[str, dict[str, Any] | None] = {
+    ZERO: None,
+    "0 epochs": {"epochs": 0, "search": False},
+    **{
+        f"{epochs} epoch{'s' if epochs > 1 else ''}, {rows}": {"epochs": epochs, "search": False, "interactions": rows}
+        for rows, counts in EPOCHS.items()
+        for epochs in counts
+    },
+    "0 epochs, attributes": {"epochs": 0, "search": False, "new_rows": "attributes"},
+    "2 epochs, new, attributes": {"epochs": 2, "search": False, "interactions": "new", "new_rows": "attributes"},
+    SEARCHED: {"epochs": 4},
+}
+"""What `[train.continued]` says; None: nothing, training starts from zero."""
+
+
+def main() -> None:
+    """Measure the choices, write the results and the picture."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--only", nargs="+", choices=list(CHOICES), default=list(CHOICES), metavar="CHOICE")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "growing")
+    parser.add_argument("--draw", action="store_true", help="only draw what is measured")
+    given = parser.parse_args()
+    with terminal() as out:
+        if not given.draw:
+            recipe = family.with_changes(load_recipe(RECIPE), CHANGES)
+            features = {name: of for name, of in recipe.item.features.items() if name != LEFT_OUT}
+            recipe = replace(recipe, item=replace(recipe.item, features=features))
+            made = prepare(recipe, given.runs, out)
+            found = {
+                choice: [measured(recipe, given.runs, choice, seed, out) for seed in given.seeds]
+                for choice in given.only
+            }
+            results = summed_up(recipe, made, given.seeds, found)
+            atomic_write(RESULTS, (json.dumps(results, indent=1) + "\n").encode())
+            store(recipe, given.seeds, found)
+            out.json(results)
+        draw(read_json(RESULTS)["choices"], PICTURE)
+
+
+def prepare(recipe: Recipe, runs: Path, out: Terminal) -> dict[str, Any]:
+    """Make the features of the earlier run, and those of all tables from zero and grown; return their sizes."""
+    from workflows.features import build, load
+    from workflows.growth import Earlier
+
+    run = Run.create(recipe, runs, STAGES)
+    advance(run, ["fetch"], cache_directory(), out)
+    tables = Tables.load(run.directory / "tables")
+    then = runs / "earlier" / "features"
+    parts = {
+        "earlier": (first(tables, EARLIER), TemporalSplit(test=0.01, validation=0.1, asked="known"), None),
+        "zero": (tables, recipe.data.split, None),
+        "grown": (tables, recipe.data.split, Earlier(then, recipe.query, recipe.item)),
+    }
+    for name, (rows, split, earlier) in parts.items():
+        if not (runs / name / "features").exists():
+            (runs / name).mkdir(parents=True, exist_ok=True)
+            started = time.process_time()
+            build(rows, recipe.query, recipe.item, split, "cpu", runs / name / "features", earlier=earlier)
+            out.say(f"{name}: features in {time.process_time() - started:.1f} s of CPU")
+    loaded = {name: load(runs / name / "features") for name in parts}
+    return {
+        name: {
+            "train": len(data.train.interactions),
+            "valid": len(data.valid.interactions),
+            "test": len(data.test.interactions),
+            "items": len(data.catalogue),
+            "users": int(data.train.interactions["user_id"].nunique()),
+        }
+        for name, data in loaded.items()
+    }
+
+
+def first(tables: Tables, share: float) -> Tables:
+    """Return the first interactions by time, and the users and items that they are of."""
+    order = np.argsort(tables.interactions["timestamp"].to_numpy(), kind="stable")
+    rows = tables.interactions.iloc[np.sort(order[: round(share * len(order))])].reset_index(drop=True)
+    users = tables.users[tables.users["user_id"].isin(rows["user_id"])].reset_index(drop=True)
+    items = tables.items[tables.items["item_id"].isin(rows["item_id"])].reset_index(drop=True)
+    return Tables(rows, users, items)
+
+
+def measured(recipe: Recipe, runs: Path, choice: str, seed: int, out: Terminal) -> dict[str, Any]:
+    """Return metrics, CPU seconds and epochs of a choice, trained and evaluated if that was not done."""
+    from models.growing import Earlier
+
+    settings = CHOICES[choice]
+    if settings is None:
+        return trained(recipe, runs / "zero", choice, seed, out)
+    trained(recipe, runs / "earlier", ZERO, seed, out)
+    towers = runs / "earlier" / family.slug(ZERO) / f"seed-{seed}" / "towers"
+    changed = family.with_changes(recipe, {"train": {"continued": {**settings, "run": str(towers.parent)}}})
+    return trained(changed, runs / "grown", choice, seed, out, Earlier(towers, recipe.model, recipe.train))
+
+
+def trained(recipe: Recipe, run: Path, choice: str, seed: int, out: Terminal, earlier: Any = None) -> dict[str, Any]:
+    """Train and evaluate once, or read what was measured."""
+    directory = run / family.slug(choice) / f"seed-{seed}"
+    if not (directory / "measured.json").exists():
+        from models.evaluation import evaluate
+        from models.training import train
+        from workflows.features import load
+
+        out.say(f"{run.name}: {choice}, seed {seed}")
+        with atomic_directory(directory) as new:
+            data, started = load(run / "features"), time.process_time()
+            train(data, recipe.model, recipe.train, seed, "cpu", new / "towers", out.step, earlier=earlier)
+            seconds = time.process_time() - started
+            metrics = evaluate(run / "features", new / "towers", protocol(recipe))
+            stated = read_json(new / "towers" / "towers.json")
+            facts = {"cpu_s": seconds, "epochs": stated["epochs"], "parameters": stated["parameters"]}
+            atomic_write(new / "measured.json", json.dumps({**facts, "metrics": metrics}).encode())
+    return dict(read_json(directory / "measured.json"))
+
+
+def figures(found: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """Return every figure, one value for each seed."""
+    sides = {
+        f"{side}.{name}": [one["metrics"][side][name] for one in found]
+        for side in ("all", "unseen")
+        for name in ("recall@10", "recall@100", "ndcg@10")
+    }
+    groups = {
+        f"{group}: unseen.{name}": [one["metrics"]["groups"][group]["unseen"][name] for one in found]
+        for group in GROUPS
+        if group in found[0]["metrics"]["groups"]
+        for name in ("recall@10", "ndcg@10")
+    }
+    return {**sides, **groups}
+
+
+def summed_up(
+    recipe: Recipe, made: Mapping[str, Any], seeds: Sequence[int], found: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> dict[str, Any]:
+    """Return what growing.json holds."""
+    return {
+        "recipe": RECIPE.relative_to(ROOT).as_posix(),
+        "changes": {**CHANGES, "item": f"without {LEFT_OUT}"},
+        "protocol": protocol(recipe),
+        "seeds": list(seeds),
+        "rows": made,
+        "choices": {
+            choice: {
+                "continued": CHOICES[choice],
+                "cpu_s": quality.spread([one["cpu_s"] for one in of]),
+                "epochs": [one["epochs"] for one in of],
+                "metrics": {name: {**quality.spread(values), "values": values} for name, values in figures(of).items()},
+            }
+            for choice, of in found.items()
+        },
+    }
+
+
+def store(recipe: Recipe, seeds: Sequence[int], found: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Write the entries of `family.json`; training from zero is the plain one."""
+    for choice, of in found.items():
+        name = "plain" if choice == ZERO else f"continued: {choice}"
+        seconds = [one["cpu_s"] for one in of]
+        entry = family.made(name, RECIPE, protocol(recipe), seeds, figures(of), of[0]["parameters"], seconds)
+        family.store({**entry, "changes": {**CHANGES, "train": {**CHANGES["train"], "continued": CHOICES[choice]}}})
+
+
+def draw(choices: Mapping[str, Any], path: Path) -> None:
+    """Draw recall over CPU seconds: from zero, and going on with all interactions and with new ones."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # no display, no global state
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    for place, name in enumerate(("unseen.recall@10", "unseen.ndcg@10")):
+        axes = figure.add_subplot(1, 2, place + 1)
+        for colour, (rows, counts) in zip(("C0", "C1"), EPOCHS.items(), strict=True):
+            names = ["0 epochs", *(f"{count} epoch{'s' if count > 1 else ''}, {rows}" for count in counts)]
+            points = [(choices[one]["cpu_s"]["mean"], choices[one]["metrics"][name]) for one in names if one in choices]
+            axes.errorbar(
+                [seconds for seconds, _ in points],
+                [one["mean"] for _, one in points],
+                [one["sd"] for _, one in points],
+                fmt="o-",
+                color=colour,
+                capsize=3,
+                label=f"going on, {rows} interactions, 0 to {counts[-1]} epochs",
+            )
+        zero = choices[ZERO]
+        seconds, one = zero["cpu_s"]["mean"], zero["metrics"][name]
+        axes.errorbar([seconds], [one["mean"]], [one["sd"]], fmt="s", color="0.3", capsize=3, label="from zero")
+        axes.axhline(one["mean"], color="0.6", linewidth=1, linestyle="--")
+        axes.set_xlim(left=0)
+        axes.set_xlabel("CPU seconds of training")
+        axes.set_title(f"{name.partition('.')[2]}, unseen items", loc="left", fontsize=10)
+        axes.grid(color="0.9")
+    axes.legend(fontsize=8, loc="lower right")
+    figure.savefig(path, dpi=150)
+
+
+if __name__ == "__main__":
+    main()
