@@ -39,6 +39,15 @@ EVENTS = ROOT / "recipes" / "events.toml"
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 SHOWN = {"rating": "unseen.recall@10", "stars": "unseen.recall@10", "shop": "all.recall@10"}
 """People buy what they have viewed, but do not rate a film twice."""
+BELOW: dict[str, Any] = {
+    "fontsize": 8,
+    "frameon": False,
+    "loc": "upper center",
+    "bbox_to_anchor": (0.5, -0.16),
+    "ncols": 3,
+}
+WORDS = {"stars": ("films of five stars", "films of fewer stars"), "shop": ("purchases", "views and clicks")}
+"""What is asked for, and what is frequent."""
 IN_FAMILY = (0.25, 0.5, None)
 """Weights whose figures family.json has, too."""
 STARS = ("one to three", "four", "five")
@@ -205,19 +214,19 @@ def store_in_family(entry: Mapping[str, Any]) -> None:
 
 
 def draw(results: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw each experiment over the weight."""
+    """Draw each experiment that was measured over the weight."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # no display, no global state
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 3.8), layout="constrained")
+    drawn = [name for name in SHOWN if any(one["experiment"] == name for one in results)]
+    figure = Figure(figsize=(5 * len(drawn), 3.8), layout="constrained")
     FigureCanvasAgg(figure)
-    left, middle, right = figure.subplots(1, 3)
-    draw_rating(left, [one for one in results if one["experiment"] == "rating"])
-    for axes, experiment, asked, dense in (
-        (middle, "stars", "films of five stars", "films of fewer stars"),
-        (right, "shop", "purchases", "views and clicks"),
-    ):
-        draw_events(axes, [one for one in results if one["experiment"] == experiment], asked, dense)
+    for axes, name in zip(np.atleast_1d(figure.subplots(1, len(drawn))), drawn, strict=True):
+        entries = [one for one in results if one["experiment"] == name]
+        if name == "rating":
+            draw_rating(axes, entries)
+        else:
+            draw_events(axes, entries, *WORDS[name])
     figure.savefig(path, dpi=150)
 
 
@@ -235,19 +244,19 @@ def draw_rating(axes: Any, entries: Sequence[Mapping[str, Any]]) -> None:
     axes.set_title("MovieLens-100K: retrieval and rating", loc="left", fontsize=10)
     axes.grid(color="0.9")
     handles = [*axes.get_legend_handles_labels()[0], *second.get_legend_handles_labels()[0]]
-    axes.legend(handles=handles, fontsize=8, frameon=False, loc="lower left")
+    axes.legend(handles=handles, **BELOW)
 
 
 def draw_events(axes: Any, entries: Sequence[Mapping[str, Any]], asked: str, dense: str) -> None:
     """Recall of the kind asked for, with heads for the others and without."""
-    figure = SHOWN[entries[0]["experiment"]] if entries else ""
+    figure = SHOWN[entries[0]["experiment"]]
     line(axes, entries, "heads", figure, "C0", "a head for each other kind")
     line(axes, entries, "no heads", figure, "C1", "one vector for all kinds")
     learned(axes, entries, figure, "C0")
     axes.set(xlabel=f"weight of {dense}", ylabel=f"recall@10 of {asked}")
     axes.set_title(f"{asked[0].upper()}{asked[1:]}, learned with {dense}", loc="left", fontsize=10)
     axes.grid(color="0.9")
-    axes.legend(fontsize=8, frameon=False, loc="lower right")
+    axes.legend(**BELOW)
 
 
 def line(axes: Any, entries: Sequence[Mapping[str, Any]], name: str, metric: str, colour: str, label: str) -> None:
