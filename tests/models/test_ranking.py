@@ -26,6 +26,7 @@ from workflows.features import FeatureSpec
 
 RNG = np.random.default_rng(3)
 MODEL = Model(tower=(16, 8), embedding_dim=8, dropout=0.2, temperature=0.1)
+TRAIN = Train(epochs=1, batch_size=256)
 QUERY = [FeatureSpec(name="user_id", source="user_id", kind="categorical", dtype="int64", cardinality=9, max_length=0)]
 ITEM = [FeatureSpec(name="item_id", source="item_id", kind="categorical", dtype="int64", cardinality=7, max_length=0)]
 
@@ -122,21 +123,36 @@ def test_what_is_served_is_ranked_within_the_candidates_and_retrieved_beyond() -
     assert np.flatnonzero(found.shown[0]).tolist() == [0, 3, 7]
 
 
+@pytest.fixture(scope="module")
+def towers(grouped: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Towers that are worth little yet."""
+    out = tmp_path_factory.mktemp("towers")
+    train(features.load(grouped), MODEL, TRAIN, 1, "cpu", out, str)
+    return out
+
+
 @pytest.mark.parametrize(
     "kind",
     [
-        config.IntTower(layers=(16,), heads=2, head_dim=8, candidates=40, epochs=2, batch_size=128),
-        config.Cold(layers=(8,), candidates=40, epochs=2, batch_size=128, selection=config.FieldSelection(epochs=1)),
+        config.IntTower(layers=(16,), heads=2, head_dim=8, candidates=40, epochs=2, batch_size=128, learning_rate=0.03),
+        config.Cold(
+            layers=(8,),
+            candidates=40,
+            epochs=2,
+            batch_size=128,
+            learning_rate=0.03,
+            selection=config.FieldSelection(epochs=1),
+        ),
     ],
     ids=["inttower", "cold"],
 )
-def test_a_ranker_is_trained_exported_and_measured(grouped: Path, kind: config.Ranking, tmp_path: Path) -> None:
+def test_a_ranker_is_trained_exported_and_measured(
+    grouped: Path, towers: Path, kind: config.Ranking, tmp_path: Path
+) -> None:
     """The export is compared with TensorFlow when it is made; `refit` goes the way through both trainings."""
-    data, towers, out, lines = features.load(grouped), tmp_path / "towers", tmp_path / "ranker", []
-    settings = Train(epochs=1, batch_size=256)
-    train(data, MODEL, settings, 1, "cpu", towers, str)
+    out = tmp_path / "ranker"
     out.mkdir()
-    train_ranker(data, towers, kind, MODEL, settings, 1, "cpu", out, lines.append)
+    train_ranker(features.load(grouped), towers, kind, MODEL, TRAIN, 1, "cpu", out, str)
     history = json.loads((out / "history.json").read_text())
     assert max(one["valid_unseen.ndcg@10"] for one in history[1:]) > history[0]["valid_unseen.ndcg@10"]
     stated = json.loads((out / "params.json").read_text())
