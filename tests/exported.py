@@ -15,7 +15,7 @@ from ensemble.saved.export import Source, write_saved_models
 from ensemble.serving.release import Release
 from models.training import train
 from retrieval.recipe import parse_recipe
-from retrieval.reference import trained_model, training_side
+from retrieval.reference import trained_model
 from workflows.features import build, load
 from workflows.tables import Tables
 
@@ -81,7 +81,6 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
         recipe_sha256="0" * 64,
         serving=recipe.serving,
         index=recipe.index,
-        reference=training_side(recipe, path / "features", path / "towers"),
     )
     model = trained_model(recipe, path / "features", path / "towers")
     source = Source(Release.open(path / "release"), model, data.query_specs, path / "features")
