@@ -208,7 +208,7 @@ def store_in_family(entry: Mapping[str, Any]) -> None:
         {name: entry["metrics"][name]["values"] for name in names},
         entry["parameters"],
         [entry["train_s"]],
-        source="" if plain else "Kendall et al. 2018" if entry["weight"] is None else "TFRS's multitask tutorial",
+        source="" if plain else "Kendall et al. 2018" if entry["weight"] is None else "Caruana 1997",
     )
     family.store(made)
 
