@@ -8,7 +8,7 @@ from typer.core import TyperGroup
 
 SECTIONS = {
     "From tables to a release": (
-        "init", "check", "plan", "run", "demo", "fetch", "features", "train", "evaluate", "release",
+        "init", "check", "plan", "run", "demo", "fetch", "features", "train", "rank", "evaluate", "release",
     ),
     "Look closer": ("report", "compare", "tune", "bench", "doctor"),
     "Serve and ask": ("serve", "query", "status", "health", "requests"),
