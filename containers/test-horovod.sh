@@ -20,4 +20,4 @@ if ! cmp -s "$lock" "$environment/.horovod"; then
         "$environment/bin/python" -m pip install --quiet --require-hashes --no-deps --no-build-isolation -r "$lock"
     cp "$lock" "$environment/.horovod"
 fi
-PATH="$PWD/$environment/bin:$PATH" "$environment/bin/python" -m pytest -q tests/horovod "$@"
+PATH="$PWD/$environment/bin:$PATH" "$environment/bin/python" -m pytest -q tests/ranks "$@"
