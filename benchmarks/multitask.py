@@ -262,6 +262,8 @@ def draw_events(axes: Any, entries: Sequence[Mapping[str, Any]], asked: str, den
 def line(axes: Any, entries: Sequence[Mapping[str, Any]], name: str, metric: str, colour: str, label: str) -> None:
     """Draw a line of settings over their weights, with the standard deviation of the seeds."""
     members = sorted((one for one in entries if one["line"] == name), key=lambda one: float(one["weight"]))
+    if not members:
+        return
     found = [one["metrics"][metric] for one in members]
     means, deviations = [one["mean"] for one in found], [one["sd"] for one in found]
     axes.errorbar([one["weight"] for one in members], means, deviations, fmt=".-", color=colour, capsize=2, label=label)
