@@ -126,7 +126,7 @@ def made(
     parameters
         How many numbers are trained.
     train_s
-        Seconds of each training, or none.
+        CPU seconds of each training, or none: others on the machine do not make them more.
     serve_p50_ms
         The median time of a request, milliseconds; None where it was not measured.
     source
@@ -162,7 +162,7 @@ def measure(
     best = [_best(one, f"valid_{changed.train.monitor}") for one in done]
     figures.update({f"valid.{name}": [one[f"valid_{name}"] for one in best] for name in FIGURES})
     parameters = read_json(done[0] / "towers.json")["parameters"]
-    seconds = [read_json(one / "cost.json")["seconds"] for one in done]
+    seconds = [one["cpu_s"] for one in found]
     source = next((text for start, text in SOURCES.items() if choice.startswith(start)), "")
     entry = made(choice, path, protocol(recipe), seeds, figures, parameters, seconds, source=source)
     return {**entry, "changes": dict(changes)}
@@ -201,9 +201,11 @@ def trained(recipe: Recipe, run: Path, choice: str, seed: int, out: Terminal) ->
 
     out.say(f"{choice}, seed {seed}")
     with atomic_directory(directory) as new:
-        train(load(run / "features"), recipe.model, recipe.train, seed, recipe.device, new, out.step)
+        data, cpu = load(run / "features"), time.process_time()
+        train(data, recipe.model, recipe.train, seed, recipe.device, new, out.step)
+        cpu = time.process_time() - cpu
         metrics = evaluate(run / "features", new, protocol(recipe), recipe.train.objective.rating)
-        atomic_write(new / "metrics.json", json.dumps(metrics, indent=1).encode())
+        atomic_write(new / "metrics.json", json.dumps({**metrics, "cpu_s": cpu}, indent=1).encode())
         atomic_write(new / "recipe.json", settings)
     return directory
 
@@ -267,6 +269,7 @@ def draw(entries: Sequence[Mapping[str, Any]], path: Path) -> None:
                 axes.axvline(one["metrics"][name]["mean"], color="0.6", linewidth=1, linestyle="--")
         labels = [f"{one['choice']}, {one['parameters'] / 1000:,.0f} k" for one in reversed(entries)]
         axes.set_yticks(range(len(entries)), labels if place == 0 else [])
+        axes.set_ylim(-0.6, len(entries) - 0.4)
         axes.set_title(f"{name.partition('.')[2]}, unseen items", loc="left", fontsize=10)
         axes.grid(axis="x", color="0.9")
     figure.savefig(path, dpi=150)

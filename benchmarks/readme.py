@@ -276,6 +276,7 @@ def _family(entries: list[dict[str, Any]]) -> str:
             one["choice"],
             one["source"],
             f"`{Path(one['recipe']).stem}`",
+            str(len(one["seeds"])),
             "" if one["parameters"] is None else f"{one['parameters'] / 1000:,.0f} k",
             "" if one["train_s"] is None else f"{one['train_s']:,.0f}",
             "" if one["serve_p50_ms"] is None else f"{one['serve_p50_ms']:.3f}",
@@ -287,10 +288,11 @@ def _family(entries: list[dict[str, Any]]) -> str:
     ]
     lead = (
         "Every choice on the test rows, mean of its seeds; in brackets the difference from the plain towers of that "
-        "recipe, seed by seed, with its standard deviation. Training in seconds on one core that others shared; a "
-        "request in ms, in process, which leaves out what the network and Triton take."
+        "recipe, seed by seed, with its standard deviation. Training in seconds on a shared core, of the plain towers "
+        "and what changes `[model]` alone in CPU seconds; a request in ms, in process, which leaves out what the "
+        "network and Triton take."
     )
-    headings = ["choice", "from", "recipe", "parameters", "training, s", "request, ms", "measured"]
+    headings = ["choice", "from", "recipe", "seeds", "parameters", "training, s", "request, ms", "measured"]
     return f"{lead}\n\n" + _table(headings, rows)
 
 
@@ -301,8 +303,8 @@ def _gain(one: dict[str, Any], plain: dict[str, Any] | None, name: str) -> str:
         return text
     pairs = zip(found["values"], plain["metrics"][name]["values"], strict=True)
     differences = [ours - theirs for ours, theirs in pairs]
-    spread = statistics.stdev(differences) if len(differences) > 1 else 0.0
-    return f"{text} ({statistics.fmean(differences):+.3f} ± {spread:.3f})"
+    spread = f" ± {statistics.stdev(differences):.3f}" if len(differences) > 1 else ""
+    return f"{text} ({statistics.fmean(differences):+.3f}{spread})"
 
 
 def _table(headings: list[str], rows: list[list[str]]) -> str:

@@ -111,7 +111,7 @@ class CatalogueLoss:
 
     def _other_positives(self, labels: Labels) -> tf.Tensor:
         catalogue = tf.range(self.rows.num_items, dtype=tf.int64)
-        return self.rows.owned(labels.users, catalogue) & (catalogue != labels.items[:, tf.newaxis])
+        return self.rows.owned(labels.users) & (catalogue != labels.items[:, tf.newaxis])
 
 
 class SampledLoss:

@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import tensorflow as tf
 
 from models.config import Sampled
 from models.data import users_and_seen
+from models.metrics import SeenItems
 from workflows.columns import Columns
+
+TABLE = 2**24
+"""Who has what is kept as users times items if that is no more, bytes: looking it up takes a twentieth of the time."""
 
 
 class TrainingRows:
@@ -33,9 +38,14 @@ class TrainingRows:
         self.users, self.items, self.num_items = tf.constant(users), tf.constant(items), num_items
         self.counts = tf.constant(np.bincount(items, minlength=num_items), tf.float32)
         self._owned = tf.RaggedTensor.from_row_splits(owned.items, owned.offsets)
+        self._table = None if (len(owned.offsets) - 1) * num_items > TABLE else tf.constant(_table(owned, num_items))
 
-    def owned(self, users: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
-        """Return whether each of `[n]` users has each of `[c]` items in a row trained on, bool `[n, c]`."""
+    def owned(self, users: tf.Tensor, candidates: tf.Tensor | None = None) -> tf.Tensor:
+        """Return whether each of `[n]` users has each of `[c]` items, or of all, in a row trained on, bool `[n, c]`."""
+        if candidates is None:
+            if self._table is not None:
+                return tf.gather(self._table, users)
+            candidates = tf.range(self.num_items, dtype=tf.int64)
         distinct, column = tf.unique(candidates)
         columns = tf.range(1, tf.size(distinct) + 1)
         column_of = tf.scatter_nd(distinct[:, tf.newaxis], columns, [self.num_items])  # 0: no candidate
@@ -43,6 +53,12 @@ class TrainingRows:
         pairs = tf.stack([tf.cast(theirs.value_rowids(), tf.int32), tf.gather(column_of, theirs.values)], axis=1)
         has = tf.scatter_nd(pairs, tf.ones(tf.shape(pairs)[:1]), [tf.size(users), tf.size(distinct) + 1]) > 0
         return tf.gather(has, column + 1, axis=1)
+
+
+def _table(owned: SeenItems, num_items: int) -> npt.NDArray[np.bool_]:
+    has = np.zeros((len(owned.offsets) - 1, num_items), bool)
+    has[np.repeat(np.arange(len(has)), np.diff(owned.offsets)), owned.items] = True
+    return has
 
 
 class Negatives(NamedTuple):

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
+from models import sampling
 from models.config import Catalogue, Ignored, Objective, Sampled, Threshold, Train, Weighted
 from models.objective import Labels, Lesson, Taught, build_loss, catalogue_softmax, sampled_softmax
 from models.ratings import positives, weights
@@ -225,11 +226,15 @@ def test_a_teacher_of_the_unseen_gives_the_user_s_other_items_nothing(candidates
     assert moved[False] > 0 > moved[True]  # pulled towards the query; user 8 has it: pushed away
 
 
-def test_who_owns_what() -> None:
+@pytest.mark.parametrize("table", [0, 2**24])
+def test_who_owns_what(table: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampling, "TABLE", table)
     rows, items = TrainingRows(KNOWN, ITEMS), np.array([3, 0, 5, 3, 1])
     owned = {8: {0, 6, 3}, 9: {3, 1}}
     found = rows.owned(tf.constant([1, 0, 1], tf.int64), tf.constant(items)).numpy()
     np.testing.assert_array_equal(found, [[item in owned[user] for item in items] for user in (9, 8, 9)])
+    every = rows.owned(tf.constant([1, 0, 1], tf.int64)).numpy()
+    np.testing.assert_array_equal(every, [[item in owned[user] for item in range(ITEMS)] for user in (9, 8, 9)])
 
 
 def test_a_sampled_step_embeds_the_batch_and_the_drawn_items_only() -> None:
