@@ -101,11 +101,7 @@ def _stage_command(name: str, text: str) -> None:
     ) -> None:
         with terminal(verbose) as out:
             (done,) = advance(Run.create(load_recipe(recipe), runs, STAGES), [name], cache, out, force)
-            if json:
-                out.json(done)
-            else:
-                for path in done["outputs"]:
-                    out.results.print(path, soft_wrap=True)
+            out.stage(done, json)
 
 
 _stage_command(

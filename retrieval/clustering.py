@@ -48,8 +48,4 @@ def features(
     with terminal(verbose) as out:
         run = Run.create(from_run(load_recipe(recipe), runs, earlier, STAGES), runs, STAGES).on(workers, scheduler)
         (done,) = advance(run, ["features"], cache, out, force)
-        if json:
-            out.json(done)
-        else:
-            for path in done["outputs"]:
-                out.results.print(path, soft_wrap=True)
+        out.stage(done, json)

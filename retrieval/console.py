@@ -8,10 +8,10 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 import typer
 from rich.console import Console
@@ -59,6 +59,14 @@ class Terminal:
     def json(self, value: object) -> None:
         """Print `value` as JSON, the only thing on stdout."""
         self.results.print(json.dumps(value, indent=2, ensure_ascii=False), soft_wrap=True)
+
+    def stage(self, done: Mapping[str, Any], as_json: bool) -> None:
+        """Print what `retrieval.run.advance` did with a stage: its outputs, one per line, or everything as JSON."""
+        if as_json:
+            self.json(done)
+            return
+        for path in done["outputs"]:
+            self.results.print(path, soft_wrap=True)
 
     def table(self, table: Table) -> None:
         self.results.print(table)

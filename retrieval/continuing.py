@@ -59,8 +59,4 @@ def train(
         if earlier is not None and not run.is_finished(run.stages["features"]):
             advance(run, ["features"], cache, out)
         (done,) = advance(run, ["train"], cache, out, force)
-        if json:
-            out.json(done)
-        else:
-            for path in done["outputs"]:
-                out.results.print(path, soft_wrap=True)
+        out.stage(done, json)

@@ -37,8 +37,4 @@ def rank(
                 f'{recipe}: has no section [ranking], so there is no ranker; add one with kind = "inttower"'
             )
         (done,) = advance(Run.create(read, runs, STAGES), ["rank"], cache, out, force)
-        if json:
-            out.json(done)
-        else:
-            for path in done["outputs"]:
-                out.results.print(path, soft_wrap=True)
+        out.stage(done, json)
