@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from retrieval.console import terminal
+from retrieval.options import CACHE, AsJson, Cache, Verbose
 from workflows.checks.findings import SEVERITIES
 from workflows.diagnostics import RetrievalError
 
@@ -21,11 +22,9 @@ STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 def check(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, such as recipes/tables.toml.")],
-    cache: Annotated[Path, typer.Option("--cache", envvar="RETRIEVAL_CACHE", help="Where downloads are kept.")] = Path(
-        "~/.cache/merlin-retrieval"
-    ),
-    json: Annotated[bool, typer.Option("--json", help="JSON on stdout instead of a table.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Show what libraries log.")] = False,
+    cache: Cache = CACHE,
+    json: AsJson = False,
+    verbose: Verbose = False,
 ) -> None:
     """Read a recipe's data and report what is wrong or suspicious, with counts and example rows.
 

@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from retrieval.console import Terminal, terminal
+from retrieval.options import AsJson, Delta, ReleasePath, Verbose
 
 if TYPE_CHECKING:
     from ensemble.labelling import Labelled
@@ -22,18 +23,16 @@ FIGURES = {
 
 
 def classify(
-    source: Annotated[Path, typer.Argument(metavar="RELEASE", help="A run, or a release's directory.")],
+    source: ReleasePath,
     items: Annotated[Path, typer.Argument(metavar="ITEMS", help="Items: .parquet, .csv or .jsonl.")],
     attribute: Annotated[str, typer.Option("--attribute", help="What is asked: tags of the release.")] = "genres",
     top: Annotated[int, typer.Option("--top", min=1, help="Classes shown of each item.")] = 3,
     neighbours: Annotated[
         int | None, typer.Option("--neighbours", min=1, help="Ask so many nearest items instead of the prototypes.")
     ] = None,
-    delta: Annotated[
-        Path | None, typer.Option("--delta", help="With the changes that `retrieval items` wrote to this directory.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="JSON on stdout instead of a table.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Show what libraries log.")] = False,
+    delta: Delta = None,
+    json: AsJson = False,
+    verbose: Verbose = False,
 ) -> None:
     """Label items by class prototypes: the mean vector of the catalogue's items of a class is that class's weights.
 

@@ -20,6 +20,30 @@ from retrieval.embeddings import embeddings
 from retrieval.exporting import export
 from retrieval.init.command import init
 from retrieval.items import app as items
+from retrieval.options import (
+    ADDRESS,
+    CACHE,
+    RUNS,
+    Address,
+    AsJson,
+    Cache,
+    Exclude,
+    FilterJson,
+    Force,
+    IncludeSeen,
+    InRange,
+    Layout,
+    LimitPer,
+    MinScore,
+    NotTag,
+    OnlyItems,
+    RecipePath,
+    RunPath,
+    Runs,
+    Tag,
+    TagAll,
+    Verbose,
+)
 from retrieval.overview import Overview
 from retrieval.planning.command import plan
 from retrieval.promoting import app as releases
@@ -67,19 +91,6 @@ app.command()(recommend)
 app.command()(requests)
 app.command()(plan)
 app.command()(doctor)
-
-RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, such as recipes/movielens-100k.toml.")]
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run's directory, such as runs/movielens-100k.")]
-Runs = Annotated[Path, typer.Option("--runs", help="Where runs are kept.")]
-Cache = Annotated[Path, typer.Option("--cache", envvar="RETRIEVAL_CACHE", help="Where downloads are kept.")]
-Force = Annotated[bool, typer.Option("--force", help="Run the stage although its inputs are the same.")]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout instead of a table.")]
-Verbose = Annotated[bool, typer.Option("--verbose", help="Show what TensorFlow, Merlin and Triton log.")]
-Address = Annotated[str, typer.Option("--address", help="The server's gRPC address.")]
-
-RUNS = Path("runs")
-CACHE = Path("~/.cache/merlin-retrieval")
-ADDRESS = "127.0.0.1:8001"
 
 
 def main() -> None:
@@ -298,21 +309,19 @@ def query(
     user: Annotated[list[str], typer.Option("--user", help="A user id; may be repeated.")],
     address: Address = ADDRESS,
     top_k: Annotated[int, typer.Option("--top-k", help="How many items per user.")] = 10,
-    exclude: Annotated[list[str] | None, typer.Option("--exclude", help="An item id to leave out.")] = None,
-    include_seen: Annotated[bool, typer.Option("--include-seen", help="Also items of the user's history.")] = False,
+    exclude: Exclude = None,
+    include_seen: IncludeSeen = False,
     column: Annotated[list[str] | None, typer.Option("--column", help="NAME=VALUE, a query column.")] = None,
     timestamp: Annotated[int | None, typer.Option("--timestamp", help="Ask as of then, seconds since 1970.")] = None,
     watched: Annotated[list[str] | None, typer.Option("--watched", help="ITEM or ITEM@SECONDS, just watched.")] = None,
-    tag: Annotated[list[str] | None, typer.Option("--tag", help="ATTRIBUTE=VALUE; repeated: any of them.")] = None,
-    tag_all: Annotated[list[str] | None, typer.Option("--tag-all", help="ATTRIBUTE=VALUE; repeated: all.")] = None,
-    not_tag: Annotated[list[str] | None, typer.Option("--not-tag", help="ATTRIBUTE=VALUE; repeated: none.")] = None,
-    in_range: Annotated[list[str] | None, typer.Option("--range", help="ATTRIBUTE=MIN:MAX; one may be blank.")] = None,
-    limit_per: Annotated[str | None, typer.Option("--limit-per", help="ATTRIBUTE=N, at most N of a value.")] = None,
-    min_score: Annotated[float | None, typer.Option("--min-score", help="Nothing that scores less.")] = None,
-    only_items: Annotated[
-        list[str] | None, typer.Option("--only-items", help="An item id; repeated: only these.")
-    ] = None,
-    filter_json: Annotated[str | None, typer.Option("--filter", help="A filter as JSON, see docs/serving.md.")] = None,
+    tag: Tag = None,
+    tag_all: TagAll = None,
+    not_tag: NotTag = None,
+    in_range: InRange = None,
+    limit_per: LimitPer = None,
+    min_score: MinScore = None,
+    only_items: OnlyItems = None,
+    filter_json: FilterJson = None,
     run: Annotated[Path | None, typer.Option("--run", help="A run, for the items' titles.")] = None,
     model: Annotated[str, typer.Option("--model", help="retrieval_chained asks the chained layout.")] = "retrieval",
     json: AsJson = False,
@@ -351,7 +360,7 @@ def bench(
     concurrency: Annotated[list[int] | None, typer.Option("--concurrency", help="Requests in flight.")] = None,
     batch: Annotated[list[int] | None, typer.Option("--batch", help="Rows per request.")] = None,
     interval_ms: Annotated[int | None, typer.Option("--interval-ms", help="Length of a measurement window.")] = None,
-    layout: Annotated[str | None, typer.Option("--layout", help="fused or chained, where a run has both.")] = None,
+    layout: Layout = None,
     sweep: Annotated[bool, typer.Option("--sweep", help="Search server options for --p99-ms instead.")] = False,
     p99_ms: Annotated[float, typer.Option("--p99-ms", help="Latency that --sweep must keep to.")] = 10.0,
     minutes: Annotated[float, typer.Option("--minutes", help="When --sweep stops.")] = 5.0,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +9,7 @@ import typer
 from retrieval.console import terminal
 from retrieval.continuing import From
 from retrieval.earlier import from_run
+from retrieval.options import CACHE, RUNS, AsJson, Cache, Force, RecipePath, Runs, Verbose
 from retrieval.recipe import load_recipe
 from retrieval.run import Run, advance
 from retrieval.stages import STAGES
@@ -23,17 +23,15 @@ Scheduler = Annotated[
 
 
 def features(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, such as recipes/movielens-100k.toml.")],
-    runs: Annotated[Path, typer.Option("--runs", help="Where runs are kept.")] = Path("runs"),
-    cache: Annotated[Path, typer.Option("--cache", envvar="RETRIEVAL_CACHE", help="Where downloads are kept.")] = Path(
-        "~/.cache/merlin-retrieval"
-    ),
-    force: Annotated[bool, typer.Option("--force", help="Run the stage although its inputs are the same.")] = False,
+    recipe: RecipePath,
+    runs: Runs = RUNS,
+    cache: Cache = CACHE,
+    force: Force = False,
     workers: Workers = None,
     scheduler: Scheduler = None,
     earlier: From = None,
-    json: Annotated[bool, typer.Option("--json", help="JSON on stdout instead of a table.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Show what libraries log.")] = False,
+    json: AsJson = False,
+    verbose: Verbose = False,
 ) -> None:
     """Split the interactions and engineer the features. Whatever the workers, the result is the same.
 

@@ -9,6 +9,7 @@ import typer
 
 from retrieval.console import terminal
 from retrieval.earlier import from_run
+from retrieval.options import CACHE, RUNS, AsJson, Cache, Force, RecipePath, Runs, Verbose
 from retrieval.recipe import Recipe, load_recipe
 from retrieval.run import Run, advance
 from retrieval.stages import STAGES
@@ -36,15 +37,13 @@ def stage_or_run(recipe: Recipe, runs: Path, given: str | None) -> tuple[Recipe,
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, such as recipes/movielens-100k.toml.")],
+    recipe: RecipePath,
     earlier: From = None,
-    runs: Annotated[Path, typer.Option("--runs", help="Where runs are kept.")] = Path("runs"),
-    cache: Annotated[Path, typer.Option("--cache", envvar="RETRIEVAL_CACHE", help="Where downloads are kept.")] = Path(
-        "~/.cache/merlin-retrieval"
-    ),
-    force: Annotated[bool, typer.Option("--force", help="Run the stage although its inputs are the same.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="JSON on stdout instead of a table.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Show what libraries log.")] = False,
+    runs: Runs = RUNS,
+    cache: Cache = CACHE,
+    force: Force = False,
+    json: AsJson = False,
+    verbose: Verbose = False,
 ) -> None:
     """Train the two towers and export them. With --from: go on from an earlier run's, as [train.continued] says.
 

@@ -11,12 +11,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib.metadata import distributions
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from retrieval.console import terminal
 from retrieval.known import NEEDED, SERVING, TRAINING, Finding, holes, wrong
+from retrieval.options import AsJson, Python, Triton, Verbose
 from workflows.diagnostics import RetrievalError
 
 if TYPE_CHECKING:
@@ -36,10 +37,10 @@ Facts = dict[str, dict[str, str]]
 
 
 def doctor(
-    triton: Annotated[Path | None, typer.Option("--triton", help="tritonserver, or its directory.")] = None,
-    python: Annotated[Path | None, typer.Option("--python", help="Interpreter that runs the model.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="JSON on stdout instead of tables.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Show what libraries log.")] = False,
+    triton: Triton = None,
+    python: Python = None,
+    json: AsJson = False,
+    verbose: Verbose = False,
 ) -> None:
     """Look at this machine's environments, GPU and Triton, and say what will not work and what to do.
 

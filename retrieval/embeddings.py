@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from retrieval.console import terminal
+from retrieval.options import AsJson, Delta, ReleasePath, Verbose
 from workflows.diagnostics import RecipeError
 
 
@@ -34,23 +35,21 @@ _SUFFIX = {Format.elasticsearch: "elasticsearch.ndjson", Format.opensearch: "ope
 
 
 def embeddings(
-    source: Annotated[Path, typer.Argument(metavar="RELEASE", help="A run, or a release's directory.")],
+    source: ReleasePath,
     side: Annotated[Side, typer.Option("--side", help="Every item, or every user.")],
     format_: Annotated[Format, typer.Option("--format", help="jsonl is for managed vector search.")] = Format.parquet,
     out_path: Annotated[
         Path | None, typer.Option("--out", help="Where to (default: embeddings/SIDE.FORMAT beside the release).")
     ] = None,
-    delta: Annotated[
-        Path | None, typer.Option("--delta", help="With the changes that `retrieval items` wrote to this directory.")
-    ] = None,
+    delta: Delta = None,
     crowding: Annotated[
         str | None, typer.Option("--crowding", help="With jsonl: the attribute that is the crowding tag.")
     ] = None,
     timestamp: Annotated[
         str, typer.Option("--timestamp", help="Of queries: now, last (each user's newest interaction), or seconds.")
     ] = "now",
-    json: Annotated[bool, typer.Option("--json", help="JSON on stdout instead of a line.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Show what libraries log.")] = False,
+    json: AsJson = False,
+    verbose: Verbose = False,
 ) -> None:
     """Write a release's item vectors or its users' query vectors to a file, streamed.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from retrieval.console import terminal
+from retrieval.options import AsJson, RunPath, Verbose
 
 if TYPE_CHECKING:
     from ensemble.saved.export import Source
@@ -15,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's directory, such as runs/movielens-100k.")],
+    run: RunPath,
     out_path: Annotated[Path, typer.Option("--out", help="A new directory, or that of an earlier export.")],
     top_k: Annotated[
         int | None, typer.Option("--top-k", min=1, help="How many items are answered (default: [serving] top_k).")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="The manifest on stdout instead of the paths.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Show what TensorFlow logs.")] = False,
+    json: AsJson = False,
+    verbose: Verbose = False,
 ) -> None:
     """Write the query tower, and the query tower with all items, as SavedModels that plain TensorFlow loads.
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from retrieval.console import Terminal, terminal
+from retrieval.options import AsJson, Verbose
 from retrieval.signing import Key, sign_derived
 
 app = typer.Typer(
@@ -27,8 +28,6 @@ DeltaPath = Annotated[
 Address = Annotated[
     str | None, typer.Option("--address", help="With --delta: a server's gRPC address; wait until it answers so.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
-Verbose = Annotated[bool, typer.Option("--verbose", help="Show what libraries log.")]
 
 
 @app.command()

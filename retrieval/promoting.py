@@ -13,6 +13,7 @@ import typer
 from msgspec import to_builtins
 
 from retrieval.console import terminal
+from retrieval.options import AsJson, Verbose
 from workflows.diagnostics import RecipeError
 
 if TYPE_CHECKING:
@@ -32,8 +33,6 @@ Who = Annotated[
     str | None, typer.Option("--by", envvar="RETRIEVAL_BY", help="Who does it, for the history (default: the user).")
 ]
 Reason = Annotated[str | None, typer.Option("--reason", help="Why, for the history.")]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout instead of a table.")]
-Verbose = Annotated[bool, typer.Option("--verbose", help="Show what libraries log.")]
 
 app = typer.Typer(
     help="The versions of a directory of releases: what there is, how it became current, what can go.",

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from retrieval.console import terminal
+from retrieval.options import CACHE, RUNS, AsJson, Cache, Force, Runs, Verbose
 from retrieval.recipe import load_recipe
 from retrieval.run import Run, advance
 from retrieval.stages import STAGES
@@ -16,13 +17,11 @@ from workflows.diagnostics import RecipeError
 
 def rank(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe with a section [ranking].")],
-    runs: Annotated[Path, typer.Option("--runs", help="Where runs are kept.")] = Path("runs"),
-    cache: Annotated[Path, typer.Option("--cache", envvar="RETRIEVAL_CACHE", help="Where downloads are kept.")] = Path(
-        "~/.cache/merlin-retrieval"
-    ),
-    force: Annotated[bool, typer.Option("--force", help="Run the stage although its inputs are the same.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="JSON on stdout instead of a table.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Show what libraries log.")] = False,
+    runs: Runs = RUNS,
+    cache: Cache = CACHE,
+    force: Force = False,
+    json: AsJson = False,
+    verbose: Verbose = False,
 ) -> None:
     """Train the ranker of what the towers retrieve, and export it. The towers stay as they are.
 

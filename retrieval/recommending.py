@@ -12,11 +12,26 @@ from retrieval.clustering import Scheduler, Workers
 from retrieval.console import Terminal, terminal
 from retrieval.embeddings import parse_time
 from retrieval.filtering import FilterOptions, filter_of
+from retrieval.options import (
+    AsJson,
+    Delta,
+    Exclude,
+    FilterJson,
+    IncludeSeen,
+    InRange,
+    LimitPer,
+    MinScore,
+    NotTag,
+    OnlyItems,
+    ReleasePath,
+    Tag,
+    TagAll,
+    Texts,
+    Verbose,
+)
 
 if TYPE_CHECKING:
     from ensemble.batch.everybody import Asking, Everybody
-
-Texts = list[str] | None
 
 
 @dataclass(frozen=True)
@@ -32,32 +47,30 @@ class Wanted:
 
 
 def recommend(
-    source: Annotated[Path, typer.Argument(metavar="RUN", help="A run, or a release's directory.")],
+    source: ReleasePath,
     users: Annotated[str, typer.Option("--users", help="all; a .parquet, .csv, .jsonl or .txt file; or ID,ID.")],
     out_path: Annotated[Path, typer.Option("--out", help="A directory; what it has of the same answers is kept.")],
     top_k: Annotated[int | None, typer.Option("--top-k", help="How many items per user.")] = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
-    delta: Annotated[
-        Path | None, typer.Option("--delta", help="With the changes that `retrieval items` wrote to this directory.")
-    ] = None,
-    exclude: Annotated[Texts, typer.Option("--exclude", help="An item id to leave out.")] = None,
-    include_seen: Annotated[bool, typer.Option("--include-seen", help="Also items of the user's history.")] = False,
+    delta: Delta = None,
+    exclude: Exclude = None,
+    include_seen: IncludeSeen = False,
     column: Annotated[Texts, typer.Option("--column", help="NAME=VALUE, a query column, for every user.")] = None,
     timestamp: Annotated[
         str, typer.Option("--timestamp", help="now, last (each user's newest interaction), or seconds since 1970.")
     ] = "now",
-    tag: Annotated[Texts, typer.Option("--tag", help="ATTRIBUTE=VALUE; repeated: any of them.")] = None,
-    tag_all: Annotated[Texts, typer.Option("--tag-all", help="ATTRIBUTE=VALUE; repeated: all.")] = None,
-    not_tag: Annotated[Texts, typer.Option("--not-tag", help="ATTRIBUTE=VALUE; repeated: none.")] = None,
-    in_range: Annotated[Texts, typer.Option("--range", help="ATTRIBUTE=MIN:MAX; one may be blank.")] = None,
-    limit_per: Annotated[str | None, typer.Option("--limit-per", help="ATTRIBUTE=N, at most N of a value.")] = None,
-    min_score: Annotated[float | None, typer.Option("--min-score", help="Nothing that scores less.")] = None,
-    only_items: Annotated[Texts, typer.Option("--only-items", help="An item id; repeated: only these.")] = None,
-    filter_json: Annotated[str | None, typer.Option("--filter", help="A filter as JSON, see docs/serving.md.")] = None,
+    tag: Tag = None,
+    tag_all: TagAll = None,
+    not_tag: NotTag = None,
+    in_range: InRange = None,
+    limit_per: LimitPer = None,
+    min_score: MinScore = None,
+    only_items: OnlyItems = None,
+    filter_json: FilterJson = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what --out holds.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="JSON on stdout instead of a line.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Show what libraries log.")] = False,
+    json: AsJson = False,
+    verbose: Verbose = False,
 ) -> None:
     """Answer many users through the release, as the server would: a Parquet row per user, in parts.
 

@@ -8,17 +8,18 @@ from typing import Annotated
 import typer
 
 from retrieval.console import terminal
+from retrieval.options import ADDRESS, Address, AsJson, Layout, Verbose
 
 
 def requests(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run; its test interactions say who asks how often.")],
     out: Annotated[Path, typer.Option("--out", help="The file, JSON; one that is there is replaced.")],
-    address: Annotated[str, typer.Option("--address", help="The server, which says what it takes.")] = "127.0.0.1:8001",
+    address: Address = ADDRESS,
     count: Annotated[int, typer.Option("--count", min=1, help="Distinct requests.")] = 1000,
     batch: Annotated[int, typer.Option("--batch", min=1, help="What perf_analyzer is given as -b.")] = 1,
-    layout: Annotated[str | None, typer.Option("--layout", help="fused or chained, where a run has both.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="JSON on stdout instead of a line.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Show what libraries log.")] = False,
+    layout: Layout = None,
+    json: AsJson = False,
+    verbose: Verbose = False,
 ) -> None:
     """Write requests drawn from the run as perf_analyzer's --input-data: for one that runs elsewhere.
 

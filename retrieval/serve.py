@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retrieval.console import terminal
+from retrieval.options import Python, Triton, Verbose
 from workflows.diagnostics import RecipeError
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ def serve(
     tls_ca: Annotated[
         Path | None, typer.Option("--tls-ca", help="PEM: mutual TLS; only clients with its certificates.")
     ] = None,
-    triton: Annotated[Path | None, typer.Option("--triton", help="tritonserver, or its directory.")] = None,
-    python: Annotated[Path | None, typer.Option("--python", help="Interpreter that runs the model.")] = None,
+    triton: Triton = None,
+    python: Python = None,
     delta: Annotated[
         Path | None, typer.Option("--delta", help="Follow the changes that `retrieval items` writes to this directory.")
     ] = None,
@@ -63,7 +64,7 @@ def serve(
         bool, typer.Option("--supervise/--no-supervise", help="Ask a canary, reload and restart what does not answer.")
     ] = True,
     log: Annotated[str, typer.Option("--log", help="text, or json: one object a line.")] = "text",
-    verbose: Annotated[bool, typer.Option("--verbose", help="Show what libraries log.")] = False,
+    verbose: Verbose = False,
 ) -> None:
     """Serve a run with Triton, in the foreground, until a signal comes. Its log goes to stderr.
 

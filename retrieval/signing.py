@@ -8,13 +8,12 @@ from typing import Annotated
 import typer
 
 from retrieval.console import Terminal, terminal
+from retrieval.options import AsJson, Verbose
 
 Key = Annotated[
     Path | None, typer.Option("--sign", metavar="KEY", help="PEM: sign the release with this Ed25519 private key.")
 ]
 Source = Annotated[Path, typer.Argument(metavar="RELEASE", help="A run, a release, or what `retrieval items` wrote.")]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
-Verbose = Annotated[bool, typer.Option("--verbose", help="Show what libraries log.")]
 
 
 def keys(

@@ -9,6 +9,7 @@ import typer
 from msgspec import to_builtins
 
 from retrieval.console import terminal
+from retrieval.options import ADDRESS, Address, AsJson, Verbose
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,13 +19,9 @@ if TYPE_CHECKING:
 UNHEALTHY = 1
 _STATES = {"healthy": "green", "busy": "yellow", "unasked": "yellow"}
 
-Address = Annotated[str, typer.Option("--address", "--url", help="The server's gRPC address.")]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout instead of text.")]
-Verbose = Annotated[bool, typer.Option("--verbose", help="Show what libraries log.")]
-
 
 def health(
-    address: Address = "127.0.0.1:8001",
+    address: Address = ADDRESS,
     model: Annotated[str | None, typer.Option("--model", help="Default: whichever is there.")] = None,
     timeout: Annotated[float, typer.Option("--timeout", min=0.01, help="Seconds for each of two questions.")] = 2.0,
     live: Annotated[
@@ -62,7 +59,7 @@ def status(
         Path | None,
         typer.Argument(metavar="[RUN]", help="A run or releases that are served here, in place of addresses."),
     ] = None,
-    address: Address = "127.0.0.1:8001",
+    address: Address = ADDRESS,
     metrics: Annotated[str, typer.Option("--metrics", help="The server's metrics address.")] = "127.0.0.1:8002",
     json: AsJson = False,
     verbose: Verbose = False,

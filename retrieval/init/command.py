@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from retrieval.console import terminal
+from retrieval.options import AsJson, Verbose
 from workflows.diagnostics import RecipeError
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ def init(
         list[str] | None, typer.Option("--column", help="OURS=THEIRS, such as user_id=uid or items.title=label.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write over a recipe that is there.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="JSON on stdout instead of a table.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Show what libraries log.")] = False,
+    json: AsJson = False,
+    verbose: Verbose = False,
 ) -> None:
     """Read your tables, guess what their columns are, and write a commented recipe that runs as it is.
 

@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from retrieval.console import Terminal, terminal
+from retrieval.options import RUNS, AsJson, Runs, Verbose
 from workflows.diagnostics import RecipeError
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
@@ -18,13 +19,13 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "
 
 def plan(
     source: Annotated[Path, typer.Argument(metavar="RECIPE|RUN", help="A recipe, or a run's directory.")],
-    runs: Annotated[Path, typer.Option("--runs", help="Where runs are kept.")] = Path("runs"),
+    runs: Runs = RUNS,
     memory: Annotated[str | None, typer.Option("--memory", help="What there is, such as 8GB or 512MiB.")] = None,
     rows: Annotated[int | None, typer.Option("--rows", min=10, help="Interactions, with --users and --items.")] = None,
     users: Annotated[int | None, typer.Option("--users", min=1, help="How many users.")] = None,
     items: Annotated[int | None, typer.Option("--items", min=1, help="How many items.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="JSON on stdout instead of tables; sizes in bytes.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Show what libraries log.")] = False,
+    json: AsJson = False,
+    verbose: Verbose = False,
 ) -> None:
     """Say what a recipe takes before it is run: parameters, memory, disk, index, seconds per epoch.
 

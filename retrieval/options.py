@@ -1,0 +1,40 @@
+"""Options that several commands take, each said once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RUNS = Path("runs")
+CACHE = Path("~/.cache/merlin-retrieval")
+ADDRESS = "127.0.0.1:8001"
+
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, such as recipes/movielens-100k.toml.")]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run's directory, such as runs/movielens-100k.")]
+ReleasePath = Annotated[Path, typer.Argument(metavar="RELEASE", help="A run, or a release's directory.")]
+Runs = Annotated[Path, typer.Option("--runs", help="Where runs are kept.")]
+Cache = Annotated[Path, typer.Option("--cache", envvar="RETRIEVAL_CACHE", help="Where downloads are kept.")]
+Force = Annotated[bool, typer.Option("--force", help="Run the stage although its inputs are the same.")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout instead of text.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Show what libraries log.")]
+Address = Annotated[str, typer.Option("--address", "--url", help="The server's gRPC address.")]
+Layout = Annotated[str | None, typer.Option("--layout", help="fused or chained, where a run has both.")]
+Delta = Annotated[
+    Path | None, typer.Option("--delta", help="With the changes that `retrieval items` wrote to this directory.")
+]
+Triton = Annotated[Path | None, typer.Option("--triton", help="tritonserver, or its directory.")]
+Python = Annotated[Path | None, typer.Option("--python", help="Interpreter that runs the model.")]
+
+Texts = list[str] | None
+Exclude = Annotated[Texts, typer.Option("--exclude", help="An item id to leave out.")]
+IncludeSeen = Annotated[bool, typer.Option("--include-seen", help="Also items of the user's history.")]
+Tag = Annotated[Texts, typer.Option("--tag", help="ATTRIBUTE=VALUE; repeated: any of them.")]
+TagAll = Annotated[Texts, typer.Option("--tag-all", help="ATTRIBUTE=VALUE; repeated: all.")]
+NotTag = Annotated[Texts, typer.Option("--not-tag", help="ATTRIBUTE=VALUE; repeated: none.")]
+InRange = Annotated[Texts, typer.Option("--range", help="ATTRIBUTE=MIN:MAX; one may be blank.")]
+LimitPer = Annotated[str | None, typer.Option("--limit-per", help="ATTRIBUTE=N, at most N of a value.")]
+MinScore = Annotated[float | None, typer.Option("--min-score", help="Nothing that scores less.")]
+OnlyItems = Annotated[Texts, typer.Option("--only-items", help="An item id; repeated: only these.")]
+FilterJson = Annotated[str | None, typer.Option("--filter", help="A filter as JSON, see docs/serving.md.")]
