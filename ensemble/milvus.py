@@ -31,7 +31,8 @@ _LONGEST_TEXT, _MOST_VALUES, _MOST_FIELDS = 65_535, 4096, 50
 _ROWS_AT_ONCE = 2000
 _EF, _EF_CONSTRUCTION = 200, 200
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,200}")
-_SECONDS = 60.0
+_SECONDS = 60
+"""An integer: by a float pymilvus 2.5 does not limit how long it tries again."""
 
 
 def fill(release: Release, config: Index, pairing: str, progress: Callable[[str], None]) -> dict[str, Any]:

@@ -35,7 +35,8 @@ STRUCTURES = ("flat", "hnsw", "ivf_flat")
 FIELDS = ("row", "item_id", "vector")
 MOST = 16_384
 """The longest answer that Milvus gives to one query."""
-_SECONDS = 10.0
+_ONCE: dict[str, Any] = {"timeout": 10.0, "retry_times": 0}
+"""Of a call: by itself pymilvus 2.5 tries for minutes, in which this process would answer nobody."""
 _OPENING_SECONDS = 30.0
 _Array = np.ndarray
 
@@ -76,7 +77,7 @@ class MilvusIndex:
                 search_params={"params": params},
                 output_fields=[],
                 consistency_level=self._consistency,
-                timeout=_SECONDS,
+                **_ONCE,
             )
         except Exception as error:  # pymilvus's and gRPC's own
             raise Unavailable(f"Milvus did not answer for collection {self.collection}: {reason(error)}") from None
@@ -107,7 +108,7 @@ class MilvusIndex:
         """
         made = copy(self)
         try:
-            says = self._client.describe_collection(self.collection, timeout=_SECONDS).get("properties", {})
+            says = self._client.describe_collection(self.collection, **_ONCE).get("properties", {})
         except Exception:  # see above
             return made
         if chain is not None and says.get(CHAIN) == chain and str(says.get(ROWS)).isdecimal():
@@ -197,9 +198,9 @@ def _quoted(text: str) -> str:
 def _check_collection(client: Any, parameters: Mapping[str, Any], place: Path, dim: int) -> None:
     name = parameters["collection"]
     try:
-        if not client.has_collection(name, timeout=_SECONDS):
+        if not client.has_collection(name, **_ONCE):
             raise InvalidRelease(f"{place}: Milvus has no collection {name}; release anew, or restore it")
-        described = client.describe_collection(name, timeout=_SECONDS)
+        described = client.describe_collection(name, **_ONCE)
     except InvalidRelease:
         raise
     except Exception as error:  # pymilvus's and gRPC's own

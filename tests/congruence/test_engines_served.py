@@ -1,0 +1,94 @@
+"""Engines behind Triton: what the server answers is what the release answers in this process."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from livecatalogue import Items, make_live_run, new_id, write_items
+from synthetic import Run, make_release, make_run
+
+from ensemble.batch.everybody import Asking, Everybody
+from ensemble.client import RetrievalClient, Unavailable
+from ensemble.config import Index
+from ensemble.deltas import publish, writing
+from ensemble.filters import Filter, TagTest
+from ensemble.ports import free_ports
+from ensemble.runtime import export_repository
+from ensemble.server import TritonServer
+from ensemble.serving.milvus_index import URI
+from ensemble.serving.release import Release
+
+pytestmark = pytest.mark.server
+K = 10
+
+
+def serving(release: Path, folder: Path, delta: Path | None = None) -> TritonServer:
+    """Return a server whose models run in this environment, which has the engines."""
+    repository = export_repository(release, folder / "triton")
+    grpc_port, metrics_port = free_ports("127.0.0.1", 2)
+    return TritonServer(
+        repository, python=Path(sys.executable), grpc_port=grpc_port, metrics_port=metrics_port, delta=delta
+    )
+
+
+def assert_alike(client: RetrievalClient, release: Path, run: Run, genre: str, delta: Path | None = None) -> None:
+    """Compare with the release in this process, with and without a filter."""
+    here, users = Everybody.load(release, delta), some_users(run)
+    for filter_ in (None, Filter(tags={"genres": TagTest(any=[genre])})):
+        found = client.recommend(users, top_k=K, filters=[filter_] * len(users))
+        expected = here.answer(np.array(users), Asking(top_k=K, filter=filter_.text() if filter_ else ""))
+        assert [one.item_ids for one in found] == [
+            ids[:count] for ids, count in zip(expected.item_id.tolist(), expected.count.tolist(), strict=True)
+        ]
+
+
+def some_users(run: Run) -> list[Any]:
+    """Return users of the run, as they are asked for."""
+    return list(run.users["user_id"].tolist()[:20])
+
+
+def test_scann_answers_in_triton_as_here(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", items=3000)
+    release = make_release(run, Index(kind="scann", recall_target=0.9))
+    with serving(release, tmp_path) as server, RetrievalClient(server.addresses.grpc) as client:
+        assert_alike(client, release, run, "Drama")
+
+
+@pytest.fixture
+def milvus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Milvus behind a port of its own, as a cluster's is; call it to stop it."""
+    pytest.importorskip("pymilvus")
+    from milvus_lite.adapter.grpc.server import start_server_in_thread
+
+    running, database, port = start_server_in_thread(data_dir=str(tmp_path / "milvus.db"), host="127.0.0.1", port=0)
+    monkeypatch.setenv(URI, f"http://127.0.0.1:{port}")
+    yield lambda: running.stop(0).wait()
+    running.stop(0).wait()
+    database.close()
+
+
+def test_milvus_answers_in_triton_as_here_and_with_what_came_later(milvus: Any, tmp_path: Path) -> None:
+    items = make_live_run(tmp_path / "run")
+    release, delta, users = make_release(items.run, Index(kind="milvus")), tmp_path / "delta", some_users(items.run)
+    delta.mkdir()
+    with serving(release, tmp_path, delta) as server, RetrievalClient(server.addresses.grpc) as client:
+        assert_alike(client, release, items.run, "drama")
+        new = added(items, release, delta, tmp_path / "new.jsonl")
+        assert_alike(client, release, items.run, "drama", delta)
+        assert any(new in one.item_ids for one in client.recommend(users, top_k=K))
+        milvus()
+        with pytest.raises(Unavailable, match="Milvus did not answer"):
+            client.recommend(users, top_k=K)
+
+
+def added(items: Items, release: Path, delta: Path, file: Path) -> Any:
+    """Publish an item that many like, and return its id."""
+    row = {"item_id": new_id(items.run.items["item_id"].iloc[0], 1), "title": "új", "genres": ["drama"]}
+    with writing(Release.open(release), delta) as package:
+        publish(package, package.adding(write_items(file, [{**row, "weight": 30.0, "year": 2001}])))
+    return row["item_id"]
