@@ -129,7 +129,8 @@ def measure(setting: Setting, seeds: Sequence[int], runs: Path, out: Terminal) -
     changed = family.with_changes(recipe, {"train": {"tasks": None}})
     changed = family.with_changes(changed, setting.changes)
     done = [family.trained(changed, directory, setting.name, seed, out) for seed in seeds]
-    found = [figures(read_json(one / "metrics.json"), best(one, changed.train.monitor)) for one in done]
+    measured = [read_json(one / "metrics.json") for one in done]
+    found = [figures(one, best(towers, changed.train.monitor)) for one, towers in zip(measured, done, strict=True)]
     return {
         "experiment": setting.experiment,
         "name": setting.name,
@@ -143,7 +144,7 @@ def measure(setting: Setting, seeds: Sequence[int], runs: Path, out: Terminal) -
             for name in found[0]
         },
         "parameters": read_json(done[0] / "towers.json")["parameters"],
-        "train_s": quality.spread([read_json(one / "cost.json")["seconds"] for one in done])["mean"],
+        "train_s": quality.spread([one["cpu_s"] for one in measured])["mean"],
     }
 
 

@@ -51,14 +51,19 @@ def tables() -> Tables:
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
     """A recipe, and beside it in `runs` its run with finished tables, made without a download."""
+    return made_in(tmp_path)
+
+
+def made_in(place: Path) -> Path:
+    """Write a recipe, and beside it in `runs` its run with finished tables; return the recipe's path."""
 
     def fetch(job: Job) -> None:
         (job.run / "tables").mkdir()
         tables().save(job.run / "tables")
 
-    path = tmp_path / "tiny.toml"
+    path = place / "tiny.toml"
     path.write_text(RECIPE, encoding="utf-8")
-    run = Run.create(load_recipe(path), tmp_path / "runs", STAGES)
+    run = Run.create(load_recipe(path), place / "runs", STAGES)
     with run.lock():
-        run.execute(replace(STAGES[0], work=fetch), tmp_path, str)
+        run.execute(replace(STAGES[0], work=fetch), place, str)
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from tiny import RECIPE
+from tiny import RECIPE, made_in
 
 from retrieval.console import Terminal
 from retrieval.fields import default_fields, field_names, parse_fields
@@ -29,8 +30,23 @@ def search(recipe: Path, trials: int, fields: list[str] = FIELDS, minutes: float
     return tune(recipe, recipe.parent / "runs", recipe.parent, fields, budget, Terminal(sys.stderr))
 
 
-def test_the_best_recipe_runs_as_it_is_and_keeps_the_comments(tiny: Path) -> None:
-    found = search(tiny, trials=3)
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe whose run has been searched, two trials; not to be written to."""
+    recipe = made_in(tmp_path_factory.mktemp("searched"))
+    search(recipe, trials=2)
+    return recipe
+
+
+@pytest.fixture
+def searched(made: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    shutil.copytree(made.parent, tmp_path / "searched")
+    return tmp_path / "searched" / made.name
+
+
+def test_the_best_recipe_runs_as_it_is_and_keeps_the_comments(searched: Path) -> None:
+    found = search(searched, trials=2)
     values = {trial["number"]: trial["value"] for trial in found["trials"]}
     assert found["best"] == max(values, key=lambda number: values[number])
     assert found["trials"][0]["fields"]["model.dropout"] == 0.25  # the recipe's own settings come first
@@ -38,22 +54,21 @@ def test_the_best_recipe_runs_as_it_is_and_keeps_the_comments(tiny: Path) -> Non
     drawn = next(trial["fields"] for trial in found["trials"] if trial["number"] == found["best"])
     assert [best.model.dropout, best.train.learning_rate, list(best.model.tower)] == list(drawn.values())
     assert best.name == "tiny-tuned"
-    assert (best.train.epochs, best.query) == (2, load_recipe(tiny).query)
+    assert (best.train.epochs, best.query) == (2, load_recipe(searched).query)
     assert "# as in the paper" in Path(found["best_recipe"]).read_text(encoding="utf-8")
-    assert tune_table(found).row_count == 3
+    assert tune_table(found).row_count == 2
 
 
-def test_a_second_call_continues_the_search(tiny: Path) -> None:
-    first = search(tiny, trials=2)
-    second = search(tiny, trials=3)
+def test_a_second_call_continues_the_search(searched: Path) -> None:
+    first = search(searched, trials=2)
+    second = search(searched, trials=3)
     assert second["trials"][:2] == first["trials"]
     assert len(second["trials"]) == 3
-    assert search(tiny, trials=3) == second
+    assert search(searched, trials=3) == second
 
 
-def test_other_fields_are_another_search(tiny: Path) -> None:
-    search(tiny, trials=2)
-    other = search(tiny, trials=1, fields=["model.dropout=0.1..0.5"])
+def test_other_fields_are_another_search(searched: Path) -> None:
+    other = search(searched, trials=1, fields=["model.dropout=0.1..0.5"])
     assert [list(trial["fields"]) for trial in other["trials"]] == [["model.dropout"]]
 
 
@@ -65,14 +80,14 @@ def test_a_trial_that_was_cut_short_is_tried_again(tiny: Path) -> None:
     assert not list((tiny.parent / "runs" / "tiny" / "tune").glob(".trial.*"))
 
 
-def test_the_test_rows_do_not_matter(tiny: Path) -> None:
-    known = search(tiny, trials=2)
-    path = tiny.parent / "runs" / "tiny" / "features" / "test" / "interactions.parquet"
+def test_the_test_rows_do_not_matter(searched: Path) -> None:
+    known, run = search(searched, trials=2), searched.parent / "runs" / "tiny"
+    path = run / "features" / "test" / "interactions.parquet"
     rows = pd.read_parquet(path)
     rows["item_index"] = rows["item_index"].to_numpy()[::-1]
     rows.to_parquet(path)
-    (tiny.parent / "runs" / "tiny" / "tune" / "study.db").unlink()
-    again = search(tiny, trials=2)
+    (run / "tune" / "study.db").unlink()
+    again = search(searched, trials=2)
     assert [trial["value"] for trial in again["trials"]] == [trial["value"] for trial in known["trials"]]
 
 
