@@ -13,12 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import statistics
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import readme_models
+from readme_models import table
 
 from retrieval.answers import from_release
 from retrieval.examples import examples
@@ -87,7 +88,7 @@ def rendered(demo: dict[str, Any]) -> dict[str, str]:
         "filters": _filters(read_json(RESULTS / "filters.json")),
         "features": _features(read_json(RESULTS / "features.json")),
         "faults": _faults(read_json(RESULTS / "faults.json")),
-        "family": _family(read_json(RESULTS / "family.json")),
+        **readme_models.rendered(),
     }
 
 
@@ -107,7 +108,7 @@ def _answers(example: dict[str, Any]) -> str:
         f"MovieLens-100K, user {example['user']} ({example['facts']}), as the release that `make demo` makes answers. "
         f"✓: one of {hits} films here that the user did rate, in rows the model never saw."
     )
-    return f"{lead}\n\n" + _table(["", "recommended", "genres", "score", "liked before"], rows)
+    return f"{lead}\n\n" + table(["", "recommended", "genres", "score", "liked before"], rows)
 
 
 def _quality(quality: dict[str, Any], peers: dict[str, Any]) -> str:
@@ -128,7 +129,7 @@ def _quality(quality: dict[str, Any], peers: dict[str, Any]) -> str:
         "settings chosen on validation."
     )
     headings = ["", "recall@10, unseen", "recall@100, unseen", "recall@10, all items", "recall@100, all items"]
-    return f"{lead}\n\n" + _table(headings, rows)
+    return f"{lead}\n\n" + table(headings, rows)
 
 
 def _other_splits(quality: dict[str, Any]) -> str:
@@ -139,7 +140,7 @@ def _other_splits(quality: dict[str, Any]) -> str:
         rows.append([f"{what}, {one['rows']:,} rows: `{one['recipe']}`", *figures])
         rows += [[peer, *(f"{found[name]:.3f}" for name in names)] for peer, found in one.get("peers", {}).items()]
     lead = "Other splits, rows whose user and film are known by then, films that the user has not seen yet:"
-    return f"{lead}\n\n" + _table(["", "recall@10", "recall@100"], rows)
+    return f"{lead}\n\n" + table(["", "recall@10", "recall@100"], rows)
 
 
 def _cold_start(found: dict[str, Any]) -> str:
@@ -154,7 +155,7 @@ def _cold_start(found: dict[str, Any]) -> str:
         "ids that training replaces with the code of an unknown one: recall@10 / recall@100 of unseen films "
         f"({found['epochs']} epochs, {len(found['seeds'])} seeds)."
     )
-    return f"{lead}\n\n" + _table(["", "rows", *(f"{rate['unseen_rate']:g}" for rate in rates)], rows)
+    return f"{lead}\n\n" + table(["", "rows", *(f"{rate['unseen_rate']:g}" for rate in rates)], rows)
 
 
 def _speed(points: list[dict[str, Any]]) -> str:
@@ -169,7 +170,7 @@ def _speed(points: list[dict[str, Any]]) -> str:
         for point in points
     ]
     lead = "A real Triton over gRPC, measured by perf_analyzer on the same two shared cores:"
-    return f"{lead}\n\n" + _table(["rows x in flight", "rows/s", "p50, ms", "p99, ms", "server CPU, ms per row"], rows)
+    return f"{lead}\n\n" + table(["rows x in flight", "rows/s", "p50, ms", "p99, ms", "server CPU, ms per row"], rows)
 
 
 def _layouts(points: list[dict[str, Any]]) -> str:
@@ -185,7 +186,7 @@ def _layouts(points: list[dict[str, Any]]) -> str:
         "The same towers and items in each layout, beside stock merlin-systems and a python model that does "
         "nothing, asked in turns in one run (`benchmarks/serving.py`): rows/s; p50 in ms; server CPU in ms per row."
     )
-    return f"{lead}\n\n" + _table(["rows x in flight", *layouts], rows)
+    return f"{lead}\n\n" + table(["rows x in flight", *layouts], rows)
 
 
 def _point(point: dict[str, Any] | None) -> str:
@@ -210,7 +211,7 @@ def _index(found: list[dict[str, Any]]) -> str:
         f"{found[0]['items']:,} items of 64 dimensions, one query at a time on one thread, all in turns "
         "(`benchmarks/index.py`):"
     )
-    return f"{lead}\n\n" + _table(["index", "target", "recall@100", "p50, ms", "build, s", "memory, MB"], rows)
+    return f"{lead}\n\n" + table(["index", "target", "recall@100", "p50, ms", "build, s", "memory, MB"], rows)
 
 
 def _filters(found: list[dict[str, Any]]) -> str:
@@ -226,7 +227,7 @@ def _filters(found: list[dict[str, Any]]) -> str:
     ]
     lead = f"Filters over {found[0]['items']:,} items, `{found[0]['kind']}` for recall {found[0]['recall_target']:g}:"
     headings = ["share allowed", "which", "recall@100", "the index alone, told what to skip", "p50, ms"]
-    return f"{lead}\n\n" + _table(headings, rows)
+    return f"{lead}\n\n" + table(headings, rows)
 
 
 def _features(found: list[dict[str, Any]]) -> str:
@@ -236,7 +237,7 @@ def _features(found: list[dict[str, Any]]) -> str:
         for count in dict.fromkeys(one["rows"] for one in found)
     ]
     lead = "Feature engineering on two cores (`benchmarks/features.py`): rows/s; peak memory in MB, all processes."
-    return f"{lead}\n\n" + _table(["rows", *engines], rows)
+    return f"{lead}\n\n" + table(["rows", *engines], rows)
 
 
 def _is(one: dict[str, Any], rows: int, engine: str) -> bool:
@@ -264,52 +265,7 @@ def _faults(found: dict[str, Any]) -> str:
         if name in found
     ]
     lead = "Requests to a server that is being broken (`benchmarks/faults.py`); refused: INVALID_ARGUMENT, UNAVAILABLE."
-    return f"{lead}\n\n" + _table(["", *counts], rows)
-
-
-def _family(entries: list[dict[str, Any]]) -> str:
-    """Return every choice beside the plain towers of its recipe and protocol, whose entry comes first."""
-    plain = {(one["recipe"], one["protocol"]): one for one in entries if one["choice"] == "plain"}
-    order = sorted(entries, key=lambda one: (one["recipe"], one["protocol"], one["choice"] != "plain"))
-    rows = [
-        [
-            one["choice"],
-            one["source"],
-            f"`{Path(one['recipe']).stem}`",
-            str(len(one["seeds"])),
-            "" if one["parameters"] is None else f"{one['parameters'] / 1000:,.0f} k",
-            "" if one["train_s"] is None else f"{one['train_s']:,.0f}",
-            "" if one["serve_p50_ms"] is None else f"{one['serve_p50_ms']:.3f}",
-            "; ".join(
-                _gain(one, plain.get((one["recipe"], one["protocol"])), name) for name in list(one["metrics"])[:2]
-            ),
-        ]
-        for one in order
-    ]
-    lead = (
-        "Every choice on the test rows, mean of its seeds; in brackets the difference from the plain towers of that "
-        "recipe, seed by seed, with its standard deviation. Training in seconds on a shared core, of the plain towers "
-        "and what changes `[model]` alone in CPU seconds; a request in ms, in process, which leaves out what the "
-        "network and Triton take."
-    )
-    headings = ["choice", "from", "recipe", "seeds", "parameters", "training, s", "request, ms", "measured"]
-    return f"{lead}\n\n" + _table(headings, rows)
-
-
-def _gain(one: dict[str, Any], plain: dict[str, Any] | None, name: str) -> str:
-    found = one["metrics"][name]
-    text = f"{name} {found['mean']:.3f}"
-    if plain is None or plain is one or name not in plain["metrics"] or plain["seeds"] != one["seeds"]:
-        return text
-    pairs = zip(found["values"], plain["metrics"][name]["values"], strict=True)
-    differences = [ours - theirs for ours, theirs in pairs]
-    spread = f" ± {statistics.stdev(differences):.3f}" if len(differences) > 1 else ""
-    return f"{text} ({statistics.fmean(differences):+.3f}{spread})"
-
-
-def _table(headings: list[str], rows: list[list[str]]) -> str:
-    lines = [headings, ["---"] * len(headings), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return f"{lead}\n\n" + table(["", *counts], rows)
 
 
 if __name__ == "__main__":

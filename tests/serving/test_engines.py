@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,7 @@ from ensemble.serving.search import ItemSearch, no_exclusions
 from ensemble.serving.tensors import Request
 from workflows.diagnostics import ReleaseError
 
+needs_scann = pytest.mark.skipif(importlib.util.find_spec("scann") is None, reason="the extra engines is not here")
 METRICS = ("inner_product", "cosine", "l2")
 ITEMS, DIM = 3000, 16
 
@@ -53,6 +55,7 @@ def release_with(path: Path, parameters: dict[str, Any], files: dict[str, bytes]
     return Release(path, {"serving": {"threads": 1}, "files": listed})
 
 
+@needs_scann
 @pytest.mark.parametrize("metric", METRICS)
 def test_scann_finds_what_the_recipe_asks_for_and_answers_filters_exactly(metric: Any, tmp_path: Path) -> None:
     vectors, queries = near(ITEMS, 1), near(40, 2)
@@ -78,6 +81,7 @@ def test_scann_finds_what_the_recipe_asks_for_and_answers_filters_exactly(metric
     assert Planner(vectors, index)(queries, 25, mask).way in ("scan", "gather")
 
 
+@needs_scann
 def test_a_scann_index_that_does_not_fit_its_release_is_refused(tmp_path: Path) -> None:
     vectors = near(1500, 1)
     built = build_index(vectors, Index(kind="scann", recall_target=0.5), near(50, 3))
