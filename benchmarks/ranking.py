@@ -195,7 +195,13 @@ def rated(path: Path, models: Sequence[str], seeds: Sequence[int], place: Path, 
                 "model": name,
                 "seeds": list(seeds),
                 "rows": len(data.test.interactions),
-                **{figure: quality.spread([one[figure] for one in values]) for figure in ("auc", "log_loss")},
+                **{
+                    figure: {
+                        **quality.spread([one[figure] for one in values]),
+                        "values": [one[figure] for one in values],
+                    }
+                    for figure in ("auc", "log_loss")
+                },
                 "parameters": int(values[0]["parameters"]),
                 "train_s": statistics.fmean(one["seconds"] for one in values),
             }
@@ -219,12 +225,14 @@ def rated_features(recipe: Recipe, seed: int, place: Path, out: Terminal) -> Fea
 def told_apart(name: str, data: FeatureSet, model: Model, seed: int, own_means: bool) -> dict[str, float]:
     """Train a model and return AUC and log loss on the test rows; the epoch is the one with the best validation AUC."""
     tf.keras.utils.set_random_seed(seed)
-    parts = [labelled(part, data, own_means) for part in (data.train, data.valid, data.test)]
+    parts = [labelled(part) for part in (data.train, data.valid, data.test)]
     made, started = MODELS[name](Sides(data.query_specs, data.item_specs, 0), model), time.process_time()
     catalogue = TwoTowerModel(data.query_specs, data.item_specs, data.items, Model()).catalogue
     made.learn_from(catalogue, tf.zeros([len(data.catalogue), 0]), True)
     made.compile(optimizer=tf.keras.optimizers.AdamW(RATE, weight_decay=0.01))
-    catalogues = [item_features(catalogue, data, part, own_means) for part in parts]
+    catalogues = [dict(catalogue) for _ in parts]
+    if own_means:
+        take_own_means(data, parts, catalogues)
     train, valid, test = (list(one) for one in zip(parts, catalogues, strict=True))
     made.catalogue = train[1]
     best, weights, since = 0.0, list[np.ndarray](), 0
@@ -248,25 +256,29 @@ def told_apart(name: str, data: FeatureSet, model: Model, seed: int, own_means: 
     }
 
 
-def labelled(part: Part, data: FeatureSet, own_means: bool) -> Labelled:
+def labelled(part: Part) -> Labelled:
     """Return the rows of a part."""
-    rows, query = part.interactions, dict(part.query)
+    rows = part.interactions
     labels = (rows[Columns.Rating].to_numpy() > 3).astype(np.float32)
-    if own_means:
-        for spec in data.query_specs:
-            if spec.kind == "vector":
-                codes = rows[Columns.User].factorize()[0]
-                query[spec.name] = _means(codes, labels, codes.max() + 1)[codes][:, None]
-    return Labelled(query, rows[Columns.ItemIndex].to_numpy(np.int64), labels)
+    return Labelled(dict(part.query), rows[Columns.ItemIndex].to_numpy(np.int64), labels)
 
 
-def item_features(catalogue: Features, data: FeatureSet, part: Labelled, own_means: bool) -> dict[str, tf.Tensor]:
-    """Return the items' features; with `own_means` their mean label in this very part."""
-    found = dict(catalogue)
-    for spec in data.item_specs if own_means else []:
-        if spec.kind == "vector":
-            found[spec.name] = tf.constant(_means(part.items, part.labels, len(data.catalogue))[:, None])
-    return found
+def take_own_means(data: FeatureSet, parts: Sequence[Labelled], catalogues: Sequence[dict[str, tf.Tensor]]) -> None:
+    """Put the mean label of each user and item in the very part where the mean of the training rows was."""
+    for spec in (one for one in data.query_specs if one.kind == "vector"):
+        users = [one.interactions[Columns.User].factorize()[0] for one in (data.train, data.valid, data.test)]
+        of_rows = [_means(codes, part.labels, codes.max() + 1)[codes] for codes, part in zip(users, parts, strict=True)]
+        for part, values in zip(parts, _standardised(of_rows, of_rows[0]), strict=True):
+            part.query[spec.name] = values[:, None]
+    for spec in (one for one in data.item_specs if one.kind == "vector"):
+        of_items = [_means(part.items, part.labels, len(data.catalogue)) for part in parts]
+        for features_, values in zip(catalogues, _standardised(of_items, of_items[0][parts[0].items]), strict=True):
+            features_[spec.name] = tf.constant(values[:, None])
+
+
+def _standardised(parts: Sequence[np.ndarray], rows: np.ndarray) -> list[np.ndarray]:
+    """Scale every part by the training rows' values, as the features that are replaced were."""
+    return [(one - rows.mean()) / rows.std() for one in parts]
 
 
 def _means(codes: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:

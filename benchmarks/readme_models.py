@@ -12,6 +12,7 @@ from retrieval.tables import read_json
 RESULTS = Path(__file__).parent / "results"
 Entry = Mapping[str, Any]
 MEANS = {"means of the training rows": "", "means of each part itself": ", own means"}
+FIGURES = ("auc", "log_loss")
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -75,10 +76,14 @@ def _gain(one: Entry, plain: Entry | None, name: str) -> str:
     return f"{text} ({_difference(found['values'], plain['metrics'][name]['values'])})"
 
 
-def _difference(ours: Sequence[float], theirs: Sequence[float]) -> str:
+def _beside(found: Entry, base: Entry) -> str:
+    return spread(found, 4) + ("" if found is base else f" ({_difference(found['values'], base['values'], 4)})")
+
+
+def _difference(ours: Sequence[float], theirs: Sequence[float], digits: int = 3) -> str:
     differences = [one - other for one, other in zip(ours, theirs, strict=True)]
-    around = f" ± {statistics.stdev(differences):.3f}" if len(differences) > 1 else ""
-    return f"{statistics.fmean(differences):+.3f}{around}"
+    around = f" ± {statistics.stdev(differences):.{digits}f}" if len(differences) > 1 else ""
+    return f"{statistics.fmean(differences):+.{digits}f}{around}"
 
 
 def _over_weights(entries: Sequence[Entry], line: str, metric: str, weights: Sequence[float | None]) -> list[str]:
@@ -147,7 +152,7 @@ def _rated(entries: list[dict[str, Any]]) -> str:
             model,
             f"{found[first]['parameters'] / 1000:,.0f} k",
             f"{found[first]['train_s']:,.0f}",
-            *(spread(found[means][name], 4) for means in MEANS for name in ("auc", "log_loss")),
+            *(_beside(found[means][name], by_model["two-tower"][means][name]) for means in MEANS for name in FIGURES),
         ]
         for model, found in sorted(by_model.items(), key=lambda pair: pair[1][first]["auc"]["mean"])
     ]
