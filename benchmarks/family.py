@@ -46,16 +46,16 @@ KEY = ("choice", "recipe", "protocol")
 FIGURES = tuple(f"{side}.{name}" for side in ("unseen", "all") for name in ("recall@10", "recall@100", "ndcg@10"))
 CHOICES: dict[str, dict[str, Any]] = {
     PLAIN: {},
-    "cross, stacked": {"model": {"cross": {"layers": 1}}},
-    "SENet gates": {"model": {"gates": {}}},
-    "DAT": {"model": {"augmentation": {}}},
-    "cross, parallel": {"model": {"cross": {"layers": 1, "structure": "parallel"}}},
-    "cross, stacked, rank 16": {"model": {"cross": {"layers": 1, "rank": 16}}},
-    "DAT, categories aligned": {"model": {"augmentation": {"category": "genres"}}},
     "tower [64]": {"model": {"tower": [64]}},
     "tower [256, 128, 64]": {"model": {"tower": [256, 128, 64]}},
+    "cross, stacked": {"model": {"cross": {"layers": 1}}},
+    "cross, stacked, rank 16": {"model": {"cross": {"layers": 1, "rank": 16}}},
+    "cross, parallel": {"model": {"cross": {"layers": 1, "structure": "parallel"}}},
     "cross, parallel, rank 16": {"model": {"cross": {"layers": 1, "structure": "parallel", "rank": 16}}},
+    "SENet gates": {"model": {"gates": {}}},
     "SENet gates, relu": {"model": {"gates": {"activation": "relu"}}},
+    "DAT": {"model": {"augmentation": {}}},
+    "DAT, categories aligned": {"model": {"augmentation": {"category": "genres"}}},
 }
 """What each changes in the recipe; null takes a section away."""
 SOURCES = {

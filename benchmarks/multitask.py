@@ -236,8 +236,8 @@ def draw_rating(axes: Any, entries: Sequence[Mapping[str, Any]]) -> None:
     second = axes.twinx()
     line(axes, entries, "joint", "unseen.recall@10", "C0", "recall@10, unseen films")
     line(second, entries, "joint", "head.rmse", "C3", "RMSE of the rating")
-    learned(axes, entries, "unseen.recall@10", "C0")
-    learned(second, entries, "head.rmse", "C3")
+    learned(axes, entries, "unseen.recall@10", "C0", "recall@10, weight learned")
+    learned(second, entries, "head.rmse", "C3", "RMSE, weight learned")
     for entry in entries[:1]:
         second.axhline(entry["metrics"]["biases.rmse"]["mean"], color="C3", linestyle=":", label="RMSE of biases")
     axes.set(xlabel="share of the loss that is the rating's", ylabel="recall@10, unseen films", ylim=(0, None))
@@ -253,7 +253,7 @@ def draw_events(axes: Any, entries: Sequence[Mapping[str, Any]], asked: str, den
     figure = SHOWN[entries[0]["experiment"]]
     line(axes, entries, "heads", figure, "C0", "a head for each other kind")
     line(axes, entries, "no heads", figure, "C1", "one vector for all kinds")
-    learned(axes, entries, figure, "C0")
+    learned(axes, entries, figure, "C0", "heads, weights learned")
     axes.set(xlabel=f"weight of {dense}", ylabel=f"recall@10 of {asked}")
     axes.set_title(f"{asked[0].upper()}{asked[1:]}, learned with {dense}", loc="left", fontsize=10)
     axes.grid(color="0.9")
@@ -270,11 +270,11 @@ def line(axes: Any, entries: Sequence[Mapping[str, Any]], name: str, metric: str
     axes.errorbar([one["weight"] for one in members], means, deviations, fmt=".-", color=colour, capsize=2, label=label)
 
 
-def learned(axes: Any, entries: Sequence[Mapping[str, Any]], metric: str, colour: str) -> None:
+def learned(axes: Any, entries: Sequence[Mapping[str, Any]], metric: str, colour: str, label: str) -> None:
     """Draw where the setting whose weights are learned comes to lie."""
     for entry in entries:
         if entry["line"] == "learned":
-            axes.axhline(entry["metrics"][metric]["mean"], color=colour, linestyle="--", linewidth=1, label="learned")
+            axes.axhline(entry["metrics"][metric]["mean"], color=colour, linestyle="--", linewidth=1, label=label)
 
 
 if __name__ == "__main__":
