@@ -13,6 +13,19 @@ RESULTS = Path(__file__).parent / "results"
 Entry = Mapping[str, Any]
 MEANS = {"means of the training rows": "", "means of each part itself": ", own means"}
 FIGURES = ("auc", "log_loss")
+SHOP = {
+    "recall@10 of purchases, all items": ("heads", "all.recall@10"),
+    "the same, one vector for all kinds": ("no heads", "all.recall@10"),
+    "recall@10 of views, by the vector served for purchases": ("heads", "view.served"),
+    "recall@10 of views, by their own head": ("heads", "view.own"),
+}
+"""Lines of a table, each of which line of the results and which figure."""
+STARS = {
+    "recall@10, unseen films, a head for each kind": ("heads", "unseen.recall@10"),
+    "recall@10, unseen films, one vector for all": ("no heads", "unseen.recall@10"),
+    "recall@100, unseen films, a head for each kind": ("heads", "unseen.recall@100"),
+    "recall@100, unseen films, one vector for all": ("no heads", "unseen.recall@100"),
+}
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -33,7 +46,8 @@ def rendered() -> dict[str, str]:
     return {
         "family": _family(read_json(RESULTS / "family.json")),
         "ratings": _ratings([one for one in tasks if one["experiment"] == "rating"]),
-        "events": _events([one for one in tasks if one["experiment"] == "shop"]),
+        "shop": _events([one for one in tasks if one["experiment"] == "shop"], SHOP),
+        "stars": _events([one for one in tasks if one["experiment"] == "stars"], STARS),
         "growing": _growing(read_json(RESULTS / "growing.json")),
         "rated": _rated([one for one in ranking if one["measured"] == "rated"]),
         "ranked": _ranked(ranking),
@@ -113,17 +127,10 @@ def _ratings(entries: list[dict[str, Any]]) -> str:
     return f"{lead}\n\n" + table(["share of the loss", *_named(weights)], rows)
 
 
-def _events(entries: list[dict[str, Any]]) -> str:
+def _events(entries: list[dict[str, Any]], what: Mapping[str, tuple[str, str]]) -> str:
     weights = _weights(entries)
-    lines = {
-        "recall@10 of purchases, all items": ("heads", "all.recall@10"),
-        "the same, one vector for all kinds": ("no heads", "all.recall@10"),
-        "recall@10 of views, by the vector served for purchases": ("heads", "view.served"),
-        "recall@10 of views, by their own head": ("heads", "view.own"),
-    }
-    rows = [[what, *_over_weights(entries, *which, weights)] for what, which in lines.items()]
-    lead = f"{len(entries[0]['seeds'])} seeds; weight 0 is purchases alone:"
-    return f"{lead}\n\n" + table(["weight of views and clicks", *_named(weights)], rows)
+    rows = [[name, *_over_weights(entries, *which, weights)] for name, which in what.items()]
+    return f"{len(entries[0]['seeds'])} seeds:\n\n" + table(["weight of the others", *_named(weights)], rows)
 
 
 def _growing(found: dict[str, Any]) -> str:

@@ -13,6 +13,8 @@ from models.ranking.config import FieldSelection
 
 TEMPERATURE = 0.1
 """Of the relaxed gates (the concrete distribution, Maddison et al. 2017), as in the paper."""
+SPEED = 30.0
+"""Of a gate's logit against the other weights: Adam moves each by its rate a step, too little for a gate to decide."""
 Kind = Literal["item", "query", "both"]
 _COMPUTATION: dict[Kind, int] = {"item": 0, "query": 1, "both": 2}
 
@@ -47,7 +49,12 @@ class Gates(tf.keras.layers.Layer):
 
     def build(self, input_shape: object) -> None:
         """Create the logits of the probabilities, 0: even chances."""
-        self.logits = self.add_weight("gates", shape=self.costs.shape, initializer="zeros")
+        self.scaled = self.add_weight("gates", shape=self.costs.shape, initializer="zeros")
+
+    @property
+    def logits(self) -> tf.Tensor:
+        """Return the logits of the probabilities, float32 `[fields]`."""
+        return SPEED * self.scaled
 
     def call(self, _: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Return every field's gate, float32 `[fields]` from 0 to 1, the same for all rows of a batch."""

@@ -18,7 +18,7 @@ from models.ranking.crossing import CrossLayer
 from models.ranking.evaluation import reordered, served
 from models.ranking.inttower import IntTower, contrastive
 from models.ranking.model import Sides, binary_losses, softmax_losses
-from models.ranking.selection import TEMPERATURE, Field, Gates, complexity, relaxed, selected
+from models.ranking.selection import SPEED, TEMPERATURE, Field, Gates, complexity, relaxed, selected
 from models.ranking.stage import train_ranker
 from models.training import train
 from workflows import features
@@ -91,7 +91,7 @@ def test_gates_and_their_price_are_the_papers() -> None:
     assert costs == pytest.approx([0.5 + 0.2, 1 + 0.25 + 0.1, 2 + 0.5 / 64])
     gates = Gates(fields, settings)
     gates(tf.zeros([]))
-    gates.logits.assign([2.0, 0.0, -3.0])
+    gates.scaled.assign(np.array([2.0, 0.0, -3.0]) / SPEED)
     open_ = 1 / (1 + np.exp(-np.array([2.0, 0.0, -3.0])))
     # -log p(z) of Bernoulli priors that are open with 1 - sigmoid(c), in expectation, but for what no gate changes.
     prior = 1 - 1 / (1 + np.exp(-np.array(costs)))
@@ -101,6 +101,27 @@ def test_gates_and_their_price_are_the_papers() -> None:
     wanted = 1 / (1 + np.exp(-(np.log(draws / (1 - draws)) + np.array([2.0, 0.0, -3.0])) / TEMPERATURE))
     np.testing.assert_allclose(relaxed(gates.logits, tf.constant(draws, tf.float32)), wanted, atol=1e-5)
     assert selected(fields, gates.probabilities(), 0.6) == ["a", "b"]  # of query and item the best stay
+
+
+def test_gates_decide_within_a_few_hundred_steps_at_a_rankers_rate() -> None:
+    tf.keras.utils.set_random_seed(1)
+    gates = Gates([Field("tells", "query", 1), Field("tells nothing", "query", 1)], config.FieldSelection())
+    gates(tf.zeros([]))
+    weights, optimizer = tf.Variable([1.0, 1.0]), tf.keras.optimizers.Adam(config.Cold().learning_rate)
+
+    @tf.function
+    def step() -> None:
+        values = tf.random.normal([256, 2])
+        with tf.GradientTape() as tape:
+            found = tf.reduce_sum(values * gates(0.0, training=True) * weights, axis=1)
+            loss = tf.reduce_mean(tf.square(found - values[:, 0])) + gates.prior()
+        optimizer.minimize(loss, [weights, *gates.trainable_variables], tape=tape)
+
+    for _ in range(400):
+        step()
+    tells, tells_nothing = gates.probabilities()
+    assert tells > 0.9
+    assert tells_nothing < 0.1
 
 
 def test_losses_count_only_what_is_there() -> None:
