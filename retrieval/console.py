@@ -20,6 +20,7 @@ from rich.table import Table
 from ensemble.serving.errors import ServingError
 from workflows.diagnostics import RetrievalError
 from workflows.files import disk_error
+from workflows.jobs import size_of_job
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -95,6 +96,19 @@ def terminal(verbose: bool = False) -> Iterator[Terminal]:
         except KeyboardInterrupt:
             output.say("interrupted; the same command continues where it stopped")
             raise typer.Exit(INTERRUPTED) from None
+        except SystemExit as error:
+            if error.code == TERMINATED:
+                output.say(_terminated(size_of_job()))
+            raise
+
+
+def _terminated(processes: int) -> str:
+    if processes == 1:
+        return "terminated; the same command continues where it stopped"
+    return (  # horovodrun ends all when one ends, and may be quicker than Horovod's own error
+        f"terminated: another of the {processes} processes ended, or the job was stopped; the same command goes on "
+        "from the last checkpoint"
+    )
 
 
 def _ended_by(error: Exception, output: Terminal) -> typer.Exit:
