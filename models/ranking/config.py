@@ -66,7 +66,7 @@ class FieldSelection(Section, frozen=True, kw_only=True):
     Fields whose gates end below `keep` are left out, and the network is trained without them.
     """
 
-    weight: Weight = 0.01
+    weight: Weight = 0.001
     """Of the prior against the rows' mean loss."""
     computation: Weight = 1.0
     """Complexity of what is computed to have a field: 0 for an item's, which the release holds; 1 for a query's, made
