@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import cycle, islice
 
 import psutil
 
 from workflows.diagnostics import ServerError
 
 _BELOW_EPHEMERAL = range(20000, 32768)
+_BLOCK = 64
 
 
 def check_free(host: str, ports: dict[str, int]) -> None:
@@ -30,22 +35,47 @@ def check_free(host: str, ports: dict[str, int]) -> None:
 
 
 def free_ports(host: str, count: int) -> list[int]:
-    """Return `count` distinct ports that are free now.
+    """Return `count` distinct ports that are free now, and that no other process of this machine gets from here.
 
     They lie below the range from which the kernel takes ports for outgoing connections, one of which could otherwise
-    get a port between this call and its use; and they are drawn at random, so that two callers seldom meet.
+    get a port between this call and its use. Of two servers that start at the same time on one port one ends, but not
+    before the other has answered that it is ready, and all else that was meant for the first.
+
+    Raises
+    ------
+    ServerError
+        There are not so many.
     """
     found: list[int] = []
-    for port in random.sample(_BELOW_EPHEMERAL, len(_BELOW_EPHEMERAL)):
-        if len(found) == count:
-            break
+    _, ports = _own_ports(os.getpid())
+    for port in islice(ports, _BLOCK):
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             try:
                 probe.bind((host, port))
             except OSError:
                 continue
         found.append(port)
-    return found
+        if len(found) == count:
+            return found
+    raise ServerError(f"{count} free ports on {host} were looked for and {len(found)} found; name ports yourself")
+
+
+@lru_cache(maxsize=1)
+def _own_ports(process: int) -> tuple[socket.socket, Iterator[int]]:
+    """Return ports that are this process's to hand out, in turns, and the socket that says so until it ends.
+
+    The name is an abstract one (unix(7)): of the network namespace, as ports are, and gone with the process.
+    """
+    starts = _BELOW_EPHEMERAL[::_BLOCK][:-1]
+    for start in random.sample(starts, len(starts)):
+        claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            claim.bind(f"\0merlin-retrieval-ports-{start}")
+        except OSError:
+            claim.close()
+            continue
+        return claim, cycle(range(start, start + _BLOCK))
+    raise ServerError(f"{len(starts)} processes look for free ports already; name ports yourself")
 
 
 def _owner(port: int) -> str:
