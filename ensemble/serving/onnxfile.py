@@ -18,10 +18,10 @@ from .errors import InvalidRelease
 OPERATORS = frozenset(
     re.findall(
         r"\w+",
-        "Abs Add And BatchNormalization Cast Clip Concat Constant Div Elu Equal Erf Exp Gather Gemm Greater "
-        "GreaterOrEqual Identity LeakyRelu Less LessOrEqual Log LpNormalization MatMul Max Min Mul Neg Not Or Pow "
-        "Reciprocal ReduceL2 ReduceMax ReduceMean ReduceMin ReduceSum ReduceSumSquare Relu Reshape Selu Shape Sigmoid "
-        "Slice Softmax Softplus Split Sqrt Squeeze Sub Tanh Transpose Unsqueeze Where",
+        "Abs Add And BatchNormalization Cast Clip Concat Constant Div Elu Equal Erf Exp Gather Gemm GlobalMaxPool "
+        "Greater GreaterOrEqual Identity LeakyRelu Less LessOrEqual Log LpNormalization MatMul Max Min Mul Neg Not "
+        "Or Pow Reciprocal ReduceL2 ReduceMax ReduceMean ReduceMin ReduceSum ReduceSumSquare Relu Reshape Selu "
+        "Shape Sigmoid Slice Softmax Softplus Split Sqrt Squeeze Sub Tanh Transpose Unsqueeze Where",
     )
 )
 """What towers are made of. None of it makes much of a few bytes, as `Expand`, `Tile` and `ConstantOfShape` do."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from ensemble.serving.onnxfile import check_file
 from models.config import Model, Train
 from models.evaluation import evaluate
 from models.metrics import Ranking
@@ -16,6 +17,7 @@ from models.ranking import config
 from models.ranking.cold import Cold, attended
 from models.ranking.crossing import CrossLayer
 from models.ranking.evaluation import reordered, served
+from models.ranking.export import export_ranker
 from models.ranking.inttower import IntTower, contrastive
 from models.ranking.model import Sides, binary_losses, softmax_losses
 from models.ranking.selection import SPEED, TEMPERATURE, Field, Gates, complexity, relaxed, selected
@@ -186,6 +188,16 @@ def test_a_ranker_is_trained_exported_and_measured(
         assert ranked["unseen"][name] == plain["unseen"][name]
     if isinstance(kind, config.Cold):
         assert set(stated["kept"]) <= {one["name"] for one in stated["fields"]}
+
+
+def test_cold_with_a_history_is_a_graph_that_a_server_takes(tmp_path: Path) -> None:
+    history = FeatureSpec(name="history", source="history", kind="sequence", dtype="int64", cardinality=9, max_length=5)
+    cold = Cold(Sides([*QUERY, history], ITEM, 4), config.Cold(), MODEL)
+    cold.learn_from({"item_id": tf.range(1, 7, dtype=tf.int64)}, tf.constant(normal(6, 4)), False)
+    seen = {"history": RNG.integers(0, 9, (3, 5)), "history_age": RNG.random((3, 5)).astype(np.float32)}
+    candidates = RNG.integers(0, 6, (3, 4)).astype(np.int32)
+    export_ranker(cold, {"user_id": np.array([1, 2, 3]), **seen}, normal(3, 4), candidates, {}, tmp_path)
+    check_file(tmp_path / "ranker.onnx", (tmp_path / "ranker.onnx").read_bytes())
 
 
 def test_cold_without_a_query_history_has_no_attention() -> None:
