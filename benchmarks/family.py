@@ -138,7 +138,7 @@ def made(
         "recipe": recipe.resolve().relative_to(ROOT).as_posix(),
         "protocol": protocol,
         "seeds": list(seeds),
-        "metrics": {name: {**quality.spread(list(values)), "values": list(values)} for name, values in figures.items()},
+        "metrics": {name: quality.measured(values) for name, values in figures.items()},
         "parameters": parameters,
         "train_s": quality.spread(list(train_s))["mean"] if train_s else None,
         "serve_p50_ms": serve_p50_ms,

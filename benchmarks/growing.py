@@ -199,7 +199,7 @@ def summed_up(
                 "continued": CHOICES[choice],
                 "cpu_s": quality.spread([one["cpu_s"] for one in of]),
                 "epochs": [one["epochs"] for one in of],
-                "metrics": {name: {**quality.spread(values), "values": values} for name, values in figures(of).items()},
+                "metrics": {name: quality.measured(values) for name, values in figures(of).items()},
             }
             for choice, of in found.items()
         },

@@ -139,10 +139,7 @@ def measure(setting: Setting, seeds: Sequence[int], runs: Path, out: Terminal) -
         "recipe": path.relative_to(ROOT).as_posix(),
         "protocol": asked_for(setting, recipe),
         "seeds": list(seeds),
-        "metrics": {
-            name: {**quality.spread([one[name] for one in found]), "values": [one[name] for one in found]}
-            for name in found[0]
-        },
+        "metrics": {name: quality.measured([one[name] for one in found]) for name in found[0]},
         "parameters": read_json(done[0] / "towers.json")["parameters"],
         "train_s": quality.spread([one["cpu_s"] for one in measured])["mean"],
     }

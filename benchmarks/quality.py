@@ -103,6 +103,11 @@ def spread(values: list[float]) -> dict[str, float]:
     return {"mean": statistics.fmean(values), "sd": statistics.stdev(values) if len(values) > 1 else 0.0}
 
 
+def measured(values: Sequence[float]) -> dict[str, Any]:
+    """Return mean and standard deviation of a figure, and its value for each seed."""
+    return {**spread(list(values)), "values": list(values)}
+
+
 def store(entry: dict[str, Any], results: Path = RESULTS, key: Sequence[str] = ("recipe",)) -> None:
     """Replace the entry of the same `key` in the results; another process that does so for its own waits meanwhile."""
     directory = os.open(results.parent, os.O_RDONLY)

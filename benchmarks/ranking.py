@@ -195,13 +195,7 @@ def rated(path: Path, models: Sequence[str], seeds: Sequence[int], place: Path, 
                 "model": name,
                 "seeds": list(seeds),
                 "rows": len(data.test.interactions),
-                **{
-                    figure: {
-                        **quality.spread([one[figure] for one in values]),
-                        "values": [one[figure] for one in values],
-                    }
-                    for figure in ("auc", "log_loss")
-                },
+                **{figure: quality.measured([one[figure] for one in values]) for figure in ("auc", "log_loss")},
                 "parameters": int(values[0]["parameters"]),
                 "train_s": statistics.fmean(one["seconds"] for one in values),
             }

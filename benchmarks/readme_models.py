@@ -170,10 +170,9 @@ def _rated(entries: list[dict[str, Any]]) -> str:
 def _ranked(entries: list[dict[str, Any]]) -> str:
     served = [one for one in entries if one["measured"] == "served"]
     spent: dict[str, float] = next((one["p50_ms"] for one in entries if one["measured"] == "latency"), {})
-    names, rows = ("unseen.ndcg@10", "unseen.recall@10"), []
-    alone = max(served, key=lambda one: len(one["seeds"]))
-    rows.append(["retrieval alone", str(len(alone["seeds"])), "", ""])
-    rows[0] += [*(spread(alone["retrieval"][name], 4) for name in names), _milliseconds(spent, "retrieval")]
+    names, alone = ("unseen.ndcg@10", "unseen.recall@10"), max(served, key=lambda one: len(one["seeds"]))
+    figures = [spread(alone["retrieval"][name], 4) for name in names]
+    rows = [["retrieval alone", str(len(alone["seeds"])), "", "", *figures, _milliseconds(spent, "retrieval")]]
     for one in served:
         gains = [_difference(one["values"]["ranked"][name], one["values"]["retrieval"][name]) for name in names]
         figures = [f"{spread(one['ranked'][name], 4)} ({gain})" for name, gain in zip(names, gains, strict=True)]
