@@ -10,8 +10,15 @@ from .arrays import is_csr, read_values
 from .errors import InvalidRelease
 from .parameters import Fields
 from .release import Sealed
+from .schema import MOST_ROWS, Schema, choice, integer, list_of, of_names, taken
 
 FILE = "items/attributes.json"
+_SCHEMA: Schema = {
+    "format": integer(1, 1),
+    "items": integer(0, MOST_ROWS),
+    "attributes": list_of({"name": Fields.text, "kind": choice("number", "tags")}),
+    "left_out": of_names(Fields.text),
+}
 
 
 class Groups(NamedTuple):
@@ -119,15 +126,27 @@ def extended(first: Attributes, more: Attributes) -> Attributes:
 
 def read_attributes(release: Sealed, items: int) -> Attributes:
     """Read the attributes of a release with `items` items; raise InvalidRelease where the arrays do not fit."""
-    stated = release.fields(FILE)
-    if stated.integer("format", 0, 1 << 31) != 1 or stated.integer("items", 0, 1 << 40) != items:
-        raise stated.error(f"not format 1 of {items} items; release anew")
-    entries = enumerate(stated.objects("attributes"))
-    return {one.text("name"): _read(release, one, f"items/attributes/{number}", items) for number, one in entries}
+    entries = enumerate(stated_attributes(release, items))
+    return {name: _read(release, kind, f"items/attributes/{number}", items) for number, (name, kind) in entries}
 
 
-def _read(release: Sealed, stated: Fields, stem: str, items: int) -> Attribute:
-    if stated.choice("kind", ("number", "tags")) == "number":
+def stated_attributes(release: Sealed, items: int) -> list[tuple[str, str]]:
+    """Return name and kind, `number` or `tags`, of the attributes of a release with `items` items.
+
+    Raises InvalidRelease, naming the field, where `attributes.json` is not of so many items.
+    """
+    fields = release.fields(FILE)
+    stated = taken(fields, _SCHEMA)
+    if stated["items"] != items:
+        raise fields.error(f"items is {stated['items']}, there are {items}; release anew")
+    found = [(one["name"], one["kind"]) for one in stated["attributes"]]
+    if len(dict(found)) < len(found):
+        raise fields.error("attributes have a name twice")
+    return found
+
+
+def _read(release: Sealed, kind: str, stem: str, items: int) -> Attribute:
+    if kind == "number":
         numbers = release.array(f"{stem}.npy", np.float64)
         if len(numbers) != items:
             raise InvalidRelease(f"{release.path / stem}.npy: {numbers.shape}, expected ({items},)")
@@ -137,7 +156,23 @@ def _read(release: Sealed, stated: Fields, stem: str, items: int) -> Attribute:
     codes, members = (release.array(f"{stem}.{one}.npy", np.int32) for one in ("codes", "items"))
     if not (_refers(rows, items, codes, len(values)) and _refers(bounds, len(values), members, items)):
         raise InvalidRelease(f"{release.path / stem}: the arrays of the attribute do not fit each other")
+    if len(set(values.tolist())) < len(values):
+        raise InvalidRelease(f"{release.path / stem}.utf8.npy: has a value twice")
+    if not _is_transposed(rows, codes, bounds, members):
+        raise InvalidRelease(f"{release.path / stem}.items.npy: not the items that have each value by {stem}.codes.npy")
     return Tags(values, Groups(rows, codes), bounds, members)
+
+
+def _is_transposed(rows: np.ndarray, codes: np.ndarray, bounds: np.ndarray, members: np.ndarray) -> bool:
+    """Return whether two arrays in CSR form say the same: each pair stands in both, and once, in ascending order."""
+    if len(codes) != len(members):
+        return False
+    by_item = np.repeat(np.arange(len(rows) - 1), np.diff(rows)) * len(bounds) + codes
+    by_value = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds)) * np.int64(len(rows)) + members
+    if (np.diff(by_item) <= 0).any() or (np.diff(by_value) <= 0).any():
+        return False
+    value, item = np.divmod(by_value, len(rows))
+    return bool((np.sort(item * len(bounds) + value) == by_item).all())
 
 
 def _refers(bounds: np.ndarray, size: int, codes: np.ndarray, highest: int) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from .errors import InvalidRelease
 from .release import Release
 
 RANKER, SIDES, PARAMETERS = "ranking/ranker.onnx", "ranking/items.npy", "ranking/params.json"
@@ -17,6 +16,7 @@ def has_ranker(release: Release) -> bool:
 def candidates_of(release: Release) -> int:
     """Return how many candidates are retrieved at least; raise InvalidRelease where the ranker is of other towers."""
     stated = release.fields(PARAMETERS)
+    stated.integer("format", 1, 1)
     if stated.digest("pairing") != release.origin["pairing"]:
-        raise InvalidRelease(f"{release.path / PARAMETERS}: the ranker was trained with other towers; release anew")
+        raise stated.error("pairing: the ranker was trained with other towers; release anew")
     return stated.integer("candidates", 1, _MOST)

@@ -19,12 +19,22 @@ from .arrays import read_values
 from .errors import InvalidRelease
 from .parameters import Fields
 from .release import MANIFEST, Release, Sealed, read_manifest, verify
+from .schema import FILES, MOST_ROWS, Schema, choice, integer, taken
 
 DELTA = "RETRIEVAL_DELTA"
 """Environment variable: the directory that the models of a server watch."""
 FORMAT = 2
 OPERATIONS = ("add", "update", "remove")
 _DIGITS = 8
+_SCHEMA: Schema = {
+    "format": integer(FORMAT, FORMAT),
+    **dict.fromkeys(("package", "lineage", "previous"), Fields.digest),
+    "sequence": integer(1, 1 << 40),
+    "operation": choice(*OPERATIONS),
+    "items": integer(0, MOST_ROWS),
+    "created": Fields.time,
+    **FILES,
+}
 
 
 @dataclass(frozen=True)
@@ -38,12 +48,7 @@ class Delta(Sealed):
         """Verify the package at `path` and return it; raise InvalidRelease with the file and the reason."""
         path = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links, which are refused
         manifest = read_manifest(path, FORMAT, "package")
-        fields = Fields(manifest, str(path / MANIFEST))
-        for key in ("package", "lineage", "previous"):
-            fields.digest(key)
-        fields.integer("sequence", 1, 1 << 40)
-        fields.integer("items", 0, 1 << 32)
-        fields.choice("operation", OPERATIONS)
+        taken(Fields(manifest, str(path / MANIFEST)), _SCHEMA)
         verify(path, manifest)
         return cls(path, manifest)
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol, Union
 import numpy as np
 
 from .errors import InvalidRelease
-from .index import PARAMETERS, ItemIndex
+from .index import KINDS, PARAMETERS, ItemIndex
 from .masks import ItemMask
 from .release import Release
 
@@ -53,12 +53,24 @@ Index = Union[ItemIndex, Engine]
 
 def load_index(release: Release) -> Index | None:
     """Return the index that the release names; None: every item is compared. Raises InvalidRelease as they do."""
-    kind = release.json(PARAMETERS).get("kind")
+    kind = kind_of(release)
     if kind not in ENGINES:
         return ItemIndex.load(release)
     module = import_module(f".{kind}_index", __package__)
     loaded: Engine = module.load(release)
     return loaded
+
+
+def kind_of(release: Release) -> str:
+    """Return the kind of index that the release names."""
+    return release.fields(PARAMETERS).choice("kind", (*KINDS, *ENGINES))
+
+
+def check_parameters(release: Release) -> None:
+    """Raise InvalidRelease, naming the field, unless `index/params.json` is as the index that it names takes it."""
+    kind = kind_of(release)
+    module = import_module(f".{kind}_index" if kind in ENGINES else ".index", __package__)
+    module.check_parameters(release.fields(PARAMETERS))
 
 
 def engine_module(name: str, release_path: object) -> Any:

@@ -19,7 +19,7 @@ from .faissfile import Expected, check_file
 from .lazy import faiss
 from .parameters import Fields
 from .release import Release
-from .scoring import METRICS
+from .schema import METRICS, MOST_ROWS, Schema, choice, integer, object_of, of_names, or_null, real, taken
 
 FILE = "index/items.faiss"
 PARAMETERS = "index/params.json"
@@ -30,6 +30,42 @@ _BLOCK_ROWS = 1 << 16  # candidates whose vectors are gathered at a time
 _SIFTED_PART = 8
 _LARGEST = 1e12
 _Array = np.ndarray
+
+
+def _points(fields: Fields, key: str) -> None:
+    """Check the searches that were measured before one of them was chosen."""
+    for point in fields.objects(key):
+        point.text("kind")
+        _SETTINGS(point, "search")
+        for name in point.checked_names:
+            point.number(name)
+
+
+REFINE = real(1.0, _LARGEST)
+_SETTINGS = of_names(or_null(real(0.0, _LARGEST)))
+COMMON: Schema = {
+    "format": integer(1, 1),
+    "pairing": Fields.digest,
+    "metric": choice(*METRICS),
+    "items": integer(1, MOST_ROWS),
+    "is_exact": Fields.flag,
+    "recall_target": real(0.0, 1.0),
+}
+"""What `index/params.json` says of every kind of index."""
+OPTIONAL: Schema = {"target_met": Fields.flag, "frontier": _points, "measured": of_names(real(0.0, _LARGEST))}
+_OWN: Schema = {
+    "device": choice("cpu", "gpu"),
+    "search": object_of(
+        {},
+        {
+            "nprobe": integer(1, (1 << 31) - 1),
+            "ef": integer(1, (1 << 31) - 1),
+            "refine_factor": REFINE,
+            "margin": or_null(real(0.0, _LARGEST)),
+            "compared": real(0.0, _LARGEST),
+        },
+    ),
+}
 
 
 class ItemIndex:
@@ -69,7 +105,7 @@ class ItemIndex:
         Raises InvalidRelease when index, its parameters and the item vectors do not fit each other.
         """
         parameters = release.json(PARAMETERS)
-        _check_parameters(release.fields(PARAMETERS))
+        check_parameters(release.fields(PARAMETERS))
         on_gpu = parameters.get("device", "cpu") == "gpu"
         vectors = release.array("items/vectors.npy", np.float32, dimensions=2)
         if parameters["kind"] == "flat" and not on_gpu:
@@ -324,21 +360,9 @@ def distance_from_best(queries: _Array, distances: _Array, metric: str) -> _Arra
     return (distances[:, :1] - distances) / np.where(length > 0, length, 1)[:, None]
 
 
-def _check_parameters(fields: Fields) -> None:
-    fields.choice("kind", KINDS)
-    fields.choice("metric", METRICS)
-    fields.integer("items", 1, 1 << 32)
-    if fields.has("device"):
-        fields.choice("device", ("cpu", "gpu"))
-    if fields.has("recall_target") and not 0 <= fields.number("recall_target") <= 1:
-        raise fields.error("recall_target must be from 0 to 1")
-    search = fields.object("search")
-    for key in ("nprobe", "ef"):
-        if search.has(key):
-            search.integer(key, 1, 1 << 31)
-    for key, least in (("refine_factor", 1.0), ("margin", 0.0), ("compared", 0.0)):
-        if search.has(key) and not search.is_null(key) and not least <= search.number(key) < _LARGEST:
-            raise search.error(f"{key} must be from {least:g} to {_LARGEST:g}")
+def check_parameters(fields: Fields) -> None:
+    """Raise InvalidRelease, naming the field, unless these are the parameters of a FAISS index."""
+    taken(fields, {**COMMON, "kind": choice(*KINDS), **_OWN}, OPTIONAL)
 
 
 def _nothing(rows: int, fetch: int) -> tuple[_Array, _Array]:

@@ -19,11 +19,11 @@ import numpy as np
 
 from .engines import engine_module
 from .errors import InvalidRelease, Unavailable
-from .index import PARAMETERS
+from .index import COMMON, OPTIONAL, PARAMETERS
 from .masks import ItemMask
-from .parameters import Fields
+from .parameters import Fields, shown
 from .release import Release
-from .scoring import METRICS
+from .schema import Schema, choice, integer, object_of, of_names, taken
 
 URI, TOKEN, CONSISTENCY = "RETRIEVAL_MILVUS_URI", "RETRIEVAL_MILVUS_TOKEN", "RETRIEVAL_MILVUS_CONSISTENCY"
 """Environment variables: where Milvus is (`https://host:19530`, or a file of milvus-lite), what opens it, and how
@@ -38,6 +38,14 @@ MOST = 16_384
 _ONCE: dict[str, Any] = {"timeout": 10.0, "retry_times": 0}
 """Of a call: by itself pymilvus 2.5 tries for minutes, in which this process would answer nobody."""
 _OPENING_SECONDS = 30.0
+_OWN: Schema = {
+    "kind": choice("milvus"),
+    "structure": choice(*STRUCTURES),
+    "collection": Fields.text,
+    "collection_pairing": Fields.digest,
+    "fields": of_names(Fields.text),
+    "search": object_of({}, dict.fromkeys(("ef", "nprobe"), integer(1, 1 << 16))),
+}
 _Array = np.ndarray
 
 
@@ -126,7 +134,7 @@ def load(release: Release) -> MilvusIndex:
         vectors in it than those of the release; or pymilvus is missing.
     """
     parameters = release.json(PARAMETERS)
-    _check_parameters(release.fields(PARAMETERS))
+    check_parameters(release.fields(PARAMETERS))
     place = release.path / PARAMETERS
     vectors = release.array("items/vectors.npy", np.float32, dimensions=2)
     if parameters["items"] > len(vectors):
@@ -217,22 +225,9 @@ def _check_collection(client: Any, parameters: Mapping[str, Any], place: Path, d
         raise InvalidRelease(f"{place}: collection {name} has other fields than the release; release anew")
 
 
-def _check_parameters(fields: Fields) -> None:
-    fields.choice("kind", ("milvus",))
-    fields.choice("metric", METRICS)
-    fields.choice("structure", STRUCTURES)
-    fields.integer("items", 1, 1 << 32)
-    fields.digest("collection_pairing")
-    if fields.has("recall_target") and not 0 <= fields.number("recall_target") <= 1:
-        raise fields.error("recall_target must be from 0 to 1")
-    names = [fields.text("collection")]
-    for value in fields.mapping("fields").values():
-        names.append(value)
-    for name in names:
-        if not isinstance(name, str) or not name.isascii() or not name.isidentifier():
-            raise fields.error(f"{name!r} is no name of a collection or a field")
-    search = fields.object("search")
-    for key in ("ef", "nprobe"):
-        if search.has(key):
-            search.integer(key, 1, 1 << 16)
-    search.finish()
+def check_parameters(fields: Fields) -> None:
+    """Raise InvalidRelease, naming the field, unless these are the parameters of a collection."""
+    stated = taken(fields, {**COMMON, **_OWN}, OPTIONAL)
+    for name in (stated["collection"], *stated["fields"].values()):
+        if not name.isascii() or not name.isidentifier():
+            raise fields.error(f"{shown(name)} is no name of a collection or a field")

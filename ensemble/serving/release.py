@@ -18,23 +18,22 @@ import numpy as np
 
 from . import npy
 from .errors import InvalidRelease
-from .parameters import Fields, parse_json, read_json, read_text
+from .parameters import Fields, parse_json, read_json, read_text, shown
+from .schema import FORMAT, check_manifest
 
-FORMAT = 2
 MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"
 """Ed25519 over the manifest's bytes, where the release is signed (`ensemble/signing.py`)."""
 PAIRED = ("towers/query.onnx", "towers/item.onnx", "items/vectors.npy")
 """Query tower, item tower and item vectors of one training run; `pairing` is the SHA-256 of the three in this order."""
-REQUIRED = (*PAIRED, "towers/towers.json", "index/params.json", "users/users.json", "items/attributes.json")
+REQUIRED = (
+    *PAIRED,
+    *("towers/towers.json", "index/params.json", "users/users.json", "items/attributes.json", "selftest.json"),
+    *("query/transform.json", "item/transform.json"),
+    *("history/offsets.npy", "history/item_index.npy", "history/timestamp.npy"),
+)
 _CHUNK = 1 << 20
 _LARGEST_MANIFEST = 1 << 22
-_MOST = {
-    **dict.fromkeys(("top_k", "max_top_k", "max_exclude_item_ids", "max_history_item_ids"), 1 << 24),
-    **dict.fromkeys(("max_batch_size", "threads", "instances"), 1 << 16),
-    **dict.fromkeys(("max_queue_delay_microseconds", "max_queue_size", "default_timeout_microseconds"), 1 << 40),
-}
-"""What `serving` may ask for at most; the last three may be 0."""
 
 
 @dataclass(frozen=True)
@@ -97,12 +96,15 @@ class Release(Sealed):
             A file is missing, extra, a link, outside the directory or not what was released; the format is newer; the
             towers, vectors, index and vocabularies are not of one run. The message names file and reason.
         """
+        from .documents import check_documents  # whose readers import this module
+
         path = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow the links that are refused below
         manifest = read_manifest(path, FORMAT, "release")
-        _check_manifest(Fields(manifest, str(path / MANIFEST)))
+        check_manifest(Fields(manifest, str(path / MANIFEST)))
         verify(path, manifest, REQUIRED)
         release = cls(path, manifest)
         release._check_parts()
+        check_documents(release)
         return release
 
     @property
@@ -178,7 +180,7 @@ def read_manifest(path: Path, format_: int, id_key: str) -> dict[str, Any]:
     version = manifest.get("format") if isinstance(manifest, dict) else None
     if version != format_:
         raise InvalidRelease(
-            f"{place}: format {version!r}, this version reads format {format_}; release anew, or update"
+            f"{place}: format {shown(version)}, this version reads format {format_}; release anew, or update"
         )
     if not _is_as_written(manifest, id_key, text):
         raise InvalidRelease(
@@ -201,7 +203,7 @@ def _check_files(fields: Fields) -> None:
     for name in files.names:
         pure = PurePosixPath(name)
         if not pure.name or pure.is_absolute() or ".." in pure.parts or str(pure) != name or not _is_plain(name):
-            raise fields.error(f"lists {name!r}, which is not a plain path inside the release")
+            raise fields.error(f"lists {shown(name)}, which is not a plain path inside the release")
         files.digest(name)
         sizes.integer(name, 0, 1 << 60)
     sizes.finish()
@@ -209,33 +211,6 @@ def _check_files(fields: Fields) -> None:
 
 def _is_plain(name: str) -> bool:
     return name.isascii() and name.isprintable() and "\\" not in name and name not in (MANIFEST, SIGNATURE)
-
-
-def _check_manifest(fields: Fields) -> None:
-    """Check what a release's manifest says beside its files."""
-    for key in ("release", "pairing", "vocabulary_sha256"):
-        fields.digest(key)
-    fields.integer("dim", 1, 1 << 16)
-    counts, ids, serving = (fields.object(key) for key in ("counts", "id_dtype", "serving"))
-    for key in ("users", "items", "interactions", *(["trained_items"] if counts.has("trained_items") else [])):
-        counts.integer(key, 0, 1 << 40)
-    for key in ("user_id", "item_id"):
-        ids.choice(key, ("int64", "string"))
-    for key, most in _MOST.items():
-        serving.integer(key, int(most < 1 << 40), most)
-    for step in ("transform_instances", "tower_instances", "search_instances", "rank_instances"):
-        if not serving.is_null(step):
-            serving.integer(step, 1, _MOST["instances"])
-    serving.choice("layout", ("fused", "chained", "both"))
-    serving.choice("tower_platform", ("python", "onnxruntime"))
-    serving.choice("tower_device", ("cpu", "gpu"))
-    if fields.has("derived_from"):
-        origin = fields.object("derived_from")
-        origin.digest("pairing")
-        if origin.has("lineage"):
-            origin.digest("lineage")  # a folder's name
-            origin.digest("package")
-            origin.integer("sequence", 0, 1 << 40)
 
 
 def verify(path: Path, manifest: Mapping[str, Any], required: Sequence[str] = ()) -> None:

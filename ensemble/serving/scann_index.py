@@ -21,11 +21,11 @@ import numpy as np
 
 from .engines import INSTALL
 from .errors import InvalidRelease
-from .index import PARAMETERS, normalised, scores
+from .index import COMMON, OPTIONAL, PARAMETERS, normalised, scores
 from .masks import ItemMask
 from .parameters import Fields
 from .release import Release
-from .scoring import METRICS
+from .schema import Schema, choice, integer, object_of, real, taken
 
 FOLDER = "index/scann"
 ASSETS = {
@@ -37,6 +37,12 @@ ASSETS = {
 """What its files are to ScaNN."""
 CONFIG = "scann_config.pb"
 _EXTENSION = "scann_pybind"
+_LEAVES = integer(1, 1 << 24)
+_OWN: Schema = {
+    "kind": choice("scann"),
+    "leaves": _LEAVES,
+    "search": object_of({"leaves": _LEAVES, "refine_factor": real(1.0, 1e6)}),
+}
 _Array = np.ndarray
 
 
@@ -97,7 +103,7 @@ class ScannIndex:
 def load(release: Release) -> ScannIndex:
     """Load a release's ScaNN index; raise InvalidRelease where it does not fit the vectors, or ScaNN is missing."""
     parameters = release.json(PARAMETERS)
-    _check_parameters(release.fields(PARAMETERS))
+    check_parameters(release.fields(PARAMETERS))
     vectors = release.array("items/vectors.npy", np.float32, dimensions=2)
     if parameters["items"] > len(vectors):
         raise InvalidRelease(f"{release.path / PARAMETERS}: {parameters['items']} items, of {len(vectors)} vectors")
@@ -150,14 +156,8 @@ def _check_arrays(release: Release, items: int, leaves: int) -> None:
         raise InvalidRelease(f"{release.path / FOLDER}/datapoint_to_token.npy: names partitions beyond {leaves}")
 
 
-def _check_parameters(fields: Fields) -> None:
-    fields.choice("kind", ("scann",))
-    fields.choice("metric", METRICS)
-    fields.integer("items", 1, 1 << 32)
-    leaves = fields.integer("leaves", 1, 1 << 24)
-    if fields.has("recall_target") and not 0 <= fields.number("recall_target") <= 1:
-        raise fields.error("recall_target must be from 0 to 1")
-    search = fields.object("search")
-    search.integer("leaves", 1, leaves)
-    if not 1 <= search.number("refine_factor") <= 1e6:
-        raise search.error("refine_factor must be from 1 to 1e+06")
+def check_parameters(fields: Fields) -> None:
+    """Raise InvalidRelease, naming the field, unless these are the parameters of a ScaNN index."""
+    stated = taken(fields, {**COMMON, **_OWN}, OPTIONAL)
+    if stated["search"]["leaves"] > stated["leaves"]:
+        raise fields.error(f"search, leaves must be from 1 to {stated['leaves']}, got {stated['search']['leaves']}")

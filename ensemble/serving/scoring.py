@@ -6,7 +6,8 @@ from copy import copy
 
 import numpy as np
 
-METRICS = ("inner_product", "cosine", "l2")
+from .schema import METRICS
+
 _BLOCK_ITEMS = 4096
 """Rows gathered at a time: as many as stay in the cache until they are multiplied. Twice as fast as all at once."""
 _COPIED_FLOATS = 1 << 21

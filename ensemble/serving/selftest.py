@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .arrays import read_values
+from .candidates import has_ranker
 from .errors import InvalidRelease
 from .features import QueryFeatures
 from .release import Release
+from .samples import read_samples
 from .sequence import TIME
 from .tensors import USER, WIRE, Request
-from .transform import Column
+from .transform import TRANSFORM, Column, described
 
 if TYPE_CHECKING:
     from .ranking import Ranker
@@ -42,10 +44,12 @@ class SelfTest:
 
     @classmethod
     def load(cls, release: Release) -> SelfTest:
-        """Read the sample queries; raise InvalidRelease where the release has none."""
+        """Read the sample queries; raise InvalidRelease where they are not of the release."""
         if not release.has(FILE):
             raise InvalidRelease(f"{release.path / FILE}: missing; release the run again with this version")
-        return cls(release, release.json(FILE))
+        _, outputs = described(release.fields(f"query/{TRANSFORM}"))
+        items = release.header("items/vectors.npy").shape[0]
+        return cls(release, read_samples(release.fields(FILE), release.manifest, outputs, items, has_ranker(release)))
 
     @property
     def user_rows(self) -> np.ndarray:
@@ -94,6 +98,7 @@ class SelfTest:
 
     def _check_features(self, features: QueryFeatures) -> None:
         columns, rows = self.columns(), self.user_rows
+        self._compare("users", features.users.rows_of(columns[USER].values), rows)
         known = rows >= 0
         # With the stranger among them all are computed; what the release holds ready-made is taken without.
         alone = {name: Column(column.values[known]) for name, column in columns.items()}

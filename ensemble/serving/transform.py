@@ -17,6 +17,7 @@ from .sequence import HISTORY, HISTORY_AGE, TIME, Past, Sequence
 __all__ = ["Column", "QueryTransform"]
 
 FORMAT = 1
+TRANSFORM = "transform.json"
 _Unpacked = tuple[str, str, Callable[..., Any], "Step | None"]
 """A step's first input and output, its operator, and, where it has more of either, the step itself."""
 KINDS = {"int64": "i", "float64": "f", "string": "O"}
@@ -56,20 +57,15 @@ class QueryTransform:
             A file is missing or damaged, or holds anything but the operators and parameters we know; names file and
             reason.
         """
-        path = directory / "transform.json"
+        path = directory / TRANSFORM
         document = Fields(read_json(path), str(path))
-        if document.integer("format", 0, 1 << 31) != FORMAT:
-            raise InvalidRelease(f"{path}: format is not {FORMAT}; release the run again with this version")
-        inputs = [_input(entry) for entry in document.objects("inputs")]
-        outputs = [_output(entry) for entry in document.objects("outputs")]
+        inputs, outputs = _columns(document)
         entries = document.objects("steps")
         dated = HISTORY in (one["name"] for one in outputs)
         sequence = _sequence(entries.pop(), inputs, outputs) if dated and entries else None
         plain = outputs[:-2] if sequence else outputs
         steps = [build_step(entry, inputs, plain, directory / "vocabulary") for entry in entries]
         document.finish()
-        _check_distinct([one["name"] for one in inputs], path, "inputs")
-        _check_distinct([one["name"] for one in outputs], path, "outputs")
         if [output for one in steps for output in one.outputs] != [one["name"] for one in plain]:
             raise InvalidRelease(f"{path}: the steps do not make the outputs, one each and in their order")
         return cls(inputs, steps, outputs, sequence)
@@ -142,26 +138,41 @@ def _bounds(offsets: np.ndarray, size: int) -> bool:
     return bool(offsets[0] >= 0 and offsets[-1] <= size and np.all(offsets[:-1] <= offsets[1:]))
 
 
-def _check_distinct(names: list[str], path: Path, what: str) -> None:
-    if not names or len(set(names)) != len(names):
-        raise InvalidRelease(f"{path}: {what} are empty or have a name twice")
+def described(document: Fields) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the inputs and the outputs that a `transform.json` states, as in `QueryTransform`.
+
+    Raises InvalidRelease, naming the field, where they are none. The steps between are looked at when it is loaded.
+    """
+    columns = _columns(document)
+    document.objects("steps")
+    document.finish()
+    return columns
+
+
+def _columns(document: Fields) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    if document.integer("format", 0, 1 << 31) != FORMAT:
+        raise document.error(f"format is not {FORMAT}; release the run again with this version")
+    inputs = [_input(entry) for entry in document.objects("inputs")]
+    outputs = [_output(entry) for entry in document.objects("outputs")]
+    for what, found in (("inputs", inputs), ("outputs", outputs)):
+        names = [one["name"] for one in found]
+        if not names or len(set(names)) != len(names):
+            raise document.error(f"{what} are empty or have a name twice")
+    return inputs, outputs
 
 
 def _input(fields: Fields) -> dict[str, Any]:
-    found = {"name": fields.text("name"), "dtype": fields.choice("dtype", tuple(KINDS)), "list": fields.flag("list")}
+    found = {"name": fields.name("name"), "dtype": fields.choice("dtype", tuple(KINDS)), "list": fields.flag("list")}
     fields.finish()
     return found
 
 
 def _output(fields: Fields) -> dict[str, Any]:
-    found = {
-        "name": fields.text("name"),
-        "dtype": fields.choice("dtype", ("int64", "float32")),
-        "list": fields.flag("list"),
-        "max_length": fields.integer("max_length", 0, LONGEST),
-    }
+    name, dtype = fields.name("name"), fields.choice("dtype", ("int64", "float32"))
+    is_list = fields.flag("list")
+    width = fields.integer("max_length", int(is_list), LONGEST if is_list else 0)
     fields.finish()
-    return found
+    return {"name": name, "dtype": dtype, "list": is_list, "max_length": width}
 
 
 def _sequence(fields: Fields, inputs: list[Any], outputs: list[Any]) -> Sequence:

@@ -9,13 +9,21 @@ import numpy as np
 
 from .arrays import null_column, read_column, read_ids, take
 from .errors import InvalidRelease
-from .release import Sealed
+from .parameters import Fields, shown
+from .release import Release, Sealed
+from .schema import MOST_ROWS, Schema, choice, integer, list_of, taken
 from .sequence import TIME
 from .transform import Column
 
 USER = "user_id"
 READY = "users/features/{:02d}.npy"
 """A feature of every user, by its place in the `features` of `users.json`."""
+FILE = "users/users.json"
+SCHEMA: Schema = {
+    "rows": integer(0, MOST_ROWS),
+    "columns": list_of({"name": Fields.name, "dtype": choice("int64", "float64", "string"), "list": Fields.flag}),
+    "features": lambda fields, key: fields.texts(key, 0),
+}
 _KNOWING = frozenset((USER, TIME))
 """What a request may say that changes nothing of what the release knows of a user."""
 
@@ -25,8 +33,7 @@ class Users:
 
     def __init__(self, release: Sealed, inputs: Sequence[Mapping[str, object]]) -> None:
         """Read the columns of the table that the query transform takes; `inputs` as in its `transform.json`."""
-        stated = release.fields("users/users.json")
-        stored = {column.text("name") for column in stated.objects("columns")}
+        stored = {one["name"] for one in taken(release.fields(FILE), SCHEMA)["columns"]}
         self._inputs = [(str(one["name"]), str(one["dtype"]), bool(one["list"])) for one in inputs]
         self._ids = read_ids(release, f"users/{USER}", release.manifest["id_dtype"][USER])
         self._columns = {
@@ -84,12 +91,22 @@ class Users:
         return columns
 
 
+def stated_users(release: Release, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
+    """Raise InvalidRelease, naming the field, unless `users.json` fits the manifest and the transform."""
+    fields = release.fields(FILE)
+    stated = taken(fields, SCHEMA)
+    if stated["rows"] != (users := release.manifest["counts"]["users"]):
+        raise fields.error(f"rows is {stated['rows']}, the manifest counts {users} users")
+    for key, known in (("columns", list(inputs)), ("features", [one["name"] for one in outputs])):
+        for one in stated[key]:
+            if one not in known or stated[key].count(one) > 1:
+                raise fields.error(f"{key}: {shown(one)} is not of query/transform.json, or there twice")
+
+
 def read_ready(release: Sealed) -> list[tuple[str, np.ndarray]]:
     """Return name and values, [users] or [users, max_length], of the features that are made already."""
-    stated = release.fields("users/users.json")
-    if stated.is_empty("features"):
-        return []
-    return [(name, _read_ready(release, READY.format(place))) for place, name in enumerate(stated.texts("features"))]
+    names = taken(release.fields(FILE), SCHEMA)["features"]
+    return [(name, _read_ready(release, READY.format(place))) for place, name in enumerate(names)]
 
 
 def _read_ready(release: Sealed, name: str) -> np.ndarray:
