@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta
+from msgspec import Meta, structs
 
 from ensemble.layouts import Layout
+from ensemble.serving.schema import BOUNDS, contradiction
 from workflows.config import PositiveInt, Section
+
+
+def _within(name: str) -> Meta:
+    """Return the bounds that a release holds the field to."""
+    low, high = BOUNDS[name]
+    return Meta(ge=low, le=high)
 
 
 class Index(Section, frozen=True, kw_only=True):
@@ -56,47 +63,44 @@ class Serving(Section, frozen=True, kw_only=True):
     layout: Layout = "fused"
     """`fused`: one Triton model, `retrieval`, does every step. `chained`: transform, tower and search are models of
     their own behind the Triton ensemble `retrieval_chained`. `both`: one repository with the two."""
-    top_k: PositiveInt = 100
+    top_k: Annotated[int, _within("top_k")] = 100
     """Answers per row when the request does not say `top_k`."""
-    max_top_k: PositiveInt = 1000
+    max_top_k: Annotated[int, _within("max_top_k")] = 1000
     """A larger `top_k` is refused."""
-    max_batch_size: PositiveInt = 256
+    max_batch_size: Annotated[int, _within("max_batch_size")] = 256
     """Rows in one request, and rows that Triton joins into one execution."""
-    max_queue_delay_microseconds: Annotated[int, Meta(ge=0)] = 0
+    max_queue_delay_microseconds: Annotated[int, _within("max_queue_delay_microseconds")] = 0
     """How long Triton may wait for more requests to join a batch."""
-    max_queue_size: Annotated[int, Meta(ge=0)] = 1024
+    max_queue_size: Annotated[int, _within("max_queue_size")] = 1024
     """Requests that wait for one model; where more do, the oldest are refused with UNAVAILABLE. 0: no limit."""
-    default_timeout_microseconds: Annotated[int, Meta(ge=0)] = 0
+    default_timeout_microseconds: Annotated[int, _within("default_timeout_microseconds")] = 0
     """How long a request may wait before it is refused; a request may name a time of its own. 0: no limit. Look at the
     p99 before you set it: Triton's time-outs make Triton 2.51 slow (docs/serving.md)."""
-    instances: PositiveInt = 1
+    instances: Annotated[int, _within("instances")] = 1
     """Model instances (processes), of each model."""
-    transform_instances: PositiveInt | None = None
+    transform_instances: Annotated[int, _within("transform_instances")] | None = None
     """Instances of the chained transform where that is another number."""
-    tower_instances: PositiveInt | None = None
+    tower_instances: Annotated[int, _within("tower_instances")] | None = None
     """Instances of the chained tower."""
-    search_instances: PositiveInt | None = None
+    search_instances: Annotated[int, _within("search_instances")] | None = None
     """Instances of the chained search."""
-    rank_instances: PositiveInt | None = None
+    rank_instances: Annotated[int, _within("rank_instances")] | None = None
     """Instances of the chained ranker, where there is `[ranking]`."""
     tower_platform: Literal["python", "onnxruntime"] = "python"
     """What runs the chained tower: `onnxruntime` is Triton's own backend, where the server has it."""
     tower_device: Literal["cpu", "gpu"] = "cpu"
     """Where the chained tower runs; `gpu` takes the onnxruntime platform."""
-    threads: PositiveInt = 1
+    threads: Annotated[int, _within("threads")] = 1
     """Threads per instance for the tower and the search."""
-    max_exclude_item_ids: PositiveInt = 10_000
+    max_exclude_item_ids: Annotated[int, _within("max_exclude_item_ids")] = 10_000
     """Longest `exclude_item_ids` of one row."""
-    max_history_item_ids: PositiveInt = 1000
+    max_history_item_ids: Annotated[int, _within("max_history_item_ids")] = 1000
     """Longest `history_item_ids` of one row: the newest interactions that a request carries."""
 
     def __post_init__(self) -> None:
-        if self.top_k > self.max_top_k:
-            raise ValueError(f"top_k is {self.top_k}, above max_top_k, {self.max_top_k}")
-        if self.tower_device == "gpu" and self.tower_platform != "onnxruntime":
-            raise ValueError(
-                'tower_device = "gpu" needs tower_platform = "onnxruntime", a Triton that has that backend'
-            )
+        reason = contradiction(structs.asdict(self))
+        if reason is not None:
+            raise ValueError(reason)
 
 
 class Promotion(Section, frozen=True, kw_only=True):
@@ -108,9 +112,9 @@ class Promotion(Section, frozen=True, kw_only=True):
     """Share of a user's first `k` answers that both releases must have in common, in the mean over sampled users."""
     k: Literal[1, 5, 10, 50, 100] = 10
     """How many answers are looked at."""
-    users: PositiveInt = 500
+    users: Annotated[int, _within("users")] = 500
     """Users that are sampled among those whom both releases know."""
-    keep: Annotated[int, Meta(ge=2)] = 5
+    keep: Annotated[int, _within("keep")] = 5
     """Newest versions that a promotion leaves; the current one and the one to roll back to stay in any case."""
 
 

@@ -6,7 +6,6 @@ import fcntl
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from ensemble.arrays import save, save_values
 from ensemble.attributes import write_attributes
 from ensemble.items import Change, LiveItems
 from ensemble.itemtable import TABLE
-from ensemble.release import listing
+from ensemble.release import listing, now
 from ensemble.serving import attributes
 from ensemble.serving.delta import FORMAT, Delta
 from ensemble.serving.errors import InvalidRelease
@@ -103,7 +102,7 @@ def write_package(release: Release, change: Change, out: Path, sequence: int, pr
             "previous": previous,
             "operation": change.operation,
             "items": len(change.ids),
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "created": now(),
         },
     )
 

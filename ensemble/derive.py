@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,7 +20,7 @@ from ensemble.items import Change, LiveItems
 from ensemble.itemtable import TABLE
 from ensemble.lookups import write_lookup
 from ensemble.quality import measure, queries_of
-from ensemble.release import listing, seal
+from ensemble.release import listing, now, seal
 from ensemble.serving import attributes, selftest
 from ensemble.serving.catalogue import REMOVED, Catalogue
 from ensemble.serving.delta import Delta
@@ -156,7 +155,7 @@ def _manifest(items: LiveItems, live: int, pairing: str, origin: dict[str, Any])
         changes[str(delta.manifest["operation"])] += int(delta.manifest["items"])
     return {
         **kept,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "created": max(now(), old["created"]),  # whatever the clock of this machine says
         "counts": {**old["counts"], "items": live, "trained_items": items.release.trained_items},
         "pairing": pairing,
         "derived_from": {

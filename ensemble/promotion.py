@@ -13,12 +13,11 @@ import msgspec
 from ensemble.comparison import Candidate, Difference, compare
 from ensemble.config import Promotion
 from ensemble.deploy import deploy, holds, live_version
+from ensemble.examination import examine
 from ensemble.layouts import models_in, models_of
 from ensemble.model_control import ModelControl
 from ensemble.serving.candidates import has_ranker
 from ensemble.serving.errors import InvalidRelease
-from ensemble.serving.retriever import Retriever
-from ensemble.serving.selftest import SelfTest
 from ensemble.versions import Turn, Versions, now
 from workflows.diagnostics import ReleaseError, ServerError
 
@@ -134,7 +133,7 @@ def judge(current: Candidate, candidate: Candidate) -> tuple[Difference, list[st
 
 def bounds_of(candidate: Candidate) -> Promotion:
     """Return the recipe's `[release]`, which the release carries."""
-    return msgspec.convert(candidate.release.manifest.get("promotion", {}), Promotion)
+    return msgspec.convert(candidate.release.manifest["promotion"], Promotion)
 
 
 def bring_live(versions: Versions, number: int, control: ModelControl | None, progress: Progress) -> None:
@@ -202,10 +201,7 @@ def _check_answers(candidate: Candidate, progress: Progress) -> None:
     """Raise ReleaseError unless the release gives the answers that it gave when it was made."""
     progress("asking it the sample queries that it carries")
     try:
-        retriever, test = Retriever(candidate.release), SelfTest.load(candidate.release)
-        test.check_features(retriever.features)
-        test.check_vectors(retriever.tower)
-        test.check_answers(retriever)
+        examine(candidate.release)
     except InvalidRelease as error:
         raise ReleaseError(str(error)) from None
 

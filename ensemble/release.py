@@ -18,6 +18,7 @@ from ensemble.arrays import id_dtype, save, save_column, save_values
 from ensemble.attributes import write_attributes
 from ensemble.config import Index, Promotion, Serving
 from ensemble.congruence import RankingReference, Reference, check_congruence
+from ensemble.examination import examine
 from ensemble.index import Built, build_index
 from ensemble.index_queries import measured_on_test, query_vectors
 from ensemble.lookups import write_lookup, write_vocabulary_lookups
@@ -26,7 +27,6 @@ from ensemble.serving import selftest
 from ensemble.serving.candidates import PARAMETERS, RANKER, SIDES
 from ensemble.serving.errors import InvalidRelease
 from ensemble.serving.release import (
-    FORMAT,
     MANIFEST,
     PAIRED,
     SIGNATURE,
@@ -37,6 +37,7 @@ from ensemble.serving.release import (
     vocabulary_of,
 )
 from ensemble.serving.retriever import Retriever
+from ensemble.serving.schema import FORMAT
 from workflows.columns import Columns
 from workflows.diagnostics import ReleaseError, StageError
 from workflows.feature_files import read_rows
@@ -95,7 +96,7 @@ def write_release(
             manifest = {
                 "format": FORMAT,
                 "name": name,
-                "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                "created": now(),
                 "recipe_sha256": recipe_sha256,
                 "versions": _versions(),
                 "counts": counts,
@@ -119,15 +120,23 @@ def write_release(
 def seal(directory: Path, manifest: dict[str, Any]) -> None:
     """Write the manifest over every file that is in the directory, a self-test of them among these.
 
+    What was written is then opened, loaded, asked and configured for Triton as it will be by who serves it.
+
     Raises
     ------
     InvalidRelease
-        The parts of the release do not fit each other.
+        The parts of the release do not fit each other, or a server would not load it.
     """
     (directory / selftest.FILE).unlink(missing_ok=True)
-    whole = Release(directory, _write_manifest(directory, manifest))
-    (directory / selftest.FILE).write_text(json.dumps(selftest.sample(Retriever(whole))), encoding="utf-8")
+    retriever = Retriever(Release(directory, _write_manifest(directory, manifest)))
+    (directory / selftest.FILE).write_text(json.dumps(selftest.sample(retriever)), encoding="utf-8")
     _write_manifest(directory, manifest)
+    examine(Release.open(directory))
+
+
+def now() -> str:
+    """Return the time as releases state it: UTC, ISO 8601, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def listing(directory: Path) -> dict[str, Any]:

@@ -28,6 +28,8 @@ LARGEST_ANSWER = 1 << 31
 """Bytes: what gRPC sends in one message."""
 _ANSWER_BYTES = 16
 """Of one item in an answer, at least."""
+INSTANCES = ("instances", "transform_instances", "tower_instances", "search_instances", "rank_instances")
+"""The options that say how many processes a model has; all but the first may be null."""
 BOUNDS: Mapping[str, tuple[int, int]] = {
     "top_k": (1, 1 << 20),
     "max_top_k": (1, 1 << 20),
@@ -38,11 +40,7 @@ BOUNDS: Mapping[str, tuple[int, int]] = {
     "max_queue_size": (0, 1 << 20),
     "default_timeout_microseconds": (0, 3_600_000_000),
     "threads": (1, 256),
-    "instances": (1, 256),
-    "transform_instances": (1, 256),
-    "tower_instances": (1, 256),
-    "search_instances": (1, 256),
-    "rank_instances": (1, 256),
+    **dict.fromkeys(INSTANCES, (1, 256)),
     "keep": (2, 1 << 20),
     "users": (1, 1 << 20),
 }
@@ -124,8 +122,8 @@ SERVING: Schema = {
     **{key: _bounded(key) for key in ("top_k", "max_top_k", "max_batch_size")},
     **{key: _bounded(key) for key in ("max_queue_delay_microseconds", "max_queue_size")},
     "default_timeout_microseconds": _bounded("default_timeout_microseconds"),
+    **{key: or_null(_bounded(key)) for key in INSTANCES},
     "instances": _bounded("instances"),
-    **{f"{step}_instances": or_null(_bounded("instances")) for step in ("transform", "tower", "search", "rank")},
     "tower_platform": choice("python", "onnxruntime"),
     "tower_device": choice("cpu", "gpu"),
     "threads": _bounded("threads"),
@@ -182,23 +180,24 @@ def check_manifest(fields: Fields) -> None:
         raise fields.error("derived_from must have lineage, package and sequence, or none of the three")
     if origin and "trained_items" not in manifest["counts"]:
         raise fields.error("counts, trained_items is missing, which a derived release has")
-    _check_serving(manifest["serving"], manifest["counts"]["items"], fields)
+    reason = contradiction(manifest["serving"], manifest["counts"]["items"])
+    if reason is not None:
+        raise fields.error(f"serving, {reason}")
 
 
-def _check_serving(serving: Mapping[str, Any], items: int, fields: Fields) -> None:
-    """Compare the options of `serving` with each other and with the number of items."""
+def contradiction(serving: Mapping[str, Any], items: int = 0) -> str | None:
+    """Return what options of `[serving]` do not go together, over so many items; None: they do."""
     if serving["top_k"] > serving["max_top_k"]:
-        raise fields.error(f"serving, top_k is {serving['top_k']}, above max_top_k, {serving['max_top_k']}")
+        return f"top_k is {serving['top_k']}, above max_top_k, {serving['max_top_k']}"
     if serving["tower_device"] == "gpu" and serving["tower_platform"] != "onnxruntime":
-        raise fields.error('serving, tower_device "gpu" needs tower_platform "onnxruntime"')
+        return 'tower_device = "gpu" needs tower_platform = "onnxruntime", a Triton that has that backend'
     longest, rows = min(serving["max_top_k"], items), serving["max_batch_size"]
     if longest * rows * _ANSWER_BYTES > LARGEST_ANSWER:
-        raise fields.error(
-            f"serving, max_batch_size: {rows} rows of {longest} items are more than {LARGEST_ANSWER} bytes, the "
-            "longest answer that gRPC sends; release anew with a smaller max_batch_size or max_top_k"
+        return (
+            f"max_batch_size is {rows}: so many rows of {longest} items are more than {LARGEST_ANSWER} bytes, the "
+            "longest answer that gRPC sends; lower max_batch_size or max_top_k"
         )
-    for key in ("instances", "transform_instances", "tower_instances", "search_instances", "rank_instances"):
+    for key in INSTANCES:
         if (serving[key] or 1) * serving["threads"] > MOST_THREADS:
-            raise fields.error(
-                f"serving, {key}: {serving[key]} of {serving['threads']} threads each, more than {MOST_THREADS} in all"
-            )
+            return f"{key} is {serving[key]}, of {serving['threads']} threads each: more than {MOST_THREADS} in all"
+    return None

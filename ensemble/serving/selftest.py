@@ -91,6 +91,14 @@ class SelfTest:
             "scores": scores[row],
         }
 
+    def check(self, retriever: Retriever) -> None:
+        """Raise InvalidRelease unless every step answers as it did."""
+        self.check_features(retriever.features)
+        self.check_vectors(retriever.tower)
+        self.check_answers(retriever)
+        if retriever.ranker is not None:
+            self.check_ranking(retriever.ranker)
+
     def check_features(self, features: QueryFeatures) -> None:
         """Raise InvalidRelease unless the first step makes the features that it made."""
         with self._checking("features"):
