@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ensemble.serving.arrays import pack_strings
+from ensemble.serving.names import wrong_column
 from workflows.diagnostics import ReleaseError
 
 _BLANK = {"int64": 0, "float64": np.nan, "string": ""}
@@ -33,10 +33,9 @@ def save_values(values: Any, stem: Path, dtype: str) -> None:
 
 def save_column(values: pd.Series, stem: Path, described: Mapping[str, Any]) -> None:
     """Write a column that may hold nulls, or lists; `described` is its entry among the transform's inputs."""
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_ -]*", stem.name):
-        raise ReleaseError(
-            f"column '{stem.name}': expected a name of letters, digits, blanks, _ and -; rename the column"
-        )
+    reason = wrong_column(stem.name)
+    if reason:
+        raise ReleaseError(f"column {stem.name!r}: {reason}; rename the column")
     if described["list"]:
         lists = [[] if one is None or np.ndim(one) == 0 else list(one) for one in values]
         save(_with(stem, ".rows"), np.cumsum([0, *map(len, lists)], dtype=np.int64))

@@ -10,8 +10,8 @@ import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
 from ensemble.layouts import CHAINED, FUSED
+from ensemble.serving.names import RELEASE
 from ensemble.serving.release import Release
-from ensemble.serving.steps import RELEASE
 from ensemble.tls import channel_options
 from workflows.diagnostics import ServerError
 

@@ -11,16 +11,25 @@ from typing import Any
 
 from ensemble.layouts import CHAINED, FUSED, RANK, SEARCH, TOWER, TRANSFORM
 from ensemble.serving.canary import PARAMETER
+from ensemble.serving.names import CANDIDATES, LEAST, RELEASE, USER_ROW, check_distinct
 from ensemble.serving.release import Release
 from ensemble.serving.selftest import SelfTest
-from ensemble.serving.steps import CANDIDATES, LEAST, RELEASE, USER_ROW, Step, Steps, steps_of
+from ensemble.serving.steps import Step, Steps, steps_of
 from ensemble.serving.tensors import Tensor, output_tensors
 
 _RELEASE = Tensor(RELEASE, "BYTES", 1)
+_BETWEEN = "step:"
+"""Begins the names of what goes from step to step; no column's name has a colon."""
 
 
 def model_configs(release: Release, models: Iterable[str], version: int) -> dict[str, str]:
-    """Return the `config.pbtxt` of each of the models, which serves the release as the given version."""
+    """Return the `config.pbtxt` of each of the models, which serves the release as the given version.
+
+    Raises
+    ------
+    InvalidRelease
+        A tensor of a model has a name that is taken, or that another one has.
+    """
     steps, serving = steps_of(release), release.manifest["serving"]
     whole = Step(steps.request, [*output_tensors(release.manifest["id_dtype"]), _RELEASE])
     search = Step(steps.search.inputs, [*steps.search.outputs, _RELEASE])
@@ -107,6 +116,8 @@ def _ensemble(steps: Steps, whole: Step, serving: Mapping[str, Any], version: in
         f'{{ model_name: "{name}" model_version: {version}\n  {_maps(step, taken, given)} }}'
         for name, step, taken, given in chain
     )
+    # Where Triton joins the steps, inputs and outputs have one name space.
+    check_distinct((one.name for one in (*whole.inputs, *whole.outputs)), f"{CHAINED}: tensors")
     head = _head(CHAINED, 'platform: "ensemble"', Step(_all_optional(whole.inputs), whole.outputs), serving)
     return [*head, f"ensemble_scheduling {{ step [\n{links}\n] }}"]
 
@@ -122,12 +133,14 @@ def _maps(step: Step, taken: set[str], given: set[str]) -> str:
     lines = []
     for direction, tensors, between in (("input", step.inputs, taken), ("output", step.outputs, given)):
         for one in tensors:
-            value = f"_{one.name}" if one.name in between else one.name
+            value = f"{_BETWEEN}{one.name}" if one.name in between else one.name
             lines.append(f"{direction}_map {{ key: {_text(one.name)} value: {_text(value)} }}")
     return "\n  ".join(lines)
 
 
 def _head(name: str, kind: str, step: Step, serving: Mapping[str, Any], scalar: str = "") -> list[str]:
+    for direction, tensors in (("inputs", step.inputs), ("outputs", step.outputs)):
+        check_distinct((one.name for one in tensors), f"{name}: {direction}")
     return [
         f'name: "{name}"\n{kind}\nmax_batch_size: {serving["max_batch_size"]}',
         *(_tensor("input", one, scalar if one.dims == 1 else "") for one in step.inputs),

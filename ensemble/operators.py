@@ -19,14 +19,12 @@ from merlin.systems.dag import Ensemble
 
 from ensemble.congruence import as_column
 from ensemble.serving.errors import InvalidRelease, InvalidRequest
+from ensemble.serving.names import CANDIDATES, LEAST, USER_ROW
 from ensemble.serving.retriever import Answer, Retriever
 from ensemble.serving.sequence import Clicks
-from ensemble.serving.steps import CANDIDATES, LEAST
 from ensemble.serving.tensors import NO_ITEM, USER, Request, Tensor
 from ensemble.serving.transform import Column
 
-USER_ROW = "user_row"
-"""Row of the user in the release's users table, int64; -1 for an unknown user."""
 _CONTROLS = ("top_k", "exclude_item_ids", "include_seen", "filter", "history_item_ids")
 """Inputs that the search needs as they came."""
 _DTYPES = {"INT64": np.int64, "INT32": np.int32, "FP64": np.float64, "FP32": np.float32, "BYTES": str, "BOOL": bool}

@@ -12,6 +12,7 @@ from msgspec import Meta
 from ensemble.config import Bench, Index, Promotion, Serving
 from models.config import Model, Train
 from models.ranking.config import Ranking
+from retrieval.naming import check_names
 from workflows.config import Data, Device, FeatureSide, Section, located, located_side
 from workflows.diagnostics import RecipeError
 
@@ -48,7 +49,8 @@ def load_recipe(path: Path) -> Recipe:
     Raises
     ------
     RecipeError
-        The file is missing, not TOML, has an unknown key or a value out of range; names file, key and remedy.
+        The file is missing, not TOML, has an unknown key or a value out of range, or a column or feature has a name
+        that the served models have for themselves; names file, key and remedy.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -67,6 +69,7 @@ def parse_recipe(text: str, path: Path) -> Recipe:
         raise RecipeError(f"{path}: not a readable TOML file: {error}") from None
     except msgspec.ValidationError as error:
         raise RecipeError(f"{path}: {error}") from None
+    check_names(recipe.data, recipe.query, recipe.item, path)
     data, query, item = located(recipe.data, path.parent), recipe.query, recipe.item
     sides = {"query": located_side(query, path.parent), "item": located_side(item, path.parent)}
     train = _located_train(recipe.train, path.parent)

@@ -90,19 +90,24 @@ def plan(side: FeatureSide, section: str) -> list[Planned]:
         There is no feature, two features have one name, a feature's options exclude each other, or `history` is not
         what it must be: one feature of kind `sequence`, beside others.
     """
-    planned: list[Planned] = []
-    for column, given in side.features.items():
-        listed = given if isinstance(given, list) else [given]
-        features = [feature for feature in listed if not isinstance(feature, Sequence)]
-        for feature in features:
-            name = column if len(features) == 1 else f"{column}_{suffix(feature)}"
-            planned.append(Planned(feature.name or name, column, feature))
+    planned = named(side)
     _check_history(side, planned, section)
     names = [name for entry in planned for name in outputs_of(entry.feature, entry.output)]
     if not names:
         raise RecipeError(f"[{section}] is empty; name at least one raw column")
     for entry in planned:
         check_options(entry, names, section)
+    return planned
+
+
+def named(side: FeatureSide) -> list[Planned]:
+    """Return the features of raw columns by their names, as `plan` does, whether or not there is something wrong."""
+    planned = []
+    for column in side.features:
+        features = [feature for feature in _features(side, column) if not isinstance(feature, Sequence)]
+        for feature in features:
+            name = column if len(features) == 1 else f"{column}_{suffix(feature)}"
+            planned.append(Planned(feature.name or name, column, feature))
     return planned
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from .errors import InvalidRelease
 from .history import History
 from .ids import IdTable
+from .names import check_query
 from .release import Release
 from .sequence import FIRST_ITEM, TIME, Clicks, Past, joined
 from .transform import Column, QueryTransform
@@ -25,6 +26,8 @@ class QueryFeatures:
     def __init__(self, release: Release, history: History, items: IdTable) -> None:
         """Load the transform and the users; `items` gives the codes of a history's items."""
         self.transform = QueryTransform.load(release.path / "query")
+        made, taken = ([one["name"] for one in some] for some in (self.transform.outputs, self.transform.inputs))
+        check_query(taken, made, str(release.path / "query/transform.json"))
         self.users = Users(release, self.transform.inputs)
         _check_size(release, self.transform.outputs)
         self.users.check(release.manifest["counts"]["users"], self.transform.lasting, self.transform.outputs)

@@ -16,8 +16,8 @@ from .backlog import ADDRESS, DEFAULT_ADDRESS, Backlog
 from .delta import DELTA
 from .errors import InvalidRelease, InvalidRequest, Unavailable
 from .metrics import Reporter, RequestLog, Tally
+from .names import RELEASE
 from .release import Release
-from .steps import RELEASE
 from .tensors import Arrays, Tensor
 from .threads import limit_blas_threads
 

@@ -11,11 +11,12 @@ from .catalogue import on_wire
 from .errors import InvalidRequest
 from .model import AnswerWriter
 from .model_base import BatchModel, Outputs, check_inputs, row_slices
+from .names import CANDIDATES, FEATURES, LEAST, VECTOR
 from .ranking import Ranker
 from .release import Release
 from .retriever import Answer
 from .selftest import SelfTest
-from .steps import CANDIDATES, FEATURES, LEAST, VECTOR, packing, steps_of, unpack
+from .steps import packing, steps_of, unpack
 from .tensors import USER, Arrays, Reader, Tensor
 
 _Array = np.ndarray

@@ -16,9 +16,10 @@ from .errors import InvalidRequest
 from .features import QueryFeatures
 from .history import History
 from .model_base import BatchModel, Outputs, check_inputs, row_slices
+from .names import CANDIDATES, FEATURES, KNOWN, LEAST, USER_ROW, VECTOR
 from .release import Release
 from .selftest import SelfTest
-from .steps import CANDIDATES, FEATURES, KNOWN, LEAST, USER_ROW, VECTOR, pack, packing, steps_of, unpack
+from .steps import pack, packing, steps_of, unpack
 from .tensors import USER, Arrays, Reader, Request, Tensor, extremes
 
 if TYPE_CHECKING:

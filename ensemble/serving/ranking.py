@@ -14,11 +14,10 @@ import numpy as np
 from .candidates import RANKER, SIDES, candidates_of
 from .errors import InvalidRelease, InvalidRequest
 from .graph import open_graph
+from .names import ITEM_SIDES, QUERY_VECTOR
 from .release import Release
 from .search import Found
 
-QUERY_VECTOR, ITEM_SIDES = "ranking_vector", "ranking_items"
-"""Inputs of the graph besides the query's features: float32 [n, d] and [n, m, width]."""
 _OUTPUT = ["score"]
 _Array = np.ndarray
 

@@ -8,22 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .candidates import has_ranker
+from .names import CANDIDATES, FEATURES, KNOWN, LEAST, USER_ROW, VECTOR, check_query
 from .release import Release
 from .sequence import HISTORY
 from .tensors import USER, WIRE, Tensor, input_tensors, output_tensors
 
-FEATURES = "features"
-"""All features of a row, packed: one tensor between two processes costs less than one for each."""
-USER_ROW = "user_row"
-"""Row of the user in the release's users table, -1 for an unknown user."""
-VECTOR = "vector"
-CANDIDATES = "candidates"
-"""Rows of the items that were retrieved, best first, -1 past the last; goes to a ranker."""
-LEAST = "least_score"
-"""The score that a row's answers must have at least; goes to a ranker."""
-RELEASE = "release"
-"""Output [rows, 1]: the id of the release that answered; made only for requests that ask for it."""
-KNOWN = "user_known"
 _TRANSFORM_ONLY = ("history_timestamps",)
 _BOTH = ("history_item_ids",)
 
@@ -50,6 +39,8 @@ class Steps(NamedTuple):
 def steps_of(release: Release) -> Steps:
     """Return the tensors of the chained models; with an onnxruntime tower the features go by name."""
     stated, id_dtype = release.json("query/transform.json"), release.manifest["id_dtype"]
+    taken, made = ([one["name"] for one in stated[key]] for key in ("inputs", "outputs"))
+    check_query(taken, made, str(release.path / "query/transform.json"))
     history = any(one["name"] == HISTORY for one in stated["outputs"])
     request = input_tensors(stated["inputs"], id_dtype, history)
     columns = {USER, *_TRANSFORM_ONLY, *_BOTH, *(one["name"] for one in stated["inputs"])}

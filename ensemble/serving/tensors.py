@@ -9,13 +9,12 @@ import numpy as np
 
 from .errors import InvalidRequest
 from .filters import MAX_BYTES as MAX_FILTER_BYTES
+from .names import CONTROLS
 from .sequence import TIME, Clicks
 from .times import FAR
 from .transform import Column
 
 USER = "user_id"
-CONTROLS = ("top_k", "exclude_item_ids", "include_seen", "filter", "history_item_ids", "history_timestamps")
-"""The inputs that are no query column."""
 NO_ITEM = {"INT64": -(2**63), "BYTES": ""}
 """Pads lists of item ids: an id that no catalogue has."""
 NOW = -(2**63)

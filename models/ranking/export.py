@@ -16,7 +16,7 @@ import tf2onnx
 from models.export import OPSET, TOLERANCE, tensors_of
 from models.metrics import Float32Array
 from models.ranking.model import RankingModel
-from workflows.diagnostics import RecipeError, StageError
+from workflows.diagnostics import StageError
 
 RANKER, SIDES, PARAMETERS = "ranker.onnx", "items.npy", "params.json"
 QUERY_VECTOR, ITEM_SIDES = "ranking_vector", "ranking_items"
@@ -37,14 +37,9 @@ def export_ranker(
 
     Raises
     ------
-    RecipeError
-        A feature is called like an input of the graph.
     StageError
         The graph does not give TensorFlow's scores.
     """
-    for name in (QUERY_VECTOR, ITEM_SIDES):
-        if name in features:
-            raise RecipeError(f"[query.features] {name}: the ranker has an input of that name; rename the column")
     sides = model.catalogue_sides().numpy()
     _convert(model, sides.shape[1], out / RANKER)
     np.save(out / SIDES, sides)

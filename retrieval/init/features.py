@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import pandas as pd
 
+from ensemble.serving.names import RESERVED
 from retrieval.init.profile import Profile
 from retrieval.init.roles import name_score, text_unit
 from retrieval.toml import inline
@@ -65,7 +66,7 @@ def identity(distinct: int) -> Choice:
 
 def renamed(name: str) -> str:
     """Return the name that a column gets: its own, unless that means something else here."""
-    reserved = (HISTORY, HISTORY_AGE, Columns.ItemIndex)
+    reserved = {HISTORY, HISTORY_AGE, Columns.ItemIndex, *RESERVED} - {Columns.Item}
     plain = re.sub(r"[^0-9A-Za-z_]+", "_", name).strip("_").lower() or "column"
     return f"{plain}_column" if plain in reserved else plain
 
