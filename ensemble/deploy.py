@@ -29,7 +29,7 @@ from ensemble.serving.errors import InvalidRelease
 from ensemble.serving.release import MANIFEST, Release
 from ensemble.trust import admits
 from workflows.diagnostics import ReleaseError, ServerError
-from workflows.files import atomic_write, writing
+from workflows.files import atomic_write, own_alone, writing
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,7 @@ def _write(release: Path, repository: Path, version: int) -> None:
     _remove(repository, [version])  # what one that was killed left of it
     with tempfile.TemporaryDirectory(prefix=f".{repository.name}.", dir=repository.parent) as staged:
         write_version(opened, Path(staged), models, version)
+        own_alone(Path(staged))
         for model in models:
             (Path(staged) / model / str(version)).rename(repository / model / str(version))
 

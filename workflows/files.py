@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from workflows.diagnostics import DiskError
 
+_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SAYS_FULL = re.compile("|".join([*map(os.strerror, _FULL), r"\d+ requested and \d+ written"]))
 """TensorFlow has no error number for it, and NumPy its own words."""
@@ -31,6 +33,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         temporary.chmod(0o755)
         try:
             yield temporary
+            own_alone(temporary)
             for file in sorted(temporary.rglob("*")):
                 if file.is_file():
                     _fsync(file)
@@ -95,6 +98,19 @@ def allocate(path: Path) -> None:
     """Give a file that is to be mapped all its room: where the disk is full a mapped page ends the process (SIGBUS)."""
     with path.open("r+b") as file:
         os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
+def own_alone(directory: Path) -> None:
+    """Take from all but the owner the right to write to what lies in a directory, which the umask may have given."""
+    for place in (directory, *directory.rglob("*")):
+        mode = place.lstat().st_mode
+        if mode & _OTHERS and not stat.S_ISLNK(mode):
+            place.chmod(stat.S_IMODE(mode) & ~_OTHERS)
+
+
+def write_for_oneself() -> None:
+    """Let nothing that this process and its children create be writable for others, whatever the umask was."""
+    os.umask(os.umask(_OTHERS) | _OTHERS)
 
 
 def sha256_of(path: Path) -> str:
