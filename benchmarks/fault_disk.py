@@ -22,6 +22,7 @@ import tritonclient.grpc as grpc
 from fault_files import artefacts
 from fault_requests import Answer, Subject
 
+from ensemble.channels import channel_options
 from ensemble.deploy import deploy
 from ensemble.model_control import ModelControl
 from ensemble.ports import free_ports
@@ -214,7 +215,7 @@ def _check_deployed(outcome: Outcome, room: int | None, changed: list[str]) -> N
 
 
 def _asked(address: str, inputs: list[object]) -> Answer:
-    with grpc.InferenceServerClient(address) as channel:
+    with grpc.InferenceServerClient(address, **channel_options(address)) as channel:
         return Answer.of(channel.infer("retrieval", inputs))
 
 

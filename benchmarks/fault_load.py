@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import tritonclient.grpc.aio as grpc
 from tritonclient.utils import InferenceServerException
 
+from ensemble.channels import channel_options
 from ensemble.client import RetrievalClient
 from ensemble.conversation import meaning
 from ensemble.wire import ClientError, InvalidRequest, Query
@@ -176,7 +177,7 @@ class Load:
 
     async def _run(self) -> None:
         self._due = time.monotonic()
-        async with grpc.InferenceServerClient(self._address) as channel:
+        async with grpc.InferenceServerClient(self._address, **channel_options(self._address)) as channel:
             await asyncio.gather(*(self._work(channel) for _ in range(self._in_flight)))
 
     async def _work(self, channel: Any) -> None:

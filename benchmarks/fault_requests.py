@@ -12,6 +12,7 @@ import numpy.typing as npt
 import tritonclient.grpc as grpc
 from fault_load import Question
 
+from ensemble.channels import channel_options
 from ensemble.conversation import as_input
 from ensemble.serving.arrays import read_values
 from ensemble.serving.release import Release
@@ -38,7 +39,7 @@ class Subject:
         """Read it from a running server and the release that it serves."""
         opened = Release.open(release)
         kinds = opened.manifest["id_dtype"]
-        with grpc.InferenceServerClient(address) as channel:
+        with grpc.InferenceServerClient(address, **channel_options(address)) as channel:
             signature = read_signature(channel.get_model_config(model, as_json=True)["config"])
         users = read_values(opened, "users/user_id", kinds["user_id"]).tolist()
         return cls(
@@ -100,7 +101,7 @@ class Answer(NamedTuple):
 
 def known_answers(address: str, model: str, asked: Sequence[list[Any]]) -> list[Answer]:
     """Ask each request once, alone, and return the answers."""
-    with grpc.InferenceServerClient(address) as channel:
+    with grpc.InferenceServerClient(address, **channel_options(address)) as channel:
         return [Answer.of(channel.infer(model, inputs)) for inputs in asked]
 
 

@@ -17,6 +17,7 @@ from fault_fuzz import Fuzz
 from fault_load import Counts, Load, Question, listed, percentile_ms
 from fault_requests import Answer, Subject, known_answers, right_questions
 
+from ensemble.channels import channel_options
 from ensemble.counters import read_memory_mb
 from ensemble.deploy import deploy
 from ensemble.layouts import CHAINED, FUSED
@@ -112,7 +113,7 @@ class _Judge:
 
 
 def _check_live(address: str, inputs: list[Any], expected: Answer, judge: _Judge) -> None:
-    with grpc.InferenceServerClient(address) as channel:
+    with grpc.InferenceServerClient(address, **channel_options(address)) as channel:
         for model in (FUSED, CHAINED):
             release = Answer.of(channel.infer(model, inputs)).release
             if release != expected.release:

@@ -33,6 +33,7 @@ from rich.table import Table
 
 from ensemble import perf_analyzer
 from ensemble.benchmark import Target, draw_requests, input_data, measure
+from ensemble.channels import channel_options
 from ensemble.client import RetrievalClient
 from ensemble.counters import read_memory_mb
 from ensemble.layouts import CHAINED, FUSED
@@ -206,7 +207,7 @@ def first_answer(address: str, model: str, request: dict[str, Any]) -> None:
     """Ask once."""
     import tritonclient.grpc as grpc
 
-    with grpc.InferenceServerClient(address) as channel:
+    with grpc.InferenceServerClient(address, **channel_options(address)) as channel:
         config = channel.get_model_config(model, as_json=True)["config"]
         batched = int(config.get("max_batch_size", 0)) > 0
         kinds = {

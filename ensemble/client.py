@@ -11,6 +11,7 @@ import numpy as np
 import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
+from ensemble.channels import channel_options
 from ensemble.conversation import (
     AskConfig,
     DeadlineExceeded,
@@ -22,7 +23,7 @@ from ensemble.conversation import (
     ask,
     ask_signature,
 )
-from ensemble.tls import ClientTls, channel_options
+from ensemble.tls import ClientTls
 from ensemble.wire import (
     ClientError,
     Exclusions,
@@ -53,13 +54,16 @@ class RetrievalClient:
         retries: int = 2,
         backoff_s: float = 0.05,
         tls: ClientTls | None = None,
+        proxy: bool | None = None,
     ) -> None:
         """Take what `ensemble.conversation.Settings` documents.
 
-        Without `tls` the environment says whether and how the connection is encrypted (`RETRIEVAL_TLS_CA`, ...).
+        Without `tls` the environment says whether and how the connection is encrypted (`RETRIEVAL_TLS_CA`, ...);
+        `proxy` is whether a server on another machine is reached through the environment's proxy, by default not
+        (`ensemble.channels`).
         """
         self._peer = Peer(Settings(address, model, timeout_s, retries, backoff_s))
-        self._channel = grpc.InferenceServerClient(address, **channel_options(tls))
+        self._channel = grpc.InferenceServerClient(address, **channel_options(address, tls, proxy))
 
     def __enter__(self) -> RetrievalClient:
         return self

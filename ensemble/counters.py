@@ -10,8 +10,8 @@ import psutil
 import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
+from ensemble.channels import channel_options
 from ensemble.conversation import meaning
-from ensemble.tls import channel_options
 from workflows.diagnostics import ServerError
 
 
@@ -62,7 +62,7 @@ def read_memory_mb(server_pid: int) -> float:
 
 
 def _statistics(address: str, model: str, timeout_s: float) -> list[dict[str, Any]]:
-    channel = grpc.InferenceServerClient(address, **channel_options())
+    channel = grpc.InferenceServerClient(address, **channel_options(address))
     try:
         answer = channel.get_inference_statistics(model, as_json=True, client_timeout=timeout_s)
     except InferenceServerException as error:

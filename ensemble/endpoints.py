@@ -8,6 +8,7 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
+from ensemble.ports import check_port
 from ensemble.tls import ServerTls
 from workflows.diagnostics import ServerError
 
@@ -29,6 +30,11 @@ class Addresses:
     metrics_port: int
     metrics_host: str | None = None
     """None: `host`, too."""
+
+    def __post_init__(self) -> None:
+        """Raise ServerError for a port that is none."""
+        for purpose, port in self.ports.items():
+            check_port(f"--{purpose}-port", port)
 
     @property
     def grpc(self) -> str:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from ensemble.ports import check_address
 from workflows.diagnostics import ServerError
 
 _LINE = re.compile(r"([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)")
@@ -70,6 +71,7 @@ class Samples:
 
 def read(address: str, timeout_s: float = 3.0) -> Samples:
     """Return what `http://address/metrics` says; raise ServerError where nothing does."""
+    check_address(address)
     connection = http.client.HTTPConnection(address, timeout=timeout_s)
     try:
         # Triton waits for connections that are kept when it is told to stop.

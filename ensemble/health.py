@@ -9,9 +9,10 @@ import numpy as np
 import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
+from ensemble.channels import channel_options
 from ensemble.conversation import as_input
 from ensemble.serving.canary import OUTPUTS, PARAMETER, Answer, Result, Trouble, check, state_of
-from ensemble.tls import ClientTls, channel_options
+from ensemble.tls import ClientTls
 
 CanaryResult = Result
 _DTYPES: Mapping[str, Any] = {"INT32": np.int32, "INT64": np.int64, "BYTES": object}
@@ -24,7 +25,7 @@ def canary(
 
     `timeout_s` is for each of the two questions: the configuration, which holds the right answer, and the inference.
     """
-    with grpc.InferenceServerClient(address, **channel_options(tls)) as client:
+    with grpc.InferenceServerClient(address, **channel_options(address, tls)) as client:
         return check(OverGrpc(client, timeout_s), model)
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
+from ensemble.channels import channel_options
 from ensemble.layouts import CHAINED, FUSED
 from ensemble.serving.names import RELEASE
 from ensemble.serving.release import Release
-from ensemble.tls import channel_options
 from workflows.diagnostics import ServerError
 
 _PAUSE_SECONDS = 0.05
@@ -29,7 +29,7 @@ def check_in_force(address: str, sequence: int, release: Release, timeout_s: flo
     """
     deadline, found = time.monotonic() + timeout_s, ""
     user = "" if release.manifest["id_dtype"]["user_id"] == "string" else -1
-    with grpc.InferenceServerClient(address, **channel_options()) as channel:
+    with grpc.InferenceServerClient(address, **channel_options(address)) as channel:
         model = _model(channel, address)
         while time.monotonic() < deadline:
             found = _release(channel, model, user, address)

@@ -13,8 +13,9 @@ from typing import Any
 import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
+from ensemble.channels import channel_options
 from ensemble.endpoints import KEY_HEADER, KEY_VARIABLE
-from ensemble.tls import ClientTls, channel_options
+from ensemble.tls import ClientTls
 from workflows.diagnostics import ServerError
 
 _POLL_SECONDS = 0.02
@@ -34,7 +35,7 @@ class ModelControl:
         self.address, self._timeout = address, timeout_s
         key = os.environ.get(KEY_VARIABLE) or _read_key(repository, address.rpartition(":")[2])
         self._headers = {_HEADER: key} if key else None
-        self._client = grpc.InferenceServerClient(address, **channel_options(tls))
+        self._client = grpc.InferenceServerClient(address, **channel_options(address, tls))
 
     def __enter__(self) -> ModelControl:
         return self

@@ -15,6 +15,20 @@ from workflows.diagnostics import ServerError
 
 _BELOW_EPHEMERAL = range(20000, 32768)
 _BLOCK = 64
+_PORTS = 1 << 16
+
+
+def check_port(purpose: str, port: int) -> None:
+    """Raise ServerError unless `port` can be listened at and named in an address; 0 is none."""
+    if not 0 < port < _PORTS:
+        raise ServerError(f"{purpose} {port}: expected a port from 1 to {_PORTS - 1}")
+
+
+def check_address(address: str) -> None:
+    """Raise ServerError unless `address` is HOST:PORT, as every command and client takes it."""
+    host, _, port = address.rpartition(":")
+    if not host or not (port.isascii() and port.isdecimal() and 0 < int(port[:6]) < _PORTS):
+        raise ServerError(f"{address}: expected HOST:PORT, such as 127.0.0.1:8001, with a port from 1 to {_PORTS - 1}")
 
 
 def check_free(host: str, ports: dict[str, int]) -> None:

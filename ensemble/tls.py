@@ -93,12 +93,6 @@ class ClientTls:
         return {"ssl": True, **made}
 
 
-def channel_options(tls: ClientTls | None = None) -> dict[str, Any]:
-    """Return the arguments of `InferenceServerClient` for `tls`, else for what the environment says."""
-    chosen = tls or ClientTls.from_environment()
-    return {} if chosen is None else chosen.options()
-
-
 def set_environment(tls: Mapping[str, str | None]) -> None:
     """Make `CA`, `CERT`, `KEY` and `NAME` what the clients of this process take."""
     os.environ.update({_PREFIX + name: value for name, value in tls.items() if value})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,11 +30,18 @@ def client_options(
         str | None,
         typer.Option("--tls-name", envvar="RETRIEVAL_TLS_NAME", help="What the server's certificate is for."),
     ] = None,
+    proxy: Annotated[
+        bool | None,
+        typer.Option("--proxy/--no-proxy", help="Ask servers elsewhere through the environment's proxy; default: not."),
+    ] = None,
 ) -> None:
     """Keep how to speak to a server, for whichever command follows."""
+    from ensemble.channels import PROXY_VARIABLE
     from ensemble.tls import set_environment
 
     set_environment({"CA": tls_ca, "CERT": tls_cert, "KEY": tls_key, "NAME": tls_name})
+    if proxy is not None:
+        os.environ[PROXY_VARIABLE] = "1" if proxy else "0"
 
 
 def serve(

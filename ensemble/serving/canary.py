@@ -28,6 +28,8 @@ _FULL = ("maximum queue size", "too many requests wait")
 _LATE = ("timeout expired", "timed out", "deadline exceeded")
 _PROGRESS_SECONDS = 0.5
 _SWAPS = 3
+_DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Opens addresses without the proxies that the environment names."""
 
 
 class Result(NamedTuple):
@@ -212,7 +214,7 @@ class OverHttp:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self._url + path, data, {"Content-Type": "application/json"})
         try:
-            with urllib.request.urlopen(request, timeout=self._timeout) as response:
+            with _DIRECTLY.open(request, timeout=self._timeout) as response:
                 return json.load(response)
         except urllib.error.HTTPError as error:
             message = error.read(2000).decode("utf-8", "replace")
