@@ -12,9 +12,16 @@ COPY --chmod=755 containers/serve.sh /usr/local/bin/serve
 # The probe: a request whose answer is known, by the standard library.
 COPY ensemble/serving/canary.py /usr/local/lib/retrieval/canary.py
 
+# Triton's stub is deaf to PYTHONDONTWRITEBYTECODE, and hears what a .pth file of its Python says; it is started in a
+# directory that holds nothing to import.
+RUN python3 -c "import site; print(site.getsitepackages()[0])" >/tmp/packages \
+    && echo "import sys; sys.dont_write_bytecode = True" >"$(cat /tmp/packages)/retrieval.pth" \
+    && rm /tmp/packages \
+    && mkdir -m 555 /usr/local/lib/retrieval/empty
+
 # The user that NVIDIA's image has for this. Nothing is written but /tmp and /dev/shm, so that the file system and the
 # model repository may be read-only.
-ENV PYTHONDONTWRITEBYTECODE=1 MODELS=/models
+ENV MODELS=/models
 EXPOSE 8001 8002
 USER 1000:1000
 ENTRYPOINT ["serve"]

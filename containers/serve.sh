@@ -2,6 +2,20 @@
 # Starts Triton in the container as `retrieval serve` does on a plain machine (a test compares the options); what is
 # given to it comes after, and so goes before: docker run ... --grpc-use-ssl=true --grpc-server-cert=...
 set -eu
+umask 022
+
+# Triton 2.51 hands the path to a shell as it is.
+case "${MODELS:=/models}" in
+/*[!A-Za-z0-9/._-]* | [!/]*)
+    echo "MODELS=$MODELS: expected an absolute path of letters, digits, '.', '_', '-' and '/'" >&2
+    exit 2
+    ;;
+esac
+
+# Python imports from the directory in which it is started: one without a file in it, so that it does not matter where
+# the container was. What is served is never asked for through a proxy.
+cd "${EMPTY:-/usr/local/lib/retrieval/empty}"
+unset http_proxy https_proxy grpc_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY PYTHONPATH PYTHONHOME
 
 # Loading a model is running its code, so whoever wants to needs this key. Triton takes it on its command line.
 key="${RETRIEVAL_ADMIN_KEY:-$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')}"
@@ -14,7 +28,7 @@ export OMP_NUM_THREADS="$threads" OPENBLAS_NUM_THREADS="$threads" MKL_NUM_THREAD
 # 0.0.0.0 is this container's own network: what is published of it, docker run -p or a Service says. HTTP is for probes
 # from inside.
 exec tritonserver \
-    --model-repository="${MODELS:-/models}" \
+    --model-repository="$MODELS" \
     --disable-auto-complete-config \
     --model-control-mode=explicit \
     --load-model='*' \

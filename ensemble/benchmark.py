@@ -185,7 +185,7 @@ def _try(tool: perf_analyzer.PerfAnalyzer, command: Sequence[str], interval_ms: 
     command = [*command, *windows, "--measurement-interval", str(interval_ms)]
     limit_s = 60 + 10 * WINDOWS * interval_ms / 1000
     try:
-        done = subprocess.run(command, env=tool.environment(), capture_output=True, text=True, timeout=limit_s)
+        done = subprocess.run(command, env=tool.environment(), cwd="/", capture_output=True, text=True, timeout=limit_s)
     except subprocess.TimeoutExpired:
         raise BenchmarkError(
             f"perf_analyzer did not end within {limit_s:.0f} s; does the server still answer?"

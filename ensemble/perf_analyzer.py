@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ensemble.environment import child_environment, on_path
 from ensemble.triton import cache_directory
 from workflows.diagnostics import DownloadError, ServerError
 from workflows.files import atomic_directory, sha256_of
@@ -36,11 +35,8 @@ class PerfAnalyzer:
     """Directory for LD_LIBRARY_PATH, where the system has not all that the binary needs."""
 
     def environment(self) -> dict[str, str]:
-        """Return the environment to run it in."""
-        if self.libraries is None:
-            return dict(os.environ)
-        paths = [str(self.libraries), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
-        return {**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(paths)}
+        """Return the environment to run it in. It has no proxies, which would be asked for this machine's servers."""
+        return child_environment(**({} if self.libraries is None else {"LD_LIBRARY_PATH": str(self.libraries)}))
 
 
 def find(cache: Path | None = None, progress: Progress = lambda _: None) -> PerfAnalyzer:
@@ -51,9 +47,11 @@ def find(cache: Path | None = None, progress: Progress = lambda _: None) -> Perf
     DownloadError
         There is none here and the wheel could not be fetched, or is not the one expected.
     ServerError
-        The fetched one does not start on this machine; names the reason and the remedy.
+        The cache's path will not do; the fetched one does not start on this machine; names the reason and the remedy.
     """
-    cache = cache or cache_directory()
+    cache = (cache or cache_directory()).absolute()
+    if set(str(cache)) & set(":;\n"):  # LD_LIBRARY_PATH is a list of such paths
+        raise ServerError(f"{cache}: expected a cache (RETRIEVAL_CACHE) without ':' and ';' in its path")
     fetched = cache / "perf_analyzer" / WHEEL_SHA256[:16] / "perf_analyzer"
     libraries = _link_libraries(cache / "perf_analyzer", _library_source())
     for binary in [*_installed(), fetched]:
@@ -74,7 +72,7 @@ def start(binary: Path, libraries: Path | None) -> PerfAnalyzer | str:
     for tool in [PerfAnalyzer(binary), PerfAnalyzer(binary, libraries)]:
         try:
             done = subprocess.run(
-                [binary, "--version"], env=tool.environment(), capture_output=True, text=True, timeout=30
+                [binary, "--version"], env=tool.environment(), capture_output=True, text=True, timeout=30, cwd="/"
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             return str(error)
@@ -85,8 +83,8 @@ def start(binary: Path, libraries: Path | None) -> PerfAnalyzer | str:
 
 
 def _installed() -> Iterator[Path]:
-    if on_path := shutil.which("perf_analyzer"):
-        yield Path(on_path)
+    if (found := on_path("perf_analyzer")) is not None:
+        yield found
     yield Path(sys.executable).parent / "perf_analyzer"  # tritonclient wheels up to 2.51 install one
 
 
@@ -118,7 +116,10 @@ def _fetch(binary: Path) -> None:
     with tempfile.TemporaryDirectory() as directory:
         options = ["--no-deps", "--only-binary=:all:", "--quiet", "--disable-pip-version-check", "--dest", directory]
         done = subprocess.run(
-            [sys.executable, "-m", "pip", "download", *options, WHEEL], capture_output=True, text=True
+            [sys.executable, "-I", "-m", "pip", "download", *options, WHEEL],
+            capture_output=True,
+            text=True,
+            cwd=directory,
         )
         wheels = list(Path(directory).glob("*.whl"))
         if done.returncode != 0 or len(wheels) != 1:

@@ -7,9 +7,11 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import psutil
 
+from ensemble.environment import SYSTEM_PATH, child_environment
 from ensemble.triton import ServingPython
 
 _KILL_SECONDS = 5
@@ -25,11 +27,11 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 
 def launch(
-    command: Sequence[str], python: ServingPython, threads: int, more: Mapping[str, str] | None = None
+    command: Sequence[str], python: ServingPython, directory: Path, environment: Mapping[str, str]
 ) -> subprocess.Popen[str]:
-    """Start a command in the serving environment, in a process group of its own, output and errors on one pipe.
+    """Start a command in a working directory, in a process group of its own, output and errors on one pipe.
 
-    `more` are further environment variables.
+    `python` runs the few lines that bind it to us.
 
     The kernel kills it when the calling thread ends (`man 2 PR_SET_PDEATHSIG`), so also when this process is killed.
     Its children must see to that for themselves; Triton's stubs do.
@@ -37,7 +39,8 @@ def launch(
     bound = [str(python.executable), "-I", "-S", "-c", _BOUND, str(os.getpid())]
     return subprocess.Popen(
         [*bound, *command],
-        env={**serving_environment(python, threads), **(more or {})},
+        env=environment,
+        cwd=directory,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -47,17 +50,18 @@ def launch(
     )
 
 
-def serving_environment(python: ServingPython, threads: int) -> dict[str, str]:
-    """Return the environment in which Triton's stub starts the serving Python: the `python3` that is first on PATH."""
-    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
-    environment["PATH"] = os.pathsep.join([str(python.executable.parent), environment.get("PATH", os.defpath)])
-    environment["VIRTUAL_ENV"] = str(python.executable.parent.parent)
-    if python.library is not None:
-        inherited = environment.get("LD_LIBRARY_PATH")
-        environment["LD_LIBRARY_PATH"] = os.pathsep.join([str(python.library), *([inherited] if inherited else [])])
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        environment[name] = str(threads)
-    return environment
+def serving_environment(python: Path, library: Path | None, threads: int) -> dict[str, str]:
+    """Return the variables with which Triton's stub is the Python of a virtual environment: the first on PATH.
+
+    `library` is the directory of its libpython.
+    """
+    libraries = {} if library is None else {"LD_LIBRARY_PATH": str(library)}
+    return child_environment(
+        **libraries,
+        PATH=os.pathsep.join([str(python / "bin"), SYSTEM_PATH]),
+        VIRTUAL_ENV=str(python),
+        **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)),
+    )
 
 
 def kill_group(group: int) -> None:

@@ -19,7 +19,7 @@ from ensemble.model_control import ModelControl
 from ensemble.pace import Pace
 from ensemble.server import TritonServer
 from ensemble.stubs import Stub, Stubs, kill
-from workflows.diagnostics import ServerError
+from workflows.diagnostics import ReleaseError, ServerError
 
 _MOST_RESTARTS = 5
 _LEFT_SECONDS = 10.0
@@ -105,11 +105,13 @@ class Repairs:
             try:
                 self._server.stop()
                 self._server.start(given_up)
-            except ServerError as error:
-                self._events.add("restart_failed", attempt=attempt, error=str(error))
+            except (ServerError, ReleaseError) as error:
+                what = "verification_failed" if isinstance(error, ReleaseError) else "restart_failed"
+                self._events.add(what, attempt=attempt, error=str(error))
                 self._pace.repaired()
                 if attempt == _MOST_RESTARTS:
-                    raise ServerError(f"given up after {attempt} attempts to restart Triton: {error}") from None
+                    told = f"given up after {attempt} attempts to restart Triton: {what.replace('_', ' ')}: {error}"
+                    raise ServerError(told) from None
                 continue
             self._watch_anew()
             self._ended()
@@ -132,11 +134,12 @@ class Repairs:
         """Load a model anew; return why that failed, or nothing."""
         old, start = self.stubs.of(model), time.monotonic()
         try:
+            self._server.verify()
             for path in self._server.repository.glob(f"{model}/*/model.py"):
                 os.utime(path)  # otherwise Triton takes a load of what is loaded for done
             with self._control() as control:
                 _patiently(lambda: control.load(model), given_up)
-        except (ServerError, OSError) as error:
+        except (ServerError, ReleaseError, OSError) as error:
             self._events.add("reload_failed", model=model, reason=reason, error=str(error))
             return f"'{model}' was not loaded anew: {error}"
         self.stubs.find()

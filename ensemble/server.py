@@ -17,23 +17,31 @@ from types import TracebackType
 import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
+from ensemble.channels import channel_options
 from ensemble.deploy import recover
 from ensemble.endpoints import Addresses, admin_key, server_arguments
 from ensemble.layouts import CONFIG, answering_models, models_in
 from ensemble.model_control import remove_key, write_key
+from ensemble.permissions import writable_by_others
 from ensemble.ports import check_free
-from ensemble.processes import kill_group, launch
+from ensemble.processes import kill_group, launch, serving_environment
 from ensemble.serving.backlog import ADDRESS as METRICS
 from ensemble.serving.delta import DELTA
+from ensemble.serving.milvus_index import URI
+from ensemble.staging import Staging
+from ensemble.stubs import ended_children
 from ensemble.tls import ClientTls, ServerTls
 from ensemble.triton import ServingPython, Triton, default_python, find_triton, inspect_python
 from ensemble.triton_log import printable, reasons
 from ensemble.trust import check_repository, forget, trust
-from workflows.diagnostics import ServerError
+from workflows.diagnostics import ReleaseError, ServerError
 
 _POLL_SECONDS = 0.02
 _ASK_SECONDS = 0.2
 _GRACE_SECONDS = 5
+_REPORT_SECONDS = 3
+"""Which Triton has, when a model's process ended while it started, to say why."""
+_REMEDY = "`chmod -R go-w` it, `chown` it to the user who serves, or keep it elsewhere (docs/security.md)"
 _IDLE = "All models are stopped, unloading models"
 """What Triton logs when it has been told to end and has answered everything."""
 
@@ -79,20 +87,23 @@ class TritonServer:
 
         The server is ready once `model` answers (default: those of all layouts in the repository). `triton` is a
         tritonserver or its install directory (default: PATH, then the nvidia-pytriton wheel); `python` is the
-        interpreter of the serving environment (default: `.venv-serve`, else the running one); `delta` is a directory
-        whose changes of the catalogue the models follow; HTTP is off unless it has a port; with `verify`, a
-        PEM file of public keys, only releases that one of them signed are served, now and after each deployment (and
-        so no `delta`, which nobody signs); `on_log` gets every line of
-        Triton's log, from a thread of its own, with nothing in it that a terminal would obey.
+        interpreter of the serving environment (default: the project's `.venv-serve`, else the running one); `delta` is
+        a directory whose changes of the catalogue the models follow; HTTP is off unless it has a port; with `verify`, a
+        PEM file of public keys, only releases that one of them signed are served, now and after each deployment (and so
+        no `delta`, which nobody signs); `on_log` gets every line of Triton's log, from a thread of its own, with
+        nothing in it that a terminal would obey.
         """
         self.repository = repository.absolute()
         self._models = answering_models(self.repository) if model is None else [model]
         self.addresses = Addresses(host, grpc_port, http_port, metrics_port, metrics_host)
         self._triton, self._python = triton, python or default_python()
-        self._on_log, self._delta, self._tls, self._verify = on_log, delta, tls, verify
+        given = delta or os.environ.get(DELTA)
+        self._delta = Path(given).absolute() if given else None
+        self._on_log, self._tls, self._verify = on_log, tls, verify
         self._start_timeout, self._stop_timeout = start_timeout_seconds, stop_timeout_seconds
         self._process: subprocess.Popen[str] | None = None
         self._thread: threading.Thread | None = None
+        self._staging: Staging | None = None
         self._log: deque[str] = deque(maxlen=400)
         self._key = admin_key()
 
@@ -114,34 +125,65 @@ class TritonServer:
         Raises
         ------
         ServerError
-            No repository, no Triton, an unfit Python, a taken port; Triton ended, or was not ready in time (with the
-            reasons from its log).
+            No repository, no Triton, an unfit Python, a taken port; Triton or a model's process ended, or was not ready
+            in time (with the reasons from its log).
         ReleaseError
-            What is to be served is not signed by the keys to `verify` with, or is not as this installation exports it.
+            What is to be served is not signed by the keys to `verify` with, is not as this installation exports it, or
+            may be changed by others.
         StartGivenUp
             `given_up`, asked all the while, said so.
         """
         if not self._models or not all((self.repository / one / CONFIG).is_file() for one in self._models):
             raise ServerError(f"{self.repository}: no model repository; expected what `retrieval release` wrote")
         recover(self.repository)
-        if self._verify is not None:
-            self._check_signatures(self._verify)
+        self.verify()
         python = inspect_python(self._python)
-        command = self._command(find_triton(self._triton, python))
+        triton = find_triton(self._triton, python)
         place = self.addresses
         for host in {place.host_of(purpose) for purpose in place.ports}:
             check_free(host, place.ports)
         write_key(self.repository, place.grpc_port, self._key)
-        self._log.clear()  # of a run before this one
-        started: Future[subprocess.Popen[str]] = Future()
-        self._thread = threading.Thread(target=self._run, args=(command, python, started), daemon=True)
-        self._thread.start()
-        self._process = started.result()
         try:
+            self._process = self._launched(triton, python)
             self._wait_until_ready(self._process, given_up)
         except BaseException:
             self.stop()
             raise
+
+    def _launched(self, triton: Triton, python: ServingPython) -> subprocess.Popen[str]:
+        """Start Triton, and the thread that it belongs to."""
+        self._log.clear()  # of a run before this one
+        staging = self._staging = Staging(self.repository, triton, python, self._delta)
+        started: Future[subprocess.Popen[str]] = Future()
+        arguments = self._command(triton.server, staging), python, staging, started
+        self._thread = threading.Thread(target=self._run, args=arguments, daemon=True)
+        self._thread.start()
+        return started.result()
+
+    def verify(self) -> None:
+        """Verify what is served, where that is asked for; else warn of what others may change.
+
+        Raises
+        ------
+        ReleaseError
+            It is not what the keys signed and this installation exports, or others may change it.
+        ServerError
+            Changes of the catalogue are followed, which nobody signs.
+        """
+        if self._verify is None:
+            served = [self.repository, *([self._delta] if self._delta and self._delta.is_dir() else [])]
+            for place in served:
+                if why := next(writable_by_others(place), None):
+                    self._on_log(f"warning: {place}: others may change what is served: {why}; {_REMEDY}")
+            return
+        if self._delta:
+            raise ServerError("changes of the catalogue are not signed: give --verify, or --delta, or `items compact`")
+        for place in (self.repository, self._verify):
+            if why := next(writable_by_others(place), None):
+                raise ReleaseError(f"{place}: others may change what is verified: {why}; {_REMEDY}")
+        for release in check_repository(self.repository, self._verify):
+            self._on_log(f"release {release.manifest['release']}: signed by a key in {self._verify}")
+        trust(self.repository, self.addresses.grpc_port, self._verify)
 
     def wait(self, given_up: Callable[[], bool] = _never) -> int | None:
         """Wait for Triton to end by itself and return its exit status; None once `given_up`, asked often, says so."""
@@ -157,14 +199,16 @@ class TritonServer:
     def stop(self) -> None:
         """Let requests in flight finish and end Triton; kill it if it takes longer than the stop time-out."""
         process, self._process = self._process, None
-        if process is None:
-            return
-        process.terminate()
-        self._wait_for_end(process)
-        kill_group(process.pid)
-        process.wait()
+        if process is not None:
+            process.terminate()
+            self._wait_for_end(process)
+            kill_group(process.pid)
+            process.wait()
         if self._thread is not None:
             self._thread.join()
+        if self._staging is not None:
+            self._staging.remove()
+            self._staging = None
         remove_key(self.repository, self.addresses.grpc_port)
         forget(self.repository, self.addresses.grpc_port)
 
@@ -191,29 +235,29 @@ class TritonServer:
     ) -> None:
         self.stop()
 
-    def _check_signatures(self, keys: Path) -> None:
-        if self._delta or os.environ.get(DELTA):
-            raise ServerError("changes of the catalogue are not signed: give --verify, or --delta, or `items compact`")
-        for release in check_repository(self.repository, keys):
-            self._on_log(f"release {release.manifest['release']}: signed by a key in {keys}")
-        trust(self.repository, self.addresses.grpc_port, keys)
+    def _command(self, server: Path, staging: Staging) -> list[str]:
+        arguments = server_arguments(staging.models, self.addresses, self._key, self._tls, int(self._stop_timeout))
+        backends = [] if staging.backends is None else [f"--backend-directory={staging.backends}"]
+        return [str(server), *arguments, *backends]
 
-    def _command(self, triton: Triton) -> list[str]:
-        arguments = server_arguments(self.repository, self.addresses, self._key, self._tls, int(self._stop_timeout))
-        backends = [] if triton.backends is None else [f"--backend-directory={triton.backends}"]
-        return [str(triton.server), *arguments, *backends]
-
-    def _told(self) -> dict[str, str]:
+    def _told(self, staging: Staging) -> dict[str, str]:
         """Return what the models are told by environment variables."""
-        place = self.addresses
+        place, told = self.addresses, {}
+        if staging.delta is not None:
+            told[DELTA] = str(staging.delta)
+        if (milvus := os.environ.get(URI)) and "://" not in milvus:
+            told[URI] = str(Path(milvus).absolute())  # a file
         host = place.host_of("metrics").replace("0.0.0.0", "127.0.0.1")
-        delta = {DELTA: str(self._delta.absolute())} if self._delta else {}
-        return {METRICS: f"{host}:{place.metrics_port}", **delta}
+        return {METRICS: f"{host}:{place.metrics_port}", **told}
 
-    def _run(self, command: list[str], python: ServingPython, started: Future[subprocess.Popen[str]]) -> None:
+    def _run(
+        self, command: list[str], python: ServingPython, staging: Staging, started: Future[subprocess.Popen[str]]
+    ) -> None:
         """Start Triton and forward its log to the end: one thread, for Triton ends with the one that started it."""
         try:
-            process = launch(command, python, _threads(self.repository), self._told())
+            threads = _threads(self.repository)
+            environment = serving_environment(staging.python, staging.library, threads) | self._told(staging)
+            process = launch(command, python, staging.work, environment)
         except BaseException as error:
             started.set_exception(error)
             return
@@ -221,7 +265,7 @@ class TritonServer:
         assert process.stdout is not None
         with process.stdout as lines:
             for line in lines:
-                self._log.append(printable(line.rstrip("\n")))
+                self._log.append(staging.real(printable(line.rstrip("\n"))))
                 self._forward(self._log[-1])
 
     def _forward(self, line: str) -> None:
@@ -233,7 +277,7 @@ class TritonServer:
             self._on_log = _silent
 
     def _wait_until_ready(self, process: subprocess.Popen[str], given_up: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + self._start_timeout
+        deadline, ended_at = time.monotonic() + self._start_timeout, float("inf")
         while not _is_ready(self.addresses, self._models, self._tls is not None):
             if process.poll() is not None:
                 assert self._thread is not None
@@ -242,6 +286,11 @@ class TritonServer:
                 raise ServerError(f"Triton ended with status {process.returncode}: {reasons(self._log)}")
             if given_up():
                 raise StartGivenUp
+            if ended := ended_children(process.pid):
+                ended_at = min(ended_at, time.monotonic())
+                if time.monotonic() > ended_at + _REPORT_SECONDS:  # Triton itself would wait for it for minutes
+                    listed = ", ".join(map(str, ended))
+                    raise ServerError(f"process {listed} of a model ended while it started: {reasons(self._log)}")
             if time.monotonic() > deadline:
                 raise ServerError(f"Triton was not ready after {self._start_timeout:.0f} s: {reasons(self._log)}")
             time.sleep(_POLL_SECONDS)
@@ -268,7 +317,7 @@ def _is_ready(place: Addresses, models: Sequence[str], encrypted: bool) -> bool:
         if encrypted:
             # Who may ask, and by which name, the clients know. Triton opens its ports when its models are loaded.
             return True
-        with grpc.InferenceServerClient(place.grpc) as client:
+        with grpc.InferenceServerClient(place.grpc, **channel_options(place.grpc, ClientTls(off=True))) as client:
             return all(client.is_model_ready(model, client_timeout=2) for model in models)
     except (OSError, InferenceServerException):
         return False

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
+
+from ensemble.triton import ask_python
+from workflows.diagnostics import ServerError
 
 _ASK = """
 import importlib.metadata as m, json, sys
@@ -22,8 +24,7 @@ print(json.dumps({"python": "%d.%d.%d" % sys.version_info[:3], "packages": found
 def serving_packages(python: Path) -> tuple[str, dict[str, str]]:
     """Return version and packages of an interpreter; both empty where it does not run."""
     try:
-        asked = subprocess.run([python, "-c", _ASK], capture_output=True, text=True, timeout=60, check=True)
-        found = json.loads(asked.stdout)
-    except (OSError, subprocess.SubprocessError, ValueError):
+        found = json.loads(ask_python(python.absolute(), _ASK))
+    except (ServerError, ValueError):
         return "", {}
     return found["python"], found["packages"]

@@ -68,6 +68,15 @@ def kill(stubs: list[Stub]) -> list[int]:
     return killed
 
 
+def ended_children(server_pid: int) -> list[int]:
+    """Return the children of a tritonserver that have ended; while it starts, one that does is a model that failed."""
+    try:
+        children = psutil.Process(server_pid).children()
+        return [one.pid for one in children if one.status() == psutil.STATUS_ZOMBIE]
+    except psutil.Error:
+        return []
+
+
 def _stub(process: psutil.Process) -> Stub | None:
     """Return what a child of tritonserver serves: it is started as `STUB .../MODEL/VERSION/model.py ...`."""
     try:

@@ -1,34 +1,32 @@
-"""Find a tritonserver and make it run models in the serving environment's Python.
+"""Find a tritonserver and the Python that runs its models.
 
 Without a container there is one inside the nvidia-pytriton wheel. It keeps one python-backend stub per Python version,
-none of them where the server looks for it, so a tree of links with the right one is made in the cache
-(`RETRIEVAL_CACHE`, by default `~/.cache/merlin-retrieval`). The wheel itself is left as it is.
+none of them where the server looks for it; `ensemble/staging.py` puts the right one there.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+from ensemble.environment import child_environment, on_path
 from workflows.diagnostics import ServerError
-from workflows.files import atomic_directory
 
 STUB = "triton_python_backend_stub"
 _CONTAINER_BACKENDS = Path("/opt/tritonserver/backends")
 _PROBE = """
-import importlib.metadata, importlib.util, json, sys, sysconfig
+import importlib.metadata, importlib.util, json, os, site, sys, sysconfig
 missing = [name for name in ("numpy", "onnxruntime", "faiss") if importlib.util.find_spec(name) is None]
 value = sysconfig.get_config_var
 print(json.dumps({"version": "%d.%d" % sys.version_info[:2], "missing": missing,
                   "numpy": None if "numpy" in missing else importlib.metadata.version("numpy"),
-                  "library": value("INSTSONAME") or value("LDLIBRARY"), "libdir": value("LIBDIR")}))
+                  "library": value("INSTSONAME") or value("LDLIBRARY"), "libdir": value("LIBDIR"),
+                  "home": os.path.dirname(sys._base_executable), "packages": site.getsitepackages()}))
 """  # imports none of them: that would take longer than starting Triton
 
 
@@ -43,6 +41,10 @@ class ServingPython:
     """Version of its NumPy."""
     library: Path | None
     """The directory of its libpython, for the loader; None where it is not built shared."""
+    home: Path
+    """The directory of the interpreter that its environment was made with."""
+    packages: tuple[Path, ...]
+    """Where its packages are."""
 
 
 @dataclass(frozen=True)
@@ -51,27 +53,26 @@ class Triton:
 
     server: Path
     backends: Path | None
-    """What `--backend-directory` gets; None leaves the server's own default."""
+    """Where its backends are; None: none with a python backend is known, so it is left to the server."""
+    stub: Path | None
+    """What runs the models of the python backend."""
     from_wheel: bool
 
 
 def default_python() -> Path:
-    """Return the interpreter of `.venv-serve` in the working directory if there is one, else the running one."""
-    own = Path(".venv-serve/bin/python")
-    return own.absolute() if own.exists() else Path(sys.executable)
+    """Return the interpreter of the project's `.venv-serve`, beside this package or the running environment, if there
+    is one, else the running one."""
+    for place in (Path(__file__).resolve().parents[1], Path(sys.prefix).resolve().parent):
+        own = place / ".venv-serve/bin/python"
+        if own.exists():
+            return own
+    return Path(sys.executable)
 
 
 def inspect_python(executable: Path) -> ServingPython:
     """Ask the interpreter what it is; raise ServerError if it does not run or lacks what the models import."""
-    try:
-        output = subprocess.run(
-            [executable, "-c", _PROBE], capture_output=True, text=True, timeout=120, check=True
-        ).stdout
-    except (OSError, subprocess.SubprocessError) as error:
-        raise ServerError(
-            f"{executable}: cannot be asked for its version: {error}; expected a Python 3.10 to 3.12"
-        ) from None
-    found = json.loads(output)
+    executable = executable.absolute()
+    found = json.loads(ask_python(executable, _PROBE))
     if found["missing"]:
         remedy = f"{executable} -m pip install --require-hashes -r requirements/serve.txt"
         raise ServerError(
@@ -79,7 +80,32 @@ def inspect_python(executable: Path) -> ServingPython:
         )
     folder = Path(found["libdir"] or "/nonexistent")
     library = folder if (folder / str(found["library"])).is_file() and ".so" in str(found["library"]) else None
-    return ServingPython(executable, found["version"], found["numpy"], library)
+    packages = tuple(map(Path, found["packages"]))
+    return ServingPython(executable, found["version"], found["numpy"], library, Path(found["home"]), packages)
+
+
+def ask_python(executable: Path, code: str) -> str:
+    """Return what an interpreter prints when it runs `code`, isolated from working directory and variables.
+
+    Raises
+    ------
+    ServerError
+        It does not run.
+    """
+    try:
+        return subprocess.run(
+            [executable, "-I", "-c", code],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+            cwd="/",
+            env=child_environment(),
+        ).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        raise ServerError(
+            f"{executable}: cannot be asked for its version: {error}; expected a Python 3.10 to 3.12"
+        ) from None
 
 
 def find_triton(given: Path | None, python: ServingPython) -> Triton:
@@ -97,28 +123,23 @@ def find_triton(given: Path | None, python: ServingPython) -> Triton:
                 f"{server}: no executable; expected tritonserver or the directory that holds bin/tritonserver"
             )
         return _installed(server.absolute())
-    on_path = shutil.which("tritonserver")
-    if on_path is not None:
-        return _installed(Path(on_path).absolute())
+    if (found := on_path("tritonserver")) is not None:
+        return _installed(found)
     wheel = _wheel()
     if wheel is None:
         raise ServerError(
             "no tritonserver: none given (--triton), none on PATH, and nvidia-pytriton is not installed; "
             "run `pip install nvidia-pytriton==0.7.0`, or this command in a Triton container"
         )
-    return Triton(wheel / "bin/tritonserver", link_backends(wheel, python), True)
+    return Triton(wheel / "bin/tritonserver", wheel / "backends", _stub_for(wheel, python), True)
 
 
 def cache_directory() -> Path:
     """Return where prepared files live: `RETRIEVAL_CACHE`, by default `~/.cache/merlin-retrieval`."""
-    return Path(os.environ.get("RETRIEVAL_CACHE") or Path.home() / ".cache/merlin-retrieval").absolute()
+    return Path(os.environ.get("RETRIEVAL_CACHE") or "~/.cache/merlin-retrieval").expanduser().absolute()
 
 
-def link_backends(wheel: Path, python: ServingPython) -> Path:
-    """Return a backend directory whose python backend has the stub for `python`.
-
-    The libraries find `nvidia_pytriton.libs` by RPATH, four levels above themselves, so the tree has that shape too.
-    """
+def _stub_for(wheel: Path, python: ServingPython) -> Path:
     if int(python.numpy.split(".")[0]) >= 2:
         raise ServerError(
             f"{python.executable}: has NumPy {python.numpy}, but the python backend of {wheel} is built for NumPy 1 "
@@ -135,32 +156,15 @@ def link_backends(wheel: Path, python: ServingPython) -> Path:
             f"{python.executable}: has no shared libpython, which Triton's stub loads; install the one of your "
             f"distribution (libpython{python.version}) or take a Python built with --enable-shared"
         )
-    links = {
-        "nvidia_pytriton.libs": wheel.parent.parent / "nvidia_pytriton.libs",
-        **{f"pytriton/tritonserver/backends/python/{one.name}": one for one in (wheel / "backends/python").iterdir()},
-        f"pytriton/tritonserver/backends/python/{STUB}": stub,
-    }
-    key = hashlib.sha256(repr(sorted(links.items())).encode()).hexdigest()[:16]
-    tree = cache_directory() / "triton" / key
-    if not all((tree / name).exists() for name in links):
-        _link(tree, links)
-    return tree / "pytriton/tritonserver/backends"
-
-
-def _link(tree: Path, links: dict[str, Path]) -> None:
-    with atomic_directory(tree) as temporary:
-        for name, target in links.items():
-            place = temporary / name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.symlink_to(target)
+    return stub
 
 
 def _installed(server: Path) -> Triton:
     """Return an installed server with the backends beside it, or those of the container, or its own default."""
     for backends in (server.parent.parent / "backends", _CONTAINER_BACKENDS):
-        if (backends / "python" / STUB).exists():
-            return Triton(server, backends, False)
-    return Triton(server, None, False)
+        if (stub := backends / "python" / STUB).exists():
+            return Triton(server, backends, stub, False)
+    return Triton(server, None, None, False)
 
 
 def _wheel() -> Path | None:

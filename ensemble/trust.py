@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ _CACHE = "__pycache__"
 def check_repository(repository: Path, keys: Path) -> list[Release]:
     """Return the releases that a server on the model repository would load, each signed by one of the `keys`.
 
-    What Python left there of an earlier start (`__pycache__`) is removed, for it would be run in place of the code.
+    What Python left there (`__pycache__`: of a Triton that was started otherwise, say) is removed, for it would be run
+    in place of the code. Files whose names begin with a dot are ours, or were being written when a process was killed;
+    nothing reads them.
 
     Raises
     ------
@@ -37,10 +40,10 @@ def check_repository(repository: Path, keys: Path) -> list[Release]:
         A release is not signed by one of these keys, or something lies there that this installation would not export.
     """
     models = models_in(repository)
-    _expect(repository, {one.name for one in repository.iterdir() if one.is_dir() or one.name[0] != "."}, models)
+    _expect(repository, _names(repository), models)
     found: dict[int, Release] = {}
     for model in models:
-        beside = {one.name for one in (repository / model).iterdir()} - {CONFIG}
+        beside = _names(repository / model) - {CONFIG}
         if not all(one.isdecimal() and str(int(one)) == one for one in beside):
             raise ReleaseError(f"{repository / model}: holds {', '.join(sorted(beside))}; expected versions only")
         for version in _served(repository / model, beside):
@@ -53,12 +56,14 @@ def check_repository(repository: Path, keys: Path) -> list[Release]:
 def trust(repository: Path, port: int, keys: Path) -> None:
     """Note that the server on this port takes signed releases only: a deployment into the repository checks them."""
     public_keys(keys)
-    atomic_write(repository / _TRUSTED.format(port), keys.read_bytes())
+    with suppress(OSError):  # a repository that cannot be written cannot be deployed to either
+        atomic_write(repository / _TRUSTED.format(port), keys.read_bytes())
 
 
 def forget(repository: Path, port: int) -> None:
     """Take the note back once the server has stopped."""
-    (repository / _TRUSTED.format(port)).unlink(missing_ok=True)
+    with suppress(OSError):
+        (repository / _TRUSTED.format(port)).unlink(missing_ok=True)
 
 
 def admits(repository: Path, release: Path, version: int) -> bool:
@@ -95,14 +100,25 @@ def _check_version(repository: Path, model: str, version: int, release: Release)
     own, wanted = directory / "release", files_of(release, [model], version)[model]
     if ENTRY in wanted and own != release.path:
         _check_same(own, release)
-    cache = directory / "serving" / _CACHE
-    if cache.is_symlink() or cache.is_file():
-        raise ReleaseError(f"{cache}: expected a directory; remove it")
-    shutil.rmtree(cache, ignore_errors=True)
+    _remove_compiled(directory)
     _expect(directory, set(_files(directory, leave_out="release" if ENTRY in wanted else None)), wanted)
     for name, content in wanted.items():
         if (directory / name).read_bytes() != content:
             raise ReleaseError(f"{directory / name}: not as this installation exports it; export the repository anew")
+
+
+def _names(directory: Path) -> set[str]:
+    return {one.name for one in directory.iterdir() if one.is_dir() or one.name[0] != "."}
+
+
+def _remove_compiled(version: Path) -> None:
+    """Remove the compiled code in a version; raise ReleaseError where that cannot be done."""
+    for cache in (version / _CACHE, version / "serving" / _CACHE):
+        try:
+            if cache.is_dir() or cache.is_symlink():
+                shutil.rmtree(cache)
+        except OSError as error:
+            raise ReleaseError(f"{cache}: compiled code, which cannot be removed ({error}); remove it") from None
 
 
 def _check_same(place: Path, release: Release) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -95,6 +96,12 @@ app.command()(doctor)
 
 def main() -> None:
     """Entry point of the `retrieval` command."""
+    from ensemble.environment import reach_this_machine_directly
+    from workflows.files import write_for_oneself
+
+    write_for_oneself()
+    reach_this_machine_directly()
+    os.environ["PYTHONSAFEPATH"] = "1"  # Pythons that libraries start (Dask's workers) import nothing from here
     app()
 
 

@@ -166,20 +166,26 @@ def _release_of(server: Path, from_wheel: bool) -> str:
 
 
 def _gpu(told: dict[str, str]) -> Iterator[Finding]:
-    tool = shutil.which("nvidia-smi")
+    from ensemble.environment import child_environment, on_path
+
+    tool = on_path("nvidia-smi")
+    if tool is None:
+        told["gpus"] = "none"
+        return
     query = "--query-gpu=name,memory.total,driver_version"
     try:
         asked = subprocess.run(
-            [tool or "nvidia-smi", query, "--format=csv,noheader"],
+            [tool, query, "--format=csv,noheader"],
             capture_output=True,
             text=True,
             timeout=30,
             check=True,
+            cwd="/",
+            env=child_environment(),
         )
     except (OSError, subprocess.SubprocessError) as error:
         told["gpus"] = "none"
-        if tool is not None:
-            yield Finding("warning", "gpu", f"nvidia-smi is there and fails: {error}", "look at the driver")
+        yield Finding("warning", "gpu", f"nvidia-smi is there and fails: {error}", "look at the driver")
         return
     told["gpus"] = "; ".join(asked.stdout.strip().splitlines())
     names = {str(one.metadata["Name"]).lower() for one in distributions()}

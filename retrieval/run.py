@@ -107,7 +107,17 @@ class Run:
 
     @classmethod
     def create(cls, recipe: Recipe, runs: Path, stages: tuple[Stage, ...]) -> Run:
-        """Return the run of a recipe below `runs`; its directory is made when the first stage runs."""
+        """Return the run of a recipe below `runs`; its directory is made when the first stage runs.
+
+        Raises
+        ------
+        RecipeError
+            Its path has signs that TensorFlow and Dask take for a pattern of paths.
+        """
+        if found := sorted(set(str(runs.absolute())) & set("*?[")):
+            raise RecipeError(
+                f"--runs {runs}: TensorFlow and Dask take '{found[0]}' for a pattern; choose another place"
+            )
         return cls(runs / recipe.name, recipe, _wanted(stages, recipe), watched={})
 
     @classmethod

@@ -49,11 +49,12 @@ def rehearse(recipe: Recipe, shapes: Shapes, features: Path | None) -> Measured:
             device=recipe.device,
             shapes=shapes,
             out=str(out),
-            features=None if features is None else str(features),
+            features=None if features is None else str(features.absolute()),
             timed=counted < FITTING * psutil.virtual_memory().available,
         )
-        command = [sys.executable, "-m", "retrieval.planning.probe"]
-        done = subprocess.run(command, input=msgspec.json.encode(question), capture_output=True, check=False)
+        command = [sys.executable, "-I", "-m", "retrieval.planning.probe"]
+        sent = msgspec.json.encode(question)
+        done = subprocess.run(command, input=sent, capture_output=True, check=False, cwd=folder)
         if done.returncode or not out.is_file():
             last = (done.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
             raise StageError(f"the rehearsal of the train stage failed: {last}")
@@ -62,7 +63,7 @@ def rehearse(recipe: Recipe, shapes: Shapes, features: Path | None) -> Measured:
 
 def serving_base() -> int:
     """Return what a process takes that has loaded the serving code and no release, bytes."""
-    done = subprocess.run([sys.executable, "-c", _SERVING], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-I", "-c", _SERVING], capture_output=True, text=True, check=True)
     return int(done.stdout)
 
 

@@ -119,7 +119,6 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     directory = tmp_path_factory.mktemp("shop")
     (directory / "recipes").mkdir()
     shutil.copytree(ROOT / "recipes" / "shop", directory / "recipes" / "shop")
-    (directory / ".venv-serve").symlink_to(ROOT / ".venv-serve")
     found = Shell(directory)
     for line in before_serving():
         found.run(line)
@@ -148,7 +147,6 @@ def serving(words: list[str], directory: Path) -> Iterator[str]:
     grpc_port, metrics_port = free_ports("127.0.0.1", 2)
     ports = ["--grpc-port", str(grpc_port), "--metrics-port", str(metrics_port)]
     command = [sys.executable, "-m", "retrieval", *words, *ports]
-    # .venv-serve is looked for in the working directory.
     with (
         (directory / "serve.log").open("w") as log,
         subprocess.Popen(command, cwd=directory, stdout=subprocess.PIPE, stderr=log, text=True) as process,

@@ -15,6 +15,7 @@ from tools import CONTAINERS, ROOT, documents, tool, versions
 from ensemble.endpoints import Addresses, server_arguments
 from ensemble.ports import free_ports
 from ensemble.processes import serving_environment
+from ensemble.staging import Staging
 from ensemble.triton import default_python, find_triton, inspect_python
 
 IMAGE = re.compile(r"nvcr\.io/[\w./-]+:[\w.-]+|merlin-retrieval-(?:train|serve):[\w.-]+")
@@ -77,18 +78,30 @@ def test_the_start_gives_triton_the_options_of_retrieval_serve() -> None:
     assert f'guarded="{protocols.split(":")[0]}"' in text
 
 
+@pytest.mark.parametrize("models", ["/data/a b", "models", "/l'été", "/a;b"])
+def test_the_start_refuses_a_path_that_triton_would_hand_to_a_shell(models: str) -> None:
+    done = subprocess.run(
+        [CONTAINERS / "serve.sh"], env={"MODELS": models}, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert f"MODELS={models}: expected an absolute path" in done.stderr
+
+
 @pytest.mark.server
-def test_the_start_serves_and_the_probe_tells(served: Served) -> None:
+def test_the_start_serves_and_the_probe_tells(served: Served, tmp_path: Path) -> None:
     if served.id_type == "BYTES":
         pytest.skip("once is enough")
     python = inspect_python(default_python())
     triton = find_triton(None, python)
     ports = free_ports("127.0.0.1", 3)
-    environment = {**serving_environment(python, 1), "MODELS": str(served.server.repository)}
+    (tmp_path / "empty").mkdir()
+    staging = Staging(served.server.repository, triton, python)
+    environment = serving_environment(staging.python, staging.library, 1)
+    environment |= {"MODELS": str(staging.models), "EMPTY": str(tmp_path / "empty")}
     environment |= {"RETRIEVAL_METRICS": f"127.0.0.1:{ports[2]}"}
     environment["PATH"] = f"{triton.server.parent}{os.pathsep}{environment['PATH']}"
     options = [f"--{name}-port={port}" for name, port in zip(("grpc", "http", "metrics"), ports, strict=True)]
-    start = [CONTAINERS / "serve.sh", *options, f"--backend-directory={triton.backends}"]
+    start = [CONTAINERS / "serve.sh", *options, f"--backend-directory={staging.backends}"]
     probe = [python.executable, ROOT / "ensemble/serving/canary.py", "--url", f"http://127.0.0.1:{ports[1]}"]
     with subprocess.Popen(start, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         try:
@@ -98,4 +111,5 @@ def test_the_start_serves_and_the_probe_tells(served: Served) -> None:
         finally:
             process.terminate()
             process.communicate(timeout=30)
+            staging.remove()
     assert subprocess.run(probe, capture_output=True).returncode == 1, "healthy without a server"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ensemble.staging import Staging
 from ensemble.triton import STUB, ServingPython, find_triton, inspect_python
 from workflows.diagnostics import ServerError
 
@@ -43,27 +44,29 @@ def test_the_serving_python_is_asked_and_not_assumed(python: ServingPython) -> N
         assert list(python.library.glob(f"libpython{python.version}.so*"))
 
 
-def test_the_wheels_server_runs_with_the_stub_of_the_serving_python(python: ServingPython) -> None:
+def test_the_wheels_server_runs_with_the_stub_of_the_serving_python(python: ServingPython, tmp_path: Path) -> None:
     triton = find_triton(None, python)
     assert triton.from_wheel
-    assert triton.backends is not None
-    stub = triton.backends / "python" / STUB
+    staging = Staging(tmp_path, triton, python)
+    assert staging.backends is not None
+    stub = staging.backends / "python" / STUB
     assert stub.resolve().parent.name == python.version
     libraries = subprocess.run(
         ["ldd", stub.parent / "libtriton_python.so"], capture_output=True, text=True, check=True
     ).stdout
     assert "not found" not in libraries
-    assert find_triton(None, python) == triton, "the prepared tree is kept"
+    staging.remove()
+    assert not staging.directory.exists()
 
 
-def test_a_tree_whose_wheel_went_away_is_made_anew(python: ServingPython) -> None:
-    first = find_triton(None, python).backends
-    assert first is not None
-    broken = first / "python" / STUB
-    broken.unlink()
-    broken.symlink_to("/nonexistent")
-    assert find_triton(None, python).backends == first
-    assert broken.exists()
+def test_what_a_killed_process_left_is_removed_and_what_is_in_use_is_not(python: ServingPython, tmp_path: Path) -> None:
+    triton = find_triton(None, python)
+    used, left = (Staging(tmp_path, triton, python) for _ in range(2))
+    os.close(left._lock)  # as the kernel does when a process ends
+    Staging(tmp_path, triton, python).remove()
+    assert used.directory.is_dir()
+    assert not left.directory.exists()
+    used.remove()
 
 
 def test_a_given_server_comes_before_path_and_wheel(

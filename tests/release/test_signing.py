@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import compileall
 import json
 import shutil
 import stat
+import threading
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 from synthetic import make_release, make_run
 from typer.testing import CliRunner
 
 from ensemble.client import RetrievalClient
 from ensemble.deploy import deploy
+from ensemble.events import Event
+from ensemble.health import canary
 from ensemble.ports import free_ports
 from ensemble.runtime import export_repository
 from ensemble.server import TritonServer
 from ensemble.serving.release import manifest_text, release_id
 from ensemble.signing import new_keys, open_signed, sign
+from ensemble.supervision import Supervisor
 from ensemble.trust import admits, check_repository, trust
 from retrieval.cli import app
 from workflows.diagnostics import ReleaseError, ServerError
@@ -155,11 +162,68 @@ def test_a_repository_with_anything_else_in_it_is_refused(
 
 
 def test_compiled_code_that_python_would_run_in_place_of_ours_goes(signed: Path, keys: tuple[Path, Path]) -> None:
-    cache = signed / "triton/retrieval/1/serving/__pycache__"
-    cache.mkdir()
-    (cache / "release.cpython-311.pyc").write_bytes(b"hostile")
+    for folder in ("", "serving"):
+        cache = signed / "triton/retrieval/1" / folder / "__pycache__"
+        cache.mkdir()
+        (cache / "model.cpython-311.pyc").write_bytes(b"hostile")
     check_repository(signed / "triton", keys[1])
-    assert not cache.exists()
+    assert not list((signed / "triton").rglob("__pycache__"))
+
+
+def test_what_a_killed_deployment_was_writing_keeps_no_server_from_starting(
+    signed: Path, keys: tuple[Path, Path]
+) -> None:
+    (signed / "triton/retrieval/.config.pbtxt.x1y2").write_text("ha")
+    check_repository(signed / "triton", keys[1])
+
+
+def test_what_others_may_write_to_is_not_served_as_verified(signed: Path, keys: tuple[Path, Path]) -> None:
+    (signed / "triton/retrieval/1/serving").chmod(0o777)
+    with pytest.raises(ReleaseError, match=r"others may change what is verified: .*serving has mode 777; `chmod"):
+        TritonServer(signed / "triton", verify=keys[1]).start()
+
+
+@pytest.mark.server
+def test_a_verifying_server_comes_back_whenever_it_dies_and_tells_what_it_refuses(
+    made: Path, keys: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Also where the repository was served before without verifying, or its code was compiled by another Python."""
+    release = Path(shutil.copytree(made / "release", tmp_path / "release"))
+    sign(release, keys[0])
+    repository = export_repository(release, tmp_path / "triton", "fused")
+    compileall.compile_dir(repository, quiet=2)
+    assert list(repository.rglob("*.pyc"))
+    grpc_port, metrics_port = free_ports("127.0.0.1", 2)
+    events: list[Event] = []
+    ended = threading.Event()
+
+    def until_told(name: str, times: int = 1) -> None:
+        deadline = time.monotonic() + 120
+        while sum(one["event"] == name for one in events) < times:
+            assert time.monotonic() < deadline, (name, events)
+            time.sleep(0.05)
+
+    with TritonServer(repository, grpc_port=grpc_port, metrics_port=metrics_port, verify=keys[1]) as server:
+        thread = threading.Thread(target=Supervisor(server, events.append).run, args=(ended.is_set,))
+        thread.start()
+        try:
+            for times in (1, 2):
+                psutil.Process(server.process_id).kill()
+                until_told("recovered", times)
+            next(one for one in psutil.Process(server.process_id).children() if "stub" in one.name()).kill()
+            until_told("recovered", 3)
+            assert canary(server.addresses.grpc).healthy
+            assert not list(repository.rglob("__pycache__"))
+            more = repository / "retrieval/1/serving/more.py"
+            more.write_text("")
+            psutil.Process(server.process_id).kill()
+            until_told("verification_failed")
+            more.unlink()
+            until_told("restarted", 3)
+            assert canary(server.addresses.grpc).healthy
+        finally:
+            ended.set()
+            thread.join()
 
 
 def test_a_server_that_verifies_does_not_start_on_what_is_not_signed(made: Path, keys: tuple[Path, Path]) -> None:

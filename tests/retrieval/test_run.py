@@ -14,7 +14,7 @@ from retrieval.console import Terminal
 from retrieval.recipe import Recipe, load_recipe
 from retrieval.run import Job, Run, Stage, advance
 from retrieval.stages import STAGES
-from workflows.diagnostics import StageError
+from workflows.diagnostics import RecipeError, StageError
 from workflows.files import atomic_directory
 
 ROOT = Path(__file__).parents[2]
@@ -142,3 +142,11 @@ def test_two_processes_do_not_write_to_one_run(tmp_path: Path, teller: Terminal)
             advance(run, NAMES, tmp_path, teller)
         other.kill()
     assert kept(run, teller, tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["a[1]", "a*", "a?"])
+def test_a_place_that_libraries_would_take_for_a_pattern_is_refused_before_anything_runs(
+    tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(RecipeError, match=r"--runs .* take '.' for a pattern"):
+        Run.create(RECIPE, tmp_path / name, STAGES)

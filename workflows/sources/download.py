@@ -208,7 +208,7 @@ def _opener() -> urllib.request.OpenerDirector:
 
 
 def _run_pip(requirement: str, listing: Path, directory: Path) -> None:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-deps", "--require-hashes"]
+    command = [sys.executable, "-I", "-m", "pip", "download", "--quiet", "--no-input", "--no-deps", "--require-hashes"]
     command += ["--only-binary=:all:", "--dest", str(directory), "--requirement", str(listing)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PIP_TIMEOUT_SECONDS, check=False)
