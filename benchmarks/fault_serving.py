@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import compileall
 import re
+import shutil
 import signal
 import statistics
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import cycle
@@ -21,6 +24,7 @@ from fault_load import LOST, REFUSED, ClientLoad, Counts, Ended, Load, listed, p
 from fault_requests import Subject, right_questions
 
 from ensemble.ports import free_ports
+from ensemble.signing import copies_in, new_keys, sign
 
 IN_FLIGHT = 16
 QUESTIONS = 200
@@ -44,13 +48,17 @@ class Serving:
         below = psutil.Process(self.process.pid).children(recursive=True)
         return [one for one in below if "stub" in one.name() and one.status() != psutil.STATUS_ZOMBIE]
 
+    def triton(self) -> list[psutil.Process]:
+        """Return tritonserver, in a list; an empty one while there is none."""
+        return [one for one in psutil.Process(self.process.pid).children() if "tritonserver" in one.name()]
+
 
 @contextmanager
-def serving(source: Path) -> Iterator[Serving]:
+def serving(source: Path, *options: object) -> Iterator[Serving]:
     """Run `retrieval serve SOURCE` as a user does, on free ports; stop it after the block."""
     grpc_port, metrics_port = free_ports("127.0.0.1", 2)
     ports = ["--grpc-port", grpc_port, "--metrics-port", metrics_port]
-    command = [*map(str, [sys.executable, "-m", "retrieval", "serve", source, *ports])]
+    command = [*map(str, [sys.executable, "-m", "retrieval", "serve", source, *ports, *options])]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     ) as process:
@@ -92,7 +100,7 @@ def kill_stub(run: Path, times: int, say: Any) -> dict[str, Any]:
         ):
             kills = list[Kill]()
             for number in range(times):
-                kills.append(_one_kill(server, load))
+                kills.append(_one_kill(load, server.stubs))
                 say(f"stub killed {number + 1}/{times}: back after {kills[-1].back_s} s")
                 if kills[-1].back is None:
                     break
@@ -131,13 +139,54 @@ class Kill(NamedTuple):
         return None if self.back is None else round(self.back - self.killed, 2)
 
 
-def _one_kill(server: Serving, load: Load) -> Kill:
-    """Kill the stub once and wait until the capacity is back."""
+def verify_kills(run: Path, scratch: Path, times: int, say: Any) -> dict[str, Any]:
+    """Kill Triton and the stub of a server that verifies in turns, `times` in all, under load.
+
+    The run was served before by a server that does not verify, and its code was imported by another Python.
+    """
+    new_keys(scratch / "key.pem", scratch / "key.pub.pem")
+    for part in ("release", "triton"):
+        shutil.copytree(run / part, scratch / part)
+    sign(scratch / "release", scratch / "key.pem", copies_in(scratch / "triton"))
+    with serving(scratch / "triton"):
+        compileall.compile_dir(scratch / "triton", quiet=2)
+    with serving(scratch / "triton", "--verify", scratch / "key.pub.pem") as server:
+        subject = Subject.of(server.address, scratch / "release")
+        questions = right_questions(server.address, subject, QUESTIONS)
+        kills: dict[str, list[Kill]] = {"triton": [], "stub": []}
+        with Load(server.address, cycle(questions), IN_FLIGHT) as load:
+            for number in range(times):
+                what, victims = (("triton", server.triton), ("stub", server.stubs))[number % 2]
+                kills[what].append(_one_kill(load, victims))
+                say(f"{what} killed {number + 1}/{times}: back after {kills[what][-1].back_s} s")
+        events = Counter(re.findall(r'"event": ?"(\w+)"', "".join(server.log)))
+    back = {what: [one.back_s for one in ones if one.back_s is not None] for what, ones in kills.items()}
+    written = sorted(str(one.relative_to(scratch)) for one in scratch.rglob("__pycache__"))
+    return {
+        "requests": load.seen.counts,
+        "kills": times,
+        **{f"back_s_median_{what}": round(statistics.median(ones), 2) if ones else None for what, ones in back.items()},
+        **{f"back_s_max_{what}": max(ones, default=None) for what, ones in back.items()},
+        "verification_failed": events["verification_failed"],
+        "events": dict(events),
+        "written_into_what_is_served": written,
+        "statuses": dict(load.seen.statuses),
+        "errors": listed(map(_without_address, load.seen.ended), 5),
+        "holds": sum(map(len, back.values())) == times
+        and max(back["stub"], default=0) <= BACK_S
+        and not load.seen.counts.lost
+        and not written
+        and not events["verification_failed"],
+    }
+
+
+def _one_kill(load: Load, victims: Callable[[], list[psutil.Process]]) -> Kill:
+    """Kill the `victims` once and wait until the capacity is back."""
     time.sleep(3.0)  # a rate to compare with, and time enough for the repair before to hold
     now = time.monotonic()
     before = rate_over(load.seen.answered_at, now - 1.5, now)
-    for stub in server.stubs():
-        stub.kill()
+    for victim in victims():
+        victim.kill()
     killed = time.monotonic()
 
     def back() -> bool:

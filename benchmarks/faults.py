@@ -5,6 +5,7 @@
     .venv/bin/python benchmarks/faults.py --only kill-stub stop   some of them; the other results are kept
 
     kill-stub      the python stub is killed under load; capacity comes back within 5 s
+    verify-kills   Triton and the stub of a server that verifies are killed in turns; it comes back each time
     stop           SIGTERM under load; what is in flight is answered
     disk-full      a release is written, and one deployed, with too little room
     killed-stages  a run is killed at random moments and resumed; the artefacts are those of one undisturbed
@@ -108,6 +109,11 @@ def kill_stub(work: Work) -> dict[str, Any]:
     return fault_serving.kill_stub(work.runs.first(), work.times(20, 2), work.say)
 
 
+def verify_kills(work: Work) -> dict[str, Any]:
+    """Triton and the stub are killed under load, below a server that verifies."""
+    return fault_serving.verify_kills(work.runs.first(), work.scratch, work.times(20, 2), work.say)
+
+
 def stop(work: Work) -> dict[str, Any]:
     """SIGTERM under load."""
     return fault_serving.stop_under_load(work.runs.first(), work.times(10, 2), work.say)
@@ -145,6 +151,7 @@ def fuzz(work: Work) -> dict[str, Any]:
 
 SCENARIOS: dict[str, Callable[[Work], dict[str, Any]]] = {
     "kill-stub": kill_stub,
+    "verify-kills": verify_kills,
     "stop": stop,
     "disk-full": disk_full,
     "killed-stages": killed_stages,
@@ -223,6 +230,7 @@ def _short(value: Any) -> Any:
 
 SHOWN = {
     "kill-stub": ("kills", "back_s_median", "back_s_max", "failed_in_the_stub", "failed_while_dead"),
+    "verify-kills": ("kills", "back_s_max_triton", "back_s_max_stub", "verification_failed"),
     "stop": ("stops", "in_flight_refused", "in_flight_lost", "seconds_to_end_max"),
     "disk-full": ("commands", "refused", "wrong"),
     "killed-stages": ("kills", "runs_resumed_to_the_end", "runs_that_differ"),
