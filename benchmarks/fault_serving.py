@@ -24,7 +24,8 @@ from fault_load import LOST, REFUSED, ClientLoad, Counts, Ended, Load, listed, p
 from fault_requests import Subject, right_questions
 
 from ensemble.ports import free_ports
-from ensemble.signing import copies_in, new_keys, sign
+from ensemble.runtime import export_repository
+from ensemble.signing import new_keys, sign
 
 IN_FLIGHT = 16
 QUESTIONS = 200
@@ -145,9 +146,9 @@ def verify_kills(run: Path, scratch: Path, times: int, say: Any) -> dict[str, An
     The run was served before by a server that does not verify, and its code was imported by another Python.
     """
     new_keys(scratch / "key.pem", scratch / "key.pub.pem")
-    for part in ("release", "triton"):
-        shutil.copytree(run / part, scratch / part)
-    sign(scratch / "release", scratch / "key.pem", copies_in(scratch / "triton"))
+    shutil.copytree(run / "release", scratch / "release")
+    sign(scratch / "release", scratch / "key.pem")
+    export_repository(scratch / "release", scratch / "triton")
     with serving(scratch / "triton"):
         compileall.compile_dir(scratch / "triton", quiet=2)
     with serving(scratch / "triton", "--verify", scratch / "key.pub.pem") as server:
