@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pandas as pd
 
 from ensemble.arrays import save, save_values
 from workflows.columns import Columns
+from workflows.files import json_bytes
 
 DISTINCT = 1000
 """Text with more different values than this is left out if they are also more than half as many as the entries: titles
@@ -39,8 +39,7 @@ def write_attributes(catalogue: pd.DataFrame, items: Path, every: bool = False) 
         else:
             left_out[name] = reason
     document = {"format": 1, "items": len(catalogue), "attributes": kept, "left_out": left_out}
-    text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-    (items / "attributes.json").write_text(text, encoding="utf-8")
+    (items / "attributes.json").write_bytes(json_bytes(document))
 
 
 def _write_tags(column: pd.Series, stem: Path, every: bool) -> str | None:

@@ -26,7 +26,7 @@ from ensemble.serving.catalogue import REMOVED, Catalogue
 from ensemble.serving.delta import Delta
 from ensemble.serving.index import PARAMETERS
 from ensemble.serving.release import MANIFEST, PAIRED, SIGNATURE, Release, sha256_of
-from workflows.files import atomic_directory
+from workflows.files import atomic_directory, json_bytes
 
 _REPLACED = (MANIFEST, SIGNATURE, selftest.FILE, "items", "index")
 
@@ -118,8 +118,7 @@ def _write_items(items: LiveItems, rows: np.ndarray, out: Path) -> None:
     write_filterable(table, out, filterable(release))
     stated = json.loads((out / Path(attributes.FILE).name).read_text(encoding="utf-8"))
     stated["left_out"] = release.json(attributes.FILE)["left_out"]
-    text = json.dumps(stated, indent=1, ensure_ascii=False) + "\n"
-    (out / Path(attributes.FILE).name).write_text(text, encoding="utf-8")
+    (out / Path(attributes.FILE).name).write_bytes(json_bytes(stated))
 
 
 def _write_index(items: LiveItems, out: Path, pairing: str, rebuild: bool) -> None:
@@ -130,8 +129,7 @@ def _write_index(items: LiveItems, out: Path, pairing: str, rebuild: bool) -> No
         parameters = built.parameters
     else:
         shutil.copytree(items.release.path / "index", out / "index", dirs_exist_ok=True)
-    text = json.dumps({**parameters, "pairing": pairing}, indent=1) + "\n"
-    (out / PARAMETERS).write_text(text, encoding="utf-8")
+    (out / PARAMETERS).write_bytes(json_bytes({**parameters, "pairing": pairing}))
 
 
 def _rebuilt(items: LiveItems, out: Path, pairing: str, config: Index) -> Built:

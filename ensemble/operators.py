@@ -22,7 +22,7 @@ from ensemble.serving.errors import InvalidRelease, InvalidRequest
 from ensemble.serving.names import CANDIDATES, LEAST, USER_ROW
 from ensemble.serving.retriever import Answer, Retriever
 from ensemble.serving.sequence import Clicks
-from ensemble.serving.tensors import NO_ITEM, USER, Request, Tensor
+from ensemble.serving.tensors import NO_ITEM, NO_SCORE, USER, Request, Tensor
 from ensemble.serving.transform import Column
 
 _CONTROLS = ("top_k", "exclude_item_ids", "include_seen", "filter", "history_item_ids")
@@ -127,7 +127,7 @@ class SearchItems(ReleaseOperator):
         found = retriever.nearest(vectors, rows, request, retriever.ranker.candidates)
         least = retriever.least_scores(request)
         made = pd.DataFrame({CANDIDATES: _cells(found.item_index)}).assign(
-            **{LEAST: -np.inf if least is None else least, "user_known": found.user_known}
+            **{LEAST: NO_SCORE if least is None else least, "user_known": found.user_known}
         )
         return made.assign(**{one: transformable[one].to_numpy() for one in self.passed_on()})
 
@@ -209,7 +209,7 @@ def _vectors(frame: pd.DataFrame) -> np.ndarray:
 
 
 def _answered(answer: Answer) -> pd.DataFrame:
-    cells = {"item_id": _cells(answer.item_id), "score": _cells(answer.score)}
+    cells = {"item_id": _cells(answer.item_id), "score": _cells(np.maximum(answer.score, NO_SCORE))}
     return pd.DataFrame(cells).assign(count=answer.count, user_known=answer.user_known)
 
 

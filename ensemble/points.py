@@ -13,7 +13,7 @@ from msgspec import Struct
 from rich.table import Table
 
 from workflows.diagnostics import StageError
-from workflows.files import atomic_write
+from workflows.files import atomic_write, json_bytes
 
 
 class Point(Struct, frozen=True, kw_only=True):
@@ -39,7 +39,7 @@ class Point(Struct, frozen=True, kw_only=True):
 
 def save(points: Sequence[Point], json: Path, picture: Path | None = None) -> None:
     """Write the points as a JSON list, and their curve as a PNG."""
-    atomic_write(json, msgspec.json.format(msgspec.json.encode(list(points)), indent=2) + b"\n")
+    atomic_write(json, json_bytes(list(points), 2))
     if picture is not None:
         atomic_write(picture, draw(points))
 

@@ -12,7 +12,7 @@ from ensemble.serving.arrays import read_values
 from ensemble.serving.release import Sealed
 from ensemble.serving.transform import Column, QueryTransform
 from ensemble.serving.users import READY, USER, Users
-from workflows.files import allocate
+from workflows.files import allocate, json_bytes
 
 _ROWS = 1 << 16
 
@@ -24,7 +24,7 @@ def write_ready(out: Path, id_dtype: Mapping[str, str]) -> None:
     """
     place = out / "users/users.json"
     stated = {**json.loads(place.read_text(encoding="utf-8")), "features": []}
-    place.write_text(json.dumps(stated), encoding="utf-8")
+    place.write_bytes(json_bytes(stated))
     present = {path.relative_to(out).as_posix(): "" for path in (out / "users").iterdir()}
     draft = Sealed(out, {"files": present, "id_dtype": id_dtype})
     transform = QueryTransform.load(out / "query")
@@ -39,7 +39,7 @@ def write_ready(out: Path, id_dtype: Mapping[str, str]) -> None:
                 shape = (len(ids), *features[name].shape[1:])
                 written[name] = _mapped(out / READY.format(number), features[name].dtype, shape)
             written[name][rows] = features[name]
-    place.write_text(json.dumps({**stated, "features": list(written)}), encoding="utf-8")
+    place.write_bytes(json_bytes({**stated, "features": list(written)}))
 
 
 def _mapped(place: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:

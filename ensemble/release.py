@@ -41,7 +41,7 @@ from ensemble.serving.schema import FORMAT
 from workflows.columns import Columns
 from workflows.diagnostics import ReleaseError, StageError
 from workflows.feature_files import read_rows
-from workflows.files import atomic_directory
+from workflows.files import atomic_directory, json_bytes
 
 _PACKAGES = ("merlin-retrieval", "merlin-models", "nvtabular", "tensorflow-cpu", "numpy", "onnx", "faiss-cpu")
 
@@ -129,7 +129,7 @@ def seal(directory: Path, manifest: dict[str, Any]) -> None:
     """
     (directory / selftest.FILE).unlink(missing_ok=True)
     retriever = Retriever(Release(directory, _write_manifest(directory, manifest)))
-    (directory / selftest.FILE).write_text(json.dumps(selftest.sample(retriever)), encoding="utf-8")
+    (directory / selftest.FILE).write_bytes(json_bytes(selftest.sample(retriever)))
     _write_manifest(directory, manifest)
     examine(Release.open(directory))
 
@@ -201,7 +201,7 @@ def _write_tables(features: Path, out: Path) -> dict[str, int]:
     save_values(users[Columns.User], out / "users/user_id", id_dtype(users[Columns.User]))
     for one in columns:
         save_column(users[one["name"]], out / "users" / one["name"], one)
-    (out / "users/users.json").write_text(json.dumps({"rows": len(users), "columns": columns}), encoding="utf-8")
+    (out / "users/users.json").write_bytes(json_bytes({"rows": len(users), "columns": columns}))
     _write_history(interactions, users[Columns.User], out / "history")
     return {"users": len(users), "items": len(catalogue), "interactions": len(interactions)}
 
@@ -250,12 +250,9 @@ def _write_index(
         built = build_index(vectors, config, lambda: query_vectors(draft(), features, "valid"), progress)
     built.write(out)
     parameters = {**built.parameters, "pairing": manifest["pairing"]}
-    _write_json(out / "index/params.json", parameters)
-    _write_json(out / "index/params.json", {**parameters, "measured": measured_on_test(draft(), features)})
-
-
-def _write_json(place: Path, content: dict[str, Any]) -> None:
-    place.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    (out / "index/params.json").write_bytes(json_bytes(parameters))
+    measured = measured_on_test(draft(), features)
+    (out / "index/params.json").write_bytes(json_bytes({**parameters, "measured": measured}))
 
 
 def _id_dtypes(features: Path) -> dict[str, str]:

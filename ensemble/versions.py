@@ -25,7 +25,7 @@ import msgspec
 from ensemble.comparison import Candidate
 from ensemble.serving.release import Release
 from workflows.diagnostics import ReleaseError
-from workflows.files import atomic_directory, atomic_write
+from workflows.files import atomic_directory, atomic_write, json_bytes
 
 RELEASE, METRICS, ABOUT = "release", "metrics.json", "version.json"
 CURRENT, HISTORY, REPOSITORY = "current.json", "history.jsonl", "triton"
@@ -205,7 +205,7 @@ def _manifest(release: Path) -> Any:
 
 
 def _pretty(value: Any) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+    return json_bytes(value, 2)
 
 
 def _read(place: Path, text: bytes, kind: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import resource
 import statistics
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from models.towers import TwoTowerModel
+from workflows.files import json_bytes
 
 FILE = "cost.json"
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -36,7 +36,7 @@ class Meter:
             "seconds_per_epoch": statistics.median(seconds[1:] or seconds or [0.0]),
             "parameters": parameters(model),
         }
-        (out / FILE).write_text(json.dumps(found, indent=1), encoding="utf-8")
+        (out / FILE).write_bytes(json_bytes(found))
 
 
 def parameters(model: TwoTowerModel) -> dict[str, dict[str, int]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from models.towers import TwoTowerModel, input_names
 from models.validation import encode_queries
 from workflows.diagnostics import StageError
 from workflows.features import FeatureSet, FeatureSpec
+from workflows.files import json_bytes
 
 OPSET = 15
 TOLERANCE = 1e-5
@@ -53,7 +53,7 @@ def export_towers(model: TwoTowerModel, data: FeatureSet, epochs: int, out: Path
         "epochs": epochs,
         "parameters": sum(int(variable.shape.num_elements()) for variable in model.trainable_variables),
     }
-    (out / "towers.json").write_text(json.dumps(description, indent=1), encoding="utf-8")
+    (out / "towers.json").write_bytes(json_bytes(description))
 
 
 def pairing_of(towers: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from models.validation import OnEpoch, Validation
 from workflows.config import Device
 from workflows.diagnostics import RecipeError
 from workflows.features import FeatureSet, Part
+from workflows.files import json_bytes
 
 
 def train(
@@ -86,7 +86,7 @@ def train(
             tower.save_weights(out / "checkpoints" / "refit")
         if train.mixed_precision:
             tower = _in_float32(tower, data, model, {name: tf.constant(one[:1]) for name, one in valid.query.items()})
-        (out / "history.json").write_text(json.dumps(validation.history, indent=1), encoding="utf-8")
+        (out / "history.json").write_bytes(json_bytes(validation.history))
         export_towers(tower, data, epochs, out)
         if tower.heads is not None:
             tower.heads.save(out)

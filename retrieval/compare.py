@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from retrieval.run import Run
 from retrieval.stages import STAGES
 from retrieval.tables import CUTOFFS, PROTOCOLS, metric_rows, read_json
 from workflows.diagnostics import StageError
-from workflows.files import atomic_write
+from workflows.files import atomic_write, json_bytes
 
 MOST_RUNS = 6
 """As many colours as the page has."""
@@ -80,7 +79,7 @@ def write_page(found: Mapping[str, Any], path: Path) -> None:
     page = environment.get_template("compare.html.j2").render(
         **found, rows=_facts(found["runs"]) + figures, charts=charts(found["runs"])
     )
-    atomic_write(path.with_suffix(".json"), (json.dumps(found, indent=1) + "\n").encode())
+    atomic_write(path.with_suffix(".json"), json_bytes(found))
     atomic_write(path, page.encode())
 
 

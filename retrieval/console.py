@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -19,7 +18,7 @@ from rich.table import Table
 
 from ensemble.serving.errors import ServingError
 from workflows.diagnostics import RetrievalError
-from workflows.files import disk_error
+from workflows.files import disk_error, json_bytes
 from workflows.jobs import size_of_job
 
 INTERRUPTED = 130
@@ -32,8 +31,8 @@ class Terminal:
     def __init__(self, stdout: TextIO) -> None:
         # A pipe or a log has no width of its own; 80 columns would break every title.
         width = None if stdout.isatty() or "COLUMNS" in os.environ else 120
-        self.results = Console(file=stdout, highlight=False, markup=False, width=width)
-        self.messages = Console(file=sys.stderr, highlight=False, markup=False)
+        self.results = Console(file=stdout, highlight=False, markup=False, emoji=False, width=width)
+        self.messages = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
 
     def say(self, message: str) -> None:
         """Print one line about what is happening."""
@@ -59,7 +58,7 @@ class Terminal:
 
     def json(self, value: object) -> None:
         """Print `value` as JSON, the only thing on stdout."""
-        self.results.print(json.dumps(value, indent=2, ensure_ascii=False), soft_wrap=True)
+        self.results.file.write(json_bytes(value, 2).decode())
 
     def stage(self, done: Mapping[str, Any], as_json: bool) -> None:
         """Print what `retrieval.run.advance` did with a stage: its outputs, one per line, or everything as JSON."""

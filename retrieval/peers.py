@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -12,7 +11,7 @@ from rich.table import Table
 from retrieval.recipe import Recipe
 from retrieval.run import Job, Stage
 from retrieval.tables import read_json
-from workflows.files import atomic_write
+from workflows.files import atomic_write, json_bytes
 
 COLUMNS = tuple((protocol, name) for protocol in ("unseen", "all") for name in ("recall@10", "recall@100", "ndcg@10"))
 
@@ -25,7 +24,7 @@ def measure(job: Job) -> None:
     recipe, run = job.recipe, job.run
     rating = recipe.train.objective.rating
     found = compare(run / "features", run / "towers", rating, train_seconds, recipe.seed, job.progress)
-    atomic_write(job.run / "peers.json", json.dumps(found, indent=2).encode())
+    atomic_write(job.run / "peers.json", json_bytes(found, 2))
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:

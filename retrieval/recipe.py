@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -64,16 +66,28 @@ def load_recipe(path: Path) -> Recipe:
 def parse_recipe(text: str, path: Path) -> Recipe:
     """Return the recipe that a text at `path` is; raise RecipeError as `load_recipe`."""
     try:
-        recipe = msgspec.convert(tomllib.loads(text), Recipe)
+        document = tomllib.loads(text)
+        recipe = msgspec.convert(document, Recipe)
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{path}: not a readable TOML file: {error}") from None
     except msgspec.ValidationError as error:
         raise RecipeError(f"{path}: {error}") from None
+    for place, value in _infinite(document):
+        raise RecipeError(f"{path}: expected a finite number, got {value} - at `${place}`")
     check_names(recipe.data, recipe.query, recipe.item, path)
     data, query, item = located(recipe.data, path.parent), recipe.query, recipe.item
     sides = {"query": located_side(query, path.parent), "item": located_side(item, path.parent)}
     train = _located_train(recipe.train, path.parent)
     return msgspec.structs.replace(recipe, data=data, train=train, **sides)
+
+
+def _infinite(value: object, place: str = "") -> Iterator[tuple[str, float]]:
+    """Yield where a document has a number that is none or infinite, which JSON could not keep, and that number."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield place, value
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in parts:
+        yield from _infinite(part, f"{place}.{key}" if isinstance(key, str) else f"{place}[{key}]")
 
 
 def _located_train(train: Train, directory: Path) -> Train:

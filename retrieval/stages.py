@@ -14,7 +14,7 @@ from retrieval.ranks import training
 from retrieval.recipe import Recipe
 from retrieval.run import Job, Stage
 from workflows.config import PlaylistsSplit, embedding_files
-from workflows.files import atomic_directory, atomic_write, sha256_of
+from workflows.files import atomic_directory, atomic_write, json_bytes, sha256_of
 
 
 def fetch(job: Job) -> None:
@@ -87,7 +87,7 @@ def evaluate(job: Job) -> None:
         transform = fitted_queries(job.recipe, job.run / "features").transform
     ranker = job.run / "ranker" if job.recipe.ranking else None
     metrics = evaluate_towers(job.run / "features", job.run / "towers", protocol(job.recipe), rating, transform, ranker)
-    atomic_write(job.run / "metrics.json", json.dumps(metrics, indent=2).encode())
+    atomic_write(job.run / "metrics.json", json_bytes(metrics, 2))
 
 
 def release(job: Job) -> None:

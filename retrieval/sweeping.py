@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import msgspec
-
 from ensemble.benchmark import draw_requests
 from ensemble.sweep import Objective, Sweep, sweep
 from ensemble.sweep_view import draw
 from retrieval.run import Run
 from retrieval.serving import Load
-from workflows.files import atomic_write
+from workflows.files import atomic_write, json_bytes
 
 
 def sweep_run(run: Run, load: Load, p99_ms: float, minutes: float, progress: Callable[[str], None]) -> Sweep:
@@ -21,6 +19,6 @@ def sweep_run(run: Run, load: Load, p99_ms: float, minutes: float, progress: Cal
     objective = Objective(p99_ms, minutes, **{name: value for name, value in stated.items() if value})  # type: ignore[arg-type]
     requests = draw_requests(run.directory, run.recipe.bench.requests, seed=run.recipe.seed)
     found = sweep(run.directory / "release", requests, objective, progress)
-    atomic_write(run.directory / "sweep.json", msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
+    atomic_write(run.directory / "sweep.json", json_bytes(found, 2))
     atomic_write(run.directory / "sweep.png", draw(found))
     return found

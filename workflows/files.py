@@ -12,6 +12,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
 
 from workflows.diagnostics import DiskError
 
@@ -66,6 +70,18 @@ def atomic_write(path: Path, content: bytes) -> None:
     """Write `content` to `path` through a temporary sibling and a rename."""
     with atomic_file(path) as temporary:
         temporary.write_bytes(content)
+
+
+def json_bytes(value: object, indent: int = 1) -> bytes:
+    """Return `value` as lines of JSON that every parser reads: NaN and infinity, which JSON does not have, are null."""
+    return msgspec.json.format(msgspec.json.encode(value, enc_hook=_plain), indent=indent) + b"\n"
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can hold of a NumPy scalar."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
 
 
 @contextmanager

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from ensemble.batch.everybody import Asking, Everybody, batches
 from ensemble.serving.retriever import Answer
 from workflows.diagnostics import DataError, StageError
-from workflows.files import atomic_file, atomic_write
+from workflows.files import atomic_file, atomic_write, json_bytes
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -259,7 +259,7 @@ def _opened(
 
 
 def _encoded(state: State) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(state), indent=1) + b"\n"
+    return json_bytes(state)
 
 
 def _read(path: Path) -> State | None:

@@ -5,7 +5,6 @@ Vectors come batch by batch and are written as they come; a file is whole or not
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from ensemble.serving.catalogue import Catalogue
 from ensemble.serving.index import PARAMETERS
 from ensemble.serving.release import Release
 from workflows.columns import Columns
-from workflows.files import allocate, atomic_directory, atomic_file, atomic_write
+from workflows.files import allocate, atomic_directory, atomic_file, atomic_write, json_bytes
 
 ITEMS_AT_ONCE = 8192
 
@@ -109,8 +108,7 @@ def write_vectors(vectors: Vectors, format_: str, out: Path) -> Path:
         else:
             _write_lines(vectors, temporary, _documents if format_ in BULK else _lines)
         if vectors.index is not None:
-            text = json.dumps(vectors.index, indent=1, ensure_ascii=False) + "\n"
-            atomic_write(index_path(out), text.encode())
+            atomic_write(index_path(out), json_bytes(vectors.index))
     return out
 
 

@@ -24,12 +24,13 @@ from ensemble.serving.index import PARAMETERS
 from ensemble.serving.release import MANIFEST, Release
 from ensemble.serving.retriever import Retriever
 from ensemble.serving.sequence import FIRST_ITEM, TIME
+from ensemble.serving.tensors import NO_SCORE
 from ensemble.serving.transform import Column
 from models.export import tensors_of
 from models.towers import TwoTowerModel
 from workflows.diagnostics import ReleaseError
 from workflows.features import FeatureSpec
-from workflows.files import atomic_directory
+from workflows.files import atomic_directory, json_bytes
 
 FORMAT, KIND = 1, "saved-models"
 TOWER, RECOMMEND = "query_tower/1", "recommend/1"
@@ -72,7 +73,7 @@ def write_saved_models(source: Source, top_k: int, out: Path, progress: Callable
         progress("comparing their answers with the release's")
         samples.check(temporary, top_k, recommend.raw is not None)
         manifest = _manifest(source, recommend, signatures, temporary)
-        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        (temporary / MANIFEST).write_bytes(json_bytes(manifest))
     return manifest
 
 
@@ -156,7 +157,7 @@ class _Samples:
             own = [[places[_plain(one)] for one in row] for row in found["item_id"].numpy().tolist()]
             self._compare(name, np.take_along_axis(scores, np.array(own), axis=1), best[:, :k])
             found = excluding(**self._fed(excluding, {**feeds, EXCLUDE: found["item_id"][:, :1].numpy()}))
-            expected = np.pad(best, ((0, 0), (0, 1)), constant_values=-np.inf)[:, 1 : k + 1]
+            expected = np.pad(best, ((0, 0), (0, 1)), constant_values=NO_SCORE)[:, 1 : k + 1]
             self._compare(f"{name}_excluding", found["score"].numpy(), expected)
 
     @staticmethod
@@ -166,7 +167,7 @@ class _Samples:
 
     @staticmethod
     def _compare(what: str, found: np.ndarray, expected: np.ndarray) -> None:
-        scale = max(1.0, float(np.abs(expected[np.isfinite(expected)]).max(initial=0.0)))
+        scale = max(1.0, float(np.abs(expected[expected > NO_SCORE]).max(initial=0.0)))
         if found.shape != expected.shape or not np.allclose(found, expected, rtol=0, atol=TOLERANCE * scale):
             raise ReleaseError(
                 f"no SavedModel was kept: what '{what}' answers is not the release's within {TOLERANCE}; report it "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from ensemble.serving.tensors import NO_ITEM, WIRE
+from ensemble.serving.tensors import NO_ITEM, NO_SCORE, WIRE
 
 PADDING = {dtype: NO_ITEM[WIRE[dtype]] for dtype in ("int64", "string")}
 """Pads lists of ids, and stands for a null in a raw column; no item has it."""
@@ -38,7 +38,7 @@ class Items(tf.Module):
         """Return the best items of float32 `[n, d]` queries, best first: `item_id`, `score` and `count`.
 
         `excluded`, ids `[n, m]`, are left out; ids that no item has exclude nothing. Of equal scores the item that the
-        catalogue has first is first. Past a row's `count`, int32 `[n]`, scores are -inf and ids `PADDING`.
+        catalogue has first is first. Past a row's `count`, int32 `[n]`, ids are `PADDING` and scores `NO_SCORE`.
         """
         scores = self._scores(queries)
         if excluded is not None:
@@ -48,7 +48,7 @@ class Items(tf.Module):
         padding = PADDING[self.ids.dtype.name]
         return {
             "item_id": tf.where(found, tf.gather(self.ids, rows), tf.constant(padding, self.ids.dtype)),
-            "score": score,
+            "score": tf.maximum(score, NO_SCORE),
             "count": tf.reduce_sum(tf.cast(found, tf.int32), axis=1),
         }
 

@@ -20,6 +20,7 @@ from .filters import Filters
 from .ids import IdTable
 from .index import PARAMETERS
 from .release import Release
+from .scoring import LONGEST, scorable
 from .search import ItemSearch
 
 REMOVED = "items/removed.npy"
@@ -155,8 +156,8 @@ def _vectors(release: Release, items: int) -> np.ndarray:
     expected = (items, release.manifest["dim"])
     if vectors.shape != expected or not len(vectors):
         raise InvalidRelease(f"{place}: {vectors.dtype} {vectors.shape}, expected float32 {expected}, at least one row")
-    if not np.isfinite(vectors).all():
-        raise InvalidRelease(f"{place}: holds a vector that is not finite")
+    if not scorable(vectors).all():
+        raise InvalidRelease(f"{place}: holds a vector that is not finite, or longer than {LONGEST:.1g}")
     return vectors
 
 

@@ -20,6 +20,7 @@ from .errors import InvalidRelease
 from .parameters import Fields
 from .release import MANIFEST, Release, Sealed, read_manifest, verify
 from .schema import FILES, MOST_ROWS, Schema, choice, integer, taken
+from .scoring import LONGEST, scorable
 
 DELTA = "RETRIEVAL_DELTA"
 """Environment variable: the directory that the models of a server watch."""
@@ -73,8 +74,10 @@ class Delta(Sealed):
             raise InvalidRelease(
                 f"{self.path}/items/vectors.npy: {vectors.dtype} {vectors.shape}, expected {dim} columns"
             )
-        if not np.isfinite(vectors).all():
-            raise InvalidRelease(f"{self.path}/items/vectors.npy: holds a vector that is not finite")
+        if not scorable(vectors).all():
+            raise InvalidRelease(
+                f"{self.path}/items/vectors.npy: holds a vector that is not finite, or longer than {LONGEST:.1g}"
+            )
         return vectors
 
 

@@ -11,7 +11,7 @@ from .model_base import BatchModel, Outputs, check_inputs, row_slices
 from .release import Release
 from .retriever import Answer, Retriever
 from .selftest import SelfTest
-from .tensors import USER, Arrays, Request, extremes
+from .tensors import NO_SCORE, USER, Arrays, Request, extremes
 
 
 class FusedModel(BatchModel):
@@ -56,15 +56,16 @@ class AnswerWriter:
         self._wire_ids = wire_ids
 
     def __call__(self, answer: Answer, request: Request, slices: Sequence[slice]) -> list[Outputs]:
-        """Return each request's outputs, as wide as the largest top_k of its rows."""
+        """Return each request's outputs, as wide as the largest top_k of its rows; past `count` scores are NO_SCORE."""
         text = answer.item_id.dtype == object
         ids = self._wire_ids()[answer.item_index] if text else answer.item_id
         counts, known, widest = answer.count[:, None], answer.user_known[:, None], ids.shape[1]
+        scores = np.maximum(answer.score, NO_SCORE)
         if len(slices) == 1:
-            return [[("item_id", ids), ("score", answer.score), ("count", counts), ("user_known", known)]]
+            return [[("item_id", ids), ("score", scores), ("count", counts), ("user_known", known)]]
         alike, outputs = extremes(request.top_k)[0] == widest, []
         for rows in slices:
-            own, score = ids[rows], answer.score[rows]
+            own, score = ids[rows], scores[rows]
             if not alike:
                 width = int(request.top_k[rows].max())
                 own, score = np.ascontiguousarray(own[:, :width]), np.ascontiguousarray(score[:, :width])

@@ -18,9 +18,10 @@ from .history import History
 from .model_base import BatchModel, Outputs, check_inputs, row_slices
 from .names import CANDIDATES, FEATURES, KNOWN, LEAST, USER_ROW, VECTOR
 from .release import Release
+from .scoring import check_queries
 from .selftest import SelfTest
 from .steps import pack, packing, steps_of, unpack
-from .tensors import USER, Arrays, Reader, Request, Tensor, extremes
+from .tensors import NO_SCORE, USER, Arrays, Reader, Request, Tensor, extremes
 
 if TYPE_CHECKING:
     from .retriever import Answer
@@ -104,7 +105,6 @@ class SearchModel(BatchModel):
         self._write = AnswerWriter(lambda: self._catalogue.catalogue.wire_ids)
         self._candidates = candidates_of(release) if steps.rank else None
         self._users = release.manifest["counts"]["users"]
-        self._looks = release.manifest["serving"]["tower_platform"] != "python"  # for the tower does not
         controls = [one for one in steps.search.inputs if one.name not in (VECTOR, USER_ROW)]
         # To the reader a user is the row that the transform found.
         times = [Tensor("history_timestamps", "INT64", -1, True, True)]
@@ -125,9 +125,7 @@ class SearchModel(BatchModel):
         if highest >= self._users:
             raise InvalidRequest(f"{USER_ROW}: got {highest}, expected at most {self._users - 1}, or -1 for a stranger")
         vectors = sent[0][VECTOR] if len(sent) == 1 else np.concatenate([one[VECTOR] for one in sent])
-        if self._looks and not np.isfinite(vectors).all():
-            row = int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])
-            raise InvalidRequest(f"row {row}: the query has no finite vector; a number in it is too large")
+        check_queries(vectors)
         answer = self._catalogue.nearest(vectors, request.columns[USER].values, request, self._candidates)
         self.count(answer)
         if self._candidates is not None:
@@ -138,7 +136,7 @@ class SearchModel(BatchModel):
         """Return the candidates of each request, and what its answers must score."""
         least = self._catalogue.least_scores(request)
         if least is None:
-            least = np.full(len(answer.count), -np.inf, dtype=np.float32)
+            least = np.full(len(answer.count), NO_SCORE, dtype=np.float32)
         made: Outputs = [(LEAST, least[:, None]), (KNOWN, answer.user_known[:, None])]
         outputs = []
         for rows in slices:

@@ -151,7 +151,7 @@ def release_id(manifest: Mapping[str, Any], key: str = "release") -> str:
 
 def manifest_text(manifest: Mapping[str, Any]) -> str:
     """Return the one spelling of a manifest; any other is refused."""
-    return json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    return json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def vocabulary_of(files: Mapping[str, str]) -> str:

@@ -20,7 +20,7 @@ from .history import History
 from .metrics import Tally
 from .release import Release
 from .search import ItemSearch
-from .tensors import USER, Reader, Request, input_tensors, output_tensors
+from .tensors import NO_SCORE, USER, Reader, Request, input_tensors, output_tensors
 
 if TYPE_CHECKING:
     from .ranking import Ranker
@@ -36,7 +36,7 @@ class Answer(NamedTuple):
     item_id: np.ndarray
     """int64, or `str` objects, [n, width]; 0 or "" past `count`."""
     score: np.ndarray
-    """float32 [n, width]; -inf past `count`."""
+    """float32 [n, width]; -inf past `count`, which leaves the server as `NO_SCORE`."""
     count: np.ndarray  # type: ignore[assignment]  # the wire's word; `tuple.count` is not missed
     """int32 [n]: how many of the row are real."""
     user_known: np.ndarray
@@ -144,7 +144,7 @@ class ItemAnswers:
         if request.filters is None:
             return None
         least = [
-            -np.inf if one is None or one.min_score is None else one.min_score
+            NO_SCORE if one is None or one.min_score is None else one.min_score
             for one in self.filters_of(request.filters)
         ]
         return np.array(least, dtype=np.float32)

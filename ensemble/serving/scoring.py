@@ -6,8 +6,11 @@ from copy import copy
 
 import numpy as np
 
+from .errors import InvalidRequest
 from .schema import METRICS
 
+LONGEST = 2.0**62
+"""The longest vector: of two such, every score is finite in float32."""
 _BLOCK_ITEMS = 4096
 """Rows gathered at a time: as many as stay in the cache until they are multiplied. Twice as fast as all at once."""
 _COPIED_FLOATS = 1 << 21
@@ -99,6 +102,21 @@ class Scoring:
             length = np.sqrt(np.einsum("nd,nd->n", queries, queries))
         scale = length * self._longest
         return self._error * (scale if self.metric != "l2" else scale + length**2 + self._longest**2)
+
+
+def scorable(vectors: _Array) -> _Array:
+    """Return which of float32 [n, d] have finite scores, bool [n]: not one with NaN, or longer than `LONGEST`."""
+    within: _Array = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64) <= LONGEST**2
+    return within
+
+
+def check_queries(queries: _Array) -> None:
+    """Raise InvalidRequest, naming the row, for a query vector, float32 [n, d], whose scores may not be finite."""
+    flat = queries.ravel()
+    # One call in place of two; only a sum of squares that is too large for one vector is looked at.
+    if flat.dot(flat) <= LONGEST**2 or (within := scorable(queries)).all():
+        return
+    raise InvalidRequest(f"row {int(within.argmin())}: the query has no finite vector; a number in it is too large")
 
 
 def _transposed(vectors: _Array) -> _Array:

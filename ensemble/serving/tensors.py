@@ -17,6 +17,9 @@ from .transform import Column
 USER = "user_id"
 NO_ITEM = {"INT64": -(2**63), "BYTES": ""}
 """Pads lists of item ids: an id that no catalogue has."""
+NO_SCORE = np.finfo(np.float32).min
+"""The score of a place that no item has, in what leaves the server: JSON has no infinity. Nothing scores less.
+A float32: with NumPy 1 a Python number of that size makes float64 of an array of float32."""
 NOW = -(2**63)
 """As `timestamp`: the time at which the server reads the request."""
 MAX_TEXT_BYTES = 1 << 16

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from .errors import InvalidRelease, InvalidRequest
+from .errors import InvalidRelease
 from .graph import open_graph
+from .scoring import check_queries
 
 _OUTPUT = ["vector"]
 
@@ -35,12 +35,8 @@ class Tower:
         Raises
         ------
         InvalidRequest
-            A vector is not finite, because a feature was too large; names the row.
+            A vector is not finite, or so long that scores may not be: a feature was too large; names the row.
         """
         vectors = self._run(_OUTPUT, {name: features[name] for name in self.inputs}, None)[0]
-        flat = vectors.ravel()
-        # The sum of squares is finite only if all are: one call in place of two; a sum that overflows is looked at.
-        if not math.isfinite(flat.dot(flat)) and not np.isfinite(vectors).all():
-            row = int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])
-            raise InvalidRequest(f"row {row}: the query has no finite vector; a number in it is too large")
+        check_queries(vectors)
         return np.asarray(vectors)

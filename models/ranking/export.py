@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from models.export import OPSET, TOLERANCE, tensors_of
 from models.metrics import Float32Array
 from models.ranking.model import RankingModel
 from workflows.diagnostics import StageError
+from workflows.files import json_bytes
 
 RANKER, SIDES, PARAMETERS = "ranker.onnx", "items.npy", "params.json"
 QUERY_VECTOR, ITEM_SIDES = "ranking_vector", "ranking_items"
@@ -48,7 +48,7 @@ def export_ranker(
     expected = model.scores(rows, tf.convert_to_tensor(vectors), tf.convert_to_tensor(items)).numpy()
     _check(expected, ExportedRanker(out)(features, vectors, candidates))
     description = {"format": 1, "width": sides.shape[1], "parameters": model.parameters, **facts}
-    (out / PARAMETERS).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+    (out / PARAMETERS).write_bytes(json_bytes(description))
 
 
 class ExportedRanker:

@@ -34,6 +34,7 @@ from models.ranking.training import (
 from models.towers import TwoTowerModel
 from workflows.config import Device
 from workflows.features import FeatureSet
+from workflows.files import json_bytes
 
 CHECKPOINT = "checkpoint"
 VALIDATED_ROWS = 4_000
@@ -101,7 +102,7 @@ def train_ranker(
         facts |= {"kind": _kind(ranking), "candidates": ranking.candidates, "pairing": pairing}
         checked = held_out_rows(data, data.test, join([data.train, data.valid]), released, 50, _CHECKED_ROWS)
         facts["train_s"] = round(time.perf_counter() - started, 1)
-        (out / "history.json").write_text(json.dumps(history, indent=1), encoding="utf-8")
+        (out / "history.json").write_bytes(json_bytes(history))
         export_ranker(ranker, checked.query, checked.vectors, checked.candidates, facts, out)
 
 

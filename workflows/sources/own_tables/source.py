@@ -6,7 +6,6 @@ derived from them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +18,7 @@ import pyarrow as pa
 from workflows.columns import Columns
 from workflows.config import OwnTables
 from workflows.diagnostics import DataError
-from workflows.files import atomic_directory
+from workflows.files import atomic_directory, json_bytes
 from workflows.sources.own_tables.cast import Caster, distinct
 from workflows.sources.own_tables.files import Chunk, Located, chunks, locate, schema
 from workflows.sources.own_tables.files import state as state_of
@@ -84,8 +83,7 @@ class OwnRows:
         users, items = self.users_and_items(ledger)
         with atomic_directory(directory) as temporary:
             write_tables(temporary, self.interactions(users, items, ledger), users, items)
-            report = json.dumps(self.report(ledger), indent=2, ensure_ascii=False)
-            (temporary / REPORT).write_text(report + "\n", encoding="utf-8")
+            (temporary / REPORT).write_bytes(json_bytes(self.report(ledger), 2))
         self._tell(ledger)
 
     def users_and_items(self, ledger: Ledger) -> tuple[pd.DataFrame, pd.DataFrame]:
