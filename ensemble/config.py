@@ -74,8 +74,9 @@ class Serving(Section, frozen=True, kw_only=True):
     max_queue_size: Annotated[int, _within("max_queue_size")] = 1024
     """Requests that wait for one model; where more do, the oldest are refused with UNAVAILABLE. 0: no limit."""
     default_timeout_microseconds: Annotated[int, _within("default_timeout_microseconds")] = 0
-    """How long a request may wait before it is refused; a request may name a time of its own. 0: no limit. Look at the
-    p99 before you set it: Triton's time-outs make Triton 2.51 slow (docs/serving.md)."""
+    """How long a request may wait before it is refused; a request may name a time of its own (`timeout`), which
+    without this limit is ignored. 0: no limit. Look at the p99 before you set it: Triton's time-outs make Triton 2.51
+    slow (docs/serving.md)."""
     instances: Annotated[int, _within("instances")] = 1
     """Model instances (processes), of each model."""
     transform_instances: Annotated[int, _within("transform_instances")] | None = None

@@ -65,7 +65,8 @@ class Run:
 
 
 def make_run(path: Path, ids: str = "int64", users: int = 60, items: int = 300, seed: int = 0, last: int = 0) -> Run:
-    """Write `features/` and `towers/` under `path`; ids are "int64" (beyond 32 bits) or "string" (not ASCII).
+    """Write `features/` and `towers/` under `path`; ids are "int64" (beyond 32 bits), "large" (beyond 53, some) or
+    "string" (not ASCII).
 
     With `last`, the query tower takes a history of that width.
     """
@@ -157,7 +158,7 @@ def _ids(kind: str, prefix: str, count: int, rng: np.random.Generator) -> Any:
     numbers = rng.permutation(count * 3)[:count]
     if kind == "string":
         return [f"{prefix}-{one}" for one in numbers]
-    return numbers.astype(np.int64) * 2_000_000_011 - 5_000_000_000
+    return numbers.astype(np.int64) * (20_000_000_000_011 if kind == "large" else 2_000_000_011) - 5_000_000_000
 
 
 def _interactions(rng: np.random.Generator, users: pd.Series, items: pd.Series) -> pd.DataFrame:
