@@ -18,7 +18,7 @@ from ensemble.processes import serving_environment
 from ensemble.staging import Staging
 from ensemble.triton import default_python, find_triton, inspect_python
 
-IMAGE = re.compile(r"nvcr\.io/[\w./-]+:[\w.-]+|merlin-retrieval-(?:train|serve):[\w.-]+")
+IMAGE = re.compile(r"(?:nvcr\.io/[\w./-]+|envoyproxy/envoy|merlin-retrieval-(?:train|serve)):[\w.-]+")
 
 
 @pytest.mark.parametrize("name", ["train", "serve"])
@@ -35,7 +35,7 @@ def test_compose_files_are_of_the_compose_specification(name: str) -> None:
 
 def test_images_are_named_in_one_place() -> None:
     known = versions()
-    images = {known[name] for name in ("TRAIN_IMAGE", "SERVE_IMAGE", "SDK_IMAGE")}
+    images = {known[name] for name in ("TRAIN_IMAGE", "SERVE_IMAGE", "SDK_IMAGE", "GATEWAY_IMAGE")}
     images |= {f"merlin-retrieval-{one}:{known['VERSION']}" for one in ("train", "serve")}
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *CONTAINERS.rglob("*")]
     for page in pages:

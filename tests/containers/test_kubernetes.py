@@ -6,40 +6,21 @@ import json
 import re
 import subprocess
 import urllib.request
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from served import Served
-from tools import CONTAINERS, TOOLS, documents, kubectl
+from tools import CONTAINERS, KUBERNETES, TOOLS, built, documents, of_kind, pod_of
 
 from ensemble.serving.metrics import HELP
 
-KUBERNETES = CONTAINERS / "kubernetes"
 DASHBOARD = CONTAINERS / "grafana" / "retrieval.json"
 DIRECTORIES = sorted(one.parent.name for one in KUBERNETES.rglob("kustomization.yaml"))
 METRIC = re.compile(r"\b(?:nv|retrieval)_[a-z0-9_]+\b")
 SERVING = ["volume", "object-storage"]
 ADAPTED = "retrieval_queue_seconds"
 """What prometheus-adapter makes; no server has it."""
-
-
-@cache
-def built(directory: str) -> list[dict[str, Any]]:
-    """Return the objects that a kustomize directory makes."""
-    done = subprocess.run([kubectl(), "kustomize", KUBERNETES / directory], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return documents(done.stdout)
-
-
-def of_kind(directory: str, kind: str) -> dict[str, Any]:
-    (found,) = [one for one in built(directory) if one["kind"] == kind]
-    return found
-
-
-def pod_of(thing: dict[str, Any]) -> dict[str, Any]:
-    return dict(thing["spec"]["template"]["spec"])
 
 
 def complaints(things: list[Any], *options: str) -> str:
@@ -72,6 +53,8 @@ def test_what_a_pod_refers_to_is_there(directory: str) -> None:
     for volume in volumes.values():
         if "persistentVolumeClaim" in volume:
             assert ("PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"]) in names
+        if "configMap" in volume:
+            assert ("ConfigMap", volume["configMap"]["name"]) in names
     for container in [*pod.get("initContainers", []), *pod["containers"]]:
         assert {one["name"] for one in container["volumeMounts"]} <= set(volumes)
         for source in container.get("envFrom", []):
@@ -93,7 +76,7 @@ def test_services_policies_and_monitors_select_the_serving_pods(directory: str) 
     assert all(one.items() <= labels for one in selectors)
     monitored = of_kind("monitoring", "ServiceMonitor")["spec"]
     assert monitored["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
-    ports = {one["name"] for one in pod_of(deployment)["containers"][0]["ports"]}
+    ports = {port["name"] for one in pod_of(deployment)["containers"] for port in one["ports"]}
     assert {one["targetPort"] for one in service["spec"]["ports"]} == ports
     assert {one["port"] for one in monitored["endpoints"]} <= {one["name"] for one in service["spec"]["ports"]}
     clients = policy["spec"]["ingress"][0]["from"][0]["podSelector"]["matchLabels"]

