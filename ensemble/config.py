@@ -45,8 +45,9 @@ class Index(Section, frozen=True, kw_only=True):
     device: Literal["cpu", "gpu"] = "cpu"
     """`gpu` builds and searches on the first GPU, where FAISS was built with support for it."""
     uri: str | None = None
-    """Of `milvus`, for writing the release: `https://HOST:19530`, or a file of milvus-lite. The environment variable
-    RETRIEVAL_MILVUS_URI goes before it, and is what serving reads; RETRIEVAL_MILVUS_TOKEN is what opens it."""
+    """Of `milvus`, for writing the release: `https://HOST:19530`, or a file of milvus-lite, relative to the recipe. The
+    environment variable RETRIEVAL_MILVUS_URI, whose file is relative to the working directory, goes before it, and is
+    what serving reads; RETRIEVAL_MILVUS_TOKEN is what opens it."""
     collection: Annotated[str, Meta(pattern="^[A-Za-z_][A-Za-z0-9_]{0,200}$")] = "items"
     """Of `milvus`: what its collection is called; each release has one of its own, with its pairing id behind."""
     structure: Literal["flat", "hnsw", "ivf_flat"] = "flat"

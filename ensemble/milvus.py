@@ -22,7 +22,7 @@ from ensemble.serving.attributes import Attribute, Attributes, Tags, read_attrib
 from ensemble.serving.engines import engine_module
 from ensemble.serving.errors import InvalidRelease
 from ensemble.serving.index import PARAMETERS
-from ensemble.serving.milvus_index import CHAIN, PAIRING, ROWS, URI, connect, reason
+from ensemble.serving.milvus_index import CHAIN, PAIRING, ROWS, URI, connect, located, reason
 from ensemble.serving.release import Release
 from workflows.diagnostics import ReleaseError
 
@@ -42,7 +42,7 @@ def fill(release: Release, config: Index, pairing: str, progress: Callable[[str]
     """
     if config.uri is not None:
         # What follows in this process opens the release, and reads the same variable as a server.
-        os.environ.setdefault(URI, config.uri if "://" in config.uri else str(Path(config.uri).absolute()))
+        os.environ.setdefault(URI, located(config.uri))
     vectors = release.array("items/vectors.npy", np.float32, dimensions=2)
     attributes = read_attributes(release, len(vectors))
     dtype = release.manifest["id_dtype"]["item_id"]

@@ -27,7 +27,7 @@ from ensemble.ports import check_free
 from ensemble.processes import kill_group, launch, serving_environment
 from ensemble.serving.backlog import ADDRESS as METRICS
 from ensemble.serving.delta import DELTA
-from ensemble.serving.milvus_index import URI
+from ensemble.serving.milvus_index import URI, located
 from ensemble.staging import Staging
 from ensemble.stubs import ended_children
 from ensemble.tls import ClientTls, ServerTls
@@ -245,8 +245,8 @@ class TritonServer:
         place, told = self.addresses, {}
         if staging.delta is not None:
             told[DELTA] = str(staging.delta)
-        if (milvus := os.environ.get(URI)) and "://" not in milvus:
-            told[URI] = str(Path(milvus).absolute())  # a file
+        if milvus := os.environ.get(URI):
+            told[URI] = located(milvus)
         host = place.host_of("metrics").replace("0.0.0.0", "127.0.0.1")
         return {METRICS: f"{host}:{place.metrics_port}", **told}
 

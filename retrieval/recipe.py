@@ -78,7 +78,15 @@ def parse_recipe(text: str, path: Path) -> Recipe:
     data, query, item = located(recipe.data, path.parent), recipe.query, recipe.item
     sides = {"query": located_side(query, path.parent), "item": located_side(item, path.parent)}
     train = _located_train(recipe.train, path.parent)
-    return msgspec.structs.replace(recipe, data=data, train=train, **sides)
+    index = _located_index(recipe.index, path.parent)
+    return msgspec.structs.replace(recipe, data=data, train=train, index=index, **sides)
+
+
+def _located_index(index: Index, directory: Path) -> Index:
+    """Return the section with the path of its file of milvus-lite, if it names one, made absolute in the same way."""
+    if index.uri is None or "://" in index.uri:
+        return index
+    return msgspec.structs.replace(index, uri=str((directory / Path(index.uri).expanduser()).resolve()))
 
 
 def _infinite(value: object, place: str = "") -> Iterator[tuple[str, float]]:

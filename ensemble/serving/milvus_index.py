@@ -130,8 +130,8 @@ def load(release: Release) -> MilvusIndex:
     Raises
     ------
     InvalidRelease
-        The environment does not say where Milvus is, Milvus does not answer, has no such collection, or has other
-        vectors in it than those of the release; or pymilvus is missing.
+        The environment does not say where Milvus is, Milvus does not answer, has no such collection, does not load it,
+        or has other vectors in it than those of the release; or pymilvus is missing.
     """
     parameters = release.json(PARAMETERS)
     check_parameters(release.fields(PARAMETERS))
@@ -141,6 +141,7 @@ def load(release: Release) -> MilvusIndex:
         raise InvalidRelease(f"{place}: {parameters['items']} items, of {len(vectors)} vectors")
     client = connect(place)
     _check_collection(client, parameters, place, vectors.shape[1])
+    _load_collection(client, parameters["collection"], place)
     return MilvusIndex(client, parameters)
 
 
@@ -154,9 +155,14 @@ def connect(place: Path) -> Any:
         )
     module = engine_module("pymilvus", place)
     try:
-        return module.MilvusClient(uri=uri, token=os.environ.get(TOKEN, ""), timeout=_OPENING_SECONDS)
+        return module.MilvusClient(uri=located(uri), token=os.environ.get(TOKEN, ""), timeout=_OPENING_SECONDS)
     except Exception as error:  # pymilvus's and gRPC's own
         raise InvalidRelease(f"{place}: Milvus at {URI} does not answer: {reason(error)}") from None
+
+
+def located(uri: str) -> str:
+    """Return an address of Milvus; a file of milvus-lite with an absolute path, the same for every process."""
+    return uri if "://" in uri else str(Path(uri).expanduser().absolute())
 
 
 def expression_of(wanted: Mapping[str, Any], fields: Mapping[str, str]) -> str:
@@ -223,6 +229,15 @@ def _check_collection(client: Any, parameters: Mapping[str, Any], place: Path, d
     wanted = {*FIELDS, *parameters["fields"].values()}
     if wanted - set(found) or int(found["vector"]["params"]["dim"]) != dim:
         raise InvalidRelease(f"{place}: collection {name} has other fields than the release; release anew")
+
+
+def _load_collection(client: Any, name: str, place: Path) -> None:
+    """Load a collection that is not loaded: milvus-lite opens its file with all collections released."""
+    try:
+        if client.get_load_state(name, **_ONCE)["state"].name != "Loaded":
+            client.load_collection(name, timeout=_OPENING_SECONDS)
+    except Exception as error:  # pymilvus's and gRPC's own
+        raise InvalidRelease(f"{place}: Milvus does not load collection {name}: {reason(error)}") from None
 
 
 def check_parameters(fields: Fields) -> None:

@@ -117,8 +117,10 @@ def load(release: Release) -> ScannIndex:
 def open_searcher(folder: Path) -> Any:
     """Return ScaNN's searcher of the files in a folder; raise InvalidRelease where it cannot be made.
 
-    ScaNN's own loader would unpickle a file of ids; this one names the four files that there are and no others.
+    ScaNN's own loader would unpickle a file of ids; this one names the four files that there are and no others. ScaNN
+    joins a relative path of a file to the folder, so the folder is made absolute.
     """
+    folder = folder.absolute()
     stated = ((kind, json.dumps(str(folder / name))) for name, kind in ASSETS.items())
     assets = "".join(f"assets {{ asset_type: {kind} asset_path: {path} }}\n" for kind, path in stated)
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,6 +59,44 @@ def test_scann_answers_in_triton_as_here(tmp_path: Path) -> None:
     release = make_release(run, Index(kind="scann", recall_target=0.9))
     with serving(release, tmp_path) as server, RetrievalClient(server.addresses.grpc) as client:
         assert_alike(client, release, run, "Drama")
+
+
+def test_scann_is_released_and_served_from_relative_paths(
+    run_dir: Path, quick_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that was copied elsewhere is released by the command line; Triton opens what that process wrote."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(run_dir, "runs/quick")
+    recipe = quick_recipe.read_text(encoding="utf-8")
+    Path("quick.toml").write_text(recipe.replace('kind = "flat"', 'kind = "scann"'), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "retrieval", "run", "quick.toml"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "train: kept, same inputs" in done.stderr
+    release = Path("runs/quick/release")
+    with serving(release, Path("served")) as server, RetrievalClient(server.addresses.grpc) as client:
+        here, users = Everybody.load(release, None), [196, 22, 757]
+        expected = here.answer(np.array(users), Asking(top_k=K))
+        assert [one.item_ids for one in client.recommend(users, top_k=K)] == expected.item_id.tolist()
+
+
+def test_a_file_of_milvus_is_served_by_another_process_from_a_relative_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """milvus-lite opens a file with its collections released: who reads it has to load them."""
+    pytest.importorskip("pymilvus")
+    from milvus_lite.server_manager import server_manager_instance
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(URI, "items.db")
+    run = make_run(Path("run"), items=60)
+    release = make_release(run, Index(kind="milvus"))
+    users = some_users(run)
+    expected = Everybody.load(release, None).answer(np.array(users), Asking(top_k=K))
+    server_manager_instance.release_server(str(tmp_path / "items.db"))  # one process has it open
+    with serving(release, tmp_path) as server, RetrievalClient(server.addresses.grpc) as client:
+        assert [one.item_ids for one in client.recommend(users, top_k=K)] == expected.item_id.tolist()
 
 
 @pytest.fixture
