@@ -53,7 +53,7 @@ def _follow(run: Run, cache: Path) -> None:
     from retrieval.run import Job
 
     while (name := ranks().told()) is not None:
-        run.stages[name].work(Job(run.recipe, run.directory, cache, lambda line: None, run.cluster))
+        run.stages[name].work(Job(run.recipe, run.directory.absolute(), cache, lambda line: None, run.cluster))
     raise SystemExit(0)
 
 

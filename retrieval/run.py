@@ -44,7 +44,7 @@ class Job:
 
     recipe: Recipe
     run: Path
-    """The run's directory: a stage reads the outputs of earlier stages there and writes its own, atomically."""
+    """The run's directory, an absolute path: a stage reads the outputs of earlier stages there and writes its own."""
     cache: Path
     """Where downloads are kept between runs."""
     progress: Progress
@@ -209,7 +209,8 @@ class Run:
         inputs = stage.inputs(self.recipe)  # before the work: what changes meanwhile makes the stage run again
         if self.watched is not None:
             self.watched[stage.name] = inputs
-        stage.work(Job(self.recipe, self.directory, cache, progress, self.cluster))
+        # Absolute: workers of a cluster, and libraries that join paths, are elsewhere.
+        stage.work(Job(self.recipe, self.directory.absolute(), cache, progress, self.cluster))
         record = Record(
             id=uuid.uuid4().hex,
             fingerprint=self.fingerprint(stage) or "",

@@ -16,7 +16,11 @@ import pandas as pd
 import pytest
 from distributed import Client
 from merlin.schema.io.tensorflow_metadata import TensorflowMetadata
+from tiny import made_in
 
+from retrieval.recipe import load_recipe
+from retrieval.run import Run
+from retrieval.stages import STAGES
 from workflows import tables as stored_tables
 from workflows.cluster import LOCALHOST, client, each
 from workflows.config import (
@@ -85,6 +89,18 @@ def scheduler() -> Iterator[str]:
         for one in reversed(started):
             one.terminate()
             one.wait(30)
+
+
+def test_workers_that_were_started_elsewhere_write_to_the_run(
+    scheduler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`runs/` is relative to where the command runs, which no worker of a cluster knows."""
+    recipe = load_recipe(made_in(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    run = Run.create(recipe, Path("runs"), STAGES).on(None, scheduler)
+    with run.lock():
+        run.execute(run.stages["features"], tmp_path, str)
+    assert run.is_finished(run.stages["features"])
 
 
 def made(tables: Stored | Tables, out: Path, split: object, cluster: Client | None = None) -> FeatureSet:
