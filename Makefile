@@ -1,10 +1,11 @@
-.PHONY: help setup demo test faults test-ngc-versions test-horovod check lock images docs clean
+.PHONY: help setup demo test benchmarks-smoke faults test-ngc-versions test-horovod check lock images docs clean
 
 help:
 	@echo "make demo    set up, run recipes/movielens-100k.toml, serve it, query it, benchmark it"
 	@echo "make test    set up and run all tests"
 	@echo "make test-ngc-versions    the tests that matter there with the versions of the two container images"
 	@echo "make test-horovod    build Horovod and train on two ranks (ten minutes the first time)"
+	@echo "make benchmarks-smoke    run every benchmark for seconds, with little data (three minutes)"
 	@echo "make faults  break a real server, a real disk, a real run, and count what is lost (an hour; FAULTS=--quick: minutes)"
 	@echo "make check   lint, format, types, import layers"
 	@echo "make docs    build the pages of docs/ into build/site"
@@ -28,6 +29,9 @@ test-ngc-versions: setup
 # See docs/scale.md.
 test-horovod: setup
 	@containers/test-horovod.sh $(PYTEST)
+
+benchmarks-smoke: setup
+	@.venv/bin/python benchmarks/smoke.py
 
 faults: setup
 	@.venv/bin/python benchmarks/faults.py $(FAULTS)

@@ -14,10 +14,8 @@ Results: benchmarks/results/cold_start.json.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
-import statistics
 import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,25 +25,20 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from harness import ROOT, Parser, prepared, recipe_of, spread, write
 from msgspec.structs import replace
 
 from models.data import join, users_and_seen, with_history
 from models.metrics import Float32Array, rank_targets
 from models.onnx import run_tower
 from retrieval.console import Terminal, terminal
-from retrieval.recipe import load_recipe
-from retrieval.run import Run, advance
-from retrieval.stages import STAGES
+from retrieval.recipe import Recipe
 from workflows import features
 from workflows.columns import Columns
 from workflows.features import FeatureSet, Part
-from workflows.files import atomic_write
 from workflows.inputs import HISTORY, HISTORY_AGE
-from workflows.sources.download import cache_directory
 
-ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "recipes" / "movielens-100k.toml"
-RESULTS = ROOT / "benchmarks" / "results" / "cold_start.json"
 RATES, SEEDS, EPOCHS, SHARE = (0.0, 0.05, 0.1, 0.2), (42, 43), 4, 0.1
 LENGTHS = (0, 1, 3, 5, 10, 50)
 KS = (10, 100)
@@ -88,31 +81,28 @@ class HeldOut(NamedTuple):
 
 def main() -> None:
     """Train per rate and seed, measure, write the results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__, "cold_start")
     parser.add_argument("--rates", nargs="+", type=float, default=RATES)
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
     parser.add_argument("--epochs", type=int, default=EPOCHS)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "benchmarks")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    given = parser.parse_args()
+    given = parser.options()
     rates, seeds, epochs = (
         (given.rates[:1], given.seeds[:1], 1) if given.quick else (given.rates, given.seeds, given.epochs)
     )
     with terminal() as out, tempfile.TemporaryDirectory() as name:
-        run = Run.create(load_recipe(RECIPE), given.runs, STAGES)
-        advance(run, ["fetch", "features"], cache_directory(), out)
+        recipe = recipe_of(RECIPE, given)
+        run = prepared(recipe, given, out)
         data = features.load(run.directory / "features")
         held = HeldOut.draw(data)
         reduce_features(run.directory / "features", held, Path(name) / "features")
-        measured = [measure(data, held, Path(name), rate, seeds, epochs, out) for rate in rates]
+        measured = [measure(recipe, data, held, Path(name), rate, seeds, epochs, out) for rate in rates]
         results = {
             "recipe": RECIPE.relative_to(ROOT).as_posix(),
             "epochs": epochs,
             "seeds": list(seeds),
             "rates": measured,
         }
-        atomic_write(given.out, (json.dumps(results, indent=1) + "\n").encode())
+        write(given.out, results)
         out.json(results)
 
 
@@ -129,12 +119,18 @@ def reduce_features(source: Path, held: HeldOut, out: Path) -> None:
 
 
 def measure(
-    data: FeatureSet, held: HeldOut, work: Path, rate: float, seeds: list[int], epochs: int, out: Terminal
+    recipe: Recipe,
+    data: FeatureSet,
+    held: HeldOut,
+    work: Path,
+    rate: float,
+    seeds: list[int],
+    epochs: int,
+    out: Terminal,
 ) -> dict[str, Any]:
     """Train with one rate, once per seed, and return means and standard deviations."""
     from models.training import train
 
-    recipe = load_recipe(RECIPE)
     model = replace(recipe.model, unseen_rate=rate)
     settings = replace(recipe.train, epochs=epochs, patience=epochs, refit=False, distillation=None)
     found, reduced = [], features.load(work / "features")
@@ -153,11 +149,6 @@ def measure(
             for name, group in found[0].items()
         },
     }
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    """Return mean and sample standard deviation."""
-    return {"mean": statistics.fmean(values), "sd": statistics.stdev(values) if len(values) > 1 else 0.0}
 
 
 def figures(data: FeatureSet, held: HeldOut, reduced: Path, towers: Path) -> dict[str, dict[str, float]]:

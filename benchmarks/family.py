@@ -25,20 +25,15 @@ from typing import Any
 
 import msgspec
 import pandas as pd
-import quality
+from harness import RESULTS, ROOT, Parser, figure, measured, prepared, recipe_of, spread, store
 
 from retrieval.console import Terminal, terminal
 from retrieval.recipe import Recipe, load_recipe
-from retrieval.run import Run, advance
-from retrieval.stages import STAGES, protocol
+from retrieval.stages import protocol
 from retrieval.tables import read_json
 from workflows.files import atomic_directory, atomic_write
-from workflows.sources.download import cache_directory
 
-ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "family.json"
-RUNS = ROOT / "runs" / "family"
-PICTURE = ROOT / "docs" / "family.png"
+PICTURES = ROOT / "docs"
 RECIPE = ROOT / "recipes" / "family.toml"
 SEEDS = (42, 43, 44)
 PLAIN = "plain"
@@ -71,33 +66,37 @@ REQUESTS, TURNS = 100, 10
 
 def main() -> None:
     """Measure the choices and write the results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__, "family", "family")
     parser.add_argument("choices", nargs="*", help="names of choices; all that have no entry if none is given")
     parser.add_argument("--recipe", type=Path, default=RECIPE, help="another recipe, whose features the choices fit")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    parser.add_argument("--runs", type=Path, default=RUNS)
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--list", action="store_true", help="only print the choices and what they change")
     instead.add_argument("--serve", action="store_true", help="only time requests, on the first seed's towers")
     instead.add_argument("--draw", action="store_true", help="only draw what is measured")
-    given = parser.parse_args()
+    given = parser.options()
+    if given.quick:
+        given.choices, given.seeds = given.choices or ["plain", "SENet gates"], given.seeds[:1]
     with terminal() as out:
         if given.list:
             out.json(CHOICES)
-        elif given.serve:
-            out.json(time_requests(given.recipe, given.runs, given.seeds[0], out))
-        else:
-            there = measured(given.recipe)
+            return
+        if not given.serve:
+            there = entries_of(given.recipe, given.out)
             for choice in [] if given.draw else given.choices or [name for name in CHOICES if name not in there]:
-                entry = measure(choice, given.recipe, CHOICES[choice], given.seeds, given.runs, out)
-                store(entry)
+                entry = measure(choice, CHOICES[choice], given, out)
+                store(entry, given.out, KEY)
                 out.json(entry)
-            draw([one for name, one in measured(RECIPE).items() if name.startswith(PICTURED)], PICTURE)
+            pictured = [one for name, one in entries_of(RECIPE, given.out).items() if name.startswith(PICTURED)]
+            draw(pictured, picture(given))
+        if given.serve or given.quick:
+            out.json(time_requests(given, out))
 
 
-def store(entry: Mapping[str, Any]) -> None:
-    """Replace the entry of this choice, recipe and protocol in `family.json`; see `made` for what is in one."""
-    quality.store(dict(entry), RESULTS, KEY)
+def picture(given: argparse.Namespace) -> Path:
+    """Return where a benchmark's picture goes: into docs/ with its usual results, else beside them."""
+    name = f"{given.out.stem}.png"
+    return PICTURES / name if given.out.parent == RESULTS else given.out.with_name(name)
 
 
 def made(
@@ -138,25 +137,22 @@ def made(
         "recipe": recipe.resolve().relative_to(ROOT).as_posix(),
         "protocol": protocol,
         "seeds": list(seeds),
-        "metrics": {name: quality.measured(values) for name, values in figures.items()},
+        "metrics": {name: measured(values) for name, values in figures.items()},
         "parameters": parameters,
-        "train_s": quality.spread(list(train_s))["mean"] if train_s else None,
+        "train_s": spread(train_s)["mean"] if train_s else None,
         "serve_p50_ms": serve_p50_ms,
     }
 
 
-def measure(
-    choice: str, path: Path, changes: Mapping[str, Any], seeds: Sequence[int], runs: Path, out: Terminal
-) -> dict[str, Any]:
-    """Train and evaluate a recipe with `changes` once per seed, and return the entry.
+def measure(choice: str, changes: Mapping[str, Any], given: argparse.Namespace, out: Terminal) -> dict[str, Any]:
+    """Train and evaluate the recipe with `changes` once per seed, and return the entry.
 
     The features are those of the recipe as it is, so that only `[model]` and `[train]` may change.
     """
-    recipe = load_recipe(path)
-    run = Run.create(recipe, runs, STAGES)
-    advance(run, ["fetch", "features"], cache_directory(), out)
+    recipe = recipe_of(given.recipe, given)
+    run = prepared(recipe, given, out)
     changed = with_changes(recipe, changes)
-    done = [trained(changed, run.directory, choice, seed, out) for seed in seeds]
+    done = [trained(changed, run.directory, choice, seed, out) for seed in given.seeds]
     found = [read_json(one / "metrics.json") for one in done]
     figures = {name: [_figure(one, name) for one in found] for name in FIGURES}
     best = [_best(one, f"valid_{changed.train.monitor}") for one in done]
@@ -164,13 +160,13 @@ def measure(
     parameters = read_json(done[0] / "towers.json")["parameters"]
     seconds = [one["cpu_s"] for one in found]
     source = next((text for start, text in SOURCES.items() if choice.startswith(start)), "")
-    entry = made(choice, path, protocol(recipe), seeds, figures, parameters, seconds, source=source)
+    entry = made(choice, given.recipe, protocol(recipe), given.seeds, figures, parameters, seconds, source=source)
     return {**entry, "changes": dict(changes)}
 
 
-def measured(recipe: Path) -> dict[str, dict[str, Any]]:
+def entries_of(recipe: Path, results: Path) -> dict[str, dict[str, Any]]:
     """Return the entries of a recipe by choice, in the order of CHOICES."""
-    entries = read_json(RESULTS) if RESULTS.exists() else []
+    entries = read_json(results) if results.exists() else []
     name = recipe.resolve().relative_to(ROOT).as_posix()
     found = {one["choice"]: one for one in entries if one["recipe"] == name}
     return {name: found[name] for name in CHOICES if name in found}
@@ -210,7 +206,7 @@ def trained(recipe: Recipe, run: Path, choice: str, seed: int, out: Terminal) ->
     return directory
 
 
-def time_requests(recipe: Path, runs: Path, seed: int, out: Terminal) -> dict[str, float]:
+def time_requests(given: argparse.Namespace, out: Terminal) -> dict[str, float]:
     """Return and store the median milliseconds of a request by choice: one known user, 100 items, in this process.
 
     That is all that a server does with it but the network: transform, query tower, exact search, seen items left out.
@@ -218,13 +214,14 @@ def time_requests(recipe: Path, runs: Path, seed: int, out: Terminal) -> dict[st
     """
     from retrieval.answers import from_release
 
-    run, entries = runs / load_recipe(recipe).name, measured(recipe)
+    run, entries = given.runs / load_recipe(given.recipe).name, entries_of(given.recipe, given.out)
+    turns = 2 if given.quick else TURNS
     known = pd.read_parquet(run / "features" / "test" / "interactions.parquet")[["user_id", "timestamp"]][:REQUESTS]
     seconds: dict[str, list[float]] = {choice: [] for choice in entries}
     with tempfile.TemporaryDirectory() as directory:
-        ask = {choice: from_release(released(run, choice, seed, Path(directory))) for choice in entries}
-        for turn in range(TURNS):
-            out.step(f"turn {turn + 1} of {TURNS}")
+        ask = {choice: from_release(released(run, choice, given.seeds[0], Path(directory))) for choice in entries}
+        for turn in range(turns):
+            out.step(f"turn {turn + 1} of {turns}")
             for choice in sorted(entries, reverse=bool(turn % 2)):
                 for user, when in known.itertuples(index=False):
                     start = time.perf_counter()
@@ -232,7 +229,7 @@ def time_requests(recipe: Path, runs: Path, seed: int, out: Terminal) -> dict[st
                     seconds[choice].append(time.perf_counter() - start)
     medians = {choice: round(1000 * statistics.median(one), 4) for choice, one in seconds.items()}
     for choice, entry in entries.items():
-        store({**entry, "serve_p50_ms": medians[choice]})
+        store({**entry, "serve_p50_ms": medians[choice]}, given.out, KEY)
     return medians
 
 
@@ -254,13 +251,9 @@ def released(run: Path, choice: str, seed: int, directory: Path) -> Path:
 
 def draw(entries: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw recall of unseen items by choice: a dot for each seed, the mean, and the plain towers' as a line."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # no display, no global state
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 0.5 + 0.42 * len(entries)), layout="constrained")
-    FigureCanvasAgg(figure)
+    drawing = figure(8, 0.5 + 0.42 * len(entries))
     for place, name in enumerate(("unseen.recall@10", "unseen.recall@100")):
-        axes = figure.add_subplot(1, 2, place + 1)
+        axes = drawing.add_subplot(1, 2, place + 1)
         for row, one in enumerate(reversed(entries)):
             values, colour = one["metrics"][name]["values"], "C1" if one["choice"].startswith("cross") else "C0"
             axes.plot(values, [row] * len(values), "o", color=colour, alpha=0.45, markersize=5, markeredgewidth=0)
@@ -272,7 +265,7 @@ def draw(entries: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.set_ylim(-0.6, len(entries) - 0.4)
         axes.set_title(f"{name.partition('.')[2]}, unseen items", loc="left", fontsize=10)
         axes.grid(axis="x", color="0.9")
-    figure.savefig(path, dpi=150)
+    drawing.savefig(path, dpi=150)
 
 
 def slug(choice: str) -> str:

@@ -37,13 +37,12 @@ import fault_files
 import fault_serving
 import fault_swaps
 from fault_load import Counts
+from harness import ROOT, Parser
 from rich.table import Table
 
 from retrieval.console import Terminal, silence_libraries, terminal
 from workflows.files import atomic_write
 
-ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "faults.json"
 EPOCHS = re.compile(r"^epochs = \d+.*$", re.MULTILINE)
 
 
@@ -177,16 +176,13 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__, "faults")
     parser.add_argument("--only", nargs="+", choices=SCENARIOS, help="these scenarios; other results are kept")
-    parser.add_argument("--quick", action="store_true", help="few and short")
     parser.add_argument("--soak-minutes", type=float, default=20)
     parser.add_argument("--fuzzed", type=int, default=100_000, help="requests of `fuzz`")
     parser.add_argument("--kills", type=int, default=50, help="deaths of `killed-stages`")
     parser.add_argument("--seed", type=int, default=0, help="of the moments of death and of the fuzzed requests")
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "benchmarks", help="where the runs are kept")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    return parser.parse_args()
+    return parser.options()
 
 
 def _one(name: str, given: argparse.Namespace, out: Terminal) -> dict[str, Any]:

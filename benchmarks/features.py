@@ -1,7 +1,7 @@
 """Feature engineering beside plain NVTabular and polars: rows per second and peak memory against rows.
 
     .venv/bin/python benchmarks/features.py                      # 1, 5 and 20 million rows, three rounds
-    .venv/bin/python benchmarks/features.py --quick              # 100,000 rows, one round
+    .venv/bin/python benchmarks/features.py --quick              # 20,000 rows, one round
 
 The same raw interactions (`source = "synthetic"`), the same five transforms: two id columns and a string column to
 categories by falling frequency, one number normalised, one bucketized.
@@ -33,12 +33,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from harness import ROOT, Parser, write
 
 from retrieval.console import Terminal, silence_libraries, terminal
-from workflows.files import atomic_write
 
-ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "features.json"
 USERS, ITEMS, BUCKETS, SEED = 200_000, 20_000, 100, 42
 CATEGORIES, NORMALISED, BUCKETIZED = ("user_id", "item_id", "channel"), "rating", "timestamp"
 MEGABYTE = 2**20
@@ -47,30 +45,27 @@ Run = Callable[[Path, Path, int], None]
 
 def main() -> None:
     """Measure in turns and write the results; with --engine: one run, and print its seconds."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__, "features", "benchmarks/features")
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 5_000_000, 20_000_000])
     parser.add_argument("--rounds", type=int, default=3, help="runs of each engine at each size")
     parser.add_argument("--workers", type=int, default=0, help="processes of `retrieval`; 0 is threads of one process")
-    parser.add_argument("--data", type=Path, default=ROOT / "runs" / "benchmarks" / "features", help="where tables are")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--quick", action="store_true", help="100,000 rows, one round; writes only where --out says")
     parser.add_argument("--engine", choices=sorted(ENGINES), help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.engine:
+    given = parser.options()
+    if given.engine:
         silence_libraries()
-        sys.stdout.write(json.dumps(ENGINES[arguments.engine](arguments.data, arguments.workers)) + "\n")
+        sys.stdout.write(json.dumps(ENGINES[given.engine](given.runs, given.workers)) + "\n")
         return
-    sizes, rounds = ([100_000], 1) if arguments.quick else (arguments.rows, arguments.rounds)
+    sizes, rounds = ([20_000], 1) if given.quick else (given.rows, given.rounds)
     with terminal() as out:
-        results = [one for rows in sizes for one in measure(rows, rounds, arguments.workers, arguments.data, out)]
-        if not arguments.quick or arguments.out != RESULTS:
-            atomic_write(arguments.out, (json.dumps(results, indent=1) + "\n").encode())
+        results = [one for rows in sizes for one in measure(rows, rounds, given.workers, given.runs, out)]
+        write(given.out, results)
         out.json(results)
 
 
 def measure(rows: int, rounds: int, workers: int, data: Path, out: Terminal) -> list[dict[str, Any]]:
     """Run every engine so many times on so many rows and sum up."""
-    tables, found = make_tables(rows, data, out), {engine: [] for engine in ENGINES}
+    tables = make_tables(rows, data, out)
+    found: dict[str, list[dict[str, Any]]] = {engine: [] for engine in ENGINES}
     for number in range(rounds):
         for engine in sorted(ENGINES, reverse=bool(number % 2)):
             one = in_process(engine, tables, workers)
@@ -103,7 +98,7 @@ def make_tables(rows: int, data: Path, out: Terminal) -> Path:
 
 def in_process(engine: str, tables: Path, workers: int) -> dict[str, Any]:
     """Run an engine in a fresh process and watch its memory."""
-    command = [sys.executable, __file__, "--engine", engine, "--data", str(tables), "--workers", str(workers)]
+    command = [sys.executable, __file__, "--engine", engine, "--runs", str(tables), "--workers", str(workers)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as started:
         peak = peak_of(started)
         printed = started.stdout.read() if started.stdout else ""
@@ -146,13 +141,13 @@ def run_retrieval(tables: Path, workers: int) -> dict[str, float]:
     """Time the stage as it is."""
     import workflows.transforming  # noqa: F401  Merlin's imports are not what is measured
     from workflows.cluster import client
-    from workflows.config import Bucketized, Categorical, Continuous, FeatureSide, RandomSplit
+    from workflows.config import Bucketized, Categorical, Continuous, Feature, FeatureSide, RandomSplit
     from workflows.features import build
     from workflows.tables import open_tables
 
-    categories = {name: Categorical() for name in CATEGORIES}
-    numbers = {NORMALISED: Continuous(), BUCKETIZED: Bucketized(buckets=BUCKETS)}
-    query, item = FeatureSide(features={**categories, **numbers}), FeatureSide(features={"price": Continuous()})
+    features: dict[str, Feature | list[Feature]] = {name: Categorical() for name in CATEGORIES}
+    features |= {NORMALISED: Continuous(), BUCKETIZED: Bucketized(buckets=BUCKETS)}
+    query, item = FeatureSide(features=features), FeatureSide(features={"price": Continuous()})
     with client(workers, None, "cpu") as cluster:
         return timed(
             lambda out: build(open_tables(tables), query, item, RandomSplit(), "cpu", out / "features", client=cluster)

@@ -1,7 +1,7 @@
 """Filtered search over a million items: recall and latency from filters that allow everything to a handful of items.
 
     .venv/bin/python benchmarks/filters.py
-    .venv/bin/python benchmarks/filters.py --quick          # 50,000 items, half a minute
+    .venv/bin/python benchmarks/filters.py --quick          # 20,000 items
 
 Vectors and queries are those of benchmarks/vectors.py. A *scattered* filter allows items at random; a *clustered* one
 allows whole clusters, as a category does, most of them far from the query. Each query is asked alone, on one thread,
@@ -20,6 +20,7 @@ import argparse
 import json
 import statistics
 import sys
+import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -27,6 +28,7 @@ from typing import Any
 
 import faiss
 import numpy as np
+from harness import Parser, write
 from vectors import Data, make_vectors
 
 from ensemble.config import Index
@@ -34,9 +36,7 @@ from ensemble.index import build_index
 from ensemble.serving.index import ItemIndex, read_index
 from ensemble.serving.masks import Allowed, ItemMask
 from ensemble.serving.search import ItemSearch, no_exclusions
-from workflows.files import atomic_write
 
-RESULTS = Path(__file__).parent / "results" / "filters.json"
 SELECTIVITIES = (1.0, 0.5, 0.1, 0.01, 0.001, 0.0001)
 K = 100
 TUNING = 1000
@@ -45,17 +45,15 @@ TUNING = 1000
 
 def main() -> None:
     """Build the index, ask every filter and write the results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__, "filters")
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--kind", default="ivf_sq8", help="as in the recipe's [index]; auto, ivf_sq8, hnsw, ...")
     parser.add_argument("--recall-target", type=float, default=0.99)
     parser.add_argument("--index", type=Path, help="keep the built index here, and take it from here")
-    parser.add_argument("--quick", action="store_true", help="50,000 items and 50 queries; nothing is written")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    arguments = parser.parse_args()
+    arguments = parser.options()
     if arguments.quick:
-        arguments.items, arguments.queries = 50_000, 50
+        arguments.items, arguments.queries = 20_000, 20
     faiss.omp_set_num_threads(1)
     say(f"{arguments.items:,} items")
     data = make_vectors(arguments.items, arguments.queries + TUNING)
@@ -74,14 +72,13 @@ def main() -> None:
         for clustered in (False, True)
         if (bits := allowed_items(data.cluster, selectivity, clustered)).sum() > 0
     ]
-    if not arguments.quick:
-        atomic_write(arguments.out, (json.dumps(points, indent=1) + "\n").encode())
+    write(arguments.out, points)
     sys.stdout.write(json.dumps(points, indent=1) + "\n")
 
 
 def built(vectors: np.ndarray, queries: np.ndarray, arguments: argparse.Namespace) -> tuple[ItemIndex | None, float]:
     """Return the index that a release would have, mapped from a file as in a server, and the seconds that it took."""
-    place: Path = arguments.index or Path(f"/tmp/benchmark-filters-{os.getpid()}.faiss")
+    place: Path = arguments.index or Path(tempfile.gettempdir()) / f"benchmark-filters-{os.getpid()}.faiss"
     start = time.perf_counter()
     notes = place.with_suffix(".json")
     if not notes.is_file():

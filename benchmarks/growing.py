@@ -26,28 +26,24 @@ from typing import Any
 
 import family
 import numpy as np
-import quality
+from harness import ROOT, Parser, figure, prepared, recipe_of, spread, store, write
+from harness import measured as measured_of
 from msgspec.structs import replace
 
 from retrieval.console import Terminal, terminal
-from retrieval.recipe import Recipe, load_recipe
-from retrieval.run import Run, advance
-from retrieval.stages import STAGES, protocol
+from retrieval.recipe import Recipe
+from retrieval.stages import protocol
 from retrieval.tables import read_json
 from workflows.config import TemporalSplit
 from workflows.files import atomic_directory, atomic_write
-from workflows.sources.download import cache_directory
 from workflows.tables import Tables
 
-ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "recipes" / "movielens-100k-temporal.toml"
 CHANGES: dict[str, Any] = {
     "train": {"distillation": None, "batch_size": 2048},
     "query": {"features": {"history": {"last": 20}}},
 }
 LEFT_OUT = "title"
-RESULTS = ROOT / "benchmarks" / "results" / "growing.json"
-PICTURE = ROOT / "docs" / "growing.png"
 SEEDS = (42, 43, 44)
 EARLIER = 0.7
 ZERO, SEARCHED = "from zero", "search, all"
@@ -70,36 +66,36 @@ CHOICES: dict[str, dict[str, Any] | None] = {
 
 def main() -> None:
     """Measure the choices, write the results and the picture."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__, "growing", "growing")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--only", nargs="+", choices=list(CHOICES), default=list(CHOICES), metavar="CHOICE")
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "growing")
     parser.add_argument("--draw", action="store_true", help="only draw what is measured")
-    given = parser.parse_args()
+    given = parser.options()
+    if given.quick:
+        given.only, given.seeds = [ZERO, "1 epoch, new"], given.seeds[:1]
     with terminal() as out:
         if not given.draw:
-            recipe = family.with_changes(load_recipe(RECIPE), CHANGES)
+            recipe = family.with_changes(recipe_of(RECIPE, given), CHANGES)
             features = {name: of for name, of in recipe.item.features.items() if name != LEFT_OUT}
             recipe = replace(recipe, item=replace(recipe.item, features=features))
-            made = prepare(recipe, given.runs, out)
+            made = prepare(recipe, given, out)
             found = {
                 choice: [measured(recipe, given.runs, choice, seed, out) for seed in given.seeds]
                 for choice in given.only
             }
             results = summed_up(recipe, made, given.seeds, found)
-            atomic_write(RESULTS, (json.dumps(results, indent=1) + "\n").encode())
-            store(recipe, given.seeds, found)
+            write(given.out, results)
+            store_in_family(recipe, given.seeds, found, given.out.with_name("family.json"))
             out.json(results)
-        draw(read_json(RESULTS)["choices"], PICTURE)
+        draw(read_json(given.out)["choices"], family.picture(given))
 
 
-def prepare(recipe: Recipe, runs: Path, out: Terminal) -> dict[str, Any]:
+def prepare(recipe: Recipe, given: argparse.Namespace, out: Terminal) -> dict[str, Any]:
     """Make the features of the earlier run, and those of all tables from zero and grown; return their sizes."""
     from workflows.features import build, load
     from workflows.growth import Earlier
 
-    run = Run.create(recipe, runs, STAGES)
-    advance(run, ["fetch"], cache_directory(), out)
+    run, runs = prepared(recipe, given, out), given.runs
     tables = Tables.load(run.directory / "tables")
     then = runs / "earlier" / "features"
     parts = {
@@ -197,33 +193,32 @@ def summed_up(
         "choices": {
             choice: {
                 "continued": CHOICES[choice],
-                "cpu_s": quality.spread([one["cpu_s"] for one in of]),
+                "cpu_s": spread([one["cpu_s"] for one in of]),
                 "epochs": [one["epochs"] for one in of],
-                "metrics": {name: quality.measured(values) for name, values in figures(of).items()},
+                "metrics": {name: measured_of(values) for name, values in figures(of).items()},
             }
             for choice, of in found.items()
         },
     }
 
 
-def store(recipe: Recipe, seeds: Sequence[int], found: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+def store_in_family(
+    recipe: Recipe, seeds: Sequence[int], found: Mapping[str, Sequence[Mapping[str, Any]]], results: Path
+) -> None:
     """Write the entries of `family.json`; training from zero is the plain one."""
     for choice, of in found.items():
         name = "plain" if choice == ZERO else f"continued: {choice}"
         seconds = [one["cpu_s"] for one in of]
         entry = family.made(name, RECIPE, protocol(recipe), seeds, figures(of), of[0]["parameters"], seconds)
-        family.store({**entry, "changes": {**CHANGES, "train": {**CHANGES["train"], "continued": CHOICES[choice]}}})
+        changes = {**CHANGES, "train": {**CHANGES["train"], "continued": CHOICES[choice]}}
+        store({**entry, "changes": changes}, results, family.KEY)
 
 
 def draw(choices: Mapping[str, Any], path: Path) -> None:
     """Draw recall over CPU seconds: from zero, and going on with all interactions and with new ones."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # no display, no global state
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    drawing = figure(8, 3.6)
     for place, name in enumerate(("unseen.recall@10", "unseen.ndcg@10")):
-        axes = figure.add_subplot(1, 2, place + 1)
+        axes = drawing.add_subplot(1, 2, place + 1)
         for colour, (rows, counts) in zip(("C0", "C1"), EPOCHS.items(), strict=True):
             names = ["0 epochs", *(f"{count} epoch{'s' if count > 1 else ''}, {rows}" for count in counts)]
             points = [(choices[one]["cpu_s"]["mean"], choices[one]["metrics"][name]) for one in names if one in choices]
@@ -245,7 +240,7 @@ def draw(choices: Mapping[str, Any], path: Path) -> None:
         axes.set_title(f"{name.partition('.')[2]}, unseen items", loc="left", fontsize=10)
         axes.grid(color="0.9")
     axes.legend(fontsize=8, loc="lower right")
-    figure.savefig(path, dpi=150)
+    drawing.savefig(path, dpi=150)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Item indexes beside each other: what `auto` chooses, the kinds that it chooses from, FAISS's own, and ScaNN.
 
     .venv/bin/python benchmarks/index.py            # a million items: about ten minutes
-    .venv/bin/python benchmarks/index.py --quick    # 50,000 items
+    .venv/bin/python benchmarks/index.py --quick    # 34,000 items, without ScaNN
 
 Every index is tuned to find 95 % and 99 % of the true 100 nearest on one sample of queries, and measured on another:
 one query at a time, one thread, all indexes in turns over the same few queries, so that a machine that gets slower or
@@ -13,7 +13,6 @@ benchmarks/results/index.json.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
@@ -30,6 +29,7 @@ from typing import Any, NamedTuple
 
 import faiss
 import numpy as np
+from harness import Parser, write
 from vectors import make_vectors
 
 from ensemble.config import Index
@@ -38,11 +38,8 @@ from ensemble.index_tuning import AT, Sample, nearest, one_thread, sure, tuned
 from ensemble.serving.index import ItemIndex, read_index
 from ensemble.serving.search import ItemSearch, no_exclusions
 from retrieval.console import Terminal, terminal
-from workflows.files import atomic_write
 from workflows.sources.download import cache_directory
 
-ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "index.json"
 TARGETS = (0.95, 0.99)
 SCANN = "scann==1.4.2"
 LEAVES, REORDER = (40, 60, 80, 100, 130, 160, 200, 260, 330, 420), (300, 500, 800, 1200)
@@ -65,19 +62,16 @@ class Contender(NamedTuple):
 
 def main() -> None:
     """Build, tune, measure in turns and write the results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__, "index")
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--queries", type=int, default=1000, help="measured, besides 500 for tuning")
-    parser.add_argument("--quick", action="store_true", help="50,000 items, 300 queries, no HNSW of its own")
     parser.add_argument("--without", action="append", default=[], choices=["hnsw", "ivf_pq", "ivf_flat", "scann"])
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    arguments = parser.parse_args()
-    if arguments.quick:
-        arguments.items, arguments.queries = min(arguments.items, 50_000), min(arguments.queries, 300)
-        arguments.without.append("hnsw")
+    given = parser.options()
+    if given.quick:  # ScaNN would be installed first
+        given.items, given.queries, given.without = 34_000, 100, [*given.without, "hnsw", "scann"]
     with terminal() as out, tempfile.TemporaryDirectory() as folder:
-        points = Bench(Path(folder), arguments.items, arguments.queries, out).run(arguments.without)
-        atomic_write(arguments.out, (json.dumps(points, indent=1) + "\n").encode())
+        points = Bench(Path(folder), given.items, given.queries, out).run(given.without)
+        write(given.out, points)
         out.json(points)
 
 
@@ -248,8 +242,10 @@ class Scann:
         command += ["--vectors", str(folder / "vectors.npy"), "--queries", str(folder / "queries.npy")]
         command += ["--threads", str(os.cpu_count() or 1)]
         out.say(f"building ScaNN, {leaves} leaves")
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        return cls(subprocess.Popen(command, text=True, **pipes), out)
+        process = subprocess.Popen(
+            command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        return cls(process, out)
 
     def tuned(self, sample: Sample, first: int) -> list[Contender]:
         """Return the quickest settings for each target on the tuning queries, which are those from row `first` on."""

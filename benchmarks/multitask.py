@@ -23,18 +23,13 @@ from typing import Any, NamedTuple
 
 import family
 import numpy as np
-import quality
+from harness import ROOT, Parser, figure, measured, prepared, recipe_of, spread, store
 
 from retrieval.console import Terminal, terminal
-from retrieval.recipe import Recipe, load_recipe
-from retrieval.run import Run, advance
-from retrieval.stages import STAGES, protocol
+from retrieval.recipe import Recipe
+from retrieval.stages import protocol
 from retrieval.tables import read_json
-from workflows.sources.download import cache_directory
 
-ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "multitask.json"
-PICTURE = RESULTS.with_suffix(".png")
 EVENTS = ROOT / "recipes" / "events.toml"
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 SHOWN = {"rating": "unseen.recall@10", "stars": "unseen.recall@10", "shop": "all.recall@10"}
@@ -50,6 +45,7 @@ WORDS = {"stars": ("films of five stars", "films of fewer stars"), "shop": ("pur
 """What is asked for, and what is frequent."""
 IN_FAMILY = (0.25, 0.5, None)
 """Weights whose figures family.json has, too."""
+QUICK = ["rating, weight 0.5", "shop, weight 0.25"]
 STARS = ("one to three", "four", "five")
 RATES = {"head.rmse": ("rating", "head", "rmse"), "biases.rmse": ("rating", "biases", "rmse")}
 
@@ -69,22 +65,23 @@ class Setting(NamedTuple):
 
 def main() -> None:
     """Measure, write the results and draw them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__, "multitask", "family")
     parser.add_argument("experiments", nargs="*", help="rating, stars, shop; all of them if none is given")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(family.SEEDS))
     parser.add_argument("--only", nargs="+", help="names of settings, as multitask.json has them")
-    parser.add_argument("--runs", type=Path, default=family.RUNS)
     parser.add_argument("--draw", action="store_true", help="measure nothing")
-    given = parser.parse_args()
+    given = parser.options()
+    if given.quick:
+        given.only, given.seeds = given.only or QUICK, given.seeds[:1]
     with terminal() as out:
         for setting in [] if given.draw else settings():
             wanted = setting.experiment in (given.experiments or [setting.experiment])
             if wanted and setting.name in (given.only or [setting.name]):
-                entry = measure(setting, given.seeds, given.runs, out)
-                quality.store(entry, RESULTS, ("experiment", "name"))
-                store_in_family(entry)
+                entry = measure(setting, given, out)
+                store(entry, given.out, ("experiment", "name"))
+                store_in_family(entry, given.out.with_name("family.json"))
                 out.json(entry)
-        draw(read_json(RESULTS), PICTURE)
+        draw(read_json(given.out), given.out.with_suffix(".png"))
 
 
 def settings() -> list[Setting]:
@@ -119,18 +116,17 @@ def event_settings(experiment: str, kinds: Sequence[str]) -> list[Setting]:
     return [*found, one("weight learned", "learned", None, weighting="uncertainty")]
 
 
-def measure(setting: Setting, seeds: Sequence[int], runs: Path, out: Terminal) -> dict[str, Any]:
+def measure(setting: Setting, given: argparse.Namespace, out: Terminal) -> dict[str, Any]:
     """Train and evaluate a setting once per seed, on features that are made once per experiment."""
     path = EVENTS if setting.experiment == "shop" else family.RECIPE
-    recipe = load_recipe(path)
-    run = Run.create(recipe, runs, STAGES)
-    advance(run, ["fetch", "features"], cache_directory(), out)
+    recipe = recipe_of(path, given)
+    run = prepared(recipe, given, out)
     directory = with_stars(recipe, run.directory) if setting.experiment == "stars" else run.directory
     changed = family.with_changes(recipe, {"train": {"tasks": None}})
     changed = family.with_changes(changed, setting.changes)
-    done = [family.trained(changed, directory, setting.name, seed, out) for seed in seeds]
-    measured = [read_json(one / "metrics.json") for one in done]
-    found = [figures(one, best(towers, changed.train.monitor)) for one, towers in zip(measured, done, strict=True)]
+    done = [family.trained(changed, directory, setting.name, seed, out) for seed in given.seeds]
+    metrics = [read_json(one / "metrics.json") for one in done]
+    found = [figures(one, best(towers, changed.train.monitor)) for one, towers in zip(metrics, done, strict=True)]
     return {
         "experiment": setting.experiment,
         "name": setting.name,
@@ -138,10 +134,10 @@ def measure(setting: Setting, seeds: Sequence[int], runs: Path, out: Terminal) -
         "weight": setting.weight,
         "recipe": path.relative_to(ROOT).as_posix(),
         "protocol": asked_for(setting, recipe),
-        "seeds": list(seeds),
-        "metrics": {name: quality.measured([one[name] for one in found]) for name in found[0]},
+        "seeds": list(given.seeds),
+        "metrics": {name: measured([one[name] for one in found]) for name in found[0]},
         "parameters": read_json(done[0] / "towers.json")["parameters"],
-        "train_s": quality.spread([one["cpu_s"] for one in measured])["mean"],
+        "train_s": spread([one["cpu_s"] for one in metrics])["mean"],
     }
 
 
@@ -191,7 +187,7 @@ def best(towers: Path, monitor: str) -> dict[str, float]:
     return {name: value for name, value in epoch.items() if name.startswith("valid_")}
 
 
-def store_in_family(entry: Mapping[str, Any]) -> None:
+def store_in_family(entry: Mapping[str, Any], results: Path) -> None:
     """Put some settings into family.json, where `plain` is what has one weight for everything and no heads."""
     plain = entry["experiment"] != "rating" and entry["weight"] == 1 and entry["line"] == "no heads"
     if not plain and (entry["weight"] not in IN_FAMILY or entry["line"] == "no heads"):
@@ -208,24 +204,20 @@ def store_in_family(entry: Mapping[str, Any]) -> None:
         [entry["train_s"]],
         source="" if plain else "Kendall et al. 2018" if entry["weight"] is None else "Caruana 1997",
     )
-    family.store(made)
+    store(made, results, family.KEY)
 
 
 def draw(results: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw each experiment that was measured over the weight."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # no display, no global state
-    from matplotlib.figure import Figure
-
     drawn = [name for name in SHOWN if any(one["experiment"] == name for one in results)]
-    figure = Figure(figsize=(5 * len(drawn), 3.8), layout="constrained")
-    FigureCanvasAgg(figure)
-    for axes, name in zip(np.atleast_1d(figure.subplots(1, len(drawn))), drawn, strict=True):
+    drawing = figure(5 * len(drawn), 3.8)
+    for axes, name in zip(np.atleast_1d(drawing.subplots(1, len(drawn))), drawn, strict=True):
         entries = [one for one in results if one["experiment"] == name]
         if name == "rating":
             draw_rating(axes, entries)
         else:
             draw_events(axes, entries, *WORDS[name])
-    figure.savefig(path, dpi=150)
+    drawing.savefig(path, dpi=150)
 
 
 def draw_rating(axes: Any, entries: Sequence[Mapping[str, Any]]) -> None:
@@ -247,10 +239,10 @@ def draw_rating(axes: Any, entries: Sequence[Mapping[str, Any]]) -> None:
 
 def draw_events(axes: Any, entries: Sequence[Mapping[str, Any]], asked: str, dense: str) -> None:
     """Recall of the kind asked for, with heads for the others and without."""
-    figure = SHOWN[entries[0]["experiment"]]
-    line(axes, entries, "heads", figure, "C0", "a head for each other kind")
-    line(axes, entries, "no heads", figure, "C1", "one vector for all kinds")
-    learned(axes, entries, figure, "C0", "heads, weights learned")
+    shown = SHOWN[entries[0]["experiment"]]
+    line(axes, entries, "heads", shown, "C0", "a head for each other kind")
+    line(axes, entries, "no heads", shown, "C1", "one vector for all kinds")
+    learned(axes, entries, shown, "C0", "heads, weights learned")
     axes.set(xlabel=f"weight of {dense}", ylabel=f"recall@10 of {asked}")
     axes.set_title(f"{asked[0].upper()}{asked[1:]}, learned with {dense}", loc="left", fontsize=10)
     axes.grid(color="0.9")

@@ -22,49 +22,43 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from harness import ROOT, Parser, prepared, write
+
 from retrieval.console import Terminal, terminal
 from retrieval.planning.cost import measured_of
 from retrieval.recipe import load_recipe
-from workflows.files import atomic_write
 
-ROOT = Path(__file__).parents[1]
 RECIPES = ("movielens-100k", "movielens-100k-user", "movielens-100k-temporal")
-RESULTS = ROOT / "benchmarks" / "results" / "plan.json"
 MEMORY_WITHIN, TIME_WITHIN = 0.2, 0.4
 
 
 def main() -> None:
     """Plan and train each recipe, and write the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__, "plan", "benchmarks/plan")
     parser.add_argument("--epochs", type=int, default=5, help="Of each training.")
-    parser.add_argument("--quick", action="store_true", help="One recipe, three epochs, results not written.")
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "benchmarks" / "plan")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    arguments = parser.parse_args()
-    recipes, epochs = (RECIPES[:1], 3) if arguments.quick else (RECIPES, arguments.epochs)
+    given = parser.options()
+    recipes, epochs = (RECIPES[:1], 2) if given.quick else (RECIPES, given.epochs)
     with terminal() as out:
         rows = []
         for number, recipe in enumerate(recipes, start=1):
             out.say(f"{number} of {len(recipes)}: {recipe}")
-            rows.append(compare(recipe, epochs, arguments.runs, out))
+            rows.append(compare(recipe, epochs, given, out))
         found = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "epochs": epochs, "recipes": rows}
-        if not arguments.quick:
-            atomic_write(arguments.out, (json.dumps(found, indent=1) + "\n").encode())
+        write(given.out, found)
         out.json(found)
 
 
-def compare(name: str, epochs: int, runs: Path, out: Terminal) -> dict[str, Any]:
+def compare(name: str, epochs: int, given: argparse.Namespace, out: Terminal) -> dict[str, Any]:
     """Return one recipe's figures, predicted and measured."""
     with tempfile.TemporaryDirectory() as folder:
         recipe = shortened(ROOT / "recipes" / f"{name}.toml", epochs, Path(folder))
-        for stage in ("fetch", "features"):
-            retrieval(stage, recipe, runs, out)
+        runs = prepared(load_recipe(recipe), given, out).directory.parent
         loads = [os.getloadavg()[0]]
         predicted = json.loads(retrieval("plan", recipe, runs, out, "--json"))
         loads.append(os.getloadavg()[0])
         retrieval("train", recipe, runs, out, "--force")
         loads.append(os.getloadavg()[0])
-        measured = measured_of(runs / load_recipe(recipe).name)
+        measured: Any = measured_of(runs / load_recipe(recipe).name)
     stage = predicted["training"]
     memory, seconds = stage["peak"] / measured["peak"], stage["seconds_per_epoch"] / measured["seconds_per_epoch"]
     return {

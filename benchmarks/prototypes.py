@@ -25,32 +25,26 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import family
 import numpy as np
 from cold_start import UNSEEN, HeldOut, Mask, reduce_features
+from harness import ROOT, Parser, prepared, spread, store, write
 from msgspec.structs import replace
-from quality import spread
 
 from ensemble.prototypes import NEIGHBOURS, Neighbours, Prototypes, quality
 from models.metrics import Float32Array
 from models.onnx import run_tower
 from retrieval.console import Terminal, terminal
 from retrieval.recipe import Recipe, load_recipe
-from retrieval.run import Run, advance
-from retrieval.stages import STAGES
 from workflows import features
 from workflows.columns import Columns
 from workflows.features import FeatureSet
-from workflows.files import atomic_write
-from workflows.sources.download import cache_directory
 
-ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "recipes" / "family.toml"
-RESULTS = ROOT / "benchmarks" / "results" / "prototypes.json"
 SEEDS, SHARE, KS = (42, 43, 44), 0.1, (5, 10, 20, 50)
 LABEL = "genres"
 LARGE, TIMED = 100_000, 200
@@ -73,29 +67,27 @@ class Films(NamedTuple):
         size = round(SHARE * len(labels))
         for number, part in enumerate(parts):
             part[order[number * size : (number + 1) * size]] = True
-        return cls(*parts, ~parts.any(axis=0) & labels.any(axis=1))
+        new, chosen_on, reported = parts
+        return cls(new, chosen_on, reported, ~parts.any(axis=0) & labels.any(axis=1))
 
 
 def main() -> None:
     """Train twice per seed, measure, write the results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__, "prototypes")
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "benchmarks")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    given = parser.parse_args()
+    given = parser.options()
     seeds = given.seeds[:1] if given.quick else given.seeds
     with terminal() as out, tempfile.TemporaryDirectory() as name:
-        work = Path(name) if given.quick else given.runs / "prototypes"
+        work = given.runs / "prototypes"
         measured = {
-            towers: measure(recipe, work / towers.replace(" ", "-"), given.runs, seeds, given.quick, out)
+            towers: measure(recipe, work / towers.replace(" ", "-"), given, seeds, out)
             for towers, recipe in recipes(Path(name)).items()
         }
-        results = {"recipe": RECIPE.relative_to(ROOT).as_posix(), "label": LABEL, "seeds": list(seeds)}
+        results: dict[str, Any] = {"recipe": RECIPE.relative_to(ROOT).as_posix(), "label": LABEL, "seeds": list(seeds)}
         results.update({towers: spreads(found) for towers, found in measured.items()}, cost=cost())
-        if not given.quick:
-            enter(measured["without the label"], seeds, results["cost"])
-        atomic_write(given.out, (json.dumps(results, indent=1) + "\n").encode())
+        for entry in entries(measured["without the label"], seeds, results["cost"]):
+            store(entry, given.out.with_name("family.json"), family.KEY)
+        write(given.out, results)
         out.json(results)
 
 
@@ -108,15 +100,14 @@ def recipes(folder: Path) -> dict[str, Recipe]:
 
 
 def measure(
-    recipe: Recipe, work: Path, runs: Path, seeds: list[int], quick: bool, out: Terminal
+    recipe: Recipe, work: Path, given: argparse.Namespace, seeds: list[int], out: Terminal
 ) -> list[dict[str, dict[str, dict[str, float]]]]:
     """Return the figures of every seed, by group of films and method."""
     from models.training import train
 
-    run = Run.create(recipe, runs, STAGES)
-    advance(run, ["fetch", "features"], cache_directory(), out)
+    run = prepared(recipe, given, out)
     data = features.load(run.directory / "features")
-    labels, settings, found = labels_of(data), replace(recipe.train, **({"epochs": 1} if quick else {})), []
+    labels, settings, found = labels_of(data), replace(recipe.train, **({"epochs": 1} if given.quick else {})), []
     for seed in seeds:
         films, place = Films.draw(labels, seed), work / str(seed)
         if not (place / "towers").is_dir():  # which appears whole
@@ -140,8 +131,10 @@ def spreads(found: list[dict[str, dict[str, dict[str, float]]]]) -> dict[str, di
     }
 
 
-def enter(found: list[dict[str, dict[str, dict[str, float]]]], seeds: list[int], costs: Mapping[str, Any]) -> None:
-    """Put both methods among the choices of docs/models.md."""
+def entries(
+    found: list[dict[str, dict[str, dict[str, float]]]], seeds: list[int], costs: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """Yield what family.json, the choices of docs/models.md, has of both methods."""
     for choice, method in {"class prototypes": "prototypes", "nearest neighbours": "neighbours"}.items():
         figures = {
             f"{name} of {group}": [one[group][method][name] for one in found]
@@ -151,7 +144,7 @@ def enter(found: list[dict[str, dict[str, dict[str, float]]]], seeds: list[int],
         time_ms = next(iter(costs.values()))[f"{method}_ms"]
         source = "Qi et al. 2018" if method == "prototypes" else "Fix and Hodges 1951"
         protocol = "genres of films that nobody labelled, towers without genres"
-        family.store(family.made(choice, RECIPE, protocol, seeds, figures, None, [], time_ms, source))
+        yield family.made(choice, RECIPE, protocol, seeds, figures, None, [], time_ms, source)
 
 
 def labels_of(data: FeatureSet) -> Mask:
@@ -167,11 +160,13 @@ def figures(data: FeatureSet, films: Films, labels: Mask, place: Path) -> dict[s
     blank = vectors_of(data, films.new, place, blank=True)
     k = best_k(blank, films, labels)
     learned, known = blank[films.labelled], labels[films.labelled]
-    methods = {"prototypes": Prototypes(learned, known), f"{k} neighbours": Neighbours(learned, known, k)}
+    methods: dict[str, Any] = {
+        "prototypes": Prototypes(learned, known),
+        "neighbours": Neighbours(learned, known, k),
+    }
     for group, asked in {"new films": films.new, "known films": films.reported}.items():
         for method, labeller in methods.items():
-            name = method if method == "prototypes" else "neighbours"
-            found[group][name] = {**quality(labeller(blank[asked]), labels[asked]), "k": k}
+            found[group][method] = {**quality(labeller(blank[asked]), labels[asked]), "k": k}
         found[group]["prior"] = quality(np.tile(known.mean(axis=0), (int(asked.sum()), 1)), labels[asked])
         if any(spec.source == LABEL for spec in data.item_specs):
             seen = vectors_of(data, films.new, place, blank=False)

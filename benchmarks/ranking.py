@@ -31,6 +31,8 @@ import family
 import numpy as np
 import quality
 import tensorflow as tf
+from harness import ROOT, Parser, figure, prepared, spread, store
+from harness import measured as measured_of
 from merlin.schema import Tags
 
 from ensemble.config import Index, Serving
@@ -48,19 +50,17 @@ from retrieval.console import Terminal, terminal
 from retrieval.recipe import Recipe, load_recipe
 from retrieval.run import Run
 from retrieval.stages import STAGES, protocol
-from workflows import features, sources
+from workflows import features
 from workflows.columns import Columns
 from workflows.config import RandomSplit
 from workflows.features import FeatureSet, Part
 from workflows.files import atomic_directory
-from workflows.sources.download import cache_directory
+from workflows.tables import Tables
 
-ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "ranking.json"
-PICTURE = ROOT / "docs" / "ranking.png"
 RATED = ROOT / "recipes" / "rated-100k.toml"
 BASE = "movielens-100k"
 _SOURCES = {"IntTower": "Li et al. 2022", "COLD": "Wang et al. 2020; FSCD, Ma et al. 2021"}
+WHAT = ("rated", "served", "latency", "draw")
 KEY = ("measured", "recipe", "means", "model")
 SEEDS = (42, 43, 44)
 EPOCHS, PATIENCE, BATCH, RATE = 20, 3, 512, 0.001
@@ -153,61 +153,56 @@ class Labelled(NamedTuple):
 
 def main() -> None:
     """Measure and write the results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("rated", "served", "latency", "draw"))
+    parser = Parser(__doc__, "ranking", "quality")
+    parser.add_argument("what", nargs="?", choices=WHAT, help="all of them if none is given")
     parser.add_argument("--recipe", type=Path, default=RATED, help="of `rated`")
     parser.add_argument("--base", default=BASE, help="of `served` and `latency`: the runs' name without seed")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="of `served`")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="of `rated`")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "quality", help="finished runs, read only")
-    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "ranking", help="features and rankers, kept")
-    given = parser.parse_args()
+    parser.add_argument("--work", type=Path, help="features and rankers, kept; default runs/ranking")
+    given = parser.options()
+    given.work = given.work or given.runs.parent / "ranking"
+    if given.quick:
+        given.models, given.kinds, given.seeds = ["two-tower", "IntTower"], ["IntTower"], given.seeds[:1]
     with terminal() as out:
-        if given.what == "rated":
-            rated(given.recipe, given.models, given.seeds, given.out, out)
-        elif given.what == "served":
-            for kind in given.kinds:
-                served(kind, given.base, given.seeds, given.runs, given.out, out)
-        elif given.what == "draw":
-            draw(json.loads(RESULTS.read_text(encoding="utf-8")), PICTURE)
-            for entry in entries(json.loads(RESULTS.read_text(encoding="utf-8"))):
-                family.store(entry)
-        else:
-            latency(given.base, given.seeds[0], given.runs, given.out, out)
+        for what in (given.what,) if given.what else WHAT:
+            STEPS[what](given, out)
 
 
-def rated(path: Path, models: Sequence[str], seeds: Sequence[int], place: Path, out: Terminal) -> None:
+def rated(given: argparse.Namespace, out: Terminal) -> None:
     """Measure AUC and log loss of models on what users liked and did not."""
-    recipe = load_recipe(path)
-    for name in models:
+    recipe, seeds = load_recipe(given.recipe), given.seeds
+    for name in given.models:
         found: dict[str, list[dict[str, float]]] = {TRAINING_MEANS: [], OWN_MEANS: []}
         for seed in seeds:
-            data = rated_features(recipe, seed, place, out)
+            data = rated_features(recipe, seed, given, out)
             for means, values in found.items():
-                values.append(told_apart(name, data, recipe.model, seed, means == OWN_MEANS))
+                epochs = 1 if given.quick else EPOCHS
+                values.append(told_apart(name, data, recipe.model, seed, means == OWN_MEANS, epochs))
                 out.say(f"{name}, seed {seed}, {means}: {values[-1]}")
         for means, values in found.items():
             entry = {
                 "measured": "rated",
-                "recipe": path.resolve().relative_to(ROOT).as_posix(),
+                "recipe": given.recipe.resolve().relative_to(ROOT).as_posix(),
                 "means": means,
                 "model": name,
                 "seeds": list(seeds),
                 "rows": len(data.test.interactions),
-                **{figure: quality.measured([one[figure] for one in values]) for figure in ("auc", "log_loss")},
+                **{name: measured_of([one[name] for one in values]) for name in ("auc", "log_loss")},
                 "parameters": int(values[0]["parameters"]),
                 "train_s": statistics.fmean(one["seconds"] for one in values),
             }
-            quality.store(entry, RESULTS, KEY)
+            store(entry, given.out, KEY)
             out.json(entry)
 
 
-def rated_features(recipe: Recipe, seed: int, place: Path, out: Terminal) -> FeatureSet:
+def rated_features(recipe: Recipe, seed: int, given: argparse.Namespace, out: Terminal) -> FeatureSet:
     """Return features of the rows that are not rated 3; a fifth is the test, a fifth of the rest validation."""
-    directory = place / f"{recipe.name}-seed{seed}" / "features"
+    directory = given.work / f"{recipe.name}-seed{seed}" / "features"
     if not directory.exists():
-        tables = sources.fetch(recipe.data, cache_directory(), out.say)
+        run = prepared(recipe, given, out).directory
+        tables = Tables.load(run / "tables")
         rows = tables.interactions
         tables = dataclasses.replace(tables, interactions=rows[rows[Columns.Rating] != 3].reset_index(drop=True))
         split = RandomSplit(test=0.2, validation=0.2, seed=seed)
@@ -216,10 +211,10 @@ def rated_features(recipe: Recipe, seed: int, place: Path, out: Terminal) -> Fea
     return features.load(directory)
 
 
-def told_apart(name: str, data: FeatureSet, model: Model, seed: int, own_means: bool) -> dict[str, float]:
+def told_apart(name: str, data: FeatureSet, model: Model, seed: int, own_means: bool, epochs: int) -> dict[str, float]:
     """Train a model and return AUC and log loss on the test rows; the epoch is the one with the best validation AUC."""
     tf.keras.utils.set_random_seed(seed)
-    parts = [labelled(part) for part in (data.train, data.valid, data.test)]
+    train, valid, test = parts = [labelled(part) for part in (data.train, data.valid, data.test)]
     made, started = MODELS[name](Sides(data.query_specs, data.item_specs, 0), model), time.process_time()
     catalogue = TwoTowerModel(data.query_specs, data.item_specs, data.items, Model()).catalogue
     made.learn_from(catalogue, tf.zeros([len(data.catalogue), 0]), True)
@@ -227,23 +222,22 @@ def told_apart(name: str, data: FeatureSet, model: Model, seed: int, own_means: 
     catalogues = [dict(catalogue) for _ in parts]
     if own_means:
         take_own_means(data, parts, catalogues)
-    train, valid, test = (list(one) for one in zip(parts, catalogues, strict=True))
-    made.catalogue = train[1]
+    made.catalogue = catalogues[0]
     best, weights, since = 0.0, list[np.ndarray](), 0
-    dataset = _batches(train[0], seed)
-    for _ in range(EPOCHS):
+    dataset = _batches(train, seed)
+    for _ in range(epochs):
         made.fit(dataset, epochs=1, verbose=0)
-        value = auc(valid[0].labels, scores(made, *valid))
+        value = auc(valid.labels, scores(made, valid, catalogues[1]))
         since += 1
         if value > best:
             best, weights, since = value, made.get_weights(), 0
         if since == PATIENCE:
             break
     made.set_weights(weights)
-    logits = scores(made, *test)
+    logits = scores(made, test, catalogues[2])
     return {
-        "auc": auc(test[0].labels, logits),
-        "log_loss": log_loss(test[0].labels, logits),
+        "auc": auc(test.labels, logits),
+        "log_loss": log_loss(test.labels, logits),
         "valid_auc": best,
         "parameters": made.parameters,
         "seconds": time.process_time() - started,
@@ -318,12 +312,25 @@ def log_loss(labels: np.ndarray, logits: np.ndarray) -> float:
     return float(np.mean(np.logaddexp(0, logits) - labels * logits))
 
 
-def served(kind: str, base: str, seeds: Sequence[int], runs: Path, place: Path, out: Terminal) -> None:
+def served(given: argparse.Namespace, out: Terminal) -> None:
     """Train rankers behind finished towers and measure what is served, beside retrieval alone."""
-    found = []
+    for kind in given.kinds:
+        served_by(kind, given, out)
+
+
+def run_of(seed: int, given: argparse.Namespace, out: Terminal) -> Run:
+    """Return the run with a seed that quality.py left; with `--quick` one that is made."""
+    if given.quick:
+        return quality.run_of(ROOT / "recipes" / f"{given.base}.toml", seed, given, out)
+    return Run.open(given.runs / f"{given.base}-seed{seed}", STAGES)
+
+
+def served_by(kind: str, given: argparse.Namespace, out: Terminal) -> None:
+    """Train one kind of ranker per seed and store what is served, beside retrieval alone."""
+    found, seeds, base = [], given.seeds, given.base
     for seed in seeds:
-        run = Run.open(runs / f"{base}-seed{seed}", STAGES)
-        ranker = ranker_of(kind, run, place, out)
+        run = run_of(seed, given, out)
+        ranker = ranker_of(kind, run, given.work, out)
         recipe = run.recipe
         measured = evaluate(
             run.directory / "features", run.directory / "towers", "", recipe.train.objective.rating, ranker_dir=ranker
@@ -343,7 +350,7 @@ def served(kind: str, base: str, seeds: Sequence[int], runs: Path, place: Path, 
         "ranked": spreads(found),
         "retrieval": spreads([one["retrieval"] for one in found]),
         "gain": {
-            f"{side}.{name}": quality.spread([one[side][name] - one["retrieval"][side][name] for one in found])
+            f"{side}.{name}": spread([one[side][name] - one["retrieval"][side][name] for one in found])
             for side, name in figures()
         },
         "parameters": found[0]["parameters"],
@@ -356,7 +363,7 @@ def served(kind: str, base: str, seeds: Sequence[int], runs: Path, place: Path, 
         "towers": json.loads((run.directory / "towers" / "towers.json").read_text(encoding="utf-8"))["parameters"],
         "protocol": protocol(run.recipe),
     }
-    quality.store(entry, RESULTS, KEY)
+    store(entry, given.out, KEY)
     out.json(entry)
 
 
@@ -369,7 +376,7 @@ def figures() -> Iterator[tuple[str, str]]:
 
 def spreads(found: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """Return mean and standard deviation of each figure."""
-    return {f"{side}.{name}": quality.spread([one[side][name] for one in found]) for side, name in figures()}
+    return {f"{side}.{name}": spread([one[side][name] for one in found]) for side, name in figures()}
 
 
 def ranker_of(kind: str, run: Run, place: Path, out: Terminal) -> Path:
@@ -383,9 +390,9 @@ def ranker_of(kind: str, run: Run, place: Path, out: Terminal) -> Path:
     return directory
 
 
-def latency(base: str, seed: int, runs: Path, place: Path, out: Terminal, turns: int = 200) -> None:
+def latency(given: argparse.Namespace, out: Terminal, turns: int = 200) -> None:
     """Answer single rows with and without each ranker, in turns, in this process; medians in milliseconds."""
-    run = Run.open(runs / f"{base}-seed{seed}", STAGES)
+    run, place = run_of(given.seeds[0], given, out), given.work
     trained = {kind: place / run.recipe.name / kind.replace(", ", "-").replace(" ", "-") for kind in KINDS}
     users = features.load(run.directory / "features").users[Columns.User].to_numpy()
     asked = [{"user_id": users[row : row + 1, None]} for row in np.random.default_rng(0).integers(0, len(users), turns)]
@@ -403,14 +410,14 @@ def latency(base: str, seed: int, runs: Path, place: Path, out: Terminal, turns:
     medians = {kind: round(1e3 * statistics.median(one[20:]), 4) for kind, one in spent.items()}
     entry = {
         "measured": "latency",
-        "recipe": f"recipes/{base}.toml",
+        "recipe": f"recipes/{given.base}.toml",
         "means": "",
         "model": "all",
         "requests": turns,
         "p50_ms": medians,
         "added_ms": {kind: round(one - medians["retrieval"], 4) for kind, one in medians.items()},
     }
-    quality.store(entry, RESULTS, KEY)
+    store(entry, given.out, KEY)
     out.json(entry)
 
 
@@ -421,22 +428,34 @@ def entries(results: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         path, seeds, spent = ROOT / one["recipe"], one["seeds"], times.get(one["recipe"], {})
         values, size = one["values"], one["parameters"] + one["towers"]
         common = path, one["protocol"], seeds
-        plain = values["retrieval"], one["towers"], [], spent.get("retrieval")
-        yield family.made(family.PLAIN, *common, *plain)
-        ranked = values["ranked"], size, [one["train_s"]], spent.get(one["model"])
-        yield family.made(f"ranker, {one['model']}", *common, *ranked, _SOURCES[one["model"].partition(",")[0]])
+        yield family.made(
+            family.PLAIN, *common, values["retrieval"], one["towers"], (), serve_p50_ms=spent.get("retrieval")
+        )
+        yield family.made(
+            f"ranker, {one['model']}",
+            *common,
+            values["ranked"],
+            size,
+            [one["train_s"]],
+            serve_p50_ms=spent.get(one["model"]),
+            source=_SOURCES[one["model"].partition(",")[0]],
+        )
+
+
+def show(given: argparse.Namespace, out: Terminal) -> None:
+    """Draw the picture and write the entries of family.json."""
+    results = json.loads(given.out.read_text(encoding="utf-8"))
+    draw(results, family.picture(given))
+    for entry in entries(results):
+        store(entry, given.out.with_name("family.json"), family.KEY)
 
 
 def draw(results: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw ndcg@10 and recall@10 of what is served over the median time of a request, a dot for each seed."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # no display, no global state
-    from matplotlib.figure import Figure
-
     times = {one["recipe"]: one["p50_ms"] for one in results if one["measured"] == "latency"}
-    figure = Figure(figsize=(8, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    drawing = figure(8, 3.6)
     for place, name in enumerate(("unseen.ndcg@10", "unseen.recall@10")):
-        axes, base = figure.add_subplot(1, 2, place + 1), f"recipes/{BASE}.toml"
+        axes, base = drawing.add_subplot(1, 2, place + 1), f"recipes/{BASE}.toml"
         rankers = [one for one in results if one["measured"] == "served" and one["recipe"] == base]
         points = {one["model"]: one["values"]["ranked"][name] for one in rankers}
         for colour, (model, values) in enumerate(
@@ -449,7 +468,7 @@ def draw(results: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.set_title(f"{name.partition('.')[2]}, unseen items", loc="left", fontsize=10)
         axes.grid(color="0.9")
     axes.legend(fontsize=8)
-    figure.savefig(path, dpi=150)
+    drawing.savefig(path, dpi=150)
 
 
 def released(run: Run, ranker: Path | None, place: Path) -> Any:
@@ -464,6 +483,14 @@ def released(run: Run, ranker: Path | None, place: Path) -> Any:
         index=Index(kind="flat"),
         ranker=ranker,
     )
+
+
+STEPS: dict[str, Callable[[argparse.Namespace, Terminal], None]] = {
+    "rated": rated,
+    "served": served,
+    "latency": latency,
+    "draw": show,
+}
 
 
 if __name__ == "__main__":

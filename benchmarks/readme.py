@@ -5,20 +5,23 @@
     .venv/bin/python benchmarks/quality.py recipes/movielens-100k.toml
     .venv/bin/python benchmarks/readme.py
 
-What the run contributes is kept in `benchmarks/results/demo.json`.
+What the run contributes is kept in `benchmarks/results/demo.json`. `--check` writes nothing and names the pages that do
+not quote what the results hold.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import re
+import sys
+from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import readme_models
+from harness import RESULTS, ROOT, write
 from readme_models import table
 
 from retrieval.answers import from_release
@@ -26,8 +29,7 @@ from retrieval.examples import examples
 from retrieval.tables import read_json
 from workflows.files import atomic_write
 
-ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
+KEPT = RESULTS / "demo.json"
 FIGURES = re.compile(r"(<!-- FIGURES:BEGIN (\w+) -->\n).*?(<!-- FIGURES:END -->)", re.DOTALL)
 SHOWN_USER = 757
 RECIPES = {
@@ -49,13 +51,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, default=ROOT / "runs" / "movielens-100k")
     parser.add_argument("--kept", action="store_true", help="leave the run alone: quote what demo.json keeps of it")
+    parser.add_argument("--check", action="store_true", help="as --kept, and write nothing; exit status 1 if it would")
     given = parser.parse_args()
-    demo = read_json(RESULTS / "demo.json") if given.kept else gather(given.run)
-    atomic_write(RESULTS / "demo.json", (json.dumps(demo, indent=1, ensure_ascii=False) + "\n").encode())
+    if given.check:
+        pages = [page.name for page, text in filled(read_json(KEPT)) if page.read_text("utf-8") != text]
+        sys.exit(f"{', '.join(pages)}: not what the results say; run `benchmarks/readme.py --kept`" if pages else 0)
+    if not given.kept:
+        write(KEPT, gather(given.run))
+    for page, text in filled(read_json(KEPT)):
+        atomic_write(page, text.encode())
+
+
+def filled(demo: dict[str, Any]) -> Iterator[tuple[Path, str]]:
+    """Yield every page and its text with the figures of the results."""
     figures = rendered(demo)
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
         text = page.read_text(encoding="utf-8")
-        atomic_write(page, FIGURES.sub(lambda found: f"{found[1]}\n{figures[found[2]]}\n\n{found[3]}", text).encode())
+        yield page, FIGURES.sub(lambda found: f"{found[1]}\n{figures[found[2]]}\n\n{found[3]}", text)
 
 
 def gather(run: Path) -> dict[str, Any]:

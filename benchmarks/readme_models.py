@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness import RESULTS
+
 from retrieval.tables import read_json
 
-RESULTS = Path(__file__).parent / "results"
 Entry = Mapping[str, Any]
 MEANS = {"means of the training rows": "", "means of each part itself": ", own means"}
 FIGURES = ("auc", "log_loss")

@@ -1,7 +1,7 @@
 """Serving speed: the stock merlin-systems ensemble, our fused and chained layouts and a no-op model, in turns.
 
     .venv/bin/python benchmarks/serving.py              everything that docs/serving.md quotes, some 12 minutes
-    .venv/bin/python benchmarks/serving.py --quick      a look, 2 minutes
+    .venv/bin/python benchmarks/serving.py --quick      a look, one point
 
 The four servers run beside each other and perf_analyzer asks them in turns, point by point and round by round, so that
 a machine that gets slower or faster meanwhile does so for all; a point is the median over the rounds. Requests are of
@@ -29,6 +29,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from harness import ROOT, Parser, prepared, recipe_of, write
 from rich.table import Table
 
 from ensemble import perf_analyzer
@@ -42,14 +43,10 @@ from ensemble.ports import free_ports
 from ensemble.server import TritonServer
 from ensemble.wire import Query
 from retrieval.console import Terminal, silence_libraries, terminal
-from retrieval.recipe import load_recipe
-from retrieval.run import Job, Run, advance
+from retrieval.run import Job, Run
 from retrieval.stages import STAGES
-from workflows.files import atomic_write
 from workflows.sources.download import cache_directory
 
-ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
 LAYOUTS = ("stock", "fused", "chained", "noop")
 STOCK = "executor_model"
 TOP_K, REQUESTS = 100, 1000
@@ -83,33 +80,30 @@ def main() -> None:
     arguments = _arguments()
     silence_libraries()
     quick = arguments.quick
-    plan = Plan((1, 32) if quick else (1, 8, 32), (1, 16) if quick else (1, 4, 16, 64), *arguments.effort)
+    plan = Plan((1,) if quick else (1, 8, 32), (4,) if quick else (1, 4, 16, 64), *arguments.effort)
     history = Plan((1, 32), (1, 16), *arguments.effort)
     with terminal() as out, tempfile.TemporaryDirectory(prefix="retrieval-serving-") as scratch:
         layouts = [one for one in LAYOUTS if one in arguments.layouts]
         points, starts = compare(
             ROOT / "recipes/movielens-100k-user.toml", layouts, plan, arguments, Path(scratch), out
         )
-        write(arguments.out / "serving.json", msgspec.to_builtins(points))
-        write(arguments.out / "serving_start.json", starts)
+        write(arguments.out, msgspec.to_builtins(points))
+        write(arguments.out.with_name("serving_start.json"), starts)
         report(out, points, starts)
         ours = [one for one in layouts if one != "stock"]
-        if not arguments.no_history and ours:
+        if not arguments.no_history and not quick and ours:
             points, starts = compare(ROOT / "recipes/movielens-100k.toml", ours, history, arguments, Path(scratch), out)
-            write(arguments.out / "serving_history.json", msgspec.to_builtins(points))
+            write(arguments.out.with_name("serving_history.json"), msgspec.to_builtins(points))
             report(out, points, starts)
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one short round of the corner points")
+    parser = Parser(__doc__, "serving")
     parser.add_argument("--rounds", type=int, help="default 3")
     parser.add_argument("--interval-ms", type=int, help="a window, of which each measurement has three; default 400")
     parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=LAYOUTS)
     parser.add_argument("--no-history", action="store_true", help="leave the recipe with history out")
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "benchmarks", help="where the runs are kept")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="directory of the results")
-    found = parser.parse_args()
+    found = parser.options()
     found.effort = (found.rounds or (1 if found.quick else 3), found.interval_ms or (300 if found.quick else 400))
     found.effort += (1 if found.quick else 3,)
     return found
@@ -119,7 +113,7 @@ def compare(
     recipe: Path, names: Sequence[str], plan: Plan, arguments: argparse.Namespace, scratch: Path, out: Terminal
 ) -> tuple[list[Point], list[dict[str, Any]]]:
     """Measure the layouts `names` of one recipe; return the points and each layout's start and memory."""
-    run = released(recipe, arguments.runs, out)
+    run = released(recipe, arguments, out)
     layouts = list(prepare(run, names, scratch / run.recipe.name, out))
     starts = [start_of(layout, run, plan.starts, out) for layout in layouts]
     with ExitStack() as stack:
@@ -131,16 +125,16 @@ def compare(
     return points, starts
 
 
-def released(recipe: Path, runs: Path, out: Terminal) -> Run:
+def released(path: Path, given: argparse.Namespace, out: Terminal) -> Run:
     """Return a run of the recipe, released by the code as it is. Towers that are there do, however old they are, if the
     features that are made now are those which they were trained with."""
-    run = Run.create(load_recipe(recipe), runs, STAGES)
-    if (run.directory / "towers").is_dir():
-        for stage in ("fetch", "features", "release"):
-            with out.working(stage):
-                run.stages[stage].work(Job(run.recipe, run.directory, cache_directory(), out.step))
-    else:
-        advance(run, [stage.name for stage in STAGES], cache_directory(), out)
+    recipe = recipe_of(path, given)
+    run = Run.create(recipe, given.runs, STAGES)
+    if not (run.directory / "towers").is_dir():
+        return prepared(recipe, given, out, "train", "release")
+    for stage in ("fetch", "features", "release"):
+        with out.working(stage):
+            run.stages[stage].work(Job(run.recipe, run.directory, cache_directory(), out.step))
     return run
 
 
@@ -344,11 +338,6 @@ def report(out: Terminal, points: Sequence[Point], starts: Sequence[dict[str, An
 
 def _ratio(one: Point | None, other: Point | None, name: str) -> str:
     return "" if one is None or other is None else f"{getattr(one, name) / getattr(other, name):.2f}"
-
-
-def write(path: Path, content: Any) -> None:
-    """Write JSON."""
-    atomic_write(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

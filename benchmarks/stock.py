@@ -64,9 +64,9 @@ def _served(workflow: Any) -> Any:
 
 def _save_tower(run: Any, path: Path) -> Path:
     """Save the query tower alone, as the example does, with one vector as its output."""
-    from retrieval.reference import _trained_model
+    from retrieval.reference import trained_model
 
-    model = _trained_model(run.recipe, run.directory / "features", run.directory / "towers")
+    model = trained_model(run.recipe, run.directory / "features", run.directory / "towers")
     tower = model.query_encoder
     specs = {spec.name: tf.TensorSpec([None], spec.dtype, name=spec.name) for spec in tower.blocks[0].specs}
     module = tf.Module()

@@ -12,7 +12,6 @@ are kept.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 from pathlib import Path
@@ -20,42 +19,33 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from harness import ROOT, Parser, figure, prepared, recipe_of, write
 from msgspec.structs import replace
 
 from retrieval.console import Terminal, terminal
-from retrieval.recipe import Recipe, load_recipe
-from retrieval.run import Run, advance
-from retrieval.stages import STAGES
-from workflows.files import atomic_directory, atomic_write
-from workflows.sources.download import cache_directory
+from retrieval.recipe import Recipe
+from workflows.files import atomic_directory
 
-ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "recipes" / "tutorial.toml"
-RESULTS = ROOT / "benchmarks" / "results"
 PUBLISHED = {(32,): 0.27, (64, 32): 0.29, (128, 64, 32): 0.27}
 FIGURE = "recall@100"
 
 
 def main() -> None:
     """Train every tower, write the figures and the plot."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__, "tutorial")
     parser.add_argument("--towers", nargs="+", default=["32", "64,32", "128,64,32"], help="widths, such as 64,32")
     parser.add_argument("--epochs", type=int)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "benchmarks")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    given = parser.parse_args()
+    given = parser.options()
     epochs, texts = (1, ["32"]) if given.quick else (given.epochs, given.towers)
     towers = [tuple(int(width) for width in text.split(",")) for text in texts]
     with terminal() as out:
-        recipe = load_recipe(RECIPE)
-        run = Run.create(recipe, given.runs, STAGES)
-        advance(run, ["fetch", "features"], cache_directory(), out)
+        recipe = recipe_of(RECIPE, given)
+        run = prepared(recipe, given, out)
         measured = [measure(recipe, run.directory, tower, epochs or recipe.train.epochs, out) for tower in towers]
         results = {"recipe": RECIPE.relative_to(ROOT).as_posix(), "figure": f"all.{FIGURE}", "towers": measured}
-        given.out.mkdir(parents=True, exist_ok=True)
-        atomic_write(given.out / "tutorial.json", (json.dumps(results, indent=1) + "\n").encode())
-        plot(measured, given.out / "tutorial.png")
+        write(given.out, results)
+        plot(measured, given.out.with_suffix(".png"))
         out.json(results)
 
 
@@ -99,12 +89,8 @@ def ask_for_test(features: Path, out: Path) -> Path:
 
 def plot(measured: list[dict[str, Any]], path: Path) -> None:
     """Draw recall of the test rows over the epochs and what the tutorial published."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # no display, no global state
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    drawing = figure(7, 4.2)
+    axes = drawing.add_subplot()
     last = max(len(one["test"]) for one in measured)
     for number, one in enumerate(measured):
         colour, name = f"C{number}", str(one["tower"])
@@ -116,7 +102,7 @@ def plot(measured: list[dict[str, Any]], path: Path) -> None:
     axes.set_title("The TFRS tutorial's experiment, MovieLens-100K", loc="left", fontsize=11)
     axes.grid(color="0.9")
     axes.legend(fontsize=8, ncols=len(measured), frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.15))
-    figure.savefig(path, dpi=150)
+    drawing.savefig(path, dpi=150)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Large vocabularies: what the lookup of ten million ids takes, on disk, in memory and in time.
 
     .venv/bin/python benchmarks/vocabulary.py              100 thousand, one and ten million ids, some 4 minutes
-    .venv/bin/python benchmarks/vocabulary.py --quick      100 thousand and one million, seconds
+    .venv/bin/python benchmarks/vocabulary.py --quick      100 thousand, seconds
 
 Writes a vocabulary of integers and one of strings (`user-` and ten digits or so), adds the lookup as a release does,
 and loads it in fresh processes. In benchmarks/results/vocabulary.json, one object per vocabulary:
@@ -17,7 +17,6 @@ and loads it in fresh processes. In benchmarks/results/vocabulary.json, one obje
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -27,13 +26,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from harness import ROOT, Parser, write
 
 from ensemble.lookups import write_lookup
 from ensemble.serving.lookup import Strings
 from retrieval.console import Terminal, terminal
-from workflows.files import atomic_write
 
-ROOT = Path(__file__).parents[1]
 _WORKER = """
 import json, sys, time
 from pathlib import Path
@@ -82,11 +80,8 @@ sys.stdin.read()
 
 def main() -> None:
     """Measure and write the results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="up to a million ids")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/vocabulary.json")
-    arguments = parser.parse_args()
-    counts = (100_000, 1_000_000) if arguments.quick else (100_000, 1_000_000, 10_000_000)
+    given = Parser(__doc__, "vocabulary").options()
+    counts = (100_000,) if given.quick else (100_000, 1_000_000, 10_000_000)
     points = []
     with terminal() as out:
         for count in counts:
@@ -94,13 +89,13 @@ def main() -> None:
                 with tempfile.TemporaryDirectory(prefix="retrieval-vocabulary-") as directory:
                     points.append(measure(Path(directory), kind, count, out))
                 out.say(json.dumps(points[-1]))
-    atomic_write(arguments.out, (json.dumps(points, indent=1) + "\n").encode())
+    write(given.out, points)
 
 
 def measure(directory: Path, kind: str, count: int, out: Terminal) -> dict[str, Any]:
     """Measure one vocabulary; of times the less, of memory the more of two processes."""
     out.step(f"{count:,} ids, {kind}: writing")
-    raw = write(directory, kind, count)
+    raw = write_ids(directory, kind, count)
     began = time.perf_counter()
     write_lookup(directory / "ids")
     built = time.perf_counter() - began
@@ -119,7 +114,7 @@ def measure(directory: Path, kind: str, count: int, out: Terminal) -> dict[str, 
     }
 
 
-def write(directory: Path, kind: str, count: int) -> int:
+def write_ids(directory: Path, kind: str, count: int) -> int:
     """Write the ids as `workflows/compile.py` does, in no order of theirs; return the bytes of the ids alone."""
     numbers = np.random.default_rng(42).permutation(count).astype(np.int64) * 7919
     if kind == "int64":

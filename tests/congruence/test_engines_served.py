@@ -31,7 +31,11 @@ K = 10
 
 def serving(release: Path, folder: Path, delta: Path | None = None) -> TritonServer:
     """Return a server whose models run in this environment, which has the engines."""
-    repository = export_repository(release, folder / "triton")
+    return server_of(export_repository(release, folder / "triton"), delta)
+
+
+def server_of(repository: Path, delta: Path | None = None) -> TritonServer:
+    """Return a server of a model repository in this environment."""
     grpc_port, metrics_port = free_ports("127.0.0.1", 2)
     return TritonServer(
         repository, python=Path(sys.executable), grpc_port=grpc_port, metrics_port=metrics_port, delta=delta
@@ -76,9 +80,10 @@ def test_scann_is_released_and_served_from_relative_paths(
     assert "train: kept, same inputs" in done.stderr
     release = Path("runs/quick/release")
     with serving(release, Path("served")) as server, RetrievalClient(server.addresses.grpc) as client:
-        here, users = Everybody.load(release, None), [196, 22, 757]
-        expected = here.answer(np.array(users), Asking(top_k=K))
-        assert [one.item_ids for one in client.recommend(users, top_k=K)] == expected.item_id.tolist()
+        here, users, now = Everybody.load(release, None), [196, 22, 757], 900_000_000
+        expected = here.answer(np.array(users), Asking(top_k=K, time=now))
+        found = client.recommend(users, top_k=K, timestamps=[now] * len(users))
+        assert [one.item_ids for one in found] == expected.item_id.tolist()
 
 
 def test_a_file_of_milvus_is_served_by_another_process_from_a_relative_path(
@@ -94,8 +99,9 @@ def test_a_file_of_milvus_is_served_by_another_process_from_a_relative_path(
     release = make_release(run, Index(kind="milvus"))
     users = some_users(run)
     expected = Everybody.load(release, None).answer(np.array(users), Asking(top_k=K))
+    repository = export_repository(release, Path("triton"))
     server_manager_instance.release_server(str(tmp_path / "items.db"))  # one process has it open
-    with serving(release, tmp_path) as server, RetrievalClient(server.addresses.grpc) as client:
+    with server_of(repository) as server, RetrievalClient(server.addresses.grpc) as client:
         assert [one.item_ids for one in client.recommend(users, top_k=K)] == expected.item_id.tolist()
 
 

@@ -1,0 +1,138 @@
+"""What the benchmarks share: their options, small tables for `--quick`, results as JSON, mean and spread.
+
+Each runs as `python benchmarks/NAME.py` and writes benchmarks/results/NAME.json. With `--quick` it takes seconds and
+writes under runs/quick/NAME/ instead; benchmarks/smoke.py (`make benchmarks-smoke`) runs all of them so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from retrieval.console import Terminal
+from retrieval.recipe import Recipe, load_recipe
+from retrieval.run import Job, Run, advance
+from retrieval.stages import STAGES
+from workflows.files import atomic_write
+from workflows.sources.download import cache_directory
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+QUICK = ROOT / "runs" / "quick"
+QUICK_ROWS, QUICK_BATCH = 10_000, 1024
+"""Interactions that are kept with `--quick`, and rows of a training batch."""
+
+
+class Parser(argparse.ArgumentParser):
+    """The options of a benchmark: `--quick`, `--runs`, `--out` and its own."""
+
+    def __init__(self, description: str | None, name: str, runs: str = "benchmarks") -> None:
+        """Take the module's docstring, the name of the results, and of the folder in runs/ for what is kept."""
+        super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+        self._name = name
+        self._places = {"out": RESULTS / f"{name}.json", "runs": ROOT / "runs" / runs}
+        self.add_argument("--quick", action="store_true", help="a look, in seconds: little data, other results")
+        self.add_argument("--runs", type=Path, help=f"what is made on the way and kept; default runs/{runs}")
+        self.add_argument("--out", type=Path, help=f"default benchmarks/results/{name}.json; pictures lie beside it")
+
+    def options(self) -> argparse.Namespace:
+        """Parse the command line; with `--quick`, whatever is written goes to a folder of its own."""
+        given = self.parse_args()
+        place = QUICK / self._name
+        places = {"out": place / f"{self._name}.json", "runs": place} if given.quick else self._places
+        for option, path in places.items():
+            setattr(given, option, (getattr(given, option) or path).absolute())
+        given.out.parent.mkdir(parents=True, exist_ok=True)
+        return given
+
+
+def prepared(recipe: Recipe, given: argparse.Namespace, out: Terminal, *stages: str) -> Run:
+    """Return the recipe's run under `--runs` with its tables and features, and further stages if they are named.
+
+    With `--quick`, of QUICK_ROWS interactions drawn at random.
+    """
+    run = Run.create(recipe, given.runs, STAGES)
+    if given.quick:
+        run.stages["fetch"] = replace(run.stages["fetch"], work=few(run.stages["fetch"].work))
+    advance(run, ["fetch", "features", *stages], cache_directory(), out)
+    return run
+
+
+def few(fetch: Callable[[Job], None]) -> Callable[[Job], None]:
+    """Return a fetch that keeps QUICK_ROWS of the interactions."""
+
+    def work(job: Job) -> None:
+        from workflows.tables import Tables
+
+        fetch(job)
+        tables = Tables.load(job.run / "tables")
+        drawn = tables.interactions.sample(min(QUICK_ROWS, len(tables.interactions)), random_state=0).sort_index()
+        replace(tables, interactions=drawn.reset_index(drop=True)).save(job.run / "tables")
+
+    return work
+
+
+def recipe_of(path: Path, given: argparse.Namespace) -> Recipe:
+    """Load a recipe; with `--quick`, one that trains for an epoch and without teachers."""
+    recipe = load_recipe(path)
+    if not given.quick:
+        return recipe
+    short: dict[str, Any] = {"epochs": 1, "patience": 1, "refit": False, "batch_size": QUICK_BATCH}
+    train = msgspec.structs.replace(recipe.train, distillation=None, **short)
+    return msgspec.structs.replace(recipe, train=train)
+
+
+def write(path: Path, content: Any) -> None:
+    """Write results as JSON."""
+    atomic_write(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def store(entry: dict[str, Any], results: Path, key: Sequence[str]) -> None:
+    """Replace the entry of the same `key` in a list of results; another process that does so waits meanwhile."""
+
+    def name(one: dict[str, Any]) -> list[str]:
+        return [one[part] for part in key]
+
+    with _locked(results.parent):
+        kept = json.loads(results.read_text(encoding="utf-8")) if results.exists() else []
+        write(results, sorted([one for one in kept if name(one) != name(entry)] + [entry], key=name))
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Return mean and sample standard deviation."""
+    return {"mean": statistics.fmean(values), "sd": statistics.stdev(values) if len(values) > 1 else 0.0}
+
+
+def measured(values: Sequence[float]) -> dict[str, Any]:
+    """Return mean and standard deviation of a figure, and its value for each seed."""
+    return {**spread(values), "values": list(values)}
+
+
+def figure(width: float, height: float) -> Any:
+    """Return an empty figure of so many inches, without a display and without global state."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    made = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(made)
+    return made
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    descriptor = os.open(directory, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,97 @@
+"""Run every benchmark for seconds, with `--quick`: whether it still runs, not what it measures.
+
+    make benchmarks-smoke
+    .venv/bin/python benchmarks/smoke.py index filters      these alone
+
+Every file here that can be run is a benchmark, unless TOOLS names it. What they write, and the log of each, is in
+runs/quick/NAME/, emptied before; nothing may change in benchmarks/results/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from harness import QUICK, RESULTS, ROOT
+
+HERE = Path(__file__).parent
+TOOLS = {
+    "smoke": "this one",
+    "readme": "fills the pages from results",
+    "scann_worker": "started by index, in an environment of its own",
+    "fault_disk": "started by faults",
+}
+"""Files that can be run and are no benchmarks."""
+ARGUMENTS = {"faults": ["--only", "stop"]}
+"""Further arguments; tests/faults/ has the other scenarios of faults, at a size of their own."""
+SECONDS = 900
+"""Longer than this, a benchmark hangs; alone, each takes less than a minute."""
+Content = dict[str, bytes]
+
+
+def main() -> None:
+    """Run the benchmarks; exit status 1 if one fails or writes where it should not."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"default: all of {', '.join(benchmarks())}")
+    parser.add_argument("--jobs", type=int, default=2, help="how many at a time; default 2")
+    given = parser.parse_args()
+    names = given.names or benchmarks()
+    if unknown := set(names) - set(benchmarks()):
+        parser.error(f"{', '.join(unknown)}: no such benchmark")
+    before, began = contents(), time.monotonic()
+    with ThreadPoolExecutor(given.jobs) as pool:
+        failed = [name for name, fine in zip(names, pool.map(run, names), strict=True) if not fine]
+    say(f"{len(names)} benchmarks in {time.monotonic() - began:.0f} s; failed: {', '.join(failed) or 'none'}")
+    if changed := [name for name, content in contents().items() if before.get(name) != content]:
+        say(f"--quick wrote to benchmarks/results/: {', '.join(changed)}")
+    sys.exit(1 if failed or changed else 0)
+
+
+def benchmarks() -> list[str]:
+    """Return the names of all benchmarks."""
+    files = sorted(path for path in HERE.glob("*.py") if '__name__ == "__main__"' in path.read_text(encoding="utf-8"))
+    return [path.stem for path in files if path.stem not in TOOLS]
+
+
+def run(name: str) -> bool:
+    """Run a benchmark, tell how long it took, and the end of its log where it failed; return whether it did not."""
+    place, began = QUICK / name, time.monotonic()
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    command = [sys.executable, str(HERE / f"{name}.py"), "--quick", *ARGUMENTS.get(name, [])]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": "1"}
+    log = place / "log.txt"
+    with log.open("wb") as output:
+        try:
+            # Not in a group of its own: what ends this process ends the benchmarks.
+            done = subprocess.run(
+                command, cwd=ROOT, env=environment, stdout=output, stderr=output, timeout=SECONDS, check=False
+            )
+            status = str(done.returncode)
+        except subprocess.TimeoutExpired:
+            status = f"still running after {SECONDS} s"
+    say(f"{name}: {'ok' if status == '0' else f'FAILED ({status}), {log}'}, {time.monotonic() - began:.0f} s")
+    if status != "0":
+        say("\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-30:]))
+    return status == "0"
+
+
+def contents() -> Content:
+    """Return what the results hold."""
+    return {path.name: path.read_bytes() for path in RESULTS.iterdir()}
+
+
+def say(text: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""The benchmarks: `make benchmarks-smoke` runs them all, and the pages quote what they wrote."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+import smoke
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+def test_every_file_that_can_be_run_is_run_for_seconds_in_ci() -> None:
+    """Whatever is added takes the options that they share: with `--quick` it is short and leaves the results alone."""
+    assert set(smoke.TOOLS) <= {path.stem for path in BENCHMARKS.glob("*.py")}
+    assert not set(smoke.ARGUMENTS) - set(smoke.benchmarks())
+    other = [
+        name for name in smoke.benchmarks() if "Parser(__doc__, " not in (BENCHMARKS / f"{name}.py").read_text("utf-8")
+    ]
+    assert not other, f"{other}: take the options from harness.Parser, or name them in smoke.TOOLS"
+    makefile, ci = (BENCHMARKS.parent / name for name in ("Makefile", ".ci/run"))
+    assert "benchmarks/smoke.py" in makefile.read_text("utf-8")
+    assert "make benchmarks-smoke" in ci.read_text("utf-8")
+
+
+def test_the_pages_quote_the_results() -> None:
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / "readme.py"), "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
