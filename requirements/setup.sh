@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Creates .venv (training, tests), .venv-serve (what runs inside Triton) and .venv-tools (what checks containers and
-# builds the pages) from the hash locks; does nothing when they are up to date. PYTHON may name the interpreter.
+# builds the pages) from the hash locks; does nothing when they are up to date, and where a lock has changed, replaces
+# what it changed. PYTHON may name the interpreter.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -19,19 +20,23 @@ find_python() {
 
 # create FOLDER LOCK: a virtual environment holding exactly what the lock says.
 create() {
-    local stamp folder=$1 lock=$2
+    local stamp held folder=$1 lock=$2
     stamp=$("$python" -V)-$(cat "$lock" requirements/uv.txt pyproject.toml | sha256sum | cut -c1-16)
-    if [ "$(cat "$folder/.stamp" 2>/dev/null)" = "$stamp" ]; then
+    held=$(cat "$folder/.stamp" 2>/dev/null || true)
+    if [ "$held" = "$stamp" ]; then
         return
     fi
     echo "setup: installing $lock into $folder (a minute or two the first time)" >&2
-    rm -rf "$folder"
-    if ! "$python" -m venv "$folder"; then
-        echo "setup: $python cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv" >&2
-        exit 1
+    if [ "${held%-*}" != "${stamp%-*}" ]; then  # not there, not finished, or of another Python
+        rm -rf "$folder"
+        if ! "$python" -m venv "$folder"; then
+            echo "setup: $python cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv" >&2
+            exit 1
+        fi
     fi
+    rm -f "$folder/.stamp"
     "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
-    "$folder/bin/uv" pip install --quiet --python "$folder/bin/python" --require-hashes -r "$lock"
+    "$folder/bin/uv" pip sync --quiet --python "$folder/bin/python" --require-hashes requirements/uv.txt "$lock"
     if [ "$folder" = .venv ]; then
         "$folder/bin/uv" pip install --quiet --python "$folder/bin/python" --no-deps --no-build-isolation -e .
     fi

@@ -136,6 +136,15 @@ def release_with(tmp_path: Path, kind: str, content: bytes | None, /, **changed:
     return Release(tmp_path, {"serving": {"threads": 1}, "files": files})
 
 
+def test_a_batch_is_compared_by_matrix_products_whatever_faiss_holds_for_a_small_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FAISS 1.14 and 1.15 wait for queries x dimensions of 128,000: a batch of 32 takes up to seven times as long."""
+    monkeypatch.setattr(faiss.cvar, "distance_compute_blas_threshold", 128_000)
+    ItemIndex.load(release_with(tmp_path, "ivf_sq8", built("ivf_sq8", "inner_product")[0]))
+    assert faiss.cvar.distance_compute_blas_threshold == 20 * DIM
+
+
 @pytest.mark.parametrize("cut", [5, 50_000])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_damaged_index_is_refused_with_the_file_and_the_reason(kind: str, cut: int, tmp_path: Path) -> None:
