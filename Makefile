@@ -1,4 +1,4 @@
-.PHONY: help setup demo test benchmarks-smoke faults test-ngc-versions test-horovod check lock images docs clean
+.PHONY: help setup demo test benchmarks-smoke faults test-ngc-versions test-horovod check lock audit images docs clean
 
 help:
 	@echo "make demo    set up, run recipes/movielens-100k.toml, serve it, query it, benchmark it"
@@ -8,9 +8,10 @@ help:
 	@echo "make benchmarks-smoke    run every benchmark for seconds, with little data (three minutes)"
 	@echo "make faults  break a real server, a real disk, a real run, and count what is lost (an hour; FAULTS=--quick: minutes)"
 	@echo "make check   lint, format, types, import layers"
+	@echo "make audit   compare the locks with known advisories (AUDIT=--offline: with requirements/advisories.toml alone)"
 	@echo "make docs    build the pages of docs/ into build/site"
 	@echo "make images  build the images of containers/ (needs docker)"
-	@echo "make lock    resolve requirements/*.txt anew"
+	@echo "make lock    write the locks, requirements/*.txt and containers/*.txt"
 	@echo "make clean   remove the environments and runs/"
 
 setup:
@@ -42,10 +43,11 @@ check: setup
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
 
-# No index addresses in the locks: names, versions and hashes only.
-LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-header
-IMAGE_LOCK = .venv/bin/uv pip compile --quiet --python-platform x86_64-manylinux_2_34 --generate-hashes \
-	--no-emit-index-url --no-header --python-version
+# No index addresses in the locks: names, versions and hashes only. What a lock holds stays unless the requirements rule it
+# out, or UPGRADE says so: make lock UPGRADE=--upgrade, or UPGRADE='--upgrade-package onnxruntime'.
+COMPILE = .venv/bin/uv pip compile --quiet $(UPGRADE) --generate-hashes --no-emit-index-url --no-header
+LOCK = $(COMPILE) --universal --python-version 3.10
+IMAGE_LOCK = $(COMPILE) --python-platform x86_64-manylinux_2_34 --python-version
 EXTRAS = train peers tune engines benchmarks serve triton dev
 lock: setup
 	$(LOCK) pyproject.toml $(foreach extra,$(EXTRAS),--extra $(extra)) -o requirements/lock.txt
@@ -54,6 +56,10 @@ lock: setup
 	$(IMAGE_LOCK) 3.10 containers/ngc.in -o containers/ngc.txt
 	$(IMAGE_LOCK) 3.12 --no-deps containers/serve.in -o containers/serve.txt
 	$(IMAGE_LOCK) 3.12 --constraint containers/serve.txt containers/serve-tests.in -o containers/serve-tests.txt
+
+# See docs/security.md, "Advisories".
+audit: setup
+	@.venv/bin/python requirements/audit.py $(AUDIT)
 
 docs: setup
 	@.venv-tools/bin/mkdocs build --quiet
