@@ -1,9 +1,9 @@
-.PHONY: help setup demo test benchmarks-smoke faults test-ngc-versions test-horovod check lock audit images docs clean
+.PHONY: help setup demo test benchmarks-smoke faults test-versions test-horovod check lock audit images docs clean
 
 help:
 	@echo "make demo    set up, run recipes/movielens-100k.toml, serve it, query it, benchmark it"
 	@echo "make test    set up and run all tests"
-	@echo "make test-ngc-versions    the tests that matter there with the versions of the two container images"
+	@echo "make test-versions   tests with the oldest and the newest versions that serving admits, and with those of the images"
 	@echo "make test-horovod    build Horovod and train on two ranks (ten minutes the first time)"
 	@echo "make benchmarks-smoke    run every benchmark for seconds, with little data (three minutes)"
 	@echo "make faults  break a real server, a real disk, a real run, and count what is lost (an hour; FAULTS=--quick: minutes)"
@@ -24,7 +24,7 @@ test: setup
 	@.venv/bin/python -m pytest -n 2 --dist loadfile $(PYTEST)
 
 # See docs/containers.md.
-test-ngc-versions: setup
+test-versions: setup
 	@containers/test-versions.sh $(PYTEST)
 
 # See docs/scale.md.
@@ -71,4 +71,4 @@ images:
 	docker build $(IMAGE_ARGUMENTS) -f containers/serve.Dockerfile -t merlin-retrieval-serve:$(VERSION) .
 
 clean:
-	rm -rf .venv .venv-serve .venv-tools .venv-ngc .venv-horovod .venv-serve-image build runs
+	rm -rf .venv .venv-serve .venv-tools .venv-ngc .venv-horovod .venv-serve-image .venv-oldest .venv-newest-* build runs

@@ -28,3 +28,20 @@ create() {
         echo "$stamp" >"$folder/.stamp"
     fi
 }
+
+# resolved FOLDER VERSION RESOLUTION: an environment with the lowest-direct or highest versions that pyproject.toml admits
+# for the client and the serving code, and beside them what the tests need.
+resolved() {
+    local folder=$1 python pins=build/$1.txt
+    python=$(find_python "$2")
+    mkdir -p build
+    "$uv" pip compile --quiet --no-header --no-annotate --resolution "$3" --python "$python" --extra serve pyproject.toml \
+        -o "$pins"
+    if ! cmp -s "$pins" "$folder/.pins"; then
+        echo "$target: making $folder" >&2
+        rm -rf "$folder"
+        "$uv" venv --quiet --python "$python" "$folder"
+        "$uv" pip install --quiet --python "$folder/bin/python" -c "$pins" -r "$pins" -r containers/tests.in
+        cp "$pins" "$folder/.pins"
+    fi
+}

@@ -1,4 +1,4 @@
-"""Serving environments of other Pythons, built once from `requirements/serve.txt` and kept in the cache."""
+"""Environments of other Pythons, made once and kept in the cache."""
 
 from __future__ import annotations
 
@@ -13,30 +13,39 @@ import pytest
 
 from ensemble.triton import cache_directory
 
-LOCK = Path(__file__).parents[1] / "requirements" / "serve.txt"
+ROOT = Path(__file__).parents[1]
+LOCK = ROOT / "requirements" / "serve.txt"
 
 
 def serving_python(version: str) -> Path:
-    """Return the interpreter of the locked serving environment on Python `version`; skip the test where there is none.
+    """Return an interpreter with the locked serving environment; skip the test where there is no such Python."""
+    return _made(f"serve-{version}", version, LOCK, ["--require-hashes", "-r", LOCK])
+
+
+def client_python(version: str) -> Path:
+    """Return an interpreter with what the project needs without extras, in the newest versions that it admits."""
+    return _made(f"client-{version}", version, ROOT / "pyproject.toml", ["-r", ROOT / "pyproject.toml"])
+
+
+def _made(name: str, version: str, stated: Path, install: list[str | Path]) -> Path:
+    """Return the interpreter of an environment, made once for what `stated` holds.
 
     An environment that a killed test left half-built has no stamp, and is built again.
     """
     base = find_python(version)
     if base is None:
         pytest.skip(f"no python{version} with a shared libpython, on PATH or in ~/.pyenv/versions")
-    key = hashlib.sha256(f"{base}".encode() + LOCK.read_bytes()).hexdigest()[:16]
-    place = cache_directory() / "environments" / f"serve-{version}-{key}"
+    key = hashlib.sha256(f"{base}".encode() + stated.read_bytes()).hexdigest()[:16]
+    place = cache_directory() / "environments" / f"{name}-{key}"
     python, stamp = place / "bin/python", place / "complete"
     if not (stamp.exists() and python.exists()):
         shutil.rmtree(place, ignore_errors=True)
         uv = [sys.executable, "-m", "uv"]
-        install = [*uv, "pip", "install", "-q", "--python", python, "--require-hashes", "-r", LOCK]
+        install = [*uv, "pip", "install", "-q", "--python", python, *install]
         for command in ([*uv, "venv", "-q", "--python", base, place], install):
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
-                pytest.skip(
-                    f"requirements/serve.txt cannot be installed on Python {version} here: {done.stderr[-300:]}"
-                )
+                pytest.skip(f"{stated} cannot be installed on Python {version} here: {done.stderr[-300:]}")
         stamp.touch()
     return python
 
