@@ -343,11 +343,10 @@ def _use_blas_for_batches(dim: int) -> None:
     """Let FAISS compare batches of `_BLAS_QUERIES` queries or more by matrix products, in this process.
 
     FAISS 1.8 does (its threshold is 20 queries). 1.14 and 1.15 compare their threshold of 128,000 with queries x
-    dimensions: 32 queries of 64, one by one, take twice the time over 4,096 centroids, seven times over 200,000 vectors.
+    dimensions: one by one, 32 queries of 64 take twice the time over 4,096 centroids, and seven times over 200,000
+    vectors.
     """
-    faiss.cvar.distance_compute_blas_threshold = min(
-        faiss.cvar.distance_compute_blas_threshold, _BLAS_QUERIES * dim
-    )
+    faiss.cvar.distance_compute_blas_threshold = min(faiss.cvar.distance_compute_blas_threshold, _BLAS_QUERIES * dim)
 
 
 def faiss_metric(metric: str) -> int:
