@@ -1,7 +1,7 @@
 """Item indexes beside each other: what `auto` chooses, the kinds that it chooses from, FAISS's own, and ScaNN.
 
     .venv/bin/python benchmarks/index.py            # a million items: about ten minutes
-    .venv/bin/python benchmarks/index.py --quick    # 34,000 items, without ScaNN
+    .venv/bin/python benchmarks/index.py --quick    # 20,000 items, without ScaNN
 
 Every index is tuned to find 95 % and 99 % of the true 100 nearest on one sample of queries, and measured on another:
 one query at a time, one thread, all indexes in turns over the same few queries, so that a machine that gets slower or
@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--without", action="append", default=[], choices=["hnsw", "ivf_pq", "ivf_flat", "scann"])
     given = parser.options()
     if given.quick:  # ScaNN would be installed first
-        given.items, given.queries, given.without = 34_000, 100, [*given.without, "hnsw", "scann"]
+        given.items, given.queries, given.without = 20_000, 100, [*given.without, "hnsw", "scann"]
     with terminal() as out, tempfile.TemporaryDirectory() as folder:
         points = Bench(Path(folder), given.items, given.queries, out).run(given.without)
         write(given.out, points)

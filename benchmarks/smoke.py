@@ -18,6 +18,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 from harness import QUICK, RESULTS, ROOT
 
 HERE = Path(__file__).parent
@@ -68,18 +69,22 @@ def run(name: str) -> bool:
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": "1"}
     log = place / "log.txt"
     with log.open("wb") as output:
-        try:
-            # Not in a group of its own: what ends this process ends the benchmarks.
-            done = subprocess.run(
-                command, cwd=ROOT, env=environment, stdout=output, stderr=output, timeout=SECONDS, check=False
-            )
-            status = str(done.returncode)
-        except subprocess.TimeoutExpired:
-            status = f"still running after {SECONDS} s"
+        status = ended(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output))
     say(f"{name}: {'ok' if status == '0' else f'FAILED ({status}), {log}'}, {time.monotonic() - began:.0f} s")
     if status != "0":
         say("\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-30:]))
     return status == "0"
+
+
+def ended(process: subprocess.Popen[bytes]) -> str:
+    """Return the exit status of a benchmark; kill one that takes too long, with the processes that it started."""
+    try:
+        return str(process.wait(SECONDS))
+    except subprocess.TimeoutExpired:
+        for one in [*psutil.Process(process.pid).children(recursive=True), process]:
+            one.kill()
+        process.wait()
+        return f"still running after {SECONDS} s"
 
 
 def contents() -> Content:
