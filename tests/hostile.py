@@ -11,7 +11,11 @@ from hypothesis import strategies as st
 
 from ensemble.release import listing
 from ensemble.serving.release import PAIRED, manifest_text, release_id, sha256_of, vocabulary_of
+from ensemble.serving.retriever import Retriever
+from ensemble.serving.selftest import SelfTest
 
+NOT_READ = ("item/", "items/attributes.parquet", "towers/item.onnx")
+"""What serving does not look at: `retrieval items` does."""
 PAIRINGS = ("towers/towers.json", "index/params.json", "ranking/params.json")
 """What says which training run it belongs to."""
 Change = Callable[[bytes, Any], bytes]
@@ -39,6 +43,19 @@ def made_right(place: Path) -> None:
 def files_in(place: Path) -> list[Path]:
     """Return the files of a release, the manifest among them."""
     return sorted(path for path in place.rglob("*") if path.is_file())
+
+
+def answers(place: Path) -> list[Any]:
+    """Load a release as a model does, and return what it answers its sample queries, as JSON has it."""
+    retriever = Retriever.load(place)
+    test = SelfTest.load(retriever.release)
+    test.check_features(retriever.features)
+    test.check_vectors(retriever.tower)
+    test.check_answers(retriever)
+    if retriever.ranker is not None:
+        test.check_ranking(retriever.ranker)
+    found = retriever.answer(test.request()._replace(columns=test.columns()))
+    return [found.item_id.tolist(), found.score.tolist(), found.count.tolist(), found.user_known.tolist()]
 
 
 class Put:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
 from .errors import InvalidRelease
 from .ids import IdTable
-from .lookup import DICTIONARY, Ids, Lookup, Strings, fits
+from .lookup import DICTIONARY, Ids, Lookup, Strings, are_distinct, finds
 from .release import Release, Sealed
 from .transform import Column
 
 _NUMBERS = {"int64": np.int64, "float64": np.float64}
+NO_ID: Mapping[str, Any] = {"int64": -(2**63), "string": ""}
+"""What pads lists of ids, and is none itself."""
 _BLOCK = 1 << 18
 """Strings whose text is looked at together."""
 
@@ -86,20 +88,37 @@ def is_csr(bounds: np.ndarray, size: int, entries: int) -> bool:
 def read_ids(release: Sealed, stem: str, dtype: str) -> IdTable:
     """Map ids that are looked up; raise InvalidRelease where the lookup does not fit them."""
     if not release.has(f"{stem}.order.npy"):
-        return IdTable(read_values(release, stem, dtype))
+        ids: Ids = read_values(release, stem, dtype)
+        check_distinct(ids, release.path / stem)
+        return IdTable(ids)
     lookup = Lookup(*(release.array(f"{stem}.{part}.npy", np.uint32) for part in ("order", "starts")))
-    ids = mapped_values(release, stem, dtype)
-    if not fits(lookup, len(ids)):
+    ids = Strings(*_read_text(release, stem)) if dtype == "string" else read_values(release, stem, dtype)
+    if not finds(lookup, ids):
         raise InvalidRelease(f"{release.path / stem}.order.npy: is no lookup of the {len(ids)} ids; release anew")
+    check_distinct(ids, release.path / stem)
     return IdTable(ids, lookup)
+
+
+def check_distinct(ids: Ids, stem: Path) -> None:
+    """Raise InvalidRelease where an id is there twice, or stands for none (see `NO_ID`)."""
+    none = NO_ID["string" if ids.dtype == object else "int64"]
+    if not are_distinct(ids):
+        raise InvalidRelease(f"{stem}.npy: an id is there twice; release anew")
+    has_none = (np.diff(ids.bounds) == 0).any() if isinstance(ids, Strings) else (ids == none).any()
+    if has_none:
+        raise InvalidRelease(f"{stem}.npy: {none!r} is there, which stands for no id; release anew")
 
 
 def trained_ids(release: Release) -> IdTable:
     """Return the rows of the items that the towers were trained with."""
     dtype = release.manifest["id_dtype"]["item_id"]
-    table = read_ids(release, "items/ids", dtype)
     trained = release.trained_items
-    return table if table.size == trained else IdTable(read_values(release, "items/ids", dtype)[:trained])
+    if "derived_from" not in release.manifest:
+        return read_ids(release, "items/ids", dtype)
+    # What was added stands behind them, and of an item that was updated the id is there twice.
+    ids = read_values(release, "items/ids", dtype)[:trained]
+    check_distinct(ids, release.path / "items/ids")
+    return IdTable(ids)
 
 
 def mapped_values(release: Sealed, stem: str, dtype: str) -> Ids:

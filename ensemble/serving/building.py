@@ -136,13 +136,13 @@ def _bucketized(fields: Fields, _: _Parts) -> Bucketized:
 
 
 def _time(fields: Fields, _: _Parts) -> Time:
-    return Time(fields.choice("part", PARTS), fields.integer("offset", -86_400, 86_400))
+    return Time(fields.choice("part", tuple(PARTS)), fields.integer("offset", -86_400, 86_400))
 
 
 def _cyclic(fields: Fields, parts: _Parts) -> Cyclic:
     if parts.width != 2:
         raise fields.error("max_length must be 2")
-    return Cyclic(fields.choice("part", PARTS), fields.integer("offset", -86_400, 86_400))
+    return Cyclic(fields.choice("part", tuple(PARTS)), fields.integer("offset", -86_400, 86_400))
 
 
 def _multi_hot(fields: Fields, parts: _Parts) -> MultiHot:
@@ -165,8 +165,10 @@ def _vector(_: Fields, parts: _Parts) -> Vector:
 def _lookup(fields: Fields, parts: _Parts) -> Lookup:
     vocabulary = _vocabulary(fields, parts)
     table = load_table(parts.directory, fields.text("table"))
-    if table.shape[1] != parts.width:
-        raise fields.error("the table is not as wide as the output")
+    if table.shape[1] != parts.width or len(table) < vocabulary.codes:
+        raise fields.error(f"the table is {table.shape}, expected ({vocabulary.codes}, {parts.width})")
+    if not np.isfinite(table).all():
+        raise fields.error("the table holds a number that is not finite")
     return Lookup(vocabulary, table)
 
 

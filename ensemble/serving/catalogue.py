@@ -68,7 +68,7 @@ class Catalogue:
         vectors, trained = _vectors(release, len(ids)), release.trained_items
         if not 0 < trained <= len(ids):
             raise InvalidRelease(f"{release.path}: {len(ids)} items, of which {trained} trained")
-        rows = Rows(ids, on_wire(ids), vectors, _live(release, len(ids)), read_attributes(release, len(ids)))
+        rows = Rows(ids, on_wire(ids), vectors, _live(release, ids), read_attributes(release, len(ids)))
         metric = release.json(PARAMETERS)["metric"]
         search = ItemSearch(vectors, load_index(release), metric=metric, live=rows.live)
         return cls(rows, trained_ids(release), search, GrowingRows(vectors))
@@ -161,12 +161,18 @@ def _vectors(release: Release, items: int) -> np.ndarray:
     return vectors
 
 
-def _live(release: Release, items: int) -> np.ndarray:
-    live = np.ones(items, dtype=bool)
-    if not release.has(REMOVED):
-        return live
-    removed = release.array(REMOVED, np.int64)
-    if not ((removed >= 0) & (removed < items)).all():
-        raise InvalidRelease(f"{release.path / REMOVED}: expected rows of the {items} items, int64")
-    live[removed] = False
+def _live(release: Release, ids: np.ndarray) -> np.ndarray:
+    """Return which rows live, bool [rows]: those that are counted, and of each id the last one at most."""
+    live = np.ones(len(ids), dtype=bool)
+    if release.has(REMOVED):
+        removed = release.array(REMOVED, np.int64)
+        if not ((removed >= 0) & (removed < len(ids))).all() or (np.diff(removed) <= 0).any():
+            raise InvalidRelease(f"{release.path / REMOVED}: expected rows of the {len(ids)} items, int64, ascending")
+        live[removed] = False
+    if (counted := release.manifest["counts"]["items"]) != np.count_nonzero(live):
+        raise InvalidRelease(f"{release.path}/manifest.json, counts, items is {counted}, {live.sum()} live")
+    if "derived_from" in release.manifest:
+        newest, rows = dict(zip(ids.tolist(), range(len(ids)), strict=True)), live.nonzero()[0]
+        if [newest[one] for one in ids[rows].tolist()] != rows.tolist():
+            raise InvalidRelease(f"{release.path}/items/ids.npy: a row lives of which there is a newer one")
     return live

@@ -13,7 +13,7 @@ from .history import History
 from .ids import IdTable
 from .names import check_query
 from .release import Release
-from .sequence import FIRST_ITEM, TIME, Clicks, Past, joined
+from .sequence import FIRST_ITEM, HISTORY, TIME, Clicks, Past, joined
 from .transform import Column, QueryTransform
 from .users import Users
 
@@ -30,9 +30,20 @@ class QueryFeatures:
         check_query(taken, made, str(release.path / "query/transform.json"))
         self.users = Users(release, self.transform.inputs)
         _check_size(release, self.transform.outputs)
-        self.users.check(release.manifest["counts"]["users"], self.transform.lasting, self.transform.outputs)
+        users, transform = release.manifest["counts"]["users"], self.transform
+        self.users.check(users, transform.lasting, transform.outputs, transform.codes)
         self._history, self._items = history, items
         self._late = self.transform.late | {TIME} if self.transform.sequence is not None else self.transform.late
+
+    def extremes(self) -> dict[str, np.ndarray]:
+        """Return two rows of features: with the least codes that there are, and with the largest; numbers are 0."""
+        codes = {HISTORY: self._items.size + FIRST_ITEM, **self.transform.codes}
+        rows = {}
+        for one in self.transform.outputs:
+            shape = (2, one["max_length"]) if one["list"] else (2,)
+            rows[one["name"]] = np.zeros(shape, dtype=one["dtype"])
+            rows[one["name"]][1] = codes.get(one["name"], 1) - 1
+        return rows
 
     def __call__(
         self, sent: Mapping[str, Column], user_rows: np.ndarray, clicks: Clicks | None = None

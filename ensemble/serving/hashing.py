@@ -25,6 +25,7 @@ class HashedIntegers(IntegerVocabulary):
     def __init__(self, known: IntegerVocabulary | None, buckets: int, first: int = FIRST_KNOWN) -> None:
         """Take the vocabulary, None for an empty one, the number of buckets, and the first of their codes."""
         self._known, self._buckets, self._first = known, buckets, first
+        self.codes = max(first + buckets, FIRST_KNOWN if known is None else known.codes)
 
     def encode(self, values: np.ndarray) -> np.ndarray:
         """Return the codes, int64 [n], of int64 [n]."""
@@ -49,6 +50,7 @@ class HashedStrings(StringVocabulary):
     def __init__(self, known: StringVocabulary | None, buckets: int, first: int = FIRST_KNOWN) -> None:
         """Take what `HashedIntegers` takes."""
         self._known, self._buckets, self._first = known or StringVocabulary([]), buckets, first
+        self.codes = max(first + buckets, self._known.codes)
 
     def encode(self, values: Any) -> np.ndarray:
         """Return the codes, int64 [n], of `str` values; None is null. Raises InvalidRequest for anything else."""

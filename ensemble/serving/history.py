@@ -8,6 +8,7 @@ from .arrays import is_csr, take_ranges
 from .errors import InvalidRelease
 from .release import Release
 from .sequence import FIRST_ITEM, Past
+from .times import FAR
 
 _FEW = 32
 
@@ -23,6 +24,13 @@ class History:
         place, users, items = release.path / "history", release.manifest["counts"]["users"], release.trained_items
         if not is_csr(self._offsets, users, len(self._items)) or len(self._seconds) != len(self._items):
             raise InvalidRelease(f"{place}: the arrays do not fit each other and the {users} users")
+        if len(self._seconds) and not 0 <= int(self._seconds.min()) <= int(self._seconds.max()) < FAR:
+            raise InvalidRelease(f"{place}/timestamp.npy: expected seconds since 1970")
+        later = self._seconds[1:] >= self._seconds[:-1]
+        first = self._offsets[(self._offsets > 0) & (self._offsets < len(self._seconds))]
+        later[first - 1] = True  # of the next user
+        if not later.all():
+            raise InvalidRelease(f"{place}/timestamp.npy: a user's interactions are not in the order of their times")
         if len(self._items) and not 0 <= int(self._items.min()) <= int(self._items.max()) < items:
             raise InvalidRelease(f"{place}/item_index.npy: expected rows of the {items} items that were trained")
 

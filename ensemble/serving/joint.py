@@ -12,7 +12,7 @@ import numpy as np
 from .errors import InvalidRequest
 from .hashing import FEW, MASK, combined, hash_integers, hash_string, mixed
 from .operators import Categorical, Column, Continuous, Vocabulary, Window, encode, nulls_of, numbers_of, without
-from .times import FAR, PERIODS, fraction_of, index_of
+from .times import FAR, PARTS, PERIODS, fraction_of, index_of
 from .vocabulary import FIRST_KNOWN, NULL, IntegerVocabulary
 
 Made = Union[np.ndarray, tuple[np.ndarray, ...]]
@@ -38,7 +38,7 @@ class Time:
     """Seconds since 1970 to 3 + their hour, weekday or month, int64 [n]; null is 1."""
 
     def __init__(self, part: str, offset: int) -> None:
-        self._part, self._offset = part, offset
+        self._part, self._offset, self.codes = part, offset, FIRST_KNOWN + PARTS[part]
 
     def __call__(self, column: Column) -> np.ndarray:
         seconds = seconds_of(column)
@@ -83,7 +83,7 @@ class Cross:
         """Take each column's bucket edges, none where its values themselves count, and a vocabulary of hashes."""
         self._edges = [np.array(one, dtype=np.float64) if one else None for one in edges]
         self._listed = [list(map(float, one)) if one else None for one in edges]
-        self._vocabulary = vocabulary
+        self._vocabulary, self.codes = vocabulary, vocabulary.codes
 
     def __call__(self, *columns: Column) -> np.ndarray:
         rows = len(columns[0].values)
@@ -124,7 +124,7 @@ class WeightedMultiHot:
     """A list and its weights to codes, int64 [n, max_length], and weights, float32 of the same shape."""
 
     def __init__(self, vocabulary: Vocabulary, window: Window) -> None:
-        self._vocabulary, self._window = vocabulary, window
+        self._vocabulary, self._window, self.codes = vocabulary, window, vocabulary.codes
 
     def __call__(self, values: Column, weights: Column) -> tuple[np.ndarray, np.ndarray]:
         values, lengths = _from_zero(values)

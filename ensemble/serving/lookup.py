@@ -92,6 +92,26 @@ def build_lookup(ids: Ids) -> Lookup:
     return Lookup(order, np.concatenate([[0], sizes.cumsum()]).astype(np.uint32))
 
 
+def are_distinct(ids: Ids) -> bool:
+    """Return whether no id is there twice. Of many only those are compared whose hashes are equal."""
+    if len(ids) <= DICTIONARY or (isinstance(ids, np.ndarray) and ids.dtype == object):
+        return len(set(ids[:].tolist())) == len(ids)
+    hashes = _hashes(ids)
+    ordered = np.sort(hashes)
+    rows = np.isin(hashes, ordered[1:][ordered[1:] == ordered[:-1]]).nonzero()[0]
+    return len(set(ids[rows].tolist())) == len(rows)
+
+
+def finds(lookup: Lookup, ids: Ids) -> bool:
+    """Return whether it is the lookup of `ids`: each row stands in it once, and in the bucket of its id."""
+    if not fits(lookup, len(ids)):
+        return False
+    buckets = _hashes(ids) >> np.uint32(_shift(lookup))
+    expected = np.repeat(np.arange(len(lookup.starts) - 1, dtype=np.uint32), np.diff(lookup.starts))
+    once = np.bincount(lookup.order, minlength=len(ids)) == 1
+    return bool(once.all() and (buckets[lookup.order] == expected).all())
+
+
 def fits(lookup: Lookup, size: int) -> bool:
     """Return whether it can be a lookup of `size` ids: every number within its range, none looks outside."""
     order, starts = lookup

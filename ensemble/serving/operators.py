@@ -34,7 +34,7 @@ class Categorical:
     """One value to its code, int64 [n]."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
-        self._vocabulary = vocabulary
+        self._vocabulary, self.codes = vocabulary, vocabulary.codes
 
     def __call__(self, column: Column) -> np.ndarray:
         codes = encode(self._vocabulary, _with_none(column, self._vocabulary))
@@ -75,6 +75,7 @@ class Bucketized:
 
     def __init__(self, edges: Sequence[float]) -> None:
         self._edges = np.array(edges, dtype=np.float64)
+        self.codes = FIRST_KNOWN + len(edges) + 1
 
     def __call__(self, column: Column) -> np.ndarray:
         numbers, null = numbers_of(column)
@@ -107,7 +108,7 @@ class MultiHot:
     """A list to the codes of those of its values that are not null and kept, int64 [n, max_length]."""
 
     def __init__(self, vocabulary: Vocabulary, window: Window) -> None:
-        self._vocabulary, self._window = vocabulary, window
+        self._vocabulary, self._window, self.codes = vocabulary, window, vocabulary.codes
 
     def __call__(self, column: Column) -> np.ndarray:
         column = _without_nulls(column)
@@ -123,6 +124,7 @@ class Text:
 
     def __init__(self, vocabulary: StringVocabulary, max_length: int, ngrams: int) -> None:
         self._vocabulary, self._width, self._ngrams = vocabulary, max_length, ngrams
+        self.codes = vocabulary.codes
 
     def __call__(self, column: Column) -> np.ndarray:
         codes = np.zeros((len(column.values), self._width), dtype=np.int64)

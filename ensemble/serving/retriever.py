@@ -229,6 +229,7 @@ class Retriever(ItemAnswers):
             raise InvalidRelease(
                 f"{self.release.path}: the query tower wants {names}, which the transform does not make"
             )
+        self.tower.check(self.features.extremes(), self.release.path / "towers/query.onnx")
 
 
 def _short(counts: np.ndarray, top_k: np.ndarray) -> int:

@@ -14,6 +14,7 @@ from .times import FAR
 _MOST = 1 << 10
 """Sample queries."""
 _INT64 = 1 << 63
+_FLOAT32 = 3.4e38
 
 
 def read_samples(
@@ -87,8 +88,9 @@ def _numbers(shape: tuple[int | None, ...], low: int = -_INT64, high: int = _INT
         ):
             wanted = " x ".join("any" if one is None else str(one) for one in shape)
             raise fields.error(f"{key} must be {wanted} numbers, got {' x '.join(map(str, array.shape))}")
-        if array.size and whole and not low <= int(array.min()) <= int(array.max()) <= high:
-            raise fields.error(f"{key} must be from {low} to {high}, got {array.min()} to {array.max()}")
+        least, most = (low, high) if whole else (-_FLOAT32, _FLOAT32)
+        if array.size and not least <= array.min().item() <= array.max().item() <= most:
+            raise fields.error(f"{key} must be from {least:g} to {most:g}, got {array.min()} to {array.max()}")
         return value
 
     return check

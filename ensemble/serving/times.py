@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-PARTS = ("hour", "weekday", "month")
+PARTS = {"hour": 24, "weekday": 7, "month": 12}
+"""How many of each there are."""
 HOUR, DAY, WEEK = 3600, 86_400, 604_800
 _FIRST_MONDAY = 345_600
 """1970-01-05."""

@@ -29,6 +29,14 @@ class Tower:
         self.width = outputs[0].shape[1]
         """Dimensions of the vectors; a name where the graph does not say."""
 
+    def check(self, features: Mapping[str, np.ndarray], path: Path) -> None:
+        """Raise InvalidRelease where it does not take features, [n] or [n, length], whatever it makes of them."""
+        try:
+            self._run(_OUTPUT, {name: features[name] for name in self.inputs}, None)
+        except Exception as error:  # onnxruntime's own
+            reason = str(error).splitlines()[0][:200]
+            raise InvalidRelease(f"{path}: does not take the features that the transform makes: {reason}") from None
+
     def __call__(self, features: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the vectors, float32 [n, d], of features [n] or [n, length].
 

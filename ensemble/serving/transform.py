@@ -44,6 +44,10 @@ class QueryTransform:
         """Features that do not depend on when a query is asked; `rest` makes the others."""
         self.late = frozenset(name for one in steps if TIME in one.inputs for name in one.inputs)
         """Raw columns that the others are made of, without those of the sequence."""
+        self.codes: dict[str, int] = {
+            one.outputs[0]: one.operator.codes for one in steps if hasattr(one.operator, "codes")
+        }
+        """Features that are codes, all of them below the number."""
         self.sequence = sequence
         """The step that makes the history, where there is one; it takes the input `timestamp`."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,8 +44,13 @@ class Users:
         }
         self._root, self._ready = release.path, read_ready(release)
 
-    def check(self, users: int, lasting: Sequence[str], outputs: Sequence[Mapping[str, Any]]) -> None:
-        """Raise InvalidRelease unless these are so many users, with their `lasting` features as they are made."""
+    def check(
+        self, users: int, lasting: Sequence[str], outputs: Sequence[Mapping[str, Any]], codes: Mapping[str, int]
+    ) -> None:
+        """Raise InvalidRelease unless these are so many users, with their `lasting` features as they are made.
+
+        `codes` are how many each of those has that are codes.
+        """
         if self._ids.size != users or [name for name, _ in self._ready] != list(lasting):
             raise InvalidRelease(f"{self._root}/users: not of {users} users with the features {', '.join(lasting)}")
         made = {one["name"]: ((one["max_length"],) * one["list"], np.dtype(one["dtype"])) for one in outputs}
@@ -54,6 +60,7 @@ class Users:
                     f"{self._root / READY.format(number)}: {values.dtype} {values.shape}, expected {made[name][1]} "
                     f"{(users, *made[name][0])}"
                 )
+            _check_values(self._root / READY.format(number), name, values, codes.get(name))
 
     def rows_of(self, user_ids: np.ndarray) -> np.ndarray:
         """Return the users' rows, int64 [n], -1 for an unknown user."""
@@ -101,6 +108,17 @@ def stated_users(release: Release, inputs: Sequence[Mapping[str, Any]], outputs:
         for one in stated[key]:
             if one not in known or stated[key].count(one) > 1:
                 raise fields.error(f"{key}: {shown(one)} is not of query/transform.json, or there twice")
+
+
+def _check_values(place: Path, name: str, values: np.ndarray, codes: int | None) -> None:
+    """Raise InvalidRelease where a feature that was made is not finite, or no code that the transform makes."""
+    if not values.size:
+        return
+    if codes is None:
+        if not np.isfinite(values).all():
+            raise InvalidRelease(f"{place}: feature '{name}' holds a number that is not finite")
+    elif not 0 <= (least := int(values.min())) <= (most := int(values.max())) < codes:
+        raise InvalidRelease(f"{place}: feature '{name}' holds codes from {least} to {most}, expected 0 to {codes - 1}")
 
 
 def read_ready(release: Sealed) -> list[tuple[str, np.ndarray]]:

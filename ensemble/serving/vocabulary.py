@@ -11,7 +11,7 @@ import numpy as np
 
 from . import npy
 from .errors import InvalidRelease, InvalidRequest
-from .lookup import DICTIONARY, Lookup, Strings, build_lookup, fits, row_finder
+from .lookup import DICTIONARY, Lookup, Strings, build_lookup, finds, row_finder
 
 NULL = 1
 UNSEEN = 2
@@ -28,6 +28,8 @@ class IntegerVocabulary:
 
     def __init__(self, known: np.ndarray, lookup: Lookup | None = None) -> None:
         """Take the distinct known values, int64 [n], in the order of their codes, and their lookup if there is one."""
+        self.codes = FIRST_KNOWN + len(known)
+        """Every code is below it."""
         self._table: dict[int, int] | None = None
         self._find: Callable[[np.ndarray], np.ndarray] | None = None
         if lookup is not None or len(known) > DICTIONARY:
@@ -57,6 +59,8 @@ class StringVocabulary:
 
     def __init__(self, known: list[str] | Strings, lookup: Lookup | None = None) -> None:
         """Take the distinct known values in the order of their codes, and the lookup of `Strings`."""
+        self.codes = FIRST_KNOWN + len(known)
+        """Every code is below it."""
         self._table: dict[Any, int] = {}
         self._find: Callable[[Iterable[Any]], np.ndarray] | None = None
         if isinstance(known, Strings):
@@ -119,10 +123,10 @@ def load_integers(directory: Path, name: str) -> IntegerVocabulary:
     ------
     InvalidRelease
         A file is missing, damaged, of another type or shape, or has a value twice; names it. Of a vocabulary with a
-        lookup, whose every value was looked at when it was made, only the types and ranges are checked.
+        lookup, whose values were looked at when it was made, only the lookup is checked.
     """
     known = _read(directory, name, ".npy", np.int64)
-    if (lookup := _lookup(directory, name, len(known))) is not None:
+    if (lookup := _lookup(directory, name, known)) is not None:
         return IntegerVocabulary(known, lookup)
     if len(np.unique(known)) != len(known):
         raise InvalidRelease(f"{directory / name}.npy: a value is there twice")
@@ -141,7 +145,7 @@ def load_strings(directory: Path, name: str) -> StringVocabulary:
     offsets = _read(directory, name, ".offsets.npy", (np.uint32, np.int64))
     if not len(offsets) or offsets[0] != 0 or offsets[-1] != len(blob) or np.any(offsets[:-1] > offsets[1:]):
         raise InvalidRelease(f"{directory / name}.offsets.npy: the offsets do not fit the {len(blob)} bytes of text")
-    if (lookup := _lookup(directory, name, len(offsets) - 1)) is not None:
+    if (lookup := _lookup(directory, name, Strings(blob, offsets))) is not None:
         return StringVocabulary(Strings(blob, offsets), lookup)
     try:
         known = Strings(blob, offsets)[:].tolist()
@@ -152,12 +156,12 @@ def load_strings(directory: Path, name: str) -> StringVocabulary:
     return StringVocabulary(Strings(blob, offsets) if len(known) > DICTIONARY else known)
 
 
-def _lookup(directory: Path, name: str, size: int) -> Lookup | None:
+def _lookup(directory: Path, name: str, known: np.ndarray | Strings) -> Lookup | None:
     if not (directory / f"{name}.order.npy").exists():
         return None
     found = Lookup(*(_read(directory, name, suffix, np.uint32) for suffix in (".order.npy", ".starts.npy")))
-    if not fits(found, size):
-        raise InvalidRelease(f"{directory / name}.order.npy: is no lookup of the {size} values; release anew")
+    if not finds(found, known):
+        raise InvalidRelease(f"{directory / name}.order.npy: is no lookup of the {len(known)} values; release anew")
     return found
 
 

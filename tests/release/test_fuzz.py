@@ -10,36 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hostile import CHANGES, Put, files_in, made_right, other_json
+from hostile import CHANGES, NOT_READ, Put, answers, files_in, made_right, other_json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ensemble.serving.errors import InvalidRelease
 from ensemble.serving.release import Release
-from ensemble.serving.retriever import Retriever
-from ensemble.serving.selftest import SelfTest
-
-NOT_READ = ("item/", "items/attributes.parquet", "towers/item.onnx")
-"""What serving does not look at: `retrieval items` does."""
 
 
 @pytest.fixture(scope="module")
 def right(place: Path) -> list[Any]:
     """What the release answers before anything is done to it."""
     return answers(place)
-
-
-def answers(place: Path) -> list[Any]:
-    """Load a release as a model does, and return what it answers its sample queries, as JSON has it."""
-    retriever = Retriever.load(place)
-    test = SelfTest.load(retriever.release)
-    test.check_features(retriever.features)
-    test.check_vectors(retriever.tower)
-    test.check_answers(retriever)
-    if retriever.ranker is not None:
-        test.check_ranking(retriever.ranker)
-    found = retriever.answer(test.request()._replace(columns=test.columns()))
-    return [found.item_id.tolist(), found.score.tolist(), found.count.tolist(), found.user_known.tolist()]
 
 
 @settings(max_examples=40)
