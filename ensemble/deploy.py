@@ -27,6 +27,7 @@ from ensemble.repository import write_version
 from ensemble.serving.candidates import has_ranker
 from ensemble.serving.errors import InvalidRelease
 from ensemble.serving.release import MANIFEST, Release
+from ensemble.serving.threads import most_instances
 from ensemble.trust import admits
 from workflows.diagnostics import ReleaseError, ServerError
 from workflows.files import atomic_write, own_alone, writing
@@ -135,7 +136,7 @@ def live_version(repository: Path) -> int:
     models = [name for name in models_in(repository) if name in (FUSED, CHAINED)]
     if not models:
         raise ServerError(f"{repository}: no model repository; expected what `retrieval release` wrote")
-    return int(_read(repository / models[-1] / CONFIG).version_policy.specific.versions[-1])
+    return int(read_config(repository / models[-1] / CONFIG).version_policy.specific.versions[-1])
 
 
 def versions_in(repository: Path) -> list[int]:
@@ -146,7 +147,7 @@ def versions_in(repository: Path) -> list[int]:
 
 def release_of(repository: Path, version: int) -> str:
     """Return the id of the release that a version holds."""
-    config = _read(repository / models_in(repository)[-1] / str(version) / CONFIG)
+    config = read_config(repository / models_in(repository)[-1] / str(version) / CONFIG)
     return str(config.parameters["release"].string_value)
 
 
@@ -179,7 +180,7 @@ def _go_over(
         return
     models = models_in(repository)
     before, after = (
-        {name: _read(repository / name / str(version) / CONFIG) for name in models} for version in (old, new)
+        {name: read_config(repository / name / str(version) / CONFIG) for name in models} for version in (old, new)
     )
     stages = _stages(before, after, old, new)
     atomic_write(repository / _JOURNAL, str(old).encode())
@@ -242,7 +243,18 @@ def _with_versions(config: ModelConfig, versions: Sequence[int]) -> ModelConfig:
     return changed
 
 
-def _read(path: Path) -> Any:
+def check_instances(repository: Path) -> None:
+    """Raise ServerError where Triton would start more processes of a model than this machine bears."""
+    for model in models_in(repository):
+        count = sum(group.count for group in read_config(repository / model / CONFIG).instance_group)
+        if count > (most := most_instances()):
+            raise ServerError(
+                f"{repository / model / CONFIG}: {count} instances, more than {most}, the most for the processors of "
+                "this machine; release anew with fewer, or serve it on a larger one"
+            )
+
+
+def read_config(path: Path) -> Any:
     try:
         return text_format.Parse(path.read_text(encoding="utf-8"), ModelConfig())
     except (OSError, text_format.ParseError) as error:

@@ -18,7 +18,7 @@ import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
 from ensemble.channels import channel_options
-from ensemble.deploy import recover
+from ensemble.deploy import check_instances, recover
 from ensemble.endpoints import Addresses, admin_key, server_arguments
 from ensemble.layouts import CONFIG, answering_models, models_in
 from ensemble.model_control import remove_key, write_key
@@ -79,6 +79,7 @@ class TritonServer:
         metrics_host: str = "127.0.0.1",
         tls: ServerTls | None = None,
         verify: Path | None = None,
+        at_least: str | None = None,
         on_log: Callable[[str], None] = _silent,
         start_timeout_seconds: float = 120,
         stop_timeout_seconds: float = 15,
@@ -90,8 +91,8 @@ class TritonServer:
         interpreter of the serving environment (default: the project's `.venv-serve`, else the running one); `delta` is
         a directory whose changes of the catalogue the models follow; HTTP is off unless it has a port; with `verify`, a
         PEM file of public keys, only releases that one of them signed are served, now and after each deployment (and so
-        no `delta`, which nobody signs); `on_log` gets every line of Triton's log, from a thread of its own, with
-        nothing in it that a terminal would obey.
+        no `delta`, which nobody signs), and none that was made before the time `at_least`; `on_log` gets every line
+        of Triton's log, from a thread of its own, with nothing in it that a terminal would obey.
         """
         self.repository = repository.absolute()
         self._models = answering_models(self.repository) if model is None else [model]
@@ -99,7 +100,7 @@ class TritonServer:
         self._triton, self._python = triton, python or default_python()
         given = delta or os.environ.get(DELTA)
         self._delta = Path(given).absolute() if given else None
-        self._on_log, self._tls, self._verify = on_log, tls, verify
+        self._on_log, self._tls, self._verify, self._at_least = on_log, tls, verify, at_least
         self._start_timeout, self._stop_timeout = start_timeout_seconds, stop_timeout_seconds
         self._process: subprocess.Popen[str] | None = None
         self._thread: threading.Thread | None = None
@@ -136,6 +137,7 @@ class TritonServer:
         if not self._models or not all((self.repository / one / CONFIG).is_file() for one in self._models):
             raise ServerError(f"{self.repository}: no model repository; expected what `retrieval release` wrote")
         recover(self.repository)
+        check_instances(self.repository)
         self.verify()
         python = inspect_python(self._python)
         triton = find_triton(self._triton, python)
@@ -181,9 +183,9 @@ class TritonServer:
         for place in (self.repository, self._verify):
             if why := next(writable_by_others(place), None):
                 raise ReleaseError(f"{place}: others may change what is verified: {why}; {_REMEDY}")
-        for release in check_repository(self.repository, self._verify):
+        for release in check_repository(self.repository, self._verify, self._at_least):
             self._on_log(f"release {release.manifest['release']}: signed by a key in {self._verify}")
-        trust(self.repository, self.addresses.grpc_port, self._verify)
+        trust(self.repository, self.addresses.grpc_port, self._verify, self._at_least)
 
     def wait(self, given_up: Callable[[], bool] = _never) -> int | None:
         """Wait for Triton to end by itself and return its exit status; None once `given_up`, asked often, says so."""

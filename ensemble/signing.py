@@ -76,13 +76,17 @@ def is_signed(release: Path) -> bool:
     return (release / SIGNATURE).is_file()
 
 
-def open_signed(release: Path, keys: Path) -> Release:
+def open_signed(release: Path, keys: Path, at_least: str | None = None) -> Release:
     """Verify a release and its signature, which must be of one of the public keys in the PEM file `keys`.
+
+    With `at_least`, a time as the manifest's `created` is one, it must not have been made before that: an older release
+    is signed as well, and whoever can exchange releases could bring it back.
 
     Raises
     ------
     ReleaseError
-        There is no signature or none of these keys made it; the release is damaged; the file holds no such keys.
+        There is no signature or none of these keys made it; the release is damaged, or older than it may be; the file
+        holds no such keys.
     """
     public = public_keys(keys)
     manifest, signature = (_read(release / name) for name in (MANIFEST, SIGNATURE))
@@ -93,6 +97,11 @@ def open_signed(release: Path, keys: Path) -> Release:
     opened = _opened(release)
     if _manifest_of(opened) != manifest:  # it was changed after the signature was looked at
         raise ReleaseError(f"{release / MANIFEST}: changes while it is read")
+    if at_least is not None and str(opened.manifest["created"]) < at_least:
+        raise ReleaseError(
+            f"{release / MANIFEST}, created: {opened.manifest['created']}, before {at_least} (--at-least); give an "
+            "earlier time to go back on purpose"
+        )
     return opened
 
 

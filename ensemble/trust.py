@@ -23,12 +23,15 @@ from ensemble.signing import open_signed, public_keys
 from workflows.diagnostics import ReleaseError
 from workflows.files import atomic_write
 
-_TRUSTED = ".trusted-{}.pem"
+_TRUSTED, _SINCE = ".trusted-{}.pem", ".since"
+"""What is noted of a server that verifies: its public keys and, where it has one, its least time in a file beside."""
 _CACHE = "__pycache__"
 
 
-def check_repository(repository: Path, keys: Path) -> list[Release]:
+def check_repository(repository: Path, keys: Path, at_least: str | None = None) -> list[Release]:
     """Return the releases that a server on the model repository would load, each signed by one of the `keys`.
+
+    None of them may have been made before `at_least`, where there is such a time.
 
     What Python left there (`__pycache__`: of a Triton that was started otherwise, say) is removed, for it would be run
     in place of the code. Files whose names begin with a dot are ours, or were being written when a process was killed;
@@ -37,7 +40,8 @@ def check_repository(repository: Path, keys: Path) -> list[Release]:
     Raises
     ------
     ReleaseError
-        A release is not signed by one of these keys, or something lies there that this installation would not export.
+        A release is not signed by one of these keys, or older than that; or something lies there that this
+        installation would not export.
     """
     models = models_in(repository)
     _expect(repository, _names(repository), models)
@@ -48,22 +52,29 @@ def check_repository(repository: Path, keys: Path) -> list[Release]:
             raise ReleaseError(f"{repository / model}: holds {', '.join(sorted(beside))}; expected versions only")
         for version in _served(repository / model, beside):
             if version not in found:
-                found[version] = open_signed(_release_in(repository, models, version), keys)
+                found[version] = open_signed(_release_in(repository, models, version), keys, at_least)
             _check_version(repository, model, version, found[version])
     return [found[version] for version in sorted(found)]
 
 
-def trust(repository: Path, port: int, keys: Path) -> None:
-    """Note that the server on this port takes signed releases only: a deployment into the repository checks them."""
+def trust(repository: Path, port: int, keys: Path, at_least: str | None = None) -> None:
+    """Note that the server on this port takes signed releases only, made at the time `at_least` or later: a deployment
+    into the repository checks them."""
     public_keys(keys)
+    note = repository / _TRUSTED.format(port)
+    forget(repository, port)
     with suppress(OSError):  # a repository that cannot be written cannot be deployed to either
-        atomic_write(repository / _TRUSTED.format(port), keys.read_bytes())
+        if at_least is not None:
+            atomic_write(note.with_suffix(_SINCE), at_least.encode())
+        atomic_write(note, keys.read_bytes())
 
 
 def forget(repository: Path, port: int) -> None:
     """Take the note back once the server has stopped."""
+    note = repository / _TRUSTED.format(port)
     with suppress(OSError):
-        (repository / _TRUSTED.format(port)).unlink(missing_ok=True)
+        for place in (note, note.with_suffix(_SINCE)):
+            place.unlink(missing_ok=True)
 
 
 def admits(repository: Path, release: Path, version: int) -> bool:
@@ -78,7 +89,8 @@ def admits(repository: Path, release: Path, version: int) -> bool:
         There is such a server, and the release is not signed as it wants.
     """
     for keys in sorted(repository.glob(_TRUSTED.format("*"))):
-        opened = open_signed(release, keys)
+        since = keys.with_suffix(_SINCE)
+        opened = open_signed(release, keys, since.read_text(encoding="utf-8") if since.is_file() else None)
         try:
             for model in models_in(repository):
                 _check_version(repository, model, version, opened)

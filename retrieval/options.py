@@ -27,6 +27,20 @@ Delta = Annotated[
 Triton = Annotated[Path | None, typer.Option("--triton", help="tritonserver, or its directory.")]
 Python = Annotated[Path | None, typer.Option("--python", help="Interpreter that runs the model.")]
 
+
+def _time(text: str | None) -> str | None:
+    from ensemble.serving.parameters import is_time
+
+    if text is None or is_time(text):
+        return text
+    raise typer.BadParameter(f"{text!r}: expected a time as releases state it, such as 2026-09-01T12:00:00+00:00")
+
+
+AtLeast = Annotated[
+    str | None,
+    typer.Option("--at-least", metavar="TIME", callback=_time, help="Refuse a release that was made before this."),
+]
+
 Texts = list[str] | None
 Exclude = Annotated[Texts, typer.Option("--exclude", help="An item id to leave out.")]
 IncludeSeen = Annotated[bool, typer.Option("--include-seen", help="Also items of the user's history.")]

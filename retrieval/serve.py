@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retrieval.console import terminal
-from retrieval.options import Python, Triton, Verbose
+from retrieval.options import AtLeast, Python, Triton, Verbose
 from workflows.diagnostics import RecipeError
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def serve(
     verify: Annotated[
         Path | None, typer.Option("--verify", help="PEM: serve only releases that one of these public keys signed.")
     ] = None,
+    at_least: AtLeast = None,
     supervise: Annotated[
         bool, typer.Option("--supervise/--no-supervise", help="Ask a canary, reload and restart what does not answer.")
     ] = True,
@@ -96,6 +97,8 @@ def serve(
 
         if log not in ("text", "json"):
             raise RecipeError(f"--log {log}: expected text or json")
+        if at_least is not None and verify is None:
+            raise RecipeError("--at-least goes with --verify: what is not signed can say any time")
         log_line = out.say if log == "text" else lambda line: out.say(as_json(line))
         server = TritonServer(
             repository_of(source),
@@ -109,6 +112,7 @@ def serve(
             metrics_host=metrics_host,
             tls=server_tls(tls_cert, tls_key, tls_ca, supervise),
             verify=verify,
+            at_least=at_least,
             on_log=log_line,
         )
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from retrieval.console import Terminal, terminal
-from retrieval.options import AsJson, Verbose
+from retrieval.options import AsJson, AtLeast, Verbose
 
 Key = Annotated[
     Path | None, typer.Option("--sign", metavar="KEY", help="PEM: sign the release with this Ed25519 private key.")
@@ -56,20 +56,32 @@ def sign(
 def verify(
     source: Source,
     key: Annotated[Path, typer.Option("--key", help="PEM: one or more Ed25519 public keys.")],
+    at_least: AtLeast = None,
     json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Verify every byte of a release and who signed it; exit code 2 where either is wrong.
+    """Verify every byte of a release, who signed it and that it answers; exit code 2 where anything is wrong.
+
+    An older release is signed, too: --at-least refuses one that was made before the time given, as printed here.
 
     \b
     retrieval verify runs/movielens-100k --key keys/release.pub.pem
+    retrieval verify runs/movielens-100k --key keys/release.pub.pem --at-least 2026-09-01T12:00:00+00:00
     """
     with terminal(verbose) as out:
+        from ensemble.examination import examine
+        from ensemble.serving.engines import ENGINES, kind_of
         from ensemble.signing import open_signed
         from retrieval.serving import release_of
 
-        release = str(open_signed(release_of(source), key).manifest["release"])
-        out.json({"release": release, "verified": True}) if json else out.results.print(f"verified: release {release}")
+        opened = open_signed(release_of(source), key, at_least)
+        if kind_of(opened) not in ENGINES:  # another engine's items lie elsewhere, and may not be reached from here
+            examine(opened)
+        facts = {name: str(opened.manifest[name]) for name in ("release", "created")}
+        if json:
+            out.json({**facts, "verified": True})
+        else:
+            out.results.print(f"verified: release {facts['release']}, made at {facts['created']}", soft_wrap=True)
 
 
 def sign_source(source: Path, key: Path) -> str:

@@ -1,11 +1,20 @@
-"""BLAS takes every core unless told otherwise; server processes share them."""
+"""What one machine has for a release: processors. BLAS takes every one unless told otherwise; processes share them."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 from pathlib import Path
 
 _SETTERS = ("openblas_set_num_threads", "openblas_set_num_threads64_", "scipy_openblas_set_num_threads64_")
+
+
+_FEW_INSTANCES, _INSTANCES_PER_PROCESSOR = 32, 8
+
+
+def most_instances() -> int:
+    """Return how many processes of a model this machine bears."""
+    return max(_FEW_INSTANCES, _INSTANCES_PER_PROCESSOR * (os.cpu_count() or 1))
 
 
 def limit_blas_threads(threads: int) -> None:

@@ -131,6 +131,26 @@ def test_a_repository_as_it_was_exported_and_signed_is_taken(signed: Path, keys:
     assert release.manifest == open_signed(signed / "release", keys[1]).manifest
 
 
+def test_an_older_signed_release_is_refused_where_a_time_is_given(signed: Path, keys: tuple[Path, Path]) -> None:
+    """It is signed as well, and whoever can exchange files could bring it back."""
+    code, text = invoke("verify", signed, "--key", keys[1], "--json")
+    made = str(json.loads(text)["created"])
+    year = int(made[:4])
+    later, earlier = made.replace(str(year), str(year + 1)), made.replace(str(year), str(year - 1))
+    for least, expected in ((earlier, 0), (made, 0), (later, 2)):
+        code, text = invoke("verify", signed, "--key", keys[1], "--at-least", least)
+        assert (code, "before" in text) == (expected, expected == 2), text
+    assert invoke("verify", signed, "--key", keys[1], "--at-least", "yesterday")[0] == 2
+    with pytest.raises(ReleaseError, match="--at-least"):
+        TritonServer(signed / "triton", verify=keys[1], at_least=later).start()
+    check_repository(signed / "triton", keys[1], made)
+    trust(signed / "triton", 8001, keys[1], later)
+    with pytest.raises(ReleaseError, match="to go back on purpose"):  # what `promote` and `rollback` ask
+        deploy(signed / "release", signed / "triton", None)
+    trust(signed / "triton", 8001, keys[1])  # the server, started again without it
+    assert deploy(signed / "release", signed / "triton", None).version == 2
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
