@@ -13,6 +13,7 @@ from .attributes import stated_attributes
 from .candidates import candidates_of, has_ranker
 from .engines import check_parameters
 from .errors import InvalidRelease
+from .names import check_query
 from .parameters import Fields
 from .release import Release
 from .schema import METRICS, MOST_DIMENSIONS, Schema, choice, integer, taken
@@ -45,6 +46,8 @@ def check_documents(release: Release) -> None:
     """Raise InvalidRelease, naming file and field, unless the JSON files are as their readers take them."""
     inputs, outputs = described(release.fields(f"query/{TRANSFORM}"))
     described(release.fields(f"item/{TRANSFORM}"))
+    place = str(release.path / "query" / TRANSFORM)
+    check_query([one["name"] for one in inputs if one["name"] != USER], [one["name"] for one in outputs], place)
     _check_inputs(release, inputs)
     _check_towers(release, [one["name"] for one in outputs])
     check_parameters(release)
