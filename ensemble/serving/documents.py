@@ -47,7 +47,7 @@ def check_documents(release: Release) -> None:
     inputs, outputs = described(release.fields(f"query/{TRANSFORM}"))
     described(release.fields(f"item/{TRANSFORM}"))
     place = str(release.path / "query" / TRANSFORM)
-    check_query([one["name"] for one in inputs if one["name"] != USER], [one["name"] for one in outputs], place)
+    check_query([one["name"] for one in inputs], [one["name"] for one in outputs], place)
     _check_inputs(release, inputs)
     _check_towers(release, [one["name"] for one in outputs])
     check_parameters(release)
