@@ -72,8 +72,9 @@ class Serving(Section, frozen=True, kw_only=True):
     """Rows in one request, and rows that Triton joins into one execution."""
     max_queue_delay_microseconds: Annotated[int, _within("max_queue_delay_microseconds")] = 0
     """How long Triton may wait for more requests to join a batch."""
-    max_queue_size: Annotated[int, _within("max_queue_size")] = 1024
-    """Requests that wait for one model; where more do, the oldest are refused with UNAVAILABLE. 0: no limit."""
+    max_queue_rows: Annotated[int, _within("max_queue_rows")] = 1024
+    """Rows that wait for each process of a model, by what they cost: a batch that takes longer than a millisecond a row
+    counts as so many rows as it took milliseconds. What waited for more is refused with UNAVAILABLE. 0: no limit."""
     default_timeout_microseconds: Annotated[int, _within("default_timeout_microseconds")] = 0
     """How long a request may wait before it is refused; a request may name a time of its own (`timeout`), which
     without this limit is ignored. 0: no limit. Look at the p99 before you set it: Triton's time-outs make Triton 2.51

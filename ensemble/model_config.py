@@ -149,14 +149,15 @@ def _head(name: str, kind: str, step: Step, serving: Mapping[str, Any], scalar: 
 
 
 def _queue(serving: Mapping[str, Any]) -> str:
-    size, timeout = serving["max_queue_size"], serving["default_timeout_microseconds"]
+    rows, timeout = serving["max_queue_rows"], serving["default_timeout_microseconds"]
     lines = [f"max_queue_delay_microseconds: {serving['max_queue_delay_microseconds']}"]
     # Only for a time-out, which Triton alone can hold: with any queue policy Triton 2.51 lets requests wait for half a
-    # second now and then (docs/serving.md). A limit alone the model holds itself (ensemble/serving/backlog.py).
+    # second now and then (docs/serving.md). A limit alone the model holds itself (ensemble/serving/backlog.py). Triton
+    # counts requests, which are of one row and more.
     if timeout:
         lines.append(
             f"default_queue_policy {{ timeout_action: REJECT default_timeout_microseconds: {timeout} "
-            f"allow_timeout_override: true max_queue_size: {size} }}"
+            f"allow_timeout_override: true max_queue_size: {rows} }}"
         )
     return "dynamic_batching {\n  " + "\n  ".join(lines) + "\n}"
 

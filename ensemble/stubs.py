@@ -52,6 +52,10 @@ class Stubs:
             del self._known[one.process.pid]
         return ended
 
+    def all(self) -> list[Stub]:
+        """Return those that run, or did when it was last asked."""
+        return list(self._known.values())
+
     def of(self, model: str) -> list[Stub]:
         """Return those of a model that run, of all versions."""
         return [one for one in self._known.values() if one.model == model and one.alive]

@@ -1,7 +1,9 @@
 """Keeps a server answering: looks at the processes of its models and at a canary, and repairs what does not work.
 
-Processes are looked at five times a second. A canary that fails twice in a row is a fault, too: first its model is
-loaded anew, then the server is started again (`ensemble/repair.py`).
+Processes are looked at five times a second: those that ended are replaced, and so are those that hang, once they are
+killed (`ensemble/hangs.py`). A canary that fails twice in a row is a fault, too, unless it is late and its model is at
+work: first the model's processes are killed and it is loaded anew, then the server is started again
+(`ensemble/repair.py`).
 """
 
 from __future__ import annotations
@@ -9,10 +11,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ensemble.canaries import Canaries
 from ensemble.events import Event, Events, now
+from ensemble.hangs import Hangs, Limits
 from ensemble.health import CanaryResult
 from ensemble.layouts import CHAINED, STEPS, answering_models
 from ensemble.repair import GivenUp, Repairs
@@ -29,6 +32,8 @@ class Patience:
     """For each of a canary's questions. Long: a machine without a free core is late, too, and a reload is no help."""
     failures: int = 2
     """So many in a row, a second apart, are a fault."""
+    limits: Limits = field(default_factory=Limits)
+    """When a process hangs, whatever the canary says."""
 
 
 @dataclass
@@ -59,7 +64,7 @@ class Supervisor:
         facts = {"host": place.host, "ports": place.ports, "supervisor_pid": os.getpid(), "started": now()}
         self.events = Events(server.repository, place.grpc_port, tell, **facts)
         self._health = {model: _Health() for model in answering_models(server.repository)}
-        self._repairs = Repairs(server, self.events)
+        self._repairs, self._hangs = Repairs(server, self.events), Hangs(self._patience.limits)
         self._due: dict[str, str] = {}
         self._told: dict[str, dict[str, object]] = {}
         self._asked = False
@@ -94,6 +99,8 @@ class Supervisor:
             self._trouble(list(self._health))
             self._restart(f"Triton ended by itself with status {status}", given_up)
             return True
+        for stub, reason in self._hangs.found(self._repairs.stubs.all()):
+            self._repairs.kill([stub], reason)
         self._note_deaths()
         self._repairs.end_left()
         for begun, result in canaries.results():
@@ -119,6 +126,8 @@ class Supervisor:
         health = self._health[result.model]
         if result.healthy:
             self._recovered(result.model, health)
+        elif result.state == "late" and self._at_work(result.model, begun):
+            self.events.add("canary_waits", **_facts(result))
         elif not result.alive and self._reached(result):
             health.failures += 1
             health.since = health.since or begun
@@ -147,10 +156,12 @@ class Supervisor:
             self._restart(reason, given_up)
             return
         health.reloaded = True
-        if result.state == "late" and len(steps) == 1:  # else which of them hangs is not known
-            self._repairs.kill(self._repairs.stubs.of(steps[0]), "answers nobody")
-        named = [one for one in steps if f"'{one}_" in result.reason]  # of which Triton says that it is not healthy
-        self._due.update(dict.fromkeys(named or steps, reason))
+        # One that Triton calls not healthy it names; else which of them is at fault is not known.
+        faulty = [one for one in steps if f"'{one}_" in result.reason] or steps
+        if result.state != "unreachable":
+            # They would go on answering wrongly, or not at all, until the new ones are there, and some never end.
+            self._repairs.kill([stub for one in faulty for stub in self._repairs.stubs.of(one)], reason)
+        self._due.update(dict.fromkeys(faulty, reason))
 
     def _restart(self, reason: str, given_up: GivenUp) -> None:
         self._due.clear()
@@ -164,6 +175,11 @@ class Supervisor:
     def _trouble(self, models: list[str]) -> None:
         for model in models:
             self._health[model].since = self._health[model].since or time.monotonic()
+
+    def _at_work(self, model: str, begun: float) -> bool:
+        """Return whether a canary that was begun then is late for the work that its model has to do."""
+        self._repairs.stubs.find()  # those of a deployment since
+        return self._hangs.at_work([self._repairs.stubs.of(one) for one in self._steps(model)], begun)
 
     def _steps(self, model: str) -> list[str]:
         """Return the models with processes of their own behind one that clients ask."""

@@ -1,86 +1,196 @@
-"""How many requests wait for a model, and how many of them it must refuse.
+"""How many rows wait for a model, and which requests it must refuse for that.
 
 Triton's own limit (a queue policy) makes Triton 2.51 leave requests waiting for half a second: its batcher sleeps until
-the next request comes, although the model is free (docs/serving.md). So the model itself refuses what is too much: it
-reads Triton's count of what waits for it and refuses the oldest, without any work for them, until the rest is within
-the limit. The oldest, since their clients have waited longest and are the next to give up.
+the next request comes, although the model is free (docs/serving.md). So the model itself refuses what is too much,
+without any work for it.
+
+How many requests wait Triton says in its metrics, but not of how many rows they are: a request's rows are known once it
+is handed over. So a limit is kept from the other end. Requests come and go in one order, and from what waited at each
+reading it is known at which one a request was there already; and so how much has been done before it while it waited.
+A request of n rows is answered if it waited for at most `limit` - n rows, as in a queue of that many rows.
+
+Rows are counted by what they cost: a batch that takes longer than a millisecond a row counts as so many rows as it took
+milliseconds, and a request's own rows as those of the batches before it. So the wait is bounded, too, whatever the rows
+ask for, and among costly requests a small one still finds its place.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from http.client import HTTPConnection, HTTPException
-from threading import Event, Thread
+from threading import Event, Lock, Thread
+from typing import NamedTuple
 
 ADDRESS = "RETRIEVAL_METRICS"
 """Environment variable: host:port of Triton's metrics."""
 DEFAULT_ADDRESS = "127.0.0.1:8002"
-_COUNT = r'^nv_inference_pending_request_count\{{model="{}",version="{}"\}} ([0-9.e+]+)$'
+_COUNT = re.compile(
+    r"^nv_inference_(request_success|request_failure|pending_request_count)\{(.*)\} ([0-9.e+]+)$", re.MULTILINE
+)
+_NEVER_QUEUED = 'reason="REJECTED"'
 _PAUSE_SECONDS = 0.4
 _SHORT_PAUSE_SECONDS = 0.05
-"""While a quarter of the limit waits."""
+"""Once a quarter of the limit has been worked off since the last reading."""
 _LONG_PAUSE_SECONDS = 10.0
 """Where nothing can be read."""
 _ASK_SECONDS = 2.0
+_ROWS_PER_SECOND = 1000.0
+_REMEMBERED = 0.75
+"""What a batch weighs after the next, in what a row costs."""
+_MOST_READINGS = 1000
+
+
+class Reading(NamedTuple):
+    """What Triton's metrics say of a model."""
+
+    gone: int
+    """Requests that have been answered or have failed."""
+    waiting: int
+
+
+class _Seen(NamedTuple):
+    """A reading, as it is kept."""
+
+    come: int
+    """Requests that had come by then."""
+    done: float
+    """Rows done by then, those of the batch that was at work among them: who comes then does not wait for its whole."""
+
+
+class Line:
+    """The requests that wait, as one of the model's processes knows of them."""
+
+    def __init__(self, limit: int) -> None:
+        """Take the most rows that may wait for each process."""
+        self._limit, self._lock = limit, Lock()
+        self._seen: deque[_Seen] = deque(maxlen=_MOST_READINGS)
+        self._gone, self._done, self._working = 0, 0.0, 0
+        self._rows, self._cost = 1.0, 1.0
+        self._taken = self._finished = 0
+
+    def mark(self) -> int:
+        """Return what `read` wants to know of the moment before a reading."""
+        return self._taken
+
+    def read(self, reading: Reading, mark: int) -> None:
+        """Take a reading."""
+        with self._lock:
+            # What is in this process has not been answered, and does not wait either.
+            gone = reading.gone + max(0, mark - self._finished)
+            self._gone = gone + self._taken - mark
+            come = gone + reading.waiting
+            while self._seen and self._seen[-1].come > come:
+                self._seen.pop()  # some of those that waited then were given up by their clients
+            self._seen.append(_Seen(come, float("inf") if self._working else self._done))
+
+    def begin(self, rows: Sequence[int]) -> list[bool]:
+        """Return which of the requests of so many rows each, which Triton hands over in their order, are to be refused.
+
+        `end` has to follow.
+        """
+        with self._lock:
+            self._taken += len(rows)
+            refused = [self._over(self._gone + position, own) for position, own in enumerate(rows)]
+            self._gone += len(rows)
+            self._working = sum(own for own, no in zip(rows, refused, strict=True) if not no)
+            return refused
+
+    def end(self, requests: int, seconds: float) -> float:
+        """Say how long the requests of the last `begin` took; return the rows that this counts for."""
+        with self._lock:
+            cost = self._count(self._working, seconds) if self._working else 0.0
+            self._finished += requests
+            self._done += cost
+            self._working = 0
+            place = len(self._seen) - 1
+            while place >= 0 and self._seen[place].done == float("inf"):
+                self._seen[place] = self._seen[place]._replace(done=self._done)
+                place -= 1
+            return cost
+
+    def _count(self, rows: int, seconds: float) -> float:
+        cost = max(float(rows), seconds * _ROWS_PER_SECOND)
+        self._rows, self._cost = self._rows * _REMEMBERED + rows, self._cost * _REMEMBERED + cost
+        return cost
+
+    def _over(self, place: int, rows: int) -> bool:
+        """Return whether a request, of which so many came before it, waited for too many rows."""
+        while self._seen and self._seen[0].come <= place:
+            self._seen.popleft()
+        if not self._seen:
+            return False
+        own = min(float(self._limit), rows * self._cost / self._rows)  # one that did not wait is always answered
+        return self._done - self._seen[0].done + own > self._limit
 
 
 class Backlog:
-    """Refuses requests where more than `limit` wait; each of the model's processes has one, and its share of them."""
+    """Watches what waits for a model and says what is to be refused; each of the model's processes has one."""
 
-    def __init__(
-        self, name: str, version: str, limit: int, processes: int, address: str, warn: Callable[[str], None]
-    ) -> None:
+    def __init__(self, name: str, version: str, limit: int, address: str, warn: Callable[[str], None]) -> None:
         """Take Triton's name and version of the model; `warn` is told, once, if nothing can be read at `address`."""
-        self._pattern = re.compile(_COUNT.format(re.escape(name), re.escape(version)), re.MULTILINE)
+        self._labels = f'model="{name}"', f'version="{version}"'
         self._host, _, port = address.rpartition(":")
-        self._port, self._limit, self._processes, self._warn = int(port), limit, processes, warn
-        self._excess, self._taken, self._executed, self._ended = 0, 0, Event(), False
+        self._port, self._limit, self._warn, self._line = int(port), limit, warn, Line(limit)
+        self._executed, self._hurry, self._ended, self._since = Event(), Event(), False, 0.0
         Thread(target=self._watch, name="backlog", daemon=True).start()
 
-    def refused(self, count: int) -> int:
-        """Return how many of the `count` requests that Triton hands over, the first ones, are to be refused."""
+    def begin(self, rows: Sequence[int]) -> list[bool]:
+        """See `Line.begin`."""
         self._executed.set()
-        self._taken += count
-        if not self._excess:
-            return 0
-        refused = min(self._excess, count)
-        self._excess -= refused
-        return refused
+        return self._line.begin(rows)
+
+    def end(self, requests: int, seconds: float) -> None:
+        """See `Line.end`."""
+        self._since += self._line.end(requests, seconds)
+        if self._since * 4 >= self._limit:
+            self._hurry.set()
 
     def close(self) -> None:
         """Watch no longer."""
         self._ended = True
         self._executed.set()
+        self._hurry.set()
 
     def _watch(self) -> None:
-        """Read the count, as long as there is something to do: an idle model has no backlog."""
+        """Read the counts, as long as there is something to do: an idle model has no backlog."""
         warned = False
         while not self._ended:
             self._executed.wait()
             self._executed.clear()
+            self._since = 0.0
+            self._hurry.clear()
             try:
-                taken = self._taken
-                waiting = self._waiting()
-                waiting -= self._taken - taken  # what was taken meanwhile does not wait
-                self._excess = -(-max(0, waiting - self._limit) // self._processes)
-                pause = _SHORT_PAUSE_SECONDS if waiting * 4 >= self._limit else _PAUSE_SECONDS
+                mark = self._line.mark()
+                self._line.read(self._reading(), mark)
             except (OSError, HTTPException, ValueError) as error:
-                self._excess, pause = 0, _LONG_PAUSE_SECONDS
                 if not warned:
-                    self._warn(f"no limit to waiting requests: no count of them at {self._host}:{self._port}: {error}")
+                    self._warn(f"no limit to waiting rows: no count of requests at {self._host}:{self._port}: {error}")
                 warned = True
-            time.sleep(pause)
+                time.sleep(_LONG_PAUSE_SECONDS)
+                continue
+            time.sleep(_SHORT_PAUSE_SECONDS)
+            self._hurry.wait(_PAUSE_SECONDS - _SHORT_PAUSE_SECONDS)
 
-    def _waiting(self) -> int:
+    def _reading(self) -> Reading:
         connection = HTTPConnection(self._host, self._port, timeout=_ASK_SECONDS)
         try:
             # Triton waits for connections that are kept when it is told to stop.
             connection.request("GET", "/metrics", headers={"Connection": "close"})
-            found = self._pattern.search(connection.getresponse().read().decode("utf-8", "replace"))
+            text = connection.getresponse().read().decode("utf-8", "replace")
         finally:
             connection.close()
-        if found is None:
-            raise ValueError("Triton's metrics have none of this model")
-        return int(float(found[1]))
+        return reading(text, self._labels)
+
+
+def reading(text: str, labels: Sequence[str]) -> Reading:
+    """Return what a page of Triton's metrics says of the model with the labels; raise ValueError if that is nothing."""
+    counts = {"request_success": 0, "request_failure": 0}
+    for kind, told, count in _COUNT.findall(text):
+        if _NEVER_QUEUED not in told and all(one in told.split(",") for one in labels):
+            counts[kind] = counts.get(kind, 0) + int(float(count))
+    if "pending_request_count" not in counts:
+        raise ValueError("Triton's metrics have none of this model")
+    return Reading(counts["request_success"] + counts["request_failure"], counts["pending_request_count"])

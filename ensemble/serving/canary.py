@@ -24,9 +24,11 @@ OUTPUTS = ("item_id", "score", "count", "release")
 MODELS = ("retrieval", "retrieval_chained")
 TOLERANCE = 1e-4
 """By how much scores may differ between machines; relative to the largest of them where that is above 1."""
-_FULL = ("maximum queue size", "too many requests wait")
+_FULL = ("maximum queue size", "too many rows wait")
 _LATE = ("timeout expired", "timed out", "deadline exceeded")
-_PROGRESS_SECONDS = 0.5
+_PROGRESS_SECONDS = 2.0
+"""Longer than any batch of right requests takes, where a core is free for it."""
+_LOOK_SECONDS = 0.25
 _SWAPS = 3
 _DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """Opens addresses without the proxies that the environment names."""
@@ -164,12 +166,16 @@ def _stands_alone(scores: Sequence[float], place: int, slack: float) -> bool:
 
 def _progresses(server: Server, model: str) -> bool:
     """Return whether a server that is late answers others meanwhile."""
+    deadline = time.monotonic() + _PROGRESS_SECONDS
     try:
         before = server.answered(model)
-        time.sleep(_PROGRESS_SECONDS)
-        return server.answered(model) > before
+        while time.monotonic() < deadline:
+            time.sleep(_LOOK_SECONDS)
+            if server.answered(model) > before:
+                return True
     except Trouble:
-        return False
+        pass
+    return False
 
 
 def _shown(values: Sequence[Any]) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,7 @@ from .delta import DELTA
 from .errors import InvalidRelease, InvalidRequest, Unavailable
 from .metrics import Reporter, RequestLog, Tally
 from .names import RELEASE
+from .pulse import Pulse
 from .release import Release
 from .tensors import Arrays, Tensor
 from .threads import limit_blas_threads
@@ -52,6 +55,7 @@ class BatchModel:
         self._kept: dict[tuple[str, Any], Any] = {}
         self._call_it(self.release.manifest["release"])
         self.tally = Tally()
+        self._pulse = Pulse(self.release.manifest["serving"].get("max_request_milliseconds", 1000) / 1000)
         self.load(self.release, args["model_config"])
         limit_blas_threads(self.release.manifest["serving"]["threads"])
         self.check()
@@ -80,23 +84,36 @@ class BatchModel:
         raise NotImplementedError
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Answer the requests, in their order; refuse the first ones where too many wait behind them."""
-        refused = 0 if self._backlog is None else self._backlog.refused(len(requests))
-        if refused:
-            self.tally.refused("queue", 0, refused)
-            return [_full() for _ in range(refused)] + (
-                self._executed(requests[refused:]) if requests[refused:] else []
-            )
-        return self._executed(requests)
-
-    def _executed(self, requests: list[Any]) -> list[Any]:
-        if self.answers is not None:
-            self._refresh(self.answers)
+        """Answer the requests, in their order; refuse those for which too many rows were done while they waited."""
         try:
             sent: list[Arrays] = [{one.name(): one.as_numpy() for one in request.inputs()} for request in requests]
         except Exception as error:  # what leaves execute() reaches the client with its traceback
             return [self._failure(error, request, 0) for request in requests]
+        rows = [max(map(len, one.values()), default=0) for one in sent]
+        self._pulse.begin(sum(rows))
+        try:
+            return self._within_limits(requests, sent, rows)
+        finally:
+            self._pulse.end()
+
+    def _within_limits(self, requests: list[Any], sent: list[Arrays], rows: list[int]) -> list[Any]:
+        if self._backlog is None:
+            return self._executed(requests, sent)
+        refused, start = self._backlog.begin(rows), time.perf_counter()
+        try:
+            if True not in refused:
+                return self._executed(requests, sent)
+            left = [position for position, no in enumerate(refused) if not no]
+            answers = iter(self._executed([requests[one] for one in left], [sent[one] for one in left]))
+            self.tally.refused("queue", sum(itertools.compress(rows, refused)), len(rows) - len(left))
+            return [_full() if no else next(answers) for no in refused]
+        finally:
+            self._backlog.end(len(requests), time.perf_counter() - start)
+
+    def _executed(self, requests: list[Any], sent: list[Arrays]) -> list[Any]:
         responses: list[Any] = [None] * len(requests)
+        if self.answers is not None and requests:
+            self._refresh(self.answers)
         for members in _alike(sent):
             answers = self._answers([sent[one] for one in members])
             for member, answer in zip(members, answers, strict=True):
@@ -127,13 +144,12 @@ class BatchModel:
             self.answers.tally, self._reporter.catalogue = self.tally, self.answers.size
 
     def _watched(self, args: dict[str, str]) -> Backlog | None:
-        """Return what limits the requests that wait for this model; None where the recipe has no limit."""
-        limit = self.release.manifest["serving"]["max_queue_size"]
+        """Return what limits the rows that wait for this model; None where the recipe has no limit."""
+        limit = self.release.manifest["serving"]["max_queue_rows"]
         if not limit:
             return None
-        processes = sum(one["count"] for one in json.loads(args["model_config"])["instance_group"])
         address = os.environ.get(ADDRESS, DEFAULT_ADDRESS)
-        return Backlog(args["model_name"], args["model_version"], limit, processes, address, pb.Logger.log_warn)
+        return Backlog(args["model_name"], args["model_version"], limit, address, pb.Logger.log_warn)
 
     def _refresh(self, answers: ItemAnswers) -> None:
         """Take the changes of the catalogue that appeared; where one is refused, the one before goes on serving."""
@@ -276,7 +292,7 @@ def row_slices(sent: Sequence[Arrays], name: str) -> list[slice]:
 
 
 def _full() -> Any:
-    text = "too many requests wait for this model; ask again later"
+    text = "too many rows wait for this model; ask again later"
     return pb.InferenceResponse(error=pb.TritonError(text, pb.TritonError.UNAVAILABLE))
 
 

@@ -37,7 +37,7 @@ BOUNDS: Mapping[str, tuple[int, int]] = {
     "max_exclude_item_ids": (1, 1 << 20),
     "max_history_item_ids": (1, 1 << 20),
     "max_queue_delay_microseconds": (0, 60_000_000),
-    "max_queue_size": (0, 1 << 20),
+    "max_queue_rows": (0, 1 << 20),
     "default_timeout_microseconds": (0, 3_600_000_000),
     "threads": (1, 256),
     **dict.fromkeys(INSTANCES, (1, 256)),
@@ -120,7 +120,7 @@ _ID = choice("int64", "string")
 SERVING: Schema = {
     "layout": choice(*LAYOUTS),
     **{key: _bounded(key) for key in ("top_k", "max_top_k", "max_batch_size")},
-    **{key: _bounded(key) for key in ("max_queue_delay_microseconds", "max_queue_size")},
+    **{key: _bounded(key) for key in ("max_queue_delay_microseconds", "max_queue_rows")},
     "default_timeout_microseconds": _bounded("default_timeout_microseconds"),
     **{key: or_null(_bounded(key)) for key in INSTANCES},
     "instances": _bounded("instances"),
@@ -192,6 +192,8 @@ def contradiction(serving: Mapping[str, Any], items: int = 0) -> str | None:
     if serving["tower_device"] == "gpu" and serving["tower_platform"] != "onnxruntime":
         return 'tower_device = "gpu" needs tower_platform = "onnxruntime", a Triton that has that backend'
     longest, rows = min(serving["max_top_k"], items), serving["max_batch_size"]
+    if 0 < serving["max_queue_rows"] < rows:
+        return f"max_queue_rows is {serving['max_queue_rows']}: no full request of max_batch_size, {rows}, would fit"
     if longest * rows * _ANSWER_BYTES > LARGEST_ANSWER:
         return (
             f"max_batch_size is {rows}: so many rows of {longest} items are more than {LARGEST_ANSWER} bytes, the "

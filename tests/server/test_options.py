@@ -24,7 +24,7 @@ from ensemble.runtime import export_repository
 from ensemble.server import TritonServer
 from ensemble.serving.release import Release
 
-ROWS, REQUESTS, WAITING = 64, 200, 4
+ROWS, REQUESTS, WAITING = 64, 200, 128
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     release = make_release(
         make_run(place, items=2000),
         layout="both",
-        max_queue_size=WAITING,
+        max_queue_rows=WAITING,
         max_queue_delay_microseconds=100,
         search_instances=2,
         top_k=7,

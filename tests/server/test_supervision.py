@@ -7,9 +7,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import psutil
 import pytest
 import tritonclient.grpc as grpc
@@ -47,34 +49,51 @@ class Watched(NamedTuple):
 
     server: TritonServer
     events: list[Event]
+    reactions: dict[str, Callable[[], None]]
+    """What is done before the supervisor goes on after an event of that name, once."""
 
     def told(self, name: str) -> list[Event]:
         return [one for one in self.events if one["event"] == name]
 
 
-@pytest.fixture(scope="module")
-def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    place = tmp_path_factory.mktemp("supervised")
-    repository = export_repository(make_release(make_run(place)), place / "triton")
+@contextmanager
+def supervised(place: Path, **serving: Any) -> Iterator[Watched]:
+    repository = export_repository(make_release(make_run(place), **serving), place / "triton")
     grpc_port, http_port, metrics_port = free_ports("127.0.0.1", 3)
     events: list[Event] = []
+    reactions: dict[str, Callable[[], None]] = {}
+
+    def tell(event: Event) -> None:
+        events.append(event)
+        reactions.pop(event["event"], lambda: None)()
+
     ended = threading.Event()
     with TritonServer(repository, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port) as server:
-        supervisor = Supervisor(server, events.append)
-        thread = threading.Thread(target=supervisor.run, args=(ended.is_set,))
+        thread = threading.Thread(target=Supervisor(server, tell).run, args=(ended.is_set,))
         thread.start()
         try:
-            yield Watched(server, events)
+            yield Watched(server, events, reactions)
         finally:
             ended.set()
             thread.join()
         assert not kept(repository)
 
 
-def stub_of(server: TritonServer) -> psutil.Process:
-    """Return the process of the model, of those that run."""
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    with supervised(tmp_path_factory.mktemp("supervised")) as found:
+        yield found
+
+
+def stubs_of(server: TritonServer) -> list[psutil.Process]:
+    """Return the processes of the models, those that run."""
     children = psutil.Process(server.process_id).children()
-    return next(one for one in children if "stub" in one.name() and one.status() != psutil.STATUS_ZOMBIE)
+    return [one for one in children if "stub" in one.name() and one.status() != psutil.STATUS_ZOMBIE]
+
+
+def stub_of(server: TritonServer) -> psutil.Process:
+    """Return the process of the model that has one."""
+    return stubs_of(server)[0]
 
 
 def test_a_process_that_died_is_replaced_and_its_counts_go_on(watched: Watched) -> None:
@@ -102,6 +121,38 @@ def test_a_server_that_died_is_started_again(watched: Watched) -> None:
     until(lambda: watched.told("restarted"))
     assert watched.server.process_id != process
     assert canary(watched.server.addresses.grpc).healthy
+
+
+def test_a_process_that_answers_wrongly_is_killed_and_not_only_followed_by_another(watched: Watched) -> None:
+    """Its memory is damaged, that of the file is whole again when the next one reads it."""
+    server, first, before = watched.server, stub_of(watched.server), len(watched.told("recovered"))
+    watched.reactions["process_killed"] = lambda: turn_vectors(server)
+    turn_vectors(server)
+    until(lambda: len(watched.told("recovered")) > before)
+    assert watched.told("process_killed")[-1]["pid"] == first.pid
+    assert "wrong" in watched.told("process_killed")[-1]["reason"]
+    assert watched.told("model_reloaded")[-1]["time"] > watched.told("process_killed")[-1]["time"]
+    assert stub_of(server).pid != first.pid
+    assert canary(server.addresses.grpc).healthy
+
+
+def turn_vectors(server: TritonServer) -> None:
+    """Turn the sign of the items' vectors, in the file that the process has mapped; twice is as before."""
+    (file,) = server.repository.glob(f"{FUSED}/*/release/items/vectors.npy")
+    vectors = np.load(file, mmap_mode="r+")
+    vectors *= -1
+    vectors.flush()
+
+
+def test_a_process_that_is_stopped_is_replaced_though_another_answers_the_canary(tmp_path: Path) -> None:
+    with supervised(tmp_path, instances=2) as watched:
+        stopped, other = stubs_of(watched.server)
+        stopped.suspend()
+        until(lambda: watched.told("recovered"))
+        assert [one["pid"] for one in watched.told("process_killed")] == [stopped.pid]
+        assert [one["left"] for one in watched.told("process_died")] == [1]
+        assert not watched.told("restarting")
+        assert len({one.pid for one in stubs_of(watched.server)} - {stopped.pid, other.pid}) == 2
 
 
 def test_the_probe_needs_the_standard_library_alone(watched: Watched) -> None:

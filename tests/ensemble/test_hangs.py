@@ -1,0 +1,83 @@
+"""Processes at work, idle, stopped and past their time are told apart by what each says of itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import psutil
+import pytest
+
+from ensemble.hangs import Hangs, Limits
+from ensemble.stubs import Stub
+
+BODY = """
+import sys
+from ensemble.serving.pulse import Pulse
+pulse = Pulse(float(sys.argv[2]))
+if int(sys.argv[1]) >= 0:
+    pulse.begin(int(sys.argv[1]))
+print(flush=True)
+sys.stdin.read()
+"""
+Start = Callable[..., Stub]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start processes that say that they are at work on so many rows; -1: on none."""
+    with ExitStack() as stack:
+
+        def begun(rows: int, permitted_seconds: float = 1.0) -> Stub:
+            command = [sys.executable, "-c", BODY, str(rows), str(permitted_seconds)]
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            stack.callback(process.communicate)
+            stack.callback(process.kill)
+            assert process.stdout is not None
+            process.stdout.readline()
+            return Stub(psutil.Process(process.pid), "retrieval", "1")
+
+        yield begun
+
+
+def test_a_request_waits_for_work_but_not_for_an_idle_process(start: Start) -> None:
+    idle, busy = start(-1), start(256)
+    hangs, now = Hangs(), time.monotonic()
+    assert hangs.at_work([[busy]], now)
+    assert hangs.at_work([[idle, busy]], now)
+    assert not hangs.at_work([[idle]], now), "it could have answered"
+    assert hangs.at_work([[idle]], now - 600), "it has answered others since"
+    assert hangs.at_work([[busy], [idle]], now), "the step before has not come to it yet"
+    assert hangs.at_work([[idle], [busy]], now - 600)
+    assert not hangs.at_work([[idle], [busy]], now)
+    assert not hangs.found([idle, busy])
+
+
+def test_a_process_past_the_time_that_a_batch_may_take_hangs(start: Start) -> None:
+    late, patient, idle = start(64, 0.0), start(64, 1000.0), start(-1, 0.0)
+    hangs = Hangs(Limits(batch_seconds=0.0))
+    (found,) = hangs.found([late, patient, idle])
+    assert found[0] == late
+    assert "at work on a batch of 64 rows" in found[1]
+    assert not hangs.at_work([[late]], time.monotonic())
+
+
+@pytest.mark.parametrize("rows", [-1, 256])
+def test_a_stopped_process_hangs_whatever_it_was_doing(start: Start, rows: int) -> None:
+    stub = start(rows)
+    hangs = Hangs(Limits(stopped_seconds=0.0))
+    assert not hangs.found([stub])
+    stub.process.suspend()
+    deadline = time.monotonic() + 60
+    while not hangs.found([stub]):
+        assert time.monotonic() < deadline
+    assert hangs.found([stub])[0][1].startswith("stopped for")
+
+
+def test_of_a_process_that_says_nothing_nothing_is_known() -> None:
+    hangs, own = Hangs(), Stub(psutil.Process(), "retrieval", "1")
+    assert not hangs.found([own])
+    assert not hangs.at_work([[own]], 0.0)
