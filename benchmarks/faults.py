@@ -7,6 +7,7 @@
     kill-stub      the python stub is killed under load; capacity comes back within 5 s
     verify-kills   Triton and the stub of a server that verifies are killed in turns; it comes back each time
     stop           SIGTERM under load; what is in flight is answered
+    worst-requests the heaviest permitted requests for a minute; no process is killed for them, small ones are answered
     disk-full      a release is written, and one deployed, with too little room
     killed-stages  a run is killed at random moments and resumed; the artefacts are those of one undisturbed
     hot-swap       two releases in turns under load; no failed request, every answer wholly from one of them
@@ -36,6 +37,7 @@ from typing import Any
 import fault_files
 import fault_serving
 import fault_swaps
+import fault_worst
 from fault_load import Counts
 from harness import ROOT, Parser
 from rich.table import Table
@@ -118,6 +120,11 @@ def stop(work: Work) -> dict[str, Any]:
     return fault_serving.stop_under_load(work.runs.first(), work.times(10, 2), work.say)
 
 
+def worst_requests(work: Work) -> dict[str, Any]:
+    """The heaviest permitted requests, supervised."""
+    return fault_worst.worst_requests(work.runs.first(), work.times(60, 10), work.say)
+
+
 def disk_full(work: Work) -> dict[str, Any]:
     """A release is written with too little room."""
     return fault_files.full_disk(work.runs.first(), work.scratch, work.times(12, 3), work.say)
@@ -152,6 +159,7 @@ SCENARIOS: dict[str, Callable[[Work], dict[str, Any]]] = {
     "kill-stub": kill_stub,
     "verify-kills": verify_kills,
     "stop": stop,
+    "worst-requests": worst_requests,
     "disk-full": disk_full,
     "killed-stages": killed_stages,
     "hot-swap": hot_swap,
@@ -228,6 +236,7 @@ SHOWN = {
     "kill-stub": ("kills", "back_s_median", "back_s_max", "failed_in_the_stub", "failed_while_dead"),
     "verify-kills": ("kills", "back_s_max_triton", "back_s_max_stub", "verification_failed"),
     "stop": ("stops", "in_flight_refused", "in_flight_lost", "seconds_to_end_max"),
+    "worst-requests": ("worst_max_ms", "neighbours_p50_ms", "neighbours_p99_ms", "processes_changed"),
     "disk-full": ("commands", "refused", "wrong"),
     "killed-stages": ("kills", "runs_resumed_to_the_end", "runs_that_differ"),
     "hot-swap": ("swaps", "failed", "slowest_ms"),

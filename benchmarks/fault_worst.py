@@ -1,0 +1,95 @@
+"""The heaviest permitted requests, below `retrieval serve`: load, and no fault. Nothing may be killed for it."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fault_load import REFUSED, ClientLoad, Load, Question, listed, percentile_ms
+from fault_requests import Subject, drawn, malformed
+from fault_serving import serving
+
+from ensemble.events import kept
+from ensemble.serving.attributes import Tags, read_attributes
+from ensemble.serving.filters import MAX_IDS, MAX_VALUES
+from ensemble.serving.release import Release
+from ensemble.wire import Query
+
+IN_FLIGHT = 16
+NEIGHBOURS = 2
+NEIGHBOUR_P99_MS = 2000.0
+_REPAIRS = ("process_killed", "process_died", "model_reloaded", "restarting", "canary_failed")
+
+
+def worst_requests(run: Path, seconds: float, say: Any) -> dict[str, Any]:
+    """Send the worst permitted requests for so long, with small ones beside them, and follow the supervisor."""
+    with serving(run) as server:
+        subject = Subject.of(server.address, run / "release")
+        questions = list(_worst(subject, run / "release"))
+        before = {one.pid for one in server.stubs()}
+        with (
+            Load(server.address, cycle(questions), IN_FLIGHT) as load,
+            ClientLoad(server.address, cycle(subject.queries(200)), NEIGHBOURS) as neighbours,
+        ):
+            for left in range(int(seconds), 0, -10):
+                say(f"{left} s to go: {load.seen.counts.answered} answered, {load.seen.counts.refused} refused")
+                threading.Event().wait(min(10.0, left))
+            asked_until = time.monotonic()
+        (state,) = (one for port, one in kept(run / "triton").items() if server.address.endswith(f":{port}"))
+        events = state["counts"]
+        after = {one.pid for one in server.stubs()}
+    p99 = percentile_ms(neighbours.seen.latency_s, 99)
+    invalid = [one for one in load.seen.ended if one.outcome == REFUSED and one.status == "INVALID_ARGUMENT"]
+    return {
+        "requests": load.seen.counts,
+        "rows_of_a_request": subject.limits["max_batch_size"],
+        "in_flight": IN_FLIGHT,
+        "worst_p50_ms": percentile_ms(load.seen.latency_s, 50),
+        "worst_max_ms": percentile_ms(load.seen.latency_s, 100),
+        "over_the_budget": len(invalid),
+        "answered_to_the_last_s": round(asked_until - max(load.seen.answered_at, default=0.0), 1),
+        "neighbours": neighbours.seen.counts,
+        "neighbours_p50_ms": percentile_ms(neighbours.seen.latency_s, 50),
+        "neighbours_p99_ms": p99,
+        "neighbours_max_ms": percentile_ms(neighbours.seen.latency_s, 100),
+        "neighbours_errors": listed(neighbours.seen.ended, 5),
+        "errors": listed(load.seen.ended, 5),
+        "events": events,
+        "processes_changed": len(before ^ after),
+        "holds": before == after
+        and not any(one in events for one in _REPAIRS)
+        and not load.seen.counts.lost
+        and p99 is not None
+        and p99 <= NEIGHBOUR_P99_MS
+        and not neighbours.seen.counts.lost,
+    }
+
+
+def _worst(subject: Subject, release: Path) -> Iterator[Question]:
+    """Yield a full request of each heavy kind; one above the budget is to be refused, and that is right, too."""
+    random, rows = np.random.default_rng(0), subject.limits["max_batch_size"]
+    ids = drawn(random, subject.items, MAX_IDS)
+    excluded = ids[: subject.limits["max_exclude_item_ids"]]
+    kinds: dict[str, dict[str, Any]] = {
+        "the longest answers": {},
+        "allowed ids": {"filters": [json.dumps({"allow": ids})] * rows},
+        "denied ids": {"filters": [json.dumps({"deny": ids[row:]}) for row in range(rows)]},
+        "excluded ids": {"exclude_item_ids": [excluded] * rows},
+    }
+    for name, attribute in read_attributes(Release.open(release), len(subject.items)).items():
+        if not isinstance(attribute, Tags):
+            continue
+        crowding = {"attribute": name, "limit": 1}
+        kinds[f"crowding of {name}"] = {"filters": [json.dumps({"crowding": crowding})] * rows}
+        for test in ("any", "all"):
+            made = [{"tags": {name: {test: [drawn(random, attribute.values, 1)[0]] * MAX_VALUES}}} for _ in range(rows)]
+            kinds[f"{test} of {name}"] = {"filters": list(map(json.dumps, made))}
+    for about, asked in kinds.items():
+        query = Query(drawn(random, subject.users, rows), subject.limits["max_top_k"], **asked)
+        yield Question(subject.signature.model, subject.inputs(query), "", wrong=malformed, about=about)
