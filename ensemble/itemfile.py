@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from workflows.diagnostics import DataError
 
 SEPARATOR = "|"
 """Stands between the entries of a list in a CSV file: `Action|Comedy`."""
-_EXPECTED = {"int64": "an integer of 64 bits", "float64": "a number", "string": "text", "bool": "true or false"}
+_EXPECTED = {"int64": "an integer of 64 bits", "float64": "a finite number", "string": "text", "bool": "true or false"}
 _NO_ID = -(2**63)
 
 
@@ -160,9 +161,17 @@ def _value(value: Any, dtype: str, is_text: bool) -> Any:
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
         return _WRONG
     if dtype == "float64":
-        return float(value) if abs(value) < 1e300 else _WRONG
+        return _number(value)
     whole = abs(value) < 2**64 and int(value) == value and _NO_ID < value < 2**63
     return int(value) if whole else _WRONG
+
+
+def _number(value: Any) -> Any:
+    try:
+        number = float(value)
+    except OverflowError:  # an integer beyond float64
+        return _WRONG
+    return number if math.isfinite(number) else _WRONG
 
 
 def _parsed(text: str, dtype: str) -> Any:

@@ -108,13 +108,15 @@ def quality(scores: npt.NDArray[np.floating], truth: _Mask) -> dict[str, float]:
 
     `precision@1`: the first class is one of the item's. `accuracy`: the same over items of a single class, where it is
     what accuracy is elsewhere. `map`: the mean over classes that some item has of the average precision of the items in
-    the order of their scores. `ranking_precision`: the mean over items of the average precision of their classes.
+    the order of their scores. `ranking_precision`: the mean over items of the average precision of their classes. A
+    score that is not finite stands behind all others and is never right.
     """
     labelled = truth.any(axis=1)
-    scores, truth = scores[labelled], truth[labelled]
+    scores, truth = np.where(np.isfinite(scores), scores, -np.inf)[labelled], truth[labelled]
     if not len(truth):
         return {"items": 0}
-    first = truth[np.arange(len(truth)), scores.argmax(axis=1)]
+    best = np.arange(len(truth)), scores.argmax(axis=1)
+    first = truth[best] & np.isfinite(scores[best])
     single, present = truth.sum(axis=1) == 1, truth.any(axis=0)
     found = {"items": len(truth), "precision@1": float(first.mean()), "single_class_items": int(single.sum())}
     if single.any():

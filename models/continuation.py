@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from models.metrics import Float32Array, Int64Array, SeenItems, top_items
+from models.metrics import Float32Array, Int64Array, SeenItems, answerable, top_items
 from models.onnx import run_tower
 from models.scenarios import SCENARIOS, Challenge, Transform, challenge, query_features
 from workflows.columns import Columns
@@ -84,7 +84,7 @@ def continue_playlists(score: Scores, asked: Challenge, items: int) -> Int64Arra
     found = []
     for first in range(0, len(asked.queries), step):
         block = slice(first, min(first + step, len(asked.queries)))
-        scores = np.array(score(block), dtype=np.float32)
+        scores = answerable(score(block))
         scores[asked.given.pairs(np.arange(block.start, block.stop))] = -np.inf
         best, value = top_items(scores, min(ANSWERS, items))
         found.append(np.where(np.isneginf(value), -1, best))

@@ -10,6 +10,7 @@ from scipy.sparse import csr_matrix
 
 from models import config
 from models.config import Distillation
+from models.finite import is_finite
 from models.metrics import Float32Array
 from models.objective import Labels, Teacher
 from models.peers.als import Als
@@ -18,7 +19,7 @@ from models.peers.interface import Peer, Refused, check_memory
 from models.sampling import TrainingRows
 from models.towers import TwoTowerModel
 from models.validation import encode_queries
-from workflows.diagnostics import RecipeError
+from workflows.diagnostics import RecipeError, StageError
 from workflows.features import Part
 
 LEAST_SCORE = 0.01
@@ -34,6 +35,11 @@ class TowersTeacher:
         At least one.
     part
         The rows to be trained on, with their histories; encoded here once, with nothing dropped.
+
+    Raises
+    ------
+    StageError
+        A vector is not finite.
     """
 
     def __init__(self, towers: Sequence[TwoTowerModel], part: Part) -> None:
@@ -42,6 +48,8 @@ class TowersTeacher:
         # Side by side, so that one inner product is the sum of theirs.
         self._queries = tf.concat(queries, axis=1) / len(towers)
         self._items = tf.concat([tower.item_vectors() for tower in towers], axis=1)
+        if not (is_finite(self._queries) and is_finite(self._items)):
+            raise StageError("[train.distillation] the teachers' vectors are not finite: their training diverged")
 
     def logits(self, labels: Labels, items: tf.Tensor | None = None) -> tf.Tensor:
         """Return the logits of these items (int64 `[c]`), or of all, for a batch of rows; float32 `[n, c]`."""
@@ -88,6 +96,8 @@ def _peers_logits(settings: Distillation, rows: TrainingRows) -> Float32Array:
         check_memory(f"the scores of {users:,} users for {items:,} items", 3 * total.nbytes)
         for peer in settings.peers:
             scores = _peer(peer).fit(interactions)(np.arange(users))
+            if not np.isfinite(scores).all():
+                raise Refused(f"{type(peer).__name__.lower()} has scores that are not finite; change its settings")
             total += np.log(np.maximum(scores, np.float32(LEAST_SCORE)))
     except Refused as reason:
         raise RecipeError(f"[train.distillation] peers: {reason}") from None

@@ -16,7 +16,7 @@ from models.metrics import Float32Array
 from models.onnx import run_tower
 from models.towers import TwoTowerModel, input_names
 from models.validation import encode_queries
-from workflows.diagnostics import StageError
+from workflows.diagnostics import DivergedError, StageError
 from workflows.features import FeatureSet, FeatureSpec
 from workflows.files import json_bytes
 
@@ -31,6 +31,8 @@ def export_towers(model: TwoTowerModel, data: FeatureSet, epochs: int, out: Path
 
     Raises
     ------
+    DivergedError
+        A vector is not finite.
     StageError
         An exported tower does not give TensorFlow's vectors on real rows.
     """
@@ -87,6 +89,14 @@ def tensors_of(spec: FeatureSpec) -> list[tf.TensorSpec]:
 
 
 def _check(side: str, expected: Float32Array, exported: Float32Array) -> None:
+    finite = np.isfinite(expected).all(axis=1)
+    if side == "item" and not finite.all():
+        raise DivergedError(
+            f"the vector of item {int(finite.argmin())} is not finite: the towers were not kept; lower "
+            "train.learning_rate, or clip its numbers"
+        )
+    # A test row without a finite vector is not found; where TensorFlow has one, ONNX must have the same.
+    expected, exported = expected[finite], exported[finite]
     worst = float(np.abs(expected - exported).max(initial=0.0) / np.abs(expected).max(initial=1.0))
     if not worst <= TOLERANCE:
         raise StageError(

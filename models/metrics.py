@@ -51,7 +51,8 @@ class Ranking:
 
     Attributes
     ----------
-    ranks: int64 `[rows]`, 0-based; the number of items if the target may not be answered (it was seen before)
+    ranks: int64 `[rows]`, 0-based; the number of items if the target may not be answered (it was seen before, or its
+        score is not finite)
     users: int64 `[rows]`
     shown: bool `[len(KS), items]`, whether any query's first k answers hold the item; False where nobody asked
     """
@@ -95,7 +96,8 @@ def rank_targets(
 ) -> dict[str, Ranking]:
     """Rank every row's target among all items (`all`) and among those its user has not seen (`unseen`).
 
-    Items of equal score stand in the order of their index, as the served search has them.
+    Items of equal score stand in the order of their index, as the served search has them. A target whose score is not
+    finite is not found, whatever the others' are; and an item whose score is NaN stands before every target.
 
     Parameters
     ----------
@@ -143,6 +145,7 @@ def _rank(
         queries = slice(start, min(start + step, len(first) - 1))
         rows, askers = order[first[start] : first[queries.stop]], users[order[first[queries]]]
         scores = np.array(score(queries), dtype=np.float32)
+        scores[np.isnan(scores)] = np.inf  # which no comparison finds, neither before nor behind a target
         for name, found in ranks.items():
             if name == "unseen":
                 scores[seen.pairs(askers)] = -np.inf
@@ -163,26 +166,31 @@ def _ranks(scores: Float32Array, query: Int64Array, targets: Int64Array) -> Int6
     tied = np.flatnonzero(np.count_nonzero(scores >= own, axis=1) > ranks + 1)  # few rows, most often
     earlier = np.arange(scores.shape[1]) < targets[tied, None]
     ranks[tied] += np.count_nonzero((scores[tied] == own[tied]) & earlier, axis=1)
-    return np.where(np.isneginf(own[:, 0]), scores.shape[1], ranks).astype(np.int64)
+    return np.where(np.isfinite(own[:, 0]), ranks, scores.shape[1]).astype(np.int64)
 
 
 def _ranks_by_sorting(scores: Float32Array, query: Int64Array, targets: Int64Array) -> Int64Array:
     places = np.empty(scores.shape, np.int64)
     np.put_along_axis(places, np.argsort(-scores, axis=1, kind="stable"), np.arange(scores.shape[1])[None], axis=1)
-    return np.where(np.isneginf(scores[query, targets]), scores.shape[1], places[query, targets]).astype(np.int64)
+    return np.where(np.isfinite(scores[query, targets]), places[query, targets], scores.shape[1]).astype(np.int64)
 
 
 def _mark_shown(scores: Float32Array, shown: npt.NDArray[np.bool_]) -> None:
     top, best = top_items(scores, min(max(KS), scores.shape[1]))
-    answered = ~np.isneginf(best)
+    answered = np.isfinite(best)
     for mark, k in zip(shown, KS, strict=True):
         mark[top[:, :k][answered[:, :k]]] = True
+
+
+def answerable(scores: Float32Array) -> Float32Array:
+    """Return a copy of scores in which -inf, of what is never answered, stands for all that is not finite."""
+    return np.where(np.isfinite(scores), scores, np.float32(-np.inf))
 
 
 def top_items(scores: Float32Array, k: int) -> tuple[Int64Array, Float32Array]:
     """Return the k best items of each row, best first, equal scores in the order of their index; and their scores.
 
-    Where a row has fewer than k scores above -inf, the last are -inf.
+    Where a row has fewer than k scores above -inf, the last are -inf. No score is NaN: see `answerable`.
     """
     rows, items = scores.shape
     chosen = scores >= _bound(scores, k)

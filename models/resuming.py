@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from models.finite import check_finite
 from models.parallel import Ranks
 from models.validation import Validation
 from workflows.files import atomic_write
@@ -80,7 +81,7 @@ class Phase(tf.keras.callbacks.Callback):
 
     def __init__(self, session: Session, name: str, validation: Validation | None) -> None:
         super().__init__()
-        (self.ranks, self._all), self._name, self._validation = session, name, validation
+        (self.ranks, self._all), self.name, self._validation = session, name, validation
         self._state: dict[str, Any] | None = self.ranks.told(self._all.read(name) if self.ranks.leads else None)
 
     @property
@@ -97,10 +98,16 @@ class Phase(tf.keras.callbacks.Callback):
         """Say where the training goes on, if it was interrupted."""
         if self._state is not None:
             after = "its end" if self.is_over else f"epoch {self.epochs_done}"
-            progress(f"{self._name}: going on after {after}, the last checkpoint")
+            progress(f"{self.name}: going on after {after}, the last checkpoint")
 
     def restore(self, model: Any, batches: tf.data.Dataset) -> None:
-        """Give model and validation what they had; the ranks' models then are one and the same."""
+        """Give model and validation what they had; the ranks' models then are one and the same.
+
+        Raises
+        ------
+        StageError
+            A weight in the checkpoint is not finite.
+        """
         if self._state is None and self.ranks.size == 1:
             return
         # The weights of model and optimizer exist from here on, without a step. An iterator would take the first order
@@ -128,15 +135,16 @@ class Phase(tf.keras.callbacks.Callback):
         found = self._validation.found() if self._validation else None
         best = self._validation.checkpoint if self._validation else None
         checkpoint = tf.train.Checkpoint(model=self.model, optimizer=self.model.optimizer)
-        self._all.write(self._name, {"epoch": epoch, "over": over, "validation": found}, _Saved(checkpoint, best))
+        self._all.write(self.name, {"epoch": epoch, "over": over, "validation": found}, _Saved(checkpoint, best))
 
     def _read(self, model: Any) -> None:
         assert self._all.directory is not None
         validation = self._validation
-        place = self._all.directory / self._name
+        place = self._all.directory / self.name
         prefix = f"epoch-{self.epochs_done}"
         checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
         checkpoint.read(str(place / prefix)).assert_existing_objects_matched()
+        check_finite(model, f"{place}: the checkpoint, which can be removed")
         if validation is not None:
             validation.checkpoint.parent.mkdir(parents=True, exist_ok=True)
             for file in place.glob(f"{prefix}.best.*"):

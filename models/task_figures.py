@@ -73,8 +73,12 @@ def _ratings(predicted: Float32Array, known: pd.DataFrame, asked: pd.DataFrame) 
 
 
 def errors(predicted: npt.NDArray[Any], truth: npt.NDArray[Any]) -> dict[str, float]:
-    """Return root mean squared error and mean absolute error of ratings, `[n]`."""
+    """Return root mean squared error and mean absolute error of ratings, `[n]`.
+
+    A prediction that is not finite is as far off as the lowest rating is from the highest.
+    """
     off = predicted.astype(np.float64) - truth
+    off = np.where(np.isfinite(off), off, np.ptp(truth))
     return {"rmse": float(np.sqrt(np.mean(off**2))), "mae": float(np.abs(off).mean())}
 
 

@@ -16,6 +16,7 @@ from models.cost import Meter
 from models.data import join, queries, with_history
 from models.distillation import PeersTeacher, Product, TowersTeacher
 from models.export import export_towers
+from models.finite import FiniteGuard, check_finite
 from models.growing import PHASES, Earlier, Start, going_on
 from models.objective import Labels, Lesson, Teacher, build_loss
 from models.parallel import Ranks
@@ -54,8 +55,10 @@ def train(
     RecipeError
         `device` is `gpu` and TensorFlow sees none; or ratings or events do not allow what the recipe does with them; or
         a batch cannot be divided over the ranks.
+    DivergedError
+        Loss, weights or vectors are not finite; names epoch and step, and what to change.
     StageError
-        Another rank ended.
+        Another rank ended, or what the training goes on from is not finite.
     """
     meter, ranks = Meter(), session.ranks
     ranks.batch_share(train.batch_size)
@@ -154,9 +157,12 @@ def _trained(
     tower.compile(optimizer=_compute(train).optimizer(optimizer))
     if start:
         start.give(tower)
+        check_finite(tower, "the earlier run's towers")
     phase.restore(tower, batches)
     if not phase.is_over:
-        tower.fit(batches, epochs=epochs, initial_epoch=phase.epochs_done, callbacks=[*callbacks, phase], verbose=0)
+        guard = FiniteGuard(phase.name, train.learning_rate, [part.query, data.items], queries=part.query)
+        kept = [guard, *callbacks, phase]
+        tower.fit(batches, epochs=epochs, initial_epoch=phase.epochs_done, callbacks=kept, verbose=0)
         phase.finish(tower, epochs)
     return tower
 

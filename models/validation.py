@@ -20,6 +20,8 @@ from workflows.features import Part
 OnEpoch = Callable[[int, float], None]
 """Called after every epoch with its number, from 1, and the monitored figure; what it raises ends the training."""
 ALONE = Ranks()
+_WORST = 1e6
+"""Variances that a rating is off by which is not finite: never the best."""
 _REPORTED = ("recall@10", "recall@100", "ndcg@10")
 
 
@@ -107,7 +109,10 @@ class Validation(tf.keras.callbacks.Callback):
         self.history, self.best, self.best_epoch = found["history"], found["best"], found["best_epoch"]
 
     def measure(self) -> dict[str, float]:
-        """Return `valid_all.*` and `valid_unseen.*` of the model as it is now, of one that rates `valid_rating.*`."""
+        """Return `valid_all.*` and `valid_unseen.*` of the model as it is now, of one that rates `valid_rating.*`.
+
+        Queries and items without finite vectors are not found (`models.metrics`).
+        """
         queries = encode_queries(self.model, self.queries)
         items = self.model.item_vectors().numpy()
         rankings = rank_targets(
@@ -125,6 +130,7 @@ class Validation(tf.keras.callbacks.Callback):
             return {}
         predicted = heads.scale.mean + heads.scale.deviation * heads.rating(queries, items[self.targets]).numpy()
         squared = (predicted - self.ratings) ** 2
+        squared = np.where(np.isfinite(squared), squared, _WORST * self.variance).astype(np.float32)
         return {"valid_rating.mse": squared, "valid_rating.r2": 1.0 - squared / self.variance}
 
 

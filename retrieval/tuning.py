@@ -22,7 +22,7 @@ from retrieval.run import Run, Teller, advance
 from retrieval.stages import STAGES
 from retrieval.tables import read_json
 from retrieval.toml import rewrite
-from workflows.diagnostics import RecipeError, RetrievalError, StageError
+from workflows.diagnostics import DivergedError, RecipeError, RetrievalError, StageError
 from workflows.files import atomic_write
 
 DIRECTORY = "tune"
@@ -130,7 +130,7 @@ def _search(study: Any, run: Run, space: Sequence[Field], budget: Budget, teller
             teller.say(f"trial {trial.number}: stopped, {stopped}")
             continue
         except RetrievalError as error:
-            if not _finished(study):
+            if not _finished(study) and not isinstance(error, DivergedError):
                 raise  # not a matter of these values: nothing has ever worked
             teller.say(f"trial {trial.number}: failed: {error}")
             trial.set_user_attr("error", str(error))
@@ -244,6 +244,9 @@ def _ended(study: Any) -> list[Any]:
 
 def _found(study: Any, path: Path, recipe: Recipe, space: Sequence[Field]) -> dict[str, Any]:
     if not _finished(study):
+        errors = [one.user_attrs["error"] for one in study.trials if "error" in one.user_attrs]
+        if errors:
+            raise StageError(f"{path}: no trial came to its end; the last one that failed: {errors[-1]}")
         raise StageError(
             f"{path}: no trial was finished in the time; the same command with more --minutes tries again, "
             "fewer train.epochs make a trial shorter"

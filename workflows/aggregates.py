@@ -16,6 +16,7 @@ from nvtabular.ops import JoinGroupby
 
 from workflows.aggregation import Aggregated, aggregated
 from workflows.columns import Columns
+from workflows.diagnostics import DataError
 from workflows.fitted import operator_of
 from workflows.inputs import Planned
 from workflows.operators import Lookup
@@ -63,11 +64,22 @@ def _table(entry: Aggregated, rows: Any, moments: npt.NDArray[np.float64] | None
         found = pd.read_parquet(op.categories[entry.key]).dropna(subset=[entry.key])
     found = found.sort_values(entry.key, ignore_index=True)
     columns = [_figures(statistic, found, entry.key, feature.of) for statistic in feature.statistics]
-    if moments is None:
-        moments = np.array([(column[_UNKNOWN:].mean(), column[_UNKNOWN:].std()) for column in columns])
-    mean, std = moments.T
-    figures = (np.stack(columns, axis=1) - mean) / np.where(std > 0, std, 1.0)
-    return Table(found[entry.key].to_numpy(), figures.astype(np.float32), moments)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if moments is None:
+            moments = np.array([(column[_UNKNOWN:].mean(), column[_UNKNOWN:].std()) for column in columns])
+        mean, std = moments.T
+        figures = ((np.stack(columns, axis=1) - mean) / np.where(std > 0, std, 1.0)).astype(np.float32)
+    if _is_odd(figures, moments).any():
+        wrong = feature.statistics[int(_is_odd(figures, moments).argmax())]
+        raise DataError(
+            f"column {feature.of!r}: the {wrong} that {entry.output!r} is made of is not finite; mend its values"
+        )
+    return Table(found[entry.key].to_numpy(), figures, moments)
+
+
+def _is_odd(figures: npt.NDArray[np.float32], moments: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Return which of the statistics, bool [statistics], or what it is normalised by is not finite."""
+    return ~(np.isfinite(figures).all(axis=0) & np.isfinite(moments).all(axis=1))
 
 
 def _figures(statistic: str, found: pd.DataFrame, key: str, of: str) -> npt.NDArray[np.float64]:
@@ -76,6 +88,7 @@ def _figures(statistic: str, found: pd.DataFrame, key: str, of: str) -> npt.NDAr
         values, unknown = np.log1p(_floats(found[f"{key}_count"])), 0.0
     elif statistic == "mean":
         values = _floats(found[f"{key}_{of}_mean"])
+        values = np.where(np.isnan(values), np.nanmean(values), values)  # of ids that have none
         unknown = float(values.mean())
     else:
         last = _floats(found[f"{key}_{Columns.Timestamp}_max"])

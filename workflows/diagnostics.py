@@ -25,6 +25,10 @@ class StageError(RetrievalError):
     """A stage cannot run: an earlier stage's output is missing or was made from something else."""
 
 
+class DivergedError(RetrievalError):
+    """Loss, weights or vectors of a training are not finite: the learning rate, or a column, is too large."""
+
+
 class ReleaseError(RetrievalError):
     """A release is damaged, of another format, or its parts do not belong together."""
 

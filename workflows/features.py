@@ -24,6 +24,7 @@ from workflows.config import AnySplit, Asked, Device, FeatureSide, RandomSplit
 from workflows.diagnostics import RecipeError, StageError
 from workflows.feature_files import ORDER, QUERY, ROWS, read_arrays, read_query, read_rows, write_arrays
 from workflows.files import atomic_directory
+from workflows.finite import check_finite, check_rows
 from workflows.growth import Earlier, Growth, check_same, read_growth, write_growth
 from workflows.inputs import HISTORY, FeatureSpec, Planned, describe, history_of, plan
 from workflows.pretrained import load_tables, save_tables
@@ -35,6 +36,7 @@ from workflows.tables import Stored, Tables, open_tables
 if TYPE_CHECKING:
     from distributed import Client
 
+    from workflows.fitting import FittedSide
     from workflows.transforming import Transform
 
 __all__ = ["PARTS", "FeatureSet", "FeatureSpec", "Part", "build", "load"]
@@ -107,7 +109,8 @@ def build(
         A column that does not exist or does not fit the kind of its feature; a GPU that is not there; features other
         than the earlier run's.
     DataError
-        A column that nothing can be learned from.
+        A column that nothing can be learned from, or a value of which a feature is not finite in float32; names column,
+        row and value.
     """
     plans = plan(query, "query.features"), plan(item, "item.features")
     _check_names(*plans)
@@ -153,8 +156,11 @@ def build(
             plans[1], inputs[1], stored.items, gpu, directory / "item_workflow", tables_of[1], known[1]
         )
         save_tables([*plans[0], *plans[1]], directory / "pretrained")
+        _check_users(fitted, stored, queries, seen)
+        made = catalogue.transform(stored.items)
+        check_finite(made, plans[1], stored.items, "items")
+        write_arrays(made, directory / "items.parquet")
         _transform(Transform(queries, division, fitted, directory), client, progress)
-        write_arrays(catalogue.transform(stored.items), directory / "items.parquet")
         _write_frame(stored.items, directory / "catalogue.parquet")
         _write_frame(stored.users, directory / "users.parquet")
         fitted.compile(directory / "query_transform", history)
@@ -195,6 +201,17 @@ def load(directory: Path) -> FeatureSet:
         )
     except (OSError, ValueError, msgspec.MsgspecError, pa.ArrowException) as error:
         raise StageError(f"{directory}: not a whole features directory ({error}); run `retrieval features`") from None
+
+
+def _check_users(fitted: FittedSide, stored: Stored, queries: Queries, seen: pd.DataFrame) -> None:
+    """Look at the features of all users, those without interactions among them: a release holds these, too."""
+    own = [column for column in queries.users if column in stored.users]
+    if not own:
+        return
+    rows = seen.iloc[np.zeros(len(stored.users), np.int64)].reset_index(drop=True)
+    rows = rows.assign(**{column: stored.users[column].reset_index(drop=True) for column in own})
+    planned = [entry for entry in fitted.planned if set(entry.columns) & set(own)]
+    check_rows(fitted, planned, rows, "users")
 
 
 def _check_names(query: list[Planned], item: list[Planned]) -> None:

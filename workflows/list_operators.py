@@ -93,7 +93,8 @@ class WeightedLists(Operator):
 
 
 class Vectors(VectorsOut, PerColumn, StatOperator):
-    """Lists of numbers, all of one length, as float32; a null is zeros, and so is a null or a NaN within one.
+    """Lists of numbers, all of one length, as float32; a null is zeros. A null or a NaN within one stays NaN,
+    which is refused later (`workflows.finite`).
 
     Raises
     ------
@@ -132,9 +133,8 @@ class Vectors(VectorsOut, PerColumn, StatOperator):
             raise DataError(
                 f"column {self.column!r}: a vector of {len(value)} numbers, expected {self.width} as in training"
             )
-        return np.nan_to_num(np.array(value, dtype=np.float64), nan=0.0, posinf=np.inf, neginf=-np.inf).astype(
-            np.float32
-        )
+        with np.errstate(over="ignore"):
+            return np.array(value, dtype=np.float64).astype(np.float32)
 
 
 def weights_of(name: str) -> str:

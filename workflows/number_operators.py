@@ -63,7 +63,7 @@ class Standardise(PerColumn, Normalize):
     Raises
     ------
     DataError
-        An infinity among the training rows.
+        An infinity among the training rows, or numbers whose mean, spread or range is no float64.
     """
 
     def __init__(self, column: str) -> None:
@@ -72,7 +72,7 @@ class Standardise(PerColumn, Normalize):
 
     def fit_finalize(self, dask_stats: Any) -> None:
         super().fit_finalize(dask_stats)
-        _check_finite(self.column, *self.means.values())
+        _check_finite(self.column, *self.means.values(), *floats(dask_stats["sum2"]))
 
     def _column(self, name: str, values: Any) -> Any:
         mean, deviation = self.shift_and_scale(name)
@@ -89,7 +89,7 @@ class MinMax(PerColumn, NormalizeMinMax):
     Raises
     ------
     DataError
-        An infinity among the training rows.
+        An infinity among the training rows, or numbers whose mean, spread or range is no float64.
     """
 
     def __init__(self, column: str) -> None:
@@ -98,7 +98,9 @@ class MinMax(PerColumn, NormalizeMinMax):
 
     def fit_finalize(self, dask_stats: Any) -> None:
         super().fit_finalize(dask_stats)
-        _check_finite(self.column, *self.mins.values(), *self.maxs.values())
+        low, high = ([float(one) for one in found.values()] for found in (self.mins, self.maxs))
+        with np.errstate(over="ignore", invalid="ignore"):
+            _check_finite(self.column, *np.subtract(high, low))
 
     def _column(self, name: str, values: Any) -> Any:
         low, scale = self.shift_and_scale(name)
@@ -232,6 +234,6 @@ def _finite(values: Any) -> Any:
 def _check_finite(column: str, *figures: float) -> None:
     if not np.isfinite(figures).all():
         raise DataError(
-            f"column {column!r}: an infinity in the training rows cannot be normalised; remove it, or set clip_min and "
-            "clip_max"
+            f"column {column!r}: an infinity, or a number too large for its square, in the training rows cannot be "
+            "normalised; remove it, or set clip_min and clip_max"
         )

@@ -111,9 +111,13 @@ def _check(feature: Embedding, ids: npt.NDArray[Any], vectors: npt.NDArray[Any])
     if twice.any():
         row = int(twice.argmax())
         raise DataError(f"{feature.ids or feature.file}: id {ids[row]!r} in row {row} is there twice")
-    infinite = ~np.isfinite(vectors).all(axis=1)
+    with np.errstate(over="ignore"):
+        infinite = ~np.isfinite(vectors.astype(np.float32)).all(axis=1)
     if infinite.any():
-        raise DataError(f"{feature.file}: the vector in row {int(infinite.argmax())} is not finite")
+        row = int(infinite.argmax())
+        raise DataError(
+            f"{feature.file}: the vector in row {row}, of id {ids[row]!r}, is not finite in float32; mend it"
+        )
 
 
 def _is_text(value: Any) -> bool:

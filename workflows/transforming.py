@@ -11,6 +11,7 @@ import pyarrow as pa
 from workflows.columns import Columns
 from workflows.feature_files import QUERY, ROWS, write_arrays, write_rows
 from workflows.files import atomic_file
+from workflows.finite import check_finite
 from workflows.fitting import FittedSide
 from workflows.queries import PARTS, Division, Queries
 from workflows.tables import read_arrow, to_frame_of_dictionaries
@@ -45,6 +46,7 @@ class Transform:
         raw = raw.append_column(Columns.ItemIndex, pa.array(index))
         joined = self.queries.join(to_frame_of_dictionaries(raw.select(self.queries.own())), number)
         features = self.fitted.transform(joined)
+        check_finite(features, self.fitted.planned, joined, "interactions", self.queries.first(number))
         for name in PARTS:
             rows = self.division.rows(name, self.queries, number)
             if len(rows):

@@ -141,7 +141,9 @@ class WeightedMultiHot:
         filled, positions = self._window(values.offsets)
         codes, numbers = np.zeros(filled.shape, dtype=np.int64), np.zeros(filled.shape, dtype=np.float32)
         codes[filled] = encode(self._vocabulary, values.values[positions])
-        numbers[filled] = weights.values[positions]
+        with np.errstate(over="ignore"):
+            numbers[filled] = weights.values[positions]
+        _check_finite(numbers, "weights, expected numbers that are finite in float32")
         return codes, numbers
 
 
@@ -156,7 +158,7 @@ class Lookup:
 
 
 class Vector:
-    """A list of numbers as it is, float32 [n, width]; a null is zeros, and so is a null or a NaN within one."""
+    """A list of numbers as it is, float32 [n, width]; a null is zeros."""
 
     def __init__(self, width: int) -> None:
         self._width = width
@@ -169,12 +171,21 @@ class Vector:
             row = int(wrong.argmax())
             raise InvalidRequest(f"row {row}: a vector of {lengths[row]} numbers, expected {self._width}")
         numbers = column.values.astype(np.float64)
-        null = np.isnan(numbers) if column.missing is None else np.isnan(numbers) | column.missing
-        numbers[null] = 0.0
+        if column.missing is not None:
+            numbers[column.missing] = np.nan
         vectors = np.zeros((len(lengths), self._width), dtype=np.float32)
         with np.errstate(over="ignore"):
             vectors[lengths > 0] = numbers[column.offsets[0] : column.offsets[-1]].reshape(-1, self._width)
+        _check_finite(vectors, "a vector, expected numbers that are finite in float32, none of them null or NaN")
         return vectors
+
+
+def _check_finite(numbers: np.ndarray, what: str) -> None:
+    """Raise InvalidRequest, with the row, unless float32 [n, width] is finite."""
+    finite = np.isfinite(numbers)
+    if not finite.all():
+        row, place = (int(one[0]) for one in np.nonzero(~finite))
+        raise InvalidRequest(f"row {row}: got {numbers[row, place]} in {what}")
 
 
 def seconds_of(column: Column) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol, Union
 
 import numpy as np
 
+from .errors import InvalidRequest
 from .vocabulary import FIRST_KNOWN, NULL, IntegerVocabulary, StringVocabulary, tokens
 
 Vocabulary = Union[IntegerVocabulary, StringVocabulary]
@@ -59,15 +60,23 @@ class Continuous:
         return self.scaled(*numbers_of(column))
 
     def scaled(self, numbers: np.ndarray, null: np.ndarray | None) -> np.ndarray:
-        """Return the feature of numbers, float64 [n], which are overwritten, and a mask of their nulls."""
+        """Return the feature of numbers, float64 [n], which are overwritten, and a mask of their nulls.
+
+        Raises InvalidRequest, with the row, where it is not finite.
+        """
         if null is not None:
             numbers[null] = self._fill
+        given = numbers
         if self._limits is not None:
             numbers = np.minimum(np.maximum(numbers, self._limits[0]), self._limits[1])
         if self._log:
             numbers = np.copysign(np.log1p(np.abs(numbers)), numbers)
         with np.errstate(over="ignore"):
-            return ((numbers - self._mean) / self._std).astype(np.float32)
+            scaled: np.ndarray = ((numbers - self._mean) / self._std).astype(np.float32)
+        if not np.isfinite(scaled).all():
+            row = int(np.isfinite(scaled).argmin())
+            raise InvalidRequest(f"row {row}: got {given[row]}, expected a number whose feature is a finite float32")
+        return scaled
 
 
 class Bucketized:

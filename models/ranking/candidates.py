@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from models.metrics import Float32Array, Int64Array, SeenItems, top_items
+from models.metrics import Float32Array, Int64Array, SeenItems, answerable, top_items
 
 _SCORES_AT_ONCE = 1 << 22
 Int32Array = npt.NDArray[np.int32]
@@ -29,7 +29,7 @@ class Retrieval(NamedTuple):
         """
         found = np.full((len(self.queries), count), -1, np.int32)
         for rows in self._blocks():
-            scores = self.queries[rows] @ self.items.T
+            scores = answerable(self.queries[rows] @ self.items.T)
             if seen is not None:
                 scores[seen.pairs(users[rows])] = -np.inf
             best, score = top_items(scores, min(count, len(self.items)))

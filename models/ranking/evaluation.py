@@ -23,13 +23,18 @@ _ROWS_AT_ONCE = 256
 
 
 def reordered(scores: Scores, candidates: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """Return every row's candidates by the ranker's score, equal ones in the order that they were retrieved in."""
+    """Return every row's candidates by the ranker's score, equal ones in the order that they were retrieved in.
+
+    A row of which a score is not finite gets no answer, as when it is served: it is -1 throughout.
+    """
     found = np.empty_like(candidates)
     for start in range(0, len(candidates), _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)
         items = candidates[rows]
-        order = np.argsort(-np.where(items >= 0, scores(rows, items), -np.inf), axis=1, kind="stable")
-        found[rows] = np.take_along_axis(items, order, axis=1)
+        score, held = scores(rows, items), items >= 0
+        order = np.argsort(-np.where(held, score, -np.inf), axis=1, kind="stable")
+        refused = (held & ~np.isfinite(score)).any(axis=1, keepdims=True)
+        found[rows] = np.where(refused, -1, np.take_along_axis(items, order, axis=1))
     return found
 
 
@@ -56,10 +61,11 @@ def rank_again(
 def served(retrieved: Ranking, answers: npt.NDArray[np.int32], targets: Int64Array) -> Ranking:
     """Return where the targets stand if the first answers of every row are these, and the others as retrieved.
 
-    `answers` int32 `[rows, m]`, -1 where there are fewer.
+    `answers` int32 `[rows, m]`, -1 where there are fewer; a row without any has no answer at all.
     """
     at = answers == targets[:, None]
-    ranks = np.where(at.any(axis=1), at.argmax(axis=1), retrieved.ranks).astype(np.int64)
+    others = np.where((answers >= 0).any(axis=1), retrieved.ranks, retrieved.shown.shape[1])
+    ranks = np.where(at.any(axis=1), at.argmax(axis=1), others).astype(np.int64)
     shown = retrieved.shown.copy()
     for mark, k in zip(shown, KS, strict=True):
         if k <= answers.shape[1]:

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from models.config import Model, Train
 from models.data import join
+from models.finite import FiniteGuard
 from models.metrics import Float32Array
 from models.ranking import config
 from models.ranking.cold import Cold
@@ -64,6 +65,11 @@ class Task(NamedTuple):
         made.compile(optimizer=optimizer)
         return made
 
+    def guard(self, rows: Rows, what: str) -> FiniteGuard:
+        """Return what ends a training on these rows that diverges."""
+        features = [rows.query, self.data.items]
+        return FiniteGuard(f"ranker, {what}", self.ranking.learning_rate, features, "ranking")
+
     def batches(self, rows: Rows) -> tf.data.Dataset:
         """Return the rows as training takes them."""
         return batches(rows, self.ranking.negatives, self.ranking.batch_size, self.seed)
@@ -85,6 +91,11 @@ def train_ranker(
     The number of epochs is that with the best ndcg@10 of validation rows, retrieved and then ranked; where the towers
     were trained anew on training and validation rows, so is the ranker. `out` gets `ranker.onnx`, `items.npy`,
     `params.json`, `history.json` and `checkpoint`.
+
+    Raises
+    ------
+    DivergedError
+        Loss or weights are not finite; names epoch and step, and what to change.
     """
     started, task = time.perf_counter(), Task(data, ranking, model, train, seed, progress)
     place: AbstractContextManager[Any] = tf.device("/CPU:0") if device == "cpu" else nullcontext()
@@ -96,7 +107,7 @@ def train_ranker(
             rows = training_rows(data, join([data.train, data.valid]), released, train, ranking.candidates, seed)
             progress(f"training anew on training and validation rows, {facts['epochs']} epochs")
             ranker = task.build(released, kept=facts.get("kept"))
-            ranker.fit(task.batches(rows), epochs=facts["epochs"], verbose=0)
+            ranker.fit(task.batches(rows), epochs=facts["epochs"], verbose=0, callbacks=[task.guard(rows, "refit")])
         ranker.save_weights(out / CHECKPOINT)
         pairing = json.loads((towers / "towers.json").read_text(encoding="utf-8"))["pairing"]
         facts |= {"kind": _kind(ranking), "candidates": ranking.candidates, "pairing": pairing}
@@ -153,7 +164,10 @@ def _searched(task: Task, directory: Path) -> dict[str, Any]:
     history: list[dict[str, float]] = [{"epoch": 0, "valid_unseen.ndcg@10": ndcg(valid.candidates, valid.targets)}]
     best, weights = 0, list[np.ndarray]()
     while len(history) <= task.ranking.epochs and len(history) - 1 - best < task.ranking.patience:
-        fitted = ranker.fit(dataset, epochs=1, verbose=0).history
+        guard = task.guard(rows, "search")
+        fitted = ranker.fit(
+            dataset, initial_epoch=len(history) - 1, epochs=len(history), verbose=0, callbacks=[guard]
+        ).history
         value = ndcg(reordered(scores_of(ranker, valid), valid.candidates), valid.targets)
         history.append({"epoch": len(history), "loss": fitted["loss"][0], "valid_unseen.ndcg@10": value})
         task.progress(f"epoch {len(history) - 1}: loss {fitted['loss'][0]:.3f}, validation ndcg@10 {value:.4f}")
@@ -172,7 +186,8 @@ def _selected(task: Task, towers: Towers, rows: Rows) -> dict[str, Any]:
     ranker = task.build(towers, selection=ranking.selection)
     assert isinstance(ranker, Cold)
     assert ranker.gates is not None
-    ranker.fit(task.batches(rows), epochs=ranking.selection.epochs, verbose=0)
+    guard = task.guard(rows, "selection of fields")
+    ranker.fit(task.batches(rows), epochs=ranking.selection.epochs, verbose=0, callbacks=[guard])
     open_ = ranker.gates.probabilities()
     kept = selected(ranker.fields, open_, ranking.selection.keep)
     fields = [

@@ -84,6 +84,15 @@ def test_average_precision_is_that_of_the_textbook_and_ties_earn_nothing() -> No
     assert (found["precision@1"], found["accuracy"]) == (pytest.approx(2 / 3), 0.5)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_score_that_is_not_finite_is_never_right(value: float) -> None:
+    truth = np.array([[True, False], [False, True]])
+    for scores in (np.full((2, 2), value), np.where(truth, value, 0.5)):
+        found = quality(scores, truth)
+        assert found["precision@1"] == found["accuracy"] == 0
+        assert found["map"] == found["ranking_precision"] == 0.5, "last of two"
+
+
 @pytest.fixture(scope="module")
 def read(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run whose item tower reads `kind`, which says nearly everything of an item's vector. Do not write to it."""

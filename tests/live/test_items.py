@@ -68,7 +68,9 @@ def test_parquet_csv_and_json_lines_are_the_same_items(live: LiveItems, tmp_path
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ([{**ROWS[0], "weight": "heavy"}], ["column 'weight'", "row 0", "'heavy'", "a number"]),
+        ([{**ROWS[0], "weight": "heavy"}], ["column 'weight'", "row 0", "'heavy'", "a finite number"]),
+        ([{**ROWS[0], "weight": float("inf")}], ["column 'weight'", "row 0", "'inf'", "a finite number"]),
+        ([{**ROWS[0], "weight": 10**400}], ["column 'weight'", "row 0", "'1000", "a finite number"]),
         ([ROWS[0], {**ROWS[1], "genres": "drama"}], ["column 'genres'", "row 1", "'drama'", "a list"]),
         ([ROWS[0], {**ROWS[1], "genres": ["a", 5]}], ["column 'genres'", "row 1", "each entry text"]),
         ([{**ROWS[0], "title": 7}], ["column 'title'", "row 0", "'7'", "text"]),
@@ -79,7 +81,8 @@ def test_parquet_csv_and_json_lines_are_the_same_items(live: LiveItems, tmp_path
         ([ROWS[0], ROWS[1], ROWS[0]], ["column 'item_id'", "row 2", "twice"]),
         ([{"item_id": 1, "title": "no weight"}], ["column 'weight' is missing", "item_id, weight"]),
         ([{**ROWS[0], "colour": "red"}], ["column 'colour' is unknown", "genres"]),
-        ([{**ROWS[0], "weight": 1e200}], ["no finite vector"]),
+        ([{**ROWS[0], "weight": 1e300}], ["column 'weight': row 0: got 1e+300", "finite float32"]),
+        ([{**ROWS[0], "weight": 3e38}], ["no finite vector"]),
     ],
 )
 def test_a_wrong_item_is_refused_with_file_column_and_row(

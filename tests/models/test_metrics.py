@@ -19,16 +19,20 @@ def problems(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[
     items, rows, users = draw(st.integers(1, 130)), draw(st.integers(1, 12)), draw(st.integers(1, 4))
     random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     scores = random.integers(0, draw(st.integers(1, 200)), (rows, items)).astype(np.float32)
+    for odd in draw(st.lists(st.sampled_from([np.nan, np.inf, -np.inf]), max_size=3)):
+        scores[random.random(scores.shape) < 0.2] = odd
+    if draw(st.booleans()):
+        scores[random.integers(0, rows)] = np.nan  # a query without a finite vector
     pairs = [(int(u), int(i)) for u, i in zip(random.integers(0, users, 9), random.integers(0, items, 9), strict=True)]
     return scores, random.integers(0, items, rows), random.integers(0, users, rows), pairs[: draw(st.integers(0, 9))]
 
 
 def by_definition(scores: np.ndarray, targets: np.ndarray, users: np.ndarray, seen: set) -> dict[str, float]:
-    """Every metric, from full sorted lists."""
-    answers = []
+    """Every metric, from full sorted lists: NaN stands before all, and what is not finite is not found or shown."""
+    scores, answers = np.where(np.isnan(scores), np.inf, scores), []
     for row, user in zip(scores, users, strict=True):
         order = sorted(range(len(row)), key=lambda item: (-row[item], item))
-        answers.append([item for item in order if (user, item) not in seen])
+        answers.append([item if np.isfinite(row[item]) else None for item in order if (user, item) not in seen])
     places = [a.index(t) if t in a else math.inf for a, t in zip(answers, targets, strict=True)]
     found = {"mrr": np.mean([1 / (p + 1) for p in places])}
     for k in KS:
@@ -36,7 +40,7 @@ def by_definition(scores: np.ndarray, targets: np.ndarray, users: np.ndarray, se
         found[f"ndcg@{k}"] = np.mean([1 / math.log2(p + 2) if p < k else 0 for p in places])
         hit = {u for u, p in zip(users, places, strict=True) if p < k}
         found[f"hit_rate@{k}"] = len(hit) / len(set(users))
-        found[f"coverage@{k}"] = len({i for a in answers for i in a[:k]}) / scores.shape[1]
+        found[f"coverage@{k}"] = len({i for a in answers for i in a[:k]} - {None}) / scores.shape[1]
     return found
 
 
@@ -52,15 +56,28 @@ def test_metrics_are_what_their_definitions_say(problem) -> None:
     assert rankings["unseen"].metrics() == pytest.approx(by_definition(scores, targets, users, set(pairs)))
 
 
+@settings(deadline=None)
 @given(problems())
 def test_one_answer_per_user_is_ranked_as_the_same_answer_in_every_row(problem) -> None:
     scores, targets, users, pairs = problem
     of_user = np.random.default_rng(len(targets)).integers(0, 9, (users.max() + 1, scores.shape[1])).astype(np.float32)
+    of_user[:, ::3][of_user[:, ::3] > 6] = np.nan
     seen = SeenItems.of(np.array([u for u, _ in pairs], np.int64), np.array([i for _, i in pairs], np.int64), 4)
     by_row = rank_targets(lambda rows: of_user[users[rows]], targets, users, seen, scores.shape[1])
     for name, ranking in rank_users(lambda askers: of_user[askers], targets, users, seen, scores.shape[1]).items():
         np.testing.assert_array_equal(ranking.ranks, by_row[name].ranks)
         np.testing.assert_array_equal(ranking.shown, by_row[name].shown)
+
+
+@pytest.mark.parametrize("rows", [1, 50])
+def test_a_query_without_a_finite_score_finds_nothing(rows: int) -> None:
+    """Many rows of one query are ranked in another way than few."""
+    targets, users = np.arange(rows) % 10, np.zeros(rows, np.int64)
+    for value in (np.nan, np.inf, -np.inf):
+        scores = np.full((1, 10), value, np.float32)
+        nobody = SeenItems.of(np.zeros(0, np.int64), np.zeros(0, np.int64), 1)
+        for ranking in rank_users(lambda _, scores=scores: scores, targets, users, nobody, 10).values():
+            assert set(ranking.metrics().values()) == {0.0}
 
 
 def test_evaluating_in_slices_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -215,7 +215,8 @@ def test_vectors_that_cannot_be_found_or_read_are_refused_by_file_and_row(done: 
     refused(["a"], [[1.0]], "item_id: holds int64, but the ids of its vectors are string")
     refused([1, 2], [[1.0]], "v.npy: 1 vectors, but 2 ids")
     refused([1, 1], [[1.0], [2.0]], "ids.npy: id 1 in row 1 is there twice")
-    refused([1, 2], [[1.0], [np.nan]], "v.npy: the vector in row 1 is not finite")
+    refused([1, 2], [[1.0], [np.nan]], "v.npy: the vector in row 1, of id 2, is not finite")
+    refused([1, 2], [[1e39], [1.0]], "v.npy: the vector in row 0, of id 1, is not finite in float32")
     refused([1, 2], [1.0, 2.0], "expected numbers")
 
 

@@ -134,7 +134,8 @@ def test_joined_requests_are_answered_as_each_alone(run: Run, retriever: Retriev
     [
         ({"age": [[30.0], [np.nan]]}, ["'age'", "row 1", "nan", "a finite number"]),
         ({"age": [[30.0], [np.inf]]}, ["'age'", "row 1", "inf", "a finite number"]),
-        ({"age": [[30.0], [1e300]]}, ["row 1"]),
+        ({"age": [[30.0], [1e300]]}, ["'age'", "row 1", "got 1e+300", "finite float32"]),
+        ({"age": [[30.0], [-1e40]]}, ["'age'", "row 1", "got -1e+40", "finite float32"]),
         ({"top_k": [[1], [0]]}, ["'top_k'", "row 1", "got 0", "from 1 to 400"]),
         ({"top_k": [[-7], [1]]}, ["'top_k'", "row 0", "got -7"]),
         ({"top_k": [[1], [401]]}, ["'top_k'", "row 1", "got 401"]),

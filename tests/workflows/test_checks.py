@@ -109,6 +109,8 @@ def again(table: str, rows: slice, **values: Any) -> Callable[[Frames], None]:
         (column("users", "city", ["7", "8"] * 20), "number-as-text", "note", 40),
         (column("users", "age", [np.inf] + [1.0, 2.0, 3.0] * 13), "infinite", "warning", 1),
         (column("items", "title", ["same", "same"] + [f"t{one}" for one in range(18)]), "same-title", "note", 2),
+        (column("users", "age", [1e300] + [1.0, 2.0, 3.0] * 13), "not-finite", "error", 1),
+        (column("users", "age", [-np.inf] + [1.0, 2.0, 3.0] * 13), "not-finite", "error", 1),
         (again("items", slice(2), item_id=["I0", " i7"]), "id/case", "warning", 4),
         (again("items", slice(2), item_id=["new", " i7"]), "id/space", "warning", 1),
         (again("items", slice(2), item_id=["new", "i99"]), "unseen-items", "note", 2),

@@ -13,6 +13,7 @@ from workflows import sources
 from workflows.checks.columns import column_findings, used_columns
 from workflows.checks.events import event_findings
 from workflows.checks.findings import SEVERITIES, Checked, Finding, Severity
+from workflows.checks.numbers import number_findings
 from workflows.checks.rows import Events, row_findings
 from workflows.columns import Columns
 from workflows.config import Data, FeatureSide, OwnTables
@@ -53,6 +54,7 @@ def check(
         findings += _recipe_findings(stored, data, query, item)
         findings += event_findings(stored, [*kinds])
         findings += column_findings(stored, used_columns(query, item))
+        findings += number_findings(stored, query, item)
         progress("looking at rows")
         events = Events.of(stored)
         findings += row_findings(events, stored, data.split, facts)
