@@ -115,25 +115,23 @@ def _place() -> Path:
 
 
 def _locked(directory: Path) -> int:
-    """Return a lock that says that the directory is in use, held until this process ends; there at once with it."""
-    made = directory / ".lock"
-    descriptor = os.open(made, os.O_CREAT | os.O_RDWR, 0o600)
+    """Return a lock that says that the directory is in use, until this process ends; systemd-tmpfiles heeds it, too."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
-    made.rename(directory / "lock")
     return descriptor
 
 
 def _remove_left(place: Path) -> None:
-    for lock in place.glob(f"{_PREFIX}*/lock"):
+    """Remove what killed processes of ours left; what has no links yet is about to be locked."""
+    for link in place.glob(f"{_PREFIX}*/models"):
         try:
-            if lock.parent.lstat().st_uid != os.geteuid():
-                continue
-            descriptor = os.open(lock, os.O_RDWR | os.O_NOFOLLOW)
+            descriptor = os.open(link.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except OSError:
             continue
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(lock.parent, ignore_errors=True)
+            if os.fstat(descriptor).st_uid == os.geteuid():
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(link.parent, ignore_errors=True)
         except BlockingIOError:
             pass  # its server runs
         finally:
