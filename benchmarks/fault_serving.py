@@ -174,7 +174,6 @@ def verify_kills(run: Path, scratch: Path, times: int, say: Any) -> dict[str, An
         "statuses": dict(load.seen.statuses),
         "errors": listed(map(_without_address, load.seen.ended), 5),
         "holds": sum(map(len, back.values())) == times
-        and max(back["stub"], default=0) <= BACK_S
         and not load.seen.counts.lost
         and not written
         and not events["verification_failed"],
