@@ -162,7 +162,7 @@ def edit(*path: Any, value: Any) -> Callable[[Any], None]:
         (edit("steps", 3, "edges", value=[2.0, 2.0]), "edges must rise strictly"),
         (edit("steps", 3, "edges", value=[]), "edges must rise strictly"),
         (edit("outputs", 1, "max_length", value=0), "max_length must be an integer from 1"),
-        (edit("outputs", 1, "max_length", value=10**9), "max_length must be an integer from 0"),
+        (edit("outputs", 1, "max_length", value=10**9), "max_length must be an integer from 1"),
         (edit("steps", value=DOCUMENT["steps"][:-1]), "the steps do not make the outputs"),
     ],
 )
