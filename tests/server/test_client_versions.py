@@ -13,12 +13,12 @@ from ensemble.client import RetrievalClient
 
 ASK = """
 import asyncio, json, sys
-from ensemble.aio import RetrievalClient as Concurrent
+from ensemble.aio import AsyncRetrievalClient
 from ensemble.client import RetrievalClient
 address, users = sys.argv[1], json.loads(sys.argv[2])
 
 async def concurrently():
-    async with Concurrent(address) as client:
+    async with AsyncRetrievalClient(address) as client:
         return await client.recommend(users, top_k=7)
 
 with RetrievalClient(address) as client:

@@ -129,7 +129,7 @@ def release_with(tmp_path: Path, kind: str, content: bytes | None, /, **changed:
         (tmp_path / folder).mkdir()
     if content is not None:
         (tmp_path / "index/items.faiss").write_bytes(content)
-    parameters = {**built(kind, "inner_product")[1], **changed}
+    parameters = {**built(kind, "inner_product")[1], "pairing": "0" * 64, **changed}
     (tmp_path / "index/params.json").write_text(json.dumps(parameters))
     np.save(tmp_path / "items/vectors.npy", scene()[0])
     files = {path.relative_to(tmp_path).as_posix(): "" for path in tmp_path.rglob("*")}
