@@ -81,8 +81,9 @@ def ended(process: subprocess.Popen[bytes]) -> str:
     try:
         return str(process.wait(SECONDS))
     except subprocess.TimeoutExpired:
-        for one in [*psutil.Process(process.pid).children(recursive=True), process]:
-            one.kill()
+        for child in psutil.Process(process.pid).children(recursive=True):
+            child.kill()
+        process.kill()
         process.wait()
         return f"still running after {SECONDS} s"
 

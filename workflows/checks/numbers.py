@@ -59,9 +59,10 @@ def _normalised(numbers: Float64, feature: Continuous) -> Float64:
     if not feature.normalise:
         return numbers
     if feature.normalise == "min-max":
-        shift, scale = numbers.min(), np.ptp(numbers)
+        shift, scale = float(numbers.min()), float(np.ptp(numbers))
     else:
-        shift, scale = numbers.mean(), np.sqrt(np.square(numbers).mean() - numbers.mean() ** 2)
+        shift = float(numbers.mean())
+        scale = float(np.sqrt(np.square(numbers).mean() - shift**2))
         if not np.isfinite(np.square(numbers).sum()):
             scale = np.nan
     if not (np.isfinite(shift) and np.isfinite(np.ptp(numbers))) or (np.isnan(scale) and np.abs(numbers).max() > 1e100):
@@ -86,7 +87,7 @@ def _column(stored: Stored, column: str, entities: str) -> tuple[str, pd.Series 
     if entities == "users" and column in first:
         return "interactions", pd.concat([read_part(path, [column])[column] for path in stored.parts])
     frame = stored.items if entities == "items" else stored.users
-    return entities, frame.get(column)
+    return entities, frame[column] if column in frame else None
 
 
 def _finding(table: str, column: str, values: pd.Series, bad: npt.NDArray[np.bool_]) -> Finding:
