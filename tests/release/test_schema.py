@@ -266,10 +266,11 @@ def test_a_recipe_and_a_release_have_the_same_fields_and_bounds(config: Any, sch
 
 
 def _takes(config: Any, own: dict[str, Any], name: str, value: Any) -> bool:
-    together = {"max_top_k": 1 << 20, "tower_platform": "onnxruntime"} if name in ("top_k", "tower_device") else {}
-    least = {"top_k": 1} if name == "max_top_k" else {}
+    # What goes together is another matter: the rest is such that it goes with any value of this field.
+    loose = {"top_k": 1, "max_top_k": 1 << 20, "max_queue_rows": 0, "max_batch_size": 1, "threads": 1}
+    rest = {**own, **{key: one for key, one in loose.items() if key in own}, "tower_platform": "onnxruntime"}
     try:
-        msgspec.convert({**own, **together, **least, name: value}, config)
+        msgspec.convert({**{key: one for key, one in rest.items() if key in own}, name: value}, config)
     except msgspec.ValidationError:
         return False
     return True

@@ -87,7 +87,9 @@ def _column(stored: Stored, column: str, entities: str) -> tuple[str, pd.Series 
     if entities == "users" and column in first:
         return "interactions", pd.concat([read_part(path, [column])[column] for path in stored.parts])
     frame = stored.items if entities == "items" else stored.users
-    return entities, frame[column] if column in frame else None
+    if column not in frame:
+        return entities, None
+    return entities, frame[column]
 
 
 def _finding(table: str, column: str, values: pd.Series, bad: npt.NDArray[np.bool_]) -> Finding:
