@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Union
 
 import numpy as np
 
-from .arrays import is_csr, read_values
+from .arrays import is_csr, read_values, take_ranges
 from .errors import InvalidRelease
+from .masks import packed
 from .parameters import Fields
 from .release import Sealed
 from .schema import MOST_ROWS, Schema, choice, integer, list_of, of_names, taken
@@ -19,6 +22,10 @@ _SCHEMA: Schema = {
     "attributes": list_of({"name": Fields.text, "kind": choice("number", "tags")}),
     "left_out": of_names(Fields.text),
 }
+BITMAP_BYTES = 16 << 20
+"""What the bitmaps of one attribute's values may take."""
+_POPULAR = 32
+"""A value that one item of so many has is kept as a bitmap: to combine these takes less than to visit its items."""
 
 
 class Groups(NamedTuple):
@@ -40,14 +47,66 @@ class Tags:
         self.groups = groups
         self._codes = {value: code for code, value in enumerate(self.values)}
         self._bounds, self._members = bounds, members
+        self._items = len(groups.rows) - 1
+        self._bitmaps: OrderedDict[int, np.ndarray] = OrderedDict()
 
     def __contains__(self, value: str) -> bool:
         return value in self._codes
 
-    def items_of(self, value: str) -> np.ndarray:
-        """Return the rows of the items that have the value, int32 [m]."""
-        code = self._codes[value]
-        return self._members[self._bounds[code] : self._bounds[code + 1]]
+    def codes_of(self, values: Sequence[str]) -> np.ndarray:
+        """Return the codes of values, each once, int64 [m]; raise KeyError with the first that no item has."""
+        codes = [*map(self._codes.get, dict.fromkeys(values))]
+        if None in codes:
+            raise KeyError(next(one for one in values if one not in self._codes))
+        return np.array(codes, dtype=np.int64)
+
+    def counts_of(self, codes: np.ndarray) -> np.ndarray:
+        """Return how many items have each value, int64 [m]."""
+        return self._bounds[codes + 1] - self._bounds[codes]
+
+    def any_of(self, codes: np.ndarray) -> np.ndarray:
+        """Return which items have at least one of the distinct values, as bits (`masks.packed`)."""
+        popular, rare = self._divided(codes)
+        if not len(rare):
+            found = np.zeros(-(-self._items // 8), dtype=np.uint8)
+        else:
+            positions, _ = take_ranges(self._bounds, rare)
+            found = packed(self._members[positions], self._items)
+        for code in popular.tolist():
+            found |= self._bitmap(code)
+        return found
+
+    def all_of(self, codes: np.ndarray) -> np.ndarray:
+        """Return which items have every one of the distinct values, as bits: of the rarest value's, the ones that do."""
+        popular, rare = self._divided(codes)
+        if not len(rare):
+            found = np.full(-(-self._items // 8), 255, dtype=np.uint8)
+        else:
+            items = self.members(int(rare[self.counts_of(rare).argmin()])).astype(np.int64)
+            positions, bounds = take_ranges(self.groups.rows, items)
+            wanted = np.zeros(len(self.values), dtype=np.int64)
+            wanted[rare] = 1
+            had = np.concatenate([[0], wanted[self.groups.codes[positions]].cumsum()])
+            found = packed(items[had[bounds[1:]] - had[bounds[:-1]] == len(rare)], self._items)
+        for code in popular.tolist():
+            found &= self._bitmap(code)
+        return found
+
+    def _divided(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the codes that are kept as bitmaps, and the others."""
+        popular = self.counts_of(codes) * _POPULAR > self._items
+        return codes[popular], codes[~popular]
+
+    def _bitmap(self, code: int) -> np.ndarray:
+        """Return which items have a value, as bits; made once, and kept while there is room."""
+        found = self._bitmaps.get(code)
+        if found is not None:
+            self._bitmaps.move_to_end(code)
+            return found
+        made = self._bitmaps[code] = packed(self.members(code), self._items)
+        while len(self._bitmaps) > 1 and len(self._bitmaps) * len(made) > BITMAP_BYTES:
+            self._bitmaps.popitem(last=False)
+        return made
 
     def values_of(self, row: int) -> list[str]:
         """Return the values that an item has."""
@@ -81,7 +140,13 @@ class Numbers:
         """Take one number per item, float64 [items]."""
         self.values = values
         self._groups: Groups | None = None
-        self._codes = np.zeros(0, dtype=np.int64)
+        self._order = self._bounds = np.zeros(0, dtype=np.int64)
+
+    def between(self, low: float, high: float) -> np.ndarray:
+        """Return which items have a number from `low` to `high`, bool [items]; NaN is in no range."""
+        inside = self.values >= low
+        inside &= self.values <= high
+        return inside
 
     @property
     def groups(self) -> Groups:
@@ -90,15 +155,15 @@ class Numbers:
             real = ~np.isnan(self.values)
             _, codes = np.unique(self.values[real], return_inverse=True)
             rows = np.concatenate([[0], np.cumsum(real)]).astype(np.int64)
-            self._codes = np.full(len(self.values), -1, dtype=np.int64)
-            self._codes[real] = codes
+            self._order = np.flatnonzero(real)[codes.argsort(kind="stable")].astype(np.int32)
+            self._bounds = np.concatenate([[0], np.bincount(codes).cumsum()]).astype(np.int64)
             self._groups = Groups(rows, codes.astype(np.int32))
         return self._groups
 
     def members(self, code: int) -> np.ndarray:
-        """Return the rows of the items in a group, int64 [m]."""
+        """Return the rows of the items in a group, int32 [m]."""
         assert self._groups is not None
-        return np.flatnonzero(self._codes == code)
+        return self._order[self._bounds[code] : self._bounds[code + 1]]
 
     def extended(self, more: Numbers) -> Numbers:
         """Return the attribute of these items and, behind them, those of `more`."""

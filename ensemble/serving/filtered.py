@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
+from .arrays import take_ranges
 from .filters import Crowding, Filter
 from .masks import Allowed, ItemMask
 from .search import Found, ItemSearch
@@ -46,13 +48,14 @@ class Uncrowded:
         self._attribute, self._limit = crowding
         self._bits = np.ones(len(search.vectors), dtype=bool) if mask is None else mask.bits.copy()
         self._taken: Counter[int] = Counter()
-        self._items: list[int] = []
-        self._scores: list[float] = []
+        self._full: set[int] = set()
+        self._items: list[_Array] = [np.zeros(0, dtype=np.int64)]
+        self._scores: list[_Array] = [np.zeros(0, dtype=np.float32)]
 
     def __call__(self, k: int, item_index: _Array, score: _Array) -> tuple[_Array, _Array]:
         """Return up to `k` items and their scores, best first; `item_index` and `score` are the best with no limit."""
-        fetch = k
-        while not self._walk(item_index, score, k) and len(item_index) == fetch:
+        fetch, left = k, k - self._walk(item_index, score, k)
+        while left and len(item_index) == fetch:
             # Those that follow, without the values that are full; twice as many each time, so a few times only.
             fetch = max(2 * fetch, _LEAST_FETCH)
             allowed = Allowed([self._search.mask(self._bits)], np.zeros(1, dtype=np.int64))
@@ -60,26 +63,38 @@ class Uncrowded:
             fetch = min(fetch, len(self._bits))
             found = self._search(self._query, np.array([fetch]), rows, self._excluded, allowed)
             item_index, score = found.item_index[0, : found.count[0]], found.score[0, : found.count[0]]
-        return np.array(self._items, dtype=np.int64), np.array(self._scores, dtype=np.float32)
+            left -= self._walk(item_index, score, left)
+        return np.concatenate(self._items), np.concatenate(self._scores)
 
-    def _walk(self, item_index: _Array, score: _Array, k: int) -> bool:
-        """Take what is not crowded out, best first; return whether the row is full."""
-        rows, codes = self._attribute.groups
-        full: list[int] = []
-        for item, value in zip(item_index.tolist(), score.tolist(), strict=True):
-            own = codes[rows[item] : rows[item + 1]].tolist()
-            if any(self._taken[code] >= self._limit for code in own):
+    def _walk(self, item_index: _Array, score: _Array, most: int) -> int:
+        """Take up to `most` of what is not crowded out, best first; return how many were taken."""
+        groups, known = self._attribute.groups, set(self._full)
+        positions, bounds = take_ranges(groups.rows, item_index)
+        picked = self._picked(groups.codes[positions].tolist(), bounds.tolist(), most)
+        self._items.append(item_index[picked])
+        self._scores.append(score[picked])
+        if len(picked) < most:
+            self._bits[item_index] = False
+            for code in self._full - known:
+                self._bits[self._attribute.members(code)] = False
+        return len(picked)
+
+    def _picked(self, codes: list[int], bounds: list[int], most: int) -> list[int]:
+        """Return the places of the items that are taken; the values of item i are `codes[bounds[i]:bounds[i + 1]]`."""
+        picked: list[int] = []
+        taken, full, limit = self._taken, self._full, self._limit
+        for place, (start, end) in enumerate(pairwise(bounds)):
+            own = codes[start:end]
+            if not full.isdisjoint(own):
                 continue
-            self._taken.update(own)
-            full += [code for code in own if self._taken[code] >= self._limit]
-            self._items.append(item)
-            self._scores.append(value)
-            if len(self._items) == k:
-                return True
-        self._bits[item_index] = False
-        for code in full:
-            self._bits[self._attribute.members(code)] = False
-        return False
+            for code in own:
+                taken[code] += 1
+                if taken[code] >= limit:
+                    full.add(code)
+            picked.append(place)
+            if len(picked) == most:
+                break
+        return picked
 
 
 def _allowed(filters: Sequence[Filter | None]) -> Allowed | None:

@@ -1,35 +1,42 @@
 """Filters: the JSON text that a request carries per row, checked, and compiled to what the search takes.
 
-The format and its meaning are in docs/serving.md. Compiled filters are kept, by their text: requests repeat them.
+The format and its meaning are in docs/serving.md. Compiled filters are kept, by their text: requests repeat them. What a
+filter costs grows with its text, its distinct values and the items that have them.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Union
 
 import numpy as np
 
 from .attributes import Attribute, Attributes, Numbers, Tags
+from .budget import Budget
 from .errors import InvalidRequest
+from .filtertext import Wrong, a_list, a_number, an_object, check_keys, listed, name_of, parsed, shown
 from .ids import IdTable
-from .masks import ItemMask
+from .masks import ItemMask, packed, unpacked
 
-MAX_BYTES = 1 << 20
-"""Longest text of one filter."""
 MAX_VALUES = 1000
 """Longest list of tag values."""
 MAX_IDS = 10_000
 """Longest list of item ids."""
 CACHE_BYTES = 64 << 20
-"""What compiled filters may take; one over a million items takes a megabyte or more."""
-_SHOWN = 12
+"""What compiled filters may take; one over a million items takes an eighth of a megabyte or more."""
+_TEXT_NS = 40.0
+"""Nanoseconds of reading, per character."""
+_ITEM_NS = 1.2
+"""Nanoseconds of compiling, per item of the catalogue and part of a filter: a list of ids, a test of tags, a range."""
+_LETTERS, _SCANNED, _COMPARED = 64, 10_000, 200
+"""Of a value that no item has: up to what length it is compared, of how many values those are picked that might be meant,
+and how many these are at most."""
 _KEYS = ("allow", "deny", "tags", "ranges", "crowding", "min_score")
+_NARROWS = ("allow", "deny", "tags", "ranges")
 
 
 class Crowding(NamedTuple):
@@ -48,8 +55,8 @@ class Filter(NamedTuple):
     min_score: float | None
 
 
-class _Wrong(ValueError):
-    """What is wrong, without the row."""
+_Kept = Union[Filter, str]
+"""A filter, or what is wrong with it."""
 
 
 class Filters:
@@ -60,24 +67,48 @@ class Filters:
     ) -> None:
         """Take the items' attributes, their ids, what makes a mask of a bool [items], and the number of items."""
         self._attributes, self._ids, self._mask, self._items = attributes, ids, mask, items
-        self._cache: OrderedDict[str, Filter] = OrderedDict()
+        self._cache: OrderedDict[str, _Kept] = OrderedDict()
         self._held, self._lock = 0, Lock()
 
-    def __call__(self, text: str, row: int) -> Filter:
+    def of_rows(self, texts: Sequence[str], budget: Budget | None = None) -> list[Filter | None]:
+        """Return each row's filter, None for "", equal ones compiled once.
+
+        Raises
+        ------
+        InvalidRequest
+            As a single filter's; or reading and compiling them would take more than the `budget`.
+        """
+        made: dict[str, Filter | None] = {"": None}
+        for row, text in enumerate(texts):
+            if text not in made:
+                made[text] = self(text, row, budget)
+        return [made[text] for text in texts]
+
+    def __call__(self, text: str, row: int, budget: Budget | None = None) -> Filter:
         """Return the filter of a row; raise InvalidRequest naming the row, the key and what was expected."""
+        found = self._cached(text)
+        if found is None:
+            found = self._made(text, row, budget or Budget())
+            with self._lock:
+                self._keep(text, found)
+        if isinstance(found, str):
+            raise InvalidRequest(f"column 'filter', row {row}: {found}")
+        return found
+
+    def _cached(self, text: str) -> _Kept | None:
         with self._lock:
             if text in self._cache:
                 self._cache.move_to_end(text)
-                return self._cache[text]
-        try:
-            made = self._compile(_parsed(text))
-        except _Wrong as error:
-            raise InvalidRequest(f"column 'filter', row {row}: {error}") from None
-        with self._lock:
-            self._keep(text, made)
-        return made
+            return self._cache.get(text)
 
-    def _keep(self, text: str, made: Filter) -> None:
+    def _made(self, text: str, row: int, budget: Budget) -> _Kept:
+        budget.spend(row, _TEXT_NS * len(text))
+        try:
+            return self._compile(parsed(text), row, budget)
+        except Wrong as error:
+            return str(error)
+
+    def _keep(self, text: str, made: _Kept) -> None:
         if text in self._cache:
             return
         self._cache[text] = made
@@ -85,76 +116,77 @@ class Filters:
         while self._held > CACHE_BYTES:
             self._held -= _size(*self._cache.popitem(last=False))
 
-    def _compile(self, document: Mapping[str, Any]) -> Filter:
-        _check_keys("filter", document, _KEYS)
+    def _compile(self, document: Mapping[str, Any], row: int, budget: Budget) -> Filter:
+        check_keys("filter", document, _KEYS)
+        crowding = self._crowding(document["crowding"]) if "crowding" in document else None
+        min_score = a_number("min_score", document["min_score"]) if "min_score" in document else None
         bits: np.ndarray | None = None
-        for key, narrow in {
+        for key, narrowed in {
             "allow": self._allow,
             "deny": self._deny,
             "tags": self._tags,
             "ranges": self._ranges,
         }.items():
-            if key in document:
-                bits = narrow(document[key], np.ones(self._items, dtype=bool) if bits is None else bits)
-        crowding = self._crowding(document["crowding"]) if "crowding" in document else None
-        min_score = _number("min_score", document["min_score"]) if "min_score" in document else None
+            for part in narrowed(document[key]) if key in document else ():
+                bits = part if bits is None else np.bitwise_and(bits, part, out=bits)
+                budget.spend(row, _ITEM_NS * self._items)
         if bits is None:
             return Filter(None, crowding, min_score)
-        mask = self._mask(bits)
-        mask.wanted = {key: document[key] for key in ("allow", "deny", "tags", "ranges") if key in document}
+        mask = self._mask(unpacked(bits, self._items))
+        mask.wanted = {key: document[key] for key in _NARROWS if key in document}
         return Filter(mask, crowding, min_score)
 
-    def _allow(self, value: Any, bits: np.ndarray) -> np.ndarray:
-        kept = np.zeros(self._items, dtype=bool)
-        kept[self._rows("allow", value)] = True
-        return bits & kept
+    def _allow(self, value: Any) -> Iterator[np.ndarray]:
+        yield packed(self._rows("allow", value), self._items)
 
-    def _deny(self, value: Any, bits: np.ndarray) -> np.ndarray:
-        bits[self._rows("deny", value)] = False
-        return bits
+    def _deny(self, value: Any) -> Iterator[np.ndarray]:
+        yield ~packed(self._rows("deny", value), self._items)
 
     def _rows(self, key: str, value: Any) -> np.ndarray:
         """Return the rows of a list of item ids; an id that the catalogue does not have counts for nothing."""
         kind: Any = str if self._ids.is_string else int
+        ids = a_list(f"'{key}'", value, 0, MAX_IDS, "item ids")
+        if {*map(type, ids)} <= {kind}:  # a truth value's type is another
+            try:
+                rows = self._ids.rows_of(_array(ids, kind))
+                return rows[rows >= 0]
+            except OverflowError:
+                pass
+        wrong = next(one for one in ids if type(one) is not kind or (kind is int and not -(2**63) <= one < 2**63))
         wanted = "strings" if kind is str else "64-bit integers"
-        if not isinstance(value, list) or len(value) > MAX_IDS:
-            raise _Wrong(f"'{key}': expected a list of at most {MAX_IDS} item ids, got {_shown(value)}")
-        for one in value:
-            if not isinstance(one, kind) or isinstance(one, bool) or (kind is int and not -(2**63) <= one < 2**63):
-                raise _Wrong(f"'{key}': got {_shown(one)}, expected item ids, which are {wanted}")
-        rows = self._ids.rows_of(np.array(value, dtype=object if kind is str else np.int64))
-        return rows[rows >= 0]
+        raise Wrong(f"'{key}': got {shown(wrong)}, expected item ids, which are {wanted}")
 
-    def _tags(self, value: Any, bits: np.ndarray) -> np.ndarray:
-        for name, tests in _object("tags", value).items():
-            place = f"'tags', '{_name(name)}'"
+    def _tags(self, value: Any) -> Iterator[np.ndarray]:
+        for name, tests in an_object("tags", value).items():
+            place = f"'tags', '{name_of(name)}'"
             attribute = self._attribute(place, name, Tags)
-            _check_keys(place, _object(place, tests), ("any", "all", "none"))
+            check_keys(place, an_object(place, tests), ("any", "all", "none"))
             for test, values in tests.items():
-                bits = _narrowed(
-                    bits, test, [attribute.items_of(one) for one in _values(place, test, values, attribute)]
-                )
-        return bits
+                codes = _codes(f"{place}, '{test}'", values, attribute)
+                if test == "all":
+                    yield attribute.all_of(codes)
+                else:
+                    some = attribute.any_of(codes)
+                    yield some if test == "any" else ~some
 
-    def _ranges(self, value: Any, bits: np.ndarray) -> np.ndarray:
-        for name, limits in _object("ranges", value).items():
-            place = f"'ranges', '{_name(name)}'"
-            numbers = self._attribute(place, name, Numbers).values
-            _check_keys(place, _object(place, limits), ("min", "max"))
-            ends = {key: _number(f"{place}, '{key}'", one) for key, one in limits.items()}
+    def _ranges(self, value: Any) -> Iterator[np.ndarray]:
+        for name, limits in an_object("ranges", value).items():
+            place = f"'ranges', '{name_of(name)}'"
+            numbers = self._attribute(place, name, Numbers)
+            check_keys(place, an_object(place, limits), ("min", "max"))
+            ends = {key: a_number(f"{place}, '{key}'", one) for key, one in limits.items()}
             low, high = ends.get("min", -math.inf), ends.get("max", math.inf)
             if not ends or low > high:
-                raise _Wrong(f"{place}: got {_shown(limits)}, expected 'min', 'max' or both, min <= max")
-            bits &= (numbers >= low) & (numbers <= high)  # a missing number is NaN, and in no range
-        return bits
+                raise Wrong(f"{place}: got {shown(limits)}, expected 'min', 'max' or both, min <= max")
+            yield np.packbits(numbers.between(low, high), bitorder="little")
 
     def _crowding(self, value: Any) -> Crowding:
-        document = _object("crowding", value)
-        _check_keys("'crowding'", document, ("attribute", "limit"))
+        document = an_object("crowding", value)
+        check_keys("'crowding'", document, ("attribute", "limit"))
         name, limit = document.get("attribute"), document.get("limit")
         if not isinstance(name, str) or not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
             expected = '{"attribute": NAME, "limit": a whole number >= 1}'
-            raise _Wrong(f"'crowding': got {_shown(value)}, expected {expected}")
+            raise Wrong(f"'crowding': got {shown(value)}, expected {expected}")
         return Crowding(self._attribute("'crowding'", name, (Tags, Numbers)), min(limit, self._items))
 
     def _attribute(self, place: str, name: str, kind: Any) -> Any:
@@ -163,75 +195,42 @@ class Filters:
             return found
         fit = [one for one, attribute in self._attributes.items() if isinstance(attribute, kind)]
         what = {Tags: "an attribute of tags", Numbers: "a number"}.get(kind, "an attribute")
-        known = f"has {_listed(fit)}" if fit else "has none"
+        known = f"has {listed(fit)}" if fit else "has none"
         got = "no attribute of the release" if found is None else f"not {what}"
-        raise _Wrong(f"{place}: {got}; expected {what}, of which the release {known}")
+        raise Wrong(f"{place}: {got}; expected {what}, of which the release {known}")
 
 
-def _narrowed(bits: np.ndarray, test: str, members: list[np.ndarray]) -> np.ndarray:
-    """Keep the items that pass `any`, `all` or `none` of the values whose items are given."""
-    if test == "none":
-        for items in members:
-            bits[items] = False
-        return bits
-    for items in [np.concatenate(members)] if test == "any" else members:
-        kept = np.zeros(len(bits), dtype=bool)
-        kept[items] = True
-        bits = bits & kept
-    return bits
+def _array(ids: list[Any], kind: type) -> np.ndarray:
+    """Return the ids, texts each once; raise OverflowError where an integer is beyond 64 bits."""
+    if kind is int:
+        return np.array(ids, dtype=np.int64)
+    distinct = [*dict.fromkeys(ids)]
+    array = np.empty(len(distinct), dtype=object)
+    array[:] = distinct
+    return array
 
 
-def _parsed(text: str) -> Mapping[str, Any]:
-    if len(text) > MAX_BYTES:
-        raise _Wrong(f"{len(text)} characters, expected at most {MAX_BYTES}")
+def _codes(place: str, values: Any, attribute: Tags) -> np.ndarray:
+    """Return the distinct codes of a test's values; raise Wrong where no item has one: it may be misspelt."""
+    given = a_list(place, values, 1, MAX_VALUES, "values")
+    tags = given if {*map(type, given)} == {str} else [_tag(one) for one in given]
     try:
-        document = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
-    except _Wrong:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise _Wrong(f'not JSON ({error}): {_shown(text)}; expected an object such as {{"deny": []}}') from None
-    return _object("filter", document)
+        return attribute.codes_of(tags)
+    except KeyError as error:
+        missing = error.args[0]
+        near = _near(missing or "", attribute.values) or attribute.values
+        got = shown(given[tags.index(missing)])
+        raise Wrong(f"{place}: no item has {got}; the values are such as {listed(near)}") from None
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise _Wrong(f"a key stands twice among {_listed([key for key, _ in pairs])}")
-    return found
-
-
-def _no_constant(name: str) -> float:
-    raise _Wrong(f"got {name}, expected finite numbers")
-
-
-def _object(place: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise _Wrong(f"{place}: got {_shown(value)}, expected an object")
-    return value
-
-
-def _check_keys(place: str, document: Mapping[str, Any], known: tuple[str, ...]) -> None:
-    for key in document:
-        if key not in known:
-            raise _Wrong(f"{place}: unknown key {_shown(key)}; the keys are {', '.join(known)}")
-
-
-def _number(place: str, value: Any) -> float:
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300:
-        return float(value)
-    raise _Wrong(f"{place}: got {_shown(value)}, expected a finite number")
-
-
-def _values(place: str, test: str, values: Any, attribute: Tags) -> list[str]:
-    """Return the tag values of a test; raise _Wrong where the attribute does not have one: it may be misspelt."""
-    if not isinstance(values, list) or not 1 <= len(values) <= MAX_VALUES:
-        raise _Wrong(f"{place}, '{test}': got {_shown(values)}, expected a list of 1 to {MAX_VALUES} values")
-    made = [_tag(one) for one in values]
-    for one, given in zip(made, values, strict=True):
-        if one is None or one not in attribute:
-            near = get_close_matches(one or "", attribute.values[:10_000], 3) or attribute.values
-            raise _Wrong(f"{place}, '{test}': no item has {_shown(given)}; the values are such as {_listed(near)}")
-    return [one for one in made if one is not None]
+def _near(value: str, values: Sequence[str]) -> list[str]:
+    """Return values that are spelt like one that no item has: those of about its length are compared, some of them."""
+    if len(value) > _LETTERS:
+        return []
+    alike = (one for one in values[:_SCANNED] if abs(len(one) - len(value)) <= 2)
+    first = value[:1].lower()
+    ranked = sorted(alike, key=lambda one: one[:1].lower() != first)
+    return get_close_matches(value, ranked[:_COMPARED], 3)
 
 
 def _tag(value: Any) -> str | None:
@@ -241,19 +240,8 @@ def _tag(value: Any) -> str | None:
     return str(value) if isinstance(value, (str, int)) else None
 
 
-def _shown(value: Any) -> str:
-    text = ascii(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _name(name: str) -> str:
-    return _shown(name)[1:-1]
-
-
-def _listed(names: list[str]) -> str:
-    shown = ", ".join(_shown(one) for one in names[:_SHOWN])
-    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"
-
-
-def _size(text: str, made: Filter) -> int:
+def _size(text: str, made: _Kept) -> int:
+    """Return the bytes that a kept filter takes, about."""
+    if isinstance(made, str):
+        return 2 * len(text) + 1000
     return 4 * len(text) + 1000 + (0 if made.mask is None else made.mask.size)

@@ -17,6 +17,7 @@ import numpy as np
 from .errors import InvalidRelease
 from .faissfile import Expected, check_file
 from .lazy import faiss
+from .masks import ItemMask
 from .parameters import Fields
 from .release import Release
 from .schema import METRICS, MOST_ROWS, Schema, choice, integer, object_of, of_names, or_null, real, taken
@@ -134,23 +135,25 @@ class ItemIndex:
         who knows that they are rarer near the query. A score is q.x, for cosine with x normalised, and for l2
         q.x - x.x / 2.
         """
-        return self._ranked(queries, self.candidates(queries, fetch, mask, depth), fetch)
+        allowed = None if mask is None else ItemMask(mask)
+        return self._ranked(queries, self.candidates(queries, fetch, allowed, depth), fetch)
 
     def candidates(
         self,
         queries: _Array,
         fetch: int,
-        mask: _Array | None = None,
+        mask: ItemMask | None = None,
         depth: float | None = None,
         probes: tuple[_Array, _Array] | None = None,
     ) -> _Array:
         """Return the rows, int64 [n, m], among which the best `fetch` are looked for, in any order; -1 for none.
 
+        A `mask` may be of more items than the index holds.
         `probes`: the lists to read in place of those that `depth` suggests, as `probes` returns them; of an index that
         `chooses`.
         """
         queries = np.ascontiguousarray(queries, dtype=np.float32)
-        allowed = self.items if mask is None else int(np.count_nonzero(mask))
+        allowed = self.items if mask is None else mask.count_first(self.items)
         if not allowed or not len(queries):
             return np.full((len(queries), 1), -1, dtype=np.int64)
         wide = min(math.ceil(fetch * self._refine), self.items)
@@ -158,10 +161,10 @@ class ItemIndex:
         if probes is not None and mask is not None:
             return self._read(queries, min(wide, allowed), probes, _selector(mask))
         if mask is not None and not self._selects:
-            return self._sifted(queries, wide, depth, mask)
+            return self._sifted(queries, wide, depth, mask, allowed)
         return self._asked(queries, min(wide, allowed), depth, mask)
 
-    def _asked(self, queries: _Array, wide: int, depth: float, mask: _Array | None) -> _Array:
+    def _asked(self, queries: _Array, wide: int, depth: float, mask: ItemMask | None) -> _Array:
         """Return what FAISS finds, int64 [n, wide], -1 where that is less."""
         selector = None if mask is None else _selector(mask)
         if self.lists:
@@ -261,14 +264,14 @@ class ItemIndex:
         """Return itself: who asks compares the rows that a catalogue has got since."""
         return self
 
-    def _sifted(self, queries: _Array, wide: int, depth: float, mask: _Array) -> _Array:
+    def _sifted(self, queries: _Array, wide: int, depth: float, mask: ItemMask, allowed: int) -> _Array:
         """Return candidates by fetching more of them, until enough are allowed or it would be a good part of all."""
         factor = 1.3
         while True:
-            more = min(math.ceil(wide * factor * self.items / max(1, np.count_nonzero(mask))), self.items)
+            more = min(math.ceil(wide * factor * self.items / max(1, allowed)), self.items)
             found = self._asked(queries, more, depth * factor, None)
-            found = np.where((found >= 0) & mask[found], found, -1)
-            enough = (found >= 0).sum(axis=1).min() >= min(wide, np.count_nonzero(mask))
+            found = np.where((found >= 0) & mask.holds(found), found, -1)
+            enough = (found >= 0).sum(axis=1).min() >= min(wide, allowed)
             if enough or 4 * more > self.items // _SIFTED_PART:
                 return found
             factor *= 4
@@ -301,8 +304,8 @@ def scores(vectors: _Array, queries: _Array, rows: _Array, metric: str) -> _Arra
     return found
 
 
-def _selector(mask: _Array) -> Any:
-    return faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
+def _selector(mask: ItemMask) -> Any:
+    return faiss.IDSelectorBitmap(mask.packed)
 
 
 def read_index(place: Path, kind: str) -> Any:

@@ -20,6 +20,7 @@ from .index import ItemIndex
 from .masks import ItemMask
 
 _SAMPLE = 1 << 16
+_RARE = 16
 _PRIOR = 8  # a list's spread is held to that of all lists as if so many of its sampled items had it
 _STEPS = 10
 _REACH = 8.0
@@ -89,7 +90,11 @@ class Lists:
         """Return the number of allowed items in every list."""
         counts = self._counts.get(mask)
         if counts is None:
-            allowed = self._list_of[mask.bits[: len(self._list_of)]]
+            if mask.count * _RARE < mask.total:
+                items = mask.items
+                allowed = self._list_of[items[: items.searchsorted(len(self._list_of))]]
+            else:
+                allowed = self._list_of[mask.bits[: len(self._list_of)]]
             counts = self._counts[mask] = np.bincount(allowed, minlength=len(self._centroids))
         return counts
 

@@ -3,36 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
+_KEPT_ITEMS = 1 << 16
+"""Catalogues up to this size keep a mask's other forms too; a larger one's are made when they are needed."""
+_FEW = 16
+"""A mask that allows at most one item of so many keeps their rows as well, which take no more than its bits then."""
+
 
 class ItemMask:
-    """The items that may be returned. Do not change its arrays: it is shared by requests."""
+    """The items that may be returned, one bit each. Do not change its arrays: it is shared by requests."""
 
     def __init__(self, bits: np.ndarray) -> None:
         """Take bool [items]."""
-        self.bits = bits
+        self.total = len(bits)
+        """The number of all items."""
+        self.packed = np.packbits(bits, bitorder="little")
+        """uint8 [items / 8], the first item in the lowest bit of the first byte."""
+        self.count = int(np.count_nonzero(bits))
+        """How many may be returned."""
         self.wanted: Mapping[str, Any] | None = None
         """The filter that it was made of: its allow, deny, tags and ranges; None: of something else."""
-        self.count = int(np.count_nonzero(bits))
+        self._bits: np.ndarray | None = bits if self.total <= _KEPT_ITEMS else None
+        self._items: np.ndarray | None = None
 
-    @cached_property
+    @property
+    def bits(self) -> np.ndarray:
+        """Return bool [items]; of a large catalogue made at each call."""
+        return unpacked(self.packed, self.total) if self._bits is None else self._bits
+
+    @property
     def items(self) -> np.ndarray:
         """Return the rows of the items, int64 [count], ascending."""
-        return np.flatnonzero(self.bits)
+        if self._items is not None:
+            return self._items
+        items = np.flatnonzero(self.bits)
+        if self.total <= _KEPT_ITEMS or self.count * _FEW <= self.total:
+            self._items = items
+        return items
+
+    def holds(self, rows: np.ndarray) -> np.ndarray:
+        """Return whether each of the rows, int64 of any shape, may be returned; of -1 anything."""
+        if self._bits is not None:
+            return self._bits[rows]
+        return (self.packed[rows >> 3] >> (rows & 7).astype(np.uint8) & 1).astype(bool)
+
+    def count_first(self, items: int) -> int:
+        """Return how many of the first `items` may be returned."""
+        return self.count if items == self.total else int(np.count_nonzero(self.bits[:items]))
 
     @property
     def share(self) -> float:
         """Return which part of all items may be returned."""
-        return self.count / max(1, len(self.bits))
+        return self.count / max(1, self.total)
 
     @property
     def size(self) -> int:
         """Return the bytes that it takes at most."""
-        return len(self.bits) + 8 * self.count
+        if self.total <= _KEPT_ITEMS:
+            return 9 * self.total
+        return self.total // 8 + (8 * self.count if self.count * _FEW <= self.total else 0)
 
 
 class Allowed(NamedTuple):
@@ -41,3 +73,15 @@ class Allowed(NamedTuple):
     masks: Sequence[ItemMask]
     of_row: np.ndarray
     """int64 [n]: which mask is each row's; -1: none."""
+
+
+def packed(rows: np.ndarray, items: int) -> np.ndarray:
+    """Return the bits, uint8 [items / 8], of some of the items; `rows` are int [m], duplicates are welcome."""
+    bits = np.zeros(items, dtype=bool)
+    bits[rows] = True
+    return np.packbits(bits, bitorder="little")
+
+
+def unpacked(bits: np.ndarray, items: int) -> np.ndarray:
+    """Return the bits, uint8 [items / 8], as bool [items]."""
+    return np.unpackbits(bits, count=items, bitorder="little").view(bool)

@@ -129,7 +129,7 @@ class ItemAnswers:
                 filters = [one and one._replace(min_score=None) for one in filters]
             found = search_filtered(catalogue.search, vectors, wanted, rows, items, filters)
             masks = [one.mask for one in filters if one is not None and one.mask is not None]
-            filtered = sum(len(one.bits) - one.count for one in masks)
+            filtered = sum(one.total - one.count for one in masks)
         ids = catalogue.item_ids.take(found.item_index, mode="wrap")  # -1 is the last: no item
         short = _short(found.count if candidates is None else np.minimum(found.count, request.top_k), request.top_k)
         self.tally.searched(perf_counter() - start, short, len(rows), filtered)
@@ -137,7 +137,7 @@ class ItemAnswers:
 
     def filters_of(self, texts: Sequence[str]) -> list[Filter | None]:
         """Return the rows' filters; raise InvalidRequest naming the row whose filter is wrong."""
-        return [self.catalogue.filters(text, row) if text else None for row, text in enumerate(texts)]
+        return self.catalogue.filters.of_rows(texts)
 
     def least_scores(self, request: Request) -> np.ndarray | None:
         """Return the score that each row's answers must have at least, float32 [n]; None where no row has one."""

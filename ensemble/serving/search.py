@@ -204,13 +204,13 @@ class ItemSearch:
         sifted = self._is_sifted(group.mask)
         candidates = self._candidates(fetch, plan, group, sifted)
         if len(self._tail):
-            tail = self._tail if group.mask is None else self._tail[group.mask.bits[self._tail]]
+            tail = self._tail if group.mask is None else self._tail[group.mask.holds(self._tail)]
             found, _, _ = self._best(min(fetch, len(tail)), tail, self._quick(tail, group), group.queries)
             candidates = np.concatenate([candidates, found], axis=1)
         candidates.sort(axis=1)
         excluded = candidates < 0
         if group.mask is not None and not isinstance(self._index, ItemIndex):
-            excluded |= ~group.mask.bits[candidates]
+            excluded |= ~group.mask.holds(candidates)
         elif sifted:
             excluded |= np.isin(candidates, self._dead)
         if len(group.rows):
@@ -229,9 +229,8 @@ class ItemSearch:
         """Return what the index names, int64 [n, m], -1 for none."""
         mask = None if sifted else group.mask
         if isinstance(self._index, ItemIndex):
-            bits = None if mask is None else mask.bits[: self._index.items]
             probes = None if plan.probes is None else plan.probes[:2]
-            return self._index.candidates(group.queries, fetch + len(self._dead) * sifted, bits, probes=probes)
+            return self._index.candidates(group.queries, fetch + len(self._dead) * sifted, mask, probes=probes)
         assert self._index is not None
         # The removed ones that may be among the best, with room: where these are too few, all items are compared.
         dead = min(len(self._dead), _SPARE + 4 * fetch * len(self._dead) // len(self.vectors))

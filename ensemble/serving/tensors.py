@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .errors import InvalidRequest
-from .filters import MAX_BYTES as MAX_FILTER_BYTES
+from .filtertext import MAX_BYTES as MAX_FILTER_BYTES
 from .names import CONTROLS
 from .sequence import TIME, Clicks
 from .times import FAR

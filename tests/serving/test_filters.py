@@ -19,6 +19,7 @@ from ensemble.serving.attributes import Numbers, Tags, read_attributes
 from ensemble.serving.errors import InvalidRelease, InvalidRequest
 from ensemble.serving.filtered import search_filtered
 from ensemble.serving.filters import Filters
+from ensemble.serving.filtertext import MAX_BYTES
 from ensemble.serving.ids import IdTable
 from ensemble.serving.release import Sealed
 from ensemble.serving.search import ItemSearch, no_exclusions
@@ -183,7 +184,7 @@ WRONG: dict[str, str] = {
     "[" * 100_000: "not JSON",
     '{"alow": []}': "unknown key 'alow'; the keys are allow, deny, tags",
     '{"allow": [1], "allow": [2]}': "'allow'.*twice|twice.*'allow'",
-    '{"allow": 5}': "'allow': expected a list",
+    '{"allow": 5}': "'allow': got 5, expected a list",
     '{"deny": ["7"]}': "'deny': got '7', expected item ids, which are 64-bit integers",
     '{"deny": [true]}': "'deny': got True",
     '{"deny": [99999999999999999999]}': "'deny': got 99999999999999999999",
@@ -222,7 +223,7 @@ def test_a_text_or_list_beyond_its_limit_is_refused(scene: Scene) -> None:
     with pytest.raises(InvalidRequest, match="a list of at most 10000 item ids"):
         scene.filters(json.dumps({"allow": [7] * 10_001}), 0)
     with pytest.raises(InvalidRequest, match="expected at most 1048576"):
-        scene.filters('{"allow": [' + " " * module.MAX_BYTES + "]}", 0)
+        scene.filters('{"allow": [' + " " * MAX_BYTES + "]}", 0)
 
 
 def test_compiled_filters_are_kept_until_they_take_too_much(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,114 @@
+"""The JSON text of a filter, read and checked: what does not depend on a catalogue.
+
+Reading is bounded by the text's length: values are told apart and checked by C code, all at once, and never shown whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+MAX_BYTES = 1 << 20
+"""Longest text of one filter."""
+_MOST_OBJECTS = 1000
+"""JSON objects in one filter; a filter of every attribute that a catalogue has needs one for each."""
+_SHOWN, _SHOWN_LETTERS = 12, 80
+
+
+class Wrong(ValueError):
+    """What is wrong, without the row."""
+
+
+def parsed(text: str) -> Mapping[str, Any]:
+    """Return the object that a filter's text holds; raise Wrong where it is none, or says a thing twice."""
+    if len(text) > MAX_BYTES:
+        raise Wrong(f"{len(text)} characters, expected at most {MAX_BYTES}")
+    try:
+        document = json.loads(text, object_pairs_hook=_once(), parse_constant=_no_constant)
+    except Wrong:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise Wrong(f'not JSON ({error}): {shown(text)}; expected an object such as {{"deny": []}}') from None
+    return an_object("filter", document)
+
+
+def _once() -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
+    """Return what makes an object of its pairs, of no key twice, and of no more than some objects."""
+    objects = 0
+
+    def made(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal objects
+        objects += 1
+        if objects > _MOST_OBJECTS:
+            raise Wrong(f"more than {_MOST_OBJECTS} objects, expected one for each attribute")
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise Wrong(f"a key stands twice among {listed([key for key, _ in pairs])}")
+        return found
+
+    return made
+
+
+def _no_constant(name: str) -> float:
+    raise Wrong(f"got {name}, expected finite numbers")
+
+
+def an_object(place: str, value: Any) -> dict[str, Any]:
+    """Return the value; raise Wrong where it is no object."""
+    if not isinstance(value, dict):
+        raise Wrong(f"{place}: got {shown(value)}, expected an object")
+    return value
+
+
+def check_keys(place: str, document: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    """Raise Wrong for a key that is none of `known`."""
+    for key in document:
+        if key not in known:
+            raise Wrong(f"{place}: unknown key {shown(key)}; the keys are {', '.join(known)}")
+
+
+def a_number(place: str, value: Any) -> float:
+    """Return the value; raise Wrong where it is no finite number."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300:
+        return float(value)
+    raise Wrong(f"{place}: got {shown(value)}, expected a finite number")
+
+
+def a_list(place: str, value: Any, least: int, most: int, what: str) -> list[Any]:
+    """Return the value; raise Wrong where it is no list of `least` to `most` entries."""
+    if isinstance(value, list) and least <= len(value) <= most:
+        return value
+    bounds = f"{least} to {most}" if least else f"at most {most}"
+    got = f"{len(value)} of them" if isinstance(value, list) and value else shown(value)
+    raise Wrong(f"{place}: got {got}, expected a list of {bounds} {what}")
+
+
+def shown(value: Any) -> str:
+    """Return a value for a message: its first letters, however large it is."""
+    text = ascii(_begun(value, 2))
+    return text if len(text) <= _SHOWN_LETTERS else text[: _SHOWN_LETTERS - 3] + "..."
+
+
+def _begun(value: Any, depth: int) -> Any:
+    """Return as much of a value as a message may show."""
+    if isinstance(value, str):
+        return value[: _SHOWN_LETTERS + 1]
+    if isinstance(value, (list, dict)) and not depth:
+        return "..."
+    if isinstance(value, list):
+        return [_begun(one, depth - 1) for one in value[:_SHOWN_LETTERS]]
+    if isinstance(value, dict):
+        return {_begun(key, 0): _begun(value[key], depth - 1) for key, _ in zip(value, range(_SHOWN_LETTERS))}
+    return value
+
+
+def name_of(name: str) -> str:
+    """Return a name for a message, without quotes."""
+    return shown(name)[1:-1]
+
+
+def listed(names: list[str]) -> str:
+    """Return some of the names for a message."""
+    text = ", ".join(shown(one) for one in names[:_SHOWN])
+    return text if len(names) <= _SHOWN else f"{text} and {len(names) - _SHOWN} more"
