@@ -1,7 +1,7 @@
 """Releases of any number of items that are made for `worst_requests.py`: every control input, every kind of filter.
 
-Vectors are those of benchmarks/vectors.py. Nothing is trained: the query tower looks a user's vector up and adds a little
-of the history, which is what a request costs, whatever the numbers are.
+Vectors are those of benchmarks/vectors.py. Nothing is trained: the query tower looks a user's vector up and adds a
+little of the history. What a request costs does not depend on the numbers.
 """
 
 from __future__ import annotations

@@ -79,6 +79,9 @@ class Serving(Section, frozen=True, kw_only=True):
     """How long a request may wait before it is refused; a request may name a time of its own (`timeout`), which
     without this limit is ignored. 0: no limit. Look at the p99 before you set it: Triton's time-outs make Triton 2.51
     slow (docs/serving.md)."""
+    max_request_milliseconds: Annotated[int, _within("max_request_milliseconds")] = 1000
+    """What answering one request may take of a core, by the server's own estimate of its rows, filters, lists and
+    `top_k`; one that would take longer is refused before any of it is done."""
     instances: Annotated[int, _within("instances")] = 1
     """Model instances (processes), of each model."""
     transform_instances: Annotated[int, _within("transform_instances")] | None = None

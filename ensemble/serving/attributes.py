@@ -77,7 +77,7 @@ class Tags:
         return found
 
     def all_of(self, codes: np.ndarray) -> np.ndarray:
-        """Return which items have every one of the distinct values, as bits: of the rarest value's, the ones that do."""
+        """Return which items have every one of the distinct values, as bits: those among the rarest value's."""
         popular, rare = self._divided(codes)
         if not len(rare):
             found = np.full(-(-self._items // 8), 255, dtype=np.uint8)

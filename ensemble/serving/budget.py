@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from .errors import InvalidRequest
+
+_SHARED = 2.0
+"""What is predicted holds of a quiet core; a server shares its own with others."""
 
 
 class TooMuch(InvalidRequest):
-    """Answering would take longer than a request may; with others it might be this one or the others that does."""
+    """Answering takes longer than a request may; of several that are answered together, all of them."""
 
     def __init__(self, row: int, message: str) -> None:
         """Take the row, of all that are answered together, up to which there was time."""
@@ -17,7 +22,7 @@ class TooMuch(InvalidRequest):
 
 
 class Budget:
-    """The time that is left for the rows that are answered together; predicted, not measured."""
+    """The time for the rows that are answered together; predicted, not measured, so the same for the same request."""
 
     def __init__(self, milliseconds: float = math.inf) -> None:
         """Take how long the answer may take."""
@@ -25,12 +30,22 @@ class Budget:
         self._spent = 0.0
 
     def spend(self, row: int, nanoseconds: float) -> None:
-        """Take what some step for a row will take; raise TooMuch where that is more than is left."""
-        self._spent += nanoseconds * 1e-6
+        """Take what a step will take for a row, on a quiet core; raise TooMuch where that is more than is left."""
+        self._spent += nanoseconds * _SHARED * 1e-6
         if self._spent > self._limit:
             raise TooMuch(
                 row,
-                f"row {row}: up to this row the request would take {self._spent:.0f} ms of one core, more than the "
-                f"{self._limit:.0f} ms that it may (max_request_milliseconds of [serving]); send fewer rows, fewer "
-                "different filters, shorter lists or a smaller top_k",
+                f"row {row}: up to here the request would take {self._spent:.0f} ms, more than the {self._limit:.0f} "
+                "ms that it may ([serving] max_request_milliseconds); send fewer rows at a time, fewer different "
+                "filters, shorter lists or a smaller top_k",
             )
+
+    def spend_each(self, counts: np.ndarray, nanoseconds: float) -> None:
+        """Take so much for every one of `counts`, int64 [n], things of each row."""
+        if self._limit == math.inf:
+            return
+        left = (self._limit - self._spent) / (nanoseconds * _SHARED * 1e-6)
+        row = int(counts.cumsum().searchsorted(left, side="right"))
+        if row < len(counts):
+            self.spend(row, float(counts[: row + 1].sum()) * nanoseconds)
+        self.spend(len(counts) - 1, float(counts.sum()) * nanoseconds)

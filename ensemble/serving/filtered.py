@@ -9,28 +9,53 @@ from itertools import pairwise
 import numpy as np
 
 from .arrays import take_ranges
+from .budget import Budget
 from .filters import Crowding, Filter
 from .masks import Allowed, ItemMask
-from .search import Found, ItemSearch
+from .search import Found, ItemSearch, in_order
 
 _LEAST_FETCH = 64
+_ROUNDS = 3
+"""As often are more items fetched for a row, about, until it is full or nothing is left."""
+_MASK_NS, _WALK_NS = 5.0, 300.0
+"""Nanoseconds per item of the catalogue to leave out what is full, and per item that is looked at."""
 _Array = np.ndarray
 
 
 def search_filtered(
-    search: ItemSearch, queries: _Array, k: _Array, rows: _Array, items: _Array, filters: Sequence[Filter | None]
+    search: ItemSearch,
+    queries: _Array,
+    k: _Array,
+    rows: _Array,
+    items: _Array,
+    filters: Sequence[Filter | None],
+    budget: Budget | None = None,
 ) -> Found:
     """Search as `search` does, with one filter (or None) per row."""
-    found = search(queries, k, rows, items, _allowed(filters))
+    rows, items = in_order(rows, items)
+    crowded = [(row, one) for row, one in enumerate(filters) if one is not None and one.crowding is not None]
+    if budget is not None:
+        for row, one in crowded:
+            budget.spend(row, _crowding_cost(search, int(k[row]), one.mask))
+    found = search(queries, k, rows, items, _allowed(filters), budget)
+    for row, one in crowded:
+        assert one.crowding is not None
+        excluded = items[slice(*rows.searchsorted([row, row + 1]))]
+        uncrowded = Uncrowded(search, queries[row : row + 1], excluded, one.mask, one.crowding)
+        known = found.item_index[row, : found.count[row]], found.score[row, : found.count[row]]
+        _replace(found, row, *uncrowded(int(k[row]), *known))
     for row, one in enumerate(filters):
-        if one is not None and one.crowding is not None:
-            uncrowded = Uncrowded(search, queries[row : row + 1], items[rows == row], one.mask, one.crowding)
-            known = found.item_index[row, : found.count[row]], found.score[row, : found.count[row]]
-            _replace(found, row, *uncrowded(int(k[row]), *known))
         if one is not None and one.min_score is not None:
             kept = int(np.count_nonzero(found.score[row, : found.count[row]] >= one.min_score))
             _replace(found, row, found.item_index[row, :kept].copy(), found.score[row, :kept].copy())
     return found
+
+
+def _crowding_cost(search: ItemSearch, k: int, mask: ItemMask | None) -> float:
+    """Return about what it takes to fill a row with what is not crowded out, in nanoseconds."""
+    share = 1.0 if mask is None else mask.share
+    fetch = 2 * max(k, _LEAST_FETCH)
+    return _ROUNDS * (search.cost(fetch, share / 2) + _MASK_NS * len(search.vectors) + _WALK_NS * fetch)
 
 
 class Uncrowded:

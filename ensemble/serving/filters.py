@@ -1,7 +1,7 @@
 """Filters: the JSON text that a request carries per row, checked, and compiled to what the search takes.
 
-The format and its meaning are in docs/serving.md. Compiled filters are kept, by their text: requests repeat them. What a
-filter costs grows with its text, its distinct values and the items that have them.
+The format and its meaning are in docs/serving.md. Compiled filters are kept, by their text: requests repeat them. What
+a filter costs grows with its text, its distinct values and the items that have them.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _TEXT_NS = 40.0
 _ITEM_NS = 1.2
 """Nanoseconds of compiling, per item of the catalogue and part of a filter: a list of ids, a test of tags, a range."""
 _LETTERS, _SCANNED, _COMPARED = 64, 10_000, 200
-"""Of a value that no item has: up to what length it is compared, of how many values those are picked that might be meant,
-and how many these are at most."""
+"""Of a value that no item has: up to what length it is compared, of how many values those are picked that might be
+meant, and how many these are at most."""
 _KEYS = ("allow", "deny", "tags", "ranges", "crowding", "min_score")
 _NARROWS = ("allow", "deny", "tags", "ranges")
 

@@ -1,12 +1,13 @@
 """The JSON text of a filter, read and checked: what does not depend on a catalogue.
 
-Reading is bounded by the text's length: values are told apart and checked by C code, all at once, and never shown whole.
+Reading is bounded by the text's length: values are told apart and checked all at once, and never shown whole.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Any
 
 MAX_BYTES = 1 << 20
@@ -99,7 +100,7 @@ def _begun(value: Any, depth: int) -> Any:
     if isinstance(value, list):
         return [_begun(one, depth - 1) for one in value[:_SHOWN_LETTERS]]
     if isinstance(value, dict):
-        return {_begun(key, 0): _begun(value[key], depth - 1) for key, _ in zip(value, range(_SHOWN_LETTERS))}
+        return {_begun(key, 0): _begun(value[key], depth - 1) for key in islice(value, _SHOWN_LETTERS)}
     return value
 
 

@@ -42,8 +42,9 @@ class FusedModel(BatchModel):
 
     def answer(self, sent: Sequence[Arrays]) -> list[Outputs]:
         """Return item_id, score, count and user_known of every request."""
-        request = self.retriever.reader(sent)
-        answer = self.retriever.answer(request)
+        budget = self.budget()
+        request = self.retriever.reader(sent, budget)
+        answer = self.retriever.answer(request, budget)
         self.count(answer)
         return self._write(answer, request, row_slices(sent, USER))
 

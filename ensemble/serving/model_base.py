@@ -5,16 +5,18 @@ from __future__ import annotations
 import gc
 import itertools
 import json
+import math
 import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import triton_python_backend_utils as pb
 
 from .backlog import ADDRESS, DEFAULT_ADDRESS, Backlog
+from .budget import Budget, TooMuch
 from .delta import DELTA
 from .errors import InvalidRelease, InvalidRequest, Unavailable
 from .metrics import Reporter, RequestLog, Tally
@@ -45,6 +47,8 @@ class BatchModel:
     """What changes while it serves, in the models that search."""
     tally: Tally
     _reporter: Reporter | None = None
+    _milliseconds = math.inf
+    """What a request may take; while it loads and tries itself, anything."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Load the release beside the model and ask it what it must know; an error here keeps Triton from serving."""
@@ -59,6 +63,7 @@ class BatchModel:
         self.load(self.release, args["model_config"])
         limit_blas_threads(self.release.manifest["serving"]["threads"])
         self.check()
+        self._milliseconds = float(self.release.manifest["serving"]["max_request_milliseconds"])
         if self.answers is not None and os.environ.get(DELTA):
             self.answers.follow(Path(os.environ[DELTA]))
             self._refreshed(self.answers)
@@ -114,8 +119,10 @@ class BatchModel:
         responses: list[Any] = [None] * len(requests)
         if self.answers is not None and requests:
             self._refresh(self.answers)
+        start, began = time.monotonic(), None
         for members in _alike(sent):
-            answers = self._answers([sent[one] for one in members])
+            answers = self._answers([sent[one] for one in members], began)
+            began = began or start
             for member, answer in zip(members, answers, strict=True):
                 responses[member] = self._response(requests[member], answer, sent[member])
         return responses
@@ -171,16 +178,27 @@ class BatchModel:
         if self._reporter is not None:
             self._reporter.catalogue = size
 
-    def _answers(self, sent: list[Arrays]) -> list[Outputs | Exception]:
-        """Answer requests with the same set of inputs together; if that fails, each alone, to fail only who must."""
+    def budget(self) -> Budget:
+        """Return what requests that are answered together may take."""
+        return Budget(self._milliseconds)
+
+    def _answers(self, sent: list[Arrays], began: float | None = None) -> list[Outputs | Exception]:
+        """Answer requests with the same set of inputs together; if that fails, in parts, to fail only who must.
+
+        Where they take too long together, those that come last are told to ask again.
+        """
+        if began is not None and time.monotonic() - began > self._milliseconds / 1000:
+            return [Unavailable("the requests that it came with take all of the time; ask again")] * len(sent)
+        start = time.monotonic()
         try:
             return list(self.answer(sent))
         except Exception as error:
             if isinstance(error, Unavailable):
                 return [error] * len(sent)  # none of them would fare better alone
-            if len(sent) > 1:
-                return [self._answers([one])[0] for one in sent]
-            return [error]
+            if len(sent) == 1:
+                return [error]
+            cut = _first_part(sent, error)
+        return [*self._answers(sent[:cut], began), *self._answers(sent[cut:], start if began is None else began)]
 
     def _response(self, request: Any, answer: Outputs | Exception, sent: Arrays) -> Any:
         if isinstance(answer, Exception):
@@ -297,10 +315,20 @@ def _full() -> Any:
 
 
 def _alike(sent: Sequence[Arrays]) -> list[list[int]]:
-    """Return the positions of the requests, grouped by the set of inputs that they sent."""
+    """Return the positions of the requests, grouped by the set of inputs that they sent, the fewest inputs first."""
     if len(sent) == 1:
         return [[0]]
     groups: dict[frozenset[str], list[int]] = {}
     for position, one in enumerate(sent):
         groups.setdefault(frozenset(one), []).append(position)
-    return list(groups.values())
+    return sorted(groups.values(), key=lambda members: len(sent[members[0]]))
+
+
+def _first_part(sent: Sequence[Arrays], error: Exception) -> int:
+    """Return how many of several requests to answer first, where they cannot be answered together: half of them, or as
+    many as there is time for."""
+    half = len(sent) // 2
+    if not isinstance(error, TooMuch):
+        return half
+    ends = np.cumsum([max(map(len, one.values())) for one in sent])
+    return max(1, min(half, int(ends.searchsorted(error.row, side="right"))))

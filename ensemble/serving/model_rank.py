@@ -38,6 +38,7 @@ class RankModel(BatchModel):
         self._ids = np.append(ids, np.array([b"" if ids.dtype == object else 0], dtype=ids.dtype))
         self._write = AnswerWriter(lambda: self._ids)
         controls = [one for one in steps.request if one.name in ("top_k", "exclude_item_ids")]
+        self._most = max(self._ranker.candidates, int(release.manifest["serving"]["max_top_k"]))
         self._reader = Reader([Tensor(USER, "INT64", 1), *controls], release.manifest["serving"])
 
     def check(self) -> None:
@@ -54,6 +55,8 @@ class RankModel(BatchModel):
         request = self._reader([{**one, USER: np.zeros((len(one[VECTOR]), 1), dtype=np.int64)} for one in sent])
         vectors, least = (np.concatenate([one[name] for one in sent]) for name in (VECTOR, LEAST))
         candidates = _padded([one[CANDIDATES] for one in sent])
+        if candidates.shape[1] > self._most:
+            raise InvalidRequest(f"{CANDIDATES}: {candidates.shape[1]} of a row, expected at most {self._most}")
         highest = int(candidates.max(initial=-1))
         if highest >= self._ranker.items or int(candidates.min(initial=0)) < -1:
             raise InvalidRequest(f"{CANDIDATES}: got {highest}, expected rows of the {self._ranker.items} items, or -1")

@@ -49,7 +49,7 @@ class TransformModel(BatchModel):
 
     def answer(self, sent: Sequence[Arrays]) -> list[Outputs]:
         """Return the features, packed or by name, and the user's row of every request."""
-        request = self._reader(sent)
+        request = self._reader(sent, self.budget())
         user_rows = self._features.users.rows_of(request.columns[USER].values)
         features = self._features(request.columns, user_rows, request.clicks)
         self.tally.answered(len(user_rows), int(np.count_nonzero(user_rows < 0)))
@@ -120,13 +120,14 @@ class SearchModel(BatchModel):
 
     def answer(self, sent: Sequence[Arrays]) -> list[Outputs]:
         """Return item_id, score, count and user_known of every request."""
-        request = self._reader([_as_read(one) for one in sent])
+        budget = self.budget()
+        request = self._reader([_as_read(one) for one in sent], budget)
         highest = extremes(request.columns[USER].values)[1]
         if highest >= self._users:
             raise InvalidRequest(f"{USER_ROW}: got {highest}, expected at most {self._users - 1}, or -1 for a stranger")
         vectors = sent[0][VECTOR] if len(sent) == 1 else np.concatenate([one[VECTOR] for one in sent])
         check_queries(vectors)
-        answer = self._catalogue.nearest(vectors, request.columns[USER].values, request, self._candidates)
+        answer = self._catalogue.nearest(vectors, request.columns[USER].values, request, self._candidates, budget)
         self.count(answer)
         if self._candidates is not None:
             return self._for_ranking(answer, request, row_slices(sent, VECTOR))

@@ -37,6 +37,12 @@ CALL_NS = 60_000.0
 """Per query that the index is asked: the nearest lists, the exact scores of its candidates."""
 LIST_NS = 150.0
 """Per list and query, to choose which to read."""
+EXACT_NS = 2.0
+"""Per float of a candidate whose exact score is computed."""
+RANKED_NS = 60.0
+"""Per candidate that is put in order."""
+COUNT_NS = 4.0
+"""Per item that a filter allows, to count those in every list, once."""
 MISSING = 0.1
 """Which part of the recall that the index may lack a filtered search plans to lose: the rest is for what the model of
 the lists does not know."""
@@ -55,12 +61,14 @@ class Plan(NamedTuple):
     """`scan`, `gather` or `index`."""
     probes: Probes | None = None
     """For `index`: the lists to read, of these rows; None: the index knows."""
+    cost: float = 0.0
+    """What the rows take, in nanoseconds of one core."""
 
     def of(self, rows: slice) -> Plan:
         """Return the plan for some of the rows."""
         if self.probes is None:
             return self
-        return Plan(self.way, Probes(self.probes.distances[rows], self.probes.lists[rows], self.probes.reads))
+        return self._replace(probes=Probes(self.probes.distances[rows], self.probes.lists[rows], self.probes.reads))
 
 
 class Planner:
@@ -85,19 +93,38 @@ class Planner:
 
         Raises InvalidRequest for a filter that an engine cannot express and that allows too many items to compare.
         """
-        if self._index is None and (mask is None or self._items <= _SMALL):
-            return Plan("scan")
-        costs = {"scan": self._dim * self._items * (SCAN_NS + (len(queries) - 1) * MORE_NS)}
-        if mask is not None:
-            costs["gather"] = self._dim * mask.count * (GATHER_NS + (len(queries) - 1) * MORE_NS)
-        best = min(costs, key=lambda way: costs[way])
+        best = self._compared(len(queries), mask)
         if self._index is None or (mask is not None and mask.count <= 4 * fetch):
-            return Plan(best)
+            return best
+        most = best.cost / len(queries)
         if not isinstance(self._index, ItemIndex):
-            return self._by_engine(self._index, fetch, mask, costs[best] / len(queries)) or Plan(best)
-        return self._by_index(self._index, queries, fetch, mask, costs[best] / len(queries)) or Plan(best)
+            return self._by_engine(self._index, len(queries), fetch, mask, most) or best
+        return self._by_index(self._index, queries, fetch, mask, most) or best
 
-    def _by_engine(self, engine: Engine, fetch: int, mask: ItemMask | None, most: float) -> Plan | None:
+    def about(self, fetch: int, share: float) -> float:
+        """Return what one query takes, in nanoseconds, that wants `fetch` of the share of items that a filter allows.
+
+        An estimate without looking where these items are, and no less than a plan's where they lie scattered.
+        """
+        compared = self._dim * self._items * min(SCAN_NS, GATHER_NS * share)
+        if not isinstance(self._index, ItemIndex):
+            return compared
+        depth = fetch / max(share, 1e-9)
+        return min(compared, CALL_NS + LIST_NS * self._index.lists + INDEX_NS * self._index.reads(depth))
+
+    def choosing(self, mask: ItemMask | None) -> float:
+        """Return what it takes to make a plan with a mask, in nanoseconds."""
+        return 0.0 if mask is None or self._lists is None else COUNT_NS * mask.count
+
+    def _compared(self, queries: int, mask: ItemMask | None) -> Plan:
+        """Return the plan that compares items, all or the allowed ones, whichever takes less."""
+        scan = Plan("scan", None, self._dim * self._items * (SCAN_NS + (queries - 1) * MORE_NS))
+        if mask is None or (self._index is None and self._items <= _SMALL):
+            return scan
+        gather = Plan("gather", None, self._dim * mask.count * (GATHER_NS + (queries - 1) * MORE_NS))
+        return min(scan, gather, key=lambda plan: plan.cost)
+
+    def _by_engine(self, engine: Engine, queries: int, fetch: int, mask: ItemMask | None, most: float) -> Plan | None:
         """Return the plan to ask an engine; None where it does not take the mask, or costs more than `most`."""
         if mask is not None and not engine.takes(mask):
             if mask.count > MOST_COMPARED:
@@ -106,7 +133,8 @@ class Planner:
                     f"the {MOST_COMPARED} that are compared in its place; narrow it"
                 )
             return None
-        return Plan("index") if engine.is_remote or CALL_NS + INDEX_NS * engine.reads(fetch) < most else None
+        cost = CALL_NS + INDEX_NS * engine.reads(fetch)
+        return Plan("index", None, queries * cost) if engine.is_remote or cost < most else None
 
     def _by_index(
         self, index: ItemIndex, queries: np.ndarray, fetch: int, mask: ItemMask | None, most: float
@@ -115,9 +143,10 @@ class Planner:
         if mask is None or self._lists is None:
             share = 1.0 if mask is None else mask.share
             cost = CALL_NS + INDEX_NS * index.reads(fetch / max(share, 1e-9))
-            return Plan("index") if share >= OFTEN and cost < most else None
+            return Plan("index", None, len(queries) * cost) if share >= OFTEN and cost < most else None
         cost = CALL_NS + LIST_NS * index.lists
         if cost >= most:
             return None
         probes = self._lists.choose(queries, mask, fetch, MISSING * (1 - index.recall_target))
-        return Plan("index", probes) if cost + INDEX_NS * probes.reads < most else None
+        cost += INDEX_NS * probes.reads
+        return Plan("index", probes, len(queries) * cost) if cost < most else None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from .budget import Budget
 from .candidates import has_ranker
 from .catalogue import Catalogue
 from .delta import DeltaLog
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from .ranking import Ranker
 
 _FEW = 32
+RANKER_NS = 5000.0
+"""Nanoseconds of a ranker, per candidate: of those measured in docs/models.md the slowest."""
 
 
 class Answer(NamedTuple):
@@ -110,24 +113,32 @@ class ItemAnswers:
         return int(self.catalogue.rows.live.sum()), 0 if self._log is None else self._log.sequence
 
     def nearest(
-        self, vectors: np.ndarray, user_rows: np.ndarray, request: Request, candidates: int | None = None
+        self,
+        vectors: np.ndarray,
+        user_rows: np.ndarray,
+        request: Request,
+        candidates: int | None = None,
+        budget: Budget | None = None,
     ) -> Answer:
         """Answer with the query vectors, float32 [n, d], and rows of the users table, int64 [n], already known.
 
-        With `candidates` these are for a ranker: at least so many of each row, and none left out by its score.
+        With `candidates` these are for a ranker: at least so many of each row, and none left out by its score. Raises
+        TooMuch where that would take more than the `budget`, before it is searched.
         """
         start, catalogue, filtered = perf_counter(), self.catalogue, 0
         rows, items = self.left_out(catalogue, user_rows, request)
         wanted = request.top_k
         if candidates is not None:
             wanted = np.maximum(wanted, min(candidates, len(catalogue.rows.live)))
+            if budget is not None:
+                budget.spend_each(wanted, RANKER_NS)
         if request.filters is None:
-            found = catalogue.search(vectors, wanted, rows, items)
+            found = catalogue.search(vectors, wanted, rows, items, budget=budget)
         else:
-            filters = self.filters_of(request.filters)
+            filters = catalogue.filters.of_rows(request.filters, budget)
             if candidates is not None:
                 filters = [one and one._replace(min_score=None) for one in filters]
-            found = search_filtered(catalogue.search, vectors, wanted, rows, items, filters)
+            found = search_filtered(catalogue.search, vectors, wanted, rows, items, filters, budget)
             masks = [one.mask for one in filters if one is not None and one.mask is not None]
             filtered = sum(one.total - one.count for one in masks)
         ids = catalogue.item_ids.take(found.item_index, mode="wrap")  # -1 is the last: no item
@@ -194,14 +205,17 @@ class Retriever(ItemAnswers):
             retriever.follow(delta)
         return retriever
 
-    def answer(self, request: Request) -> Answer:
-        """Answer every row; raise InvalidRequest naming the row whose query has no finite vector."""
+    def answer(self, request: Request, budget: Budget | None = None) -> Answer:
+        """Answer every row.
+
+        Raises InvalidRequest naming the row whose query has no finite vector, and TooMuch as `nearest`.
+        """
         user_rows = self.users.rows_of(request.columns[USER].values)
         features = self.features(request.columns, user_rows, request.clicks)
         vectors = self.tower(features)
         if self.ranker is None:
-            return self.nearest(vectors, user_rows, request)
-        return self.ranked(self.ranker, features, vectors, user_rows, request)
+            return self.nearest(vectors, user_rows, request, budget=budget)
+        return self.ranked(self.ranker, features, vectors, user_rows, request, budget)
 
     def ranked(
         self,
@@ -210,9 +224,10 @@ class Retriever(ItemAnswers):
         vectors: np.ndarray,
         user_rows: np.ndarray,
         request: Request,
+        budget: Budget | None = None,
     ) -> Answer:
         """Retrieve candidates with the query vectors, float32 [n, d], and answer with the best by the ranker."""
-        retrieved = self.nearest(vectors, user_rows, request, ranker.candidates)
+        retrieved = self.nearest(vectors, user_rows, request, ranker.candidates, budget)
         least = self.least_scores(request)
         found = ranker(features, vectors, retrieved.item_index, request.top_k, least)
         ids = self.item_ids.take(found.item_index, mode="wrap")

@@ -38,6 +38,7 @@ BOUNDS: Mapping[str, tuple[int, int]] = {
     "max_history_item_ids": (1, 1 << 20),
     "max_queue_delay_microseconds": (0, 60_000_000),
     "max_queue_rows": (0, 1 << 20),
+    "max_request_milliseconds": (1, 1 << 31),
     "default_timeout_microseconds": (0, 3_600_000_000),
     "threads": (1, 256),
     **dict.fromkeys(INSTANCES, (1, 256)),
@@ -120,7 +121,7 @@ _ID = choice("int64", "string")
 SERVING: Schema = {
     "layout": choice(*LAYOUTS),
     **{key: _bounded(key) for key in ("top_k", "max_top_k", "max_batch_size")},
-    **{key: _bounded(key) for key in ("max_queue_delay_microseconds", "max_queue_rows")},
+    **{key: _bounded(key) for key in ("max_queue_delay_microseconds", "max_queue_rows", "max_request_milliseconds")},
     "default_timeout_microseconds": _bounded("default_timeout_microseconds"),
     **{key: or_null(_bounded(key)) for key in INSTANCES},
     "instances": _bounded("instances"),

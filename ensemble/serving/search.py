@@ -14,10 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .arrays import take_ranges
+from .budget import Budget
 from .engines import Index
 from .index import ItemIndex
 from .masks import Allowed, ItemMask
-from .planner import Plan, Planner
+from .planner import EXACT_NS, RANKED_NS, Plan, Planner
 from .scoring import Scoring
 from .selection import leaders, ranked, taken
 
@@ -26,6 +28,8 @@ _BLOCK_FLOATS = 1 << 23
 _FEW = 64
 """So many removed items are sifted out of what the index returns; more are a filter. Of what an engine returns, which
 may have removed them itself, any number is."""
+_LEVELS = 64
+"""More than the powers of two by which rows may differ in how much they leave out."""
 _Array = np.ndarray
 
 
@@ -41,12 +45,23 @@ class Found(NamedTuple):
 
 
 class _Group(NamedTuple):
-    """Rows that share a mask, and what each leaves out."""
+    """Rows that share a mask, and what each leaves out: `rows` ascend."""
 
     queries: _Array
     rows: _Array
     items: _Array
     mask: ItemMask | None
+
+
+class _Part(NamedTuple):
+    """Rows that are searched together, and how."""
+
+    members: _Array | None
+    """int64 [n]: which rows; None: all."""
+    group: _Group
+    fetch: int
+    """Candidates of each row."""
+    plan: Plan
 
 
 class ItemSearch:
@@ -98,37 +113,77 @@ class ItemSearch:
         return self._planner(self._scoring.prepared(queries), fetch, None if self._is_sifted(mask) else mask)
 
     def __call__(
-        self, queries: _Array, k: _Array, rows: _Array, items: _Array, allowed: Allowed | None = None
+        self,
+        queries: _Array,
+        k: _Array,
+        rows: _Array,
+        items: _Array,
+        allowed: Allowed | None = None,
+        budget: Budget | None = None,
     ) -> Found:
         """Return the `k` (int64 [n]) best items of every query, float32 [n, d].
 
         `rows` and `items`, int64 [m]: item `items[i]` is left out of row `rows[i]`'s answer; duplicates are welcome.
+        All is planned before any of it is done: raises TooMuch where it would take more than the `budget`.
         """
         queries, widest = self._scoring.prepared(queries), max(k.tolist())
         held = min(widest, len(self.vectors))
-        if allowed is None:
-            index, score = self._answer(held, _Group(queries, rows, items, self._live))
+        if len(queries) > 1:
+            rows, items = in_order(rows, items)
+        groups = self._groups(held, _Group(queries, rows, items, self._live), allowed)
+        parts = [self._part(held, members, group, budget or Budget()) for members, group in groups]
+        if parts[0].members is None:
+            index, score = self._answer(held, parts[0])
         else:
             index = np.full((len(queries), held), -1, dtype=np.int64)
             score = np.full((len(queries), held), -np.inf, dtype=np.float32)
-            for members, mask in self._by_mask(allowed):
-                part = _taken(members, _Group(queries, rows, items, mask))
-                index[members], score[members] = self._answer(held, part)
+            for part in parts:
+                index[part.members], score[part.members] = self._answer(held, part)
         return _cut(_widened(index, widest, -1), _widened(score, widest, -np.inf), k)
 
-    def _by_mask(self, allowed: Allowed) -> Iterator[tuple[_Array, ItemMask | None]]:
-        for number in np.unique(allowed.of_row):
-            mask = allowed.masks[number] if number >= 0 else self._live
+    def cost(self, k: int, share: float) -> float:
+        """Return about what it takes to find `k` of the share of items that a filter allows, in nanoseconds."""
+        return self._planner.about(k + _SPARE, share) + self._ranking(k + _SPARE)
+
+    def _groups(self, held: int, whole: _Group, allowed: Allowed | None) -> Iterator[tuple[_Array | None, _Group]]:
+        """Yield the rows that are searched together, None for all: of one mask, and which leave about as much out.
+
+        A long history makes the index look further; it is not to do so for the others of the batch.
+        """
+        keys = np.zeros(len(whole.queries), dtype=np.int64) if allowed is None else (allowed.of_row + 1) * _LEVELS
+        if self._index is not None and len(whole.rows) > held:
+            counts = np.bincount(whole.rows, minlength=len(keys))
+            keys = keys + np.ceil(np.log2(np.maximum(counts / (held + _SPARE), 1))).astype(np.int64)
+        distinct = np.unique(keys) if len(keys) > 1 else keys
+        for key in distinct:
+            mask = whole.mask if allowed is None or key < _LEVELS else allowed.masks[key // _LEVELS - 1]
             if mask is not None and mask.count == len(self.vectors) - len(self._dead):
                 mask = self._live  # it leaves nothing out
-            yield np.flatnonzero(allowed.of_row == number), mask
+            if len(distinct) == 1:
+                yield None, whole._replace(mask=mask)
+            else:
+                members = np.flatnonzero(keys == key)
+                yield members, _taken(members, whole._replace(mask=mask))
 
-    def _answer(self, held: int, group: _Group) -> tuple[_Array, _Array]:
-        """Return the `held` best of every row of a group [n, held], block by block."""
+    def _part(self, held: int, members: _Array | None, group: _Group, budget: Budget) -> _Part:
+        """Return how a group is searched, for which there must be time."""
         fetch = held + _SPARE
         if self._index is not None and len(group.rows):
             fetch += int(np.bincount(group.rows).max())
-        plan = self._planner(group.queries, fetch, None if self._is_sifted(group.mask) else group.mask)
+        mask, last = None if self._is_sifted(group.mask) else group.mask, len(group.queries) - 1
+        row = last if members is None else int(members[-1])
+        budget.spend(row, self._planner.choosing(mask))
+        plan = self._planner(group.queries, fetch, mask)
+        budget.spend(row, plan.cost + len(group.queries) * self._ranking(fetch))
+        return _Part(members, group, fetch, plan)
+
+    def _ranking(self, fetch: int) -> float:
+        """Return what it takes to rank so many candidates of one query by their exact scores, in nanoseconds."""
+        return fetch * (RANKED_NS + EXACT_NS * self.vectors.shape[1])
+
+    def _answer(self, held: int, part: _Part) -> tuple[_Array, _Array]:
+        """Return the `held` best of every row of a group [n, held], block by block."""
+        _, group, fetch, plan = part
         compared = {"scan": len(self.vectors), "gather": group.mask.count if group.mask else 0}.get(plan.way, fetch)
         step = max(1, _BLOCK_FLOATS // max(compared, fetch * self.vectors.shape[1]))
         if len(group.queries) <= step:
@@ -256,13 +311,22 @@ def no_exclusions() -> tuple[np.ndarray, np.ndarray]:
     return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
 
 
+def in_order(rows: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return both, int64 [m], with the rows ascending."""
+    if not len(rows) or not (rows[1:] < rows[:-1]).any():
+        return rows, items
+    order = rows.argsort(kind="stable")
+    return rows[order], items[order]
+
+
 def _taken(members: _Array, group: _Group) -> _Group:
-    """Return some rows of a group, int64 ascending, numbered anew."""
+    """Return some rows of a group, int64 ascending, numbered anew, in the time that their own entries take."""
     if not len(group.rows):
         return group._replace(queries=group.queries[members])
-    position = np.minimum(members.searchsorted(group.rows), len(members) - 1)
-    inside = members[position] == group.rows
-    return _Group(group.queries[members], position[inside], group.items[inside], group.mask)
+    bounds = group.rows.searchsorted(np.arange(len(group.queries) + 1))
+    positions, own = take_ranges(bounds, members)
+    rows = np.repeat(np.arange(len(members)), own[1:] - own[:-1])
+    return _Group(group.queries[members], rows, group.items[positions], group.mask)
 
 
 def _widened(array: _Array, width: int, blank: float) -> _Array:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .budget import Budget
 from .errors import InvalidRequest
 from .filtertext import MAX_BYTES as MAX_FILTER_BYTES
 from .names import CONTROLS
@@ -27,6 +28,8 @@ MAX_TEXT_BYTES = 1 << 16
 MAX_VALUES = 10_000
 """Longest list of one row in a column."""
 _FEW = 32
+_ENTRY_NS = {"INT64": 200.0, "FP64": 20.0, "BYTES": 1000.0}
+"""Nanoseconds per entry of a list, to read it and look it up."""
 WIRE = {"int64": "INT64", "float64": "FP64", "string": "BYTES"}
 """Triton data type by the data type of a raw column."""
 
@@ -104,15 +107,21 @@ class Reader:
         self._columns = [one for one in tensors if one.name not in CONTROLS]
         self._limits = limits
 
-    def __call__(self, requests: Sequence[Arrays]) -> Request:
+    def __call__(self, requests: Sequence[Arrays], budget: Budget | None = None) -> Request:
         """Join requests that sent the same inputs, arrays [rows, width], row after row.
+
+        Lists are paid for from the `budget` before they are read.
 
         Raises
         ------
         InvalidRequest
             A required input is missing, a value is out of range, not finite or not UTF-8. The message counts rows over
             all of `requests`, so ask again with one request to learn its own row.
+        TooMuch
+            Reading its lists and looking their ids up would take more than the budget.
         """
+        if budget is not None:
+            self._pay(requests, budget)
         if USER not in requests[0]:
             raise InvalidRequest(f"column '{USER}': missing; expected {self._tensors[USER].dtype} [rows, 1]")
         rows = sum(len(one[USER]) for one in requests)
@@ -131,6 +140,12 @@ class Reader:
             self._clicks(requests, rows),
             self._filters(requests, rows),
         )
+
+    def _pay(self, requests: Sequence[Arrays], budget: Budget) -> None:
+        for name in (one for one in requests[0] if one in self._tensors and self._tensors[one].ragged):
+            if any(one[name].size for one in requests):
+                lengths = np.repeat([one[name].shape[1] for one in requests], [len(one[name]) for one in requests])
+                budget.spend_each(lengths, _ENTRY_NS[self._tensors[name].dtype])
 
     def _column(self, tensor: Tensor, requests: Sequence[Arrays]) -> Column:
         if not tensor.ragged:
