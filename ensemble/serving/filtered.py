@@ -44,9 +44,9 @@ def search_filtered(
         uncrowded = Uncrowded(search, queries[row : row + 1], excluded, one.mask, one.crowding)
         known = found.item_index[row, : found.count[row]], found.score[row, : found.count[row]]
         _replace(found, row, *uncrowded(int(k[row]), *known))
-    for row, one in enumerate(filters):
-        if one is not None and one.min_score is not None:
-            kept = int(np.count_nonzero(found.score[row, : found.count[row]] >= one.min_score))
+    for row, asked in enumerate(filters):
+        if asked is not None and asked.min_score is not None:
+            kept = int(np.count_nonzero(found.score[row, : found.count[row]] >= asked.min_score))
             _replace(found, row, found.item_index[row, :kept].copy(), found.score[row, :kept].copy())
     return found
 

@@ -10,6 +10,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from operator import itemgetter
 from threading import Lock
 from typing import Any, NamedTuple, Union
 
@@ -79,9 +80,14 @@ class Filters:
             As a single filter's; or reading and compiling them would take more than the `budget`.
         """
         made: dict[str, Filter | None] = {"": None}
-        for row, text in enumerate(texts):
-            if text not in made:
-                made[text] = self(text, row, budget)
+        firsts = {text: row for row, text in reversed([*enumerate(texts)]) if text}
+        if budget is not None:
+            lengths = np.zeros(len(texts), dtype=np.int64)
+            for text, row in firsts.items():
+                lengths[row] = len(text) * (text not in self._cache)
+            budget.spend_each(lengths, _TEXT_NS)
+        for text, row in sorted(firsts.items(), key=itemgetter(1)):
+            made[text] = self(text, row, budget)
         return [made[text] for text in texts]
 
     def __call__(self, text: str, row: int, budget: Budget | None = None) -> Filter:
@@ -102,7 +108,6 @@ class Filters:
             return self._cache.get(text)
 
     def _made(self, text: str, row: int, budget: Budget) -> _Kept:
-        budget.spend(row, _TEXT_NS * len(text))
         try:
             return self._compile(parsed(text), row, budget)
         except Wrong as error:

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import triton_python_backend_utils as pb
@@ -119,7 +119,8 @@ class BatchModel:
         responses: list[Any] = [None] * len(requests)
         if self.answers is not None and requests:
             self._refresh(self.answers)
-        start, began = time.monotonic(), None
+        start = time.monotonic()
+        began: float | None = None
         for members in _alike(sent):
             answers = self._answers([sent[one] for one in members], began)
             began = began or start

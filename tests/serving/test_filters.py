@@ -43,6 +43,7 @@ def table(seed: int = 0, items: int = ITEMS) -> pd.DataFrame:
             "year": np.where(rng.random(items) < 0.2, np.nan, rng.integers(1990, 2000, items)),
             "stock": rng.integers(0, 5, items),
             "new": rng.random(items) < 0.5,
+            "labels": [[f"label {one}" for one in rng.integers(0, 150, 2)] for _ in range(items)],
         }
     )
 
@@ -122,6 +123,8 @@ def values_of(*values: str) -> Any:
     return st.fixed_dictionaries({}, optional={"any": test, "all": test, "none": test})
 
 
+LABELS = sorted({one for labels in table()["labels"] for one in labels})
+"""Of one item or a few: more or less than what is kept as a bitmap."""
 ids = st.lists(st.integers(-1, ITEMS).map(lambda one: one * 7), max_size=60)
 ends = st.sampled_from([{"min": 1993}, {"max": 1995.5}, {"min": 1992, "max": 1997}, {"min": 3000}])
 documents = st.fixed_dictionaries(
@@ -135,6 +138,7 @@ documents = st.fixed_dictionaries(
                 "genres": values_of(*GENRES),
                 "brand": values_of("brand 1", "brand 2"),
                 "shelves": values_of("1"),
+                "labels": values_of(*LABELS),
             },
         ),
         "ranges": st.fixed_dictionaries({}, optional={"year": ends, "stock": st.just({"min": 1, "max": 3})}),
@@ -244,7 +248,15 @@ def test_which_columns_are_attributes_is_said(tmp_path: Path) -> None:
     )
     scene = Scene(tmp_path, items)
     kinds = {name: type(one) for name, one in scene.attributes.items()}
-    assert kinds == {"genres": Tags, "brand": Tags, "shelves": Tags, "year": Numbers, "stock": Numbers, "new": Tags}
+    assert kinds == {
+        "genres": Tags,
+        "brand": Tags,
+        "labels": Tags,
+        "shelves": Tags,
+        "year": Numbers,
+        "stock": Numbers,
+        "new": Tags,
+    }
     left_out = json.loads((tmp_path / "items/attributes.json").read_text())["left_out"]
     assert left_out == {"title": "1001 different values in 1001 entries", "released": "holds a Timestamp"}
 

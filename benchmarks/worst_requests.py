@@ -1,0 +1,315 @@
+"""The worst requests that a server takes, of every kind: how long each is, and how long a neighbour waits meanwhile.
+
+    .venv/bin/python benchmarks/worst_requests.py                     # 1,659 items and a million
+    .venv/bin/python benchmarks/worst_requests.py --quick             # 1,659 items, some kinds, nothing is written
+    .venv/bin/python benchmarks/worst_requests.py --keep DIRECTORY    # releases are built and looked for there
+
+Releases are those of benchmarks/worst_release.py, served by a real Triton in both layouts. Every kind is asked with as
+many rows as a request may have; where that is refused, with half as many until it is answered: the worst that is
+permitted. A neighbour asks for one user at a time all the while. `cpu_seconds` is what the server's processes took for
+a request, the neighbour's included. Results: benchmarks/results/worst_requests.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import psutil
+import tritonclient.grpc as grpc
+from tritonclient.utils import InferenceServerException
+from worst_release import GENRES, LAST, USERS, Made, catalogue, make_release
+
+from ensemble.client import RetrievalClient
+from ensemble.ports import free_ports
+from ensemble.runtime import export_repository
+from ensemble.server import TritonServer
+from ensemble.wire import ClientError
+from workflows.files import atomic_write
+
+RESULTS = Path(__file__).parent / "results" / "worst_requests.json"
+CATALOGUES = ((1659, "int64", False), (1659, "string", False), (1659, "int64", True), (1_000_000, "int64", False))
+"""Items, ids, and whether the release ranks."""
+MODELS = ("retrieval", "retrieval_chained")
+ROWS, TOP_K, IDS, CLICKS, VALUES = 256, 1000, 10_000, 1000, 1000
+"""What a request may have at most, as a release is written by default."""
+QUICK = ("plain", "tag repeated, any", "allowed ids", "crowding, largest top_k", "not JSON, long", "everything")
+Inputs = dict[str, np.ndarray]
+
+
+class Kind(NamedTuple):
+    """One way to ask for much work."""
+
+    name: str
+    inputs: Callable[[int], Inputs]
+    """From a number of rows."""
+
+
+class Kinds:
+    """The worst requests for one catalogue."""
+
+    def __init__(self, made: Made) -> None:
+        self.items = len(made.item_ids)
+        self.ids = np.array(made.item_ids, dtype=object if isinstance(made.item_ids[0], str) else np.int64)
+        table = catalogue(made.item_ids)
+        self.labels = sorted({label for one in table["labels"] for label in one})
+        self.rng = np.random.default_rng(7)
+
+    def all(self) -> list[Kind]:
+        """Return every kind; each row of a request differs from the others, so that nothing is compiled once."""
+        filters: dict[str, Callable[[int], Any]] = {
+            **{
+                f"tag repeated, {test}": lambda row, test=test: self.tags("genres", test, [str(row % GENRES)] * VALUES)
+                for test in ("any", "all", "none")
+            },
+            **{
+                f"different tags, {test}": lambda _, test=test: self.tags("labels", test, self.some_labels())
+                for test in ("any", "all", "none")
+            },
+            "allowed ids": lambda _: {"allow": self.some_ids(IDS).tolist()},
+            "denied ids": lambda _: {"deny": self.some_ids(IDS).tolist()},
+            "ranges": lambda row: {"ranges": {"year": {"min": 1950 + row % 50}, "price": {"min": row / 100}}},
+            "crowding": lambda row: {"crowding": {"attribute": "genres", "limit": 1 + row % 3}, "min_score": -row},
+            "crowding, numbers": lambda row: {"crowding": {"attribute": "year", "limit": 1}, "min_score": -row},
+            "min_score": lambda row: {"min_score": row / 1000},
+            "misspelt tag": lambda row: self.tags("labels", "any", [*self.some_labels()[1:], f"x{row}" * 2000]),
+        }
+        kinds = [Kind(name, lambda rows, make=make: self.filtered(make, rows)) for name, make in filters.items()]
+        return [
+            Kind("plain", self.plain),
+            Kind("largest top_k", self.widest),
+            Kind("excluded ids", lambda rows: {**self.plain(rows), "exclude_item_ids": self.lists(rows, IDS)}),
+            Kind("history", self.clicks),
+            Kind("long history of a known user", lambda rows: {"user_id": np.zeros((rows, 1), dtype=np.int64)}),
+            *kinds,
+            Kind("crowding, largest top_k", lambda rows: {**self.filtered(filters["crowding"], rows), **self.k(rows)}),
+            Kind("ranges, largest top_k", lambda rows: {**self.filtered(filters["ranges"], rows), **self.k(rows)}),
+            Kind("not JSON, long", lambda rows: self.texts([b"[" + b"{}," * 100_000] * min(rows, 16), rows)),
+            Kind("the last filter is wrong", self.last_wrong),
+            Kind("everything", self.everything),
+        ]
+
+    def plain(self, rows: int) -> Inputs:
+        """Ask for as many users."""
+        return {"user_id": (np.arange(rows, dtype=np.int64) % USERS)[:, None]}
+
+    def k(self, rows: int) -> Inputs:
+        """Ask for as many answers as may be."""
+        return {"top_k": np.full((rows, 1), TOP_K, dtype=np.int32)}
+
+    def widest(self, rows: int) -> Inputs:
+        """Ask for users with as many answers as may be."""
+        return {**self.plain(rows), **self.k(rows)}
+
+    def lists(self, rows: int, width: int) -> np.ndarray:
+        """Return lists of ids of items."""
+        return np.stack([self.some_ids(width) for _ in range(rows)])
+
+    def clicks(self, rows: int) -> Inputs:
+        """Ask with a history of as many clicks as may be."""
+        times = np.full((rows, CLICKS), 1_500_000_000, dtype=np.int64)
+        return {**self.plain(rows), "history_item_ids": self.lists(rows, CLICKS), "history_timestamps": times}
+
+    def some_ids(self, count: int) -> np.ndarray:
+        """Return ids of items, some of them several times."""
+        return self.ids[self.rng.integers(0, self.items, count)]
+
+    def some_labels(self) -> list[str]:
+        """Return as many different values as a test may have."""
+        return [self.labels[one] for one in self.rng.permutation(len(self.labels))[:VALUES]]
+
+    def tags(self, name: str, test: str, values: list[str]) -> Any:
+        """Return a filter of one test."""
+        return {"tags": {name: {test: values}}}
+
+    def filtered(self, make: Callable[[int], Any], rows: int) -> Inputs:
+        """Ask with a filter for each row."""
+        return self.texts([json.dumps(make(row)).encode() for row in range(rows)], rows)
+
+    def texts(self, texts: list[bytes], rows: int) -> Inputs:
+        """Ask with the texts of filters, none for the rows past the last."""
+        column = np.array([*texts, *[b""] * (rows - len(texts))], dtype=object)
+        return {**self.plain(rows), "filter": column[:, None]}
+
+    def last_wrong(self, rows: int) -> Inputs:
+        """Ask with many different tags, of which the last row misspells one."""
+        made = [self.tags("labels", "any", self.some_labels()) for _ in range(rows - 1)]
+        return self.filtered(
+            lambda row: made[row] if row < rows - 1 else self.tags("labels", "any", ["none such"]), rows
+        )
+
+    def everything(self, rows: int) -> Inputs:
+        """Ask for all of it at once."""
+        filter_ = {
+            "allow": self.some_ids(IDS // 2).tolist(),
+            "tags": {"labels": {"none": self.some_labels()[: VALUES // 10]}},
+            "ranges": {"price": {"min": 1.0}},
+            "crowding": {"attribute": "brand", "limit": 2},
+        }
+        made = self.filtered(lambda row: {**filter_, "min_score": -float(row)}, rows)
+        return {**made, **self.clicks(rows), **self.k(rows), "exclude_item_ids": self.lists(rows, IDS // 10)}
+
+
+class Neighbour:
+    """Asks for one user at a time, inside the block, and remembers how long each answer took."""
+
+    def __init__(self, address: str, model: str) -> None:
+        self._client, self._stop = RetrievalClient(address, model), threading.Event()
+        self._seconds: list[float] = []
+        self.failed = 0
+        self._thread = threading.Thread(target=self._ask, daemon=True)
+
+    def __enter__(self) -> Neighbour:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._client.close()
+
+    @property
+    def p99(self) -> float:
+        """Return the 99th percentile of the seconds that an answer took."""
+        return float(np.percentile(self._seconds, 99)) if self._seconds else float("nan")
+
+    def _ask(self) -> None:
+        user = 0
+        while not self._stop.is_set():
+            user, start = (user + 1) % USERS, time.perf_counter()
+            try:
+                self._client.recommend([user], top_k=10)
+            except ClientError:
+                self.failed += 1
+            self._seconds.append(time.perf_counter() - start)
+            self._stop.wait(0.01)
+
+
+class Asker:
+    """Sends what it is told to and waits for the answer."""
+
+    def __init__(self, address: str, model: str, processes: list[psutil.Process]) -> None:
+        self.channel, self.model, self._processes = grpc.InferenceServerClient(address), model, processes
+
+    def ask(self, inputs: Inputs, repeats: int) -> dict[str, Any]:
+        """Return seconds, CPU seconds of the server, and what became of the requests."""
+        tensors = [_tensor(name, array) for name, array in inputs.items()]
+        seconds, used, outcome, reason = [], self._cpu(), "answered", ""
+        for _ in range(repeats):
+            start = time.perf_counter()
+            try:
+                self.channel.infer(self.model, tensors, client_timeout=300.0)
+            except InferenceServerException as error:
+                outcome, reason = str(error.status()).removeprefix("StatusCode."), error.message()[:300]
+            seconds.append(time.perf_counter() - start)
+        return {
+            "rows": len(inputs["user_id"]),
+            "outcome": outcome,
+            "median_s": round(statistics.median(seconds), 3),
+            "max_s": round(max(seconds), 3),
+            "cpu_seconds": round((self._cpu() - used) / repeats, 3),
+            **({"reason": reason} if reason else {}),
+        }
+
+    def _cpu(self) -> float:
+        return sum(sum(one.cpu_times()[:2]) for one in self._processes)
+
+
+def main() -> None:
+    """Build, serve, ask and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="1,659 items, some kinds, one model; nothing is written")
+    parser.add_argument("--items", type=int, action="append", help="only catalogues of so many items")
+    parser.add_argument("--kind", action="append", help="only these kinds; nothing is written")
+    parser.add_argument("--keep", type=Path, help="directory of the releases")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    chosen = [one for one in CATALOGUES if arguments.items is None or one[0] in arguments.items]
+    with ExitStack() as stack:
+        keep = arguments.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        points = []
+        for items, ids, ranks in chosen[:1] if arguments.quick else chosen:
+            place = keep / f"{items}-{ids}{'-ranks' if ranks else ''}"
+            place.mkdir(parents=True, exist_ok=True)
+            made = make_release(place, items, ids, ranks, say)
+            facts = {"items": items, "ids": ids, "ranks": ranks}
+            points += [{**facts, **one} for one in measured(made, place, arguments)]
+    text = json.dumps({"machine": machine(), "requests": points}, indent=1) + "\n"
+    if not arguments.quick and not arguments.kind:
+        atomic_write(arguments.out, text.encode())
+    sys.stdout.write(text)
+
+
+def measured(made: Made, place: Path, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Serve a release, and yield the figures of every kind and model."""
+    kinds = Kinds(made).all()
+    names = arguments.kind or (QUICK if arguments.quick else [one.name for one in kinds])
+    with served(made.path, place / "triton") as (address, processes):
+        for model in MODELS[:1] if arguments.quick else MODELS:
+            asker = Asker(address, model, processes)
+            for kind in kinds:
+                if kind.name in names:
+                    yield from worst(asker, kind, address, 1 if arguments.quick else arguments.repeats)
+
+
+def worst(asker: Asker, kind: Kind, address: str, repeats: int) -> Iterator[dict[str, Any]]:
+    """Yield the figures of a kind with all rows and, where that is too much, with as many as are answered."""
+    rows = ROWS
+    while True:
+        inputs = kind.inputs(rows)
+        with Neighbour(address, asker.model) as neighbour:
+            figures = asker.ask(inputs, repeats)
+        point = {"kind": kind.name, "model": asker.model, **figures}
+        point |= {"neighbour_p99_s": round(neighbour.p99, 3), "neighbour_failed": neighbour.failed}
+        too_much = "max_request_milliseconds" in figures.get("reason", "")
+        if rows == ROWS or not too_much:
+            say(f"{kind.name}: {point}")
+            yield point
+        if not too_much or rows == 1:
+            return
+        rows //= 2
+
+
+@contextmanager
+def served(release: Path, repository: Path) -> Iterator[tuple[str, list[psutil.Process]]]:
+    """Serve a release in both layouts; yield the address and the server's processes."""
+    export_repository(release, repository, "both")
+    grpc_port, metrics_port = free_ports("127.0.0.1", 2)
+    before = {one.pid for one in psutil.Process().children(recursive=True)}
+    with TritonServer(repository, grpc_port=grpc_port, metrics_port=metrics_port, start_timeout_seconds=600) as server:
+        mine = psutil.Process().children(recursive=True)
+        yield server.addresses.grpc, [one for one in mine if one.pid not in before]
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures depend on."""
+    return {"cores": os.cpu_count(), "load": [round(one, 1) for one in os.getloadavg()], "history": LAST}
+
+
+def say(text: str) -> None:
+    """Print progress."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def _tensor(name: str, array: np.ndarray) -> Any:
+    types = {"i": f"INT{8 * array.itemsize}", "O": "BYTES"}
+    made = grpc.InferInput(name, list(array.shape), types[array.dtype.kind])
+    made.set_data_from_numpy(array)
+    return made
+
+
+if __name__ == "__main__":
+    main()

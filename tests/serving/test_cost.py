@@ -1,0 +1,170 @@
+"""What a request costs: in proportion to what differs in it, and refused before it is done where that is too much."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from synthetic import make_release, make_run
+
+from ensemble.config import Index
+from ensemble.serving import attributes as module
+from ensemble.serving.attributes import Groups, Tags
+from ensemble.serving.budget import Budget, TooMuch
+from ensemble.serving.errors import InvalidRequest
+from ensemble.serving.filters import Filters
+from ensemble.serving.ids import IdTable
+from ensemble.serving.retriever import Retriever
+from ensemble.serving.search import ItemSearch
+
+ITEMS = 100_000
+MEGABYTE = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def tags() -> Tags:
+    """Two values that half of the items have each."""
+    codes = (np.arange(ITEMS) % 2).astype(np.int32)
+    members = np.argsort(codes, kind="stable").astype(np.int32)
+    bounds = np.array([0, ITEMS // 2, ITEMS])
+    return Tags(np.array(["even", "odd"], dtype=object), Groups(np.arange(ITEMS + 1), codes), bounds, members)
+
+
+@pytest.fixture
+def filters(tags: Tags) -> Filters:
+    """Of the items with these tags."""
+    search = ItemSearch(np.zeros((ITEMS, 2), dtype=np.float32))
+    return Filters({"parity": tags}, IdTable(np.arange(ITEMS)), search.mask, ITEMS)
+
+
+def peak(work: Callable[[], Any]) -> int:
+    """Return the bytes that some work holds at most."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("test", ["any", "all", "none"])
+def test_a_tag_costs_the_same_however_often_it_is_repeated(filters: Filters, tags: Tags, test: str) -> None:
+    made: list[Any] = []
+    text = json.dumps({"tags": {"parity": {test: ["odd"] * 1000}}})
+    assert peak(lambda: made.append(filters(text, 0))) < MEGABYTE
+    mask = made[0].mask
+    assert mask.count == ITEMS // 2
+    assert mask.bits[0] == (test == "none")
+
+
+def test_a_tags_bitmap_is_made_once_and_kept_within_bounds(filters: Filters, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    packed = module.packed
+    monkeypatch.setattr(module, "packed", lambda rows, items: made.append(len(rows)) or packed(rows, items))
+    for row in range(20):
+        filters(json.dumps({"tags": {"parity": {"any": ["odd", "even"]}}, "min_score": row}), row)
+    assert len(made) <= 2
+    monkeypatch.setattr(module, "BITMAP_BYTES", 1)
+    assert filters('{"tags": {"parity": {"all": ["odd", "even"]}}}', 0).mask.count == 0  # type: ignore[union-attr]
+
+
+def test_equal_filters_of_a_batch_are_compiled_once_whatever_is_kept(
+    filters: Filters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ensemble.serving.filters.CACHE_BYTES", 0)
+    texts = ['{"deny": [1]}', "", '{"deny": [1]}']
+    first, none, again = filters.of_rows(texts)
+    assert first is again
+    assert none is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[" + "{}," * 300_000 + "{}]", "more than 1000 objects"),
+        ('{"deny": [' + "1," * 400_000 + "1]}", "'deny': got 400001 of them"),
+        ('{"tags": {"parity": {"any": ["' + "o" * 900_000 + '"]}}}', "no item has 'oooo"),
+        ('{"tags": {"parity": {"any": ["od"]}}}', "such as 'odd'"),
+    ],
+)
+def test_a_refusal_costs_and_says_little_however_long_the_filter_is(filters: Filters, text: str, expected: str) -> None:
+    def refused() -> None:
+        with pytest.raises(InvalidRequest, match=expected) as caught:
+            filters(text, 0)
+        assert len(str(caught.value)) < 400
+
+    assert peak(refused) < 8 * MEGABYTE
+
+
+@pytest.fixture(scope="module")
+def retriever(tmp_path_factory: pytest.TempPathFactory) -> Retriever:
+    """A release of a few thousand items."""
+    run = make_run(tmp_path_factory.mktemp("cost"), items=5000)
+    return Retriever.load(make_release(run, Index(kind="ivf_flat", nlist=40, nprobe=4)))
+
+
+def asked(retriever: Retriever, budget: Budget | None = None, rows: int = 32, **inputs: Any) -> Any:
+    """Answer one request of some rows."""
+    sent = {"user_id": np.full((rows, 1), -1, dtype=np.int64), **inputs}
+    return retriever.answer(retriever.reader([sent], budget), budget)
+
+
+def texts(*documents: Any) -> np.ndarray:
+    """Return filters as they are sent."""
+    return np.array([[json.dumps(one).encode()] for one in documents], dtype=object)
+
+
+def expensive(retriever: Retriever) -> dict[str, dict[str, np.ndarray]]:
+    """Return requests of 32 rows, each expensive in another way."""
+    ids = retriever.item_ids[:-1]
+    many = np.tile(ids[:400], (32, 1))
+    return {
+        "exclude_item_ids": {"exclude_item_ids": many},
+        "allow": {"filter": texts(*({"allow": ids[row : row + 2000].tolist()} for row in range(32)))},
+        "crowding": {"filter": texts(*[{"crowding": {"attribute": "genres", "limit": 1}}] * 32)},
+        "ranges": {"filter": texts(*({"ranges": {"year": {"min": 1990 + row / 9}}} for row in range(32)))},
+        "top_k": {"top_k": np.full((32, 1), 400, dtype=np.int32)},
+    }
+
+
+@pytest.mark.parametrize("kind", ["exclude_item_ids", "allow", "crowding", "ranges", "top_k"])
+def test_too_much_work_is_refused_with_the_numbers_before_it_is_done(
+    retriever: Retriever, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = expensive(retriever)[kind]
+    budget = Budget(1e6)
+    answer = asked(retriever, budget, **sent)
+    milliseconds = budget._spent / 2
+    unlimited = asked(retriever, None, **sent)
+    assert answer.item_index.tolist() == unlimited.item_index.tolist()
+    searched: list[int] = []
+    monkeypatch.setattr(ItemSearch, "_answer", lambda *_: searched.append(1))
+    retriever.catalogue.filters._cache.clear()
+    with pytest.raises(TooMuch, match=rf"row \d+: .* ms, more than the {milliseconds:.0f} ms .* fewer rows"):
+        asked(retriever, Budget(milliseconds), **sent)
+    assert not searched
+
+
+def test_one_row_that_leaves_much_out_does_not_widen_the_search_of_the_others(
+    retriever: Retriever, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked_for: list[tuple[int, int]] = []
+    block = ItemSearch._block
+
+    def counted(self: ItemSearch, held: int, fetch: int, plan: Any, group: Any) -> Any:
+        asked_for.append((len(group.queries), fetch))
+        return block(self, held, fetch, plan, group)
+
+    monkeypatch.setattr(ItemSearch, "_block", counted)
+    search, rng = retriever.search, np.random.default_rng(0)
+    queries = rng.normal(size=(8, search.vectors.shape[1])).astype(np.float32)
+    left_out = rng.permutation(5000)[:400]
+    found = search(queries, np.full(8, 10), np.full(400, 3), left_out)
+    assert not np.isin(found.item_index[3], left_out).any()
+    (others, few), (one, many) = sorted(asked_for, reverse=True)
+    assert (others, one) == (7, 1)
+    assert few < 100 < 400 < many
