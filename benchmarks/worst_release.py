@@ -28,6 +28,7 @@ MOST_CLICKS = 20_000
 GENRES, LABELS, BRANDS = 20, 2000, 500
 """Distinct values: three genres, five labels and one brand an item."""
 CANDIDATES = 500
+_Array = np.ndarray
 _WIDE = 128  # hidden units of the ranker
 
 
@@ -91,7 +92,7 @@ def _write_features(features: Path, item_ids: Any) -> None:
     sequence = {"op": "sequence", "input": "timestamp", "output": "history", "max_length": LAST}
     query = _transform([("user_id", "int64"), ("timestamp", "int64")], [user, sequence])
     _write_transform(features / "query_transform", query, {"user_id": users["user_id"].tolist()})
-    kind = "int64" if isinstance(item_ids, np.ndarray) else "string"
+    kind = "int64" if isinstance(item_ids, _Array) else "string"
     item = {"op": "categorical", "input": "item_id", "output": "item_id", "vocabulary": "item_id"}
     _write_transform(features / "item_transform", _transform([("item_id", kind)], [item]), {"item_id": item_ids})
 
@@ -143,12 +144,12 @@ def _write_transform(directory: Path, document: dict[str, Any], vocabularies: di
             np.save(stem.with_suffix(".npy"), np.array(values, dtype=np.int64))
 
 
-def _write_towers(towers: Path, vectors: np.ndarray, queries: np.ndarray) -> str:
+def _write_towers(towers: Path, vectors: _Array, queries: _Array) -> str:
     """Write both towers and the item vectors; return their pairing."""
     towers.mkdir()
     rng = np.random.default_rng(5)
     history = rng.normal(scale=0.01, size=(len(vectors) + 3, 4)).astype(np.float32)
-    tables = {
+    tables: dict[str, _Array] = {
         "users": np.concatenate([queries[:3], queries]),
         "items": history,
         "out": rng.normal(scale=0.1, size=(4, DIM)).astype(np.float32),
@@ -172,17 +173,23 @@ def _write_towers(towers: Path, vectors: np.ndarray, queries: np.ndarray) -> str
     digest = hashlib.sha256()
     for name in ("query.onnx", "item.onnx", "item_vectors.npy"):
         digest.update((towers / name).read_bytes())
-    stated = {"format": 1, "pairing": digest.hexdigest(), "dim": DIM, "metric": "inner_product", "item_inputs": []}
+    stated: dict[str, Any] = {
+        "format": 1,
+        "pairing": digest.hexdigest(),
+        "dim": DIM,
+        "metric": "inner_product",
+        "item_inputs": [],
+    }
     stated["query_inputs"] = [{"name": one} for one in inputs]
     (towers / "towers.json").write_text(json.dumps(stated), encoding="utf-8")
     return digest.hexdigest()
 
 
-def _write_ranker(out: Path, vectors: np.ndarray, pairing: str) -> None:
+def _write_ranker(out: Path, vectors: _Array, pairing: str) -> None:
     """Write a ranker of one hidden layer over an item's vector, to which the similarity is added."""
     out.mkdir()
     rng = np.random.default_rng(6)
-    tables = {
+    tables: dict[str, _Array] = {
         "hidden": rng.normal(scale=0.1, size=(DIM, _WIDE)).astype(np.float32),
         "last": rng.normal(scale=0.1, size=(_WIDE, 1)).astype(np.float32),
         "axis": np.array([2], dtype=np.int64),
@@ -210,7 +217,7 @@ def _graph(
     nodes: list[Any],
     inputs: dict[str, tuple[int, list[Any]]],
     output: tuple[str, list[Any]],
-    constants: dict[str, np.ndarray],
+    constants: dict[str, _Array],
 ) -> bytes:
     graph = helper.make_graph(
         nodes,

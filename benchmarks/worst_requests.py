@@ -1,8 +1,7 @@
 """The worst requests that a server takes, of every kind: how long each is, and how long a neighbour waits meanwhile.
 
     .venv/bin/python benchmarks/worst_requests.py                     # 1,659 items and a million
-    .venv/bin/python benchmarks/worst_requests.py --quick             # 1,659 items, some kinds, nothing is written
-    .venv/bin/python benchmarks/worst_requests.py --keep DIRECTORY    # releases are built and looked for there
+    .venv/bin/python benchmarks/worst_requests.py --quick             # 1,659 items, some kinds
 
 Releases are those of benchmarks/worst_release.py, served by a real Triton in both layouts. Every kind is asked with as
 many rows as a request may have; where that is refused, with half as many until it is answered: the worst that is
@@ -17,35 +16,36 @@ import json
 import os
 import statistics
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
 import tritonclient.grpc as grpc
+from harness import Parser, store
 from tritonclient.utils import InferenceServerException
-from worst_release import GENRES, LAST, USERS, Made, catalogue, make_release
+from worst_release import GENRES, USERS, Made, catalogue, make_release
 
 from ensemble.client import RetrievalClient
 from ensemble.ports import free_ports
 from ensemble.runtime import export_repository
 from ensemble.server import TritonServer
 from ensemble.wire import ClientError
-from workflows.files import atomic_write
 
-RESULTS = Path(__file__).parent / "results" / "worst_requests.json"
+KEY = ("items", "ids", "ranks", "model", "kind", "most_rows")
 CATALOGUES = ((1659, "int64", False), (1659, "string", False), (1659, "int64", True), (1_000_000, "int64", False))
 """Items, ids, and whether the release ranks."""
 MODELS = ("retrieval", "retrieval_chained")
 ROWS, TOP_K, IDS, CLICKS, VALUES = 256, 1000, 10_000, 1000, 1000
 """What a request may have at most, as a release is written by default."""
 QUICK = ("plain", "tag repeated, any", "allowed ids", "crowding, largest top_k", "not JSON, long", "everything")
-Inputs = dict[str, np.ndarray]
+_Array = np.ndarray
+Inputs = dict[str, _Array]
 
 
 class Kind(NamedTuple):
@@ -69,14 +69,8 @@ class Kinds:
     def all(self) -> list[Kind]:
         """Return every kind; each row of a request differs from the others, so that nothing is compiled once."""
         filters: dict[str, Callable[[int], Any]] = {
-            **{
-                f"tag repeated, {test}": lambda row, test=test: self.tags("genres", test, [str(row % GENRES)] * VALUES)
-                for test in ("any", "all", "none")
-            },
-            **{
-                f"different tags, {test}": lambda _, test=test: self.tags("labels", test, self.some_labels())
-                for test in ("any", "all", "none")
-            },
+            **{f"tag repeated, {test}": partial(self.repeated, test) for test in ("any", "all", "none")},
+            **{f"different tags, {test}": partial(self.different, test) for test in ("any", "all", "none")},
             "allowed ids": lambda _: {"allow": self.some_ids(IDS).tolist()},
             "denied ids": lambda _: {"deny": self.some_ids(IDS).tolist()},
             "ranges": lambda row: {"ranges": {"year": {"min": 1950 + row % 50}, "price": {"min": row / 100}}},
@@ -85,7 +79,7 @@ class Kinds:
             "min_score": lambda row: {"min_score": row / 1000},
             "misspelt tag": lambda row: self.tags("labels", "any", [*self.some_labels()[1:], f"x{row}" * 2000]),
         }
-        kinds = [Kind(name, lambda rows, make=make: self.filtered(make, rows)) for name, make in filters.items()]
+        kinds = [Kind(name, partial(self.filtered, make)) for name, make in filters.items()]
         return [
             Kind("plain", self.plain),
             Kind("largest top_k", self.widest),
@@ -112,7 +106,7 @@ class Kinds:
         """Ask for users with as many answers as may be."""
         return {**self.plain(rows), **self.k(rows)}
 
-    def lists(self, rows: int, width: int) -> np.ndarray:
+    def lists(self, rows: int, width: int) -> _Array:
         """Return lists of ids of items."""
         return np.stack([self.some_ids(width) for _ in range(rows)])
 
@@ -121,13 +115,22 @@ class Kinds:
         times = np.full((rows, CLICKS), 1_500_000_000, dtype=np.int64)
         return {**self.plain(rows), "history_item_ids": self.lists(rows, CLICKS), "history_timestamps": times}
 
-    def some_ids(self, count: int) -> np.ndarray:
+    def some_ids(self, count: int) -> _Array:
         """Return ids of items, some of them several times."""
-        return self.ids[self.rng.integers(0, self.items, count)]
+        chosen: _Array = self.ids[self.rng.integers(0, self.items, count)]
+        return chosen
 
     def some_labels(self) -> list[str]:
         """Return as many different values as a test may have."""
         return [self.labels[one] for one in self.rng.permutation(len(self.labels))[:VALUES]]
+
+    def repeated(self, test: str, row: int) -> Any:
+        """Return a filter that names one tag as often as it may."""
+        return self.tags("genres", test, [str(row % GENRES)] * VALUES)
+
+    def different(self, test: str, _: int) -> Any:
+        """Return a filter of as many tags as it may name."""
+        return self.tags("labels", test, self.some_labels())
 
     def tags(self, name: str, test: str, values: list[str]) -> Any:
         """Return a filter of one test."""
@@ -227,41 +230,35 @@ class Asker:
 
 
 def main() -> None:
-    """Build, serve, ask and write the results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="1,659 items, some kinds, one model; nothing is written")
+    """Build, serve, ask and write the results, each as soon as it is there."""
+    parser = Parser(__doc__, "worst_requests")
     parser.add_argument("--items", type=int, action="append", help="only catalogues of so many items")
-    parser.add_argument("--kind", action="append", help="only these kinds; nothing is written")
-    parser.add_argument("--keep", type=Path, help="directory of the releases")
+    parser.add_argument("--ids", action="append", help="only ids of this type, int64 or string")
+    parser.add_argument("--model", action="append", help=f"only these of {', '.join(MODELS)}")
+    parser.add_argument("--kind", action="append", help="only these kinds")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    arguments = parser.parse_args()
-    chosen = [one for one in CATALOGUES if arguments.items is None or one[0] in arguments.items]
-    with ExitStack() as stack:
-        keep = arguments.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        points = []
-        for items, ids, ranks in chosen[:1] if arguments.quick else chosen:
-            place = keep / f"{items}-{ids}{'-ranks' if ranks else ''}"
+    given = parser.options()
+    if given.quick:
+        given.items, given.ids, given.model, given.kind, given.repeats = [1659], ["int64"], MODELS[:1], QUICK, 1
+    for items, ids, ranks in CATALOGUES[:1] if given.quick else CATALOGUES:
+        if items in (given.items or [items]) and ids in (given.ids or [ids]):
+            place = given.runs / f"{items}-{ids}{'-ranks' if ranks else ''}"
             place.mkdir(parents=True, exist_ok=True)
             made = make_release(place, items, ids, ranks, say)
-            facts = {"items": items, "ids": ids, "ranks": ranks}
-            points += [{**facts, **one} for one in measured(made, place, arguments)]
-    text = json.dumps({"machine": machine(), "requests": points}, indent=1) + "\n"
-    if not arguments.quick and not arguments.kind:
-        atomic_write(arguments.out, text.encode())
-    sys.stdout.write(text)
+            for figures in measured(made, place, given):
+                store({"items": items, "ids": ids, "ranks": ranks, **figures}, given.out, KEY)
+                say(json.dumps(figures))
 
 
-def measured(made: Made, place: Path, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def measured(made: Made, place: Path, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Serve a release, and yield the figures of every kind and model."""
     kinds = Kinds(made).all()
-    names = arguments.kind or (QUICK if arguments.quick else [one.name for one in kinds])
     with served(made.path, place / "triton") as (address, processes):
-        for model in MODELS[:1] if arguments.quick else MODELS:
+        for model in given.model or MODELS:
             asker = Asker(address, model, processes)
             for kind in kinds:
-                if kind.name in names:
-                    yield from worst(asker, kind, address, 1 if arguments.quick else arguments.repeats)
+                if kind.name in (given.kind or [kind.name]):
+                    yield from worst(asker, kind, address, given.repeats)
 
 
 def worst(asker: Asker, kind: Kind, address: str, repeats: int) -> Iterator[dict[str, Any]]:
@@ -275,8 +272,7 @@ def worst(asker: Asker, kind: Kind, address: str, repeats: int) -> Iterator[dict
         point |= {"neighbour_p99_s": round(neighbour.p99, 3), "neighbour_failed": neighbour.failed}
         too_much = "max_request_milliseconds" in figures.get("reason", "")
         if rows == ROWS or not too_much:
-            say(f"{kind.name}: {point}")
-            yield point
+            yield {**point, "most_rows": rows == ROWS, "load": round(os.getloadavg()[0], 1)}
         if not too_much or rows == 1:
             return
         rows //= 2
@@ -293,18 +289,13 @@ def served(release: Path, repository: Path) -> Iterator[tuple[str, list[psutil.P
         yield server.addresses.grpc, [one for one in mine if one.pid not in before]
 
 
-def machine() -> dict[str, Any]:
-    """Return what the figures depend on."""
-    return {"cores": os.cpu_count(), "load": [round(one, 1) for one in os.getloadavg()], "history": LAST}
-
-
 def say(text: str) -> None:
     """Print progress."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
 
 
-def _tensor(name: str, array: np.ndarray) -> Any:
+def _tensor(name: str, array: _Array) -> Any:
     types = {"i": f"INT{8 * array.itemsize}", "O": "BYTES"}
     made = grpc.InferInput(name, list(array.shape), types[array.dtype.kind])
     made.set_data_from_numpy(array)
