@@ -59,7 +59,7 @@ class BatchModel:
         self._kept: dict[tuple[str, Any], Any] = {}
         self._call_it(self.release.manifest["release"])
         self.tally = Tally()
-        self._pulse = Pulse(self.release.manifest["serving"].get("max_request_milliseconds", 1000) / 1000)
+        self._pulse = Pulse(self.release.manifest["serving"]["max_request_milliseconds"] / 1000)
         self.load(self.release, args["model_config"])
         limit_blas_threads(self.release.manifest["serving"]["threads"])
         self.check()
@@ -189,7 +189,9 @@ class BatchModel:
         Where they take too long together, those that come last are told to ask again.
         """
         if began is not None and time.monotonic() - began > self._milliseconds / 1000:
-            return [Unavailable("the requests that it came with take all of the time; ask again")] * len(sent)
+            return [
+                Unavailable("too many requests wait: those that it came with take all of the time; ask again")
+            ] * len(sent)
         start = time.monotonic()
         try:
             return list(self.answer(sent))
