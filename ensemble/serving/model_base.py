@@ -190,7 +190,7 @@ class BatchModel:
         """
         if began is not None and time.monotonic() - began > self._milliseconds / 1000:
             return [
-                Unavailable("too many requests wait: those that it came with take all of the time; ask again")
+                Unavailable("too many rows wait: those that it came with take all of the time; ask again")
             ] * len(sent)
         start = time.monotonic()
         try:
