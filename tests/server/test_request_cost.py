@@ -80,7 +80,7 @@ def test_neighbours_of_what_is_refused_are_answered(server: Server, model: str) 
     assert f"more than the {LIMIT} ms" in much.result(timeout=60)[1].message()
     for text, one in zip(plain, sent, strict=True):
         answer, error = one.result(timeout=60)
-        # Those that came last are told to ask again where the others took all of the time by the clock.
+        # Those that came last are told to ask again where the others took all of the time.
         if error is not None:
             assert "UNAVAILABLE" in str(error.status())
             continue
