@@ -18,7 +18,7 @@ from ensemble.ports import free_ports
 from ensemble.runtime import export_repository
 from ensemble.server import TritonServer
 
-ROWS, LIMIT = 16, 20
+ROWS, LIMIT = 64, 200
 
 
 class Server:
