@@ -189,9 +189,9 @@ class BatchModel:
         Where they take too long together, those that come last are told to ask again.
         """
         if began is not None and time.thread_time() - began > self._milliseconds / 1000:
-            return [
-                Unavailable("too many rows wait: those that it came with take all of the time; ask again")
-            ] * len(sent)
+            return [Unavailable("too many rows wait: those that it came with take all of the time; ask again")] * len(
+                sent
+            )
         start = time.thread_time()
         try:
             return list(self.answer(sent))
