@@ -24,6 +24,7 @@ _SCHEMA: Schema = {
 }
 BITMAP_BYTES = 16 << 20
 """What the bitmaps of one attribute's values may take."""
+_FEW = 1 << 16
 _POPULAR = 32
 """A value that one item of so many has is kept as a bitmap: to combine these takes less than to visit its items."""
 
@@ -67,11 +68,13 @@ class Tags:
     def any_of(self, codes: np.ndarray) -> np.ndarray:
         """Return which items have at least one of the distinct values, as bits (`masks.packed`)."""
         popular, rare = self._divided(codes)
-        if not len(rare):
-            found = np.zeros(-(-self._items // 8), dtype=np.uint8)
-        else:
-            positions, _ = take_ranges(self._bounds, rare)
-            found = packed(self._members[positions], self._items)
+        bits = np.zeros(self._items, dtype=bool)
+        if int(self.counts_of(rare).sum()) <= _FEW:
+            bits[self._members[take_ranges(self._bounds, rare)[0]]] = True
+        else:  # without an array of all of them
+            for code in rare.tolist():
+                bits[self.members(code)] = True
+        found = np.packbits(bits, bitorder="little")
         for code in popular.tolist():
             found |= self._bitmap(code)
         return found
