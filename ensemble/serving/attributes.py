@@ -65,6 +65,10 @@ class Tags:
         """Return how many items have each value, int64 [m]."""
         return self._bounds[codes + 1] - self._bounds[codes]
 
+    def visited(self, codes: np.ndarray) -> int:
+        """Return how many items it takes to visit for the values that are not kept as bitmaps."""
+        return int(self.counts_of(self._divided(codes)[1]).sum())
+
     def any_of(self, codes: np.ndarray) -> np.ndarray:
         """Return which items have at least one of the distinct values, as bits (`masks.packed`)."""
         popular, rare = self._divided(codes)

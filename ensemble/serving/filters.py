@@ -10,6 +10,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from functools import partial
 from operator import itemgetter
 from threading import Lock
 from typing import Any, NamedTuple, Union
@@ -33,6 +34,8 @@ _TEXT_NS = 40.0
 """Nanoseconds of reading, per character."""
 _ITEM_NS = 1.2
 """Nanoseconds of compiling, per item of the catalogue and part of a filter: a list of ids, a test of tags, a range."""
+_VISIT_NS = 20.0
+"""Nanoseconds per item that has a value which is not kept as a bitmap."""
 _LETTERS, _SCANNED, _COMPARED = 64, 10_000, 200
 """Of a value that no item has: up to what length it is compared, of how many values those are picked that might be
 meant, and how many these are at most."""
@@ -129,7 +132,7 @@ class Filters:
         for key, narrowed in {
             "allow": self._allow,
             "deny": self._deny,
-            "tags": self._tags,
+            "tags": partial(self._tags, partial(budget.spend, row)),
             "ranges": self._ranges,
         }.items():
             for part in narrowed(document[key]) if key in document else ():
@@ -161,13 +164,14 @@ class Filters:
         wanted = "strings" if kind is str else "64-bit integers"
         raise Wrong(f"'{key}': got {shown(wrong)}, expected item ids, which are {wanted}")
 
-    def _tags(self, value: Any) -> Iterator[np.ndarray]:
+    def _tags(self, charge: Callable[[float], None], value: Any) -> Iterator[np.ndarray]:
         for name, tests in an_object("tags", value).items():
             place = f"'tags', '{name_of(name)}'"
             attribute = self._attribute(place, name, Tags)
             check_keys(place, an_object(place, tests), ("any", "all", "none"))
             for test, values in tests.items():
                 codes = _codes(f"{place}, '{test}'", values, attribute)
+                charge(_VISIT_NS * attribute.visited(codes))
                 if test == "all":
                     yield attribute.all_of(codes)
                 else:
