@@ -30,13 +30,13 @@ from msgspec.structs import replace
 
 from models.data import join, users_and_seen, with_history
 from models.metrics import Float32Array, rank_targets
-from models.onnx import run_tower
+from models.towers.onnx import run_tower
 from retrieval.console import Terminal, terminal
-from retrieval.recipe import Recipe
-from workflows import features
+from retrieval.runs.recipe import Recipe
 from workflows.columns import Columns
-from workflows.features import FeatureSet, Part
-from workflows.inputs import HISTORY, HISTORY_AGE
+from workflows.features import stage as features
+from workflows.features.plan import HISTORY, HISTORY_AGE
+from workflows.features.stage import FeatureSet, Part
 
 RECIPE = ROOT / "recipes" / "movielens-100k.toml"
 RATES, SEEDS, EPOCHS, SHARE = (0.0, 0.05, 0.1, 0.2), (42, 43), 4, 0.1
@@ -129,7 +129,7 @@ def measure(
     out: Terminal,
 ) -> dict[str, Any]:
     """Train with one rate, once per seed, and return means and standard deviations."""
-    from models.training import train
+    from models.training.stage import train
 
     model = replace(recipe.model, unseen_rate=rate)
     settings = replace(recipe.train, epochs=epochs, patience=epochs, refit=False, distillation=None)

@@ -28,9 +28,9 @@ import pandas as pd
 from harness import RESULTS, ROOT, Parser, figure, measured, prepared, recipe_of, spread, store
 
 from retrieval.console import Terminal, terminal
-from retrieval.recipe import Recipe, load_recipe
-from retrieval.stages import protocol
-from retrieval.tables import read_json
+from retrieval.report.tables import read_json
+from retrieval.runs.recipe import Recipe, load_recipe
+from retrieval.runs.stages import protocol
 from workflows.files import atomic_directory, atomic_write
 
 PICTURES = ROOT / "docs"
@@ -191,9 +191,9 @@ def trained(recipe: Recipe, run: Path, choice: str, seed: int, out: Terminal) ->
     kept = directory / "recipe.json"
     if kept.exists() and kept.read_bytes() == settings:
         return directory
-    from models.evaluation import evaluate
-    from models.training import train
-    from workflows.features import load
+    from models.evaluation.stage import evaluate
+    from models.training.stage import train
+    from workflows.features.stage import load
 
     out.say(f"{choice}, seed {seed}")
     with atomic_directory(directory) as new:
@@ -212,7 +212,7 @@ def time_requests(given: argparse.Namespace, out: Terminal) -> dict[str, float]:
     That is all that a server does with it but the network: transform, query tower, exact search, seen items left out.
     Releases of one seed's towers take turns, REQUESTS at a time, so that all see the same machine.
     """
-    from retrieval.answers import from_release
+    from retrieval.runs.answers import from_release
 
     run, entries = given.runs / load_recipe(given.recipe).name, entries_of(given.recipe, given.out)
     turns = 2 if given.quick else TURNS
@@ -236,7 +236,7 @@ def time_requests(given: argparse.Namespace, out: Terminal) -> dict[str, float]:
 def released(run: Path, choice: str, seed: int, directory: Path) -> Path:
     """Write the release of a choice's towers and return it."""
     from ensemble.config import Index, Serving
-    from ensemble.release import write_release
+    from ensemble.release.write import write_release
 
     return write_release(
         run / "features",

@@ -22,14 +22,14 @@ import tritonclient.grpc as grpc
 from fault_files import artefacts
 from fault_requests import Answer, Subject
 
-from ensemble.channels import channel_options
-from ensemble.deploy import deploy
-from ensemble.model_control import ModelControl
-from ensemble.ports import free_ports
-from ensemble.server import TritonServer
-from retrieval.run import Run
-from retrieval.stages import STAGES
-from workflows.diagnostics import RetrievalError
+from ensemble.client.channels import channel_options
+from ensemble.deploy.swap import deploy
+from ensemble.server.ports import free_ports
+from ensemble.server.server import TritonServer
+from ensemble.triton.model_control import ModelControl
+from retrieval.runs.run import Run
+from retrieval.runs.stages import STAGES
+from workflows.errors import RetrievalError
 
 _INPUTS = ("recipe.json", "metrics.json", "stages", "tables", "features", "towers")
 _MADE = ("release", "triton")

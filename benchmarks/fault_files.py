@@ -21,9 +21,9 @@ import onnx
 import pyarrow.parquet as pq
 from fault_forks import Forks
 
-from retrieval.recipe import load_recipe
-from retrieval.run import Run
-from retrieval.stages import STAGES
+from retrieval.runs.recipe import load_recipe
+from retrieval.runs.run import Run
+from retrieval.runs.stages import STAGES
 
 ARTEFACTS = ("tables", "features", "towers", "metrics.json", "release", "triton")
 _MOMENTS = ("created", "finished", "seconds", "generated_timestamp", "release", "pairing", "files", "bytes")

@@ -10,12 +10,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-_IMPORTED = ["retrieval.stages", "workflows.features", "workflows.sources", "tensorflow"]
+_IMPORTED = ["retrieval.runs.stages", "workflows.features.stage", "workflows.sources", "tensorflow"]
 """Not merlin-models: importing it starts TensorFlow's threads, which a fork does not have."""
 
 
 class Started:
-    """Tells the parent which stage begins (`retrieval.run.Teller`)."""
+    """Tells the parent which stage begins (`retrieval.runs.run.Teller`)."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
@@ -57,9 +57,9 @@ class Forks:
 def run(recipe: Path, runs: Path, pipe: Connection) -> None:
     """Run the stages of a recipe that are due."""
     from retrieval.console import silence_libraries
-    from retrieval.recipe import load_recipe
-    from retrieval.run import Run, advance
-    from retrieval.stages import STAGES
+    from retrieval.runs.recipe import load_recipe
+    from retrieval.runs.run import Run, advance
+    from retrieval.runs.stages import STAGES
     from workflows.sources.download import cache_directory
 
     silence_libraries()

@@ -11,7 +11,7 @@ import tritonclient.grpc as grpc
 from fault_load import ANSWERED, REFUSED, Question
 from fault_requests import Array, Subject, drawn, malformed
 
-from ensemble.wire import CLICKS, NOW, TIME, Query, tensors
+from ensemble.client.tensors import CLICKS, NOW, TIME, Query, tensors
 
 EITHER = ""
 T = TypeVar("T")

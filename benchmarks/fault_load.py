@@ -20,10 +20,10 @@ from typing import Any, NamedTuple
 import tritonclient.grpc.aio as grpc
 from tritonclient.utils import InferenceServerException
 
-from ensemble.channels import channel_options
 from ensemble.client import RetrievalClient
-from ensemble.conversation import meaning
-from ensemble.wire import ClientError, InvalidRequest, Query
+from ensemble.client.channels import channel_options
+from ensemble.client.retry import meaning
+from ensemble.client.tensors import ClientError, InvalidRequest, Query
 
 ANSWERED, REFUSED, LOST = "answered", "refused", "lost"
 UNAVAILABLE = ("UNAVAILABLE", "RESOURCE_EXHAUSTED")
@@ -217,7 +217,7 @@ class Load:
 
 
 class ClientLoad(Load):
-    """The same through `ensemble.client`, which asks again where that is safe, as a user's program does.
+    """The same through `ensemble.client.client`, which asks again where that is safe, as a user's program does.
 
     In threads: two event loops of grpc.aio in one process get into each other's way.
     """

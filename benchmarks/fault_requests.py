@@ -12,11 +12,11 @@ import numpy.typing as npt
 import tritonclient.grpc as grpc
 from fault_load import Question
 
-from ensemble.channels import channel_options
-from ensemble.conversation import as_input
-from ensemble.serving.arrays import read_values
-from ensemble.serving.release import Release
-from ensemble.wire import CLICKS, TIME, Query, Signature, read_signature, tensors
+from ensemble.client.channels import channel_options
+from ensemble.client.retry import as_input
+from ensemble.client.tensors import CLICKS, TIME, Query, Signature, read_signature, tensors
+from ensemble.serving.files.arrays import read_values
+from ensemble.serving.files.release import Release
 
 Random = np.random.Generator
 Array = npt.NDArray[Any]

@@ -23,9 +23,9 @@ import psutil
 from fault_load import LOST, REFUSED, ClientLoad, Counts, Ended, Load, listed, percentile_ms, rate_over, until
 from fault_requests import Subject, right_questions
 
-from ensemble.ports import free_ports
-from ensemble.runtime import export_repository
-from ensemble.signing import new_keys, sign
+from ensemble.release.sign import new_keys, sign
+from ensemble.server.ports import free_ports
+from ensemble.triton.export import export_repository
 
 IN_FLIGHT = 16
 QUESTIONS = 200

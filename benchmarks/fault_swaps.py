@@ -17,13 +17,13 @@ from fault_fuzz import Fuzz
 from fault_load import Counts, Load, Question, listed, percentile_ms
 from fault_requests import Answer, Subject, known_answers, right_questions
 
-from ensemble.channels import channel_options
-from ensemble.counters import read_memory_mb
-from ensemble.deploy import deploy
+from ensemble.client.channels import channel_options
+from ensemble.deploy.swap import deploy
 from ensemble.layouts import CHAINED, FUSED
-from ensemble.model_control import ModelControl
-from ensemble.ports import free_ports
-from ensemble.server import TritonServer
+from ensemble.measure.counters import read_memory_mb
+from ensemble.server.ports import free_ports
+from ensemble.server.server import TritonServer
+from ensemble.triton.model_control import ModelControl
 
 IN_FLIGHT = 16
 QUESTIONS = 200
@@ -47,7 +47,7 @@ def served(repository: Path, log: list[str] | None = None) -> Iterator[TritonSer
 
 def hot_swap(releases: Sequence[Path], scratch: Path, times: int, say: Any) -> dict[str, Any]:
     """Deploy two releases in turns under load on both layouts; every answer has to be that of the release it names."""
-    from ensemble.runtime import export_repository
+    from ensemble.triton.export import export_repository
 
     repository = export_repository(releases[0], scratch / "triton", "both")
     with served(repository) as server, ModelControl(server.addresses.grpc, repository) as control:
@@ -191,7 +191,7 @@ def _slope(memory: list[tuple[float, float]]) -> float:
 
 def fuzz(runs: Sequence[Path], scratch: Path, count: int, seed: int, say: Any) -> dict[str, Any]:
     """Send fuzzed requests to both layouts of each run; nothing crashes, each is answered or refused as specified."""
-    from ensemble.runtime import export_repository
+    from ensemble.triton.export import export_repository
 
     total, found = Counts(), dict[str, Any]()
     unexpected, again, deaths, tracebacks, slowest = [], 0, 0, 0, 0.0

@@ -15,11 +15,11 @@ from fault_load import REFUSED, ClientLoad, Load, Question, listed, percentile_m
 from fault_requests import Subject, drawn, malformed
 from fault_serving import serving
 
-from ensemble.events import kept
-from ensemble.serving.attributes import Tags, read_attributes
-from ensemble.serving.filters import MAX_IDS, MAX_VALUES
-from ensemble.serving.release import Release
-from ensemble.wire import Query
+from ensemble.client.tensors import Query
+from ensemble.serving.files.release import Release
+from ensemble.serving.search.attributes import Tags, read_attributes
+from ensemble.serving.search.filters import MAX_IDS, MAX_VALUES
+from ensemble.supervision.events import kept
 
 IN_FLIGHT = 16
 NEIGHBOURS = 2

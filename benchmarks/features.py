@@ -6,7 +6,7 @@
 The same raw interactions (`source = "synthetic"`), the same five transforms: two id columns and a string column to
 categories by falling frequency, one number normalised, one bucketized.
 
-- `retrieval` is `workflows.features.build`, the stage as `retrieval features` runs it. It does more than the others: it
+- `retrieval` is `workflows.features.stage.build`, the stage as `retrieval features` runs it. It does more: it
   splits the rows, fits on the training part, looks up every item's row and writes the raw rows beside the features.
 - `nvtabular` is a workflow of stock operators over the same parquet files, `fit` and `transform(...).to_parquet`, as
   https://nvidia-merlin.github.io/NVTabular/stable/ shows it.
@@ -140,10 +140,10 @@ def timed(work: Callable[[Path], None]) -> dict[str, float]:
 def run_retrieval(tables: Path, workers: int) -> dict[str, float]:
     """Time the stage as it is."""
     import workflows.transforming  # noqa: F401  Merlin's imports are not what is measured
-    from workflows.cluster import client
     from workflows.config import Bucketized, Categorical, Continuous, Feature, FeatureSide, RandomSplit
-    from workflows.features import build
-    from workflows.tables import open_tables
+    from workflows.features.dask_cluster import client
+    from workflows.features.stage import build
+    from workflows.tables.store import open_tables
 
     features: dict[str, Feature | list[Feature]] = {name: Categorical() for name in CATEGORIES}
     features |= {NORMALISED: Continuous(), BUCKETIZED: Bucketized(buckets=BUCKETS)}

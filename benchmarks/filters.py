@@ -32,10 +32,10 @@ from harness import Parser, write
 from vectors import Data, make_vectors
 
 from ensemble.config import Index
-from ensemble.index import build_index
-from ensemble.serving.index import ItemIndex, read_index
-from ensemble.serving.masks import Allowed, ItemMask
-from ensemble.serving.search import ItemSearch, no_exclusions
+from ensemble.index.build import build_index
+from ensemble.serving.index.faiss_index import ItemIndex, read_index
+from ensemble.serving.search.masks import Allowed, ItemMask
+from ensemble.serving.search.search import ItemSearch, no_exclusions
 
 SELECTIVITIES = (1.0, 0.5, 0.1, 0.01, 0.001, 0.0001)
 K = 100

@@ -31,12 +31,12 @@ from harness import measured as measured_of
 from msgspec.structs import replace
 
 from retrieval.console import Terminal, terminal
-from retrieval.recipe import Recipe
-from retrieval.stages import protocol
-from retrieval.tables import read_json
+from retrieval.report.tables import read_json
+from retrieval.runs.recipe import Recipe
+from retrieval.runs.stages import protocol
 from workflows.config import TemporalSplit
 from workflows.files import atomic_directory, atomic_write
-from workflows.tables import Tables
+from workflows.tables.store import Tables
 
 RECIPE = ROOT / "recipes" / "movielens-100k-temporal.toml"
 CHANGES: dict[str, Any] = {
@@ -92,8 +92,8 @@ def main() -> None:
 
 def prepare(recipe: Recipe, given: argparse.Namespace, out: Terminal) -> dict[str, Any]:
     """Make the features of the earlier run, and those of all tables from zero and grown; return their sizes."""
-    from workflows.features import build, load
-    from workflows.growth import Earlier
+    from workflows.features.stage import build, load
+    from workflows.fitting.warm_start_record import Earlier
 
     run, runs = prepared(recipe, given, out), given.runs
     tables = Tables.load(run.directory / "tables")
@@ -133,7 +133,7 @@ def first(tables: Tables, share: float) -> Tables:
 
 def measured(recipe: Recipe, runs: Path, choice: str, seed: int, out: Terminal) -> dict[str, Any]:
     """Return metrics, CPU seconds and epochs of a choice, trained and evaluated if that was not done."""
-    from models.growing import Earlier
+    from models.training.warm_start import Earlier
 
     settings = CHOICES[choice]
     if settings is None:
@@ -148,9 +148,9 @@ def trained(recipe: Recipe, run: Path, choice: str, seed: int, out: Terminal, ea
     """Train and evaluate once, or read what was measured."""
     directory = run / family.slug(choice) / f"seed-{seed}"
     if not (directory / "measured.json").exists():
-        from models.evaluation import evaluate
-        from models.training import train
-        from workflows.features import load
+        from models.evaluation.stage import evaluate
+        from models.training.stage import train
+        from workflows.features.stage import load
 
         out.say(f"{run.name}: {choice}, seed {seed}")
         with atomic_directory(directory) as new:

@@ -20,9 +20,9 @@ from typing import Any
 import msgspec
 
 from retrieval.console import Terminal
-from retrieval.recipe import Recipe, load_recipe
-from retrieval.run import Job, Run, advance
-from retrieval.stages import STAGES
+from retrieval.runs.recipe import Recipe, load_recipe
+from retrieval.runs.run import Job, Run, advance
+from retrieval.runs.stages import STAGES
 from workflows.files import atomic_write
 from workflows.sources.download import cache_directory
 
@@ -72,7 +72,7 @@ def few(fetch: Callable[[Job], None]) -> Callable[[Job], None]:
     """Return a fetch that keeps QUICK_ROWS of the interactions."""
 
     def work(job: Job) -> None:
-        from workflows.tables import Tables
+        from workflows.tables.store import Tables
 
         fetch(job)
         tables = Tables.load(job.run / "tables")

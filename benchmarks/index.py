@@ -33,10 +33,10 @@ from harness import Parser, write
 from vectors import make_vectors
 
 from ensemble.config import Index
-from ensemble.index import build_index, clustered, filled, sample_of
-from ensemble.index_tuning import AT, Sample, nearest, one_thread, sure, tuned
-from ensemble.serving.index import ItemIndex, read_index
-from ensemble.serving.search import ItemSearch, no_exclusions
+from ensemble.index.build import build_index, clustered, filled, sample_of
+from ensemble.index.tuning import AT, Sample, nearest, one_thread, sure, tuned
+from ensemble.serving.index.faiss_index import ItemIndex, read_index
+from ensemble.serving.search.search import ItemSearch, no_exclusions
 from retrieval.console import Terminal, terminal
 from workflows.sources.download import cache_directory
 

@@ -26,9 +26,9 @@ import numpy as np
 from harness import ROOT, Parser, figure, measured, prepared, recipe_of, spread, store
 
 from retrieval.console import Terminal, terminal
-from retrieval.recipe import Recipe
-from retrieval.stages import protocol
-from retrieval.tables import read_json
+from retrieval.report.tables import read_json
+from retrieval.runs.recipe import Recipe
+from retrieval.runs.stages import protocol
 
 EVENTS = ROOT / "recipes" / "events.toml"
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -151,8 +151,8 @@ def with_stars(recipe: Recipe, run: Path) -> Path:
     """Return a directory with features of the same rows, whose events are how many stars they got."""
     out = run / "stars"
     if not (out / "features").exists():
-        from workflows import features
-        from workflows.tables import Tables
+        from workflows.features import stage as features
+        from workflows.tables.store import Tables
 
         tables = Tables.load(run / "tables")
         ratings = tables.interactions["rating"].to_numpy()

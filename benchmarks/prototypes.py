@@ -35,14 +35,14 @@ from cold_start import UNSEEN, HeldOut, Mask, reduce_features
 from harness import ROOT, Parser, prepared, spread, store, write
 from msgspec.structs import replace
 
-from ensemble.prototypes import NEIGHBOURS, Neighbours, Prototypes, quality
+from ensemble.catalogue.prototypes import NEIGHBOURS, Neighbours, Prototypes, quality
 from models.metrics import Float32Array
-from models.onnx import run_tower
+from models.towers.onnx import run_tower
 from retrieval.console import Terminal, terminal
-from retrieval.recipe import Recipe, load_recipe
-from workflows import features
+from retrieval.runs.recipe import Recipe, load_recipe
 from workflows.columns import Columns
-from workflows.features import FeatureSet
+from workflows.features import stage as features
+from workflows.features.stage import FeatureSet
 
 RECIPE = ROOT / "recipes" / "family.toml"
 SEEDS, SHARE, KS = (42, 43, 44), 0.1, (5, 10, 20, 50)
@@ -103,7 +103,7 @@ def measure(
     recipe: Recipe, work: Path, given: argparse.Namespace, seeds: list[int], out: Terminal
 ) -> list[dict[str, dict[str, dict[str, float]]]]:
     """Return the figures of every seed, by group of films and method."""
-    from models.training import train
+    from models.training.stage import train
 
     run = prepared(recipe, given, out)
     data = features.load(run.directory / "features")

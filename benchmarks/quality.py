@@ -18,11 +18,11 @@ from typing import Any
 from harness import ROOT, Parser, prepared, recipe_of, spread, store
 from msgspec.structs import replace
 
-from models.peers.comparison import OURS
+from models.baselines.comparison import OURS
+from retrieval.commands.evaluate import PEERS
 from retrieval.console import Terminal, terminal
-from retrieval.peers import PEERS
-from retrieval.run import Run, advance
-from retrieval.stages import STAGES
+from retrieval.runs.run import Run, advance
+from retrieval.runs.stages import STAGES
 from workflows.sources.download import cache_directory
 
 RECIPES = sorted((ROOT / "recipes").glob("movielens-100k*.toml"))

@@ -36,26 +36,26 @@ from harness import measured as measured_of
 from merlin.schema import Tags
 
 from ensemble.config import Index, Serving
-from ensemble.release import write_release
+from ensemble.release.write import write_release
 from ensemble.serving.retriever import Retriever
 from models.config import Model
-from models.evaluation import evaluate
+from models.evaluation.stage import evaluate
 from models.ranking import config
 from models.ranking.cold import Cold
 from models.ranking.inttower import IntTower
 from models.ranking.model import Batch, Features, RankingModel, Sides
 from models.ranking.stage import train_ranker
-from models.towers import FeatureEmbeddings, TwoTowerModel
+from models.towers.two_tower import FeatureEmbeddings, TwoTowerModel
 from retrieval.console import Terminal, terminal
-from retrieval.recipe import Recipe, load_recipe
-from retrieval.run import Run
-from retrieval.stages import STAGES, protocol
-from workflows import features
+from retrieval.runs.recipe import Recipe, load_recipe
+from retrieval.runs.run import Run
+from retrieval.runs.stages import STAGES, protocol
 from workflows.columns import Columns
 from workflows.config import RandomSplit
-from workflows.features import FeatureSet, Part
+from workflows.features import stage as features
+from workflows.features.stage import FeatureSet, Part
 from workflows.files import atomic_directory
-from workflows.tables import Tables
+from workflows.tables.store import Tables
 
 RATED = ROOT / "recipes" / "rated-100k.toml"
 BASE = "movielens-100k"

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness import RESULTS
 
-from retrieval.tables import read_json
+from retrieval.report.tables import read_json
 
 Entry = Mapping[str, Any]
 MEANS = {"means of the training rows": "", "means of each part itself": ", own means"}

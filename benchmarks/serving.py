@@ -32,19 +32,19 @@ import numpy as np
 from harness import ROOT, Parser, prepared, recipe_of, write
 from rich.table import Table
 
-from ensemble import perf_analyzer
-from ensemble.benchmark import Target, draw_requests, input_data, measure
-from ensemble.channels import channel_options
 from ensemble.client import RetrievalClient
-from ensemble.counters import read_memory_mb
+from ensemble.client.channels import channel_options
+from ensemble.client.tensors import Query
 from ensemble.layouts import CHAINED, FUSED
-from ensemble.points import Point
-from ensemble.ports import free_ports
-from ensemble.server import TritonServer
-from ensemble.wire import Query
+from ensemble.measure import perf_analyzer
+from ensemble.measure.benchmark import Target, draw_requests, input_data, measure
+from ensemble.measure.counters import read_memory_mb
+from ensemble.measure.points import Point
+from ensemble.server.ports import free_ports
+from ensemble.server.server import TritonServer
 from retrieval.console import Terminal, silence_libraries, terminal
-from retrieval.run import Job, Run
-from retrieval.stages import STAGES
+from retrieval.runs.run import Job, Run
+from retrieval.runs.stages import STAGES
 from workflows.sources.download import cache_directory
 
 LAYOUTS = ("stock", "fused", "chained", "noop")
@@ -140,7 +140,7 @@ def released(path: Path, given: argparse.Namespace, out: Terminal) -> Run:
 
 def prepare(run: Run, names: Sequence[str], place: Path, out: Terminal) -> Iterator[Layout]:
     """Export the run in each layout."""
-    from ensemble.runtime import export_repository
+    from ensemble.triton.export import export_repository
 
     release = run.directory / "release"
     fused = export_repository(release, place / "fused")

@@ -34,7 +34,7 @@ class TowerInProcess(PredictTensorflow):
 
 
 def export_stock(run: Any, out: Path, top_k: int) -> Path:
-    """Write the stock ensemble of a finished `retrieval.run.Run` as a Triton repository to `out` and return it."""
+    """Write the stock ensemble of a finished `retrieval.runs.run.Run` as a Triton repository to `out` and return it."""
     out.mkdir(parents=True)
     cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Triton's stub cannot import this module
     workflow = _served(Workflow.load(str(run.directory / "features" / "query_workflow")))
@@ -64,7 +64,7 @@ def _served(workflow: Any) -> Any:
 
 def _save_tower(run: Any, path: Path) -> Path:
     """Save the query tower alone, as the example does, with one vector as its output."""
-    from retrieval.reference import trained_model
+    from retrieval.runs.reference import trained_model
 
     model = trained_model(run.recipe, run.directory / "features", run.directory / "towers")
     tower = model.query_encoder

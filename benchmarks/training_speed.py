@@ -5,9 +5,9 @@
 Each round trains both models, every training in a process of its own, in turns (A B, B A, ...), so that a machine that
 gets slower or faster meanwhile does so for both. Theirs is the model of the tutorial "Building deep retrieval models"
 (https://www.tensorflow.org/recommenders/examples/deep_recommenders), its batches cached. Ours is
-`models.training.train` on recipes/tutorial.toml, with its own objective and optimiser. Both are validated on the same
-rows (theirs by the tutorial's FactorizedTopK, once), which counts for the memory and not for the time. The first epoch,
-which traces the graph, does not count. Results: benchmarks/results/training_speed.json.
+`models.training.stage.train` on recipes/tutorial.toml, with its own objective and optimiser. Both are validated on the
+same rows (theirs by the tutorial's FactorizedTopK, once), which counts for the memory and not for the time. The first
+epoch, which traces the graph, does not count. Results: benchmarks/results/training_speed.json.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from harness import ROOT, Parser, prepared, recipe_of, write
 from msgspec.structs import replace
 
 from retrieval.console import Terminal, silence_libraries, terminal
-from retrieval.recipe import load_recipe
+from retrieval.runs.recipe import load_recipe
 
 RECIPE = ROOT / "recipes" / "tutorial.toml"
 TOWER, EMBEDDING, BATCH, SEED = (64, 32), 32, 2048, 42
@@ -113,8 +113,8 @@ def figures(rows: int, seconds: list[float], peak_mb: float, imported_mb: float)
 
 def train_ours(features: Path, epochs: int) -> dict[str, Any]:
     """Train by the project's own stage; the time of an epoch is what its history says."""
-    from models.training import train
-    from workflows.features import load
+    from models.training.stage import train
+    from workflows.features.stage import load
 
     recipe = load_recipe(RECIPE)
     model = replace(recipe.model, tower=TOWER, embedding_dim=EMBEDDING)

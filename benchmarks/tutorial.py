@@ -23,7 +23,7 @@ from harness import ROOT, Parser, figure, prepared, recipe_of, write
 from msgspec.structs import replace
 
 from retrieval.console import Terminal, terminal
-from retrieval.recipe import Recipe
+from retrieval.runs.recipe import Recipe
 from workflows.files import atomic_directory
 
 RECIPE = ROOT / "recipes" / "tutorial.toml"
@@ -54,8 +54,8 @@ def measure(recipe: Recipe, run: Path, tower: tuple[int, ...], epochs: int, out:
     done = run / f"towers-{'-'.join(map(str, tower))}-{epochs}"
     if not done.exists():
         out.say(f"towers {list(tower)}, {epochs} epochs")
-        from models.training import train
-        from workflows.features import load
+        from models.training.stage import train
+        from workflows.features.stage import load
 
         model = replace(recipe.model, tower=tower)
         settings = replace(recipe.train, epochs=epochs, patience=epochs, refit=False)

@@ -28,16 +28,16 @@ from typing import Any
 import numpy as np
 from harness import ROOT, Parser, write
 
-from ensemble.lookups import write_lookup
-from ensemble.serving.lookup import Strings
+from ensemble.release.lookups import write_lookup
+from ensemble.serving.files.lookup import Strings
 from retrieval.console import Terminal, terminal
 
 _WORKER = """
 import json, sys, time
 from pathlib import Path
 import numpy as np
-from ensemble.serving.release import sha256_of
-from ensemble.serving.vocabulary import UNSEEN, load_integers, load_strings
+from ensemble.serving.files.release import sha256_of
+from ensemble.serving.query.vocabulary import UNSEEN, load_integers, load_strings
 directory, kind, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 begin = time.perf_counter()
 for place in sorted(directory.iterdir()):
@@ -115,7 +115,7 @@ def measure(directory: Path, kind: str, count: int, out: Terminal) -> dict[str, 
 
 
 def write_ids(directory: Path, kind: str, count: int) -> int:
-    """Write the ids as `workflows/compile.py` does, in no order of theirs; return the bytes of the ids alone."""
+    """Write the ids as `workflows/fitting/export.py` does, in no order of theirs; return the bytes of the ids alone."""
     numbers = np.random.default_rng(42).permutation(count).astype(np.int64) * 7919
     if kind == "int64":
         np.save(directory / "ids.npy", numbers)

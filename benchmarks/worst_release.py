@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from vectors import make_vectors
 
 from ensemble.config import Index, Serving
-from ensemble.release import write_release
+from ensemble.release.write import write_release
 from workflows.files import atomic_directory
 
 DIM, LAST, USERS, CLICKS = 64, 50, 1000, 100

@@ -32,10 +32,10 @@ from tritonclient.utils import InferenceServerException
 from worst_release import GENRES, USERS, Made, catalogue, make_release
 
 from ensemble.client import RetrievalClient
-from ensemble.ports import free_ports
-from ensemble.runtime import export_repository
-from ensemble.server import TritonServer
-from ensemble.wire import ClientError
+from ensemble.client.tensors import ClientError
+from ensemble.server.ports import free_ports
+from ensemble.server.server import TritonServer
+from ensemble.triton.export import export_repository
 
 KEY = ("items", "ids", "ranks", "model", "kind", "most_rows")
 CATALOGUES = ((1659, "int64", False), (1659, "string", False), (1659, "int64", True), (1_000_000, "int64", False))

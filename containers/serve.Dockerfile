@@ -10,7 +10,7 @@ RUN python3 -m pip install --no-cache-dir --break-system-packages --require-hash
 
 COPY --chmod=755 containers/serve.sh /usr/local/bin/serve
 # The probe: a request whose answer is known, by the standard library.
-COPY ensemble/serving/canary.py /usr/local/lib/retrieval/canary.py
+COPY ensemble/serving/triton/canary.py /usr/local/lib/retrieval/canary.py
 
 # Triton's stub is deaf to PYTHONDONTWRITEBYTECODE, and hears what a .pth file of its Python says; it is started in a
 # directory that holds nothing to import.

@@ -36,7 +36,7 @@ def write(releases: Path) -> None:
 
 def answer(releases: Path, out: Path) -> None:
     """Ask every release for all of its users, one by one and in batches, and write what it answers."""
-    from ensemble.serving.arrays import read_values
+    from ensemble.serving.files.arrays import read_values
     from ensemble.serving.retriever import Retriever
 
     made: dict[str, _Array] = {}

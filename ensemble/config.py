@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, structs
 
 from ensemble.layouts import Layout
-from ensemble.serving.schema import BOUNDS, contradiction
+from ensemble.serving.files.schema import BOUNDS, contradiction
 from workflows.config import PositiveInt, Section
 
 

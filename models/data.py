@@ -11,9 +11,9 @@ import pandas as pd
 
 from models.metrics import Int64Array, SeenItems
 from workflows.columns import Columns
-from workflows.diagnostics import DataError
-from workflows.features import FeatureSet, FeatureSpec, Part
-from workflows.sequences import history_features, sequence_spec
+from workflows.errors import DataError
+from workflows.features.history import history_features, sequence_spec
+from workflows.features.stage import FeatureSet, FeatureSpec, Part
 
 CONTINUED_ROWS = 10_000
 """At most so many rows of held-out playlists are asked for, each a query of its own."""

@@ -10,17 +10,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from msgspec import to_builtins
 
-from retrieval import signing
-from retrieval.checking import check
-from retrieval.classifying import classify
-from retrieval.clustering import Scheduler, Workers, features
+from retrieval.commands import sign as signing
+from retrieval.commands.check import check
+from retrieval.commands.classify import classify
+from retrieval.commands.doctor import doctor
+from retrieval.commands.embeddings import embeddings
+from retrieval.commands.export import export
+from retrieval.commands.features import Scheduler, Workers, features
+from retrieval.commands.init import init
+from retrieval.commands.items import app as items
+from retrieval.commands.plan import plan
+from retrieval.commands.promote import app as releases
+from retrieval.commands.promote import diff, promote, rollback
+from retrieval.commands.rank import rank
+from retrieval.commands.recommend import recommend
+from retrieval.commands.requests import requests
+from retrieval.commands.serve import client_options, serve
+from retrieval.commands.status import health, status
+from retrieval.commands.train import stage_or_run, train
 from retrieval.console import Terminal, terminal
-from retrieval.continuing import stage_or_run, train
-from retrieval.doctor import doctor
-from retrieval.embeddings import embeddings
-from retrieval.exporting import export
-from retrieval.init.command import init
-from retrieval.items import app as items
 from retrieval.options import (
     ADDRESS,
     CACHE,
@@ -46,21 +54,13 @@ from retrieval.options import (
     Verbose,
 )
 from retrieval.overview import Overview
-from retrieval.planning.command import plan
-from retrieval.promoting import app as releases
-from retrieval.promoting import diff, promote, rollback
-from retrieval.ranking import rank
-from retrieval.recipe import load_recipe
-from retrieval.recommending import recommend
-from retrieval.requesting import requests
-from retrieval.run import Run, advance
-from retrieval.serve import client_options, serve
-from retrieval.stages import STAGES
-from retrieval.tables import groups_table, metrics_table, more_tables, read_json
-from retrieval.watching import health, status
+from retrieval.report.tables import groups_table, metrics_table, more_tables, read_json
+from retrieval.runs.recipe import load_recipe
+from retrieval.runs.run import Run, advance
+from retrieval.runs.stages import STAGES
 
 if TYPE_CHECKING:
-    from retrieval.serving import Load
+    from retrieval.runs.serving import Load
 
 app = typer.Typer(
     cls=Overview,
@@ -96,7 +96,7 @@ app.command()(doctor)
 
 def main() -> None:
     """Entry point of the `retrieval` command."""
-    from ensemble.environment import reach_this_machine_directly
+    from ensemble.server.environment import reach_this_machine_directly
     from workflows.files import write_for_oneself
 
     write_for_oneself()
@@ -158,7 +158,7 @@ def evaluate(
     """
     with terminal(verbose) as out:
         if peers:
-            from retrieval.peers import PEERS, peers_table
+            from retrieval.commands.evaluate import PEERS, peers_table
 
             opened = Run.open(run, (*STAGES, PEERS))
             advance(opened, ["peers"], cache, out, force)
@@ -191,8 +191,8 @@ def compare(
     retrieval compare runs/* --out compare.html --json
     """
     with terminal(verbose) as out:
-        from retrieval.compare import compare as read_runs
-        from retrieval.compare import compare_table, write_page
+        from retrieval.commands.compare import compare as read_runs
+        from retrieval.commands.compare import compare_table, write_page
 
         found = read_runs(runs)
         if out_path:
@@ -225,8 +225,8 @@ def tune(
         --field train.schedule=constant,cosine --field "model.tower=[[128,64],[256,64]]"
     """
     with terminal(verbose) as out:
-        from retrieval.tuning import Budget, tune_table
-        from retrieval.tuning import tune as search
+        from retrieval.commands.tune import Budget, tune_table
+        from retrieval.commands.tune import tune as search
 
         found = search(recipe, runs, cache, field or [], Budget(minutes, trials), out)
         if json:
@@ -344,8 +344,8 @@ def query(
     retrieval query --user 196 --tag genres=Comedy --not-tag genres=Horror --range year=1990: --limit-per year=2
     """
     with terminal(verbose) as out:
-        from retrieval.asking import Question, ask
-        from retrieval.filtering import FilterOptions
+        from retrieval.commands.query import Question, ask
+        from retrieval.runs.filter_options import FilterOptions
 
         tags = tag or [], tag_all or [], not_tag or []
         options = FilterOptions(*tags, in_range or [], limit_per, min_score, only_items or [], filter_json)
@@ -387,8 +387,8 @@ def bench(
     retrieval bench runs/movielens-100k --sweep --p99-ms 10 --minutes 5
     """
     with terminal(verbose) as out:
-        from ensemble.points import table
-        from retrieval.serving import Load, measure, target_of, temporary_server
+        from ensemble.measure.points import table
+        from retrieval.runs.serving import Load, measure, target_of, temporary_server
 
         opened, load = Run.open(run, STAGES), Load(batch, concurrency, interval_ms, layout)
         if sweep:
@@ -405,8 +405,8 @@ def bench(
 
 
 def _sweep(out: Terminal, run: Run, load: Load, p99_ms: float, minutes: float, json: bool) -> None:
-    from ensemble.sweep_view import conclusion, sweep_table
-    from retrieval.sweeping import sweep_run
+    from ensemble.measure.sweep_view import conclusion, sweep_table
+    from retrieval.commands.bench import sweep_run
 
     found = sweep_run(run, load, p99_ms, minutes, out.step)
     if json:
@@ -432,8 +432,8 @@ def demo(
     with terminal(verbose) as out:
         start = time.monotonic()
         opened, done = _run_all(out, Run.create(load_recipe(recipe), runs, STAGES), cache)
-        from retrieval.demo import show
-        from retrieval.examples import any_user
+        from retrieval.commands.demo import show
+        from retrieval.report.examples import any_user
 
         page, user = show(out, opened), any_user(opened.directory)
         kept = sum(stage["kept"] for stage in done)
@@ -453,7 +453,7 @@ def _run_all(out: Terminal, run: Run, cache: Path, since: str | None = None) -> 
 
 
 def _report(out: Terminal, run: Run) -> Path:
-    from retrieval.report import write_report
+    from retrieval.report.page import write_report
 
     with out.working("report"):
         return write_report(run)

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ensemble.serving.errors import ServingError
-from workflows.diagnostics import RetrievalError
+from workflows.errors import RetrievalError
 from workflows.files import disk_error, json_bytes
 from workflows.jobs import size_of_job
 
@@ -61,7 +61,7 @@ class Terminal:
         self.results.file.write(json_bytes(value, 2).decode())
 
     def stage(self, done: Mapping[str, Any], as_json: bool) -> None:
-        """Print what `retrieval.run.advance` did with a stage: its outputs, one per line, or everything as JSON."""
+        """Print what `retrieval.runs.run.advance` did with a stage: its outputs, one a line, or everything as JSON."""
         if as_json:
             self.json(done)
             return

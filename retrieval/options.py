@@ -29,7 +29,7 @@ Python = Annotated[Path | None, typer.Option("--python", help="Interpreter that 
 
 
 def _time(text: str | None) -> str | None:
-    from ensemble.serving.parameters import is_time
+    from ensemble.serving.files.parameters import is_time
 
     if text is None or is_time(text):
         return text

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ensemble.triton import cache_directory
+from ensemble.triton.find import cache_directory
 
 ROOT = Path(__file__).parents[1]
 LOCK = ROOT / "requirements" / "serve.txt"

@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ensemble.release import write_release
-from ensemble.saved.export import Source, write_saved_models
-from ensemble.serving.release import Release
-from models.training import train
-from retrieval.recipe import parse_recipe
-from retrieval.reference import trained_model
-from workflows.features import build, load
-from workflows.tables import Tables
+from ensemble.release.write import write_release
+from ensemble.savedmodel.export import Source, write_saved_models
+from ensemble.serving.files.release import Release
+from models.training.stage import train
+from retrieval.runs.recipe import parse_recipe
+from retrieval.runs.reference import trained_model
+from workflows.features.stage import build, load
+from workflows.tables.store import Tables
 
 USERS, ITEMS, ROWS, TOP_K = 50, 40, 700, 12
 RECIPE = """

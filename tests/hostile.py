@@ -9,8 +9,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from ensemble.release import listing
-from ensemble.serving.release import PAIRED, manifest_text, release_id, sha256_of, vocabulary_of
+from ensemble.release.write import listing
+from ensemble.serving.files.release import PAIRED, manifest_text, release_id, sha256_of, vocabulary_of
 from ensemble.serving.retriever import Retriever
 from ensemble.serving.selftest import SelfTest
 

@@ -13,8 +13,8 @@ import tritonclient.grpc as grpc
 from synthetic import Run
 
 from ensemble.client import RetrievalClient
-from ensemble.ports import free_ports
-from ensemble.server import TritonServer
+from ensemble.server.ports import free_ports
+from ensemble.server.server import TritonServer
 
 Inputs = Mapping[str, tuple[str, np.ndarray]]
 
@@ -57,7 +57,7 @@ class Served:
 @pytest.fixture(scope="session")
 def served(run: Run, release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """Serve the synthetic release in both layouts, once with integer ids and once with string ids."""
-    from ensemble.runtime import export_repository
+    from ensemble.triton.export import export_repository
 
     repository = export_repository(release, tmp_path_factory.mktemp("served") / "triton", "both")
     grpc_port, http_port, metrics_port = free_ports("127.0.0.1", 3)

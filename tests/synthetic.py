@@ -15,9 +15,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from ensemble.config import Index, Serving
-from ensemble.release import write_release
+from ensemble.release.write import write_release
 from workflows.config import Sequence
-from workflows.sequences import history_features, spec_of
+from workflows.features.history import history_features, spec_of
 
 DIM = 16
 GENRES = ("Comedy", "Drama", "Horror", "Ciné noir", "動画")

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from retrieval.recipe import load_recipe
-from retrieval.run import Job, Run
-from retrieval.stages import STAGES
-from workflows.tables import Tables
+from retrieval.runs.recipe import load_recipe
+from retrieval.runs.run import Job, Run
+from retrieval.runs.stages import STAGES
+from workflows.tables.store import Tables
 
 RECIPE = """\
 name = "tiny"

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ensemble.serving.transform import Column, QueryTransform
+from ensemble.serving.query.transform import Column, QueryTransform
 from workflows.config import FeatureSide
-from workflows.fitting import FittedSide
-from workflows.inputs import Input, describe, plan
+from workflows.features.plan import Input, describe, plan
+from workflows.fitting.fit import FittedSide
 
 
 class Compiled:

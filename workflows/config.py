@@ -8,24 +8,24 @@ from typing import Annotated, Literal, Union
 from msgspec import Meta, field
 from msgspec.structs import replace
 
-from workflows.feature_config import Age as Age
-from workflows.feature_config import Aggregate as Aggregate
-from workflows.feature_config import Bucketized as Bucketized
-from workflows.feature_config import Categorical as Categorical
-from workflows.feature_config import ColumnFeature as ColumnFeature
-from workflows.feature_config import Continuous as Continuous
-from workflows.feature_config import Cross as Cross
-from workflows.feature_config import Embedding as Embedding
-from workflows.feature_config import Feature as Feature
-from workflows.feature_config import FeatureSide as FeatureSide
-from workflows.feature_config import MultiHot as MultiHot
-from workflows.feature_config import Sequence as Sequence
-from workflows.feature_config import Text as Text
-from workflows.feature_config import Time as Time
-from workflows.sections import Fraction
-from workflows.sections import PositiveInt as PositiveInt
-from workflows.sections import Section as Section
-from workflows.tables_config import BadRows, TableFile, TimestampUnit
+from workflows.features.config import Age as Age
+from workflows.features.config import Aggregate as Aggregate
+from workflows.features.config import Bucketized as Bucketized
+from workflows.features.config import Categorical as Categorical
+from workflows.features.config import ColumnFeature as ColumnFeature
+from workflows.features.config import Continuous as Continuous
+from workflows.features.config import Cross as Cross
+from workflows.features.config import Embedding as Embedding
+from workflows.features.config import Feature as Feature
+from workflows.features.config import FeatureSide as FeatureSide
+from workflows.features.config import MultiHot as MultiHot
+from workflows.features.config import Sequence as Sequence
+from workflows.features.config import Text as Text
+from workflows.features.config import Time as Time
+from workflows.section import Fraction
+from workflows.section import PositiveInt as PositiveInt
+from workflows.section import Section as Section
+from workflows.tables.config import BadRows, TableFile, TimestampUnit
 
 Device = Literal["auto", "gpu", "cpu"]
 Asked = Literal["all", "known", "continued"]

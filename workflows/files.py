@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from workflows.diagnostics import DiskError
+from workflows.errors import DiskError
 
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from ensemble.batch.everybody import Asking, Everybody, batches
 from ensemble.serving.retriever import Answer
-from workflows.diagnostics import DataError, StageError
+from workflows.errors import DataError, StageError
 from workflows.files import atomic_file, atomic_write, json_bytes
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 
 from ensemble.batch.restricts import as_number, number_key
-from ensemble.serving.attributes import Attributes, Numbers, Tags
+from ensemble.serving.search.attributes import Attributes, Numbers, Tags
 from workflows.columns import Columns
-from workflows.diagnostics import DataError
+from workflows.errors import DataError
 
 BULK = ("elasticsearch", "opensearch")
 EMBEDDING = "embedding"

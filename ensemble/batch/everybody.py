@@ -11,15 +11,15 @@ from typing import Any, Literal, Union
 
 import numpy as np
 
+from ensemble.client.tensors import TIME, ItemId, Query, Signature, tensors
 from ensemble.layouts import FUSED
-from ensemble.serving.arrays import read_values
 from ensemble.serving.errors import InvalidRequest
-from ensemble.serving.release import Release
+from ensemble.serving.files.arrays import read_values
+from ensemble.serving.files.release import Release
 from ensemble.serving.retriever import Answer, Retriever
-from ensemble.serving.tensors import Request
-from ensemble.wire import TIME, ItemId, Query, Signature, tensors
+from ensemble.serving.triton.tensors import Request
 from workflows.columns import Columns
-from workflows.diagnostics import DataError
+from workflows.errors import DataError
 
 USERS_AT_ONCE = 1024
 """Rows of one request: enough that the towers and the search work on whole matrices, and a few megabytes."""

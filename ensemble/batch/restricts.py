@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ensemble.serving.attributes import Attributes, Numbers, Tags
-from workflows.diagnostics import DataError
+from ensemble.serving.search.attributes import Attributes, Numbers, Tags
+from workflows.errors import DataError
 
 _WHOLE = 2.0**53
 """Up to here every whole number is a float64."""

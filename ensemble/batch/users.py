@@ -14,9 +14,9 @@ import pyarrow.json
 import pyarrow.parquet as pq
 
 from ensemble.batch.everybody import known_users
-from ensemble.serving.release import Release
+from ensemble.serving.files.release import Release
 from workflows.columns import Columns
-from workflows.diagnostics import DataError
+from workflows.errors import DataError
 
 EVERYBODY = "all"
 

@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .budget import Budget
-from .candidates import has_ranker
-from .catalogue import Catalogue
-from .delta import DeltaLog
 from .errors import InvalidRelease
-from .features import QueryFeatures
-from .filtered import search_filtered
-from .filters import Filter
-from .history import History
-from .metrics import Tally
-from .release import Release
-from .search import ItemSearch
-from .tensors import NO_SCORE, USER, Reader, Request, input_tensors, output_tensors
+from .files.release import Release
+from .query.features import QueryFeatures
+from .query.history import History
+from .search.budget import Budget
+from .search.candidates import has_ranker
+from .search.catalogue import Catalogue
+from .search.delta import DeltaLog
+from .search.filtered_search import search_filtered
+from .search.filters import Filter
+from .search.search import ItemSearch
+from .triton.metrics import Tally
+from .triton.tensors import NO_SCORE, USER, Reader, Request, input_tensors, output_tensors
 
 if TYPE_CHECKING:
-    from .ranking import Ranker
+    from .search.ranker import Ranker
 
 _FEW = 32
 RANKER_NS = 5000.0
@@ -180,8 +180,8 @@ class Retriever(ItemAnswers):
 
     def __init__(self, release: Release) -> None:
         """Load a verified release; raise InvalidRelease where its parts do not fit each other."""
-        from .ranking import Ranker
-        from .tower import Tower  # brings onnxruntime, which a process that only searches does without
+        from .query.tower import Tower  # brings onnxruntime, which a process that only searches does without
+        from .search.ranker import Ranker
 
         super().__init__(release)
         manifest = release.manifest

@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .arrays import read_values
-from .candidates import has_ranker
 from .errors import InvalidRelease
-from .features import QueryFeatures
-from .release import Release
-from .samples import read_samples
-from .sequence import TIME
-from .tensors import USER, WIRE, Request
-from .transform import TRANSFORM, Column, described
+from .files.arrays import read_values
+from .files.release import Release
+from .query.features import QueryFeatures
+from .query.sequence import TIME
+from .query.transform import TRANSFORM, Column, described
+from .search.candidates import has_ranker
+from .triton.samples import read_samples
+from .triton.tensors import USER, WIRE, Request
 
 if TYPE_CHECKING:
-    from .ranking import Ranker
     from .retriever import ItemAnswers, Retriever
+    from .search.ranker import Ranker
 
 FILE = "selftest.json"
 TOLERANCE = 1e-4

@@ -14,9 +14,9 @@ from models.ranking import config
 from models.ranking.crossing import Network
 from models.ranking.model import Batch, Features, RankingModel, Sides
 from models.ranking.selection import Field, Gates, Kind
-from models.towers import FeatureEmbeddings, embedding_width
-from workflows.features import FeatureSpec
-from workflows.inputs import FIRST_ITEM
+from models.towers.two_tower import FeatureEmbeddings, embedding_width
+from workflows.features.plan import FIRST_ITEM
+from workflows.features.stage import FeatureSpec
 
 SIMILARITY, PRODUCT, ATTENTION = "similarity", "product", "attention"
 """Fields of query and candidate together."""

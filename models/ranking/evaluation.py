@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from models.baselines.task import Task
 from models.data import join, queries
 from models.metrics import KS, Float32Array, Int64Array, Ranking
-from models.peers.task import Task
 from models.ranking.candidates import Retrieval
 from models.ranking.export import PARAMETERS, ExportedRanker
 from models.ranking.training import exported_towers
-from workflows.features import FeatureSet
+from workflows.features.stage import FeatureSet
 
 Scores = Callable[[slice, npt.NDArray[np.int32]], Float32Array]
 """The ranker's scores of candidates, int32 `[n, m]`, for a slice of the rows; float32 `[n, m]`."""

@@ -12,10 +12,10 @@ import onnxruntime
 import tensorflow as tf
 import tf2onnx
 
-from models.export import OPSET, TOLERANCE, tensors_of
 from models.metrics import Float32Array
 from models.ranking.model import RankingModel
-from workflows.diagnostics import StageError
+from models.training.export import OPSET, TOLERANCE, tensors_of
+from workflows.errors import StageError
 from workflows.files import json_bytes
 
 RANKER, SIDES, PARAMETERS = "ranker.onnx", "items.npy", "params.json"

@@ -12,7 +12,7 @@ from merlin.schema import Tags
 from models.config import Model
 from models.ranking import config
 from models.ranking.model import Batch, Features, RankingModel, Sides
-from models.towers import FeatureEmbeddings
+from models.towers.two_tower import FeatureEmbeddings
 
 
 class IntTower(RankingModel):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from workflows.features import FeatureSpec
+from workflows.features.stage import FeatureSpec
 
 Features = Mapping[str, tf.Tensor]
 

@@ -14,7 +14,6 @@ import tensorflow as tf
 
 from models.config import Model, Train
 from models.data import join
-from models.finite import FiniteGuard
 from models.metrics import Float32Array
 from models.ranking import config
 from models.ranking.cold import Cold
@@ -32,9 +31,10 @@ from models.ranking.training import (
     searched_towers,
     training_rows,
 )
-from models.towers import TwoTowerModel
+from models.towers.two_tower import TwoTowerModel
+from models.training.finite import FiniteGuard
 from workflows.config import Device
-from workflows.features import FeatureSet
+from workflows.features.stage import FeatureSet
 from workflows.files import json_bytes
 
 CHECKPOINT = "checkpoint"

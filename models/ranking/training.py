@@ -12,13 +12,13 @@ import tensorflow as tf
 from models.config import Model, Train
 from models.data import queries, users_and_seen, with_history
 from models.metrics import Float32Array, Int64Array
-from models.onnx import run_tower
 from models.ranking.candidates import Retrieval
-from models.ratings import positives, weights
-from models.towers import TwoTowerModel
-from models.validation import encode_queries
+from models.towers.onnx import run_tower
+from models.towers.two_tower import TwoTowerModel
+from models.training.early_stopping import encode_queries
+from models.training.ratings import positives, weights
 from workflows.columns import Columns
-from workflows.features import FeatureSet, Part
+from workflows.features.stage import FeatureSet, Part
 
 MOST_ROWS = 500_000
 """Trained on, drawn evenly where there are more: each row's candidates are held in memory."""

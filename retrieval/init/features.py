@@ -11,10 +11,10 @@ import pandas as pd
 from ensemble.serving.names import RESERVED
 from retrieval.init.profile import Profile
 from retrieval.init.roles import name_score, text_unit
-from retrieval.toml import inline
+from retrieval.runs.toml import inline
 from workflows.columns import Columns
-from workflows.inputs import HISTORY, HISTORY_AGE
-from workflows.text import tokens
+from workflows.features.plan import HISTORY, HISTORY_AGE
+from workflows.operators.text import tokens
 
 FEW: Final = 24
 """Whole numbers of so few values are categories rather than quantities."""

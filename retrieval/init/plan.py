@@ -15,9 +15,9 @@ from retrieval.init.profile import Profile, Sampled, sample
 from retrieval.init.roles import Found, find_roles
 from workflows.columns import Columns
 from workflows.config import TemporalSplit
-from workflows.diagnostics import DataError
+from workflows.errors import DataError
 from workflows.sources.own_tables.types import seconds
-from workflows.splits import split as split_rows
+from workflows.tables.splits import split as split_rows
 
 TOO_MANY_NEW: Final = 0.3
 """Beyond this share of test rows of users that nothing is known of, another split is chosen."""

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from workflows.diagnostics import DataError
+from workflows.errors import DataError
 from workflows.sources.own_tables.files import Located, chunks, locate, schema
 from workflows.sources.own_tables.types import cast, guess, kind_of
-from workflows.tables_config import TableFile
+from workflows.tables.config import TableFile
 
 NULL_WORDS: Final = ("\\N", "NULL")
 """They stand for null wherever they are."""

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from retrieval.init.plan import Decided, Plan
 from retrieval.init.profile import Sampled
-from retrieval.toml import inline, key_of
+from retrieval.runs.toml import inline, key_of
 from workflows.columns import Columns
-from workflows.tables_config import TableFile
+from workflows.tables.config import TableFile
 
 COMMENT = 58
 """Column in which comments begin, where lines leave room."""

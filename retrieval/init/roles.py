@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from retrieval.init.profile import Profile, Sampled
 from workflows.columns import Columns
-from workflows.diagnostics import DataError
+from workflows.errors import DataError
 from workflows.sources.own_tables.plan import IDS
 from workflows.sources.own_tables.types import PER_SECOND, seconds
 

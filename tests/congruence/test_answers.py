@@ -17,11 +17,11 @@ import tritonclient.grpc as grpc
 from served import Served
 from synthetic import Run
 
-from ensemble.filters import Crowding, Filter, Range, TagTest
+from ensemble.client.filters import Crowding, Filter, Range, TagTest
 from ensemble.layouts import CHAINED, FUSED
-from ensemble.operators import build_ensemble
-from ensemble.runtime import FusedRuntime
 from ensemble.serving.retriever import Retriever
+from ensemble.triton.export import FusedRuntime
+from ensemble.triton.operators import build_ensemble
 
 pytestmark = pytest.mark.server
 

@@ -15,15 +15,15 @@ from livecatalogue import Items, make_live_run, new_id, write_items
 from synthetic import Run, make_release, make_run
 
 from ensemble.batch.everybody import Asking, Everybody
+from ensemble.catalogue.publish import publish, writing
 from ensemble.client import RetrievalClient, Unavailable
+from ensemble.client.filters import Filter, TagTest
 from ensemble.config import Index
-from ensemble.deltas import publish, writing
-from ensemble.filters import Filter, TagTest
-from ensemble.ports import free_ports
-from ensemble.runtime import export_repository
-from ensemble.server import TritonServer
-from ensemble.serving.milvus_index import URI
-from ensemble.serving.release import Release
+from ensemble.server.ports import free_ports
+from ensemble.server.server import TritonServer
+from ensemble.serving.files.release import Release
+from ensemble.serving.index.milvus_index import URI
+from ensemble.triton.export import export_repository
 
 pytestmark = pytest.mark.server
 K = 10

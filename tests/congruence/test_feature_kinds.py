@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 from merlin.io import Dataset
 from transforms import Compiled, assert_equal, columns_of
 
-from ensemble.serving import hashing as served_hashing
 from ensemble.serving.errors import InvalidRequest
-from workflows import hashing
+from ensemble.serving.query import hashing as served_hashing
 from workflows.config import Age, Bucketized, Categorical, Continuous, Cross, Embedding, FeatureSide, MultiHot, Time
-from workflows.diagnostics import DataError, RecipeError
-from workflows.fitted import edges
-from workflows.fitting import quiet
-from workflows.graph import build_workflow
-from workflows.inputs import canonical, describe, plan
+from workflows.errors import DataError, RecipeError
+from workflows.features.plan import canonical, describe, plan
+from workflows.features.workflow import build_workflow
+from workflows.fitting.fit import quiet
+from workflows.fitting.learned import edges
+from workflows.operators import hashing
 
 LOW, HIGH = -(2**63), 2**63 - 1
 WORDS = ["", "a", "b", "é", "日本", "nan", "toy story", "😀"]

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import Run
 
-from ensemble.operators import build_ensemble
-from ensemble.runtime import FusedRuntime
+from ensemble.client.tensors import NO_ITEM, Query, Signature, tensors
 from ensemble.serving.errors import InvalidRequest
 from ensemble.serving.retriever import Retriever
-from ensemble.wire import NO_ITEM, Query, Signature, tensors
+from ensemble.triton.export import FusedRuntime
+from ensemble.triton.operators import build_ensemble
 from workflows.config import Sequence
-from workflows.sequences import history_features, spec_of
+from workflows.features.history import history_features, spec_of
 
 KNOWN = 600
 """The training and validation rows of the synthetic run."""
@@ -151,7 +151,7 @@ def test_a_click_is_not_recommended_back_unless_seen_items_are_wanted(asked: Ask
 def test_without_a_time_a_query_is_of_now_and_of_its_newest_click(
     asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ensemble.serving.features.time.time", lambda: 1000.75)
+    monkeypatch.setattr("ensemble.serving.query.features.time.time", lambda: 1000.75)
     history = [[], [(asked.items[0], 990)], [(asked.items[0], 1003), (asked.items[1], 1001)]]
     found = asked.features(Query([asked.stranger] * 3, history=history))
     assert found["history_age"][:, :2].tolist() == [[0, 0], [10, 0], [0, 2]]

@@ -11,14 +11,14 @@ import pytest
 import tritonclient.grpc as grpc
 from synthetic import Run
 
-from ensemble.benchmark import Target, benchmark, draw_requests
 from ensemble.client import InvalidRequest, RetrievalClient
 from ensemble.layouts import CHAINED, FUSED
-from ensemble.ports import free_ports
-from ensemble.runtime import export_repository
-from ensemble.server import TritonServer
+from ensemble.measure.benchmark import Target, benchmark, draw_requests
+from ensemble.server.ports import free_ports
+from ensemble.server.server import TritonServer
 from ensemble.serving.retriever import Retriever
-from retrieval.asking import Question, ask
+from ensemble.triton.export import export_repository
+from retrieval.commands.query import Question, ask
 
 pytestmark = pytest.mark.server
 

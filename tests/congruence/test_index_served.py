@@ -10,12 +10,12 @@ import pytest
 from synthetic import Run, make_run
 
 from ensemble.config import Index, Serving
-from ensemble.congruence import raw_columns, sample_queries
-from ensemble.release import write_release
-from ensemble.serving import planner
+from ensemble.release.congruence import raw_columns, sample_queries
+from ensemble.release.write import write_release
 from ensemble.serving.retriever import Retriever
-from ensemble.serving.search import no_exclusions
-from ensemble.serving.tensors import Request
+from ensemble.serving.search import planner
+from ensemble.serving.search.search import no_exclusions
+from ensemble.serving.triton.tensors import Request
 
 K = 100
 

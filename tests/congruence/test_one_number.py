@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from ensemble.client import RetrievalClient
-from ensemble.ports import free_ports
-from ensemble.server import TritonServer
+from ensemble.server.ports import free_ports
+from ensemble.server.server import TritonServer
 
 
 @pytest.mark.server

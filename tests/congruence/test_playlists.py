@@ -14,22 +14,22 @@ import pytest
 import tensorflow as tf
 
 from ensemble.client import RetrievalClient
-from ensemble.operators import build_ensemble
-from ensemble.ports import free_ports
-from ensemble.runtime import FusedRuntime
-from ensemble.server import TritonServer
+from ensemble.server.ports import free_ports
+from ensemble.server.server import TritonServer
 from ensemble.serving.retriever import Answer, Retriever
+from ensemble.triton.export import FusedRuntime
+from ensemble.triton.operators import build_ensemble
 from models.config import Withheld
-from models.continuation import METRICS, artist_numbers, playlist_metrics
-from models.scenarios import SCENARIOS, Challenge, challenge, query_features
-from models.towers import input_names
-from models.withholding import Withholding
-from retrieval.recipe import load_recipe
-from retrieval.reference import fitted_queries
-from retrieval.run import Run
-from retrieval.stages import STAGES
-from workflows import features
-from workflows.features import FeatureSet
+from models.evaluation.playlist_scenarios import SCENARIOS, Challenge, challenge, query_features
+from models.evaluation.playlists import METRICS, artist_numbers, playlist_metrics
+from models.towers.two_tower import input_names
+from models.towers.withholding import Withholding
+from retrieval.runs.recipe import load_recipe
+from retrieval.runs.reference import fitted_queries
+from retrieval.runs.run import Run
+from retrieval.runs.stages import STAGES
+from workflows.features import stage as features
+from workflows.features.stage import FeatureSet
 from workflows.sources.playlists import COUNTS, TITLE
 from workflows.sources.playlists_generator import generate
 

@@ -12,19 +12,19 @@ import pytest
 import tritonclient.grpc as grpc
 from synthetic import Run, make_release, make_run
 
+from ensemble.catalogue.changes import LiveItems
+from ensemble.catalogue.derive import derive
+from ensemble.client.filters import Crowding, Filter, TagTest
 from ensemble.config import Index, Serving
-from ensemble.derive import derive
-from ensemble.filters import Crowding, Filter, TagTest
-from ensemble.items import LiveItems
 from ensemble.layouts import CHAINED, FUSED
-from ensemble.operators import build_ensemble
-from ensemble.ports import free_ports
-from ensemble.release import write_release
-from ensemble.runtime import FusedRuntime, export_repository
-from ensemble.server import TritonServer
-from ensemble.serving.release import Release
+from ensemble.release.write import write_release
+from ensemble.server.ports import free_ports
+from ensemble.server.server import TritonServer
+from ensemble.serving.files.release import Release
 from ensemble.serving.retriever import Retriever
-from workflows.diagnostics import DataError, ReleaseError
+from ensemble.triton.export import FusedRuntime, export_repository
+from ensemble.triton.operators import build_ensemble
+from workflows.errors import DataError, ReleaseError
 
 CANDIDATES, ROWS, MAX_TOP_K = 40, 48, 60
 FILTERS = (

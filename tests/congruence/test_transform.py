@@ -1,8 +1,8 @@
 """The compiled transform makes exactly what the NVTabular workflow makes, of every row that anybody can send.
 
 Where stock NVTabular cannot take a row (a frame that is all null, integers beside a null, a null within a list), the
-guards of `workflows.operators` say what it means: null is 1, a null within a list is not there. `test_guards_*` prove
-that the guards change nothing where the stock operator works.
+guards of `workflows.operators.codes` say what it means: null is 1, a null within a list is not there. `test_guards_*`
+prove that the guards change nothing where the stock operator works.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from merlin.io import Dataset
 from nvtabular import ops
 from transforms import Compiled, assert_equal, columns_of, raw_frame
 
-from ensemble.serving.transform import Column, QueryTransform
+from ensemble.serving.query.transform import Column, QueryTransform
 from workflows.config import Bucketized, Categorical, Continuous, FeatureSide, MultiHot, Text
-from workflows.features import load
-from workflows.fitted import edges
-from workflows.fitting import quiet
-from workflows.inputs import Input
-from workflows.tables import Tables
-from workflows.text import tokens
+from workflows.features.plan import Input
+from workflows.features.stage import load
+from workflows.fitting.fit import quiet
+from workflows.fitting.learned import edges
+from workflows.operators.text import tokens
+from workflows.tables.store import Tables
 
 LOW, HIGH = -(2**63), 2**63 - 1
 WORDS = ["", " ", "a", "A", "\u00e9", "e\u0301", "日本", "nan", "None", "<NA>", "0", "ß", "İ", "😀", "toy story"]
@@ -150,7 +150,7 @@ def test_codes_stay_below_the_declared_cardinality(compiled: Compiled) -> None:
 @settings(max_examples=100, deadline=None)
 @given(st.none() | anything | st.sampled_from(TEXTS), st.integers(1, 3))
 def test_both_tokenisers_are_one(text: str | None, ngrams: int) -> None:
-    from ensemble.serving.vocabulary import tokens as served
+    from ensemble.serving.query.vocabulary import tokens as served
 
     assert served(text, ngrams) == tokens(text, ngrams)
 

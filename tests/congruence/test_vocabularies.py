@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nvtabular.ops import Categorify, ColumnSelector
 
-from workflows.fitting import quiet
-from workflows.operators import Codes
+from workflows.fitting.fit import quiet
+from workflows.operators.codes import Codes
 
 COLUMN = ColumnSelector(["x"])
 texts = st.lists(st.one_of(st.none(), st.text(max_size=2), st.sampled_from(["a", "b", "é", "日本"])), min_size=1)

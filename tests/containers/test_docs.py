@@ -17,7 +17,7 @@ import pytest
 from tools import ROOT, tool
 from typer.main import get_command
 
-from ensemble.ports import free_ports
+from ensemble.server.ports import free_ports
 from retrieval.cli import app
 
 DOCS = ROOT / "docs"

@@ -20,13 +20,13 @@ from served import Served
 from tools import CONTAINERS, TOOLS, documents, of_kind, pod_of, tool, versions
 from tritonclient.grpc import service_pb2
 
-from ensemble.aio import AsyncRetrievalClient
 from ensemble.client import ClientError, InvalidRequest, RetrievalClient, Unavailable
-from ensemble.conversation import as_input
-from ensemble.endpoints import KEY_HEADER
-from ensemble.filters import Filter
-from ensemble.health import canary
-from ensemble.ports import free_ports
+from ensemble.client.aio import AsyncRetrievalClient
+from ensemble.client.filters import Filter
+from ensemble.client.retry import as_input
+from ensemble.server.endpoints import KEY_HEADER
+from ensemble.server.ports import free_ports
+from ensemble.supervision.health import canary
 
 GATEWAY = CONTAINERS / "gateway"
 CONFIG = (GATEWAY / "envoy.yaml").read_text(encoding="utf-8")

@@ -12,11 +12,11 @@ import pytest
 from served import Served
 from tools import CONTAINERS, ROOT, documents, tool, versions
 
-from ensemble.endpoints import Addresses, server_arguments
-from ensemble.ports import free_ports
-from ensemble.processes import serving_environment
-from ensemble.staging import Staging
-from ensemble.triton import default_python, find_triton, inspect_python
+from ensemble.server.endpoints import Addresses, server_arguments
+from ensemble.server.ports import free_ports
+from ensemble.server.processes import serving_environment
+from ensemble.triton.find import default_python, find_triton, inspect_python
+from ensemble.triton.staging import Staging
 
 IMAGE = re.compile(r"(?:nvcr\.io/[\w./-]+|envoyproxy/envoy|merlin-retrieval-(?:train|serve)):[\w.-]+")
 
@@ -102,7 +102,7 @@ def test_the_start_serves_and_the_probe_tells(served: Served, tmp_path: Path) ->
     environment["PATH"] = f"{triton.server.parent}{os.pathsep}{environment['PATH']}"
     options = [f"--{name}-port={port}" for name, port in zip(("grpc", "http", "metrics"), ports, strict=True)]
     start = [CONTAINERS / "serve.sh", *options, f"--backend-directory={staging.backends}"]
-    probe = [python.executable, ROOT / "ensemble/serving/canary.py", "--url", f"http://127.0.0.1:{ports[1]}"]
+    probe = [python.executable, ROOT / "ensemble/serving/triton/canary.py", "--url", f"http://127.0.0.1:{ports[1]}"]
     with subprocess.Popen(start, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         try:
             while (found := subprocess.run(probe, capture_output=True, text=True)).returncode:

@@ -13,7 +13,7 @@ import pytest
 from served import Served
 from tools import CONTAINERS, KUBERNETES, TOOLS, built, documents, of_kind, pod_of
 
-from ensemble.serving.metrics import HELP
+from ensemble.serving.triton.metrics import HELP
 
 DASHBOARD = CONTAINERS / "grafana" / "retrieval.json"
 DIRECTORIES = sorted(one.parent.name for one in KUBERNETES.rglob("kustomization.yaml"))

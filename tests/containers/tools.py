@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from ensemble.triton import cache_directory
+from ensemble.triton.find import cache_directory
 from workflows.files import atomic_directory
 
 ROOT = Path(__file__).parents[2]

@@ -22,11 +22,11 @@ from ensemble.batch.answers import FILE, Task, answer_all
 from ensemble.batch.everybody import Asking, Everybody
 from ensemble.batch.users import choose
 from ensemble.client import RetrievalClient
-from ensemble.filters import Crowding, Filter, Range, TagTest
-from ensemble.serving.release import Release
+from ensemble.client.filters import Crowding, Filter, Range, TagTest
+from ensemble.serving.files.release import Release
 from retrieval.cli import app
-from workflows.cluster import client as cluster
-from workflows.diagnostics import DataError
+from workflows.errors import DataError
+from workflows.features.dask_cluster import client as cluster
 
 __all__ = ["dated_run"]
 

@@ -15,12 +15,12 @@ from typer.testing import CliRunner
 
 from ensemble.batch.bulk import Documents, index_body, managed_index
 from ensemble.batch.everybody import Asking, Everybody
-from ensemble.derive import derive
-from ensemble.items import LiveItems
-from ensemble.serving.attributes import Numbers
-from ensemble.serving.release import Release
+from ensemble.catalogue.changes import LiveItems
+from ensemble.catalogue.derive import derive
+from ensemble.serving.files.release import Release
+from ensemble.serving.search.attributes import Numbers
 from retrieval.cli import app
-from workflows.diagnostics import DataError
+from workflows.errors import DataError
 
 TOP_K = 25
 FORMATS = ("parquet", "npy", "jsonl")

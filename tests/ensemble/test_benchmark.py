@@ -9,11 +9,11 @@ import msgspec
 import pandas as pd
 import pytest
 
-from ensemble.benchmark import BenchmarkError, draw_requests, input_data, read_report
 from ensemble.client import InvalidRequest
-from ensemble.points import Point, draw, load, save
-from ensemble.wire import Query, Signature
-from workflows.diagnostics import StageError
+from ensemble.client.tensors import Query, Signature
+from ensemble.measure.benchmark import BenchmarkError, draw_requests, input_data, read_report
+from ensemble.measure.points import Point, draw, load, save
+from workflows.errors import StageError
 
 INPUTS = {"user_id": "INT64", "age": "FP64", "top_k": "INT32", "exclude_item_ids": "INT64", "include_seen": "BOOL"}
 SIGNATURE = Signature("m", 64, INPUTS, 10, 100)

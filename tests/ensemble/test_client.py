@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ensemble.client import ClientError, DeadlineExceeded, InvalidRequest, RetrievalClient, Unavailable
-from ensemble.wire import NO_ITEM, Query, Signature, read_signature, slices, tensors
+from ensemble.client.tensors import NO_ITEM, Query, Signature, read_signature, slices, tensors
 
 INPUTS = {"user_id": "INT64", "age": "FP64", "gender": "BYTES", "top_k": "INT32"}
 NUMBERS = Signature("m", 4, {**INPUTS, "exclude_item_ids": "INT64", "include_seen": "BOOL"}, 10, 100)

@@ -11,17 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tritonclient.utils import InferenceServerException
 
-from ensemble.conversation import (
-    AskConfig,
-    DeadlineExceeded,
-    Infer,
-    Pause,
-    Peer,
-    Settings,
-    Unavailable,
-    ask,
-)
-from ensemble.wire import ClientError, InvalidRequest, Query
+from ensemble.client.retry import AskConfig, DeadlineExceeded, Infer, Pause, Peer, Settings, Unavailable, ask
+from ensemble.client.tensors import ClientError, InvalidRequest, Query
 
 CONFIG = {
     "name": "retrieval",

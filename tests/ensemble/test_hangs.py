@@ -11,12 +11,12 @@ from contextlib import ExitStack
 import psutil
 import pytest
 
-from ensemble.hangs import Hangs, Limits
-from ensemble.stubs import Stub
+from ensemble.supervision.hangs import Hangs, Limits
+from ensemble.supervision.model_processes import Stub
 
 BODY = """
 import sys
-from ensemble.serving.pulse import Pulse
+from ensemble.serving.triton.pulse import Pulse
 pulse = Pulse(float(sys.argv[2]))
 if int(sys.argv[1]) >= 0:
     pulse.begin(int(sys.argv[1]))

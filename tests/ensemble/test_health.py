@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from ensemble.exposition import Samples, parse
-from ensemble.logs import as_json
-from ensemble.pace import Pace
-from ensemble.serving.canary import Answer, Trouble, check
-from ensemble.serving.metrics import RequestLog, Tally
+from ensemble.measure.prometheus import Samples, parse
+from ensemble.server.json_logs import as_json
+from ensemble.serving.triton.canary import Answer, Trouble, check
+from ensemble.serving.triton.metrics import RequestLog, Tally
+from ensemble.supervision.pace import Pace
 
 SCORES = [0.9, 0.5, 0.5, 0.1]
 ITEMS = [7, 3, 5, 9]

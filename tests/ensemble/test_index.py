@@ -8,13 +8,13 @@ import faiss
 import numpy as np
 import pytest
 
-from ensemble import index as module
-from ensemble.clusters import assign, centroids
 from ensemble.config import Index
-from ensemble.index import build_index, config_of
-from ensemble.index_tuning import AT, Sample, nearest
-from ensemble.serving.index import ItemIndex
-from workflows.diagnostics import ReleaseError
+from ensemble.index import build as module
+from ensemble.index.build import build_index, config_of
+from ensemble.index.kmeans import assign, centroids
+from ensemble.index.tuning import AT, Sample, nearest
+from ensemble.serving.index.faiss_index import ItemIndex
+from workflows.errors import ReleaseError
 
 ITEMS, DIM, TARGET = 8000, 32, 0.9
 

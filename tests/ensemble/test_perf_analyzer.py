@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ensemble import perf_analyzer
-from workflows.diagnostics import DownloadError, ServerError
+from ensemble.measure import perf_analyzer
+from workflows.errors import DownloadError, ServerError
 
 
 @pytest.fixture

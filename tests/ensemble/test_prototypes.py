@@ -15,12 +15,12 @@ from onnx import TensorProto, helper
 from synthetic import DIM, Run, make_release, make_run
 from typer.testing import CliRunner
 
-from ensemble.items import LiveItems
-from ensemble.labelling import label
-from ensemble.prototypes import Neighbours, Prototypes, average_precision, quality
-from ensemble.serving.release import Release
+from ensemble.catalogue.changes import LiveItems
+from ensemble.catalogue.labelling import label
+from ensemble.catalogue.prototypes import Neighbours, Prototypes, average_precision, quality
+from ensemble.serving.files.release import Release
 from retrieval.cli import app
-from workflows.diagnostics import DataError
+from workflows.errors import DataError
 
 KINDS = ("film", "könyv", "song")
 

@@ -12,9 +12,9 @@ import pytest
 from synthetic import Run, make_release, make_run
 
 from ensemble.config import Index, Serving
-from ensemble.release import write_release
-from ensemble.serving.release import Release
-from workflows.diagnostics import ReleaseError, StageError
+from ensemble.release.write import write_release
+from ensemble.serving.files.release import Release
+from workflows.errors import ReleaseError, StageError
 
 
 def write(run: Run, out: Path, reference: Any) -> Release:

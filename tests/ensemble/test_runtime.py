@@ -11,9 +11,9 @@ import pytest
 from merlin.systems.dag import Ensemble
 from synthetic import Run
 
-from ensemble.operators import EncodeQuery, SearchItems, TransformQuery, build_ensemble
-from ensemble.runtime import FusedRuntime, export_repository
-from workflows.diagnostics import ReleaseError
+from ensemble.triton.export import FusedRuntime, export_repository
+from ensemble.triton.operators import EncodeQuery, SearchItems, TransformQuery, build_ensemble
+from workflows.errors import ReleaseError
 
 
 @pytest.fixture(scope="module")

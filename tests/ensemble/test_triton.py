@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ensemble.staging import Staging
-from ensemble.triton import STUB, ServingPython, find_triton, inspect_python
-from workflows.diagnostics import ServerError
+from ensemble.triton.find import STUB, ServingPython, find_triton, inspect_python
+from ensemble.triton.staging import Staging
+from workflows.errors import ServerError
 
 
 @pytest.fixture(scope="module")

@@ -14,16 +14,16 @@ import pytest
 from synthetic import make_release, make_run
 from typer.testing import CliRunner
 
-from ensemble.deploy import deploy, live_version, release_of
-from ensemble.derive import derive
-from ensemble.items import LiveItems
+from ensemble.catalogue.changes import LiveItems
+from ensemble.catalogue.derive import derive
+from ensemble.deploy.swap import deploy, live_version, release_of
+from ensemble.deploy.versions import CURRENT, HISTORY, Versions
 from ensemble.layouts import models_in
-from ensemble.serving.release import Release
+from ensemble.serving.files.release import Release
 from ensemble.serving.retriever import Retriever
-from ensemble.versions import CURRENT, HISTORY, Versions
 from retrieval.cli import app
-from retrieval.serving import repository_of
-from workflows.diagnostics import ReleaseError
+from retrieval.runs.serving import repository_of
+from workflows.errors import ReleaseError
 
 REMOVED = 3
 Run = Callable[..., Any]

@@ -16,9 +16,9 @@ import pytest
 import typer
 from synthetic import make_release, make_run
 
-from ensemble.serving.release import Release
+from ensemble.serving.files.release import Release
 from retrieval.console import terminal
-from workflows.diagnostics import DiskError
+from workflows.errors import DiskError
 from workflows.files import atomic_directory, atomic_write
 
 ROOT = Path(__file__).parents[2]

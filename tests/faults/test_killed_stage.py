@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from ensemble.triton import cache_directory
+from ensemble.triton.find import cache_directory
 from retrieval.console import Terminal
-from retrieval.recipe import load_recipe
-from retrieval.run import Job, Run, Stage, advance
-from retrieval.stages import STAGES
+from retrieval.runs.recipe import load_recipe
+from retrieval.runs.run import Job, Run, Stage, advance
+from retrieval.runs.stages import STAGES
 from workflows.files import atomic_directory
 
 ROOT = Path(__file__).parents[2]

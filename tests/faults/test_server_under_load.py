@@ -12,10 +12,10 @@ import psutil
 import pytest
 from synthetic import make_release, make_run
 
-from ensemble.ports import free_ports
-from ensemble.runtime import export_repository
-from ensemble.server import TritonServer
-from ensemble.supervision import Supervisor
+from ensemble.server.ports import free_ports
+from ensemble.server.server import TritonServer
+from ensemble.supervision.supervisor import Supervisor
+from ensemble.triton.export import export_repository
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 from fault_load import Load, Question, listed, until

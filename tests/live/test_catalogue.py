@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from livecatalogue import GENRES, Items, brute_force, make_live_run, new_id, seen_by, write_items
 from synthetic import make_release
 
+from ensemble.catalogue.changes import LiveItems
+from ensemble.catalogue.derive import compact, derive
+from ensemble.catalogue.publish import publish, writing
 from ensemble.config import Index
-from ensemble.deltas import publish, writing
-from ensemble.derive import compact, derive
-from ensemble.items import LiveItems
-from ensemble.serving.release import Release
+from ensemble.serving.files.release import Release
 from ensemble.serving.retriever import Answer, Retriever
 
 State = dict[Any, dict[str, Any]]

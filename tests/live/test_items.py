@@ -17,17 +17,17 @@ from livecatalogue import Items, make_live_run, new_id, write_items
 from synthetic import make_release
 from typer.testing import CliRunner
 
+from ensemble.catalogue.changes import LiveItems
+from ensemble.catalogue.derive import derive
+from ensemble.catalogue.publish import publish, writing
 from ensemble.config import Index
-from ensemble.deltas import publish, writing
-from ensemble.derive import derive
-from ensemble.items import LiveItems
-from ensemble.quality import measure
-from ensemble.serving.catalogue import Catalogue
+from ensemble.index.drift import measure
 from ensemble.serving.errors import InvalidRelease
-from ensemble.serving.release import Release
+from ensemble.serving.files.release import Release
 from ensemble.serving.retriever import Retriever
+from ensemble.serving.search.catalogue import Catalogue
 from retrieval.cli import app
-from workflows.diagnostics import DataError, ReleaseError
+from workflows.errors import DataError, ReleaseError
 
 ROWS = [
     {"item_id": 7_000_000_000_001, "title": "Új film", "weight": 0.5, "genres": ["drama", "noir"]},
@@ -172,8 +172,8 @@ def test_a_derived_release_gets_a_new_index_when_the_old_one_is_no_longer_good(t
 WRITER = """
 import sys
 from pathlib import Path
-from ensemble.deltas import publish, writing
-from ensemble.serving.release import Release
+from ensemble.catalogue.publish import publish, writing
+from ensemble.serving.files.release import Release
 
 release, log, folder = Release.open(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3])
 for number in range(int(sys.argv[4]), 10**6):

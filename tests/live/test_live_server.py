@@ -17,15 +17,15 @@ import tritonclient.grpc as grpc
 from livecatalogue import Items, make_live_run, new_id, write_items
 from synthetic import make_release
 
-from ensemble.deltas import publish, writing
-from ensemble.derive import derive
-from ensemble.inforce import check_in_force
-from ensemble.items import LiveItems
-from ensemble.ports import free_ports
-from ensemble.runtime import export_repository
-from ensemble.server import TritonServer
-from ensemble.serving.release import Release
-from workflows.diagnostics import ReleaseError, ServerError
+from ensemble.catalogue.changes import LiveItems
+from ensemble.catalogue.derive import derive
+from ensemble.catalogue.in_force import check_in_force
+from ensemble.catalogue.publish import publish, writing
+from ensemble.server.ports import free_ports
+from ensemble.server.server import TritonServer
+from ensemble.serving.files.release import Release
+from ensemble.triton.export import export_repository
+from workflows.errors import ReleaseError, ServerError
 
 pytestmark = pytest.mark.server
 MODELS = ("retrieval", "retrieval_chained")

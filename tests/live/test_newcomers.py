@@ -10,8 +10,8 @@ import pytest
 from livecatalogue import Items, make_live_run, new_id, write_items
 from synthetic import make_release
 
-from ensemble.deltas import publish, writing
-from ensemble.serving.release import Release
+from ensemble.catalogue.publish import publish, writing
+from ensemble.serving.files.release import Release
 from ensemble.serving.retriever import Answer, Retriever
 
 NOW = 1_000

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from workflows import features
 from workflows.config import Categorical, Continuous, FeatureSide, MultiHot, RandomSplit
-from workflows.tables import Tables
+from workflows.features import stage as features
+from workflows.tables.store import Tables
 
 GROUPS, USERS, ITEMS, ROWS = 8, 160, 240, 6000
 

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.continuation import ANSWERS, METRICS, continue_playlists, playlist_metrics
+from models.evaluation.playlist_scenarios import SCENARIOS, Scenario, challenge
+from models.evaluation.playlists import ANSWERS, METRICS, continue_playlists, playlist_metrics
 from models.metrics import SeenItems
-from models.scenarios import SCENARIOS, Scenario, challenge
 from workflows.config import Playlists
-from workflows.features import FeatureSet, Part
+from workflows.features.stage import FeatureSet, Part
 from workflows.sources import playlists
 from workflows.sources.playlists_generator import generate
-from workflows.tables import Tables
+from workflows.tables.store import Tables
 
 ITEMS = 40
 

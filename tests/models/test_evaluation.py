@@ -12,16 +12,16 @@ import pandas as pd
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from models.baselines.comparison import Measured, summarise
+from models.baselines.popularity import Popularity
+from models.baselines.task import test_task as task_of  # not a test
+from models.baselines.task import validation_task
 from models.config import Rating, Threshold
 from models.data import asked
-from models.evaluation import EVERY_ROW, evaluate
-from models.peers.comparison import Measured, summarise
-from models.peers.popularity import Popularity
-from models.peers.task import test_task as task_of  # not a test
-from models.peers.task import validation_task
-from workflows import features
-from workflows.diagnostics import DataError
-from workflows.features import FeatureSet
+from models.evaluation.stage import EVERY_ROW, evaluate
+from workflows.errors import DataError
+from workflows.features import stage as features
+from workflows.features.stage import FeatureSet
 
 DIM = 8
 
@@ -75,7 +75,7 @@ def test_popularity_is_one_thing_counted_in_users(
 ) -> None:
     """The evaluation once counted rows, the peers users: a user with an item twice moved one of them only."""
     data = rated(features.load(grouped))
-    monkeypatch.setattr("models.evaluation.features.load", lambda _: data)
+    monkeypatch.setattr("models.evaluation.stage.features.load", lambda _: data)
     known = pd.concat([data.train.interactions, data.valid.interactions])
     pairs = known[["user_id", "item_index"]]
     assert pairs.duplicated().any()

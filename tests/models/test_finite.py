@@ -10,17 +10,17 @@ import tensorflow as tf
 from msgspec import structs
 
 from models.config import Model, Train
-from models.finite import FiniteGuard, check_finite
+from models.evaluation.tasks import errors
 from models.metrics import Ranking
-from models.parallel import Ranks
 from models.ranking import config
 from models.ranking.evaluation import reordered, served
 from models.ranking.stage import train_ranker
-from models.resuming import Checkpoints, Session
-from models.task_figures import errors
-from models.training import train
-from workflows.diagnostics import DivergedError, StageError
-from workflows.features import load
+from models.training.checkpoints import Checkpoints, Session
+from models.training.finite import FiniteGuard, check_finite
+from models.training.horovod import Ranks
+from models.training.stage import train
+from workflows.errors import DivergedError, StageError
+from workflows.features.stage import load
 
 MODEL = Model(tower=(16, 8), embedding_dim=8, similarity="dot")
 TRAIN = Train(epochs=2, batch_size=1024, learning_rate=1e30, refit=False)

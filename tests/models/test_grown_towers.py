@@ -11,9 +11,9 @@ import pytest
 from msgspec.structs import replace
 
 from models.config import Model
-from models.growing import check_model, set_from_attributes
-from workflows.diagnostics import RecipeError
-from workflows.inputs import FeatureSpec
+from models.training.warm_start import check_model, set_from_attributes
+from workflows.errors import RecipeError
+from workflows.features.plan import FeatureSpec
 
 
 def spec(name: str, kind: Any, cardinality: int, length: int = 0) -> FeatureSpec:

@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from models import sampling
 from models.config import Catalogue, Ignored, Objective, Sampled, Threshold, Train, Weighted
-from models.objective import Labels, Lesson, Taught, build_loss, catalogue_softmax, sampled_softmax
-from models.ratings import positives, weights
-from models.sampling import Negatives, Sampler, TrainingRows
-from models.training import build_optimizer
-from workflows.diagnostics import RecipeError
+from models.training import sampling
+from models.training.objective import Labels, Lesson, Taught, build_loss, catalogue_softmax, sampled_softmax
+from models.training.ratings import positives, weights
+from models.training.sampling import Negatives, Sampler, TrainingRows
+from models.training.stage import build_optimizer
+from workflows.errors import RecipeError
 
 ITEMS, DIM, ROWS, T = 7, 4, 5, 0.3
 RANDOM = np.random.default_rng(0)

@@ -11,19 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
+from models.baselines import baseline as interface
+from models.baselines.als import Als
+from models.baselines.baseline import Peer, Refused
+from models.baselines.bootstrap import interval, resampled_means
+from models.baselines.comparison import FIGURES, OURS, fit_peers, summarise
+from models.baselines.ease import Ease
+from models.baselines.item_knn import ItemKnn
+from models.baselines.popularity import Popularity
+from models.baselines.search import PEERS, choose, fit_best
+from models.baselines.task import Task, validation_task
 from models.config import Ignored, Threshold
 from models.metrics import Ranking, SeenItems, rank_users
-from models.peers import interface
-from models.peers.als import Als
-from models.peers.bootstrap import interval, resampled_means
-from models.peers.comparison import FIGURES, OURS, fit_peers, summarise
-from models.peers.ease import Ease
-from models.peers.interface import Peer, Refused
-from models.peers.knn import ItemKnn
-from models.peers.popularity import Popularity
-from models.peers.search import PEERS, choose, fit_best
-from models.peers.task import Task, validation_task
-from workflows import features
+from workflows.features import stage as features
 
 
 @st.composite
@@ -83,7 +83,7 @@ def test_knn_sums_the_similarities_of_the_nearest_items(x: csr_matrix, neighbour
 def test_knn_in_blocks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     x = grouped_task().interactions
     whole = ItemKnn(5, 1.0).similarities(x).toarray()
-    monkeypatch.setattr("models.peers.knn._SIMILARITIES_AT_ONCE", 7 * 40)
+    monkeypatch.setattr("models.baselines.item_knn._SIMILARITIES_AT_ONCE", 7 * 40)
     np.testing.assert_array_equal(ItemKnn(5, 1.0).similarities(x).toarray(), whole)
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ensemble.serving.onnxfile import check_file
+from ensemble.serving.files.onnx_file import check_file
 from models.config import Model, Train
-from models.evaluation import evaluate
+from models.evaluation.stage import evaluate
 from models.metrics import Ranking
 from models.ranking import config
 from models.ranking.cold import Cold, attended
@@ -22,9 +22,9 @@ from models.ranking.inttower import IntTower, contrastive
 from models.ranking.model import Sides, binary_losses, softmax_losses
 from models.ranking.selection import SPEED, TEMPERATURE, Field, Gates, complexity, relaxed, selected
 from models.ranking.stage import train_ranker
-from models.training import train
-from workflows import features
-from workflows.features import FeatureSpec
+from models.training.stage import train
+from workflows.features import stage as features
+from workflows.features.stage import FeatureSpec
 
 RNG = np.random.default_rng(3)
 MODEL = Model(tower=(16, 8), embedding_dim=8, dropout=0.2, temperature=0.1)

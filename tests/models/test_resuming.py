@@ -12,11 +12,11 @@ import tensorflow as tf
 from msgspec import structs
 
 from models.config import Model, Train
-from models.evaluation import evaluate
-from models.parallel import Ranks
-from models.resuming import Checkpoints, Session
-from models.training import train
-from workflows.features import load
+from models.evaluation.stage import evaluate
+from models.training.checkpoints import Checkpoints, Session
+from models.training.horovod import Ranks
+from models.training.stage import train
+from workflows.features.stage import load
 
 MODEL = Model(tower=(32, 16), embedding_dim=16, dropout=0.1)
 KEY = "what the training depends on"

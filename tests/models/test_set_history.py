@@ -9,11 +9,11 @@ import onnxruntime
 import pandas as pd
 
 from models.config import Model, Train
-from models.evaluation import evaluate
-from models.training import train
-from workflows import features
+from models.evaluation.stage import evaluate
+from models.training.stage import train
 from workflows.config import Categorical, FeatureSide, RandomSplit, Sequence
-from workflows.tables import Tables
+from workflows.features import stage as features
+from workflows.tables.store import Tables
 
 
 def test_towers_without_decays_are_exported_and_take_the_ages_all_the_same(tmp_path: Path) -> None:

@@ -12,20 +12,20 @@ import tensorflow as tf
 from msgspec import structs
 
 from models.config import Model, Objective, Sampled, Threshold, Train
-from models.evaluation import evaluate
-from models.heads import Scale, TaskHeads
-from models.objective import Labels, build_loss
-from models.sampling import TrainingRows
-from models.stored_heads import StoredHeads
-from models.task_config import EventTasks, RatingTask, Tasks
-from models.task_figures import biases
-from models.tasks import TasksLoss, event_codes, learned_rows, uncertain_terms
-from models.training import train
-from retrieval.task_tables import tasks_for_page
-from workflows import features
+from models.evaluation.stage import evaluate
+from models.evaluation.tasks import biases
+from models.towers.heads import Scale, TaskHeads
+from models.towers.stored_heads import StoredHeads
+from models.training.objective import Labels, build_loss
+from models.training.sampling import TrainingRows
+from models.training.stage import train
+from models.training.task_config import EventTasks, RatingTask, Tasks
+from models.training.tasks import TasksLoss, event_codes, learned_rows, uncertain_terms
+from retrieval.report.task_tables import tasks_for_page
 from workflows.config import Bucketized, Categorical, Continuous, FeatureSide, RandomSplit, Synthetic
-from workflows.diagnostics import RecipeError
-from workflows.features import Part
+from workflows.errors import RecipeError
+from workflows.features import stage as features
+from workflows.features.stage import Part
 from workflows.sources import synthetic
 
 MODEL = Model(tower=(32, 16), embedding_dim=16, dropout=0.1, temperature=0.1)

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.augmentation import AugmentedLoss, alignment_loss, augmented_vectors, membership, mimic_loss
 from models.config import Augmentation, Cross, Gates, Model, Objective, Sampled
-from models.cross import Parallel, cross_layers
-from models.gating import FieldGates
-from models.objective import Labels, build_loss
-from models.sampling import TrainingRows
-from workflows import features
-from workflows.diagnostics import RecipeError
+from models.towers.augmentation import AugmentedLoss, alignment_loss, augmented_vectors, membership, mimic_loss
+from models.towers.cross import Parallel, cross_layers
+from models.towers.gates import FieldGates
+from models.training.objective import Labels, build_loss
+from models.training.sampling import TrainingRows
+from workflows.errors import RecipeError
+from workflows.features import stage as features
 
 RANDOM = np.random.default_rng(3)
 ROWS, WIDTH = 6, 5

@@ -12,6 +12,8 @@ import onnxruntime
 import pytest
 from msgspec import structs
 
+from models.baselines.ease import Ease as EasePeer
+from models.baselines.task import validation_task
 from models.config import (
     Augmentation,
     Cross,
@@ -25,13 +27,11 @@ from models.config import (
     Threshold,
     Train,
 )
-from models.evaluation import evaluate, tower_scores
-from models.export import pairing_of
-from models.peers.ease import Ease as EasePeer
-from models.peers.task import validation_task
-from models.training import train
-from workflows import features
-from workflows.diagnostics import RecipeError, StageError
+from models.evaluation.stage import evaluate, tower_scores
+from models.training.export import pairing_of
+from models.training.stage import train
+from workflows.errors import RecipeError, StageError
+from workflows.features import stage as features
 
 MODEL = Model(tower=(32, 16), embedding_dim=16, dropout=0.1)
 ENRICHED = structs.replace(

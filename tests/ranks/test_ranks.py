@@ -19,9 +19,9 @@ import psutil
 import pytest
 from tiny import RECIPE, tables
 
-from retrieval.recipe import load_recipe
-from retrieval.run import Job, Run
-from retrieval.stages import STAGES
+from retrieval.runs.recipe import load_recipe
+from retrieval.runs.run import Job, Run
+from retrieval.runs.stages import STAGES
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("horovod") is None, reason="no Horovod here: `make test-horovod` builds it and runs these"

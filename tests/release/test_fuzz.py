@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ensemble.serving.errors import InvalidRelease
-from ensemble.serving.release import Release
+from ensemble.serving.files.release import Release
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,10 @@ from hostile import Put, made_right
 from onnx import TensorProto, helper
 
 import ensemble.serving
-from ensemble.serving import npy
 from ensemble.serving.errors import InvalidRelease
-from ensemble.serving.index import FILE, ItemIndex
-from ensemble.serving.release import Release, manifest_text, release_id
+from ensemble.serving.files import npy
+from ensemble.serving.files.release import Release, manifest_text, release_id
+from ensemble.serving.index.faiss_index import FILE, ItemIndex
 from ensemble.serving.retriever import Retriever
 
 
@@ -223,7 +223,7 @@ def test_a_manifest_with_impossible_values_is_refused_by_the_value(place: Path) 
 def test_no_serving_code_of_ours_names_pickle_or_has_numpy_unpickle() -> None:
     """NumPy imports pickle itself; ours never does, and never asks NumPy, which would only with `allow_pickle`."""
     hostile = {"pickle", "cPickle", "_pickle", "dill", "joblib", "shelve", "marshal", "cloudpickle"}
-    for path in Path(ensemble.serving.__file__).parent.glob("*.py"):
+    for path in Path(ensemble.serving.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = {one.name.split(".")[0] for one in node.names} if isinstance(node, ast.Import) else set()
             if isinstance(node, ast.ImportFrom):

@@ -14,7 +14,7 @@ from hostile import CHANGES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ensemble.itemtable import check_table, read_items
+from ensemble.release.item_table import check_table, read_items
 from ensemble.serving.errors import InvalidRelease
 
 

@@ -13,14 +13,14 @@ from hostile import made_right
 from synthetic import Run, make_release, make_run
 
 from ensemble.layouts import MODELS
-from ensemble.model_config import model_configs
 from ensemble.serving.errors import InvalidRelease
+from ensemble.serving.files.release import Release
 from ensemble.serving.names import RESERVED
-from ensemble.serving.release import Release
 from ensemble.serving.retriever import Retriever
-from ensemble.serving.steps import Step, Steps, steps_of
-from retrieval.recipe import load_recipe
-from workflows.diagnostics import RecipeError, ReleaseError
+from ensemble.serving.triton.steps import Step, Steps, steps_of
+from ensemble.triton.model_config import model_configs
+from retrieval.runs.recipe import load_recipe
+from workflows.errors import RecipeError, ReleaseError
 
 TABLES = 'interactions = {{ path = "clicks.csv" }}\nusers = {{ path = "users.csv" }}'
 RECIPE = f"""

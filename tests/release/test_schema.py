@@ -20,14 +20,14 @@ from hostile import NOT_READ, Put, answers, files_in, made_right
 from typer.testing import CliRunner
 
 from ensemble.config import Promotion, Serving
-from ensemble.examination import examine
+from ensemble.release.examination import examine
+from ensemble.release.sign import new_keys, sign
 from ensemble.serving.errors import InvalidRelease
-from ensemble.serving.parameters import Fields
-from ensemble.serving.release import Release
-from ensemble.serving.schema import PROMOTION, SERVING, Schema
-from ensemble.signing import new_keys, sign
+from ensemble.serving.files.parameters import Fields
+from ensemble.serving.files.release import Release
+from ensemble.serving.files.schema import PROMOTION, SERVING, Schema
 from retrieval.cli import app
-from workflows.diagnostics import ReleaseError
+from workflows.errors import ReleaseError
 
 FEW = None if os.environ.get("RETRIEVAL_FUZZ") else 25
 """Changes that are tried of each release and kind."""

@@ -16,18 +16,18 @@ from synthetic import make_release, make_run
 from typer.testing import CliRunner
 
 from ensemble.client import RetrievalClient
-from ensemble.deploy import deploy
-from ensemble.events import Event
-from ensemble.health import canary
-from ensemble.ports import free_ports
-from ensemble.runtime import export_repository
-from ensemble.server import TritonServer
-from ensemble.serving.release import manifest_text, release_id
-from ensemble.signing import new_keys, open_signed, sign
-from ensemble.supervision import Supervisor
-from ensemble.trust import admits, check_repository, trust
+from ensemble.deploy.swap import deploy
+from ensemble.release.sign import new_keys, open_signed, sign
+from ensemble.release.verify import admits, check_repository, trust
+from ensemble.server.ports import free_ports
+from ensemble.server.server import TritonServer
+from ensemble.serving.files.release import manifest_text, release_id
+from ensemble.supervision.events import Event
+from ensemble.supervision.health import canary
+from ensemble.supervision.supervisor import Supervisor
+from ensemble.triton.export import export_repository
 from retrieval.cli import app
-from workflows.diagnostics import ReleaseError, ServerError
+from workflows.errors import ReleaseError, ServerError
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,13 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from retrieval.compare import charts, compare, compare_table, write_page
-from retrieval.peers import peers_table, rows_for_page
-from retrieval.recipe import load_recipe
-from retrieval.run import Job, Run, Stage
-from retrieval.stages import STAGES
-from retrieval.tables import CUTOFFS
-from workflows.diagnostics import StageError
+from retrieval.commands.compare import charts, compare, compare_table, write_page
+from retrieval.commands.evaluate import peers_table, rows_for_page
+from retrieval.report.tables import CUTOFFS
+from retrieval.runs.recipe import load_recipe
+from retrieval.runs.run import Job, Run, Stage
+from retrieval.runs.stages import STAGES
+from workflows.errors import StageError
 
 ROOT = Path(__file__).parents[2]
 

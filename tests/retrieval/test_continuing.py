@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from models.onnx import run_tower
+from models.towers.onnx import run_tower
+from retrieval.commands.train import stage_or_run
 from retrieval.console import Terminal
-from retrieval.continuing import stage_or_run
-from retrieval.earlier import from_run
-from retrieval.recipe import load_recipe
-from retrieval.run import Run, advance
-from retrieval.stages import STAGES
-from workflows.diagnostics import RecipeError, StageError
-from workflows.features import load
+from retrieval.runs.recipe import load_recipe
+from retrieval.runs.run import Run, advance
+from retrieval.runs.stages import STAGES
+from retrieval.runs.warm_start import from_run
+from workflows.errors import RecipeError, StageError
+from workflows.features.stage import load
 
 RECIPE = """\
 name = "shop"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.known import SERVING, TRAINING, Bad, holes, wrong
+from retrieval.runs.version_rules import SERVING, TRAINING, Bad, holes, wrong
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 GOOD = {"numpy": "1.24.3", "pandas": "1.5.3", "tensorflow-cpu": "2.12.1", "setuptools": "80.9.0", "dask-cuda": "23.8.0"}

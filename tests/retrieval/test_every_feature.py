@@ -10,17 +10,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ensemble.operators import build_ensemble, retriever_of
-from ensemble.release import write_release
-from ensemble.runtime import FusedRuntime
-from models.training import train
-from retrieval.recipe import Recipe, parse_recipe
-from retrieval.reference import training_side
+from ensemble.release.write import write_release
+from ensemble.triton.export import FusedRuntime
+from ensemble.triton.operators import build_ensemble, retriever_of
+from models.training.stage import train
+from retrieval.runs.recipe import Recipe, parse_recipe
+from retrieval.runs.reference import training_side
 from workflows.config import Embedding, FeatureSide
-from workflows.diagnostics import DataError, RecipeError
-from workflows.features import FeatureSet, build, load
-from workflows.inputs import describe, plan
-from workflows.tables import Tables
+from workflows.errors import DataError, RecipeError
+from workflows.features.plan import describe, plan
+from workflows.features.stage import FeatureSet, build, load
+from workflows.tables.store import Tables
 
 USERS, ITEMS, ROWS = 60, 50, 900
 RECIPE = """

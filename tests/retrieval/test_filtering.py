@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from served import Served
 
-from ensemble.filters import Crowding, Filter, Range, TagTest
-from ensemble.wire import InvalidRequest
-from retrieval.asking import Question, ask
-from retrieval.filtering import FilterOptions, filter_of
+from ensemble.client.filters import Crowding, Filter, Range, TagTest
+from ensemble.client.tensors import InvalidRequest
+from retrieval.commands.query import Question, ask
+from retrieval.runs.filter_options import FilterOptions, filter_of
 
 
 def number(option: str, text: str) -> Any:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from retrieval import report
-from retrieval.index_report import index_for_page
-from retrieval.run import Run
-from retrieval.stages import STAGES
+from retrieval.report import page as report
+from retrieval.report.index_report import index_for_page
+from retrieval.runs.run import Run
+from retrieval.runs.stages import STAGES
 
 
 def point(kind: str, p50_us: float, recall: float) -> dict[str, Any]:

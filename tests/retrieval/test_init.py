@@ -15,12 +15,12 @@ import pytest
 from retrieval.console import Terminal
 from retrieval.init.plan import Plan, make_plan
 from retrieval.init.recipe import recipe_text
-from retrieval.recipe import load_recipe, parse_recipe
-from retrieval.run import Run, advance
-from retrieval.stages import STAGES
+from retrieval.runs.recipe import load_recipe, parse_recipe
+from retrieval.runs.run import Run, advance
+from retrieval.runs.stages import STAGES
 from workflows.config import OwnTables
-from workflows.diagnostics import DataError
-from workflows.tables import Tables
+from workflows.errors import DataError
+from workflows.tables.store import Tables
 
 ROOT = Path(__file__).parents[2]
 SHOP = ROOT / "recipes" / "shop"

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from retrieval.console import Terminal
-from retrieval.recipe import load_recipe
-from retrieval.run import Run, advance
-from retrieval.stages import STAGES
+from retrieval.runs.recipe import load_recipe
+from retrieval.runs.run import Run, advance
+from retrieval.runs.stages import STAGES
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 

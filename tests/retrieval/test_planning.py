@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.config import Model, Train
-from retrieval.planning.command import parse_size
-from retrieval.planning.levers import Setup, advise
-from retrieval.planning.parameters import parameters, total
-from retrieval.planning.probe import synthetic
-from retrieval.planning.shapes import Shapes, Sizes, shapes_of
-from retrieval.recipe import Recipe, load_recipe
-from workflows.diagnostics import RecipeError
+from retrieval.commands.plan import parse_size
+from retrieval.plan.levers import Setup, advise
+from retrieval.plan.parameters import parameters, total
+from retrieval.plan.probe import synthetic
+from retrieval.plan.shapes import Shapes, Sizes, shapes_of
+from retrieval.runs.recipe import Recipe, load_recipe
+from workflows.errors import RecipeError
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 HERE_NOT = Path("no-such-run")
@@ -70,9 +70,9 @@ def recipes(draw: Any) -> Recipe:
 @given(recipes(), st.integers(1, 60), st.integers(1, 60))
 @settings(max_examples=10)
 def test_as_many_parameters_are_foretold_as_are_built(recipe: Recipe, users: int, items: int) -> None:
-    from models.cost import parameters as built
     from models.data import with_history
-    from models.towers import TwoTowerModel
+    from models.towers.two_tower import TwoTowerModel
+    from models.training.cost import parameters as built
 
     shapes = shapes_of(recipe, HERE_NOT, Sizes(20, users, items))
     data = synthetic(shapes)

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from retrieval.projection import OTHER, main_categories, neighbours_alike, plane, scatter
+from retrieval.report.projection import OTHER, main_categories, neighbours_alike, plane, scatter
 
 NAMES = ("<war> & sea", "love", "work")
 MAINS = [*np.repeat(NAMES, 40), *[OTHER] * 5]

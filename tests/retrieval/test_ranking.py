@@ -14,10 +14,10 @@ import pytest
 from ensemble.serving.retriever import Retriever
 from models.ranking import config
 from retrieval.console import Terminal
-from retrieval.recipe import load_recipe
-from retrieval.run import Run, advance
-from retrieval.stages import STAGES
-from retrieval.tables import ranking_tables
+from retrieval.report.tables import ranking_tables
+from retrieval.runs.recipe import load_recipe
+from retrieval.runs.run import Run, advance
+from retrieval.runs.stages import STAGES
 
 NAMES = [stage.name for stage in STAGES]
 RANKING = config.IntTower(layers=(8,), heads=2, head_dim=4, candidates=20, epochs=2, batch_size=64, learning_rate=0.03)

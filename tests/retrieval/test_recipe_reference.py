@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.recipe import parse_recipe
-from retrieval.recipe_examples import EXAMPLES
-from retrieval.recipe_reference import docs_of, reference
+from retrieval.runs.recipe import parse_recipe
+from retrieval.runs.recipe_examples import EXAMPLES
+from retrieval.runs.recipe_reference import docs_of, reference
 from workflows.config import Continuous
-from workflows.inputs import history_of, plan
+from workflows.features.plan import history_of, plan
 
 PAGE = Path(__file__).parents[2] / "docs" / "recipe.md"
 REST = """
@@ -23,7 +23,7 @@ SIDES = {"[query.features]": "user_id", "[item.features]": "item_id"}
 
 def test_the_page_is_what_the_classes_say() -> None:
     assert PAGE.read_text(encoding="utf-8") == reference(), (
-        "run `python -m retrieval.recipe_reference > docs/recipe.md` and commit the page"
+        "run `python -m retrieval.runs.recipe_reference > docs/recipe.md` and commit the page"
     )
 
 

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.charts import Axis, Series, line_chart
-from retrieval.examples import pick_users
-from retrieval.report import render
-from retrieval.run import Run
-from retrieval.stages import STAGES
-from retrieval.tables import Example, Item
+from retrieval.report.charts import Axis, Series, line_chart
+from retrieval.report.examples import pick_users
+from retrieval.report.page import render
+from retrieval.report.tables import Example, Item
+from retrieval.runs.run import Run
+from retrieval.runs.stages import STAGES
 
 FIGURES = st.floats(-1e6, 1e6).map(lambda value: round(value, 3))
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ensemble.ports import free_ports
+from ensemble.server.ports import free_ports
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 pytestmark = pytest.mark.server

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from retrieval.console import Terminal
-from retrieval.recipe import parse_recipe
-from workflows.diagnostics import RecipeError
+from retrieval.runs.recipe import parse_recipe
+from workflows.errors import RecipeError
 from workflows.files import json_bytes
 
 

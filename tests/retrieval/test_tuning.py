@@ -13,12 +13,12 @@ import pandas as pd
 import pytest
 from tiny import RECIPE, made_in
 
+from retrieval.commands.tune import Budget, tune, tune_table
 from retrieval.console import Terminal
-from retrieval.fields import default_fields, field_names, parse_fields
-from retrieval.recipe import load_recipe
-from retrieval.toml import rewrite
-from retrieval.tuning import Budget, tune, tune_table
-from workflows.diagnostics import RecipeError, StageError
+from retrieval.runs.recipe import load_recipe
+from retrieval.runs.toml import rewrite
+from retrieval.runs.tunable import default_fields, field_names, parse_fields
+from workflows.errors import RecipeError, StageError
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 ROOT = Path(__file__).parents[2]

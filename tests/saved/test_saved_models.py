@@ -14,12 +14,12 @@ import pandas as pd
 import pytest
 from exported import Exported
 
-from ensemble.congruence import raw_columns
-from ensemble.saved.export import raw_feeds, write_saved_models
+from ensemble.release.congruence import raw_columns
+from ensemble.savedmodel.export import raw_feeds, write_saved_models
 from ensemble.serving.retriever import Answer, Retriever
-from ensemble.serving.search import no_exclusions
-from ensemble.serving.tensors import NO_ITEM, NO_SCORE, Request
-from workflows.diagnostics import ReleaseError
+from ensemble.serving.search.search import no_exclusions
+from ensemble.serving.triton.tensors import NO_ITEM, NO_SCORE, Request
+from workflows.errors import ReleaseError
 
 TOP_K = 12
 PLAIN = Path(__file__).with_name("plain.py")

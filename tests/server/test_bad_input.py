@@ -19,9 +19,9 @@ from served import Inputs, Served, int32, numbers, tensor, texts
 from tritonclient.utils import InferenceServerException
 
 from ensemble.client import InvalidRequest, RetrievalClient
-from ensemble.filters import Crowding, Filter, TagTest
+from ensemble.client.filters import Crowding, Filter, TagTest
+from ensemble.client.tensors import Query, tensors
 from ensemble.layouts import CHAINED, FUSED, SEARCH, TOWER
-from ensemble.wire import Query, tensors
 
 pytestmark = pytest.mark.server
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from served import Served
 
-from ensemble.aio import AsyncRetrievalClient
-from ensemble.benchmark import BenchmarkError, Target, benchmark, draw_requests
 from ensemble.client import InvalidRequest, Recommendations, RetrievalClient, Unavailable
-from ensemble.counters import read_counters
-from ensemble.wire import Query
+from ensemble.client.aio import AsyncRetrievalClient
+from ensemble.client.tensors import Query
+from ensemble.measure.benchmark import BenchmarkError, Target, benchmark, draw_requests
+from ensemble.measure.counters import read_counters
 
 pytestmark = pytest.mark.server
 

@@ -13,7 +13,7 @@ from ensemble.client import RetrievalClient
 
 ASK = """
 import asyncio, json, sys
-from ensemble.aio import AsyncRetrievalClient
+from ensemble.client.aio import AsyncRetrievalClient
 from ensemble.client import RetrievalClient
 address, users = sys.argv[1], json.loads(sys.argv[2])
 

@@ -22,19 +22,19 @@ from synthetic import make_release, make_run
 from tritonclient.utils import InferenceServerException
 from typer.testing import CliRunner
 
-from ensemble.deploy import deploy, live_version, release_of, versions_in
+from ensemble.deploy.swap import deploy, live_version, release_of, versions_in
+from ensemble.deploy.versions import Versions
 from ensemble.layouts import CHAINED, CONFIG, FUSED, models_in
-from ensemble.model_control import ModelControl
-from ensemble.ports import free_ports
-from ensemble.release import MANIFEST, manifest_text, release_id
-from ensemble.runtime import export_repository
-from ensemble.server import TritonServer
-from ensemble.serving.release import sha256_of
+from ensemble.release.write import MANIFEST, manifest_text, release_id
+from ensemble.server.ports import free_ports
+from ensemble.server.server import TritonServer
+from ensemble.serving.files.release import sha256_of
 from ensemble.serving.retriever import Retriever
-from ensemble.versions import Versions
+from ensemble.triton.export import export_repository
+from ensemble.triton.model_control import ModelControl
 from retrieval.cli import app
-from retrieval.serving import repository_of
-from workflows.diagnostics import ReleaseError, ServerError
+from retrieval.runs.serving import repository_of
+from workflows.errors import ReleaseError, ServerError
 
 pytestmark = pytest.mark.server
 
@@ -192,8 +192,8 @@ def spoiled(release: Path, out: Path) -> Path:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from ensemble.deploy import deploy
-from ensemble.model_control import ModelControl
+from ensemble.deploy.swap import deploy
+from ensemble.triton.model_control import ModelControl
 repository = Path(sys.argv[2])
 def progress(text):
     if text.startswith(sys.argv[4]):

@@ -22,19 +22,19 @@ from served import Served, tensor, texts
 from synthetic import make_release, make_run
 from tritonclient.utils import InferenceServerException
 
-from ensemble.aio import AsyncRetrievalClient
 from ensemble.client import RetrievalClient, Unavailable
-from ensemble.endpoints import KEY_VARIABLE, Addresses, admin_key, server_arguments
-from ensemble.health import canary
+from ensemble.client.aio import AsyncRetrievalClient
+from ensemble.client.tls import ClientTls, ServerTls
 from ensemble.layouts import FUSED
-from ensemble.model_control import ModelControl
-from ensemble.ports import free_ports
-from ensemble.runtime import export_repository
-from ensemble.server import TritonServer
-from ensemble.tls import ClientTls, ServerTls
-from ensemble.triton_log import printable
-from retrieval.serve import server_tls
-from workflows.diagnostics import RecipeError, ServerError
+from ensemble.server.endpoints import KEY_VARIABLE, Addresses, admin_key, server_arguments
+from ensemble.server.ports import free_ports
+from ensemble.server.server import TritonServer
+from ensemble.server.triton_log import printable
+from ensemble.supervision.health import canary
+from ensemble.triton.export import export_repository
+from ensemble.triton.model_control import ModelControl
+from retrieval.commands.serve import server_tls
+from workflows.errors import RecipeError, ServerError
 
 NAME = "recommendations.example"
 CERTIFICATES = {"server": ExtendedKeyUsageOID.SERVER_AUTH, "client": ExtendedKeyUsageOID.CLIENT_AUTH}

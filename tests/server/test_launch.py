@@ -14,19 +14,19 @@ import psutil
 import pytest
 from synthetic import make_release, make_run
 
-from ensemble import staging
 from ensemble.client import RetrievalClient
-from ensemble.environment import KEPT, KEPT_PREFIXES, on_path
-from ensemble.exposition import read
-from ensemble.health import canary
-from ensemble.model_control import ModelControl
-from ensemble.permissions import writable_by_others
-from ensemble.ports import check_address, free_ports
-from ensemble.runtime import export_repository
-from ensemble.server import Addresses, TritonServer
-from ensemble.serving.canary import OverHttp, check
-from ensemble.triton import STUB, default_python, find_triton, inspect_python
-from workflows.diagnostics import ServerError
+from ensemble.measure.prometheus import read
+from ensemble.server.environment import KEPT, KEPT_PREFIXES, on_path
+from ensemble.server.permissions import writable_by_others
+from ensemble.server.ports import check_address, free_ports
+from ensemble.server.server import Addresses, TritonServer
+from ensemble.serving.triton.canary import OverHttp, check
+from ensemble.supervision.health import canary
+from ensemble.triton import staging
+from ensemble.triton.export import export_repository
+from ensemble.triton.find import STUB, default_python, find_triton, inspect_python
+from ensemble.triton.model_control import ModelControl
+from workflows.errors import ServerError
 
 PROXIES = ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 ODD = "l'été, d'un lieu"
@@ -108,7 +108,7 @@ def test_a_server_starts_anywhere_and_takes_nothing_from_there(odd: TritonServer
 def test_a_client_asks_through_a_proxy_only_where_it_is_told_to_and_never_for_this_machine(
     served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ensemble.channels import channel_options
+    from ensemble.client.channels import channel_options
 
     behind_a_proxy(monkeypatch)
     with RetrievalClient(served.address, proxy=True) as client:
@@ -130,7 +130,7 @@ def test_a_model_process_that_ends_while_it_starts_is_told_at_once(
     stub.write_text("#!/bin/sh\necho 'error: no licence'\nexit 3\n")
     stub.chmod(0o755)
     found = find_triton(None, inspect_python(default_python()))
-    monkeypatch.setattr("ensemble.server.find_triton", lambda given, python: replace(found, stub=stub))
+    monkeypatch.setattr("ensemble.server.server.find_triton", lambda given, python: replace(found, stub=stub))
     with pytest.raises(ServerError, match=r"process \d+ of a model ended while it started: .*no licence"):
         server_of(repository, start_timeout_seconds=500).start()
 

@@ -18,11 +18,11 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
 from ensemble.client import RetrievalClient
 from ensemble.layouts import CHAINED, CONFIG, FUSED, SEARCH, TOWER, TRANSFORM
-from ensemble.model_config import model_configs
-from ensemble.ports import free_ports
-from ensemble.runtime import export_repository
-from ensemble.server import TritonServer
-from ensemble.serving.release import Release
+from ensemble.server.ports import free_ports
+from ensemble.server.server import TritonServer
+from ensemble.serving.files.release import Release
+from ensemble.triton.export import export_repository
+from ensemble.triton.model_config import model_configs
 
 ROWS, REQUESTS, WAITING = 64, 200, 128
 

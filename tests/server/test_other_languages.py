@@ -19,10 +19,10 @@ from synthetic import Run, make_release, make_run
 from tritonclient.grpc import service_pb2
 
 from ensemble.client import RetrievalClient
-from ensemble.ports import free_ports
-from ensemble.runtime import export_repository
-from ensemble.server import TritonServer
-from ensemble.triton import cache_directory
+from ensemble.server.ports import free_ports
+from ensemble.server.server import TritonServer
+from ensemble.triton.export import export_repository
+from ensemble.triton.find import cache_directory
 from workflows.files import atomic_directory
 
 CLIENTS = Path(__file__).parents[2] / "docs" / "clients"

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from ensemble.ports import free_ports
-from workflows.diagnostics import ServerError
+from ensemble.server.ports import free_ports
+from workflows.errors import ServerError
 
 ROOT = Path(__file__).parents[2]
 ASK = """
 import sys
-from ensemble.ports import free_ports
+from ensemble.server.ports import free_ports
 print(*(port for _ in range(100) for port in free_ports("127.0.0.1", 3)), flush=True)
 sys.stdin.read()
 """

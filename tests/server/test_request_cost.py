@@ -14,9 +14,9 @@ from served import tensor
 from synthetic import make_release, make_run
 
 from ensemble.layouts import CHAINED, FUSED
-from ensemble.ports import free_ports
-from ensemble.runtime import export_repository
-from ensemble.server import TritonServer
+from ensemble.server.ports import free_ports
+from ensemble.server.server import TritonServer
+from ensemble.triton.export import export_repository
 
 ROWS, LIMIT = 64, 200
 

@@ -20,11 +20,11 @@ import tritonclient.grpc as grpc
 from environments import serving_python
 from synthetic import make_release, make_run
 
-from ensemble.foreground import serve
-from ensemble.ports import check_free, free_ports
-from ensemble.runtime import export_repository
-from ensemble.server import TritonServer
-from workflows.diagnostics import ServerError
+from ensemble.server.foreground import serve
+from ensemble.server.ports import check_free, free_ports
+from ensemble.server.server import TritonServer
+from ensemble.triton.export import export_repository
+from workflows.errors import ServerError
 
 pytestmark = pytest.mark.server
 
@@ -144,8 +144,8 @@ def test_something_else_than_a_repository_is_refused(tmp_path: Path) -> None:
 SERVE = """
 import signal, sys
 from pathlib import Path
-from ensemble.foreground import serve
-from ensemble.server import TritonServer
+from ensemble.server.foreground import serve
+from ensemble.server.server import TritonServer
 ports = map(int, sys.argv[2:4])
 server = TritonServer(Path(sys.argv[1]), **dict(zip(("grpc_port", "metrics_port"), ports)))
 def ready(addresses):

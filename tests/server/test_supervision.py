@@ -19,16 +19,16 @@ from served import Served, int32, tensor
 from synthetic import make_release, make_run
 from tritonclient.utils import InferenceServerException
 
-from ensemble.events import Event, kept
-from ensemble.exposition import read
-from ensemble.health import canary
 from ensemble.layouts import CHAINED, FUSED
-from ensemble.ports import free_ports
-from ensemble.runtime import export_repository
-from ensemble.server import TritonServer
-from ensemble.serving import canary as probe
-from ensemble.status import places, status
-from ensemble.supervision import Supervisor
+from ensemble.measure.prometheus import read
+from ensemble.measure.status import places, status
+from ensemble.server.ports import free_ports
+from ensemble.server.server import TritonServer
+from ensemble.serving.triton import canary as probe
+from ensemble.supervision.events import Event, kept
+from ensemble.supervision.health import canary
+from ensemble.supervision.supervisor import Supervisor
+from ensemble.triton.export import export_repository
 
 pytestmark = pytest.mark.server
 

@@ -18,10 +18,10 @@ from served import Served, int32, tensor, texts
 from synthetic import DIM, make_release, make_run
 
 from ensemble.layouts import CHAINED, FUSED
-from ensemble.ports import free_ports
-from ensemble.runtime import export_repository
-from ensemble.server import TritonServer
-from ensemble.serving.tensors import NO_SCORE
+from ensemble.server.ports import free_ports
+from ensemble.server.server import TritonServer
+from ensemble.serving.triton.tensors import NO_SCORE
+from ensemble.triton.export import export_repository
 
 pytestmark = pytest.mark.server
 

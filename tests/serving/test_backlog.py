@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ensemble.serving.backlog import Line, Reading, reading
+from ensemble.serving.triton.backlog import Line, Reading, reading
 
 LIMIT, FULL = 1024, 256
 

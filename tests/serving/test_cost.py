@@ -12,14 +12,14 @@ import pytest
 from synthetic import make_release, make_run
 
 from ensemble.config import Index
-from ensemble.serving import attributes as module
-from ensemble.serving.attributes import Groups, Tags
-from ensemble.serving.budget import Budget, TooMuch
 from ensemble.serving.errors import InvalidRequest
-from ensemble.serving.filters import Filters
-from ensemble.serving.ids import IdTable
+from ensemble.serving.files.ids import IdTable
 from ensemble.serving.retriever import Retriever
-from ensemble.serving.search import ItemSearch
+from ensemble.serving.search import attributes as module
+from ensemble.serving.search.attributes import Groups, Tags
+from ensemble.serving.search.budget import Budget, TooMuch
+from ensemble.serving.search.filters import Filters
+from ensemble.serving.search.search import ItemSearch
 
 ITEMS = 100_000
 MEGABYTE = 1 << 20
@@ -75,7 +75,7 @@ def test_a_tags_bitmap_is_made_once_and_kept_within_bounds(filters: Filters, mon
 def test_equal_filters_of_a_batch_are_compiled_once_whatever_is_kept(
     filters: Filters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ensemble.serving.filters.CACHE_BYTES", 0)
+    monkeypatch.setattr("ensemble.serving.search.filters.CACHE_BYTES", 0)
     texts = ['{"deny": [1]}', "", '{"deny": [1]}']
     first, none, again = filters.of_rows(texts)
     assert first is again

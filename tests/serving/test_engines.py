@@ -13,24 +13,24 @@ import pytest
 from livecatalogue import Items, make_live_run, new_id, write_items
 from synthetic import make_release
 
-from ensemble import milvus
+from ensemble.catalogue.changes import LiveItems
+from ensemble.catalogue.derive import compact, derive
+from ensemble.catalogue.publish import publish, writing
 from ensemble.config import Index
-from ensemble.deltas import publish, writing
-from ensemble.derive import compact, derive
-from ensemble.index import build_index, config_of, sample_of
-from ensemble.index_tuning import AT
-from ensemble.items import LiveItems
-from ensemble.serving.engines import load_index
+from ensemble.index import milvus
+from ensemble.index.build import build_index, config_of, sample_of
+from ensemble.index.tuning import AT
 from ensemble.serving.errors import InvalidRelease, InvalidRequest, Unavailable
-from ensemble.serving.masks import ItemMask
-from ensemble.serving.milvus_index import TOKEN, URI, MilvusIndex, expression_of
-from ensemble.serving.planner import Planner
-from ensemble.serving.release import Release
+from ensemble.serving.files.release import Release
+from ensemble.serving.index.engines import load_index
+from ensemble.serving.index.milvus_index import TOKEN, URI, MilvusIndex, expression_of
+from ensemble.serving.index.scann_index import ScannIndex
 from ensemble.serving.retriever import ItemAnswers
-from ensemble.serving.scann_index import ScannIndex
-from ensemble.serving.search import ItemSearch, no_exclusions
-from ensemble.serving.tensors import Request
-from workflows.diagnostics import ReleaseError
+from ensemble.serving.search.masks import ItemMask
+from ensemble.serving.search.planner import Planner
+from ensemble.serving.search.search import ItemSearch, no_exclusions
+from ensemble.serving.triton.tensors import Request
+from workflows.errors import ReleaseError
 
 needs_scann = pytest.mark.skipif(importlib.util.find_spec("scann") is None, reason="the extra engines is not here")
 METRICS = ("inner_product", "cosine", "l2")
@@ -198,7 +198,7 @@ def test_an_exclusion_is_made_up_for_and_a_strange_answer_of_milvus_is_left_out(
     found = search(stored.run.vectors[:2], np.array([20, 20]), np.array([0]), np.array([7]))
     assert found.item_index.max() < len(stored.run.items)
     assert 7 not in found.item_index[0]
-    from ensemble.serving.masks import Allowed
+    from ensemble.serving.search.masks import Allowed
 
     allowed = Allowed([mask], np.zeros(2, dtype=np.int64))
     found = search(stored.run.vectors[:2], np.array([20, 20]), *no_exclusions(), allowed)
@@ -291,7 +291,7 @@ def test_a_release_without_its_milvus_is_refused_with_what_to_do(
     parameters = json.loads((release.path / "index/params.json").read_text())
     client = milvus._client()
     other = dict(parameters, collection_pairing="1" * 64)
-    from ensemble.serving.milvus_index import _check_collection
+    from ensemble.serving.index.milvus_index import _check_collection
 
     with pytest.raises(InvalidRelease, match="its vectors are not those of this release"):
         _check_collection(client, other, Path("params.json"), stored.run.vectors.shape[1])
@@ -333,6 +333,6 @@ def test_what_an_engine_cannot_express_is_compared_exactly_or_refused(monkeypatc
     assert Planner(vectors, index)(vectors[:1], 5, mask).way in ("scan", "gather")
     with pytest.raises(ValueError, match="does not express this filter"):
         index.candidates(vectors[:1], 5, mask)
-    monkeypatch.setattr("ensemble.serving.planner.MOST_COMPARED", 50)
+    monkeypatch.setattr("ensemble.serving.search.planner.MOST_COMPARED", 50)
     with pytest.raises(InvalidRequest, match="column 'filter': milvus cannot express it, and it allows 100 items"):
         Planner(vectors, index)(vectors[:1], 5, mask)

@@ -10,9 +10,9 @@ import faiss
 import numpy as np
 import pytest
 
-from ensemble.serving.index import ItemIndex
-from ensemble.serving.masks import Allowed
-from ensemble.serving.search import ItemSearch, no_exclusions
+from ensemble.serving.index.faiss_index import ItemIndex
+from ensemble.serving.search.masks import Allowed
+from ensemble.serving.search.search import ItemSearch, no_exclusions
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 

@@ -13,16 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ensemble.attributes import DISTINCT, write_attributes
-from ensemble.serving import filters as module
-from ensemble.serving.attributes import Numbers, Tags, read_attributes
+from ensemble.release.attributes import DISTINCT, write_attributes
 from ensemble.serving.errors import InvalidRelease, InvalidRequest
-from ensemble.serving.filtered import search_filtered
-from ensemble.serving.filters import Filters
-from ensemble.serving.filtertext import MAX_BYTES
-from ensemble.serving.ids import IdTable
-from ensemble.serving.release import Sealed
-from ensemble.serving.search import ItemSearch, no_exclusions
+from ensemble.serving.files.ids import IdTable
+from ensemble.serving.files.release import Sealed
+from ensemble.serving.search import filters as module
+from ensemble.serving.search.attributes import Numbers, Tags, read_attributes
+from ensemble.serving.search.filter_text import MAX_BYTES
+from ensemble.serving.search.filtered_search import search_filtered
+from ensemble.serving.search.filters import Filters
+from ensemble.serving.search.search import ItemSearch, no_exclusions
 
 GENRES = ("Comedy", "Drama", "Horror", "動画")
 ITEMS = 120

@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ensemble.config import Index
-from ensemble.index import build_index
+from ensemble.index.build import build_index
 from ensemble.serving.errors import InvalidRelease
-from ensemble.serving.faissfile import Expected, check_file
-from ensemble.serving.index import ItemIndex, read_index, to_gpu
-from ensemble.serving.release import Release
+from ensemble.serving.files.faiss_file import Expected, check_file
+from ensemble.serving.files.release import Release
+from ensemble.serving.index.faiss_index import ItemIndex, read_index, to_gpu
 
 KINDS = ("ivf_flat", "ivf_sq8", "ivf_pq", "hnsw")
 METRICS = ("inner_product", "cosine", "l2")

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from synthetic import Run, make_release, make_run
 
-from ensemble.release import listing
+from ensemble.release.write import listing
 from ensemble.serving.errors import InvalidRelease
-from ensemble.serving.release import Release, manifest_text, release_id, vocabulary_of
+from ensemble.serving.files.release import Release, manifest_text, release_id, vocabulary_of
 from ensemble.serving.retriever import Retriever
 
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ensemble.serving import planner
-from ensemble.serving import search as module
-from ensemble.serving.index import ItemIndex
-from ensemble.serving.masks import Allowed, ItemMask
-from ensemble.serving.search import Found, ItemSearch, no_exclusions
+from ensemble.serving.index.faiss_index import ItemIndex
+from ensemble.serving.search import planner
+from ensemble.serving.search import search as module
+from ensemble.serving.search.masks import Allowed, ItemMask
+from ensemble.serving.search.search import Found, ItemSearch, no_exclusions
 
 WAYS = ("scan", "gather", "index")
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ensemble.serving.selection import leaders, ranked
+from ensemble.serving.search.selection import leaders, ranked
 
 
 @given(

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from ensemble.client.tensors import NOW, InvalidRequest, Query, Signature, tensors
 from ensemble.serving.errors import InvalidRelease
-from ensemble.serving.transform import QueryTransform
-from ensemble.wire import NOW, InvalidRequest, Query, Signature, tensors
+from ensemble.serving.query.transform import QueryTransform
 
 WIDE = {"list": True, "max_length": 3}
 DOCUMENT: dict[str, Any] = {

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ensemble.serving.errors import InvalidRelease, InvalidRequest
-from ensemble.serving.transform import Column, QueryTransform
+from ensemble.serving.query.transform import Column, QueryTransform
 
 DOCUMENT: dict[str, Any] = {
     "format": 1,

@@ -15,7 +15,7 @@ import pytest
 from workflows.config import MovieLens
 from workflows.sources.download import cache_directory
 from workflows.sources.movielens import fetch
-from workflows.tables import Tables
+from workflows.tables.store import Tables
 
 
 @pytest.fixture

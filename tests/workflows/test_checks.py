@@ -18,8 +18,8 @@ from workflows.checks.check import check
 from workflows.checks.findings import Checked, Finding
 from workflows.checks.rows import Events, row_findings
 from workflows.config import AnySplit, FeatureSide, OwnTables, TemporalSplit
-from workflows.splits import split as split_rows
-from workflows.tables import Tables, open_tables
+from workflows.tables.splits import split as split_rows
+from workflows.tables.store import Tables, open_tables
 
 Frames = dict[str, pd.DataFrame]
 START = 1_600_000_000

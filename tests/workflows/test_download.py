@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from workflows.diagnostics import DownloadError
+from workflows.errors import DownloadError
 from workflows.sources.download import download, is_cached
 
 Publish = Callable[..., AbstractContextManager[Any]]

@@ -11,7 +11,7 @@ import pytest
 from workflows.checks.events import event_findings
 from workflows.config import Synthetic
 from workflows.sources.synthetic import fetch
-from workflows.tables import Tables, open_tables
+from workflows.tables.store import Tables, open_tables
 
 SHARES = {"view": 0.8, "click": 0.1, "purchase": 0.1}
 PLAIN = Synthetic(interactions=6000, users=300, items=200, clusters=10)

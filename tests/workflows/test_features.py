@@ -11,10 +11,10 @@ from merlin.schema import Tags
 from merlin.schema.io.tensorflow_metadata import TensorflowMetadata
 
 from workflows.config import Categorical, Continuous, FeatureSide, MultiHot, RandomSplit, Text
-from workflows.diagnostics import DataError, RecipeError, StageError
-from workflows.features import FeatureSet, build, load
-from workflows.splits import split
-from workflows.tables import Tables
+from workflows.errors import DataError, RecipeError, StageError
+from workflows.features.stage import FeatureSet, build, load
+from workflows.tables.splits import split
+from workflows.tables.store import Tables
 
 QUERY = FeatureSide(features={"user_id": Categorical(), "age": Continuous(), "timestamp": Continuous()})
 ITEM = FeatureSide(features={"item_id": Categorical(), "title": Text(max_length=4), "genres": MultiHot(max_length=2)})

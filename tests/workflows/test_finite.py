@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from workflows.config import Aggregate, Categorical, Continuous, Embedding, FeatureSide, MultiHot, RandomSplit
-from workflows.diagnostics import DataError
-from workflows.features import build
-from workflows.tables import Tables
+from workflows.errors import DataError
+from workflows.features.stage import build
+from workflows.tables.store import Tables
 
 ROWS, USERS, ITEMS = 300, 30, 20
 PLAIN = Continuous(normalise=False)

@@ -11,12 +11,12 @@ import pytest
 from nvtabular import Workflow
 
 from workflows.config import Bucketized, Categorical, Continuous, FeatureSide, MultiHot, Text
-from workflows.diagnostics import DataError, RecipeError
-from workflows.fitted import edges
-from workflows.fitting import FittedSide, quiet
-from workflows.graph import wants_gpu
-from workflows.inputs import canonical, describe, plan
-from workflows.text import tokens
+from workflows.errors import DataError, RecipeError
+from workflows.features.plan import canonical, describe, plan
+from workflows.features.workflow import wants_gpu
+from workflows.fitting.fit import FittedSide, quiet
+from workflows.fitting.learned import edges
+from workflows.operators.text import tokens
 
 FRAME = pd.DataFrame(
     {

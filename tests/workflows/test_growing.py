@@ -25,15 +25,15 @@ from workflows.config import (
     Text,
     Time,
 )
-from workflows.diagnostics import DataError, RecipeError
-from workflows.features import build, load
-from workflows.fitted import vocabulary
-from workflows.fitting import FittedSide
-from workflows.growing import with_new
-from workflows.growth import UNSEEN, Earlier, check_same
-from workflows.inputs import describe, plan
-from workflows.tables import Tables
-from workflows.vocabularies import Lookup
+from workflows.errors import DataError, RecipeError
+from workflows.features.plan import describe, plan
+from workflows.features.stage import build, load
+from workflows.fitting.fit import FittedSide
+from workflows.fitting.learned import vocabulary
+from workflows.fitting.warm_start import with_new
+from workflows.fitting.warm_start_record import UNSEEN, Earlier, check_same
+from workflows.operators.vocabularies import Lookup
+from workflows.tables.store import Tables
 
 FEATURES: dict[str, Any] = {
     "user_id": Categorical(),

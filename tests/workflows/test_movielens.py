@@ -15,10 +15,10 @@ import pandas as pd
 import pytest
 
 from workflows.config import MovieLens
-from workflows.diagnostics import DataError, DownloadError
+from workflows.errors import DataError, DownloadError
 from workflows.sources.movielens import Publication, fetch
 from workflows.sources.movielens_formats import split_title
-from workflows.tables import Tables, merge_items
+from workflows.tables.store import Tables, merge_items
 
 Files = dict[str, bytes]
 

@@ -18,12 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workflows.config import FeatureSide, LeaveLastOutSplit, OwnTables, RandomSplit, located
-from workflows.diagnostics import DataError, RecipeError
+from workflows.errors import DataError, RecipeError
 from workflows.sources import state
 from workflows.sources.own_tables import source as own_tables
 from workflows.sources.own_tables.types import guess
-from workflows.tables import Tables, open_tables
-from workflows.undated import check_dated
+from workflows.tables.store import Tables, open_tables
+from workflows.tables.undated import check_dated
 
 COLUMNS = {"user_id": "who did it", "item_id": "what", "timestamp": "when", "rating": "stars"}
 

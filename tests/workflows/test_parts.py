@@ -18,11 +18,9 @@ from distributed import Client
 from merlin.schema.io.tensorflow_metadata import TensorflowMetadata
 from tiny import made_in
 
-from retrieval.recipe import load_recipe
-from retrieval.run import Run
-from retrieval.stages import STAGES
-from workflows import tables as stored_tables
-from workflows.cluster import LOCALHOST, client, each
+from retrieval.runs.recipe import load_recipe
+from retrieval.runs.run import Run
+from retrieval.runs.stages import STAGES
 from workflows.config import (
     Bucketized,
     Categorical,
@@ -34,11 +32,13 @@ from workflows.config import (
     TemporalSplit,
     Text,
 )
-from workflows.diagnostics import RecipeError, StageError
-from workflows.features import FeatureSet, build, load
+from workflows.errors import RecipeError, StageError
+from workflows.features.dask_cluster import LOCALHOST, client, each
+from workflows.features.stage import FeatureSet, build, load
 from workflows.sources.synthetic import fetch
-from workflows.splits import split as split_rows
-from workflows.tables import Stored, Tables, open_tables
+from workflows.tables import store as stored_tables
+from workflows.tables.splits import split as split_rows
+from workflows.tables.store import Stored, Tables, open_tables
 
 QUERY = FeatureSide(
     features={
@@ -179,7 +179,7 @@ def test_both_a_cluster_of_ones_own_and_workers_are_refused_and_nobody_at_an_add
 ) -> None:
     with pytest.raises(RecipeError, match="give one of the two"), client(2, "tcp://127.0.0.1:1"):
         pass
-    monkeypatch.setattr("workflows.cluster.WORKERS_TIMEOUT_SECONDS", 1)
+    monkeypatch.setattr("workflows.features.dask_cluster.WORKERS_TIMEOUT_SECONDS", 1)
     told = r"no Dask scheduler answers there.*dask scheduler"
     with pytest.raises(StageError, match=told), client(None, "tcp://127.0.0.1:1"):
         pass

@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 
 from workflows.config import Playlists, PlaylistsSplit
-from workflows.diagnostics import DataError
+from workflows.errors import DataError
 from workflows.sources.playlists import COUNTS, fetch, state
 from workflows.sources.playlists_generator import slices
-from workflows.splits import split
-from workflows.tables import Tables
+from workflows.tables.splits import split
+from workflows.tables.store import Tables
 
 Slice = dict[str, Any]
 

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workflows.config import Categorical, FeatureSide, RandomSplit, Sequence
-from workflows.diagnostics import RecipeError
-from workflows.features import build, load
-from workflows.inputs import FeatureSpec, plan
-from workflows.sequences import history_features, sequence_spec
-from workflows.tables import Tables
+from workflows.errors import RecipeError
+from workflows.features.history import history_features, sequence_spec
+from workflows.features.plan import FeatureSpec, plan
+from workflows.features.stage import build, load
+from workflows.tables.store import Tables
 
 USERS = ["ann", "bob", "cy"]
 ITEMS = 7

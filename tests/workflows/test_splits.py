@@ -9,8 +9,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from workflows.config import LeaveLastOutSplit, RandomSplit, Split, TemporalSplit
-from workflows.diagnostics import DataError
-from workflows.splits import Parts, split
+from workflows.errors import DataError
+from workflows.tables.splits import Parts, split
 
 Log = list[tuple[int, int]]
 logs = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), min_size=10, max_size=60)

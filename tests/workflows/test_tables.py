@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workflows import tables as stored_tables
-from workflows.diagnostics import DataError
-from workflows.tables import Tables, merge_items, open_tables, write_tables
+from workflows.errors import DataError
+from workflows.tables import store as stored_tables
+from workflows.tables.store import Tables, merge_items, open_tables, write_tables
 
 Frames = dict[str, pd.DataFrame]
 

@@ -17,10 +17,10 @@ from workflows.checks.numbers import number_findings
 from workflows.checks.rows import Events, row_findings
 from workflows.columns import Columns
 from workflows.config import Data, FeatureSide, OwnTables
-from workflows.diagnostics import DataError, RecipeError
-from workflows.inputs import describe, history_of, plan
-from workflows.tables import Stored, open_tables, read_part, write_tables
-from workflows.undated import is_dated, needing_time
+from workflows.errors import DataError, RecipeError
+from workflows.features.plan import describe, history_of, plan
+from workflows.tables.store import Stored, open_tables, read_part, write_tables
+from workflows.tables.undated import is_dated, needing_time
 
 Progress = Callable[[str], None]
 SAMPLED_ROWS = 50_000

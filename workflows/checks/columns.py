@@ -11,7 +11,7 @@ import pandas as pd
 from workflows.checks.findings import EXAMPLES, Finding, Severity
 from workflows.columns import Columns
 from workflows.config import Categorical, FeatureSide
-from workflows.tables import Stored, read_part
+from workflows.tables.store import Stored, read_part
 
 NULL_WORDS: Final = ("NA", "N/A", "NaN", "nan", "NULL", "null", "None", "none", "\\N", "#N/A", "?", "-")
 MOSTLY: Final = 0.5

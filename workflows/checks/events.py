@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from workflows.checks.findings import Finding, Severity
 from workflows.columns import Columns
-from workflows.tables import Stored, read_part
+from workflows.tables.store import Stored, read_part
 
 
 def event_findings(stored: Stored, kinds: Sequence[str]) -> Iterator[Finding]:

@@ -11,8 +11,8 @@ import pandas as pd
 
 from workflows.checks.findings import EXAMPLES, Finding
 from workflows.config import Continuous, Embedding, FeatureSide, MultiHot
-from workflows.inputs import named
-from workflows.tables import Stored, read_part
+from workflows.features.plan import named
+from workflows.tables.store import Stored, read_part
 
 Float64 = npt.NDArray[np.float64]
 _SQUARED = 1e150

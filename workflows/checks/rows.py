@@ -14,10 +14,10 @@ import pandas as pd
 from workflows.checks.findings import EXAMPLES, Finding, Severity
 from workflows.columns import Columns
 from workflows.config import AnySplit, LeaveLastOutSplit, RandomSplit, TemporalSplit
-from workflows.diagnostics import DataError
-from workflows.splits import Parts
-from workflows.splits import split as split_rows
-from workflows.tables import Stored, read_part
+from workflows.errors import DataError
+from workflows.tables.splits import Parts
+from workflows.tables.splits import split as split_rows
+from workflows.tables.store import Stored, read_part
 
 Mask = npt.NDArray[np.bool_]
 

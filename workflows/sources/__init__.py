@@ -26,10 +26,10 @@ and, if its inputs can change under it, `state(config)`.
 
 
 class Fetched(Protocol):
-    """What a source yields: `workflows.tables.Tables`, or rows that are streamed when they are saved."""
+    """What a source yields: `workflows.tables.store.Tables`, or rows that are streamed when they are saved."""
 
     def save(self, directory: Path) -> None:
-        """Write the tables as `workflows.tables` reads them: `directory` appears whole or not at all."""
+        """Write the tables as `workflows.tables.store` reads them: `directory` appears whole or not at all."""
 
 
 def fetch(config: Data, cache: Path, progress: Progress) -> Fetched:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from workflows.diagnostics import DownloadError
+from workflows.errors import DownloadError
 
 Progress = Callable[[str], None]
 

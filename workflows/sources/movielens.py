@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from workflows.config import MovieLens
-from workflows.diagnostics import DataError, DownloadError
+from workflows.errors import DataError, DownloadError
 from workflows.sources.download import Progress, download, is_cached, pip_wheel
 from workflows.sources.movielens_formats import parse_1m, parse_100k, parse_csv, parse_mirror
 from workflows.sources.parsing import Archive
-from workflows.tables import Tables, merge_items
+from workflows.tables.store import Tables, merge_items
 
 
 class Publication(NamedTuple):

@@ -12,9 +12,9 @@ from typing import IO, Any, Final
 
 import pandas as pd
 
+from workflows.operators.times import MILLISECONDS
 from workflows.sources.parsing import Archive, Number, Progress, check_header, csv_records, fail, read_numbers, records
-from workflows.tables import Tables
-from workflows.times import MILLISECONDS
+from workflows.tables.store import Tables
 
 MIRROR_FOLDER: Final = "recbole/dataset_example/ml-100k"
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from workflows.diagnostics import DataError
+from workflows.errors import DataError
 
 Progress = Callable[[str], None]
 MEMBER_LIMIT_BYTES: Final = 2 << 30

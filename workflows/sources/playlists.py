@@ -17,10 +17,10 @@ import pandas as pd
 
 from workflows.columns import Columns
 from workflows.config import Playlists
-from workflows.diagnostics import DataError
+from workflows.errors import DataError
 from workflows.sources.download import Progress
 from workflows.sources.playlists_format import PATTERN, Playlist, Slice, Track, read_slice, slice_number
-from workflows.tables import write_tables
+from workflows.tables.store import write_tables
 
 COUNTS: Final = ("num_tracks", "num_artists", "num_albums", "duration_ms")
 """What is known of a playlist's tracks: in `users` of all of them, in `interactions` of those before the row."""

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from workflows.diagnostics import DataError
-from workflows.times import MILLISECONDS
+from workflows.errors import DataError
+from workflows.operators.times import MILLISECONDS
 
 PATTERN: Final = "mpd.slice.*.json"
 Count = Annotated[int, Meta(ge=0)]

@@ -12,7 +12,7 @@ import pandas as pd
 
 from workflows.columns import Columns
 from workflows.config import Synthetic
-from workflows.tables import PART_ROWS, write_tables
+from workflows.tables.store import PART_ROWS, write_tables
 
 Progress = Callable[[str], None]
 _Int64 = npt.NDArray[np.int64]
@@ -42,7 +42,7 @@ class Generated(NamedTuple):
     progress: Progress
 
     def save(self, directory: Path) -> None:
-        """Write the tables as `workflows.tables.write_tables` does."""
+        """Write the tables as `workflows.tables.store.write_tables` does."""
         world = _World.of(self.config)
         rows = write_tables(directory, self._chunks(world), world.user_table(), world.item_table())
         self.progress(f"made {rows:,} interactions of {self.config.users:,} users and {self.config.items:,} items")

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from workflows.columns import Columns
-from workflows.diagnostics import DataError
+from workflows.errors import DataError
 from workflows.sources.own_tables.files import Chunk
 from workflows.sources.own_tables.plan import Target
 from workflows.sources.own_tables.rows import Fault, Ledger, Mask

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from workflows.diagnostics import DataError
-from workflows.tables_config import TableFile
+from workflows.errors import DataError
+from workflows.tables.config import TableFile
 
 FORMATS: Final = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "csv", ".txt": "csv"}
 COMPRESSIONS: Final = (".gz", ".bz2", ".xz")

@@ -9,7 +9,7 @@ from typing import Final, Literal, NamedTuple
 import pyarrow as pa
 
 from workflows.columns import Columns
-from workflows.diagnostics import DataError
+from workflows.errors import DataError
 from workflows.sources.own_tables.files import Chunk, Located
 from workflows.sources.own_tables.types import Kind, guess, kind_of
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from msgspec import Struct
 
-from workflows.diagnostics import DataError
+from workflows.errors import DataError
 from workflows.sources.own_tables.files import EXAMPLES, Chunk, Malformed
 
 Mask = npt.NDArray[np.bool_]

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from workflows.columns import Columns
 from workflows.config import OwnTables
-from workflows.diagnostics import DataError
+from workflows.errors import DataError
 from workflows.files import atomic_directory, json_bytes
 from workflows.sources.own_tables.cast import Caster, distinct
 from workflows.sources.own_tables.files import Chunk, Located, chunks, locate, schema
@@ -25,7 +25,7 @@ from workflows.sources.own_tables.files import state as state_of
 from workflows.sources.own_tables.plan import IDS, Target, id_kind, named, targets
 from workflows.sources.own_tables.rows import Ledger
 from workflows.sources.own_tables.types import Kind
-from workflows.tables import write_tables
+from workflows.tables.store import write_tables
 
 Progress = Callable[[str], None]
 TABLES: Final = ("users", "items", "interactions")

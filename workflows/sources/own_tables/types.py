@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from workflows.times import MILLISECONDS
+from workflows.operators.times import MILLISECONDS
 
 Kind = Literal["integer", "float", "string", "list", "datetime"]
 Mask = npt.NDArray[np.bool_]

@@ -1,0 +1,1 @@
+"""Changes of a release's items, without training."""

@@ -1,0 +1,153 @@
+"""Changes of a release's items: what people hand us, checked, with the vectors of the release's own item tower."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from ensemble.catalogue.item_file import Kind, ids_of, kinds_of, read_ids, read_table
+from ensemble.release.congruence import as_column
+from ensemble.release.item_table import TABLE, items_of, read_items
+from ensemble.serving.errors import InvalidRequest
+from ensemble.serving.files.release import Release
+from ensemble.serving.query.tower import Tower
+from ensemble.serving.query.transform import QueryTransform
+from ensemble.serving.search.candidates import has_ranker
+from ensemble.serving.search.catalogue import Catalogue
+from ensemble.serving.search.delta import Delta, DeltaLog
+from workflows.columns import Columns
+from workflows.errors import DataError
+
+Operation = Literal["add", "update", "remove"]
+_BATCH = 8192
+
+
+@dataclass(frozen=True)
+class Change:
+    """Items to add, update or remove."""
+
+    operation: Operation
+    ids: np.ndarray
+    """int64 or `str` objects [m]."""
+    table: pd.DataFrame | None = None
+    """Every column of the release's item table, m rows; None: the items go."""
+    vectors: np.ndarray | None = None
+    """float32 [m, d]."""
+
+
+class LiveItems:
+    """The items of a release and of the deltas that follow it: what a change is checked against."""
+
+    def __init__(self, release: Release, delta: Path | None = None) -> None:
+        """Load a verified release and what its delta directory holds.
+
+        Raises
+        ------
+        InvalidRelease
+            The release's parts do not fit each other, or a delta package is damaged.
+        """
+        self.release = release
+        self.catalogue = Catalogue.load(release)
+        self.table = items_of(release)
+        """Raw columns of every row of the catalogue, dead ones too."""
+        self.log = None if delta is None else DeltaLog(delta, release)
+        self.deltas: list[Delta] = []
+        while self.log is not None and self.log.changed():
+            with self.log.following() as package:
+                self.apply(package)
+        self._transform = QueryTransform.load(release.path / "item")
+        self.kinds = kinds_of(self.table, self._transform.inputs)
+        self.inputs = [str(one["name"]) for one in self._transform.inputs]
+        """The columns that the item tower is given, engineered."""
+
+    def apply(self, delta: Delta) -> None:
+        """Take a package into account."""
+        self.catalogue = self.catalogue.with_delta(delta)
+        if not delta.removes:
+            added = read_items(delta.path / TABLE, int(delta.manifest["items"]))
+            self.table = pd.concat([self.table, added], ignore_index=True)
+        self.deltas.append(delta)
+
+    def adding(self, path: Path) -> Change:
+        """Return the new items of a file; raise DataError where one is there already or a column is missing."""
+        needed = list(dict.fromkeys([Columns.Item, *self.inputs]))
+        table = read_table(path, self.kinds, needed)
+        rows = self._live_rows(table[Columns.Item])
+        if (rows >= 0).any():
+            raise _wrong(path, table[Columns.Item], rows >= 0, "is in the catalogue already; use `items update`")
+        return self._change("add", path, table)
+
+    def updating(self, path: Path) -> Change:
+        """Return the items of a file with what is new of them; columns that the file does not have stay as they are.
+
+        Raises DataError where an item is not in the catalogue.
+        """
+        table = read_table(path, self.kinds, [Columns.Item])
+        rows = self._live_rows(table[Columns.Item])
+        if (rows < 0).any():
+            raise _wrong(path, table[Columns.Item], rows < 0, "is not in the catalogue; use `items add`")
+        known = self.table.iloc[rows].reset_index(drop=True)
+        return self._change("update", path, known.assign(**{str(name): table[name] for name in table}))
+
+    def removing(self, what: list[str]) -> Change:
+        """Return the items of one file, or those whose ids are given; raise DataError where one is not there."""
+        place, kind = Path(what[0]), self.kinds[Columns.Item]
+        is_file = len(what) == 1 and place.suffix.lower() in (".parquet", ".csv", ".jsonl")
+        ids = read_ids(place, kind) if is_file else ids_of(what, kind)
+        rows = self._live_rows(ids)
+        if (rows < 0).any():
+            raise _wrong(place if is_file else Path("item ids"), ids, rows < 0, "is not in the catalogue")
+        return Change("remove", ids_array(ids, kind))
+
+    def vectors(self, table: pd.DataFrame, path: Path) -> np.ndarray:
+        """Return the items' vectors, float32 [m, d]: the compiled item transform, then the item tower.
+
+        Raises DataError where a value is of no use to the transform, or an item has no finite vector.
+        """
+        tower = Tower(self.release.path / "towers/item.onnx")
+        parts = []
+        for start in range(0, len(table), _BATCH):
+            part = table.iloc[start : start + _BATCH]
+            columns = {
+                str(one["name"]): as_column(part[one["name"]], one["dtype"], one["list"])
+                for one in self._transform.inputs
+            }
+            try:
+                parts.append(tower(self._transform(columns)))
+            except InvalidRequest as error:
+                raise DataError(f"{path}: rows from {start}: {error}") from None
+        return np.concatenate(parts).astype(np.float32, copy=False)
+
+    def _change(self, operation: Operation, path: Path, table: pd.DataFrame) -> Change:
+        if has_ranker(self.release):
+            raise DataError(
+                f"{self.release.path}: the release ranks its candidates, and its ranker knows only the items that "
+                "it was trained with; train anew, or release without [ranking]. `items remove` works"
+            )
+        whole = pd.DataFrame({name: _column(table, name) for name in self.kinds})
+        ids = ids_array(whole[Columns.Item], self.kinds[Columns.Item])
+        return Change(operation, ids, whole, self.vectors(whole, path))
+
+    def _live_rows(self, ids: pd.Series) -> np.ndarray:
+        """Return the row of every item that can be answered with, int64 [m]; -1 for others."""
+        rows = self.catalogue.ids.rows_of(ids_array(ids, self.kinds[Columns.Item]))
+        return np.where((rows >= 0) & self.catalogue.rows.live[rows], rows, -1)
+
+
+def ids_array(ids: pd.Series, kind: Kind) -> np.ndarray:
+    """Return item ids as a catalogue has them: int64 or `str` objects [n]."""
+    return ids.to_numpy(dtype=object if kind.dtype == "string" else np.int64)
+
+
+def _column(table: pd.DataFrame, name: str) -> pd.Series:
+    return table[name] if name in table else pd.Series([None] * len(table), dtype=object)
+
+
+def _wrong(path: Path, ids: pd.Series, bad: np.ndarray, what: str) -> DataError:
+    row = int(np.flatnonzero(bad)[0])
+    more = f" (and {int(bad.sum()) - 1} more)" if bad.sum() > 1 else ""
+    return DataError(f"{path}: column '{Columns.Item}', row {row}: item {ids.iloc[row]!r} {what}{more}")

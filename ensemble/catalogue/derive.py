@@ -1,0 +1,166 @@
+"""Releases made of a release and of changes of its items, without training: the same towers, other items."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from ensemble.catalogue.changes import Change, LiveItems
+from ensemble.catalogue.publish import filterable, write_filterable, write_package
+from ensemble.config import Index
+from ensemble.index.build import Built, build_index, config_of
+from ensemble.index.drift import measure, queries_of
+from ensemble.release.columns import save, save_values
+from ensemble.release.item_table import TABLE
+from ensemble.release.lookups import write_lookup
+from ensemble.release.write import listing, now, seal
+from ensemble.serving import selftest
+from ensemble.serving.files.release import MANIFEST, PAIRED, SIGNATURE, Release, sha256_of
+from ensemble.serving.index.faiss_index import PARAMETERS
+from ensemble.serving.search import attributes
+from ensemble.serving.search.catalogue import REMOVED, Catalogue
+from ensemble.serving.search.delta import Delta
+from workflows.files import atomic_directory, json_bytes
+
+_REPLACED = (MANIFEST, SIGNATURE, selftest.FILE, "items", "index")
+
+
+def _silent(_: str) -> None:
+    """Report nothing."""
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A derived release, and whether its index was built anew."""
+
+    release: Release
+    rebuilt: bool
+
+
+def derive(release: Release, change: Change, out: Path, progress: Callable[[str], None] = _silent) -> Derived:
+    """Write the release with one change to `out`. It is a catalogue of its own: deltas of the other do not apply to it.
+
+    The index is built anew where that takes no time (flat), or where the change made it worse than it should be.
+    """
+    with TemporaryDirectory() as folder:
+        write_package(release, change, Path(folder), 1, str(release.manifest["release"]))
+        items = LiveItems(release)
+        items.apply(Delta.open(Path(folder)))
+        rebuilt = _is_flat(release)
+        if not rebuilt:
+            progress("measuring the index")
+            rebuilt = measure(items).due
+        _write(items, out, rebuilt, {}, progress)
+    return Derived(Release.open(out), rebuilt)
+
+
+def compact(items: LiveItems, out: Path, progress: Callable[[str], None] = _silent) -> Release:
+    """Write the release and its deltas as one release to `out`, with an index built anew; what is dead goes, as far as
+    no history refers to it. Deltas that follow the last of them apply to it."""
+    followed = {"lineage": items.release.origin["lineage"], "sequence": items.release.origin["sequence"]}
+    followed["package"] = items.release.origin["package"]
+    if items.log is not None:
+        followed = {"lineage": items.log.lineage, "sequence": items.log.sequence, "package": items.log.package}
+    _write(items, out, True, followed, progress)
+    return Release.open(out)
+
+
+def _write(
+    items: LiveItems, out: Path, rebuild: bool, followed: dict[str, Any], progress: Callable[[str], None]
+) -> None:
+    release, catalogue = items.release, items.catalogue
+    rows = _folded_rows(catalogue) if rebuild else np.arange(catalogue.rows.live.size)
+    live = catalogue.rows.live[rows]
+    with atomic_directory(out) as temporary:
+        shutil.copytree(release.path, temporary, dirs_exist_ok=True, ignore=_left_behind(release.path))
+        (temporary / "items").mkdir()
+        (temporary / "index").mkdir()
+        _write_items(items, rows, temporary / "items")
+        if not live.all():
+            save((temporary / REMOVED).with_suffix(""), np.flatnonzero(~live))
+        pairing = sha256_of([temporary / name for name in PAIRED])
+        if rebuild:
+            progress("building the item index")
+        _write_index(items, temporary, pairing, rebuild)
+        dead = int((~live).sum()) if rebuild else release.origin.get("dead_when_indexed", 0)
+        seal(temporary, _manifest(items, int(live.sum()), pairing, {**followed, "dead_when_indexed": dead}))
+
+
+def _left_behind(source: Path) -> Callable[[str, list[str]], list[str]]:
+    return lambda folder, names: [one for one in names if Path(folder) == source and one in _REPLACED]
+
+
+def _folded_rows(catalogue: Catalogue) -> np.ndarray:
+    """Return the rows that a release with a new index consists of, int64 [n], in its order.
+
+    First the trained items where they were, each with its newest row, dead ones too: histories refer to them. Then the
+    others that live.
+    """
+    later = np.arange(catalogue.trained, catalogue.rows.live.size)
+    stranger = catalogue.trained_ids.rows_of(catalogue.rows.ids[later]) < 0
+    return np.concatenate(
+        [catalogue.current(np.arange(catalogue.trained)), later[stranger & catalogue.rows.live[later]]]
+    )
+
+
+def _write_items(items: LiveItems, rows: np.ndarray, out: Path) -> None:
+    release, table = items.release, items.table.iloc[rows].reset_index(drop=True)
+    save_values(items.catalogue.rows.ids[rows], out / "ids", release.manifest["id_dtype"]["item_id"])
+    write_lookup(out / "ids")
+    save(out / "vectors", np.ascontiguousarray(items.catalogue.rows.vectors[rows]))
+    table.to_parquet(out / Path(TABLE).name, engine="pyarrow", index=False)
+    write_filterable(table, out, filterable(release))
+    stated = json.loads((out / Path(attributes.FILE).name).read_text(encoding="utf-8"))
+    stated["left_out"] = release.json(attributes.FILE)["left_out"]
+    (out / Path(attributes.FILE).name).write_bytes(json_bytes(stated))
+
+
+def _write_index(items: LiveItems, out: Path, pairing: str, rebuild: bool) -> None:
+    parameters = items.release.json(PARAMETERS)
+    if rebuild:
+        built = _rebuilt(items, out, pairing, config_of(parameters))
+        built.write(out)
+        parameters = built.parameters
+    else:
+        shutil.copytree(items.release.path / "index", out / "index", dirs_exist_ok=True)
+    (out / PARAMETERS).write_bytes(json_bytes({**parameters, "pairing": pairing}))
+
+
+def _rebuilt(items: LiveItems, out: Path, pairing: str, config: Index) -> Built:
+    if config.kind == "milvus":
+        from ensemble.index.milvus import fill
+
+        return Built(None, fill(Release(out, {**items.release.manifest, **listing(out)}), config, pairing, _silent))
+    vectors = np.load(out / "items/vectors.npy", mmap_mode="r", allow_pickle=False)
+    return build_index(vectors, config, lambda: queries_of(items))
+
+
+def _is_flat(release: Release) -> bool:
+    return bool(release.json(PARAMETERS)["kind"] == "flat")
+
+
+def _manifest(items: LiveItems, live: int, pairing: str, origin: dict[str, Any]) -> dict[str, Any]:
+    old = items.release.manifest
+    kept = {name: value for name, value in old.items() if name not in ("release", "files", "vocabulary_sha256")}
+    changes = {"add": 0, "update": 0, "remove": 0}
+    for delta in items.deltas:
+        changes[str(delta.manifest["operation"])] += int(delta.manifest["items"])
+    return {
+        **kept,
+        "created": max(now(), old["created"]),  # whatever the clock of this machine says
+        "counts": {**old["counts"], "items": live, "trained_items": items.release.trained_items},
+        "pairing": pairing,
+        "derived_from": {
+            "release": old["release"],
+            "pairing": items.release.origin["pairing"],
+            "changes": changes,
+            **origin,
+        },
+    }

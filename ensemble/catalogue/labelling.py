@@ -1,0 +1,112 @@
+"""Items that people hand us, labelled by the items of a release: vectors of its item tower, classes of an attribute."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ensemble.catalogue.changes import LiveItems, ids_array
+from ensemble.catalogue.item_file import read_table
+from ensemble.catalogue.prototypes import Labeller, Neighbours, Prototypes, quality
+from ensemble.serving.search.attributes import Tags
+from workflows.columns import Columns
+from workflows.errors import DataError
+
+_Floats = npt.NDArray[np.float32]
+_Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """What was found."""
+
+    ids: list[int | str]
+    classes: list[str]
+    counts: npt.NDArray[np.int64]
+    """Items of the catalogue in each class."""
+    scores: _Floats
+    """float32 [items, classes]."""
+    truth: _Mask | None
+    """bool [items, classes]; None: the file does not say. Classes that the catalogue does not have are left out."""
+    blanked: bool
+    """Whether the item tower reads the attribute, and was given none, neither of these items nor of the catalogue's."""
+
+    @property
+    def quality(self) -> dict[str, float] | None:
+        """Return how well the file's own labels were found."""
+        return None if self.truth is None else quality(self.scores, self.truth)
+
+
+def label(items: LiveItems, path: Path, attribute: str, neighbours: int | None = None) -> Labelled:
+    """Score the classes of an attribute for the items in a file, by class prototypes, or by so many nearest neighbours.
+
+    The file is a table as `items.adding` takes, of new items or known ones; it need not have the attribute. Where the
+    item tower reads the attribute, it is left empty on both sides: vectors that hold the label would say nothing. No
+    item of the file is learned from.
+
+    Raises
+    ------
+    DataError
+        The attribute is no tag of the release, fewer than two of its values are there, or the file does not fit.
+    """
+    classes, labels = _classes(items, attribute)
+    blanked = attribute in items.inputs
+    table = read_table(path, items.kinds, [name for name in (Columns.Item, *items.inputs) if name != attribute])
+    whole = pd.DataFrame(
+        {name: _blank(items, name, len(table)) if name not in table else table[name] for name in items.kinds}
+    )
+    asked = items.catalogue.ids.rows_of(ids_array(whole[Columns.Item], items.kinds[Columns.Item]))
+    known = items.catalogue.rows.live & labels.any(axis=1)
+    known[asked[asked >= 0]] = False
+    kept = labels[known].any(axis=0)
+    if kept.sum() < 2:
+        raise DataError(f"{path}: leaves {kept.sum()} classes of {attribute} to learn from, expected at least two")
+    classes, labels = [name for name, there in zip(classes, kept, strict=True) if there], labels[:, kept]
+    if blanked:
+        whole[attribute] = _blank(items, attribute, len(table))
+        catalogue = items.table[known].reset_index(drop=True)
+        catalogue[attribute] = _blank(items, attribute, len(catalogue))
+        learned = items.vectors(catalogue, path)
+    else:
+        learned = items.catalogue.rows.vectors[known]
+    made: Labeller = Prototypes(learned, labels[known])
+    if neighbours:
+        made = Neighbours(learned, labels[known], neighbours)
+    truth = _truth(table[attribute], classes) if attribute in table else None
+    scores = made(items.vectors(whole, path))
+    return Labelled(table[Columns.Item].tolist(), classes, labels[known].sum(axis=0), scores, truth, blanked)
+
+
+def _classes(items: LiveItems, attribute: str) -> tuple[list[str], _Mask]:
+    """Return the classes that living items have, and which rows of the catalogue are of which, bool [rows, classes]."""
+    attributes, live = items.catalogue.rows.attributes, items.catalogue.rows.live
+    tags = attributes.get(attribute)
+    if not isinstance(tags, Tags):
+        known = ", ".join(name for name, one in attributes.items() if isinstance(one, Tags)) or "none"
+        raise DataError(f"--attribute {attribute}: no tags of this release; it has {known}")
+    labels = np.zeros((len(live), len(tags.values)), dtype=bool)
+    rows = np.repeat(np.arange(len(live)), np.diff(tags.groups.rows))
+    labels[rows, tags.groups.codes] = True
+    present = labels[live].any(axis=0)
+    if present.sum() < 2:
+        raise DataError(f"--attribute {attribute}: the items have {present.sum()} values of it, expected at least two")
+    return [value for value, there in zip(tags.values, present, strict=True) if there], labels[:, present]
+
+
+def _blank(items: LiveItems, name: str, rows: int) -> pd.Series:
+    values = pd.Series([None] * rows, dtype=object)
+    return values.map(lambda _: []) if items.kinds[name].is_list else values
+
+
+def _truth(values: pd.Series, classes: list[str]) -> _Mask:
+    place = {one: number for number, one in enumerate(classes)}
+    truth = np.zeros((len(values), len(classes)), dtype=bool)
+    for row, value in enumerate(values):
+        for one in value if isinstance(value, list) else [value]:
+            if str(one) in place:
+                truth[row, place[str(one)]] = True
+    return truth

@@ -1,0 +1,267 @@
+"""A version becomes current: what is checked before, what a running server is told, what is written down."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from ensemble.config import Promotion
+from ensemble.deploy.compare import Candidate, Difference, compare
+from ensemble.deploy.swap import deploy, holds, live_version
+from ensemble.deploy.versions import Turn, Versions, now
+from ensemble.layouts import models_in, models_of
+from ensemble.release.examination import examine
+from ensemble.serving.errors import InvalidRelease
+from ensemble.serving.search.candidates import has_ranker
+from ensemble.triton.model_control import ModelControl
+from workflows.errors import ReleaseError, ServerError
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Order:
+    """Who wants it and why, and the server that is to go over; None: whoever starts next."""
+
+    who: str
+    reason: str | None = None
+    control: ModelControl | None = None
+
+
+@dataclass(frozen=True)
+class Promoted:
+    """What became of it."""
+
+    turn: Turn
+    difference: Difference | None
+    """From the version that was current before; None: there was none, or it is the same."""
+    pruned: list[int]
+
+
+def promote(versions: Versions, candidate: Candidate, order: Order, force: bool, progress: Progress) -> Promoted:
+    """Make a release the current version, a new one unless it is one already. Where it is current, nothing changes.
+
+    Raises
+    ------
+    ReleaseError
+        It is damaged, fails its self-test, or falls past a bound of its recipe (not with `force`).
+    ServerError
+        The server did not take it. All stays as it was.
+    """
+    with versions.lock():
+        _check_attended(versions, order)
+        current = versions.current()
+        if current is not None and current.release == candidate.id:  # a job that is run again, say
+            bring_live(versions, current.version, order.control, progress)
+            return Promoted(current, None, [])
+        candidate = _with_metrics(versions, candidate)
+        _check_answers(candidate, progress)
+        difference, objections = None, list[str]()
+        if current is not None:
+            progress(f"comparing with version {current.version}, the current one")
+            difference, objections = _judge_beside_current(versions, candidate)
+        if objections and not force:
+            raise ReleaseError(_refusal(versions, candidate, objections))
+        there = versions.holding(candidate.id)
+        number = there or versions.add(candidate)
+        try:
+            bring_live(versions, number, order.control, progress)
+        except BaseException:
+            versions.remove([] if there else [number])
+            raise
+        turn = _turn("promote", number, candidate.id, current, order)
+        turn = msgspec.structs.replace(turn, forced=tuple(objections), figures=_figures(difference))
+        versions.make_current(turn)
+        return Promoted(turn, difference, versions.prune(bounds_of(candidate).keep))
+
+
+def roll_back(versions: Versions, to: int | None, order: Order, progress: Progress) -> Turn:
+    """Make an earlier version current again, by default the one whose place the current one took.
+
+    Raises
+    ------
+    ReleaseError
+        There is none, it is not kept any more, or it is damaged.
+    ServerError
+        The server did not take it. All stays as it was.
+    """
+    with versions.lock():
+        _check_attended(versions, order)
+        current, number = versions.current(), versions.current_number()
+        target = versions.before_current() if to is None else to
+        if target is None:
+            raise ReleaseError(f"{versions}: version {number} took the place of none; name one with --to")
+        if target == number:
+            raise ReleaseError(f"{versions}: version {number} is the current one")
+        bring_live(versions, target, order.control, progress)
+        turn = _turn("rollback", target, versions.about(target).release, current, order)
+        versions.make_current(turn)
+        return turn
+
+
+def settle(versions: Versions, progress: Progress) -> None:
+    """Let the model repository hold the current version: a promotion may have been killed between the two."""
+    number = versions.current_number()
+    if not models_in(versions.repository) or live_version(versions.repository) != number:
+        with versions.lock():
+            bring_live(versions, versions.current_number(), None, progress)
+
+
+def _judge_beside_current(versions: Versions, candidate: Candidate) -> tuple[Difference | None, list[str]]:
+    try:
+        current = versions.candidate(versions.current_number())
+    except ReleaseError as error:  # of an older format, say
+        return None, [f"the current version cannot be compared with: {error}"]
+    return judge(current, candidate)
+
+
+def judge(current: Candidate, candidate: Candidate) -> tuple[Difference, list[str]]:
+    """Compare a release with the current one; return the difference and what speaks against it, by its own bounds."""
+    bounds = bounds_of(candidate)
+    try:
+        difference = compare(current, candidate, bounds.k, bounds.users)
+    except InvalidRelease as error:
+        raise ReleaseError(str(error)) from None
+    found = [_recall_objection(current, candidate, difference, bounds), _overlap_objection(difference, bounds)]
+    return difference, [one for one in found if one is not None]
+
+
+def bounds_of(candidate: Candidate) -> Promotion:
+    """Return the recipe's `[release]`, which the release carries."""
+    return msgspec.convert(candidate.release.manifest["promotion"], Promotion)
+
+
+def bring_live(versions: Versions, number: int, control: ModelControl | None, progress: Progress) -> None:
+    """Let the model repository, and the server where there is one, go over to a version."""
+    release, repository = versions.release_of(number), versions.repository
+    if not holds(repository, number, versions.about(number).release):
+        candidate = versions.candidate(number)
+        wanted = models_of(candidate.release.manifest["serving"]["layout"], has_ranker(candidate.release))
+        if models_in(repository) != list(wanted):
+            _export(candidate, repository, number, wanted, control, progress)
+            return
+    deploy(release, repository, control, progress, number)
+
+
+def _export(
+    candidate: Candidate,
+    repository: Path,
+    number: int,
+    wanted: Sequence[str],
+    control: ModelControl | None,
+    progress: Progress,
+) -> None:
+    """Make the repository anew, with other models."""
+    if control is not None:
+        raise ServerError(
+            f"{repository}: has {', '.join(models_in(repository)) or 'no models'}, version {number} needs "
+            f"{', '.join(wanted)}: stop the server, do this without --address, and start it again"
+        )
+    from ensemble.triton.export import export_repository  # brings Merlin
+
+    progress("exporting the Triton model repository")
+    export_repository(candidate.release.path, repository, version=number)
+
+
+def _check_attended(versions: Versions, order: Order) -> None:
+    """Refuse to change a repository behind the back of the server that serves it."""
+    if order.control is not None:
+        return
+    for key in versions.repository.glob(".admin-key-*"):
+        address = f"127.0.0.1:{key.name.rpartition('-')[2]}"
+        if _answers(address):
+            raise ServerError(
+                f"{versions.repository}: a server serves it at {address}; give --address {address}, and it goes over "
+                "without a failed request"
+            )
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=1).close()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _with_metrics(versions: Versions, candidate: Candidate) -> Candidate:
+    """Return the candidate with the metrics of the run that trained its towers, if it was derived from that."""
+    if candidate.metrics is not None or "derived_from" not in candidate.release.manifest:
+        return candidate
+    return replace(candidate, metrics=versions.metrics_of(str(candidate.release.origin["pairing"])))
+
+
+def _check_answers(candidate: Candidate, progress: Progress) -> None:
+    """Raise ReleaseError unless the release gives the answers that it gave when it was made."""
+    progress("asking it the sample queries that it carries")
+    try:
+        examine(candidate.release)
+    except InvalidRelease as error:
+        raise ReleaseError(str(error)) from None
+
+
+def _recall_objection(
+    current: Candidate, candidate: Candidate, difference: Difference, bounds: Promotion
+) -> str | None:
+    name = f"unseen recall@{bounds.k}"
+    if name not in difference.metrics:
+        if candidate.metrics is not None or current.metrics is None:
+            return None  # there is nothing that it could be compared with
+        return f"its recall is not known ({candidate.source} is no run), that of {current.source} is; promote its run"
+    old, new = difference.metrics[name]
+    loss = 1 - new / old if old else 0.0
+    if loss <= bounds.max_recall_loss:
+        return None
+    return (
+        f"recall@{bounds.k} is {new:.4f}, {loss:.1%} less than {old:.4f}, that of {current.source}; "
+        f"max_recall_loss is {bounds.max_recall_loss:.1%}"
+    )
+
+
+def _overlap_objection(difference: Difference, bounds: Promotion) -> str | None:
+    answers = difference.answers
+    if answers.overlap >= bounds.min_overlap:
+        return None
+    if not answers.users:
+        return f"no user is known to both releases, so none has answers in common; min_overlap is {bounds.min_overlap}"
+    return (
+        f"{answers.users} users have {answers.overlap:.1%} of their first {answers.k} answers in common; "
+        f"min_overlap is {bounds.min_overlap:.1%}"
+    )
+
+
+def _refusal(versions: Versions, candidate: Candidate, objections: list[str]) -> str:
+    return (
+        f"{candidate.source}: not promoted: {'; '.join(objections)}. See `retrieval diff {versions} "
+        f"{candidate.source}`; --force --reason TEXT promotes it all the same"
+    )
+
+
+def _figures(difference: Difference | None) -> dict[str, float]:
+    if difference is None:
+        return {}
+    name = f"unseen recall@{difference.answers.k}"
+    recall = difference.metrics.get(name)
+    found = {"overlap": difference.answers.overlap}
+    return found if recall is None else {**found, "recall_before": recall[0], "recall": recall[1]}
+
+
+def _turn(
+    action: Literal["promote", "rollback"], number: int, release: str, current: Turn | None, order: Order
+) -> Turn:
+    return Turn(
+        action=action,
+        version=number,
+        release=release,
+        before=None if current is None else current.version,
+        when=now(),
+        who=order.who,
+        reason=order.reason,
+        server=None if order.control is None else order.control.address,
+    )

@@ -1,0 +1,291 @@
+"""A release goes live in a running server, as a new version of its models: no request fails, no answer mixes releases.
+
+Triton loads the new version beside the old one, which answers until the new one does, and then lets the old one finish
+what it has. Chained models are loaded in both versions first; the Triton ensemble, whose steps name the version, goes
+over from one to the other at once. While that lasts a journal names the version that is live: should this be killed,
+the next start of the server, or the next deployment, takes the rest back.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from ensemble.layouts import CHAINED, CONFIG, FUSED, RANK, STEPS, models_in
+from ensemble.release.verify import admits
+from ensemble.serving.errors import InvalidRelease
+from ensemble.serving.files.release import MANIFEST, Release
+from ensemble.serving.search.candidates import has_ranker
+from ensemble.serving.threads import most_instances
+from ensemble.triton.model_control import ModelControl
+from ensemble.triton.repository import write_version
+from workflows.errors import ReleaseError, ServerError
+from workflows.files import atomic_write, own_alone, writing
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What a server answers with after a deployment."""
+
+    release: str
+    version: int
+    """Triton's `model_version`, in every response."""
+    previous: int | None
+    """The version before, kept on disk as well; None: this one was live already."""
+    models: tuple[str, ...]
+
+
+_JOURNAL = ".deploying"
+
+
+def _silent(_: str) -> None:
+    """Report nothing."""
+
+
+def deploy(
+    release: Path,
+    repository: Path,
+    control: ModelControl | None,
+    progress: Callable[[str], None] = _silent,
+    version: int | None = None,
+) -> Deployed:
+    """Bring the release at `release` live in the server whose model repository is at `repository`.
+
+    It becomes `version` of the models, by default the next one. What is there under that number already is taken as it
+    is, with the serving code of its time: so this is also how to go back. Without `control` no server is told: the next
+    one to start answers with it.
+
+    Raises
+    ------
+    ReleaseError
+        The release is damaged, or the chained models of the one that is live take other inputs.
+    ServerError
+        No repository, no server, or the server refused the release: its self-test failed, say. The old one goes on.
+    """
+    name = _name_of(release)
+    with _locked(repository, control):
+        models, old = models_in(repository), live_version(repository)
+        new = version or max(versions_in(repository)) + 1
+        written = not admits(repository, release, new) or not holds(repository, new, name)
+        if written and new == old:
+            raise ServerError(f"{repository}: version {new} is live and of another release than {release}")
+        if written:
+            progress(f"writing version {new}")
+            with writing(repository):
+                _write(release, repository, new)
+            if not admits(repository, release, new):
+                _remove(repository, [new])
+                raise ReleaseError(f"{release}: changes while it is deployed; nothing was")
+        if new == old:
+            return Deployed(name, new, None, tuple(models))
+        try:
+            _go_over(repository, control, old, new, progress)
+        except BaseException:
+            _remove(repository, [new] if written else [])
+            raise
+        _remove(repository, set(versions_in(repository)) - {old, new})
+        return Deployed(name, new, old, tuple(models))
+
+
+def holds(repository: Path, version: int, release: str) -> bool:
+    """Whether the version of every model is there, and of the release of that id."""
+    models = models_in(repository)
+    there = [(repository / name / str(version) / CONFIG).is_file() for name in models]
+    return bool(models) and all(there) and release_of(repository, version) == release
+
+
+def _name_of(release: Path) -> str:
+    """Return the id that a release states; nothing is verified."""
+    try:
+        return str(json.loads((release / MANIFEST).read_bytes())["release"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""  # whoever opens it says what is wrong
+
+
+def _write(release: Path, repository: Path, version: int) -> None:
+    try:
+        opened = Release.open(release)
+    except InvalidRelease as error:
+        raise ReleaseError(str(error)) from None
+    models = models_in(repository)
+    if CHAINED in models and (RANK in models) != has_ranker(opened):
+        raise ReleaseError(
+            f"{release}: ranks its candidates, or does not, other than the release that is live, and chained models "
+            "cannot change that while they run; export a repository of its own and serve that"
+        )
+    _remove(repository, [version])  # what one that was killed left of it
+    with tempfile.TemporaryDirectory(prefix=f".{repository.name}.", dir=repository.parent) as staged:
+        write_version(opened, Path(staged), models, version)
+        own_alone(Path(staged))
+        for model in models:
+            (Path(staged) / model / str(version)).rename(repository / model / str(version))
+
+
+def live_version(repository: Path) -> int:
+    """Return the version that a server started on the repository would answer with."""
+    models = [name for name in models_in(repository) if name in (FUSED, CHAINED)]
+    if not models:
+        raise ServerError(f"{repository}: no model repository; expected what `retrieval release` wrote")
+    return int(read_config(repository / models[-1] / CONFIG).version_policy.specific.versions[-1])
+
+
+def versions_in(repository: Path) -> list[int]:
+    """Return the versions that are on disk, ascending."""
+    directory = repository / models_in(repository)[-1]
+    return sorted(int(one.name) for one in directory.iterdir() if one.name.isdigit())
+
+
+def release_of(repository: Path, version: int) -> str:
+    """Return the id of the release that a version holds."""
+    config = read_config(repository / models_in(repository)[-1] / str(version) / CONFIG)
+    return str(config.parameters["release"].string_value)
+
+
+def recover(repository: Path) -> None:
+    """Take back what a killed deployment left half-done, so that a server that starts has what was live before."""
+    if (repository / _JOURNAL).is_file():
+        with deployment_lock(repository):
+            _take_back(repository)
+
+
+def _take_back(repository: Path) -> bool:
+    """Make what the journal names live, on disk; return whether there is a journal."""
+    journal = repository / _JOURNAL
+    if not journal.is_file():
+        return False
+    live = int(journal.read_text(encoding="utf-8"))
+    for model in models_in(repository):
+        atomic_write(repository / model / CONFIG, (repository / model / str(live) / CONFIG).read_bytes())
+    journal.unlink()
+    return True
+
+
+def _go_over(
+    repository: Path, control: ModelControl | None, old: int, new: int, progress: Callable[[str], None]
+) -> None:
+    """Make repository and server go over from one version to another; undo it where the server refuses."""
+    if control is None:
+        atomic_write(repository / _JOURNAL, str(new).encode())
+        _take_back(repository)
+        return
+    models = models_in(repository)
+    before, after = (
+        {name: read_config(repository / name / str(version) / CONFIG) for name in models} for version in (old, new)
+    )
+    stages = _stages(before, after, old, new)
+    atomic_write(repository / _JOURNAL, str(old).encode())
+    done: list[str] = []
+    try:
+        for model, config in stages:
+            progress(f"loading {model}, version {' and '.join(map(str, config.version_policy.specific.versions))}")
+            done.append(model)
+            _load(repository, control, model, config)
+            if model == CHAINED:
+                control.wait_until_unloaded(model, old)
+    except BaseException:
+        progress(f"going back to version {old}")
+        for model in reversed(list(dict.fromkeys(done))):
+            _load(repository, control, model, before[model])
+        (repository / _JOURNAL).unlink()
+        raise
+    (repository / _JOURNAL).unlink()
+
+
+def _load(repository: Path, control: ModelControl, model: str, config: ModelConfig) -> None:
+    # By file: a configuration sent along would be forgotten as soon as an ensemble of the model is loaded.
+    atomic_write(repository / model / CONFIG, text_format.MessageToString(config).encode())
+    control.load(model)
+
+
+def _stages(
+    before: dict[str, ModelConfig], after: dict[str, ModelConfig], old: int, new: int
+) -> list[tuple[str, ModelConfig]]:
+    """Return what is loaded, one after the other, so that whoever answers has all that it needs at any time."""
+    steps = [name for name in STEPS if name in after]
+    for name in steps:
+        _check_interchangeable(before[name], after[name])
+    both = [(name, _with_versions(after[name], [old, new])) for name in steps]
+    return [
+        *both,
+        *((name, after[name]) for name in (FUSED, CHAINED) if name in after),
+        *((name, after[name]) for name in steps),
+    ]
+
+
+def _check_interchangeable(before: ModelConfig, after: ModelConfig) -> None:
+    """Triton has one configuration for all versions of a model, and chained models run in two of them for a while."""
+    for part in ("input", "output"):
+        old, new = ({str(one) for one in getattr(config, part)} for config in (before, after))
+        names = sorted(
+            {one.name for config in (before, after) for one in getattr(config, part) if str(one) in old ^ new}
+        )
+        if names:
+            raise ReleaseError(
+                f"model '{after.name}': its {part} {', '.join(names)} is not as in the release that is live, and "
+                "chained models cannot change that while they run; export a repository of its own and serve that"
+            )
+
+
+def _with_versions(config: ModelConfig, versions: Sequence[int]) -> ModelConfig:
+    changed = ModelConfig()
+    changed.CopyFrom(config)
+    changed.version_policy.specific.versions[:] = sorted(versions)
+    return changed
+
+
+def check_instances(repository: Path) -> None:
+    """Raise ServerError where Triton would start more processes of a model than this machine bears."""
+    for model in models_in(repository):
+        count = sum(group.count for group in read_config(repository / model / CONFIG).instance_group)
+        if count > (most := most_instances()):
+            raise ServerError(
+                f"{repository / model / CONFIG}: {count} instances, more than {most}, the most for the processors of "
+                "this machine; release anew with fewer, or serve it on a larger one"
+            )
+
+
+def read_config(path: Path) -> Any:
+    try:
+        return text_format.Parse(path.read_text(encoding="utf-8"), ModelConfig())
+    except (OSError, text_format.ParseError) as error:
+        raise ServerError(f"{path}: not a model configuration: {error}; export the repository anew") from None
+
+
+def _remove(repository: Path, versions: Sequence[int] | set[int]) -> None:
+    for model in models_in(repository):
+        for version in versions:
+            shutil.rmtree(repository / model / str(version), ignore_errors=True)
+
+
+@contextmanager
+def _locked(repository: Path, control: ModelControl | None) -> Iterator[None]:
+    """Keep other deployments away from the repository, which the server, if there is one, serves as it is."""
+    live_version(repository)
+    with deployment_lock(repository):
+        taken_back = _take_back(repository)
+        if control is not None:
+            for model in models_in(repository) if taken_back else []:
+                control.load(model)
+            control.require(models_in(repository), live_version(repository))
+        yield
+
+
+@contextmanager
+def deployment_lock(repository: Path) -> Iterator[None]:
+    """Keep others from changing what the repository's server serves; raise ServerError where one is at it."""
+    with (repository / ".lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ServerError(f"{repository}: a deployment is under way; wait for it") from None
+        yield

@@ -1,0 +1,215 @@
+"""Releases over time: numbered versions that never change, one of them current, and how each came to be so.
+
+```
+releases/
+  1/ 2/ 3/        release/, metrics.json of its run, version.json
+  current.json    which version is current, who made it so, when and why: replaced in one rename
+  history.jsonl   every such turn, oldest first
+  triton/         the Triton model repository of the current version; its versions are those numbers
+```
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from ensemble.deploy.compare import Candidate
+from ensemble.serving.files.release import Release
+from workflows.errors import ReleaseError
+from workflows.files import atomic_directory, atomic_write, json_bytes
+
+RELEASE, METRICS, ABOUT = "release", "metrics.json", "version.json"
+CURRENT, HISTORY, REPOSITORY = "current.json", "history.jsonl", "triton"
+_LOCK = ".lock"
+
+
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
+    """A version became current."""
+
+    action: Literal["promote", "rollback"]
+    version: int
+    release: str
+    before: int | None
+    """The version that was current before."""
+    when: str
+    """UTC, ISO 8601."""
+    who: str
+    reason: str | None = None
+    forced: tuple[str, ...] = ()
+    """What spoke against it, where it was forced."""
+    figures: dict[str, float] = {}
+    """What was measured against the version before."""
+    server: str | None = None
+    """The running server that was made to go over."""
+
+
+class About(msgspec.Struct, frozen=True, kw_only=True):
+    """What `version.json` says."""
+
+    version: int
+    release: str
+    source: str
+    """Where it was copied from."""
+    added: str
+    """UTC, ISO 8601."""
+
+
+class Versions:
+    """The versions in a directory. Whoever changes anything does so inside `lock`."""
+
+    def __init__(self, directory: Path) -> None:
+        """Take a directory, which may be empty or not there yet."""
+        self.directory = directory
+        self.repository = directory / REPOSITORY
+
+    def __str__(self) -> str:
+        return str(self.directory)
+
+    def numbers(self) -> list[int]:
+        """Return the numbers of the versions that are kept, ascending."""
+        if not self.directory.is_dir():
+            return []
+        return sorted(int(one.name) for one in self.directory.iterdir() if one.name.isdigit())
+
+    def release_of(self, number: int) -> Path:
+        """Return the release of a version; raise ReleaseError where it is not kept."""
+        if number not in self.numbers():
+            kept = ", ".join(map(str, self.numbers())) or "none"
+            raise ReleaseError(f"{self}: has no version {number}; kept: {kept}")
+        return self.directory / str(number) / RELEASE
+
+    def about(self, number: int) -> About:
+        """Return what is known of a version."""
+        place = self.release_of(number).parent / ABOUT
+        return _read(place, place.read_bytes(), About)
+
+    def candidate(self, number: int) -> Candidate:
+        """Open a version; raise ReleaseError where it is damaged, or not the release that was added."""
+        release = self.release_of(number)
+        opened = Candidate.open(release, release.with_name(METRICS), f"version {number}")
+        if opened.id != self.about(number).release:
+            raise ReleaseError(f"{release}: is release {opened.id}, {self.about(number).release} was added")
+        return opened
+
+    def current(self) -> Turn | None:
+        """Return the turn by which the current version became so; None: there is none yet."""
+        place = self.directory / CURRENT
+        return _read(place, place.read_bytes(), Turn) if place.is_file() else None
+
+    def current_number(self) -> int:
+        """Return the current version; raise ReleaseError where there is none."""
+        turn = self.current()
+        if turn is None:
+            raise ReleaseError(f"{self}: no version is current; make one with `retrieval promote RUN {self}`")
+        return turn.version
+
+    def history(self) -> list[Turn]:
+        """Return every turn, oldest first; the last one is `current`."""
+        place, current = self.directory / HISTORY, self.current()
+        lines = place.read_bytes().splitlines() if place.is_file() else []
+        turns = [_read(place, line, Turn) for line in lines]
+        # Of one that was killed between the two files, the pointer counts.
+        return turns if current is None or turns[-1:] == [current] else [*turns, current]
+
+    def before_current(self) -> int | None:
+        """Return the version that the current one took the place of when it was last promoted; None: of none."""
+        current = self.current_number()
+        promotions = [one for one in self.history() if one.action == "promote" and one.version == current]
+        return promotions[-1].before if promotions else None
+
+    def holding(self, release: str) -> int | None:
+        """Return the newest version that is the release of this id."""
+        return next((one for one in reversed(self.numbers()) if self.about(one).release == release), None)
+
+    def metrics_of(self, pairing: str) -> Mapping[str, Any] | None:
+        """Return the metrics of the training run whose towers have this pairing id, where a version has them."""
+        for number in reversed(self.numbers()):
+            place = self.release_of(number)
+            if place.with_name(METRICS).is_file() and _manifest(place)["pairing"] == pairing:
+                return dict(json.loads(place.with_name(METRICS).read_bytes()))
+        return None
+
+    def add(self, candidate: Candidate) -> int:
+        """Copy a release in as the next version and return its number; numbers are not used twice."""
+        number = 1 + max([*self.numbers(), *(one.version for one in self.history())], default=0)
+        about = About(version=number, release=candidate.id, source=candidate.source, added=now())
+        with atomic_directory(self.directory / str(number)) as temporary:
+            shutil.copytree(candidate.release.path, temporary / RELEASE)
+            if Release.open(temporary / RELEASE).manifest["release"] != candidate.id:
+                raise ReleaseError(f"{candidate.source}: changed while it was copied; try again")
+            if candidate.metrics is not None:
+                (temporary / METRICS).write_bytes(_pretty(candidate.metrics))
+            (temporary / ABOUT).write_bytes(_pretty(about))
+        return number
+
+    def remove(self, numbers: list[int]) -> None:
+        """Remove versions; each goes at once."""
+        for number in numbers:
+            gone = (self.directory / str(number)).rename(self.directory / f".{number}.gone")
+            shutil.rmtree(gone)
+
+    def make_current(self, turn: Turn) -> None:
+        """Make the turn's version the current one."""
+        lines = [msgspec.json.encode(one) + b"\n" for one in [*self.history(), turn]]
+        atomic_write(self.directory / CURRENT, _pretty(turn))
+        atomic_write(self.directory / HISTORY, b"".join(lines))
+
+    def prune(self, keep: int) -> list[int]:
+        """Remove all but the `keep` newest versions, the current one and the one before it; return what was removed."""
+        kept = {self.current_number(), self.before_current(), *(self.numbers()[-keep:] if keep else [])}
+        gone = [one for one in self.numbers() if one not in kept]
+        self.remove(gone)
+        return gone
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep others from changing anything; clear away what one that was killed left half-written.
+
+        Raises
+        ------
+        ReleaseError
+            Another process has it.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with (self.directory / _LOCK).open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ReleaseError(f"{self}: another promotion or roll-back is under way; wait for it") from None
+            for half in self.directory.glob(".[0-9]*"):
+                shutil.rmtree(half, ignore_errors=True)
+            yield
+
+
+def is_versions(directory: Path) -> bool:
+    """Whether the directory holds versions, one of them current."""
+    return (directory / CURRENT).is_file()
+
+
+def now() -> str:
+    """Return the time, UTC, ISO 8601, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def _manifest(release: Path) -> Any:
+    return json.loads((release / "manifest.json").read_bytes())
+
+
+def _pretty(value: Any) -> bytes:
+    return json_bytes(value, 2)
+
+
+def _read(place: Path, text: bytes, kind: Any) -> Any:
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except msgspec.DecodeError as error:
+        raise ReleaseError(f"{place}: {error}; restore it from a copy, for it was changed by hand") from None

@@ -1,0 +1,258 @@
+"""Item vectors to a FAISS index: the kind that the recipe names, or the one that measures best."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import faiss
+import numpy as np
+
+from ensemble.config import Index
+from ensemble.index.kmeans import assign, centroids
+from ensemble.index.tuning import AT, Point, Sample, measured, nearest, summed_up, timed, tuned
+from ensemble.serving.index.faiss_index import FILE, ItemIndex, faiss_metric, normalised
+from ensemble.serving.search.search import ItemSearch, no_exclusions
+from workflows.errors import ReleaseError
+
+COMPARED_ITEMS = 32_768
+"""`auto` compares all of a catalogue up to this size: that takes microseconds, and is exact."""
+GRAPH_ITEMS = 200_000
+"""`auto` builds no HNSW beyond this size: it takes minutes, and is slower than IVF."""
+QUERIES = 500
+ALIKE = 1.1
+"""Times that differ by less count as equal."""
+LEVELS = (0.9, 0.95, 0.99)
+"""Recall at which the frontier is measured, besides the recipe's target."""
+_REFINE = {"ivf_flat": (1.0,), "ivf_sq8": (1.1,), "ivf_pq": (4.0, 10.0), "hnsw": (1.2,)}
+_FACTORY = {"ivf_flat": "IVF{nlist},Flat", "ivf_sq8": "IVF{nlist},SQ8", "ivf_pq": "IVF{nlist},PQ{m}x4fsr"}
+_TRAINED_ON = {"ivf_flat": 1, "ivf_sq8": 16_384, "ivf_pq": 65_536, "hnsw": 16_384}
+"""Items from which the codes are learned."""
+_FLAT_QUERIES = 30
+_Array = np.ndarray
+
+
+class Built(NamedTuple):
+    """An index as it goes into a release."""
+
+    content: bytes | None
+    """`index/items.faiss`, in FAISS's own format; None: every item is compared, for which the vectors do."""
+    parameters: dict[str, Any]
+    """`index/params.json`."""
+    files: Mapping[str, bytes] = {}
+    """What an engine keeps, by path in the release."""
+
+    def write(self, release: Path) -> None:
+        """Write everything but the parameters into the directory of a release."""
+        named = {**self.files, **({} if self.content is None else {FILE: self.content})}
+        for name, content in named.items():
+            (release / name).parent.mkdir(exist_ok=True)
+            (release / name).write_bytes(content)
+
+
+class Clustered(NamedTuple):
+    """The lists that all IVF kinds share."""
+
+    centroids: _Array
+    of_item: _Array
+    seconds: float
+
+
+def _silent(_: str) -> None:
+    """Report nothing."""
+
+
+def build_index(
+    vectors: _Array,
+    config: Index,
+    queries: _Array | Callable[[], _Array] | None = None,
+    progress: Callable[[str], None] = _silent,
+) -> Built:
+    """Return the index of the item vectors, float32 [items, d].
+
+    What is not fixed in `config` is measured on `queries`, float32 [n, d] (or what returns them), of which QUERIES are
+    sampled; without any, items are asked for their neighbours. Raises ReleaseError for settings that do not fit.
+    """
+    _check(config)
+    if config.kind == "flat" or config.device == "gpu" or (config.kind == "auto" and len(vectors) <= COMPARED_ITEMS):
+        return Built(None, _parameters(config, "flat", vectors, {}, [], True))
+    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    sample = sample_of(vectors, queries() if callable(queries) else queries, config.metric)
+    if config.kind == "scann":
+        from ensemble.index.scann import build_scann
+
+        return Built(None, *build_scann(vectors, config, sample, progress))
+    choice = _Choice(config, vectors, sample, progress)
+    for kind in _kinds(config, len(vectors)):
+        choice.try_kind(kind)
+    return choice.made()
+
+
+def sample_of(vectors: _Array, queries: _Array | None, metric: str) -> Sample:
+    """Draw QUERIES of the queries, or of the items where there are none, and find their neighbours."""
+    asked = vectors if queries is None or not len(queries) else queries
+    drawn = np.random.default_rng(0).permutation(len(asked))[:QUERIES]
+    asked = np.ascontiguousarray(asked[np.sort(drawn)], dtype=np.float32)
+    return Sample(asked, nearest(vectors, asked, min(AT[-1], len(vectors)), metric), vectors, metric)
+
+
+def config_of(parameters: dict[str, Any]) -> Index:
+    """Return a configuration that builds an index of the same kind again."""
+    names = ("kind", "metric", "device", "recall_target", "structure")
+    kept = {name: parameters[name] for name in names if name in parameters}
+    if "collection" in parameters:
+        kept["collection"] = parameters["collection"].rpartition("_")[0]
+    return Index(**kept)
+
+
+class _Choice:
+    """The frontier so far, and the best of it."""
+
+    def __init__(self, config: Index, vectors: _Array, sample: Sample, progress: Callable[[str], None]) -> None:
+        self._config, self._vectors, self._sample, self._progress = config, vectors, sample, progress
+        self._lists: Clustered | None = None
+        self._frontier: list[Point] = []
+        self._best: tuple[Point, bytes | None] | None = None
+        if config.kind == "auto":
+            self._consider(_flat_point(vectors, sample), None)
+
+    def try_kind(self, kind: str) -> None:
+        """Build one kind and measure its searches."""
+        config, started = self._config, time.perf_counter()
+        paid = self._lists.seconds if self._lists is not None and kind != "hnsw" else 0.0
+        self._progress(f"building and measuring {kind}")
+        if kind != "hnsw" and self._lists is None:
+            self._lists = clustered(self._vectors, config)
+        index = filled(self._vectors, config, kind, self._lists)
+        spent = paid + time.perf_counter() - started
+        content = faiss.serialize_index(index).tobytes()
+        if config.kind == "auto" and len(content) > (config.memory_budget_mb or math.inf) * 1e6:
+            self._progress(f"{kind} takes {len(content) / 1e6:.0f} MB, more than memory_budget_mb")
+            return
+        for one in _searches(kind, index, self._vectors, self._sample, config):
+            self._consider(measured(one, self._sample, len(content) / 1e6, spent), content)
+
+    def _consider(self, point: Point, content: bytes | None) -> None:
+        self._frontier.append(point)
+        if self._best is None or self._is_better(point, self._best[0]):
+            self._best = point, content
+
+    def _is_better(self, one: Point, other: Point) -> bool:
+        """Return whether to have `one` instead: it meets the target, is quicker, or smaller and about as quick."""
+        target = self._config.recall_target
+        if (one.sure >= target) != (other.sure >= target):
+            return one.sure >= target
+        if one.sure < target:
+            return one.sure > other.sure
+        return one.mean_us < other.mean_us * (ALIKE if one.memory_mb < other.memory_mb else 1 / ALIKE)
+
+    def made(self) -> Built:
+        """Return the best index."""
+        if self._best is None:
+            raise ReleaseError(
+                f"[index] kind = '{self._config.kind}': no search of it finds {self._config.recall_target:.0%}; lower "
+                "recall_target, or take kind = 'auto' or 'flat'"
+            )
+        point, content = self._best
+        met = point.sure >= self._config.recall_target
+        return Built(content, _parameters(self._config, point.kind, self._vectors, point.search, self._frontier, met))
+
+
+def clustered(vectors: _Array, config: Index) -> Clustered:
+    """Group the items, float32 [items, d], into the recipe's number of lists."""
+    started = time.perf_counter()
+    data = normalised(vectors) if config.metric == "cosine" else vectors
+    nlist = config.nlist or max(1, min(round(4 * math.sqrt(len(data))), len(data) // 40))
+    spherical = config.metric != "l2"
+    found = centroids(data, min(nlist, len(data)), spherical=spherical)
+    of_item = assign(data, found, spherical=spherical)
+    return Clustered(found, of_item, time.perf_counter() - started)
+
+
+def filled(vectors: _Array, config: Index, kind: str, lists: Clustered | None) -> Any:
+    """Return a FAISS index of one kind that holds the items, float32 [items, d]; all but `hnsw` need their lists."""
+    data = normalised(vectors) if config.metric == "cosine" else vectors
+    metric, trained_on = faiss_metric(config.metric), data[:: max(1, len(data) // _TRAINED_ON[kind])]
+    if lists is None or kind == "hnsw":
+        index = faiss.index_factory(data.shape[1], f"HNSW{config.links}_SQ8", metric)
+        index.train(trained_on)
+        index.add(data)
+        return index
+    text = _FACTORY[kind].format(nlist=len(lists.centroids), m=data.shape[1] // 2)
+    index = faiss.index_factory(data.shape[1], text, metric)
+    if kind == "ivf_pq":
+        return _fast_scan(index, data, trained_on, lists)
+    index.quantizer.add(lists.centroids)
+    index.train(trained_on)
+    index.add_core(len(data), faiss.swig_ptr(data), None, faiss.swig_ptr(lists.of_item))
+    return index
+
+
+def _fast_scan(index: Any, data: _Array, trained_on: _Array, lists: Clustered) -> Any:
+    """Train and fill a fast-scan index, which finds each item's list itself: among a few, not among all."""
+    flat, groups = index.quantizer, max(1, len(lists.centroids) // 40)
+    among = faiss.IndexIVFFlat(
+        faiss.IndexFlat(data.shape[1], index.metric_type), data.shape[1], groups, index.metric_type
+    )
+    among.train(lists.centroids)
+    among.add(lists.centroids)
+    among.make_direct_map()  # residuals are of reconstructed centroids
+    among.nprobe = max(8, groups // 8)
+    flat.add(lists.centroids)
+    own, index.own_fields = index.own_fields, False
+    index.quantizer = among
+    index.train(trained_on)
+    index.add(data)
+    index.quantizer, index.own_fields = flat, own
+    return index
+
+
+def _searches(kind: str, index: Any, vectors: _Array, sample: Sample, config: Index) -> list[ItemIndex]:
+    """Return the index with every search that is worth measuring."""
+    factors = (config.refine_factor,) if config.refine_factor else _REFINE[kind]
+    fixed = {"ef": config.ef} if kind == "hnsw" else {"nprobe": config.nprobe}
+    if all(fixed.values()):
+        base = {"kind": kind, "metric": config.metric}
+        return [ItemIndex(index, vectors, {**base, "search": {**fixed, "refine_factor": one}}) for one in factors]
+    levels = sorted({config.recall_target, *(LEVELS if config.kind == "auto" else ())})
+    found = [tuned(kind, index, vectors, sample, factor, level) for factor in factors for level in levels]
+    return [one for one in found if one is not None]
+
+
+def _flat_point(vectors: _Array, sample: Sample) -> Point:
+    scan = ItemSearch(vectors, metric=sample.metric)
+    k = np.array([min(AT[-1], len(vectors))])
+    times = timed(lambda query: scan(query, k, *no_exclusions()), sample.queries[:_FLAT_QUERIES])
+    return Point("flat", {}, dict.fromkeys(AT, 1.0), 1.0, *summed_up(times), 0.0, 0.0)
+
+
+def _kinds(config: Index, items: int) -> tuple[str, ...]:
+    if config.kind != "auto":
+        return (config.kind,)
+    return ("ivf_sq8", "ivf_flat", "ivf_pq", *(("hnsw",) if items <= GRAPH_ITEMS else ()))
+
+
+def _check(config: Index) -> None:
+    """Raise ReleaseError for settings that the kind does not have."""
+    kind = config.structure if config.kind == "milvus" else config.kind
+    foreign = {"ef": kind != "hnsw", "nprobe": not kind.startswith("ivf"), "uri": config.kind != "milvus"}
+    foreign["refine_factor"] = config.kind in ("auto", "flat", "milvus")
+    for name, wrong in foreign.items():
+        if wrong and getattr(config, name) is not None:
+            raise ReleaseError(f"[index] {name}: kind '{config.kind}' does not have it; remove it or change the kind")
+    if config.device == "gpu" and config.kind not in ("auto", "flat"):
+        raise ReleaseError(
+            f"[index] kind '{config.kind}' on a GPU: expected 'auto' or 'flat', which compare all items there in less "
+            "time than lists take"
+        )
+
+
+def _parameters(
+    config: Index, kind: str, vectors: _Array, search: dict[str, Any], frontier: list[Point], met: bool
+) -> dict[str, Any]:
+    stated = {"format": 1, "kind": kind, "metric": config.metric, "items": len(vectors), "is_exact": kind == "flat"}
+    chosen = {"device": config.device, "recall_target": config.recall_target, "target_met": met, "search": search}
+    return {**stated, **chosen, "frontier": [point.as_json() for point in frontier]}

@@ -1,0 +1,113 @@
+"""How much of an index is still true: the share of items that changed since it was built, and its recall now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ensemble.catalogue.changes import LiveItems
+from ensemble.serving.files.arrays import read_values
+from ensemble.serving.query.features import QueryFeatures
+from ensemble.serving.query.history import History
+from ensemble.serving.query.sequence import TIME
+from ensemble.serving.query.tower import Tower
+from ensemble.serving.query.transform import Column
+from ensemble.serving.search.search import ItemSearch
+from ensemble.serving.triton.tensors import USER
+
+SHARE_LIMIT = 0.2
+RECALL_TARGET = 0.95
+_QUERIES = 200
+_AT = (1, 10, 100)
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What was measured, and what it means."""
+
+    live: int
+    """Items that can be answered with."""
+    changed: int
+    """Items added, updated or removed since the index was built."""
+    recall: dict[int, float]
+    """Share of the true k nearest that the search finds, by k; over known users' queries."""
+    recall_target: float
+    """0 where the index did not meet its target when it was built."""
+    share_limit: float
+
+    @property
+    def share(self) -> float:
+        """Return how many items changed for each that lives."""
+        return self.changed / max(self.live, 1)
+
+    @property
+    def reasons(self) -> list[str]:
+        """Return why a rebuild is due; empty: it is not."""
+        found = [
+            f"recall@{k} is {one:.3f}, below {self.recall_target}"
+            for k, one in self.recall.items()
+            if one < self.recall_target
+        ]
+        if self.share > self.share_limit:
+            found.append(f"{self.share:.0%} of the items changed, more than {self.share_limit:.0%}")
+        return found
+
+    @property
+    def due(self) -> bool:
+        """Return whether the index should be built anew."""
+        return bool(self.reasons)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything, ready for JSON."""
+        return {
+            "live": self.live,
+            "changed": self.changed,
+            "share": self.share,
+            "share_limit": self.share_limit,
+            "recall": {str(k): one for k, one in self.recall.items()},
+            "recall_target": self.recall_target,
+            "rebuild_due": self.due,
+            "reasons": self.reasons,
+        }
+
+
+def measure(items: LiveItems, share_limit: float = SHARE_LIMIT) -> Quality:
+    """Compare the live search with an exact one, for up to 200 of the release's users, and count what changed."""
+    catalogue, parameters = items.catalogue, items.release.json("index/params.json")
+    live = catalogue.rows.live
+    indexed = int(parameters["items"])
+    dead = np.flatnonzero(~live[:indexed])
+    touched = np.concatenate([catalogue.rows.ids[indexed:], catalogue.rows.ids[dead]])
+    changed = len(set(touched.tolist())) - int(items.release.origin.get("dead_when_indexed", 0))
+    # A target that the index never met calls for another recipe: building it again would not help.
+    target = float(parameters.get("recall_target", RECALL_TARGET)) if parameters.get("target_met", True) else 0.0
+    recall = _recall(items, queries_of(items), str(parameters["metric"]))
+    return Quality(int(live.sum()), changed, recall, target, share_limit)
+
+
+def queries_of(items: LiveItems) -> np.ndarray:
+    """Return the query vectors of users spread over the table, float32 [n, d], a moment after the last interaction."""
+    release = items.release
+    dtype = release.manifest["id_dtype"]
+    history = History(release)
+    features = QueryFeatures(release, history, items.catalogue.trained_ids)
+    users = read_values(release, f"users/{USER}", dtype[USER])
+    rows = np.unique(np.linspace(0, len(users) - 1, min(len(users), _QUERIES)).astype(np.int64))
+    now = int(release.array("history/timestamp.npy", np.int64).max(initial=0)) + 1
+    columns = {USER: Column(users[rows]), TIME: Column(np.full(len(rows), now, dtype=np.int64))}
+    tower = Tower(release.path / "towers/query.onnx")
+    return tower(features(columns, rows))
+
+
+def _recall(items: LiveItems, queries: np.ndarray, metric: str) -> dict[int, float]:
+    search, live = items.catalogue.search, items.catalogue.rows.live
+    exact = ItemSearch(search.vectors, None, metric=metric, live=live)
+    none = np.zeros(0, dtype=np.int64)
+    found = {}
+    for k in sorted({min(k, int(live.sum())) for k in _AT} - {0}):
+        wanted = np.full(len(queries), k)
+        worst = exact(queries, wanted, none, none).score[:, k - 1 :]
+        found[k] = float((search(queries, wanted, none, none).score >= worst).mean())
+    return found

@@ -1,0 +1,134 @@
+"""Item vectors to a ScaNN index, with as many partitions read and candidates compared as the recall takes."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ensemble.config import Index
+from ensemble.index.tuning import Point, Sample, measured
+from ensemble.serving.errors import InvalidRelease
+from ensemble.serving.index.faiss_index import normalised
+from ensemble.serving.index.scann_index import ASSETS, CONFIG, FOLDER, ScannIndex, extension, open_searcher
+from workflows.errors import ReleaseError
+
+LEAST_ITEMS = 1000
+_TRAINED_ON = 250_000
+_READ = (0.02, 0.05, 0.1, 0.2, 0.4, 1.0)
+"""Shares of the partitions that are tried."""
+_REFINE = (2.0, 4.0, 10.0, 30.0)
+_DISTANCE = {"inner_product": "dot_product", "cosine": "dot_product", "l2": "squared_l2"}
+
+
+def build_scann(
+    vectors: np.ndarray, config: Index, sample: Sample, progress: Callable[[str], None]
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Return `index/params.json` and the files of a ScaNN index of the item vectors, float32 [items, d].
+
+    Raises ReleaseError for fewer than LEAST_ITEMS items, or where ScaNN is missing.
+    """
+    if len(vectors) < LEAST_ITEMS:
+        raise ReleaseError(
+            f"[index] kind 'scann': {len(vectors)} items, expected at least {LEAST_ITEMS}; take kind = 'flat'"
+        )
+    progress("building scann")
+    started, leaves = time.perf_counter(), max(10, round(2 * np.sqrt(len(vectors))))
+    files = _built(vectors, config.metric, leaves)
+    spent = time.perf_counter() - started
+    stated = {"kind": "scann", "metric": config.metric, "items": len(vectors), "leaves": leaves}
+    progress("measuring scann")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in files.items():
+            (Path(folder) / name).write_bytes(content)
+        searcher = open_searcher(Path(folder))
+        memory = sum(map(len, files.values())) / 1e6
+        frontier = list(_frontier(searcher, vectors, stated, sample, config, (memory, spent)))
+    met = [point for point in frontier if point.sure >= config.recall_target]
+    best = min(met, key=lambda point: point.mean_us) if met else max(frontier, key=lambda point: point.sure)
+    chosen = {"recall_target": config.recall_target, "target_met": bool(met), "search": best.search}
+    parameters = {"format": 1, **stated, "is_exact": False, **chosen}
+    parameters["frontier"] = [point.as_json() for point in frontier]
+    return parameters, {f"{FOLDER}/{name}": content for name, content in files.items()}
+
+
+def _built(vectors: np.ndarray, metric: str, leaves: int) -> dict[str, bytes]:
+    """Return ScaNN's files, with the settings of its own documentation: two dimensions a code, threshold 0.2."""
+    try:
+        module = extension("[index] kind = 'scann'")
+    except InvalidRelease as error:
+        raise ReleaseError(str(error)) from None
+    data = normalised(vectors) if metric == "cosine" else np.ascontiguousarray(vectors, dtype=np.float32)
+    searcher = module.ScannNumpy(data, _configuration(data.shape, metric, leaves), os.cpu_count() or 1)
+    with tempfile.TemporaryDirectory() as folder:
+        searcher.serialize(folder, False)
+        for name in (one for one in ASSETS if one.endswith(".npy")):  # in NumPy's own spelling, which releases have
+            np.save(Path(folder) / name, np.load(Path(folder) / name, allow_pickle=False), allow_pickle=False)
+        return {name: (Path(folder) / name).read_bytes() for name in (*ASSETS, CONFIG)}
+
+
+def _configuration(shape: tuple[int, ...], metric: str, leaves: int) -> str:
+    """Return what ScaNN's own builder writes for a tree and hashing without reordering, as of version 1.3.5."""
+    items, dim = shape
+    is_l2 = metric == "l2"
+    distance = f'distance_measure: "{"SquaredL2Distance" if is_l2 else "DotProductDistance"}"'
+    variable = "".join(
+        f"variable_blocks {{ num_blocks: {count} num_dims_per_block: {width} }} "
+        for width, count in ((2, dim // 2), (1, dim % 2))
+        if count
+    )
+    projection = (
+        f"projection_type: VARIABLE_CHUNK {variable}"
+        if dim % 2
+        else f"projection_type: CHUNK num_blocks: {dim // 2} num_dims_per_block: 2"
+    )
+    return f"""
+    num_neighbors: 100
+    distance_measure {{ {distance} }}
+    partitioning {{
+      num_children: {leaves}
+      min_cluster_size: 50
+      max_clustering_iterations: 12
+      single_machine_center_initialization: RANDOM_INITIALIZATION
+      partitioning_distance {{ distance_measure: "SquaredL2Distance" }}
+      query_spilling {{ spilling_type: FIXED_NUMBER_OF_CENTERS max_spill_centers: {max(1, leaves // 10)} }}
+      expected_sample_size: {min(items, _TRAINED_ON)}
+      query_tokenization_distance_override {{ {distance} }}
+      partitioning_type: GENERIC
+      query_tokenization_type: FLOAT
+    }}
+    hash {{
+      asymmetric_hash {{
+        lookup_type: INT8_LUT16
+        use_residual_quantization: {not is_l2}
+        use_global_topn: {not is_l2}
+        quantization_distance {{ distance_measure: "SquaredL2Distance" }}
+        num_clusters_per_block: 16
+        projection {{ input_dim: {dim} {projection} }}
+        fixed_point_lut_conversion_options {{ float_to_int_conversion_method: ROUND }}
+        noise_shaping_threshold: {"nan" if is_l2 else 0.2}
+        expected_sample_size: 100000
+        max_clustering_iterations: 10
+      }}
+    }}
+    """
+
+
+def _frontier(
+    searcher: Any, vectors: np.ndarray, stated: dict[str, Any], sample: Sample, config: Index, cost: tuple[float, float]
+) -> Iterator[Point]:
+    """Yield the searches that were measured, from few partitions up, until enough is found with few candidates."""
+    factors = (config.refine_factor,) if config.refine_factor else _REFINE
+    for share, factor in product(_READ, factors):
+        search = {"leaves": max(1, round(share * stated["leaves"])), "refine_factor": factor}
+        index: Any = ScannIndex(searcher, vectors, {**stated, "search": search})
+        point = measured(index, sample, *cost)
+        yield point
+        if point.sure >= config.recall_target and factor == factors[0]:
+            return

@@ -1,0 +1,1 @@
+"""What a running server does and how fast it does it."""

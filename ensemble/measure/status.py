@@ -1,0 +1,189 @@
+"""What a running server is and has done: its health, what it has loaded, its metrics, its repairs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from ensemble.layouts import CHAINED, FUSED, SEARCH, STEPS
+from ensemble.measure.prometheus import Samples, read
+from ensemble.supervision.events import kept
+from ensemble.supervision.health import CanaryResult, canary
+from workflows.errors import ServerError
+
+_LAST_EVENTS = 5
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a server listens, and what it says of itself."""
+
+    grpc: str
+    metrics: str
+    http: str | None = None
+    kept: dict[str, Any] = field(default_factory=dict)
+    """Of its supervisor; see `ensemble/supervision/events.py`."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a model that clients ask has done since the server was started, every version together."""
+
+    rows: int
+    requests: int
+    """That the model answered or refused."""
+    refused_requests: dict[str, int]
+    """By reason."""
+    lost_requests: int
+    """That were in a process which died, or in the queue too long."""
+    unknown_users: float
+    """Share of the rows."""
+    short_rows: float
+    """Share of the rows that got fewer items than they asked for."""
+    waiting: int
+    """Requests in the queue now."""
+    mean_ms: float | None
+    """Of a request, in the server."""
+    mean_queue_ms: float | None
+    search_ms: dict[str, float]
+    """p50, p90 and p99 of a batch's search, between the histogram's bounds."""
+    mean_batch_rows: float | None
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that clients ask."""
+
+    name: str
+    state: str
+    reason: str
+    release: str
+    version: str
+    seconds: float
+    """What the canary took."""
+    figures: Figures | None
+    """None where the metrics do not answer."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """A server."""
+
+    grpc: str
+    http: str | None
+    metrics: str
+    process: int | None
+    started: str | None
+    """UTC; of what is supervised."""
+    models: list[Model]
+    items: int | None
+    changes: int | None
+    """Of a live catalogue, in force."""
+    repairs: dict[str, int] | None
+    """How often what happened; None where nobody supervises it."""
+    events: list[dict[str, Any]]
+    problem: str
+    """Why there are no figures."""
+
+    @property
+    def healthy(self) -> bool:
+        """Return whether every model answers rightly."""
+        return bool(self.models) and all(one.state == "healthy" for one in self.models)
+
+
+def places(repository: Path) -> list[Place]:
+    """Return the supervised servers of a repository that run on this machine; raise ServerError if there are none."""
+    found = []
+    for port, stated in kept(repository).items():
+        if psutil.pid_exists(stated.get("supervisor_pid", -1)):
+            host, ports = stated["host"], stated["ports"]
+            http = f"{host}:{ports['http']}" if "http" in ports else None
+            found.append(Place(f"{host}:{port}", f"{host}:{ports['metrics']}", http, stated))
+    if not found:
+        raise ServerError(
+            f"{repository}: no supervised server of it runs here; give --address, or `retrieval serve` it"
+        )
+    return found
+
+
+def status(place: Place) -> Status:
+    """Ask a server; what does not answer is in the result, not raised."""
+    samples, problem = None, ""
+    try:
+        samples = read(place.metrics)
+    except ServerError as error:
+        problem = str(error)
+    models = [one for one in (canary(place.grpc, name) for name in (FUSED, CHAINED)) if one.state != "unreachable"]
+    searching = SEARCH if [one.model for one in models] == [CHAINED] else FUSED
+    return Status(
+        place.grpc,
+        place.http,
+        place.metrics,
+        place.kept.get("triton_pid"),
+        place.kept.get("started"),
+        [_model(one, samples) for one in models or [canary(place.grpc, FUSED)]],
+        _gauge(samples, "retrieval_catalogue_items", searching, models),
+        _gauge(samples, "retrieval_catalogue_changes", searching, models),
+        place.kept.get("counts") if place.kept else None,
+        place.kept.get("events", [])[-_LAST_EVENTS:],
+        problem,
+    )
+
+
+def _model(result: CanaryResult, samples: Samples | None) -> Model:
+    return Model(
+        result.model,
+        result.state,
+        result.reason,
+        result.release,
+        result.version,
+        round(result.seconds, 4),
+        None if samples is None else figures(samples, result.model),
+    )
+
+
+def figures(samples: Samples, model: str) -> Figures:
+    """Return the figures of a model from a server's metrics."""
+    counting = SEARCH if model == CHAINED else model
+    rows = samples.total("retrieval_rows_total", model=counting)
+    requests = samples.total("nv_inference_request_success", model=model)
+    batches = samples.total("retrieval_batch_rows_count", model=counting)
+    refused: Counter[str] = Counter()
+    for name in STEPS if model == CHAINED else (model,):
+        refused.update(samples.by("retrieval_refused_requests_total", "reason", model=name))
+    quantiles = {
+        share: samples.quantile("retrieval_search_seconds", share / 100, model=counting) for share in (50, 90, 99)
+    }
+    return Figures(
+        int(rows),
+        int(requests),
+        {reason: int(count) for reason, count in refused.items()},
+        int(samples.total("nv_inference_request_failure", model=model)),
+        _share(samples.total("retrieval_unknown_users_total", model=counting), rows),
+        _share(samples.total("retrieval_short_rows_total", model=counting), rows),
+        int(samples.total("nv_inference_pending_request_count", model=model)),
+        _mean_ms(samples, "nv_inference_request_duration_us", model, requests),
+        _mean_ms(samples, "nv_inference_queue_duration_us", model, requests),
+        {f"p{share}": round(1e3 * found, 3) for share, found in quantiles.items() if found is not None},
+        round(samples.total("retrieval_batch_rows_sum", model=counting) / batches, 2) if batches else None,
+    )
+
+
+def _mean_ms(samples: Samples, name: str, model: str, requests: float) -> float | None:
+    return round(samples.total(name, model=model) / requests / 1e3, 3) if requests else None
+
+
+def _share(part: float, whole: float) -> float:
+    return round(part / whole, 6) if whole else 0.0
+
+
+def _gauge(samples: Samples | None, name: str, model: str, answered: list[CanaryResult]) -> int | None:
+    """Return a gauge of the version that answers: those of versions before it stay as they were."""
+    if samples is None or not answered:
+        return None
+    found = [one.value for one in samples.find(name, model=model, version=answered[0].version)]
+    return int(found[-1]) if found else None

@@ -1,0 +1,190 @@
+"""Search of the server's options for the most rows per second within a latency.
+
+Each setting is a copy of the release that states other `[serving]` options, exported and served as any other, and asked
+with real requests, more and more of them in flight, until the latency is past the objective.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from ensemble.client.tensors import InvalidRequest, Query
+from ensemble.measure.benchmark import Target, benchmark
+from ensemble.measure.points import Point
+from ensemble.server.ports import free_ports
+from ensemble.server.server import TritonServer
+from ensemble.serving.files.release import MANIFEST, Release, manifest_text, release_id
+
+DELAYS_MICROSECONDS = (0, 200, 1000)
+_HOPELESS = 2.0
+"""Past this many times the objective, more requests in flight cannot help: latency grows with them."""
+_BEHIND = 0.7
+"""A setting with less than this share of the best rows/s, at a higher latency, is not measured further."""
+_LEVEL = 0.97
+"""Of settings within 3 %, which is noise, the one with fewer processes and threads is taken."""
+
+Progress = Callable[[str], None]
+
+
+class Setting(Struct, frozen=True, kw_only=True, order=True):
+    """Options of the recipe's `[serving]`; ordered by what they cost."""
+
+    instances: int = 1
+    threads: int = 1
+    max_queue_delay_microseconds: int = 0
+
+    def recipe(self) -> str:
+        """Return the lines to paste into a recipe."""
+        lines = [f"{name} = {value}" for name, value in msgspec.structs.asdict(self).items()]
+        return "\n".join(["[serving]", *lines])
+
+
+class Measured(Struct, frozen=True, kw_only=True):
+    """One setting at one load."""
+
+    setting: Setting
+    point: Point
+
+
+class Sweep(Struct, frozen=True, kw_only=True):
+    """What a search found."""
+
+    p99_ms: float
+    """The objective."""
+    best: Measured | None
+    """Most rows/s with `p99_ms` met; None: no setting met it."""
+    measured: list[Measured]
+    left_out: int
+    """Settings for which there was no time."""
+
+    def frontier(self) -> list[Measured]:
+        """Return what no other measurement beats in both rows/s and p99, by rows/s."""
+        kept: list[Measured] = []
+        for one in sorted(self.measured, key=lambda one: (-one.point.rows_per_s, one.point.p99_ms)):
+            if not kept or one.point.p99_ms < kept[-1].point.p99_ms:
+                kept.append(one)
+        return kept[::-1]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is wanted, with which load, and how long the search may take."""
+
+    p99_ms: float
+    minutes: float
+    batches: Sequence[int] = (1,)
+    concurrencies: Sequence[int] = (1, 4, 16, 64)
+    interval_ms: int = 500
+
+    def __post_init__(self) -> None:
+        """Raise InvalidRequest for numbers that no search can meet."""
+        for name in ("p99_ms", "minutes"):
+            if not getattr(self, name) > 0:
+                raise InvalidRequest(f"{name}: got {getattr(self, name)!r}, expected a number above 0")
+
+
+def sweep(release: Path, requests: Query, objective: Objective, progress: Progress = lambda _: None) -> Sweep:
+    """Measure settings of a release until all are done or the time is up; the release's own comes first.
+
+    Raises
+    ------
+    BenchmarkError, ClientError, ServerError
+        A server does not start, or fails during a measurement.
+    """
+    deadline = time.monotonic() + 60 * objective.minutes
+    stated = Release.open(release).manifest["serving"]
+    own = Setting(**{name: stated[name] for name in Setting.__struct_fields__})
+    wanted = list(dict.fromkeys([own, *settings(os.cpu_count() or 1)]))
+    measured: list[Measured] = []
+    left_out = 0
+    for number, setting in enumerate(wanted, start=1):
+        left_s = deadline - time.monotonic()
+        if left_s < 0 and measured:
+            left_out = len(wanted) - number + 1
+            break
+        shown = ", ".join(f"{name} {value}" for name, value in msgspec.structs.asdict(setting).items())
+        progress(f"setting {number} of {len(wanted)}, at most {max(0.0, left_s) / 60:.1f} min left: {shown}")
+        with served(release, setting, objective) as target:
+            for point in _loads(target, requests, objective, measured, progress):
+                measured.append(Measured(setting=setting, point=point))
+    best = best_of(measured, objective.p99_ms)
+    return Sweep(p99_ms=objective.p99_ms, best=best, measured=measured, left_out=left_out)
+
+
+def settings(cores: int) -> list[Setting]:
+    """Return the settings worth a look on so many cores: never more busy processes and threads than cores."""
+    counts = sorted({1, 2, cores // 2, cores} - {0})
+    pairs = [(instances, threads) for instances, threads in product(counts, (1, cores)) if instances * threads <= cores]
+    return [
+        Setting(instances=instances, threads=threads, max_queue_delay_microseconds=delay)
+        for delay in DELAYS_MICROSECONDS
+        for instances, threads in dict.fromkeys(pairs)
+    ]
+
+
+def best_of(measured: Sequence[Measured], p99_ms: float) -> Measured | None:
+    """Return the most rows/s within the objective; of about equal ones the setting that costs least."""
+    within = [one for one in measured if one.point.p99_ms <= p99_ms]
+    if not within:
+        return None
+    most = max(one.point.rows_per_s for one in within)
+    level = [one for one in within if one.point.rows_per_s >= _LEVEL * most]
+    return min(level, key=lambda one: (one.setting, one.point.concurrency, -one.point.rows_per_s))
+
+
+def _loads(
+    target: Target, requests: Query, objective: Objective, measured: Sequence[Measured], progress: Progress
+) -> Iterator[Point]:
+    """Yield the points of one setting, until more load is hopeless or the setting is far behind another."""
+    for batch in objective.batches:
+        for concurrency in sorted(objective.concurrencies):
+            (point,) = benchmark(
+                target, requests, batches=(batch,), concurrencies=(concurrency,), progress=lambda _: None
+            )
+            progress(f"  {batch} x {concurrency}: {point.rows_per_s:,.0f} rows/s, p99 {point.p99_ms:.1f} ms")
+            yield point
+            if point.p99_ms > _HOPELESS * objective.p99_ms or _is_behind(point, measured):
+                break
+
+
+def _is_behind(point: Point, measured: Sequence[Measured]) -> bool:
+    load = point.batch, point.concurrency
+    others = [one.point for one in measured if (one.point.batch, one.point.concurrency) == load]
+    return any(one.p99_ms < point.p99_ms and point.rows_per_s < _BEHIND * one.rows_per_s for one in others)
+
+
+@contextmanager
+def served(release: Path, setting: Setting, objective: Objective) -> Iterator[Target]:
+    """Serve a release with other options inside the block; yield what is to be measured."""
+    from ensemble.triton.export import export_repository
+
+    with tempfile.TemporaryDirectory(prefix="retrieval-sweep-") as scratch:
+        copy = with_options(release, msgspec.structs.asdict(setting), Path(scratch) / "release")
+        repository = export_repository(copy, Path(scratch) / "triton", "fused")
+        grpc_port, metrics_port = free_ports("127.0.0.1", 2)
+        server = TritonServer(repository, grpc_port=grpc_port, metrics_port=metrics_port)
+        with server:
+            interval = objective.interval_ms
+            yield Target(server.addresses.grpc, server_pid=server.process_id, measurement_interval_ms=interval)
+
+
+def with_options(release: Path, options: Mapping[str, Any], place: Path) -> Path:
+    """Write a copy of a release whose `[serving]` options differ, and return it."""
+    shutil.copytree(release, place)
+    manifest = dict(Release.open(release).manifest)
+    manifest["serving"] = {**manifest["serving"], **options}
+    manifest["release"] = release_id(manifest)
+    (place / MANIFEST).write_text(manifest_text(manifest), encoding="utf-8")
+    return place

@@ -1,0 +1,1 @@
+"""Releases: written, compared with the training side, signed and verified."""

@@ -1,0 +1,95 @@
+"""The item columns that a request may filter by, as the arrays that `ensemble.serving.search.attributes` reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ensemble.release.columns import save, save_values
+from workflows.columns import Columns
+from workflows.files import json_bytes
+
+DISTINCT = 1000
+"""Text with more different values than this is left out if they are also more than half as many as the entries: titles
+and descriptions name one item each, and nobody filters by them."""
+
+
+def write_attributes(catalogue: pd.DataFrame, items: Path, every: bool = False) -> None:
+    """Write `attributes.json` and `attributes/` into the folder `items` of a release, one row per catalogue row.
+
+    Text and lists of text (or of integers) become tags, numbers become numbers, with NaN where one is missing, truth
+    values become the tags "true" and "false". The id, dates and text that names single items are left out, which
+    `attributes.json` says; with `every`, text is kept however many values it has.
+    """
+    (items / "attributes").mkdir()
+    kept: list[dict[str, Any]] = []
+    left_out: dict[str, str] = {}
+    for name in (str(one) for one in catalogue if one != Columns.Item):
+        column, stem = catalogue[name], items / "attributes" / str(len(kept))
+        if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+            save(stem, column.to_numpy(dtype=np.float64, na_value=np.nan))
+            kept.append({"name": name, "kind": "number"})
+            continue
+        reason = _write_tags(column, stem, every)
+        if reason is None:
+            kept.append({"name": name, "kind": "tags"})
+        else:
+            left_out[name] = reason
+    document = {"format": 1, "items": len(catalogue), "attributes": kept, "left_out": left_out}
+    (items / "attributes.json").write_bytes(json_bytes(document))
+
+
+def _write_tags(column: pd.Series, stem: Path, every: bool) -> str | None:
+    """Write a column's values and which item has which, both ways round; or return why it is left out."""
+    rows, entries = _entries(column)
+    texts = [_text(one) for one in entries]
+    if None in texts:
+        return f"holds a {type(entries[texts.index(None)]).__name__}"
+    codes, values = pd.factorize(pd.Series(texts, dtype=object), sort=True)
+    if not every and len(values) > DISTINCT and 2 * len(values) > len(texts):
+        return f"{len(values)} different values in {len(texts)} entries"
+    pairs = np.unique(rows * max(len(values), 1) + codes)  # an item that names a value twice has it once
+    rows, codes = np.divmod(pairs, max(len(values), 1))
+    save_values(values, stem, "string")
+    for name, array in {
+        "rows": _bounds(rows, len(column)),
+        "codes": codes.astype(np.int32),
+        "values": _bounds(codes, len(values)),
+        "items": rows[np.argsort(codes, kind="stable")].astype(np.int32),
+    }.items():
+        save(stem.with_name(f"{stem.name}.{name}"), array)
+    return None
+
+
+def _entries(column: pd.Series) -> tuple[np.ndarray, list[Any]]:
+    """Return the item, int64 [m], and the value of every entry; nulls have none."""
+    lists = [_listed(one) for one in column]
+    rows = np.repeat(np.arange(len(lists)), [len(one) for one in lists])
+    return rows, [value for one in lists for value in one]
+
+
+def _listed(cell: Any) -> list[Any]:
+    if isinstance(cell, (list, tuple, np.ndarray)):
+        return [one for one in cell if not _is_null(one)]
+    return [] if _is_null(cell) else [cell]
+
+
+def _is_null(value: Any) -> bool:
+    return value is None or value is pd.NA or value is pd.NaT or value != value
+
+
+def _text(value: Any) -> str | None:
+    """Return a value as a tag; None if it is of no kind that tags are."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (bool, np.bool_)):
+        return "true" if value else "false"
+    return str(int(value)) if isinstance(value, (int, np.integer)) else None
+
+
+def _bounds(codes: np.ndarray, size: int) -> np.ndarray:
+    """Return where the entries of each code begin and end, int64 [size + 1], once they are sorted."""
+    return np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=size))]).astype(np.int64)

@@ -1,0 +1,56 @@
+"""Table columns to the .npy files that `ensemble.serving.files.arrays` reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ensemble.serving.files.arrays import pack_strings
+from ensemble.serving.names import wrong_column
+from workflows.errors import ReleaseError
+
+_BLANK = {"int64": 0, "float64": np.nan, "string": ""}
+
+
+def id_dtype(values: pd.Series) -> str:
+    """Return "int64" or "string", whichever the ids are."""
+    return "int64" if pd.api.types.is_integer_dtype(values) else "string"
+
+
+def save_values(values: Any, stem: Path, dtype: str) -> None:
+    """Write values without nulls as `<stem>.npy`, or as `<stem>.utf8.npy` and `<stem>.offsets.npy`."""
+    if dtype != "string":
+        save(stem, np.asarray(values, dtype=dtype))
+        return
+    blob, offsets = pack_strings([str(value) for value in values])
+    save(_with(stem, ".utf8"), blob)
+    save(_with(stem, ".offsets"), offsets)
+
+
+def save_column(values: pd.Series, stem: Path, described: Mapping[str, Any]) -> None:
+    """Write a column that may hold nulls, or lists; `described` is its entry among the transform's inputs."""
+    reason = wrong_column(stem.name)
+    if reason:
+        raise ReleaseError(f"column {stem.name!r}: {reason}; rename the column")
+    if described["list"]:
+        lists = [[] if one is None or np.ndim(one) == 0 else list(one) for one in values]
+        save(_with(stem, ".rows"), np.cumsum([0, *map(len, lists)], dtype=np.int64))
+        values = pd.Series([value for one in lists for value in one], dtype=object)
+    missing = values.isna().to_numpy(dtype=bool)
+    if missing.any():
+        save(_with(stem, ".missing"), missing)
+    filled = values.astype(object).where(~missing, _BLANK[described["dtype"]])
+    save_values(filled.to_numpy(), stem, described["dtype"])
+
+
+def save(stem: Path, array: np.ndarray) -> None:
+    """Write one array as `<stem>.npy`."""
+    np.save(_with(stem, ".npy"), array, allow_pickle=False)
+
+
+def _with(stem: Path, suffix: str) -> Path:
+    return stem.with_name(stem.name + suffix)

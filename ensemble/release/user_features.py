@@ -1,0 +1,48 @@
+"""What known users' features are, made when the release is: a request that names a user and no column looks them up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ensemble.serving.files.arrays import read_values
+from ensemble.serving.files.release import Sealed
+from ensemble.serving.query.transform import Column, QueryTransform
+from ensemble.serving.query.users import READY, USER, Users
+from workflows.files import allocate, json_bytes
+
+_ROWS = 1 << 16
+
+
+def write_ready(out: Path, id_dtype: Mapping[str, str]) -> None:
+    """Write the features of every user that do not depend on the time, by the transform that serves the others.
+
+    `out` is a release in the making, with its `query/` and `users/`.
+    """
+    place = out / "users/users.json"
+    stated = {**json.loads(place.read_text(encoding="utf-8")), "features": []}
+    place.write_bytes(json_bytes(stated))
+    present = {path.relative_to(out).as_posix(): "" for path in (out / "users").iterdir()}
+    draft = Sealed(out, {"files": present, "id_dtype": id_dtype})
+    transform = QueryTransform.load(out / "query")
+    users, ids = Users(draft, transform.inputs), read_values(draft, f"users/{USER}", id_dtype[USER])
+    (out / "users/features").mkdir()
+    written: dict[str, np.ndarray] = {}
+    for start in range(0, len(ids), _ROWS):
+        rows = np.arange(start, min(start + _ROWS, len(ids)))
+        features = transform(users.complete({USER: Column(ids[rows])}, rows))
+        for number, name in enumerate(transform.lasting):
+            if name not in written:
+                shape = (len(ids), *features[name].shape[1:])
+                written[name] = _mapped(out / READY.format(number), features[name].dtype, shape)
+            written[name][rows] = features[name]
+    place.write_bytes(json_bytes({**stated, "features": list(written)}))
+
+
+def _mapped(place: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+    made: np.ndarray = np.lib.format.open_memmap(place, mode="w+", dtype=dtype, shape=shape)  # type: ignore[no-untyped-call]
+    allocate(place)
+    return made

@@ -1,0 +1,255 @@
+"""Raw query columns to the query tower's features in TensorFlow: the release's compiled transform as a graph.
+
+The operators are those of `ensemble/serving/query/build_operators.py`, as far as TensorFlow can state them exactly; a
+test compares the two. In a raw column `NULLS` stand for a null. A list column is `[n, m]`, padded with nulls, which a
+list feature leaves out anyway.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ensemble.savedmodel.recommender import PADDING, table_of
+from ensemble.savedmodel.times import code_of, wave_of
+from ensemble.serving.files.lookup import Strings
+from ensemble.serving.query.sequence import FIRST_ITEM, HISTORY, HISTORY_AGE, TIME
+from ensemble.serving.query.vocabulary import FIRST_KNOWN, NULL, UNSEEN
+
+NULLS: dict[str, Any] = {**PADDING, "float64": np.nan}
+"""What stands for a null, by data type."""
+ITEMS, TIMES = "history_item_ids", "history_timestamps"
+
+Raw = Mapping[str, tf.Tensor]
+Made = tuple[tf.Tensor, ...]
+
+
+class Unsupported(Exception):
+    """The transform does something that TensorFlow cannot state; says what."""
+
+
+class RawColumns:
+    """The transform of a release's query side, `directory`.
+
+    `trained_ids`: the items that the towers were trained with, int64 or `str` objects `[items]`.
+
+    Raises
+    ------
+    Unsupported
+        It tokenises text, hashes strings or crosses columns, or knows the empty string, which is a null here.
+    """
+
+    def __init__(self, directory: Path, trained_ids: np.ndarray) -> None:
+        document = json.loads((directory / "transform.json").read_text(encoding="utf-8"))
+        self.inputs: list[dict[str, Any]] = document["inputs"]
+        self._outputs = document["outputs"]
+        self.directory = directory / "vocabulary"
+        self.resources: dict[str, Any] = {}
+        """Tables and variables, which whoever saves a graph of it has to hold."""
+        if any(one["name"] == HISTORY for one in self._outputs):
+            self.resources[ITEMS] = table_of(trained_ids, np.arange(len(trained_ids)), -1)
+        self._steps: list[Any] = [self._step(one) for one in document["steps"]]
+
+    def signature(self) -> dict[str, tf.TensorSpec]:
+        """Return the raw columns: `[n]`, lists `[n, m]`; with a history also its items and their times, `[n, m]`."""
+        specs = {
+            one["name"]: tf.TensorSpec([None, None] if one["list"] else [None], one["dtype"], one["name"])
+            for one in self.inputs
+        }
+        if ITEMS in self.resources:
+            specs[ITEMS] = tf.TensorSpec([None, None], self.resources[ITEMS].key_dtype, ITEMS)
+            specs[TIMES] = tf.TensorSpec([None, None], tf.int64, TIMES)
+        return specs
+
+    def __call__(self, raw: Raw) -> dict[str, tf.Tensor]:
+        """Return the tower's features of n rows: int64 or float32, `[n]` or `[n, max_length]`."""
+        features: dict[str, tf.Tensor] = {}
+        raw = self._dated(raw)
+        for names, step in self._steps:
+            features.update(zip(names, step(raw), strict=True))
+        return features
+
+    def _dated(self, raw: Raw) -> Raw:
+        """Fill in the time where it is null: it is now, or that of the newest entry of the history."""
+        if TIME not in raw or raw[TIME].dtype != tf.int64:
+            return raw
+        null = is_null(raw[TIME])
+        # The clock is read only where it is asked for: TensorFlow refuses to read it while it is to be deterministic.
+        now = tf.cond(tf.reduce_any(null), lambda: tf.cast(tf.timestamp(), tf.int64), lambda: tf.constant(0, tf.int64))
+        latest = tf.fill(tf.shape(raw[TIME]), now)
+        if ITEMS in raw:
+            latest = tf.maximum(latest, tf.reduce_max(raw[TIMES], axis=1))
+        return {**raw, TIME: tf.where(null, latest, raw[TIME])}
+
+    def _step(self, step: dict[str, Any]) -> tuple[list[str], Callable[[Raw], Made]]:
+        names = step.get("inputs") or [step["input"]]
+        output, op = step["output"], step["op"]
+        if op == "sequence":
+            return [HISTORY, HISTORY_AGE], lambda raw: self._history(raw, step)
+        operator = _OPERATORS.get(op)
+        if operator is None:
+            raise Unsupported(f"feature '{output}': TensorFlow has no '{op}' that equals the release's")
+        dtypes = [one["dtype"] for name in names for one in self.inputs if one["name"] == name]
+        work = operator(self, step, dtypes)
+        made = [output, f"{output}_weight"] if op == "weighted_multi_hot" else [output]
+        return made, lambda raw: work(*[raw[name] for name in names])
+
+    def width(self, step: dict[str, Any]) -> int:
+        """Return the width of a step's output."""
+        return next(int(one["max_length"]) for one in self._outputs if one["name"] == step["output"])
+
+    def codes(self, step: dict[str, Any], dtype: str) -> Callable[[tf.Tensor], tf.Tensor]:
+        """Return what makes int64 codes of values: known ones from 3, others 2; nulls are the caller's affair."""
+        if "hash_buckets" in step:
+            raise Unsupported(f"feature '{step['output']}': TensorFlow does not have the release's hash function")
+        name = step["vocabulary"]
+        if name not in self.resources:
+            known = _vocabulary(self.directory, name, dtype)
+            if NULLS[dtype] in known.tolist():
+                raise Unsupported(f"feature '{step['output']}': knows the value {NULLS[dtype]!r}, which is null here")
+            self.resources[name] = table_of(known, np.arange(len(known)) + FIRST_KNOWN, UNSEEN)
+        return self.resources[name].lookup
+
+    def _history(self, raw: Raw, step: dict[str, Any]) -> Made:
+        """Return codes and ages of the newest entries up to the query's time, newest first."""
+        now = raw[TIME][:, tf.newaxis]
+        # The later of equal times is the newer, so from the end; a stable sort keeps that.
+        ids, times = raw[ITEMS][:, ::-1], raw[TIMES][:, ::-1]
+        kept = (ids != PADDING[ids.dtype.name]) & (times <= now)
+        order = tf.argsort(tf.where(kept, ~times, tf.int64.max), axis=1, stable=True)
+        codes = tf.gather(tf.where(kept, self.resources[ITEMS].lookup(ids) + FIRST_ITEM, 0), order, batch_dims=1)
+        ages = tf.gather(tf.where(kept, tf.cast(now - times, tf.float32), 0.0), order, batch_dims=1)
+        width = step["max_length"]
+        cut = [_widened(one[:, :width], width) for one in (codes, ages)]
+        return tuple(one[:, ::-1] for one in cut) if step.get("pad_left") else tuple(cut)
+
+
+def is_null(values: tf.Tensor) -> tf.Tensor:
+    """Return which values of a raw column are null, bool."""
+    return tf.math.is_nan(values) if values.dtype.is_floating else values == NULLS[values.dtype.name]
+
+
+def _categorical(columns: RawColumns, step: dict[str, Any], dtypes: list[str]) -> Callable[..., Made]:
+    codes = columns.codes(step, dtypes[0])
+    return lambda values: (tf.where(is_null(values), tf.constant(NULL, tf.int64), codes(values)),)
+
+
+def _lookup(columns: RawColumns, step: dict[str, Any], dtypes: list[str]) -> Callable[..., Made]:
+    code = _categorical(columns, step, dtypes)
+    table = tf.Variable(np.load(columns.directory / f"{step['table']}.npy"), trainable=False)
+    columns.resources[f"{step['table']}.table"] = table
+    return lambda values: (tf.gather(table, code(values)[0]),)
+
+
+def _continuous(_: RawColumns, step: dict[str, Any], dtypes: list[str]) -> Callable[..., Made]:
+    return lambda values: (_scaled(tf.cast(values, tf.float64), is_null(values), step),)
+
+
+def _age(_: RawColumns, step: dict[str, Any], dtypes: list[str]) -> Callable[..., Made]:
+    def work(since: tf.Tensor, until: tf.Tensor) -> Made:
+        passed = (tf.cast(until, tf.float64) - tf.cast(since, tf.float64)) / step["unit"]
+        return (_scaled(passed, is_null(since) | is_null(until) | tf.math.is_nan(passed), step),)
+
+    return work
+
+
+def _scaled(numbers: tf.Tensor, null: tf.Tensor, step: dict[str, Any]) -> tf.Tensor:
+    numbers = tf.where(null, tf.constant(step["fill"], tf.float64), numbers)
+    low, high = step.get("clip_min", -np.inf), step.get("clip_max", np.inf)
+    numbers = tf.minimum(tf.maximum(numbers, tf.constant(low, tf.float64)), tf.constant(high, tf.float64))
+    if step.get("log"):
+        numbers = tf.sign(numbers) * tf.math.log1p(tf.abs(numbers))
+    return tf.cast((numbers - step["mean"]) / step["std"], tf.float32)
+
+
+def _bucketized(_: RawColumns, step: dict[str, Any], dtypes: list[str]) -> Callable[..., Made]:
+    edges = tf.constant(step["edges"], tf.float64)
+
+    def work(values: tf.Tensor) -> Made:
+        found = tf.searchsorted(edges, tf.cast(values, tf.float64), side="right", out_type=tf.int64)
+        return (tf.where(is_null(values), tf.constant(NULL, tf.int64), found + FIRST_KNOWN),)
+
+    return work
+
+
+def _time(_: RawColumns, step: dict[str, Any], dtypes: list[str]) -> Callable[..., Made]:
+    return lambda values: (code_of(_seconds(values), step["part"], step["offset"]),)
+
+
+def _cyclic(_: RawColumns, step: dict[str, Any], dtypes: list[str]) -> Callable[..., Made]:
+    return lambda values: (wave_of(_seconds(values), step["part"], step["offset"]),)
+
+
+def _seconds(values: tf.Tensor) -> tf.Tensor:
+    return tf.where(is_null(values), tf.constant(np.nan, tf.float64), tf.cast(values, tf.float64))
+
+
+def _multi_hot(columns: RawColumns, step: dict[str, Any], dtypes: list[str]) -> Callable[..., Made]:
+    codes = columns.codes(step, dtypes[0])
+    return lambda values: (_window(codes(values), ~is_null(values), step),)
+
+
+def _weighted_multi_hot(columns: RawColumns, step: dict[str, Any], dtypes: list[str]) -> Callable[..., Made]:
+    codes = columns.codes(step, dtypes[0])
+
+    def work(values: tf.Tensor, weights: tf.Tensor) -> Made:
+        kept = ~is_null(values) & ~is_null(weights)
+        return _window(codes(values), kept, step), _window(tf.cast(weights, tf.float32), kept, step)
+
+    return work
+
+
+def _vector(columns: RawColumns, step: dict[str, Any], dtypes: list[str]) -> Callable[..., Made]:
+    width = columns.width(step)
+
+    def work(values: tf.Tensor) -> Made:
+        numbers = tf.where(is_null(values), tf.constant(0.0, tf.float64), values)
+        numbers = tf.pad(numbers, [[0, 0], [0, tf.where(tf.shape(values)[1] == 0, width, 0)]])  # nobody has one
+        return (tf.ensure_shape(tf.cast(numbers, tf.float32), [None, width]),)
+
+    return work
+
+
+def _window(values: tf.Tensor, kept: tf.Tensor, step: dict[str, Any]) -> tf.Tensor:
+    """Return the first or last kept entries of every row, `[n, max_length]`, with zeros after or before them."""
+    width = step["max_length"]
+    lists = tf.ragged.boolean_mask(values, kept)
+    lists = lists[:, -width:] if step.get("keep_last") else lists[:, :width]
+    padded = lists.to_tensor(shape=[None, width])
+    if not step.get("pad_left"):
+        return padded
+    lengths = tf.cast(lists.row_lengths(), tf.int32)[:, tf.newaxis]
+    places = tf.range(width) - (width - lengths)
+    moved = tf.gather(padded, tf.maximum(places, 0), batch_dims=1)
+    return tf.where(places >= 0, moved, tf.zeros_like(moved))
+
+
+def _widened(values: tf.Tensor, width: int) -> tf.Tensor:
+    padded = tf.pad(values, [[0, 0], [0, tf.maximum(0, width - tf.shape(values)[1])]])
+    return tf.ensure_shape(padded, [None, width])
+
+
+def _vocabulary(directory: Path, name: str, dtype: str) -> np.ndarray:
+    """Read the known values in the order of their codes: int64 or `str` objects [n]."""
+    if dtype != "string":
+        return np.load(directory / f"{name}.npy")
+    return Strings(np.load(directory / f"{name}.utf8.npy"), np.load(directory / f"{name}.offsets.npy"))[:]
+
+
+_OPERATORS: dict[str, Callable[[RawColumns, dict[str, Any], list[str]], Callable[..., Made]]] = {
+    "categorical": _categorical,
+    "continuous": _continuous,
+    "age": _age,
+    "bucketized": _bucketized,
+    "time": _time,
+    "cyclic": _cyclic,
+    "multi_hot": _multi_hot,
+    "weighted_multi_hot": _weighted_multi_hot,
+    "lookup": _lookup,
+    "vector": _vector,
+}

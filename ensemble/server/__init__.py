@@ -1,0 +1,1 @@
+"""A Triton server: started, watched, repaired, stopped."""

@@ -1,0 +1,115 @@
+"""Where a server listens, to whom it answers, and who may command it: Triton's options for that."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from ensemble.client.tls import ServerTls
+from ensemble.server.ports import check_port
+from workflows.errors import ServerError
+
+KEY_VARIABLE = "RETRIEVAL_ADMIN_KEY"
+"""Environment variable that names the key of the server's commands; without it each server draws one."""
+KEY_HEADER = "admin-key"
+_KEY = re.compile(r"[0-9A-Za-z_-]{16,128}")
+_RESTRICTED = "model-repository,shared-memory,trace,logging"
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where a server listens."""
+
+    host: str
+    grpc_port: int
+    http_port: int | None
+    """None: no HTTP."""
+    metrics_port: int
+    metrics_host: str | None = None
+    """None: `host`, too."""
+
+    def __post_init__(self) -> None:
+        """Raise ServerError for a port that is none."""
+        for purpose, port in self.ports.items():
+            check_port(f"--{purpose}-port", port)
+
+    @property
+    def grpc(self) -> str:
+        """Return host:port for gRPC clients."""
+        return f"{self.host}:{self.grpc_port}"
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """Return the ports by purpose."""
+        http = {} if self.http_port is None else {"http": self.http_port}
+        return {"grpc": self.grpc_port, **http, "metrics": self.metrics_port}
+
+    def host_of(self, purpose: str) -> str:
+        """Return the address to which one of the `ports` is bound."""
+        return self.metrics_host or self.host if purpose == "metrics" else self.host
+
+
+def admin_key() -> str:
+    """Return the key that the server's commands need: the environment's, else a random one.
+
+    Raises
+    ------
+    ServerError
+        The environment's is too short to be a secret, or has signs that Triton's option cannot hold.
+    """
+    given = os.environ.get(KEY_VARIABLE)
+    if given is None:
+        return secrets.token_hex(16)
+    if not _KEY.fullmatch(given):
+        raise ServerError(
+            f"{KEY_VARIABLE}: expected 16 to 128 letters, digits, _ or -; such as `openssl rand -hex 16` prints"
+        )
+    return given
+
+
+def server_arguments(
+    repository: Path, place: Addresses, key: str, tls: ServerTls | None = None, exit_timeout_seconds: int = 15
+) -> list[str]:
+    """Return tritonserver's arguments, all but where its backends are; raise as `endpoint_options`."""
+    options = {
+        "model-repository": repository,
+        **endpoint_options(place, key, tls),
+        "allow-gpu-metrics": "false",
+        # What is loaded changes when it is told to, and a release that fails to load must not make the server unready
+        # which goes on answering with the old one.
+        "model-control-mode": "explicit",
+        "load-model": "*",
+        "strict-readiness": "false",
+        "exit-timeout-secs": exit_timeout_seconds,
+    }
+    return ["--disable-auto-complete-config", *(f"--{name}={one}" for name, one in options.items())]
+
+
+def endpoint_options(place: Addresses, key: str, tls: ServerTls | None) -> dict[str, object]:
+    """Return Triton's options for its endpoints.
+
+    Raises
+    ------
+    ServerError
+        HTTP is asked for beside TLS, which Triton does not have there; a certificate cannot be read.
+    """
+    if tls is not None and place.http_port is not None:
+        raise ServerError("--http-port: Triton's HTTP has no TLS; leave it out, or put a proxy before it")
+    # Loading a model is running its code, and shared memory is where requests and answers lie: for those alone who can
+    # read the key.
+    guard = f"{_RESTRICTED}:{KEY_HEADER}={key}"
+    http: dict[str, object] = {"allow-http": "false"}
+    if place.http_port is not None:
+        http = {"http-address": place.host, "http-port": place.http_port, "http-restricted-api": guard}
+    return {
+        "grpc-address": place.host,
+        "grpc-port": place.grpc_port,
+        "grpc-restricted-protocol": guard,
+        **http,
+        "metrics-address": place.host_of("metrics"),
+        "metrics-port": place.metrics_port,
+        **({} if tls is None else tls.options()),
+    }

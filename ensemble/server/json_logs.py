@@ -1,0 +1,41 @@
+"""Triton's log as JSON lines."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ensemble.supervision.events import now
+
+_LINE = re.compile(r"([IWEF])\d{4} [\d:.]+ \d+ ([\w.]+:\d+)\] (.*)")
+_LEVELS = {"I": "info", "W": "warning", "E": "error", "F": "fatal"}
+
+
+def as_json(line: str) -> str:
+    """Return a line of Triton's log as a JSON object: `time`, `level`, `source` and `message`.
+
+    What a model logged as JSON (`ensemble/serving/triton/metrics.py`) has its own fields in place of the message.
+    Text is ASCII, with whatever a client sent escaped.
+    """
+    found = _LINE.fullmatch(line)
+    if found is None:
+        return to_json({"time": now(), "level": "info", "source": "triton", "message": line})
+    level, source, text = found.groups()
+    return to_json({"time": now(), "level": _LEVELS[level], "source": source, **_content(text)})
+
+
+def to_json(event: Mapping[str, Any]) -> str:
+    """Return an event on one line."""
+    return json.dumps(event)
+
+
+def _content(text: str) -> dict[str, Any]:
+    """Return what a message says. Triton writes it as a JSON string."""
+    try:
+        message = json.loads(text)
+        inner = json.loads(message) if isinstance(message, str) and message.startswith("{") else None
+    except ValueError:
+        return {"message": text}
+    return inner if isinstance(inner, dict) else {"message": message}

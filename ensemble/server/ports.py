@@ -1,0 +1,101 @@
+"""Which ports are free, and who has those that are not."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import cycle, islice
+
+import psutil
+
+from workflows.errors import ServerError
+
+_BELOW_EPHEMERAL = range(20000, 32768)
+_BLOCK = 64
+_PORTS = 1 << 16
+
+
+def check_port(purpose: str, port: int) -> None:
+    """Raise ServerError unless `port` can be listened at and named in an address; 0 is none."""
+    if not 0 < port < _PORTS:
+        raise ServerError(f"{purpose} {port}: expected a port from 1 to {_PORTS - 1}")
+
+
+def check_address(address: str) -> None:
+    """Raise ServerError unless `address` is HOST:PORT, as every command and client takes it."""
+    host, _, port = address.rpartition(":")
+    if not host or not (port.isascii() and port.isdecimal() and 0 < int(port[:6]) < _PORTS):
+        raise ServerError(f"{address}: expected HOST:PORT, such as 127.0.0.1:8001, with a port from 1 to {_PORTS - 1}")
+
+
+def check_free(host: str, ports: dict[str, int]) -> None:
+    """Raise ServerError naming the first of the ports (by purpose) that is taken, and the process that has it."""
+    if len(set(ports.values())) < len(ports):
+        listed = ", ".join(f"{purpose} {port}" for purpose, port in ports.items())
+        raise ServerError(f"one port is given twice ({listed}); expected a port of its own for each")
+    for purpose, port in ports.items():
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port in TIME_WAIT is free
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                raise ServerError(
+                    f"port {port} ({purpose}) on {host} is taken{_owner(port)} ({error.strerror}); "
+                    f"stop that process or choose another with --{purpose}-port"
+                ) from None
+
+
+def free_ports(host: str, count: int) -> list[int]:
+    """Return `count` distinct ports that are free now, and that no other process of this machine gets from here.
+
+    They lie below the range from which the kernel takes ports for outgoing connections, one of which could otherwise
+    get a port between this call and its use. Of two servers that start at the same time on one port one ends, but not
+    before the other has answered that it is ready, and all else that was meant for the first.
+
+    Raises
+    ------
+    ServerError
+        There are not so many.
+    """
+    found: list[int] = []
+    _, ports = _own_ports(os.getpid())
+    for port in islice(ports, _BLOCK):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            try:
+                probe.bind((host, port))
+            except OSError:
+                continue
+        found.append(port)
+        if len(found) == count:
+            return found
+    raise ServerError(f"{count} free ports on {host} were looked for and {len(found)} found; name ports yourself")
+
+
+@lru_cache(maxsize=1)
+def _own_ports(process: int) -> tuple[socket.socket, Iterator[int]]:
+    """Return ports that are this process's to hand out, in turns, and the socket that says so until it ends.
+
+    The name is an abstract one (unix(7)): of the network namespace, as ports are, and gone with the process.
+    """
+    starts = _BELOW_EPHEMERAL[::_BLOCK][:-1]
+    for start in random.sample(starts, len(starts)):
+        claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            claim.bind(f"\0merlin-retrieval-ports-{start}")
+        except OSError:
+            claim.close()
+            continue
+        return claim, cycle(range(start, start + _BLOCK))
+    raise ServerError(f"{len(starts)} processes look for free ports already; name ports yourself")
+
+
+def _owner(port: int) -> str:
+    try:
+        listening = [one for one in psutil.net_connections("tcp") if one.status == psutil.CONN_LISTEN]
+        pids = [one.pid for one in listening if one.laddr and one.laddr.port == port and one.pid]
+        return f" by {psutil.Process(pids[0]).name()} (process {pids[0]})" if pids else ""
+    except (psutil.Error, OSError):
+        return ""  # another user's process: the kernel does not tell

@@ -1,0 +1,325 @@
+"""Start Triton on a model repository, wait until it answers, forward its log, stop it cleanly."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+
+import tritonclient.grpc as grpc
+from tritonclient.utils import InferenceServerException
+
+from ensemble.client.channels import channel_options
+from ensemble.client.tls import ClientTls, ServerTls
+from ensemble.deploy.swap import check_instances, recover
+from ensemble.layouts import CONFIG, answering_models, models_in
+from ensemble.release.verify import check_repository, forget, trust
+from ensemble.server.endpoints import Addresses, admin_key, server_arguments
+from ensemble.server.permissions import writable_by_others
+from ensemble.server.ports import check_free
+from ensemble.server.processes import kill_group, launch, serving_environment
+from ensemble.server.triton_log import printable, reasons
+from ensemble.serving.index.milvus_index import URI, located
+from ensemble.serving.search.delta import DELTA
+from ensemble.serving.triton.backlog import ADDRESS as METRICS
+from ensemble.supervision.model_processes import ended_children
+from ensemble.triton.find import ServingPython, Triton, default_python, find_triton, inspect_python
+from ensemble.triton.model_control import remove_key, write_key
+from ensemble.triton.staging import Staging
+from workflows.errors import ReleaseError, ServerError
+
+_POLL_SECONDS = 0.02
+_ASK_SECONDS = 0.2
+_GRACE_SECONDS = 5
+_REPORT_SECONDS = 3
+"""Which Triton has, when a model's process ended while it started, to say why."""
+_REMEDY = "`chmod -R go-w` it, `chown` it to the user who serves, or keep it elsewhere (docs/security.md)"
+_IDLE = "All models are stopped, unloading models"
+"""What Triton logs when it has been told to end and has answered everything."""
+
+__all__ = ["Addresses", "StartGivenUp", "TritonServer"]
+
+
+class StartGivenUp(Exception):
+    """The caller no longer wants the server that it was starting."""
+
+
+def _silent(_: str) -> None:
+    """Forward nothing."""
+
+
+def _never() -> bool:
+    """Go on to the end."""
+    return False
+
+
+class TritonServer:
+    """A Triton that serves one model repository, as a context manager: inside the block it answers."""
+
+    def __init__(
+        self,
+        repository: Path,
+        *,
+        model: str | None = None,
+        triton: Path | None = None,
+        python: Path | None = None,
+        delta: Path | None = None,
+        host: str = "127.0.0.1",
+        grpc_port: int = 8001,
+        http_port: int | None = None,
+        metrics_port: int = 8002,
+        metrics_host: str = "127.0.0.1",
+        tls: ServerTls | None = None,
+        verify: Path | None = None,
+        at_least: str | None = None,
+        on_log: Callable[[str], None] = _silent,
+        start_timeout_seconds: float = 120,
+        stop_timeout_seconds: float = 15,
+    ) -> None:
+        """Take a repository that `FusedRuntime.export` wrote.
+
+        The server is ready once `model` answers (default: those of all layouts in the repository). `triton` is a
+        tritonserver or its install directory (default: PATH, then the nvidia-pytriton wheel); `python` is the
+        interpreter of the serving environment (default: the project's `.venv-serve`, else the running one); `delta` is
+        a directory whose changes of the catalogue the models follow; HTTP is off unless it has a port; with `verify`, a
+        PEM file of public keys, only releases that one of them signed are served, now and after each deployment (and so
+        no `delta`, which nobody signs), and none that was made before the time `at_least`; `on_log` gets every line
+        of Triton's log, from a thread of its own, with nothing in it that a terminal would obey.
+        """
+        self.repository = repository.absolute()
+        self._models = answering_models(self.repository) if model is None else [model]
+        self.addresses = Addresses(host, grpc_port, http_port, metrics_port, metrics_host)
+        self._triton, self._python = triton, python or default_python()
+        given = delta or os.environ.get(DELTA)
+        self._delta = Path(given).absolute() if given else None
+        self._on_log, self._tls, self._verify, self._at_least = on_log, tls, verify, at_least
+        self._start_timeout, self._stop_timeout = start_timeout_seconds, stop_timeout_seconds
+        self._process: subprocess.Popen[str] | None = None
+        self._thread: threading.Thread | None = None
+        self._staging: Staging | None = None
+        self._log: deque[str] = deque(maxlen=400)
+        self._key = admin_key()
+
+    @property
+    def process_id(self) -> int:
+        """Return the process id of the running tritonserver (its python stubs are children of it)."""
+        if self._process is None:
+            raise ServerError("Triton is not running")
+        return self._process.pid
+
+    @property
+    def client_tls(self) -> ClientTls:
+        """Return how the clients of this process speak to it."""
+        return ClientTls(off=True) if self._tls is None else self._tls.own_client()
+
+    def start(self, given_up: Callable[[], bool] = _never) -> None:
+        """Start Triton and return once the model answers.
+
+        Raises
+        ------
+        ServerError
+            No repository, no Triton, an unfit Python, a taken port; Triton or a model's process ended, or was not ready
+            in time (with the reasons from its log).
+        ReleaseError
+            What is to be served is not signed by the keys to `verify` with, is not as this installation exports it, or
+            may be changed by others.
+        StartGivenUp
+            `given_up`, asked all the while, said so.
+        """
+        if not self._models or not all((self.repository / one / CONFIG).is_file() for one in self._models):
+            raise ServerError(f"{self.repository}: no model repository; expected what `retrieval release` wrote")
+        recover(self.repository)
+        check_instances(self.repository)
+        self.verify()
+        python = inspect_python(self._python)
+        triton = find_triton(self._triton, python)
+        place = self.addresses
+        for host in {place.host_of(purpose) for purpose in place.ports}:
+            check_free(host, place.ports)
+        write_key(self.repository, place.grpc_port, self._key)
+        try:
+            self._process = self._launched(triton, python)
+            self._wait_until_ready(self._process, given_up)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _launched(self, triton: Triton, python: ServingPython) -> subprocess.Popen[str]:
+        """Start Triton, and the thread that it belongs to."""
+        self._log.clear()  # of a run before this one
+        staging = self._staging = Staging(self.repository, triton, python, self._delta)
+        started: Future[subprocess.Popen[str]] = Future()
+        arguments = self._command(triton.server, staging), python, staging, started
+        self._thread = threading.Thread(target=self._run, args=arguments, daemon=True)
+        self._thread.start()
+        return started.result()
+
+    def verify(self) -> None:
+        """Verify what is served, where that is asked for; else warn of what others may change.
+
+        Raises
+        ------
+        ReleaseError
+            It is not what the keys signed and this installation exports, or others may change it.
+        ServerError
+            Changes of the catalogue are followed, which nobody signs.
+        """
+        if self._verify is None:
+            served = [self.repository, *([self._delta] if self._delta and self._delta.is_dir() else [])]
+            for place in served:
+                if why := next(writable_by_others(place), None):
+                    self._on_log(f"warning: {place}: others may change what is served: {why}; {_REMEDY}")
+            return
+        if self._delta:
+            raise ServerError("changes of the catalogue are not signed: give --verify, or --delta, or `items compact`")
+        for place in (self.repository, self._verify):
+            if why := next(writable_by_others(place), None):
+                raise ReleaseError(f"{place}: others may change what is verified: {why}; {_REMEDY}")
+        for release in check_repository(self.repository, self._verify, self._at_least):
+            self._on_log(f"release {release.manifest['release']}: signed by a key in {self._verify}")
+        trust(self.repository, self.addresses.grpc_port, self._verify, self._at_least)
+
+    def wait(self, given_up: Callable[[], bool] = _never) -> int | None:
+        """Wait for Triton to end by itself and return its exit status; None once `given_up`, asked often, says so."""
+        if self._process is None:
+            raise ServerError("Triton is not running")
+        while not given_up():
+            try:
+                return self._process.wait(_ASK_SECONDS)
+            except subprocess.TimeoutExpired:
+                continue
+        return None
+
+    def stop(self) -> None:
+        """Let requests in flight finish and end Triton; kill it if it takes longer than the stop time-out."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.terminate()
+            self._wait_for_end(process)
+            kill_group(process.pid)
+            process.wait()
+        if self._thread is not None:
+            self._thread.join()
+        if self._staging is not None:
+            self._staging.remove()
+            self._staging = None
+        remove_key(self.repository, self.addresses.grpc_port)
+        forget(self.repository, self.addresses.grpc_port)
+
+    def _wait_for_end(self, process: subprocess.Popen[str]) -> None:
+        """Return when Triton has ended, or is to be killed: it took too long, or has no request left and still goes on.
+
+        A model with a dead process never unloads, and an idle connection over HTTP holds Triton, too.
+        """
+        deadline, idle = time.monotonic() + self._stop_timeout + _GRACE_SECONDS, False
+        while process.poll() is None:
+            if not idle and any(_IDLE in line for line in list(self._log)):
+                idle, deadline = True, min(deadline, time.monotonic() + _GRACE_SECONDS)
+            if time.monotonic() > deadline:
+                self._on_log(f"Triton did not stop{' although it was idle' if idle else ' in time'}: killing it")
+                return
+            time.sleep(_POLL_SECONDS)
+
+    def __enter__(self) -> TritonServer:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _command(self, server: Path, staging: Staging) -> list[str]:
+        arguments = server_arguments(staging.models, self.addresses, self._key, self._tls, int(self._stop_timeout))
+        backends = [] if staging.backends is None else [f"--backend-directory={staging.backends}"]
+        return [str(server), *arguments, *backends]
+
+    def _told(self, staging: Staging) -> dict[str, str]:
+        """Return what the models are told by environment variables."""
+        place, told = self.addresses, {}
+        if staging.delta is not None:
+            told[DELTA] = str(staging.delta)
+        if milvus := os.environ.get(URI):
+            told[URI] = located(milvus)
+        host = place.host_of("metrics").replace("0.0.0.0", "127.0.0.1")
+        return {METRICS: f"{host}:{place.metrics_port}", **told}
+
+    def _run(
+        self, command: list[str], python: ServingPython, staging: Staging, started: Future[subprocess.Popen[str]]
+    ) -> None:
+        """Start Triton and forward its log to the end: one thread, for Triton ends with the one that started it."""
+        try:
+            threads = _threads(self.repository)
+            environment = serving_environment(staging.python, staging.library, threads) | self._told(staging)
+            process = launch(command, python, staging.work, environment)
+        except BaseException as error:
+            started.set_exception(error)
+            return
+        started.set_result(process)
+        assert process.stdout is not None
+        with process.stdout as lines:
+            for line in lines:
+                self._log.append(staging.real(printable(line.rstrip("\n"))))
+                self._forward(self._log[-1])
+
+    def _forward(self, line: str) -> None:
+        """Hand a line to `on_log`, and no more lines to one that failed: Triton would end with this thread."""
+        try:
+            self._on_log(line)
+        except Exception as error:
+            self._log.append(f"the log is not forwarded any more: {error!r}")
+            self._on_log = _silent
+
+    def _wait_until_ready(self, process: subprocess.Popen[str], given_up: Callable[[], bool]) -> None:
+        deadline, ended_at = time.monotonic() + self._start_timeout, float("inf")
+        while not _is_ready(self.addresses, self._models, self._tls is not None):
+            if process.poll() is not None:
+                assert self._thread is not None
+                kill_group(process.pid)  # a model process that it left behind would keep its log open, and us waiting
+                self._thread.join()
+                raise ServerError(f"Triton ended with status {process.returncode}: {reasons(self._log)}")
+            if given_up():
+                raise StartGivenUp
+            if ended := ended_children(process.pid):
+                ended_at = min(ended_at, time.monotonic())
+                if time.monotonic() > ended_at + _REPORT_SECONDS:  # Triton itself would wait for it for minutes
+                    listed = ", ".join(map(str, ended))
+                    raise ServerError(f"process {listed} of a model ended while it started: {reasons(self._log)}")
+            if time.monotonic() > deadline:
+                raise ServerError(f"Triton was not ready after {self._start_timeout:.0f} s: {reasons(self._log)}")
+            time.sleep(_POLL_SECONDS)
+
+
+def _threads(repository: Path) -> int:
+    """Return the most threads that a release in the repository asks for; each model sets its own."""
+    found = [1]
+    for model in models_in(repository):
+        for manifest in (repository / model).glob("*/release/manifest.json"):
+            try:
+                found.append(int(json.loads(manifest.read_text(encoding="utf-8"))["serving"]["threads"]))
+            except (OSError, ValueError, KeyError, TypeError):
+                continue  # the model itself says what is wrong with the release
+    return max(found)
+
+
+def _is_ready(place: Addresses, models: Sequence[str], encrypted: bool) -> bool:
+    try:
+        # gRPC waits for seconds after a refused connection, so it is asked only once there is someone to answer; and
+        # Triton opens its ports one after the other.
+        for purpose, port in place.ports.items():
+            socket.create_connection((place.host_of(purpose), port), timeout=1).close()
+        if encrypted:
+            # Who may ask, and by which name, the clients know. Triton opens its ports when its models are loaded.
+            return True
+        with grpc.InferenceServerClient(place.grpc, **channel_options(place.grpc, ClientTls(off=True))) as client:
+            return all(client.is_model_ready(model, client_timeout=2) for model in models)
+    except (OSError, InferenceServerException):
+        return False

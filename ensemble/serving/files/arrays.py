@@ -1,0 +1,179 @@
+"""Columns and ids as .npy files: numbers as they are, strings as one UTF-8 blob and offsets. Never object arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from ..errors import InvalidRelease
+from ..query.transform import Column
+from .ids import IdTable
+from .lookup import DICTIONARY, Ids, Lookup, Strings, are_distinct, finds
+from .release import Release, Sealed
+
+_NUMBERS = {"int64": np.int64, "float64": np.float64}
+NO_ID: Mapping[str, Any] = {"int64": -(2**63), "string": ""}
+"""What pads lists of ids, and is none itself."""
+_BLOCK = 1 << 18
+"""Strings whose text is looked at together."""
+
+
+def pack_strings(values: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the values' UTF-8 bytes, uint8 [bytes], and offsets, uint32 or, beyond 4 GB, int64 [n + 1]."""
+    encoded = [value.encode("utf-8") for value in values]
+    offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
+    np.cumsum([len(one) for one in encoded], out=offsets[1:])
+    return np.frombuffer(b"".join(encoded), dtype=np.uint8), narrowed(offsets)
+
+
+def narrowed(offsets: np.ndarray) -> np.ndarray:
+    """Return offsets as uint32 where that holds them."""
+    return offsets.astype(np.uint32) if offsets[-1] < 1 << 32 else offsets
+
+
+def unpack_strings(blob: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Return the strings as an object array of `str` [n]."""
+    data, bounds = blob.tobytes(), offsets.tolist()
+    values = np.empty(len(bounds) - 1, dtype=object)
+    values[:] = [data[start:end].decode("utf-8") for start, end in pairwise(bounds)]
+    return values
+
+
+def read_values(release: Sealed, stem: str, dtype: str) -> np.ndarray:
+    """Read `<stem>.npy`, or `<stem>.utf8.npy` and `<stem>.offsets.npy` where `dtype` is "string".
+
+    Raises InvalidRelease where the type is another, or the strings are none.
+    """
+    if dtype == "string":
+        return unpack_strings(*_read_text(release, stem))
+    return release.array(f"{stem}.npy", _NUMBERS[dtype])
+
+
+def _read_text(release: Sealed, stem: str) -> tuple[np.ndarray, np.ndarray]:
+    """Map strings' UTF-8 and offsets; raise InvalidRelease where they do not fit each other."""
+    blob = release.array(f"{stem}.utf8.npy", np.uint8)
+    offsets = release.array(f"{stem}.offsets.npy", np.uint32, np.int64)
+    check_text(blob, offsets, release.path / stem)
+    return blob, offsets
+
+
+def check_text(blob: np.ndarray, offsets: np.ndarray, stem: Path) -> None:
+    """Raise InvalidRelease unless every string between the `offsets`, [n + 1], of `blob` is UTF-8."""
+    if not is_csr(offsets, len(offsets) - 1, len(blob)):
+        raise InvalidRelease(f"{stem}.offsets.npy: the offsets do not fit the {len(blob)} bytes of text")
+    starts = offsets[:-1][offsets[:-1] < len(blob)]
+    # Text that is whole between two strings' beginnings, none of them inside a character, is so string by string.
+    whole = bool(((blob[starts] & 0xC0) != 0x80).all())
+    bounds = [*offsets[:-1:_BLOCK].tolist(), len(blob)]
+    try:
+        for start, end in pairwise(bounds if whole else []):
+            blob[start:end].tobytes().decode("utf-8")
+    except UnicodeDecodeError:
+        whole = False
+    if not whole:
+        raise InvalidRelease(f"{stem}.utf8.npy: holds text that is not UTF-8")
+
+
+def is_csr(bounds: np.ndarray, size: int, entries: int) -> bool:
+    """Return whether `bounds` cuts `entries` into `size` ranges, one after the other."""
+    if bounds.shape != (size + 1,) or not len(bounds) or bounds[0] != 0 or bounds[-1] != entries:
+        return False
+    return bool((bounds[:-1] <= bounds[1:]).all())
+
+
+def read_ids(release: Sealed, stem: str, dtype: str) -> IdTable:
+    """Map ids that are looked up; raise InvalidRelease where the lookup does not fit them."""
+    if not release.has(f"{stem}.order.npy"):
+        ids: Ids = read_values(release, stem, dtype)
+        check_distinct(ids, release.path / stem)
+        return IdTable(ids)
+    lookup = Lookup(*(release.array(f"{stem}.{part}.npy", np.uint32) for part in ("order", "starts")))
+    ids = Strings(*_read_text(release, stem)) if dtype == "string" else read_values(release, stem, dtype)
+    if not finds(lookup, ids):
+        raise InvalidRelease(f"{release.path / stem}.order.npy: is no lookup of the {len(ids)} ids; release anew")
+    check_distinct(ids, release.path / stem)
+    return IdTable(ids, lookup)
+
+
+def check_distinct(ids: Ids, stem: Path) -> None:
+    """Raise InvalidRelease where an id is there twice, or stands for none (see `NO_ID`)."""
+    none = NO_ID["string" if ids.dtype == object else "int64"]
+    if not are_distinct(ids):
+        raise InvalidRelease(f"{stem}.npy: an id is there twice; release anew")
+    has_none = (np.diff(ids.bounds) == 0).any() if isinstance(ids, Strings) else (ids == none).any()
+    if has_none:
+        raise InvalidRelease(f"{stem}.npy: {none!r} is there, which stands for no id; release anew")
+
+
+def trained_ids(release: Release) -> IdTable:
+    """Return the rows of the items that the towers were trained with."""
+    dtype = release.manifest["id_dtype"]["item_id"]
+    trained = release.trained_items
+    if "derived_from" not in release.manifest:
+        return read_ids(release, "items/ids", dtype)
+    # What was added stands behind them, and of an item that was updated the id is there twice.
+    ids = read_values(release, "items/ids", dtype)[:trained]
+    check_distinct(ids, release.path / "items/ids")
+    return IdTable(ids)
+
+
+def mapped_values(release: Sealed, stem: str, dtype: str) -> Ids:
+    """Read values as `read_values` does; many strings stay in the file until they are asked for."""
+    if dtype == "string":
+        blob, offsets = _read_text(release, stem)
+        return Strings(blob, offsets) if len(offsets) > DICTIONARY else unpack_strings(blob, offsets)
+    return read_values(release, stem, dtype)
+
+
+def read_column(release: Sealed, stem: str, dtype: str, is_list: bool, rows: int) -> Column:
+    """Read a column: its values and, where the files exist, which of them are missing and where lists begin.
+
+    Raises InvalidRelease where these are not of so many `rows`.
+    """
+    values = mapped_values(release, stem, dtype)
+    missing = release.array(f"{stem}.missing.npy", np.bool_) if release.has(f"{stem}.missing.npy") else None
+    offsets = release.array(f"{stem}.rows.npy", np.int64) if is_list else None
+    fits_rows = len(values) == rows if offsets is None else is_csr(offsets, rows, len(values))
+    if not fits_rows or (missing is not None and len(missing) != len(values)):
+        raise InvalidRelease(f"{release.path / stem}: the arrays of the column are not of the {rows} rows")
+    return Column(cast(np.ndarray, values), missing, offsets)
+
+
+def null_column(rows: int, dtype: str, is_list: bool) -> Column:
+    """Return a column of nulls (of empty lists) with `rows` rows."""
+    size = 0 if is_list else rows
+    values = np.full(size, "", dtype=object) if dtype == "string" else np.zeros(size, dtype=dtype)
+    missing = None if is_list else np.ones(rows, dtype=bool)
+    return Column(values, missing, np.zeros(rows + 1, dtype=np.int64) if is_list else None)
+
+
+def take(column: Column, rows: np.ndarray, dtype: str) -> Column:
+    """Return the column's values at `rows`, int64 [n]; a row of -1 is null, or an empty list."""
+    if column.offsets is not None:
+        return _take_lists(column, column.offsets, rows)
+    if not len(column.values):
+        return null_column(len(rows), dtype, False)
+    unknown = rows < 0
+    missing = unknown if column.missing is None else unknown | column.missing[rows]
+    return Column(column.values[rows], missing)
+
+
+def _take_lists(column: Column, offsets: np.ndarray, rows: np.ndarray) -> Column:
+    index, bounds = take_ranges(offsets, rows)
+    missing = None if column.missing is None else column.missing[index]
+    return Column(column.values[index], missing, bounds)
+
+
+def take_ranges(offsets: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the positions in the CSR ranges `rows` (-1: empty), range after range, and their bounds, int64 [n + 1]."""
+    known = rows >= 0
+    starts = np.where(known, offsets[rows], 0)
+    lengths = np.where(known, offsets[rows + 1], 0) - starts
+    bounds = np.zeros(len(rows) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=bounds[1:])
+    shift = np.repeat(starts - bounds[:-1], lengths)
+    return np.arange(bounds[-1]) + shift, bounds

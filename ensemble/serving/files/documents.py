@@ -1,0 +1,106 @@
+"""The JSON files of a release beside its manifest, and the shapes of its arrays: looked at when it is opened.
+
+Each reader knows what its file holds; here all of them look, also at what a command, or one of the chained models, does
+not read itself. What the arrays hold is looked at by who reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..errors import InvalidRelease
+from ..index.engines import check_parameters
+from ..names import check_query
+from ..query.sequence import TIME
+from ..query.transform import TRANSFORM, described
+from ..query.users import stated_users
+from ..search.attributes import stated_attributes
+from ..search.candidates import candidates_of, has_ranker
+from ..selftest import SelfTest
+from ..triton.tensors import USER
+from .parameters import Fields
+from .release import Release
+from .schema import METRICS, MOST_DIMENSIONS, Schema, choice, integer, taken
+
+TOWERS, INDEX = "towers/towers.json", "index/params.json"
+
+
+def _features(fields: Fields, key: str) -> list[str]:
+    """Take the features that a tower was trained with; return their names."""
+    return [one.name("name") for one in fields.objects(key)]
+
+
+_TOWERS: Schema = {
+    "format": integer(1, 1),
+    "pairing": Fields.digest,
+    "dim": integer(1, MOST_DIMENSIONS),
+    "metric": choice(*METRICS),
+    "query_inputs": _features,
+    "item_inputs": _features,
+}
+_OF_TRAINING: Schema = {"epochs": integer(0, 1 << 40), "parameters": integer(0, 1 << 60)}
+
+
+def check_documents(release: Release) -> None:
+    """Raise InvalidRelease, naming file and field, unless the JSON files are as their readers take them."""
+    inputs, outputs = described(release.fields(f"query/{TRANSFORM}"))
+    described(release.fields(f"item/{TRANSFORM}"))
+    place = str(release.path / "query" / TRANSFORM)
+    check_query([one["name"] for one in inputs], [one["name"] for one in outputs], place)
+    _check_inputs(release, inputs)
+    _check_towers(release, [one["name"] for one in outputs])
+    check_parameters(release)
+    stated_users(release, inputs, outputs)
+    attributes = [name for name, _ in stated_attributes(release, release.header("items/vectors.npy").shape[0])]
+    _check_shapes(release)
+    _check_collection(release, attributes)
+    if has_ranker(release):
+        candidates_of(release)
+    SelfTest.load(release)
+
+
+def _check_inputs(release: Release, inputs: Sequence[Mapping[str, Any]]) -> None:
+    """Compare the type of the columns that every request has with what it sends."""
+    for one in inputs:
+        wanted = {USER: release.manifest["id_dtype"]["user_id"], TIME: "int64"}.get(one["name"], one["dtype"])
+        if one["dtype"] != wanted or (one["name"] in (USER, TIME) and one["list"]):
+            raise InvalidRelease(
+                f"{release.path}/query/{TRANSFORM}, inputs: {one['name']} must be {wanted}, and no list"
+            )
+
+
+def _check_towers(release: Release, features: Sequence[str]) -> None:
+    fields = release.fields(TOWERS)
+    stated, manifest = taken(fields, _TOWERS, _OF_TRAINING), release.manifest
+    for key in ("dim", "metric"):
+        if stated[key] != manifest[key]:
+            raise fields.error(f"{key} is {stated[key]}, that of the manifest {manifest[key]}")
+    if foreign := sorted(set(stated["query_inputs"]) - set(features)):
+        raise fields.error(f"query_inputs: {foreign[0]!r} is no feature that query/{TRANSFORM} makes")
+
+
+def _check_collection(release: Release, attributes: Sequence[str]) -> None:
+    """Compare the fields of a collection in Milvus, where the index is one, with the items' attributes."""
+    if foreign := sorted(set(release.json(INDEX).get("fields", {})) - set(attributes)):
+        raise InvalidRelease(f"{release.path / INDEX}: fields: the items have no attribute {foreign[0]!r}")
+
+
+def _check_shapes(release: Release) -> None:
+    """Compare the numbers that the manifest and the index state with the sizes of the arrays."""
+    counts, path = release.manifest["counts"], release.path
+    rows, trained = release.header("items/vectors.npy").shape[0], release.trained_items
+    live = counts["items"] <= rows if "derived_from" in release.manifest else counts["items"] == rows
+    if not live or not 0 < trained <= rows:
+        raise InvalidRelease(
+            f"{path}/manifest.json, counts: items {counts['items']}, trained {trained}, of {rows} rows"
+        )
+    found = {
+        "users": release.header("history/offsets.npy").shape[0] - 1,
+        "interactions": release.header("history/item_index.npy").shape[0],
+    }
+    for key, number in found.items():
+        if counts[key] != number:
+            raise InvalidRelease(f"{path}/manifest.json, counts, {key} is {counts[key]}, history/ has {number}")
+    if (indexed := release.json(INDEX)["items"]) > rows:
+        raise InvalidRelease(f"{path / INDEX}: items is {indexed}, of {rows} vectors")

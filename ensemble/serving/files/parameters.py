@@ -1,0 +1,242 @@
+"""Reading JSON that one does not trust: every field typed, ranged and accounted for."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ..errors import InvalidRelease
+
+LARGEST = 1 << 26
+"""Bytes of the largest JSON file that is read."""
+_DIGEST = re.compile(r"[0-9a-f]{32}|[0-9a-f]{64}")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00")
+_LONGEST_NAME = 256
+_SHOWN = 80
+
+
+def read_text(path: Path, largest: int = LARGEST) -> str:
+    """Return a UTF-8 file of at most `largest` bytes; raise InvalidRelease naming it where it is anything else."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(largest + 1)
+        if len(content) <= largest:
+            return content.decode("utf-8")
+    except (OSError, ValueError) as error:
+        raise InvalidRelease(f"{path}: not a readable text file: {error}") from None
+    raise InvalidRelease(f"{path}: more than {largest} bytes")
+
+
+def parse_json(text: str, path: Path) -> Any:
+    """Return the value of a JSON text with finite numbers only; raise InvalidRelease naming the file it comes from."""
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRelease(f"{path}: not JSON: {error}") from None
+
+
+def read_json(path: Path) -> Any:
+    """Return the value of a JSON file; raise InvalidRelease as `read_text` and `parse_json` do."""
+    return parse_json(read_text(path), path)
+
+
+def shown(value: object) -> str:
+    """Return a value as messages have it: on one line, and not all of a long one."""
+    text = ascii(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def is_name(text: str) -> bool:
+    """Return whether a text can be a name in Triton's configuration: printable, UTF-8, at most 256 bytes."""
+    return text.isprintable() and 0 < len(text.encode("utf-8", "replace")) <= _LONGEST_NAME
+
+
+def is_time(text: str) -> bool:
+    """Return whether a text is a time as a release states it, `2026-09-01T12:00:00+00:00`."""
+    if not _TIME.fullmatch(text):
+        return False
+    try:
+        return datetime.fromisoformat(text).year > 0
+    except ValueError:  # the 31st of February, say
+        return False
+
+
+def _is_text(value: object) -> bool:
+    """Return whether a value is a string that UTF-8 has: JSON can spell half of a surrogate pair."""
+    return isinstance(value, str) and not any("\ud800" <= one <= "\udfff" for one in value)
+
+
+def _refuse_constant(text: str) -> None:
+    raise ValueError(f"{text} is not a finite number")
+
+
+class Fields:
+    """A JSON object whose fields are taken one by one; `finish` refuses what is left over."""
+
+    def __init__(self, found: Any, where: str) -> None:
+        """Take a parsed JSON value; `where` is the file and the place in it, for messages."""
+        self.where = where
+        if not isinstance(found, dict):
+            raise self.error("expected an object")
+        self._left = dict(found)
+
+    def error(self, reason: str) -> InvalidRelease:
+        """Return the error to raise for `reason`."""
+        return InvalidRelease(f"{self.where}: {reason}")
+
+    def finish(self) -> None:
+        """Refuse fields that nobody has taken."""
+        if self._left:
+            raise self.error(f"unknown field {shown(min(self._left))}")
+
+    @property
+    def names(self) -> list[str]:
+        """Return the names of the fields that are not taken yet."""
+        return list(self._left)
+
+    @property
+    def checked_names(self) -> list[str]:
+        """Return `names`, each of them text."""
+        for one in self._left:
+            if not _is_text(one):
+                raise self.error(f"a field is called {shown(one)}, which is no text")
+        return list(self._left)
+
+    def has(self, key: str) -> bool:
+        """Return whether the field is there and not taken yet."""
+        return key in self._left
+
+    def is_null(self, key: str) -> bool:
+        """Return whether the field is there and null."""
+        return key in self._left and self._left[key] is None
+
+    def text(self, key: str) -> str:
+        """Take a string that is not empty."""
+        value = self._take(key)
+        if not _is_text(value) or not value:
+            raise self.error(f"{key} must be text, got {shown(value)}")
+        return str(value)
+
+    def name(self, key: str) -> str:
+        """Take a name that Triton's configuration can hold: printable, at most 256 bytes of UTF-8."""
+        value = self.text(key)
+        if not is_name(value):
+            raise self.error(f"{key} must be printable text of at most {_LONGEST_NAME} bytes, got {shown(value)}")
+        return value
+
+    def time(self, key: str) -> str:
+        """Take a time, UTC, ISO 8601 to the second: of two such strings the lesser is the earlier."""
+        value = self._take(key)
+        if not isinstance(value, str) or not is_time(value):
+            raise self.error(f"{key} must be a time such as 2026-09-01T12:00:00+00:00, got {shown(value)}")
+        return value
+
+    def null(self, key: str) -> None:
+        """Take null."""
+        if (value := self._take(key)) is not None:
+            raise self.error(f"{key} must be null, got {shown(value)}")
+
+    def anything(self, key: str) -> Any:
+        """Take a value of any type, which another check has looked at."""
+        return self._take(key)
+
+    def choice(self, key: str, allowed: tuple[str, ...]) -> str:
+        """Take one of the allowed strings."""
+        value = self._take(key)
+        if not isinstance(value, str) or value not in allowed:
+            raise self.error(f"{key} must be one of {', '.join(allowed)}, got {shown(value)}")
+        return value
+
+    def digest(self, key: str) -> str:
+        """Take a SHA-256 in hexadecimal, whole or its first half."""
+        value = self._take(key)
+        if not isinstance(value, str) or not _DIGEST.fullmatch(value):
+            raise self.error(f"{key} must be 32 or 64 hexadecimal digits, got {shown(value)}")
+        return value
+
+    def flag(self, key: str) -> bool:
+        """Take true or false."""
+        value = self._take(key)
+        if not isinstance(value, bool):
+            raise self.error(f"{key} must be true or false, got {shown(value)}")
+        return value
+
+    def integer(self, key: str, low: int, high: int) -> int:
+        """Take an integer between `low` and `high`, both included."""
+        value = self._take(key)
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise self.error(f"{key} must be an integer from {low} to {high}, got {shown(value)}")
+        return value
+
+    def number(self, key: str, low: float = -math.inf, high: float = math.inf) -> float:
+        """Take a finite number between `low` and `high`, both included."""
+        value = self._finite(key, self._take(key))
+        if not low <= value <= high:
+            raise self.error(f"{key} must be from {low:g} to {high:g}, got {shown(value)}")
+        return value
+
+    def numbers(self, key: str) -> list[float]:
+        """Take a list of finite numbers."""
+        return [self._finite(key, value) for value in self.entries(key)]
+
+    def texts(self, key: str, least: int = 1) -> list[str]:
+        """Take a list of at least so many strings, none of them empty."""
+        values = self.entries(key)
+        if len(values) < least or not all(_is_text(value) and value for value in values):
+            raise self.error(f"{key} must be texts, got {shown(values)}")
+        return values
+
+    def rows(self, key: str) -> list[list[float]]:
+        """Take a list of lists of finite numbers."""
+        found = self.entries(key)
+        if not all(isinstance(row, list) for row in found):
+            raise self.error(f"{key} must be lists of numbers, got {shown(found)}")
+        return [[self._finite(key, value) for value in row] for row in found]
+
+    def object(self, key: str) -> Fields:
+        """Take an object."""
+        value = self._take(key)
+        if not isinstance(value, dict):
+            raise self.error(f"{key} must be an object, got {shown(value)}")
+        return Fields(value, f"{self.where}, {key}")
+
+    def mapping(self, key: str) -> dict[str, Any]:
+        """Take an object as it is; its keys are strings, its values anything."""
+        value = self._take(key)
+        if not isinstance(value, dict):
+            raise self.error(f"{key} must be an object, got {shown(value)}")
+        return value
+
+    def objects(self, key: str) -> list[Fields]:
+        """Take a list of objects."""
+        return [Fields(value, f"{self.where}, {key}[{row}]") for row, value in enumerate(self.entries(key))]
+
+    def length(self, key: str) -> int:
+        """Return how many entries a list has, without taking it."""
+        value = self._left.get(key)
+        if not isinstance(value, list):
+            raise self.error(f"{key} must be a list, got {shown(value)}")
+        return len(value)
+
+    def entries(self, key: str) -> Any:
+        """Take a list of anything, which another check looks at."""
+        value = self._take(key)
+        if not isinstance(value, list):
+            raise self.error(f"{key} must be a list, got {shown(value)}")
+        return value
+
+    def _finite(self, key: str, value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or abs(value) > 1.7976931348623157e308:
+            raise self.error(f"{key} must be a finite number, got {shown(value)}")
+        if not math.isfinite(value):
+            raise self.error(f"{key} must be a finite number, got {shown(value)}")
+        return float(value)
+
+    def _take(self, key: str) -> Any:
+        if key not in self._left:
+            raise self.error(f"{key} is missing")
+        return self._left.pop(key)

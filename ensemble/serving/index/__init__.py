@@ -1,0 +1,1 @@
+"""Approximate indexes behind one interface."""

@@ -1,0 +1,384 @@
+"""The release's index: candidates among many items in well under the time that comparing all of them takes.
+
+FAISS finds more candidates than wanted by shortened codes; the items' own vectors, which the release holds anyway and
+which every process maps, decide among them. The scores are therefore exact, summed in an order that does not depend on
+the batch, and ties stand in catalogue order: only whether an item is among the candidates is approximate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import InvalidRelease
+from ..files.faiss_file import Expected, check_file
+from ..files.parameters import Fields
+from ..files.release import Release
+from ..files.schema import METRICS, MOST_ROWS, Schema, choice, integer, object_of, of_names, or_null, real, taken
+from ..search.masks import ItemMask
+from .lazy_faiss import faiss
+
+FILE = "index/items.faiss"
+PARAMETERS = "index/params.json"
+KINDS = ("flat", "ivf_flat", "ivf_sq8", "ivf_pq", "hnsw")
+TUNED_FOR = 100
+"""The largest k that the search parameters were chosen for; a search that goes deeper looks further."""
+_BLOCK_ROWS = 1 << 16  # candidates whose vectors are gathered at a time
+_SIFTED_PART = 8
+_LARGEST = 1e12
+_BLAS_QUERIES = 20
+_Array = np.ndarray
+
+
+def _points(fields: Fields, key: str) -> None:
+    """Check the searches that were measured before one of them was chosen."""
+    for point in fields.objects(key):
+        point.text("kind")
+        _SETTINGS(point, "search")
+        for name in point.checked_names:
+            point.number(name)
+
+
+REFINE = real(1.0, _LARGEST)
+_SETTINGS = of_names(or_null(real(0.0, _LARGEST)))
+COMMON: Schema = {
+    "format": integer(1, 1),
+    "pairing": Fields.digest,
+    "metric": choice(*METRICS),
+    "items": integer(1, MOST_ROWS),
+    "is_exact": Fields.flag,
+    "recall_target": real(0.0, 1.0),
+}
+"""What `index/params.json` says of every kind of index."""
+OPTIONAL: Schema = {"target_met": Fields.flag, "frontier": _points, "measured": of_names(real(0.0, _LARGEST))}
+_OWN: Schema = {
+    "device": choice("cpu", "gpu"),
+    "search": object_of(
+        {},
+        {
+            "nprobe": integer(1, (1 << 31) - 1),
+            "ef": integer(1, (1 << 31) - 1),
+            "refine_factor": REFINE,
+            "margin": or_null(real(0.0, _LARGEST)),
+            "compared": real(0.0, _LARGEST),
+        },
+    ),
+}
+
+
+class ItemIndex:
+    """An approximate index over the first `items` rows of the catalogue's vectors."""
+
+    def __init__(self, index: Any, vectors: _Array, parameters: Mapping[str, Any]) -> None:
+        """Take a FAISS index, the vectors it was built on, float32 [items, d], and `kind`, `metric` and `search`.
+
+        `search`: `nprobe` lists are read at most, and of these only those whose centroid scores within `margin` (per
+        unit of the query's length; None: all) of the best one's: a query in the middle of a cluster reads few. Or `ef`.
+        `refine_factor` candidates per wanted item are compared exactly. `compared`: items that a search reads.
+        """
+        settings = parameters["search"]
+        self.kind: str = parameters["kind"]
+        self.metric: str = parameters["metric"]
+        self.items = int(index.ntotal)
+        self.is_exact = self.kind == "flat"  # on a GPU; elsewhere a flat index is none at all
+        self._index, self._vectors = index, vectors
+        self._refine = float(settings.get("refine_factor", 1.0))
+        self.settings = dict(settings)
+        self.lists = int(index.nlist) if self.kind.startswith("ivf") else 0
+        self._effort = int(settings.get("ef" if self.kind == "hnsw" else "nprobe", 1))
+        self._margin: float | None = settings.get("margin")
+        self._compared = float(settings.get("compared", math.inf))
+        # Fast scan knows no filters, and a graph whose nodes are not allowed leads nowhere: both are asked for more, of
+        # which the allowed ones are taken.
+        self._selects = self.kind in ("ivf_flat", "ivf_sq8") and parameters.get("device", "cpu") == "cpu"
+        self.recall_target = float(parameters.get("recall_target", 0.95))
+        self._quantizer: Any = index.quantizer if self.lists else None
+        self._centroids: _Array | None = None
+        self._bias: _Array | None = None
+
+    @classmethod
+    def load(cls, release: Release) -> ItemIndex | None:
+        """Map the release's index; None: it has none, every item is compared.
+
+        Raises InvalidRelease when index, its parameters and the item vectors do not fit each other.
+        """
+        parameters = release.json(PARAMETERS)
+        check_parameters(release.fields(PARAMETERS))
+        on_gpu = parameters.get("device", "cpu") == "gpu"
+        vectors = release.array("items/vectors.npy", np.float32, dimensions=2)
+        if parameters["kind"] == "flat" and not on_gpu:
+            return None
+        if parameters["kind"] == "flat":
+            index = flat_index(vectors, parameters["metric"])
+        else:
+            items, dim = parameters["items"], vectors.shape[1]
+            if not release.has(FILE) or items > len(vectors):
+                raise InvalidRelease(f"{release.path / FILE}: no index of {items} of the {len(vectors)} items")
+            expected = Expected(parameters["kind"], items, dim, faiss_metric(parameters["metric"]))
+            check_file(release.path / FILE, expected)
+            index = read_index(release.path / FILE, parameters["kind"])
+        faiss.omp_set_num_threads(release.manifest["serving"]["threads"])  # of the process
+        _use_blas_for_batches(vectors.shape[1])
+        return cls(to_gpu(index, release.path / PARAMETERS) if on_gpu else index, vectors, parameters)
+
+    def search(
+        self, queries: _Array, fetch: int, mask: _Array | None = None, depth: float | None = None
+    ) -> tuple[_Array, _Array]:
+        """Return scores, float32 [n, fetch], and rows, int64 [n, fetch], best first; -inf and -1 past the end.
+
+        `queries` are float32 [n, d]. With `mask`, bool [items], only items that are True are returned; the search goes
+        as much deeper as they are rarer, or as if the last of the answers stood at rank `depth` among all items, for
+        who knows that they are rarer near the query. A score is q.x, for cosine with x normalised, and for l2
+        q.x - x.x / 2.
+        """
+        allowed = None if mask is None else ItemMask(mask)
+        return self._ranked(queries, self.candidates(queries, fetch, allowed, depth), fetch)
+
+    def candidates(
+        self,
+        queries: _Array,
+        fetch: int,
+        mask: ItemMask | None = None,
+        depth: float | None = None,
+        probes: tuple[_Array, _Array] | None = None,
+    ) -> _Array:
+        """Return the rows, int64 [n, m], among which the best `fetch` are looked for, in any order; -1 for none.
+
+        A `mask` may be of more items than the index holds.
+        `probes`: the lists to read in place of those that `depth` suggests, as `probes` returns them; of an index that
+        `chooses`.
+        """
+        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        allowed = self.items if mask is None else mask.count_first(self.items)
+        if not allowed or not len(queries):
+            return np.full((len(queries), 1), -1, dtype=np.int64)
+        wide = min(math.ceil(fetch * self._refine), self.items)
+        depth = fetch * self.items / allowed if depth is None else depth
+        if probes is not None and mask is not None:
+            return self._read(queries, min(wide, allowed), probes, _selector(mask))
+        if mask is not None and not self._selects:
+            return self._sifted(queries, wide, depth, mask, allowed)
+        return self._asked(queries, min(wide, allowed), depth, mask)
+
+    def _asked(self, queries: _Array, wide: int, depth: float, mask: ItemMask | None) -> _Array:
+        """Return what FAISS finds, int64 [n, wide], -1 where that is less."""
+        selector = None if mask is None else _selector(mask)
+        if self.lists:
+            return self._read(queries, wide, self.probes(queries, depth), selector)
+        if self.kind == "flat":
+            return self._index.search(queries, wide)[1]
+        options = faiss.SearchParametersHNSW(sel=selector, efSearch=max(self._effort_at(depth), wide))
+        return self._index.search(queries, wide, params=options)[1]
+
+    def _read(self, queries: _Array, wide: int, probes: tuple[_Array, _Array], selector: Any) -> _Array:
+        distances, lists = probes
+        found = np.empty((len(queries), wide), dtype=np.int64)
+        scores = np.empty((len(queries), wide), dtype=np.float32)
+        options, width = None, lists.shape[1]
+        if self._selects:
+            options = faiss.SearchParametersIVF(sel=selector, nprobe=width)
+        else:
+            self._index.nprobe = width  # fast scan knows no parameters
+        pointers = map(faiss.swig_ptr, (lists, distances, scores, found))
+        # FAISS's own wrapper takes no parameters here.
+        self._index.search_preassigned_c(len(queries), faiss.swig_ptr(queries), wide, *pointers, False, options)
+        return found
+
+    def probes(self, queries: _Array, depth: float = 1.0) -> tuple[_Array, _Array]:
+        """Return the lists that an answer down to rank `depth` is looked for in, best first; -1 past the margin.
+
+        float32 [n, m] and int64 [n, m]: FAISS's distance of each list's centroid, and the list.
+        """
+        most = min(self._effort_at(depth), self.lists)
+        if self._margin is None:
+            return self.nearest_centroids(queries, most)
+        margin = self._margin * max(1.0, depth / TUNED_FOR)
+        if len(queries) == 1:
+            return self._probes_of_one(queries, most, margin)
+        distances, lists = self.nearest_centroids(queries, most)
+        far = distance_from_best(queries, distances, self.metric) > margin
+        width = int(np.count_nonzero(~far, axis=1).max())
+        lists[far] = -1
+        return np.ascontiguousarray(distances[:, :width]), np.ascontiguousarray(lists[:, :width])
+
+    def _probes_of_one(self, query: _Array, most: int, margin: float) -> tuple[_Array, _Array]:
+        """Do the same for one query in a third of the time: only lists within the margin are put in order."""
+        if self._centroids is None:
+            self._centroids = np.ascontiguousarray(self._quantizer.reconstruct_n(0, self.lists).T)
+            self._bias = np.einsum("dc,dc->c", self._centroids, self._centroids) / 2 if self.metric == "l2" else None
+        score, square = (query @ self._centroids)[0], float(query[0] @ query[0])
+        if self._bias is not None:
+            score -= self._bias
+        else:
+            margin *= math.sqrt(square)
+        near = np.flatnonzero(score >= score.max() - margin)
+        if len(near) > most:
+            near = near[score[near].argpartition(-most)[-most:]]
+        held = score[near]
+        order = (-held).argsort()
+        held = held[order][None, :]
+        return square - 2 * held if self._bias is not None else held, near[order][None, :]
+
+    def _effort_at(self, depth: float) -> int:
+        """Return nprobe or efSearch at which an answer at rank `depth` is found as reliably as the first 100 are."""
+        return math.ceil(self._effort * math.sqrt(max(1.0, depth / (2 * TUNED_FOR))))
+
+    def reads(self, depth: float) -> float:
+        """Return how many items a search compares per query; an estimate."""
+        if self.kind == "flat":
+            return float(self.items)
+        if not self.lists:
+            return 30.0 * self._effort_at(depth)  # HNSW: each visited node has its neighbours compared
+        most = min(1.0, self._effort_at(depth) / self.lists) * self.items
+        return min(most, self._compared * max(1.0, depth / TUNED_FOR))
+
+    @property
+    def chooses(self) -> bool:
+        """Return whether a filtered search can be told which lists to read."""
+        return self.lists > 0 and self._selects
+
+    def centroids(self) -> _Array:
+        """Return the centroids of the inverted lists, float32 [lists, d]; for an IVF."""
+        assert self._quantizer is not None
+        return self._quantizer.reconstruct_n(0, self.lists)
+
+    def nearest_centroids(self, queries: _Array, count: int) -> tuple[_Array, _Array]:
+        """Return FAISS's distances, float32 [n, count], and the lists, int64 [n, count], best first; for an IVF."""
+        return self._quantizer.search(queries, count)
+
+    def list_of_item(self) -> _Array | None:
+        """Return the inverted list of every item, int32 [items]; None: the index has no lists."""
+        if not self.lists:
+            return None
+        lists, found = self._index.invlists, np.zeros(self.items, dtype=np.int32)
+        for number in range(self.lists):
+            if size := lists.list_size(number):
+                found[faiss.rev_swig_ptr(lists.get_ids(number), size)] = number
+        return found
+
+    def extended(self, items: int, chain: str | None) -> ItemIndex:
+        """Return itself: who asks compares the rows that a catalogue has got since."""
+        return self
+
+    def _sifted(self, queries: _Array, wide: int, depth: float, mask: ItemMask, allowed: int) -> _Array:
+        """Return candidates by fetching more of them, until enough are allowed or it would be a good part of all."""
+        factor = 1.3
+        while True:
+            more = min(math.ceil(wide * factor * self.items / max(1, allowed)), self.items)
+            found = self._asked(queries, more, depth * factor, None)
+            found = np.where((found >= 0) & mask.holds(found), found, -1)
+            enough = (found >= 0).sum(axis=1).min() >= min(wide, allowed)
+            if enough or 4 * more > self.items // _SIFTED_PART:
+                return found
+            factor *= 4
+
+    def _ranked(self, queries: _Array, found: _Array, fetch: int) -> tuple[_Array, _Array]:
+        """Return the `fetch` best of the candidates by exact score, then by row."""
+        step = max(1, _BLOCK_ROWS // found.shape[1])
+        best, rows = _nothing(len(queries), fetch)
+        for start in range(0, len(queries), step):
+            block = slice(start, start + step)
+            candidates = np.sort(found[block], axis=1)
+            score = scores(self._vectors, queries[block], candidates, self.metric)
+            order = (-score).argsort(axis=1, kind="stable")[:, :fetch]  # stable, and the candidates ascend
+            line = np.arange(len(order))[:, None]
+            best[block, : order.shape[1]], rows[block, : order.shape[1]] = score[line, order], candidates[line, order]
+        return best, rows
+
+
+def scores(vectors: _Array, queries: _Array, rows: _Array, metric: str) -> _Array:
+    """Return the exact scores, float32 [n, m], of `rows`, int64 [n, m]; -inf where the row is -1."""
+    held = vectors[rows]
+    found = np.einsum("nkd,nd->nk", held, queries)
+    if metric != "inner_product":
+        squares = np.einsum("nkd,nkd->nk", held, held)
+        if metric == "l2":
+            found -= 0.5 * squares
+        else:
+            found /= np.sqrt(np.where(squares > 0, squares, 1))
+    found[rows < 0] = -np.inf
+    return found
+
+
+def _selector(mask: ItemMask) -> Any:
+    return faiss.IDSelectorBitmap(mask.packed)
+
+
+def read_index(place: Path, kind: str) -> Any:
+    """Read a FAISS index from a file, its inverted lists mapped where FAISS can, so that processes share them.
+
+    IVF maps in every version of FAISS but for fast scan; newer ones map HNSW too.
+    """
+    # FAISS maps inverted lists in one way and everything else, since 1.9, in another; each refuses the other's files.
+    mapped = getattr(faiss, "IO_FLAG_MMAP_IFC", 0) if kind == "hnsw" else faiss.IO_FLAG_MMAP
+    try:
+        index = faiss.read_index(str(place), mapped | faiss.IO_FLAG_READ_ONLY)
+    except RuntimeError as error:
+        raise InvalidRelease(f"{place}: FAISS cannot read it: {str(error).splitlines()[-1]}; release anew") from None
+    lists = faiss.downcast_InvertedLists(index.invlists) if hasattr(index, "invlists") else None
+    if isinstance(lists, faiss.OnDiskInvertedLists):
+        lists.prefetch_nthread = 0  # else every search starts threads, which take longer than the search
+    return index
+
+
+def flat_index(vectors: _Array, metric: str) -> Any:
+    """Return FAISS's exact index of the vectors, float32 [items, d]."""
+    index = faiss.IndexFlat(vectors.shape[1], faiss_metric(metric))
+    index.add(normalised(vectors) if metric == "cosine" else np.ascontiguousarray(vectors))
+    return index
+
+
+def to_gpu(index: Any, place: Path) -> Any:
+    """Return the index on the first GPU; raise InvalidRelease where this FAISS or this machine has none."""
+    if not hasattr(faiss, "StandardGpuResources") or not faiss.get_num_gpus():
+        raise InvalidRelease(
+            f"{place}: the index was released for a GPU, and this FAISS ({faiss.__version__}) sees none; install a "
+            'faiss build with GPU support, or release anew with [index] device = "cpu"'
+        )
+    return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
+
+
+def _use_blas_for_batches(dim: int) -> None:
+    """Let FAISS compare batches of `_BLAS_QUERIES` queries or more by matrix products, in this process.
+
+    FAISS 1.8 does (its threshold is 20 queries). 1.14 and 1.15 compare their threshold of 128,000 with queries x
+    dimensions: one by one, 32 queries of 64 take twice the time over 4,096 centroids, and seven times over 200,000
+    vectors.
+    """
+    faiss.cvar.distance_compute_blas_threshold = min(faiss.cvar.distance_compute_blas_threshold, _BLAS_QUERIES * dim)
+
+
+def faiss_metric(metric: str) -> int:
+    """Return FAISS's number of the metric; cosine is the inner product of normalised vectors."""
+    return int(faiss.METRIC_L2 if metric == "l2" else faiss.METRIC_INNER_PRODUCT)
+
+
+def normalised(vectors: _Array) -> _Array:
+    """Return the vectors, float32 [items, d], with length 1; zeros stay."""
+    length = np.sqrt(np.einsum("id,id->i", vectors, vectors))
+    return vectors / np.where(length > 0, length, np.float32(1))[:, None]
+
+
+def distance_from_best(queries: _Array, distances: _Array, metric: str) -> _Array:
+    """Return by how much each list's centroid scores less than the best one's, [n, m], best first.
+
+    `distances` are FAISS's: inner products, or squared distances, which are as much apart as twice the scores. Inner
+    products are divided by the query's length, as with it the scores grow.
+    """
+    if metric == "l2":
+        return (distances - distances[:, :1]) / 2
+    length = np.sqrt(np.einsum("nd,nd->n", queries, queries))
+    return (distances[:, :1] - distances) / np.where(length > 0, length, 1)[:, None]
+
+
+def check_parameters(fields: Fields) -> None:
+    """Raise InvalidRelease, naming the field, unless these are the parameters of a FAISS index."""
+    taken(fields, {**COMMON, "kind": choice(*KINDS), **_OWN}, OPTIONAL)
+
+
+def _nothing(rows: int, fetch: int) -> tuple[_Array, _Array]:
+    return np.full((rows, fetch), -np.inf, dtype=np.float32), np.full((rows, fetch), -1, dtype=np.int64)

@@ -1,0 +1,248 @@
+"""Milvus behind the index interface: a collection names the candidates, the release's vectors decide among them.
+
+The release states the collection and the pairing id of the vectors in it; where Milvus is, and the token that opens
+it, the serving process is told by its environment, so that no release holds either. Filters are sent as Milvus's own
+expressions (https://milvus.io/docs/boolean.md); what these do not express, the engine does not take, and the search
+compares items itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from copy import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import InvalidRelease, Unavailable
+from ..files.parameters import Fields, shown
+from ..files.release import Release
+from ..files.schema import Schema, choice, integer, object_of, of_names, taken
+from ..search.masks import ItemMask
+from .engines import engine_module
+from .faiss_index import COMMON, OPTIONAL, PARAMETERS
+
+URI, TOKEN, CONSISTENCY = "RETRIEVAL_MILVUS_URI", "RETRIEVAL_MILVUS_TOKEN", "RETRIEVAL_MILVUS_CONSISTENCY"
+"""Environment variables: where Milvus is (`https://host:19530`, or a file of milvus-lite), what opens it, and how
+recent a state a search must see (Milvus's consistency levels; by default `Bounded`)."""
+PAIRING, ROWS, CHAIN = "retrieval.pairing", "retrieval.rows", "retrieval.changes"
+"""Properties of a collection: of which vectors it is, how many rows of the catalogue it holds, and the id of the first
+change whose rows are among them: another delta directory of the same release has other rows of these numbers."""
+STRUCTURES = ("flat", "hnsw", "ivf_flat")
+FIELDS = ("row", "item_id", "vector")
+MOST = 16_384
+"""The longest answer that Milvus gives to one query."""
+_ONCE: dict[str, Any] = {"timeout": 10.0, "retry_times": 0}
+"""Of a call: by itself pymilvus 2.5 tries for minutes, in which this process would answer nobody."""
+_OPENING_SECONDS = 30.0
+_OWN: Schema = {
+    "kind": choice("milvus"),
+    "structure": choice(*STRUCTURES),
+    "collection": Fields.text,
+    "collection_pairing": Fields.digest,
+    "fields": of_names(Fields.text),
+    "search": object_of({}, dict.fromkeys(("ef", "nprobe"), integer(1, 1 << 16))),
+}
+_Array = np.ndarray
+
+
+class MilvusIndex:
+    """A collection that holds the first `items` rows of the catalogue."""
+
+    kind, is_remote = "milvus", True
+
+    def __init__(self, client: Any, parameters: Mapping[str, Any]) -> None:
+        """Take a connected `MilvusClient` and `index/params.json`: `collection`, `structure`, `fields`, `search`."""
+        self._client, self.collection = client, str(parameters["collection"])
+        self.metric: str = parameters["metric"]
+        self.is_exact = parameters["structure"] == "flat"
+        self.items = int(parameters["items"])
+        self.recall_target = float(parameters.get("recall_target", 0.95))
+        self._fields: dict[str, str] = dict(parameters["fields"])
+        self._params = dict(parameters["search"])
+        self._consistency = os.environ.get(CONSISTENCY, "Bounded")
+
+    def candidates(self, queries: _Array, fetch: int, mask: ItemMask | None = None) -> _Array:
+        """Return the rows, int64 [n, m], among which the best `fetch` are looked for; -1 for none.
+
+        Raises Unavailable where Milvus does not answer.
+        """
+        if mask is not None and not self.takes(mask):
+            raise ValueError("Milvus does not express this filter")
+        expression = "" if mask is None or mask.wanted is None else expression_of(mask.wanted, self._fields)
+        limit = max(1, min(fetch, self.items, MOST))
+        params = {**self._params, **({"ef": max(self._params["ef"], limit)} if "ef" in self._params else {})}
+        try:
+            answers = self._client.search(
+                self.collection,
+                data=np.ascontiguousarray(queries, dtype=np.float32).tolist(),
+                anns_field="vector",
+                limit=limit,
+                filter=expression,
+                search_params={"params": params},
+                output_fields=[],
+                consistency_level=self._consistency,
+                **_ONCE,
+            )
+        except Exception as error:  # pymilvus's and gRPC's own
+            raise Unavailable(f"Milvus did not answer for collection {self.collection}: {reason(error)}") from None
+        rows = np.full((len(queries), limit), -1, dtype=np.int64)
+        for row, answer in enumerate(answers):
+            rows[row, : len(answer)] = [int(one["row"]) for one in answer]
+        # Rows that others wrote meanwhile are compared by who asks, or not known yet.
+        return np.where(rows < self.items, rows, -1)
+
+    def takes(self, mask: ItemMask) -> bool:
+        """Return whether an expression of Milvus says what the mask does."""
+        if mask.wanted is None:
+            return False
+        try:
+            expression_of(mask.wanted, self._fields)
+        except ValueError:
+            return False
+        return True
+
+    def reads(self, fetch: int) -> float:
+        """Return how many items a search compares here: none."""
+        return 0.0
+
+    def extended(self, items: int, chain: str | None) -> MilvusIndex:
+        """Return the engine of a catalogue that has grown; the collection says how many of its rows it holds.
+
+        The others are compared by who asks, and so are all new ones where Milvus does not say.
+        """
+        made = copy(self)
+        try:
+            says = self._client.describe_collection(self.collection, **_ONCE).get("properties", {})
+        except Exception:  # see above
+            return made
+        if chain is not None and says.get(CHAIN) == chain and str(says.get(ROWS)).isdecimal():
+            made.items = max(self.items, min(items, int(says[ROWS])))
+        return made
+
+
+def load(release: Release) -> MilvusIndex:
+    """Connect to the collection that a release names.
+
+    Raises
+    ------
+    InvalidRelease
+        The environment does not say where Milvus is, Milvus does not answer, has no such collection, does not load it,
+        or has other vectors in it than those of the release; or pymilvus is missing.
+    """
+    parameters = release.json(PARAMETERS)
+    check_parameters(release.fields(PARAMETERS))
+    place = release.path / PARAMETERS
+    vectors = release.array("items/vectors.npy", np.float32, dimensions=2)
+    if parameters["items"] > len(vectors):
+        raise InvalidRelease(f"{place}: {parameters['items']} items, of {len(vectors)} vectors")
+    client = connect(place)
+    _check_collection(client, parameters, place, vectors.shape[1])
+    _load_collection(client, parameters["collection"], place)
+    return MilvusIndex(client, parameters)
+
+
+def connect(place: Path) -> Any:
+    """Return a client of the Milvus that the environment names; raise InvalidRelease naming what is missing."""
+    uri = os.environ.get(URI)
+    if not uri:
+        raise InvalidRelease(
+            f"{place}: its items are in Milvus, and {URI} is not set; set it to https://HOST:19530 or to the file of "
+            f"milvus-lite, and {TOKEN} where a token is needed"
+        )
+    module = engine_module("pymilvus", place)
+    try:
+        return module.MilvusClient(uri=located(uri), token=os.environ.get(TOKEN, ""), timeout=_OPENING_SECONDS)
+    except Exception as error:  # pymilvus's and gRPC's own
+        raise InvalidRelease(f"{place}: Milvus at {URI} does not answer: {reason(error)}") from None
+
+
+def located(uri: str) -> str:
+    """Return an address of Milvus; a file of milvus-lite with an absolute path, the same for every process."""
+    return uri if "://" in uri else str(Path(uri).expanduser().absolute())
+
+
+def expression_of(wanted: Mapping[str, Any], fields: Mapping[str, str]) -> str:
+    """Return a filter (docs/serving.md: allow, deny, tags, ranges) as Milvus's expression; "" allows everything.
+
+    Raises ValueError where Milvus cannot say it: an attribute that the collection does not hold, a control character.
+    """
+    parts = [f"item_id in {_listed(wanted['allow'])}"] if "allow" in wanted else []
+    if wanted.get("deny"):
+        parts.append(f"item_id not in {_listed(wanted['deny'])}")
+    for name, tests in wanted.get("tags", {}).items():
+        calls = {"any": "array_contains_any", "all": "array_contains_all", "none": "not array_contains_any"}
+        field = _field(fields, name)
+        parts += [f"{calls[test]}({field}, {_listed(map(_tag, values))})" for test, values in tests.items()]
+    for name, limits in wanted.get("ranges", {}).items():
+        signs = {"min": ">=", "max": "<="}
+        parts += [f"{_field(fields, name)} {signs[end]} {float(limit)!r}" for end, limit in limits.items()]
+    return " and ".join(f"({part})" for part in parts)
+
+
+def reason(error: Exception) -> str:
+    """Return the first line of what an exception says, with its type."""
+    text = str(getattr(error, "message", "") or error)
+    return f"{type(error).__name__}: {(text.splitlines() or [''])[0][:300]}"
+
+
+def _field(fields: Mapping[str, str], name: str) -> str:
+    if name not in fields:
+        raise ValueError(f"the collection does not hold '{name}'")
+    return fields[name]
+
+
+def _tag(value: Any) -> str:
+    return ("true" if value else "false") if isinstance(value, bool) else str(value)
+
+
+def _listed(values: Iterable[Any]) -> str:
+    return f"[{', '.join(_quoted(one) if isinstance(one, str) else str(one) for one in values)}]"
+
+
+def _quoted(text: str) -> str:
+    if any(one < " " or one == "\x7f" for one in text):
+        raise ValueError("a control character")
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _check_collection(client: Any, parameters: Mapping[str, Any], place: Path, dim: int) -> None:
+    name = parameters["collection"]
+    try:
+        if not client.has_collection(name, **_ONCE):
+            raise InvalidRelease(f"{place}: Milvus has no collection {name}; release anew, or restore it")
+        described = client.describe_collection(name, **_ONCE)
+    except InvalidRelease:
+        raise
+    except Exception as error:  # pymilvus's and gRPC's own
+        raise InvalidRelease(f"{place}: Milvus does not describe collection {name}: {reason(error)}") from None
+    pairing = parameters["collection_pairing"]
+    if (says := described.get("properties", {}).get(PAIRING)) != pairing:
+        raise InvalidRelease(
+            f"{place}: collection {name} has the pairing id {says}, expected {pairing}: its vectors are not those of "
+            "this release; release anew"
+        )
+    found = {one["name"]: one for one in described["fields"]}
+    wanted = {*FIELDS, *parameters["fields"].values()}
+    if wanted - set(found) or int(found["vector"]["params"]["dim"]) != dim:
+        raise InvalidRelease(f"{place}: collection {name} has other fields than the release; release anew")
+
+
+def _load_collection(client: Any, name: str, place: Path) -> None:
+    """Load a collection that is not loaded: milvus-lite opens its file with all collections released."""
+    try:
+        if client.get_load_state(name, **_ONCE)["state"].name != "Loaded":
+            client.load_collection(name, timeout=_OPENING_SECONDS)
+    except Exception as error:  # pymilvus's and gRPC's own
+        raise InvalidRelease(f"{place}: Milvus does not load collection {name}: {reason(error)}") from None
+
+
+def check_parameters(fields: Fields) -> None:
+    """Raise InvalidRelease, naming the field, unless these are the parameters of a collection."""
+    stated = taken(fields, {**COMMON, **_OWN}, OPTIONAL)
+    for name in (stated["collection"], *stated["fields"].values()):
+        if not name.isascii() or not name.isidentifier():
+            raise fields.error(f"{shown(name)} is no name of a collection or a field")

@@ -1,0 +1,165 @@
+"""ScaNN behind the index interface (Guo et al., ICML 2020, arXiv:1908.10396): partitions and anisotropic codes.
+
+ScaNN names candidates; the release's vectors, of which it keeps no copy, decide among them. It knows no filters: a
+search with one compares all allowed items, exactly. What came after the index was built is compared as with FAISS.
+
+Its files are read by its own C++ code. Shapes and codes are looked at before; the protocol buffers among them are not,
+so such a release, unlike one of FAISS, is for who trusts its writer.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import InvalidRelease
+from ..files.parameters import Fields
+from ..files.release import Release
+from ..files.schema import Schema, choice, integer, object_of, real, taken
+from ..search.masks import ItemMask
+from .engines import INSTALL
+from .faiss_index import COMMON, OPTIONAL, PARAMETERS, normalised, scores
+
+FOLDER = "index/scann"
+ASSETS = {
+    "ah_codebook.pb": "AH_CENTERS",
+    "serialized_partitioner.pb": "PARTITIONER",
+    "datapoint_to_token.npy": "TOKENIZATION_NPY",
+    "hashed_dataset.npy": "AH_DATASET_NPY",
+}
+"""What its files are to ScaNN."""
+CONFIG = "scann_config.pb"
+_EXTENSION = "scann_pybind"
+_LEAVES = integer(1, 1 << 24)
+_OWN: Schema = {
+    "kind": choice("scann"),
+    "leaves": _LEAVES,
+    "search": object_of({"leaves": _LEAVES, "refine_factor": real(1.0, 1e6)}),
+}
+_Array = np.ndarray
+
+
+class ScannIndex:
+    """A ScaNN searcher over the first `items` rows of the catalogue's vectors."""
+
+    kind, is_exact, is_remote = "scann", False, False
+
+    def __init__(self, searcher: Any, vectors: _Array, parameters: Mapping[str, Any]) -> None:
+        """Take ScaNN's searcher, the vectors that it was built on, float32 [items, d], and `index/params.json`.
+
+        `search`: `leaves` partitions are read, `refine_factor` candidates per wanted item are compared exactly.
+        """
+        self._searcher, self._vectors = searcher, vectors
+        self.metric: str = parameters["metric"]
+        self.items = int(parameters["items"])
+        self.recall_target = float(parameters.get("recall_target", 0.95))
+        self.settings = dict(parameters["search"])
+        self._leaves, self._all_leaves = int(self.settings["leaves"]), int(parameters["leaves"])
+        self._refine = float(self.settings["refine_factor"])
+
+    def search(self, queries: _Array, fetch: int) -> tuple[_Array, _Array]:
+        """Return scores, float32 [n, fetch], and rows, int64 [n, fetch], best first; -inf and -1 past the end."""
+        found = np.sort(self.candidates(queries, fetch), axis=1)
+        score = scores(self._vectors, queries, found, self.metric)
+        order = (-score).argsort(axis=1, kind="stable")[:, :fetch]
+        return np.take_along_axis(score, order, axis=1), np.take_along_axis(found, order, axis=1)
+
+    def candidates(self, queries: _Array, fetch: int, mask: ItemMask | None = None) -> _Array:
+        """Return the rows, int64 [n, m], among which the best `fetch` are looked for; -1 for none."""
+        if mask is not None:
+            raise ValueError("ScaNN knows no filters")
+        wide = min(math.ceil(fetch * self._refine), self.items)
+        data = normalised(queries) if self.metric == "cosine" else queries
+        found, distances = self._searcher.search_batched(
+            np.ascontiguousarray(data, dtype=np.float32), wide, wide, self._leaves_for(fetch), False, 0
+        )
+        rows = np.where(np.isnan(distances), -1, found.astype(np.int64))
+        return np.where(rows < self.items, rows, -1)
+
+    def takes(self, mask: ItemMask) -> bool:
+        """Return False: it knows no filters."""
+        return False
+
+    def reads(self, fetch: int) -> float:
+        """Return how many items a search compares per query; an estimate. Codes of 4 bits take a fifth of the time."""
+        return 0.2 * self.items * self._leaves_for(fetch) / self._all_leaves + fetch * self._refine
+
+    def extended(self, items: int, chain: str | None) -> ScannIndex:
+        """Return itself: later rows are compared by who asks."""
+        return self
+
+    def _leaves_for(self, fetch: int) -> int:
+        """Return how many partitions to read: more for those who go deeper than the 100 that it was measured for."""
+        return min(self._all_leaves, math.ceil(self._leaves * math.sqrt(max(1.0, fetch / 200))))
+
+
+def load(release: Release) -> ScannIndex:
+    """Load a release's ScaNN index; raise InvalidRelease where it does not fit the vectors, or ScaNN is missing."""
+    parameters = release.json(PARAMETERS)
+    check_parameters(release.fields(PARAMETERS))
+    vectors = release.array("items/vectors.npy", np.float32, dimensions=2)
+    if parameters["items"] > len(vectors):
+        raise InvalidRelease(f"{release.path / PARAMETERS}: {parameters['items']} items, of {len(vectors)} vectors")
+    for name in (*ASSETS, CONFIG):
+        if not release.has(f"{FOLDER}/{name}"):
+            raise InvalidRelease(f"{release.path / FOLDER / name}: missing from the release")
+    _check_arrays(release, parameters["items"], parameters["leaves"])
+    return ScannIndex(open_searcher(release.path / FOLDER), vectors, parameters)
+
+
+def open_searcher(folder: Path) -> Any:
+    """Return ScaNN's searcher of the files in a folder; raise InvalidRelease where it cannot be made.
+
+    ScaNN's own loader would unpickle a file of ids; this one names the four files that there are and no others. ScaNN
+    joins a relative path of a file to the folder, so the folder is made absolute.
+    """
+    folder = folder.absolute()
+    stated = ((kind, json.dumps(str(folder / name))) for name, kind in ASSETS.items())
+    assets = "".join(f"assets {{ asset_type: {kind} asset_path: {path} }}\n" for kind, path in stated)
+    try:
+        return extension(folder).ScannNumpy(str(folder), assets)
+    except (RuntimeError, ValueError) as error:
+        raise InvalidRelease(f"{folder}: ScaNN cannot read it: {str(error).splitlines()[0]}; release anew") from None
+
+
+def extension(place: object) -> Any:
+    """Return ScaNN's compiled part; raise InvalidRelease naming what needs it where it is not installed.
+
+    The package around it would load operators for TensorFlow, where there is one, and only for the version that ScaNN
+    was built with; it also unpickles.
+    """
+    if _EXTENSION in sys.modules:
+        return sys.modules[_EXTENSION]
+    package = importlib.util.find_spec("scann")
+    folders = [Path(one) for one in (package.submodule_search_locations or [])] if package else []
+    files = [one for folder in folders for one in folder.glob(f"scann_ops/cc/python/{_EXTENSION}*.so")]
+    spec = importlib.util.spec_from_file_location(_EXTENSION, files[0]) if files else None
+    if spec is None or spec.loader is None:
+        raise InvalidRelease(f"{place}: needs the package scann, which is not there; {INSTALL}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    sys.modules[_EXTENSION] = module
+    return module
+
+
+def _check_arrays(release: Release, items: int, leaves: int) -> None:
+    tokens = release.array(f"{FOLDER}/datapoint_to_token.npy", np.int32, np.uint32)
+    codes = release.header(f"{FOLDER}/hashed_dataset.npy")
+    if len(tokens) != items or codes.shape[0] != items:
+        raise InvalidRelease(f"{release.path / FOLDER}: {len(tokens)} and {codes.shape[0]} items, expected {items}")
+    if int(tokens.min()) < 0 or int(tokens.max()) >= leaves:
+        raise InvalidRelease(f"{release.path / FOLDER}/datapoint_to_token.npy: names partitions beyond {leaves}")
+
+
+def check_parameters(fields: Fields) -> None:
+    """Raise InvalidRelease, naming the field, unless these are the parameters of a ScaNN index."""
+    stated = taken(fields, {**COMMON, **_OWN}, OPTIONAL)
+    if stated["search"]["leaves"] > stated["leaves"]:
+        raise fields.error(f"search, leaves must be from 1 to {stated['leaves']}, got {stated['search']['leaves']}")

@@ -1,0 +1,93 @@
+"""From a request to the query tower's features: what it sent, what the release knows of the user, the transform."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import InvalidRelease
+from ..files.ids import IdTable
+from ..files.release import Release
+from ..names import check_query
+from .history import History
+from .sequence import FIRST_ITEM, HISTORY, TIME, Clicks, Past, joined
+from .transform import Column, QueryTransform
+from .users import Users
+
+_MOST_BYTES = 1 << 31
+
+
+class QueryFeatures:
+    """The first step: raw columns to features, with the release's users and their histories."""
+
+    def __init__(self, release: Release, history: History, items: IdTable) -> None:
+        """Load the transform and the users; `items` gives the codes of a history's items."""
+        self.transform = QueryTransform.load(release.path / "query")
+        made, taken = ([one["name"] for one in some] for some in (self.transform.outputs, self.transform.inputs))
+        check_query(taken, made, str(release.path / "query/transform.json"))
+        self.users = Users(release, self.transform.inputs)
+        _check_size(release, self.transform.outputs)
+        users, transform = release.manifest["counts"]["users"], self.transform
+        self.users.check(users, transform.lasting, transform.outputs, transform.codes)
+        self._history, self._items = history, items
+        self._late = self.transform.late | {TIME} if self.transform.sequence is not None else self.transform.late
+
+    def extremes(self) -> dict[str, np.ndarray]:
+        """Return two rows of features: with the least codes that there are, and with the largest; numbers are 0."""
+        codes = {HISTORY: self._items.size + FIRST_ITEM, **self.transform.codes}
+        rows = {}
+        for one in self.transform.outputs:
+            shape = (2, one["max_length"]) if one["list"] else (2,)
+            rows[one["name"]] = np.zeros(shape, dtype=one["dtype"])
+            rows[one["name"]][1] = codes.get(one["name"], 1) - 1
+        return rows
+
+    def __call__(
+        self, sent: Mapping[str, Column], user_rows: np.ndarray, clicks: Clicks | None = None
+    ) -> dict[str, np.ndarray]:
+        """Return the query tower's features of raw columns as they were sent, for rows of the users table, int64 [n].
+
+        Where no time was sent, it is now, or that of the row's newest click if that clock runs ahead. A click after a
+        time that was sent is left out of the history, as whatever the release knows of later times is.
+        """
+        ready = self.users.ready(sent, user_rows)
+        columns = self.users.complete(sent, user_rows, None if ready is None else self._late)
+        if TIME in columns and columns[TIME].missing is not None:
+            columns[TIME] = Column(_clock(columns[TIME], clicks))
+        past = self._past(columns, user_rows, clicks)
+        if ready is None:
+            return self.transform(columns, past)
+        self.transform.rest(ready, columns, past)
+        return ready
+
+    def _past(self, columns: Mapping[str, Column], user_rows: np.ndarray, clicks: Clicks | None) -> Past | None:
+        sequence = self.transform.sequence
+        if sequence is None:
+            return None
+        now, last = columns[TIME].values, sequence.last
+        known = self._history.until(user_rows, now, last)
+        if clicks is None:
+            return known
+        return joined(known, clicks, self._items.rows_of(clicks.item_ids) + FIRST_ITEM, now, last)
+
+
+def _check_size(release: Release, outputs: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse features that would take more memory than any machine has to spare, for each batch."""
+    row = sum(8 * (int(one["max_length"]) or 1) for one in outputs)
+    if row * int(release.manifest["serving"]["max_batch_size"]) > _MOST_BYTES:
+        raise InvalidRelease(
+            f"{release.path / 'query/transform.json'}: {row} bytes of features a row, more than {_MOST_BYTES} for the "
+            "largest batch; release anew with a smaller max_batch_size or shorter lists"
+        )
+
+
+def _clock(times: Column, clicks: Clicks | None) -> np.ndarray:
+    """Return the times, int64 [n], with those that are missing filled in."""
+    assert times.missing is not None
+    latest = np.full(len(times.values), int(time.time()))
+    if clicks is not None:
+        np.maximum.at(latest, clicks.rows, clicks.seconds)
+    return np.where(times.missing, latest, times.values)

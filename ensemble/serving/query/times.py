@@ -1,0 +1,42 @@
+"""What a time says; the functions of `workflows/operators/times.py`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+PARTS = {"hour": 24, "weekday": 7, "month": 12}
+"""How many of each there are."""
+HOUR, DAY, WEEK = 3600, 86_400, 604_800
+_FIRST_MONDAY = 345_600
+"""1970-01-05."""
+FAR = 100_000_000_000
+"""No second count of ours reaches this (the year 5138); every millisecond count since March 1973 does."""
+
+PERIODS = {"hour": (DAY, HOUR, 0), "weekday": (WEEK, DAY, _FIRST_MONDAY)}
+"""Of the parts that repeat evenly: after how long, in steps of what, and since when."""
+
+
+def index_of(seconds: np.ndarray, part: str, offset: int) -> np.ndarray:
+    """Return the hour, the weekday (Monday 0) or the month (January 0), int64 [n]; -1 for NaN and what is no time."""
+    there = np.abs(seconds) < FAR
+    whole = np.floor(np.where(there, seconds, 0.0)).astype(np.int64) + offset
+    if part == "hour":
+        index = whole % DAY // HOUR
+    elif part == "weekday":
+        index = (whole - _FIRST_MONDAY) % WEEK // DAY
+    else:
+        index = whole.astype("datetime64[s]").astype("datetime64[M]").astype(np.int64) % 12
+    return np.where(there, index, -1)
+
+
+def fraction_of(seconds: np.ndarray, part: str, offset: int) -> np.ndarray:
+    """Return the place in the day, week or year, from 0 to 1, float64 [n]; NaN for NaN and what is no time."""
+    there = np.abs(seconds) < FAR
+    local = np.where(there, seconds, 0.0) + offset
+    if part == "hour":
+        fraction = local % DAY / DAY
+    elif part == "weekday":
+        fraction = (local - _FIRST_MONDAY) % WEEK / WEEK
+    else:
+        fraction = index_of(seconds, part, offset) / 12
+    return np.where(there, fraction, np.nan)

@@ -1,0 +1,196 @@
+"""Raw columns to features, as the fitted NVTabular workflow makes them, in NumPy and by literal parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import InvalidRelease, InvalidRequest
+from ..files.parameters import Fields, read_json
+from .build_operators import LONGEST, Step, build_step
+from .operators import Column
+from .sequence import HISTORY, HISTORY_AGE, TIME, Past, Sequence
+
+__all__ = ["Column", "QueryTransform"]
+
+FORMAT = 1
+TRANSFORM = "transform.json"
+_Unpacked = tuple[str, str, Callable[..., Any], "Step | None"]
+"""A step's first input and output, its operator, and, where it has more of either, the step itself."""
+KINDS = {"int64": "i", "float64": "f", "string": "O"}
+
+
+class QueryTransform:
+    """One side's compiled transform; the item side has the same form."""
+
+    def __init__(
+        self,
+        inputs: list[dict[str, Any]],
+        steps: list[Step],
+        outputs: list[Any],
+        sequence: Sequence | None = None,
+    ) -> None:
+        self.inputs: tuple[dict[str, Any], ...] = tuple(inputs)
+        """Raw columns in order: `{"name", "dtype": "int64" | "float64" | "string", "list"}`."""
+        self.outputs: tuple[dict[str, Any], ...] = tuple(outputs)
+        """Features in order: `{"name", "dtype": "int64" | "float32", "list", "max_length"}`."""
+        self._checks = [(one["name"], KINDS[one["dtype"]], one["list"]) for one in inputs]
+        self._steps = [_unpacked(one) for one in steps]
+        self._late = [_unpacked(one) for one in steps if TIME in one.inputs]
+        self.lasting = [name for one in steps if TIME not in one.inputs for name in one.outputs]
+        """Features that do not depend on when a query is asked; `rest` makes the others."""
+        self.late = frozenset(name for one in steps if TIME in one.inputs for name in one.inputs)
+        """Raw columns that the others are made of, without those of the sequence."""
+        self.codes: dict[str, int] = {
+            one.outputs[0]: one.operator.codes for one in steps if hasattr(one.operator, "codes")
+        }
+        """Features that are codes, all of them below the number."""
+        self.sequence = sequence
+        """The step that makes the history, where there is one; it takes the input `timestamp`."""
+
+    @classmethod
+    def load(cls, directory: Path) -> QueryTransform:
+        """Read `transform.json` and the vocabularies that it names.
+
+        Raises
+        ------
+        InvalidRelease
+            A file is missing or damaged, or holds anything but the operators and parameters we know; names file and
+            reason.
+        """
+        path = directory / TRANSFORM
+        document = Fields(read_json(path), str(path))
+        inputs, outputs = _columns(document)
+        entries = document.objects("steps")
+        dated = HISTORY in (one["name"] for one in outputs)
+        sequence = _sequence(entries.pop(), inputs, outputs) if dated and entries else None
+        plain = outputs[:-2] if sequence else outputs
+        steps = [build_step(entry, inputs, plain, directory / "vocabulary") for entry in entries]
+        document.finish()
+        if [output for one in steps for output in one.outputs] != [one["name"] for one in plain]:
+            raise InvalidRelease(f"{path}: the steps do not make the outputs, one each and in their order")
+        return cls(inputs, steps, outputs, sequence)
+
+    def __call__(self, columns: Mapping[str, Column], past: Past | None = None) -> dict[str, np.ndarray]:
+        """Return the features of n rows: int64 or float32, [n] or [n, max_length].
+
+        `columns` holds every input; what a request leaves out comes as missing. Others are ignored. `past` is what the
+        rows' users did up to their `timestamp`, for a transform with a `sequence`; without it, nothing.
+
+        Raises
+        ------
+        InvalidRequest
+            A column is not there, of another type, or of another number of rows; names it.
+        """
+        self._check(columns)
+        features: dict[str, np.ndarray] = {}
+        _apply(self._steps, columns, features)
+        if self.sequence is not None:
+            features.update(self.sequence(columns[TIME].values, past))
+        return features
+
+    def rest(self, lasting: dict[str, np.ndarray], columns: Mapping[str, Column], past: Past | None = None) -> None:
+        """Add to the `lasting` features of n rows those that depend on the time of the query.
+
+        `columns` holds the `late` ones and, for a `sequence`, `timestamp`, checked by who made them.
+        """
+        _apply(self._late, columns, lasting)
+        if self.sequence is not None:
+            lasting.update(self.sequence(columns[TIME].values, past))
+
+    def _check(self, columns: Mapping[str, Column]) -> None:
+        rows = -1
+        for name, kind, is_list in self._checks:
+            column = columns.get(name)
+            if column is None:
+                raise InvalidRequest(f"column {name!r} is missing")
+            values, missing, offsets = column
+            if values.dtype.kind != kind or values.ndim != 1 or (kind != "O" and values.dtype.itemsize != 8):
+                raise InvalidRequest(f"column {name!r}: got {values.dtype} with shape {list(values.shape)}")
+            if missing is not None and (missing.dtype != bool or missing.shape != values.shape):
+                raise InvalidRequest(f"column {name!r}: its null marks are not one bool per value")
+            if is_list != (offsets is not None) or (offsets is not None and not _bounds(offsets, len(values))):
+                raise InvalidRequest(f"column {name!r}: expected {'lists' if is_list else 'single values'}")
+            found = len(values) if offsets is None else len(offsets) - 1
+            if rows not in (-1, found):
+                raise InvalidRequest(f"column {name!r} has {found} rows where the columns before it have {rows}")
+            rows = found
+
+
+def _unpacked(step: Step) -> _Unpacked:
+    return step.inputs[0], step.outputs[0], step.operator, step if step.is_joint else None
+
+
+def _apply(steps: list[_Unpacked], columns: Mapping[str, Column], features: dict[str, np.ndarray]) -> None:
+    for name, output, operator, joint in steps:
+        try:
+            if joint is None:
+                features[output] = operator(columns[name])
+            else:
+                features.update(joint(columns))
+        except InvalidRequest as error:
+            raise InvalidRequest(f"column {name!r}: {error}") from None
+
+
+def _bounds(offsets: np.ndarray, size: int) -> bool:
+    """Whether `offsets` are the bounds of lists within `size` entries."""
+    if offsets.dtype != np.int64 or offsets.ndim != 1 or not len(offsets):
+        return False
+    return bool(offsets[0] >= 0 and offsets[-1] <= size and np.all(offsets[:-1] <= offsets[1:]))
+
+
+def described(document: Fields) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the inputs and the outputs that a `transform.json` states, as in `QueryTransform`.
+
+    Raises InvalidRelease, naming the field, where they are none. The steps between are looked at when it is loaded.
+    """
+    columns = _columns(document)
+    document.objects("steps")
+    document.finish()
+    return columns
+
+
+def _columns(document: Fields) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    if document.integer("format", 0, 1 << 31) != FORMAT:
+        raise document.error(f"format is not {FORMAT}; release the run again with this version")
+    inputs = [_input(entry) for entry in document.objects("inputs")]
+    outputs = [_output(entry) for entry in document.objects("outputs")]
+    for what, found in (("inputs", inputs), ("outputs", outputs)):
+        names = [one["name"] for one in found]
+        if not names or len(set(names)) != len(names):
+            raise document.error(f"{what} are empty or have a name twice")
+    return inputs, outputs
+
+
+def _input(fields: Fields) -> dict[str, Any]:
+    found = {"name": fields.name("name"), "dtype": fields.choice("dtype", tuple(KINDS)), "list": fields.flag("list")}
+    fields.finish()
+    return found
+
+
+def _output(fields: Fields) -> dict[str, Any]:
+    name, dtype = fields.name("name"), fields.choice("dtype", ("int64", "float32"))
+    is_list = fields.flag("list")
+    width = fields.integer("max_length", int(is_list), LONGEST if is_list else 0)
+    fields.finish()
+    return {"name": name, "dtype": dtype, "list": is_list, "max_length": width}
+
+
+def _sequence(fields: Fields, inputs: list[Any], outputs: list[Any]) -> Sequence:
+    """Build the last step, which makes the last two outputs."""
+    fields.choice("op", ("sequence",))
+    fields.choice("input", (TIME,))
+    fields.choice("output", (HISTORY,))
+    last = fields.integer("max_length", 1, LONGEST)
+    left = fields.has("pad_left") and fields.flag("pad_left")
+    fields.finish()
+    made = {"list": True, "max_length": last}
+    expected = [{"name": HISTORY, "dtype": "int64", **made}, {"name": HISTORY_AGE, "dtype": "float32", **made}]
+    if {"name": TIME, "dtype": "int64", "list": False} not in inputs or outputs[-2:] != expected:
+        raise fields.error(
+            f"a sequence makes the last outputs, {HISTORY} and {HISTORY_AGE}, of the input {TIME}, int64"
+        )
+    return Sequence(last, left)

@@ -1,0 +1,132 @@
+"""What the release knows of its users: the raw query columns that a `user_id` alone resolves to."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import InvalidRelease
+from ..files.arrays import null_column, read_column, read_ids, take
+from ..files.parameters import Fields, shown
+from ..files.release import Release, Sealed
+from ..files.schema import MOST_ROWS, Schema, choice, integer, list_of, taken
+from .sequence import TIME
+from .transform import Column
+
+USER = "user_id"
+READY = "users/features/{:02d}.npy"
+"""A feature of every user, by its place in the `features` of `users.json`."""
+FILE = "users/users.json"
+SCHEMA: Schema = {
+    "rows": integer(0, MOST_ROWS),
+    "columns": list_of({"name": Fields.name, "dtype": choice("int64", "float64", "string"), "list": Fields.flag}),
+    "features": lambda fields, key: fields.texts(key, 0),
+}
+_KNOWING = frozenset((USER, TIME))
+"""What a request may say that changes nothing of what the release knows of a user."""
+
+
+class Users:
+    """The users table of a release."""
+
+    def __init__(self, release: Sealed, inputs: Sequence[Mapping[str, object]]) -> None:
+        """Read the columns of the table that the query transform takes; `inputs` as in its `transform.json`."""
+        stored = {one["name"] for one in taken(release.fields(FILE), SCHEMA)["columns"]}
+        self._inputs = [(str(one["name"]), str(one["dtype"]), bool(one["list"])) for one in inputs]
+        self._ids = read_ids(release, f"users/{USER}", release.manifest["id_dtype"][USER])
+        self._columns = {
+            name: read_column(release, f"users/{name}", dtype, is_list, self._ids.size)
+            for name, dtype, is_list in self._inputs
+            if name in stored and name != USER
+        }
+        self._root, self._ready = release.path, read_ready(release)
+
+    def check(
+        self, users: int, lasting: Sequence[str], outputs: Sequence[Mapping[str, Any]], codes: Mapping[str, int]
+    ) -> None:
+        """Raise InvalidRelease unless these are so many users, with their `lasting` features as they are made.
+
+        `codes` are how many each of those has that are codes.
+        """
+        if self._ids.size != users or [name for name, _ in self._ready] != list(lasting):
+            raise InvalidRelease(f"{self._root}/users: not of {users} users with the features {', '.join(lasting)}")
+        made = {one["name"]: ((one["max_length"],) * one["list"], np.dtype(one["dtype"])) for one in outputs}
+        for number, (name, values) in enumerate(self._ready):
+            if values.shape != (users, *made[name][0]) or values.dtype != made[name][1]:
+                raise InvalidRelease(
+                    f"{self._root / READY.format(number)}: {values.dtype} {values.shape}, expected {made[name][1]} "
+                    f"{(users, *made[name][0])}"
+                )
+            _check_values(self._root / READY.format(number), name, values, codes.get(name))
+
+    def rows_of(self, user_ids: np.ndarray) -> np.ndarray:
+        """Return the users' rows, int64 [n], -1 for an unknown user."""
+        return self._ids.rows_of(user_ids)
+
+    def ready(self, sent: Mapping[str, Column], rows: np.ndarray) -> dict[str, np.ndarray] | None:
+        """Return the features, [n] or [n, max_length], that do not depend on the time, as the release holds them.
+
+        None: it holds none, a row is no known user, or the request overrides a column.
+        """
+        if not self._ready or not sent.keys() <= _KNOWING:
+            return None
+        if len(rows) == 1:
+            row = int(rows[0])
+            return None if row < 0 else {name: values[row : row + 1] for name, values in self._ready}
+        if np.minimum.reduce(rows) < 0:
+            return None
+        return {name: values.take(rows, axis=0) for name, values in self._ready}
+
+    def complete(
+        self, sent: Mapping[str, Column], rows: np.ndarray, names: Collection[str] | None = None
+    ) -> dict[str, Column]:
+        """Return the raw query columns `names` (None: all): as the request sent them, else as the release knows them,
+        else null."""
+        columns = {}
+        for name, dtype, is_list in self._inputs:
+            if names is not None and name not in names:
+                continue
+            if name in sent:
+                columns[name] = sent[name]
+            elif name in self._columns:
+                columns[name] = take(self._columns[name], rows, dtype)
+            else:
+                columns[name] = null_column(len(rows), dtype, is_list)
+        return columns
+
+
+def stated_users(release: Release, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
+    """Raise InvalidRelease, naming the field, unless `users.json` fits the manifest and the transform."""
+    fields = release.fields(FILE)
+    stated = taken(fields, SCHEMA)
+    if stated["rows"] != (users := release.manifest["counts"]["users"]):
+        raise fields.error(f"rows is {stated['rows']}, the manifest counts {users} users")
+    for key, known in (("columns", list(inputs)), ("features", [one["name"] for one in outputs])):
+        for one in stated[key]:
+            if one not in known or stated[key].count(one) > 1:
+                raise fields.error(f"{key}: {shown(one)} is not of query/transform.json, or there twice")
+
+
+def _check_values(place: Path, name: str, values: np.ndarray, codes: int | None) -> None:
+    """Raise InvalidRelease where a feature that was made is not finite, or no code that the transform makes."""
+    if not values.size:
+        return
+    if codes is None:
+        if not np.isfinite(values).all():
+            raise InvalidRelease(f"{place}: feature '{name}' holds a number that is not finite")
+    elif not 0 <= (least := int(values.min())) <= (most := int(values.max())) < codes:
+        raise InvalidRelease(f"{place}: feature '{name}' holds codes from {least} to {most}, expected 0 to {codes - 1}")
+
+
+def read_ready(release: Sealed) -> list[tuple[str, np.ndarray]]:
+    """Return name and values, [users] or [users, max_length], of the features that are made already."""
+    names = taken(release.fields(FILE), SCHEMA)["features"]
+    return [(name, _read_ready(release, READY.format(place))) for place, name in enumerate(names)]
+
+
+def _read_ready(release: Sealed, name: str) -> np.ndarray:
+    header = release.header(name)
+    return release.array(name, np.int64, np.float32, dimensions=len(header.shape))

@@ -1,0 +1,22 @@
+"""Whether a release ranks what it retrieves, and how much it retrieves for that; without onnxruntime."""
+
+from __future__ import annotations
+
+from ..files.release import Release
+
+RANKER, SIDES, PARAMETERS = "ranking/ranker.onnx", "ranking/items.npy", "ranking/params.json"
+_MOST = 1 << 16
+
+
+def has_ranker(release: Release) -> bool:
+    """Return whether the release ranks what it retrieves."""
+    return release.has(RANKER)
+
+
+def candidates_of(release: Release) -> int:
+    """Return how many candidates are retrieved at least; raise InvalidRelease where the ranker is of other towers."""
+    stated = release.fields(PARAMETERS)
+    stated.integer("format", 1, 1)
+    if stated.digest("pairing") != release.origin["pairing"]:
+        raise stated.error("pairing: the ranker was trained with other towers; release anew")
+    return stated.integer("candidates", 1, _MOST)

@@ -1,0 +1,146 @@
+"""Changes of a catalogue that is being served: small sealed packages, numbered, in a directory that servers watch.
+
+`DIR/<lineage>/00000007` is the seventh package that changes the release `lineage`, or a release derived from it. A
+package appears by a rename, so it is whole or absent, and names the package before it, so that none can be left out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from ..errors import InvalidRelease
+from ..files.arrays import read_values
+from ..files.parameters import Fields
+from ..files.release import MANIFEST, Release, Sealed, read_manifest, verify
+from ..files.schema import FILES, MOST_ROWS, Schema, choice, integer, taken
+from .scoring import LONGEST, scorable
+
+DELTA = "RETRIEVAL_DELTA"
+"""Environment variable: the directory that the models of a server watch."""
+FORMAT = 2
+OPERATIONS = ("add", "update", "remove")
+_DIGITS = 8
+_SCHEMA: Schema = {
+    "format": integer(FORMAT, FORMAT),
+    **dict.fromkeys(("package", "lineage", "previous"), Fields.digest),
+    "sequence": integer(1, 1 << 40),
+    "operation": choice(*OPERATIONS),
+    "items": integer(0, MOST_ROWS),
+    "created": Fields.time,
+    **FILES,
+}
+
+
+@dataclass(frozen=True)
+class Delta(Sealed):
+    """A verified package: its directory and its manifest."""
+
+    mapped: ClassVar[bool] = False  # they are small, and the directory may be tidied while a server runs
+
+    @classmethod
+    def open(cls, path: Path) -> Delta:
+        """Verify the package at `path` and return it; raise InvalidRelease with the file and the reason."""
+        path = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links, which are refused
+        manifest = read_manifest(path, FORMAT, "package")
+        taken(Fields(manifest, str(path / MANIFEST)), _SCHEMA)
+        verify(path, manifest)
+        return cls(path, manifest)
+
+    @property
+    def removes(self) -> bool:
+        """Return whether the items go; otherwise they come, or come anew."""
+        return str(self.manifest["operation"]) == "remove"
+
+    def ids(self, dtype: str) -> np.ndarray:
+        """Return the items' ids, [m] of type "int64" or "string"; raise InvalidRelease where they do not fit."""
+        values = read_values(self, "items/ids", dtype)
+        kind: np.dtype = np.dtype(object if dtype == "string" else np.int64)
+        wrong = values.shape != (self.manifest["items"],) or values.dtype != kind
+        if wrong or len(set(values.tolist())) != len(values):
+            raise InvalidRelease(f"{self.path}: expected {self.manifest['items']} distinct ids of type {dtype}")
+        return values
+
+    def vectors(self, dim: int) -> np.ndarray:
+        """Return the items' vectors, float32 [m, dim]; raise InvalidRelease where they do not fit."""
+        vectors = self.array("items/vectors.npy", np.float32, dimensions=2)
+        if vectors.shape != (self.manifest["items"], dim):
+            raise InvalidRelease(
+                f"{self.path}/items/vectors.npy: {vectors.dtype} {vectors.shape}, expected {dim} columns"
+            )
+        if not scorable(vectors).all():
+            raise InvalidRelease(
+                f"{self.path}/items/vectors.npy: holds a vector that is not finite, or longer than {LONGEST:.1g}"
+            )
+        return vectors
+
+
+class DeltaLog:
+    """The packages of one release in a delta directory, read one after the other."""
+
+    def __init__(self, directory: Path, release: Release) -> None:
+        """Start after the packages that the release was made of; raise InvalidRelease without such a directory."""
+        if not directory.is_dir():
+            raise InvalidRelease(
+                f"{directory}: no such directory; make it, or start the server without a delta directory"
+            )
+        origin = release.origin
+        self.lineage, self.sequence, self.package = str(origin["lineage"]), int(origin["sequence"]), origin["package"]
+        self.place = directory.absolute() / self.lineage
+        self._refused: tuple[float, ...] | None = None
+        self._next = str(self.path_of(self.sequence + 1))
+
+    def path_of(self, sequence: int) -> Path:
+        """Return where the package of that number lies, or will lie."""
+        return self.place / f"{sequence:0{_DIGITS}d}"
+
+    def changed(self) -> bool:
+        """Return whether there is a package to read: one system call, for the next one's own name.
+
+        No time stamp is looked at, whose grain would let two packages in quick succession pass for one. A package that
+        was refused counts again only once something else is in its place.
+        """
+        if not os.access(self._next, os.F_OK):
+            return False
+        return self._refused is None or self._refused != _identity(self._next)
+
+    @contextmanager
+    def following(self) -> Iterator[Delta]:
+        """Yield the next package, verified; it counts as read if the block succeeds, as refused if anything fails.
+
+        Raises
+        ------
+        InvalidRelease
+            The package is damaged, of another release, or does not follow the last one.
+        """
+        self._refused = _identity(self._next)
+        delta = self._verified(Delta.open(Path(self._next)))
+        yield delta
+        self.sequence, self.package, self._refused = self.sequence + 1, delta.manifest["package"], None
+        self._next = str(self.path_of(self.sequence + 1))
+
+    def _verified(self, delta: Delta) -> Delta:
+        found = {name: delta.manifest[name] for name in ("lineage", "sequence", "previous")}
+        expected = {"lineage": self.lineage, "sequence": self.sequence + 1, "previous": self.package}
+        for name, value in expected.items():
+            if found[name] != value:
+                raise InvalidRelease(f"{delta.path}: {name} is {found[name]}, expected {value}; it belongs elsewhere")
+        return delta
+
+
+def _identity(path: str) -> tuple[float, ...]:
+    """Return what tells one directory of this name from another, a mended one included."""
+    found: list[float] = []
+    for place in (path, f"{path}/{MANIFEST}"):
+        try:
+            state = Path(place).stat()
+        except OSError:
+            continue
+        found += [state.st_ino, state.st_mtime_ns]
+    return tuple(found)

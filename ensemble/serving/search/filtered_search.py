@@ -1,0 +1,138 @@
+"""A search with each row's filter: what it allows, at most so many of one kind, nothing below a score."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from ..files.arrays import take_ranges
+from .budget import Budget
+from .filters import Crowding, Filter
+from .masks import Allowed, ItemMask
+from .search import Found, ItemSearch, in_order
+
+_LEAST_FETCH = 64
+_ROUNDS = 3
+"""As often are more items fetched for a row, about, until it is full or nothing is left."""
+_MASK_NS, _WALK_NS = 5.0, 300.0
+"""Nanoseconds per item of the catalogue to leave out what is full, and per item that is looked at."""
+_Array = np.ndarray
+
+
+def search_filtered(
+    search: ItemSearch,
+    queries: _Array,
+    k: _Array,
+    rows: _Array,
+    items: _Array,
+    filters: Sequence[Filter | None],
+    budget: Budget | None = None,
+) -> Found:
+    """Search as `search` does, with one filter (or None) per row."""
+    rows, items = in_order(rows, items)
+    crowded = [(row, one) for row, one in enumerate(filters) if one is not None and one.crowding is not None]
+    if budget is not None:
+        for row, one in crowded:
+            budget.spend(row, _crowding_cost(search, int(k[row]), one.mask))
+    found = search(queries, k, rows, items, _allowed(filters), budget)
+    for row, one in crowded:
+        assert one.crowding is not None
+        excluded = items[slice(*rows.searchsorted([row, row + 1]))]
+        uncrowded = Uncrowded(search, queries[row : row + 1], excluded, one.mask, one.crowding)
+        known = found.item_index[row, : found.count[row]], found.score[row, : found.count[row]]
+        _replace(found, row, *uncrowded(int(k[row]), *known))
+    for row, asked in enumerate(filters):
+        if asked is not None and asked.min_score is not None:
+            kept = int(np.count_nonzero(found.score[row, : found.count[row]] >= asked.min_score))
+            _replace(found, row, found.item_index[row, :kept].copy(), found.score[row, :kept].copy())
+    return found
+
+
+def _crowding_cost(search: ItemSearch, k: int, mask: ItemMask | None) -> float:
+    """Return about what it takes to fill a row with what is not crowded out, in nanoseconds."""
+    share = 1.0 if mask is None else mask.share
+    fetch = 2 * max(k, _LEAST_FETCH)
+    return _ROUNDS * (search.cost(fetch, share / 2) + _MASK_NS * len(search.vectors) + _WALK_NS * fetch)
+
+
+class Uncrowded:
+    """One row's best items, at most `limit` of each value of an attribute.
+
+    The items are taken from the best on; one is passed over if a value of it was taken `limit` times already. An item
+    with several values counts for each of them; an item with none is never passed over.
+    """
+
+    def __init__(
+        self, search: ItemSearch, query: _Array, excluded: _Array, mask: ItemMask | None, crowding: Crowding
+    ) -> None:
+        """Take the query, float32 [1, d], the items that it leaves out, int64 [m], and those that it may have."""
+        self._search, self._query, self._excluded = search, query, excluded
+        self._attribute, self._limit = crowding
+        self._bits = np.ones(len(search.vectors), dtype=bool) if mask is None else mask.bits.copy()
+        self._taken: Counter[int] = Counter()
+        self._full: set[int] = set()
+        self._items: list[_Array] = [np.zeros(0, dtype=np.int64)]
+        self._scores: list[_Array] = [np.zeros(0, dtype=np.float32)]
+
+    def __call__(self, k: int, item_index: _Array, score: _Array) -> tuple[_Array, _Array]:
+        """Return up to `k` items and their scores, best first; `item_index` and `score` are the best with no limit."""
+        fetch, left = k, k - self._walk(item_index, score, k)
+        while left and len(item_index) == fetch:
+            # Those that follow, without the values that are full; twice as many each time, so a few times only.
+            fetch = max(2 * fetch, _LEAST_FETCH)
+            allowed = Allowed([self._search.mask(self._bits)], np.zeros(1, dtype=np.int64))
+            rows = np.zeros(len(self._excluded), dtype=np.int64)
+            fetch = min(fetch, len(self._bits))
+            found = self._search(self._query, np.array([fetch]), rows, self._excluded, allowed)
+            item_index, score = found.item_index[0, : found.count[0]], found.score[0, : found.count[0]]
+            left -= self._walk(item_index, score, left)
+        return np.concatenate(self._items), np.concatenate(self._scores)
+
+    def _walk(self, item_index: _Array, score: _Array, most: int) -> int:
+        """Take up to `most` of what is not crowded out, best first; return how many were taken."""
+        groups, known = self._attribute.groups, set(self._full)
+        positions, bounds = take_ranges(groups.rows, item_index)
+        picked = self._picked(groups.codes[positions].tolist(), bounds.tolist(), most)
+        self._items.append(item_index[picked])
+        self._scores.append(score[picked])
+        if len(picked) < most:
+            self._bits[item_index] = False
+            for code in self._full - known:
+                self._bits[self._attribute.members(code)] = False
+        return len(picked)
+
+    def _picked(self, codes: list[int], bounds: list[int], most: int) -> list[int]:
+        """Return the places of the items that are taken; the values of item i are `codes[bounds[i]:bounds[i + 1]]`."""
+        picked: list[int] = []
+        taken, full, limit = self._taken, self._full, self._limit
+        for place, (start, end) in enumerate(pairwise(bounds)):
+            own = codes[start:end]
+            if not full.isdisjoint(own):
+                continue
+            for code in own:
+                taken[code] += 1
+                if taken[code] >= limit:
+                    full.add(code)
+            picked.append(place)
+            if len(picked) == most:
+                break
+        return picked
+
+
+def _allowed(filters: Sequence[Filter | None]) -> Allowed | None:
+    """Return the rows' masks, equal ones once; None where no row has one."""
+    masks: dict[int, tuple[int, ItemMask]] = {}
+    of_row = np.full(len(filters), -1, dtype=np.int64)
+    for row, one in enumerate(filters):
+        if one is not None and one.mask is not None:
+            of_row[row] = masks.setdefault(id(one.mask), (len(masks), one.mask))[0]
+    return Allowed([mask for _, mask in masks.values()], of_row) if masks else None
+
+
+def _replace(found: Found, row: int, item_index: _Array, score: _Array) -> None:
+    found.item_index[row], found.score[row] = -1, -np.inf
+    found.item_index[row, : len(item_index)], found.score[row, : len(score)] = item_index, score
+    found.count[row] = len(item_index)

@@ -1,0 +1,102 @@
+"""Pre-ranking: retrieved candidates put in another order by a model of query and candidate.
+
+The ranker is an ONNX graph from a query's features, its vector and its candidates' sides to their scores. The sides
+hold what depends on an item alone; they are made in training and read from the release. Every row is scored by itself,
+so that it gets the same answer alone and among others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+
+from ..errors import InvalidRelease, InvalidRequest
+from ..files.release import Release
+from ..names import ITEM_SIDES, QUERY_VECTOR
+from ..query.onnx_session import open_graph
+from .candidates import RANKER, SIDES, candidates_of
+from .search import Found
+
+_OUTPUT = ["score"]
+_Array = np.ndarray
+
+
+class Ranker:
+    """Scores the candidates of each query anew."""
+
+    def __init__(self, release: Release, made: Collection[str]) -> None:
+        """Load the ranker of a verified release; `made` are the names of the query's features.
+
+        Raises InvalidRelease where graph, sides and release do not fit each other.
+        """
+        self.candidates = candidates_of(release)
+        self._sides = _sides(release)
+        place = release.path / RANKER
+        session = open_graph(place, int(release.manifest["serving"]["threads"]))
+        self._run = getattr(session, "_sess", session).run
+        self.inputs = [one.name for one in session.get_inputs()]
+        """Names of the features that it takes, and of what else."""
+        missing = set(self.inputs) - {*made, QUERY_VECTOR, ITEM_SIDES}
+        if missing:
+            raise InvalidRelease(f"{place}: wants {', '.join(sorted(missing))}, which the transform does not make")
+        outputs = [(one.name, one.type, len(one.shape)) for one in session.get_outputs()]
+        if outputs != [("score", "tensor(float)", 2)]:
+            raise InvalidRelease(f"{place}: expected one output, 'score', float32 of two dimensions")
+
+    @property
+    def items(self) -> int:
+        """Return how many items it has sides of."""
+        return len(self._sides)
+
+    def __call__(
+        self,
+        features: Mapping[str, _Array],
+        vectors: _Array,
+        candidates: _Array,
+        top_k: _Array,
+        least: _Array | None = None,
+    ) -> Found:
+        """Return the `top_k`, int64 [n], best of the candidates, int64 [n, m] as they were retrieved, then -1.
+
+        Equal scores stand in the order of retrieval. `least`, float32 [n]: nothing below that score.
+
+        Raises
+        ------
+        InvalidRequest
+            A score is not finite, because a feature was too large; names the row.
+        """
+        width = min(int(top_k.max()), candidates.shape[1])
+        counts = np.zeros(len(candidates), dtype=np.int32)
+        found = np.full((len(candidates), width), -1, dtype=np.int64)
+        score = np.full((len(candidates), width), -np.inf, dtype=np.float32)
+        held = (candidates >= 0).sum(axis=1).tolist()
+        for row, count in enumerate(held):
+            if not count:
+                continue
+            own = candidates[row, :count]
+            scores = self._scores(features, vectors, own, row)
+            order = (-scores).argsort(kind="stable")[: min(int(top_k[row]), count)]
+            if least is not None:
+                order = order[scores[order] >= least[row]]
+            counts[row] = len(order)
+            found[row, : len(order)], score[row, : len(order)] = own[order], scores[order]
+        return Found(found, score, counts)
+
+    def _scores(self, features: Mapping[str, _Array], vectors: _Array, items: _Array, row: int) -> _Array:
+        given = {QUERY_VECTOR: vectors[row : row + 1], ITEM_SIDES: self._sides.take(items, axis=0)[None]}
+        feed = {name: given[name] if name in given else features[name][row : row + 1] for name in self.inputs}
+        scores: _Array = self._run(_OUTPUT, feed, None)[0]
+        if scores.shape != (1, len(items)):
+            raise InvalidRelease(f"{RANKER}: {scores.shape} scores of {len(items)} candidates; release anew")
+        if not np.isfinite(scores).all():
+            raise InvalidRequest(f"row {row}: a candidate has no finite score; a number in the query is too large")
+        return scores[0]
+
+
+def _sides(release: Release) -> _Array:
+    sides = release.array(SIDES, np.float32, dimensions=2)
+    items = release.header("items/vectors.npy").shape[0]
+    if len(sides) != items or not np.isfinite(sides).all():
+        raise InvalidRelease(f"{release.path / SIDES}: {sides.shape}, expected finite numbers of the {items} items")
+    return sides

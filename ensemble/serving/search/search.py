@@ -1,0 +1,348 @@
+"""Search: the nearest items, some left out, in an order that only the exact scores decide.
+
+Every way (`planner`) ends the same: candidates' scores are computed anew by a sum whose order does not depend on the
+batch (BLAS and FAISS pick their kernels by batch size), and ties are broken by item index. A search that compares all
+allowed items therefore gives a row the same answer alone and among others; one through the approximate index may miss
+an item, but never returns one out of place, too few, or one that is not allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import copy
+from typing import NamedTuple
+
+import numpy as np
+
+from ..files.arrays import take_ranges
+from ..index.engines import Index
+from ..index.faiss_index import ItemIndex
+from .budget import Budget
+from .masks import Allowed, ItemMask
+from .planner import EXACT_NS, RANKED_NS, Plan, Planner
+from .scoring import Scoring
+from .selection import leaders, ranked, taken
+
+_SPARE = 16
+_BLOCK_FLOATS = 1 << 23
+_FEW = 64
+"""So many removed items are sifted out of what the index returns; more are a filter. Of what an engine returns, which
+may have removed them itself, any number is."""
+_LEVELS = 64
+"""More than the powers of two by which rows may differ in how much they leave out."""
+_Array = np.ndarray
+
+
+class Found(NamedTuple):
+    """The best items of every row, best first; past `count` the index is -1 and the score -inf."""
+
+    item_index: np.ndarray
+    """int64 [n, width], width = the largest k."""
+    score: np.ndarray
+    """float32 [n, width]: q.x, the cosine, or for l2 -|q - x|^2."""
+    count: np.ndarray  # type: ignore[assignment]  # the wire's word; `tuple.count` is not missed
+    """int32 [n]: min(k, items that are allowed and not excluded)."""
+
+
+class _Group(NamedTuple):
+    """Rows that share a mask, and what each leaves out: `rows` ascend."""
+
+    queries: _Array
+    rows: _Array
+    items: _Array
+    mask: ItemMask | None
+
+
+class _Part(NamedTuple):
+    """Rows that are searched together, and how."""
+
+    members: _Array | None
+    """int64 [n]: which rows; None: all."""
+    group: _Group
+    fetch: int
+    """Candidates of each row."""
+    plan: Plan
+
+
+class ItemSearch:
+    """Search among item vectors; see `Found`."""
+
+    def __init__(
+        self,
+        vectors: _Array,
+        index: Index | None = None,
+        *,
+        metric: str = "inner_product",
+        live: _Array | None = None,
+    ) -> None:
+        """Take the item vectors, float32 [items, d].
+
+        `index` holds the first `index.items` of them; the others are always compared. None: all are. `live`, bool
+        [items]: an item that is False is never returned. Raises ValueError for an unknown metric.
+        """
+        self._index = index
+        scoring = Scoring(vectors, metric)
+        self._planner = Planner(scoring.vectors, index)
+        self._take(scoring, live)
+
+    def extended(self, vectors: _Array, live: _Array, chain: str | None = None) -> ItemSearch:
+        """Return the search over `vectors`, which begin with those of this one, in the time that the new ones take.
+
+        `chain`: the id of the first change that made the catalogue what it is, by which an engine knows its rows.
+        """
+        made = copy(self)
+        made._index = None if self._index is None else self._index.extended(len(vectors), chain)
+        made._planner = self._planner.extended(len(vectors), made._index)
+        made._take(self._scoring.extended(vectors), live)
+        return made
+
+    def _take(self, scoring: Scoring, live: _Array | None) -> None:
+        self._scoring, self.vectors = scoring, scoring.vectors
+        items = len(scoring.vectors)
+        self._tail = np.arange(items if self._index is None else self._index.items, items)
+        self._live = None if live is None or live.all() else ItemMask(live.copy())
+        self._dead = np.zeros(0, dtype=np.int64) if self._live is None else np.flatnonzero(~self._live.bits)
+
+    def mask(self, bits: _Array) -> ItemMask:
+        """Return the mask of the items, bool [items], that may be returned, for a search's `allowed`."""
+        return ItemMask(bits if self._live is None else bits & self._live.bits)
+
+    def plan(self, queries: _Array, k: int, mask: ItemMask | None = None) -> Plan:
+        """Return how `queries`, float32 [n, d], would be searched for `k` items each, with one mask."""
+        fetch, mask = min(k, len(self.vectors)) + _SPARE, mask or self._live
+        return self._planner(self._scoring.prepared(queries), fetch, None if self._is_sifted(mask) else mask)
+
+    def __call__(
+        self,
+        queries: _Array,
+        k: _Array,
+        rows: _Array,
+        items: _Array,
+        allowed: Allowed | None = None,
+        budget: Budget | None = None,
+    ) -> Found:
+        """Return the `k` (int64 [n]) best items of every query, float32 [n, d].
+
+        `rows` and `items`, int64 [m]: item `items[i]` is left out of row `rows[i]`'s answer; duplicates are welcome.
+        All is planned before any of it is done: raises TooMuch where it would take more than the `budget`.
+        """
+        queries, widest = self._scoring.prepared(queries), max(k.tolist())
+        held = min(widest, len(self.vectors))
+        if len(queries) > 1:
+            rows, items = in_order(rows, items)
+        groups = self._groups(held, _Group(queries, rows, items, self._live), allowed)
+        parts = [self._part(held, members, group, budget or Budget()) for members, group in groups]
+        if parts[0].members is None:
+            index, score = self._answer(held, parts[0])
+        else:
+            index = np.full((len(queries), held), -1, dtype=np.int64)
+            score = np.full((len(queries), held), -np.inf, dtype=np.float32)
+            for part in parts:
+                index[part.members], score[part.members] = self._answer(held, part)
+        return _cut(_widened(index, widest, -1), _widened(score, widest, -np.inf), k)
+
+    def cost(self, k: int, share: float) -> float:
+        """Return about what it takes to find `k` of the share of items that a filter allows, in nanoseconds."""
+        return self._planner.about(k + _SPARE, share) + self._ranking(k + _SPARE)
+
+    def _groups(self, held: int, whole: _Group, allowed: Allowed | None) -> Iterator[tuple[_Array | None, _Group]]:
+        """Yield the rows that are searched together, None for all: of one mask, and which leave about as much out.
+
+        A long history makes the index look further; it is not to do so for the others of the batch.
+        """
+        keys = np.zeros(len(whole.queries), dtype=np.int64) if allowed is None else (allowed.of_row + 1) * _LEVELS
+        if self._index is not None and len(whole.rows) > held:
+            counts = np.bincount(whole.rows, minlength=len(keys))
+            keys = keys + np.ceil(np.log2(np.maximum(counts / (held + _SPARE), 1))).astype(np.int64)
+        distinct = np.unique(keys) if len(keys) > 1 else keys
+        for key in distinct:
+            mask = whole.mask if allowed is None or key < _LEVELS else allowed.masks[key // _LEVELS - 1]
+            if mask is not None and mask.count == len(self.vectors) - len(self._dead):
+                mask = self._live  # it leaves nothing out
+            if len(distinct) == 1:
+                yield None, whole._replace(mask=mask)
+            else:
+                members = np.flatnonzero(keys == key)
+                yield members, _taken(members, whole._replace(mask=mask))
+
+    def _part(self, held: int, members: _Array | None, group: _Group, budget: Budget) -> _Part:
+        """Return how a group is searched, for which there must be time."""
+        fetch = held + _SPARE
+        if self._index is not None and len(group.rows):
+            fetch += int(np.bincount(group.rows).max())
+        mask, last = None if self._is_sifted(group.mask) else group.mask, len(group.queries) - 1
+        row = last if members is None else int(members[-1])
+        budget.spend(row, self._planner.choosing(mask))
+        plan = self._planner(group.queries, fetch, mask)
+        budget.spend(row, plan.cost + len(group.queries) * self._ranking(fetch))
+        return _Part(members, group, fetch, plan)
+
+    def _ranking(self, fetch: int) -> float:
+        """Return what it takes to rank so many candidates of one query by their exact scores, in nanoseconds."""
+        return fetch * (RANKED_NS + EXACT_NS * self.vectors.shape[1])
+
+    def _answer(self, held: int, part: _Part) -> tuple[_Array, _Array]:
+        """Return the `held` best of every row of a group [n, held], block by block."""
+        _, group, fetch, plan = part
+        compared = {"scan": len(self.vectors), "gather": group.mask.count if group.mask else 0}.get(plan.way, fetch)
+        step = max(1, _BLOCK_FLOATS // max(compared, fetch * self.vectors.shape[1]))
+        if len(group.queries) <= step:
+            return self._block(held, fetch, plan, group)
+        blocks = []
+        for start in range(0, len(group.queries), step):
+            members = np.arange(start, min(start + step, len(group.queries)))
+            blocks.append(self._block(held, fetch, plan.of(slice(start, start + step)), _taken(members, group)))
+        index, score = map(np.concatenate, zip(*blocks, strict=True))
+        return index, score
+
+    def _block(self, held: int, fetch: int, plan: Plan, group: _Group) -> tuple[_Array, _Array]:
+        if plan.way == "index":
+            return self._by_index(held, fetch, plan, group)
+        return self._by_comparing(held, group.mask.items if plan.way == "gather" and group.mask else None, group)
+
+    def _by_comparing(self, held: int, subset: _Array | None, group: _Group) -> tuple[_Array, _Array]:
+        """Compare the items of `subset` (None: all), of which the group's mask allows some."""
+        scores = self._quick(subset, group)
+        index, score, bound = self._best(held, subset, scores, group.queries)
+        if bound is None:
+            return index, score
+        # An item that is no candidate might deserve the last place, by rounding or by a tie. A last place of -inf
+        # means that every item which is not excluded is a candidate already.
+        slack, last = self._scoring.slack(group.queries), self._scoring.as_quick(score[:, -1], group.queries)
+        if len(last) == 1 and bound[0] + slack[0] < last[0]:  # the usual, without the arrays
+            return index, score
+        for row in np.flatnonzero((bound + slack >= last) & (last > -np.inf)):
+            index[row], score[row] = self._settle(held, subset, _taken(row[None], group), last[row] - slack[row])
+        return index, score
+
+    def _quick(self, subset: _Array | None, group: _Group) -> _Array:
+        """Return the quick scores [n, len(subset)], -inf where an item is left out."""
+        scores = self._scoring.quick(group.queries, subset)
+        if subset is None:
+            if group.mask is not None:
+                scores[:, self._dead if group.mask is self._live else ~group.mask.bits] = -np.inf
+            if len(group.rows):
+                scores[group.rows, group.items] = -np.inf
+        elif len(group.rows) and len(subset):
+            position = np.minimum(subset.searchsorted(group.items), len(subset) - 1)
+            inside = subset[position] == group.items
+            scores[group.rows[inside], position[inside]] = -np.inf
+        return scores
+
+    def _best(
+        self, held: int, subset: _Array | None, scores: _Array, queries: _Array
+    ) -> tuple[_Array, _Array, _Array | None]:
+        """Return the best [n, held] by exact score of those with the best quick scores, and what bounds the others."""
+        total, fetch = scores.shape[1], held + _SPARE
+        excluded: _Array | None
+        bound = None
+        if fetch >= total:
+            candidates, excluded = np.arange(total)[None, :].repeat(len(scores), axis=0), scores == -np.inf
+        else:
+            candidates, excluded, bound = leaders(scores, fetch)
+        index, score = self._rank(held, queries, candidates if subset is None else subset[candidates], excluded)
+        return index, score, bound
+
+    def _settle(self, held: int, subset: _Array | None, group: _Group, least: float) -> tuple[_Array, _Array]:
+        """Return one row's answer from every item whose quick score is at least `least`."""
+        scores = self._quick(subset, group)[0]
+        close = np.flatnonzero(scores >= least)
+        if len(close) < held:  # rounding beyond the bound, which is one of probability
+            close = np.flatnonzero(scores > -np.inf)
+        candidates = (close if subset is None else subset[close])[None, :]
+        index, score = self._rank(held, group.queries, candidates, None)
+        return index[0], score[0]
+
+    def _by_index(self, held: int, fetch: int, plan: Plan, group: _Group) -> tuple[_Array, _Array]:
+        """Ask the index, and compare the items that it does not hold."""
+        assert self._index is not None
+        sifted = self._is_sifted(group.mask)
+        candidates = self._candidates(fetch, plan, group, sifted)
+        if len(self._tail):
+            tail = self._tail if group.mask is None else self._tail[group.mask.holds(self._tail)]
+            found, _, _ = self._best(min(fetch, len(tail)), tail, self._quick(tail, group), group.queries)
+            candidates = np.concatenate([candidates, found], axis=1)
+        candidates.sort(axis=1)
+        excluded = candidates < 0
+        if group.mask is not None and not isinstance(self._index, ItemIndex):
+            excluded |= ~group.mask.holds(candidates)
+        elif sifted:
+            excluded |= np.isin(candidates, self._dead)
+        if len(group.rows):
+            total = len(self.vectors)
+            line = np.arange(len(group.queries))[:, None] * total
+            excluded |= np.isin(candidates + line, group.rows * total + group.items)
+        index, score = self._rank(held, group.queries, candidates, excluded)
+        # Where the index came back with too few, all allowed items are compared: `count` must be right.
+        for row in np.flatnonzero(np.isneginf(score[:, -1])):
+            part = _taken(row[None], group)
+            subset = None if group.mask is None else group.mask.items
+            index[row], score[row] = (one[0] for one in self._by_comparing(held, subset, part))
+        return index, score
+
+    def _candidates(self, fetch: int, plan: Plan, group: _Group, sifted: bool) -> _Array:
+        """Return what the index names, int64 [n, m], -1 for none."""
+        mask = None if sifted else group.mask
+        if isinstance(self._index, ItemIndex):
+            probes = None if plan.probes is None else plan.probes[:2]
+            return self._index.candidates(group.queries, fetch + len(self._dead) * sifted, mask, probes=probes)
+        assert self._index is not None
+        # The removed ones that may be among the best, with room: where these are too few, all items are compared.
+        dead = min(len(self._dead), _SPARE + 4 * fetch * len(self._dead) // len(self.vectors))
+        return self._index.candidates(group.queries, fetch + dead, mask)
+
+    def _is_sifted(self, mask: ItemMask | None) -> bool:
+        """Return whether nothing is left out but a few removed items."""
+        few = _FEW if isinstance(self._index, ItemIndex) or self._index is None else len(self.vectors)
+        return mask is not None and mask is self._live and len(self._dead) <= few
+
+    def _rank(self, held: int, queries: _Array, candidates: _Array, excluded: _Array | None) -> tuple[_Array, _Array]:
+        """Return the `held` best candidates [n, held] and their scores: by score, then by item index."""
+        scores = self._scoring.exact(queries, candidates)
+        if excluded is not None:
+            scores[excluded] = -np.inf
+        order, score = ranked(scores, held)  # the candidates ascend, so the first of equals is the one wanted
+        index = taken(candidates, order)
+        return _widened(index, held, -1), _widened(score, held, -np.inf)
+
+
+def no_exclusions() -> tuple[np.ndarray, np.ndarray]:
+    """Return the `rows` and `items` of a search that leaves nothing out."""
+    return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+
+
+def in_order(rows: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return both, int64 [m], with the rows ascending."""
+    if not len(rows) or not (rows[1:] < rows[:-1]).any():
+        return rows, items
+    order = rows.argsort(kind="stable")
+    return rows[order], items[order]
+
+
+def _taken(members: _Array, group: _Group) -> _Group:
+    """Return some rows of a group, int64 ascending, numbered anew, in the time that their own entries take."""
+    if not len(group.rows):
+        return group._replace(queries=group.queries[members])
+    bounds = group.rows.searchsorted(np.arange(len(group.queries) + 1))
+    positions, own = take_ranges(bounds, members)
+    rows = np.repeat(np.arange(len(members)), own[1:] - own[:-1])
+    return _Group(group.queries[members], rows, group.items[positions], group.mask)
+
+
+def _widened(array: _Array, width: int, blank: float) -> _Array:
+    if array.shape[1] == width:
+        return array
+    return np.pad(array, ((0, 0), (0, width - array.shape[1])), constant_values=blank)
+
+
+def _cut(index: _Array, score: _Array, k: _Array) -> Found:
+    """Empty the places past each row's k, and those of excluded items."""
+    width = score.shape[1]
+    least = min(k.tolist())
+    if least == width and min(score[:, -1].tolist()) > -np.inf:  # by far the most frequent
+        return Found(index, score, np.full(len(score), width, dtype=np.int32))
+    if least < width:
+        score[np.arange(width)[None, :] >= k[:, None]] = -np.inf
+    empty = score == -np.inf
+    index[empty] = -1
+    return Found(index, score, (width - empty.sum(axis=1)).astype(np.int32))

@@ -1,0 +1,1 @@
+"""The Triton models (python backend), their tensors and their canary."""

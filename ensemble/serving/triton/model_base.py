@@ -1,0 +1,337 @@
+"""What the Triton models (python backend) have in common: queued requests are answered as one batch."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import json
+import math
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import triton_python_backend_utils as pb
+
+from ..errors import InvalidRelease, InvalidRequest, Unavailable
+from ..files.release import Release
+from ..names import RELEASE
+from ..search.budget import Budget, TooMuch
+from ..search.delta import DELTA
+from ..threads import limit_blas_threads
+from .backlog import ADDRESS, DEFAULT_ADDRESS, Backlog
+from .metrics import Reporter, RequestLog, Tally
+from .pulse import Pulse
+from .tensors import Arrays, Tensor
+
+if TYPE_CHECKING:
+    from ..retriever import Answer, ItemAnswers
+
+_COUNTS = "i?"
+"""Types of the outputs that take few values, as NumPy's characters: int32 and bool."""
+_MOST_KEPT = 2048
+_FEW = 32
+
+Outputs = list[tuple[str, np.ndarray]]
+"""Name and array of each output of one request."""
+
+
+class BatchModel:
+    """What Triton's python backend calls; see its README for the three methods. A subclass says what an answer is."""
+
+    release: Release
+    _backlog: Backlog | None = None
+    answers: ItemAnswers | None = None
+    """What changes while it serves, in the models that search."""
+    tally: Tally
+    _reporter: Reporter | None = None
+    _milliseconds = math.inf
+    """What a request may take; while it loads and tries itself, anything."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Load the release beside the model and ask it what it must know; an error here keeps Triton from serving."""
+        check_numpy()
+        directory = Path(args["model_repository"]) / args["model_version"]
+        self.release = Release.open(directory / "release")
+        check_release(directory / "config.pbtxt", self.release)
+        self._kept: dict[tuple[str, Any], Any] = {}
+        self._call_it(self.release.manifest["release"])
+        self.tally = Tally()
+        self._pulse = Pulse(self.release.manifest["serving"]["max_request_milliseconds"] / 1000)
+        self.load(self.release, args["model_config"])
+        limit_blas_threads(self.release.manifest["serving"]["threads"])
+        self.check()
+        self._milliseconds = float(self.release.manifest["serving"]["max_request_milliseconds"])
+        if self.answers is not None and os.environ.get(DELTA):
+            self.answers.follow(Path(os.environ[DELTA]))
+            self._refreshed(self.answers)
+        self._backlog = self._watched(args)
+        self._report(args)
+        gc.freeze()  # what is loaded stays: nothing for the collector to go through again and again
+        pb.Logger.log_info(f"release {self.release.manifest['release']}: {self.facts()}, NumPy {np.__version__}")
+
+    def load(self, release: Release, config: str) -> None:
+        """Load what the model needs of a verified release; `config` is Triton's configuration of it, JSON."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Answer the release's sample queries; raise InvalidRelease where it does not answer as it did when made."""
+        raise NotImplementedError
+
+    def facts(self) -> str:
+        """Return what the log says of the model."""
+        raise NotImplementedError
+
+    def answer(self, sent: Sequence[Arrays]) -> list[Outputs]:
+        """Answer requests that sent the same inputs; raise InvalidRequest where one of them is wrong."""
+        raise NotImplementedError
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Answer the requests, in their order; refuse those for which too many rows were done while they waited."""
+        try:
+            sent: list[Arrays] = [{one.name(): one.as_numpy() for one in request.inputs()} for request in requests]
+        except Exception as error:  # what leaves execute() reaches the client with its traceback
+            return [self._failure(error, request, 0) for request in requests]
+        rows = [max(map(len, one.values()), default=0) for one in sent]
+        self._pulse.begin(sum(rows))
+        try:
+            return self._within_limits(requests, sent, rows)
+        finally:
+            self._pulse.end()
+
+    def _within_limits(self, requests: list[Any], sent: list[Arrays], rows: list[int]) -> list[Any]:
+        if self._backlog is None:
+            return self._executed(requests, sent)
+        refused, start = self._backlog.begin(rows), time.perf_counter()
+        try:
+            if True not in refused:
+                return self._executed(requests, sent)
+            left = [position for position, no in enumerate(refused) if not no]
+            answers = iter(self._executed([requests[one] for one in left], [sent[one] for one in left]))
+            self.tally.refused("queue", sum(itertools.compress(rows, refused)), len(rows) - len(left))
+            return [_full() if no else next(answers) for no in refused]
+        finally:
+            self._backlog.end(len(requests), time.perf_counter() - start)
+
+    def _executed(self, requests: list[Any], sent: list[Arrays]) -> list[Any]:
+        responses: list[Any] = [None] * len(requests)
+        if self.answers is not None and requests:
+            self._refresh(self.answers)
+        start = time.thread_time()
+        began: float | None = None
+        for members in _alike(sent):
+            answers = self._answers([sent[one] for one in members], began)
+            began = began or start
+            for member, answer in zip(members, answers, strict=True):
+                responses[member] = self._response(requests[member], answer, sent[member])
+        return responses
+
+    def finalize(self) -> None:
+        """Let go of the release."""
+        if self._backlog is not None:
+            self._backlog.close()
+        if self._reporter is not None:
+            self._reporter.close()
+        self.__dict__.clear()
+
+    def count(self, answer: Answer) -> None:
+        """Count a batch that was answered."""
+        known = answer.user_known
+        rows = len(known)
+        self.tally.answered(rows, rows - int(np.count_nonzero(known)) if rows > _FEW else known.tolist().count(False))
+
+    def _report(self, args: dict[str, str]) -> None:
+        """Begin to count, and to hand it to Triton's metrics."""
+        inputs, model = {one["name"] for one in json.loads(args["model_config"])["input"]}, args["model_name"]
+        self.tally, self._log = Tally(inputs, self.answers is not None), RequestLog(model)
+        labels = {"model": model, "version": args["model_version"]}
+        self._reporter = Reporter(self.tally, pb.MetricFamily, labels, self.release.manifest["release"])
+        if self.answers is not None:
+            self.answers.tally, self._reporter.catalogue = self.tally, self.answers.size
+
+    def _watched(self, args: dict[str, str]) -> Backlog | None:
+        """Return what limits the rows that wait for this model; None where the recipe has no limit."""
+        limit = self.release.manifest["serving"]["max_queue_rows"]
+        if not limit:
+            return None
+        address = os.environ.get(ADDRESS, DEFAULT_ADDRESS)
+        return Backlog(args["model_name"], args["model_version"], limit, address, pb.Logger.log_warn)
+
+    def _refresh(self, answers: ItemAnswers) -> None:
+        """Take the changes of the catalogue that appeared; where one is refused, the one before goes on serving."""
+        try:
+            if answers.refresh():
+                self._refreshed(answers)
+        except Exception as error:
+            self._refreshed(answers)
+            pb.Logger.log_error(f"a change of the catalogue was refused, {answers.name} goes on serving: {error}")
+
+    def _call_it(self, name: str) -> None:
+        self._name = np.array([[name.encode()]], dtype=object)
+        self._told: Any = None
+
+    def _refreshed(self, answers: ItemAnswers) -> None:
+        self._call_it(answers.name)
+        size = answers.size
+        pb.Logger.log_info(f"catalogue {answers.name}: {size[0]} items")
+        if self._reporter is not None:
+            self._reporter.catalogue = size
+
+    def budget(self) -> Budget:
+        """Return what requests that are answered together may take."""
+        return Budget(self._milliseconds)
+
+    def _answers(self, sent: list[Arrays], began: float | None = None) -> list[Outputs | Exception]:
+        """Answer requests with the same set of inputs together; if that fails, in parts, to fail only who must.
+
+        Where they take too long together, those that come last are told to ask again.
+        """
+        if began is not None and time.thread_time() - began > self._milliseconds / 1000:
+            return [Unavailable("too many rows wait: those that it came with take all of the time; ask again")] * len(
+                sent
+            )
+        start = time.thread_time()
+        try:
+            return list(self.answer(sent))
+        except Exception as error:
+            if isinstance(error, Unavailable):
+                return [error] * len(sent)  # none of them would fare better alone
+            if len(sent) == 1:
+                return [error]
+            cut = _first_part(sent, error)
+        return [*self._answers(sent[:cut], began), *self._answers(sent[cut:], start if began is None else began)]
+
+    def _response(self, request: Any, answer: Outputs | Exception, sent: Arrays) -> Any:
+        if isinstance(answer, Exception):
+            return self._failure(answer, request, max(map(len, sent.values()), default=0))
+        tensors = [self._tensor(name, array) for name, array in answer]
+        if self.answers is not None and RELEASE in request.requested_output_names():
+            tensors.append(self._release(len(answer[0][1])))
+        return pb.InferenceResponse(tensors)
+
+    def _failure(self, error: Exception, request: Any, rows: int) -> Any:
+        """Return the response to a request that was wrong, or met a defect; count it, and log it with its id."""
+        if isinstance(error, InvalidRequest):
+            reason, message = self.tally.reason(str(error)), str(error)
+            self._note("refused", request, reason=reason, message=message)
+            failure = pb.TritonError(message, pb.TritonError.INVALID_ARG)
+        elif isinstance(error, Unavailable):
+            reason = "unavailable"
+            self._note("failed", request, message=str(error))
+            failure = pb.TritonError(str(error), pb.TritonError.UNAVAILABLE)
+        else:
+            import traceback  # only ever needed here
+
+            reason, kind = "internal", type(error).__name__
+            self._note("failed", request, error=traceback.format_exception(type(error), error, error.__traceback__))
+            text = f"internal error ({kind}); the server's log has the details"
+            failure = pb.TritonError(text, pb.TritonError.INTERNAL)
+        self.tally.refused(reason, rows)
+        # The frames of its traceback hold the request's arrays, and one of them the error itself: a circle that only
+        # the collector would open, long after Triton wants the memory back.
+        error.__traceback__ = error.__context__ = error.__cause__ = None
+        return pb.InferenceResponse(error=failure)
+
+    def _note(self, event: str, request: Any, **facts: Any) -> None:
+        line = self._log.line(event, request.request_id(), **facts)
+        if line is not None:
+            (pb.Logger.log_error if event == "failed" else pb.Logger.log_warn)(line)
+
+    def _tensor(self, name: str, array: np.ndarray) -> Any:
+        """Return an output; one of a few values (a count, a truth value) is made once and sent again and again.
+
+        Making a tensor takes the stub longer than the step whose result it carries.
+        """
+        if array.size != 1 or array.dtype.char not in _COUNTS:
+            return pb.Tensor(name, array)
+        key = name, array.item()
+        kept = self._kept.get(key)
+        if kept is None:
+            kept = pb.Tensor(name, array.copy())
+            if len(self._kept) < _MOST_KEPT:
+                self._kept[key] = kept
+        return kept
+
+    def _release(self, rows: int) -> Any:
+        if rows > 1:
+            return pb.Tensor(RELEASE, self._name.repeat(rows, axis=0))
+        if self._told is None:
+            self._told = pb.Tensor(RELEASE, self._name)
+        return self._told
+
+
+def check_numpy() -> None:
+    """Refuse a NumPy that Triton's stub cannot speak.
+
+    A stub built for NumPy 1 hands NumPy 2 arrays whose elements are garbage, and aborts on strings. The rule: with
+    NumPy 1 every stub works; with NumPy 2 an array must come back from the stub's own memory as it went in.
+    """
+    if int(np.__version__.split(".")[0]) < 2:
+        return
+    sample = np.arange(1, 8, dtype=np.int64)
+    capsule = pb.Tensor("sample", sample).to_dlpack()
+    if not np.array_equal(pb.Tensor.from_dlpack("sample", capsule).as_numpy(), sample):
+        raise RuntimeError(
+            f"NumPy {np.__version__} is installed, but this Triton's python stub was built for NumPy 1 and would serve "
+            "garbage: install 'numpy<2' in the serving environment (requirements/serve.txt does)"
+        )
+
+
+def check_release(config: Path, release: Release) -> None:
+    """Refuse another release than the version's own configuration names: it was written of the one that was verified.
+
+    Triton's argument will not do: while chained models are exchanged, one configuration is that of two versions.
+    """
+    stated = f'key: "{RELEASE}" value {{ string_value: "{release.manifest["release"]}" }}'
+    if stated not in config.read_text(encoding="utf-8"):
+        raise InvalidRelease(
+            f"{release.path}: is release {release.manifest['release']}, {config} is of another: export the repository "
+            "anew"
+        )
+
+
+def check_inputs(config: str, tensors: Sequence[Tensor]) -> None:
+    """Refuse a model configuration that was written for another release."""
+    found = {one["name"]: one["data_type"].replace("TYPE_STRING", "TYPE_BYTES") for one in json.loads(config)["input"]}
+    expected = {one.name: f"TYPE_{one.dtype}" for one in tensors}
+    if found != expected:
+        raise RuntimeError(f"config.pbtxt has inputs {found}, the release {expected}: export the repository anew")
+
+
+def row_slices(sent: Sequence[Arrays], name: str) -> list[slice]:
+    """Return the rows of each request in the batch of all, by the length of its input `name`."""
+    if len(sent) == 1:
+        return [slice(0, len(sent[0][name]))]
+    slices, start = [], 0
+    for one in sent:
+        stop = start + len(one[name])
+        slices.append(slice(start, stop))
+        start = stop
+    return slices
+
+
+def _full() -> Any:
+    text = "too many rows wait for this model; ask again later"
+    return pb.InferenceResponse(error=pb.TritonError(text, pb.TritonError.UNAVAILABLE))
+
+
+def _alike(sent: Sequence[Arrays]) -> list[list[int]]:
+    """Return the positions of the requests, grouped by the set of inputs that they sent, the fewest inputs first."""
+    if len(sent) == 1:
+        return [[0]]
+    groups: dict[frozenset[str], list[int]] = {}
+    for position, one in enumerate(sent):
+        groups.setdefault(frozenset(one), []).append(position)
+    return sorted(groups.values(), key=lambda members: len(sent[members[0]]))
+
+
+def _first_part(sent: Sequence[Arrays], error: Exception) -> int:
+    """Return how many of several requests to answer first, where they cannot be answered together: half of them, or as
+    many as there is time for."""
+    half = len(sent) // 2
+    if not isinstance(error, TooMuch):
+        return half
+    ends = np.cumsum([max(map(len, one.values())) for one in sent])
+    return max(1, min(half, int(ends.searchsorted(error.row, side="right"))))

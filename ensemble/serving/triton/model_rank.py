@@ -1,0 +1,84 @@
+"""The Triton model `retrieval_rank`: the chained layout's last step where a release ranks what it retrieves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..errors import InvalidRequest
+from ..files.arrays import read_values
+from ..files.release import Release
+from ..names import CANDIDATES, FEATURES, LEAST, VECTOR
+from ..retriever import Answer
+from ..search.catalogue import on_wire
+from ..search.ranker import Ranker
+from ..selftest import SelfTest
+from .model import AnswerWriter
+from .model_base import BatchModel, Outputs, check_inputs, row_slices
+from .steps import packing, steps_of, unpack
+from .tensors import USER, Arrays, Reader, Tensor
+
+_Array = np.ndarray
+
+
+class RankModel(BatchModel):
+    """Candidates to the answer."""
+
+    def load(self, release: Release, config: str) -> None:
+        """Load the ranker and the items' ids."""
+        steps = steps_of(release)
+        assert steps.rank is not None
+        check_inputs(config, steps.rank.inputs)
+        outputs = release.json("query/transform.json")["outputs"]
+        self._record, self._lists = packing(outputs), {one["name"] for one in outputs if one["list"]}
+        self._ranker = Ranker(release, self._record.names or ())
+        self._named = [one.name for one in steps.rank.inputs if one.name in (self._record.names or ())]
+        ids = on_wire(read_values(release, "items/ids", release.manifest["id_dtype"]["item_id"]))
+        self._ids = np.append(ids, np.array([b"" if ids.dtype == object else 0], dtype=ids.dtype))
+        self._write = AnswerWriter(lambda: self._ids)
+        controls = [one for one in steps.request if one.name in ("top_k", "exclude_item_ids")]
+        self._most = max(self._ranker.candidates, int(release.manifest["serving"]["max_top_k"]))
+        self._reader = Reader([Tensor(USER, "INT64", 1), *controls], release.manifest["serving"])
+
+    def check(self) -> None:
+        """Rank the sample queries' candidates."""
+        SelfTest.load(self.release).check_ranking(self._ranker)
+
+    def facts(self) -> str:
+        """Return how many candidates it expects."""
+        return f"{self._ranker.candidates} candidates"
+
+    def answer(self, sent: Sequence[Arrays]) -> list[Outputs]:
+        """Return item_id, score and count of every request."""
+        # To the reader nobody asks: who it is has been found out.
+        request = self._reader([{**one, USER: np.zeros((len(one[VECTOR]), 1), dtype=np.int64)} for one in sent])
+        vectors, least = (np.concatenate([one[name] for one in sent]) for name in (VECTOR, LEAST))
+        candidates = _padded([one[CANDIDATES] for one in sent])
+        if candidates.shape[1] > self._most:
+            raise InvalidRequest(f"{CANDIDATES}: {candidates.shape[1]} of a row, expected at most {self._most}")
+        highest = int(candidates.max(initial=-1))
+        if highest >= self._ranker.items or int(candidates.min(initial=0)) < -1:
+            raise InvalidRequest(f"{CANDIDATES}: got {highest}, expected rows of the {self._ranker.items} items, or -1")
+        try:
+            found = self._ranker(self._features(sent), vectors, candidates, request.top_k, least[:, 0])
+        except Exception as error:
+            if type(error).__name__ != "InvalidArgument":  # onnxruntime's, of a graph that is fed what it cannot hold
+                raise
+            raise InvalidRequest("features: not such as the transform makes; ask the ensemble") from None
+        self.tally.answered(len(vectors), 0)
+        ids = self._ids.take(found.item_index, mode="wrap")
+        answer = Answer(found.item_index, ids, found.score, found.count, np.zeros(len(vectors), dtype=bool))
+        return [outputs[:-1] for outputs in self._write(answer, request, row_slices(sent, VECTOR))]
+
+    def _features(self, sent: Sequence[Arrays]) -> dict[str, _Array]:
+        if not self._named:
+            return unpack(np.concatenate([one[FEATURES] for one in sent]), self._record)
+        joined = {name: np.concatenate([one[name] for one in sent]) for name in self._named}
+        return {name: values if name in self._lists else values[:, 0] for name, values in joined.items()}
+
+
+def _padded(candidates: Sequence[_Array]) -> _Array:
+    """Join arrays of different widths; -1 fills."""
+    width = max(one.shape[1] for one in candidates)
+    return np.concatenate([np.pad(one, ((0, 0), (0, width - one.shape[1])), constant_values=-1) for one in candidates])

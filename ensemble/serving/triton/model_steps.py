@@ -1,0 +1,156 @@
+"""The Triton models `retrieval_transform`, `retrieval_tower` and `retrieval_search`: the steps of the chained layout.
+
+Each loads its part of the release alone, and its process no library that only another one needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import InvalidRequest
+from ..files.arrays import trained_ids
+from ..files.release import Release
+from ..names import CANDIDATES, FEATURES, KNOWN, LEAST, USER_ROW, VECTOR
+from ..query.features import QueryFeatures
+from ..query.history import History
+from ..search.candidates import candidates_of
+from ..search.scoring import check_queries
+from ..selftest import SelfTest
+from .model_base import BatchModel, Outputs, check_inputs, row_slices
+from .steps import pack, packing, steps_of, unpack
+from .tensors import NO_SCORE, USER, Arrays, Reader, Request, Tensor, extremes
+
+if TYPE_CHECKING:
+    from ..retriever import Answer
+
+
+class TransformModel(BatchModel):
+    """Raw columns to features."""
+
+    def load(self, release: Release, config: str) -> None:
+        """Load the transform, the users and their histories."""
+        steps = steps_of(release)
+        check_inputs(config, steps.transform.inputs)
+        self._reader = Reader(steps.request, release.manifest["serving"])
+        self._features = QueryFeatures(release, History(release), trained_ids(release))
+        self._record = packing(self._features.transform.outputs)
+        self._named = [one.name for one in steps.transform.outputs if one.name not in (FEATURES, USER_ROW)]
+
+    def check(self) -> None:
+        """Transform the sample queries."""
+        SelfTest.load(self.release).check_features(self._features)
+
+    def facts(self) -> str:
+        """Return the number of users."""
+        return f"{self.release.manifest['counts']['users']} users"
+
+    def answer(self, sent: Sequence[Arrays]) -> list[Outputs]:
+        """Return the features, packed or by name, and the user's row of every request."""
+        request = self._reader(sent, self.budget())
+        user_rows = self._features.users.rows_of(request.columns[USER].values)
+        features = self._features(request.columns, user_rows, request.clicks)
+        self.tally.answered(len(user_rows), int(np.count_nonzero(user_rows < 0)))
+        made: Outputs = [(name, features[name].reshape(len(user_rows), -1)) for name in self._named]
+        if not self._named:
+            made = [(FEATURES, pack(features, self._record, len(user_rows)))]
+        made.append((USER_ROW, user_rows[:, None]))
+        return [[(name, array[rows]) for name, array in made] for rows in row_slices(sent, USER)]
+
+
+class TowerModel(BatchModel):
+    """Features to the query vector."""
+
+    def load(self, release: Release, config: str) -> None:
+        """Load the query tower."""
+        from ..query.tower import Tower
+
+        self._tower = Tower(release.path / "towers/query.onnx", release.manifest["serving"]["threads"])
+        self._record = packing(release.json("query/transform.json")["outputs"])
+
+    def check(self) -> None:
+        """Encode the sample queries."""
+        SelfTest.load(self.release).check_vectors(self._tower)
+
+    def facts(self) -> str:
+        """Return the width of its vectors."""
+        return f"{self.release.manifest['dim']} dimensions"
+
+    def answer(self, sent: Sequence[Arrays]) -> list[Outputs]:
+        """Return the vectors of every request."""
+        packed = sent[0][FEATURES] if len(sent) == 1 else np.concatenate([one[FEATURES] for one in sent])
+        try:
+            vectors = self._tower(unpack(packed, self._record))
+        except Exception as error:
+            if type(error).__name__ != "InvalidArgument":  # onnxruntime's, of a graph that is fed what it cannot hold
+                raise
+            raise InvalidRequest(f"{FEATURES}: not such as the transform makes; ask the ensemble") from None
+        self.tally.answered(len(vectors), 0)
+        return [[(VECTOR, vectors[rows])] for rows in row_slices(sent, FEATURES)]
+
+
+class SearchModel(BatchModel):
+    """The query vector to the answer."""
+
+    def load(self, release: Release, config: str) -> None:
+        """Load the items, the index and what each user has seen."""
+        from ..retriever import ItemAnswers
+        from .model import AnswerWriter
+
+        steps = steps_of(release)
+        check_inputs(config, steps.search.inputs)
+        self.answers = self._catalogue = ItemAnswers(release)
+        self._write = AnswerWriter(lambda: self._catalogue.catalogue.wire_ids)
+        self._candidates = candidates_of(release) if steps.rank else None
+        self._users = release.manifest["counts"]["users"]
+        controls = [one for one in steps.search.inputs if one.name not in (VECTOR, USER_ROW)]
+        # To the reader a user is the row that the transform found.
+        times = [Tensor("history_timestamps", "INT64", -1, True, True)]
+        self._reader = Reader([Tensor(USER, "INT64", 1), *controls, *times], release.manifest["serving"])
+
+    def check(self) -> None:
+        """Answer the sample queries."""
+        SelfTest.load(self.release).check_answers(self._catalogue)
+
+    def facts(self) -> str:
+        """Return the number of items."""
+        return f"{self.release.manifest['counts']['items']} items"
+
+    def answer(self, sent: Sequence[Arrays]) -> list[Outputs]:
+        """Return item_id, score, count and user_known of every request."""
+        budget = self.budget()
+        request = self._reader([_as_read(one) for one in sent], budget)
+        highest = extremes(request.columns[USER].values)[1]
+        if highest >= self._users:
+            raise InvalidRequest(f"{USER_ROW}: got {highest}, expected at most {self._users - 1}, or -1 for a stranger")
+        vectors = sent[0][VECTOR] if len(sent) == 1 else np.concatenate([one[VECTOR] for one in sent])
+        check_queries(vectors)
+        answer = self._catalogue.nearest(vectors, request.columns[USER].values, request, self._candidates, budget)
+        self.count(answer)
+        if self._candidates is not None:
+            return self._for_ranking(answer, request, row_slices(sent, VECTOR))
+        return self._write(answer, request, row_slices(sent, VECTOR))
+
+    def _for_ranking(self, answer: Answer, request: Request, slices: Sequence[slice]) -> list[Outputs]:
+        """Return the candidates of each request, and what its answers must score."""
+        least = self._catalogue.least_scores(request)
+        if least is None:
+            least = np.full(len(answer.count), NO_SCORE, dtype=np.float32)
+        made: Outputs = [(LEAST, least[:, None]), (KNOWN, answer.user_known[:, None])]
+        outputs = []
+        for rows in slices:
+            width = max(1, int(answer.count[rows].max()))
+            candidates = np.ascontiguousarray(answer.item_index[rows, :width])
+            outputs.append([(CANDIDATES, candidates), *((name, array[rows]) for name, array in made)])
+        return outputs
+
+
+def _as_read(arrays: Arrays) -> Arrays:
+    """Return the arrays of a request as the reader knows them: a history's times, spent by now, come with its items."""
+    read = {**arrays, USER: arrays[USER_ROW]}
+    clicks = read.get("history_item_ids")
+    if clicks is not None:
+        read["history_timestamps"] = np.zeros(clicks.shape, dtype=np.int64)
+    return read

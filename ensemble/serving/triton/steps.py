@@ -1,0 +1,97 @@
+"""The tensors between the chained models, and what each of them takes and makes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..files.release import Release
+from ..names import CANDIDATES, FEATURES, KNOWN, LEAST, USER_ROW, VECTOR, check_query
+from ..query.sequence import HISTORY
+from ..search.candidates import has_ranker
+from .tensors import USER, WIRE, Tensor, input_tensors, output_tensors
+
+_TRANSFORM_ONLY = ("history_timestamps",)
+_BOTH = ("history_item_ids",)
+
+
+class Step(NamedTuple):
+    """Inputs and outputs of a chained model."""
+
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+
+
+class Steps(NamedTuple):
+    """The chain over one release."""
+
+    request: list[Tensor]
+    """What a client sends."""
+    transform: Step
+    tower: Step
+    search: Step
+    rank: Step | None
+    """Of a release that ranks."""
+
+
+def steps_of(release: Release) -> Steps:
+    """Return the tensors of the chained models; with an onnxruntime tower the features go by name."""
+    stated, id_dtype = release.json("query/transform.json"), release.manifest["id_dtype"]
+    taken, made = ([one["name"] for one in stated[key]] for key in ("inputs", "outputs"))
+    check_query(taken, made, str(release.path / "query/transform.json"))
+    history = any(one["name"] == HISTORY for one in stated["outputs"])
+    request = input_tensors(stated["inputs"], id_dtype, history)
+    columns = {USER, *_TRANSFORM_ONLY, *_BOTH, *(one["name"] for one in stated["inputs"])}
+    between = feature_tensors(release, stated["outputs"])
+    row, vector = Tensor(USER_ROW, "INT64", 1), Tensor(VECTOR, "FP32", int(release.manifest["dim"]))
+    controls = [one for one in request if one.name not in columns or one.name in _BOTH]
+    outputs, ranks = output_tensors(id_dtype), has_ranker(release)
+    candidates = [Tensor(CANDIDATES, "INT64", -1), Tensor(LEAST, "FP32", 1)]
+    top_k = [one for one in controls if one.name == "top_k"]
+    known = [one for one in outputs if one.name == KNOWN]
+    return Steps(
+        request,
+        Step([one for one in request if one.name in columns], [*between, row]),
+        Step(between, [vector]),
+        Step([vector, row, *controls], [*candidates, *known] if ranks else outputs),
+        Step(
+            [*between, vector, candidates[0]._replace(ragged=True), candidates[1], *top_k],
+            [one for one in outputs if one.name != KNOWN],
+        )
+        if ranks
+        else None,
+    )
+
+
+def feature_tensors(release: Release, outputs: Sequence[Mapping[str, Any]]) -> list[Tensor]:
+    """Return what goes from the transform to the tower."""
+    if release.manifest["serving"]["tower_platform"] == "python":
+        return [Tensor(FEATURES, "UINT8", packing(outputs).itemsize)]
+    wire = {**WIRE, "float32": "FP32"}
+    taken = {one["name"] for one in release.json("towers/towers.json")["query_inputs"]}
+    return [
+        Tensor(one["name"], wire[one["dtype"]], int(one["max_length"]) if one["list"] else 1)
+        for one in outputs
+        if one["name"] in taken
+    ]
+
+
+def packing(outputs: Sequence[Mapping[str, Any]]) -> np.dtype:
+    """Return one row's features as a record, given the `outputs` of a `transform.json`."""
+    return np.dtype([(one["name"], one["dtype"], (one["max_length"],) * one["list"]) for one in outputs])
+
+
+def pack(features: Mapping[str, np.ndarray], record: np.dtype, rows: int) -> np.ndarray:
+    """Return features as uint8 [rows, record.itemsize]."""
+    packed = np.empty(rows, dtype=record)
+    for name in record.names or ():
+        packed[name] = features[name]
+    return packed.view(np.uint8).reshape(rows, record.itemsize)
+
+
+def unpack(packed: np.ndarray, record: np.dtype) -> dict[str, np.ndarray]:
+    """Return the features, [n] or [n, max_length], of what `pack` made."""
+    rows = np.ascontiguousarray(packed).view(record).reshape(-1)
+    return {name: np.ascontiguousarray(rows[name]) for name in record.names or ()}

@@ -1,0 +1,1 @@
+"""Keeps a server answering: what is watched, and how it is repaired."""

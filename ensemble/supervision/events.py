@@ -1,0 +1,73 @@
+"""What a server's supervisor does: one JSON object an event, counted, and kept in a file beside the server's models."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, deque
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from workflows.errors import DiskError
+from workflows.files import atomic_write
+
+_KEPT = 50
+_FILE = ".serving-{}.json"
+
+Event = dict[str, Any]
+"""`time` (UTC), `event` (its name), and what belongs to it."""
+
+
+def _silent(_: Event) -> None:
+    """Tell nobody."""
+
+
+class Events:
+    """Tells, counts and keeps events. One thread at a time."""
+
+    def __init__(self, repository: Path, port: int, tell: Callable[[Event], None] = _silent, **facts: Any) -> None:
+        """Take the server's repository and gRPC port, who is told of each event, and what else the file says."""
+        self._path, self._tell = repository / _FILE.format(port), tell
+        self._facts: dict[str, Any] = facts
+        self.counts: Counter[str] = Counter()
+        self._last: deque[Event] = deque(maxlen=_KEPT)
+
+    def add(self, name: str, **facts: Any) -> None:
+        """Note an event."""
+        event = {"time": now(), "event": name, **facts}
+        self.counts[name] += 1
+        self._last.append(event)
+        self._tell(event)
+        self._keep()
+
+    def state(self, **facts: Any) -> None:
+        """Change what the file says besides the events."""
+        if any(self._facts.get(name) != one for name, one in facts.items()):
+            self._facts.update(facts)
+            self._keep()
+
+    def end(self) -> None:
+        """Remove the file: the server has ended."""
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
+
+    def _keep(self) -> None:
+        content = {**self._facts, "counts": dict(self.counts), "events": list(self._last)}
+        with suppress(OSError, DiskError):  # a repository that cannot be written is served all the same
+            atomic_write(self._path, json.dumps(content).encode())
+
+
+def now() -> str:
+    """Return the time, UTC, to the millisecond, as ISO 8601 writes it."""
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def kept(repository: Path) -> dict[int, dict[str, Any]]:
+    """Return what the servers of a repository say of themselves, by gRPC port."""
+    found = {}
+    for path in sorted(repository.glob(_FILE.format("*"))):
+        with suppress(OSError, ValueError):
+            found[int(path.stem.rpartition("-")[2])] = json.loads(path.read_bytes())
+    return found

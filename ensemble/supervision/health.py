@@ -1,0 +1,78 @@
+"""The canary over gRPC (`ensemble/serving/triton/canary.py` says what it is)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tritonclient.grpc as grpc
+from tritonclient.utils import InferenceServerException
+
+from ensemble.client.channels import channel_options
+from ensemble.client.retry import as_input
+from ensemble.client.tls import ClientTls
+from ensemble.serving.triton.canary import OUTPUTS, PARAMETER, Answer, Result, Trouble, check, state_of
+
+CanaryResult = Result
+_DTYPES: Mapping[str, Any] = {"INT32": np.int32, "INT64": np.int64, "BYTES": object}
+
+
+def canary(
+    address: str, model: str | None = None, timeout_s: float = 2.0, tls: ClientTls | None = None
+) -> CanaryResult:
+    """Ask the server at `address`, HOST:PORT of gRPC, what it must know; never raises for what the server does.
+
+    `timeout_s` is for each of the two questions: the configuration, which holds the right answer, and the inference.
+    """
+    with grpc.InferenceServerClient(address, **channel_options(address, tls)) as client:
+        return check(OverGrpc(client, timeout_s), model)
+
+
+class OverGrpc:
+    """A server that is asked over gRPC; see `canary.Server`."""
+
+    def __init__(self, client: Any, timeout_s: float) -> None:
+        """Take tritonclient's `InferenceServerClient`."""
+        self._client, self._timeout = client, timeout_s
+
+    def config(self, model: str) -> Mapping[str, Any]:
+        """Return the model's configuration."""
+        found: Mapping[str, Any] = self._ask("get_model_config", model, as_json=True)["config"]
+        return found
+
+    def infer(self, model: str, inputs: Sequence[Mapping[str, Any]]) -> Answer:
+        """Return the answer to a request."""
+        tensors = [
+            as_input(
+                one["name"],
+                one["datatype"],
+                np.array(one["data"], dtype=_DTYPES[one["datatype"]]).reshape(one["shape"]),
+            )
+            for one in inputs
+        ]
+        outputs = [grpc.InferRequestedOutput(name) for name in OUTPUTS]
+        found = self._ask("infer", model, inputs=tensors, outputs=outputs, request_id=PARAMETER)
+        row = {name: found.as_numpy(name)[0] for name in OUTPUTS}
+        items = [one.decode() if isinstance(one, bytes) else one for one in row["item_id"].tolist()]
+        version = str(found.get_response().model_version)
+        return Answer(items, row["score"].tolist(), int(row["count"][0]), row["release"][0].decode(), version)
+
+    def answered(self, model: str) -> int:
+        """Return how many requests the model has answered."""
+        stats = self._ask("get_inference_statistics", model, as_json=True).get("model_stats", [])
+        return sum(int(one.get("inference_stats", {}).get("success", {}).get("count", 0)) for one in stats)
+
+    def _ask(self, method: str, model: str, **options: Any) -> Any:
+        try:
+            return getattr(self._client, method)(model, client_timeout=self._timeout, **options)
+        except InferenceServerException as error:
+            status, message = str(error.status() or ""), str(error.message())
+            raise Trouble(_state(status, message), f"{status.removeprefix('StatusCode.')}: {message}") from None
+
+
+def _state(status: str, message: str) -> str:
+    if status.endswith("DEADLINE_EXCEEDED"):
+        return "late"
+    told = state_of(message)
+    return "unreachable" if told == "failed" and status.endswith(("UNAVAILABLE", "NOT_FOUND")) else told

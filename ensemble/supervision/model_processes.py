@@ -1,0 +1,93 @@
+"""The processes of Triton's python models ("stubs"), seen from outside: Triton itself does not notice when one dies."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+from ensemble.triton.find import STUB
+
+
+class Stub(NamedTuple):
+    """One instance of a model."""
+
+    process: psutil.Process
+    model: str
+    version: str
+
+    @property
+    def alive(self) -> bool:
+        """Return whether it runs. Triton does not reap those that have ended."""
+        try:
+            return self.process.is_running() and self.process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return False
+
+
+class Stubs:
+    """Those of one tritonserver."""
+
+    def __init__(self, server_pid: int) -> None:
+        """Take the process id of tritonserver and find those that run."""
+        self._server = psutil.Process(server_pid)
+        self._known: dict[int, Stub] = {}
+        self.find()
+
+    def find(self) -> None:
+        """Take note of those that were started since."""
+        with suppress(psutil.Error):
+            for process in self._server.children():
+                if process.pid not in self._known:
+                    stub = _stub(process)
+                    if stub is not None:
+                        self._known[process.pid] = stub
+
+    def died(self) -> list[Stub]:
+        """Return those that have ended since this was last asked, on purpose or not."""
+        ended = [one for one in self._known.values() if not one.alive]
+        for one in ended:
+            del self._known[one.process.pid]
+        return ended
+
+    def all(self) -> list[Stub]:
+        """Return those that run, or did when it was last asked."""
+        return list(self._known.values())
+
+    def of(self, model: str) -> list[Stub]:
+        """Return those of a model that run, of all versions."""
+        return [one for one in self._known.values() if one.model == model and one.alive]
+
+
+def kill(stubs: list[Stub]) -> list[int]:
+    """Kill those that still run; return their process ids."""
+    killed = []
+    for one in stubs:
+        if one.alive:
+            with suppress(psutil.Error):
+                one.process.kill()
+                killed.append(one.process.pid)
+    return killed
+
+
+def ended_children(server_pid: int) -> list[int]:
+    """Return the children of a tritonserver that have ended; while it starts, one that does is a model that failed."""
+    try:
+        children = psutil.Process(server_pid).children()
+        return [one.pid for one in children if one.status() == psutil.STATUS_ZOMBIE]
+    except psutil.Error:
+        return []
+
+
+def _stub(process: psutil.Process) -> Stub | None:
+    """Return what a child of tritonserver serves: it is started as `STUB .../MODEL/VERSION/model.py ...`."""
+    try:
+        command = process.cmdline()
+    except psutil.Error:
+        return None
+    if len(command) < 2 or Path(command[0]).name != STUB:
+        return None
+    place = Path(command[1])
+    return Stub(process, place.parent.parent.name, place.parent.name)

@@ -1,0 +1,188 @@
+"""How a server is repaired: a model is loaded anew beside what is left of it; at last the server is started again.
+
+Triton never restarts a python model's process that died, and goes on handing requests to it, each of which fails after
+a second. Loading the model anew, from files that look changed, starts all of its processes beside the old ones; those
+that live go on answering until the new ones do.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from ensemble.deploy.swap import deployment_lock
+from ensemble.server.server import TritonServer
+from ensemble.supervision.events import Events
+from ensemble.supervision.model_processes import Stub, Stubs, kill
+from ensemble.supervision.pace import Pace
+from ensemble.triton.model_control import ModelControl
+from workflows.errors import ReleaseError, ServerError
+
+_MOST_RESTARTS = 5
+_LEFT_SECONDS = 10.0
+_LOAD_SECONDS = 120.0
+
+GivenUp = Callable[[], bool]
+
+
+class Repairs:
+    """Repairs one server. Whatever takes long ends when `given_up`, asked often, says so."""
+
+    def __init__(self, server: TritonServer, events: Events) -> None:
+        """Take a server that runs, and who is told."""
+        self._server, self._events, self._pace = server, events, Pace()
+        self._left: list[tuple[float, list[Stub]]] = []
+        self.last = 0.0
+        """When the last repair ended (`time.monotonic`)."""
+        self._watch_anew()
+
+    def deaths(self) -> dict[tuple[str, str], list[Stub]]:
+        """Return the processes that have ended since this was last asked, of models that now have too few, by model and
+        version; a version that is unloaded loses its processes on purpose."""
+        died = self.stubs.died()
+        if not died:
+            return {}
+        self.stubs.find()
+        found: dict[tuple[str, str], list[Stub]] = {}
+        for one in died:
+            found.setdefault((one.model, one.version), []).append(one)
+        return {key: stubs for key, stubs in found.items() if len(self.serving(*key)) < self.wanted(*key)}
+
+    def serving(self, model: str, version: str) -> list[Stub]:
+        """Return the processes of a version that requests go to."""
+        left = {one.process.pid for _, stubs in self._left for one in stubs}
+        return [one for one in self.stubs.of(model) if one.version == version and one.process.pid not in left]
+
+    def wanted(self, model: str, version: str) -> int:
+        """Return how many processes a version has by its configuration; 0 where it is not served."""
+        try:
+            with self._control() as control:
+                return control.instances(model) if version in control.ready_versions(model) else 0
+        except ServerError:
+            return 0  # the server does not answer at all: the canary tells
+
+    def reload(self, due: dict[str, str], given_up: GivenUp) -> bool:
+        """Load the models of `due` anew, by name, each with why, and take them from it; return whether it was tried.
+
+        A deployment that is under way goes before. Where a load fails the server is started again; raises as `restart`.
+        """
+        failed = ""
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(deployment_lock(self._server.repository))
+            except ServerError:
+                return False
+            except OSError:
+                pass  # a repository that cannot be written cannot be deployed to either
+            self._wait(given_up)
+            for model, reason in due.items():
+                if given_up():
+                    return False
+                failed = failed or self._load(model, reason, given_up)
+            self._ended()
+        due.clear()
+        if failed:
+            self.restart(failed, given_up)
+        return True
+
+    def restart(self, reason: str, given_up: GivenUp) -> None:
+        """Stop the server and start it again.
+
+        Raises
+        ------
+        ServerError
+            That failed, several times in a row.
+        StartGivenUp
+            `given_up` said so.
+        """
+        self._events.add("restarting", reason=reason)
+        for attempt in range(1, _MOST_RESTARTS + 1):
+            self._wait(given_up)
+            start = time.monotonic()
+            try:
+                self._server.stop()
+                self._server.start(given_up)
+            except (ServerError, ReleaseError) as error:
+                what = "verification_failed" if isinstance(error, ReleaseError) else "restart_failed"
+                self._events.add(what, attempt=attempt, error=str(error))
+                self._pace.repaired()
+                if attempt == _MOST_RESTARTS:
+                    told = f"given up after {attempt} attempts to restart Triton: {what.replace('_', ' ')}: {error}"
+                    raise ServerError(told) from None
+                continue
+            self._watch_anew()
+            self._ended()
+            self._events.add("restarted", reason=reason, seconds=round(time.monotonic() - start, 3))
+            return
+
+    def kill(self, stubs: list[Stub], reason: str) -> None:
+        """End processes: requests in them fail after a second, instead of waiting for ever."""
+        for pid in kill(stubs):
+            self._events.add("process_killed", pid=pid, reason=reason)
+
+    def end_left(self) -> None:
+        """Kill what a reload left over: Triton does not get to the end of unloading a model with a dead process."""
+        late = [stubs for deadline, stubs in self._left if time.monotonic() > deadline]
+        self._left = [one for one in self._left if time.monotonic() <= one[0]]
+        for stubs in late:
+            self.kill(stubs, "left over from before a reload")
+
+    def _load(self, model: str, reason: str, given_up: GivenUp) -> str:
+        """Load a model anew; return why that failed, or nothing."""
+        old, start = self.stubs.of(model), time.monotonic()
+        try:
+            self._server.verify()
+            for path in self._server.repository.glob(f"{model}/*/model.py"):
+                os.utime(path)  # otherwise Triton takes a load of what is loaded for done
+            with self._control() as control:
+                _patiently(lambda: control.load(model), given_up)
+        except (ServerError, ReleaseError, OSError) as error:
+            self._events.add("reload_failed", model=model, reason=reason, error=str(error))
+            return f"'{model}' was not loaded anew: {error}"
+        self.stubs.find()
+        self._left.append((time.monotonic() + _LEFT_SECONDS, old))
+        self._events.add("model_reloaded", model=model, reason=reason, seconds=round(time.monotonic() - start, 3))
+        return ""
+
+    def _watch_anew(self) -> None:
+        self.stubs = Stubs(self._server.process_id)
+        self._left.clear()
+        self._events.state(triton_pid=self._server.process_id)
+
+    def _ended(self) -> None:
+        self.last = time.monotonic()
+        self._pace.repaired()
+
+    def _wait(self, given_up: GivenUp) -> None:
+        """Wait as long as the repairs before ask for."""
+        pause = self._pace.pause()
+        if pause:
+            self._events.add("waiting", seconds=pause)
+        deadline = time.monotonic() + pause
+        while time.monotonic() < deadline and not given_up():
+            time.sleep(0.05)
+
+    def _control(self) -> ModelControl:
+        server = self._server
+        return ModelControl(server.addresses.grpc, server.repository, _LOAD_SECONDS, server.client_tls)
+
+
+def _patiently(action: Callable[[], None], given_up: GivenUp) -> None:
+    """Do what may take long in another thread; return when it is done, or given up. Raises what it raises."""
+    failed: list[Exception] = []
+
+    def act() -> None:
+        try:
+            action()
+        except Exception as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=act, name="repair", daemon=True)
+    thread.start()
+    while thread.is_alive() and not given_up():
+        thread.join(0.05)
+    if failed:
+        raise failed[0]

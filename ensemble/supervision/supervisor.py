@@ -1,0 +1,190 @@
+"""Keeps a server answering: looks at the processes of its models and at a canary, and repairs what does not work.
+
+Processes are looked at five times a second: those that ended are replaced, and so are those that hang, once they are
+killed (`hangs.py`). A canary that fails twice in a row is a fault, too, unless it is late and its model is at work:
+first the model's processes are killed and it is loaded again, then the server is started again (`repair.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ensemble.layouts import CHAINED, STEPS, answering_models
+from ensemble.server.server import TritonServer
+from ensemble.supervision.canaries import Canaries
+from ensemble.supervision.events import Event, Events, now
+from ensemble.supervision.hangs import Hangs, Limits
+from ensemble.supervision.health import CanaryResult
+from ensemble.supervision.repair import GivenUp, Repairs
+
+
+@dataclass(frozen=True)
+class Patience:
+    """When the supervisor acts."""
+
+    canary_seconds: float = 5.0
+    """Between two canaries."""
+    timeout_seconds: float = 5.0
+    """For each of a canary's questions. Long: a machine without a free core is late, too, and a reload is no help."""
+    failures: int = 2
+    """So many in a row, a second apart, are a fault."""
+    limits: Limits = field(default_factory=Limits)
+    """When a process hangs, whatever the canary says."""
+
+
+@dataclass
+class _Health:
+    """What is known of a model that clients ask."""
+
+    failures: int = 0
+    """Canaries in a row, since the last repair."""
+    reloaded: bool = False
+    """For its canary, and not healthy since."""
+    since: float | None = None
+    """When trouble was noticed (`time.monotonic`)."""
+
+
+def _silent(_: Event) -> None:
+    """Tell nobody."""
+
+
+class Supervisor:
+    """Watches one server."""
+
+    def __init__(
+        self, server: TritonServer, tell: Callable[[Event], None] = _silent, patience: Patience | None = None
+    ) -> None:
+        """Take a server that runs; `tell` gets every event, from the thread that calls `run`."""
+        self._server, self._patience = server, patience or Patience()
+        place = server.addresses
+        facts = {"host": place.host, "ports": place.ports, "supervisor_pid": os.getpid(), "started": now()}
+        self.events = Events(server.repository, place.grpc_port, tell, **facts)
+        self._health = {model: _Health() for model in answering_models(server.repository)}
+        self._repairs, self._hangs = Repairs(server, self.events), Hangs(self._patience.limits)
+        self._due: dict[str, str] = {}
+        self._told: dict[str, dict[str, object]] = {}
+        self._asked = False
+
+    def run(self, given_up: GivenUp) -> None:
+        """Watch and repair until `given_up`, asked often, says so.
+
+        Raises
+        ------
+        ServerError
+            The server could not be restarted, several times in a row.
+        StartGivenUp
+            `given_up` said so during a restart.
+        """
+        server, patience = self._server, self._patience
+        asked = server.addresses.grpc, list(self._health), patience.canary_seconds, patience.timeout_seconds
+        with Canaries(*asked, server.client_tls) as canaries:
+            try:
+                while not given_up():
+                    if self._look(canaries, given_up):
+                        canaries.soon()
+            finally:
+                self.events.end()
+
+    def _look(self, canaries: Canaries, given_up: GivenUp) -> bool:
+        """Look once, which takes a fifth of a second where nothing is wrong; return whether something was repaired."""
+        asked = iter((False, True))
+        status = self._server.wait(lambda: next(asked) or given_up())
+        if given_up():
+            return False
+        if status is not None:
+            self._trouble(list(self._health))
+            self._restart(f"Triton ended by itself with status {status}", given_up)
+            return True
+        for stub, reason in self._hangs.found(self._repairs.stubs.all()):
+            self._repairs.kill([stub], reason)
+        self._note_deaths()
+        self._repairs.end_left()
+        for begun, result in canaries.results():
+            self._judge(begun, result, given_up)
+        if not self._due or not self._repairs.reload(self._due, given_up):
+            return False
+        self._repaired()
+        return True
+
+    def _note_deaths(self) -> None:
+        for (model, version), stubs in self._repairs.deaths().items():
+            pids, left = [one.process.pid for one in stubs], len(self._repairs.serving(model, version))
+            self.events.add("process_died", model=model, version=version, pids=pids, left=left)
+            self._due[model] = f"process {', '.join(map(str, pids))} died"
+            self._trouble([one for one in self._health if model in self._steps(one)])
+
+    def _judge(self, begun: float, result: CanaryResult, given_up: GivenUp) -> None:
+        """Take a canary's result; one from before the last repair says nothing."""
+        if begun < self._repairs.last:
+            return
+        self._told = {**self._told, result.model: _facts(result)}
+        self.events.state(canary=self._told)
+        health = self._health[result.model]
+        if result.healthy:
+            self._recovered(result.model, health)
+        elif result.state == "late" and self._at_work(result.model, begun):
+            self.events.add("canary_waits", **_facts(result))
+        elif not result.alive and self._reached(result):
+            health.failures += 1
+            health.since = health.since or begun
+            self.events.add("canary_failed", **_facts(result), in_a_row=health.failures)
+        if health.failures >= self._patience.failures and not self._due:
+            self._act(result, health, given_up)
+
+    def _recovered(self, model: str, health: _Health) -> None:
+        self._asked = True
+        if health.since is not None:
+            self.events.add("recovered", model=model, seconds=round(time.monotonic() - health.since, 3))
+        self._health[model] = _Health()
+
+    def _reached(self, result: CanaryResult) -> bool:
+        """Return whether a failure says anything: a server that never could be asked may want a certificate of us."""
+        if self._asked or result.state != "unreachable":
+            return True
+        if not self.events.counts["canary_impossible"]:
+            self.events.add("canary_impossible", reason=result.reason, remedy="give `retrieval --tls-ca CA serve ...`")
+        return False
+
+    def _act(self, result: CanaryResult, health: _Health, given_up: GivenUp) -> None:
+        """Do what the canary of a model asks for."""
+        reason, steps = f"canary of '{result.model}' {result.state}: {result.reason}", self._steps(result.model)
+        if health.reloaded or not steps:
+            self._restart(reason, given_up)
+            return
+        health.reloaded = True
+        # One that Triton calls not healthy it names; else which of them is at fault is not known.
+        faulty = [one for one in steps if f"'{one}_" in result.reason] or steps
+        if result.state != "unreachable":
+            # They would go on answering wrongly, or not at all, until the new ones are there, and some never end.
+            self._repairs.kill([stub for one in faulty for stub in self._repairs.stubs.of(one)], reason)
+        self._due.update(dict.fromkeys(faulty, reason))
+
+    def _restart(self, reason: str, given_up: GivenUp) -> None:
+        self._due.clear()
+        self._repairs.restart(reason, given_up)
+        self._repaired()
+
+    def _repaired(self) -> None:
+        for health in self._health.values():
+            health.failures = 0
+
+    def _trouble(self, models: list[str]) -> None:
+        for model in models:
+            self._health[model].since = self._health[model].since or time.monotonic()
+
+    def _at_work(self, model: str, begun: float) -> bool:
+        """Return whether a canary that was begun then is late for the work that its model has to do."""
+        self._repairs.stubs.find()  # those of a deployment since
+        return self._hangs.at_work([self._repairs.stubs.of(one) for one in self._steps(model)], begun)
+
+    def _steps(self, model: str) -> list[str]:
+        """Return the models with processes of their own behind one that clients ask."""
+        steps = STEPS if model == CHAINED else (model,)
+        return [one for one in steps if any(self._server.repository.glob(f"{one}/*/model.py"))]
+
+
+def _facts(result: CanaryResult) -> dict[str, object]:
+    return {name: getattr(result, name) for name in ("model", "state", "reason", "release", "version")}

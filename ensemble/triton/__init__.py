@@ -1,0 +1,1 @@
+"""The merlin-systems graph as a Triton model repository, and the Triton that serves it."""

@@ -1,0 +1,97 @@
+"""The merlin-systems graph as a Triton model repository that needs nothing of this project, nor of Merlin."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from merlin.dag import Graph, postorder_iter_nodes
+from merlin.dag.runtime import Runtime
+from merlin.systems.dag import Ensemble
+
+from ensemble.layouts import CONFIG, Layout, models_of
+from ensemble.serving.files.release import Release
+from ensemble.serving.search.candidates import has_ranker
+from ensemble.triton.operators import EncodeQuery, RankCandidates, ReleaseOperator, SearchItems, TransformQuery
+from ensemble.triton.repository import write_version
+from workflows.errors import ReleaseError
+from workflows.files import atomic_directory
+
+_CHAIN = [TransformQuery, EncodeQuery, SearchItems]
+
+
+class GraphRuntime(Runtime):
+    """Runs the graph in process, and exports it as Triton models."""
+
+    layout: Layout
+
+    def transform(self, graph: Graph, transformable: Any) -> Any:
+        """Run the graph; optional inputs that a frame does not have are taken as not sent."""
+        if isinstance(transformable, pd.DataFrame):
+            absent = [name for name in graph.input_schema.column_names if name not in transformable]
+            transformable = transformable.assign(**dict.fromkeys(absent))
+        return super().transform(graph, transformable)
+
+    def export(self, ensemble: Ensemble, path: Path, version: int = 1) -> Path:
+        """Write the model repository to `path`, which it replaces, and return it. The graph stays as it is.
+
+        Raises
+        ------
+        ReleaseError
+            The graph is not `TransformQuery >> EncodeQuery >> SearchItems` over one release, then `RankCandidates` if
+            that ranks.
+        """
+        release = Release.open(Path(_release_of(ensemble)))
+        with atomic_directory(Path(path)) as temporary:
+            models = models_of(self.layout, has_ranker(release))
+            write_version(release, temporary, models, version)
+            for name in models:
+                shutil.copyfile(temporary / name / str(version) / CONFIG, temporary / name / CONFIG)
+        return Path(path)
+
+
+class FusedRuntime(GraphRuntime):
+    """Exports the graph as one Triton model that does all three steps."""
+
+    layout = "fused"
+
+
+class ChainedRuntime(GraphRuntime):
+    """Exports the graph as a Triton model for each step, behind a Triton ensemble."""
+
+    layout = "chained"
+
+
+class BothRuntime(GraphRuntime):
+    """Exports the graph in both layouts, side by side in one repository."""
+
+    layout = "both"
+
+
+_RUNTIMES = {one.layout: one for one in (FusedRuntime, ChainedRuntime, BothRuntime)}
+
+
+def export_repository(release: Path, path: Path, layout: Layout | None = None, version: int = 1) -> Path:
+    """Export the release at `release` to `path` in a layout, by default its own, and return the path."""
+    from ensemble.triton.operators import build_ensemble
+
+    chosen = layout or Release.open(release).manifest["serving"]["layout"]
+    return _RUNTIMES[chosen]().export(build_ensemble(release), path, version)
+
+
+def _release_of(graph: Ensemble) -> str:
+    operators = [
+        node.op for node in postorder_iter_nodes(graph.graph.output_node) if isinstance(node.op, ReleaseOperator)
+    ]
+    releases, found = {one.release for one in operators}, [type(one) for one in operators]
+    ranks = len(releases) == 1 and operators[0].retriever.ranker is not None
+    if len(releases) != 1 or found != [*_CHAIN, *([RankCandidates] if ranks else [])]:
+        wanted = f"TransformQuery >> EncodeQuery >> SearchItems{' >> RankCandidates' if ranks else ''}"
+        raise ReleaseError(
+            f"a repository takes {wanted} over one release, got "
+            f"{' >> '.join(one.__name__ for one in found) or 'none of ours'} over {len(releases)}; build the graph "
+            "with `build_ensemble`"
+        )
+    return releases.pop()

@@ -1,0 +1,175 @@
+"""Find a tritonserver and the Python that runs its models.
+
+Without a container there is one inside the nvidia-pytriton wheel. It keeps one python-backend stub per Python version,
+none of them where the server looks for it; `ensemble/triton/staging.py` puts the right one there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+from ensemble.server.environment import child_environment, on_path
+from workflows.errors import ServerError
+
+STUB = "triton_python_backend_stub"
+_CONTAINER_BACKENDS = Path("/opt/tritonserver/backends")
+_PROBE = """
+import importlib.metadata, importlib.util, json, os, site, sys, sysconfig
+missing = [name for name in ("numpy", "onnxruntime", "faiss") if importlib.util.find_spec(name) is None]
+value = sysconfig.get_config_var
+print(json.dumps({"version": "%d.%d" % sys.version_info[:2], "missing": missing,
+                  "numpy": None if "numpy" in missing else importlib.metadata.version("numpy"),
+                  "library": value("INSTSONAME") or value("LDLIBRARY"), "libdir": value("LIBDIR"),
+                  "home": os.path.dirname(sys._base_executable), "packages": site.getsitepackages()}))
+"""  # imports none of them: that would take longer than starting Triton
+
+
+@dataclass(frozen=True)
+class ServingPython:
+    """The interpreter that runs the models."""
+
+    executable: Path
+    version: str
+    """Such as "3.11"."""
+    numpy: str
+    """Version of its NumPy."""
+    library: Path | None
+    """The directory of its libpython, for the loader; None where it is not built shared."""
+    home: Path
+    """The directory of the interpreter that its environment was made with."""
+    packages: tuple[Path, ...]
+    """Where its packages are."""
+
+
+@dataclass(frozen=True)
+class Triton:
+    """A tritonserver and its backends."""
+
+    server: Path
+    backends: Path | None
+    """Where its backends are; None: none with a python backend is known, so it is left to the server."""
+    stub: Path | None
+    """What runs the models of the python backend."""
+    from_wheel: bool
+
+
+def default_python() -> Path:
+    """Return the interpreter of the project's `.venv-serve`, beside this package or the running environment, if there
+    is one, else the running one."""
+    for place in (Path(__file__).resolve().parents[1], Path(sys.prefix).resolve().parent):
+        own = place / ".venv-serve/bin/python"
+        if own.exists():
+            return own
+    return Path(sys.executable)
+
+
+def inspect_python(executable: Path) -> ServingPython:
+    """Ask the interpreter what it is; raise ServerError if it does not run or lacks what the models import."""
+    executable = executable.absolute()
+    found = json.loads(ask_python(executable, _PROBE))
+    if found["missing"]:
+        remedy = f"{executable} -m pip install --require-hashes -r requirements/serve.txt"
+        raise ServerError(
+            f"{executable}: has no {', '.join(found['missing'])}, which the models import; run `{remedy}`"
+        )
+    folder = Path(found["libdir"] or "/nonexistent")
+    library = folder if (folder / str(found["library"])).is_file() and ".so" in str(found["library"]) else None
+    packages = tuple(map(Path, found["packages"]))
+    return ServingPython(executable, found["version"], found["numpy"], library, Path(found["home"]), packages)
+
+
+def ask_python(executable: Path, code: str) -> str:
+    """Return what an interpreter prints when it runs `code`, isolated from working directory and variables.
+
+    Raises
+    ------
+    ServerError
+        It does not run.
+    """
+    try:
+        return subprocess.run(
+            [executable, "-I", "-c", code],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+            cwd="/",
+            env=child_environment(),
+        ).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        raise ServerError(
+            f"{executable}: cannot be asked for its version: {error}; expected a Python 3.10 to 3.12"
+        ) from None
+
+
+def find_triton(given: Path | None, python: ServingPython) -> Triton:
+    """Return the tritonserver at the given path, else on PATH, else in the nvidia-pytriton wheel.
+
+    Raises
+    ------
+    ServerError
+        There is none, or the wheel's stub does not fit `python`: no such version, no libpython, NumPy 2.
+    """
+    if given is not None:
+        server = given / "bin/tritonserver" if given.is_dir() else given
+        if not os.access(server, os.X_OK) or not server.is_file():
+            raise ServerError(
+                f"{server}: no executable; expected tritonserver or the directory that holds bin/tritonserver"
+            )
+        return _installed(server.absolute())
+    if (found := on_path("tritonserver")) is not None:
+        return _installed(found)
+    wheel = _wheel()
+    if wheel is None:
+        raise ServerError(
+            "no tritonserver: none given (--triton), none on PATH, and nvidia-pytriton is not installed; "
+            "run `pip install nvidia-pytriton==0.7.0`, or this command in a Triton container"
+        )
+    return Triton(wheel / "bin/tritonserver", wheel / "backends", _stub_for(wheel, python), True)
+
+
+def cache_directory() -> Path:
+    """Return where prepared files live: `RETRIEVAL_CACHE`, by default `~/.cache/merlin-retrieval`."""
+    return Path(os.environ.get("RETRIEVAL_CACHE") or "~/.cache/merlin-retrieval").expanduser().absolute()
+
+
+def _stub_for(wheel: Path, python: ServingPython) -> Path:
+    if int(python.numpy.split(".")[0]) >= 2:
+        raise ServerError(
+            f"{python.executable}: has NumPy {python.numpy}, but the python backend of {wheel} is built for NumPy 1 "
+            "and would serve garbage; install 'numpy<2' there (requirements/serve.txt does)"
+        )
+    stub = wheel / "python_backend_stubs" / python.version / STUB
+    if not stub.is_file():
+        known = ", ".join(sorted(path.name for path in stub.parent.parent.glob("3.*")))
+        raise ServerError(
+            f"{python.executable}: Python {python.version} has no stub in {wheel}; expected one of {known}"
+        )
+    if python.library is None:
+        raise ServerError(
+            f"{python.executable}: has no shared libpython, which Triton's stub loads; install the one of your "
+            f"distribution (libpython{python.version}) or take a Python built with --enable-shared"
+        )
+    return stub
+
+
+def _installed(server: Path) -> Triton:
+    """Return an installed server with the backends beside it, or those of the container, or its own default."""
+    for backends in (server.parent.parent / "backends", _CONTAINER_BACKENDS):
+        if (stub := backends / "python" / STUB).exists():
+            return Triton(server, backends, stub, False)
+    return Triton(server, None, None, False)
+
+
+def _wheel() -> Path | None:
+    try:
+        root = Path(str(distribution("nvidia-pytriton").locate_file("pytriton/tritonserver")))
+    except PackageNotFoundError:
+        return None
+    return root if (root / "bin/tritonserver").is_file() else None

@@ -1,0 +1,178 @@
+"""Triton's configuration of each model, whole, so that Triton need not ask a model to complete it.
+
+The schema is Triton's `model_config.proto` (https://github.com/triton-inference-server/common).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ensemble.layouts import CHAINED, FUSED, RANK, SEARCH, TOWER, TRANSFORM
+from ensemble.serving.files.release import Release
+from ensemble.serving.names import CANDIDATES, LEAST, RELEASE, USER_ROW, check_distinct
+from ensemble.serving.selftest import SelfTest
+from ensemble.serving.triton.canary import PARAMETER
+from ensemble.serving.triton.steps import Step, Steps, steps_of
+from ensemble.serving.triton.tensors import Tensor, output_tensors
+
+_RELEASE = Tensor(RELEASE, "BYTES", 1)
+_BETWEEN = "step:"
+"""Begins the names of what goes from step to step; no column's name has a colon."""
+
+
+def model_configs(release: Release, models: Iterable[str], version: int) -> dict[str, str]:
+    """Return the `config.pbtxt` of each of the models, which serves the release as the given version.
+
+    Raises
+    ------
+    InvalidRelease
+        A tensor of a model has a name that is taken, or that another one has.
+    """
+    steps, serving = steps_of(release), release.manifest["serving"]
+    whole = Step(steps.request, [*output_tensors(release.manifest["id_dtype"]), _RELEASE])
+    search = Step(steps.search.inputs, [*steps.search.outputs, _RELEASE])
+    first = Step(_all_optional(steps.transform.inputs), steps.transform.outputs)
+    made = {
+        FUSED: [*_python(FUSED, whole, serving, "instances"), *_facts(release, "fused", whole)],
+        TRANSFORM: [*_python(TRANSFORM, first, serving, "transform_instances"), _stated(release)],
+        TOWER: [*_tower(steps.tower, serving), _stated(release)],
+        SEARCH: [*_python(SEARCH, search, serving, "search_instances"), _stated(release)],
+        CHAINED: [*_ensemble(steps, whole, serving, version), *_facts(release, "chained", whole)],
+    }
+    if steps.rank is not None:
+        made[RANK] = [*_python(RANK, steps.rank, serving, "rank_instances"), _stated(release)]
+    return {name: "\n".join([*made[name], served((version,))]) + "\n" for name in models}
+
+
+def served(versions: Sequence[int]) -> str:
+    """Return the line of a configuration that names the versions which Triton loads."""
+    return f"version_policy {{ specific {{ versions: [ {', '.join(map(str, versions))} ] }} }}"
+
+
+def _stated(release: Release) -> str:
+    """Return the line with the release's id, which the model compares with that of the release beside it."""
+    return f'parameters {{ key: "{RELEASE}" value {{ string_value: "{release.manifest["release"]}" }} }}'
+
+
+def _facts(release: Release, layout: str, whole: Step) -> list[str]:
+    serving = release.manifest["serving"]
+    canary = SelfTest.load(release).canary({one.name for one in whole.inputs})
+    parameters = {
+        "release": release.manifest["release"],
+        "layout": layout,
+        **{name: serving[name] for name in ("top_k", "max_top_k", "max_exclude_item_ids")},
+    }
+    parameters[PARAMETER] = json.dumps(canary)
+    # As JSON writes strings, so does the text format, as long as it is ASCII.
+    return [
+        f'parameters {{ key: "{key}" value {{ string_value: {json.dumps(str(value))} }} }}'
+        for key, value in parameters.items()
+    ]
+
+
+def _python(name: str, step: Step, serving: Mapping[str, Any], instances: str) -> list[str]:
+    return [
+        *_head(name, 'backend: "python"', step, serving),
+        _queue(serving),
+        _instances(serving[instances] or serving["instances"], "KIND_CPU"),
+    ]
+
+
+def _tower(step: Step, serving: Mapping[str, Any]) -> list[str]:
+    if serving["tower_platform"] == "python":
+        return _python(TOWER, step, serving, "tower_instances")
+    threads = serving["threads"]
+    parameters = {"intra_op_thread_count": threads, "inter_op_thread_count": 1}
+    return [
+        *_head(
+            TOWER,
+            'backend: "onnxruntime"\nplatform: "onnxruntime_onnx"',
+            step,
+            serving,
+            scalar="reshape { shape: [ ] }",
+        ),
+        _queue(serving),
+        _instances(serving["tower_instances"] or serving["instances"], f"KIND_{serving['tower_device'].upper()}"),
+        *(f'parameters {{ key: "{key}" value {{ string_value: "{one}" }} }}' for key, one in parameters.items()),
+    ]
+
+
+def _ensemble(steps: Steps, whole: Step, serving: Mapping[str, Any], version: int) -> list[str]:
+    search = Step(steps.search.inputs, [*steps.search.outputs, _RELEASE])
+    features, vector = ({one.name for one in step.outputs} for step in (steps.transform, steps.tower))
+    found = {CANDIDATES, LEAST} if steps.rank else set()
+    # Of each model the inputs and the outputs that go between models.
+    chain: list[tuple[str, Step, set[str], set[str]]] = [
+        (TRANSFORM, steps.transform, set(), features),
+        (TOWER, steps.tower, features, vector),
+        (SEARCH, search, {*vector, USER_ROW}, found),
+    ]
+    if steps.rank:
+        chain.append((RANK, steps.rank, features | vector | found, set()))
+    links = ",\n".join(
+        # The version is pinned: whatever else is loaded meanwhile, the steps of an answer are of one release.
+        f'{{ model_name: "{name}" model_version: {version}\n  {_maps(step, taken, given)} }}'
+        for name, step, taken, given in chain
+    )
+    # Where Triton joins the steps, inputs and outputs have one name space.
+    check_distinct((one.name for one in (*whole.inputs, *whole.outputs)), f"{CHAINED}: tensors")
+    head = _head(CHAINED, 'platform: "ensemble"', Step(_all_optional(whole.inputs), whole.outputs), serving)
+    return [*head, f"ensemble_scheduling {{ step [\n{links}\n] }}"]
+
+
+def _all_optional(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Where an ensemble misses a required input Triton speaks of a deadlock; let the first model say which it is."""
+    return [one._replace(optional=True) for one in tensors]
+
+
+def _maps(step: Step, taken: set[str], given: set[str]) -> str:
+    """Return a step's maps. What goes between steps, `taken` and `given` by this one, has a name of its own: a column
+    may be called like a feature."""
+    lines = []
+    for direction, tensors, between in (("input", step.inputs, taken), ("output", step.outputs, given)):
+        for one in tensors:
+            value = f"{_BETWEEN}{one.name}" if one.name in between else one.name
+            lines.append(f"{direction}_map {{ key: {_text(one.name)} value: {_text(value)} }}")
+    return "\n  ".join(lines)
+
+
+def _head(name: str, kind: str, step: Step, serving: Mapping[str, Any], scalar: str = "") -> list[str]:
+    for direction, tensors in (("inputs", step.inputs), ("outputs", step.outputs)):
+        check_distinct((one.name for one in tensors), f"{name}: {direction}")
+    return [
+        f'name: "{name}"\n{kind}\nmax_batch_size: {serving["max_batch_size"]}',
+        *(_tensor("input", one, scalar if one.dims == 1 else "") for one in step.inputs),
+        *(_tensor("output", one) for one in step.outputs),
+    ]
+
+
+def _queue(serving: Mapping[str, Any]) -> str:
+    rows, timeout = serving["max_queue_rows"], serving["default_timeout_microseconds"]
+    lines = [f"max_queue_delay_microseconds: {serving['max_queue_delay_microseconds']}"]
+    # Only for a time-out, which Triton alone can hold: with any queue policy Triton 2.51 lets requests wait for half a
+    # second now and then (docs/serving.md). A limit alone the model holds itself (serving/triton/backlog.py). Triton
+    # counts requests, which are of one row and more.
+    if timeout:
+        lines.append(
+            f"default_queue_policy {{ timeout_action: REJECT default_timeout_microseconds: {timeout} "
+            f"allow_timeout_override: true max_queue_size: {rows} }}"
+        )
+    return "dynamic_batching {\n  " + "\n  ".join(lines) + "\n}"
+
+
+def _instances(count: int, kind: str) -> str:
+    return f"instance_group [ {{ count: {count} kind: {kind} }} ]"
+
+
+def _tensor(direction: str, tensor: Tensor, more: str = "") -> str:
+    # Ragged: requests whose lists differ in length still share a batch.
+    options = (" optional: true" if tensor.optional else "") + (" allow_ragged_batch: true" if tensor.ragged else "")
+    kind = "TYPE_STRING" if tensor.dtype == "BYTES" else f"TYPE_{tensor.dtype}"
+    return f"{direction} {{ name: {_text(tensor.name)} data_type: {kind} dims: [ {tensor.dims} ]{options}{more} }}"
+
+
+def _text(name: str) -> str:
+    """Return a string of the text format, which escapes as JSON does: columns are named by who made the release."""
+    return json.dumps(name, ensure_ascii=False)

@@ -1,0 +1,133 @@
+"""What a running Triton has loaded, and changing it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import tritonclient.grpc as grpc
+from tritonclient.utils import InferenceServerException
+
+from ensemble.client.channels import channel_options
+from ensemble.client.tls import ClientTls
+from ensemble.server.endpoints import KEY_HEADER, KEY_VARIABLE
+from workflows.errors import ServerError
+
+_POLL_SECONDS = 0.02
+_ASK_SECONDS = 10.0
+_HEADER = f"triton-grpc-protocol-{KEY_HEADER}"
+
+
+class ModelControl:
+    """Triton's model repository extension over gRPC, as a context manager."""
+
+    def __init__(self, address: str, repository: Path, timeout_s: float = 600.0, tls: ClientTls | None = None) -> None:
+        """Connect to the server of a repository.
+
+        The key with which it takes commands is that of the environment (`RETRIEVAL_ADMIN_KEY`), else it lies in the
+        repository.
+        """
+        self.address, self._timeout = address, timeout_s
+        key = os.environ.get(KEY_VARIABLE) or _read_key(repository, address.rpartition(":")[2])
+        self._headers = {_HEADER: key} if key else None
+        self._client = grpc.InferenceServerClient(address, **channel_options(address, tls))
+
+    def __enter__(self) -> ModelControl:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.close()
+
+    def require(self, models: Sequence[str], version: int) -> None:
+        """Raise ServerError unless the server has loaded that version of each of the models."""
+        loaded = {(one["name"], one.get("version")) for one in self._index() if one.get("state") == "READY"}
+        for model in models:
+            if (model, str(version)) not in loaded:
+                raise ServerError(
+                    f"{self.address}: does not serve version {version} of '{model}', which is live in the repository; "
+                    "is it the server of this repository (`retrieval serve`)?"
+                )
+
+    def load(self, model: str) -> None:
+        """Load a model as the repository says; return when it answers. What it had loaded before answers until then.
+
+        Raises
+        ------
+        ServerError
+            The server refused; says why.
+        """
+        try:
+            self._client.load_model(model, headers=self._headers, client_timeout=self._timeout)
+        except InferenceServerException as error:
+            raise ServerError(f"{self.address}: '{model}' was not loaded: {_reason(error)}") from None
+
+    def wait_until_unloaded(self, model: str, version: int) -> None:
+        """Return once the version has answered all that it was asked; raise ServerError if that takes too long."""
+        deadline = time.monotonic() + self._timeout
+        while any(
+            one["name"] == model and one.get("version") == str(version) and one.get("state") in ("READY", "UNLOADING")
+            for one in self._index()
+        ):
+            if time.monotonic() > deadline:
+                raise ServerError(f"{self.address}: version {version} of '{model}' did not finish its requests")
+            time.sleep(_POLL_SECONDS)
+
+    def ready_versions(self, model: str) -> set[str]:
+        """Return the versions of a model that answer; raise ServerError where the server does not say."""
+        return {one["version"] for one in self._index() if one["name"] == model and one.get("state") == "READY"}
+
+    def instances(self, model: str) -> int:
+        """Return how many instances of a model its configuration asks for; raise ServerError likewise."""
+        try:
+            config = self._client.get_model_config(model, as_json=True, client_timeout=_ASK_SECONDS)["config"]
+        except InferenceServerException as error:
+            raise ServerError(f"{self.address}: '{model}': {_reason(error)}") from None
+        return sum(int(one.get("count", 1)) for one in config.get("instance_group", []))
+
+    def _index(self) -> list[dict[str, Any]]:
+        try:
+            index = self._client.get_model_repository_index(
+                headers=self._headers, as_json=True, client_timeout=_ASK_SECONDS
+            )
+        except InferenceServerException as error:
+            raise ServerError(f"{self.address}: cannot say what it serves: {_reason(error)}; is it running?") from None
+        return list(index.get("models", []))
+
+
+def _reason(error: InferenceServerException) -> str:
+    """Return the model's own message, without where in Triton and in Python it came up."""
+    text = str(error.message()).split("\n\nAt:", 1)[0]
+    return text.rsplit("Internal: ", 1)[-1].strip().rstrip(";")
+
+
+def write_key(repository: Path, port: int, key: str) -> None:
+    """Leave a server's key in its repository, for its owner's eyes."""
+    path = _key_file(repository, port)
+    try:
+        path.unlink(missing_ok=True)
+        with open(path, "x", encoding="ascii", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            file.write(key)
+    except OSError:
+        return  # a repository that cannot be written cannot be deployed to either
+
+
+def remove_key(repository: Path, port: int) -> None:
+    """Remove the key of a server that has ended."""
+    with suppress(OSError):
+        _key_file(repository, port).unlink(missing_ok=True)
+
+
+def _read_key(repository: Path, port: str) -> str | None:
+    path = _key_file(repository, port)
+    return path.read_text(encoding="ascii") if path.is_file() else None
+
+
+def _key_file(repository: Path, port: int | str) -> Path:
+    return repository / f".admin-key-{port}"

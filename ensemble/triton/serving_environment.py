@@ -1,0 +1,30 @@
+"""What the interpreter that runs the models has."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ensemble.triton.find import ask_python
+from workflows.errors import ServerError
+
+_ASK = """
+import importlib.metadata as m, json, sys
+names = ("numpy", "onnxruntime", "onnxruntime-gpu", "faiss-cpu", "faiss-gpu", "faiss-gpu-cu12")
+found = {}
+for name in names:
+    try:
+        found[name] = m.version(name)
+    except m.PackageNotFoundError:
+        pass
+print(json.dumps({"python": "%d.%d.%d" % sys.version_info[:3], "packages": found}))
+"""
+
+
+def serving_packages(python: Path) -> tuple[str, dict[str, str]]:
+    """Return version and packages of an interpreter; both empty where it does not run."""
+    try:
+        found = json.loads(ask_python(python.absolute(), _ASK))
+    except (ServerError, ValueError):
+        return "", {}
+    return found["python"], found["packages"]

@@ -1,0 +1,49 @@
+"""ALS for implicit feedback (Hu, Koren and Volinsky, ICDM 2008), from the library `implicit`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from models.baselines.baseline import Refused, Scores, check_memory, or_popular
+from models.metrics import Float32Array, Int64Array
+
+MISSING = "needs the library implicit, an extra: pip install 'merlin-retrieval[peers]'"
+
+
+@dataclass(frozen=True)
+class Als:
+    """Factors of users and items; `alpha` is the weight of an interaction against that of its absence."""
+
+    factors: int
+    regularization: float
+    alpha: float
+    iterations: int = 15
+    seed: int = 0
+
+    def fit(self, interactions: csr_matrix) -> Scores:
+        """Alternate least squares, on as many threads as there are processors, with BLAS on one."""
+        try:
+            from implicit.cpu.als import AlternatingLeastSquares
+            from threadpoolctl import threadpool_limits
+        except ImportError:
+            raise Refused(MISSING) from None
+        check_memory(f"{self.factors} factors of every user and item", sum(interactions.shape) * self.factors * 8)
+        settings = {**asdict(self), "random_state": self.seed}
+        del settings["seed"]
+        # implicit runs its own threads, each of which would start BLAS's: slower by far, it says.
+        with threadpool_limits(1, "blas"):
+            model = AlternatingLeastSquares(**settings, dtype=np.float32)
+            model.fit(interactions, show_progress=False)
+        users_vectors, item_vectors = np.asarray(model.user_factors), np.asarray(model.item_factors)
+
+        def scores(users: Int64Array) -> Float32Array:
+            return users_vectors[users] @ item_vectors.T
+
+        return or_popular(scores, interactions)
+
+    def settings(self) -> dict[str, float]:
+        """Return the settings by name, those that are searched."""
+        return {"factors": self.factors, "regularization": self.regularization, "alpha": self.alpha}

@@ -1,0 +1,1 @@
+"""Stage evaluate: the exported towers on the test rows."""

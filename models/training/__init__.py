@@ -1,0 +1,1 @@
+"""Stage train: features to towers."""

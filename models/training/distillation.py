@@ -1,0 +1,110 @@
+"""What trained towers and peers think of every item, as part of the labels of the towers trained next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+from scipy.sparse import csr_matrix
+
+from models import config
+from models.baselines.als import Als
+from models.baselines.baseline import Peer, Refused, check_memory
+from models.baselines.ease import Ease
+from models.config import Distillation
+from models.metrics import Float32Array
+from models.towers.two_tower import TwoTowerModel
+from models.training.early_stopping import encode_queries
+from models.training.finite import is_finite
+from models.training.objective import Labels, Teacher
+from models.training.sampling import TrainingRows
+from workflows.errors import RecipeError, StageError
+from workflows.features.stage import Part
+
+LEAST_SCORE = 0.01
+"""Of a peer: those of EASE and ALS may be negative."""
+
+
+class TowersTeacher:
+    """Trained towers: the mean of their logits, whose softmax is the geometric mean of theirs.
+
+    Parameters
+    ----------
+    towers
+        At least one.
+    part
+        The rows to be trained on, with their histories; encoded here once, with nothing dropped.
+
+    Raises
+    ------
+    StageError
+        A vector is not finite.
+    """
+
+    def __init__(self, towers: Sequence[TwoTowerModel], part: Part) -> None:
+        features = {name: tf.convert_to_tensor(values) for name, values in part.query.items()}
+        queries = [encode_queries(tower, features) / float(tower.temperature) for tower in towers]
+        # Side by side, so that one inner product is the sum of theirs.
+        self._queries = tf.concat(queries, axis=1) / len(towers)
+        self._items = tf.concat([tower.item_vectors() for tower in towers], axis=1)
+        if not (is_finite(self._queries) and is_finite(self._items)):
+            raise StageError("[train.distillation] the teachers' vectors are not finite: their training diverged")
+
+    def logits(self, labels: Labels, items: tf.Tensor | None = None) -> tf.Tensor:
+        """Return the logits of these items (int64 `[c]`), or of all, for a batch of rows; float32 `[n, c]`."""
+        vectors = self._items if items is None else tf.gather(self._items, items)
+        return tf.matmul(tf.gather(self._queries, labels.rows), vectors, transpose_b=True)
+
+
+class PeersTeacher:
+    """Peers, fitted on the rows to be trained on: the mean logarithm of their scores, all users' times all items'.
+
+    Raises
+    ------
+    RecipeError
+        There are too many of them, or a library is missing.
+    """
+
+    def __init__(self, settings: Distillation, rows: TrainingRows) -> None:
+        self._logits = tf.constant(_peers_logits(settings, rows))
+
+    def logits(self, labels: Labels, items: tf.Tensor | None = None) -> tf.Tensor:
+        """Return the logits of these items (int64 `[c]`), or of all, for a batch of rows; float32 `[n, c]`."""
+        found = tf.gather(self._logits, labels.users)
+        return found if items is None else tf.gather(found, items, axis=1)
+
+
+class Product:
+    """Several teachers: the sum of their logits, whose softmax is the product of theirs."""
+
+    def __init__(self, teachers: Sequence[Teacher]) -> None:
+        self._teachers = teachers
+
+    def logits(self, labels: Labels, items: tf.Tensor | None = None) -> tf.Tensor:
+        """Return the logits of these items (int64 `[c]`), or of all, for a batch of rows; float32 `[n, c]`."""
+        return tf.add_n([teacher.logits(labels, items) for teacher in self._teachers])
+
+
+def _peers_logits(settings: Distillation, rows: TrainingRows) -> Float32Array:
+    pairs = rows.users.numpy(), rows.items.numpy()
+    users, items = int(pairs[0].max()) + 1, rows.num_items
+    interactions = csr_matrix((np.ones(len(pairs[0]), np.float32), pairs), shape=(users, items))
+    interactions.data[:] = 1  # what a user has twice was added up
+    total = np.zeros((users, items), np.float32)
+    try:
+        check_memory(f"the scores of {users:,} users for {items:,} items", 3 * total.nbytes)
+        for peer in settings.peers:
+            scores = _peer(peer).fit(interactions)(np.arange(users))
+            if not np.isfinite(scores).all():
+                raise Refused(f"{type(peer).__name__.lower()} has scores that are not finite; change its settings")
+            total += np.log(np.maximum(scores, np.float32(LEAST_SCORE)))
+    except Refused as reason:
+        raise RecipeError(f"[train.distillation] peers: {reason}") from None
+    return total * np.float32(settings.peers_exponent / len(settings.peers))
+
+
+def _peer(settings: config.Ease | config.Als) -> Peer:
+    if isinstance(settings, config.Ease):
+        return Ease(settings.l2)
+    return Als(settings.factors, settings.regularization, settings.alpha)

@@ -1,0 +1,140 @@
+"""Validation while training: exact recall after every epoch, early stopping, the best weights kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from models.data import users_and_seen
+from models.metrics import Float32Array, rank_targets
+from models.towers.two_tower import TwoTowerModel
+from models.training.horovod import Ranks
+from workflows.columns import Columns
+from workflows.features.stage import Part
+
+OnEpoch = Callable[[int, float], None]
+"""Called after every epoch with its number, from 1, and the monitored figure; what it raises ends the training."""
+ALONE = Ranks()
+_WORST = 1e6
+"""Variances that a rating is off by which is not finite: never the best."""
+_REPORTED = ("recall@10", "recall@100", "ndcg@10")
+
+
+class Validation(tf.keras.callbacks.Callback):
+    """Measures the validation part after every epoch and stops when it no longer gets better.
+
+    After training, `history` has one entry per epoch and `best_epoch` (1-based) the one whose weights the model
+    was given back. Of several ranks each measures its share of the rows. With `trained` the weights that training
+    starts from are epoch 0.
+    """
+
+    def __init__(
+        self,
+        valid: Part,
+        train: Part,
+        monitor: str,
+        patience: int,
+        checkpoint: Path,
+        progress: Callable[[str], None],
+        on_epoch: OnEpoch | None = None,
+        ranks: Ranks = ALONE,
+        trained: bool = False,
+    ) -> None:
+        super().__init__()
+        share = ranks.share(len(valid.interactions))
+        self.ranks, rows = ranks, valid.interactions.iloc[share]
+        self.ratings = rows[Columns.Rating].to_numpy(np.float32)
+        self.variance = max(float(valid.interactions[Columns.Rating].to_numpy(np.float64).var()), 1e-12)
+        self.queries = {name: tf.convert_to_tensor(values[share]) for name, values in valid.query.items()}
+        self.targets = rows[Columns.ItemIndex].to_numpy(np.int64)
+        self.users, self.seen = users_and_seen(rows, train.interactions)
+        self.monitor, self.patience, self.checkpoint, self.progress = monitor, patience, checkpoint, progress
+        self.on_epoch = on_epoch
+        self.history: list[dict[str, float]] = []
+        self.best_epoch, self.best = 0, -np.inf
+        self.trained = trained
+        self._started = 0.0
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Measure weights that were trained before: epoch 0, which may be the best one."""
+        if not self.trained or self.history:
+            return
+        figures = self.measure()
+        self.best = figures[f"valid_{self.monitor}"]
+        self.history.append({"epoch": 0, "seconds": 0.0, **figures})
+        self.progress(f"before the first epoch: validation {self.monitor} {self.best:.4f}")
+        if self.ranks.leads:
+            self.model.save_weights(self.checkpoint)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Start the clock."""
+        self._started = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Measure, note, keep the weights if they are the best so far, or stop."""
+        seconds = time.perf_counter() - self._started
+        figures = self.measure()
+        loss = self.ranks.means({"loss": np.array([(logs or {})["loss"]])})["loss"]
+        self.history.append({"epoch": epoch + 1, "seconds": seconds, "loss": loss, **figures})
+        if logs is not None:
+            logs.update(figures)  # for TensorBoard, which runs after this
+        value = figures[f"valid_{self.monitor}"]
+        self.progress(f"epoch {epoch + 1}: loss {loss:.3f}, validation {self.monitor} {value:.4f}, {seconds:.1f} s")
+        if value > self.best:
+            self.best, self.best_epoch = value, epoch + 1
+            if self.ranks.leads:
+                self.model.save_weights(self.checkpoint)
+        elif epoch + 1 - self.best_epoch >= self.patience:
+            self.model.stop_training = True
+        if self.on_epoch:
+            self.on_epoch(epoch + 1, value)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Give the model the best weights back."""
+        if self.ranks.leads:
+            self.model.load_weights(self.checkpoint)
+        self.ranks.copy(self.model.trainable_variables)
+
+    def found(self) -> dict[str, Any]:
+        """Return what an interrupted training needs to go on, as JSON."""
+        return {"history": self.history, "best": self.best, "best_epoch": self.best_epoch}
+
+    def resume(self, found: dict[str, Any]) -> None:
+        """Take what `found` returned."""
+        self.history, self.best, self.best_epoch = found["history"], found["best"], found["best_epoch"]
+
+    def measure(self) -> dict[str, float]:
+        """Return `valid_all.*` and `valid_unseen.*` of the model as it is now, of one that rates `valid_rating.*`.
+
+        Queries and items without finite vectors are not found (`models.metrics`).
+        """
+        queries = encode_queries(self.model, self.queries)
+        items = self.model.item_vectors().numpy()
+        rankings = rank_targets(
+            lambda rows: queries[rows] @ items.T, self.targets, self.users, self.seen, len(items), coverage=False
+        )
+        return self.ranks.means(
+            {f"valid_{name}.{key}": ranking.row_values(key) for name, ranking in rankings.items() for key in _REPORTED}
+            | self._rated(queries, items)
+        )
+
+    def _rated(self, queries: Float32Array, items: Float32Array) -> dict[str, Float32Array]:
+        """Return each row's squared error of the predicted rating, and what it adds to the mean that is r2."""
+        heads = self.model.heads
+        if heads is None or heads.tasks.rating is None:
+            return {}
+        predicted = heads.scale.mean + heads.scale.deviation * heads.rating(queries, items[self.targets]).numpy()
+        squared = (predicted - self.ratings) ** 2
+        squared = np.where(np.isfinite(squared), squared, _WORST * self.variance).astype(np.float32)
+        return {"valid_rating.mse": squared, "valid_rating.r2": 1.0 - squared / self.variance}
+
+
+def encode_queries(model: TwoTowerModel, queries: dict[str, tf.Tensor], batch_size: int = 8192) -> Float32Array:
+    """Run the query tower over all rows, in batches; float32 `[rows, d]`."""
+    dataset = tf.data.Dataset.from_tensor_slices(queries).batch(batch_size)
+    return np.concatenate([model.query_vectors(batch).numpy() for batch in dataset])

@@ -1,0 +1,105 @@
+"""Trained towers to ONNX, checked against TensorFlow on real rows."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import tensorflow as tf
+import tf2onnx
+
+from models.data import with_history
+from models.metrics import Float32Array
+from models.towers.onnx import run_tower
+from models.towers.two_tower import TwoTowerModel, input_names
+from models.training.early_stopping import encode_queries
+from workflows.errors import DivergedError, StageError
+from workflows.features.stage import FeatureSet, FeatureSpec
+from workflows.files import json_bytes
+
+OPSET = 15
+TOLERANCE = 1e-5
+"""Of the largest number in a vector, or of 1 where that is larger."""
+_CHECKED_ROWS = 1000
+
+
+def export_towers(model: TwoTowerModel, data: FeatureSet, epochs: int, out: Path) -> None:
+    """Write `query.onnx`, `item.onnx`, `item_vectors.npy` and `towers.json` to `out`.
+
+    Raises
+    ------
+    DivergedError
+        A vector is not finite.
+    StageError
+        An exported tower does not give TensorFlow's vectors on real rows.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    _convert(model.query_encoder, data.query_specs, out / "query.onnx")
+    _convert(model.candidate_encoder, data.item_specs, out / "item.onnx")
+    test = with_history(data.test, data.query_specs, data.train.interactions)
+    rows = {name: values[:_CHECKED_ROWS] for name, values in test.query.items()}
+    _check("query", encode_queries(model, rows), run_tower(out / "query.onnx", rows))
+    vectors = run_tower(out / "item.onnx", data.items)
+    _check("item", model.item_vectors().numpy(), vectors)
+    np.save(out / "item_vectors.npy", vectors)
+    description = {
+        "format": 1,
+        "pairing": pairing_of(out),
+        "dim": vectors.shape[1],
+        "metric": "inner_product",
+        "query_inputs": msgspec.to_builtins(data.query_specs),
+        "item_inputs": msgspec.to_builtins(data.item_specs),
+        "epochs": epochs,
+        "parameters": sum(int(variable.shape.num_elements()) for variable in model.trainable_variables),
+    }
+    (out / "towers.json").write_bytes(json_bytes(description))
+
+
+def pairing_of(towers: Path) -> str:
+    """Return the id that ties towers and item vectors together: a SHA-256 over the three files, hexadecimal."""
+    digest = hashlib.sha256()
+    for name in ("query.onnx", "item.onnx", "item_vectors.npy"):
+        digest.update((towers / name).read_bytes())
+    return digest.hexdigest()
+
+
+def _convert(tower: tf.keras.Model, specs: Sequence[FeatureSpec], path: Path) -> None:
+    signature = [tensor for spec in specs for tensor in tensors_of(spec)]
+
+    @tf.function(input_signature=signature, autograph=False)
+    def encode(*values: tf.Tensor) -> dict[str, tf.Tensor]:
+        features = {tensor.name: value for tensor, value in zip(signature, values, strict=True)}
+        return {"vector": tower(features, training=False)}
+
+    tf2onnx.convert.from_function(encode, input_signature=signature, opset=OPSET, output_path=str(path))
+
+
+def tensors_of(spec: FeatureSpec) -> list[tf.TensorSpec]:
+    """Return what a tower takes of a feature: `[n]`, lists `[n, any]`, vectors `[n, width]`."""
+    width = spec.max_length if spec.kind == "vector" else None  # what is not summed over must be known
+    shape = [None, width] if spec.max_length else [None]
+    first, *more = input_names(spec)
+    return [
+        tf.TensorSpec(shape, spec.dtype, name=first),
+        *(tf.TensorSpec(shape, tf.float32, name=name) for name in more),
+    ]
+
+
+def _check(side: str, expected: Float32Array, exported: Float32Array) -> None:
+    finite = np.isfinite(expected).all(axis=1)
+    if side == "item" and not finite.all():
+        raise DivergedError(
+            f"the vector of item {int(finite.argmin())} is not finite: the towers were not kept; lower "
+            "train.learning_rate, or clip its numbers"
+        )
+    # A test row without a finite vector is not found; where TensorFlow has one, ONNX must have the same.
+    expected, exported = expected[finite], exported[finite]
+    worst = float(np.abs(expected - exported).max(initial=0.0) / np.abs(expected).max(initial=1.0))
+    if not worst <= TOLERANCE:
+        raise StageError(
+            f"{side}.onnx differs from TensorFlow by {worst:.2g}, more than {TOLERANCE}; the export was not kept. "
+            "Report it with the recipe and the versions that `pip freeze` prints"
+        )

@@ -1,0 +1,109 @@
+"""Training ends where loss, weights or vectors are no longer finite: from there on nothing is learned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from workflows.errors import DivergedError, StageError
+
+_FEW = 1 << 13
+"""Queries that are looked at after an epoch."""
+_STEPS = 64
+"""Steps after which their losses are looked at: to wait for each would hold up a GPU."""
+
+
+class FiniteGuard(tf.keras.callbacks.Callback):
+    """Looks at the losses of all steps, and after every epoch at weights and vectors; stands before all that keeps
+    what it finds (validation, checkpoints).
+
+    Parameters
+    ----------
+    what
+        Names the training in messages.
+    learning_rate
+        What the recipe says, and the `section` of the recipe in which it does.
+    features
+        Those trained on, query and items: the message names the one with the largest number.
+    queries
+        Of these rows the vectors are looked at; a model without `query_vectors` needs none.
+    """
+
+    _supports_tf_logs = True
+
+    def __init__(
+        self,
+        what: str,
+        learning_rate: float,
+        features: Iterable[Mapping[str, np.ndarray]],
+        section: str = "train",
+        queries: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self._what, self._rate, self._section = what, learning_rate, section
+        self._features, self._queries = list(features), queries
+        self._epoch, self._steps, self._losses = 0, 0, list[Any]()
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Remember the number, for messages."""
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Keep the loss of a step, and look at those of some steps together."""
+        self._steps = batch + 1
+        self._losses.append((logs or {"loss": 0.0})["loss"])
+        if len(self._losses) == _STEPS:
+            self._look()
+
+    def _look(self) -> None:
+        losses = np.array([float(one) for one in self._losses])
+        self._losses = []
+        wrong = np.flatnonzero(~np.isfinite(losses))
+        if len(wrong):
+            raise self.error(f"in step {self._steps - len(losses) + 1 + wrong[0]} the loss is {losses[wrong[0]]}")
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Look at the last losses, at the weights, and at the vectors that they make."""
+        self._look()
+        for weight in self.model.trainable_variables:
+            if not is_finite(weight):
+                raise self.error(f"after it the weights {weight.name!r} are not finite")
+        if self._queries is None:
+            return
+        some = {name: tf.convert_to_tensor(values[:_FEW]) for name, values in self._queries.items()}
+        for side, vectors in (("query", self.model.query_vectors(some)), ("item", self.model.item_vectors())):
+            if not is_finite(vectors):
+                raise self.error(f"after it {side} vectors are not finite")
+
+    def error(self, found: str) -> DivergedError:
+        """Return what to raise: where, what, and what to change."""
+        name, value = largest_of(self._features)
+        column = f", or clip the numbers of {name!r} (clip_min, clip_max), of which one is {value:.3g}" if name else ""
+        return DivergedError(
+            f"{self._what}, epoch {self._epoch + 1}: {found}: the training diverged; lower {self._section}."
+            f"learning_rate, {self._rate:g} now{column}"
+        )
+
+
+def is_finite(values: Any) -> bool:
+    """Return whether all numbers of a tensor are finite; integers are."""
+    return not values.dtype.is_floating or bool(tf.reduce_all(tf.math.is_finite(values)))
+
+
+def check_finite(model: Any, what: str) -> None:
+    """Raise StageError unless all weights that training changes are finite; `what` says where they come from."""
+    wrong = next((one.name for one in model.trainable_variables if not is_finite(one)), None)
+    if wrong is not None:
+        raise StageError(f"{what}: the weights {wrong!r} are not finite: that training diverged; train anew")
+
+
+def largest_of(features: Iterable[Mapping[str, np.ndarray]]) -> tuple[str, float]:
+    """Return the feature of numbers that has the largest one, and this; "" where there is none."""
+    found = ("", 0.0)
+    for name, values in (one for side in features for one in side.items()):
+        if values.dtype.kind == "f" and values.size:
+            found = max(found, (name, float(np.abs(values).max())), key=lambda one: one[1])
+    return found

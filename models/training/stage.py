@@ -1,0 +1,253 @@
+"""Stage train: features to towers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import tensorflow as tf
+from msgspec.structs import replace
+
+from models.config import Distillation, Model, Train
+from models.data import join, queries, with_history
+from models.towers.augmentation import augmented_loss
+from models.towers.two_tower import TwoTowerModel
+from models.training.checkpoints import ALONE, Phase, Session
+from models.training.cost import Meter
+from models.training.distillation import PeersTeacher, Product, TowersTeacher
+from models.training.early_stopping import OnEpoch, Validation
+from models.training.export import export_towers
+from models.training.finite import FiniteGuard, check_finite
+from models.training.horovod import Ranks
+from models.training.objective import Labels, Lesson, Teacher, build_loss
+from models.training.precision import Compute, copy_weights
+from models.training.sampling import TrainingRows
+from models.training.tasks import learned_rows, served_rows, with_tasks
+from models.training.warm_start import PHASES, Earlier, Start, going_on
+from workflows.config import Device
+from workflows.errors import RecipeError
+from workflows.features.stage import FeatureSet, Part
+from workflows.files import json_bytes
+
+
+def train(
+    data: FeatureSet,
+    model: Model,
+    train: Train,
+    seed: int,
+    device: Device,
+    out: Path,
+    progress: Callable[[str], None],
+    on_epoch: OnEpoch | None = None,
+    earlier: Earlier | None = None,
+    session: Session = ALONE,
+) -> None:
+    """Train the towers on features and export them; with `earlier` towers go on from these (`warm_start`).
+
+    Early stopping on the validation part finds the number of epochs; with `refit` a new model is then trained for as
+    many epochs on training and validation rows together. `out` gets `query.onnx`, `item.onnx`, `item_vectors.npy`,
+    `towers.json`, `history.json`, `cost.json`, `checkpoints/` and `tensorboard/`, with tasks also `tasks.npz`. Of
+    several ranks (`session`) all train and the first one writes.
+
+    Raises
+    ------
+    RecipeError
+        `device` is `gpu` and TensorFlow sees none; or ratings or events do not allow what the recipe does with them; or
+        a batch cannot be divided over the ranks.
+    DivergedError
+        Loss, weights or vectors are not finite; names epoch and step, and what to change.
+    StageError
+        Another rank ended, or what the training goes on from is not finite.
+    """
+    meter, ranks = Meter(), session.ranks
+    ranks.batch_share(train.batch_size)
+    if earlier:
+        train = going_on(train)
+    known = data.train.interactions
+    valid = served_rows(queries(data, data.valid, known), train.tasks)
+    with ranks.together(), tf.device(_device_name(device, ranks)):
+        best = out / "checkpoints" / "best"
+        validation = Validation(
+            valid, data.train, train.monitor, train.patience, best, progress, on_epoch, ranks, earlier is not None
+        )
+        logs = out / "tensorboard"
+        search, refit = (Start(earlier, data, model, train, one) if earlier else None for one in PHASES)
+        towers, epochs = [], train.epochs
+        if search is None or search.settings.search:
+            callbacks = [validation, *_tensorboard(logs / "search", ranks)]
+            phase = session.phase("search", validation)
+            phase.tell(progress)
+            towers = [_trained(data, data.train, model, train, seed, epochs, callbacks, (), search, phase)]
+            epochs = validation.best_epoch
+        if train.refit:
+            towers.append(_trained_anew(data, towers, model, train, seed, epochs, logs, progress, refit, session))
+        tower = towers[-1]
+        if not ranks.leads:
+            return
+        if train.refit:
+            tower.save_weights(out / "checkpoints" / "refit")
+        if train.mixed_precision:
+            tower = _in_float32(tower, data, model, {name: tf.constant(one[:1]) for name, one in valid.query.items()})
+        (out / "history.json").write_bytes(json_bytes(validation.history))
+        export_towers(tower, data, epochs, out)
+        if tower.heads is not None:
+            tower.heads.save(out)
+        meter.write(tower, validation.history, out)
+
+
+def _trained_anew(
+    data: FeatureSet,
+    searched: Sequence[TwoTowerModel],
+    model: Model,
+    train: Train,
+    seed: int,
+    epochs: int,
+    logs: Path,
+    progress: Callable[[str], None],
+    start: Start | None = None,
+    session: Session = ALONE,
+) -> TwoTowerModel:
+    """Train on training and validation rows together; with distillation as many generations as it says."""
+    rows, towers = join([data.train, data.valid]), list(searched)
+    generations = train.distillation.generations if train.distillation else 0
+    if generations and train.distillation and train.distillation.dropout is not None:
+        model = replace(model, dropout=train.distillation.dropout)
+    for generation in range(1, 1 + max(1, generations)):
+        progress(f"training anew on training and validation rows, {epochs} epochs")
+        name = f"refit-{generation}"
+        callbacks = [_EpochLine(epochs, progress), *_tensorboard(logs / name, session.ranks)]
+        teachers = towers if generations else []
+        # Other initial weights than the teachers': what they all agree on is then less of chance.
+        own = seed + len(teachers)
+        phase = session.phase(name)
+        phase.tell(progress)
+        towers.append(_trained(data, rows, model, train, own, epochs, callbacks, teachers, start, phase))
+    return towers[-1]
+
+
+def _trained(
+    data: FeatureSet,
+    part: Part,
+    model: Model,
+    train: Train,
+    seed: int,
+    epochs: int,
+    callbacks: list[tf.keras.callbacks.Callback],
+    teachers: Sequence[TwoTowerModel],
+    start: Start | None,
+    phase: Phase,
+) -> TwoTowerModel:
+    """Make a new model and train it on those rows of `part` that there is a use for, with teachers also by these."""
+    tf.keras.utils.set_random_seed(phase.ranks.seed(seed))
+    tf.config.experimental.enable_op_determinism()
+    part, weights = learned_rows(with_history(part, data.query_specs), train)
+    known = part.interactions
+    if start:
+        part, weights = start.newer(part, weights)
+    rows = TrainingRows(part.interactions, len(data.catalogue), known)
+    retrieval = build_loss(train.objective, rows, model.tower[-1], _lesson(train.distillation, teachers, part, rows))
+    loss, heads = with_tasks(retrieval, model, train.tasks, part.interactions)
+    loss = augmented_loss(loss, model.augmentation, rows, data)
+    tower = TwoTowerModel(data.query_specs, data.item_specs, data.items, model, loss, data.pretrained, _compute(train))
+    tower.heads = heads
+    labels = Labels(rows.items, rows.users, tf.constant(weights), tf.range(len(rows.items), dtype=tf.int64))
+    batches = _batches(part, labels, train.batch_size, seed + phase.epochs_done, phase.ranks)
+    optimizer = build_optimizer(train, max(1, epochs) * len(batches), phase.ranks)
+    tower.compile(optimizer=_compute(train).optimizer(optimizer))
+    if start:
+        start.give(tower)
+        check_finite(tower, "the earlier run's towers")
+    phase.restore(tower, batches)
+    if not phase.is_over:
+        guard = FiniteGuard(phase.name, train.learning_rate, [part.query, data.items], queries=part.query)
+        kept = [guard, *callbacks, phase]
+        tower.fit(batches, epochs=epochs, initial_epoch=phase.epochs_done, callbacks=kept, verbose=0)
+        phase.finish(tower, epochs)
+    return tower
+
+
+def _compute(train: Train) -> Compute:
+    return Compute(train.mixed_precision, train.xla)
+
+
+def _in_float32(trained: TwoTowerModel, data: FeatureSet, model: Model, query: dict[str, tf.Tensor]) -> TwoTowerModel:
+    """Return towers of the same weights that compute in float32, as the exported ones do."""
+    tower = TwoTowerModel(data.query_specs, data.item_specs, data.items, model)
+    copy_weights(trained, tower, query)
+    tower.heads = trained.heads
+    return tower
+
+
+def _lesson(
+    distillation: Distillation | None, towers: Sequence[TwoTowerModel], part: Part, rows: TrainingRows
+) -> Lesson | None:
+    """Return what the towers, and the recipe's peers, teach; None in a search that awaits its generations."""
+    if distillation is None or (distillation.generations and not towers):
+        return None
+    teachers: list[Teacher] = [TowersTeacher(towers, part)] if towers else []
+    if distillation.peers:
+        teachers.append(PeersTeacher(distillation, rows))
+    return Lesson(Product(teachers), distillation.weight, distillation.unseen_only)
+
+
+def _batches(part: Part, labels: Labels, batch_size: int, seed: int, ranks: Ranks) -> tf.data.Dataset:
+    """Yield `(query features, Labels)` in batches, shuffled anew every epoch; the short last batch is left out.
+
+    The features are held as tensors and gathered by row number, which costs a fraction of feeding them row by row. All
+    ranks have the same batches, of which each takes its share.
+    """
+    features = {name: tf.convert_to_tensor(values) for name, values in part.query.items()}
+    total = len(part.interactions)
+    with ranks.same_seed(seed):
+        rows = tf.data.Dataset.range(total).shuffle(total, seed=seed)
+    indices = rows.batch(min(batch_size, total - total % ranks.size), drop_remainder=True)
+    if ranks.size > 1:
+        indices = indices.map(lambda index: index[ranks.share(batch_size)])
+    return indices.map(
+        lambda index: (_gather(features, index), Labels(*(tf.gather(values, index) for values in labels)))
+    ).prefetch(2)
+
+
+def _gather(features: Mapping[str, tf.Tensor], index: tf.Tensor) -> dict[str, tf.Tensor]:
+    return {name: tf.gather(values, index) for name, values in features.items()}
+
+
+def build_optimizer(train: Train, steps: int, ranks: Ranks = ALONE.ranks) -> tf.keras.optimizers.Optimizer:
+    """Return Adam, or AdamW where weights decay; `steps` is the number of batches in the whole training."""
+    rate, norm = _learning_rate(train, steps), train.clip_norm
+    if not train.weight_decay:
+        return ranks.optimizer(tf.keras.optimizers.Adam(rate, global_clipnorm=norm))
+    adamw = tf.keras.optimizers.AdamW(rate, weight_decay=train.weight_decay, global_clipnorm=norm)
+    optimizer = ranks.optimizer(adamw)  # which makes another one, that has to be told what is excluded
+    optimizer.exclude_from_weight_decay(var_names=["bias:0$", "log_(decays|temperature|variances):0$"])
+    return optimizer
+
+
+def _learning_rate(train: Train, steps: int) -> float | tf.keras.optimizers.schedules.LearningRateSchedule:
+    if train.schedule == "constant":
+        return train.learning_rate
+    return tf.keras.optimizers.schedules.CosineDecay(train.learning_rate, steps)
+
+
+def _tensorboard(directory: Path, ranks: Ranks) -> list[tf.keras.callbacks.Callback]:
+    return [tf.keras.callbacks.TensorBoard(os.fspath(directory), write_graph=False)] if ranks.leads else []
+
+
+def _device_name(device: Device, ranks: Ranks) -> str:
+    gpus = tf.config.list_physical_devices("GPU")
+    ranks.pin(gpus)
+    if device == "gpu" and not gpus:
+        raise RecipeError('device = "gpu", but TensorFlow sees no GPU; use "auto" or "cpu", or the NGC image')
+    return "/GPU:0" if gpus and device != "cpu" else "/CPU:0"
+
+
+class _EpochLine(tf.keras.callbacks.Callback):
+    """One line per epoch."""
+
+    def __init__(self, epochs: int, progress: Callable[[str], None]) -> None:
+        super().__init__()
+        self.epochs, self.progress = epochs, progress
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self.progress(f"epoch {epoch + 1} of {self.epochs}: loss {(logs or {})['loss']:.3f}")

@@ -1,0 +1,111 @@
+"""`retrieval check`: what is wrong or suspicious in a recipe's data, before hours are spent on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from retrieval.console import terminal
+from retrieval.options import CACHE, AsJson, Cache, Verbose
+from workflows.checks.findings import SEVERITIES
+from workflows.errors import RetrievalError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from workflows.checks.findings import Checked, Finding
+
+STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
+
+
+def check(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, such as recipes/tables.toml.")],
+    cache: Cache = CACHE,
+    json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Read a recipe's data and report what is wrong or suspicious, with counts and example rows.
+
+    Exit code 2 where an error was found: a run would fail, or measure nothing. Warnings and notes leave it 0.
+
+    \b
+    retrieval check recipes/tables.toml
+    retrieval check recipes/movielens-100k.toml --json
+    """
+    with terminal(verbose) as console:
+        from msgspec import to_builtins
+
+        from retrieval.runs.recipe import load_recipe
+        from workflows.checks.check import check as check_data
+
+        loaded = load_recipe(recipe)
+        tasks = loaded.train.tasks
+        kinds = tasks.events.kinds if tasks and tasks.events else ()
+        with console.working("check"):
+            checked = check_data(loaded.data, loaded.query, loaded.item, cache.expanduser(), console.step, kinds)
+        if json:
+            console.json({"recipe": str(recipe), **_counts(checked), **to_builtins(checked)})
+        else:
+            if checked.findings:
+                console.table(findings_table(checked))
+            console.results.print(_summary(checked), soft_wrap=True)
+        if checked.count("error"):
+            raise typer.Exit(RetrievalError.exit_code)
+
+
+def findings_table(checked: Checked) -> Table:
+    """What was found, the worst first."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_lines=True)
+    for heading in ("", "where", "rows", "what, and what to do"):
+        table.add_column(heading, justify="right" if heading == "rows" else "left")
+    for one in checked.findings:
+        what = Text(f"{one.message}\n")
+        what.append("".join(f"  {_example(example)}\n" for example in one.examples), style="dim")
+        what.append(f"→ {one.remedy}", style="italic")
+        where = f"{one.table}\n{one.column}" if one.column else one.table
+        table.add_row(Text(one.severity, style=STYLES[one.severity]), f"{where}\n[{one.check}]", _rows(one), what)
+    return table
+
+
+def _rows(one: Finding) -> str:
+    if not one.of:
+        return ""
+    share = one.share
+    shown = "<0.1%" if 0 < share < 0.001 else f"{share:.1%}"
+    return f"{one.rows:,}\n{shown}"
+
+
+def _example(example: dict[str, Any]) -> str:
+    values = example.get("values")
+    place = f"{Path(example['file']).name} " if "file" in example else ""
+    if values:
+        inside = ", ".join(f"{name}={value!r}" for name, value in values.items())
+        return f"{place}row {example['row']}: {inside}"
+    if "line" in example:
+        return f"{place}line {example['line']}: {example['value']!r}"
+    return ", ".join(f"{name} {value}" for name, value in example.items() if name != "file")
+
+
+def _counts(checked: Checked) -> dict[str, int]:
+    return {f"{severity}s": checked.count(severity) for severity in SEVERITIES}
+
+
+def _summary(checked: Checked) -> str:
+    facts = checked.facts
+    counts = {severity: checked.count(severity) for severity in SEVERITIES}
+    found = ", ".join(f"{count} {name}{'s' * (count != 1)}" for name, count in counts.items())
+    if "interactions" not in facts:
+        return found
+    counted = f"{facts['interactions']:,} interactions of {facts['users']:,} users with {facts['items']:,} items"
+    cold = facts.get("cold")
+    test = (
+        f"; test: {facts['test']:,} rows, {cold['users']:.1%} of new users, {cold['items']:.1%} of new items"
+        if cold
+        else ""
+    )
+    return f"{counted}{test}\n{found}"

@@ -1,0 +1,98 @@
+"""`retrieval classify`: the classes of items that have none yet, by the vectors of a release."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from retrieval.console import Terminal, terminal
+from retrieval.options import AsJson, Delta, ReleasePath, Verbose
+
+if TYPE_CHECKING:
+    from ensemble.catalogue.labelling import Labelled
+
+FIGURES = {
+    "precision@1": "first class right",
+    "accuracy": "first class right, items of a single class",
+    "map": "mean average precision over classes",
+    "ranking_precision": "mean average precision over items",
+}
+
+
+def classify(
+    source: ReleasePath,
+    items: Annotated[Path, typer.Argument(metavar="ITEMS", help="Items: .parquet, .csv or .jsonl.")],
+    attribute: Annotated[str, typer.Option("--attribute", help="What is asked: tags of the release.")] = "genres",
+    top: Annotated[int, typer.Option("--top", min=1, help="Classes shown of each item.")] = 3,
+    neighbours: Annotated[
+        int | None, typer.Option("--neighbours", min=1, help="Ask so many nearest items instead of the prototypes.")
+    ] = None,
+    delta: Delta = None,
+    json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Label items by class prototypes: the mean vector of the catalogue's items of a class is that class's weights.
+
+    ITEMS has the raw item columns, as for `retrieval items add`; nothing is added. Where it has the attribute, too,
+    what is found is compared with it. An item tower that reads the attribute gets none: see docs/models.md.
+
+    \b
+    retrieval classify runs/movielens-100k new.jsonl
+    retrieval classify runs/movielens-100k new.csv --attribute genres --top 1 --json
+    """
+    with terminal(verbose) as out:
+        from ensemble.catalogue.changes import LiveItems
+        from ensemble.catalogue.labelling import label
+        from ensemble.serving.files.release import Release
+        from retrieval.runs.serving import release_of
+
+        release = Release.open(release_of(source))
+        found = label(LiveItems(release, delta), items, attribute, neighbours)
+        if found.blanked:
+            out.say(
+                f"warning: the item tower reads '{attribute}'; it was left empty, of the catalogue's items as well. "
+                "Towers that are trained without it label better (docs/models.md)"
+            )
+        if json:
+            facts = {"release": release.manifest["release"], "attribute": attribute, "neighbours": neighbours}
+            out.json({**facts, **as_json(found, top)})
+        else:
+            _show(out, found, attribute, top)
+
+
+def as_json(found: Labelled, top: int) -> dict[str, Any]:
+    """Return everything, ready for JSON, with the `top` classes of each item and their probabilities, best first."""
+    counts = zip(found.classes, found.counts.tolist(), strict=True)
+    return {
+        "left_empty": found.blanked,
+        "classes": [{"class": name, "items": count} for name, count in counts],
+        "items": [
+            {"item_id": one, "classes": [{"class": name, "score": score} for name, score in best]}
+            for one, best in zip(found.ids, _best(found, top), strict=True)
+        ],
+        "quality": found.quality,
+    }
+
+
+def _best(found: Labelled, top: int) -> list[list[tuple[str, float]]]:
+    order = (-found.scores).argsort(axis=1, kind="stable")[:, :top]
+    rows = zip(order.tolist(), found.scores.tolist(), strict=True)
+    return [[(found.classes[place], round(scores[place], 6)) for place in best] for best, scores in rows]
+
+
+def _show(out: Terminal, found: Labelled, attribute: str, top: int) -> None:
+    table = Table()
+    for heading in ("item", attribute, *(["as the file says"] if found.truth is not None else [])):
+        table.add_column(heading, overflow="fold")
+    for row, best in enumerate(_best(found, top)):
+        cells = [str(found.ids[row]), ", ".join(f"{name} {score:.2f}" for name, score in best)]
+        if found.truth is not None:
+            cells.append(", ".join(name for name, true in zip(found.classes, found.truth[row], strict=True) if true))
+        table.add_row(*cells)
+    out.table(table)
+    for key, text in FIGURES.items():
+        if found.quality is not None and key in found.quality:
+            out.results.print(f"{text}: {found.quality[key]:.3f}", soft_wrap=True)

@@ -1,0 +1,224 @@
+"""`retrieval doctor`: what this machine has to train and serve with, what will not work, and the remedy."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from retrieval.console import terminal
+from retrieval.options import AsJson, Python, Triton, Verbose
+from retrieval.runs.version_rules import NEEDED, SERVING, TRAINING, Finding, holes, wrong
+from workflows.errors import RetrievalError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
+_SHOWN = (
+    "numpy", "pandas", "pyarrow", "protobuf", "dask", "nvtabular", "merlin-models", "merlin-systems", "tensorflow",
+    "tensorflow-cpu", "onnx", "tf2onnx", "tritonclient", "nvidia-pytriton",
+)  # fmt: skip
+_LEAST_SHM, _LEAST_DISK, _LEAST_FILES = 256 << 20, 2 << 30, 1024
+_WHEEL_RELEASE = {"0.7.0": "24.10"}
+"""Triton's release in each version of the nvidia-pytriton wheel."""
+
+Facts = dict[str, dict[str, str]]
+"""Name and value of what was found, by area."""
+
+
+def doctor(
+    triton: Triton = None,
+    python: Python = None,
+    json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Look at this machine's environments, GPU and Triton, and say what will not work and what to do.
+
+    Exit code 2 where an error was found: something will fail, or answer wrongly. Warnings and notes leave it 0.
+
+    \b
+    retrieval doctor
+    retrieval doctor --python .venv-serve/bin/python --triton /opt/tritonserver --json
+    """
+    with terminal(verbose) as out:
+        facts, findings = examine(triton, python)
+        counts = Counter(one.severity for one in findings)
+        if json:
+            out.json({"facts": facts, "findings": [one._asdict() for one in findings], "counts": counts})
+        else:
+            out.table(facts_table(facts))
+            if findings:
+                out.table(findings_table(findings))
+            told = ", ".join(f"{counts[one]} {one}{'s' * (counts[one] != 1)}" for one in _STYLES)
+            out.results.print(told)
+        if counts["error"]:
+            raise typer.Exit(RetrievalError.exit_code)
+
+
+def examine(triton: Path | None = None, python: Path | None = None) -> tuple[Facts, list[Finding]]:
+    """Return what there is, and what is to be said of it, the worst first."""
+    facts: Facts = {}
+    findings: list[Finding] = []
+    parts: tuple[Callable[[dict[str, str]], Iterator[Finding]], ...] = (
+        _machine,
+        _training,
+        lambda told: _serving(told, triton, python),
+        _gpu,
+    )
+    for name, part in zip(("machine", "training", "serving", "gpu"), parts, strict=True):
+        facts[name] = {}
+        findings += part(facts[name])
+    return facts, sorted(findings, key=lambda one: list(_STYLES).index(one.severity))
+
+
+def _machine(told: dict[str, str]) -> Iterator[Finding]:
+    import resource
+
+    import psutil
+
+    from ensemble.triton.find import cache_directory
+
+    told["system"] = f"{platform.system()} {platform.release()}, {platform.machine()}"
+    told["cores"] = str(len(os.sched_getaffinity(0)))
+    told["memory"] = f"{psutil.virtual_memory().total / 1e9:.1f} GB"
+    cache = cache_directory()
+    place = next(one for one in (cache, *cache.parents) if one.exists())
+    told["cache"] = f"{cache}, {shutil.disk_usage(place).free / 1e9:.1f} GB free"
+    if not os.access(place, os.W_OK):
+        yield Finding("error", "machine", f"{cache}: cannot be written", "set RETRIEVAL_CACHE to a directory of yours")
+    elif shutil.disk_usage(place).free < _LEAST_DISK:
+        yield Finding("warning", "machine", f"{place}: little space", "make room, or set RETRIEVAL_CACHE elsewhere")
+    shared = Path("/dev/shm")
+    if shared.is_dir():
+        free = shutil.disk_usage(shared).free
+        told["/dev/shm"] = f"{free / 1e6:.0f} MB free"
+        if free < _LEAST_SHM:
+            what = f"/dev/shm: {free / 1e6:.0f} MB, through which Triton and its models pass requests and answers"
+            yield Finding("warning", "machine", what, "docker run --shm-size=1g, or a larger tmpfs")
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if 0 <= files < _LEAST_FILES:
+        yield Finding("warning", "machine", f"{files} open files at most; each connection is one", "ulimit -n 65536")
+
+
+def _training(told: dict[str, str]) -> Iterator[Finding]:
+    installed = {str(one.metadata["Name"]).lower().replace("_", "-"): one.version for one in distributions()}
+    told["python"] = f"{platform.python_version()}, {sys.executable}"
+    told["packages"] = ", ".join(f"{name} {installed[name]}" for name in _SHOWN if name in installed)
+    missing = [name for name in NEEDED if name not in installed]
+    if not {"tensorflow", "tensorflow-cpu"} & installed.keys():
+        missing.append("tensorflow")
+    if missing:
+        what = f"no {', '.join(missing)}: this environment can ask and serve, and not train"
+        yield Finding("note", "training", what, "`make setup`, or the image of containers/train.Dockerfile")
+    elif sys.version_info >= (3, 12):
+        what = f"Python {platform.python_version()}: Merlin 23 and TensorFlow 2.12 end with 3.11"
+        yield Finding("error", "training", what, "train with Python 3.10 or 3.11")
+    yield from wrong(TRAINING, installed, "training")
+
+
+def _serving(told: dict[str, str], triton: Path | None, python: Path | None) -> Iterator[Finding]:
+    from ensemble.server.endpoints import admin_key
+    from ensemble.triton.find import default_python, find_triton, inspect_python
+    from ensemble.triton.serving_environment import serving_packages
+    from workflows.errors import ServerError
+
+    executable = python or default_python()
+    version, packages = serving_packages(executable)
+    told["python"] = f"{version or 'does not run'}, {executable}"
+    told["packages"] = ", ".join(f"{name} {one}" for name, one in packages.items())
+    yield from wrong(SERVING, packages, "serving")
+    try:
+        admin_key()
+        found = find_triton(triton, inspect_python(executable))
+    except ServerError as error:
+        what, _, remedy = str(error).rpartition("; ")
+        yield Finding("error", "serving", what or remedy, remedy if what else "see docs/serving.md")
+        return
+    release = _release_of(found.server, found.from_wheel)
+    told["triton"] = f"{release or 'of an unknown release'}, {found.server}"
+    yield from holes(release)
+    if found.from_wheel:
+        what = "Triton of the nvidia-pytriton wheel: has no backend but python's, and no updates"
+        yield Finding("note", "serving", what, "for development; serve others from an image (containers/)")
+    if "onnxruntime-gpu" in packages and "onnxruntime" in packages:
+        what = "onnxruntime and onnxruntime-gpu are one package's files twice: which one is imported is chance"
+        yield Finding("error", "serving", what, f"{executable} -m pip uninstall onnxruntime")
+
+
+def _release_of(server: Path, from_wheel: bool) -> str:
+    """Return Triton's release, such as 25.07; empty where nothing tells it."""
+    if from_wheel:
+        from importlib.metadata import version
+
+        return _WHEEL_RELEASE.get(version("nvidia-pytriton"), "")
+    inside = Path("/opt/tritonserver") in server.parents
+    return os.environ.get("NVIDIA_TRITON_SERVER_VERSION", "") if inside else ""
+
+
+def _gpu(told: dict[str, str]) -> Iterator[Finding]:
+    from ensemble.server.environment import child_environment, on_path
+
+    tool = on_path("nvidia-smi")
+    if tool is None:
+        told["gpus"] = "none"
+        return
+    query = "--query-gpu=name,memory.total,driver_version"
+    try:
+        asked = subprocess.run(
+            [tool, query, "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+            cwd="/",
+            env=child_environment(),
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        told["gpus"] = "none"
+        yield Finding("warning", "gpu", f"nvidia-smi is there and fails: {error}", "look at the driver")
+        return
+    told["gpus"] = "; ".join(asked.stdout.strip().splitlines())
+    names = {str(one.metadata["Name"]).lower() for one in distributions()}
+    if "tensorflow-cpu" in names:
+        remedy = "train in the image of containers/train.Dockerfile"
+        yield Finding("note", "gpu", "TensorFlow here is the one without GPU support", remedy)
+
+
+def facts_table(facts: Facts) -> Table:
+    """What there is."""
+    from rich.table import Table
+
+    table = Table(show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for area, told in facts.items():
+        table.add_section()
+        for row, (name, value) in enumerate(told.items()):
+            table.add_row("" if row else area, name, value)
+    return table
+
+
+def findings_table(findings: list[Finding]) -> Table:
+    """What is to be said, the worst first."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_lines=True)
+    for heading in ("", "where", "what, and what to do"):
+        table.add_column(heading)
+    for one in findings:
+        what = Text(f"{one.what}\n")
+        what.append(f"→ {one.remedy}", style="italic")
+        table.add_row(Text(one.severity, style=_STYLES[one.severity]), one.where, what)
+    return table

@@ -1,0 +1,111 @@
+"""`retrieval embeddings`: the vectors of a release, for other tools."""
+
+from __future__ import annotations
+
+import time
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from retrieval.console import terminal
+from retrieval.options import AsJson, Delta, ReleasePath, Verbose
+from workflows.errors import RecipeError
+
+
+class Side(str, Enum):
+    """Whose vectors."""
+
+    items = "items"
+    queries = "queries"
+
+
+class Format(str, Enum):
+    """In which form."""
+
+    parquet = "parquet"
+    npy = "npy"
+    jsonl = "jsonl"
+    elasticsearch = "elasticsearch"
+    opensearch = "opensearch"
+
+
+_SUFFIX = {Format.elasticsearch: "elasticsearch.ndjson", Format.opensearch: "opensearch.ndjson"}
+
+
+def embeddings(
+    source: ReleasePath,
+    side: Annotated[Side, typer.Option("--side", help="Every item, or every user.")],
+    format_: Annotated[Format, typer.Option("--format", help="jsonl is for managed vector search.")] = Format.parquet,
+    out_path: Annotated[
+        Path | None, typer.Option("--out", help="Where to (default: embeddings/SIDE.FORMAT beside the release).")
+    ] = None,
+    delta: Delta = None,
+    crowding: Annotated[
+        str | None, typer.Option("--crowding", help="With jsonl: the attribute that is the crowding tag.")
+    ] = None,
+    timestamp: Annotated[
+        str, typer.Option("--timestamp", help="Of queries: now, last (each user's newest interaction), or seconds.")
+    ] = "now",
+    json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write a release's item vectors or its users' query vectors to a file, streamed.
+
+    jsonl is the layout that managed vector search takes: id, embedding, restricts, numeric_restricts, crowding_tag.
+    elasticsearch and opensearch are lines for their bulk interface. Beside these three, NAME.index.json says how to
+    make the index that they go into.
+
+    \b
+    retrieval embeddings runs/movielens-100k --side items --format jsonl --out items.jsonl --crowding year
+    retrieval embeddings runs/movielens-100k --side items --format opensearch --out items.ndjson
+    retrieval embeddings runs/movielens-100k --side queries --timestamp last --out users.parquet
+    """
+    with terminal(verbose) as out:
+        if crowding is not None and (side, format_) != (Side.items, Format.jsonl):
+            raise RecipeError("--crowding goes with --side items --format jsonl")
+        if format_ in _SUFFIX and side is not Side.items:
+            raise RecipeError(f"--format {format_.value} goes with --side items: a query is sent, not loaded")
+        from ensemble.batch.vectors import index_path, write_vectors
+        from retrieval.runs.serving import release_of
+
+        release, started = release_of(source), time.monotonic()
+        vectors = _vectors(release, side, delta, (format_, crowding), parse_time(timestamp))
+        place = out_path or release.parent / "embeddings" / f"{side.value}.{_SUFFIX.get(format_, format_.value)}"
+        out.step(f"writing {len(vectors.ids):,} vectors of {vectors.dim} numbers")
+        write_vectors(vectors, format_.value, place)
+        seconds = time.monotonic() - started
+        facts = {"path": str(place), "vectors": len(vectors.ids), "dim": vectors.dim, **vectors.facts}
+        if vectors.index is not None:
+            facts["index"] = str(index_path(place))
+        out.json({**facts, "seconds": round(seconds, 2)}) if json else out.results.print(str(place), soft_wrap=True)
+
+
+def parse_time(text: str) -> int | Literal["last"]:
+    """Return `last`, or seconds since 1970; raise RecipeError for anything else."""
+    if text == "last":
+        return "last"
+    if text == "now":
+        return int(time.time())
+    if text.isdecimal():
+        return int(text)
+    raise RecipeError(f"--timestamp {text}: expected now, last, or seconds since 1970 such as 893286638")
+
+
+def _vectors(
+    path: Path, side: Side, delta: Path | None, form: tuple[Format, str | None], at: int | Literal["last"]
+) -> Any:
+    from ensemble.batch.everybody import Asking, Everybody
+    from ensemble.batch.vectors import item_vectors, query_vectors
+    from ensemble.serving.files.release import Release
+    from ensemble.serving.retriever import ItemAnswers
+
+    if side is Side.queries:
+        everybody = Everybody.load(path, delta)
+        return query_vectors(everybody, everybody.user_ids(), Asking(time=at))
+    answers = ItemAnswers(Release.open(path))
+    if delta is not None:
+        answers.follow(delta)
+    format_, crowding = form
+    return item_vectors(answers.release, answers.catalogue, answers.name, format_.value, crowding)

@@ -1,0 +1,133 @@
+"""`retrieval init`: a recipe for tables that nothing is known of yet."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from retrieval.console import terminal
+from retrieval.options import AsJson, Verbose
+from workflows.errors import RecipeError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from retrieval.init.plan import Plan
+
+TABLES = ("interactions", "users", "items")
+
+
+def init(
+    interactions: Annotated[str, typer.Option("--interactions", metavar="FILE", help="Who did something with what.")],
+    users: Annotated[str | None, typer.Option("--users", metavar="FILE", help="What is known of the users.")] = None,
+    items: Annotated[str | None, typer.Option("--items", metavar="FILE", help="What is known of the items.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="RECIPE", help="Where the recipe goes (default: NAME.toml).")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Of the run (default: as the recipe's file).")] = None,
+    column: Annotated[
+        list[str] | None, typer.Option("--column", help="OURS=THEIRS, such as user_id=uid or items.title=label.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over a recipe that is there.")] = False,
+    json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Read your tables, guess what their columns are, and write a commented recipe that runs as it is.
+
+    A FILE is parquet or CSV, a directory of them, a pattern, or any address that fsspec knows.
+
+    \b
+    retrieval init --interactions clicks.parquet
+    retrieval init --interactions orders.csv --users customers.csv --items products.csv --out recipes/shop.toml
+    retrieval init --interactions s3://bucket/clicks --column user_id=visitor --column timestamp=at
+    """
+    with terminal(verbose) as console:
+        from retrieval.init.plan import make_plan
+        from retrieval.init.recipe import recipe_text
+        from workflows.files import atomic_write
+
+        recipe = out or Path(f"{_name(name or PurePosixPath(interactions).name.split('.')[0])}.toml")
+        if recipe.exists() and not force:
+            raise RecipeError(f"{recipe} is there already; choose another with --out, or write over it with --force")
+        given = dict(zip(TABLES, (interactions, users, items), strict=True))
+        plan = make_plan({table: path for table, path in given.items() if path}, _columns(column or []), Path.cwd())
+        text = recipe_text(plan, _name(name or recipe.stem), recipe)
+        _check(text, recipe)
+        atomic_write(recipe, text.encode())
+        if json:
+            console.json(_as_json(plan, recipe))
+            return
+        for table in plan.tables:
+            console.table(_table(plan, table))
+        console.results.print(f"split: {plan.split_why}", soft_wrap=True)
+        console.results.print(f"recipe: {recipe}", soft_wrap=True)
+        console.results.print(f"next: retrieval check {recipe}, then retrieval run {recipe}", soft_wrap=True)
+
+
+def _name(text: str) -> str:
+    """Return a text as the name of a run."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.") or "tables"
+
+
+def _columns(options: list[str]) -> dict[str, dict[str, str]]:
+    """Read `--column`: our name, with its table unless that is the interactions, and the file's name."""
+    given: dict[str, dict[str, str]] = {}
+    for option in options:
+        ours, equals, theirs = option.partition("=")
+        table, dot, name = ours.rpartition(".")
+        table = table if dot else "interactions"
+        if not equals or not name or table not in TABLES:
+            raise RecipeError(f"--column {option}: expected OURS=THEIRS, such as user_id=uid or items.item_id=sku")
+        given.setdefault(table, {})[name] = theirs
+    return given
+
+
+def _check(text: str, recipe: Path) -> None:
+    """Refuse to write what could not be read again."""
+    from retrieval.runs.recipe import parse_recipe
+
+    parse_recipe(text, recipe)
+
+
+def _as_json(plan: Plan, recipe: Path) -> dict[str, Any]:
+    columns = [
+        {
+            "table": one.table,
+            "column": one.column,
+            "name": one.name,
+            "becomes": one.becomes,
+            "feature": {"kind": one.choice.kind, **one.choice.options} if one.choice and one.choice.kind else None,
+            "why": one.why,
+        }
+        for one in plan.decided
+    ]
+    tables = {
+        table: {"path": one.file.path, "rows": one.rows, "whole": one.whole, "notes": one.notes}
+        for table, one in plan.tables.items()
+    }
+    return {"recipe": str(recipe), "tables": tables, "columns": columns, "split": plan.split, "why": plan.split_why}
+
+
+def _near(path: str) -> str:
+    """Return a path as seen from the working directory, if it lies below it."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
+
+
+def _table(plan: Plan, table: str) -> Table:
+    from rich.table import Table as RichTable
+
+    sampled = plan.tables[table]
+    read = f"{sampled.rows:,} rows" if sampled.whole else f"the first {sampled.rows:,} rows"
+    notes = "".join(f"; {note}" for note in sampled.notes)
+    shown = RichTable(title=f"{table}: {_near(sampled.file.path)}, {read}{notes}", title_justify="left")
+    for heading in ("column", "holds", "becomes", "why"):
+        shown.add_column(heading)
+    for one in plan.of(table):
+        kind = one.choice.kind if one.choice and one.becomes == one.name else None
+        becomes = f"{one.becomes} ({kind})" if kind else one.becomes
+        shown.add_row(one.column, sampled.column(one.column).dtype, becomes, one.why)
+    return shown

@@ -1,0 +1,228 @@
+"""`retrieval items`: the catalogue of a release changes, in a derived release or under a running server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from retrieval.commands.sign import Key, sign_derived
+from retrieval.console import Terminal, terminal
+from retrieval.options import AsJson, Verbose
+
+app = typer.Typer(
+    help="Add, update and remove items of a release: into a new release, or into a directory that servers watch.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Source = Annotated[Path, typer.Argument(metavar="RUN", help="A run, a release, or what this command wrote before.")]
+File = Annotated[Path, typer.Argument(metavar="FILE", help="Items: .parquet, .csv or .jsonl.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", help="Where the new release goes (default: beside the old, by its id).")
+]
+DeltaPath = Annotated[
+    Path | None, typer.Option("--delta", help="Change what servers answer that watch this directory.")
+]
+Address = Annotated[
+    str | None, typer.Option("--address", help="With --delta: a server's gRPC address; wait until it answers so.")
+]
+
+
+@app.command()
+def add(
+    source: Source,
+    file: File,
+    out: Out = None,
+    delta: DeltaPath = None,
+    address: Address = None,
+    sign: Key = None,
+    json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Add items: their vectors come from the release's own transform and item tower, without training.
+
+    FILE has the raw item columns, as the items table had them. In a CSV file `|` stands between the entries of a list.
+
+    \b
+    retrieval items add runs/movielens-100k new.jsonl
+    retrieval items add runs/movielens-100k new.csv --delta live --address 127.0.0.1:8001
+    """
+    with terminal(verbose) as console:
+        _change(console, source, "adding", file, (out, delta, address, sign), json)
+
+
+@app.command()
+def update(
+    source: Source,
+    file: File,
+    out: Out = None,
+    delta: DeltaPath = None,
+    address: Address = None,
+    sign: Key = None,
+    json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Update items: FILE has their `item_id` and the columns that change.
+
+    \b
+    retrieval items update runs/movielens-100k genres.csv
+    retrieval items update runs/movielens-100k genres.csv --delta live
+    """
+    with terminal(verbose) as console:
+        _change(console, source, "updating", file, (out, delta, address, sign), json)
+
+
+@app.command()
+def remove(
+    source: Source,
+    what: Annotated[list[str], typer.Argument(metavar="FILE|ID...", help="A file with `item_id`, or item ids.")],
+    out: Out = None,
+    delta: DeltaPath = None,
+    address: Address = None,
+    sign: Key = None,
+    json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Remove items. With --delta: no request that is sent once this returns is answered with one of them.
+
+    \b
+    retrieval items remove runs/movielens-100k 50 181
+    retrieval items remove runs/movielens-100k recalled.csv --delta live --address 127.0.0.1:8001
+    """
+    with terminal(verbose) as console:
+        _change(console, source, "removing", what, (out, delta, address, sign), json)
+
+
+@app.command()
+def status(
+    source: Source,
+    delta: DeltaPath = None,
+    share_limit: Annotated[float, typer.Option("--share-limit", help="Changed items that call for a rebuild.")] = 0.2,
+    json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Measure the index as it is now: how many items changed since it was built, and its recall.
+
+    \b
+    retrieval items status runs/movielens-100k --delta live
+    retrieval items status runs/movielens-100k --delta live --json
+    """
+    with terminal(verbose) as console:
+        from ensemble.catalogue.changes import LiveItems
+        from ensemble.index.drift import measure
+        from ensemble.serving.files.release import Release
+        from retrieval.runs.serving import release_of
+
+        items = LiveItems(Release.open(release_of(source)), delta)
+        _show_quality(console, measure(items, share_limit), json)
+
+
+@app.command()
+def compact(
+    source: Source,
+    out: Out = None,
+    delta: DeltaPath = None,
+    if_due: Annotated[bool, typer.Option("--if-due", help="Only where `status` says that a rebuild is due.")] = False,
+    sign: Key = None,
+    json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write a release with all changes in it and a new index. Later changes in the directory apply to it, too.
+
+    \b
+    retrieval items compact runs/movielens-100k --delta live
+    retrieval items compact runs/movielens-100k --delta live --if-due --json
+    """
+    with terminal(verbose) as console:
+        from ensemble.catalogue.changes import LiveItems
+        from ensemble.catalogue.derive import compact as rebuild
+        from ensemble.index.drift import measure
+        from ensemble.serving.files.release import Release
+        from retrieval.runs.serving import release_of
+
+        items = LiveItems(Release.open(release_of(source)), delta)
+        quality = measure(items) if if_due else None
+        if quality is not None and not quality.due:
+            _show_quality(console, quality, json)
+            return
+        done = _released(source, out, lambda place: rebuild(items, place, console.step), sign, console)
+        console.json(done) if json else console.results.print(done["repository"], soft_wrap=True)
+
+
+def _change(console: Terminal, source: Path, doing: str, what: Any, where: tuple[Any, ...], json: bool) -> None:
+    """Make a change where it was asked for, and say what became of it."""
+    from ensemble.catalogue.changes import LiveItems
+    from ensemble.catalogue.derive import derive
+    from ensemble.catalogue.in_force import check_in_force
+    from ensemble.catalogue.publish import publish, writing
+    from ensemble.serving.files.release import Release
+    from retrieval.runs.serving import release_of
+    from workflows.errors import RecipeError
+
+    out, delta, address, sign = where
+    if (out is not None and delta is not None) or (address is not None and delta is None):
+        raise RecipeError("--out and --delta exclude each other, and --address goes with --delta")
+    if sign is not None and delta is not None:
+        raise RecipeError("--sign goes with a new release; changes in a --delta directory are not signed")
+    release = Release.open(release_of(source))
+    if delta is None:
+        change = getattr(LiveItems(release), doing)(what)
+        done = _released(source, out, lambda place: derive(release, change, place, console.step).release, sign, console)
+        console.json({**done, "changed": len(change.ids)}) if json else console.results.print(done["repository"])
+        return
+    with writing(release, delta) as items:
+        change = getattr(items, doing)(what)
+        package = publish(items, change)
+    sequence = int(package.manifest["sequence"])
+    found = check_in_force(address, sequence, release) if address else None
+    if json:
+        console.json({"package": str(package.path), "sequence": sequence, "changed": len(change.ids), "server": found})
+    else:
+        console.results.print(f"change {sequence}: {package.path}", soft_wrap=True)
+        console.say(
+            f"in force at {address}" if address else "servers that watch the directory answer with it from now on"
+        )
+
+
+def _released(source: Path, out: Path | None, write: Any, key: Path | None, console: Terminal) -> dict[str, Any]:
+    """Write a release and its model repository into one directory; return where they are."""
+    import tempfile
+
+    from ensemble.triton.export import export_repository
+    from retrieval.runs.serving import beside
+    from workflows.files import atomic_directory
+
+    place = out.absolute().parent if out else beside(source)
+    place.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place, prefix=".items.") as folder:
+        made = write(Path(folder) / "release")
+        console.step("exporting the Triton model repository")
+        export_repository(Path(folder) / "release", Path(folder) / "triton")
+        sign_derived(source, Path(folder), key, console)
+        target = out or place / str(made.manifest["release"])[:12]
+        with atomic_directory(target) as temporary:
+            for name in ("release", "triton"):
+                (Path(folder) / name).rename(temporary / name)
+    counts = made.manifest["counts"]
+    console.step(f"release {made.manifest['release']}: {counts['items']} items")
+    return {
+        "release": made.manifest["release"],
+        "items": counts["items"],
+        "path": str(target / "release"),
+        "repository": str(target / "triton"),
+    }
+
+
+def _show_quality(console: Terminal, quality: Any, json: bool) -> None:
+    if json:
+        console.json(quality.as_json())
+        return
+    console.results.print(f"{quality.changed} changed of {quality.live} items since the index was built")
+    for k, recall in quality.recall.items():
+        console.results.print(f"recall@{k}: {recall:.4f}")
+    due = "; ".join(quality.reasons)
+    console.results.print(
+        f"rebuild due: {due}; `retrieval items compact`" if due else "no rebuild is due", soft_wrap=True
+    )

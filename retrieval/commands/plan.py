@@ -1,0 +1,181 @@
+"""`retrieval plan`: what a recipe will cost, before it is run; what a run cost, beside what was foretold."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from retrieval.console import Terminal, terminal
+from retrieval.options import RUNS, AsJson, Runs, Verbose
+from workflows.errors import RecipeError
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+
+
+def plan(
+    source: Annotated[Path, typer.Argument(metavar="RECIPE|RUN", help="A recipe, or a run's directory.")],
+    runs: Runs = RUNS,
+    memory: Annotated[str | None, typer.Option("--memory", help="What there is, such as 8GB or 512MiB.")] = None,
+    rows: Annotated[int | None, typer.Option("--rows", min=10, help="Interactions, with --users and --items.")] = None,
+    users: Annotated[int | None, typer.Option("--users", min=1, help="How many users.")] = None,
+    items: Annotated[int | None, typer.Option("--items", min=1, help="How many items.")] = None,
+    json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Say what a recipe takes before it is run: parameters, memory, disk, index, seconds per epoch.
+
+    A rehearsal of the train stage, in half a minute, measures what cannot be counted: on the run's features if there
+    are any, else on made-up rows. With --memory: what to change so that it fits. With a RUN: predicted, and measured.
+
+    \b
+    retrieval plan recipes/movielens-100k.toml
+    retrieval plan recipes/synthetic.toml --rows 20000000 --users 1000000 --items 100000 --memory 8GB
+    retrieval plan runs/movielens-100k --json
+    """
+    with terminal(verbose) as out:
+        budget = None if memory is None else parse_size(memory)
+        with out.working("rehearsing the train stage"):
+            found = _planned(source, runs, _sizes(rows, users, items), budget)
+        if json:
+            out.json(found)
+        else:
+            show(out, found)
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes of a size such as 8GB, 512MiB or 1000000; raise RecipeError for anything else."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]I?)?B?", text.strip().upper())
+    if not found:
+        raise RecipeError(f"--memory {text}: expected a size such as 8GB or 512MiB")
+    return int(float(found.group(1)) * _UNITS[found.group(2) or ""])
+
+
+def _sizes(rows: int | None, users: int | None, items: int | None) -> Any:
+    from retrieval.plan.shapes import Sizes
+
+    given = rows, users, items
+    if all(one is None for one in given):
+        return None
+    if rows is None or users is None or items is None:
+        raise RecipeError("--rows, --users and --items go together")
+    return Sizes(rows, users, items)
+
+
+def _planned(source: Path, runs: Path, sizes: Any, budget: int | None) -> dict[str, Any]:
+    from retrieval.plan.cost import compared, measured_of, rehearse, serving_base
+    from retrieval.plan.cost import plan as foretell
+    from retrieval.plan.shapes import shapes_of
+    from retrieval.runs.recipe import load_recipe
+    from retrieval.runs.run import Run
+    from retrieval.runs.stages import STAGES
+
+    is_run = source.is_dir()
+    run = Run.open(source, STAGES) if is_run else Run.create(load_recipe(source), runs, STAGES)
+    shapes = shapes_of(run.recipe, run.directory, sizes)
+    features = run.directory / "features" if shapes.origin == "features" else None
+    found = foretell(run.recipe, shapes, rehearse(run.recipe, shapes, features), serving_base(), budget)
+    return {**found, "compared": compared(found, measured_of(source)) if is_run else None}
+
+
+def show(out: Terminal, found: Mapping[str, Any]) -> None:
+    """Print a plan as tables."""
+    data = found["data"]
+    counts = ", ".join(f"{count:,} {name}" for name, count in data["rows"].items())
+    out.results.print(f"{found['recipe']}: rows {counts}; {data['users']:,} users, {data['items']:,} items")
+    out.results.print(f"known from: {data['from']}" + _assumed(data["assumed"]), soft_wrap=True)
+    out.table(_parameters_table(found["parameters"]))
+    stage = found["training"]
+    lines = {"base: Python, TensorFlow, Merlin, graphs (measured)": stage["base"], **stage["stays"]}
+    lines.update({f"{name} (passes)": size for name, size in stage["passes"].items()})
+    out.table(_sizes_table("training, host memory", lines, ("peak", stage["peak"])))
+    for title, part in (("training, on a GPU (not measured)", stage["gpu"]), ("serving", found["serving"])):
+        out.table(_sizes_table(title, _without_total(part), ("total", part["total"])))
+    out.table(
+        _sizes_table("disk, before compression", _without_total(found["disk"]), ("total", found["disk"]["total"]))
+    )
+    out.results.print(f"index: {found['index']['kind']}, {size_text(found['index']['bytes'])} beside the item vectors")
+    seconds = stage["seconds_per_epoch"]
+    timed = "not timed: it does not fit here" if seconds is None else f"{seconds:.1f} s"
+    out.results.print(
+        f"an epoch: {stage['steps_per_epoch']:,} steps, {timed}; at most {stage['epochs_at_most']} epochs"
+    )
+    if found["budget"] is not None:
+        _show_budget(out, found["budget"])
+    if found.get("compared"):
+        out.table(compared_table(found["compared"]))
+
+
+def compared_table(rows: list[dict[str, Any]]) -> Table:
+    """Predicted against measured."""
+    table = Table(title="predicted against measured", title_justify="left")
+    for heading in ("", "predicted", "measured", "predicted / measured"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for row in rows:
+        texts = [_figure(row["what"], row[name]) for name in ("predicted", "measured")]
+        table.add_row(row["what"], *texts, "" if row["ratio"] is None else f"{row['ratio']:.2f}")
+    return table
+
+
+def size_text(size: float) -> str:
+    """Return bytes as people read them: 1.2 GB, 34 MB, 5 kB."""
+    for unit, one in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= one:
+            return f"{size / one:.{1 if size < 10 * one else 0}f} {unit}"
+    return f"{size:.0f} B"
+
+
+def _figure(what: str, value: float | None) -> str:
+    if value is None:
+        return ""
+    if what == "parameters":
+        return f"{value:,.0f}"
+    return f"{value:.2f} s" if what.startswith("seconds") else size_text(value)
+
+
+def _assumed(assumed: list[str]) -> str:
+    return f"; assumed: {', '.join(assumed)}" if assumed else ""
+
+
+def _without_total(sizes: Mapping[str, int]) -> dict[str, int]:
+    return {name: size for name, size in sizes.items() if name != "total"}
+
+
+def _parameters_table(counts: Mapping[str, Any]) -> Table:
+    table = Table(title=f"{counts['total']:,} parameters", title_justify="left")
+    for heading in ("tower", "table", "numbers", "size"):
+        table.add_column(heading, justify="left" if heading in ("tower", "table") else "right")
+    for side in ("query", "item"):
+        for name, number in counts[side].items():
+            table.add_row(side, name, f"{number:,}", size_text(4 * number))
+    return table
+
+
+def _sizes_table(title: str, sizes: Mapping[str, int], last: tuple[str, int]) -> Table:
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column("what")
+    table.add_column("size", justify="right")
+    for number, (name, size) in enumerate(sizes.items(), start=1):
+        table.add_row(name, size_text(size), end_section=number == len(sizes))
+    table.add_row(last[0], size_text(last[1]))
+    return table
+
+
+def _show_budget(out: Terminal, advice: Mapping[str, Any]) -> None:
+    asked, peak = size_text(advice["budget"]), size_text(advice["peak"])
+    if advice["fits"]:
+        out.results.print(f"fits into {asked}: the train stage takes {peak}")
+    else:
+        table = Table(title=f"the train stage takes {peak}, more than {asked}; each alone:", title_justify="left")
+        for heading in ("change", "saves", "price"):
+            table.add_column(heading)
+        for lever in advice["levers"]:
+            table.add_row(lever["change"], size_text(lever["saves"]), lever["price"])
+        out.table(table)
+        after = size_text(advice["peak_together"])
+        enough = "fits with" if advice["peak_together"] <= advice["budget"] else "not enough even with"
+        out.results.print(f"{enough} ({after}): {'; '.join(advice['together'])}", soft_wrap=True)

@@ -1,0 +1,156 @@
+"""`retrieval health` and `retrieval status`: whether a server answers rightly, and what it has done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from msgspec import to_builtins
+
+from retrieval.console import terminal
+from retrieval.options import ADDRESS, Address, AsJson, Verbose
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ensemble.measure.status import Model, Status
+
+UNHEALTHY = 1
+_STATES = {"healthy": "green", "busy": "yellow", "unasked": "yellow"}
+
+
+def health(
+    address: Address = ADDRESS,
+    model: Annotated[str | None, typer.Option("--model", help="Default: whichever is there.")] = None,
+    timeout: Annotated[float, typer.Option("--timeout", min=0.01, help="Seconds for each of two questions.")] = 2.0,
+    live: Annotated[
+        bool, typer.Option("--live", help="A full queue, or being late while others are answered, is no failure.")
+    ] = False,
+    json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Ask a server one question whose answer its release knows; exit with 0 if it is right, with 1 if not.
+
+    Triton's own health says nothing of the processes of its models.
+
+    \b
+    retrieval health
+    retrieval health --url 127.0.0.1:8001 --timeout 1 --json
+    """
+    with terminal(verbose) as out:
+        from ensemble.supervision.health import canary
+
+        result = canary(address, model, timeout)
+        if json:
+            out.json({**result._asdict(), "healthy": result.healthy, "seconds": round(result.seconds, 4)})
+        else:
+            said = f"release {result.release}, version {result.version}" if result.healthy else result.reason
+            out.results.print(
+                f"{result.state}: {address}, model {result.model}: {said} ({1e3 * result.seconds:.1f} ms)",
+                soft_wrap=True,
+            )
+        if not (result.healthy or (live and result.alive)):
+            raise typer.Exit(UNHEALTHY)
+
+
+def status(
+    source: Annotated[
+        Path | None,
+        typer.Argument(metavar="[RUN]", help="A run or releases that are served here, in place of addresses."),
+    ] = None,
+    address: Address = ADDRESS,
+    metrics: Annotated[str, typer.Option("--metrics", help="The server's metrics address.")] = "127.0.0.1:8002",
+    json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Show what a running server serves, whether it answers rightly, what it has done, and what was repaired.
+
+    Figures are those of its metrics since it was started. Exit code 1 where a model does not answer rightly.
+
+    \b
+    retrieval status runs/movielens-100k
+    retrieval status --address 127.0.0.1:8001 --metrics 127.0.0.1:8002 --json
+    """
+    with terminal(verbose) as out:
+        from ensemble.measure.status import Place, places
+        from ensemble.measure.status import status as ask
+
+        found = [ask(place) for place in (places(_repository(source)) if source else [Place(address, metrics)])]
+        if json:
+            out.json([{**to_builtins(one), "healthy": one.healthy} for one in found])
+        else:
+            for one in found:
+                for table in tables(one):
+                    out.table(table)
+        if not all(one.healthy for one in found):
+            raise typer.Exit(UNHEALTHY)
+
+
+def _repository(source: Path) -> Path:
+    """Return where the server's state lies; unlike for serving, nothing is made."""
+    inside = source / "triton"
+    return inside if inside.is_dir() else source
+
+
+def tables(found: Status) -> list[Table]:
+    """Return what to print of a server."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=f"server at {found.grpc}", title_justify="left", show_header=False)
+    listening = [f"grpc {found.grpc}", *([f"http {found.http}"] if found.http else []), f"metrics {found.metrics}"]
+    table.add_row("listens", ", ".join(listening))
+    if found.process is not None:
+        table.add_row("process", f"{found.process}, supervised since {found.started}")
+    if found.items is not None:
+        table.add_row("catalogue", f"{found.items:,} items" + f", {found.changes} changes" * bool(found.changes))
+    for one in found.models:
+        table.add_section()
+        table.add_row(one.name, Text(one.state, style=_STATES.get(one.state, "bold red")))
+        for name, value in _lines(one):
+            table.add_row(f"  {name}", value)
+    if found.problem:
+        table.add_row("figures", Text(found.problem, style="yellow"))
+    return [table, *([_repairs(found)] if found.repairs else [])]
+
+
+def _lines(model: Model) -> list[tuple[str, str]]:
+    lines = [("reason", model.reason)] if model.reason else [("release", f"{model.release}, version {model.version}")]
+    figures = model.figures
+    if figures is None:
+        return lines
+    lines += [
+        ("rows", f"{figures.rows:,} in {figures.requests:,} requests; {_number(figures.mean_batch_rows)} at once"),
+        ("unknown users", f"{figures.unknown_users:.1%} of the rows"),
+        ("too few items", f"{figures.short_rows:.1%} of the rows"),
+        ("refused", f"{int(sum(figures.refused_requests.values())):,} requests{_reasons(figures.refused_requests)}"),
+        ("lost", f"{figures.lost_requests:,}, in a process that died or too long in the queue"),
+        ("waiting", f"{figures.waiting:,} requests"),
+        ("request", f"{_number(figures.mean_ms)} ms in the mean, {_number(figures.mean_queue_ms)} of it in the queue"),
+    ]
+    if figures.search_ms:
+        lines.append(("search", ", ".join(f"{name} {value:g} ms" for name, value in figures.search_ms.items())))
+    return lines
+
+
+def _reasons(requests: dict[str, int]) -> str:
+    listed = ", ".join(f"{name} {int(count):,}" for name, count in sorted(requests.items()))
+    return f": {listed}" if listed else ""
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:g}"
+
+
+def _repairs(found: Status) -> Table:
+    from rich.table import Table
+
+    counts = ", ".join(f"{name} {count}" for name, count in (found.repairs or {}).items())
+    table = Table(title=f"what the supervisor did: {counts}", title_justify="left")
+    for heading in ("when", "what", ""):
+        table.add_column(heading, overflow="fold")
+    for event in found.events:
+        facts = {name: value for name, value in event.items() if name not in ("time", "event")}
+        table.add_row(event["time"], event["event"], ", ".join(f"{name} {value}" for name, value in facts.items()))
+    return table

@@ -1,0 +1,214 @@
+"""How much memory training and serving take: each array that the code holds, counted; what cannot be counted, measured.
+
+The base, which is Python, TensorFlow, Merlin and the traced graphs, is measured by a rehearsal
+(`retrieval.plan.probe`): the whole stage on a few rows. The rest is sums over shapes, in bytes. Arrays that exist
+one after the other are not added: the peak is the base, what stays, and the largest of what comes and goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from models.config import Distillation, Model, Sampled, Train
+from retrieval.plan.parameters import frozen, input_width, parameters, table_width, total
+from retrieval.plan.shapes import Shapes
+from workflows.features.plan import FeatureSpec
+
+FLOAT, CODE = 4, 8
+"""float32; int64, of which codes are on both sides of TensorFlow."""
+RAW_ROW = 44
+"""user_id, item_id, timestamp, item_index and the frame's index are int64, rating float32."""
+LABELS_ROW = 28 + 24
+"""`Labels` (item, user, row, weight) and `TrainingRows` (item, user, who has what)."""
+SHUFFLED_ROW = 200
+"""tf.data holds every row number as a tensor of its own: measured, see docs/plan.md."""
+ENCODED_AT_ONCE = 8192
+"""Rows of a batch in validation (`models.training.early_stopping.encode_queries`)."""
+FORWARD_AND_BACK = 3
+"""An activation, its gradient, and one temporary of the operation in between."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What training or serving holds, bytes by what it is."""
+
+    stays: Mapping[str, int]
+    """All at once."""
+    passes: Mapping[str, int]
+    """One at a time."""
+
+    @property
+    def counted(self) -> int:
+        """Return the most that is there at once, without the base."""
+        return sum(self.stays.values()) + max(self.passes.values(), default=0)
+
+
+def training(shapes: Shapes, model: Model, train: Train) -> Memory:
+    """Return what the train stage holds on the host, besides its base."""
+    counts = parameters(shapes.query, shapes.item, model)
+    numbers, towers = total(counts, model), towers_alive(train)
+    rows = shapes.rows["train"] + (shapes.rows["valid"] if train.refit else 0)
+    raw = sum(shapes.rows.values()) * (RAW_ROW + _row_bytes(shapes.query, history=False))
+    if train.refit:
+        raw += rows * (RAW_ROW + _row_bytes(shapes.query, history=False))  # both parts, joined
+    asked = shapes.rows["valid"]
+    stays = {
+        "tables and features read": raw + shapes.items * _row_bytes(shapes.item),
+        "rows trained on": rows * (2 * _row_bytes(shapes.query) + LABELS_ROW + SHUFFLED_ROW),
+        "rows validated": 2 * asked * _row_bytes(shapes.query),
+        "weights": towers * FLOAT * (numbers + frozen(shapes.specs, model)),
+        "optimizer (Adam)": towers * 2 * FLOAT * numbers,
+        "gradients": FLOAT * numbers,
+        "teachers": _teachers(shapes, model, train, rows),
+    }
+    passes = {
+        "fitting the peers": _fitting_peers(shapes, train),
+        "a training step": sum(step(shapes, model, train).values()),
+        "a validation": min(asked, ENCODED_AT_ONCE) * _tower_row(shapes.query, model, 2) * FLOAT,
+    }
+    return Memory({name: size for name, size in stays.items() if size}, {k: v for k, v in passes.items() if v})
+
+
+def step(shapes: Shapes, model: Model, train: Train) -> dict[str, int]:
+    """Return what one training step holds, bytes: the towers' activations and the softmax."""
+    batch = min(train.batch_size, shapes.rows["train"])
+    candidates = embedded = shapes.items
+    objective = train.objective
+    if isinstance(objective.candidates, Sampled):
+        embedded = batch + objective.candidates.uniform + objective.candidates.popularity
+        candidates = embedded + objective.candidates.cached
+    return {
+        "query tower": batch * _tower_row(shapes.query, model) * FLOAT,
+        "item tower": embedded * _tower_row(shapes.item, model, lengths=shapes.item_lengths) * FLOAT,
+        "softmax": batch * candidates * FLOAT * _softmax_copies(train),
+    }
+
+
+def device(shapes: Shapes, model: Model, train: Train) -> dict[str, int]:
+    """Return what a GPU would hold, bytes: the code keeps the features of all rows on the device it trains on."""
+    host = training(shapes, model, train)
+    kept = ("weights", "optimizer (Adam)", "gradients", "teachers")
+    rows = shapes.rows["train"] + (shapes.rows["valid"] if train.refit else 0)
+    return {
+        **{name: host.stays[name] for name in kept if name in host.stays},
+        "features of all rows": rows * (_row_bytes(shapes.query) + LABELS_ROW),
+        "a step": sum(step(shapes, model, train).values()),
+    }
+
+
+def serving(shapes: Shapes, model: Model, index_bytes: int, instances: int = 1) -> dict[str, int]:
+    """Return what the processes of a server hold, bytes, besides their base.
+
+    Item vectors, ids and histories are memory-mapped: the processes of a machine share them.
+    """
+    width = model.tower[-1]
+    query = sum(parameters(shapes.query, shapes.item, model)["query"].values()) + frozen(shapes.query, model)
+    known = shapes.rows["train"] + shapes.rows["valid"]
+    return {
+        "query tower": 2 * FLOAT * query * instances,  # the graph, and what onnxruntime makes of it
+        "item vectors": FLOAT * shapes.items * width,
+        "index": index_bytes * instances,
+        "histories": known * (FLOAT + CODE) + CODE * shapes.users,
+        "users and items by id": 16 * (shapes.users + shapes.items) * instances,
+    }
+
+
+def disk(shapes: Shapes, model: Model, train: Train, index_bytes: int) -> dict[str, int]:
+    """Return what a run takes on disk, bytes, without compression."""
+    numbers = total(parameters(shapes.query, shapes.item, model), model) + frozen(shapes.specs, model)
+    rows = sum(shapes.rows.values())
+    vectors = FLOAT * shapes.items * model.tower[-1]
+    release = FLOAT * numbers + vectors + index_bytes + rows * (FLOAT + CODE)
+    return {
+        "tables": rows * 28,
+        "features": rows * (RAW_ROW - CODE + _row_bytes(shapes.query, history=False)),
+        "towers": (1 + (1 + train.refit) * 3) * FLOAT * numbers + vectors,
+        "release": release,
+        "Triton repository": release,
+    }
+
+
+def towers_alive(train: Train) -> int:
+    """Return how many models there are at the end of the training: the search's, and those trained anew."""
+    if not train.refit:
+        return 1
+    return 1 + max(1, train.distillation.generations if train.distillation else 0)
+
+
+def _row_bytes(specs: tuple[FeatureSpec, ...], history: bool = True) -> int:
+    size = 0
+    for spec in specs:
+        if spec.kind == "sequence":
+            size += (CODE + FLOAT) * spec.max_length * history
+        elif spec.kind == "weighted-list":
+            size += (CODE + FLOAT) * spec.max_length
+        else:
+            size += (FLOAT if spec.dtype == "float32" else CODE) * max(1, spec.max_length)
+    return size
+
+
+def _tower_row(
+    specs: tuple[FeatureSpec, ...],
+    model: Model,
+    copies: int = FORWARD_AND_BACK,
+    lengths: Mapping[str, int] | None = None,
+) -> int:
+    """Return how many float32 numbers a tower holds for one row: what is gathered, concatenated and made of it."""
+    gathered = 0
+    for spec in specs:
+        if spec.kind in ("list", "weighted-list", "sequence"):
+            length = (lengths or {}).get(spec.name, spec.max_length)
+            gathered += length * table_width(spec, model)
+    width = sum(input_width(spec, model) for spec in specs) + (model.tower[-1] if model.augmentation else 0)
+    dense = 2 * width + 2 * sum(model.tower)
+    if model.cross:
+        dense += 2 * model.cross.layers * width  # in both towers, though the recipe may want them in one
+    return copies * (gathered + dense)
+
+
+def _softmax_copies(train: Train) -> int:
+    """Return how many arrays as large as the logits a step holds (`models.training.objective`)."""
+    copies = 4  # logits, shifted exponentials, softmax, gradient
+    if train.objective.positives_weight < 1 or (train.distillation and train.distillation.unseen_only):
+        copies += 3  # who has what, as numbers and as the handicap, and logits with it
+    if train.objective.label_smoothing:
+        copies += 2
+    if teaches_search(train) or _generations(train):
+        copies += 4  # the teacher's logits and softmax, times ours, and their gradient
+    return copies
+
+
+def teaches_search(train: Train) -> bool:
+    """Return whether peers teach while the best epoch is searched."""
+    return train.distillation is not None and not train.distillation.generations
+
+
+def _generations(train: Train) -> int:
+    return train.distillation.generations if train.distillation else 0
+
+
+def _peers(distillation: Distillation | None) -> tuple[Any, ...]:
+    return distillation.peers if distillation else ()
+
+
+def _teachers(shapes: Shapes, model: Model, train: Train, rows: int) -> int:
+    peers = shapes.users * shapes.items * FLOAT if _peers(train.distillation) else 0
+    if teaches_search(train) and train.refit:
+        peers *= 2  # the search's table is alive while the next is made
+    width = model.tower[-1] * FLOAT * _generations(train)
+    return peers + (rows + shapes.items) * width
+
+
+def _fitting_peers(shapes: Shapes, train: Train) -> int:
+    """Return what fitting takes beyond the table that it leaves: two more of it, and what each peer holds."""
+    peers = _peers(train.distillation)
+    if not peers:
+        return 0
+    table, pairs = shapes.users * shapes.items * FLOAT, shapes.items**2
+    own = [
+        24 * pairs if type(peer).__name__ == "Ease" else FLOAT * peer.factors * (shapes.users + shapes.items)
+        for peer in peers
+    ]
+    return 2 * table + max(own)

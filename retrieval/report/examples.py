@@ -1,0 +1,133 @@
+"""Recommendations of a few users beside what they liked: what the demo prints and the report shows."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ensemble.release.item_table import items_of
+from ensemble.serving.files.release import Release
+from retrieval.report.tables import Example, Item
+from retrieval.runs.serving import release_of
+from workflows.columns import Columns
+
+Ask = Callable[[Sequence[Any], int, Sequence[int]], "list[list[tuple[Any, float]]]"]
+"""Users, top_k and each user's time, seconds since 1970 -> for each user the (item id, score) pairs, best first."""
+
+LIKED = 4.0
+"""A rating from here on says that the user liked the item, where ratings go that far; else those above the middle."""
+FACTS = 3
+"""So many columns of a user are told, the first that there are."""
+ENOUGH_LIKED = 10
+"""An example user has liked at least this many training items."""
+
+
+class Catalogue:
+    """Titles and genres by item id."""
+
+    def __init__(self, items: pd.DataFrame) -> None:
+        self._rows: dict[int | str, Any] = {row[Columns.Item]: row for row in items.to_dict("records")}
+
+    @classmethod
+    def of(cls, run: Path) -> Catalogue:
+        """Read the items of a run, or of another place of a release."""
+        place = run / "features" / "catalogue.parquet"
+        return cls(pd.read_parquet(place) if place.is_file() else items_of(Release.open(release_of(run))))
+
+    def item(self, item_id: int | str, score: float | None = None, held_out: bool = False) -> Item:
+        """Describe an item; one that is not in the catalogue is described by its id."""
+        row = self._rows.get(item_id, {})
+        title = str(row.get(Columns.Title, item_id))
+        year = row.get("year")
+        if year is not None and not pd.isna(year) and f"({int(year)})" not in title:
+            title = f"{title} ({int(year)})"
+        genres = row.get("genres")
+        return Item(item_id, title, ", ".join(map(str, genres)) if genres is not None else "", score, held_out)
+
+
+def examples(run: Path, ask: Ask, users: Sequence[int | str], top_k: int = 10) -> list[Example]:
+    """Ask for the users' recommendations and set them beside what they liked in the training and validation rows.
+
+    Each is asked for as of the user's last such row: a model of time would make little of the years since.
+    """
+    catalogue = Catalogue.of(run)
+    had = pd.concat([_interactions(run, part) for part in ("train", "valid")], ignore_index=True)
+    test, liking = _interactions(run, "test"), _liking(had)
+    facts = pd.read_parquet(run / "features" / "users.parquet").set_index(Columns.User)
+    last: list[int] = had.groupby(Columns.User)[Columns.Timestamp].max().reindex(list(users), fill_value=0).tolist()
+    return [
+        Example(
+            user=user,
+            facts=_facts(facts, user),
+            liked=_liked(had[had[Columns.User] == user], catalogue, top_k, liking),
+            served=_served(answer, set(test.loc[test[Columns.User] == user, Columns.Item]), catalogue),
+        )
+        for user, answer in zip(users, ask(users, top_k, last), strict=True)
+    ]
+
+
+def pick_users(run: Path, count: int, seed: int = 42) -> list[int | str]:
+    """Return users with something to compare: enough liked training items, and test rows. The same ones every time.
+
+    Where there are too few of them, those of the test rows who liked the most.
+    """
+    train, test = _interactions(run, "train"), _interactions(run, "test")
+    liked = train[train[Columns.Rating] >= _liking(train)].groupby(Columns.User).size()
+    counts = liked.reindex(pd.Index(test[Columns.User].unique(), name=Columns.User).sort_values(), fill_value=0)
+    able = counts[counts >= ENOUGH_LIKED].index
+    if len(able) < count:
+        able = counts.sort_values(ascending=False, kind="stable").index[:count].sort_values()
+    chosen = np.random.default_rng(seed).permutation(len(able))[:count]
+    users: list[int | str] = able[np.sort(chosen)].tolist()
+    return users
+
+
+def any_user(source: Path) -> str:
+    """Return a user that a shell command can ask for, quoted; `ID` where there is no release to know one from."""
+    samples = release_of(source) / "selftest.json"
+    return shlex.quote(str(json.loads(samples.read_bytes())["user_ids"][0])) if samples.is_file() else "ID"
+
+
+def _liking(rows: pd.DataFrame) -> float:
+    """Return the rating from which on it says that the user liked the item."""
+    ratings = rows[Columns.Rating]
+    return LIKED if (ratings >= LIKED).any() else float(ratings.median())
+
+
+def _interactions(run: Path, part: str) -> pd.DataFrame:
+    from workflows.features.files import read_rows
+
+    return read_rows(run / "features" / part)
+
+
+def _liked(rows: pd.DataFrame, catalogue: Catalogue, count: int, liking: float) -> list[Item]:
+    best = rows.sort_values([Columns.Rating, Columns.Timestamp], ascending=False, kind="stable")
+    best = best[best[Columns.Rating] >= liking].head(count)
+    return [
+        catalogue.item(item, float(rating))
+        for item, rating in zip(best[Columns.Item], best[Columns.Rating], strict=True)
+    ]
+
+
+def _served(answer: list[tuple[Any, float]], held_out: set[Any], catalogue: Catalogue) -> list[Item]:
+    return [catalogue.item(item, score, item in held_out) for item, score in answer]
+
+
+def _facts(users: pd.DataFrame, user: int | str) -> str:
+    if user not in users.index:
+        return ""
+    row = users.loc[user]
+    told = [
+        column for column in users.columns if not isinstance(row[column], (list, np.ndarray)) and pd.notna(row[column])
+    ]
+    return ", ".join(f"{column} {_plain(row[column])}" for column in told[:FACTS])
+
+
+def _plain(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,0 +1,187 @@
+"""`report.html`: one run on one self-contained page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import msgspec
+
+from retrieval.commands.evaluate import COLUMNS, PEERS, rows_for_page
+from retrieval.report.charts import Series, line_chart
+from retrieval.report.index_report import index_for_page
+from retrieval.report.projection import projection_for_page
+from retrieval.report.tables import CUTOFFS, Example
+from retrieval.report.task_tables import tasks_for_page
+from retrieval.runs.run import Run
+from workflows.files import atomic_write
+
+PACKAGES = (
+    "merlin-retrieval",
+    "nvtabular",
+    "merlin-core",
+    "merlin-models",
+    "merlin-systems",
+    "tensorflow-cpu",
+    "tensorflow",
+    "numpy",
+    "pandas",
+    "faiss-cpu",
+    "onnxruntime",
+    "tritonclient",
+    "nvidia-pytriton",
+)
+TABLE_METRICS = (("recall", "recall@{}"), ("ndcg", "ndcg@{}"), ("hit rate", "hit_rate@{}"), ("coverage", "coverage@{}"))
+EXAMPLE_USERS = 4
+
+
+def write_report(run: Run) -> Path:
+    """Write `report.html` from what is in the run, and return its path. A run without `bench.json` gets no latency.
+
+    Raises
+    ------
+    StageError
+        A stage that the page needs has not finished.
+    """
+    run.require("train", "evaluate", "release")
+    path = run.directory / "report.html"
+    atomic_write(path, render(run, served_examples(run)).encode())
+    return path
+
+
+def served_examples(run: Run) -> list[Example]:
+    """Answer a few users from the release, in this process; every layout gives the same answers."""
+    from retrieval.report.examples import examples, pick_users
+    from retrieval.runs.answers import from_release
+
+    users = pick_users(run.directory, EXAMPLE_USERS, run.recipe.seed)
+    return examples(run.directory, from_release(run.directory / "release"), users)
+
+
+def render(run: Run, shown: Sequence[Example]) -> str:
+    """Return the page; every text in it is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("retrieval"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    environment.filters["figure"] = lambda value: "–" if value is None else f"{value:.4f}"
+    metrics, history, points = (_json(run.directory / f) for f in ("metrics.json", "towers/history.json", "bench.json"))
+    lines = latency_lines(points or [])
+    records = {name: run.record(name) for name in run.stages}
+    return environment.get_template("report.html.j2").render(
+        name=run.recipe.name,
+        metrics=metrics,
+        headlines=headlines(metrics, points or []),
+        metric_rows=metric_rows(metrics),
+        tasks=tasks_for_page(metrics),
+        peer_columns=[*(" ".join(column) for column in COLUMNS), "search, s", "fit, s"],
+        peers=rows_for_page(_json(run.directory / "peers.json") if run.is_finished(PEERS) else None),
+        cutoffs=CUTOFFS,
+        curves=training_curves(history),
+        projection=projection_for_page(run.recipe, run.directory),
+        epochs=len(history),
+        examples=shown,
+        points=points or [],
+        lines=lines,
+        latency=line_chart(lines, "rows per second", "latency, ms", from_zero=True) if lines else "",
+        index=index_for_page(_json(run.directory / "release" / "index" / "params.json")),
+        records=records,
+        finished=max(record.finished for record in records.values() if record)[:16].replace("T", " "),
+        manifest=_json(run.directory / "release" / "manifest.json"),
+        towers=_json(run.directory / "towers" / "towers.json"),
+        recipe=msgspec.json.format(msgspec.json.encode(run.recipe), indent=2).decode(),
+        versions=versions(),
+    )
+
+
+def headlines(metrics: Mapping[str, Any], points: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+    """Return (figure, what it is, beside what) for the top of the page."""
+    cards = []
+    for k in (10, 100):
+        ours, popular = metrics["unseen"][f"recall@{k}"], metrics["popularity"]["unseen"][f"recall@{k}"]
+        cards.append((f"{ours:.3f}", f"recall@{k}, unseen items", f"popularity: {popular:.3f}"))
+    cards.append((f"{metrics['unseen']['coverage@10']:.0%}", "of the catalogue in some top 10", "catalogue coverage"))
+    if points:
+        quickest = min(points, key=lambda point: float(point["p50_ms"]))
+        fastest = max(points, key=lambda point: float(point["rows_per_s"]))
+        load = f"{quickest['concurrency']} in flight, p99 {quickest['p99_ms']:.1f} ms"
+        cards.append((f"{quickest['p50_ms']:.1f} ms", "median latency", load))
+        cards.append((f"{fastest['rows_per_s']:,.0f}/s", "users answered", f"{fastest['concurrency']} in flight"))
+    return cards
+
+
+def metric_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return one row per metric and protocol: ours and popularity's value at each cut-off."""
+    popularity = metrics["popularity"]
+    return [
+        {
+            "metric": name,
+            "protocol": protocol,
+            "ours": [metrics[protocol].get(pattern.format(k)) for k in CUTOFFS],
+            "popularity": [popularity[protocol].get(pattern.format(k)) for k in CUTOFFS],
+        }
+        for protocol in ("all", "unseen")
+        for name, pattern in TABLE_METRICS
+    ]
+
+
+def training_curves(history: Sequence[Mapping[str, float]]) -> list[tuple[str, list[Series], str]]:
+    """Return (title, lines, svg) for the loss and for each validation figure, over the epochs."""
+    charts = [("training loss", ["loss"])]
+    charts += [(f"validation {figure}", _keys_of(figure, history)) for figure in ("recall@10", "recall@100")]
+    curves = []
+    for title, keys in charts:
+        lines = [_curve(key, [row for row in history if key in row]) for key in keys]
+        if lines and all(line.x for line in lines):
+            curves.append((title, lines, line_chart(lines, "epoch", title.split()[-1])))
+    return curves
+
+
+def _curve(key: str, rows: Sequence[Mapping[str, float]]) -> Series:
+    """Return a figure over the epochs that have it: epoch 0, of towers that go on from others, has no loss."""
+    return Series(_line_name(key), [float(row["epoch"]) for row in rows], [float(row[key]) for row in rows])
+
+
+def _keys_of(figure: str, history: Sequence[Mapping[str, float]]) -> list[str]:
+    return [key for key in (history[0] if history else ()) if key.startswith("valid_") and key.endswith(figure)]
+
+
+def _line_name(key: str) -> str:
+    protocol = key.removeprefix("valid_").split(".")[0]
+    return {"all": "all items", "unseen": "unseen items"}.get(protocol, protocol)
+
+
+def latency_lines(points: Sequence[Mapping[str, Any]]) -> list[Series]:
+    """Return latency over throughput, p50 and p99 of each layout and batch size; each point is one concurrency."""
+
+    def group(point: Mapping[str, Any]) -> tuple[str, int]:
+        return str(point["layout"]), int(point["batch"])
+
+    lines = []
+    for (layout, batch), members in groupby(sorted(points, key=group), key=group):
+        ordered = sorted(members, key=lambda point: int(point["concurrency"]))
+        name = f"{layout}, {batch} row{'s' if batch > 1 else ''} per request"
+        rates = [float(point["rows_per_s"]) for point in ordered]
+        labels = [str(point["concurrency"]) for point in ordered]
+        lines.append(Series(f"{name}: p50", rates, [float(point["p50_ms"]) for point in ordered], labels))
+        lines.append(Series(f"{name}: p99", rates, [float(point["p99_ms"]) for point in ordered]))
+    return lines
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the libraries that matter, those that are installed."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_bytes()) if path.exists() else None

@@ -1,0 +1,168 @@
+"""The tables that the commands print."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from retrieval.report.task_tables import task_tables
+
+
+@dataclass(frozen=True)
+class Item:
+    """One row of a list of items."""
+
+    id: int | str
+    title: str
+    genres: str = ""
+    score: float | None = None
+    """Of a served item; of a liked item, the user's rating."""
+    held_out: bool = False
+    """A served item that the user did interact with in the test rows, which the model never saw."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One user: what they liked, and what they were served."""
+
+    user: int | str
+    facts: str
+    liked: list[Item]
+    served: list[Item]
+
+
+CUTOFFS = (1, 5, 10, 50, 100)
+METRICS = (
+    ("recall", "recall@{}"),
+    ("hit rate", "hit_rate@{}"),
+    ("ndcg", "ndcg@{}"),
+    ("mrr", "mrr"),
+    ("coverage", "coverage@{}"),
+)
+PROTOCOLS = (("all", "all items"), ("unseen", "without what the user already had"))
+
+
+def metric_rows(metrics: Mapping[str, float]) -> Iterable[tuple[str, float]]:
+    """Yield (name, value) in reading order, those that are there."""
+    for _, pattern in METRICS:
+        names = [pattern.format(k) for k in CUTOFFS] if "{}" in pattern else [pattern]
+        yield from ((name, metrics[name]) for name in names if name in metrics)
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_bytes())
+
+
+def metrics_table(metrics: Mapping[str, Any], only: Sequence[str] = ()) -> Table:
+    """Metrics, all or `only` those named: ours beside popularity, with all items and with unseen ones."""
+    table = Table(title=f"{metrics['rows']:,} test rows, {metrics['items']:,} items", title_justify="left")
+    table.add_column("")
+    for _, heading in PROTOCOLS:
+        table.add_column(heading, justify="right")
+        table.add_column("popularity", justify="right", style="dim")
+    popularity = metrics.get("popularity", {})
+    for name in only or [name for name, _ in metric_rows(metrics["all"])]:
+        cells = []
+        for protocol, _ in PROTOCOLS:
+            cells += [_number(metrics[protocol].get(name)), _number(popularity.get(protocol, {}).get(name))]
+        table.add_row(name, *cells, end_section=not only and (name.endswith("@100") or name == "mrr"))
+    return table
+
+
+def groups_table(metrics: Mapping[str, Any]) -> Table:
+    """Kinds of test rows: how many, and what is found among unseen items, beside popularity."""
+    table = Table(title="kinds of test rows, without what the user already had", title_justify="left")
+    names = list(next(iter(metrics["groups"].values()))["unseen"])
+    for heading in ("", "rows", "users", *(column for name in names for column in (name, "popularity"))):
+        table.add_column(
+            heading, justify="right" if heading else "left", style="dim" if heading == "popularity" else ""
+        )
+    for kind, group in metrics["groups"].items():
+        figures = [_number(group[side][name]) for name in names for side in ("unseen", "popularity")]
+        table.add_row(kind, f"{group['rows']:,}", f"{group['users']:,}", *figures)
+    return table
+
+
+def more_tables(metrics: Mapping[str, Any]) -> list[Table]:
+    """What only some runs measure: the other tasks of the towers, a ranker's gain, and held-out playlists."""
+    return [*task_tables(metrics), *ranking_tables(metrics), *continuation_tables(metrics)]
+
+
+def ranking_tables(metrics: Mapping[str, Any]) -> list[Table]:
+    """What is served, retrieved and then ranked, beside what the towers alone would serve, if there is a ranker."""
+    if "retrieval" not in metrics:
+        return []
+    table = Table(title="retrieved, then ranked", title_justify="left")
+    for heading in ("", *(column for _, name in PROTOCOLS for column in (name, "retrieval alone"))):
+        dim = "dim" if heading == "retrieval alone" else ""
+        table.add_column(heading, justify="right" if heading else "left", style=dim)
+    for name in ("recall@10", "ndcg@10", "recall@50", "mrr"):
+        sides = [side[protocol][name] for protocol, _ in PROTOCOLS for side in (metrics, metrics["retrieval"])]
+        table.add_row(name, *map(_number, sides))
+    return [table]
+
+
+def continuation_tables(metrics: Mapping[str, Any]) -> list[Table]:
+    """Held-out playlists, if there are any, by scenario: the RecSys Challenge 2018's metrics beside popularity's."""
+    if "continuation" not in metrics:
+        return []
+    found, names = metrics["continuation"], ("r_precision", "ndcg", "clicks")
+    table = Table(title=f"playlists continued by {found['answers']} tracks, seeds left out", title_justify="left")
+    table.add_column("given")
+    table.add_column("playlists", justify="right")
+    for heading in (column for name in names for column in (name, "popularity")):
+        table.add_column(heading, justify="right", style="dim" if heading == "popularity" else "")
+    rows = [*found["scenarios"], {"name": "mean of the scenarios", **found["mean"]}]
+    for one in rows:
+        figures = [side[name] for name in names for side in (one, one["popularity"])]
+        cells = [_number(figure) if number < 4 else f"{figure:.2f}" for number, figure in enumerate(figures)]
+        last = one is rows[-2]
+        table.add_row(one["name"], str(one.get("playlists", "")), *cells, end_section=last)
+    return [table]
+
+
+def example_table(example: Example) -> Table:
+    """One user's answer, next to what the user liked; a line per item, however narrow the terminal."""
+    table = Table(title=f"user {example.user}: {example.facts}".rstrip(": "), title_justify="left")
+    table.add_column("rank", justify="right", no_wrap=True)
+    table.add_column("  recommended", max_width=40)
+    table.add_column("genres", max_width=20)
+    table.add_column("score", justify="right", no_wrap=True)
+    table.add_column("liked before", style="dim", max_width=40)
+    for rank, (served, liked) in enumerate(zip_longest(example.served, example.liked), start=1):
+        cells = [*_served_cells(rank, served), liked.title if liked else ""]
+        table.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in cells))
+    if any(item.held_out for item in example.served):
+        table.caption = "* in the user's test rows, which training never saw"
+        table.caption_justify = "left"
+    return table
+
+
+def answer_table(title: str, items: Sequence[Item]) -> Table:
+    """One user's answer to `retrieval query`."""
+    table = Table(title=title)
+    titled = any(item.title != str(item.id) for item in items)
+    columns = ["rank", "item_id", *(["title", "genres"] if titled else []), "score"]
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("title", "genres") else "right")
+    for rank, item in enumerate(items, start=1):
+        described = [item.title, item.genres] if titled else []
+        table.add_row(str(rank), str(item.id), *described, _number(item.score))
+    return table
+
+
+def _served_cells(rank: int, item: Item | None) -> tuple[str, str, str, str]:
+    if item is None:
+        return "", "", "", ""
+    return str(rank), ("* " if item.held_out else "  ") + item.title, item.genres, _number(item.score)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

@@ -1,0 +1,136 @@
+"""What the commands about versions print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from rich.table import Table
+from rich.text import Text
+
+from ensemble.deploy.compare import Changes, Difference
+from ensemble.deploy.promote import Promoted
+from ensemble.deploy.versions import Turn, Versions
+
+
+def promoted_lines(done: Promoted) -> Iterator[str]:
+    """Say what a promotion did."""
+    turn = done.turn
+    yield f"current: version {turn.version}, release {turn.release}"
+    if done.difference is not None:
+        answers, recall = done.difference.answers, turn.figures
+        yield f"beside version {turn.before}: {answers.overlap:.1%} of the first {answers.k} answers in common" + (
+            f", recall@{answers.k} {recall['recall']:.4f} after {recall['recall_before']:.4f}"
+            if "recall" in recall
+            else ""
+        )
+    for objection in turn.forced:
+        yield f"forced: {objection}"
+    if turn.server is not None:
+        yield f"live at {turn.server}"
+    if done.pruned:
+        yield f"removed: version {', '.join(map(str, done.pruned))}"
+
+
+def listed(versions: Versions) -> list[dict[str, Any]]:
+    """Return the versions that are kept, newest first: `version`, `release`, `source`, `added`, `current`, `since`."""
+    current, turns = versions.current(), versions.history()
+    since = {one.version: one.when for one in turns}
+    return [
+        {
+            **msgspec.to_builtins(versions.about(number)),
+            "current": current is not None and current.version == number,
+            "since": since.get(number),
+        }
+        for number in reversed(versions.numbers())
+    ]
+
+
+def versions_table(found: Sequence[Mapping[str, Any]]) -> Table:
+    """One row per version; the current one is bold."""
+    table = Table()
+    for heading in ("version", "release", "from", "added", "last made current"):
+        table.add_column(heading, overflow="fold")
+    for one in found:
+        cells = (
+            str(one["version"]) + (" *" if one["current"] else ""),
+            one["release"],
+            one["source"],
+            _moment(one["added"]),
+            _moment(one["since"] or ""),
+        )
+        table.add_row(*(Text(cell, "bold" if one["current"] else "") for cell in cells))
+    return table
+
+
+def history_table(turns: Iterable[Turn]) -> Table:
+    """One row per turn."""
+    table = Table()
+    for heading in ("when", "what", "version", "before", "who", "why"):
+        table.add_column(heading, overflow="fold")
+    for one in turns:
+        why = "; ".join([*([one.reason] if one.reason else []), *(f"forced: {text}" for text in one.forced)])
+        before = "" if one.before is None else str(one.before)
+        table.add_row(_moment(one.when), one.action, str(one.version), before, Text(one.who), Text(why))
+    return table
+
+
+def difference_tables(found: Difference) -> Iterator[Table]:
+    """What two releases are, what was measured of them, and what changed between them."""
+    yield _facts_table(found)
+    if found.metrics:
+        yield _metrics_table(found)
+    yield _changes_table(found)
+    yield _answers_table(found)
+
+
+def _facts_table(found: Difference) -> Table:
+    table = Table("", f"A: {found.a.source}", f"B: {found.b.source}")
+    for name in ("release", "name", "created", "users", "items", "interactions"):
+        table.add_row(name, *(_cell(getattr(one, name)) for one in (found.a, found.b)))
+    table.add_row("measured on", *(Text(one.protocol or "not known") for one in (found.a, found.b)))
+    return table
+
+
+def _metrics_table(found: Difference) -> Table:
+    table = Table(
+        "", "A", "B", "change", title="" if found.a.protocol == found.b.protocol else "measured on different test rows"
+    )
+    wanted = ("mrr", f"@{found.answers.k}", "@100")
+    for name, (old, new) in found.metrics.items():
+        if not name.endswith(wanted):
+            continue
+        change = f"{new / old - 1:+.1%}" if old else ""
+        table.add_row(name, f"{old:.4f}", f"{new:.4f}", change)
+    return table
+
+
+def _changes_table(found: Difference) -> Table:
+    table = Table("", "added", "removed", "changed")
+    table.add_row("items", *map(_cell, _counts(found.catalogue)))
+    table.add_row("users", *map(_cell, _counts(found.users)[:2]))
+    for name, count in found.catalogue.columns.items():
+        table.add_row(Text(f"  items' {name}"), "", "", _cell(count))
+    return table
+
+
+def _answers_table(found: Difference) -> Table:
+    answers = found.answers
+    table = Table(f"first {answers.k} answers of {answers.users:,} users", "")
+    table.add_row("in common", f"{answers.overlap:.1%}")
+    table.add_row("users who get the same items", f"{answers.same:.1%}")
+    return table
+
+
+def _counts(changes: Changes) -> tuple[int, int, int]:
+    return changes.added, changes.removed, changes.changed
+
+
+def _cell(value: Any) -> Text:
+    return Text(f"{value:,}" if isinstance(value, int) else str(value))
+
+
+def _moment(when: str) -> str:
+    """Return a time without its zone, which is always UTC."""
+    return when.removesuffix("+00:00").replace("T", " ")

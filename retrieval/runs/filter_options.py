@@ -1,0 +1,93 @@
+"""The filter options of `retrieval query`, as text, to a filter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ensemble.client.filters import Crowding, Filter, Range, TagTest
+
+
+@dataclass(frozen=True)
+class FilterOptions:
+    """What the user typed."""
+
+    tag: list[str] = field(default_factory=list)
+    """`ATTRIBUTE=VALUE`: of one attribute, any of the values."""
+    tag_all: list[str] = field(default_factory=list)
+    """`ATTRIBUTE=VALUE`: every one of the values."""
+    not_tag: list[str] = field(default_factory=list)
+    """`ATTRIBUTE=VALUE`: none of the values."""
+    range: list[str] = field(default_factory=list)
+    """`ATTRIBUTE=MIN:MAX`, either of which may be left out."""
+    limit_per: str | None = None
+    """`ATTRIBUTE=LIMIT`."""
+    min_score: float | None = None
+    only_items: list[str] = field(default_factory=list)
+    raw: str | None = None
+    """The filter as JSON, in place of all the others."""
+
+
+def filter_of(options: FilterOptions, item_id: Callable[[str, str], Any]) -> Filter | str | None:
+    """Return the filter, None for none; `item_id` turns an option and its text into an id of the model.
+
+    Raises InvalidRequest naming the option.
+    """
+    if options.raw is not None:
+        others = [name for name, value in vars(options).items() if name != "raw" and value not in (None, [])]
+        if others:
+            raise _wrong(f"--filter: expected alone, got --{others[0].replace('_', '-')} as well")
+        return options.raw
+    only = [item_id("--only-items", one) for one in options.only_items]
+    found = Filter(
+        allow=only or None,
+        tags=_tags(options),
+        ranges=dict(_range(text) for text in options.range),
+        crowding=_crowding(options.limit_per),
+        min_score=options.min_score,
+    )
+    return found if found.text() else None
+
+
+def _tags(options: FilterOptions) -> dict[str, TagTest]:
+    tests: dict[str, dict[str, list[str]]] = {}
+    for test, option in (("any", "tag"), ("all", "tag_all"), ("none", "not_tag")):
+        for text in getattr(options, option):
+            name, value = _split(f"--{option.replace('_', '-')}", text, "genres=Comedy")
+            tests.setdefault(name, {}).setdefault(test, []).append(value)
+    return {name: TagTest(**values) for name, values in tests.items()}
+
+
+def _range(text: str) -> tuple[str, Range]:
+    example = "year=1990:1999, year=1990: or year=:1999"
+    name, ends = _split("--range", text, example)
+    low, colon, high = ends.partition(":")
+    if not colon or not (low or high):
+        raise _wrong(f"--range {text}: expected {example}")
+    try:
+        return name, Range(float(low) if low else None, float(high) if high else None)
+    except ValueError:
+        raise _wrong(f"--range {text}: expected numbers, such as {example}") from None
+
+
+def _crowding(text: str | None) -> Crowding | None:
+    if text is None:
+        return None
+    name, limit = _split("--limit-per", text, "genres=3")
+    if not limit.isdecimal():
+        raise _wrong(f"--limit-per {text}: expected a whole number after the =, such as genres=3")
+    return Crowding(name, int(limit))
+
+
+def _split(option: str, text: str, example: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals or not value:
+        raise _wrong(f"{option} {text}: expected ATTRIBUTE=VALUE, such as {example}")
+    return name, value
+
+
+def _wrong(text: str) -> Exception:
+    from ensemble.client.tensors import InvalidRequest  # with NumPy, which `--help` can do without
+
+    return InvalidRequest(text)

@@ -1,0 +1,121 @@
+"""A run's Triton: in the foreground, or for as long as a benchmark or the demo needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ensemble.deploy.versions import Versions, is_versions
+from ensemble.layouts import CHAINED, FUSED, answering_models
+from ensemble.measure.benchmark import Target, benchmark, draw_requests
+from ensemble.measure.points import Point, save
+from ensemble.server.ports import free_ports
+from ensemble.server.server import TritonServer
+from retrieval.runs.run import Run
+from workflows.errors import ServerError
+
+LOCALHOST = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a benchmark sends; None leaves it to the recipe's `[bench]`."""
+
+    batches: Sequence[int] | None = None
+    concurrencies: Sequence[int] | None = None
+    interval_ms: int | None = None
+    layout: str | None = None
+    """`fused` or `chained`."""
+
+
+def repository_of(source: Path) -> Path:
+    """Return the Triton model repository of a run, of what `retrieval items` wrote, or of a directory of versions,
+    where it is made to hold the current one; else `source` itself."""
+    if is_versions(source):
+        from ensemble.deploy.promote import settle
+
+        versions = Versions(source)
+        settle(versions, lambda _: None)
+        return versions.repository
+    return source / "triton" if _is_parent(source) else source
+
+
+def release_of(source: Path) -> Path:
+    """Return the release of a run, of what `retrieval items` wrote, or of a version; the current one of a directory of
+    versions; else `source` itself."""
+    if is_versions(source):
+        versions = Versions(source)
+        return versions.release_of(versions.current_number())
+    return source / "release" if _is_parent(source) else source
+
+
+def beside(source: Path) -> Path:
+    """Return where releases that are derived from that of `source` are written."""
+    is_home = is_versions(source) or _is_parent(source)
+    return (source if is_home else source.parent) / "derived"
+
+
+def _is_parent(source: Path) -> bool:
+    return (source / "recipe.json").is_file() or (source / "release/manifest.json").is_file()
+
+
+@contextmanager
+def temporary_server(
+    run: Run, say: Callable[[str], None], log: Callable[[str], None] | None = None
+) -> Iterator[TritonServer]:
+    """Serve the run on free ports of this machine inside the block; stop the server after it."""
+    run.require("release")
+    grpc_port, metrics_port = free_ports(LOCALHOST, 2)
+    server = TritonServer(
+        run.directory / "triton",
+        host=LOCALHOST,
+        grpc_port=grpc_port,
+        metrics_port=metrics_port,
+        on_log=log or (lambda line: None),
+    )
+    with server:
+        say(f"Triton answers at {server.addresses.grpc}")
+        yield server
+    say("Triton stopped")
+
+
+def measure(run: Run, target: Target, load: Load, progress: Callable[[str], None]) -> list[Point]:
+    """Benchmark a server with the run's own requests; keep the points in `bench.json` and `bench.png`."""
+    config = run.recipe.bench
+    points = benchmark(
+        target,
+        draw_requests(run.directory, config.requests, seed=run.recipe.seed),
+        batches=load.batches or config.batch,
+        concurrencies=load.concurrencies or config.concurrency,
+        progress=progress,
+    )
+    save(points, run.directory / "bench.json", run.directory / "bench.png")
+    return points
+
+
+def answering_model(run: Run, layout: str | None = None) -> str:
+    """Return the model that clients of the run's repository ask: the fused one where there are both, unless told.
+
+    Raises
+    ------
+    ServerError
+        The repository has no such layout.
+    """
+    there = answering_models(run.directory / "triton")
+    if layout is None:
+        return there[0] if there else FUSED
+    model = {"fused": FUSED, "chained": CHAINED}.get(layout)
+    if model not in there:
+        remedy = f"run `retrieval release {run.directory} --layout both`"
+        raise ServerError(f"{run.directory / 'triton'}: has no layout '{layout}', fused or chained; {remedy}")
+    return str(model)
+
+
+def target_of(run: Run, load: Load, address: str, server_pid: int | None = None) -> Target:
+    """Return what to measure of the server at the address, whose process is `server_pid` if it runs here."""
+    model = answering_model(run, load.layout)
+    interval = load.interval_ms or run.recipe.bench.measurement_interval_ms
+    layout = "chained" if model == CHAINED else "fused"
+    return Target(address, model, layout, server_pid=server_pid, measurement_interval_ms=interval)

@@ -1,0 +1,210 @@
+"""The run as a list of stages. Each imports what it needs when it runs, so that listing them costs nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from retrieval.runs.horovod import training
+from retrieval.runs.recipe import Recipe
+from retrieval.runs.run import Job, Stage
+from retrieval.runs.warm_start import earlier_state, features_of, run_of, towers_of
+from workflows.config import PlaylistsSplit, embedding_files
+from workflows.files import atomic_directory, atomic_write, json_bytes, sha256_of
+
+
+def fetch(job: Job) -> None:
+    """Source -> `tables/`."""
+    from workflows import sources
+
+    tables = sources.fetch(job.recipe.data, job.cache, job.progress)
+    with atomic_directory(job.run / "tables") as out:
+        tables.save(out)
+
+
+def features(job: Job) -> None:
+    """`tables/` -> `features/`."""
+    from workflows.features.dask_cluster import client
+    from workflows.features.stage import build
+    from workflows.tables.store import open_tables
+    from workflows.tables.undated import check_dated
+
+    recipe, earlier = job.recipe, features_of(run_of(job.recipe, STAGES))
+    tables = open_tables(job.run / "tables")
+    check_dated(tables, recipe.data.split, recipe.query, recipe.item)
+    with (
+        client(job.cluster.workers, job.cluster.scheduler, recipe.device) as cluster,
+        atomic_directory(job.run / "features") as out,
+    ):
+        build(tables, recipe.query, recipe.item, recipe.data.split, recipe.device, out, job.progress, cluster, earlier)
+
+
+def train(job: Job) -> None:
+    """`features/` -> `towers/`."""
+    from models.training.stage import train as train_towers
+    from workflows.features.stage import load
+
+    recipe, data = job.recipe, load(job.run / "features")
+    earlier = towers_of(run_of(recipe, STAGES))
+    with training(job, _training_key(job)) as (out, session):
+        train_towers(
+            data,
+            recipe.model,
+            recipe.train,
+            recipe.seed,
+            recipe.device,
+            out,
+            job.progress,
+            earlier=earlier,
+            session=session,
+        )
+
+
+def rank(job: Job) -> None:
+    """`features/` and `towers/` -> `ranker/`, where the recipe has `[ranking]`."""
+    from models.ranking.stage import train_ranker
+    from workflows.features.stage import load
+
+    recipe, data = job.recipe, load(job.run / "features")
+    assert recipe.ranking is not None
+    with atomic_directory(job.run / "ranker") as out:
+        settings = recipe.ranking, recipe.model, recipe.train, recipe.seed, recipe.device
+        train_ranker(data, job.run / "towers", *settings, out, job.progress)
+
+
+def evaluate(job: Job) -> None:
+    """`towers/`, and `ranker/` where there is one, -> `metrics.json`."""
+    from models.evaluation.stage import evaluate as evaluate_towers
+    from retrieval.runs.reference import fitted_queries
+
+    rating = job.recipe.train.objective.rating
+    transform = None
+    if isinstance(job.recipe.data.split, PlaylistsSplit):  # its queries are made anew, scenario by scenario
+        transform = fitted_queries(job.recipe, job.run / "features").transform
+    ranker = job.run / "ranker" if job.recipe.ranking else None
+    metrics = evaluate_towers(job.run / "features", job.run / "towers", protocol(job.recipe), rating, transform, ranker)
+    atomic_write(job.run / "metrics.json", json_bytes(metrics, 2))
+
+
+def release(job: Job) -> None:
+    """`towers/` -> `release/` and the Triton repository `triton/`."""
+    from ensemble.release.write import write_release
+    from ensemble.triton.export import export_repository
+    from retrieval.runs.reference import ranking_side, training_side
+
+    recipe, run = job.recipe, job.run
+    job.progress("loading the training side, to compare with")
+    write_release(
+        run / "features",
+        run / "towers",
+        run / "release",
+        name=recipe.name,
+        recipe_sha256=hashlib.sha256(msgspec.json.encode(recipe, order="deterministic")).hexdigest(),
+        serving=recipe.serving,
+        index=recipe.index,
+        promotion=recipe.release,
+        ranker=run / "ranker" if recipe.ranking else None,
+        reference=training_side(recipe, run / "features", run / "towers"),
+        ranking_reference=ranking_side(recipe, run / "features", run / "towers", run / "ranker"),
+        progress=job.progress,
+    )
+    job.progress("exporting the Triton model repository")
+    export_repository(run / "release", run / "triton")
+
+
+def protocol(recipe: Recipe) -> str:
+    """Say in words what the metrics are measured on."""
+    facts = msgspec.to_builtins(recipe.data.split)
+    kind = facts.pop("kind")
+    details = "".join(f", {name} {value}" for name, value in facts.items())
+    return f"{kind} split{details}; rank of each test row's item by exact search over the whole catalogue"
+
+
+def _source(recipe: Recipe) -> Any:
+    settings = msgspec.to_builtins(recipe.data)
+    del settings["split"]  # splitting is the features' affair
+    return settings
+
+
+def _source_state(recipe: Recipe) -> Any:
+    from workflows import sources
+
+    return sources.state(recipe.data)
+
+
+def _sections(*names: str) -> Any:
+    return lambda recipe: {name: msgspec.to_builtins(getattr(recipe, name)) for name in names}
+
+
+def _release_settings(recipe: Recipe) -> Any:
+    """The exported repository carries the serving code, so that code is one of its inputs."""
+    import ensemble.serving
+
+    root = Path(ensemble.serving.__file__).parent
+    code = {str(path.relative_to(root)): sha256_of(path) for path in sorted(root.rglob("*.py"))}
+    return {**_sections("name", "index", "serving", "release")(recipe), "code": code}
+
+
+def _feature_settings(recipe: Recipe) -> Any:
+    return {**_sections("query", "item", "device")(recipe), "split": msgspec.to_builtins(recipe.data.split)}
+
+
+def _feature_files(recipe: Recipe) -> Any:
+    """Return what tells whether files of pre-trained vectors or the earlier run's features changed; None without."""
+    files, earlier = embedding_files(recipe.query, recipe.item), earlier_state(recipe, "features", STAGES)
+    found = {"earlier features": earlier} if earlier else {}
+    if files:
+        from workflows.features.pretrained import state_of
+
+        found.update({path: state_of(path) for path in files})
+    return found or None
+
+
+def _training_key(job: Job) -> str:
+    """Return what tells whether an interrupted training was one of the same recipe, features and earlier towers."""
+    features = (job.run / "stages" / "features.json").read_text(encoding="utf-8")
+    facts = [_sections(*_TRAINED_BY)(job.recipe), features, _earlier_towers(job.recipe)]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _earlier_towers(recipe: Recipe) -> Any:
+    """Return what tells whether the earlier run's towers changed; None where training starts from zero."""
+    earlier = earlier_state(recipe, "train", STAGES)
+    return {"earlier towers": earlier} if earlier else None
+
+
+_TRAINED_BY = ("model", "train", "seed", "device")
+STAGES = (
+    Stage("fetch", fetch, outputs=("tables",), settings=_source, inputs=_source_state),
+    Stage(
+        "features", features, needs=("fetch",), outputs=("features",), settings=_feature_settings, inputs=_feature_files
+    ),
+    Stage(
+        "train",
+        train,
+        needs=("features",),
+        outputs=("towers",),
+        settings=_sections(*_TRAINED_BY),
+        inputs=_earlier_towers,
+    ),
+    Stage(
+        "rank",
+        rank,
+        needs=("features", "train"),
+        outputs=("ranker",),
+        settings=_sections("ranking", "seed", "device"),
+        wanted=lambda recipe: recipe.ranking is not None,
+    ),
+    Stage("evaluate", evaluate, needs=("features", "train", "rank"), outputs=("metrics.json",), version=2),
+    Stage(
+        "release",
+        release,
+        needs=("features", "train", "rank"),
+        outputs=("release", "triton"),
+        settings=_release_settings,
+    ),
+)

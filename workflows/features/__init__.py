@@ -1,0 +1,1 @@
+"""Stage features: tables to the features of the towers."""

@@ -1,0 +1,53 @@
+"""Features that are no finite float32: found before anything is trained on them, by column, row and value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from workflows.errors import DataError
+from workflows.features.kinds import is_number, is_vector, outputs_of
+from workflows.features.plan import Planned
+
+_ROWS = 1 << 18
+
+
+def check_finite(
+    features: Mapping[str, np.ndarray], planned: Sequence[Planned], raw: pd.DataFrame, table: str, first: int = 0
+) -> None:
+    """Raise DataError where a feature of numbers is infinite or NaN; `raw` holds the rows that they were made of.
+
+    `first` is the number of the first row in its table.
+    """
+    for entry in planned:
+        for name in outputs_of(entry.feature, entry.output):
+            values = features.get(name)
+            if values is None or values.dtype.kind != "f" or np.isfinite(values).all():
+                continue
+            row = int(np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0])
+            given = ", ".join(f"{column} = {_shown(raw[column].iloc[row])}" for column in entry.columns)
+            raise DataError(
+                f"{table}: column {entry.column!r}, row {first + row}: the feature {name!r} of {given} is not a finite "
+                "float32; mend the value, make it null, or set clip_min and clip_max"
+            )
+
+
+def check_rows(fitted: Any, planned: Sequence[Planned], raw: pd.DataFrame, table: str) -> None:
+    """Transform all rows of a table and raise DataError as `check_finite` does, if there are features of numbers."""
+    if not any(map(has_numbers, planned)):
+        return
+    for first in range(0, len(raw), _ROWS):
+        rows = raw.iloc[first : first + _ROWS].reset_index(drop=True)
+        check_finite(fitted.transform(rows), planned, rows, table, first)
+
+
+def has_numbers(entry: Planned) -> bool:
+    """Return whether one of the arrays of a feature is float32."""
+    return is_number(entry.feature) or is_vector(entry.feature) or len(outputs_of(entry.feature, entry.output)) > 1
+
+
+def _shown(value: Any) -> str:
+    return str(value.tolist() if isinstance(value, np.ndarray) else value)[:80]

@@ -1,0 +1,274 @@
+"""What the features are made of: the recipe's plan, checked against the raw columns, and their canonical form."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from msgspec import Struct
+
+from workflows.columns import Columns
+from workflows.config import ColumnFeature, Feature, FeatureSide, Sequence
+from workflows.errors import DataError, RecipeError
+from workflows.features.kinds import accepts, columns_of, outputs_of, suffix, wants_floats, wants_whole
+from workflows.features.plan_checks import check_keyed, check_options, check_shared, place_of
+
+Dtype = Literal["int64", "float64", "string"]
+HISTORY = "history"
+"""The pseudo-column of the user's past interactions, and the feature made of it."""
+HISTORY_AGE = "history_age"
+"""The seconds that have passed since each of them: comes with `history`."""
+_LOOKED_AT = 100_000
+"""Entries of lists; those that come later are checked when they are read."""
+FIRST_ITEM = 3
+"""An item's code in a history is its `item_index` + 3; 2 is an item that the catalogue does not hold, 0 padding."""
+
+
+class FeatureSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one feature looks like to a tower."""
+
+    name: str
+    source: str
+    """The raw column."""
+    kind: Literal["categorical", "continuous", "list", "weighted-list", "vector", "sequence"]
+    """`vector`: float32 `[n, max_length]`, as it is. Two inputs of the tower each: a `sequence`, `name`, the codes, and
+    `history_age`; a `weighted-list`, `name` and `<name>_weight`; the second is float32 of the first one's shape."""
+    dtype: Literal["int64", "float32"]
+    cardinality: int
+    """Codes are below this; 0 for continuous and vectors."""
+    max_length: int
+    """Width of a list, a sequence or a vector; lists and sequences are padded with 0. 0 for a scalar."""
+    table: str = ""
+    """The embedding table that it has in common with the other features of this name; "": its own."""
+    pretrained: int = 0
+    """Width of the table's vectors where they are pre-trained, in `features/pretrained/<name>.npy`; 0: they are not."""
+    trainable: bool = True
+    """Whether training changes the table."""
+    pad_left: bool = False
+    """Whether a sequence's zeros come first, and its newest entry last."""
+
+
+class Planned(NamedTuple):
+    """One feature of the recipe: `output` is made as `feature` says."""
+
+    output: str
+    column: str
+    """The recipe's key: a raw column, or the name of a cross."""
+    feature: ColumnFeature
+
+    @property
+    def kind(self) -> str:
+        return str(self.feature.__struct_config__.tag)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Return the raw columns that it reads."""
+        return columns_of(self.feature, self.column)
+
+
+class Input(NamedTuple):
+    """A raw column in canonical form: nullable int64, float64 (NaN is null) or str, one value or a list per row."""
+
+    name: str
+    dtype: Dtype
+    list: bool
+
+
+def plan(side: FeatureSide, section: str) -> list[Planned]:
+    """Return one entry per feature of a raw column, named after its column, or `<column>_<kind>` where it has several.
+
+    A feature's own `name` goes before that.
+
+    The history is none of them: see `history_of`.
+
+    Raises
+    ------
+    RecipeError
+        There is no feature, two features have one name, a feature's options exclude each other, or `history` is not
+        what it must be: one feature of kind `sequence`, beside others.
+    """
+    planned = named(side)
+    _check_history(side, planned, section)
+    names = [name for entry in planned for name in outputs_of(entry.feature, entry.output)]
+    if not names:
+        raise RecipeError(f"[{section}] is empty; name at least one raw column")
+    for entry in planned:
+        check_options(entry, names, section)
+    return planned
+
+
+def named(side: FeatureSide) -> list[Planned]:
+    """Return the features of raw columns by their names, as `plan` does, whether or not there is something wrong."""
+    planned = []
+    for column in side.features:
+        features = [feature for feature in _features(side, column) if not isinstance(feature, Sequence)]
+        for feature in features:
+            name = column if len(features) == 1 else f"{column}_{suffix(feature)}"
+            planned.append(Planned(feature.name or name, column, feature))
+    return planned
+
+
+def history_of(side: FeatureSide) -> Sequence | None:
+    """Return the history that a side asks for, if it does."""
+    return next((feature for feature in _features(side, HISTORY) if isinstance(feature, Sequence)), None)
+
+
+def describe(frame: pd.DataFrame, planned: list[Planned], section: str, dated: bool = False) -> list[Input]:
+    """Return the inputs that `planned` needs, one per raw column, with the types found in `frame`.
+
+    `dated` makes `timestamp` one of them: the query's time, which a history needs.
+
+    Raises
+    ------
+    RecipeError
+        A column does not exist, or its type does not fit the kind of its feature.
+    """
+    kinds: dict[str, list[Planned]] = {Columns.Timestamp: []} if dated else {}
+    for entry in planned:
+        for column in entry.columns:
+            if column not in frame.columns:
+                there = ", ".join(map(str, frame.columns))
+                raise RecipeError(f"[{section}] {place_of(entry, column)}: no such column; there are: {there}")
+            kinds.setdefault(column, []).append(entry)
+    inputs = [_describe_column(frame[column], entries, section) for column, entries in kinds.items()]
+    for check in (check_shared, check_keyed):
+        check(planned, {one.name: one for one in inputs}, section)
+    return inputs
+
+
+def canonical(frame: pd.DataFrame, inputs: list[Input], dictionaries: Collection[str] = ()) -> pd.DataFrame:
+    """Return the columns of `inputs` with a fresh index: Int64, float64, or objects (str, lists, None for null).
+
+    Parameters
+    ----------
+    dictionaries
+        Columns of text that stay pandas categoricals where they are such.
+
+    Raises
+    ------
+    DataError
+        A value is not of the column's type; names column, row and value.
+    """
+    columns = {}
+    for entry in inputs:
+        column = frame[entry.name].reset_index(drop=True)
+        keep = entry.name in dictionaries and isinstance(column.dtype, pd.CategoricalDtype)
+        columns[entry.name] = column if keep else _canonical_column(column, entry)
+    return pd.DataFrame(columns, copy=False)
+
+
+def _features(side: FeatureSide, column: str) -> list[Feature]:
+    given = side.features.get(column, [])
+    return given if isinstance(given, list) else [given]
+
+
+def _check_history(side: FeatureSide, planned: list[Planned], section: str) -> None:
+    """The pseudo-column `history` is of kind `sequence`, on the query's side, once; and nothing else is."""
+    for column in side.features:
+        wrong = [one for one in _features(side, column) if isinstance(one, Sequence) != (column == HISTORY)]
+        if wrong or (column == HISTORY and section != "query.features"):
+            raise RecipeError(
+                f"[{section}] {column}: {HISTORY!r} is the query's sequence and nothing else is; write "
+                f'{HISTORY} = {{ kind = "sequence" }} under [query.features], and rename a raw column of that name'
+            )
+    if len(_features(side, HISTORY)) > 1:
+        raise RecipeError(f"[{section}] {HISTORY}: there can be one sequence; remove the others")
+    if history_of(side) and not planned:
+        raise RecipeError(f"[{section}] has nothing but {HISTORY}; add at least one raw column, such as user_id")
+    if history_of(side) and any(entry.output == HISTORY_AGE for entry in planned):
+        raise RecipeError(f"[{section}] {HISTORY_AGE}: {HISTORY} makes a feature of that name; rename the raw column")
+
+
+def _describe_column(series: pd.Series, entries: list[Planned], section: str) -> Input:
+    name, found = str(series.name), _found_type(series)
+    for entry in entries:
+        wanted = accepts(entry.feature, name)
+        if found.removesuffix(" (whole numbers)") not in wanted and found not in wanted:
+            needs = f"kind {entry.kind!r} needs {' or '.join(wanted)}"
+            raise RecipeError(f"[{section}] {place_of(entry, name)}: {needs}, but the column holds {found}")
+    if found.startswith("lists of "):
+        numbers = any(wants_floats(entry.feature, name) for entry in entries)
+        return Input(name, "string" if found.endswith("strings") else "float64" if numbers else "int64", True)
+    if found == "strings":
+        return Input(name, "string", False)
+    # pandas turns integers into floats as soon as one is null; an id is an integer all the same.
+    integral = found == "floats (whole numbers)" and any(wants_whole(entry.feature, name) for entry in entries)
+    return Input(name, "int64" if found == "integers" or integral else "float64", False)
+
+
+def _found_type(series: pd.Series) -> str:
+    """Name the type of a column in words."""
+    if pd.api.types.is_bool_dtype(series.dtype) or pd.api.types.is_integer_dtype(series.dtype):
+        return "integers"
+    if pd.api.types.is_float_dtype(series.dtype):
+        values = series.to_numpy(dtype=np.float64, na_value=np.nan)
+        values = values[~np.isnan(values)]
+        whole = bool(np.all((np.abs(values) < 2.0**53) & (values == np.floor(values))))
+        return "floats (whole numbers)" if whole else "floats"
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        series = series.astype(object)
+    present = series.dropna()
+    if len(present) and isinstance(present.iloc[0], (list, tuple, np.ndarray)):
+        some = itertools.islice((value for row in present for value in row if value is not None), _LOOKED_AT)
+        return f"lists of {_words(pd.Series(list(some), dtype=object))}"
+    return _words(present)
+
+
+def _words(values: pd.Series) -> str:
+    inferred = pd.api.types.infer_dtype(values, skipna=True)
+    names = {"string": "strings", "integer": "integers", "boolean": "integers", "empty": "nothing but nulls"}
+    names.update({"floating": "floats", "mixed-integer-float": "floats"})
+    return names.get(inferred, f"values of type {inferred}")
+
+
+def _canonical_column(series: pd.Series, entry: Input) -> pd.Series:
+    try:
+        if entry.list:
+            rows = [_canonical_list(row, entry) for row in series]
+            # Merlin cannot tell the type of a column whose lists are all empty.
+            return pd.Series(rows if any(rows) else [None] * len(rows), dtype=object)
+        if entry.dtype == "string":
+            return _canonical_text(series.astype(object))
+        if entry.dtype == "int64":
+            return _canonical_integers(series)
+        return series.astype("float64")
+    except (TypeError, ValueError) as error:
+        expected = f"{'lists of ' if entry.list else ''}{entry.dtype}"
+        raise DataError(f"column {entry.name!r}: expected {expected}: {error}") from None
+
+
+def _canonical_integers(series: pd.Series) -> pd.Series:
+    if series.dtype != np.int64:
+        return series.astype("Int64")
+    # The same, without pandas looking for the nulls that cannot be there.
+    return pd.Series(pd.arrays.IntegerArray(series.to_numpy(), np.zeros(len(series), dtype=bool)))
+
+
+def _canonical_text(values: pd.Series) -> pd.Series:
+    missing = values.isna()
+    if missing.any():
+        values = values.where(~missing, None)
+    if pd.api.types.infer_dtype(values, skipna=True) not in ("string", "empty"):
+        _checked_text(next(value for value in values if not isinstance(value, (str, type(None)))))
+    return values
+
+
+def _canonical_list(row: Any, entry: Input) -> list[Any] | None:
+    if not isinstance(row, (list, tuple, np.ndarray)):
+        if row is None or pd.isna(row):
+            return None
+        raise TypeError(f"got {row!r}")
+    if entry.dtype == "float64":
+        return [float("nan") if value is None else float(value) for value in row]
+    if entry.dtype == "int64":
+        return [None if pd.isna(value) else int(value) for value in row]
+    return [None if value is None else _checked_text(value) for value in row]
+
+
+def _checked_text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"got {value!r}")
+    return value

@@ -1,0 +1,67 @@
+"""What a plan of features is refused for."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from workflows.errors import RecipeError
+from workflows.features.kinds import wrong_options
+from workflows.features.pretrained import tables_of
+
+if TYPE_CHECKING:
+    from workflows.features.plan import Input, Planned
+
+
+def check_options(entry: Planned, names: list[str], section: str) -> None:
+    """Refuse a name that a tower's input cannot have or two arrays would have, and options that exclude each other."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", entry.output):
+        raise RecipeError(
+            f"[{section}] {entry.column}: a tower's input cannot be called {entry.output!r}; give the feature "
+            'another name = "..."'
+        )
+    if names.count(entry.output) > 1:
+        raise RecipeError(
+            f"[{section}] {entry.column}: two features would be called {entry.output!r}; remove one, or give it "
+            'another name = "..."'
+        )
+    wrong = wrong_options(entry.feature)
+    if wrong:
+        raise RecipeError(f"[{section}] {entry.column}: {wrong}")
+
+
+def check_shared(planned: list[Planned], inputs: dict[str, Input], section: str) -> None:
+    """Features that share a vocabulary are of one type and agree in how it is made."""
+    for entry in planned:
+        shared = getattr(entry.feature, "vocabulary", None)
+        for other in planned:
+            if shared is None or getattr(other.feature, "vocabulary", None) != shared:
+                continue
+            if inputs[entry.column].dtype != inputs[other.column].dtype:
+                raise RecipeError(
+                    f"[{section}] {entry.column} and {other.column} share the vocabulary {shared!r}, but one holds "
+                    f"{inputs[entry.column].dtype} and the other {inputs[other.column].dtype}; convert one"
+                )
+            for option in ("min_frequency", "max_size", "hash_buckets"):
+                if getattr(entry.feature, option) != getattr(other.feature, option):
+                    raise RecipeError(
+                        f"[{section}] {entry.column} and {other.column} share the vocabulary {shared!r} and differ in "
+                        f"{option}; set it in both"
+                    )
+
+
+def check_keyed(planned: list[Planned], inputs: dict[str, Input], section: str) -> None:
+    """Pre-trained vectors are read, and their ids are of the column's type: else none would be found."""
+    for name, found in tables_of(planned):
+        column = next(entry.column for entry in planned if entry.output == name)
+        theirs = "int64" if found.ids.dtype == "int64" else "string"
+        if inputs[column].dtype != theirs:
+            raise RecipeError(
+                f"[{section}] {column}: holds {inputs[column].dtype}, but the ids of its vectors are {theirs}; "
+                "convert one of them"
+            )
+
+
+def place_of(entry: Planned, column: str) -> str:
+    """Return how messages name a column that a feature reads."""
+    return column if column == entry.column else f"{entry.column}, {column}"

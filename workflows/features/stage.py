@@ -1,0 +1,274 @@
+"""Stage features: tables to train, valid and test features, the fitted NVTabular workflows and their compiled form."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from msgspec import Struct
+
+from workflows.columns import Columns
+from workflows.config import AnySplit, Asked, Device, FeatureSide, RandomSplit
+from workflows.errors import RecipeError, StageError
+from workflows.features.aggregation import check_aggregates, columns_needed
+from workflows.features.dask_cluster import each
+from workflows.features.files import ORDER, QUERY, ROWS, read_arrays, read_query, read_rows, write_arrays
+from workflows.features.finite import check_finite, check_rows
+from workflows.features.history import spec_of
+from workflows.features.plan import HISTORY, FeatureSpec, Planned, describe, history_of, plan
+from workflows.features.pretrained import load_tables, save_tables
+from workflows.features.rows import PARTS, Division, Queries, order_of, sample
+from workflows.files import atomic_directory
+from workflows.fitting.warm_start_record import Earlier, Growth, check_same, read_growth, write_growth
+from workflows.tables.splits import split as split_rows
+from workflows.tables.store import Stored, Tables, open_tables
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from workflows.features.transform import Transform
+    from workflows.fitting.fit import FittedSide
+
+__all__ = ["PARTS", "FeatureSet", "FeatureSpec", "Part", "build", "load"]
+
+TOLD_ROWS: Final = 2_000_000
+Progress = Callable[[str], None]
+
+
+class Part(NamedTuple):
+    """The rows of one part of the split."""
+
+    query: dict[str, np.ndarray]
+    """Query features: int64 [n], float32 [n] or int64 [n, max_length]. Not the history: what is known of a user depends
+    on the use (`workflows.features.history.history_features`)."""
+    interactions: pd.DataFrame
+    """The raw rows and their `item_index`, aligned with `query`."""
+
+
+class FeatureSet(NamedTuple):
+    """What the stage leaves behind."""
+
+    train: Part
+    valid: Part
+    test: Part
+    items: dict[str, np.ndarray]
+    """Item features, one row per catalogue item, in item_index order."""
+    query_specs: list[FeatureSpec]
+    item_specs: list[FeatureSpec]
+    catalogue: pd.DataFrame
+    """The raw items, in item_index order."""
+    users: pd.DataFrame
+    asked: Asked = "all"
+    """Which rows of valid and test are asked for."""
+    pretrained: Mapping[str, np.ndarray] = MappingProxyType({})
+    """Of features with pre-trained vectors, float32 [cardinality, width]."""
+    growth: Growth | None = None
+    """What they grew from, where they go on from an earlier run's."""
+
+
+class _Document(Struct, frozen=True, kw_only=True):
+    """features.json."""
+
+    query: list[FeatureSpec]
+    item: list[FeatureSpec]
+    rows: dict[str, int]
+    items: int
+    asked: Asked = "all"
+
+
+def build(
+    tables: Tables | Stored,
+    query: FeatureSide,
+    item: FeatureSide,
+    split: AnySplit,
+    device: Device,
+    out: Path,
+    progress: Progress = lambda _: None,
+    client: Client | None = None,
+    earlier: Earlier | None = None,
+) -> None:
+    """Split the interactions, fit both workflows (the query side on the training rows only) and write `out`.
+
+    The interactions go through part by part, on the client's cluster or in threads of this process; what is written
+    does not depend on which. With an `earlier` run's features, codes and scales are those and go on from them
+    (`workflows.fitting.warm_start`).
+
+    Raises
+    ------
+    RecipeError
+        A column that does not exist or does not fit the kind of its feature; a GPU that is not there; features other
+        than the earlier run's.
+    DataError
+        A column that nothing can be learned from, or a value of which a feature is not finite in float32; names column,
+        row and value.
+    """
+    plans = plan(query, "query.features"), plan(item, "item.features")
+    _check_names(*plans)
+    if earlier:
+        check_same(query, earlier.query, "query.features", earlier.run)
+        check_same(item, earlier.item, "item.features", earlier.run)
+    with atomic_directory(out) as directory, _scratch(directory) as scratch:
+        stored = _on_disk(tables, scratch)
+        history = history_of(query)
+        if history:
+            _check_reserved(stored)
+        wanted = {column for entry in plans[0] for column in entry.columns}
+        queries = Queries.of(stored, wanted | ({Columns.Timestamp} if history else set()))
+        seen = sample(queries)
+        inputs = (
+            describe(seen, plans[0], "query.features", dated=history is not None),
+            describe(stored.items, plans[1], "item.features"),
+        )
+        for one, section in zip(plans, ("query.features", "item.features"), strict=True):
+            check_aggregates(one, section, pq.read_schema(stored.parts[0]).names)
+        division, counts = _divide(queries, split, directory, scratch)
+        # Merlin takes seconds to import, and talks while it does: a wrong recipe is told before that.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from workflows.features.aggregates import fit_aggregates
+            from workflows.features.specs import merlin_schema
+            from workflows.features.transform import TrainingRows, Transform
+            from workflows.features.workflow import wants_gpu
+            from workflows.fitting.fit import FittedSide, PartedRows, write_schema
+            from workflows.fitting.warm_start import workflows_of
+        gpu = wants_gpu(device)
+        known = workflows_of(earlier)
+        progress(f"fitting features on {counts['train']:,} training rows ({'cuDF' if gpu else 'pandas'})")
+        tables_of = [
+            fit_aggregates(one, TrainingRows(Queries.of(stored, columns_needed(one)), division), len(queries.parts), of)
+            for one, of in zip(plans, known, strict=True)
+        ]
+        rows = PartedRows(TrainingRows(queries, division), len(queries.parts), seen)
+        fitted = FittedSide.fit_parts(
+            plans[0], inputs[0], rows, gpu, directory / "query_workflow", client, tables_of[0], known[0]
+        )
+        catalogue = FittedSide.fit(
+            plans[1], inputs[1], stored.items, gpu, directory / "item_workflow", tables_of[1], known[1]
+        )
+        save_tables([*plans[0], *plans[1]], directory / "pretrained")
+        _check_users(fitted, stored, queries, seen)
+        made = catalogue.transform(stored.items)
+        check_finite(made, plans[1], stored.items, "items")
+        write_arrays(made, directory / "items.parquet")
+        _transform(Transform(queries, division, fitted, directory), client, progress)
+        _write_frame(stored.items, directory / "catalogue.parquet")
+        _write_frame(stored.users, directory / "users.parquet")
+        fitted.compile(directory / "query_transform", history)
+        catalogue.compile(directory / "item_transform")
+        specs = fitted.specs() + ([spec_of(history, len(stored.items))] if history else [])
+        asked: Asked = "all" if isinstance(split, RandomSplit) else split.asked
+        document = _Document(query=specs, item=catalogue.specs(), rows=counts, items=len(stored.items), asked=asked)
+        if earlier:
+            grown = {**fitted.rows_of(known[0]), **catalogue.rows_of(known[1])}
+            write_growth(grown, [*document.query, *document.item], stored.items, earlier, directory)
+        write_schema(merlin_schema(document.query, document.item), directory)
+        (directory / "features.json").write_bytes(msgspec.json.format(msgspec.json.encode(document)) + b"\n")
+
+
+def load(directory: Path) -> FeatureSet:
+    """Read what `build` wrote.
+
+    Raises
+    ------
+    StageError
+        The directory is missing, unreadable or incomplete.
+    """
+    try:
+        document = msgspec.json.decode((directory / "features.json").read_bytes(), type=_Document)
+        train, valid, test = (Part(read_query(directory / name), read_rows(directory / name)) for name in PARTS)
+        return FeatureSet(
+            train=train,
+            valid=valid,
+            test=test,
+            items=read_arrays(directory / "items.parquet"),
+            query_specs=document.query,
+            item_specs=document.item,
+            catalogue=pd.read_parquet(directory / "catalogue.parquet"),
+            users=pd.read_parquet(directory / "users.parquet"),
+            asked=document.asked,
+            pretrained=load_tables(directory / "pretrained"),
+            growth=read_growth(directory),
+        )
+    except (OSError, ValueError, msgspec.MsgspecError, pa.ArrowException) as error:
+        raise StageError(f"{directory}: not a whole features directory ({error}); run `retrieval features`") from None
+
+
+def _check_users(fitted: FittedSide, stored: Stored, queries: Queries, seen: pd.DataFrame) -> None:
+    """Look at the features of all users, those without interactions among them: a release holds these, too."""
+    own = [column for column in queries.users if column in stored.users]
+    if not own:
+        return
+    rows = seen.iloc[np.zeros(len(stored.users), np.int64)].reset_index(drop=True)
+    rows = rows.assign(**{column: stored.users[column].reset_index(drop=True) for column in own})
+    planned = [entry for entry in fitted.planned if set(entry.columns) & set(own)]
+    check_rows(fitted, planned, rows, "users")
+
+
+def _check_names(query: list[Planned], item: list[Planned]) -> None:
+    both = {entry.output for entry in query} & {entry.output for entry in item}
+    if both:
+        name = min(both)
+        raise RecipeError(f"[query.features] and [item.features] both make a feature {name!r}; rename one raw column")
+
+
+def _check_reserved(tables: Stored) -> None:
+    columns = {"interactions": pq.read_schema(tables.parts[0]).names, "users": tables.users.columns}
+    for name, names in columns.items():
+        if HISTORY in names:
+            raise RecipeError(
+                f"[query.features] {HISTORY}: the {name} have a column of that name, which stands for the sequence; "
+                "rename the column"
+            )
+
+
+@contextmanager
+def _scratch(directory: Path) -> Iterator[Path]:
+    """A directory for what goes before the end, where workers see it too."""
+    scratch = directory / ".scratch"
+    scratch.mkdir()
+    yield scratch
+    shutil.rmtree(scratch)
+
+
+def _on_disk(tables: Tables | Stored, scratch: Path) -> Stored:
+    if isinstance(tables, Stored):
+        return tables
+    tables.save(scratch / "tables")
+    return open_tables(scratch / "tables")
+
+
+def _divide(queries: Queries, split: AnySplit, directory: Path, scratch: Path) -> tuple[Division, dict[str, int]]:
+    """Write the split, and the order of each of its parts; return where it is and how many rows each has."""
+    rows = split_rows(queries.dividing(split), split)
+    for name, positions in rows._asdict().items():
+        (directory / name).mkdir()
+        if len(queries.parts) > 1:
+            for kind in (QUERY, ROWS):
+                (directory / name / kind).mkdir()
+            order = order_of(positions, sum(queries.rows))
+            if order is not None:
+                np.save(directory / name / ORDER, order)
+    return Division.write(rows, queries, scratch), {name: len(positions) for name, positions in rows._asdict().items()}
+
+
+def _transform(transform: Transform, client: Client | None, progress: Progress) -> None:
+    rows, done, told = sum(transform.queries.rows), 0, 0
+    for count in each(transform, len(transform.queries.parts), client):
+        done += count
+        if done == rows or done - told >= TOLD_ROWS:
+            progress(f"transformed {done:,} of {rows:,} rows")
+            told = done
+
+
+def _write_frame(frame: pd.DataFrame, path: Path) -> None:
+    frame.reset_index(drop=True).to_parquet(path)

@@ -1,0 +1,1 @@
+"""NVTabular workflows: fitted, exported, and fitted on top of an earlier one."""

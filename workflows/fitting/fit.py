@@ -1,0 +1,178 @@
+"""One side's workflow: fitted, applied, described."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from dask.dataframe.io.io import from_map
+from distributed import Client
+from merlin.io import Dataset
+from merlin.schema import Schema
+from merlin.schema.io.tensorflow_metadata import TensorflowMetadata
+from nvtabular import Workflow
+
+from workflows.config import Categorical, Sequence
+from workflows.features.aggregates import Tables
+from workflows.features.plan import FeatureSpec, Input, Planned, canonical
+from workflows.features.specs import arrays, no_arrays, specs
+from workflows.features.workflow import build_workflow
+from workflows.fitting.export import compile_transform
+from workflows.fitting.statistics import fit_parts, transform_frame
+from workflows.fitting.warm_start import grow, rows_of
+from workflows.fitting.warm_start_record import Rows
+
+
+class PartedRows(NamedTuple):
+    """Raw rows that are read a part at a time."""
+
+    read: Callable[[int], pd.DataFrame]
+    parts: int
+    sample: pd.DataFrame
+    """Some of them, which show the types of all."""
+
+
+class FittedSide:
+    """The features of one side, fitted on some rows and applicable to any."""
+
+    def __init__(self, planned: list[Planned], inputs: list[Input], workflow: Workflow, gpu: bool) -> None:
+        self.planned = planned
+        self.inputs = inputs
+        self.workflow = workflow
+        self.gpu = gpu
+
+    @classmethod
+    def fit(
+        cls,
+        planned: list[Planned],
+        inputs: list[Input],
+        frame: pd.DataFrame,
+        gpu: bool,
+        save: Path,
+        aggregates: Tables = MappingProxyType({}),
+        earlier: Workflow | None = None,
+    ) -> FittedSide:
+        """Fit on the raw columns of `frame` and save the NVTabular workflow, with its vocabularies, to `save`.
+
+        With an `earlier` workflow it goes on from that one, see `workflows.fitting.warm_start.grow`.
+        """
+        rows = canonical(frame, inputs)
+        # NVTabular caches vocabularies by path: a directory that was used before would bring back its old contents.
+        with tempfile.TemporaryDirectory() as scratch, quiet():
+            workflow = build_workflow(planned, scratch, aggregates)
+            workflow.fit(_dataset(rows, gpu))
+            if earlier:
+                grow(workflow, earlier, planned)
+            workflow.save(str(save))
+        return cls(planned, inputs, workflow, gpu)
+
+    @classmethod
+    def fit_parts(
+        cls,
+        planned: list[Planned],
+        inputs: list[Input],
+        rows: PartedRows,
+        gpu: bool,
+        save: Path,
+        client: Client | None,
+        aggregates: Tables = MappingProxyType({}),
+        earlier: Workflow | None = None,
+    ) -> FittedSide:
+        """Fit as `fit` does on rows that come in parts, on the client's cluster or in threads of this process.
+
+        Vocabularies are those of `fit`, their order included; sums are added up part by part, so that a mean may differ
+        in its last digit. Neither depends on the client. Workers see `save` under the same path.
+        """
+        scratch = save.with_name(f"{save.name}.scratch")
+        scratch.mkdir()
+        with quiet():
+            workflow = build_workflow(planned, str(scratch), aggregates)
+            kept = [] if gpu else _looked_up_text(planned, inputs)
+            read, sample = partial(_read_canonical, rows.read, inputs, kept), canonical(rows.sample, inputs)
+            if gpu:
+                workflow.fit(Dataset(from_map(read, range(rows.parts), meta=sample.iloc[:0]), cpu=False))
+            else:
+                fit_parts(workflow, sample, read, rows.parts, client)
+            if earlier:
+                grow(workflow, earlier, planned)
+            workflow.save(str(save))
+        shutil.rmtree(scratch)
+        return cls(planned, inputs, workflow, gpu)
+
+    def transform(self, frame: pd.DataFrame) -> dict[str, np.ndarray]:
+        """Return the features of raw rows: int64 or float32, [n], or [n, max_length] padded with zeros."""
+        if not len(frame):
+            return no_arrays(self.specs())
+        if self.gpu:
+            rows = _dataset(canonical(frame, self.inputs), gpu=True)
+            with quiet():
+                return self._arrays(self.workflow.transform(rows).compute().to_pandas())
+        kept = _looked_up_text(self.planned, self.inputs)
+        return self._arrays(transform_frame(self.workflow, canonical(frame, self.inputs, kept)))
+
+    def _arrays(self, made: pd.DataFrame) -> dict[str, np.ndarray]:
+        return arrays(made, self.planned, self.specs())
+
+    def specs(self) -> list[FeatureSpec]:
+        """Return what a tower needs to know of each feature, in the recipe's order."""
+        return specs(self.workflow, self.planned)
+
+    def rows_of(self, earlier: Workflow) -> dict[str, Rows]:
+        """Return the earlier rows of each embedding table, by feature, see `workflows.fitting.warm_start.rows_of`."""
+        coded = [entry for entry, one in zip(self.planned, self.specs(), strict=True) if one.cardinality]
+        return {entry.output: rows_of(self.workflow, earlier, entry) for entry in coded}
+
+    def compile(self, directory: Path, history: Sequence | None = None) -> None:
+        """Write the transform directory that `ensemble/serving/query/transform.py` reads; it makes the history too."""
+        compile_transform(self.workflow, self.planned, self.inputs, directory, history)
+
+
+def write_schema(schema: Schema, directory: Path) -> None:
+    """Write `schema.pbtxt` (TensorFlow metadata, what `merlin.models` reads)."""
+    TensorflowMetadata.from_merlin_schema(schema).to_proto_text_file(str(directory), "schema.pbtxt")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep NVTabular's and Dask's warnings about their own insides away from the user."""
+    loggers = [logging.getLogger(name) for name in ("merlin", "nvtabular", "distributed")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def _read_canonical(
+    read: Callable[[int], pd.DataFrame], inputs: list[Input], kept: list[str], number: int
+) -> pd.DataFrame:
+    return canonical(read(number), inputs, kept)
+
+
+def _looked_up_text(planned: list[Planned], inputs: list[Input]) -> list[str]:
+    """Return the columns of text that nothing but a vocabulary looks at, for which each distinct value once will do."""
+    others = {column for entry in planned if not _is_plain_category(entry.feature) for column in entry.columns}
+    return [one.name for one in inputs if one.dtype == "string" and not one.list and one.name not in others]
+
+
+def _is_plain_category(feature: object) -> bool:
+    return isinstance(feature, Categorical) and not feature.hash_buckets and not feature.vocabulary
+
+
+def _dataset(rows: pd.DataFrame, gpu: bool) -> Dataset:
+    return Dataset(rows, cpu=not gpu)

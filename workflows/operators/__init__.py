@@ -1,0 +1,1 @@
+"""NVTabular operators: codes, lists, numbers and times."""

@@ -1,0 +1,1 @@
+"""The tables that every source yields: stored, validated and split."""
