@@ -139,7 +139,7 @@ def timed(work: Callable[[Path], None]) -> dict[str, float]:
 
 def run_retrieval(tables: Path, workers: int) -> dict[str, float]:
     """Time the stage as it is."""
-    import workflows.transforming  # noqa: F401  Merlin's imports are not what is measured
+    import workflows.features.transform  # noqa: F401  Merlin's imports are not what is measured
     from workflows.config import Bucketized, Categorical, Continuous, Feature, FeatureSide, RandomSplit
     from workflows.features.dask_cluster import client
     from workflows.features.stage import build

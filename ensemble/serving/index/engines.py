@@ -69,7 +69,7 @@ def kind_of(release: Release) -> str:
 def check_parameters(release: Release) -> None:
     """Raise InvalidRelease, naming the field, unless `index/params.json` is as the index that it names takes it."""
     kind = kind_of(release)
-    module = import_module(f".{kind}_index" if kind in ENGINES else ".index", __package__)
+    module = import_module(f".{kind}_index" if kind in ENGINES else ".faiss_index", __package__)
     module.check_parameters(release.fields(PARAMETERS))
 
 

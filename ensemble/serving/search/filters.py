@@ -129,12 +129,13 @@ class Filters:
         crowding = self._crowding(document["crowding"]) if "crowding" in document else None
         min_score = a_number("min_score", document["min_score"]) if "min_score" in document else None
         bits: np.ndarray | None = None
-        for key, narrowed in {
+        narrowing: dict[str, Callable[[Any], Iterator[np.ndarray]]] = {
             "allow": self._allow,
             "deny": self._deny,
             "tags": partial(self._tags, partial(budget.spend, row)),
             "ranges": self._ranges,
-        }.items():
+        }
+        for key, narrowed in narrowing.items():
             for part in narrowed(document[key]) if key in document else ():
                 bits = part if bits is None else np.bitwise_and(bits, part, out=bits)
                 budget.spend(row, _ITEM_NS * self._items)
