@@ -7,8 +7,7 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3.11 -m venv "$folder/env"
-"$folder/env/bin/pip" install --quiet --disable-pip-version-check 'tritonclient[grpc]==2.51.0' grpcio==1.67.1 \
-    protobuf==5.29.5 numpy==1.26.4
+"$folder/env/bin/pip" install --quiet --disable-pip-version-check 'tritonclient[grpc]==2.51.0' grpcio==1.67.1 numpy==1.26.4
 cat >"$folder/show.py" <<'PYTHON'
 import sys
 from concurrent.futures import ThreadPoolExecutor
