@@ -21,6 +21,7 @@ from typing import Any
 
 import msgspec
 import readme_models
+import readme_summary
 from harness import RESULTS, ROOT, write
 from readme_models import table
 
@@ -38,7 +39,7 @@ RECIPES = {
     "recipes/movielens-100k-user.toml": "user id and attributes alone, taught by EASE and ALS",
 }
 SHOWN_POINTS = {(1, 1), (1, 16), (32, 16)}
-"""Rows of a request and requests in flight, of which the README shows the speed."""
+"""Rows of a request and requests in flight, whose speed docs/results.md shows."""
 OTHER_SPLITS = {
     "recipes/movielens-100k-temporal.toml": "the last tenth of time",
     "recipes/movielens-100k-last.toml": "each user's last film, without time (the ten films before)",
@@ -47,7 +48,7 @@ OTHER_SPLITS = {
 
 
 def main() -> None:
-    """Gather the run's figures and write them into the README."""
+    """Gather the run's figures and write them into the pages."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, default=ROOT / "runs" / "movielens-100k")
     parser.add_argument("--kept", action="store_true", help="leave the run alone: quote what demo.json keeps of it")
@@ -65,13 +66,13 @@ def main() -> None:
 def filled(demo: dict[str, Any]) -> Iterator[tuple[Path, str]]:
     """Yield every page and its text with the figures of the results."""
     figures = rendered(demo)
-    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         text = page.read_text(encoding="utf-8")
         yield page, FIGURES.sub(lambda found: f"{found[1]}\n{figures[found[2]]}\n\n{found[3]}", text)
 
 
 def gather(run: Path) -> dict[str, Any]:
-    """Collect what the README quotes of a run."""
+    """Collect what the pages quote of a run."""
     (example,) = examples(run, from_release(run / "release"), [SHOWN_USER])
     stages = {path.stem: read_json(path)["seconds"] for path in sorted((run / "stages").glob("*.json"))}
     return {
@@ -88,6 +89,7 @@ def rendered(demo: dict[str, Any]) -> dict[str, str]:
     quality = {one["recipe"]: one for one in read_json(RESULTS / "quality.json")}
     serving, index = read_json(RESULTS / "serving.json"), read_json(RESULTS / "index.json")
     return {
+        "results": readme_summary.summary(quality, demo["peers"]),
         "answers": _answers(demo["example"]),
         "quality": _quality(quality, demo["peers"]),
         "splits": _other_splits(quality),

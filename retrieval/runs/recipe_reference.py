@@ -24,7 +24,50 @@ _INTRODUCTION = """\
 
 One TOML file says everything about a run. Unknown keys, unknown columns and combinations that cannot be are refused
 when it is read, with the key and what to do. Paths are relative to the recipe's directory; addresses with `://`
-(fsspec) are taken as they are. A field without a default must be set."""
+(fsspec) are taken as they are. A field without a default must be set.
+
+```toml
+name = "movielens-100k"             # the run is runs/<name>/
+device = "auto"                     # auto | gpu | cpu; never decided by what happens to be importable
+
+[data]
+source = "movielens"                # variants 100k, 1m, 20m, 25m, 32m, with the published checksums
+variant = "100k"
+merge_items_on = "title"            # the catalogue is the 1,659 titles (22 have two ids)
+split = { kind = "random", test = 0.2, validation = 0.1, seed = 42 }   # or temporal, leave-last-out
+
+[query.features]                    # raw column -> how it is engineered
+user_id = { kind = "categorical" }
+age = { kind = "continuous", normalise = true }
+history = { kind = "sequence", last = 50 }    # what the user did up to the query's time, never later
+
+[item.features]
+item_id = { kind = "categorical" }
+title = { kind = "text", ngrams = 1, max_tokens = 10000 }
+genres = { kind = "multi-hot" }
+year = { kind = "bucketized", buckets = 20 }
+
+[model]
+tower = [128, 64]                   # MLPBlock widths; the last is the dimension of the vectors
+
+[train]
+epochs = 12                         # at most; early stopping on validation recall
+
+[index]
+kind = "flat"                       # exact; or auto | ivf_flat | ivf_sq8 | ivf_pq | hnsw | scann | milvus
+
+[serving]
+top_k = 100                         # answers when the request does not say
+
+[bench]
+concurrency = [1, 4, 16]            # requests in flight
+```
+
+`recipes/movielens-100k.toml` is the whole one. Features may be categorical (frequency threshold, maximum size, hash
+buckets, shared vocabularies), crosses, continuous (fill, clip, log, normalise, min-max), buckets (even, quantile, given
+edges), time (hour, weekday, month, cyclic, age), multi-hot and weighted multi-hot, text with n-grams, histories,
+pre-trained vectors (frozen or trainable) and aggregates of the training rows. NVTabular defines each, a compiled NumPy
+form serves it, and no release is made where the two differ."""
 _FEATURES = """\
 `[query.features]` and `[item.features]` map raw columns to what is made of them: one feature, or a list of several.
 The columns of the query are those of the interactions and of the users; those of the item are the items'. What is
