@@ -112,9 +112,9 @@ class Planner:
         depth = fetch / max(share, 1e-9)
         return min(compared, CALL_NS + LIST_NS * self._index.lists + INDEX_NS * self._index.reads(depth))
 
-    def choosing(self, mask: ItemMask | None) -> float:
+    def choosing(self, mask: ItemMask) -> float:
         """Return what it takes to make a plan with a mask, in nanoseconds."""
-        return 0.0 if mask is None or self._lists is None else COUNT_NS * mask.count
+        return 0.0 if self._lists is None else COUNT_NS * mask.count
 
     def _compared(self, queries: int, mask: ItemMask | None) -> Plan:
         """Return the plan that compares items, all or the allowed ones, whichever takes less."""

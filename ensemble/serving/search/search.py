@@ -99,6 +99,7 @@ class ItemSearch:
     def _take(self, scoring: Scoring, live: _Array | None) -> None:
         self._scoring, self.vectors = scoring, scoring.vectors
         items = len(scoring.vectors)
+        self._candidate_ns = RANKED_NS + EXACT_NS * scoring.vectors.shape[1]  # to rank one by its exact score
         self._tail = np.arange(items if self._index is None else self._index.items, items)
         self._live = None if live is None or live.all() else ItemMask(live.copy())
         self._dead = np.zeros(0, dtype=np.int64) if self._live is None else np.flatnonzero(~self._live.bits)
@@ -130,11 +131,12 @@ class ItemSearch:
         held = min(widest, len(self.vectors))
         if len(queries) > 1:
             rows, items = in_order(rows, items)
-        groups = self._groups(held, _Group(queries, rows, items, self._live), allowed)
-        parts = [self._part(held, members, group, budget or Budget()) for members, group in groups]
-        if parts[0].members is None:
-            index, score = self._answer(held, parts[0])
+        whole = _Group(queries, rows, items, self._live)
+        keys = self._keys(held, whole, allowed)
+        if keys is None:  # by far the most frequent
+            index, score = self._answer(held, self._part(held, None, whole, budget))
         else:
+            parts = [self._part(held, members, group, budget) for members, group in self._groups(keys, whole, allowed)]
             index = np.full((len(queries), held), -1, dtype=np.int64)
             score = np.full((len(queries), held), -np.inf, dtype=np.float32)
             for part in parts:
@@ -143,43 +145,45 @@ class ItemSearch:
 
     def cost(self, k: int, share: float) -> float:
         """Return about what it takes to find `k` of the share of items that a filter allows, in nanoseconds."""
-        return self._planner.about(k + _SPARE, share) + self._ranking(k + _SPARE)
+        return self._planner.about(k + _SPARE, share) + (k + _SPARE) * self._candidate_ns
 
-    def _groups(self, held: int, whole: _Group, allowed: Allowed | None) -> Iterator[tuple[_Array | None, _Group]]:
-        """Yield the rows that are searched together, None for all: of one mask, and which leave about as much out.
+    def _keys(self, held: int, whole: _Group, allowed: Allowed | None) -> _Array | None:
+        """Return a number for each row, equal for those that are searched together; None: all are.
 
-        A long history makes the index look further; it is not to do so for the others of the batch.
+        These have one mask and leave about as much out: a long history makes the index look further; it is not to do
+        so for the others of the batch.
         """
+        uneven = self._index is not None and len(whole.rows) > held
+        if allowed is None and not uneven:
+            return None
         keys = np.zeros(len(whole.queries), dtype=np.int64) if allowed is None else (allowed.of_row + 1) * _LEVELS
-        if self._index is not None and len(whole.rows) > held:
+        if uneven:
             counts = np.bincount(whole.rows, minlength=len(keys))
             keys = keys + np.ceil(np.log2(np.maximum(counts / (held + _SPARE), 1))).astype(np.int64)
-        distinct = np.unique(keys) if len(keys) > 1 else keys
-        for key in distinct:
+        return keys
+
+    def _groups(self, keys: _Array, whole: _Group, allowed: Allowed | None) -> Iterator[tuple[_Array, _Group]]:
+        """Yield the rows that are searched together, int64 [n] and their group, by what `_keys` returned."""
+        for key in np.unique(keys):
             mask = whole.mask if allowed is None or key < _LEVELS else allowed.masks[key // _LEVELS - 1]
             if mask is not None and mask.count == len(self.vectors) - len(self._dead):
                 mask = self._live  # it leaves nothing out
-            if len(distinct) == 1:
-                yield None, whole._replace(mask=mask)
-            else:
-                members = np.flatnonzero(keys == key)
-                yield members, _taken(members, whole._replace(mask=mask))
+            members = np.flatnonzero(keys == key)
+            yield members, _taken(members, whole._replace(mask=mask))
 
-    def _part(self, held: int, members: _Array | None, group: _Group, budget: Budget) -> _Part:
+    def _part(self, held: int, members: _Array | None, group: _Group, budget: Budget | None) -> _Part:
         """Return how a group is searched, for which there must be time."""
         fetch = held + _SPARE
         if self._index is not None and len(group.rows):
             fetch += int(np.bincount(group.rows).max())
-        mask, last = None if self._is_sifted(group.mask) else group.mask, len(group.queries) - 1
-        row = last if members is None else int(members[-1])
-        budget.spend(row, self._planner.choosing(mask))
+        mask = None if self._is_sifted(group.mask) else group.mask
+        row = len(group.queries) - 1 if members is None else int(members[-1])
+        if budget is not None and mask is not None:
+            budget.spend(row, self._planner.choosing(mask))
         plan = self._planner(group.queries, fetch, mask)
-        budget.spend(row, plan.cost + len(group.queries) * self._ranking(fetch))
+        if budget is not None:
+            budget.spend(row, plan.cost + len(group.queries) * fetch * self._candidate_ns)
         return _Part(members, group, fetch, plan)
-
-    def _ranking(self, fetch: int) -> float:
-        """Return what it takes to rank so many candidates of one query by their exact scores, in nanoseconds."""
-        return fetch * (RANKED_NS + EXACT_NS * self.vectors.shape[1])
 
     def _answer(self, held: int, part: _Part) -> tuple[_Array, _Array]:
         """Return the `held` best of every row of a group [n, held], block by block."""

@@ -105,6 +105,7 @@ class Reader:
         """Take the model's inputs and the release's `serving` section (top_k, max_top_k, max_exclude_item_ids)."""
         self._tensors = {one.name: one for one in tensors}
         self._columns = [one for one in tensors if one.name not in CONTROLS]
+        self._ragged = {one.name for one in tensors if one.ragged}
         self._limits = limits
 
     def __call__(self, requests: Sequence[Arrays], budget: Budget | None = None) -> Request:
@@ -142,8 +143,8 @@ class Reader:
         )
 
     def _pay(self, requests: Sequence[Arrays], budget: Budget) -> None:
-        for name in (one for one in requests[0] if one in self._tensors and self._tensors[one].ragged):
-            if any(one[name].size for one in requests):
+        for name in requests[0]:
+            if name in self._ragged and any(one[name].size for one in requests):
                 lengths = np.repeat([one[name].shape[1] for one in requests], [len(one[name]) for one in requests])
                 budget.spend_each(lengths, _ENTRY_NS[self._tensors[name].dtype])
 
