@@ -16,7 +16,6 @@ from ensemble.layouts import MODELS
 from ensemble.serving.errors import InvalidRelease
 from ensemble.serving.files.release import Release
 from ensemble.serving.names import RESERVED
-from ensemble.serving.retriever import Retriever
 from ensemble.serving.triton.steps import Step, Steps, steps_of
 from ensemble.triton.model_config import model_configs
 from retrieval.runs.recipe import load_recipe
@@ -127,9 +126,9 @@ def test_the_writer_the_loader_and_tritons_configuration_refuse_them(
             one[key] = name if one[key] == "age" else one[key]
         (tmp_path / place).write_text(json.dumps(stated))
     made_right(tmp_path / "release")
-    broken = Release.open(tmp_path / "release")
     with pytest.raises(InvalidRelease, match=r"transform\.json"):
-        Retriever(broken)
+        Release.open(tmp_path / "release")
+    broken = Release(tmp_path / "release", Release.open(ranked.path / "release").manifest)
     for layout in ("fused", "chained"):
         with pytest.raises(InvalidRelease, match=r"transform\.json"):
             model_configs(broken, MODELS[layout], 1)

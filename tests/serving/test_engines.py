@@ -46,7 +46,8 @@ def near(rows: int, seed: int) -> np.ndarray:
 
 def release_with(path: Path, parameters: dict[str, Any], files: dict[str, bytes], vectors: np.ndarray) -> Release:
     """Return a directory with what an index needs of a release."""
-    for name, content in {"index/params.json": json.dumps(parameters).encode(), **files}.items():
+    stated = json.dumps({"pairing": "0" * 32, **parameters}).encode()
+    for name, content in {"index/params.json": stated, **files}.items():
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).write_bytes(content)
     (path / "items").mkdir()
