@@ -21,7 +21,7 @@ from ensemble.server.ports import free_ports
 from retrieval.cli import app
 
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
 ADDRESS = "127.0.0.1:8001"
 TROUBLE = re.compile(r"<!-- (run|ask|in): (.*?) -->\n```text\n(.*?)\n```", flags=re.DOTALL)
@@ -59,13 +59,13 @@ def test_the_site_builds_and_no_link_is_broken(tmp_path: Path) -> None:
     assert (tmp_path / "site" / "index.html").is_file()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda one: one.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_program_takes_what_the_page_tells_to_type(page: Path) -> None:
     lines = [line for line in commands(page, "", "bash", "console") if line.startswith("retrieval ")]
     assert [f"{line}: {what}" for line in lines if (what := refused(line))] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda one: one.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_make_has_the_targets_that_the_page_names(page: Path) -> None:
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
     named = re.findall(r"(?:^|`)make ([\w-]+)", page.read_text(encoding="utf-8"), flags=re.MULTILINE)

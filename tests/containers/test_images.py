@@ -37,7 +37,7 @@ def test_images_are_named_in_one_place() -> None:
     known = versions()
     images = {known[name] for name in ("TRAIN_IMAGE", "SERVE_IMAGE", "SDK_IMAGE", "GATEWAY_IMAGE")}
     images |= {f"merlin-retrieval-{one}:{known['VERSION']}" for one in ("train", "serve")}
-    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *CONTAINERS.rglob("*")]
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *CONTAINERS.rglob("*")]
     for page in pages:
         if page.is_file():
             assert set(IMAGE.findall(page.read_text(encoding="utf-8"))) <= images, page

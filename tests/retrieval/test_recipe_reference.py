@@ -1,4 +1,4 @@
-"""docs/recipe.md says what the config classes say, and its examples are recipes."""
+"""docs/recipe.md and docs/recipe/ say what the config classes say, and their examples are recipes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import pytest
 
 from retrieval.runs.recipe import parse_recipe
 from retrieval.runs.recipe_examples import EXAMPLES
-from retrieval.runs.recipe_reference import docs_of, reference
+from retrieval.runs.recipe_reference.fields import docs_of, first_sentence
+from retrieval.runs.recipe_reference.pages import COMMAND, pages
 from workflows.config import Continuous
 from workflows.features.plan import history_of, plan
 
-PAGE = Path(__file__).parents[2] / "docs" / "recipe.md"
+DOCS = Path(__file__).parents[2] / "docs"
 REST = """
 name = "example"
 [data]
@@ -21,10 +22,19 @@ source = "movielens"
 SIDES = {"[query.features]": "user_id", "[item.features]": "item_id"}
 
 
-def test_the_page_is_what_the_classes_say() -> None:
-    assert PAGE.read_text(encoding="utf-8") == reference(), (
-        "run `python -m retrieval.runs.recipe_reference > docs/recipe.md` and commit the page"
-    )
+def test_the_pages_are_what_the_classes_say() -> None:
+    written = {page: (DOCS / page).read_text(encoding="utf-8") for page in pages()}
+    assert written == pages(), f"run `{COMMAND}` and commit the pages"
+    assert {f"recipe/{page.name}" for page in (DOCS / "recipe").iterdir()} | {"recipe.md"} == written.keys()
+
+
+def test_a_table_of_every_key_is_at_the_head_of_a_section() -> None:
+    for path, text in pages().items():
+        head = text.partition("\n## ")[0]
+        assert path == "recipe.md" or "\n| key | type | default | |\n" in head, path
+    data = pages()["recipe/data.md"].partition("\n## ")[0]
+    assert "| `split.test` (random) | number > 0.0, < 1.0 | `0.2` |" in data
+    assert "| `interactions.path` (tables) | string | must be set |" in data
 
 
 @pytest.mark.parametrize("kind", EXAMPLES)
@@ -38,3 +48,9 @@ def test_every_example_is_a_recipe_with_that_kind(kind: str, tmp_path: Path) -> 
 
 def test_inherited_fields_have_their_docstrings() -> None:
     assert {"name", "fill", "log", "normalise"} <= docs_of(Continuous).keys()
+
+
+def test_a_sentence_ends_at_a_full_stop_before_a_capital() -> None:
+    assert (
+        first_sentence("Every row has 1.0, see et al. 2018. Without\nit none.") == "Every row has 1.0, see et al. 2018."
+    )

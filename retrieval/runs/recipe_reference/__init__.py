@@ -1,0 +1,1 @@
+"""The recipe reference of docs/, made of the config classes."""

@@ -1,0 +1,11 @@
+"""Write the recipe reference: `python -m retrieval.runs.recipe_reference docs`."""
+
+import sys
+from pathlib import Path
+
+from retrieval.runs.recipe_reference.pages import pages
+
+for path, text in pages().items():
+    page = Path(sys.argv[1]) / path
+    page.parent.mkdir(exist_ok=True)
+    page.write_text(text, encoding="utf-8")
