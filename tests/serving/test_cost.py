@@ -82,6 +82,20 @@ def test_equal_filters_of_a_batch_are_compiled_once_whatever_is_kept(
     assert none is None
 
 
+def test_filters_that_take_too_long_together_are_refused_before_one_is_compiled(
+    filters: Filters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lists = [json.dumps({"deny": [row], "allow": [row, row + 1]}) for row in range(20)]
+    budget = Budget(1e6)
+    filters.of_rows(lists, budget)
+    filters._cache.clear()
+    compiled: list[int] = []
+    monkeypatch.setattr(Filters, "_compile", lambda *_: compiled.append(1))
+    with pytest.raises(TooMuch, match="row 19: "):
+        filters.of_rows(lists, Budget(budget._spent * 0.99))
+    assert not compiled
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

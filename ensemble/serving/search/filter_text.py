@@ -21,7 +21,7 @@ class Wrong(ValueError):
     """What is wrong, without the row."""
 
 
-def parsed(text: str) -> Mapping[str, Any]:
+def parsed(text: str) -> dict[str, Any]:
     """Return the object that a filter's text holds; raise Wrong where it is none, or says a thing twice."""
     if len(text) > MAX_BYTES:
         raise Wrong(f"{len(text)} characters, expected at most {MAX_BYTES}")

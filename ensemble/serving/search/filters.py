@@ -32,7 +32,7 @@ CACHE_BYTES = 64 << 20
 """What compiled filters may take; one over a million items takes an eighth of a megabyte or more."""
 _TEXT_NS = 40.0
 """Nanoseconds of reading, per character."""
-_ITEM_NS = 1.2
+_ITEM_NS = 2.0
 """Nanoseconds of compiling, per item of the catalogue and part of a filter: a list of ids, a test of tags, a range."""
 _VISIT_NS = 20.0
 """Nanoseconds per item that has a value which is not kept as a bitmap."""
@@ -89,15 +89,33 @@ class Filters:
             for text, row in firsts.items():
                 lengths[row] = len(text) * (text not in self._cache)
             budget.spend_each(lengths, _TEXT_NS)
-        for text, row in sorted(firsts.items(), key=itemgetter(1)):
-            made[text] = self(text, row, budget)
+        budget = budget or Budget()
+        ordered = sorted(firsts.items(), key=itemgetter(1))
+        read = [(text, row, self._read(text, row, budget)) for text, row in ordered]
+        for text, row, found in read:  # all of them are paid for before the first is compiled
+            made[text] = self._filter(text, row, found, budget)
         return [made[text] for text in texts]
 
-    def __call__(self, text: str, row: int, budget: Budget | None = None) -> Filter:
+    def __call__(self, text: str, row: int) -> Filter:
         """Return the filter of a row; raise InvalidRequest naming the row, the key and what was expected."""
+        budget = Budget()
+        return self._filter(text, row, self._read(text, row, budget), budget)
+
+    def _read(self, text: str, row: int, budget: Budget) -> _Kept | dict[str, Any]:
+        """Return what is kept for a text, what is wrong with it, or its document, for which there must be time."""
         found = self._cached(text)
-        if found is None:
-            found = self._made(text, row, budget or Budget())
+        if found is not None:
+            return found
+        try:
+            document = parsed(text)
+        except Wrong as error:
+            return str(error)
+        budget.spend(row, _ITEM_NS * self._items * _parts(document))
+        return document
+
+    def _filter(self, text: str, row: int, found: _Kept | dict[str, Any], budget: Budget) -> Filter:
+        if not isinstance(found, Filter):
+            found = self._made(found, row, budget)
             with self._lock:
                 self._keep(text, found)
         if isinstance(found, str):
@@ -110,9 +128,11 @@ class Filters:
                 self._cache.move_to_end(text)
             return self._cache.get(text)
 
-    def _made(self, text: str, row: int, budget: Budget) -> _Kept:
+    def _made(self, read: str | dict[str, Any], row: int, budget: Budget) -> _Kept:
+        if isinstance(read, str):
+            return read
         try:
-            return self._compile(parsed(text), row, budget)
+            return self._compile(read, row, budget)
         except Wrong as error:
             return str(error)
 
@@ -138,7 +158,6 @@ class Filters:
         for key, narrowed in narrowing.items():
             for part in narrowed(document[key]) if key in document else ():
                 bits = part if bits is None else np.bitwise_and(bits, part, out=bits)
-                budget.spend(row, _ITEM_NS * self._items)
         if bits is None:
             return Filter(None, crowding, min_score)
         mask = self._mask(unpacked(bits, self._items))
@@ -208,6 +227,21 @@ class Filters:
         known = f"has {listed(fit)}" if fit else "has none"
         got = "no attribute of the release" if found is None else f"not {what}"
         raise Wrong(f"{place}: {got}; expected {what}, of which the release {known}")
+
+
+def _parts(document: Mapping[str, Any]) -> int:
+    """Return how many arrays of all items a filter is made of, at most."""
+    lists, tags, ranges = (
+        sum(key in document for key in ("allow", "deny")),
+        document.get("tags"),
+        document.get("ranges"),
+    )
+    tests = tags.values() if isinstance(tags, dict) else ()
+    return (
+        lists
+        + sum(len(one) for one in tests if isinstance(one, dict))
+        + len(ranges if isinstance(ranges, dict) else ())
+    )
 
 
 def _array(ids: list[Any], kind: type) -> np.ndarray:

@@ -41,8 +41,13 @@ EXACT_NS = 2.0
 """Per float of a candidate whose exact score is computed."""
 RANKED_NS = 60.0
 """Per candidate that is put in order."""
-COUNT_NS = 4.0
+COUNT_NS = 20.0
 """Per item that a filter allows, to count those in every list, once."""
+EXCLUDED_NS = 800.0
+"""Per item that a row leaves out of what an index names: it is to name one more, and these are told apart."""
+SHORT, ORDER_NS = 0.03, 10.0
+"""Part of the rows for which an index names too few, measured at a million items: all items are compared then; and per
+item, to find the best scores among them."""
 MISSING = 0.1
 """Which part of the recall that the index may lack a filtered search plans to lose: the rest is for what the model of
 the lists does not know."""
@@ -143,10 +148,15 @@ class Planner:
         if mask is None or self._lists is None:
             share = 1.0 if mask is None else mask.share
             cost = CALL_NS + INDEX_NS * index.reads(fetch / max(share, 1e-9))
-            return Plan("index", None, len(queries) * cost) if share >= OFTEN and cost < most else None
+            whole = cost + self._short()
+            return Plan("index", None, len(queries) * whole) if share >= OFTEN and cost < most else None
         cost = CALL_NS + LIST_NS * index.lists
         if cost >= most:
             return None
         probes = self._lists.choose(queries, mask, fetch, MISSING * (1 - index.recall_target))
         cost += INDEX_NS * probes.reads
-        return Plan("index", probes, len(queries) * cost) if cost < most else None
+        return Plan("index", probes, len(queries) * (cost + self._short())) if cost < most else None
+
+    def _short(self) -> float:
+        """Return what it takes per query, in the mean, to compare all items where the index names too few."""
+        return SHORT * self._items * (self._dim * (SCAN_NS + MORE_NS) / 2 + ORDER_NS)

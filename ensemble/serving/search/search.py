@@ -19,7 +19,7 @@ from ..index.engines import Index
 from ..index.faiss_index import ItemIndex
 from .budget import Budget
 from .masks import Allowed, ItemMask
-from .planner import EXACT_NS, RANKED_NS, Plan, Planner
+from .planner import EXACT_NS, EXCLUDED_NS, ORDER_NS, RANKED_NS, Plan, Planner
 from .scoring import Scoring
 from .selection import leaders, ranked, taken
 
@@ -182,8 +182,17 @@ class ItemSearch:
             budget.spend(row, self._planner.choosing(mask))
         plan = self._planner(group.queries, fetch, mask)
         if budget is not None:
-            budget.spend(row, plan.cost + len(group.queries) * fetch * self._candidate_ns)
+            budget.spend(row, plan.cost + self._picking(plan, fetch, group))
         return _Part(members, group, fetch, plan)
+
+    def _picking(self, plan: Plan, fetch: int, group: _Group) -> float:
+        """Return what it takes to pick the candidates of a plan and to rank them, in nanoseconds."""
+        queries = len(group.queries)
+        ranking = queries * fetch * self._candidate_ns
+        if plan.way == "index":
+            return ranking + len(group.rows) * EXCLUDED_NS
+        compared = len(self.vectors) if plan.way == "scan" or group.mask is None else group.mask.count
+        return ranking + queries * compared * ORDER_NS
 
     def _answer(self, held: int, part: _Part) -> tuple[_Array, _Array]:
         """Return the `held` best of every row of a group [n, held], block by block."""
@@ -278,11 +287,15 @@ class ItemSearch:
             excluded |= np.isin(candidates + line, group.rows * total + group.items)
         index, score = self._rank(held, group.queries, candidates, excluded)
         # Where the index came back with too few, all allowed items are compared: `count` must be right.
-        for row in np.flatnonzero(np.isneginf(score[:, -1])):
-            part = _taken(row[None], group)
-            subset = None if group.mask is None else group.mask.items
-            index[row], score[row] = (one[0] for one in self._by_comparing(held, subset, part))
+        short = np.flatnonzero(np.isneginf(score[:, -1]))
+        if len(short):
+            index[short], score[short] = self._all_compared(held, _taken(short, group))
         return index, score
+
+    def _all_compared(self, held: int, group: _Group) -> tuple[_Array, _Array]:
+        """Return the `held` best of every row of a group [n, held] among all allowed items, block by block."""
+        plan = Plan("scan" if group.mask is None else "gather")
+        return self._answer(held, _Part(None, group, held + _SPARE, plan))
 
     def _candidates(self, fetch: int, plan: Plan, group: _Group, sifted: bool) -> _Array:
         """Return what the index names, int64 [n, m], -1 for none."""
