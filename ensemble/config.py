@@ -81,7 +81,7 @@ class Serving(Section, frozen=True, kw_only=True):
     slow (docs/serving.md)."""
     max_request_milliseconds: Annotated[int, _within("max_request_milliseconds")] = 1000
     """What answering one request may take of a core, by the server's own estimate of its rows, filters, lists and
-    `top_k`; one that would take longer is refused before any of it is done."""
+    `top_k`; one that would take longer is refused before it is searched."""
     instances: Annotated[int, _within("instances")] = 1
     """Model instances (processes), of each model."""
     transform_instances: Annotated[int, _within("transform_instances")] | None = None
