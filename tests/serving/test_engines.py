@@ -264,7 +264,9 @@ def test_an_approximate_collection_finds_what_it_should(structure: Any, place: s
     (tmp_path / "items").mkdir()
     np.save(tmp_path / "items/vectors.npy", vectors)
     np.save(tmp_path / "items/ids.npy", np.arange(ITEMS))
-    (tmp_path / "items/attributes.json").write_text(json.dumps({"format": 1, "items": ITEMS, "attributes": []}))
+    (tmp_path / "items/attributes.json").write_text(
+        json.dumps({"format": 1, "items": ITEMS, "attributes": [], "left_out": {}})
+    )
     names = {one.relative_to(tmp_path).as_posix(): "" for one in tmp_path.rglob("*")}
     release = Release(tmp_path, {"files": names, "id_dtype": {"item_id": "int64"}})
     config = Index(kind="milvus", structure=structure, collection=structure, metric="cosine")
