@@ -19,8 +19,8 @@ from harness import ROOT, Parser, prepared, recipe_of, spread, store
 from msgspec.structs import replace
 
 from models.baselines.comparison import OURS
-from retrieval.commands.evaluate import PEERS
 from retrieval.console import Terminal, terminal
+from retrieval.report.peers import PEERS
 from retrieval.runs.run import Run, advance
 from retrieval.runs.stages import STAGES
 from workflows.sources.download import cache_directory

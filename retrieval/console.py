@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, Concatenate, NoReturn, TextIO
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from ensemble.serving.errors import ServingError
+from retrieval.options import Verbose
 from workflows.errors import RetrievalError
 from workflows.files import disk_error, json_bytes
 from workflows.jobs import size_of_job
 
 INTERRUPTED = 130
 TERMINATED = 143
+UNHEALTHY = 1
 
 
 class Terminal:
     """The two consoles of a command: `results` is what it was asked for, `messages` tells what it is doing."""
 
-    def __init__(self, stdout: TextIO) -> None:
+    def __init__(self, stdout: TextIO, verbose: bool = False) -> None:
+        self.verbose = verbose
         # A pipe or a log has no width of its own; 80 columns would break every title.
         width = None if stdout.isatty() or "COLUMNS" in os.environ else 120
         self.results = Console(file=stdout, highlight=False, markup=False, emoji=False, width=width)
@@ -82,7 +87,7 @@ def terminal(verbose: bool = False) -> Iterator[Terminal]:
         silence_libraries()
     signal.signal(signal.SIGTERM, _terminate)
     with _reserved_stdout() as stdout:
-        output = Terminal(stdout)
+        output = Terminal(stdout, verbose)
         try:
             yield output
         except (RetrievalError, ServingError) as error:
@@ -99,6 +104,22 @@ def terminal(verbose: bool = False) -> Iterator[Terminal]:
             if error.code == TERMINATED:
                 output.say(_terminated(size_of_job()))
             raise
+
+
+def command(function: Callable[Concatenate[Terminal, ...], None]) -> Callable[..., None]:
+    """Make a command of `function`, which takes a terminal and options: run it in `terminal`, with `--verbose` last."""
+    signature = inspect.signature(function, eval_str=True)
+    added = inspect.Parameter("verbose", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Verbose)
+    options = [*list(signature.parameters.values())[1:], added]
+
+    @wraps(function)
+    def run(verbose: bool = False, **options: Any) -> None:
+        with terminal(verbose) as out:
+            function(out, **options)
+
+    run.__annotations__ = {option.name: option.annotation for option in options}
+    vars(run)["__signature__"] = signature.replace(parameters=options)  # what Typer reads
+    return run
 
 
 def _terminated(processes: int) -> str:

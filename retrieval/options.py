@@ -10,6 +10,7 @@ import typer
 RUNS = Path("runs")
 CACHE = Path("~/.cache/merlin-retrieval")
 ADDRESS = "127.0.0.1:8001"
+RELEASES = Path("releases")
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, such as recipes/movielens-100k.toml.")]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run's directory, such as runs/movielens-100k.")]
@@ -24,6 +25,27 @@ Layout = Annotated[str | None, typer.Option("--layout", help="fused or chained, 
 Delta = Annotated[
     Path | None, typer.Option("--delta", help="With the changes that `retrieval items` wrote to this directory.")
 ]
+From = Annotated[
+    Path | None, typer.Option("--from", metavar="RUN", help="Go on from an earlier run's vocabularies and towers.")
+]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=0, help="Do the Dask work in so many processes of this machine.")
+]
+Scheduler = Annotated[
+    str | None, typer.Option("--scheduler", help="Do it on your Dask cluster, such as tcp://10.0.0.1:8786.")
+]
+Signable = Annotated[Path, typer.Argument(metavar="RELEASE", help="A run, a release, or what `retrieval items` wrote.")]
+SignWith = Annotated[
+    Path | None, typer.Option("--sign", metavar="KEY", help="PEM: sign the release with this Ed25519 private key.")
+]
+Releases = Annotated[Path, typer.Argument(metavar="[RELEASES]", help="Where the versions are kept.")]
+ReleasesServer = Annotated[
+    str | None, typer.Option("--address", help="gRPC address of the server of RELEASES: it goes over at once.")
+]
+By = Annotated[
+    str | None, typer.Option("--by", envvar="RETRIEVAL_BY", help="Who does it, for the history (default: the user).")
+]
+Reason = Annotated[str | None, typer.Option("--reason", help="Why, for the history.")]
 Triton = Annotated[Path | None, typer.Option("--triton", help="tritonserver, or its directory.")]
 Python = Annotated[Path | None, typer.Option("--python", help="Interpreter that runs the model.")]
 

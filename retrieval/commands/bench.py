@@ -1,19 +1,89 @@
-"""`retrieval bench --sweep`: the server options of a run for a latency."""
+"""`retrieval bench`: how fast a run's server answers, or the server options of a run for a latency."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
 
-from ensemble.measure.benchmark import draw_requests
-from ensemble.measure.sweep import Objective, Sweep, sweep
-from ensemble.measure.sweep_view import draw
+import typer
+from msgspec import to_builtins
+
+from retrieval.console import Terminal, command
+from retrieval.options import AsJson, Layout, RunPath
 from retrieval.runs.run import Run
-from retrieval.runs.serving import Load
-from workflows.files import atomic_write, json_bytes
+from retrieval.runs.stages import STAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ensemble.measure.sweep import Sweep
+    from retrieval.runs.serving import Load
+
+
+@command
+def bench(
+    out: Terminal,
+    run: RunPath,
+    address: Annotated[
+        str | None, typer.Option("--address", help="A running server; without it one is started for the benchmark.")
+    ] = None,
+    concurrency: Annotated[list[int] | None, typer.Option("--concurrency", help="Requests in flight.")] = None,
+    batch: Annotated[list[int] | None, typer.Option("--batch", help="Rows per request.")] = None,
+    interval_ms: Annotated[int | None, typer.Option("--interval-ms", help="Length of a measurement window.")] = None,
+    layout: Layout = None,
+    sweep: Annotated[bool, typer.Option("--sweep", help="Search server options for --p99-ms instead.")] = False,
+    p99_ms: Annotated[float, typer.Option("--p99-ms", help="Latency that --sweep must keep to.")] = 10.0,
+    minutes: Annotated[float, typer.Option("--minutes", help="When --sweep stops.")] = 5.0,
+    json: AsJson = False,
+) -> None:
+    """Measure latency, throughput and server CPU with perf_analyzer, on requests drawn from the run.
+
+    What is left out comes from the recipe's [bench]. The points are kept in bench.json, bench.png and the report.
+    With --sweep: the instances, threads and queue delay that serve most rows within a latency, as lines for the recipe;
+    everything measured is kept in sweep.json and sweep.png.
+
+    \b
+    retrieval bench runs/movielens-100k
+    retrieval bench runs/movielens-100k --batch 1 --batch 32 --concurrency 1 --concurrency 8 --json
+    retrieval bench runs/movielens-100k --address 127.0.0.1:8001
+    retrieval bench runs/movielens-100k --sweep --p99-ms 10 --minutes 5
+    """
+    from ensemble.measure.points import table
+    from retrieval.report.page import write_report
+    from retrieval.runs.serving import Load, measure, target_of, temporary_server
+
+    opened, load = Run.open(run, STAGES), Load(batch, concurrency, interval_ms, layout)
+    if sweep:
+        _sweep(out, opened, load, p99_ms, minutes, json)
+        return
+    if address is None:
+        with temporary_server(opened, out.say, out.say if out.verbose else None) as server:
+            target = target_of(opened, load, server.addresses.grpc, server.process_id)
+            points = measure(opened, target, load, out.step)
+    else:
+        points = measure(opened, target_of(opened, load, address), load, out.step)
+    with out.working("report"):
+        write_report(opened)
+    out.json(to_builtins(points)) if json else out.table(table(points))
+
+
+def _sweep(out: Terminal, run: Run, load: Load, p99_ms: float, minutes: float, json: bool) -> None:
+    from ensemble.measure.sweep_view import conclusion, sweep_table
+
+    found = sweep_run(run, load, p99_ms, minutes, out.step)
+    if json:
+        out.json(to_builtins(found))
+        return
+    out.table(sweep_table(found))
+    out.results.print(conclusion(found), soft_wrap=True)
 
 
 def sweep_run(run: Run, load: Load, p99_ms: float, minutes: float, progress: Callable[[str], None]) -> Sweep:
     """Search the options with the run's own requests; keep what was found in `sweep.json` and `sweep.png`."""
+    from ensemble.measure.benchmark import draw_requests
+    from ensemble.measure.sweep import Objective, sweep
+    from ensemble.measure.sweep_view import draw
+    from workflows.files import atomic_write, json_bytes
+
     run.require("release")
     stated = {"batches": load.batches, "concurrencies": load.concurrencies, "interval_ms": load.interval_ms}
     objective = Objective(p99_ms, minutes, **{name: value for name, value in stated.items() if value})  # type: ignore[arg-type]

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from retrieval.console import terminal
-from retrieval.options import CACHE, AsJson, Cache, Verbose
+from retrieval.console import Terminal, command
+from retrieval.options import CACHE, AsJson, Cache
 from workflows.checks.findings import SEVERITIES
 from workflows.errors import RetrievalError
 
@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 
+@command
 def check(
+    console: Terminal,
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, such as recipes/tables.toml.")],
     cache: Cache = CACHE,
     json: AsJson = False,
-    verbose: Verbose = False,
 ) -> None:
     """Read a recipe's data and report what is wrong or suspicious, with counts and example rows.
 
@@ -34,25 +35,24 @@ def check(
     retrieval check recipes/tables.toml
     retrieval check recipes/movielens-100k.toml --json
     """
-    with terminal(verbose) as console:
-        from msgspec import to_builtins
+    from msgspec import to_builtins
 
-        from retrieval.runs.recipe import load_recipe
-        from workflows.checks.check import check as check_data
+    from retrieval.runs.recipe import load_recipe
+    from workflows.checks.check import check as check_data
 
-        loaded = load_recipe(recipe)
-        tasks = loaded.train.tasks
-        kinds = tasks.events.kinds if tasks and tasks.events else ()
-        with console.working("check"):
-            checked = check_data(loaded.data, loaded.query, loaded.item, cache.expanduser(), console.step, kinds)
-        if json:
-            console.json({"recipe": str(recipe), **_counts(checked), **to_builtins(checked)})
-        else:
-            if checked.findings:
-                console.table(findings_table(checked))
-            console.results.print(_summary(checked), soft_wrap=True)
-        if checked.count("error"):
-            raise typer.Exit(RetrievalError.exit_code)
+    loaded = load_recipe(recipe)
+    tasks = loaded.train.tasks
+    kinds = tasks.events.kinds if tasks and tasks.events else ()
+    with console.working("check"):
+        checked = check_data(loaded.data, loaded.query, loaded.item, cache.expanduser(), console.step, kinds)
+    if json:
+        console.json({"recipe": str(recipe), **_counts(checked), **to_builtins(checked)})
+    else:
+        if checked.findings:
+            console.table(findings_table(checked))
+        console.results.print(_summary(checked), soft_wrap=True)
+    if checked.count("error"):
+        raise typer.Exit(RetrievalError.exit_code)
 
 
 def findings_table(checked: Checked) -> Table:

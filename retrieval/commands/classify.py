@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from retrieval.console import Terminal, terminal
-from retrieval.options import AsJson, Delta, ReleasePath, Verbose
+from retrieval.console import Terminal, command
+from retrieval.options import AsJson, Delta, ReleasePath
 
 if TYPE_CHECKING:
     from ensemble.catalogue.labelling import Labelled
@@ -22,7 +22,9 @@ FIGURES = {
 }
 
 
+@command
 def classify(
+    out: Terminal,
     source: ReleasePath,
     items: Annotated[Path, typer.Argument(metavar="ITEMS", help="Items: .parquet, .csv or .jsonl.")],
     attribute: Annotated[str, typer.Option("--attribute", help="What is asked: tags of the release.")] = "genres",
@@ -32,7 +34,6 @@ def classify(
     ] = None,
     delta: Delta = None,
     json: AsJson = False,
-    verbose: Verbose = False,
 ) -> None:
     """Label items by class prototypes: the mean vector of the catalogue's items of a class is that class's weights.
 
@@ -43,24 +44,23 @@ def classify(
     retrieval classify runs/movielens-100k new.jsonl
     retrieval classify runs/movielens-100k new.csv --attribute genres --top 1 --json
     """
-    with terminal(verbose) as out:
-        from ensemble.catalogue.changes import LiveItems
-        from ensemble.catalogue.labelling import label
-        from ensemble.serving.files.release import Release
-        from retrieval.runs.serving import release_of
+    from ensemble.catalogue.changes import LiveItems
+    from ensemble.catalogue.labelling import label
+    from ensemble.serving.files.release import Release
+    from retrieval.runs.serving import release_of
 
-        release = Release.open(release_of(source))
-        found = label(LiveItems(release, delta), items, attribute, neighbours)
-        if found.blanked:
-            out.say(
-                f"warning: the item tower reads '{attribute}'; it was left empty, of the catalogue's items as well. "
-                "Towers that are trained without it label better (docs/models.md)"
-            )
-        if json:
-            facts = {"release": release.manifest["release"], "attribute": attribute, "neighbours": neighbours}
-            out.json({**facts, **as_json(found, top)})
-        else:
-            _show(out, found, attribute, top)
+    release = Release.open(release_of(source))
+    found = label(LiveItems(release, delta), items, attribute, neighbours)
+    if found.blanked:
+        out.say(
+            f"warning: the item tower reads '{attribute}'; it was left empty, of the catalogue's items as well. "
+            "Towers that are trained without it label better (docs/models.md)"
+        )
+    if json:
+        facts = {"release": release.manifest["release"], "attribute": attribute, "neighbours": neighbours}
+        out.json({**facts, **as_json(found, top)})
+    else:
+        _show(out, found, attribute, top)
 
 
 def as_json(found: Labelled, top: int) -> dict[str, Any]:

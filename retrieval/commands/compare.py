@@ -1,135 +1,36 @@
-"""`retrieval compare RUN RUN ...`: runs side by side, as a table, as JSON and as a page with curves."""
+"""`retrieval compare`: runs side by side, as a table, as JSON and as a page with curves."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-import jinja2
-from rich.table import Table
-from rich.text import Text
+import typer
 
-from retrieval.report.charts import Series, line_chart
-from retrieval.report.tables import CUTOFFS, PROTOCOLS, metric_rows, read_json
-from retrieval.runs.run import Run
-from retrieval.runs.stages import STAGES
-from workflows.errors import StageError
-from workflows.files import atomic_write, json_bytes
-
-MOST_RUNS = 6
-"""As many colours as the page has."""
+from retrieval.console import Terminal, command
+from retrieval.options import AsJson
 
 
-def compare(directories: Sequence[Path]) -> dict[str, Any]:
-    """Read what the runs measured.
+@command
+def compare(
+    out: Terminal,
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Directories of runs.")],
+    out_path: Annotated[
+        Path | None, typer.Option("--out", help="Also write a page with curves, NAME.html, and NAME.json.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Put runs side by side: their metrics, and with --out recall over k and over the epochs.
 
-    Returns
-    -------
-    dict
-        `same_task`, whether split, rows and items are the same; `runs`, a list of `name`, `run`, `protocol`, `rows`,
-        `items`, `seconds` (of the stage train), `epochs`, `all`, `unseen` (metrics by name) and `history` (one entry
-        per epoch).
-
-    Raises
-    ------
-    StageError
-        Not a run, or one whose evaluation is missing or out of date; more runs than there are colours.
+    \b
+    retrieval compare runs/movielens-100k runs/movielens-100k-history
+    retrieval compare runs/* --out compare.html --json
     """
-    if len(directories) > MOST_RUNS:
-        raise StageError(f"{len(directories)} runs; at most {MOST_RUNS} can be told apart side by side")
-    runs = [_read(directory) for directory in directories]
-    names = [run["name"] for run in runs]
-    for run in runs:
-        if names.count(run["name"]) > 1:  # two directories of one name: only their paths tell them apart
-            run["name"] = run["run"]
-    tasks = {(run["protocol"], run["rows"], run["items"]) for run in runs}
-    return {"same_task": len(tasks) == 1, "runs": runs}
+    from retrieval.report.compare import compare as read_runs
+    from retrieval.report.compare import compare_table, write_page
 
-
-def compare_table(found: Mapping[str, Any]) -> Table:
-    """One column per run, one row per metric; the best of a row is bold."""
-    table = Table(title="" if found["same_task"] else "not the same task: split, rows or items differ")
-    table.add_column("")
-    for run in found["runs"]:
-        table.add_column(run["name"], justify="right", overflow="fold")
-    for name, values in _facts(found["runs"]):
-        table.add_row(name, *values, end_section=name == "train, s")
-    for name, figures in _figures(found["runs"]):
-        best = max(value for value in figures if value is not None)
-        cells = [Text(_number(value), "bold" if value == best else "") for value in figures]
-        table.add_row(name, *cells, end_section=name.endswith(("@100", "mrr")))
-    return table
-
-
-def write_page(found: Mapping[str, Any], path: Path) -> None:
-    """Write the comparison as one self-contained page, and its figures beside it as NAME.json.
-
-    Raises
-    ------
-    StageError
-        `path` does not end in .html.
-    """
-    if path.suffix != ".html":
-        raise StageError(f"--out {path}: the comparison is an HTML page; give it a name that ends in .html")
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("retrieval"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
-    )
-    figures = [(name, [_number(value) for value in values]) for name, values in _figures(found["runs"])]
-    page = environment.get_template("compare.html.j2").render(
-        **found, rows=_facts(found["runs"]) + figures, charts=charts(found["runs"])
-    )
-    atomic_write(path.with_suffix(".json"), json_bytes(found))
-    atomic_write(path, page.encode())
-
-
-def charts(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Return (title, svg): recall over k on the test rows, and validation recall over the epochs; one line per run."""
-    drawn = []
-    for protocol, heading in PROTOCOLS:
-        lines = [Series(run["name"], CUTOFFS, [float(run[protocol][f"recall@{k}"]) for k in CUTOFFS]) for run in runs]
-        drawn.append((f"test recall@k, {heading}", line_chart(lines, "k", "recall@k", from_zero=True)))
-    for key in ("valid_unseen.recall@10", "valid_unseen.recall@100"):
-        lines = [_over_epochs(run, key) for run in runs]
-        if any(line.x for line in lines):
-            figure = key.rpartition(".")[2]
-            drawn.append((f"validation {figure}, unseen items", line_chart(lines, "epoch", figure)))
-    return drawn
-
-
-def _over_epochs(run: Mapping[str, Any], key: str) -> Series:
-    rows = [row for row in run["history"] if key in row]
-    return Series(run["name"], [float(row["epoch"]) for row in rows], [float(row[key]) for row in rows])
-
-
-def _read(directory: Path) -> dict[str, Any]:
-    run = Run.open(directory, STAGES)
-    run.require("train", "evaluate")
-    metrics, towers = read_json(directory / "metrics.json"), read_json(directory / "towers" / "towers.json")
-    record = run.record("train")
-    return {
-        "name": directory.resolve().name,
-        "run": str(directory),
-        **{name: metrics[name] for name in ("protocol", "rows", "items")},
-        "seconds": record.seconds if record else None,
-        "epochs": towers["epochs"],
-        **{protocol: metrics[protocol] for protocol, _ in PROTOCOLS},
-        "history": read_json(directory / "towers" / "history.json"),
-    }
-
-
-def _facts(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
-    facts = [(name, [f"{run[name]:,}" for run in runs]) for name in ("rows", "items", "epochs")]
-    return [*facts, ("train, s", [f"{run['seconds']:,.1f}" for run in runs])]
-
-
-def _figures(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[float | None]]]:
-    return [
-        (f"{protocol} {name}", [run[protocol].get(name) for run in runs])
-        for protocol in ("unseen", "all")
-        for name, _ in metric_rows(runs[0][protocol])
-    ]
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+    found = read_runs(runs)
+    if out_path:
+        write_page(found, out_path)
+        out.say(f"page: {out_path}")
+    out.json(found) if json else out.table(compare_table(found))

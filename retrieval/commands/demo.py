@@ -2,24 +2,60 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from typing import Annotated
 
-from ensemble.measure.points import table
-from retrieval.console import Terminal
-from retrieval.report.examples import examples, pick_users
-from retrieval.report.page import write_report
-from retrieval.report.tables import example_table, metrics_table, read_json
-from retrieval.runs.answers import from_server
-from retrieval.runs.run import Run
-from retrieval.runs.serving import Load, answering_model, measure, target_of, temporary_server
+import typer
+
+from retrieval.console import Terminal, command
+from retrieval.options import CACHE, RUNS, Cache, Runs
+from retrieval.runs.recipe import load_recipe
+from retrieval.runs.run import Run, advance
+from retrieval.runs.stages import STAGES
 
 USERS = 3
 HEADLINES = ("recall@10", "recall@100", "ndcg@10", "hit_rate@10", "coverage@10")
-SHORT = Load(interval_ms=1000)
+
+
+@command
+def demo(
+    out: Terminal,
+    recipe: Annotated[Path, typer.Argument(metavar="[RECIPE]")] = Path("recipes/movielens-100k.toml"),
+    runs: Runs = RUNS,
+    cache: Cache = CACHE,
+) -> None:
+    """Run a recipe, serve it, show a few users' recommendations and a short benchmark, stop the server.
+
+    \b
+    retrieval demo
+    retrieval demo recipes/movielens-100k.toml
+    """
+    from retrieval.report.examples import any_user
+
+    start = time.monotonic()
+    opened = Run.create(load_recipe(recipe), runs, STAGES)
+    done = advance(opened, [stage.name for stage in STAGES], cache, out)
+
+    page, user = show(out, opened), any_user(opened.directory)
+    kept = sum(stage["kept"] for stage in done)
+    seconds = time.monotonic() - start
+    out.results.print(f"\ndone in {seconds:.0f} s; {kept} of {len(done)} stages were kept", soft_wrap=True)
+    out.results.print(f"report:     {page}", soft_wrap=True)
+    out.results.print(f"serve it:   retrieval serve {opened.directory}", soft_wrap=True)
+    out.results.print(f"ask it:     retrieval query --user {user} --run {opened.directory}", soft_wrap=True)
 
 
 def show(out: Terminal, run: Run) -> Path:
     """Serve a finished run, print a few users' recommendations and a short benchmark; return the report's path."""
+    from ensemble.measure.points import table
+    from retrieval.report.examples import examples, pick_users
+    from retrieval.report.page import write_report
+    from retrieval.report.tables import example_table, metrics_table, read_json
+    from retrieval.runs.answers import from_server
+    from retrieval.runs.serving import Load, answering_model, measure, target_of, temporary_server
+
+    short = Load(interval_ms=1000)
     out.section("How good it is")
     out.table(metrics_table(read_json(run.directory / "metrics.json"), HEADLINES))
     out.section("What it recommends")
@@ -30,7 +66,7 @@ def show(out: Terminal, run: Run) -> Path:
             out.table(example_table(example))
         out.section("How fast it is")
         with out.working("benchmark"):
-            points = measure(run, target_of(run, SHORT, server.addresses.grpc, server.process_id), SHORT, out.step)
+            points = measure(run, target_of(run, short, server.addresses.grpc, server.process_id), short, out.step)
         out.table(table(points))
     with out.working("report"):
         return write_report(run)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from retrieval.console import terminal
-from retrieval.options import AsJson, Python, Triton, Verbose
+from retrieval.console import Terminal, command
+from retrieval.options import AsJson, Python, Triton
 from retrieval.runs.version_rules import NEEDED, SERVING, TRAINING, Finding, holes, wrong
 from workflows.errors import RetrievalError
 
@@ -36,11 +36,12 @@ Facts = dict[str, dict[str, str]]
 """Name and value of what was found, by area."""
 
 
+@command
 def doctor(
+    out: Terminal,
     triton: Triton = None,
     python: Python = None,
     json: AsJson = False,
-    verbose: Verbose = False,
 ) -> None:
     """Look at this machine's environments, GPU and Triton, and say what will not work and what to do.
 
@@ -50,19 +51,18 @@ def doctor(
     retrieval doctor
     retrieval doctor --python .venv-serve/bin/python --triton /opt/tritonserver --json
     """
-    with terminal(verbose) as out:
-        facts, findings = examine(triton, python)
-        counts = Counter(one.severity for one in findings)
-        if json:
-            out.json({"facts": facts, "findings": [one._asdict() for one in findings], "counts": counts})
-        else:
-            out.table(facts_table(facts))
-            if findings:
-                out.table(findings_table(findings))
-            told = ", ".join(f"{counts[one]} {one}{'s' * (counts[one] != 1)}" for one in _STYLES)
-            out.results.print(told)
-        if counts["error"]:
-            raise typer.Exit(RetrievalError.exit_code)
+    facts, findings = examine(triton, python)
+    counts = Counter(one.severity for one in findings)
+    if json:
+        out.json({"facts": facts, "findings": [one._asdict() for one in findings], "counts": counts})
+    else:
+        out.table(facts_table(facts))
+        if findings:
+            out.table(findings_table(findings))
+        told = ", ".join(f"{counts[one]} {one}{'s' * (counts[one] != 1)}" for one in _STYLES)
+        out.results.print(told)
+    if counts["error"]:
+        raise typer.Exit(RetrievalError.exit_code)
 
 
 def examine(triton: Path | None = None, python: Path | None = None) -> tuple[Facts, list[Finding]]:

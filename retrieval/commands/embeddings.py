@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from retrieval.console import terminal
-from retrieval.options import AsJson, Delta, ReleasePath, Verbose
+from retrieval.console import Terminal, command
+from retrieval.options import AsJson, Delta, ReleasePath
 from workflows.errors import RecipeError
 
 
@@ -34,7 +34,9 @@ class Format(str, Enum):
 _SUFFIX = {Format.elasticsearch: "elasticsearch.ndjson", Format.opensearch: "opensearch.ndjson"}
 
 
+@command
 def embeddings(
+    out: Terminal,
     source: ReleasePath,
     side: Annotated[Side, typer.Option("--side", help="Every item, or every user.")],
     format_: Annotated[Format, typer.Option("--format", help="jsonl is for managed vector search.")] = Format.parquet,
@@ -49,7 +51,6 @@ def embeddings(
         str, typer.Option("--timestamp", help="Of queries: now, last (each user's newest interaction), or seconds.")
     ] = "now",
     json: AsJson = False,
-    verbose: Verbose = False,
 ) -> None:
     """Write a release's item vectors or its users' query vectors to a file, streamed.
 
@@ -62,35 +63,24 @@ def embeddings(
     retrieval embeddings runs/movielens-100k --side items --format opensearch --out items.ndjson
     retrieval embeddings runs/movielens-100k --side queries --timestamp last --out users.parquet
     """
-    with terminal(verbose) as out:
-        if crowding is not None and (side, format_) != (Side.items, Format.jsonl):
-            raise RecipeError("--crowding goes with --side items --format jsonl")
-        if format_ in _SUFFIX and side is not Side.items:
-            raise RecipeError(f"--format {format_.value} goes with --side items: a query is sent, not loaded")
-        from ensemble.batch.vectors import index_path, write_vectors
-        from retrieval.runs.serving import release_of
+    if crowding is not None and (side, format_) != (Side.items, Format.jsonl):
+        raise RecipeError("--crowding goes with --side items --format jsonl")
+    if format_ in _SUFFIX and side is not Side.items:
+        raise RecipeError(f"--format {format_.value} goes with --side items: a query is sent, not loaded")
+    from ensemble.batch.vectors import index_path, write_vectors
+    from retrieval.runs.query import parse_time
+    from retrieval.runs.serving import release_of
 
-        release, started = release_of(source), time.monotonic()
-        vectors = _vectors(release, side, delta, (format_, crowding), parse_time(timestamp))
-        place = out_path or release.parent / "embeddings" / f"{side.value}.{_SUFFIX.get(format_, format_.value)}"
-        out.step(f"writing {len(vectors.ids):,} vectors of {vectors.dim} numbers")
-        write_vectors(vectors, format_.value, place)
-        seconds = time.monotonic() - started
-        facts = {"path": str(place), "vectors": len(vectors.ids), "dim": vectors.dim, **vectors.facts}
-        if vectors.index is not None:
-            facts["index"] = str(index_path(place))
-        out.json({**facts, "seconds": round(seconds, 2)}) if json else out.results.print(str(place), soft_wrap=True)
-
-
-def parse_time(text: str) -> int | Literal["last"]:
-    """Return `last`, or seconds since 1970; raise RecipeError for anything else."""
-    if text == "last":
-        return "last"
-    if text == "now":
-        return int(time.time())
-    if text.isdecimal():
-        return int(text)
-    raise RecipeError(f"--timestamp {text}: expected now, last, or seconds since 1970 such as 893286638")
+    release, started = release_of(source), time.monotonic()
+    vectors = _vectors(release, side, delta, (format_, crowding), parse_time(timestamp))
+    place = out_path or release.parent / "embeddings" / f"{side.value}.{_SUFFIX.get(format_, format_.value)}"
+    out.step(f"writing {len(vectors.ids):,} vectors of {vectors.dim} numbers")
+    write_vectors(vectors, format_.value, place)
+    seconds = time.monotonic() - started
+    facts = {"path": str(place), "vectors": len(vectors.ids), "dim": vectors.dim, **vectors.facts}
+    if vectors.index is not None:
+        facts["index"] = str(index_path(place))
+    out.json({**facts, "seconds": round(seconds, 2)}) if json else out.results.print(str(place), soft_wrap=True)
 
 
 def _vectors(

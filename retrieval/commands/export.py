@@ -7,22 +7,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from retrieval.console import terminal
-from retrieval.options import AsJson, RunPath, Verbose
+from retrieval.console import Terminal, command
+from retrieval.options import AsJson, RunPath
 
 if TYPE_CHECKING:
     from ensemble.savedmodel.export import Source
     from retrieval.runs.run import Run
 
 
+@command
 def export(
+    out: Terminal,
     run: RunPath,
     out_path: Annotated[Path, typer.Option("--out", help="A new directory, or that of an earlier export.")],
     top_k: Annotated[
         int | None, typer.Option("--top-k", min=1, help="How many items are answered (default: [serving] top_k).")
     ] = None,
     json: AsJson = False,
-    verbose: Verbose = False,
 ) -> None:
     """Write the query tower, and the query tower with all items, as SavedModels that plain TensorFlow loads.
 
@@ -33,21 +34,20 @@ def export(
     retrieval export runs/movielens-100k --out exported
     retrieval export runs/movielens-100k --out exported --top-k 100 --json
     """
-    with terminal(verbose) as out:
-        from ensemble.savedmodel.export import RECOMMEND, TOWER, write_saved_models
-        from retrieval.runs.run import Run
-        from retrieval.runs.stages import STAGES
+    from ensemble.savedmodel.export import RECOMMEND, TOWER, write_saved_models
+    from retrieval.runs.run import Run
+    from retrieval.runs.stages import STAGES
 
-        opened = Run.open(run, STAGES)
-        opened.require("release")
-        manifest = write_saved_models(source_of(opened), top_k or opened.recipe.serving.top_k, out_path, out.step)
-        if manifest["raw_left_out"]:
-            out.say(f"without signatures for raw columns: {manifest['raw_left_out']}")
-        if json:
-            out.json({"path": str(out_path), **manifest})
-        else:
-            for name in (TOWER, RECOMMEND):
-                out.results.print(str(out_path / name), soft_wrap=True)
+    opened = Run.open(run, STAGES)
+    opened.require("release")
+    manifest = write_saved_models(source_of(opened), top_k or opened.recipe.serving.top_k, out_path, out.step)
+    if manifest["raw_left_out"]:
+        out.say(f"without signatures for raw columns: {manifest['raw_left_out']}")
+    if json:
+        out.json({"path": str(out_path), **manifest})
+    else:
+        for name in (TOWER, RECOMMEND):
+            out.results.print(str(out_path / name), soft_wrap=True)
 
 
 def source_of(run: Run) -> Source:

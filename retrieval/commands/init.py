@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from retrieval.console import terminal
-from retrieval.options import AsJson, Verbose
+from retrieval.console import Terminal, command
+from retrieval.options import AsJson
 from workflows.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 TABLES = ("interactions", "users", "items")
 
 
+@command
 def init(
+    console: Terminal,
     interactions: Annotated[str, typer.Option("--interactions", metavar="FILE", help="Who did something with what.")],
     users: Annotated[str | None, typer.Option("--users", metavar="FILE", help="What is known of the users.")] = None,
     items: Annotated[str | None, typer.Option("--items", metavar="FILE", help="What is known of the items.")] = None,
@@ -33,7 +35,6 @@ def init(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write over a recipe that is there.")] = False,
     json: AsJson = False,
-    verbose: Verbose = False,
 ) -> None:
     """Read your tables, guess what their columns are, and write a commented recipe that runs as it is.
 
@@ -44,27 +45,26 @@ def init(
     retrieval init --interactions orders.csv --users customers.csv --items products.csv --out recipes/shop.toml
     retrieval init --interactions s3://bucket/clicks --column user_id=visitor --column timestamp=at
     """
-    with terminal(verbose) as console:
-        from retrieval.init.plan import make_plan
-        from retrieval.init.recipe import recipe_text
-        from workflows.files import atomic_write
+    from retrieval.init.plan import make_plan
+    from retrieval.init.recipe import recipe_text
+    from workflows.files import atomic_write
 
-        recipe = out or Path(f"{_name(name or PurePosixPath(interactions).name.split('.')[0])}.toml")
-        if recipe.exists() and not force:
-            raise RecipeError(f"{recipe} is there already; choose another with --out, or write over it with --force")
-        given = dict(zip(TABLES, (interactions, users, items), strict=True))
-        plan = make_plan({table: path for table, path in given.items() if path}, _columns(column or []), Path.cwd())
-        text = recipe_text(plan, _name(name or recipe.stem), recipe)
-        _check(text, recipe)
-        atomic_write(recipe, text.encode())
-        if json:
-            console.json(_as_json(plan, recipe))
-            return
-        for table in plan.tables:
-            console.table(_table(plan, table))
-        console.results.print(f"split: {plan.split_why}", soft_wrap=True)
-        console.results.print(f"recipe: {recipe}", soft_wrap=True)
-        console.results.print(f"next: retrieval check {recipe}, then retrieval run {recipe}", soft_wrap=True)
+    recipe = out or Path(f"{_name(name or PurePosixPath(interactions).name.split('.')[0])}.toml")
+    if recipe.exists() and not force:
+        raise RecipeError(f"{recipe} is there already; choose another with --out, or write over it with --force")
+    given = dict(zip(TABLES, (interactions, users, items), strict=True))
+    plan = make_plan({table: path for table, path in given.items() if path}, _columns(column or []), Path.cwd())
+    text = recipe_text(plan, _name(name or recipe.stem), recipe)
+    _check(text, recipe)
+    atomic_write(recipe, text.encode())
+    if json:
+        console.json(_as_json(plan, recipe))
+        return
+    for table in plan.tables:
+        console.table(_table(plan, table))
+    console.results.print(f"split: {plan.split_why}", soft_wrap=True)
+    console.results.print(f"recipe: {recipe}", soft_wrap=True)
+    console.results.print(f"next: retrieval check {recipe}, then retrieval run {recipe}", soft_wrap=True)
 
 
 def _name(text: str) -> str:

@@ -7,9 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from retrieval.commands.sign import Key, sign_derived
-from retrieval.console import Terminal, terminal
-from retrieval.options import AsJson, Verbose
+from retrieval.console import Terminal, command
+from retrieval.options import AsJson, SignWith
 
 app = typer.Typer(
     help="Add, update and remove items of a release: into a new release, or into a directory that servers watch.",
@@ -31,15 +30,16 @@ Address = Annotated[
 
 
 @app.command()
+@command
 def add(
+    console: Terminal,
     source: Source,
     file: File,
     out: Out = None,
     delta: DeltaPath = None,
     address: Address = None,
-    sign: Key = None,
+    sign: SignWith = None,
     json: AsJson = False,
-    verbose: Verbose = False,
 ) -> None:
     """Add items: their vectors come from the release's own transform and item tower, without training.
 
@@ -49,20 +49,20 @@ def add(
     retrieval items add runs/movielens-100k new.jsonl
     retrieval items add runs/movielens-100k new.csv --delta live --address 127.0.0.1:8001
     """
-    with terminal(verbose) as console:
-        _change(console, source, "adding", file, (out, delta, address, sign), json)
+    _change(console, source, "adding", file, (out, delta, address, sign), json)
 
 
 @app.command()
+@command
 def update(
+    console: Terminal,
     source: Source,
     file: File,
     out: Out = None,
     delta: DeltaPath = None,
     address: Address = None,
-    sign: Key = None,
+    sign: SignWith = None,
     json: AsJson = False,
-    verbose: Verbose = False,
 ) -> None:
     """Update items: FILE has their `item_id` and the columns that change.
 
@@ -70,20 +70,20 @@ def update(
     retrieval items update runs/movielens-100k genres.csv
     retrieval items update runs/movielens-100k genres.csv --delta live
     """
-    with terminal(verbose) as console:
-        _change(console, source, "updating", file, (out, delta, address, sign), json)
+    _change(console, source, "updating", file, (out, delta, address, sign), json)
 
 
 @app.command()
+@command
 def remove(
+    console: Terminal,
     source: Source,
     what: Annotated[list[str], typer.Argument(metavar="FILE|ID...", help="A file with `item_id`, or item ids.")],
     out: Out = None,
     delta: DeltaPath = None,
     address: Address = None,
-    sign: Key = None,
+    sign: SignWith = None,
     json: AsJson = False,
-    verbose: Verbose = False,
 ) -> None:
     """Remove items. With --delta: no request that is sent once this returns is answered with one of them.
 
@@ -91,17 +91,17 @@ def remove(
     retrieval items remove runs/movielens-100k 50 181
     retrieval items remove runs/movielens-100k recalled.csv --delta live --address 127.0.0.1:8001
     """
-    with terminal(verbose) as console:
-        _change(console, source, "removing", what, (out, delta, address, sign), json)
+    _change(console, source, "removing", what, (out, delta, address, sign), json)
 
 
 @app.command()
+@command
 def status(
+    console: Terminal,
     source: Source,
     delta: DeltaPath = None,
     share_limit: Annotated[float, typer.Option("--share-limit", help="Changed items that call for a rebuild.")] = 0.2,
     json: AsJson = False,
-    verbose: Verbose = False,
 ) -> None:
     """Measure the index as it is now: how many items changed since it was built, and its recall.
 
@@ -109,25 +109,25 @@ def status(
     retrieval items status runs/movielens-100k --delta live
     retrieval items status runs/movielens-100k --delta live --json
     """
-    with terminal(verbose) as console:
-        from ensemble.catalogue.changes import LiveItems
-        from ensemble.index.drift import measure
-        from ensemble.serving.files.release import Release
-        from retrieval.runs.serving import release_of
+    from ensemble.catalogue.changes import LiveItems
+    from ensemble.index.drift import measure
+    from ensemble.serving.files.release import Release
+    from retrieval.runs.serving import release_of
 
-        items = LiveItems(Release.open(release_of(source)), delta)
-        _show_quality(console, measure(items, share_limit), json)
+    items = LiveItems(Release.open(release_of(source)), delta)
+    _show_quality(console, measure(items, share_limit), json)
 
 
 @app.command()
+@command
 def compact(
+    console: Terminal,
     source: Source,
     out: Out = None,
     delta: DeltaPath = None,
     if_due: Annotated[bool, typer.Option("--if-due", help="Only where `status` says that a rebuild is due.")] = False,
-    sign: Key = None,
+    sign: SignWith = None,
     json: AsJson = False,
-    verbose: Verbose = False,
 ) -> None:
     """Write a release with all changes in it and a new index. Later changes in the directory apply to it, too.
 
@@ -135,20 +135,19 @@ def compact(
     retrieval items compact runs/movielens-100k --delta live
     retrieval items compact runs/movielens-100k --delta live --if-due --json
     """
-    with terminal(verbose) as console:
-        from ensemble.catalogue.changes import LiveItems
-        from ensemble.catalogue.derive import compact as rebuild
-        from ensemble.index.drift import measure
-        from ensemble.serving.files.release import Release
-        from retrieval.runs.serving import release_of
+    from ensemble.catalogue.changes import LiveItems
+    from ensemble.catalogue.derive import compact as rebuild
+    from ensemble.index.drift import measure
+    from ensemble.serving.files.release import Release
+    from retrieval.runs.serving import release_of
 
-        items = LiveItems(Release.open(release_of(source)), delta)
-        quality = measure(items) if if_due else None
-        if quality is not None and not quality.due:
-            _show_quality(console, quality, json)
-            return
-        done = _released(source, out, lambda place: rebuild(items, place, console.step), sign, console)
-        console.json(done) if json else console.results.print(done["repository"], soft_wrap=True)
+    items = LiveItems(Release.open(release_of(source)), delta)
+    quality = measure(items) if if_due else None
+    if quality is not None and not quality.due:
+        _show_quality(console, quality, json)
+        return
+    done = _released(source, out, lambda place: rebuild(items, place, console.step), sign, console)
+    console.json(done) if json else console.results.print(done["repository"], soft_wrap=True)
 
 
 def _change(console: Terminal, source: Path, doing: str, what: Any, where: tuple[Any, ...], json: bool) -> None:
@@ -192,6 +191,7 @@ def _released(source: Path, out: Path | None, write: Any, key: Path | None, cons
 
     from ensemble.triton.export import export_repository
     from retrieval.runs.serving import beside
+    from retrieval.runs.signing import sign_derived
     from workflows.files import atomic_directory
 
     place = out.absolute().parent if out else beside(source)

@@ -10,14 +10,16 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from retrieval.console import Terminal, terminal
-from retrieval.options import RUNS, AsJson, Runs, Verbose
+from retrieval.console import Terminal, command
+from retrieval.options import RUNS, AsJson, Runs
 from workflows.errors import RecipeError
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 
+@command
 def plan(
+    out: Terminal,
     source: Annotated[Path, typer.Argument(metavar="RECIPE|RUN", help="A recipe, or a run's directory.")],
     runs: Runs = RUNS,
     memory: Annotated[str | None, typer.Option("--memory", help="What there is, such as 8GB or 512MiB.")] = None,
@@ -25,7 +27,6 @@ def plan(
     users: Annotated[int | None, typer.Option("--users", min=1, help="How many users.")] = None,
     items: Annotated[int | None, typer.Option("--items", min=1, help="How many items.")] = None,
     json: AsJson = False,
-    verbose: Verbose = False,
 ) -> None:
     """Say what a recipe takes before it is run: parameters, memory, disk, index, seconds per epoch.
 
@@ -37,14 +38,13 @@ def plan(
     retrieval plan recipes/synthetic.toml --rows 20000000 --users 1000000 --items 100000 --memory 8GB
     retrieval plan runs/movielens-100k --json
     """
-    with terminal(verbose) as out:
-        budget = None if memory is None else parse_size(memory)
-        with out.working("rehearsing the train stage"):
-            found = _planned(source, runs, _sizes(rows, users, items), budget)
-        if json:
-            out.json(found)
-        else:
-            show(out, found)
+    budget = None if memory is None else parse_size(memory)
+    with out.working("rehearsing the train stage"):
+        found = _planned(source, runs, _sizes(rows, users, items), budget)
+    if json:
+        out.json(found)
+    else:
+        show(out, found)
 
 
 def parse_size(text: str) -> int:

@@ -7,21 +7,22 @@ from typing import Annotated
 
 import typer
 
-from retrieval.console import terminal
-from retrieval.options import CACHE, RUNS, AsJson, Cache, Force, Runs, Verbose
+from retrieval.console import Terminal, command
+from retrieval.options import CACHE, RUNS, AsJson, Cache, Force, Runs
 from retrieval.runs.recipe import load_recipe
 from retrieval.runs.run import Run, advance
 from retrieval.runs.stages import STAGES
 from workflows.errors import RecipeError
 
 
+@command
 def rank(
+    out: Terminal,
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe with a section [ranking].")],
     runs: Runs = RUNS,
     cache: Cache = CACHE,
     force: Force = False,
     json: AsJson = False,
-    verbose: Verbose = False,
 ) -> None:
     """Train the ranker of what the towers retrieve, and export it. The towers stay as they are.
 
@@ -29,11 +30,8 @@ def rank(
     retrieval rank recipes/ranked.toml
     retrieval rank recipes/ranked.toml --verbose
     """
-    with terminal(verbose) as out:
-        read = load_recipe(recipe)
-        if read.ranking is None:
-            raise RecipeError(
-                f'{recipe}: has no section [ranking], so there is no ranker; add one with kind = "inttower"'
-            )
-        (done,) = advance(Run.create(read, runs, STAGES), ["rank"], cache, out, force)
-        out.stage(done, json)
+    read = load_recipe(recipe)
+    if read.ranking is None:
+        raise RecipeError(f'{recipe}: has no section [ranking], so there is no ranker; add one with kind = "inttower"')
+    (done,) = advance(Run.create(read, runs, STAGES), ["rank"], cache, out, force)
+    out.stage(done, json)

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from retrieval.commands.embeddings import parse_time
-from retrieval.commands.features import Scheduler, Workers
-from retrieval.console import Terminal, terminal
+from retrieval.console import Terminal, command
 from retrieval.options import (
     AsJson,
     Delta,
@@ -23,10 +21,11 @@ from retrieval.options import (
     NotTag,
     OnlyItems,
     ReleasePath,
+    Scheduler,
     Tag,
     TagAll,
     Texts,
-    Verbose,
+    Workers,
 )
 from retrieval.runs.filter_options import FilterOptions, filter_of
 
@@ -46,7 +45,9 @@ class Wanted:
     filters: FilterOptions = field(default_factory=FilterOptions)
 
 
+@command
 def recommend(
+    out: Terminal,
     source: ReleasePath,
     users: Annotated[str, typer.Option("--users", help="all; a .parquet, .csv, .jsonl or .txt file; or ID,ID.")],
     out_path: Annotated[Path, typer.Option("--out", help="A directory; what it has of the same answers is kept.")],
@@ -70,7 +71,6 @@ def recommend(
     filter_json: FilterJson = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what --out holds.")] = False,
     json: AsJson = False,
-    verbose: Verbose = False,
 ) -> None:
     """Answer many users through the release, as the server would: a Parquet row per user, in parts.
 
@@ -81,18 +81,17 @@ def recommend(
     retrieval recommend runs/movielens-100k --users 196,22 --out few --tag genres=Comedy --range year=1990: --json
     retrieval recommend runs/movielens-100k --users users.csv --out answers --workers 2 --timestamp last
     """
-    with terminal(verbose) as out:
-        from retrieval.runs.serving import release_of
+    from retrieval.runs.serving import release_of
 
-        tags = tag or [], tag_all or [], not_tag or []
-        filters = FilterOptions(*tags, in_range or [], limit_per, min_score, only_items or [], filter_json)
-        wanted = Wanted(top_k, exclude or [], include_seen, column or [], timestamp, filters)
-        done = _recommend(out, (release_of(source), delta), users, out_path, wanted, (workers, scheduler), force)
-        if json:
-            out.json(asdict(done))
-        else:
-            speed = f", {done.rows_per_s:,.0f} users/s" if done.rows_per_s else ", all kept from before"
-            out.results.print(f"{done.out}: {done.users:,} users in {done.parts} parts{speed}", soft_wrap=True)
+    tags = tag or [], tag_all or [], not_tag or []
+    filters = FilterOptions(*tags, in_range or [], limit_per, min_score, only_items or [], filter_json)
+    wanted = Wanted(top_k, exclude or [], include_seen, column or [], timestamp, filters)
+    done = _recommend(out, (release_of(source), delta), users, out_path, wanted, (workers, scheduler), force)
+    if json:
+        out.json(asdict(done))
+    else:
+        speed = f", {done.rows_per_s:,.0f} users/s" if done.rows_per_s else ", all kept from before"
+        out.results.print(f"{done.out}: {done.users:,} users in {done.parts} parts{speed}", soft_wrap=True)
 
 
 def _recommend(
@@ -122,7 +121,7 @@ def asking_of(wanted: Wanted, everybody: Everybody) -> Asking:
     """Return what was typed, checked against the release's inputs; raise InvalidRequest naming the option."""
     from ensemble.batch.everybody import Asking
     from ensemble.client.filters import Filter
-    from retrieval.commands.query import columns_of, typed
+    from retrieval.runs.query import columns_of, parse_time, typed
 
     types = everybody.signature.inputs
     item_type = types["exclude_item_ids"]

@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
-from retrieval.console import terminal
-from retrieval.options import ADDRESS, Address, AsJson, Layout, Verbose
+from retrieval.console import Terminal, command
+from retrieval.options import ADDRESS, Address, AsJson, Layout
 
 
+@command
 def requests(
+    output: Terminal,
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run; its test interactions say who asks how often.")],
     out: Annotated[Path, typer.Option("--out", help="The file, JSON; one that is there is replaced.")],
     address: Address = ADDRESS,
@@ -19,7 +21,6 @@ def requests(
     batch: Annotated[int, typer.Option("--batch", min=1, help="What perf_analyzer is given as -b.")] = 1,
     layout: Layout = None,
     json: AsJson = False,
-    verbose: Verbose = False,
 ) -> None:
     """Write requests drawn from the run as perf_analyzer's --input-data: for one that runs elsewhere.
 
@@ -29,25 +30,24 @@ def requests(
     retrieval requests runs/movielens-100k --out requests.json
     perf_analyzer -m retrieval -i grpc -u 127.0.0.1:8001 --input-data requests.json --concurrency-range 1:16:5
     """
-    with terminal(verbose) as output:
-        import json as text
+    import json as text
 
-        from ensemble.client import RetrievalClient
-        from ensemble.measure.benchmark import draw_requests, input_data
-        from retrieval.runs.run import Run
-        from retrieval.runs.serving import answering_model
-        from retrieval.runs.stages import STAGES
-        from workflows.files import atomic_write
+    from ensemble.client import RetrievalClient
+    from ensemble.measure.benchmark import draw_requests, input_data
+    from retrieval.runs.run import Run
+    from retrieval.runs.serving import answering_model
+    from retrieval.runs.stages import STAGES
+    from workflows.files import atomic_write
 
-        opened = Run.open(run, STAGES)
-        model = answering_model(opened, layout)
-        with RetrievalClient(address, model) as client:
-            signature = client.signature()
-        drawn = draw_requests(opened.directory, count, seed=opened.recipe.seed)
-        rows = input_data(signature, drawn, batch)
-        atomic_write(out, text.dumps(rows).encode())
-        found = {"path": str(out), "requests": len(rows["data"]), "model": model, "batch": batch}
-        if json:
-            output.json(found)
-        else:
-            output.results.print(f"{out}: {len(rows['data'])} requests for model '{model}'", soft_wrap=True)
+    opened = Run.open(run, STAGES)
+    model = answering_model(opened, layout)
+    with RetrievalClient(address, model) as client:
+        signature = client.signature()
+    drawn = draw_requests(opened.directory, count, seed=opened.recipe.seed)
+    rows = input_data(signature, drawn, batch)
+    atomic_write(out, text.dumps(rows).encode())
+    found = {"path": str(out), "requests": len(rows["data"]), "model": model, "batch": batch}
+    if json:
+        output.json(found)
+    else:
+        output.results.print(f"{out}: {len(rows['data'])} requests for model '{model}'", soft_wrap=True)

@@ -1,50 +1,23 @@
-"""`retrieval serve`: a run's Triton in the foreground; and how every command speaks to an encrypted one."""
+"""`retrieval serve`: a run's Triton in the foreground."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retrieval.console import terminal
-from retrieval.options import AtLeast, Python, Triton, Verbose
+from retrieval.console import Terminal, command
+from retrieval.options import AtLeast, Python, Triton
 from workflows.errors import RecipeError
 
 if TYPE_CHECKING:
     from ensemble.client.tls import ServerTls
 
 
-def client_options(
-    tls_ca: Annotated[
-        str | None, typer.Option("--tls-ca", envvar="RETRIEVAL_TLS_CA", help="PEM: whose servers to trust; speak TLS.")
-    ] = None,
-    tls_cert: Annotated[
-        str | None, typer.Option("--tls-cert", envvar="RETRIEVAL_TLS_CERT", help="PEM: this client's certificate.")
-    ] = None,
-    tls_key: Annotated[
-        str | None, typer.Option("--tls-key", envvar="RETRIEVAL_TLS_KEY", help="PEM: the key of --tls-cert.")
-    ] = None,
-    tls_name: Annotated[
-        str | None,
-        typer.Option("--tls-name", envvar="RETRIEVAL_TLS_NAME", help="What the server's certificate is for."),
-    ] = None,
-    proxy: Annotated[
-        bool | None,
-        typer.Option("--proxy/--no-proxy", help="Ask servers elsewhere through the environment's proxy; default: not."),
-    ] = None,
-) -> None:
-    """Keep how to speak to a server, for whichever command follows."""
-    from ensemble.client.channels import PROXY_VARIABLE
-    from ensemble.client.tls import set_environment
-
-    set_environment({"CA": tls_ca, "CERT": tls_cert, "KEY": tls_key, "NAME": tls_name})
-    if proxy is not None:
-        os.environ[PROXY_VARIABLE] = "1" if proxy else "0"
-
-
+@command
 def serve(
+    out: Terminal,
     source: Annotated[Path, typer.Argument(metavar="RUN", help="A run, or a Triton model repository.")],
     host: Annotated[
         str, typer.Option("--host", help="Address to bind; others can reach what is not 127.")
@@ -73,7 +46,6 @@ def serve(
         bool, typer.Option("--supervise/--no-supervise", help="Ask a canary, reload and restart what does not answer.")
     ] = True,
     log: Annotated[str, typer.Option("--log", help="text, or json: one object a line.")] = "text",
-    verbose: Verbose = False,
 ) -> None:
     """Serve a run with Triton, in the foreground, until a signal comes. Its log goes to stderr.
 
@@ -87,47 +59,46 @@ def serve(
     retrieval serve runs/movielens-100k --host 0.0.0.0 --tls-cert server.pem --tls-key server.key --tls-ca clients.pem
     retrieval serve runs/movielens-100k --verify release.pub.pem
     """
-    with terminal(verbose) as out:
-        from ensemble.layouts import CHAINED, FUSED, answering_models
-        from ensemble.server.foreground import serve as serve_triton
-        from ensemble.server.json_logs import as_json, to_json
-        from ensemble.server.server import Addresses, TritonServer
-        from retrieval.report.examples import any_user
-        from retrieval.runs.serving import repository_of
+    from ensemble.layouts import CHAINED, FUSED, answering_models
+    from ensemble.server.foreground import serve as serve_triton
+    from ensemble.server.json_logs import as_json, to_json
+    from ensemble.server.server import Addresses, TritonServer
+    from retrieval.report.examples import any_user
+    from retrieval.runs.serving import repository_of
 
-        if log not in ("text", "json"):
-            raise RecipeError(f"--log {log}: expected text or json")
-        if at_least is not None and verify is None:
-            raise RecipeError("--at-least goes with --verify: what is not signed can say any time")
-        log_line = out.say if log == "text" else lambda line: out.say(as_json(line))
-        server = TritonServer(
-            repository_of(source),
-            triton=triton,
-            python=python,
-            delta=delta,
-            host=host,
-            grpc_port=grpc_port,
-            http_port=http_port,
-            metrics_port=metrics_port,
-            metrics_host=metrics_host,
-            tls=server_tls(tls_cert, tls_key, tls_ca, supervise),
-            verify=verify,
-            at_least=at_least,
-            on_log=log_line,
+    if log not in ("text", "json"):
+        raise RecipeError(f"--log {log}: expected text or json")
+    if at_least is not None and verify is None:
+        raise RecipeError("--at-least goes with --verify: what is not signed can say any time")
+    log_line = out.say if log == "text" else lambda line: out.say(as_json(line))
+    server = TritonServer(
+        repository_of(source),
+        triton=triton,
+        python=python,
+        delta=delta,
+        host=host,
+        grpc_port=grpc_port,
+        http_port=http_port,
+        metrics_port=metrics_port,
+        metrics_host=metrics_host,
+        tls=server_tls(tls_cert, tls_key, tls_ca, supervise),
+        verify=verify,
+        at_least=at_least,
+        on_log=log_line,
+    )
+
+    def ready(at: Addresses) -> None:
+        http = "" if at.http_port is None else f", http {at.host}:{at.http_port}"
+        out.results.print(f"ready: grpc {at.grpc}{http}", soft_wrap=True)
+        model = "" if FUSED in answering_models(server.repository) else f" --model {CHAINED}"
+        secure = "" if tls_cert is None else " --tls-ca CA"
+        out.results.print(
+            f"ask it: retrieval{secure} query --user {any_user(source)} --address {at.grpc} --run {source}{model}",
+            soft_wrap=True,
         )
 
-        def ready(at: Addresses) -> None:
-            http = "" if at.http_port is None else f", http {at.host}:{at.http_port}"
-            out.results.print(f"ready: grpc {at.grpc}{http}", soft_wrap=True)
-            model = "" if FUSED in answering_models(server.repository) else f" --model {CHAINED}"
-            secure = "" if tls_cert is None else " --tls-ca CA"
-            out.results.print(
-                f"ask it: retrieval{secure} query --user {any_user(source)} --address {at.grpc} --run {source}{model}",
-                soft_wrap=True,
-            )
-
-        watch = (lambda event: out.say(to_json(event))) if supervise else None
-        raise typer.Exit(serve_triton(server, ready, watch))
+    watch = (lambda event: out.say(to_json(event))) if supervise else None
+    raise typer.Exit(serve_triton(server, ready, watch))
 
 
 def server_tls(certificate: Path | None, key: Path | None, authority: Path | None, supervise: bool) -> ServerTls | None:

@@ -1,4 +1,4 @@
-"""`retrieval health` and `retrieval status`: whether a server answers rightly, and what it has done."""
+"""`retrieval status`: what a server serves and what it has done."""
 
 from __future__ import annotations
 
@@ -8,53 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from msgspec import to_builtins
 
-from retrieval.console import terminal
-from retrieval.options import ADDRESS, Address, AsJson, Verbose
+from retrieval.console import UNHEALTHY, Terminal, command
+from retrieval.options import ADDRESS, Address, AsJson
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from ensemble.measure.status import Model, Status
 
-UNHEALTHY = 1
 _STATES = {"healthy": "green", "busy": "yellow", "unasked": "yellow"}
 
 
-def health(
-    address: Address = ADDRESS,
-    model: Annotated[str | None, typer.Option("--model", help="Default: whichever is there.")] = None,
-    timeout: Annotated[float, typer.Option("--timeout", min=0.01, help="Seconds for each of two questions.")] = 2.0,
-    live: Annotated[
-        bool, typer.Option("--live", help="A full queue, or being late while others are answered, is no failure.")
-    ] = False,
-    json: AsJson = False,
-    verbose: Verbose = False,
-) -> None:
-    """Ask a server one question whose answer its release knows; exit with 0 if it is right, with 1 if not.
-
-    Triton's own health says nothing of the processes of its models.
-
-    \b
-    retrieval health
-    retrieval health --url 127.0.0.1:8001 --timeout 1 --json
-    """
-    with terminal(verbose) as out:
-        from ensemble.supervision.health import canary
-
-        result = canary(address, model, timeout)
-        if json:
-            out.json({**result._asdict(), "healthy": result.healthy, "seconds": round(result.seconds, 4)})
-        else:
-            said = f"release {result.release}, version {result.version}" if result.healthy else result.reason
-            out.results.print(
-                f"{result.state}: {address}, model {result.model}: {said} ({1e3 * result.seconds:.1f} ms)",
-                soft_wrap=True,
-            )
-        if not (result.healthy or (live and result.alive)):
-            raise typer.Exit(UNHEALTHY)
-
-
+@command
 def status(
+    out: Terminal,
     source: Annotated[
         Path | None,
         typer.Argument(metavar="[RUN]", help="A run or releases that are served here, in place of addresses."),
@@ -62,7 +29,6 @@ def status(
     address: Address = ADDRESS,
     metrics: Annotated[str, typer.Option("--metrics", help="The server's metrics address.")] = "127.0.0.1:8002",
     json: AsJson = False,
-    verbose: Verbose = False,
 ) -> None:
     """Show what a running server serves, whether it answers rightly, what it has done, and what was repaired.
 
@@ -72,19 +38,18 @@ def status(
     retrieval status runs/movielens-100k
     retrieval status --address 127.0.0.1:8001 --metrics 127.0.0.1:8002 --json
     """
-    with terminal(verbose) as out:
-        from ensemble.measure.status import Place, places
-        from ensemble.measure.status import status as ask
+    from ensemble.measure.status import Place, places
+    from ensemble.measure.status import status as ask
 
-        found = [ask(place) for place in (places(_repository(source)) if source else [Place(address, metrics)])]
-        if json:
-            out.json([{**to_builtins(one), "healthy": one.healthy} for one in found])
-        else:
-            for one in found:
-                for table in tables(one):
-                    out.table(table)
-        if not all(one.healthy for one in found):
-            raise typer.Exit(UNHEALTHY)
+    found = [ask(place) for place in (places(_repository(source)) if source else [Place(address, metrics)])]
+    if json:
+        out.json([{**to_builtins(one), "healthy": one.healthy} for one in found])
+    else:
+        for one in found:
+            for table in tables(one):
+                out.table(table)
+    if not all(one.healthy for one in found):
+        raise typer.Exit(UNHEALTHY)
 
 
 def _repository(source: Path) -> Path:

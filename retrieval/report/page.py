@@ -12,9 +12,9 @@ from typing import Any
 import jinja2
 import msgspec
 
-from retrieval.commands.evaluate import COLUMNS, PEERS, rows_for_page
 from retrieval.report.charts import Series, line_chart
 from retrieval.report.index_report import index_for_page
+from retrieval.report.peers import COLUMNS, PEERS, rows_for_page
 from retrieval.report.projection import projection_for_page
 from retrieval.report.tables import CUTOFFS, Example
 from retrieval.report.task_tables import tasks_for_page

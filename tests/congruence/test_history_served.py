@@ -18,7 +18,7 @@ from ensemble.server.ports import free_ports
 from ensemble.server.server import TritonServer
 from ensemble.serving.retriever import Retriever
 from ensemble.triton.export import export_repository
-from retrieval.commands.query import Question, ask
+from retrieval.runs.query import Question, ask
 
 pytestmark = pytest.mark.server
 

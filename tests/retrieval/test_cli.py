@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from retrieval.cli import app
+from retrieval import commands
+from retrieval.cli import SECTIONS, app
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 COMMANDS = (
@@ -63,10 +64,17 @@ def test_help_does_not_wait_for_the_heavy_libraries() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
 
-def test_every_command_has_its_place_in_the_overview() -> None:
-    shown = CliRunner().invoke(app, ["--help"]).stdout
-    assert "Say who made it:\n  keys" in shown
-    assert "Others" not in shown
+def test_the_overview_has_every_command_and_fits_a_screen() -> None:
+    shown = CliRunner().invoke(app, ["--help"], terminal_width=80).stdout.splitlines()
+    assert len(shown) <= 24
+    assert max(map(len, shown)) <= 80
+    files = {path.stem for path in Path(commands.__file__).parent.glob("[a-z]*.py")}
+    assert files == {name for names in SECTIONS.values() for name in names}
+    assert files <= set(" ".join(shown).split())
+
+
+def test_a_mistyped_command_is_answered_with_the_nearest() -> None:
+    assert "Did you mean 'query'?" in CliRunner().invoke(app, ["querry"]).output
 
 
 def edit(recipe: Path, old: str, new: str) -> None:

@@ -10,8 +10,8 @@ from served import Served
 
 from ensemble.client.filters import Crowding, Filter, Range, TagTest
 from ensemble.client.tensors import InvalidRequest
-from retrieval.commands.query import Question, ask
 from retrieval.runs.filter_options import FilterOptions, filter_of
+from retrieval.runs.query import Question, ask
 
 
 def number(option: str, text: str) -> Any:
