@@ -13,9 +13,6 @@ from retrieval.runs.run import Run
 from retrieval.runs.stages import STAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ensemble.measure.sweep import Sweep
     from retrieval.runs.serving import Load
 
 
@@ -67,28 +64,21 @@ def bench(
 
 
 def _sweep(out: Terminal, run: Run, load: Load, p99_ms: float, minutes: float, json: bool) -> None:
-    from ensemble.measure.sweep_view import conclusion, sweep_table
-
-    found = sweep_run(run, load, p99_ms, minutes, out.step)
-    if json:
-        out.json(to_builtins(found))
-        return
-    out.table(sweep_table(found))
-    out.results.print(conclusion(found), soft_wrap=True)
-
-
-def sweep_run(run: Run, load: Load, p99_ms: float, minutes: float, progress: Callable[[str], None]) -> Sweep:
-    """Search the options with the run's own requests; keep what was found in `sweep.json` and `sweep.png`."""
+    """Search the server options with the run's own requests; keep what was found in `sweep.json` and `sweep.png`."""
     from ensemble.measure.benchmark import draw_requests
     from ensemble.measure.sweep import Objective, sweep
-    from ensemble.measure.sweep_view import draw
+    from ensemble.measure.sweep_view import conclusion, draw, sweep_table
     from workflows.files import atomic_write, json_bytes
 
     run.require("release")
     stated = {"batches": load.batches, "concurrencies": load.concurrencies, "interval_ms": load.interval_ms}
     objective = Objective(p99_ms, minutes, **{name: value for name, value in stated.items() if value})  # type: ignore[arg-type]
     requests = draw_requests(run.directory, run.recipe.bench.requests, seed=run.recipe.seed)
-    found = sweep(run.directory / "release", requests, objective, progress)
+    found = sweep(run.directory / "release", requests, objective, out.step)
     atomic_write(run.directory / "sweep.json", json_bytes(found, 2))
     atomic_write(run.directory / "sweep.png", draw(found))
-    return found
+    if json:
+        out.json(to_builtins(found))
+        return
+    out.table(sweep_table(found))
+    out.results.print(conclusion(found), soft_wrap=True)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from rich.table import Table
+from rich.text import Text
 
 from retrieval.console import Terminal, command
 from retrieval.options import CACHE, AsJson, Cache
-from workflows.checks.findings import SEVERITIES
+from workflows.checks.findings import SEVERITIES, Checked, Finding
 from workflows.errors import RetrievalError
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from workflows.checks.findings import Checked, Finding
 
 STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
@@ -57,9 +54,6 @@ def check(
 
 def findings_table(checked: Checked) -> Table:
     """What was found, the worst first."""
-    from rich.table import Table
-    from rich.text import Text
-
     table = Table(show_lines=True)
     for heading in ("", "where", "rows", "what, and what to do"):
         table.add_column(heading, justify="right" if heading == "rows" else "left")

@@ -11,17 +11,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib.metadata import distributions
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
+from rich.table import Table
+from rich.text import Text
 
 from retrieval.console import Terminal, command
 from retrieval.options import AsJson, Python, Triton
 from retrieval.runs.version_rules import NEEDED, SERVING, TRAINING, Finding, holes, wrong
 from workflows.errors import RetrievalError
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 _SHOWN = (
@@ -196,8 +194,6 @@ def _gpu(told: dict[str, str]) -> Iterator[Finding]:
 
 def facts_table(facts: Facts) -> Table:
     """What there is."""
-    from rich.table import Table
-
     table = Table(show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
@@ -211,9 +207,6 @@ def facts_table(facts: Facts) -> Table:
 
 def findings_table(findings: list[Finding]) -> Table:
     """What is to be said, the worst first."""
-    from rich.table import Table
-    from rich.text import Text
-
     table = Table(show_lines=True)
     for heading in ("", "where", "what, and what to do"):
         table.add_column(heading)

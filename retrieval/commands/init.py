@@ -7,14 +7,13 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.table import Table
 
 from retrieval.console import Terminal, command
 from retrieval.options import AsJson
 from workflows.errors import RecipeError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from retrieval.init.plan import Plan
 
 TABLES = ("interactions", "users", "items")
@@ -118,12 +117,10 @@ def _near(path: str) -> str:
 
 
 def _table(plan: Plan, table: str) -> Table:
-    from rich.table import Table as RichTable
-
     sampled = plan.tables[table]
     read = f"{sampled.rows:,} rows" if sampled.whole else f"the first {sampled.rows:,} rows"
     notes = "".join(f"; {note}" for note in sampled.notes)
-    shown = RichTable(title=f"{table}: {_near(sampled.file.path)}, {read}{notes}", title_justify="left")
+    shown = Table(title=f"{table}: {_near(sampled.file.path)}, {read}{notes}", title_justify="left")
     for heading in ("column", "holds", "becomes", "why"):
         shown.add_column(heading)
     for one in plan.of(table):

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from msgspec import to_builtins
+from rich.table import Table
+from rich.text import Text
 
 from retrieval.console import UNHEALTHY, Terminal, command
 from retrieval.options import ADDRESS, Address, AsJson
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from ensemble.measure.status import Model, Status
 
 _STATES = {"healthy": "green", "busy": "yellow", "unasked": "yellow"}
@@ -60,9 +60,6 @@ def _repository(source: Path) -> Path:
 
 def tables(found: Status) -> list[Table]:
     """Return what to print of a server."""
-    from rich.table import Table
-    from rich.text import Text
-
     table = Table(title=f"server at {found.grpc}", title_justify="left", show_header=False)
     listening = [f"grpc {found.grpc}", *([f"http {found.http}"] if found.http else []), f"metrics {found.metrics}"]
     table.add_row("listens", ", ".join(listening))
@@ -109,8 +106,6 @@ def _number(value: float | None) -> str:
 
 
 def _repairs(found: Status) -> Table:
-    from rich.table import Table
-
     counts = ", ".join(f"{name} {count}" for name, count in (found.repairs or {}).items())
     table = Table(title=f"what the supervisor did: {counts}", title_justify="left")
     for heading in ("when", "what", ""):

@@ -6,19 +6,15 @@ import getpass
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from ensemble.deploy.promote import Order
-    from ensemble.deploy.versions import Versions
+from ensemble.deploy.promote import Order
+from ensemble.deploy.versions import Versions
+from ensemble.triton.model_control import ModelControl
 
 
 @contextmanager
 def order_for(versions: Versions, address: str | None, reason: str | None, by: str | None) -> Iterator[Order]:
     """Yield who wants something and why, connected to the server that is to do it, where there is one."""
-    from ensemble.deploy.promote import Order
-    from ensemble.triton.model_control import ModelControl
-
     who = by or _user()
     if address is None:
         yield Order(who, reason)
