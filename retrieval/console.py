@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, NoReturn, TextIO
+from typing import Any, Concatenate, NoReturn, ParamSpec, TextIO
 
 import typer
 from rich.console import Console
@@ -27,6 +27,8 @@ from workflows.jobs import size_of_job
 INTERRUPTED = 130
 TERMINATED = 143
 UNHEALTHY = 1
+
+Options = ParamSpec("Options")
 
 
 class Terminal:
@@ -106,16 +108,16 @@ def terminal(verbose: bool = False) -> Iterator[Terminal]:
             raise
 
 
-def command(function: Callable[Concatenate[Terminal, ...], None]) -> Callable[..., None]:
+def command(function: Callable[Concatenate[Terminal, Options], None]) -> Callable[..., None]:
     """Make a command of `function`, which takes a terminal and options: run it in `terminal`, with `--verbose` last."""
     signature = inspect.signature(function, eval_str=True)
     added = inspect.Parameter("verbose", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Verbose)
     options = [*list(signature.parameters.values())[1:], added]
 
     @wraps(function)
-    def run(verbose: bool = False, **options: Any) -> None:
-        with terminal(verbose) as out:
-            function(out, **options)
+    def run(*given: Options.args, **named: Options.kwargs) -> None:
+        with terminal(bool(named.pop("verbose", False))) as out:
+            function(out, *given, **named)
 
     run.__annotations__ = {option.name: option.annotation for option in options}
     vars(run)["__signature__"] = signature.replace(parameters=options)  # what Typer reads
