@@ -30,7 +30,8 @@ class Commands(TyperGroup):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self.commands = dict.fromkeys(name for names in SECTIONS.values() for name in names)  # for "Did you mean"
+        known: dict[str, Any] = dict.fromkeys(name for names in SECTIONS.values() for name in names)
+        self.commands = known  # "Did you mean" reads the names
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Import a command; None if there is none of the name."""
