@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import tritonclient.grpc as grpc
+from hostile import made_right
 from synthetic import make_release, make_run
 from tritonclient.utils import InferenceServerException
 from typer.testing import CliRunner
@@ -25,10 +26,8 @@ from typer.testing import CliRunner
 from ensemble.deploy.swap import deploy, live_version, release_of, versions_in
 from ensemble.deploy.versions import Versions
 from ensemble.layouts import CHAINED, CONFIG, FUSED, models_in
-from ensemble.release.write import MANIFEST, manifest_text, release_id
 from ensemble.server.ports import free_ports
 from ensemble.server.server import TritonServer
-from ensemble.serving.files.release import sha256_of
 from ensemble.serving.retriever import Retriever
 from ensemble.triton.export import export_repository
 from ensemble.triton.model_control import ModelControl
@@ -182,10 +181,7 @@ def spoiled(release: Path, out: Path) -> Path:
     stated = json.loads((out / "selftest.json").read_text())
     stated["scores"][0][0] += 0.01
     (out / "selftest.json").write_text(json.dumps(stated))
-    manifest = json.loads((out / MANIFEST).read_text())
-    manifest["files"]["selftest.json"] = sha256_of([out / "selftest.json"])
-    manifest["release"] = release_id(manifest)
-    (out / MANIFEST).write_text(manifest_text(manifest))
+    made_right(out)
     return out
 
 

@@ -26,8 +26,8 @@ from ensemble.triton.find import cache_directory
 from workflows.files import atomic_directory
 
 CLIENTS = Path(__file__).parents[2] / "docs" / "clients"
-ROWS, WIDTH = 64, 6000
-"""An answer of 64 x 6000 places x 12 bytes is above the 4 MiB that a gRPC client takes unless told otherwise."""
+ROWS, WIDTH = 128, 6000
+"""An answer of 128 x 6000 places, each of 8 bytes or more: above the 4 MiB that a gRPC client takes by default."""
 
 
 def fields_of(proto: str) -> Iterator[tuple[str, str, int]]:
@@ -92,7 +92,7 @@ def asked(node: Path, address: str, top_k: int, users: list[Any]) -> list[dict[s
 def test_node_gets_what_python_gets(node: Path, wide: tuple[Run, str], top_k: int) -> None:
     run, address = wide
     users = run.users["user_id"].tolist()
-    users = (users * 2)[:ROWS]
+    users = (users * ROWS)[:ROWS]
     found = asked(node, address, top_k, users)
     with RetrievalClient(address) as client:
         expected = client.recommend(users, top_k=top_k)

@@ -62,7 +62,7 @@ def _normalised(numbers: Float64, feature: Continuous) -> Float64:
         shift, scale = float(numbers.min()), float(np.ptp(numbers))
     else:
         shift = float(numbers.mean())
-        scale = float(np.sqrt(np.square(numbers).mean() - shift**2))
+        scale = float(np.sqrt(np.square(numbers).mean() - np.square(shift)))
         if not np.isfinite(np.square(numbers).sum()):
             scale = np.nan
     if not (np.isfinite(shift) and np.isfinite(np.ptp(numbers))) or (np.isnan(scale) and np.abs(numbers).max() > 1e100):
