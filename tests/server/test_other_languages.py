@@ -26,8 +26,8 @@ from ensemble.triton.find import cache_directory
 from workflows.files import atomic_directory
 
 CLIENTS = Path(__file__).parents[2] / "docs" / "clients"
-ROWS, WIDTH = 128, 6000
-"""An answer of 128 x 6000 places, each of 8 bytes or more: above the 4 MiB that a gRPC client takes by default."""
+ROWS, WIDTH = 64, 10_000
+"""An answer of 64 x 10,000 places, each of 8 bytes or more: above the 4 MiB that a gRPC client takes by default."""
 
 
 def fields_of(proto: str) -> Iterator[tuple[str, str, int]]:
@@ -70,7 +70,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", params=["large", "string"])
 def wide(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Run, str]]:
-    """A run, and the address of a server that answers with up to 6,000 places a row."""
+    """A run, and the address of a server that answers with up to 10,000 places a row."""
     run = make_run(tmp_path_factory.mktemp("wide"), request.param)
     repository = export_repository(make_release(run, max_top_k=WIDTH), run.path / "triton")
     grpc_port, metrics_port = free_ports("127.0.0.1", 2)
