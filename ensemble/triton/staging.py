@@ -45,6 +45,8 @@ class Staging:
         self._lock = _locked(self.directory)
         self.models = self._link("models", repository)
         self.delta = None if delta is None else self._link("delta", delta)
+        # Kept, for the log's last lines come when the links may be gone.
+        self._targets = {str(one): str(one.readlink()) for one in (self.models, self.delta) if one is not None}
         self.work = self.directory / "work"
         self.work.mkdir(mode=0o500)
         self.python = self._link_python(python)
@@ -60,8 +62,8 @@ class Staging:
 
     def real(self, text: str) -> str:
         """Return a line of Triton's log with the paths of repository and changes in place of their links."""
-        for link in filter(None, (self.models, self.delta)):
-            text = text.replace(str(link), str(link.readlink()))
+        for link, target in self._targets.items():
+            text = text.replace(link, target)
         return text
 
     def _link(self, name: str, target: Path) -> Path:
