@@ -33,7 +33,8 @@ from vectors import Data, make_vectors
 
 from ensemble.config import Index
 from ensemble.index.build import build_index
-from ensemble.serving.index.faiss_index import ItemIndex, read_index
+from ensemble.serving.index.faiss_index import FaissIndex, read_index
+from ensemble.serving.index.inverted_lists import Probes
 from ensemble.serving.search.masks import Allowed, ItemMask
 from ensemble.serving.search.search import ItemSearch, no_exclusions
 
@@ -76,7 +77,7 @@ def main() -> None:
     sys.stdout.write(json.dumps(points, indent=1) + "\n")
 
 
-def built(vectors: np.ndarray, queries: np.ndarray, arguments: argparse.Namespace) -> tuple[ItemIndex | None, float]:
+def built(vectors: np.ndarray, queries: np.ndarray, arguments: argparse.Namespace) -> tuple[FaissIndex | None, float]:
     """Return the index that a release would have, mapped from a file as in a server, and the seconds that it took."""
     place: Path = arguments.index or Path(tempfile.gettempdir()) / f"benchmark-filters-{os.getpid()}.faiss"
     start = time.perf_counter()
@@ -92,7 +93,7 @@ def built(vectors: np.ndarray, queries: np.ndarray, arguments: argparse.Namespac
     if arguments.index is None:
         place.unlink()
         notes.unlink()
-    return None if index is None else ItemIndex(index, vectors, parameters), parameters["build_s"]
+    return None if index is None else FaissIndex(index, vectors, parameters), parameters["build_s"]
 
 
 def allowed_items(cluster: np.ndarray, selectivity: float, clustered: bool) -> np.ndarray:
@@ -113,7 +114,7 @@ def allowed_items(cluster: np.ndarray, selectivity: float, clustered: bool) -> n
 
 
 def measured(
-    search: ItemSearch, index: ItemIndex | None, data: Data, bits: np.ndarray, selectivity: float, clustered: bool
+    search: ItemSearch, index: FaissIndex | None, data: Data, bits: np.ndarray, selectivity: float, clustered: bool
 ) -> dict[str, Any]:
     """Ask every query with one filter."""
     mask = search.mask(bits)
@@ -135,8 +136,10 @@ def measured(
         "first_us": round(times[0], 1),
         "plans": dict(plans),
     }
-    if index is not None:
-        alone = [index.search(query[None], K, bits, depth=float(K))[1][0] for query in data.queries]
+    if index is not None and index.lists:
+        lists = [Probes(*index.probes(query[None], K), 0.0) for query in data.queries]
+        asked = zip(data.queries, lists, strict=True)
+        alone = [index.search(query[None], K, mask, probes)[1][0] for query, probes in asked]
         point["index_alone_recall@100"] = round(recall(alone, truth), 4)
     say(str(point))
     return point

@@ -33,9 +33,10 @@ from harness import Parser, write
 from vectors import make_vectors
 
 from ensemble.config import Index
-from ensemble.index.build import build_index, clustered, filled, sample_of
+from ensemble.index.build import build_index, clustered, filled
+from ensemble.index.building import sample_of
 from ensemble.index.tuning import AT, Sample, nearest, one_thread, sure, tuned
-from ensemble.serving.index.faiss_index import ItemIndex, read_index
+from ensemble.serving.index.faiss_index import FaissIndex, read_index
 from ensemble.serving.search.search import ItemSearch, no_exclusions
 from retrieval.console import Terminal, terminal
 from workflows.sources.download import cache_directory
@@ -125,7 +126,7 @@ class Bench:
             if built.content is None:
                 made.append(self.flat()._replace(kind="auto", target=target, facts=facts))
                 continue
-            index = ItemIndex(read_index(place, built.parameters["kind"]), self.vectors, built.parameters)
+            index = FaissIndex(read_index(place, built.parameters["kind"]), self.vectors, built.parameters)
             made.append(self.by_index("auto", target, index, facts))
         return made
 
@@ -155,7 +156,7 @@ class Bench:
             for nprobe in (round(16 * 2 ** (step / 4)) for step in range(28)):
                 search = {"nprobe": nprobe, "refine_factor": REFINE["ivf_sq8"]}
                 parameters = {"kind": "ivf_sq8", "metric": "inner_product", "search": search}
-                one = ItemIndex(index, self.vectors, parameters)
+                one = FaissIndex(index, self.vectors, parameters)
                 if sure(sample.recalls(one.search(sample.queries, AT[-1])[1])) >= target:
                     facts = self.facts(spent, size, search)
                     made.append(self.by_index("ivf_sq8, fixed nprobe", target, one, facts))
@@ -166,7 +167,7 @@ class Bench:
         """Return what is known before measuring."""
         return {"build_s": round(build_s, 1), "memory_mb": (size + self.vectors.nbytes) / 1e6, "search": search}
 
-    def by_index(self, kind: str, target: float, index: ItemIndex, facts: dict[str, Any]) -> Contender:
+    def by_index(self, kind: str, target: float, index: FaissIndex, facts: dict[str, Any]) -> Contender:
         """Return the contender that asks an index of ours."""
         return self.in_process(kind, target, lambda query: index.search(query, AT[-1])[1], facts)
 

@@ -18,7 +18,7 @@ from ensemble.batch.bulk import BULK, Documents, index_body, managed_index
 from ensemble.batch.everybody import USERS_AT_ONCE, Asking, Everybody, batches
 from ensemble.batch.restricts import Restricts, json_text
 from ensemble.serving.files.release import Release
-from ensemble.serving.index.faiss_index import PARAMETERS
+from ensemble.serving.index.engine import PARAMETERS
 from ensemble.serving.search.catalogue import Catalogue
 from workflows.columns import Columns
 from workflows.files import allocate, atomic_directory, atomic_file, atomic_write, json_bytes

@@ -14,8 +14,7 @@ import numpy as np
 
 from ensemble.catalogue.changes import Change, LiveItems
 from ensemble.catalogue.publish import filterable, write_filterable, write_package
-from ensemble.config import Index
-from ensemble.index.build import Built, build_index, config_of
+from ensemble.index.build import config_of, write_index
 from ensemble.index.drift import measure, queries_of
 from ensemble.release.columns import save, save_values
 from ensemble.release.item_table import TABLE
@@ -23,7 +22,7 @@ from ensemble.release.lookups import write_lookup
 from ensemble.release.write import listing, now, seal
 from ensemble.serving import selftest
 from ensemble.serving.files.release import MANIFEST, PAIRED, SIGNATURE, Release, sha256_of
-from ensemble.serving.index.faiss_index import PARAMETERS
+from ensemble.serving.index.engine import PARAMETERS
 from ensemble.serving.search import attributes
 from ensemble.serving.search.catalogue import REMOVED, Catalogue
 from ensemble.serving.search.delta import Delta
@@ -88,7 +87,10 @@ def _write(
         pairing = sha256_of([temporary / name for name in PAIRED])
         if rebuild:
             progress("building the item index")
-        _write_index(items, temporary, pairing, rebuild)
+            _build_index(items, temporary, pairing)
+        else:
+            shutil.copytree(release.path / "index", temporary / "index", dirs_exist_ok=True)
+            (temporary / PARAMETERS).write_bytes(json_bytes({**release.json(PARAMETERS), "pairing": pairing}))
         dead = int((~live).sum()) if rebuild else release.origin.get("dead_when_indexed", 0)
         seal(temporary, _manifest(items, int(live.sum()), pairing, {**followed, "dead_when_indexed": dead}))
 
@@ -122,24 +124,11 @@ def _write_items(items: LiveItems, rows: np.ndarray, out: Path) -> None:
     (out / Path(attributes.FILE).name).write_bytes(json_bytes(stated))
 
 
-def _write_index(items: LiveItems, out: Path, pairing: str, rebuild: bool) -> None:
-    parameters = items.release.json(PARAMETERS)
-    if rebuild:
-        built = _rebuilt(items, out, pairing, config_of(parameters))
-        built.write(out)
-        parameters = built.parameters
-    else:
-        shutil.copytree(items.release.path / "index", out / "index", dirs_exist_ok=True)
-    (out / PARAMETERS).write_bytes(json_bytes({**parameters, "pairing": pairing}))
+def _build_index(items: LiveItems, out: Path, pairing: str) -> None:
+    def draft() -> Release:
+        return Release(out, {**items.release.manifest, **listing(out), "pairing": pairing})
 
-
-def _rebuilt(items: LiveItems, out: Path, pairing: str, config: Index) -> Built:
-    if config.kind == "milvus":
-        from ensemble.index.milvus import fill
-
-        return Built(None, fill(Release(out, {**items.release.manifest, **listing(out)}), config, pairing, _silent))
-    vectors = np.load(out / "items/vectors.npy", mmap_mode="r", allow_pickle=False)
-    return build_index(vectors, config, lambda: queries_of(items))
+    write_index(draft, config_of(items.release.json(PARAMETERS)), pairing, lambda: queries_of(items), _silent)
 
 
 def _is_flat(release: Release) -> bool:

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ensemble.serving.index.faiss_index import normalised
+from ensemble.serving.index.vectors import normalised
 
 NEIGHBOURS = 20
 _BLOCK = 1024

@@ -6,6 +6,7 @@ import fcntl
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from ensemble.release.item_table import TABLE
 from ensemble.release.write import listing, now
 from ensemble.serving.errors import InvalidRelease
 from ensemble.serving.files.release import MANIFEST, Release, manifest_text, release_id
-from ensemble.serving.index.faiss_index import PARAMETERS
+from ensemble.serving.index.engines import ENGINES, kind_of
 from ensemble.serving.search import attributes
 from ensemble.serving.search.delta import FORMAT, Delta
 from workflows.errors import ReleaseError
@@ -78,11 +79,9 @@ def publish(items: LiveItems, change: Change) -> Delta:
 
 def _engine(release: Release) -> Any:
     """Return what writes changes to the engine that the release is searched by; None: the release holds its index."""
-    if release.json(PARAMETERS)["kind"] != "milvus":
-        return None
-    from ensemble.index import milvus
-
-    return milvus
+    kind = kind_of(release)
+    engine = import_module(f"ensemble.index.{kind}") if kind in ENGINES else None
+    return engine if hasattr(engine, "mirror") else None
 
 
 def write_package(release: Release, change: Change, out: Path, sequence: int, previous: str) -> None:

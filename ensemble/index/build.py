@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import faiss
 import numpy as np
 
 from ensemble.config import Index
+from ensemble.index.building import Building, Built, Progress, Queries
 from ensemble.index.kmeans import assign, centroids
-from ensemble.index.tuning import AT, Point, Sample, measured, nearest, summed_up, timed, tuned
-from ensemble.serving.index.faiss_index import FILE, ItemIndex, faiss_metric, normalised
+from ensemble.index.tuning import AT, Point, Sample, measured, summed_up, timed, tuned
+from ensemble.serving.files.release import Release
+from ensemble.serving.index.engine import PARAMETERS
+from ensemble.serving.index.engines import ENGINES
+from ensemble.serving.index.faiss_index import FaissIndex, faiss_metric
+from ensemble.serving.index.vectors import normalised
 from ensemble.serving.search.search import ItemSearch, no_exclusions
 from workflows.errors import ReleaseError
+from workflows.files import json_bytes
 
 COMPARED_ITEMS = 32_768
 """`auto` compares all of a catalogue up to this size: that takes microseconds, and is exact."""
 GRAPH_ITEMS = 200_000
 """`auto` builds no HNSW beyond this size: it takes minutes, and is slower than IVF."""
-QUERIES = 500
 ALIKE = 1.1
 """Times that differ by less count as equal."""
 LEVELS = (0.9, 0.95, 0.99)
@@ -33,24 +38,6 @@ _TRAINED_ON = {"ivf_flat": 1, "ivf_sq8": 16_384, "ivf_pq": 65_536, "hnsw": 16_38
 """Items from which the codes are learned."""
 _FLAT_QUERIES = 30
 _Array = np.ndarray
-
-
-class Built(NamedTuple):
-    """An index as it goes into a release."""
-
-    content: bytes | None
-    """`index/items.faiss`, in FAISS's own format; None: every item is compared, for which the vectors do."""
-    parameters: dict[str, Any]
-    """`index/params.json`."""
-    files: Mapping[str, bytes] = {}
-    """What an engine keeps, by path in the release."""
-
-    def write(self, release: Path) -> None:
-        """Write everything but the parameters into the directory of a release."""
-        named = {**self.files, **({} if self.content is None else {FILE: self.content})}
-        for name, content in named.items():
-            (release / name).parent.mkdir(exist_ok=True)
-            (release / name).write_bytes(content)
 
 
 class Clustered(NamedTuple):
@@ -68,35 +55,53 @@ def _silent(_: str) -> None:
 def build_index(
     vectors: _Array,
     config: Index,
-    queries: _Array | Callable[[], _Array] | None = None,
-    progress: Callable[[str], None] = _silent,
+    queries: Queries = None,
+    progress: Progress = _silent,
+    draft: Callable[[], Release] | None = None,
 ) -> Built:
-    """Return the index of the item vectors, float32 [items, d].
+    """Build the index that a recipe asks for.
 
-    What is not fixed in `config` is measured on `queries`, float32 [n, d] (or what returns them), of which QUERIES are
-    sampled; without any, items are asked for their neighbours. Raises ReleaseError for settings that do not fit.
+    Parameters
+    ----------
+    vectors
+        Item vectors, float32 [items, d].
+    config
+        The recipe's `[index]`.
+    queries
+        float32 [n, d], or what returns them: what is not fixed in `config` is measured on QUERIES of them; without
+        any, items are asked for their neighbours.
+    progress
+        Is told what is done.
+    draft
+        Returns the release that is being made, for engines that take more of it than its vectors.
+
+    Raises
+    ------
+    ReleaseError
+        The settings do not fit, or the engine is missing or refuses the items.
     """
     _check(config)
     if config.kind == "flat" or config.device == "gpu" or (config.kind == "auto" and len(vectors) <= COMPARED_ITEMS):
         return Built(None, _parameters(config, "flat", vectors, {}, [], True))
-    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-    sample = sample_of(vectors, queries() if callable(queries) else queries, config.metric)
-    if config.kind == "scann":
-        from ensemble.index.scann import build_scann
-
-        return Built(None, *build_scann(vectors, config, sample, progress))
-    choice = _Choice(config, vectors, sample, progress)
+    building = Building(np.ascontiguousarray(vectors, dtype=np.float32), config, queries, progress, draft)
+    if config.kind in ENGINES:
+        built: Built = import_module(f"ensemble.index.{config.kind}").build(building)
+        return built
+    choice = _Choice(building)
     for kind in _kinds(config, len(vectors)):
         choice.try_kind(kind)
     return choice.made()
 
 
-def sample_of(vectors: _Array, queries: _Array | None, metric: str) -> Sample:
-    """Draw QUERIES of the queries, or of the items where there are none, and find their neighbours."""
-    asked = vectors if queries is None or not len(queries) else queries
-    drawn = np.random.default_rng(0).permutation(len(asked))[:QUERIES]
-    asked = np.ascontiguousarray(asked[np.sort(drawn)], dtype=np.float32)
-    return Sample(asked, nearest(vectors, asked, min(AT[-1], len(vectors)), metric), vectors, metric)
+def write_index(
+    draft: Callable[[], Release], config: Index, pairing: str, queries: Queries, progress: Progress
+) -> None:
+    """Build the index of a release that is being made, and write it into the release's directory."""
+    out = draft().path
+    vectors = np.load(out / "items/vectors.npy", mmap_mode="r", allow_pickle=False).view(np.ndarray)
+    built = build_index(vectors, config, queries, progress, draft)
+    built.write(out)
+    (out / PARAMETERS).write_bytes(json_bytes({**built.parameters, "pairing": pairing}))
 
 
 def config_of(parameters: dict[str, Any]) -> Index:
@@ -111,13 +116,14 @@ def config_of(parameters: dict[str, Any]) -> Index:
 class _Choice:
     """The frontier so far, and the best of it."""
 
-    def __init__(self, config: Index, vectors: _Array, sample: Sample, progress: Callable[[str], None]) -> None:
-        self._config, self._vectors, self._sample, self._progress = config, vectors, sample, progress
+    def __init__(self, building: Building) -> None:
+        self._config, self._vectors = building.config, building.vectors
+        self._sample, self._progress = building.sample(), building.progress
         self._lists: Clustered | None = None
         self._frontier: list[Point] = []
         self._best: tuple[Point, bytes | None] | None = None
-        if config.kind == "auto":
-            self._consider(_flat_point(vectors, sample), None)
+        if self._config.kind == "auto":
+            self._consider(_flat_point(self._vectors, self._sample), None)
 
     def try_kind(self, kind: str) -> None:
         """Build one kind and measure its searches."""
@@ -210,13 +216,13 @@ def _fast_scan(index: Any, data: _Array, trained_on: _Array, lists: Clustered) -
     return index
 
 
-def _searches(kind: str, index: Any, vectors: _Array, sample: Sample, config: Index) -> list[ItemIndex]:
+def _searches(kind: str, index: Any, vectors: _Array, sample: Sample, config: Index) -> list[FaissIndex]:
     """Return the index with every search that is worth measuring."""
     factors = (config.refine_factor,) if config.refine_factor else _REFINE[kind]
     fixed = {"ef": config.ef} if kind == "hnsw" else {"nprobe": config.nprobe}
     if all(fixed.values()):
         base = {"kind": kind, "metric": config.metric}
-        return [ItemIndex(index, vectors, {**base, "search": {**fixed, "refine_factor": one}}) for one in factors]
+        return [FaissIndex(index, vectors, {**base, "search": {**fixed, "refine_factor": one}}) for one in factors]
     levels = sorted({config.recall_target, *(LEVELS if config.kind == "auto" else ())})
     found = [tuned(kind, index, vectors, sample, factor, level) for factor in factors for level in levels]
     return [one for one in found if one is not None]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,11 @@ import numpy as np
 
 from ensemble.catalogue.changes import LiveItems
 from ensemble.config import Index
+from ensemble.index.building import Building, Built
 from ensemble.serving.errors import InvalidRelease
 from ensemble.serving.files.arrays import read_values
-from ensemble.serving.files.release import Release
+from ensemble.serving.index.engine import PARAMETERS
 from ensemble.serving.index.engines import engine_module
-from ensemble.serving.index.faiss_index import PARAMETERS
 from ensemble.serving.index.milvus_index import CHAIN, PAIRING, ROWS, URI, connect, located, reason
 from ensemble.serving.search.attributes import Attribute, Attributes, Tags, read_attributes
 from workflows.errors import ReleaseError
@@ -35,21 +35,23 @@ _SECONDS = 60
 """An integer: by a float pymilvus 2.5 does not limit how long it tries again."""
 
 
-def fill(release: Release, config: Index, pairing: str, progress: Callable[[str], None]) -> dict[str, Any]:
-    """Write the items of a release that is being made into a collection of its own; return `index/params.json`.
+def build(building: Building) -> Built:
+    """Write the items of a release that is being made into a collection of its own.
 
     Raises ReleaseError where Milvus is not named, does not answer, or refuses the items.
     """
+    assert building.draft is not None, "a collection holds more of a release than its vectors"
+    release, config, vectors = building.draft(), building.config, building.vectors
+    pairing = str(release.manifest["pairing"])
     if config.uri is not None:
         # What follows in this process opens the release, and reads the same variable as a server.
         os.environ.setdefault(URI, located(config.uri))
-    vectors = release.array("items/vectors.npy", np.float32, dimensions=2)
     attributes = read_attributes(release, len(vectors))
     dtype = release.manifest["id_dtype"]["item_id"]
     fields, name = field_names(attributes), f"{config.collection}_{pairing[:12]}{secrets.token_hex(3)}"
     search, build = _parameters(config, len(vectors))
     client = _client()
-    progress(f"writing {len(vectors):,} items to the collection {name}")
+    building.progress(f"writing {len(vectors):,} items to the collection {name}")
     try:
         about = (pairing, dtype, vectors.shape[1], len(vectors))
         held = {field: attributes[one] for one, field in fields.items()}
@@ -61,10 +63,10 @@ def fill(release: Release, config: Index, pairing: str, progress: Callable[[str]
         client.load_collection(name, timeout=_SECONDS)
     except Exception as error:  # pymilvus's and gRPC's own
         raise ReleaseError(f"Milvus at {URI}, collection {name}: {reason(error)}") from None
-    stated = {"format": 1, "kind": "milvus", "metric": config.metric, "items": len(vectors)}
-    chosen: dict[str, Any] = {"structure": config.structure, "is_exact": config.structure == "flat", "search": search}
-    chosen["recall_target"] = config.recall_target
-    return {**stated, **chosen, "collection": name, "collection_pairing": pairing, "fields": fields}
+    stated = building.stated(
+        kind="milvus", structure=config.structure, is_exact=config.structure == "flat", search=search
+    )
+    return Built(None, {**stated, "collection": name, "collection_pairing": pairing, "fields": fields})
 
 
 def mirror(items: LiveItems, first: int) -> bool:

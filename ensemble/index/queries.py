@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.index.build import QUERIES, sample_of
+from ensemble.index.building import QUERIES, sample_of
 from ensemble.index.tuning import AT
 from ensemble.release.congruence import raw_columns, sample_queries
 from ensemble.serving.files.arrays import read_values

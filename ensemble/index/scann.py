@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from ensemble.config import Index
+from ensemble.index.building import Building, Built
 from ensemble.index.tuning import Point, Sample, measured
 from ensemble.serving.errors import InvalidRelease
-from ensemble.serving.index.faiss_index import normalised
 from ensemble.serving.index.scann_index import ASSETS, CONFIG, FOLDER, ScannIndex, extension, open_searcher
+from ensemble.serving.index.vectors import normalised
 from workflows.errors import ReleaseError
 
 LEAST_ITEMS = 1000
@@ -27,23 +28,20 @@ _REFINE = (2.0, 4.0, 10.0, 30.0)
 _DISTANCE = {"inner_product": "dot_product", "cosine": "dot_product", "l2": "squared_l2"}
 
 
-def build_scann(
-    vectors: np.ndarray, config: Index, sample: Sample, progress: Callable[[str], None]
-) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Return `index/params.json` and the files of a ScaNN index of the item vectors, float32 [items, d].
-
-    Raises ReleaseError for fewer than LEAST_ITEMS items, or where ScaNN is missing.
-    """
+def build(building: Building) -> Built:
+    """Build a ScaNN index; raise ReleaseError for fewer than LEAST_ITEMS items, or where ScaNN is missing."""
+    vectors, config = building.vectors, building.config
     if len(vectors) < LEAST_ITEMS:
         raise ReleaseError(
             f"[index] kind 'scann': {len(vectors)} items, expected at least {LEAST_ITEMS}; take kind = 'flat'"
         )
-    progress("building scann")
+    building.progress("building scann")
+    sample = building.sample()
     started, leaves = time.perf_counter(), max(10, round(2 * np.sqrt(len(vectors))))
     files = _built(vectors, config.metric, leaves)
     spent = time.perf_counter() - started
-    stated = {"kind": "scann", "metric": config.metric, "items": len(vectors), "leaves": leaves}
-    progress("measuring scann")
+    stated = building.stated(kind="scann", leaves=leaves, is_exact=False)
+    building.progress("measuring scann")
     with tempfile.TemporaryDirectory() as folder:
         for name, content in files.items():
             (Path(folder) / name).write_bytes(content)
@@ -52,10 +50,8 @@ def build_scann(
         frontier = list(_frontier(searcher, vectors, stated, sample, config, (memory, spent)))
     met = [point for point in frontier if point.sure >= config.recall_target]
     best = min(met, key=lambda point: point.mean_us) if met else max(frontier, key=lambda point: point.sure)
-    chosen = {"recall_target": config.recall_target, "target_met": bool(met), "search": best.search}
-    parameters = {"format": 1, **stated, "is_exact": False, **chosen}
-    parameters["frontier"] = [point.as_json() for point in frontier]
-    return parameters, {f"{FOLDER}/{name}": content for name, content in files.items()}
+    measures = {"target_met": bool(met), "search": best.search, "frontier": [point.as_json() for point in frontier]}
+    return Built(None, {**stated, **measures}, {f"{FOLDER}/{name}": content for name, content in files.items()})
 
 
 def _built(vectors: np.ndarray, metric: str, leaves: int) -> dict[str, bytes]:
@@ -127,8 +123,7 @@ def _frontier(
     factors = (config.refine_factor,) if config.refine_factor else _REFINE
     for share, factor in product(_READ, factors):
         search = {"leaves": max(1, round(share * stated["leaves"])), "refine_factor": factor}
-        index: Any = ScannIndex(searcher, vectors, {**stated, "search": search})
-        point = measured(index, sample, *cost)
+        point = measured(ScannIndex(searcher, vectors, {**stated, "search": search}), sample, *cost)
         yield point
         if point.sure >= config.recall_target and factor == factors[0]:
             return

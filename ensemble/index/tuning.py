@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import faiss
 import numpy as np
 
-from ensemble.serving.index.faiss_index import ItemIndex, distance_from_best, scores
+from ensemble.serving.index.faiss_index import FaissIndex, distance_from_best
+from ensemble.serving.index.vectors import scores
 from ensemble.serving.threads import limit_blas_threads
 
 AT = (1, 10, 100)
@@ -106,7 +107,7 @@ def nearest(vectors: _Array, queries: _Array, k: int, metric: str) -> _Array:
 class Probes:
     """Where in an index's lists the sample's neighbours are, and what reading the lists costs."""
 
-    def __init__(self, index: ItemIndex, sample: Sample) -> None:
+    def __init__(self, index: FaissIndex, sample: Sample) -> None:
         """Take an IVF index that looks without a margin."""
         list_of, most = index.list_of_item(), min(index.lists, _MOST_LISTS)
         assert list_of is not None
@@ -148,18 +149,18 @@ def sure(recalls: Mapping[int, _Array]) -> float:
     return min(float(one.mean() - CONFIDENCE * one.std() / np.sqrt(max(len(one), 1))) for one in recalls.values())
 
 
-def tuned(kind: str, index: Any, vectors: _Array, sample: Sample, refine: float, target: float) -> ItemIndex | None:
+def tuned(kind: str, index: Any, vectors: _Array, sample: Sample, refine: float, target: float) -> FaissIndex | None:
     """Return the index with the cheapest search that finds the target's share; None: no search of this kind does."""
     base = {"kind": kind, "metric": sample.metric}
     if kind == "hnsw":
         return _tuned_graph(index, vectors, sample, base, refine, target)
-    whole = ItemIndex(index, vectors, {**base, "search": {"nprobe": 1}})
+    whole = FaissIndex(index, vectors, {**base, "search": {"nprobe": 1}})
     probes, wanted = Probes(whole, sample), target
     for _ in range(_ATTEMPTS):
         search = probes.cheapest(wanted)
         if search is None:
             return None
-        made = ItemIndex(index, vectors, {**base, "search": {**search, "refine_factor": refine}})
+        made = FaissIndex(index, vectors, {**base, "search": {**search, "refine_factor": refine}})
         short = target - sure(sample.recalls(found_by(made, sample)))
         if short <= 0:
             return made
@@ -171,22 +172,22 @@ def tuned(kind: str, index: Any, vectors: _Array, sample: Sample, refine: float,
 
 def _tuned_graph(
     index: Any, vectors: _Array, sample: Sample, base: dict[str, Any], refine: float, target: float
-) -> ItemIndex | None:
+) -> FaissIndex | None:
     steps = [round(AT[-1] * 2 ** (step / 4)) for step in range(17)]
 
-    def at(place: int) -> ItemIndex:
-        return ItemIndex(index, vectors, {**base, "search": {"ef": steps[place], "refine_factor": refine}})
+    def at(place: int) -> FaissIndex:
+        return FaissIndex(index, vectors, {**base, "search": {"ef": steps[place], "refine_factor": refine}})
 
     place = _bisected(lambda one: sure(sample.recalls(found_by(at(one), sample))) >= target, 0, len(steps) - 1)
     return None if place is None else at(place)
 
 
-def found_by(index: ItemIndex, sample: Sample) -> _Array:
+def found_by(index: FaissIndex, sample: Sample) -> _Array:
     """Return the rows, int64 [n, 100], that the index finds for the sample."""
     return index.search(sample.queries, sample.truth.shape[1])[1]
 
 
-def measured(index: ItemIndex, sample: Sample, memory_mb: float, build_s: float) -> Point:
+def measured(index: FaissIndex, sample: Sample, memory_mb: float, build_s: float) -> Point:
     """Measure recall on the whole sample, and time on its first queries, one by one on one thread."""
     recalls = sample.recalls(found_by(index, sample))
     times = timed(lambda query: index.search(query, AT[-1]), sample.queries[:TIMED])

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ensemble.serving.files.release import Release
-from ensemble.serving.index.faiss_index import PARAMETERS
+from ensemble.serving.index.engine import PARAMETERS
 from ensemble.serving.query.transform import Column
 from ensemble.serving.retriever import Retriever
 from ensemble.serving.search.ranker import Ranker

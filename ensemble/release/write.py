@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ensemble.config import Index, Promotion, Serving
-from ensemble.index.build import Built, build_index
+from ensemble.index.build import write_index
 from ensemble.index.queries import measured_on_test, query_vectors
 from ensemble.release.attributes import write_attributes
 from ensemble.release.columns import id_dtype, save, save_column, save_values
@@ -36,8 +36,9 @@ from ensemble.serving.files.release import (
     vocabulary_of,
 )
 from ensemble.serving.files.schema import FORMAT
+from ensemble.serving.index.engine import PARAMETERS
 from ensemble.serving.retriever import Retriever
-from ensemble.serving.search.candidates import PARAMETERS, RANKER, SIDES
+from ensemble.serving.search import candidates
 from workflows.columns import Columns
 from workflows.errors import ReleaseError, StageError
 from workflows.features.files import read_rows
@@ -180,7 +181,7 @@ def _copy_parts(features: Path, towers: Path, out: Path) -> None:
 
 def _copy_ranker(ranker: Path, out: Path) -> None:
     out.mkdir()
-    for name in (RANKER, SIDES, PARAMETERS):
+    for name in (candidates.RANKER, candidates.SIDES, candidates.PARAMETERS):
         source = ranker / Path(name).name
         if not source.is_file():
             raise StageError(
@@ -241,18 +242,10 @@ def _write_index(
     def draft() -> Release:
         return Release(out, _write_manifest(out, manifest))
 
-    vectors = np.load(out / "items/vectors.npy", mmap_mode="r", allow_pickle=False).view(np.ndarray)
-    if config.kind == "milvus":
-        from ensemble.index.milvus import fill
-
-        built = Built(None, fill(draft(), config, manifest["pairing"], progress))
-    else:
-        built = build_index(vectors, config, lambda: query_vectors(draft(), features, "valid"), progress)
-    built.write(out)
-    parameters = {**built.parameters, "pairing": manifest["pairing"]}
-    (out / "index/params.json").write_bytes(json_bytes(parameters))
-    measured = measured_on_test(draft(), features)
-    (out / "index/params.json").write_bytes(json_bytes({**parameters, "measured": measured}))
+    write_index(draft, config, manifest["pairing"], lambda: query_vectors(draft(), features, "valid"), progress)
+    release = draft()
+    stated = {**release.json(PARAMETERS), "measured": measured_on_test(release, features)}
+    (out / PARAMETERS).write_bytes(json_bytes(stated))
 
 
 def _id_dtypes(features: Path) -> dict[str, str]:

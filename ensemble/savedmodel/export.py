@@ -21,7 +21,7 @@ from ensemble.release.write import listing
 from ensemble.savedmodel.columns import ITEMS, NULLS, TIMES, RawColumns, Unsupported
 from ensemble.savedmodel.recommender import PADDING, Items
 from ensemble.serving.files.release import MANIFEST, Release
-from ensemble.serving.index.faiss_index import PARAMETERS
+from ensemble.serving.index.engine import PARAMETERS
 from ensemble.serving.query.sequence import FIRST_ITEM, TIME
 from ensemble.serving.query.transform import Column
 from ensemble.serving.retriever import Retriever

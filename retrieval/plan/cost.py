@@ -125,12 +125,10 @@ def index_of(config: Index, items: int, dim: int) -> tuple[str, int]:
         "ivf_pq": items * (dim // 4 + 8) + centroids,  # half as many codes as numbers, of four bits
         "hnsw": items * (dim + 2 * config.links * FLOAT + 8),
     }
-    if config.kind == "milvus":
-        return "milvus", 0  # it is in the collection
     if config.kind == "scann":
         return "scann", items * (dim // 2 + 4) + round(2 * math.sqrt(items)) * dim * FLOAT
     if config.kind != "auto":
-        return config.kind, sizes[config.kind]
+        return config.kind, sizes.get(config.kind, 0)  # 0: the items are elsewhere, as Milvus's are
     limit = (config.memory_budget_mb or math.inf) * 1e6
     kind = max((one for one in sizes if sizes[one] <= limit), key=lambda one: sizes[one], default="flat")
     return f"auto (at most {kind})", sizes.get(kind, 0)

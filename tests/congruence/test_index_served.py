@@ -12,8 +12,8 @@ from synthetic import Run, make_run
 from ensemble.config import Index, Serving
 from ensemble.release.congruence import raw_columns, sample_queries
 from ensemble.release.write import write_release
+from ensemble.serving.index import costs
 from ensemble.serving.retriever import Retriever
-from ensemble.serving.search import planner
 from ensemble.serving.search.search import no_exclusions
 from ensemble.serving.triton.tensors import Request
 
@@ -23,8 +23,8 @@ K = 100
 @pytest.mark.parametrize("metric", ["inner_product", "l2"])
 def test_stated_recall_is_that_of_the_answers(metric: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for dear in ("SCAN_NS", "GATHER_NS"):
-        monkeypatch.setattr(planner, dear, 1e12)  # the index is asked, small as the catalogue is
-    monkeypatch.setattr(planner, "_SMALL", 0)
+        monkeypatch.setattr(costs, dear, 1e12)  # the index is asked, small as the catalogue is
+    monkeypatch.setattr(costs, "SMALL", 0)
     run = make_run(tmp_path / "run", items=4000, users=70)
     exact = released(run, Index(kind="flat", metric=metric))
     index = Index(kind="ivf_sq8", metric=metric, nlist=64, nprobe=8, refine_factor=1.0)

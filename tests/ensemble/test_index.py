@@ -13,7 +13,7 @@ from ensemble.index import build as module
 from ensemble.index.build import build_index, config_of
 from ensemble.index.kmeans import assign, centroids
 from ensemble.index.tuning import AT, Sample, nearest
-from ensemble.serving.index.faiss_index import ItemIndex
+from ensemble.serving.index.faiss_index import FaissIndex
 from workflows.errors import ReleaseError
 
 ITEMS, DIM, TARGET = 8000, 32, 0.9
@@ -34,7 +34,7 @@ def scene() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def recalls(built: Any, vectors: np.ndarray, queries: np.ndarray, metric: str) -> dict[int, float]:
     """Return what an index finds of the truth, by k."""
-    index = ItemIndex(faiss.deserialize_index(np.frombuffer(built.content, np.uint8)), vectors, built.parameters)
+    index = FaissIndex(faiss.deserialize_index(np.frombuffer(built.content, np.uint8)), vectors, built.parameters)
     truth = nearest(vectors, queries, AT[-1], metric)
     found = Sample(queries, truth, vectors, metric).recalls(index.search(queries, AT[-1])[1])
     return {k: float(one.mean()) for k, one in found.items()}

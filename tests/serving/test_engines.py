@@ -18,7 +18,8 @@ from ensemble.catalogue.derive import compact, derive
 from ensemble.catalogue.publish import publish, writing
 from ensemble.config import Index
 from ensemble.index import milvus
-from ensemble.index.build import build_index, config_of, sample_of
+from ensemble.index.build import build_index, config_of
+from ensemble.index.building import sample_of
 from ensemble.index.tuning import AT
 from ensemble.serving.errors import InvalidRelease, InvalidRequest, Unavailable
 from ensemble.serving.files.release import Release
@@ -79,7 +80,7 @@ def test_scann_finds_what_the_recipe_asks_for_and_answers_filters_exactly(metric
     assert (found.item_index == true.item_index).mean() > 0.8
     assert not np.isin(found.item_index + np.arange(40)[:, None] * ITEMS, rows * ITEMS + left_out).any()
     assert (found.count == 25).all()
-    assert Planner(vectors, index)(queries, 25, mask).way in ("scan", "gather")
+    assert Planner(vectors, index).plan(queries, 25, mask).way in ("scan", "gather")
 
 
 @needs_scann
@@ -268,11 +269,11 @@ def test_an_approximate_collection_finds_what_it_should(structure: Any, place: s
         json.dumps({"format": 1, "items": ITEMS, "attributes": [], "left_out": {}})
     )
     names = {one.relative_to(tmp_path).as_posix(): "" for one in tmp_path.rglob("*")}
-    release = Release(tmp_path, {"files": names, "id_dtype": {"item_id": "int64"}})
+    release = Release(tmp_path, {"files": names, "id_dtype": {"item_id": "int64"}, "pairing": "0" * 64})
     config = Index(kind="milvus", structure=structure, collection=structure, metric="cosine")
-    parameters = milvus.fill(release, config, "0" * 64, lambda _: None)
+    parameters = build_index(vectors, config, draft=lambda: release).parameters
     assert config_of(parameters) == config
-    index = MilvusIndex(milvus._client(), parameters)
+    index = MilvusIndex(milvus._client(), vectors, parameters)
     sample = sample_of(vectors, near(40, 2), "cosine")
     assert sample.recalls(index.candidates(sample.queries, AT[-1]))[10].mean() > 0.9
 
@@ -329,13 +330,13 @@ def test_what_an_engine_cannot_express_is_compared_exactly_or_refused(monkeypatc
     for one in ({"tags": {"genres": {"any": ["line\nbreak"]}}}, {"ranges": {"year": {"min": 1}}}):
         with pytest.raises(ValueError, match=r"control character|does not hold 'year'"):
             expression_of(one, fields)
-    parameters = {"collection": "c", "metric": "inner_product", "structure": "flat", "items": 100, "fields": fields}
-    index, mask = MilvusIndex(None, {**parameters, "search": {}}), ItemMask(np.ones(100, dtype=bool))
-    mask.wanted = {"ranges": {"year": {"min": 1}}}
+    stated = {"kind": "milvus", "collection": "c", "metric": "inner_product", "items": 100, "fields": fields}
     vectors = np.zeros((100, 4), dtype=np.float32)
-    assert Planner(vectors, index)(vectors[:1], 5, mask).way in ("scan", "gather")
+    index, mask = MilvusIndex(None, vectors, {**stated, "search": {}}), ItemMask(np.ones(100, dtype=bool))
+    mask.wanted = {"ranges": {"year": {"min": 1}}}
+    assert Planner(vectors, index).plan(vectors[:1], 5, mask).way in ("scan", "gather")
     with pytest.raises(ValueError, match="does not express this filter"):
         index.candidates(vectors[:1], 5, mask)
-    monkeypatch.setattr("ensemble.serving.search.planner.MOST_COMPARED", 50)
+    monkeypatch.setattr("ensemble.serving.index.costs.MOST_COMPARED", 50)
     with pytest.raises(InvalidRequest, match="column 'filter': milvus cannot express it, and it allows 100 items"):
-        Planner(vectors, index)(vectors[:1], 5, mask)
+        Planner(vectors, index).plan(vectors[:1], 5, mask)

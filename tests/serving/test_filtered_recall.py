@@ -10,7 +10,7 @@ import faiss
 import numpy as np
 import pytest
 
-from ensemble.serving.index.faiss_index import ItemIndex
+from ensemble.serving.index.faiss_index import FaissIndex
 from ensemble.serving.search.masks import Allowed
 from ensemble.serving.search.search import ItemSearch, no_exclusions
 
@@ -31,7 +31,7 @@ def scene() -> tuple[Any, ItemSearch]:
     index.train(data.vectors[::4])
     index.add(data.vectors)
     parameters = {"kind": "ivf_sq8", "metric": "inner_product", "search": {"nprobe": 24, "refine_factor": 2.0}}
-    return data, ItemSearch(data.vectors, ItemIndex(index, data.vectors, parameters))
+    return data, ItemSearch(data.vectors, FaissIndex(index, data.vectors, parameters))
 
 
 def found_by(search: ItemSearch, queries: np.ndarray, bits: np.ndarray) -> list[np.ndarray]:

@@ -19,7 +19,8 @@ from ensemble.index.build import build_index
 from ensemble.serving.errors import InvalidRelease
 from ensemble.serving.files.faiss_file import Expected, check_file
 from ensemble.serving.files.release import Release
-from ensemble.serving.index.faiss_index import ItemIndex, read_index, to_gpu
+from ensemble.serving.index.faiss_index import FaissIndex, load, read_index, to_gpu
+from ensemble.serving.search.masks import ItemMask
 
 KINDS = ("ivf_flat", "ivf_sq8", "ivf_pq", "hnsw")
 METRICS = ("inner_product", "cosine", "l2")
@@ -45,11 +46,11 @@ def built(kind: Any, metric: Any) -> tuple[bytes, dict[str, Any]]:
     return content, parameters
 
 
-def index_of(kind: str, metric: str, **search: Any) -> ItemIndex:
+def index_of(kind: str, metric: str, **search: Any) -> FaissIndex:
     """Return an index of the scene, some of its search parameters changed."""
     content, parameters = built(kind, metric)
     index = faiss.deserialize_index(np.frombuffer(content, dtype=np.uint8))
-    return ItemIndex(index, scene()[0], {**parameters, "search": {**parameters["search"], **search}})
+    return FaissIndex(index, scene()[0], {**parameters, "search": {**parameters["search"], **search}})
 
 
 def all_scores(metric: str) -> np.ndarray:
@@ -81,7 +82,7 @@ def test_only_what_the_mask_allows_comes_back_in_order_with_true_scores(kind: st
     mask = np.random.default_rng(data.draw(st.integers(0, 99))).random(ITEMS) < share
     fetch, rows_asked = data.draw(st.sampled_from([1, 7, 100, ITEMS])), data.draw(st.sampled_from([1, 5]))
     queries = scene()[1][:rows_asked]
-    scores, rows = index_of(kind, metric).search(queries, fetch, None if share == 1.0 else mask)
+    scores, rows = index_of(kind, metric).search(queries, fetch, None if share == 1.0 else ItemMask(mask))
     assert scores.shape == rows.shape == (rows_asked, fetch)
     for row, (score, found) in enumerate(zip(scores, rows, strict=True)):
         count = int((found >= 0).sum())
@@ -118,7 +119,7 @@ def test_inverted_lists_are_mapped_so_that_processes_share_them(kind: str, tmp_p
     mapped = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith(str(place))]
     assert mapped
     assert {line[1] for line in mapped} == {"r--s"}  # shared, and read-only
-    own = ItemIndex(index, scene()[0], built(kind, "inner_product")[1])
+    own = FaissIndex(index, scene()[0], built(kind, "inner_product")[1])
     expected = index_of(kind, "inner_product")
     np.testing.assert_array_equal(own.search(scene()[1], 20)[1], expected.search(scene()[1], 20)[1])
 
@@ -141,7 +142,7 @@ def test_a_batch_is_compared_by_matrix_products_whatever_faiss_holds_for_a_small
 ) -> None:
     """FAISS 1.14 and 1.15 wait for queries x dimensions of 128,000: a batch of 32 takes up to seven times as long."""
     monkeypatch.setattr(faiss.cvar, "distance_compute_blas_threshold", 128_000)
-    ItemIndex.load(release_with(tmp_path, "ivf_sq8", built("ivf_sq8", "inner_product")[0]))
+    load(release_with(tmp_path, "ivf_sq8", built("ivf_sq8", "inner_product")[0]))
     assert faiss.cvar.distance_compute_blas_threshold == 20 * DIM
 
 
@@ -151,7 +152,7 @@ def test_a_damaged_index_is_refused_with_the_file_and_the_reason(kind: str, cut:
     """FAISS maps inverted lists past the end of a file that was cut, and reading there kills the process."""
     content = built(kind, "inner_product")[0]
     with pytest.raises(InvalidRelease, match=r"items\.faiss: .* bytes, .* expected; release anew"):
-        ItemIndex.load(release_with(tmp_path, kind, content[:-cut]))
+        load(release_with(tmp_path, kind, content[:-cut]))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -169,7 +170,7 @@ def test_a_changed_index_is_refused_or_searched_without_harm(
     except InvalidRelease as error:
         reason = str(error)
     else:
-        rows = ItemIndex(read_index(place, kind), scene()[0], parameters).search(scene()[1], 20)[1]
+        rows = FaissIndex(read_index(place, kind), scene()[0], parameters).search(scene()[1], 20)[1]
         reason = f"{place}: {rows.min()}" if -1 <= rows.min() <= rows.max() < ITEMS else "rows that are none"
     assert reason.startswith(str(place))
 
@@ -185,11 +186,11 @@ def test_a_changed_index_is_refused_or_searched_without_harm(
 )
 def test_an_index_that_does_not_fit_its_release_is_refused(changed: Any, reason: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidRelease, match=reason):
-        ItemIndex.load(release_with(tmp_path, "ivf_flat", built("ivf_flat", "inner_product")[0], **changed))
+        load(release_with(tmp_path, "ivf_flat", built("ivf_flat", "inner_product")[0], **changed))
 
 
 def test_a_flat_release_needs_no_index_file(tmp_path: Path) -> None:
-    assert ItemIndex.load(release_with(tmp_path, "ivf_flat", None, kind="flat")) is None
+    assert load(release_with(tmp_path, "ivf_flat", None, kind="flat")) is None
 
 
 @pytest.mark.skipif(hasattr(faiss, "StandardGpuResources"), reason="this FAISS has GPU support")

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ensemble.serving.index.faiss_index import ItemIndex
-from ensemble.serving.search import planner
+from ensemble.serving.index import costs
+from ensemble.serving.index.faiss_index import FaissIndex
 from ensemble.serving.search import search as module
 from ensemble.serving.search.masks import Allowed, ItemMask
 from ensemble.serving.search.search import Found, ItemSearch, no_exclusions
@@ -32,7 +32,7 @@ def exact_scores(vectors: np.ndarray, query: np.ndarray, metric: str) -> np.ndar
 
 def full_index(
     vectors: np.ndarray, metric: str = "inner_product", lists: int = 4, probes: int | None = None
-) -> ItemIndex:
+) -> FaissIndex:
     """Return an IVF index; by default it visits every list, so that it misses nothing but ties."""
     if metric == "cosine":
         vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -43,19 +43,19 @@ def full_index(
     index.train(vectors)
     index.add(vectors)
     parameters = {"kind": "ivf_flat", "metric": metric, "search": {"nprobe": probes or lists}}
-    return ItemIndex(index, vectors, parameters)
+    return FaissIndex(index, vectors, parameters)
 
 
 def force(way: str, patch: pytest.MonkeyPatch) -> None:
     """Make every way but one too dear."""
-    costs = {"scan": ["SCAN_NS"], "gather": ["GATHER_NS"], "index": ["INDEX_NS", "CALL_NS"]}
-    for name, constants in costs.items():
+    ways = {"scan": ["SCAN_NS"], "gather": ["GATHER_NS"], "index": ["INDEX_NS", "CALL_NS"]}
+    for name, constants in ways.items():
         for constant in constants:
-            patch.setattr(planner, constant, 0.0 if name == way else 1e12)
-    patch.setattr(planner, "_SMALL", 0)
-    patch.setattr(planner, "LIST_NS", 0.0)
-    patch.setattr(planner, "MISSING", -1.0)  # every list is read
-    patch.setattr(planner, "OFTEN", 0.0)
+            patch.setattr(costs, constant, 0.0 if name == way else 1e12)
+    patch.setattr(costs, "SMALL", 0)
+    patch.setattr(costs, "LIST_NS", 0.0)
+    patch.setattr(costs, "MISSING", -1.0)  # every list is read
+    patch.setattr(costs, "OFTEN", 0.0)
 
 
 @pytest.mark.parametrize("metric", ["inner_product", "l2"])
@@ -136,7 +136,7 @@ def test_too_few_from_the_index_are_made_up_for(monkeypatch: pytest.MonkeyPatch)
     vectors, (queries, *_), masks = scene(rows=8)
     force("index", monkeypatch)
     search = ItemSearch(vectors, full_index(vectors, lists=64, probes=1))
-    monkeypatch.setattr(planner, "MISSING", 19.0)  # times 1 - recall_target: hardly a list
+    monkeypatch.setattr(costs, "MISSING", 19.0)  # times 1 - recall_target: hardly a list
     found = search(queries, np.full(8, 100), *no_exclusions(), Allowed([search.mask(masks[2])], np.zeros(8, np.int64)))
     assert (found.count == 100).all()
     assert masks[2][found.item_index].all()

@@ -1,63 +1,27 @@
-"""Engines of other makers behind the index interface, each imported only by a release that names it."""
+"""The index engines: which module answers for a kind of index. Each is imported only by a release that names it.
+
+A module here has `load(release)`, an `Engine` or None where every item is compared, and `check_parameters(fields)`.
+The module of an engine with the same name in `ensemble/index` builds it.
+"""
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any, Protocol, Union
-
-import numpy as np
+from typing import Any
 
 from ..errors import InvalidRelease
 from ..files.release import Release
-from ..search.masks import ItemMask
-from .faiss_index import KINDS, PARAMETERS, ItemIndex
+from .engine import PARAMETERS, Engine
+from .faiss_index import KINDS
 
 ENGINES = ("scann", "milvus")
+"""Engines of other makers than FAISS's: `<name>_index.py` is beside this file."""
 INSTALL = "install the engines that the release names: pip install 'merlin-retrieval[engines]'"
 
 
-class Engine(Protocol):
-    """What a search needs of an engine: candidates, among which the release's own vectors decide."""
-
-    kind: str
-    metric: str
-    items: int
-    """How many of the catalogue's first rows it holds."""
-    is_exact: bool
-    recall_target: float
-    is_remote: bool
-    """Whether it is asked whatever comparing all items here would cost."""
-
-    def candidates(self, queries: np.ndarray, fetch: int, mask: ItemMask | None = None) -> np.ndarray:
-        """Return the rows, int64 [n, m], among which the best `fetch` are, in any order; -1 for none.
-
-        Raises ValueError for a mask that it does not take: nothing is approximated for who did not ask for it.
-        """
-        ...  # pragma: no cover
-
-    def takes(self, mask: ItemMask) -> bool:
-        """Return whether the engine can leave out what the mask does."""
-        ...  # pragma: no cover
-
-    def reads(self, fetch: int) -> float:
-        """Return how many items a search compares per query; an estimate."""
-        ...  # pragma: no cover
-
-    def extended(self, items: int, chain: str | None) -> Engine:
-        """Return the engine of a catalogue that has grown to so many rows, by the changes that begin with `chain`."""
-        ...  # pragma: no cover
-
-
-Index = Union[ItemIndex, Engine]
-
-
-def load_index(release: Release) -> Index | None:
+def load_index(release: Release) -> Engine | None:
     """Return the index that the release names; None: every item is compared. Raises InvalidRelease as they do."""
-    kind = kind_of(release)
-    if kind not in ENGINES:
-        return ItemIndex.load(release)
-    module = import_module(f".{kind}_index", __package__)
-    loaded: Engine = module.load(release)
+    loaded: Engine | None = _module(kind_of(release)).load(release)
     return loaded
 
 
@@ -68,9 +32,7 @@ def kind_of(release: Release) -> str:
 
 def check_parameters(release: Release) -> None:
     """Raise InvalidRelease, naming the field, unless `index/params.json` is as the index that it names takes it."""
-    kind = kind_of(release)
-    module = import_module(f".{kind}_index" if kind in ENGINES else ".faiss_index", __package__)
-    module.check_parameters(release.fields(PARAMETERS))
+    _module(kind_of(release)).check_parameters(release.fields(PARAMETERS))
 
 
 def engine_module(name: str, release_path: object) -> Any:
@@ -79,3 +41,7 @@ def engine_module(name: str, release_path: object) -> Any:
         return import_module(name)
     except ImportError as error:
         raise InvalidRelease(f"{release_path}: its index needs the package {name}: {error}; {INSTALL}") from None
+
+
+def _module(kind: str) -> Any:
+    return import_module(f".{kind if kind in ENGINES else 'faiss'}_index", __package__)

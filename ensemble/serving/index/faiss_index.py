@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,43 +19,22 @@ from ..errors import InvalidRelease
 from ..files.faiss_file import Expected, check_file
 from ..files.parameters import Fields
 from ..files.release import Release
-from ..files.schema import METRICS, MOST_ROWS, Schema, choice, integer, object_of, of_names, or_null, real, taken
+from ..files.schema import Schema, choice, integer, object_of, or_null, real, taken
 from ..search.masks import ItemMask
+from . import costs
+from .engine import COMMON, LARGEST, NONE_REMOVED, OPTIONAL, PARAMETERS, Engine, Plan
+from .inverted_lists import Lists, Probes
 from .lazy_faiss import faiss
+from .vectors import normalised
 
 FILE = "index/items.faiss"
-PARAMETERS = "index/params.json"
 KINDS = ("flat", "ivf_flat", "ivf_sq8", "ivf_pq", "hnsw")
 TUNED_FOR = 100
 """The largest k that the search parameters were chosen for; a search that goes deeper looks further."""
-_BLOCK_ROWS = 1 << 16  # candidates whose vectors are gathered at a time
 _SIFTED_PART = 8
-_LARGEST = 1e12
 _BLAS_QUERIES = 20
 _Array = np.ndarray
-
-
-def _points(fields: Fields, key: str) -> None:
-    """Check the searches that were measured before one of them was chosen."""
-    for point in fields.objects(key):
-        point.text("kind")
-        _SETTINGS(point, "search")
-        for name in point.checked_names:
-            point.number(name)
-
-
-REFINE = real(1.0, _LARGEST)
-_SETTINGS = of_names(or_null(real(0.0, _LARGEST)))
-COMMON: Schema = {
-    "format": integer(1, 1),
-    "pairing": Fields.digest,
-    "metric": choice(*METRICS),
-    "items": integer(1, MOST_ROWS),
-    "is_exact": Fields.flag,
-    "recall_target": real(0.0, 1.0),
-}
-"""What `index/params.json` says of every kind of index."""
-OPTIONAL: Schema = {"target_met": Fields.flag, "frontier": _points, "measured": of_names(real(0.0, _LARGEST))}
+REFINE = real(1.0, LARGEST)
 _OWN: Schema = {
     "device": choice("cpu", "gpu"),
     "search": object_of(
@@ -63,15 +43,17 @@ _OWN: Schema = {
             "nprobe": integer(1, (1 << 31) - 1),
             "ef": integer(1, (1 << 31) - 1),
             "refine_factor": REFINE,
-            "margin": or_null(real(0.0, _LARGEST)),
-            "compared": real(0.0, _LARGEST),
+            "margin": or_null(real(0.0, LARGEST)),
+            "compared": real(0.0, LARGEST),
         },
     ),
 }
 
 
-class ItemIndex:
+class FaissIndex(Engine):
     """An approximate index over the first `items` rows of the catalogue's vectors."""
+
+    most_removed = 64
 
     def __init__(self, index: Any, vectors: _Array, parameters: Mapping[str, Any]) -> None:
         """Take a FAISS index, the vectors it was built on, float32 [items, d], and `kind`, `metric` and `search`.
@@ -80,14 +62,11 @@ class ItemIndex:
         unit of the query's length; None: all) of the best one's: a query in the middle of a cluster reads few. Or `ef`.
         `refine_factor` candidates per wanted item are compared exactly. `compared`: items that a search reads.
         """
-        settings = parameters["search"]
-        self.kind: str = parameters["kind"]
-        self.metric: str = parameters["metric"]
-        self.items = int(index.ntotal)
+        super().__init__(vectors, parameters, int(index.ntotal))
+        settings = self.settings
         self.is_exact = self.kind == "flat"  # on a GPU; elsewhere a flat index is none at all
-        self._index, self._vectors = index, vectors
+        self._index = index
         self._refine = float(settings.get("refine_factor", 1.0))
-        self.settings = dict(settings)
         self.lists = int(index.nlist) if self.kind.startswith("ivf") else 0
         self._effort = int(settings.get("ef" if self.kind == "hnsw" else "nprobe", 1))
         self._margin: float | None = settings.get("margin")
@@ -95,74 +74,66 @@ class ItemIndex:
         # Fast scan knows no filters, and a graph whose nodes are not allowed leads nowhere: both are asked for more, of
         # which the allowed ones are taken.
         self._selects = self.kind in ("ivf_flat", "ivf_sq8") and parameters.get("device", "cpu") == "cpu"
-        self.recall_target = float(parameters.get("recall_target", 0.95))
         self._quantizer: Any = index.quantizer if self.lists else None
         self._centroids: _Array | None = None
         self._bias: _Array | None = None
-
-    @classmethod
-    def load(cls, release: Release) -> ItemIndex | None:
-        """Map the release's index; None: it has none, every item is compared.
-
-        Raises InvalidRelease when index, its parameters and the item vectors do not fit each other.
-        """
-        parameters = release.json(PARAMETERS)
-        check_parameters(release.fields(PARAMETERS))
-        on_gpu = parameters.get("device", "cpu") == "gpu"
-        vectors = release.array("items/vectors.npy", np.float32, dimensions=2)
-        if parameters["kind"] == "flat" and not on_gpu:
-            return None
-        if parameters["kind"] == "flat":
-            index = flat_index(vectors, parameters["metric"])
-        else:
-            items, dim = parameters["items"], vectors.shape[1]
-            if not release.has(FILE) or items > len(vectors):
-                raise InvalidRelease(f"{release.path / FILE}: no index of {items} of the {len(vectors)} items")
-            expected = Expected(parameters["kind"], items, dim, faiss_metric(parameters["metric"]))
-            check_file(release.path / FILE, expected)
-            index = read_index(release.path / FILE, parameters["kind"])
-        faiss.omp_set_num_threads(release.manifest["serving"]["threads"])  # of the process
-        _use_blas_for_batches(vectors.shape[1])
-        return cls(to_gpu(index, release.path / PARAMETERS) if on_gpu else index, vectors, parameters)
-
-    def search(
-        self, queries: _Array, fetch: int, mask: _Array | None = None, depth: float | None = None
-    ) -> tuple[_Array, _Array]:
-        """Return scores, float32 [n, fetch], and rows, int64 [n, fetch], best first; -inf and -1 past the end.
-
-        `queries` are float32 [n, d]. With `mask`, bool [items], only items that are True are returned; the search goes
-        as much deeper as they are rarer, or as if the last of the answers stood at rank `depth` among all items, for
-        who knows that they are rarer near the query. A score is q.x, for cosine with x normalised, and for l2
-        q.x - x.x / 2.
-        """
-        allowed = None if mask is None else ItemMask(mask)
-        return self._ranked(queries, self.candidates(queries, fetch, allowed, depth), fetch)
 
     def candidates(
         self,
         queries: _Array,
         fetch: int,
         mask: ItemMask | None = None,
-        depth: float | None = None,
-        probes: tuple[_Array, _Array] | None = None,
+        removed: _Array = NONE_REMOVED,
+        probes: Probes | None = None,
     ) -> _Array:
-        """Return the rows, int64 [n, m], among which the best `fetch` are looked for, in any order; -1 for none.
+        """Name candidates; see `Engine`. A `mask` leaves the removed ones out, so that only without it are there more.
 
-        A `mask` may be of more items than the index holds.
-        `probes`: the lists to read in place of those that `depth` suggests, as `probes` returns them; of an index that
-        `chooses`.
+        `probes` are the lists to read with a mask in place of those that its share suggests.
         """
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         allowed = self.items if mask is None else mask.count_first(self.items)
         if not allowed or not len(queries):
             return np.full((len(queries), 1), -1, dtype=np.int64)
-        wide = min(math.ceil(fetch * self._refine), self.items)
-        depth = fetch * self.items / allowed if depth is None else depth
-        if probes is not None and mask is not None:
-            return self._read(queries, min(wide, allowed), probes, _selector(mask))
+        fetch += len(removed) if mask is None else 0
+        wide, depth = min(math.ceil(fetch * self._refine), self.items), fetch * self.items / allowed
+        if probes is not None and mask is not None and self._selects:
+            return self._read(queries, min(wide, allowed), probes[:2], _selector(mask))
         if mask is not None and not self._selects:
             return self._sifted(queries, wide, depth, mask, allowed)
         return self._asked(queries, min(wide, allowed), depth, mask)
+
+    def plan(self, queries: _Array, fetch: int, mask: ItemMask | None, most: float) -> Plan | None:
+        """Return the lists to read where there is a mask, if the index can be told; see `Engine`."""
+        if mask is None or self._filtered is None:
+            share = 1.0 if mask is None else mask.share
+            cost = costs.CALL_NS + costs.INDEX_NS * self.reads(fetch / max(share, 1e-9))
+            whole = cost + self._short()
+            return Plan("index", None, len(queries) * whole) if share >= costs.OFTEN and cost < most else None
+        cost = costs.CALL_NS + costs.LIST_NS * self.lists
+        if cost >= most:
+            return None
+        probes = self._filtered.choose(queries, mask, fetch, costs.MISSING * (1 - self.recall_target))
+        cost += costs.INDEX_NS * probes.reads
+        return Plan("index", probes, len(queries) * (cost + self._short())) if cost < most else None
+
+    def planning(self, mask: ItemMask) -> float:
+        """Return what it takes to count the allowed items of every list."""
+        return 0.0 if self._filtered is None else costs.COUNT_NS * mask.count
+
+    def about(self, fetch: int, share: float) -> float:
+        """Estimate without looking where the items are: no less than a plan's where they lie scattered."""
+        return costs.CALL_NS + costs.LIST_NS * self.lists + costs.INDEX_NS * self.reads(fetch / max(share, 1e-9))
+
+    @cached_property
+    def _filtered(self) -> Lists | None:
+        """What tells which lists a filtered search reads; None: the index cannot be told."""
+        of_item = self.list_of_item() if self._selects else None
+        return None if of_item is None else Lists(self.centroids(), of_item, self.vectors, self.metric)
+
+    def _short(self) -> float:
+        """Return what it takes per query, in the mean, to compare all items where the index names too few."""
+        dim = self.vectors.shape[1]
+        return costs.SHORT * self.items * (dim * (costs.SCAN_NS + costs.MORE_NS) / 2 + costs.ORDER_NS)
 
     def _asked(self, queries: _Array, wide: int, depth: float, mask: ItemMask | None) -> _Array:
         """Return what FAISS finds, int64 [n, wide], -1 where that is less."""
@@ -236,11 +207,6 @@ class ItemIndex:
         most = min(1.0, self._effort_at(depth) / self.lists) * self.items
         return min(most, self._compared * max(1.0, depth / TUNED_FOR))
 
-    @property
-    def chooses(self) -> bool:
-        """Return whether a filtered search can be told which lists to read."""
-        return self.lists > 0 and self._selects
-
     def centroids(self) -> _Array:
         """Return the centroids of the inverted lists, float32 [lists, d]; for an IVF."""
         assert self._quantizer is not None
@@ -260,10 +226,6 @@ class ItemIndex:
                 found[faiss.rev_swig_ptr(lists.get_ids(number), size)] = number
         return found
 
-    def extended(self, items: int, chain: str | None) -> ItemIndex:
-        """Return itself: who asks compares the rows that a catalogue has got since."""
-        return self
-
     def _sifted(self, queries: _Array, wide: int, depth: float, mask: ItemMask, allowed: int) -> _Array:
         """Return candidates by fetching more of them, until enough are allowed or it would be a good part of all."""
         factor = 1.3
@@ -276,32 +238,32 @@ class ItemIndex:
                 return found
             factor *= 4
 
-    def _ranked(self, queries: _Array, found: _Array, fetch: int) -> tuple[_Array, _Array]:
-        """Return the `fetch` best of the candidates by exact score, then by row."""
-        step = max(1, _BLOCK_ROWS // found.shape[1])
-        best, rows = _nothing(len(queries), fetch)
-        for start in range(0, len(queries), step):
-            block = slice(start, start + step)
-            candidates = np.sort(found[block], axis=1)
-            score = scores(self._vectors, queries[block], candidates, self.metric)
-            order = (-score).argsort(axis=1, kind="stable")[:, :fetch]  # stable, and the candidates ascend
-            line = np.arange(len(order))[:, None]
-            best[block, : order.shape[1]], rows[block, : order.shape[1]] = score[line, order], candidates[line, order]
-        return best, rows
 
+def load(release: Release) -> FaissIndex | None:
+    """Map the release's index; None: it has none, every item is compared.
 
-def scores(vectors: _Array, queries: _Array, rows: _Array, metric: str) -> _Array:
-    """Return the exact scores, float32 [n, m], of `rows`, int64 [n, m]; -inf where the row is -1."""
-    held = vectors[rows]
-    found = np.einsum("nkd,nd->nk", held, queries)
-    if metric != "inner_product":
-        squares = np.einsum("nkd,nkd->nk", held, held)
-        if metric == "l2":
-            found -= 0.5 * squares
-        else:
-            found /= np.sqrt(np.where(squares > 0, squares, 1))
-    found[rows < 0] = -np.inf
-    return found
+    Raises InvalidRelease when index, its parameters and the item vectors do not fit each other.
+    """
+    parameters = release.json(PARAMETERS)
+    check_parameters(release.fields(PARAMETERS))
+    on_gpu = parameters.get("device", "cpu") == "gpu"
+    vectors = release.array("items/vectors.npy", np.float32, dimensions=2)
+    if parameters["kind"] == "flat" and not on_gpu:
+        return None
+    if parameters["kind"] == "flat":
+        index = flat_index(vectors, parameters["metric"])
+    else:
+        items, dim = parameters["items"], vectors.shape[1]
+        if not release.has(FILE) or items > len(vectors):
+            raise InvalidRelease(f"{release.path / FILE}: no index of {items} of the {len(vectors)} items")
+        expected = Expected(parameters["kind"], items, dim, faiss_metric(parameters["metric"]))
+        check_file(release.path / FILE, expected)
+        index = read_index(release.path / FILE, parameters["kind"])
+    faiss.omp_set_num_threads(release.manifest["serving"]["threads"])  # of the process
+    _use_blas_for_batches(vectors.shape[1])
+    made = FaissIndex(to_gpu(index, release.path / PARAMETERS) if on_gpu else index, vectors, parameters)
+    _ = made._filtered  # now, so that no request waits for it
+    return made
 
 
 def _selector(mask: ItemMask) -> Any:
@@ -357,12 +319,6 @@ def faiss_metric(metric: str) -> int:
     return int(faiss.METRIC_L2 if metric == "l2" else faiss.METRIC_INNER_PRODUCT)
 
 
-def normalised(vectors: _Array) -> _Array:
-    """Return the vectors, float32 [items, d], with length 1; zeros stay."""
-    length = np.sqrt(np.einsum("id,id->i", vectors, vectors))
-    return vectors / np.where(length > 0, length, np.float32(1))[:, None]
-
-
 def distance_from_best(queries: _Array, distances: _Array, metric: str) -> _Array:
     """Return by how much each list's centroid scores less than the best one's, [n, m], best first.
 
@@ -378,7 +334,3 @@ def distance_from_best(queries: _Array, distances: _Array, metric: str) -> _Arra
 def check_parameters(fields: Fields) -> None:
     """Raise InvalidRelease, naming the field, unless these are the parameters of a FAISS index."""
     taken(fields, {**COMMON, "kind": choice(*KINDS), **_OWN}, OPTIONAL)
-
-
-def _nothing(rows: int, fetch: int) -> tuple[_Array, _Array]:
-    return np.full((rows, fetch), -np.inf, dtype=np.float32), np.full((rows, fetch), -1, dtype=np.int64)

@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from ..search.masks import ItemMask
-from .faiss_index import ItemIndex
+from .vectors import normalised
 
 _SAMPLE = 1 << 16
 _RARE = 16
@@ -45,14 +45,16 @@ class Probes(NamedTuple):
 class Lists:
     """The inverted lists of an IVF index."""
 
-    def __init__(self, index: ItemIndex, list_of_item: np.ndarray, vectors: np.ndarray) -> None:
-        """Take the index, the list of each of its items, int32 [items], and the items' vectors, float32 [.., d]."""
-        self._is_l2 = index.metric == "l2"
+    def __init__(self, centroids: np.ndarray, list_of_item: np.ndarray, vectors: np.ndarray, metric: str) -> None:
+        """Take the lists' centroids, float32 [lists, d], and the list, int32 [items], and vector of every item."""
+        self._is_l2 = metric == "l2"
         self._list_of = list_of_item
-        self._centroids = index.centroids()
+        self._centroids = centroids
         self._sizes = np.bincount(list_of_item, minlength=len(self._centroids))
         sample = np.arange(0, len(list_of_item), max(1, len(list_of_item) // _SAMPLE))
         own, items = list_of_item[sample], vectors[sample]
+        if metric == "cosine":
+            items = normalised(items)
         nearest = self._centroids[own]
         # For inner products FAISS gives centroids the length 1, whatever that of their items is.
         lengths = np.einsum("id,id->i", items, nearest) / np.maximum(np.einsum("id,id->i", nearest, nearest), 1e-12)

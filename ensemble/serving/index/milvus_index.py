@@ -22,8 +22,9 @@ from ..files.parameters import Fields, shown
 from ..files.release import Release
 from ..files.schema import Schema, choice, integer, object_of, of_names, taken
 from ..search.masks import ItemMask
+from .engine import COMMON, NONE_REMOVED, OPTIONAL, PARAMETERS, Engine, check_items
 from .engines import engine_module
-from .faiss_index import COMMON, OPTIONAL, PARAMETERS
+from .inverted_lists import Probes
 
 URI, TOKEN, CONSISTENCY = "RETRIEVAL_MILVUS_URI", "RETRIEVAL_MILVUS_TOKEN", "RETRIEVAL_MILVUS_CONSISTENCY"
 """Environment variables: where Milvus is (`https://host:19530`, or a file of milvus-lite), what opens it, and how
@@ -49,32 +50,32 @@ _OWN: Schema = {
 _Array = np.ndarray
 
 
-class MilvusIndex:
+class MilvusIndex(Engine):
     """A collection that holds the first `items` rows of the catalogue."""
 
-    kind, is_remote = "milvus", True
+    is_remote = True
 
-    def __init__(self, client: Any, parameters: Mapping[str, Any]) -> None:
-        """Take a connected `MilvusClient` and `index/params.json`: `collection`, `structure`, `fields`, `search`."""
+    def __init__(self, client: Any, vectors: _Array, parameters: Mapping[str, Any]) -> None:
+        """Take a connected `MilvusClient`, the item vectors and `index/params.json`."""
+        super().__init__(vectors, parameters)
         self._client, self.collection = client, str(parameters["collection"])
-        self.metric: str = parameters["metric"]
-        self.is_exact = parameters["structure"] == "flat"
-        self.items = int(parameters["items"])
-        self.recall_target = float(parameters.get("recall_target", 0.95))
         self._fields: dict[str, str] = dict(parameters["fields"])
-        self._params = dict(parameters["search"])
         self._consistency = os.environ.get(CONSISTENCY, "Bounded")
 
-    def candidates(self, queries: _Array, fetch: int, mask: ItemMask | None = None) -> _Array:
-        """Return the rows, int64 [n, m], among which the best `fetch` are looked for; -1 for none.
-
-        Raises Unavailable where Milvus does not answer.
-        """
+    def candidates(
+        self,
+        queries: _Array,
+        fetch: int,
+        mask: ItemMask | None = None,
+        removed: _Array = NONE_REMOVED,
+        probes: Probes | None = None,
+    ) -> _Array:
+        """Name candidates; see `Engine`. A filter that is sent does not say what was removed."""
         if mask is not None and not self.takes(mask):
             raise ValueError("Milvus does not express this filter")
         expression = "" if mask is None or mask.wanted is None else expression_of(mask.wanted, self._fields)
-        limit = max(1, min(fetch, self.items, MOST))
-        params = {**self._params, **({"ef": max(self._params["ef"], limit)} if "ef" in self._params else {})}
+        limit = max(1, min(self.with_removed(fetch, removed), self.items, MOST))
+        params = {**self.settings, **({"ef": max(self.settings["ef"], limit)} if "ef" in self.settings else {})}
         try:
             answers = self._client.search(
                 self.collection,
@@ -105,7 +106,7 @@ class MilvusIndex:
             return False
         return True
 
-    def reads(self, fetch: int) -> float:
+    def reads(self, fetch: float) -> float:
         """Return how many items a search compares here: none."""
         return 0.0
 
@@ -137,12 +138,11 @@ def load(release: Release) -> MilvusIndex:
     check_parameters(release.fields(PARAMETERS))
     place = release.path / PARAMETERS
     vectors = release.array("items/vectors.npy", np.float32, dimensions=2)
-    if parameters["items"] > len(vectors):
-        raise InvalidRelease(f"{place}: {parameters['items']} items, of {len(vectors)} vectors")
+    check_items(release, parameters["items"], vectors)
     client = connect(place)
     _check_collection(client, parameters, place, vectors.shape[1])
     _load_collection(client, parameters["collection"], place)
-    return MilvusIndex(client, parameters)
+    return MilvusIndex(client, vectors, parameters)
 
 
 def connect(place: Path) -> Any:

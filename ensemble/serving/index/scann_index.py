@@ -24,8 +24,10 @@ from ..files.parameters import Fields
 from ..files.release import Release
 from ..files.schema import Schema, choice, integer, object_of, real, taken
 from ..search.masks import ItemMask
+from .engine import COMMON, NONE_REMOVED, OPTIONAL, PARAMETERS, Engine, check_items
 from .engines import INSTALL
-from .faiss_index import COMMON, OPTIONAL, PARAMETERS, normalised, scores
+from .inverted_lists import Probes
+from .vectors import normalised
 
 FOLDER = "index/scann"
 ASSETS = {
@@ -46,35 +48,31 @@ _OWN: Schema = {
 _Array = np.ndarray
 
 
-class ScannIndex:
+class ScannIndex(Engine):
     """A ScaNN searcher over the first `items` rows of the catalogue's vectors."""
-
-    kind, is_exact, is_remote = "scann", False, False
 
     def __init__(self, searcher: Any, vectors: _Array, parameters: Mapping[str, Any]) -> None:
         """Take ScaNN's searcher, the vectors that it was built on, float32 [items, d], and `index/params.json`.
 
         `search`: `leaves` partitions are read, `refine_factor` candidates per wanted item are compared exactly.
         """
-        self._searcher, self._vectors = searcher, vectors
-        self.metric: str = parameters["metric"]
-        self.items = int(parameters["items"])
-        self.recall_target = float(parameters.get("recall_target", 0.95))
-        self.settings = dict(parameters["search"])
+        super().__init__(vectors, parameters)
+        self._searcher = searcher
         self._leaves, self._all_leaves = int(self.settings["leaves"]), int(parameters["leaves"])
         self._refine = float(self.settings["refine_factor"])
 
-    def search(self, queries: _Array, fetch: int) -> tuple[_Array, _Array]:
-        """Return scores, float32 [n, fetch], and rows, int64 [n, fetch], best first; -inf and -1 past the end."""
-        found = np.sort(self.candidates(queries, fetch), axis=1)
-        score = scores(self._vectors, queries, found, self.metric)
-        order = (-score).argsort(axis=1, kind="stable")[:, :fetch]
-        return np.take_along_axis(score, order, axis=1), np.take_along_axis(found, order, axis=1)
-
-    def candidates(self, queries: _Array, fetch: int, mask: ItemMask | None = None) -> _Array:
-        """Return the rows, int64 [n, m], among which the best `fetch` are looked for; -1 for none."""
+    def candidates(
+        self,
+        queries: _Array,
+        fetch: int,
+        mask: ItemMask | None = None,
+        removed: _Array = NONE_REMOVED,
+        probes: Probes | None = None,
+    ) -> _Array:
+        """Name candidates; see `Engine`."""
         if mask is not None:
             raise ValueError("ScaNN knows no filters")
+        fetch = self.with_removed(fetch, removed)
         wide = min(math.ceil(fetch * self._refine), self.items)
         data = normalised(queries) if self.metric == "cosine" else queries
         found, distances = self._searcher.search_batched(
@@ -83,19 +81,11 @@ class ScannIndex:
         rows = np.where(np.isnan(distances), -1, found.astype(np.int64))
         return np.where(rows < self.items, rows, -1)
 
-    def takes(self, mask: ItemMask) -> bool:
-        """Return False: it knows no filters."""
-        return False
-
-    def reads(self, fetch: int) -> float:
+    def reads(self, fetch: float) -> float:
         """Return how many items a search compares per query; an estimate. Codes of 4 bits take a fifth of the time."""
         return 0.2 * self.items * self._leaves_for(fetch) / self._all_leaves + fetch * self._refine
 
-    def extended(self, items: int, chain: str | None) -> ScannIndex:
-        """Return itself: later rows are compared by who asks."""
-        return self
-
-    def _leaves_for(self, fetch: int) -> int:
+    def _leaves_for(self, fetch: float) -> int:
         """Return how many partitions to read: more for those who go deeper than the 100 that it was measured for."""
         return min(self._all_leaves, math.ceil(self._leaves * math.sqrt(max(1.0, fetch / 200))))
 
@@ -105,8 +95,7 @@ def load(release: Release) -> ScannIndex:
     parameters = release.json(PARAMETERS)
     check_parameters(release.fields(PARAMETERS))
     vectors = release.array("items/vectors.npy", np.float32, dimensions=2)
-    if parameters["items"] > len(vectors):
-        raise InvalidRelease(f"{release.path / PARAMETERS}: {parameters['items']} items, of {len(vectors)} vectors")
+    check_items(release, parameters["items"], vectors)
     for name in (*ASSETS, CONFIG):
         if not release.has(f"{FOLDER}/{name}"):
             raise InvalidRelease(f"{release.path / FOLDER / name}: missing from the release")

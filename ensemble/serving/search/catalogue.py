@@ -15,8 +15,8 @@ from ..errors import InvalidRelease
 from ..files.arrays import read_values, trained_ids
 from ..files.ids import IdTable
 from ..files.release import Release
+from ..index.engine import PARAMETERS
 from ..index.engines import load_index
-from ..index.faiss_index import PARAMETERS
 from .attributes import Attributes, extended, read_attributes
 from .delta import Delta
 from .filters import Filters

@@ -15,19 +15,18 @@ from typing import NamedTuple
 import numpy as np
 
 from ..files.arrays import take_ranges
-from ..index.engines import Index
-from ..index.faiss_index import ItemIndex
+from ..index import costs
+from ..index.engine import Engine, Plan
 from .budget import Budget
 from .masks import Allowed, ItemMask
-from .planner import EXACT_NS, EXCLUDED_NS, ORDER_NS, RANKED_NS, Plan, Planner
+from .planner import Planner
 from .scoring import Scoring
 from .selection import leaders, ranked, taken
 
 _SPARE = 16
 _BLOCK_FLOATS = 1 << 23
 _FEW = 64
-"""So many removed items are sifted out of what the index returns; more are a filter. Of what an engine returns, which
-may have removed them itself, any number is."""
+"""So many removed items are left out of what is compared; more are a filter."""
 _LEVELS = 64
 """More than the powers of two by which rows may differ in how much they leave out."""
 _Array = np.ndarray
@@ -70,7 +69,7 @@ class ItemSearch:
     def __init__(
         self,
         vectors: _Array,
-        index: Index | None = None,
+        index: Engine | None = None,
         *,
         metric: str = "inner_product",
         live: _Array | None = None,
@@ -99,7 +98,9 @@ class ItemSearch:
     def _take(self, scoring: Scoring, live: _Array | None) -> None:
         self._scoring, self.vectors = scoring, scoring.vectors
         items = len(scoring.vectors)
-        self._candidate_ns = RANKED_NS + EXACT_NS * scoring.vectors.shape[1]  # to rank one by its exact score
+        self._candidate_ns = (
+            costs.RANKED_NS + costs.EXACT_NS * scoring.vectors.shape[1]
+        )  # to rank one by its exact score
         self._tail = np.arange(items if self._index is None else self._index.items, items)
         self._live = None if live is None or live.all() else ItemMask(live.copy())
         self._dead = np.zeros(0, dtype=np.int64) if self._live is None else np.flatnonzero(~self._live.bits)
@@ -111,7 +112,7 @@ class ItemSearch:
     def plan(self, queries: _Array, k: int, mask: ItemMask | None = None) -> Plan:
         """Return how `queries`, float32 [n, d], would be searched for `k` items each, with one mask."""
         fetch, mask = min(k, len(self.vectors)) + _SPARE, mask or self._live
-        return self._planner(self._scoring.prepared(queries), fetch, None if self._is_sifted(mask) else mask)
+        return self._planner.plan(self._scoring.prepared(queries), fetch, None if self._is_sifted(mask) else mask)
 
     def __call__(
         self,
@@ -179,8 +180,8 @@ class ItemSearch:
         mask = None if self._is_sifted(group.mask) else group.mask
         row = len(group.queries) - 1 if members is None else int(members[-1])
         if budget is not None and mask is not None:
-            budget.spend(row, self._planner.choosing(mask))
-        plan = self._planner(group.queries, fetch, mask)
+            budget.spend(row, self._planner.planning(mask))
+        plan = self._planner.plan(group.queries, fetch, mask)
         if budget is not None:
             budget.spend(row, plan.cost + self._picking(plan, fetch, group))
         return _Part(members, group, fetch, plan)
@@ -190,9 +191,9 @@ class ItemSearch:
         queries = len(group.queries)
         ranking = queries * fetch * self._candidate_ns
         if plan.way == "index":
-            return ranking + len(group.rows) * EXCLUDED_NS
+            return ranking + len(group.rows) * costs.EXCLUDED_NS
         compared = len(self.vectors) if plan.way == "scan" or group.mask is None else group.mask.count
-        return ranking + queries * compared * ORDER_NS
+        return ranking + queries * compared * costs.ORDER_NS
 
     def _answer(self, held: int, part: _Part) -> tuple[_Array, _Array]:
         """Return the `held` best of every row of a group [n, held], block by block."""
@@ -269,18 +270,16 @@ class ItemSearch:
     def _by_index(self, held: int, fetch: int, plan: Plan, group: _Group) -> tuple[_Array, _Array]:
         """Ask the index, and compare the items that it does not hold."""
         assert self._index is not None
-        sifted = self._is_sifted(group.mask)
-        candidates = self._candidates(fetch, plan, group, sifted)
+        mask = None if self._is_sifted(group.mask) else group.mask
+        candidates = self._index.candidates(group.queries, fetch, mask, self._dead, plan.probes)
         if len(self._tail):
             tail = self._tail if group.mask is None else self._tail[group.mask.holds(self._tail)]
             found, _, _ = self._best(min(fetch, len(tail)), tail, self._quick(tail, group), group.queries)
             candidates = np.concatenate([candidates, found], axis=1)
         candidates.sort(axis=1)
         excluded = candidates < 0
-        if group.mask is not None and not isinstance(self._index, ItemIndex):
+        if group.mask is not None:
             excluded |= ~group.mask.holds(candidates)
-        elif sifted:
-            excluded |= np.isin(candidates, self._dead)
         if len(group.rows):
             total = len(self.vectors)
             line = np.arange(len(group.queries))[:, None] * total
@@ -297,20 +296,9 @@ class ItemSearch:
         plan = Plan("scan" if group.mask is None else "gather")
         return self._answer(held, _Part(None, group, held + _SPARE, plan))
 
-    def _candidates(self, fetch: int, plan: Plan, group: _Group, sifted: bool) -> _Array:
-        """Return what the index names, int64 [n, m], -1 for none."""
-        mask = None if sifted else group.mask
-        if isinstance(self._index, ItemIndex):
-            probes = None if plan.probes is None else plan.probes[:2]
-            return self._index.candidates(group.queries, fetch + len(self._dead) * sifted, mask, probes=probes)
-        assert self._index is not None
-        # The removed ones that may be among the best, with room: where these are too few, all items are compared.
-        dead = min(len(self._dead), _SPARE + 4 * fetch * len(self._dead) // len(self.vectors))
-        return self._index.candidates(group.queries, fetch + dead, mask)
-
     def _is_sifted(self, mask: ItemMask | None) -> bool:
         """Return whether nothing is left out but a few removed items."""
-        few = _FEW if isinstance(self._index, ItemIndex) or self._index is None else len(self.vectors)
+        few = _FEW if self._index is None else self._index.most_removed
         return mask is not None and mask is self._live and len(self._dead) <= few
 
     def _rank(self, held: int, queries: _Array, candidates: _Array, excluded: _Array | None) -> tuple[_Array, _Array]:

@@ -1,0 +1,69 @@
+"""What the builder of an index is given, and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ensemble.config import Index
+from ensemble.index.tuning import AT, Sample, nearest
+from ensemble.serving.files.release import Release
+from ensemble.serving.index.faiss_index import FILE
+
+QUERIES = 500
+Queries = np.ndarray | Callable[[], np.ndarray] | None
+Progress = Callable[[str], None]
+
+
+class Built(NamedTuple):
+    """An index as it goes into a release."""
+
+    content: bytes | None
+    """`index/items.faiss`, in FAISS's own format; None: every item is compared, for which the vectors do."""
+    parameters: dict[str, Any]
+    """`index/params.json`."""
+    files: Mapping[str, bytes] = {}
+    """What an engine keeps, by path in the release."""
+
+    def write(self, release: Path) -> None:
+        """Write everything but the parameters into the directory of a release."""
+        named = {**self.files, **({} if self.content is None else {FILE: self.content})}
+        for name, content in named.items():
+            (release / name).parent.mkdir(exist_ok=True)
+            (release / name).write_bytes(content)
+
+
+@dataclass(frozen=True)
+class Building:
+    """An index that is to be built."""
+
+    vectors: np.ndarray
+    """float32 [items, d]."""
+    config: Index
+    queries: Queries
+    """float32 [n, d], or what returns them: what to measure on; None: items are asked for their neighbours."""
+    progress: Progress
+    draft: Callable[[], Release] | None = None
+    """Return the release that is being made, whose index is still missing; None: there is none."""
+
+    def sample(self) -> Sample:
+        """Draw the queries to measure on."""
+        return sample_of(self.vectors, self.queries() if callable(self.queries) else self.queries, self.config.metric)
+
+    def stated(self, **own: Any) -> dict[str, Any]:
+        """Return `index/params.json`: what every index states, and what this one does."""
+        config = self.config
+        common = {"format": 1, "metric": config.metric, "items": len(self.vectors)}
+        return {**common, "recall_target": config.recall_target, **own}
+
+
+def sample_of(vectors: np.ndarray, queries: np.ndarray | None, metric: str) -> Sample:
+    """Draw QUERIES of the queries, or of the items where there are none, and find their neighbours."""
+    asked = vectors if queries is None or not len(queries) else queries
+    drawn = np.random.default_rng(0).permutation(len(asked))[:QUERIES]
+    asked = np.ascontiguousarray(asked[np.sort(drawn)], dtype=np.float32)
+    return Sample(asked, nearest(vectors, asked, min(AT[-1], len(vectors)), metric), vectors, metric)

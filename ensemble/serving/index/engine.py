@@ -1,0 +1,191 @@
+"""What a search needs of an index engine. `engines` lists them; docs/extending.md shows how to add one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import InvalidRelease, InvalidRequest
+from ..files.parameters import Fields
+from ..files.release import Release
+from ..files.schema import METRICS, MOST_ROWS, Schema, choice, integer, of_names, or_null, real
+from ..search.masks import ItemMask
+from . import costs
+from .inverted_lists import Probes
+from .vectors import scores
+
+PARAMETERS = "index/params.json"
+LARGEST = 1e12
+_SPARE = 16
+_BLOCK_ROWS = 1 << 16
+"""Candidates whose vectors are gathered at a time."""
+NONE_REMOVED: np.ndarray = np.zeros(0, dtype=np.int64)
+
+
+def _points(fields: Fields, key: str) -> None:
+    """Check the searches that were measured before one of them was chosen."""
+    for point in fields.objects(key):
+        point.text("kind")
+        _SETTINGS(point, "search")
+        for name in point.checked_names:
+            point.number(name)
+
+
+_SETTINGS = of_names(or_null(real(0.0, LARGEST)))
+COMMON: Schema = {
+    "format": integer(1, 1),
+    "pairing": Fields.digest,
+    "metric": choice(*METRICS),
+    "items": integer(1, MOST_ROWS),
+    "is_exact": Fields.flag,
+    "recall_target": real(0.0, 1.0),
+}
+"""What `index/params.json` says of every kind of index."""
+OPTIONAL: Schema = {"target_met": Fields.flag, "frontier": _points, "measured": of_names(real(0.0, LARGEST))}
+
+
+class Plan(NamedTuple):
+    """How a group of rows with one filter is searched."""
+
+    way: str
+    """`scan`, `gather` or `index`."""
+    probes: Probes | None = None
+    """For `index`: the lists to read, of these rows; None: the index knows."""
+    cost: float = 0.0
+    """What the rows take, in nanoseconds of one core."""
+
+    def of(self, rows: slice) -> Plan:
+        """Return the plan for some of the rows."""
+        if self.probes is None:
+            return self
+        return self._replace(probes=Probes(self.probes.distances[rows], self.probes.lists[rows], self.probes.reads))
+
+
+class Engine:
+    """Names candidates, among which the release's own vectors decide. An engine of one's own has `candidates`, `reads`
+    and, if it knows filters, `takes`."""
+
+    is_remote: bool = False
+    """Whether it is asked whatever comparing all items here would cost."""
+    most_removed: float = math.inf
+    """For up to so many items that were removed from the catalogue it names more candidates; more are a filter."""
+
+    def __init__(self, vectors: np.ndarray, parameters: Mapping[str, Any], items: int | None = None) -> None:
+        """Take the release's item vectors, float32 [rows, d], and `index/params.json`; `items`: where it says less."""
+        self.vectors = vectors
+        self.kind: str = parameters["kind"]
+        self.metric: str = parameters["metric"]
+        self.settings: dict[str, Any] = dict(parameters["search"])
+        self.items = int(parameters["items"] if items is None else items)
+        """How many of the catalogue's first rows it holds; who asks compares the others."""
+        self.is_exact = bool(parameters.get("is_exact", False))
+        self.recall_target = float(parameters.get("recall_target", 0.95))
+
+    def candidates(
+        self,
+        queries: np.ndarray,
+        fetch: int,
+        mask: ItemMask | None = None,
+        removed: np.ndarray = NONE_REMOVED,
+        probes: Probes | None = None,
+    ) -> np.ndarray:
+        """Name the rows among which the best `fetch` allowed ones are.
+
+        Parameters
+        ----------
+        queries
+            float32 [n, d].
+        fetch
+            Wanted items that are allowed and not removed.
+        mask
+            The items that are allowed, of all items of the catalogue; None: all.
+        removed
+            int64 [m] ascending: rows that are not in the catalogue any more. They may be named; who asks leaves them
+            out, so the engine names others besides.
+        probes
+            What its own `plan` chose for these queries.
+
+        Returns
+        -------
+            int64 [n, m] in any order; -1 for none.
+
+        Raises
+        ------
+        ValueError
+            It does not take the mask: nothing is approximated for callers who did not ask for it.
+        Unavailable
+            It is remote, and does not answer.
+        """
+        raise NotImplementedError  # pragma: no cover
+
+    def search(
+        self, queries: np.ndarray, fetch: int, mask: ItemMask | None = None, probes: Probes | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the best candidates by exact score, then by row.
+
+        Scores, float32 [n, fetch], and rows, int64 [n, fetch], best first; -inf and -1 past the end. A score is q.x,
+        for cosine with x normalised, and for l2 q.x - x.x / 2.
+        """
+        found = self.candidates(queries, fetch, mask, probes=probes)
+        step = max(1, _BLOCK_ROWS // found.shape[1])
+        best = np.full((len(queries), fetch), -np.inf, dtype=np.float32)
+        rows = np.full((len(queries), fetch), -1, dtype=np.int64)
+        for start in range(0, len(queries), step):
+            block = slice(start, start + step)
+            candidates = np.sort(found[block], axis=1)
+            score = scores(self.vectors, queries[block], candidates, self.metric)
+            order = (-score).argsort(axis=1, kind="stable")[:, :fetch]  # stable, and the candidates ascend
+            line = np.arange(len(order))[:, None]
+            best[block, : order.shape[1]], rows[block, : order.shape[1]] = score[line, order], candidates[line, order]
+        return best, rows
+
+    def reads(self, fetch: float) -> float:
+        """Estimate how many items a search compares per query."""
+        raise NotImplementedError  # pragma: no cover
+
+    def takes(self, mask: ItemMask) -> bool:
+        """Return whether the engine can leave out what the mask does."""
+        return False
+
+    def plan(self, queries: np.ndarray, fetch: int, mask: ItemMask | None, most: float) -> Plan | None:
+        """Return how it would be asked; None where it does not take the mask, or costs more than `most` ns per query.
+
+        Raises InvalidRequest for a filter that it cannot express and that allows too many items to compare.
+        """
+        if mask is not None and not self.takes(mask):
+            if mask.count > costs.MOST_COMPARED:
+                raise InvalidRequest(
+                    f"column 'filter': {self.kind} cannot express it, and it allows {mask.count} items, more than "
+                    f"the {costs.MOST_COMPARED} that are compared in its place; narrow it"
+                )
+            return None
+        cost = costs.CALL_NS + costs.INDEX_NS * self.reads(fetch)
+        return Plan("index", None, len(queries) * cost) if self.is_remote or cost < most else None
+
+    def planning(self, mask: ItemMask) -> float:
+        """Return what it takes to make a plan with a mask, in nanoseconds."""
+        return 0.0
+
+    def about(self, fetch: int, share: float) -> float:
+        """Return what a query for a share of the items takes at most, in nanoseconds; inf: it may not take the mask."""
+        return math.inf
+
+    def extended(self, items: int, chain: str | None) -> Engine:
+        """Return the engine of a catalogue that has grown to so many rows, by the changes that begin with `chain`."""
+        return self
+
+    def with_removed(self, fetch: int, removed: np.ndarray) -> int:
+        """Return how many candidates to name so that `fetch` are left without the removed ones, as a rule.
+
+        Where that is too few, the search compares all items.
+        """
+        return fetch + min(len(removed), _SPARE + 4 * fetch * len(removed) // max(1, self.items))
+
+
+def check_items(release: Release, items: int, vectors: np.ndarray) -> None:
+    """Raise InvalidRelease where an index states more items than there are vectors."""
+    if items > len(vectors):
+        raise InvalidRelease(f"{release.path / PARAMETERS}: {items} items, of {len(vectors)} vectors")
