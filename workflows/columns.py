@@ -15,6 +15,8 @@ class Columns:
     """Seconds since 1970-01-01 UTC, int64."""
     Event: Final = "event"
     """What kind of interaction it was, such as a view or a purchase; only some sources have it."""
+    Split: Final = "split"
+    """Which part of a published split a row is in, where its parts came as files."""
     Title: Final = "title"
     ItemIndex: Final = "item_index"
     """Row of the item in the catalogue, int64, 0-based: what vectors, index and history refer to."""

@@ -64,6 +64,43 @@ class LeaveLastOutSplit(Section, tag_field="kind", tag="leave-last-out", frozen=
 Split = Union[RandomSplit, TemporalSplit, LeaveLastOutSplit]
 
 
+class GivenSplit(Section, tag_field="kind", tag="given", frozen=True, kw_only=True):
+    """Parts that somebody published: files, or a column that names each row's part.
+
+    Either `train` and `test`, files as `[data.interactions]` describes them, which then has no `path`; or `column`.
+    """
+
+    train: str | None = None
+    """The file of the training rows; a path as `data.interactions.path` may be one."""
+    validation: str | None = None
+    """That of the validation rows. Without it they are taken from the training rows: each user's last one, of users
+    with three or more, where rows have times and no training row is later than a test row of its user; else a random
+    share of all training rows."""
+    test: str | None = None
+    """That of the test rows."""
+    column: str | None = None
+    """The interactions' column, by our name, that holds `train`, `validation` (or `valid`, `val`, `dev`) or `test`."""
+    validation_share: Fraction = 0.1
+    """Share of the training rows that is validation, where it is taken from them at random."""
+    seed: int = 42
+    """Of that choice."""
+    asked: Asked = "all"
+    """As for the temporal split."""
+
+    def __post_init__(self) -> None:
+        """Refuse parts that are told twice or not at all."""
+        if self.column is None and (self.train is None or self.test is None):
+            raise ValueError('`split` of kind "given" needs `train` and `test`, two files, or `column`')
+        if self.column is not None and self.files:
+            raise ValueError('`split` of kind "given" takes files or `column`, not both')
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Return the path of each part that is a file of its own, by the part's name."""
+        given = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {part: path for part, path in given.items() if path is not None}
+
+
 class PlaylistsSplit(Section, tag_field="kind", tag="playlists", frozen=True, kw_only=True):
     """Whole playlists are held out and continued: queries that the model has not seen, see docs/playlists.md."""
 
@@ -80,7 +117,8 @@ class PlaylistsSplit(Section, tag_field="kind", tag="playlists", frozen=True, kw
         return "continued"
 
 
-AnySplit = Union[Split, PlaylistsSplit]
+TablesSplit = Union[Split, GivenSplit]
+AnySplit = Union[TablesSplit, PlaylistsSplit]
 
 
 class MovieLens(Section, tag_field="source", tag="movielens", frozen=True, kw_only=True):
@@ -130,7 +168,7 @@ class Synthetic(Section, tag_field="source", tag="synthetic", frozen=True, kw_on
 class OwnTables(Section, tag_field="source", tag="tables", frozen=True, kw_only=True):
     """The user's own tables, see docs/tables.md. `retrieval init` writes such a section for given files."""
 
-    interactions: TableFile
+    interactions: TableFile = TableFile()
     """Needs `user_id` and `item_id`. Without `rating` every row has 1.0. Without `timestamp` nothing that needs the
     time can be used: temporal and leave-last-out splits, sequences, features of `timestamp`."""
     users: TableFile | None = None
@@ -145,7 +183,16 @@ class OwnTables(Section, tag_field="source", tag="tables", frozen=True, kw_only=
     bad_rows: BadRows = "refuse"
     """Rows without an id, of a wrong type, out of range, with an id that is there twice (users, items) or that users or
     items do not have: `refuse` stops at the first, `drop` leaves them out and reports them in `tables/source.json`."""
-    split: Split = RandomSplit()
+    split: TablesSplit = RandomSplit()
+
+    def __post_init__(self) -> None:
+        """Refuse tables without a path, and interactions with two."""
+        given = isinstance(self.split, GivenSplit) and bool(self.split.files)
+        if given and self.interactions.path:
+            raise ValueError("`interactions.path` and the files of `split` are two places for the rows; leave one out")
+        for name, table in (("interactions", self.interactions), ("users", self.users), ("items", self.items)):
+            if table and not table.path and not (given and name == "interactions"):
+                raise ValueError(f'`{name}` needs a `path`, such as path = "{name}.csv"')
 
 
 Data = Union[MovieLens, OwnTables, Playlists, Synthetic]
@@ -155,10 +202,15 @@ def located(data: Data, directory: Path) -> Data:
     """Return the section with its relative paths made absolute: they are relative to `directory`, the recipe's."""
     if isinstance(data, OwnTables):
         given = {name: getattr(data, name) for name in ("interactions", "users", "items")}
-        return replace(
-            data, **{name: replace(one, path=_at(one.path, directory)) for name, one in given.items() if one}
-        )
+        tables = {name: replace(one, path=_at(one.path, directory)) for name, one in given.items() if one and one.path}
+        return replace(data, split=_located_split(data.split, directory), **tables)
     return replace(data, path=_at(data.path, directory)) if isinstance(data, Playlists) else data
+
+
+def _located_split(split: TablesSplit, directory: Path) -> TablesSplit:
+    if not isinstance(split, GivenSplit):
+        return split
+    return replace(split, **{part: _at(path, directory) for part, path in split.files.items()})
 
 
 def located_side(side: FeatureSide, directory: Path) -> FeatureSide:

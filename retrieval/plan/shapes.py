@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from retrieval.plan.specs import foretold_specs
 from retrieval.runs.recipe import Recipe
 from workflows.columns import Columns
-from workflows.config import MovieLens, Synthetic
+from workflows.config import GivenSplit, MovieLens, Synthetic
 from workflows.errors import RecipeError
 from workflows.features.plan import FIRST_ITEM, FeatureSpec, history_of
 
@@ -204,7 +204,10 @@ def _planned(recipe: Recipe, sizes: Sizes, known: _Declared | _Counted, origin: 
 
 def _split_rows(recipe: Recipe, sizes: Sizes) -> dict[str, int]:
     split: Any = recipe.data.split
-    if hasattr(split, "test"):
+    if isinstance(split, GivenSplit):  # how many rows each file has is not known before they are read
+        test = round(sizes.rows * 0.2)
+        valid = round((sizes.rows - test) * split.validation_share)
+    elif hasattr(split, "test"):
         test = round(sizes.rows * split.test)
         valid = round((sizes.rows - test) * split.validation)
     else:  # each user's last interaction, and the one before

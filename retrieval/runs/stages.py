@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import msgspec
@@ -13,7 +13,7 @@ from retrieval.runs.horovod import training
 from retrieval.runs.recipe import Recipe
 from retrieval.runs.run import Job, Stage
 from retrieval.runs.warm_start import earlier_state, features_of, run_of, towers_of
-from workflows.config import PlaylistsSplit, embedding_files
+from workflows.config import GivenSplit, PlaylistsSplit, embedding_files
 from workflows.files import atomic_directory, atomic_write, json_bytes, sha256_of
 
 
@@ -120,14 +120,17 @@ def protocol(recipe: Recipe) -> str:
     """Say in words what the metrics are measured on."""
     facts = msgspec.to_builtins(recipe.data.split)
     kind = facts.pop("kind")
-    details = "".join(f", {name} {value}" for name, value in facts.items())
+    files = recipe.data.split.files if isinstance(recipe.data.split, GivenSplit) else {}
+    facts.update({part: PurePosixPath(path).name for part, path in files.items()})
+    details = "".join(f", {name} {value}" for name, value in facts.items() if value is not None)
     return f"{kind} split{details}; rank of each test row's item by exact search over the whole catalogue"
 
 
 def _source(recipe: Recipe) -> Any:
     settings = msgspec.to_builtins(recipe.data)
-    del settings["split"]  # splitting is the features' affair
-    return settings
+    split = settings.pop("split")  # splitting is the features' affair, but for parts that are files
+    files = recipe.data.split.files if isinstance(recipe.data.split, GivenSplit) else {}
+    return {**settings, "split": {part: split[part] for part in files}} if files else settings
 
 
 def _source_state(recipe: Recipe) -> Any:

@@ -34,7 +34,7 @@ def test_a_table_of_every_key_is_at_the_head_of_a_section() -> None:
         assert path == "recipe.md" or "\n| key | type | default | |\n" in head, path
     data = pages()["recipe/data.md"].partition("\n## ")[0]
     assert "| `split.test` (random) | number > 0.0, < 1.0 | `0.2` |" in data
-    assert "| `interactions.path` (tables) | string | must be set |" in data
+    assert "| `path` (playlists) | string | must be set |" in data
 
 
 @pytest.mark.parametrize("kind", EXAMPLES)

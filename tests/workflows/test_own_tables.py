@@ -17,8 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workflows.config import FeatureSide, LeaveLastOutSplit, OwnTables, RandomSplit, located
+from workflows.config import Categorical, FeatureSide, LeaveLastOutSplit, OwnTables, RandomSplit, located
 from workflows.errors import DataError, RecipeError
+from workflows.features.stage import build, load
 from workflows.sources import state
 from workflows.sources.own_tables import source as own_tables
 from workflows.sources.own_tables.types import guess
@@ -292,3 +293,70 @@ def test_relative_paths_are_relative_to_the_recipe_and_addresses_stay() -> None:
 )
 def test_text_is_a_number_only_where_nothing_is_lost(values: list[str | None], kind: str) -> None:
     assert guess(values) == kind
+
+
+PARTS = {"train": [["u", "a"], ["u", "b"], ["v", "a"]], "validation": [["v", "c"]], "test": [["u", "c"], ["w", "b"]]}
+
+
+def given_parts(directory: Path, split: dict[str, Any], **options: Any) -> dict[str, list[list[str]]]:
+    """Return what the features' stage makes of a given split: (user, item) of each part's rows."""
+    recipe = {"source": "tables", "split": {"kind": "given", **split}, **options}
+    source = located(msgspec.convert(recipe, OwnTables), directory)
+    own_tables.fetch(source, directory, lambda line: None).save(directory / "tables")
+    features = {"user_id": Categorical()}, {"item_id": Categorical()}
+    sides = [FeatureSide(features=dict(one)) for one in features]
+    build(open_tables(directory / "tables"), *sides, source.split, "cpu", directory / "features")
+    made = load(directory / "features")
+    parts = zip(PARTS, (made.train, made.valid, made.test), strict=True)
+    return {name: part.interactions[["user_id", "item_id"]].to_numpy().tolist() for name, part in parts}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_parts_that_were_published_as_files_are_the_parts_without_a_time(tmp_path: Path, suffix: str) -> None:
+    for name, rows in PARTS.items():
+        if suffix == "csv":
+            put(tmp_path / f"{name}.csv", ["uid", "what"], rows)
+        else:
+            pd.DataFrame(rows, columns=["uid", "what"]).to_parquet(tmp_path / f"{name}.parquet")
+    files = {name: f"{name}.{suffix}" for name in PARTS}
+    columns = {"columns": {"user_id": "uid", "item_id": "what"}}
+    assert given_parts(tmp_path, files, interactions=columns) == PARTS
+
+
+def test_a_column_says_which_part_each_row_is_in(tmp_path: Path) -> None:
+    named = {"train": "train", "validation": "valid", "test": "Test "}
+    rows = [[*pair, named[part]] for part in ("test", "train", "validation") for pair in PARTS[part]]
+    put(tmp_path / "all.csv", ["user_id", "item_id", "fold"], rows)
+    table = {"path": "all.csv"}
+    assert given_parts(tmp_path, {"column": "fold"}, interactions=table) == PARTS
+    put(tmp_path / "all.csv", ["user_id", "item_id", "fold"], [*rows, ["w", "a", "held out"]])
+    with pytest.raises(DataError, match=r"column 'fold' must be train, validation or test.*'held out' in row 6"):
+        given_parts(tmp_path, {"column": "fold"}, interactions=table)
+    with pytest.raises(DataError, match="no column 'part'; there are: user_id, item_id, fold"):
+        given_parts(tmp_path, {"column": "part"}, interactions=table)
+
+
+@pytest.mark.parametrize(
+    ("split", "interactions", "words"),
+    [
+        ({"train": "train.csv"}, {}, "needs `train` and `test`, two files, or `column`"),
+        ({"train": "train.csv", "test": "test.csv", "column": "fold"}, {}, "takes files or `column`, not both"),
+        ({"train": "train.csv", "test": "test.csv"}, {"path": "train.csv"}, "leave one out"),
+        ({"column": "fold"}, {}, "`interactions` needs a `path`"),
+        ({"train": "train.csv", "test": "train.csv"}, {}, "is in train and in test"),
+        ({"train": "train.csv", "test": "gone.csv"}, {}, r"data\.split\.test .*gone\.csv: no such file"),
+        ({"train": "train.csv", "test": "test.parquet"}, {}, "is parquet, the training rows are csv"),
+        ({"train": "split.csv", "test": "test.csv"}, {}, "has not the same columns"),
+        ({"train": "split.csv", "test": "split2.csv"}, {}, r"'split'.* into data\.interactions\.ignore"),
+    ],
+)
+def test_parts_that_cannot_be_are_refused_by_name(
+    tmp_path: Path, split: dict[str, Any], interactions: dict[str, Any], words: str
+) -> None:
+    for name in ("train", "test"):
+        put(tmp_path / f"{name}.csv", ["user_id", "item_id"], PARTS[name])
+    for name in ("split", "split2"):
+        put(tmp_path / f"{name}.csv", ["user_id", "item_id", "split"], [["u", "a", "train"]])
+    pd.DataFrame(PARTS["test"], columns=["user_id", "item_id"]).to_parquet(tmp_path / "test.parquet")
+    with pytest.raises((DataError, msgspec.ValidationError), match=words):
+        given_parts(tmp_path, split, interactions=interactions)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from workflows.config import LeaveLastOutSplit, RandomSplit, Split, TemporalSplit
+from workflows.config import GivenSplit, LeaveLastOutSplit, RandomSplit, Split, TemporalSplit
 from workflows.errors import DataError
 from workflows.tables.splits import Parts, split
 
@@ -85,3 +85,36 @@ def test_leave_last_out_takes_the_last_two_rows_of_every_user_with_three(log: Lo
 def test_a_split_that_leaves_a_part_empty_is_refused_with_the_remedy(config: Split, words: str) -> None:
     with pytest.raises(DataError, match=words):
         split(frame([(1, 1), (1, 2), (2, 1), (2, 2)]), config)
+
+
+NAMES = {"train": 0, "validation": 1, "test": 2}
+
+
+@given(log=logs, names=st.lists(st.sampled_from(sorted(NAMES)), min_size=60, max_size=60))
+def test_a_given_split_is_taken_as_it_is_given(log: Log, names: list[str]) -> None:
+    given_parts = np.array([NAMES[name] for name in names[: len(log)]], np.int8)
+    assume(set(given_parts) == {0, 1, 2})
+    parts = split(frame(log).assign(split=given_parts), GivenSplit(column="part"))
+    for number, part in enumerate(parts):
+        np.testing.assert_array_equal(part, np.flatnonzero(given_parts == number))
+
+
+@given(log=logs, by_time=st.booleans())
+def test_validation_that_is_not_given_is_carved_from_training_as_the_test_was(log: Log, by_time: bool) -> None:
+    """Each user's last training row where the given test is each user's last; else a random share of training."""
+    rows = frame(log) if by_time else frame(log).assign(timestamp=0)
+    test = rows.sort_values("timestamp", kind="stable").groupby("user_id").tail(1).index
+    numbers = np.where(rows.index.isin(test), 2, 0).astype(np.int8)
+    train = np.flatnonzero(numbers == 0)
+    many = [user for user, count in rows.iloc[train].groupby("user_id").size().items() if count >= 3]
+    assume(len(train) >= 10 and (many or rows["timestamp"].nunique() < 2))
+    parts = split(rows.assign(split=numbers), GivenSplit(column="part"))
+    assert sorted([*parts.train, *parts.valid]) == train.tolist()
+    np.testing.assert_array_equal(parts.test, np.flatnonzero(numbers == 2))
+    if rows["timestamp"].nunique() > 1:
+        assert sorted(rows["user_id"].iloc[parts.valid]) == many
+        for row in parts.valid:
+            same = [one for one in parts.train if log[one][0] == log[row][0]]
+            assert all((log[one][1], one) < (log[row][1], row) for one in same)
+    else:
+        assert len(parts.valid) == round(len(train) * 0.1)

@@ -13,8 +13,9 @@ import pandas as pd
 
 from workflows.checks.findings import EXAMPLES, Finding, Severity
 from workflows.columns import Columns
-from workflows.config import AnySplit, LeaveLastOutSplit, RandomSplit, TemporalSplit
+from workflows.config import AnySplit, GivenSplit, LeaveLastOutSplit, RandomSplit, TemporalSplit
 from workflows.errors import DataError
+from workflows.tables.given import part_numbers
 from workflows.tables.splits import Parts
 from workflows.tables.splits import split as split_rows
 from workflows.tables.store import Stored, read_part
@@ -61,6 +62,12 @@ class Events(NamedTuple):
         """Return what a split looks at."""
         return pd.DataFrame({Columns.User: self.user, Columns.Item: self.item, Columns.Timestamp: self.time})
 
+    def dividing(self, stored: Stored, split: AnySplit) -> pd.DataFrame:
+        """Return the same, and the part of a published split that each row was given to."""
+        if not isinstance(split, GivenSplit):
+            return self.frame()
+        return self.frame().assign(**{Columns.Split: part_numbers(stored.parts, split)})
+
 
 class _Report:
     """Makes findings about rows, with the ids of those rows as examples."""
@@ -104,7 +111,7 @@ def row_findings(events: Events, stored: Stored, split: AnySplit, facts: dict[st
     yield from _duplicates(events, report)
     yield from _heavy_users(events, report)
     try:
-        parts = split_rows(events.frame(), split)
+        parts = split_rows(events.dividing(stored, split), split)
     except DataError as error:
         yield Finding.of_error("split", "interactions", error, "choose another split")
         return
@@ -201,7 +208,7 @@ def _repeated(events: Events, parts: Parts, split: AnySplit, report: _Report) ->
     pairs = events.pairs
     again = parts.test[np.isin(pairs[parts.test], pairs[parts.train])]
     if len(again) >= REPEATED * len(parts.test):
-        severity: Severity = "warning" if isinstance(split, RandomSplit) else "note"
+        severity: Severity = "warning" if isinstance(split, (RandomSplit, GivenSplit)) else "note"
         message = "of the test are of an item that the user has in training, too"
         remedy = "judge by the figures for unseen items, or keep one row for each user and item"
         yield report.rows(severity, "leakage/repeated", again, len(parts.test), message, remedy)

@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from workflows.columns import Columns
-from workflows.config import AnySplit, LeaveLastOutSplit, PlaylistsSplit, TemporalSplit
+from workflows.config import AnySplit, GivenSplit, LeaveLastOutSplit, PlaylistsSplit, TemporalSplit
 from workflows.errors import DataError
+from workflows.tables.given import part_numbers
 from workflows.tables.splits import Parts
 from workflows.tables.store import Stored, read_arrow, read_entities, shared_index, to_frame, to_frame_of_dictionaries
 
@@ -76,12 +77,14 @@ class Queries(NamedTuple):
 
     def dividing(self, split: AnySplit) -> pd.DataFrame:
         """Return the columns of all interactions that a split looks at; users as int64 codes."""
-        columns: dict[str, _Int64] = {}
-        if isinstance(split, (TemporalSplit, LeaveLastOutSplit)):
+        columns: dict[str, npt.NDArray[Any]] = {}
+        if isinstance(split, GivenSplit):
+            columns[Columns.Split] = part_numbers(self.parts, split)
+        if isinstance(split, (TemporalSplit, LeaveLastOutSplit, GivenSplit)):
             columns[Columns.Timestamp] = np.concatenate(
                 [read_arrow(path, [Columns.Timestamp])[0].to_numpy() for path in self.parts]
             )
-        if isinstance(split, (LeaveLastOutSplit, PlaylistsSplit)):
+        if isinstance(split, (LeaveLastOutSplit, PlaylistsSplit, GivenSplit)):
             columns[Columns.User] = np.concatenate([self._user_codes(number) for number in range(len(self.parts))])
         return pd.DataFrame(columns, index=pd.RangeIndex(sum(self.rows)), copy=False)
 

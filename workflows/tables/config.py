@@ -18,10 +18,10 @@ TimestampUnit = Annotated[
 class TableFile(Section, frozen=True, kw_only=True):
     """A parquet or CSV file, a directory of them, or a pattern such as `clicks/2024-*.parquet`."""
 
-    path: str
+    path: str = ""
     """A path relative to the recipe, an absolute one, or any address that fsspec knows, such as `s3://bucket/clicks`.
     Of a directory the files are read in the order of their names; those that begin with `.` or `_` are not. Folders
-    called `name=value` are a column."""
+    called `name=value` are a column. Only interactions whose parts are files (`split` of kind `given`) have none."""
     format: Literal["auto", "parquet", "csv"] = "auto"
     """`auto` goes by the endings of the names: .parquet, .pq; .csv, .tsv, .txt, also compressed (.gz, .bz2, .xz)."""
     columns: dict[str, str] = field(default_factory=dict)

@@ -9,8 +9,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from workflows.columns import Columns
-from workflows.config import AnySplit, LeaveLastOutSplit, PlaylistsSplit, RandomSplit, TemporalSplit
+from workflows.config import AnySplit, GivenSplit, LeaveLastOutSplit, PlaylistsSplit, RandomSplit, TemporalSplit
 from workflows.errors import DataError
+from workflows.tables.given import carve
 
 Rows = npt.NDArray[np.int64]
 
@@ -34,6 +35,8 @@ def split(interactions: pd.DataFrame, config: AnySplit) -> Parts:
     are in file order.
     playlists: the playlists, in the order of their first rows, are shuffled and cut as random cuts rows; all rows of
     one are in one part, in file order.
+    given: as the column `split` says (0, 1, 2), in file order; validation rows that are not given are carved from the
+    training rows, see `workflows.tables.given`.
 
     Raises
     ------
@@ -48,6 +51,8 @@ def split(interactions: pd.DataFrame, config: AnySplit) -> Parts:
         parts = _cut(order, config.test, config.validation)
     elif isinstance(config, PlaylistsSplit):
         parts = _whole_users(interactions, config)
+    elif isinstance(config, GivenSplit):
+        parts = _given(interactions, config)
     else:
         parts = _leave_last_out(interactions)
     _refuse_empty(parts, len(interactions), config)
@@ -69,6 +74,18 @@ def _leave_last_out(interactions: pd.DataFrame) -> Parts:
     part = np.zeros(len(interactions), dtype=np.int8)
     part[order[ends - 1]] = 2
     part[order[ends - 2]] = 1
+    return _numbered(part)
+
+
+def _given(interactions: pd.DataFrame, config: GivenSplit) -> Parts:
+    parts = _numbered(interactions[Columns.Split].to_numpy())
+    if parts.valid.size or not (parts.train.size and parts.test.size):
+        return parts
+    return Parts(*carve(interactions, parts.train, parts.test, config), parts.test)
+
+
+def _numbered(part: npt.NDArray[np.int8]) -> Parts:
+    """Return where the rows of parts 0, 1 and 2 stand, in file order."""
     return Parts(*(cast(Rows, np.flatnonzero(part == which).astype(np.int64, copy=False)) for which in range(3)))
 
 
@@ -78,15 +95,18 @@ def _whole_users(interactions: pd.DataFrame, config: PlaylistsSplit) -> Parts:
     part = np.empty(len(users), dtype=np.int8)
     for which, chosen in enumerate(_cut(order, config.test, config.validation)):
         part[chosen] = which
-    return Parts(*(cast(Rows, np.flatnonzero(part[codes] == which).astype(np.int64, copy=False)) for which in range(3)))
+    return _numbered(part[codes])
 
 
 def _refuse_empty(parts: Parts, rows: int, config: AnySplit) -> None:
     for name, part in parts._asdict().items():
         if not part.size:
-            remedy = (
-                "it needs users with at least three interactions; choose another split"
-                if isinstance(config, LeaveLastOutSplit)
-                else "change data.split's shares or bring more interactions"
-            )
-            raise DataError(f"data.split: the {name} part of {rows:,} interactions would be empty; {remedy}")
+            raise DataError(f"data.split: the {name} part of {rows:,} interactions would be empty; {_remedy(config)}")
+
+
+def _remedy(config: AnySplit) -> str:
+    if isinstance(config, LeaveLastOutSplit):
+        return "it needs users with at least three interactions; choose another split"
+    if isinstance(config, GivenSplit):
+        return "give it a file with rows, or rows of the column"
+    return "change data.split's shares or bring more interactions"

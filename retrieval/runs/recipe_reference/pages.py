@@ -40,7 +40,7 @@ device = "auto"                     # auto | gpu | cpu; never decided by what ha
 source = "movielens"                # variants 100k, 1m, 20m, 25m, 32m, with the published checksums
 variant = "100k"
 merge_items_on = "title"            # the catalogue is the 1,659 titles (22 have two ids)
-split = { kind = "random", test = 0.2, validation = 0.1, seed = 42 }   # or temporal, leave-last-out
+split = { kind = "random", test = 0.2, validation = 0.1, seed = 42 }   # or temporal, leave-last-out, given
 
 [query.features]                    # raw column -> how it is engineered
 user_id = { kind = "categorical" }

@@ -22,6 +22,7 @@ from workflows.files import atomic_directory, json_bytes
 from workflows.sources.own_tables.cast import Caster, distinct
 from workflows.sources.own_tables.files import Chunk, Located, chunks, locate, schema
 from workflows.sources.own_tables.files import state as state_of
+from workflows.sources.own_tables.given import check_name_of_split, locate_given
 from workflows.sources.own_tables.plan import IDS, Target, id_kind, named, targets
 from workflows.sources.own_tables.rows import Ledger
 from workflows.sources.own_tables.types import Kind
@@ -47,7 +48,11 @@ def fetch(config: OwnTables, cache: Path, progress: Progress) -> OwnRows:
 
 def state(config: OwnTables) -> dict[str, Any]:
     """Return name, size and version of every file of every table."""
-    return {table: state_of(locate(one, table)) for table in TABLES if (one := getattr(config, table))}
+    given = locate_given(config)
+    places = {table: locate(one, table) for table in TABLES if (one := getattr(config, table)) and one.path}
+    if given:
+        places["interactions"] = given.located
+    return {table: state_of(located) for table, located in places.items()}
 
 
 class OwnRows:
@@ -59,6 +64,7 @@ class OwnRows:
         self.located: dict[str, Located] = {}
         self.targets: dict[str, list[Target]] = {}
         self._held: dict[str, list[Chunk]] = {}
+        self._given = locate_given(config)
         self._plan()
 
     @property
@@ -95,7 +101,7 @@ class OwnRows:
             kept = self.interactions(held.get("users"), held.get("items"), Ledger(ledger.refuse))
             ids = distinct(kept, [IDS[table][0] for table in missing])
             if not ids:
-                raise DataError(f"data.interactions.path {self.config.interactions.path}: no good row in it")
+                raise DataError(f"data.interactions.path {self.located['interactions'].config.path}: no good row in it")
             held.update({table: pd.DataFrame({IDS[table][0]: ids[IDS[table][0]]}) for table in missing})
         items = held["items"]
         if Columns.Title not in items.columns:
@@ -126,6 +132,8 @@ class OwnRows:
                 frame[Columns.Timestamp] = np.int64(0)
             if not self.rated:
                 frame[Columns.Rating] = np.float32(1)
+            if self._given:
+                frame[Columns.Split] = self._given.part_of[chunk.file]
             yield frame
 
     def report(self, ledger: Ledger) -> dict[str, Any]:
@@ -148,9 +156,12 @@ class OwnRows:
         columns: dict[str, dict[str, str]] = {}
         for table in TABLES:
             if (one := getattr(self.config, table)) is not None:
-                located = self.located[table] = locate(one, table)
+                given = self._given if table == "interactions" else None
+                located = self.located[table] = given.located if given else locate(one, table)
                 schemas[table] = schema(located)
                 columns[table] = named(located, schemas[table])
+                if given:
+                    check_name_of_split(located, columns[table])
         samples = {table: self._sample(table, list(columns[table].values())) for table in self.located}
         ids = self._id_kinds(schemas, columns, samples)
         for table, located in self.located.items():

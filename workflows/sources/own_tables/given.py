@@ -1,0 +1,68 @@
+"""Interactions whose parts are files of their own, as published splits are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from workflows.columns import Columns
+from workflows.config import GivenSplit, OwnTables
+from workflows.errors import DataError
+from workflows.sources.own_tables.files import Located, locate
+
+
+class GivenFiles(NamedTuple):
+    """The files of all parts as one table."""
+
+    located: Located
+    part_of: dict[str, str]
+    """Part by file: train, validation or test."""
+
+
+def locate_given(config: OwnTables) -> GivenFiles | None:
+    """Find the files of the parts; None where the split is not one of files.
+
+    Raises
+    ------
+    DataError
+        A file is not there, is in two parts, or is of another format than the others.
+    """
+    files = config.split.files if isinstance(config.split, GivenSplit) else {}
+    if not files:
+        return None
+    part_of: dict[str, str] = {}
+    found = [_located(config, part, path, part_of) for part, path in files.items()]
+    first = found[0]
+    for one, part in zip(found, files, strict=True):
+        if one.format != first.format:
+            raise DataError(
+                f"data.split.{part} {one.config.path}: is {one.format}, the training rows are {first.format}; "
+                "bring all parts in one format"
+            )
+    table = replace(config.interactions, path=", ".join(files.values()))
+    root = "" if len({one.root for one in found}) > 1 else first.root
+    return GivenFiles(Located(first.table, table, first.filesystem, root, tuple(part_of), first.format), part_of)
+
+
+def check_name_of_split(located: Located, columns: Mapping[str, str]) -> None:
+    """Raise DataError where the files have a column by the name of the one that says which part a row is in."""
+    if Columns.Split in columns:
+        raise DataError(
+            f"data.interactions: {located.paths[0]} has a column {Columns.Split!r}, which is how the part "
+            f"of each row is called; put {columns[Columns.Split]!r} into data.interactions.ignore"
+        )
+
+
+def _located(config: OwnTables, part: str, path: str, part_of: dict[str, str]) -> Located:
+    try:
+        found = locate(replace(config.interactions, path=path), "interactions")
+    except DataError as error:
+        raise DataError(str(error).replace("data.interactions.path", f"data.split.{part}")) from None
+    for file in found.paths:
+        if file in part_of:
+            raise DataError(f"data.split: {PurePosixPath(file)} is in {part_of[file]} and in {part}; give each its own")
+        part_of[file] = part
+    return found
