@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from synthetic import make_release, make_run
+from tritonclient.utils import serialize_byte_tensor
 
 from ensemble.config import Index
 from ensemble.serving.errors import InvalidRequest
@@ -20,6 +21,7 @@ from ensemble.serving.search.attributes import Groups, Tags
 from ensemble.serving.search.budget import Budget, TooMuch
 from ensemble.serving.search.filters import Filters
 from ensemble.serving.search.search import ItemSearch
+from ensemble.serving.triton.texts import text_reader
 
 ITEMS = 100_000
 MEGABYTE = 1 << 20
@@ -182,3 +184,12 @@ def test_one_row_that_leaves_much_out_does_not_widen_the_search_of_the_others(
     (others, few), (one, many) = sorted(asked_for, reverse=True)
     assert (others, one) == (7, 1)
     assert few < 100 < 400 < many
+
+
+def test_texts_are_read_as_they_were_sent_and_more_than_there_is_time_for_are_not_read() -> None:
+    sent = np.array([[b"item-1", b"", b"\x00"], [b"caf\xc3\xa9", b"x" * 70_000, b" "]], dtype=object)
+    encoded = np.frombuffer(serialize_byte_tensor(sent).item(), dtype=np.uint8)
+    assert text_reader(6)(encoded).reshape([2, 3]).tolist() == sent.tolist()
+    many = np.frombuffer(b"\x02\x00\x00\x00ab" * 100_000, dtype=np.uint8)
+    assert peak(lambda: text_reader(99_999)(many).reshape([100, 1000])) < MEGABYTE
+    assert peak(lambda: text_reader(100_000)(many).reshape([100, 1000])) > MEGABYTE

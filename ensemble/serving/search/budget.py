@@ -29,6 +29,10 @@ class Budget:
         self._limit = milliseconds
         self._spent = 0.0
 
+    def most(self, nanoseconds: float) -> float:
+        """Return how many things that take so long there is time for."""
+        return (self._limit - self._spent) / (nanoseconds * _SHARED * 1e-6)
+
     def spend(self, row: int, nanoseconds: float) -> None:
         """Take what a step will take for a row, on a quiet core; raise TooMuch where that is more than is left."""
         self._spent += nanoseconds * _SHARED * 1e-6
@@ -44,8 +48,7 @@ class Budget:
         """Take so much for every one of `counts`, int64 [n], things of each row."""
         if self._limit == math.inf:
             return
-        left = (self._limit - self._spent) / (nanoseconds * _SHARED * 1e-6)
-        row = int(counts.cumsum().searchsorted(left, side="right"))
+        row = int(counts.cumsum().searchsorted(self.most(nanoseconds), side="right"))
         if row < len(counts):
             self.spend(row, float(counts[: row + 1].sum()) * nanoseconds)
         self.spend(len(counts) - 1, float(counts.sum()) * nanoseconds)

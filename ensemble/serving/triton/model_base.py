@@ -24,7 +24,8 @@ from ..threads import limit_blas_threads
 from .backlog import ADDRESS, DEFAULT_ADDRESS, Backlog
 from .metrics import Reporter, RequestLog, Tally
 from .pulse import Pulse
-from .tensors import Arrays, Tensor
+from .tensors import Arrays, Tensor, most_entries
+from .texts import text_reader
 
 if TYPE_CHECKING:
     from ..retriever import Answer, ItemAnswers
@@ -64,6 +65,8 @@ class BatchModel:
         limit_blas_threads(self.release.manifest["serving"]["threads"])
         self.check()
         self._milliseconds = float(self.release.manifest["serving"]["max_request_milliseconds"])
+        most = max(self.release.manifest["serving"]["max_batch_size"], most_entries("BYTES", self._milliseconds))
+        pb.deserialize_bytes_tensor = text_reader(most)  # looked up by the backend for every input of texts
         if self.answers is not None and os.environ.get(DELTA):
             self.answers.follow(Path(os.environ[DELTA]))
             self._refreshed(self.answers)

@@ -98,6 +98,11 @@ def output_tensors(id_dtype: Mapping[str, str]) -> list[Tensor]:
     ]
 
 
+def most_entries(dtype: str, milliseconds: float) -> int:
+    """Return how many entries of lists of a Triton data type a request can have before its budget is spent."""
+    return int(Budget(milliseconds).most(_ENTRY_NS[dtype]))
+
+
 class Reader:
     """Turns the arrays of requests into one `Request`."""
 
