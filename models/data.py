@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -83,3 +83,49 @@ def users_and_seen(evaluated: pd.DataFrame, known: pd.DataFrame) -> tuple[Int64A
     rows = pd.Index(names).get_indexer(theirs[Columns.User])
     items = theirs[Columns.ItemIndex].to_numpy(np.int64)
     return users.astype(np.int64), SeenItems.of(rows.astype(np.int64), items, len(names))
+
+
+def distinct_rows(columns: Sequence[npt.NDArray[Any]]) -> tuple[Int64Array, Int64Array]:
+    """Find rows that are alike in all columns, arrays `[n, ...]`, bit by bit.
+
+    Returns
+    -------
+    tuple
+        The first of each kind of row, int64 `[distinct]`, ascending; and each row's kind, int64 `[n]`.
+    """
+    words = [word for column in columns for word in _words(column)]
+    multipliers = np.random.default_rng(0).integers(0, 2**63, len(words), dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    mixed = np.zeros(len(columns[0]), np.uint64)
+    for word, multiplier in zip(words, multipliers, strict=True):
+        mixed = (mixed ^ (mixed >> np.uint64(29))) * multiplier + word
+    kinds, _ = pd.factorize(mixed)
+    first = np.unique(kinds, return_index=True)[1].astype(np.int64)
+    representative = first[kinds]
+    if not all(np.array_equal(word, word[representative]) for word in words):  # two kinds with one number
+        return np.arange(len(kinds)), np.arange(len(kinds))
+    return first, kinds.astype(np.int64)
+
+
+def _words(column: npt.NDArray[Any]) -> Iterator[npt.NDArray[np.uint64]]:
+    """Yield the values of each row as numbers of 64 bits, uint64 `[n]`, one position after another."""
+    flat = np.ascontiguousarray(column).reshape(len(column), -1)
+    for values in flat.T:
+        yield np.ascontiguousarray(values).view(f"u{values.dtype.itemsize}").astype(np.uint64)
+
+
+def distinct_queries(data: FeatureSet, part: Part, known: pd.DataFrame) -> tuple[Part, Int64Array]:
+    """Do what `queries` does, with rows of one user and the same query kept once.
+
+    Returns
+    -------
+    tuple
+        A row for each query; and for each row asked for, its query, int64 `[rows]`.
+    """
+    if data.asked == "continued":
+        rows = queries(data, part, known)
+        return rows, np.arange(len(rows.interactions))
+    rows = asked(data, part, known)
+    users = pd.factorize(rows.interactions[Columns.User])[0]
+    dated = [rows.interactions[Columns.Timestamp].to_numpy()] if sequence_spec(data.query_specs) else []
+    first, query = distinct_rows([users, *dated, *rows.query.values()])
+    return with_history(_kept(rows, first), data.query_specs, known), query

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from workflows.progress import Progress, every_two_seconds, silent
+
 Float32Array = npt.NDArray[np.float32]
 Int64Array = npt.NDArray[np.int64]
 
@@ -93,6 +95,8 @@ def rank_targets(
     seen: SeenItems,
     num_items: int,
     coverage: bool = True,
+    query: Int64Array | None = None,
+    progress: Progress = silent,
 ) -> dict[str, Ranking]:
     """Rank every row's target among all items (`all`) and among those its user has not seen (`unseen`).
 
@@ -102,45 +106,24 @@ def rank_targets(
     Parameters
     ----------
     score
-        Scores of a slice of the rows against the whole catalogue, float32 `[len(slice), items]`.
+        Scores of a slice of the queries against the whole catalogue, float32 `[len(slice), items]`.
     targets, users
         int64 `[rows]`: the item that was chosen, and who chose it (a row of `seen`).
     coverage
         Look for each query's first items, too, which takes most of the time.
+    query
+        int64 `[rows]`: the query of each row; each is scored once, and all of its rows have one user. Without it every
+        row is a query of its own.
+    progress
+        Told how far it is, about every two seconds.
     """
-    return _rank(score, np.arange(len(targets)), targets, users, seen, num_items, coverage)
-
-
-def rank_users(
-    score: Callable[[Int64Array], Float32Array],
-    targets: Int64Array,
-    users: Int64Array,
-    seen: SeenItems,
-    num_items: int,
-) -> dict[str, Ranking]:
-    """Do what `rank_targets` does where all rows of a user get the same answer, which is then looked for once.
-
-    `score` gets distinct users, int64 `[n]`, and returns float32 `[n, items]`.
-    """
-    distinct, query = np.unique(users, return_inverse=True)
-    return _rank(lambda queries: score(distinct[queries]), query, targets, users, seen, num_items, coverage=True)
-
-
-def _rank(
-    score: Callable[[slice], Float32Array],
-    query: Int64Array,
-    targets: Int64Array,
-    users: Int64Array,
-    seen: SeenItems,
-    num_items: int,
-    coverage: bool,
-) -> dict[str, Ranking]:
-    """Rank each row's target in the scores of its query; rows of one query have one user."""
+    query = np.arange(len(targets)) if query is None else query
     step = max(1, _SCORES_AT_ONCE // max(num_items, 1))
     order = np.argsort(query, kind="stable")
     first = np.searchsorted(query[order], np.arange(int(query.max(initial=-1)) + 2))
     ranks = {name: np.empty(len(targets), np.int64) for name in ("all", "unseen")}
     shown = {name: np.zeros((len(KS), num_items), bool) for name in ranks}
+    report = every_two_seconds(progress, "ranked the items for {:,} of {:,} queries", len(first) - 1)
     for start in range(0, len(first) - 1, step):
         queries = slice(start, min(start + step, len(first) - 1))
         rows, askers = order[first[start] : first[queries.stop]], users[order[first[queries]]]
@@ -149,30 +132,82 @@ def _rank(
         for name, found in ranks.items():
             if name == "unseen":
                 scores[seen.pairs(askers)] = -np.inf
-            for some in np.array_split(rows, max(1, -(-len(rows) // step))):
-                found[some] = _ranks(scores, query[some] - start, targets[some])
+            found[rows] = _ranks(scores, query[rows] - start, targets[rows])
             if coverage:
                 _mark_shown(scores, shown[name])
+        report(queries.stop)
     return {name: Ranking(found, users, shown[name]) for name, found in ranks.items()}
 
 
+def rank_users(
+    score: Callable[[Int64Array], Float32Array],
+    targets: Int64Array,
+    users: Int64Array,
+    seen: SeenItems,
+    num_items: int,
+    progress: Progress = silent,
+) -> dict[str, Ranking]:
+    """Do what `rank_targets` does where all rows of a user are one query.
+
+    `score` gets distinct users, int64 `[n]`, and returns float32 `[n, items]`.
+    """
+    distinct, query = np.unique(users, return_inverse=True)
+
+    def scores(queries: slice) -> Float32Array:
+        return score(distinct[queries])
+
+    return rank_targets(scores, targets, users, seen, num_items, query=query, progress=progress)
+
+
+def rank_in_one_order(
+    scores: Float32Array, targets: Int64Array, users: Int64Array, seen: SeenItems
+) -> dict[str, Ranking]:
+    """Do what `rank_users` does where everybody gets the same scores, float32 `[items]`, which are sorted once."""
+    items = len(scores)
+    place = np.empty(items, np.int64)
+    place[np.argsort(-scores, kind="stable")] = np.arange(items)
+    askers, asker = np.unique(users, return_inverse=True)
+    row, theirs = seen.pairs(askers)
+    places = np.unique(row * items + place[theirs])  # of each asker's seen items, ascending
+    starts = np.searchsorted(places, np.arange(len(askers) + 1) * items)
+    before = np.searchsorted(places, asker * items + place[targets]) - starts[asker]
+    had = np.isin(asker * items + place[targets], places)
+    unseen = np.where(had, items, place[targets] - before)
+    shown = np.arange(items) < np.array(KS)[:, None]
+    return {
+        "all": Ranking(place[targets], users, shown[:, place]),
+        "unseen": Ranking(unseen, users, _shown_unseen(places, starts, items)[:, place]),
+    }
+
+
+def _shown_unseen(places: Int64Array, starts: Int64Array, items: int) -> npt.NDArray[np.bool_]:
+    """Return whether any asker's first k unseen items hold that at a place of the order; bool `[len(KS), items]`.
+
+    The first k unseen items of an asker end where k places plus those of seen items among them do. A place is shown
+    where more askers reach it than have seen what is there.
+    """
+    asker, at = np.divmod(places, items)
+    unseen_before = at - (np.arange(len(places)) - starts[asker])
+    shown = np.zeros((len(KS), items), bool)
+    for mark, k in zip(shown, KS, strict=True):
+        skipped = unseen_before < k
+        ends = np.minimum(k + np.bincount(asker[skipped], minlength=len(starts) - 1), items)
+        reach = len(ends) - np.cumsum(np.bincount(ends, minlength=items + 1))[:items]
+        mark[:] = reach > np.bincount(at[skipped], minlength=items)
+    return shown
+
+
 def _ranks(scores: Float32Array, query: Int64Array, targets: Int64Array) -> Int64Array:
-    if len(targets) > 4 * len(scores):  # many rows of few queries, which are cheaper sorted than compared row by row
-        return _ranks_by_sorting(scores, query, targets)
-    if not np.array_equal(query, np.arange(len(scores))):
-        scores = scores[query]
-    own = np.take_along_axis(scores, targets[:, None], axis=1)
-    ranks = np.count_nonzero(scores > own, axis=1)
-    tied = np.flatnonzero(np.count_nonzero(scores >= own, axis=1) > ranks + 1)  # few rows, most often
-    earlier = np.arange(scores.shape[1]) < targets[tied, None]
-    ranks[tied] += np.count_nonzero((scores[tied] == own[tied]) & earlier, axis=1)
-    return np.where(np.isfinite(own[:, 0]), ranks, scores.shape[1]).astype(np.int64)
-
-
-def _ranks_by_sorting(scores: Float32Array, query: Int64Array, targets: Int64Array) -> Int64Array:
-    places = np.empty(scores.shape, np.int64)
-    np.put_along_axis(places, np.argsort(-scores, axis=1, kind="stable"), np.arange(scores.shape[1])[None], axis=1)
-    return np.where(np.isfinite(scores[query, targets]), places[query, targets], scores.shape[1]).astype(np.int64)
+    """Return where targets `[rows]` stand in the scores of their queries; int64 `[rows]`."""
+    own = scores[query, targets]
+    ranks = np.full(len(targets), scores.shape[1], np.int64)
+    for row in np.flatnonzero(np.isfinite(own)):  # one at a time: a row of scores then stays in the cache
+        among, score = scores[query[row]], own[row]
+        rank = np.count_nonzero(among > score)
+        if np.count_nonzero(among >= score) > rank + 1:
+            rank += np.count_nonzero(among[: targets[row]] == score)
+        ranks[row] = rank
+    return ranks
 
 
 def _mark_shown(scores: Float32Array, shown: npt.NDArray[np.bool_]) -> None:

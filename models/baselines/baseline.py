@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -13,6 +14,18 @@ from models.metrics import Float32Array, Int64Array
 
 Scores = Callable[[Int64Array], Float32Array]
 """From users, int64 `[n]`, to their scores for every item, float32 `[n, items]`."""
+
+
+@dataclass(frozen=True)
+class SameForAll:
+    """`Scores` that do not depend on the user: the order of the items is then found once."""
+
+    values: Float32Array
+    """Float32 `[items]`."""
+
+    def __call__(self, users: Int64Array) -> Float32Array:
+        return np.broadcast_to(self.values, (len(users), len(self.values)))
+
 
 MEMORY = 8 << 30
 """Bytes that a peer may take, and never more than half of what is free."""

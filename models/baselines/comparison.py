@@ -13,7 +13,7 @@ from models.baselines.bootstrap import RESAMPLES, Float64Array, interval, resamp
 from models.baselines.search import PEERS, Fitted, fit_best
 from models.baselines.task import Task, test_task, validation_task
 from models.config import Rating
-from models.metrics import Int64Array, Ranking, rank_targets
+from models.metrics import Int64Array, Ranking
 from workflows.features import stage as features
 
 OURS = "two-tower"
@@ -42,13 +42,13 @@ def compare(
         shape, 95 % bounds) and `lead`: our unseen recall@10 less this model's, and its bounds over the same draws.
         One that could not be fitted has `skipped`, the reason, instead.
     """
-    from models.evaluation.stage import tower_scores
+    from models.evaluation.stage import rank_towers
 
     data = features.load(features_dir)
     task = test_task(data, rating)
     peers, skipped = fit_peers(PEERS, validation_task(data, rating), task, seed, progress)
     progress("measuring the towers")
-    ours = _rank_by_row(task, tower_scores(data, towers_dir))
+    ours = rank_towers(data, task, towers_dir, progress)
     facts: dict[str, Any] = {"settings": {}, "search_seconds": None, "fit_seconds": train_seconds}
     measured: Measured = {OURS: (facts, ours)}
     measured.update((name, (_facts(fitted), fitted.rankings)) for name, fitted in peers.items())
@@ -90,10 +90,6 @@ def summarise(measured: Measured, users: Int64Array, seed: int) -> list[dict[str
         row["lead"] = [float(figures[_LEAD] - figures[behind]), *interval(means[:, _LEAD] - means[:, behind])]
         rows.append(row)
     return rows
-
-
-def _rank_by_row(task: Task, score: Callable[[slice], Any]) -> dict[str, Ranking]:
-    return rank_targets(score, task.targets, task.users, task.seen, task.interactions.shape[1])
 
 
 def _facts(fitted: Fitted) -> dict[str, Any]:

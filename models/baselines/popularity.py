@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 from scipy.sparse import csr_matrix
 
-from models.baselines.baseline import Scores, popularity
-from models.metrics import Float32Array, Int64Array
+from models.baselines.baseline import SameForAll, Scores, popularity
 
 
 @dataclass(frozen=True)
@@ -17,12 +15,7 @@ class Popularity:
 
     def fit(self, interactions: csr_matrix) -> Scores:
         """Count."""
-        counts = popularity(interactions)
-
-        def scores(users: Int64Array) -> Float32Array:
-            return np.broadcast_to(counts, (len(users), len(counts)))
-
-        return scores
+        return SameForAll(popularity(interactions))
 
     def settings(self) -> dict[str, float]:
         """There are none."""

@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
-from models.baselines.baseline import Scores
+from models.baselines.baseline import SameForAll, Scores
 from models.config import Rating
 from models.data import asked
-from models.metrics import Int64Array, Ranking, SeenItems, rank_users
+from models.metrics import Int64Array, Ranking, SeenItems, rank_in_one_order, rank_users
 from models.training.ratings import positives
 from workflows.columns import Columns
 from workflows.features.stage import FeatureSet, Part
+from workflows.progress import Progress, silent
 
 
 class Task(NamedTuple):
@@ -29,9 +30,11 @@ class Task(NamedTuple):
     targets: Int64Array
     """Int64 `[rows]`, item indices."""
 
-    def rank(self, scores: Scores) -> dict[str, Ranking]:
+    def rank(self, scores: Scores, progress: Progress = silent) -> dict[str, Ranking]:
         """Rank the targets among all items and among those that the user has not seen."""
-        return rank_users(scores, self.targets, self.users, self.seen, self.interactions.shape[1])
+        if isinstance(scores, SameForAll):
+            return rank_in_one_order(scores.values, self.targets, self.users, self.seen)
+        return rank_users(scores, self.targets, self.users, self.seen, self.interactions.shape[1], progress)
 
     def sample(self, rows: int, seed: int) -> Task:
         """Keep at most `rows` of the rows."""

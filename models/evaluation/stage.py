@@ -13,12 +13,13 @@ import pandas as pd
 from models.baselines.popularity import Popularity
 from models.baselines.task import Task, test_task
 from models.config import Ignored, Rating
-from models.data import join, queries
+from models.data import distinct_queries, join
 from models.evaluation.tasks import measure as measure_tasks
-from models.metrics import Float32Array, Ranking, rank_targets
+from models.metrics import Float32Array, Int64Array, Ranking, rank_targets
 from models.towers.onnx import run_tower
 from workflows.features import stage as features
 from workflows.features.stage import FeatureSet
+from workflows.progress import Progress, silent
 
 EVERY_ROW = Ignored()
 """Is a positive, whatever its rating."""
@@ -44,6 +45,7 @@ def evaluate(
     rating: Rating = EVERY_ROW,
     transform: Callable[[pd.DataFrame], dict[str, np.ndarray]] | None = None,
     ranker_dir: Path | None = None,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Measure the towers by exact search over the whole catalogue, on the rows that the split asks for.
 
@@ -61,12 +63,12 @@ def evaluate(
         `playlists.measure`; of towers that learned more than retrieval `tasks`, see `models.evaluation.tasks`.
     """
     data = features.load(features_dir)
-    found = measure(data, towers_dir, rating)
+    found = measure(data, towers_dir, rating, progress)
     served = _served(data, found, towers_dir, ranker_dir)
     whole = data._replace(asked="all")
     every = found._replace(towers=served)
     if data.asked == "known":
-        every = measure(whole, towers_dir, rating)
+        every = measure(whole, towers_dir, rating, progress)
         every = every._replace(towers=_served(whole, every, towers_dir, ranker_dir))
     return {
         "rows": len(found.task.targets),
@@ -101,20 +103,28 @@ def _served(data: FeatureSet, found: Measured, towers_dir: Path, ranker_dir: Pat
     return rank_again(data, found.task, found.towers, towers_dir, ranker_dir)
 
 
-def measure(data: FeatureSet, towers_dir: Path, rating: Rating) -> Measured:
+def measure(data: FeatureSet, towers_dir: Path, rating: Rating, progress: Progress = silent) -> Measured:
     """Rank the targets of the rows asked for."""
     task = test_task(data, rating)
-    items = task.interactions.shape[1]
-    towers = rank_targets(tower_scores(data, towers_dir), task.targets, task.users, task.seen, items)
+    towers = rank_towers(data, task, towers_dir, progress)
     return Measured(task, towers, task.rank(Popularity().fit(task.interactions)))
 
 
-def tower_scores(data: FeatureSet, towers_dir: Path) -> Callable[[slice], Float32Array]:
-    """Return what scores a slice of the test rows asked for against the catalogue, as the exported towers do."""
+def rank_towers(data: FeatureSet, task: Task, towers_dir: Path, progress: Progress = silent) -> Rankings:
+    """Rank the targets of the test rows asked for by the exported towers, each distinct query once."""
+    score, query = tower_scores(data, towers_dir)
+    items = task.interactions.shape[1]
+    return rank_targets(score, task.targets, task.users, task.seen, items, query=query, progress=progress)
+
+
+def tower_scores(data: FeatureSet, towers_dir: Path) -> tuple[Callable[[slice], Float32Array], Int64Array]:
+    """Return what scores a slice of the queries against the catalogue, as the exported towers do, float32 `[n, items]`;
+    and for each test row asked for, its query, int64 `[rows]`."""
     known = join([data.train, data.valid]).interactions
     vectors = np.load(towers_dir / "item_vectors.npy", allow_pickle=False)
-    vectors_of_queries = run_tower(towers_dir / "query.onnx", queries(data, data.test, known).query)
-    return lambda rows: vectors_of_queries[rows] @ vectors.T
+    asked, query = distinct_queries(data, data.test, known)
+    vectors_of_queries = run_tower(towers_dir / "query.onnx", asked.query)
+    return lambda queries: vectors_of_queries[queries] @ vectors.T, query
 
 
 def groups(task: Task) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:

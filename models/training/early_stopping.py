@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from models.data import users_and_seen
+from models.data import distinct_rows, users_and_seen
 from models.metrics import Float32Array, rank_targets
 from models.towers.two_tower import TwoTowerModel
 from models.training.horovod import Ranks
@@ -50,9 +50,11 @@ class Validation(tf.keras.callbacks.Callback):
         self.ranks, rows = ranks, valid.interactions.iloc[share]
         self.ratings = rows[Columns.Rating].to_numpy(np.float32)
         self.variance = max(float(valid.interactions[Columns.Rating].to_numpy(np.float64).var()), 1e-12)
-        self.queries = {name: tf.convert_to_tensor(values[share]) for name, values in valid.query.items()}
         self.targets = rows[Columns.ItemIndex].to_numpy(np.int64)
         self.users, self.seen = users_and_seen(rows, train.interactions)
+        queries = {name: values[share] for name, values in valid.query.items()}
+        first, self.query = distinct_rows([self.users, *queries.values()])
+        self.queries = {name: tf.convert_to_tensor(values[first]) for name, values in queries.items()}
         self.monitor, self.patience, self.checkpoint, self.progress = monitor, patience, checkpoint, progress
         self.on_epoch = on_epoch
         self.history: list[dict[str, float]] = []
@@ -115,12 +117,13 @@ class Validation(tf.keras.callbacks.Callback):
         """
         queries = encode_queries(self.model, self.queries)
         items = self.model.item_vectors().numpy()
+        asked = self.targets, self.users, self.seen
         rankings = rank_targets(
-            lambda rows: queries[rows] @ items.T, self.targets, self.users, self.seen, len(items), coverage=False
+            lambda some: queries[some] @ items.T, *asked, len(items), coverage=False, query=self.query
         )
         return self.ranks.means(
             {f"valid_{name}.{key}": ranking.row_values(key) for name, ranking in rankings.items() for key in _REPORTED}
-            | self._rated(queries, items)
+            | self._rated(queries[self.query], items)
         )
 
     def _rated(self, queries: Float32Array, items: Float32Array) -> dict[str, Float32Array]:

@@ -86,7 +86,8 @@ def evaluate(job: Job) -> None:
     if isinstance(job.recipe.data.split, PlaylistsSplit):  # its queries are made anew, scenario by scenario
         transform = fitted_queries(job.recipe, job.run / "features").transform
     ranker = job.run / "ranker" if job.recipe.ranking else None
-    metrics = evaluate_towers(job.run / "features", job.run / "towers", protocol(job.recipe), rating, transform, ranker)
+    where = job.run / "features", job.run / "towers"
+    metrics = evaluate_towers(*where, protocol(job.recipe), rating, transform, ranker, job.progress)
     atomic_write(job.run / "metrics.json", json_bytes(metrics, 2))
 
 

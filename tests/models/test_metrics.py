@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models import metrics
-from models.metrics import KS, Ranking, SeenItems, rank_targets, rank_users
+from models.data import distinct_rows
+from models.metrics import KS, Ranking, SeenItems, rank_in_one_order, rank_targets, rank_users
 
 
 @st.composite
@@ -67,6 +68,28 @@ def test_one_answer_per_user_is_ranked_as_the_same_answer_in_every_row(problem) 
     for name, ranking in rank_users(lambda askers: of_user[askers], targets, users, seen, scores.shape[1]).items():
         np.testing.assert_array_equal(ranking.ranks, by_row[name].ranks)
         np.testing.assert_array_equal(ranking.shown, by_row[name].shown)
+
+
+@settings(deadline=None)
+@given(problems())
+def test_one_order_for_all_users_is_ranked_as_the_same_answer_for_each(problem) -> None:
+    scores, targets, users, pairs = problem
+    common = np.nan_to_num(scores[0], posinf=3.0, neginf=-3.0)
+    seen = SeenItems.of(np.array([u for u, _ in pairs], np.int64), np.array([i for _, i in pairs], np.int64), 4)
+    by_user = rank_users(lambda askers: np.tile(common, (len(askers), 1)), targets, users, seen, len(common))
+    for name, ranking in rank_in_one_order(common, targets, users, seen).items():
+        np.testing.assert_array_equal(ranking.ranks, by_user[name].ranks)
+        np.testing.assert_array_equal(ranking.shown, by_user[name].shown)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from([0.0, -0.0, 1.5]), st.booleans()), min_size=1))
+def test_rows_are_one_query_where_they_are_alike_in_every_column(rows: list[tuple[int, float, bool]]) -> None:
+    columns = [np.array([row[0] for row in rows]), np.array([[row[1], 1.0] for row in rows], np.float32)]
+    columns.append(np.array([row[2] for row in rows]))
+    first, kinds = distinct_rows(columns)
+    texts = [f"{user} {number} {flag}" for user, number, flag in rows]  # which tells 0.0 and -0.0 apart, too
+    assert [texts[row] for row in first] == list(dict.fromkeys(texts))
+    assert [texts[first[kind]] for kind in kinds] == texts
 
 
 @pytest.mark.parametrize("rows", [1, 50])

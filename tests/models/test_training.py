@@ -102,7 +102,8 @@ def test_rows_below_the_threshold_teach_nothing_but_are_asked_for(grouped: Path,
         tmp_path,
         lambda _: None,
     )
-    scores = tower_scores(features.load(halved), tmp_path)(slice(None))
+    score, query = tower_scores(features.load(halved), tmp_path)
+    scores = score(slice(None))[query]
     targets, odd = data.test.interactions["item_index"].to_numpy(), data.test.interactions["user_id"].to_numpy() % 2 > 0
     found = (scores > np.take_along_axis(scores, targets[:, None], axis=1)).sum(axis=1) < 50
     assert found[odd].mean() > 2 * found[~odd].mean()
@@ -141,7 +142,8 @@ def test_towers_that_peers_alone_teach_rank_unseen_items_as_they_do(grouped: Pat
     task = validation_task(data, Ignored())
     theirs = EasePeer(l2=50.0).fit(task.interactions)(task.users)
     theirs[task.interactions[task.users].toarray() > 0] = -np.inf
-    ours = tower_scores(data._replace(test=data.valid), tmp_path)(slice(None))
+    score, query = tower_scores(data._replace(test=data.valid), tmp_path)
+    ours = score(slice(None))[query]
     best = np.argsort(-theirs, axis=1)[:, :20]
     above = np.take_along_axis(ours, best, axis=1).mean(axis=1) > np.quantile(ours, 0.8, axis=1)
     assert above.mean() > 0.9

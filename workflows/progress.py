@@ -1,0 +1,27 @@
+"""How far long work is, told to the user who waits for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+Progress = Callable[[str], None]
+SECONDS = 2.0
+
+
+def silent(message: str) -> None:
+    """Tell nobody."""
+
+
+def every_two_seconds(progress: Progress, message: str, of: int) -> Callable[[int], None]:
+    """Return what is to be called with how much of `of` is done; it passes `message`, which has a place for each of the
+    two numbers, on to `progress` when two seconds have gone by since it last did, or since now."""
+    told = time.monotonic()
+
+    def report(done: int) -> None:
+        nonlocal told
+        if time.monotonic() - told >= SECONDS and done < of:
+            told = time.monotonic()
+            progress(message.format(done, of))
+
+    return report
