@@ -1,6 +1,6 @@
 """Load that counts: every request that was sent ends as answered, refused or lost, and nothing is asked twice.
 
-Answered: an answer came, and it is the right one. Refused: an error that says whose turn it is, INVALID_ARGUMENT (mend
+Answered: an answer came, and it is the right one. Refused: an error that says what to do, INVALID_ARGUMENT (correct
 the request) or UNAVAILABLE (ask again). Lost: all else, such as no answer in time, another error, a wrong answer.
 """
 

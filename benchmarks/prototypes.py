@@ -148,7 +148,7 @@ def entries(
 
 
 def labels_of(data: FeatureSet) -> Mask:
-    """Return which films are of which genre, bool [films, genres]."""
+    """Return the genres of films, bool [films, genres]."""
     listed = [list(one) for one in data.catalogue[LABEL]]
     names = sorted({name for one in listed for name in one})
     return np.array([[name in one for name in names] for one in listed])

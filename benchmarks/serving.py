@@ -100,7 +100,7 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = Parser(__doc__, "serving")
     parser.add_argument("--rounds", type=int, help="default 3")
-    parser.add_argument("--interval-ms", type=int, help="a window, of which each measurement has three; default 400")
+    parser.add_argument("--interval-ms", type=int, help="length of one of a measurement's three windows; default 400")
     parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=LAYOUTS)
     parser.add_argument("--no-history", action="store_true", help="leave the recipe with history out")
     found = parser.options()

@@ -146,7 +146,7 @@ class Kinds:
         return {**self.plain(rows), "filter": column[:, None]}
 
     def last_wrong(self, rows: int) -> Inputs:
-        """Ask with many different tags, of which the last row misspells one."""
+        """Ask with many different tags, one of them misspelt in the last row."""
         made = [self.tags("labels", "any", self.some_labels()) for _ in range(rows - 1)]
         return self.filtered(
             lambda row: made[row] if row < rows - 1 else self.tags("labels", "any", ["none such"]), rows

@@ -14,7 +14,7 @@ find_python() {
     exit 1
 }
 
-# create FOLDER VERSION LOCK...: an environment with what the locks say, made anew when they change.
+# create FOLDER VERSION LOCK...: an environment with what the locks say, made again when they change.
 create() {
     local folder=$1 python stamp locks=()
     python=$(find_python "$2")

@@ -17,7 +17,7 @@ esac
 cd "${EMPTY:-/usr/local/lib/retrieval/empty}"
 unset http_proxy https_proxy grpc_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY PYTHONPATH PYTHONHOME
 
-# Loading a model is running its code, so whoever wants to needs this key. Triton takes it on its command line.
+# Loading a model is running its code, so anyone who wants to needs this key. Triton takes it on its command line.
 key="${RETRIEVAL_ADMIN_KEY:-$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')}"
 guarded="model-repository,shared-memory,trace,logging"
 

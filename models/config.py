@@ -220,7 +220,7 @@ class Distillation(Section, frozen=True, kw_only=True):
     """That of the generations, instead of the model's: towers that are taught do not overfit as early, and what a high
     rate keeps out of them is then missing."""
     generations: Count = 1
-    """So often the towers are trained anew on training and validation rows, for as many epochs each. Every generation
+    """So often the towers are retrained on training and validation rows, for as many epochs each. Every generation
     is taught by all before it, the search's included, through the mean of their logits; the last is kept. 0: the peers
     alone teach, in the search as well."""
     peers: tuple[Union[Ease, Als], ...] = ()
@@ -256,9 +256,9 @@ class Train(Section, frozen=True, kw_only=True):
     """Gradients, all together, are scaled down to this norm where theirs is larger (Pascanu et al. 2013)."""
     schedule: Literal["constant", "cosine"] = "constant"
     """`cosine`: the rate falls to zero along half a cosine (Loshchilov and Hutter 2017), over `epochs` in the search,
-    over as many as it has in the training anew."""
+    over as many as it has in the retraining."""
     refit: bool = True
-    """After the best number of epochs is known, train anew on training and validation rows together."""
+    """After the best number of epochs is known, retrain on training and validation rows together."""
     distillation: Distillation | None = None
     """What teaches the towers besides the rows; nothing by default."""
     continued: Continued | None = None
@@ -279,7 +279,7 @@ class Train(Section, frozen=True, kw_only=True):
         if self.distillation is None:
             return
         if self.distillation.generations and not self.refit:
-            raise ValueError("`distillation.generations` are trained anew, which needs `refit = true`")
+            raise ValueError("`distillation.generations` are retrained, which needs `refit = true`")
         if not self.distillation.generations and not self.distillation.peers:
             raise ValueError('`distillation` has no teacher; set `peers = [{ kind = "ease" }]` or `generations = 1`')
 

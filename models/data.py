@@ -52,7 +52,7 @@ def asked(data: FeatureSet, part: Part, known: pd.DataFrame) -> Part:
 def queries(data: FeatureSet, part: Part, known: pd.DataFrame) -> Part:
     """Return the rows of the validation or the test part that are asked for, with what each may look back on.
 
-    That is what `known` has of their users; and of held-out playlists, of which it has nothing, what is before the row.
+    That is what `known` has of their users; and of held-out playlists, which it does not hold, what is before the row.
     """
     if data.asked == "continued":
         return asked(data, with_history(part, data.query_specs), known)

@@ -83,7 +83,7 @@ class Terminal:
 def terminal(verbose: bool = False) -> Iterator[Terminal]:
     """Run a command: quiet libraries, stdout kept for results, errors turned into one line and an exit code.
 
-    Exit codes: 2 an error that the user can mend, 130 interrupted, 143 terminated, 1 (with a traceback) a defect.
+    Exit codes: 2 an error that the user can correct, 130 interrupted, 143 terminated, 1 (with a traceback) a defect.
     """
     if not verbose:
         silence_libraries()

@@ -23,7 +23,7 @@ _ODD = (None, True, -1, 0, 2**31, 2**70, 1e308, "", "../../outside", "\ud800", [
 
 
 def made_right(place: Path) -> None:
-    """Write the manifest anew over what lies there, pairing and all, as who may write to a release can."""
+    """Rewrite the manifest over what lies there, pairing and all, as anyone who may write to a release can."""
     manifest = json.loads((place / "manifest.json").read_text())
     pairing = sha256_of([place / name for name in PAIRED])
     for name in PAIRINGS:

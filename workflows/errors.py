@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class RetrievalError(Exception):
-    """Base of every error that a user can cause and mend. The command line prints it in one line, exit code 2."""
+    """Base of every error that a user can cause and correct. The command line prints it in one line, exit code 2."""
 
     exit_code = 2
 

@@ -1,7 +1,7 @@
 """Answers for many users at once: a directory of Parquet parts, made on Dask or in this process, that can be continued.
 
 `answers.json` says what the parts belong to: the fingerprint of the release and of all that was asked. A part appears
-under its name when it is whole, and is kept by whoever continues with the same fingerprint.
+under its name when it is whole, and is kept by a run that continues with the same fingerprint.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def answer_all(
     """Answer every user, part by part, and return what was done; finished parts of the same question are kept.
 
     `everybody` is the release of `task`, loaded. With `now` the time of `task.asking` is that of the first call, which
-    one that continues takes over. With `force` all is done anew. `client`: the Dask cluster that works; its workers
+    one that continues takes over. With `force` all is done again. `client`: the Dask cluster that works; its workers
     read the release and write the parts themselves, under the same paths. None: this process works.
 
     Raises

@@ -119,7 +119,7 @@ def batches(ids: np.ndarray, rows: int = USERS_AT_ONCE) -> Iterator[np.ndarray]:
 
 @contextmanager
 def _naming(user_ids: np.ndarray) -> Iterator[None]:
-    """Say of which users a request was that is wrong."""
+    """Name the users of a request that is wrong."""
     try:
         yield
     except InvalidRequest as error:

@@ -126,7 +126,7 @@ class LiveItems:
         if has_ranker(self.release):
             raise DataError(
                 f"{self.release.path}: the release ranks its candidates, and its ranker knows only the items that "
-                "it was trained with; train anew, or release without [ranking]. `items remove` works"
+                "it was trained with; retrain, or release without [ranking]. `items remove` works"
             )
         whole = pd.DataFrame({name: _column(table, name) for name in self.kinds})
         ids = ids_array(whole[Columns.Item], self.kinds[Columns.Item])

@@ -37,7 +37,7 @@ def _silent(_: str) -> None:
 
 @dataclass(frozen=True)
 class Derived:
-    """A derived release, and whether its index was built anew."""
+    """A derived release, and whether its index was rebuilt."""
 
     release: Release
     rebuilt: bool
@@ -46,7 +46,7 @@ class Derived:
 def derive(release: Release, change: Change, out: Path, progress: Callable[[str], None] = _silent) -> Derived:
     """Write the release with one change to `out`. It is a catalogue of its own: deltas of the other do not apply to it.
 
-    The index is built anew where that takes no time (flat), or where the change made it worse than it should be.
+    The index is rebuilt where that takes no time (flat), or where the change made it worse than it should be.
     """
     with TemporaryDirectory() as folder:
         write_package(release, change, Path(folder), 1, str(release.manifest["release"]))
@@ -61,7 +61,7 @@ def derive(release: Release, change: Change, out: Path, progress: Callable[[str]
 
 
 def compact(items: LiveItems, out: Path, progress: Callable[[str], None] = _silent) -> Release:
-    """Write the release and its deltas as one release to `out`, with an index built anew; what is dead goes, as far as
+    """Write the release and its deltas as one release to `out`, with an index rebuilt; what is dead goes, as far as
     no history refers to it. Deltas that follow the last of them apply to it."""
     followed = {"lineage": items.release.origin["lineage"], "sequence": items.release.origin["sequence"]}
     followed["package"] = items.release.origin["package"]

@@ -82,7 +82,7 @@ def label(items: LiveItems, path: Path, attribute: str, neighbours: int | None =
 
 
 def _classes(items: LiveItems, attribute: str) -> tuple[list[str], _Mask]:
-    """Return the classes that living items have, and which rows of the catalogue are of which, bool [rows, classes]."""
+    """Return the classes that living items have, and the classes of each row of the catalogue, bool [rows, classes]."""
     attributes, live = items.catalogue.rows.attributes, items.catalogue.rows.live
     tags = attributes.get(attribute)
     if not isinstance(tags, Tags):

@@ -189,7 +189,7 @@ def meaning(error: InferenceServerException, address: str, model: str, timeout_s
     """Return the exception that says what a caller can do about a failed call; its `status` is the gRPC status."""
     status = str(error.status() or "").removeprefix("StatusCode.")
     message = str(error.message()).removeprefix("[request id: <id_unknown>] ")
-    # Asking changes nothing, so it may be done again: a dead process is started anew, another server takes over.
+    # Asking changes nothing, so it may be done again: a dead process is restarted, another server takes over.
     if any(status == kind and words.search(message) for kind, words in _PASSING):
         status = "UNAVAILABLE"
     meant: ClientError

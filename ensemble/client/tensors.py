@@ -230,7 +230,7 @@ def _exclusions(signature: Signature, lists: Exclusions | None, rows: int) -> np
 def _filters(signature: Signature, filters: Filters | None, rows: int) -> np.ndarray:
     """Return each row's filter as text [rows, 1], "" for none."""
     if filters is not None and "filter" not in signature.inputs:
-        raise InvalidRequest(f"column 'filter': model '{signature.model}' takes none; release anew")
+        raise InvalidRequest(f"column 'filter': model '{signature.model}' takes none; release it again")
     _check_list("filter", [] if filters is None else filters, "expected a list with one filter, or None, per row")
     if filters is not None and len(filters) != rows:
         raise InvalidRequest(f"column 'filter': {len(filters)} filters, expected {rows}, one per user id")

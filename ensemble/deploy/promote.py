@@ -26,7 +26,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Order:
-    """Who wants it and why, and the server that is to go over; None: whoever starts next."""
+    """Who wants it and why, and the server that is to go over; None: the next to start."""
 
     who: str
     reason: str | None = None
@@ -156,7 +156,7 @@ def _export(
     control: ModelControl | None,
     progress: Progress,
 ) -> None:
-    """Make the repository anew, with other models."""
+    """Make the repository again, with other models."""
     if control is not None:
         raise ServerError(
             f"{repository}: has {', '.join(models_in(repository)) or 'no models'}, version {number} needs "

@@ -109,7 +109,7 @@ def _name_of(release: Path) -> str:
     try:
         return str(json.loads((release / MANIFEST).read_bytes())["release"])
     except (OSError, ValueError, KeyError, TypeError):
-        return ""  # whoever opens it says what is wrong
+        return ""  # the code that opens it says what is wrong
 
 
 def _write(release: Path, repository: Path, version: int) -> None:
@@ -210,7 +210,7 @@ def _load(repository: Path, control: ModelControl, model: str, config: ModelConf
 def _stages(
     before: dict[str, ModelConfig], after: dict[str, ModelConfig], old: int, new: int
 ) -> list[tuple[str, ModelConfig]]:
-    """Return what is loaded, one after the other, so that whoever answers has all that it needs at any time."""
+    """Return what is loaded, one after the other, so that a model that answers always has all that it needs."""
     steps = [name for name in STEPS if name in after]
     for name in steps:
         _check_interchangeable(before[name], after[name])
@@ -250,7 +250,7 @@ def check_instances(repository: Path) -> None:
         if count > (most := most_instances()):
             raise ServerError(
                 f"{repository / model / CONFIG}: {count} instances, more than {most}, the most for the processors of "
-                "this machine; release anew with fewer, or serve it on a larger one"
+                "this machine; release it again with fewer, or serve it on a larger one"
             )
 
 
@@ -258,7 +258,7 @@ def read_config(path: Path) -> Any:
     try:
         return text_format.Parse(path.read_text(encoding="utf-8"), ModelConfig())
     except (OSError, text_format.ParseError) as error:
-        raise ServerError(f"{path}: not a model configuration: {error}; export the repository anew") from None
+        raise ServerError(f"{path}: not a model configuration: {error}; export the repository again") from None
 
 
 def _remove(repository: Path, versions: Sequence[int] | set[int]) -> None:

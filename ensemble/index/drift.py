@@ -56,7 +56,7 @@ class Quality:
 
     @property
     def due(self) -> bool:
-        """Return whether the index should be built anew."""
+        """Return whether the index should be rebuilt."""
         return bool(self.reasons)
 
     def as_json(self) -> dict[str, Any]:

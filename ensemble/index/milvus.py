@@ -73,7 +73,7 @@ def mirror(items: LiveItems, first: int) -> bool:
     """Write the rows from `first` on, of the change that is about to appear, to the release's collection.
 
     Returns whether the collection has them now. One that was filled for another release, or holds the rows of another
-    delta directory, is left alone, as is one of which the environment says nothing: servers then compare the new items
+    delta directory, is left alone, as is one that the environment does not name: servers then compare the new items
     themselves. Raises ReleaseError where Milvus refuses them.
     """
     rows, stated = items.catalogue.rows, items.release.json(PARAMETERS)

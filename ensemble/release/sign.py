@@ -72,7 +72,7 @@ def copies_in(repository: Path) -> list[Path]:
 
 
 def is_signed(release: Path) -> bool:
-    """Return whether a release has a signature, whoever made it."""
+    """Return whether a release has a signature, by anyone."""
     return (release / SIGNATURE).is_file()
 
 
@@ -80,7 +80,7 @@ def open_signed(release: Path, keys: Path, at_least: str | None = None) -> Relea
     """Verify a release and its signature, which must be of one of the public keys in the PEM file `keys`.
 
     With `at_least`, a time as the manifest's `created` is one, it must not have been made before that: an older release
-    is signed as well, and whoever can exchange releases could bring it back.
+    is signed as well, and anyone who can exchange releases could bring it back.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """A Triton model repository that is, to the last byte, what this installation would export of signed releases.
 
-A repository holds code beside the data, and Triton runs it: whoever may serve only what is signed must know the code as
-well. It is compared with that of this installation; the configurations with those that it would write.
+A repository holds code beside the data, and Triton runs it: to serve only what is signed is to know the code as well.
+It is compared with that of this installation; the configurations with those that it would write.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def admits(repository: Path, release: Path, version: int) -> bool:
     """Return whether what the repository has as `version` of the release may be served as it is.
 
     Without a server that takes signed releases only, it may. Else the code must be that of this installation: the
-    version is to be written anew.
+    version is to be rewritten.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def _release_in(repository: Path, models: Iterable[str], version: int) -> Path:
         place = repository / model / str(version) / "release"
         if place.is_dir():
             return place
-    raise ReleaseError(f"{repository}: version {version} has no release; export it anew with `retrieval release`")
+    raise ReleaseError(f"{repository}: version {version} has no release; export it again with `retrieval release`")
 
 
 def _check_version(repository: Path, model: str, version: int, release: Release) -> None:
@@ -116,7 +116,7 @@ def _check_version(repository: Path, model: str, version: int, release: Release)
     _expect(directory, set(_files(directory, leave_out="release" if ENTRY in wanted else None)), wanted)
     for name, content in wanted.items():
         if (directory / name).read_bytes() != content:
-            raise ReleaseError(f"{directory / name}: not as this installation exports it; export the repository anew")
+            raise ReleaseError(f"{directory / name}: not as this installation exports it; export the repository again")
 
 
 def _names(directory: Path) -> set[str]:
@@ -139,7 +139,7 @@ def _check_same(place: Path, release: Release) -> None:
     except InvalidRelease as error:
         raise ReleaseError(str(error)) from None
     if not same:
-        raise ReleaseError(f"{place}: another release than {release.path}, of the same version; export both anew")
+        raise ReleaseError(f"{place}: another release than {release.path}, of the same version; export both again")
 
 
 def _served(model: Path, versions: set[str]) -> list[int]:
@@ -147,7 +147,7 @@ def _served(model: Path, versions: set[str]) -> list[int]:
     config = _parsed(model / CONFIG)
     named = [str(one) for one in config.version_policy.specific.versions]
     if not named or not set(named) <= versions or config != _parsed(model / named[-1] / CONFIG):
-        raise ReleaseError(f"{model / CONFIG}: is not that of the version which it names; export the repository anew")
+        raise ReleaseError(f"{model / CONFIG}: is not that of the version which it names; export the repository again")
     return [int(one) for one in named]
 
 
@@ -157,7 +157,7 @@ def _parsed(path: Path) -> Any:
     try:
         return text_format.Parse(path.read_text(encoding="utf-8"), ModelConfig())
     except (OSError, ValueError, text_format.ParseError) as error:
-        raise ReleaseError(f"{path}: not a model configuration: {error}; export the repository anew") from None
+        raise ReleaseError(f"{path}: not a model configuration: {error}; export the repository again") from None
 
 
 def _files(directory: Path, leave_out: str | None) -> Iterator[str]:
@@ -172,6 +172,6 @@ def _files(directory: Path, leave_out: str | None) -> Iterator[str]:
 def _expect(directory: Path, present: set[str], wanted: Iterable[str]) -> None:
     if different := sorted(present ^ set(wanted)):
         raise ReleaseError(
-            f"{directory}: {different[0]} is missing or does not belong there; export the repository anew with "
+            f"{directory}: {different[0]} is missing or does not belong there; export the repository again with "
             "`retrieval release`"
         )

@@ -227,7 +227,7 @@ def _write_history(interactions: pd.DataFrame, user_ids: pd.Series, out: Path) -
     if (rows < 0).any():
         stranger = interactions[Columns.User].iloc[int(np.flatnonzero(rows < 0)[0])]
         raise ReleaseError(
-            f"users.parquet: has no user {stranger!r}, who has interactions; run `retrieval features` anew"
+            f"users.parquet: has no user {stranger!r}, who has interactions; run `retrieval features` again"
         )
     order = np.lexsort((interactions[Columns.Timestamp].to_numpy(), rows))
     counts = np.bincount(rows, minlength=len(user_ids))

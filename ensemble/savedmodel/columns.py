@@ -50,7 +50,7 @@ class RawColumns:
         self._outputs = document["outputs"]
         self.directory = directory / "vocabulary"
         self.resources: dict[str, Any] = {}
-        """Tables and variables, which whoever saves a graph of it has to hold."""
+        """Tables and variables, which must be held by the code that saves a graph of it."""
         if any(one["name"] == HISTORY for one in self._outputs):
             self.resources[ITEMS] = table_of(trained_ids, np.arange(len(trained_ids)), -1)
         self._steps: list[Any] = [self._step(one) for one in document["steps"]]

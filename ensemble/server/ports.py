@@ -51,7 +51,7 @@ def check_free(host: str, ports: dict[str, int]) -> None:
 def free_ports(host: str, count: int) -> list[int]:
     """Return `count` distinct ports that are free now, and that no other process of this machine gets from here.
 
-    They lie below the range from which the kernel takes ports for outgoing connections, one of which could otherwise
+    They lie below the range from which the kernel takes ports for outgoing connections: one of those could otherwise
     get a port between this call and its use. Of two servers that start at the same time on one port one ends, but not
     before the other has answered that it is ready, and all else that was meant for the first.
 

@@ -67,14 +67,14 @@ def check_query(columns: Iterable[str], features: Iterable[str], where: str) -> 
         for name in names:
             reason = wrong_column(name) if what == "input" else wrong_feature(name)
             if reason:
-                raise InvalidRelease(f"{where}: {what} {name[:128]!r}: {reason}; rename it and release anew")
+                raise InvalidRelease(f"{where}: {what} {name[:128]!r}: {reason}; rename it and release it again")
 
 
 def check_distinct(names: Iterable[str], where: str) -> None:
     """Raise InvalidRelease, with `where`, if a name is there twice."""
     twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice is not None:
-        raise InvalidRelease(f"{where}: {twice[:128]!r} is there twice; rename one and release anew")
+        raise InvalidRelease(f"{where}: {twice[:128]!r} is there twice; rename one and release it again")
 
 
 def _taken(name: str) -> str | None:

@@ -95,9 +95,7 @@ class ItemAnswers:
         while self._log.changed():
             with self._log.following() as delta:
                 if has_ranker(self.release) and not delta.removes:
-                    raise InvalidRelease(
-                        f"{delta.path}: the release ranks, and its ranker knows no new items; train anew"
-                    )
+                    raise InvalidRelease(f"{delta.path}: the release ranks, and its ranker knows no new items; retrain")
                 self.catalogue = self.catalogue.with_delta(delta)
         return True
 

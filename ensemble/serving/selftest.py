@@ -166,7 +166,9 @@ class SelfTest:
             raise
         except Exception as error:
             reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
-            raise InvalidRelease(f"{self.release.path}: self-test failed: {what}: {reason}; release anew") from error
+            raise InvalidRelease(
+                f"{self.release.path}: self-test failed: {what}: {reason}; release it again"
+            ) from error
 
     def _compare(self, what: str, found: np.ndarray, expected: np.ndarray) -> None:
         if found.shape != expected.shape:
@@ -180,7 +182,7 @@ class SelfTest:
     def _failed(self, what: str) -> InvalidRelease:
         return InvalidRelease(
             f"{self.release.path}: self-test failed: {what} of the sample queries are not as when it was made; "
-            "release anew, or compare the serving environment with requirements/serve.txt"
+            "release it again, or compare the serving environment with requirements/serve.txt"
         )
 
 

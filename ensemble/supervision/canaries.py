@@ -1,4 +1,4 @@
-"""Canaries at an interval, from a thread of their own, so that whoever reads the results never waits."""
+"""Canaries at an interval, from a thread of their own, so that reading the results never waits."""
 
 from __future__ import annotations
 

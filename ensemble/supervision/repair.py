@@ -1,7 +1,7 @@
-"""How a server is repaired: a model is loaded anew beside what is left of it; at last the server is started again.
+"""How a server is repaired: a model is reloaded beside what is left of it; at last the server is started again.
 
-Triton never restarts a python model's process that died, and goes on handing requests to it, each of which fails after
-a second. Loading the model anew, from files that look changed, starts all of its processes beside the old ones; those
+Triton never restarts a python model's process that died, and goes on handing requests to it, and each fails after a
+second. Reloading the model, from files that look changed, starts all of its processes beside the old ones; those
 that live go on answering until the new ones do.
 """
 
@@ -65,7 +65,7 @@ class Repairs:
             return 0  # the server does not answer at all: the canary tells
 
     def reload(self, due: dict[str, str], given_up: GivenUp) -> bool:
-        """Load the models of `due` anew, by name, each with why, and take them from it; return whether it was tried.
+        """Load the models of `due` again, by name, each with why, and take them from it; return whether it was tried.
 
         A deployment that is under way goes before. Where a load fails the server is started again; raises as `restart`.
         """
@@ -131,7 +131,7 @@ class Repairs:
             self.kill(stubs, "left over from before a reload")
 
     def _load(self, model: str, reason: str, given_up: GivenUp) -> str:
-        """Load a model anew; return why that failed, or nothing."""
+        """Reload a model; return why that failed, or nothing."""
         old, start = self.stubs.of(model), time.monotonic()
         try:
             self._server.verify()
@@ -141,7 +141,7 @@ class Repairs:
                 _patiently(lambda: control.load(model), given_up)
         except (ServerError, ReleaseError, OSError) as error:
             self._events.add("reload_failed", model=model, reason=reason, error=str(error))
-            return f"'{model}' was not loaded anew: {error}"
+            return f"'{model}' was not reloaded: {error}"
         self.stubs.find()
         self._left.append((time.monotonic() + _LEFT_SECONDS, old))
         self._events.add("model_reloaded", model=model, reason=reason, seconds=round(time.monotonic() - start, 3))

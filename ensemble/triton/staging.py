@@ -1,4 +1,4 @@
-"""The private directory out of which a Triton runs: plain names for what it is given, and nothing to import.
+"""The private directory that a Triton runs in: plain names for what it is given, and nothing to import.
 
 Triton 2.51 hands the paths of a model and of its stub to a shell as they are, so both are links in here, whose names a
 shell takes literally. The stub imports from the working directory before anything else, so that is an empty one. It is

@@ -33,7 +33,7 @@ class Als:
         check_memory(f"{self.factors} factors of every user and item", sum(interactions.shape) * self.factors * 8)
         settings = {**asdict(self), "random_state": self.seed}
         del settings["seed"]
-        # implicit runs its own threads, each of which would start BLAS's: slower by far, it says.
+        # implicit runs its own threads, and each would start BLAS's: slower by far, it says.
         with threadpool_limits(1, "blas"):
             model = AlternatingLeastSquares(**settings, dtype=np.float32)
             model.fit(interactions, show_progress=False)

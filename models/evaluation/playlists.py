@@ -40,7 +40,7 @@ def measure(data: FeatureSet, part: Part, towers_dir: Path, transform: Transform
     -------
     dict
         `answers`; `scenarios`, a list: `name`, `title`, `seeds`, `drawn`, `playlists`, METRICS, and `popularity` with
-        the METRICS of the most popular tracks; `mean` of the scenarios, each of which counts the same, likewise.
+        the METRICS of the most popular tracks; `mean` of the scenarios, all counting the same, likewise.
         Scenarios for which no playlist is long enough are left out.
     """
     vectors = np.load(towers_dir / "item_vectors.npy", allow_pickle=False)

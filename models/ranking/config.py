@@ -16,11 +16,11 @@ class RankingTraining(Section, frozen=True, kw_only=True):
     """What both kinds of rankers take."""
 
     candidates: PositiveInt = 200
-    """So many allowed items, or `top_k` of them if that is more, are retrieved for a query and scored anew. The answer
+    """So many allowed items, or `top_k` of them if that is more, are retrieved for a query and rescored. The answer
     is the first `top_k` by the new score."""
     negatives: PositiveInt = 20
     """A training row's item is to win against so many of the candidates that the towers retrieve for the row, drawn
-    anew every time; items that the user has in the rows trained on are none."""
+    again every time; items that the user has in the rows trained on are none."""
     epochs: PositiveInt = 8
     """At most this many."""
     patience: PositiveInt = 2
@@ -70,7 +70,7 @@ class FieldSelection(Section, frozen=True, kw_only=True):
     """Of the prior against the rows' mean loss."""
     computation: Weight = 1.0
     """Complexity of what is computed to have a field: 0 for an item's, which the release holds; 1 for a query's, made
-    once for a request; 2 for one made anew for every candidate."""
+    once for a request; 2 for one made again for every candidate."""
     width: Weight = 0.5
     """Complexity of every 64 numbers that the field is embedded to."""
     codes: Weight = 0.1

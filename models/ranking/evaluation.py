@@ -25,7 +25,7 @@ _ROWS_AT_ONCE = 256
 def reordered(scores: Scores, candidates: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     """Return every row's candidates by the ranker's score, equal ones in the order that they were retrieved in.
 
-    A row of which a score is not finite gets no answer, as when it is served: it is -1 throughout.
+    A row with a score that is not finite gets no answer, as when it is served: it is -1 throughout.
     """
     found = np.empty_like(candidates)
     for start in range(0, len(candidates), _ROWS_AT_ONCE):

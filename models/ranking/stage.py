@@ -89,7 +89,7 @@ def train_ranker(
     """Train a ranker on what the towers retrieve and export it.
 
     The number of epochs is that with the best ndcg@10 of validation rows, retrieved and then ranked; where the towers
-    were trained anew on training and validation rows, so is the ranker. `out` gets `ranker.onnx`, `items.npy`,
+    were retrained on training and validation rows, so is the ranker. `out` gets `ranker.onnx`, `items.npy`,
     `params.json`, `history.json` and `checkpoint`.
 
     Raises
@@ -105,7 +105,7 @@ def train_ranker(
         released = exported_towers(towers)
         if train.refit:
             rows = training_rows(data, join([data.train, data.valid]), released, train, ranking.candidates, seed)
-            progress(f"training anew on training and validation rows, {facts['epochs']} epochs")
+            progress(f"retraining on training and validation rows, {facts['epochs']} epochs")
             ranker = task.build(released, kept=facts.get("kept"))
             ranker.fit(task.batches(rows), epochs=facts["epochs"], verbose=0, callbacks=[task.guard(rows, "refit")])
         ranker.save_weights(out / CHECKPOINT)

@@ -93,7 +93,7 @@ def _rows(part: Part, known: Part, towers: Towers, count: int, share: Float32Arr
 
 
 def batches(rows: Rows, negatives: int, batch_size: int, seed: int) -> tf.data.Dataset:
-    """Yield what `models.ranking.model.Batch` has, rows shuffled anew every epoch, negatives drawn anew every time."""
+    """Yield what `models.ranking.model.Batch` has, rows reshuffled every epoch, negatives redrawn every time."""
     features = {name: tf.convert_to_tensor(values) for name, values in rows.query.items()}
     held = [tf.convert_to_tensor(one) for one in (rows.vectors, rows.targets, rows.candidates, rows.weights)]
     size = min(batch_size, len(rows.targets))

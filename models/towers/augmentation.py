@@ -81,7 +81,7 @@ def augmented_loss(loss: Loss, config: Augmentation | None, rows: TrainingRows, 
 class AugmentedLoss:
     """The loss of an objective, the mimic loss of both towers, and the category alignment loss.
 
-    `members` is float32 `[items, k]`, which items are of which category, see `membership`; None: nothing is aligned.
+    `members` is float32 `[items, k]`, the categories of items, see `membership`; None: nothing is aligned.
     """
 
     def __init__(self, loss: Loss, config: Augmentation, members: Float32Array | None) -> None:
@@ -153,7 +153,7 @@ def alignment_loss(vectors: tf.Tensor, members: tf.Tensor) -> tf.Tensor:
 
 
 def membership(category: str, counts: Float32Array, data: FeatureSet) -> Float32Array:
-    """Return which items are of which category, float32 `[items, k]`; the most frequent in the rows trained on first.
+    """Return the categories of items, float32 `[items, k]`; the most frequent in the rows trained on first.
 
     `counts` float32 `[items]` says how many rows an item has.
 

@@ -64,7 +64,7 @@ def peak() -> int:
 
 
 def reset_peak() -> None:
-    """Let `peak` begin anew, where the system can."""
+    """Let `peak` begin again, where the system can."""
     try:
         _CLEAR.write_text("5")  # proc(5)
     except OSError:

@@ -81,7 +81,7 @@ class FiniteGuard(tf.keras.callbacks.Callback):
     def error(self, found: str) -> DivergedError:
         """Return what to raise: where, what, and what to change."""
         name, value = largest_of(self._features)
-        column = f", or clip the numbers of {name!r} (clip_min, clip_max), of which one is {value:.3g}" if name else ""
+        column = f", or clip the numbers of {name!r} (clip_min, clip_max): one is {value:.3g}" if name else ""
         return DivergedError(
             f"{self._what}, epoch {self._epoch + 1}: {found}: the training diverged; lower {self._section}."
             f"learning_rate, {self._rate:g} now{column}"
@@ -97,7 +97,7 @@ def check_finite(model: Any, what: str) -> None:
     """Raise StageError unless all weights that training changes are finite; `what` says where they come from."""
     wrong = next((one.name for one in model.trainable_variables if not is_finite(one)), None)
     if wrong is not None:
-        raise StageError(f"{what}: the weights {wrong!r} are not finite: that training diverged; train anew")
+        raise StageError(f"{what}: the weights {wrong!r} are not finite: that training diverged; retrain")
 
 
 def largest_of(features: Iterable[Mapping[str, np.ndarray]]) -> tuple[str, float]:

@@ -37,7 +37,7 @@ def weights(interactions: pd.DataFrame, rating: Rating) -> Float32Array:
     Raises
     ------
     RecipeError
-        Rows are to be weighted by ratings of which one is negative, or none positive.
+        Rows are to be weighted by ratings, and one is negative, or none is positive.
     """
     if not isinstance(rating, Weighted):
         return np.ones(len(interactions), np.float32)

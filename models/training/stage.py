@@ -114,7 +114,7 @@ def _trained_anew(
     if generations and train.distillation and train.distillation.dropout is not None:
         model = replace(model, dropout=train.distillation.dropout)
     for generation in range(1, 1 + max(1, generations)):
-        progress(f"training anew on training and validation rows, {epochs} epochs")
+        progress(f"retraining on training and validation rows, {epochs} epochs")
         name = f"refit-{generation}"
         callbacks = [_EpochLine(epochs, progress), *_tensorboard(logs / name, session.ranks)]
         teachers = towers if generations else []
@@ -192,10 +192,10 @@ def _lesson(
 
 
 def _batches(part: Part, labels: Labels, batch_size: int, seed: int, ranks: Ranks) -> tf.data.Dataset:
-    """Yield `(query features, Labels)` in batches, shuffled anew every epoch; the short last batch is left out.
+    """Yield `(query features, Labels)` in batches, reshuffled every epoch; the short last batch is left out.
 
     The features are held as tensors and gathered by row number, which costs a fraction of feeding them row by row. All
-    ranks have the same batches, of which each takes its share.
+    ranks have the same batches, and each takes its share.
     """
     features = {name: tf.convert_to_tensor(values) for name, values in part.query.items()}
     total = len(part.interactions)

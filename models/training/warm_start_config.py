@@ -13,8 +13,8 @@ class Continued(Section, frozen=True, kw_only=True):
     """How training goes on from the towers of an earlier run instead of from zero, see docs/operating.md.
 
     Vocabularies and embedding tables grow: what the earlier run knew keeps its codes and its trained rows. The search
-    goes on from the earlier run's best epoch, which has not seen its validation rows; the training anew from what that
-    run released. The optimiser starts anew.
+    goes on from the earlier run's best epoch, which has not seen its validation rows; the retraining from what that
+    run released. The optimizer starts from scratch.
     """
 
     run: str | None = None

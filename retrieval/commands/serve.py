@@ -49,7 +49,7 @@ def serve(
 ) -> None:
     """Serve a run with Triton, in the foreground, until a signal comes. Its log goes to stderr.
 
-    What breaks is repaired: a model whose process died is loaded anew, docs/operating.md says how and what is logged.
+    What breaks is repaired: a model whose process died is reloaded, docs/operating.md says how and what is logged.
     Only gRPC on 127.0.0.1, and Prometheus metrics, unless told otherwise. docs/security.md has the rest.
 
     \b

@@ -22,7 +22,7 @@ def train(
 ) -> None:
     """Train the two towers and export them. With --from: go on from an earlier run's, as [train.continued] says.
 
-    The features must go on from the same run, for a vocabulary to grow: they are made anew where they do not.
+    The features must go on from the same run, for a vocabulary to grow: they are made again where they do not.
 
     \b
     retrieval train recipes/movielens-100k.toml

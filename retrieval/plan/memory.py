@@ -131,7 +131,7 @@ def disk(shapes: Shapes, model: Model, train: Train, index_bytes: int) -> dict[s
 
 
 def towers_alive(train: Train) -> int:
-    """Return how many models there are at the end of the training: the search's, and those trained anew."""
+    """Return how many models there are at the end of the training: the search's, and those retrained."""
     if not train.refit:
         return 1
     return 1 + max(1, train.distillation.generations if train.distillation else 0)

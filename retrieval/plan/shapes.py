@@ -20,7 +20,7 @@ from workflows.features.plan import FIRST_ITEM, FeatureSpec, history_of
 
 PARTS = ("train", "valid", "test")
 ASSUMED_VALUES, ASSUMED_WIDTH = 1000, 64
-"""Distinct values of a column of which nothing is known; numbers in a vector of a column of vectors."""
+"""Distinct values of a column that nothing is known of; numbers in a vector of a column of vectors."""
 
 
 class Sizes(NamedTuple):

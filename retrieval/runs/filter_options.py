@@ -20,7 +20,7 @@ class FilterOptions:
     not_tag: list[str] = field(default_factory=list)
     """`ATTRIBUTE=VALUE`: none of the values."""
     range: list[str] = field(default_factory=list)
-    """`ATTRIBUTE=MIN:MAX`, either of which may be left out."""
+    """`ATTRIBUTE=MIN:MAX`; either end may be left out."""
     limit_per: str | None = None
     """`ATTRIBUTE=LIMIT`."""
     min_score: float | None = None

@@ -83,7 +83,7 @@ def evaluate(job: Job) -> None:
 
     rating = job.recipe.train.objective.rating
     transform = None
-    if isinstance(job.recipe.data.split, PlaylistsSplit):  # its queries are made anew, scenario by scenario
+    if isinstance(job.recipe.data.split, PlaylistsSplit):  # its queries are made again, scenario by scenario
         transform = fitted_queries(job.recipe, job.run / "features").transform
     ranker = job.run / "ranker" if job.recipe.ranking else None
     where = job.run / "features", job.run / "towers"

@@ -22,7 +22,7 @@ def rewrite(text: str, values: Mapping[str, Any], recipe: Recipe) -> str:
     """Return TOML that reads as `recipe`: `text` with `values` put at their dotted names.
 
     Where the text is laid out in a way that this cannot follow (inline tables, dotted keys), the whole recipe is
-    written anew, without the comments of the original.
+    rewritten, without the comments of the original.
     """
     for name, value in values.items():
         section, _, key = name.rpartition(".")

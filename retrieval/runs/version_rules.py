@@ -98,7 +98,9 @@ def holes(release: str) -> Iterator[Finding]:
         return
     remedy = f"serve with an image of {SAFE_RELEASE} or later (containers/versions.env); docs/security.md has the list"
     if version_of(release) < version_of(KEY_HOLDS):
-        what = f"Triton {release}: whoever reaches its port gets round the key of its commands (CVE-2026-24207, -47481)"
+        what = (
+            f"Triton {release}: anyone who reaches its port gets round the key of its commands (CVE-2026-24207, -47481)"
+        )
         yield Finding("warning", "triton", what, f"let nobody else reach it, or {remedy}")
     elif version_of(release) < version_of(SAFE_RELEASE):
         yield Finding("warning", "triton", f"Triton {release}: has known holes", remedy)

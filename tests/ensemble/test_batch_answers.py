@@ -1,4 +1,4 @@
-"""Answers for everybody are the server's, whoever makes them, and a killed run goes on to the same bytes."""
+"""Answers for everybody are the server's, no matter who makes them, and a killed run goes on to the same bytes."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
 
 
 def refusal(*arguments: Any) -> str:
-    """Run a command that fails as one does that a user can mend, and return what it says."""
+    """Run a command that fails as one does that a user can correct, and return what it says."""
     done = CliRunner().invoke(app, [*map(str, arguments)])
     assert done.exit_code == 2, done.output
     return " ".join(done.output.split())
@@ -186,7 +186,7 @@ def test_pruning_keeps_what_is_current_and_what_a_rollback_needs(
 ) -> None:
     for source in (derived, other, first):
         run("promote", source, store.directory, "--force", "--reason", "test")
-    assert [one.version for one in store.history()] == [1, 2, 3, 1]  # the same release is no version anew
+    assert [one.version for one in store.history()] == [1, 2, 3, 1]  # the same release is no version again
     assert run("releases", "prune", store.directory, "--keep", 0) == {"removed": [2], "kept": [1, 3]}
     run("rollback", store.directory)
     assert run("releases", "prune", store.directory, "--keep", 1) == {"removed": [1], "kept": [3]}
@@ -217,7 +217,7 @@ def test_a_promotion_that_was_killed_leaves_what_was_current(
 
 
 def test_a_version_that_was_changed_is_not_gone_back_to(store: Versions, other: Path, derived: Path, run: Run) -> None:
-    run("promote", other, store.directory, "--force", "--reason", "another layout")  # so the repository is made anew
+    run("promote", other, store.directory, "--force", "--reason", "another layout")  # so the repository is made again
     before = (store.directory / CURRENT).read_bytes()
     place = store.release_of(1)
     shutil.rmtree(place)

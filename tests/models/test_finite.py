@@ -63,7 +63,7 @@ def test_the_guard_looks_at_every_step_and_at_the_weights() -> None:
         model.compile(optimizer="sgd")
         with pytest.raises(DivergedError, match=rf"^ranker, .*{told}.*ranking\.learning_rate, 0\.5 now.*'x'.* 8"):
             model.fit(tf.data.Dataset.from_tensor_slices(data).batch(1), callbacks=[guard], verbose=0)
-    with pytest.raises(StageError, match=r"the earlier run: the weights 'w:0' are not finite.*train anew"):
+    with pytest.raises(StageError, match=r"the earlier run: the weights 'w:0' are not finite.*retrain"):
         check_finite(Tiny(np.inf), "the earlier run")
 
 

@@ -12,8 +12,7 @@ from ensemble.config import Index
 
 @pytest.fixture(scope="module", params=["flat", "ivf_sq8", "hnsw"])
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A release of one's own, with strings or integers as ids, two of three with a ranker; whoever changes it puts it
-    back."""
+    """A release of one's own, with strings or integers as ids, two of three with a ranker; tests leave it as it was."""
     ids = "int64" if request.param == "hnsw" else "string"
     run = make_run(tmp_path_factory.mktemp(request.param) / "run", ids, last=3)
     index = Index(kind=request.param, **{"ivf_sq8": {"nprobe": 4}, "hnsw": {"ef": 64}}.get(request.param, {}))

@@ -1,6 +1,6 @@
 """Whatever is done to a release, it is refused with the file's name, or it does no harm.
 
-Two kinds of attackers. One changes files: the hashes tell. The other writes the manifest anew, so that every hash fits:
+Two kinds of attackers. One changes files: the hashes tell. The other rewrites the manifest, so that every hash fits:
 then headers, shapes, sizes and values are looked at before a library of others sees the file.
 """
 

@@ -132,7 +132,7 @@ def test_a_repository_as_it_was_exported_and_signed_is_taken(signed: Path, keys:
 
 
 def test_an_older_signed_release_is_refused_where_a_time_is_given(signed: Path, keys: tuple[Path, Path]) -> None:
-    """It is signed as well, and whoever can exchange files could bring it back."""
+    """It is signed as well, and anyone who can exchange files could bring it back."""
     made = str(open_signed(signed / "release", keys[1]).manifest["created"])
     year = int(made[:4])
     later, earlier = made.replace(str(year), str(year + 1)), made.replace(str(year), str(year - 1))

@@ -119,7 +119,7 @@ def test_a_configuration_of_another_release_is_refused(repository: Path, tmp_pat
     config.write_text(
         config.read_text().replace('name: "age" data_type: TYPE_FP64', 'name: "age" data_type: TYPE_INT64')
     )
-    with pytest.raises(ServerError, match="export the repository anew"):
+    with pytest.raises(ServerError, match="export the repository again"):
         server_of(other).start()
 
 

@@ -292,5 +292,5 @@ def test_arrays_that_do_not_fit_are_refused_at_load(tmp_path: Path, file: str, c
     np.save(place, change(np.load(place)))
     with pytest.raises(InvalidRelease, match="items/attributes/"):
         read_attributes(sealed(tmp_path), ITEMS)
-    with pytest.raises(InvalidRelease, match="release anew"):
+    with pytest.raises(InvalidRelease, match="release it again"):
         read_attributes(sealed(tmp_path), ITEMS + 1)

@@ -151,7 +151,7 @@ def test_a_batch_is_compared_by_matrix_products_whatever_faiss_holds_for_a_small
 def test_a_damaged_index_is_refused_with_the_file_and_the_reason(kind: str, cut: int, tmp_path: Path) -> None:
     """FAISS maps inverted lists past the end of a file that was cut, and reading there kills the process."""
     content = built(kind, "inner_product")[0]
-    with pytest.raises(InvalidRelease, match=r"items\.faiss: .* bytes, .* expected; release anew"):
+    with pytest.raises(InvalidRelease, match=r"items\.faiss: .* bytes, .* expected; release it again"):
         load(release_with(tmp_path, kind, content[:-cut]))
 
 

@@ -47,7 +47,7 @@ def check(
             facts = _store(data, cache, directory, progress, findings)
             stored = open_tables(directory)
         except DataError as error:
-            findings.append(Finding.of_error("source", "data", error, "mend it, then check again"))
+            findings.append(Finding.of_error("source", "data", error, "correct it, then check again"))
             return Checked(facts={}, findings=findings)
         facts.update(users=len(stored.users), items=len(stored.items), interactions=sum(stored.rows))
         progress("looking at columns")

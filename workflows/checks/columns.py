@@ -86,7 +86,7 @@ def _column(table: str, values: pd.Series, ids: pd.Series, used: Used) -> Iterat
     yield from _text(table, present, features, distinct, len(values))
     if present.dtype.kind == "f" and np.isinf(present).any():
         infinite = pd.Series(np.isinf(present), present.index)
-        yield _finding(told, "infinite", table, name, present, infinite, "has infinite numbers", "mend them")
+        yield _finding(told, "infinite", table, name, present, infinite, "has infinite numbers", "correct them")
 
 
 def _text(table: str, present: pd.Series, features: list[Any], distinct: int, rows: int) -> Iterator[Finding]:

@@ -46,5 +46,5 @@ def event_findings(stored: Stored, kinds: Sequence[str]) -> Iterator[Finding]:
         )
     for kind in (kind for kind in kinds if not counts[kind]):
         yield finding(
-            "warning", 0, f"no row is a {kind!r}", "leave it out of train.tasks.events.kinds, or mend its name"
+            "warning", 0, f"no row is a {kind!r}", "leave it out of train.tasks.events.kinds, or correct its name"
         )

@@ -102,6 +102,6 @@ def _finding(table: str, column: str, values: pd.Series, bad: npt.NDArray[np.boo
         rows=len(rows),
         of=len(values),
         message="makes a feature that is not finite in float32: a NaN in a vector, or a number that is too large",
-        remedy="mend the values, make them null, or set clip_min and clip_max",
+        remedy="correct the values, make them null, or set clip_min and clip_max",
         examples=[{"row": int(row), column: str(values.iloc[row])[:60]} for row in rows[:EXAMPLES]],
     )

@@ -138,7 +138,7 @@ def _times(events: Events, report: _Report) -> Iterator[Finding]:
     early = np.flatnonzero(seconds < YEAR_1990)
     if len(early):
         what = "have the time 0" if not seconds[early].any() else "have a time before 1990"
-        yield report.rows("warning", "time/early", early, rows, what, unit if len(early) == rows else "mend them")
+        yield report.rows("warning", "time/early", early, rows, what, unit if len(early) == rows else "correct them")
     late = np.flatnonzero(seconds > time.time() + DAY)
     if len(late):
         yield report.rows("warning", "time/future", late, rows, "have a time in the future", unit)

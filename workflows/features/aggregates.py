@@ -72,7 +72,7 @@ def _table(entry: Aggregated, rows: Any, moments: npt.NDArray[np.float64] | None
     if _is_odd(figures, moments).any():
         wrong = feature.statistics[int(_is_odd(figures, moments).argmax())]
         raise DataError(
-            f"column {feature.of!r}: the {wrong} that {entry.output!r} is made of is not finite; mend its values"
+            f"column {feature.of!r}: the {wrong} that {entry.output!r} is made of is not finite; correct its values"
         )
     return Table(found[entry.key].to_numpy(), figures, moments)
 

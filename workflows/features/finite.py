@@ -31,7 +31,7 @@ def check_finite(
             given = ", ".join(f"{column} = {_shown(raw[column].iloc[row])}" for column in entry.columns)
             raise DataError(
                 f"{table}: column {entry.column!r}, row {first + row}: the feature {name!r} of {given} is not a finite "
-                "float32; mend the value, make it null, or set clip_min and clip_max"
+                "float32; correct the value, make it null, or set clip_min and clip_max"
             )
 
 

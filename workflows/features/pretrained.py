@@ -116,7 +116,7 @@ def _check(feature: Embedding, ids: npt.NDArray[Any], vectors: npt.NDArray[Any])
     if infinite.any():
         row = int(infinite.argmax())
         raise DataError(
-            f"{feature.file}: the vector in row {row}, of id {ids[row]!r}, is not finite in float32; mend it"
+            f"{feature.file}: the vector in row {row}, of id {ids[row]!r}, is not finite in float32; correct it"
         )
 
 

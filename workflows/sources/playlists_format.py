@@ -84,7 +84,7 @@ def read_slice(content: bytes, path: str) -> Slice:
 
 
 _DECODER = msgspec.json.Decoder(Slice)
-_REMEDY = "take the file anew from the data set, or mend it"
+_REMEDY = "take the file again from the data set, or correct it"
 _INDEX = re.compile(r"\.(\w+)|\[(\d+)\]")
 
 

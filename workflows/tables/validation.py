@@ -135,7 +135,7 @@ def _check_rating(rating: pd.Series, first: int) -> None:
     if rating.dtype != np.float32:
         raise DataError(f"interactions: column 'rating' must be float32, got {rating.dtype}; use astype('float32')")
     bad = ~np.isfinite(rating.to_numpy())
-    _refuse("interactions", Columns.Rating, bad, rating, "a finite number", "drop or mend the row", first=first)
+    _refuse("interactions", Columns.Rating, bad, rating, "a finite number", "drop or correct the row", first=first)
 
 
 def _check_timestamp(seconds: pd.Series, first: int) -> None:
@@ -144,7 +144,7 @@ def _check_timestamp(seconds: pd.Series, first: int) -> None:
             f"interactions: column 'timestamp' must be int64 seconds, got {seconds.dtype}; convert it to whole seconds",
         )
     name = "interactions", Columns.Timestamp
-    _refuse(*name, seconds < 0, seconds, "seconds since 1970, >= 0", "drop or mend the row", first=first)
+    _refuse(*name, seconds < 0, seconds, "seconds since 1970, >= 0", "drop or correct the row", first=first)
     bad = seconds >= MILLISECONDS
     _refuse(*name, bad, seconds, "seconds, not milliseconds", "divide the column by 1000", first=first)
 

@@ -94,7 +94,7 @@ def read_ids(release: Sealed, stem: str, dtype: str) -> IdTable:
     lookup = Lookup(*(release.array(f"{stem}.{part}.npy", np.uint32) for part in ("order", "starts")))
     ids = Strings(*_read_text(release, stem)) if dtype == "string" else read_values(release, stem, dtype)
     if not finds(lookup, ids):
-        raise InvalidRelease(f"{release.path / stem}.order.npy: is no lookup of the {len(ids)} ids; release anew")
+        raise InvalidRelease(f"{release.path / stem}.order.npy: is no lookup of the {len(ids)} ids; release it again")
     check_distinct(ids, release.path / stem)
     return IdTable(ids, lookup)
 
@@ -103,10 +103,10 @@ def check_distinct(ids: Ids, stem: Path) -> None:
     """Raise InvalidRelease where an id is there twice, or stands for none (see `NO_ID`)."""
     none = NO_ID["string" if ids.dtype == object else "int64"]
     if not are_distinct(ids):
-        raise InvalidRelease(f"{stem}.npy: an id is there twice; release anew")
+        raise InvalidRelease(f"{stem}.npy: an id is there twice; release it again")
     has_none = (np.diff(ids.bounds) == 0).any() if isinstance(ids, Strings) else (ids == none).any()
     if has_none:
-        raise InvalidRelease(f"{stem}.npy: {none!r} is there, which stands for no id; release anew")
+        raise InvalidRelease(f"{stem}.npy: {none!r} is there, which stands for no id; release it again")
 
 
 def trained_ids(release: Release) -> IdTable:

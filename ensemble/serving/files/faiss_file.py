@@ -51,7 +51,7 @@ class _Reader:
         self.content = np.memmap(path, np.uint8, "r").view(np.ndarray) if path.stat().st_size else np.empty(0, np.uint8)
 
     def wrong(self, reason: str) -> InvalidRelease:
-        return InvalidRelease(f"{self._path}: no index that a release holds: {reason}; release anew")
+        return InvalidRelease(f"{self._path}: no index that a release holds: {reason}; release it again")
 
     def expect(self, what: str, found: object, expected: object) -> None:
         if found != expected:
@@ -94,7 +94,7 @@ def _inverted(reader: _Reader, expected: Expected) -> int:
     lists = reader.number("Q")
     if not 0 < lists <= expected.items:
         raise reader.wrong(f"{lists} lists of {expected.items} items")
-    reader.number("Q")  # how many to read, which a search says anew
+    reader.number("Q")  # how many to read, which a search says again
     reader.expect("centroids", reader.tag(), "IxFI" if expected.metric == 0 else "IxF2")
     _header(reader, lists, expected)
     reader.vector("centroids' numbers", np.float32, lists * expected.dim)

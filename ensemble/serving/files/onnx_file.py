@@ -98,7 +98,7 @@ class _Graph:
                 raise self._wrong("weights that are not in the file, or in it twice")
         expected = prod(dims)
         if kind not in _ITEM_BYTES or expected != max(held, 0):
-            raise self._wrong(f"weights of type {kind} and shape {dims[:8]}, of which {max(held, 0)} are in the file")
+            raise self._wrong(f"weights of type {kind} and shape {dims[:8]}: the file has {max(held, 0)}")
 
     def _entries(self, number: int, value: memoryview, kind: int) -> int:
         """Return how many numbers a packed field holds."""
@@ -154,4 +154,4 @@ class _Graph:
         return value
 
     def _wrong(self, reason: str) -> InvalidRelease:
-        return InvalidRelease(f"{self._path}: no graph of a tower: {reason}; release anew")
+        return InvalidRelease(f"{self._path}: no graph of a tower: {reason}; release it again")

@@ -1,7 +1,7 @@
 """A release on disk: opened only if every byte is the one that the manifest vouches for.
 
 Nothing but the manifest is parsed before the hashes are compared, and what the manifest itself says is checked value by
-value: whoever can write it anew can make the hashes right, and must still not get further than to answer wrongly.
+value: anyone who can rewrite it can make the hashes right, and must still not get further than to answer wrongly.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def read_manifest(path: Path, format_: int, id_key: str) -> dict[str, Any]:
     version = manifest.get("format") if isinstance(manifest, dict) else None
     if version != format_:
         raise InvalidRelease(
-            f"{place}: format {shown(version)}, this version reads format {format_}; release anew, or update"
+            f"{place}: format {shown(version)}, this version reads format {format_}; release it again, or update"
         )
     if not _is_as_written(manifest, id_key, text):
         raise InvalidRelease(
@@ -242,7 +242,7 @@ def _check_listing(path: Path, files: Mapping[str, str], required: Sequence[str]
             raise InvalidRelease(f"{path / name}: missing from the release")
     for name in sorted(present - set(files)):
         if name not in (MANIFEST, SIGNATURE):
-            raise InvalidRelease(f"{path / name}: not part of the release; remove it or release anew")
+            raise InvalidRelease(f"{path / name}: not part of the release; remove it or release it again")
 
 
 def _walk(path: Path) -> Iterator[str]:

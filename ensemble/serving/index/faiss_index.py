@@ -280,7 +280,9 @@ def read_index(place: Path, kind: str) -> Any:
     try:
         index = faiss.read_index(str(place), mapped | faiss.IO_FLAG_READ_ONLY)
     except RuntimeError as error:
-        raise InvalidRelease(f"{place}: FAISS cannot read it: {str(error).splitlines()[-1]}; release anew") from None
+        raise InvalidRelease(
+            f"{place}: FAISS cannot read it: {str(error).splitlines()[-1]}; release it again"
+        ) from None
     lists = faiss.downcast_InvertedLists(index.invlists) if hasattr(index, "invlists") else None
     if isinstance(lists, faiss.OnDiskInvertedLists):
         lists.prefetch_nthread = 0  # else every search starts threads, which take longer than the search
@@ -299,7 +301,7 @@ def to_gpu(index: Any, place: Path) -> Any:
     if not hasattr(faiss, "StandardGpuResources") or not faiss.get_num_gpus():
         raise InvalidRelease(
             f"{place}: the index was released for a GPU, and this FAISS ({faiss.__version__}) sees none; install a "
-            'faiss build with GPU support, or release anew with [index] device = "cpu"'
+            'faiss build with GPU support, or release it again with [index] device = "cpu"'
         )
     return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
 

@@ -30,7 +30,7 @@ URI, TOKEN, CONSISTENCY = "RETRIEVAL_MILVUS_URI", "RETRIEVAL_MILVUS_TOKEN", "RET
 """Environment variables: where Milvus is (`https://host:19530`, or a file of milvus-lite), what opens it, and how
 recent a state a search must see (Milvus's consistency levels; by default `Bounded`)."""
 PAIRING, ROWS, CHAIN = "retrieval.pairing", "retrieval.rows", "retrieval.changes"
-"""Properties of a collection: of which vectors it is, how many rows of the catalogue it holds, and the id of the first
+"""Properties of a collection: its vectors' hash, how many rows of the catalogue it holds, and the id of the first
 change whose rows are among them: another delta directory of the same release has other rows of these numbers."""
 STRUCTURES = ("flat", "hnsw", "ivf_flat")
 FIELDS = ("row", "item_id", "vector")
@@ -213,7 +213,7 @@ def _check_collection(client: Any, parameters: Mapping[str, Any], place: Path, d
     name = parameters["collection"]
     try:
         if not client.has_collection(name, **_ONCE):
-            raise InvalidRelease(f"{place}: Milvus has no collection {name}; release anew, or restore it")
+            raise InvalidRelease(f"{place}: Milvus has no collection {name}; release it again, or restore it")
         described = client.describe_collection(name, **_ONCE)
     except InvalidRelease:
         raise
@@ -223,12 +223,12 @@ def _check_collection(client: Any, parameters: Mapping[str, Any], place: Path, d
     if (says := described.get("properties", {}).get(PAIRING)) != pairing:
         raise InvalidRelease(
             f"{place}: collection {name} has the pairing id {says}, expected {pairing}: its vectors are not those of "
-            "this release; release anew"
+            "this release; release it again"
         )
     found = {one["name"]: one for one in described["fields"]}
     wanted = {*FIELDS, *parameters["fields"].values()}
     if wanted - set(found) or int(found["vector"]["params"]["dim"]) != dim:
-        raise InvalidRelease(f"{place}: collection {name} has other fields than the release; release anew")
+        raise InvalidRelease(f"{place}: collection {name} has other fields than the release; release it again")
 
 
 def _load_collection(client: Any, name: str, place: Path) -> None:

@@ -115,7 +115,9 @@ def open_searcher(folder: Path) -> Any:
     try:
         return extension(folder).ScannNumpy(str(folder), assets)
     except (RuntimeError, ValueError) as error:
-        raise InvalidRelease(f"{folder}: ScaNN cannot read it: {str(error).splitlines()[0]}; release anew") from None
+        raise InvalidRelease(
+            f"{folder}: ScaNN cannot read it: {str(error).splitlines()[0]}; release it again"
+        ) from None
 
 
 def extension(place: object) -> Any:

@@ -80,7 +80,7 @@ def _check_size(release: Release, outputs: Sequence[Mapping[str, Any]]) -> None:
     if row * int(release.manifest["serving"]["max_batch_size"]) > _MOST_BYTES:
         raise InvalidRelease(
             f"{release.path / 'query/transform.json'}: {row} bytes of features a row, more than {_MOST_BYTES} for the "
-            "largest batch; release anew with a smaller max_batch_size or shorter lists"
+            "largest batch; release it again with a smaller max_batch_size or shorter lists"
         )
 
 

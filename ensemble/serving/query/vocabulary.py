@@ -161,7 +161,7 @@ def _lookup(directory: Path, name: str, known: np.ndarray | Strings) -> Lookup |
         return None
     found = Lookup(*(_read(directory, name, suffix, np.uint32) for suffix in (".order.npy", ".starts.npy")))
     if not finds(found, known):
-        raise InvalidRelease(f"{directory / name}.order.npy: is no lookup of the {len(known)} values; release anew")
+        raise InvalidRelease(f"{directory / name}.order.npy: is no lookup of the {len(known)} values; release it again")
     return found
 
 

@@ -39,7 +39,7 @@ class Groups(NamedTuple):
 
 
 class Tags:
-    """An attribute of which an item has any number of values."""
+    """An attribute that holds any number of values of an item."""
 
     def __init__(self, values: np.ndarray, groups: Groups, bounds: np.ndarray, members: np.ndarray) -> None:
         """Take the values, `str` objects [v], and who has which: by item, and by value (int32 [entries]:
@@ -210,7 +210,7 @@ def stated_attributes(release: Sealed, items: int) -> list[tuple[str, str]]:
     fields = release.fields(FILE)
     stated = taken(fields, _SCHEMA)
     if stated["items"] != items:
-        raise fields.error(f"items is {stated['items']}, there are {items}; release anew")
+        raise fields.error(f"items is {stated['items']}, there are {items}; release it again")
     found = [(one["name"], one["kind"]) for one in stated["attributes"]]
     if len(dict(found)) < len(found):
         raise fields.error("attributes have a name twice")

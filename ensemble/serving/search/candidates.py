@@ -18,5 +18,5 @@ def candidates_of(release: Release) -> int:
     stated = release.fields(PARAMETERS)
     stated.integer("format", 1, 1)
     if stated.digest("pairing") != release.origin["pairing"]:
-        raise stated.error("pairing: the ranker was trained with other towers; release anew")
+        raise stated.error("pairing: the ranker was trained with other towers; release it again")
     return stated.integer("candidates", 1, _MOST)

@@ -67,7 +67,7 @@ class Catalogue:
         ids = read_values(release, "items/ids", release.manifest["id_dtype"]["item_id"])
         vectors, trained = _vectors(release, len(ids)), release.trained_items
         if not 0 < trained <= len(ids):
-            raise InvalidRelease(f"{release.path}: {len(ids)} items, of which {trained} trained")
+            raise InvalidRelease(f"{release.path}: {len(ids)} items, {trained} of them trained")
         rows = Rows(ids, on_wire(ids), vectors, _live(release, ids), read_attributes(release, len(ids)))
         metric = release.json(PARAMETERS)["metric"]
         search = ItemSearch(vectors, load_index(release), metric=metric, live=rows.live)
@@ -174,5 +174,5 @@ def _live(release: Release, ids: np.ndarray) -> np.ndarray:
     if "derived_from" in release.manifest:
         newest, rows = dict(zip(ids.tolist(), range(len(ids)), strict=True)), live.nonzero()[0]
         if [newest[one] for one in ids[rows].tolist()] != rows.tolist():
-            raise InvalidRelease(f"{release.path}/items/ids.npy: a row lives of which there is a newer one")
+            raise InvalidRelease(f"{release.path}/items/ids.npy: an item's older row is marked as living, too")
     return live

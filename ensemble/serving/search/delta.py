@@ -55,7 +55,7 @@ class Delta(Sealed):
 
     @property
     def removes(self) -> bool:
-        """Return whether the items go; otherwise they come, or come anew."""
+        """Return whether the items go; otherwise they come, or come again."""
         return str(self.manifest["operation"]) == "remove"
 
     def ids(self, dtype: str) -> np.ndarray:
@@ -135,7 +135,7 @@ class DeltaLog:
 
 
 def _identity(path: str) -> tuple[float, ...]:
-    """Return what tells one directory of this name from another, a mended one included."""
+    """Return what tells one directory of this name from another, a corrected one included."""
     found: list[float] = []
     for place in (path, f"{path}/{MANIFEST}"):
         try:

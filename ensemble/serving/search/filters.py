@@ -226,7 +226,7 @@ class Filters:
         what = {Tags: "an attribute of tags", Numbers: "a number"}.get(kind, "an attribute")
         known = f"has {listed(fit)}" if fit else "has none"
         got = "no attribute of the release" if found is None else f"not {what}"
-        raise Wrong(f"{place}: {got}; expected {what}, of which the release {known}")
+        raise Wrong(f"{place}: {got}; expected {what}; the release {known}")
 
 
 def _parts(document: Mapping[str, Any]) -> int:

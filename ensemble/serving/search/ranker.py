@@ -23,7 +23,7 @@ _Array = np.ndarray
 
 
 class Ranker:
-    """Scores the candidates of each query anew."""
+    """Rescores the candidates of each query."""
 
     def __init__(self, release: Release, made: Collection[str]) -> None:
         """Load the ranker of a verified release; `made` are the names of the query's features.
@@ -88,7 +88,7 @@ class Ranker:
         feed = {name: given[name] if name in given else features[name][row : row + 1] for name in self.inputs}
         scores: _Array = self._run(_OUTPUT, feed, None)[0]
         if scores.shape != (1, len(items)):
-            raise InvalidRelease(f"{RANKER}: {scores.shape} scores of {len(items)} candidates; release anew")
+            raise InvalidRelease(f"{RANKER}: {scores.shape} scores of {len(items)} candidates; release it again")
         if not np.isfinite(scores).all():
             raise InvalidRequest(f"row {row}: a candidate has no finite score; a number in the query is too large")
         return scores[0]

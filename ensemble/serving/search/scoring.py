@@ -15,7 +15,7 @@ _BLOCK_ITEMS = 4096
 """Rows gathered at a time: as many as stay in the cache until they are multiplied. Twice as fast as all at once."""
 _COPIED_FLOATS = 1 << 21
 """Catalogues up to this size (8 MB) are kept transposed, too: BLAS then reads them as they lie, and does not pack them
-anew for every batch; three to five times as fast for 2 to 8 queries."""
+again for every batch; three to five times as fast for 2 to 8 queries."""
 _Array = np.ndarray
 
 

@@ -1,6 +1,6 @@
 """Search: the nearest items, some left out, in an order that only the exact scores decide.
 
-Every way (`planner`) ends the same: candidates' scores are computed anew by a sum whose order does not depend on the
+Every way (`planner`) ends the same: candidates' scores are recomputed by a sum whose order does not depend on the
 batch (BLAS and FAISS pick their kernels by batch size), and ties are broken by item index. A search that compares all
 allowed items therefore gives a row the same answer alone and among others; one through the approximate index may miss
 an item, but never returns one out of place, too few, or one that is not allowed.
@@ -215,7 +215,7 @@ class ItemSearch:
         return self._by_comparing(held, group.mask.items if plan.way == "gather" and group.mask else None, group)
 
     def _by_comparing(self, held: int, subset: _Array | None, group: _Group) -> tuple[_Array, _Array]:
-        """Compare the items of `subset` (None: all), of which the group's mask allows some."""
+        """Compare the items of `subset` (None: all) that the group's mask allows."""
         scores = self._quick(subset, group)
         index, score, bound = self._best(held, subset, scores, group.queries)
         if bound is None:
@@ -325,7 +325,7 @@ def in_order(rows: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def _taken(members: _Array, group: _Group) -> _Group:
-    """Return some rows of a group, int64 ascending, numbered anew, in the time that their own entries take."""
+    """Return some rows of a group, int64 ascending, renumbered, in the time that their own entries take."""
     if not len(group.rows):
         return group._replace(queries=group.queries[members])
     bounds = group.rows.searchsorted(np.arange(len(group.queries) + 1))

@@ -117,7 +117,7 @@ class Line:
         return cost
 
     def _over(self, place: int, rows: int) -> bool:
-        """Return whether a request, of which so many came before it, waited for too many rows."""
+        """Return whether a request that came after so many others waited for too many rows."""
         while self._seen and self._seen[0].come <= place:
             self._seen.popleft()
         if not self._seen:

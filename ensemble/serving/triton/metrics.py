@@ -1,7 +1,7 @@
 """What a served model counts: added up in the process, handed to Triton's metrics now and then by a thread of its own.
 
 Handing one number over takes some 50 microseconds of two processes, adding it up here a tenth of one. Triton adds the
-numbers of a model's processes together, and keeps them when a model is loaded anew.
+numbers of a model's processes together, and keeps them when a model is reloaded.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ def _kept(made: Any) -> Any:
 
 
 class RequestLog:
-    """Lines on single requests, JSON; no more than some a second, whoever sends what."""
+    """Lines on single requests, JSON; no more than some a second, whatever is sent."""
 
     def __init__(self, model: str, clock: Callable[[], float] = time.monotonic) -> None:
         """Take the model's name."""

@@ -291,7 +291,7 @@ def check_release(config: Path, release: Release) -> None:
     if stated not in config.read_text(encoding="utf-8"):
         raise InvalidRelease(
             f"{release.path}: is release {release.manifest['release']}, {config} is of another: export the repository "
-            "anew"
+            "again"
         )
 
 
@@ -300,7 +300,7 @@ def check_inputs(config: str, tensors: Sequence[Tensor]) -> None:
     found = {one["name"]: one["data_type"].replace("TYPE_STRING", "TYPE_BYTES") for one in json.loads(config)["input"]}
     expected = {one.name: f"TYPE_{one.dtype}" for one in tensors}
     if found != expected:
-        raise RuntimeError(f"config.pbtxt has inputs {found}, the release {expected}: export the repository anew")
+        raise RuntimeError(f"config.pbtxt has inputs {found}, the release {expected}: export the repository again")
 
 
 def row_slices(sent: Sequence[Arrays], name: str) -> list[slice]:

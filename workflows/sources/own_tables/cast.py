@@ -167,7 +167,7 @@ def _type_fault(target: Target, unit: str) -> Fault:
             unit, f"a time of the pattern {unit}" if "%" in unit else f"a number of {unit} since 1970"
         )
         return Fault(target.name, "type", expected, "set data.timestamp_unit to what it is")
-    remedy = f'mend it, or set types = {{ {target.name} = "string" }} for this table'
+    remedy = f'correct it, or set types = {{ {target.name} = "string" }} for this table'
     return Fault(target.name, "type", EXPECTED[target.kind], remedy)
 
 
@@ -183,12 +183,12 @@ def _orphan_fault(target: Target) -> Fault:
 def _range_faults(target: Target, array: Any, unit: str) -> Iterable[tuple[Fault, Mask]]:
     if target.role == "timestamp":
         early, late = out_of_time(array)
-        yield Fault(target.name, "range", "a time since 1970", "mend it"), early
+        yield Fault(target.name, "range", "a time since 1970", "correct it"), early
         remedy = "set data.timestamp_unit to what it is"
         expected = f"in {unit} (these would be after the year 5138)"
         yield Fault(target.name, "unit", expected, remedy), late
     if target.role == "rating":
-        yield Fault(target.name, "range", "a finite number", "mend it"), ~np.isfinite(array)
+        yield Fault(target.name, "range", "a finite number", "correct it"), ~np.isfinite(array)
     if target.role == "id" and target.kind == "string":
         yield Fault(target.name, "null", "other than the empty string", "give it an id"), array == ""
     if target.role == "id" and target.kind == "integer":

@@ -266,7 +266,7 @@ def _open_csv(located: Located, path: str, types: dict[str, Any], on_malformed: 
 
 
 def _unreadable(located: Located, path: str, error: Exception) -> DataError:
-    remedy = "mend the file, or say what it is in data.{0}: format, delimiter, encoding"
+    remedy = "correct the file, or say what it is in data.{0}: format, delimiter, encoding"
     if "UTF8" in str(error) or isinstance(error, UnicodeError):
         remedy = 'its text is not in that encoding: set data.{0}.encoding, such as "latin-1"'
     return DataError(f"{path}: not readable as {located.format} ({error}); {remedy.format(located.table)}")
