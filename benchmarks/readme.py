@@ -102,8 +102,27 @@ def rendered(demo: dict[str, Any]) -> dict[str, str]:
         "filters": _filters(read_json(RESULTS / "filters.json")),
         "features": _features(read_json(RESULTS / "features.json")),
         "faults": _faults(read_json(RESULTS / "faults.json")),
+        "layout": _layout(read_json(RESULTS / "layout.json")),
         **readme_models.rendered(),
     }
+
+
+def _layout(layout: dict[str, Any]) -> str:
+    rows = [
+        [f"`{one['folder']}`", str(one["files"]), f"{one['lines']:,}", f"`{one['longest']}`: {one['longest_lines']}"]
+        for one in layout["folders"]
+    ]
+    lines = [[f"`{name}`", f"{one['before']:,}", f"{one['after']:,}"] for name, one in layout["lines"].items()]
+    touched = [
+        [name, str(len(files)), ", ".join(f"`{one}`" for one in files)] for name, files in layout["touched"].items()
+    ]
+    return "\n\n".join(
+        [
+            table(["folder", "files", "lines", "longest function, lines"], rows),
+            table(["to add", "files", "which"], touched),
+            table(["lines of Python", "before the layout of today", "now"], lines),
+        ]
+    )
 
 
 def _answers(example: dict[str, Any]) -> str:
