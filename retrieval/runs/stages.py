@@ -185,7 +185,13 @@ _TRAINED_BY = ("model", "train", "seed", "device")
 STAGES = (
     Stage("fetch", fetch, outputs=("tables",), settings=_source, inputs=_source_state),
     Stage(
-        "features", features, needs=("fetch",), outputs=("features",), settings=_feature_settings, inputs=_feature_files
+        "features",
+        features,
+        needs=("fetch",),
+        outputs=("features",),
+        settings=_feature_settings,
+        inputs=_feature_files,
+        version=2,
     ),
     Stage(
         "train",

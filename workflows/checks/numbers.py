@@ -58,14 +58,11 @@ def _unfit(values: pd.Series, feature: Continuous) -> npt.NDArray[np.bool_]:
 def _normalised(numbers: Float64, feature: Continuous) -> Float64:
     if not feature.normalise:
         return numbers
-    if feature.normalise == "min-max":
-        shift, scale = float(numbers.min()), float(np.ptp(numbers))
-    else:
-        shift = float(numbers.mean())
-        scale = float(np.sqrt(np.square(numbers).mean() - np.square(shift)))
-        if not np.isfinite(np.square(numbers).sum()):
-            scale = np.nan
-    if not (np.isfinite(shift) and np.isfinite(np.ptp(numbers))) or (np.isnan(scale) and np.abs(numbers).max() > 1e100):
+    if not len(numbers):
+        return numbers
+    shift = float(numbers.min() if feature.normalise == "min-max" else numbers.mean())
+    scale = float(np.ptp(numbers) if feature.normalise == "min-max" else np.std(numbers))
+    if not (np.isfinite(shift) and np.isfinite(scale)):
         return np.full(len(numbers), np.nan)
     return (numbers - shift) / (scale if scale > 0 else 1.0)
 

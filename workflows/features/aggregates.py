@@ -1,8 +1,8 @@
-"""Target-free aggregates: what the training interactions say about each user or item (NVTabular `JoinGroupby`)."""
+"""Target-free aggregates: what the training interactions say about each user or item."""
 
 from __future__ import annotations
 
-import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -10,9 +10,7 @@ import dask.dataframe as dd
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from merlin.io import Dataset
 from nvtabular import Workflow
-from nvtabular.ops import JoinGroupby
 
 from workflows.columns import Columns
 from workflows.errors import DataError
@@ -56,25 +54,45 @@ def fit_aggregates(
 
 def _table(entry: Aggregated, rows: Any, moments: npt.NDArray[np.float64] | None) -> Table:
     feature = entry.feature
-    numbers = list(dict.fromkeys([*([feature.of] if "mean" in feature.statistics else []), Columns.Timestamp]))
-    # NVTabular caches by path: a directory of its own.
-    with tempfile.TemporaryDirectory() as scratch:
-        op = JoinGroupby(cont_cols=numbers, stats=["count", "mean", "max"], out_path=scratch)
-        Workflow([entry.key] >> op).fit(Dataset(rows, cpu=True))
-        found = pd.read_parquet(op.categories[entry.key]).dropna(subset=[entry.key])
-    found = found.sort_values(entry.key, ignore_index=True)
-    columns = [_figures(statistic, found, entry.key, feature.of) for statistic in feature.statistics]
-    with np.errstate(over="ignore", invalid="ignore"):
+    found = _by_id(rows, entry.key, feature.of if "mean" in feature.statistics else None)
+    columns = np.stack([_figures(statistic, found) for statistic in feature.statistics], axis=1)
+    with np.errstate(over="ignore", invalid="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of means where there is no number
         if moments is None:
-            moments = np.array([(column[_UNKNOWN:].mean(), column[_UNKNOWN:].std()) for column in columns])
+            least = np.nanmin(columns[_UNKNOWN:], axis=0)
+            above = columns[_UNKNOWN:] - least  # exactly 0 where all are equal
+            moments = np.stack([least + np.nanmean(above, axis=0), np.nanstd(above, axis=0)], axis=1)
         mean, std = moments.T
-        figures = ((np.stack(columns, axis=1) - mean) / np.where(std > 0, std, 1.0)).astype(np.float32)
+        columns = np.where(np.isnan(columns), np.nanmean(columns, axis=0), columns)
+        figures = ((columns - mean) / np.where(std > 0, std, 1.0)).astype(np.float32)
     if _is_odd(figures, moments).any():
         wrong = feature.statistics[int(_is_odd(figures, moments).argmax())]
         raise DataError(
             f"column {feature.of!r}: the {wrong} that {entry.output!r} is made of is not finite; correct its values"
         )
-    return Table(found[entry.key].to_numpy(), figures, moments)
+    return Table(found.index.to_numpy(), figures, moments)
+
+
+def _by_id(rows: Any, key: str, of: str | None) -> pd.DataFrame:
+    """Return the count, the mean and the last time of each id's rows, by id in rising order.
+
+    The mean is that of the rows that have a number, NaN where an id has none of them. NVTabular's `JoinGroupby` divides
+    by all rows.
+    """
+    plain = rows.map_partitions(_plain, key, of, meta=_plain(rows._meta, key, of))
+    found = plain.groupby("id").agg({"time": ["count", "max"], "number": ["mean"]}).compute().sort_index()
+    return found.set_axis(["count", "last", "mean"], axis=1)
+
+
+def _plain(rows: pd.DataFrame, key: str, of: str | None) -> pd.DataFrame:
+    ids = rows[key].astype(object) if isinstance(rows[key].dtype, pd.CategoricalDtype) else rows[key]
+    try:
+        numbers = np.nan if of is None else rows[of].to_numpy(dtype=np.float64, na_value=np.nan)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"column {of!r}: an aggregate needs numbers: {error}") from None
+    if np.isinf(numbers).any():
+        raise DataError(f"column {of!r}: an infinity among the training rows has no mean; make it null")
+    return pd.DataFrame({"id": ids, "time": rows[Columns.Timestamp], "number": numbers})
 
 
 def _is_odd(figures: npt.NDArray[np.float32], moments: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
@@ -82,16 +100,14 @@ def _is_odd(figures: npt.NDArray[np.float32], moments: npt.NDArray[np.float64]) 
     return ~(np.isfinite(figures).all(axis=0) & np.isfinite(moments).all(axis=1))
 
 
-def _figures(statistic: str, found: pd.DataFrame, key: str, of: str) -> npt.NDArray[np.float64]:
-    """Return one statistic by code, float64 [n + 3]."""
+def _figures(statistic: str, found: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """Return one statistic by code, float64 [n + 3]; NaN where it is the mean of all others."""
     if statistic == "count":
-        values, unknown = np.log1p(_floats(found[f"{key}_count"])), 0.0
+        values, unknown = np.log1p(_floats(found["count"])), 0.0
     elif statistic == "mean":
-        values = _floats(found[f"{key}_{of}_mean"])
-        values = np.where(np.isnan(values), np.nanmean(values), values)  # of ids that have none
-        unknown = float(values.mean())
+        values, unknown = _floats(found["mean"]), np.nan
     else:
-        last = _floats(found[f"{key}_{Columns.Timestamp}_max"])
+        last = _floats(found["last"])
         values = np.log1p((last.max() - last) / DAY)
         unknown = float(values.max())
     return np.concatenate([np.full(_UNKNOWN, unknown), values])

@@ -82,7 +82,8 @@ class Bucketized(_Feature, tag_field="kind", tag="bucketized", frozen=True, kw_o
     """How many buckets, the two open-ended ones included."""
     method: Literal["linear", "quantile"] = "linear"
     """`linear`: edges are evenly spaced between the training minimum and maximum. `quantile`: buckets hold equally many
-    training rows, as far as equal values allow (Dask's `quantile`, which over several partitions is approximate)."""
+    training rows, as far as equal values allow; where the interactions come in several parts, to within 0.02 % of all
+    rows."""
     edges: tuple[float, ...] | None = None
     """The inner edges themselves, rising; `buckets` and `method` are then not looked at."""
 
@@ -169,10 +170,11 @@ class Aggregate(_Feature, tag_field="kind", tag="aggregate", frozen=True, kw_onl
 
     statistics: Annotated[tuple[Statistic, ...], Meta(min_length=1)] = ("count", "mean", "recency")
     """`count` of the interactions, as log(1 + count); `mean` of the column `of`; `recency`: log(1 + the days between
-    the last of them and the last of all). Each is then normalised over the ids. An id without interactions has a count
-    of 0, the mean over the ids, and the recency of the id that was away for longest."""
+    the last of them and the last of all). Each is then normalised over the ids that have it. An id without interactions
+    has a count of 0, the mean over the ids, and the recency of the id that was away for longest."""
     of: str = "rating"
-    """The numeric column of the interactions that `mean` is about."""
+    """The numeric column of the interactions that `mean` is about. Rows where it is null count for nothing in the mean;
+    an id that has no others gets the mean over the ids."""
 
 
 class Sequence(Section, tag_field="kind", tag="sequence", frozen=True, kw_only=True):

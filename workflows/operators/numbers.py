@@ -19,6 +19,7 @@ from workflows.errors import DataError
 from workflows.operators.codes import FIRST_KNOWN, NULL
 from workflows.operators.frames import floats, of_lists
 from workflows.operators.per_column import CodesOut, PerColumn, VectorsOut
+from workflows.operators.summaries import SAMPLE, each_part, merge_moments, moments, quantiles, sample
 from workflows.operators.times import TimeOf, fraction_of, index_of
 
 Float64 = npt.NDArray[np.float64]
@@ -58,7 +59,7 @@ class SignedLog(PerColumn, Operator):
 
 
 class Standardise(PerColumn, Normalize):
-    """`Normalize` to float32, which refuses what has no mean.
+    """`Normalize` to float32, which keeps the spread of numbers that are large beside it, and refuses what has no mean.
 
     Raises
     ------
@@ -70,9 +71,14 @@ class Standardise(PerColumn, Normalize):
         super().__init__(out_dtype=np.float32)
         self.column = column
 
+    def fit(self, col_selector: ColumnSelector, ddf: Any) -> Any:
+        return {name: each_part(ddf[name], moments) for name in col_selector.names}
+
     def fit_finalize(self, dask_stats: Any) -> None:
-        super().fit_finalize(dask_stats)
-        _check_finite(self.column, *self.means.values(), *floats(dask_stats["sum2"]))
+        for name, parts in dask_stats.items():
+            found = merge_moments(parts)
+            _check_finite(self.column, found.mean, found.squares)
+            self.means[name], self.stds[name] = found.mean, found.deviation
 
     def _column(self, name: str, values: Any) -> Any:
         mean, deviation = self.shift_and_scale(name)
@@ -134,6 +140,8 @@ class BucketCodes(CodesOut, Bucketize):
 class FittedBuckets(CodesOut, StatOperator):
     """`BucketCodes` whose edges come from the training rows: evenly spaced, or quantiles.
 
+    Quantiles are exact of one part, and of several as near as `workflows.operators.summaries` says.
+
     Raises
     ------
     DataError
@@ -146,24 +154,29 @@ class FittedBuckets(CodesOut, StatOperator):
         self.edges: list[float] = []
 
     def fit(self, col_selector: ColumnSelector, ddf: Any) -> Any:
-        finite = ddf[col_selector.names[0]].map_partitions(_finite)
-        stats = {"low": finite.min(), "high": finite.max()}
+        column = ddf[col_selector.names[0]]
         if self.quantiles:
-            stats["edges"] = finite.quantile(np.linspace(0, 1, self.buckets + 1)[1:-1].tolist())
-        return stats
+            return each_part(column, sample, SAMPLE if ddf.npartitions > 1 else None)
+        finite = column.map_partitions(_finite)
+        return finite.min(), finite.max()
 
     def fit_finalize(self, dask_stats: Any) -> None:
-        low, high = float(dask_stats["low"]), float(dask_stats["high"])
-        if not np.isfinite(low):
-            raise DataError(f"column {self.column!r}: no finite value in the training rows, so it cannot be bucketized")
         if self.quantiles:
-            self.edges = np.unique(floats(dask_stats["edges"])).tolist()
+            self._check_any(sum(len(one.values) for one in dask_stats) > 0)
+            levels = np.linspace(0, 1, self.buckets + 1)[1:-1]
+            self.edges = np.unique(quantiles(dask_stats, levels)).tolist()
             return
+        low, high = map(float, dask_stats)
+        self._check_any(np.isfinite(low))
         with np.errstate(over="ignore", invalid="ignore"):
             edges = np.unique(np.linspace(low, high, self.buckets + 1)[1:-1])
         if not np.all(np.isfinite(edges)):
             raise DataError(f"column {self.column!r}: {low} to {high} is too wide a range to be bucketized")
         self.edges = edges.tolist()
+
+    def _check_any(self, finite: bool) -> None:
+        if not finite:
+            raise DataError(f"column {self.column!r}: no finite value in the training rows, so it cannot be bucketized")
 
     def clear(self) -> None:
         self.edges = []
