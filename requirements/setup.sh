@@ -18,9 +18,9 @@ find_python() {
     exit 1
 }
 
-# create FOLDER LOCK: a virtual environment holding exactly what the lock says.
+# create FOLDER LOCK MODULES: a virtual environment holding exactly what the lock says, and bytecode of the modules.
 create() {
-    local stamp held folder=$1 lock=$2
+    local stamp held folder=$1 lock=$2 modules=$3
     stamp=$("$python" -V)-$(cat "$lock" requirements/uv.txt pyproject.toml | sha256sum | cut -c1-16)
     held=$(cat "$folder/.stamp" 2>/dev/null || true)
     if [ "$held" = "$stamp" ]; then
@@ -40,6 +40,10 @@ create() {
     if [ "$folder" = .venv ]; then
         "$folder/bin/uv" pip install --quiet --python "$folder/bin/python" --no-deps --no-build-isolation -e .
     fi
+    # Where Python writes none (PYTHONDONTWRITEBYTECODE, the models in Triton) it would compile TensorFlow, NumPy and the
+    # rest from their sources at every start.
+    env -u PYTHONDONTWRITEBYTECODE "$folder/bin/python" -c "import $modules" >/dev/null 2>&1 ||
+        echo "setup: $folder cannot import $modules" >&2
     echo "$stamp" >"$folder/.stamp"
 }
 
@@ -48,6 +52,7 @@ if [ "$(uname -sm)" != "Linux x86_64" ]; then
     exit 1
 fi
 python=$(find_python)
-create .venv requirements/lock.txt
-create .venv-serve requirements/serve.txt
-create .venv-tools requirements/tools.txt
+training="models.training.stage, models.evaluation.stage, retrieval.cli, ensemble.triton.export, tf2onnx"
+create .venv requirements/lock.txt "$training, hypothesis, pytest, tritonclient.grpc"
+create .venv-serve requirements/serve.txt "faiss, numpy, onnxruntime"
+create .venv-tools requirements/tools.txt "mkdocs"
