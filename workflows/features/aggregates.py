@@ -46,7 +46,7 @@ def fit_aggregates(
     entries = aggregated(planned)
     if not entries:
         return {}
-    from_map: Any = dd.from_map  # type: ignore[attr-defined]
+    from_map: Any = dd.from_map
     rows = from_map(read, range(parts), meta=read(0).iloc[:0])
     known = {entry.output: operator_of(earlier, entry.output, Lookup).moments for entry in entries} if earlier else {}
     return {entry.output: _table(entry, rows, known.get(entry.output)) for entry in entries}
