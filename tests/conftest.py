@@ -17,10 +17,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["no_proxy"] = "127.0.0.1,localhost"  # for the plain channels of these tests
 
-from served import channel, client, served  # one server for all folders, so imported here alone
-from synthetic import release, run
+from served import channel, client, served, servers  # one server for all folders, so imported here alone
+from synthetic import dated_run, release, run, runs
 
-__all__ = ["channel", "client", "release", "run", "served"]
+__all__ = ["channel", "client", "dated_run", "release", "run", "runs", "served", "servers"]
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("project", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +57,25 @@ class Served:
 
 
 @pytest.fixture(scope="session")
-def served(run: Run, release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """Serve the synthetic release in both layouts, once with integer ids and once with string ids."""
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], TritonServer]]:
+    """Return the server of a release, in both layouts; started once per test process, and stopped at its end."""
     from ensemble.triton.export import export_repository
 
-    repository = export_repository(release, tmp_path_factory.mktemp("served") / "triton", "both")
-    grpc_port, http_port, metrics_port = free_ports("127.0.0.1", 3)
-    with TritonServer(repository, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port) as server:
-        yield Served(run, server, "BYTES" if run.users["user_id"].dtype == object else "INT64")
+    with ExitStack() as running:
+
+        @cache
+        def started(release: Path) -> TritonServer:
+            repository = export_repository(release, tmp_path_factory.mktemp("served") / "triton", "both")
+            ports = dict(zip(("grpc_port", "http_port", "metrics_port"), free_ports("127.0.0.1", 3), strict=True))
+            return running.enter_context(TritonServer(repository, **ports))
+
+        yield started
+
+
+@pytest.fixture(scope="session")
+def served(run: Run, release: Path, servers: Callable[[Path], TritonServer]) -> Served:
+    """The synthetic release behind a real Triton, once with integer ids and once with string ids."""
+    return Served(run, servers(release), "BYTES" if run.users["user_id"].dtype == object else "INT64")
 
 
 @pytest.fixture

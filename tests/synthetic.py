@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -122,20 +124,29 @@ def make_release(run: Run, index: Index | None = None, ranks: bool = False, **se
     ).path
 
 
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
+    """Return the run, with its release, of a type of ids and a width of the history; made once per test process."""
+
+    @cache
+    def made(ids: str, last: int = 0) -> Run:
+        new = make_run(tmp_path_factory.mktemp(f"{ids}-{last}"), ids, last=last)
+        make_release(new)
+        return new
+
+    return made
+
+
 @pytest.fixture(scope="session", params=["int64", "string"])
-def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(request: pytest.FixtureRequest, runs: Callable[..., Run]) -> Run:
     """A synthetic run with its release, with integer ids and with string ids. Do not write to it."""
-    made = make_run(tmp_path_factory.mktemp(request.param), request.param)
-    make_release(made)
-    return made
+    return runs(request.param)
 
 
 @pytest.fixture(scope="session", params=["int64", "string"])
-def dated_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def dated_run(request: pytest.FixtureRequest, runs: Callable[..., Run]) -> Run:
     """Like `run`, but its query tower takes a history of five interactions."""
-    made = make_run(tmp_path_factory.mktemp(f"dated-{request.param}"), request.param, last=5)
-    make_release(made)
-    return made
+    return runs(request.param, last=5)
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,21 +15,16 @@ from synthetic import Run
 from ensemble.client import InvalidRequest, RetrievalClient
 from ensemble.layouts import CHAINED, FUSED
 from ensemble.measure.benchmark import Target, benchmark, draw_requests
-from ensemble.server.ports import free_ports
 from ensemble.server.server import TritonServer
 from ensemble.serving.retriever import Retriever
-from ensemble.triton.export import export_repository
 from retrieval.runs.query import Question, ask
 
 pytestmark = pytest.mark.server
 
 
 @pytest.fixture(scope="module")
-def address(dated_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    repository = export_repository(dated_run.path / "release", tmp_path_factory.mktemp("dated") / "triton", "both")
-    grpc_port, http_port, metrics_port = free_ports("127.0.0.1", 3)
-    with TritonServer(repository, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port) as server:
-        yield server.addresses.grpc
+def address(dated_run: Run, servers: Callable[[Path], TritonServer]) -> str:
+    return servers(dated_run.path / "release").addresses.grpc
 
 
 @pytest.fixture(params=[FUSED, CHAINED])

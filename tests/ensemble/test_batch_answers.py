@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from served import Served
-from synthetic import Run, dated_run, make_release, make_run
+from synthetic import Run, make_release, make_run
 from typer.testing import CliRunner
 
 from ensemble.batch import answers as batch_answers
@@ -27,8 +27,6 @@ from ensemble.serving.files.release import Release
 from retrieval.cli import app
 from workflows.errors import DataError
 from workflows.features.dask_cluster import client as cluster
-
-__all__ = ["dated_run"]
 
 ASKED = Filter(
     tags={"genres": TagTest(any=["Comedy", "Drama"], none=["Horror"])}, ranges={"year": Range(1991, 1996)},

@@ -29,6 +29,7 @@ print(json.dumps([[[row.item_ids, row.scores] for row in one] for one in answers
 
 
 @pytest.mark.server
+@pytest.mark.parametrize("run", ["string"], indirect=True)
 @pytest.mark.parametrize("version", ["3.12", "3.13"])
 def test_the_client_asks_from_a_python_that_has_no_tensorflow(served: Served, version: str) -> None:
     with RetrievalClient(served.address) as client:
