@@ -14,7 +14,7 @@ from ensemble.serving.files.release import PAIRED, manifest_text, release_id, sh
 from ensemble.serving.retriever import Retriever
 from ensemble.serving.selftest import SelfTest
 
-NOT_READ = ("item/", "items/attributes.parquet", "towers/item.onnx")
+NOT_READ = ("item/", "items/columns/", "towers/item.onnx")
 """What serving does not look at: `retrieval items` does."""
 PAIRINGS = ("towers/towers.json", "index/params.json", "ranking/params.json")
 """What says which training run it belongs to."""

@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from ensemble.catalogue.item_file import Kind, ids_of, kinds_of, read_ids, read_table
+from ensemble.catalogue.item_file import ids_of, read_ids, read_table
 from ensemble.release.congruence import as_column
-from ensemble.release.item_table import TABLE, items_of, read_items
+from ensemble.release.item_columns import Kind, items_of, kinds_of, read_items
 from ensemble.serving.errors import InvalidRequest
 from ensemble.serving.files.release import Release
 from ensemble.serving.query.tower import Tower
@@ -54,13 +54,15 @@ class LiveItems:
         self.catalogue = Catalogue.load(release)
         self.table = items_of(release)
         """Raw columns of every row of the catalogue, dead ones too."""
+        self._transform = QueryTransform.load(release.path / "item")
+        taken = {str(one["name"]): Kind(str(one["dtype"]), bool(one["list"])) for one in self._transform.inputs}
+        self.kinds = {name: taken.get(name, kind) for name, kind in kinds_of(release).items()}
+        """What the columns of items hold: where the item tower reads one, what it is given."""
         self.log = None if delta is None else DeltaLog(delta, release)
         self.deltas: list[Delta] = []
         while self.log is not None and self.log.changed():
             with self.log.following() as package:
                 self.apply(package)
-        self._transform = QueryTransform.load(release.path / "item")
-        self.kinds = kinds_of(self.table, self._transform.inputs)
         self.inputs = [str(one["name"]) for one in self._transform.inputs]
         """The columns that the item tower is given, engineered."""
 
@@ -68,7 +70,7 @@ class LiveItems:
         """Take a package into account."""
         self.catalogue = self.catalogue.with_delta(delta)
         if not delta.removes:
-            added = read_items(delta.path / TABLE, int(delta.manifest["items"]))
+            added = read_items(delta, int(delta.manifest["items"]), self.kinds[Columns.Item].dtype)
             self.table = pd.concat([self.table, added], ignore_index=True)
         self.deltas.append(delta)
 

@@ -17,7 +17,7 @@ from ensemble.catalogue.publish import filterable, write_filterable, write_packa
 from ensemble.index.build import config_of, write_index
 from ensemble.index.drift import measure, queries_of
 from ensemble.release.columns import save, save_values
-from ensemble.release.item_table import TABLE
+from ensemble.release.item_columns import write_columns
 from ensemble.release.lookups import write_lookup
 from ensemble.release.write import listing, now, seal
 from ensemble.serving import selftest
@@ -49,8 +49,8 @@ def derive(release: Release, change: Change, out: Path, progress: Callable[[str]
     The index is rebuilt where that takes no time (flat), or where the change made it worse than it should be.
     """
     with TemporaryDirectory() as folder:
-        write_package(release, change, Path(folder), 1, str(release.manifest["release"]))
         items = LiveItems(release)
+        write_package(items, change, Path(folder), 1, str(release.manifest["release"]))
         items.apply(Delta.open(Path(folder)))
         rebuilt = _is_flat(release)
         if not rebuilt:
@@ -81,7 +81,7 @@ def _write(
         shutil.copytree(release.path, temporary, dirs_exist_ok=True, ignore=_left_behind(release.path))
         (temporary / "items").mkdir()
         (temporary / "index").mkdir()
-        _write_items(items, rows, temporary / "items")
+        _write_items(items, rows, temporary)
         if not live.all():
             save((temporary / REMOVED).with_suffix(""), np.flatnonzero(~live))
         pairing = sha256_of([temporary / name for name in PAIRED])
@@ -114,14 +114,14 @@ def _folded_rows(catalogue: Catalogue) -> np.ndarray:
 
 def _write_items(items: LiveItems, rows: np.ndarray, out: Path) -> None:
     release, table = items.release, items.table.iloc[rows].reset_index(drop=True)
-    save_values(items.catalogue.rows.ids[rows], out / "ids", release.manifest["id_dtype"]["item_id"])
-    write_lookup(out / "ids")
-    save(out / "vectors", np.ascontiguousarray(items.catalogue.rows.vectors[rows]))
-    table.to_parquet(out / Path(TABLE).name, engine="pyarrow", index=False)
-    write_filterable(table, out, filterable(release))
-    stated = json.loads((out / Path(attributes.FILE).name).read_text(encoding="utf-8"))
+    save_values(items.catalogue.rows.ids[rows], out / "items/ids", release.manifest["id_dtype"]["item_id"])
+    write_lookup(out / "items/ids")
+    save(out / "items/vectors", np.ascontiguousarray(items.catalogue.rows.vectors[rows]))
+    write_columns(table, items.kinds, out)
+    write_filterable(table, out / "items", filterable(release))
+    stated = json.loads((out / attributes.FILE).read_text(encoding="utf-8"))
     stated["left_out"] = release.json(attributes.FILE)["left_out"]
-    (out / Path(attributes.FILE).name).write_bytes(json_bytes(stated))
+    (out / attributes.FILE).write_bytes(json_bytes(stated))
 
 
 def _build_index(items: LiveItems, out: Path, pairing: str) -> None:

@@ -6,11 +6,12 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from ensemble.release.item_columns import Kind
 from workflows.columns import Columns
 from workflows.errors import DataError
 
@@ -18,20 +19,6 @@ SEPARATOR = "|"
 """Stands between the entries of a list in a CSV file: `Action|Comedy`."""
 _EXPECTED = {"int64": "an integer of 64 bits", "float64": "a finite number", "string": "text", "bool": "true or false"}
 _NO_ID = -(2**63)
-
-
-class Kind(NamedTuple):
-    """What a column holds."""
-
-    dtype: str
-    """int64, float64, string or bool."""
-    is_list: bool
-
-
-def kinds_of(catalogue: pd.DataFrame, inputs: list[dict[str, Any]] | tuple[dict[str, Any], ...]) -> dict[str, Kind]:
-    """Return the kind of every column of a release's item table; `inputs` as in its item transform."""
-    stated = {str(one["name"]): Kind(str(one["dtype"]), bool(one["list"])) for one in inputs}
-    return {name: stated.get(name, _kind(catalogue[name])) for name in map(str, catalogue)}
 
 
 def read_table(path: Path, kinds: Mapping[str, Kind], required: list[str]) -> pd.DataFrame:
@@ -198,17 +185,3 @@ def _check_ids(path: Path, ids: pd.Series) -> None:
         if bad.any():
             row = int(np.flatnonzero(bad.to_numpy())[0])
             raise DataError(f"{path}: column '{Columns.Item}', row {row}: {ids.iloc[row]!r} is {what}")
-
-
-def _kind(column: pd.Series) -> Kind:
-    if pd.api.types.is_bool_dtype(column):
-        return Kind("bool", False)
-    if pd.api.types.is_integer_dtype(column):
-        return Kind("int64", False)
-    if pd.api.types.is_float_dtype(column):
-        return Kind("float64", False)
-    lists = [one for one in column if isinstance(one, (list, tuple, np.ndarray))]
-    if not lists:
-        return Kind("string", False)
-    first = next((entry for one in lists for entry in one), "")
-    return Kind("int64" if isinstance(first, (int, np.integer)) else "string", True)

@@ -16,7 +16,7 @@ import pandas as pd
 from ensemble.catalogue.changes import Change, LiveItems
 from ensemble.release.attributes import write_attributes
 from ensemble.release.columns import save, save_values
-from ensemble.release.item_table import TABLE
+from ensemble.release.item_columns import write_columns
 from ensemble.release.write import listing, now
 from ensemble.serving.errors import InvalidRelease
 from ensemble.serving.files.release import MANIFEST, Release, manifest_text, release_id
@@ -68,7 +68,7 @@ def publish(items: LiveItems, change: Change) -> Delta:
     path = log.path_of(log.sequence + 1)
     engine, known = _engine(items.release), len(items.catalogue.rows.ids)
     with atomic_directory(path) as temporary:
-        write_package(items.release, change, temporary, log.sequence + 1, log.package)
+        write_package(items, change, temporary, log.sequence + 1, log.package)
         items.apply(Delta.open(temporary))
         mirrored = engine is not None and engine.mirror(items, known)
     if mirrored:
@@ -84,13 +84,14 @@ def _engine(release: Release) -> Any:
     return engine if hasattr(engine, "mirror") else None
 
 
-def write_package(release: Release, change: Change, out: Path, sequence: int, previous: str) -> None:
+def write_package(items: LiveItems, change: Change, out: Path, sequence: int, previous: str) -> None:
     """Write one package into the directory `out`."""
+    release = items.release
     (out / "items").mkdir()
     save_values(change.ids, out / "items/ids", release.manifest["id_dtype"]["item_id"])
     if change.table is not None and change.vectors is not None:
         save(out / "items/vectors", change.vectors)
-        change.table.to_parquet(out / TABLE, engine="pyarrow", index=False)
+        write_columns(change.table, items.kinds, out)
         write_filterable(change.table, out / "items", filterable(release))
     _seal(
         out,

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from ensemble.release.item_table import items_of
+from ensemble.release.item_columns import items_of
 from ensemble.serving.errors import InvalidRelease
 from ensemble.serving.files.arrays import read_values
 from ensemble.serving.files.release import Release

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import faiss
 import numpy as np
 
+from ensemble.serving.index.engine import Engine
 from ensemble.serving.index.faiss_index import FaissIndex, distance_from_best
 from ensemble.serving.index.vectors import scores
 from ensemble.serving.threads import limit_blas_threads
@@ -182,12 +183,12 @@ def _tuned_graph(
     return None if place is None else at(place)
 
 
-def found_by(index: FaissIndex, sample: Sample) -> _Array:
+def found_by(index: Engine, sample: Sample) -> _Array:
     """Return the rows, int64 [n, 100], that the index finds for the sample."""
     return index.search(sample.queries, sample.truth.shape[1])[1]
 
 
-def measured(index: FaissIndex, sample: Sample, memory_mb: float, build_s: float) -> Point:
+def measured(index: Engine, sample: Sample, memory_mb: float, build_s: float) -> Point:
     """Measure recall on the whole sample, and time on its first queries, one by one on one thread."""
     recalls = sample.recalls(found_by(index, sample))
     times = timed(lambda query: index.search(query, AT[-1]), sample.queries[:TIMED])

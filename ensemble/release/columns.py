@@ -13,7 +13,7 @@ from ensemble.serving.files.arrays import pack_strings
 from ensemble.serving.names import wrong_column
 from workflows.errors import ReleaseError
 
-_BLANK = {"int64": 0, "float64": np.nan, "string": ""}
+_BLANK = {"int64": 0, "float64": np.nan, "string": "", "bool": False}
 
 
 def id_dtype(values: pd.Series) -> str:

@@ -21,6 +21,7 @@ from ensemble.release.attributes import write_attributes
 from ensemble.release.columns import id_dtype, save, save_column, save_values
 from ensemble.release.congruence import RankingReference, Reference, check_congruence
 from ensemble.release.examination import examine
+from ensemble.release.item_columns import kinds_in, write_columns
 from ensemble.release.lookups import write_lookup, write_vocabulary_lookups
 from ensemble.release.user_features import write_ready
 from ensemble.serving import selftest
@@ -176,7 +177,6 @@ def _copy_parts(features: Path, towers: Path, out: Path) -> None:
     for target, source in zip(PAIRED, ("query.onnx", "item.onnx", "item_vectors.npy"), strict=True):
         shutil.copyfile(towers / source, out / target)
     shutil.copyfile(towers / "towers.json", out / "towers/towers.json")
-    shutil.copyfile(features / "catalogue.parquet", out / "items/attributes.parquet")
 
 
 def _copy_ranker(ranker: Path, out: Path) -> None:
@@ -196,6 +196,7 @@ def _write_tables(features: Path, out: Path) -> dict[str, int]:
     users = _known_users(features, interactions)
     save_values(catalogue[Columns.Item], out / "items/ids", id_dtype(catalogue[Columns.Item]))
     write_attributes(catalogue, out / "items")
+    write_columns(catalogue, kinds_in(catalogue), out)
     inputs = json.loads((out / "query/transform.json").read_text(encoding="utf-8"))["inputs"]
     # A query's time is no property of a user, should the users have a column of that name.
     columns = [one for one in inputs if one["name"] in users and one["name"] not in (Columns.User, Columns.Timestamp)]

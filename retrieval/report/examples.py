@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ensemble.release.item_table import items_of
+from ensemble.release.item_columns import items_of
 from ensemble.serving.files.release import Release
 from retrieval.report.tables import Example, Item
 from retrieval.runs.serving import release_of

@@ -15,7 +15,7 @@ from .ids import IdTable
 from .lookup import DICTIONARY, Ids, Lookup, Strings, are_distinct, finds
 from .release import Release, Sealed
 
-_NUMBERS = {"int64": np.int64, "float64": np.float64}
+_NUMBERS: Mapping[str, type] = {"int64": np.int64, "float64": np.float64, "bool": np.bool_}
 NO_ID: Mapping[str, Any] = {"int64": -(2**63), "string": ""}
 """What pads lists of ids, and is none itself."""
 _BLOCK = 1 << 18

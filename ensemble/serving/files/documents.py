@@ -19,6 +19,7 @@ from ..search.attributes import stated_attributes
 from ..search.candidates import candidates_of, has_ranker
 from ..selftest import SelfTest
 from ..triton.tensors import USER
+from .item_columns import stated_columns
 from .parameters import Fields
 from .release import Release
 from .schema import METRICS, MOST_DIMENSIONS, Schema, choice, integer, taken
@@ -52,7 +53,9 @@ def check_documents(release: Release) -> None:
     _check_towers(release, [one["name"] for one in outputs])
     check_parameters(release)
     stated_users(release, inputs, outputs)
-    attributes = [name for name, _ in stated_attributes(release, release.header("items/vectors.npy").shape[0])]
+    rows = release.header("items/vectors.npy").shape[0]
+    attributes = [name for name, _ in stated_attributes(release, rows)]
+    stated_columns(release, rows)
     _check_shapes(release)
     _check_collection(release, attributes)
     if has_ranker(release):

@@ -28,7 +28,8 @@ PAIRED = ("towers/query.onnx", "towers/item.onnx", "items/vectors.npy")
 """Query tower, item tower and item vectors of one training run; `pairing` is the SHA-256 of the three in this order."""
 REQUIRED = (
     *PAIRED,
-    *("towers/towers.json", "index/params.json", "users/users.json", "items/attributes.json", "selftest.json"),
+    *("towers/towers.json", "index/params.json", "users/users.json", "selftest.json"),
+    *("items/attributes.json", "items/columns.json"),
     *("query/transform.json", "item/transform.json"),
     *("history/offsets.npy", "history/item_index.npy", "history/timestamp.npy"),
 )

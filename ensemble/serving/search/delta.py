@@ -24,7 +24,7 @@ from .scoring import LONGEST, scorable
 
 DELTA = "RETRIEVAL_DELTA"
 """Environment variable: the directory that the models of a server watch."""
-FORMAT = 2
+FORMAT = 3
 OPERATIONS = ("add", "update", "remove")
 _DIGITS = 8
 _SCHEMA: Schema = {

@@ -1,0 +1,96 @@
+"""The items' raw columns as a table, and back: arrays as those of the users' columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ensemble.release.columns import save_column
+from ensemble.serving.files.arrays import read_column, read_values
+from ensemble.serving.files.item_columns import ARRAYS, FILE, stated_columns
+from ensemble.serving.files.release import Release, Sealed
+from ensemble.serving.query.transform import Column
+from workflows.columns import Columns
+from workflows.files import json_bytes
+
+
+class Kind(NamedTuple):
+    """What a column holds."""
+
+    dtype: str
+    """int64, float64, string or bool."""
+    is_list: bool
+
+
+def kind_of(column: pd.Series) -> Kind | None:
+    """Return the kind of a column; None: values that no release holds. A column without a value is of text."""
+    for dtype, is_kind in (
+        ("bool", pd.api.types.is_bool_dtype),
+        ("int64", pd.api.types.is_integer_dtype),
+        ("float64", pd.api.types.is_float_dtype),
+    ):
+        if is_kind(column):
+            return Kind(dtype, False)
+    if column.dtype != object and not pd.api.types.is_string_dtype(column):
+        return None
+    lists = [one for one in column if isinstance(one, (list, tuple, np.ndarray))]
+    first = next((one for entries in lists for one in entries if one is not None), "")
+    if not lists:
+        first = next((one for one in column if not pd.isna(one)), "")
+    kinds = {"bool": (bool, np.bool_), "int64": (int, np.integer), "float64": (float, np.floating), "string": (str,)}
+    dtype = next((name for name, types in kinds.items() if isinstance(first, types)), None)
+    return None if dtype is None else Kind(dtype, bool(lists))
+
+
+def kinds_in(table: pd.DataFrame) -> dict[str, Kind]:
+    """Return the kinds of the columns of a table; those of values that no release holds are not among them."""
+    kinds = {str(name): kind_of(table[name]) for name in table}
+    return {name: kind for name, kind in kinds.items() if kind is not None}
+
+
+def kinds_of(release: Release) -> dict[str, Kind]:
+    """Return the kind of every column of a release's item table."""
+    columns = stated_columns(release, release.header("items/vectors.npy").shape[0])
+    stated = {str(one["name"]): Kind(one["dtype"], one["list"]) for one in columns}
+    return {Columns.Item: Kind(release.manifest["id_dtype"][Columns.Item], False), **stated}
+
+
+def write_columns(table: pd.DataFrame, kinds: Mapping[str, Kind], out: Path) -> None:
+    """Write the columns of these kinds into a release or a change that is being made, which has the ids already."""
+    own = {name: kind for name, kind in kinds.items() if name != Columns.Item}
+    kept = [{"name": name, "dtype": kind.dtype, "list": kind.is_list} for name, kind in own.items()]
+    (out / ARRAYS).parent.mkdir()
+    for number, described in enumerate(kept):
+        save_column(table[described["name"]], out / ARRAYS.format(number), described)
+    (out / FILE).write_bytes(json_bytes({"format": 1, "rows": len(table), "columns": kept}))
+
+
+def items_of(release: Release) -> pd.DataFrame:
+    """Read the item table of a release, one row for each vector; raise InvalidRelease where an array does not fit."""
+    return read_items(release, release.header("items/vectors.npy").shape[0], release.manifest["id_dtype"][Columns.Item])
+
+
+def read_items(sealed: Sealed, rows: int, id_dtype: str) -> pd.DataFrame:
+    """Read the item table of a release or a change, of so many rows; raise as `items_of` does."""
+    columns = {Columns.Item: pd.Series(read_values(sealed, "items/ids", id_dtype))}
+    for number, one in enumerate(stated_columns(sealed, rows)):
+        column = read_column(sealed, ARRAYS.format(number), one["dtype"], one["list"], rows)
+        columns[one["name"]] = _series(column, one["dtype"])
+    return pd.DataFrame(columns)
+
+
+def _series(column: Column, dtype: str) -> pd.Series:
+    """Return a column as pandas has it: None or NaN where a value is missing, lists of the others."""
+    values: Any = column.values[:] if dtype == "string" else np.array(column.values)
+    if column.missing is not None:
+        values = values.astype(np.float64 if dtype == "float64" else object)
+        values[column.missing] = np.nan if dtype == "float64" else None
+    if column.offsets is None:
+        return pd.Series(values)
+    bounds = column.offsets.tolist()
+    return pd.Series([values[start:end].tolist() for start, end in pairwise(bounds)], dtype=object)
