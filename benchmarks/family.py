@@ -235,18 +235,11 @@ def time_requests(given: argparse.Namespace, out: Terminal) -> dict[str, float]:
 
 def released(run: Path, choice: str, seed: int, directory: Path) -> Path:
     """Write the release of a choice's towers and return it."""
-    from ensemble.config import Index, Serving
-    from ensemble.release.write import write_release
+    from ensemble.config import Index
+    from ensemble.release.write import Parts, Settings, Training, write_release
 
-    return write_release(
-        run / "features",
-        run / slug(choice) / f"seed-{seed}",
-        directory / slug(choice),
-        name=slug(choice),
-        recipe_sha256="0" * 64,
-        serving=Serving(),
-        index=Index(kind="flat"),
-    ).path
+    parts = Parts(run / "features", run / slug(choice) / f"seed-{seed}", directory / slug(choice))
+    return write_release(parts, Training(), Settings(slug(choice), "0" * 64, index=Index(kind="flat"))).path
 
 
 def draw(entries: Sequence[Mapping[str, Any]], path: Path) -> None:

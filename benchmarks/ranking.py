@@ -35,8 +35,8 @@ from harness import ROOT, Parser, figure, prepared, spread, store
 from harness import measured as measured_of
 from merlin.schema import Tags
 
-from ensemble.config import Index, Serving
-from ensemble.release.write import write_release
+from ensemble.config import Index
+from ensemble.release.write import Parts, Settings, Training, write_release
 from ensemble.serving.retriever import Retriever
 from models.config import Model
 from models.evaluation.stage import evaluate
@@ -473,16 +473,9 @@ def draw(results: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 def released(run: Run, ranker: Path | None, place: Path) -> Any:
     """Return a release of the run with a ranker, or without."""
-    return write_release(
-        run.directory / "features",
-        run.directory / "towers",
-        place / "releases" / (ranker.name if ranker else "retrieval"),
-        name=run.recipe.name,
-        recipe_sha256="0" * 64,
-        serving=Serving(),
-        index=Index(kind="flat"),
-        ranker=ranker,
-    )
+    out = place / "releases" / (ranker.name if ranker else "retrieval")
+    settings = Settings(run.recipe.name, "0" * 64, index=Index(kind="flat"))
+    return write_release(Parts(run.features, run.towers, out, ranker), Training(), settings)
 
 
 STEPS: dict[str, Callable[[argparse.Namespace, Terminal], None]] = {

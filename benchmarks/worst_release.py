@@ -17,8 +17,8 @@ import pandas as pd
 from onnx import TensorProto, helper, numpy_helper
 from vectors import make_vectors
 
-from ensemble.config import Index, Serving
-from ensemble.release.write import write_release
+from ensemble.config import Serving
+from ensemble.release.write import Parts, Settings, Training, write_release
 from workflows.files import atomic_directory
 
 DIM, LAST, USERS, CLICKS = 64, 50, 1000, 100
@@ -48,17 +48,9 @@ def make_release(
     if not (place / "release").is_dir():
         with atomic_directory(place / "parts") as parts:
             _write_parts(parts, items, item_ids, ranks)
-        write_release(
-            place / "parts" / "features",
-            place / "parts" / "towers",
-            place / "release",
-            name=f"worst-{items}",
-            recipe_sha256="0" * 64,
-            serving=Serving(layout="both"),
-            index=Index(),
-            ranker=place / "parts" / "ranker" if ranks else None,
-            progress=progress,
-        )
+        run = place / "parts"
+        parts = Parts(run / "features", run / "towers", place / "release", run / "ranker" if ranks else None)
+        write_release(parts, Training(), Settings(f"worst-{items}", "0" * 64, Serving(layout="both")), progress)
     return Made(place / "release", item_ids)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ensemble.release.write import write_release
+from ensemble.release.write import Parts, Settings, Training, write_release
 from ensemble.savedmodel.export import Source, write_saved_models
 from ensemble.serving.files.release import Release
 from models.training.stage import train
@@ -73,15 +73,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     build(tables, recipe.query, recipe.item, recipe.data.split, "cpu", path / "features")
     data = load(path / "features")
     train(data, recipe.model, recipe.train, recipe.seed, "cpu", path / "towers", str)
-    write_release(
-        path / "features",
-        path / "towers",
-        path / "release",
-        name=recipe.name,
-        recipe_sha256="0" * 64,
-        serving=recipe.serving,
-        index=recipe.index,
-    )
+    settings = Settings(recipe.name, "0" * 64, recipe.serving, recipe.index)
+    write_release(Parts.of(path), Training(), settings)
     model = trained_model(recipe, path / "features", path / "towers")
     source = Source(Release.open(path / "release"), model, data.query_specs, path / "features")
     write_saved_models(source, TOP_K, path / "saved", str)

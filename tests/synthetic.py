@@ -17,7 +17,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from ensemble.config import Index, Serving
-from ensemble.release.write import write_release
+from ensemble.release.write import Parts, Settings, Training, write_release
 from workflows.config import Sequence
 from workflows.features.history import history_features, spec_of
 
@@ -110,18 +110,11 @@ def make_run(path: Path, ids: str = "int64", users: int = 60, items: int = 300, 
 def make_release(run: Run, index: Index | None = None, ranks: bool = False, **serving: Any) -> Path:
     """Write the run's release and return it; with a ranker where it `ranks`."""
     options = {"top_k": 10, "max_top_k": 400, "max_batch_size": 64, "max_exclude_item_ids": 500, **serving}
-    return write_release(
-        run.path / "features",
-        run.path / "towers",
-        run.path / "release",
-        name="synthetic",
-        recipe_sha256="0" * 64,
-        serving=Serving(**options),
-        index=index or Index(),
-        ranker=write_ranker(run) if ranks else None,
-        reference=run.reference,
-        ranking_reference=run.ranked if ranks else None,
-    ).path
+    if ranks:
+        write_ranker(run)
+    training = Training(run.reference, run.ranked if ranks else None)
+    settings = Settings("synthetic", "0" * 64, Serving(**options), index or Index())
+    return write_release(Parts.of(run.path, ranks), training, settings).path
 
 
 @pytest.fixture(scope="session")

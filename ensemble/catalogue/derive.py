@@ -19,7 +19,7 @@ from ensemble.index.drift import measure, queries_of
 from ensemble.release.columns import save, save_values
 from ensemble.release.item_columns import write_columns
 from ensemble.release.lookups import write_lookup
-from ensemble.release.write import listing, now, seal
+from ensemble.release.write import draft, now, seal
 from ensemble.serving import selftest
 from ensemble.serving.files.release import MANIFEST, PAIRED, SIGNATURE, Release, sha256_of
 from ensemble.serving.index.engine import PARAMETERS
@@ -125,10 +125,10 @@ def _write_items(items: LiveItems, rows: np.ndarray, out: Path) -> None:
 
 
 def _build_index(items: LiveItems, out: Path, pairing: str) -> None:
-    def draft() -> Release:
-        return Release(out, {**items.release.manifest, **listing(out), "pairing": pairing})
+    def made() -> Release:
+        return draft(out, {**items.release.manifest, "pairing": pairing})
 
-    write_index(draft, config_of(items.release.json(PARAMETERS)), pairing, lambda: queries_of(items), _silent)
+    write_index(made, config_of(items.release.json(PARAMETERS)), pairing, lambda: queries_of(items), _silent)
 
 
 def _is_flat(release: Release) -> bool:

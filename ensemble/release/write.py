@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -45,84 +46,105 @@ from workflows.errors import ReleaseError, StageError
 from workflows.features.files import read_rows
 from workflows.files import atomic_directory, json_bytes
 
+_RANKING = (candidates.RANKER, candidates.SIDES, candidates.PARAMETERS)
+_NO_ID = "0" * 32
 _PACKAGES = ("merlin-retrieval", "merlin-models", "nvtabular", "tensorflow-cpu", "numpy", "onnx", "faiss-cpu")
+
+
+Progress = Callable[[str], None]
 
 
 def _silent(_: str) -> None:
     """Report nothing."""
 
 
-def write_release(
-    features: Path,
-    towers: Path,
-    out: Path,
-    *,
-    name: str,
-    recipe_sha256: str,
-    serving: Serving,
-    index: Index,
-    promotion: Promotion | None = None,
-    ranker: Path | None = None,
-    reference: Reference | None = None,
-    ranking_reference: RankingReference | None = None,
-    progress: Callable[[str], None] = _silent,
-) -> Release:
-    """Write the release of a run's `features/`, `towers/` and, where it ranks, `ranker/` to `out` and return it, opened
-    and verified.
+@dataclass(frozen=True)
+class Parts:
+    """What a run has for a release, and where the release goes."""
 
-    `reference` computes query vectors, float32 [n, d], of raw query columns (a frame with n rows) the way training did.
-    Sample users and test rows are asked both ways, and without the same answer there is no release. So are the scores
-    that `ranking_reference` gives the candidates of such queries.
+    features: Path
+    towers: Path
+    release: Path
+    """Appears whole or not at all."""
+    ranker: Path | None = None
+    """None: the release does not rank its candidates."""
+
+    @classmethod
+    def of(cls, run: Path, ranks: bool = False) -> Parts:
+        """Return those of the run in a directory."""
+        return cls(run / "features", run / "towers", run / "release", run / "ranker" if ranks else None)
+
+
+@dataclass(frozen=True)
+class Training:
+    """The training side, which the release must answer like; None is not compared."""
+
+    queries: Reference | None = None
+    ranking: RankingReference | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the recipe says of a release."""
+
+    name: str
+    recipe_sha256: str
+    serving: Serving = field(default_factory=Serving)
+    index: Index = field(default_factory=Index)
+    promotion: Promotion = field(default_factory=Promotion)
+
+
+def write_release(run: Parts, training: Training, settings: Settings, progress: Progress = _silent) -> Release:
+    """Write a release and return it, opened and verified.
+
+    Parameters
+    ----------
+    run
+        The features, towers and ranker of a run, and where the release goes.
+    training
+        Sample users and test rows are asked both ways, and without the same answer there is no release.
+    settings
+        Name, index, serving and promotion, as the recipe has them.
+    progress
+        Is told what is done.
 
     Raises
     ------
     StageError
         An input is missing.
     ReleaseError
-        The towers, features and vectors do not belong together, or release and reference disagree.
+        The towers, features and vectors do not belong together, or release and training side disagree.
     """
-    _check_inputs(features, towers)
+    _check_inputs(run)
     try:
-        with atomic_directory(out) as temporary:
+        with atomic_directory(run.release) as out:
             progress("copying transforms and towers")
-            _copy_parts(features, towers, temporary)
-            if ranker is not None:
-                _copy_ranker(ranker, temporary / "ranking")
-            counts = _write_tables(features, temporary)
+            _copy_parts(run, out)
+            manifest = _manifest(run, settings, _write_tables(run.features, out))
             for stem in ("users/user_id", "items/ids"):
-                write_lookup(temporary / stem)
+                write_lookup(out / stem)
             for side in ("query", "item"):
-                write_vocabulary_lookups(temporary / side / "vocabulary")
-            write_ready(temporary, _id_dtypes(features))
-            stated = json.loads((towers / "towers.json").read_text(encoding="utf-8"))
-            manifest = {
-                "format": FORMAT,
-                "name": name,
-                "created": now(),
-                "recipe_sha256": recipe_sha256,
-                "versions": _versions(),
-                "counts": counts,
-                "dim": int(stated["dim"]),
-                "metric": str(stated["metric"]),
-                "pairing": str(stated["pairing"]),
-                "id_dtype": _id_dtypes(features),
-                "serving": msgspec.to_builtins(serving),
-                "promotion": msgspec.to_builtins(promotion or Promotion()),
-            }
+                write_vocabulary_lookups(out / side / "vocabulary")
+            write_ready(out, manifest["id_dtype"])
             progress("building the item index")
-            _write_index(temporary, manifest, index, features, progress)
-            seal(temporary, manifest)
+            _write_index(out, manifest, settings.index, run.features, progress)
+            release = seal(out, manifest)
             progress("comparing its answers with the training side")
-            check_congruence(Release.open(temporary), features, reference, ranking_reference)
+            check_congruence(release, run.features, training.queries, training.ranking)
     except InvalidRelease as error:
         raise ReleaseError(f"no release was made: {error}") from error
-    return Release.open(out)
+    return Release.open(run.release)
 
 
-def seal(directory: Path, manifest: dict[str, Any]) -> None:
-    """Write the manifest over every file that is in the directory, a self-test of them among these.
+def draft(directory: Path, manifest: dict[str, Any]) -> Release:
+    """Return a release that is being made: with the files that are there, of which nothing is hashed yet."""
+    return Release(directory, {**manifest, "release": _NO_ID, "files": dict.fromkeys(files_in(directory), "")})
 
-    What was written is then opened, loaded, asked and configured for Triton as it will be by who serves it.
+
+def seal(directory: Path, manifest: dict[str, Any]) -> Release:
+    """Write a self-test, and the manifest over every file that is in the directory; return the release.
+
+    What was written is opened, loaded, asked and configured for Triton as it will be by who serves it.
 
     Raises
     ------
@@ -130,10 +152,15 @@ def seal(directory: Path, manifest: dict[str, Any]) -> None:
         The parts of the release do not fit each other, or a server would not load it.
     """
     (directory / selftest.FILE).unlink(missing_ok=True)
-    retriever = Retriever(Release(directory, _write_manifest(directory, manifest)))
-    (directory / selftest.FILE).write_bytes(json_bytes(selftest.sample(retriever)))
-    _write_manifest(directory, manifest)
-    examine(Release.open(directory))
+    sample = selftest.sample(Retriever(draft(directory, manifest)))
+    (directory / selftest.FILE).write_bytes(json_bytes(sample))
+    content = {**manifest, **listing(directory)}
+    content["vocabulary_sha256"] = vocabulary_of(content["files"])
+    content["release"] = release_id(content)
+    (directory / MANIFEST).write_text(manifest_text(content), encoding="utf-8")
+    release = Release.open(directory)
+    examine(release)
+    return release
 
 
 def now() -> str:
@@ -141,27 +168,45 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
+def files_in(directory: Path) -> dict[str, Path]:
+    """Return the files of a release or a change by their names in its manifest."""
+    paths = sorted(path for path in directory.rglob("*") if path.is_file() and path.name not in (MANIFEST, SIGNATURE))
+    return {path.relative_to(directory).as_posix(): path for path in paths}
+
+
 def listing(directory: Path) -> dict[str, Any]:
     """Return what a manifest says of the files in its directory: `files`, their SHA-256, and `bytes`, their sizes."""
-    paths = sorted(path for path in directory.rglob("*") if path.is_file() and path.name not in (MANIFEST, SIGNATURE))
-    names = {path.relative_to(directory).as_posix(): path for path in paths}
+    names = files_in(directory)
     return {
         "files": {name: sha256_of([path]) for name, path in names.items()},
         "bytes": {name: path.stat().st_size for name, path in names.items()},
     }
 
 
-def _write_manifest(directory: Path, manifest: dict[str, Any]) -> dict[str, Any]:
-    content = {**manifest, **listing(directory)}
-    content["vocabulary_sha256"] = vocabulary_of(content["files"])
-    content["release"] = release_id(content)
-    (directory / MANIFEST).write_text(manifest_text(content), encoding="utf-8")
-    return content
+def _manifest(run: Parts, settings: Settings, counts: dict[str, int]) -> dict[str, Any]:
+    """Return the manifest without what hangs on the files."""
+    stated = json.loads((run.towers / "towers.json").read_text(encoding="utf-8"))
+    return {
+        "format": FORMAT,
+        "name": settings.name,
+        "created": now(),
+        "recipe_sha256": settings.recipe_sha256,
+        "versions": _versions(),
+        "counts": counts,
+        "dim": int(stated["dim"]),
+        "metric": str(stated["metric"]),
+        "pairing": str(stated["pairing"]),
+        "id_dtype": _id_dtypes(run.features),
+        "serving": msgspec.to_builtins(settings.serving),
+        "promotion": msgspec.to_builtins(settings.promotion),
+    }
 
 
-def _check_inputs(features: Path, towers: Path) -> None:
-    made = [features / one for one in ("catalogue.parquet", "users.parquet", "query_transform/transform.json")]
-    made += [towers / one for one in ("towers.json", "query.onnx", "item.onnx", "item_vectors.npy")]
+def _check_inputs(run: Parts) -> None:
+    made = [run.features / one for one in ("catalogue.parquet", "users.parquet", "query_transform/transform.json")]
+    made += [run.towers / one for one in ("towers.json", "query.onnx", "item.onnx", "item_vectors.npy")]
+    if run.ranker is not None:
+        made += [run.ranker / Path(one).name for one in _RANKING]
     for path in made:
         if not path.is_file():
             raise StageError(
@@ -169,25 +214,18 @@ def _check_inputs(features: Path, towers: Path) -> None:
             )
 
 
-def _copy_parts(features: Path, towers: Path, out: Path) -> None:
-    shutil.copytree(features / "query_transform", out / "query")
-    shutil.copytree(features / "item_transform", out / "item")
+def _copy_parts(run: Parts, out: Path) -> None:
+    shutil.copytree(run.features / "query_transform", out / "query")
+    shutil.copytree(run.features / "item_transform", out / "item")
     for folder in ("towers", "items", "users", "index", "history"):
         (out / folder).mkdir()
     for target, source in zip(PAIRED, ("query.onnx", "item.onnx", "item_vectors.npy"), strict=True):
-        shutil.copyfile(towers / source, out / target)
-    shutil.copyfile(towers / "towers.json", out / "towers/towers.json")
-
-
-def _copy_ranker(ranker: Path, out: Path) -> None:
-    out.mkdir()
-    for name in (candidates.RANKER, candidates.SIDES, candidates.PARAMETERS):
-        source = ranker / Path(name).name
-        if not source.is_file():
-            raise StageError(
-                f"{source}: missing; run the stages before `release` (`retrieval run` runs those that are due)"
-            )
-        shutil.copyfile(source, out / source.name)
+        shutil.copyfile(run.towers / source, out / target)
+    shutil.copyfile(run.towers / "towers.json", out / "towers/towers.json")
+    if run.ranker is not None:
+        (out / "ranking").mkdir()
+        for name in _RANKING:
+            shutil.copyfile(run.ranker / Path(name).name, out / name)
 
 
 def _write_tables(features: Path, out: Path) -> dict[str, int]:
@@ -237,14 +275,12 @@ def _write_history(interactions: pd.DataFrame, user_ids: pd.Series, out: Path) -
     save(out / "timestamp", interactions[Columns.Timestamp].to_numpy()[order].astype(np.int64))
 
 
-def _write_index(
-    out: Path, manifest: dict[str, Any], config: Index, features: Path, progress: Callable[[str], None]
-) -> None:
-    def draft() -> Release:
-        return Release(out, _write_manifest(out, manifest))
+def _write_index(out: Path, manifest: dict[str, Any], config: Index, features: Path, progress: Progress) -> None:
+    def made() -> Release:
+        return draft(out, manifest)
 
-    write_index(draft, config, manifest["pairing"], lambda: query_vectors(draft(), features, "valid"), progress)
-    release = draft()
+    write_index(made, config, manifest["pairing"], lambda: query_vectors(made(), features, "valid"), progress)
+    release = made()
     stated = {**release.json(PARAMETERS), "measured": measured_on_test(release, features)}
     (out / PARAMETERS).write_bytes(json_bytes(stated))
 

@@ -74,7 +74,7 @@ def _sweep(out: Terminal, run: Run, load: Load, p99_ms: float, minutes: float, j
     stated = {"batches": load.batches, "concurrencies": load.concurrencies, "interval_ms": load.interval_ms}
     objective = Objective(p99_ms, minutes, **{name: value for name, value in stated.items() if value})  # type: ignore[arg-type]
     requests = draw_requests(run.directory, run.recipe.bench.requests, seed=run.recipe.seed)
-    found = sweep(run.directory / "release", requests, objective, out.step)
+    found = sweep(run.release, requests, objective, out.step)
     atomic_write(run.directory / "sweep.json", json_bytes(found, 2))
     atomic_write(run.directory / "sweep.png", draw(found))
     if json:

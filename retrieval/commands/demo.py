@@ -57,7 +57,7 @@ def show(out: Terminal, run: Run) -> Path:
 
     short = Load(interval_ms=1000)
     out.section("How good it is")
-    out.table(metrics_table(read_json(run.directory / "metrics.json"), HEADLINES))
+    out.table(metrics_table(read_json(run.metrics), HEADLINES))
     out.section("What it recommends")
     with temporary_server(run, out.say) as server:
         users = pick_users(run.directory, USERS, run.recipe.seed)

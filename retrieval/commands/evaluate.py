@@ -43,7 +43,7 @@ def evaluate(
         return
     opened = Run.open(run, STAGES)
     advance(opened, ["evaluate"], cache, out, force)
-    metrics = read_json(opened.directory / "metrics.json")
+    metrics = read_json(opened.metrics)
     if json:
         out.json(metrics)
     else:

@@ -77,7 +77,7 @@ def _planned(source: Path, runs: Path, sizes: Any, budget: int | None) -> dict[s
     is_run = source.is_dir()
     run = Run.open(source, STAGES) if is_run else Run.create(load_recipe(source), runs, STAGES)
     shapes = shapes_of(run.recipe, run.directory, sizes)
-    features = run.directory / "features" if shapes.origin == "features" else None
+    features = run.features if shapes.origin == "features" else None
     found = foretell(run.recipe, shapes, rehearse(run.recipe, shapes, features), serving_base(), budget)
     return {**found, "compared": compared(found, measured_of(source)) if is_run else None}
 

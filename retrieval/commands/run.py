@@ -41,7 +41,7 @@ def run(
     loaded, since = stage_or_run(load_recipe(recipe), runs, since)
     opened = Run.create(loaded, runs, STAGES).on(workers, scheduler)
     done = _run_from(opened, since, cache, out)
-    metrics = read_json(opened.directory / "metrics.json")
+    metrics = read_json(opened.metrics)
     from retrieval.report.page import write_report  # late: a wrong recipe is to be refused at once
 
     with out.working("report"):

@@ -50,10 +50,9 @@ def leading(run: Run, names: Sequence[str], cache: Path) -> Iterator[Callable[[s
 
 def _follow(run: Run, cache: Path) -> None:
     from models.training.horovod import ranks
-    from retrieval.runs.run import Job
 
     while (name := ranks().told()) is not None:
-        run.stages[name].work(Job(run.recipe, run.directory.absolute(), cache, lambda line: None, run.cluster))
+        run.stages[name].work(run.job(cache, lambda line: None))
     raise SystemExit(0)
 
 
@@ -72,6 +71,6 @@ def training(job: Job, key: str) -> Iterator[tuple[Path, Session]]:
         with tempfile.TemporaryDirectory() as out:
             yield Path(out), session
         return
-    with atomic_directory(job.run / "towers") as place:
+    with atomic_directory(job.towers) as place:
         yield place, session
     shutil.rmtree(directory, ignore_errors=True)

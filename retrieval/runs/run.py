@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,6 +31,52 @@ Progress = Callable[[str], None]
 RECIPE = "recipe.json"
 
 
+class Outputs:
+    """Where the stages of a run leave what they make."""
+
+    earlier: Run | None
+
+    @property
+    def root(self) -> Path:
+        """Return the run's directory."""
+        raise NotImplementedError  # pragma: no cover
+
+    @property
+    def features(self) -> Path:
+        """Return where the encoded tables and the fitted transforms are."""
+        return self.root / "features"
+
+    @property
+    def towers(self) -> Path:
+        """Return where the trained towers are."""
+        return self.root / "towers"
+
+    @property
+    def ranker(self) -> Path:
+        """Return where the ranker is, in a run that ranks."""
+        return self.root / "ranker"
+
+    @property
+    def release(self) -> Path:
+        """Return where the release is."""
+        return self.root / "release"
+
+    @property
+    def triton(self) -> Path:
+        """Return where the Triton model repository is."""
+        return self.root / "triton"
+
+    @property
+    def metrics(self) -> Path:
+        """Return where the measured metrics are."""
+        return self.root / "metrics.json"
+
+    def earlier_id(self, stage: str) -> str | None:
+        """Return the identity of what a stage made in the earlier run; None where there is none."""
+        record = earlier.record(stage) if (earlier := self.earlier) else None
+        return record.id if record else None
+
+
 @dataclass(frozen=True)
 class Cluster:
     """Where stages that use Dask do their work, see `workflows.features.dask_cluster`; no output depends on it."""
@@ -39,7 +86,7 @@ class Cluster:
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(Outputs):
     """What a stage gets to do its work."""
 
     recipe: Recipe
@@ -49,6 +96,13 @@ class Job:
     """Where downloads are kept between runs."""
     progress: Progress
     cluster: Cluster = Cluster()
+    earlier: Run | None = None
+    """The finished run that this one goes on from."""
+
+    @property
+    def root(self) -> Path:
+        """Return the run's directory."""
+        return self.run
 
 
 @dataclass(frozen=True)
@@ -67,7 +121,7 @@ class Stage:
     """Raised when the stage's code changes what it writes."""
     wanted: Callable[[Recipe], bool] = lambda recipe: True
     """Whether a recipe has this stage. To one that has not, it is as if there were none: no stage waits for it."""
-    inputs: Callable[[Recipe], Any] = lambda recipe: None
+    inputs: Callable[[Run], Any] = lambda run: None
     """What tells whether files outside of the run changed, as JSON. A recipe that is run looks at them; a run that is
     opened is what it was made from."""
 
@@ -95,7 +149,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Outputs):
     """`runs/<name>/`: the resolved recipe and the outputs of the stages."""
 
     directory: Path
@@ -137,6 +191,27 @@ class Run:
         except msgspec.DecodeError as error:
             raise StageError(f"{path}: {error}; run `retrieval run RECIPE` again") from None
         return cls(directory, recipe, _wanted(stages, recipe))
+
+    @property
+    def root(self) -> Path:
+        """Return the run's directory."""
+        return self.directory
+
+    @cached_property
+    def earlier(self) -> Run | None:
+        """Return the finished run that the recipe goes on from; None where it starts from zero.
+
+        Raises
+        ------
+        StageError
+            There is no such run, or its features or towers are not finished.
+        """
+        continued = self.recipe.train.continued
+        if not continued or not continued.run:
+            return None
+        run = Run.open(Path(continued.run), tuple(self.stages.values()))
+        run.require("features", "train")
+        return run
 
     def with_layout(self, layout: str) -> Run:
         """Return the run with another `[serving] layout`; raise RecipeError where there is no such layout."""
@@ -206,11 +281,11 @@ class Run:
         self._record_path(stage.name).unlink(missing_ok=True)
         atomic_write(self.directory / RECIPE, msgspec.json.format(msgspec.json.encode(self.recipe), indent=2))
         start = time.monotonic()
-        inputs = stage.inputs(self.recipe)  # before the work: what changes meanwhile makes the stage run again
+        inputs = stage.inputs(self)  # before the work: what changes meanwhile makes the stage run again
         if self.watched is not None:
             self.watched[stage.name] = inputs
         # Absolute: workers of a cluster, and libraries that join paths, are elsewhere.
-        stage.work(Job(self.recipe, self.directory.absolute(), cache, progress, self.cluster))
+        stage.work(self.job(cache, progress))
         record = Record(
             id=uuid.uuid4().hex,
             fingerprint=self.fingerprint(stage) or "",
@@ -220,6 +295,10 @@ class Run:
         )
         atomic_write(self._record_path(stage.name), msgspec.json.format(msgspec.json.encode(record), indent=2))
         return record
+
+    def job(self, cache: Path, progress: Progress) -> Job:
+        """Return what a stage of the run gets to do its work."""
+        return Job(self.recipe, self.directory.absolute(), cache, progress, self.cluster, self.earlier)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -249,7 +328,7 @@ class Run:
         if self.watched is None:
             return True
         if stage.name not in self.watched:
-            self.watched[stage.name] = stage.inputs(self.recipe)
+            self.watched[stage.name] = stage.inputs(self)
         return bool(self.watched[stage.name] == record.inputs)
 
     def _remove_leftovers(self) -> None:

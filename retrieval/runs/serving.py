@@ -69,7 +69,7 @@ def temporary_server(
     run.require("release")
     grpc_port, metrics_port = free_ports(LOCALHOST, 2)
     server = TritonServer(
-        run.directory / "triton",
+        run.triton,
         host=LOCALHOST,
         grpc_port=grpc_port,
         metrics_port=metrics_port,
@@ -103,7 +103,7 @@ def answering_model(run: Run, layout: str | None = None) -> str:
     ServerError
         The repository has no such layout.
     """
-    there = answering_models(run.directory / "triton")
+    there = answering_models(run.triton)
     if layout is None:
         return there[0] if there else FUSED
     model = {"fused": FUSED, "chained": CHAINED}.get(layout)

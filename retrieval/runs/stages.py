@@ -11,8 +11,8 @@ import msgspec
 
 from retrieval.runs.horovod import training
 from retrieval.runs.recipe import Recipe
-from retrieval.runs.run import Job, Stage
-from retrieval.runs.warm_start import earlier_state, features_of, run_of, towers_of
+from retrieval.runs.run import Job, Run, Stage
+from retrieval.runs.warm_start import features_of, towers_of
 from workflows.config import GivenSplit, PlaylistsSplit, embedding_files
 from workflows.files import atomic_directory, atomic_write, json_bytes, sha256_of
 
@@ -33,12 +33,12 @@ def features(job: Job) -> None:
     from workflows.tables.store import open_tables
     from workflows.tables.undated import check_dated
 
-    recipe, earlier = job.recipe, features_of(run_of(job.recipe, STAGES))
+    recipe, earlier = job.recipe, features_of(job.earlier)
     tables = open_tables(job.run / "tables")
     check_dated(tables, recipe.data.split, recipe.query, recipe.item)
     with (
         client(job.cluster.workers, job.cluster.scheduler, recipe.device) as cluster,
-        atomic_directory(job.run / "features") as out,
+        atomic_directory(job.features) as out,
     ):
         build(tables, recipe.query, recipe.item, recipe.data.split, recipe.device, out, job.progress, cluster, earlier)
 
@@ -48,8 +48,8 @@ def train(job: Job) -> None:
     from models.training.stage import train as train_towers
     from workflows.features.stage import load
 
-    recipe, data = job.recipe, load(job.run / "features")
-    earlier = towers_of(run_of(recipe, STAGES))
+    recipe, data = job.recipe, load(job.features)
+    earlier = towers_of(job.earlier)
     with training(job, _training_key(job)) as (out, session):
         train_towers(
             data,
@@ -69,11 +69,11 @@ def rank(job: Job) -> None:
     from models.ranking.stage import train_ranker
     from workflows.features.stage import load
 
-    recipe, data = job.recipe, load(job.run / "features")
+    recipe, data = job.recipe, load(job.features)
     assert recipe.ranking is not None
-    with atomic_directory(job.run / "ranker") as out:
+    with atomic_directory(job.ranker) as out:
         settings = recipe.ranking, recipe.model, recipe.train, recipe.seed, recipe.device
-        train_ranker(data, job.run / "towers", *settings, out, job.progress)
+        train_ranker(data, job.towers, *settings, out, job.progress)
 
 
 def evaluate(job: Job) -> None:
@@ -84,37 +84,29 @@ def evaluate(job: Job) -> None:
     rating = job.recipe.train.objective.rating
     transform = None
     if isinstance(job.recipe.data.split, PlaylistsSplit):  # its queries are made again, scenario by scenario
-        transform = fitted_queries(job.recipe, job.run / "features").transform
-    ranker = job.run / "ranker" if job.recipe.ranking else None
-    where = job.run / "features", job.run / "towers"
+        transform = fitted_queries(job.recipe, job.features).transform
+    ranker = job.ranker if job.recipe.ranking else None
+    where = job.features, job.towers
     metrics = evaluate_towers(*where, protocol(job.recipe), rating, transform, ranker, job.progress)
-    atomic_write(job.run / "metrics.json", json_bytes(metrics, 2))
+    atomic_write(job.metrics, json_bytes(metrics, 2))
 
 
 def release(job: Job) -> None:
     """`towers/` -> `release/` and the Triton repository `triton/`."""
-    from ensemble.release.write import write_release
+    from ensemble.release.write import Parts, Settings, Training, write_release
     from ensemble.triton.export import export_repository
     from retrieval.runs.reference import ranking_side, training_side
 
-    recipe, run = job.recipe, job.run
+    recipe, features, towers = job.recipe, job.features, job.towers
     job.progress("loading the training side, to compare with")
-    write_release(
-        run / "features",
-        run / "towers",
-        run / "release",
-        name=recipe.name,
-        recipe_sha256=hashlib.sha256(msgspec.json.encode(recipe, order="deterministic")).hexdigest(),
-        serving=recipe.serving,
-        index=recipe.index,
-        promotion=recipe.release,
-        ranker=run / "ranker" if recipe.ranking else None,
-        reference=training_side(recipe, run / "features", run / "towers"),
-        ranking_reference=ranking_side(recipe, run / "features", run / "towers", run / "ranker"),
-        progress=job.progress,
-    )
+    parts = Parts(features, towers, job.release, job.ranker if recipe.ranking else None)
+    reference = training_side(recipe, features, towers)
+    training = Training(reference, ranking_side(recipe, features, towers, job.ranker))
+    recipe_sha256 = hashlib.sha256(msgspec.json.encode(recipe, order="deterministic")).hexdigest()
+    settings = Settings(recipe.name, recipe_sha256, recipe.serving, recipe.index, recipe.release)
+    write_release(parts, training, settings, job.progress)
     job.progress("exporting the Triton model repository")
-    export_repository(run / "release", run / "triton")
+    export_repository(job.release, job.triton)
 
 
 def protocol(recipe: Recipe) -> str:
@@ -134,10 +126,10 @@ def _source(recipe: Recipe) -> Any:
     return {**settings, "split": {part: split[part] for part in files}} if files else settings
 
 
-def _source_state(recipe: Recipe) -> Any:
+def _source_state(run: Run) -> Any:
     from workflows import sources
 
-    return sources.state(recipe.data)
+    return sources.state(run.recipe.data)
 
 
 def _sections(*names: str) -> Any:
@@ -157,9 +149,9 @@ def _feature_settings(recipe: Recipe) -> Any:
     return {**_sections("query", "item", "device")(recipe), "split": msgspec.to_builtins(recipe.data.split)}
 
 
-def _feature_files(recipe: Recipe) -> Any:
+def _feature_files(run: Run) -> Any:
     """Return what tells whether files of pre-trained vectors or the earlier run's features changed; None without."""
-    files, earlier = embedding_files(recipe.query, recipe.item), earlier_state(recipe, "features", STAGES)
+    files, earlier = embedding_files(run.recipe.query, run.recipe.item), run.earlier_id("features")
     found = {"earlier features": earlier} if earlier else {}
     if files:
         from workflows.features.pretrained import state_of
@@ -171,13 +163,13 @@ def _feature_files(recipe: Recipe) -> Any:
 def _training_key(job: Job) -> str:
     """Return what tells whether an interrupted training was one of the same recipe, features and earlier towers."""
     features = (job.run / "stages" / "features.json").read_text(encoding="utf-8")
-    facts = [_sections(*_TRAINED_BY)(job.recipe), features, _earlier_towers(job.recipe)]
+    facts = [_sections(*_TRAINED_BY)(job.recipe), features, _earlier_towers(job)]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _earlier_towers(recipe: Recipe) -> Any:
+def _earlier_towers(run: Run | Job) -> Any:
     """Return what tells whether the earlier run's towers changed; None where training starts from zero."""
-    earlier = earlier_state(recipe, "train", STAGES)
+    earlier = run.earlier_id("train")
     return {"earlier towers": earlier} if earlier else None
 
 

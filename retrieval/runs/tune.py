@@ -153,7 +153,7 @@ def _train(
     from workflows.features.stage import load
 
     tf.keras.backend.clear_session()  # the graphs of earlier trials
-    data = load(run.directory / "features")
+    data = load(run.features)
     settings: tuple[Model, Train] = recipe.model, recipe.train.search_only()
     with tempfile.TemporaryDirectory(prefix=".trial.", dir=run.directory / DIRECTORY) as name:
         train(data, *settings, recipe.seed, recipe.device, Path(name), progress, on_epoch)

@@ -30,53 +30,25 @@ def from_run(recipe: Recipe, runs: Path, earlier: Path | None, stages: tuple[Sta
     if earlier is not None:
         settings = replace(recipe.train.continued or Continued(), run=str(earlier.expanduser().resolve()))
         recipe = replace(recipe, train=replace(recipe.train, continued=settings))
-    place = _place(recipe)
+    place = Path(recipe.train.continued.run) if recipe.train.continued and recipe.train.continued.run else None
     if place is not None and place.resolve() == (runs / recipe.name).resolve():
         raise RecipeError(
             f"--from {place}: a run cannot go on from itself, its features and towers would be replaced meanwhile; "
             "write to another directory with --runs, or give the recipe another name"
         )
-    run_of(recipe, stages)  # refused here, before a stage forgets what it has
+    _ = Run.create(recipe, runs, stages).earlier  # refused here, before a stage forgets what it has
     return recipe
-
-
-def run_of(recipe: Recipe, stages: tuple[Stage, ...]) -> Run | None:
-    """Return the finished run that a recipe goes on from; None where it starts from zero.
-
-    Raises
-    ------
-    StageError
-        There is no such run, or its features or towers are not finished.
-    """
-    place = _place(recipe)
-    if place is None:
-        return None
-    run = Run.open(place, stages)
-    run.require("features", "train")
-    return run
-
-
-def earlier_state(recipe: Recipe, stage: str, stages: tuple[Stage, ...]) -> str | None:
-    """Return the identity of what `stage` made in the earlier run; None where there is none; raise as `run_of`."""
-    run = run_of(recipe, stages)
-    record = run.record(stage) if run else None
-    return record.id if record else None
 
 
 def features_of(run: Run | None) -> EarlierFeatures | None:
     """Return an earlier run's features, to go on from."""
     from workflows.fitting.warm_start_record import Earlier
 
-    return Earlier(run.directory / "features", run.recipe.query, run.recipe.item) if run else None
+    return Earlier(run.features, run.recipe.query, run.recipe.item) if run else None
 
 
 def towers_of(run: Run | None) -> EarlierTowers | None:
     """Return an earlier run's towers, to go on from."""
     from models.training.warm_start import Earlier
 
-    return Earlier(run.directory / "towers", run.recipe.model, run.recipe.train) if run else None
-
-
-def _place(recipe: Recipe) -> Path | None:
-    continued = recipe.train.continued
-    return Path(continued.run) if continued and continued.run else None
+    return Earlier(run.towers, run.recipe.model, run.recipe.train) if run else None

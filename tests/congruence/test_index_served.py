@@ -11,7 +11,7 @@ from synthetic import Run, make_run
 
 from ensemble.config import Index, Serving
 from ensemble.release.congruence import raw_columns, sample_queries
-from ensemble.release.write import write_release
+from ensemble.release.write import Parts, Settings, Training, write_release
 from ensemble.serving.index import costs
 from ensemble.serving.retriever import Retriever
 from ensemble.serving.search.search import no_exclusions
@@ -42,10 +42,8 @@ def test_stated_recall_is_that_of_the_answers(metric: Any, tmp_path: Path, monke
 def released(run: Run, index: Index) -> Retriever:
     """Return a release of the run with this index, loaded."""
     serving = Serving(top_k=K, max_top_k=200, max_batch_size=512)
-    parts = run.path / "features", run.path / "towers", run.path / f"release-{index.kind}"
-    made = write_release(
-        *parts, name="index", recipe_sha256="0" * 64, serving=serving, index=index, reference=run.reference
-    )
+    parts = Parts(run.path / "features", run.path / "towers", run.path / f"release-{index.kind}")
+    made = write_release(parts, Training(run.reference), Settings("index", "0" * 64, serving, index))
     return Retriever(made)
 
 

@@ -15,9 +15,8 @@ from synthetic import Run, make_release, make_run
 from ensemble.catalogue.changes import LiveItems
 from ensemble.catalogue.derive import derive
 from ensemble.client.filters import Crowding, Filter, TagTest
-from ensemble.config import Index, Serving
 from ensemble.layouts import CHAINED, FUSED
-from ensemble.release.write import write_release
+from ensemble.release.write import Parts, Settings, Training, write_release
 from ensemble.server.ports import free_ports
 from ensemble.server.server import TritonServer
 from ensemble.serving.files.release import Release
@@ -181,17 +180,9 @@ def ask(client: Any, model: str, arrays: dict[str, np.ndarray]) -> Rows:
 
 def test_a_ranker_of_other_towers_is_refused(run: Run, tmp_path: Path) -> None:
     other = make_run(tmp_path / "other", "string", last=5, seed=1)
+    parts = Parts(other.path / "features", other.path / "towers", tmp_path / "release", run.path / "ranker")
     with pytest.raises(ReleaseError, match="other towers"):
-        write_release(
-            other.path / "features",
-            other.path / "towers",
-            tmp_path / "release",
-            name="test",
-            recipe_sha256="ab" * 32,
-            serving=Serving(),
-            index=Index(),
-            ranker=run.path / "ranker",
-        )
+        write_release(parts, Training(), Settings("test", "ab" * 32))
 
 
 def test_new_items_are_refused_and_removed_ones_are_gone(run: Run, questions: pd.DataFrame, tmp_path: Path) -> None:

@@ -11,24 +11,15 @@ import pandas as pd
 import pytest
 from synthetic import Run, make_release, make_run
 
-from ensemble.config import Index, Serving
-from ensemble.release.write import write_release
+from ensemble.release.write import Parts, Settings, Training, write_release
 from ensemble.serving.files.release import Release
 from workflows.errors import ReleaseError, StageError
 
 
 def write(run: Run, out: Path, reference: Any) -> Release:
     """Write a release of the run's files with this reference."""
-    return write_release(
-        run.path / "features",
-        run.path / "towers",
-        out,
-        name="test",
-        recipe_sha256="ab" * 32,
-        serving=Serving(),
-        index=Index(),
-        reference=reference,
-    )
+    parts = Parts(run.path / "features", run.path / "towers", out)
+    return write_release(parts, Training(reference), Settings("test", "ab" * 32))
 
 
 def test_the_manifest_says_what_was_released(run: Run, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ensemble.release.write import write_release
+from ensemble.release.write import Parts, Settings, Training, write_release
 from ensemble.triton.export import FusedRuntime
 from ensemble.triton.operators import build_ensemble, retriever_of
 from models.training.stage import train
@@ -95,16 +95,8 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     recipe, tables = parse_recipe(RECIPE, path / "recipe.toml"), made_up(random)
     build(tables, recipe.query, recipe.item, recipe.data.split, "cpu", path / "features")
     train(load(path / "features"), recipe.model, recipe.train, recipe.seed, "cpu", path / "towers", str)
-    write_release(
-        path / "features",
-        path / "towers",
-        path / "release",
-        name=recipe.name,
-        recipe_sha256="0" * 64,
-        serving=recipe.serving,
-        index=recipe.index,
-        reference=training_side(recipe, path / "features", path / "towers"),
-    )
+    training = Training(training_side(recipe, path / "features", path / "towers"))
+    write_release(Parts.of(path), training, Settings(recipe.name, "0" * 64, recipe.serving, recipe.index))
     return Done(recipe, path, tables, load(path / "features"))
 
 
