@@ -273,7 +273,7 @@ def _write_towers(run: Run) -> None:
         "pairing": pairing,
         "dim": DIM,
         "metric": "inner_product",
-        "query_inputs": [{"name": one} for one in inputs],
+        "query_inputs": [{"name": one} for one in inputs if one != "history_age"],  # the other array of a feature
         "item_inputs": [],
     }
     (towers / "towers.json").write_text(json.dumps(stated), encoding="utf-8")

@@ -89,6 +89,8 @@ def deploy(
         if new == old:
             return Deployed(name, new, None, tuple(models))
         try:
+            if control is not None:
+                check_machine(repository, new)
             _go_over(repository, control, old, new, progress)
         except BaseException:
             _remove(repository, [new] if written else [])
@@ -203,7 +205,10 @@ def _go_over(
 
 def _load(repository: Path, control: ModelControl, model: str, config: ModelConfig) -> None:
     # By file: a configuration sent along would be forgotten as soon as an ensemble of the model is loaded.
-    atomic_write(repository / model / CONFIG, text_format.MessageToString(config).encode())
+    versions = config.version_policy.specific.versions
+    own = repository / model / str(versions[0]) / CONFIG  # byte for byte as it was written, where it is of one version
+    content = own.read_bytes() if len(versions) == 1 else text_format.MessageToString(config).encode()
+    atomic_write(repository / model / CONFIG, content)
     control.load(model)
 
 
@@ -243,15 +248,21 @@ def _with_versions(config: ModelConfig, versions: Sequence[int]) -> ModelConfig:
     return changed
 
 
-def check_instances(repository: Path) -> None:
-    """Raise ServerError where Triton would start more processes of a model than this machine bears."""
+def check_machine(repository: Path, version: int | None = None) -> None:
+    """Raise ServerError where a version (None: the live one) takes more processes or threads than this machine has."""
+    folder, most = "" if version is None else str(version), most_instances()
     for model in models_in(repository):
-        count = sum(group.count for group in read_config(repository / model / CONFIG).instance_group)
-        if count > (most := most_instances()):
-            raise ServerError(
-                f"{repository / model / CONFIG}: {count} instances, more than {most}, the most for the processors of "
-                "this machine; release it again with fewer, or serve it on a larger one"
-            )
+        place = repository / model / folder / CONFIG
+        manifest = repository / model / str(version or live_version(repository)) / "release" / MANIFEST
+        found = {place: (sum(group.count for group in read_config(place).instance_group), "instances")}
+        if manifest.is_file():
+            found[manifest] = (json.loads(manifest.read_bytes())["serving"]["threads"], "threads of an instance")
+        for where, (count, what) in found.items():
+            if count > most:
+                raise ServerError(
+                    f"{where}: {count} {what}, more than {most}, the most for the processors of this machine; release "
+                    "it again with fewer, or serve it on a larger one"
+                )
 
 
 def read_config(path: Path) -> Any:

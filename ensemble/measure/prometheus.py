@@ -1,25 +1,15 @@
-"""Prometheus metrics as text (https://prometheus.io/docs/instrumenting/exposition_formats), read."""
+"""What a server's metrics say."""
 
 from __future__ import annotations
 
 import http.client
-import re
 from collections.abc import Iterator
-from typing import NamedTuple
+
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from ensemble.server.ports import check_address
 from workflows.errors import ServerError
-
-_LINE = re.compile(r"([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)")
-_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
-
-
-class Sample(NamedTuple):
-    """One value of one metric."""
-
-    name: str
-    labels: dict[str, str]
-    value: float
 
 
 class Samples:
@@ -32,7 +22,8 @@ class Samples:
     def find(self, name: str, **labels: str) -> Iterator[Sample]:
         """Yield the samples of a metric that have the labels."""
         for one in self._samples:
-            if one.name == name and labels.items() <= one.labels.items():
+            # The library gives counters without it, such as Triton's, the ending that OpenMetrics wants.
+            if one.name in (name, f"{name}_total") and labels.items() <= one.labels.items():
                 yield one
 
     def total(self, name: str, **labels: str) -> float:
@@ -81,13 +72,12 @@ def read(address: str, timeout_s: float = 3.0) -> Samples:
         raise ServerError(f"{address}: no metrics: {error}; is it the server's --metrics-port?") from None
     finally:
         connection.close()
-    return Samples(list(parse(text)))
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise ServerError(f"{address}: no metrics: {error}; is it the server's --metrics-port?") from None
 
 
-def parse(text: str) -> Iterator[Sample]:
-    """Yield the samples of a page of metrics."""
-    for line in text.splitlines():
-        found = None if line.startswith("#") else _LINE.fullmatch(line)
-        if found is not None:
-            labels = {name: re.sub(r"\\(.)", r"\1", value) for name, value in _LABEL.findall(found[2] or "")}
-            yield Sample(found[1], labels, float(found[3]))
+def parse(text: str) -> Samples:
+    """Return the samples of a page of metrics; raise ValueError for another page."""
+    return Samples([one for family in text_string_to_metric_families(text) for one in family.samples])

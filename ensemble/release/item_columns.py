@@ -39,9 +39,8 @@ def kind_of(column: pd.Series) -> Kind | None:
     if column.dtype != object and not pd.api.types.is_string_dtype(column):
         return None
     lists = [one for one in column if isinstance(one, (list, tuple, np.ndarray))]
-    first = next((one for entries in lists for one in entries if one is not None), "")
-    if not lists:
-        first = next((one for one in column if not pd.isna(one)), "")
+    values = (entry for one in lists for entry in one) if lists else iter(column)
+    first = next((one for one in values if one is not None and one == one), "")
     kinds = {"bool": (bool, np.bool_), "int64": (int, np.integer), "float64": (float, np.floating), "string": (str,)}
     dtype = next((name for name, types in kinds.items() if isinstance(first, types)), None)
     return None if dtype is None else Kind(dtype, bool(lists))
@@ -66,7 +65,7 @@ def write_columns(table: pd.DataFrame, kinds: Mapping[str, Kind], out: Path) -> 
     kept = [{"name": name, "dtype": kind.dtype, "list": kind.is_list} for name, kind in own.items()]
     (out / ARRAYS).parent.mkdir()
     for number, described in enumerate(kept):
-        save_column(table[described["name"]], out / ARRAYS.format(number), described)
+        save_column(table[str(described["name"])], out / ARRAYS.format(number), described)
     (out / FILE).write_bytes(json_bytes({"format": 1, "rows": len(table), "columns": kept}))
 
 

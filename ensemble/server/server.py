@@ -19,7 +19,7 @@ from tritonclient.utils import InferenceServerException
 
 from ensemble.client.channels import channel_options
 from ensemble.client.tls import ClientTls, ServerTls
-from ensemble.deploy.swap import check_instances, recover
+from ensemble.deploy.swap import check_machine, recover
 from ensemble.layouts import CONFIG, answering_models, models_in
 from ensemble.release.verify import check_repository, forget, trust
 from ensemble.server.endpoints import Addresses, admin_key, server_arguments
@@ -137,7 +137,7 @@ class TritonServer:
         if not self._models or not all((self.repository / one / CONFIG).is_file() for one in self._models):
             raise ServerError(f"{self.repository}: no model repository; expected what `retrieval release` wrote")
         recover(self.repository)
-        check_instances(self.repository)
+        check_machine(self.repository)
         self.verify()
         python = inspect_python(self._python)
         triton = find_triton(self._triton, python)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from msgspec.structs import replace
 from rich.table import Table
 from rich.text import Text
 
@@ -274,9 +273,7 @@ def _write_best(study: Any, run: Run, path: Path, space: Sequence[Field]) -> Pat
     """Write the recipe with the best trial's values, under a name of its own so that its run stands beside this one."""
     name = f"{run.recipe.name}-tuned"
     values = _values(space, study.best_trial.params)
-    text = rewrite(
-        path.read_text(encoding="utf-8"), {"name": name, **values}, replace(changed(run.recipe, values), name=name)
-    )
+    text = rewrite(path.read_text(encoding="utf-8"), {"name": name, **values})
     first = _finished(study)[0]
     note = (
         f"# {path.name} with what `retrieval tune` found in {len(_finished(study))} trials: validation "

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ensemble.measure.prometheus import Samples, parse
+from ensemble.measure.prometheus import parse
 from ensemble.server.json_logs import as_json
 from ensemble.serving.triton.canary import Answer, Trouble, check
 from ensemble.serving.triton.metrics import RequestLog, Tally
@@ -133,7 +133,7 @@ def test_quantiles_of_a_histogram_are_prometheus_s() -> None:
     lines = [
         f'h_bucket{{le="{bound}",m="x"}} {count}' for bound, count in (("1", 0), ("2", 50), ("4", 100), ("+Inf", 100))
     ]
-    samples = Samples(list(parse("# HELP h\n" + "\n".join(lines))))
+    samples = parse("# HELP h\n" + "\n".join(lines) + "\n")
     assert samples.quantile("h", 0.25, m="x") == pytest.approx(1.5)
     assert samples.quantile("h", 0.75, m="x") == pytest.approx(3.0)
     assert samples.quantile("h", 0.5, m="y") is None

@@ -171,7 +171,7 @@ def test_however_a_recipe_is_laid_out_it_is_rewritten_to_the_same_meaning(tmp_pa
     path.write_text(text, encoding="utf-8")
     recipe = load_recipe(path)
     changed = _with_dropout(recipe, 0.375)
-    path.write_text(rewrite(text, {"model.dropout": 0.375}, changed), encoding="utf-8")
+    path.write_text(rewrite(text, {"model.dropout": 0.375}), encoding="utf-8")
     assert load_recipe(path) == changed
 
 

@@ -185,6 +185,21 @@ def spoiled(release: Path, out: Path) -> Path:
     return out
 
 
+@pytest.mark.parametrize(("option", "said"), [("instances", "instances"), ("threads", "threads of an instance")])
+def test_a_release_for_a_larger_machine_is_not_sent_to_a_running_server(
+    place: Place, releases: list[Path], tmp_path: Path, option: str, said: str
+) -> None:
+    before = {path: path.read_bytes() for path in place.repository.rglob(CONFIG)}
+    large = Path(shutil.copytree(releases[1], tmp_path / "large"))
+    manifest = json.loads((large / "manifest.json").read_text())
+    manifest["serving"][option] = 256
+    (large / "manifest.json").write_text(json.dumps(manifest))
+    made_right(large)
+    with pytest.raises(ServerError, match=f"256 {said}, more than .* release it again with fewer"):
+        deploy(large, place.repository, place.control)
+    assert {path: path.read_bytes() for path in place.repository.rglob(CONFIG)} == before
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path

@@ -17,7 +17,7 @@ from synthetic import make_release, make_run
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
 from ensemble.client import RetrievalClient
-from ensemble.layouts import CHAINED, CONFIG, FUSED, SEARCH, TOWER, TRANSFORM
+from ensemble.layouts import CHAINED, CONFIG, FUSED, RANK, SEARCH, TOWER, TRANSFORM
 from ensemble.server.ports import free_ports
 from ensemble.server.server import TritonServer
 from ensemble.serving.files.release import Release
@@ -116,20 +116,20 @@ def test_the_chained_models_hold_one_release_and_its_bytes_once(repository: Path
 
 
 def test_a_tower_on_onnxruntime_takes_the_features_by_name(tmp_path: Path) -> None:
-    release = make_release(make_run(tmp_path), layout="chained", tower_platform="onnxruntime", tower_device="gpu")
+    options = {"layout": "chained", "tower_platform": "onnxruntime", "tower_device": "gpu"}
+    release = make_release(make_run(tmp_path, last=5), ranks=True, **options)
     repository = export_repository(release, tmp_path / "triton")
     tower = text_format.Parse((repository / TOWER / CONFIG).read_text(), ModelConfig())
     assert tower.platform == "onnxruntime_onnx"
     assert tower.instance_group[0].kind == ModelInstanceGroup.KIND_GPU
-    assert {one.name: tuple(one.dims) for one in tower.input} == {"user_id": (1,), "age": (1,), "occupation": (1,)}
-    assert all(one.HasField("reshape") and not one.reshape.shape for one in tower.input)  # the graph takes [rows]
+    scalars, lists = {"user_id": (1,), "age": (1,), "occupation": (1,)}, {"history": (5,), "history_age": (5,)}
+    assert {one.name: tuple(one.dims) for one in tower.input} == {**scalars, **lists}  # all that the graph takes
+    for one in tower.input:
+        assert one.HasField("reshape") == (one.name in scalars)  # the graph takes [rows]
+        assert not one.reshape.shape
     assert (repository / TOWER / "1/model.onnx").read_bytes() == (release / "towers/query.onnx").read_bytes()
-    assert {
-        one.name for one in text_format.Parse((repository / TRANSFORM / CONFIG).read_text(), ModelConfig()).output
-    } == {
-        "user_id",
-        "age",
-        "occupation",
-        "user_row",
-    }
+    transform = text_format.Parse((repository / TRANSFORM / CONFIG).read_text(), ModelConfig())
+    assert {one.name for one in transform.output} == {*scalars, *lists, "user_row"}
+    ranker = text_format.Parse((repository / RANK / CONFIG).read_text(), ModelConfig())
+    assert {one.name for one in ranker.input} == {"occupation", "vector", "candidates", "least_score", "top_k"}
     assert set(model_configs(Release.open(release), [CHAINED], 3)) == {CHAINED}

@@ -27,18 +27,18 @@ OPERATORS = frozenset(
 """What towers are made of. None of it makes much of a few bytes, as `Expand`, `Tile` and `ConstantOfShape` do."""
 _ITEM_BYTES = {1: 4, 2: 1, 3: 1, 6: 4, 7: 8, 9: 1, 11: 8}
 """By ONNX's number of the type: float, uint8, int8, int32, int64, bool and double."""
-_RAW = 9
+_RAW, _INPUT = 9, 11
 _FIXED = {4: 4, 10: 8}
 _PLAIN = {
     "model": {1, 2, 3, 4, 5, 6, 8, 14},
-    "graph": {2, 10, 11, 12, 13},
+    "graph": {2, 10, 12, 13},
+    "value": {2, 3, 4},
     "node": {1, 2, 3, 6},
     "attribute": {1, 2, 3, 4, 7, 8, 9, 13, 20},
     "tensor": {8, 12},
 }
 """Fields that say nothing which could do harm: names, shapes, numbers, remarks."""
 _Value = Union[int, memoryview]
-_Take = Callable[[int, _Value], None]
 
 
 def check_file(path: Path, content: bytes) -> None:
@@ -46,9 +46,17 @@ def check_file(path: Path, content: bytes) -> None:
     _Graph(path).model(memoryview(content))
 
 
+def input_names(path: Path) -> list[str]:
+    """Return the names of a graph's inputs; raise InvalidRelease as `check_file` does."""
+    graph = _Graph(path)
+    graph.model(memoryview(path.read_bytes()))
+    return graph.inputs
+
+
 class _Graph:
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.inputs: list[str] = []
 
     def model(self, content: memoryview) -> None:
         graphs = 0
@@ -59,12 +67,13 @@ class _Graph:
             raise self._wrong(f"{graphs} graphs, expected one")
 
     def _graph(self, content: memoryview) -> None:
-        for number, value in self._fields("graph", content, {1, 5}):
-            part = self._message(value)
-            if number == 1:
-                self._node(part)
-            else:
-                self._tensor(part)
+        takes: dict[int, Callable[[memoryview], None]] = {1: self._node, 5: self._tensor, _INPUT: self._input}
+        for number, value in self._fields("graph", content, set(takes)):
+            takes[number](self._message(value))
+
+    def _input(self, content: memoryview) -> None:
+        for _, value in self._fields("value", content, {1}):
+            self.inputs.append(bytes(self._message(value)).decode("utf-8", "replace"))
 
     def _node(self, content: memoryview) -> None:
         for number, value in self._fields("node", content, {4, 5, 7}):

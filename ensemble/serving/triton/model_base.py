@@ -43,13 +43,19 @@ class BatchModel:
     """What Triton's python backend calls; see its README for the three methods. A subclass says what an answer is."""
 
     release: Release
-    _backlog: Backlog | None = None
-    answers: ItemAnswers | None = None
-    """What changes while it serves, in the models that search."""
-    tally: Tally
-    _reporter: Reporter | None = None
-    _milliseconds = math.inf
-    """What a request may take; while it loads and tries itself, anything."""
+
+    def __init__(self) -> None:
+        """Hold nothing yet: Triton calls `initialize` next."""
+        self.answers: ItemAnswers | None = None
+        """What changes while it serves, in the models that search."""
+        self.tally = Tally()
+        self._kept: dict[tuple[str, Any], Any] = {}
+        self._name = np.zeros((1, 1), dtype=object)
+        self._told: Any = None
+        self._backlog: Backlog | None = None
+        self._reporter: Reporter | None = None
+        self._milliseconds = math.inf
+        """What a request may take; while it loads and tries itself, anything."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Load the release beside the model and ask it what it must know; an error here keeps Triton from serving."""
@@ -57,9 +63,7 @@ class BatchModel:
         directory = Path(args["model_repository"]) / args["model_version"]
         self.release = Release.open(directory / "release")
         check_release(directory / "config.pbtxt", self.release)
-        self._kept: dict[tuple[str, Any], Any] = {}
         self._call_it(self.release.manifest["release"])
-        self.tally = Tally()
         self._pulse = Pulse(self.release.manifest["serving"]["max_request_milliseconds"] / 1000)
         self.load(self.release, args["model_config"])
         limit_blas_threads(self.release.manifest["serving"]["threads"])
@@ -137,7 +141,8 @@ class BatchModel:
             self._backlog.close()
         if self._reporter is not None:
             self._reporter.close()
-        self.__dict__.clear()
+        self._kept.clear()  # tensors, whose memory is Triton's
+        self._told = None
 
     def count(self, answer: Answer) -> None:
         """Count a batch that was answered."""
@@ -173,7 +178,7 @@ class BatchModel:
 
     def _call_it(self, name: str) -> None:
         self._name = np.array([[name.encode()]], dtype=object)
-        self._told: Any = None
+        self._told = None
 
     def _refreshed(self, answers: ItemAnswers) -> None:
         self._call_it(answers.name)

@@ -7,14 +7,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..files.release import Release
+from ..files.onnx_file import input_names
+from ..files.release import PAIRED, Release
 from ..names import CANDIDATES, FEATURES, KNOWN, LEAST, USER_ROW, VECTOR, check_query
 from ..query.sequence import HISTORY
-from ..search.candidates import has_ranker
+from ..search.candidates import RANKER, has_ranker
 from .tensors import USER, WIRE, Tensor, input_tensors, output_tensors
 
 _TRANSFORM_ONLY = ("history_timestamps",)
 _BOTH = ("history_item_ids",)
+_TOWER = PAIRED[0]
 
 
 class Step(NamedTuple):
@@ -44,20 +46,24 @@ def steps_of(release: Release) -> Steps:
     history = any(one["name"] == HISTORY for one in stated["outputs"])
     request = input_tensors(stated["inputs"], id_dtype, history)
     columns = {USER, *_TRANSFORM_ONLY, *_BOTH, *(one["name"] for one in stated["inputs"])}
-    between = feature_tensors(release, stated["outputs"])
+    ranks = has_ranker(release)
+    between, towers, rankers = (
+        feature_tensors(release, stated["outputs"], graphs)
+        for graphs in ((_TOWER, RANKER) if ranks else (_TOWER,), (_TOWER,), (RANKER,) if ranks else ())
+    )
     row, vector = Tensor(USER_ROW, "INT64", 1), Tensor(VECTOR, "FP32", int(release.manifest["dim"]))
     controls = [one for one in request if one.name not in columns or one.name in _BOTH]
-    outputs, ranks = output_tensors(id_dtype), has_ranker(release)
+    outputs = output_tensors(id_dtype)
     candidates = [Tensor(CANDIDATES, "INT64", -1), Tensor(LEAST, "FP32", 1)]
     top_k = [one for one in controls if one.name == "top_k"]
     known = [one for one in outputs if one.name == KNOWN]
     return Steps(
         request,
         Step([one for one in request if one.name in columns], [*between, row]),
-        Step(between, [vector]),
+        Step(towers, [vector]),
         Step([vector, row, *controls], [*candidates, *known] if ranks else outputs),
         Step(
-            [*between, vector, candidates[0]._replace(ragged=True), candidates[1], *top_k],
+            [*rankers, vector, candidates[0]._replace(ragged=True), candidates[1], *top_k],
             [one for one in outputs if one.name != KNOWN],
         )
         if ranks
@@ -65,12 +71,13 @@ def steps_of(release: Release) -> Steps:
     )
 
 
-def feature_tensors(release: Release, outputs: Sequence[Mapping[str, Any]]) -> list[Tensor]:
-    """Return what goes from the transform to the tower."""
+def feature_tensors(release: Release, outputs: Sequence[Mapping[str, Any]], graphs: Sequence[str]) -> list[Tensor]:
+    """Return what the transform makes for these graphs of the release."""
     if release.manifest["serving"]["tower_platform"] == "python":
         return [Tensor(FEATURES, "UINT8", packing(outputs).itemsize)]
     wire = {**WIRE, "float32": "FP32"}
-    taken = {one["name"] for one in release.json("towers/towers.json")["query_inputs"]}
+    # By the graphs: a feature may be two arrays, such as a history and its ages.
+    taken = {name for graph in graphs for name in input_names(release.path / graph)}
     return [
         Tensor(one["name"], wire[one["dtype"]], int(one["max_length"]) if one["list"] else 1)
         for one in outputs
