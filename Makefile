@@ -1,8 +1,9 @@
-.PHONY: help setup demo test benchmarks-smoke faults test-versions test-horovod check lock audit images docs clean
+.PHONY: help setup demo test test-fast benchmarks-smoke faults test-versions test-horovod check lock audit images docs clean
 
 help:
 	@echo "make demo    set up, run recipes/movielens-100k.toml, serve it, query it, benchmark it"
 	@echo "make test    set up and run all tests"
+	@echo "make test-fast    the tests that train nothing and start no server (two minutes)"
 	@echo "make test-versions   tests with the oldest and the newest versions that serving admits, and with those of the images"
 	@echo "make test-horovod    build Horovod and train on two ranks (ten minutes the first time)"
 	@echo "make benchmarks-smoke    run every benchmark for seconds, with little data (three minutes)"
@@ -22,6 +23,9 @@ demo: setup
 
 test: setup
 	@.venv/bin/python -m pytest -n 2 --dist loadfile $(PYTEST)
+
+test-fast: setup
+	@.venv/bin/python -m pytest -n 2 --dist loadfile -m "not slow" $(PYTEST)
 
 # See docs/containers.md.
 test-versions: setup

@@ -26,7 +26,20 @@ __all__ = ["channel", "client", "dated_run", "release", "run", "runs", "served",
 settings.register_profile("project", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("project")
 
+SLOW_FOLDERS = ("benchmarks", "congruence", "containers", "faults", "live", "models", "ranks", "saved", "server")
+"""Their tests train, start servers or break things on purpose."""
+SLOW_FIXTURES = {"run_dir", "served", "client", "channel", "retrieval"}
+"""What takes a trained run, a server or the command line in a process of its own."""
+
 RECIPE = Path(__file__).parents[1] / "recipes" / "movielens-100k.toml"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what `make test-fast` leaves out; a module with other slow tests marks itself."""
+    for item in items:
+        taken = SLOW_FIXTURES & set(getattr(item, "fixturenames", ()))
+        if taken or item.path.parent.name in SLOW_FOLDERS or item.get_closest_marker("server"):
+            item.add_marker(pytest.mark.slow)
 
 
 def retrieval(*arguments: str | Path, cwd: Path | None = None, **options: object) -> subprocess.CompletedProcess[str]:
