@@ -77,7 +77,7 @@ def with_history(part: Part, specs: Sequence[FeatureSpec], known: pd.DataFrame |
 
 
 def users_and_seen(evaluated: pd.DataFrame, known: pd.DataFrame) -> tuple[Int64Array, SeenItems]:
-    """Number the users of `evaluated`, int64 `[rows]`, and collect what each of them has in `known`."""
+    """Return the users of `evaluated` as numbers, int64 `[rows]`, and what each of them has in `known`."""
     users, names = pd.factorize(evaluated[Columns.User])
     theirs = known[known[Columns.User].isin(names)]
     rows = pd.Index(names).get_indexer(theirs[Columns.User])

@@ -245,7 +245,7 @@ def top_items(scores: Float32Array, k: int) -> tuple[Int64Array, Float32Array]:
 
 
 def _bound(scores: Float32Array, k: int) -> Float32Array:
-    """A score that at least k items of each row reach (if so many are above -inf), and few more; `[rows, 1]`.
+    """Return a score that at least k items of each row reach (if so many are above -inf), and few more; `[rows, 1]`.
 
     It is the k-th best among the best of some 2k groups of items: several times faster than the k-th best of all.
     """

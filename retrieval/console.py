@@ -76,6 +76,7 @@ class Terminal:
             self.results.print(path, soft_wrap=True)
 
     def table(self, table: Table) -> None:
+        """Print a table as a result."""
         self.results.print(table)
 
 

@@ -114,7 +114,8 @@ class Recommendations:
 class Result(Protocol):
     """What an inference returned (`tritonclient.grpc.InferResult`)."""
 
-    def as_numpy(self, name: str) -> np.ndarray | None: ...
+    def as_numpy(self, name: str) -> np.ndarray | None:
+        """Return an output; None where the answer has no such output."""
 
 
 def read_signature(config: Mapping[str, Any]) -> Signature:

@@ -266,6 +266,7 @@ def check_machine(repository: Path, version: int | None = None) -> None:
 
 
 def read_config(path: Path) -> Any:
+    """Read a `config.pbtxt`; raise ServerError where it is none."""
     try:
         return text_format.Parse(path.read_text(encoding="utf-8"), ModelConfig())
     except (OSError, text_format.ParseError) as error:

@@ -24,6 +24,7 @@ class SameForAll:
     """Float32 `[items]`."""
 
     def __call__(self, users: Int64Array) -> Float32Array:
+        """Return the scores of every user, float32 `[users, items]`."""
         return np.broadcast_to(self.values, (len(users), len(self.values)))
 
 
@@ -32,7 +33,7 @@ MEMORY = 8 << 30
 
 
 class Refused(Exception):
-    """This peer cannot be fitted here; the message says why. The others go on."""
+    """A peer that cannot be fitted here; the message says why. The others go on."""
 
 
 class Peer(Protocol):

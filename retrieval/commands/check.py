@@ -53,7 +53,7 @@ def check(
 
 
 def findings_table(checked: Checked) -> Table:
-    """What was found, the worst first."""
+    """Return what was found, the worst first."""
     table = Table(show_lines=True)
     for heading in ("", "where", "rows", "what, and what to do"):
         table.add_column(heading, justify="right" if heading == "rows" else "left")

@@ -193,7 +193,7 @@ def _gpu(told: dict[str, str]) -> Iterator[Finding]:
 
 
 def facts_table(facts: Facts) -> Table:
-    """What there is."""
+    """Return what there is."""
     table = Table(show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
@@ -206,7 +206,7 @@ def facts_table(facts: Facts) -> Table:
 
 
 def findings_table(findings: list[Finding]) -> Table:
-    """What is to be said, the worst first."""
+    """Return what is to be said, the worst first."""
     table = Table(show_lines=True)
     for heading in ("", "where", "what, and what to do"):
         table.add_column(heading)

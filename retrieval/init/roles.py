@@ -118,7 +118,7 @@ def _given(table: Sampled, columns: Mapping[str, str]) -> dict[str, Found]:
 
 
 def _find_id(table: Sampled, role: str, found: dict[str, Found]) -> None:
-    """The id of users or items: unique in every row if possible, and called so."""
+    """Find the id of users or items: unique in every row if possible, and called so."""
     if role in found:
         return
     able = [one for one in table.columns if _can_be_id(one)]
@@ -136,7 +136,7 @@ def _find_id(table: Sampled, role: str, found: dict[str, Found]) -> None:
 
 
 def _find_reference(interactions: Sampled, role: str, other: Profile | None, found: dict[str, Found]) -> None:
-    """The user or item of the interactions: its values are ids of the other table, or it is called so."""
+    """Find the user or item of the interactions: its values are ids of the other table, or it is called so."""
     if role in found:
         return
     taken = {one.column.name for one in found.values()}

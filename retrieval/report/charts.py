@@ -43,6 +43,7 @@ class Axis:
         return cls(bottom * step, max(top, bottom + 1) * step, step)
 
     def ticks(self) -> list[float]:
+        """Return where the axis is labelled."""
         return [self.low + self.step * index for index in range(round((self.high - self.low) / self.step) + 1)]
 
     def place(self, value: float) -> float:

@@ -57,6 +57,7 @@ def metric_rows(metrics: Mapping[str, float]) -> Iterable[tuple[str, float]]:
 
 
 def read_json(path: Path) -> Any:
+    """Read a JSON file."""
     return json.loads(path.read_bytes())
 
 
@@ -91,12 +92,12 @@ def groups_table(metrics: Mapping[str, Any]) -> Table:
 
 
 def more_tables(metrics: Mapping[str, Any]) -> list[Table]:
-    """What only some runs measure: the other tasks of the towers, a ranker's gain, and held-out playlists."""
+    """Return what only some runs measure: the other tasks of the towers, a ranker's gain, and held-out playlists."""
     return [*task_tables(metrics), *ranking_tables(metrics), *continuation_tables(metrics)]
 
 
 def ranking_tables(metrics: Mapping[str, Any]) -> list[Table]:
-    """What is served, retrieved and then ranked, beside what the towers alone would serve, if there is a ranker."""
+    """Return what is served with a ranker, beside what the towers alone would serve."""
     if "retrieval" not in metrics:
         return []
     table = Table(title="retrieved, then ranked", title_justify="left")

@@ -44,7 +44,7 @@ def _events(tasks: Mapping[str, Any]) -> Cells:
 
 
 def task_tables(metrics: Mapping[str, Any]) -> list[Table]:
-    """The same, as the console prints it."""
+    """Return the same, as the console prints it."""
     found = []
     for cells in tasks_for_page(metrics):
         table = Table(title=cells.title, title_justify="left")

@@ -77,7 +77,7 @@ def history_table(turns: Iterable[Turn]) -> Table:
 
 
 def difference_tables(found: Difference) -> Iterator[Table]:
-    """What two releases are, what was measured of them, and what changed between them."""
+    """Return what two releases are, what was measured of them, and what changed between them."""
     yield _facts_table(found)
     if found.metrics:
         yield _metrics_table(found)

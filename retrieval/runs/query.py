@@ -45,6 +45,7 @@ class UserAnswer:
     items: list[Item]
 
     def as_json(self) -> dict[str, Any]:
+        """Return the answer, ready for JSON."""
         return {
             "user_id": self.user,
             "user_known": self.known,
@@ -60,6 +61,7 @@ class UserAnswer:
         }
 
     def as_table(self) -> Table:
+        """Return the answer as a table."""
         known = "" if self.known else "  (unknown user: answered from the other columns alone)"
         return answer_table(f"user {self.user}{known}", self.items)
 

@@ -129,11 +129,15 @@ class Stage:
 class Teller(Protocol):
     """Who is told how it goes (`retrieval.console.Terminal`)."""
 
-    def say(self, message: str) -> None: ...
+    def say(self, message: str) -> None:
+        """Take a line that stays."""
 
-    def step(self, message: str) -> None: ...
+    def step(self, message: str) -> None:
+        """Take what is being done now."""
 
-    def working(self, name: str) -> AbstractContextManager[None]: ...
+    def working(self, name: str) -> AbstractContextManager[None]:
+        """Show that something is being done inside the block."""
+        ...
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):

@@ -137,7 +137,7 @@ def _sections(*names: str) -> Any:
 
 
 def _release_settings(recipe: Recipe) -> Any:
-    """The exported repository carries the serving code, so that code is one of its inputs."""
+    """Return the settings, and the serving code: the exported repository carries it."""
     import ensemble.serving
 
     root = Path(ensemble.serving.__file__).parent

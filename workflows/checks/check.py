@@ -95,7 +95,7 @@ def _store(data: Data, cache: Path, directory: Path, progress: Progress, finding
 
 
 def _recipe_findings(stored: Stored, data: Data, query: FeatureSide, item: FeatureSide) -> Iterator[Finding]:
-    """What the features ask for and the tables do not have."""
+    """Yield what the features ask for and the tables do not have."""
     needing = needing_time(data.split, query, item)
     if needing and not is_dated(stored):
         yield Finding(

@@ -61,6 +61,7 @@ class Planned(NamedTuple):
 
     @property
     def kind(self) -> str:
+        """Return the feature's `kind` in the recipe."""
         return str(self.feature.__struct_config__.tag)
 
     @property
@@ -166,7 +167,7 @@ def _features(side: FeatureSide, column: str) -> list[Feature]:
 
 
 def _check_history(side: FeatureSide, planned: list[Planned], section: str) -> None:
-    """The pseudo-column `history` is of kind `sequence`, on the query's side, once; and nothing else is."""
+    """Refuse a `history` that is no `sequence`, on the query's side, once, and a `sequence` of anything else."""
     for column in side.features:
         wrong = [one for one in _features(side, column) if isinstance(one, Sequence) != (column == HISTORY)]
         if wrong or (column == HISTORY and section != "query.features"):

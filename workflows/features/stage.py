@@ -233,7 +233,7 @@ def _check_reserved(tables: Stored) -> None:
 
 @contextmanager
 def _scratch(directory: Path) -> Iterator[Path]:
-    """A directory for what goes before the end, where workers see it too."""
+    """Yield a directory for what goes before the end, where workers see it too."""
     scratch = directory / ".scratch"
     scratch.mkdir()
     yield scratch

@@ -25,6 +25,7 @@ class TrainingRows:
     division: Division
 
     def __call__(self, number: int) -> pd.DataFrame:
+        """Return the rows of a part."""
         rows = self.division.rows("train", self.queries, number)
         return self.queries.read(number).iloc[rows]
 

@@ -53,7 +53,7 @@ class Codes(Categorify):
         return {"present": counts, "categories": super().fit(col_selector, ddf)}
 
     def _fit_pandas(self, names: Sequence[str], ddf: Any) -> Any:
-        """The same vocabulary as stock, see `workflows.operators.vocabularies`."""
+        """Return the same vocabulary as stock, see `workflows.operators.vocabularies`."""
         present, categories = {}, {}
         for name in names:
             options = self._create_fit_options_from_columns([name])

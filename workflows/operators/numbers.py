@@ -131,7 +131,7 @@ class BucketCodes(CodesOut, Bucketize):
         return bucket_codes(super().transform, col_selector, df)
 
     def _codes(self, values: pd.Series) -> pd.Series:
-        """The same as stock, without the frames."""
+        """Return the same as stock, without the frames."""
         numbers = floats(values)
         codes = np.where(np.isnan(numbers), NULL, np.digitize(numbers, self.edges) + FIRST_KNOWN)
         return pd.Series(codes, index=values.index)

@@ -76,7 +76,7 @@ class _World(NamedTuple):
         )
 
     def user_table(self) -> pd.DataFrame:
-        """A city leans towards a cluster, so that it says something about a user who is new."""
+        """Return users with a city, which leans towards a cluster: it says something about a user who is new."""
         cities = np.array([f"city {number:03d}" for number in range(3 * self.config.clusters)], dtype=object)
         place = self.user_clusters + self.config.clusters * (self.user_ids % 3)
         table = pd.DataFrame({Columns.User: self.user_ids, "age": self.ages, "city": cities[place]})

@@ -88,7 +88,7 @@ class Caster:
         bad |= wrong
 
     def _titled(self, titles: Any, chunk: Chunk, bad: Mask) -> Any:
-        """An item without a title is called by its id."""
+        """Call an item without a title by its id."""
         missing = np.array([title is None for title in titles], dtype=np.bool_)
         if missing.any():
             source = next(target.source for target in self.targets if target.name == Columns.Item)
