@@ -10,7 +10,7 @@ import fcntl
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -26,6 +26,7 @@ from ensemble.batch.everybody import Asking, Everybody, batches
 from ensemble.serving.retriever import Answer
 from workflows.errors import DataError, StageError
 from workflows.files import atomic_file, atomic_write, json_bytes
+from workflows.progress import Progress
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 FORMAT = 1
 FILE = "answers.json"
 USERS_PER_PART = 8192
-Progress = Callable[[str], None]
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):

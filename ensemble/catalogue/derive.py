@@ -27,12 +27,9 @@ from ensemble.serving.search import attributes
 from ensemble.serving.search.catalogue import REMOVED, Catalogue
 from ensemble.serving.search.delta import Delta
 from workflows.files import atomic_directory, json_bytes
+from workflows.progress import Progress, silent
 
 _REPLACED = (MANIFEST, SIGNATURE, selftest.FILE, "items", "index")
-
-
-def _silent(_: str) -> None:
-    """Report nothing."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ class Derived:
     rebuilt: bool
 
 
-def derive(release: Release, change: Change, out: Path, progress: Callable[[str], None] = _silent) -> Derived:
+def derive(release: Release, change: Change, out: Path, progress: Progress = silent) -> Derived:
     """Write the release with one change to `out`. It is a catalogue of its own: deltas of the other do not apply to it.
 
     The index is rebuilt where that takes no time (flat), or where the change made it worse than it should be.
@@ -60,7 +57,7 @@ def derive(release: Release, change: Change, out: Path, progress: Callable[[str]
     return Derived(Release.open(out), rebuilt)
 
 
-def compact(items: LiveItems, out: Path, progress: Callable[[str], None] = _silent) -> Release:
+def compact(items: LiveItems, out: Path, progress: Progress = silent) -> Release:
     """Write the release and its deltas as one release to `out`, with an index rebuilt; what is dead goes, as far as
     no history refers to it. Deltas that follow the last of them apply to it."""
     followed = {"lineage": items.release.origin["lineage"], "sequence": items.release.origin["sequence"]}
@@ -71,9 +68,7 @@ def compact(items: LiveItems, out: Path, progress: Callable[[str], None] = _sile
     return Release.open(out)
 
 
-def _write(
-    items: LiveItems, out: Path, rebuild: bool, followed: dict[str, Any], progress: Callable[[str], None]
-) -> None:
+def _write(items: LiveItems, out: Path, rebuild: bool, followed: dict[str, Any], progress: Progress) -> None:
     release, catalogue = items.release, items.catalogue
     rows = _folded_rows(catalogue) if rebuild else np.arange(catalogue.rows.live.size)
     live = catalogue.rows.live[rows]
@@ -128,7 +123,7 @@ def _build_index(items: LiveItems, out: Path, pairing: str) -> None:
     def made() -> Release:
         return draft(out, {**items.release.manifest, "pairing": pairing})
 
-    write_index(made, config_of(items.release.json(PARAMETERS)), pairing, lambda: queries_of(items), _silent)
+    write_index(made, config_of(items.release.json(PARAMETERS)), pairing, lambda: queries_of(items), silent)
 
 
 def _is_flat(release: Release) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -20,8 +20,7 @@ from ensemble.serving.errors import InvalidRelease
 from ensemble.serving.search.candidates import has_ranker
 from ensemble.triton.model_control import ModelControl
 from workflows.errors import ReleaseError, ServerError
-
-Progress = Callable[[str], None]
+from workflows.progress import Progress
 
 
 @dataclass(frozen=True)

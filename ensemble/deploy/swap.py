@@ -12,7 +12,7 @@ import fcntl
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from ensemble.triton.model_control import ModelControl
 from ensemble.triton.repository import write_version
 from workflows.errors import ReleaseError, ServerError
 from workflows.files import atomic_write, own_alone, writing
+from workflows.progress import Progress, silent
 
 
 @dataclass(frozen=True)
@@ -48,15 +49,11 @@ class Deployed:
 _JOURNAL = ".deploying"
 
 
-def _silent(_: str) -> None:
-    """Report nothing."""
-
-
 def deploy(
     release: Path,
     repository: Path,
     control: ModelControl | None,
-    progress: Callable[[str], None] = _silent,
+    progress: Progress = silent,
     version: int | None = None,
 ) -> Deployed:
     """Bring the release at `release` live in the server whose model repository is at `repository`.
@@ -172,9 +169,7 @@ def _take_back(repository: Path) -> bool:
     return True
 
 
-def _go_over(
-    repository: Path, control: ModelControl | None, old: int, new: int, progress: Callable[[str], None]
-) -> None:
+def _go_over(repository: Path, control: ModelControl | None, old: int, new: int, progress: Progress) -> None:
     """Make repository and server go over from one version to another; undo it where the server refuses."""
     if control is None:
         atomic_write(repository / _JOURNAL, str(new).encode())

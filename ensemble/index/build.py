@@ -12,7 +12,7 @@ import faiss
 import numpy as np
 
 from ensemble.config import Index
-from ensemble.index.building import Building, Built, Progress, Queries
+from ensemble.index.building import Building, Built, Queries
 from ensemble.index.kmeans import assign, centroids
 from ensemble.index.tuning import AT, Point, Sample, measured, summed_up, timed, tuned
 from ensemble.serving.files.release import Release
@@ -23,6 +23,7 @@ from ensemble.serving.index.vectors import normalised
 from ensemble.serving.search.search import ItemSearch, no_exclusions
 from workflows.errors import ReleaseError
 from workflows.files import json_bytes
+from workflows.progress import Progress, silent
 
 COMPARED_ITEMS = 32_768
 """`auto` compares all of a catalogue up to this size: that takes microseconds, and is exact."""
@@ -48,15 +49,11 @@ class Clustered(NamedTuple):
     seconds: float
 
 
-def _silent(_: str) -> None:
-    """Report nothing."""
-
-
 def build_index(
     vectors: _Array,
     config: Index,
     queries: Queries = None,
-    progress: Progress = _silent,
+    progress: Progress = silent,
     draft: Callable[[], Release] | None = None,
 ) -> Built:
     """Build the index that a recipe asks for.

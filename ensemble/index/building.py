@@ -13,10 +13,10 @@ from ensemble.config import Index
 from ensemble.index.tuning import AT, Sample, nearest
 from ensemble.serving.files.release import Release
 from ensemble.serving.index.faiss_index import FILE
+from workflows.progress import Progress
 
 QUERIES = 500
 Queries = np.ndarray | Callable[[], np.ndarray] | None
-Progress = Callable[[str], None]
 
 
 class Built(NamedTuple):

@@ -8,7 +8,7 @@ import math
 import re
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
@@ -23,14 +23,13 @@ from ensemble.measure.counters import read_counters
 from ensemble.measure.points import Point
 from workflows.columns import Columns
 from workflows.errors import ServerError, StageError
+from workflows.progress import Progress, silent
 
 WINDOWS = 3
 """perf_analyzer reports the mean of this many measurement windows."""
 
 _LONGER = (1, 4, 16)
 """A window in which no request both began and ended makes perf_analyzer fail; then it gets one so much longer."""
-
-Progress = Callable[[str], None]
 
 
 class BenchmarkError(ServerError):
@@ -79,7 +78,7 @@ def benchmark(
     *,
     batches: Sequence[int] = (1,),
     concurrencies: Sequence[int] = (1, 4, 16),
-    progress: Progress = lambda _: None,
+    progress: Progress = silent,
 ) -> list[Point]:
     """Measure every batch size at every concurrency, with the rows of `requests` in turn.
 

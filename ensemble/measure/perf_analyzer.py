@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,14 +16,13 @@ from ensemble.server.environment import child_environment, on_path
 from ensemble.triton.find import cache_directory
 from workflows.errors import DownloadError, ServerError
 from workflows.files import atomic_directory, sha256_of
+from workflows.progress import Progress, silent
 
 WHEEL = "tritonclient==2.45.0"
 WHEEL_SHA256 = "28b2d550bf5445ccd3f457bbcabf890db1d271924957d4d26abd431f94b078c1"
 MEMBER = "tritonclient-2.45.0.data/data/bin/perf_analyzer"
 _LIBRARIES = {"libcudart.so.12": "libcudart-*.so.12*", "libb64.so.0d": "libb64-*.so.0d"}
 """What the binary links to, and under which hashed name the nvidia-pytriton wheel carries it."""
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class PerfAnalyzer:
         return child_environment(**({} if self.libraries is None else {"LD_LIBRARY_PATH": str(self.libraries)}))
 
 
-def find(cache: Path | None = None, progress: Progress = lambda _: None) -> PerfAnalyzer:
+def find(cache: Path | None = None, progress: Progress = silent) -> PerfAnalyzer:
     """Return the first `perf_analyzer` that starts: on PATH, beside this Python, in the cache; else fetch it.
 
     Raises

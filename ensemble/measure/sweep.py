@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
@@ -26,6 +26,7 @@ from ensemble.measure.points import Point
 from ensemble.server.ports import free_ports
 from ensemble.server.server import TritonServer
 from ensemble.serving.files.release import MANIFEST, Release, manifest_text, release_id
+from workflows.progress import Progress, silent
 
 DELAYS_MICROSECONDS = (0, 200, 1000)
 _HOPELESS = 2.0
@@ -34,8 +35,6 @@ _BEHIND = 0.7
 """A setting with less than this share of the best rows/s, at a higher latency, is not measured further."""
 _LEVEL = 0.97
 """Of settings within 3 %, which is noise, the one with fewer processes and threads is taken."""
-
-Progress = Callable[[str], None]
 
 
 class Setting(Struct, frozen=True, kw_only=True, order=True):
@@ -95,7 +94,7 @@ class Objective:
                 raise InvalidRequest(f"{name}: got {getattr(self, name)!r}, expected a number above 0")
 
 
-def sweep(release: Path, requests: Query, objective: Objective, progress: Progress = lambda _: None) -> Sweep:
+def sweep(release: Path, requests: Query, objective: Objective, progress: Progress = silent) -> Sweep:
     """Measure settings of a release until all are done or the time is up; the release's own comes first.
 
     Raises

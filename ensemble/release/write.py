@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -45,17 +44,11 @@ from workflows.columns import Columns
 from workflows.errors import ReleaseError, StageError
 from workflows.features.files import read_rows
 from workflows.files import atomic_directory, json_bytes
+from workflows.progress import Progress, silent
 
 _RANKING = (candidates.RANKER, candidates.SIDES, candidates.PARAMETERS)
 _NO_ID = "0" * 32
 _PACKAGES = ("merlin-retrieval", "merlin-models", "nvtabular", "tensorflow-cpu", "numpy", "onnx", "faiss-cpu")
-
-
-Progress = Callable[[str], None]
-
-
-def _silent(_: str) -> None:
-    """Report nothing."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +87,7 @@ class Settings:
     promotion: Promotion = field(default_factory=Promotion)
 
 
-def write_release(run: Parts, training: Training, settings: Settings, progress: Progress = _silent) -> Release:
+def write_release(run: Parts, training: Training, settings: Settings, progress: Progress = silent) -> Release:
     """Write a release and return it, opened and verified.
 
     Parameters

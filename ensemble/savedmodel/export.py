@@ -31,6 +31,7 @@ from models.training.export import tensors_of
 from workflows.errors import ReleaseError
 from workflows.features.stage import FeatureSpec
 from workflows.files import atomic_directory, json_bytes
+from workflows.progress import Progress
 
 FORMAT, KIND = 1, "saved-models"
 TOWER, RECOMMEND = "query_tower/1", "recommend/1"
@@ -52,7 +53,7 @@ class Source(NamedTuple):
     """The run's features, for sample queries."""
 
 
-def write_saved_models(source: Source, top_k: int, out: Path, progress: Callable[[str], None]) -> dict[str, Any]:
+def write_saved_models(source: Source, top_k: int, out: Path, progress: Progress) -> dict[str, Any]:
     """Write the SavedModels to `out`, which answer with `top_k` items, and return the manifest.
 
     Raises

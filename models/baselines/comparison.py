@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from models.baselines.task import Task, test_task, validation_task
 from models.config import Rating
 from models.metrics import Int64Array, Ranking
 from workflows.features import stage as features
+from workflows.progress import Progress
 
 OURS = "two-tower"
 FIGURES = tuple((protocol, name) for protocol in ("all", "unseen") for name in ("recall@10", "recall@100", "ndcg@10"))
@@ -30,7 +31,7 @@ def compare(
     rating: Rating,
     train_seconds: float,
     seed: int,
-    progress: Callable[[str], None],
+    progress: Progress,
 ) -> dict[str, Any]:
     """Fit the peers on the rows that `rating` makes positives, measure them and the exported towers.
 
@@ -62,7 +63,7 @@ def compare(
 
 
 def fit_peers(
-    families: Mapping[str, Sequence[Peer]], valid: Task, test: Task, seed: int, progress: Callable[[str], None]
+    families: Mapping[str, Sequence[Peer]], valid: Task, test: Task, seed: int, progress: Progress
 ) -> tuple[dict[str, Fitted], list[dict[str, Any]]]:
     """Fit each family's best; return them by name, and those that were refused with the reason."""
     fitted, skipped = {}, []

@@ -36,12 +36,12 @@ from models.training.finite import FiniteGuard
 from workflows.config import Device
 from workflows.features.stage import FeatureSet
 from workflows.files import json_bytes
+from workflows.progress import Progress
 
 CHECKPOINT = "checkpoint"
 VALIDATED_ROWS = 4_000
 """At most, after every epoch; drawn evenly."""
 _CHECKED_ROWS = 64
-Progress = Callable[[str], None]
 
 
 class Task(NamedTuple):

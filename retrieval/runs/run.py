@@ -26,8 +26,8 @@ from retrieval.runs.horovod import leading
 from retrieval.runs.recipe import Recipe
 from workflows.errors import RecipeError, StageError
 from workflows.files import atomic_write, writing
+from workflows.progress import Progress
 
-Progress = Callable[[str], None]
 RECIPE = "recipe.json"
 
 

@@ -15,6 +15,7 @@ from ensemble.server.ports import free_ports
 from ensemble.server.server import TritonServer
 from retrieval.runs.run import Run
 from workflows.errors import ServerError
+from workflows.progress import Progress
 
 LOCALHOST = "127.0.0.1"
 
@@ -81,7 +82,7 @@ def temporary_server(
     say("Triton stopped")
 
 
-def measure(run: Run, target: Target, load: Load, progress: Callable[[str], None]) -> list[Point]:
+def measure(run: Run, target: Target, load: Load, progress: Progress) -> list[Point]:
     """Benchmark a server with the run's own requests; keep the points in `bench.json` and `bench.png`."""
     config = run.recipe.bench
     points = benchmark(

@@ -23,6 +23,7 @@ from retrieval.runs.toml import rewrite
 from retrieval.runs.tunable import Field, changed, default_fields, parse_fields, present
 from workflows.errors import DivergedError, RecipeError, RetrievalError, StageError
 from workflows.files import atomic_write
+from workflows.progress import Progress
 
 DIRECTORY = "tune"
 BEST = "best.toml"
@@ -142,9 +143,7 @@ def _search(study: Any, run: Run, space: Sequence[Field], budget: Budget, teller
         teller.say(f"trial {trial.number}: {run.recipe.train.monitor} {outcome.value:.4f}, best {study.best_value:.4f}")
 
 
-def _train(
-    run: Run, recipe: Recipe, progress: Callable[[str], None], on_epoch: Callable[[int, float], None]
-) -> Outcome:
+def _train(run: Run, recipe: Recipe, progress: Progress, on_epoch: Callable[[int, float], None]) -> Outcome:
     """Train on the training rows only, and read what the validation rows say."""
     import tensorflow as tf
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,10 @@ from workflows.columns import Columns
 from workflows.config import Data, FeatureSide, OwnTables
 from workflows.errors import DataError, RecipeError
 from workflows.features.plan import describe, history_of, plan
+from workflows.progress import Progress
 from workflows.tables.store import Stored, open_tables, read_part, write_tables
 from workflows.tables.undated import is_dated, needing_time
 
-Progress = Callable[[str], None]
 SAMPLED_ROWS = 50_000
 """Interactions on which the kinds of features are tried."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -30,6 +30,7 @@ from workflows.features.pretrained import load_tables, save_tables
 from workflows.features.rows import PARTS, Division, Queries, order_of, sample
 from workflows.files import atomic_directory
 from workflows.fitting.warm_start_record import Earlier, Growth, check_same, read_growth, write_growth
+from workflows.progress import Progress, silent
 from workflows.tables.splits import split as split_rows
 from workflows.tables.store import Stored, Tables, open_tables
 
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 __all__ = ["PARTS", "FeatureSet", "FeatureSpec", "Part", "build", "load"]
 
 TOLD_ROWS: Final = 2_000_000
-Progress = Callable[[str], None]
 
 
 class Part(NamedTuple):
@@ -93,7 +93,7 @@ def build(
     split: AnySplit,
     device: Device,
     out: Path,
-    progress: Progress = lambda _: None,
+    progress: Progress = silent,
     client: Client | None = None,
     earlier: Earlier | None = None,
 ) -> None:
