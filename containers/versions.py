@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path.insert(0, str(ROOT))
 KINDS = ("flat", "ivf_flat", "ivf_sq8", "ivf_pq", "hnsw")
 PACKAGES = ("numpy", "onnxruntime", "onnxruntime-gpu", "faiss-cpu", "msgspec", "tritonclient")
 _Array = np.ndarray[Any, Any]
@@ -25,9 +25,8 @@ ITEMS, USERS, BATCH = 3000, 200, 32
 
 def write(releases: Path) -> None:
     """Write a release of every kind of index."""
-    from synthetic import make_release, make_run
-
     from ensemble.config import Index
+    from tests.synthetic import make_release, make_run
 
     for kind in KINDS:
         run = make_run(releases / kind, "int64", users=USERS, items=ITEMS)

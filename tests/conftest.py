@@ -11,14 +11,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-sys.path.insert(0, str(Path(__file__).parent))  # importlib mode does not
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # The workers of a test run share the cores: threads that wait for each other's turn took most of the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["no_proxy"] = "127.0.0.1,localhost"  # for the plain channels of these tests
 
-from served import channel, client, served, servers  # one server for all folders, so imported here alone
-from synthetic import dated_run, release, run, runs
+from tests.served import channel, client, served, servers  # one server for all folders, so imported here alone
+from tests.synthetic import dated_run, release, run, runs
 
 __all__ = ["channel", "client", "dated_run", "release", "run", "runs", "served", "servers"]
 

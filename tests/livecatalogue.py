@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import synthetic
 from onnx import TensorProto, helper
-from synthetic import DIM, Run
+
+from tests import synthetic
+from tests.synthetic import DIM, Run
 
 GENRES = ("Akció", "comedy", "drama", "noir")
 

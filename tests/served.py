@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import tritonclient.grpc as grpc
-from synthetic import Run
 
 from ensemble.client import RetrievalClient
 from ensemble.server.ports import free_ports
 from ensemble.server.server import TritonServer
+from tests.synthetic import Run
 
 Inputs = Mapping[str, tuple[str, np.ndarray]]
 

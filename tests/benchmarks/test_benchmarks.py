@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 import smoke
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"

@@ -14,14 +14,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import tritonclient.grpc as grpc
-from served import Served
-from synthetic import Run
 
 from ensemble.client.filters import Crowding, Filter, Range, TagTest
 from ensemble.layouts import CHAINED, FUSED
 from ensemble.serving.retriever import Retriever
 from ensemble.triton.export import FusedRuntime
 from ensemble.triton.operators import build_ensemble
+from tests.served import Served
+from tests.synthetic import Run
 
 pytestmark = pytest.mark.server
 

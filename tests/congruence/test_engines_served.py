@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from livecatalogue import Items, make_live_run, new_id, write_items
-from synthetic import Run, make_release, make_run
 
 from ensemble.batch.everybody import Asking, Everybody
 from ensemble.catalogue.publish import publish, writing
@@ -24,6 +22,8 @@ from ensemble.server.server import TritonServer
 from ensemble.serving.files.release import Release
 from ensemble.serving.index.milvus_index import URI
 from ensemble.triton.export import export_repository
+from tests.livecatalogue import Items, make_live_run, new_id, write_items
+from tests.synthetic import Run, make_release, make_run
 
 pytestmark = pytest.mark.server
 K = 10

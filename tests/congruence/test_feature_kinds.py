@@ -14,10 +14,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from merlin.io import Dataset
-from transforms import Compiled, assert_equal, columns_of
 
 from ensemble.serving.errors import InvalidRequest
 from ensemble.serving.query import hashing as served_hashing
+from tests.transforms import Compiled, assert_equal, columns_of
 from workflows.config import Age, Bucketized, Categorical, Continuous, Cross, Embedding, FeatureSide, MultiHot, Time
 from workflows.errors import DataError, RecipeError
 from workflows.features.plan import canonical, describe, plan

@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic import Run
 
 from ensemble.client.tensors import NO_ITEM, Query, Signature, tensors
 from ensemble.serving.errors import InvalidRequest
 from ensemble.serving.retriever import Retriever
 from ensemble.triton.export import FusedRuntime
 from ensemble.triton.operators import build_ensemble
+from tests.synthetic import Run
 from workflows.config import Sequence
 from workflows.features.history import history_features, spec_of
 

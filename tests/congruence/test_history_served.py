@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import tritonclient.grpc as grpc
-from synthetic import Run
 
 from ensemble.client import InvalidRequest, RetrievalClient
 from ensemble.layouts import CHAINED, FUSED
@@ -18,6 +17,7 @@ from ensemble.measure.benchmark import Target, benchmark, draw_requests
 from ensemble.server.server import TritonServer
 from ensemble.serving.retriever import Retriever
 from retrieval.runs.query import Question, ask
+from tests.synthetic import Run
 
 pytestmark = pytest.mark.server
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from synthetic import Run, make_run
 
 from ensemble.config import Index, Serving
 from ensemble.release.congruence import raw_columns, sample_queries
@@ -16,6 +15,7 @@ from ensemble.serving.index import costs
 from ensemble.serving.retriever import Retriever
 from ensemble.serving.search.search import no_exclusions
 from ensemble.serving.triton.tensors import Request
+from tests.synthetic import Run, make_run
 
 K = 100
 

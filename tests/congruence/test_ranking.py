@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import tritonclient.grpc as grpc
-from synthetic import Run, make_release, make_run
 
 from ensemble.catalogue.changes import LiveItems
 from ensemble.catalogue.derive import derive
@@ -23,6 +22,7 @@ from ensemble.serving.files.release import Release
 from ensemble.serving.retriever import Retriever
 from ensemble.triton.export import FusedRuntime, export_repository
 from ensemble.triton.operators import build_ensemble
+from tests.synthetic import Run, make_release, make_run
 from workflows.errors import DataError, ReleaseError
 
 CANDIDATES, ROWS, MAX_TOP_K = 40, 48, 60

@@ -18,9 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from merlin.io import Dataset
 from nvtabular import ops
-from transforms import Compiled, assert_equal, columns_of, raw_frame
 
 from ensemble.serving.query.transform import Column, QueryTransform
+from tests.transforms import Compiled, assert_equal, columns_of, raw_frame
 from workflows.config import Bucketized, Categorical, Continuous, FeatureSide, MultiHot, Text
 from workflows.features.plan import Input
 from workflows.features.stage import load

@@ -11,7 +11,8 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from tools import ROOT
+
+from tests.containers.tools import ROOT
 
 LOCK = """keras==2.12.0 \\
     --hash=sha256:00

@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tools import ROOT, tool
 from typer.main import get_command
 
 from ensemble.server.ports import free_ports
 from retrieval.cli import app
+from tests.containers.tools import ROOT, tool
 
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]

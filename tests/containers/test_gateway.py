@@ -16,8 +16,6 @@ import grpc
 import numpy as np
 import pytest
 from google.protobuf.message import DecodeError
-from served import Served
-from tools import CONTAINERS, TOOLS, documents, of_kind, pod_of, tool, versions
 from tritonclient.grpc import service_pb2
 
 from ensemble.client import ClientError, InvalidRequest, RetrievalClient, Unavailable
@@ -27,6 +25,8 @@ from ensemble.client.retry import as_input
 from ensemble.server.endpoints import KEY_HEADER
 from ensemble.server.ports import free_ports
 from ensemble.supervision.health import canary
+from tests.containers.tools import CONTAINERS, TOOLS, documents, of_kind, pod_of, tool, versions
+from tests.served import Served
 
 GATEWAY = CONTAINERS / "gateway"
 CONFIG = (GATEWAY / "envoy.yaml").read_text(encoding="utf-8")

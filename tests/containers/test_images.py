@@ -9,14 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from served import Served
-from tools import CONTAINERS, ROOT, documents, tool, versions
 
 from ensemble.server.endpoints import Addresses, server_arguments
 from ensemble.server.ports import free_ports
 from ensemble.server.processes import serving_environment
 from ensemble.triton.find import default_python, find_triton, inspect_python
 from ensemble.triton.staging import Staging
+from tests.containers.tools import CONTAINERS, ROOT, documents, tool, versions
+from tests.served import Served
 
 IMAGE = re.compile(r"(?:nvcr\.io/[\w./-]+|envoyproxy/envoy|merlin-retrieval-(?:train|serve)):[\w.-]+")
 

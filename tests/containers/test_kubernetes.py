@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from served import Served
-from tools import CONTAINERS, KUBERNETES, TOOLS, built, documents, of_kind, pod_of
 
 from ensemble.serving.triton.metrics import HELP
+from tests.containers.tools import CONTAINERS, KUBERNETES, TOOLS, built, documents, of_kind, pod_of
+from tests.served import Served
 
 DASHBOARD = CONTAINERS / "grafana" / "retrieval.json"
 DIRECTORIES = sorted(one.parent.name for one in KUBERNETES.rglob("kustomization.yaml"))

@@ -13,8 +13,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from served import Served
-from synthetic import Run, make_release, make_run
 from typer.testing import CliRunner
 
 from ensemble.batch import answers as batch_answers
@@ -25,6 +23,8 @@ from ensemble.client import RetrievalClient
 from ensemble.client.filters import Crowding, Filter, Range, TagTest
 from ensemble.serving.files.release import Release
 from retrieval.cli import app
+from tests.served import Served
+from tests.synthetic import Run, make_release, make_run
 from workflows.errors import DataError
 from workflows.features.dask_cluster import client as cluster
 

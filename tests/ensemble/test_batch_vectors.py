@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from livecatalogue import Items, make_live_run, new_id, write_items
-from synthetic import Run, make_release
 from typer.testing import CliRunner
 
 from ensemble.batch.bulk import Documents, index_body, managed_index
@@ -20,6 +18,8 @@ from ensemble.catalogue.derive import derive
 from ensemble.serving.files.release import Release
 from ensemble.serving.search.attributes import Numbers
 from retrieval.cli import app
+from tests.livecatalogue import Items, make_live_run, new_id, write_items
+from tests.synthetic import Run, make_release
 from workflows.errors import DataError
 
 TOP_K = 25

@@ -9,10 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import synthetic
-from livecatalogue import write_items
 from onnx import TensorProto, helper
-from synthetic import DIM, Run, make_release, make_run
 from typer.testing import CliRunner
 
 from ensemble.catalogue.changes import LiveItems
@@ -20,6 +17,9 @@ from ensemble.catalogue.labelling import label
 from ensemble.catalogue.prototypes import Neighbours, Prototypes, average_precision, quality
 from ensemble.serving.files.release import Release
 from retrieval.cli import app
+from tests import synthetic
+from tests.livecatalogue import write_items
+from tests.synthetic import DIM, Run, make_release, make_run
 from workflows.errors import DataError
 
 KINDS = ("film", "könyv", "song")

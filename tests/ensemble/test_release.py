@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic import Run, make_release, make_run
 
 from ensemble.release.write import Parts, Settings, Training, write_release
 from ensemble.serving.files.release import Release
+from tests.synthetic import Run, make_release, make_run
 from workflows.errors import ReleaseError, StageError
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from merlin.systems.dag import Ensemble
-from synthetic import Run
 
 from ensemble.triton.export import FusedRuntime, export_repository
 from ensemble.triton.operators import EncodeQuery, SearchItems, TransformQuery, build_ensemble
+from tests.synthetic import Run
 from workflows.errors import ReleaseError
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from synthetic import Run
 
 from ensemble.client.tensors import InvalidRequest, Query
 from ensemble.measure.points import Point
 from ensemble.measure.sweep import Measured, Objective, Setting, Sweep, best_of, settings, sweep, with_options
 from ensemble.measure.sweep_view import conclusion, draw, sweep_table
 from ensemble.serving.files.release import Release
+from tests.synthetic import Run
 
 
 def measurement(rows_per_s: float, p99_ms: float, instances: int = 1) -> Measured:

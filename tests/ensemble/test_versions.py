@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic import make_release, make_run
 from typer.testing import CliRunner
 
 from ensemble.catalogue.changes import LiveItems
@@ -23,6 +22,7 @@ from ensemble.serving.files.release import Release
 from ensemble.serving.retriever import Retriever
 from retrieval.cli import app
 from retrieval.runs.serving import repository_of
+from tests.synthetic import make_release, make_run
 from workflows.errors import ReleaseError
 
 REMOVED = 3

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
-from synthetic import make_release, make_run
 
 from ensemble.serving.files.release import Release
 from retrieval.console import terminal
+from tests.synthetic import make_release, make_run
 from workflows.errors import DiskError
 from workflows.files import atomic_directory, atomic_write
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from itertools import chain
 from pathlib import Path
 
 import pytest
-from served import Served
-
-from ensemble.layouts import CHAINED, FUSED
-
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 from fault_fuzz import Fuzz
 from fault_load import Load, listed
 from fault_requests import Subject, right_questions
+
+from ensemble.layouts import CHAINED, FUSED
+from tests.served import Served
 
 pytestmark = pytest.mark.server
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Iterator
 from itertools import cycle
@@ -10,16 +9,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-from synthetic import make_release, make_run
+from fault_load import Load, Question, listed, until
+from fault_requests import Subject, right_questions
 
 from ensemble.server.ports import free_ports
 from ensemble.server.server import TritonServer
 from ensemble.supervision.supervisor import Supervisor
 from ensemble.triton.export import export_repository
-
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
-from fault_load import Load, Question, listed, until
-from fault_requests import Subject, right_questions
+from tests.synthetic import make_release, make_run
 
 pytestmark = pytest.mark.server
 

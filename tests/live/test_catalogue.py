@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from livecatalogue import GENRES, Items, brute_force, make_live_run, new_id, seen_by, write_items
-from synthetic import make_release
 
 from ensemble.catalogue.changes import LiveItems
 from ensemble.catalogue.derive import compact, derive
@@ -20,6 +18,8 @@ from ensemble.catalogue.publish import publish, writing
 from ensemble.config import Index
 from ensemble.serving.files.release import Release
 from ensemble.serving.retriever import Answer, Retriever
+from tests.livecatalogue import GENRES, Items, brute_force, make_live_run, new_id, seen_by, write_items
+from tests.synthetic import make_release
 
 State = dict[Any, dict[str, Any]]
 Step = tuple[str, list[int], int]

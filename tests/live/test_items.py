@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from livecatalogue import Items, make_live_run, new_id, write_items
-from synthetic import make_release
 from typer.testing import CliRunner
 
 from ensemble.catalogue.changes import LiveItems
@@ -27,6 +25,8 @@ from ensemble.serving.files.release import Release
 from ensemble.serving.retriever import Retriever
 from ensemble.serving.search.catalogue import Catalogue
 from retrieval.cli import app
+from tests.livecatalogue import Items, make_live_run, new_id, write_items
+from tests.synthetic import make_release
 from workflows.errors import DataError, ReleaseError
 
 ROWS = [

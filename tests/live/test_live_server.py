@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 import tritonclient.grpc as grpc
-from livecatalogue import Items, make_live_run, new_id, write_items
-from synthetic import make_release
 
 from ensemble.catalogue.changes import LiveItems
 from ensemble.catalogue.derive import derive
@@ -25,6 +23,8 @@ from ensemble.server.ports import free_ports
 from ensemble.server.server import TritonServer
 from ensemble.serving.files.release import Release
 from ensemble.triton.export import export_repository
+from tests.livecatalogue import Items, make_live_run, new_id, write_items
+from tests.synthetic import make_release
 from workflows.errors import ReleaseError, ServerError
 
 pytestmark = pytest.mark.server

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from livecatalogue import Items, make_live_run, new_id, write_items
-from synthetic import make_release
 
 from ensemble.catalogue.publish import publish, writing
 from ensemble.serving.files.release import Release
 from ensemble.serving.retriever import Answer, Retriever
+from tests.livecatalogue import Items, make_live_run, new_id, write_items
+from tests.synthetic import make_release
 
 NOW = 1_000
 

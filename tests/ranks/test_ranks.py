@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from tiny import RECIPE, tables
 
 from retrieval.runs.recipe import load_recipe
 from retrieval.runs.run import Job, Run
 from retrieval.runs.stages import STAGES
+from tests.tiny import RECIPE, tables
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("horovod") is None, reason="no Horovod here: `make test-horovod` builds it and runs these"

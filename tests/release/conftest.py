@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from synthetic import make_release, make_run
 
 from ensemble.config import Index
+from tests.synthetic import make_release, make_run
 
 
 @pytest.fixture(scope="module", params=["flat", "ivf_sq8", "hnsw"])

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hostile import CHANGES, NOT_READ, Put, answers, files_in, made_right, other_json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ensemble.serving.errors import InvalidRelease
 from ensemble.serving.files.release import Release
+from tests.hostile import CHANGES, NOT_READ, Put, answers, files_in, made_right, other_json
 
 
 @pytest.fixture(scope="module")

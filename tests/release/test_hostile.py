@@ -12,7 +12,6 @@ import faiss
 import numpy as np
 import onnx
 import pytest
-from hostile import Put, made_right
 from onnx import TensorProto, helper
 
 import ensemble.serving
@@ -21,6 +20,7 @@ from ensemble.serving.files import npy
 from ensemble.serving.files.release import Release, manifest_text, release_id
 from ensemble.serving.index.faiss_index import FILE, load
 from ensemble.serving.retriever import Retriever
+from tests.hostile import Put, made_right
 
 
 def header(text: str, body: bytes = b"", version: int = 1, align: int = 64) -> bytes:

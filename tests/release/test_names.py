@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hostile import made_right
-from synthetic import Run, make_release, make_run
 
 from ensemble.layouts import MODELS
 from ensemble.serving.errors import InvalidRelease
@@ -19,6 +17,8 @@ from ensemble.serving.names import RESERVED
 from ensemble.serving.triton.steps import Step, Steps, steps_of
 from ensemble.triton.model_config import model_configs
 from retrieval.runs.recipe import load_recipe
+from tests.hostile import made_right
+from tests.synthetic import Run, make_release, make_run
 from workflows.errors import RecipeError, ReleaseError
 
 TABLES = 'interactions = {{ path = "clicks.csv" }}\nusers = {{ path = "users.csv" }}'

@@ -16,7 +16,6 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hostile import NOT_READ, Put, answers, files_in, made_right
 from typer.testing import CliRunner
 
 from ensemble.config import Promotion, Serving
@@ -27,6 +26,7 @@ from ensemble.serving.files.parameters import Fields
 from ensemble.serving.files.release import Release
 from ensemble.serving.files.schema import PROMOTION, SERVING, Schema
 from retrieval.cli import app
+from tests.hostile import NOT_READ, Put, answers, files_in, made_right
 from workflows.errors import ReleaseError
 
 FEW = None if os.environ.get("RETRIEVAL_FUZZ") else 25

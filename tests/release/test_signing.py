@@ -12,7 +12,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from synthetic import make_release, make_run
 from typer.testing import CliRunner
 
 from ensemble.client import RetrievalClient
@@ -27,6 +26,7 @@ from ensemble.supervision.health import canary
 from ensemble.supervision.supervisor import Supervisor
 from ensemble.triton.export import export_repository
 from retrieval.cli import app
+from tests.synthetic import make_release, make_run
 from workflows.errors import ReleaseError, ServerError
 
 

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tiny import tiny
+
+from tests.tiny import tiny
 
 __all__ = ["tiny"]
 

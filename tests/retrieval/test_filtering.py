@@ -6,12 +6,12 @@ import json
 from typing import Any
 
 import pytest
-from served import Served
 
 from ensemble.client.filters import Crowding, Filter, Range, TagTest
 from ensemble.client.tensors import InvalidRequest
 from retrieval.runs.filter_options import FilterOptions, filter_of
 from retrieval.runs.query import Question, ask
+from tests.served import Served
 
 
 def number(option: str, text: str) -> Any:

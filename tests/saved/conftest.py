@@ -1,5 +1,5 @@
 """The exported run."""
 
-from exported import exported
+from tests.exported import exported
 
 __all__ = ["exported"]

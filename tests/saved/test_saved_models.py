@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from exported import Exported
 
 from ensemble.release.congruence import raw_columns
 from ensemble.savedmodel.export import raw_feeds, write_saved_models
 from ensemble.serving.retriever import Answer, Retriever
 from ensemble.serving.search.search import no_exclusions
 from ensemble.serving.triton.tensors import NO_ITEM, NO_SCORE, Request
+from tests.exported import Exported
 from workflows.errors import ReleaseError
 
 TOP_K = 12

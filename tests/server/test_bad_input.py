@@ -15,13 +15,13 @@ import numpy as np
 import psutil
 import pytest
 import tritonclient.grpc as grpc
-from served import Inputs, Served, int32, numbers, tensor, texts
 from tritonclient.utils import InferenceServerException
 
 from ensemble.client import InvalidRequest, RetrievalClient
 from ensemble.client.filters import Crowding, Filter, TagTest
 from ensemble.client.tensors import Query, tensors
 from ensemble.layouts import CHAINED, FUSED, SEARCH, TOWER
+from tests.served import Inputs, Served, int32, numbers, tensor, texts
 
 pytestmark = pytest.mark.server
 

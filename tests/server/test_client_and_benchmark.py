@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from served import Served
 
 from ensemble.client import InvalidRequest, Recommendations, RetrievalClient, Unavailable
 from ensemble.client.aio import AsyncRetrievalClient
 from ensemble.client.tensors import Query
 from ensemble.measure.benchmark import BenchmarkError, Target, benchmark, draw_requests
 from ensemble.measure.counters import read_counters
+from tests.served import Served
 
 pytestmark = pytest.mark.server
 

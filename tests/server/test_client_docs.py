@@ -11,10 +11,10 @@ import grpc
 import numpy as np
 import pytest
 from google.protobuf import json_format
-from served import Served
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from ensemble.client import RetrievalClient
+from tests.served import Served
 
 pytestmark = pytest.mark.server
 

@@ -6,10 +6,10 @@ import json
 import subprocess
 
 import pytest
-from environments import ROOT, client_python
-from served import Served
 
 from ensemble.client import RetrievalClient
+from tests.environments import ROOT, client_python
+from tests.served import Served
 
 ASK = """
 import asyncio, json, sys

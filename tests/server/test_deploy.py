@@ -18,8 +18,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import tritonclient.grpc as grpc
-from hostile import made_right
-from synthetic import make_release, make_run
 from tritonclient.utils import InferenceServerException
 from typer.testing import CliRunner
 
@@ -33,6 +31,8 @@ from ensemble.triton.export import export_repository
 from ensemble.triton.model_control import ModelControl
 from retrieval.cli import app
 from retrieval.runs.serving import repository_of
+from tests.hostile import made_right
+from tests.synthetic import make_release, make_run
 from workflows.errors import ReleaseError, ServerError
 
 pytestmark = pytest.mark.server

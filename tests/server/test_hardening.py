@@ -18,8 +18,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from served import Served, tensor, texts
-from synthetic import make_release, make_run
 from tritonclient.utils import InferenceServerException
 
 from ensemble.client import RetrievalClient, Unavailable
@@ -34,6 +32,8 @@ from ensemble.supervision.health import canary
 from ensemble.triton.export import export_repository
 from ensemble.triton.model_control import ModelControl
 from retrieval.commands.serve import server_tls
+from tests.served import Served, tensor, texts
+from tests.synthetic import make_release, make_run
 from workflows.errors import RecipeError, ServerError
 
 NAME = "recommendations.example"

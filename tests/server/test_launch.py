@@ -12,7 +12,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from synthetic import make_release, make_run
 
 from ensemble.client import RetrievalClient
 from ensemble.measure.prometheus import read
@@ -26,6 +25,7 @@ from ensemble.triton import staging
 from ensemble.triton.export import export_repository
 from ensemble.triton.find import STUB, default_python, find_triton, inspect_python
 from ensemble.triton.model_control import ModelControl
+from tests.synthetic import make_release, make_run
 from workflows.errors import ServerError
 
 PROXIES = ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")

@@ -12,8 +12,6 @@ import psutil
 import pytest
 import tritonclient.grpc as grpc
 from google.protobuf import text_format
-from served import int32, tensor
-from synthetic import make_release, make_run
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
 from ensemble.client import RetrievalClient
@@ -23,6 +21,8 @@ from ensemble.server.server import TritonServer
 from ensemble.serving.files.release import Release
 from ensemble.triton.export import export_repository
 from ensemble.triton.model_config import model_configs
+from tests.served import int32, tensor
+from tests.synthetic import make_release, make_run
 
 ROWS, REQUESTS, WAITING = 64, 200, 128
 

@@ -15,7 +15,6 @@ import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
-from synthetic import Run, make_release, make_run
 from tritonclient.grpc import service_pb2
 
 from ensemble.client import RetrievalClient
@@ -23,6 +22,7 @@ from ensemble.server.ports import free_ports
 from ensemble.server.server import TritonServer
 from ensemble.triton.export import export_repository
 from ensemble.triton.find import cache_directory
+from tests.synthetic import Run, make_release, make_run
 from workflows.files import atomic_directory
 
 CLIENTS = Path(__file__).parents[2] / "docs" / "clients"

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import tritonclient.grpc as grpc
-from served import tensor
-from synthetic import make_release, make_run
 
 from ensemble.layouts import CHAINED, FUSED
 from ensemble.server.ports import free_ports
 from ensemble.server.server import TritonServer
 from ensemble.triton.export import export_repository
+from tests.served import tensor
+from tests.synthetic import make_release, make_run
 
 ROWS, LIMIT = 64, 200
 

@@ -17,13 +17,13 @@ import numpy as np
 import psutil
 import pytest
 import tritonclient.grpc as grpc
-from environments import serving_python
-from synthetic import make_release, make_run
 
 from ensemble.server.foreground import serve
 from ensemble.server.ports import check_free, free_ports
 from ensemble.server.server import TritonServer
 from ensemble.triton.export import export_repository
+from tests.environments import serving_python
+from tests.synthetic import make_release, make_run
 from workflows.errors import ServerError
 
 pytestmark = pytest.mark.server

@@ -15,8 +15,6 @@ import numpy as np
 import psutil
 import pytest
 import tritonclient.grpc as grpc
-from served import Served, int32, tensor
-from synthetic import make_release, make_run
 from tritonclient.utils import InferenceServerException
 
 from ensemble.layouts import CHAINED, FUSED
@@ -29,6 +27,8 @@ from ensemble.supervision.events import Event, kept
 from ensemble.supervision.health import canary
 from ensemble.supervision.supervisor import Supervisor
 from ensemble.triton.export import export_repository
+from tests.served import Served, int32, tensor
+from tests.synthetic import make_release, make_run
 
 pytestmark = pytest.mark.server
 

@@ -14,14 +14,14 @@ import msgspec
 import numpy as np
 import pytest
 import tritonclient.grpc as grpc
-from served import Served, int32, tensor, texts
-from synthetic import DIM, make_release, make_run
 
 from ensemble.layouts import CHAINED, FUSED
 from ensemble.server.ports import free_ports
 from ensemble.server.server import TritonServer
 from ensemble.serving.triton.tensors import NO_SCORE
 from ensemble.triton.export import export_repository
+from tests.served import Served, int32, tensor, texts
+from tests.synthetic import DIM, make_release, make_run
 
 pytestmark = pytest.mark.server
 

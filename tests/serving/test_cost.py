@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from synthetic import make_release, make_run
 from tritonclient.utils import serialize_byte_tensor
 
 from ensemble.config import Index
@@ -22,6 +21,7 @@ from ensemble.serving.search.budget import Budget, TooMuch
 from ensemble.serving.search.filters import Filters
 from ensemble.serving.search.search import ItemSearch
 from ensemble.serving.triton.texts import text_reader
+from tests.synthetic import make_release, make_run
 
 ITEMS = 100_000
 MEGABYTE = 1 << 20

@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from livecatalogue import Items, make_live_run, new_id, write_items
-from synthetic import make_release
 
 from ensemble.catalogue.changes import LiveItems
 from ensemble.catalogue.derive import compact, derive
@@ -31,6 +29,8 @@ from ensemble.serving.search.masks import ItemMask
 from ensemble.serving.search.planner import Planner
 from ensemble.serving.search.search import ItemSearch, no_exclusions
 from ensemble.serving.triton.tensors import Request
+from tests.livecatalogue import Items, make_live_run, new_id, write_items
+from tests.synthetic import make_release
 from workflows.errors import ReleaseError
 
 needs_scann = pytest.mark.skipif(importlib.util.find_spec("scann") is None, reason="the extra engines is not here")

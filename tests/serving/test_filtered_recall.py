@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import faiss
 import numpy as np
 import pytest
+from filters import SELECTIVITIES, K, allowed_items, exact, recall
+from vectors import make_vectors
 
 from ensemble.serving.index.faiss_index import FaissIndex
 from ensemble.serving.search.masks import Allowed
 from ensemble.serving.search.search import ItemSearch, no_exclusions
-
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
-
-from filters import SELECTIVITIES, K, allowed_items, exact, recall
-from vectors import make_vectors
 
 ITEMS = 50_000
 

@@ -10,7 +10,6 @@ from typing import Any
 import faiss
 import numpy as np
 import pytest
-from hostile import CHANGES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +20,7 @@ from ensemble.serving.files.faiss_file import Expected, check_file
 from ensemble.serving.files.release import Release
 from ensemble.serving.index.faiss_index import FaissIndex, load, read_index, to_gpu
 from ensemble.serving.search.masks import ItemMask
+from tests.hostile import CHANGES
 
 KINDS = ("ivf_flat", "ivf_sq8", "ivf_pq", "hnsw")
 METRICS = ("inner_product", "cosine", "l2")

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from synthetic import make_release, make_run
 
 from ensemble.release import lookups
 from ensemble.release.lookups import write_lookup
@@ -18,6 +17,7 @@ from ensemble.serving.files import arrays
 from ensemble.serving.files.lookup import Lookup, Strings, build_lookup, fits, row_finder
 from ensemble.serving.query.vocabulary import FIRST_KNOWN, NULL, UNSEEN, IntegerVocabulary, load_integers, load_strings
 from ensemble.serving.retriever import Answer, Retriever
+from tests.synthetic import make_release, make_run
 
 _WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 _NUMBERS = st.integers(-(2**63), 2**63 - 1) | st.integers(-50, 50) | st.integers(0, 40).map(lambda n: n << 40)

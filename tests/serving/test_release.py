@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from synthetic import Run, make_release, make_run
 
 from ensemble.release.write import listing
 from ensemble.serving.errors import InvalidRelease
 from ensemble.serving.files.release import Release, manifest_text, release_id, vocabulary_of
 from ensemble.serving.retriever import Retriever
+from tests.synthetic import Run, make_release, make_run
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic import Run
 
 from ensemble.serving.errors import InvalidRequest
 from ensemble.serving.retriever import Answer, Retriever
+from tests.synthetic import Run
 
 
 @pytest.fixture(scope="module")

@@ -16,11 +16,11 @@ import pandas as pd
 import pytest
 from distributed import Client
 from merlin.schema.io.tensorflow_metadata import TensorflowMetadata
-from tiny import made_in
 
 from retrieval.runs.recipe import load_recipe
 from retrieval.runs.run import Run
 from retrieval.runs.stages import STAGES
+from tests.tiny import made_in
 from workflows.config import (
     Bucketized,
     Categorical,
