@@ -8,20 +8,20 @@ from typing import Annotated, Literal, Union
 from msgspec import Meta, field
 from msgspec.structs import replace
 
-from workflows.features.config import Age as Age
-from workflows.features.config import Aggregate as Aggregate
-from workflows.features.config import Bucketized as Bucketized
-from workflows.features.config import Categorical as Categorical
-from workflows.features.config import ColumnFeature as ColumnFeature
-from workflows.features.config import Continuous as Continuous
-from workflows.features.config import Cross as Cross
-from workflows.features.config import Embedding as Embedding
-from workflows.features.config import Feature as Feature
-from workflows.features.config import FeatureSide as FeatureSide
-from workflows.features.config import MultiHot as MultiHot
-from workflows.features.config import Sequence as Sequence
-from workflows.features.config import Text as Text
-from workflows.features.config import Time as Time
+from workflows.features.kinds import Age as Age
+from workflows.features.kinds import Aggregate as Aggregate
+from workflows.features.kinds import Bucketized as Bucketized
+from workflows.features.kinds import Categorical as Categorical
+from workflows.features.kinds import ColumnFeature as ColumnFeature
+from workflows.features.kinds import Continuous as Continuous
+from workflows.features.kinds import Cross as Cross
+from workflows.features.kinds import Embedding as Embedding
+from workflows.features.kinds import Feature as Feature
+from workflows.features.kinds import FeatureSide as FeatureSide
+from workflows.features.kinds import MultiHot as MultiHot
+from workflows.features.kinds import Sequence as Sequence
+from workflows.features.kinds import Text as Text
+from workflows.features.kinds import Time as Time
 from workflows.section import Fraction
 from workflows.section import PositiveInt as PositiveInt
 from workflows.section import Section as Section
@@ -216,21 +216,21 @@ def _located_split(split: TablesSplit, directory: Path) -> TablesSplit:
 def located_side(side: FeatureSide, directory: Path) -> FeatureSide:
     """Return the features with the relative paths of their files made absolute in the same way."""
 
-    def one(feature: Feature) -> Feature:
-        if not isinstance(feature, Embedding):
-            return feature
-        files = {name: getattr(feature, name) for name in ("file", "ids")}
-        return replace(feature, **{name: _at(path, directory) for name, path in files.items() if path})
+    def located(feature: Feature) -> Feature:
+        there: Feature = feature.located(lambda path: _at(path, directory))
+        return there
 
     features = side.features.items()
-    return FeatureSide(features={name: [*map(one, of)] if isinstance(of, list) else one(of) for name, of in features})
+    return FeatureSide(
+        features={name: [*map(located, of)] if isinstance(of, list) else located(of) for name, of in features}
+    )
 
 
 def embedding_files(*sides: FeatureSide) -> list[str]:
-    """Return the files that pre-trained vectors are read from."""
+    """Return the files that features are made from besides the tables."""
     listed = [one for side in sides for one in side.features.values()]
     features = [feature for one in listed for feature in (one if isinstance(one, list) else [one])]
-    return [path for one in features if isinstance(one, Embedding) for path in (one.file, one.ids) if path]
+    return [path for feature in features for path in feature.files()]
 
 
 def _at(path: str, directory: Path) -> str:

@@ -18,7 +18,8 @@ import tensorflow as tf
 
 from ensemble.release.congruence import TOLERANCE, exact_scores, raw_columns, sample_queries
 from ensemble.release.write import listing
-from ensemble.savedmodel.columns import ITEMS, NULLS, TIMES, RawColumns, Unsupported
+from ensemble.savedmodel.columns import ITEMS, TIMES, RawColumns, Unsupported
+from ensemble.savedmodel.kinds import NULLS
 from ensemble.savedmodel.recommender import PADDING, Items
 from ensemble.serving.files.release import MANIFEST, Release
 from ensemble.serving.index.engine import PARAMETERS

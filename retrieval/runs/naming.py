@@ -7,7 +7,6 @@ from pathlib import Path
 from ensemble.serving.names import wrong_column, wrong_feature
 from workflows.config import Data, FeatureSide, OwnTables
 from workflows.errors import RecipeError
-from workflows.features.kinds import outputs_of
 from workflows.features.plan import Planned, named
 
 
@@ -32,7 +31,7 @@ def check_names(data: Data, query: FeatureSide, item: FeatureSide, path: Path) -
 
 
 def _check_feature(entry: Planned, section: str, path: Path) -> None:
-    for name in outputs_of(entry.feature, entry.output):
+    for name in entry.arrays:
         reason = wrong_feature(name, section == "query.features")
         if reason:
             raise RecipeError(

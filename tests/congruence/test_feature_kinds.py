@@ -23,7 +23,7 @@ from workflows.errors import DataError, RecipeError
 from workflows.features.plan import canonical, describe, plan
 from workflows.features.workflow import build_workflow
 from workflows.fitting.fit import quiet
-from workflows.fitting.learned import edges
+from workflows.fitting.learned import Learned
 from workflows.operators import hashing
 
 LOW, HIGH = -(2**63), 2**63 - 1
@@ -157,7 +157,7 @@ def test_a_vector_with_a_hole_is_refused(compiled: Compiled) -> None:
 
 
 def test_edges_and_midnights_fall_on_the_same_side(compiled: Compiled) -> None:
-    found = np.array(edges(compiled.fitted.workflow, "quantiles"))
+    found = np.array(Learned(compiled.fitted.workflow).edges("quantiles"))
     around = np.concatenate([found, np.nextafter(found, -np.inf), np.nextafter(found, np.inf)])
     compiled.check([{**NULLS, "number": value} for value in around.tolist()])
     compiled.check([{**NULLS, "when": float(value), "now": value} for value in SECONDS])

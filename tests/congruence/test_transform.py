@@ -25,7 +25,7 @@ from workflows.config import Bucketized, Categorical, Continuous, FeatureSide, M
 from workflows.features.plan import Input
 from workflows.features.stage import load
 from workflows.fitting.fit import quiet
-from workflows.fitting.learned import edges
+from workflows.fitting.learned import Learned
 from workflows.operators.text import tokens
 from workflows.tables.store import Tables
 
@@ -116,7 +116,7 @@ def test_known_values_are_told_apart_to_the_last_bit(compiled: Compiled) -> None
 
 
 def test_a_number_on_an_edge_falls_into_the_same_bucket(compiled: Compiled) -> None:
-    on = np.array(edges(compiled.fitted.workflow, "number_bucketized"))
+    on = np.array(Learned(compiled.fitted.workflow).edges("number_bucketized"))
     around = np.concatenate([on, np.nextafter(on, -np.inf), np.nextafter(on, np.inf)])
     compiled.check([{**NULLS, "number": value} for value in around.tolist()])
 

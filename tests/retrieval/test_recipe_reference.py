@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import typing
 from pathlib import Path
 
 import pytest
 
 from retrieval.runs.recipe import parse_recipe
-from retrieval.runs.recipe_examples import EXAMPLES
-from retrieval.runs.recipe_reference.fields import docs_of, first_sentence
+from retrieval.runs.recipe_reference.fields import docs_of, first_sentence, tag
 from retrieval.runs.recipe_reference.pages import COMMAND, pages
-from workflows.config import Continuous
+from workflows.config import Continuous, Feature
 from workflows.features.plan import history_of, plan
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -19,6 +19,7 @@ name = "example"
 [data]
 source = "movielens"
 """
+EXAMPLES = {tag(kind): kind.example for kind in typing.get_args(Feature)}
 SIDES = {"[query.features]": "user_id", "[item.features]": "item_id"}
 
 

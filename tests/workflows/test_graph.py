@@ -15,7 +15,7 @@ from workflows.errors import DataError, RecipeError
 from workflows.features.plan import canonical, describe, plan
 from workflows.features.workflow import wants_gpu
 from workflows.fitting.fit import FittedSide, quiet
-from workflows.fitting.learned import edges
+from workflows.fitting.learned import Learned
 from workflows.operators.text import tokens
 
 FRAME = pd.DataFrame(
@@ -117,7 +117,7 @@ def test_a_value_of_another_type_later_on_is_refused_with_its_column() -> None:
 def test_buckets_are_equally_wide_and_cover_the_training_range(tmp_path: Path) -> None:
     def edges_of(values: list[float]) -> list[float]:
         directory = tmp_path / str(len(list(tmp_path.iterdir())))
-        return edges(fitted({"x": Bucketized(buckets=5)}, pd.DataFrame({"x": values}), directory).workflow, "x")
+        return Learned(fitted({"x": Bucketized(buckets=5)}, pd.DataFrame({"x": values}), directory).workflow).edges("x")
 
     assert edges_of([0.0, 10.0, np.nan, np.inf]) == [2.0, 4.0, 6.0, 8.0]
     assert edges_of([4.0, 4.0]) == [4.0]

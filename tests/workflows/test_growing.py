@@ -29,7 +29,7 @@ from workflows.errors import DataError, RecipeError
 from workflows.features.plan import describe, plan
 from workflows.features.stage import build, load
 from workflows.fitting.fit import FittedSide
-from workflows.fitting.learned import vocabulary
+from workflows.fitting.learned import Learned
 from workflows.fitting.warm_start import with_new
 from workflows.fitting.warm_start_record import UNSEEN, Earlier, check_same
 from workflows.operators.vocabularies import Lookup
@@ -117,8 +117,8 @@ def test_every_code_starts_from_the_row_that_its_value_had(
                 got = rows[spec.name][got]
             np.testing.assert_array_equal(got, expected, err_msg=spec.name)
         for name in ("user_id", "often", "few", "words", "text", "pair"):
-            kept = vocabulary(old.workflow, name).tolist()
-            assert vocabulary(new.workflow, name).tolist()[: len(kept)] == kept
+            kept = Learned(old.workflow).vocabulary(name).tolist()
+            assert Learned(new.workflow).vocabulary(name).tolist()[: len(kept)] == kept
 
 
 QUERY: dict[str, Any] = {"user_id": [Categorical(), Aggregate(of="rating")], "history": Sequence(last=3)}
@@ -200,6 +200,6 @@ def test_limits_may_change_but_take_no_code_away(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"a: max_size is 2, but 3 values have codes"):
         make("less", Categorical(max_size=2), ["x", "y"], old)
     full = make("full", Categorical(max_size=3), ["v", "v", "x"], old)
-    assert vocabulary(full.workflow, "a").tolist() == vocabulary(old.workflow, "a").tolist()
+    assert Learned(full.workflow).vocabulary("a").tolist() == Learned(old.workflow).vocabulary("a").tolist()
     with pytest.raises(DataError, match=r"column 'a': holds integers, and in the earlier run text"):
         make("typed", Categorical(), [1, 2, 3], old)

@@ -11,10 +11,10 @@ import pytest
 
 from workflows.config import Aggregate, Bucketized, Continuous, FeatureSide
 from workflows.errors import DataError
-from workflows.features.aggregates import fit_aggregates
 from workflows.features.plan import describe, plan
+from workflows.fitting.aggregates import fit_aggregates
 from workflows.fitting.fit import FittedSide, PartedRows
-from workflows.fitting.learned import edges, shift_and_scale
+from workflows.fitting.learned import Learned
 
 HOUR = 3600
 
@@ -36,7 +36,9 @@ def test_normalising_keeps_the_spread_of_numbers_that_are_large_beside_it(tmp_pa
     parts = [least + random.random(n) * HOUR + later for n, later in ((70, 0), (0, 0), (1, 0), (200, HOUR))]
     together = np.concatenate(parts)
     side = fitted(Continuous(), parts, tmp_path)
-    assert shift_and_scale(side.workflow, "x") == pytest.approx((together.mean(), together.std(ddof=1)), rel=1e-7)
+    assert Learned(side.workflow).shift_and_scale("x") == pytest.approx(
+        (together.mean(), together.std(ddof=1)), rel=1e-7
+    )
     made = side.transform(pd.DataFrame({"x": together}))["x"]
     assert made.std(ddof=1) == pytest.approx(1.0, rel=1e-4)
 
@@ -52,7 +54,7 @@ def test_quantile_buckets_of_several_parts_hold_equally_many_rows(tmp_path: Path
     random = np.random.default_rng(buckets)
     parts = [random.lognormal(0, 2, 47_000), 1e4 + random.random(23_000), random.random(31) - 5, random.random(12_000)]
     together = np.concatenate(parts)
-    found = edges(fitted(Bucketized(method="quantile", buckets=buckets), parts, tmp_path).workflow, "x")
+    found = Learned(fitted(Bucketized(method="quantile", buckets=buckets), parts, tmp_path).workflow).edges("x")
     shares = np.bincount(np.searchsorted(found, together, side="right"), minlength=buckets) / len(together)
     assert np.abs(shares - 1 / buckets).max() <= 2e-4
 
@@ -61,7 +63,9 @@ def test_quantiles_of_few_rows_are_exact_in_however_many_parts(tmp_path: Path) -
     numbers = np.random.default_rng(1).normal(size=300)
     for number, parts in enumerate(([numbers], np.split(numbers, [10, 10, 250]))):
         side = fitted(Bucketized(method="quantile", buckets=7), parts, tmp_path / str(number))
-        np.testing.assert_allclose(edges(side.workflow, "x"), np.quantile(numbers, np.arange(1, 7) / 7), rtol=1e-12)
+        np.testing.assert_allclose(
+            Learned(side.workflow).edges("x"), np.quantile(numbers, np.arange(1, 7) / 7), rtol=1e-12
+        )
 
 
 def aggregate(of: str, parts: list[pd.DataFrame]) -> np.ndarray:

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from workflows.errors import DataError
-from workflows.features.kinds import is_number, is_vector, outputs_of
 from workflows.features.plan import Planned
 
 _ROWS = 1 << 18
@@ -23,7 +22,7 @@ def check_finite(
     `first` is the number of the first row in its table.
     """
     for entry in planned:
-        for name in outputs_of(entry.feature, entry.output):
+        for name in entry.arrays:
             values = features.get(name)
             if values is None or values.dtype.kind != "f" or np.isfinite(values).all():
                 continue
@@ -46,7 +45,7 @@ def check_rows(fitted: Any, planned: Sequence[Planned], raw: pd.DataFrame, table
 
 def has_numbers(entry: Planned) -> bool:
     """Return whether one of the arrays of a feature is float32."""
-    return is_number(entry.feature) or is_vector(entry.feature) or len(outputs_of(entry.feature, entry.output)) > 1
+    return entry.is_numbers or len(entry.arrays) > 1
 
 
 def _shown(value: Any) -> str:

@@ -13,7 +13,7 @@ from msgspec import Struct
 from workflows.columns import Columns
 from workflows.config import ColumnFeature, Feature, FeatureSide, Sequence
 from workflows.errors import DataError, RecipeError
-from workflows.features.kinds import accepts, columns_of, outputs_of, suffix, wants_floats, wants_whole
+from workflows.features.kinds.base import VALUES, VECTORS
 from workflows.features.plan_checks import check_keyed, check_options, check_shared, place_of
 
 Dtype = Literal["int64", "float64", "string"]
@@ -67,7 +67,17 @@ class Planned(NamedTuple):
     @property
     def columns(self) -> tuple[str, ...]:
         """Return the raw columns that it reads."""
-        return columns_of(self.feature, self.column)
+        return self.feature.columns(self.column)
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """Return the names of the arrays that it consists of."""
+        return self.feature.outputs(self.output)
+
+    @property
+    def is_numbers(self) -> bool:
+        """Return whether it is made of numbers alone, float32, and has no codes."""
+        return self.feature.form in ("continuous", "vector")
 
 
 class Input(NamedTuple):
@@ -93,7 +103,7 @@ def plan(side: FeatureSide, section: str) -> list[Planned]:
     """
     planned = named(side)
     _check_history(side, planned, section)
-    names = [name for entry in planned for name in outputs_of(entry.feature, entry.output)]
+    names = [name for entry in planned for name in entry.arrays]
     if not names:
         raise RecipeError(f"[{section}] is empty; name at least one raw column")
     for entry in planned:
@@ -107,7 +117,7 @@ def named(side: FeatureSide) -> list[Planned]:
     for column in side.features:
         features = [feature for feature in _features(side, column) if not isinstance(feature, Sequence)]
         for feature in features:
-            name = column if len(features) == 1 else f"{column}_{suffix(feature)}"
+            name = column if len(features) == 1 else f"{column}_{feature.suffix}"
             planned.append(Planned(feature.name or name, column, feature))
     return planned
 
@@ -115,6 +125,22 @@ def named(side: FeatureSide) -> list[Planned]:
 def history_of(side: FeatureSide) -> Sequence | None:
     """Return the history that a side asks for, if it does."""
     return next((feature for feature in _features(side, HISTORY) if isinstance(feature, Sequence)), None)
+
+
+def feature_spec(entry: Planned, cardinality: int, width: int) -> FeatureSpec:
+    """Return what a tower needs to know of a feature of so many codes, 0 for numbers, and of this width."""
+    feature, vectors = entry.feature, entry.feature.pretrained()
+    return FeatureSpec(
+        name=entry.output,
+        source=entry.column,
+        kind=feature.form,
+        dtype="float32" if entry.is_numbers else "int64",
+        cardinality=cardinality,
+        max_length=width,
+        table=feature.shared,
+        pretrained=0 if vectors is None else vectors.vectors.shape[1],
+        trainable=feature.trains_table,
+    )
 
 
 def describe(frame: pd.DataFrame, planned: list[Planned], section: str, dated: bool = False) -> list[Input]:
@@ -186,17 +212,17 @@ def _check_history(side: FeatureSide, planned: list[Planned], section: str) -> N
 def _describe_column(series: pd.Series, entries: list[Planned], section: str) -> Input:
     name, found = str(series.name), _found_type(series)
     for entry in entries:
-        wanted = accepts(entry.feature, name)
+        wanted = entry.feature.accepts(name)
         if found.removesuffix(" (whole numbers)") not in wanted and found not in wanted:
             needs = f"kind {entry.kind!r} needs {' or '.join(wanted)}"
             raise RecipeError(f"[{section}] {place_of(entry, name)}: {needs}, but the column holds {found}")
     if found.startswith("lists of "):
-        numbers = any(wants_floats(entry.feature, name) for entry in entries)
+        numbers = any(entry.feature.accepts(name) == VECTORS for entry in entries)
         return Input(name, "string" if found.endswith("strings") else "float64" if numbers else "int64", True)
     if found == "strings":
         return Input(name, "string", False)
     # pandas turns integers into floats as soon as one is null; an id is an integer all the same.
-    integral = found == "floats (whole numbers)" and any(wants_whole(entry.feature, name) for entry in entries)
+    integral = found == "floats (whole numbers)" and any(entry.feature.accepts(name) == VALUES for entry in entries)
     return Input(name, "int64" if found == "integers" or integral else "float64", False)
 
 

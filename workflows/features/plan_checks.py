@@ -6,7 +6,6 @@ import re
 from typing import TYPE_CHECKING
 
 from workflows.errors import RecipeError
-from workflows.features.kinds import wrong_options
 from workflows.features.pretrained import tables_of
 
 if TYPE_CHECKING:
@@ -25,17 +24,17 @@ def check_options(entry: Planned, names: list[str], section: str) -> None:
             f"[{section}] {entry.column}: two features would be called {entry.output!r}; remove one, or give it "
             'another name = "..."'
         )
-    wrong = wrong_options(entry.feature)
-    if wrong:
-        raise RecipeError(f"[{section}] {entry.column}: {wrong}")
+    for holds, why in entry.feature.rules():
+        if holds:
+            raise RecipeError(f"[{section}] {entry.column}: {why}")
 
 
 def check_shared(planned: list[Planned], inputs: dict[str, Input], section: str) -> None:
     """Features that share a vocabulary are of one type and agree in how it is made."""
     for entry in planned:
-        shared = getattr(entry.feature, "vocabulary", None)
+        shared = entry.feature.shared
         for other in planned:
-            if shared is None or getattr(other.feature, "vocabulary", None) != shared:
+            if not shared or other.feature.shared != shared:
                 continue
             if inputs[entry.column].dtype != inputs[other.column].dtype:
                 raise RecipeError(

@@ -63,8 +63,9 @@ def state_of(address: str) -> str:
 def tables_of(planned: Iterable[Planned]) -> Iterator[tuple[str, Pretrained]]:
     """Yield the features whose vectors are keyed by id."""
     for entry in planned:
-        if isinstance(entry.feature, Embedding) and entry.feature.file:
-            yield entry.output, read_pretrained(entry.feature)
+        found = entry.feature.pretrained()
+        if found is not None:
+            yield entry.output, found
 
 
 def save_tables(planned: Iterable[Planned], directory: Path) -> None:

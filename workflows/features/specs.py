@@ -11,11 +11,9 @@ from merlin.schema import ColumnSchema, Schema, Tags
 from nvtabular import Workflow
 
 from workflows.columns import Columns
-from workflows.config import Aggregate, Embedding, MultiHot, Text
-from workflows.features.kinds import is_keyed, is_number, is_vector
-from workflows.features.plan import HISTORY_AGE, FeatureSpec, Planned
-from workflows.features.pretrained import read_pretrained
-from workflows.fitting.learned import cardinality, width
+from workflows.features.plan import HISTORY_AGE, FeatureSpec, Planned, feature_spec
+from workflows.fitting.learned import Learned
+from workflows.operators.codes import FIRST_KNOWN
 from workflows.operators.lists import weights_of
 
 ID_TAGS = {Columns.User: Tags.USER_ID, Columns.Item: Tags.ITEM_ID}
@@ -36,19 +34,9 @@ def specs(workflow: Workflow, planned: Sequence[Planned]) -> list[FeatureSpec]:
 
 def spec(workflow: Workflow, entry: Planned) -> FeatureSpec:
     """Return what a tower needs to know of a feature."""
-    kind = _kind(entry.feature)
-    shared = getattr(entry.feature, "vocabulary", None)
-    return FeatureSpec(
-        name=entry.output,
-        source=entry.column,
-        kind=kind,
-        dtype="float32" if kind in ("continuous", "vector") else "int64",
-        cardinality=cardinality(workflow, entry),
-        max_length=_width(workflow, entry),
-        table=shared or "",
-        pretrained=read_pretrained(entry.feature).vectors.shape[1] if is_keyed(entry.feature) else 0,
-        trainable=entry.feature.trainable if isinstance(entry.feature, Embedding) else True,
-    )
+    learned, feature = Learned(workflow), entry.feature
+    cardinality = 0 if entry.is_numbers else FIRST_KNOWN + feature.codes(learned, entry.output)
+    return feature_spec(entry, cardinality, learned.width(entry.output) if feature.width is None else feature.width)
 
 
 def arrays_of(spec: FeatureSpec) -> list[Array]:
@@ -77,27 +65,6 @@ def merlin_schema(query: Sequence[FeatureSpec], item: Sequence[FeatureSpec]) -> 
     """Return both sides as one Merlin schema: USER or ITEM, CATEGORICAL or CONTINUOUS, ids, integer domains."""
     sides = ((query, Tags.USER), (item, Tags.ITEM))
     return Schema([column for specs, side in sides for spec in specs for column in _columns(spec, side)])
-
-
-def _kind(feature: Any) -> Any:
-    if is_number(feature):
-        return "continuous"
-    if is_vector(feature):
-        return "vector"
-    if isinstance(feature, MultiHot) and feature.weights:
-        return "weighted-list"
-    return "list" if isinstance(feature, (MultiHot, Text)) else "categorical"
-
-
-def _width(workflow: Workflow, entry: Planned) -> int:
-    feature: Any = entry.feature
-    if isinstance(feature, (MultiHot, Text)):
-        return feature.max_length
-    if isinstance(feature, Embedding) and not feature.file:
-        return width(workflow, entry.output)
-    if isinstance(feature, Aggregate):
-        return len(feature.statistics)
-    return 2 if is_vector(feature) else 0
 
 
 def _array(column: pd.Series, array: Array, left: bool) -> np.ndarray:

@@ -20,11 +20,11 @@ from msgspec import Struct
 from workflows.columns import Columns
 from workflows.config import AnySplit, Asked, Device, FeatureSide, RandomSplit
 from workflows.errors import RecipeError, StageError
-from workflows.features.aggregation import check_aggregates, columns_needed
 from workflows.features.dask_cluster import each
 from workflows.features.files import ORDER, QUERY, ROWS, read_arrays, read_query, read_rows, write_arrays
 from workflows.features.finite import check_finite, check_rows
 from workflows.features.history import spec_of
+from workflows.features.kinds.aggregate import check_aggregates, columns_needed
 from workflows.features.plan import HISTORY, FeatureSpec, Planned, describe, history_of, plan
 from workflows.features.pretrained import load_tables, save_tables
 from workflows.features.rows import PARTS, Division, Queries, order_of, sample
@@ -135,10 +135,10 @@ def build(
         # Merlin takes seconds to import, and talks while it does: a wrong recipe is told before that.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            from workflows.features.aggregates import fit_aggregates
             from workflows.features.specs import merlin_schema
             from workflows.features.transform import TrainingRows, Transform
             from workflows.features.workflow import wants_gpu
+            from workflows.fitting.aggregates import fit_aggregates
             from workflows.fitting.fit import FittedSide, PartedRows, write_schema
             from workflows.fitting.warm_start import workflows_of
         gpu = wants_gpu(device)

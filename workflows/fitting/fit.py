@@ -22,11 +22,11 @@ from merlin.schema import Schema
 from merlin.schema.io.tensorflow_metadata import TensorflowMetadata
 from nvtabular import Workflow
 
-from workflows.config import Categorical, Sequence
-from workflows.features.aggregates import Tables
+from workflows.config import Sequence
 from workflows.features.plan import FeatureSpec, Input, Planned, canonical
 from workflows.features.specs import arrays, no_arrays, specs
 from workflows.features.workflow import build_workflow
+from workflows.fitting.aggregates import Tables
 from workflows.fitting.export import compile_transform
 from workflows.fitting.statistics import fit_parts, transform_frame
 from workflows.fitting.warm_start import grow, rows_of
@@ -166,12 +166,8 @@ def _read_canonical(
 
 def _looked_up_text(planned: list[Planned], inputs: list[Input]) -> list[str]:
     """Return the columns of text that nothing but a vocabulary looks at, for which each distinct value once will do."""
-    others = {column for entry in planned if not _is_plain_category(entry.feature) for column in entry.columns}
+    others = {column for entry in planned if not entry.feature.keeps_dictionaries for column in entry.columns}
     return [one.name for one in inputs if one.dtype == "string" and not one.list and one.name not in others]
-
-
-def _is_plain_category(feature: object) -> bool:
-    return isinstance(feature, Categorical) and not feature.hash_buckets and not feature.vocabulary
 
 
 def _dataset(rows: pd.DataFrame, gpu: bool) -> Dataset:

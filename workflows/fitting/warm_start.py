@@ -16,7 +16,8 @@ from nvtabular import Workflow
 
 from workflows.errors import DataError, RecipeError
 from workflows.features.plan import Planned
-from workflows.fitting.learned import cardinality, operator_of, vocabulary
+from workflows.features.specs import spec
+from workflows.fitting.learned import Learned, operator_of
 from workflows.fitting.warm_start_record import AS_MADE, Earlier, Rows
 from workflows.operators.codes import FIRST_KNOWN, UNSEEN, Codes, KeyedCodes, Lookup
 from workflows.operators.numbers import FittedBuckets, MinMax, Standardise
@@ -57,11 +58,11 @@ def rows_of(workflow: Workflow, earlier: Workflow, entry: Planned) -> Rows:
     It is the code that the earlier run gives to the same value: the value's own, for a new one that of an unseen value
     or of its hash bucket. So grown towers give the vectors of the earlier ones until they are trained.
     """
-    codes, size = operator_of(earlier, entry.output, Codes), cardinality(workflow, entry)
+    codes, size = operator_of(earlier, entry.output, Codes), spec(workflow, entry).cardinality
     if codes is None:
         rows = np.arange(size, dtype=np.int64)
-        return np.where(rows < cardinality(earlier, entry), rows, AS_MADE)
-    known = codes.codes_of(entry.output, vocabulary(workflow, entry.output))
+        return np.where(rows < spec(earlier, entry).cardinality, rows, AS_MADE)
+    known = codes.codes_of(entry.output, Learned(workflow).vocabulary(entry.output))
     buckets = codes.first_bucket(entry.output) + np.arange(codes.hash_buckets or 0)
     return np.concatenate([np.arange(FIRST_KNOWN), known, buckets]).astype(np.int64)
 

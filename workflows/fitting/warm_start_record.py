@@ -16,7 +16,6 @@ from workflows.columns import Columns
 from workflows.config import FeatureSide, Sequence
 from workflows.errors import RecipeError
 from workflows.features.files import read_rows
-from workflows.features.kinds import is_hashed
 from workflows.features.plan import FIRST_ITEM, HISTORY, FeatureSpec, history_of, plan
 
 Rows = npt.NDArray[np.int64]
@@ -144,7 +143,7 @@ def _differences(ours: Any, theirs: Any) -> Iterator[tuple[str, Any, Any]]:
     if type(ours) is not type(theirs):
         yield "kind", ours.__struct_config__.tag, theirs.__struct_config__.tag
         return
-    if not isinstance(ours, Sequence) and is_hashed(ours) != is_hashed(theirs):
+    if not isinstance(ours, Sequence) and ours.is_hashed != theirs.is_hashed:
         yield "max_size", ours.max_size, theirs.max_size
     for option in ours.__struct_fields__:
         here, there = getattr(ours, option), getattr(theirs, option)

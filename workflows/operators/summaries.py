@@ -24,14 +24,14 @@ SAMPLE: Final = 10_000
 class Moments(NamedTuple):
     """How many numbers there are, their mean, and the sum of the squared deviations from it."""
 
-    count: int
+    size: int
     mean: float
     squares: float
 
     @property
     def deviation(self) -> float:
         """Return the standard deviation with Bessel's correction, NaN of fewer than two numbers."""
-        return math.sqrt(self.squares / (self.count - 1)) if self.count > 1 else math.nan
+        return math.sqrt(self.squares / (self.size - 1)) if self.size > 1 else math.nan
 
 
 class Sample(NamedTuple):
@@ -60,16 +60,16 @@ def moments(values: Any) -> Moments:
 
 def merge_moments(parts: Iterable[Moments]) -> Moments:
     """Return the moments of all parts together (Chan, Golub and LeVeque 1979)."""
-    count, mean, squares = 0, math.nan, 0.0
+    size, mean, squares = 0, math.nan, 0.0
     for part in parts:
-        if part.count and count:
-            apart, all_of_them = part.mean - mean, count + part.count
-            squares += part.squares + apart * apart * (count * part.count / all_of_them)
-            mean += apart * part.count / all_of_them
-            count = all_of_them
-        elif part.count:
-            count, mean, squares = part
-    return Moments(count, mean, squares)
+        if part.size and size:
+            apart, together = part.mean - mean, size + part.size
+            squares += part.squares + apart * apart * (size * part.size / together)
+            mean += apart * part.size / together
+            size = together
+        elif part.size:
+            size, mean, squares = part
+    return Moments(size, mean, squares)
 
 
 def sample(values: Any, size: int | None) -> Sample:

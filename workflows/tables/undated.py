@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from workflows.columns import Columns
-from workflows.config import AnySplit, FeatureSide, LeaveLastOutSplit, Sequence, TemporalSplit
+from workflows.config import AnySplit, FeatureSide, LeaveLastOutSplit, TemporalSplit
 from workflows.errors import RecipeError
 from workflows.tables.store import Stored, read_part
 
@@ -38,16 +36,6 @@ def needing_time(split: AnySplit, query: FeatureSide, item: FeatureSide) -> list
     for section, side in (("query.features", query), ("item.features", item)):
         for column, given in side.features.items():
             features = given if isinstance(given, list) else [given]
-            if any(_needs_time(column, feature) for feature in features):
+            if any(feature.needs_time(column) for feature in features):
                 found.append(f"{section}.{column}")
     return found
-
-
-def _needs_time(column: str, feature: Any) -> bool:
-    reads = getattr(feature, "of", ())
-    return (
-        isinstance(feature, Sequence)
-        or Columns.Timestamp in (column, getattr(feature, "until", None))
-        or Columns.Timestamp in ((reads,) if isinstance(reads, str) else reads)
-        or "recency" in getattr(feature, "statistics", ())
-    )

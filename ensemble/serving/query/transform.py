@@ -10,9 +10,9 @@ import numpy as np
 
 from ..errors import InvalidRelease, InvalidRequest
 from ..files.parameters import Fields, read_json
-from .build_operators import LONGEST, Step, build_step
-from .operators import Column
+from .kinds.base import LONGEST, Column
 from .sequence import HISTORY, HISTORY_AGE, TIME, Past, Sequence
+from .steps import Step, build_step
 
 __all__ = ["Column", "QueryTransform"]
 

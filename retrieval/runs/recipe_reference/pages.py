@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from msgspec import inspect as types
 
 from retrieval.runs.recipe import Recipe
-from retrieval.runs.recipe_examples import EXAMPLES
 from retrieval.runs.recipe_reference.fields import (
     default,
     docs_of,
@@ -172,12 +171,12 @@ def _chapters(path: str, parts: list[type], depth: int, seen: set[type]) -> Iter
             yield from _chapters(f"{path}.{field.encode_name}", structs(field.type), depth + 1, seen)
 
 
-def _kinds(kinds: list[type]) -> Iterator[str]:
+def _kinds(kinds: list[Any]) -> Iterator[str]:
     """Yield every kind of feature with its example."""
     for kind in kinds:
         yield f"## `{tag(kind)}`"
         text, *table = _section(kind)
-        yield from (text, f"```toml\n{EXAMPLES[tag(kind)]}```", *table)
+        yield from (text, f"```toml\n{kind.example}```", *table)
 
 
 def _section(struct: type) -> list[str]:

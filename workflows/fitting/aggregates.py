@@ -14,7 +14,7 @@ from nvtabular import Workflow
 
 from workflows.columns import Columns
 from workflows.errors import DataError
-from workflows.features.aggregation import Aggregated, aggregated
+from workflows.features.kinds.aggregate import Aggregated, aggregated
 from workflows.features.plan import Planned
 from workflows.fitting.learned import operator_of
 from workflows.operators.codes import Lookup
@@ -87,7 +87,7 @@ def _by_id(rows: Any, key: str, of: str | None) -> pd.DataFrame:
 def _plain(rows: pd.DataFrame, key: str, of: str | None) -> pd.DataFrame:
     ids = rows[key].astype(object) if isinstance(rows[key].dtype, pd.CategoricalDtype) else rows[key]
     try:
-        numbers = np.nan if of is None else rows[of].to_numpy(dtype=np.float64, na_value=np.nan)
+        numbers: Any = np.nan if of is None else rows[of].to_numpy(dtype=np.float64, na_value=np.nan)
     except (TypeError, ValueError) as error:
         raise DataError(f"column {of!r}: an aggregate needs numbers: {error}") from None
     if np.isinf(numbers).any():

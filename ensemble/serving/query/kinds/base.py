@@ -1,0 +1,144 @@
+"""What the operators of all kinds are made of: columns, vocabularies, and parameters that are checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple, Union
+
+import numpy as np
+
+from ...errors import InvalidRequest
+from ...files.parameters import Fields
+from ..hashing import HashedIntegers, HashedStrings
+from ..vocabulary import FIRST_KNOWN, IntegerVocabulary, StringVocabulary, load_integers, load_strings
+
+LONGEST = 1_000_000
+"""Entries of the longest list."""
+IDS, NUMBERS, ANY = ("int64", "string"), ("int64", "float64"), ("int64", "float64", "string")
+CODE, NUMBER = (("", "int64"),), (("", "float32"),)
+_BIGGEST = 1 << 40
+
+Vocabulary = Union[IntegerVocabulary, StringVocabulary]
+
+
+class Column(NamedTuple):
+    """A raw column of a batch. `missing` marks the values that are null; whatever stands there is not looked at."""
+
+    values: np.ndarray
+    """int64 [n], float64 [n] (NaN is null too) or an object array [n] of `str` (None is null too). In a list column
+    n is the number of entries of all lists."""
+    missing: np.ndarray | None = None
+    """bool, as long as `values`; None if nothing is null."""
+    offsets: np.ndarray | None = None
+    """int64 [rows + 1] for a list column: row i holds `values[offsets[i]:offsets[i + 1]]`."""
+
+
+class Parts(NamedTuple):
+    """What an operator is built with besides its parameters."""
+
+    dtypes: list[str]
+    """Of the inputs."""
+    width: int
+    """Of the outputs; 0 for scalars."""
+    directory: Path
+    """Of the vocabularies."""
+
+
+class Operator(NamedTuple):
+    """What a step of a transform takes and makes, and how it is built; raises InvalidRelease for wrong parameters."""
+
+    takes: tuple[tuple[tuple[str, ...], bool], ...]
+    """Data types and whether lists, input by input."""
+    makes: tuple[tuple[str, str], ...]
+    """Suffix and data type of every output."""
+    wide: bool
+    """Whether they are [n, max_length]."""
+    build: Callable[[Fields, Parts], Callable[..., Any]]
+    repeats: bool = False
+    """Whether it takes any number of inputs, all as the first one."""
+
+
+def vocabulary_of(fields: Fields, parts: Parts) -> Vocabulary:
+    """Read the vocabulary, and hash what it does not hold where the step says so; without one, everything."""
+    strings, hashed = parts.dtypes[0] == "string", fields.has("hash_buckets")
+    known: Vocabulary | None = None
+    if fields.has("vocabulary") or not hashed:
+        name = fields.text("vocabulary")
+        known = load_strings(parts.directory, name) if strings else load_integers(parts.directory, name)
+    if not hashed:
+        assert known is not None
+        return known
+    buckets = fields.integer("hash_buckets", 1, _BIGGEST)
+    first = fields.integer("hash_from", FIRST_KNOWN, _BIGGEST)
+    if strings:
+        return HashedStrings(known if isinstance(known, StringVocabulary) else None, buckets, first)
+    return HashedIntegers(known if isinstance(known, IntegerVocabulary) else None, buckets, first)
+
+
+def width_of(fields: Fields, parts: Parts) -> int:
+    """Take the width of a list, which the output has, too."""
+    if fields.integer("max_length", 1, LONGEST) != parts.width:
+        raise fields.error("max_length is not that of the output")
+    return parts.width
+
+
+def option(fields: Fields, key: str) -> bool:
+    """Take a flag that is false where it is left out."""
+    return fields.has(key) and fields.flag(key)
+
+
+def rising(edges: list[float]) -> bool:
+    """Return whether edges rise strictly."""
+    return all(low < high for low, high in pairwise(edges))
+
+
+def encode(vocabulary: Vocabulary, values: np.ndarray) -> np.ndarray:
+    """Return the codes of values as a column holds them."""
+    if isinstance(vocabulary, StringVocabulary):
+        return vocabulary.encode(values.tolist())
+    return vocabulary.encode(values)
+
+
+def with_none(column: Column, vocabulary: Vocabulary) -> np.ndarray:
+    """Return the values; strings that are missing become None, so that nothing looks at them."""
+    if column.missing is None or isinstance(vocabulary, IntegerVocabulary):
+        return column.values
+    values = column.values.copy()
+    values[column.missing] = None
+    return values
+
+
+def numbers_of(column: Column) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return a float64 copy, and a mask of its nulls unless there can be none."""
+    numbers = column.values.astype(np.float64)
+    if column.values.dtype.kind == "i":
+        return numbers, column.missing
+    null = np.isnan(numbers)
+    return numbers, null if column.missing is None else null | column.missing
+
+
+def nulls_of(column: Column) -> np.ndarray | None:
+    """Return a mask of the nulls among a column's values, None where there can be none."""
+    null = column.missing
+    if column.values.dtype.kind == "i":
+        return null
+    values = column.values
+    none = np.array([value is None for value in values.tolist()]) if values.dtype == object else np.isnan(values)
+    return none.astype(bool) if null is None else none.astype(bool) | null
+
+
+def without(column: Column, dropped: np.ndarray) -> Column:
+    """Return a list column without some of its entries, a mask."""
+    kept = np.zeros(len(dropped) + 1, dtype=np.int64)
+    np.cumsum(~dropped, out=kept[1:])
+    return Column(column.values[~dropped], None, kept[column.offsets])
+
+
+def check_finite(numbers: np.ndarray, what: str) -> None:
+    """Raise InvalidRequest, with the row, unless float32 [n, width] is finite."""
+    finite = np.isfinite(numbers)
+    if not finite.all():
+        row, place = (int(one[0]) for one in np.nonzero(~finite))
+        raise InvalidRequest(f"row {row}: got {numbers[row, place]} in {what}")

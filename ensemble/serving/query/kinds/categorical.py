@@ -1,0 +1,29 @@
+"""The kind `categorical`: one value to its code."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...files.parameters import Fields
+from ..vocabulary import NULL
+from .base import CODE, IDS, Column, Operator, Parts, Vocabulary, encode, vocabulary_of, with_none
+
+
+class Categorical:
+    """One value to its code, int64 [n]."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary, self.codes = vocabulary, vocabulary.codes
+
+    def __call__(self, column: Column) -> np.ndarray:
+        codes = encode(self._vocabulary, with_none(column, self._vocabulary))
+        if column.missing is not None:
+            codes[column.missing] = NULL
+        return codes
+
+
+def _categorical(fields: Fields, parts: Parts) -> Categorical:
+    return Categorical(vocabulary_of(fields, parts))
+
+
+OPERATORS = {"categorical": Operator(((IDS, False),), CODE, False, _categorical)}

@@ -1,0 +1,60 @@
+"""The kind `continuous`: a number, scaled."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...errors import InvalidRequest
+from ...files.parameters import Fields
+from .base import NUMBER, NUMBERS, Column, Operator, Parts, numbers_of, option
+
+_UNLIMITED = float("inf")
+
+
+class Continuous:
+    """A number to (x - mean) / std, float32 [n], in float64 as NVTabular does.
+
+    Before that null becomes `fill`, numbers are clipped to `limits`, and with `log` x becomes log(1 + x), or
+    -log(1 - x) where it is negative.
+    """
+
+    def __init__(
+        self, fill: float, mean: float, std: float, limits: tuple[float, float] | None = None, log: bool = False
+    ) -> None:
+        self._fill, self._mean, self._std, self._limits, self._log = fill, mean, std, limits, log
+
+    def __call__(self, column: Column) -> np.ndarray:
+        return self.scaled(*numbers_of(column))
+
+    def scaled(self, numbers: np.ndarray, null: np.ndarray | None) -> np.ndarray:
+        """Return the feature of numbers, float64 [n], which are overwritten, and a mask of their nulls.
+
+        Raises InvalidRequest, with the row, where it is not finite.
+        """
+        if null is not None:
+            numbers[null] = self._fill
+        given = numbers
+        if self._limits is not None:
+            numbers = np.minimum(np.maximum(numbers, self._limits[0]), self._limits[1])
+        if self._log:
+            numbers = np.copysign(np.log1p(np.abs(numbers)), numbers)
+        with np.errstate(over="ignore"):
+            scaled: np.ndarray = ((numbers - self._mean) / self._std).astype(np.float32)
+        if not np.isfinite(scaled).all():
+            row = int(np.isfinite(scaled).argmin())
+            raise InvalidRequest(f"row {row}: got {given[row]}, expected a number whose feature is a finite float32")
+        return scaled
+
+
+def build_scale(fields: Fields, _: Parts) -> Continuous:
+    """Build what is done with a number once it is there."""
+    std = fields.number("std")
+    if std <= 0:
+        raise fields.error("std must be above 0")
+    low = fields.number("clip_min") if fields.has("clip_min") else -_UNLIMITED
+    high = fields.number("clip_max") if fields.has("clip_max") else _UNLIMITED
+    limits = None if (low, high) == (-_UNLIMITED, _UNLIMITED) else (low, high)
+    return Continuous(fields.number("fill"), fields.number("mean"), std, limits, option(fields, "log"))
+
+
+OPERATORS = {"continuous": Operator(((NUMBERS, False),), NUMBER, False, build_scale)}

@@ -1,0 +1,32 @@
+"""The kind `text`: its words and n-grams, as a list of codes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...files.parameters import Fields
+from ..vocabulary import StringVocabulary, load_strings, tokens
+from .base import CODE, Column, Operator, Parts, width_of, with_none
+
+
+class Text:
+    """A text to the codes of its first `max_length` tokens, int64 [n, max_length], then zeros."""
+
+    def __init__(self, vocabulary: StringVocabulary, max_length: int, ngrams: int) -> None:
+        self._vocabulary, self._width, self._ngrams = vocabulary, max_length, ngrams
+        self.codes = vocabulary.codes
+
+    def __call__(self, column: Column) -> np.ndarray:
+        codes = np.zeros((len(column.values), self._width), dtype=np.int64)
+        for row, text in enumerate(with_none(column, self._vocabulary).tolist()):
+            found = self._vocabulary.encode(tokens(text, self._ngrams)[: self._width])
+            codes[row, : len(found)] = found
+        return codes
+
+
+def _text(fields: Fields, parts: Parts) -> Text:
+    vocabulary = load_strings(parts.directory, fields.text("vocabulary"))
+    return Text(vocabulary, width_of(fields, parts), fields.integer("ngrams", 1, 3))
+
+
+OPERATORS = {"text": Operator(((("string",), False),), CODE, True, _text)}

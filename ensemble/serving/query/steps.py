@@ -1,0 +1,66 @@
+"""One step of a `transform.json` to the operator that it describes: a closed set, every parameter checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..files.parameters import Fields
+from .kinds import OPERATORS
+from .kinds.base import Column, Operator, Parts
+
+
+class Step(NamedTuple):
+    """Raw columns to the arrays of one feature."""
+
+    inputs: list[str]
+    outputs: list[str]
+    operator: Callable[..., Any]
+
+    @property
+    def is_joint(self) -> bool:
+        """Return whether it reads several columns or makes several arrays."""
+        return len(self.inputs) + len(self.outputs) > 2
+
+    def __call__(self, columns: Mapping[str, Column]) -> dict[str, np.ndarray]:
+        """Return the arrays by name."""
+        made = self.operator(*[columns[name] for name in self.inputs])
+        return dict(zip(self.outputs, made if len(self.outputs) > 1 else (made,), strict=True))
+
+
+def build_step(fields: Fields, inputs: list[Any], outputs: list[Any], directory: Path) -> Step:
+    """Build the operator of a step between the transform's inputs and outputs.
+
+    Raises
+    ------
+    InvalidRelease
+        It is not one of ours, or a parameter, an input or an output does not fit it.
+    """
+    names = fields.texts("inputs") if fields.has("inputs") else [fields.text("input")]
+    output, op = fields.text("output"), fields.choice("op", tuple(OPERATORS))
+    kind = OPERATORS[op]
+    sources = [next((one for one in inputs if one["name"] == name), None) for name in names]
+    made = [output + suffix for suffix, _ in kind.makes]
+    targets = [next((one for one in outputs if one["name"] == name), None) for name in made]
+    if None in sources or None in targets:
+        raise fields.error(f"{', '.join(names)} -> {', '.join(made)} is not from inputs to outputs")
+    if not _fits(kind, sources):
+        raise fields.error(f"{op} cannot take the inputs {', '.join(names)} as they are")
+    width = targets[0]["max_length"]  # type: ignore[index]
+    declared = [(dtype, kind.wide, width) for _, dtype in kind.makes]
+    found = [(one["dtype"], one["list"], one["max_length"]) for one in targets]  # type: ignore[index]
+    if found != declared or (width > 0) != kind.wide:
+        raise fields.error(f"{op} does not make the output {output!r} as it is declared")
+    operator = kind.build(fields, Parts([one["dtype"] for one in sources], width, directory))  # type: ignore[index]
+    fields.finish()
+    return Step(names, made, operator)
+
+
+def _fits(kind: Operator, sources: list[Any]) -> bool:
+    takes = kind.takes * len(sources) if kind.repeats and len(sources) > 1 else kind.takes
+    return len(takes) == len(sources) and all(
+        one["dtype"] in dtypes and one["list"] == lists for one, (dtypes, lists) in zip(sources, takes, strict=True)
+    )

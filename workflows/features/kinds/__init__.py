@@ -1,0 +1,31 @@
+"""The kinds of feature that a recipe's `[query.features]` and `[item.features]` may have, one file each.
+
+How to add one: docs/extending.md.
+"""
+
+from __future__ import annotations
+
+from typing import Union
+
+from workflows.features.kinds.age import Age as Age
+from workflows.features.kinds.aggregate import Aggregate as Aggregate
+from workflows.features.kinds.bucketized import Bucketized as Bucketized
+from workflows.features.kinds.categorical import Categorical as Categorical
+from workflows.features.kinds.continuous import Continuous as Continuous
+from workflows.features.kinds.cross import Cross as Cross
+from workflows.features.kinds.embedding import Embedding as Embedding
+from workflows.features.kinds.multi_hot import MultiHot as MultiHot
+from workflows.features.kinds.sequence import Sequence as Sequence
+from workflows.features.kinds.text import Text as Text
+from workflows.features.kinds.time import Time as Time
+from workflows.section import Section
+
+ColumnFeature = Union[Categorical, Cross, Continuous, Bucketized, Time, Age, MultiHot, Text, Embedding, Aggregate]
+Feature = Union[ColumnFeature, Sequence]
+Features = dict[str, Union[Feature, list[Feature]]]
+
+
+class FeatureSide(Section, frozen=True, kw_only=True):
+    """One side's features, keyed by the raw column they are made of."""
+
+    features: Features
