@@ -53,6 +53,11 @@ if [ "$(uname -sm)" != "Linux x86_64" ]; then
 fi
 python=$(find_python)
 training="models.training.stage, models.evaluation.stage, retrieval.cli, ensemble.triton.export, tf2onnx"
-create .venv requirements/lock.txt "$training, hypothesis, pytest, tritonclient.grpc"
-create .venv-serve requirements/serve.txt "faiss, numpy, onnxruntime"
-create .venv-tools requirements/tools.txt "mkdocs"
+create .venv requirements/lock.txt "$training, hypothesis, pytest, tritonclient.grpc" &
+made=$!
+create .venv-serve requirements/serve.txt "faiss, numpy, onnxruntime" &
+made="$made $!"
+create .venv-tools requirements/tools.txt "mkdocs" &
+for process in $made $!; do
+    wait "$process"
+done
