@@ -110,26 +110,25 @@ def test_rows_below_the_threshold_teach_nothing_but_are_asked_for(grouped: Path,
     assert evaluate(halved, tmp_path, "random")["rows"] == len(targets)
 
 
-def test_the_same_seed_gives_the_same_training(grouped: Path, tmp_path: Path) -> None:
-    short = Train(epochs=2, batch_size=256, refit=False)
-    for name, seed in (("first", 3), ("again", 3), ("other", 4)):
-        train(features.load(grouped), MODEL, short, seed, "cpu", tmp_path / name, lambda _: None)
-    first, again, other = (np.load(tmp_path / name / "item_vectors.npy") for name in ("first", "again", "other"))
+def test_the_same_seed_gives_the_same_training_of_every_generation(grouped: Path, tmp_path: Path) -> None:
+    taught = Distillation(generations=2, weight=0.7, peers=(Ease(l2=50.0),))
+    short = Train(epochs=1, batch_size=512, distillation=taught)
+    undropped = structs.replace(short, distillation=structs.replace(taught, generations=1, dropout=0.0))
+    for name, settings, seed in (
+        ("first", short, 3),
+        ("again", short, 3),
+        ("undropped", undropped, 3),
+        ("other", short.search_only(), 4),
+    ):
+        train(features.load(grouped), MODEL, settings, seed, "cpu", tmp_path / name, lambda _: None)
+    first, again, undropped_vectors = (
+        np.load(tmp_path / name / "item_vectors.npy") for name in ("first", "again", "undropped")
+    )
     np.testing.assert_array_equal(first, again)
-    assert not np.array_equal(first, other)
-
-
-def test_generations_are_taught_by_towers_and_peers_and_repeat(grouped: Path, tmp_path: Path) -> None:
-    names, dropouts = ("first", "again", "other"), (None, None, 0.0)
-    for name, dropout in zip(names, dropouts, strict=True):
-        taught = Distillation(generations=2, weight=0.7, peers=(Ease(l2=50.0),), dropout=dropout)
-        short = Train(epochs=1, batch_size=512, distillation=taught)
-        train(features.load(grouped), MODEL, short, 3, "cpu", tmp_path / name, lambda _: None)
-    first, again, other = (np.load(tmp_path / name / "item_vectors.npy") for name in names)
-    np.testing.assert_array_equal(first, again)
-    assert not np.array_equal(first, other)
-    losses = [json.loads((tmp_path / name / "history.json").read_text())[0]["loss"] for name in names]
-    assert losses[0] == losses[2], "the search keeps the model's dropout"
+    assert not np.array_equal(first, undropped_vectors)
+    losses = {path.parent.name: json.loads(path.read_text())[0]["loss"] for path in tmp_path.glob("*/history.json")}
+    assert losses["first"] == losses["undropped"], "the search keeps the model's dropout"
+    assert losses["first"] != losses["other"]
     trained = {path.name for path in (tmp_path / "first" / "tensorboard").iterdir()}
     assert trained == {"search", "refit-1", "refit-2"}
 
