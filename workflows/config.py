@@ -125,8 +125,9 @@ class MovieLens(Section, tag_field="source", tag="movielens", frozen=True, kw_on
     """A MovieLens data set, https://grouplens.org/datasets/movielens/."""
 
     variant: Literal["100k", "1m", "20m", "25m", "32m"] = "100k"
-    merge_items_on: str | None = None
-    """An item column, such as `title`: items that agree in it are one item (they keep the first id). MovieLens-100K
+    merge_items_on: str | tuple[str, ...] | None = None
+    """An item column, such as `title`, or several, such as `["title", "year"]`, which leaves remakes apart: items that
+    agree in all of them are one item (they keep the first id). MovieLens-100K
     lists 22 titles under two ids, and published figures are often counted by title; 17 of them are the same film
     twice, 5 are remakes."""
     split: Split = RandomSplit()
@@ -172,17 +173,25 @@ class OwnTables(Section, tag_field="source", tag="tables", frozen=True, kw_only=
     """Needs `user_id` and `item_id`. Without `rating` every row has 1.0. Without `timestamp` nothing that needs the
     time can be used: temporal and leave-last-out splits, sequences, features of `timestamp`."""
     users: TableFile | None = None
-    """Needs `user_id`. Without it the users are those of the interactions."""
+    """Needs `user_id`. Users of the interactions that it does not have are added, their attributes null. Without it the
+    users are those of the interactions."""
     items: TableFile | None = None
-    """Needs `item_id`; without `title` an item is called by its id. Without it the items are those of the
-    interactions."""
+    """Needs `item_id`, and is completed like the users. Without `title` an item is called by the interactions' `title`
+    if they have one, else by its id."""
+    at_least: dict[str, float] = field(default_factory=dict)
+    """Least values of columns of the interactions, by our names, such as `{ rating = 4, quantity = 1 }`: other rows,
+    and those without a value, are left out and counted."""
+    min_user_rows: Annotated[int, Meta(ge=1)] = 1
+    """Users of fewer rows are left out; again and again with `min_item_rows` until both hold (the k-core)."""
+    min_item_rows: Annotated[int, Meta(ge=1)] = 1
+    """Items of fewer rows are left out, from the items' table, too."""
     timestamp_unit: TimestampUnit = "seconds"
     """What `timestamp` holds: seconds, milliseconds, microseconds or nanoseconds since 1970; `iso`, such as
     2024-05-01T12:30:00Z (UTC where no offset is given); `datetime`, a parquet column of that type; or a strptime
     pattern, such as `%d/%m/%Y %H:%M` (UTC). It is kept in whole seconds, cut off."""
     bad_rows: BadRows = "refuse"
-    """Rows without an id, of a wrong type, out of range, with an id that is there twice (users, items) or that users or
-    items do not have: `refuse` stops at the first, `drop` leaves them out and reports them in `tables/source.json`."""
+    """Rows without an id, of a wrong type, out of range, or with an id that is there twice (users, items): `refuse`
+    stops at the first, `drop` leaves them out and reports them in `tables/source.json`."""
     split: TablesSplit = RandomSplit()
 
     def __post_init__(self) -> None:

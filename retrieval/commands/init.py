@@ -15,7 +15,9 @@ from workflows.errors import RecipeError
 
 if TYPE_CHECKING:
     from retrieval.init.plan import Plan
+    from retrieval.init.trial import Trial
 
+FORMATS = ("csv", "json", "parquet", "arrow", "sqlite", "duckdb", "adjacency", "netflix")
 TABLES = ("interactions", "users", "items")
 
 
@@ -32,38 +34,93 @@ def init(
     column: Annotated[
         list[str] | None, typer.Option("--column", help="OURS=THEIRS, such as user_id=uid or items.title=label.")
     ] = None,
+    form: Annotated[
+        list[str] | None, typer.Option("--format", help=f"Of the files, or of one: items=json. {', '.join(FORMATS)}.")
+    ] = None,
+    delimiter: Annotated[
+        list[str] | None, typer.Option("--delimiter", help="Between the fields of text: '::', or items='|'.")
+    ] = None,
+    no_header: Annotated[bool, typer.Option("--no-header", help="The text files begin with a row.")] = False,
+    table: Annotated[
+        list[str] | None, typer.Option("--table", help="Of a database: interactions=orders, items=products.")
+    ] = None,
+    timestamp_unit: Annotated[
+        str | None, typer.Option("--timestamp-unit", help="How times are written: '%d/%m/%Y', iso, seconds ...")
+    ] = None,
+    sample: Annotated[int, typer.Option("--sample", min=1, help="Rows of each table that are looked at.")] = 500_000,
     force: Annotated[bool, typer.Option("--force", help="Write over a recipe that is there.")] = False,
     json: AsJson = False,
 ) -> None:
     """Read your tables, guess what their columns are, and write a commented recipe that runs as it is.
 
-    A FILE is parquet or CSV, a directory of them, a pattern, or any address that fsspec knows.
+    A FILE is text (CSV, TSV and the like), JSON, Parquet, Arrow, or a database of SQLite or DuckDB; a directory of
+    them, a pattern, or any address that fsspec knows. Exit code 2, the recipe written, where it would not run as it is.
 
     \b
     retrieval init --interactions clicks.parquet
     retrieval init --interactions orders.csv --users customers.csv --items products.csv --out recipes/shop.toml
-    retrieval init --interactions s3://bucket/clicks --column user_id=visitor --column timestamp=at
+    retrieval init --interactions ratings.dat --delimiter :: --no-header --column user_id=column0
     """
     from retrieval.init.plan import make_plan
-    from retrieval.init.recipe import recipe_text
+    from retrieval.init.profile import Given
+    from retrieval.init.trial import tried
     from workflows.files import atomic_write
 
     recipe = out or Path(f"{_name(name or PurePosixPath(interactions).name.split('.')[0])}.toml")
     if recipe.exists() and not force:
         raise RecipeError(f"{recipe} is there already; choose another with --out, or write over it with --force")
-    given = dict(zip(TABLES, (interactions, users, items), strict=True))
-    plan = make_plan({table: path for table, path in given.items() if path}, _columns(column or []), Path.cwd())
-    text = recipe_text(plan, _name(name or recipe.stem), recipe)
-    _check(text, recipe)
-    atomic_write(recipe, text.encode())
+    given = {one: path for one, path in zip(TABLES, (interactions, users, items), strict=True) if path}
+    formats, delimiters, tables = (_by_table(option) for option in (form, delimiter, table))
+    if unknown := set(formats.values()) - set(FORMATS):
+        raise RecipeError(f"--format {min(unknown)}: expected one of {', '.join(FORMATS)}")
+    header = False if no_header else None
+    how = {
+        one: Given(formats.get(one), tables.get(one), delimiters.get(one), header, sample)  # type: ignore[arg-type]
+        for one in given
+    }
+    with console.working("reading the tables"):
+        plan = make_plan(given, _columns(column or []), Path.cwd(), how, timestamp_unit)
+        trial = tried(plan, _name(name or recipe.stem), recipe, console.step)
+    atomic_write(recipe, trial.text.encode())
     if json:
-        console.json(_as_json(plan, recipe))
-        return
+        console.json({**_as_json(plan, recipe), "preview": trial.preview, "missing": trial.missing})
+    else:
+        _show(console, plan, trial, recipe)
+    if trial.missing:
+        raise typer.Exit(RecipeError.exit_code)
+
+
+def _show(console: Terminal, plan: Plan, trial: Trial, recipe: Path) -> None:
     for table in plan.tables:
         console.table(_table(plan, table))
-    console.results.print(f"split: {plan.split_why}", soft_wrap=True)
+    if trial.preview:
+        console.table(_preview(trial.preview))
+    console.results.print(f"split: {plan.split}: {plan.split_why}", soft_wrap=True, markup=False)
+    for said in trial.said:
+        console.results.print(said, soft_wrap=True, markup=False)
     console.results.print(f"recipe: {recipe}", soft_wrap=True)
-    console.results.print(f"next: retrieval check {recipe}, then retrieval run {recipe}", soft_wrap=True)
+    for missing in trial.missing:
+        console.results.print(f"missing: {missing}", soft_wrap=True, markup=False)
+    if not trial.missing:
+        console.results.print(f"next: retrieval check {recipe}, then retrieval run {recipe}", soft_wrap=True)
+
+
+def _preview(rows: list[dict[str, Any]]) -> Table:
+    shown = Table(title="the first interactions, as understood", title_justify="left")
+    for heading in rows[0]:
+        shown.add_column(heading)
+    for row in rows:
+        shown.add_row(*(str(value) for value in row.values()))
+    return shown
+
+
+def _by_table(options: list[str] | None) -> dict[str, str]:
+    """Read options that are for one table, `items=VALUE`, or for all of them, `VALUE`."""
+    found: dict[str, str] = {}
+    for option in options or []:
+        table, equals, value = option.partition("=")
+        found |= {table: value} if equals and table in TABLES else dict.fromkeys(TABLES, option)
+    return found
 
 
 def _name(text: str) -> str:
@@ -82,13 +139,6 @@ def _columns(options: list[str]) -> dict[str, dict[str, str]]:
             raise RecipeError(f"--column {option}: expected OURS=THEIRS, such as user_id=uid or items.item_id=sku")
         given.setdefault(table, {})[name] = theirs
     return given
-
-
-def _check(text: str, recipe: Path) -> None:
-    """Refuse to write what could not be read again."""
-    from retrieval.runs.recipe import parse_recipe
-
-    parse_recipe(text, recipe)
 
 
 def _as_json(plan: Plan, recipe: Path) -> dict[str, Any]:

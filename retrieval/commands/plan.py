@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from retrieval.console import Terminal, command
-from retrieval.options import RUNS, AsJson, Runs
+from retrieval.options import CACHE, RUNS, AsJson, Cache, Runs
 from workflows.errors import RecipeError
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
@@ -26,6 +26,7 @@ def plan(
     rows: Annotated[int | None, typer.Option("--rows", min=10, help="Interactions, with --users and --items.")] = None,
     users: Annotated[int | None, typer.Option("--users", min=1, help="How many users.")] = None,
     items: Annotated[int | None, typer.Option("--items", min=1, help="How many items.")] = None,
+    cache: Cache = CACHE,
     json: AsJson = False,
 ) -> None:
     """Say what a recipe takes before it is run: parameters, memory, disk, index, seconds per epoch.
@@ -39,8 +40,11 @@ def plan(
     retrieval plan runs/movielens-100k --json
     """
     budget = None if memory is None else parse_size(memory)
+    declared = _sizes(rows, users, items)
+    if not source.is_dir() and declared is None:
+        _fetch_own_tables(out, source, runs, cache)
     with out.working("rehearsing the train stage"):
-        found = _planned(source, runs, _sizes(rows, users, items), budget)
+        found = _planned(source, runs, declared, budget)
     if json:
         out.json(found)
     else:
@@ -64,6 +68,18 @@ def _sizes(rows: int | None, users: int | None, items: int | None) -> Any:
     if rows is None or users is None or items is None:
         raise RecipeError("--rows, --users and --items go together")
     return Sizes(rows, users, items)
+
+
+def _fetch_own_tables(out: Terminal, source: Path, runs: Path, cache: Path) -> None:
+    """Store the user's own tables, which a run then need not do: how large they are is known when they are read."""
+    from retrieval.runs.recipe import load_recipe
+    from retrieval.runs.run import Run, advance
+    from retrieval.runs.stages import STAGES
+    from workflows.config import OwnTables
+
+    recipe = load_recipe(source)
+    if isinstance(recipe.data, OwnTables):
+        advance(Run.create(recipe, runs, STAGES), ["fetch"], cache, out)
 
 
 def _planned(source: Path, runs: Path, sizes: Any, budget: int | None) -> dict[str, Any]:
@@ -101,9 +117,9 @@ def show(out: Terminal, found: Mapping[str, Any]) -> None:
     out.results.print(f"index: {found['index']['kind']}, {size_text(found['index']['bytes'])} beside the item vectors")
     seconds = stage["seconds_per_epoch"]
     timed = "not timed: it does not fit here" if seconds is None else f"{seconds:.1f} s"
-    out.results.print(
-        f"an epoch: {stage['steps_per_epoch']:,} steps, {timed}; at most {stage['epochs_at_most']} epochs"
-    )
+    most = stage["epochs_at_most"]
+    total = "" if seconds is None else f", {duration_text(most * seconds)} of training"
+    out.results.print(f"an epoch: {stage['steps_per_epoch']:,} steps, {timed}; at most {most} epochs{total}")
     if found["budget"] is not None:
         _show_budget(out, found["budget"])
     if found.get("compared"):
@@ -127,6 +143,14 @@ def size_text(size: float) -> str:
         if size >= one:
             return f"{size / one:.{1 if size < 10 * one else 0}f} {unit}"
     return f"{size:.0f} B"
+
+
+def duration_text(seconds: float) -> str:
+    """Return a time as people read it: 1.5 hours, 12 minutes, 40 seconds."""
+    for unit, one in (("hours", 3600), ("minutes", 60)):
+        if seconds >= one:
+            return f"{seconds / one:.{1 if seconds < 10 * one else 0}f} {unit}"
+    return f"{seconds:.0f} seconds"
 
 
 def _figure(what: str, value: float | None) -> str:

@@ -10,7 +10,8 @@ import pandas as pd
 
 from ensemble.serving.names import RESERVED
 from retrieval.init.profile import Profile
-from retrieval.init.roles import name_score, text_unit
+from retrieval.init.roles import NAMING_IDS, name_score, parts_of
+from retrieval.init.times import readings
 from retrieval.runs.toml import inline
 from workflows.columns import Columns
 from workflows.features.plan import HISTORY, HISTORY_AGE
@@ -22,6 +23,12 @@ MANY: Final = 10_000
 """Vocabularies beyond this keep their most frequent values."""
 SEPARATORS: Final = ("|", ";", ",")
 TRIED: Final = 20_000
+CODES: Final = {
+    *NAMING_IDS, "ean", "upc", "gtin", "barcode", "mpn", "manufacturer", "brand", "vendor", "supplier", "seller",
+    "department", "category", "subcategory", "commodity", "class", "type", "group", "cluster", "store", "zip",
+    "zipcode", "postcode", "phone",
+}  # fmt: skip
+"""Numbers that are called so name something; their size says nothing."""
 
 
 class Choice(NamedTuple):
@@ -67,6 +74,7 @@ def identity(distinct: int) -> Choice:
 def renamed(name: str) -> str:
     """Return the name that a column gets: its own, unless that means something else here."""
     reserved = {HISTORY, HISTORY_AGE, Columns.ItemIndex, *RESERVED} - {Columns.Item}
+    name = re.sub(r":(token|float)(_seq)?$", "", name)  # RecBole's headers have types
     plain = re.sub(r"[^0-9A-Za-z_]+", "_", name).strip("_").lower() or "column"
     return f"{plain}_column" if plain in reserved else plain
 
@@ -96,8 +104,10 @@ def _text(column: Profile) -> Choice:
         rows = values.map(lambda text: [one for part in text.split(separator) if (one := part.strip())])
         found = _multi_hot(pd.Series([one for row in rows for one in row]), rows.map(len), f"lists with {separator!r}")
         return found._replace(separator=separator)
-    if text_unit(values.iloc[:TRIED])[0] == "iso":
+    if readings(values) == ["iso"]:
         return _date(column)._replace(type="datetime")
+    if values.iloc[:TRIED].str.match(r"(?i)(https?://|www\.)|.*\.(jpe?g|png|gif|webp|svg)$").mean() > 0.5:
+        return Choice(None, {}, "addresses")
     words = float(values.iloc[:TRIED].map(lambda text: len(tokens(text, 1))).mean())
     spread = column.distinct / len(values)
     if words >= 2.5 and (spread > 0.3 or words >= 6):
@@ -128,11 +138,20 @@ def _number(column: Profile) -> Choice:
         return Choice("categorical", {}, f"whole numbers, {column.distinct} different ones")
     if whole and low >= 1000 and high <= 2100 and name_score(column.name, Columns.Timestamp) == 0:
         return Choice("bucketized", {"buckets": 20}, f"looks like years, {span}")
-    if whole and column.distinct > 0.9 * len(values) and column.distinct > FEW and column.name.lower().endswith("id"):
-        return Choice(None, {}, "numbers of its own for nearly every row, called an id")
+    if whole and _names_something(column, finite):
+        own = column.distinct > 0.9 * len(values)
+        return Choice(None, {}, "numbers that name something, nearly every row its own") if own else _categories(column)
     if low >= 0 and high > 100 * max(median, 1.0):
         return Choice("continuous", {"log": True}, f"{span} with a long tail (median {median:g})")
     return Choice("continuous", {}, f"numbers, {span}")
+
+
+def _names_something(column: Profile, numbers: pd.Series) -> bool:
+    """Return whether whole numbers are names rather than quantities: by what they are called, or by their length."""
+    if CODES & set(parts_of(column.name)) or column.name.lower().endswith("id"):
+        return True
+    digits = numbers.abs().astype("int64").astype(str).str.len()
+    return float(digits.median()) >= 7 and bool((digits == digits.median()).mean() > 0.95)
 
 
 def _separator(values: pd.Series) -> str | None:

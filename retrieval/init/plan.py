@@ -10,8 +10,9 @@ from typing import Final, NamedTuple
 import pandas as pd
 import pyarrow as pa
 
+from retrieval.init.baskets import exploded
 from retrieval.init.features import Choice, choose, identity, renamed, title
-from retrieval.init.profile import Profile, Sampled, sample
+from retrieval.init.profile import Given, Profile, Sampled, sample
 from retrieval.init.roles import Found, find_roles
 from workflows.columns import Columns
 from workflows.config import TemporalSplit
@@ -58,16 +59,31 @@ class Plan:
         return [one for one in self.decided if one.table == table]
 
 
-def make_plan(paths: Mapping[str, str], given: Mapping[str, Mapping[str, str]], directory: Path) -> Plan:
+def make_plan(
+    paths: Mapping[str, str],
+    given: Mapping[str, Mapping[str, str]],
+    directory: Path,
+    how: Mapping[str, Given] | None = None,
+    unit: str | None = None,
+) -> Plan:
     """Read the tables at `paths` (interactions, and users and items if there are any) and decide.
+
+    Parameters
+    ----------
+    given, unit
+        As for `find_roles`.
+    how
+        What the user says of how each table is to be read.
 
     Raises
     ------
     DataError
         A table cannot be read, or no column can be the user or the item.
     """
-    tables = {table: sample(path, table, directory) for table, path in paths.items()}
-    roles = find_roles(tables, given)
+    said = how or {}
+    tables = {table: sample(path, table, directory, said.get(table, Given())) for table, path in paths.items()}
+    tables["interactions"] = exploded(tables["interactions"], given, said.get("interactions", Given()).rows)
+    roles = find_roles(tables, given, unit)
     decided: list[Decided] = []
     taken = {one.name for one in tables["interactions"].columns} | set(roles["interactions"])
     for table in tables:
@@ -144,10 +160,12 @@ def _rows(roles: Mapping[str, Found]) -> pd.DataFrame:
     user, time = roles[Columns.User].column.values, roles[Columns.Timestamp].column.values
     unit = roles[Columns.Timestamp].unit or ""
     if "%" in unit:  # in any other unit values are in the order of the times
-        time = seconds(pa.array(time.astype(str)), unit).values.to_pandas()
-    if len(user) != len(time):
-        return pd.DataFrame({Columns.User: user.iloc[:0], Columns.Timestamp: []})
-    return pd.DataFrame({Columns.User: user.to_numpy(), Columns.Timestamp: pd.factorize(time, sort=True)[0]})
+        read = seconds(pa.array(time.astype(str)), unit).values.to_pandas()
+        time = read.set_axis(time.index)
+    rows = pd.DataFrame({Columns.User: user, Columns.Timestamp: time}).dropna()
+    return rows.assign(**{Columns.Timestamp: pd.factorize(rows[Columns.Timestamp], sort=True)[0]}).reset_index(
+        drop=True
+    )
 
 
 def _new_users(rows: pd.DataFrame) -> float:

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from workflows.errors import DataError
-from workflows.sources.own_tables.files import Located, chunks, locate, schema
-from workflows.sources.own_tables.types import cast, guess, kind_of
-from workflows.tables.config import TableFile
+from workflows.sources.own_tables.files import Chunk, Located, locate
+from workflows.sources.own_tables.reading import TEXT, chunks, schema
+from workflows.sources.own_tables.sniff import sniff
+from workflows.sources.own_tables.types import cast, guess, kind_of, needs_text
+from workflows.tables.config import Format, TableFile
 
-NULL_WORDS: Final = ("\\N", "NULL")
+NULL_WORDS: Final = ("\\N", "NULL", "null", "NaN", "nan", "N/A", "#N/A")
 """They stand for null wherever they are."""
 FEW_WORDS: Final = 3
 MOST_NULLS: Final = 0.5
 """So few words, in so few of the rows, among numbers stand for null, too."""
-CHUNKS: Final = 4
-"""Of each table, at most about half a million rows."""
-DELIMITERS: Final = ",;\t|"
-SNIFFED_BYTES: Final = 1 << 18
+SAMPLED_ROWS: Final = 500_000
+"""About so many rows of each table are looked at."""
+
+
+class Given(NamedTuple):
+    """What the user says of how a table is to be read; None: nothing."""
+
+    format: Format | None = None
+    table: str | None = None
+    """Of a database."""
+    delimiter: str | None = None
+    header: bool | None = None
+    rows: int = SAMPLED_ROWS
+    """That are looked at."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,7 @@ class Profile:
     dtype: str
     """integer, float, string, datetime, list, or what pyarrow calls a type that tables cannot hold."""
     values: pd.Series
-    """Those that are not null: int64, float64, str, seconds as int64, or lists."""
+    """Those that are not null, by their rows: int64, float64, str, seconds as int64, or lists."""
     rows: int
     nulls: int
     distinct: int
@@ -71,7 +80,7 @@ class Sampled:
         return next(one for one in self.columns if one.name == name)
 
 
-def sample(path: str, table: str, directory: Path) -> Sampled:
+def sample(path: str, table: str, directory: Path, given: Given) -> Sampled:
     """Read the first rows of a table that nothing is known of but its address, relative to `directory`.
 
     Raises
@@ -80,65 +89,46 @@ def sample(path: str, table: str, directory: Path) -> Sampled:
         It cannot be read, or has no rows.
     """
     address = path if "://" in path else str((directory / Path(path).expanduser()).absolute())
-    located = locate(TableFile(path=address), table)
-    notes: list[str] = []
-    if located.format == "csv":
-        located = locate(_sniffed(located, notes), table)
+    said: dict[str, Any] = {name: of for name, of in (("format", given.format), ("table", given.table)) if of}
+    located = locate(TableFile(path=address, **said), table)
+    options, notes = sniff(located, given.delimiter, given.header)
+    return read_sample(locate(TableFile(**{"path": address, **said, **options}), table), given.rows, notes)
+
+
+def read_sample(located: Located, most: int, notes: list[str]) -> Sampled:
+    """Read at least `most` rows of a table, or all of them; raise DataError as `sample`."""
     found = schema(located)
-    read = list(islice(chunks(located, found.names), CHUNKS + 1))
+    read: list[Chunk] = []
+    rest = chunks(located, found.names)
+    for chunk in rest:
+        read.append(chunk)
+        if sum(len(one.rows) for one in read) >= most:
+            break
     if not sum(len(chunk.rows) for chunk in read):
-        raise DataError(f"{path}: has no rows; --{table} needs a table with rows")
-    for chunk in read:
-        if chunk.malformed:
-            notes.append(f"lines with another number of fields than the header: {chunk.malformed.lines:,}")
-    rows = pa.concat_tables([chunk.rows for chunk in read[:CHUNKS]], promote=True)
-    columns = [_profile(table, name, rows.column(name), located) for name in found.names]
-    whole = len(read) <= CHUNKS
-    return Sampled(table, located.config, len(located.paths), columns, len(rows), whole, notes)
-
-
-def _sniffed(located: Located, notes: list[str]) -> TableFile:
-    """Find out encoding and delimiter of a CSV file."""
-    with located.filesystem.open(located.paths[0], "rb", compression="infer") as file:
-        head = file.read(SNIFFED_BYTES)
-    options: dict[str, Any] = {}
-    try:
-        text = head[: head.rfind(b"\n") + 1 or None].decode("utf-8-sig")
-    except UnicodeDecodeError:
-        options["encoding"] = "latin-1"
-        notes.append("its text is not UTF-8, so latin-1 is taken")
-        text = head.decode("latin-1")
-    delimiter = _delimiter(text)
-    if delimiter != "," and not (delimiter == "\t" and ".tsv" in located.paths[0]):
-        options["delimiter"] = delimiter
-        notes.append(f"its fields are separated by {delimiter!r}")
-    given = {"path": located.config.path, **options}
-    return TableFile(**given)
-
-
-def _delimiter(text: str) -> str:
-    """Return the delimiter that gives the first lines equally many fields, as many as possible."""
-    best, most = ",", 1
-    for delimiter in DELIMITERS:
-        lines = list(islice(csv.reader(io.StringIO(text), delimiter=delimiter), 20))
-        widths = [len(line) for line in lines if line]
-        if widths and widths.count(widths[0]) >= 0.9 * len(widths) and widths[0] > most:
-            best, most = delimiter, widths[0]
-    return best
+        raise DataError(f"{located.config.path}: has no rows; --{located.table} needs a table with rows")
+    whole = next(rest, None) is None
+    if malformed := sum(chunk.malformed.lines for chunk in read if chunk.malformed):
+        notes.append(f"lines with another number of fields than the first: {malformed:,}")
+    rows = pa.concat_tables([chunk.rows for chunk in read], promote_options="default")
+    columns = [_profile(located.table, name, rows.column(name), located) for name in found.names]
+    return Sampled(located.table, located.config, len(located.paths), columns, len(rows), whole, notes)
 
 
 def _profile(table: str, name: str, column: pa.ChunkedArray, located: Located) -> Profile:
     array = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
     words: tuple[str, ...] = ()
-    if located.format == "csv":
+    if needs_text(array):
+        kind: Any = "string"
+    elif located.format in TEXT:
         array, words = _without_null_words(array)
-        kind: Any = guess(array.to_pylist())
+        kind = guess(array.to_pylist())
     else:
         kind = kind_of(array.type)
     if kind is None:
         return Profile(table, name, str(array.type), pd.Series(dtype=object), len(array), array.null_count, 0)
     done = cast(array, kind).values
     values = done.drop_null().to_pandas()
+    values.index = np.flatnonzero(done.is_valid().to_numpy(zero_copy_only=False))
     if kind == "list":
         values = values.map(lambda row: row.tolist() if isinstance(row, np.ndarray) else row)
     distinct = values.map(repr).nunique() if kind == "list" else values.nunique()

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from retrieval.init.meanings import meanings
 from retrieval.init.plan import Decided, Plan
 from retrieval.init.profile import Sampled
 from retrieval.runs.toml import inline, key_of
+from workflows.checks.findings import Finding
 from workflows.columns import Columns
 from workflows.tables.config import TableFile
 
 COMMENT = 58
 """Column in which comments begin, where lines leave room."""
-SMALL = 200_000
-"""Interactions below this are trained on a little longer."""
+READING = (
+    "format", "table", "explode", "delimiter", "header", "names", "skip_lines", "quote", "escape", "encoding",
+)  # fmt: skip
+"""How a file is read: written where it is not the usual."""
 
 
-def recipe_text(plan: Plan, name: str, recipe: Path) -> str:
-    """Return the recipe; paths in it are relative to `recipe`, the file that it will be."""
-    return "\n".join([*_head(plan, name, recipe), *_data(plan, recipe.parent), *_features(plan), *_rest(plan)]) + "\n"
+def recipe_text(plan: Plan, name: str, recipe: Path, bad: Sequence[Finding] = ()) -> str:
+    """Return the recipe; paths in it are relative to `recipe`, the file that it will be. `bad`: rows to be left out."""
+    return (
+        "\n".join([*_head(plan, name, recipe), *_data(plan, recipe.parent, bad), *_features(plan), *_rest(plan)]) + "\n"
+    )
 
 
 def _head(plan: Plan, name: str, recipe: Path) -> list[str]:
@@ -37,16 +43,20 @@ def _head(plan: Plan, name: str, recipe: Path) -> list[str]:
     ]
 
 
-def _data(plan: Plan, directory: Path) -> list[str]:
+def _data(plan: Plan, directory: Path, bad: Sequence[Finding]) -> list[str]:
     lines = ["[data]", 'source = "tables"']
     time = plan.timestamp
     if time is not None:
         lines.append(_line(f"timestamp_unit = {inline(time.unit)}", f"{time.column.name}: {time.why}"))
-    lines += [
-        _line('bad_rows = "refuse"', '"drop": leave bad rows out and report them in tables/source.json'),
-        f"# {plan.split_why}",
-        f"split = {plan.split}",
-    ]
+    if bad:
+        lines += [f"# {one.rows:,} of {one.of:,} rows of {one.table}: {one.message}" for one in bad]
+        lines.append(
+            _line('bad_rows = "drop"', 'left out and reported in tables/source.json; "refuse": stop at the first')
+        )
+    else:
+        lines.append(_line('bad_rows = "refuse"', '"drop": leave bad rows out and report them in tables/source.json'))
+    lines += [f"# {line}" for line in meanings(plan)]
+    lines += [f"# {plan.split_why}", f"split = {plan.split}"]
     for table, sampled in plan.tables.items():
         lines += _table(plan, table, sampled, directory)
     return lines
@@ -58,34 +68,33 @@ def _table(plan: Plan, table: str, sampled: Sampled, directory: Path) -> list[st
     lines = ["", f"[data.{table}]", f"path = {inline(_relative(file.path, directory))}"]
     lines += [f"# {note}" for note in sampled.notes]
     for option, value in _options(plan, table, file).items():
-        if value:
+        if value not in (None, []):
             text = f"{option} = {inline(value)}"
             lines.append(_line(text, "stand for null, in every column") if option == "nulls" else text)
     if renamed:
         lines.append("# our name = the file's name")
         lines.append(f"columns = {inline(renamed)}")
-    lists = {one.name: one.choice.separator for one in decided if one.choice and one.choice.separator}
-    if lists and table != "interactions":
+    read = decided if table != "interactions" else []
+    lists = {one.name: one.choice.separator for one in read if one.choice and one.choice.separator}
+    if lists := {**file.lists, **lists}:
         lines.append(_line(f"lists = {inline(lists)}", "text that holds several values"))
-    types = {one.name: one.choice.type for one in decided if one.choice and one.choice.type}
-    if types and table != "interactions":
+    types = {one.name: one.choice.type for one in read if one.choice and one.choice.type}
+    if types:
         lines.append(_line(f"types = {inline(types)}", "text that holds dates"))
     return lines
 
 
 def _options(plan: Plan, table: str, file: TableFile) -> dict[str, object]:
     words = {word for column in plan.tables[table].columns for word in column.null_words}
-    return {
-        "delimiter": file.delimiter if file.delimiter != "," else None,
-        "encoding": file.encoding if file.encoding != "utf-8" else None,
-        "nulls": ["", *sorted(words)] if words else None,
-        "ignore": plan.ignored[table],
-    }
+    usual = TableFile(path=file.path)
+    how = {name: getattr(file, name) for name in READING if getattr(file, name) != getattr(usual, name)}
+    return {**how, "nulls": ["", *sorted(words)] if words else None, "ignore": plan.ignored[table]}
 
 
 def _features(plan: Plan) -> list[str]:
     query = [*_only(plan, "interactions", Columns.User), *_others(plan, "users")]
-    item = [*_only(plan, "interactions", Columns.Item), *_others(plan, "items")]
+    title = _only(plan, "interactions", Columns.Title)
+    item = [*_only(plan, "interactions", Columns.Item), *title, *_others(plan, "items")]
     lines = ["", "[query.features]", *map(_feature, query)]
     if plan.timestamp is not None:
         lines.append(_line('history = { kind = "sequence", last = 50 }', "what the user did up to the query's time"))

@@ -58,14 +58,14 @@ def examples(run: Path, ask: Ask, users: Sequence[int | str], top_k: int = 10) -
     """
     catalogue = Catalogue.of(run)
     had = pd.concat([_interactions(run, part) for part in ("train", "valid")], ignore_index=True)
-    test, liking = _interactions(run, "test"), _liking(had)
+    test, liking, rated = _interactions(run, "test"), _liking(had), _is_rated(had)
     facts = pd.read_parquet(run / "features" / "users.parquet").set_index(Columns.User)
     last: list[int] = had.groupby(Columns.User)[Columns.Timestamp].max().reindex(list(users), fill_value=0).tolist()
     return [
         Example(
             user=user,
             facts=_facts(facts, user),
-            liked=_liked(had[had[Columns.User] == user], catalogue, top_k, liking),
+            liked=_liked(had[had[Columns.User] == user], catalogue, top_k, liking, rated),
             served=_served(answer, set(test.loc[test[Columns.User] == user, Columns.Item]), catalogue),
         )
         for user, answer in zip(users, ask(users, top_k, last), strict=True)
@@ -94,6 +94,11 @@ def any_user(source: Path) -> str:
     return shlex.quote(str(json.loads(samples.read_bytes())["user_ids"][0])) if samples.is_file() else "ID"
 
 
+def _is_rated(rows: pd.DataFrame) -> bool:
+    """Return whether there are ratings: without any, all rows have the same."""
+    return bool(rows[Columns.Rating].nunique() > 1)
+
+
 def _liking(rows: pd.DataFrame) -> float:
     """Return the rating from which on it says that the user liked the item."""
     ratings = rows[Columns.Rating]
@@ -106,11 +111,11 @@ def _interactions(run: Path, part: str) -> pd.DataFrame:
     return read_rows(run / "features" / part)
 
 
-def _liked(rows: pd.DataFrame, catalogue: Catalogue, count: int, liking: float) -> list[Item]:
+def _liked(rows: pd.DataFrame, catalogue: Catalogue, count: int, liking: float, rated: bool) -> list[Item]:
     best = rows.sort_values([Columns.Rating, Columns.Timestamp], ascending=False, kind="stable")
     best = best[best[Columns.Rating] >= liking].head(count)
     return [
-        catalogue.item(item, float(rating))
+        catalogue.item(item, float(rating) if rated else None)
         for item, rating in zip(best[Columns.Item], best[Columns.Rating], strict=True)
     ]
 

@@ -91,7 +91,7 @@ def again(table: str, rows: slice, **values: Any) -> Callable[[Frames], None]:
     ("change", "name", "severity", "rows"),
     [
         (cell("interactions", "user_id", 5, None), "bad-row/null", "error", 1),
-        (cell("interactions", "user_id", 5, "nobody"), "bad-row/orphan", "error", 1),
+        (cell("interactions", "user_id", 5, "nobody"), "partial", "note", 1),
         (column("interactions", "timestamp", START * 1000 + np.arange(760)), "bad-row/unit", "error", 760),
         (again("users", slice(3)), "bad-row/duplicate", "error", 3),
         (column("interactions", "timestamp", np.zeros(760, dtype=np.int64)), "no-time", "error", 760),

@@ -142,6 +142,14 @@ def test_merged_items_keep_the_first_id_and_every_interaction_in_order(frames: F
     assert frames["interactions"]["item_id"].tolist() == [10, 30, 20, 40, 10, 30], "the input was changed"
 
 
+def test_items_are_one_where_all_columns_agree_and_remakes_stay_apart(frames: Frames) -> None:
+    apart = merge_items(Tables(**frames), "title", "year")
+    assert apart.items["item_id"].tolist() == [10, 20, 30, 40]
+    pd.testing.assert_frame_equal(apart.interactions, frames["interactions"])
+    frames["items"].loc[frames["items"]["item_id"] == 30, "year"] = 1990.0
+    assert merge_items(Tables(**frames), "title", "year").items["item_id"].tolist() == [10, 20, 40]
+
+
 def test_merging_on_an_unknown_or_a_list_column_is_refused(frames: Frames) -> None:
     with pytest.raises(DataError, match=r"no column 'name'.*title, year, genres"):
         merge_items(Tables(**frames), "name")

@@ -11,6 +11,7 @@ import pandas as pd
 
 from workflows import sources
 from workflows.checks.columns import column_findings, used_columns
+from workflows.checks.counts import count_findings
 from workflows.checks.events import event_findings
 from workflows.checks.findings import SEVERITIES, Checked, Finding, Severity
 from workflows.checks.numbers import number_findings
@@ -75,6 +76,7 @@ def _store(data: Data, cache: Path, directory: Path, progress: Progress, finding
         users, items = rows.users_and_items(ledger)
         write_tables(directory, rows.interactions(users, items, ledger), users, items)
     finally:
+        findings += count_findings(ledger.counts)
         severity: Severity = "error" if data.bad_rows == "refuse" else "warning"
         for problem in ledger.problems:
             what = f"{problem.column}: " if problem.column else ""

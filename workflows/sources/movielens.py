@@ -63,7 +63,8 @@ def fetch(
             tables = parse(opened, progress)
     except DataError as error:
         raise DataError(f"MovieLens {config.variant}, {archive}: {error}") from None
-    return merge_items(tables, config.merge_items_on) if config.merge_items_on else tables
+    on = config.merge_items_on
+    return merge_items(tables, *((on,) if isinstance(on, str) else on)) if on else tables
 
 
 def _obtain(variant: str, cache: Path, progress: Progress, source: Publication) -> tuple[Path, Parser]:

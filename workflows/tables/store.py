@@ -164,27 +164,28 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
     return frame
 
 
-def merge_items(tables: Tables, column: str) -> Tables:
-    """Make items that agree in `column` one item: the first of them in file order, whose id the interactions take.
+def merge_items(tables: Tables, *columns: str) -> Tables:
+    """Make items that agree in all `columns` one item: the first of them in file order, whose id the interactions take.
 
-    Every interaction stays, in its order. Items whose value is null agree with nobody.
+    Every interaction stays, in its order. Items with a null among these values agree with nobody.
 
     Raises
     ------
     DataError
         The items have no such column, or it holds lists.
     """
-    items = tables.items
-    if column not in items.columns:
-        known = ", ".join(map(str, items.columns))
-        raise DataError(f"items: no column {column!r} to merge on; set merge_items_on to one of {known}")
-    if items[column].map(_is_list).any():
-        raise DataError(f"items: column {column!r} holds lists; set merge_items_on to a column of single values")
-    later = items.duplicated(column) & items[column].notna()
+    items, by = tables.items, list(columns)
+    for column in by:
+        if column not in items.columns:
+            known = ", ".join(map(str, items.columns))
+            raise DataError(f"items: no column {column!r} to merge on; set merge_items_on to some of {known}")
+        if items[column].map(_is_list).any():
+            raise DataError(f"items: column {column!r} holds lists; set merge_items_on to columns of single values")
+    later = items.duplicated(by) & items[by].notna().all(axis=1)
     if not later.any():
         return tables
-    firsts = items[~items.duplicated(column)].set_index(column)[Columns.Item]
-    heirs = pd.Series(firsts.loc[items.loc[later, column]].to_numpy(), index=items.loc[later, Columns.Item])
+    firsts = items.dropna(subset=by).groupby(by)[Columns.Item].transform("first")
+    heirs = pd.Series(firsts[later[later].index].to_numpy(), index=items.loc[later, Columns.Item])
     ids = tables.interactions[Columns.Item].copy()
     orphaned = ids.isin(heirs.index)
     ids[orphaned] = heirs.loc[ids[orphaned]].to_numpy()

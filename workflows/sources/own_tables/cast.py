@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -29,21 +29,21 @@ class Caster:
         self.unit = timestamp_unit
         self.ledger = ledger
 
-    def frame(self, chunk: Chunk, known: Mapping[str, pd.Index]) -> pd.DataFrame:
-        """Return the good rows of a chunk of interactions. `known`: the ids that a column may have."""
-        frame, _ = self._good(chunk, known)
+    def frame(self, chunk: Chunk) -> pd.DataFrame:
+        """Return the good rows of a chunk of interactions."""
+        frame, _ = self._good(chunk)
         return frame
 
     def unique_frame(self, chunks: list[Chunk], column: str) -> pd.DataFrame:
         """Return the good rows of all chunks, of rows with the same id the first."""
-        made = [self._good(chunk, {}) for chunk in chunks]
+        made = [self._good(chunk) for chunk in chunks]
         frame = pd.concat([part for part, _ in made], ignore_index=True)
         twice = frame[column].duplicated().to_numpy()
         self._report_twice(chunks, [rows for _, rows in made], column, twice)
         frame = frame[~twice].reset_index(drop=True)
-        return frame.assign(**{name: _settled(frame[name], self.table) for name in _nullable(frame)})
+        return frame.assign(**{name: settled(frame[name], self.table) for name in _nullable(frame)})
 
-    def _good(self, chunk: Chunk, known: Mapping[str, pd.Index]) -> tuple[pd.DataFrame, npt.NDArray[np.int64]]:
+    def _good(self, chunk: Chunk) -> tuple[pd.DataFrame, npt.NDArray[np.int64]]:
         """Return the good rows, and where they stand in the chunk."""
         counts = self.ledger.of(self.table)
         counts.read += len(chunk.rows)
@@ -52,12 +52,12 @@ class Caster:
         bad = np.zeros(len(chunk.rows), dtype=np.bool_)
         columns: dict[str, Any] = {}
         for target in self.targets:
-            columns[target.name] = self._column(target, chunk, bad, known.get(target.name))
+            columns[target.name] = self._column(target, chunk, bad)
         good = np.flatnonzero(~bad)
         counts.kept += len(good)
         return pd.DataFrame({name: values.take(good) for name, values in columns.items()}), good
 
-    def _column(self, target: Target, chunk: Chunk, bad: Mask, known: pd.Index | None) -> Any:
+    def _column(self, target: Target, chunk: Chunk, bad: Mask) -> Any:
         """Return a column as a pandas array [n]; rows that are wrong in it are marked in `bad`, in place."""
         values = chunk.rows.column(target.source)
         if target.kind == "list":
@@ -69,9 +69,6 @@ class Caster:
         array = _pandas_array(done.values, target)
         for fault, wrong in _range_faults(target, array, self.unit):
             self._mark(target, fault, chunk, bad, wrong)
-        if known is not None:
-            orphan = known.get_indexer(pd.Index(array)) < 0
-            self._mark(target, _orphan_fault(target), chunk, bad, orphan)
         return self._titled(array, chunk, bad) if target.role == "title" else array
 
     def _times(self, values: Any, target: Target) -> Cast:
@@ -149,7 +146,7 @@ def _nullable(frame: pd.DataFrame) -> list[str]:
     return [str(name) for name in frame.columns if isinstance(frame[name].dtype, pd.Int64Dtype)]
 
 
-def _settled(column: pd.Series, table: str) -> pd.Series:
+def settled(column: pd.Series, table: str) -> pd.Series:
     """Return whole numbers of users and items as int64, or with nulls as float64."""
     if not column.isna().any():
         return column.astype("int64")
@@ -173,11 +170,6 @@ def _type_fault(target: Target, unit: str) -> Fault:
 
 def _null_fault(target: Target) -> Fault:
     return Fault(target.name, "null", "present in every row", "fill it in")
-
-
-def _orphan_fault(target: Target) -> Fault:
-    table = "users" if target.name == Columns.User else "items"
-    return Fault(target.name, "orphan", f"an id of {table}", f"add it to {table}, or leave data.{table} out")
 
 
 def _range_faults(target: Target, array: Any, unit: str) -> Iterable[tuple[Fault, Mask]]:

@@ -1,8 +1,8 @@
-"""The files of one of the user's tables: found with fsspec, read a chunk at a time with pyarrow."""
+"""The files of one of the user's tables, found with fsspec, and what they hold by their names or their first bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Final, NamedTuple
@@ -10,14 +10,28 @@ from urllib.parse import unquote
 
 import fsspec
 import pyarrow as pa
-import pyarrow.parquet as pq
-from pyarrow import csv
 
 from workflows.errors import DataError
+from workflows.sources.own_tables.streams import open_plain
 from workflows.tables.config import TableFile
 
-FORMATS: Final = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "csv", ".txt": "csv"}
-COMPRESSIONS: Final = (".gz", ".bz2", ".xz")
+FORMATS: Final = {
+    ".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "csv", ".inter": "csv", ".json": "json",
+    ".jsonl": "json", ".ndjson": "json", ".arrow": "arrow", ".feather": "arrow", ".sqlite": "sqlite",
+    ".sqlite3": "sqlite", ".duckdb": "duckdb",
+}  # fmt: skip
+"""Of names that leave no doubt; the others are looked into."""
+COMPRESSIONS: Final = (".gz", ".bz2", ".xz", ".zst", ".zip")
+CONTENTS: Final = (
+    ("parquet", re.compile(rb"PAR1")),
+    ("arrow", re.compile(rb"ARROW1|FEA1|\xff\xff\xff\xff")),
+    ("sqlite", re.compile(rb"SQLite format 3\x00")),
+    ("duckdb", re.compile(rb".{8}DUCK", re.DOTALL)),
+    ("json", re.compile(rb'(\xef\xbb\xbf)?\s*(\{\s*["}]|\[\s*[\{\]])')),
+    ("csv", re.compile(rb"\xff\xfe|\xfe\xff|[^\x00]*$")),
+)
+"""What a file of a format begins with; text in UTF-16 with its mark, any other has no zeros."""
+HEAD_BYTES: Final = 512
 VERSIONS: Final = (
     "mtime",
     "ETag",
@@ -31,7 +45,6 @@ VERSIONS: Final = (
 )
 """What file systems call that which changes when a file does, the surest first."""
 ROWS_PER_CHUNK: Final = 131_072
-CSV_BLOCK_BYTES: Final = 8 << 20
 EXAMPLES: Final = 3
 
 
@@ -49,7 +62,7 @@ class Located:
 
 
 class Malformed(NamedTuple):
-    """Lines of a CSV file that have not as many fields as the header."""
+    """Lines of text that have not as many fields as the header."""
 
     lines: int
     expected: int
@@ -64,7 +77,7 @@ class Chunk(NamedTuple):
     first: int
     """Position in the file of the first row, the header not counted, from 0."""
     rows: pa.Table
-    """By the file's names; of a CSV file everything is text or null."""
+    """By the file's names; of a text file everything is text or null."""
     malformed: Malformed | None
 
 
@@ -88,7 +101,7 @@ def locate(config: TableFile, table: str) -> Located:
             f"data.{table}.path {config.path}: no such file, or an empty directory; "
             "a relative path is relative to the recipe's directory"
         )
-    return Located(table, config, filesystem, str(root), tuple(paths), _format(config, table, paths))
+    return Located(table, config, filesystem, str(root), tuple(paths), _format(config, table, filesystem, paths))
 
 
 def state(located: Located) -> list[list[Any]]:
@@ -96,45 +109,25 @@ def state(located: Located) -> list[list[Any]]:
     return [_facts(located, path) for path in located.paths]
 
 
-def schema(located: Located) -> pa.Schema:
-    """Return the columns of the first file, by its names; folders called `name=value` are columns of text.
+def folders(located: Located, path: str) -> dict[str, str]:
+    """Return the columns that a file has by the names of its folders, `name=value`."""
+    parents = PurePosixPath(path[len(located.root) :] if path.startswith(located.root) else path).parts[:-1]
+    named = (part.partition("=") for part in parents if "=" in part)
+    return {name: unquote(value) for name, _, value in named}
 
-    Raises
-    ------
-    DataError
-        It cannot be read, two columns have one name, or another file has other columns.
-    """
-    found = _schema(located, located.paths[0])
-    twice = {name for name in found.names if found.names.count(name) > 1}
-    if twice:
-        raise DataError(f"{located.paths[0]}: two columns are called {min(twice)!r}; rename one of them")
-    for path in located.paths[1:]:
-        other = _schema(located, path)
-        if set(other.names) != set(found.names):
-            differing = sorted(set(other.names) ^ set(found.names))
-            raise DataError(
-                f"{path}: has not the same columns as {located.paths[0]} ({', '.join(map(repr, differing))} in one "
-                f"only); a table's files must have the same: set data.{located.table}.path to those that do"
-            )
+
+def content(filesystem: Any, path: str) -> str:
+    """Return the format of a file by what it begins with; raise DataError where it is none that is read."""
+    try:
+        with open_plain(filesystem, path) as file:
+            head = file.read(HEAD_BYTES)
+    except (OSError, EOFError, ValueError, pa.ArrowException) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from None
+    found = next((name for name, beginning in CONTENTS if beginning.match(head)), None)
+    if found is None:
+        known = ", ".join(name for name, _ in CONTENTS)
+        raise DataError(f"{path}: begins with {head[:8]!r}, which is none of {known}; export it as one of them")
     return found
-
-
-def chunks(located: Located, names: list[str]) -> Iterator[Chunk]:
-    """Read columns of all files in order, at most a few megabytes at a time.
-
-    Raises
-    ------
-    DataError
-        A file is damaged, or is not what its name says.
-    """
-    read = _parquet_chunks if located.format == "parquet" else _csv_chunks
-    for path in located.paths:
-        folders = _folders(located, path)
-        try:
-            for chunk in read(located, path, [name for name in names if name not in folders]):
-                yield chunk._replace(rows=_with_folders(chunk.rows, folders, names))
-        except (OSError, pa.ArrowException, UnicodeError, EOFError) as error:
-            raise _unreadable(located, path, error) from None
 
 
 def _paths(filesystem: Any, root: str) -> list[str]:
@@ -153,25 +146,26 @@ def _below(filesystem: Any, root: str) -> list[str]:
     return [path for path, parts in inside if not any(part.startswith((".", "_")) for part in parts)]
 
 
-def _format(config: TableFile, table: str, paths: list[str]) -> str:
+def _format(config: TableFile, table: str, filesystem: Any, paths: list[str]) -> str:
     if config.format != "auto":
         return config.format
     formats: dict[str, str] = {}
+    looked: str | None = None
     for path in paths:
-        suffixes = [suffix.lower() for suffix in PurePosixPath(path).suffixes if suffix.lower() not in COMPRESSIONS]
-        found = FORMATS.get(suffixes[-1]) if suffixes else None
-        if found is None:
-            raise DataError(
-                f'{path}: neither .parquet nor .csv; set data.{table}.format = "parquet" or "csv", or in data.{table}.'
-                "path the pattern of the files that are meant"
-            )
+        looked = None if _named_format(path) else looked or content(filesystem, path)
+        found = _named_format(path) or looked or "csv"
         formats.setdefault(found, path)
     if len(formats) > 1:
         raise DataError(
-            f"data.{table}.path {config.path}: has parquet and CSV files ({', '.join(formats.values())}); set a "
-            "pattern that matches the ones that are meant, such as clicks/*.parquet"
+            f"data.{table}.path {config.path}: has {' and '.join(formats)} files ({', '.join(formats.values())}); set "
+            "a pattern that matches the ones that are meant, such as clicks/*.parquet"
         )
     return next(iter(formats))
+
+
+def _named_format(path: str) -> str | None:
+    suffixes = [suffix.lower() for suffix in PurePosixPath(path).suffixes if suffix.lower() not in COMPRESSIONS]
+    return FORMATS.get(suffixes[-1]) if suffixes else None
 
 
 def _facts(located: Located, path: str) -> list[Any]:
@@ -181,92 +175,3 @@ def _facts(located: Located, path: str) -> list[Any]:
         raise DataError(f"data.{located.table}.path {path}: cannot be reached ({error})") from None
     version = next((str(info[key]) for key in VERSIONS if info.get(key) is not None), "")
     return [path, info.get("size"), version]
-
-
-def _folders(located: Located, path: str) -> dict[str, str]:
-    parents = PurePosixPath(path[len(located.root) :] if path.startswith(located.root) else path).parts[:-1]
-    named = (part.partition("=") for part in parents if "=" in part)
-    return {name: unquote(value) for name, _, value in named}
-
-
-def _schema(located: Located, path: str) -> pa.Schema:
-    try:
-        if located.format == "parquet":
-            with located.filesystem.open(path, "rb") as file:
-                found = pq.read_schema(file)
-        else:
-            names = _csv_names(located, path)
-            found = pa.schema([(name, pa.string()) for name in names])
-    except (OSError, pa.ArrowException, UnicodeError, EOFError) as error:
-        raise _unreadable(located, path, error) from None
-    for name in _folders(located, path):
-        if name not in found.names:
-            found = found.append(pa.field(name, pa.string()))
-    return found
-
-
-def _with_folders(rows: pa.Table, folders: dict[str, str], names: list[str]) -> pa.Table:
-    for name, value in folders.items():
-        if name in names:
-            rows = rows.append_column(name, pa.array([value] * len(rows), pa.string()))
-    return rows.select(names)
-
-
-def _parquet_chunks(located: Located, path: str, names: list[str]) -> Iterator[Chunk]:
-    first = 0
-    with located.filesystem.open(path, "rb") as file:
-        for batch in pq.ParquetFile(file).iter_batches(ROWS_PER_CHUNK, columns=names):
-            yield Chunk(path, first, pa.Table.from_batches([batch]), None)
-            first += len(batch)
-
-
-def _csv_names(located: Located, path: str) -> list[str]:
-    with _open_csv(located, path, {}, lambda row: "skip") as reader:
-        return [str(name) for name in reader.schema.names]
-
-
-def _csv_chunks(located: Located, path: str, names: list[str]) -> Iterator[Chunk]:
-    skipped: list[Any] = []
-    known = dict.fromkeys(_csv_names(located, path), pa.string())
-    first = 0
-
-    def skip(row: Any) -> str:
-        skipped.append(row)
-        return "skip"
-
-    with _open_csv(located, path, known, skip) as reader:
-        for batch in reader:
-            malformed = _malformed(skipped)
-            skipped.clear()
-            yield Chunk(path, first, pa.Table.from_batches([batch]).select(names), malformed)
-            first += len(batch)
-    if skipped:
-        nothing = pa.schema([(name, pa.string()) for name in names]).empty_table()
-        yield Chunk(path, first, nothing, _malformed(skipped))
-
-
-def _malformed(skipped: list[Any]) -> Malformed | None:
-    if not skipped:
-        return None
-    examples = [(row.number, str(row.text)) for row in skipped[:EXAMPLES]]
-    return Malformed(len(skipped), skipped[0].expected_columns, examples)
-
-
-def _open_csv(located: Located, path: str, types: dict[str, Any], on_malformed: Callable[[Any], str]) -> Any:
-    config = located.config
-    file = located.filesystem.open(path, "rb", compression="infer")
-    delimiter = "\t" if config.delimiter == "," and ".tsv" in PurePosixPath(path).suffixes else config.delimiter
-    return csv.open_csv(
-        file,
-        # One thread: only so are line numbers known.
-        csv.ReadOptions(use_threads=False, block_size=CSV_BLOCK_BYTES, encoding=config.encoding),
-        csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=on_malformed),
-        csv.ConvertOptions(column_types=types, null_values=list(config.nulls), strings_can_be_null=True),
-    )
-
-
-def _unreadable(located: Located, path: str, error: Exception) -> DataError:
-    remedy = "correct the file, or say what it is in data.{0}: format, delimiter, encoding"
-    if "UTF8" in str(error) or isinstance(error, UnicodeError):
-        remedy = 'its text is not in that encoding: set data.{0}.encoding, such as "latin-1"'
-    return DataError(f"{path}: not readable as {located.format} ({error}); {remedy.format(located.table)}")

@@ -11,7 +11,8 @@ import pyarrow as pa
 from workflows.columns import Columns
 from workflows.errors import DataError
 from workflows.sources.own_tables.files import Chunk, Located
-from workflows.sources.own_tables.types import Kind, guess, kind_of
+from workflows.sources.own_tables.reading import TEXT
+from workflows.sources.own_tables.types import Kind, guess, kind_of, needs_text
 
 IDS: Final = {
     "interactions": (Columns.User, Columns.Item),
@@ -75,7 +76,7 @@ def targets(
     made = []
     for name, source in columns.items():
         role = _role(located.table, name)
-        separator = located.config.lists.get(name)
+        separator = located.config.lists.get(name) if source != located.config.explode else None
         kind = ids[name] if role == "id" else _kind(located, schema, name, source, role, sample)
         made.append(Target(name, source, role, "list" if separator else kind, separator))
     return made
@@ -91,11 +92,23 @@ def id_kind(located: Located, schema: pa.Schema, name: str, source: str, sample:
     """
     given = located.config.types.get(name)
     dtype = schema.field(source).type
-    found = given or (guess(_texts(source, sample), is_id=True) if _is_text_file(located) else kind_of(dtype))
+    found = given or (guess(_texts(source, sample), is_id=True) if located.format in TEXT else kind_of(dtype))
     found = "integer" if found == "float" else found
+    if not given and any(needs_text(chunk.rows.column(source)) for chunk in sample):
+        found = "string"
     if found not in ("integer", "string"):
         raise DataError(f"data.{located.table}: column {source!r} ({name}) holds {dtype}; ids are integers or strings")
     return found
+
+
+def check_thresholds(at_least: Mapping[str, float], made: list[Target], table: str) -> None:
+    """Raise DataError where `at_least` names a column of the interactions that is not there, or holds no numbers."""
+    kinds: dict[str, str] = {one.name: str(one.kind) for one in made} | {Columns.Rating: "float"}
+    for name in at_least if table == "interactions" else ():
+        if kinds.get(name) not in ("integer", "float"):
+            there = ", ".join(one for one, kind in kinds.items() if kind in ("integer", "float"))
+            problem = f"column {name!r} holds {kinds[name]}" if name in kinds else f"no column {name!r}"
+            raise DataError(f"data.at_least: {problem}; of numbers there are: {there} (by our names)")
 
 
 def _role(table: str, name: str) -> Role:
@@ -112,7 +125,7 @@ def _kind(located: Located, schema: pa.Schema, name: str, source: str, role: Rol
     given = located.config.types.get(name)
     if given is not None:
         return given
-    if _is_text_file(located):
+    if located.format in TEXT:
         return guess(_texts(source, sample))
     found = kind_of(schema.field(source).type)
     if found is None:
@@ -121,10 +134,6 @@ def _kind(located: Located, schema: pa.Schema, name: str, source: str, role: Rol
             f"put it into data.{located.table}.ignore"
         )
     return found
-
-
-def _is_text_file(located: Located) -> bool:
-    return located.format == "csv"
 
 
 def _texts(source: str, sample: list[Chunk]) -> list[str | None]:

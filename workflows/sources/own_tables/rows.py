@@ -23,7 +23,7 @@ class Fault(NamedTuple):
     column: str | None
     """Our name; None: the row as a whole."""
     reason: str
-    """fields, null, type, range, unit, duplicate or orphan."""
+    """fields, null, type, range, unit, or duplicate."""
     expected: str
     remedy: str
 
@@ -47,6 +47,14 @@ class Counts(Struct, kw_only=True):
     kept: int = 0
     without_title: int = 0
     """Items that are called by their ids because their title is null."""
+    below: int = 0
+    """Interactions below `at_least`."""
+    few: int = 0
+    """Interactions of users or items with fewer rows than `min_user_rows` and `min_item_rows`."""
+    without_attributes: int = 0
+    """Users or items that the interactions have and this table does not."""
+    such_as: list[Any] = []
+    """The first ids of those."""
 
 
 class Ledger:
@@ -68,6 +76,11 @@ class Ledger:
     def of(self, table: str) -> Counts:
         """Return the counts of a table."""
         return self.counts.setdefault(table, Counts())
+
+    def take(self, other: Ledger) -> None:
+        """Take what another ledger counted."""
+        self.counts |= other.counts
+        self._problems |= other._problems
 
     def add(self, table: str, fault: Fault, chunk: Chunk, source: str | None, wrong: Mask) -> None:
         """Take the rows of `chunk` where `wrong` [n] is true; `source` is the column in the file that is to blame."""

@@ -1,7 +1,6 @@
-"""The user's own tables: parquet or CSV, local or wherever fsspec reaches, see docs/tables.md.
+"""The user's own tables: files of any format, local or wherever fsspec reaches, see docs/tables.md.
 
-Users and items are held in memory, interactions are read a chunk at a time: twice where users or items are to be
-derived from them.
+Users and items are held in memory, interactions are read a chunk at a time, twice: once for their users and items.
 """
 
 from __future__ import annotations
@@ -19,11 +18,13 @@ from workflows.columns import Columns
 from workflows.config import OwnTables
 from workflows.errors import DataError
 from workflows.files import atomic_directory, json_bytes
-from workflows.sources.own_tables.cast import Caster, distinct
-from workflows.sources.own_tables.files import Chunk, Located, chunks, locate, schema
+from workflows.sources.own_tables.cast import Caster
+from workflows.sources.own_tables.entities import joined, seen, with_titles
+from workflows.sources.own_tables.files import EXAMPLES, Chunk, Located, locate
 from workflows.sources.own_tables.files import state as state_of
 from workflows.sources.own_tables.given import check_name_of_split, locate_given
-from workflows.sources.own_tables.plan import IDS, Target, id_kind, named, targets
+from workflows.sources.own_tables.plan import IDS, Target, check_thresholds, id_kind, named, targets
+from workflows.sources.own_tables.reading import chunks, schema
 from workflows.sources.own_tables.rows import Ledger
 from workflows.sources.own_tables.types import Kind
 from workflows.tables.store import write_tables
@@ -93,38 +94,48 @@ class OwnRows:
         self._tell(ledger)
 
     def users_and_items(self, ledger: Ledger) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Return both tables; one that the recipe does not name is made of the interactions' distinct ids."""
+        """Return both tables, with all users and items of the interactions; what a table does not say is null."""
         held = {table: self._read(table, ledger) for table in ("users", "items") if table in self.located}
-        missing = [table for table in ("users", "items") if table not in held]
-        if missing:
-            self.progress(f"reading the interactions once for the {' and '.join(missing)}, and once for themselves")
-            kept = self.interactions(held.get("users"), held.get("items"), Ledger(ledger.refuse))
-            ids = distinct(kept, [IDS[table][0] for table in missing])
-            if not ids:
-                raise DataError(f"data.interactions.path {self.located['interactions'].config.path}: no good row in it")
-            held.update({table: pd.DataFrame({IDS[table][0]: ids[IDS[table][0]]}) for table in missing})
-        items = held["items"]
-        if Columns.Title not in items.columns:
-            items.insert(1, Columns.Title, items[Columns.Item].astype(str))
-        return held["users"], items
+        self.progress("reading the interactions once for their users and items, and once for themselves")
+        config = self.config
+        first = Ledger(ledger.refuse)
+        try:
+            found = seen(self.good_rows(first), config.min_user_rows, config.min_item_rows)
+        except DataError:
+            ledger.take(first)
+            raise
+        tables = {}
+        for table, ids in (("users", found.users), ("items", found.items)):
+            column = IDS[table][0]
+            tables[table], missing = joined(held.get(table), column, ids, self._filtered)
+            counts = ledger.of(table)
+            counts.without_attributes, counts.such_as = len(missing), missing[:EXAMPLES].tolist()
+        return tables["users"], with_titles(tables["items"], found.titles)
 
-    def interactions(
-        self, users: pd.DataFrame | None, items: pd.DataFrame | None, ledger: Ledger
-    ) -> Iterator[pd.DataFrame]:
-        """Yield the good rows, every frame with the same columns and types, its index 0..n-1.
+    def interactions(self, users: pd.DataFrame, items: pd.DataFrame, ledger: Ledger) -> Iterator[pd.DataFrame]:
+        """Yield the rows of `users` and `items`, every frame with the same columns and types, its index 0..n-1.
 
-        Rows of others than the `users` and `items` that the recipe names are bad. Whole numbers in the user's own
-        columns are pandas' Int64, which has nulls.
+        Whole numbers in the user's own columns are pandas' Int64, which has nulls.
         """
-        known = {
-            IDS[table][0]: pd.Index(frame[IDS[table][0]])
-            for table, frame in (("users", users), ("items", items))
-            if frame is not None and table in self.located
-        }
+        known = {column: pd.Index(frame[column]) for frame, column in ((users, Columns.User), (items, Columns.Item))}
+        for frame in self.good_rows(ledger):
+            if not self._filtered:
+                yield frame
+                continue
+            among = np.logical_and.reduce([ids.get_indexer(frame[column]) >= 0 for column, ids in known.items()])
+            ledger.of("interactions").few += int((~among).sum())
+            yield frame[among].reset_index(drop=True)
+
+    @property
+    def _filtered(self) -> bool:
+        return max(self.config.min_user_rows, self.config.min_item_rows) > 1
+
+    def good_rows(self, ledger: Ledger) -> Iterator[pd.DataFrame]:
+        """Yield the rows that are well-formed and not below `at_least`."""
         caster = Caster("interactions", self.targets["interactions"], self.config.timestamp_unit, ledger)
         read = 0
         for chunk in self._chunks("interactions"):
-            frame = caster.frame(chunk, known)
+            frame = caster.frame(chunk)
             if (read + len(chunk.rows)) // TOLD_EVERY_ROWS > read // TOLD_EVERY_ROWS:
                 self.progress(f"interactions: {read + len(chunk.rows):,} rows read")
             read += len(chunk.rows)
@@ -134,7 +145,15 @@ class OwnRows:
                 frame[Columns.Rating] = np.float32(1)
             if self._given:
                 frame[Columns.Split] = self._given.part_of[chunk.file]
-            yield frame
+            yield self._enough(frame, ledger)
+
+    def _enough(self, frame: pd.DataFrame, ledger: Ledger) -> pd.DataFrame:
+        """Return the rows whose columns are at least what the recipe says; nulls are not."""
+        kept = np.ones(len(frame), dtype=np.bool_)
+        for name, least in self.config.at_least.items():
+            kept &= (frame[name] >= least).fillna(False).to_numpy(dtype=np.bool_)
+        ledger.of("interactions").below += int((~kept).sum())
+        return frame if kept.all() else frame[kept].reset_index(drop=True)
 
     def report(self, ledger: Ledger) -> dict[str, Any]:
         """Return what `source.json` says."""
@@ -166,6 +185,7 @@ class OwnRows:
         ids = self._id_kinds(schemas, columns, samples)
         for table, located in self.located.items():
             self.targets[table] = targets(located, schemas[table], columns[table], samples[table], ids)
+            check_thresholds(self.config.at_least, self.targets[table], table)
             made = ", ".join(f"{one.name} {one.kind}" for one in self.targets[table])
             files = f" ({len(located.paths):,} files)" if len(located.paths) > 1 else ""
             self.progress(f"{table}: {located.config.path}{files}: {made}")
@@ -198,6 +218,12 @@ class OwnRows:
         for table, counts in ledger.counts.items():
             if counts.read > counts.kept:
                 self.progress(f"{table}: {counts.read - counts.kept:,} of {counts.read:,} rows left out")
+            if counts.below:
+                self.progress(f"{table}: {counts.below:,} rows below data.at_least left out")
+            if counts.few:
+                self.progress(f"{table}: {counts.few:,} rows of users or items with too few rows left out")
+            if counts.without_attributes:
+                self.progress(f"{table}: {counts.without_attributes:,} more in the interactions, without attributes")
             if counts.without_title:
                 self.progress(f"{table}: {counts.without_title:,} without a title, called by their id")
         for one in ledger.problems:

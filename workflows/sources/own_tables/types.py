@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import uuid
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Literal, NamedTuple
 
@@ -26,7 +27,7 @@ EXPECTED: Final = {
     "list": "a list",
     "datetime": "a time such as 2024-05-01 or 2024-05-01T12:30:00Z",
 }
-ISO: Final = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}([.,]\d+)?)?)?\s?(Z|[+-]\d{2}(:?\d{2})?)?$"
+ISO: Final = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}([.,]\d+)?)?)?\s?(Z|UTC|GMT|[+-]\d{2}(:?\d{2})?)?$"
 INTEGER: Final = re.compile(r"-?(0|[1-9]\d{0,18})")
 WHOLE: Final = re.compile(r"-?(0|[1-9]\d{0,14})(\.0+)?")
 NUMBER: Final = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
@@ -41,15 +42,15 @@ class Cast(NamedTuple):
 
 
 def kind_of(dtype: pa.DataType) -> Kind | None:
-    """Return what a parquet column holds, None if it is nothing that tables can hold."""
+    """Return what a typed column holds, None if it is nothing that tables can hold. Bytes become text."""
     types = pa.types
     if types.is_dictionary(dtype):
         return kind_of(dtype.value_type)
-    if types.is_integer(dtype) or types.is_boolean(dtype):
+    if types.is_integer(dtype) or types.is_boolean(dtype) or (types.is_decimal(dtype) and dtype.scale == 0):
         return "integer"
     if types.is_floating(dtype) or types.is_decimal(dtype):
         return "float"
-    if types.is_string(dtype) or types.is_large_string(dtype) or types.is_null(dtype):
+    if types.is_string(dtype) or types.is_large_string(dtype) or types.is_null(dtype) or _is_bytes(dtype):
         return "string"
     if types.is_timestamp(dtype) or types.is_date(dtype):
         return "datetime"
@@ -65,9 +66,10 @@ def guess(values: Iterable[str | None], is_id: bool = False) -> Kind:
     where a column has nulls.
     """
     kind: Kind | None = None
-    for value in values:
-        if value is None:
+    for text in values:
+        if text is None:
             continue
+        value = text.strip()
         if INTEGER.fullmatch(value) and -(2**63) <= int(value) < 2**63:
             kind = kind or "integer"
         elif is_id:
@@ -156,6 +158,8 @@ def _plain(values: Any) -> pa.Array:
         values = values.dictionary_decode()
     if pa.types.is_large_string(values.type) or pa.types.is_null(values.type):
         values = values.cast(pa.string())
+    if _is_bytes(values.type):
+        values = pa.array(map(_bytes_as_text, values.to_pylist()), pa.string())
     return _without_nan(values)
 
 
@@ -171,6 +175,28 @@ def _try(values: pa.Array, dtype: pa.DataType) -> pa.Array | None:
         return values.cast(dtype)
     except pa.ArrowInvalid:
         return None
+
+
+def needs_text(values: Any) -> bool:
+    """Return whether numbers have one beyond 64 bits with sign, so that as ids they are text."""
+    dtype = values.type
+    if not (dtype == pa.uint64() or pa.types.is_decimal(dtype)):
+        return False
+    return any(value is not None and value >= 2**63 for value in pc.unique(values).to_pylist())
+
+
+def _is_bytes(dtype: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(dtype) or pa.types.is_large_binary(dtype) or pa.types.is_fixed_size_binary(dtype))
+
+
+def _bytes_as_text(value: bytes | None) -> str | None:
+    """Return 16 bytes as a UUID, others as UTF-8 if they are that, else in hexadecimal."""
+    if value is None or len(value) == 16:
+        return None if value is None else str(uuid.UUID(bytes=value))
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.hex()
 
 
 def _none(values: pa.Array) -> Mask:

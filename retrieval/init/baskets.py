@@ -1,0 +1,60 @@
+"""Interactions of a row per user: a column that holds the list of the user's items."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from retrieval.init.profile import Profile, Sampled, read_sample
+from retrieval.init.roles import name_score
+from workflows.columns import Columns
+from workflows.sources.own_tables.files import locate
+
+TRIED: Final = 1_000
+BRACKETS: Final = r"\s*[\[({].*[\])}]\s*"
+LISTS: Final = {sign: rf"\s*[\w.-]+(\s*{re.escape(sign)}\s*[\w.-]+)+\s*" for sign in (",", "|", ";")} | {
+    " ": r"\s*\d+(\s+\d+)+\s*"
+}
+"""Texts of at least two entries, and what stands between them; words with spaces are a text."""
+
+
+def exploded(interactions: Sampled, given: Mapping[str, Mapping[str, str]], rows: int) -> Sampled:
+    """Return interactions with a row for each entry of the lists that hold the items, if that is what they are."""
+    said = given.get("interactions", {}).get(Columns.Item)
+    single = [one for one in interactions.columns if one.dtype in ("integer", "string") and _separator(one) is None]
+    if said is None and any(name_score(one.name, Columns.Item) for one in single):
+        return interactions
+    able = [one for one in interactions.columns if one.dtype == "list" or _separator(one) is not None]
+    able = [
+        one for one in able if said in (None, one.name) and (one.dtype == "list" or _is_called_so(one, interactions))
+    ]
+    if not able:
+        return interactions
+    column = max(able, key=lambda one: name_score(one.name, Columns.Item))
+    separator = _separator(column)
+    options: dict[str, Any] = {"explode": column.name, "columns": {Columns.Item: column.name}}
+    options |= {"lists": {Columns.Item: separator}} if separator else {}
+    located = locate(replace(interactions.file, **options), interactions.table)
+    return read_sample(
+        located, rows, [*interactions.notes, f"each entry of {column.name!r} is an item: a row of its own"]
+    )
+
+
+def _is_called_so(column: Profile, interactions: Sampled) -> bool:
+    """Text is taken for a list of items where it is called so, or stands in brackets, or is all that there is."""
+    bracketed = column.values.iloc[:TRIED].str.fullmatch(BRACKETS).mean() > 0.95
+    return bool(bracketed) or name_score(column.name, Columns.Item) > 0 or len(interactions.columns) == 2
+
+
+def _separator(column: Profile) -> str | None:
+    """Return what stands between the entries of text that holds lists."""
+    if column.dtype != "string" or not len(column.values):
+        return None
+    texts = column.values.iloc[:TRIED]
+    bare = texts.str.replace(r"[\[\](){}'\"]", "", regex=True)
+    shares = {sign: float(bare.str.fullmatch(pattern).mean()) for sign, pattern in LISTS.items()}
+    best = max(shares, key=lambda sign: shares[sign])
+    return best if shares[best] > (0.2 if texts.str.fullmatch(BRACKETS).mean() > 0.95 else 0.6) else None

@@ -1,0 +1,81 @@
+"""The recipe that `retrieval init` writes, read and checked before it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import pandas as pd
+
+from retrieval.init.plan import Plan
+from retrieval.init.recipe import recipe_text
+from retrieval.runs.recipe import Recipe, parse_recipe
+from workflows.checks.check import check
+from workflows.checks.findings import Finding
+from workflows.columns import Columns
+from workflows.config import OwnTables
+from workflows.sources.own_tables.rows import Ledger
+from workflows.sources.own_tables.source import OwnRows, state
+
+CHECKED_BYTES: Final = 1 << 30
+"""Tables of more are not read as a whole before there is a recipe."""
+PREVIEWED: Final = 5
+
+
+class Trial(NamedTuple):
+    """What came of a recipe."""
+
+    text: str
+    preview: list[dict[str, Any]]
+    """The first interactions as the recipe reads them."""
+    said: list[str]
+    """What was left out, or not looked at."""
+    missing: list[str]
+    """Why the recipe would not run as it is."""
+
+
+def tried(plan: Plan, name: str, recipe: Path, progress: Callable[[str], None]) -> Trial:
+    """Return the recipe of a plan; where rows are bad it leaves them out and says how many.
+
+    Raises
+    ------
+    DataError
+        A table cannot be read.
+    """
+    text = recipe_text(plan, name, recipe)
+    parsed = parse_recipe(text, recipe)
+    if _bytes(parsed) > CHECKED_BYTES:
+        said = [f"looked at no more than {plan.tables['interactions'].rows:,} rows; retrieval check reads them all"]
+        return Trial(text, preview(parsed), said, [])
+    found = _errors(parsed, recipe, progress)
+    bad = [one for one in found if one.check.startswith("bad-row/")]
+    if bad:
+        text = recipe_text(plan, name, recipe, bad)
+        parsed = parse_recipe(text, recipe)
+        found = _errors(parsed, recipe, progress)
+    said = [f"left out: {one.rows:,} of {one.of:,} rows of {one.table}: {one.message}" for one in bad]
+    missing = [f"{one.message}; {one.remedy}" for one in found]
+    return Trial(text, [] if missing else preview(parsed), said, missing)
+
+
+def preview(recipe: Recipe) -> list[dict[str, Any]]:
+    """Return the first good interactions by our names, times as times."""
+    assert isinstance(recipe.data, OwnTables)
+    rows = OwnRows(recipe.data, lambda _: None).good_rows(Ledger(refuse=False))
+    first = next((frame.iloc[:PREVIEWED] for frame in rows if len(frame)), pd.DataFrame())
+    shown: list[dict[Any, Any]] = first.astype(object).where(first.notna(), None).to_dict("records")
+    for row in shown:
+        seconds = row[Columns.Timestamp]
+        row[Columns.Timestamp] = f"{pd.Timestamp(seconds, unit='s'):%Y-%m-%d %H:%M:%S}" if seconds else "none"
+    return shown
+
+
+def _bytes(recipe: Recipe) -> int:
+    assert isinstance(recipe.data, OwnTables)
+    return sum(size or 0 for files in state(recipe.data).values() for _, size, _ in files)
+
+
+def _errors(recipe: Recipe, path: Path, progress: Callable[[str], None]) -> list[Finding]:
+    checked = check(recipe.data, recipe.query, recipe.item, path.parent, progress)
+    return [one for one in checked.findings if one.severity == "error"]

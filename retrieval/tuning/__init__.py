@@ -1,1 +1,0 @@
-"""`retrieval tune`: a recipe's numbers, searched on validation rows."""

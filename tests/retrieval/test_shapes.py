@@ -1,0 +1,311 @@
+"""Files of every shape that people have, from the file to the tables that a run is made of."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+import lzma
+import sqlite3
+import uuid
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyarrow import feather
+
+from retrieval.init.plan import make_plan
+from retrieval.init.profile import Given
+from retrieval.init.trial import Trial, tried
+from retrieval.runs.recipe import parse_recipe
+from workflows.config import OwnTables
+from workflows.errors import DataError
+from workflows.sources.own_tables.source import OwnRows
+from workflows.tables.store import Tables
+
+HEADER = ("user_id", "item_id", "rating", "timestamp")
+Row = tuple[int, int, int, int]
+
+
+def made_up() -> list[Row]:
+    """Rows of 40 users with 25 of 60 items each, over two years, in the order of their times."""
+    random = np.random.default_rng(7)
+    pairs = [(user, int(item)) for user in range(1, 41) for item in random.choice(60, 25, replace=False) + 1000]
+    times = np.sort(random.integers(1_500_000_000, 1_560_000_000, len(pairs)))
+    order = random.permutation(len(pairs))
+    ratings = random.integers(1, 6, len(pairs))
+    return [(*pairs[at], int(ratings[n]), int(times[n])) for n, at in enumerate(order)]
+
+
+ROWS = made_up()
+FRAME = pd.DataFrame(ROWS, columns=list(HEADER))
+
+
+def lines(between: str, header: Sequence[str] | None = HEADER, rows: Sequence[Sequence[Any]] = ROWS) -> str:
+    return "".join(between.join(map(str, row)) + "\n" for row in ([header] if header else []) + [*rows])
+
+
+def dated(write: Callable[[pd.Timestamp], str]) -> str:
+    rows = [(*row[:3], write(pd.Timestamp(row[3], unit="s"))) for row in ROWS]
+    return lines(";", ("user", "item", "rating", "when"), rows)
+
+
+def of_user() -> Iterator[tuple[int, list[int]]]:
+    for user, rows in FRAME.sort_values("user_id", kind="stable").groupby("user_id"):
+        yield int(str(user)), rows["item_id"].head(3 + int(str(user)) % 20).tolist()
+
+
+TEXTS: dict[str, str | bytes] = {
+    "comma.csv": lines(","),
+    "tab.tsv": lines("\t"),
+    "u.data": lines("\t", None),
+    "ratings.dat": lines("::", None),
+    "semicolon.txt": lines(";"),
+    "pipe.txt": lines("|"),
+    "caret.txt": lines("^"),
+    "tilde": lines("~"),
+    "space.txt": lines(" ", None),
+    "hive.txt": lines("\x01", None),
+    "two.txt": lines("||"),
+    "recbole.inter": lines("\t", ("user_id:token", "item_id:token", "rating:float", "timestamp:float")),
+    "carriage.csv": lines(",").replace("\n", "\r"),
+    "windows.csv": lines(",").replace("\n", "\r\n"),
+    "space after comma.csv": lines(", "),
+    "space in header.csv": lines(",", ("user_id", " item_id", " rating", " timestamp")),
+    "trailing in both.csv": lines(",").replace("\n", ",\n"),
+    "trailing in rows.csv": lines(",", None).replace("\n", ",\n").join((",".join(HEADER) + "\n", "")),
+    "comment.csv": "# exported by a shop\n# in 2024\n" + lines(","),
+    "index.csv": lines(",", ("", *HEADER), [(n, *row) for n, row in enumerate(ROWS)]),
+    "mark.csv": lines(",").encode("utf-8-sig"),
+    "sixteen.csv": lines(",").encode("utf-16"),
+    "lines.jsonl": "".join(json.dumps(dict(zip(HEADER, row, strict=True))) + "\n" for row in ROWS),
+    "array.json": json.dumps([dict(zip(HEADER, row, strict=True)) for row in ROWS], indent=1),
+    "lines in.txt": "".join(json.dumps(dict(zip(HEADER, row, strict=True))) + "\n" for row in ROWS),
+    "one.csv.gz": gzip.compress(lines(",").encode()),
+    "one.csv.bz2": bz2.compress(lines(",").encode()),
+    "one.csv.xz": lzma.compress(lines(",").encode()),
+    "one.csv.zst": pa.compress(lines(",").encode(), codec="zstd", asbytes=True),
+    "packed.json.gz": gzip.compress(json.dumps([dict(zip(HEADER, row, strict=True)) for row in ROWS]).encode()),
+    "iso.csv": dated(lambda time: f"{time:%Y-%m-%d %H:%M:%S UTC}"),
+    "twitter.csv": dated(lambda time: f"{time:%a %b %d %H:%M:%S +0000 %Y}"),
+    "american.csv": dated(lambda time: f"{time.month}/{time.day}/{time:%Y %I:%M:%S %p}"),
+    "german.csv": dated(lambda time: f"{time:%d.%m.%Y %H:%M:%S}"),
+    "log.csv": dated(lambda time: f"{time:%d/%b/%Y:%H:%M:%S +0000}"),
+    "mail.csv": dated(lambda time: f"{time:%a, %d %b %Y %H:%M:%S GMT}"),
+}  # fmt: skip
+
+
+def answer(directory: Path, path: str, **given: Any) -> tuple[Trial, Tables]:
+    """Take a file from `init` over `check` to the tables of a run."""
+    others = {table: given.pop(table) for table in ("users", "items") if table in given}
+    columns, unit = given.pop("columns", {}), given.pop("unit", None)
+    plan = make_plan({"interactions": path, **others}, columns, directory, {"interactions": Given(**given)}, unit)
+    trial = tried(plan, "shapes", directory / "recipe.toml", lambda _: None)
+    assert not trial.missing, trial.missing
+    recipe = parse_recipe(trial.text, directory / "recipe.toml")
+    assert isinstance(recipe.data, OwnTables)
+    OwnRows(recipe.data, lambda _: None).save(directory / "tables")
+    return trial, Tables.load(directory / "tables")
+
+
+def same(tables: Tables, columns: Sequence[str] = HEADER) -> None:
+    found = tables.interactions[list(columns)].astype("int64")
+    pd.testing.assert_frame_equal(found, FRAME[list(columns)], check_dtype=False)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_text_of_any_form_is_read_as_it_is_meant(tmp_path: Path, name: str) -> None:
+    content = TEXTS[name]
+    (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    trial, tables = answer(tmp_path, name)
+    same(tables)
+    assert len(trial.preview) == 5
+    assert trial.preview[0]["timestamp"] == f"{pd.Timestamp(ROWS[0][3], unit='s'):%Y-%m-%d %H:%M:%S}"
+
+
+@pytest.mark.parametrize(
+    "name", ["a.parquet", "a.feather", "a.arrow", "stream.arrow", "a.sqlite", "a.db", "a.duckdb", "a.zip"]
+)
+def test_stores_of_tables_are_read(tmp_path: Path, name: str) -> None:
+    path, table = tmp_path / name, pa.Table.from_pandas(FRAME)
+    if name == "a.parquet":
+        pq.write_table(table, path)
+    elif name == "a.feather":
+        feather.write_feather(table, str(path))
+    elif name.endswith("arrow"):
+        made = pa.ipc.new_stream if name.startswith("stream") else pa.ipc.new_file
+        with made(str(path), table.schema) as writer:
+            writer.write_table(table, 300)
+    elif name in ("a.sqlite", "a.db"):
+        with sqlite3.connect(path) as database:
+            FRAME.to_sql("ratings", database, index=False)
+    elif name == "a.duckdb":
+        with duckdb.connect(str(path)) as database:
+            database.register("frame", FRAME)
+            database.execute("CREATE TABLE ratings AS FROM frame")
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("ratings.dat", lines("::", None))
+    same(answer(tmp_path, name)[1])
+
+
+@pytest.mark.parametrize("form", ["lines", "list.parquet", "list.jsonl", "brackets.csv", "pipes.csv"])
+def test_the_items_of_a_user_in_one_row_become_rows(tmp_path: Path, form: str) -> None:
+    wanted = [(user, item) for user, items in of_user() for item in items]
+    frame = pd.DataFrame(of_user(), columns=["user", "items"])
+    path = tmp_path / form
+    if form == "lines":
+        path.write_text("".join(f"{user} {' '.join(map(str, items))}\n" for user, items in of_user()), encoding="utf-8")
+    elif form == "list.parquet":
+        frame.to_parquet(path)
+    elif form == "list.jsonl":
+        frame.to_json(path, orient="records", lines=True)
+    elif form == "brackets.csv":
+        frame.to_csv(path, index=False)
+    else:
+        frame.assign(items=frame["items"].map(lambda items: "|".join(map(str, items)))).to_csv(path, index=False)
+    _, tables = answer(tmp_path, form)
+    assert [(int(user), int(item)) for user, item in tables.interactions[["user_id", "item_id"]].to_numpy()] == wanted
+
+
+def test_blocks_of_ratings_under_a_film_become_rows(tmp_path: Path) -> None:
+    blocks = FRAME.assign(date=pd.to_datetime(FRAME["timestamp"], unit="s").dt.strftime("%Y-%m-%d")).groupby("item_id")
+    text = "".join(
+        f"{item}:\n" + rows[["user_id", "rating", "date"]].to_csv(index=False, header=False) for item, rows in blocks
+    )
+    (tmp_path / "combined_data_1.txt").write_text(text, encoding="utf-8")
+    _, tables = answer(tmp_path, "combined_data_1.txt")
+    columns = ["user_id", "item_id", "rating"]
+    found = tables.interactions[columns].astype("int64").sort_values(columns).reset_index(drop=True)
+    pd.testing.assert_frame_equal(found, FRAME[columns].sort_values(columns).reset_index(drop=True))
+
+
+def test_quotes_after_a_backslash_do_not_end_a_field(tmp_path: Path) -> None:
+    (tmp_path / "orders.csv").write_text(lines(","), encoding="utf-8")
+    text = '"ISBN";"Book-Title";"n"\n' + "".join(
+        f'"{item}";"A \\"fine\\" book; part {item}";"7"\n' for item in range(1000, 1061)
+    )
+    (tmp_path / "books.csv").write_text(text, encoding="latin-1")
+    _, tables = answer(tmp_path, "orders.csv", items="books.csv")
+    assert tables.items.set_index("item_id").loc[1001, "title"] == 'A "fine" book; part 1001'
+    assert len(tables.items) == 61
+
+
+def test_ids_are_whole_whatever_type_they_have(tmp_path: Path) -> None:
+    big = FRAME["user_id"].to_numpy(np.uint64) + np.uint64(2**63)
+    tokens = [uuid.UUID(int=item).bytes for item in FRAME["item_id"]]
+    table = pa.table({"user": pa.array(big), "item": pa.array(tokens, pa.binary(16)), "timestamp": FRAME["timestamp"]})
+    pq.write_table(table, tmp_path / "hashed.parquet")
+    _, tables = answer(tmp_path, "hashed.parquet")
+    assert tables.interactions["user_id"].tolist() == [str(one) for one in big]
+    assert tables.interactions["item_id"].tolist() == [str(uuid.UUID(bytes=one)) for one in tokens]
+
+
+@pytest.mark.parametrize("names", [
+    ("userID", "artistID"), ("household_id", "PRODUCT_ID"), ("CustomerID", "StockCode"), ("user_id", "business_id"),
+    ("whatever_id", "thing_code"),
+])  # fmt: skip
+def test_ids_are_found_by_what_is_left(tmp_path: Path, names: tuple[str, str]) -> None:
+    frame = FRAME.assign(InvoiceNo=np.arange(len(FRAME)) // 3).rename(columns=dict(zip(HEADER, names, strict=False)))
+    frame[["InvoiceNo", *names, "rating", "timestamp"]].to_csv(tmp_path / "a.csv", index=False)
+    same(answer(tmp_path, "a.csv")[1])
+
+
+def test_a_day_that_could_be_a_month_is_asked_for_with_both_readings(tmp_path: Path) -> None:
+    rows = [(user, item, f"{1 + n % 12:02d}/{1 + n // 12 % 12:02d}/2020") for n, (user, item, *_) in enumerate(ROWS)]
+    (tmp_path / "a.csv").write_text(lines(",", ("user", "item", "date"), rows), encoding="utf-8")
+    both = r"'02/01/2020' is 2 January 2020 \(--timestamp-unit '%d/%m/%Y'\) or 1 February 2020 \(.* '%m/%d/%Y'\)"
+    with pytest.raises(DataError, match=both):
+        answer(tmp_path, "a.csv")
+    _, tables = answer(tmp_path, "a.csv", unit="%d/%m/%Y")
+    assert tables.interactions["timestamp"][1] == pd.Timestamp("2020-01-02").timestamp()
+
+
+@pytest.mark.parametrize(("made", "said"), [
+    (lambda path: zipfile.ZipFile(path, "w").writestr("a.csv", "user,item\n") or None, "no rows"),
+    (lambda path: path.write_bytes(b"\x00\x01\x02binary"), "begins with"),
+    (lambda path: path.write_bytes(b""), "is empty"),
+    (lambda path: path.write_text('{"user": 1, "item": 2}\n{"user"\n', encoding="utf-8"), "not readable as json.*line"),
+])  # fmt: skip
+def test_what_cannot_be_read_is_refused_with_what_it_is(tmp_path: Path, made: Any, said: str) -> None:
+    made(tmp_path / "a")
+    with pytest.raises(DataError, match=said):
+        answer(tmp_path, "a")
+
+
+def test_a_database_and_an_archive_of_several_are_asked_for_by_name(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "shop.db") as database:
+        for name in ("orders", "views"):
+            FRAME.to_sql(name, database, index=False)
+    with pytest.raises(DataError, match=r"holds 2 tables; there are: orders, views; .*--table interactions="):
+        answer(tmp_path, "shop.db")
+    same(answer(tmp_path, "shop.db", table="views")[1])
+    with zipfile.ZipFile(tmp_path / "ml.zip", "w") as archive:
+        archive.writestr("ml/u.data", lines("\t", None))
+        archive.writestr("ml/README", "read me")
+    with pytest.raises(
+        DataError, match=rf"holds 2 files \(ml/u.data, ml/README\); .*zip://ml/u.data::{tmp_path}/ml.zip"
+    ):
+        answer(tmp_path, "ml.zip")
+
+
+def test_users_and_items_that_the_tables_lack_have_null_attributes(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(lines(","), encoding="utf-8")
+    pd.DataFrame({"user_id": range(1, 31), "age": range(20, 50), "city": ["x", "y", "z"] * 10}).to_csv(
+        tmp_path / "u.csv", index=False
+    )
+    _, tables = answer(tmp_path, "a.csv", users="u.csv")
+    same(tables)
+    assert tables.users["age"].isna().sum() == tables.users["city"].isna().sum() == 10
+    pd.DataFrame({"user_id": range(900, 930), "age": range(20, 50)}).to_csv(tmp_path / "u.csv", index=False)
+    plan = make_plan({"interactions": "a.csv", "users": "u.csv"}, {}, tmp_path)
+    missing = tried(plan, "shapes", tmp_path / "recipe.toml", lambda _: None).missing
+    assert "none of its 30 ids (such as 900) is among the 40" in missing[0], missing
+
+
+def test_what_rows_mean_is_pointed_out_and_rows_without_ids_are_counted(tmp_path: Path) -> None:
+    frame = FRAME.rename(columns={"rating": "Quantity", "item_id": "StockCode"}).astype({"user_id": "Int64"})
+    frame["Description"] = "item " + frame["StockCode"].astype(str) + " in blue"
+    frame.loc[frame.index % 10 == 0, "Quantity"] *= -1
+    frame.loc[frame.index % 4 == 0, "user_id"] = pd.NA
+    frame.to_csv(tmp_path / "retail.csv", index=False)
+    trial, tables = answer(tmp_path, "retail.csv")
+    assert trial.said == ["left out: 250 of 1,000 rows of interactions: user_id: must be present in every row"]
+    assert "# Quantity: 10.0% are negative: returns? to leave them out:\n# at_least = { Quantity = 1" in trial.text
+    assert len(tables.interactions) == 750
+    assert tables.items.set_index("item_id").loc[1001, "title"] == "item 1001 in blue"
+
+
+def test_thresholds_and_least_rows_leave_out_and_count(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(lines(","), encoding="utf-8")
+    trial, _ = answer(tmp_path, "a.csv")
+    text = trial.text.replace(
+        "# at_least = { rating = 4", "min_user_rows = 7\nmin_item_rows = 6\nat_least = { rating = 4"
+    )
+    recipe = parse_recipe(text, tmp_path / "recipe.toml")
+    said: list[str] = []
+    assert isinstance(recipe.data, OwnTables)
+    OwnRows(recipe.data, said.append).save(tmp_path / "kept")
+    kept = Tables.load(tmp_path / "kept")
+    liked = FRAME[FRAME["rating"] >= 4]
+    while True:
+        counts = (
+            liked.groupby("user_id")["item_id"].transform("size"),
+            liked.groupby("item_id")["user_id"].transform("size"),
+        )
+        if (counts[0] >= 7).all() and (counts[1] >= 6).all():
+            break
+        liked = liked[(counts[0] >= 7) & (counts[1] >= 6)]
+    assert 0 < len(liked) < 400
+    pd.testing.assert_frame_equal(
+        kept.interactions[["user_id", "item_id"]], liked[["user_id", "item_id"]].reset_index(drop=True)
+    )
+    assert any("rows below data.at_least left out" in line for line in said)
+    assert any("rows of users or items with too few rows left out" in line for line in said)

@@ -1,0 +1,203 @@
+"""How unknown text is to be read: DuckDB's sniffer, and the delimiters that it does not try."""
+
+from __future__ import annotations
+
+import codecs
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from workflows.errors import DataError
+from workflows.sources.own_tables.files import Located, content
+from workflows.sources.own_tables.streams import open_plain
+from workflows.sources.own_tables.text import UNHEADED
+
+HEAD_BYTES: Final = 1 << 18
+LINES: Final = 50
+MARKS: Final = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+COMMON: Final = ",;\t|"
+"""What DuckDB tries by itself. A run of these is empty fields rather than a delimiter of its own."""
+NUMBER: Final = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
+
+
+class Dialect(NamedTuple):
+    """What DuckDB says of a text: its columns are counted with that delimiter."""
+
+    delimiter: str
+    quote: str
+    escape: str
+    skip: int
+    columns: int
+
+
+def sniff(located: Located, delimiter: str | None, header: bool | None) -> tuple[dict[str, Any], list[str]]:
+    """Return options of `TableFile` for a table, and what is to be told of them.
+
+    Parameters
+    ----------
+    delimiter, header
+        What the user says, None where nothing is said.
+
+    Raises
+    ------
+    DataError
+        The file is empty, or cannot be read.
+    """
+    path = located.paths[0]
+    found = located.format if located.config.format != "auto" else content(located.filesystem, path)
+    if found not in ("csv", *UNHEADED):
+        return ({"format": found} if found != located.format else {}), []
+    text, encoding = _text(located, path)
+    lines = [line for line in text.splitlines() if line.strip()][:LINES]
+    if not lines:
+        raise DataError(f"{path}: is empty; --{located.table} needs a table with rows")
+    options: dict[str, Any] = {"encoding": encoding} if encoding != "utf-8" else {}
+    notes = ["its text is not UTF-8, so latin-1 is taken"] if encoding == "latin-1" else []
+    form = found if found in UNHEADED else _form(lines) if delimiter is None and header is None else None
+    if form:
+        options |= {"format": form} | ({"delimiter": " "} if form == "adjacency" else {})
+        shown = "user item item ..." if form == "adjacency" else "movie:, then user,rating,date"
+        return options, [*notes, f"its lines are of the form {shown}"]
+    options |= {"format": "csv"} if located.format != "csv" else {}
+    return _delimited(text, lines, delimiter, header, options, notes)
+
+
+def _delimited(
+    text: str, lines: list[str], delimiter: str | None, header: bool | None, options: dict[str, Any], notes: list[str]
+) -> tuple[dict[str, Any], list[str]]:
+    with _sniffer(text) as look:
+        dialect = look(delimiter) if delimiter else _best(lines, look)
+    if dialect is None:
+        dialect = Dialect(delimiter or ",", "", "", 0, 1)
+    between = _spaced(lines[dialect.skip :], dialect.delimiter)
+    given = {
+        "delimiter": between if between != "," else None,
+        "skip_lines": dialect.skip or None,
+        "quote": _quote(dialect, lines, between),
+        "escape": dialect.escape if dialect.escape not in ("", dialect.quote) else None,
+    }
+    options |= {name: value for name, value in given.items() if value is not None}
+    if between != ",":
+        notes.append(f"its fields are separated by {between!r}")
+    rows = [line.rstrip("\r").split(between) for line in lines[dialect.skip :]]
+    headed = is_header(rows[0], rows[1:]) if header is None else header
+    if not headed:
+        options["header"] = False
+        notes.append("it has no header" + ("" if header is False else f" (its first line is {lines[dialect.skip]!r})"))
+    elif _is_trailed(rows):
+        options["names"] = [*(name.strip().strip(dialect.quote or '"') for name in rows[0]), ""]
+        notes.append("its rows end with a delimiter, its header does not")
+    return options, notes
+
+
+def is_header(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Return whether the first row names the columns: none of its fields is a number, or looks like those below it."""
+    return not any(_is_value(name, [row[at] for row in rows if at < len(row)]) for at, name in enumerate(first))
+
+
+def _is_value(name: str, below: Sequence[str]) -> bool:
+    if NUMBER.fullmatch(name) or (name.strip() and name in below):
+        return True
+    alike = {_shape(value) for value in below} == {_shape(name)}
+    return alike and any(char.isdigit() for char in name)
+
+
+def _shape(text: str) -> str:
+    """Return a text with 9 for digits and a for letters, however many there are."""
+    return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "9", text.strip()))
+
+
+def _text(located: Located, path: str) -> tuple[str, str]:
+    """Return the whole lines at the beginning of a file, and their encoding."""
+    with open_plain(located.filesystem, path) as file:
+        head = file.read(HEAD_BYTES)
+    encoding = next((name for mark, name in MARKS.items() if head.startswith(mark)), located.config.encoding)
+    decoder = codecs.getincrementaldecoder("utf-8-sig" if encoding == "utf-8" else encoding)
+    try:
+        text = decoder().decode(head, final=len(head) < HEAD_BYTES)
+    except UnicodeDecodeError:
+        encoding, text = "latin-1", head.decode("latin-1")
+    cut = max(text.rfind("\n"), text.rfind("\r")) + 1
+    return (text[:cut] if cut and len(head) == HEAD_BYTES else text), encoding
+
+
+def _form(lines: list[str]) -> str | None:
+    """Return the form of lines that are no delimited table."""
+    if len(lines) > 1 and re.fullmatch(r"\w+:", lines[0].strip()) and lines[1].count(",") == 2:
+        return "netflix"
+    fields = [line.split() for line in lines]
+    ragged = len({len(row) for row in fields}) > 1 and max(map(len, fields)) > 2
+    whole = all(re.fullmatch(r"\w+", field) for row in fields for field in row)
+    numbers = sum(field.isdigit() for row in fields for field in row) > 0.9 * sum(map(len, fields))
+    return "adjacency" if ragged and whole and numbers and len({row[0] for row in fields}) == len(fields) else None
+
+
+def _best(lines: list[str], look: Any) -> Dialect | None:
+    """Return the dialect of a delimiter of several characters, else of DuckDB's choice, else of any other character."""
+    for run in _counted_alike(lines, r"[^\w\s\"'.+\-/()\[\]{}]{2,4}|\t{2,4}"):
+        single = run[0] in COMMON and any(line.count(run[0]) != len(run) * line.count(run) for line in lines)
+        if not single and (dialect := look(run)) and dialect.columns > 1:
+            return dialect
+    own = look(None)
+    if own is not None and own.columns > 1:
+        return own
+    others: list[Dialect | None] = [own, *map(look, _counted_alike(lines, r"[^\w\"'.+\-/()\[\]{}]"))]
+    return max(others, key=lambda one: one.columns if one else 0)
+
+
+def _counted_alike(lines: list[str], pattern: str) -> Iterator[str]:
+    """Yield what matches in every line equally often."""
+    counted = [re.findall(pattern, line) for line in lines]
+    for found in dict.fromkeys(counted[0]):
+        if len({row.count(found) for row in counted}) == 1:
+            yield found
+
+
+def _spaced(lines: Iterable[str], delimiter: str) -> str:
+    """Return the delimiter with a space where one follows it everywhere."""
+    spaced = f"{delimiter} "
+    always = all(line.count(delimiter) == line.count(spaced) > 0 for line in lines)
+    return spaced if always and not delimiter.isspace() and len(spaced) <= 4 else delimiter
+
+
+def _quote(dialect: Dialect, lines: list[str], delimiter: str) -> str | None:
+    """Return what encloses fields where it is not the usual: nothing, where quotes stand there and enclose nothing."""
+    if dialect.quote:
+        return dialect.quote if dialect.quote != '"' else None
+    begun = any(field.startswith('"') for line in lines for field in line.split(delimiter))
+    return "" if begun or len(delimiter) > 1 else None
+
+
+def _is_trailed(rows: list[list[str]]) -> bool:
+    below = rows[1:]
+    return bool(below) and all(len(row) == len(rows[0]) + 1 and not row[-1].strip() for row in below)
+
+
+@contextmanager
+def _sniffer(text: str) -> Iterator[Any]:
+    """Yield a function that sniffs the text with a delimiter, or with any (None); it returns None where that fails."""
+    import duckdb
+
+    with tempfile.TemporaryDirectory(prefix="retrieval-sniff.") as folder, duckdb.connect() as database:
+        path = Path(folder) / "head"
+        path.write_text(text, encoding="utf-8", newline="")
+
+        def look(delimiter: str | None) -> Dialect | None:
+            for tolerant in (False, True):  # of lines with another number of fields
+                options = {"ignore_errors": tolerant} | ({"delim": delimiter} if delimiter else {})
+                given = ", ".join(f"{name} = ?" for name in options)
+                query = f"SELECT Delimiter, Quote, Escape, SkipRows, len(Columns) FROM sniff_csv(?, {given})"
+                try:
+                    (found,) = database.execute(query, [str(path), *options.values()]).fetchall()
+                except duckdb.Error:
+                    continue
+                between, quote, escape, skip, columns = found
+                if tolerant or columns > 1:
+                    quote, escape = ("" if one == "(empty)" else one for one in (quote, escape))
+                    return Dialect(between, quote, escape, skip, columns)
+            return None
+
+        yield look

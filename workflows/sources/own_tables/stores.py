@@ -1,0 +1,183 @@
+"""Files that have types of their own: Parquet, Arrow, JSON, and tables of SQLite and DuckDB."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import feather
+
+from workflows.errors import DataError
+from workflows.sources.own_tables.files import ROWS_PER_CHUNK, Chunk, Located
+from workflows.sources.own_tables.streams import plain_copy
+
+ISOLATED: Final[dict[str, Any]] = {"enable_external_access": "false", "autoload_known_extensions": "false"}
+"""A database that is read opens no other file and loads nothing."""
+
+
+@contextmanager
+def batches(located: Located, path: str, names: list[str] | None) -> Iterator[tuple[pa.Schema, Iterator[Any]]]:
+    """Yield a file's columns, and record batches of those called `names` (None: of all)."""
+    read = {"parquet": _parquet, "arrow": _arrow, "json": _json, "sqlite": _sqlite, "duckdb": _duckdb}[located.format]
+    with read(located, path, names) as found:
+        yield found
+
+
+def stored_schema(located: Located, path: str) -> pa.Schema:
+    """Return the columns of a file, with their types."""
+    with batches(located, path, None) as (schema, _):
+        return schema
+
+
+def stored_chunks(located: Located, path: str, names: list[str]) -> Iterator[Chunk]:
+    """Read columns of a file a batch at a time."""
+    first = 0
+    with batches(located, path, names) as (_, found):
+        for batch in found:
+            yield Chunk(path, first, pa.Table.from_batches([batch]).select(names), None)
+            first += len(batch)
+
+
+@contextmanager
+def _parquet(located: Located, path: str, names: list[str] | None) -> Iterator[tuple[pa.Schema, Iterator[Any]]]:
+    with located.filesystem.open(path, "rb") as file:
+        opened = pq.ParquetFile(file)
+        yield opened.schema_arrow, opened.iter_batches(ROWS_PER_CHUNK, columns=names)
+
+
+@contextmanager
+def _arrow(located: Located, path: str, names: list[str] | None) -> Iterator[tuple[pa.Schema, Iterator[Any]]]:
+    """Arrow's file format (Feather), its stream format, and the first version of Feather."""
+    with plain_copy(located.filesystem, path) as copy:
+        with Path(copy).open("rb") as file:
+            head = file.read(6)
+        if head == b"ARROW1":
+            with pa.ipc.open_file(copy) as reader:
+                yield reader.schema, (reader.get_batch(number) for number in range(reader.num_record_batches))
+        elif head.startswith(b"FEA1"):
+            table = feather.read_table(copy, memory_map=False)
+            yield table.schema, iter(table.to_batches(ROWS_PER_CHUNK))
+        else:
+            with pa.OSFile(copy) as source, pa.ipc.open_stream(source) as reader:
+                yield reader.schema, iter(reader)
+
+
+@contextmanager
+def _json(located: Located, path: str, names: list[str] | None) -> Iterator[tuple[pa.Schema, Iterator[Any]]]:
+    """Objects, one per line or in an array; text stays text, whatever it looks like."""
+    with plain_copy(located.filesystem, path) as copy, _database() as database:
+        structure = "SELECT json_group_structure(json) FROM read_json_objects(?)"
+        found = database.execute(structure, [copy]).fetchone()[0]
+        columns = msgspec.json.decode(found or "{}")
+        if not isinstance(columns, dict) or not columns:
+            raise DataError(f"{path}: holds no JSON objects; expected one per line, or an array of them")
+        types = ", ".join(f"{_literal(name)}: {_literal(_json_type(of))}" for name, of in columns.items())
+        query = f"FROM read_json({_literal(copy)}, columns = {{{types}}})"
+        yield _schema_of(database, query), _rows_of(database, query, names)
+
+
+@contextmanager
+def _duckdb(located: Located, path: str, names: list[str] | None) -> Iterator[tuple[pa.Schema, Iterator[Any]]]:
+    import duckdb
+
+    with (
+        plain_copy(located.filesystem, path) as copy,
+        duckdb.connect(copy, read_only=True, config=ISOLATED) as database,
+    ):
+        found = database.execute("SELECT table_name FROM duckdb_tables() WHERE NOT internal ORDER BY 1").fetchall()
+        query = f"FROM {_quoted(_table(located, path, [name for (name,) in found]))}"
+        yield _schema_of(database, query), _rows_of(database, query, names)
+
+
+@contextmanager
+def _sqlite(located: Located, path: str, names: list[str] | None) -> Iterator[tuple[pa.Schema, Iterator[Any]]]:
+    with (
+        plain_copy(located.filesystem, path) as copy,
+        closing(_read_only(copy)) as rows,
+    ):
+        listed = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY 1"
+        table = _quoted(_table(located, path, [name for (name,) in rows.execute(listed)]))
+        known = [name for _, name, *_ in rows.execute(f"PRAGMA table_info({table})")]
+        schema = pa.schema(
+            [(name, _sqlite_type(rows, table, name)) for name in known if names is None or name in names]
+        )
+        yield schema, _sqlite_batches(rows, table, schema)
+
+
+def _read_only(path: str) -> sqlite3.Connection:
+    return sqlite3.connect(f"{Path(path).as_uri()}?mode=ro", uri=True)
+
+
+def _sqlite_type(rows: sqlite3.Connection, table: str, name: str) -> pa.DataType:
+    """Return a type for a column by its values: SQLite's columns hold what they are given."""
+    query = f"SELECT DISTINCT typeof({_quoted(name)}) FROM {table}"
+    found = {kind for (kind,) in rows.execute(query)} - {"null"}
+    if found == {"blob"}:
+        return pa.binary()
+    numbers = {frozenset({"integer"}): pa.int64(), frozenset({"integer", "real"}): pa.float64()}
+    return pa.float64() if found == {"real"} else numbers.get(frozenset(found), pa.string())
+
+
+def _sqlite_batches(rows: sqlite3.Connection, table: str, schema: pa.Schema) -> Iterator[Any]:
+    wanted = ", ".join(
+        f"CAST({_quoted(field.name)} AS TEXT)" if field.type == pa.string() else _quoted(field.name) for field in schema
+    )
+    cursor = rows.execute(f"SELECT {wanted} FROM {table}")
+    while part := cursor.fetchmany(ROWS_PER_CHUNK):
+        columns = zip(*part, strict=True)
+        yield pa.record_batch([pa.array(one, field.type) for one, field in zip(columns, schema, strict=True)], schema)
+
+
+def _table(located: Located, path: str, tables: list[str]) -> str:
+    """Return the table of a database that is meant: the one that the recipe names, or the only one."""
+    given, where = located.config.table, f"data.{located.table}.table"
+    if given is None and len(tables) == 1:
+        return tables[0]
+    if given not in tables:
+        there = ", ".join(tables) or "none"
+        problem = f"has no table {given!r}" if given else f"holds {len(tables)} tables"
+        raise DataError(
+            f'{path}: {problem}; there are: {there}; set {where} = "..." (init: --table {located.table}=...)'
+        )
+    return given
+
+
+@contextmanager
+def _database() -> Iterator[Any]:
+    import duckdb
+
+    with duckdb.connect(config={"autoload_known_extensions": "false"}) as database:
+        yield database
+
+
+def _schema_of(database: Any, query: str) -> pa.Schema:
+    schema: pa.Schema = database.sql(f"{query} LIMIT 0").to_arrow_table().schema
+    return schema
+
+
+def _rows_of(database: Any, query: str, names: list[str] | None) -> Iterator[Any]:
+    wanted = "*" if names is None else ", ".join(map(_quoted, names))
+    yield from database.sql(f"SELECT {wanted} {query}").to_arrow_reader(ROWS_PER_CHUNK) if wanted else ()
+
+
+def _json_type(structure: Any) -> str:
+    """Return DuckDB's type for what `json_group_structure` found; objects stay JSON text."""
+    if isinstance(structure, list):
+        return f"{_json_type(structure[0])}[]" if structure else "VARCHAR[]"
+    if isinstance(structure, dict):
+        return "JSON"
+    return "VARCHAR" if structure == "NULL" else str(structure)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

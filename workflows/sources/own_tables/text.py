@@ -1,0 +1,132 @@
+"""Delimited text, read a block at a time with pyarrow: every value stays text."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+import pyarrow as pa
+from pyarrow import csv
+
+from workflows.errors import DataError
+from workflows.sources.own_tables.files import EXAMPLES, Chunk, Located, Malformed
+from workflows.sources.own_tables.streams import UNIT, Lines, block_rows, open_plain, pairs, with_one_delimiter
+
+BLOCK_BYTES: Final = 8 << 20
+UNHEADED: Final = {"adjacency": ("user_id", "item_id"), "netflix": ("item_id", "user_id", "rating", "date")}
+"""Names of the columns that formats of their own have."""
+
+
+def text_schema(located: Located, path: str) -> pa.Schema:
+    """Return the columns, all of text; those called "" are left out."""
+    return pa.schema([(name, pa.string()) for name in _names(located, path) if name])
+
+
+def text_chunks(located: Located, path: str, names: list[str]) -> Iterator[Chunk]:
+    """Read columns of a file; lines of another number of fields are told of and left out."""
+    skipped: list[Any] = []
+    given = _names(located, path)
+    first = 0
+
+    def skip(row: Any) -> str:
+        skipped.append(row)
+        return "skip"
+
+    with _opened(located, path, given, skip) as reader:
+        for batch in reader:
+            malformed = _malformed(skipped)
+            skipped.clear()
+            columns = [batch.column(given.index(name)) for name in names]
+            yield Chunk(path, first, pa.Table.from_arrays(columns, names), malformed)
+            first += len(batch)
+    if skipped:
+        nothing = pa.schema([(name, pa.string()) for name in names]).empty_table()
+        yield Chunk(path, first, nothing, _malformed(skipped))
+
+
+@contextmanager
+def _opened(
+    located: Located, path: str, names: list[str], on_malformed: Callable[[Any], str]
+) -> Iterator[Iterable[Any]]:
+    """Yield the batches of a file: none where there is nothing after the header, which pyarrow refuses."""
+    try:
+        reader = _open(located, path, names, on_malformed)
+    except pa.ArrowInvalid as error:
+        if "Empty CSV" not in str(error):
+            raise
+        yield ()
+        return
+    with reader:
+        yield reader
+
+
+def _names(located: Located, path: str) -> list[str]:
+    config = located.config
+    if given := config.names or UNHEADED.get(located.format):
+        return list(given)
+    with _open(located, path, [], lambda row: "skip") as reader:
+        found = [str(name).strip() for name in reader.schema.names]
+    return found if config.header else [f"column{number}" for number in range(len(found))]
+
+
+def _open(located: Located, path: str, names: list[str], on_malformed: Callable[[Any], str]) -> Any:
+    config = located.config
+    headed = config.header and located.format == "csv"
+    # Columns may share a name in the file, or have none: they are counted here, and named by the caller.
+    counted = [str(number) for number in range(len(names))]
+    return csv.open_csv(
+        _stream(located, path),
+        # One thread: only so are line numbers known.
+        csv.ReadOptions(
+            use_threads=False,
+            block_size=BLOCK_BYTES,
+            encoding=config.encoding,
+            skip_rows=config.skip_lines + (headed and bool(names)),
+            column_names=counted or None,
+            autogenerate_column_names=not headed and not names,
+        ),
+        csv.ParseOptions(
+            delimiter=_delimiter(located, path),
+            quote_char=config.quote or False,
+            escape_char=config.escape or False,
+            newlines_in_values=bool(config.quote),
+            invalid_row_handler=on_malformed,
+        ),
+        csv.ConvertOptions(
+            column_types=dict.fromkeys(counted, pa.string()),
+            null_values=list(config.nulls),
+            strings_can_be_null=True,
+        ),
+    )
+
+
+def _delimiter(located: Located, path: str) -> str:
+    given = located.config.delimiter
+    if located.format != "csv":
+        return ","
+    if len(given) > 1:
+        return UNIT.decode()
+    return "\t" if given == "," and {".tsv", ".inter"} & set(PurePosixPath(path).suffixes) else given
+
+
+def _stream(located: Located, path: str) -> Any:
+    file, delimiter = open_plain(located.filesystem, path), located.config.delimiter.encode()
+    if located.format == "adjacency":
+        return io.BufferedReader(Lines(pairs(file, delimiter)), BLOCK_BYTES)
+    if located.format == "netflix":
+        return io.BufferedReader(Lines(block_rows(file)), BLOCK_BYTES)
+    if len(delimiter) == 1:
+        return file
+    if located.config.encoding.lower().startswith("utf-16"):
+        raise DataError(f"{path}: a delimiter of several characters is not read in UTF-16; save it as UTF-8")
+    return io.BufferedReader(Lines(with_one_delimiter(file, delimiter)), BLOCK_BYTES)
+
+
+def _malformed(skipped: list[Any]) -> Malformed | None:
+    if not skipped:
+        return None
+    examples = [(row.number, str(row.text)) for row in skipped[:EXAMPLES]]
+    return Malformed(len(skipped), skipped[0].expected_columns, examples)
