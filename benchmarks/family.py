@@ -212,7 +212,7 @@ def time_requests(given: argparse.Namespace, out: Terminal) -> dict[str, float]:
     That is all that a server does with it but the network: transform, query tower, exact search, seen items left out.
     Releases of one seed's towers take turns, REQUESTS at a time, so that all see the same machine.
     """
-    from retrieval.runs.answers import from_release
+    from retrieval.queries.answers import from_release
 
     run, entries = given.runs / load_recipe(given.recipe).name, entries_of(given.recipe, given.out)
     turns = 2 if given.quick else TURNS

@@ -25,9 +25,9 @@ import readme_summary
 from harness import RESULTS, ROOT, write
 from readme_models import table
 
+from retrieval.queries.answers import from_release
 from retrieval.report.examples import examples
 from retrieval.report.tables import read_json
-from retrieval.runs.answers import from_release
 from workflows.files import atomic_write
 
 KEPT = RESULTS / "demo.json"

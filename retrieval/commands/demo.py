@@ -49,10 +49,10 @@ def demo(
 def show(out: Terminal, run: Run) -> Path:
     """Serve a finished run, print a few users' recommendations and a short benchmark; return the report's path."""
     from ensemble.measure.points import table
+    from retrieval.queries.answers import from_server
     from retrieval.report.examples import examples, pick_users
     from retrieval.report.page import write_report
     from retrieval.report.tables import example_table, metrics_table, read_json
-    from retrieval.runs.answers import from_server
     from retrieval.runs.serving import Load, answering_model, measure, target_of, temporary_server
 
     short = Load(interval_ms=1000)

@@ -68,7 +68,7 @@ def embeddings(
     if format_ in _SUFFIX and side is not Side.items:
         raise RecipeError(f"--format {format_.value} goes with --side items: a query is sent, not loaded")
     from ensemble.batch.vectors import index_path, write_vectors
-    from retrieval.runs.query import parse_time
+    from retrieval.queries.query import parse_time
     from retrieval.runs.serving import release_of
 
     release, started = release_of(source), time.monotonic()

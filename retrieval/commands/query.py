@@ -57,8 +57,8 @@ def query(
     retrieval query --user 196 --watched 50 --watched 181@893286638 --timestamp 893286700
     retrieval query --user 196 --tag genres=Comedy --not-tag genres=Horror --range year=1990: --limit-per year=2
     """
-    from retrieval.runs.filter_options import FilterOptions
-    from retrieval.runs.query import Question, ask
+    from retrieval.queries.filter_options import FilterOptions
+    from retrieval.queries.query import Question, ask
 
     tags = tag or [], tag_all or [], not_tag or []
     options = FilterOptions(*tags, in_range or [], limit_per, min_score, only_items or [], filter_json)

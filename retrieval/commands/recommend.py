@@ -27,7 +27,7 @@ from retrieval.options import (
     Texts,
     Workers,
 )
-from retrieval.runs.filter_options import FilterOptions, filter_of
+from retrieval.queries.filter_options import FilterOptions, filter_of
 
 if TYPE_CHECKING:
     from ensemble.batch.everybody import Asking, Everybody
@@ -121,7 +121,7 @@ def asking_of(wanted: Wanted, everybody: Everybody) -> Asking:
     """Return what was typed, checked against the release's inputs; raise InvalidRequest naming the option."""
     from ensemble.batch.everybody import Asking
     from ensemble.client.filters import Filter
-    from retrieval.runs.query import columns_of, parse_time, typed
+    from retrieval.queries.query import columns_of, parse_time, typed
 
     types = everybody.signature.inputs
     item_type = types["exclude_item_ids"]

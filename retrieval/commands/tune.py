@@ -33,8 +33,8 @@ def tune(
         --field train.learning_rate=0.001..0.01:log --field model.dropout=0.2..0.6 \\
         --field train.schedule=constant,cosine --field "model.tower=[[128,64],[256,64]]"
     """
-    from retrieval.runs.tune import Budget, tune_table
-    from retrieval.runs.tune import tune as search
+    from retrieval.tuning.tune import Budget, tune_table
+    from retrieval.tuning.tune import tune as search
 
     found = search(recipe, runs, cache, field or [], Budget(minutes, trials), out)
     if json:

@@ -56,8 +56,8 @@ def write_report(run: Run) -> Path:
 
 def served_examples(run: Run) -> list[Example]:
     """Answer a few users from the release, in this process; every layout gives the same answers."""
+    from retrieval.queries.answers import from_release
     from retrieval.report.examples import examples, pick_users
-    from retrieval.runs.answers import from_release
 
     users = pick_users(run.directory, EXAMPLE_USERS, run.recipe.seed)
     return examples(run.directory, from_release(run.directory / "release"), users)

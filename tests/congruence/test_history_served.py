@@ -16,7 +16,7 @@ from ensemble.layouts import CHAINED, FUSED
 from ensemble.measure.benchmark import Target, benchmark, draw_requests
 from ensemble.server.server import TritonServer
 from ensemble.serving.retriever import Retriever
-from retrieval.runs.query import Question, ask
+from retrieval.queries.query import Question, ask
 from tests.synthetic import Run
 
 pytestmark = pytest.mark.server

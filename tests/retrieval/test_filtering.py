@@ -9,8 +9,8 @@ import pytest
 
 from ensemble.client.filters import Crowding, Filter, Range, TagTest
 from ensemble.client.tensors import InvalidRequest
-from retrieval.runs.filter_options import FilterOptions, filter_of
-from retrieval.runs.query import Question, ask
+from retrieval.queries.filter_options import FilterOptions, filter_of
+from retrieval.queries.query import Question, ask
 from tests.served import Served
 
 

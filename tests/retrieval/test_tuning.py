@@ -15,8 +15,8 @@ import pytest
 from retrieval.console import Terminal
 from retrieval.runs.recipe import load_recipe
 from retrieval.runs.toml import rewrite
-from retrieval.runs.tunable import default_fields, field_names, parse_fields
-from retrieval.runs.tune import Budget, tune, tune_table
+from retrieval.tuning.tunable import default_fields, field_names, parse_fields
+from retrieval.tuning.tune import Budget, tune, tune_table
 from tests.tiny import RECIPE, made_in
 from workflows.errors import RecipeError, StageError
 

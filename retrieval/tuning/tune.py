@@ -20,7 +20,7 @@ from retrieval.runs.recipe import Recipe, load_recipe
 from retrieval.runs.run import Run, Teller, advance
 from retrieval.runs.stages import STAGES
 from retrieval.runs.toml import rewrite
-from retrieval.runs.tunable import Field, changed, default_fields, parse_fields, present
+from retrieval.tuning.tunable import Field, changed, default_fields, parse_fields, present
 from workflows.errors import DivergedError, RecipeError, RetrievalError, StageError
 from workflows.files import atomic_write
 from workflows.progress import Progress
@@ -79,7 +79,7 @@ def tune(path: Path, runs: Path, cache: Path, fields: Sequence[str], budget: Bud
     Raises
     ------
     RecipeError
-        Of a field (see `retrieval.runs.tunable.parse_fields`), or Optuna is not installed.
+        Of a field (see `retrieval.tuning.tunable.parse_fields`), or Optuna is not installed.
     StageError
         The budget ended before any trial did.
     """

@@ -12,8 +12,8 @@ from rich.table import Table
 from ensemble.client import Recommendations, RetrievalClient
 from ensemble.client.tensors import InvalidRequest
 from ensemble.layouts import FUSED
+from retrieval.queries.filter_options import FilterOptions, filter_of
 from retrieval.report.tables import Item, answer_table
-from retrieval.runs.filter_options import FilterOptions, filter_of
 from workflows.errors import RecipeError
 
 _INTEGER, _FLOAT = ("INT64", "INT32"), ("FP64", "FP32")

@@ -1,0 +1,1 @@
+"""`retrieval tune`: a recipe's numbers, searched on validation rows."""
