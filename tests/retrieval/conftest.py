@@ -9,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from retrieval.cli import app
 from tests.tiny import tiny
 
 __all__ = ["tiny"]
@@ -31,6 +33,17 @@ def retrieval() -> Command:
             text=True,
             timeout=300,
         )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def mistaken() -> Command:
+    """Run `retrieval ARGUMENTS` in this process: for what is refused before any work begins."""
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        done = CliRunner().invoke(app, list(map(str, arguments)), env={"COLUMNS": "200"})
+        return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
 
     return run
 

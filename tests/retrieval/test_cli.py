@@ -98,31 +98,31 @@ def test_an_unknown_recipe_key_is_named_with_its_file(retrieval: Command, recipe
     ],
 )
 def test_a_wrong_recipe_value_is_named(
-    retrieval: Command, recipe: Path, tmp_path: Path, old: str, new: str, part: str
+    mistaken: Command, recipe: Path, tmp_path: Path, old: str, new: str, part: str
 ) -> None:
     edit(recipe, old, new)
-    refused(retrieval("fetch", recipe, "--runs", tmp_path), str(recipe), part)
+    refused(mistaken("fetch", recipe, "--runs", tmp_path), str(recipe), part)
 
 
-def test_a_missing_recipe_says_where_to_find_one(retrieval: Command, tmp_path: Path) -> None:
-    refused(retrieval("run", tmp_path / "none.toml"), "none.toml", "ls recipes/")
+def test_a_missing_recipe_says_where_to_find_one(mistaken: Command, tmp_path: Path) -> None:
+    refused(mistaken("run", tmp_path / "none.toml"), "none.toml", "ls recipes/")
 
 
-def test_a_stage_before_its_time_names_what_is_missing(retrieval: Command, recipe: Path, tmp_path: Path) -> None:
-    refused(retrieval("train", recipe, "--runs", tmp_path), "'features' has not been run", "retrieval run")
+def test_a_stage_before_its_time_names_what_is_missing(mistaken: Command, recipe: Path, tmp_path: Path) -> None:
+    refused(mistaken("train", recipe, "--runs", tmp_path), "'features' has not been run", "retrieval run")
 
 
 @pytest.mark.parametrize("command", ["evaluate", "release", "report", "bench"])
-def test_a_directory_that_is_no_run_is_refused(retrieval: Command, tmp_path: Path, command: str) -> None:
-    refused(retrieval(command, tmp_path), str(tmp_path), "not a run")
+def test_a_directory_that_is_no_run_is_refused(mistaken: Command, tmp_path: Path, command: str) -> None:
+    refused(mistaken(command, tmp_path), str(tmp_path), "not a run")
 
 
-def test_an_unknown_stage_lists_the_stages(retrieval: Command, recipe: Path, tmp_path: Path) -> None:
-    refused(retrieval("run", recipe, "--from", "bake", "--runs", tmp_path), "bake", "fetch, features, train")
+def test_an_unknown_stage_lists_the_stages(mistaken: Command, recipe: Path, tmp_path: Path) -> None:
+    refused(mistaken("run", recipe, "--from", "bake", "--runs", tmp_path), "bake", "fetch, features, train")
 
 
-def test_a_query_to_nobody_says_how_to_start_a_server(retrieval: Command) -> None:
-    refused(retrieval("query", "--user", "196", "--address", "127.0.0.1:9"), "127.0.0.1:9", "retrieval serve")
+def test_a_query_to_nobody_says_how_to_start_a_server(mistaken: Command) -> None:
+    refused(mistaken("query", "--user", "196", "--address", "127.0.0.1:9"), "127.0.0.1:9", "retrieval serve")
 
 
 def test_an_unreadable_table_is_named(retrieval: Command, copied_run: Path, quick_recipe: Path) -> None:

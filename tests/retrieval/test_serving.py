@@ -76,9 +76,9 @@ def test_query_leaves_out_what_it_is_told_to(retrieval: Command, address: str) -
     ],
 )
 def test_a_wrong_question_is_told_in_one_line(
-    retrieval: Command, address: str, arguments: tuple[object, ...], parts: tuple[str, ...]
+    mistaken: Command, address: str, arguments: tuple[object, ...], parts: tuple[str, ...]
 ) -> None:
-    done = retrieval("query", *arguments, "--address", address)
+    done = mistaken("query", *arguments, "--address", address)
     assert done.returncode == 2
     assert done.stdout == ""
     assert [part for part in parts if part not in done.stderr] == []
