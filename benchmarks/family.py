@@ -76,7 +76,7 @@ def main() -> None:
     instead.add_argument("--draw", action="store_true", help="only draw what is measured")
     given = parser.options()
     if given.quick:
-        given.choices, given.seeds = given.choices or ["plain", "SENet gates"], given.seeds[:1]
+        given.choices, given.seeds = given.choices or [PLAIN], given.seeds[:1]
     with terminal() as out:
         if given.list:
             out.json(CHOICES)
@@ -184,8 +184,11 @@ def _merged(plain: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
     return plain
 
 
-def trained(recipe: Recipe, run: Path, choice: str, seed: int, out: Terminal) -> Path:
-    """Return the towers of a seed with their `metrics.json`, made if they are not there for this very recipe."""
+def trained(recipe: Recipe, run: Path, choice: str, seed: int, out: Terminal, earlier: Any = None) -> Path:
+    """Return the towers of a seed with their `metrics.json`, made if they are not there for this very recipe.
+
+    They go on from `earlier`, a `models.training.warm_start.Earlier`, if it is given.
+    """
     directory = run / slug(choice) / f"seed-{seed}"
     settings = msgspec.json.encode(msgspec.structs.replace(recipe, seed=seed), order="deterministic")
     kept = directory / "recipe.json"
@@ -198,7 +201,7 @@ def trained(recipe: Recipe, run: Path, choice: str, seed: int, out: Terminal) ->
     out.say(f"{choice}, seed {seed}")
     with atomic_directory(directory) as new:
         data, cpu = load(run / "features"), time.process_time()
-        train(data, recipe.model, recipe.train, seed, recipe.device, new, out.step)
+        train(data, recipe.model, recipe.train, seed, recipe.device, new, out.step, earlier=earlier)
         cpu = time.process_time() - cpu
         metrics = evaluate(run / "features", new, protocol(recipe), recipe.train.objective.rating)
         atomic_write(new / "metrics.json", json.dumps({**metrics, "cpu_s": cpu}, indent=1).encode())

@@ -21,11 +21,10 @@ import numpy as np
 import tritonclient.grpc as grpc
 from fault_files import artefacts
 from fault_requests import Answer, Subject
+from harness import served
 
 from ensemble.client.channels import channel_options
 from ensemble.deploy.swap import deploy
-from ensemble.server.ports import free_ports
-from ensemble.server.server import TritonServer
 from ensemble.triton.model_control import ModelControl
 from retrieval.runs.run import Run
 from retrieval.runs.stages import STAGES
@@ -176,9 +175,8 @@ def _run(arguments: Sequence[object], room: int | None) -> Outcome:
 
 def _deployed(disk: Disk, run: Path, rooms: Sequence[int]) -> list[Outcome]:
     """Deploy the release into a running server of its repository; the server has to go on as it was."""
-    grpc_port, metrics_port = free_ports("127.0.0.1", 2)
     repository, outcomes = run / "triton", []
-    with TritonServer(repository, grpc_port=grpc_port, metrics_port=metrics_port) as server:
+    with served(repository) as server:
         address = server.addresses.grpc
         subject = Subject.of(address, run / "release")
         inputs = subject.inputs(subject.queries(1)[0])

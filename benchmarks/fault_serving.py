@@ -221,7 +221,7 @@ def stop_under_load(run: Path, times: int, say: Any) -> dict[str, Any]:
     total, cut, after, statuses, seconds = Counts(), list[Ended](), list[Ended](), set[int | None](), []
     latency: list[float] = []
     for number in range(times):
-        with serving(run) as server:
+        with serving(run / "triton") as server:
             subject = Subject.of(server.address, run / "release")
             questions = right_questions(server.address, subject, QUESTIONS)
             with Load(server.address, cycle(questions), IN_FLIGHT) as load:

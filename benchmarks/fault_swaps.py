@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,12 @@ import tritonclient.grpc as grpc
 from fault_fuzz import Fuzz
 from fault_load import Counts, Load, Question, listed, percentile_ms
 from fault_requests import Answer, Subject, known_answers, right_questions
+from harness import served
 
 from ensemble.client.channels import channel_options
 from ensemble.deploy.swap import deploy
 from ensemble.layouts import CHAINED, FUSED
 from ensemble.measure.counters import read_memory_mb
-from ensemble.server.ports import free_ports
 from ensemble.server.server import TritonServer
 from ensemble.triton.model_control import ModelControl
 
@@ -34,15 +33,6 @@ GROWTH_MB = 5.0
 PATIENCE = 6
 """A request whose strings are no strings fails those that Triton 2.51 hands to the model with it; they ask again."""
 _SAMPLE_S = 2.0
-
-
-@contextmanager
-def served(repository: Path, log: list[str] | None = None) -> Iterator[TritonServer]:
-    """Serve a model repository on free ports of this machine."""
-    grpc_port, metrics_port = free_ports("127.0.0.1", 2)
-    lines: list[str] = [] if log is None else log
-    with TritonServer(repository, grpc_port=grpc_port, metrics_port=metrics_port, on_log=lines.append) as server:
-        yield server
 
 
 def hot_swap(releases: Sequence[Path], scratch: Path, times: int, say: Any) -> dict[str, Any]:
@@ -123,7 +113,7 @@ def _check_live(address: str, inputs: list[Any], expected: Answer, judge: _Judge
 def soak(run: Path, minutes: float, say: Any) -> dict[str, Any]:
     """Ask right and wrong requests at 80 % of the capacity and watch errors and memory."""
     log: list[str] = []
-    with served(run / "triton", log) as server:
+    with served(run / "triton", on_log=log.append) as server:
         address = server.addresses.grpc
         questions = _mixed(address, Subject.of(address, run / "release"))
         capacity = _capacity(address, questions, 10.0 if minutes > 1 else 3.0)
@@ -197,7 +187,7 @@ def fuzz(runs: Sequence[Path], scratch: Path, count: int, seed: int, say: Any) -
     unexpected, again, deaths, tracebacks, slowest = [], 0, 0, 0, 0.0
     for number, run in enumerate(runs):
         repository, log = export_repository(run / "release", scratch / run.name, "both"), list[str]()
-        with served(repository, log) as server:
+        with served(repository, on_log=log.append) as server:
             address, before = server.addresses.grpc, _stubs(server)
             for model, share in ((FUSED, 0.8), (CHAINED, 0.2)):
                 subject = Subject.of(address, run / "release", model)

@@ -38,6 +38,7 @@ from harness import ROOT, Parser, write
 from retrieval.console import Terminal, silence_libraries, terminal
 
 USERS, ITEMS, BUCKETS, SEED = 200_000, 20_000, 100, 42
+"""Of the tables, whose number of users is that of the rows where these are fewer."""
 CATEGORIES, NORMALISED, BUCKETIZED = ("user_id", "item_id", "channel"), "rating", "timestamp"
 MEGABYTE = 2**20
 Run = Callable[[Path, Path, int], None]
@@ -45,7 +46,7 @@ Run = Callable[[Path, Path, int], None]
 
 def main() -> None:
     """Measure in turns and write the results; with --engine: one run, and print its seconds."""
-    parser = Parser(__doc__, "features", "benchmarks/features")
+    parser = Parser(__doc__, "features")
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 5_000_000, 20_000_000])
     parser.add_argument("--rounds", type=int, default=3, help="runs of each engine at each size")
     parser.add_argument("--workers", type=int, default=0, help="processes of `retrieval`; 0 is threads of one process")
@@ -57,7 +58,7 @@ def main() -> None:
         return
     sizes, rounds = ([20_000], 1) if given.quick else (given.rows, given.rounds)
     with terminal() as out:
-        results = [one for rows in sizes for one in measure(rows, rounds, given.workers, given.runs, out)]
+        results = [one for rows in sizes for one in measure(rows, rounds, given.workers, given.runs / "features", out)]
         write(given.out, results)
         out.json(results)
 
@@ -92,7 +93,9 @@ def make_tables(rows: int, data: Path, out: Terminal) -> Path:
 
     tables = data / str(rows)
     if not tables.exists():
-        fetch(Synthetic(interactions=rows, users=USERS, items=ITEMS, seed=SEED), data, out.say).save(tables)
+        fetch(
+            Synthetic(interactions=rows, users=min(USERS, rows), items=min(ITEMS, rows), seed=SEED), data, out.say
+        ).save(tables)
     return tables
 
 

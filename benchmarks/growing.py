@@ -18,7 +18,6 @@ under --runs are kept, so an interrupted measurement continues.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,7 +34,6 @@ from retrieval.report.tables import read_json
 from retrieval.runs.recipe import Recipe
 from retrieval.runs.stages import protocol
 from workflows.config import TemporalSplit
-from workflows.files import atomic_directory, atomic_write
 from workflows.tables.store import Tables
 
 RECIPE = ROOT / "recipes" / "movielens-100k-temporal.toml"
@@ -66,7 +64,7 @@ CHOICES: dict[str, dict[str, Any] | None] = {
 
 def main() -> None:
     """Measure the choices, write the results and the picture."""
-    parser = Parser(__doc__, "growing", "growing")
+    parser = Parser(__doc__, "growing")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--only", nargs="+", choices=list(CHOICES), default=list(CHOICES), metavar="CHOICE")
     parser.add_argument("--draw", action="store_true", help="only draw what is measured")
@@ -80,7 +78,7 @@ def main() -> None:
             recipe = replace(recipe, item=replace(recipe.item, features=features))
             made = prepare(recipe, given, out)
             found = {
-                choice: [measured(recipe, given.runs, choice, seed, out) for seed in given.seeds]
+                choice: [measured(recipe, given.runs / "growing", choice, seed, out) for seed in given.seeds]
                 for choice in given.only
             }
             results = summed_up(recipe, made, given.seeds, found)
@@ -95,7 +93,7 @@ def prepare(recipe: Recipe, given: argparse.Namespace, out: Terminal) -> dict[st
     from workflows.features.stage import build, load
     from workflows.fitting.warm_start_record import Earlier
 
-    run, runs = prepared(recipe, given, out), given.runs
+    run, runs = prepared(recipe, given, out, "fetch"), given.runs / "growing"
     tables = Tables.load(run.directory / "tables")
     then = runs / "earlier" / "features"
     parts = {
@@ -137,44 +135,28 @@ def measured(recipe: Recipe, runs: Path, choice: str, seed: int, out: Terminal) 
 
     settings = CHOICES[choice]
     if settings is None:
-        return trained(recipe, runs / "zero", choice, seed, out)
-    trained(recipe, runs / "earlier", ZERO, seed, out)
-    towers = runs / "earlier" / family.slug(ZERO) / f"seed-{seed}" / "towers"
-    changed = family.with_changes(recipe, {"train": {"continued": {**settings, "run": str(towers.parent)}}})
-    return trained(changed, runs / "grown", choice, seed, out, Earlier(towers, recipe.model, recipe.train))
-
-
-def trained(recipe: Recipe, run: Path, choice: str, seed: int, out: Terminal, earlier: Any = None) -> dict[str, Any]:
-    """Train and evaluate once, or read what was measured."""
-    directory = run / family.slug(choice) / f"seed-{seed}"
-    if not (directory / "measured.json").exists():
-        from models.evaluation.stage import evaluate
-        from models.training.stage import train
-        from workflows.features.stage import load
-
-        out.say(f"{run.name}: {choice}, seed {seed}")
-        with atomic_directory(directory) as new:
-            data, started = load(run / "features"), time.process_time()
-            train(data, recipe.model, recipe.train, seed, "cpu", new / "towers", out.step, earlier=earlier)
-            seconds = time.process_time() - started
-            metrics = evaluate(run / "features", new / "towers", protocol(recipe))
-            stated = read_json(new / "towers" / "towers.json")
-            facts = {"cpu_s": seconds, "epochs": stated["epochs"], "parameters": stated["parameters"]}
-            atomic_write(new / "measured.json", json.dumps({**facts, "metrics": metrics}).encode())
-    return dict(read_json(directory / "measured.json"))
+        done = family.trained(recipe, runs / "zero", choice, seed, out)
+    else:
+        before = family.trained(recipe, runs / "earlier", ZERO, seed, out)
+        continued = {**settings, "run": before.as_posix()}  # on validation rows, too, which a refit does
+        changed = family.with_changes(recipe, {"train": {"refit": True, "continued": continued}})
+        earlier = Earlier(before, recipe.model, recipe.train)
+        done = family.trained(changed, runs / "grown", choice, seed, out, earlier)
+    towers = read_json(done / "towers.json")
+    return {**read_json(done / "metrics.json"), "epochs": towers["epochs"], "parameters": towers["parameters"]}
 
 
 def figures(found: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
     """Return every figure, one value for each seed."""
     sides = {
-        f"{side}.{name}": [one["metrics"][side][name] for one in found]
+        f"{side}.{name}": [one[side][name] for one in found]
         for side in ("all", "unseen")
         for name in ("recall@10", "recall@100", "ndcg@10")
     }
     groups = {
-        f"{group}: unseen.{name}": [one["metrics"]["groups"][group]["unseen"][name] for one in found]
+        f"{group}: unseen.{name}": [one["groups"][group]["unseen"][name] for one in found]
         for group in GROUPS
-        if group in found[0]["metrics"]["groups"]
+        if group in found[0]["groups"]
         for name in ("recall@10", "ndcg@10")
     }
     return {**sides, **groups}

@@ -1,7 +1,8 @@
 """What the benchmarks share: their options, small tables for `--quick`, results as JSON, mean and spread.
 
 Each runs as `python benchmarks/NAME.py` and writes benchmarks/results/NAME.json. With `--quick` it takes seconds and
-writes under runs/quick/NAME/ instead; benchmarks/smoke.py (`make benchmarks-smoke`) runs all of them so.
+writes to runs/quick/NAME/ instead, and its runs, which all benchmarks share, to runs/quick/runs/; benchmarks/smoke.py
+(`make benchmarks-smoke`) runs all of them so.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -25,6 +26,9 @@ from retrieval.runs.run import Job, Run, advance
 from retrieval.runs.stages import STAGES
 from workflows.files import atomic_write
 from workflows.sources.download import cache_directory
+
+if TYPE_CHECKING:
+    from ensemble.server.server import TritonServer
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -48,8 +52,8 @@ class Parser(argparse.ArgumentParser):
     def options(self) -> argparse.Namespace:
         """Parse the command line; with `--quick`, whatever is written goes to a folder of its own."""
         given = self.parse_args()
-        place = QUICK / self._name
-        places = {"out": place / f"{self._name}.json", "runs": place} if given.quick else self._places
+        quick = {"out": QUICK / self._name / f"{self._name}.json", "runs": QUICK / "runs"}
+        places = quick if given.quick else self._places
         for option, path in places.items():
             setattr(given, option, (getattr(given, option) or path).absolute())
         given.out.parent.mkdir(parents=True, exist_ok=True)
@@ -57,14 +61,16 @@ class Parser(argparse.ArgumentParser):
 
 
 def prepared(recipe: Recipe, given: argparse.Namespace, out: Terminal, *stages: str) -> Run:
-    """Return the recipe's run under `--runs` with its tables and features, and further stages if they are named.
+    """Return the recipe's run under `--runs` with the outputs of the stages, by default tables and features.
 
-    With `--quick`, of QUICK_ROWS interactions drawn at random.
+    With `--quick`, of QUICK_ROWS interactions drawn at random. Another benchmark that makes the same run is waited for.
     """
     run = Run.create(recipe, given.runs, STAGES)
     if given.quick:
         run.stages["fetch"] = replace(run.stages["fetch"], work=few(run.stages["fetch"].work))
-    advance(run, ["fetch", "features", *stages], cache_directory(), out)
+    run.directory.mkdir(parents=True, exist_ok=True)
+    with _locked(run.directory):
+        advance(run, stages or ("fetch", "features"), cache_directory(), out)
     return run
 
 
@@ -90,6 +96,17 @@ def recipe_of(path: Path, given: argparse.Namespace) -> Recipe:
     short: dict[str, Any] = {"epochs": 1, "patience": 1, "refit": False, "batch_size": QUICK_BATCH}
     train = msgspec.structs.replace(recipe.train, distillation=None, **short)
     return msgspec.structs.replace(recipe, train=train)
+
+
+@contextmanager
+def served(repository: Path, **options: Any) -> Iterator[TritonServer]:
+    """Serve a model repository on free ports of this machine; `options` are those of TritonServer."""
+    from ensemble.server.ports import free_ports
+    from ensemble.server.server import TritonServer
+
+    grpc_port, metrics_port = free_ports("127.0.0.1", 2)
+    with TritonServer(repository, grpc_port=grpc_port, metrics_port=metrics_port, **options) as server:
+        yield server
 
 
 def write(path: Path, content: Any) -> None:

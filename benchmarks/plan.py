@@ -34,9 +34,10 @@ MEMORY_WITHIN, TIME_WITHIN = 0.2, 0.4
 
 def main() -> None:
     """Plan and train each recipe, and write the figures."""
-    parser = Parser(__doc__, "plan", "benchmarks/plan")
+    parser = Parser(__doc__, "plan")
     parser.add_argument("--epochs", type=int, default=5, help="Of each training.")
     given = parser.options()
+    given.runs = given.runs / "plan"  # trained there for few epochs, under the names of other benchmarks' runs
     recipes, epochs = (RECIPES[:1], 2) if given.quick else (RECIPES, given.epochs)
     with terminal() as out:
         rows = []

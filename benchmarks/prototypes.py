@@ -25,21 +25,20 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import family
 import numpy as np
 from cold_start import UNSEEN, HeldOut, Mask, reduce_features
-from harness import ROOT, Parser, prepared, spread, store, write
-from msgspec.structs import replace
+from harness import ROOT, Parser, prepared, recipe_of, spread, store, write
 
 from ensemble.catalogue.prototypes import NEIGHBOURS, Neighbours, Prototypes, quality
 from models.metrics import Float32Array
 from models.towers.onnx import run_tower
 from retrieval.console import Terminal, terminal
-from retrieval.runs.recipe import Recipe, load_recipe
+from retrieval.runs.recipe import Recipe
 from workflows.columns import Columns
 from workflows.features import stage as features
 from workflows.features.stage import FeatureSet
@@ -47,7 +46,7 @@ from workflows.features.stage import FeatureSet
 RECIPE = ROOT / "recipes" / "family.toml"
 SEEDS, SHARE, KS = (42, 43, 44), 0.1, (5, 10, 20, 50)
 LABEL = "genres"
-LARGE, TIMED = 100_000, 200
+FILMS, LARGE, TIMED = 1659, 100_000, 200
 
 
 class Films(NamedTuple):
@@ -81,22 +80,26 @@ def main() -> None:
         work = given.runs / "prototypes"
         measured = {
             towers: measure(recipe, work / towers.replace(" ", "-"), given, seeds, out)
-            for towers, recipe in recipes(Path(name)).items()
+            for towers, recipe in recipes(Path(name), given).items()
         }
         results: dict[str, Any] = {"recipe": RECIPE.relative_to(ROOT).as_posix(), "label": LABEL, "seeds": list(seeds)}
-        results.update({towers: spreads(found) for towers, found in measured.items()}, cost=cost())
+        results.update({towers: spreads(found) for towers, found in measured.items()})
+        results["cost"] = cost((FILMS,) if given.quick else (FILMS, LARGE))
         for entry in entries(measured["without the label"], seeds, results["cost"]):
             store(entry, given.out.with_name("family.json"), family.KEY)
         write(given.out, results)
         out.json(results)
 
 
-def recipes(folder: Path) -> dict[str, Recipe]:
+def recipes(folder: Path, given: argparse.Namespace) -> dict[str, Recipe]:
     """Return the recipe without the label among the item's features, and as it is."""
     text = RECIPE.read_text(encoding="utf-8")
     without = "".join(line for line in text.splitlines(keepends=True) if not line.startswith(f"{LABEL} ="))
     (folder / "unlabelled.toml").write_text(without.replace('name = "family"', 'name = "unlabelled"'), encoding="utf-8")
-    return {"without the label": load_recipe(folder / "unlabelled.toml"), "with the label": load_recipe(RECIPE)}
+    return {
+        "without the label": recipe_of(folder / "unlabelled.toml", given),
+        "with the label": recipe_of(RECIPE, given),
+    }
 
 
 def measure(
@@ -107,14 +110,14 @@ def measure(
 
     run = prepared(recipe, given, out)
     data = features.load(run.directory / "features")
-    labels, settings, found = labels_of(data), replace(recipe.train, **({"epochs": 1} if given.quick else {})), []
+    labels, found = labels_of(data), []
     for seed in seeds:
         films, place = Films.draw(labels, seed), work / str(seed)
         if not (place / "towers").is_dir():  # which appears whole
             shutil.rmtree(place, ignore_errors=True)
             reduce_features(run.directory / "features", HeldOut(films.new, np.array([])), place / "features")
             rest = features.load(place / "features")
-            train(rest, recipe.model, settings, seed, recipe.device, place / "towers", out.step)
+            train(rest, recipe.model, recipe.train, seed, recipe.device, place / "towers", out.step)
         found.append(figures(data, films, labels, place))
         out.say(f"{recipe.name}, seed {seed}: {json.dumps(found[-1])}")
     return found
@@ -199,10 +202,10 @@ def vectors_of(data: FeatureSet, new: Mask, place: Path, blank: bool) -> Float32
     return run_tower(place / "towers" / "item.onnx", inputs)
 
 
-def cost() -> dict[str, dict[str, float]]:
+def cost(sizes: Sequence[int]) -> dict[str, dict[str, float]]:
     """Return milliseconds of CPU for one item, and bytes, of both methods, for as many films as there are and more."""
     rng, found = np.random.default_rng(0), {}
-    for items in (1659, LARGE):
+    for items in sizes:
         vectors = rng.normal(size=(items, 64)).astype(np.float32)
         labels = rng.random((items, 19)) < 0.1
         methods: Mapping[str, Any] = {

@@ -50,7 +50,7 @@ def run_of(path: Path, seed: int, given: argparse.Namespace, out: Terminal) -> R
     recipe = recipe_of(path, given)
     out.say(f"{path.name}, seed {seed}")
     recipe = replace(recipe, name=f"{recipe.name}-seed{seed}", seed=seed)
-    return prepared(recipe, given, out, "train", "evaluate")
+    return prepared(recipe, given, out, "fetch", "features", "train", "evaluate")
 
 
 def measure(path: Path, given: argparse.Namespace, out: Terminal) -> dict[str, Any]:

@@ -164,7 +164,7 @@ def main() -> None:
     given = parser.options()
     given.work = given.work or given.runs.parent / "ranking"
     if given.quick:
-        given.models, given.kinds, given.seeds = ["two-tower", "IntTower"], ["IntTower"], given.seeds[:1]
+        given.models, given.kinds, given.seeds = ["IntTower"], ["IntTower"], given.seeds[:1]
     with terminal() as out:
         for what in (given.what,) if given.what else WHAT:
             STEPS[what](given, out)
@@ -201,7 +201,7 @@ def rated_features(recipe: Recipe, seed: int, given: argparse.Namespace, out: Te
     """Return features of the rows that are not rated 3; a fifth is the test, a fifth of the rest validation."""
     directory = given.work / f"{recipe.name}-seed{seed}" / "features"
     if not directory.exists():
-        run = prepared(recipe, given, out).directory
+        run = prepared(recipe, given, out, "fetch").directory
         tables = Tables.load(run / "tables")
         rows = tables.interactions
         tables = dataclasses.replace(tables, interactions=rows[rows[Columns.Rating] != 3].reset_index(drop=True))

@@ -22,14 +22,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
-from harness import ROOT, Parser, prepared, recipe_of, write
+from harness import ROOT, Parser, prepared, recipe_of, served, write
 from rich.table import Table
 
 from ensemble.client import RetrievalClient
@@ -40,7 +40,6 @@ from ensemble.measure import perf_analyzer
 from ensemble.measure.benchmark import Target, draw_requests, input_data, measure
 from ensemble.measure.counters import read_memory_mb
 from ensemble.measure.points import Point
-from ensemble.server.ports import free_ports
 from ensemble.server.server import TritonServer
 from retrieval.console import Terminal, silence_libraries, terminal
 from retrieval.runs.run import Job, Run
@@ -105,7 +104,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--no-history", action="store_true", help="leave the recipe with history out")
     found = parser.options()
     found.effort = (found.rounds or (1 if found.quick else 3), found.interval_ms or (300 if found.quick else 400))
-    found.effort += (1 if found.quick else 3,)
+    found.effort += (0 if found.quick else 3,)
     return found
 
 
@@ -115,9 +114,9 @@ def compare(
     """Measure the layouts `names` of one recipe; return the points and each layout's start and memory."""
     run = released(recipe, arguments, out)
     layouts = list(prepare(run, names, scratch / run.recipe.name, out))
-    starts = [start_of(layout, run, plan.starts, out) for layout in layouts]
+    starts = [start_of(layout, run, plan.starts, out) for layout in layouts if plan.starts]
     with ExitStack() as stack:
-        servers = {layout.name: stack.enter_context(serving(layout)) for layout in layouts}
+        servers = {layout.name: stack.enter_context(serve(layout)) for layout in layouts}
         out.say("all servers answer")
         points = in_turns(run, layouts, servers, plan, scratch, out)
         for start in starts:
@@ -130,8 +129,8 @@ def released(path: Path, given: argparse.Namespace, out: Terminal) -> Run:
     features that are made now are those which they were trained with."""
     recipe = recipe_of(path, given)
     run = Run.create(recipe, given.runs, STAGES)
-    if not (run.directory / "towers").is_dir():
-        return prepared(recipe, given, out, "train", "release")
+    if given.quick or not (run.directory / "towers").is_dir():
+        return prepared(recipe, given, out, "fetch", "features", "train", "release")
     for stage in ("fetch", "features", "release"):
         with out.working(stage):
             run.stages[stage].work(Job(run.recipe, run.directory, cache_directory(), out.step))
@@ -161,21 +160,9 @@ def prepare(run: Run, names: Sequence[str], place: Path, out: Terminal) -> Itera
             yield Layout(name, export_repository(release, place / "chained", "chained"), CHAINED)
 
 
-@contextmanager
-def serving(layout: Layout) -> Iterator[TritonServer]:
+def serve(layout: Layout) -> AbstractContextManager[TritonServer]:
     """Serve a layout on free ports."""
-    grpc_port, http_port, metrics_port = free_ports("127.0.0.1", 3)
-    server = TritonServer(
-        layout.repository,
-        model=layout.model,
-        python=layout.python,
-        grpc_port=grpc_port,
-        http_port=http_port,
-        metrics_port=metrics_port,
-        start_timeout_seconds=400,
-    )
-    with server:
-        yield server
+    return served(layout.repository, model=layout.model, python=layout.python, start_timeout_seconds=400)
 
 
 def start_of(layout: Layout, run: Run, times: int, out: Terminal) -> dict[str, Any]:
@@ -184,7 +171,7 @@ def start_of(layout: Layout, run: Run, times: int, out: Terminal) -> dict[str, A
     request = data_of(layout, run, 1)["data"][0]
     for _ in range(1 if layout.name == "stock" else times):
         start = time.perf_counter()
-        with serving(layout) as server:
+        with serve(layout) as server:
             first_answer(server.addresses.grpc, layout.model, request)
             seconds.append(time.perf_counter() - start)
             memory.append(read_memory_mb(server.process_id))

@@ -49,8 +49,8 @@ def make_release(
         with atomic_directory(place / "parts") as parts:
             _write_parts(parts, items, item_ids, ranks)
         run = place / "parts"
-        parts = Parts(run / "features", run / "towers", place / "release", run / "ranker" if ranks else None)
-        write_release(parts, Training(), Settings(f"worst-{items}", "0" * 64, Serving(layout="both")), progress)
+        made = Parts(run / "features", run / "towers", place / "release", run / "ranker" if ranks else None)
+        write_release(made, Training(), Settings(f"worst-{items}", "0" * 64, Serving(layout="both")), progress)
     return Made(place / "release", item_ids)
 
 

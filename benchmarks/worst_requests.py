@@ -27,15 +27,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import psutil
 import tritonclient.grpc as grpc
-from harness import Parser, store
+from harness import Parser, served, store
 from tritonclient.utils import InferenceServerException
 from worst_release import GENRES, USERS, Made, catalogue, make_release
 
 from ensemble.client import RetrievalClient
 from ensemble.client.tensors import ClientError
-from ensemble.server.ports import free_ports
-from ensemble.server.server import TritonServer
-from ensemble.triton.export import export_repository
 
 KEY = ("items", "ids", "ranks", "model", "kind", "most_rows")
 CATALOGUES = ((1659, "int64", False), (1659, "string", False), (1659, "int64", True), (1_000_000, "int64", False))
@@ -253,7 +250,7 @@ def main() -> None:
 def measured(made: Made, place: Path, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Serve a release, and yield the figures of every kind and model."""
     kinds = Kinds(made).all()
-    with served(made.path, place / "triton") as (address, processes):
+    with started(made.path, place / "triton") as (address, processes):
         for model in given.model or MODELS:
             asker = Asker(address, model, processes)
             for kind in kinds:
@@ -279,14 +276,14 @@ def worst(asker: Asker, kind: Kind, address: str, repeats: int) -> Iterator[dict
 
 
 @contextmanager
-def served(release: Path, repository: Path) -> Iterator[tuple[str, list[psutil.Process]]]:
+def started(release: Path, repository: Path) -> Iterator[tuple[str, list[psutil.Process]]]:
     """Serve a release in both layouts; yield the address and the server's processes."""
+    from ensemble.triton.export import export_repository
+
     export_repository(release, repository, "both")
-    grpc_port, metrics_port = free_ports("127.0.0.1", 2)
-    before = {one.pid for one in psutil.Process().children(recursive=True)}
-    with TritonServer(repository, grpc_port=grpc_port, metrics_port=metrics_port, start_timeout_seconds=600) as server:
-        mine = psutil.Process().children(recursive=True)
-        yield server.addresses.grpc, [one for one in mine if one.pid not in before]
+    with served(repository, start_timeout_seconds=600) as server:
+        process = psutil.Process(server.process_id)
+        yield server.addresses.grpc, [process, *process.children(recursive=True)]
 
 
 def say(text: str) -> None:
