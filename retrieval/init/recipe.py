@@ -137,7 +137,7 @@ def _rest(plan: Plan) -> list[str]:
 
 
 def _line(text: str, comment: str) -> str:
-    return f"{text.ljust(COMMENT)}# {comment}"
+    return f"{text.ljust(COMMENT - 1)} # {comment}"
 
 
 def _relative(path: str, directory: Path) -> str:

@@ -87,6 +87,7 @@ def find_roles(
     _find_by_name(interactions, Columns.Event, ("integer", "string"), found["interactions"], KINDS)
     if "items" in tables:
         _find_by_name(tables["items"], Columns.Title, ("string",), found["items"])
+        _find_unnamed_title(tables["items"], found["items"])
     if Columns.Title not in found.get("items", {}):
         _find_title(interactions, found["interactions"])
     return found
@@ -165,6 +166,7 @@ def _find_reference(interactions: Sampled, role: str, other: Profile | None, fou
     for one in able:
         shared = _shared(one, other) if other is not None else 0.0
         by_name = name_score(one.name, role) - name_score(one.name, opposite)
+        by_name += 9 * (other is not None and one.name.lower() == other.name.lower())
         scored.append((10 * (shared >= SHARED) * shared + by_name, by_name, shared, one))
     scored.sort(key=lambda entry: -entry[0])
     if not scored or scored[0][0] <= 0:
@@ -180,20 +182,23 @@ def _find_reference(interactions: Sampled, role: str, other: Profile | None, fou
 def _left_over(interactions: Sampled, able: list[Profile], role: str) -> Found:
     """Return the column that is the user or the item where no name says so: one called an id if possible, the first."""
 
-    def is_id(one: Profile) -> bool:
+    def is_id(one: Profile) -> int:
+        """2 where it is called an id, 1 where it is one of something else, such as of a basket."""
         parts = parts_of(one.name)
-        named = parts[-1:] and (parts[-1] in NAMING_IDS or parts[-1].endswith("id"))
-        return bool(named) and not OTHER_IDS & set(parts)
+        named = bool(parts) and (parts[-1] in NAMING_IDS or parts[-1].endswith("id"))
+        return named + (named and not OTHER_IDS & set(parts))
 
     opposite = Columns.Item if role == Columns.User else Columns.User
     others = (opposite, Columns.Rating, Columns.Timestamp, Columns.Event, Columns.Title)
     left = [one for one in able if one.distinct > 1 and not any(name_score(one.name, other) for other in others)]
-    left = [one for one in left if not OTHER_IDS & set(parts_of(one.name)) and not _is_prose(one)]
+    left = [one for one in left if is_id(one) or not (OTHER_IDS & set(parts_of(one.name)) or _is_prose(one))]
     if not left:
         names = ", ".join(one.name for one in interactions.columns)
         raise DataError(
             f"{interactions.file.path}: no column looks like the {role}; there are: {names}; say which it is: "
             f"--column {role}=NAME"
+            + ", or what stands between the fields: --delimiter"
+            * (len(interactions.columns) == 1)
         )
     best = max(left, key=is_id)
     return Found(best, role, f"a guess: {'called like an id' if is_id(best) else 'the first column'} that is left")
@@ -247,6 +252,13 @@ def _find_unnamed_rating(table: Sampled, found: dict[str, Found]) -> None:
                 why = f"a guess: {one.distinct} numbers, {low:g} to {high:g}"
                 found[Columns.Rating] = Found(one, Columns.Rating, why)
                 return
+
+
+def _find_unnamed_title(table: Sampled, found: dict[str, Found]) -> None:
+    """Take the first text of several words for the title, where there is no header to say so."""
+    texts = [one for one in table.columns if one.dtype == "string" and _is_prose(one)]
+    if texts and not table.file.header and Columns.Title not in found:
+        found[Columns.Title] = Found(texts[0], Columns.Title, "a guess: the first text of several words")
 
 
 def _find_title(table: Sampled, found: dict[str, Found]) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import msgspec
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -209,7 +210,8 @@ def test_ids_are_whole_whatever_type_they_have(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("names", [
-    ("userID", "artistID"), ("household_id", "PRODUCT_ID"), ("CustomerID", "StockCode"), ("user_id", "business_id"),
+    ("userID", "artistID"), ("order_id", "product_id"),
+    ("household_id", "PRODUCT_ID"), ("CustomerID", "StockCode"), ("user_id", "business_id"),
     ("whatever_id", "thing_code"),
 ])  # fmt: skip
 def test_ids_are_found_by_what_is_left(tmp_path: Path, names: tuple[str, str]) -> None:
@@ -232,6 +234,8 @@ def test_a_day_that_could_be_a_month_is_asked_for_with_both_readings(tmp_path: P
     (lambda path: zipfile.ZipFile(path, "w").writestr("a.csv", "user,item\n") or None, "no rows"),
     (lambda path: path.write_bytes(b"\x00\x01\x02binary"), "begins with"),
     (lambda path: path.write_bytes(b""), "is empty"),
+    (lambda path: path.write_text("{'user': 1, 'item': 2}\n"), "Python's dictionaries"),
+    (lambda path: path.write_text("one column\nof words\n"), "no column looks like the user_id.*--delimiter"),
     (lambda path: path.write_text('{"user": 1, "item": 2}\n{"user"\n', encoding="utf-8"), "not readable as json.*line"),
 ])  # fmt: skip
 def test_what_cannot_be_read_is_refused_with_what_it_is(tmp_path: Path, made: Any, said: str) -> None:
@@ -309,3 +313,40 @@ def test_thresholds_and_least_rows_leave_out_and_count(tmp_path: Path) -> None:
     )
     assert any("rows below data.at_least left out" in line for line in said)
     assert any("rows of users or items with too few rows left out" in line for line in said)
+
+
+@pytest.mark.parametrize("between", [",", "::", "\t"])
+def test_a_refused_row_is_named_by_its_line_whatever_stands_before_it(tmp_path: Path, between: str) -> None:
+    quoted = '"two\nlines"' if len(between) == 1 else "one line"
+    rows = [["user_id", "item_id", "note"], ["1", "5", quoted], [""], ["2", "6", "b"], ["3"], ["4", "", "c"]]
+    text = "# made up\n" + "".join(between.join(row) + "\n" for row in rows)
+    (tmp_path / "a.csv").write_text(text, encoding="utf-8")
+    table = {"path": str(tmp_path / "a.csv"), "delimiter": between, "skip_lines": 1}
+    data = msgspec.convert({"source": "tables", "interactions": table, "bad_rows": "drop"}, OwnTables)
+    OwnRows(data, lambda _: None).save(tmp_path / "dropped")
+    line = text[: text.index("4" + between)].count("\n") + 1
+    (tmp_path / "a.csv").write_text(text.replace("3\n", f"3{between}7{between}d\n"), encoding="utf-8")
+    with pytest.raises(DataError, match=rf"a\.csv, line {line}, row 3: column 'item_id' must be present"):
+        OwnRows(msgspec.structs.replace(data, bad_rows="refuse"), lambda _: None).save(tmp_path / "refused")
+
+
+def test_the_id_is_the_column_of_the_other_tables_name_and_not_a_quantity_of_the_same_numbers(tmp_path: Path) -> None:
+    frame = FRAME.rename(columns={"user_id": "household_key", "item_id": "PRODUCT_ID", "rating": "QUANTITY"})
+    frame[["QUANTITY", "household_key", "PRODUCT_ID", "timestamp"]].to_csv(tmp_path / "a.csv", index=False)
+    pd.DataFrame({"household_key": range(1, 20), "AGE_DESC": ["19-24"] * 10 + ["25-34"] * 9}).to_csv(tmp_path / "u.csv")
+    codes = {"PRODUCT_ID": range(1000, 1061), "MANUFACTURER": [one % 37 for one in range(61)]}
+    pd.DataFrame({**codes, "UPC": [one * 7919 + 10**9 for one in range(61)]}).to_csv(tmp_path / "p.csv", index=False)
+    trial, tables = answer(tmp_path, "a.csv", users="u.csv", items="p.csv")
+    assert tables.interactions["user_id"].tolist() == FRAME["user_id"].tolist()
+    assert 'manufacturer = { kind = "categorical" }' in trial.text
+    assert "# upc: left out: numbers that name something" in trial.text
+
+
+def test_films_of_movielens_are_read_with_their_titles_and_genres(tmp_path: Path) -> None:
+    (tmp_path / "ratings.dat").write_text(lines("::", None), encoding="utf-8")
+    films = "".join(f"{item}::Misérables, Les {item} (19{item % 100:02d})::Drama|War\n" for item in range(1001, 1061))
+    (tmp_path / "movies.dat").write_text(films, encoding="latin-1")
+    trial, tables = answer(tmp_path, "ratings.dat", items="movies.dat")
+    same(tables)
+    assert tables.items.set_index("item_id").loc[1001, "title"] == "Misérables, Les 1001 (1901)"
+    assert 'lists = { item_column2 = "|" }' in trial.text

@@ -131,7 +131,7 @@ def test_dropping_keeps_every_good_row_and_counts_every_bad_one_by_its_reason(
         tables, report = read(source, directory / "out")
         if len(good) < len(plan):
             strict = msgspec.structs.replace(source, bad_rows="refuse")
-            with pytest.raises(DataError, match=r"interactions\.csv, row \d+: column .* must be"):
+            with pytest.raises(DataError, match=r"interactions\.csv, line \d+, row \d+: column .* must be"):
                 read(strict, directory / "strict")
             assert not (directory / "strict").exists(), "a refused source left something behind"
     assert tables.interactions["timestamp"].tolist() == good

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Final, NamedTuple
@@ -79,6 +80,8 @@ class Chunk(NamedTuple):
     rows: pa.Table
     """By the file's names; of a text file everything is text or null."""
     malformed: Malformed | None
+    line_of: Callable[[int], int | None] = lambda row: None
+    """The line, from 1, on which a row of the file, from 0, begins; None where it has no lines."""
 
 
 def locate(config: TableFile, table: str) -> Located:
@@ -123,6 +126,10 @@ def content(filesystem: Any, path: str) -> str:
             head = file.read(HEAD_BYTES)
     except (OSError, EOFError, ValueError, pa.ArrowException) as error:
         raise DataError(f"{path}: cannot be read ({error})") from None
+    if re.match(rb"\s*\{\s*u?'", head):
+        raise DataError(
+            f"{path}: holds Python's dictionaries, not JSON; write each as json.dumps(ast.literal_eval(line))"
+        )
     found = next((name for name, beginning in CONTENTS if beginning.match(head)), None)
     if found is None:
         known = ", ".join(name for name, _ in CONTENTS)

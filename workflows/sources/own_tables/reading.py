@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import zipfile
 from collections.abc import Iterator
+from functools import partial
 from lzma import LZMAError
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 
 from workflows.errors import DataError
 from workflows.sources.own_tables.files import Chunk, Located, folders
+from workflows.sources.own_tables.lines import line_of
 from workflows.sources.own_tables.stores import stored_chunks, stored_schema
 from workflows.sources.own_tables.text import UNHEADED, text_chunks, text_schema
 
@@ -63,7 +65,9 @@ def chunks(located: Located, names: list[str]) -> Iterator[Chunk]:
         try:
             for chunk in read(located, path, wanted):
                 rows = _exploded(located, chunk.rows)
-                yield chunk._replace(rows=_with_folders(rows, named, names))
+                counted = located.format == "csv" and located.config.explode is None
+                line = partial(line_of, located, path) if counted else chunk.line_of
+                yield chunk._replace(rows=_with_folders(rows, named, names), line_of=line)
         except _damaged() as error:
             raise _unreadable(located, path, error) from None
 

@@ -88,6 +88,8 @@ class Ledger:
         if not positions.size:
             return
         examples = [_example(chunk, int(position), source) for position in positions[:EXAMPLES]]
+        if self.refuse and (line := chunk.line_of(examples[0]["row"])):
+            examples[0]["line"] = line
         self._take(table, fault, source, len(positions), examples)
 
     def add_malformed(self, table: str, file: str, found: Malformed) -> None:
@@ -109,7 +111,7 @@ class Ledger:
 
 
 def _refusal(table: str, fault: Fault, source: str | None, rows: int, example: dict[str, Any]) -> DataError:
-    where = f"line {example['line']}" if "line" in example else f"row {example['row']}"
+    where = ", ".join(f"{name} {example[name]}" for name in ("line", "row") if name in example)
     renamed = f" ({fault.column})" if source and source != fault.column else ""
     what = f"column {source!r}{renamed}" if source else "the line"
     more = f" (and {rows - 1:,} more rows near it)" if rows > 1 else ""

@@ -58,7 +58,7 @@ def sniff(located: Located, delimiter: str | None, header: bool | None) -> tuple
     notes = ["its text is not UTF-8, so latin-1 is taken"] if encoding == "latin-1" else []
     form = found if found in UNHEADED else _form(lines) if delimiter is None and header is None else None
     if form:
-        options |= {"format": form} | ({"delimiter": " "} if form == "adjacency" else {})
+        options |= {"format": form} | ({"delimiter": " "} if form == "adjacency" and "," not in lines[0] else {})
         shown = "user item item ..." if form == "adjacency" else "movie:, then user,rating,date"
         return options, [*notes, f"its lines are of the form {shown}"]
     options |= {"format": "csv"} if located.format != "csv" else {}
@@ -86,7 +86,9 @@ def _delimited(
     headed = is_header(rows[0], rows[1:]) if header is None else header
     if not headed:
         options["header"] = False
-        notes.append("it has no header" + ("" if header is False else f" (its first line is {lines[dialect.skip]!r})"))
+        notes.append(
+            "it has no header" + ("" if header is False else f" (its first line is {lines[dialect.skip][:60]!r})")
+        )
     elif _is_trailed(rows):
         options["names"] = [*(name.strip().strip(dialect.quote or '"') for name in rows[0]), ""]
         notes.append("its rows end with a delimiter, its header does not")
@@ -128,11 +130,15 @@ def _form(lines: list[str]) -> str | None:
     """Return the form of lines that are no delimited table."""
     if len(lines) > 1 and re.fullmatch(r"\w+:", lines[0].strip()) and lines[1].count(",") == 2:
         return "netflix"
-    fields = [line.split() for line in lines]
-    ragged = len({len(row) for row in fields}) > 1 and max(map(len, fields)) > 2
-    whole = all(re.fullmatch(r"\w+", field) for row in fields for field in row)
-    numbers = sum(field.isdigit() for row in fields for field in row) > 0.9 * sum(map(len, fields))
-    return "adjacency" if ragged and whole and numbers and len({row[0] for row in fields}) == len(fields) else None
+    return "adjacency" if any(_is_adjacency([line.split(sign) for line in lines]) for sign in (None, ",")) else None
+
+
+def _is_adjacency(rows: list[list[str]]) -> bool:
+    """Return whether rows of many lengths are numbers, each of which begins with another one."""
+    lengths = {len(row) for row in rows}
+    whole = all(field.strip().isdigit() for row in rows for field in row)
+    ragged = len(lengths) > min(2, len(rows) - 1) and max(lengths) > 2
+    return ragged and whole and len({row[0] for row in rows}) == len(rows)
 
 
 def _best(lines: list[str], look: Any) -> Dialect | None:

@@ -22,13 +22,13 @@ UNHEADED: Final = {"adjacency": ("user_id", "item_id"), "netflix": ("item_id", "
 
 def text_schema(located: Located, path: str) -> pa.Schema:
     """Return the columns, all of text; those called "" are left out."""
-    return pa.schema([(name, pa.string()) for name in _names(located, path) if name])
+    return pa.schema([(name, pa.string()) for name in column_names(located, path) if name])
 
 
 def text_chunks(located: Located, path: str, names: list[str]) -> Iterator[Chunk]:
     """Read columns of a file; lines of another number of fields are told of and left out."""
     skipped: list[Any] = []
-    given = _names(located, path)
+    given = column_names(located, path)
     first = 0
 
     def skip(row: Any) -> str:
@@ -63,7 +63,8 @@ def _opened(
         yield reader
 
 
-def _names(located: Located, path: str) -> list[str]:
+def column_names(located: Located, path: str) -> list[str]:
+    """Return the names of a file's columns, those that are not read among them."""
     config = located.config
     if given := config.names or UNHEADED.get(located.format):
         return list(given)
@@ -78,7 +79,7 @@ def _open(located: Located, path: str, names: list[str], on_malformed: Callable[
     # Columns may share a name in the file, or have none: they are counted here, and named by the caller.
     counted = [str(number) for number in range(len(names))]
     return csv.open_csv(
-        _stream(located, path),
+        open_text(located, path),
         # One thread: only so are line numbers known.
         csv.ReadOptions(
             use_threads=False,
@@ -89,7 +90,7 @@ def _open(located: Located, path: str, names: list[str], on_malformed: Callable[
             autogenerate_column_names=not headed and not names,
         ),
         csv.ParseOptions(
-            delimiter=_delimiter(located, path),
+            delimiter=delimiter_of(located, path),
             quote_char=config.quote or False,
             escape_char=config.escape or False,
             newlines_in_values=bool(config.quote),
@@ -103,7 +104,8 @@ def _open(located: Located, path: str, names: list[str], on_malformed: Callable[
     )
 
 
-def _delimiter(located: Located, path: str) -> str:
+def delimiter_of(located: Located, path: str) -> str:
+    """Return what stands between fields in what `open_text` opens."""
     given = located.config.delimiter
     if located.format != "csv":
         return ","
@@ -112,7 +114,8 @@ def _delimiter(located: Located, path: str) -> str:
     return "\t" if given == "," and {".tsv", ".inter"} & set(PurePosixPath(path).suffixes) else given
 
 
-def _stream(located: Located, path: str) -> Any:
+def open_text(located: Located, path: str) -> Any:
+    """Open a file as delimited text with a delimiter of one character."""
     file, delimiter = open_plain(located.filesystem, path), located.config.delimiter.encode()
     if located.format == "adjacency":
         return io.BufferedReader(Lines(pairs(file, delimiter)), BLOCK_BYTES)
