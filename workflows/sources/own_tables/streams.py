@@ -41,10 +41,13 @@ def open_plain(filesystem: Any, path: str) -> IO[bytes]:
 
 @contextmanager
 def plain_copy(filesystem: Any, path: str) -> Iterator[str]:
-    """Yield a local, unpacked file: the file itself where it is one, else a copy that is gone afterwards."""
+    """Yield a local, unpacked file: the file itself where it is one, else a copy that is gone afterwards.
+
+    A name that DuckDB would take for a pattern is copied, too.
+    """
     with filesystem.open(path, "rb") as file:
         packed = any(file.read(6).startswith(magic) for magic in MAGIC)
-    if not packed and "file" in (filesystem.protocol if isinstance(filesystem.protocol, tuple) else ()):
+    if not packed and not set(path) & set("*?[") and "file" in (filesystem.protocol if isinstance(filesystem.protocol, tuple) else ()):
         yield path
         return
     with tempfile.TemporaryDirectory(prefix="retrieval-copy.") as folder:
