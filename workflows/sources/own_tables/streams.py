@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 import pyarrow as pa
+from fsspec.implementations.local import LocalFileSystem
 
 from workflows.errors import DataError
 
@@ -47,7 +48,8 @@ def plain_copy(filesystem: Any, path: str) -> Iterator[str]:
     """
     with filesystem.open(path, "rb") as file:
         packed = any(file.read(6).startswith(magic) for magic in MAGIC)
-    if not packed and not set(path) & set("*?[") and "file" in (filesystem.protocol if isinstance(filesystem.protocol, tuple) else ()):
+    local = isinstance(filesystem, LocalFileSystem)
+    if local and not packed and not set(path) & set("*?["):
         yield path
         return
     with tempfile.TemporaryDirectory(prefix="retrieval-copy.") as folder:
