@@ -42,7 +42,7 @@ def plan(
     budget = None if memory is None else parse_size(memory)
     declared = _sizes(rows, users, items)
     if not source.is_dir() and declared is None:
-        _fetch_own_tables(out, source, runs, cache)
+        fetch_own_tables(out, source, runs, cache)
     with out.working("rehearsing the train stage"):
         found = _planned(source, runs, declared, budget)
     if json:
@@ -70,7 +70,7 @@ def _sizes(rows: int | None, users: int | None, items: int | None) -> Any:
     return Sizes(rows, users, items)
 
 
-def _fetch_own_tables(out: Terminal, source: Path, runs: Path, cache: Path) -> None:
+def fetch_own_tables(out: Terminal, source: Path, runs: Path, cache: Path) -> None:
     """Store the user's own tables, which a run then need not do: how large they are is known when they are read."""
     from retrieval.runs.recipe import load_recipe
     from retrieval.runs.run import Run, advance

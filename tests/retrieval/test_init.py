@@ -12,9 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from retrieval.commands.plan import fetch_own_tables
 from retrieval.console import Terminal
 from retrieval.init.plan import Plan, make_plan
 from retrieval.init.recipe import recipe_text
+from retrieval.plan.shapes import shapes_of
 from retrieval.runs.recipe import load_recipe, parse_recipe
 from retrieval.runs.run import Run, advance
 from retrieval.runs.stages import STAGES
@@ -150,7 +152,9 @@ def test_what_init_writes_is_checked_and_runs_to_a_release(shop: Path, retrieval
     metrics = json.loads(done.stdout)["metrics"]
     assert metrics["rows"] == 400
     assert (shop / "runs" / "shop" / "release" / "manifest.json").is_file()
-    assert (shop / "runs" / "shop" / "report.html").is_file(), "there are no example users where nothing is rated"
+    report = (shop / "runs" / "shop" / "report.html").read_text(encoding="utf-8")
+    assert "film" not in report
+    assert "★" not in report, "nothing is rated"
 
 
 def test_a_changed_file_is_fetched_again_and_an_opened_run_is_what_it_was(shop: Path) -> None:
@@ -169,6 +173,17 @@ def test_a_changed_file_is_fetched_again_and_an_opened_run_is_what_it_was(shop: 
     assert opened.is_finished(opened.stages["fetch"])
     assert not kept()
     assert len(Tables.load(shop / "runs" / "shop" / "tables").interactions) == 4001
+
+
+def test_plan_knows_the_sizes_right_after_init_and_the_run_keeps_what_it_read(shop: Path) -> None:
+    path = shop / "recipe.toml"
+    path.write_text(recipe_text(plan_of(shop), "shop", path), encoding="utf-8")
+    fetch_own_tables(Terminal(sys.stderr), path, shop / "runs", shop)
+    recipe = load_recipe(path)
+    run = Run.create(recipe, shop / "runs", STAGES)
+    found = shapes_of(recipe, run.directory)
+    assert (found.origin, sum(found.rows.values()), found.users, found.items) == ("tables", 4000, 300, 128)
+    assert advance(run, ["fetch"], shop, Terminal(sys.stderr))[0]["kept"]
 
 
 def test_check_fails_where_rows_are_bad_and_shows_them(shop: Path, retrieval: Any) -> None:
