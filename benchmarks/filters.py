@@ -122,7 +122,7 @@ def measured(
     allowed = Allowed([mask], np.zeros(1, dtype=np.int64))
     for query in data.queries:
         start = time.perf_counter()
-        answer = search(query[None], np.array([K]), *no_exclusions(), allowed)
+        answer = search.nearest(query[None], np.array([K]), *no_exclusions(), allowed)
         times.append((time.perf_counter() - start) * 1e6)
         found.append(answer.item_index[0])
         plans[search.plan(query[None], K, mask).way] += 1

@@ -108,7 +108,7 @@ class Bench:
         scan = ItemSearch(self.vectors)
         k = np.array([AT[-1]])
         facts = {"build_s": 0.0, "memory_mb": self.vectors.nbytes / 1e6}
-        return self.in_process("flat", 1.0, lambda query: scan(query, k, *no_exclusions()).item_index, facts)
+        return self.in_process("flat", 1.0, lambda query: scan.nearest(query, k, *no_exclusions()).item_index, facts)
 
     def automatic(self) -> list[Contender]:
         """What `auto` builds for each target, mapped from its file as a server does."""

@@ -169,11 +169,11 @@ def figures(data: FeatureSet, films: Films, labels: Mask, place: Path) -> dict[s
     }
     for group, asked in {"new films": films.new, "known films": films.reported}.items():
         for method, labeller in methods.items():
-            found[group][method] = {**quality(labeller(blank[asked]), labels[asked]), "k": k}
+            found[group][method] = {**quality(labeller.score(blank[asked]), labels[asked]), "k": k}
         found[group]["prior"] = quality(np.tile(known.mean(axis=0), (int(asked.sum()), 1)), labels[asked])
         if any(spec.source == LABEL for spec in data.item_specs):
             seen = vectors_of(data, films.new, place, blank=False)
-            leaking = Prototypes(seen[films.labelled], known)(seen[asked])
+            leaking = Prototypes(seen[films.labelled], known).score(seen[asked])
             found[group]["leaking prototypes"] = quality(leaking, labels[asked])
     return found
 
@@ -182,7 +182,7 @@ def best_k(vectors: Float32Array, films: Films, labels: Mask) -> int:
     """Return the number of neighbours with the best mean average precision on films that are not reported."""
     learned, known = vectors[films.labelled], labels[films.labelled]
     asked = films.chosen_on
-    precision = {k: quality(Neighbours(learned, known, k)(vectors[asked]), labels[asked])["map"] for k in KS}
+    precision = {k: quality(Neighbours(learned, known, k).score(vectors[asked]), labels[asked])["map"] for k in KS}
     return max(precision, key=lambda k: precision[k])
 
 
@@ -216,7 +216,7 @@ def cost(sizes: Sequence[int]) -> dict[str, dict[str, float]]:
         for row in range(TIMED):
             for name, labeller in methods.items():
                 started = time.thread_time()
-                labeller(vectors[row : row + 1])
+                labeller.score(vectors[row : row + 1])
                 times[name].append(time.thread_time() - started)
         found[f"{items} items, k = {NEIGHBOURS}"] = {
             f"{name}_{what}": value

@@ -405,7 +405,7 @@ def latency(given: argparse.Namespace, out: Terminal, turns: int = 200) -> None:
     for question in [*asked[:20], *asked]:
         for kind, retriever in retrievers.items():
             start = time.perf_counter()
-            retriever.answer(retriever.reader([question]))
+            retriever.answer(retriever.reader.read([question]))
             spent[kind].append(time.perf_counter() - start)
     medians = {kind: round(1e3 * statistics.median(one[20:]), 4) for kind, one in spent.items()}
     entry = {

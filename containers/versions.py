@@ -50,7 +50,7 @@ def answer(releases: Path, out: Path) -> None:
 
 
 def _asked(retriever: object, users: _Array) -> tuple[_Array, _Array]:
-    found = retriever.answer(retriever.reader([{"user_id": users}]))  # type: ignore[attr-defined]
+    found = retriever.answer(retriever.reader.read([{"user_id": users}]))  # type: ignore[attr-defined]
     return found.item_id, found.score
 
 

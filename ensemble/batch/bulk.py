@@ -43,7 +43,7 @@ class Documents:
         self._numbers = {name: one.values for name, one in attributes.items() if isinstance(one, Numbers)}
         self._keys = {name: number_key(values) for name, values in self._numbers.items()}
 
-    def __call__(self, row: int) -> bytes:
+    def members(self, row: int) -> bytes:
         """Return the members of a row's JSON object, each behind a comma."""
         found: dict[str, Any] = {name: one.values_of(row) for name, one in self._tags.items()}
         found.update((name, as_number(values[row], self._keys[name])) for name, values in self._numbers.items())

@@ -93,7 +93,7 @@ class Everybody:
             self._times(user_ids, asking.time) if self.dated else None,
             filters=[asking.filter] * rows if asking.filter else None,
         )
-        return self.retriever.reader([tensors(self.signature, query)])
+        return self.retriever.reader.read([tensors(self.signature, query)])
 
     def _times(self, user_ids: np.ndarray, asked: Time) -> np.ndarray:
         """Return when each user is asked, int64 [n]; at the release's newest interaction where one has none."""

@@ -37,7 +37,7 @@ class Restricts:
         self._number_keys = {name: number_key(values) for name, values in self._numbers.items()}
         self._crowding = crowding
 
-    def __call__(self, row: int) -> bytes:
+    def members(self, row: int) -> bytes:
         """Return the members of a row's JSON object, each behind a comma; raise DataError for two crowding tags."""
         tags = {name: one.values_of(row) for name, one in self._tags.items()}
         numbers = {name: as_number(values[row], self._number_keys[name]) for name, values in self._numbers.items()}

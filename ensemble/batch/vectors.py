@@ -63,7 +63,7 @@ def item_vectors(release: Release, catalogue: Catalogue, name: str, form: str, c
     def made() -> Iterator[Batch]:
         for start in range(0, len(live), ITEMS_AT_ONCE):
             rows = live[start : start + ITEMS_AT_ONCE]
-            members = None if keeps is None else [keeps(row) for row in rows.tolist()]
+            members = None if keeps is None else [keeps.members(row) for row in rows.tolist()]
             yield Batch(catalogue.rows.ids[rows], catalogue.rows.vectors[rows], members)
 
     facts, dim = _facts(release, "items", name), catalogue.rows.vectors.shape[1]

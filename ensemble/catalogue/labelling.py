@@ -77,7 +77,7 @@ def label(items: LiveItems, path: Path, attribute: str, neighbours: int | None =
     if neighbours:
         made = Neighbours(learned, labels[known], neighbours)
     truth = _truth(table[attribute], classes) if attribute in table else None
-    scores = made(items.vectors(whole, path))
+    scores = made.score(items.vectors(whole, path))
     return Labelled(table[Columns.Item].tolist(), classes, labels[known].sum(axis=0), scores, truth, blanked)
 
 

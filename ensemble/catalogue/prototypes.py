@@ -25,7 +25,7 @@ _Mask = npt.NDArray[np.bool_]
 class Labeller(Protocol):
     """Scores classes for item vectors."""
 
-    def __call__(self, vectors: _Floats) -> _Floats:
+    def score(self, vectors: _Floats) -> _Floats:
         """Return the score of every class, float32 [n, classes], for vectors, float32 [n, d]; higher is likelier."""
         ...  # pragma: no cover
 
@@ -54,7 +54,7 @@ class Prototypes:
         cosines = np.where(labels, (product - 1) / without, product / np.maximum(length, _LEAST))
         self.slope, self.offset = _discriminants(cosines, labels)
 
-    def __call__(self, vectors: _Floats) -> _Floats:
+    def score(self, vectors: _Floats) -> _Floats:
         """Return the probabilities, float32 [n, classes]; an item may be of several classes, or of none."""
         cosines = normalised(normalised(vectors) - self._centre) @ self.weights
         odds = np.clip(cosines.astype(np.float64) * self.slope + self.offset, -700, 700)
@@ -74,7 +74,7 @@ class Neighbours:
         self._vectors = np.ascontiguousarray(normalised(vectors).T)
         self._labels, self.k = labels.astype(np.float32), min(k, len(vectors))
 
-    def __call__(self, vectors: _Floats) -> _Floats:
+    def score(self, vectors: _Floats) -> _Floats:
         """Return the share of the neighbours' cosines, float32 [n, classes]; negative ones count nothing."""
         blocks = (vectors[start : start + _BLOCK] for start in range(0, len(vectors), _BLOCK))
         return np.concatenate([self._scores(block) for block in blocks])

@@ -228,7 +228,7 @@ def _searches(kind: str, index: Any, vectors: _Array, sample: Sample, config: In
 def _flat_point(vectors: _Array, sample: Sample) -> Point:
     scan = ItemSearch(vectors, metric=sample.metric)
     k = np.array([min(AT[-1], len(vectors))])
-    times = timed(lambda query: scan(query, k, *no_exclusions()), sample.queries[:_FLAT_QUERIES])
+    times = timed(lambda query: scan.nearest(query, k, *no_exclusions()), sample.queries[:_FLAT_QUERIES])
     return Point("flat", {}, dict.fromkeys(AT, 1.0), 1.0, *summed_up(times), 0.0, 0.0)
 
 

@@ -108,6 +108,6 @@ def _recall(items: LiveItems, queries: np.ndarray, metric: str) -> dict[int, flo
     found = {}
     for k in sorted({min(k, int(live.sum())) for k in _AT} - {0}):
         wanted = np.full(len(queries), k)
-        worst = exact(queries, wanted, none, none).score[:, k - 1 :]
-        found[k] = float((search(queries, wanted, none, none).score >= worst).mean())
+        worst = exact.nearest(queries, wanted, none, none).score[:, k - 1 :]
+        found[k] = float((search.nearest(queries, wanted, none, none).score >= worst).mean())
     return found

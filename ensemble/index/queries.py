@@ -43,5 +43,5 @@ def measured_on_test(release: Release, features: Path) -> dict[str, Any]:
     sample = sample_of(vectors, query_vectors(release, features, "test"), index.metric)
     k = np.full(len(sample.queries), sample.truth.shape[1])
     search = ItemSearch(vectors, index, metric=index.metric)
-    recalls = sample.recalls(search(sample.queries, k, *no_exclusions()).item_index)
+    recalls = sample.recalls(search.nearest(sample.queries, k, *no_exclusions()).item_index)
     return {"queries": len(k), **{f"index_recall@{at}": round(float(one.mean()), 5) for at, one in recalls.items()}}

@@ -121,7 +121,9 @@ def _check_ranking(
 ) -> None:
     rows, m = len(vectors), min(ranker.candidates, len(retriever.search.vectors))
     request = Request({}, np.full(rows, m), np.ones(rows, dtype=bool), no_exclusions())
-    found = ranker(features, vectors, retriever.nearest(vectors, np.full(rows, -1), request).item_index, request.top_k)
+    found = ranker.rank(
+        features, vectors, retriever.nearest(vectors, np.full(rows, -1), request).item_index, request.top_k
+    )
     expected = reference(found.item_index)
     worst = float(np.abs(found.score - expected).max(initial=0) / np.abs(expected).max(initial=1.0))
     if not worst <= TOLERANCE:

@@ -131,7 +131,7 @@ class ItemAnswers:
             if budget is not None:
                 budget.spend_each(wanted, RANKER_NS)
         if request.filters is None:
-            found = catalogue.search(vectors, wanted, rows, items, budget=budget)
+            found = catalogue.search.nearest(vectors, wanted, rows, items, budget=budget)
         else:
             filters = catalogue.filters.of_rows(request.filters, budget)
             if candidates is not None:
@@ -227,7 +227,7 @@ class Retriever(ItemAnswers):
         """Retrieve candidates with the query vectors, float32 [n, d], and answer with the best by the ranker."""
         retrieved = self.nearest(vectors, user_rows, request, ranker.candidates, budget)
         least = self.least_scores(request)
-        found = ranker(features, vectors, retrieved.item_index, request.top_k, least)
+        found = ranker.rank(features, vectors, retrieved.item_index, request.top_k, least)
         ids = self.item_ids.take(found.item_index, mode="wrap")
         return Answer(found.item_index, ids, found.score, found.count, retrieved.user_known)
 

@@ -137,7 +137,7 @@ class SelfTest:
             candidates = np.array(stated["candidates"], dtype=np.int64)
             if candidates.max(initial=-1) >= ranker.items:
                 raise self._failed("candidates")
-            found = ranker(self._features(), self._vectors(), candidates, self.request().top_k)
+            found = ranker.rank(self._features(), self._vectors(), candidates, self.request().top_k)
             self._compare_answers(found.item_index, found.score, stated)
 
     def _features(self) -> dict[str, np.ndarray]:
@@ -213,7 +213,7 @@ def sample(retriever: Retriever) -> dict[str, Any]:
     if retriever.ranker is not None:
         ranker = retriever.ranker
         retrieved = retriever.nearest(vectors, test.user_rows, test.request(), ranker.candidates).item_index
-        found = ranker(features, vectors, retrieved, test.request().top_k)
+        found = ranker.rank(features, vectors, retrieved, test.request().top_k)
         made["ranked"] = {"candidates": retrieved.tolist(), **_listed(found.item_index, found.score)}
     return made
 

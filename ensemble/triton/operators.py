@@ -155,7 +155,7 @@ class RankCandidates(ReleaseOperator):
         candidates = np.stack([np.asarray(one, dtype=np.int64) for one in transformable[CANDIDATES]])
         features = _features(retriever, transformable, ranker.inputs)
         least = transformable[LEAST].to_numpy(dtype=np.float32)
-        found = ranker(features, _vectors(transformable), candidates, _top_k(retriever, transformable), least)
+        found = ranker.rank(features, _vectors(transformable), candidates, _top_k(retriever, transformable), least)
         ids = retriever.item_ids.take(found.item_index, mode="wrap")
         known = transformable["user_known"].to_numpy(dtype=bool)
         return _answered(Answer(found.item_index, ids, found.score, found.count, known))

@@ -26,7 +26,7 @@ def from_release(release: Path) -> Ask:
             "top_k": np.full(ids.shape, top_k, np.int32),
             "timestamp": np.array(times, dtype=np.int64).reshape(-1, 1),
         }
-        answer = retriever.answer(retriever.reader([inputs]))
+        answer = retriever.answer(retriever.reader.read([inputs]))
         rows = zip(answer.item_id.tolist(), answer.score.tolist(), answer.count.tolist(), strict=True)
         return [list(zip(items[:count], scores[:count], strict=True)) for items, scores, count in rows]
 

@@ -96,7 +96,7 @@ def by_retriever(release: Path, questions: Questions, batch: int) -> Rows:
     retriever = Retriever.load(release)
     answers: Rows = []
     for start in range(0, ROWS, batch):
-        answer = retriever.answer(retriever.reader([questions.inputs(slice(start, start + batch))]))
+        answer = retriever.answer(retriever.reader.read([questions.inputs(slice(start, start + batch))]))
         answers += _rows(answer.item_id, answer.score, answer.count, answer.user_known)
     return answers
 
@@ -190,7 +190,7 @@ def test_requests_that_leave_inputs_out_are_answered_beside_those_that_do_not(
         found = [rows[0] for rows in pool.map(lambda inputs: _infer(client, model, inputs), asked)]
     retriever = Retriever.load(release)
     for inputs, row in zip(asked, found, strict=True):
-        answer = retriever.answer(retriever.reader([inputs]))
+        answer = retriever.answer(retriever.reader.read([inputs]))
         assert_congruent([row], _rows(answer.item_id, answer.score, answer.count, answer.user_known))
 
 

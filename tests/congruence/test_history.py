@@ -47,7 +47,7 @@ class Asked:
 
     def features(self, query: Query) -> dict[str, np.ndarray]:
         """Return the history as it is served."""
-        request = self.retriever.reader([self.arrays(query)])
+        request = self.retriever.reader.read([self.arrays(query)])
         rows = self.retriever.users.rows_of(request.columns["user_id"].values)
         made = self.retriever.features(request.columns, rows, request.clicks)
         return {name: made[name] for name in ("history", "history_age")}
@@ -112,11 +112,11 @@ def test_queries_with_a_history_are_answered_alike_alone_in_a_batch_and_by_the_g
     users = [[*asked.users, asked.stranger][one] for one in rng.integers(0, 61, rows)]
     times = rng.integers(0, 60, rows).tolist()
     together = asked.retriever.answer(
-        asked.retriever.reader([asked.arrays(Query(users, timestamps=times, history=clicks))])
+        asked.retriever.reader.read([asked.arrays(Query(users, timestamps=times, history=clicks))])
     )
     for row in range(rows):
         alone = Query([users[row]], timestamps=[times[row]], history=[clicks[row]])
-        answer = asked.retriever.answer(asked.retriever.reader([asked.arrays(alone)]))
+        answer = asked.retriever.answer(asked.retriever.reader.read([asked.arrays(alone)]))
         assert answer.item_id[0].tolist() == together.item_id[row].tolist()
         assert answer.score[0].tolist() == together.score[row].tolist()
     columns = {
@@ -133,7 +133,7 @@ def test_queries_with_a_history_are_answered_alike_alone_in_a_batch_and_by_the_g
 def test_the_release_answers_as_the_training_side_does(asked: Asked) -> None:
     rows = asked.run.interactions.iloc[KNOWN:].merge(asked.run.users, on="user_id").reset_index(drop=True)
     query = Query(rows["user_id"].tolist(), timestamps=rows["timestamp"].tolist())
-    request = asked.retriever.reader([asked.arrays(query)])
+    request = asked.retriever.reader.read([asked.arrays(query)])
     users = asked.retriever.users.rows_of(request.columns["user_id"].values)
     found = asked.retriever.tower(asked.retriever.features(request.columns, users))
     np.testing.assert_allclose(found, asked.run.reference(rows), rtol=0, atol=1e-5)
@@ -143,7 +143,7 @@ def test_a_click_is_not_recommended_back_unless_seen_items_are_wanted(asked: Ask
     clicks = [[(asked.items[3], 40), (asked.items[4], 99)], [(asked.items[5], 1), (asked.no_item, -5)]]
     for seen in (False, True):
         query = Query([asked.stranger] * 2, top_k=300, timestamps=[50] * 2, history=clicks, include_seen=seen)
-        answer = asked.retriever.answer(asked.retriever.reader([asked.arrays(query)]))
+        answer = asked.retriever.answer(asked.retriever.reader.read([asked.arrays(query)]))
         assert answer.count.tolist() == ([300, 300] if seen else [298, 299])
         assert (asked.items[4] in answer.item_id[0].tolist()) is seen  # later than the query, and seen all the same
 
@@ -178,13 +178,13 @@ def test_a_history_that_cannot_be_read_is_refused_with_its_row(
     clicks = [[(asked.items[0], 1), (asked.items[1], 2)]] * 2
     arrays = {**asked.arrays(Query(asked.users[:2], timestamps=[5, 5], history=clicks)), **changed}
     with pytest.raises(InvalidRequest, match=message):
-        asked.retriever.reader([{name: array for name, array in arrays.items() if array is not None}])
+        asked.retriever.reader.read([{name: array for name, array in arrays.items() if array is not None}])
 
 
 def test_too_long_a_history_is_refused(asked: Asked) -> None:
     query = Query(asked.users[:1], history=[[(asked.items[0], 1)] * 1001])
     with pytest.raises(InvalidRequest, match="'history_item_ids', row 0: 1001 ids, expected at most 1000"):
-        asked.retriever.reader([asked.arrays(query)])
+        asked.retriever.reader.read([asked.arrays(query)])
 
 
 def test_a_release_without_a_history_takes_none(run: Run) -> None:

@@ -41,7 +41,7 @@ def of_release(run: Run, user: Any, time: int, clicks: list[tuple[Any, int]]) ->
     past = [(then, item + 3) for then, item in zip(known["timestamp"], known["item_index"], strict=True)]
     items = run.items["item_id"].tolist()
     past = sorted([*past, *((then, items.index(item) + 3) for item, then in clicks)], key=lambda one: one[0])[::-1][:5]
-    request = retriever.reader([{"user_id": wire([[user]])}])
+    request = retriever.reader.read([{"user_id": wire([[user]])}])
     features = retriever.features(request.columns, retriever.users.rows_of(request.columns["user_id"].values))
     for name, values in zip(
         ("history", "history_age"), ([code for _, code in past], [time - then for then, _ in past]), strict=True

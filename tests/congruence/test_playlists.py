@@ -88,7 +88,7 @@ def _wire(value: Any) -> Any:
 
 def served(retriever: Retriever, request: dict[str, np.ndarray]) -> Answer:
     typed = {name: array.astype(object) if array.dtype.kind == "S" else array for name, array in request.items()}
-    return retriever.answer(retriever.reader([typed]))
+    return retriever.answer(retriever.reader.read([typed]))
 
 
 def test_a_held_out_playlist_is_no_user_of_the_release(data: FeatureSet, retriever: Retriever) -> None:

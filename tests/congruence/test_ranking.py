@@ -79,7 +79,7 @@ def expected(run: Run, questions: pd.DataFrame) -> Rows:
 def by_retriever(run: Run, questions: pd.DataFrame, batch: int) -> Rows:
     retriever, found = Retriever.load(run.path / "release"), []
     for start in range(0, ROWS, batch):
-        answer = retriever.answer(retriever.reader([inputs(questions, slice(start, start + batch))]))
+        answer = retriever.answer(retriever.reader.read([inputs(questions, slice(start, start + batch))]))
         found += rows_of(answer.item_id, answer.score, answer.count, answer.user_known)
     return found
 
@@ -193,9 +193,9 @@ def test_new_items_are_refused_and_removed_ones_are_gone(run: Run, questions: pd
     with pytest.raises(DataError, match="the release ranks its candidates"):
         items.adding(new)
     before = Retriever(release)
-    first = before.answer(before.reader([inputs(questions, slice(0, 1))]))
+    first = before.answer(before.reader.read([inputs(questions, slice(0, 1))]))
     after = Retriever(derive(release, items.removing([first.item_id[0, 0]]), tmp_path / "derived").release)
-    second = after.answer(after.reader([inputs(questions, slice(0, 1))]))
+    second = after.answer(after.reader.read([inputs(questions, slice(0, 1))]))
     assert first.item_id[0, 0] not in second.item_id[0]
     kept = first.item_id[0, 1 : first.count[0]].tolist()
     common = [one for one in second.item_id[0] if one in kept]

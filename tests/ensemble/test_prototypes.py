@@ -33,7 +33,7 @@ def test_a_prototype_is_the_mean_of_its_class_and_a_score_the_odds_by_the_cosine
     rng = np.random.default_rng(0)
     vectors, queries = (rng.normal(size=(rows, 5)).astype(np.float32) + 1 for rows in (40, 7))
     labels = rng.random((40, 3)) < 0.5
-    scores = Prototypes(vectors, labels)(queries)
+    scores = Prototypes(vectors, labels).score(queries)
     centre = unit(vectors).mean(axis=0)
     own = unit(unit(vectors) - centre)
     for number, members in enumerate(labels.T):
@@ -58,7 +58,7 @@ def test_probabilities_say_how_often_they_are_right() -> None:
         np.float32
     )
     labels = kinds[:, None] == np.arange(3)
-    found = Prototypes(vectors[:1000], labels[:1000])(vectors[1000:])
+    found = Prototypes(vectors[:1000], labels[:1000]).score(vectors[1000:])
     np.testing.assert_allclose(found.sum(axis=0), labels[1000:].sum(axis=0), rtol=0.25)
     likely = found > 0.5
     assert abs(labels[1000:][likely].mean() - found[likely].mean()) < 0.1
@@ -67,7 +67,7 @@ def test_probabilities_say_how_often_they_are_right() -> None:
 def test_neighbours_share_their_cosines_among_their_classes() -> None:
     vectors = np.array([[1, 0], [1, 1], [0, 1], [-1, 0]], dtype=np.float32)
     labels = np.array([[True, False], [True, True], [False, True], [False, True]])
-    scores = Neighbours(vectors, labels, 2)(np.array([[2, 0], [-3, 0]], dtype=np.float32))
+    scores = Neighbours(vectors, labels, 2).score(np.array([[2, 0], [-3, 0]], dtype=np.float32))
     half = np.sqrt(0.5)
     np.testing.assert_allclose(scores[0], [1.0, half / (1 + half)], atol=1e-6)
     np.testing.assert_allclose(scores[1], [0.0, 1.0], atol=1e-6)  # the second neighbour is at a right angle
@@ -151,7 +151,7 @@ def test_items_of_a_file_get_the_classes_of_the_prototypes_of_the_others(
     labels[asked] = False  # no item helps to label itself
     assert [one["items"] for one in found["classes"]] == labels.sum(axis=0).tolist()
     known = labels.any(axis=1)
-    expected = Prototypes(run.vectors[known], labels[known])(run.vectors[asked])
+    expected = Prototypes(run.vectors[known], labels[known]).score(run.vectors[asked])
     for one, scores in zip(found["items"], expected, strict=True):
         assert [best["score"] for best in one["classes"]] == pytest.approx(sorted(scores, reverse=True), abs=1e-5)
         assert one["classes"][0]["class"] == names[int(scores.argmax())]
@@ -175,7 +175,7 @@ def test_the_label_itself_is_no_input_of_the_vector_that_is_labelled(
     assert found["items"] == other["items"]
     assert found["quality"]["accuracy"] < 0.6
     labels = np.array([[kind == one for one in KINDS] for kind in read.items["kind"]])
-    leaking = Prototypes(read.vectors[60:], labels[60:])(read.vectors[:60]).argmax(axis=1)
+    leaking = Prototypes(read.vectors[60:], labels[60:]).score(read.vectors[:60]).argmax(axis=1)
     assert [KINDS[one] for one in leaking] == kinds
 
 

@@ -176,7 +176,7 @@ def _overlap(one: Path, other: Path, k: int) -> float:
     retrievers = [Retriever.load(each) for each in (one, other)]
     for user in np.load(one / "users/user_id.npy").tolist():
         asked = {"user_id": np.array([[user]]), "top_k": np.array([[k]], dtype=np.int32)}
-        a, b = (set(each.answer(each.reader([asked])).item_id[0].tolist()) for each in retrievers)
+        a, b = (set(each.answer(each.reader.read([asked])).item_id[0].tolist()) for each in retrievers)
         shares.append(len(a & b) / k)
     return float(np.mean(shares))
 

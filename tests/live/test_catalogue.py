@@ -81,7 +81,7 @@ def ask(retriever: Retriever, users: list[Any], **inputs: Any) -> Answer:
     wire = [[one.encode()] if isinstance(one, str) else [one] for one in users]
     sent = {"user_id": np.array(wire, dtype=object if isinstance(users[0], str) else np.int64)}
     sent["top_k"] = np.full((len(users), 1), 400, dtype=np.int32)
-    return retriever.answer(retriever.reader([{**sent, **inputs}]))
+    return retriever.answer(retriever.reader.read([{**sent, **inputs}]))
 
 
 def check(items: Items, state: State, retriever: Retriever) -> None:

@@ -42,7 +42,7 @@ def ask(items: Items, retriever: Retriever, clicks: list[tuple[Any, int]], age: 
         "history_item_ids": wire([one for one, _ in clicks]) if clicks else np.zeros((1, 0), dtype=np.int64),
         "history_timestamps": np.array([[when for _, when in clicks]], dtype=np.int64).reshape(1, len(clicks)),
     }
-    return retriever.answer(retriever.reader([sent]))
+    return retriever.answer(retriever.reader.read([sent]))
 
 
 def by_hand(items: Items, codes: list[int], ages: list[int]) -> np.ndarray:

@@ -53,7 +53,7 @@ def check_one_number(directory: Path, metrics: dict[str, dict[str, float]]) -> N
             "top_k": np.full((len(rows), 1), 10, np.int32),
             "include_seen": np.full((len(rows), 1), side == "all"),
         }
-        answer = retriever.answer(retriever.reader([sent]))
+        answer = retriever.answer(retriever.reader.read([sent]))
         hits = (answer.item_id == rows["item_id"].to_numpy()[:, None]) & (np.arange(10) < answer.count[:, None])
         for k in (1, 5, 10):
             assert hits[:, :k].any(axis=1).mean() == pytest.approx(metrics[side][f"recall@{k}"], abs=2 / len(rows))

@@ -53,7 +53,7 @@ def answers(releases: list[Path]) -> dict[str, list[int]]:
     found = {}
     for release in releases:
         retriever = Retriever.load(release)
-        request = retriever.reader([{"user_id": np.array([[-1]])}])
+        request = retriever.reader.read([{"user_id": np.array([[-1]])}])
         found[retriever.release.manifest["release"]] = retriever.answer(request).item_id[0].tolist()
     assert len({tuple(one) for one in found.values()}) == 2
     return found

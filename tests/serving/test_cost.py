@@ -43,6 +43,11 @@ def filters(tags: Tags) -> Filters:
     return Filters({"parity": tags}, IdTable(np.arange(ITEMS)), search.mask, ITEMS)
 
 
+def compiled(filters: Filters, text: str, row: int) -> Any:
+    """Return the filter of one row."""
+    return filters.of_rows([""] * row + [text])[row]
+
+
 def peak(work: Callable[[], Any]) -> int:
     """Return the bytes that some work holds at most."""
     tracemalloc.start()
@@ -57,7 +62,7 @@ def peak(work: Callable[[], Any]) -> int:
 def test_a_tag_costs_the_same_however_often_it_is_repeated(filters: Filters, tags: Tags, test: str) -> None:
     made: list[Any] = []
     text = json.dumps({"tags": {"parity": {test: ["odd"] * 1000}}})
-    assert peak(lambda: made.append(filters(text, 0))) < MEGABYTE
+    assert peak(lambda: made.append(compiled(filters, text, 0))) < MEGABYTE
     mask = made[0].mask
     assert mask.count == ITEMS // 2
     assert mask.bits[0] == (test == "none")
@@ -68,10 +73,10 @@ def test_a_tags_bitmap_is_made_once_and_kept_within_bounds(filters: Filters, mon
     packed = module.packed
     monkeypatch.setattr(module, "packed", lambda rows, items: made.append(len(rows)) or packed(rows, items))
     for row in range(20):
-        filters(json.dumps({"tags": {"parity": {"any": ["odd", "even"]}}, "min_score": row}), row)
+        compiled(filters, json.dumps({"tags": {"parity": {"any": ["odd", "even"]}}, "min_score": row}), row)
     assert len(made) <= 2
     monkeypatch.setattr(module, "BITMAP_BYTES", 1)
-    assert filters('{"tags": {"parity": {"all": ["odd", "even"]}}}', 0).mask.count == 0  # type: ignore[union-attr]
+    assert compiled(filters, '{"tags": {"parity": {"all": ["odd", "even"]}}}', 0).mask.count == 0
 
 
 def test_equal_filters_of_a_batch_are_compiled_once_whatever_is_kept(
@@ -110,7 +115,7 @@ def test_filters_that_take_too_long_together_are_refused_before_one_is_compiled(
 def test_a_refusal_costs_and_says_little_however_long_the_filter_is(filters: Filters, text: str, expected: str) -> None:
     def refused() -> None:
         with pytest.raises(InvalidRequest, match=expected) as caught:
-            filters(text, 0)
+            compiled(filters, text, 0)
         assert len(str(caught.value)) < 400
 
     assert peak(refused) < 8 * MEGABYTE
@@ -126,7 +131,7 @@ def retriever(tmp_path_factory: pytest.TempPathFactory) -> Retriever:
 def asked(retriever: Retriever, budget: Budget | None = None, rows: int = 32, **inputs: Any) -> Any:
     """Answer one request of some rows."""
     sent = {"user_id": np.full((rows, 1), -1, dtype=np.int64), **inputs}
-    return retriever.answer(retriever.reader([sent], budget), budget)
+    return retriever.answer(retriever.reader.read([sent], budget), budget)
 
 
 def texts(*documents: Any) -> np.ndarray:
@@ -179,7 +184,7 @@ def test_one_row_that_leaves_much_out_does_not_widen_the_search_of_the_others(
     search, rng = retriever.search, np.random.default_rng(0)
     queries = rng.normal(size=(8, search.vectors.shape[1])).astype(np.float32)
     left_out = rng.permutation(5000)[:400]
-    found = search(queries, np.full(8, 10), np.full(400, 3), left_out)
+    found = search.nearest(queries, np.full(8, 10), np.full(400, 3), left_out)
     assert not np.isin(found.item_index[3], left_out).any()
     (others, few), (one, many) = sorted(asked_for, reverse=True)
     assert (others, one) == (7, 1)

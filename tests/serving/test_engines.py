@@ -74,9 +74,9 @@ def test_scann_finds_what_the_recipe_asks_for_and_answers_filters_exactly(metric
     k, exact = np.full(len(queries), 25), ItemSearch(vectors, metric=metric)
     rows = np.arange(len(queries)).repeat(3)
     nothing = no_exclusions()
-    left_out = exact(queries, np.full(len(queries), 3), *nothing).item_index.ravel()  # the best of each
+    left_out = exact.nearest(queries, np.full(len(queries), 3), *nothing).item_index.ravel()  # the best of each
     search = ItemSearch(vectors, index, metric=metric)
-    found, true = search(queries, k, rows, left_out), exact(queries, k, rows, left_out)
+    found, true = search.nearest(queries, k, rows, left_out), exact.nearest(queries, k, rows, left_out)
     assert (found.item_index == true.item_index).mean() > 0.8
     assert not np.isin(found.item_index + np.arange(40)[:, None] * ITEMS, rows * ITEMS + left_out).any()
     assert (found.count == 25).all()
@@ -197,13 +197,13 @@ def test_an_exclusion_is_made_up_for_and_a_strange_answer_of_milvus_is_left_out(
     mask = ItemMask(np.arange(len(stored.run.items)) % 3 > 0)
     mask.wanted = {}
     search = ItemSearch(stored.run.vectors, index)
-    found = search(stored.run.vectors[:2], np.array([20, 20]), np.array([0]), np.array([7]))
+    found = search.nearest(stored.run.vectors[:2], np.array([20, 20]), np.array([0]), np.array([7]))
     assert found.item_index.max() < len(stored.run.items)
     assert 7 not in found.item_index[0]
     from ensemble.serving.search.masks import Allowed
 
     allowed = Allowed([mask], np.zeros(2, dtype=np.int64))
-    found = search(stored.run.vectors[:2], np.array([20, 20]), *no_exclusions(), allowed)
+    found = search.nearest(stored.run.vectors[:2], np.array([20, 20]), *no_exclusions(), allowed)
     assert mask.bits[found.item_index[found.item_index >= 0]].all()
 
 
@@ -318,7 +318,7 @@ def test_a_milvus_that_stops_answering_is_unavailable_and_not_answered_for(store
     with pytest.raises(
         Unavailable, match=r"Milvus did not answer for collection .*: ConnectionError: connection refused"
     ):
-        ItemSearch(stored.run.vectors, index)(stored.run.vectors[:1], np.array([5]), *no_exclusions())
+        ItemSearch(stored.run.vectors, index).nearest(stored.run.vectors[:1], np.array([5]), *no_exclusions())
 
 
 def test_what_an_engine_cannot_express_is_compared_exactly_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ def scene() -> tuple[Any, ItemSearch]:
 def found_by(search: ItemSearch, queries: np.ndarray, bits: np.ndarray) -> list[np.ndarray]:
     """Return the answers to queries asked one by one."""
     allowed = Allowed([search.mask(bits)], np.zeros(1, dtype=np.int64))
-    return [search(one[None], np.array([K]), *no_exclusions(), allowed).item_index[0] for one in queries]
+    return [search.nearest(one[None], np.array([K]), *no_exclusions(), allowed).item_index[0] for one in queries]
 
 
 @pytest.mark.parametrize("clustered", [False, True], ids=["scattered", "clustered"])

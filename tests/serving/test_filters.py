@@ -53,6 +53,11 @@ def sealed(folder: Path) -> Sealed:
     return Sealed(folder, {"files": {path.relative_to(folder).as_posix(): "" for path in folder.rglob("*")}})
 
 
+def compiled(filters: Filters, text: str, row: int) -> Any:
+    """Return the filter of one row."""
+    return filters.of_rows([""] * row + [text])[row]
+
+
 class Scene:
     """A catalogue on disk, its search and its filters."""
 
@@ -70,8 +75,8 @@ class Scene:
     def answer(self, query: np.ndarray, k: int, filter_: Any, excluded: np.ndarray | None = None) -> list[int]:
         """Return the items that a query with a filter gets."""
         left_out = no_exclusions()[0] if excluded is None else excluded
-        compiled = self.filters(json.dumps(filter_), 0)
-        found = search_filtered(self.search, query[None], np.array([k]), left_out * 0, left_out, [compiled])
+        asked = compiled(self.filters, json.dumps(filter_), 0)
+        found = search_filtered(self.search, query[None], np.array([k]), left_out * 0, left_out, [asked])
         count = int(found.count[0])
         assert (found.item_index[0, count:] == -1).all()
         assert np.isneginf(found.score[0, count:]).all()
@@ -174,8 +179,8 @@ def test_rows_of_a_batch_have_their_own_filters(scene: Scene) -> None:
     ]
     documents_ += [{"min_score": 2}, documents_[1], {"allow": []}, {"deny": scene.items["item_id"].tolist()}]
     queries = rng.integers(-3, 4, (len(documents_), 4)).astype(np.float32)
-    compiled = [one and scene.filters(json.dumps(one), 0) for one in documents_]
-    found = search_filtered(scene.search, queries, np.full(len(queries), 30), *no_exclusions(), compiled)
+    made = [one and compiled(scene.filters, json.dumps(one), 0) for one in documents_]
+    found = search_filtered(scene.search, queries, np.full(len(queries), 30), *no_exclusions(), made)
     nobody = no_exclusions()[1]
     for row, one in enumerate(documents_):
         assert found.item_index[row, : found.count[row]].tolist() == scene.expected(queries[row], 30, one or {}, nobody)
@@ -217,7 +222,7 @@ WRONG: dict[str, str] = {
 @pytest.mark.parametrize("text", WRONG, ids=lambda text: text[:40])
 def test_a_wrong_filter_is_refused_with_row_key_and_remedy(scene: Scene, text: str) -> None:
     with pytest.raises(InvalidRequest, match=WRONG[text]) as caught:
-        scene.filters(text, 3)
+        compiled(scene.filters, text, 3)
     message = str(caught.value)
     assert message.startswith("column 'filter', row 3: ")
     assert len(message.encode()) < 600
@@ -225,21 +230,21 @@ def test_a_wrong_filter_is_refused_with_row_key_and_remedy(scene: Scene, text: s
 
 def test_a_text_or_list_beyond_its_limit_is_refused(scene: Scene) -> None:
     with pytest.raises(InvalidRequest, match="a list of at most 10000 item ids"):
-        scene.filters(json.dumps({"allow": [7] * 10_001}), 0)
+        compiled(scene.filters, json.dumps({"allow": [7] * 10_001}), 0)
     with pytest.raises(InvalidRequest, match="expected at most 1048576"):
-        scene.filters('{"allow": [' + " " * MAX_BYTES + "]}", 0)
+        compiled(scene.filters, '{"allow": [' + " " * MAX_BYTES + "]}", 0)
 
 
 def test_compiled_filters_are_kept_until_they_take_too_much(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [json.dumps({"allow": [7 * one]}) for one in range(50)]
     filters = Filters(scene.attributes, IdTable(scene.items["item_id"].to_numpy()), scene.search.mask, ITEMS)
-    first = filters(texts[0], 0)
-    assert filters(texts[0], 5) is first
+    first = compiled(filters, texts[0], 0)
+    assert compiled(filters, texts[0], 5) is first
     monkeypatch.setattr(module, "CACHE_BYTES", 20_000)
-    made = [filters(text, 0) for text in texts]
-    assert filters(texts[-1], 0) is made[-1]
-    assert filters(texts[0], 0) is not first
-    assert filters(texts[0], 0).mask.items.tolist() == first.mask.items.tolist()  # type: ignore[union-attr]
+    made = [compiled(filters, text, 0) for text in texts]
+    assert compiled(filters, texts[-1], 0) is made[-1]
+    assert compiled(filters, texts[0], 0) is not first
+    assert compiled(filters, texts[0], 0).mask.items.tolist() == first.mask.items.tolist()
 
 
 def test_which_columns_are_attributes_is_said(tmp_path: Path) -> None:
@@ -265,7 +270,7 @@ def test_a_catalogue_without_attributes_can_be_released(tmp_path: Path) -> None:
     scene = Scene(tmp_path, table()[["item_id"]])
     assert scene.attributes == {}
     with pytest.raises(InvalidRequest, match="the release has none"):
-        scene.filters('{"tags": {"genres": {"any": ["Drama"]}}}', 0)
+        compiled(scene.filters, '{"tags": {"genres": {"any": ["Drama"]}}}', 0)
 
 
 def test_a_column_of_nulls_matches_nothing(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_a_release_with_lookups_answers_as_one_without(
     def answers(looked_up: bool) -> Answer:
         retriever = Retriever.load(make_release(run))
         assert [retriever.release.has(f"{one}.order.npy") for one in ("users/user_id", "items/ids")] == [looked_up] * 2
-        return retriever.answer(retriever.reader([{"user_id": sent, "exclude_item_ids": excluded}]))
+        return retriever.answer(retriever.reader.read([{"user_id": sent, "exclude_item_ids": excluded}]))
 
     without = answers(False)
     monkeypatch.setattr(lookups.write_lookup, "__defaults__", (0,))

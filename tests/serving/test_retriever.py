@@ -29,7 +29,7 @@ def wire(values: Any) -> np.ndarray:
 
 def ask(retriever: Retriever, users: Any, **inputs: Any) -> Answer:
     """Answer one request."""
-    return retriever.answer(retriever.reader([{"user_id": wire(list(users)), **inputs}]))
+    return retriever.answer(retriever.reader.read([{"user_id": wire(list(users)), **inputs}]))
 
 
 def expected_ids(run: Run, queries: pd.DataFrame, k: int) -> list[list[Any]]:
@@ -120,9 +120,9 @@ def test_joined_requests_are_answered_as_each_alone(run: Run, retriever: Retriev
         }
         for start, stop, width in [(0, 1, 0), (1, 4, 3), (4, 5, 120), (5, 25, 2), (25, 60, 0)]
     ]
-    joint, start = retriever.answer(retriever.reader(requests)), 0
+    joint, start = retriever.answer(retriever.reader.read(requests)), 0
     for request in requests:
-        alone = retriever.answer(retriever.reader([request]))
+        alone = retriever.answer(retriever.reader.read([request]))
         stop, width = start + len(alone.count), alone.item_id.shape[1]
         for one, other in zip(alone, joint, strict=True):
             np.testing.assert_array_equal(one, other[start:stop, :width] if other.ndim == 2 else other[start:stop])
@@ -156,6 +156,6 @@ def test_a_bad_value_is_refused_with_column_row_and_expectation(
 
 def test_a_request_without_user_or_rows_is_refused(retriever: Retriever) -> None:
     with pytest.raises(InvalidRequest, match="'user_id': missing"):
-        retriever.reader([{"top_k": np.array([[1]], np.int32)}])
+        retriever.reader.read([{"top_k": np.array([[1]], np.int32)}])
     with pytest.raises(InvalidRequest, match="no rows"):
-        retriever.reader([{"user_id": np.zeros((0, 1), np.int64)}])
+        retriever.reader.read([{"user_id": np.zeros((0, 1), np.int64)}])

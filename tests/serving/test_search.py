@@ -78,7 +78,7 @@ def test_equals_brute_force_with_ties_masks_exclusions_and_any_k(metric: str, da
         force(data.draw(st.sampled_from(["scan", "gather"])), patch)
         search = ItemSearch(vectors, metric=metric, live=live)
         allowed = Allowed([search.mask(one) for one in bits], of_row) if bits else None
-        found = search(queries, k, rows, left_out, allowed)
+        found = search.nearest(queries, k, rows, left_out, allowed)
     assert found.item_index.shape == found.score.shape == (len(queries), k.max())
     for row, query in enumerate(queries):
         may = live & (bits[of_row[row]] if bits and of_row[row] >= 0 else True)
@@ -107,12 +107,12 @@ def test_every_way_gives_the_same_answer_bit_for_bit(way: str, metric: str, monk
     live = np.random.default_rng(1).random(len(vectors)) < 0.97
     of_row = np.arange(len(arguments[0])) % (len(masks) + 1) - 1
     plain = ItemSearch(vectors, metric=metric, live=live)
-    expected = plain(*arguments, Allowed([plain.mask(one) for one in masks], of_row))
+    expected = plain.nearest(*arguments, Allowed([plain.mask(one) for one in masks], of_row))
     force(way, monkeypatch)
     search = ItemSearch(vectors, full_index(vectors[:4900], metric), metric=metric, live=live)
     assert search.plan(arguments[0], 10, search.mask(masks[1])).way == way
-    assert_same(search(*arguments, Allowed([search.mask(one) for one in masks], of_row)), expected)
-    assert_same(search(*arguments), plain(*arguments))
+    assert_same(search.nearest(*arguments, Allowed([search.mask(one) for one in masks], of_row)), expected)
+    assert_same(search.nearest(*arguments), plain.nearest(*arguments))
 
 
 def test_the_scores_are_those_of_the_metric() -> None:
@@ -125,7 +125,7 @@ def test_the_scores_are_those_of_the_metric() -> None:
         "l2": -((queries[:, None] - vectors[None]) ** 2).sum(axis=2),
     }
     for metric, scores in expected.items():
-        found = ItemSearch(vectors, metric=metric)(queries, np.full(40, 20), *no_exclusions())
+        found = ItemSearch(vectors, metric=metric).nearest(queries, np.full(40, 20), *no_exclusions())
         np.testing.assert_allclose(found.score, -np.sort(-scores, axis=1)[:, :20], rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match=r"'dot'.*expected one of inner_product, cosine, l2"):
         ItemSearch(vectors, metric="dot")
@@ -137,21 +137,23 @@ def test_too_few_from_the_index_are_made_up_for(monkeypatch: pytest.MonkeyPatch)
     force("index", monkeypatch)
     search = ItemSearch(vectors, full_index(vectors, lists=64, probes=1))
     monkeypatch.setattr(costs, "MISSING", 19.0)  # times 1 - recall_target: hardly a list
-    found = search(queries, np.full(8, 100), *no_exclusions(), Allowed([search.mask(masks[2])], np.zeros(8, np.int64)))
+    found = search.nearest(
+        queries, np.full(8, 100), *no_exclusions(), Allowed([search.mask(masks[2])], np.zeros(8, np.int64))
+    )
     assert (found.count == 100).all()
     assert masks[2][found.item_index].all()
-    whole = search(queries, np.full(8, len(vectors)), *no_exclusions())
+    whole = search.nearest(queries, np.full(8, len(vectors)), *no_exclusions())
     assert (whole.count == len(vectors)).all()
 
 
 def test_a_few_removed_items_are_sifted_out_of_what_the_index_returns(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors, arguments, _ = scene()
-    best = ItemSearch(vectors)(*arguments).item_index[:, 0]
+    best = ItemSearch(vectors).nearest(*arguments).item_index[:, 0]
     live = np.ones(len(vectors), dtype=bool)
     live[best] = False
-    expected = ItemSearch(vectors, live=live)(*arguments)
+    expected = ItemSearch(vectors, live=live).nearest(*arguments)
     force("index", monkeypatch)
-    assert_same(ItemSearch(vectors, full_index(vectors), live=live)(*arguments), expected)
+    assert_same(ItemSearch(vectors, full_index(vectors), live=live).nearest(*arguments), expected)
     assert not np.isin(expected.item_index, best).any()
 
 
@@ -164,7 +166,10 @@ def test_a_search_extended_by_items_answers_as_one_made_of_all(metric: str, long
     if metric == "cosine" and longer == 1.0:
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     first = ItemSearch(vectors[:4900], metric=metric, live=live[:4900])
-    assert_same(first.extended(vectors, live)(*arguments), ItemSearch(vectors, metric=metric, live=live)(*arguments))
+    assert_same(
+        first.extended(vectors, live).nearest(*arguments),
+        ItemSearch(vectors, metric=metric, live=live).nearest(*arguments),
+    )
 
 
 @pytest.mark.parametrize("way", ["scan", "gather"])
@@ -177,9 +182,9 @@ def test_a_row_gets_the_same_answer_alone_and_among_others(way: str, monkeypatch
     search = ItemSearch(vectors)
     masks = [search.mask(rng.random(3000) < share) for share in (0.9, 0.2)]
     rows, items, of_row = rng.integers(0, 64, 2000), rng.integers(0, 3000, 2000), rng.integers(-1, 2, 64)
-    together = search(queries, np.full(64, 150), rows, items, Allowed(masks, of_row))
+    together = search.nearest(queries, np.full(64, 150), rows, items, Allowed(masks, of_row))
     for row in range(64):
-        alone = search(
+        alone = search.nearest(
             queries[row : row + 1],
             np.array([150]),
             rows[rows == row] * 0,
@@ -197,9 +202,9 @@ def test_a_batch_larger_than_a_block_is_answered_block_by_block(way: str, monkey
     search = ItemSearch(vectors, full_index(vectors))
     allowed = Allowed([search.mask(rng.random(500) < 0.5)], np.arange(50) % 2 - 1)
     arguments = queries, np.full(50, 20), rng.integers(0, 50, 300), rng.integers(0, 500, 300), allowed
-    whole = search(*arguments)
+    whole = search.nearest(*arguments)
     monkeypatch.setattr(module, "_BLOCK_FLOATS", 500 * 7)
-    assert_same(search(*arguments), whole)
+    assert_same(search.nearest(*arguments), whole)
 
 
 def test_the_planner_reads_lists_that_hold_what_is_allowed_or_compares_where_that_is_cheaper() -> None:

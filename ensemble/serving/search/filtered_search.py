@@ -37,13 +37,13 @@ def search_filtered(
     if budget is not None:
         for row, one in crowded:
             budget.spend(row, _crowding_cost(search, int(k[row]), one.mask))
-    found = search(queries, k, rows, items, _allowed(filters), budget)
+    found = search.nearest(queries, k, rows, items, _allowed(filters), budget)
     for row, one in crowded:
         assert one.crowding is not None
         excluded = items[slice(*rows.searchsorted([row, row + 1]))]
         uncrowded = Uncrowded(search, queries[row : row + 1], excluded, one.mask, one.crowding)
         known = found.item_index[row, : found.count[row]], found.score[row, : found.count[row]]
-        _replace(found, row, *uncrowded(int(k[row]), *known))
+        _replace(found, row, *uncrowded.best(int(k[row]), *known))
     for row, asked in enumerate(filters):
         if asked is not None and asked.min_score is not None:
             kept = int(np.count_nonzero(found.score[row, : found.count[row]] >= asked.min_score))
@@ -77,7 +77,7 @@ class Uncrowded:
         self._items: list[_Array] = [np.zeros(0, dtype=np.int64)]
         self._scores: list[_Array] = [np.zeros(0, dtype=np.float32)]
 
-    def __call__(self, k: int, item_index: _Array, score: _Array) -> tuple[_Array, _Array]:
+    def best(self, k: int, item_index: _Array, score: _Array) -> tuple[_Array, _Array]:
         """Return up to `k` items and their scores, best first; `item_index` and `score` are the best with no limit."""
         fetch, left = k, k - self._walk(item_index, score, k)
         while left and len(item_index) == fetch:
@@ -86,7 +86,7 @@ class Uncrowded:
             allowed = Allowed([self._search.mask(self._bits)], np.zeros(1, dtype=np.int64))
             rows = np.zeros(len(self._excluded), dtype=np.int64)
             fetch = min(fetch, len(self._bits))
-            found = self._search(self._query, np.array([fetch]), rows, self._excluded, allowed)
+            found = self._search.nearest(self._query, np.array([fetch]), rows, self._excluded, allowed)
             item_index, score = found.item_index[0, : found.count[0]], found.score[0, : found.count[0]]
             left -= self._walk(item_index, score, left)
         return np.concatenate(self._items), np.concatenate(self._scores)

@@ -96,11 +96,6 @@ class Filters:
             made[text] = self._filter(text, row, found, budget)
         return [made[text] for text in texts]
 
-    def __call__(self, text: str, row: int) -> Filter:
-        """Return the filter of a row; raise InvalidRequest naming the row, the key and what was expected."""
-        budget = Budget()
-        return self._filter(text, row, self._read(text, row, budget), budget)
-
     def _read(self, text: str, row: int, budget: Budget) -> _Kept | dict[str, Any]:
         """Return what is kept for a text, what is wrong with it, or its document, for which there must be time."""
         found = self._cached(text)

@@ -49,7 +49,7 @@ class Ranker:
         """Return how many items it has sides of."""
         return len(self._sides)
 
-    def __call__(
+    def rank(
         self,
         features: Mapping[str, _Array],
         vectors: _Array,

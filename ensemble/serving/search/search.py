@@ -114,7 +114,7 @@ class ItemSearch:
         fetch, mask = min(k, len(self.vectors)) + _SPARE, mask or self._live
         return self._planner.plan(self._scoring.prepared(queries), fetch, None if self._is_sifted(mask) else mask)
 
-    def __call__(
+    def nearest(
         self,
         queries: _Array,
         k: _Array,

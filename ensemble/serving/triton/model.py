@@ -22,7 +22,7 @@ class FusedModel(BatchModel):
         self.retriever = Retriever(release)
         check_inputs(config, self.retriever.inputs)
         self.answers = self.retriever
-        self._write = AnswerWriter(lambda: self.retriever.catalogue.wire_ids)
+        self._writer = AnswerWriter(lambda: self.retriever.catalogue.wire_ids)
 
     def check(self) -> None:
         """Answer the sample queries, and both ends of batch sizes once."""
@@ -43,10 +43,10 @@ class FusedModel(BatchModel):
     def answer(self, sent: Sequence[Arrays]) -> list[Outputs]:
         """Return item_id, score, count and user_known of every request."""
         budget = self.budget()
-        request = self.retriever.reader(sent, budget)
+        request = self.retriever.reader.read(sent, budget)
         answer = self.retriever.answer(request, budget)
         self.count(answer)
-        return self._write(answer, request, row_slices(sent, USER))
+        return self._writer.outputs(answer, request, row_slices(sent, USER))
 
 
 class AnswerWriter:
@@ -56,7 +56,7 @@ class AnswerWriter:
         """Take what returns the ids of all rows as they go out, and that of no item at the end."""
         self._wire_ids = wire_ids
 
-    def __call__(self, answer: Answer, request: Request, slices: Sequence[slice]) -> list[Outputs]:
+    def outputs(self, answer: Answer, request: Request, slices: Sequence[slice]) -> list[Outputs]:
         """Return each request's outputs, as wide as the largest top_k of its rows; past `count` scores are NO_SCORE."""
         text = answer.item_id.dtype == object
         ids = self._wire_ids()[answer.item_index] if text else answer.item_id

@@ -36,7 +36,7 @@ class RankModel(BatchModel):
         self._named = [one.name for one in steps.rank.inputs if one.name in (self._record.names or ())]
         ids = on_wire(read_values(release, "items/ids", release.manifest["id_dtype"]["item_id"]))
         self._ids = np.append(ids, np.array([b"" if ids.dtype == object else 0], dtype=ids.dtype))
-        self._write = AnswerWriter(lambda: self._ids)
+        self._writer = AnswerWriter(lambda: self._ids)
         controls = [one for one in steps.request if one.name in ("top_k", "exclude_item_ids")]
         self._most = max(self._ranker.candidates, int(release.manifest["serving"]["max_top_k"]))
         self._reader = Reader([Tensor(USER, "INT64", 1), *controls], release.manifest["serving"])
@@ -52,7 +52,7 @@ class RankModel(BatchModel):
     def answer(self, sent: Sequence[Arrays]) -> list[Outputs]:
         """Return item_id, score and count of every request."""
         # To the reader nobody asks: who it is has been found out.
-        request = self._reader([{**one, USER: np.zeros((len(one[VECTOR]), 1), dtype=np.int64)} for one in sent])
+        request = self._reader.read([{**one, USER: np.zeros((len(one[VECTOR]), 1), dtype=np.int64)} for one in sent])
         vectors, least = (np.concatenate([one[name] for one in sent]) for name in (VECTOR, LEAST))
         candidates = _padded([one[CANDIDATES] for one in sent])
         if candidates.shape[1] > self._most:
@@ -61,7 +61,7 @@ class RankModel(BatchModel):
         if highest >= self._ranker.items or int(candidates.min(initial=0)) < -1:
             raise InvalidRequest(f"{CANDIDATES}: got {highest}, expected rows of the {self._ranker.items} items, or -1")
         try:
-            found = self._ranker(self._features(sent), vectors, candidates, request.top_k, least[:, 0])
+            found = self._ranker.rank(self._features(sent), vectors, candidates, request.top_k, least[:, 0])
         except Exception as error:
             if type(error).__name__ != "InvalidArgument":  # onnxruntime's, of a graph that is fed what it cannot hold
                 raise
@@ -69,7 +69,7 @@ class RankModel(BatchModel):
         self.tally.answered(len(vectors), 0)
         ids = self._ids.take(found.item_index, mode="wrap")
         answer = Answer(found.item_index, ids, found.score, found.count, np.zeros(len(vectors), dtype=bool))
-        return [outputs[:-1] for outputs in self._write(answer, request, row_slices(sent, VECTOR))]
+        return [outputs[:-1] for outputs in self._writer.outputs(answer, request, row_slices(sent, VECTOR))]
 
     def _features(self, sent: Sequence[Arrays]) -> dict[str, _Array]:
         if not self._named:

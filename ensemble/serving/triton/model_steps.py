@@ -49,7 +49,7 @@ class TransformModel(BatchModel):
 
     def answer(self, sent: Sequence[Arrays]) -> list[Outputs]:
         """Return the features, packed or by name, and the user's row of every request."""
-        request = self._reader(sent, self.budget())
+        request = self._reader.read(sent, self.budget())
         user_rows = self._features.users.rows_of(request.columns[USER].values)
         features = self._features(request.columns, user_rows, request.clicks)
         self.tally.answered(len(user_rows), int(np.count_nonzero(user_rows < 0)))
@@ -102,7 +102,7 @@ class SearchModel(BatchModel):
         steps = steps_of(release)
         check_inputs(config, steps.search.inputs)
         self.answers = self._catalogue = ItemAnswers(release)
-        self._write = AnswerWriter(lambda: self._catalogue.catalogue.wire_ids)
+        self._writer = AnswerWriter(lambda: self._catalogue.catalogue.wire_ids)
         self._candidates = candidates_of(release) if steps.rank else None
         self._users = release.manifest["counts"]["users"]
         controls = [one for one in steps.search.inputs if one.name not in (VECTOR, USER_ROW)]
@@ -121,7 +121,7 @@ class SearchModel(BatchModel):
     def answer(self, sent: Sequence[Arrays]) -> list[Outputs]:
         """Return item_id, score, count and user_known of every request."""
         budget = self.budget()
-        request = self._reader([_as_read(one) for one in sent], budget)
+        request = self._reader.read([_as_read(one) for one in sent], budget)
         highest = extremes(request.columns[USER].values)[1]
         if highest >= self._users:
             raise InvalidRequest(f"{USER_ROW}: got {highest}, expected at most {self._users - 1}, or -1 for a stranger")
@@ -131,7 +131,7 @@ class SearchModel(BatchModel):
         self.count(answer)
         if self._candidates is not None:
             return self._for_ranking(answer, request, row_slices(sent, VECTOR))
-        return self._write(answer, request, row_slices(sent, VECTOR))
+        return self._writer.outputs(answer, request, row_slices(sent, VECTOR))
 
     def _for_ranking(self, answer: Answer, request: Request, slices: Sequence[slice]) -> list[Outputs]:
         """Return the candidates of each request, and what its answers must score."""

@@ -113,7 +113,7 @@ class Reader:
         self._ragged = {one.name for one in tensors if one.ragged}
         self._limits = limits
 
-    def __call__(self, requests: Sequence[Arrays], budget: Budget | None = None) -> Request:
+    def read(self, requests: Sequence[Arrays], budget: Budget | None = None) -> Request:
         """Join requests that sent the same inputs, arrays [rows, width], row after row.
 
         Lists are paid for from the `budget` before they are read.
