@@ -96,9 +96,5 @@ def _numbers(shape: tuple[int | None, ...], low: int = -_INT64, high: int = _INT
     return check
 
 
-def _has_shape(array: np.ndarray, shape: tuple[int | None, ...]) -> bool:
-    return array.ndim == len(shape) and all(one in (None, had) for one, had in zip(shape, array.shape, strict=True))
-
-
 def _without_null(rows: list[Any]) -> list[Any]:
     return [[0.0 if one is None else one for one in row] if isinstance(row, list) else row for row in rows]
