@@ -27,6 +27,15 @@ settings.load_profile("project")
 
 SLOW_FOLDERS = ("benchmarks", "congruence", "containers", "faults", "live", "models", "ranks", "saved", "server")
 """Their tests train, start servers or break things on purpose."""
+SLOW_FILES = (
+    *("ensemble/test_batch_answers.py", "ensemble/test_index.py", "ensemble/test_versions.py"),
+    *("release/test_fuzz.py", "release/test_hostile.py", "release/test_schema.py"),
+    *("retrieval/test_continuing.py", "retrieval/test_every_feature.py", "retrieval/test_peers.py"),
+    *("retrieval/test_ranking.py", "retrieval/test_tuning.py"),
+    *("serving/test_engines.py", "serving/test_filtered_recall.py", "serving/test_index.py", "serving/test_search.py"),
+    "workflows/test_parts.py",
+)
+"""Those of the other folders that take more than ten seconds."""
 SLOW_FIXTURES = {"run_dir", "served", "client", "channel", "retrieval"}
 """What takes a trained run, a server or the command line in a process of its own."""
 
@@ -37,7 +46,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what `make test-fast` leaves out; a module with other slow tests marks itself."""
     for item in items:
         taken = SLOW_FIXTURES & set(getattr(item, "fixturenames", ()))
-        if taken or item.path.parent.name in SLOW_FOLDERS or item.get_closest_marker("server"):
+        folder, file = item.path.parts[-2:]
+        slow = folder in SLOW_FOLDERS or f"{folder}/{file}" in SLOW_FILES
+        if slow or taken or item.get_closest_marker("server"):
             item.add_marker(pytest.mark.slow)
 
 

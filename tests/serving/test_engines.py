@@ -178,7 +178,7 @@ def test_milvus_answers_as_exact_search_does_with_every_filter(stored: Items) ->
         found, true = asked(answers, queries, filters, k), asked(plain, queries, filters, k)
         assert found[0] == true[0]
         np.testing.assert_array_equal(found[1], true[1])
-    expressed = [answers.catalogue.filters(text, 0).mask for text in texts]
+    expressed = [answers.catalogue.filters.of_rows([text])[0].mask for text in texts]
     ways = [answers.search.plan(queries[:1], 3, mask).way for mask in expressed if mask is not None]
     assert ways.count("index") >= 4  # the others allow so few that they are compared here
 
