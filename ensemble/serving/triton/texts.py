@@ -41,12 +41,12 @@ def text_reader(most: int) -> Callable[[Any], np.ndarray]:
 
 
 def _split(data: bytes) -> np.ndarray:
-    size, offset, texts = len(data), 0, []
-    append = texts.append
+    texts: list[bytes] = []
+    size, offset, append = len(data), 0, texts.append
     while offset < size:
         start = offset + 4
         offset = start + _length_at(data, offset)[0]
         append(data[start:offset])
-    split = np.empty(len(texts), dtype=object)
+    split: np.ndarray = np.empty(len(texts), dtype=object)
     split[:] = texts
     return split
