@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,7 +39,7 @@ def kind_of(column: pd.Series) -> Kind | None:
     if column.dtype != object and not pd.api.types.is_string_dtype(column):
         return None
     lists = [one for one in column if isinstance(one, (list, tuple, np.ndarray))]
-    values = (entry for one in lists for entry in one) if lists else iter(column)
+    values: Iterator[object] = (entry for one in lists for entry in one) if lists else iter(column)
     first = next((one for one in values if one is not None and one == one), "")
     kinds = {"bool": (bool, np.bool_), "int64": (int, np.integer), "float64": (float, np.floating), "string": (str,)}
     dtype = next((name for name, types in kinds.items() if isinstance(first, types)), None)

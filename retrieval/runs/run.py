@@ -34,7 +34,10 @@ RECIPE = "recipe.json"
 class Outputs:
     """Where the stages of a run leave what they make."""
 
-    earlier: Run | None
+    @property
+    def earlier(self) -> Run | None:
+        """Return the finished run that this one goes on from."""
+        raise NotImplementedError  # pragma: no cover
 
     @property
     def root(self) -> Path:
