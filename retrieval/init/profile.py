@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -19,6 +20,8 @@ from workflows.tables.config import Format, TableFile
 
 NULL_WORDS: Final = ("\\N", "NULL", "null", "NaN", "nan", "N/A", "#N/A")
 """They stand for null wherever they are."""
+DOUBTFUL: Final = ("NA", "None", "none", "?", "-")
+"""They may stand for null where they are; an occupation may be none, and Namibia is NA."""
 FEW_WORDS: Final = 3
 MOST_NULLS: Final = 0.5
 """So few words, in so few of the rows, among numbers stand for null, too."""
@@ -111,7 +114,17 @@ def read_sample(located: Located, most: int, notes: list[str]) -> Sampled:
         notes.append(f"lines with another number of fields than the first: {malformed:,}")
     rows = pa.concat_tables([chunk.rows for chunk in read], promote_options="default")
     columns = [_profile(located.table, name, rows.column(name), located) for name in found.names]
+    notes += _doubtful(columns)
     return Sampled(located.table, located.config, len(located.paths), columns, len(rows), whole, notes)
+
+
+def _doubtful(columns: list[Profile]) -> Iterator[str]:
+    """Yield what may stand for null in texts, and is left as it is."""
+    for one in columns:
+        counts = one.values.value_counts() if one.dtype == "string" else {}
+        for word in DOUBTFUL:
+            if word in counts and len(counts) > 2:
+                yield f'{one.name}: {word!r} ({counts[word]:,} rows) may stand for null; if so: nulls = ["", "{word}"]'
 
 
 def _profile(table: str, name: str, column: pa.ChunkedArray, located: Located) -> Profile:

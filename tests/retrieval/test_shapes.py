@@ -73,6 +73,7 @@ TEXTS: dict[str, str | bytes] = {
     "caret.txt": lines("^"),
     "tilde": lines("~"),
     "space.txt": lines(" ", None),
+    "aligned.txt": "".join(f"{user:>5} {item:>6}   {rating} {time}\n" for user, item, rating, time in ROWS),
     "hive.txt": lines("\x01", None),
     "two.txt": lines("||"),
     "recbole.inter": lines("\t", ("user_id:token", "item_id:token", "rating:float", "timestamp:float")),
@@ -354,3 +355,16 @@ def test_films_of_movielens_are_read_with_their_titles_and_genres(tmp_path: Path
     same(tables)
     assert tables.items.set_index("item_id").loc[1001, "title"] == "Misérables, Les 1001 (1901)"
     assert 'lists = { item_column2 = "|" }' in trial.text
+
+
+def test_words_that_may_stand_for_null_are_proposed(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(lines(","), encoding="utf-8")
+    text = "".join(
+        f"{user},{['NA', 'DE', 'FR', 'IT'][user % 4]},{['?', '7', '8'][user % 3]}\n" for user in range(1, 41)
+    )
+    (tmp_path / "u.csv").write_text("user_id,country,points\n" + text, encoding="utf-8")
+    trial, tables = answer(tmp_path, "a.csv", users="u.csv")
+    assert """# country: 'NA' (10 rows) may stand for null; if so: nulls = ["", "NA"]""" in trial.text
+    assert 'nulls = ["", "?"]' in trial.text
+    assert tables.users["points"].isna().sum() == 13
+    assert (tables.users["country"] == "NA").sum() == 10

@@ -45,7 +45,8 @@ class TableFile(Section, frozen=True, kw_only=True):
     """A column, by the file's name, that holds lists: its row becomes a row for each entry. Of text, `lists` says what
     stands between the entries."""
     delimiter: Annotated[str, Meta(min_length=1, max_length=4)] = ","
-    """What stands between the fields of text; several characters where it is `::` or such."""
+    """What stands between the fields of text; several characters where it is `::` or such. A space, where nothing is
+    quoted (`quote = ""`), is any run of spaces."""
     header: bool = True
     """Whether text begins with a line of the columns' names."""
     names: tuple[str, ...] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from lzma import LZMAError
 from typing import Any, Final
@@ -66,7 +66,7 @@ def chunks(located: Located, names: list[str]) -> Iterator[Chunk]:
             for chunk in read(located, path, wanted):
                 rows = _exploded(located, chunk.rows)
                 counted = located.format == "csv" and located.config.explode is None
-                line = partial(line_of, located, path) if counted else chunk.line_of
+                line: Callable[[int], int | None] = partial(line_of, located, path) if counted else chunk.line_of
                 yield chunk._replace(rows=_with_folders(rows, named, names), line_of=line)
         except _damaged() as error:
             raise _unreadable(located, path, error) from None

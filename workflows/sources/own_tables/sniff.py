@@ -82,7 +82,8 @@ def _delimited(
     options |= {name: value for name, value in given.items() if value is not None}
     if between != ",":
         notes.append(f"its fields are separated by {between!r}")
-    rows = [line.rstrip("\r").split(between) for line in lines[dialect.skip :]]
+    aligned = given["quote"] == "" and between == " "
+    rows = [line.rstrip("\r").split(None if aligned else between) for line in lines[dialect.skip :]]
     headed = is_header(rows[0], rows[1:]) if header is None else header
     if not headed:
         options["header"] = False
@@ -150,6 +151,8 @@ def _best(lines: list[str], look: Any) -> Dialect | None:
     own = look(None)
     if own is not None and own.columns > 1:
         return own
+    if '"' not in lines[0] and len({len(line.split()) for line in lines}) == 1 and any("  " in line for line in lines):
+        return Dialect(" ", "", "", 0, len(lines[0].split()))
     others: list[Dialect | None] = [own, *map(look, _counted_alike(lines, r"[^\w\"'.+\-/()\[\]{}]"))]
     return max(others, key=lambda one: one.columns if one else 0)
 
@@ -174,7 +177,8 @@ def _quote(dialect: Dialect, lines: list[str], delimiter: str) -> str | None:
     if dialect.quote:
         return dialect.quote if dialect.quote != '"' else None
     begun = any(field.startswith('"') for line in lines for field in line.split(delimiter))
-    return "" if begun or len(delimiter) > 1 else None
+    aligned = delimiter == " " and any("  " in line for line in lines)
+    return "" if begun or aligned or len(delimiter) > 1 else None
 
 
 def _is_trailed(rows: list[list[str]]) -> bool:

@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import lzma
+import re
 import shutil
 import tempfile
 import zipfile
@@ -86,6 +87,13 @@ def with_one_delimiter(file: IO[bytes], delimiter: bytes) -> Iterator[bytes]:
     """Yield the bytes of a file with the unit separator for a delimiter of several characters."""
     while block := file.read(COPIED_BYTES):
         yield (block + file.readline()).replace(delimiter, UNIT)
+
+
+def without_runs(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield the bytes of a file with the unit separator for every run of spaces, and none around lines."""
+    while block := file.read(COPIED_BYTES):
+        lines = re.sub(rb"(?m)^ +| +(?=\r?$)", b"", block + file.readline())
+        yield re.sub(rb" +", UNIT, lines)
 
 
 def pairs(file: IO[bytes], delimiter: bytes) -> Iterator[bytes]:

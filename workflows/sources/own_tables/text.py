@@ -13,7 +13,15 @@ from pyarrow import csv
 
 from workflows.errors import DataError
 from workflows.sources.own_tables.files import EXAMPLES, Chunk, Located, Malformed
-from workflows.sources.own_tables.streams import UNIT, Lines, block_rows, open_plain, pairs, with_one_delimiter
+from workflows.sources.own_tables.streams import (
+    UNIT,
+    Lines,
+    block_rows,
+    open_plain,
+    pairs,
+    with_one_delimiter,
+    without_runs,
+)
 
 BLOCK_BYTES: Final = 8 << 20
 UNHEADED: Final = {"adjacency": ("user_id", "item_id"), "netflix": ("item_id", "user_id", "rating", "date")}
@@ -109,7 +117,7 @@ def delimiter_of(located: Located, path: str) -> str:
     given = located.config.delimiter
     if located.format != "csv":
         return ","
-    if len(given) > 1:
+    if len(given) > 1 or _has_runs(located):
         return UNIT.decode()
     return "\t" if given == "," and {".tsv", ".inter"} & set(PurePosixPath(path).suffixes) else given
 
@@ -121,11 +129,18 @@ def open_text(located: Located, path: str) -> Any:
         return io.BufferedReader(Lines(pairs(file, delimiter)), BLOCK_BYTES)
     if located.format == "netflix":
         return io.BufferedReader(Lines(block_rows(file)), BLOCK_BYTES)
+    if _has_runs(located):
+        return io.BufferedReader(Lines(without_runs(file)), BLOCK_BYTES)
     if len(delimiter) == 1:
         return file
     if located.config.encoding.lower().startswith("utf-16"):
         raise DataError(f"{path}: a delimiter of several characters is not read in UTF-16; save it as UTF-8")
     return io.BufferedReader(Lines(with_one_delimiter(file, delimiter)), BLOCK_BYTES)
+
+
+def _has_runs(located: Located) -> bool:
+    """Return whether fields are aligned with any number of spaces."""
+    return located.config.delimiter == " " and not located.config.quote
 
 
 def _malformed(skipped: list[Any]) -> Malformed | None:
