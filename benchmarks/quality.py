@@ -13,14 +13,15 @@ import argparse
 import json
 import statistics
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from harness import ROOT, Parser, prepared, recipe_of, spread, store
 from msgspec.structs import replace
 
 from models.baselines.comparison import OURS
+from models.evaluation.config import PeerName
 from retrieval.console import Terminal, terminal
-from retrieval.report.peers import PEERS
+from retrieval.runs.recipe import with_peers
 from retrieval.runs.run import Run, advance
 from retrieval.runs.stages import STAGES
 from workflows.sources.download import cache_directory
@@ -47,7 +48,7 @@ def main() -> None:
 
 def run_of(path: Path, seed: int, given: argparse.Namespace, out: Terminal) -> Run:
     """Return the run of a recipe with a seed, trained and evaluated; the split stays the recipe's."""
-    recipe = recipe_of(path, given)
+    recipe = with_peers(recipe_of(path, given), "none")
     out.say(f"{path.name}, seed {seed}")
     recipe = replace(recipe, name=f"{recipe.name}-seed{seed}", seed=seed)
     return prepared(recipe, given, out, "fetch", "features", "train", "evaluate")
@@ -86,8 +87,10 @@ def group(seeds: list[dict[str, Any]]) -> dict[str, Any]:
 
 def peers(run: Path, out: Terminal) -> dict[str, dict[str, float]]:
     """Return the peers' figures on the test rows of a run, by name."""
-    advance(Run.open(run, (*STAGES, PEERS)), ["peers"], cache_directory(), out)
-    models = json.loads((run / "peers.json").read_text(encoding="utf-8"))["models"]
+    opened = Run.open(run, STAGES)
+    opened = opened.with_recipe(with_peers(opened.recipe, ",".join(get_args(PeerName))), STAGES)
+    advance(opened, ["peers", "evaluate"], cache_directory(), out)
+    models = json.loads((run / "metrics.json").read_text(encoding="utf-8"))["comparison"]["models"]
     return {
         model["name"]: {f"{side}.{name}": model[side][name] for side in ("all", "unseen") for name in model[side]}
         for model in models

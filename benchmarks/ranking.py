@@ -39,7 +39,7 @@ from ensemble.config import Index
 from ensemble.release.write import Parts, Settings, Training, write_release
 from ensemble.serving.retriever import Retriever
 from models.config import Model
-from models.evaluation.stage import evaluate
+from models.evaluation.stage import Beside, evaluate
 from models.ranking import config
 from models.ranking.cold import Cold
 from models.ranking.inttower import IntTower
@@ -333,7 +333,11 @@ def served_by(kind: str, given: argparse.Namespace, out: Terminal) -> None:
         ranker = ranker_of(kind, run, given.work, out)
         recipe = run.recipe
         measured = evaluate(
-            run.directory / "features", run.directory / "towers", "", recipe.train.objective.rating, ranker_dir=ranker
+            run.directory / "features",
+            run.directory / "towers",
+            "",
+            recipe.train.objective.rating,
+            beside=Beside(ranker),
         )
         found.append({**measured, **json.loads((ranker / "params.json").read_text(encoding="utf-8"))})
         ranked, alone = (one["unseen"]["ndcg@10"] for one in (found[-1], found[-1]["retrieval"]))

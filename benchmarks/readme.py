@@ -78,7 +78,7 @@ def gather(run: Path) -> dict[str, Any]:
     return {
         "example": msgspec.to_builtins(example),
         "metrics": read_json(run / "metrics.json"),
-        "peers": read_json(run / "peers.json"),
+        "peers": read_json(run / "metrics.json")["comparison"],
         "bench": read_json(run / "bench.json"),
         "stage_seconds": stages,
     }

@@ -98,7 +98,7 @@ def distinct_rows(columns: Sequence[npt.NDArray[Any]]) -> tuple[Int64Array, Int6
     mixed = np.zeros(len(columns[0]), np.uint64)
     for word, multiplier in zip(words, multipliers, strict=True):
         mixed = (mixed ^ (mixed >> np.uint64(29))) * multiplier + word
-    kinds, _ = pd.factorize(mixed)
+    kinds, _ = pd.factorize(pd.Series(mixed))
     first = np.unique(kinds, return_index=True)[1].astype(np.int64)
     representative = first[kinds]
     if not all(np.array_equal(word, word[representative]) for word in words):  # two kinds with one number

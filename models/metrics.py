@@ -63,6 +63,11 @@ class Ranking:
     users: Int64Array
     shown: npt.NDArray[np.bool_]
 
+    @classmethod
+    def of_ranks(cls, ranks: Int64Array, users: Int64Array, num_items: int) -> Ranking:
+        """Return a ranking whose coverage was not looked for."""
+        return cls(ranks, users, np.zeros((len(KS), num_items), bool))
+
     def metrics(self) -> dict[str, float]:
         """Return recall, hit rate, ndcg and coverage at every k, and the mean reciprocal rank.
 
@@ -145,6 +150,7 @@ def rank_users(
     users: Int64Array,
     seen: SeenItems,
     num_items: int,
+    coverage: bool = True,
     progress: Progress = silent,
 ) -> dict[str, Ranking]:
     """Do what `rank_targets` does where all rows of a user are one query.
@@ -156,7 +162,7 @@ def rank_users(
     def scores(queries: slice) -> Float32Array:
         return score(distinct[queries])
 
-    return rank_targets(scores, targets, users, seen, num_items, query=query, progress=progress)
+    return rank_targets(scores, targets, users, seen, num_items, coverage, query, progress)
 
 
 def rank_in_one_order(

@@ -28,6 +28,12 @@ Delta = Annotated[
 From = Annotated[
     Path | None, typer.Option("--from", metavar="RUN", help="Go on from an earlier run's vocabularies and towers.")
 ]
+Peers = Annotated[
+    str | None,
+    typer.Option(
+        "--peers", metavar="NAMES", help="Compare with these: popularity,knn,recent-knn,ease,als, or none. [recipe's]"
+    ),
+]
 Workers = Annotated[
     int | None, typer.Option("--workers", min=0, help="Do the Dask work in so many processes of this machine.")
 ]

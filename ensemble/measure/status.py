@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import psutil
 
 from ensemble.layouts import CHAINED, FUSED, SEARCH, STEPS
 from ensemble.measure.prometheus import Samples, read
+from ensemble.server.ports import check_address, ports_beside
 from ensemble.supervision.events import kept
 from ensemble.supervision.health import CanaryResult, canary
 from workflows.errors import ServerError
@@ -108,6 +110,27 @@ def places(repository: Path) -> list[Place]:
             f"{repository}: no supervised server of it runs here; give --address, or `retrieval serve` it"
         )
     return found
+
+
+def metrics_address(grpc: str) -> str:
+    """Return where the server at a gRPC address, HOST:PORT, tells its metrics.
+
+    On this machine that is one of the other ports which its process listens at, there or on 127.0.0.1. Elsewhere it is
+    the next port of the same host, as of a server that was given none.
+
+    Raises
+    ------
+    ServerError
+        `grpc` is no HOST:PORT.
+    """
+    check_address(grpc)
+    host, _, port = grpc.rpartition(":")
+    for other in ports_beside(int(port)):
+        for address in dict.fromkeys((f"{host}:{other}", f"127.0.0.1:{other}")):
+            with suppress(ServerError):
+                if any(read(address).find("nv_inference_request_success")):
+                    return address
+    return f"{host}:{int(port) + 1}"
 
 
 def status(place: Place) -> Status:

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import cycle, islice
+from typing import Any
 
 import psutil
 
@@ -92,10 +93,23 @@ def _own_ports(process: int) -> tuple[socket.socket, Iterator[int]]:
     raise ServerError(f"{len(starts)} processes look for free ports already; name ports yourself")
 
 
+def ports_beside(port: int) -> list[int]:
+    """Return the other ports that the process which has `port` listens at, as far as this machine's kernel tells."""
+    try:
+        listening = _listening()
+    except (psutil.Error, OSError):
+        return []
+    owners = {one.pid for one in listening if one.laddr.port == port and one.pid}
+    return sorted({one.laddr.port for one in listening if one.pid in owners} - {port})
+
+
+def _listening() -> list[Any]:
+    return [one for one in psutil.net_connections("tcp") if one.status == psutil.CONN_LISTEN and one.laddr]
+
+
 def _owner(port: int) -> str:
     try:
-        listening = [one for one in psutil.net_connections("tcp") if one.status == psutil.CONN_LISTEN]
-        pids = [one.pid for one in listening if one.laddr and one.laddr.port == port and one.pid]
+        pids = [one.pid for one in _listening() if one.laddr.port == port and one.pid]
         return f" by {psutil.Process(pids[0]).name()} (process {pids[0]})" if pids else ""
     except (psutil.Error, OSError):
         return ""  # another user's process: the kernel does not tell

@@ -17,13 +17,13 @@ MISSING = "needs the library implicit, an extra: pip install 'merlin-retrieval[p
 class Als:
     """Factors of users and items; `alpha` is the weight of an interaction against that of its absence."""
 
-    factors: int
-    regularization: float
-    alpha: float
+    factors: int = 64
+    regularization: float = 10
+    alpha: float = 5
     iterations: int = 15
     seed: int = 0
 
-    def fit(self, interactions: csr_matrix) -> Scores:
+    def fit(self, interactions: csr_matrix, later: csr_matrix | None = None) -> Scores:
         """Alternate least squares, on as many threads as there are processors, with BLAS on one."""
         try:
             from implicit.cpu.als import AlternatingLeastSquares

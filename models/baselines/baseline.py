@@ -39,8 +39,10 @@ class Refused(Exception):
 class Peer(Protocol):
     """A model with its settings."""
 
-    def fit(self, interactions: csr_matrix) -> Scores:
+    def fit(self, interactions: csr_matrix, later: csr_matrix | None = None) -> Scores:
         """Learn from a `[users, items]` float32 matrix of zeros and ones.
+
+        `later` has an entry for each of them: how many of the user's items came after it. None where rows have no time.
 
         Raises
         ------

@@ -1,84 +1,86 @@
-"""The two-tower and its peers, measured on the same test rows."""
+"""Simple models fitted to the rows of the two-tower, and how they compare on the same test rows."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from models.baselines.baseline import Peer, Refused
-from models.baselines.bootstrap import RESAMPLES, Float64Array, interval, resampled_means
-from models.baselines.search import PEERS, Fitted, fit_best
+from models.baselines.baseline import Refused
+from models.baselines.bootstrap import Float64Array, interval, resampled_means
+from models.baselines.search import CHOSEN_BY, FAMILIES, Family, Fitted, fit_best
 from models.baselines.task import Task, test_task, validation_task
 from models.config import Rating
+from models.evaluation.config import Evaluate
 from models.metrics import Int64Array, Ranking
 from workflows.features import stage as features
+from workflows.files import json_bytes
 from workflows.progress import Progress
 
 OURS = "two-tower"
 FIGURES = tuple((protocol, name) for protocol in ("all", "unseen") for name in ("recall@10", "recall@100", "ndcg@10"))
-_LEAD = FIGURES.index(("unseen", "recall@10"))
+LEADS = ("recall@10", "ndcg@10")
+"""Of unseen items: by these models are compared."""
+FACTS, RANKS = "peers.json", "ranks.npz"
 
-Measured = dict[str, tuple[dict[str, Any], dict[str, Ranking]]]
+Measured = Mapping[str, tuple[dict[str, Any], Mapping[str, Ranking]]]
 """By name: the facts about a model, and where it ranks the targets."""
 
 
-def compare(
-    features_dir: Path,
-    towers_dir: Path,
-    rating: Rating,
-    train_seconds: float,
-    seed: int,
-    progress: Progress,
-) -> dict[str, Any]:
-    """Fit the peers on the rows that `rating` makes positives, measure them and the exported towers.
-
-    Returns
-    -------
-    dict
-        `rows`, `users`, `items`, `resamples`; `models`, a list of our model and every peer. Each has `name`,
-        `settings`, `search_seconds`, `fit_seconds`, `all` and `unseen` (metrics by name), `intervals` (the same
-        shape, 95 % bounds) and `lead`: our unseen recall@10 less this model's, and its bounds over the same draws.
-        One that could not be fitted has `skipped`, the reason, instead.
-    """
-    from models.evaluation.stage import rank_towers
-
+def write_peers(
+    features_dir: Path, out: Path, rating: Rating, settings: Evaluate, seed: int, progress: Progress
+) -> None:
+    """Fit the recipe's peers on the rows that `rating` makes positives; write what they are, and where they rank the
+    targets of the test rows, to the directory `out`."""
     data = features.load(features_dir)
-    task = test_task(data, rating)
-    peers, skipped = fit_peers(PEERS, validation_task(data, rating), task, seed, progress)
-    progress("measuring the towers")
-    ours = rank_towers(data, task, towers_dir, progress)
-    facts: dict[str, Any] = {"settings": {}, "search_seconds": None, "fit_seconds": train_seconds}
-    measured: Measured = {OURS: (facts, ours)}
-    measured.update((name, (_facts(fitted), fitted.rankings)) for name, fitted in peers.items())
-    return {
-        "rows": len(task.targets),
-        "users": len(np.unique(task.users)),
-        "items": task.interactions.shape[1],
-        "resamples": RESAMPLES,
-        "models": summarise(measured, task.users, seed) + skipped,
+    families = {name: FAMILIES[name] for name in settings.peers if name != "popularity"}
+    tasks = validation_task(data, rating), test_task(data, rating)
+    fitted, skipped = fit_peers(families, *tasks, settings.peers_seconds, seed, progress)
+    facts = [{"name": name, **_facts(one)} for name, one in fitted.items()]
+    ranks = {
+        f"{number}.{side}": ranking.ranks.astype(np.int32)
+        for number, one in enumerate(fitted.values())
+        for side, ranking in one.rankings.items()
     }
+    np.savez(out / RANKS, **ranks)
+    (out / FACTS).write_bytes(json_bytes(facts + skipped, 2))
+
+
+def read_peers(directory: Path, task: Task) -> tuple[Measured, list[dict[str, Any]]]:
+    """Read what `write_peers` wrote: each peer's facts and rankings by name, and those that were skipped."""
+    listed = json.loads((directory / FACTS).read_bytes())
+    ranks, items = np.load(directory / RANKS), task.interactions.shape[1]
+    found: dict[str, tuple[dict[str, Any], Mapping[str, Ranking]]] = {}
+    for number, facts in enumerate(one for one in listed if "skipped" not in one):
+        sides = {side: ranks[f"{number}.{side}"].astype(np.int64) for side in ("all", "unseen")}
+        rankings = {side: Ranking.of_ranks(one, task.users, items) for side, one in sides.items()}
+        found[facts.pop("name")] = facts, rankings
+    return found, [one for one in listed if "skipped" in one]
 
 
 def fit_peers(
-    families: Mapping[str, Sequence[Peer]], valid: Task, test: Task, seed: int, progress: Progress
+    families: Mapping[Any, Family], valid: Task, test: Task, seconds: float, seed: int, progress: Progress
 ) -> tuple[dict[str, Fitted], list[dict[str, Any]]]:
-    """Fit each family's best; return them by name, and those that were refused with the reason."""
+    """Fit each family's best; return them by title, and those that were refused with the reason."""
     fitted, skipped = {}, []
-    for name, candidates in families.items():
-        progress(f"fitting {name}" + (f", {len(candidates)} settings" if len(candidates) > 1 else ""))
+    for family in families.values():
         try:
-            fitted[name] = fit_best(candidates, valid, test, seed)
+            fitted[family.title] = fit_best(family, valid, test, seconds, seed, progress)
         except Refused as reason:
-            progress(f"{name} is left out: {reason}")
-            skipped.append({"name": name, "skipped": str(reason)})
+            progress(f"{family.title} is left out: {reason}")
+            skipped.append({"name": family.title, "skipped": str(reason)})
     return fitted, skipped
 
 
 def summarise(measured: Measured, users: Int64Array, seed: int) -> list[dict[str, Any]]:
-    """Return every model's facts, figures and intervals, in order; `lead` is over the first."""
+    """Return every model's facts, figures and intervals, in order.
+
+    Each has `name`, its facts, `all` and `unseen` (figures by name), `intervals` (the same shape, 95 % bounds), and
+    `lead`: by name of LEADS, the first model's unseen figure less this one's, and its bounds over the same draws.
+    """
     values = np.concatenate([_row_values(rankings) for _, rankings in measured.values()], axis=1)
     width = len(FIGURES)
     figures, means = values.mean(axis=0), resampled_means(values, users, seed)
@@ -87,17 +89,26 @@ def summarise(measured: Measured, users: Int64Array, seed: int) -> list[dict[str
         own = slice(place * width, (place + 1) * width)
         row = {"name": name, **facts, **_by_protocol(figures[own].tolist())}
         row["intervals"] = _by_protocol([interval(column) for column in means[:, own].T])
-        behind = place * width + _LEAD
-        row["lead"] = [float(figures[_LEAD] - figures[behind]), *interval(means[:, _LEAD] - means[:, behind])]
+        row["lead"] = {}
+        for lead in LEADS:
+            ours = FIGURES.index(("unseen", lead))
+            theirs = place * width + ours
+            row["lead"][lead] = [float(figures[ours] - figures[theirs]), *interval(means[:, ours] - means[:, theirs])]
         rows.append(row)
     return rows
 
 
 def _facts(fitted: Fitted) -> dict[str, Any]:
+    searched = fitted.searched
     return {
-        "settings": fitted.peer.settings(),
-        "search_seconds": fitted.search_seconds,
+        "settings": searched.peer.settings(),
+        "search_seconds": searched.seconds,
         "fit_seconds": fitted.fit_seconds,
+        "searched": {
+            "by": f"validation {CHOSEN_BY}, unseen items",
+            "complete": searched.complete,
+            "tried": searched.tried,
+        },
     }
 
 

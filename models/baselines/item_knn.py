@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from scipy.sparse import csr_matrix, vstack
+from scipy.sparse import csr_matrix, diags, vstack
 
-from models.baselines.baseline import Refused, Scores, check_memory, or_popular, popularity
+from models.baselines.baseline import Refused, Scores, check_memory, or_popular
 from models.metrics import Float32Array, Int64Array
 
-_SIMILARITIES_AT_ONCE = 1 << 24
+_ROWS_AT_ONCE = 256
 _MOST_ITEMS = 100_000
 """All pairs of items are compared: beyond this it takes hours."""
 
@@ -19,22 +19,25 @@ _MOST_ITEMS = 100_000
 class ItemKnn:
     """An item's score is the sum of its similarities to the user's items, over its nearest neighbours only.
 
-    Similarity: users of both / (sqrt(users of one * users of the other) + shrinkage).
+    Similarity: users of both / (sqrt(users of one * users of the other) + shrinkage), where a user of n items counts
+    n ** -user_exponent.
     """
 
-    neighbours: int
-    shrinkage: float
+    neighbours: int = 100
+    shrinkage: float = 10
+    user_exponent: float = 0
 
-    def fit(self, interactions: csr_matrix) -> Scores:
+    def fit(self, interactions: csr_matrix, later: csr_matrix | None = None) -> Scores:
         """Find every item's neighbours, block by block."""
         items = interactions.shape[1]
         if items > _MOST_ITEMS:
             raise Refused(f"comparing all pairs of {items:,} items takes too long; at most {_MOST_ITEMS:,}")
         check_memory(f"{self.neighbours} neighbours of {items:,} items", items * self.neighbours * 12)
         neighbours = self.similarities(interactions).T.tocsr()
+        profiles = self._profiles(interactions, later)
 
         def scores(users: Int64Array) -> Float32Array:
-            return (interactions[users] @ neighbours).toarray()
+            return (profiles[users] @ neighbours).toarray()
 
         return or_popular(scores, interactions)
 
@@ -44,25 +47,41 @@ class ItemKnn:
 
     def similarities(self, interactions: csr_matrix) -> csr_matrix:
         """Return each item's neighbours, `[items, items]`, at most `neighbours` a row, itself left out."""
-        transposed, norms = interactions.T.tocsr(), np.sqrt(popularity(interactions))
-        step = max(1, _SIMILARITIES_AT_ONCE // interactions.shape[1])
+        lengths = np.maximum(np.diff(interactions.indptr), 1)
+        weights = (lengths ** np.float32(-self.user_exponent)).astype(np.float32)
+        weighted = (diags(weights) @ interactions).tocsr()
+        norms = np.sqrt(np.asarray(weighted.sum(axis=0), np.float32).ravel())
+        transposed, starts = weighted.T.tocsr(), range(0, len(norms), _ROWS_AT_ONCE)
         blocks = [
-            self._block(transposed, interactions, norms, np.arange(start, min(start + step, len(norms))))
-            for start in range(0, len(norms), step)
+            self._block(transposed[start : start + _ROWS_AT_ONCE], interactions, norms, start) for start in starts
         ]
         return vstack(blocks, format="csr")
 
-    def _block(
-        self, transposed: csr_matrix, interactions: csr_matrix, norms: Float32Array, rows: Int64Array
-    ) -> csr_matrix:
-        similar = (transposed[rows] @ interactions).toarray()
-        # An item without users is like nothing; without shrinkage its denominator would be 0.
-        similar /= np.maximum(norms[rows, None] * norms + np.float32(self.shrinkage), np.finfo(np.float32).tiny)
-        similar[np.arange(len(rows)), rows] = 0
-        kept = min(self.neighbours, similar.shape[1])
-        nearest = np.argpartition(similar, -kept, axis=1)[:, -kept:]
-        values = np.take_along_axis(similar, nearest, axis=1)
-        offsets = np.arange(len(rows) + 1) * kept
-        block = csr_matrix((values.ravel(), nearest.ravel(), offsets), shape=similar.shape)
-        block.eliminate_zeros()
-        return block
+    def _profiles(self, interactions: csr_matrix, later: csr_matrix | None) -> csr_matrix:
+        """Return how much each of a user's items counts, `[users, items]`."""
+        return interactions
+
+    def _block(self, rows: csr_matrix, interactions: csr_matrix, norms: Float32Array, start: int) -> csr_matrix:
+        similar = (rows @ interactions).tocsr()
+        item = start + np.repeat(np.arange(similar.shape[0]), np.diff(similar.indptr))
+        similar.data /= norms[item] * norms[similar.indices] + np.float32(self.shrinkage)
+        similar.data[item == similar.indices] = 0
+        for first, end in zip(similar.indptr[:-1], similar.indptr[1:], strict=True):
+            if end - first > self.neighbours:
+                far = np.argpartition(similar.data[first:end], -self.neighbours)[: -self.neighbours]
+                similar.data[first + far] = 0
+        similar.eliminate_zeros()
+        return similar
+
+
+@dataclass(frozen=True)
+class RecentItemKnn(ItemKnn):
+    """The same, with a user's earlier items counting less: each by `decay` to the power of how many came later."""
+
+    decay: float = 0.9
+
+    def _profiles(self, interactions: csr_matrix, later: csr_matrix | None) -> csr_matrix:
+        if later is None:
+            raise Refused("the interactions have no time, so that none is recent")
+        weights = (self.decay**later.data).astype(np.float32)
+        return csr_matrix((np.maximum(weights, np.float32(1e-30)), later.indices, later.indptr), shape=later.shape)

@@ -13,7 +13,7 @@ from models.baselines.baseline import SameForAll, Scores, popularity
 class Popularity:
     """Items ordered by their number of users."""
 
-    def fit(self, interactions: csr_matrix) -> Scores:
+    def fit(self, interactions: csr_matrix, later: csr_matrix | None = None) -> Scores:
         """Count."""
         return SameForAll(popularity(interactions))
 

@@ -4,66 +4,155 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
 
 from models.baselines.als import Als
 from models.baselines.baseline import Peer
 from models.baselines.ease import Ease
-from models.baselines.item_knn import ItemKnn
+from models.baselines.item_knn import ItemKnn, RecentItemKnn
 from models.baselines.popularity import Popularity
 from models.baselines.task import Task
+from models.evaluation.config import PeerName
 from models.metrics import Ranking
+from workflows.progress import Progress, silent
 
-CHOSEN_BY = "recall@10"
+CHOSEN_BY: Final = "recall@10"
 """Of unseen items, on validation rows."""
 _VALIDATION_ROWS = 20_000
 
-PEERS: Mapping[str, Sequence[Peer]] = {
-    "popularity": [Popularity()],
-    "item KNN": [ItemKnn(neighbours, shrinkage) for neighbours in (50, 100, 200) for shrinkage in (0, 10, 50)],
-    "EASE": [Ease(l2) for l2 in (100, 200, 500, 1000, 2000)],
-    "ALS": [
-        Als(factors, regularization, alpha)
-        for factors in (16, 32, 64, 128)
-        for regularization, alpha in ((10, 1), (30, 1), (10, 5))
-    ],
+Grid = Mapping[str, Sequence[float]]
+"""Values of each setting, ascending."""
+
+
+class Family(NamedTuple):
+    """A kind of peer: what it is called, and the settings that are tried."""
+
+    title: str
+    start: Any
+    """The peer, a dataclass, that the search starts from."""
+    grid: Grid
+
+
+_KNN: Final[Grid] = {
+    "neighbours": (5, 10, 20, 50, 100, 200, 500),
+    "shrinkage": (0, 3, 10, 30, 100, 300),
+    "user_exponent": (0, 0.25, 0.5, 0.75),
 }
-"""Names, and the settings that are tried for each."""
+FAMILIES: Final[Mapping[PeerName, Family]] = {
+    "popularity": Family("popularity", Popularity(), {}),
+    "knn": Family("item KNN", ItemKnn(), _KNN),
+    "recent-knn": Family(
+        "recent item KNN", RecentItemKnn(), {"decay": (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99), **_KNN}
+    ),
+    "ease": Family("EASE", Ease(200), {"l2": (5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)}),
+    "als": Family(
+        "ALS",
+        Als(),
+        {
+            "regularization": (0.1, 0.3, 1, 3, 10, 30, 100, 200),
+            "alpha": (0.5, 1, 2, 5, 10, 20, 40),
+            "factors": (16, 32, 64, 128, 256),
+        },
+    ),
+}
+
+
+class Searched(NamedTuple):
+    """What a search found."""
+
+    peer: Peer
+    tried: list[dict[str, Any]]
+    """The settings, in order, each with its figure on the validation rows."""
+    seconds: float
+    complete: bool
+    """Whether no neighbouring settings are better; False where the time was up first."""
 
 
 class Fitted(NamedTuple):
     """A peer fitted with its best settings, and how well it does."""
 
-    peer: Peer
+    searched: Searched
     rankings: dict[str, Ranking]
     """Of the test rows."""
-    search_seconds: float
     fit_seconds: float
     """Of the last fit alone, on training and validation rows."""
 
 
-def fit_best(candidates: Sequence[Peer], valid: Task, test: Task, seed: int = 0) -> Fitted:
-    """Choose among the candidates on validation rows, fit that one on all known rows, rank the test rows.
+def fit_best(
+    family: Family, valid: Task, test: Task, seconds: float, seed: int = 0, progress: Progress = silent
+) -> Fitted:
+    """Choose settings on validation rows, in about so many seconds; fit those on all known rows, rank the test rows.
 
     Raises
     ------
     Refused
         It cannot be fitted here.
     """
+    searched = search(family, valid.sample(_VALIDATION_ROWS, seed), seconds, progress)
     start = time.perf_counter()
-    peer = choose(candidates, valid.sample(_VALIDATION_ROWS, seed))
-    chosen = time.perf_counter()
-    scores = peer.fit(test.interactions)
+    progress(f"{family.title}: fitting {_shown(searched.peer)} on training and validation rows")
+    scores = test.fit(searched.peer)
     fitted = time.perf_counter()
-    return Fitted(peer, test.rank(scores), chosen - start, fitted - chosen)
+    return Fitted(searched, test.rank(scores, coverage=False, progress=progress), fitted - start)
 
 
-def choose(candidates: Sequence[Peer], valid: Task) -> Peer:
-    """Return the candidate that finds most validation rows; the first of equals."""
-    if len(candidates) == 1:
-        return candidates[0]
-    return max(candidates, key=lambda peer: _found(peer, valid))
+def search(family: Family, valid: Task, seconds: float, progress: Progress = silent) -> Searched:
+    """Climb from the family's start to settings whose neighbours on the grid, one setting at a time, are no better.
+
+    No fit begins that would, by the time of the slowest so far, end after so many seconds.
+    """
+    begun, slowest, found = time.perf_counter(), 0.0, dict[Peer, float]()
+
+    def figure(peer: Peer) -> float:
+        nonlocal slowest
+        if peer not in found:
+            start = time.perf_counter()
+            if found and start - begun + slowest > seconds:
+                raise TimeoutError
+            found[peer] = valid.rank(valid.fit(peer), coverage=False)["unseen"].metrics()[CHOSEN_BY]
+            took = time.perf_counter() - start
+            slowest = max(slowest, took)
+            progress(f"{family.title}: {_shown(peer)}: validation {CHOSEN_BY} {found[peer]:.4f}, {took:.1f} s")
+        return found[peer]
+
+    complete = _climb(family, figure) if family.grid else True
+    best = max(found, key=lambda peer: found[peer]) if found else family.start
+    if not complete:
+        progress(f"{family.title}: {seconds:g} s were up after {len(found)} settings")
+    tried = [{**peer.settings(), CHOSEN_BY: value} for peer, value in found.items()]
+    return Searched(best, tried, time.perf_counter() - begun, complete)
 
 
-def _found(peer: Peer, valid: Task) -> float:
-    return valid.rank(peer.fit(valid.interactions))["unseen"].metrics()[CHOSEN_BY]
+def _climb(family: Family, figure: Any) -> bool:
+    """Try settings until no neighbour is better; return False where the time was up before."""
+    best, moved = family.start, True
+    try:
+        figure(best)
+        while moved:
+            moved = False
+            for setting, values in family.grid.items():
+                better = _along(best, setting, values, figure)
+                moved, best = moved or better != best, better
+    except TimeoutError:
+        return False
+    return True
+
+
+def _along(best: Any, setting: str, values: Sequence[float], figure: Any) -> Any:
+    """Return the best peer along one setting: up from where it is while that helps, else down."""
+    at = values.index(getattr(best, setting))
+    for step in (1, -1):
+        place, moved = at, False
+        while 0 <= place + step < len(values):
+            following = replace(best, **{setting: values[place + step]})
+            if figure(following) <= figure(best):
+                break
+            best, place, moved = following, place + step, True
+        if moved:
+            break
+    return best
+
+
+def _shown(peer: Peer) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in peer.settings().items()) or "it"

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
-from models.baselines.baseline import SameForAll, Scores
+from models.baselines.baseline import Peer, SameForAll, Scores
 from models.config import Rating
 from models.data import asked
 from models.metrics import Int64Array, Ranking, SeenItems, rank_in_one_order, rank_users
@@ -29,18 +29,26 @@ class Task(NamedTuple):
     """Int64 `[rows]`, a row of `interactions` each."""
     targets: Int64Array
     """Int64 `[rows]`, item indices."""
+    later: csr_matrix | None = None
+    """Int64, an entry for each of `interactions`: how many of the user's items came after it. None without times."""
 
-    def rank(self, scores: Scores, progress: Progress = silent) -> dict[str, Ranking]:
+    def fit(self, peer: Peer) -> Scores:
+        """Fit a peer on what is to be learned from."""
+        return peer.fit(self.interactions, self.later)
+
+    def rank(self, scores: Scores, coverage: bool = True, progress: Progress = silent) -> dict[str, Ranking]:
         """Rank the targets among all items and among those that the user has not seen."""
         if isinstance(scores, SameForAll):
             return rank_in_one_order(scores.values, self.targets, self.users, self.seen)
-        return rank_users(scores, self.targets, self.users, self.seen, self.interactions.shape[1], progress)
+        wanted = self.targets, self.users, self.seen, self.interactions.shape[1]
+        return rank_users(scores, *wanted, coverage=coverage, progress=progress)
 
     def sample(self, rows: int, seed: int) -> Task:
-        """Keep at most `rows` of the rows."""
+        """Keep about `rows` of the rows, all of some users."""
         if len(self.targets) <= rows:
             return self
-        kept = np.sort(np.random.default_rng(seed).choice(len(self.targets), rows, replace=False))
+        users = np.random.default_rng(seed).permutation(np.unique(self.users))
+        kept = np.isin(self.users, users[: max(1, round(len(users) * rows / len(self.targets)))])
         return self._replace(users=self.users[kept], targets=self.targets[kept])
 
 
@@ -65,4 +73,24 @@ def _task(data: FeatureSet, known: pd.DataFrame, part: Part, rating: Rating) -> 
     interactions = csr_matrix((np.ones(kept.sum(), np.float32), (users[kept], items[kept])), shape=shape)
     interactions.data[:] = 1  # what was interacted with twice was added up
     rows = index.get_indexer(wanted[Columns.User]).astype(np.int64)
-    return Task(interactions, seen, rows, wanted[Columns.ItemIndex].to_numpy(np.int64))
+    times = known[Columns.Timestamp].to_numpy(np.int64)[kept]
+    later = count_later(users[kept], items[kept], times, shape)
+    return Task(interactions, seen, rows, wanted[Columns.ItemIndex].to_numpy(np.int64), later)
+
+
+def count_later(users: Int64Array, items: Int64Array, times: Int64Array, shape: tuple[int, int]) -> csr_matrix | None:
+    """Count, for each user and item, the user's items whose last row is after this one's; None without times.
+
+    Of equal times the later row is the newer. Returns int64 `[users, items]` with an entry for each pair.
+    """
+    if not len(times) or times.min() == times.max():
+        return None
+    newest_first = np.lexsort((times, users))[::-1]
+    users, items = users[newest_first].astype(np.int64), items[newest_first]
+    first = np.sort(np.unique(users * shape[1] + items, return_index=True)[1])
+    users, items = users[first], items[first]
+    starts = np.flatnonzero(np.diff(users, prepend=-1))
+    place = np.arange(len(users)) - np.repeat(starts, np.diff(np.append(starts, len(users))))
+    order = np.lexsort((items, users))
+    offsets = np.searchsorted(users[order], np.arange(shape[0] + 1))
+    return csr_matrix((place[order], items[order], offsets), shape=shape)

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
+from models.baselines.bootstrap import RESAMPLES
+from models.baselines.comparison import OURS, read_peers, summarise
 from models.baselines.popularity import Popularity
 from models.baselines.task import Task, test_task
 from models.config import Ignored, Rating
-from models.data import distinct_queries, join
+from models.data import distinct_queries, join, queries
+from models.evaluation.asked_once import Pairs, Transform, one_query_per_user
+from models.evaluation.config import Evaluate
+from models.evaluation.per_user import user_metrics
 from models.evaluation.tasks import measure as measure_tasks
 from models.metrics import Float32Array, Int64Array, Ranking, rank_targets
 from models.towers.onnx import run_tower
 from workflows.features import stage as features
-from workflows.features.stage import FeatureSet
+from workflows.features.stage import FeatureSet, Part
 from workflows.progress import Progress, silent
 
 EVERY_ROW = Ignored()
@@ -27,7 +31,20 @@ GROUP_FIGURES = ("recall@10", "recall@100", "ndcg@10")
 _HISTORIES = (1, 5, 20, 100)
 """Users are told apart by how many items they had: from one of these numbers up to the next."""
 
-Rankings = dict[str, Ranking]
+Rankings = Mapping[str, Ranking]
+
+
+class Beside(NamedTuple):
+    """Directories of what a run may have beside towers."""
+
+    ranker: Path | None = None
+    peers: Path | None = None
+    """What `models.baselines.comparison.write_peers` wrote."""
+
+
+ALONE = Beside()
+_SEED = 0
+"""Of the bootstrap."""
 
 
 class Measured(NamedTuple):
@@ -36,6 +53,8 @@ class Measured(NamedTuple):
     task: Task
     towers: Rankings
     popularity: Rankings
+    query: Int64Array
+    """Int64 `[rows]`: which query each row is."""
 
 
 def evaluate(
@@ -43,14 +62,16 @@ def evaluate(
     towers_dir: Path,
     protocol: str,
     rating: Rating = EVERY_ROW,
-    transform: Callable[[pd.DataFrame], dict[str, np.ndarray]] | None = None,
-    ranker_dir: Path | None = None,
+    transform: Transform | None = None,
+    beside: Beside = ALONE,
+    ks: Sequence[int] = Evaluate().ks,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Measure the towers by exact search over the whole catalogue, on the rows that the split asks for.
 
-    `transform` makes features of raw query columns, which playlists that are to be continued need. With a ranker what
-    is measured is what is served: retrieved, then ranked.
+    `transform` makes features of raw query columns, which playlists that are to be continued need, and users whose rows
+    are several queries, to be asked once. With a ranker what is measured is what is served: retrieved, then ranked.
+    `ks` are the cut-offs of the figures per user.
 
     Returns
     -------
@@ -59,17 +80,22 @@ def evaluate(
         validation items are taken out), each with the metrics of `models.metrics.Ranking`; `popularity` with the same
         two of the peer of that name, which learns from the rows that `rating` makes positives; and `groups`, by name,
         for kinds of test rows, whether the split asks for them or not: `rows`, `users`, and GROUP_FIGURES among
-        unseen items, of the towers (`unseen`) and of popularity. Of held-out playlists also `continuation`, see
-        `playlists.measure`; of towers that learned more than retrieval `tasks`, see `models.evaluation.tasks`.
+        unseen items, of the towers (`unseen`) and of popularity. `per_user`: `users`, `ks`, and `all`, `unseen` and
+        `popularity` with the metrics of `models.evaluation.per_user`, where each user is asked once. `comparison`:
+        `rows`, `users`, `items`, `resamples`, and `models`, what is served, popularity and the peers, see
+        `models.baselines.comparison.summarise`; the peers also have `per_user`. Of held-out playlists also
+        `continuation`, see `playlists.measure`; of towers that learned more than retrieval `tasks`, see
+        `models.evaluation.tasks`.
     """
     data = features.load(features_dir)
     found = measure(data, towers_dir, rating, progress)
-    served = _served(data, found, towers_dir, ranker_dir)
+    ranker_dir = beside.ranker
+    served = _served_rows(data, found, towers_dir, ranker_dir)
     whole = data._replace(asked="all")
     every = found._replace(towers=served)
     if data.asked == "known":
         every = measure(whole, towers_dir, rating, progress)
-        every = every._replace(towers=_served(whole, every, towers_dir, ranker_dir))
+        every = every._replace(towers=_served_rows(whole, every, towers_dir, ranker_dir))
     return {
         "rows": len(found.task.targets),
         "items": len(data.catalogue),
@@ -79,14 +105,75 @@ def evaluate(
         **({"retrieval": {name: one.metrics() for name, one in found.towers.items()}} if ranker_dir else {}),
         "popularity": {name: ranking.metrics() for name, ranking in found.popularity.items()},
         "groups": {name: _figures(every, rows) for name, rows in groups(every.task) if rows.any()},
-        **measure_tasks(data, towers_dir, *found),
+        **_per_user(data, found, served, (towers_dir, ranker_dir), transform, ks),
+        "comparison": _compare(found, served, beside.peers, ks),
+        **measure_tasks(data, towers_dir, *found[:3]),
         **_continuation(data, towers_dir, transform),
     }
 
 
-def _continuation(
-    data: FeatureSet, towers_dir: Path, transform: Callable[[pd.DataFrame], dict[str, np.ndarray]] | None
+def _per_user(
+    data: FeatureSet,
+    found: Measured,
+    served: Rankings,
+    where: tuple[Path, Path | None],
+    transform: Transform | None,
+    ks: Sequence[int],
 ) -> dict[str, Any]:
+    """Measure the answers to one query per user: that of the user's rows, or where they are several, one more."""
+    pairs = Pairs.of(found.task)
+    users, items = np.unique(pairs.task.users), pairs.task.interactions.shape[1]
+    if len(np.unique(found.query)) == len(users):
+        ours = {side: ranking.ranks[pairs.rows] for side, ranking in served.items()}
+    elif transform is None or data.asked == "continued":
+        return {}
+    else:
+        asked = one_query_per_user(data, users, transform)
+        query = np.searchsorted(users, pairs.task.users)
+        ours = {side: one.ranks for side, one in _rank_once(data, pairs.task, asked, query, *where).items()}
+    own = {side: user_metrics(ranks, pairs.task.users, items, ks) for side, ranks in ours.items()}
+    return {
+        "per_user": {"users": len(users), "ks": list(ks), **own, "popularity": _of_users(pairs, found.popularity, ks)}
+    }
+
+
+def _of_users(pairs: Pairs, rankings: Rankings, ks: Sequence[int]) -> dict[str, dict[str, float]]:
+    """Return the figures per user of what answers all rows of a user alike."""
+    items = pairs.task.interactions.shape[1]
+    return {
+        side: user_metrics(ranking.ranks[pairs.rows], pairs.task.users, items, ks) for side, ranking in rankings.items()
+    }
+
+
+def _compare(found: Measured, served: Rankings, peers_dir: Path | None, ks: Sequence[int]) -> dict[str, Any]:
+    """Return what is served beside popularity and the peers, on the rows asked for."""
+    peers, skipped = read_peers(peers_dir, found.task) if peers_dir else ({}, [])
+    facts: dict[str, Any] = {"settings": {}, "search_seconds": None, "fit_seconds": None}
+    everybody = {OURS: (facts, served), "popularity": (facts, found.popularity), **peers}
+    models, pairs = summarise(everybody, found.task.users, _SEED), Pairs.of(found.task)
+    for model in models[1:]:
+        model["per_user"] = _of_users(pairs, everybody[model["name"]][1], ks)
+    return {
+        "rows": len(found.task.targets),
+        "users": len(np.unique(found.task.users)),
+        "items": found.task.interactions.shape[1],
+        "resamples": RESAMPLES,
+        "models": models + skipped,
+    }
+
+
+def _rank_once(
+    data: FeatureSet, task: Task, asked: Part, query: Int64Array, towers_dir: Path, ranker_dir: Path | None
+) -> Rankings:
+    """Rank the targets of a task in what is served for the queries `asked`; `query` is each row's."""
+    vectors, items = run_tower(towers_dir / "query.onnx", asked.query), _item_vectors(towers_dir)
+    wanted = task.targets, task.users, task.seen
+    towers = rank_targets(lambda some: vectors[some] @ items.T, *wanted, len(items), coverage=False, query=query)
+    features = {name: values[query] for name, values in asked.query.items()} if ranker_dir else {}
+    return _served(features, task, towers, towers_dir, ranker_dir)
+
+
+def _continuation(data: FeatureSet, towers_dir: Path, transform: Transform | None) -> dict[str, Any]:
     if data.asked != "continued" or transform is None:
         return {}
     from models.evaluation import playlists as continuation  # and with it the source, which nobody else needs
@@ -94,34 +181,43 @@ def _continuation(
     return {"continuation": continuation.measure(data, data.test, towers_dir, transform)}
 
 
-def _served(data: FeatureSet, found: Measured, towers_dir: Path, ranker_dir: Path | None) -> Rankings:
-    """Return where the targets stand in what is served: as the towers have them, or a ranker after them."""
+def _served_rows(data: FeatureSet, found: Measured, towers_dir: Path, ranker_dir: Path | None) -> Rankings:
+    known = join([data.train, data.valid]).interactions
+    features = queries(data, data.test, known).query if ranker_dir else {}
+    return _served(features, found.task, found.towers, towers_dir, ranker_dir)
+
+
+def _served(
+    features: Mapping[str, np.ndarray], task: Task, towers: Rankings, towers_dir: Path, ranker_dir: Path | None
+) -> Rankings:
+    """Return where the targets stand in what is served: as the towers have them, or a ranker after them, which takes
+    the features of each row's query."""
     if ranker_dir is None:
-        return found.towers
+        return towers
     from models.ranking.evaluation import rank_again
 
-    return rank_again(data, found.task, found.towers, towers_dir, ranker_dir)
+    return rank_again(features, task, towers, towers_dir, ranker_dir)
 
 
 def measure(data: FeatureSet, towers_dir: Path, rating: Rating, progress: Progress = silent) -> Measured:
-    """Rank the targets of the rows asked for."""
+    """Rank the targets of the rows asked for, each distinct query once."""
     task = test_task(data, rating)
-    towers = rank_towers(data, task, towers_dir, progress)
-    return Measured(task, towers, task.rank(Popularity().fit(task.interactions)))
-
-
-def rank_towers(data: FeatureSet, task: Task, towers_dir: Path, progress: Progress = silent) -> Rankings:
-    """Rank the targets of the test rows asked for by the exported towers, each distinct query once."""
     score, query = tower_scores(data, towers_dir)
-    items = task.interactions.shape[1]
-    return rank_targets(score, task.targets, task.users, task.seen, items, query=query, progress=progress)
+    wanted = task.targets, task.users, task.seen, task.interactions.shape[1]
+    towers = rank_targets(score, *wanted, query=query, progress=progress)
+    return Measured(task, towers, task.rank(Popularity().fit(task.interactions)), query)
+
+
+def _item_vectors(towers_dir: Path) -> Float32Array:
+    vectors: Float32Array = np.load(towers_dir / "item_vectors.npy", allow_pickle=False)
+    return vectors
 
 
 def tower_scores(data: FeatureSet, towers_dir: Path) -> tuple[Callable[[slice], Float32Array], Int64Array]:
     """Return what scores a slice of the queries against the catalogue, as the exported towers do, float32 `[n, items]`;
     and for each test row asked for, its query, int64 `[rows]`."""
     known = join([data.train, data.valid]).interactions
-    vectors = np.load(towers_dir / "item_vectors.npy", allow_pickle=False)
+    vectors = _item_vectors(towers_dir)
     asked, query = distinct_queries(data, data.test, known)
     vectors_of_queries = run_tower(towers_dir / "query.onnx", asked.query)
     return lambda queries: vectors_of_queries[queries] @ vectors.T, query

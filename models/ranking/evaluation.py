@@ -10,12 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from models.baselines.task import Task
-from models.data import join, queries
 from models.metrics import KS, Float32Array, Int64Array, Ranking
 from models.ranking.candidates import Retrieval
 from models.ranking.export import PARAMETERS, ExportedRanker
 from models.ranking.training import exported_towers
-from workflows.features.stage import FeatureSet
 
 Scores = Callable[[slice, npt.NDArray[np.int32]], Float32Array]
 """The ranker's scores of candidates, int32 `[n, m]`, for a slice of the rows; float32 `[n, m]`."""
@@ -39,14 +37,13 @@ def reordered(scores: Scores, candidates: npt.NDArray[np.int32]) -> npt.NDArray[
 
 
 def rank_again(
-    data: FeatureSet, task: Task, retrieved: Mapping[str, Ranking], towers_dir: Path, ranker_dir: Path
+    query: Mapping[str, np.ndarray], task: Task, retrieved: Mapping[str, Ranking], towers_dir: Path, ranker_dir: Path
 ) -> dict[str, Ranking]:
-    """Return where the targets of the test rows asked for stand in what is served, for what the towers retrieve for
-    them among all items (`all`) and among those that their user has not seen (`unseen`)."""
+    """Return where the targets of a task's rows stand in what is served, for what the towers retrieve for them among
+    all items (`all`) and among those that their user has not seen (`unseen`). `query` has the features of each row."""
     ranker, count = ExportedRanker(ranker_dir), json.loads((ranker_dir / PARAMETERS).read_text())["candidates"]
-    known = join([data.train, data.valid]).interactions
-    towers, query = exported_towers(towers_dir), queries(data, data.test, known).query
-    found = Retrieval(towers.encode(query), towers.items)
+    towers = exported_towers(towers_dir)
+    found = Retrieval(towers.encode(dict(query)), towers.items)
 
     def scores(rows: slice, items: npt.NDArray[np.int32]) -> Float32Array:
         return ranker({name: values[rows] for name, values in query.items()}, found.queries[rows], items)

@@ -52,12 +52,16 @@ def show(out: Terminal, run: Run) -> Path:
     from retrieval.queries.answers import from_server
     from retrieval.report.examples import examples, pick_users
     from retrieval.report.page import write_report
+    from retrieval.report.peers import verdict_lines
     from retrieval.report.tables import example_table, metrics_table, read_json
     from retrieval.runs.serving import Load, answering_model, measure, target_of, temporary_server
 
     short = Load(interval_ms=1000)
     out.section("How good it is")
-    out.table(metrics_table(read_json(run.metrics), HEADLINES))
+    metrics = read_json(run.metrics)
+    out.table(metrics_table(metrics, HEADLINES))
+    for line in verdict_lines(metrics):
+        out.results.print(line, soft_wrap=True)
     out.section("What it recommends")
     with temporary_server(run, out.say) as server:
         users = pick_users(run.directory, USERS, run.recipe.seed)

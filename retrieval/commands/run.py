@@ -8,9 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from retrieval.console import Terminal, command
-from retrieval.options import CACHE, RUNS, AsJson, Cache, RecipePath, Runs, Scheduler, Workers
+from retrieval.options import CACHE, RUNS, AsJson, Cache, Peers, RecipePath, Runs, Scheduler, Workers
+from retrieval.report.peers import peers_table, verdict_lines
 from retrieval.report.tables import metrics_table, more_tables, read_json
-from retrieval.runs.recipe import Recipe, load_recipe
+from retrieval.runs.recipe import Recipe, load_recipe, with_peers
 from retrieval.runs.run import Run, advance
 from retrieval.runs.stages import STAGES
 from retrieval.runs.warm_start import from_run
@@ -26,19 +27,22 @@ def run(
     since: Annotated[
         str | None, typer.Option("--from", help="Run this stage and all after it again; or go on from this run.")
     ] = None,
+    peers: Peers = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
     json: AsJson = False,
 ) -> None:
-    """Run every stage: fetch, features, train, evaluate, release. Finished ones with the same inputs are kept.
+    """Run every stage: fetch, features, train, peers, evaluate, release. Finished ones with the same inputs are kept.
+
+    It ends with a verdict: whether the towers are ahead of the best simple model on the test rows.
 
     \b
     retrieval run recipes/movielens-100k.toml
     retrieval run recipes/movielens-100k.toml --from train
-    retrieval run recipes/synthetic.toml --workers 2
+    retrieval run recipes/synthetic.toml --workers 2 --peers knn,ease
     retrieval run shop.toml --runs runs/tuesday --from runs/monday/shop
     """
-    loaded, since = stage_or_run(load_recipe(recipe), runs, since)
+    loaded, since = stage_or_run(with_peers(load_recipe(recipe), peers), runs, since)
     opened = Run.create(loaded, runs, STAGES).on(workers, scheduler)
     done = _run_from(opened, since, cache, out)
     metrics = read_json(opened.metrics)
@@ -51,7 +55,10 @@ def run(
     else:
         for table in (metrics_table(metrics), *more_tables(metrics)):
             out.table(table)
+        out.table(peers_table(metrics["comparison"]))
         out.results.print(f"report: {page}", soft_wrap=True)
+        for line in verdict_lines(metrics):
+            out.results.print(line, soft_wrap=True)
 
 
 def _run_from(run: Run, since: str | None, cache: Path, out: Terminal) -> list[dict[str, Any]]:

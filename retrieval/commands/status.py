@@ -27,7 +27,9 @@ def status(
         typer.Argument(metavar="[RUN]", help="A run or releases that are served here, in place of addresses."),
     ] = None,
     address: Address = ADDRESS,
-    metrics: Annotated[str, typer.Option("--metrics", help="The server's metrics address.")] = "127.0.0.1:8002",
+    metrics: Annotated[
+        str | None, typer.Option("--metrics", help="The server's metrics address, where it is not found by itself.")
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Show what a running server serves, whether it answers rightly, what it has done, and what was repaired.
@@ -36,12 +38,13 @@ def status(
 
     \b
     retrieval status runs/movielens-100k
-    retrieval status --address 127.0.0.1:8001 --metrics 127.0.0.1:8002 --json
+    retrieval status --address 127.0.0.1:8001 --json
     """
-    from ensemble.measure.status import Place, places
+    from ensemble.measure.status import Place, metrics_address, places
     from ensemble.measure.status import status as ask
 
-    found = [ask(place) for place in (places(_repository(source)) if source else [Place(address, metrics)])]
+    asked = places(_repository(source)) if source else [Place(address, metrics or metrics_address(address))]
+    found = [ask(place) for place in asked]
     if json:
         out.json([{**to_builtins(one), "healthy": one.healthy} for one in found])
     else:

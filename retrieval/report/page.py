@@ -14,9 +14,9 @@ import msgspec
 
 from retrieval.report.charts import Series, line_chart
 from retrieval.report.index_report import index_for_page
-from retrieval.report.peers import COLUMNS, PEERS, rows_for_page
+from retrieval.report.peers import COLUMNS, rows_for_page
 from retrieval.report.projection import projection_for_page
-from retrieval.report.tables import CUTOFFS, Example
+from retrieval.report.tables import CUTOFFS, Example, per_user_rows
 from retrieval.report.task_tables import tasks_for_page
 from retrieval.runs.run import Run
 from workflows.files import atomic_write
@@ -77,9 +77,11 @@ def render(run: Run, shown: Sequence[Example]) -> str:
         metrics=metrics,
         headlines=headlines(metrics, points or []),
         metric_rows=metric_rows(metrics),
+        per_user=per_user_rows(metrics),
         tasks=tasks_for_page(metrics),
         peer_columns=[*(" ".join(column) for column in COLUMNS), "search, s", "fit, s"],
-        peers=rows_for_page(_json(run.directory / "peers.json") if run.is_finished(PEERS) else None),
+        peers=rows_for_page(metrics.get("comparison")),
+        verdict=metrics.get("verdict"),
         cutoffs=CUTOFFS,
         curves=training_curves(history),
         projection=projection_for_page(run.recipe, run.directory),

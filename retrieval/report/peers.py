@@ -1,42 +1,13 @@
-"""Our model beside those it has to beat, as `retrieval evaluate --peers` measures them."""
+"""Our model beside those it has to beat, and the verdict."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from rich.table import Table
 
-from retrieval.report.tables import read_json
-from retrieval.runs.recipe import Recipe
-from retrieval.runs.run import Job, Stage
-from workflows.files import atomic_write, json_bytes
-
 COLUMNS = tuple((protocol, name) for protocol in ("unseen", "all") for name in ("recall@10", "recall@100", "ndcg@10"))
-
-
-def measure(job: Job) -> None:
-    """`features/` and `towers/` -> `peers.json`."""
-    from models.baselines.comparison import compare
-
-    train_seconds = float(read_json(job.run / "stages" / "train.json")["seconds"])
-    recipe, run = job.recipe, job.run
-    rating = recipe.train.objective.rating
-    found = compare(run / "features", run / "towers", rating, train_seconds, recipe.seed, job.progress)
-    atomic_write(job.run / "peers.json", json_bytes(found, 2))
-
-
-def _settings(recipe: Recipe) -> dict[str, Any]:
-    """With the library for ALS installed later, the peers are measured again."""
-    try:
-        return {"seed": recipe.seed, "implicit": version("implicit")}
-    except PackageNotFoundError:
-        return {"seed": recipe.seed, "implicit": None}
-
-
-PEERS = Stage("peers", measure, outputs=("peers.json",), needs=("features", "train"), settings=_settings)
-"""Not one of `retrieval run`'s stages: it is run when it is asked for."""
 
 
 def peers_table(found: Mapping[str, Any]) -> Table:
@@ -53,6 +24,14 @@ def peers_table(found: Mapping[str, Any]) -> Table:
     notes = [f"{model['name']} is left out: {model['skipped']}" for model in found["models"] if "skipped" in model]
     table.caption = "\n".join(["our fit is the whole stage train; settings were chosen on validation rows", *notes])
     return table
+
+
+def verdict_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """Return the verdict, how it was found, and what to try, a line each; none of an evaluation without one."""
+    found = metrics.get("verdict")
+    if found is None:
+        return []
+    return [f"verdict: {found['text']} ({found['method']})", *(f"  try: {one}" for one in found["try"])]
 
 
 def rows_for_page(found: Mapping[str, Any] | None) -> list[dict[str, Any]]:

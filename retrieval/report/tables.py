@@ -93,7 +93,40 @@ def groups_table(metrics: Mapping[str, Any]) -> Table:
 
 def more_tables(metrics: Mapping[str, Any]) -> list[Table]:
     """Return what only some runs measure: the other tasks of the towers, a ranker's gain, and held-out playlists."""
-    return [*task_tables(metrics), *ranking_tables(metrics), *continuation_tables(metrics)]
+    return [
+        *per_user_tables(metrics),
+        *task_tables(metrics),
+        *ranking_tables(metrics),
+        *continuation_tables(metrics),
+    ]
+
+
+def per_user_rows(metrics: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+    """Return what papers report, a metric a row: ours and popularity's among unseen items, at every k."""
+    found = metrics.get("per_user")
+    if found is None:
+        return []
+    ours, theirs = found["unseen"], found["popularity"]["unseen"]
+    names = dict.fromkeys(name.partition("@")[0] for name in ours)
+    return [(name, [_number(side[f"{name}@{k}"]) for k in found["ks"] for side in (ours, theirs)]) for name in names]
+
+
+def per_user_tables(metrics: Mapping[str, Any]) -> list[Table]:
+    """Return the figures per user, where a run has them."""
+    if not (rows := per_user_rows(metrics)):
+        return []
+    found = metrics["per_user"]
+    table = Table(
+        title=f"as papers report: the mean over {found['users']:,} users, each asked once, without what the user had",
+        title_justify="left",
+    )
+    table.add_column("")
+    for k in found["ks"]:
+        table.add_column(f"@{k}", justify="right")
+        table.add_column("popularity", justify="right", style="dim")
+    for name, cells in rows:
+        table.add_row(name.replace("_", " "), *cells)
+    return [table]
 
 
 def ranking_tables(metrics: Mapping[str, Any]) -> list[Table]:

@@ -6,13 +6,14 @@ import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import msgspec
 from msgspec import Meta
 
 from ensemble.config import Bench, Index, Promotion, Serving
 from models.config import Model, Train
+from models.evaluation.config import Evaluate, PeerName
 from models.ranking.config import Ranking
 from retrieval.runs.naming import check_names
 from workflows.config import Data, Device, FeatureSide, Section, located, located_side
@@ -39,6 +40,7 @@ class Recipe(Section, frozen=True, kw_only=True):
     model: Model = Model()
     train: Train = Train()
     ranking: Ranking | None = None
+    evaluate: Evaluate = Evaluate()
     index: Index = Index()
     serving: Serving = Serving()
     release: Promotion = Promotion()
@@ -80,6 +82,25 @@ def parse_recipe(text: str, path: Path) -> Recipe:
     train = _located_train(recipe.train, path.parent)
     index = _located_index(recipe.index, path.parent)
     return msgspec.structs.replace(recipe, data=data, train=train, index=index, **sides)
+
+
+def with_peers(recipe: Recipe, names: str | None) -> Recipe:
+    """Return the recipe with other `[evaluate] peers`: names with commas between them, or `none`; None changes nothing.
+
+    Raises
+    ------
+    RecipeError
+        There is no such peer.
+    """
+    if names is None:
+        return recipe
+    chosen = [] if names == "none" else [name.strip() for name in names.split(",")]
+    known = get_args(PeerName)
+    for name in chosen:
+        if name not in known:
+            raise RecipeError(f"--peers {names}: no peer {name!r}; there are {', '.join(known)}, or none")
+    evaluate = msgspec.structs.replace(recipe.evaluate, peers=tuple(name for name in known if name in chosen))
+    return msgspec.structs.replace(recipe, evaluate=evaluate)
 
 
 def _located_index(index: Index, directory: Path) -> Index:

@@ -60,6 +60,11 @@ class Outputs:
         return self.root / "ranker"
 
     @property
+    def peers(self) -> Path:
+        """Return where the simple models are that the towers are compared with."""
+        return self.root / "peers"
+
+    @property
     def release(self) -> Path:
         """Return where the release is."""
         return self.root / "release"
@@ -226,6 +231,10 @@ class Run(Outputs):
             raise RecipeError(f"--layout {layout}: expected one of {', '.join(MODELS)}")
         serving = msgspec.structs.replace(self.recipe.serving, layout=layout)
         return replace(self, recipe=msgspec.structs.replace(self.recipe, serving=serving))
+
+    def with_recipe(self, recipe: Recipe, stages: tuple[Stage, ...]) -> Run:
+        """Return the run with another recipe, and those of the stages that it has."""
+        return replace(self, recipe=recipe, stages=_wanted(stages, recipe))
 
     def on(self, workers: int | None, scheduler: str | None) -> Run:
         """Return the run with its Dask work on a cluster; raise RecipeError where both are given."""

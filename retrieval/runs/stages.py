@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -13,8 +14,15 @@ from retrieval.runs.horovod import training
 from retrieval.runs.recipe import Recipe
 from retrieval.runs.run import Job, Run, Stage
 from retrieval.runs.warm_start import features_of, towers_of
-from workflows.config import GivenSplit, PlaylistsSplit, embedding_files
+from workflows.columns import Columns
+from workflows.config import GivenSplit, embedding_files
 from workflows.files import atomic_directory, atomic_write, json_bytes, sha256_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from models.evaluation.verdict import Trained
 
 
 def fetch(job: Job) -> None:
@@ -76,18 +84,70 @@ def rank(job: Job) -> None:
         train_ranker(data, job.towers, *settings, out, job.progress)
 
 
+def peers(job: Job) -> None:
+    """`features/` -> `peers/`: simple models on the same rows."""
+    from models.baselines.comparison import write_peers
+
+    recipe = job.recipe
+    rating = recipe.train.objective.rating
+    with atomic_directory(job.peers) as out:
+        write_peers(job.features, out, rating, recipe.evaluate, recipe.seed, job.progress)
+
+
+def _has_peers(recipe: Recipe) -> bool:
+    return bool(set(recipe.evaluate.peers) - {"popularity"})
+
+
+def _peers_settings(recipe: Recipe) -> Any:
+    """With the library for ALS installed later, the peers are measured again."""
+    try:
+        implicit: str | None = version("implicit")
+    except PackageNotFoundError:
+        implicit = None
+    rating = msgspec.to_builtins(recipe.train.objective.rating)
+    settings = {"peers": recipe.evaluate.peers, "seconds": recipe.evaluate.peers_seconds}
+    return {**settings, "seed": recipe.seed, "rating": rating, "implicit": implicit}
+
+
+def _trained(job: Job) -> Trained:
+    """Return what advice about the towers depends on."""
+    from models.evaluation.verdict import Trained
+    from workflows.features.history import sequence_spec
+    from workflows.features.stage import load
+
+    data, epochs = load(job.features), json.loads((job.towers / "towers.json").read_bytes())["epochs"]
+    times = data.train.interactions[Columns.Timestamp]
+    facts = {"epochs": epochs, "train_rows": len(times), "dated": bool(times.nunique() > 1)}
+    recipe = job.recipe
+    return Trained(recipe.model, recipe.train, has_history=sequence_spec(data.query_specs) is not None, **facts)
+
+
 def evaluate(job: Job) -> None:
-    """`towers/`, and `ranker/` where there is one, -> `metrics.json`."""
+    """`towers/`, and `ranker/` and `peers/` where there are any, -> `metrics.json`."""
+    from models.evaluation.stage import Beside
     from models.evaluation.stage import evaluate as evaluate_towers
+    from models.evaluation.verdict import verdict
     from retrieval.runs.reference import fitted_queries
 
-    rating = job.recipe.train.objective.rating
-    transform = None
-    if isinstance(job.recipe.data.split, PlaylistsSplit):  # its queries are made again, scenario by scenario
-        transform = fitted_queries(job.recipe, job.features).transform
-    ranker = job.ranker if job.recipe.ranking else None
-    where = job.features, job.towers
-    metrics = evaluate_towers(*where, protocol(job.recipe), rating, transform, ranker, job.progress)
+    recipe = job.recipe
+
+    def transform(queries: pd.DataFrame) -> dict[str, np.ndarray]:
+        features: dict[str, np.ndarray] = fitted_queries(recipe, job.features).transform(queries)
+        return features
+
+    metrics = evaluate_towers(
+        job.features,
+        job.towers,
+        protocol(recipe),
+        recipe.train.objective.rating,
+        transform,
+        Beside(job.ranker if recipe.ranking else None, job.peers if _has_peers(recipe) else None),
+        recipe.evaluate.ks,
+        job.progress,
+    )
+    seconds = json.loads((job.run / "stages" / "train.json").read_bytes())["seconds"]
+    metrics["comparison"]["models"][0]["fit_seconds"] = seconds
+    metrics["verdict"] = verdict(metrics["comparison"], _trained(job))
     atomic_write(job.metrics, json_bytes(metrics, 2))
 
 
@@ -201,7 +261,22 @@ STAGES = (
         settings=_sections("ranking", "seed", "device"),
         wanted=lambda recipe: recipe.ranking is not None,
     ),
-    Stage("evaluate", evaluate, needs=("features", "train", "rank"), outputs=("metrics.json",), version=2),
+    Stage(
+        "peers",
+        peers,
+        needs=("features",),
+        outputs=("peers",),
+        settings=_peers_settings,
+        wanted=_has_peers,
+    ),
+    Stage(
+        "evaluate",
+        evaluate,
+        needs=("features", "train", "rank", "peers"),
+        outputs=("metrics.json",),
+        settings=_sections("evaluate"),
+        version=3,
+    ),
     Stage(
         "release",
         release,

@@ -17,10 +17,10 @@ from models.baselines.baseline import Peer, Refused
 from models.baselines.bootstrap import interval, resampled_means
 from models.baselines.comparison import FIGURES, OURS, fit_peers, summarise
 from models.baselines.ease import Ease
-from models.baselines.item_knn import ItemKnn
+from models.baselines.item_knn import ItemKnn, RecentItemKnn
 from models.baselines.popularity import Popularity
-from models.baselines.search import PEERS, choose, fit_best
-from models.baselines.task import Task, validation_task
+from models.baselines.search import FAMILIES, Family, fit_best, search
+from models.baselines.task import Task, count_later, validation_task
 from models.config import Ignored, Threshold
 from models.metrics import Ranking, SeenItems, rank_users
 from workflows.features import stage as features
@@ -83,7 +83,7 @@ def test_knn_sums_the_similarities_of_the_nearest_items(x: csr_matrix, neighbour
 def test_knn_in_blocks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     x = grouped_task().interactions
     whole = ItemKnn(5, 1.0).similarities(x).toarray()
-    monkeypatch.setattr("models.baselines.item_knn._SIMILARITIES_AT_ONCE", 7 * 40)
+    monkeypatch.setattr("models.baselines.item_knn._ROWS_AT_ONCE", 7)
     np.testing.assert_array_equal(ItemKnn(5, 1.0).similarities(x).toarray(), whole)
 
 
@@ -105,36 +105,92 @@ def test_a_peer_finds_what_popularity_cannot_and_gives_a_newcomer_the_popular(pe
     np.testing.assert_array_equal(peer.fit(task.interactions)(someone), Popularity().fit(task.interactions)(someone))
 
 
+NEIGHBOURS = Family("item KNN", ItemKnn(3, 0), {"neighbours": (1, 3, 30)})
+
+
 def test_settings_are_chosen_without_the_test_rows() -> None:
     valid, test = tasks()
-    candidates = [ItemKnn(neighbours, 0.0) for neighbours in (1, 3, 30)]
-    chosen = choose(candidates, valid)
-    by_hand = [valid.rank(one.fit(valid.interactions))["unseen"].metrics()["recall@10"] for one in candidates]
-    assert chosen == candidates[int(np.argmax(by_hand))]
+    found = search(NEIGHBOURS, valid, seconds=60)
+    by_hand = {
+        number: valid.rank(ItemKnn(number, 0).fit(valid.interactions))["unseen"].metrics()["recall@10"]
+        for number in (1, 3, 30)
+    }
+    assert found.complete
+    assert {one["neighbours"]: one["recall@10"] for one in found.tried}.items() <= by_hand.items()
+    assert found.peer == ItemKnn(max(by_hand, key=lambda number: by_hand[number]), 0)
     spoilt = test._replace(targets=(test.targets + 1) % 40)
-    assert fit_best(candidates, valid, test).peer == fit_best(candidates, valid, spoilt).peer == chosen
+    chosen = [fit_best(NEIGHBOURS, valid, one, 60).searched.peer for one in (test, spoilt)]
+    assert chosen == [found.peer] * 2
+
+
+def test_a_search_ends_when_its_time_is_up_with_the_best_so_far() -> None:
+    valid, _ = tasks()
+    told: list[str] = []
+    found = search(FAMILIES["knn"], valid, seconds=1e-9, progress=told.append)
+    assert not found.complete
+    assert found.peer == FAMILIES["knn"].start
+    assert len(found.tried) == 1
+    assert "were up after 1 settings" in told[-1]
+
+
+def test_settings_are_climbed_to_until_no_neighbour_is_better() -> None:
+    valid, _ = tasks()
+    family = FAMILIES["ease"]
+    found = search(family, valid, seconds=60)
+    figures = {one["l2"]: one["recall@10"] for one in found.tried}
+    at = family.grid["l2"].index(found.peer.settings()["l2"])
+    for place in (at - 1, at + 1):
+        if 0 <= place < len(family.grid["l2"]):
+            assert figures[family.grid["l2"][place]] <= figures[found.peer.settings()["l2"]]
 
 
 def test_the_last_fit_uses_all_that_is_known() -> None:
     valid, test = tasks()
-    expected = test.rank(Ease(20.0).fit(test.interactions))
-    np.testing.assert_array_equal(fit_best([Ease(20.0)], valid, test).rankings["all"].ranks, expected["all"].ranks)
+    expected = test.rank(Ease(20).fit(test.interactions))
+    fitted = fit_best(Family("EASE", Ease(20), {}), valid, test, 60)
+    np.testing.assert_array_equal(fitted.rankings["all"].ranks, expected["all"].ranks)
+
+
+def test_recent_items_count_more_by_how_many_came_after_them() -> None:
+    users, items, times = (np.array(one) for one in ([0, 0, 1, 0, 1, 0], [2, 0, 1, 1, 0, 2], [5, 3, 9, 4, 9, 1]))
+    later = count_later(users, items, times, (2, 3))
+    assert later is not None
+    assert {(u, i): int(later[u, i]) for u, i in zip(*later.nonzero(), strict=True)} == {
+        (0, 1): 1, (0, 0): 2, (1, 1): 1,
+    }  # fmt: skip
+    assert count_later(users, items, np.zeros(6, np.int64), (2, 3)) is None
+    x = csr_matrix((np.ones(5, np.float32), later.indices, later.indptr), shape=(2, 3))
+    weights = np.array([[0.25, 0.5, 1.0], [1.0, 0.5, 0.0]])
+    neighbours = ItemKnn(3, 1).similarities(x).toarray()
+    scores = RecentItemKnn(3, 1, decay=0.5).fit(x, later)(np.array([0, 1]))
+    np.testing.assert_allclose(scores, weights @ neighbours.T, rtol=1e-5)
+    with pytest.raises(Refused, match="no time"):
+        RecentItemKnn().fit(x)
+
+
+def test_ease_of_the_items_of_most_users_alone_is_that_of_a_catalogue_of_these() -> None:
+    x = grouped_task().interactions
+    kept = np.sort(np.argsort(-np.asarray(x.sum(axis=0)).ravel(), kind="stable")[:25])
+    found = Ease(10, most_items=25).fit(x)(np.arange(60))
+    np.testing.assert_allclose(found[:, kept], Ease(10).fit(x[:, kept])(np.arange(60)), atol=1e-5)
+    assert not np.delete(found, kept, axis=1).any()
 
 
 def test_without_implicit_the_other_peers_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in [name for name in sys.modules if name.split(".")[0] == "implicit"]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "implicit", None)
-    fitted, skipped = fit_peers(PEERS, *tasks(), seed=0, progress=lambda _: None)
+    fitted, skipped = fit_peers(FAMILIES, *tasks(), seconds=1, seed=0, progress=lambda _: None)
     assert list(fitted) == ["popularity", "item KNN", "EASE"]
-    assert [one["name"] for one in skipped] == ["ALS"]
-    assert "merlin-retrieval[peers]" in skipped[0]["skipped"]
+    reasons = {one["name"]: one["skipped"] for one in skipped}
+    assert list(reasons) == ["recent item KNN", "ALS"]
+    assert "merlin-retrieval[peers]" in reasons["ALS"]
 
 
 def test_a_catalogue_too_large_for_a_dense_matrix_is_refused_before_it_is_made() -> None:
     million = csr_matrix((10, 1_000_000), dtype=np.float32)
     with pytest.raises(Refused, match=r"1,000,000 x 1,000,000 items .* GiB"):
-        Ease(100.0).fit(million)
+        Ease(100.0, most_items=1_000_000).fit(million)
     with pytest.raises(Refused, match="1,000,000 items takes too long"):
         ItemKnn(100, 0.0).fit(million)
 
@@ -174,8 +230,9 @@ def test_the_summary_s_figures_are_the_metrics() -> None:
             assert row[protocol][name] == pytest.approx(rankings[protocol].metrics()[name])
             low, high = row["intervals"][protocol][name]
             assert low <= row[protocol][name] <= high
-    assert ours["lead"] == [0, 0, 0]
-    assert popular["lead"][0] == pytest.approx(ours["unseen"]["recall@10"] - popular["unseen"]["recall@10"])
+    for name in ("recall@10", "ndcg@10"):
+        assert ours["lead"][name] == [0, 0, 0]
+        assert popular["lead"][name][0] == pytest.approx(ours["unseen"][name] - popular["unseen"][name])
 
 
 def test_users_own_items_are_left_out_of_unseen() -> None:

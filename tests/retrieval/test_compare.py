@@ -50,7 +50,7 @@ def finished(runs: Path, recall: float, epochs: int, protocol: str = "random spl
         return write
 
     run = Run.create(load_recipe(ROOT / "recipes" / "movielens-100k.toml"), runs, STAGES)
-    for stage in list(run.stages.values())[:4]:
+    for stage in list(run.stages.values())[:5]:
         with run.lock():
             run.execute(replace(stage, work=work(stage)), runs, str)
     return run.directory
@@ -135,7 +135,7 @@ def peers() -> dict[str, Any]:
         "fit_seconds": 12.34,
     }
     missing = {"name": "ALS", "skipped": "needs [peers]"}
-    return {"rows": 1000, "users": 10, "items": 5, "models": [{"name": "two-tower", **measured}, missing]}
+    return {"rows": 1000, "users": 10, "items": 5, "models": [{"name": "two-tower", "lead": {}, **measured}, missing]}
 
 
 def test_the_peers_table_shows_intervals_and_why_one_is_missing() -> None:

@@ -38,6 +38,7 @@ SMALL = (
     Stage("third", writer("third", "second"), ("third",), needs=("second",)),
 )
 NAMES = [stage.name for stage in SMALL]
+ALL = {stage.name for stage in STAGES if stage.wanted(RECIPE)}
 
 
 @pytest.fixture
@@ -80,8 +81,14 @@ def test_a_lost_output_is_made_again_with_all_that_follows(tmp_path: Path, telle
         ("bench", {"requests": 7}, set()),
         ("serving", {"top_k": 7}, {"release"}),
         ("train", {"epochs": 7}, {"train", "evaluate", "release"}),
-        ("item", {"features": {"item_id": {"kind": "categorical"}}}, {"features", "train", "evaluate", "release"}),
-        ("data", {"source": "movielens", "variant": "1m"}, {stage.name for stage in STAGES if stage.wanted(RECIPE)}),
+        ("evaluate", {"ks": [3]}, {"evaluate"}),
+        ("evaluate", {"peers": ["knn"]}, {"peers", "evaluate"}),
+        (
+            "item",
+            {"features": {"item_id": {"kind": "categorical"}}},
+            {"features", "train", "peers", "evaluate", "release"},
+        ),
+        ("data", {"source": "movielens", "variant": "1m"}, ALL),
     ],
 )
 def test_each_section_of_the_recipe_makes_just_its_stages_run_again(

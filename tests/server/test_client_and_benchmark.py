@@ -16,6 +16,7 @@ from ensemble.client.aio import AsyncRetrievalClient
 from ensemble.client.tensors import Query
 from ensemble.measure.benchmark import BenchmarkError, Target, benchmark, draw_requests
 from ensemble.measure.counters import read_counters
+from ensemble.measure.status import metrics_address
 from tests.served import Served
 
 pytestmark = pytest.mark.server
@@ -67,6 +68,10 @@ def test_threads_may_share_a_client(served: Served, client: RetrievalClient) -> 
 def test_a_model_that_is_not_served_is_unavailable(served: Served) -> None:
     with RetrievalClient(served.address, model="other") as client, pytest.raises(Unavailable, match="'other'"):
         client.recommend([1])
+
+
+def test_status_finds_the_metrics_of_the_server_that_it_is_given(served: Served) -> None:
+    assert metrics_address(served.address) == served.server.addresses.metrics
 
 
 def test_the_benchmark_measures_the_server_with_the_requests_given(served: Served) -> None:
