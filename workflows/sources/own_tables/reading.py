@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from lzma import LZMAError
 from typing import Any, Final
@@ -65,9 +65,9 @@ def chunks(located: Located, names: list[str]) -> Iterator[Chunk]:
         try:
             for chunk in read(located, path, wanted):
                 rows = _exploded(located, chunk.rows)
+                chunk = chunk._replace(rows=_with_folders(rows, named, names))
                 counted = located.format == "csv" and located.config.explode is None
-                line: Callable[[int], int | None] = partial(line_of, located, path) if counted else chunk.line_of
-                yield chunk._replace(rows=_with_folders(rows, named, names), line_of=line)
+                yield chunk._replace(line_of=partial(line_of, located, path)) if counted else chunk
         except _damaged() as error:
             raise _unreadable(located, path, error) from None
 
