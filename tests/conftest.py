@@ -65,7 +65,11 @@ def quick_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     start = text.index("[train]")
     end = text.index("[index]")
     path = tmp_path_factory.mktemp("recipe") / "quick.toml"
-    text = text[:start] + "[train]\nepochs = 1\nrefit = false\n\n" + text[end:]
+    text = (
+        text[:start]
+        + '[train]\nepochs = 1\nrefit = false\n\n[evaluate]\npeers = ["ease"]\npeers_seconds = 5.0\n\n'
+        + text[end:]
+    )
     path.write_text(text.replace('name = "movielens-100k"', 'name = "quick"'), encoding="utf-8")
     return path
 

@@ -159,6 +159,7 @@ def test_a_finished_run_is_kept_and_says_so(retrieval: Command, copied_run: Path
         "fetch",
         "features",
         "train",
+        "peers",
         "evaluate",
         "release",
     ]
