@@ -121,7 +121,7 @@ def read_sample(located: Located, most: int, notes: list[str]) -> Sampled:
 def _doubtful(columns: list[Profile]) -> Iterator[str]:
     """Yield what may stand for null in texts, and is left as it is."""
     for one in columns:
-        counts = one.values.value_counts() if one.dtype == "string" else {}
+        counts: Any = one.values.value_counts() if one.dtype == "string" else {}
         for word in DOUBTFUL:
             if word in counts and len(counts) > 2:
                 yield f'{one.name}: {word!r} ({counts[word]:,} rows) may stand for null; if so: nulls = ["", "{word}"]'
