@@ -113,7 +113,7 @@ def measure(
     labels, found = labels_of(data), []
     for seed in seeds:
         films, place = Films.draw(labels, seed), work / str(seed)
-        if not (place / "towers").is_dir():  # which appears whole
+        if not (place / "towers" / "towers.json").is_file():  # written last
             shutil.rmtree(place, ignore_errors=True)
             reduce_features(run.directory / "features", HeldOut(films.new, np.array([])), place / "features")
             rest = features.load(place / "features")
