@@ -81,6 +81,15 @@ class Augmentation(Section, frozen=True, kw_only=True):
     """Of that: the squared distances between the covariances of the items' vectors (CORAL, Sun and Saenko 2016)."""
 
 
+class Blend(Section, frozen=True, kw_only=True):
+    """The towers' scores are blended with those of the best of EASE, item KNN and ALS, as factors of `user_id` and
+    `item_id` beside the towers' vectors. Which one, and how much each counts, is what finds most validation rows; the
+    simple model alone and the towers alone are among what is tried."""
+
+    rank: PositiveInt = 256
+    """Width of the factors, by which the vectors get longer."""
+
+
 class Model(Section, frozen=True, kw_only=True):
     """The two towers, `merlin.models.tf.MLPBlock` over the embedded features."""
 
@@ -117,6 +126,8 @@ class Model(Section, frozen=True, kw_only=True):
     """Gates on the features; none by default."""
     augmentation: Augmentation | None = None
     """Vectors of users and items that stand in for the other tower; none by default."""
+    blend: Blend | None = None
+    """A simple model beside the towers; none by default."""
 
     def __post_init__(self) -> None:
         """Refuse cross layers beside an MLP without hidden layers."""
@@ -236,6 +247,10 @@ class Distillation(Section, frozen=True, kw_only=True):
 class Train(Section, frozen=True, kw_only=True):
     """How the towers are trained."""
 
+    preset: Literal["auto"] | None = None
+    """`auto`: the towers are blended with the best of simple models (`model.blend`), so that validation rows are found
+    no worse than by these, wherever users and items are features by their ids. What the recipe says of `model.blend`
+    itself goes first."""
     epochs: PositiveInt = 30
     """At most this many."""
     patience: PositiveInt = 5

@@ -24,7 +24,16 @@ class Als:
     seed: int = 0
 
     def fit(self, interactions: csr_matrix, later: csr_matrix | None = None) -> Scores:
-        """Alternate least squares, on as many threads as there are processors, with BLAS on one."""
+        """Alternate least squares."""
+        users_vectors, item_vectors = self.vectors(interactions)
+
+        def scores(users: Int64Array) -> Float32Array:
+            return users_vectors[users] @ item_vectors.T
+
+        return or_popular(scores, interactions)
+
+    def vectors(self, interactions: csr_matrix) -> tuple[Float32Array, Float32Array]:
+        """Return the factors of users and of items, on as many threads as there are processors, with BLAS on one."""
         try:
             from implicit.cpu.als import AlternatingLeastSquares
             from threadpoolctl import threadpool_limits
@@ -37,12 +46,7 @@ class Als:
         with threadpool_limits(1, "blas"):
             model = AlternatingLeastSquares(**settings, dtype=np.float32)
             model.fit(interactions, show_progress=False)
-        users_vectors, item_vectors = np.asarray(model.user_factors), np.asarray(model.item_factors)
-
-        def scores(users: Int64Array) -> Float32Array:
-            return users_vectors[users] @ item_vectors.T
-
-        return or_popular(scores, interactions)
+        return np.asarray(model.user_factors), np.asarray(model.item_factors)
 
     def settings(self) -> dict[str, float]:
         """Return the settings by name, those that are searched."""

@@ -15,6 +15,7 @@ from merlin.schema import ColumnSchema, Schema, Tags
 
 from models.config import Cross, Gates, Model, Side
 from models.towers.augmentation import augmented_vectors
+from models.towers.blending import Beside, Blended, factor_width
 from models.towers.cross import crossed, mlp
 from models.towers.gates import FieldGates
 from models.towers.heads import TaskHeads
@@ -43,9 +44,15 @@ class FeatureEmbeddings(tf.keras.layers.Layer):
     """
 
     def __init__(
-        self, specs: Sequence[FeatureSpec], side: Tags, config: Model, pretrained: Mapping[str, np.ndarray]
+        self,
+        specs: Sequence[FeatureSpec],
+        side: Tags,
+        config: Model,
+        pretrained: Mapping[str, np.ndarray],
+        beside: Beside | None = None,
     ) -> None:
         super().__init__()
+        self.beside = beside
         self.specs = tuple(specs)
         self.schema = Schema([ColumnSchema(name, tags=[side]) for spec in specs for name in input_names(spec)])
         self.unseen_rate = config.unseen_rate
@@ -58,7 +65,8 @@ class FeatureEmbeddings(tf.keras.layers.Layer):
     def call(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Embed and concatenate the features, in the order of the specs."""
         fields = [self._embed(spec, inputs, training) for spec in self.specs]
-        return tf.concat(self.gates(fields) if self.gates else fields, axis=1)
+        fields = self.gates(fields) if self.gates else fields
+        return tf.concat([*fields, self.beside(inputs)] if self.beside else fields, axis=1)
 
     def augmented_vectors(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Return what stands in for the other tower, float32 `[n, d]`; a row's id is unseen as often as in training."""
@@ -151,19 +159,17 @@ def build_tower(
     config: Model,
     pretrained: Mapping[str, np.ndarray],
     compute: Compute = PLAIN,
+    factors: int = 0,
 ) -> mm.Encoder:
     """Build one tower: features -> embeddings [-> gates] -> dropout [-> cross layers] -> `MLPBlock` (linear last layer)
-    [-> L2 normalisation]; cross layers may also be beside the `MLPBlock`."""
-    embeddings, dropout = FeatureEmbeddings(specs, side, config, pretrained), tf.keras.layers.Dropout(config.dropout)
+    [-> L2 normalisation]; cross layers may also be beside the `MLPBlock`, and so may `factors` numbers of a blend."""
+    beside = Beside(specs, _side(side), factors) if factors else None
+    embeddings = FeatureEmbeddings(specs, side, config, pretrained, beside)
+    dropout = tf.keras.layers.Dropout(config.dropout)
     with compute.layers():
         layers = crossed(config, config.cross) if config.cross and _has(config.cross, side) else [mlp(config)]
-    return mm.Encoder(
-        embeddings,
-        dropout,
-        *layers,
-        *([L2Norm()] if config.similarity == "cosine" else []),
-        prep_features=False,
-    )
+    after = [dropout, *layers, *([L2Norm()] if config.similarity == "cosine" else [])]
+    return mm.Encoder(embeddings, *([Blended(after, factors)] if factors else after), prep_features=False)
 
 
 class TwoTowerModel(RetrievalModelV2):
@@ -198,9 +204,10 @@ class TwoTowerModel(RetrievalModelV2):
         pretrained: Mapping[str, np.ndarray] = MappingProxyType({}),
         compute: Compute = PLAIN,
     ) -> None:
+        factors = factor_width(config.blend, item_specs)
         super().__init__(
-            query=build_tower(query_specs, Tags.USER, config, pretrained, compute),
-            candidate=build_tower(item_specs, Tags.ITEM, config, pretrained, compute),
+            query=build_tower(query_specs, Tags.USER, config, pretrained, compute, factors),
+            candidate=build_tower(item_specs, Tags.ITEM, config, pretrained, compute, factors),
             output=DotProduct(),
         )
         self._trained_query, self._trained_items = (

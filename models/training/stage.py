@@ -13,6 +13,7 @@ from models.config import Distillation, Model, Train
 from models.data import join, queries, with_history
 from models.towers.augmentation import augmented_loss
 from models.towers.two_tower import TwoTowerModel
+from models.training.blending import Blending, blend, check_blend, choose
 from models.training.checkpoints import ALONE, Phase, Session
 from models.training.cost import Meter
 from models.training.distillation import PeersTeacher, Product, TowersTeacher
@@ -62,6 +63,7 @@ def train(
     """
     meter, ranks = Meter(), session.ranks
     ranks.batch_share(train.batch_size)
+    check_blend(model, train)
     if earlier:
         train = going_on(train)
     known = data.train.interactions
@@ -80,13 +82,15 @@ def train(
             phase.tell(progress)
             towers = [_trained(data, data.train, model, train, seed, epochs, callbacks, (), search, phase)]
             epochs = validation.best_epoch
+        rating = train.objective.rating
+        chosen = choose(towers[-1], data, valid, validation, rating, progress) if model.blend else None
         if train.refit:
             towers.append(_trained_anew(data, towers, model, train, seed, epochs, logs, progress, refit, session))
         tower = towers[-1]
+        blend(tower, data, join([data.train, data.valid]) if train.refit else data.train, chosen, rating)
         if not ranks.leads:
             return
-        if train.refit:
-            tower.save_weights(out / "checkpoints" / "refit")
+        _keep(tower, chosen, train.refit, out)
         if train.mixed_precision:
             tower = _in_float32(tower, data, model, {name: tf.constant(one[:1]) for name, one in valid.query.items()})
         (out / "history.json").write_bytes(json_bytes(validation.history))
@@ -94,6 +98,14 @@ def train(
         if tower.heads is not None:
             tower.heads.save(out)
         meter.write(tower, validation.history, out)
+
+
+def _keep(tower: TwoTowerModel, chosen: Blending | None, refit: bool, out: Path) -> None:
+    """Write the weights that are exported, and what was blended."""
+    if refit or chosen:
+        tower.save_weights(out / "checkpoints" / ("refit" if refit else "best"))
+    if chosen:
+        (out / "blend.json").write_bytes(json_bytes(chosen.described(), 2))
 
 
 def _trained_anew(

@@ -9,6 +9,7 @@ from pathlib import Path
 from retrieval.init.meanings import meanings
 from retrieval.init.plan import Decided, Plan
 from retrieval.init.profile import Sampled
+from retrieval.init.training import settings
 from retrieval.runs.toml import inline, key_of
 from workflows.checks.findings import Finding
 from workflows.columns import Columns
@@ -120,7 +121,7 @@ def _feature(one: Decided) -> str:
 
 
 def _rest(plan: Plan) -> list[str]:
-    lines = ["", "[train]", _line("epochs = 30", "training stops earlier where the validation rows say so")]
+    lines = ["", "[train]", *(_line(text, why) for text, why in settings(plan.tables["interactions"], plan.roles))]
     found = plan.roles["interactions"].get(Columns.Event)
     if found is None:
         return lines

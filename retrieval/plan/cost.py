@@ -17,7 +17,7 @@ import psutil
 from ensemble.config import Index
 from retrieval.plan.levers import Setup, advise
 from retrieval.plan.memory import FLOAT, device, disk, serving, training
-from retrieval.plan.parameters import parameters, total
+from retrieval.plan.parameters import parameters, total, vector_width
 from retrieval.plan.probe import Measured, Question
 from retrieval.plan.shapes import Shapes
 from retrieval.report.tables import read_json
@@ -73,7 +73,7 @@ def plan(
     """Return everything that can be told before the recipe is run; sizes are in bytes."""
     model, train = recipe.model, recipe.train
     counts, host = parameters(shapes.query, shapes.item, model), training(shapes, model, train)
-    kind, index = index_of(recipe.index, shapes.items, model.tower[-1])
+    kind, index = index_of(recipe.index, shapes.items, vector_width(model, shapes.items))
     steps = shapes.rows["train"] // min(train.batch_size, shapes.rows["train"])
     server = {"base": serving_bytes, **serving(shapes, model, index, recipe.serving.instances)}
     written, card = disk(shapes, model, train, index), device(shapes, model, train)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.config import Distillation, Model, Sampled, Train
-from retrieval.plan.parameters import frozen, input_width, parameters, table_width, total
+from retrieval.plan.parameters import frozen, input_width, parameters, table_width, total, vector_width
 from retrieval.plan.shapes import Shapes
 from workflows.features.plan import FeatureSpec
 
@@ -103,7 +103,7 @@ def serving(shapes: Shapes, model: Model, index_bytes: int, instances: int = 1) 
 
     Item vectors, ids and histories are memory-mapped: the processes of a machine share them.
     """
-    width = model.tower[-1]
+    width = vector_width(model, shapes.items)
     query = sum(parameters(shapes.query, shapes.item, model)["query"].values()) + frozen(shapes.query, model)
     known = shapes.rows["train"] + shapes.rows["valid"]
     return {
@@ -119,7 +119,7 @@ def disk(shapes: Shapes, model: Model, train: Train, index_bytes: int) -> dict[s
     """Return what a run takes on disk, bytes, without compression."""
     numbers = total(parameters(shapes.query, shapes.item, model), model) + frozen(shapes.specs, model)
     rows = sum(shapes.rows.values())
-    vectors = FLOAT * shapes.items * model.tower[-1]
+    vectors = FLOAT * shapes.items * vector_width(model, shapes.items)
     release = FLOAT * numbers + vectors + index_bytes + rows * (FLOAT + CODE)
     return {
         "tables": rows * 28,

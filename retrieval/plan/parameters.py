@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from models.config import Model, Side
-from workflows.features.plan import FeatureSpec
+from workflows.columns import Columns
+from workflows.features.plan import FIRST_ITEM, FeatureSpec
 
 LAYERS = "layers"
 
@@ -41,9 +42,17 @@ def input_width(spec: FeatureSpec, model: Model) -> int:
 
 
 def frozen(specs: Sequence[FeatureSpec], model: Model) -> int:
-    """Return how many numbers of pre-trained tables are kept as they are."""
+    """Return how many numbers of pre-trained tables, and at most of a blend's factors, are kept as they are."""
     tables = {table_name(spec): spec.cardinality * table_width(spec, model) for spec in specs if not spec.trainable}
-    return sum(tables.values())
+    ids = [
+        spec.cardinality for spec in specs if spec.kind == "categorical" and spec.source in (Columns.User, Columns.Item)
+    ]
+    return sum(tables.values()) + (model.blend.rank * sum(ids) if model.blend else 0)
+
+
+def vector_width(model: Model, items: int) -> int:
+    """Return how many numbers a served vector has, with a blend's factors, at most one for each item."""
+    return model.tower[-1] + (min(model.blend.rank, items + FIRST_ITEM) if model.blend else 0)
 
 
 def _tower(specs: Sequence[FeatureSpec], side: Side, model: Model) -> dict[str, int]:

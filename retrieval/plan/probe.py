@@ -89,7 +89,8 @@ def measure(question: Question) -> Measured:
 
 def _rehearse(train_towers: Callable[..., None], data: Any, question: Question, train: Train) -> list[dict[str, float]]:
     with tempfile.TemporaryDirectory() as folder:
-        train_towers(data, question.model, train, 0, question.device, Path(folder), lambda line: None)
+        towers = msgspec.structs.replace(question.model, blend=None)
+        train_towers(data, towers, train, 0, question.device, Path(folder), lambda line: None)
         found: list[dict[str, float]] = json.loads((Path(folder) / "history.json").read_bytes())
     return found
 

@@ -12,11 +12,12 @@ import msgspec
 from msgspec import Meta
 
 from ensemble.config import Bench, Index, Promotion, Serving
-from models.config import Model, Train
+from models.config import Blend, Model, Train
 from models.evaluation.config import Evaluate, PeerName
 from models.ranking.config import Ranking
 from retrieval.runs.naming import check_names
-from workflows.config import Data, Device, FeatureSide, Section, located, located_side
+from workflows.columns import Columns
+from workflows.config import Categorical, Data, Device, FeatureSide, Section, located, located_side
 from workflows.errors import RecipeError
 
 if sys.version_info >= (3, 11):
@@ -77,6 +78,12 @@ def parse_recipe(text: str, path: Path) -> Recipe:
     for place, value in _infinite(document):
         raise RecipeError(f"{path}: expected a finite number, got {value} - at `${place}`")
     check_names(recipe.data, recipe.query, recipe.item, path)
+    if recipe.train.preset == "auto" and "blend" not in document.get("model", {}) and _can_blend(recipe):
+        recipe = msgspec.structs.replace(recipe, model=msgspec.structs.replace(recipe.model, blend=Blend()))
+    if recipe.model.blend and recipe.ranking:
+        raise RecipeError(
+            f"{path}: [model.blend] and [ranking] do not go together: a ranker takes the towers' own scores"
+        )
     data, query, item = located(recipe.data, path.parent), recipe.query, recipe.item
     sides = {"query": located_side(query, path.parent), "item": located_side(item, path.parent)}
     train = _located_train(recipe.train, path.parent)
@@ -101,6 +108,15 @@ def with_peers(recipe: Recipe, names: str | None) -> Recipe:
             raise RecipeError(f"--peers {names}: no peer {name!r}; there are {', '.join(known)}, or none")
     evaluate = msgspec.structs.replace(recipe.evaluate, peers=tuple(name for name in known if name in chosen))
     return msgspec.structs.replace(recipe, evaluate=evaluate)
+
+
+def _can_blend(recipe: Recipe) -> bool:
+    """Return whether a simple model can stand beside the towers: ids are features, and nothing else forbids it."""
+    sides = (recipe.query, Columns.User), (recipe.item, Columns.Item)
+    continued = recipe.train.continued
+    searched = continued is None or continued.search
+    by_id = all(isinstance(side.features.get(column), Categorical) for side, column in sides)
+    return by_id and searched and recipe.train.tasks is None and recipe.ranking is None
 
 
 def _located_index(index: Index, directory: Path) -> Index:

@@ -152,7 +152,7 @@ def _train(run: Run, recipe: Recipe, progress: Progress, on_epoch: Callable[[int
 
     tf.keras.backend.clear_session()  # the graphs of earlier trials
     data = load(run.features)
-    settings: tuple[Model, Train] = recipe.model, recipe.train.search_only()
+    settings: tuple[Model, Train] = msgspec.structs.replace(recipe.model, blend=None), recipe.train.search_only()
     with tempfile.TemporaryDirectory(prefix=".trial.", dir=run.directory / DIRECTORY) as name:
         train(data, *settings, recipe.seed, recipe.device, Path(name), progress, on_epoch)
         history = read_json(Path(name) / "history.json")
