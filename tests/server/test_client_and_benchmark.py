@@ -71,7 +71,7 @@ def test_a_model_that_is_not_served_is_unavailable(served: Served) -> None:
 
 
 def test_status_finds_the_metrics_of_the_server_that_it_is_given(served: Served) -> None:
-    assert metrics_address(served.address) == served.server.addresses.metrics
+    assert metrics_address(served.address) == f"127.0.0.1:{served.server.addresses.metrics_port}"
 
 
 def test_the_benchmark_measures_the_server_with_the_requests_given(served: Served) -> None:

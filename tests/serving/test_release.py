@@ -14,6 +14,7 @@ import pytest
 from ensemble.release.write import listing
 from ensemble.serving.errors import InvalidRelease
 from ensemble.serving.files.release import Release, manifest_text, release_id, vocabulary_of
+from ensemble.serving.files.schema import FORMAT
 from ensemble.serving.retriever import Retriever
 from tests.synthetic import Run, make_release, make_run
 
@@ -97,8 +98,8 @@ def test_paths_that_leave_the_release_are_refused(copy: Path, name: str) -> None
 
 
 def test_a_newer_format_is_refused(copy: Path) -> None:
-    reseal(copy, lambda manifest: manifest.update(format=3))
-    refused(copy, "format 3")
+    reseal(copy, lambda manifest: manifest.update(format=FORMAT + 1))
+    refused(copy, f"format {FORMAT + 1}")
 
 
 def test_towers_and_index_of_two_runs_are_refused_even_when_resealed(copy: Path, run: Run, tmp_path: Path) -> None:
