@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from ensemble.serving.files.onnx_file import check_file
 from models.config import Model, Train
-from models.evaluation.stage import evaluate
+from models.evaluation.stage import Beside, evaluate
 from models.metrics import Ranking
 from models.ranking import config
 from models.ranking.cold import Cold, attended
@@ -181,7 +181,7 @@ def test_a_ranker_is_trained_exported_and_measured(
     stated = json.loads((out / "params.json").read_text())
     assert stated["pairing"] == json.loads((towers / "towers.json").read_text())["pairing"]
     assert np.load(out / "items.npy").shape == (240, stated["width"])
-    plain, ranked = (evaluate(grouped, towers, "", ranker_dir=one) for one in (None, out))
+    plain, ranked = (evaluate(grouped, towers, "", beside=Beside(one)) for one in (None, out))
     assert ranked["retrieval"] == {name: plain[name] for name in ("all", "unseen")}
     assert ranked["unseen"]["ndcg@10"] > plain["unseen"]["ndcg@10"]
     for name in ("recall@50", "recall@100"):  # 40 candidates: nothing changes beyond
