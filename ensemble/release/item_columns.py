@@ -42,8 +42,8 @@ def kind_of(column: pd.Series) -> Kind | None:
     values: Iterator[object] = (entry for one in lists for entry in one) if lists else iter(column)
     first = next((one for one in values if one is not None and one == one), "")
     kinds = {"bool": (bool, np.bool_), "int64": (int, np.integer), "float64": (float, np.floating), "string": (str,)}
-    dtype = next((name for name, types in kinds.items() if isinstance(first, types)), None)
-    return None if dtype is None else Kind(dtype, bool(lists))
+    found = [name for name, types in kinds.items() if isinstance(first, types)]
+    return Kind(found[0], bool(lists)) if found else None
 
 
 def kinds_in(table: pd.DataFrame) -> dict[str, Kind]:
