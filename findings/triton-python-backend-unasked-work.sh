@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
-# Triton 2.51.0, python backend (wheel nvidia-pytriton 0.7.0): the first pb_utils.Logger call of a model loads every module that
-# importlib.util.LazyLoader was to load on first use. Logger asks inspect.getframeinfo for the caller's line, and that goes
-# through all of sys.modules and touches each. A model that puts off a heavy import this way pays for it with its first
-# line of log. Remedy: import inside the function that needs it.
+# Triton 2.51.0, python backend (wheel nvidia-pytriton 0.7.0) does two things that a model did not ask for.
+# Every input of strings is split in Python before execute() is called, also one that the model never reads, at more than a
+# microsecond a string; so a model cannot refuse a large request before it has been paid for. Numbers come as a view at once.
+# The function that splits, `deserialize_bytes_tensor` of triton_python_backend_utils, is looked up by name for every input: a model
+# may put a faster one in its place, and what that returns is what as_numpy() gives.
+# The first pb_utils.Logger call loads every module that importlib.util.LazyLoader was to load on first use: Logger asks
+# inspect.getframeinfo for the caller's line, which goes through all of sys.modules and touches each.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -25,6 +28,13 @@ spec = importlib.util.find_spec("colorsys")
 spec.loader = importlib.util.LazyLoader(spec.loader)
 sys.modules["colorsys"] = module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
+seen = []
+split = pb.deserialize_bytes_tensor
+
+
+def counted(encoded):
+    seen.append(f"{len(split(encoded))} strings")
+    return split(encoded)
 
 
 def state():
@@ -32,10 +42,13 @@ def state():
 
 
 class TritonPythonModel:
+    def initialize(self, args):
+        pb.deserialize_bytes_tensor = counted
+
     def execute(self, requests):
         before = state()
         pb.Logger.log_info("a line")
-        texts = np.array([before, state()], dtype=object)
+        texts = np.array([*seen, before, state()], dtype=object)
         return [pb.InferenceResponse([pb.Tensor("seen", texts)]) for _ in requests]
 PYTHON
 cat >"$folder/show.py" <<'PYTHON'
@@ -77,7 +90,8 @@ try:
 finally:
     started.terminate()
     started.wait()
-print(f"Triton 2.51.0: a LazyLoader module before and after the first log line: {seen}")
-sys.exit(0 if seen == [b"lazy", b"loaded"] else "the behaviour has changed")
+print(f"Triton 2.51.0: split before execute(), which never read them: {seen[:-2]}")
+print(f"a LazyLoader module before and after the first line of log: {seen[-2:]}")
+sys.exit(0 if seen == [b"3 strings", b"lazy", b"loaded"] else "the behaviour has changed")
 PYTHON
 PATH="$folder/env/bin:$PATH" VIRTUAL_ENV="$folder/env" "$folder/env/bin/python" "$folder/show.py" "$folder"
