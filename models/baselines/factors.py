@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
 from models.baselines.als import Als
-from models.baselines.baseline import Peer
 from models.baselines.ease import Ease
 from models.baselines.item_knn import ItemKnn
-from models.metrics import Float32Array, Int64Array, SeenItems, rank_users
-from workflows.progress import Progress
+from models.metrics import Float32Array
 
-_MANY: Final = 300_000
-"""Interactions beyond which only the first settings of each kind are tried."""
-_ROWS: Final = 20_000
-"""At most so many validation rows decide between settings."""
 _OVERSAMPLED, _ITERATIONS = 16, 4
 
 KINDS: Final[dict[str, Sequence[Ease | ItemKnn | Als]]] = {
@@ -30,7 +23,7 @@ KINDS: Final[dict[str, Sequence[Ease | ItemKnn | Als]]] = {
         for factors, regularization, alpha in ((64, 30, 10), (256, 100, 20), (128, 30, 5), (32, 10, 5), (64, 10, 1))
     ],
 }
-"""Names, and the settings that are tried for each, the likeliest first."""
+"""Names, and the settings that are tried for each, the likeliest first; they do not depend on the machine's speed."""
 
 
 class Factors(NamedTuple):
@@ -40,32 +33,6 @@ class Factors(NamedTuple):
     """Float32 `[users, rank]`; who has no interaction has the mean of the others', which ranks popular items first."""
     items: Float32Array
     """Float32 `[items, rank]`."""
-
-
-@dataclass(frozen=True)
-class Held:
-    """What a peer's settings are chosen by: interactions `[users, items]` of zeros and ones, and rows to be found."""
-
-    interactions: csr_matrix
-    users: Int64Array
-    targets: Int64Array
-
-    def recall(self, peer: Peer) -> float:
-        """Return the unseen recall@10 of a peer."""
-        rows, items = self.interactions.nonzero()
-        seen = SeenItems.of(rows.astype(np.int64), items.astype(np.int64), self.interactions.shape[0])
-        asked = self.targets[:_ROWS], self.users[:_ROWS], seen
-        rankings = rank_users(peer.fit(self.interactions), *asked, self.interactions.shape[1])
-        return float(rankings["unseen"].row_values("recall@10").mean())
-
-
-def best_settings(kind: str, held: Held, progress: Progress) -> Ease | ItemKnn | Als:
-    """Return the settings of a kind that find most of the held-out rows; raise Refused where it cannot be fitted."""
-    tried: dict[Ease | ItemKnn | Als, float] = {}
-    for peer in KINDS[kind] if held.interactions.nnz < _MANY else KINDS[kind][:2]:
-        tried[peer] = held.recall(peer)
-        progress(f"{kind} {peer.settings()}: validation unseen.recall@10 {tried[peer]:.4f}")
-    return max(tried, key=lambda peer: tried[peer])
 
 
 def factors_of(peer: Ease | ItemKnn | Als, interactions: csr_matrix, rank: int) -> Factors:

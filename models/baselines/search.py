@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from models.baselines.als import Als
 from models.baselines.baseline import Peer
@@ -19,8 +19,10 @@ from workflows.progress import Progress, silent
 
 CHOSEN_BY: Final = "recall@10"
 """Of unseen items, on validation rows."""
-_VALIDATION_ROWS = 20_000
+VALIDATION_ROWS: Final = 20_000
+"""At most about so many of them decide."""
 
+Some = TypeVar("Some", bound=Peer)
 Grid = Mapping[str, Sequence[float]]
 """Values of each setting, ascending."""
 
@@ -89,7 +91,7 @@ def fit_best(
     Refused
         It cannot be fitted here.
     """
-    searched = search(family, valid.sample(_VALIDATION_ROWS, seed), seconds, progress)
+    searched = search(family, valid.sample(VALIDATION_ROWS, seed), seconds, progress)
     start = time.perf_counter()
     progress(f"{family.title}: fitting {_shown(searched.peer)} on training and validation rows")
     scores = test.fit(searched.peer)
@@ -110,7 +112,7 @@ def search(family: Family, valid: Task, seconds: float, progress: Progress = sil
             start = time.perf_counter()
             if found and start - begun + slowest > seconds:
                 raise TimeoutError
-            found[peer] = valid.rank(valid.fit(peer), coverage=False)["unseen"].metrics()[CHOSEN_BY]
+            found[peer] = _figure(peer, valid)
             took = time.perf_counter() - start
             slowest = max(slowest, took)
             progress(f"{family.title}: {_shown(peer)}: validation {CHOSEN_BY} {found[peer]:.4f}, {took:.1f} s")
@@ -122,6 +124,19 @@ def search(family: Family, valid: Task, seconds: float, progress: Progress = sil
         progress(f"{family.title}: {seconds:g} s were up after {len(found)} settings")
     tried = [{**peer.settings(), CHOSEN_BY: value} for peer, value in found.items()]
     return Searched(best, tried, time.perf_counter() - begun, complete)
+
+
+def best_of(peers: Sequence[Some], title: str, valid: Task, progress: Progress) -> Some:
+    """Return the one of these peers that finds most validation rows; raise Refused where one cannot be fitted here."""
+    tried: dict[Some, float] = {}
+    for peer in peers:
+        tried[peer] = _figure(peer, valid)
+        progress(f"{title}: {_shown(peer)}: validation {CHOSEN_BY} {tried[peer]:.4f}")
+    return max(tried, key=lambda peer: tried[peer])
+
+
+def _figure(peer: Peer, valid: Task) -> float:
+    return valid.rank(valid.fit(peer), coverage=False)["unseen"].metrics()[CHOSEN_BY]
 
 
 def _climb(family: Family, figure: Any) -> bool:

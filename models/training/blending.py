@@ -12,8 +12,10 @@ from scipy.sparse import csr_matrix
 from models.baselines.als import Als
 from models.baselines.baseline import Refused
 from models.baselines.ease import Ease
-from models.baselines.factors import KINDS, Factors, Held, best_settings, factors_of
+from models.baselines.factors import KINDS, Factors, factors_of
 from models.baselines.item_knn import ItemKnn
+from models.baselines.search import VALIDATION_ROWS, best_of
+from models.baselines.task import validation_task
 from models.config import Model, Rating, Train
 from models.metrics import Float32Array, Int64Array
 from models.towers.blending import id_feature
@@ -25,6 +27,8 @@ from workflows.errors import RecipeError
 from workflows.features.stage import FeatureSet, Part
 from workflows.progress import Progress
 
+MANY: Final = 300_000
+"""Interactions beyond which only the first settings of each kind are tried."""
 WEIGHTS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64)
 """Of the simple model's scores, with a standard deviation of 1, beside the towers', with one of 0.2 as cosines have."""
 
@@ -60,7 +64,7 @@ def check_blend(model: Model, train: Train) -> None:
 
 
 def choose(
-    tower: TwoTowerModel, data: FeatureSet, valid: Part, validation: Validation, rating: Rating, progress: Progress
+    tower: TwoTowerModel, data: FeatureSet, validation: Validation, rating: Rating, progress: Progress
 ) -> Blending:
     """Fit simple models on the training rows, and try each alone and the best of them beside the towers.
 
@@ -68,15 +72,14 @@ def choose(
     """
     validation.set_model(tower)  # an interrupted training may have had nothing left to do
     rank, figures = tower.query_encoder.blocks[0].beside.width, {"towers": _figure(validation)}
-    interactions, user = _interactions(data, data.train, rating), id_feature(data.query_specs, "query").name
-    targets = _item_codes(data, valid)
-    shuffled = np.random.default_rng(0).permutation(len(targets))
-    held = Held(interactions, valid.query[user][shuffled], targets[shuffled])
+    interactions = _interactions(data, data.train, rating)
+    task = validation_task(data, rating).sample(VALIDATION_ROWS, seed=0)
+    tried = slice(None if interactions.nnz < MANY else 2)
     best = Blending("towers", None, 0.0, 1.0, figures)
     found: tuple[float, str, Ease | ItemKnn | Als, Factors] | None = None
     for kind in KINDS if interactions.nnz else ():
         try:
-            peer = best_settings(kind, held, progress)
+            peer = best_of(KINDS[kind][tried], kind, task, progress)
             factors = factors_of(peer, interactions, rank)
         except Refused as reason:
             progress(f"{kind} is left out: {reason}")

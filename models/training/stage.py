@@ -83,7 +83,7 @@ def train(
             towers = [_trained(data, data.train, model, train, seed, epochs, callbacks, (), search, phase)]
             epochs = validation.best_epoch
         rating = train.objective.rating
-        chosen = choose(towers[-1], data, valid, validation, rating, progress) if model.blend else None
+        chosen = choose(towers[-1], data, validation, rating, progress) if model.blend else None
         if train.refit:
             towers.append(_trained_anew(data, towers, model, train, seed, epochs, logs, progress, refit, session))
         tower = towers[-1]
