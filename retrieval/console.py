@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, NoReturn, ParamSpec, TextIO
@@ -110,13 +111,22 @@ def terminal(verbose: bool = False) -> Iterator[Terminal]:
 
 
 def command(function: Callable[Concatenate[Terminal, Options], None]) -> Callable[..., None]:
-    """Make a command of `function`, which takes a terminal and options: run it in `terminal`, with `--verbose` last."""
+    """Make a command of `function`, which takes a terminal and options: run it in `terminal`, with `--verbose` last.
+
+    A parameter that is a dataclass stands for an option of each of its fields.
+    """
     signature = inspect.signature(function, eval_str=True)
+    parameters = list(signature.parameters.values())[1:]
+    groups = {one.name: one.annotation for one in parameters if is_dataclass(one.annotation)}
+    fields = {name: inspect.signature(group, eval_str=True).parameters for name, group in groups.items()}
     added = inspect.Parameter("verbose", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Verbose)
-    options = [*list(signature.parameters.values())[1:], added]
+    options = [option for one in parameters for option in fields.get(one.name, {one.name: one}).values()]
+    options.append(added)
 
     @wraps(function)
     def run(*given: Options.args, **named: Options.kwargs) -> None:
+        for name, group in groups.items():
+            named[name] = group(**{field: named.pop(field) for field in fields[name]})
         with terminal(bool(named.pop("verbose", False))) as out:
             function(out, *given, **named)
 

@@ -13,16 +13,9 @@ from retrieval.options import (
     Address,
     AsJson,
     Exclude,
-    FilterJson,
     IncludeSeen,
-    InRange,
-    LimitPer,
-    MinScore,
-    NotTag,
-    OnlyItems,
-    Tag,
-    TagAll,
 )
+from retrieval.queries.filter_options import NO_FILTER, FilterOptions
 
 
 @command
@@ -36,14 +29,7 @@ def query(
     column: Annotated[list[str] | None, typer.Option("--column", help="NAME=VALUE, a query column.")] = None,
     timestamp: Annotated[int | None, typer.Option("--timestamp", help="Ask as of then, seconds since 1970.")] = None,
     watched: Annotated[list[str] | None, typer.Option("--watched", help="ITEM or ITEM@SECONDS, just watched.")] = None,
-    tag: Tag = None,
-    tag_all: TagAll = None,
-    not_tag: NotTag = None,
-    in_range: InRange = None,
-    limit_per: LimitPer = None,
-    min_score: MinScore = None,
-    only_items: OnlyItems = None,
-    filter_json: FilterJson = None,
+    filters: FilterOptions = NO_FILTER,
     run: Annotated[Path | None, typer.Option("--run", help="A run, for the items' titles.")] = None,
     model: Annotated[str, typer.Option("--model", help="retrieval_chained asks the chained layout.")] = "retrieval",
     json: AsJson = False,
@@ -57,12 +43,9 @@ def query(
     retrieval query --user 196 --watched 50 --watched 181@893286638 --timestamp 893286700
     retrieval query --user 196 --tag genres=Comedy --not-tag genres=Horror --range year=1990: --limit-per year=2
     """
-    from retrieval.queries.filter_options import FilterOptions
     from retrieval.queries.query import Question, ask
 
-    tags = tag or [], tag_all or [], not_tag or []
-    options = FilterOptions(*tags, in_range or [], limit_per, min_score, only_items or [], filter_json)
-    question = Question(user, top_k, exclude or [], include_seen, column or [], timestamp, watched or [], options)
+    question = Question(user, top_k, exclude or [], include_seen, column or [], timestamp, watched or [], filters)
     answers = ask(address, question, run, model)
     if json:
         out.json([answer.as_json() for answer in answers])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,21 +13,13 @@ from retrieval.options import (
     AsJson,
     Delta,
     Exclude,
-    FilterJson,
     IncludeSeen,
-    InRange,
-    LimitPer,
-    MinScore,
-    NotTag,
-    OnlyItems,
     ReleasePath,
     Scheduler,
-    Tag,
-    TagAll,
     Texts,
     Workers,
 )
-from retrieval.queries.filter_options import FilterOptions, filter_of
+from retrieval.queries.filter_options import NO_FILTER, FilterOptions, filter_of
 
 if TYPE_CHECKING:
     from ensemble.batch.everybody import Asking, Everybody
@@ -42,7 +34,7 @@ class Wanted:
     include_seen: bool
     columns: list[str]
     timestamp: str
-    filters: FilterOptions = field(default_factory=FilterOptions)
+    filters: FilterOptions = NO_FILTER
 
 
 @command
@@ -61,14 +53,7 @@ def recommend(
     timestamp: Annotated[
         str, typer.Option("--timestamp", help="now, last (each user's newest interaction), or seconds since 1970.")
     ] = "now",
-    tag: Tag = None,
-    tag_all: TagAll = None,
-    not_tag: NotTag = None,
-    in_range: InRange = None,
-    limit_per: LimitPer = None,
-    min_score: MinScore = None,
-    only_items: OnlyItems = None,
-    filter_json: FilterJson = None,
+    filters: FilterOptions = NO_FILTER,
     force: Annotated[bool, typer.Option("--force", help="Replace what --out holds.")] = False,
     json: AsJson = False,
 ) -> None:
@@ -83,8 +68,6 @@ def recommend(
     """
     from retrieval.runs.serving import release_of
 
-    tags = tag or [], tag_all or [], not_tag or []
-    filters = FilterOptions(*tags, in_range or [], limit_per, min_score, only_items or [], filter_json)
     wanted = Wanted(top_k, exclude or [], include_seen, column or [], timestamp, filters)
     done = _recommend(out, (release_of(source), delta), users, out_path, wanted, (workers, scheduler), force)
     if json:

@@ -1,32 +1,31 @@
-"""The filter options of `retrieval query`, as text, to a filter."""
+"""The filter options of `query` and `recommend`, as text, to a filter."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ensemble.client.filters import Crowding, Filter, Range, TagTest
+from retrieval.options import FilterJson, InRange, LimitPer, MinScore, NotTag, OnlyItems, Tag, TagAll
 
 
 @dataclass(frozen=True)
 class FilterOptions:
-    """What the user typed."""
+    """The options that make a filter, as the user typed them."""
 
-    tag: list[str] = field(default_factory=list)
-    """`ATTRIBUTE=VALUE`: of one attribute, any of the values."""
-    tag_all: list[str] = field(default_factory=list)
-    """`ATTRIBUTE=VALUE`: every one of the values."""
-    not_tag: list[str] = field(default_factory=list)
-    """`ATTRIBUTE=VALUE`: none of the values."""
-    range: list[str] = field(default_factory=list)
-    """`ATTRIBUTE=MIN:MAX`; either end may be left out."""
-    limit_per: str | None = None
-    """`ATTRIBUTE=LIMIT`."""
-    min_score: float | None = None
-    only_items: list[str] = field(default_factory=list)
-    raw: str | None = None
-    """The filter as JSON, in place of all the others."""
+    tag: Tag = None
+    tag_all: TagAll = None
+    not_tag: NotTag = None
+    range: InRange = None
+    limit_per: LimitPer = None
+    min_score: MinScore = None
+    only_items: OnlyItems = None
+    raw: FilterJson = None
+    """In place of all the others."""
+
+
+NO_FILTER = FilterOptions()
 
 
 def filter_of(options: FilterOptions, item_id: Callable[[str, str], Any]) -> Filter | str | None:
@@ -39,11 +38,11 @@ def filter_of(options: FilterOptions, item_id: Callable[[str, str], Any]) -> Fil
         if others:
             raise _wrong(f"--filter: expected alone, got --{others[0].replace('_', '-')} as well")
         return options.raw
-    only = [item_id("--only-items", one) for one in options.only_items]
+    only = [item_id("--only-items", one) for one in options.only_items or []]
     found = Filter(
         allow=only or None,
         tags=_tags(options),
-        ranges=dict(_range(text) for text in options.range),
+        ranges=dict(_range(text) for text in options.range or []),
         crowding=_crowding(options.limit_per),
         min_score=options.min_score,
     )
@@ -53,7 +52,7 @@ def filter_of(options: FilterOptions, item_id: Callable[[str, str], Any]) -> Fil
 def _tags(options: FilterOptions) -> dict[str, TagTest]:
     tests: dict[str, dict[str, list[str]]] = {}
     for test, option in (("any", "tag"), ("all", "tag_all"), ("none", "not_tag")):
-        for text in getattr(options, option):
+        for text in getattr(options, option) or []:
             name, value = _split(f"--{option.replace('_', '-')}", text, "genres=Comedy")
             tests.setdefault(name, {}).setdefault(test, []).append(value)
     return {name: TagTest(**values) for name, values in tests.items()}

@@ -12,7 +12,7 @@ from rich.table import Table
 from ensemble.client import Recommendations, RetrievalClient
 from ensemble.client.tensors import InvalidRequest
 from ensemble.layouts import FUSED
-from retrieval.queries.filter_options import FilterOptions, filter_of
+from retrieval.queries.filter_options import NO_FILTER, FilterOptions, filter_of
 from retrieval.report.tables import Item, answer_table
 from workflows.errors import RecipeError
 
@@ -33,7 +33,7 @@ class Question:
     """Seconds since 1970: ask as of then; None is now."""
     watched: list[str] = field(default_factory=list)
     """`ITEM` or `ITEM@SECONDS`, the newest interactions of every user asked about; without a time, the query's."""
-    filters: FilterOptions = field(default_factory=FilterOptions)
+    filters: FilterOptions = NO_FILTER
 
 
 @dataclass(frozen=True)
