@@ -1,7 +1,7 @@
 """Fill the figures of the README and of docs/ from files: a finished run (its answers, metrics, peers and bench) and
 `benchmarks/results/`. A page has them between `<!-- FIGURES:BEGIN name -->` and `<!-- FIGURES:END -->`.
 
-    .venv/bin/retrieval demo recipes/movielens-100k.toml && .venv/bin/retrieval evaluate runs/movielens-100k --peers
+    .venv/bin/retrieval demo recipes/movielens-100k.toml
     .venv/bin/python benchmarks/quality.py recipes/movielens-100k.toml
     .venv/bin/python benchmarks/readme.py
 
