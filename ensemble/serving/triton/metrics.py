@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from threading import Event, Thread
 from typing import Any
 
-_EVERY_SECONDS = 2.0
+REPORT_SECONDS = 2.0
 _SEARCH_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1)
 _BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _LINES_PER_SECOND, _BURST = 10.0, 20.0
@@ -152,7 +152,7 @@ class Reporter:
         self._metric("retrieval_release_info", self._release).set(0)
 
     def _run(self) -> None:
-        while not self._ended.wait(_EVERY_SECONDS) and not self._abandoned():
+        while not self._ended.wait(REPORT_SECONDS) and not self._abandoned():
             self._hand_over()
 
     def _abandoned(self) -> bool:
