@@ -11,6 +11,7 @@ from contextlib import ExitStack
 import psutil
 import pytest
 
+from ensemble.serving.triton.pulse import PulseReader
 from ensemble.supervision.hangs import Hangs, Limits
 from ensemble.supervision.model_processes import Stub
 
@@ -21,6 +22,9 @@ pulse = Pulse(float(sys.argv[2]))
 if int(sys.argv[1]) >= 0:
     pulse.begin(int(sys.argv[1]))
 print(flush=True)
+while sys.argv[3:]:
+    pulse.begin(7)
+    pulse.end()
 sys.stdin.read()
 """
 Start = Callable[..., Stub]
@@ -31,8 +35,8 @@ def start() -> Iterator[Start]:
     """Start processes that say that they are at work on so many rows; -1: on none."""
     with ExitStack() as stack:
 
-        def begun(rows: int, permitted_seconds: float = 1.0) -> Stub:
-            command = [sys.executable, "-c", BODY, str(rows), str(permitted_seconds)]
+        def begun(rows: int, permitted_seconds: float = 1.0, *more: str) -> Stub:
+            command = [sys.executable, "-c", BODY, str(rows), str(permitted_seconds), *more]
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             stack.callback(process.communicate)
             stack.callback(process.kill)
@@ -54,6 +58,16 @@ def test_a_request_waits_for_work_but_not_for_an_idle_process(start: Start) -> N
     assert hangs.at_work([[idle], [busy]], now - 600)
     assert not hangs.at_work([[idle], [busy]], now)
     assert not hangs.found([idle, busy])
+
+
+def test_what_is_read_while_it_is_written_is_what_was_said(start: Start) -> None:
+    """A state half written was once read as work on 0 rows since the machine was started, and the process killed."""
+    began, reader = time.monotonic(), PulseReader(start(-1, 1.0, "writing").process.pid)
+    beats = {reader.beat() for _ in range(200_000)}
+    assert len(beats) > 1
+    assert {beat.rows for beat in beats} <= {None, 7}
+    assert all(began - 0.001 <= beat.since <= time.monotonic() for beat in beats)
+    assert {beat.permitted_seconds for beat in beats} == {1.0}
 
 
 def test_a_process_past_the_time_that_a_batch_may_take_hangs(start: Start) -> None:

@@ -4,21 +4,25 @@ The process writes it before and after each batch, and answers no question: neit
 itself nor a process that is stopped keeps the reader waiting. The memory is a file of /dev/shm that has lost its name
 at once, so nothing is left of it when the process ends, however that comes; it is opened through the process's own
 descriptors (/proc/PID/fd), which those of the same user can, and no client.
+
+When and how many rows are one word of eight bytes, stored at once: a writer may lose its core between two stores, and a
+reader would take half of one state with half of another. (`struct.pack_into` even writes zeros first.)
 """
 
 from __future__ import annotations
 
 import mmap
 import os
-import struct
 import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
 
 _FOLDER, _PREFIX = "/dev/shm", "retrieval-pulse-"
-_LAYOUT = struct.Struct("=dqd")
-_IDLE = -1
+_BYTES, _PERMITTED, _STATE = 16, 0, 1
+"""Two words: permitted microseconds, written once; milliseconds since which, above the rows."""
+_ROWS_BITS = 20
+_MOST_ROWS = 2**_ROWS_BITS - 2
 
 
 class Beat(NamedTuple):
@@ -37,23 +41,26 @@ class Pulse:
 
     def __init__(self, permitted_seconds: float) -> None:
         """Begin as a process that has nothing to do; take what a right request may take."""
-        self._permitted = permitted_seconds
         descriptor, path = tempfile.mkstemp(prefix=_PREFIX, dir=_FOLDER)
         try:
             Path(path).unlink()
-            os.write(descriptor, bytes(_LAYOUT.size))  # a mapped page without room behind it would end the process
-            self._memory = mmap.mmap(descriptor, _LAYOUT.size)  # which keeps a descriptor of its own
+            os.write(descriptor, bytes(_BYTES))  # a mapped page without room behind it would end the process
+            self._words = memoryview(mmap.mmap(descriptor, _BYTES)).cast("q")  # which keeps a descriptor of its own
         finally:
             os.close(descriptor)
+        self._words[_PERMITTED] = round(permitted_seconds * 1e6)
         self.end()
 
     def begin(self, rows: int) -> None:
         """Say that work on so many rows begins."""
-        _LAYOUT.pack_into(self._memory, 0, time.monotonic(), rows, self._permitted)
+        self._store(min(rows, _MOST_ROWS) + 1)
 
     def end(self) -> None:
         """Say that it is done."""
-        _LAYOUT.pack_into(self._memory, 0, time.monotonic(), _IDLE, self._permitted)
+        self._store(0)
+
+    def _store(self, rows: int) -> None:
+        self._words[_STATE] = int(time.monotonic() * 1000) << _ROWS_BITS | rows
 
 
 class PulseReader:
@@ -61,12 +68,12 @@ class PulseReader:
 
     def __init__(self, pid: int) -> None:
         """Find it; raise OSError where the process has none (yet), or is another user's."""
-        self._memory = _mapped(pid)
+        self._words = memoryview(_mapped(pid)).cast("q")
 
     def beat(self) -> Beat:
         """Return what the process said last."""
-        since, rows, permitted = _LAYOUT.unpack_from(self._memory)
-        return Beat(since, None if rows == _IDLE else rows, permitted)
+        since, rows = divmod(self._words[_STATE], 2**_ROWS_BITS)
+        return Beat(since / 1000, rows - 1 if rows else None, self._words[_PERMITTED] / 1e6)
 
 
 def _mapped(pid: int) -> mmap.mmap:
@@ -74,7 +81,7 @@ def _mapped(pid: int) -> mmap.mmap:
         try:
             if str(link.readlink()).startswith(f"{_FOLDER}/{_PREFIX}"):
                 with link.open("rb") as file:
-                    return mmap.mmap(file.fileno(), _LAYOUT.size, access=mmap.ACCESS_READ)
+                    return mmap.mmap(file.fileno(), _BYTES, access=mmap.ACCESS_READ)
         except (FileNotFoundError, ValueError):  # closed meanwhile; a file that is none of ours, too short
             continue
     raise FileNotFoundError(f"process {pid} has no pulse")
