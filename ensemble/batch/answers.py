@@ -187,7 +187,7 @@ def write_part(everybody: Everybody, task: Task, number: int, ids: np.ndarray) -
     Columns: `user_id`; `item_ids` and `scores` (float32), lists, best first; `count` int32, their length; `user_known`.
     """
     manifest = everybody.retriever.release.manifest
-    kinds = [pa.string() if manifest["id_dtype"][one] == "string" else pa.int64() for one in ("user_id", "item_id")]
+    kinds = [pa.string() if manifest["id_dtype"][name] == "string" else pa.int64() for name in ("user_id", "item_id")]
     schema = pa.schema(
         [
             ("user_id", kinds[0]),
@@ -236,11 +236,11 @@ def _opened(
     fingerprint = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     for leftover in task.out.glob(".part-*"):
         leftover.unlink()
-    found = _read(task.out / FILE)
-    if found is not None and found.fingerprint == fingerprint and not force:
-        return found
+    kept = _read(task.out / FILE)
+    if kept is not None and kept.fingerprint == fingerprint and not force:
+        return kept
     old = sorted(task.out.glob("part-*.parquet"))
-    if (found is not None or old) and not force:
+    if (kept is not None or old) and not force:
         raise DataError(
             f"{task.out}: holds answers of another release or to other questions; choose another directory, or replace "
             "them with --force"

@@ -39,15 +39,15 @@ class Documents:
                     f"attribute {name!r}: no name for a field of a search engine, which has no '.', does not begin "
                     f"with '_' and is neither '{EMBEDDING}' nor '{Columns.Item}'; rename the column of the items table"
                 )
-        self._tags = {name: one for name, one in attributes.items() if isinstance(one, Tags)}
-        self._numbers = {name: one.values for name, one in attributes.items() if isinstance(one, Numbers)}
+        self._tags = {name: tags for name, tags in attributes.items() if isinstance(tags, Tags)}
+        self._numbers = {name: held.values for name, held in attributes.items() if isinstance(held, Numbers)}
         self._keys = {name: number_key(values) for name, values in self._numbers.items()}
 
     def members(self, row: int) -> bytes:
         """Return the members of a row's JSON object, each behind a comma."""
-        found: dict[str, Any] = {name: one.values_of(row) for name, one in self._tags.items()}
-        found.update((name, as_number(values[row], self._keys[name])) for name, values in self._numbers.items())
-        kept = {name: value for name, value in found.items() if value is not None and value != []}
+        members: dict[str, Any] = {name: tags.values_of(row) for name, tags in self._tags.items()}
+        members.update((name, as_number(values[row], self._keys[name])) for name, values in self._numbers.items())
+        kept = {name: value for name, value in members.items() if value is not None and value != []}
         return b"," + msgspec.json.encode(kept)[1:-1] if kept else b""
 
     def fields(self) -> dict[str, dict[str, str]]:

@@ -50,7 +50,7 @@ class Everybody:
         self.signature = Signature(
             model=FUSED,
             max_batch_size=USERS_AT_ONCE,
-            inputs={one.name: one.dtype for one in retriever.inputs},
+            inputs={column.name: column.dtype for column in retriever.inputs},
             default_top_k=retriever.serving["top_k"],
             max_top_k=retriever.serving["max_top_k"],
         )

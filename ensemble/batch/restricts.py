@@ -32,24 +32,26 @@ class Restricts:
         if crowding is not None and crowding not in attributes:
             known = ", ".join(attributes) or "none"
             raise DataError(f"--crowding {crowding}: no attribute of the release; it has {known}")
-        self._tags = {name: one for name, one in attributes.items() if isinstance(one, Tags)}
-        self._numbers = {name: one.values for name, one in attributes.items() if isinstance(one, Numbers)}
+        self._tags = {name: tags for name, tags in attributes.items() if isinstance(tags, Tags)}
+        self._numbers = {name: held.values for name, held in attributes.items() if isinstance(held, Numbers)}
         self._number_keys = {name: number_key(values) for name, values in self._numbers.items()}
         self._crowding = crowding
 
     def members(self, row: int) -> bytes:
         """Return the members of a row's JSON object, each behind a comma; raise DataError for two crowding tags."""
-        tags = {name: one.values_of(row) for name, one in self._tags.items()}
+        tags = {name: attribute.values_of(row) for name, attribute in self._tags.items()}
         numbers = {name: as_number(values[row], self._number_keys[name]) for name, values in self._numbers.items()}
-        found: dict[str, Any] = {
+        members: dict[str, Any] = {
             "restricts": [{"namespace": name, "allow": allow} for name, allow in tags.items() if allow],
             "numeric_restricts": [
-                {"namespace": name, self._number_keys[name]: one} for name, one in numbers.items() if one is not None
+                {"namespace": name, self._number_keys[name]: number}
+                for name, number in numbers.items()
+                if number is not None
             ],
         }
         if self._crowding is not None:
-            found["crowding_tag"] = self._crowding_tag(tags, numbers, row)
-        kept = {name: value for name, value in found.items() if value}
+            members["crowding_tag"] = self._crowding_tag(tags, numbers, row)
+        kept = {name: value for name, value in members.items() if value}
         return b"," + msgspec.json.encode(kept)[1:-1] if kept else b""
 
     def _crowding_tag(self, tags: dict[str, list[str]], numbers: dict[str, Any], row: int) -> str:

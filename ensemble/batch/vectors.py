@@ -159,13 +159,13 @@ def _write_lines(vectors: Vectors, path: Path, lines: Callable[[Batch], Iterator
 
 
 def _lines(batch: Batch) -> Iterator[bytes]:
-    for one, embedding, more in _texts(batch):
-        yield b'{"id":%s,"embedding":[%s]%s}\n' % (json_text(str(one)), embedding, more)
+    for item_id, embedding, more in _texts(batch):
+        yield b'{"id":%s,"embedding":[%s]%s}\n' % (json_text(str(item_id)), embedding, more)
 
 
 def _documents(batch: Batch) -> Iterator[bytes]:
-    for one, embedding, more in _texts(batch):
-        action, own = json_text(str(one)), json_text(one) if isinstance(one, str) else str(one).encode()
+    for item_id, embedding, more in _texts(batch):
+        action, own = json_text(str(item_id)), json_text(item_id) if isinstance(item_id, str) else str(item_id).encode()
         yield b'{"index":{"_id":%s}}\n' % action
         yield b'{"item_id":%s,"embedding":[%s]%s}\n' % (own, embedding, more)
 
@@ -176,6 +176,6 @@ def _texts(batch: Batch) -> Iterator[tuple[Any, bytes, bytes]]:
     flat = pa.array(np.ascontiguousarray(batch.vectors).ravel(), pa.float32())
     numbers: list[str] = flat.cast(pa.string()).to_pylist()
     dim = batch.vectors.shape[1]
-    for row, one in enumerate(batch.ids.tolist()):
+    for row, item_id in enumerate(batch.ids.tolist()):
         more = b"" if batch.members is None else batch.members[row]
-        yield one, ",".join(numbers[row * dim : (row + 1) * dim]).encode(), more
+        yield item_id, ",".join(numbers[row * dim : (row + 1) * dim]).encode(), more

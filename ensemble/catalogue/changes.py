@@ -55,7 +55,8 @@ class LiveItems:
         self.table = items_of(release)
         """Raw columns of every row of the catalogue, dead ones too."""
         self._transform = QueryTransform.load(release.path / "item")
-        taken = {str(one["name"]): Kind(str(one["dtype"]), bool(one["list"])) for one in self._transform.inputs}
+        inputs = self._transform.inputs
+        taken = {str(column["name"]): Kind(str(column["dtype"]), bool(column["list"])) for column in inputs}
         self.kinds = {name: taken.get(name, kind) for name, kind in kinds_of(release).items()}
         """What the columns of items hold: where the item tower reads one, what it is given."""
         self.log = None if delta is None else DeltaLog(delta, release)
@@ -63,7 +64,7 @@ class LiveItems:
         while self.log is not None and self.log.changed():
             with self.log.following() as package:
                 self.apply(package)
-        self.inputs = [str(one["name"]) for one in self._transform.inputs]
+        self.inputs = list(taken)
         """The columns that the item tower is given, engineered."""
 
     def apply(self, delta: Delta) -> None:
@@ -115,8 +116,8 @@ class LiveItems:
         for start in range(0, len(table), _BATCH):
             part = table.iloc[start : start + _BATCH]
             columns = {
-                str(one["name"]): as_column(part[one["name"]], one["dtype"], one["list"])
-                for one in self._transform.inputs
+                str(column["name"]): as_column(part[column["name"]], column["dtype"], column["list"])
+                for column in self._transform.inputs
             }
             try:
                 parts.append(tower(self._transform(columns)))

@@ -91,7 +91,7 @@ def _write(items: LiveItems, out: Path, rebuild: bool, followed: dict[str, Any],
 
 
 def _left_behind(source: Path) -> Callable[[str, list[str]], list[str]]:
-    return lambda folder, names: [one for one in names if Path(folder) == source and one in _REPLACED]
+    return lambda folder, names: [name for name in names if Path(folder) == source and name in _REPLACED]
 
 
 def _folded_rows(catalogue: Catalogue) -> np.ndarray:

@@ -27,18 +27,18 @@ def check_in_force(address: str, sequence: int, release: Release, timeout_s: flo
         It does not answer, serves neither `release` nor the one that the changes began with, or answers after
         `timeout_s` still without these changes.
     """
-    deadline, found = time.monotonic() + timeout_s, ""
+    deadline, serves = time.monotonic() + timeout_s, ""
     user = "" if release.manifest["id_dtype"]["user_id"] == "string" else -1
     with grpc.InferenceServerClient(address, **channel_options(address)) as channel:
         model = _model(channel, address)
         while time.monotonic() < deadline:
-            found = _release(channel, model, user, address)
-            _check_kin(found, release, address)
-            if sequence_of(found) >= sequence:
-                return found
+            serves = _release(channel, model, user, address)
+            _check_kin(serves, release, address)
+            if sequence_of(serves) >= sequence:
+                return serves
             time.sleep(_PAUSE_SECONDS)
     raise ServerError(
-        f"{address}: answers with {found}, not with change {sequence}: it watches another directory, or has refused a "
+        f"{address}: answers with {serves}, not with change {sequence}: it watches another directory, or has refused a "
         "package; its log has the reason"
     )
 
@@ -48,13 +48,13 @@ def sequence_of(release: str) -> int:
     return int(release.partition("+")[2] or 0)
 
 
-def _check_kin(found: str, release: Release, address: str) -> None:
+def _check_kin(serves: str, release: Release, address: str) -> None:
     """Numbers mean something only among releases that count the same changes."""
     kin = {release.manifest["release"], release.origin["lineage"]}
-    if found.partition("+")[0] not in kin:
+    if serves.partition("+")[0] not in kin:
         raise ServerError(
-            f"{address}: serves release {found}, not {release.manifest['release']}; the change is written, but whether "
-            "it is in force there cannot be told: name the release that the server has"
+            f"{address}: serves release {serves}, not {release.manifest['release']}; the change is written, but "
+            "whether it is in force there cannot be told: name the release that the server has"
         )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ensemble.release.item_columns import Kind
+from ensemble.serving.files.parameters import is_utf8
 from workflows.columns import Columns
 from workflows.errors import DataError
 
@@ -129,10 +130,10 @@ def _cell(value: Any, kind: Kind, is_text: bool) -> Any:
     if not kind.is_list:
         return _value(value, kind.dtype, is_text)
     if is_text and isinstance(value, str):
-        value = [one.strip() for one in value.split(SEPARATOR) if one.strip()]
+        value = [entry.strip() for entry in value.split(SEPARATOR) if entry.strip()]
     if isinstance(value, (list, tuple, np.ndarray)):
-        entries = [_value(one, kind.dtype, is_text) for one in value]
-        return _WRONG if _WRONG in entries else [one for one in entries if one is not None]
+        entries = [_value(entry, kind.dtype, is_text) for entry in value]
+        return _WRONG if _WRONG in entries else [entry for entry in entries if entry is not None]
     return [] if _is_null(value) else _WRONG
 
 
@@ -140,7 +141,7 @@ def _value(value: Any, dtype: str, is_text: bool) -> Any:
     if _is_null(value):
         return None
     if dtype == "string":
-        return value if isinstance(value, str) and not any("\ud800" <= one <= "\udfff" for one in value) else _WRONG
+        return value if is_utf8(value) else _WRONG
     if isinstance(value, str) and is_text:
         value = _parsed(value, dtype)
     if dtype == "bool":

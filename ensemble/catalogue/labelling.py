@@ -73,11 +73,11 @@ def label(items: LiveItems, path: Path, attribute: str, neighbours: int | None =
         learned = items.vectors(catalogue, path)
     else:
         learned = items.catalogue.rows.vectors[known]
-    made: Labeller = Prototypes(learned, labels[known])
+    labeller: Labeller = Prototypes(learned, labels[known])
     if neighbours:
-        made = Neighbours(learned, labels[known], neighbours)
+        labeller = Neighbours(learned, labels[known], neighbours)
     truth = _truth(table[attribute], classes) if attribute in table else None
-    scores = made.score(items.vectors(whole, path))
+    scores = labeller.score(items.vectors(whole, path))
     return Labelled(table[Columns.Item].tolist(), classes, labels[known].sum(axis=0), scores, truth, blanked)
 
 
@@ -86,7 +86,7 @@ def _classes(items: LiveItems, attribute: str) -> tuple[list[str], _Mask]:
     attributes, live = items.catalogue.rows.attributes, items.catalogue.rows.live
     tags = attributes.get(attribute)
     if not isinstance(tags, Tags):
-        known = ", ".join(name for name, one in attributes.items() if isinstance(one, Tags)) or "none"
+        known = ", ".join(name for name, attribute in attributes.items() if isinstance(attribute, Tags)) or "none"
         raise DataError(f"--attribute {attribute}: no tags of this release; it has {known}")
     labels = np.zeros((len(live), len(tags.values)), dtype=bool)
     rows = np.repeat(np.arange(len(live)), np.diff(tags.groups.rows))
@@ -103,10 +103,10 @@ def _blank(items: LiveItems, name: str, rows: int) -> pd.Series:
 
 
 def _truth(values: pd.Series, classes: list[str]) -> _Mask:
-    place = {one: number for number, one in enumerate(classes)}
+    place = {name: number for number, name in enumerate(classes)}
     truth = np.zeros((len(values), len(classes)), dtype=bool)
     for row, value in enumerate(values):
-        for one in value if isinstance(value, list) else [value]:
-            if str(one) in place:
-                truth[row, place[str(one)]] = True
+        for label in value if isinstance(value, list) else [value]:
+            if str(label) in place:
+                truth[row, place[str(label)]] = True
     return truth

@@ -118,11 +118,11 @@ def quality(scores: npt.NDArray[np.floating], truth: _Mask) -> dict[str, float]:
     best = np.arange(len(truth)), scores.argmax(axis=1)
     first = truth[best] & np.isfinite(scores[best])
     single, present = truth.sum(axis=1) == 1, truth.any(axis=0)
-    found = {"items": len(truth), "precision@1": float(first.mean()), "single_class_items": int(single.sum())}
+    figures = {"items": len(truth), "precision@1": float(first.mean()), "single_class_items": int(single.sum())}
     if single.any():
-        found["accuracy"] = float(first[single].mean())
-    found["map"] = float(average_precision(scores[:, present].T, truth[:, present].T).mean())
-    return {**found, "ranking_precision": float(average_precision(scores, truth).mean())}
+        figures["accuracy"] = float(first[single].mean())
+    figures["map"] = float(average_precision(scores[:, present].T, truth[:, present].T).mean())
+    return {**figures, "ranking_precision": float(average_precision(scores, truth).mean())}
 
 
 def average_precision(scores: npt.NDArray[np.floating], truth: _Mask) -> npt.NDArray[np.float64]:

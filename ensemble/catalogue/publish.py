@@ -109,7 +109,7 @@ def write_package(items: LiveItems, change: Change, out: Path, sequence: int, pr
 
 def filterable(release: Release) -> dict[str, str]:
     """Return the attributes that the release can be filtered by: `number` or `tags`, by name."""
-    return {str(one["name"]): str(one["kind"]) for one in release.json(attributes.FILE)["attributes"]}
+    return {str(attribute["name"]): str(attribute["kind"]) for attribute in release.json(attributes.FILE)["attributes"]}
 
 
 def write_filterable(table: pd.DataFrame, items: Path, kinds: Mapping[str, str]) -> None:

@@ -39,10 +39,10 @@ def channel_options(address: str, tls: ClientTls | None = None, proxy: bool | No
 def is_here(host: str) -> bool:
     """Return whether a host name or address is this machine's: nothing else can be bound to."""
     try:
-        found = socket.getaddrinfo(host.strip("[]"), 0, type=socket.SOCK_DGRAM)
-        for family, kind, protocol, _, place in found[:1]:
+        addresses = socket.getaddrinfo(host.strip("[]"), 0, type=socket.SOCK_DGRAM)
+        for family, kind, protocol, _, place in addresses[:1]:
             with socket.socket(family, kind, protocol) as probe:
                 probe.bind(place)
-        return bool(found)
+        return bool(addresses)
     except (OSError, UnicodeError):
         return False

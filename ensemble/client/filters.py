@@ -64,14 +64,14 @@ class Filter:
 
     def document(self) -> dict[str, Any]:
         """Return what is stated, as JSON values."""
-        found: dict[str, Any] = {"allow": None if self.allow is None else _plain(self.allow)}
-        found["deny"] = _plain(self.deny) or None
+        document: dict[str, Any] = {"allow": None if self.allow is None else _plain(self.allow)}
+        document["deny"] = _plain(self.deny) or None
         stated: dict[str, Mapping[str, Union[TagTest, Range]]] = {"tags": self.tags, "ranges": self.ranges}
         for key, tests in stated.items():
-            found[key] = {name: made for name, test in tests.items() if (made := test.document())} or None
-        found["crowding"] = vars(self.crowding) if self.crowding else None
-        found["min_score"] = self.min_score
-        return {key: value for key, value in found.items() if value is not None}
+            document[key] = {name: told for name, test in tests.items() if (told := test.document())} or None
+        document["crowding"] = vars(self.crowding) if self.crowding else None
+        document["min_score"] = self.min_score
+        return {key: value for key, value in document.items() if value is not None}
 
     def text(self) -> str:
         """Return the filter as a request carries it, "" if it lets everything through.
@@ -84,4 +84,4 @@ class Filter:
 
 def _plain(ids: Sequence[Any]) -> list[ItemId]:
     """Return the ids as Python's own; NumPy's are no JSON."""
-    return [one.item() if hasattr(one, "item") else one for one in ids]
+    return [item_id.item() if hasattr(item_id, "item") else item_id for item_id in ids]

@@ -121,12 +121,12 @@ class Result(Protocol):
 def read_signature(config: Mapping[str, Any]) -> Signature:
     """Read the signature from Triton's model configuration (the `config` object of its JSON form)."""
     parameters = {name: value.get("string_value", "") for name, value in config.get("parameters", {}).items()}
-    inputs = {str(one["name"]): _data_type(one["data_type"]) for one in config.get("input", [])}
+    inputs = {str(column["name"]): _data_type(column["data_type"]) for column in config.get("input", [])}
     model, rows = str(config["name"]), int(config.get("max_batch_size", 0))
     if "user_id" not in inputs or rows < 1:
-        found = f"inputs {', '.join(inputs) or 'none'} and max_batch_size {rows}"
-        raise ClientError(f"model '{model}' is no retrieval model: it has {found}; expected `user_id` and batching")
-    outputs = tuple(str(one["name"]) for one in config.get("output", []))
+        has = f"inputs {', '.join(inputs) or 'none'} and max_batch_size {rows}"
+        raise ClientError(f"model '{model}' is no retrieval model: it has {has}; expected `user_id` and batching")
+    outputs = tuple(str(column["name"]) for column in config.get("output", []))
     return Signature(model, rows, inputs, _number(parameters, "top_k"), _number(parameters, "max_top_k"), outputs)
 
 
@@ -235,21 +235,21 @@ def _filters(signature: Signature, filters: Filters | None, rows: int) -> np.nda
     _check_list("filter", [] if filters is None else filters, "expected a list with one filter, or None, per row")
     if filters is not None and len(filters) != rows:
         raise InvalidRequest(f"column 'filter': {len(filters)} filters, expected {rows}, one per user id")
-    texts = [""] * rows if filters is None else [_filter_text(row, one) for row, one in enumerate(filters)]
+    texts = [""] * rows if filters is None else [*map(_filter_text, range(rows), filters)]
     return _array("filter", "BYTES", texts).reshape(rows, 1)
 
 
-def _filter_text(row: int, one: Filter | str | None) -> str:
-    if one is None or isinstance(one, str):
-        return one or ""
-    if not isinstance(one, Filter):
+def _filter_text(row: int, of_row: Filter | str | None) -> str:
+    if of_row is None or isinstance(of_row, str):
+        return of_row or ""
+    if not isinstance(of_row, Filter):
         raise InvalidRequest(
-            f"column 'filter', row {row}: got {one!r}, expected an ensemble.client.filters.Filter, JSON text or None"
+            f"column 'filter', row {row}: got {of_row!r}, expected an ensemble.client.filters.Filter, JSON text or None"
         )
     try:
-        return one.text()
+        return of_row.text()
     except (TypeError, ValueError) as error:
-        raise InvalidRequest(f"column 'filter', row {row}: {one!r} is not made of plain values: {error}") from None
+        raise InvalidRequest(f"column 'filter', row {row}: {of_row!r} is not made of plain values: {error}") from None
 
 
 def _clicks(signature: Signature, history: Histories | None, rows: int) -> dict[str, np.ndarray]:

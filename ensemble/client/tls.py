@@ -27,14 +27,14 @@ class ServerTls:
 
     def options(self) -> dict[str, object]:
         """Return Triton's options; raise ServerError where a file is missing or no PEM."""
-        found: dict[str, object] = {
+        options: dict[str, object] = {
             "grpc-use-ssl": "true",
             "grpc-server-cert": _pem("--tls-cert", self.certificate),
             "grpc-server-key": _pem("--tls-key", self.key),
         }
         if self.authority is not None:
-            found |= {"grpc-use-ssl-mutual": "true", "grpc-root-cert": _pem("--tls-ca", self.authority)}
-        return found
+            options |= {"grpc-use-ssl-mutual": "true", "grpc-root-cert": _pem("--tls-ca", self.authority)}
+        return options
 
     def own_client(self) -> ClientTls:
         """Return how the server's own process speaks to it: it knows the certificate, whatever its name and authority.
@@ -72,7 +72,7 @@ class ClientTls:
     @staticmethod
     def from_environment(environment: Mapping[str, str] = os.environ) -> ClientTls | None:
         """Return what `RETRIEVAL_TLS_CA`, `_CERT`, `_KEY` and `_NAME` say; None, plain text, where none is set."""
-        said = {one: environment.get(_PREFIX + one) or None for one in ("CA", "CERT", "KEY", "NAME")}
+        said = {name: environment.get(_PREFIX + name) or None for name in ("CA", "CERT", "KEY", "NAME")}
         if not any(said.values()):
             return None
         authority, certificate, key = (Path(path) if path else None for path in (said["CA"], said["CERT"], said["KEY"]))
@@ -87,10 +87,10 @@ class ClientTls:
             "certificate_chain": self.certificate,
             "private_key": self.key,
         }
-        made: dict[str, Any] = {name: _pem(name, path) for name, path in files.items() if path is not None}
+        options: dict[str, Any] = {name: _pem(name, path) for name, path in files.items() if path is not None}
         if self.name is not None:
-            made["channel_args"] = [("grpc.ssl_target_name_override", self.name)]
-        return {"ssl": True, **made}
+            options["channel_args"] = [("grpc.ssl_target_name_override", self.name)]
+        return {"ssl": True, **options}
 
 
 def set_environment(tls: Mapping[str, str | None]) -> None:
@@ -107,10 +107,10 @@ def _name_of(certificate: Path) -> str:
         raise ServerError(
             f"--tls-cert {certificate}: {error}; expected a PEM certificate with alternative names"
         ) from None
-    found = [*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))]
-    if not found:
+    valid_for = [*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))]
+    if not valid_for:
         raise ServerError(f"--tls-cert {certificate}: is for no DNS name and no address")
-    return found[0].replace("*", "any")
+    return valid_for[0].replace("*", "any")
 
 
 def _pem(name: str, path: Path) -> str:

@@ -113,15 +113,15 @@ def compare(a: Candidate, b: Candidate, k: int, users: int, seed: int = 42) -> D
     InvalidRelease
         The parts of a release do not fit each other.
     """
-    one, other = Retriever(a.release), Retriever(b.release)
+    before, after = Retriever(a.release), Retriever(b.release)
     known = _user_ids(a.release), _user_ids(b.release)
     return Difference(
         a=_facts(a),
         b=_facts(b),
         metrics=_metrics(a, b),
-        catalogue=_catalogue(_items(one), _items(other)),
+        catalogue=_catalogue(_items(before), _items(after)),
         users=Changes(len(known[1].difference(known[0])), len(known[0].difference(known[1]))),
-        answers=_answers(one, other, _sampled(known[0].intersection(known[1]), users, seed), k),
+        answers=_answers(before, after, _sampled(known[0].intersection(known[1]), users, seed), k),
     )
 
 
@@ -200,22 +200,22 @@ def _sampled(ids: pd.Index, count: int, seed: int) -> np.ndarray:
     return np.asarray(ids.sort_values().to_numpy()[np.sort(rows)])
 
 
-def _answers(one: Retriever, other: Retriever, ids: np.ndarray, k: int) -> Answers:
+def _answers(before: Retriever, after: Retriever, ids: np.ndarray, k: int) -> Answers:
     if not len(ids):
         return Answers(0, k, 0.0, 0.0)
     # One time for both, after all that either knows: what a release of times answers depends on it.
-    now = max(int(SelfTest.load(each.release).stated["timestamp"]) for each in (one, other))
-    pairs = list(zip(_best(one, ids, now, k), _best(other, ids, now, k), strict=True))
+    now = max(int(SelfTest.load(retriever.release).stated["timestamp"]) for retriever in (before, after))
+    pairs = list(zip(_best(before, ids, now, k), _best(after, ids, now, k), strict=True))
     overlap = [len(a & b) / max(len(a), len(b), 1) for a, b in pairs]
     return Answers(len(ids), k, float(np.mean(overlap)), float(np.mean([a == b for a, b in pairs])))
 
 
 def _best(retriever: Retriever, ids: np.ndarray, now: int, k: int) -> list[set[Any]]:
-    found = []
+    best = []
     for start in range(0, len(ids), _BATCH):
         part = ids[start : start + _BATCH]
         columns = {USER: Column(part), TIME: Column(np.full(len(part), now, dtype=np.int64))}
         request = Request(columns, np.full(len(part), k), np.zeros(len(part), dtype=bool), no_exclusions())
         answer = retriever.answer(request)
-        found += [set(row[:count].tolist()) for row, count in zip(answer.item_id, answer.count, strict=True)]
-    return found
+        best += [set(row[:count].tolist()) for row, count in zip(answer.item_id, answer.count, strict=True)]
+    return best

@@ -126,8 +126,8 @@ def judge(current: Candidate, candidate: Candidate) -> tuple[Difference, list[st
         difference = compare(current, candidate, bounds.k, bounds.users)
     except InvalidRelease as error:
         raise ReleaseError(str(error)) from None
-    found = [_recall_objection(current, candidate, difference, bounds), _overlap_objection(difference, bounds)]
-    return difference, [one for one in found if one is not None]
+    objections = [_recall_objection(current, candidate, difference, bounds), _overlap_objection(difference, bounds)]
+    return difference, [objection for objection in objections if objection is not None]
 
 
 def bounds_of(candidate: Candidate) -> Promotion:
@@ -247,8 +247,8 @@ def _figures(difference: Difference | None) -> dict[str, float]:
         return {}
     name = f"unseen recall@{difference.answers.k}"
     recall = difference.metrics.get(name)
-    found = {"overlap": difference.answers.overlap}
-    return found if recall is None else {**found, "recall_before": recall[0], "recall": recall[1]}
+    figures = {"overlap": difference.answers.overlap}
+    return figures if recall is None else {**figures, "recall_before": recall[0], "recall": recall[1]}
 
 
 def _turn(

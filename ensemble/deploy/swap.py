@@ -141,7 +141,7 @@ def live_version(repository: Path) -> int:
 def versions_in(repository: Path) -> list[int]:
     """Return the versions that are on disk, ascending."""
     directory = repository / models_in(repository)[-1]
-    return sorted(int(one.name) for one in directory.iterdir() if one.name.isdigit())
+    return sorted(int(path.name) for path in directory.iterdir() if path.name.isdigit())
 
 
 def release_of(repository: Path, version: int) -> str:
@@ -225,9 +225,9 @@ def _stages(
 def _check_interchangeable(before: ModelConfig, after: ModelConfig) -> None:
     """Triton has one configuration for all versions of a model, and chained models run in two of them for a while."""
     for part in ("input", "output"):
-        old, new = ({str(one) for one in getattr(config, part)} for config in (before, after))
+        old, new = ({str(tensor) for tensor in getattr(config, part)} for config in (before, after))
         names = sorted(
-            {one.name for config in (before, after) for one in getattr(config, part) if str(one) in old ^ new}
+            {tensor.name for config in (before, after) for tensor in getattr(config, part) if str(tensor) in old ^ new}
         )
         if names:
             raise ReleaseError(
@@ -249,10 +249,10 @@ def check_machine(repository: Path, version: int | None = None) -> None:
     for model in models_in(repository):
         place = repository / model / folder / CONFIG
         manifest = repository / model / str(version or live_version(repository)) / "release" / MANIFEST
-        found = {place: (sum(group.count for group in read_config(place).instance_group), "instances")}
+        counts = {place: (sum(group.count for group in read_config(place).instance_group), "instances")}
         if manifest.is_file():
-            found[manifest] = (json.loads(manifest.read_bytes())["serving"]["threads"], "threads of an instance")
-        for where, (count, what) in found.items():
+            counts[manifest] = (json.loads(manifest.read_bytes())["serving"]["threads"], "threads of an instance")
+        for where, (count, what) in counts.items():
             if count > most:
                 raise ServerError(
                     f"{where}: {count} {what}, more than {most}, the most for the processors of this machine; release "

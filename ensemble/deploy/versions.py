@@ -78,7 +78,7 @@ class Versions:
         """Return the numbers of the versions that are kept, ascending."""
         if not self.directory.is_dir():
             return []
-        return sorted(int(one.name) for one in self.directory.iterdir() if one.name.isdigit())
+        return sorted(int(path.name) for path in self.directory.iterdir() if path.name.isdigit())
 
     def release_of(self, number: int) -> Path:
         """Return the release of a version; raise ReleaseError where it is not kept."""
@@ -123,12 +123,12 @@ class Versions:
     def before_current(self) -> int | None:
         """Return the version that the current one took the place of when it was last promoted; None: of none."""
         current = self.current_number()
-        promotions = [one for one in self.history() if one.action == "promote" and one.version == current]
+        promotions = [turn for turn in self.history() if turn.action == "promote" and turn.version == current]
         return promotions[-1].before if promotions else None
 
     def holding(self, release: str) -> int | None:
         """Return the newest version that is the release of this id."""
-        return next((one for one in reversed(self.numbers()) if self.about(one).release == release), None)
+        return next((number for number in reversed(self.numbers()) if self.about(number).release == release), None)
 
     def metrics_of(self, pairing: str) -> Mapping[str, Any] | None:
         """Return the metrics of the training run whose towers have this pairing id, where a version has them."""
@@ -140,7 +140,7 @@ class Versions:
 
     def add(self, candidate: Candidate) -> int:
         """Copy a release in as the next version and return its number; numbers are not used twice."""
-        number = 1 + max([*self.numbers(), *(one.version for one in self.history())], default=0)
+        number = 1 + max([*self.numbers(), *(turn.version for turn in self.history())], default=0)
         about = About(version=number, release=candidate.id, source=candidate.source, added=now())
         with atomic_directory(self.directory / str(number)) as temporary:
             shutil.copytree(candidate.release.path, temporary / RELEASE)
@@ -159,14 +159,14 @@ class Versions:
 
     def make_current(self, turn: Turn) -> None:
         """Make the turn's version the current one."""
-        lines = [msgspec.json.encode(one) + b"\n" for one in [*self.history(), turn]]
+        lines = [msgspec.json.encode(entry) + b"\n" for entry in [*self.history(), turn]]
         atomic_write(self.directory / CURRENT, _pretty(turn))
         atomic_write(self.directory / HISTORY, b"".join(lines))
 
     def prune(self, keep: int) -> list[int]:
         """Remove all but the `keep` newest versions, the current one and the one before it; return what was removed."""
         kept = {self.current_number(), self.before_current(), *(self.numbers()[-keep:] if keep else [])}
-        gone = [one for one in self.numbers() if one not in kept]
+        gone = [number for number in self.numbers() if number not in kept]
         self.remove(gone)
         return gone
 

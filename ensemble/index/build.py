@@ -135,22 +135,22 @@ class _Choice:
         if config.kind == "auto" and len(content) > (config.memory_budget_mb or math.inf) * 1e6:
             self._progress(f"{kind} takes {len(content) / 1e6:.0f} MB, more than memory_budget_mb")
             return
-        for one in _searches(kind, index, self._vectors, self._sample, config):
-            self._consider(measured(one, self._sample, len(content) / 1e6, spent), content)
+        for searched in _searches(kind, index, self._vectors, self._sample, config):
+            self._consider(measured(searched, self._sample, len(content) / 1e6, spent), content)
 
     def _consider(self, point: Point, content: bytes | None) -> None:
         self._frontier.append(point)
         if self._best is None or self._is_better(point, self._best[0]):
             self._best = point, content
 
-    def _is_better(self, one: Point, other: Point) -> bool:
-        """Return whether to have `one` instead: it meets the target, is quicker, or smaller and about as quick."""
+    def _is_better(self, point: Point, other: Point) -> bool:
+        """Return whether to prefer `point`: it meets the target, is quicker, or smaller and about as quick."""
         target = self._config.recall_target
-        if (one.sure >= target) != (other.sure >= target):
-            return one.sure >= target
-        if one.sure < target:
-            return one.sure > other.sure
-        return one.mean_us < other.mean_us * (ALIKE if one.memory_mb < other.memory_mb else 1 / ALIKE)
+        if (point.sure >= target) != (other.sure >= target):
+            return point.sure >= target
+        if point.sure < target:
+            return point.sure > other.sure
+        return point.mean_us < other.mean_us * (ALIKE if point.memory_mb < other.memory_mb else 1 / ALIKE)
 
     def made(self) -> Built:
         """Return the best index."""
@@ -170,9 +170,9 @@ def clustered(vectors: _Array, config: Index) -> Clustered:
     data = normalised(vectors) if config.metric == "cosine" else vectors
     nlist = config.nlist or max(1, min(round(4 * math.sqrt(len(data))), len(data) // 40))
     spherical = config.metric != "l2"
-    found = centroids(data, min(nlist, len(data)), spherical=spherical)
-    of_item = assign(data, found, spherical=spherical)
-    return Clustered(found, of_item, time.perf_counter() - started)
+    centres = centroids(data, min(nlist, len(data)), spherical=spherical)
+    of_item = assign(data, centres, spherical=spherical)
+    return Clustered(centres, of_item, time.perf_counter() - started)
 
 
 def filled(vectors: _Array, config: Index, kind: str, lists: Clustered | None) -> Any:
@@ -219,10 +219,11 @@ def _searches(kind: str, index: Any, vectors: _Array, sample: Sample, config: In
     fixed = {"ef": config.ef} if kind == "hnsw" else {"nprobe": config.nprobe}
     if all(fixed.values()):
         base = {"kind": kind, "metric": config.metric}
-        return [FaissIndex(index, vectors, {**base, "search": {**fixed, "refine_factor": one}}) for one in factors]
+        searches = [{**fixed, "refine_factor": factor} for factor in factors]
+        return [FaissIndex(index, vectors, {**base, "search": search}) for search in searches]
     levels = sorted({config.recall_target, *(LEVELS if config.kind == "auto" else ())})
-    found = [tuned(kind, index, vectors, sample, factor, level) for factor in factors for level in levels]
-    return [one for one in found if one is not None]
+    indexes = [tuned(kind, index, vectors, sample, factor, level) for factor in factors for level in levels]
+    return [searched for searched in indexes if searched is not None]
 
 
 def _flat_point(vectors: _Array, sample: Sample) -> Point:

@@ -45,14 +45,14 @@ class Quality:
     @property
     def reasons(self) -> list[str]:
         """Return why a rebuild is due; empty: it is not."""
-        found = [
-            f"recall@{k} is {one:.3f}, below {self.recall_target}"
-            for k, one in self.recall.items()
-            if one < self.recall_target
+        reasons = [
+            f"recall@{k} is {recall:.3f}, below {self.recall_target}"
+            for k, recall in self.recall.items()
+            if recall < self.recall_target
         ]
         if self.share > self.share_limit:
-            found.append(f"{self.share:.0%} of the items changed, more than {self.share_limit:.0%}")
-        return found
+            reasons.append(f"{self.share:.0%} of the items changed, more than {self.share_limit:.0%}")
+        return reasons
 
     @property
     def due(self) -> bool:
@@ -66,7 +66,7 @@ class Quality:
             "changed": self.changed,
             "share": self.share,
             "share_limit": self.share_limit,
-            "recall": {str(k): one for k, one in self.recall.items()},
+            "recall": {str(k): recall for k, recall in self.recall.items()},
             "recall_target": self.recall_target,
             "rebuild_due": self.due,
             "reasons": self.reasons,
@@ -105,9 +105,9 @@ def _recall(items: LiveItems, queries: np.ndarray, metric: str) -> dict[int, flo
     search, live = items.catalogue.search, items.catalogue.rows.live
     exact = ItemSearch(search.vectors, None, metric=metric, live=live)
     none = np.zeros(0, dtype=np.int64)
-    found = {}
+    recalls = {}
     for k in sorted({min(k, int(live.sum())) for k in _AT} - {0}):
         wanted = np.full(len(queries), k)
         worst = exact.nearest(queries, wanted, none, none).score[:, k - 1 :]
-        found[k] = float((search.nearest(queries, wanted, none, none).score >= worst).mean())
-    return found
+        recalls[k] = float((search.nearest(queries, wanted, none, none).score >= worst).mean())
+    return recalls

@@ -19,19 +19,19 @@ def centroids(vectors: _Array, count: int, *, spherical: bool, seed: int = 0) ->
     rng = np.random.default_rng(seed)
     size = min(len(vectors), count * POINTS_PER_CENTROID)
     sample = np.ascontiguousarray(vectors[np.sort(rng.choice(len(vectors), size, replace=False))])
-    found = sample[rng.choice(size, count, replace=False)]
+    centres = sample[rng.choice(size, count, replace=False)]
     for _ in range(ITERATIONS):
         if spherical:
-            found = _unit(found)
-        found = _means(sample, assign(sample, found, spherical=spherical), found, rng)
-    return _unit(found) if spherical else found
+            centres = _unit(centres)
+        centres = _means(sample, assign(sample, centres, spherical=spherical), centres, rng)
+    return _unit(centres) if spherical else centres
 
 
-def assign(vectors: _Array, found: _Array, *, spherical: bool) -> _Array:
+def assign(vectors: _Array, centres: _Array, *, spherical: bool) -> _Array:
     """Return the nearest centroid of every vector, int64 [n]: the largest inner product, or the least distance."""
     nearest = np.empty(len(vectors), dtype=np.int64)
-    transposed = np.ascontiguousarray(found.T)
-    bias = None if spherical else (np.einsum("cd,cd->c", found, found) / 2).astype(np.float32)
+    transposed = np.ascontiguousarray(centres.T)
+    bias = None if spherical else (np.einsum("cd,cd->c", centres, centres) / 2).astype(np.float32)
     for start in range(0, len(vectors), _BLOCK):
         scores = vectors[start : start + _BLOCK] @ transposed
         if bias is not None:
@@ -40,12 +40,12 @@ def assign(vectors: _Array, found: _Array, *, spherical: bool) -> _Array:
     return nearest
 
 
-def _means(sample: _Array, nearest: _Array, found: _Array, rng: np.random.Generator) -> _Array:
-    counts = np.bincount(nearest, minlength=len(found))
+def _means(sample: _Array, nearest: _Array, centres: _Array, rng: np.random.Generator) -> _Array:
+    counts = np.bincount(nearest, minlength=len(centres))
     order = np.argsort(nearest, kind="stable")
     held = np.flatnonzero(counts)
     starts = np.cumsum(counts)[held] - counts[held]
-    means = found.copy()
+    means = centres.copy()
     means[held] = np.add.reduceat(sample[order], starts, axis=0) / counts[held, None]
     empty = np.flatnonzero(counts == 0)
     largest = np.argsort(-counts, kind="stable")[: len(empty)]

@@ -54,7 +54,7 @@ def build(building: Building) -> Built:
     building.progress(f"writing {len(vectors):,} items to the collection {name}")
     try:
         about = (pairing, dtype, vectors.shape[1], len(vectors))
-        held = {field: attributes[one] for one, field in fields.items()}
+        held = {field: attributes[attribute] for attribute, field in fields.items()}
         _make(client, name, about, held, {"metric_type": _METRIC[config.metric], **build})
         rows = Rows(read_values(release, "items/ids", dtype), vectors, attributes, fields)
         for block in rows.blocks(0, len(vectors)):
@@ -132,10 +132,10 @@ class Rows:
 
     def _entity(self, row: int) -> dict[str, Any]:
         own = {field: _value(attribute, row) for field, attribute in self._held.items()}
-        one = self._ids[row]
+        item_id = self._ids[row]
         return {
             "row": row,
-            "item_id": one if isinstance(one, str) else int(one),
+            "item_id": item_id if isinstance(item_id, str) else int(item_id),
             "vector": self._vectors[row].tolist(),
             **own,
         }

@@ -26,12 +26,12 @@ def query_vectors(release: Release, features: Path, part: str, count: int = QUER
 
     An index is tuned on the part `valid`, and reported on the part `test`. The release may still lack its index.
     """
-    names = [one["name"] for one in release.json("query/transform.json")["inputs"]]
+    names = [column["name"] for column in release.json("query/transform.json")["inputs"]]
     columns = raw_columns(sample_queries(features, names, part, count), release)
     ids = IdTable(read_values(release, "items/ids", release.manifest["id_dtype"]["item_id"]))
-    made = QueryFeatures(release, History(release), ids)
-    users = made.users.rows_of(columns[USER].values)
-    return Tower(release.path / "towers/query.onnx", release.manifest["serving"]["threads"])(made(columns, users))
+    encode = QueryFeatures(release, History(release), ids)
+    users = encode.users.rows_of(columns[USER].values)
+    return Tower(release.path / "towers/query.onnx", release.manifest["serving"]["threads"])(encode(columns, users))
 
 
 def measured_on_test(release: Release, features: Path) -> dict[str, Any]:
@@ -44,4 +44,5 @@ def measured_on_test(release: Release, features: Path) -> dict[str, Any]:
     k = np.full(len(sample.queries), sample.truth.shape[1])
     search = ItemSearch(vectors, index, metric=index.metric)
     recalls = sample.recalls(search.nearest(sample.queries, k, *no_exclusions()).item_index)
-    return {"queries": len(k), **{f"index_recall@{at}": round(float(one.mean()), 5) for at, one in recalls.items()}}
+    means = {f"index_recall@{at}": round(float(recall.mean()), 5) for at, recall in recalls.items()}
+    return {"queries": len(k), **means}

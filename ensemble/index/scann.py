@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import tempfile
 import time
@@ -64,7 +65,7 @@ def _built(vectors: np.ndarray, metric: str, leaves: int) -> dict[str, bytes]:
     searcher = module.ScannNumpy(data, _configuration(data.shape, metric, leaves), os.cpu_count() or 1)
     with tempfile.TemporaryDirectory() as folder:
         searcher.serialize(folder, False)
-        for name in (one for one in ASSETS if one.endswith(".npy")):  # in NumPy's own spelling, which releases have
+        for name in fnmatch.filter(ASSETS, "*.npy"):  # in NumPy's own spelling, which releases have
             np.save(Path(folder) / name, np.load(Path(folder) / name, allow_pickle=False), allow_pickle=False)
         return {name: (Path(folder) / name).read_bytes() for name in (*ASSETS, CONFIG)}
 

@@ -69,12 +69,12 @@ class Sample(NamedTuple):
     """float32 [items, d]."""
     metric: str
 
-    def recalls(self, found: _Array) -> dict[int, _Array]:
+    def recalls(self, rows: _Array) -> dict[int, _Array]:
         """Return each query's recall, float64 [n], at the k of AT, of rows found, int64 [n, at least k], best first.
 
         An item as near as the last of the true k is as good as that one.
         """
-        wanted, got = self._scores(self.truth), self._scores(found)
+        wanted, got = self._scores(self.truth), self._scores(rows)
         tolerance = 1e-5 * np.maximum(1, np.abs(wanted))
         held = {}
         for k in AT:
@@ -89,7 +89,7 @@ class Sample(NamedTuple):
 
 def nearest(vectors: _Array, queries: _Array, k: int, metric: str) -> _Array:
     """Return the `k` nearest items, int64 [n, k], best first, by comparing all: queries float32 [n, d]."""
-    found = np.zeros((len(queries), 0), dtype=np.int64)
+    rows = np.zeros((len(queries), 0), dtype=np.int64)
     best = np.zeros((len(queries), 0), dtype=np.float32)
     for start in range(0, len(vectors), _BLOCK_ITEMS):
         block = np.ascontiguousarray(vectors[start : start + _BLOCK_ITEMS])
@@ -99,10 +99,10 @@ def nearest(vectors: _Array, queries: _Array, k: int, metric: str) -> _Array:
         elif metric == "cosine":
             score /= np.sqrt(np.where(squares > 0, squares, 1))
         top = score.argpartition(-min(k, len(block)), axis=1)[:, -k:]
-        found = np.concatenate([found, top + start], axis=1)
+        rows = np.concatenate([rows, top + start], axis=1)
         best = np.concatenate([best, np.take_along_axis(score, top, axis=1)], axis=1)
     order = np.argsort(-best, axis=1, kind="stable")[:, :k]
-    return np.take_along_axis(found, order, axis=1)
+    return np.take_along_axis(rows, order, axis=1)
 
 
 class Probes:
@@ -133,7 +133,7 @@ class Probes:
     def _plan(self, nprobe: int, target: float) -> tuple[float, dict[str, Any]]:
         """Return the cost, and the least margin that serves with `nprobe` lists at most."""
         values = np.unique(np.quantile(self._margins[:, :nprobe], np.linspace(0, 1, 2000)))
-        place = _bisected(lambda one: self._sure(nprobe, values[one]) >= target, 0, len(values) - 1)
+        place = _bisected(lambda place: self._sure(nprobe, values[place]) >= target, 0, len(values) - 1)
         margin = float(values[len(values) - 1 if place is None else place])
         read = np.minimum((self._margins <= margin).sum(axis=1), nprobe)
         compared = self._sizes[np.arange(len(read)), read - 1]
@@ -141,13 +141,13 @@ class Probes:
         return cost, {"nprobe": nprobe, "margin": round(margin, 6), "compared": round(float(compared.mean()))}
 
     def _sure(self, nprobe: int, margin: float) -> float:
-        found = (self._rank < nprobe) & (self._margin <= margin + 1e-6)
-        return sure({k: found[:, :k].mean(axis=1) for k in AT})
+        reached = (self._rank < nprobe) & (self._margin <= margin + 1e-6)
+        return sure({k: reached[:, :k].mean(axis=1) for k in AT})
 
 
 def sure(recalls: Mapping[int, _Array]) -> float:
     """Return the least over k of the mean recall, float64 [n] per query, less CONFIDENCE standard errors."""
-    return min(float(one.mean() - CONFIDENCE * one.std() / np.sqrt(max(len(one), 1))) for one in recalls.values())
+    return min(float(hits.mean() - CONFIDENCE * hits.std() / np.sqrt(max(len(hits), 1))) for hits in recalls.values())
 
 
 def tuned(kind: str, index: Any, vectors: _Array, sample: Sample, refine: float, target: float) -> FaissIndex | None:
@@ -161,10 +161,10 @@ def tuned(kind: str, index: Any, vectors: _Array, sample: Sample, refine: float,
         search = probes.cheapest(wanted)
         if search is None:
             return None
-        made = FaissIndex(index, vectors, {**base, "search": {**search, "refine_factor": refine}})
-        short = target - sure(sample.recalls(found_by(made, sample)))
+        searched = FaissIndex(index, vectors, {**base, "search": {**search, "refine_factor": refine}})
+        short = target - sure(sample.recalls(found_by(searched, sample)))
         if short <= 0:
-            return made
+            return searched
         wanted += short + 0.0005  # the codes lost that much
         if wanted >= 1:
             return None
@@ -179,7 +179,7 @@ def _tuned_graph(
     def at(place: int) -> FaissIndex:
         return FaissIndex(index, vectors, {**base, "search": {"ef": steps[place], "refine_factor": refine}})
 
-    place = _bisected(lambda one: sure(sample.recalls(found_by(at(one), sample))) >= target, 0, len(steps) - 1)
+    place = _bisected(lambda step: sure(sample.recalls(found_by(at(step), sample))) >= target, 0, len(steps) - 1)
     return None if place is None else at(place)
 
 
@@ -192,7 +192,7 @@ def measured(index: Engine, sample: Sample, memory_mb: float, build_s: float) ->
     """Measure recall on the whole sample, and time on its first queries, one by one on one thread."""
     recalls = sample.recalls(found_by(index, sample))
     times = timed(lambda query: index.search(query, AT[-1]), sample.queries[:TIMED])
-    means = {k: float(one.mean()) for k, one in recalls.items()}
+    means = {k: float(recall.mean()) for k, recall in recalls.items()}
     return Point(index.kind, index.settings, means, sure(recalls), *summed_up(times), memory_mb, build_s)
 
 

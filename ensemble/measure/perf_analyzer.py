@@ -82,8 +82,8 @@ def start(binary: Path, libraries: Path | None) -> PerfAnalyzer | str:
 
 
 def _installed() -> Iterator[Path]:
-    if (found := on_path("perf_analyzer")) is not None:
-        yield found
+    if (installed := on_path("perf_analyzer")) is not None:
+        yield installed
     yield Path(sys.executable).parent / "perf_analyzer"  # tritonclient wheels up to 2.51 install one
 
 
@@ -100,12 +100,12 @@ def _link_libraries(parent: Path, source: Path | None) -> Path | None:
     if source is None:
         return None
     directory = parent / f"libraries-{hashlib.sha256(str(source).encode()).hexdigest()[:16]}"
-    found = {name: sorted(source.glob(pattern)) for name, pattern in _LIBRARIES.items()}
-    if not all(found.values()):
+    libraries = {name: sorted(source.glob(pattern)) for name, pattern in _LIBRARIES.items()}
+    if not all(libraries.values()):
         return None
     if not all((directory / name).exists() for name in _LIBRARIES):  # also false for a link whose end has gone
         with atomic_directory(directory) as temporary:
-            for name, files in found.items():
+            for name, files in libraries.items():
                 (temporary / name).symlink_to(files[0])
     return directory
 

@@ -21,22 +21,22 @@ class Samples:
 
     def find(self, name: str, **labels: str) -> Iterator[Sample]:
         """Yield the samples of a metric that have the labels."""
-        for one in self._samples:
+        for sample in self._samples:
             # The library gives counters without it, such as Triton's, the ending that OpenMetrics wants.
-            if one.name in (name, f"{name}_total") and labels.items() <= one.labels.items():
-                yield one
+            if sample.name in (name, f"{name}_total") and labels.items() <= sample.labels.items():
+                yield sample
 
     def total(self, name: str, **labels: str) -> float:
         """Return the sum of the samples of a metric that have the labels; 0 where there are none."""
-        return sum(one.value for one in self.find(name, **labels))
+        return sum(sample.value for sample in self.find(name, **labels))
 
     def by(self, name: str, label: str, **labels: str) -> dict[str, float]:
         """Return that sum for each value of a label, those that are not 0."""
-        found: dict[str, float] = {}
-        for one in self.find(name, **labels):
-            if one.value:
-                found[one.labels[label]] = found.get(one.labels[label], 0.0) + one.value
-        return found
+        totals: dict[str, float] = {}
+        for sample in self.find(name, **labels):
+            if sample.value:
+                totals[sample.labels[label]] = totals.get(sample.labels[label], 0.0) + sample.value
+        return totals
 
     def quantile(self, name: str, share: float, **labels: str) -> float | None:
         """Return a quantile of a histogram, between two bounds by proportion, as Prometheus does; None if it is empty.
@@ -44,9 +44,9 @@ class Samples:
         Above the last bound that bound is returned.
         """
         counts: dict[float, float] = {}
-        for one in self.find(f"{name}_bucket", **labels):
-            bound = float(one.labels["le"])
-            counts[bound] = counts.get(bound, 0.0) + one.value
+        for sample in self.find(f"{name}_bucket", **labels):
+            bound = float(sample.labels["le"])
+            counts[bound] = counts.get(bound, 0.0) + sample.value
         buckets = sorted(counts.items())
         if not buckets or not buckets[-1][1]:
             return None
@@ -80,4 +80,4 @@ def read(address: str, timeout_s: float = 3.0) -> Samples:
 
 def parse(text: str) -> Samples:
     """Return the samples of a page of metrics; raise ValueError for another page."""
-    return Samples([one for family in text_string_to_metric_families(text) for one in family.samples])
+    return Samples([sample for family in text_string_to_metric_families(text) for sample in family.samples])

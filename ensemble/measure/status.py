@@ -94,22 +94,22 @@ class Status:
     @property
     def healthy(self) -> bool:
         """Return whether every model answers rightly."""
-        return bool(self.models) and all(one.state == "healthy" for one in self.models)
+        return bool(self.models) and all(model.state == "healthy" for model in self.models)
 
 
 def places(repository: Path) -> list[Place]:
     """Return the supervised servers of a repository that run on this machine; raise ServerError if there are none."""
-    found = []
+    running = []
     for port, stated in kept(repository).items():
         if psutil.pid_exists(stated.get("supervisor_pid", -1)):
             host, ports = stated["host"], stated["ports"]
             http = f"{host}:{ports['http']}" if "http" in ports else None
-            found.append(Place(f"{host}:{port}", f"{host}:{ports['metrics']}", http, stated))
-    if not found:
+            running.append(Place(f"{host}:{port}", f"{host}:{ports['metrics']}", http, stated))
+    if not running:
         raise ServerError(
             f"{repository}: no supervised server of it runs here; give --address, or `retrieval serve` it"
         )
-    return found
+    return running
 
 
 def metrics_address(grpc: str) -> str:
@@ -140,15 +140,16 @@ def status(place: Place) -> Status:
         samples = read(place.metrics)
     except ServerError as error:
         problem = str(error)
-    models = [one for one in (canary(place.grpc, name) for name in (FUSED, CHAINED)) if one.state != "unreachable"]
-    searching = SEARCH if [one.model for one in models] == [CHAINED] else FUSED
+    results = [canary(place.grpc, name) for name in (FUSED, CHAINED)]
+    models = [result for result in results if result.state != "unreachable"]
+    searching = SEARCH if [model.model for model in models] == [CHAINED] else FUSED
     return Status(
         place.grpc,
         place.http,
         place.metrics,
         place.kept.get("triton_pid"),
         place.kept.get("started"),
-        [_model(one, samples) for one in models or [canary(place.grpc, FUSED)]],
+        [_model(model, samples) for model in models or [canary(place.grpc, FUSED)]],
         _gauge(samples, "retrieval_catalogue_items", searching, models),
         _gauge(samples, "retrieval_catalogue_changes", searching, models),
         place.kept.get("counts") if place.kept else None,
@@ -191,7 +192,7 @@ def figures(samples: Samples, model: str) -> Figures:
         int(samples.total("nv_inference_pending_request_count", model=model)),
         _mean_ms(samples, "nv_inference_request_duration_us", model, requests),
         _mean_ms(samples, "nv_inference_queue_duration_us", model, requests),
-        {f"p{share}": round(1e3 * found, 3) for share, found in quantiles.items() if found is not None},
+        {f"p{share}": round(1e3 * seconds, 3) for share, seconds in quantiles.items() if seconds is not None},
         round(samples.total("retrieval_batch_rows_sum", model=counting) / batches, 2) if batches else None,
     )
 
@@ -208,5 +209,5 @@ def _gauge(samples: Samples | None, name: str, model: str, answered: list[Canary
     """Return a gauge of the version that answers: those of versions before it stay as they were."""
     if samples is None or not answered:
         return None
-    found = [one.value for one in samples.find(name, model=model, version=answered[0].version)]
-    return int(found[-1]) if found else None
+    values = [sample.value for sample in samples.find(name, model=model, version=answered[0].version)]
+    return int(values[-1]) if values else None

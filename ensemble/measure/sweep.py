@@ -71,9 +71,9 @@ class Sweep(Struct, frozen=True, kw_only=True):
     def frontier(self) -> list[Measured]:
         """Return what no other measurement beats in both rows/s and p99, by rows/s."""
         kept: list[Measured] = []
-        for one in sorted(self.measured, key=lambda one: (-one.point.rows_per_s, one.point.p99_ms)):
-            if not kept or one.point.p99_ms < kept[-1].point.p99_ms:
-                kept.append(one)
+        for result in sorted(self.measured, key=lambda result: (-result.point.rows_per_s, result.point.p99_ms)):
+            if not kept or result.point.p99_ms < kept[-1].point.p99_ms:
+                kept.append(result)
         return kept[::-1]
 
 
@@ -135,12 +135,12 @@ def settings(cores: int) -> list[Setting]:
 
 def best_of(measured: Sequence[Measured], p99_ms: float) -> Measured | None:
     """Return the most rows/s within the objective; of about equal ones the setting that costs least."""
-    within = [one for one in measured if one.point.p99_ms <= p99_ms]
+    within = [result for result in measured if result.point.p99_ms <= p99_ms]
     if not within:
         return None
-    most = max(one.point.rows_per_s for one in within)
-    level = [one for one in within if one.point.rows_per_s >= _LEVEL * most]
-    return min(level, key=lambda one: (one.setting, one.point.concurrency, -one.point.rows_per_s))
+    most = max(result.point.rows_per_s for result in within)
+    level = [result for result in within if result.point.rows_per_s >= _LEVEL * most]
+    return min(level, key=lambda result: (result.setting, result.point.concurrency, -result.point.rows_per_s))
 
 
 def _loads(
@@ -160,8 +160,8 @@ def _loads(
 
 def _is_behind(point: Point, measured: Sequence[Measured]) -> bool:
     load = point.batch, point.concurrency
-    others = [one.point for one in measured if (one.point.batch, one.point.concurrency) == load]
-    return any(one.p99_ms < point.p99_ms and point.rows_per_s < _BEHIND * one.rows_per_s for one in others)
+    others = [result.point for result in measured if (result.point.batch, result.point.concurrency) == load]
+    return any(other.p99_ms < point.p99_ms and point.rows_per_s < _BEHIND * other.rows_per_s for other in others)
 
 
 @contextmanager

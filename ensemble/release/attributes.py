@@ -27,7 +27,7 @@ def write_attributes(catalogue: pd.DataFrame, items: Path, every: bool = False) 
     (items / "attributes").mkdir()
     kept: list[dict[str, Any]] = []
     left_out: dict[str, str] = {}
-    for name in (str(one) for one in catalogue if one != Columns.Item):
+    for name in (str(column) for column in catalogue if column != Columns.Item):
         column, stem = catalogue[name], items / "attributes" / str(len(kept))
         if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
             save(stem, column.to_numpy(dtype=np.float64, na_value=np.nan))
@@ -45,7 +45,7 @@ def write_attributes(catalogue: pd.DataFrame, items: Path, every: bool = False) 
 def _write_tags(column: pd.Series, stem: Path, every: bool) -> str | None:
     """Write a column's values and which item has which, both ways round; or return why it is left out."""
     rows, entries = _entries(column)
-    texts = [_text(one) for one in entries]
+    texts = [_text(entry) for entry in entries]
     if None in texts:
         return f"holds a {type(entries[texts.index(None)]).__name__}"
     codes, values = pd.factorize(pd.Series(texts, dtype=object), sort=True)
@@ -66,14 +66,14 @@ def _write_tags(column: pd.Series, stem: Path, every: bool) -> str | None:
 
 def _entries(column: pd.Series) -> tuple[np.ndarray, list[Any]]:
     """Return the item, int64 [m], and the value of every entry; nulls have none."""
-    lists = [_listed(one) for one in column]
-    rows = np.repeat(np.arange(len(lists)), [len(one) for one in lists])
-    return rows, [value for one in lists for value in one]
+    lists = [_listed(cell) for cell in column]
+    rows = np.repeat(np.arange(len(lists)), [len(entries) for entries in lists])
+    return rows, [value for entries in lists for value in entries]
 
 
 def _listed(cell: Any) -> list[Any]:
     if isinstance(cell, (list, tuple, np.ndarray)):
-        return [one for one in cell if not _is_null(one)]
+        return [entry for entry in cell if not _is_null(entry)]
     return [] if _is_null(cell) else [cell]
 
 

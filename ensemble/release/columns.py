@@ -37,9 +37,9 @@ def save_column(values: pd.Series, stem: Path, described: Mapping[str, Any]) -> 
     if reason:
         raise ReleaseError(f"column {stem.name!r}: {reason}; rename the column")
     if described["list"]:
-        lists = [[] if one is None or np.ndim(one) == 0 else list(one) for one in values]
+        lists = [[] if cell is None or np.ndim(cell) == 0 else list(cell) for cell in values]
         save(_with(stem, ".rows"), np.cumsum([0, *map(len, lists)], dtype=np.int64))
-        values = pd.Series([value for one in lists for value in one], dtype=object)
+        values = pd.Series([value for entries in lists for value in entries], dtype=object)
     missing = values.isna().to_numpy(dtype=bool)
     if missing.any():
         save(_with(stem, ".missing"), missing)

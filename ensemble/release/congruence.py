@@ -38,16 +38,16 @@ def check_congruence(
     scores must be those of `ranking`, within `TOLERANCE` of the largest of them, or of 1 where that is larger.
     """
     retriever = Retriever(release)
-    queries = sample_queries(features, [one["name"] for one in release.json("query/transform.json")["inputs"]])
+    queries = sample_queries(features, [column["name"] for column in release.json("query/transform.json")["inputs"]])
     columns = raw_columns(queries, release)
     user_rows = retriever.users.rows_of(columns[Columns.User].values)
-    made = retriever.features(columns, user_rows)
-    vectors = retriever.tower(made)
+    encoded = retriever.features(columns, user_rows)
+    vectors = retriever.tower(encoded)
     if reference is not None:
         _check_vectors(vectors, np.asarray(reference(queries)), queries)
     _check_items(retriever, vectors, columns)
     if retriever.ranker is not None and ranking is not None:
-        _check_ranking(retriever, retriever.ranker, made, vectors, lambda items: ranking(queries, items))
+        _check_ranking(retriever, retriever.ranker, encoded, vectors, lambda items: ranking(queries, items))
 
 
 def sample_queries(features: Path, names: list[str], part: str = "test", count: int = _SAMPLES) -> pd.DataFrame:
@@ -64,7 +64,7 @@ def sample_queries(features: Path, names: list[str], part: str = "test", count: 
 
 def raw_columns(queries: pd.DataFrame, release: Release) -> dict[str, Column]:
     """Return the frame's columns as the query transform takes them."""
-    stated = {one["name"]: one for one in release.json("query/transform.json")["inputs"]}
+    stated = {column["name"]: column for column in release.json("query/transform.json")["inputs"]}
     stated.setdefault(Columns.User, {"dtype": release.manifest["id_dtype"][Columns.User], "list": False})
     held = [name for name in stated if name in queries]
     return {name: as_column(queries[name], stated[name]["dtype"], stated[name]["list"]) for name in held}
@@ -74,19 +74,19 @@ def as_column(values: pd.Series, dtype: str, is_list: bool) -> Column:
     """Return a pandas column as the serving code's `Column`; None and NaN are missing."""
     offsets = None
     if is_list:
-        lists = [[] if one is None or np.ndim(one) == 0 else list(one) for one in values]
+        lists = [[] if cell is None or np.ndim(cell) == 0 else list(cell) for cell in values]
         offsets = np.cumsum([0, *map(len, lists)], dtype=np.int64)
-        values = pd.Series([value for one in lists for value in one], dtype=object)
+        values = pd.Series([value for entries in lists for value in entries], dtype=object)
     missing = values.isna().to_numpy(dtype=bool)
     filled = values.astype(object).where(~missing, "" if dtype == "string" else 0).to_numpy()
     plain = filled if dtype == "string" else filled.astype(dtype)
     return Column(plain, missing if missing.any() else None, offsets)
 
 
-def _check_vectors(found: np.ndarray, expected: np.ndarray, queries: pd.DataFrame) -> None:
-    if found.shape != expected.shape:
-        raise ReleaseError(f"no release was made: query vectors are {found.shape}, by training {expected.shape}")
-    apart = np.abs(found - expected).max(axis=1) if len(found) else np.zeros(0)
+def _check_vectors(vectors: np.ndarray, expected: np.ndarray, queries: pd.DataFrame) -> None:
+    if vectors.shape != expected.shape:
+        raise ReleaseError(f"no release was made: query vectors are {vectors.shape}, by training {expected.shape}")
+    apart = np.abs(vectors - expected).max(axis=1) if len(vectors) else np.zeros(0)
     if not (apart <= TOLERANCE).all():  # NaN included
         row = int(np.argmax(np.nan_to_num(apart, nan=np.inf)))
         raise ReleaseError(
@@ -121,11 +121,11 @@ def _check_ranking(
 ) -> None:
     rows, m = len(vectors), min(ranker.candidates, len(retriever.search.vectors))
     request = Request({}, np.full(rows, m), np.ones(rows, dtype=bool), no_exclusions())
-    found = ranker.rank(
+    ranked = ranker.rank(
         features, vectors, retriever.nearest(vectors, np.full(rows, -1), request).item_index, request.top_k
     )
-    expected = reference(found.item_index)
-    worst = float(np.abs(found.score - expected).max(initial=0) / np.abs(expected).max(initial=1.0))
+    expected = reference(ranked.item_index)
+    worst = float(np.abs(ranked.score - expected).max(initial=0) / np.abs(expected).max(initial=1.0))
     if not worst <= TOLERANCE:
         raise ReleaseError(
             f"no release was made: the ranker's scores differ from training's by {worst:.3g} of the largest, expected "
@@ -138,6 +138,7 @@ def exact_scores(queries: np.ndarray, items: np.ndarray, metric: str) -> np.ndar
     if metric == "l2":
         return -((queries**2).sum(axis=1)[:, None] + (items**2).sum(axis=1) - 2 * queries @ items.T)
     if metric == "cosine":
-        lengths = [np.linalg.norm(one, axis=1, keepdims=True) for one in (queries, items)]
-        queries, items = (one / np.where(by > 0, by, 1) for one, by in zip((queries, items), lengths, strict=True))
+        lengths = [np.linalg.norm(side, axis=1, keepdims=True) for side in (queries, items)]
+        safe = [np.where(length > 0, length, 1) for length in lengths]
+        queries, items = queries / safe[0], items / safe[1]
     return queries @ items.T

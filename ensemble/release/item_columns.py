@@ -38,12 +38,12 @@ def kind_of(column: pd.Series) -> Kind | None:
             return Kind(dtype, False)
     if column.dtype != object and not pd.api.types.is_string_dtype(column):
         return None
-    lists = [one for one in column if isinstance(one, (list, tuple, np.ndarray))]
-    values: Iterator[object] = (entry for one in lists for entry in one) if lists else iter(column)
-    first = next((one for one in values if one is not None and one == one), "")
+    lists = [cell for cell in column if isinstance(cell, (list, tuple, np.ndarray))]
+    values: Iterator[object] = (entry for cell in lists for entry in cell) if lists else iter(column)
+    first = next((value for value in values if value is not None and value == value), "")
     kinds = {"bool": (bool, np.bool_), "int64": (int, np.integer), "float64": (float, np.floating), "string": (str,)}
-    found = [name for name, types in kinds.items() if isinstance(first, types)]
-    return Kind(found[0], bool(lists)) if found else None
+    dtypes = [name for name, types in kinds.items() if isinstance(first, types)]
+    return Kind(dtypes[0], bool(lists)) if dtypes else None
 
 
 def kinds_in(table: pd.DataFrame) -> dict[str, Kind]:
@@ -55,7 +55,7 @@ def kinds_in(table: pd.DataFrame) -> dict[str, Kind]:
 def kinds_of(release: Release) -> dict[str, Kind]:
     """Return the kind of every column of a release's item table."""
     columns = stated_columns(release, release.header("items/vectors.npy").shape[0])
-    stated = {str(one["name"]): Kind(one["dtype"], one["list"]) for one in columns}
+    stated = {str(column["name"]): Kind(column["dtype"], column["list"]) for column in columns}
     return {Columns.Item: Kind(release.manifest["id_dtype"][Columns.Item], False), **stated}
 
 
@@ -77,9 +77,9 @@ def items_of(release: Release) -> pd.DataFrame:
 def read_items(sealed: Sealed, rows: int, id_dtype: str) -> pd.DataFrame:
     """Read the item table of a release or a change, of so many rows; raise as `items_of` does."""
     columns = {Columns.Item: pd.Series(read_values(sealed, "items/ids", id_dtype))}
-    for number, one in enumerate(stated_columns(sealed, rows)):
-        column = read_column(sealed, ARRAYS.format(number), one["dtype"], one["list"], rows)
-        columns[one["name"]] = _series(column, one["dtype"])
+    for number, column in enumerate(stated_columns(sealed, rows)):
+        cells = read_column(sealed, ARRAYS.format(number), column["dtype"], column["list"], rows)
+        columns[column["name"]] = _series(cells, column["dtype"])
     return pd.DataFrame(columns)
 
 

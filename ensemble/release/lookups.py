@@ -21,9 +21,9 @@ def write_lookup(stem: Path, least: int = DICTIONARY) -> None:
     else:
         ids = np.load(stem.with_name(f"{stem.name}.npy"), mmap_mode="r").view(np.ndarray)
     if len(ids) > least:
-        made = build_lookup(ids)
-        save(stem.with_name(f"{stem.name}.order"), made.order)
-        save(stem.with_name(f"{stem.name}.starts"), made.starts)
+        lookup = build_lookup(ids)
+        save(stem.with_name(f"{stem.name}.order"), lookup.order)
+        save(stem.with_name(f"{stem.name}.starts"), lookup.starts)
 
 
 def write_vocabulary_lookups(directory: Path) -> None:

@@ -92,7 +92,7 @@ def open_signed(release: Path, keys: Path, at_least: str | None = None) -> Relea
     manifest, signature = (_read(release / name) for name in (MANIFEST, SIGNATURE))
     if signature is None:
         raise ReleaseError(f"{release}: is not signed (no {SIGNATURE}); `retrieval sign {release} --key KEY` signs it")
-    if manifest is None or not any(_fits(one, signature, manifest) for one in public):
+    if manifest is None or not any(_fits(key, signature, manifest) for key in public):
         raise ReleaseError(f"{release / SIGNATURE}: is no signature of {MANIFEST} by a key in {keys}")
     opened = _opened(release)
     if _manifest_of(opened) != manifest:  # it was changed after the signature was looked at
@@ -119,10 +119,10 @@ def public_keys(path: Path) -> list[Ed25519PublicKey]:
         keys = [load_pem_public_key(part) for part in parts]
     except (ValueError, UnsupportedAlgorithm) as error:
         raise ReleaseError(f"{path}: not a PEM file of public keys: {error}") from None
-    found = [one for one in keys if isinstance(one, Ed25519PublicKey)]
-    if not found or len(found) != len(keys):
+    ed25519 = [key for key in keys if isinstance(key, Ed25519PublicKey)]
+    if not ed25519 or len(ed25519) != len(keys):
         raise ReleaseError(f"{path}: expected Ed25519 public keys, PEM; `retrieval keys NAME` makes a pair")
-    return found
+    return ed25519
 
 
 def _private_key(path: Path) -> Ed25519PrivateKey:

@@ -43,6 +43,6 @@ def write_ready(out: Path, id_dtype: Mapping[str, str]) -> None:
 
 
 def _mapped(place: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
-    made: np.ndarray = np.lib.format.open_memmap(place, mode="w+", dtype=dtype, shape=shape)  # type: ignore[no-untyped-call]
+    array: np.ndarray = np.lib.format.open_memmap(place, mode="w+", dtype=dtype, shape=shape)  # type: ignore[no-untyped-call]
     allocate(place)
-    return made
+    return array

@@ -45,16 +45,16 @@ def check_repository(repository: Path, keys: Path, at_least: str | None = None) 
     """
     models = models_in(repository)
     _expect(repository, _names(repository), models)
-    found: dict[int, Release] = {}
+    releases: dict[int, Release] = {}
     for model in models:
         beside = _names(repository / model) - {CONFIG}
-        if not all(one.isdecimal() and str(int(one)) == one for one in beside):
+        if not all(name.isdecimal() and str(int(name)) == name for name in beside):
             raise ReleaseError(f"{repository / model}: holds {', '.join(sorted(beside))}; expected versions only")
         for version in _served(repository / model, beside):
-            if version not in found:
-                found[version] = open_signed(_release_in(repository, models, version), keys, at_least)
-            _check_version(repository, model, version, found[version])
-    return [found[version] for version in sorted(found)]
+            if version not in releases:
+                releases[version] = open_signed(_release_in(repository, models, version), keys, at_least)
+            _check_version(repository, model, version, releases[version])
+    return [releases[version] for version in sorted(releases)]
 
 
 def trust(repository: Path, port: int, keys: Path, at_least: str | None = None) -> None:
@@ -120,7 +120,7 @@ def _check_version(repository: Path, model: str, version: int, release: Release)
 
 
 def _names(directory: Path) -> set[str]:
-    return {one.name for one in directory.iterdir() if one.is_dir() or one.name[0] != "."}
+    return {path.name for path in directory.iterdir() if path.is_dir() or path.name[0] != "."}
 
 
 def _remove_compiled(version: Path) -> None:
@@ -145,10 +145,10 @@ def _check_same(place: Path, release: Release) -> None:
 def _served(model: Path, versions: set[str]) -> list[int]:
     """Return the versions that Triton loads of a model; its configuration must be that of one of them."""
     config = _parsed(model / CONFIG)
-    named = [str(one) for one in config.version_policy.specific.versions]
+    named = [str(version) for version in config.version_policy.specific.versions]
     if not named or not set(named) <= versions or config != _parsed(model / named[-1] / CONFIG):
         raise ReleaseError(f"{model / CONFIG}: is not that of the version which it names; export the repository again")
-    return [int(one) for one in named]
+    return [int(version) for version in named]
 
 
 def _parsed(path: Path) -> Any:

@@ -196,11 +196,11 @@ def _manifest(run: Parts, settings: Settings, counts: dict[str, int]) -> dict[st
 
 
 def _check_inputs(run: Parts) -> None:
-    made = [run.features / one for one in ("catalogue.parquet", "users.parquet", "query_transform/transform.json")]
-    made += [run.towers / one for one in ("towers.json", "query.onnx", "item.onnx", "item_vectors.npy")]
+    inputs = [run.features / name for name in ("catalogue.parquet", "users.parquet", "query_transform/transform.json")]
+    inputs += [run.towers / name for name in ("towers.json", "query.onnx", "item.onnx", "item_vectors.npy")]
     if run.ranker is not None:
-        made += [run.ranker / Path(one).name for one in _RANKING]
-    for path in made:
+        inputs += [run.ranker / Path(name).name for name in _RANKING]
+    for path in inputs:
         if not path.is_file():
             raise StageError(
                 f"{path}: missing; run the stages before `release` (`retrieval run` runs those that are due)"
@@ -230,10 +230,11 @@ def _write_tables(features: Path, out: Path) -> dict[str, int]:
     write_columns(catalogue, kinds_in(catalogue), out)
     inputs = json.loads((out / "query/transform.json").read_text(encoding="utf-8"))["inputs"]
     # A query's time is no property of a user, should the users have a column of that name.
-    columns = [one for one in inputs if one["name"] in users and one["name"] not in (Columns.User, Columns.Timestamp)]
+    names = set(users) - {Columns.User, Columns.Timestamp}
+    columns = [column for column in inputs if column["name"] in names]
     save_values(users[Columns.User], out / "users/user_id", id_dtype(users[Columns.User]))
-    for one in columns:
-        save_column(users[one["name"]], out / "users" / one["name"], one)
+    for column in columns:
+        save_column(users[column["name"]], out / "users" / column["name"], column)
     (out / "users/users.json").write_bytes(json_bytes({"rows": len(users), "columns": columns}))
     _write_history(interactions, users[Columns.User], out / "history")
     return {"users": len(users), "items": len(catalogue), "interactions": len(interactions)}
@@ -284,10 +285,10 @@ def _id_dtypes(features: Path) -> dict[str, str]:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for package in _PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:  # the container calls TensorFlow by another name
             continue
-    return found
+    return versions

@@ -48,15 +48,15 @@ class RawColumns:
         self.directory = directory / "vocabulary"
         self.resources: dict[str, Any] = {}
         """Tables and variables, which must be held by the code that saves a graph of it."""
-        if any(one["name"] == HISTORY for one in self._outputs):
+        if any(feature["name"] == HISTORY for feature in self._outputs):
             self.resources[ITEMS] = table_of(trained_ids, np.arange(len(trained_ids)), -1)
-        self._steps: list[Any] = [self._step(one) for one in document["steps"]]
+        self._steps: list[Any] = [self._step(step) for step in document["steps"]]
 
     def signature(self) -> dict[str, tf.TensorSpec]:
         """Return the raw columns: `[n]`, lists `[n, m]`; with a history also its items and their times, `[n, m]`."""
         specs = {
-            one["name"]: tf.TensorSpec([None, None] if one["list"] else [None], one["dtype"], one["name"])
-            for one in self.inputs
+            column["name"]: tf.TensorSpec([None, None] if column["list"] else [None], column["dtype"], column["name"])
+            for column in self.inputs
         }
         if ITEMS in self.resources:
             specs[ITEMS] = tf.TensorSpec([None, None], self.resources[ITEMS].key_dtype, ITEMS)
@@ -91,14 +91,14 @@ class RawColumns:
         operator = OPERATORS.get(op)
         if operator is None:
             raise Unsupported(f"feature '{output}': TensorFlow has no '{op}' that equals the release's")
-        dtypes = [one["dtype"] for name in names for one in self.inputs if one["name"] == name]
+        dtypes = [column["dtype"] for name in names for column in self.inputs if column["name"] == name]
         work = operator(self, step, dtypes)
-        made = [output + suffix for suffix, _ in SERVED[op].makes]
-        return made, lambda raw: work(*[raw[name] for name in names])
+        outputs = [output + suffix for suffix, _ in SERVED[op].makes]
+        return outputs, lambda raw: work(*[raw[name] for name in names])
 
     def width(self, step: dict[str, Any]) -> int:
         """Return the width of a step's output."""
-        return next(int(one["max_length"]) for one in self._outputs if one["name"] == step["output"])
+        return next(int(feature["max_length"]) for feature in self._outputs if feature["name"] == step["output"])
 
     def codes(self, step: dict[str, Any], dtype: str) -> Callable[[tf.Tensor], tf.Tensor]:
         """Return what makes int64 codes of values: known ones from 3, others 2; nulls are the caller's affair."""
@@ -122,8 +122,8 @@ class RawColumns:
         codes = tf.gather(tf.where(kept, self.resources[ITEMS].lookup(ids) + FIRST_ITEM, 0), order, batch_dims=1)
         ages = tf.gather(tf.where(kept, tf.cast(now - times, tf.float32), 0.0), order, batch_dims=1)
         width = step["max_length"]
-        cut = [_widened(one[:, :width], width) for one in (codes, ages)]
-        return tuple(one[:, ::-1] for one in cut) if step.get("pad_left") else tuple(cut)
+        cut = [_widened(part[:, :width], width) for part in (codes, ages)]
+        return tuple(part[:, ::-1] for part in cut) if step.get("pad_left") else tuple(cut)
 
 
 def _widened(values: tf.Tensor, width: int) -> tf.Tensor:

@@ -99,16 +99,16 @@ class _Recommend:
     def signatures(self, encode: Any) -> dict[str, Any]:
         """Return the signatures by name."""
         features = _inputs(encode)
-        made = self._pair("recommend", features, lambda feeds: encode(**feeds)["vector"])
+        signatures = self._pair("recommend", features, lambda feeds: encode(**feeds)["vector"])
         if self.raw is not None:
             raw = self.raw
 
             def encode_raw(feeds: Feeds) -> tf.Tensor:
-                found = raw(feeds)
-                return encode(**{name: found[name] for name in features})["vector"]
+                features_of = raw(feeds)
+                return encode(**{name: features_of[name] for name in features})["vector"]
 
-            made.update(self._pair("recommend_raw", raw.signature(), encode_raw))
-        return made
+            signatures.update(self._pair("recommend_raw", raw.signature(), encode_raw))
+        return signatures
 
     def _pair(self, name: str, specs: dict[str, tf.TensorSpec], vectors: Callable[[Feeds], tf.Tensor]) -> Any:
         items, top_k = self.items, self.top_k
@@ -130,7 +130,7 @@ class _Samples:
     def __init__(self, source: Source, retriever: Retriever) -> None:
         release = source.release
         stated = release.json("query/transform.json")["inputs"]
-        queries = sample_queries(source.features, [one["name"] for one in stated])
+        queries = sample_queries(source.features, [column["name"] for column in stated])
         columns = raw_columns(queries, release)
         users = retriever.users.rows_of(columns["user_id"].values)
         self.retriever, self.users = retriever, users
@@ -154,13 +154,13 @@ class _Samples:
         places = {value: place for place, value in enumerate(ids[live].tolist())}
         for name, feeds in {"recommend": self.features, **({"recommend_raw": self.raw} if raw else {})}.items():
             plain, excluding = model.signatures[name], model.signatures[f"{name}_excluding"]
-            found = plain(**self._fed(plain, feeds))
-            self._compare(name, found["score"].numpy(), best[:, :k])
-            own = [[places[_plain(one)] for one in row] for row in found["item_id"].numpy().tolist()]
+            answer = plain(**self._fed(plain, feeds))
+            self._compare(name, answer["score"].numpy(), best[:, :k])
+            own = [[places[_plain(item_id)] for item_id in row] for row in answer["item_id"].numpy().tolist()]
             self._compare(name, np.take_along_axis(scores, np.array(own), axis=1), best[:, :k])
-            found = excluding(**self._fed(excluding, {**feeds, EXCLUDE: found["item_id"][:, :1].numpy()}))
+            answer = excluding(**self._fed(excluding, {**feeds, EXCLUDE: answer["item_id"][:, :1].numpy()}))
             expected = np.pad(best, ((0, 0), (0, 1)), constant_values=NO_SCORE)[:, 1 : k + 1]
-            self._compare(f"{name}_excluding", found["score"].numpy(), expected)
+            self._compare(f"{name}_excluding", answer["score"].numpy(), expected)
 
     @staticmethod
     def _fed(signature: Any, feeds: Mapping[str, np.ndarray]) -> dict[str, tf.Tensor]:
@@ -168,9 +168,9 @@ class _Samples:
         return {name: tf.constant(feeds[name].tolist(), spec.dtype, feeds[name].shape) for name, spec in specs.items()}
 
     @staticmethod
-    def _compare(what: str, found: np.ndarray, expected: np.ndarray) -> None:
+    def _compare(what: str, answered: np.ndarray, expected: np.ndarray) -> None:
         scale = max(1.0, float(np.abs(expected[expected > NO_SCORE]).max(initial=0.0)))
-        if found.shape != expected.shape or not np.allclose(found, expected, rtol=0, atol=TOLERANCE * scale):
+        if answered.shape != expected.shape or not np.allclose(answered, expected, rtol=0, atol=TOLERANCE * scale):
             raise ReleaseError(
                 f"no SavedModel was kept: what '{what}' answers is not the release's within {TOLERANCE}; report it "
                 "with the recipe and the versions that `pip freeze` prints"
@@ -180,7 +180,7 @@ class _Samples:
 def raw_feeds(retriever: Retriever, columns: Mapping[str, Column], users: np.ndarray) -> dict[str, np.ndarray]:
     """Return the raw columns as `recommend_raw` takes them, the users' histories among them."""
     full = retriever.users.complete(columns, users)
-    stated = {one["name"]: one["dtype"] for one in retriever.transform.inputs}
+    stated = {column["name"]: column["dtype"] for column in retriever.transform.inputs}
     feeds = {name: padded(column, stated[name]) for name, column in full.items()}
     if retriever.transform.sequence is None:
         return feeds
@@ -200,10 +200,10 @@ def padded(column: Column, dtype: str) -> np.ndarray:
     if column.offsets is None:
         return values
     lists = [values[start:end] for start, end in zip(column.offsets, column.offsets[1:], strict=False)]
-    made = np.full((len(lists), max(map(len, lists), default=0)), NULLS[dtype], dtype=values.dtype)
-    for row, one in enumerate(lists):
-        made[row, : len(one)] = one
-    return made
+    array = np.full((len(lists), max(map(len, lists), default=0)), NULLS[dtype], dtype=values.dtype)
+    for row, entries in enumerate(lists):
+        array[row, : len(entries)] = entries
+    return array
 
 
 def _holder(model: TwoTowerModel) -> Any:
@@ -233,10 +233,10 @@ def _save(module: Any, signatures: dict[str, Any], place: Path) -> dict[str, Any
     tf.saved_model.save(module, str(place), signatures)
     return {
         name: {
-            "inputs": {key: _described(spec) for key, spec in _inputs(one).items()},
-            "outputs": {key: _described(spec) for key, spec in one.structured_outputs.items()},
+            "inputs": {key: _described(spec) for key, spec in _inputs(signature).items()},
+            "outputs": {key: _described(spec) for key, spec in signature.structured_outputs.items()},
         }
-        for name, one in signatures.items()
+        for name, signature in signatures.items()
     }
 
 

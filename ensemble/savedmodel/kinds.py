@@ -66,8 +66,8 @@ def _bucketized(_: RawColumns, step: dict[str, Any], dtypes: list[str]) -> Calla
     edges = tf.constant(step["edges"], tf.float64)
 
     def work(values: tf.Tensor) -> Made:
-        found = tf.searchsorted(edges, tf.cast(values, tf.float64), side="right", out_type=tf.int64)
-        return (tf.where(is_null(values), tf.constant(NULL, tf.int64), found + FIRST_KNOWN),)
+        bucket = tf.searchsorted(edges, tf.cast(values, tf.float64), side="right", out_type=tf.int64)
+        return (tf.where(is_null(values), tf.constant(NULL, tf.int64), bucket + FIRST_KNOWN),)
 
     return work
 

@@ -44,12 +44,12 @@ class Items(tf.Module):
         if excluded is not None:
             scores = self._without(scores, excluded)
         score, rows = tf.math.top_k(scores, min(top_k, self.vectors.shape[0]))
-        found = score > -np.inf
+        real = score > -np.inf
         padding = PADDING[self.ids.dtype.name]
         return {
-            "item_id": tf.where(found, tf.gather(self.ids, rows), tf.constant(padding, self.ids.dtype)),
+            "item_id": tf.where(real, tf.gather(self.ids, rows), tf.constant(padding, self.ids.dtype)),
             "score": tf.maximum(score, NO_SCORE),
-            "count": tf.reduce_sum(tf.cast(found, tf.int32), axis=1),
+            "count": tf.reduce_sum(tf.cast(real, tf.int32), axis=1),
         }
 
     def _scores(self, queries: tf.Tensor) -> tf.Tensor:

@@ -85,7 +85,7 @@ def server_arguments(
         "strict-readiness": "false",
         "exit-timeout-secs": exit_timeout_seconds,
     }
-    return ["--disable-auto-complete-config", *(f"--{name}={one}" for name, one in options.items())]
+    return ["--disable-auto-complete-config", *(f"--{name}={value}" for name, value in options.items())]
 
 
 def endpoint_options(place: Addresses, key: str, tls: ServerTls | None) -> dict[str, object]:

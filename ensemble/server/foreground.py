@@ -55,9 +55,9 @@ def _signals() -> Iterator[Callable[[], bool]]:
         nonlocal came
         came = True
 
-    previous = {one: signal.signal(one, note) for one in (signal.SIGTERM, signal.SIGINT)}
+    previous = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield lambda: came
     finally:
-        for one, handler in previous.items():
-            signal.signal(one, handler)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -19,10 +19,10 @@ def as_json(line: str) -> str:
     What a model logged as JSON (`ensemble/serving/triton/metrics.py`) has its own fields in place of the message.
     Text is ASCII, with whatever a client sent escaped.
     """
-    found = _LINE.fullmatch(line)
-    if found is None:
+    match = _LINE.fullmatch(line)
+    if match is None:
         return to_json({"time": now(), "level": "info", "source": "triton", "message": line})
-    level, source, text = found.groups()
+    level, source, text = match.groups()
     return to_json({"time": now(), "level": _LEVELS[level], "source": source, **_content(text)})
 
 

@@ -31,12 +31,12 @@ def replaceable_by_others(place: Path) -> Iterator[str]:
 def _why(path: Path, sticky: bool = False) -> Iterator[str]:
     """Yield why others may write to a path; nothing for a link, or where nothing is."""
     try:
-        found = path.lstat()
+        state = path.lstat()
     except FileNotFoundError:  # a temporary file of another process, say
         return
-    if stat.S_ISLNK(found.st_mode):
+    if stat.S_ISLNK(state.st_mode):
         return
-    if found.st_uid not in (0, os.geteuid()):
-        yield f"{path} belongs to user {found.st_uid}"
-    if found.st_mode & _OTHERS and not (sticky and found.st_mode & stat.S_ISVTX):
-        yield f"{path} has mode {stat.S_IMODE(found.st_mode):o}"
+    if state.st_uid not in (0, os.geteuid()):
+        yield f"{path} belongs to user {state.st_uid}"
+    if state.st_mode & _OTHERS and not (sticky and state.st_mode & stat.S_ISVTX):
+        yield f"{path} has mode {stat.S_IMODE(state.st_mode):o}"

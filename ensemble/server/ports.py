@@ -61,7 +61,7 @@ def free_ports(host: str, count: int) -> list[int]:
     ServerError
         There are not so many.
     """
-    found: list[int] = []
+    free: list[int] = []
     _, ports = _own_ports(os.getpid())
     for port in islice(ports, _BLOCK):
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
@@ -69,10 +69,10 @@ def free_ports(host: str, count: int) -> list[int]:
                 probe.bind((host, port))
             except OSError:
                 continue
-        found.append(port)
-        if len(found) == count:
-            return found
-    raise ServerError(f"{count} free ports on {host} were looked for and {len(found)} found; name ports yourself")
+        free.append(port)
+        if len(free) == count:
+            return free
+    raise ServerError(f"{count} free ports on {host} were looked for and {len(free)} found; name ports yourself")
 
 
 @lru_cache(maxsize=1)
@@ -99,17 +99,18 @@ def ports_beside(port: int) -> list[int]:
         listening = _listening()
     except (psutil.Error, OSError):
         return []
-    owners = {one.pid for one in listening if one.laddr.port == port and one.pid}
-    return sorted({one.laddr.port for one in listening if one.pid in owners} - {port})
+    owners = {connection.pid for connection in listening if connection.laddr.port == port and connection.pid}
+    return sorted({connection.laddr.port for connection in listening if connection.pid in owners} - {port})
 
 
 def _listening() -> list[Any]:
-    return [one for one in psutil.net_connections("tcp") if one.status == psutil.CONN_LISTEN and one.laddr]
+    ends = psutil.net_connections("tcp")
+    return [end for end in ends if end.status == psutil.CONN_LISTEN and end.laddr]
 
 
 def _owner(port: int) -> str:
     try:
-        pids = [one.pid for one in _listening() if one.laddr.port == port and one.pid]
+        pids = [connection.pid for connection in _listening() if connection.laddr.port == port and connection.pid]
         return f" by {psutil.Process(pids[0]).name()} (process {pids[0]})" if pids else ""
     except (psutil.Error, OSError):
         return ""  # another user's process: the kernel does not tell

@@ -134,7 +134,7 @@ class TritonServer:
         StartGivenUp
             `given_up`, asked all the while, said so.
         """
-        if not self._models or not all((self.repository / one / CONFIG).is_file() for one in self._models):
+        if not self._models or not all((self.repository / model / CONFIG).is_file() for model in self._models):
             raise ServerError(f"{self.repository}: no model repository; expected what `retrieval release` wrote")
         recover(self.repository)
         check_machine(self.repository)
@@ -300,14 +300,14 @@ class TritonServer:
 
 def _threads(repository: Path) -> int:
     """Return the most threads that a release in the repository asks for; each model sets its own."""
-    found = [1]
+    threads = [1]
     for model in models_in(repository):
         for manifest in (repository / model).glob("*/release/manifest.json"):
             try:
-                found.append(int(json.loads(manifest.read_text(encoding="utf-8"))["serving"]["threads"]))
+                threads.append(int(json.loads(manifest.read_text(encoding="utf-8"))["serving"]["threads"]))
             except (OSError, ValueError, KeyError, TypeError):
                 continue  # the model itself says what is wrong with the release
-    return max(found)
+    return max(threads)
 
 
 def _is_ready(place: Addresses, models: Sequence[str], encrypted: bool) -> bool:

@@ -11,20 +11,20 @@ _NO_GPU = ("CudaDriverHelper", "CUDA driver version is insufficient")
 def reasons(log: Iterable[str]) -> str:
     """Return the errors of a log, each once and without where they came up, else its last lines."""
     lines = list(log)
-    found: list[str] = []
+    errors: list[str] = []
     for line in lines:
-        if not line.startswith(("E", "error:")) or any(one in line for one in _NO_GPU):
+        if not line.startswith(("E", "error:")) or any(reason in line for reason in _NO_GPU):
             continue
         # The model's own message, without where in the log, in Triton and in Python it came up.
         text = line.split("] ", 1)[-1].strip('"').split("\\n\\nAt:", 1)[0]
         text = text.split("Failed to create instance: ", 1)[-1]
-        if not any(text in known or known in text for known in found):
-            found.append(text)
-    return "; ".join(found[:3] or lines[-5:]) or "its log is empty"
+        if not any(text in known or known in text for known in errors):
+            errors.append(text)
+    return "; ".join(errors[:3] or lines[-5:]) or "its log is empty"
 
 
 def printable(line: str) -> str:
     """Return a line with what a terminal would obey, or a reader take for another line, escaped."""
     if line.isprintable():
         return line
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in line)
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in line)

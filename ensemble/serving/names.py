@@ -83,5 +83,5 @@ def _taken(name: str) -> str | None:
 
 
 def _merlins(name: str) -> str | None:
-    end = next((one for one in SUFFIXES if name.endswith(one)), None)
+    end = next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
     return f"Merlin gives names that end with {end} to the arrays of lists" if end else None

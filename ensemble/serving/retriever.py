@@ -131,18 +131,18 @@ class ItemAnswers:
             if budget is not None:
                 budget.spend_each(wanted, RANKER_NS)
         if request.filters is None:
-            found = catalogue.search.nearest(vectors, wanted, rows, items, budget=budget)
+            best = catalogue.search.nearest(vectors, wanted, rows, items, budget=budget)
         else:
             filters = catalogue.filters.of_rows(request.filters, budget)
             if candidates is not None:
-                filters = [one and one._replace(min_score=None) for one in filters]
-            found = search_filtered(catalogue.search, vectors, wanted, rows, items, filters, budget)
-            masks = [one.mask for one in filters if one is not None and one.mask is not None]
-            filtered = sum(one.total - one.count for one in masks)
-        ids = catalogue.item_ids.take(found.item_index, mode="wrap")  # -1 is the last: no item
-        short = _short(found.count if candidates is None else np.minimum(found.count, request.top_k), request.top_k)
+                filters = [of_row and of_row._replace(min_score=None) for of_row in filters]
+            best = search_filtered(catalogue.search, vectors, wanted, rows, items, filters, budget)
+            masks = [of_row.mask for of_row in filters if of_row is not None and of_row.mask is not None]
+            filtered = sum(mask.total - mask.count for mask in masks)
+        ids = catalogue.item_ids.take(best.item_index, mode="wrap")  # -1 is the last: no item
+        short = _short(best.count if candidates is None else np.minimum(best.count, request.top_k), request.top_k)
         self.tally.searched(perf_counter() - start, short, len(rows), filtered)
-        return Answer(found.item_index, ids, found.score, found.count, user_rows >= 0)
+        return Answer(best.item_index, ids, best.score, best.count, user_rows >= 0)
 
     def filters_of(self, texts: Sequence[str]) -> list[Filter | None]:
         """Return the rows' filters; raise InvalidRequest naming the row whose filter is wrong."""
@@ -153,8 +153,8 @@ class ItemAnswers:
         if request.filters is None:
             return None
         least = [
-            NO_SCORE if one is None or one.min_score is None else one.min_score
-            for one in self.filters_of(request.filters)
+            NO_SCORE if of_row is None or of_row.min_score is None else of_row.min_score
+            for of_row in self.filters_of(request.filters)
         ]
         return np.array(least, dtype=np.float32)
 
@@ -186,9 +186,9 @@ class Retriever(ItemAnswers):
         self.features = QueryFeatures(release, self.history, self.catalogue.trained_ids)
         self.transform, self.users = self.features.transform, self.features.users
         self.tower = Tower(release.path / "towers/query.onnx", self.serving["threads"])
-        made = {one["name"] for one in self.transform.outputs}
-        self._check_tower(made)
-        self.ranker = Ranker(release, made) if has_ranker(release) else None
+        features = {feature["name"] for feature in self.transform.outputs}
+        self._check_tower(features)
+        self.ranker = Ranker(release, features) if has_ranker(release) else None
         self.inputs = input_tensors(self.transform.inputs, manifest["id_dtype"], self.transform.sequence is not None)
         self.reader = Reader(self.inputs, self.serving)
 
@@ -227,18 +227,18 @@ class Retriever(ItemAnswers):
         """Retrieve candidates with the query vectors, float32 [n, d], and answer with the best by the ranker."""
         retrieved = self.nearest(vectors, user_rows, request, ranker.candidates, budget)
         least = self.least_scores(request)
-        found = ranker.rank(features, vectors, retrieved.item_index, request.top_k, least)
-        ids = self.item_ids.take(found.item_index, mode="wrap")
-        return Answer(found.item_index, ids, found.score, found.count, retrieved.user_known)
+        ranked = ranker.rank(features, vectors, retrieved.item_index, request.top_k, least)
+        ids = self.item_ids.take(ranked.item_index, mode="wrap")
+        return Answer(ranked.item_index, ids, ranked.score, ranked.count, retrieved.user_known)
 
-    def _check_tower(self, made: set[str]) -> None:
+    def _check_tower(self, features: set[str]) -> None:
         if isinstance(self.tower.width, int) and self.tower.width != self.release.manifest["dim"]:
             raise InvalidRelease(
                 f"{self.release.path / 'towers/query.onnx'}: vectors of {self.tower.width} numbers, expected "
                 f"{self.release.manifest['dim']}"
             )
-        if set(self.tower.inputs) - made:
-            names = ", ".join(sorted(set(self.tower.inputs) - made))
+        if set(self.tower.inputs) - features:
+            names = ", ".join(sorted(set(self.tower.inputs) - features))
             raise InvalidRelease(
                 f"{self.release.path}: the query tower wants {names}, which the transform does not make"
             )

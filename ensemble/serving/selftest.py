@@ -70,8 +70,8 @@ class SelfTest:
     def canary(self, inputs: Collection[str]) -> dict[str, Any]:
         """Return one of the queries as a request with the `inputs` that the model has, and its answer; see `canary`."""
         answers = self.stated.get("ranked", self.stated)
-        scores = [[one for one in row if one is not None] for row in answers["scores"]]
-        row = max(range(len(scores)), key=lambda one: len(scores[one]))
+        scores = [[score for score in row if score is not None] for row in answers["scores"]]
+        row = max(range(len(scores)), key=lambda place: len(scores[place]))
         types, stated = self.release.manifest["id_dtype"], self.stated
         ids = read_values(self.release, "items/ids", types["item_id"])
         sent = {
@@ -86,7 +86,8 @@ class SelfTest:
                 if name in inputs
             ],
             "items": [
-                one if isinstance(one, str) else int(one) for one in ids[answers["items"][row][: len(scores[row])]]
+                item_id if isinstance(item_id, str) else int(item_id)
+                for item_id in ids[answers["items"][row][: len(scores[row])]]
             ],
             "scores": scores[row],
         }
@@ -110,10 +111,10 @@ class SelfTest:
         known = rows >= 0
         # With the stranger among them all are computed; what the release holds ready-made is taken without.
         alone = {name: Column(column.values[known]) for name, column in columns.items()}
-        made, ready = features(columns, rows), features(alone, rows[known])
+        computed, ready = features(columns, rows), features(alone, rows[known])
         for name, listed in self.stated["features"].items():
-            expected = np.array(listed, dtype=made[name].dtype)
-            self._compare(f"feature '{name}'", made[name], expected)
+            expected = np.array(listed, dtype=computed[name].dtype)
+            self._compare(f"feature '{name}'", computed[name], expected)
             self._compare(f"feature '{name}'", ready[name], expected[known])
 
     def check_vectors(self, tower: Callable[[Mapping[str, np.ndarray]], np.ndarray]) -> None:
@@ -127,8 +128,8 @@ class SelfTest:
             self._check_answers(answers)
 
     def _check_answers(self, answers: ItemAnswers) -> None:
-        found = answers.nearest(self._vectors(), self.user_rows, self.request())
-        self._compare_answers(found.item_index, found.score, self.stated)
+        answer = answers.nearest(self._vectors(), self.user_rows, self.request())
+        self._compare_answers(answer.item_index, answer.score, self.stated)
 
     def check_ranking(self, ranker: Ranker) -> None:
         """Raise InvalidRelease unless the ranker puts the candidates in the order, with the scores, of then."""
@@ -137,11 +138,11 @@ class SelfTest:
             candidates = np.array(stated["candidates"], dtype=np.int64)
             if candidates.max(initial=-1) >= ranker.items:
                 raise self._failed("candidates")
-            found = ranker.rank(self._features(), self._vectors(), candidates, self.request().top_k)
-            self._compare_answers(found.item_index, found.score, stated)
+            ranked = ranker.rank(self._features(), self._vectors(), candidates, self.request().top_k)
+            self._compare_answers(ranked.item_index, ranked.score, stated)
 
     def _features(self) -> dict[str, np.ndarray]:
-        types = {one["name"]: one["dtype"] for one in self.release.json("query/transform.json")["outputs"]}
+        types = {feature["name"]: feature["dtype"] for feature in self.release.json("query/transform.json")["outputs"]}
         return {name: np.array(values, dtype=types[name]) for name, values in self.stated["features"].items()}
 
     def _vectors(self) -> np.ndarray:
@@ -170,13 +171,13 @@ class SelfTest:
                 f"{self.release.path}: self-test failed: {what}: {reason}; release it again"
             ) from error
 
-    def _compare(self, what: str, found: np.ndarray, expected: np.ndarray) -> None:
-        if found.shape != expected.shape:
+    def _compare(self, what: str, got: np.ndarray, expected: np.ndarray) -> None:
+        if got.shape != expected.shape:
             raise self._failed(what)
         real = np.isfinite(expected)
-        if not np.array_equal(real, np.isfinite(found)):
+        if not np.array_equal(real, np.isfinite(got)):
             raise self._failed(what)
-        if np.abs(found[real] - expected[real]).max(initial=0) > _slack(expected):
+        if np.abs(got[real] - expected[real]).max(initial=0) > _slack(expected):
             raise self._failed(what)
 
     def _failed(self, what: str) -> InvalidRelease:
@@ -204,7 +205,7 @@ def sample(retriever: Retriever) -> dict[str, Any]:
     features = retriever.features(test.columns(), test.user_rows)
     vectors = retriever.tower(features)
     answer = retriever.nearest(vectors, test.user_rows, test.request())
-    made = {
+    document = {
         **stated,
         "features": {name: values.tolist() for name, values in features.items()},
         "vectors": vectors.tolist(),
@@ -213,14 +214,14 @@ def sample(retriever: Retriever) -> dict[str, Any]:
     if retriever.ranker is not None:
         ranker = retriever.ranker
         retrieved = retriever.nearest(vectors, test.user_rows, test.request(), ranker.candidates).item_index
-        found = ranker.rank(features, vectors, retrieved, test.request().top_k)
-        made["ranked"] = {"candidates": retrieved.tolist(), **_listed(found.item_index, found.score)}
-    return made
+        ranked = ranker.rank(features, vectors, retrieved, test.request().top_k)
+        document["ranked"] = {"candidates": retrieved.tolist(), **_listed(ranked.item_index, ranked.score)}
+    return document
 
 
 def _listed(items: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
     # JSON has no infinity: the score of a place that no item has.
-    listed = [[one if one > -np.inf else None for one in row] for row in scores.tolist()]
+    listed = [[score if score > -np.inf else None for score in row] for row in scores.tolist()]
     return {"items": items.tolist(), "scores": listed}
 
 

@@ -40,12 +40,12 @@ class Canaries:
 
     def results(self) -> list[tuple[float, CanaryResult]]:
         """Return the results that came since this was last asked, each with when it was begun (`time.monotonic`)."""
-        found = []
+        results = []
         while True:
             try:
-                found.append(self._results.get_nowait())
+                results.append(self._results.get_nowait())
             except Empty:
-                return found
+                return results
 
     def _run(self) -> None:
         while not self._ended:

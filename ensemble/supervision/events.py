@@ -44,7 +44,7 @@ class Events:
 
     def state(self, **facts: Any) -> None:
         """Change what the file says besides the events."""
-        if any(self._facts.get(name) != one for name, one in facts.items()):
+        if any(self._facts.get(name) != value for name, value in facts.items()):
             self._facts.update(facts)
             self._keep()
 
@@ -66,8 +66,8 @@ def now() -> str:
 
 def kept(repository: Path) -> dict[int, dict[str, Any]]:
     """Return what the servers of a repository say of themselves, by gRPC port."""
-    found = {}
+    servers = {}
     for path in sorted(repository.glob(_FILE.format("*"))):
         with suppress(OSError, ValueError):
-            found[int(path.stem.rpartition("-")[2])] = json.loads(path.read_bytes())
-    return found
+            servers[int(path.stem.rpartition("-")[2])] = json.loads(path.read_bytes())
+    return servers

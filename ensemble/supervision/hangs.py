@@ -42,10 +42,10 @@ class Hangs:
 
     def found(self, stubs: Sequence[Stub]) -> list[tuple[Stub, str]]:
         """Return those that hang, each with what is known of it."""
-        known = {one.process for one in stubs}
+        known = {stub.process for stub in stubs}
         self._readers = {process: reader for process, reader in self._readers.items() if process in known}
         self._stopped = {process: since for process, since in self._stopped.items() if process in known}
-        reasons = ((one, self._stop(one) or self._overdue(one)) for one in stubs)
+        reasons = ((stub, self._stop(stub) or self._overdue(stub)) for stub in stubs)
         return [(stub, reason) for stub, reason in reasons if reason]
 
     def at_work(self, steps: Sequence[Sequence[Stub]], begun: float) -> bool:

@@ -38,30 +38,30 @@ class OverGrpc:
 
     def config(self, model: str) -> Mapping[str, Any]:
         """Return the model's configuration."""
-        found: Mapping[str, Any] = self._ask("get_model_config", model, as_json=True)["config"]
-        return found
+        config: Mapping[str, Any] = self._ask("get_model_config", model, as_json=True)["config"]
+        return config
 
     def infer(self, model: str, inputs: Sequence[Mapping[str, Any]]) -> Answer:
         """Return the answer to a request."""
         tensors = [
             as_input(
-                one["name"],
-                one["datatype"],
-                np.array(one["data"], dtype=_DTYPES[one["datatype"]]).reshape(one["shape"]),
+                tensor["name"],
+                tensor["datatype"],
+                np.array(tensor["data"], dtype=_DTYPES[tensor["datatype"]]).reshape(tensor["shape"]),
             )
-            for one in inputs
+            for tensor in inputs
         ]
         outputs = [grpc.InferRequestedOutput(name) for name in OUTPUTS]
-        found = self._ask("infer", model, inputs=tensors, outputs=outputs, request_id=PARAMETER)
-        row = {name: found.as_numpy(name)[0] for name in OUTPUTS}
-        items = [one.decode() if isinstance(one, bytes) else one for one in row["item_id"].tolist()]
-        version = str(found.get_response().model_version)
+        response = self._ask("infer", model, inputs=tensors, outputs=outputs, request_id=PARAMETER)
+        row = {name: response.as_numpy(name)[0] for name in OUTPUTS}
+        items = [item_id.decode() if isinstance(item_id, bytes) else item_id for item_id in row["item_id"].tolist()]
+        version = str(response.get_response().model_version)
         return Answer(items, row["score"].tolist(), int(row["count"][0]), row["release"][0].decode(), version)
 
     def answered(self, model: str) -> int:
         """Return how many requests the model has answered."""
         stats = self._ask("get_inference_statistics", model, as_json=True).get("model_stats", [])
-        return sum(int(one.get("inference_stats", {}).get("success", {}).get("count", 0)) for one in stats)
+        return sum(int(version.get("inference_stats", {}).get("success", {}).get("count", 0)) for version in stats)
 
     def _ask(self, method: str, model: str, **options: Any) -> Any:
         try:

@@ -47,9 +47,9 @@ class Stubs:
 
     def died(self) -> list[Stub]:
         """Return those that have ended since this was last asked, on purpose or not."""
-        ended = [one for one in self._known.values() if not one.alive]
-        for one in ended:
-            del self._known[one.process.pid]
+        ended = [stub for stub in self._known.values() if not stub.alive]
+        for stub in ended:
+            del self._known[stub.process.pid]
         return ended
 
     def all(self) -> list[Stub]:
@@ -58,17 +58,17 @@ class Stubs:
 
     def of(self, model: str) -> list[Stub]:
         """Return those of a model that run, of all versions."""
-        return [one for one in self._known.values() if one.model == model and one.alive]
+        return [stub for stub in self._known.values() if stub.model == model and stub.alive]
 
 
 def kill(stubs: list[Stub]) -> list[int]:
     """Kill those that still run; return their process ids."""
     killed = []
-    for one in stubs:
-        if one.alive:
+    for stub in stubs:
+        if stub.alive:
             with suppress(psutil.Error):
-                one.process.kill()
-                killed.append(one.process.pid)
+                stub.process.kill()
+                killed.append(stub.process.pid)
     return killed
 
 
@@ -76,7 +76,7 @@ def ended_children(server_pid: int) -> list[int]:
     """Return the children of a tritonserver that have ended; while it starts, one that does is a model that failed."""
     try:
         children = psutil.Process(server_pid).children()
-        return [one.pid for one in children if one.status() == psutil.STATUS_ZOMBIE]
+        return [child.pid for child in children if child.status() == psutil.STATUS_ZOMBIE]
     except psutil.Error:
         return []
 

@@ -46,15 +46,15 @@ class Repairs:
         if not died:
             return {}
         self.stubs.find()
-        found: dict[tuple[str, str], list[Stub]] = {}
-        for one in died:
-            found.setdefault((one.model, one.version), []).append(one)
-        return {key: stubs for key, stubs in found.items() if len(self.serving(*key)) < self.wanted(*key)}
+        dead: dict[tuple[str, str], list[Stub]] = {}
+        for stub in died:
+            dead.setdefault((stub.model, stub.version), []).append(stub)
+        return {key: stubs for key, stubs in dead.items() if len(self.serving(*key)) < self.wanted(*key)}
 
     def serving(self, model: str, version: str) -> list[Stub]:
         """Return the processes of a version that requests go to."""
-        left = {one.process.pid for _, stubs in self._left for one in stubs}
-        return [one for one in self.stubs.of(model) if one.version == version and one.process.pid not in left]
+        left = {stub.process.pid for _, stubs in self._left for stub in stubs}
+        return [stub for stub in self.stubs.of(model) if stub.version == version and stub.process.pid not in left]
 
     def wanted(self, model: str, version: str) -> int:
         """Return how many processes a version has by its configuration; 0 where it is not served."""
@@ -126,7 +126,7 @@ class Repairs:
     def end_left(self) -> None:
         """Kill what a reload left over: Triton does not get to the end of unloading a model with a dead process."""
         late = [stubs for deadline, stubs in self._left if time.monotonic() > deadline]
-        self._left = [one for one in self._left if time.monotonic() <= one[0]]
+        self._left = [unloading for unloading in self._left if time.monotonic() <= unloading[0]]
         for stubs in late:
             self.kill(stubs, "left over from before a reload")
 

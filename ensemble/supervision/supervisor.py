@@ -111,10 +111,10 @@ class Supervisor:
 
     def _note_deaths(self) -> None:
         for (model, version), stubs in self._repairs.deaths().items():
-            pids, left = [one.process.pid for one in stubs], len(self._repairs.serving(model, version))
+            pids, left = [stub.process.pid for stub in stubs], len(self._repairs.serving(model, version))
             self.events.add("process_died", model=model, version=version, pids=pids, left=left)
             self._due[model] = f"process {', '.join(map(str, pids))} died"
-            self._trouble([one for one in self._health if model in self._steps(one)])
+            self._trouble([asked for asked in self._health if model in self._steps(asked)])
 
     def _judge(self, begun: float, result: CanaryResult, given_up: GivenUp) -> None:
         """Take a canary's result; one from before the last repair says nothing."""
@@ -156,10 +156,10 @@ class Supervisor:
             return
         health.reloaded = True
         # One that Triton calls not healthy it names; else which of them is at fault is not known.
-        faulty = [one for one in steps if f"'{one}_" in result.reason] or steps
+        faulty = [step for step in steps if f"'{step}_" in result.reason] or steps
         if result.state != "unreachable":
             # They would go on answering wrongly, or not at all, until the new ones are there, and some never end.
-            self._repairs.kill([stub for one in faulty for stub in self._repairs.stubs.of(one)], reason)
+            self._repairs.kill([stub for step in faulty for stub in self._repairs.stubs.of(step)], reason)
         self._due.update(dict.fromkeys(faulty, reason))
 
     def _restart(self, reason: str, given_up: GivenUp) -> None:
@@ -178,12 +178,12 @@ class Supervisor:
     def _at_work(self, model: str, begun: float) -> bool:
         """Return whether a canary that was begun then is late for the work that its model has to do."""
         self._repairs.stubs.find()  # those of a deployment since
-        return self._hangs.at_work([self._repairs.stubs.of(one) for one in self._steps(model)], begun)
+        return self._hangs.at_work([self._repairs.stubs.of(step) for step in self._steps(model)], begun)
 
     def _steps(self, model: str) -> list[str]:
         """Return the models with processes of their own behind one that clients ask."""
         steps = STEPS if model == CHAINED else (model,)
-        return [one for one in steps if any(self._server.repository.glob(f"{one}/*/model.py"))]
+        return [step for step in steps if any(self._server.repository.glob(f"{step}/*/model.py"))]
 
 
 def _facts(result: CanaryResult) -> dict[str, object]:

@@ -70,7 +70,7 @@ class BothRuntime(GraphRuntime):
     layout = "both"
 
 
-_RUNTIMES = {one.layout: one for one in (FusedRuntime, ChainedRuntime, BothRuntime)}
+_RUNTIMES = {runtime.layout: runtime for runtime in (FusedRuntime, ChainedRuntime, BothRuntime)}
 
 
 def export_repository(release: Path, path: Path, layout: Layout | None = None, version: int = 1) -> Path:
@@ -85,13 +85,13 @@ def _release_of(graph: Ensemble) -> str:
     operators = [
         node.op for node in postorder_iter_nodes(graph.graph.output_node) if isinstance(node.op, ReleaseOperator)
     ]
-    releases, found = {one.release for one in operators}, [type(one) for one in operators]
+    releases, steps = {operator.release for operator in operators}, [type(operator) for operator in operators]
     ranks = len(releases) == 1 and operators[0].retriever.ranker is not None
-    if len(releases) != 1 or found != [*_CHAIN, *([RankCandidates] if ranks else [])]:
+    if len(releases) != 1 or steps != [*_CHAIN, *([RankCandidates] if ranks else [])]:
         wanted = f"TransformQuery >> EncodeQuery >> SearchItems{' >> RankCandidates' if ranks else ''}"
         raise ReleaseError(
             f"a repository takes {wanted} over one release, got "
-            f"{' >> '.join(one.__name__ for one in found) or 'none of ours'} over {len(releases)}; build the graph "
+            f"{' >> '.join(step.__name__ for step in steps) or 'none of ours'} over {len(releases)}; build the graph "
             "with `build_ensemble`"
         )
     return releases.pop()

@@ -72,16 +72,16 @@ def default_python() -> Path:
 def inspect_python(executable: Path) -> ServingPython:
     """Ask the interpreter what it is; raise ServerError if it does not run or lacks what the models import."""
     executable = executable.absolute()
-    found = json.loads(ask_python(executable, _PROBE))
-    if found["missing"]:
+    answer = json.loads(ask_python(executable, _PROBE))
+    if answer["missing"]:
         remedy = f"{executable} -m pip install --require-hashes -r requirements/serve.txt"
         raise ServerError(
-            f"{executable}: has no {', '.join(found['missing'])}, which the models import; run `{remedy}`"
+            f"{executable}: has no {', '.join(answer['missing'])}, which the models import; run `{remedy}`"
         )
-    folder = Path(found["libdir"] or "/nonexistent")
-    library = folder if (folder / str(found["library"])).is_file() and ".so" in str(found["library"]) else None
-    packages = tuple(map(Path, found["packages"]))
-    return ServingPython(executable, found["version"], found["numpy"], library, Path(found["home"]), packages)
+    folder = Path(answer["libdir"] or "/nonexistent")
+    library = folder if (folder / str(answer["library"])).is_file() and ".so" in str(answer["library"]) else None
+    packages = tuple(map(Path, answer["packages"]))
+    return ServingPython(executable, answer["version"], answer["numpy"], library, Path(answer["home"]), packages)
 
 
 def ask_python(executable: Path, code: str) -> str:
@@ -123,8 +123,8 @@ def find_triton(given: Path | None, python: ServingPython) -> Triton:
                 f"{server}: no executable; expected tritonserver or the directory that holds bin/tritonserver"
             )
         return _installed(server.absolute())
-    if (found := on_path("tritonserver")) is not None:
-        return _installed(found)
+    if (installed := on_path("tritonserver")) is not None:
+        return _installed(installed)
     wheel = _wheel()
     if wheel is None:
         raise ServerError(

@@ -34,7 +34,7 @@ def model_configs(release: Release, models: Iterable[str], version: int) -> dict
     whole = Step(steps.request, [*output_tensors(release.manifest["id_dtype"]), _RELEASE])
     search = Step(steps.search.inputs, [*steps.search.outputs, _RELEASE])
     first = Step(_all_optional(steps.transform.inputs), steps.transform.outputs)
-    made = {
+    configs = {
         FUSED: [*_python(FUSED, whole, serving, "instances"), *_facts(release, "fused", whole)],
         TRANSFORM: [*_python(TRANSFORM, first, serving, "transform_instances"), _stated(release)],
         TOWER: [*_tower(steps.tower, serving), _stated(release)],
@@ -42,8 +42,8 @@ def model_configs(release: Release, models: Iterable[str], version: int) -> dict
         CHAINED: [*_ensemble(steps, whole, serving, version), *_facts(release, "chained", whole)],
     }
     if steps.rank is not None:
-        made[RANK] = [*_python(RANK, steps.rank, serving, "rank_instances"), _stated(release)]
-    return {name: "\n".join([*made[name], served((version,))]) + "\n" for name in models}
+        configs[RANK] = [*_python(RANK, steps.rank, serving, "rank_instances"), _stated(release)]
+    return {name: "\n".join([*configs[name], served((version,))]) + "\n" for name in models}
 
 
 def served(versions: Sequence[int]) -> str:
@@ -58,7 +58,7 @@ def _stated(release: Release) -> str:
 
 def _facts(release: Release, layout: str, whole: Step) -> list[str]:
     serving = release.manifest["serving"]
-    canary = SelfTest.load(release).canary({one.name for one in whole.inputs})
+    canary = SelfTest.load(release).canary({tensor.name for tensor in whole.inputs})
     parameters = {
         "release": release.manifest["release"],
         "layout": layout,
@@ -95,36 +95,36 @@ def _tower(step: Step, serving: Mapping[str, Any]) -> list[str]:
         ),
         _queue(serving),
         _instances(serving["tower_instances"] or serving["instances"], f"KIND_{serving['tower_device'].upper()}"),
-        *(f'parameters {{ key: "{key}" value {{ string_value: "{one}" }} }}' for key, one in parameters.items()),
+        *(f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}' for key, value in parameters.items()),
     ]
 
 
 def _ensemble(steps: Steps, whole: Step, serving: Mapping[str, Any], version: int) -> list[str]:
     search = Step(steps.search.inputs, [*steps.search.outputs, _RELEASE])
-    features, vector = ({one.name for one in step.outputs} for step in (steps.transform, steps.tower))
-    found = {CANDIDATES, LEAST} if steps.rank else set()
+    features, vector = ({tensor.name for tensor in step.outputs} for step in (steps.transform, steps.tower))
+    retrieved = {CANDIDATES, LEAST} if steps.rank else set()
     # Of each model the inputs and the outputs that go between models.
     chain: list[tuple[str, Step, set[str], set[str]]] = [
         (TRANSFORM, steps.transform, set(), features),
         (TOWER, steps.tower, features, vector),
-        (SEARCH, search, {*vector, USER_ROW}, found),
+        (SEARCH, search, {*vector, USER_ROW}, retrieved),
     ]
     if steps.rank:
-        chain.append((RANK, steps.rank, features | vector | found, set()))
+        chain.append((RANK, steps.rank, features | vector | retrieved, set()))
     links = ",\n".join(
         # The version is pinned: whatever else is loaded meanwhile, the steps of an answer are of one release.
         f'{{ model_name: "{name}" model_version: {version}\n  {_maps(step, taken, given)} }}'
         for name, step, taken, given in chain
     )
     # Where Triton joins the steps, inputs and outputs have one name space.
-    check_distinct((one.name for one in (*whole.inputs, *whole.outputs)), f"{CHAINED}: tensors")
+    check_distinct((tensor.name for tensor in (*whole.inputs, *whole.outputs)), f"{CHAINED}: tensors")
     head = _head(CHAINED, 'platform: "ensemble"', Step(_all_optional(whole.inputs), whole.outputs), serving)
     return [*head, f"ensemble_scheduling {{ step [\n{links}\n] }}"]
 
 
 def _all_optional(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Where an ensemble misses a required input Triton speaks of a deadlock; let the first model say which it is."""
-    return [one._replace(optional=True) for one in tensors]
+    return [tensor._replace(optional=True) for tensor in tensors]
 
 
 def _maps(step: Step, taken: set[str], given: set[str]) -> str:
@@ -132,19 +132,19 @@ def _maps(step: Step, taken: set[str], given: set[str]) -> str:
     may be called like a feature."""
     lines = []
     for direction, tensors, between in (("input", step.inputs, taken), ("output", step.outputs, given)):
-        for one in tensors:
-            value = f"{_BETWEEN}{one.name}" if one.name in between else one.name
-            lines.append(f"{direction}_map {{ key: {_text(one.name)} value: {_text(value)} }}")
+        for tensor in tensors:
+            value = f"{_BETWEEN}{tensor.name}" if tensor.name in between else tensor.name
+            lines.append(f"{direction}_map {{ key: {_text(tensor.name)} value: {_text(value)} }}")
     return "\n  ".join(lines)
 
 
 def _head(name: str, kind: str, step: Step, serving: Mapping[str, Any], scalar: str = "") -> list[str]:
     for direction, tensors in (("inputs", step.inputs), ("outputs", step.outputs)):
-        check_distinct((one.name for one in tensors), f"{name}: {direction}")
+        check_distinct((tensor.name for tensor in tensors), f"{name}: {direction}")
     return [
         f'name: "{name}"\n{kind}\nmax_batch_size: {serving["max_batch_size"]}',
-        *(_tensor("input", one, scalar if one.dims == 1 else "") for one in step.inputs),
-        *(_tensor("output", one) for one in step.outputs),
+        *(_tensor("input", tensor, scalar if tensor.dims == 1 else "") for tensor in step.inputs),
+        *(_tensor("output", tensor) for tensor in step.outputs),
     ]
 
 

@@ -47,7 +47,7 @@ class ModelControl:
 
     def require(self, models: Sequence[str], version: int) -> None:
         """Raise ServerError unless the server has loaded that version of each of the models."""
-        loaded = {(one["name"], one.get("version")) for one in self._index() if one.get("state") == "READY"}
+        loaded = {(entry["name"], entry.get("version")) for entry in self._index() if entry.get("state") == "READY"}
         for model in models:
             if (model, str(version)) not in loaded:
                 raise ServerError(
@@ -72,8 +72,9 @@ class ModelControl:
         """Return once the version has answered all that it was asked; raise ServerError if that takes too long."""
         deadline = time.monotonic() + self._timeout
         while any(
-            one["name"] == model and one.get("version") == str(version) and one.get("state") in ("READY", "UNLOADING")
-            for one in self._index()
+            (entry["name"], entry.get("version")) == (model, str(version))
+            and entry.get("state") in ("READY", "UNLOADING")
+            for entry in self._index()
         ):
             if time.monotonic() > deadline:
                 raise ServerError(f"{self.address}: version {version} of '{model}' did not finish its requests")
@@ -81,7 +82,7 @@ class ModelControl:
 
     def ready_versions(self, model: str) -> set[str]:
         """Return the versions of a model that answer; raise ServerError where the server does not say."""
-        return {one["version"] for one in self._index() if one["name"] == model and one.get("state") == "READY"}
+        return {entry["version"] for entry in self._index() if entry["name"] == model and entry.get("state") == "READY"}
 
     def instances(self, model: str) -> int:
         """Return how many instances of a model its configuration asks for; raise ServerError likewise."""
@@ -89,7 +90,7 @@ class ModelControl:
             config = self._client.get_model_config(model, as_json=True, client_timeout=_ASK_SECONDS)["config"]
         except InferenceServerException as error:
             raise ServerError(f"{self.address}: '{model}': {_reason(error)}") from None
-        return sum(int(one.get("count", 1)) for one in config.get("instance_group", []))
+        return sum(int(group.get("count", 1)) for group in config.get("instance_group", []))
 
     def _index(self) -> list[dict[str, Any]]:
         try:

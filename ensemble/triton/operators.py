@@ -58,7 +58,8 @@ class ReleaseOperator(BaseOperator):
     ) -> Schema:
         """Return the step's own columns and, where a later step needs them, the request's."""
         own = Schema(self.made())
-        return own + input_schema.select_by_name([one for one in self.passed_on() if one in input_schema.column_names])
+        held = input_schema.column_names
+        return own + input_schema.select_by_name([name for name in self.passed_on() if name in held])
 
     def made(self) -> list[ColumnSchema]:
         """Return the columns that this step makes."""
@@ -66,14 +67,14 @@ class ReleaseOperator(BaseOperator):
 
     def passed_on(self) -> tuple[str, ...]:
         """Return the columns that it hands on."""
-        taken = {one.name for one in self.retriever.inputs}
-        return (*(one for one in _CONTROLS if one in taken), USER_ROW)
+        taken = {tensor.name for tensor in self.retriever.inputs}
+        return (*(name for name in _CONTROLS if name in taken), USER_ROW)
 
     def for_ranking(self) -> tuple[str, ...]:
         """Return the features that a ranker takes; none where nothing is ranked."""
         ranker = self.retriever.ranker
-        made = [one["name"] for one in self.retriever.transform.outputs]
-        return tuple(one for one in made if ranker is not None and one in ranker.inputs)
+        features = [feature["name"] for feature in self.retriever.transform.outputs]
+        return tuple(name for name in features if ranker is not None and name in ranker.inputs)
 
 
 class TransformQuery(ReleaseOperator):
@@ -87,12 +88,12 @@ class TransformQuery(ReleaseOperator):
         features = retriever.features(columns, user_rows, _clicks(retriever, transformable, dated=True))
         frame = pd.DataFrame({name: _cells(values) for name, values in features.items()})
         frame[USER_ROW] = user_rows
-        return frame.assign(**{one: transformable[one].to_numpy() for one in self.passed_on() if one != USER_ROW})
+        return frame.assign(**{name: transformable[name].to_numpy() for name in self.passed_on() if name != USER_ROW})
 
     def made(self) -> list[ColumnSchema]:
         """Return the features and the user's row."""
         outputs = self.retriever.transform.outputs
-        return [*(_feature_schema(one) for one in outputs), ColumnSchema(USER_ROW, dtype=np.int64, dims=(None,))]
+        return [*map(_feature_schema, outputs), ColumnSchema(USER_ROW, dtype=np.int64, dims=(None,))]
 
 
 class EncodeQuery(ReleaseOperator):
@@ -103,7 +104,7 @@ class EncodeQuery(ReleaseOperator):
         retriever = self.retriever
         vectors = retriever.tower(_features(retriever, transformable, retriever.tower.inputs))
         return pd.DataFrame({"vector": _cells(vectors)}).assign(
-            **{one: transformable[one].to_numpy() for one in self.passed_on()}
+            **{name: transformable[name].to_numpy() for name in self.passed_on()}
         )
 
     def made(self) -> list[ColumnSchema]:
@@ -124,18 +125,18 @@ class SearchItems(ReleaseOperator):
         vectors, request = _vectors(transformable), _request(retriever, transformable)
         if retriever.ranker is None:
             return _answered(retriever.nearest(vectors, rows, request))
-        found = retriever.nearest(vectors, rows, request, retriever.ranker.candidates)
+        retrieved = retriever.nearest(vectors, rows, request, retriever.ranker.candidates)
         least = retriever.least_scores(request)
-        made = pd.DataFrame({CANDIDATES: _cells(found.item_index)}).assign(
-            **{LEAST: NO_SCORE if least is None else least, "user_known": found.user_known}
+        frame = pd.DataFrame({CANDIDATES: _cells(retrieved.item_index)}).assign(
+            **{LEAST: NO_SCORE if least is None else least, "user_known": retrieved.user_known}
         )
-        return made.assign(**{one: transformable[one].to_numpy() for one in self.passed_on()})
+        return frame.assign(**{name: transformable[name].to_numpy() for name in self.passed_on()})
 
     def made(self) -> list[ColumnSchema]:
         """Return the outputs of the served model, or those that go to a ranker."""
         if self.retriever.ranker is None:
-            return [tensor_schema(one) for one in self.retriever.outputs]
-        known = [tensor_schema(one) for one in self.retriever.outputs if one.name == "user_known"]
+            return [tensor_schema(tensor) for tensor in self.retriever.outputs]
+        known = [tensor_schema(tensor) for tensor in self.retriever.outputs if tensor.name == "user_known"]
         candidates = ColumnSchema(CANDIDATES, dtype=np.int64, dims=(None, None))
         return [candidates, ColumnSchema(LEAST, dtype=np.float32, dims=(None,)), *known]
 
@@ -152,17 +153,17 @@ class RankCandidates(ReleaseOperator):
         retriever, ranker = self.retriever, self.retriever.ranker
         if ranker is None:
             raise InvalidRelease(f"{self.release}: has no ranker; leave `RankCandidates` out")
-        candidates = np.stack([np.asarray(one, dtype=np.int64) for one in transformable[CANDIDATES]])
+        candidates = np.stack([np.asarray(row, dtype=np.int64) for row in transformable[CANDIDATES]])
         features = _features(retriever, transformable, ranker.inputs)
         least = transformable[LEAST].to_numpy(dtype=np.float32)
-        found = ranker.rank(features, _vectors(transformable), candidates, _top_k(retriever, transformable), least)
-        ids = retriever.item_ids.take(found.item_index, mode="wrap")
+        ranked = ranker.rank(features, _vectors(transformable), candidates, _top_k(retriever, transformable), least)
+        ids = retriever.item_ids.take(ranked.item_index, mode="wrap")
         known = transformable["user_known"].to_numpy(dtype=bool)
-        return _answered(Answer(found.item_index, ids, found.score, found.count, known))
+        return _answered(Answer(ranked.item_index, ids, ranked.score, ranked.count, known))
 
     def made(self) -> list[ColumnSchema]:
         """Return the outputs of the served model."""
-        return [tensor_schema(one) for one in self.retriever.outputs]
+        return [tensor_schema(tensor) for tensor in self.retriever.outputs]
 
     def passed_on(self) -> tuple[str, ...]:
         """Return nothing: this is the last step."""
@@ -172,9 +173,9 @@ class RankCandidates(ReleaseOperator):
 def build_ensemble(release: Path) -> Ensemble:
     """Return the merlin-systems graph over a release; raise InvalidRelease where the release is not whole."""
     retriever = retriever_of(str(release.absolute()))
-    schema = Schema([tensor_schema(one) for one in retriever.inputs])
-    found = schema.column_names >> TransformQuery(release) >> EncodeQuery(release) >> SearchItems(release)
-    return Ensemble(found if retriever.ranker is None else found >> RankCandidates(release), schema)
+    schema = Schema([tensor_schema(tensor) for tensor in retriever.inputs])
+    graph = schema.column_names >> TransformQuery(release) >> EncodeQuery(release) >> SearchItems(release)
+    return Ensemble(graph if retriever.ranker is None else graph >> RankCandidates(release), schema)
 
 
 def tensor_schema(tensor: Tensor) -> ColumnSchema:
@@ -194,18 +195,20 @@ def _cells(values: np.ndarray) -> Any:
 
 
 def _values(column: pd.Series, output: Any) -> np.ndarray:
-    cells = np.stack([np.asarray(one) for one in column]) if output["list"] else column.to_numpy()
+    cells = np.stack([np.asarray(cell) for cell in column]) if output["list"] else column.to_numpy()
     return cells.astype(output["dtype"], copy=False)
 
 
 def _features(retriever: Retriever, frame: pd.DataFrame, names: Collection[str]) -> dict[str, np.ndarray]:
     return {
-        one["name"]: _values(frame[one["name"]], one) for one in retriever.transform.outputs if one["name"] in names
+        name: _values(frame[name], feature)
+        for feature in retriever.transform.outputs
+        if (name := feature["name"]) in names
     }
 
 
 def _vectors(frame: pd.DataFrame) -> np.ndarray:
-    return np.stack([np.asarray(one, dtype=np.float32) for one in frame["vector"]])
+    return np.stack([np.asarray(vector, dtype=np.float32) for vector in frame["vector"]])
 
 
 def _answered(answer: Answer) -> pd.DataFrame:
@@ -220,7 +223,7 @@ def _top_k(retriever: Retriever, frame: pd.DataFrame) -> np.ndarray:
 
 def _sent(retriever: Retriever, frame: pd.DataFrame) -> dict[str, Column]:
     """Return the raw columns of the frame that hold anything."""
-    stated = {one["name"]: one for one in retriever.transform.inputs}
+    stated = {column["name"]: column for column in retriever.transform.inputs}
     stated.setdefault(USER, {"dtype": retriever.release.manifest["id_dtype"][USER], "list": False})
     held = [name for name in stated if name == USER or (name in frame and frame[name].notna().any())]
     return {name: as_column(frame[name], stated[name]["dtype"], stated[name]["list"]) for name in held}
@@ -252,6 +255,6 @@ def _clicks(retriever: Retriever, frame: pd.DataFrame, dated: bool) -> Clicks | 
 
 def _entries(column: pd.Series, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
     """Return row and value of every entry of a column of lists; a null is an empty list."""
-    lists = [[] if one is None or np.ndim(one) == 0 else list(one) for one in column]
-    values = np.array([one for row in lists for one in row], dtype=dtype)
-    return np.repeat(np.arange(len(lists)), [len(one) for one in lists]), values
+    lists = [[] if cell is None or np.ndim(cell) == 0 else list(cell) for cell in column]
+    values = np.array([value for entries in lists for value in entries], dtype=dtype)
+    return np.repeat(np.arange(len(lists)), [len(entries) for entries in lists]), values

@@ -50,15 +50,15 @@ def write_version(release: Release, repository: Path, models: Iterable[str], ver
 
 def files_of(release: Release, models: Iterable[str], version: int) -> dict[str, dict[str, bytes]]:
     """Return what a version of each of the models holds beside the release: the contents by path, for each model."""
-    found = {}
+    files = {}
     for name, config in model_configs(release, models, version).items():
-        found[name] = {CONFIG: config.encode()}
+        files[name] = {CONFIG: config.encode()}
         if name != CHAINED and 'backend: "python"' in config:
-            found[name].update(_code(name))
+            files[name].update(_code(name))
         elif name == TOWER:
-            found[name]["model.onnx"] = tower = (release.path / PAIRED[0]).read_bytes()
+            files[name]["model.onnx"] = tower = (release.path / PAIRED[0]).read_bytes()
             check_file(release.path / PAIRED[0], tower)  # Triton reads it, not our code
-    return found
+    return files
 
 
 def _code(model: str) -> dict[str, bytes]:

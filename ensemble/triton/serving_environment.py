@@ -24,7 +24,7 @@ print(json.dumps({"python": "%d.%d.%d" % sys.version_info[:3], "packages": found
 def serving_packages(python: Path) -> tuple[str, dict[str, str]]:
     """Return version and packages of an interpreter; both empty where it does not run."""
     try:
-        found = json.loads(ask_python(python.absolute(), _ASK))
+        answer = json.loads(ask_python(python.absolute(), _ASK))
     except (ServerError, ValueError):
         return "", {}
-    return found["python"], found["packages"]
+    return answer["python"], answer["packages"]

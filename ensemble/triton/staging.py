@@ -46,7 +46,7 @@ class Staging:
         self.models = self._link("models", repository)
         self.delta = None if delta is None else self._link("delta", delta)
         # Kept, for the log's last lines come when the links may be gone.
-        self._targets = {str(one): str(one.readlink()) for one in (self.models, self.delta) if one is not None}
+        self._targets = {str(link): str(link.readlink()) for link in (self.models, self.delta) if link is not None}
         self.work = self.directory / "work"
         self.work.mkdir(mode=0o500)
         self.python = self._link_python(python)
@@ -74,16 +74,16 @@ class Staging:
 
     def _link_python(self, python: ServingPython) -> Path:
         """Return a virtual environment with the packages of `python`, which it finds without Python's variables."""
-        made = self.directory / "python"
-        packages = [str(self._link(f"packages/{number}", one)) for number, one in enumerate(python.packages)]
-        own = made / f"lib/python{python.version}/site-packages"
+        environment = self.directory / "python"
+        packages = [str(self._link(f"packages/{number}", folder)) for number, folder in enumerate(python.packages)]
+        own = environment / f"lib/python{python.version}/site-packages"
         own.mkdir(parents=True)
         (own / "retrieval.pth").write_text(_START.format(packages=packages), encoding="ascii")
-        (made / "pyvenv.cfg").write_text(
+        (environment / "pyvenv.cfg").write_text(
             f"home = {python.home}\ninclude-system-site-packages = false\n", encoding="utf-8"
         )
         self._link("python/bin/python3", python.executable.resolve())
-        return made
+        return environment
 
     def _link_backends(self, backends: Path, stub: Path) -> Path:
         """Return a directory of the backends with `stub` in the python one.
@@ -93,9 +93,9 @@ class Staging:
         server, own = backends.parent, "pytriton/tritonserver"
         links = {
             "nvidia_pytriton.libs": server.parent.parent / "nvidia_pytriton.libs",
-            **{f"{own}/{one.name}": one for one in server.iterdir() if one != backends},
-            **{f"{own}/backends/{one.name}": one for one in backends.iterdir() if one.name != "python"},
-            **{f"{own}/backends/python/{one.name}": one for one in (backends / "python").iterdir()},
+            **{f"{own}/{path.name}": path for path in server.iterdir() if path != backends},
+            **{f"{own}/backends/{path.name}": path for path in backends.iterdir() if path.name != "python"},
+            **{f"{own}/backends/python/{path.name}": path for path in (backends / "python").iterdir()},
             f"{own}/backends/python/{STUB}": stub,
         }
         for name, target in links.items():
@@ -105,7 +105,7 @@ class Staging:
 
 def _place() -> Path:
     """Return a directory for temporary files whose path is plain, and which others cannot exchange."""
-    tried = list(dict.fromkeys(Path(one).resolve() for one in (tempfile.gettempdir(), *_PLACES)))
+    tried = list(dict.fromkeys(Path(folder).resolve() for folder in (tempfile.gettempdir(), *_PLACES)))
     for place in tried:
         usable = _PLAIN.fullmatch(str(place)) and os.access(place, os.W_OK)
         if usable and not any(replaceable_by_others(place / _PREFIX)):

@@ -26,7 +26,7 @@ def pack_strings(values: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Return the values' UTF-8 bytes, uint8 [bytes], and offsets, uint32 or, beyond 4 GB, int64 [n + 1]."""
     encoded = [value.encode("utf-8") for value in values]
     offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
-    np.cumsum([len(one) for one in encoded], out=offsets[1:])
+    np.cumsum([len(text) for text in encoded], out=offsets[1:])
     return np.frombuffer(b"".join(encoded), dtype=np.uint8), narrowed(offsets)
 
 

@@ -29,7 +29,7 @@ TOWERS, INDEX = "towers/towers.json", "index/params.json"
 
 def _features(fields: Fields, key: str) -> list[str]:
     """Take the features that a tower was trained with; return their names."""
-    return [one.name("name") for one in fields.objects(key)]
+    return [feature.name("name") for feature in fields.objects(key)]
 
 
 _TOWERS: Schema = {
@@ -48,9 +48,9 @@ def check_documents(release: Release) -> None:
     inputs, outputs = described(release.fields(f"query/{TRANSFORM}"))
     described(release.fields(f"item/{TRANSFORM}"))
     place = str(release.path / "query" / TRANSFORM)
-    check_query([one["name"] for one in inputs], [one["name"] for one in outputs], place)
+    check_query([column["name"] for column in inputs], [column["name"] for column in outputs], place)
     _check_inputs(release, inputs)
-    _check_towers(release, [one["name"] for one in outputs])
+    _check_towers(release, [feature["name"] for feature in outputs])
     check_parameters(release)
     stated_users(release, inputs, outputs)
     rows = release.header("items/vectors.npy").shape[0]
@@ -65,11 +65,11 @@ def check_documents(release: Release) -> None:
 
 def _check_inputs(release: Release, inputs: Sequence[Mapping[str, Any]]) -> None:
     """Compare the type of the columns that every request has with what it sends."""
-    for one in inputs:
-        wanted = {USER: release.manifest["id_dtype"]["user_id"], TIME: "int64"}.get(one["name"], one["dtype"])
-        if one["dtype"] != wanted or (one["name"] in (USER, TIME) and one["list"]):
+    for column in inputs:
+        wanted = {USER: release.manifest["id_dtype"]["user_id"], TIME: "int64"}.get(column["name"], column["dtype"])
+        if column["dtype"] != wanted or (column["name"] in (USER, TIME) and column["list"]):
             raise InvalidRelease(
-                f"{release.path}/query/{TRANSFORM}, inputs: {one['name']} must be {wanted}, and no list"
+                f"{release.path}/query/{TRANSFORM}, inputs: {column['name']} must be {wanted}, and no list"
             )
 
 
@@ -98,11 +98,11 @@ def _check_shapes(release: Release) -> None:
         raise InvalidRelease(
             f"{path}/manifest.json, counts: items {counts['items']}, trained {trained}, of {rows} rows"
         )
-    found = {
+    held = {
         "users": release.header("history/offsets.npy").shape[0] - 1,
         "interactions": release.header("history/item_index.npy").shape[0],
     }
-    for key, number in found.items():
+    for key, number in held.items():
         if counts[key] != number:
             raise InvalidRelease(f"{path}/manifest.json, counts, {key} is {counts[key]}, history/ has {number}")
     if (indexed := release.json(INDEX)["items"]) > rows:

@@ -53,9 +53,9 @@ class _Reader:
     def wrong(self, reason: str) -> InvalidRelease:
         return InvalidRelease(f"{self._path}: no index that a release holds: {reason}; release it again")
 
-    def expect(self, what: str, found: object, expected: object) -> None:
-        if found != expected:
-            raise self.wrong(f"{what} {found!r}, expected {expected!r}")
+    def expect(self, what: str, value: object, expected: object) -> None:
+        if value != expected:
+            raise self.wrong(f"{what} {value!r}, expected {expected!r}")
 
     def tag(self) -> str:
         return self._bytes(4).tobytes().decode("latin-1")
@@ -69,10 +69,10 @@ class _Reader:
 
     def vector(self, what: str, dtype: type, count: int | None = None) -> np.ndarray:
         """Take a number of entries, `count` if that is known, and the entries."""
-        found = self.number("Q")
+        size = self.number("Q")
         if count is not None:
-            self.expect(f"number of {what}", found, count)
-        return self.array(dtype, found)
+            self.expect(f"number of {what}", size, count)
+        return self.array(dtype, size)
 
     def _bytes(self, count: int) -> np.ndarray:
         if count > len(self.content) - self.place:
@@ -147,8 +147,8 @@ def _scalar_quantizer(reader: _Reader, expected: Expected) -> None:
 
 
 def _flag(reader: _Reader, what: str) -> None:
-    if (found := reader.number("B")) > 1:
-        raise reader.wrong(f"{what} {found}, expected 0 or 1")
+    if (flag := reader.number("B")) > 1:
+        raise reader.wrong(f"{what} {flag}, expected 0 or 1")
 
 
 def _lists(reader: _Reader, lists: int, items: int, code_bytes: int) -> None:

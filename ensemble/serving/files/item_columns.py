@@ -32,7 +32,7 @@ def stated_columns(release: Sealed, rows: int) -> list[Mapping[str, Any]]:
     if stated["rows"] != rows:
         raise fields.error(f"rows is {stated['rows']}, there are {rows} items; release it again")
     columns: list[Mapping[str, Any]] = stated["columns"]
-    if len({"item_id", *(one["name"] for one in columns)}) <= len(columns):
+    if len({"item_id", *(column["name"] for column in columns)}) <= len(columns):
         raise fields.error("columns have a name twice, or call one item_id")
     for number, column in enumerate(columns):
         stem = ARRAYS.format(number)

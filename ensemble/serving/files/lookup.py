@@ -48,11 +48,11 @@ class Strings:
 
     def checksums(self) -> _Array:
         """Return the CRC-32 of every string, uint32 [n]."""
-        found, blob = np.empty(len(self), dtype=np.uint32), self._blob
+        checksums, blob = np.empty(len(self), dtype=np.uint32), self._blob
         for start in range(0, len(self), _BLOCK):
             bounds = self.bounds[start : start + _BLOCK + 1].tolist()
-            found[start : start + _BLOCK] = [crc32(blob[low:high]) for low, high in pairwise(bounds)]
-        return found
+            checksums[start : start + _BLOCK] = [crc32(blob[low:high]) for low, high in pairwise(bounds)]
+        return checksums
 
     @overload
     def __getitem__(self, rows: int) -> str: ...
@@ -63,9 +63,9 @@ class Strings:
         if isinstance(rows, (int, np.integer)):
             return self.raw(int(rows) % len(self)).decode("utf-8")
         picked = np.arange(len(self))[rows].tolist() if isinstance(rows, slice) else (rows % len(self)).tolist()
-        found = np.empty(len(picked), dtype=object)
-        found[:] = [self.raw(row).decode("utf-8") for row in picked]
-        return found
+        texts = np.empty(len(picked), dtype=object)
+        texts[:] = [self.raw(row).decode("utf-8") for row in picked]
+        return texts
 
 
 Ids = Union[_Array, Strings]
@@ -115,7 +115,7 @@ def finds(lookup: Lookup, ids: Ids) -> bool:
 def fits(lookup: Lookup, size: int) -> bool:
     """Return whether it can be a lookup of `size` ids: every number within its range, none looks outside."""
     order, starts = lookup
-    if any(one.dtype != np.uint32 or one.ndim != 1 for one in lookup) or len(order) != size or len(starts) < 3:
+    if any(array.dtype != np.uint32 or array.ndim != 1 for array in lookup) or len(order) != size or len(starts) < 3:
         return False
     if (len(starts) - 1) & (len(starts) - 2) or len(starts) > 1 << 32 or starts[0] != 0 or starts[-1] != size:
         return False
@@ -141,7 +141,7 @@ def _string_finder(ids: Strings, lookup: Lookup) -> Callable[[Iterable[Any]], _A
                 return int(order[place])
         return -1
 
-    return lambda values: np.array([row_of(one) for one in values], dtype=np.int64)
+    return lambda values: np.array([row_of(value) for value in values], dtype=np.int64)
 
 
 def _integer_finder(ids: _Array, lookup: Lookup) -> Callable[[_Array], _Array]:
@@ -157,7 +157,7 @@ def _integer_finder(ids: _Array, lookup: Lookup) -> Callable[[_Array], _Array]:
 
     def rows_of(values: _Array) -> _Array:
         if len(values) <= FEW:
-            return np.array([row_of(one) for one in values.tolist()], dtype=np.int64)
+            return np.array([row_of(value) for value in values.tolist()], dtype=np.int64)
         return _rows_of_many(values, ids, lookup)
 
     return rows_of
@@ -167,16 +167,16 @@ def _rows_of_many(values: _Array, ids: _Array, lookup: Lookup) -> _Array:
     """Look at the first row of every value's bucket, then at the second of those not found, and so on."""
     bucket = _hashes(values) >> np.uint32(_shift(lookup))
     place, end = lookup.starts[bucket].astype(np.int64), lookup.starts[bucket.astype(np.int64) + 1]
-    found = np.full(len(values), -1, dtype=np.int64)
+    rows_found = np.full(len(values), -1, dtype=np.int64)
     left = (place < end).nonzero()[0]
     while len(left):
         rows = lookup.order[place[left]]
         same = ids[rows] == values[left]
-        found[left[same]] = rows[same]
+        rows_found[left[same]] = rows[same]
         left = left[~same]
         place[left] += 1
         left = left[place[left] < end[left]]
-    return found
+    return rows_found
 
 
 def _shift(lookup: Lookup) -> int:

@@ -53,16 +53,16 @@ def header_of(path: Path) -> Header:
         It is not as `numpy.save` writes the types of a release, or the file is longer or shorter than it says.
     """
     with path.open("rb") as file:
-        found = file.read(_LONGEST)
+        head = file.read(_LONGEST)
         size = file.seek(0, 2)
-    start = 10 + int.from_bytes(found[8:10], "little")
-    header = _HEADER.fullmatch(found[10:start])
-    if found[:8] != _START or start > _LONGEST or start % _ALIGNED or header is None:
+    start = 10 + int.from_bytes(head[8:10], "little")
+    header = _HEADER.fullmatch(head[10:start])
+    if head[:8] != _START or start > _LONGEST or start % _ALIGNED or header is None:
         raise InvalidRelease(f"{path}: not a .npy file of plain numbers in C order with one or two dimensions")
     descr, lengths = header.group(1).decode(), header.group(2).decode()
     if descr not in DTYPES:
         raise InvalidRelease(f"{path}: type '{descr}', expected one of {', '.join(DTYPES)}")
-    shape = tuple(int(one) for one in lengths.split(",") if one)
+    shape = tuple(int(length) for length in lengths.split(",") if length)
     if (expected := start + prod(shape) * DTYPES[descr].itemsize) != size:
         raise InvalidRelease(f"{path}: {size} bytes, expected {expected} for {DTYPES[descr]} {shape}")
     return Header(DTYPES[descr], shape, start)

@@ -65,9 +65,9 @@ def is_time(text: str) -> bool:
         return False
 
 
-def _is_text(value: object) -> bool:
+def is_utf8(value: object) -> bool:
     """Return whether a value is a string that UTF-8 has: JSON can spell half of a surrogate pair."""
-    return isinstance(value, str) and not any("\ud800" <= one <= "\udfff" for one in value)
+    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def _refuse_constant(text: str) -> None:
@@ -77,12 +77,12 @@ def _refuse_constant(text: str) -> None:
 class Fields:
     """A JSON object whose fields are taken one by one; `finish` refuses what is left over."""
 
-    def __init__(self, found: Any, where: str) -> None:
+    def __init__(self, value: Any, where: str) -> None:
         """Take a parsed JSON value; `where` is the file and the place in it, for messages."""
         self.where = where
-        if not isinstance(found, dict):
+        if not isinstance(value, dict):
             raise self.error("expected an object")
-        self._left = dict(found)
+        self._left = dict(value)
 
     def error(self, reason: str) -> InvalidRelease:
         """Return the error to raise for `reason`."""
@@ -101,9 +101,9 @@ class Fields:
     @property
     def checked_names(self) -> list[str]:
         """Return `names`, each of them text."""
-        for one in self._left:
-            if not _is_text(one):
-                raise self.error(f"a field is called {shown(one)}, which is no text")
+        for name in self._left:
+            if not is_utf8(name):
+                raise self.error(f"a field is called {shown(name)}, which is no text")
         return list(self._left)
 
     def has(self, key: str) -> bool:
@@ -117,7 +117,7 @@ class Fields:
     def text(self, key: str) -> str:
         """Take a string that is not empty."""
         value = self._take(key)
-        if not _is_text(value) or not value:
+        if not is_utf8(value) or not value:
             raise self.error(f"{key} must be text, got {shown(value)}")
         return str(value)
 
@@ -186,16 +186,16 @@ class Fields:
     def texts(self, key: str, least: int = 1) -> list[str]:
         """Take a list of at least so many strings, none of them empty."""
         values = self.entries(key)
-        if len(values) < least or not all(_is_text(value) and value for value in values):
+        if len(values) < least or not all(is_utf8(value) and value for value in values):
             raise self.error(f"{key} must be texts, got {shown(values)}")
         return values
 
     def rows(self, key: str) -> list[list[float]]:
         """Take a list of lists of finite numbers."""
-        found = self.entries(key)
-        if not all(isinstance(row, list) for row in found):
-            raise self.error(f"{key} must be lists of numbers, got {shown(found)}")
-        return [[self._finite(key, value) for value in row] for row in found]
+        lists = self.entries(key)
+        if not all(isinstance(row, list) for row in lists):
+            raise self.error(f"{key} must be lists of numbers, got {shown(lists)}")
+        return [[self._finite(key, value) for value in row] for row in lists]
 
     def object(self, key: str) -> Fields:
         """Take an object."""

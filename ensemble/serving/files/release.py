@@ -65,7 +65,7 @@ class Sealed:
         place = self._place(name)
         array = npy.load(place, self.mapped)
         if array.dtype not in dtypes or array.ndim != dimensions:
-            wanted = " or ".join(np.dtype(one).name for one in dtypes)
+            wanted = " or ".join(np.dtype(dtype).name for dtype in dtypes)
             raise InvalidRelease(f"{place}: {array.dtype} {array.shape}, expected {wanted} of {dimensions} dimensions")
         return array
 
@@ -133,10 +133,10 @@ class Release(Sealed):
             "index/params.json": (self.fields("index/params.json").digest("pairing"), pairing),
             "towers/ and items/vectors.npy": (sha256_of([self.path / name for name in PAIRED]), pairing),
         }
-        for place, (found, pairing) in stated.items():
-            if found != pairing:
+        for place, (stated_pairing, pairing) in stated.items():
+            if stated_pairing != pairing:
                 raise InvalidRelease(
-                    f"{self.path}: {place} has pairing {found}, the manifest {pairing}: "
+                    f"{self.path}: {place} has pairing {stated_pairing}, the manifest {pairing}: "
                     "towers, vectors and index are not of one training run"
                 )
         vocabulary = vocabulary_of(self.manifest["files"])

@@ -99,7 +99,7 @@ def object_of(required: Schema, optional: Schema = {}) -> Check:  # noqa: B006 -
 
 def list_of(required: Schema, optional: Schema = {}) -> Check:  # noqa: B006 - not changed
     """Return the check of a list of objects with these fields and no others."""
-    return lambda fields, key: [taken(one, required, optional) for one in fields.objects(key)]
+    return lambda fields, key: [taken(entry, required, optional) for entry in fields.objects(key)]
 
 
 def taken(fields: Fields, required: Schema, optional: Schema = {}) -> dict[str, Any]:  # noqa: B006 - not changed

@@ -129,13 +129,13 @@ class Engine:
         Scores, float32 [n, fetch], and rows, int64 [n, fetch], best first; -inf and -1 past the end. A score is q.x,
         for cosine with x normalised, and for l2 q.x - x.x / 2.
         """
-        found = self.candidates(queries, fetch, mask, probes=probes)
-        step = max(1, _BLOCK_ROWS // found.shape[1])
+        named = self.candidates(queries, fetch, mask, probes=probes)
+        step = max(1, _BLOCK_ROWS // named.shape[1])
         best = np.full((len(queries), fetch), -np.inf, dtype=np.float32)
         rows = np.full((len(queries), fetch), -1, dtype=np.int64)
         for start in range(0, len(queries), step):
             block = slice(start, start + step)
-            candidates = np.sort(found[block], axis=1)
+            candidates = np.sort(named[block], axis=1)
             score = scores(self.vectors, queries[block], candidates, self.metric)
             order = (-score).argsort(axis=1, kind="stable")[:, :fetch]  # stable, and the candidates ascend
             line = np.arange(len(order))[:, None]

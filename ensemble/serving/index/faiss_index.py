@@ -147,17 +147,17 @@ class FaissIndex(Engine):
 
     def _read(self, queries: _Array, wide: int, probes: tuple[_Array, _Array], selector: Any) -> _Array:
         distances, lists = probes
-        found = np.empty((len(queries), wide), dtype=np.int64)
+        rows = np.empty((len(queries), wide), dtype=np.int64)
         scores = np.empty((len(queries), wide), dtype=np.float32)
         options, width = None, lists.shape[1]
         if self._selects:
             options = faiss.SearchParametersIVF(sel=selector, nprobe=width)
         else:
             self._index.nprobe = width  # fast scan knows no parameters
-        pointers = map(faiss.swig_ptr, (lists, distances, scores, found))
+        pointers = map(faiss.swig_ptr, (lists, distances, scores, rows))
         # FAISS's own wrapper takes no parameters here.
         self._index.search_preassigned_c(len(queries), faiss.swig_ptr(queries), wide, *pointers, False, options)
-        return found
+        return rows
 
     def probes(self, queries: _Array, depth: float = 1.0) -> tuple[_Array, _Array]:
         """Return the lists that an answer down to rank `depth` is looked for in, best first; -1 past the margin.
@@ -220,22 +220,22 @@ class FaissIndex(Engine):
         """Return the inverted list of every item, int32 [items]; None: the index has no lists."""
         if not self.lists:
             return None
-        lists, found = self._index.invlists, np.zeros(self.items, dtype=np.int32)
+        lists, list_of = self._index.invlists, np.zeros(self.items, dtype=np.int32)
         for number in range(self.lists):
             if size := lists.list_size(number):
-                found[faiss.rev_swig_ptr(lists.get_ids(number), size)] = number
-        return found
+                list_of[faiss.rev_swig_ptr(lists.get_ids(number), size)] = number
+        return list_of
 
     def _sifted(self, queries: _Array, wide: int, depth: float, mask: ItemMask, allowed: int) -> _Array:
         """Return candidates by fetching more of them, until enough are allowed or it would be a good part of all."""
         factor = 1.3
         while True:
             more = min(math.ceil(wide * factor * self.items / max(1, allowed)), self.items)
-            found = self._asked(queries, more, depth * factor, None)
-            found = np.where((found >= 0) & mask.holds(found), found, -1)
-            enough = (found >= 0).sum(axis=1).min() >= min(wide, allowed)
+            rows = self._asked(queries, more, depth * factor, None)
+            rows = np.where((rows >= 0) & mask.holds(rows), rows, -1)
+            enough = (rows >= 0).sum(axis=1).min() >= min(wide, allowed)
             if enough or 4 * more > self.items // _SIFTED_PART:
-                return found
+                return rows
             factor *= 4
 
 
@@ -261,9 +261,9 @@ def load(release: Release) -> FaissIndex | None:
         index = read_index(release.path / FILE, parameters["kind"])
     faiss.omp_set_num_threads(release.manifest["serving"]["threads"])  # of the process
     _use_blas_for_batches(vectors.shape[1])
-    made = FaissIndex(to_gpu(index, release.path / PARAMETERS) if on_gpu else index, vectors, parameters)
-    _ = made._filtered  # now, so that no request waits for it
-    return made
+    loaded = FaissIndex(to_gpu(index, release.path / PARAMETERS) if on_gpu else index, vectors, parameters)
+    _ = loaded._filtered  # now, so that no request waits for it
+    return loaded
 
 
 def _selector(mask: ItemMask) -> Any:

@@ -74,7 +74,7 @@ class Lists:
             return Probes(np.zeros((len(queries), 1), np.float32), np.full((len(queries), 1), -1), 0.0)
         mean, spread, distances = self._scores(queries, held)
         weights, sizes, wanted = counts[held], self._sizes[held], min(fetch, mask.count)
-        rows = [_read_first(*one, weights, sizes, wanted, missing) for one in zip(mean, spread, strict=True)]
+        rows = [_read_first(*scores, weights, sizes, wanted, missing) for scores in zip(mean, spread, strict=True)]
         width = max(map(len, rows))
         lists = np.full((len(rows), width), -1, dtype=np.int64)
         picked = np.zeros((len(rows), width), dtype=np.float32)
@@ -132,8 +132,8 @@ def _read_first(
             high = middle
     answers = counts * _above(low, mean, spread)
     order = (answers / -sizes[near]).argsort()
-    found = answers[order].cumsum()
-    return near[order[: 1 + int(found.searchsorted(found[-1] * (1 - missing)))]]
+    expected = answers[order].cumsum()
+    return near[order[: 1 + int(expected.searchsorted(expected[-1] * (1 - missing)))]]
 
 
 def _above(score: float, mean: np.ndarray, spread: np.ndarray) -> np.ndarray:

@@ -92,7 +92,7 @@ class MilvusIndex(Engine):
             raise Unavailable(f"Milvus did not answer for collection {self.collection}: {reason(error)}") from None
         rows = np.full((len(queries), limit), -1, dtype=np.int64)
         for row, answer in enumerate(answers):
-            rows[row, : len(answer)] = [int(one["row"]) for one in answer]
+            rows[row, : len(answer)] = [int(hit["row"]) for hit in answer]
         # Rows that others wrote meanwhile are compared by who asks, or not known yet.
         return np.where(rows < self.items, rows, -1)
 
@@ -115,14 +115,14 @@ class MilvusIndex(Engine):
 
         The others are compared by who asks, and so are all new ones where Milvus does not say.
         """
-        made = copy(self)
+        grown = copy(self)
         try:
             says = self._client.describe_collection(self.collection, **_ONCE).get("properties", {})
         except Exception:  # see above
-            return made
+            return grown
         if chain is not None and says.get(CHAIN) == chain and str(says.get(ROWS)).isdecimal():
-            made.items = max(self.items, min(items, int(says[ROWS])))
-        return made
+            grown.items = max(self.items, min(items, int(says[ROWS])))
+        return grown
 
 
 def load(release: Release) -> MilvusIndex:
@@ -200,11 +200,11 @@ def _tag(value: Any) -> str:
 
 
 def _listed(values: Iterable[Any]) -> str:
-    return f"[{', '.join(_quoted(one) if isinstance(one, str) else str(one) for one in values)}]"
+    return f"[{', '.join(_quoted(value) if isinstance(value, str) else str(value) for value in values)}]"
 
 
 def _quoted(text: str) -> str:
-    if any(one < " " or one == "\x7f" for one in text):
+    if any(letter < " " or letter == "\x7f" for letter in text):
         raise ValueError("a control character")
     return json.dumps(text, ensure_ascii=False)
 
@@ -225,9 +225,9 @@ def _check_collection(client: Any, parameters: Mapping[str, Any], place: Path, d
             f"{place}: collection {name} has the pairing id {says}, expected {pairing}: its vectors are not those of "
             "this release; release it again"
         )
-    found = {one["name"]: one for one in described["fields"]}
+    fields = {field["name"]: field for field in described["fields"]}
     wanted = {*FIELDS, *parameters["fields"].values()}
-    if wanted - set(found) or int(found["vector"]["params"]["dim"]) != dim:
+    if wanted - set(fields) or int(fields["vector"]["params"]["dim"]) != dim:
         raise InvalidRelease(f"{place}: collection {name} has other fields than the release; release it again")
 
 

@@ -75,10 +75,10 @@ class ScannIndex(Engine):
         fetch = self.with_removed(fetch, removed)
         wide = min(math.ceil(fetch * self._refine), self.items)
         data = normalised(queries) if self.metric == "cosine" else queries
-        found, distances = self._searcher.search_batched(
+        named, distances = self._searcher.search_batched(
             np.ascontiguousarray(data, dtype=np.float32), wide, wide, self._leaves_for(fetch), False, 0
         )
-        rows = np.where(np.isnan(distances), -1, found.astype(np.int64))
+        rows = np.where(np.isnan(distances), -1, named.astype(np.int64))
         return np.where(rows < self.items, rows, -1)
 
     def reads(self, fetch: float) -> float:
@@ -129,8 +129,8 @@ def extension(place: object) -> Any:
     if _EXTENSION in sys.modules:
         return sys.modules[_EXTENSION]
     package = importlib.util.find_spec("scann")
-    folders = [Path(one) for one in (package.submodule_search_locations or [])] if package else []
-    files = [one for folder in folders for one in folder.glob(f"scann_ops/cc/python/{_EXTENSION}*.so")]
+    folders = [Path(folder) for folder in (package.submodule_search_locations or [])] if package else []
+    files = [file for folder in folders for file in folder.glob(f"scann_ops/cc/python/{_EXTENSION}*.so")]
     spec = importlib.util.spec_from_file_location(_EXTENSION, files[0]) if files else None
     if spec is None or spec.loader is None:
         raise InvalidRelease(f"{place}: needs the package scann, which is not there; {INSTALL}")

@@ -16,12 +16,12 @@ def normalised(vectors: _Array) -> _Array:
 def scores(vectors: _Array, queries: _Array, rows: _Array, metric: str) -> _Array:
     """Return the exact scores, float32 [n, m], of `rows`, int64 [n, m]; -inf where the row is -1."""
     held = vectors[rows]
-    found = np.einsum("nkd,nd->nk", held, queries)
+    scored = np.einsum("nkd,nd->nk", held, queries)
     if metric != "inner_product":
         squares = np.einsum("nkd,nkd->nk", held, held)
         if metric == "l2":
-            found -= 0.5 * squares
+            scored -= 0.5 * squares
         else:
-            found /= np.sqrt(np.where(squares > 0, squares, 1))
-    found[rows < 0] = -np.inf
-    return found
+            scored /= np.sqrt(np.where(squares > 0, squares, 1))
+    scored[rows < 0] = -np.inf
+    return scored

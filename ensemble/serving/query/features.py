@@ -26,8 +26,10 @@ class QueryFeatures:
     def __init__(self, release: Release, history: History, items: IdTable) -> None:
         """Load the transform and the users; `items` gives the codes of a history's items."""
         self.transform = QueryTransform.load(release.path / "query")
-        made, taken = ([one["name"] for one in some] for some in (self.transform.outputs, self.transform.inputs))
-        check_query(taken, made, str(release.path / "query/transform.json"))
+        taken, features = (
+            [spec["name"] for spec in columns] for columns in (self.transform.inputs, self.transform.outputs)
+        )
+        check_query(taken, features, str(release.path / "query/transform.json"))
         self.users = Users(release, self.transform.inputs)
         _check_size(release, self.transform.outputs)
         users, transform = release.manifest["counts"]["users"], self.transform
@@ -39,10 +41,10 @@ class QueryFeatures:
         """Return two rows of features: with the least codes that there are, and with the largest; numbers are 0."""
         codes = {HISTORY: self._items.size + FIRST_ITEM, **self.transform.codes}
         rows = {}
-        for one in self.transform.outputs:
-            shape = (2, one["max_length"]) if one["list"] else (2,)
-            rows[one["name"]] = np.zeros(shape, dtype=one["dtype"])
-            rows[one["name"]][1] = codes.get(one["name"], 1) - 1
+        for feature in self.transform.outputs:
+            shape = (2, feature["max_length"]) if feature["list"] else (2,)
+            rows[feature["name"]] = np.zeros(shape, dtype=feature["dtype"])
+            rows[feature["name"]][1] = codes.get(feature["name"], 1) - 1
         return rows
 
     def __call__(
@@ -76,7 +78,7 @@ class QueryFeatures:
 
 def _check_size(release: Release, outputs: Sequence[Mapping[str, Any]]) -> None:
     """Refuse features that would take more memory than any machine has to spare, for each batch."""
-    row = sum(8 * (int(one["max_length"]) or 1) for one in outputs)
+    row = sum(8 * (int(feature["max_length"]) or 1) for feature in outputs)
     if row * int(release.manifest["serving"]["max_batch_size"]) > _MOST_BYTES:
         raise InvalidRelease(
             f"{release.path / 'query/transform.json'}: {row} bytes of features a row, more than {_MOST_BYTES} for the "

@@ -40,7 +40,7 @@ class HashedIntegers(IntegerVocabulary):
     def _hashed(self, values: np.ndarray) -> np.ndarray:
         if len(values) <= FEW:
             first, buckets = self._first, self._buckets
-            return np.array([first + mixed(one & MASK) % buckets for one in values.tolist()], dtype=np.int64)
+            return np.array([first + mixed(value & MASK) % buckets for value in values.tolist()], dtype=np.int64)
         return (hash_integers(values) % np.uint64(self._buckets)).astype(np.int64) + self._first
 
 
@@ -76,8 +76,8 @@ def hash_integers(values: np.ndarray) -> np.ndarray:
 def combined(hashes: Sequence[np.ndarray]) -> np.ndarray:
     """Return one hash of several, int64 [n]; their order matters."""
     key = np.zeros_like(hashes[0])
-    for one in hashes:
-        key = hash_integers(key ^ one)
+    for column in hashes:
+        key = hash_integers(key ^ column)
     return key.view(np.int64)
 
 

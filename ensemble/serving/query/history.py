@@ -54,7 +54,7 @@ class History:
         """Join slices: for a few rows half the time of computing every position."""
         offsets, none = self._offsets, self._items[:0]
         parts = [self._items[offsets[row] : offsets[row + 1]] if row >= 0 else none for row in user_rows]
-        rows = np.arange(len(parts)).repeat([len(one) for one in parts])
+        rows = np.arange(len(parts)).repeat([len(part) for part in parts])
         return rows, np.concatenate(parts).astype(np.int64)
 
     def until(self, user_rows: np.ndarray, now: np.ndarray, last: int) -> Past:

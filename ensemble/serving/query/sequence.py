@@ -57,8 +57,10 @@ class Sequence:
             return {HISTORY: np.zeros(shape, dtype=np.int64), HISTORY_AGE: np.zeros(shape, dtype=np.float32)}
         ages = (now[:, None] - past.seconds).astype(np.float32)
         ages[past.codes == 0] = 0
-        made = {HISTORY: _width(past.codes, self.last), HISTORY_AGE: _width(ages, self.last)}
-        return {name: np.ascontiguousarray(one[:, ::-1]) for name, one in made.items()} if self._left else made
+        features = {HISTORY: _width(past.codes, self.last), HISTORY_AGE: _width(ages, self.last)}
+        if self._left:
+            return {name: np.ascontiguousarray(array[:, ::-1]) for name, array in features.items()}
+        return features
 
 
 def joined(known: Past, clicks: Clicks, codes: np.ndarray, now: np.ndarray, last: int) -> Past:

@@ -27,8 +27,8 @@ class Step(NamedTuple):
 
     def __call__(self, columns: Mapping[str, Column]) -> dict[str, np.ndarray]:
         """Return the arrays by name."""
-        made = self.operator(*[columns[name] for name in self.inputs])
-        return dict(zip(self.outputs, made if len(self.outputs) > 1 else (made,), strict=True))
+        arrays = self.operator(*[columns[name] for name in self.inputs])
+        return dict(zip(self.outputs, arrays if len(self.outputs) > 1 else (arrays,), strict=True))
 
 
 def build_step(fields: Fields, inputs: list[Any], outputs: list[Any], directory: Path) -> Step:
@@ -42,25 +42,26 @@ def build_step(fields: Fields, inputs: list[Any], outputs: list[Any], directory:
     names = fields.texts("inputs") if fields.has("inputs") else [fields.text("input")]
     output, op = fields.text("output"), fields.choice("op", tuple(OPERATORS))
     kind = OPERATORS[op]
-    sources = [next((one for one in inputs if one["name"] == name), None) for name in names]
-    made = [output + suffix for suffix, _ in kind.makes]
-    targets = [next((one for one in outputs if one["name"] == name), None) for name in made]
+    sources = [next((column for column in inputs if column["name"] == name), None) for name in names]
+    features = [output + suffix for suffix, _ in kind.makes]
+    targets = [next((feature for feature in outputs if feature["name"] == name), None) for name in features]
     if None in sources or None in targets:
-        raise fields.error(f"{', '.join(names)} -> {', '.join(made)} is not from inputs to outputs")
+        raise fields.error(f"{', '.join(names)} -> {', '.join(features)} is not from inputs to outputs")
     if not _fits(kind, sources):
         raise fields.error(f"{op} cannot take the inputs {', '.join(names)} as they are")
     width = targets[0]["max_length"]  # type: ignore[index]
     declared = [(dtype, kind.wide, width) for _, dtype in kind.makes]
-    found = [(one["dtype"], one["list"], one["max_length"]) for one in targets]  # type: ignore[index]
-    if found != declared or (width > 0) != kind.wide:
+    stated = [(feature["dtype"], feature["list"], feature["max_length"]) for feature in targets]  # type: ignore[index]
+    if stated != declared or (width > 0) != kind.wide:
         raise fields.error(f"{op} does not make the output {output!r} as it is declared")
-    operator = kind.build(fields, Parts([one["dtype"] for one in sources], width, directory))  # type: ignore[index]
+    operator = kind.build(fields, Parts([column["dtype"] for column in sources], width, directory))  # type: ignore[index]
     fields.finish()
-    return Step(names, made, operator)
+    return Step(names, features, operator)
 
 
 def _fits(kind: Operator, sources: list[Any]) -> bool:
     takes = kind.takes * len(sources) if kind.repeats and len(sources) > 1 else kind.takes
     return len(takes) == len(sources) and all(
-        one["dtype"] in dtypes and one["list"] == lists for one, (dtypes, lists) in zip(sources, takes, strict=True)
+        column["dtype"] in dtypes and column["list"] == lists
+        for column, (dtypes, lists) in zip(sources, takes, strict=True)
     )

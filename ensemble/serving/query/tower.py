@@ -22,9 +22,9 @@ class Tower:
         self._session = open_graph(path, threads)
         # `run` of the Python class compares all names first, which takes as long as a tenth of a request.
         self._run = getattr(self._session, "_sess", self._session).run
-        self.inputs = [one.name for one in self._session.get_inputs()]
+        self.inputs = [tensor.name for tensor in self._session.get_inputs()]
         outputs = self._session.get_outputs()
-        if [(one.name, one.type, len(one.shape)) for one in outputs] != [("vector", "tensor(float)", 2)]:
+        if [(tensor.name, tensor.type, len(tensor.shape)) for tensor in outputs] != [("vector", "tensor(float)", 2)]:
             raise InvalidRelease(f"{path}: expected one output, 'vector', float32 of two dimensions")
         self.width = outputs[0].shape[1]
         """Dimensions of the vectors; a name where the graph does not say."""

@@ -37,15 +37,15 @@ class QueryTransform:
         """Raw columns in order: `{"name", "dtype": "int64" | "float64" | "string", "list"}`."""
         self.outputs: tuple[dict[str, Any], ...] = tuple(outputs)
         """Features in order: `{"name", "dtype": "int64" | "float32", "list", "max_length"}`."""
-        self._checks = [(one["name"], KINDS[one["dtype"]], one["list"]) for one in inputs]
-        self._steps = [_unpacked(one) for one in steps]
-        self._late = [_unpacked(one) for one in steps if TIME in one.inputs]
-        self.lasting = [name for one in steps if TIME not in one.inputs for name in one.outputs]
+        self._checks = [(column["name"], KINDS[column["dtype"]], column["list"]) for column in inputs]
+        self._steps = [_unpacked(step) for step in steps]
+        self._late = [_unpacked(step) for step in steps if TIME in step.inputs]
+        self.lasting = [name for step in steps if TIME not in step.inputs for name in step.outputs]
         """Features that do not depend on when a query is asked; `rest` makes the others."""
-        self.late = frozenset(name for one in steps if TIME in one.inputs for name in one.inputs)
+        self.late = frozenset(name for step in steps if TIME in step.inputs for name in step.inputs)
         """Raw columns that the others are made of, without those of the sequence."""
         self.codes: dict[str, int] = {
-            one.outputs[0]: one.operator.codes for one in steps if hasattr(one.operator, "codes")
+            step.outputs[0]: step.operator.codes for step in steps if hasattr(step.operator, "codes")
         }
         """Features that are codes, all of them below the number."""
         self.sequence = sequence
@@ -65,12 +65,12 @@ class QueryTransform:
         document = Fields(read_json(path), str(path))
         inputs, outputs = _columns(document)
         entries = document.objects("steps")
-        dated = HISTORY in (one["name"] for one in outputs)
+        dated = HISTORY in (feature["name"] for feature in outputs)
         sequence = _sequence(entries.pop(), inputs, outputs) if dated and entries else None
         plain = outputs[:-2] if sequence else outputs
         steps = [build_step(entry, inputs, plain, directory / "vocabulary") for entry in entries]
         document.finish()
-        if [output for one in steps for output in one.outputs] != [one["name"] for one in plain]:
+        if [output for step in steps for output in step.outputs] != [step["name"] for step in plain]:
             raise InvalidRelease(f"{path}: the steps do not make the outputs, one each and in their order")
         return cls(inputs, steps, outputs, sequence)
 
@@ -114,10 +114,10 @@ class QueryTransform:
                 raise InvalidRequest(f"column {name!r}: its null marks are not one bool per value")
             if is_list != (offsets is not None) or (offsets is not None and not _bounds(offsets, len(values))):
                 raise InvalidRequest(f"column {name!r}: expected {'lists' if is_list else 'single values'}")
-            found = len(values) if offsets is None else len(offsets) - 1
-            if rows not in (-1, found):
-                raise InvalidRequest(f"column {name!r} has {found} rows where the columns before it have {rows}")
-            rows = found
+            length = len(values) if offsets is None else len(offsets) - 1
+            if rows not in (-1, length):
+                raise InvalidRequest(f"column {name!r} has {length} rows where the columns before it have {rows}")
+            rows = length
 
 
 def _unpacked(step: Step) -> _Unpacked:
@@ -158,17 +158,17 @@ def _columns(document: Fields) -> tuple[list[dict[str, Any]], list[dict[str, Any
         raise document.error(f"format is not {FORMAT}; release the run again with this version")
     inputs = [_input(entry) for entry in document.objects("inputs")]
     outputs = [_output(entry) for entry in document.objects("outputs")]
-    for what, found in (("inputs", inputs), ("outputs", outputs)):
-        names = [one["name"] for one in found]
+    for what, columns in (("inputs", inputs), ("outputs", outputs)):
+        names = [column["name"] for column in columns]
         if not names or len(set(names)) != len(names):
             raise document.error(f"{what} are empty or have a name twice")
     return inputs, outputs
 
 
 def _input(fields: Fields) -> dict[str, Any]:
-    found = {"name": fields.name("name"), "dtype": fields.choice("dtype", tuple(KINDS)), "list": fields.flag("list")}
+    column = {"name": fields.name("name"), "dtype": fields.choice("dtype", tuple(KINDS)), "list": fields.flag("list")}
     fields.finish()
-    return found
+    return column
 
 
 def _output(fields: Fields) -> dict[str, Any]:
@@ -187,8 +187,8 @@ def _sequence(fields: Fields, inputs: list[Any], outputs: list[Any]) -> Sequence
     last = fields.integer("max_length", 1, LONGEST)
     left = fields.has("pad_left") and fields.flag("pad_left")
     fields.finish()
-    made = {"list": True, "max_length": last}
-    expected = [{"name": HISTORY, "dtype": "int64", **made}, {"name": HISTORY_AGE, "dtype": "float32", **made}]
+    widths = {"list": True, "max_length": last}
+    expected = [{"name": HISTORY, "dtype": "int64", **widths}, {"name": HISTORY_AGE, "dtype": "float32", **widths}]
     if {"name": TIME, "dtype": "int64", "list": False} not in inputs or outputs[-2:] != expected:
         raise fields.error(
             f"a sequence makes the last outputs, {HISTORY} and {HISTORY_AGE}, of the input {TIME}, int64"

@@ -34,8 +34,8 @@ class Users:
 
     def __init__(self, release: Sealed, inputs: Sequence[Mapping[str, object]]) -> None:
         """Read the columns of the table that the query transform takes; `inputs` as in its `transform.json`."""
-        stored = {one["name"] for one in taken(release.fields(FILE), SCHEMA)["columns"]}
-        self._inputs = [(str(one["name"]), str(one["dtype"]), bool(one["list"])) for one in inputs]
+        stored = {column["name"] for column in taken(release.fields(FILE), SCHEMA)["columns"]}
+        self._inputs = [(str(column["name"]), str(column["dtype"]), bool(column["list"])) for column in inputs]
         self._ids = read_ids(release, f"users/{USER}", release.manifest["id_dtype"][USER])
         self._columns = {
             name: read_column(release, f"users/{name}", dtype, is_list, self._ids.size)
@@ -53,12 +53,12 @@ class Users:
         """
         if self._ids.size != users or [name for name, _ in self._ready] != list(lasting):
             raise InvalidRelease(f"{self._root}/users: not of {users} users with the features {', '.join(lasting)}")
-        made = {one["name"]: ((one["max_length"],) * one["list"], np.dtype(one["dtype"])) for one in outputs}
+        features = {spec["name"]: ((spec["max_length"],) * spec["list"], np.dtype(spec["dtype"])) for spec in outputs}
         for number, (name, values) in enumerate(self._ready):
-            if values.shape != (users, *made[name][0]) or values.dtype != made[name][1]:
+            if values.shape != (users, *features[name][0]) or values.dtype != features[name][1]:
                 raise InvalidRelease(
-                    f"{self._root / READY.format(number)}: {values.dtype} {values.shape}, expected {made[name][1]} "
-                    f"{(users, *made[name][0])}"
+                    f"{self._root / READY.format(number)}: {values.dtype} {values.shape}, expected {features[name][1]} "
+                    f"{(users, *features[name][0])}"
                 )
             _check_values(self._root / READY.format(number), name, values, codes.get(name))
 
@@ -104,10 +104,10 @@ def stated_users(release: Release, inputs: Sequence[Mapping[str, Any]], outputs:
     stated = taken(fields, SCHEMA)
     if stated["rows"] != (users := release.manifest["counts"]["users"]):
         raise fields.error(f"rows is {stated['rows']}, the manifest counts {users} users")
-    for key, known in (("columns", list(inputs)), ("features", [one["name"] for one in outputs])):
-        for one in stated[key]:
-            if one not in known or stated[key].count(one) > 1:
-                raise fields.error(f"{key}: {shown(one)} is not of query/transform.json, or there twice")
+    for key, known in (("columns", list(inputs)), ("features", [feature["name"] for feature in outputs])):
+        for entry in stated[key]:
+            if entry not in known or stated[key].count(entry) > 1:
+                raise fields.error(f"{key}: {shown(entry)} is not of query/transform.json, or there twice")
 
 
 def _check_values(place: Path, name: str, values: np.ndarray, codes: int | None) -> None:

@@ -159,10 +159,10 @@ def load_strings(directory: Path, name: str) -> StringVocabulary:
 def _lookup(directory: Path, name: str, known: np.ndarray | Strings) -> Lookup | None:
     if not (directory / f"{name}.order.npy").exists():
         return None
-    found = Lookup(*(_read(directory, name, suffix, np.uint32) for suffix in (".order.npy", ".starts.npy")))
-    if not finds(found, known):
+    lookup = Lookup(*(_read(directory, name, suffix, np.uint32) for suffix in (".order.npy", ".starts.npy")))
+    if not finds(lookup, known):
         raise InvalidRelease(f"{directory / name}.order.npy: is no lookup of the {len(known)} values; release it again")
-    return found
+    return lookup
 
 
 def load_table(directory: Path, name: str) -> np.ndarray:
@@ -184,5 +184,6 @@ def _read(directory: Path, name: str, suffix: str, dtype: type | tuple[type, ...
         raise InvalidRelease(f"{path}: not a readable array: {error}") from None
     if array.dtype not in dtypes or array.ndim != dimensions:
         expected = {1: "one dimension", 2: "two dimensions"}[dimensions]
-        raise InvalidRelease(f"{path}: expected {expected} of {' or '.join(np.dtype(one).name for one in dtypes)}")
+        names = " or ".join(np.dtype(known).name for known in dtypes)
+        raise InvalidRelease(f"{path}: expected {expected} of {names}")
     return array

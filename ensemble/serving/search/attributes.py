@@ -58,7 +58,7 @@ class Tags:
         """Return the codes of values, each once, int64 [m]; raise KeyError with the first that no item has."""
         codes = [*map(self._codes.get, dict.fromkeys(values))]
         if None in codes:
-            raise KeyError(next(one for one in values if one not in self._codes))
+            raise KeyError(next(value for value in values if value not in self._codes))
         return np.array(codes, dtype=np.int64)
 
     def counts_of(self, codes: np.ndarray) -> np.ndarray:
@@ -78,26 +78,26 @@ class Tags:
         else:  # without an array of all of them
             for code in rare.tolist():
                 bits[self.members(code)] = True
-        found = np.packbits(bits, bitorder="little")
+        bits_of_any = np.packbits(bits, bitorder="little")
         for code in popular.tolist():
-            found |= self._bitmap(code)
-        return found
+            bits_of_any |= self._bitmap(code)
+        return bits_of_any
 
     def all_of(self, codes: np.ndarray) -> np.ndarray:
         """Return which items have every one of the distinct values, as bits: those among the rarest value's."""
         popular, rare = self._divided(codes)
         if not len(rare):
-            found = np.full(-(-self._items // 8), 255, dtype=np.uint8)
+            bits = np.full(-(-self._items // 8), 255, dtype=np.uint8)
         else:
             items = self.members(int(rare[self.counts_of(rare).argmin()])).astype(np.int64)
             positions, bounds = take_ranges(self.groups.rows, items)
             wanted = np.zeros(len(self.values), dtype=np.int64)
             wanted[rare] = 1
             had = np.concatenate([[0], wanted[self.groups.codes[positions]].cumsum()])
-            found = packed(items[had[bounds[1:]] - had[bounds[:-1]] == len(rare)], self._items)
+            bits = packed(items[had[bounds[1:]] - had[bounds[:-1]] == len(rare)], self._items)
         for code in popular.tolist():
-            found &= self._bitmap(code)
-        return found
+            bits &= self._bitmap(code)
+        return bits
 
     def _divided(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the codes that are kept as bitmaps, and the others."""
@@ -106,14 +106,14 @@ class Tags:
 
     def _bitmap(self, code: int) -> np.ndarray:
         """Return which items have a value, as bits; made once, and kept while there is room."""
-        found = self._bitmaps.get(code)
-        if found is not None:
+        bits = self._bitmaps.get(code)
+        if bits is not None:
             self._bitmaps.move_to_end(code)
-            return found
-        made = self._bitmaps[code] = packed(self.members(code), self._items)
-        while len(self._bitmaps) > 1 and len(self._bitmaps) * len(made) > BITMAP_BYTES:
+            return bits
+        bits = self._bitmaps[code] = packed(self.members(code), self._items)
+        while len(self._bitmaps) > 1 and len(self._bitmaps) * len(bits) > BITMAP_BYTES:
             self._bitmaps.popitem(last=False)
-        return made
+        return bits
 
     def values_of(self, row: int) -> list[str]:
         """Return the values that an item has."""
@@ -191,8 +191,8 @@ def extended(first: Attributes, more: Attributes) -> Attributes:
         other = more.get(name)
         if type(other) is not type(attribute):
             raise InvalidRelease(f"attribute '{name}': not among the new items', or of another kind")
-        made: Any = attribute
-        joined[name] = made.extended(other)
+        joinable: Any = attribute
+        joined[name] = joinable.extended(other)
     return joined
 
 
@@ -211,10 +211,10 @@ def stated_attributes(release: Sealed, items: int) -> list[tuple[str, str]]:
     stated = taken(fields, _SCHEMA)
     if stated["items"] != items:
         raise fields.error(f"items is {stated['items']}, there are {items}; release it again")
-    found = [(one["name"], one["kind"]) for one in stated["attributes"]]
-    if len(dict(found)) < len(found):
+    attributes = [(attribute["name"], attribute["kind"]) for attribute in stated["attributes"]]
+    if len(dict(attributes)) < len(attributes):
         raise fields.error("attributes have a name twice")
-    return found
+    return attributes
 
 
 def _read(release: Sealed, kind: str, stem: str, items: int) -> Attribute:
@@ -224,8 +224,8 @@ def _read(release: Sealed, kind: str, stem: str, items: int) -> Attribute:
             raise InvalidRelease(f"{release.path / stem}.npy: {numbers.shape}, expected ({items},)")
         return Numbers(numbers)
     values = read_values(release, stem, "string")
-    rows, bounds = (release.array(f"{stem}.{one}.npy", np.int64) for one in ("rows", "values"))
-    codes, members = (release.array(f"{stem}.{one}.npy", np.int32) for one in ("codes", "items"))
+    rows, bounds = (release.array(f"{stem}.{part}.npy", np.int64) for part in ("rows", "values"))
+    codes, members = (release.array(f"{stem}.{part}.npy", np.int32) for part in ("codes", "items"))
     if not (_refers(rows, items, codes, len(values)) and _refers(bounds, len(values), members, items)):
         raise InvalidRelease(f"{release.path / stem}: the arrays of the attribute do not fit each other")
     if len(set(values.tolist())) < len(values):

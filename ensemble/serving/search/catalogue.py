@@ -147,7 +147,7 @@ def on_wire(ids: np.ndarray) -> np.ndarray:
     if ids.dtype != object:
         return ids
     encoded = np.empty(len(ids), dtype=object)
-    encoded[:] = [one.encode() for one in ids]
+    encoded[:] = [item_id.encode() for item_id in ids]
     return encoded
 
 
@@ -173,6 +173,6 @@ def _live(release: Release, ids: np.ndarray) -> np.ndarray:
         raise InvalidRelease(f"{release.path}/manifest.json, counts, items is {counted}, {live.sum()} live")
     if "derived_from" in release.manifest:
         newest, rows = dict(zip(ids.tolist(), range(len(ids)), strict=True)), live.nonzero()[0]
-        if [newest[one] for one in ids[rows].tolist()] != rows.tolist():
+        if [newest[item_id] for item_id in ids[rows].tolist()] != rows.tolist():
             raise InvalidRelease(f"{release.path}/items/ids.npy: an item's older row is marked as living, too")
     return live

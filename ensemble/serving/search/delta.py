@@ -126,21 +126,21 @@ class DeltaLog:
         self._next = str(self.path_of(self.sequence + 1))
 
     def _verified(self, delta: Delta) -> Delta:
-        found = {name: delta.manifest[name] for name in ("lineage", "sequence", "previous")}
+        stated = {name: delta.manifest[name] for name in ("lineage", "sequence", "previous")}
         expected = {"lineage": self.lineage, "sequence": self.sequence + 1, "previous": self.package}
         for name, value in expected.items():
-            if found[name] != value:
-                raise InvalidRelease(f"{delta.path}: {name} is {found[name]}, expected {value}; it belongs elsewhere")
+            if stated[name] != value:
+                raise InvalidRelease(f"{delta.path}: {name} is {stated[name]}, expected {value}; it belongs elsewhere")
         return delta
 
 
 def _identity(path: str) -> tuple[float, ...]:
     """Return what tells one directory of this name from another, a corrected one included."""
-    found: list[float] = []
+    identity: list[float] = []
     for place in (path, f"{path}/{MANIFEST}"):
         try:
             state = Path(place).stat()
         except OSError:
             continue
-        found += [state.st_ino, state.st_mtime_ns]
-    return tuple(found)
+        identity += [state.st_ino, state.st_mtime_ns]
+    return tuple(identity)

@@ -43,10 +43,10 @@ def _once() -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
         objects += 1
         if objects > _MOST_OBJECTS:
             raise Wrong(f"more than {_MOST_OBJECTS} objects, expected one for each attribute")
-        found = dict(pairs)
-        if len(found) < len(pairs):
+        members = dict(pairs)
+        if len(members) < len(pairs):
             raise Wrong(f"a key stands twice among {listed([key for key, _ in pairs])}")
-        return found
+        return members
 
     return made
 
@@ -98,7 +98,7 @@ def _begun(value: Any, depth: int) -> Any:
     if isinstance(value, (list, dict)) and not depth:
         return "..."
     if isinstance(value, list):
-        return [_begun(one, depth - 1) for one in value[:_SHOWN_LETTERS]]
+        return [_begun(entry, depth - 1) for entry in value[:_SHOWN_LETTERS]]
     if isinstance(value, dict):
         return {_begun(key, 0): _begun(value[key], depth - 1) for key in islice(value, _SHOWN_LETTERS)}
     return value
@@ -111,5 +111,5 @@ def name_of(name: str) -> str:
 
 def listed(names: list[str]) -> str:
     """Return some of the names for a message."""
-    text = ", ".join(shown(one) for one in names[:_SHOWN])
+    text = ", ".join(shown(name) for name in names[:_SHOWN])
     return text if len(names) <= _SHOWN else f"{text} and {len(names) - _SHOWN} more"

@@ -33,22 +33,24 @@ def search_filtered(
 ) -> Found:
     """Search as `search` does, with one filter (or None) per row."""
     rows, items = in_order(rows, items)
-    crowded = [(row, one) for row, one in enumerate(filters) if one is not None and one.crowding is not None]
+    crowded = [
+        (row, of_row) for row, of_row in enumerate(filters) if of_row is not None and of_row.crowding is not None
+    ]
     if budget is not None:
-        for row, one in crowded:
-            budget.spend(row, _crowding_cost(search, int(k[row]), one.mask))
-    found = search.nearest(queries, k, rows, items, _allowed(filters), budget)
-    for row, one in crowded:
-        assert one.crowding is not None
+        for row, of_row in crowded:
+            budget.spend(row, _crowding_cost(search, int(k[row]), of_row.mask))
+    best = search.nearest(queries, k, rows, items, _allowed(filters), budget)
+    for row, of_row in crowded:
+        assert of_row.crowding is not None
         excluded = items[slice(*rows.searchsorted([row, row + 1]))]
-        uncrowded = Uncrowded(search, queries[row : row + 1], excluded, one.mask, one.crowding)
-        known = found.item_index[row, : found.count[row]], found.score[row, : found.count[row]]
-        _replace(found, row, *uncrowded.best(int(k[row]), *known))
+        uncrowded = Uncrowded(search, queries[row : row + 1], excluded, of_row.mask, of_row.crowding)
+        known = best.item_index[row, : best.count[row]], best.score[row, : best.count[row]]
+        _replace(best, row, *uncrowded.best(int(k[row]), *known))
     for row, asked in enumerate(filters):
         if asked is not None and asked.min_score is not None:
-            kept = int(np.count_nonzero(found.score[row, : found.count[row]] >= asked.min_score))
-            _replace(found, row, found.item_index[row, :kept].copy(), found.score[row, :kept].copy())
-    return found
+            kept = int(np.count_nonzero(best.score[row, : best.count[row]] >= asked.min_score))
+            _replace(best, row, best.item_index[row, :kept].copy(), best.score[row, :kept].copy())
+    return best
 
 
 def _crowding_cost(search: ItemSearch, k: int, mask: ItemMask | None) -> float:
@@ -86,8 +88,8 @@ class Uncrowded:
             allowed = Allowed([self._search.mask(self._bits)], np.zeros(1, dtype=np.int64))
             rows = np.zeros(len(self._excluded), dtype=np.int64)
             fetch = min(fetch, len(self._bits))
-            found = self._search.nearest(self._query, np.array([fetch]), rows, self._excluded, allowed)
-            item_index, score = found.item_index[0, : found.count[0]], found.score[0, : found.count[0]]
+            more = self._search.nearest(self._query, np.array([fetch]), rows, self._excluded, allowed)
+            item_index, score = more.item_index[0, : more.count[0]], more.score[0, : more.count[0]]
             left -= self._walk(item_index, score, left)
         return np.concatenate(self._items), np.concatenate(self._scores)
 
@@ -126,13 +128,13 @@ def _allowed(filters: Sequence[Filter | None]) -> Allowed | None:
     """Return the rows' masks, equal ones once; None where no row has one."""
     masks: dict[int, tuple[int, ItemMask]] = {}
     of_row = np.full(len(filters), -1, dtype=np.int64)
-    for row, one in enumerate(filters):
-        if one is not None and one.mask is not None:
-            of_row[row] = masks.setdefault(id(one.mask), (len(masks), one.mask))[0]
+    for row, asked in enumerate(filters):
+        if asked is not None and asked.mask is not None:
+            of_row[row] = masks.setdefault(id(asked.mask), (len(masks), asked.mask))[0]
     return Allowed([mask for _, mask in masks.values()], of_row) if masks else None
 
 
-def _replace(found: Found, row: int, item_index: _Array, score: _Array) -> None:
-    found.item_index[row], found.score[row] = -1, -np.inf
-    found.item_index[row, : len(item_index)], found.score[row, : len(score)] = item_index, score
-    found.count[row] = len(item_index)
+def _replace(answers: Found, row: int, item_index: _Array, score: _Array) -> None:
+    answers.item_index[row], answers.score[row] = -1, -np.inf
+    answers.item_index[row, : len(item_index)], answers.score[row, : len(score)] = item_index, score
+    answers.count[row] = len(item_index)

@@ -82,7 +82,7 @@ class Filters:
         InvalidRequest
             As a single filter's; or reading and compiling them would take more than the `budget`.
         """
-        made: dict[str, Filter | None] = {"": None}
+        compiled: dict[str, Filter | None] = {"": None}
         firsts = {text: row for row, text in reversed([*enumerate(texts)]) if text}
         if budget is not None:
             lengths = np.zeros(len(texts), dtype=np.int64)
@@ -92,15 +92,15 @@ class Filters:
         budget = budget or Budget()
         ordered = sorted(firsts.items(), key=itemgetter(1))
         read = [(text, row, self._read(text, row, budget)) for text, row in ordered]
-        for text, row, found in read:  # all of them are paid for before the first is compiled
-            made[text] = self._filter(text, row, found, budget)
-        return [made[text] for text in texts]
+        for text, row, content in read:  # all of them are paid for before the first is compiled
+            compiled[text] = self._filter(text, row, content, budget)
+        return [compiled[text] for text in texts]
 
     def _read(self, text: str, row: int, budget: Budget) -> _Kept | dict[str, Any]:
         """Return what is kept for a text, what is wrong with it, or its document, for which there must be time."""
-        found = self._cached(text)
-        if found is not None:
-            return found
+        cached = self._cached(text)
+        if cached is not None:
+            return cached
         try:
             document = parsed(text)
         except Wrong as error:
@@ -108,14 +108,14 @@ class Filters:
         budget.spend(row, _ITEM_NS * self._items * _parts(document))
         return document
 
-    def _filter(self, text: str, row: int, found: _Kept | dict[str, Any], budget: Budget) -> Filter:
-        if not isinstance(found, Filter):
-            found = self._made(found, row, budget)
+    def _filter(self, text: str, row: int, content: _Kept | dict[str, Any], budget: Budget) -> Filter:
+        if not isinstance(content, Filter):
+            content = self._made(content, row, budget)
             with self._lock:
-                self._keep(text, found)
-        if isinstance(found, str):
-            raise InvalidRequest(f"column 'filter', row {row}: {found}")
-        return found
+                self._keep(text, content)
+        if isinstance(content, str):
+            raise InvalidRequest(f"column 'filter', row {row}: {content}")
+        return content
 
     def _cached(self, text: str) -> _Kept | None:
         with self._lock:
@@ -131,11 +131,11 @@ class Filters:
         except Wrong as error:
             return str(error)
 
-    def _keep(self, text: str, made: _Kept) -> None:
+    def _keep(self, text: str, compiled: _Kept) -> None:
         if text in self._cache:
             return
-        self._cache[text] = made
-        self._held += _size(text, made)
+        self._cache[text] = compiled
+        self._held += _size(text, compiled)
         while self._held > CACHE_BYTES:
             self._held -= _size(*self._cache.popitem(last=False))
 
@@ -175,7 +175,7 @@ class Filters:
                 return rows[rows >= 0]
             except OverflowError:
                 pass
-        wrong = next(one for one in ids if type(one) is not kind or (kind is int and not -(2**63) <= one < 2**63))
+        wrong = next(id_ for id_ in ids if type(id_) is not kind or (kind is int and not -(2**63) <= id_ < 2**63))
         wanted = "strings" if kind is str else "64-bit integers"
         raise Wrong(f"'{key}': got {shown(wrong)}, expected item ids, which are {wanted}")
 
@@ -198,7 +198,7 @@ class Filters:
             place = f"'ranges', '{name_of(name)}'"
             numbers = self._attribute(place, name, Numbers)
             check_keys(place, an_object(place, limits), ("min", "max"))
-            ends = {key: a_number(f"{place}, '{key}'", one) for key, one in limits.items()}
+            ends = {key: a_number(f"{place}, '{key}'", limit) for key, limit in limits.items()}
             low, high = ends.get("min", -math.inf), ends.get("max", math.inf)
             if not ends or low > high:
                 raise Wrong(f"{place}: got {shown(limits)}, expected 'min', 'max' or both, min <= max")
@@ -214,13 +214,13 @@ class Filters:
         return Crowding(self._attribute("'crowding'", name, (Tags, Numbers)), min(limit, self._items))
 
     def _attribute(self, place: str, name: str, kind: Any) -> Any:
-        found = self._attributes.get(name)
-        if isinstance(found, kind):
-            return found
-        fit = [one for one, attribute in self._attributes.items() if isinstance(attribute, kind)]
+        attribute = self._attributes.get(name)
+        if isinstance(attribute, kind):
+            return attribute
+        fit = [known_name for known_name, held in self._attributes.items() if isinstance(held, kind)]
         what = {Tags: "an attribute of tags", Numbers: "a number"}.get(kind, "an attribute")
         known = f"has {listed(fit)}" if fit else "has none"
-        got = "no attribute of the release" if found is None else f"not {what}"
+        got = "no attribute of the release" if attribute is None else f"not {what}"
         raise Wrong(f"{place}: {got}; expected {what}; the release {known}")
 
 
@@ -234,7 +234,7 @@ def _parts(document: Mapping[str, Any]) -> int:
     tests = tags.values() if isinstance(tags, dict) else ()
     return (
         lists
-        + sum(len(one) for one in tests if isinstance(one, dict))
+        + sum(len(test) for test in tests if isinstance(test, dict))
         + len(ranges if isinstance(ranges, dict) else ())
     )
 
@@ -252,7 +252,7 @@ def _array(ids: list[Any], kind: type) -> np.ndarray:
 def _codes(place: str, values: Any, attribute: Tags) -> np.ndarray:
     """Return the distinct codes of a test's values; raise Wrong where no item has one: it may be misspelt."""
     given = a_list(place, values, 1, MAX_VALUES, "values")
-    tags = given if {*map(type, given)} == {str} else [_tag(one) for one in given]
+    tags = given if {*map(type, given)} == {str} else [_tag(value) for value in given]
     try:
         return attribute.codes_of(tags)
     except KeyError as error:
@@ -266,9 +266,9 @@ def _near(value: str, values: Sequence[str]) -> list[str]:
     """Return values that are spelt like one that no item has: those of about its length are compared, some of them."""
     if len(value) > _LETTERS:
         return []
-    alike = (one for one in values[:_SCANNED] if abs(len(one) - len(value)) <= 2)
+    alike = (known for known in values[:_SCANNED] if abs(len(known) - len(value)) <= 2)
     first = value[:1].lower()
-    ranked = sorted(alike, key=lambda one: one[:1].lower() != first)
+    ranked = sorted(alike, key=lambda known: known[:1].lower() != first)
     return get_close_matches(value, ranked[:_COMPARED], 3)
 
 
@@ -279,8 +279,8 @@ def _tag(value: Any) -> str | None:
     return str(value) if isinstance(value, (str, int)) else None
 
 
-def _size(text: str, made: _Kept) -> int:
+def _size(text: str, compiled: _Kept) -> int:
     """Return the bytes that a kept filter takes, about."""
-    if isinstance(made, str):
+    if isinstance(compiled, str):
         return 2 * len(text) + 1000
-    return 4 * len(text) + 1000 + (0 if made.mask is None else made.mask.size)
+    return 4 * len(text) + 1000 + (0 if compiled.mask is None else compiled.mask.size)

@@ -31,9 +31,9 @@ class Planner:
 
     def extended(self, items: int, index: Engine | None) -> Planner:
         """Return the planner of a catalogue that has grown to `items` items; the index has the same lists."""
-        made = copy(self)
-        made._items, made._index = items, index
-        return made
+        grown = copy(self)
+        grown._items, grown._index = items, index
+        return grown
 
     def plan(self, queries: np.ndarray, fetch: int, mask: ItemMask | None) -> Plan:
         """Return the plan for queries, float32 [n, d], that want `fetch` of the items that `mask` allows.

@@ -25,7 +25,7 @@ _Array = np.ndarray
 class Ranker:
     """Rescores the candidates of each query."""
 
-    def __init__(self, release: Release, made: Collection[str]) -> None:
+    def __init__(self, release: Release, features: Collection[str]) -> None:
         """Load the ranker of a verified release; `made` are the names of the query's features.
 
         Raises InvalidRelease where graph, sides and release do not fit each other.
@@ -35,12 +35,12 @@ class Ranker:
         place = release.path / RANKER
         session = open_graph(place, int(release.manifest["serving"]["threads"]))
         self._run = getattr(session, "_sess", session).run
-        self.inputs = [one.name for one in session.get_inputs()]
+        self.inputs = [tensor.name for tensor in session.get_inputs()]
         """Names of the features that it takes, and of what else."""
-        missing = set(self.inputs) - {*made, QUERY_VECTOR, ITEM_SIDES}
+        missing = set(self.inputs) - {*features, QUERY_VECTOR, ITEM_SIDES}
         if missing:
             raise InvalidRelease(f"{place}: wants {', '.join(sorted(missing))}, which the transform does not make")
-        outputs = [(one.name, one.type, len(one.shape)) for one in session.get_outputs()]
+        outputs = [(tensor.name, tensor.type, len(tensor.shape)) for tensor in session.get_outputs()]
         if outputs != [("score", "tensor(float)", 2)]:
             raise InvalidRelease(f"{place}: expected one output, 'score', float32 of two dimensions")
 
@@ -68,7 +68,7 @@ class Ranker:
         """
         width = min(int(top_k.max()), candidates.shape[1])
         counts = np.zeros(len(candidates), dtype=np.int32)
-        found = np.full((len(candidates), width), -1, dtype=np.int64)
+        item_index = np.full((len(candidates), width), -1, dtype=np.int64)
         score = np.full((len(candidates), width), -np.inf, dtype=np.float32)
         held = (candidates >= 0).sum(axis=1).tolist()
         for row, count in enumerate(held):
@@ -80,8 +80,8 @@ class Ranker:
             if least is not None:
                 order = order[scores[order] >= least[row]]
             counts[row] = len(order)
-            found[row, : len(order)], score[row, : len(order)] = own[order], scores[order]
-        return Found(found, score, counts)
+            item_index[row, : len(order)], score[row, : len(order)] = own[order], scores[order]
+        return Found(item_index, score, counts)
 
     def _scores(self, features: Mapping[str, _Array], vectors: _Array, items: _Array, row: int) -> _Array:
         given = {QUERY_VECTOR: vectors[row : row + 1], ITEM_SIDES: self._sides.take(items, axis=0)[None]}

@@ -55,11 +55,11 @@ class Scoring:
         squares = np.einsum("id,id->i", more, more)
         if self.metric == "cosine" and not (self._as_given and np.allclose(squares, 1, rtol=0, atol=1e-4)):
             return Scoring(vectors, self.metric)
-        made = copy(self)
-        made.vectors, made._transposed = vectors, _transposed(vectors)
-        made._bias = None if self._bias is None else np.append(self._bias, -squares / 2)
-        made._longest = max(self._longest, float(np.sqrt(squares.max(initial=0.0))))
-        return made
+        grown = copy(self)
+        grown.vectors, grown._transposed = vectors, _transposed(vectors)
+        grown._bias = None if self._bias is None else np.append(self._bias, -squares / 2)
+        grown._longest = max(self._longest, float(np.sqrt(squares.max(initial=0.0))))
+        return grown
 
     def prepared(self, queries: _Array) -> _Array:
         """Return the queries, float32 [n, d], as the metric takes them."""

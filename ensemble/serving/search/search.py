@@ -89,11 +89,11 @@ class ItemSearch:
 
         `chain`: the id of the first change that made the catalogue what it is, by which an engine knows its rows.
         """
-        made = copy(self)
-        made._index = None if self._index is None else self._index.extended(len(vectors), chain)
-        made._planner = self._planner.extended(len(vectors), made._index)
-        made._take(self._scoring.extended(vectors), live)
-        return made
+        grown = copy(self)
+        grown._index = None if self._index is None else self._index.extended(len(vectors), chain)
+        grown._planner = self._planner.extended(len(vectors), grown._index)
+        grown._take(self._scoring.extended(vectors), live)
+        return grown
 
     def _take(self, scoring: Scoring, live: _Array | None) -> None:
         self._scoring, self.vectors = scoring, scoring.vectors
@@ -274,8 +274,8 @@ class ItemSearch:
         candidates = self._index.candidates(group.queries, fetch, mask, self._dead, plan.probes)
         if len(self._tail):
             tail = self._tail if group.mask is None else self._tail[group.mask.holds(self._tail)]
-            found, _, _ = self._best(min(fetch, len(tail)), tail, self._quick(tail, group), group.queries)
-            candidates = np.concatenate([candidates, found], axis=1)
+            nearest, _, _ = self._best(min(fetch, len(tail)), tail, self._quick(tail, group), group.queries)
+            candidates = np.concatenate([candidates, nearest], axis=1)
         candidates.sort(axis=1)
         excluded = candidates < 0
         if group.mask is not None:

@@ -81,14 +81,14 @@ def _ranked_alone(scores: np.ndarray, held: int) -> tuple[np.ndarray, np.ndarray
 def _joined(reached: np.ndarray, bound: np.ndarray) -> Leaders:
     """Return the columns that are marked, bool [n, total], as one array."""
     rows, total = reached.shape
-    found = reached.ravel().nonzero()[0]
+    positions = reached.ravel().nonzero()[0]
     edges = np.arange(0, rows * total + 1, total)
-    bounds = found.searchsorted(edges)
+    bounds = positions.searchsorted(edges)
     counts = (bounds[1:] - bounds[:-1])[:, None]
     place = np.arange(int(np.maximum.reduce(counts, axis=None)))
     blank = place >= counts
     # Past its own, a row reads on in the next one's; `blank` says so.
-    columns = found.take(place + bounds[:-1, None], mode="clip")
+    columns = positions.take(place + bounds[:-1, None], mode="clip")
     columns -= edges[:-1, None]
     columns[blank] = 0
     return Leaders(columns, blank, bound)

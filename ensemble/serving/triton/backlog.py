@@ -189,7 +189,7 @@ def reading(text: str, labels: Sequence[str]) -> Reading:
     """Return what a page of Triton's metrics says of the model with the labels; raise ValueError if that is nothing."""
     counts = {"request_success": 0, "request_failure": 0}
     for kind, told, count in _COUNT.findall(text):
-        if _NEVER_QUEUED not in told and all(one in told.split(",") for one in labels):
+        if _NEVER_QUEUED not in told and all(label in told.split(",") for label in labels):
             counts[kind] = counts.get(kind, 0) + int(float(count))
     if "pending_request_count" not in counts:
         raise ValueError("Triton's metrics have none of this model")

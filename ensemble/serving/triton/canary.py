@@ -118,7 +118,7 @@ def difference(answer: Answer, stated: Mapping[str, Any]) -> str:
     has is asked for: finite scores that descend, and no item twice.
     """
     count, scores = answer.count, answer.scores[: answer.count]
-    if not all(math.isfinite(one) for one in scores) or any(a < b for a, b in pairwise(scores)):
+    if not all(math.isfinite(score) for score in scores) or any(a < b for a, b in pairwise(scores)):
         return f"scores {_shown(scores)}: expected finite ones, the best first"
     if len(set(answer.items[:count])) != count:
         return f"items {_shown(answer.items[:count])}: one of them twice"
@@ -179,14 +179,14 @@ def _progresses(server: Server, model: str) -> bool:
 
 
 def _shown(values: Sequence[Any]) -> str:
-    return ", ".join(str(one)[:20] for one in values[:5]) + (", ..." if len(values) > 5 else "")
+    return ", ".join(str(value)[:20] for value in values[:5]) + (", ..." if len(values) > 5 else "")
 
 
 def state_of(message: str) -> str:
     """Return the state of what a server refused with `message`."""
-    if any(one in message for one in _FULL):
+    if any(text in message for text in _FULL):
         return "busy"
-    if any(one in message.lower() for one in _LATE):
+    if any(text in message.lower() for text in _LATE):
         return "late"
     return "unreachable" if "unknown model" in message or "no available versions" in message else "failed"
 
@@ -200,21 +200,21 @@ class OverHttp:
 
     def config(self, model: str) -> Mapping[str, Any]:
         """See `Server`."""
-        found: Mapping[str, Any] = self._ask(f"/v2/models/{model}/config")
-        return found
+        config: Mapping[str, Any] = self._ask(f"/v2/models/{model}/config")
+        return config
 
     def infer(self, model: str, inputs: Sequence[Mapping[str, Any]]) -> Answer:
         """See `Server`."""
         body = {"id": PARAMETER, "inputs": list(inputs), "outputs": [{"name": name} for name in OUTPUTS]}
-        found = self._ask(f"/v2/models/{model}/infer", body)
-        outputs = {one["name"]: one["data"] for one in found["outputs"]}
+        response = self._ask(f"/v2/models/{model}/infer", body)
+        outputs = {output["name"]: output["data"] for output in response["outputs"]}
         count, release = int(outputs["count"][0]), str(outputs["release"][0])
-        return Answer(outputs["item_id"], outputs["score"], count, release, str(found["model_version"]))
+        return Answer(outputs["item_id"], outputs["score"], count, release, str(response["model_version"]))
 
     def answered(self, model: str) -> int:
         """See `Server`."""
         stats = self._ask(f"/v2/models/{model}/stats")["model_stats"]
-        return sum(int(one["inference_stats"]["success"]["count"]) for one in stats)
+        return sum(int(version["inference_stats"]["success"]["count"]) for version in stats)
 
     def _ask(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         data = None if body is None else json.dumps(body).encode()

@@ -102,8 +102,8 @@ class Tally:
 
     def reason(self, message: str) -> str:
         """Return the input that a refusal's message names: one of few, whatever clients send."""
-        found = _COLUMN.match(message)
-        return found[1] if found is not None and found[1] in self._inputs else "query"
+        match = _COLUMN.match(message)
+        return match[1] if match is not None and match[1] in self._inputs else "query"
 
     def totals(self) -> Iterator[tuple[str, Labels, float]]:
         """Yield name, labels and value of everything that was ever counted."""
@@ -113,7 +113,7 @@ class Tally:
         ]
         for name, refused in (("rows", self._refused_rows), ("requests", self._refused)):
             counted += [
-                (f"retrieval_refused_{name}_total", (("reason", one),), count) for one, count in refused.copy().items()
+                (f"retrieval_refused_{name}_total", (("reason", why),), count) for why, count in refused.copy().items()
             ]
         yield from counted
         yield from self._batch.totals()
@@ -184,14 +184,14 @@ class Reporter:
         return self._metrics[key]
 
 
-def _kept(made: Any) -> Any:
+def _kept(metric: Any) -> Any:
     """Return an object of Triton's that is never freed, not even when the interpreter ends.
 
     What frees it frees the one metric in the server that all processes with these labels share: those that go on
     counting then write to freed memory, and the server crashes (Triton 2.51).
     """
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(made))
-    return made
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(metric))
+    return metric
 
 
 class RequestLog:

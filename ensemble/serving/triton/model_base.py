@@ -98,10 +98,10 @@ class BatchModel:
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer the requests, in their order; refuse those for which too many rows were done while they waited."""
         try:
-            sent: list[Arrays] = [{one.name(): one.as_numpy() for one in request.inputs()} for request in requests]
+            sent: list[Arrays] = [{array.name(): array.as_numpy() for array in asked.inputs()} for asked in requests]
         except Exception as error:  # what leaves execute() reaches the client with its traceback
             return [self._failure(error, request, 0) for request in requests]
-        rows = [max(map(len, one.values()), default=0) for one in sent]
+        rows = [max(map(len, arrays.values()), default=0) for arrays in sent]
         self._pulse.begin(sum(rows))
         try:
             return self._within_limits(requests, sent, rows)
@@ -116,7 +116,7 @@ class BatchModel:
             if True not in refused:
                 return self._executed(requests, sent)
             left = [position for position, no in enumerate(refused) if not no]
-            answers = iter(self._executed([requests[one] for one in left], [sent[one] for one in left]))
+            answers = iter(self._executed([requests[place] for place in left], [sent[place] for place in left]))
             self.tally.refused("queue", sum(itertools.compress(rows, refused)), len(rows) - len(left))
             return [_full() if no else next(answers) for no in refused]
         finally:
@@ -129,7 +129,7 @@ class BatchModel:
         start = time.thread_time()
         began: float | None = None
         for members in _alike(sent):
-            answers = self._answers([sent[one] for one in members], began)
+            answers = self._answers([sent[member] for member in members], began)
             began = began or start
             for member, answer in zip(members, answers, strict=True):
                 responses[member] = self._response(requests[member], answer, sent[member])
@@ -152,7 +152,7 @@ class BatchModel:
 
     def _report(self, args: dict[str, str]) -> None:
         """Begin to count, and to hand it to Triton's metrics."""
-        inputs, model = {one["name"] for one in json.loads(args["model_config"])["input"]}, args["model_name"]
+        inputs, model = {column["name"] for column in json.loads(args["model_config"])["input"]}, args["model_name"]
         self.tally, self._log = Tally(inputs, self.answers is not None), RequestLog(model)
         labels = {"model": model, "version": args["model_version"]}
         self._reporter = Reporter(self.tally, pb.MetricFamily, labels, self.release.manifest["release"])
@@ -302,10 +302,11 @@ def check_release(config: Path, release: Release) -> None:
 
 def check_inputs(config: str, tensors: Sequence[Tensor]) -> None:
     """Refuse a model configuration that was written for another release."""
-    found = {one["name"]: one["data_type"].replace("TYPE_STRING", "TYPE_BYTES") for one in json.loads(config)["input"]}
-    expected = {one.name: f"TYPE_{one.dtype}" for one in tensors}
-    if found != expected:
-        raise RuntimeError(f"config.pbtxt has inputs {found}, the release {expected}: export the repository again")
+    stated = json.loads(config)["input"]
+    inputs = {tensor["name"]: tensor["data_type"].replace("TYPE_STRING", "TYPE_BYTES") for tensor in stated}
+    expected = {tensor.name: f"TYPE_{tensor.dtype}" for tensor in tensors}
+    if inputs != expected:
+        raise RuntimeError(f"config.pbtxt has inputs {inputs}, the release {expected}: export the repository again")
 
 
 def row_slices(sent: Sequence[Arrays], name: str) -> list[slice]:
@@ -313,8 +314,8 @@ def row_slices(sent: Sequence[Arrays], name: str) -> list[slice]:
     if len(sent) == 1:
         return [slice(0, len(sent[0][name]))]
     slices, start = [], 0
-    for one in sent:
-        stop = start + len(one[name])
+    for arrays in sent:
+        stop = start + len(arrays[name])
         slices.append(slice(start, stop))
         start = stop
     return slices
@@ -330,8 +331,8 @@ def _alike(sent: Sequence[Arrays]) -> list[list[int]]:
     if len(sent) == 1:
         return [[0]]
     groups: dict[frozenset[str], list[int]] = {}
-    for position, one in enumerate(sent):
-        groups.setdefault(frozenset(one), []).append(position)
+    for position, arrays in enumerate(sent):
+        groups.setdefault(frozenset(arrays), []).append(position)
     return sorted(groups.values(), key=lambda members: len(sent[members[0]]))
 
 
@@ -341,5 +342,5 @@ def _first_part(sent: Sequence[Arrays], error: Exception) -> int:
     half = len(sent) // 2
     if not isinstance(error, TooMuch):
         return half
-    ends = np.cumsum([max(map(len, one.values())) for one in sent])
+    ends = np.cumsum([max(map(len, arrays.values())) for arrays in sent])
     return max(1, min(half, int(ends.searchsorted(error.row, side="right"))))

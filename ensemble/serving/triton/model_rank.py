@@ -31,13 +31,13 @@ class RankModel(BatchModel):
         assert steps.rank is not None
         check_inputs(config, steps.rank.inputs)
         outputs = release.json("query/transform.json")["outputs"]
-        self._record, self._lists = packing(outputs), {one["name"] for one in outputs if one["list"]}
+        self._record, self._lists = packing(outputs), {feature["name"] for feature in outputs if feature["list"]}
         self._ranker = Ranker(release, self._record.names or ())
-        self._named = [one.name for one in steps.rank.inputs if one.name in (self._record.names or ())]
+        self._named = [tensor.name for tensor in steps.rank.inputs if tensor.name in (self._record.names or ())]
         ids = on_wire(read_values(release, "items/ids", release.manifest["id_dtype"]["item_id"]))
         self._ids = np.append(ids, np.array([b"" if ids.dtype == object else 0], dtype=ids.dtype))
         self._writer = AnswerWriter(lambda: self._ids)
-        controls = [one for one in steps.request if one.name in ("top_k", "exclude_item_ids")]
+        controls = [tensor for tensor in steps.request if tensor.name in ("top_k", "exclude_item_ids")]
         self._most = max(self._ranker.candidates, int(release.manifest["serving"]["max_top_k"]))
         self._reader = Reader([Tensor(USER, "INT64", 1), *controls], release.manifest["serving"])
 
@@ -52,33 +52,35 @@ class RankModel(BatchModel):
     def answer(self, sent: Sequence[Arrays]) -> list[Outputs]:
         """Return item_id, score and count of every request."""
         # To the reader nobody asks: who it is has been found out.
-        request = self._reader.read([{**one, USER: np.zeros((len(one[VECTOR]), 1), dtype=np.int64)} for one in sent])
-        vectors, least = (np.concatenate([one[name] for one in sent]) for name in (VECTOR, LEAST))
-        candidates = _padded([one[CANDIDATES] for one in sent])
+        nobody = [np.zeros((len(arrays[VECTOR]), 1), dtype=np.int64) for arrays in sent]
+        request = self._reader.read([{**arrays, USER: ids} for arrays, ids in zip(sent, nobody, strict=True)])
+        vectors, least = (np.concatenate([arrays[name] for arrays in sent]) for name in (VECTOR, LEAST))
+        candidates = _padded([arrays[CANDIDATES] for arrays in sent])
         if candidates.shape[1] > self._most:
             raise InvalidRequest(f"{CANDIDATES}: {candidates.shape[1]} of a row, expected at most {self._most}")
         highest = int(candidates.max(initial=-1))
         if highest >= self._ranker.items or int(candidates.min(initial=0)) < -1:
             raise InvalidRequest(f"{CANDIDATES}: got {highest}, expected rows of the {self._ranker.items} items, or -1")
         try:
-            found = self._ranker.rank(self._features(sent), vectors, candidates, request.top_k, least[:, 0])
+            ranked = self._ranker.rank(self._features(sent), vectors, candidates, request.top_k, least[:, 0])
         except Exception as error:
             if type(error).__name__ != "InvalidArgument":  # onnxruntime's, of a graph that is fed what it cannot hold
                 raise
             raise InvalidRequest("features: not such as the transform makes; ask the ensemble") from None
         self.tally.answered(len(vectors), 0)
-        ids = self._ids.take(found.item_index, mode="wrap")
-        answer = Answer(found.item_index, ids, found.score, found.count, np.zeros(len(vectors), dtype=bool))
+        ids = self._ids.take(ranked.item_index, mode="wrap")
+        answer = Answer(ranked.item_index, ids, ranked.score, ranked.count, np.zeros(len(vectors), dtype=bool))
         return [outputs[:-1] for outputs in self._writer.outputs(answer, request, row_slices(sent, VECTOR))]
 
     def _features(self, sent: Sequence[Arrays]) -> dict[str, _Array]:
         if not self._named:
-            return unpack(np.concatenate([one[FEATURES] for one in sent]), self._record)
-        joined = {name: np.concatenate([one[name] for one in sent]) for name in self._named}
+            return unpack(np.concatenate([arrays[FEATURES] for arrays in sent]), self._record)
+        joined = {name: np.concatenate([arrays[name] for arrays in sent]) for name in self._named}
         return {name: values if name in self._lists else values[:, 0] for name, values in joined.items()}
 
 
 def _padded(candidates: Sequence[_Array]) -> _Array:
     """Join arrays of different widths; -1 fills."""
-    width = max(one.shape[1] for one in candidates)
-    return np.concatenate([np.pad(one, ((0, 0), (0, width - one.shape[1])), constant_values=-1) for one in candidates])
+    width = max(array.shape[1] for array in candidates)
+    padded = [np.pad(array, ((0, 0), (0, width - array.shape[1])), constant_values=-1) for array in candidates]
+    return np.concatenate(padded)

@@ -37,7 +37,7 @@ class TransformModel(BatchModel):
         self._reader = Reader(steps.request, release.manifest["serving"])
         self._features = QueryFeatures(release, History(release), trained_ids(release))
         self._record = packing(self._features.transform.outputs)
-        self._named = [one.name for one in steps.transform.outputs if one.name not in (FEATURES, USER_ROW)]
+        self._named = [tensor.name for tensor in steps.transform.outputs if tensor.name not in (FEATURES, USER_ROW)]
 
     def check(self) -> None:
         """Transform the sample queries."""
@@ -53,11 +53,11 @@ class TransformModel(BatchModel):
         user_rows = self._features.users.rows_of(request.columns[USER].values)
         features = self._features(request.columns, user_rows, request.clicks)
         self.tally.answered(len(user_rows), int(np.count_nonzero(user_rows < 0)))
-        made: Outputs = [(name, features[name].reshape(len(user_rows), -1)) for name in self._named]
+        outputs: Outputs = [(name, features[name].reshape(len(user_rows), -1)) for name in self._named]
         if not self._named:
-            made = [(FEATURES, pack(features, self._record, len(user_rows)))]
-        made.append((USER_ROW, user_rows[:, None]))
-        return [[(name, array[rows]) for name, array in made] for rows in row_slices(sent, USER)]
+            outputs = [(FEATURES, pack(features, self._record, len(user_rows)))]
+        outputs.append((USER_ROW, user_rows[:, None]))
+        return [[(name, array[rows]) for name, array in outputs] for rows in row_slices(sent, USER)]
 
 
 class TowerModel(BatchModel):
@@ -80,7 +80,7 @@ class TowerModel(BatchModel):
 
     def answer(self, sent: Sequence[Arrays]) -> list[Outputs]:
         """Return the vectors of every request."""
-        packed = sent[0][FEATURES] if len(sent) == 1 else np.concatenate([one[FEATURES] for one in sent])
+        packed = sent[0][FEATURES] if len(sent) == 1 else np.concatenate([arrays[FEATURES] for arrays in sent])
         try:
             vectors = self._tower(unpack(packed, self._record))
         except Exception as error:
@@ -105,7 +105,7 @@ class SearchModel(BatchModel):
         self._writer = AnswerWriter(lambda: self._catalogue.catalogue.wire_ids)
         self._candidates = candidates_of(release) if steps.rank else None
         self._users = release.manifest["counts"]["users"]
-        controls = [one for one in steps.search.inputs if one.name not in (VECTOR, USER_ROW)]
+        controls = [tensor for tensor in steps.search.inputs if tensor.name not in (VECTOR, USER_ROW)]
         # To the reader a user is the row that the transform found.
         times = [Tensor("history_timestamps", "INT64", -1, True, True)]
         self._reader = Reader([Tensor(USER, "INT64", 1), *controls, *times], release.manifest["serving"])
@@ -121,11 +121,11 @@ class SearchModel(BatchModel):
     def answer(self, sent: Sequence[Arrays]) -> list[Outputs]:
         """Return item_id, score, count and user_known of every request."""
         budget = self.budget()
-        request = self._reader.read([_as_read(one) for one in sent], budget)
+        request = self._reader.read([_as_read(arrays) for arrays in sent], budget)
         highest = extremes(request.columns[USER].values)[1]
         if highest >= self._users:
             raise InvalidRequest(f"{USER_ROW}: got {highest}, expected at most {self._users - 1}, or -1 for a stranger")
-        vectors = sent[0][VECTOR] if len(sent) == 1 else np.concatenate([one[VECTOR] for one in sent])
+        vectors = sent[0][VECTOR] if len(sent) == 1 else np.concatenate([arrays[VECTOR] for arrays in sent])
         check_queries(vectors)
         answer = self._catalogue.nearest(vectors, request.columns[USER].values, request, self._candidates, budget)
         self.count(answer)
@@ -138,12 +138,12 @@ class SearchModel(BatchModel):
         least = self._catalogue.least_scores(request)
         if least is None:
             least = np.full(len(answer.count), NO_SCORE, dtype=np.float32)
-        made: Outputs = [(LEAST, least[:, None]), (KNOWN, answer.user_known[:, None])]
+        of_rows: Outputs = [(LEAST, least[:, None]), (KNOWN, answer.user_known[:, None])]
         outputs = []
         for rows in slices:
             width = max(1, int(answer.count[rows].max()))
             candidates = np.ascontiguousarray(answer.item_index[rows, :width])
-            outputs.append([(CANDIDATES, candidates), *((name, array[rows]) for name, array in made)])
+            outputs.append([(CANDIDATES, candidates), *((name, array[rows]) for name, array in of_rows)])
         return outputs
 
 

@@ -39,15 +39,15 @@ def read_samples(
         "user_ids": _ids(rows, manifest["id_dtype"]["user_id"]),
         "user_rows": _numbers((rows,), -1, manifest["counts"]["users"] - 1),
         "timestamp": integer(0, FAR),
-        "features": object_of({one["name"]: _feature(rows, one) for one in outputs}),
+        "features": object_of({feature["name"]: _feature(rows, feature) for feature in outputs}),
         "vectors": _numbers((rows, manifest["dim"]), whole=False),
         **answers,
     }
     retrieved = {"candidates": _numbers((rows, None), -1, items - 1)}
     ranked = {"ranked": object_of({**answers, **retrieved})} if ranks else {}
     stated = taken(fields, {**required, **ranked})
-    for found in (stated, stated.get("ranked", stated)):
-        if np.shape(found["items"]) != np.shape(found["scores"]):
+    for answered in (stated, stated.get("ranked", stated)):
+        if np.shape(answered["items"]) != np.shape(answered["scores"]):
             raise fields.error("items and scores are not as many")
     return stated
 
@@ -86,7 +86,7 @@ def _numbers(shape: tuple[int | None, ...], low: int = -_INT64, high: int = _INT
         if array.ndim != len(shape) or any(
             want not in (None, had) for want, had in zip(shape, array.shape, strict=True)
         ):
-            wanted = " x ".join("any" if one is None else str(one) for one in shape)
+            wanted = " x ".join("any" if size is None else str(size) for size in shape)
             raise fields.error(f"{key} must be {wanted} numbers, got {' x '.join(map(str, array.shape))}")
         least, most = (low, high) if whole else (-_FLOAT32, _FLOAT32)
         if array.size and not least <= array.min().item() <= array.max().item() <= most:
@@ -97,4 +97,4 @@ def _numbers(shape: tuple[int | None, ...], low: int = -_INT64, high: int = _INT
 
 
 def _without_null(rows: list[Any]) -> list[Any]:
-    return [[0.0 if one is None else one for one in row] if isinstance(row, list) else row for row in rows]
+    return [[0.0 if number is None else number for number in row] if isinstance(row, list) else row for row in rows]

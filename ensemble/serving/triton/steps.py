@@ -41,30 +41,30 @@ class Steps(NamedTuple):
 def steps_of(release: Release) -> Steps:
     """Return the tensors of the chained models; with an onnxruntime tower the features go by name."""
     stated, id_dtype = release.json("query/transform.json"), release.manifest["id_dtype"]
-    taken, made = ([one["name"] for one in stated[key]] for key in ("inputs", "outputs"))
-    check_query(taken, made, str(release.path / "query/transform.json"))
-    history = any(one["name"] == HISTORY for one in stated["outputs"])
+    taken, features = ([column["name"] for column in stated[key]] for key in ("inputs", "outputs"))
+    check_query(taken, features, str(release.path / "query/transform.json"))
+    history = any(feature["name"] == HISTORY for feature in stated["outputs"])
     request = input_tensors(stated["inputs"], id_dtype, history)
-    columns = {USER, *_TRANSFORM_ONLY, *_BOTH, *(one["name"] for one in stated["inputs"])}
+    columns = {USER, *_TRANSFORM_ONLY, *_BOTH, *(column["name"] for column in stated["inputs"])}
     ranks = has_ranker(release)
     between, towers, rankers = (
         feature_tensors(release, stated["outputs"], graphs)
         for graphs in ((_TOWER, RANKER) if ranks else (_TOWER,), (_TOWER,), (RANKER,) if ranks else ())
     )
     row, vector = Tensor(USER_ROW, "INT64", 1), Tensor(VECTOR, "FP32", int(release.manifest["dim"]))
-    controls = [one for one in request if one.name not in columns or one.name in _BOTH]
+    controls = [tensor for tensor in request if tensor.name not in columns or tensor.name in _BOTH]
     outputs = output_tensors(id_dtype)
     candidates = [Tensor(CANDIDATES, "INT64", -1), Tensor(LEAST, "FP32", 1)]
-    top_k = [one for one in controls if one.name == "top_k"]
-    known = [one for one in outputs if one.name == KNOWN]
+    top_k = [tensor for tensor in controls if tensor.name == "top_k"]
+    known = [tensor for tensor in outputs if tensor.name == KNOWN]
     return Steps(
         request,
-        Step([one for one in request if one.name in columns], [*between, row]),
+        Step([tensor for tensor in request if tensor.name in columns], [*between, row]),
         Step(towers, [vector]),
         Step([vector, row, *controls], [*candidates, *known] if ranks else outputs),
         Step(
             [*rankers, vector, candidates[0]._replace(ragged=True), candidates[1], *top_k],
-            [one for one in outputs if one.name != KNOWN],
+            [tensor for tensor in outputs if tensor.name != KNOWN],
         )
         if ranks
         else None,
@@ -79,15 +79,15 @@ def feature_tensors(release: Release, outputs: Sequence[Mapping[str, Any]], grap
     # By the graphs: a feature may be two arrays, such as a history and its ages.
     taken = {name for graph in graphs for name in input_names(release.path / graph)}
     return [
-        Tensor(one["name"], wire[one["dtype"]], int(one["max_length"]) if one["list"] else 1)
-        for one in outputs
-        if one["name"] in taken
+        Tensor(feature["name"], wire[feature["dtype"]], int(feature["max_length"]) if feature["list"] else 1)
+        for feature in outputs
+        if feature["name"] in taken
     ]
 
 
 def packing(outputs: Sequence[Mapping[str, Any]]) -> np.dtype:
     """Return one row's features as a record, given the `outputs` of a `transform.json`."""
-    return np.dtype([(one["name"], one["dtype"], (one["max_length"],) * one["list"]) for one in outputs])
+    return np.dtype([(spec["name"], spec["dtype"], (spec["max_length"],) * spec["list"]) for spec in outputs])
 
 
 def pack(features: Mapping[str, np.ndarray], record: np.dtype, rows: int) -> np.ndarray:

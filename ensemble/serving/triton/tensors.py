@@ -73,9 +73,9 @@ def input_tensors(
         Tensor("history_timestamps", "INT64", -1, True, True),
     ]
     extra = [
-        Tensor(one["name"], WIRE[one["dtype"]], -1 if one["list"] else 1, True, bool(one["list"]))
-        for one in columns
-        if one["name"] != USER
+        Tensor(column["name"], WIRE[column["dtype"]], -1 if column["list"] else 1, True, bool(column["list"]))
+        for column in columns
+        if column["name"] != USER
     ]
     return [
         Tensor(USER, WIRE[id_dtype[USER]], 1),
@@ -108,9 +108,9 @@ class Reader:
 
     def __init__(self, tensors: Sequence[Tensor], limits: Mapping[str, int]) -> None:
         """Take the model's inputs and the release's `serving` section (top_k, max_top_k, max_exclude_item_ids)."""
-        self._tensors = {one.name: one for one in tensors}
-        self._columns = [one for one in tensors if one.name not in CONTROLS]
-        self._ragged = {one.name for one in tensors if one.ragged}
+        self._tensors = {tensor.name: tensor for tensor in tensors}
+        self._columns = [tensor for tensor in tensors if tensor.name not in CONTROLS]
+        self._ragged = {tensor.name for tensor in tensors if tensor.ragged}
         self._limits = limits
 
     def read(self, requests: Sequence[Arrays], budget: Budget | None = None) -> Request:
@@ -130,10 +130,11 @@ class Reader:
             self._pay(requests, budget)
         if USER not in requests[0]:
             raise InvalidRequest(f"column '{USER}': missing; expected {self._tensors[USER].dtype} [rows, 1]")
-        rows = sum(len(one[USER]) for one in requests)
+        rows = sum(len(arrays[USER]) for arrays in requests)
         if not rows:
             raise InvalidRequest(f"column '{USER}': no rows; expected at least one")
-        columns = {one.name: self._column(one, requests) for one in self._columns if one.name in requests[0]}
+        sent = [tensor for tensor in self._columns if tensor.name in requests[0]]
+        columns = {tensor.name: self._column(tensor, requests) for tensor in sent}
         for name, column in columns.items():
             _check_rows(name, len(column.values) if column.offsets is None else len(column.offsets) - 1, rows)
         if TIME in columns:
@@ -149,8 +150,9 @@ class Reader:
 
     def _pay(self, requests: Sequence[Arrays], budget: Budget) -> None:
         for name in requests[0]:
-            if name in self._ragged and any(one[name].size for one in requests):
-                lengths = np.repeat([one[name].shape[1] for one in requests], [len(one[name]) for one in requests])
+            if name in self._ragged and any(arrays[name].size for arrays in requests):
+                shapes = [arrays[name].shape for arrays in requests]
+                lengths = np.repeat([width for _, width in shapes], [rows for rows, _ in shapes])
                 budget.spend_each(lengths, _ENTRY_NS[self._tensors[name].dtype])
 
     def _column(self, tensor: Tensor, requests: Sequence[Arrays]) -> Column:
@@ -199,8 +201,8 @@ class Reader:
         tensor = self._tensors["exclude_item_ids"]
         if tensor.name not in requests[0]:
             return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=object if tensor.dtype == "BYTES" else np.int64)
-        _check_rows(tensor.name, sum(len(one[tensor.name]) for one in requests), rows)
-        if not any(one[tensor.name].size for one in requests):
+        _check_rows(tensor.name, sum(len(arrays[tensor.name]) for arrays in requests), rows)
+        if not any(arrays[tensor.name].size for arrays in requests):
             return np.zeros(0, dtype=np.int64), requests[0][tensor.name].reshape(-1)
         return self._ids(tensor, requests, rows, "max_exclude_item_ids")
 
@@ -211,11 +213,11 @@ class Reader:
             return None
         ids, times = _pair(requests, names)
         _check_rows("history_item_ids", sum(map(len, ids)), rows)
-        if not any(one.size for one in ids):
+        if not any(array.size for array in ids):
             return None
         tensor = self._tensors["history_item_ids"]
         row_of, values = self._ids(tensor, requests, rows, "max_history_item_ids")
-        seconds = np.concatenate([one.reshape(-1) for one in times])
+        seconds = np.concatenate([array.reshape(-1) for array in times])
         real = values != NO_ITEM[tensor.dtype]
         if not real.all():
             row_of, values, seconds = row_of[real], values[real], seconds[real]
@@ -249,8 +251,8 @@ def _pair(requests: Sequence[Arrays], names: list[str]) -> tuple[list[np.ndarray
     row = 0
     for these, those in zip(ids, times, strict=True):
         if these.shape != those.shape:
-            found, expected = list(those.shape), f"{list(these.shape)} as of '{names[0]}'"
-            raise InvalidRequest(f"column '{names[1]}', row {row}: shape {found}, expected {expected}")
+            got, expected = list(those.shape), f"{list(these.shape)} as of '{names[0]}'"
+            raise InvalidRequest(f"column '{names[1]}', row {row}: shape {got}, expected {expected}")
         row += len(these)
     return ids, times
 
@@ -272,14 +274,14 @@ def _joined(requests: Sequence[Arrays], name: str) -> np.ndarray:
     """Return all values of an input [rows, 1], row after row."""
     if len(requests) == 1:
         return requests[0][name].reshape(-1)
-    return np.concatenate([one[name] for one in requests]).reshape(-1)
+    return np.concatenate([arrays[name] for arrays in requests]).reshape(-1)
 
 
 def _ragged(requests: Sequence[Arrays], name: str) -> tuple[np.ndarray, np.ndarray]:
     """Return each row's length and all values one after the other; a request's rows have one length."""
-    shapes = [one[name].shape for one in requests]
+    shapes = [arrays[name].shape for arrays in requests]
     lengths = np.repeat([shape[1] for shape in shapes], [shape[0] for shape in shapes])
-    return lengths, np.concatenate([one[name].reshape(-1) for one in requests])
+    return lengths, np.concatenate([arrays[name].reshape(-1) for arrays in requests])
 
 
 def _plain(
@@ -289,14 +291,14 @@ def _plain(
     if tensor.dtype != "BYTES":
         return values
     if max(map(len, values), default=0) > longest:
-        position = next(index for index, one in enumerate(values) if len(one) > longest)
+        position = next(index for index, value in enumerate(values) if len(value) > longest)
         row = _row_of(position, lengths)
-        found, expected = len(values[position]), f"expected at most {longest}"
-        raise InvalidRequest(f"column '{tensor.name}', row {row}: {found} bytes, {expected}")
+        got, expected = len(values[position]), f"expected at most {longest}"
+        raise InvalidRequest(f"column '{tensor.name}', row {row}: {got} bytes, {expected}")
     try:
-        decoded = [one.decode("utf-8") if isinstance(one, bytes) else str(one) for one in values]
+        decoded = [value.decode("utf-8") if isinstance(value, bytes) else str(value) for value in values]
     except UnicodeDecodeError:
-        position = next(index for index, one in enumerate(values) if not _is_utf8(one))
+        position = next(index for index, value in enumerate(values) if not _is_utf8(value))
         raise _invalid(tensor.name, _row_of(position, lengths), values[position], "UTF-8 text") from None
     result = np.empty(len(decoded), dtype=object)
     result[:] = decoded
@@ -322,9 +324,9 @@ def _is_utf8(value: Any) -> bool:
     return True
 
 
-def _check_rows(name: str, found: int, rows: int) -> None:
-    if found != rows:
-        raise InvalidRequest(f"column '{name}': {found} rows, expected {rows} as in '{USER}'")
+def _check_rows(name: str, got: int, rows: int) -> None:
+    if got != rows:
+        raise InvalidRequest(f"column '{name}': {got} rows, expected {rows} as in '{USER}'")
 
 
 def _invalid(name: str, row: int, value: object, expected: str) -> InvalidRequest:

@@ -140,5 +140,5 @@ def check_finite(numbers: np.ndarray, what: str) -> None:
     """Raise InvalidRequest, with the row, unless float32 [n, width] is finite."""
     finite = np.isfinite(numbers)
     if not finite.all():
-        row, place = (int(one[0]) for one in np.nonzero(~finite))
+        row, place = (int(axis[0]) for axis in np.nonzero(~finite))
         raise InvalidRequest(f"row {row}: got {numbers[row, place]} in {what}")

@@ -20,8 +20,8 @@ class Cross:
 
     def __init__(self, edges: Sequence[Sequence[float]], vocabulary: IntegerVocabulary) -> None:
         """Take each column's bucket edges, none where its values themselves count, and a vocabulary of hashes."""
-        self._edges = [np.array(one, dtype=np.float64) if one else None for one in edges]
-        self._listed = [list(map(float, one)) if one else None for one in edges]
+        self._edges = [np.array(column, dtype=np.float64) if column else None for column in edges]
+        self._listed = [list(map(float, column)) if column else None for column in edges]
         self._vocabulary, self.codes = vocabulary, vocabulary.codes
 
     def __call__(self, *columns: Column) -> np.ndarray:
@@ -64,7 +64,7 @@ def _cross(fields: Fields, parts: Parts) -> Cross:
     if len(edges) != len(parts.dtypes) or not all(map(rising, filter(None, edges))):
         raise fields.error("edges must be one list for each input, and rise strictly")
     pairs = list(zip(parts.dtypes, edges, strict=True))
-    if ("float64", []) in pairs or any(dtype == "string" and one for dtype, one in pairs):
+    if ("float64", []) in pairs or any(dtype == "string" and column for dtype, column in pairs):
         raise fields.error("a cross takes floats by edges, and strings without")
     vocabulary = vocabulary_of(fields, parts._replace(dtypes=["int64"]))
     assert isinstance(vocabulary, IntegerVocabulary)

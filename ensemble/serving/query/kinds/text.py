@@ -19,8 +19,8 @@ class Text:
     def __call__(self, column: Column) -> np.ndarray:
         codes = np.zeros((len(column.values), self._width), dtype=np.int64)
         for row, text in enumerate(with_none(column, self._vocabulary).tolist()):
-            found = self._vocabulary.encode(tokens(text, self._ngrams)[: self._width])
-            codes[row, : len(found)] = found
+            encoded = self._vocabulary.encode(tokens(text, self._ngrams)[: self._width])
+            codes[row, : len(encoded)] = encoded
         return codes
 
 

@@ -25,8 +25,8 @@ class Time:
             period, unit, start = PERIODS[self._part]
             shift = self._offset - start
             codes = [
-                (floor(one) + shift) % period // unit + FIRST_KNOWN if -FAR < one < FAR else NULL
-                for one in seconds.tolist()
+                (floor(second) + shift) % period // unit + FIRST_KNOWN if -FAR < second < FAR else NULL
+                for second in seconds.tolist()
             ]
             return np.array(codes, dtype=np.int64)
         index = index_of(seconds, self._part, self._offset)
@@ -42,7 +42,7 @@ class Cyclic:
     def __call__(self, column: Column) -> np.ndarray:
         seconds = _seconds_of(column)
         if len(seconds) <= FEW and self._part in PERIODS:
-            return np.array([self._wave(one) for one in seconds.tolist()], dtype=np.float32).reshape(-1, 2)
+            return np.array([self._wave(second) for second in seconds.tolist()], dtype=np.float32).reshape(-1, 2)
         angle = 2 * np.pi * fraction_of(seconds, self._part, self._offset)
         return np.nan_to_num(np.stack([np.sin(angle), np.cos(angle)], axis=1)).astype(np.float32)
 
