@@ -1,7 +1,7 @@
-"""Answers for many users at once: a directory of Parquet parts, made on Dask or in this process, that can be continued.
+"""Answers for many users at once, as a directory of Parquet parts; on Dask or in this process, resumable.
 
-`answers.json` says what the parts belong to: the fingerprint of the release and of all that was asked. A part appears
-under its name when it is whole, and is kept by a run that continues with the same fingerprint.
+`answers.json` identifies what the parts answer: a fingerprint of the release and of everything that was asked. A part
+appears under its name when it is complete, and is kept by a later run with the same fingerprint.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ USERS_PER_PART = 8192
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """`answers.json`."""
+    """The content of `answers.json`."""
 
     format: int = FORMAT
     fingerprint: str
@@ -52,7 +52,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker needs to know to answer a part."""
+    """What a worker needs to answer a part."""
 
     release: Path
     delta: Path | None
@@ -64,7 +64,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Done:
-    """What was done."""
+    """The result of a call."""
 
     out: str
     release: str
@@ -93,18 +93,39 @@ def answer_all(
     force: bool = False,
     users_per_part: int = USERS_PER_PART,
 ) -> Done:
-    """Answer every user, part by part, and return what was done; finished parts of the same question are kept.
+    """Answer every user, part by part. Finished parts with the same question are kept.
 
-    `everybody` is the release of `task`, loaded. With `now` the time of `task.asking` is that of the first call, which
-    one that continues takes over. With `force` all is done again. `client`: the Dask cluster that works; its workers
-    read the release and write the parts themselves, under the same paths. None: this process works.
+    Parameters
+    ----------
+    task
+        Release, question and output directory.
+    everybody
+        The release of `task`, loaded.
+    user_ids
+        int64 or `str` objects [n].
+    client
+        The Dask cluster that does the work; its workers read the release and write the parts under the same paths.
+        None: this process does it.
+    progress
+        Called with a line of text before each step.
+    now
+        Ask as of the time of the first call, which a resumed call takes over.
+    force
+        Replace what the directory holds.
+    users_per_part
+        Users in one Parquet file.
+
+    Returns
+    -------
+    Done
+        Counts of users and parts, and the time of the question.
 
     Raises
     ------
     DataError
         The directory holds answers to something else, or a request is wrong.
     StageError
-        Another process writes to the directory, or the release changed while it answered.
+        Another process writes to the directory, or the release changed meanwhile.
     """
     started = time.monotonic()
     with _locked(task.out):
@@ -131,7 +152,7 @@ def answer_all(
 
 
 def part_path(out: Path, number: int) -> Path:
-    """Return where a part goes."""
+    """Return the path of a part."""
     return out / f"part-{number:06d}.parquet"
 
 
@@ -182,7 +203,7 @@ def _loaded(release: Path, delta: Path | None, name: str) -> Everybody:
 
 
 def write_part(everybody: Everybody, task: Task, number: int, ids: np.ndarray) -> int:
-    """Answer users and write `part-<number>.parquet`, whole or not at all; return how many there were.
+    """Answer users, write `part-<number>.parquet` atomically and return the number of users.
 
     Columns: `user_id`; `item_ids` and `scores` (float32), lists, best first; `count` int32, their length; `user_known`.
     """
@@ -223,7 +244,7 @@ def _record(ids: np.ndarray, answer: Answer, schema: pa.Schema) -> pa.RecordBatc
 def _opened(
     task: Task, everybody: Everybody, user_ids: np.ndarray, users_per_part: int, *, now: bool, force: bool
 ) -> State:
-    """Return the state of the directory, a new one where there is none; clear away what was half-written."""
+    """Return the state of the directory, a new one if there is none; remove half-written parts."""
     asking: dict[str, Any] = asdict(task.asking)
     asked = {**asking, "time": ("now" if now else asking["time"]) if everybody.dated else None}
     facts = {

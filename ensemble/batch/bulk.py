@@ -29,10 +29,10 @@ _NEIGHBOURS = 150
 
 
 class Documents:
-    """What a search engine keeps of each item beside its vector: its id, and what a release can filter it by."""
+    """The fields of each item in a search engine beside its vector: the id, and the attributes for filters."""
 
     def __init__(self, attributes: Attributes) -> None:
-        """Take the attributes of a catalogue's rows; raise DataError for a name that is no name of a field there."""
+        """Take the attributes of a catalogue; raise DataError for a name that cannot be a field."""
         for name in attributes:
             if name in (EMBEDDING, Columns.Item) or name.startswith("_") or "." in name or not name.strip():
                 raise DataError(
@@ -44,22 +44,22 @@ class Documents:
         self._keys = {name: number_key(values) for name, values in self._numbers.items()}
 
     def members(self, row: int) -> bytes:
-        """Return the members of a row's JSON object, each behind a comma."""
+        """Return the members of a row's JSON object, each after a comma."""
         members: dict[str, Any] = {name: tags.values_of(row) for name, tags in self._tags.items()}
         members.update((name, as_number(values[row], self._keys[name])) for name, values in self._numbers.items())
         kept = {name: value for name, value in members.items() if value is not None and value != []}
         return b"," + msgspec.json.encode(kept)[1:-1] if kept else b""
 
     def fields(self) -> dict[str, dict[str, str]]:
-        """Return the type of every field but the vector's."""
+        """Return the type of every field except the vector's."""
         types = {name: "long" if key == "value_int" else "double" for name, key in self._keys.items()}
         return {name: {"type": kind} for name, kind in {**dict.fromkeys(self._tags, "keyword"), **types}.items()}
 
 
 def index_body(engine: str, documents: Documents, dim: int, metric: str, ids: str) -> dict[str, Any]:
-    """Return the body of the request that makes the index; `ids` is "int64" or "string".
+    """Return the body of the request that creates the index; `ids` is "int64" or "string".
 
-    Fields are those of the documents and no others. Elasticsearch knows `max_inner_product` since 8.11.
+    The index takes the fields of the documents and no others. Elasticsearch has `max_inner_product` since 8.11.
     """
     id_field = {Columns.Item: {"type": "long" if ids == "int64" else "keyword"}}
     fields: dict[str, Any] = {EMBEDDING: _vector(engine, dim, metric), **id_field, **documents.fields()}
@@ -72,9 +72,9 @@ def index_body(engine: str, documents: Documents, dim: int, metric: str, ids: st
 
 
 def managed_index(items: int, dim: int, metric: str) -> dict[str, Any]:
-    """Return the metadata of an index of managed vector search; where its data lies is for who uploads it to add.
+    """Return the metadata of a managed vector search index; the uploader adds where the data lies.
 
-    A cosine is the inner product of vectors of length 1, which the service makes of them itself.
+    A cosine is the inner product of vectors that the service normalises itself.
     """
     tree = {"treeAhConfig": {"leafNodeEmbeddingCount": 1000, "leafNodesToSearchPercent": 10}}
     return {

@@ -1,4 +1,4 @@
-"""A release asked for everybody in this process, through the code that serves it, a batch of users at a time."""
+"""Asks a release in this process for many users, batch by batch, through the serving code."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Time = Union[int, Literal["last"]]
 
 @dataclass(frozen=True)
 class Asking:
-    """What is asked of every user."""
+    """The question that every user is asked."""
 
     top_k: int | None = None
     """None: the release's own number."""
@@ -43,7 +43,7 @@ class Asking:
 
 
 class Everybody:
-    """A loaded release, and requests of many of its users."""
+    """A loaded release that answers many of its users."""
 
     def __init__(self, retriever: Retriever) -> None:
         self.retriever, release = retriever, retriever.release
@@ -59,16 +59,16 @@ class Everybody:
 
     @classmethod
     def load(cls, release: Path, delta: Path | None = None) -> Everybody:
-        """Verify and load a release, and the changes of its catalogue in `delta`; raise InvalidRelease."""
+        """Verify and load a release and its deltas in `delta`; raise InvalidRelease if they are damaged."""
         return cls(Retriever.load(release, delta))
 
     @property
     def dated(self) -> bool:
-        """Return whether an answer depends on when it is asked."""
+        """Return whether answers depend on the time of the question."""
         return TIME in self.signature.inputs
 
     def user_ids(self) -> np.ndarray:
-        """Return the users that the release knows, in its order; int64 or `str` objects [users]."""
+        """Return the users that the release knows, in its order, int64 or `str` objects [users]."""
         return known_users(self.retriever.release)
 
     def answer(self, user_ids: np.ndarray, asking: Asking) -> Answer:
@@ -96,7 +96,7 @@ class Everybody:
         return self.retriever.reader.read([tensors(self.signature, query)])
 
     def _times(self, user_ids: np.ndarray, asked: Time) -> np.ndarray:
-        """Return when each user is asked, int64 [n]; at the release's newest interaction where one has none."""
+        """Return the time of each user's question, int64 [n]; the release's newest interaction if one has none."""
         if asked != "last":
             return np.full(len(user_ids), asked, dtype=np.int64)
         newest = int(self._seconds.max()) if len(self._seconds) else int(time.time())
@@ -107,7 +107,7 @@ class Everybody:
 
 
 def known_users(release: Release) -> np.ndarray:
-    """Return the ids of the users that a release knows, in its order; int64 or `str` objects [users]."""
+    """Return the ids of the users that a release knows, in its order, int64 or `str` objects [users]."""
     return read_values(release, f"users/{Columns.User}", release.manifest["id_dtype"][Columns.User])
 
 
@@ -119,7 +119,7 @@ def batches(ids: np.ndarray, rows: int = USERS_AT_ONCE) -> Iterator[np.ndarray]:
 
 @contextmanager
 def _naming(user_ids: np.ndarray) -> Iterator[None]:
-    """Name the users of a request that is wrong."""
+    """Add the user ids to the error of a wrong request."""
     try:
         yield
     except InvalidRequest as error:

@@ -1,4 +1,4 @@
-"""An item's tags and numbers as managed vector search filters by them: restricts, numeric restricts, a crowding tag."""
+"""Item attributes in the form that managed vector search filters by: restricts, numeric restricts, a crowding tag."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _WHOLE = 2.0**53
 
 
 class Restricts:
-    """What items are filtered by in a vector database: the attributes that a request to the release may name.
+    """The attributes of items as restricts.
 
-    A tag attribute is a namespace whose `allow` list has the item's values, and stands in no item's list that has none;
-    a number is `value_int` where it is whole in every item, else `value_double`.
+    A tag attribute is a namespace with the item's values in its `allow` list, left out for items without any. A number
+    is a `value_int` if it is whole in every item, otherwise a `value_double`.
     """
 
     def __init__(self, attributes: Attributes, crowding: str | None = None) -> None:
-        """Take the attributes of a catalogue's rows, and the one whose value is the crowding tag.
+        """Take the attributes of a catalogue, and the one whose value is the crowding tag.
 
         Raises
         ------
@@ -38,7 +38,7 @@ class Restricts:
         self._crowding = crowding
 
     def members(self, row: int) -> bytes:
-        """Return the members of a row's JSON object, each behind a comma; raise DataError for two crowding tags."""
+        """Return the members of a row's JSON object, each after a comma; raise DataError for two crowding tags."""
         tags = {name: attribute.values_of(row) for name, attribute in self._tags.items()}
         numbers = {name: as_number(values[row], self._number_keys[name]) for name, values in self._numbers.items()}
         members: dict[str, Any] = {
@@ -73,14 +73,14 @@ def json_text(text: str) -> bytes:
 
 
 def number_key(values: np.ndarray) -> str:
-    """Return `value_int` for numbers, float64 [items], that are all whole (NaN: none), else `value_double`."""
+    """Return `value_int` if all numbers, float64 [items], are whole (NaN: missing), otherwise `value_double`."""
     real = values[~np.isnan(values)]
     whole = bool((np.abs(real) <= _WHOLE).all() and (real == np.floor(real)).all())
     return "value_int" if whole else "value_double"
 
 
 def as_number(value: float, key: str) -> int | float | None:
-    """Return a number as its key says; None for NaN."""
+    """Return a number in the type of its key; None for NaN."""
     if np.isnan(value):
         return None
     return int(value) if key == "value_int" else float(value)

@@ -1,4 +1,4 @@
-"""Whom a batch is for: everybody that a release knows, the ids in a file, or ids on the command line."""
+"""Chooses the users of a batch: all that a release knows, the ids in a file, or ids on the command line."""
 
 from __future__ import annotations
 
@@ -31,13 +31,24 @@ class Chosen(NamedTuple):
 
 
 def choose(what: str, release: Release) -> Chosen:
-    """Return the users of `all`, of a file (.parquet, .csv or .jsonl with a column `user_id`; .txt, one per line), or
-    of ids with commas between them. Ids that the release does not know are welcome, as they are to the server.
+    """Return the users of a batch. Users that the release does not know are allowed, as by the server.
+
+    Parameters
+    ----------
+    what
+        `all`; a file (.parquet, .csv or .jsonl with a column `user_id`, or .txt with one per line); or ids with commas.
+    release
+        The release, for `all` and for the type of the ids.
+
+    Returns
+    -------
+    Chosen
+        Distinct ids in their order, and the number of duplicates.
 
     Raises
     ------
     DataError
-        The file is not there or not readable, has no such column, or an id is null or not of the release's type.
+        The file is missing or not readable, has no such column, or an id is null or not of the release's type.
     """
     if what == EVERYBODY:
         return Chosen(known_users(release), 0)

@@ -1,6 +1,6 @@
-"""A release's item vectors, or its users' query vectors, as a file: Parquet, NumPy, or JSON lines for other engines.
+"""Exports item vectors, or users' query vectors, as a file: Parquet, NumPy, or JSON lines for other engines.
 
-Vectors come batch by batch and are written as they come; a file is whole or not there at all.
+Vectors are written batch by batch; a file is complete or absent.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ITEMS_AT_ONCE = 8192
 
 
 class Batch(NamedTuple):
-    """Some of the vectors."""
+    """A batch of vectors."""
 
     ids: np.ndarray
     """int64 or `str` objects [n]."""
@@ -52,9 +52,28 @@ class Vectors:
 
 
 def item_vectors(release: Release, catalogue: Catalogue, name: str, form: str, crowding: str | None = None) -> Vectors:
-    """Return the items that can be answered with, in catalogue order; `name` is that of the release and its changes.
+    """Return the vectors of the live items, in catalogue order.
 
-    With them comes what the form's engine keeps of an item; see `write_vectors`.
+    Parameters
+    ----------
+    release, catalogue
+        The release, and its items after all changes.
+    name
+        Id of the release and number of its changes, such as `566afa9a+7`.
+    form
+        A format of `write_vectors`, which decides on the attributes that come along.
+    crowding
+        The attribute for `crowding_tag`, in the format `jsonl`.
+
+    Returns
+    -------
+    Vectors
+        Ids and vectors, float32 [total, d], in batches.
+
+    Raises
+    ------
+    DataError
+        An attribute cannot be a field of the engine; there is no attribute `crowding`.
     """
     keeps = _keeps(form, catalogue, crowding)
     live = np.flatnonzero(catalogue.rows.live)
@@ -76,7 +95,22 @@ def item_vectors(release: Release, catalogue: Catalogue, name: str, form: str, c
 
 
 def query_vectors(everybody: Everybody, user_ids: np.ndarray, asking: Asking) -> Vectors:
-    """Return the query vectors of users, as the server computes them for a request that says what `asking` does."""
+    """Return the query vectors of users, as the server computes them for such a request.
+
+    Parameters
+    ----------
+    everybody
+        The loaded release.
+    user_ids
+        int64 or `str` objects [n].
+    asking
+        Columns and time of the requests.
+
+    Returns
+    -------
+    Vectors
+        Ids and vectors, float32 [n, d], in batches.
+    """
     release = everybody.retriever.release
 
     def made() -> Iterator[Batch]:
@@ -90,13 +124,25 @@ def query_vectors(everybody: Everybody, user_ids: np.ndarray, asking: Asking) ->
 
 
 def write_vectors(vectors: Vectors, format_: str, out: Path) -> Path:
-    """Write the vectors to `out`, as `format_` says, and return it.
+    """Write vectors to a file or directory.
 
-    `parquet`: `id` and `embedding`, float32 [dim], the facts in the file's metadata. `npy`: a directory of `ids.npy`
-    (int64 or Unicode) and `embeddings.npy`, float32 [total, dim]. `jsonl`: a line per vector, in the layout that
-    managed vector search takes: `id` (text), `embedding`, `restricts`, `numeric_restricts`, `crowding_tag`.
-    `elasticsearch`, `opensearch`: two lines per item, for the bulk interface. How these engines make their index is
-    written beside the file, to `index_path(out)`.
+    Parameters
+    ----------
+    vectors
+        What `item_vectors` or `query_vectors` returned.
+    format_
+        `parquet`: `id` and `embedding`, float32 [d], with the facts in the file's metadata. `npy`: a directory of
+        `ids.npy` (int64 or Unicode) and `embeddings.npy`, float32 [total, d]. `jsonl`: a line per vector in the layout
+        of managed vector search: `id` (text), `embedding`, `restricts`, `numeric_restricts`, `crowding_tag`.
+        `elasticsearch`, `opensearch`: two lines per item for the bulk interface; the request that creates the index
+        goes to `index_path(out)`.
+    out
+        Where they go.
+
+    Returns
+    -------
+    Path
+        `out`.
     """
     if format_ == "npy":
         with atomic_directory(out) as directory:
@@ -113,7 +159,7 @@ def write_vectors(vectors: Vectors, format_: str, out: Path) -> Path:
 
 
 def index_path(out: Path) -> Path:
-    """Return where the index of the vectors in `out` is described."""
+    """Return the path of the description of the index for the vectors in `out`."""
     return out.with_name(f"{out.stem}.index.json")
 
 
@@ -171,7 +217,7 @@ def _documents(batch: Batch) -> Iterator[bytes]:
 
 
 def _texts(batch: Batch) -> Iterator[tuple[Any, bytes, bytes]]:
-    """Yield id, numbers and further members of each."""
+    """Yield id, numbers and further members of each vector."""
     # Arrow writes the shortest decimal that reads back as the same float32; Python's would be that of the float64.
     flat = pa.array(np.ascontiguousarray(batch.vectors).ravel(), pa.float32())
     numbers: list[str] = flat.cast(pa.string()).to_pylist()

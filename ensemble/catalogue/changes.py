@@ -1,4 +1,4 @@
-"""Changes of a release's items: what people hand us, checked, with the vectors of the release's own item tower."""
+"""Changes of a release's items: users' files, checked, with vectors from the release's own item tower."""
 
 from __future__ import annotations
 
@@ -40,10 +40,17 @@ class Change:
 
 
 class LiveItems:
-    """The items of a release and of the deltas that follow it: what a change is checked against."""
+    """The items of a release and of the deltas that follow it, against which a change is checked."""
 
     def __init__(self, release: Release, delta: Path | None = None) -> None:
-        """Load a verified release and what its delta directory holds.
+        """Load the items.
+
+        Parameters
+        ----------
+        release
+            A verified release.
+        delta
+            Directory of changes that follow it; None: there are none.
 
         Raises
         ------
@@ -68,7 +75,7 @@ class LiveItems:
         """The columns that the item tower is given, engineered."""
 
     def apply(self, delta: Delta) -> None:
-        """Take a package into account."""
+        """Add the items of a package, or remove them."""
         self.catalogue = self.catalogue.with_delta(delta)
         if not delta.removes:
             added = read_items(delta, int(delta.manifest["items"]), self.kinds[Columns.Item].dtype)
@@ -76,7 +83,23 @@ class LiveItems:
         self.deltas.append(delta)
 
     def adding(self, path: Path) -> Change:
-        """Return the new items of a file; raise DataError where one is there already or a column is missing."""
+        """Read new items from a file and encode them with the release's item tower.
+
+        Parameters
+        ----------
+        path
+            .parquet, .csv or .jsonl with the item id and every column that the item tower reads.
+
+        Returns
+        -------
+        Change
+            m items with their columns and vectors, float32 [m, d].
+
+        Raises
+        ------
+        DataError
+            An item is in the catalogue already, a column is missing, or a value is of another type; names file and row.
+        """
         needed = list(dict.fromkeys([Columns.Item, *self.inputs]))
         table = read_table(path, self.kinds, needed)
         rows = self._live_rows(table[Columns.Item])
@@ -85,9 +108,22 @@ class LiveItems:
         return self._change("add", path, table)
 
     def updating(self, path: Path) -> Change:
-        """Return the items of a file with what is new of them; columns that the file does not have stay as they are.
+        """Read changed items from a file; columns that it does not have keep their values.
 
-        Raises DataError where an item is not in the catalogue.
+        Parameters
+        ----------
+        path
+            .parquet, .csv or .jsonl with the item id and any other columns.
+
+        Returns
+        -------
+        Change
+            m items with all of their columns and new vectors, float32 [m, d].
+
+        Raises
+        ------
+        DataError
+            An item is not in the catalogue, or a value is of another type; names file and row.
         """
         table = read_table(path, self.kinds, [Columns.Item])
         rows = self._live_rows(table[Columns.Item])
@@ -97,7 +133,23 @@ class LiveItems:
         return self._change("update", path, known.assign(**{str(name): table[name] for name in table}))
 
     def removing(self, what: list[str]) -> Change:
-        """Return the items of one file, or those whose ids are given; raise DataError where one is not there."""
+        """Collect items to remove.
+
+        Parameters
+        ----------
+        what
+            One file (.parquet, .csv, .jsonl) with a column of item ids, or the ids themselves.
+
+        Returns
+        -------
+        Change
+            The ids of m items.
+
+        Raises
+        ------
+        DataError
+            An item is not in the catalogue, or an id is not of the release's type.
+        """
         place, kind = Path(what[0]), self.kinds[Columns.Item]
         is_file = len(what) == 1 and place.suffix.lower() in (".parquet", ".csv", ".jsonl")
         ids = read_ids(place, kind) if is_file else ids_of(what, kind)
@@ -107,9 +159,12 @@ class LiveItems:
         return Change("remove", ids_array(ids, kind))
 
     def vectors(self, table: pd.DataFrame, path: Path) -> np.ndarray:
-        """Return the items' vectors, float32 [m, d]: the compiled item transform, then the item tower.
+        """Encode items with the compiled item transform and the item tower; return float32 [m, d].
 
-        Raises DataError where a value is of no use to the transform, or an item has no finite vector.
+        Raises
+        ------
+        DataError
+            The transform refuses a value, or an item has no finite vector.
         """
         tower = Tower(self.release.path / "towers/item.onnx")
         parts = []
@@ -136,13 +191,13 @@ class LiveItems:
         return Change(operation, ids, whole, self.vectors(whole, path))
 
     def _live_rows(self, ids: pd.Series) -> np.ndarray:
-        """Return the row of every item that can be answered with, int64 [m]; -1 for others."""
+        """Return the row of every live item, int64 [m]; -1 for other ids."""
         rows = self.catalogue.ids.rows_of(ids_array(ids, self.kinds[Columns.Item]))
         return np.where((rows >= 0) & self.catalogue.rows.live[rows], rows, -1)
 
 
 def ids_array(ids: pd.Series, kind: Kind) -> np.ndarray:
-    """Return item ids as a catalogue has them: int64 or `str` objects [n]."""
+    """Return item ids as a catalogue stores them: int64 or `str` objects [n]."""
     return ids.to_numpy(dtype=object if kind.dtype == "string" else np.int64)
 
 

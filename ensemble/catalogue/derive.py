@@ -1,4 +1,4 @@
-"""Releases made of a release and of changes of its items, without training: the same towers, other items."""
+"""Releases derived from another one by changes of its items, without training: same towers, other items."""
 
 from __future__ import annotations
 
@@ -41,9 +41,31 @@ class Derived:
 
 
 def derive(release: Release, change: Change, out: Path, progress: Progress = silent) -> Derived:
-    """Write the release with one change to `out`. It is a catalogue of its own: deltas of the other do not apply to it.
+    """Apply one change to a release and write the result as a new release.
 
-    The index is rebuilt where that takes no time (flat), or where the change made it worse than it should be.
+    The result is a catalogue of its own: deltas of `release` do not apply to it. A flat index is rebuilt; another one
+    only if the change left it worse than it should be.
+
+    Parameters
+    ----------
+    release
+        The verified release to start from.
+    change
+        Items to add, update or remove.
+    out
+        Directory of the new release, which appears whole or not at all.
+    progress
+        Called with a line of text before each step.
+
+    Returns
+    -------
+    Derived
+        The new release, and whether its index was rebuilt.
+
+    Raises
+    ------
+    InvalidRelease, ReleaseError
+        The change does not fit the release; the index cannot be built.
     """
     with TemporaryDirectory() as folder:
         items = LiveItems(release)
@@ -58,8 +80,29 @@ def derive(release: Release, change: Change, out: Path, progress: Progress = sil
 
 
 def compact(items: LiveItems, out: Path, progress: Progress = silent) -> Release:
-    """Write the release and its deltas as one release to `out`, with an index rebuilt; what is dead goes, as far as
-    no history refers to it. Deltas that follow the last of them apply to it."""
+    """Write a release and its deltas as one release with a rebuilt index.
+
+    Dead rows are dropped unless a history refers to them. Deltas that follow the last applied one apply to the result.
+
+    Parameters
+    ----------
+    items
+        The release and its deltas.
+    out
+        Directory of the new release, which appears whole or not at all.
+    progress
+        Called with a line of text before each step.
+
+    Returns
+    -------
+    Release
+        The new release, verified.
+
+    Raises
+    ------
+    InvalidRelease, ReleaseError
+        Its parts do not fit each other; the index cannot be built.
+    """
     followed = {"lineage": items.release.origin["lineage"], "sequence": items.release.origin["sequence"]}
     followed["package"] = items.release.origin["package"]
     if items.log is not None:
@@ -95,10 +138,10 @@ def _left_behind(source: Path) -> Callable[[str, list[str]], list[str]]:
 
 
 def _folded_rows(catalogue: Catalogue) -> np.ndarray:
-    """Return the rows that a release with a new index consists of, int64 [n], in its order.
+    """Return the rows of a release with a new index, int64 [n], in its order.
 
-    First the trained items where they were, each with its newest row, dead ones too: histories refer to them. Then the
-    others that live.
+    The trained items keep their places, each with its newest row even if that is dead, since histories refer to them.
+    The other live items follow.
     """
     later = np.arange(catalogue.trained, catalogue.rows.live.size)
     stranger = catalogue.trained_ids.rows_of(catalogue.rows.ids[later]) < 0

@@ -1,4 +1,4 @@
-"""Whether a running server answers with the newest changes yet."""
+"""Checks that a running server answers with the newest changes."""
 
 from __future__ import annotations
 
@@ -19,13 +19,29 @@ _PAUSE_SECONDS = 0.05
 
 
 def check_in_force(address: str, sequence: int, release: Release, timeout_s: float = 10.0) -> str:
-    """Ask the server at `address` until it answers with the changes up to `sequence`; return what it says of itself.
+    """Wait until a server answers with the changes up to `sequence`.
+
+    Parameters
+    ----------
+    address
+        host:port of its gRPC endpoint.
+    sequence
+        Number of the last change.
+    release
+        The release that the changes follow.
+    timeout_s
+        How long to wait, in seconds.
+
+    Returns
+    -------
+    str
+        The release that the server names in its answers, such as `566afa9a+7`.
 
     Raises
     ------
     ServerError
-        It does not answer, serves neither `release` nor the one that the changes began with, or answers after
-        `timeout_s` still without these changes.
+        It does not answer, serves a release to which the changes do not apply, or still answers without them after
+        `timeout_s`.
     """
     deadline, serves = time.monotonic() + timeout_s, ""
     user = "" if release.manifest["id_dtype"]["user_id"] == "string" else -1
@@ -44,12 +60,12 @@ def check_in_force(address: str, sequence: int, release: Release, timeout_s: flo
 
 
 def sequence_of(release: str) -> int:
-    """Return the number of the last change that an answer's `release`, such as `566afa9a+7`, was made with."""
+    """Return the number of changes in the `release` of an answer: 7 for `566afa9a+7`."""
     return int(release.partition("+")[2] or 0)
 
 
 def _check_kin(serves: str, release: Release, address: str) -> None:
-    """Numbers mean something only among releases that count the same changes."""
+    """Raise ServerError for a release that does not count the same changes."""
     kin = {release.manifest["release"], release.origin["lineage"]}
     if serves.partition("+")[0] not in kin:
         raise ServerError(

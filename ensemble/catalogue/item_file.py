@@ -1,4 +1,4 @@
-"""Files of items that people hand us (Parquet, CSV, JSON lines), as a table of the release's own columns and types."""
+"""Reads files of items (Parquet, CSV, JSON lines) with the columns and types of a release."""
 
 from __future__ import annotations
 
@@ -23,15 +23,27 @@ _NO_ID = -(2**63)
 
 
 def read_table(path: Path, kinds: Mapping[str, Kind], required: list[str]) -> pd.DataFrame:
-    """Read the items in `path` (.parquet, .csv or .jsonl) and return the columns that it has, typed, rows 0..n-1.
+    """Read a file of items.
 
-    In a CSV file an empty field is a null, and `|` stands between the entries of a list.
+    Parameters
+    ----------
+    path
+        .parquet, .csv or .jsonl. In a CSV file an empty field is a null, and `|` separates the entries of a list.
+    kinds
+        The type of every column of the release.
+    required
+        Columns that must be there.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns that the file has, typed; rows 0 to n - 1.
 
     Raises
     ------
     DataError
-        The file is not readable, a column is missing or unknown, a value is of another type, an id is null or twice;
-        names file, column and row.
+        The file is not readable, a column is missing or unknown, a value is of another type, an id is null or
+        duplicated; names file, column and row.
     """
     frame, is_text = _read(path)
     names = [str(name) for name in frame]
@@ -49,7 +61,7 @@ def read_table(path: Path, kinds: Mapping[str, Kind], required: list[str]) -> pd
 
 
 def read_ids(path: Path, kind: Kind) -> pd.Series:
-    """Return the item ids in `path`, of whose columns only `item_id` is looked at; raise DataError as `read_table`."""
+    """Read the `item_id` column of a file and ignore the others; raises DataError as `read_table` does."""
     frame, is_text = _read(path)
     if Columns.Item not in frame:
         raise DataError(f"{path}: column '{Columns.Item}' is missing")
@@ -59,7 +71,7 @@ def read_ids(path: Path, kind: Kind) -> pd.Series:
 
 
 def ids_of(texts: list[str], kind: Kind) -> pd.Series:
-    """Return item ids typed on a command line; raise DataError where one is no id or is there twice."""
+    """Return item ids typed on a command line; raise DataError for a wrong type or a duplicate."""
     place = Path("item ids")
     ids = _typed(place, Columns.Item, pd.Series(texts, dtype=object), kind, True)
     _check_ids(place, ids)
@@ -67,7 +79,7 @@ def ids_of(texts: list[str], kind: Kind) -> pd.Series:
 
 
 def _read(path: Path) -> tuple[pd.DataFrame, bool]:
-    """Return the file's columns as they are, and whether every value is text still to be read."""
+    """Return the columns of a file as they are, and whether every value is text still to be parsed."""
     readers: dict[str, Callable[[Path], pd.DataFrame]] = {
         ".parquet": pd.read_parquet,
         ".csv": lambda place: pd.read_csv(
@@ -126,7 +138,7 @@ _WRONG = object()
 
 
 def _cell(value: Any, kind: Kind, is_text: bool) -> Any:
-    """Return a value as the release has it, None for a null, `_WRONG` where it is of another type."""
+    """Convert a value to the release's type: None for a null, `_WRONG` for another type."""
     if not kind.is_list:
         return _value(value, kind.dtype, is_text)
     if is_text and isinstance(value, str):
@@ -163,7 +175,7 @@ def _number(value: Any) -> Any:
 
 
 def _parsed(text: str, dtype: str) -> Any:
-    """Return what the text of a CSV field says, or the text itself."""
+    """Parse the text of a CSV field; return the text itself if that fails."""
     try:
         if dtype == "bool":
             return {"true": True, "false": False}[text.lower()]

@@ -1,4 +1,4 @@
-"""Items that people hand us, labelled by the items of a release: vectors of its item tower, classes of an attribute."""
+"""Labels new items with classes of an attribute, by the item tower's vectors of the release's own items."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Labelled:
-    """What was found."""
+    """The classes of an attribute, and their scores for the items of a file."""
 
     ids: list[int | str]
     classes: list[str]
@@ -37,21 +37,36 @@ class Labelled:
 
     @property
     def quality(self) -> dict[str, float] | None:
-        """Return how well the file's own labels were found."""
+        """Return how well the scores agree with the file's own labels; None if it has none."""
         return None if self.truth is None else quality(self.scores, self.truth)
 
 
 def label(items: LiveItems, path: Path, attribute: str, neighbours: int | None = None) -> Labelled:
-    """Score the classes of an attribute for the items in a file, by class prototypes, or by so many nearest neighbours.
+    """Score the classes of an attribute for the items in a file.
 
-    The file is a table as `items.adding` takes, of new items or known ones; it need not have the attribute. Where the
-    item tower reads the attribute, it is left empty on both sides: vectors that hold the label would say nothing. No
-    item of the file is learned from.
+    Items of the file are never learned from. If the item tower reads the attribute, it is left empty on both sides,
+    since vectors that contain the label would prove nothing.
+
+    Parameters
+    ----------
+    items
+        The release whose items are learned from.
+    path
+        A table of new or known items, with the columns that `LiveItems.adding` needs; the attribute is optional.
+    attribute
+        Name of an attribute of tags.
+    neighbours
+        Score by that many nearest neighbours; by default by class prototypes.
+
+    Returns
+    -------
+    Labelled
+        Scores, float32 [items, classes], and the file's own labels where it has them.
 
     Raises
     ------
     DataError
-        The attribute is no tag of the release, fewer than two of its values are there, or the file does not fit.
+        The attribute is not one of tags, has fewer than two values, or the file does not fit.
     """
     classes, labels = _classes(items, attribute)
     blanked = attribute in items.inputs
@@ -82,7 +97,7 @@ def label(items: LiveItems, path: Path, attribute: str, neighbours: int | None =
 
 
 def _classes(items: LiveItems, attribute: str) -> tuple[list[str], _Mask]:
-    """Return the classes that living items have, and the classes of each row of the catalogue, bool [rows, classes]."""
+    """Return the classes that live items have, and the classes of each row of the catalogue, bool [rows, classes]."""
     attributes, live = items.catalogue.rows.attributes, items.catalogue.rows.live
     tags = attributes.get(attribute)
     if not isinstance(tags, Tags):

@@ -31,17 +31,16 @@ class Labeller(Protocol):
 
 
 class Prototypes:
-    """How likely an item is of each class, by the cosine of its vector with the mean of the items of the class.
+    """The probability of each class, from the cosine of an item's vector with the mean vector of the class.
 
-    Vectors count with length 1, less the mean of all: what all items have in common says nothing of a class. Of two
-    classes with the same cosine the more frequent one is likelier, and cosines spread more for some classes than for
-    others. So each class has two numbers beside its mean, slope and offset of the log odds over the cosine, by
-    linear discriminant analysis (Fisher 1936) of the cosines of its items, each with the mean of the others, and of
-    all other items. Nothing is trained.
+    Vectors are centred by the mean of all items, which says nothing of a class, and scaled to length 1. Classes differ
+    in frequency and in how widely their cosines spread, so each class has a slope and an offset of the log odds, by
+    linear discriminant analysis (Fisher 1936): of the cosines of its items, each with the mean of the others, against
+    those of all other items. Nothing is trained.
     """
 
     def __init__(self, vectors: _Floats, labels: _Mask) -> None:
-        """Take items, float32 [items, d], and which classes each is of, bool [items, classes]; each class has some."""
+        """Take items, float32 [items, d], and their classes, bool [items, classes]; no class is empty."""
         lengthless = normalised(vectors)
         self._centre = lengthless.mean(axis=0)
         own = normalised(lengthless - self._centre)
@@ -62,12 +61,12 @@ class Prototypes:
 
     @property
     def nbytes(self) -> int:
-        """Return what is kept."""
+        """Return the bytes that are kept."""
         return int(self.weights.nbytes + self._centre.nbytes + self.slope.nbytes + self.offset.nbytes)
 
 
 class Neighbours:
-    """Of the `k` labelled items with the highest cosine: how much of it is each class's."""
+    """Each class's share of the cosines of the `k` nearest labelled items."""
 
     def __init__(self, vectors: _Floats, labels: _Mask, k: int = NEIGHBOURS) -> None:
         """Take items as `Prototypes` does; all of them are kept."""
@@ -81,7 +80,7 @@ class Neighbours:
 
     @property
     def nbytes(self) -> int:
-        """Return what is kept; a label is a bit."""
+        """Return the bytes that are kept; a label takes one bit."""
         return int(self._vectors.nbytes + self._labels.size // 8)
 
     def _scores(self, vectors: _Floats) -> _Floats:
@@ -93,7 +92,7 @@ class Neighbours:
 
 
 def _discriminants(cosines: npt.NDArray[np.floating], labels: _Mask) -> tuple[_Doubles, _Doubles]:
-    """Return slope and offset of the log odds of every class, float64 [classes]; none falls with the cosine."""
+    """Return slope (never negative) and offset of the log odds of every class, float64 [classes]."""
     count, cosines = labels.sum(axis=0), cosines.astype(np.float64)
     others = len(labels) - count
     inside = (cosines * labels).sum(axis=0) / count
@@ -104,12 +103,12 @@ def _discriminants(cosines: npt.NDArray[np.floating], labels: _Mask) -> tuple[_D
 
 
 def quality(scores: npt.NDArray[np.floating], truth: _Mask) -> dict[str, float]:
-    """Return how well scores, [n, classes], order classes by the truth, bool [n, classes], of rows with some class.
+    """Return how well scores, [n, classes], rank the true classes, bool [n, classes]; rows without a class are left
+    out.
 
-    `precision@1`: the first class is one of the item's. `accuracy`: the same over items of a single class, where it is
-    what accuracy is elsewhere. `map`: the mean over classes that some item has of the average precision of the items in
-    the order of their scores. `ranking_precision`: the mean over items of the average precision of their classes. A
-    score that is not finite stands behind all others and is never right.
+    `precision@1`: the first class is right. `accuracy`: the same over items with a single class. `map`: the average
+    precision of the items in order of their scores, averaged over classes. `ranking_precision`: the average precision
+    of the classes, averaged over items. A score that is not finite ranks last and is never right.
     """
     labelled = truth.any(axis=1)
     scores, truth = np.where(np.isfinite(scores), scores, -np.inf)[labelled], truth[labelled]
@@ -126,9 +125,9 @@ def quality(scores: npt.NDArray[np.floating], truth: _Mask) -> dict[str, float]:
 
 
 def average_precision(scores: npt.NDArray[np.floating], truth: _Mask) -> npt.NDArray[np.float64]:
-    """Return the mean of the precision at each true entry of every row, float64 [n]; each row has one.
+    """Return each row's average precision, float64 [n]; every row has a true entry.
 
-    Entries with equal scores stand in the least favourable order, so that a constant earns nothing.
+    Equal scores are put in the least favourable order, so that a constant earns nothing.
     """
     order = np.lexsort((truth, -scores), axis=1)
     hits = np.take_along_axis(truth, order, axis=1)

@@ -1,4 +1,4 @@
-"""Changes for servers that are running: written as numbered packages that appear whole or not at all."""
+"""Publishes changes to running servers, as numbered packages that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -31,13 +31,19 @@ _LOCK = ".lock"
 
 @contextmanager
 def writing(release: Release, directory: Path) -> Iterator[LiveItems]:
-    """Yield the release's items as the delta directory makes them now; nobody else writes there meanwhile.
+    """Lock a delta directory for writing and yield the release's items with its changes applied.
+
+    Parameters
+    ----------
+    release
+        The release that the changes follow.
+    directory
+        The delta directory that servers watch.
 
     Raises
     ------
     ReleaseError
-        There is no such directory, so no server watches it; or a package that is there is damaged, and nothing can
-        follow it, since servers stop before it.
+        There is no such directory, or a package in it is damaged: servers stop before it, so nothing can follow it.
     """
     if not directory.is_dir():
         raise ReleaseError(f"{directory}: no such directory; give the one that the server was started with (--delta)")
@@ -58,10 +64,26 @@ def writing(release: Release, directory: Path) -> Iterator[LiveItems]:
 
 
 def publish(items: LiveItems, change: Change) -> Delta:
-    """Write the change as the next package and return it. Call inside `writing`.
+    """Write a change as the next package. Call inside `writing`.
 
-    The package is tried on the items as servers will, and then gets its name: whatever a server begins to answer once
-    this returns, it answers with it.
+    The package is first applied to the items as servers do it, and then renamed into place.
+
+    Parameters
+    ----------
+    items
+        The items that `writing` yielded.
+    change
+        Items to add, update or remove.
+
+    Returns
+    -------
+    Delta
+        The package; its number is in its manifest.
+
+    Raises
+    ------
+    InvalidRelease, ReleaseError
+        The change does not fit, or the index engine refuses it. Nothing was published.
     """
     log = items.log
     assert log is not None
@@ -78,14 +100,14 @@ def publish(items: LiveItems, change: Change) -> Delta:
 
 
 def _engine(release: Release) -> Any:
-    """Return what writes changes to the engine that the release is searched by; None: the release holds its index."""
+    """Return the module that writes changes to a remote index engine; None: the release holds its index."""
     kind = kind_of(release)
     engine = import_module(f"ensemble.index.{kind}") if kind in ENGINES else None
     return engine if hasattr(engine, "mirror") else None
 
 
 def write_package(items: LiveItems, change: Change, out: Path, sequence: int, previous: str) -> None:
-    """Write one package into the directory `out`."""
+    """Write a change as package `sequence`, which follows the package with the id `previous`, into `out`."""
     release = items.release
     (out / "items").mkdir()
     save_values(change.ids, out / "items/ids", release.manifest["id_dtype"]["item_id"])
@@ -108,12 +130,12 @@ def write_package(items: LiveItems, change: Change, out: Path, sequence: int, pr
 
 
 def filterable(release: Release) -> dict[str, str]:
-    """Return the attributes that the release can be filtered by: `number` or `tags`, by name."""
+    """Return the attributes of a release by name: `number` or `tags`."""
     return {str(attribute["name"]): str(attribute["kind"]) for attribute in release.json(attributes.FILE)["attributes"]}
 
 
 def write_filterable(table: pd.DataFrame, items: Path, kinds: Mapping[str, str]) -> None:
-    """Write those columns of an item table that the release has as attributes, each of the kind that it has there."""
+    """Write those columns of an item table that are attributes of the release, each of the kind it has there."""
     columns = {
         name: pd.to_numeric(table[name]).astype(np.float64) if kind == "number" else table[name].astype(object)
         for name, kind in kinds.items()

@@ -33,7 +33,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> object:
-    """Import what is asked for when it is asked for: `ensemble.client.tls` alone needs no gRPC."""
+    """Import a public name at its first use: `ensemble.client.tls` alone needs no gRPC."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_MODULES.get(name, 'tensors')}"), name)

@@ -1,4 +1,4 @@
-"""The client for asyncio: what `ensemble.client.client` does, awaited."""
+"""The client for asyncio: the methods of `ensemble.client.client`, awaited."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from ensemble.client.tls import ClientTls
 
 
 class AsyncRetrievalClient:
-    """Asks one served model over gRPC; one connection for all tasks of one event loop. Make it inside the loop."""
+    """A client of one served model over gRPC, for the tasks of one event loop. Create it inside the loop.
+
+    See `RetrievalClient`.
+    """
 
     def __init__(
         self,
@@ -31,11 +34,17 @@ class AsyncRetrievalClient:
         tls: ClientTls | None = None,
         proxy: bool | None = None,
     ) -> None:
-        """Take what `ensemble.client.retry.Settings` documents.
+        """Set up a client; parameters and errors are those of `RetrievalClient`.
 
-        Without `tls` the environment says whether and how the connection is encrypted (`RETRIEVAL_TLS_CA`, ...);
-        `proxy` is whether a server on another machine is reached through the environment's proxy, by default not
-        (`ensemble.client.channels`).
+        Parameters
+        ----------
+        address, model, timeout_s, retries, backoff_s, tls, proxy
+            Server, model, seconds for a whole call, retries, seconds before the first of them, certificates, proxy.
+
+        Raises
+        ------
+        InvalidRequest, ServerError
+            A number is out of range; the address or a certificate cannot be used.
         """
         self._peer = Peer(Settings(address, model, timeout_s, retries, backoff_s))
         self._channel = grpc.InferenceServerClient(address, **channel_options(address, tls, proxy))
@@ -64,21 +73,59 @@ class AsyncRetrievalClient:
         history: Histories | None = None,
         filters: Filters | None = None,
     ) -> list[Recommendations]:
-        """Return each user's best items, in the order of `user_ids`, as `RetrievalClient.recommend`."""
+        """Return the best items of each user, as `RetrievalClient.recommend` does.
+
+        Parameters
+        ----------
+        user_ids, top_k, exclude_item_ids, include_seen, columns, timestamps, history, filters
+            n users and, for each of them, what `RetrievalClient.recommend` documents.
+
+        Returns
+        -------
+        list of Recommendations
+            n answers in the order of `user_ids`.
+
+        Raises
+        ------
+        InvalidRequest, Unavailable, DeadlineExceeded, ClientError
+            As `RetrievalClient.recommend` does.
+        """
         return await self.ask(
             Query(user_ids, top_k, exclude_item_ids, include_seen, columns or {}, timestamps, history, filters)
         )
 
     async def ask(self, query: Query) -> list[Recommendations]:
-        """Return the answer to each row of `query`; raises as `ensemble.client.retry.ask`."""
+        """Answer a query that was put together beforehand; see `recommend`.
+
+        Parameters
+        ----------
+        query
+            n rows and what is asked of them.
+
+        Returns
+        -------
+        list of Recommendations
+            n answers, in the order of the rows.
+
+        Raises
+        ------
+        InvalidRequest, Unavailable, DeadlineExceeded, ClientError
+            As `RetrievalClient.recommend` does.
+        """
         return await self._hold(ask(self._peer, query))
 
     async def signature(self) -> Signature:
-        """Return what the model takes; asked of the server once."""
+        """Return the inputs, outputs and limits of the model, read from the server once.
+
+        Raises
+        ------
+        Unavailable, DeadlineExceeded, ClientError
+            As `RetrievalClient.recommend` does.
+        """
         return await self._hold(ask_signature(self._peer))
 
     async def _hold(self, conversation: Generator[Step, Any, Returned]) -> Returned:
-        """Do the steps of a conversation and return what it comes to."""
+        """Do the steps of a conversation and return its result."""
         try:
             step = next(conversation)
             while True:

@@ -1,4 +1,4 @@
-"""How a gRPC channel to a server is opened: how long messages may be, TLS, and whether a proxy is in between."""
+"""Options of a gRPC channel to a server: message sizes, TLS, proxy."""
 
 from __future__ import annotations
 
@@ -16,11 +16,17 @@ _MESSAGES = [("grpc.max_send_message_length", _LONGEST), ("grpc.max_receive_mess
 
 
 def channel_options(address: str, tls: ClientTls | None = None, proxy: bool | None = None) -> dict[str, Any]:
-    """Return the arguments of tritonclient's `InferenceServerClient` for the server at `address`, HOST:PORT.
+    """Return the arguments of tritonclient's `InferenceServerClient` for one server.
 
-    Without `tls` the environment says whether the channel is encrypted, without `proxy` whether a proxy may be used
-    (`grpc_proxy`, `https_proxy`, `http_proxy`, less what `no_proxy` names): by default none is, and to this machine
-    never.
+    Parameters
+    ----------
+    address
+        host:port.
+    tls
+        Certificates; by default those that the environment names, else plain text.
+    proxy
+        Whether a proxy may be used (`grpc_proxy`, `https_proxy`, `http_proxy`, except for the hosts in `no_proxy`); by
+        default only where `RETRIEVAL_PROXY` is 1. A server on this machine is never reached through one.
 
     Raises
     ------
@@ -37,7 +43,7 @@ def channel_options(address: str, tls: ClientTls | None = None, proxy: bool | No
 
 
 def is_here(host: str) -> bool:
-    """Return whether a host name or address is this machine's: nothing else can be bound to."""
+    """Return whether a host name or address belongs to this machine, that is, whether it can be bound."""
     try:
         addresses = socket.getaddrinfo(host.strip("[]"), 0, type=socket.SOCK_DGRAM)
         for family, kind, protocol, _, place in addresses[:1]:

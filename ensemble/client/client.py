@@ -41,9 +41,10 @@ Returned = TypeVar("Returned")
 
 
 class RetrievalClient:
-    """Asks one served model over gRPC; one connection, opened at the first call and reused. Threads may share it.
+    """A client of one served model over gRPC. Threads may share it; the connection is opened at the first call and
+    reused.
 
-    The model's configuration is read once, at the first call, to learn its id types and limits.
+    The first call also reads the model's configuration once, to learn its id types and limits.
     """
 
     def __init__(
@@ -56,11 +57,32 @@ class RetrievalClient:
         tls: ClientTls | None = None,
         proxy: bool | None = None,
     ) -> None:
-        """Take what `ensemble.client.retry.Settings` documents.
+        """Set up a client; nothing is sent yet.
 
-        Without `tls` the environment says whether and how the connection is encrypted (`RETRIEVAL_TLS_CA`, ...);
-        `proxy` is whether a server on another machine is reached through the environment's proxy, by default not
-        (`ensemble.client.channels`).
+        Parameters
+        ----------
+        address
+            host:port of the server's gRPC endpoint.
+        model
+            Name of the Triton model: `retrieval`, or `retrieval_chained`.
+        timeout_s
+            Seconds for a whole call, with its retries and all of its requests.
+        retries
+            How often a request is sent again after `Unavailable`.
+        backoff_s
+            Longest pause in seconds before the first retry, doubled for each further one.
+        tls
+            Certificates; by default those that the environment names (`RETRIEVAL_TLS_CA`, ...), else plain text.
+        proxy
+            Whether to reach a server on another machine through the environment's proxy; by default only where
+            `RETRIEVAL_PROXY` is 1.
+
+        Raises
+        ------
+        InvalidRequest
+            A number is out of range.
+        ServerError
+            The address is not host:port, or a certificate cannot be read.
         """
         self._peer = Peer(Settings(address, model, timeout_s, retries, backoff_s))
         self._channel = grpc.InferenceServerClient(address, **channel_options(address, tls, proxy))
@@ -89,25 +111,82 @@ class RetrievalClient:
         history: Histories | None = None,
         filters: Filters | None = None,
     ) -> list[Recommendations]:
-        """Return each user's best items, in the order of `user_ids`; the arguments are those of `Query` (`tensors`).
+        """Return the best items of each user.
 
-        More rows than the model takes at once go as several requests, one after the other. Raises as
-        `ensemble.client.retry.ask`.
+        More rows than the model takes at once are sent as several requests, one after the other.
+
+        Parameters
+        ----------
+        user_ids
+            n ids, integers or strings as the release has them. Users it does not know are answered from `columns`.
+        top_k
+            Items per user; by default the release's own number.
+        exclude_item_ids
+            n lists of item ids that an answer must not hold.
+        include_seen
+            Whether items of the user's known history may be answered.
+        columns
+            Further query columns by name, n values each. They override what the release knows of the user.
+        timestamps
+            n times of the queries, int64 seconds since 1970; later interactions are ignored. By default the server's
+            clock.
+        history
+            n lists of (item id, seconds since 1970): interactions beside those that the release knows.
+        filters
+            n filters: a `Filter`, the JSON text that the server takes (docs/serving.md), or None.
+
+        Returns
+        -------
+        list of Recommendations
+            n answers in the order of `user_ids`, each with its item ids and scores, best first.
+
+        Raises
+        ------
+        InvalidRequest
+            The request is wrong; the message names column and row. Found here or by the server.
+        Unavailable
+            The server does not answer, does not serve the model, or its queue is full.
+        DeadlineExceeded
+            The answer did not come within `timeout_s`.
+        ClientError
+            The server failed.
         """
         return self.ask(
             Query(user_ids, top_k, exclude_item_ids, include_seen, columns or {}, timestamps, history, filters)
         )
 
     def ask(self, query: Query) -> list[Recommendations]:
-        """Return the answer to each row of `query`; raises as `ensemble.client.retry.ask`."""
+        """Answer a query that was put together beforehand; see `recommend`.
+
+        Parameters
+        ----------
+        query
+            n rows and what is asked of them.
+
+        Returns
+        -------
+        list of Recommendations
+            n answers, in the order of the rows.
+
+        Raises
+        ------
+        InvalidRequest, Unavailable, DeadlineExceeded, ClientError
+            As `recommend` does.
+        """
         return self._hold(ask(self._peer, query))
 
     def signature(self) -> Signature:
-        """Return what the model takes; asked of the server once."""
+        """Return the inputs, outputs and limits of the model, read from the server once.
+
+        Raises
+        ------
+        Unavailable, DeadlineExceeded, ClientError
+            As `recommend` does.
+        """
         return self._hold(ask_signature(self._peer))
 
     def _hold(self, conversation: Generator[Step, Any, Returned]) -> Returned:
-        """Do the steps of a conversation and return what it comes to."""
+        """Do the steps of a conversation and return its result."""
         try:
             step = next(conversation)
             while True:

@@ -1,4 +1,4 @@
-"""Filters as a caller writes them: typed, and turned into the JSON text that a request carries."""
+"""Typed filters, and the JSON text that a request carries for them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ItemId = Union[int, str]
 
 @dataclass(frozen=True)
 class TagTest:
-    """What an item's values of one attribute must be; empty: anything goes."""
+    """Conditions on an item's values of one attribute; without any, every item passes."""
 
     any: Sequence[str] = ()
     """At least one of these."""
@@ -22,19 +22,19 @@ class TagTest:
     """None of these."""
 
     def document(self) -> dict[str, list[str]]:
-        """Return the tests that are made."""
+        """Return the conditions that are set."""
         return {name: list(values) for name, values in vars(self).items() if values}
 
 
 @dataclass(frozen=True)
 class Range:
-    """Between which numbers an attribute must be, both included; an item without the number is in no range."""
+    """Bounds of a numeric attribute, both included; an item without the number never passes."""
 
     min: float | None = None
     max: float | None = None
 
     def document(self) -> dict[str, float]:
-        """Return the ends that there are."""
+        """Return the bounds that are set."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
 
@@ -48,7 +48,7 @@ class Crowding:
 
 @dataclass(frozen=True)
 class Filter:
-    """What one row's answer may hold. An item must pass everything that is stated."""
+    """Restricts the answer to one row. An item must pass every condition."""
 
     allow: Sequence[ItemId] | None = None
     """Only these items; None: every item."""
@@ -63,7 +63,7 @@ class Filter:
     """Only items with at least this score."""
 
     def document(self) -> dict[str, Any]:
-        """Return what is stated, as JSON values."""
+        """Return the conditions that are set, as JSON values."""
         document: dict[str, Any] = {"allow": None if self.allow is None else _plain(self.allow)}
         document["deny"] = _plain(self.deny) or None
         stated: dict[str, Mapping[str, Union[TagTest, Range]]] = {"tags": self.tags, "ranges": self.ranges}
@@ -74,14 +74,14 @@ class Filter:
         return {key: value for key, value in document.items() if value is not None}
 
     def text(self) -> str:
-        """Return the filter as a request carries it, "" if it lets everything through.
+        """Return the filter as a request carries it; "" if it lets everything through.
 
-        Equal filters have equal texts, and the server keeps what it made of one.
+        Equal filters have equal texts, so that the server compiles each of them once.
         """
         document = self.document()
         return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False) if document else ""
 
 
 def _plain(ids: Sequence[Any]) -> list[ItemId]:
-    """Return the ids as Python's own; NumPy's are no JSON."""
+    """Return the ids as Python integers or strings, which JSON can hold."""
     return [item_id.item() if hasattr(item_id, "item") else item_id for item_id in ids]

@@ -1,7 +1,7 @@
-"""What a client asks of the server, in which order and when again. How it is sent is up to the two clients.
+"""The conversation of a client with the server: what is asked, in which order, and when it is asked again.
 
-A conversation is a generator: it yields a `Step`, and is sent what came back or thrown the error that the step met. So
-the blocking client and the asyncio one are the same in all but how they wait.
+A conversation is a generator: it yields a `Step`, and is sent the result or thrown the error of the step. So the
+blocking client and the asyncio one differ only in how they wait.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _SHORTEST_S = 1e-3
 
 
 class Unavailable(ClientError, ConnectionError):
-    """No server answers at the address, it does not serve the model, or its queue is full. Later may work."""
+    """No server answers at the address, it does not serve the model, or its queue is full. A later call may succeed."""
 
 
 class DeadlineExceeded(ClientError, TimeoutError):
@@ -54,7 +54,7 @@ class DeadlineExceeded(ClientError, TimeoutError):
 
 @dataclass(frozen=True)
 class Settings:
-    """Whom a client asks, and how patiently."""
+    """The server that a client asks, and its patience."""
 
     address: str = "127.0.0.1:8001"
     """gRPC, host:port."""
@@ -69,7 +69,7 @@ class Settings:
     that the clients of a server that comes back do not all come at once."""
 
     def __post_init__(self) -> None:
-        """Raise InvalidRequest for a number that makes no sense."""
+        """Raise InvalidRequest for a number that is out of range."""
         for name, wanted in (
             ("timeout_s", "a number of seconds above 0"),
             ("backoff_s", "a number of seconds above 0"),
@@ -82,7 +82,7 @@ class Settings:
 
 @dataclass
 class Peer:
-    """The model that a client talks to, and what it has learned of it."""
+    """The model that a client talks to, and its signature once that is known."""
 
     settings: Settings
     signature: Signature | None = None
@@ -125,7 +125,7 @@ Answered = Generator[Step, Any, list[Recommendations]]
 
 
 def ask_signature(peer: Peer, deadline: float | None = None) -> Generator[Step, Any, Signature]:
-    """Return what the model takes; asked once."""
+    """Yield the steps that read the model's signature, once; return it."""
     if peer.signature is None:
         deadline = time.monotonic() + peer.settings.timeout_s if deadline is None else deadline
         response = yield from _patiently(peer.settings, deadline, AskConfig)
@@ -134,7 +134,12 @@ def ask_signature(peer: Peer, deadline: float | None = None) -> Generator[Step, 
 
 
 def ask(peer: Peer, query: Query) -> Answered:
-    """Ask for all rows of `query`, in as many requests as the model needs; return the answers in order.
+    """Yield the steps that answer all rows of `query`, in as many requests as the model needs.
+
+    Returns
+    -------
+    list of Recommendations
+        The answers, in the order of the rows.
 
     Raises
     ------
@@ -164,7 +169,7 @@ def _infer(settings: Settings, signature: Signature, arrays: Mapping[str, np.nda
 
 
 def _patiently(settings: Settings, deadline: float, step: Any) -> Generator[Step, Any, Any]:
-    """Do `step(seconds left)`, and again where that is safe, may help and leaves time before the deadline."""
+    """Do `step(seconds left)`; repeat it where that is safe, may help and ends before the deadline."""
     for attempt in range(settings.retries + 1):
         try:
             return (yield step(max(deadline - time.monotonic(), _SHORTEST_S)))
@@ -186,7 +191,7 @@ def as_input(name: str, data_type: str, array: np.ndarray) -> Any:
 
 
 def meaning(error: InferenceServerException, address: str, model: str, timeout_s: float) -> ClientError:
-    """Return the exception that says what a caller can do about a failed call; its `status` is the gRPC status."""
+    """Return the exception for a failed call, by what the caller can do about it; its `status` is the gRPC status."""
     status = str(error.status() or "").removeprefix("StatusCode.")
     message = str(error.message()).removeprefix("[request id: <id_unknown>] ")
     # Asking changes nothing, so it may be done again: a dead process is restarted, another server takes over.

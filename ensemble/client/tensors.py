@@ -1,4 +1,4 @@
-"""The tensors between client and server: what a served model takes, a query as tensors, an answer as Python values."""
+"""The tensors between client and server: the model's signature, a query as tensors, an answer as Python values."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _TAKES = {
 
 
 class ClientError(ServerError):
-    """Base of what the client raises. A server's failure that fits no subclass has this class itself."""
+    """Base of the client's errors. A failure of the server that fits no subclass is raised as this class."""
 
     status: str = ""
     """gRPC status, such as "INTERNAL"; "" where the error was found before a request was sent."""
@@ -56,7 +56,7 @@ class InvalidRequest(ClientError, ValueError):
 
 @dataclass(frozen=True)
 class Signature:
-    """What a served model takes, as its own configuration states it."""
+    """Inputs, outputs and limits of a served model, read from its configuration."""
 
     model: str
     max_batch_size: int
@@ -76,7 +76,7 @@ class Signature:
 
 @dataclass(frozen=True)
 class Query:
-    """Rows to ask for, not yet checked against a model."""
+    """Rows to answer, not yet checked against a model."""
 
     user_ids: Sequence[Any] | np.ndarray
     """One id per row."""
@@ -101,7 +101,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Recommendations:
-    """One row's answer, best first."""
+    """The answer to one row, best item first."""
 
     item_ids: list[ItemId]
     scores: list[float]
@@ -112,10 +112,10 @@ class Recommendations:
 
 
 class Result(Protocol):
-    """What an inference returned (`tritonclient.grpc.InferResult`)."""
+    """The result of an inference (`tritonclient.grpc.InferResult`)."""
 
     def as_numpy(self, name: str) -> np.ndarray | None:
-        """Return an output; None where the answer has no such output."""
+        """Return an output; None if there is no such output."""
 
 
 def read_signature(config: Mapping[str, Any]) -> Signature:
@@ -131,10 +131,10 @@ def read_signature(config: Mapping[str, Any]) -> Signature:
 
 
 def tensors(signature: Signature, query: Query) -> dict[str, np.ndarray]:
-    """Check `query` against the model and return its inputs by name, each with `n` rows.
+    """Check `query` against the model and return its inputs by name, arrays of n rows.
 
-    Every input that all queries share is present, `exclude_item_ids` as `[n, 0]` where there is nothing to exclude:
-    Triton never joins requests whose sets of inputs differ.
+    Inputs that every query can have are always present, `exclude_item_ids` as `[n, 0]` where nothing is excluded:
+    Triton never joins requests that send different sets of inputs.
 
     Raises
     ------
@@ -163,13 +163,13 @@ def tensors(signature: Signature, query: Query) -> dict[str, np.ndarray]:
 
 
 def slices(arrays: Mapping[str, np.ndarray], rows: int) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """Cut the inputs into requests of at most `rows` rows; each comes with the number of its first row."""
+    """Cut the inputs into requests of at most `rows` rows; yield the number of the first row with each."""
     for start in range(0, len(arrays["user_id"]), rows):
         yield start, {name: array[start : start + rows] for name, array in arrays.items()}
 
 
 def recommendations(result: Result) -> list[Recommendations]:
-    """Return the rows of an answer, each cut to its real length."""
+    """Return the rows of an answer, each cut to the number of items that it holds."""
     counts, known = _output(result, "count").ravel(), _output(result, "user_known").ravel()
     ids, scores = _output(result, "item_id"), _output(result, "score")
     release = result.as_numpy("release")
@@ -229,7 +229,7 @@ def _exclusions(signature: Signature, lists: Exclusions | None, rows: int) -> np
 
 
 def _filters(signature: Signature, filters: Filters | None, rows: int) -> np.ndarray:
-    """Return each row's filter as text [rows, 1], "" for none."""
+    """Return the filters as text, [rows, 1]; "" for a row without one."""
     if filters is not None and "filter" not in signature.inputs:
         raise InvalidRequest(f"column 'filter': model '{signature.model}' takes none; release it again")
     _check_list("filter", [] if filters is None else filters, "expected a list with one filter, or None, per row")
@@ -290,7 +290,7 @@ def _padded(name: str, data_type: str, lists: Exclusions | None, rows: int, blan
 
 
 def _array(name: str, data_type: str, values: Sequence[Any] | np.ndarray, place: str = "row") -> np.ndarray:
-    """Return `values` as one array of the wire's type; a value that would change on the way is refused."""
+    """Return `values` as an array of the input's data type; refuse a value that would change by it."""
     if isinstance(values, np.ndarray) and data_type in _NUMPY and values.dtype == _NUMPY[data_type]:
         return values
     listed = values.tolist() if isinstance(values, np.ndarray) else list(values)

@@ -1,4 +1,4 @@
-"""Certificates: what a server shows and demands of its clients, and what a client shows and demands of its server."""
+"""Certificates of a server and of its clients."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PREFIX = "RETRIEVAL_TLS_"
 
 @dataclass(frozen=True)
 class ServerTls:
-    """TLS for gRPC; PEM files. Triton has none for HTTP and metrics."""
+    """Certificates of a server, PEM files, for gRPC; Triton has no TLS for HTTP and metrics."""
 
     certificate: Path
     """The server's certificate, and those between it and its authority."""
@@ -26,7 +26,7 @@ class ServerTls:
     """Mutual: only clients with a certificate of this authority may connect."""
 
     def options(self) -> dict[str, object]:
-        """Return Triton's options; raise ServerError where a file is missing or no PEM."""
+        """Return Triton's options; raise ServerError if a file is missing or not PEM."""
         options: dict[str, object] = {
             "grpc-use-ssl": "true",
             "grpc-server-cert": _pem("--tls-cert", self.certificate),
@@ -37,14 +37,14 @@ class ServerTls:
         return options
 
     def own_client(self) -> ClientTls:
-        """Return how the server's own process speaks to it: it knows the certificate, whatever its name and authority.
+        """Return the TLS options of a client in the server's own process, which trusts this very certificate.
 
-        A client's certificate, for mutual TLS, is the environment's.
+        For mutual TLS the client's certificate is the one that the environment names.
 
         Raises
         ------
         ServerError
-            The certificate cannot be read, or is for no name.
+            The certificate cannot be read, or has no alternative name.
         """
         said = ClientTls.from_environment() or ClientTls()
         return ClientTls(self.certificate, said.certificate, said.key, _name_of(self.certificate))
@@ -52,7 +52,7 @@ class ServerTls:
 
 @dataclass(frozen=True)
 class ClientTls:
-    """How a client speaks TLS; PEM files."""
+    """Certificates of a client, PEM files."""
 
     authority: Path | None = None
     """Whose certificates a server may have; None: those that gRPC trusts by itself."""
@@ -71,7 +71,7 @@ class ClientTls:
 
     @staticmethod
     def from_environment(environment: Mapping[str, str] = os.environ) -> ClientTls | None:
-        """Return what `RETRIEVAL_TLS_CA`, `_CERT`, `_KEY` and `_NAME` say; None, plain text, where none is set."""
+        """Read `RETRIEVAL_TLS_CA`, `_CERT`, `_KEY` and `_NAME`; None (plain text) if none of them is set."""
         said = {name: environment.get(_PREFIX + name) or None for name in ("CA", "CERT", "KEY", "NAME")}
         if not any(said.values()):
             return None
@@ -94,12 +94,12 @@ class ClientTls:
 
 
 def set_environment(tls: Mapping[str, str | None]) -> None:
-    """Make `CA`, `CERT`, `KEY` and `NAME` what the clients of this process take."""
+    """Set the `CA`, `CERT`, `KEY` and `NAME` that clients of this process use."""
     os.environ.update({_PREFIX + name: value for name, value in tls.items() if value})
 
 
 def _name_of(certificate: Path) -> str:
-    """Return a name for which a certificate is."""
+    """Return one of the names that a certificate is valid for."""
     try:
         parsed = x509.load_pem_x509_certificate(certificate.read_bytes())
         names = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value

@@ -1,4 +1,4 @@
-"""Two releases side by side: what was measured of them, their catalogues, and what they answer to the same users."""
+"""Comparison of two releases: their metrics, their catalogues, and their answers to the same users."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _PROTOCOLS = ("unseen", "all")
 
 @dataclass(frozen=True)
 class Candidate:
-    """A verified release, and what its run measured where that is known."""
+    """A verified release and, where they are known, the metrics of its run."""
 
     source: str
     """How it is called in messages."""
@@ -42,7 +42,7 @@ class Candidate:
 
     @classmethod
     def open(cls, release: Path, metrics: Path | None, source: str) -> Candidate:
-        """Verify a release and read its run's metrics, if the file is there; raise ReleaseError where it is damaged."""
+        """Verify a release and read its run's metrics, if that file exists; raise ReleaseError if it is damaged."""
         measured = json.loads(metrics.read_bytes()) if metrics is not None and metrics.is_file() else None
         try:
             return cls(source, Release.open(release), measured)
@@ -56,7 +56,7 @@ class Candidate:
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """One of the two."""
+    """One of the two releases."""
 
     source: str
     release: str
@@ -70,7 +70,7 @@ class Facts(msgspec.Struct, frozen=True):
 
 
 class Changes(msgspec.Struct, frozen=True):
-    """What the second has and the first has not, and the other way round."""
+    """Users or items by which the second release differs from the first."""
 
     added: int
     removed: int
@@ -83,7 +83,7 @@ class Changes(msgspec.Struct, frozen=True):
 
 
 class Answers(msgspec.Struct, frozen=True):
-    """What both answer to users whom both know, asked by id alone, seen items left out."""
+    """Answers to users that both releases know, asked by id alone, without seen items."""
 
     users: int
     k: int
@@ -94,7 +94,7 @@ class Answers(msgspec.Struct, frozen=True):
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """What `compare` found, from `a` to `b`."""
+    """The differences from release `a` to release `b`."""
 
     a: Facts
     b: Facts
@@ -106,7 +106,23 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 def compare(a: Candidate, b: Candidate, k: int, users: int, seed: int = 42) -> Difference:
-    """Compare release `b` with release `a`; `users` of those whom both know are asked for `k` items.
+    """Compare release `b` with release `a`.
+
+    Parameters
+    ----------
+    a, b
+        The releases and, where they are known, the metrics of their runs.
+    k
+        Answers per user that are compared.
+    users
+        How many of the users that both know are asked.
+    seed
+        Of the sample of users.
+
+    Returns
+    -------
+    Difference
+        Metrics, items and users that changed, and how far the answers overlap.
 
     Raises
     ------
@@ -155,7 +171,7 @@ def _metrics(a: Candidate, b: Candidate) -> dict[str, tuple[float, float]]:
 
 
 def _items(retriever: Retriever) -> pd.DataFrame:
-    """Return the columns of the items that can be answered with, by id."""
+    """Return the columns of the live items, by id."""
     rows, table = retriever.catalogue.rows, items_of(retriever.release)
     ids = pd.Index(rows.ids[rows.live], name=Columns.Item)
     return table[rows.live].drop(columns=Columns.Item).set_axis(ids, axis="index")
@@ -178,7 +194,7 @@ def _catalogue(old: pd.DataFrame, new: pd.DataFrame) -> Changes:
 
 
 def _differ(old: pd.Series, new: pd.Series) -> np.ndarray:
-    """Return which values differ, bool [n]; nothing is like nothing, and lists are compared entry by entry."""
+    """Return which values differ, bool [n]; nulls are equal, lists are compared entry by entry."""
     both_null = (old.isna() & new.isna()).to_numpy(dtype=bool)
     if old.dtype == object or new.dtype == object:
         old, new = old.map(_plain), new.map(_plain)
@@ -187,7 +203,7 @@ def _differ(old: pd.Series, new: pd.Series) -> np.ndarray:
 
 
 def _plain(value: Any) -> Any:
-    """Return lists and arrays as something that is compared as a whole."""
+    """Return lists and arrays in a form that compares as a whole."""
     return tuple(value) if isinstance(value, (list, np.ndarray)) else value
 
 

@@ -1,4 +1,4 @@
-"""A version becomes current: what is checked before, what a running server is told, what is written down."""
+"""Promotion and rollback: checks before a version becomes current, the change of a running server, the record of it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from workflows.progress import Progress
 
 @dataclass(frozen=True)
 class Order:
-    """Who wants it and why, and the server that is to go over; None: the next to start."""
+    """Who asks for a change and why, and the running server to change; None: the next server to start takes it."""
 
     who: str
     reason: str | None = None
@@ -34,7 +34,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Promoted:
-    """What became of it."""
+    """The result of a promotion."""
 
     turn: Turn
     difference: Difference | None
@@ -43,14 +43,32 @@ class Promoted:
 
 
 def promote(versions: Versions, candidate: Candidate, order: Order, force: bool, progress: Progress) -> Promoted:
-    """Make a release the current version, a new one unless it is one already. Where it is current, nothing changes.
+    """Make a release the current version, as a new version unless it is one already. A current release stays as it is.
+
+    Parameters
+    ----------
+    versions
+        The directory of versions.
+    candidate
+        The verified release and, where they are known, the metrics of its run.
+    order
+        Who asks and why, and the server that is to change.
+    force
+        Promote in spite of objections; they are recorded.
+    progress
+        Called with a line of text before each step.
+
+    Returns
+    -------
+    Promoted
+        The new current version, its difference from the one before, and the versions that were pruned.
 
     Raises
     ------
     ReleaseError
-        It is damaged, fails its self-test, or falls past a bound of its recipe (not with `force`).
+        The release is damaged, fails its self-test, or exceeds a bound of its own `[release]` (not with `force`).
     ServerError
-        The server did not take it. All stays as it was.
+        The server refused the release. Nothing was changed.
     """
     with versions.lock():
         _check_attended(versions, order)
@@ -80,14 +98,30 @@ def promote(versions: Versions, candidate: Candidate, order: Order, force: bool,
 
 
 def roll_back(versions: Versions, to: int | None, order: Order, progress: Progress) -> Turn:
-    """Make an earlier version current again, by default the one whose place the current one took.
+    """Make an earlier version current again.
+
+    Parameters
+    ----------
+    versions
+        The directory of versions.
+    to
+        Number of the version; by default the one that the current version replaced.
+    order
+        Who asks and why, and the server that is to change.
+    progress
+        Called with a line of text before each step.
+
+    Returns
+    -------
+    Turn
+        The record of the change.
 
     Raises
     ------
     ReleaseError
-        There is none, it is not kept any more, or it is damaged.
+        There is no such version any more, or it is damaged.
     ServerError
-        The server did not take it. All stays as it was.
+        The server refused it. Nothing was changed.
     """
     with versions.lock():
         _check_attended(versions, order)
@@ -104,7 +138,7 @@ def roll_back(versions: Versions, to: int | None, order: Order, progress: Progre
 
 
 def settle(versions: Versions, progress: Progress) -> None:
-    """Let the model repository hold the current version: a promotion may have been killed between the two."""
+    """Export the current version if the model repository lacks it: a promotion may have been killed in between."""
     number = versions.current_number()
     if not models_in(versions.repository) or live_version(versions.repository) != number:
         with versions.lock():
@@ -120,7 +154,20 @@ def _judge_beside_current(versions: Versions, candidate: Candidate) -> tuple[Dif
 
 
 def judge(current: Candidate, candidate: Candidate) -> tuple[Difference, list[str]]:
-    """Compare a release with the current one; return the difference and what speaks against it, by its own bounds."""
+    """Compare a release with the current one.
+
+    Returns
+    -------
+    Difference
+        From `current` to `candidate`.
+    list of str
+        Objections: the bounds of the candidate's own `[release]` that it exceeds, each as a sentence.
+
+    Raises
+    ------
+    ReleaseError
+        One of the releases is damaged.
+    """
     bounds = bounds_of(candidate)
     try:
         difference = compare(current, candidate, bounds.k, bounds.users)
@@ -131,12 +178,12 @@ def judge(current: Candidate, candidate: Candidate) -> tuple[Difference, list[st
 
 
 def bounds_of(candidate: Candidate) -> Promotion:
-    """Return the recipe's `[release]`, which the release carries."""
+    """Return the recipe's `[release]` section, which the release carries."""
     return msgspec.convert(candidate.release.manifest["promotion"], Promotion)
 
 
 def bring_live(versions: Versions, number: int, control: ModelControl | None, progress: Progress) -> None:
-    """Let the model repository, and the server where there is one, go over to a version."""
+    """Make a version live in the model repository and, if there is one, in the running server."""
     release, repository = versions.release_of(number), versions.repository
     if not holds(repository, number, versions.about(number).release):
         candidate = versions.candidate(number)
@@ -155,7 +202,7 @@ def _export(
     control: ModelControl | None,
     progress: Progress,
 ) -> None:
-    """Make the repository again, with other models."""
+    """Export the repository again, with other models."""
     if control is not None:
         raise ServerError(
             f"{repository}: has {', '.join(models_in(repository)) or 'no models'}, version {number} needs "
@@ -168,7 +215,7 @@ def _export(
 
 
 def _check_attended(versions: Versions, order: Order) -> None:
-    """Refuse to change a repository behind the back of the server that serves it."""
+    """Refuse to change a repository while a server that was not named serves it."""
     if order.control is not None:
         return
     for key in versions.repository.glob(".admin-key-*"):
@@ -190,14 +237,16 @@ def _answers(address: str) -> bool:
 
 
 def _with_metrics(versions: Versions, candidate: Candidate) -> Candidate:
-    """Return the candidate with the metrics of the run that trained its towers, if it was derived from that."""
+    """Return the candidate with the metrics of the run that trained its towers, if it was derived from that run's
+    release.
+    """
     if candidate.metrics is not None or "derived_from" not in candidate.release.manifest:
         return candidate
     return replace(candidate, metrics=versions.metrics_of(str(candidate.release.origin["pairing"])))
 
 
 def _check_answers(candidate: Candidate, progress: Progress) -> None:
-    """Raise ReleaseError unless the release gives the answers that it gave when it was made."""
+    """Raise ReleaseError if the release fails its self-test."""
     progress("asking it the sample queries that it carries")
     try:
         examine(candidate.release)

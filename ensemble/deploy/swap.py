@@ -1,9 +1,10 @@
-"""A release goes live in a running server, as a new version of its models: no request fails, no answer mixes releases.
+"""Hot swap of a release in a running server, as a new version of its models: no request fails, no answer mixes
+releases.
 
-Triton loads the new version beside the old one, which answers until the new one does, and then lets the old one finish
-what it has. Chained models are loaded in both versions first; the Triton ensemble, whose steps name the version, goes
-over from one to the other at once. While that lasts a journal names the version that is live: should this be killed,
-the next start of the server, or the next deployment, takes the rest back.
+Triton loads the new version beside the old one, which answers until the new one is ready, and then lets the old one
+finish its requests. Chained models are loaded in both versions first; the Triton ensemble, whose steps name the
+version, then switches at once. Meanwhile a journal names the live version: if the process is killed, the next start of
+the server or the next deployment undoes the rest.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from workflows.progress import Progress, silent
 
 @dataclass(frozen=True)
 class Deployed:
-    """What a server answers with after a deployment."""
+    """The result of a deployment."""
 
     release: str
     version: int
@@ -56,18 +57,34 @@ def deploy(
     progress: Progress = silent,
     version: int | None = None,
 ) -> Deployed:
-    """Bring the release at `release` live in the server whose model repository is at `repository`.
+    """Make a release live in the server of a model repository.
 
-    It becomes `version` of the models, by default the next one. What is there under that number already is taken as it
-    is, with the serving code of its time: so this is also how to go back. Without `control` no server is told: the next
-    one to start answers with it.
+    Parameters
+    ----------
+    release
+        Directory of the release.
+    repository
+        Directory of the model repository.
+    control
+        The running server; None: the next one to start serves the release.
+    progress
+        Called with a line of text before each step.
+    version
+        Version number of the models, by default the next one. A version that exists already is served as it is, with
+        the serving code of its time; so this is also the way to go back.
+
+    Returns
+    -------
+    Deployed
+        The version that is live now, and the one before.
 
     Raises
     ------
     ReleaseError
-        The release is damaged, or the chained models of the one that is live take other inputs.
+        The release is damaged, or chained models of the live release take other inputs.
     ServerError
-        No repository, no server, or the server refused the release: its self-test failed, say. The old one goes on.
+        There is no repository or no server, or the server refused the release (its self-test failed, say). The old
+        release stays live.
     """
     name = _name_of(release)
     with _locked(repository, control):
@@ -97,14 +114,14 @@ def deploy(
 
 
 def holds(repository: Path, version: int, release: str) -> bool:
-    """Whether the version of every model is there, and of the release of that id."""
+    """Return whether the version of every model exists and holds the release of that id."""
     models = models_in(repository)
     there = [(repository / name / str(version) / CONFIG).is_file() for name in models]
     return bool(models) and all(there) and release_of(repository, version) == release
 
 
 def _name_of(release: Path) -> str:
-    """Return the id that a release states; nothing is verified."""
+    """Return the id that a release states, unverified."""
     try:
         return str(json.loads((release / MANIFEST).read_bytes())["release"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -131,7 +148,7 @@ def _write(release: Path, repository: Path, version: int) -> None:
 
 
 def live_version(repository: Path) -> int:
-    """Return the version that a server started on the repository would answer with."""
+    """Return the version that a server started on the repository would serve."""
     models = [name for name in models_in(repository) if name in (FUSED, CHAINED)]
     if not models:
         raise ServerError(f"{repository}: no model repository; expected what `retrieval release` wrote")
@@ -139,26 +156,26 @@ def live_version(repository: Path) -> int:
 
 
 def versions_in(repository: Path) -> list[int]:
-    """Return the versions that are on disk, ascending."""
+    """Return the versions on disk, ascending."""
     directory = repository / models_in(repository)[-1]
     return sorted(int(path.name) for path in directory.iterdir() if path.name.isdigit())
 
 
 def release_of(repository: Path, version: int) -> str:
-    """Return the id of the release that a version holds."""
+    """Return the id of the release in a version."""
     config = read_config(repository / models_in(repository)[-1] / str(version) / CONFIG)
     return str(config.parameters["release"].string_value)
 
 
 def recover(repository: Path) -> None:
-    """Take back what a killed deployment left half-done, so that a server that starts has what was live before."""
+    """Undo a deployment that was killed half-way, so that a starting server serves what was live before."""
     if (repository / _JOURNAL).is_file():
         with deployment_lock(repository):
             _take_back(repository)
 
 
 def _take_back(repository: Path) -> bool:
-    """Make what the journal names live, on disk; return whether there is a journal."""
+    """Make the version that the journal names live on disk; return whether there was a journal."""
     journal = repository / _JOURNAL
     if not journal.is_file():
         return False
@@ -170,7 +187,7 @@ def _take_back(repository: Path) -> bool:
 
 
 def _go_over(repository: Path, control: ModelControl | None, old: int, new: int, progress: Progress) -> None:
-    """Make repository and server go over from one version to another; undo it where the server refuses."""
+    """Switch repository and server from one version to another; undo it if the server refuses."""
     if control is None:
         atomic_write(repository / _JOURNAL, str(new).encode())
         _take_back(repository)
@@ -210,7 +227,7 @@ def _load(repository: Path, control: ModelControl, model: str, config: ModelConf
 def _stages(
     before: dict[str, ModelConfig], after: dict[str, ModelConfig], old: int, new: int
 ) -> list[tuple[str, ModelConfig]]:
-    """Return what is loaded, one after the other, so that a model that answers always has all that it needs."""
+    """Return the model versions to load in each step, so that a model that answers always has those it needs."""
     steps = [name for name in STEPS if name in after]
     for name in steps:
         _check_interchangeable(before[name], after[name])
@@ -223,7 +240,9 @@ def _stages(
 
 
 def _check_interchangeable(before: ModelConfig, after: ModelConfig) -> None:
-    """Triton has one configuration for all versions of a model, and chained models run in two of them for a while."""
+    """Raise ReleaseError where two versions of a chained model could not run side by side: Triton has one configuration
+    for both.
+    """
     for part in ("input", "output"):
         old, new = ({str(tensor) for tensor in getattr(config, part)} for config in (before, after))
         names = sorted(
@@ -244,7 +263,7 @@ def _with_versions(config: ModelConfig, versions: Sequence[int]) -> ModelConfig:
 
 
 def check_machine(repository: Path, version: int | None = None) -> None:
-    """Raise ServerError where a version (None: the live one) takes more processes or threads than this machine has."""
+    """Raise ServerError if a version (None: the live one) needs more processes or threads than this machine has."""
     folder, most = "" if version is None else str(version), most_instances()
     for model in models_in(repository):
         place = repository / model / folder / CONFIG
@@ -261,7 +280,7 @@ def check_machine(repository: Path, version: int | None = None) -> None:
 
 
 def read_config(path: Path) -> Any:
-    """Read a `config.pbtxt`; raise ServerError where it is none."""
+    """Read a `config.pbtxt`; raise ServerError if it is not one."""
     try:
         return text_format.Parse(path.read_text(encoding="utf-8"), ModelConfig())
     except (OSError, text_format.ParseError) as error:
@@ -276,7 +295,7 @@ def _remove(repository: Path, versions: Sequence[int] | set[int]) -> None:
 
 @contextmanager
 def _locked(repository: Path, control: ModelControl | None) -> Iterator[None]:
-    """Keep other deployments away from the repository, which the server, if there is one, serves as it is."""
+    """Keep other deployments from the repository, and from the server that serves it."""
     live_version(repository)
     with deployment_lock(repository):
         taken_back = _take_back(repository)
@@ -289,7 +308,7 @@ def _locked(repository: Path, control: ModelControl | None) -> Iterator[None]:
 
 @contextmanager
 def deployment_lock(repository: Path) -> Iterator[None]:
-    """Keep others from changing what the repository's server serves; raise ServerError where one is at it."""
+    """Lock the repository for a deployment; raise ServerError if another process holds the lock."""
     with (repository / ".lock").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

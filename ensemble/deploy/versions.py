@@ -33,7 +33,7 @@ _LOCK = ".lock"
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
-    """A version became current."""
+    """The record of a version becoming current."""
 
     action: Literal["promote", "rollback"]
     version: int
@@ -53,7 +53,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):
-    """What `version.json` says."""
+    """The content of `version.json`."""
 
     version: int
     release: str
@@ -64,10 +64,10 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Versions:
-    """The versions in a directory. Whoever changes anything does so inside `lock`."""
+    """The versions in a directory. Change them only inside `lock`."""
 
     def __init__(self, directory: Path) -> None:
-        """Take a directory, which may be empty or not there yet."""
+        """Take a directory, which may be empty or missing."""
         self.directory = directory
         self.repository = directory / REPOSITORY
 
@@ -75,25 +75,25 @@ class Versions:
         return str(self.directory)
 
     def numbers(self) -> list[int]:
-        """Return the numbers of the versions that are kept, ascending."""
+        """Return the numbers of the kept versions, ascending."""
         if not self.directory.is_dir():
             return []
         return sorted(int(path.name) for path in self.directory.iterdir() if path.name.isdigit())
 
     def release_of(self, number: int) -> Path:
-        """Return the release of a version; raise ReleaseError where it is not kept."""
+        """Return the release of a version; raise ReleaseError if it is not kept."""
         if number not in self.numbers():
             kept = ", ".join(map(str, self.numbers())) or "none"
             raise ReleaseError(f"{self}: has no version {number}; kept: {kept}")
         return self.directory / str(number) / RELEASE
 
     def about(self, number: int) -> About:
-        """Return what is known of a version."""
+        """Return what `version.json` says of a version."""
         place = self.release_of(number).parent / ABOUT
         return _read(place, place.read_bytes(), About)
 
     def candidate(self, number: int) -> Candidate:
-        """Open a version; raise ReleaseError where it is damaged, or not the release that was added."""
+        """Open a version; raise ReleaseError if it is damaged, or not the release that was added."""
         release = self.release_of(number)
         opened = Candidate.open(release, release.with_name(METRICS), f"version {number}")
         if opened.id != self.about(number).release:
@@ -101,12 +101,12 @@ class Versions:
         return opened
 
     def current(self) -> Turn | None:
-        """Return the turn by which the current version became so; None: there is none yet."""
+        """Return the turn that made the current version current; None: there is none yet."""
         place = self.directory / CURRENT
         return _read(place, place.read_bytes(), Turn) if place.is_file() else None
 
     def current_number(self) -> int:
-        """Return the current version; raise ReleaseError where there is none."""
+        """Return the current version; raise ReleaseError if there is none."""
         turn = self.current()
         if turn is None:
             raise ReleaseError(f"{self}: no version is current; make one with `retrieval promote RUN {self}`")
@@ -121,17 +121,17 @@ class Versions:
         return turns if current is None or turns[-1:] == [current] else [*turns, current]
 
     def before_current(self) -> int | None:
-        """Return the version that the current one took the place of when it was last promoted; None: of none."""
+        """Return the version that the current one replaced when it was last promoted, if any."""
         current = self.current_number()
         promotions = [turn for turn in self.history() if turn.action == "promote" and turn.version == current]
         return promotions[-1].before if promotions else None
 
     def holding(self, release: str) -> int | None:
-        """Return the newest version that is the release of this id."""
+        """Return the newest version that holds the release of this id, if any."""
         return next((number for number in reversed(self.numbers()) if self.about(number).release == release), None)
 
     def metrics_of(self, pairing: str) -> Mapping[str, Any] | None:
-        """Return the metrics of the training run whose towers have this pairing id, where a version has them."""
+        """Return the metrics of the training run whose towers have this pairing id, if a version has them."""
         for number in reversed(self.numbers()):
             place = self.release_of(number)
             if place.with_name(METRICS).is_file() and _manifest(place)["pairing"] == pairing:
@@ -139,7 +139,18 @@ class Versions:
         return None
 
     def add(self, candidate: Candidate) -> int:
-        """Copy a release in as the next version and return its number; numbers are not used twice."""
+        """Copy a release in as the next version.
+
+        Returns
+        -------
+        int
+            The version's number; no number is used twice.
+
+        Raises
+        ------
+        ReleaseError
+            The release changed while it was copied.
+        """
         number = 1 + max([*self.numbers(), *(turn.version for turn in self.history())], default=0)
         about = About(version=number, release=candidate.id, source=candidate.source, added=now())
         with atomic_directory(self.directory / str(number)) as temporary:
@@ -152,7 +163,7 @@ class Versions:
         return number
 
     def remove(self, numbers: list[int]) -> None:
-        """Remove versions; each goes at once."""
+        """Remove versions, each of them atomically."""
         for number in numbers:
             gone = (self.directory / str(number)).rename(self.directory / f".{number}.gone")
             shutil.rmtree(gone)
@@ -164,7 +175,7 @@ class Versions:
         atomic_write(self.directory / HISTORY, b"".join(lines))
 
     def prune(self, keep: int) -> list[int]:
-        """Remove all but the `keep` newest versions, the current one and the one before it; return what was removed."""
+        """Remove all versions but the `keep` newest, the current one and the one before it; return their numbers."""
         kept = {self.current_number(), self.before_current(), *(self.numbers()[-keep:] if keep else [])}
         gone = [number for number in self.numbers() if number not in kept]
         self.remove(gone)
@@ -172,12 +183,12 @@ class Versions:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep others from changing anything; clear away what one that was killed left half-written.
+        """Lock the directory for changes, and remove what a killed process left half-written.
 
         Raises
         ------
         ReleaseError
-            Another process has it.
+            Another process holds the lock.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         with (self.directory / _LOCK).open("a") as file:
@@ -191,7 +202,7 @@ class Versions:
 
 
 def is_versions(directory: Path) -> bool:
-    """Whether the directory holds versions, one of them current."""
+    """Return whether the directory holds versions, with one of them current."""
     return (directory / CURRENT).is_file()
 
 

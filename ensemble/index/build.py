@@ -1,4 +1,4 @@
-"""Item vectors to a FAISS index: the kind that the recipe names, or the one that measures best."""
+"""Builds a FAISS index of the kind that the recipe names, or of the kind that measures best."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _Array = np.ndarray
 
 
 class Clustered(NamedTuple):
-    """The lists that all IVF kinds share."""
+    """The inverted lists that all IVF kinds share."""
 
     centroids: _Array
     of_item: _Array
@@ -65,12 +65,17 @@ def build_index(
     config
         The recipe's `[index]`.
     queries
-        float32 [n, d], or what returns them: what is not fixed in `config` is measured on QUERIES of them; without
-        any, items are asked for their neighbours.
+        Query vectors, float32 [n, d], or a function that returns them, to measure what `config` leaves open; QUERIES of
+        them are used. By default items are asked for their neighbours.
     progress
-        Is told what is done.
+        Called with a line of text before each step.
     draft
-        Returns the release that is being made, for engines that take more of it than its vectors.
+        Returns the unfinished release, for engines that need more of it than its vectors.
+
+    Returns
+    -------
+    Built
+        The content of `index/`.
 
     Raises
     ------
@@ -93,7 +98,7 @@ def build_index(
 def write_index(
     draft: Callable[[], Release], config: Index, pairing: str, queries: Queries, progress: Progress
 ) -> None:
-    """Build the index of a release that is being made, and write it into the release's directory."""
+    """Build the index of an unfinished release into the release's directory; raises as `build_index` does."""
     out = draft().path
     vectors = np.load(out / "items/vectors.npy", mmap_mode="r", allow_pickle=False).view(np.ndarray)
     built = build_index(vectors, config, queries, progress, draft)
@@ -102,7 +107,7 @@ def write_index(
 
 
 def config_of(parameters: dict[str, Any]) -> Index:
-    """Return a configuration that builds an index of the same kind again."""
+    """Return a configuration that builds the same kind of index again."""
     names = ("kind", "metric", "device", "recall_target", "structure")
     kept = {name: parameters[name] for name in names if name in parameters}
     if "collection" in parameters:
@@ -111,7 +116,7 @@ def config_of(parameters: dict[str, Any]) -> Index:
 
 
 class _Choice:
-    """The frontier so far, and the best of it."""
+    """The frontier so far, and the best index on it."""
 
     def __init__(self, building: Building) -> None:
         self._config, self._vectors = building.config, building.vectors
@@ -165,7 +170,7 @@ class _Choice:
 
 
 def clustered(vectors: _Array, config: Index) -> Clustered:
-    """Group the items, float32 [items, d], into the recipe's number of lists."""
+    """Cluster the items, float32 [items, d], into the recipe's number of lists."""
     started = time.perf_counter()
     data = normalised(vectors) if config.metric == "cosine" else vectors
     nlist = config.nlist or max(1, min(round(4 * math.sqrt(len(data))), len(data) // 40))
@@ -176,7 +181,7 @@ def clustered(vectors: _Array, config: Index) -> Clustered:
 
 
 def filled(vectors: _Array, config: Index, kind: str, lists: Clustered | None) -> Any:
-    """Return a FAISS index of one kind that holds the items, float32 [items, d]; all but `hnsw` need their lists."""
+    """Return a FAISS index of one kind with the items, float32 [items, d]; all but `hnsw` need their lists."""
     data = normalised(vectors) if config.metric == "cosine" else vectors
     metric, trained_on = faiss_metric(config.metric), data[:: max(1, len(data) // _TRAINED_ON[kind])]
     if lists is None or kind == "hnsw":
@@ -195,7 +200,7 @@ def filled(vectors: _Array, config: Index, kind: str, lists: Clustered | None) -
 
 
 def _fast_scan(index: Any, data: _Array, trained_on: _Array, lists: Clustered) -> Any:
-    """Train and fill a fast-scan index, which finds each item's list itself: among a few, not among all."""
+    """Train and fill a fast-scan index, which finds each item's list itself among a few candidates."""
     flat, groups = index.quantizer, max(1, len(lists.centroids) // 40)
     among = faiss.IndexIVFFlat(
         faiss.IndexFlat(data.shape[1], index.metric_type), data.shape[1], groups, index.metric_type
@@ -214,7 +219,7 @@ def _fast_scan(index: Any, data: _Array, trained_on: _Array, lists: Clustered) -
 
 
 def _searches(kind: str, index: Any, vectors: _Array, sample: Sample, config: Index) -> list[FaissIndex]:
-    """Return the index with every search that is worth measuring."""
+    """Return the index with each set of search parameters that is worth measuring."""
     factors = (config.refine_factor,) if config.refine_factor else _REFINE[kind]
     fixed = {"ef": config.ef} if kind == "hnsw" else {"nprobe": config.nprobe}
     if all(fixed.values()):

@@ -1,4 +1,4 @@
-"""What the builder of an index is given, and what it gives back."""
+"""Input and output of the builder of an index."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Queries = np.ndarray | Callable[[], np.ndarray] | None
 
 
 class Built(NamedTuple):
-    """An index as it goes into a release."""
+    """The content of `index/` in a release."""
 
     content: bytes | None
     """`index/items.faiss`, in FAISS's own format; None: every item is compared, for which the vectors do."""
@@ -30,7 +30,7 @@ class Built(NamedTuple):
     """What an engine keeps, by path in the release."""
 
     def write(self, release: Path) -> None:
-        """Write everything but the parameters into the directory of a release."""
+        """Write all files but the parameters into the directory of a release."""
         named = {**self.files, **({} if self.content is None else {FILE: self.content})}
         for name, content in named.items():
             (release / name).parent.mkdir(exist_ok=True)
@@ -39,7 +39,7 @@ class Built(NamedTuple):
 
 @dataclass(frozen=True)
 class Building:
-    """An index that is to be built."""
+    """The input of a builder."""
 
     vectors: np.ndarray
     """float32 [items, d]."""
@@ -51,18 +51,18 @@ class Building:
     """Return the release that is being made, whose index is still missing; None: there is none."""
 
     def sample(self) -> Sample:
-        """Draw the queries to measure on."""
+        """Draw the queries for measuring."""
         return sample_of(self.vectors, self.queries() if callable(self.queries) else self.queries, self.config.metric)
 
     def stated(self, **own: Any) -> dict[str, Any]:
-        """Return `index/params.json`: what every index states, and what this one does."""
+        """Return `index/params.json`: the fields of every index, and those given."""
         config = self.config
         common = {"format": 1, "metric": config.metric, "items": len(self.vectors)}
         return {**common, "recall_target": config.recall_target, **own}
 
 
 def sample_of(vectors: np.ndarray, queries: np.ndarray | None, metric: str) -> Sample:
-    """Draw QUERIES of the queries, or of the items where there are none, and find their neighbours."""
+    """Draw QUERIES queries, or items if there are none, and find their nearest neighbours."""
     asked = vectors if queries is None or not len(queries) else queries
     drawn = np.random.default_rng(0).permutation(len(asked))[:QUERIES]
     asked = np.ascontiguousarray(asked[np.sort(drawn)], dtype=np.float32)

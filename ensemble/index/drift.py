@@ -1,4 +1,4 @@
-"""How much of an index is still true: the share of items that changed since it was built, and its recall now."""
+"""Index drift since the index was built: the share of changed items, and its recall now."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _AT = (1, 10, 100)
 
 @dataclass(frozen=True)
 class Quality:
-    """What was measured, and what it means."""
+    """The measured drift."""
 
     live: int
     """Items that can be answered with."""
@@ -39,12 +39,12 @@ class Quality:
 
     @property
     def share(self) -> float:
-        """Return how many items changed for each that lives."""
+        """Return the number of changed items per live item."""
         return self.changed / max(self.live, 1)
 
     @property
     def reasons(self) -> list[str]:
-        """Return why a rebuild is due; empty: it is not."""
+        """Return the reasons for a rebuild; none if it is not due."""
         reasons = [
             f"recall@{k} is {recall:.3f}, below {self.recall_target}"
             for k, recall in self.recall.items()
@@ -56,11 +56,11 @@ class Quality:
 
     @property
     def due(self) -> bool:
-        """Return whether the index should be rebuilt."""
+        """Return whether a rebuild is due."""
         return bool(self.reasons)
 
     def as_json(self) -> dict[str, Any]:
-        """Return everything, ready for JSON."""
+        """Return all fields for JSON."""
         return {
             "live": self.live,
             "changed": self.changed,
@@ -74,7 +74,20 @@ class Quality:
 
 
 def measure(items: LiveItems, share_limit: float = SHARE_LIMIT) -> Quality:
-    """Compare the live search with an exact one, for up to 200 of the release's users, and count what changed."""
+    """Compare the live search with an exact one, for up to 200 of the release's users, and count the changes.
+
+    Parameters
+    ----------
+    items
+        The release and its deltas.
+    share_limit
+        Changed items per live item above which a rebuild is due.
+
+    Returns
+    -------
+    Quality
+        Recall at several k, share of changed items, and the reasons for a rebuild.
+    """
     catalogue, parameters = items.catalogue, items.release.json("index/params.json")
     live = catalogue.rows.live
     indexed = int(parameters["items"])
@@ -88,7 +101,7 @@ def measure(items: LiveItems, share_limit: float = SHARE_LIMIT) -> Quality:
 
 
 def queries_of(items: LiveItems) -> np.ndarray:
-    """Return the query vectors of users spread over the table, float32 [n, d], a moment after the last interaction."""
+    """Return the query vectors, float32 [n, d], of users spread over the table, just after the last interaction."""
     release = items.release
     dtype = release.manifest["id_dtype"]
     history = History(release)

@@ -13,8 +13,8 @@ _Array = np.ndarray
 def centroids(vectors: _Array, count: int, *, spherical: bool, seed: int = 0) -> _Array:
     """Return `count` centroids, float32 [count, d], of vectors, float32 [n, d], by Lloyd's iterations on a sample.
 
-    `spherical`: centroids of length 1, assigned by inner product (Dhillon and Modha 2001, Machine Learning 42). A
-    centroid without points takes over half of the largest one's.
+    `spherical`: centroids of length 1, assigned by inner product (Dhillon and Modha 2001, Machine Learning 42). An
+    empty centroid is moved next to the largest one.
     """
     rng = np.random.default_rng(seed)
     size = min(len(vectors), count * POINTS_PER_CENTROID)
@@ -28,7 +28,7 @@ def centroids(vectors: _Array, count: int, *, spherical: bool, seed: int = 0) ->
 
 
 def assign(vectors: _Array, centres: _Array, *, spherical: bool) -> _Array:
-    """Return the nearest centroid of every vector, int64 [n]: the largest inner product, or the least distance."""
+    """Return the nearest centroid of every vector, int64 [n], by largest inner product or least distance."""
     nearest = np.empty(len(vectors), dtype=np.int64)
     transposed = np.ascontiguousarray(centres.T)
     bias = None if spherical else (np.einsum("cd,cd->c", centres, centres) / 2).astype(np.float32)

@@ -1,7 +1,7 @@
-"""Item vectors to a collection of Milvus, and changes of the items to it.
+"""Writes item vectors, and changes of the items, to a collection of Milvus.
 
-A release has a collection of its own, so that the one before it goes on answering, and can be gone back to. What the
-items can be filtered by goes along: tags as arrays of strings, numbers as doubles, nothing where an item has none.
+Each release has a collection of its own, so that the previous release stays available. The collection also holds the
+attributes for filters: tags as arrays of strings, numbers as doubles, nothing where an item has none.
 """
 
 from __future__ import annotations
@@ -36,9 +36,12 @@ _SECONDS = 60
 
 
 def build(building: Building) -> Built:
-    """Write the items of a release that is being made into a collection of its own.
+    """Write the items of an unfinished release into a new collection.
 
-    Raises ReleaseError where Milvus is not named, does not answer, or refuses the items.
+    Raises
+    ------
+    ReleaseError
+        Milvus is not configured, does not answer, or refuses the items.
     """
     assert building.draft is not None, "a collection holds more of a release than its vectors"
     release, config, vectors = building.draft(), building.config, building.vectors
@@ -70,11 +73,20 @@ def build(building: Building) -> Built:
 
 
 def mirror(items: LiveItems, first: int) -> bool:
-    """Write the rows from `first` on, of the change that is about to appear, to the release's collection.
+    """Write the rows from `first` on, of a change that is about to be published, to the release's collection.
 
-    Returns whether the collection has them now. One that was filled for another release, or holds the rows of another
-    delta directory, is left alone, as is one that the environment does not name: servers then compare the new items
-    themselves. Raises ReleaseError where Milvus refuses them.
+    A collection that the environment does not name, that was filled for another release, or that holds the rows of
+    another delta directory, is left alone: servers then compare the new items themselves.
+
+    Returns
+    -------
+    bool
+        Whether the collection has the rows now.
+
+    Raises
+    ------
+    ReleaseError
+        Milvus refuses the rows.
     """
     rows, stated = items.catalogue.rows, items.release.json(PARAMETERS)
     if stated["collection_pairing"] != stated["pairing"] or not os.environ.get(URI):
@@ -97,10 +109,10 @@ def mirror(items: LiveItems, first: int) -> bool:
 
 
 def forget(items: LiveItems) -> None:
-    """Delete the rows that changes had added and that no server can answer with any more. Call after `mirror` did.
+    """Delete rows that changes had added and that no server can answer with any more. Call after `mirror`.
 
-    Those that the release began with stay until the next collection: a server without the changes answers with them.
-    Dead rows are left out here anyway; a Milvus that does not answer now keeps them until the next change.
+    The release's original rows stay, since a server without the changes answers with them. Dead rows are filtered out
+    in any case; if Milvus does not answer, it keeps them until the next change.
     """
     stated = items.release.json(PARAMETERS)
     dead = np.flatnonzero(~items.catalogue.rows.live)
@@ -118,15 +130,15 @@ def _chain(items: LiveItems) -> str:
 
 
 class Rows:
-    """Rows of a catalogue as Milvus takes them."""
+    """Rows of a catalogue as Milvus entities."""
 
     def __init__(self, ids: np.ndarray, vectors: np.ndarray, attributes: Attributes, fields: Mapping[str, str]) -> None:
-        """Take ids and vectors, [rows] and float32 [rows, d], the attributes, and the field of each that is kept."""
+        """Take ids [rows], vectors float32 [rows, d], the attributes, and the field of each attribute that is kept."""
         self._ids, self._vectors = ids, vectors
         self._held = {field: attributes[name] for name, field in fields.items()}
 
     def blocks(self, start: int, stop: int) -> Iterator[list[dict[str, Any]]]:
-        """Yield the entities from one row to another, some thousand at a time."""
+        """Yield the entities of the rows from `start` to `stop`, some thousand at a time."""
         for first in range(start, stop, _ROWS_AT_ONCE):
             yield [self._entity(row) for row in range(first, min(first + _ROWS_AT_ONCE, stop))]
 
@@ -142,7 +154,7 @@ class Rows:
 
 
 def field_names(attributes: Attributes) -> dict[str, str]:
-    """Return the field of every attribute that a collection can hold; others are left out, and no filter is sent."""
+    """Return the field of every attribute that a collection can hold; filters on the others are not sent."""
     fields: dict[str, str] = {}
     for number, (name, attribute) in enumerate(attributes.items()):
         kind = "tags" if isinstance(attribute, Tags) else "number"
@@ -173,7 +185,7 @@ def _client() -> Any:
 
 
 def _parameters(config: Index, items: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what a search says to Milvus, and what building does."""
+    """Return the parameters of a search and those of the build."""
     if config.structure == "flat":
         return {}, {"index_type": "FLAT", "params": {}}
     if config.structure == "hnsw":
@@ -184,7 +196,7 @@ def _parameters(config: Index, items: int) -> tuple[dict[str, Any], dict[str, An
 
 
 def _make(client: Any, name: str, about: tuple[str, str, int, int], held: Attributes, build: dict[str, Any]) -> None:
-    """Make an empty collection; `about`: pairing id, type of the item ids, dimensions, rows to come."""
+    """Create an empty collection; `about`: pairing id, type of the item ids, dimensions, number of rows."""
     types = engine_module("pymilvus", name).DataType
     pairing, dtype, dim, rows = about
     text = {"datatype": types.VARCHAR, "max_length": _LONGEST_TEXT}

@@ -1,4 +1,4 @@
-"""Real queries for an index: rows of the run through the release's own transform and tower."""
+"""Real queries for measuring an index: rows of the run, encoded by the release itself."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ensemble.serving.triton.tensors import USER
 def query_vectors(release: Release, features: Path, part: str, count: int = QUERIES) -> np.ndarray:
     """Return the query vectors, float32 [n, d], of up to `count` rows of a part of the run's features.
 
-    An index is tuned on the part `valid`, and reported on the part `test`. The release may still lack its index.
+    An index is tuned on the part `valid` and reported on the part `test`. The release may still lack its index.
     """
     names = [column["name"] for column in release.json("query/transform.json")["inputs"]]
     columns = raw_columns(sample_queries(features, names, part, count), release)
@@ -35,7 +35,7 @@ def query_vectors(release: Release, features: Path, part: str, count: int = QUER
 
 
 def measured_on_test(release: Release, features: Path) -> dict[str, Any]:
-    """Return `queries`, and `index_recall@k`: the share of the true k nearest that the release finds for test rows."""
+    """Return `queries`, and `index_recall@k`: the share of the true k nearest items that is found for test rows."""
     index = load_index(release)
     if index is None or index.is_exact:
         return {"queries": 0, **{f"index_recall@{k}": 1.0 for k in AT}}

@@ -1,4 +1,4 @@
-"""Item vectors to a ScaNN index, with as many partitions read and candidates compared as the recall takes."""
+"""Builds a ScaNN index with as few partitions and candidates as reach the recall target."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _DISTANCE = {"inner_product": "dot_product", "cosine": "dot_product", "l2": "squ
 
 
 def build(building: Building) -> Built:
-    """Build a ScaNN index; raise ReleaseError for fewer than LEAST_ITEMS items, or where ScaNN is missing."""
+    """Build a ScaNN index; raise ReleaseError for fewer than LEAST_ITEMS items, or if ScaNN is missing."""
     vectors, config = building.vectors, building.config
     if len(vectors) < LEAST_ITEMS:
         raise ReleaseError(
@@ -71,7 +71,7 @@ def _built(vectors: np.ndarray, metric: str, leaves: int) -> dict[str, bytes]:
 
 
 def _configuration(shape: tuple[int, ...], metric: str, leaves: int) -> str:
-    """Return what ScaNN's own builder writes for a tree and hashing without reordering, as of version 1.3.5."""
+    """Return the configuration that ScaNN 1.3.5 writes itself for a tree with hashing and without reordering."""
     items, dim = shape
     is_l2 = metric == "l2"
     distance = f'distance_measure: "{"SquaredL2Distance" if is_l2 else "DotProductDistance"}"'
@@ -120,7 +120,7 @@ def _configuration(shape: tuple[int, ...], metric: str, leaves: int) -> str:
 def _frontier(
     searcher: Any, vectors: np.ndarray, stated: dict[str, Any], sample: Sample, config: Index, cost: tuple[float, float]
 ) -> Iterator[Point]:
-    """Yield the searches that were measured, from few partitions up, until enough is found with few candidates."""
+    """Yield measured searches, from few partitions up, until the target is reached with few candidates."""
     factors = (config.refine_factor,) if config.refine_factor else _REFINE
     for share, factor in product(_READ, factors):
         search = {"leaves": max(1, round(share * stated["leaves"])), "refine_factor": factor}

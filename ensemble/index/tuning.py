@@ -1,7 +1,8 @@
-"""How deep an index must look to find what it should: measured against exact search, on real queries.
+"""Tunes how far an index must look to reach a recall target, measured against exact search on real queries.
 
-Which inverted lists hold a query's true neighbours is known once these are, so how many lists to read, and how far from
-the best one, is computed and not searched for. What shortened codes lose on top is measured, and made up for.
+The inverted lists that hold a query's true neighbours are known once these are, so the number of lists to read, and
+their distance from the best one, is computed instead of searched for. The loss by shortened codes is measured and
+compensated.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _Array = np.ndarray
 
 
 class Point(NamedTuple):
-    """One measured way to search: a kind with its parameters."""
+    """A kind of index with search parameters, measured."""
 
     kind: str
     search: dict[str, Any]
@@ -51,7 +52,7 @@ class Point(NamedTuple):
     build_s: float
 
     def as_json(self) -> dict[str, Any]:
-        """Return the point as it goes into `index/params.json`."""
+        """Return the point as `index/params.json` states it."""
         recall = {f"recall@{k}": round(value, 5) for k, value in self.recall.items()}
         times = {"p50_us": round(self.p50_us, 1), "p99_us": round(self.p99_us, 1), "mean_us": round(self.mean_us, 1)}
         size = {"memory_mb": round(self.memory_mb, 2), "build_s": round(self.build_s, 2)}
@@ -59,7 +60,7 @@ class Point(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """Queries, and what an index should find for them."""
+    """Queries and their true nearest items."""
 
     queries: _Array
     """float32 [n, d]."""
@@ -70,9 +71,10 @@ class Sample(NamedTuple):
     metric: str
 
     def recalls(self, rows: _Array) -> dict[int, _Array]:
-        """Return each query's recall, float64 [n], at the k of AT, of rows found, int64 [n, at least k], best first.
+        """Return each query's recall, float64 [n], for each k of AT, given the rows that were found, int64 [n, at least
+        k].
 
-        An item as near as the last of the true k is as good as that one.
+        An item that ties with the k-th true one counts as found.
         """
         wanted, got = self._scores(self.truth), self._scores(rows)
         tolerance = 1e-5 * np.maximum(1, np.abs(wanted))
@@ -88,7 +90,7 @@ class Sample(NamedTuple):
 
 
 def nearest(vectors: _Array, queries: _Array, k: int, metric: str) -> _Array:
-    """Return the `k` nearest items, int64 [n, k], best first, by comparing all: queries float32 [n, d]."""
+    """Return the `k` nearest items, int64 [n, k], best first, of queries float32 [n, d], by exact comparison."""
     rows = np.zeros((len(queries), 0), dtype=np.int64)
     best = np.zeros((len(queries), 0), dtype=np.float32)
     for start in range(0, len(vectors), _BLOCK_ITEMS):
@@ -106,10 +108,10 @@ def nearest(vectors: _Array, queries: _Array, k: int, metric: str) -> _Array:
 
 
 class Probes:
-    """Where in an index's lists the sample's neighbours are, and what reading the lists costs."""
+    """The inverted lists of the sample's true neighbours, and the cost of reading them."""
 
     def __init__(self, index: FaissIndex, sample: Sample) -> None:
-        """Take an IVF index that looks without a margin."""
+        """Take an IVF index that searches without a margin."""
         list_of, most = index.list_of_item(), min(index.lists, _MOST_LISTS)
         assert list_of is not None
         distances, lists = index.nearest_centroids(sample.queries, most)
@@ -123,7 +125,7 @@ class Probes:
         self._most = most
 
     def cheapest(self, target: float) -> dict[str, Any] | None:
-        """Return `nprobe`, `margin` and `compared` that find the target's share at least cost; None: none does."""
+        """Return the cheapest `nprobe`, `margin` and `compared` that reach the target; None: none does."""
         least = _bisected(lambda nprobe: self._sure(nprobe, np.inf) >= target, 1, self._most)
         if least is None:
             return None
@@ -131,7 +133,7 @@ class Probes:
         return min(plans, key=lambda plan: plan[0])[1]
 
     def _plan(self, nprobe: int, target: float) -> tuple[float, dict[str, Any]]:
-        """Return the cost, and the least margin that serves with `nprobe` lists at most."""
+        """Return the cost of at most `nprobe` lists with the least margin that reaches the target, and parameters."""
         values = np.unique(np.quantile(self._margins[:, :nprobe], np.linspace(0, 1, 2000)))
         place = _bisected(lambda place: self._sure(nprobe, values[place]) >= target, 0, len(values) - 1)
         margin = float(values[len(values) - 1 if place is None else place])
@@ -146,12 +148,12 @@ class Probes:
 
 
 def sure(recalls: Mapping[int, _Array]) -> float:
-    """Return the least over k of the mean recall, float64 [n] per query, less CONFIDENCE standard errors."""
+    """Return the least mean recall over k, from float64 [n] per query, minus CONFIDENCE standard errors."""
     return min(float(hits.mean() - CONFIDENCE * hits.std() / np.sqrt(max(len(hits), 1))) for hits in recalls.values())
 
 
 def tuned(kind: str, index: Any, vectors: _Array, sample: Sample, refine: float, target: float) -> FaissIndex | None:
-    """Return the index with the cheapest search that finds the target's share; None: no search of this kind does."""
+    """Return the index with the cheapest search that reaches the target; None: no search of this kind does."""
     base = {"kind": kind, "metric": sample.metric}
     if kind == "hnsw":
         return _tuned_graph(index, vectors, sample, base, refine, target)
@@ -184,12 +186,12 @@ def _tuned_graph(
 
 
 def found_by(index: Engine, sample: Sample) -> _Array:
-    """Return the rows, int64 [n, 100], that the index finds for the sample."""
+    """Return the rows that the index finds for the sample, int64 [n, 100]."""
     return index.search(sample.queries, sample.truth.shape[1])[1]
 
 
 def measured(index: Engine, sample: Sample, memory_mb: float, build_s: float) -> Point:
-    """Measure recall on the whole sample, and time on its first queries, one by one on one thread."""
+    """Measure the recall on the whole sample, and the time of its first queries, one by one on one thread."""
     recalls = sample.recalls(found_by(index, sample))
     times = timed(lambda query: index.search(query, AT[-1]), sample.queries[:TIMED])
     means = {k: float(recall.mean()) for k, recall in recalls.items()}
@@ -202,9 +204,9 @@ def summed_up(times: _Array) -> tuple[float, float, float]:
 
 
 def timed(search: Any, queries: _Array) -> _Array:
-    """Return the microseconds of CPU, float64 [n], that each query takes on this thread, FAISS on one thread.
+    """Return the CPU microseconds of each query, float64 [n], on this thread, with FAISS on one thread.
 
-    The thread's own clock: on a machine that does nothing else it is what the query takes, on another it still is.
+    By the thread's own clock, which other processes of the machine do not disturb.
     """
     with one_thread():
         for query in queries[:20]:
@@ -232,7 +234,7 @@ def _seconds(search: Any, query: _Array) -> float:
 
 
 def _bisected(holds: Any, low: int, high: int) -> int | None:
-    """Return the least number from `low` to `high` for which a condition that stays true holds; None: none."""
+    """Return the least number from `low` to `high` for which a monotonic condition holds; None: none."""
     if not holds(high):
         return None
     while low < high:

@@ -1,4 +1,4 @@
-"""Measures a running server with perf_analyzer: latency, throughput and the server's CPU time per row."""
+"""Benchmarks a running server with perf_analyzer: latency, throughput and CPU time of the server per row."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _LONGER = (1, 4, 16)
 
 
 class BenchmarkError(ServerError):
-    """perf_analyzer failed, or the server did during the measurement; the message is theirs."""
+    """perf_analyzer or the server failed during a measurement; the message is the tool's own."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is measured."""
+    """The server and model to measure."""
 
     address: str
     model: str = "retrieval"
@@ -50,9 +50,25 @@ class Target:
 
 
 def draw_requests(run: Path, count: int, *, top_k: int | None = None, seed: int = 42) -> Query:
-    """Draw the users and times of `count` test interactions of a run, so that frequent users come as often as they did.
+    """Draw real requests from the test interactions of a run; frequent users come as often as they did.
 
-    Of whole playlists that are held out, which a release does not know, those of the validation part.
+    Playlists that are held out whole are unknown to the release; then the requests come from the validation part.
+
+    Parameters
+    ----------
+    run
+        Directory of the run.
+    count
+        Interactions to draw, or all of them if there are fewer.
+    top_k
+        Items per request; by default the release's own number.
+    seed
+        Of the drawing.
+
+    Returns
+    -------
+    Query
+        User ids and times (int64, seconds since 1970), one row per interaction.
 
     Raises
     ------
@@ -80,14 +96,32 @@ def benchmark(
     concurrencies: Sequence[int] = (1, 4, 16),
     progress: Progress = silent,
 ) -> list[Point]:
-    """Measure every batch size at every concurrency, with the rows of `requests` in turn.
+    """Measure every batch size at every concurrency.
+
+    Parameters
+    ----------
+    target
+        The running server.
+    requests
+        Rows that are sent in turn.
+    batches
+        Rows per request.
+    concurrencies
+        Requests in flight.
+    progress
+        Called with a line of text before each measurement.
+
+    Returns
+    -------
+    list of Point
+        Latencies in milliseconds, rows per second and CPU milliseconds per row, one point per combination.
 
     Raises
     ------
     BenchmarkError
-        perf_analyzer reports an error, with its own message.
+        perf_analyzer reports an error.
     ClientError, DownloadError, ServerError
-        The server does not answer; perf_analyzer cannot be found or fetched; it does not start.
+        The server does not answer; perf_analyzer cannot be found, fetched or started.
     """
     tool = perf_analyzer.find(progress=progress)
     with RetrievalClient(target.address, target.model) as client:
@@ -106,7 +140,7 @@ def benchmark(
 def input_data(signature: Signature, requests: Query, batch: int) -> dict[str, list[dict[str, Any]]]:
     """Return the rows in perf_analyzer's `--input-data` form, one entry per row.
 
-    perf_analyzer joins `batch` entries of one shape only, so that ragged lists are padded for batches.
+    perf_analyzer only joins `batch` entries of one shape, so ragged lists are padded for batches.
     """
     if not len(requests.user_ids):
         raise InvalidRequest("the benchmark has no requests; expected at least one row")
@@ -123,7 +157,7 @@ def input_data(signature: Signature, requests: Query, batch: int) -> dict[str, l
 
 
 def _ragged(lists: dict[str, list[Any]], signature: Signature, padded: bool) -> dict[str, Any]:
-    """Return lists that belong together, the first of them item ids, with their shape; without padding if told so."""
+    """Return lists that belong together, item ids first, with their shape; padded if `padded`."""
     kept = lists
     if lists and not padded:
         name, ids = next(iter(lists.items()))
@@ -133,7 +167,7 @@ def _ragged(lists: dict[str, list[Any]], signature: Signature, padded: bool) -> 
 
 
 def measure(tool: perf_analyzer.PerfAnalyzer, target: Target, data: Path, batch: int, concurrency: int) -> Point:
-    """Run perf_analyzer once. CPU time and rows are the server's over that whole run, warm-up included."""
+    """Run perf_analyzer once. CPU time and rows are the server's over the whole run, warm-up included."""
     report = data.with_suffix(".csv")
     report.unlink(missing_ok=True)
     before = read_counters(target.address, target.model, target.server_pid)
@@ -153,7 +187,7 @@ def measure(tool: perf_analyzer.PerfAnalyzer, target: Target, data: Path, batch:
 
 
 def read_report(text: str, concurrency: int) -> dict[str, float]:
-    """Read perf_analyzer's CSV report, which has microseconds, and inferences (that is, rows) per second."""
+    """Read perf_analyzer's CSV report: microseconds, and inferences (rows) per second."""
     lines = [line for line in csv.DictReader(text.splitlines()) if line.get("Concurrency") == str(concurrency)]
     if len(lines) != 1:
         raise BenchmarkError(f"perf_analyzer's report has {len(lines)} lines for concurrency {concurrency}, expected 1")
@@ -165,7 +199,7 @@ def read_report(text: str, concurrency: int) -> dict[str, float]:
 
 
 def _run(tool: perf_analyzer.PerfAnalyzer, target: Target, options: Sequence[str], concurrency: int) -> str:
-    """Run perf_analyzer and return what it printed; with longer windows where no request fitted into one."""
+    """Run perf_analyzer and return its output; retry with longer windows if no request fitted into one."""
     server = ["-m", target.model, "-u", target.address, "-i", "grpc", "-v"]
     command = [str(tool.binary), *server, *options, "--concurrency-range", str(concurrency)]
     for factor in _LONGER:
@@ -193,7 +227,7 @@ def _try(tool: perf_analyzer.PerfAnalyzer, command: Sequence[str], interval_ms: 
 
 
 def _complaint(output: str) -> str:
-    """Return the lines in which perf_analyzer says what went wrong, or else its last ones."""
+    """Return the lines in which perf_analyzer reports an error, otherwise the last ones."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     telling = [line for line in lines if re.search(r"error|fail|unable|expected", line, re.IGNORECASE)]
     return "; ".join(dict.fromkeys((telling or lines)[-3:])) or "it says nothing"

@@ -1,4 +1,4 @@
-"""What a running server has done so far: rows answered, CPU time used."""
+"""Totals of a running server: rows answered, CPU time used."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from workflows.errors import ServerError
 
 @dataclass(frozen=True)
 class Counters:
-    """Totals since the server's start; the difference of two readings is what happened between them."""
+    """Totals since the server's start; subtract two readings to measure what happened in between."""
 
     rows: int
     """Rows answered (Triton's inference count: a request of n rows counts n)."""
@@ -30,7 +30,18 @@ class Counters:
 
 
 def read_counters(address: str, model: str, server_pid: int | None = None, timeout_s: float = 10.0) -> Counters:
-    """Read a model's totals from Triton's statistics and, where `server_pid` is given, its processes' CPU time.
+    """Read a model's totals.
+
+    Parameters
+    ----------
+    address
+        host:port of the server's gRPC endpoint.
+    model
+        Name of the model.
+    server_pid
+        Process id of tritonserver, to read the CPU time of it and its children; None: a server elsewhere.
+    timeout_s
+        Seconds to wait for the answer.
 
     Raises
     ------

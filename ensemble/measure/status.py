@@ -1,4 +1,4 @@
-"""What a running server is and has done: its health, what it has loaded, its metrics, its repairs."""
+"""Status of a running server: health, loaded models, metrics, repairs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LAST_EVENTS = 5
 
 @dataclass(frozen=True)
 class Place:
-    """Where a server listens, and what it says of itself."""
+    """The addresses of a server, and the record of its supervisor."""
 
     grpc: str
     metrics: str
@@ -33,7 +33,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Figures:
-    """What a model that clients ask has done since the server was started, every version together."""
+    """Totals of a model that clients ask, over all of its versions since the server started."""
 
     rows: int
     requests: int
@@ -73,7 +73,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Status:
-    """A server."""
+    """The state of a server."""
 
     grpc: str
     http: str | None
@@ -93,12 +93,28 @@ class Status:
 
     @property
     def healthy(self) -> bool:
-        """Return whether every model answers rightly."""
+        """Return whether every model answers correctly."""
         return bool(self.models) and all(model.state == "healthy" for model in self.models)
 
 
 def places(repository: Path) -> list[Place]:
-    """Return the supervised servers of a repository that run on this machine; raise ServerError if there are none."""
+    """Find the supervised servers of a repository that run on this machine.
+
+    Parameters
+    ----------
+    repository
+        Directory of the model repository.
+
+    Returns
+    -------
+    list of Place
+        Their addresses and the records of their supervisors.
+
+    Raises
+    ------
+    ServerError
+        There are none.
+    """
     running = []
     for port, stated in kept(repository).items():
         if psutil.pid_exists(stated.get("supervisor_pid", -1)):
@@ -113,15 +129,15 @@ def places(repository: Path) -> list[Place]:
 
 
 def metrics_address(grpc: str) -> str:
-    """Return where the server at a gRPC address, HOST:PORT, tells its metrics.
+    """Return the address of the metrics of the server at a gRPC address, host:port.
 
-    On this machine that is one of the other ports which its process listens at, there or on 127.0.0.1. Elsewhere it is
-    the next port of the same host, as of a server that was given none.
+    On this machine that is one of the other ports of its process, at the same host or at 127.0.0.1. Elsewhere the
+    default is assumed: the next port of the same host.
 
     Raises
     ------
     ServerError
-        `grpc` is no HOST:PORT.
+        `grpc` is not host:port.
     """
     check_address(grpc)
     host, _, port = grpc.rpartition(":")
@@ -134,7 +150,18 @@ def metrics_address(grpc: str) -> str:
 
 
 def status(place: Place) -> Status:
-    """Ask a server; what does not answer is in the result, not raised."""
+    """Ask a server for its health and its metrics.
+
+    Parameters
+    ----------
+    place
+        The server's addresses, as `places` returns them.
+
+    Returns
+    -------
+    Status
+        Models with their health and figures. What does not answer is stated there; nothing is raised.
+    """
     samples, problem = None, ""
     try:
         samples = read(place.metrics)
@@ -171,7 +198,7 @@ def _model(result: CanaryResult, samples: Samples | None) -> Model:
 
 
 def figures(samples: Samples, model: str) -> Figures:
-    """Return the figures of a model from a server's metrics."""
+    """Return the totals of a model, from its server's metrics."""
     counting = SEARCH if model == CHAINED else model
     rows = samples.total("retrieval_rows_total", model=counting)
     requests = samples.total("nv_inference_request_success", model=model)
@@ -206,7 +233,7 @@ def _share(part: float, whole: float) -> float:
 
 
 def _gauge(samples: Samples | None, name: str, model: str, answered: list[CanaryResult]) -> int | None:
-    """Return a gauge of the version that answers: those of versions before it stay as they were."""
+    """Return a gauge of the version that answers; earlier versions leave theirs behind."""
     if samples is None or not answered:
         return None
     values = [sample.value for sample in samples.find(name, model=model, version=answered[0].version)]

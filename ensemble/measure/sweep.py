@@ -1,7 +1,7 @@
-"""Search of the server's options for the most rows per second within a latency.
+"""Search for the `[serving]` options with the most rows per second within a latency objective.
 
-Each setting is a copy of the release that states other `[serving]` options, exported and served as any other, and asked
-with real requests, more and more of them in flight, until the latency is past the objective.
+Each setting is a copy of the release with other options, exported and served like any other. It is measured with real
+requests, with more and more of them in flight until the latency exceeds the objective.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ _LEVEL = 0.97
 
 
 class Setting(Struct, frozen=True, kw_only=True, order=True):
-    """Options of the recipe's `[serving]`; ordered by what they cost."""
+    """Options of the recipe's `[serving]`, ordered by what they cost."""
 
     instances: int = 1
     threads: int = 1
     max_queue_delay_microseconds: int = 0
 
     def recipe(self) -> str:
-        """Return the lines to paste into a recipe."""
+        """Return the options as lines for a recipe."""
         lines = [f"{name} = {value}" for name, value in msgspec.structs.asdict(self).items()]
         return "\n".join(["[serving]", *lines])
 
@@ -58,7 +58,7 @@ class Measured(Struct, frozen=True, kw_only=True):
 
 
 class Sweep(Struct, frozen=True, kw_only=True):
-    """What a search found."""
+    """The result of a search."""
 
     p99_ms: float
     """The objective."""
@@ -69,7 +69,7 @@ class Sweep(Struct, frozen=True, kw_only=True):
     """Settings for which there was no time."""
 
     def frontier(self) -> list[Measured]:
-        """Return what no other measurement beats in both rows/s and p99, by rows/s."""
+        """Return the results that no other one beats in both rows/s and p99, by ascending rows/s."""
         kept: list[Measured] = []
         for result in sorted(self.measured, key=lambda result: (-result.point.rows_per_s, result.point.p99_ms)):
             if not kept or result.point.p99_ms < kept[-1].point.p99_ms:
@@ -79,7 +79,7 @@ class Sweep(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Objective:
-    """What is wanted, with which load, and how long the search may take."""
+    """The latency objective, the load, and the time for the search."""
 
     p99_ms: float
     minutes: float
@@ -88,7 +88,7 @@ class Objective:
     interval_ms: int = 500
 
     def __post_init__(self) -> None:
-        """Raise InvalidRequest for numbers that no search can meet."""
+        """Raise InvalidRequest for a number that is out of range."""
         for name in ("p99_ms", "minutes"):
             if not getattr(self, name) > 0:
                 raise InvalidRequest(f"{name}: got {getattr(self, name)!r}, expected a number above 0")
@@ -96,6 +96,22 @@ class Objective:
 
 def sweep(release: Path, requests: Query, objective: Objective, progress: Progress = silent) -> Sweep:
     """Measure settings of a release until all are done or the time is up; the release's own comes first.
+
+    Parameters
+    ----------
+    release
+        Directory of the release.
+    requests
+        Rows that are sent in turn.
+    objective
+        Latency objective in milliseconds, load, and minutes for the search.
+    progress
+        Called with a line of text before each measurement.
+
+    Returns
+    -------
+    Sweep
+        All measurements and the best setting.
 
     Raises
     ------
@@ -123,7 +139,7 @@ def sweep(release: Path, requests: Query, objective: Objective, progress: Progre
 
 
 def settings(cores: int) -> list[Setting]:
-    """Return the settings worth a look on so many cores: never more busy processes and threads than cores."""
+    """Return the settings to try on so many cores: never more busy processes and threads than cores."""
     counts = sorted({1, 2, cores // 2, cores} - {0})
     pairs = [(instances, threads) for instances, threads in product(counts, (1, cores)) if instances * threads <= cores]
     return [
@@ -134,7 +150,7 @@ def settings(cores: int) -> list[Setting]:
 
 
 def best_of(measured: Sequence[Measured], p99_ms: float) -> Measured | None:
-    """Return the most rows/s within the objective; of about equal ones the setting that costs least."""
+    """Return the result with the most rows/s within the objective; among nearly equal ones, the cheapest setting."""
     within = [result for result in measured if result.point.p99_ms <= p99_ms]
     if not within:
         return None
@@ -146,7 +162,7 @@ def best_of(measured: Sequence[Measured], p99_ms: float) -> Measured | None:
 def _loads(
     target: Target, requests: Query, objective: Objective, measured: Sequence[Measured], progress: Progress
 ) -> Iterator[Point]:
-    """Yield the points of one setting, until more load is hopeless or the setting is far behind another."""
+    """Yield the points of one setting, until more load is hopeless or it is far behind another setting."""
     for batch in objective.batches:
         for concurrency in sorted(objective.concurrencies):
             (point,) = benchmark(
@@ -166,7 +182,7 @@ def _is_behind(point: Point, measured: Sequence[Measured]) -> bool:
 
 @contextmanager
 def served(release: Path, setting: Setting, objective: Objective) -> Iterator[Target]:
-    """Serve a release with other options inside the block; yield what is to be measured."""
+    """Serve a release with other options inside the block; yield the target of the measurement."""
     from ensemble.triton.export import export_repository
 
     with tempfile.TemporaryDirectory(prefix="retrieval-sweep-") as scratch:
@@ -180,7 +196,7 @@ def served(release: Path, setting: Setting, objective: Objective) -> Iterator[Ta
 
 
 def with_options(release: Path, options: Mapping[str, Any], place: Path) -> Path:
-    """Write a copy of a release whose `[serving]` options differ, and return it."""
+    """Write a copy of a release with other `[serving]` options to `place`; return its path."""
     shutil.copytree(release, place)
     manifest = dict(Release.open(release).manifest)
     manifest["serving"] = {**manifest["serving"], **options}

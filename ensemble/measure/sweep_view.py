@@ -1,4 +1,4 @@
-"""What a search of the server's options found: as a table, as a picture, and in words."""
+"""Presents a search of the server's options: as a table, a picture and a sentence."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ensemble.measure.sweep import Measured, Sweep
 
 
 def conclusion(sweep: Sweep) -> str:
-    """Say which setting is best, as lines to paste into a recipe, or what came nearest."""
+    """Return the best setting as lines for a recipe, or the setting that came nearest."""
     skipped = f" ({sweep.left_out} settings were left out: the time was up)" if sweep.left_out else ""
     best = sweep.best or min(sweep.measured, key=lambda result: result.point.p99_ms)
     told = "best within" if sweep.best else "nothing meets"
@@ -18,7 +18,7 @@ def conclusion(sweep: Sweep) -> str:
 
 
 def sweep_table(sweep: Sweep) -> Table:
-    """Return every measurement, by rows/s; what no other beats in both rows/s and p99 is marked."""
+    """Return every measurement by rows/s, with the frontier marked."""
     shown = Table(title=f"Server options for p99 {sweep.p99_ms:g} ms", title_justify="left")
     for name in (
         "instances",

@@ -1,4 +1,4 @@
-"""The item columns that a request may filter by, as the arrays that `ensemble.serving.search.attributes` reads."""
+"""The item columns that requests can filter by, as arrays for `ensemble.serving.search.attributes`."""
 
 from __future__ import annotations
 
@@ -18,11 +18,19 @@ and descriptions name one item each, and nobody filters by them."""
 
 
 def write_attributes(catalogue: pd.DataFrame, items: Path, every: bool = False) -> None:
-    """Write `attributes.json` and `attributes/` into the folder `items` of a release, one row per catalogue row.
+    """Write `attributes.json` and `attributes/` of a release, one row per row of the catalogue.
 
-    Text and lists of text (or of integers) become tags, numbers become numbers, with NaN where one is missing, truth
-    values become the tags "true" and "false". The id, dates and text that names single items are left out, which
-    `attributes.json` says; with `every`, text is kept however many values it has.
+    Text, lists of text or integers and booleans become tags, numbers stay numbers (NaN: missing). The id, dates and
+    text that names single items are left out; `attributes.json` records why.
+
+    Parameters
+    ----------
+    catalogue
+        Item columns, one row per item.
+    items
+        The folder `items` of the release.
+    every
+        Keep text columns however many distinct values they have.
     """
     (items / "attributes").mkdir()
     kept: list[dict[str, Any]] = []
@@ -43,7 +51,7 @@ def write_attributes(catalogue: pd.DataFrame, items: Path, every: bool = False) 
 
 
 def _write_tags(column: pd.Series, stem: Path, every: bool) -> str | None:
-    """Write a column's values and which item has which, both ways round; or return why it is left out."""
+    """Write a column's values and the items of each, in both directions; or return why it is left out."""
     rows, entries = _entries(column)
     texts = [_text(entry) for entry in entries]
     if None in texts:
@@ -65,7 +73,7 @@ def _write_tags(column: pd.Series, stem: Path, every: bool) -> str | None:
 
 
 def _entries(column: pd.Series) -> tuple[np.ndarray, list[Any]]:
-    """Return the item, int64 [m], and the value of every entry; nulls have none."""
+    """Return the row, int64 [m], and the value of every entry that is not null."""
     lists = [_listed(cell) for cell in column]
     rows = np.repeat(np.arange(len(lists)), [len(entries) for entries in lists])
     return rows, [value for entries in lists for value in entries]
@@ -82,7 +90,7 @@ def _is_null(value: Any) -> bool:
 
 
 def _text(value: Any) -> str | None:
-    """Return a value as a tag; None if it is of no kind that tags are."""
+    """Return a value as a tag; None for a type that tags cannot have."""
     if isinstance(value, str):
         return value
     if isinstance(value, (bool, np.bool_)):
@@ -91,5 +99,5 @@ def _text(value: Any) -> str | None:
 
 
 def _bounds(codes: np.ndarray, size: int) -> np.ndarray:
-    """Return where the entries of each code begin and end, int64 [size + 1], once they are sorted."""
+    """Return where the entries of each code begin and end when sorted by code, int64 [size + 1]."""
     return np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=size))]).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Table columns to the .npy files that `ensemble.serving.files.arrays` reads."""
+"""Writes table columns as the .npy files that `ensemble.serving.files.arrays` reads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BLANK = {"int64": 0, "float64": np.nan, "string": "", "bool": False}
 
 
 def id_dtype(values: pd.Series) -> str:
-    """Return "int64" or "string", whichever the ids are."""
+    """Return the type of the ids, "int64" or "string"."""
     return "int64" if pd.api.types.is_integer_dtype(values) else "string"
 
 
@@ -32,7 +32,7 @@ def save_values(values: Any, stem: Path, dtype: str) -> None:
 
 
 def save_column(values: pd.Series, stem: Path, described: Mapping[str, Any]) -> None:
-    """Write a column that may hold nulls, or lists; `described` is its entry among the transform's inputs."""
+    """Write a column that may hold nulls or lists; `described` is its entry in the transform's inputs."""
     reason = wrong_column(stem.name)
     if reason:
         raise ReleaseError(f"column {stem.name!r}: {reason}; rename the column")

@@ -1,4 +1,4 @@
-"""Training side and release must answer alike, or there is no release."""
+"""Compares a release with the training side: both must give the same answers."""
 
 from __future__ import annotations
 
@@ -31,11 +31,26 @@ _SAMPLES = 64
 def check_congruence(
     release: Release, features: Path, reference: Reference | None, ranking: RankingReference | None = None
 ) -> None:
-    """Ask the release and `reference` (where there is one) for sample queries; raise ReleaseError where they differ.
+    """Ask the release and the training side for sample queries and compare the answers.
 
     Query vectors must be equal within `TOLERANCE`, and the items those of an exact search in float64, except where
-    scores are tied within it; of an approximate index, the scores must be those of its items, in order. A ranker's
-    scores must be those of `ranking`, within `TOLERANCE` of the largest of them, or of 1 where that is larger.
+    scores are tied. An approximate index must score its items rightly and return them in order.
+
+    Parameters
+    ----------
+    release
+        The release, verified or still a draft.
+    features
+        The run's features, from which the sample queries are drawn.
+    reference
+        Training's query vectors, float32 [n, d], of n raw queries; None: not compared.
+    ranking
+        Training's ranking scores, float32 [n, m], compared relative to the largest one, or to 1; None: not compared.
+
+    Raises
+    ------
+    ReleaseError
+        They differ.
     """
     retriever = Retriever(release)
     queries = sample_queries(features, [column["name"] for column in release.json("query/transform.json")["inputs"]])
@@ -51,7 +66,7 @@ def check_congruence(
 
 
 def sample_queries(features: Path, names: list[str], part: str = "test", count: int = _SAMPLES) -> pd.DataFrame:
-    """Return raw query columns of a part's rows spread over the file, with their users' columns."""
+    """Return the raw query columns of `count` rows spread over a part, with their users' columns."""
     rows = read_rows(features / part)
     rows = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, count).astype(int))] if len(rows) else rows
     users = pd.read_parquet(features / "users.parquet")
@@ -63,7 +78,7 @@ def sample_queries(features: Path, names: list[str], part: str = "test", count: 
 
 
 def raw_columns(queries: pd.DataFrame, release: Release) -> dict[str, Column]:
-    """Return the frame's columns as the query transform takes them."""
+    """Return the columns of a frame in the form that the query transform takes."""
     stated = {column["name"]: column for column in release.json("query/transform.json")["inputs"]}
     stated.setdefault(Columns.User, {"dtype": release.manifest["id_dtype"][Columns.User], "list": False})
     held = [name for name in stated if name in queries]
@@ -71,7 +86,7 @@ def raw_columns(queries: pd.DataFrame, release: Release) -> dict[str, Column]:
 
 
 def as_column(values: pd.Series, dtype: str, is_list: bool) -> Column:
-    """Return a pandas column as the serving code's `Column`; None and NaN are missing."""
+    """Convert a pandas column to the `Column` of the serving code; None and NaN become missing."""
     offsets = None
     if is_list:
         lists = [[] if cell is None or np.ndim(cell) == 0 else list(cell) for cell in values]
@@ -134,7 +149,7 @@ def _check_ranking(
 
 
 def exact_scores(queries: np.ndarray, items: np.ndarray, metric: str) -> np.ndarray:
-    """Return all scores in float64, [n, items], as ItemSearch defines them."""
+    """Return the scores of all items, float64 [n, items], as `ItemSearch` defines them."""
     if metric == "l2":
         return -((queries**2).sum(axis=1)[:, None] + (items**2).sum(axis=1) - 2 * queries @ items.T)
     if metric == "cosine":

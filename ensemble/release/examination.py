@@ -1,4 +1,4 @@
-"""A release as a whole: everything that a server would load is loaded, and must answer as it did when it was made."""
+"""Examination of a whole release: a server's loading and self-test, before there is a server."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ensemble.triton.model_config import model_configs
 
 
 def examine(release: Release) -> Retriever:
-    """Load a verified release as a server does, ask it its sample queries, and return it loaded.
+    """Load a verified release as a server does, run its self-test and return it loaded.
 
     Raises
     ------
     InvalidRelease
-        Its parts do not fit each other, it does not answer as it did, or Triton cannot be told of it.
+        Its parts do not fit each other, its answers have changed, or Triton cannot be configured for it.
     """
     retriever = Retriever(release)
     SelfTest.load(release).check(retriever)

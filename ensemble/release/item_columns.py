@@ -1,4 +1,4 @@
-"""The items' raw columns as a table, and back: arrays as those of the users' columns."""
+"""The raw columns of the items as a table, stored like the users' columns."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from workflows.files import json_bytes
 
 
 class Kind(NamedTuple):
-    """What a column holds."""
+    """The type of a column."""
 
     dtype: str
     """int64, float64, string or bool."""
@@ -28,7 +28,7 @@ class Kind(NamedTuple):
 
 
 def kind_of(column: pd.Series) -> Kind | None:
-    """Return the kind of a column; None: values that no release holds. A column without a value is of text."""
+    """Return the kind of a column, text if it is all null; None for types that a release cannot hold."""
     for dtype, is_kind in (
         ("bool", pd.api.types.is_bool_dtype),
         ("int64", pd.api.types.is_integer_dtype),
@@ -47,7 +47,7 @@ def kind_of(column: pd.Series) -> Kind | None:
 
 
 def kinds_in(table: pd.DataFrame) -> dict[str, Kind]:
-    """Return the kinds of the columns of a table; those of values that no release holds are not among them."""
+    """Return the kinds of a table's columns, without those that a release cannot hold."""
     kinds = {str(name): kind_of(table[name]) for name in table}
     return {name: kind for name, kind in kinds.items() if kind is not None}
 
@@ -60,7 +60,7 @@ def kinds_of(release: Release) -> dict[str, Kind]:
 
 
 def write_columns(table: pd.DataFrame, kinds: Mapping[str, Kind], out: Path) -> None:
-    """Write the columns of these kinds into a release or a change that is being made, which has the ids already."""
+    """Write the columns of these kinds into an unfinished release or change, which already has the ids."""
     own = {name: kind for name, kind in kinds.items() if name != Columns.Item}
     kept = [{"name": name, "dtype": kind.dtype, "list": kind.is_list} for name, kind in own.items()]
     (out / ARRAYS).parent.mkdir()
@@ -70,12 +70,12 @@ def write_columns(table: pd.DataFrame, kinds: Mapping[str, Kind], out: Path) -> 
 
 
 def items_of(release: Release) -> pd.DataFrame:
-    """Read the item table of a release, one row for each vector; raise InvalidRelease where an array does not fit."""
+    """Read the item table of a release, one row per vector; raise InvalidRelease if an array does not fit."""
     return read_items(release, release.header("items/vectors.npy").shape[0], release.manifest["id_dtype"][Columns.Item])
 
 
 def read_items(sealed: Sealed, rows: int, id_dtype: str) -> pd.DataFrame:
-    """Read the item table of a release or a change, of so many rows; raise as `items_of` does."""
+    """Read the item table, `rows` rows, of a release or a change; raises as `items_of` does."""
     columns = {Columns.Item: pd.Series(read_values(sealed, "items/ids", id_dtype))}
     for number, column in enumerate(stated_columns(sealed, rows)):
         cells = read_column(sealed, ARRAYS.format(number), column["dtype"], column["list"], rows)
@@ -84,7 +84,7 @@ def read_items(sealed: Sealed, rows: int, id_dtype: str) -> pd.DataFrame:
 
 
 def _series(column: Column, dtype: str) -> pd.Series:
-    """Return a column as pandas has it: None or NaN where a value is missing, lists of the others."""
+    """Convert a column to pandas: None or NaN for missing values, lists for list columns."""
     values: Any = column.values[:] if dtype == "string" else np.array(column.values)
     if column.missing is not None:
         values = values.astype(np.float64 if dtype == "float64" else object)

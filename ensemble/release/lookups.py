@@ -1,4 +1,4 @@
-"""Lookups of the ids in a release: which row, which code; `ensemble.serving.files.lookup` reads them."""
+"""Writes the lookups of a release (id to row, value to code) that `ensemble.serving.files.lookup` reads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ensemble.serving.files.lookup import DICTIONARY, Strings, build_lookup
 
 
 def write_lookup(stem: Path, least: int = DICTIONARY) -> None:
-    """Write `<stem>.order.npy` and `<stem>.starts.npy` beside distinct ids, if there are more than `least` of them."""
+    """Write `<stem>.order.npy` and `<stem>.starts.npy` for distinct ids, if there are more than `least` of them."""
     offsets_at = stem.with_name(f"{stem.name}.offsets.npy")
     if offsets_at.exists():
         offsets = narrowed(np.load(offsets_at))

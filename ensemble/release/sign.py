@@ -1,6 +1,6 @@
-"""Releases that say who made them: an Ed25519 signature over the manifest, and through its hashes over every byte.
+"""Signed releases: an Ed25519 signature over the manifest and so, through its hashes, over every byte.
 
-`manifest.sig` holds the 64 bytes of the signature (RFC 8032), so that `openssl pkeyutl -verify -rawin` understands it.
+`manifest.sig` holds the 64 bytes of the signature (RFC 8032), which `openssl pkeyutl -verify -rawin` understands.
 Keys are PEM files, as `openssl genpkey -algorithm ed25519` makes them.
 """
 
@@ -27,12 +27,19 @@ _LARGEST = 1 << 20
 
 
 def new_keys(private: Path, public: Path) -> None:
-    """Write a new pair of keys; the private one is readable by its owner alone.
+    """Write a new key pair.
+
+    Parameters
+    ----------
+    private
+        Where the private key goes, PEM; only its owner can read it.
+    public
+        Where the public key goes, PEM.
 
     Raises
     ------
     ReleaseError
-        One of the files is there already.
+        One of the files exists already.
     """
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
@@ -49,12 +56,26 @@ def new_keys(private: Path, public: Path) -> None:
 
 
 def sign(release: Path, key: Path, copies: Iterable[Path] = ()) -> Release:
-    """Sign a release, verified before, with a private key; `copies` of the same release get the signature too.
+    """Verify a release and sign it with a private key.
+
+    Parameters
+    ----------
+    release
+        Directory of the release.
+    key
+        PEM file of an Ed25519 private key; `RETRIEVAL_KEY_PASSWORD` opens an encrypted one.
+    copies
+        Copies of the same release that get the signature too.
+
+    Returns
+    -------
+    Release
+        The signed release.
 
     Raises
     ------
     ReleaseError
-        The release is damaged, or the key is no Ed25519 private key.
+        The release is damaged, or the key is not an Ed25519 private key.
     """
     private, opened = _private_key(key), _opened(release)
     signature = private.sign(_manifest_of(opened))
@@ -72,21 +93,33 @@ def copies_in(repository: Path) -> list[Path]:
 
 
 def is_signed(release: Path) -> bool:
-    """Return whether a release has a signature, by anyone."""
+    """Return whether a release has a signature, by any key."""
     return (release / SIGNATURE).is_file()
 
 
 def open_signed(release: Path, keys: Path, at_least: str | None = None) -> Release:
-    """Verify a release and its signature, which must be of one of the public keys in the PEM file `keys`.
+    """Open a release after verifying its hashes and its signature.
 
-    With `at_least`, a time as the manifest's `created` is one, it must not have been made before that: an older release
-    is signed as well, and anyone who can exchange releases could bring it back.
+    Parameters
+    ----------
+    release
+        Directory of the release.
+    keys
+        PEM file of Ed25519 public keys; one of them must have signed the release.
+    at_least
+        Earliest `created` that is accepted, ISO 8601 in UTC. An older release is validly signed as well, so that
+        anyone who can exchange releases could bring it back.
+
+    Returns
+    -------
+    Release
+        The verified release.
 
     Raises
     ------
     ReleaseError
-        There is no signature or none of these keys made it; the release is damaged, or older than it may be; the file
-        holds no such keys.
+        There is no signature by any of these keys; the release is damaged, or older than `at_least`; the file does not
+        hold such keys.
     """
     public = public_keys(keys)
     manifest, signature = (_read(release / name) for name in (MANIFEST, SIGNATURE))
@@ -106,7 +139,7 @@ def open_signed(release: Path, keys: Path, at_least: str | None = None) -> Relea
 
 
 def public_keys(path: Path) -> list[Ed25519PublicKey]:
-    """Return the Ed25519 public keys of a PEM file; raise ReleaseError where it holds none, or anything else."""
+    """Return the Ed25519 public keys of a PEM file; raise ReleaseError if it holds none, or anything else."""
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key

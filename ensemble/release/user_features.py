@@ -1,4 +1,4 @@
-"""What known users' features are, made when the release is: a request that names a user and no column looks them up."""
+"""Precomputed features of known users, which requests that name a user and no column are answered from."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _ROWS = 1 << 16
 
 
 def write_ready(out: Path, id_dtype: Mapping[str, str]) -> None:
-    """Write the features of every user that do not depend on the time, by the transform that serves the others.
+    """Precompute the time-independent features of known users, with the transform that serves the others.
 
-    `out` is a release in the making, with its `query/` and `users/`.
+    `out` is an unfinished release that has its `query/` and `users/`.
     """
     place = out / "users/users.json"
     stated = {**json.loads(place.read_text(encoding="utf-8")), "features": []}

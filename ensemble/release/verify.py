@@ -1,7 +1,8 @@
-"""A Triton model repository that is, to the last byte, what this installation would export of signed releases.
+"""Verification of a Triton model repository: it must be, byte for byte, what this installation exports of signed
+releases.
 
-A repository holds code beside the data, and Triton runs it: to serve only what is signed is to know the code as well.
-It is compared with that of this installation; the configurations with those that it would write.
+A repository holds code beside the data, and Triton runs it, so the code is compared with that of this installation,
+and each configuration with the one that it would write.
 """
 
 from __future__ import annotations
@@ -29,19 +30,31 @@ _CACHE = "__pycache__"
 
 
 def check_repository(repository: Path, keys: Path, at_least: str | None = None) -> list[Release]:
-    """Return the releases that a server on the model repository would load, each signed by one of the `keys`.
+    """Verify everything that a server on a model repository would load.
 
-    None of them may have been made before `at_least`, where there is such a time.
+    Compiled Python (`__pycache__`, left by a Triton that was started otherwise) is removed, since Python would run it
+    in place of the verified code. Files whose names begin with a dot are ours, or were left half-written by a process
+    that was killed; nothing reads them.
 
-    What Python left there (`__pycache__`: of a Triton that was started otherwise, say) is removed, for it would be run
-    in place of the code. Files whose names begin with a dot are ours, or were being written when a process was killed;
-    nothing reads them.
+    Parameters
+    ----------
+    repository
+        Directory of the model repository.
+    keys
+        PEM file of Ed25519 public keys; each release must be signed by one of them.
+    at_least
+        Earliest `created` that is accepted, ISO 8601 in UTC.
+
+    Returns
+    -------
+    list of Release
+        The releases, by ascending version.
 
     Raises
     ------
     ReleaseError
-        A release is not signed by one of these keys, or older than that; or something lies there that this
-        installation would not export.
+        A release is not signed by one of these keys, or older than `at_least`; or the repository holds something that
+        this installation would not export.
     """
     models = models_in(repository)
     _expect(repository, _names(repository), models)
@@ -58,8 +71,10 @@ def check_repository(repository: Path, keys: Path, at_least: str | None = None) 
 
 
 def trust(repository: Path, port: int, keys: Path, at_least: str | None = None) -> None:
-    """Note that the server on this port takes signed releases only, made at the time `at_least` or later: a deployment
-    into the repository checks them."""
+    """Record that the server on this port only takes releases signed by `keys` and created at `at_least` or later.
+
+    Deployments into the repository check them against it.
+    """
     public_keys(keys)
     note = repository / _TRUSTED.format(port)
     forget(repository, port)
@@ -70,7 +85,7 @@ def trust(repository: Path, port: int, keys: Path, at_least: str | None = None) 
 
 
 def forget(repository: Path, port: int) -> None:
-    """Take the note back once the server has stopped."""
+    """Remove the record of a server that has stopped."""
     note = repository / _TRUSTED.format(port)
     with suppress(OSError):
         for place in (note, note.with_suffix(_SINCE)):
@@ -78,15 +93,15 @@ def forget(repository: Path, port: int) -> None:
 
 
 def admits(repository: Path, release: Path, version: int) -> bool:
-    """Return whether what the repository has as `version` of the release may be served as it is.
+    """Return whether the `version` of the release that the repository already holds may be served as it is.
 
-    Without a server that takes signed releases only, it may. Else the code must be that of this installation: the
-    version is to be rewritten.
+    Where no server verifies signatures, it may. Otherwise its code must be that of this installation; False means that
+    the version has to be written again.
 
     Raises
     ------
     ReleaseError
-        There is such a server, and the release is not signed as it wants.
+        A server verifies signatures, and the release is not signed as it demands.
     """
     for keys in sorted(repository.glob(_TRUSTED.format("*"))):
         since = keys.with_suffix(_SINCE)
@@ -124,7 +139,7 @@ def _names(directory: Path) -> set[str]:
 
 
 def _remove_compiled(version: Path) -> None:
-    """Remove the compiled code in a version; raise ReleaseError where that cannot be done."""
+    """Remove compiled code from a version; raise ReleaseError if that is impossible."""
     for cache in (version / _CACHE, *version.glob(f"serving/**/{_CACHE}")):
         try:
             if cache.is_dir() or cache.is_symlink():
@@ -143,7 +158,7 @@ def _check_same(place: Path, release: Release) -> None:
 
 
 def _served(model: Path, versions: set[str]) -> list[int]:
-    """Return the versions that Triton loads of a model; its configuration must be that of one of them."""
+    """Return the versions of a model that Triton loads; its configuration must be that of one of them."""
     config = _parsed(model / CONFIG)
     named = [str(version) for version in config.version_policy.specific.versions]
     if not named or not set(named) <= versions or config != _parsed(model / named[-1] / CONFIG):

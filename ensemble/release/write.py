@@ -1,4 +1,6 @@
-"""Features and towers to a release: one directory, no pickle, every file hashed, proven equal to what made it."""
+"""Write a release from features and towers: one directory, no pickle, every file hashed, compared with the training
+side.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,7 @@ _PACKAGES = ("merlin-retrieval", "merlin-models", "nvtabular", "tensorflow-cpu",
 
 @dataclass(frozen=True)
 class Parts:
-    """What a run has for a release, and where the release goes."""
+    """The parts of a run that go into a release, and the directory of the release."""
 
     features: Path
     towers: Path
@@ -64,13 +66,13 @@ class Parts:
 
     @classmethod
     def of(cls, run: Path, ranks: bool = False) -> Parts:
-        """Return those of the run in a directory."""
+        """Return the parts of the run in a directory."""
         return cls(run / "features", run / "towers", run / "release", run / "ranker" if ranks else None)
 
 
 @dataclass(frozen=True)
 class Training:
-    """The training side, which the release must answer like; None is not compared."""
+    """The training side, whose answers the release must give; None is not compared."""
 
     queries: Reference | None = None
     ranking: RankingReference | None = None
@@ -78,7 +80,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the recipe says of a release."""
+    """The recipe's settings of a release."""
 
     name: str
     recipe_sha256: str
@@ -88,25 +90,31 @@ class Settings:
 
 
 def write_release(run: Parts, training: Training, settings: Settings, progress: Progress = silent) -> Release:
-    """Write a release and return it, opened and verified.
+    """Write a release, verify it and return it. The directory appears whole or not at all.
 
     Parameters
     ----------
     run
-        The features, towers and ranker of a run, and where the release goes.
+        Directories of the features, the towers and the ranker, and where the release goes.
     training
-        Sample users and test rows are asked both ways, and without the same answer there is no release.
+        References of the training side: query vectors, float32 [n, d], and ranking scores, float32 [n, m]. Both sides
+        are asked for sample users; where their answers differ by more than 1e-5, no release is written.
     settings
         Name, index, serving and promotion, as the recipe has them.
     progress
-        Is told what is done.
+        Called with a line of text before each step.
+
+    Returns
+    -------
+    Release
+        The release, opened after every hash was verified.
 
     Raises
     ------
     StageError
         An input is missing.
     ReleaseError
-        The towers, features and vectors do not belong together, or release and training side disagree.
+        Towers, features and vectors do not belong together, or release and training side disagree.
     """
     _check_inputs(run)
     try:
@@ -130,14 +138,14 @@ def write_release(run: Parts, training: Training, settings: Settings, progress: 
 
 
 def draft(directory: Path, manifest: dict[str, Any]) -> Release:
-    """Return a release that is being made: with the files that are there, of which nothing is hashed yet."""
+    """Return an unfinished release with the files that are there so far; nothing is hashed yet."""
     return Release(directory, {**manifest, "release": _NO_ID, "files": dict.fromkeys(files_in(directory), "")})
 
 
 def seal(directory: Path, manifest: dict[str, Any]) -> Release:
-    """Write a self-test, and the manifest over every file that is in the directory; return the release.
+    """Write the self-test and the manifest of a complete directory; return the release.
 
-    What was written is opened, loaded, asked and configured for Triton as it will be by who serves it.
+    The result is opened, loaded, asked and configured for Triton as a server would do it.
 
     Raises
     ------
@@ -157,18 +165,18 @@ def seal(directory: Path, manifest: dict[str, Any]) -> Release:
 
 
 def now() -> str:
-    """Return the time as releases state it: UTC, ISO 8601, to the second."""
+    """Return the time in UTC as releases state it: ISO 8601, to the second."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def files_in(directory: Path) -> dict[str, Path]:
-    """Return the files of a release or a change by their names in its manifest."""
+    """Return the files of a release or a change, by their names in the manifest."""
     paths = sorted(path for path in directory.rglob("*") if path.is_file() and path.name not in (MANIFEST, SIGNATURE))
     return {path.relative_to(directory).as_posix(): path for path in paths}
 
 
 def listing(directory: Path) -> dict[str, Any]:
-    """Return what a manifest says of the files in its directory: `files`, their SHA-256, and `bytes`, their sizes."""
+    """Return the manifest's `files` (SHA-256 by name) and `bytes` (sizes) for a directory."""
     names = files_in(directory)
     return {
         "files": {name: sha256_of([path]) for name, path in names.items()},
@@ -177,7 +185,7 @@ def listing(directory: Path) -> dict[str, Any]:
 
 
 def _manifest(run: Parts, settings: Settings, counts: dict[str, int]) -> dict[str, Any]:
-    """Return the manifest without what hangs on the files."""
+    """Return the manifest, except for what depends on the files."""
     stated = json.loads((run.towers / "towers.json").read_text(encoding="utf-8"))
     return {
         "format": FORMAT,
@@ -241,7 +249,7 @@ def _write_tables(features: Path, out: Path) -> dict[str, int]:
 
 
 def _known_users(features: Path, interactions: pd.DataFrame) -> pd.DataFrame:
-    """Return the users that the release knows: all, but of whole playlists that are held out for the test none."""
+    """Return the users that the release knows: all, but none of the playlists that are held out for the test."""
     users = pd.read_parquet(features / "users.parquet")
     if json.loads((features / "features.json").read_text(encoding="utf-8"))["asked"] != "continued":
         return users
@@ -249,7 +257,7 @@ def _known_users(features: Path, interactions: pd.DataFrame) -> pd.DataFrame:
 
 
 def _interactions(features: Path) -> pd.DataFrame:
-    """Return what is known when the release is made: the training and validation rows, not the test rows."""
+    """Return the interactions that are known at release time: training and validation rows, not the test rows."""
     wanted = [Columns.User, Columns.ItemIndex, Columns.Timestamp]
     parts = [read_rows(features / part, wanted) for part in ("train", "valid")]
     return pd.concat(parts, ignore_index=True)

@@ -1,7 +1,7 @@
-"""Raw query columns to the query tower's features in TensorFlow: the release's compiled transform as a graph.
+"""The release's compiled query transform as a TensorFlow graph: raw columns to the query tower's features.
 
-What each kind of feature is in TensorFlow says `ensemble/savedmodel/kinds.py`. In a raw column `NULLS` stand for a
-null. A list column is `[n, m]`, padded with nulls, which a list feature leaves out anyway.
+`ensemble/savedmodel/kinds.py` has each kind of feature. In a raw column `NULLS` stand for a null. A list column is
+`[n, m]`, padded with nulls, which a list feature leaves out anyway.
 """
 
 from __future__ import annotations
@@ -27,18 +27,24 @@ Raw = Mapping[str, tf.Tensor]
 
 
 class Unsupported(Exception):
-    """The transform does something that TensorFlow cannot state; says what."""
+    """The transform does something that TensorFlow cannot express; the message says what."""
 
 
 class RawColumns:
-    """The transform of a release's query side, `directory`.
+    """The query transform of a release.
 
-    `trained_ids`: the items that the towers were trained with, int64 or `str` objects `[items]`.
+    Parameters
+    ----------
+    directory
+        The folder `query` of the release.
+    trained_ids
+        The items that the towers were trained with, int64 or `str` objects `[items]`.
 
     Raises
     ------
     Unsupported
-        It tokenises text, hashes strings or crosses columns, or knows the empty string, which is a null here.
+        It tokenises text, hashes strings or crosses columns, or has the empty string in a vocabulary, which is a null
+        here.
     """
 
     def __init__(self, directory: Path, trained_ids: np.ndarray) -> None:
@@ -53,7 +59,7 @@ class RawColumns:
         self._steps: list[Any] = [self._step(step) for step in document["steps"]]
 
     def signature(self) -> dict[str, tf.TensorSpec]:
-        """Return the raw columns: `[n]`, lists `[n, m]`; with a history also its items and their times, `[n, m]`."""
+        """Return the inputs: columns `[n]`, lists `[n, m]`, and with a history its items and times, `[n, m]`."""
         specs = {
             column["name"]: tf.TensorSpec([None, None] if column["list"] else [None], column["dtype"], column["name"])
             for column in self.inputs
@@ -72,7 +78,7 @@ class RawColumns:
         return features
 
     def _dated(self, raw: Raw) -> Raw:
-        """Fill in the time where it is null: it is now, or that of the newest entry of the history."""
+        """Replace a null time by now, or by the time of the newest entry of the history if that is later."""
         if TIME not in raw or raw[TIME].dtype != tf.int64:
             return raw
         null = is_null(raw[TIME])
@@ -101,7 +107,7 @@ class RawColumns:
         return next(int(feature["max_length"]) for feature in self._outputs if feature["name"] == step["output"])
 
     def codes(self, step: dict[str, Any], dtype: str) -> Callable[[tf.Tensor], tf.Tensor]:
-        """Return what makes int64 codes of values: known ones from 3, others 2; nulls are the caller's affair."""
+        """Return a function from values to int64 codes, from 3 for known ones and 2 for others; it ignores nulls."""
         if "hash_buckets" in step:
             raise Unsupported(f"feature '{step['output']}': TensorFlow does not have the release's hash function")
         name = step["vocabulary"]

@@ -1,9 +1,8 @@
-"""Writing a release as SavedModels, checked against the release before they are kept.
+"""Exports a release as SavedModels, which are compared with the release before they are kept.
 
 `query_tower/1` has the signature `encode`. `recommend/1` has `recommend` and `recommend_excluding` over the tower's
-features, and, where the whole transform can be stated in TensorFlow, `recommend_raw` and `recommend_raw_excluding` over
-raw columns. The number is the version, as TensorFlow Serving wants it. `manifest.json` tells what they take and where
-they come from.
+features and, if TensorFlow can express the whole transform, `recommend_raw` and `recommend_raw_excluding` over raw
+columns. The number is the version for TensorFlow Serving. `manifest.json` documents inputs, outputs and origin.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ Function = Callable[[Feeds], dict[str, tf.Tensor]]
 
 
 class Source(NamedTuple):
-    """What is exported."""
+    """The source of an export."""
 
     release: Release
     model: TwoTowerModel
@@ -55,12 +54,28 @@ class Source(NamedTuple):
 
 
 def write_saved_models(source: Source, top_k: int, out: Path, progress: Progress) -> dict[str, Any]:
-    """Write the SavedModels to `out`, which answer with `top_k` items, and return the manifest.
+    """Write a release as SavedModels.
+
+    Parameters
+    ----------
+    source
+        The release, the towers that it was made of, and the run's features.
+    top_k
+        Items in an answer.
+    out
+        Directory of the SavedModels; an earlier export is replaced.
+    progress
+        Called with a line of text before each step.
+
+    Returns
+    -------
+    dict
+        The manifest: inputs and outputs of every signature, and where they come from.
 
     Raises
     ------
     ReleaseError
-        They do not answer as the release does, within `TOLERANCE`, or `out` holds something else.
+        Their answers differ from the release's by more than `TOLERANCE`, or `out` holds something else.
     """
     _check_place(out)
     retriever = Retriever(source.release)
@@ -125,7 +140,7 @@ class _Recommend:
 
 
 class _Samples:
-    """Sample queries, and what the release makes of them."""
+    """Sample queries with the release's features, vectors and answers."""
 
     def __init__(self, source: Source, retriever: Retriever) -> None:
         release = source.release
@@ -139,7 +154,7 @@ class _Samples:
         self.raw = raw_feeds(retriever, columns, users)
 
     def check(self, directory: Path, top_k: int, raw: bool) -> None:
-        """Raise ReleaseError where what was written does not answer as the release does."""
+        """Raise ReleaseError if the SavedModels do not answer as the release does."""
         tower = tf.saved_model.load(str(directory / TOWER)).signatures["encode"]
         self._compare("encode", tower(**self._fed(tower, self.features))["vector"].numpy(), self.vectors)
         model = tf.saved_model.load(str(directory / RECOMMEND))
@@ -178,7 +193,7 @@ class _Samples:
 
 
 def raw_feeds(retriever: Retriever, columns: Mapping[str, Column], users: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the raw columns as `recommend_raw` takes them, the users' histories among them."""
+    """Return the raw columns as `recommend_raw` takes them, with the users' histories."""
     full = retriever.users.complete(columns, users)
     stated = {column["name"]: column["dtype"] for column in retriever.transform.inputs}
     feeds = {name: padded(column, stated[name]) for name, column in full.items()}
@@ -193,7 +208,7 @@ def raw_feeds(retriever: Retriever, columns: Mapping[str, Column], users: np.nda
 
 
 def padded(column: Column, dtype: str) -> np.ndarray:
-    """Return a raw column for the raw signatures: `[n]` or `[n, m]`, nulls as `NULLS`, lists padded with them."""
+    """Return a raw column for the raw signatures: `[n]` or `[n, m]`, nulls as `NULLS`, lists padded with nulls."""
     values = column.values.copy()
     if column.missing is not None:
         values[column.missing] = NULLS[dtype]
@@ -207,7 +222,7 @@ def padded(column: Column, dtype: str) -> np.ndarray:
 
 
 def _holder(model: TwoTowerModel) -> Any:
-    """Return a module that holds the query tower's variables, and nothing of Keras or Merlin, for its signatures."""
+    """Return a module with the query tower's variables, and nothing else of Keras or Merlin."""
     module = tf.Module()
     module.weights = list(model.query_encoder.variables)
     return module
@@ -229,7 +244,7 @@ def _inputs(signature: Any) -> dict[str, tf.TensorSpec]:
 
 
 def _save(module: Any, signatures: dict[str, Any], place: Path) -> dict[str, Any]:
-    """Write one SavedModel and return what its signatures take and give, for the manifest."""
+    """Write one SavedModel; return the inputs and outputs of its signatures."""
     tf.saved_model.save(module, str(place), signatures)
     return {
         name: {

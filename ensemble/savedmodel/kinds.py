@@ -1,6 +1,6 @@
-"""How each kind of feature is made in TensorFlow, as far as it can be stated exactly, by the `op` of a step.
+"""Each kind of feature in TensorFlow, by the `op` of its step, as far as it can be expressed exactly.
 
-The operators are those of `ensemble/serving/query/kinds`, which has a file for each; a test compares the two.
+The operators are those of `ensemble/serving/query/kinds`; a test compares the two.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Query vectors to item ids by comparing all items, in TensorFlow."""
+"""Exact search in TensorFlow: query vectors to item ids."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PADDING = {dtype: NO_ITEM[WIRE[dtype]] for dtype in ("int64", "string")}
 
 
 class Items(tf.Module):
-    """The items, and the exact search over them.
+    """The items, with exact search over them.
 
     Parameters
     ----------
@@ -37,8 +37,8 @@ class Items(tf.Module):
     def best(self, queries: tf.Tensor, top_k: int, excluded: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         """Return the best items of float32 `[n, d]` queries, best first: `item_id`, `score` and `count`.
 
-        `excluded`, ids `[n, m]`, are left out; ids that no item has exclude nothing. Of equal scores the item that the
-        catalogue has first is first. Past a row's `count`, int32 `[n]`, ids are `PADDING` and scores `NO_SCORE`.
+        `excluded`, ids `[n, m]`, are left out; unknown ids have no effect. Ties are broken by catalogue order. Past a
+        row's `count`, int32 `[n]`, ids are `PADDING` and scores `NO_SCORE`.
         """
         scores = self._scores(queries)
         if excluded is not None:

@@ -1,4 +1,4 @@
-"""What a time says, in TensorFlow; the functions of `ensemble/serving/query/times.py`."""
+"""Parts of a time in TensorFlow; the functions of `ensemble/serving/query/times.py`."""
 
 from __future__ import annotations
 

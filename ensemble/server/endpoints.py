@@ -1,4 +1,4 @@
-"""Where a server listens, to whom it answers, and who may command it: Triton's options for that."""
+"""Triton's endpoints: addresses, TLS and the key for administrative commands."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _RESTRICTED = "model-repository,shared-memory,trace,logging"
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where a server listens."""
+    """The addresses of a server."""
 
     host: str
     grpc_port: int
@@ -32,7 +32,7 @@ class Addresses:
     """None: `host`, too."""
 
     def __post_init__(self) -> None:
-        """Raise ServerError for a port that is none."""
+        """Raise ServerError for a port that is out of range."""
         for purpose, port in self.ports.items():
             check_port(f"--{purpose}-port", port)
 
@@ -48,17 +48,17 @@ class Addresses:
         return {"grpc": self.grpc_port, **http, "metrics": self.metrics_port}
 
     def host_of(self, purpose: str) -> str:
-        """Return the address to which one of the `ports` is bound."""
+        """Return the address that one of the `ports` is bound to."""
         return self.metrics_host or self.host if purpose == "metrics" else self.host
 
 
 def admin_key() -> str:
-    """Return the key that the server's commands need: the environment's, else a random one.
+    """Return the key for administrative commands: the one in the environment, else a random one.
 
     Raises
     ------
     ServerError
-        The environment's is too short to be a secret, or has signs that Triton's option cannot hold.
+        The environment's key is too short, or has characters that Triton's option cannot hold.
     """
     given = os.environ.get(KEY_VARIABLE)
     if given is None:
@@ -73,7 +73,7 @@ def admin_key() -> str:
 def server_arguments(
     repository: Path, place: Addresses, key: str, tls: ServerTls | None = None, exit_timeout_seconds: int = 15
 ) -> list[str]:
-    """Return tritonserver's arguments, all but where its backends are; raise as `endpoint_options`."""
+    """Return tritonserver's arguments, except for the backend directory; raises as `endpoint_options` does."""
     options = {
         "model-repository": repository,
         **endpoint_options(place, key, tls),
@@ -94,7 +94,7 @@ def endpoint_options(place: Addresses, key: str, tls: ServerTls | None) -> dict[
     Raises
     ------
     ServerError
-        HTTP is asked for beside TLS, which Triton does not have there; a certificate cannot be read.
+        HTTP is combined with TLS, which Triton does not offer there; a certificate cannot be read.
     """
     if tls is not None and place.http_port is not None:
         raise ServerError("--http-port: Triton's HTTP has no TLS; leave it out, or put a proxy before it")

@@ -16,15 +16,26 @@ from workflows.errors import ServerError
 def serve(
     server: TritonServer, ready: Callable[[Addresses], None], watch: Callable[[Event], None] | None = None
 ) -> int:
-    """Run the server until SIGTERM, SIGINT or its own end; return the exit status, 0 after a signal.
+    """Run a server in the foreground. Call from the main thread, where Python handles signals.
 
-    `ready` is called once it answers. With `watch`, which is told of every event, a supervisor repairs what breaks.
-    Call from the main thread, which is where Python handles signals.
+    Parameters
+    ----------
+    server
+        The server; it is started and stopped here.
+    ready
+        Called with the server's addresses once it answers.
+    watch
+        Called with every event of a supervisor that repairs the server; None: it is not supervised.
+
+    Returns
+    -------
+    int
+        Exit status: 0 after SIGTERM or SIGINT.
 
     Raises
     ------
     ServerError
-        It did not start; it ended by itself, unsupervised; it could not be restarted.
+        It did not start, ended by itself without a supervisor, or could not be restarted.
     """
     with _signals() as came:
         try:
@@ -44,10 +55,10 @@ def serve(
 
 @contextmanager
 def _signals() -> Iterator[Callable[[], bool]]:
-    """Yield what says whether SIGTERM or SIGINT came.
+    """Yield a function that returns whether SIGTERM or SIGINT has come.
 
-    A flag to be looked at, not an exception: that could be raised anywhere, between starting a process and knowing
-    of it, or go unnoticed in a system call that was about to begin.
+    A flag, not an exception: an exception could be raised anywhere, such as between starting a process and storing its
+    id, or be lost in a system call that was about to begin.
     """
     came = False
 

@@ -14,10 +14,10 @@ _LEVELS = {"I": "info", "W": "warning", "E": "error", "F": "fatal"}
 
 
 def as_json(line: str) -> str:
-    """Return a line of Triton's log as a JSON object: `time`, `level`, `source` and `message`.
+    """Convert a line of Triton's log to a JSON object with `time`, `level`, `source` and `message`.
 
-    What a model logged as JSON (`ensemble/serving/triton/metrics.py`) has its own fields in place of the message.
-    Text is ASCII, with whatever a client sent escaped.
+    A message that is JSON itself, as the models log it (`ensemble/serving/triton/metrics.py`), contributes its own
+    fields. The result is ASCII; everything else is escaped.
     """
     match = _LINE.fullmatch(line)
     if match is None:
@@ -27,12 +27,12 @@ def as_json(line: str) -> str:
 
 
 def to_json(event: Mapping[str, Any]) -> str:
-    """Return an event on one line."""
+    """Return an event as JSON on one line."""
     return json.dumps(event)
 
 
 def _content(text: str) -> dict[str, Any]:
-    """Return what a message says. Triton writes it as a JSON string."""
+    """Return the fields of a message, which Triton writes as a JSON string."""
     try:
         message = json.loads(text)
         inner = json.loads(message) if isinstance(message, str) and message.startswith("{") else None

@@ -1,4 +1,4 @@
-"""Who but us may write to what is served: by its modes, its owners, or the directories above it."""
+"""Finds out whether other users may write to what is served: modes, owners, and the directories above."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ _OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 def writable_by_others(place: Path) -> Iterator[str]:
-    """Yield why others may change a file, or a directory and what lies in it; nothing where only root and we may.
+    """Yield the reasons why others may change a file, or a directory and its content; none if only root and this user
+    may.
 
     Links within it are not followed.
     """
@@ -23,13 +24,13 @@ def writable_by_others(place: Path) -> Iterator[str]:
 
 
 def replaceable_by_others(place: Path) -> Iterator[str]:
-    """Yield why others may put something else in the place of a path, which need not be there yet."""
+    """Yield the reasons why others may replace a path, which need not exist yet."""
     for directory in dict.fromkeys([*place.absolute().parents, *place.resolve().parents]):
         yield from _why(directory, sticky=True)
 
 
 def _why(path: Path, sticky: bool = False) -> Iterator[str]:
-    """Yield why others may write to a path; nothing for a link, or where nothing is."""
+    """Yield the reasons why others may write to a path; none for a link or a path that does not exist."""
     try:
         state = path.lstat()
     except FileNotFoundError:  # a temporary file of another process, say

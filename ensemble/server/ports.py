@@ -1,4 +1,4 @@
-"""Which ports are free, and who has those that are not."""
+"""Free ports, and the processes that hold the others."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _PORTS = 1 << 16
 
 
 def check_port(purpose: str, port: int) -> None:
-    """Raise ServerError unless `port` can be listened at and named in an address; 0 is none."""
+    """Raise ServerError unless `port` is from 1 to 65535."""
     if not 0 < port < _PORTS:
         raise ServerError(f"{purpose} {port}: expected a port from 1 to {_PORTS - 1}")
 
 
 def check_address(address: str) -> None:
-    """Raise ServerError unless `address` is HOST:PORT, as every command and client takes it."""
+    """Raise ServerError unless `address` is host:port."""
     host, _, port = address.rpartition(":")
     if not host or not (port.isascii() and port.isdecimal() and 0 < int(port[:6]) < _PORTS):
         raise ServerError(f"{address}: expected HOST:PORT, such as 127.0.0.1:8001, with a port from 1 to {_PORTS - 1}")
 
 
 def check_free(host: str, ports: dict[str, int]) -> None:
-    """Raise ServerError naming the first of the ports (by purpose) that is taken, and the process that has it."""
+    """Raise ServerError naming the first taken port, its purpose and the process that holds it."""
     if len(set(ports.values())) < len(ports):
         listed = ", ".join(f"{purpose} {port}" for purpose, port in ports.items())
         raise ServerError(f"one port is given twice ({listed}); expected a port of its own for each")
@@ -50,16 +50,16 @@ def check_free(host: str, ports: dict[str, int]) -> None:
 
 
 def free_ports(host: str, count: int) -> list[int]:
-    """Return `count` distinct ports that are free now, and that no other process of this machine gets from here.
+    """Return `count` distinct free ports, which this function gives to no other process of the machine.
 
-    They lie below the range from which the kernel takes ports for outgoing connections: one of those could otherwise
-    get a port between this call and its use. Of two servers that start at the same time on one port one ends, but not
-    before the other has answered that it is ready, and all else that was meant for the first.
+    They lie below the range of ports for outgoing connections; the kernel could give away one of those between this
+    call and its use. Of two servers that start on the same port at once one ends, but only after the other was taken
+    for it.
 
     Raises
     ------
     ServerError
-        There are not so many.
+        There are not enough.
     """
     free: list[int] = []
     _, ports = _own_ports(os.getpid())
@@ -77,9 +77,10 @@ def free_ports(host: str, count: int) -> list[int]:
 
 @lru_cache(maxsize=1)
 def _own_ports(process: int) -> tuple[socket.socket, Iterator[int]]:
-    """Return ports that are this process's to hand out, in turns, and the socket that says so until it ends.
+    """Return a block of ports that only this process hands out, and the socket that reserves it until the process ends.
 
-    The name is an abstract one (unix(7)): of the network namespace, as ports are, and gone with the process.
+    The reservation is an abstract socket name (unix(7)): it belongs to the network namespace, as ports do, and is
+    released by the kernel.
     """
     starts = _BELOW_EPHEMERAL[::_BLOCK][:-1]
     for start in random.sample(starts, len(starts)):
@@ -94,7 +95,7 @@ def _own_ports(process: int) -> tuple[socket.socket, Iterator[int]]:
 
 
 def ports_beside(port: int) -> list[int]:
-    """Return the other ports that the process which has `port` listens at, as far as this machine's kernel tells."""
+    """Return the other ports of the process that listens at `port`, if the kernel lets us see them."""
     try:
         listening = _listening()
     except (psutil.Error, OSError):

@@ -1,4 +1,4 @@
-"""Triton's processes: bound to the one that started them, in the serving environment, ended to the last."""
+"""Starts Triton's processes in the serving environment, bound to the thread that started them, and ends all of them."""
 
 from __future__ import annotations
 
@@ -29,12 +29,21 @@ os.execv(sys.argv[2], sys.argv[2:])
 def launch(
     command: Sequence[str], python: ServingPython, directory: Path, environment: Mapping[str, str]
 ) -> subprocess.Popen[str]:
-    """Start a command in a working directory, in a process group of its own, output and errors on one pipe.
+    """Start a command in a process group of its own, with output and errors on one pipe.
 
-    `python` runs the few lines that bind it to us.
-
-    The kernel kills it when the calling thread ends (`man 2 PR_SET_PDEATHSIG`), so also when this process is killed.
+    The kernel kills it when the calling thread ends (`man 2 PR_SET_PDEATHSIG`), hence also when this process is killed.
     Its children must see to that for themselves; Triton's stubs do.
+
+    Parameters
+    ----------
+    command
+        The command and its arguments.
+    python
+        Interpreter that runs the few lines which bind the command to this thread.
+    directory
+        Working directory.
+    environment
+        All of its environment variables.
     """
     bound = [str(python.executable), "-I", "-S", "-c", _BOUND, str(os.getpid())]
     return subprocess.Popen(
@@ -51,7 +60,7 @@ def launch(
 
 
 def serving_environment(python: Path, library: Path | None, threads: int) -> dict[str, str]:
-    """Return the variables with which Triton's stub is the Python of a virtual environment: the first on PATH.
+    """Return the variables that make Triton's stub use the Python of a virtual environment, the first on PATH.
 
     `library` is the directory of its libpython.
     """
@@ -65,7 +74,7 @@ def serving_environment(python: Path, library: Path | None, threads: int) -> dic
 
 
 def kill_group(group: int) -> None:
-    """Kill what is left of a process group and return when it is gone, with the ports and files that it held."""
+    """Kill a process group; return when it is gone, and its ports and files with it."""
     try:
         os.killpg(group, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
@@ -76,7 +85,7 @@ def kill_group(group: int) -> None:
 
 
 def _members(group: int) -> Iterator[int]:
-    """Yield the processes of a group that still run. One that waits to be reaped holds nothing any more."""
+    """Yield the running processes of a group, without zombies, which hold nothing any more."""
     for process in psutil.process_iter():
         try:
             if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:

@@ -1,4 +1,4 @@
-"""What Triton's log says went wrong."""
+"""Reads the causes of a failure from Triton's log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _NO_GPU = ("CudaDriverHelper", "CUDA driver version is insufficient")
 
 
 def reasons(log: Iterable[str]) -> str:
-    """Return the errors of a log, each once and without where they came up, else its last lines."""
+    """Return the errors in a log, each once and without its source location; otherwise the last lines."""
     lines = list(log)
     errors: list[str] = []
     for line in lines:
@@ -24,7 +24,7 @@ def reasons(log: Iterable[str]) -> str:
 
 
 def printable(line: str) -> str:
-    """Return a line with what a terminal would obey, or a reader take for another line, escaped."""
+    """Return a line with control characters and line separators escaped."""
     if line.isprintable():
         return line
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in line)

@@ -1,4 +1,4 @@
-"""A release that answers: user -> raw columns -> features -> vector -> items, a batch at a time."""
+"""Answers of a release: user, raw columns, features, query vector, items; a batch at a time."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ class Answer(NamedTuple):
 
 
 class ItemAnswers:
-    """The last step: query vectors to items, over the release's catalogue and what its users have seen."""
+    """The last step: query vectors to items, given the catalogue and what users have seen."""
 
     def __init__(self, release: Release) -> None:
-        """Load a verified release's items and histories; raise InvalidRelease where they do not fit each other."""
+        """Load the items and histories of a verified release; raise InvalidRelease if they do not fit each other."""
         self.release, manifest = release, release.manifest
         self.serving: dict[str, int] = manifest["serving"]
         self.outputs = output_tensors(manifest["id_dtype"])
@@ -63,16 +63,16 @@ class ItemAnswers:
 
     @property
     def item_ids(self) -> np.ndarray:
-        """Return the id of every row of the catalogue, and that of no item at the end."""
+        """Return the id of every row of the catalogue, followed by the placeholder for no item."""
         return self.catalogue.item_ids
 
     @property
     def search(self) -> ItemSearch:
-        """Return the search over the present items."""
+        """Return the search over the current items."""
         return self.catalogue.search
 
     def follow(self, directory: Path) -> None:
-        """Take every change in a delta directory, and from now on, at each `refresh`, those that appear there.
+        """Apply all changes in a delta directory; `refresh` applies those that appear later.
 
         Raises
         ------
@@ -83,12 +83,12 @@ class ItemAnswers:
         self.refresh()
 
     def refresh(self) -> bool:
-        """Take the changes that appeared; return whether there were any. One system call where there are none.
+        """Apply new changes; return whether there were any. Without changes this takes one system call.
 
         Raises
         ------
         Exception
-            A package is damaged or does not fit; InvalidRelease says why. The catalogue stays at the one before it.
+            A package is damaged or does not fit; InvalidRelease says why. The catalogue stays as it was.
         """
         if self._log is None or not self._log.changed():
             return False
@@ -101,13 +101,13 @@ class ItemAnswers:
 
     @property
     def name(self) -> str:
-        """Return the release's id and, where changes followed it, the number of the last one: `566afa9a+7`."""
+        """Return the release's id and, after changes, the number of the last one: `566afa9a+7`."""
         sequence = 0 if self._log is None else self._log.sequence
         return f"{self.release.manifest['release']}+{sequence}" if sequence else str(self.release.manifest["release"])
 
     @property
     def size(self) -> tuple[int, int]:
-        """Return the number of items that can be answered with, and of the changes of the catalogue in force."""
+        """Return the number of live items, and the number of changes that were applied."""
         return int(self.catalogue.rows.live.sum()), 0 if self._log is None else self._log.sequence
 
     def nearest(
@@ -118,10 +118,32 @@ class ItemAnswers:
         candidates: int | None = None,
         budget: Budget | None = None,
     ) -> Answer:
-        """Answer with the query vectors, float32 [n, d], and rows of the users table, int64 [n], already known.
+        """Search for the best items of each row.
 
-        With `candidates` these are for a ranker: at least so many of each row, and none left out by its score. Raises
-        TooMuch where that would take more than the `budget`, before it is searched.
+        Parameters
+        ----------
+        vectors
+            Query vectors, float32 [n, d].
+        user_rows
+            Rows of the users table, int64 [n]; -1 for an unknown user.
+        request
+            What the rows ask for: top_k, exclusions, filters.
+        candidates
+            For a ranker: at least that many items per row, and none left out by its score.
+        budget
+            The time that the request may take; None: no limit.
+
+        Returns
+        -------
+        Answer
+            Items and scores, [n, width], width = the largest top_k.
+
+        Raises
+        ------
+        InvalidRequest
+            A filter is wrong; names the row.
+        TooMuch
+            The search would exceed the budget; nothing was searched.
         """
         start, catalogue, filtered = perf_counter(), self.catalogue, 0
         rows, items = self.left_out(catalogue, user_rows, request)
@@ -149,7 +171,7 @@ class ItemAnswers:
         return self.catalogue.filters.of_rows(texts)
 
     def least_scores(self, request: Request) -> np.ndarray | None:
-        """Return the score that each row's answers must have at least, float32 [n]; None where no row has one."""
+        """Return the minimum score of each row's answers, float32 [n]; None if no row has one."""
         if request.filters is None:
             return None
         least = [
@@ -159,7 +181,7 @@ class ItemAnswers:
         return np.array(least, dtype=np.float32)
 
     def left_out(self, catalogue: Catalogue, user_rows: np.ndarray, request: Request) -> tuple[np.ndarray, np.ndarray]:
-        """Return row and item index, int64 [m] each, of what the answers must not hold; duplicates happen."""
+        """Return row and item index, int64 [m] each, of items that answers must not hold, possibly with duplicates."""
         rows, items = self.history.seen(user_rows, request.include_seen)
         items = catalogue.current(items)
         named = [request.exclude] if len(request.exclude[0]) else []
@@ -174,10 +196,10 @@ class ItemAnswers:
 
 
 class Retriever(ItemAnswers):
-    """All steps from a request to its answer, over one release."""
+    """All steps from a request to its answer, for one release."""
 
     def __init__(self, release: Release) -> None:
-        """Load a verified release; raise InvalidRelease where its parts do not fit each other."""
+        """Load a verified release; raise InvalidRelease if its parts do not fit each other."""
         from .query.tower import Tower  # brings onnxruntime, which a process that only searches does without
         from .search.ranker import Ranker
 
@@ -194,9 +216,19 @@ class Retriever(ItemAnswers):
 
     @classmethod
     def load(cls, release: Path, delta: Path | None = None) -> Retriever:
-        """Verify the release at the path and load it, and follow the changes in `delta`, a directory.
+        """Verify and load a release.
 
-        Raises InvalidRelease with the file and the reason.
+        Parameters
+        ----------
+        release
+            Directory of the release.
+        delta
+            Directory of catalogue changes to follow; None: none.
+
+        Raises
+        ------
+        InvalidRelease
+            The release or a change is damaged; names the file and the reason.
         """
         retriever = cls(Release.open(release))
         if delta is not None:
@@ -204,9 +236,26 @@ class Retriever(ItemAnswers):
         return retriever
 
     def answer(self, request: Request, budget: Budget | None = None) -> Answer:
-        """Answer every row.
+        """Answer every row of a request.
 
-        Raises InvalidRequest naming the row whose query has no finite vector, and TooMuch as `nearest`.
+        Parameters
+        ----------
+        request
+            n rows: raw query columns, top_k, exclusions, filters.
+        budget
+            The time that the request may take; None: no limit.
+
+        Returns
+        -------
+        Answer
+            Items and scores, [n, width], best first; width = the largest top_k.
+
+        Raises
+        ------
+        InvalidRequest
+            A query has no finite vector, or a filter is wrong; names the row.
+        TooMuch
+            The answer would exceed the budget.
         """
         user_rows = self.users.rows_of(request.columns[USER].values)
         features = self.features(request.columns, user_rows, request.clicks)
@@ -224,7 +273,7 @@ class Retriever(ItemAnswers):
         request: Request,
         budget: Budget | None = None,
     ) -> Answer:
-        """Retrieve candidates with the query vectors, float32 [n, d], and answer with the best by the ranker."""
+        """Retrieve candidates by query vector, float32 [n, d], and return those that the ranker scores best."""
         retrieved = self.nearest(vectors, user_rows, request, ranker.candidates, budget)
         least = self.least_scores(request)
         ranked = ranker.rank(features, vectors, retrieved.item_index, request.top_k, least)

@@ -1,1 +1,1 @@
-"""Keeps a server answering: what is watched, and how it is repaired."""
+"""Supervision of a server: what is watched, and how it is repaired."""

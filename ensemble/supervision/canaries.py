@@ -1,4 +1,4 @@
-"""Canaries at an interval, from a thread of their own, so that reading the results never waits."""
+"""Sends canaries at an interval, from a thread of its own, so that reading the results never blocks."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _AGAIN_SECONDS = 1.0
 
 
 class Canaries:
-    """Asks every model of a server again and again, as a context manager."""
+    """Canaries for every model of a server, as a context manager."""
 
     def __init__(
         self, address: str, models: Sequence[str], every_seconds: float, timeout_s: float, tls: ClientTls | None = None
     ) -> None:
-        """Take the server's gRPC address and how often it is asked; a failure is looked at again after a second."""
+        """Take the server's gRPC address and the interval; a failed canary is repeated after a second."""
         self._address, self._models, self._tls = address, models, tls
         self._every, self._timeout = every_seconds, timeout_s
         self._results: SimpleQueue[tuple[float, CanaryResult]] = SimpleQueue()
@@ -35,11 +35,11 @@ class Canaries:
         self._soon.set()
 
     def soon(self) -> None:
-        """Ask now."""
+        """Send canaries now."""
         self._soon.set()
 
     def results(self) -> list[tuple[float, CanaryResult]]:
-        """Return the results that came since this was last asked, each with when it was begun (`time.monotonic`)."""
+        """Return the new results, each with the time at which its canary was sent (`time.monotonic`)."""
         results = []
         while True:
             try:

@@ -1,4 +1,4 @@
-"""What a server's supervisor does: one JSON object an event, counted, and kept in a file beside the server's models."""
+"""Events of a server's supervisor: one JSON object each, counted, and kept in a file beside the server's models."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ Event = dict[str, Any]
 
 
 def _silent(_: Event) -> None:
-    """Tell nobody."""
+    """Ignore the event."""
 
 
 class Events:
-    """Tells, counts and keeps events. One thread at a time."""
+    """Reports, counts and stores events. For one thread at a time."""
 
     def __init__(self, repository: Path, port: int, tell: Callable[[Event], None] = _silent, **facts: Any) -> None:
-        """Take the server's repository and gRPC port, who is told of each event, and what else the file says."""
+        """Take the server's repository and gRPC port, a function for each event, and further facts for the file."""
         self._path, self._tell = repository / _FILE.format(port), tell
         self._facts: dict[str, Any] = facts
         self.counts: Counter[str] = Counter()
         self._last: deque[Event] = deque(maxlen=_KEPT)
 
     def add(self, name: str, **facts: Any) -> None:
-        """Note an event."""
+        """Report, count and store an event."""
         event = {"time": now(), "event": name, **facts}
         self.counts[name] += 1
         self._last.append(event)
@@ -43,13 +43,13 @@ class Events:
         self._keep()
 
     def state(self, **facts: Any) -> None:
-        """Change what the file says besides the events."""
+        """Change the facts in the file."""
         if any(self._facts.get(name) != value for name, value in facts.items()):
             self._facts.update(facts)
             self._keep()
 
     def end(self) -> None:
-        """Remove the file: the server has ended."""
+        """Remove the file, since the server has ended."""
         with suppress(OSError):
             self._path.unlink(missing_ok=True)
 
@@ -60,12 +60,12 @@ class Events:
 
 
 def now() -> str:
-    """Return the time, UTC, to the millisecond, as ISO 8601 writes it."""
+    """Return the time in UTC, ISO 8601, to the millisecond."""
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def kept(repository: Path) -> dict[int, dict[str, Any]]:
-    """Return what the servers of a repository say of themselves, by gRPC port."""
+    """Return the content of the files of a repository's servers, by gRPC port."""
     servers = {}
     for path in sorted(repository.glob(_FILE.format("*"))):
         with suppress(OSError, ValueError):

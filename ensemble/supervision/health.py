@@ -1,4 +1,4 @@
-"""The canary over gRPC (`ensemble/serving/triton/canary.py` says what it is)."""
+"""The canary over gRPC; see `ensemble/serving/triton/canary.py`."""
 
 from __future__ import annotations
 
@@ -21,16 +21,30 @@ _DTYPES: Mapping[str, Any] = {"INT32": np.int32, "INT64": np.int64, "BYTES": obj
 def canary(
     address: str, model: str | None = None, timeout_s: float = 2.0, tls: ClientTls | None = None
 ) -> CanaryResult:
-    """Ask the server at `address`, HOST:PORT of gRPC, what it must know; never raises for what the server does.
+    """Ask a server a question whose answer is known, and judge the answer.
 
-    `timeout_s` is for each of the two questions: the configuration, which holds the right answer, and the inference.
+    Parameters
+    ----------
+    address
+        host:port of its gRPC endpoint.
+    model
+        Name of the model; by default the one of ours that the server has.
+    timeout_s
+        Seconds for each of two requests: the configuration, which holds the answer, and the inference.
+    tls
+        Certificates; by default those of the environment.
+
+    Returns
+    -------
+    Result
+        The state of the server; nothing that the server does is raised.
     """
     with grpc.InferenceServerClient(address, **channel_options(address, tls)) as client:
         return check(OverGrpc(client, timeout_s), model)
 
 
 class OverGrpc:
-    """A server that is asked over gRPC; see `canary.Server`."""
+    """A server asked over gRPC; see `canary.Server`."""
 
     def __init__(self, client: Any, timeout_s: float) -> None:
         """Take tritonclient's `InferenceServerClient`."""

@@ -1,4 +1,4 @@
-"""The processes of Triton's python models ("stubs"), seen from outside: Triton itself does not notice when one dies."""
+"""The processes of Triton's python models ("stubs"), seen from outside, since Triton does not notice when one dies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ensemble.triton.find import STUB
 
 
 class Stub(NamedTuple):
-    """One instance of a model."""
+    """The process of one model instance."""
 
     process: psutil.Process
     model: str
@@ -20,7 +20,7 @@ class Stub(NamedTuple):
 
     @property
     def alive(self) -> bool:
-        """Return whether it runs. Triton does not reap those that have ended."""
+        """Return whether it runs; Triton does not reap those that have ended."""
         try:
             return self.process.is_running() and self.process.status() != psutil.STATUS_ZOMBIE
         except psutil.Error:
@@ -28,16 +28,16 @@ class Stub(NamedTuple):
 
 
 class Stubs:
-    """Those of one tritonserver."""
+    """The stubs of one tritonserver."""
 
     def __init__(self, server_pid: int) -> None:
-        """Take the process id of tritonserver and find those that run."""
+        """Take the process id of tritonserver and find its stubs."""
         self._server = psutil.Process(server_pid)
         self._known: dict[int, Stub] = {}
         self.find()
 
     def find(self) -> None:
-        """Take note of those that were started since."""
+        """Add the stubs that were started since."""
         with suppress(psutil.Error):
             for process in self._server.children():
                 if process.pid not in self._known:
@@ -46,18 +46,18 @@ class Stubs:
                         self._known[process.pid] = stub
 
     def died(self) -> list[Stub]:
-        """Return those that have ended since this was last asked, on purpose or not."""
+        """Return the stubs that have ended since the last call, on purpose or not."""
         ended = [stub for stub in self._known.values() if not stub.alive]
         for stub in ended:
             del self._known[stub.process.pid]
         return ended
 
     def all(self) -> list[Stub]:
-        """Return those that run, or did when it was last asked."""
+        """Return the stubs that ran when they were last looked at."""
         return list(self._known.values())
 
     def of(self, model: str) -> list[Stub]:
-        """Return those of a model that run, of all versions."""
+        """Return the running stubs of a model, of all versions."""
         return [stub for stub in self._known.values() if stub.model == model and stub.alive]
 
 
@@ -73,7 +73,7 @@ def kill(stubs: list[Stub]) -> list[int]:
 
 
 def ended_children(server_pid: int) -> list[int]:
-    """Return the children of a tritonserver that have ended; while it starts, one that does is a model that failed."""
+    """Return the ended children of a tritonserver; during its start each of them is a model that failed."""
     try:
         children = psutil.Process(server_pid).children()
         return [child.pid for child in children if child.status() == psutil.STATUS_ZOMBIE]
@@ -82,7 +82,7 @@ def ended_children(server_pid: int) -> list[int]:
 
 
 def _stub(process: psutil.Process) -> Stub | None:
-    """Return what a child of tritonserver serves: it is started as `STUB .../MODEL/VERSION/model.py ...`."""
+    """Return the stub for a child process of tritonserver, started as `STUB .../MODEL/VERSION/model.py ...`."""
     try:
         command = process.cmdline()
     except psutil.Error:

@@ -1,4 +1,4 @@
-"""How fast repairs follow each other: at once, unless the last one did not hold; then twice as slow each time."""
+"""The pace of repairs: at once, but after a repair that did not hold twice as slow each time."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ class Pace:
     """Exponential back-off."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Take a clock."""
+        """Take a clock, in seconds."""
         self._clock = clock
         self._in_a_row, self._ended = 0, -float("inf")
 
     def pause(self) -> float:
-        """Return the seconds to wait before a repair of what has just been noticed."""
+        """Return the seconds to wait before repairing a fault that was just noticed."""
         if self._clock() - self._ended > _HELD_SECONDS:
             self._in_a_row = 0
         return min(_SHORTEST_SECONDS * 2.0 ** (self._in_a_row - 1), _LONGEST_SECONDS) if self._in_a_row else 0.0
 
     def repaired(self) -> None:
-        """Note that a repair ended, well or not."""
+        """Note that a repair ended, successfully or not."""
         self._in_a_row += 1
         self._ended = self._clock()

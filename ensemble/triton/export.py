@@ -1,4 +1,4 @@
-"""The merlin-systems graph as a Triton model repository that needs nothing of this project, nor of Merlin."""
+"""Exports the merlin-systems graph as a Triton model repository that needs neither this project nor Merlin."""
 
 from __future__ import annotations
 
@@ -23,25 +23,39 @@ _CHAIN = [TransformQuery, EncodeQuery, SearchItems]
 
 
 class GraphRuntime(Runtime):
-    """Runs the graph in process, and exports it as Triton models."""
+    """Runs the graph in process and exports it as Triton models."""
 
     layout: Layout
 
     def transform(self, graph: Graph, transformable: Any) -> Any:
-        """Run the graph; optional inputs that a frame does not have are taken as not sent."""
+        """Run the graph on a frame; optional inputs that the frame lacks count as not sent."""
         if isinstance(transformable, pd.DataFrame):
             absent = [name for name in graph.input_schema.column_names if name not in transformable]
             transformable = transformable.assign(**dict.fromkeys(absent))
         return super().transform(graph, transformable)
 
     def export(self, ensemble: Ensemble, path: Path, version: int = 1) -> Path:
-        """Write the model repository to `path`, which it replaces, and return it. The graph stays as it is.
+        """Export a graph as a model repository; the graph is not changed.
+
+        Parameters
+        ----------
+        ensemble
+            The graph, as `build_ensemble` makes it.
+        path
+            Directory of the repository, which is replaced.
+        version
+            Version number of the models.
+
+        Returns
+        -------
+        Path
+            The repository.
 
         Raises
         ------
         ReleaseError
-            The graph is not `TransformQuery >> EncodeQuery >> SearchItems` over one release, then `RankCandidates` if
-            that ranks.
+            The graph is not `TransformQuery >> EncodeQuery >> SearchItems` over one release, followed by
+            `RankCandidates` if the release ranks.
         """
         release = Release.open(Path(_release_of(ensemble)))
         with atomic_directory(Path(path)) as temporary:
@@ -74,7 +88,29 @@ _RUNTIMES = {runtime.layout: runtime for runtime in (FusedRuntime, ChainedRuntim
 
 
 def export_repository(release: Path, path: Path, layout: Layout | None = None, version: int = 1) -> Path:
-    """Export the release at `release` to `path` in a layout, by default its own, and return the path."""
+    """Export a release as a Triton model repository.
+
+    Parameters
+    ----------
+    release
+        Directory of the release.
+    path
+        Directory of the repository, which is replaced.
+    layout
+        `fused`, `chained` or `both`; by default the release's own.
+    version
+        Version number of the models.
+
+    Returns
+    -------
+    Path
+        The repository.
+
+    Raises
+    ------
+    InvalidRelease
+        The release is damaged, or a tensor has a name that is taken.
+    """
     from ensemble.triton.operators import build_ensemble
 
     chosen = layout or Release.open(release).manifest["serving"]["layout"]

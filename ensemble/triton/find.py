@@ -60,8 +60,9 @@ class Triton:
 
 
 def default_python() -> Path:
-    """Return the interpreter of the project's `.venv-serve`, beside this package or the running environment, if there
-    is one, else the running one."""
+    """Return the interpreter of the project's `.venv-serve`, beside this package or the running environment, else the
+    running one.
+    """
     for place in (Path(__file__).resolve().parents[1], Path(sys.prefix).resolve().parent):
         own = place / ".venv-serve/bin/python"
         if own.exists():
@@ -70,7 +71,9 @@ def default_python() -> Path:
 
 
 def inspect_python(executable: Path) -> ServingPython:
-    """Ask the interpreter what it is; raise ServerError if it does not run or lacks what the models import."""
+    """Return the versions and paths of an interpreter; raise ServerError if it does not run or lacks a package of the
+    models.
+    """
     executable = executable.absolute()
     answer = json.loads(ask_python(executable, _PROBE))
     if answer["missing"]:
@@ -90,7 +93,7 @@ def ask_python(executable: Path, code: str) -> str:
     Raises
     ------
     ServerError
-        It does not run.
+        The interpreter does not run, or the code fails.
     """
     try:
         return subprocess.run(
@@ -109,7 +112,19 @@ def ask_python(executable: Path, code: str) -> str:
 
 
 def find_triton(given: Path | None, python: ServingPython) -> Triton:
-    """Return the tritonserver at the given path, else on PATH, else in the nvidia-pytriton wheel.
+    """Find tritonserver.
+
+    Parameters
+    ----------
+    given
+        A tritonserver or its install directory; None: look on PATH, then in the nvidia-pytriton wheel.
+    python
+        The interpreter that is to run the models.
+
+    Returns
+    -------
+    Triton
+        The server, its backends and its Python stub.
 
     Raises
     ------
@@ -135,7 +150,7 @@ def find_triton(given: Path | None, python: ServingPython) -> Triton:
 
 
 def cache_directory() -> Path:
-    """Return where prepared files live: `RETRIEVAL_CACHE`, by default `~/.cache/merlin-retrieval`."""
+    """Return the directory for prepared files: `RETRIEVAL_CACHE`, by default `~/.cache/merlin-retrieval`."""
     return Path(os.environ.get("RETRIEVAL_CACHE") or "~/.cache/merlin-retrieval").expanduser().absolute()
 
 
@@ -160,7 +175,7 @@ def _stub_for(wheel: Path, python: ServingPython) -> Path:
 
 
 def _installed(server: Path) -> Triton:
-    """Return an installed server with the backends beside it, or those of the container, or its own default."""
+    """Return an installed server with its backends: those beside it, those of the container, or its own default."""
     for backends in (server.parent.parent / "backends", _CONTAINER_BACKENDS):
         if (stub := backends / "python" / STUB).exists():
             return Triton(server, backends, stub, False)

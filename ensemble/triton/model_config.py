@@ -1,4 +1,4 @@
-"""Triton's configuration of each model, whole, so that Triton need not ask a model to complete it.
+"""Complete Triton configurations of the models, so that Triton need not ask a model to complete its own.
 
 The schema is Triton's `model_config.proto` (https://github.com/triton-inference-server/common).
 """
@@ -23,12 +23,12 @@ _BETWEEN = "step:"
 
 
 def model_configs(release: Release, models: Iterable[str], version: int) -> dict[str, str]:
-    """Return the `config.pbtxt` of each of the models, which serves the release as the given version.
+    """Return the `config.pbtxt` of each model, by name, for serving the release as `version`.
 
     Raises
     ------
     InvalidRelease
-        A tensor of a model has a name that is taken, or that another one has.
+        A tensor has a reserved name, or two have the same.
     """
     steps, serving = steps_of(release), release.manifest["serving"]
     whole = Step(steps.request, [*output_tensors(release.manifest["id_dtype"]), _RELEASE])
@@ -47,12 +47,12 @@ def model_configs(release: Release, models: Iterable[str], version: int) -> dict
 
 
 def served(versions: Sequence[int]) -> str:
-    """Return the line of a configuration that names the versions which Triton loads."""
+    """Return the line of a configuration that names the versions to load."""
     return f"version_policy {{ specific {{ versions: [ {', '.join(map(str, versions))} ] }} }}"
 
 
 def _stated(release: Release) -> str:
-    """Return the line with the release's id, which the model compares with that of the release beside it."""
+    """Return the line with the release's id, which the model compares with the release beside it."""
     return f'parameters {{ key: "{RELEASE}" value {{ string_value: "{release.manifest["release"]}" }} }}'
 
 
@@ -123,13 +123,14 @@ def _ensemble(steps: Steps, whole: Step, serving: Mapping[str, Any], version: in
 
 
 def _all_optional(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Where an ensemble misses a required input Triton speaks of a deadlock; let the first model say which it is."""
+    """Make all inputs optional: for a missing one Triton would speak of a deadlock, while the first model names it."""
     return [tensor._replace(optional=True) for tensor in tensors]
 
 
 def _maps(step: Step, taken: set[str], given: set[str]) -> str:
-    """Return a step's maps. What goes between steps, `taken` and `given` by this one, has a name of its own: a column
-    may be called like a feature."""
+    """Return the input and output maps of a step. Tensors between steps, `taken` and `given` by this one, get names of
+    their own, since a column may be called like a feature.
+    """
     lines = []
     for direction, tensors, between in (("input", step.inputs, taken), ("output", step.outputs, given)):
         for tensor in tensors:
@@ -174,5 +175,5 @@ def _tensor(direction: str, tensor: Tensor, more: str = "") -> str:
 
 
 def _text(name: str) -> str:
-    """Return a string of the text format, which escapes as JSON does: columns are named by who made the release."""
+    """Return a string of the text format, which escapes as JSON does; column names come from users."""
     return json.dumps(name, ensure_ascii=False)

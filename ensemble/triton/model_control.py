@@ -1,4 +1,4 @@
-"""What a running Triton has loaded, and changing it."""
+"""Queries and changes what a running Triton has loaded."""
 
 from __future__ import annotations
 
@@ -24,13 +24,12 @@ _HEADER = f"triton-grpc-protocol-{KEY_HEADER}"
 
 
 class ModelControl:
-    """Triton's model repository extension over gRPC, as a context manager."""
+    """Client of Triton's model repository extension over gRPC, as a context manager."""
 
     def __init__(self, address: str, repository: Path, timeout_s: float = 600.0, tls: ClientTls | None = None) -> None:
         """Connect to the server of a repository.
 
-        The key with which it takes commands is that of the environment (`RETRIEVAL_ADMIN_KEY`), else it lies in the
-        repository.
+        The key for its commands is read from `RETRIEVAL_ADMIN_KEY`, else from the repository.
         """
         self.address, self._timeout = address, timeout_s
         key = os.environ.get(KEY_VARIABLE) or _read_key(repository, address.rpartition(":")[2])
@@ -46,7 +45,7 @@ class ModelControl:
         self._client.close()
 
     def require(self, models: Sequence[str], version: int) -> None:
-        """Raise ServerError unless the server has loaded that version of each of the models."""
+        """Raise ServerError unless that version of each of the models is loaded."""
         loaded = {(entry["name"], entry.get("version")) for entry in self._index() if entry.get("state") == "READY"}
         for model in models:
             if (model, str(version)) not in loaded:
@@ -56,12 +55,12 @@ class ModelControl:
                 )
 
     def load(self, model: str) -> None:
-        """Load a model as the repository says; return when it answers. What it had loaded before answers until then.
+        """Load a model as the repository has it; return when it answers. Its loaded versions answer until then.
 
         Raises
         ------
         ServerError
-            The server refused; says why.
+            The server refused; the message has its reason.
         """
         try:
             self._client.load_model(model, headers=self._headers, client_timeout=self._timeout)
@@ -69,7 +68,7 @@ class ModelControl:
             raise ServerError(f"{self.address}: '{model}' was not loaded: {_reason(error)}") from None
 
     def wait_until_unloaded(self, model: str, version: int) -> None:
-        """Return once the version has answered all that it was asked; raise ServerError if that takes too long."""
+        """Wait until the version has finished its requests; raise ServerError after a time-out."""
         deadline = time.monotonic() + self._timeout
         while any(
             (entry["name"], entry.get("version")) == (model, str(version))
@@ -81,11 +80,11 @@ class ModelControl:
             time.sleep(_POLL_SECONDS)
 
     def ready_versions(self, model: str) -> set[str]:
-        """Return the versions of a model that answer; raise ServerError where the server does not say."""
+        """Return the versions of a model that answer; raise ServerError if the server does not reply."""
         return {entry["version"] for entry in self._index() if entry["name"] == model and entry.get("state") == "READY"}
 
     def instances(self, model: str) -> int:
-        """Return how many instances of a model its configuration asks for; raise ServerError likewise."""
+        """Return the number of instances in a model's configuration; raise ServerError if the server does not reply."""
         try:
             config = self._client.get_model_config(model, as_json=True, client_timeout=_ASK_SECONDS)["config"]
         except InferenceServerException as error:
@@ -103,13 +102,13 @@ class ModelControl:
 
 
 def _reason(error: InferenceServerException) -> str:
-    """Return the model's own message, without where in Triton and in Python it came up."""
+    """Return the model's own message, without its locations in Triton and in Python."""
     text = str(error.message()).split("\n\nAt:", 1)[0]
     return text.rsplit("Internal: ", 1)[-1].strip().rstrip(";")
 
 
 def write_key(repository: Path, port: int, key: str) -> None:
-    """Leave a server's key in its repository, for its owner's eyes."""
+    """Write a server's key into its repository, readable by its owner alone."""
     path = _key_file(repository, port)
     try:
         path.unlink(missing_ok=True)

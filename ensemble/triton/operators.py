@@ -45,12 +45,12 @@ class ReleaseOperator(BaseOperator):
 
     @property
     def retriever(self) -> Retriever:
-        """Return the loaded release."""
+        """Return the loaded release, one object for all operators of a graph."""
         return retriever_of(self.release)
 
     @property
     def supported_formats(self) -> DataFormats:
-        """Return that the executor should hand over pandas frames, whose columns hold strings and ragged lists."""
+        """Ask the executor for pandas frames, whose columns hold strings and ragged lists."""
         return DataFormats.PANDAS_DATAFRAME
 
     def compute_output_schema(
@@ -62,11 +62,11 @@ class ReleaseOperator(BaseOperator):
         return own + input_schema.select_by_name([name for name in self.passed_on() if name in held])
 
     def made(self) -> list[ColumnSchema]:
-        """Return the columns that this step makes."""
+        """Return the columns that this step adds."""
         raise NotImplementedError
 
     def passed_on(self) -> tuple[str, ...]:
-        """Return the columns that it hands on."""
+        """Return the columns that this step passes on."""
         taken = {tensor.name for tensor in self.retriever.inputs}
         return (*(name for name in _CONTROLS if name in taken), USER_ROW)
 
@@ -112,7 +112,7 @@ class EncodeQuery(ReleaseOperator):
         return [ColumnSchema("vector", dtype=np.float32, dims=(None, self.retriever.release.manifest["dim"]))]
 
     def passed_on(self) -> tuple[str, ...]:
-        """Return the columns that it hands on."""
+        """Return the columns that this step passes on."""
         return (*super().passed_on(), *self.for_ranking())
 
 
@@ -171,7 +171,24 @@ class RankCandidates(ReleaseOperator):
 
 
 def build_ensemble(release: Path) -> Ensemble:
-    """Return the merlin-systems graph over a release; raise InvalidRelease where the release is not whole."""
+    """Build the merlin-systems graph over a release.
+
+    Parameters
+    ----------
+    release
+        Directory of the release.
+
+    Returns
+    -------
+    Ensemble
+        `TransformQuery >> EncodeQuery >> SearchItems`, followed by `RankCandidates` if the release ranks. It takes the
+        inputs of the served model as columns, n rows.
+
+    Raises
+    ------
+    InvalidRelease
+        The release is damaged.
+    """
     retriever = retriever_of(str(release.absolute()))
     schema = Schema([tensor_schema(tensor) for tensor in retriever.inputs])
     graph = schema.column_names >> TransformQuery(release) >> EncodeQuery(release) >> SearchItems(release)
@@ -222,7 +239,7 @@ def _top_k(retriever: Retriever, frame: pd.DataFrame) -> np.ndarray:
 
 
 def _sent(retriever: Retriever, frame: pd.DataFrame) -> dict[str, Column]:
-    """Return the raw columns of the frame that hold anything."""
+    """Return the raw columns of the frame that are not null throughout."""
     stated = {column["name"]: column for column in retriever.transform.inputs}
     stated.setdefault(USER, {"dtype": retriever.release.manifest["id_dtype"][USER], "list": False})
     held = [name for name in stated if name == USER or (name in frame and frame[name].notna().any())]
@@ -230,7 +247,7 @@ def _sent(retriever: Retriever, frame: pd.DataFrame) -> dict[str, Column]:
 
 
 def _request(retriever: Retriever, frame: pd.DataFrame) -> Request:
-    """Return what the search needs of the request; a null means the default. Its columns are spent by now."""
+    """Return the request for the search, whose query columns are no longer needed; a null means the default."""
     seen = frame["include_seen"].astype(object).where(frame["include_seen"].notna(), False)
     excluded = _entries(frame["exclude_item_ids"], retriever.item_ids.dtype)
     clicks = _clicks(retriever, frame, dated=False)
@@ -240,7 +257,7 @@ def _request(retriever: Retriever, frame: pd.DataFrame) -> Request:
 
 
 def _clicks(retriever: Retriever, frame: pd.DataFrame, dated: bool) -> Clicks | None:
-    """Return the interactions that the rows carry, without padding; not `dated`, their times are spent by now."""
+    """Return the interactions in the rows, without padding; unless `dated`, their times are no longer needed."""
     if retriever.transform.sequence is None:
         return None
     rows, ids = _entries(frame["history_item_ids"], retriever.item_ids.dtype)

@@ -1,4 +1,4 @@
-"""Versions of the models in a Triton model repository: code, release and configuration, nothing of this project."""
+"""Writes versions of the models into a Triton model repository: code, release and configuration."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ __all__ = ["TritonPythonModel"]
 
 
 def write_version(release: Release, repository: Path, models: Iterable[str], version: int) -> None:
-    """Write a version of each of the models: code, release and the configuration with which it is served.
+    """Write one version of each of the models: code, release and configuration.
 
-    The bytes of the release are there once: each model's are hard links to them where the file system has links.
+    The release is stored once; the models share its files by hard links where the file system has them.
     """
     source = release.path
     for name, files in files_of(release, models, version).items():
@@ -49,7 +49,7 @@ def write_version(release: Release, repository: Path, models: Iterable[str], ver
 
 
 def files_of(release: Release, models: Iterable[str], version: int) -> dict[str, dict[str, bytes]]:
-    """Return what a version of each of the models holds beside the release: the contents by path, for each model."""
+    """Return the files of one version beside the release: content by path, for each of the models."""
     files = {}
     for name, config in model_configs(release, models, version).items():
         files[name] = {CONFIG: config.encode()}

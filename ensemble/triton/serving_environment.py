@@ -1,4 +1,4 @@
-"""What the interpreter that runs the models has."""
+"""Python and package versions of the interpreter that runs the models."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ print(json.dumps({"python": "%d.%d.%d" % sys.version_info[:3], "packages": found
 
 
 def serving_packages(python: Path) -> tuple[str, dict[str, str]]:
-    """Return version and packages of an interpreter; both empty where it does not run."""
+    """Return the version and the packages of an interpreter; both empty if it does not run."""
     try:
         answer = json.loads(ask_python(python.absolute(), _ASK))
     except (ServerError, ValueError):

@@ -29,15 +29,15 @@ import site, sys; sys.dont_write_bytecode = True; list(map(site.addsitedir, {pac
 
 
 class Staging:
-    """One Triton's directory. What a process that was killed left behind, the next one removes."""
+    """The directory of one Triton. Directories of killed processes are removed when the next one is made."""
 
     def __init__(self, repository: Path, triton: Triton, python: ServingPython, delta: Path | None = None) -> None:
-        """Make it for a model repository and, if given, a directory of changes of the catalogue.
+        """Create it for a model repository and, if given, a delta directory.
 
         Raises
         ------
         ServerError
-            No directory for temporary files has a plain path, and none above it that others may replace.
+            No directory for temporary files has a plain path that others cannot replace.
         """
         place = _place()
         _remove_left(place)
@@ -56,12 +56,12 @@ class Staging:
             self.backends = self._link_backends(triton.backends, triton.stub)
 
     def remove(self) -> None:
-        """Remove it; what it links to stays."""
+        """Remove the directory, but not what it links to."""
         shutil.rmtree(self.directory, ignore_errors=True)
         os.close(self._lock)
 
     def real(self, text: str) -> str:
-        """Return a line of Triton's log with the paths of repository and changes in place of their links."""
+        """Return a line of Triton's log with the real paths of repository and delta directory."""
         for link, target in self._targets.items():
             text = text.replace(link, target)
         return text
@@ -73,7 +73,7 @@ class Staging:
         return place
 
     def _link_python(self, python: ServingPython) -> Path:
-        """Return a virtual environment with the packages of `python`, which it finds without Python's variables."""
+        """Create a virtual environment with the packages of `python`, found without Python's variables."""
         environment = self.directory / "python"
         packages = [str(self._link(f"packages/{number}", folder)) for number, folder in enumerate(python.packages)]
         own = environment / f"lib/python{python.version}/site-packages"
@@ -88,7 +88,7 @@ class Staging:
     def _link_backends(self, backends: Path, stub: Path) -> Path:
         """Return a directory of the backends with `stub` in the python one.
 
-        Libraries find others by RPATH: those of the wheel four levels above themselves, so there is such a level here.
+        The wheel's libraries find others by RPATH four levels above themselves, so the directory has the same depth.
         """
         server, own = backends.parent, "pytriton/tritonserver"
         links = {
@@ -104,7 +104,7 @@ class Staging:
 
 
 def _place() -> Path:
-    """Return a directory for temporary files whose path is plain, and which others cannot exchange."""
+    """Return a directory for temporary files with a plain path that others cannot replace."""
     tried = list(dict.fromkeys(Path(folder).resolve() for folder in (tempfile.gettempdir(), *_PLACES)))
     for place in tried:
         usable = _PLAIN.fullmatch(str(place)) and os.access(place, os.W_OK)
@@ -117,14 +117,14 @@ def _place() -> Path:
 
 
 def _locked(directory: Path) -> int:
-    """Return a lock that says that the directory is in use, until this process ends; systemd-tmpfiles heeds it, too."""
+    """Return a lock that marks the directory as in use until this process ends; systemd-tmpfiles respects it."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     return descriptor
 
 
 def _remove_left(place: Path) -> None:
-    """Remove what killed processes of ours left; what has no links yet is about to be locked."""
+    """Remove the directories of killed processes; one without links yet is about to be locked."""
     for link in place.glob(f"{_PREFIX}*/models"):
         try:
             descriptor = os.open(link.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)

@@ -1,7 +1,7 @@
-"""The JSON files of a release beside its manifest, and the shapes of its arrays: looked at when it is opened.
+"""Checks of a release's JSON files beside the manifest, and of the shapes of its arrays, when it is opened.
 
-Each reader knows what its file holds; here all of them look, also at what a command, or one of the chained models, does
-not read itself. What the arrays hold is looked at by who reads them.
+Each reader knows the content of its file. Here all of them are called, so that files which a command or one of the
+chained models does not read are checked too. The content of the arrays is checked by their readers.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def check_documents(release: Release) -> None:
 
 
 def _check_inputs(release: Release, inputs: Sequence[Mapping[str, Any]]) -> None:
-    """Compare the type of the columns that every request has with what it sends."""
+    """Compare the types of the columns that every request has with those of the requests."""
     for column in inputs:
         wanted = {USER: release.manifest["id_dtype"]["user_id"], TIME: "int64"}.get(column["name"], column["dtype"])
         if column["dtype"] != wanted or (column["name"] in (USER, TIME) and column["list"]):

@@ -1,9 +1,8 @@
-"""A FAISS index file, gone through by our own rules before FAISS reads it.
+"""Checks a FAISS index file before FAISS reads it.
 
-FAISS trusts what it reads: it takes sizes from the file before it looks whether they can be, follows numbers of a graph
-to wherever they lead, and opens other files that an index names. So every field of the few layouts that a release can
-hold is looked at here, down to the last byte: the layouts are those that `ensemble/index/build.py` writes
-(https://github.com/facebookresearch/faiss, faiss/impl/index_write.cpp).
+FAISS trusts its input: it allocates sizes from the file, follows the edges of a graph anywhere, and opens other files
+that an index names. So every field of the few layouts that a release can hold is checked here, to the last byte. They
+are those that `ensemble/index/build.py` writes (https://github.com/facebookresearch/faiss, faiss/impl/index_write.cpp).
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _NO_SIZE = 2**64 - 1
 
 
 class Expected(NamedTuple):
-    """What the file must be an index of."""
+    """The index that the file must hold."""
 
     kind: str
     """As in `index/params.json`."""

@@ -8,7 +8,7 @@ from .lookup import Ids, Lookup, Strings, row_finder
 
 
 class IdTable:
-    """Ids, int64 or strings, and the row that each stands in."""
+    """Ids, int64 or strings, and the row of each."""
 
     def __init__(self, ids: Ids, lookup: Lookup | None = None) -> None:
         """Take distinct ids in row order: int64 [n], an object array of `str` [n], or `Strings` with their lookup."""
@@ -25,7 +25,7 @@ class IdTable:
             self._sorted = np.ascontiguousarray(ids[self._order])
 
     def rows_of(self, ids: np.ndarray) -> np.ndarray:
-        """Return each id's row, int64 [n]; -1 where the table does not have it."""
+        """Return each id's row, int64 [n]; -1 for an unknown id."""
         if self._find is not None:
             return self._find(ids)
         if self.is_string:

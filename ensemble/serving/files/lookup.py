@@ -1,8 +1,8 @@
-"""Which row an id stands in, for any number of ids, by arrays that are mapped from files and shared by processes.
+"""Maps ids to rows, for any number of ids, with arrays that are mapped from files and shared by processes.
 
-The rows stand in `order`, bucket by bucket, and `starts` tells where each bucket begins: with two to four rows in a
-bucket, a row is found by reading two starts and comparing a few ids. Over the raw ids that is 5 to 6 bytes each, and 4
-more for where a string begins; a dictionary takes a hundred, in every process.
+`order` holds the rows bucket by bucket, and `starts` the beginning of each bucket. With two to four rows in a bucket,
+an id is found by reading two starts and comparing a few ids. That takes 5 to 6 bytes per id beside the ids themselves,
+and 4 more for the offset of a string; a dictionary takes a hundred, in every process.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def build_lookup(ids: Ids) -> Lookup:
 
 
 def are_distinct(ids: Ids) -> bool:
-    """Return whether no id is there twice. Of many only those are compared whose hashes are equal."""
+    """Return whether no id is duplicated; in a large table only ids with equal hashes are compared."""
     if len(ids) <= DICTIONARY or (isinstance(ids, np.ndarray) and ids.dtype == object):
         return len(set(ids[:].tolist())) == len(ids)
     hashes = _hashes(ids)
@@ -103,7 +103,7 @@ def are_distinct(ids: Ids) -> bool:
 
 
 def finds(lookup: Lookup, ids: Ids) -> bool:
-    """Return whether it is the lookup of `ids`: each row stands in it once, and in the bucket of its id."""
+    """Return whether it is the lookup of `ids`: each row is in it once, in the bucket of its id."""
     if not fits(lookup, len(ids)):
         return False
     buckets = _hashes(ids) >> np.uint32(_shift(lookup))
@@ -113,7 +113,7 @@ def finds(lookup: Lookup, ids: Ids) -> bool:
 
 
 def fits(lookup: Lookup, size: int) -> bool:
-    """Return whether it can be a lookup of `size` ids: every number within its range, none looks outside."""
+    """Return whether it can be a lookup of `size` ids, with every number in its range."""
     order, starts = lookup
     if any(array.dtype != np.uint32 or array.ndim != 1 for array in lookup) or len(order) != size or len(starts) < 3:
         return False
@@ -123,7 +123,7 @@ def fits(lookup: Lookup, size: int) -> bool:
 
 
 def row_finder(ids: Ids, lookup: Lookup) -> Callable[[Any], _Array]:
-    """Return what finds the rows, int64 [n], -1 for an unknown id, of int64 [n] or of an iterable of strings."""
+    """Return a function from ids (int64 [n], or strings) to rows, int64 [n]; -1 for an unknown id."""
     return _string_finder(ids, lookup) if isinstance(ids, Strings) else _integer_finder(ids, lookup)
 
 

@@ -1,8 +1,8 @@
-"""The .npy files of a release, read by our own rules: plain numbers in C order, and not a byte more than they take.
+"""Reads the .npy files of a release: plain numbers in C order, and no byte beyond them.
 
-NumPy's own reader evaluates the header as a Python literal and, where it may, unpickles. This one knows the single
-spelling in which `numpy.save` writes the few types that a release holds (version 1.0 of the format,
-https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html), and refuses everything else.
+NumPy's own reader evaluates the header as a Python literal and may unpickle. This one accepts the only spelling in
+which `numpy.save` writes the few types that a release holds (version 1.0 of the format,
+https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _HEADER = re.compile(
 
 
 class Header(NamedTuple):
-    """What a .npy file says of itself."""
+    """The header of a .npy file."""
 
     dtype: np.dtype
     shape: tuple[int, ...]

@@ -1,8 +1,8 @@
-"""A tower's ONNX file, gone through by our own rules before onnxruntime reads it.
+"""Checks the ONNX file of a tower before onnxruntime reads it.
 
-A graph may name files beside itself, or anywhere, that hold its weights; it may hold graphs within graphs, functions
-and operators of other domains. Towers need none of that: they are a flat list of a few operators, and weights that are
-as many as they say (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto, and protobuf's wire format).
+A graph may read its weights from other files, and hold nested graphs, functions and operators of other domains. Towers
+need none of that: they are a flat list of a few operators, with weights of the size that they state
+(https://github.com/onnx/onnx/blob/main/onnx/onnx.proto, and protobuf's wire format).
 """
 
 from __future__ import annotations

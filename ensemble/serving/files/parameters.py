@@ -1,4 +1,4 @@
-"""Reading JSON that one does not trust: every field typed, ranged and accounted for."""
+"""Reads untrusted JSON: every field is typed, bounded and accounted for."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def read_json(path: Path) -> Any:
 
 
 def shown(value: object) -> str:
-    """Return a value as messages have it: on one line, and not all of a long one."""
+    """Return a value for a message: on one line, shortened if it is long."""
     text = ascii(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
@@ -66,7 +66,7 @@ def is_time(text: str) -> bool:
 
 
 def is_utf8(value: object) -> bool:
-    """Return whether a value is a string that UTF-8 has: JSON can spell half of a surrogate pair."""
+    """Return whether a value is a string that UTF-8 can encode; JSON can spell half of a surrogate pair."""
     return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 

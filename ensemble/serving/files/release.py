@@ -1,7 +1,7 @@
-"""A release on disk: opened only if every byte is the one that the manifest vouches for.
+"""A release on disk, opened only if every byte is what the manifest states.
 
-Nothing but the manifest is parsed before the hashes are compared, and what the manifest itself says is checked value by
-value: anyone who can rewrite it can make the hashes right, and must still not get further than to answer wrongly.
+Nothing but the manifest is parsed before the hashes are compared, and the manifest itself is checked value by value.
+Its author can make the hashes right, but must not get further than wrong answers.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _LARGEST_MANIFEST = 1 << 22
 
 @dataclass(frozen=True)
 class Sealed:
-    """A directory that holds what its manifest lists and nothing else, every file verified."""
+    """A directory with exactly the files that its manifest lists, all of them verified."""
 
     path: Path
     manifest: Mapping[str, Any]
@@ -89,12 +89,22 @@ class Release(Sealed):
 
     @classmethod
     def open(cls, path: Path) -> Release:
-        """Verify the release at `path` and return it.
+        """Verify the release in a directory and return it.
+
+        Parameters
+        ----------
+        path
+            Directory of the release.
+
+        Returns
+        -------
+        Release
+            Its directory and its manifest.
 
         Raises
         ------
         InvalidRelease
-            A file is missing, extra, a link, outside the directory or not what was released; the format is newer; the
+            A file is missing, extra, a link, outside the directory or not what was released; the format is newer;
             towers, vectors, index and vocabularies are not of one run. The message names file and reason.
         """
         from .documents import check_documents  # whose readers import this module
@@ -112,8 +122,8 @@ class Release(Sealed):
     def origin(self) -> Mapping[str, Any]:
         """Return where the item vectors come from.
 
-        `pairing`: of the training run. `lineage` and `sequence`: the release whose deltas are in here, and the number
-        of the last of them (`package` is its id); a release that was not made of deltas is its own lineage, at 0.
+        `pairing`: the training run. `lineage` and `sequence`: the release whose deltas were applied, and the number of
+        the last of them (`package` is its id). A release without deltas is its own lineage, at 0.
         """
         own = {"pairing": self.manifest["pairing"], "lineage": self.manifest["release"], "sequence": 0}
         own["package"] = self.manifest["release"]
@@ -121,7 +131,7 @@ class Release(Sealed):
 
     @property
     def trained_items(self) -> int:
-        """Return how many rows the towers were trained with: the first ones, to which histories refer."""
+        """Return the number of rows that the towers were trained with; they come first, and histories refer to them."""
         counts = self.manifest["counts"]
         return int(counts.get("trained_items", counts["items"]))
 
@@ -145,13 +155,13 @@ class Release(Sealed):
 
 
 def release_id(manifest: Mapping[str, Any], key: str = "release") -> str:
-    """Return the id that the rest of the manifest, and so every file that it lists, determines."""
+    """Return the id: a hash over the rest of the manifest, and so over every file that it lists."""
     content = {name: value for name, value in manifest.items() if name != key}
     return hashlib.sha256(manifest_text(content).encode()).hexdigest()[:32]
 
 
 def manifest_text(manifest: Mapping[str, Any]) -> str:
-    """Return the one spelling of a manifest; any other is refused."""
+    """Return the canonical spelling of a manifest; any other one is refused."""
     return json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -172,7 +182,7 @@ def sha256_of(paths: list[Path]) -> str:
 
 
 def read_manifest(path: Path, format_: int, id_key: str) -> dict[str, Any]:
-    """Read the manifest of a directory; raise InvalidRelease unless it is of this format, whole and lists files."""
+    """Read the manifest of a directory; raise InvalidRelease unless it has this format and is complete."""
     place = path / MANIFEST
     if place.is_symlink() or not place.is_file():
         raise InvalidRelease(f"{place}: missing; expected the directory that `retrieval release` wrote")
@@ -199,7 +209,7 @@ def _is_as_written(manifest: Mapping[str, Any], id_key: str, text: str) -> bool:
 
 
 def _check_files(fields: Fields) -> None:
-    """Check what every manifest has: the SHA-256 and the size of each file, by its path."""
+    """Check that a manifest has the SHA-256 and the size of each file, by path."""
     files, sizes = (Fields(fields.mapping(key), f"{fields.where}, {key}") for key in ("files", "bytes"))
     for name in files.names:
         pure = PurePosixPath(name)

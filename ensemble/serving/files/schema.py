@@ -1,8 +1,8 @@
-"""What a release's manifest holds: one line for each field. Who writes a release is held to it as who reads one is.
+"""Schema of a release's manifest, one line per field, for writers and readers alike.
 
-The bounds of `[serving]` are those of the recipe, too (`ensemble/config.py`): what a recipe may ask for can be
+The bounds of `[serving]` are those of the recipe as well (`ensemble/config.py`): what a recipe may ask for can be
 released, and what is released can be served. They keep a release from asking for what no machine has; whether this
-machine has it is looked at where it is served (`ensemble/serving/threads.py`).
+machine has it is checked where it is served (`ensemble/serving/threads.py`).
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ DERIVED: Schema = {
 
 
 def check_manifest(fields: Fields) -> None:
-    """Raise InvalidRelease, naming the field, unless a manifest is one of a release that can be served."""
+    """Raise InvalidRelease, naming the field, unless the manifest is one of a release that can be served."""
     manifest = taken(fields, MANIFEST, DERIVED)
     origin = manifest.get("derived_from", {})
     if len({"lineage", "package", "sequence"} & set(origin)) not in (0, 3):
@@ -187,7 +187,7 @@ def check_manifest(fields: Fields) -> None:
 
 
 def contradiction(serving: Mapping[str, Any], items: int = 0) -> str | None:
-    """Return what options of `[serving]` do not go together, over so many items; None: they do."""
+    """Return which options of `[serving]` contradict each other, over so many items; None: none."""
     if serving["top_k"] > serving["max_top_k"]:
         return f"top_k is {serving['top_k']}, above max_top_k, {serving['max_top_k']}"
     if serving["tower_device"] == "gpu" and serving["tower_platform"] != "onnxruntime":
