@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class ServingError(Exception):
-    """Base of what the serving code raises on purpose."""
+    """Base of the errors that the serving code raises on purpose."""
 
 
 class InvalidRequest(ServingError):
@@ -12,7 +12,7 @@ class InvalidRequest(ServingError):
 
 
 class Unavailable(ServingError):
-    """What the release needs beside itself does not answer. Triton: UNAVAILABLE; the same request may succeed later."""
+    """A service that the release depends on does not answer. Triton: UNAVAILABLE; the request may succeed later."""
 
 
 class InvalidRelease(ServingError):

@@ -1,7 +1,7 @@
-"""Names that the served models have for themselves, and what a column of a query must be called beside them.
+"""Reserved names of the served models, and which names are left for columns of a query.
 
-One list for all: recipes are checked against it when they are read, releases when they are written and when they are
-loaded, and so is what Triton is told of each model.
+Recipes are checked against this list when they are read, releases when they are written and loaded, and so is every
+model configuration.
 """
 
 from __future__ import annotations
@@ -46,21 +46,21 @@ _FEATURE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
 def wrong_column(name: str) -> str | None:
-    """Return why no raw column of a query may be called `name`, which names an input and files; None: it may be."""
+    """Return why `name`, which names an input and files, cannot be a raw query column; None: it can."""
     if not _COLUMN.fullmatch(name):
         return "an input of the served model has a name of up to 128 letters of ASCII, digits, blanks, _ and -"
     return _taken(name)
 
 
 def wrong_feature(name: str, query: bool = True) -> str | None:
-    """Return why no feature of the query, or of the items, may be called `name`; None: it may be."""
+    """Return why `name` cannot be a feature of the query, or of the items; None: it can."""
     if not _FEATURE.fullmatch(name):
         return "a tower's input has a name of up to 128 letters of ASCII, digits, _, . and -"
     return _taken(name) if query or name == VECTOR else _merlins(name)
 
 
 def check_query(columns: Iterable[str], features: Iterable[str], where: str) -> None:
-    """Raise InvalidRelease, with `where`, unless a query's raw columns and features can be called so."""
+    """Raise InvalidRelease, with `where`, unless these can be the names of a query's columns and features."""
     named = {"input": list(columns), "feature": list(features)}
     for what, names in named.items():
         check_distinct(names, f"{where}: {what}s")
@@ -71,7 +71,7 @@ def check_query(columns: Iterable[str], features: Iterable[str], where: str) -> 
 
 
 def check_distinct(names: Iterable[str], where: str) -> None:
-    """Raise InvalidRelease, with `where`, if a name is there twice."""
+    """Raise InvalidRelease, with `where`, for a duplicate name."""
     twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice is not None:
         raise InvalidRelease(f"{where}: {twice[:128]!r} is there twice; rename one and release it again")

@@ -1,7 +1,7 @@
-"""Sample queries that a release carries, with what it made of them when it was sealed: each model checks its own step.
+"""Self-test of a release: sample queries with their features, vectors and answers; each model checks its own step.
 
-Hashes prove that the files are those of the release; this proves that they give the same answers here, with this
-machine's NumPy, onnxruntime and faiss.
+Hashes prove that the files are those of the release; this proves that they give the same answers with this machine's
+NumPy, onnxruntime and faiss.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ _STRANGER: Mapping[str, Any] = {"int64": -(2**63), "string": "\ufffd nobody"}
 
 @dataclass(frozen=True)
 class SelfTest:
-    """Queries of some known users and a stranger, and their features, vectors and answers."""
+    """Queries of some known users and a stranger, with their features, vectors and answers."""
 
     release: Release
     stated: Mapping[str, Any]
 
     @classmethod
     def load(cls, release: Release) -> SelfTest:
-        """Read the sample queries; raise InvalidRelease where they are not of the release."""
+        """Read the sample queries; raise InvalidRelease if they do not fit the release."""
         if not release.has(FILE):
             raise InvalidRelease(f"{release.path / FILE}: missing; release the run again with this version")
         _, outputs = described(release.fields(f"query/{TRANSFORM}"))
@@ -57,18 +57,18 @@ class SelfTest:
         return np.array(self.stated["user_rows"], dtype=np.int64)
 
     def columns(self) -> dict[str, Column]:
-        """Return what the queries send: who asks, and when."""
+        """Return the columns that the queries send: user and time."""
         ids, rows = self.stated["user_ids"], len(self.stated["user_rows"])
         values = np.array(ids, dtype=object if isinstance(ids[-1], str) else np.int64)
         return {USER: Column(values), TIME: Column(np.full(rows, self.stated["timestamp"], dtype=np.int64))}
 
     def request(self) -> Request:
-        """Return what the queries ask of the search."""
+        """Return the request of the queries to the search."""
         rows, none = len(self.stated["user_rows"]), np.zeros(0, dtype=np.int64)
         return Request({USER: Column(self.user_rows)}, np.full(rows, _TOP_K), np.zeros(rows, dtype=bool), (none, none))
 
     def canary(self, inputs: Collection[str]) -> dict[str, Any]:
-        """Return one of the queries as a request with the `inputs` that the model has, and its answer; see `canary`."""
+        """Return one of the queries as a request with the `inputs` of the model, and its answer; see `canary`."""
         answers = self.stated.get("ranked", self.stated)
         scores = [[score for score in row if score is not None] for row in answers["scores"]]
         row = max(range(len(scores)), key=lambda place: len(scores[place]))
@@ -93,7 +93,7 @@ class SelfTest:
         }
 
     def check(self, retriever: Retriever) -> None:
-        """Raise InvalidRelease unless every step answers as it did."""
+        """Raise InvalidRelease unless every step gives its recorded result."""
         self.check_features(retriever.features)
         self.check_vectors(retriever.tower)
         self.check_answers(retriever)
@@ -101,7 +101,7 @@ class SelfTest:
             self.check_ranking(retriever.ranker)
 
     def check_features(self, features: QueryFeatures) -> None:
-        """Raise InvalidRelease unless the first step makes the features that it made."""
+        """Raise InvalidRelease unless the transform gives the recorded features."""
         with self._checking("features"):
             self._check_features(features)
 
@@ -118,12 +118,12 @@ class SelfTest:
             self._compare(f"feature '{name}'", ready[name], expected[known])
 
     def check_vectors(self, tower: Callable[[Mapping[str, np.ndarray]], np.ndarray]) -> None:
-        """Raise InvalidRelease unless the tower makes the vectors that it made."""
+        """Raise InvalidRelease unless the tower gives the recorded vectors."""
         with self._checking("query vectors"):
             self._compare("query vectors", tower(self._features()), self._vectors())
 
     def check_answers(self, answers: ItemAnswers) -> None:
-        """Raise InvalidRelease unless the search answers with the scores, and but for ties the items, of then."""
+        """Raise InvalidRelease unless the search gives the recorded scores and, apart from ties, items."""
         with self._checking("answers"):
             self._check_answers(answers)
 
@@ -132,7 +132,7 @@ class SelfTest:
         self._compare_answers(answer.item_index, answer.score, self.stated)
 
     def check_ranking(self, ranker: Ranker) -> None:
-        """Raise InvalidRelease unless the ranker puts the candidates in the order, with the scores, of then."""
+        """Raise InvalidRelease unless the ranker gives the recorded order and scores."""
         with self._checking("ranking"):
             stated = self.stated["ranked"]
             candidates = np.array(stated["candidates"], dtype=np.int64)
@@ -160,7 +160,7 @@ class SelfTest:
 
     @contextmanager
     def _checking(self, what: str) -> Iterator[None]:
-        """Call by its name what a release makes our code, NumPy or onnxruntime raise."""
+        """Convert errors of our code, NumPy or onnxruntime that a release causes to InvalidRelease."""
         try:
             yield
         except InvalidRelease:
@@ -188,7 +188,7 @@ class SelfTest:
 
 
 def sample(retriever: Retriever) -> dict[str, Any]:
-    """Return sample queries of the release and what it makes of them, ready for JSON."""
+    """Return sample queries of the release with their results, for JSON."""
     release = retriever.release
     users = int(release.json("users/users.json")["rows"])
     known = np.unique(np.linspace(0, users - 1, min(users, _USERS)).astype(np.int64))

@@ -1,4 +1,4 @@
-"""What one machine has for a release: processors. BLAS takes every one unless told otherwise; processes share them."""
+"""The processors of a machine, and the threads of BLAS, which uses all of them by default; processes share them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _FEW_INSTANCES, _INSTANCES_PER_PROCESSOR = 32, 8
 
 
 def most_instances() -> int:
-    """Return how many processes of a model this machine bears."""
+    """Return how many processes of a model this machine can run."""
     return max(_FEW_INSTANCES, _INSTANCES_PER_PROCESSOR * (os.cpu_count() or 1))
 
 
 def limit_blas_threads(threads: int) -> None:
-    """Let every OpenBLAS that this process has loaded (NumPy's, FAISS's) use `threads` threads.
+    """Limit every OpenBLAS that this process has loaded (NumPy's, FAISS's) to `threads` threads.
 
-    The environment (`OPENBLAS_NUM_THREADS`) cannot do it from here: Triton's stub has imported NumPy before any model.
+    `OPENBLAS_NUM_THREADS` would come too late: Triton's stub has imported NumPy before any model.
     """
     lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
     libraries = {line.split(maxsplit=5)[5] for line in lines if "openblas" in line and len(line.split(maxsplit=5)) == 6}

@@ -36,7 +36,7 @@ def narrowed(offsets: np.ndarray) -> np.ndarray:
 
 
 def unpack_strings(blob: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Return the strings as an object array of `str` [n]."""
+    """Decode the strings into an object array of `str` [n]."""
     data, bounds = blob.tobytes(), offsets.tolist()
     values = np.empty(len(bounds) - 1, dtype=object)
     values[:] = [data[start:end].decode("utf-8") for start, end in pairwise(bounds)]
@@ -44,9 +44,12 @@ def unpack_strings(blob: np.ndarray, offsets: np.ndarray) -> np.ndarray:
 
 
 def read_values(release: Sealed, stem: str, dtype: str) -> np.ndarray:
-    """Read `<stem>.npy`, or `<stem>.utf8.npy` and `<stem>.offsets.npy` where `dtype` is "string".
+    """Read `<stem>.npy`, or `<stem>.utf8.npy` and `<stem>.offsets.npy` if `dtype` is "string".
 
-    Raises InvalidRelease where the type is another, or the strings are none.
+    Raises
+    ------
+    InvalidRelease
+        The type is another one, or the strings are not UTF-8.
     """
     if dtype == "string":
         return unpack_strings(*_read_text(release, stem))
@@ -54,7 +57,7 @@ def read_values(release: Sealed, stem: str, dtype: str) -> np.ndarray:
 
 
 def _read_text(release: Sealed, stem: str) -> tuple[np.ndarray, np.ndarray]:
-    """Map strings' UTF-8 and offsets; raise InvalidRelease where they do not fit each other."""
+    """Map the UTF-8 and the offsets of strings; raise InvalidRelease if they do not fit each other."""
     blob = release.array(f"{stem}.utf8.npy", np.uint8)
     offsets = release.array(f"{stem}.offsets.npy", np.uint32, np.int64)
     check_text(blob, offsets, release.path / stem)
@@ -62,7 +65,7 @@ def _read_text(release: Sealed, stem: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check_text(blob: np.ndarray, offsets: np.ndarray, stem: Path) -> None:
-    """Raise InvalidRelease unless every string between the `offsets`, [n + 1], of `blob` is UTF-8."""
+    """Raise InvalidRelease unless every string of `blob`, cut at `offsets` [n + 1], is UTF-8."""
     if not is_csr(offsets, len(offsets) - 1, len(blob)):
         raise InvalidRelease(f"{stem}.offsets.npy: the offsets do not fit the {len(blob)} bytes of text")
     starts = offsets[:-1][offsets[:-1] < len(blob)]
@@ -79,14 +82,14 @@ def check_text(blob: np.ndarray, offsets: np.ndarray, stem: Path) -> None:
 
 
 def is_csr(bounds: np.ndarray, size: int, entries: int) -> bool:
-    """Return whether `bounds` cuts `entries` into `size` ranges, one after the other."""
+    """Return whether `bounds` cuts `entries` into `size` consecutive ranges."""
     if bounds.shape != (size + 1,) or not len(bounds) or bounds[0] != 0 or bounds[-1] != entries:
         return False
     return bool((bounds[:-1] <= bounds[1:]).all())
 
 
 def read_ids(release: Sealed, stem: str, dtype: str) -> IdTable:
-    """Map ids that are looked up; raise InvalidRelease where the lookup does not fit them."""
+    """Map ids with their lookup; raise InvalidRelease if the lookup does not fit them."""
     if not release.has(f"{stem}.order.npy"):
         ids: Ids = read_values(release, stem, dtype)
         check_distinct(ids, release.path / stem)
@@ -100,7 +103,7 @@ def read_ids(release: Sealed, stem: str, dtype: str) -> IdTable:
 
 
 def check_distinct(ids: Ids, stem: Path) -> None:
-    """Raise InvalidRelease where an id is there twice, or stands for none (see `NO_ID`)."""
+    """Raise InvalidRelease for a duplicate id, or one that stands for none (see `NO_ID`)."""
     none = NO_ID["string" if ids.dtype == object else "int64"]
     if not are_distinct(ids):
         raise InvalidRelease(f"{stem}.npy: an id is there twice; release it again")
@@ -122,7 +125,7 @@ def trained_ids(release: Release) -> IdTable:
 
 
 def mapped_values(release: Sealed, stem: str, dtype: str) -> Ids:
-    """Read values as `read_values` does; many strings stay in the file until they are asked for."""
+    """Read values as `read_values` does; many strings stay in the file until they are used."""
     if dtype == "string":
         blob, offsets = _read_text(release, stem)
         return Strings(blob, offsets) if len(offsets) > DICTIONARY else unpack_strings(blob, offsets)
@@ -130,9 +133,12 @@ def mapped_values(release: Sealed, stem: str, dtype: str) -> Ids:
 
 
 def read_column(release: Sealed, stem: str, dtype: str, is_list: bool, rows: int) -> Column:
-    """Read a column: its values and, where the files exist, which of them are missing and where lists begin.
+    """Read a column: its values and, if the files exist, which of them are missing and where lists begin.
 
-    Raises InvalidRelease where these are not of so many `rows`.
+    Raises
+    ------
+    InvalidRelease
+        The arrays are not of `rows` rows.
     """
     values = mapped_values(release, stem, dtype)
     missing = release.array(f"{stem}.missing.npy", np.bool_) if release.has(f"{stem}.missing.npy") else None

@@ -75,10 +75,10 @@ def _refuse_constant(text: str) -> None:
 
 
 class Fields:
-    """A JSON object whose fields are taken one by one; `finish` refuses what is left over."""
+    """A JSON object whose fields are taken one by one; `finish` refuses the rest."""
 
     def __init__(self, value: Any, where: str) -> None:
-        """Take a parsed JSON value; `where` is the file and the place in it, for messages."""
+        """Take a parsed JSON value; `where` names the file and the place in it, for messages."""
         self.where = where
         if not isinstance(value, dict):
             raise self.error("expected an object")
@@ -89,7 +89,7 @@ class Fields:
         return InvalidRelease(f"{self.where}: {reason}")
 
     def finish(self) -> None:
-        """Refuse fields that nobody has taken."""
+        """Refuse fields that were not taken."""
         if self._left:
             raise self.error(f"unknown field {shown(min(self._left))}")
 
@@ -100,7 +100,7 @@ class Fields:
 
     @property
     def checked_names(self) -> list[str]:
-        """Return `names`, each of them text."""
+        """Return `names`; refuse a name that is not text."""
         for name in self._left:
             if not is_utf8(name):
                 raise self.error(f"a field is called {shown(name)}, which is no text")

@@ -103,7 +103,7 @@ def list_of(required: Schema, optional: Schema = {}) -> Check:  # noqa: B006 - n
 
 
 def taken(fields: Fields, required: Schema, optional: Schema = {}) -> dict[str, Any]:  # noqa: B006 - not changed
-    """Return the values of an object's fields; raise InvalidRelease where one is missing, wrong or unknown."""
+    """Return the values of an object's fields; raise InvalidRelease if one is missing, wrong or unknown."""
     values = {key: check(fields, key) for key, check in required.items()}
     values.update({key: check(fields, key) for key, check in optional.items() if fields.has(key)})
     fields.finish()

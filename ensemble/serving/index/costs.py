@@ -1,6 +1,6 @@
-"""What searching costs: nanoseconds of one thread of a 2 GHz server core with AVX-512.
+"""Costs of searching: nanoseconds of one thread of a 2 GHz server core with AVX-512.
 
-That they fit each other matters, not what they are. Read them as attributes of this module: tests change them.
+Only their ratios matter. Read them as attributes of this module, since tests change them.
 """
 
 from __future__ import annotations

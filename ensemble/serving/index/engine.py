@@ -1,4 +1,4 @@
-"""What a search needs of an index engine. `engines` lists them; docs/extending.md shows how to add one."""
+"""The interface of an index engine. `engines` lists them; docs/extending.md shows how to add one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NONE_REMOVED: np.ndarray = np.zeros(0, dtype=np.int64)
 
 
 def _points(fields: Fields, key: str) -> None:
-    """Check the searches that were measured before one of them was chosen."""
+    """Check the measured searches, of which one was chosen."""
     for point in fields.objects(key):
         point.text("kind")
         _SETTINGS(point, "search")
@@ -65,8 +65,9 @@ class Plan(NamedTuple):
 
 
 class Engine:
-    """Names candidates, among which the release's own vectors decide. An engine of one's own has `candidates`, `reads`
-    and, if it knows filters, `takes`."""
+    """Names candidates, among which the release's own vectors decide. A new engine needs `candidates`, `reads` and, if
+    it can filter, `takes`.
+    """
 
     is_remote: bool = False
     """Whether it is asked whatever comparing all items here would cost."""
@@ -74,7 +75,9 @@ class Engine:
     """For up to so many items that were removed from the catalogue it names more candidates; more are a filter."""
 
     def __init__(self, vectors: np.ndarray, parameters: Mapping[str, Any], items: int | None = None) -> None:
-        """Take the release's item vectors, float32 [rows, d], and `index/params.json`; `items`: where it says less."""
+        """Take the release's item vectors, float32 [rows, d], `index/params.json`, and the number of rows that it
+        holds.
+        """
         self.vectors = vectors
         self.kind: str = parameters["kind"]
         self.metric: str = parameters["metric"]
@@ -92,19 +95,19 @@ class Engine:
         removed: np.ndarray = NONE_REMOVED,
         probes: Probes | None = None,
     ) -> np.ndarray:
-        """Name the rows among which the best `fetch` allowed ones are.
+        """Return rows among which the best `fetch` allowed ones are.
 
         Parameters
         ----------
         queries
             float32 [n, d].
         fetch
-            Wanted items that are allowed and not removed.
+            Number of items wanted that are allowed and not removed.
         mask
-            The items that are allowed, of all items of the catalogue; None: all.
+            The allowed ones of all items of the catalogue; None: all.
         removed
-            int64 [m] ascending: rows that are not in the catalogue any more. They may be named; who asks leaves them
-            out, so the engine names others besides.
+            int64 [m] ascending: rows that are no longer in the catalogue. The engine may return them, and the caller
+            drops them, so it returns further ones as well.
         probes
             What its own `plan` chose for these queries.
 
@@ -115,9 +118,9 @@ class Engine:
         Raises
         ------
         ValueError
-            It does not take the mask: nothing is approximated for callers who did not ask for it.
+            It cannot apply the mask; the caller then compares exactly.
         Unavailable
-            It is remote, and does not answer.
+            It is remote and does not answer.
         """
         raise NotImplementedError  # pragma: no cover
 
@@ -126,8 +129,8 @@ class Engine:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the best candidates by exact score, then by row.
 
-        Scores, float32 [n, fetch], and rows, int64 [n, fetch], best first; -inf and -1 past the end. A score is q.x,
-        for cosine with x normalised, and for l2 q.x - x.x / 2.
+        Scores, float32 [n, fetch], and rows, int64 [n, fetch], best first; padded with -inf and -1. A score is q.x, for
+        cosine with x normalised, and for l2 q.x - x.x / 2.
         """
         named = self.candidates(queries, fetch, mask, probes=probes)
         step = max(1, _BLOCK_ROWS // named.shape[1])
@@ -147,13 +150,16 @@ class Engine:
         raise NotImplementedError  # pragma: no cover
 
     def takes(self, mask: ItemMask) -> bool:
-        """Return whether the engine can leave out what the mask does."""
+        """Return whether the engine can apply the mask."""
         return False
 
     def plan(self, queries: np.ndarray, fetch: int, mask: ItemMask | None, most: float) -> Plan | None:
-        """Return how it would be asked; None where it does not take the mask, or costs more than `most` ns per query.
+        """Return the plan for asking it; None if it cannot apply the mask, or costs more than `most` ns per query.
 
-        Raises InvalidRequest for a filter that it cannot express and that allows too many items to compare.
+        Raises
+        ------
+        InvalidRequest
+            It cannot express the filter, which allows too many items to compare.
         """
         if mask is not None and not self.takes(mask):
             if mask.count > costs.MOST_COMPARED:
@@ -166,26 +172,26 @@ class Engine:
         return Plan("index", None, len(queries) * cost) if self.is_remote or cost < most else None
 
     def planning(self, mask: ItemMask) -> float:
-        """Return what it takes to make a plan with a mask, in nanoseconds."""
+        """Return the cost of making a plan with a mask, in nanoseconds."""
         return 0.0
 
     def about(self, fetch: int, share: float) -> float:
-        """Return what a query for a share of the items takes at most, in nanoseconds; inf: it may not take the mask."""
+        """Return the maximum cost of a query for a share of the items, in ns; inf: it may not apply the mask."""
         return math.inf
 
     def extended(self, items: int, chain: str | None) -> Engine:
-        """Return the engine of a catalogue that has grown to so many rows, by the changes that begin with `chain`."""
+        """Return the engine of a catalogue that has grown to `items` rows, by changes whose first one is `chain`."""
         return self
 
     def with_removed(self, fetch: int, removed: np.ndarray) -> int:
-        """Return how many candidates to name so that `fetch` are left without the removed ones, as a rule.
+        """Return how many candidates to ask for so that usually `fetch` are left without the removed ones.
 
-        Where that is too few, the search compares all items.
+        If too few are left, the search compares all items.
         """
         return fetch + min(len(removed), _SPARE + 4 * fetch * len(removed) // max(1, self.items))
 
 
 def check_items(release: Release, items: int, vectors: np.ndarray) -> None:
-    """Raise InvalidRelease where an index states more items than there are vectors."""
+    """Raise InvalidRelease if an index states more items than there are vectors."""
     if items > len(vectors):
         raise InvalidRelease(f"{release.path / PARAMETERS}: {items} items, of {len(vectors)} vectors")

@@ -1,7 +1,7 @@
-"""The index engines: which module answers for a kind of index. Each is imported only by a release that names it.
+"""The index engines: the module of each kind of index, imported only for a release that names it.
 
-A module here has `load(release)`, an `Engine` or None where every item is compared, and `check_parameters(fields)`.
-The module of an engine with the same name in `ensemble/index` builds it.
+A module here has `load(release)`, which returns an `Engine` or None (compare every item), and
+`check_parameters(fields)`. The module of the same name in `ensemble/index` builds the index.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ INSTALL = "install the engines that the release names: pip install 'merlin-retri
 
 
 def load_index(release: Release) -> Engine | None:
-    """Return the index that the release names; None: every item is compared. Raises InvalidRelease as they do."""
+    """Return the release's index; None: every item is compared. Raises InvalidRelease as the engine's `load` does."""
     loaded: Engine | None = _module(kind_of(release)).load(release)
     return loaded
 
@@ -31,12 +31,12 @@ def kind_of(release: Release) -> str:
 
 
 def check_parameters(release: Release) -> None:
-    """Raise InvalidRelease, naming the field, unless `index/params.json` is as the index that it names takes it."""
+    """Raise InvalidRelease, naming the field, unless `index/params.json` is valid for its kind of index."""
     _module(kind_of(release)).check_parameters(release.fields(PARAMETERS))
 
 
 def engine_module(name: str, release_path: object) -> Any:
-    """Import an engine's package; raise InvalidRelease saying how to install it."""
+    """Import an engine's package; raise InvalidRelease with the way to install it."""
     try:
         return import_module(name)
     except ImportError as error:

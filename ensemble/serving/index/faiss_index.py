@@ -1,8 +1,8 @@
-"""The release's index: candidates among many items in well under the time that comparing all of them takes.
+"""The release's FAISS index: candidates among many items, much faster than comparing all of them.
 
-FAISS finds more candidates than wanted by shortened codes; the items' own vectors, which the release holds anyway and
-which every process maps, decide among them. The scores are therefore exact, summed in an order that does not depend on
-the batch, and ties stand in catalogue order: only whether an item is among the candidates is approximate.
+FAISS returns more candidates than wanted, by shortened codes; the items' own vectors, which every process maps anyway,
+decide among them. So scores are exact, summed in an order that does not depend on the batch, and ties are in catalogue
+order; only whether an item is among the candidates is approximate.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ class FaissIndex(Engine):
     most_removed = 64
 
     def __init__(self, index: Any, vectors: _Array, parameters: Mapping[str, Any]) -> None:
-        """Take a FAISS index, the vectors it was built on, float32 [items, d], and `kind`, `metric` and `search`.
+        """Take a FAISS index, the vectors that it was built on, float32 [items, d], and `kind`, `metric` and `search`.
 
-        `search`: `nprobe` lists are read at most, and of these only those whose centroid scores within `margin` (per
-        unit of the query's length; None: all) of the best one's: a query in the middle of a cluster reads few. Or `ef`.
-        `refine_factor` candidates per wanted item are compared exactly. `compared`: items that a search reads.
+        `search`: at most `nprobe` lists are read, and of these only those whose centroid scores within `margin` of the
+        best one (per unit of the query's length; None: all), so that a query in the middle of a cluster reads few. Or
+        `ef`. `refine_factor` candidates per wanted item are compared exactly. `compared`: items that a search reads.
         """
         super().__init__(vectors, parameters, int(index.ntotal))
         settings = self.settings
@@ -86,9 +86,9 @@ class FaissIndex(Engine):
         removed: _Array = NONE_REMOVED,
         probes: Probes | None = None,
     ) -> _Array:
-        """Name candidates; see `Engine`. A `mask` leaves the removed ones out, so that only without it are there more.
+        """Return candidates; see `Engine`. A `mask` already leaves the removed ones out; without it more are fetched.
 
-        `probes` are the lists to read with a mask in place of those that its share suggests.
+        `probes`: the lists to read with a mask, instead of those suggested by its share.
         """
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         allowed = self.items if mask is None else mask.count_first(self.items)
@@ -103,7 +103,7 @@ class FaissIndex(Engine):
         return self._asked(queries, min(wide, allowed), depth, mask)
 
     def plan(self, queries: _Array, fetch: int, mask: ItemMask | None, most: float) -> Plan | None:
-        """Return the lists to read where there is a mask, if the index can be told; see `Engine`."""
+        """Return the lists to read where there is a mask, if the index takes them; see `Engine`."""
         if mask is None or self._filtered is None:
             share = 1.0 if mask is None else mask.share
             cost = costs.CALL_NS + costs.INDEX_NS * self.reads(fetch / max(share, 1e-9))
@@ -117,26 +117,26 @@ class FaissIndex(Engine):
         return Plan("index", probes, len(queries) * (cost + self._short())) if cost < most else None
 
     def planning(self, mask: ItemMask) -> float:
-        """Return what it takes to count the allowed items of every list."""
+        """Return the cost of counting the allowed items of every list."""
         return 0.0 if self._filtered is None else costs.COUNT_NS * mask.count
 
     def about(self, fetch: int, share: float) -> float:
-        """Estimate without looking where the items are: no less than a plan's where they lie scattered."""
+        """Estimate the cost without looking where the items are: no less than a plan's if they are scattered."""
         return costs.CALL_NS + costs.LIST_NS * self.lists + costs.INDEX_NS * self.reads(fetch / max(share, 1e-9))
 
     @cached_property
     def _filtered(self) -> Lists | None:
-        """What tells which lists a filtered search reads; None: the index cannot be told."""
+        """Return what chooses the lists of a filtered search; None: the index does not take lists."""
         of_item = self.list_of_item() if self._selects else None
         return None if of_item is None else Lists(self.centroids(), of_item, self.vectors, self.metric)
 
     def _short(self) -> float:
-        """Return what it takes per query, in the mean, to compare all items where the index names too few."""
+        """Return the mean cost per query of comparing all items where the index returns too few."""
         dim = self.vectors.shape[1]
         return costs.SHORT * self.items * (dim * (costs.SCAN_NS + costs.MORE_NS) / 2 + costs.ORDER_NS)
 
     def _asked(self, queries: _Array, wide: int, depth: float, mask: ItemMask | None) -> _Array:
-        """Return what FAISS finds, int64 [n, wide], -1 where that is less."""
+        """Return what FAISS finds, int64 [n, wide], padded with -1."""
         selector = None if mask is None else _selector(mask)
         if self.lists:
             return self._read(queries, wide, self.probes(queries, depth), selector)
@@ -160,7 +160,7 @@ class FaissIndex(Engine):
         return rows
 
     def probes(self, queries: _Array, depth: float = 1.0) -> tuple[_Array, _Array]:
-        """Return the lists that an answer down to rank `depth` is looked for in, best first; -1 past the margin.
+        """Return the lists to read for an answer of `depth` items, best first; -1 past the margin.
 
         float32 [n, m] and int64 [n, m]: FAISS's distance of each list's centroid, and the list.
         """
@@ -177,7 +177,7 @@ class FaissIndex(Engine):
         return np.ascontiguousarray(distances[:, :width]), np.ascontiguousarray(lists[:, :width])
 
     def _probes_of_one(self, query: _Array, most: int, margin: float) -> tuple[_Array, _Array]:
-        """Do the same for one query in a third of the time: only lists within the margin are put in order."""
+        """Do the same for one query in a third of the time, by sorting only the lists within the margin."""
         if self._centroids is None:
             self._centroids = np.ascontiguousarray(self._quantizer.reconstruct_n(0, self.lists).T)
             self._bias = np.einsum("dc,dc->c", self._centroids, self._centroids) / 2 if self.metric == "l2" else None
@@ -195,11 +195,11 @@ class FaissIndex(Engine):
         return square - 2 * held if self._bias is not None else held, near[order][None, :]
 
     def _effort_at(self, depth: float) -> int:
-        """Return nprobe or efSearch at which an answer at rank `depth` is found as reliably as the first 100 are."""
+        """Return nprobe or efSearch for `depth` items that is as reliable as the tuned one for 100."""
         return math.ceil(self._effort * math.sqrt(max(1.0, depth / (2 * TUNED_FOR))))
 
     def reads(self, depth: float) -> float:
-        """Return how many items a search compares per query; an estimate."""
+        """Estimate how many items a search compares per query."""
         if self.kind == "flat":
             return float(self.items)
         if not self.lists:
@@ -227,7 +227,7 @@ class FaissIndex(Engine):
         return list_of
 
     def _sifted(self, queries: _Array, wide: int, depth: float, mask: ItemMask, allowed: int) -> _Array:
-        """Return candidates by fetching more of them, until enough are allowed or it would be a good part of all."""
+        """Fetch more and more candidates until enough are allowed or they are a large part of all items."""
         factor = 1.3
         while True:
             more = min(math.ceil(wide * factor * self.items / max(1, allowed)), self.items)
@@ -242,7 +242,10 @@ class FaissIndex(Engine):
 def load(release: Release) -> FaissIndex | None:
     """Map the release's index; None: it has none, every item is compared.
 
-    Raises InvalidRelease when index, its parameters and the item vectors do not fit each other.
+    Raises
+    ------
+    InvalidRelease
+        Index, parameters and item vectors do not fit each other.
     """
     parameters = release.json(PARAMETERS)
     check_parameters(release.fields(PARAMETERS))
@@ -271,9 +274,9 @@ def _selector(mask: ItemMask) -> Any:
 
 
 def read_index(place: Path, kind: str) -> Any:
-    """Read a FAISS index from a file, its inverted lists mapped where FAISS can, so that processes share them.
+    """Read a FAISS index from a file, with its inverted lists mapped if possible, so that processes share them.
 
-    IVF maps in every version of FAISS but for fast scan; newer ones map HNSW too.
+    IVF without fast scan is mapped by every version of FAISS, HNSW by newer ones.
     """
     # FAISS maps inverted lists in one way and everything else, since 1.9, in another; each refuses the other's files.
     mapped = getattr(faiss, "IO_FLAG_MMAP_IFC", 0) if kind == "hnsw" else faiss.IO_FLAG_MMAP
@@ -297,7 +300,7 @@ def flat_index(vectors: _Array, metric: str) -> Any:
 
 
 def to_gpu(index: Any, place: Path) -> Any:
-    """Return the index on the first GPU; raise InvalidRelease where this FAISS or this machine has none."""
+    """Return the index on the first GPU; raise InvalidRelease if FAISS or the machine has none."""
     if not hasattr(faiss, "StandardGpuResources") or not faiss.get_num_gpus():
         raise InvalidRelease(
             f"{place}: the index was released for a GPU, and this FAISS ({faiss.__version__}) sees none; install a "
@@ -309,8 +312,8 @@ def to_gpu(index: Any, place: Path) -> Any:
 def _use_blas_for_batches(dim: int) -> None:
     """Let FAISS compare batches of `_BLAS_QUERIES` queries or more by matrix products, in this process.
 
-    FAISS 1.8 does (its threshold is 20 queries). 1.14 and 1.15 compare their threshold of 128,000 with queries x
-    dimensions: one by one, 32 queries of 64 take twice the time over 4,096 centroids, and seven times over 200,000
+    FAISS 1.8 does so from 20 queries on. 1.14 and 1.15 compare their threshold of 128,000 with queries x dimensions:
+    query by query, 32 queries of 64 dimensions take twice the time over 4,096 centroids, and seven times over 200,000
     vectors.
     """
     faiss.cvar.distance_compute_blas_threshold = min(faiss.cvar.distance_compute_blas_threshold, _BLAS_QUERIES * dim)
@@ -322,10 +325,10 @@ def faiss_metric(metric: str) -> int:
 
 
 def distance_from_best(queries: _Array, distances: _Array, metric: str) -> _Array:
-    """Return by how much each list's centroid scores less than the best one's, [n, m], best first.
+    """Return by how much each list's centroid scores less than the best one, [n, m], best first.
 
-    `distances` are FAISS's: inner products, or squared distances, which are as much apart as twice the scores. Inner
-    products are divided by the query's length, as with it the scores grow.
+    `distances` are FAISS's: inner products, or squared distances, whose differences are twice those of the scores.
+    Inner products are divided by the query's length, since scores grow with it.
     """
     if metric == "l2":
         return (distances - distances[:, :1]) / 2

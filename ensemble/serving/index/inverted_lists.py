@@ -1,11 +1,10 @@
-"""Which inverted lists hold a filtered query's answers: chosen by how many of these each is expected to hold.
+"""Chooses the inverted lists for a filtered query by the number of answers that each is expected to hold.
 
-An unfiltered search reads the lists whose centroids are nearest. With a filter that is the wrong choice: the nearest
-lists may hold nothing that is allowed, and how far one has to go differs from query to query. Here every list has a
-model of its items' scores, normal with the mean and spread that its centroid and its residuals imply; the number of
-*allowed* items in it is known. So follows the score that the last answer will have, and for every list how many
-answers it is expected to hold. Lists are read, those with most answers per item read first, until no more than a given
-share of the answers is expected in the others.
+An unfiltered search reads the lists with the nearest centroids. With a filter that is wrong: the nearest lists may hold
+nothing that is allowed, and how far to look differs from query to query. Here the scores of a list's items are modelled
+as normal, with the mean and spread that its centroid and residuals imply, and the number of its *allowed* items is
+known. That gives the score of the last answer and the expected number of answers in every list. Lists are read in the
+order of answers per item, until at most a given share of the answers is expected in the rest.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _TAIL = np.array([0.5 * math.erfc(z / _PER_UNIT / math.sqrt(2)) for z in range(-
 
 
 class Probes(NamedTuple):
-    """The lists to read, and what that takes."""
+    """The lists to read, and the cost."""
 
     distances: np.ndarray
     """float32 [n, m]: FAISS's distances of the lists' centroids."""
@@ -67,7 +66,7 @@ class Lists:
         self._counts: WeakKeyDictionary[ItemMask, np.ndarray] = WeakKeyDictionary()
 
     def choose(self, queries: np.ndarray, mask: ItemMask, fetch: int, missing: float) -> Probes:
-        """Return the lists in which all but the share `missing` of the `fetch` best allowed items are expected."""
+        """Return the lists that are expected to hold all but the share `missing` of the `fetch` best allowed items."""
         counts = self._allowed(mask)
         held = np.flatnonzero(counts)
         if not len(held):
@@ -83,7 +82,7 @@ class Lists:
         return Probes(picked, lists, float(sum(sizes[chosen].sum() for chosen in rows)) / len(rows))
 
     def _by_list(self, own: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """Return every list's mean of some of its items' values, float32 [lists]; the fewer, the nearer that of all."""
+        """Return each list's mean of its items' values, float32 [lists], drawn to the overall mean if it has few."""
         counts = np.bincount(own, minlength=len(self._sizes))
         sums = np.bincount(own, values, minlength=len(self._sizes))
         return ((sums + _PRIOR * values.mean()) / (counts + _PRIOR)).astype(np.float32)
@@ -137,6 +136,6 @@ def _read_first(
 
 
 def _above(score: float, mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """Return which part of each list's items is expected to have a higher score, float32 [lists]."""
+    """Return the expected share of each list's items with a higher score, float32 [lists]."""
     z = (score - mean) / spread
     return _TAIL.take((z * _PER_UNIT + 512).astype(np.int32), mode="clip")

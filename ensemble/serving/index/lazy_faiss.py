@@ -1,6 +1,6 @@
-"""FAISS, imported when first used: a release without an approximate index never does, and starts sooner by it.
+"""Imports FAISS at its first use, so that a release without an approximate index starts sooner.
 
-Not by `importlib.util.LazyLoader`: Triton's `Logger` finds out who logs by `inspect`, which looks at each module of
+`importlib.util.LazyLoader` does not help: Triton's `Logger` finds its caller by `inspect`, which touches each module in
 `sys.modules`, and so would load it.
 """
 

@@ -1,9 +1,8 @@
-"""Milvus behind the index interface: a collection names the candidates, the release's vectors decide among them.
+"""Milvus as an index engine: a collection names the candidates, the release's vectors decide among them.
 
-The release states the collection and the pairing id of the vectors in it; where Milvus is, and the token that opens
-it, the serving process is told by its environment, so that no release holds either. Filters are sent as Milvus's own
-expressions (https://milvus.io/docs/boolean.md); what these do not express, the engine does not take, and the search
-compares items itself.
+The release states the collection and the pairing id of its vectors; address and token come from the environment of the
+serving process, so that no release holds them. Filters are sent as Milvus's expressions
+(https://milvus.io/docs/boolean.md); those that cannot be expressed are answered by comparing items.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ class MilvusIndex(Engine):
         removed: _Array = NONE_REMOVED,
         probes: Probes | None = None,
     ) -> _Array:
-        """Name candidates; see `Engine`. A filter that is sent does not say what was removed."""
+        """Return candidates; see `Engine`. A filter that is sent does not exclude removed items."""
         if mask is not None and not self.takes(mask):
             raise ValueError("Milvus does not express this filter")
         expression = "" if mask is None or mask.wanted is None else expression_of(mask.wanted, self._fields)
@@ -97,7 +96,7 @@ class MilvusIndex(Engine):
         return np.where(rows < self.items, rows, -1)
 
     def takes(self, mask: ItemMask) -> bool:
-        """Return whether an expression of Milvus says what the mask does."""
+        """Return whether an expression of Milvus can state the mask."""
         if mask.wanted is None:
             return False
         try:
@@ -111,9 +110,9 @@ class MilvusIndex(Engine):
         return 0.0
 
     def extended(self, items: int, chain: str | None) -> MilvusIndex:
-        """Return the engine of a catalogue that has grown; the collection says how many of its rows it holds.
+        """Return the engine of a catalogue that has grown; the collection states how many of its rows it holds.
 
-        The others are compared by who asks, and so are all new ones where Milvus does not say.
+        The caller compares the others, or all new rows if Milvus does not answer.
         """
         grown = copy(self)
         try:
@@ -126,13 +125,13 @@ class MilvusIndex(Engine):
 
 
 def load(release: Release) -> MilvusIndex:
-    """Connect to the collection that a release names.
+    """Connect to the collection of a release.
 
     Raises
     ------
     InvalidRelease
-        The environment does not say where Milvus is, Milvus does not answer, has no such collection, does not load it,
-        or has other vectors in it than those of the release; or pymilvus is missing.
+        The environment does not name a Milvus, it does not answer, lacks the collection, cannot load it, or holds
+        vectors of another release; or pymilvus is missing.
     """
     parameters = release.json(PARAMETERS)
     check_parameters(release.fields(PARAMETERS))
@@ -161,14 +160,17 @@ def connect(place: Path) -> Any:
 
 
 def located(uri: str) -> str:
-    """Return an address of Milvus; a file of milvus-lite with an absolute path, the same for every process."""
+    """Return the address of a Milvus; for a file of milvus-lite its absolute path, the same in every process."""
     return uri if "://" in uri else str(Path(uri).expanduser().absolute())
 
 
 def expression_of(wanted: Mapping[str, Any], fields: Mapping[str, str]) -> str:
     """Return a filter (docs/serving.md: allow, deny, tags, ranges) as Milvus's expression; "" allows everything.
 
-    Raises ValueError where Milvus cannot say it: an attribute that the collection does not hold, a control character.
+    Raises
+    ------
+    ValueError
+        Milvus cannot express it: an attribute that the collection does not hold, a control character.
     """
     parts = [f"item_id in {_listed(wanted['allow'])}"] if "allow" in wanted else []
     if wanted.get("deny"):
@@ -184,7 +186,7 @@ def expression_of(wanted: Mapping[str, Any], fields: Mapping[str, str]) -> str:
 
 
 def reason(error: Exception) -> str:
-    """Return the first line of what an exception says, with its type."""
+    """Return the type and the first line of an exception."""
     text = str(getattr(error, "message", "") or error)
     return f"{type(error).__name__}: {(text.splitlines() or [''])[0][:300]}"
 

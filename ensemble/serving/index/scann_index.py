@@ -1,10 +1,10 @@
-"""ScaNN behind the index interface (Guo et al., ICML 2020, arXiv:1908.10396): partitions and anisotropic codes.
+"""ScaNN as an index engine (Guo et al., ICML 2020, arXiv:1908.10396): partitions and anisotropic codes.
 
-ScaNN names candidates; the release's vectors, of which it keeps no copy, decide among them. It knows no filters: a
-search with one compares all allowed items, exactly. What came after the index was built is compared as with FAISS.
+ScaNN names candidates; the release's vectors, which it does not copy, decide among them. It has no filters: a filtered
+search compares all allowed items exactly. Items added since the index was built are compared as with FAISS.
 
-Its files are read by its own C++ code. Shapes and codes are looked at before; the protocol buffers among them are not,
-so such a release, unlike one of FAISS, is for who trusts its writer.
+Its own C++ code reads its files. Shapes and codes are checked before, but not the protocol buffers, so that such a
+release, unlike one with FAISS, is only for those who trust its author.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class ScannIndex(Engine):
         removed: _Array = NONE_REMOVED,
         probes: Probes | None = None,
     ) -> _Array:
-        """Name candidates; see `Engine`."""
+        """Return candidates; see `Engine`."""
         if mask is not None:
             raise ValueError("ScaNN knows no filters")
         fetch = self.with_removed(fetch, removed)
@@ -82,16 +82,16 @@ class ScannIndex(Engine):
         return np.where(rows < self.items, rows, -1)
 
     def reads(self, fetch: float) -> float:
-        """Return how many items a search compares per query; an estimate. Codes of 4 bits take a fifth of the time."""
+        """Estimate how many items a search compares per query; codes of 4 bits take a fifth of the time."""
         return 0.2 * self.items * self._leaves_for(fetch) / self._all_leaves + fetch * self._refine
 
     def _leaves_for(self, fetch: float) -> int:
-        """Return how many partitions to read: more for those who go deeper than the 100 that it was measured for."""
+        """Return how many partitions to read; more for answers longer than the 100 that it was tuned for."""
         return min(self._all_leaves, math.ceil(self._leaves * math.sqrt(max(1.0, fetch / 200))))
 
 
 def load(release: Release) -> ScannIndex:
-    """Load a release's ScaNN index; raise InvalidRelease where it does not fit the vectors, or ScaNN is missing."""
+    """Load a release's ScaNN index; raise InvalidRelease if it does not fit the vectors, or ScaNN is missing."""
     parameters = release.json(PARAMETERS)
     check_parameters(release.fields(PARAMETERS))
     vectors = release.array("items/vectors.npy", np.float32, dimensions=2)
@@ -104,10 +104,10 @@ def load(release: Release) -> ScannIndex:
 
 
 def open_searcher(folder: Path) -> Any:
-    """Return ScaNN's searcher of the files in a folder; raise InvalidRelease where it cannot be made.
+    """Return ScaNN's searcher of the files in a folder; raise InvalidRelease if ScaNN refuses them.
 
-    ScaNN's own loader would unpickle a file of ids; this one names the four files that there are and no others. ScaNN
-    joins a relative path of a file to the folder, so the folder is made absolute.
+    ScaNN's own loader would unpickle a file of ids; this one names the four files and no others. The folder is made
+    absolute, since ScaNN joins relative paths of files to it.
     """
     folder = folder.absolute()
     stated = ((kind, json.dumps(str(folder / name))) for name, kind in ASSETS.items())
@@ -121,10 +121,10 @@ def open_searcher(folder: Path) -> Any:
 
 
 def extension(place: object) -> Any:
-    """Return ScaNN's compiled part; raise InvalidRelease naming what needs it where it is not installed.
+    """Return ScaNN's compiled part; raise InvalidRelease, naming what needs it, if it is not installed.
 
-    The package around it would load operators for TensorFlow, where there is one, and only for the version that ScaNN
-    was built with; it also unpickles.
+    The package around it would load TensorFlow operators, which only fit the version that ScaNN was built with; it also
+    unpickles.
     """
     if _EXTENSION in sys.modules:
         return sys.modules[_EXTENSION]

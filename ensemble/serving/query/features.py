@@ -1,4 +1,4 @@
-"""From a request to the query tower's features: what it sent, what the release knows of the user, the transform."""
+"""Query features of a request, from the columns it sent, the user's columns and history, and the transform."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _MOST_BYTES = 1 << 31
 
 
 class QueryFeatures:
-    """The first step: raw columns to features, with the release's users and their histories."""
+    """The first step: raw columns to features, given the release's users and their histories."""
 
     def __init__(self, release: Release, history: History, items: IdTable) -> None:
-        """Load the transform and the users; `items` gives the codes of a history's items."""
+        """Load the transform and the users; `items` maps item ids of a history to codes."""
         self.transform = QueryTransform.load(release.path / "query")
         taken, features = (
             [spec["name"] for spec in columns] for columns in (self.transform.inputs, self.transform.outputs)
@@ -38,7 +38,7 @@ class QueryFeatures:
         self._late = self.transform.late | {TIME} if self.transform.sequence is not None else self.transform.late
 
     def extremes(self) -> dict[str, np.ndarray]:
-        """Return two rows of features: with the least codes that there are, and with the largest; numbers are 0."""
+        """Return two rows of features, with the smallest and the largest codes; numbers are 0."""
         codes = {HISTORY: self._items.size + FIRST_ITEM, **self.transform.codes}
         rows = {}
         for feature in self.transform.outputs:
@@ -50,10 +50,10 @@ class QueryFeatures:
     def __call__(
         self, sent: Mapping[str, Column], user_rows: np.ndarray, clicks: Clicks | None = None
     ) -> dict[str, np.ndarray]:
-        """Return the query tower's features of raw columns as they were sent, for rows of the users table, int64 [n].
+        """Return the query tower's features for raw columns as sent, and rows of the users table, int64 [n].
 
-        Where no time was sent, it is now, or that of the row's newest click if that clock runs ahead. A click after a
-        time that was sent is left out of the history, as whatever the release knows of later times is.
+        Without a time, the query is asked now, or at the row's newest click if that client's clock is ahead. Clicks and
+        known interactions after a time that was sent are left out of the history.
         """
         ready = self.users.ready(sent, user_rows)
         columns = self.users.complete(sent, user_rows, None if ready is None else self._late)
@@ -77,7 +77,7 @@ class QueryFeatures:
 
 
 def _check_size(release: Release, outputs: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse features that would take more memory than any machine has to spare, for each batch."""
+    """Refuse features that would take more memory per batch than any machine can spare."""
     row = sum(8 * (int(feature["max_length"]) or 1) for feature in outputs)
     if row * int(release.manifest["serving"]["max_batch_size"]) > _MOST_BYTES:
         raise InvalidRelease(
@@ -87,7 +87,7 @@ def _check_size(release: Release, outputs: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _clock(times: Column, clicks: Clicks | None) -> np.ndarray:
-    """Return the times, int64 [n], with those that are missing filled in."""
+    """Return the times, int64 [n], with missing ones filled in."""
     assert times.missing is not None
     latest = np.full(len(times.values), int(time.time()))
     if clicks is not None:

@@ -1,4 +1,4 @@
-"""64-bit hashes of values, as in `workflows/operators/hashing.py`, and a vocabulary that hashes what it does not hold.
+"""64-bit hashes of values, as in `workflows/operators/hashing.py`, and vocabularies that hash unknown values.
 
 Integers: the finaliser of splitmix64 (Steele, Lea and Flood 2014). Strings: BLAKE2b of their UTF-8 bytes (RFC 7693).
 """
@@ -20,7 +20,7 @@ FEW = 16
 
 
 class HashedIntegers(IntegerVocabulary):
-    """A vocabulary of int64 values whose unseen values have the codes of buckets."""
+    """A vocabulary of int64 values that maps unknown values to buckets."""
 
     def __init__(self, known: IntegerVocabulary | None, buckets: int, first: int = FIRST_KNOWN) -> None:
         """Take the vocabulary, None for an empty one, the number of buckets, and the first of their codes."""
@@ -45,7 +45,7 @@ class HashedIntegers(IntegerVocabulary):
 
 
 class HashedStrings(StringVocabulary):
-    """The same of strings."""
+    """A vocabulary of strings that maps unknown values to buckets."""
 
     def __init__(self, known: StringVocabulary | None, buckets: int, first: int = FIRST_KNOWN) -> None:
         """Take what `HashedIntegers` takes."""

@@ -1,4 +1,4 @@
-"""What each user has done, as the release knows it: CSR arrays in the order of the users table, by time."""
+"""The past interactions of each user: CSR arrays in the order of the users table, by time."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _FEW = 32
 
 
 class History:
-    """The items of every user's past interactions, and when they were."""
+    """The items and times of every user's past interactions."""
 
     def __init__(self, release: Release) -> None:
-        """Map the arrays; raise InvalidRelease where they do not fit each other, the users and the items."""
+        """Map the arrays; raise InvalidRelease if they do not fit each other, the users and the items."""
         self._offsets = np.array(release.array("history/offsets.npy", np.int64))
         self._items = release.array("history/item_index.npy", np.int32)
         self._seconds = release.array("history/timestamp.npy", np.int64)
@@ -35,10 +35,10 @@ class History:
             raise InvalidRelease(f"{place}/item_index.npy: expected rows of the {items} items that were trained")
 
     def seen(self, user_rows: np.ndarray, included: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return (row of the request, item index) of everything that the users have seen, int64 [m] each.
+        """Return (row of the request, item index), int64 [m] each, of everything that the users have seen.
 
-        `user_rows` int64 [n]: rows of the users table; -1 stands for a user without history. Nothing is returned of
-        rows that are `included`, bool [n].
+        `user_rows` int64 [n]: rows of the users table; -1 for a user without history. Rows that are `included`, bool
+        [n], are left out.
         """
         if len(user_rows) == 1:  # by far the most frequent, and a plain slice
             row = -1 if included[0] else int(user_rows[0])
@@ -51,16 +51,17 @@ class History:
         return rows, self._items[index].astype(np.int64)
 
     def _seen_by_few(self, user_rows: list[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Join slices: for a few rows half the time of computing every position."""
+        """Concatenate slices: for a few rows half the time of computing every position."""
         offsets, none = self._offsets, self._items[:0]
         parts = [self._items[offsets[row] : offsets[row + 1]] if row >= 0 else none for row in user_rows]
         rows = np.arange(len(parts)).repeat([len(part) for part in parts])
         return rows, np.concatenate(parts).astype(np.int64)
 
     def until(self, user_rows: np.ndarray, now: np.ndarray, last: int) -> Past:
-        """Return each user's `last` newest interactions at the time `now`, int64 [n], or fewer columns for all.
+        """Return each user's `last` newest interactions before or at `now`, int64 [n]; fewer columns if nobody has so
+        many.
 
-        `user_rows` int64 [n] as in `seen`. Of equal times the one that the release has later is the newer.
+        `user_rows` int64 [n] as in `seen`. Among equal times, the one that the release has later is newer.
         """
         if len(user_rows) == 1:
             return self._until_alone(int(user_rows[0]), int(now[0]), last)
@@ -77,7 +78,7 @@ class History:
         return Past(codes, np.where(past, self._seconds[positions], 0))
 
     def _until_alone(self, row: int, now: int, last: int) -> Past:
-        """One row by slices, some six times as fast."""
+        """Do the same for one row by slices, about six times as fast."""
         start, end = (int(self._offsets[row]), int(self._offsets[row + 1])) if row >= 0 else (0, 0)
         if end > start and self._seconds[end - 1] > now:
             end = start + int(self._seconds[start:end].searchsorted(now, side="right"))
@@ -86,8 +87,9 @@ class History:
         return Past(codes[None, :], self._seconds[newest][::-1][None, :])
 
     def _cut(self, start: np.ndarray, end: np.ndarray, now: np.ndarray) -> np.ndarray:
-        """Return where, from `start` to `end` [n], the first interaction after `now` is: a binary search of all rows
-        at once, none where nobody's last interaction is later."""
+        """Return where, between `start` and `end` [n], the first interaction after `now` is, by binary search of all
+        rows at once.
+        """
         low, high = start.copy(), end.copy()
         late = high > low
         late[late] = self._seconds[high[late] - 1] > now[late]

@@ -1,4 +1,4 @@
-"""A verified ONNX file as an onnxruntime session."""
+"""Loads a verified ONNX file into an onnxruntime session."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from ..files.onnx_file import check_file
 
 
 def open_graph(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    """Load a graph; `threads` work on one call, none spins while idle (server processes share the cores).
+    """Load a graph; `threads` work on a call, and none spins while idle, since server processes share the cores.
 
-    Raises InvalidRelease where the file holds anything but a plain graph, or onnxruntime refuses it.
+    Raises
+    ------
+    InvalidRelease
+        The file is not a plain graph, or onnxruntime refuses it.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

@@ -1,6 +1,6 @@
-"""The query's history: what a user did up to the query's time, as a request and the release know it.
+"""The history of a query: what the user did before the query's time, known from the request and from the release.
 
-The training side has the same definition in `workflows/features/history.py`; tests keep the two equal.
+The training side defines it in `workflows/features/history.py`; tests keep the two equal.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class Sequence:
     def __call__(self, now: np.ndarray, past: Past | None) -> dict[str, np.ndarray]:
         """Return codes int64 [n, last] and ages in seconds float32 [n, last] at the queries' times, int64 [n].
 
-        The newest comes first, or, padded on the left, last.
-        Nothing in `past` is later than that (see `History.until`); None is nobody's.
+        The newest comes first or, padded on the left, last. `past` holds nothing later than those times (see
+        `History.until`); None: no history.
         """
         if past is None or not past.codes.shape[1]:
             shape = len(now), self.last
@@ -64,9 +64,9 @@ class Sequence:
 
 
 def joined(known: Past, clicks: Clicks, codes: np.ndarray, now: np.ndarray, last: int) -> Past:
-    """Return the `last` newest of `known` and of those `clicks`, int64 [m] as `codes`, that are not after `now` [n].
+    """Return the `last` newest of `known` and `clicks`, whose item codes are int64 [m], not later than `now` [n].
 
-    Of equal times a click is newer than what is known, and a later click newer than an earlier one.
+    Among equal times, a click is newer than a known interaction, and a later click newer than an earlier one.
     """
     kept = clicks.seconds <= now[clicks.rows]
     rows, seconds, codes = clicks.rows[kept], clicks.seconds[kept], codes[kept]

@@ -1,4 +1,4 @@
-"""One step of a `transform.json` to the operator that it describes: a closed set, every parameter checked."""
+"""Builds the operator of one step of a `transform.json`: a closed set, every parameter checked."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def build_step(fields: Fields, inputs: list[Any], outputs: list[Any], directory:
     Raises
     ------
     InvalidRelease
-        It is not one of ours, or a parameter, an input or an output does not fit it.
+        The operator is unknown, or a parameter, an input or an output does not fit it.
     """
     names = fields.texts("inputs") if fields.has("inputs") else [fields.text("input")]
     output, op = fields.text("output"), fields.choice("op", tuple(OPERATORS))

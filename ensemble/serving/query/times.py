@@ -1,4 +1,4 @@
-"""What a time says; the functions of `workflows/operators/times.py`."""
+"""Parts of a time; the functions of `workflows/operators/times.py`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PERIODS = {"hour": (DAY, HOUR, 0), "weekday": (WEEK, DAY, _FIRST_MONDAY)}
 
 
 def index_of(seconds: np.ndarray, part: str, offset: int) -> np.ndarray:
-    """Return the hour, the weekday (Monday 0) or the month (January 0), int64 [n]; -1 for NaN and what is no time."""
+    """Return the hour, the weekday (Monday 0) or the month (January 0), int64 [n]; -1 for NaN and invalid times."""
     there = np.abs(seconds) < FAR
     whole = np.floor(np.where(there, seconds, 0.0)).astype(np.int64) + offset
     if part == "hour":
@@ -30,7 +30,7 @@ def index_of(seconds: np.ndarray, part: str, offset: int) -> np.ndarray:
 
 
 def fraction_of(seconds: np.ndarray, part: str, offset: int) -> np.ndarray:
-    """Return the place in the day, week or year, from 0 to 1, float64 [n]; NaN for NaN and what is no time."""
+    """Return the position in the day, week or year, from 0 to 1, float64 [n]; NaN for NaN and invalid times."""
     there = np.abs(seconds) < FAR
     local = np.where(there, seconds, 0.0) + offset
     if part == "hour":

@@ -18,7 +18,7 @@ class Tower:
     """A tower from features to vectors."""
 
     def __init__(self, path: Path, threads: int = 1) -> None:
-        """Load the graph as `open_graph` does; raise InvalidRelease where it makes anything but vectors."""
+        """Load the graph as `open_graph` does; raise InvalidRelease if its output is not vectors."""
         self._session = open_graph(path, threads)
         # `run` of the Python class compares all names first, which takes as long as a tenth of a request.
         self._run = getattr(self._session, "_sess", self._session).run
@@ -30,7 +30,7 @@ class Tower:
         """Dimensions of the vectors; a name where the graph does not say."""
 
     def check(self, features: Mapping[str, np.ndarray], path: Path) -> None:
-        """Raise InvalidRelease where it does not take features, [n] or [n, length], whatever it makes of them."""
+        """Raise InvalidRelease if it does not accept features, [n] or [n, length]."""
         try:
             self._run(_OUTPUT, {name: features[name] for name in self.inputs}, None)
         except Exception as error:  # onnxruntime's own

@@ -1,4 +1,4 @@
-"""Raw columns to features, as the fitted NVTabular workflow makes them, in NumPy and by literal parameters."""
+"""The compiled transform: raw columns to features as the fitted NVTabular workflow makes them, in NumPy."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KINDS = {"int64": "i", "float64": "f", "string": "O"}
 
 
 class QueryTransform:
-    """One side's compiled transform; the item side has the same form."""
+    """The compiled transform of one side; the item side has the same form."""
 
     def __init__(
         self,
@@ -53,13 +53,12 @@ class QueryTransform:
 
     @classmethod
     def load(cls, directory: Path) -> QueryTransform:
-        """Read `transform.json` and the vocabularies that it names.
+        """Read `transform.json` and its vocabularies.
 
         Raises
         ------
         InvalidRelease
-            A file is missing or damaged, or holds anything but the operators and parameters we know; names file and
-            reason.
+            A file is missing or damaged, or has an unknown operator or parameter; names file and reason.
         """
         path = directory / TRANSFORM
         document = Fields(read_json(path), str(path))
@@ -77,13 +76,13 @@ class QueryTransform:
     def __call__(self, columns: Mapping[str, Column], past: Past | None = None) -> dict[str, np.ndarray]:
         """Return the features of n rows: int64 or float32, [n] or [n, max_length].
 
-        `columns` holds every input; what a request leaves out comes as missing. Others are ignored. `past` is what the
-        rows' users did up to their `timestamp`, for a transform with a `sequence`; without it, nothing.
+        `columns` holds every input, as missing values where the request left it out; others are ignored. `past`: the
+        users' histories up to their `timestamp`, for a transform with a `sequence`; None: empty.
 
         Raises
         ------
         InvalidRequest
-            A column is not there, of another type, or of another number of rows; names it.
+            A column is missing, of another type, or of another number of rows; names it.
         """
         self._check(columns)
         features: dict[str, np.ndarray] = {}
@@ -95,7 +94,7 @@ class QueryTransform:
     def rest(self, lasting: dict[str, np.ndarray], columns: Mapping[str, Column], past: Past | None = None) -> None:
         """Add to the `lasting` features of n rows those that depend on the time of the query.
 
-        `columns` holds the `late` ones and, for a `sequence`, `timestamp`, checked by who made them.
+        `columns` holds the `late` ones and, for a `sequence`, `timestamp`, already checked.
         """
         _apply(self._late, columns, lasting)
         if self.sequence is not None:
@@ -136,16 +135,20 @@ def _apply(steps: list[_Unpacked], columns: Mapping[str, Column], features: dict
 
 
 def _bounds(offsets: np.ndarray, size: int) -> bool:
-    """Whether `offsets` are the bounds of lists within `size` entries."""
+    """Return whether `offsets` are the bounds of lists within `size` entries."""
     if offsets.dtype != np.int64 or offsets.ndim != 1 or not len(offsets):
         return False
     return bool(offsets[0] >= 0 and offsets[-1] <= size and np.all(offsets[:-1] <= offsets[1:]))
 
 
 def described(document: Fields) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the inputs and the outputs that a `transform.json` states, as in `QueryTransform`.
+    """Return the inputs and outputs of a `transform.json`, as in `QueryTransform`. The steps are checked when it is
+    loaded.
 
-    Raises InvalidRelease, naming the field, where they are none. The steps between are looked at when it is loaded.
+    Raises
+    ------
+    InvalidRelease
+        They are malformed; names the field.
     """
     columns = _columns(document)
     document.objects("steps")

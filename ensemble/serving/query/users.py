@@ -1,4 +1,4 @@
-"""What the release knows of its users: the raw query columns that a `user_id` alone resolves to."""
+"""The raw query columns and precomputed features of known users, looked up by `user_id`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Users:
     """The users table of a release."""
 
     def __init__(self, release: Sealed, inputs: Sequence[Mapping[str, object]]) -> None:
-        """Read the columns of the table that the query transform takes; `inputs` as in its `transform.json`."""
+        """Read the columns that the query transform takes; `inputs` as in its `transform.json`."""
         stored = {column["name"] for column in taken(release.fields(FILE), SCHEMA)["columns"]}
         self._inputs = [(str(column["name"]), str(column["dtype"]), bool(column["list"])) for column in inputs]
         self._ids = read_ids(release, f"users/{USER}", release.manifest["id_dtype"][USER])
@@ -47,9 +47,9 @@ class Users:
     def check(
         self, users: int, lasting: Sequence[str], outputs: Sequence[Mapping[str, Any]], codes: Mapping[str, int]
     ) -> None:
-        """Raise InvalidRelease unless these are so many users, with their `lasting` features as they are made.
+        """Raise InvalidRelease unless there are `users` users, with their `lasting` features in the declared shape.
 
-        `codes` are how many each of those has that are codes.
+        `codes`: the number of codes of each feature that is a code.
         """
         if self._ids.size != users or [name for name, _ in self._ready] != list(lasting):
             raise InvalidRelease(f"{self._root}/users: not of {users} users with the features {', '.join(lasting)}")
@@ -67,9 +67,9 @@ class Users:
         return self._ids.rows_of(user_ids)
 
     def ready(self, sent: Mapping[str, Column], rows: np.ndarray) -> dict[str, np.ndarray] | None:
-        """Return the features, [n] or [n, max_length], that do not depend on the time, as the release holds them.
+        """Return the precomputed, time-independent features, [n] or [n, max_length].
 
-        None: it holds none, a row is no known user, or the request overrides a column.
+        None if there are none, a row is no known user, or the request overrides a column.
         """
         if not self._ready or not sent.keys() <= _KNOWING:
             return None
@@ -83,8 +83,7 @@ class Users:
     def complete(
         self, sent: Mapping[str, Column], rows: np.ndarray, names: Collection[str] | None = None
     ) -> dict[str, Column]:
-        """Return the raw query columns `names` (None: all): as the request sent them, else as the release knows them,
-        else null."""
+        """Return the raw query columns `names` (None: all), from the request, else from the release, else null."""
         columns = {}
         for name, dtype, is_list in self._inputs:
             if names is not None and name not in names:
@@ -111,7 +110,7 @@ def stated_users(release: Release, inputs: Sequence[Mapping[str, Any]], outputs:
 
 
 def _check_values(place: Path, name: str, values: np.ndarray, codes: int | None) -> None:
-    """Raise InvalidRelease where a feature that was made is not finite, or no code that the transform makes."""
+    """Raise InvalidRelease if a precomputed feature is not finite, or a code out of range."""
     if not values.size:
         return
     if codes is None:
@@ -122,7 +121,7 @@ def _check_values(place: Path, name: str, values: np.ndarray, codes: int | None)
 
 
 def read_ready(release: Sealed) -> list[tuple[str, np.ndarray]]:
-    """Return name and values, [users] or [users, max_length], of the features that are made already."""
+    """Return name and values, [users] or [users, max_length], of the precomputed features."""
     names = taken(release.fields(FILE), SCHEMA)["features"]
     return [(name, _read_ready(release, READY.format(place))) for place, name in enumerate(names)]
 

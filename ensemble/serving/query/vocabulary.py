@@ -1,4 +1,4 @@
-"""Known values to codes: null 1, unseen 2, known values from 3, as NVTabular's `Categorify` numbers them."""
+"""Vocabularies: null is code 1, unseen values 2, known values from 3, as NVTabular's `Categorify` numbers them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class IntegerVocabulary:
 
 
 class StringVocabulary:
-    """Strings, told apart code point by code point."""
+    """Strings, compared code point by code point."""
 
     def __init__(self, known: list[str] | Strings, lookup: Lookup | None = None) -> None:
         """Take the distinct known values in the order of their codes, and the lookup of `Strings`."""
@@ -117,13 +117,13 @@ def _codes_of(rows: np.ndarray) -> np.ndarray:
 
 
 def load_integers(directory: Path, name: str) -> IntegerVocabulary:
-    """Read `<name>.npy`, int64 [n], and map its lookup where it has one.
+    """Read `<name>.npy`, int64 [n], and map its lookup if there is one.
 
     Raises
     ------
     InvalidRelease
-        A file is missing, damaged, of another type or shape, or has a value twice; names it. Of a vocabulary with a
-        lookup, whose values were looked at when it was made, only the lookup is checked.
+        A file is missing, damaged, of another type or shape, or has a duplicate; names it. With a lookup, only that is
+        checked, since the values were when it was made.
     """
     known = _read(directory, name, ".npy", np.int64)
     if (lookup := _lookup(directory, name, known)) is not None:
@@ -139,7 +139,7 @@ def load_strings(directory: Path, name: str) -> StringVocabulary:
     Raises
     ------
     InvalidRelease
-        As for `load_integers`, or the bytes are not UTF-8, or the offsets do not fit them.
+        As for `load_integers`; or the bytes are not UTF-8, or the offsets do not fit them.
     """
     blob = _read(directory, name, ".utf8.npy", np.uint8)
     offsets = _read(directory, name, ".offsets.npy", (np.uint32, np.int64))
@@ -171,7 +171,7 @@ def load_table(directory: Path, name: str) -> np.ndarray:
 
 
 def _read(directory: Path, name: str, suffix: str, dtype: type | tuple[type, ...], dimensions: int = 1) -> np.ndarray:
-    """Map one array whose file lies in `directory` itself, links resolved."""
+    """Map an array whose file lies in `directory` itself, after resolving links."""
     dtypes = dtype if isinstance(dtype, tuple) else (dtype,)
     if not _NAME.fullmatch(name):
         raise InvalidRelease(f"{directory}: {name!r} is not a name of a vocabulary")

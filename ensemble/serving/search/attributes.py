@@ -1,4 +1,4 @@
-"""What a release knows of its items that a request may filter by: tags and numbers."""
+"""Attributes of items that a request may filter by: tags and numbers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _POPULAR = 32
 
 
 class Groups(NamedTuple):
-    """Which groups each item belongs to, CSR."""
+    """The groups of each item, in CSR form."""
 
     rows: np.ndarray
     """int64 [items + 1]."""
@@ -39,11 +39,12 @@ class Groups(NamedTuple):
 
 
 class Tags:
-    """An attribute that holds any number of values of an item."""
+    """An attribute with any number of values per item."""
 
     def __init__(self, values: np.ndarray, groups: Groups, bounds: np.ndarray, members: np.ndarray) -> None:
-        """Take the values, `str` objects [v], and who has which: by item, and by value (int32 [entries]:
-        those of value c are `members[bounds[c]:bounds[c + 1]]`)."""
+        """Take the values, `str` objects [v], and who has which: by item (`groups`), and by value, int32 [entries]: the
+        items with value c are `members[bounds[c]:bounds[c + 1]]`.
+        """
         self.values: list[str] = values.tolist()
         self.groups = groups
         self._codes = {value: code for code, value in enumerate(self.values)}
@@ -55,7 +56,7 @@ class Tags:
         return value in self._codes
 
     def codes_of(self, values: Sequence[str]) -> np.ndarray:
-        """Return the codes of values, each once, int64 [m]; raise KeyError with the first that no item has."""
+        """Return the codes of values, without duplicates, int64 [m]; raise KeyError with the first unknown one."""
         codes = [*map(self._codes.get, dict.fromkeys(values))]
         if None in codes:
             raise KeyError(next(value for value in values if value not in self._codes))
@@ -66,11 +67,11 @@ class Tags:
         return self._bounds[codes + 1] - self._bounds[codes]
 
     def visited(self, codes: np.ndarray) -> int:
-        """Return how many items it takes to visit for the values that are not kept as bitmaps."""
+        """Return how many items must be visited for the values that are not kept as bitmaps."""
         return int(self.counts_of(self._divided(codes)[1]).sum())
 
     def any_of(self, codes: np.ndarray) -> np.ndarray:
-        """Return which items have at least one of the distinct values, as bits (`masks.packed`)."""
+        """Return the items with at least one of the distinct values, as bits (`masks.packed`)."""
         popular, rare = self._divided(codes)
         bits = np.zeros(self._items, dtype=bool)
         if int(self.counts_of(rare).sum()) <= _FEW:
@@ -84,7 +85,7 @@ class Tags:
         return bits_of_any
 
     def all_of(self, codes: np.ndarray) -> np.ndarray:
-        """Return which items have every one of the distinct values, as bits: those among the rarest value's."""
+        """Return the items with all of the distinct values, as bits, searched among those with the rarest value."""
         popular, rare = self._divided(codes)
         if not len(rare):
             bits = np.full(-(-self._items // 8), 255, dtype=np.uint8)
@@ -100,12 +101,12 @@ class Tags:
         return bits
 
     def _divided(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the codes that are kept as bitmaps, and the others."""
+        """Return the codes with bitmaps, and the others."""
         popular = self.counts_of(codes) * _POPULAR > self._items
         return codes[popular], codes[~popular]
 
     def _bitmap(self, code: int) -> np.ndarray:
-        """Return which items have a value, as bits; made once, and kept while there is room."""
+        """Return the items with a value, as bits, from a cache of limited size."""
         bits = self._bitmaps.get(code)
         if bits is not None:
             self._bitmaps.move_to_end(code)
@@ -124,7 +125,7 @@ class Tags:
         return self._members[self._bounds[code] : self._bounds[code + 1]]
 
     def extended(self, more: Tags) -> Tags:
-        """Return the attribute of these items and, behind them, those of `more`; neither is changed."""
+        """Return the attribute of these items followed by those of `more`; neither is changed."""
         items = len(self.groups.rows) - 1
         new = [value for value in more.values if value not in self._codes]
         values = np.array([*self.values, *new], dtype=object)
@@ -141,7 +142,7 @@ class Tags:
 
 
 class Numbers:
-    """An attribute that is a number, NaN where an item has none."""
+    """A numeric attribute, NaN for an item without one."""
 
     def __init__(self, values: np.ndarray) -> None:
         """Take one number per item, float64 [items]."""
@@ -150,14 +151,14 @@ class Numbers:
         self._order = self._bounds = np.zeros(0, dtype=np.int64)
 
     def between(self, low: float, high: float) -> np.ndarray:
-        """Return which items have a number from `low` to `high`, bool [items]; NaN is in no range."""
+        """Return the items with a number from `low` to `high`, bool [items]; NaN is in no range."""
         inside = self.values >= low
         inside &= self.values <= high
         return inside
 
     @property
     def groups(self) -> Groups:
-        """Return the items of equal numbers as groups; an item without a number is in none."""
+        """Return the groups of items with equal numbers; an item without a number is in none."""
         if self._groups is None:
             real = ~np.isnan(self.values)
             _, codes = np.unique(self.values[real], return_inverse=True)
@@ -173,7 +174,7 @@ class Numbers:
         return self._order[self._bounds[code] : self._bounds[code + 1]]
 
     def extended(self, more: Numbers) -> Numbers:
-        """Return the attribute of these items and, behind them, those of `more`."""
+        """Return the attribute of these items followed by those of `more`."""
         return Numbers(np.concatenate([self.values, more.values]))
 
 
@@ -182,9 +183,12 @@ Attributes = dict[str, Attribute]
 
 
 def extended(first: Attributes, more: Attributes) -> Attributes:
-    """Return the attributes of the items of both, one after the other.
+    """Return the attributes of the items of `first` followed by those of `more`.
 
-    Raises InvalidRelease where `more` has other attributes, or of another kind.
+    Raises
+    ------
+    InvalidRelease
+        `more` has other attributes, or of another kind.
     """
     joined: Attributes = {}
     for name, attribute in first.items():
@@ -197,15 +201,18 @@ def extended(first: Attributes, more: Attributes) -> Attributes:
 
 
 def read_attributes(release: Sealed, items: int) -> Attributes:
-    """Read the attributes of a release with `items` items; raise InvalidRelease where the arrays do not fit."""
+    """Read the attributes of a release with `items` items; raise InvalidRelease if the arrays do not fit."""
     entries = enumerate(stated_attributes(release, items))
     return {name: _read(release, kind, f"items/attributes/{number}", items) for number, (name, kind) in entries}
 
 
 def stated_attributes(release: Sealed, items: int) -> list[tuple[str, str]]:
-    """Return name and kind, `number` or `tags`, of the attributes of a release with `items` items.
+    """Return the name and kind, `number` or `tags`, of each attribute of a release with `items` items.
 
-    Raises InvalidRelease, naming the field, where `attributes.json` is not of so many items.
+    Raises
+    ------
+    InvalidRelease
+        `attributes.json` is malformed, or of another number of items; names the field.
     """
     fields = release.fields(FILE)
     stated = taken(fields, _SCHEMA)
@@ -236,7 +243,7 @@ def _read(release: Sealed, kind: str, stem: str, items: int) -> Attribute:
 
 
 def _is_transposed(rows: np.ndarray, codes: np.ndarray, bounds: np.ndarray, members: np.ndarray) -> bool:
-    """Return whether two arrays in CSR form say the same: each pair stands in both, and once, in ascending order."""
+    """Return whether two CSR matrices are each other's transpose, with every pair once and in ascending order."""
     if len(codes) != len(members):
         return False
     by_item = np.repeat(np.arange(len(rows) - 1), np.diff(rows)) * len(bounds) + codes
@@ -248,7 +255,7 @@ def _is_transposed(rows: np.ndarray, codes: np.ndarray, bounds: np.ndarray, memb
 
 
 def _refers(bounds: np.ndarray, size: int, codes: np.ndarray, highest: int) -> bool:
-    """Return whether `bounds` cuts `codes` into `size` ranges, and every code is from 0 below `highest`."""
+    """Return whether `bounds` cuts `codes` into `size` ranges, with every code from 0 to below `highest`."""
     if not is_csr(bounds, size, len(codes)):
         return False
     return not len(codes) or (int(codes.min()) >= 0 and int(codes.max()) < highest)

@@ -1,4 +1,4 @@
-"""What answering a request would take, added up before it is done, and refused where that is too much."""
+"""The predicted cost of answering a request, summed up before the work is done, and refused if it is too high."""
 
 from __future__ import annotations
 
@@ -13,28 +13,30 @@ _SHARED = 2.0
 
 
 class TooMuch(InvalidRequest):
-    """Answering takes longer than a request may; of several that are answered together, all of them."""
+    """Answering would take longer than a request may; raised for all requests that are answered together."""
 
     def __init__(self, row: int, message: str) -> None:
-        """Take the row, of all that are answered together, up to which there was time."""
+        """Take the last row, of all that are answered together, for which there was time."""
         super().__init__(message)
         self.row = row
 
 
 class Budget:
-    """The time for the rows that are answered together; predicted, not measured, so the same for the same request."""
+    """The time for rows that are answered together; predicted, not measured, so that equal requests are treated
+    equally.
+    """
 
     def __init__(self, milliseconds: float = math.inf) -> None:
-        """Take how long the answer may take."""
+        """Take the milliseconds that the answer may take."""
         self._limit = milliseconds
         self._spent = 0.0
 
     def most(self, nanoseconds: float) -> float:
-        """Return how many things that take so long there is time for."""
+        """Return how many steps of that duration there is time for."""
         return (self._limit - self._spent) / (nanoseconds * _SHARED * 1e-6)
 
     def spend(self, row: int, nanoseconds: float) -> None:
-        """Take what a step will take for a row, on a quiet core; raise TooMuch where that is more than is left."""
+        """Subtract the cost of a step for a row, on an idle core; raise TooMuch if less than that is left."""
         self._spent += nanoseconds * _SHARED * 1e-6
         if self._spent > self._limit:
             raise TooMuch(
@@ -45,7 +47,7 @@ class Budget:
             )
 
     def spend_each(self, counts: np.ndarray, nanoseconds: float) -> None:
-        """Take so much for every one of `counts`, int64 [n], things of each row."""
+        """Subtract the cost of `counts`, int64 [n], steps for each row."""
         if self._limit == math.inf:
             return
         row = int(counts.cumsum().searchsorted(self.most(nanoseconds), side="right"))

@@ -1,4 +1,4 @@
-"""Whether a release ranks what it retrieves, and how much it retrieves for that; without onnxruntime."""
+"""Whether a release ranks its candidates, and how many it retrieves for that; needs no onnxruntime."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def has_ranker(release: Release) -> bool:
 
 
 def candidates_of(release: Release) -> int:
-    """Return how many candidates are retrieved at least; raise InvalidRelease where the ranker is of other towers."""
+    """Return the minimum number of candidates; raise InvalidRelease if the ranker belongs to other towers."""
     stated = release.fields(PARAMETERS)
     stated.integer("format", 1, 1)
     if stated.digest("pairing") != release.origin["pairing"]:

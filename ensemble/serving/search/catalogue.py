@@ -1,8 +1,7 @@
-"""The items that can be answered with, as one immutable snapshot; a delta makes the next one.
+"""The live items as an immutable snapshot; a delta makes the next one.
 
 Rows never move. The first `trained` rows are the items that the towers were trained with, whose codes the histories
-hold. What came later stands behind them. An item that is updated gets a new row, and its old one dies; one that is
-removed leaves a dead row behind.
+hold; later items follow. An updated item gets a new row and its old row dies; a removed item leaves a dead row behind.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ REMOVED = "items/removed.npy"
 
 
 class Rows(NamedTuple):
-    """What stands in each row of a catalogue."""
+    """The content of each row of a catalogue."""
 
     ids: np.ndarray
     """int64 or `str` objects [rows]; of equal ids the last row counts."""
@@ -42,12 +41,12 @@ class Rows(NamedTuple):
 
 
 class Catalogue:
-    """Items, the search over them, and where each id stands."""
+    """Items, the search over them, and the row of each id."""
 
     def __init__(
         self, rows: Rows, trained_ids: IdTable, search: ItemSearch, room: GrowingRows, chain: str | None = None
     ) -> None:
-        """See `load`; `room` is where the vectors grow, `chain` the id of the first delta."""
+        """See `load`; `room` holds the vectors and can grow, `chain` is the id of the first delta."""
         self.rows, self.trained_ids, self.search = rows, trained_ids, search
         self.trained = trained_ids.size
         self._room, self._chain = room, chain
@@ -63,7 +62,7 @@ class Catalogue:
 
     @classmethod
     def load(cls, release: Release) -> Catalogue:
-        """Load the items of a verified release; raise InvalidRelease where its parts do not fit each other."""
+        """Load the items of a verified release; raise InvalidRelease if its parts do not fit each other."""
         ids = read_values(release, "items/ids", release.manifest["id_dtype"]["item_id"])
         vectors, trained = _vectors(release, len(ids)), release.trained_items
         if not 0 < trained <= len(ids):
@@ -74,11 +73,11 @@ class Catalogue:
         return cls(rows, trained_ids(release), search, GrowingRows(vectors))
 
     def current(self, trained_rows: np.ndarray) -> np.ndarray:
-        """Return where the items of rows that the towers were trained with are now, int64 [n]."""
+        """Return the current rows of items, int64 [n], given their rows when the towers were trained."""
         return trained_rows if self._moved is None else self._moved[trained_rows]
 
     def with_delta(self, delta: Delta) -> Catalogue:
-        """Return the next snapshot; this one stays as it is. Raise InvalidRelease where the delta does not fit."""
+        """Return the next snapshot, without changing this one; raise InvalidRelease if the delta does not fit."""
         ids, live = delta.ids("string" if self.ids.is_string else "int64"), self.rows.live.copy()
         known = self.ids.rows_of(ids)
         live[known[known >= 0]] = False
@@ -97,10 +96,10 @@ class Catalogue:
 
 
 class NewestIds(IdTable):
-    """Ids and the newest row of each, where an id may stand in several rows."""
+    """Ids and the newest row of each, for a table in which an id may have several rows."""
 
     def __init__(self, ids: np.ndarray, trained: IdTable) -> None:
-        """Take every row's id; the first of them are those of `trained`."""
+        """Take the id of every row; the first ones are those of `trained`."""
         newest = dict(zip(ids[trained.size :].tolist(), range(trained.size, len(ids)), strict=True))
         changed = np.fromiter(newest, dtype=ids.dtype, count=len(newest))
         super().__init__(changed)
@@ -109,12 +108,12 @@ class NewestIds(IdTable):
         self._old = trained.rows_of(changed)
 
     def rows_of(self, ids: np.ndarray) -> np.ndarray:
-        """Return each id's newest row, int64 [n]; -1 where none ever had it."""
+        """Return each id's newest row, int64 [n]; -1 for an unknown id."""
         place = super().rows_of(ids)
         return np.where(place >= 0, self._newest[place], self._trained.rows_of(ids))
 
     def moved(self) -> np.ndarray | None:
-        """Return the newest row of every trained row, int64 [trained]; None where each is its own."""
+        """Return the newest row of every trained item, int64 [trained]; None if none has moved."""
         known = self._old >= 0
         if not known.any():
             return None
@@ -124,14 +123,14 @@ class NewestIds(IdTable):
 
 
 class GrowingRows:
-    """float32 rows with room at the end: a longer version shares the memory of the shorter one."""
+    """float32 rows with spare room: a longer version shares the memory of a shorter one."""
 
     def __init__(self, rows: np.ndarray) -> None:
-        """Take the first rows, float32 [n, d]; they are copied once others join them."""
+        """Take the first rows, float32 [n, d]; they are copied when others are appended."""
         self._buffer, self._used = rows, len(rows)
 
     def extended(self, size: int, more: np.ndarray) -> np.ndarray:
-        """Return the first `size` rows, then `more`; what was returned before stays as it is."""
+        """Return the first `size` rows followed by `more`; earlier results are not changed."""
         total = size + len(more)
         if size != self._used or total > len(self._buffer):
             buffer = np.empty((total + max(1024, total // 16), more.shape[1]), dtype=np.float32)
@@ -143,7 +142,7 @@ class GrowingRows:
 
 
 def on_wire(ids: np.ndarray) -> np.ndarray:
-    """Return ids as they are sent: int64 as they are, strings as UTF-8 `bytes`."""
+    """Return ids as they are sent: int64 unchanged, strings as UTF-8 `bytes`."""
     if ids.dtype != object:
         return ids
     encoded = np.empty(len(ids), dtype=object)
@@ -162,7 +161,7 @@ def _vectors(release: Release, items: int) -> np.ndarray:
 
 
 def _live(release: Release, ids: np.ndarray) -> np.ndarray:
-    """Return which rows live, bool [rows]: those that are counted, and of each id the last one at most."""
+    """Return the live rows, bool [rows]: as many as the manifest counts, and at most the last row of each id."""
     live = np.ones(len(ids), dtype=bool)
     if release.has(REMOVED):
         removed = release.array(REMOVED, np.int64)

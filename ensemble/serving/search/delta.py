@@ -1,7 +1,7 @@
-"""Changes of a catalogue that is being served: small sealed packages, numbered, in a directory that servers watch.
+"""Catalogue changes for running servers: small sealed packages, numbered, in a directory that servers watch.
 
 `DIR/<lineage>/00000007` is the seventh package that changes the release `lineage`, or a release derived from it. A
-package appears by a rename, so it is whole or absent, and names the package before it, so that none can be left out.
+package is renamed into place, so it is complete or absent, and names its predecessor, so that none can be skipped.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ class Delta(Sealed):
 
     @property
     def removes(self) -> bool:
-        """Return whether the items go; otherwise they come, or come again."""
+        """Return whether the items are removed; otherwise they are added or replaced."""
         return str(self.manifest["operation"]) == "remove"
 
     def ids(self, dtype: str) -> np.ndarray:
-        """Return the items' ids, [m] of type "int64" or "string"; raise InvalidRelease where they do not fit."""
+        """Return the items' ids, [m] of type "int64" or "string"; raise InvalidRelease if they do not fit."""
         values = read_values(self, "items/ids", dtype)
         kind: np.dtype = np.dtype(object if dtype == "string" else np.int64)
         wrong = values.shape != (self.manifest["items"],) or values.dtype != kind
@@ -68,7 +68,7 @@ class Delta(Sealed):
         return values
 
     def vectors(self, dim: int) -> np.ndarray:
-        """Return the items' vectors, float32 [m, dim]; raise InvalidRelease where they do not fit."""
+        """Return the items' vectors, float32 [m, dim]; raise InvalidRelease if they do not fit."""
         vectors = self.array("items/vectors.npy", np.float32, dimensions=2)
         if vectors.shape != (self.manifest["items"], dim):
             raise InvalidRelease(
@@ -85,7 +85,7 @@ class DeltaLog:
     """The packages of one release in a delta directory, read one after the other."""
 
     def __init__(self, directory: Path, release: Release) -> None:
-        """Start after the packages that the release was made of; raise InvalidRelease without such a directory."""
+        """Start after the packages that the release already contains; raise InvalidRelease without such a directory."""
         if not directory.is_dir():
             raise InvalidRelease(
                 f"{directory}: no such directory; make it, or start the server without a delta directory"
@@ -97,14 +97,14 @@ class DeltaLog:
         self._next = str(self.path_of(self.sequence + 1))
 
     def path_of(self, sequence: int) -> Path:
-        """Return where the package of that number lies, or will lie."""
+        """Return the path of the package with that number."""
         return self.place / f"{sequence:0{_DIGITS}d}"
 
     def changed(self) -> bool:
-        """Return whether there is a package to read: one system call, for the next one's own name.
+        """Return whether there is a package to read, by one system call for the next one's name.
 
-        No time stamp is looked at, whose grain would let two packages in quick succession pass for one. A package that
-        was refused counts again only once something else is in its place.
+        Time stamps are not used, since two packages in quick succession could have the same. A package that was refused
+        counts again once it has been replaced.
         """
         if not os.access(self._next, os.F_OK):
             return False
@@ -112,7 +112,7 @@ class DeltaLog:
 
     @contextmanager
     def following(self) -> Iterator[Delta]:
-        """Yield the next package, verified; it counts as read if the block succeeds, as refused if anything fails.
+        """Yield the next package, verified. It counts as read if the block succeeds, and as refused if anything fails.
 
         Raises
         ------
@@ -135,7 +135,7 @@ class DeltaLog:
 
 
 def _identity(path: str) -> tuple[float, ...]:
-    """Return what tells one directory of this name from another, a corrected one included."""
+    """Return what distinguishes a directory from another one of the same name, such as a corrected package."""
     identity: list[float] = []
     for place in (path, f"{path}/{MANIFEST}"):
         try:

@@ -1,6 +1,6 @@
-"""The JSON text of a filter, read and checked: what does not depend on a catalogue.
+"""Reads and checks the JSON text of a filter, as far as that does not depend on a catalogue.
 
-Reading is bounded by the text's length: values are told apart and checked all at once, and never shown whole.
+The cost is bounded by the text's length: values are checked all at once, and long ones never shown in full.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _SHOWN, _SHOWN_LETTERS = 12, 80
 
 
 class Wrong(ValueError):
-    """What is wrong, without the row."""
+    """The reason why a filter is wrong, without the row."""
 
 
 def parsed(text: str) -> dict[str, Any]:
-    """Return the object that a filter's text holds; raise Wrong where it is none, or says a thing twice."""
+    """Return the object in a filter's text; raise Wrong if it is not one, or has a duplicate key."""
     if len(text) > MAX_BYTES:
         raise Wrong(f"{len(text)} characters, expected at most {MAX_BYTES}")
     try:
@@ -35,7 +35,7 @@ def parsed(text: str) -> dict[str, Any]:
 
 
 def _once() -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
-    """Return what makes an object of its pairs, of no key twice, and of no more than some objects."""
+    """Return a hook that builds objects from pairs, and refuses duplicate keys and too many objects."""
     objects = 0
 
     def made(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -56,28 +56,28 @@ def _no_constant(name: str) -> float:
 
 
 def an_object(place: str, value: Any) -> dict[str, Any]:
-    """Return the value; raise Wrong where it is no object."""
+    """Return the value; raise Wrong if it is not an object."""
     if not isinstance(value, dict):
         raise Wrong(f"{place}: got {shown(value)}, expected an object")
     return value
 
 
 def check_keys(place: str, document: Mapping[str, Any], known: tuple[str, ...]) -> None:
-    """Raise Wrong for a key that is none of `known`."""
+    """Raise Wrong for a key that is not in `known`."""
     for key in document:
         if key not in known:
             raise Wrong(f"{place}: unknown key {shown(key)}; the keys are {', '.join(known)}")
 
 
 def a_number(place: str, value: Any) -> float:
-    """Return the value; raise Wrong where it is no finite number."""
+    """Return the value; raise Wrong if it is not a finite number."""
     if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300:
         return float(value)
     raise Wrong(f"{place}: got {shown(value)}, expected a finite number")
 
 
 def a_list(place: str, value: Any, least: int, most: int, what: str) -> list[Any]:
-    """Return the value; raise Wrong where it is no list of `least` to `most` entries."""
+    """Return the value; raise Wrong if it is not a list of `least` to `most` entries."""
     if isinstance(value, list) and least <= len(value) <= most:
         return value
     bounds = f"{least} to {most}" if least else f"at most {most}"
@@ -86,7 +86,7 @@ def a_list(place: str, value: Any, least: int, most: int, what: str) -> list[Any
 
 
 def shown(value: Any) -> str:
-    """Return a value for a message: its first letters, however large it is."""
+    """Return the beginning of a value for a message, however large it is."""
     text = ascii(_begun(value, 2))
     return text if len(text) <= _SHOWN_LETTERS else text[: _SHOWN_LETTERS - 3] + "..."
 
@@ -110,6 +110,6 @@ def name_of(name: str) -> str:
 
 
 def listed(names: list[str]) -> str:
-    """Return some of the names for a message."""
+    """Return the first names for a message."""
     text = ", ".join(shown(name) for name in names[:_SHOWN])
     return text if len(names) <= _SHOWN else f"{text} and {len(names) - _SHOWN} more"

@@ -1,4 +1,4 @@
-"""A search with each row's filter: what it allows, at most so many of one kind, nothing below a score."""
+"""Search with a filter per row: allowed items, at most so many of one kind, and a minimum score."""
 
 from __future__ import annotations
 
@@ -31,7 +31,13 @@ def search_filtered(
     filters: Sequence[Filter | None],
     budget: Budget | None = None,
 ) -> Found:
-    """Search as `search` does, with one filter (or None) per row."""
+    """Search as `search` does, with a filter (or None) per row.
+
+    Raises
+    ------
+    TooMuch
+        Removing crowded items would exceed the `budget`; nothing was searched.
+    """
     rows, items = in_order(rows, items)
     crowded = [
         (row, of_row) for row, of_row in enumerate(filters) if of_row is not None and of_row.crowding is not None
@@ -54,7 +60,7 @@ def search_filtered(
 
 
 def _crowding_cost(search: ItemSearch, k: int, mask: ItemMask | None) -> float:
-    """Return about what it takes to fill a row with what is not crowded out, in nanoseconds."""
+    """Estimate the cost of filling a row with items that are not crowded out, in nanoseconds."""
     share = 1.0 if mask is None else mask.share
     fetch = 2 * max(k, _LEAST_FETCH)
     return _ROUNDS * (search.cost(fetch, share / 2) + _MASK_NS * len(search.vectors) + _WALK_NS * fetch)
@@ -63,14 +69,14 @@ def _crowding_cost(search: ItemSearch, k: int, mask: ItemMask | None) -> float:
 class Uncrowded:
     """One row's best items, at most `limit` of each value of an attribute.
 
-    The items are taken from the best on; one is passed over if a value of it was taken `limit` times already. An item
-    with several values counts for each of them; an item with none is never passed over.
+    Items are taken in order of their scores; one is skipped if a value of it was taken `limit` times already. An item
+    with several values counts for each of them; an item without a value is never skipped.
     """
 
     def __init__(
         self, search: ItemSearch, query: _Array, excluded: _Array, mask: ItemMask | None, crowding: Crowding
     ) -> None:
-        """Take the query, float32 [1, d], the items that it leaves out, int64 [m], and those that it may have."""
+        """Take the query, float32 [1, d], the excluded items, int64 [m], and the allowed ones."""
         self._search, self._query, self._excluded = search, query, excluded
         self._attribute, self._limit = crowding
         self._bits = np.ones(len(search.vectors), dtype=bool) if mask is None else mask.bits.copy()
@@ -80,7 +86,7 @@ class Uncrowded:
         self._scores: list[_Array] = [np.zeros(0, dtype=np.float32)]
 
     def best(self, k: int, item_index: _Array, score: _Array) -> tuple[_Array, _Array]:
-        """Return up to `k` items and their scores, best first; `item_index` and `score` are the best with no limit."""
+        """Return up to `k` items and scores, best first, given the best ones without a limit."""
         fetch, left = k, k - self._walk(item_index, score, k)
         while left and len(item_index) == fetch:
             # Those that follow, without the values that are full; twice as many each time, so a few times only.
@@ -94,7 +100,7 @@ class Uncrowded:
         return np.concatenate(self._items), np.concatenate(self._scores)
 
     def _walk(self, item_index: _Array, score: _Array, most: int) -> int:
-        """Take up to `most` of what is not crowded out, best first; return how many were taken."""
+        """Take up to `most` items that are not crowded out, best first; return how many were taken."""
         groups, known = self._attribute.groups, set(self._full)
         positions, bounds = take_ranges(groups.rows, item_index)
         picked = self._picked(groups.codes[positions].tolist(), bounds.tolist(), most)
@@ -107,7 +113,7 @@ class Uncrowded:
         return len(picked)
 
     def _picked(self, codes: list[int], bounds: list[int], most: int) -> list[int]:
-        """Return the places of the items that are taken; the values of item i are `codes[bounds[i]:bounds[i + 1]]`."""
+        """Return the places of the items to take; the values of item i are `codes[bounds[i]:bounds[i + 1]]`."""
         picked: list[int] = []
         taken, full, limit = self._taken, self._full, self._limit
         for place, (start, end) in enumerate(pairwise(bounds)):
@@ -125,7 +131,7 @@ class Uncrowded:
 
 
 def _allowed(filters: Sequence[Filter | None]) -> Allowed | None:
-    """Return the rows' masks, equal ones once; None where no row has one."""
+    """Return the rows' masks, each distinct one once; None if no row has one."""
     masks: dict[int, tuple[int, ItemMask]] = {}
     of_row = np.full(len(filters), -1, dtype=np.int64)
     for row, asked in enumerate(filters):

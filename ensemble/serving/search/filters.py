@@ -1,7 +1,7 @@
-"""Filters: the JSON text that a request carries per row, checked, and compiled to what the search takes.
+"""Filters: the JSON text that a request carries per row, checked and compiled for the search.
 
-The format and its meaning are in docs/serving.md. Compiled filters are kept, by their text: requests repeat them. What
-a filter costs grows with its text, its distinct values and the items that have them.
+docs/serving.md defines the format. Compiled filters are cached by their text, since requests repeat them. A filter's
+cost grows with its text, its distinct values and the items that have them.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Crowding(NamedTuple):
 
 
 class Filter(NamedTuple):
-    """What one row asks for."""
+    """A compiled filter of one row."""
 
     mask: ItemMask | None
     """The items that may be returned; None: every item."""
@@ -69,18 +69,20 @@ class Filters:
     def __init__(
         self, attributes: Attributes, ids: IdTable, mask: Callable[[np.ndarray], ItemMask], items: int
     ) -> None:
-        """Take the items' attributes, their ids, what makes a mask of a bool [items], and the number of items."""
+        """Take the items' attributes, their ids, a function from bool [items] to a mask, and the number of items."""
         self._attributes, self._ids, self._mask, self._items = attributes, ids, mask, items
         self._cache: OrderedDict[str, _Kept] = OrderedDict()
         self._held, self._lock = 0, Lock()
 
     def of_rows(self, texts: Sequence[str], budget: Budget | None = None) -> list[Filter | None]:
-        """Return each row's filter, None for "", equal ones compiled once.
+        """Return each row's filter, None for ""; equal texts are compiled once.
 
         Raises
         ------
         InvalidRequest
-            As a single filter's; or reading and compiling them would take more than the `budget`.
+            A filter is wrong; names the row.
+        TooMuch
+            Reading and compiling them would exceed the `budget`.
         """
         compiled: dict[str, Filter | None] = {"": None}
         firsts = {text: row for row, text in reversed([*enumerate(texts)]) if text}
@@ -97,7 +99,7 @@ class Filters:
         return [compiled[text] for text in texts]
 
     def _read(self, text: str, row: int, budget: Budget) -> _Kept | dict[str, Any]:
-        """Return what is kept for a text, what is wrong with it, or its document, for which there must be time."""
+        """Return the cached filter of a text, or its error, or else the document, paid for from the budget."""
         cached = self._cached(text)
         if cached is not None:
             return cached
@@ -166,7 +168,7 @@ class Filters:
         yield ~packed(self._rows("deny", value), self._items)
 
     def _rows(self, key: str, value: Any) -> np.ndarray:
-        """Return the rows of a list of item ids; an id that the catalogue does not have counts for nothing."""
+        """Return the rows of a list of item ids; unknown ids have no effect."""
         kind: Any = str if self._ids.is_string else int
         ids = a_list(f"'{key}'", value, 0, MAX_IDS, "item ids")
         if {*map(type, ids)} <= {kind}:  # a truth value's type is another
@@ -225,7 +227,7 @@ class Filters:
 
 
 def _parts(document: Mapping[str, Any]) -> int:
-    """Return how many arrays of all items a filter is made of, at most."""
+    """Return the maximum number of arrays over all items that a filter takes to compile."""
     lists, tags, ranges = (
         sum(key in document for key in ("allow", "deny")),
         document.get("tags"),
@@ -240,7 +242,7 @@ def _parts(document: Mapping[str, Any]) -> int:
 
 
 def _array(ids: list[Any], kind: type) -> np.ndarray:
-    """Return the ids, texts each once; raise OverflowError where an integer is beyond 64 bits."""
+    """Return the ids, without duplicates if they are text; raise OverflowError for an integer beyond 64 bits."""
     if kind is int:
         return np.array(ids, dtype=np.int64)
     distinct = [*dict.fromkeys(ids)]
@@ -250,7 +252,7 @@ def _array(ids: list[Any], kind: type) -> np.ndarray:
 
 
 def _codes(place: str, values: Any, attribute: Tags) -> np.ndarray:
-    """Return the distinct codes of a test's values; raise Wrong where no item has one: it may be misspelt."""
+    """Return the distinct codes of a test's values; raise Wrong for one that no item has, such as a misspelling."""
     given = a_list(place, values, 1, MAX_VALUES, "values")
     tags = given if {*map(type, given)} == {str} else [_tag(value) for value in given]
     try:
@@ -263,7 +265,7 @@ def _codes(place: str, values: Any, attribute: Tags) -> np.ndarray:
 
 
 def _near(value: str, values: Sequence[str]) -> list[str]:
-    """Return values that are spelt like one that no item has: those of about its length are compared, some of them."""
+    """Return values that are spelt similarly, compared with some of those of about the same length."""
     if len(value) > _LETTERS:
         return []
     alike = (known for known in values[:_SCANNED] if abs(len(known) - len(value)) <= 2)
@@ -273,14 +275,14 @@ def _near(value: str, values: Sequence[str]) -> list[str]:
 
 
 def _tag(value: Any) -> str | None:
-    """Return a value as `ensemble.release.attributes` writes it."""
+    """Return a value in the spelling of `ensemble.release.attributes`."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value) if isinstance(value, (str, int)) else None
 
 
 def _size(text: str, compiled: _Kept) -> int:
-    """Return the bytes that a kept filter takes, about."""
+    """Estimate the bytes of a cached filter."""
     if isinstance(compiled, str):
         return 2 * len(text) + 1000
     return 4 * len(text) + 1000 + (0 if compiled.mask is None else compiled.mask.size)

@@ -1,4 +1,4 @@
-"""Which items a row's answer may hold."""
+"""The items that a row's answer may hold."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FEW = 16
 
 
 class ItemMask:
-    """The items that may be returned, one bit each. Do not change its arrays: it is shared by requests."""
+    """The allowed items, one bit each. Do not change its arrays, which requests share."""
 
     def __init__(self, bits: np.ndarray) -> None:
         """Take bool [items]."""
@@ -31,7 +31,7 @@ class ItemMask:
 
     @property
     def bits(self) -> np.ndarray:
-        """Return bool [items]; of a large catalogue made at each call."""
+        """Return bool [items]; computed at each call for a large catalogue."""
         return unpacked(self.packed, self.total) if self._bits is None else self._bits
 
     @property
@@ -45,23 +45,23 @@ class ItemMask:
         return items
 
     def holds(self, rows: np.ndarray) -> np.ndarray:
-        """Return whether each of the rows, int64 of any shape, may be returned; of -1 anything."""
+        """Return which of the rows, int64 of any shape, are allowed; undefined for -1."""
         if self._bits is not None:
             return self._bits[rows]
         return (self.packed[rows >> 3] >> (rows & 7).astype(np.uint8) & 1).astype(bool)
 
     def count_first(self, items: int) -> int:
-        """Return how many of the first `items` may be returned."""
+        """Return how many of the first `items` are allowed."""
         return self.count if items == self.total else int(np.count_nonzero(self.bits[:items]))
 
     @property
     def share(self) -> float:
-        """Return which part of all items may be returned."""
+        """Return the share of all items that is allowed."""
         return self.count / max(1, self.total)
 
     @property
     def size(self) -> int:
-        """Return the bytes that it takes at most."""
+        """Return the maximum number of bytes that it takes."""
         if self.total <= _KEPT_ITEMS:
             return 9 * self.total
         return self.total // 8 + (8 * self.count if self.count * _FEW <= self.total else 0)
@@ -76,7 +76,7 @@ class Allowed(NamedTuple):
 
 
 def packed(rows: np.ndarray, items: int) -> np.ndarray:
-    """Return the bits, uint8 [items / 8], of some of the items; `rows` are int [m], duplicates are welcome."""
+    """Return the bits, uint8 [items / 8], of items with the `rows` int [m], which may hold duplicates."""
     bits = np.zeros(items, dtype=bool)
     bits[rows] = True
     return np.packbits(bits, bitorder="little")

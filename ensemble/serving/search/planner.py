@@ -1,14 +1,14 @@
-"""Which way to search, per request, by what each would cost and by whether it would find what it should.
+"""Chooses the way to search for each request, by cost and by whether it finds enough.
 
-Three ways, cheapest first wins:
+The cheapest of three ways is taken:
 - *scan*: compare every item; exact. `items x d` products.
-- *gather*: compare every allowed item; exact. The same for the allowed ones alone, and each vector fetched on its own.
+- *gather*: compare every allowed item; exact. Fewer products, but each vector is fetched on its own.
 - *index*: ask the approximate index, which skips items that are not allowed and looks further the rarer they are.
 
 An approximate index finds the best allowed items only if it looks where they are. An IVF that takes filters is told
-which lists to read (`lists`); where that costs more than comparing all allowed items, those are compared. Other indexes
-are asked for more than is wanted, as far as half of the items are allowed and more. An engine (`engines`) is asked with
-a filter only if it can express it.
+which lists to read (`lists`); if that costs more than comparing all allowed items, those are compared. Other indexes
+are asked for more items than wanted, as long as at least half of all items are allowed. An engine (`engines`) is asked
+with a filter only if it can express it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .masks import ItemMask
 
 
 class Planner:
-    """Chooses the way for a catalogue and its index."""
+    """Plans searches over a catalogue and its index."""
 
     def __init__(self, vectors: np.ndarray, index: Engine | None) -> None:
         """Take the items' vectors, float32 [items, d]."""
@@ -36,9 +36,12 @@ class Planner:
         return grown
 
     def plan(self, queries: np.ndarray, fetch: int, mask: ItemMask | None) -> Plan:
-        """Return the plan for queries, float32 [n, d], that want `fetch` of the items that `mask` allows.
+        """Return the plan for queries, float32 [n, d], of `fetch` items each among those that `mask` allows.
 
-        Raises InvalidRequest for a filter that an engine cannot express and that allows too many items to compare.
+        Raises
+        ------
+        InvalidRequest
+            An engine cannot express the filter, which allows too many items to compare.
         """
         best = self._compared(len(queries), mask)
         if self._index is None or (mask is not None and mask.count <= 4 * fetch):
@@ -46,16 +49,16 @@ class Planner:
         return self._index.plan(queries, fetch, mask, best.cost / len(queries)) or best
 
     def about(self, fetch: int, share: float) -> float:
-        """Return what one query for `fetch` of the share of items that a filter allows takes, in nanoseconds."""
+        """Return the cost of one query for `fetch` items, if a filter allows that share, in nanoseconds."""
         compared = self._dim * self._items * min(costs.SCAN_NS, costs.GATHER_NS * share)
         return compared if self._index is None else min(compared, self._index.about(fetch, share))
 
     def planning(self, mask: ItemMask) -> float:
-        """Return what it takes to make a plan with a mask, in nanoseconds."""
+        """Return the cost of making a plan with a mask, in nanoseconds."""
         return 0.0 if self._index is None else self._index.planning(mask)
 
     def _compared(self, queries: int, mask: ItemMask | None) -> Plan:
-        """Return the plan that compares items, all or the allowed ones, whichever takes less."""
+        """Return the plan that compares items: all or the allowed ones, whichever is cheaper."""
         scan = Plan("scan", None, self._dim * self._items * (costs.SCAN_NS + (queries - 1) * costs.MORE_NS))
         if mask is None or (self._index is None and self._items <= costs.SMALL):
             return scan

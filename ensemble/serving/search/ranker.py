@@ -1,8 +1,8 @@
-"""Pre-ranking: retrieved candidates put in another order by a model of query and candidate.
+"""Pre-ranking: reorders retrieved candidates by a model of query and candidate.
 
-The ranker is an ONNX graph from a query's features, its vector and its candidates' sides to their scores. The sides
-hold what depends on an item alone; they are made in training and read from the release. Every row is scored by itself,
-so that it gets the same answer alone and among others.
+The ranker is an ONNX graph from a query's features, its vector and its candidates' sides to scores. The sides hold what
+depends on an item alone; training computes them and the release stores them. Every row is scored by itself, so that its
+answer does not depend on the batch.
 """
 
 from __future__ import annotations
@@ -26,9 +26,12 @@ class Ranker:
     """Rescores the candidates of each query."""
 
     def __init__(self, release: Release, features: Collection[str]) -> None:
-        """Load the ranker of a verified release; `made` are the names of the query's features.
+        """Load the ranker of a verified release; `features` are the names of the query's features.
 
-        Raises InvalidRelease where graph, sides and release do not fit each other.
+        Raises
+        ------
+        InvalidRelease
+            Graph, sides and release do not fit each other.
         """
         self.candidates = candidates_of(release)
         self._sides = _sides(release)
@@ -46,7 +49,7 @@ class Ranker:
 
     @property
     def items(self) -> int:
-        """Return how many items it has sides of."""
+        """Return the number of items with sides."""
         return len(self._sides)
 
     def rank(
@@ -57,9 +60,20 @@ class Ranker:
         top_k: _Array,
         least: _Array | None = None,
     ) -> Found:
-        """Return the `top_k`, int64 [n], best of the candidates, int64 [n, m] as they were retrieved, then -1.
+        """Return the `top_k`, int64 [n], best candidates of each row.
 
-        Equal scores stand in the order of retrieval. `least`, float32 [n]: nothing below that score.
+        Parameters
+        ----------
+        features
+            The query's features by name, n rows each.
+        vectors
+            Query vectors, float32 [n, d].
+        candidates
+            Item indices, int64 [n, m], in order of retrieval, which breaks ties; -1 past the last.
+        top_k
+            int64 [n].
+        least
+            Minimum scores, float32 [n]; None: no minimum.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""How near an item is to a query: quickly for many items, and exactly for a few, in an order that no batch changes."""
+"""Scores of items for queries: quick ones for many items, exact ones for a few, independent of the batch."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _Array = np.ndarray
 class Scoring:
     """Scores of item vectors for one metric.
 
-    `quick` scores are q.x, for l2 q.x - x.x / 2, which puts the items of one query in the same order. `exact` scores
-    are q.x, for cosine the cosine, for l2 -|q - x|^2; each is a sum whose order of addition is always the same, while
-    BLAS chooses its kernel by the size of the batch.
+    `quick` scores are q.x, for l2 q.x - x.x / 2, which order the items of a query correctly. `exact` scores are q.x,
+    for cosine the cosine, for l2 -|q - x|^2, each summed in a fixed order, while BLAS chooses its kernel by the size of
+    the batch.
     """
 
     def __init__(self, vectors: _Array, metric: str) -> None:
@@ -48,7 +48,7 @@ class Scoring:
     def extended(self, vectors: _Array) -> Scoring:
         """Return the scoring of `vectors`, float32 [items, d], which begin with those of this one.
 
-        It takes the time that the new ones take, except for cosine where vectors come with other lengths than 1.
+        The cost is that of the new vectors, except for cosine if vectors are not of length 1.
         """
         known = len(self.vectors)
         more = vectors[known:]
@@ -62,7 +62,7 @@ class Scoring:
         return grown
 
     def prepared(self, queries: _Array) -> _Array:
-        """Return the queries, float32 [n, d], as the metric takes them."""
+        """Return the queries, float32 [n, d], in the form that the metric needs."""
         if self.metric != "cosine":
             return queries
         length = np.sqrt(np.einsum("nd,nd->n", queries, queries))
@@ -91,11 +91,11 @@ class Scoring:
         return -np.einsum("nkd,nkd->nk", vectors, vectors)
 
     def as_quick(self, exact: _Array, queries: _Array) -> _Array:
-        """Return exact scores, one per query, on the scale of the quick ones."""
+        """Convert exact scores, one per query, to the scale of the quick ones."""
         return exact if self.metric != "l2" else (exact + np.einsum("nd,nd->n", queries, queries)) / 2
 
     def slack(self, queries: _Array) -> _Array:
-        """Return by how much quick and exact scores may differ, and change places, float32 [n]."""
+        """Return the maximum difference between quick and exact scores of each query, float32 [n]."""
         if len(queries) == 1:
             length = np.sqrt(queries[0] @ queries[0])[None]
         else:
@@ -105,13 +105,13 @@ class Scoring:
 
 
 def scorable(vectors: _Array) -> _Array:
-    """Return which of float32 [n, d] have finite scores, bool [n]: not one with NaN, or longer than `LONGEST`."""
+    """Return which of float32 [n, d] have finite scores, bool [n]: no NaN, and not longer than `LONGEST`."""
     within: _Array = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64) <= LONGEST**2
     return within
 
 
 def check_queries(queries: _Array) -> None:
-    """Raise InvalidRequest, naming the row, for a query vector, float32 [n, d], whose scores may not be finite."""
+    """Raise InvalidRequest, naming the row, for a query vector, float32 [n, d], with scores that may not be finite."""
     flat = queries.ravel()
     # One call in place of two; only a sum of squares that is too large for one vector is looked at.
     if flat.dot(flat) <= LONGEST**2 or (within := scorable(queries)).all():

@@ -1,9 +1,9 @@
-"""Search: the nearest items, some left out, in an order that only the exact scores decide.
+"""Search for the nearest items, without excluded ones, in an order that only the exact scores decide.
 
-Every way (`planner`) ends the same: candidates' scores are recomputed by a sum whose order does not depend on the
-batch (BLAS and FAISS pick their kernels by batch size), and ties are broken by item index. A search that compares all
-allowed items therefore gives a row the same answer alone and among others; one through the approximate index may miss
-an item, but never returns one out of place, too few, or one that is not allowed.
+Every way (`planner`) ends with the scores of its candidates, summed in an order that does not depend on the batch (BLAS
+and FAISS choose their kernels by batch size), and ties broken by item index. So a search that compares all allowed
+items gives a row the same answer in any batch. One through the approximate index may miss an item, but never returns
+one out of place, too few, or one that is not allowed.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Found(NamedTuple):
 
 
 class _Group(NamedTuple):
-    """Rows that share a mask, and what each leaves out: `rows` ascend."""
+    """Rows that share a mask, with their excluded items in order of `rows`."""
 
     queries: _Array
     rows: _Array
@@ -53,7 +53,7 @@ class _Group(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """Rows that are searched together, and how."""
+    """Rows that are searched together, and the way."""
 
     members: _Array | None
     """int64 [n]: which rows; None: all."""
@@ -76,8 +76,13 @@ class ItemSearch:
     ) -> None:
         """Take the item vectors, float32 [items, d].
 
-        `index` holds the first `index.items` of them; the others are always compared. None: all are. `live`, bool
-        [items]: an item that is False is never returned. Raises ValueError for an unknown metric.
+        `index` holds the first `index.items` of them; the others are always compared, and all of them without an index.
+        Items that are not `live`, bool [items], are never returned.
+
+        Raises
+        ------
+        ValueError
+            The metric is unknown.
         """
         self._index = index
         scoring = Scoring(vectors, metric)
@@ -85,9 +90,9 @@ class ItemSearch:
         self._take(scoring, live)
 
     def extended(self, vectors: _Array, live: _Array, chain: str | None = None) -> ItemSearch:
-        """Return the search over `vectors`, which begin with those of this one, in the time that the new ones take.
+        """Return the search over `vectors`, which begin with those of this one, at the cost of the new ones.
 
-        `chain`: the id of the first change that made the catalogue what it is, by which an engine knows its rows.
+        `chain`: the id of the catalogue's first change, by which an engine identifies its rows.
         """
         grown = copy(self)
         grown._index = None if self._index is None else self._index.extended(len(vectors), chain)
@@ -106,11 +111,11 @@ class ItemSearch:
         self._dead = np.zeros(0, dtype=np.int64) if self._live is None else np.flatnonzero(~self._live.bits)
 
     def mask(self, bits: _Array) -> ItemMask:
-        """Return the mask of the items, bool [items], that may be returned, for a search's `allowed`."""
+        """Return the mask of the allowed items, bool [items], for a search's `allowed`."""
         return ItemMask(bits if self._live is None else bits & self._live.bits)
 
     def plan(self, queries: _Array, k: int, mask: ItemMask | None = None) -> Plan:
-        """Return how `queries`, float32 [n, d], would be searched for `k` items each, with one mask."""
+        """Return the plan for `queries`, float32 [n, d], of `k` items each, with one mask."""
         fetch, mask = min(k, len(self.vectors)) + _SPARE, mask or self._live
         return self._planner.plan(self._scoring.prepared(queries), fetch, None if self._is_sifted(mask) else mask)
 
@@ -123,10 +128,25 @@ class ItemSearch:
         allowed: Allowed | None = None,
         budget: Budget | None = None,
     ) -> Found:
-        """Return the `k` (int64 [n]) best items of every query, float32 [n, d].
+        """Return the best items of every query.
 
-        `rows` and `items`, int64 [m]: item `items[i]` is left out of row `rows[i]`'s answer; duplicates are welcome.
-        All is planned before any of it is done: raises TooMuch where it would take more than the `budget`.
+        Parameters
+        ----------
+        queries
+            float32 [n, d].
+        k
+            Items wanted, int64 [n].
+        rows, items
+            int64 [m] each: item `items[i]` is excluded from the answer to row `rows[i]`; duplicates are allowed.
+        allowed
+            The masks of the rows; None: every item is allowed.
+        budget
+            The time that the request may take; None: no limit.
+
+        Raises
+        ------
+        TooMuch
+            The search would exceed the budget. All of it is planned before any is done.
         """
         queries, widest = self._scoring.prepared(queries), max(k.tolist())
         held = min(widest, len(self.vectors))
@@ -145,14 +165,14 @@ class ItemSearch:
         return _cut(_widened(index, widest, -1), _widened(score, widest, -np.inf), k)
 
     def cost(self, k: int, share: float) -> float:
-        """Return about what it takes to find `k` of the share of items that a filter allows, in nanoseconds."""
+        """Estimate the cost of finding `k` items if a filter allows that share of them, in nanoseconds."""
         return self._planner.about(k + _SPARE, share) + (k + _SPARE) * self._candidate_ns
 
     def _keys(self, held: int, whole: _Group, allowed: Allowed | None) -> _Array | None:
-        """Return a number for each row, equal for those that are searched together; None: all are.
+        """Return a number per row, equal for rows that are searched together; None: all of them are.
 
-        These have one mask and leave about as much out: a long history makes the index look further; it is not to do
-        so for the others of the batch.
+        Such rows share a mask and exclude about as many items: a long history makes the index look further, which the
+        others of the batch should not pay for.
         """
         uneven = self._index is not None and len(whole.rows) > held
         if allowed is None and not uneven:
@@ -164,7 +184,7 @@ class ItemSearch:
         return keys
 
     def _groups(self, keys: _Array, whole: _Group, allowed: Allowed | None) -> Iterator[tuple[_Array, _Group]]:
-        """Yield the rows that are searched together, int64 [n] and their group, by what `_keys` returned."""
+        """Yield the rows that are searched together, int64 [n], and their group, by the result of `_keys`."""
         for key in np.unique(keys):
             mask = whole.mask if allowed is None or key < _LEVELS else allowed.masks[key // _LEVELS - 1]
             if mask is not None and mask.count == len(self.vectors) - len(self._dead):
@@ -173,7 +193,7 @@ class ItemSearch:
             yield members, _taken(members, whole._replace(mask=mask))
 
     def _part(self, held: int, members: _Array | None, group: _Group, budget: Budget | None) -> _Part:
-        """Return how a group is searched, for which there must be time."""
+        """Plan the search of a group, paid for from the budget."""
         fetch = held + _SPARE
         if self._index is not None and len(group.rows):
             fetch += int(np.bincount(group.rows).max())
@@ -187,7 +207,7 @@ class ItemSearch:
         return _Part(members, group, fetch, plan)
 
     def _picking(self, plan: Plan, fetch: int, group: _Group) -> float:
-        """Return what it takes to pick the candidates of a plan and to rank them, in nanoseconds."""
+        """Return the cost of selecting and ranking the candidates of a plan, in nanoseconds."""
         queries = len(group.queries)
         ranking = queries * fetch * self._candidate_ns
         if plan.way == "index":
@@ -246,7 +266,7 @@ class ItemSearch:
     def _best(
         self, held: int, subset: _Array | None, scores: _Array, queries: _Array
     ) -> tuple[_Array, _Array, _Array | None]:
-        """Return the best [n, held] by exact score of those with the best quick scores, and what bounds the others."""
+        """Return the best [n, held] by exact score of those with the best quick scores, and a bound of the others."""
         total, fetch = scores.shape[1], held + _SPARE
         excluded: _Array | None
         bound = None
@@ -258,7 +278,7 @@ class ItemSearch:
         return index, score, bound
 
     def _settle(self, held: int, subset: _Array | None, group: _Group, least: float) -> tuple[_Array, _Array]:
-        """Return one row's answer from every item whose quick score is at least `least`."""
+        """Return one row's answer, from every item with a quick score of at least `least`."""
         scores = self._quick(subset, group)[0]
         close = np.flatnonzero(scores >= least)
         if len(close) < held:  # rounding beyond the bound, which is one of probability
@@ -297,12 +317,12 @@ class ItemSearch:
         return self._answer(held, _Part(None, group, held + _SPARE, plan))
 
     def _is_sifted(self, mask: ItemMask | None) -> bool:
-        """Return whether nothing is left out but a few removed items."""
+        """Return whether only a few removed items are excluded."""
         few = _FEW if self._index is None else self._index.most_removed
         return mask is not None and mask is self._live and len(self._dead) <= few
 
     def _rank(self, held: int, queries: _Array, candidates: _Array, excluded: _Array | None) -> tuple[_Array, _Array]:
-        """Return the `held` best candidates [n, held] and their scores: by score, then by item index."""
+        """Return the `held` best candidates [n, held] and their scores, by score, then by item index."""
         scores = self._scoring.exact(queries, candidates)
         if excluded is not None:
             scores[excluded] = -np.inf
@@ -312,12 +332,12 @@ class ItemSearch:
 
 
 def no_exclusions() -> tuple[np.ndarray, np.ndarray]:
-    """Return the `rows` and `items` of a search that leaves nothing out."""
+    """Return the `rows` and `items` of a search without exclusions."""
     return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
 
 
 def in_order(rows: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return both, int64 [m], with the rows ascending."""
+    """Return both, int64 [m], with ascending rows."""
     if not len(rows) or not (rows[1:] < rows[:-1]).any():
         return rows, items
     order = rows.argsort(kind="stable")
@@ -325,7 +345,7 @@ def in_order(rows: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def _taken(members: _Array, group: _Group) -> _Group:
-    """Return some rows of a group, int64 ascending, renumbered, in the time that their own entries take."""
+    """Return some rows of a group, int64 ascending, renumbered, at the cost of their own entries."""
     if not len(group.rows):
         return group._replace(queries=group.queries[members])
     bounds = group.rows.searchsorted(np.arange(len(group.queries) + 1))
@@ -341,7 +361,7 @@ def _widened(array: _Array, width: int, blank: float) -> _Array:
 
 
 def _cut(index: _Array, score: _Array, k: _Array) -> Found:
-    """Empty the places past each row's k, and those of excluded items."""
+    """Clear the places past each row's k, and those of excluded items."""
     width = score.shape[1]
     least = min(k.tolist())
     if least == width and min(score[:, -1].tolist()) > -np.inf:  # by far the most frequent

@@ -1,4 +1,4 @@
-"""The columns with the largest scores of every row, unsorted: what an exact ranking then looks at more closely."""
+"""Selects the columns with the largest scores of every row, unsorted, for an exact ranking."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _ENOUGH_GROUPS = 1.5
 
 
 class Leaders(NamedTuple):
-    """At least the wanted number of the best columns of every row."""
+    """The best columns of every row, at least the wanted number."""
 
     columns: np.ndarray
     """int64 [n, width], ascending; 0 past what a row has."""
@@ -24,8 +24,8 @@ class Leaders(NamedTuple):
 def leaders(scores: np.ndarray, fetch: int) -> Leaders:
     """Return `fetch` or more columns with the largest scores, [n, total] with total > fetch, never one of -inf.
 
-    The columns are dealt into groups. The `fetch`-th largest of the groups' maxima is a bound that `fetch` columns at
-    least reach, and few more: all of these are taken, which costs a third of partitioning every row.
+    The columns are dealt into groups. At least `fetch` columns, and few more, reach the `fetch`-th largest of the
+    groups' maxima; all of these are taken. That costs a third of partitioning every row.
     """
     total = scores.shape[1]
     groups = total // _GROUP
@@ -43,9 +43,9 @@ def leaders(scores: np.ndarray, fetch: int) -> Leaders:
 
 
 def ranked(scores: np.ndarray, held: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the columns of the `held` largest scores of every row, best first, int64 [n, held], and those scores.
+    """Return the columns of the `held` largest scores of every row, best first, int64 [n, held], and the scores.
 
-    Of equal scores the earlier column comes first; -inf is no score, and comes last in any order.
+    Ties are in column order; columns with -inf come last, in any order.
     """
     if len(scores) == 1:
         return _ranked_alone(scores[0], held)
@@ -60,14 +60,14 @@ def ranked(scores: np.ndarray, held: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def taken(values: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Return each row's values, [n, total], at its own columns, int64 [n, width]: twice as fast as two index arrays."""
+    """Return each row's values, [n, total], at its own columns, int64 [n, width], twice as fast as two index arrays."""
     if len(values) == 1:
         return values[0].take(columns)
     return values.ravel().take(columns + (np.arange(len(values)) * values.shape[1])[:, None])
 
 
 def _ranked_alone(scores: np.ndarray, held: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rank one row, [m]: by far the most frequent, and half of the calls."""
+    """Rank one row, [m], which is by far the most frequent case."""
     negative = -scores
     order = negative.argsort()[: held + 1]
     best = scores.take(order)
@@ -79,7 +79,7 @@ def _ranked_alone(scores: np.ndarray, held: int) -> tuple[np.ndarray, np.ndarray
 
 
 def _joined(reached: np.ndarray, bound: np.ndarray) -> Leaders:
-    """Return the columns that are marked, bool [n, total], as one array."""
+    """Return the marked columns, bool [n, total], as one array."""
     rows, total = reached.shape
     positions = reached.ravel().nonzero()[0]
     edges = np.arange(0, rows * total + 1, total)

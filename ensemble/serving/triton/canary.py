@@ -1,8 +1,8 @@
-"""One inference whose answer is known: the only health that is true of a Triton with python models.
+"""The canary: an inference with a known answer, the only reliable sign of health of a Triton with python models.
 
-Triton calls itself healthy when a model's process is dead, and not ready while a release is being swapped well. The
-question and its answer are in the model's configuration. This file needs the standard library alone, so it is a probe,
-too, of a server that listens for HTTP on the same machine: `python3 canary.py --url http://127.0.0.1:8000`.
+Triton reports itself healthy when a model's process is dead, and not ready while a release is being swapped. Question
+and answer are in the model's configuration. This file needs the standard library alone, so that it can be run as a
+probe of a server with HTTP on the same machine: `python3 canary.py --url http://127.0.0.1:8000`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class Result(NamedTuple):
-    """What became of the canary."""
+    """The result of a canary."""
 
     state: str
     """`healthy`; `wrong`: it answers, and wrongly; `failed`; `late`; `busy`: late or refused while others are answered;
@@ -55,12 +55,12 @@ class Result(NamedTuple):
 
     @property
     def alive(self) -> bool:
-        """Return whether a restart would not help: it is healthy, or busy, or says nothing of its health."""
+        """Return whether a restart would not help: healthy, busy, or without a canary."""
         return self.state in ("healthy", "busy", "unasked")
 
 
 class Trouble(Exception):
-    """The server did not do what it was asked to."""
+    """The server did not answer the canary."""
 
     def __init__(self, state: str, reason: str) -> None:
         """Take a `Result`'s state and reason."""
@@ -79,7 +79,7 @@ class Answer(NamedTuple):
 
 
 class Server(Protocol):
-    """How a server is asked. Each method raises Trouble."""
+    """The protocol for asking a server. Each method raises Trouble."""
 
     def config(self, model: str) -> Mapping[str, Any]:
         """Return the model's configuration as JSON has it."""
@@ -92,7 +92,7 @@ class Server(Protocol):
 
 
 def check(server: Server, model: str | None = None) -> Result:
-    """Ask the canary of a model, by default of whichever of ours is there, and judge the answer."""
+    """Send the canary of a model, by default of the one of ours that the server has, and judge the answer."""
     start, asked = time.monotonic(), model or MODELS[0]
     try:
         asked, stated = _stated(server, [model] if model else MODELS)
@@ -112,10 +112,10 @@ def check(server: Server, model: str | None = None) -> Result:
 
 
 def difference(answer: Answer, stated: Mapping[str, Any]) -> str:
-    """Return how an answer differs from the one that is known; empty where it does not.
+    """Return how an answer differs from the known one; empty if it does not.
 
-    Items with equal scores may change places. Of a live catalogue that has changed (`RELEASE+N`) only what every answer
-    has is asked for: finite scores that descend, and no item twice.
+    Items with equal scores may change places. After changes of a live catalogue (`RELEASE+N`) the answer is not known,
+    so it is only checked for finite, descending scores and distinct items.
     """
     count, scores = answer.count, answer.scores[: answer.count]
     if not all(math.isfinite(score) for score in scores) or any(a < b for a, b in pairwise(scores)):
@@ -158,14 +158,14 @@ def _same_release(answer: Answer, stated: Mapping[str, Any]) -> bool:
 
 
 def _stands_alone(scores: Sequence[float], place: int, slack: float) -> bool:
-    """Return whether no other item may stand in a place. One that is as good may wait after the last."""
+    """Return whether only one item can be in a place; an item past the end may tie with the last one."""
     if place + 1 >= len(scores):
         return False
     return scores[place] - scores[place + 1] > slack and (not place or scores[place - 1] - scores[place] > slack)
 
 
 def _progresses(server: Server, model: str) -> bool:
-    """Return whether a server that is late answers others meanwhile."""
+    """Return whether a server that is late answers other requests meanwhile."""
     deadline = time.monotonic() + _PROGRESS_SECONDS
     try:
         before = server.answered(model)
@@ -183,7 +183,7 @@ def _shown(values: Sequence[Any]) -> str:
 
 
 def state_of(message: str) -> str:
-    """Return the state of what a server refused with `message`."""
+    """Return the state that a server's error `message` implies."""
     if any(text in message for text in _FULL):
         return "busy"
     if any(text in message.lower() for text in _LATE):
@@ -192,7 +192,7 @@ def state_of(message: str) -> str:
 
 
 class OverHttp:
-    """A server that listens for HTTP, asked by the standard library."""
+    """A server asked over HTTP, with the standard library."""
 
     def __init__(self, url: str, timeout_s: float) -> None:
         """Take `http://HOST:PORT`."""

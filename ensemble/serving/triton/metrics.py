@@ -1,7 +1,7 @@
-"""What a served model counts: added up in the process, handed to Triton's metrics now and then by a thread of its own.
+"""Counters of a served model, added up in the process and passed to Triton's metrics by a thread at intervals.
 
-Handing one number over takes some 50 microseconds of two processes, adding it up here a tenth of one. Triton adds the
-numbers of a model's processes together, and keeps them when a model is reloaded.
+Passing one number takes some 50 microseconds of two processes, adding it up here a tenth of one. Triton adds the
+numbers of a model's processes, and keeps them when a model is reloaded.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ GAUGES = ("retrieval_release_info", "retrieval_catalogue_items", "retrieval_cata
 
 
 class Histogram:
-    """Counts of values up to each of some bounds."""
+    """Counts of values below each of several bounds."""
 
     def __init__(self, name: str, bounds: Sequence[float]) -> None:
         """Take the metric's name and the bounds, ascending."""
@@ -61,7 +61,7 @@ class Histogram:
         self._sum += value
 
     def totals(self) -> Iterator[tuple[str, Labels, float]]:
-        """Yield what Prometheus knows a histogram by."""
+        """Yield the series of a Prometheus histogram."""
         total = 0
         for bound, count in zip((*self._bounds, "+Inf"), self._counts, strict=True):
             total += count
@@ -71,10 +71,10 @@ class Histogram:
 
 
 class Tally:
-    """What happened in this process since it was started. Only ever grows, so that another thread may read it."""
+    """Counters of this process since its start. They only grow, so that another thread can read them."""
 
     def __init__(self, inputs: Collection[str] = (), searches: bool = False) -> None:
-        """Take the names of the model's inputs, which are what can be at fault, and whether the model searches."""
+        """Take the names of the model's inputs, one of which can be at fault, and whether the model searches."""
         self._inputs, self._searches = inputs, searches
         self._rows = self._unknown = self._short = self._excluded = self._filtered = 0
         self._refused_rows: Counter[str] = Counter()
@@ -83,30 +83,30 @@ class Tally:
         self._batch = Histogram("retrieval_batch_rows", _BATCH_ROWS)
 
     def answered(self, rows: int, unknown: int) -> None:
-        """Count a batch of rows, so many of them of unknown users."""
+        """Count a batch of rows, and those of them with unknown users."""
         self._rows += rows
         self._unknown += unknown
         self._batch.add(rows)
 
     def searched(self, seconds: float, short: int, excluded: int, filtered: int) -> None:
-        """Count what a batch's search took, the rows that it did not fill, and the items that were left out."""
+        """Count the seconds of a batch's search, the rows that it did not fill, and the excluded items."""
         self._search.add(seconds)
         self._short += short
         self._excluded += excluded
         self._filtered += filtered
 
     def refused(self, reason: str, rows: int, requests: int = 1) -> None:
-        """Count requests that were refused."""
+        """Count refused requests."""
         self._refused[reason] += requests
         self._refused_rows[reason] += rows
 
     def reason(self, message: str) -> str:
-        """Return the input that a refusal's message names: one of few, whatever clients send."""
+        """Return the input that a refusal names, one of few whatever clients send."""
         match = _COLUMN.match(message)
         return match[1] if match is not None and match[1] in self._inputs else "query"
 
     def totals(self) -> Iterator[tuple[str, Labels, float]]:
-        """Yield name, labels and value of everything that was ever counted."""
+        """Yield name, labels and value of every counter."""
         counted: list[tuple[str, Labels, float]] = [
             ("retrieval_rows_total", (), self._rows),
             ("retrieval_unknown_users_total", (), self._unknown),
@@ -125,13 +125,13 @@ class Tally:
 
 
 class Reporter:
-    """Hands a tally to Triton's metrics, every two seconds, from a thread of its own."""
+    """Passes a tally to Triton's metrics every two seconds, from a thread of its own."""
 
     catalogue: tuple[int, int] | None = None
     """Items and changes in force, of a model that searches."""
 
     def __init__(self, tally: Tally, families: Any, labels: Mapping[str, str], release: str) -> None:
-        """Take what counts, Triton's `MetricFamily`, labels for all metrics (the model), and what is served."""
+        """Take the tally, Triton's `MetricFamily`, labels for all metrics (the model), and the release."""
         self._tally, self._made, self._labels = tally, families, dict(labels)
         self._release: Labels = (("release", release),)
         self._families: dict[str, Any] = {}
@@ -143,7 +143,7 @@ class Reporter:
         self._thread.start()
 
     def close(self) -> None:
-        """Hand over what is left; the release is no longer served by this process."""
+        """Pass on what is left; this process no longer serves the release."""
         self._ended.set()
         if self._abandoned():
             return
@@ -156,7 +156,7 @@ class Reporter:
             self._hand_over()
 
     def _abandoned(self) -> bool:
-        """Whether Triton was killed: a call would wait for its answer for good, and this process outlive it."""
+        """Return whether Triton was killed, in which case a call would never return and keep this process alive."""
         return os.getppid() != self._server
 
     def _hand_over(self) -> None:
@@ -187,15 +187,15 @@ class Reporter:
 def _kept(metric: Any) -> Any:
     """Return an object of Triton's that is never freed, not even when the interpreter ends.
 
-    What frees it frees the one metric in the server that all processes with these labels share: those that go on
-    counting then write to freed memory, and the server crashes (Triton 2.51).
+    Freeing it would free the metric in the server, which all processes with these labels share: the others would write
+    to freed memory, and the server would crash (Triton 2.51).
     """
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(metric))
     return metric
 
 
 class RequestLog:
-    """Lines on single requests, JSON; no more than some a second, whatever is sent."""
+    """Log lines on single requests, JSON, at a limited rate."""
 
     def __init__(self, model: str, clock: Callable[[], float] = time.monotonic) -> None:
         """Take the model's name."""
@@ -203,7 +203,7 @@ class RequestLog:
         self._tokens, self._last, self._suppressed = _BURST, clock(), 0
 
     def line(self, event: str, request_id: str, **facts: Any) -> str | None:
-        """Return a line to be logged, or None where there were too many."""
+        """Return a line for the log, or None if there were too many."""
         now = self._clock()
         self._tokens = min(_BURST, self._tokens + (now - self._last) * _LINES_PER_SECOND)
         self._last = now

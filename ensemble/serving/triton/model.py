@@ -25,7 +25,7 @@ class FusedModel(BatchModel):
         self._writer = AnswerWriter(lambda: self.retriever.catalogue.wire_ids)
 
     def check(self) -> None:
-        """Answer the sample queries, and both ends of batch sizes once."""
+        """Answer the sample queries, and once the smallest and the largest batch."""
         selftest = SelfTest.load(self.release)
         selftest.check_features(self.retriever.features)
         selftest.check_vectors(self.retriever.tower)
@@ -50,14 +50,14 @@ class FusedModel(BatchModel):
 
 
 class AnswerWriter:
-    """Cuts the answer to a batch into the outputs of each request."""
+    """Splits the answer to a batch into the outputs of each request."""
 
     def __init__(self, wire_ids: Callable[[], np.ndarray]) -> None:
-        """Take what returns the ids of all rows as they go out, and that of no item at the end."""
+        """Take a function that returns the ids of all rows as they are sent, and that of no item at the end."""
         self._wire_ids = wire_ids
 
     def outputs(self, answer: Answer, request: Request, slices: Sequence[slice]) -> list[Outputs]:
-        """Return each request's outputs, as wide as the largest top_k of its rows; past `count` scores are NO_SCORE."""
+        """Return each request's outputs, as wide as its largest top_k; past `count` scores are NO_SCORE."""
         text = answer.item_id.dtype == object
         ids = self._wire_ids()[answer.item_index] if text else answer.item_id
         counts, known, widest = answer.count[:, None], answer.user_known[:, None], ids.shape[1]

@@ -1,4 +1,4 @@
-"""The Triton model `retrieval_rank`: the chained layout's last step where a release ranks what it retrieves."""
+"""The Triton model `retrieval_rank`: the last step of the chained layout, for a release with a ranker."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class RankModel(BatchModel):
 
 
 def _padded(candidates: Sequence[_Array]) -> _Array:
-    """Join arrays of different widths; -1 fills."""
+    """Concatenate arrays of different widths, filled with -1."""
     width = max(array.shape[1] for array in candidates)
     padded = [np.pad(array, ((0, 0), (0, width - array.shape[1])), constant_values=-1) for array in candidates]
     return np.concatenate(padded)

@@ -1,6 +1,6 @@
 """The Triton models `retrieval_transform`, `retrieval_tower` and `retrieval_search`: the steps of the chained layout.
 
-Each loads its part of the release alone, and its process no library that only another one needs.
+Each process loads only its part of the release and the libraries for it.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class SearchModel(BatchModel):
         return self._writer.outputs(answer, request, row_slices(sent, VECTOR))
 
     def _for_ranking(self, answer: Answer, request: Request, slices: Sequence[slice]) -> list[Outputs]:
-        """Return the candidates of each request, and what its answers must score."""
+        """Return the candidates of each request, and the minimum scores of its answers."""
         least = self._catalogue.least_scores(request)
         if least is None:
             least = np.full(len(answer.count), NO_SCORE, dtype=np.float32)
@@ -148,7 +148,7 @@ class SearchModel(BatchModel):
 
 
 def _as_read(arrays: Arrays) -> Arrays:
-    """Return the arrays of a request as the reader knows them: a history's times, spent by now, come with its items."""
+    """Return the arrays of a request as the reader expects them: a history's items come without their times."""
     read = {**arrays, USER: arrays[USER_ROW]}
     clicks = read.get("history_item_ids")
     if clicks is not None:

@@ -1,4 +1,4 @@
-"""The file of a release's sample queries, `selftest.json`: its fields, and the shape of the numbers in each of them."""
+"""Reads the sample queries of a release, `selftest.json`: its fields, and the shapes of their numbers."""
 
 from __future__ import annotations
 
@@ -20,10 +20,20 @@ _FLOAT32 = 3.4e38
 def read_samples(
     fields: Fields, manifest: Mapping[str, Any], outputs: Sequence[Mapping[str, Any]], items: int, ranks: bool
 ) -> dict[str, Any]:
-    """Return what `selftest.json` states, of a release with this manifest.
+    """Return the content of `selftest.json`, for a release with this manifest.
 
-    `outputs` are those of its `query/transform.json`, `items` the rows of its vectors; a release that `ranks` states,
-    beside the answers, what is retrieved and how that is ranked.
+    Parameters
+    ----------
+    fields
+        The file's JSON object.
+    manifest
+        The release's manifest.
+    outputs
+        Those of its `query/transform.json`.
+    items
+        Rows of its vectors.
+    ranks
+        Whether the file also has candidates and their ranking.
 
     Raises
     ------
@@ -73,7 +83,7 @@ def _feature(rows: int, output: Mapping[str, Any]) -> Check:
 
 
 def _numbers(shape: tuple[int | None, ...], low: int = -_INT64, high: int = _INT64, whole: bool = True) -> Check:
-    """Return the check of lists of numbers of this shape (None: any width); null is a score that no item has."""
+    """Return the check of lists of numbers of this shape (None: any width); null is the score of no item."""
 
     def check(fields: Fields, key: str) -> list[Any]:
         value: list[Any] = fields.entries(key)

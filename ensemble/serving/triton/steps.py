@@ -1,4 +1,4 @@
-"""The tensors between the chained models, and what each of them takes and makes."""
+"""Inputs and outputs of the chained models, and the tensors between them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Steps(NamedTuple):
 
 
 def steps_of(release: Release) -> Steps:
-    """Return the tensors of the chained models; with an onnxruntime tower the features go by name."""
+    """Return the tensors of the chained models; with an onnxruntime tower, features are passed by name."""
     stated, id_dtype = release.json("query/transform.json"), release.manifest["id_dtype"]
     taken, features = ([column["name"] for column in stated[key]] for key in ("inputs", "outputs"))
     check_query(taken, features, str(release.path / "query/transform.json"))
@@ -72,7 +72,7 @@ def steps_of(release: Release) -> Steps:
 
 
 def feature_tensors(release: Release, outputs: Sequence[Mapping[str, Any]], graphs: Sequence[str]) -> list[Tensor]:
-    """Return what the transform makes for these graphs of the release."""
+    """Return the tensors from the transform to these graphs of the release."""
     if release.manifest["serving"]["tower_platform"] == "python":
         return [Tensor(FEATURES, "UINT8", packing(outputs).itemsize)]
     wire = {**WIRE, "float32": "FP32"}
@@ -86,7 +86,7 @@ def feature_tensors(release: Release, outputs: Sequence[Mapping[str, Any]], grap
 
 
 def packing(outputs: Sequence[Mapping[str, Any]]) -> np.dtype:
-    """Return one row's features as a record, given the `outputs` of a `transform.json`."""
+    """Return the record type of one row's features, given the `outputs` of a `transform.json`."""
     return np.dtype([(spec["name"], spec["dtype"], (spec["max_length"],) * spec["list"]) for spec in outputs])
 
 
@@ -99,6 +99,6 @@ def pack(features: Mapping[str, np.ndarray], record: np.dtype, rows: int) -> np.
 
 
 def unpack(packed: np.ndarray, record: np.dtype) -> dict[str, np.ndarray]:
-    """Return the features, [n] or [n, max_length], of what `pack` made."""
+    """Return the features, [n] or [n, max_length], from the result of `pack`."""
     rows = np.ascontiguousarray(packed).view(record).reshape(-1)
     return {name: np.ascontiguousarray(rows[name]) for name in record.names or ()}

@@ -1,4 +1,4 @@
-"""The tensors of the Triton model `retrieval`: what they are, and a request's arrays as a checked `Request`."""
+"""The tensors of the Triton model `retrieval`, and the conversion of a request's arrays to a checked `Request`."""
 
 from __future__ import annotations
 
@@ -99,12 +99,12 @@ def output_tensors(id_dtype: Mapping[str, str]) -> list[Tensor]:
 
 
 def most_entries(dtype: str, milliseconds: float) -> int:
-    """Return how many entries of lists of a Triton data type a request can have before its budget is spent."""
+    """Return how many list entries of a Triton data type a request can have within its budget."""
     return int(Budget(milliseconds).most(_ENTRY_NS[dtype]))
 
 
 class Reader:
-    """Turns the arrays of requests into one `Request`."""
+    """Converts the arrays of requests to one `Request`."""
 
     def __init__(self, tensors: Sequence[Tensor], limits: Mapping[str, int]) -> None:
         """Take the model's inputs and the release's `serving` section (top_k, max_top_k, max_exclude_item_ids)."""
@@ -114,17 +114,16 @@ class Reader:
         self._limits = limits
 
     def read(self, requests: Sequence[Arrays], budget: Budget | None = None) -> Request:
-        """Join requests that sent the same inputs, arrays [rows, width], row after row.
-
-        Lists are paid for from the `budget` before they are read.
+        """Concatenate requests that sent the same inputs, arrays [rows, width], row after row.
 
         Raises
         ------
         InvalidRequest
-            A required input is missing, a value is out of range, not finite or not UTF-8. The message counts rows over
-            all of `requests`, so ask again with one request to learn its own row.
+            A required input is missing, or a value is out of range, not finite or not UTF-8. The message counts rows
+            over all of `requests`; read one request alone to learn its own row.
         TooMuch
-            Reading its lists and looking their ids up would take more than the budget.
+            Reading its lists and looking up their ids would exceed the budget, from which they are paid before they are
+            read.
         """
         if budget is not None:
             self._pay(requests, budget)
@@ -207,7 +206,7 @@ class Reader:
         return self._ids(tensor, requests, rows, "max_exclude_item_ids")
 
     def _clicks(self, requests: Sequence[Arrays], rows: int) -> Clicks | None:
-        """Read `history_item_ids` and `history_timestamps`; entries whose id is the padding are left out."""
+        """Read `history_item_ids` and `history_timestamps`, without padding."""
         names = [name for name in ("history_item_ids", "history_timestamps") if name in requests[0]]
         if not names or not self._tensors.keys() >= set(names):
             return None
@@ -234,7 +233,7 @@ class Reader:
 
 
 def _dated(column: Column) -> Column:
-    """Check the queries' times; `NOW` is missing."""
+    """Check the queries' times; `NOW` becomes missing."""
     now = column.values == NOW
     wrong = ((column.values < 0) | (column.values >= FAR)) & ~now
     if wrong.any():
@@ -243,7 +242,7 @@ def _dated(column: Column) -> Column:
 
 
 def _pair(requests: Sequence[Arrays], names: list[str]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Return both arrays of every request; refuse one without the other, and lists of different lengths."""
+    """Return both arrays of every request; refuse one without the other, or lists of different lengths."""
     if len(names) < 2:
         other = {"history_item_ids": "history_timestamps", "history_timestamps": "history_item_ids"}[names[0]]
         raise InvalidRequest(f"column '{other}': missing, row 0; expected as many entries as in '{names[0]}'")
@@ -263,7 +262,7 @@ def _out_of_time(name: str, wrong: np.ndarray, rows: np.ndarray, seconds: np.nda
 
 
 def extremes(values: np.ndarray) -> tuple[int, int]:
-    """Return the least and the largest of int64 [n], n > 0: of a few, faster than NumPy finds out what to do."""
+    """Return the minimum and maximum of int64 [n], n > 0; for a few values, faster than NumPy."""
     if len(values) > _FEW:
         return int(values.min()), int(values.max())
     listed = values.tolist()
@@ -278,7 +277,7 @@ def _joined(requests: Sequence[Arrays], name: str) -> np.ndarray:
 
 
 def _ragged(requests: Sequence[Arrays], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return each row's length and all values one after the other; a request's rows have one length."""
+    """Return each row's length, and all values in order; the rows of a request have the same length."""
     shapes = [arrays[name].shape for arrays in requests]
     lengths = np.repeat([shape[1] for shape in shapes], [shape[0] for shape in shapes])
     return lengths, np.concatenate([arrays[name].reshape(-1) for arrays in requests])
@@ -287,7 +286,7 @@ def _ragged(requests: Sequence[Arrays], name: str) -> tuple[np.ndarray, np.ndarr
 def _plain(
     tensor: Tensor, values: np.ndarray, lengths: np.ndarray | None = None, longest: int = MAX_TEXT_BYTES
 ) -> np.ndarray:
-    """Return the values as the transform takes them: bytes of at most `longest` are decoded."""
+    """Return the values as the transform takes them; bytes, at most `longest`, are decoded."""
     if tensor.dtype != "BYTES":
         return values
     if max(map(len, values), default=0) > longest:
@@ -306,7 +305,7 @@ def _plain(
 
 
 def _row_of(position: int, lengths: np.ndarray | None) -> int:
-    """Return the row of a value, where each row has one or the given number of them."""
+    """Return the row of a value, given the lengths of the rows (None: one value each)."""
     return position if lengths is None else int(np.repeat(np.arange(len(lengths)), lengths)[position])
 
 

@@ -1,4 +1,4 @@
-"""Texts as they arrive at Triton's python backend: each four bytes of length, little endian, and its bytes."""
+"""Texts as Triton's python backend delivers them: four bytes of length, little endian, then the bytes."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ _length_at = Struct("<I").unpack_from
 
 
 class _Encoded(np.ndarray):
-    """Texts that are split once the backend says what shape they have."""
+    """Texts that are decoded once their shape is known."""
 
     most = 0
 
     def reshape(self, shape: Sequence[int]) -> np.ndarray:  # type: ignore[override]
-        """Return the texts, bytes objects of that shape; None in every place where they are more than `most`."""
+        """Return the texts, bytes objects of that shape; None in every place if there are more than `most`."""
         if math.prod(shape) > self.most:
             return np.broadcast_to(np.array(None, dtype=object), tuple(shape))
         return _split(self.tobytes()).reshape(tuple(shape))
 
 
 def text_reader(most: int) -> Callable[[Any], np.ndarray]:
-    """Return what stands in for `deserialize_bytes_tensor` of `triton_python_backend_utils`.
+    """Return a replacement for `deserialize_bytes_tensor` of `triton_python_backend_utils`.
 
-    The backend reads the texts of a request before any model sees it, hence before any budget can refuse it: an input
-    of more than `most` texts, which the budget is going to refuse for its shape, is not read at all. Others are read in
-    a third of the time that the backend's own function takes (Triton 2.51), half a microsecond a text.
+    The backend decodes the texts of a request before any model, and so any budget, can refuse it. An input of more than
+    `most` texts, which the budget is going to refuse for its shape, is therefore not decoded. Others take a third of
+    the time of the backend's own function (Triton 2.51), half a microsecond per text.
     """
 
     def read(encoded: Any) -> np.ndarray:

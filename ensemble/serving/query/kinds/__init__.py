@@ -1,6 +1,6 @@
-"""How each kind of feature is served: the closed set of operators that a transform may consist of.
+"""The kinds of features as they are served: the closed set of operators in a transform.
 
-The files are called as in `workflows/features/kinds`, which says what each kind is.
+The files have the names of those in `workflows/features/kinds`, which define the kinds.
 """
 
 from __future__ import annotations

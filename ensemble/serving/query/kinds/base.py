@@ -1,4 +1,4 @@
-"""What the operators of all kinds are made of: columns, vocabularies, and parameters that are checked."""
+"""What the operators of all kinds share: columns, vocabularies, checked parameters."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Vocabulary = Union[IntegerVocabulary, StringVocabulary]
 
 
 class Column(NamedTuple):
-    """A raw column of a batch. `missing` marks the values that are null; whatever stands there is not looked at."""
+    """A raw column of a batch. `missing` marks nulls, whose values are ignored."""
 
     values: np.ndarray
     """int64 [n], float64 [n] (NaN is null too) or an object array [n] of `str` (None is null too). In a list column
@@ -36,7 +36,7 @@ class Column(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """What an operator is built with besides its parameters."""
+    """The environment of an operator, beside its parameters."""
 
     dtypes: list[str]
     """Of the inputs."""
@@ -47,7 +47,7 @@ class Parts(NamedTuple):
 
 
 class Operator(NamedTuple):
-    """What a step of a transform takes and makes, and how it is built; raises InvalidRelease for wrong parameters."""
+    """Inputs and outputs of an operator, and its constructor, which raises InvalidRelease for wrong parameters."""
 
     takes: tuple[tuple[tuple[str, ...], bool], ...]
     """Data types and whether lists, input by input."""
@@ -61,7 +61,7 @@ class Operator(NamedTuple):
 
 
 def vocabulary_of(fields: Fields, parts: Parts) -> Vocabulary:
-    """Read the vocabulary, and hash what it does not hold where the step says so; without one, everything."""
+    """Read the vocabulary, with buckets for unknown values if the step has some; without one, hash everything."""
     strings, hashed = parts.dtypes[0] == "string", fields.has("hash_buckets")
     known: Vocabulary | None = None
     if fields.has("vocabulary") or not hashed:
@@ -85,24 +85,24 @@ def width_of(fields: Fields, parts: Parts) -> int:
 
 
 def option(fields: Fields, key: str) -> bool:
-    """Take a flag that is false where it is left out."""
+    """Take a flag that is false by default."""
     return fields.has(key) and fields.flag(key)
 
 
 def rising(edges: list[float]) -> bool:
-    """Return whether edges rise strictly."""
+    """Return whether edges increase strictly."""
     return all(low < high for low, high in pairwise(edges))
 
 
 def encode(vocabulary: Vocabulary, values: np.ndarray) -> np.ndarray:
-    """Return the codes of values as a column holds them."""
+    """Return the codes of a column's values."""
     if isinstance(vocabulary, StringVocabulary):
         return vocabulary.encode(values.tolist())
     return vocabulary.encode(values)
 
 
 def with_none(column: Column, vocabulary: Vocabulary) -> np.ndarray:
-    """Return the values; strings that are missing become None, so that nothing looks at them."""
+    """Return the values with None for missing strings, so that nothing looks at them."""
     if column.missing is None or isinstance(vocabulary, IntegerVocabulary):
         return column.values
     values = column.values.copy()
@@ -130,7 +130,7 @@ def nulls_of(column: Column) -> np.ndarray | None:
 
 
 def without(column: Column, dropped: np.ndarray) -> Column:
-    """Return a list column without some of its entries, a mask."""
+    """Return a list column without the `dropped` entries, a mask."""
     kept = np.zeros(len(dropped) + 1, dtype=np.int64)
     np.cumsum(~dropped, out=kept[1:])
     return Column(column.values[~dropped], None, kept[column.offsets])

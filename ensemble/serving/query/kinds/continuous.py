@@ -47,7 +47,7 @@ class Continuous:
 
 
 def build_scale(fields: Fields, _: Parts) -> Continuous:
-    """Build what is done with a number once it is there."""
+    """Build the scaling of a number."""
     std = fields.number("std")
     if std <= 0:
         raise fields.error("std must be above 0")

@@ -19,7 +19,7 @@ class Cross:
     """The values of several columns to the code of their combination, int64 [n]; null where one of them is."""
 
     def __init__(self, edges: Sequence[Sequence[float]], vocabulary: IntegerVocabulary) -> None:
-        """Take each column's bucket edges, none where its values themselves count, and a vocabulary of hashes."""
+        """Take each column's bucket edges (None: its values as they are), and a vocabulary of hashes."""
         self._edges = [np.array(column, dtype=np.float64) if column else None for column in edges]
         self._listed = [list(map(float, column)) if column else None for column in edges]
         self._vocabulary, self.codes = vocabulary, vocabulary.codes
@@ -87,7 +87,7 @@ def _text(value: Any) -> str:
 
 
 def _listed(column: Column) -> list[Any]:
-    """Return a column's values as Python has them; null is None."""
+    """Return a column's values as Python objects; null is None."""
     values: list[Any] = column.values.tolist()
     if column.missing is None:
         return values

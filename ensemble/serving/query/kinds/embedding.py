@@ -1,4 +1,4 @@
-"""The kind `embedding`: a column's vectors as they are. Those of a file are a `categorical` and the tower's table."""
+"""The kind `embedding`: a column of vectors. Vectors of a file are a `categorical` with the tower's table instead."""
 
 from __future__ import annotations
 

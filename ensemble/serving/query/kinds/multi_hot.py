@@ -24,13 +24,13 @@ from .base import (
 
 
 class Window:
-    """Which entries of lists are kept, and where they stand: the first or the last, with zeros after or before them."""
+    """Selects the entries of lists that are kept, the first or the last, and their places beside the padding."""
 
     def __init__(self, max_length: int, keep_last: bool = False, pad_left: bool = False) -> None:
         self.width, self._last, self._left = max_length, keep_last, pad_left
 
     def __call__(self, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the places that are filled, bool [n, max_length], and the positions of what fills them, row by row."""
+        """Return the filled places, bool [n, max_length], and the positions of their entries, row by row."""
         lengths = np.minimum(offsets[1:] - offsets[:-1], self.width)[:, None]
         starts = offsets[1:, None] - lengths if self._last else offsets[:-1, None]
         places = np.arange(self.width)
@@ -43,7 +43,7 @@ class Window:
 
 
 class MultiHot:
-    """A list to the codes of those of its values that are not null and kept, int64 [n, max_length]."""
+    """A list to the codes of its kept values that are not null, int64 [n, max_length]."""
 
     def __init__(self, vocabulary: Vocabulary, window: Window) -> None:
         self._vocabulary, self._window, self.codes = vocabulary, window, vocabulary.codes

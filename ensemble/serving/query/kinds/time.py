@@ -34,7 +34,7 @@ class Time:
 
 
 class Cyclic:
-    """Seconds since 1970 to sine and cosine of their place in the day, week or year, float32 [n, 2]; null is zeros."""
+    """Seconds since 1970 to sine and cosine of the place in the day, week or year, float32 [n, 2]; zeros for null."""
 
     def __init__(self, part: str, offset: int) -> None:
         self._part, self._offset = part, offset
@@ -47,7 +47,7 @@ class Cyclic:
         return np.nan_to_num(np.stack([np.sin(angle), np.cos(angle)], axis=1)).astype(np.float32)
 
     def _wave(self, seconds: float) -> tuple[float, float]:
-        """Return what one row gets: Python is faster than NumPy for a few."""
+        """Return the wave of one row: Python is faster than NumPy for a few."""
         if not -FAR < seconds < FAR:
             return 0.0, 0.0
         period, _, start = PERIODS[self._part]
