@@ -198,12 +198,16 @@ class TritonServer:
                 continue
         return None
 
-    def stop(self) -> None:
-        """Let requests in flight finish and end Triton; kill it if it takes longer than the stop time-out."""
+    def stop(self, at_once: bool = False) -> None:
+        """Let requests in flight finish and end Triton; kill it if it takes longer than the stop time-out.
+
+        `at_once`: kill it with what is in flight, which then fails at once.
+        """
         process, self._process = self._process, None
         if process is not None:
-            process.terminate()
-            self._wait_for_end(process)
+            if not at_once:
+                process.terminate()
+                self._wait_for_end(process)
             kill_group(process.pid)
             process.wait()
         if self._thread is not None:

@@ -39,6 +39,7 @@ class Hangs:
         self._limits = limits or Limits()
         self._readers: dict[psutil.Process, PulseReader] = {}
         self._stopped: dict[psutil.Process, float] = {}
+        self._requests: dict[str, int] = {}
 
     def found(self, stubs: Sequence[Stub]) -> list[tuple[Stub, str]]:
         """Return those that hang, each with what is known of it."""
@@ -64,6 +65,10 @@ class Hangs:
             heard = heard or bool(beats)
         return heard
 
+    def requests(self, model: str) -> int:
+        """Return how many requests the last batch of a model had that was seen, of any of its processes; at least 1."""
+        return max(1, self._requests.get(model, 0))
+
     def _stop(self, stub: Stub) -> str:
         """Return what is wrong with a process that was stopped; nothing where it was not, or not for long."""
         try:
@@ -78,6 +83,8 @@ class Hangs:
 
     def _overdue(self, stub: Stub) -> str:
         beat = self._beat(stub)
+        if beat is not None:
+            self._requests[stub.model] = beat.requests
         if beat is None or not self._past(beat):
             return ""
         return f"at work on a batch of {beat.rows} rows for {time.monotonic() - beat.since:.0f} s"

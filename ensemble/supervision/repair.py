@@ -12,9 +12,11 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from http.client import HTTPException
 
 from ensemble.deploy.swap import deployment_lock
 from ensemble.server.server import TritonServer
+from ensemble.serving.triton.backlog import read_metrics
 from ensemble.supervision.events import Events
 from ensemble.supervision.model_processes import Stub, Stubs, kill
 from ensemble.supervision.pace import Pace
@@ -88,8 +90,16 @@ class Repairs:
             self.restart(failed, given_up)
         return True
 
-    def restart(self, reason: str, given_up: GivenUp) -> None:
-        """Stop the server and start it again.
+    def waiting(self, model: str) -> int:
+        """Return how many requests wait for the processes of a model; 0 where Triton does not say."""
+        place = self._server.addresses
+        try:
+            return read_metrics(place.host, place.metrics_port, [f'model="{model}"']).waiting
+        except (OSError, HTTPException, ValueError):
+            return 0
+
+    def restart(self, reason: str, given_up: GivenUp, at_once: bool = False) -> None:
+        """Stop the server and start it again; `at_once`: without waiting for the requests that are in it.
 
         Raises
         ------
@@ -103,7 +113,7 @@ class Repairs:
             self._wait(given_up)
             start = time.monotonic()
             try:
-                self._server.stop()
+                self._server.stop(at_once)
                 self._server.start(given_up)
             except (ServerError, ReleaseError) as error:
                 what = "verification_failed" if isinstance(error, ReleaseError) else "restart_failed"

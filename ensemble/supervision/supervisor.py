@@ -31,6 +31,8 @@ class Patience:
     """For each of a canary's questions. Long: a machine without a free core is late, too, and a reload is no help."""
     failures: int = 2
     """So many in a row, a second apart, are a fault."""
+    batches: int = 3
+    """So many of them may wait, and fail one a second, for a process that died; else the server is started again."""
     limits: Limits = field(default_factory=Limits)
     """When a process hangs, whatever the canary says."""
 
@@ -104,6 +106,9 @@ class Supervisor:
         self._repairs.end_left()
         for begun, result in canaries.results():
             self._judge(begun, result, given_up)
+        if self._due and (reason := self._stranded()):
+            self._restart(reason, given_up, at_once=True)
+            return True
         if not self._due or not self._repairs.reload(self._due, given_up):
             return False
         self._repaired()
@@ -162,9 +167,23 @@ class Supervisor:
             self._repairs.kill([stub for step in faulty for stub in self._repairs.stubs.of(step)], reason)
         self._due.update(dict.fromkeys(faulty, reason))
 
-    def _restart(self, reason: str, given_up: GivenUp) -> None:
+    def _stranded(self) -> str:
+        """Return why the models that are due are not to be reloaded beside what waits for them; nothing if they can be.
+
+        Triton hands what waits to the dead process still, one batch a second: the last of 300 large requests would fail
+        after five minutes, and until then stand in the way of those that come later.
+        """
+        for model in self._due:
+            if any(stub.alive for stub in self._repairs.stubs.of(model)):
+                continue
+            waiting = self._repairs.waiting(model)
+            if waiting > self._patience.batches * self._hangs.requests(model):
+                return f"{waiting} requests wait for '{model}', whose process died"
+        return ""
+
+    def _restart(self, reason: str, given_up: GivenUp, at_once: bool = False) -> None:
         self._due.clear()
-        self._repairs.restart(reason, given_up)
+        self._repairs.restart(reason, given_up, at_once)
         self._repaired()
 
     def _repaired(self) -> None:

@@ -20,10 +20,10 @@ import sys
 from ensemble.serving.triton.pulse import Pulse
 pulse = Pulse(float(sys.argv[2]))
 if int(sys.argv[1]) >= 0:
-    pulse.begin(int(sys.argv[1]))
+    pulse.begin(int(sys.argv[1]), 1)
 print(flush=True)
 while sys.argv[3:]:
-    pulse.begin(7)
+    pulse.begin(7, 1)
     pulse.end()
 sys.stdin.read()
 """

@@ -141,6 +141,28 @@ def test_a_process_that_answers_wrongly_is_killed_and_not_only_followed_by_anoth
     assert canary(server.addresses.grpc).healthy
 
 
+def test_what_waits_for_a_process_that_died_fails_at_once_and_not_one_a_second(watched: Watched) -> None:
+    """Triton hands it to the dead process still: the last of 320 requests once failed after minutes."""
+    watched.reactions.clear()
+    server, restarts = watched.server, len(watched.told("restarted"))
+    asked = [tensor("user_id", "INT64", np.ones((64, 1), dtype=np.int64))]
+    ends: list[str] = []
+
+    def ended(result: Any, error: InferenceServerException | None) -> None:
+        ends.append("answered" if error is None else str(error.status()))
+
+    stub_of(server).suspend()
+    with grpc.InferenceServerClient(server.addresses.grpc) as client:
+        for _ in range(20):
+            client.async_infer(FUSED, asked, ended, client_timeout=15)
+        until(lambda: len(ends) == 20)
+    assert "StatusCode.UNAVAILABLE" in ends
+    assert "StatusCode.DEADLINE_EXCEEDED" not in ends
+    until(lambda: len(watched.told("restarted")) > restarts)
+    assert watched.told("restarted")[-1]["reason"].endswith(f"wait for '{FUSED}', whose process died")
+    until(lambda: canary(server.addresses.grpc).healthy)
+
+
 def turn_vectors(server: TritonServer) -> None:
     """Turn the sign of the items' vectors, in the file that the process has mapped; twice is as before."""
     (file,) = server.repository.glob(f"{FUSED}/*/release/items/vectors.npy")

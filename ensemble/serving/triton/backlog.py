@@ -164,7 +164,7 @@ class Backlog:
             self._hurry.clear()
             try:
                 mark = self._line.mark()
-                self._line.read(self._reading(), mark)
+                self._line.read(read_metrics(self._host, self._port, self._labels), mark)
             except (OSError, HTTPException, ValueError) as error:
                 if not warned:
                     self._warn(f"no limit to waiting rows: no count of requests at {self._host}:{self._port}: {error}")
@@ -174,15 +174,25 @@ class Backlog:
             time.sleep(_SHORT_PAUSE_SECONDS)
             self._hurry.wait(_PAUSE_SECONDS - _SHORT_PAUSE_SECONDS)
 
-    def _reading(self) -> Reading:
-        connection = HTTPConnection(self._host, self._port, timeout=_ASK_SECONDS)
-        try:
-            # Triton waits for connections that are kept when it is told to stop.
-            connection.request("GET", "/metrics", headers={"Connection": "close"})
-            text = connection.getresponse().read().decode("utf-8", "replace")
-        finally:
-            connection.close()
-        return reading(text, self._labels)
+
+def read_metrics(host: str, port: int, labels: Sequence[str]) -> Reading:
+    """Return what Triton's metrics say of the model with the labels (`model="retrieval"`).
+
+    Raises
+    ------
+    OSError, HTTPException
+        Nothing answers there within two seconds.
+    ValueError
+        The metrics have none of this model.
+    """
+    connection = HTTPConnection(host, port, timeout=_ASK_SECONDS)
+    try:
+        # Triton waits for connections that are kept when it is told to stop.
+        connection.request("GET", "/metrics", headers={"Connection": "close"})
+        text = connection.getresponse().read().decode("utf-8", "replace")
+    finally:
+        connection.close()
+    return reading(text, labels)
 
 
 def reading(text: str, labels: Sequence[str]) -> Reading:

@@ -1,4 +1,4 @@
-"""What a model's process is doing, in memory that its supervisor maps, too: since when, on how many rows, for how long.
+"""What a model's process is doing, in memory that its supervisor maps, too: since when, on how many rows and requests.
 
 The process writes it before and after each batch, and answers no question: neither code that keeps the interpreter to
 itself nor a process that is stopped keeps the reader waiting. The memory is a file of /dev/shm that has lost its name
@@ -18,9 +18,10 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-_FOLDER, _PREFIX = "/dev/shm", "retrieval-pulse-"
-_BYTES, _PERMITTED, _STATE = 16, 0, 1
-"""Two words: permitted microseconds, written once; milliseconds since which, above the rows."""
+_FOLDER, _PREFIX = "/dev/shm", "retrieval-pulse-3-"
+"""With the number of words: the code of a release may be older than its supervisor, which then knows nothing of it."""
+_BYTES, _PERMITTED, _STATE, _REQUESTS = 24, 0, 1, 2
+"""Three words: permitted microseconds, written once; milliseconds since which, above the rows; requests."""
 _ROWS_BITS = 20
 _MOST_ROWS = 2**_ROWS_BITS - 2
 
@@ -34,6 +35,8 @@ class Beat(NamedTuple):
     """Rows of the batch that it works on; None: it works on none."""
     permitted_seconds: float
     """What a right request may take, by the release."""
+    requests: int
+    """Requests of the last batch, which it may still be at work on; 0: there was none."""
 
 
 class Pulse:
@@ -51,8 +54,9 @@ class Pulse:
         self._words[_PERMITTED] = round(permitted_seconds * 1e6)
         self.end()
 
-    def begin(self, rows: int) -> None:
-        """Say that work on so many rows begins."""
+    def begin(self, rows: int, requests: int) -> None:
+        """Say that work on so many rows begins, of so many requests."""
+        self._words[_REQUESTS] = requests
         self._store(min(rows, _MOST_ROWS) + 1)
 
     def end(self) -> None:
@@ -73,7 +77,7 @@ class PulseReader:
     def beat(self) -> Beat:
         """Return what the process said last."""
         since, rows = divmod(self._words[_STATE], 2**_ROWS_BITS)
-        return Beat(since / 1000, rows - 1 if rows else None, self._words[_PERMITTED] / 1e6)
+        return Beat(since / 1000, rows - 1 if rows else None, self._words[_PERMITTED] / 1e6, self._words[_REQUESTS])
 
 
 def _mapped(pid: int) -> mmap.mmap:
