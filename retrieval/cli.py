@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 SECTIONS = {
-    "From tables to a release": ("init", "check", "plan", "run", "demo"),
+    "From tables to a release": ("quickstart", "init", "check", "plan", "run", "demo"),
     "Stage by stage": ("fetch", "features", "train", "rank", "evaluate", "release"),
     "Look closer": ("report", "compare", "tune", "bench", "doctor"),
     "Serve and ask": ("serve", "query", "status", "health", "requests"),
@@ -53,7 +53,7 @@ class Commands(TyperGroup):
 app = typer.Typer(
     cls=Commands,
     help="From raw interactions to a served top-k answer: two-tower retrieval on NVIDIA Merlin.",
-    epilog="Start here: retrieval run recipes/movielens-100k.toml",
+    epilog="Start here: retrieval quickstart FILE, or retrieval run recipes/movielens-100k.toml",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

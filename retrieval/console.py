@@ -39,8 +39,9 @@ class Terminal:
         self.verbose = verbose
         # A pipe or a log has no width of its own; 80 columns would break every title.
         width = None if stdout.isatty() or "COLUMNS" in os.environ else 120
-        self.results = Console(file=stdout, highlight=False, markup=False, emoji=False, width=width)
-        self.messages = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
+        plain: Any = {"highlight": False, "markup": False, "emoji": False, "force_jupyter": False}
+        self.results = Console(file=stdout, width=width, **plain)
+        self.messages = Console(file=sys.stderr, **plain)
 
     def say(self, message: str) -> None:
         """Print one line about what is happening."""

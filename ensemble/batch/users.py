@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -58,6 +58,28 @@ def choose(what: str, release: Release) -> Chosen:
     ids = _typed(name, listed, release.manifest["id_dtype"][Columns.User] == "string")
     unique = pd.unique(ids)
     return Chosen(unique, len(ids) - len(unique))
+
+
+def listed(users: Any, release: Release) -> Chosen:
+    """Return the users of ids in memory: one, or any sequence of them, or a frame with a column `user_id`.
+
+    Raises
+    ------
+    DataError
+        There are none, or an id is null or not of the release's type.
+    """
+    if hasattr(users, "columns"):
+        if Columns.User not in list(users.columns):
+            raise DataError(f"users: the frame has no column '{Columns.User}'; there are: {', '.join(users.columns)}")
+        users = users[Columns.User]
+    ids = [users] if isinstance(users, (str, int)) else users
+    try:
+        values = pa.chunked_array([pa.array(ids.to_pylist() if hasattr(ids, "to_pylist") else list(ids))])
+    except (pa.ArrowException, TypeError) as error:
+        raise DataError(f"users: {str(error).splitlines()[0]}; expected ids of one type") from None
+    typed = _typed("users", values, release.manifest["id_dtype"][Columns.User] == "string")
+    unique = pd.unique(typed)
+    return Chosen(unique, len(typed) - len(unique))
 
 
 def _read(path: Path) -> pa.ChunkedArray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -13,6 +13,9 @@ from retrieval.console import Terminal, command
 from retrieval.options import CACHE, AsJson, Cache
 from workflows.checks.findings import SEVERITIES, Checked, Finding
 from workflows.errors import RetrievalError
+
+if TYPE_CHECKING:
+    from retrieval.runs.recipe import Recipe
 
 STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
@@ -35,21 +38,31 @@ def check(
     from msgspec import to_builtins
 
     from retrieval.runs.recipe import load_recipe
-    from workflows.checks.check import check as check_data
 
-    loaded = load_recipe(recipe)
-    tasks = loaded.train.tasks
-    kinds = tasks.events.kinds if tasks and tasks.events else ()
-    with console.working("check"):
-        checked = check_data(loaded.data, loaded.query, loaded.item, cache.expanduser(), console.step, kinds)
+    checked = checked_of(load_recipe(recipe), cache, console)
     if json:
         console.json({"recipe": str(recipe), **_counts(checked), **to_builtins(checked)})
     else:
-        if checked.findings:
-            console.table(findings_table(checked))
-        console.results.print(_summary(checked), soft_wrap=True)
+        show_findings(console, checked)
     if checked.count("error"):
         raise typer.Exit(RetrievalError.exit_code)
+
+
+def checked_of(recipe: Recipe, cache: Path, console: Terminal) -> Checked:
+    """Check the data of a recipe, saying so."""
+    from workflows.checks.check import check as check_data
+
+    tasks = recipe.train.tasks
+    kinds = tasks.events.kinds if tasks and tasks.events else ()
+    with console.working("check"):
+        return check_data(recipe.data, recipe.query, recipe.item, cache.expanduser(), console.step, kinds)
+
+
+def show_findings(console: Terminal, checked: Checked) -> None:
+    """Print what was found, and how much there is."""
+    if checked.findings:
+        console.table(findings_table(checked))
+    console.results.print(_summary(checked), soft_wrap=True)
 
 
 def findings_table(checked: Checked) -> Table:

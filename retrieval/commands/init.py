@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,15 +9,14 @@ import typer
 from rich.table import Table
 
 from retrieval.console import Terminal, command
+from retrieval.init.options import NO_OPTIONS, TABLES, TableOptions
 from retrieval.options import AsJson
+from retrieval.runs.naming import run_name
 from workflows.errors import RecipeError
 
 if TYPE_CHECKING:
     from retrieval.init.plan import Plan
     from retrieval.init.trial import Trial
-
-FORMATS = ("csv", "json", "parquet", "arrow", "sqlite", "duckdb", "adjacency", "netflix")
-TABLES = ("interactions", "users", "items")
 
 
 @command
@@ -31,23 +29,7 @@ def init(
         Path | None, typer.Option("--out", metavar="RECIPE", help="Where the recipe goes (default: NAME.toml).")
     ] = None,
     name: Annotated[str | None, typer.Option("--name", help="Of the run (default: as the recipe's file).")] = None,
-    column: Annotated[
-        list[str] | None, typer.Option("--column", help="OURS=THEIRS, such as user_id=uid or items.title=label.")
-    ] = None,
-    form: Annotated[
-        list[str] | None, typer.Option("--format", help=f"Of the files, or of one: items=json. {', '.join(FORMATS)}.")
-    ] = None,
-    delimiter: Annotated[
-        list[str] | None, typer.Option("--delimiter", help="Between the fields of text: '::', or items='|'.")
-    ] = None,
-    no_header: Annotated[bool, typer.Option("--no-header", help="The text files begin with a row.")] = False,
-    table: Annotated[
-        list[str] | None, typer.Option("--table", help="Of a database: interactions=orders, items=products.")
-    ] = None,
-    timestamp_unit: Annotated[
-        str | None, typer.Option("--timestamp-unit", help="How times are written: '%d/%m/%Y', iso, seconds ...")
-    ] = None,
-    sample: Annotated[int, typer.Option("--sample", min=1, help="Rows of each table that are looked at.")] = 500_000,
+    reading: TableOptions = NO_OPTIONS,
     force: Annotated[bool, typer.Option("--force", help="Write over a recipe that is there.")] = False,
     json: AsJson = False,
 ) -> None:
@@ -61,36 +43,36 @@ def init(
     retrieval init --interactions orders.csv --users customers.csv --items products.csv --out recipes/shop.toml
     retrieval init --interactions ratings.dat --delimiter :: --no-header --column user_id=column0
     """
-    from retrieval.init.plan import make_plan
-    from retrieval.init.profile import Given
-    from retrieval.init.trial import tried
-    from workflows.files import atomic_write
-
-    recipe = out or Path(f"{_name(name or PurePosixPath(interactions).name.split('.')[0])}.toml")
+    recipe = out or recipe_path(name or interactions)
     if recipe.exists() and not force:
         raise RecipeError(f"{recipe} is there already; choose another with --out, or write over it with --force")
     given = {one: path for one, path in zip(TABLES, (interactions, users, items), strict=True) if path}
-    formats, delimiters, tables = (_by_table(option) for option in (form, delimiter, table))
-    if unknown := set(formats.values()) - set(FORMATS):
-        raise RecipeError(f"--format {min(unknown)}: expected one of {', '.join(FORMATS)}")
-    header = False if no_header else None
-    how = {
-        one: Given(formats.get(one), tables.get(one), delimiters.get(one), header, sample)  # type: ignore[arg-type]
-        for one in given
-    }
-    with console.working("reading the tables"):
-        plan = make_plan(given, _columns(column or []), Path.cwd(), how, timestamp_unit)
-        trial = tried(plan, _name(name or recipe.stem), recipe, console.step)
-    atomic_write(recipe, trial.text.encode())
+    plan, trial = written(console, given, recipe, name, reading)
     if json:
-        console.json({**_as_json(plan, recipe), "preview": trial.preview, "missing": trial.missing})
+        console.json({**plan_as_json(plan, recipe), "preview": trial.preview, "missing": trial.missing})
     else:
-        _show(console, plan, trial, recipe)
+        show(console, plan, trial, recipe)
     if trial.missing:
         raise typer.Exit(RecipeError.exit_code)
 
 
-def _show(console: Terminal, plan: Plan, trial: Trial, recipe: Path) -> None:
+def written(
+    console: Terminal, tables: dict[str, str], recipe: Path, name: str | None, reading: TableOptions
+) -> tuple[Plan, Trial]:
+    """Write the recipe for the files of tables, and return what was decided and what came of it."""
+    from retrieval.init.plan import make_plan
+    from retrieval.init.trial import tried
+    from workflows.files import atomic_write
+
+    with console.working("reading the tables"):
+        plan = make_plan(tables, reading.columns(), Path.cwd(), reading.given(), reading.timestamp_unit)
+        trial = tried(plan, run_name(name or recipe.stem), recipe, console.step)
+    atomic_write(recipe, trial.text.encode())
+    return plan, trial
+
+
+def show(console: Terminal, plan: Plan, trial: Trial, recipe: Path) -> None:
+    """Print what was decided about every column, and the first rows as the recipe reads them."""
     for table in plan.tables:
         console.table(_table(plan, table))
     if trial.preview:
@@ -114,34 +96,13 @@ def _preview(rows: list[dict[str, Any]]) -> Table:
     return shown
 
 
-def _by_table(options: list[str] | None) -> dict[str, str]:
-    """Read options that are for one table, `items=VALUE`, or for all of them, `VALUE`."""
-    found: dict[str, str] = {}
-    for option in options or []:
-        table, equals, value = option.partition("=")
-        found |= {table: value} if equals and table in TABLES else dict.fromkeys(TABLES, option)
-    return found
+def recipe_path(text: str) -> Path:
+    """Return where the recipe of a run of that name, or of a file of interactions, goes."""
+    return Path(f"{run_name(PurePosixPath(text).name.split('.')[0])}.toml")
 
 
-def _name(text: str) -> str:
-    """Return a text as the name of a run."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.") or "tables"
-
-
-def _columns(options: list[str]) -> dict[str, dict[str, str]]:
-    """Read `--column`: our name, with its table unless that is the interactions, and the file's name."""
-    given: dict[str, dict[str, str]] = {}
-    for option in options:
-        ours, equals, theirs = option.partition("=")
-        table, dot, name = ours.rpartition(".")
-        table = table if dot else "interactions"
-        if not equals or not name or table not in TABLES:
-            raise RecipeError(f"--column {option}: expected OURS=THEIRS, such as user_id=uid or items.item_id=sku")
-        given.setdefault(table, {})[name] = theirs
-    return given
-
-
-def _as_json(plan: Plan, recipe: Path) -> dict[str, Any]:
+def plan_as_json(plan: Plan, recipe: Path) -> dict[str, Any]:
+    """Return what was decided, ready for JSON."""
     columns = [
         {
             "table": one.table,

@@ -10,11 +10,12 @@ import typer
 from retrieval.console import Terminal, command
 from retrieval.options import CACHE, RUNS, AsJson, Cache, Peers, RecipePath, Runs, Scheduler, Workers
 from retrieval.report.peers import peers_table, verdict_lines
-from retrieval.report.tables import metrics_table, more_tables, read_json
+from retrieval.report.tables import metrics_table, more_tables
 from retrieval.runs.recipe import Recipe, load_recipe, with_peers
-from retrieval.runs.run import Run, advance
+from retrieval.runs.run import Run
 from retrieval.runs.stages import STAGES
 from retrieval.runs.warm_start import from_run
+from retrieval.runs.whole import Finished, run_all
 from workflows.errors import RecipeError
 
 
@@ -44,28 +45,26 @@ def run(
     """
     loaded, since = stage_or_run(with_peers(load_recipe(recipe), peers), runs, since)
     opened = Run.create(loaded, runs, STAGES).on(workers, scheduler)
-    done = _run_from(opened, since, cache, out)
-    metrics = read_json(opened.metrics)
-    from retrieval.report.page import write_report  # late: a wrong recipe is to be refused at once
-
-    with out.working("report"):
-        page = write_report(opened)
+    finished = run_all(opened, cache, out, since)
     if json:
-        out.json({"run": str(opened.directory), "stages": done, "metrics": metrics, "report": str(page)})
+        out.json({"run": str(opened.directory), **as_json(finished)})
     else:
-        for table in (metrics_table(metrics), *more_tables(metrics)):
-            out.table(table)
-        out.table(peers_table(metrics["comparison"]))
-        out.results.print(f"report: {page}", soft_wrap=True)
-        for line in verdict_lines(metrics):
-            out.results.print(line, soft_wrap=True)
+        show(out, finished)
 
 
-def _run_from(run: Run, since: str | None, cache: Path, out: Terminal) -> list[dict[str, Any]]:
-    """Run every stage in order; from `since` on, whether or not it is finished."""
-    names = [stage.name for stage in STAGES]
-    again = names.index(since) if since else len(names)
-    return advance(run, names[:again], cache, out) + advance(run, names[again:], cache, out, force=True)
+def as_json(finished: Finished) -> dict[str, Any]:
+    """Return what came of a run, ready for JSON."""
+    return {"stages": finished.stages, "metrics": finished.metrics, "report": str(finished.report)}
+
+
+def show(out: Terminal, finished: Finished) -> None:
+    """Print the metrics beside those of the simple models, the report's path and the verdict."""
+    metrics = finished.metrics
+    for table in (metrics_table(metrics), *more_tables(metrics), peers_table(metrics["comparison"])):
+        out.table(table)
+    out.results.print(f"report: {finished.report}", soft_wrap=True)
+    for line in verdict_lines(metrics):
+        out.results.print(line, soft_wrap=True)
 
 
 def stage_or_run(recipe: Recipe, runs: Path, given: str | None) -> tuple[Recipe, str | None]:

@@ -96,6 +96,16 @@ def make_plan(
     return Plan(tables, roles, decided, split, why, ignored)
 
 
+def lines_of(plan: Plan) -> list[str]:
+    """Say in a line for each table which columns have a role and why, and how rows are split."""
+    found = {table: [*plan.roles[table].values()] for table in plan.tables}
+    tables = [
+        f"{table}: " + "; ".join(f"{one.role} is {one.column.name!r} ({one.why})" for one in roles)
+        for table, roles in found.items()
+    ]
+    return [*tables, f"split: {plan.split}: {plan.split_why}"]
+
+
 def _columns(table: Sampled, roles: Mapping[str, Found], taken: set[str]) -> list[Decided]:
     by_column = {found.column.name: found for found in roles.values()}
     decided = []

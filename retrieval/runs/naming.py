@@ -1,13 +1,19 @@
-"""What the columns and features of a recipe may be called, told before anything is read or trained."""
+"""What runs, columns and features may be called, told before anything is read or trained."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from ensemble.serving.names import wrong_column, wrong_feature
 from workflows.config import Data, FeatureSide, OwnTables
 from workflows.errors import RecipeError
 from workflows.features.plan import Planned, named
+
+
+def run_name(text: str) -> str:
+    """Return a text as the name of a run."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.") or "tables"
 
 
 def check_names(data: Data, query: FeatureSide, item: FeatureSide, path: Path) -> None:

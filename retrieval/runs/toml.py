@@ -8,20 +8,37 @@ from typing import Any
 import tomlkit
 from tomlkit.items import SingleKey
 
+from workflows.errors import RecipeError
 
-def rewrite(text: str, values: Mapping[str, Any]) -> str:
-    """Return the text of a recipe with other `values` at their dotted names; comments and order stay."""
+
+def rewrite(text: str, values: Mapping[Any, Any]) -> str:
+    """Return the text of a recipe with other `values` at their dotted names, or tuples of keys; comments and order
+    stay.
+
+    Raises
+    ------
+    RecipeError
+        A value is of a type that TOML does not have.
+    """
     document = tomlkit.parse(text)
     for name, value in values.items():
-        *sections, key = name.split(".")
+        *sections, key = name.split(".") if isinstance(name, str) else name
         table: Any = document
         for section in sections:
             table = table.setdefault(section, tomlkit.table())
         if value is None:  # which TOML does not have: a field that is left out
             table.pop(key, None)
         else:
-            table[key] = value
+            table[key] = _item(name, value)
     return tomlkit.dumps(document)
+
+
+def _item(name: str | tuple[str, ...], value: Any) -> Any:
+    try:
+        return tomlkit.value(inline(value))
+    except ValueError as error:
+        where = name if isinstance(name, str) else ".".join(name)
+        raise RecipeError(f"{where}: {error}; expected what TOML has: text, numbers, lists, dictionaries") from None
 
 
 def inline(value: Any) -> str:

@@ -1,0 +1,103 @@
+"""What the user says of tables that are to be read; what is not said is found out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from workflows.errors import RecipeError
+
+if TYPE_CHECKING:
+    from retrieval.init.profile import Given
+
+FORMATS: Final = ("csv", "json", "parquet", "arrow", "sqlite", "duckdb", "adjacency", "netflix")
+TABLES: Final = ("interactions", "users", "items")
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """The options of `init` and `quickstart` that say how tables are to be read."""
+
+    column: Annotated[
+        list[str] | None, typer.Option("--column", help="OURS=THEIRS, such as user_id=uid or items.title=label.")
+    ] = None
+    form: Annotated[
+        list[str] | None, typer.Option("--format", help=f"Of the files, or of one: items=json. {', '.join(FORMATS)}.")
+    ] = None
+    delimiter: Annotated[
+        list[str] | None, typer.Option("--delimiter", help="Between the fields of text: '::', or items='|'.")
+    ] = None
+    no_header: Annotated[bool, typer.Option("--no-header", help="The text files begin with a row.")] = False
+    table: Annotated[
+        list[str] | None, typer.Option("--table", help="Of a database: interactions=orders, items=products.")
+    ] = None
+    timestamp_unit: Annotated[
+        str | None, typer.Option("--timestamp-unit", help="How times are written: '%d/%m/%Y', iso, seconds ...")
+    ] = None
+    sample: Annotated[int, typer.Option("--sample", min=1, help="Rows of each table that are looked at.")] = 500_000
+
+    def given(self) -> dict[str, Given]:
+        """Return how each table is to be read.
+
+        Raises
+        ------
+        RecipeError
+            There is no such format.
+        """
+        from retrieval.init.profile import Given
+
+        formats, delimiters, tables = (_by_table(option) for option in (self.form, self.delimiter, self.table))
+        if unknown := set(formats.values()) - set(FORMATS):
+            raise RecipeError(f"--format {min(unknown)}: expected one of {', '.join(FORMATS)}")
+        header = False if self.no_header else None
+        return {
+            one: Given(formats.get(one), tables.get(one), delimiters.get(one), header, self.sample)  # type: ignore[arg-type]
+            for one in TABLES
+        }
+
+    def columns(self) -> dict[str, dict[str, str]]:
+        """Return for each table our name -> the file's name; raise RecipeError for what is neither."""
+        pairs = []
+        for option in self.column or []:
+            ours, equals, theirs = option.partition("=")
+            if not equals:
+                raise RecipeError(_not_a_column(option))
+            pairs.append((ours, theirs))
+        return columns_by_table(dict(pairs))
+
+
+NO_OPTIONS: Final = TableOptions()
+
+
+def columns_by_table(columns: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Return for each table our name -> the file's name; `columns` has `items.title` for what is not the interactions'.
+
+    Raises
+    ------
+    RecipeError
+        There is no such table.
+    """
+    given: dict[str, dict[str, str]] = {}
+    for ours, theirs in columns.items():
+        table, dot, name = ours.rpartition(".")
+        table = table if dot else "interactions"
+        if not name or table not in TABLES:
+            raise RecipeError(_not_a_column(f"{ours}={theirs}"))
+        given.setdefault(table, {})[name] = theirs
+    return given
+
+
+def _not_a_column(text: str) -> str:
+    return f"--column {text}: expected OURS=THEIRS, such as user_id=uid or items.item_id=sku"
+
+
+def _by_table(options: list[str] | None) -> dict[str, str]:
+    """Read options that are for one table, `items=VALUE`, or for all of them, `VALUE`."""
+    found: dict[str, str] = {}
+    for option in options or []:
+        table, equals, value = option.partition("=")
+        found |= {table: value} if equals and table in TABLES else dict.fromkeys(TABLES, option)
+    return found
