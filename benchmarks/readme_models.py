@@ -20,7 +20,7 @@ SHOP = {
     "recall@10 of views, by the vector served for purchases": ("heads", "view.served"),
     "recall@10 of views, by their own head": ("heads", "view.own"),
 }
-"""Lines of a table, each of which line of the results and which figure."""
+"""Lines of a table: title, line of the results, figure."""
 STARS = {
     "recall@10, unseen films, a head for each kind": ("heads", "unseen.recall@10"),
     "recall@10, unseen films, one vector for all": ("no heads", "unseen.recall@10"),

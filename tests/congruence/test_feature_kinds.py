@@ -267,7 +267,7 @@ def test_a_feature_that_cannot_be_is_refused(features: dict[str, Any], told: str
 
 
 def test_partitions_change_nothing_but_approximate_quantiles(compiled: Compiled, tmp_path: Any) -> None:
-    """Fitted and applied on three partitions, one of which has nothing but empty lists."""
+    """Fitted and applied on three partitions; one has nothing but empty lists."""
     frame = training_frame()
     planned, inputs = compiled.fitted.planned, compiled.inputs
     rows = canonical(frame, inputs)

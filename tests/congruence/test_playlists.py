@@ -153,7 +153,7 @@ def _pairs(frame: pd.DataFrame) -> list[tuple[list[str], list[int]]]:
 
 
 def test_what_training_hides_is_what_a_request_does_not_send(run: Run, data: FeatureSet) -> None:
-    """Rows with everything hidden have the features of a query of which nothing is told."""
+    """Rows with everything hidden have the features of an empty query."""
     groups = [Withheld(features=("name",), rate=0.9999999), Withheld(features=("history", *COUNTS), rate=0.9999999)]
     transform: Callable[[pd.DataFrame], dict[str, np.ndarray]]
     transform = fitted_queries(run.recipe, run.directory / "features").transform

@@ -60,7 +60,7 @@ def a_library_without_error_numbers(path: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [numpys_own_words, a_library_without_error_numbers])
-def test_a_full_disk_is_known_whoever_reports_it(write: object, tmp_path: Path) -> None:
+def test_a_full_disk_is_known_from_every_library_that_reports_it(write: object, tmp_path: Path) -> None:
     with no_file_larger_than(1000), pytest.raises(DiskError), atomic_directory(tmp_path / "made") as place:
         write(place)  # type: ignore[operator]
     assert not list(tmp_path.iterdir())

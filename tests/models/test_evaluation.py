@@ -49,7 +49,7 @@ def towers(grouped: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def strangers(grouped: Path, tmp_path: Path) -> Path:
-    """The grouped features, as of a split that asks for known users and items, of which ten each are not known."""
+    """The grouped features, as of a split that asks for known users and items; ten of each are not known."""
     out = tmp_path / "features"
     shutil.copytree(grouped, out)
     for part in ("train", "valid"):

@@ -159,7 +159,7 @@ sys.exit(serve(server, ready))
 
 @contextmanager
 def foreground(repository: Path, *options: object) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
-    """Serve in a process of its own; yield it with Triton's processes, of which none is left after the block."""
+    """Serve in a process of its own; yield it with Triton's processes; none is left after the block."""
     command = [sys.executable, "-c", SERVE, repository, *free_ports("127.0.0.1", 2), *options]
     processes: list[psutil.Process] = []
     with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True) as process:

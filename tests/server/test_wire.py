@@ -122,7 +122,7 @@ def test_what_a_ranker_is_handed_is_finite(ranked: TritonServer) -> None:
 
 
 def test_what_triton_makes_of_wrong_json_is_as_told(served: Served) -> None:
-    """Its own answers, of which docs/client.md speaks: the model never sees these requests as they were sent."""
+    """Its own answers, described in docs/client.md: the model never sees these requests as they were sent."""
     users = (served.id_type, served.users[:1])
     for body in (b'{"inputs": [', b"{}", body_of(user_id=users, top_k=("INT32", ["4"]))):
         post(served.server, FUSED, body, 500)

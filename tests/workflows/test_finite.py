@@ -1,4 +1,4 @@
-"""Numbers of which no float32 can be made: told by table, column, row and value, before anything is trained on them."""
+"""Numbers that do not fit float32: told by table, column, row and value, before anything is trained on them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_what_normalising_makes_finite_is_kept(tmp_path: Path) -> None:
 
 
 def built(out: Path, table: str, feature: Any, value: Any) -> None:
-    """Make features of a column `odd`, of which row 3 (of `nobody`, the last user) has the value."""
+    """Make features of a column `odd` whose row 3 (of `nobody`, the last user) has the value."""
     random = np.random.default_rng(0)
     frames = {
         "interactions": pd.DataFrame(

@@ -20,7 +20,7 @@ _SQUARED = 1e150
 
 
 def number_findings(stored: Stored, query: FeatureSide, item: FeatureSide) -> Iterator[Finding]:
-    """Yield the columns of which a feature is not finite in float32."""
+    """Yield the columns that give a feature which is not finite in float32."""
     for side in (query, item):
         for entry in named(side):
             for column, wrong in _reads(entry.feature, entry.column):

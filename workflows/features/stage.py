@@ -109,7 +109,7 @@ def build(
         A column that does not exist or does not fit the kind of its feature; a GPU that is not there; features other
         than the earlier run's.
     DataError
-        A column that nothing can be learned from, or a value of which a feature is not finite in float32; names column,
+        A column that nothing can be learned from, or a value that is not finite as a float32 feature; names column,
         row and value.
     """
     plans = plan(query, "query.features"), plan(item, "item.features")

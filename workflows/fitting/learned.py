@@ -22,7 +22,7 @@ class Learned:
         self._workflow = workflow
 
     def vocabulary(self, output: str) -> pd.Series:
-        """Return the known values of a categorical feature in the order of their codes, the first of which is 3."""
+        """Return the known values of a categorical feature in the order of their codes, which begin at 3."""
         op = self._operator(output, Codes, Lookup, KeyedCodes)
         if isinstance(op, KeyedCodes):
             return pd.Series(op.values)

@@ -1,4 +1,4 @@
-"""What features know of the earlier run on top of which they were fitted: what must agree, and what is left on disk."""
+"""The earlier run that a warm start's features were fitted on: what must agree, and what is left on disk."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def fail(file: str, line: int, column: str | None, value: object, expected: str)
 
 
 class Archive:
-    """A zip archive of which known members are read; nothing is ever extracted to the disk."""
+    """A zip archive whose known members are read; nothing is ever extracted to the disk."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
