@@ -1,7 +1,8 @@
-.PHONY: help setup demo test test-fast benchmarks-smoke faults test-versions test-horovod check lock audit images docs clean
+.PHONY: help setup demo explore test test-fast benchmarks-smoke faults test-versions test-horovod check lock audit images docs clean
 
 help:
 	@echo "make demo    set up, run recipes/movielens-100k.toml, serve it, query it, benchmark it"
+	@echo "make explore look at that run in the browser"
 	@echo "make test    set up and run all tests"
 	@echo "make test-fast    the tests that train nothing and start no server (two minutes)"
 	@echo "make test-versions   tests with the oldest and the newest versions that serving admits, and with those of the images"
@@ -20,6 +21,9 @@ setup:
 
 demo: setup
 	@.venv/bin/retrieval demo recipes/movielens-100k.toml
+
+explore: setup
+	@.venv/bin/retrieval explore runs/movielens-100k
 
 test: setup
 	@.venv/bin/python -m pytest -n 2 --dist loadfile $(PYTEST)
@@ -52,7 +56,7 @@ check: setup
 COMPILE = .venv/bin/uv pip compile --quiet $(UPGRADE) --generate-hashes --no-emit-index-url --no-header
 LOCK = $(COMPILE) --universal --python-version 3.10
 IMAGE_LOCK = $(COMPILE) --python-platform x86_64-manylinux_2_34 --python-version
-EXTRAS = train peers tune engines benchmarks serve triton dev
+EXTRAS = train peers explore tune engines benchmarks serve triton dev
 lock: setup
 	$(LOCK) pyproject.toml $(foreach extra,$(EXTRAS),--extra $(extra)) -o requirements/lock.txt
 	$(LOCK) requirements/serve.in -o requirements/serve.txt

@@ -25,6 +25,7 @@ HERE = Path(__file__).parent
 TOOLS = {
     "smoke": "this one",
     "readme": "fills the pages from results",
+    "explore_pictures": "draws the pictures of docs/explore.md",
     "scann_worker": "started by index, in an environment of its own",
     "fault_disk": "started by faults",
 }

@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 SECTIONS = {
     "From tables to a release": ("quickstart", "init", "check", "plan", "run", "demo"),
     "Stage by stage": ("fetch", "features", "train", "rank", "evaluate", "release"),
-    "Look closer": ("report", "compare", "tune", "bench", "doctor"),
+    "Look closer": ("explore", "report", "compare", "tune", "bench", "doctor"),
     "Serve and ask": ("serve", "query", "status", "health", "requests"),
     "Change what is served": ("items", "promote", "rollback", "diff", "releases"),
     "Say who made it": ("keys", "sign", "verify"),

@@ -29,17 +29,21 @@ class ItemKnn:
 
     def fit(self, interactions: csr_matrix, later: csr_matrix | None = None) -> Scores:
         """Find every item's neighbours, block by block."""
-        items = interactions.shape[1]
-        if items > _MOST_ITEMS:
-            raise Refused(f"comparing all pairs of {items:,} items takes too long; at most {_MOST_ITEMS:,}")
-        check_memory(f"{self.neighbours} neighbours of {items:,} items", items * self.neighbours * 12)
-        neighbours = self.similarities(interactions).T.tocsr()
+        neighbours = self.item_scores(interactions)
         profiles = self._profiles(interactions, later)
 
         def scores(users: Int64Array) -> Float32Array:
             return (profiles[users] @ neighbours).toarray()
 
         return or_popular(scores, interactions)
+
+    def item_scores(self, interactions: csr_matrix) -> csr_matrix:
+        """Return what each item of a user adds to every item's score, `[items, items]`; raise Refused as `fit`."""
+        items = interactions.shape[1]
+        if items > _MOST_ITEMS:
+            raise Refused(f"comparing all pairs of {items:,} items takes too long; at most {_MOST_ITEMS:,}")
+        check_memory(f"{self.neighbours} neighbours of {items:,} items", items * self.neighbours * 12)
+        return self.similarities(interactions).T.tocsr()
 
     def settings(self) -> dict[str, float]:
         """Return the settings by name."""

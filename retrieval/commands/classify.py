@@ -47,7 +47,7 @@ def classify(
     from ensemble.catalogue.changes import LiveItems
     from ensemble.catalogue.labelling import label
     from ensemble.serving.files.release import Release
-    from retrieval.runs.serving import release_of
+    from retrieval.runs.places import release_of
 
     release = Release.open(release_of(source))
     found = label(LiveItems(release, delta), items, attribute, neighbours)

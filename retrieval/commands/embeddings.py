@@ -69,7 +69,7 @@ def embeddings(
         raise RecipeError(f"--format {format_.value} goes with --side items: a query is sent, not loaded")
     from ensemble.batch.vectors import index_path, write_vectors
     from retrieval.queries.query import parse_time
-    from retrieval.runs.serving import release_of
+    from retrieval.runs.places import release_of
 
     release, started = release_of(source), time.monotonic()
     vectors = _vectors(release, side, delta, (format_, crowding), parse_time(timestamp))

@@ -112,7 +112,7 @@ def status(
     from ensemble.catalogue.changes import LiveItems
     from ensemble.index.drift import measure
     from ensemble.serving.files.release import Release
-    from retrieval.runs.serving import release_of
+    from retrieval.runs.places import release_of
 
     items = LiveItems(Release.open(release_of(source)), delta)
     _show_quality(console, measure(items, share_limit), json)
@@ -139,7 +139,7 @@ def compact(
     from ensemble.catalogue.derive import compact as rebuild
     from ensemble.index.drift import measure
     from ensemble.serving.files.release import Release
-    from retrieval.runs.serving import release_of
+    from retrieval.runs.places import release_of
 
     items = LiveItems(Release.open(release_of(source)), delta)
     quality = measure(items) if if_due else None
@@ -157,7 +157,7 @@ def _change(console: Terminal, source: Path, doing: str, what: Any, where: tuple
     from ensemble.catalogue.in_force import check_in_force
     from ensemble.catalogue.publish import publish, writing
     from ensemble.serving.files.release import Release
-    from retrieval.runs.serving import release_of
+    from retrieval.runs.places import release_of
     from workflows.errors import RecipeError
 
     out, delta, address, sign = where
@@ -190,7 +190,7 @@ def _released(source: Path, out: Path | None, write: Any, key: Path | None, cons
     import tempfile
 
     from ensemble.triton.export import export_repository
-    from retrieval.runs.serving import beside
+    from retrieval.runs.places import beside
     from retrieval.runs.signing import sign_derived
     from workflows.files import atomic_directory
 

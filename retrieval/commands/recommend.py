@@ -66,7 +66,7 @@ def recommend(
     retrieval recommend runs/movielens-100k --users 196,22 --out few --tag genres=Comedy --range year=1990: --json
     retrieval recommend runs/movielens-100k --users users.csv --out answers --workers 2 --timestamp last
     """
-    from retrieval.runs.serving import release_of
+    from retrieval.runs.places import release_of
 
     wanted = Wanted(top_k, exclude or [], include_seen, column or [], timestamp, filters)
     done = _recommend(out, (release_of(source), delta), users, out_path, wanted, (workers, scheduler), force)

@@ -64,7 +64,7 @@ def serve(
     from ensemble.server.json_logs import as_json, to_json
     from ensemble.server.server import Addresses, TritonServer
     from retrieval.report.examples import any_user
-    from retrieval.runs.serving import repository_of
+    from retrieval.runs.places import repository_of
 
     if log not in ("text", "json"):
         raise RecipeError(f"--log {log}: expected text or json")

@@ -30,7 +30,7 @@ def verify(
     from ensemble.release.examination import examine
     from ensemble.release.sign import open_signed
     from ensemble.serving.index.engines import ENGINES, kind_of
-    from retrieval.runs.serving import release_of
+    from retrieval.runs.places import release_of
 
     opened = open_signed(release_of(source), key, at_least)
     if kind_of(opened) not in ENGINES:  # another engine's items lie elsewhere, and may not be reached from here

@@ -14,7 +14,7 @@ import pandas as pd
 from ensemble.release.item_columns import items_of
 from ensemble.serving.files.release import Release
 from retrieval.report.tables import Example, Item
-from retrieval.runs.serving import release_of
+from retrieval.runs.places import release_of
 from workflows.columns import Columns
 
 Ask = Callable[[Sequence[Any], int, Sequence[int]], "list[list[tuple[Any, float]]]"]

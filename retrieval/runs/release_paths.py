@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ensemble.deploy.compare import Candidate
 from ensemble.deploy.versions import METRICS, Versions, is_versions
+from retrieval.runs.places import release_of
 from retrieval.runs.run import Run
-from retrieval.runs.serving import release_of
 from retrieval.runs.stages import STAGES
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
-from ensemble.deploy.versions import Versions, is_versions
 from ensemble.layouts import CHAINED, FUSED, answering_models
 from ensemble.measure.benchmark import Target, benchmark, draw_requests
 from ensemble.measure.points import Point, save
@@ -29,37 +27,6 @@ class Load:
     interval_ms: int | None = None
     layout: str | None = None
     """`fused` or `chained`."""
-
-
-def repository_of(source: Path) -> Path:
-    """Return the Triton model repository of a run, of what `retrieval items` wrote, or of a directory of versions,
-    where it is made to hold the current one; else `source` itself."""
-    if is_versions(source):
-        from ensemble.deploy.promote import settle
-
-        versions = Versions(source)
-        settle(versions, lambda _: None)
-        return versions.repository
-    return source / "triton" if _is_parent(source) else source
-
-
-def release_of(source: Path) -> Path:
-    """Return the release of a run, of what `retrieval items` wrote, or of a version; the current one of a directory of
-    versions; else `source` itself."""
-    if is_versions(source):
-        versions = Versions(source)
-        return versions.release_of(versions.current_number())
-    return source / "release" if _is_parent(source) else source
-
-
-def beside(source: Path) -> Path:
-    """Return where releases that are derived from that of `source` are written."""
-    is_home = is_versions(source) or _is_parent(source)
-    return (source if is_home else source.parent) / "derived"
-
-
-def _is_parent(source: Path) -> bool:
-    return (source / "recipe.json").is_file() or (source / "release/manifest.json").is_file()
 
 
 @contextmanager

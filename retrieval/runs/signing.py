@@ -7,7 +7,7 @@ from pathlib import Path
 from ensemble.release.sign import copies_in, is_signed
 from ensemble.release.sign import sign as write_signature
 from retrieval.console import Terminal
-from retrieval.runs.serving import release_of, repository_of
+from retrieval.runs.places import release_of, repository_of
 
 
 def sign_source(source: Path, key: Path) -> str:

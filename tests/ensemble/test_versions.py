@@ -21,7 +21,7 @@ from ensemble.layouts import models_in
 from ensemble.serving.files.release import Release
 from ensemble.serving.retriever import Retriever
 from retrieval.cli import app
-from retrieval.runs.serving import repository_of
+from retrieval.runs.places import repository_of
 from tests.synthetic import make_release, make_run
 from workflows.errors import ReleaseError
 

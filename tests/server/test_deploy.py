@@ -30,7 +30,7 @@ from ensemble.serving.retriever import Retriever
 from ensemble.triton.export import export_repository
 from ensemble.triton.model_control import ModelControl
 from retrieval.cli import app
-from retrieval.runs.serving import repository_of
+from retrieval.runs.places import repository_of
 from tests.hostile import made_right
 from tests.synthetic import make_release, make_run
 from workflows.errors import ReleaseError, ServerError

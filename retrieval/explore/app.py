@@ -1,0 +1,100 @@
+"""The pages: one address each, rendered here, so that whatever they show can be linked to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from flask import Flask, Response, redirect, render_template, request, url_for
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as AnyResponse
+
+from ensemble.layouts import FUSED
+from ensemble.serving.errors import ServingError
+from retrieval.explore.access import protect
+from retrieval.explore.asking import Answers, InProcess, Served
+from retrieval.explore.explored import Explored, Shelf
+from retrieval.explore.item_view import item_page
+from retrieval.explore.user_view import user_page
+from workflows.errors import RetrievalError
+
+
+class Pages:
+    """What the views are given: the runs, and what answers."""
+
+    def __init__(self, places: Sequence[Path], address: str | None, model: str) -> None:
+        self.shelf, self.address = Shelf(list(places)), address
+        self._served = Served(address, model) if address else None
+
+    def explored(self) -> Explored:
+        """Return the run that the address asks for, the first unless told."""
+        number = request.args.get("run", "0")
+        places = self.shelf.places
+        return self.shelf[int(number) if number.isdecimal() and int(number) < len(places) else 0]
+
+    def answers(self, explored: Explored) -> Answers:
+        """Return what answers for a run."""
+        return self._served or InProcess(explored)
+
+
+def create_app(places: Sequence[Path], token: str, address: str | None = None, model: str = FUSED) -> Flask:
+    """Return the application over runs; with an `address` (HOST:PORT of gRPC) a running server answers."""
+    app = Flask("retrieval.explore", static_folder="static")
+    app.jinja_loader = jinja2.PackageLoader("retrieval")
+    app.jinja_options = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True}
+    pages = Pages(places, address, model)
+    app.context_processor(lambda: _everywhere(pages))
+    protect(app, token)
+    _add_views(app, pages)
+    _add_errors(app)
+    return app
+
+
+def _add_views(app: Flask, pages: Pages) -> None:
+    @app.get("/")
+    def start() -> AnyResponse:
+        return redirect(url_for("user"))
+
+    @app.get("/user")
+    def user() -> str:
+        explored = pages.explored()
+        return _page("user", explored, user_page(explored, pages.answers(explored), request.args, pages.address))
+
+    @app.get("/item")
+    def item() -> str:
+        explored = pages.explored()
+        return _page("item", explored, item_page(explored, request.args))
+
+    @app.get("/style.css")
+    def style() -> Response:
+        return Response(_style(), mimetype="text/css")
+
+
+def _page(name: str, explored: Explored, content: dict[str, Any]) -> str:
+    return render_template(f"explore/{name}.html.j2", explored=explored, fields=request.args, view=name, **content)
+
+
+@cache
+def _style() -> str:
+    return render_template("explore/style.css.j2")
+
+
+def _everywhere(pages: Pages) -> dict[str, Any]:
+    """Return what every page shows: the runs, which of them this is, and who answers."""
+    names = [place.resolve().name for place in pages.shelf.places]
+    return {"runs": names, "run": request.args.get("run", "0"), "address": pages.address}
+
+
+def _add_errors(app: Flask) -> None:
+    @app.errorhandler(ServingError)
+    @app.errorhandler(RetrievalError)
+    def unusable(error: Exception) -> tuple[str, int]:
+        return render_template("explore/problem.html.j2", problem=str(error), retry=True, view=""), 503
+
+    @app.errorhandler(HTTPException)
+    def refused(error: HTTPException) -> tuple[str, int]:
+        text = render_template("explore/problem.html.j2", problem=error.description, retry=False, view="")
+        return text, error.code or 500

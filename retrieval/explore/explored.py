@@ -1,0 +1,156 @@
+"""What the pages know of a run: its release, loaded once, and loaded again when another one is in its place."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ensemble.batch.everybody import Everybody
+from ensemble.serving.files.release import MANIFEST
+from ensemble.serving.query.sequence import TIME
+from ensemble.serving.query.transform import Column
+from retrieval.explore.exposure import Exposure
+from retrieval.explore.items import Items
+from retrieval.explore.peers import Peers
+from retrieval.runs.places import release_of
+from workflows.columns import Columns
+
+FAR = 2**62
+"""A time after all others."""
+
+
+class Past(NamedTuple):
+    """A user's interactions, oldest first."""
+
+    items: np.ndarray
+    """int64 [n]: rows of the catalogue."""
+    seconds: np.ndarray
+    """int64 [n]."""
+
+
+class Explored:
+    """A loaded release, its users, items and histories, and the run's test rows where there are any."""
+
+    def __init__(self, place: Path) -> None:
+        """Load the release of a run, or a release; raise InvalidRelease where it is missing or damaged."""
+        self.place, self.everybody = place, Everybody.load(release_of(place))
+        self.name = place.resolve().name
+        self.retriever = self.everybody.retriever
+        release = self.retriever.release
+        self.signature, self.user_ids = self.everybody.signature, self.everybody.user_ids()
+        self._offsets = np.array(release.array("history/offsets.npy", np.int64))
+        self.history_items = release.array("history/item_index.npy", np.int32)
+        self.history_seconds = release.array("history/timestamp.npy", np.int64)
+        self.items, self.lock = Items(self.retriever), Lock()
+        self.peers = Peers(self)
+
+    @cached_property
+    def exposure(self) -> Exposure:
+        """Return who is answered with what; asked for when it is first looked at."""
+        return Exposure(self)
+
+    @property
+    def dated(self) -> bool:
+        """Return whether an answer depends on when it is asked."""
+        return TIME in self.signature.inputs
+
+    @property
+    def takes_history(self) -> bool:
+        """Return whether a request may carry interactions."""
+        return "history_item_ids" in self.signature.inputs
+
+    def user_row(self, user: Any) -> int:
+        """Return the user's row; -1 where the release has no such user."""
+        ids = np.array([user], dtype=self.user_ids.dtype)
+        return int(self.retriever.users.rows_of(ids)[0])
+
+    def past(self, row: int, until: int = FAR) -> Past:
+        """Return what the user of a row did, up to a time."""
+        start, end = (int(self._offsets[row]), int(self._offsets[row + 1])) if row >= 0 else (0, 0)
+        seconds = np.asarray(self.history_seconds[start:end])
+        count = int(np.searchsorted(seconds, until, side="right"))
+        return Past(np.asarray(self.history_items[start : start + count], np.int64), seconds[:count])
+
+    def counts(self) -> np.ndarray:
+        """Return how many interactions every user has, int64 [users]."""
+        return np.diff(self._offsets)
+
+    @property
+    def offsets(self) -> np.ndarray:
+        """Return where each user's interactions begin, int64 [users + 1]."""
+        return self._offsets
+
+    def attributes(self, row: int) -> dict[str, Any]:
+        """Return what the release knows of the user of a row, by column."""
+        columns = self.retriever.users.complete({}, np.array([row]))
+        return {name: cell(column, 0) for name, column in columns.items() if name not in (Columns.User, TIME)}
+
+    @cached_property
+    def all_attributes(self) -> dict[str, list[Any]]:
+        """Return what the release knows of all users, by column."""
+        rows = np.arange(len(self.user_ids))
+        columns = self.retriever.users.complete({}, rows)
+        names = [name for name in columns if name not in (Columns.User, TIME)]
+        return {name: [cell(columns[name], row) for row in rows.tolist()] for name in names}
+
+    @cached_property
+    def test(self) -> pd.DataFrame:
+        """Return the test rows, which training never saw: user_id, item_id; none of a release without its run."""
+        from workflows.features.files import read_rows
+
+        part, wanted = self.place / "features" / "test", [Columns.User, Columns.Item, Columns.ItemIndex]
+        return read_rows(part, wanted) if part.is_dir() else pd.DataFrame({name: [] for name in wanted})
+
+    def chosen_later(self, user: Any) -> set[Any]:
+        """Return the ids of the items in the user's test rows."""
+        return set(self.test.loc[self.test[Columns.User] == user, Columns.Item].tolist())
+
+    @cached_property
+    def example_users(self) -> list[Any]:
+        """Return some users to begin with: those of the test rows with the longest histories among them."""
+        known = self.test[Columns.User].unique()
+        rows = self.retriever.users.rows_of(known.astype(self.user_ids.dtype)) if len(known) else np.zeros(0, int)
+        rows = rows[rows >= 0] if (rows >= 0).any() else np.arange(len(self.user_ids))
+        middle = rows[np.argsort(-self.counts()[rows], kind="stable")]
+        return self.user_ids[middle[np.linspace(0, len(middle) - 1, min(12, len(middle))).astype(int)]].tolist()
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """Return what the run measured; nothing where it did not."""
+        path = self.place / "metrics.json"
+        return dict(json.loads(path.read_bytes())) if path.is_file() else {}
+
+
+def cell(column: Column, row: int) -> Any:
+    """Return the value of a row: None where it is missing, a list of a list column."""
+    if column.offsets is not None:
+        return np.asarray(column.values[column.offsets[row] : column.offsets[row + 1]]).tolist()
+    if column.missing is not None and column.missing[row]:
+        return None
+    value = column.values[row]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+class Shelf:
+    """The runs that are shown, each loaded when it is first asked for and again when its release changes."""
+
+    def __init__(self, places: list[Path]) -> None:
+        self.places = places
+        self._loaded: dict[int, tuple[int, Explored]] = {}
+        self._lock = Lock()
+
+    def __getitem__(self, number: int) -> Explored:
+        """Return a run by its number; raise InvalidRelease where its release is missing or damaged."""
+        manifest = release_of(self.places[number]) / MANIFEST
+        with self._lock:
+            changed = manifest.stat().st_mtime_ns if manifest.is_file() else -1
+            if number not in self._loaded or self._loaded[number][0] != changed:
+                self._loaded.pop(number, None)
+                self._loaded[number] = changed, Explored(self.places[number])
+            return self._loaded[number][1]

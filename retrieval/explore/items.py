@@ -1,0 +1,107 @@
+"""The items of a release, in words: titles, tags, numbers, and where an id stands."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ensemble.release.item_columns import items_of
+from ensemble.serving.retriever import Retriever
+from ensemble.serving.search.attributes import Numbers, Tags
+from workflows.columns import Columns
+
+COMMON = 40
+"""So many values of an attribute are offered to click on."""
+
+
+class Shown(NamedTuple):
+    """An item as the pages write it."""
+
+    id: Any
+    title: str
+    tags: str
+
+
+class Items:
+    """The catalogue."""
+
+    def __init__(self, retriever: Retriever) -> None:
+        self._catalogue = retriever.catalogue
+        self._table = items_of(retriever.release)
+        self.ids: list[Any] = self._catalogue.rows.ids.tolist()
+        self.titles = self._titles()
+        tags = [one for one in self._catalogue.rows.attributes.values() if isinstance(one, Tags)]
+        self._tags = tags[0] if tags else None
+        self.vectors, self.live = self._catalogue.rows.vectors, self._catalogue.rows.live
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def row(self, item: Any) -> int:
+        """Return the row of an item; -1 where there is none of that id."""
+        ids = np.array([item], dtype=self._catalogue.rows.ids.dtype)
+        return int(self._catalogue.ids.rows_of(ids)[0])
+
+    def row_of_text(self, text: str) -> int:
+        """Return the row of an item whose id is written so; -1 where there is none."""
+        if self._catalogue.ids.is_string:
+            return self.row(text)
+        return self.row(int(text)) if text.lstrip("-").isdecimal() and -(2**63) <= int(text) < 2**63 else -1
+
+    def shown(self, row: int) -> Shown:
+        """Return an item in words."""
+        tags = self._tags.values_of(row) if self._tags else []
+        return Shown(self.ids[row], self.titles[row], ", ".join(tags))
+
+    def facts(self, row: int) -> dict[str, Any]:
+        """Return the raw columns of an item."""
+        facts = self._table.iloc[row].to_dict()
+        return {name: value for name, value in facts.items() if name not in (Columns.Item, Columns.Title)}
+
+    @property
+    def tags(self) -> dict[str, Tags]:
+        """Return the attributes that hold tags, by name."""
+        return {name: one for name, one in self._catalogue.rows.attributes.items() if isinstance(one, Tags)}
+
+    @property
+    def numbers(self) -> list[str]:
+        """Return the names of the attributes that are numbers."""
+        return [name for name, one in self._catalogue.rows.attributes.items() if isinstance(one, Numbers)]
+
+    @cached_property
+    def common_tags(self) -> dict[str, list[str]]:
+        """Return the most frequent values of each attribute of tags, in their own order."""
+        found = {}
+        for name, one in self.tags.items():
+            counts = one.counts_of(np.arange(len(one.values)))
+            frequent = np.argsort(-counts, kind="stable")[:COMMON]
+            found[name] = sorted((one.values[code] for code in frequent.tolist()), key=str.casefold)
+        return found
+
+    def find(self, text: str, most: int = 30) -> list[int]:
+        """Return the rows of items by id or part of a title, those whose title begins so first."""
+        wanted = text.strip().casefold()
+        rows = [
+            row for row, title in enumerate(self._folded) if wanted in title or str(self.ids[row]).casefold() == wanted
+        ]
+        rows.sort(key=lambda row: (str(self.ids[row]).casefold() != wanted, not self._folded[row].startswith(wanted)))
+        return rows[:most]
+
+    @cached_property
+    def _folded(self) -> list[str]:
+        return [title.casefold() for title in self.titles]
+
+    def _titles(self) -> list[str]:
+        if Columns.Title not in self._table:
+            return [str(one) for one in self.ids]
+        years = self._table["year"].tolist() if "year" in self._table else [None] * len(self.ids)
+        return [_titled(*one) for one in zip(self._table[Columns.Title].tolist(), self.ids, years, strict=True)]
+
+
+def _titled(title: Any, item: Any, year: Any) -> str:
+    text = str(item) if title is None or title != title else str(title)
+    if isinstance(year, (int, float)) and year == year and f"({int(year)})" not in text:
+        return f"{text} ({int(year)})"
+    return text

@@ -1,0 +1,77 @@
+"""What simple models would answer: popularity and item KNN, fitted to the release's histories."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+    from retrieval.explore.explored import Explored
+
+POPULARITY, KNN = "popularity", "item KNN"
+
+
+class Peers:
+    """Both models of a run; item KNN is fitted in the background."""
+
+    def __init__(self, explored: Explored) -> None:
+        self._explored = explored
+        self.popularity = np.bincount(explored.history_items, minlength=len(explored.items)).astype(np.float32)
+        self._fitted: Future[csr_matrix] = ThreadPoolExecutor(1, "item-knn").submit(self._fit)
+
+    def best(self, profile: np.ndarray, left_out: np.ndarray, allowed: np.ndarray | None, k: int) -> dict[str, Any]:
+        """Return each model's best items for a user with the items `profile`, rows of the catalogue best first.
+
+        In place of the rows stands a text where there are none yet. `left_out`, int64 [m], are not answered;
+        `allowed` is bool [items].
+        """
+        return {
+            POPULARITY: self._top(self.popularity, left_out, allowed, k),
+            KNN: self._neighbours(profile, left_out, allowed, k),
+        }
+
+    def _neighbours(self, profile: np.ndarray, left_out: np.ndarray, allowed: np.ndarray | None, k: int) -> Any:
+        if not self._fitted.done():
+            return "being fitted"
+        if error := self._fitted.exception():
+            return str(error)
+        if not len(profile):
+            return self._top(self.popularity, left_out, allowed, k)
+        scores = np.asarray(self._fitted.result()[np.unique(profile)].sum(axis=0), np.float32).ravel()
+        return self._top(scores, left_out, allowed, k)
+
+    def _top(self, scores: np.ndarray, left_out: np.ndarray, allowed: np.ndarray | None, k: int) -> list[int]:
+        able = self._explored.items.live.copy()
+        able[left_out] = False
+        if allowed is not None:
+            able &= allowed
+        scores = np.where(able, scores, -np.inf)
+        order = np.argsort(-scores, kind="stable")[:k]
+        return order[scores[order] > 0].tolist()
+
+    def _fit(self) -> csr_matrix:
+        from scipy.sparse import csr_matrix
+
+        from models.baselines.item_knn import ItemKnn
+        from models.baselines.search import FAMILIES
+
+        offsets = self._explored.offsets
+        items = np.array(self._explored.history_items)  # a copy: those of the release cannot be sorted
+        shape = len(offsets) - 1, len(self._explored.items)
+        matrix = csr_matrix((np.ones(len(items), np.float32), items, offsets), shape=shape)
+        matrix.sum_duplicates()
+        matrix.data[:] = 1
+        chosen = _settings(self._explored.place / "peers" / "peers.json", FAMILIES["knn"].title)
+        return ItemKnn(**chosen).item_scores(matrix)
+
+
+def _settings(path: Path, title: str) -> dict[str, Any]:
+    """Return the settings that the run found best; none where it compared with no such model."""
+    listed = json.loads(path.read_bytes()) if path.is_file() else []
+    return next((dict(one["settings"]) for one in listed if one["name"] == title and "settings" in one), {})

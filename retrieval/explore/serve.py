@@ -1,0 +1,63 @@
+"""The local server of the pages: loopback, a port of its own, a token."""
+
+from __future__ import annotations
+
+import secrets
+import webbrowser
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import waitress
+
+from ensemble.layouts import FUSED
+from retrieval.explore.app import create_app
+from workflows.errors import ServerError
+
+LOCALHOST = "127.0.0.1"
+_THREADS = 4
+_LARGEST_REQUEST = 1 << 20
+
+
+class Listening(NamedTuple):
+    """A server that is bound and will answer once it runs."""
+
+    server: Any
+    address: str
+    """With the token; what a browser opens."""
+
+    def run(self) -> None:
+        """Answer until the process is interrupted or `close` is called."""
+        self.server.run()
+
+    def close(self) -> None:
+        """Stop."""
+        self.server.close()
+
+
+def listen(
+    places: Sequence[Path], host: str = LOCALHOST, port: int = 0, address: str | None = None, model: str = FUSED
+) -> Listening:
+    """Bind the pages of runs to a port, 0 for any that is free.
+
+    Raises
+    ------
+    ServerError
+        The port is taken, or the host is not one of this machine.
+    """
+    token = secrets.token_urlsafe(24)
+    app = create_app(places, token, address, model)
+    try:
+        server = waitress.create_server(
+            app, host=host, port=port, threads=_THREADS, max_request_body_size=_LARGEST_REQUEST, ident=None
+        )
+    except OSError as error:
+        raise ServerError(f"--host {host} --port {port}: {error.strerror}; give another, or none") from None
+    bound = f"[{host}]" if ":" in host else host
+    return Listening(server, f"http://{bound}:{server.effective_port}/?token={token}")
+
+
+def open_browser(address: str, say: Callable[[str], None]) -> None:
+    """Open the address in the user's browser, if there is one."""
+    if not webbrowser.open(address):
+        say("no browser could be opened here; open the address yourself")

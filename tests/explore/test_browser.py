@@ -1,0 +1,118 @@
+"""The pages in Chromium: every view is opened, a filter and a click change the answer to what the release answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import pytest
+
+from ensemble.client.tensors import Query, tensors
+from ensemble.serving.retriever import Retriever
+from retrieval.explore.explored import Explored
+from tests.explore.conftest import running
+from tests.synthetic import Run
+
+WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
+UNNAMED = """() => [...document.querySelectorAll("a, button, input:not([type=hidden]), select, [role=img]")].filter(
+    (one) => !(one.labels?.length || one.getAttribute("aria-label") || one.textContent.trim() || one.title)
+).map((one) => one.outerHTML)"""
+"""What a screen reader could not name."""
+
+
+class Opened(NamedTuple):
+    """A page, the address of the server, and what the browser complained about."""
+
+    page: Any
+    base: str
+    complaints: list[str]
+    run: Run
+
+
+@pytest.fixture(scope="module")
+def opened(chromium: Any, runs: Callable[..., Run]) -> Iterator[Opened]:
+    """A page that was let in; afterwards the browser must have had nothing to complain about."""
+    run = runs("int64", last=5)
+    with running(run.path) as listening:
+        page, complaints = chromium.new_page(), list[str]()
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda asked: asked.url.startswith("http://127.0.0.1:") or complaints.append(asked.url))
+        page.goto(listening.address)
+        yield Opened(page, listening.address.split("/?")[0], complaints, run)
+        page.close()
+    assert not [one for one in complaints if not one.startswith("data:")]
+
+
+VIEWS = {
+    "users": "/user",
+    "user": "/user?user={user}&click={item}&why={item}",
+    "items": "/item",
+    "item": "/item?item={item}",
+}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_view_fits_its_window_and_names_all_controls(opened: Opened, view: str) -> None:
+    user, item = opened.run.users["user_id"][3], opened.run.items["item_id"][7]
+    for scheme, width in (("light", "phone"), ("dark", "desktop")):
+        size = WIDTHS[width]
+        opened.page.set_viewport_size({"width": size[0], "height": size[1]})
+        opened.page.emulate_media(color_scheme=scheme)
+        opened.page.goto(opened.base + VIEWS[view].format(user=user, item=item))
+        assert opened.page.evaluate("document.documentElement.scrollWidth") <= size[0], width
+        assert opened.page.evaluate(UNNAMED) == []
+        assert opened.page.locator("h1, h2").count() > 0
+
+
+def test_a_filter_and_a_click_change_the_answer_to_what_the_release_answers(opened: Opened) -> None:
+    page, run = opened.page, opened.run
+    user = run.users["user_id"].tolist()[3]
+    page.goto(f"{opened.base}/user?user={user}&time=1970-01-01T00:00:40")
+    assert _shown(page) == _answer(run, user, None, None)
+    page.locator("summary", has_text="genres").click()
+    page.get_by_label("Comedy").first.check()
+    _until_settled(page)
+    comedies = '{"tags":{"genres":{"any":["Comedy"]}}}'
+    assert _shown(page) == _answer(run, user, None, comedies) != _answer(run, user, None, None)
+    clicked = int(page.locator(".ours li").first.get_attribute("data-item"))
+    page.locator(".ours .add").first.press("Enter")  # by keyboard
+    _until_settled(page)
+    expected = _answer(run, user, [(clicked, 40)], comedies)
+    assert _shown(page) == expected != _answer(run, user, None, comedies)
+    assert f"click={clicked}" in page.url  # the address is one to share
+    page.reload()
+    assert _shown(page) == expected
+    page.locator("#what-if .chip").click()
+    _until_settled(page)
+    assert _shown(page) == _answer(run, user, None, comedies)
+
+
+def test_the_page_says_that_the_explorer_is_gone_and_goes_on_when_it_is_back(opened: Opened) -> None:
+    page, user = opened.page, opened.run.users["user_id"].tolist()[3]
+    page.goto(f"{opened.base}/user?user={user}&time=1970-01-01T00:00:40")
+    before = _shown(page)
+    page.context.set_offline(True)
+    page.get_by_label("Items").first.fill("3")
+    page.get_by_text("still running?").wait_for()
+    page.context.set_offline(False)
+    page.get_by_text("still running?").wait_for(state="hidden")
+    assert _shown(page) == before[:3]
+    opened.complaints.clear()  # that it was gone
+
+
+def _until_settled(page: Any) -> None:
+    page.wait_for_timeout(300)  # a typed field is asked for after a quarter of a second
+    page.locator("[aria-busy=true]").first.wait_for(state="detached")
+
+
+def _shown(page: Any) -> list[tuple[int, float]]:
+    rows = "rows => rows.map(row => [Number(row.dataset.item), Number(row.dataset.score)])"
+    return [tuple(one) for one in page.locator(".ours li").evaluate_all(rows)]
+
+
+def _answer(run: Run, user: int, history: Any, text: str | None) -> list[tuple[int, float]]:
+    retriever, signature = Retriever.load(run.path / "release"), Explored(run.path).signature
+    query = Query([user], 10, None, False, {}, [40], history and [history], text and [text])
+    found = retriever.answer(retriever.reader.read([tensors(signature, query)]))
+    return list(zip(found.item_id[0].tolist(), found.score[0].tolist(), strict=True))

@@ -1,0 +1,171 @@
+"""The pages without a browser: who may open them, what they say of bad input, and that they recover."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ensemble.client.tensors import Query, tensors
+from ensemble.serving.retriever import Retriever
+from retrieval.explore.app import create_app
+from retrieval.explore.asking import InProcess
+from retrieval.explore.explored import Explored
+from retrieval.explore.serve import listen
+from retrieval.explore.snippets import over_http, tritonclient
+from retrieval.explore.why import why
+from tests.synthetic import Run
+from workflows.errors import ServerError
+
+
+def test_nobody_without_the_token_reads_a_page(dated_run: Run) -> None:
+    client = create_app([dated_run.path], "a token").test_client()
+    for address in ("/user", "/style.css", "/static/explore.js", "/user?token=another", "/user?token="):
+        assert client.get(address).status_code == 403, address
+    let_in = client.get("/user?token=a+token&top_k=5")
+    assert (let_in.status_code, let_in.location) == (302, "/user?top_k=5")  # the token is not left in the history
+    assert {"HttpOnly", "SameSite=Strict"} <= set(let_in.headers["Set-Cookie"].split("; "))
+    page = client.get("/user?top_k=5")
+    assert page.status_code == 200
+    assert "default-src 'self'" in page.headers["Content-Security-Policy"]
+
+
+def test_a_page_names_the_field_that_is_wrong_and_keeps_the_others(dated_run: Run, pages: Callable[..., Any]) -> None:
+    client, user = pages(dated_run.path), dated_run.users["user_id"][0]
+    number = dated_run.users["user_id"].dtype != object
+    wrong = {
+        "top_k=0": "top-k: got 0, expected a whole number from 1 to 200",
+        "top_k=999999999999": "top-k: got 999999999999",
+        "time=yesterday": "time: got yesterday, expected such as 1998-04-23T18:24:46",
+        "min.year=old": "min year old: the model takes a number here",
+        "any.genres=Comedie": "Comedie",
+        "crowding=x&crowding_by=year": "at most, by year: got x",
+        "min.year=nan": "min year: got nan, expected a finite number",
+        "col.age=old": "age old: the model takes a number here",
+        **({"click=x": "history x: the model takes an integer here", "deny=x": "deny x"} if number else {}),
+    }
+    for field, message in wrong.items():
+        page = client.get("/user", query_string=f"user={user}&col.occupation=artist&{field}")
+        text = unescape(page.get_data(as_text=True))
+        assert page.status_code == 200, field
+        assert 'role="alert"' in text, field
+        assert message in text, field
+        assert 'name="col.occupation"' not in text or 'value="artist"' in text
+
+
+def test_whatever_stands_in_a_table_is_text_in_the_page(tmp_path: Path, pages: Callable[..., Any]) -> None:
+    from tests.synthetic import make_release, make_run
+
+    run = make_run(tmp_path, "string", last=5)
+    mischief = "<script>alert(1)</script>"
+    run.items["title"] = mischief
+    run.items.to_parquet(tmp_path / "features" / "catalogue.parquet")
+    make_release(run)
+    client = pages(tmp_path)
+    page = client.get("/user", query_string={"user": run.users["user_id"][0], "q": mischief, "click": mischief})
+    assert mischief not in page.get_data(as_text=True)
+    assert unescape(page.get_data(as_text=True)).count(mischief) > 10
+
+
+def test_a_release_that_is_missing_or_damaged_is_said_and_recovers(
+    dated_run: Run, tmp_path: Path, pages: Callable[..., Any]
+) -> None:
+    (tmp_path / "recipe.json").write_text("{}")  # a run
+    client, address = pages(tmp_path), "/user"
+    assert client.get(address).status_code == 503
+    assert "release/manifest.json: missing" in client.get(address).get_data(as_text=True)
+    shutil.copytree(dated_run.path / "release", tmp_path / "release")
+    assert client.get(address).status_code == 200
+    manifest = tmp_path / "release" / "manifest.json"
+    whole = manifest.read_text(encoding="utf-8")
+    manifest.write_text(whole[:-20], encoding="utf-8")
+    assert client.get(address).status_code == 503
+    manifest.write_text(whole, encoding="utf-8")
+    assert client.get(address).status_code == 200
+
+
+def test_a_server_that_does_not_answer_is_said_in_the_page(dated_run: Run, pages: Callable[..., Any]) -> None:
+    client = pages(dated_run.path, address="127.0.0.1:1")
+    page = client.get("/user", query_string={"user": dated_run.users["user_id"][0]}).get_data(as_text=True)
+    assert 'role="alert" data-retry=' in page
+    assert "127.0.0.1:1" in page
+
+
+def test_a_request_to_copy_is_the_one_that_was_asked(dated_run: Run) -> None:
+    explored = Explored(dated_run.path)
+    item, user = dated_run.items["item_id"].tolist()[7], dated_run.users["user_id"].tolist()[3]
+    query = Query([user], 7, None, True, {"age": [33.0]}, [40], [[(item, 40)]], ['{"ranges":{"year":{"min":1993}}}'])
+    expected = tensors(explored.signature, query)
+    sent = {one["name"]: one for one in json.loads(over_http(explored.signature, query))["inputs"]}
+    assert {name: one["data"] for name, one in sent.items()} == {n: a.ravel().tolist() for n, a in expected.items()}
+    code = tritonclient(explored.signature, query, "127.0.0.1:8001")
+    values: dict[str, Any] = {}
+    exec(code[: code.index("inputs = []")].replace("import tritonclient.grpc as grpc", ""), values)
+    for name, _, array in values["values"]:
+        np.testing.assert_array_equal(array, expected[name], strict=True)
+
+
+def test_a_click_changes_the_answer_as_the_same_request_does(dated_run: Run, pages: Callable[..., Any]) -> None:
+    client, retriever = pages(dated_run.path), Retriever.load(dated_run.path / "release")
+    user, item = dated_run.users["user_id"].tolist()[3], dated_run.items["item_id"].tolist()[7]
+    signature = Explored(dated_run.path).signature
+    page = client.get("/user", query_string={"user": user, "time": "1970-01-01T00:00:40", "click": item})
+    query = Query([user], 10, None, False, {}, [40], [[(item, 40)]])
+    answer = retriever.answer(retriever.reader.read([tensors(signature, query)]))
+    found = [part.split('"')[0] for part in unescape(page.get_data(as_text=True)).split('data-item="')[1:]]
+    assert found[:10] == [str(one) for one in answer.item_id[0].tolist()]
+
+
+def test_why_scores_as_the_release_does_and_sees_what_the_query_hangs_on(dated_run: Run) -> None:
+    explored, users = Explored(dated_run.path), dated_run.users["user_id"].tolist()
+    row = next(row for row in range(len(users)) if len(explored.past(row).items) > 5)
+    query = Query([users[row]], 10, None, True, {}, [40])
+    answer = InProcess(explored).ask(query)
+    best = explored.items.row(answer.item_ids[0])
+    found = why(explored, query, best, explored.past(row, 40).items)
+    assert found.score == pytest.approx(answer.scores[0], abs=1e-6)
+    reference = dated_run.users.iloc[[row]].assign(timestamp=40)
+    without = {
+        "age": reference.assign(age=np.nan),
+        "occupation": reference.assign(occupation=None),
+        "history": reference.assign(timestamp=-1),
+    }
+    expected = {
+        name: found.score - float(dated_run.reference(query)[0] @ dated_run.vectors[best])
+        for name, query in without.items()
+    }
+    adds = {part.name: part.adds for part in found.parts}
+    assert adds.keys() == {"user_id", "age", "occupation", "history"}
+    for name, value in expected.items():
+        assert adds[name] == pytest.approx(value, abs=1e-5), name
+    assert adds["user_id"] != pytest.approx(0, abs=1e-4)
+    others = explored.past(row, 40).items
+    products = dated_run.vectors[others[others != best]] @ dated_run.vectors[best]
+    assert found.nearest[0][1] == pytest.approx(products.max(), abs=1e-6)
+
+
+def test_an_item_says_who_is_answered_with_it(dated_run: Run) -> None:
+    explored = Explored(dated_run.path)
+    counts = explored.exposure.counts()
+    item = int(counts.argmax())
+    users = explored.exposure.users_of(item)
+    assert len(users) == counts[item] > 0
+    for row, place in users[:3]:
+        user, newest = explored.user_ids[row], explored.past(row).seconds
+        answer = InProcess(explored).ask(Query([user], 10, timestamps=[int(newest[-1])] if len(newest) else [49]))
+        assert answer.item_ids[place - 1] == explored.items.ids[item]
+
+
+def test_a_port_that_is_taken_is_named(dated_run: Run) -> None:
+    first = listen([dated_run.path])
+    try:
+        with pytest.raises(ServerError, match=f"--port {first.server.effective_port}: Address already in use"):
+            listen([dated_run.path], port=first.server.effective_port)
+    finally:
+        first.close()
