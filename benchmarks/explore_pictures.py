@@ -19,11 +19,13 @@ from playwright.sync_api import sync_playwright
 from retrieval.explore.serve import listen
 
 VIEWS = {
-    "user": ("light", "/user?user=405&any.genres=Comedy&click=50"),
+    "user": ("light", "/user?user=303&any.genres=Comedy&click=50"),
     "item": ("dark", "/item?item=50"),
+    "map": ("light", "/map"),
+    "quality": ("light", "/quality"),
 }
 """By name: light or dark, and the address."""
-WIDTH, HEIGHT, COLOURS = 1280, 860, 48
+WIDTH, HEIGHT, COLOURS = 1280, 860, 128
 
 
 def main() -> None:
@@ -48,6 +50,7 @@ def draw(page: Any, address: str, scheme: str, path: Path) -> None:
     page.emulate_media(color_scheme=scheme)
     page.goto(address)
     page.locator("[data-retry], [aria-busy=true]").first.wait_for(state="detached")
+    page.wait_for_load_state("networkidle")
     page.screenshot(path=path)
     Image.open(path).convert("RGB").quantize(COLOURS).save(path, optimize=True)
     sys.stdout.write(f"{path}: {path.stat().st_size / 1024:.0f} kB\n")

@@ -18,6 +18,8 @@ from retrieval.explore.access import protect
 from retrieval.explore.asking import Answers, InProcess, Served
 from retrieval.explore.explored import Explored, Shelf
 from retrieval.explore.item_view import item_page
+from retrieval.explore.quality_view import quality_page
+from retrieval.explore.serving_view import Watch
 from retrieval.explore.user_view import user_page
 from workflows.errors import RetrievalError
 
@@ -28,12 +30,26 @@ class Pages:
     def __init__(self, places: Sequence[Path], address: str | None, model: str) -> None:
         self.shelf, self.address = Shelf(list(places)), address
         self._served = Served(address, model) if address else None
+        self._watch = Watch(address) if address else None
 
     def explored(self) -> Explored:
         """Return the run that the address asks for, the first unless told."""
+        return self.shelf[self._number()]
+
+    def other(self) -> Explored | None:
+        """Return the second run; None where there is one alone."""
+        return self.shelf[1 - self._number()] if len(self.shelf.places) > 1 else None
+
+    def serving(self) -> dict[str, Any]:
+        """Return what the server has done; why that is not known, in place of it."""
+        try:
+            return self._watch.page() if self._watch else {}
+        except RetrievalError as error:
+            return {"problem": str(error)}
+
+    def _number(self) -> int:
         number = request.args.get("run", "0")
-        places = self.shelf.places
-        return self.shelf[int(number) if number.isdecimal() and int(number) < len(places) else 0]
+        return int(number) if number.isdecimal() and int(number) < len(self.shelf.places) else 0
 
     def answers(self, explored: Explored) -> Answers:
         """Return what answers for a run."""
@@ -67,6 +83,26 @@ def _add_views(app: Flask, pages: Pages) -> None:
     def item() -> str:
         explored = pages.explored()
         return _page("item", explored, item_page(explored, request.args))
+
+    @app.get("/quality")
+    def quality() -> str:
+        explored = pages.explored()
+        return _page("quality", explored, quality_page(explored, pages.other()))
+
+    @app.get("/map")
+    def map() -> str:
+        explored = pages.explored()
+        found = explored.map
+        content = {"count": found.count, "variance": found.variance, "groups": found.groups}
+        return _page("map", explored, content)
+
+    @app.get("/points.json")
+    def points() -> Response:
+        return Response(pages.explored().map.document, mimetype="application/json")
+
+    @app.get("/serving")
+    def serving() -> str:
+        return _page("serving", pages.explored(), pages.serving())
 
     @app.get("/style.css")
     def style() -> Response:

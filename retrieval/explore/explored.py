@@ -17,6 +17,8 @@ from ensemble.serving.query.sequence import TIME
 from ensemble.serving.query.transform import Column
 from retrieval.explore.exposure import Exposure
 from retrieval.explore.items import Items
+from retrieval.explore.map_view import ItemMap
+from retrieval.explore.measured import Measured
 from retrieval.explore.peers import Peers
 from retrieval.runs.places import release_of
 from workflows.columns import Columns
@@ -54,6 +56,16 @@ class Explored:
     def exposure(self) -> Exposure:
         """Return who is answered with what; asked for when it is first looked at."""
         return Exposure(self)
+
+    @cached_property
+    def measured(self) -> Measured:
+        """Return where the items of the test rows are ranked; found when it is first looked at."""
+        return Measured(self)
+
+    @cached_property
+    def map(self) -> ItemMap:
+        """Return the items' vectors in the plane."""
+        return ItemMap(self)
 
     @property
     def dated(self) -> bool:

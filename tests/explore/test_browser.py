@@ -49,6 +49,9 @@ VIEWS = {
     "user": "/user?user={user}&click={item}&why={item}",
     "items": "/item",
     "item": "/item?item={item}",
+    "map": "/map",
+    "quality": "/quality",
+    "serving": "/serving",
 }
 
 

@@ -11,6 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from retrieval.explore.explored import Explored
+from retrieval.explore.measured import TOWERS
+from retrieval.explore.quality_view import quality_page, recall
 from retrieval.report.charts import Axis, Series, line_chart
 from retrieval.report.examples import pick_users
 from retrieval.report.page import render
@@ -73,3 +76,20 @@ def test_a_chart_is_well_formed_whatever_its_names(name: str, values: list[float
 @pytest.mark.parametrize("points", [1, 3])
 def test_a_chart_of_one_point_is_drawn(points: int) -> None:
     assert line_chart([Series("p50", [5.0] * points, [1.0] * points)], "x", "y").count("<circle") == points
+
+
+def test_the_quality_view_measures_what_metrics_json_says(run_dir: Path) -> None:
+    explored = Explored(run_dir)
+    rows, metrics = explored.measured.rows, explored.metrics
+    expected = {TOWERS: metrics["unseen"], "popularity": metrics["popularity"]["unseen"]}
+    expected |= {one["name"]: one["unseen"] for one in metrics["comparison"]["models"][2:] if "unseen" in one}
+    assert rows.ranks.keys() == expected.keys()
+    assert len(rows.ranks) >= 3
+    for name, ranks in rows.ranks.items():
+        for k in (10, 100):
+            assert recall(ranks, k) == pytest.approx(expected[name][f"recall@{k}"]), (name, k)
+    page = quality_page(explored, None) if explored.exposure.answers.size else {}
+    [lengths] = [groups for title, groups in page["tables"] if title.startswith("by length")]
+    longest = metrics["groups"]["users of 100 items or more"]
+    assert lengths[-1].rows == longest["rows"]
+    assert lengths[-1].recalls[:2] == pytest.approx([longest[side]["recall@10"] for side in ("unseen", "popularity")])

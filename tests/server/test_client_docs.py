@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import urllib.request
@@ -14,6 +15,8 @@ from google.protobuf import json_format
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from ensemble.client import RetrievalClient
+from ensemble.client.filters import Filter, TagTest
+from retrieval.explore.app import create_app
 from tests.served import Served
 
 pytestmark = pytest.mark.server
@@ -65,3 +68,29 @@ def test_every_tensor_of_the_model_is_in_the_tables(served: Served, client: Retr
     told = set(re.findall(r"`(\w+)`", TEXT))
     columns = set(served.run.users.columns) - {"user_id"}
     assert {*signature.inputs, *signature.outputs} - columns <= told
+
+
+def test_the_explorer_asks_the_server_and_its_requests_to_copy_do_the_same(
+    served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    user, place = served.users[3], served.server.addresses
+    pages = create_app([served.run.path], "a token", served.address).test_client()
+    pages.get("/user?token=a+token")
+    page = pages.get("/user", query_string={"user": user, "top_k": 5, "any.genres": "Drama", "col.age": 33})
+    text = page.get_data(as_text=True)
+    with RetrievalClient(served.address) as client:
+        filters = [Filter(tags={"genres": TagTest(any=["Drama"])})]
+        (expected,) = client.recommend([user], top_k=5, columns={"age": [33.0]}, filters=filters)
+    assert re.findall(r'data-item="(.*?)" data-score="(.*?)"', text) == [
+        (str(item), str(score)) for item, score in zip(expected.item_ids, expected.scores, strict=True)
+    ]
+    python, tritonclient, body = map(html.unescape, re.findall(r"<pre.*?>(.*?)</pre>", text, flags=re.DOTALL))
+    exec(compile(python, "Python", "exec"), {})
+    assert capsys.readouterr().out.startswith(f"{expected.item_ids} ")
+    exec(compile(tritonclient, "tritonclient", "exec"), values := {})
+    assert values["answer"].as_numpy("score").ravel().tolist() == expected.scores
+    url = f"http://{place.host}:{place.http_port}/v2/models/retrieval/infer"
+    with urllib.request.urlopen(urllib.request.Request(url, body.encode()), timeout=10) as answer:
+        outputs = {one["name"]: one["data"] for one in json.loads(answer.read())["outputs"]}
+    assert outputs["item_id"] == expected.item_ids
+    assert ">healthy<" in pages.get("/serving").get_data(as_text=True)

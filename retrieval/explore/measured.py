@@ -1,0 +1,75 @@
+"""Where the towers and the simple models rank the item of every test row, found once and kept."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from models.metrics import Int64Array
+
+if TYPE_CHECKING:
+    from retrieval.explore.explored import Explored
+
+TOWERS = "this model"
+
+
+class Rows(NamedTuple):
+    """The test rows asked for."""
+
+    users: np.ndarray
+    """Ids [rows]."""
+    targets: Int64Array
+    """Int64 `[rows]`: rows of the catalogue."""
+    ranks: dict[str, Int64Array]
+    """By model, int64 `[rows]`, 0-based, among the items that the user has not seen; their number if not found."""
+
+
+class Measured:
+    """The ranks of a run's test rows, found in the background."""
+
+    def __init__(self, explored: Explored) -> None:
+        self._place = explored.place
+        self._found = ThreadPoolExecutor(1, "measured").submit(self._measure)
+
+    @property
+    def ready(self) -> bool:
+        """Return whether they are found."""
+        return self._found.done()
+
+    @property
+    def problem(self) -> str:
+        """Return why there are none; "" where there are."""
+        return str(self._found.exception() or "")
+
+    @property
+    def rows(self) -> Rows:
+        """Return the test rows."""
+        return self._found.result()
+
+    def _measure(self) -> Rows:
+        from models.evaluation.stage import measure
+        from retrieval.runs.run import Run
+        from retrieval.runs.stages import STAGES
+        from workflows.columns import Columns
+        from workflows.features import stage as features
+
+        run = Run.open(self._place, STAGES)
+        data = features.load(run.features)
+        found = measure(data, run.towers, run.recipe.train.objective.rating)
+        ranks = {TOWERS: found.towers["unseen"].ranks, "popularity": found.popularity["unseen"].ranks}
+        users = data.users[Columns.User].to_numpy()[found.task.users]
+        return Rows(users, found.task.targets, {**ranks, **_peers(run.peers, len(users))})
+
+
+def _peers(directory: Path, rows: int) -> dict[str, Int64Array]:
+    """Return the ranks that the stage peers found; none where it did not run, or on other rows."""
+    if not (directory / "ranks.npz").is_file():
+        return {}
+    listed = [one["name"] for one in json.loads((directory / "peers.json").read_bytes()) if "skipped" not in one]
+    with np.load(directory / "ranks.npz") as stored:
+        ranks = [stored[f"{number}.unseen"].astype(np.int64) for number in range(len(listed))]
+    return {name: one for name, one in zip(listed, ranks, strict=True) if len(one) == rows}
