@@ -186,7 +186,8 @@ class OwnTables(Section, tag_field="source", tag="tables", frozen=True, kw_only=
     min_item_rows: Annotated[int, Meta(ge=1)] = 1
     """Items of fewer rows are left out, from the items' table, too."""
     timestamp_unit: TimestampUnit = "seconds"
-    """What `timestamp` holds: seconds, milliseconds, microseconds or nanoseconds since 1970; `iso`, such as
+    """What `timestamp` holds: days, seconds, milliseconds, microseconds or nanoseconds since 1970, or since any other
+    beginning (only features of the calendar know the difference); `iso`, such as
     2024-05-01T12:30:00Z (UTC where no offset is given); `datetime`, a parquet column of that type; or a strptime
     pattern, such as `%d/%m/%Y %H:%M` (UTC). It is kept in whole seconds, cut off."""
     bad_rows: BadRows = "refuse"

@@ -31,6 +31,8 @@ def fit(
     users: Any = None,
     items: Any = None,
     *,
+    test: Any = None,
+    validation: Any = None,
     name: str = "fit",
     runs: str | Path = RUNS,
     columns: Mapping[str, str] | None = None,
@@ -51,6 +53,8 @@ def fit(
         if there are any, a time, a rating and a title. Which column is what is found by names and values.
     users, items
         Tables of what is known of them, if anything.
+    test, validation
+        Rows of a given split, as the interactions, which are then its training rows.
     name
         Of the run.
     runs
@@ -81,11 +85,12 @@ def fit(
     from retrieval.runs.stages import STAGES
     from retrieval.runs.whole import run_all
 
-    given = {"interactions": interactions, "users": users, "items": items}
+    given = {"interactions": interactions, "users": users, "items": items, "validation": validation, "test": test}
     folder = _folder(name, Path(runs))
     with work(verbose) as teller:
         tables = {role: path_of(table, role, folder / "frames") for role, table in given.items() if table is not None}
-        plan = make_plan(tables, columns_by_table(columns or {}), Path.cwd(), None, timestamp_unit)
+        parts = {part: tables.pop(part) for part in ("validation", "test") if part in tables}
+        plan = make_plan(tables, columns_by_table(columns or {}), Path.cwd(), None, timestamp_unit, parts)
         _write(plan, folder / RECIPE, recipe, teller)
         stored = StoredRun.create(load_recipe(folder / RECIPE), Path(runs), STAGES)
         run_all(stored, CACHE, teller)

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 @command
 def init(
     console: Terminal,
-    interactions: Annotated[str, typer.Option("--interactions", metavar="FILE", help="Who did something with what.")],
+    interactions: Annotated[
+        str, typer.Option("--interactions", "--train", metavar="FILE", help="Who did something with what.")
+    ],
     users: Annotated[str | None, typer.Option("--users", metavar="FILE", help="What is known of the users.")] = None,
     items: Annotated[str | None, typer.Option("--items", metavar="FILE", help="What is known of the items.")] = None,
     out: Annotated[
@@ -41,6 +43,7 @@ def init(
     \b
     retrieval init --interactions clicks.parquet
     retrieval init --interactions orders.csv --users customers.csv --items products.csv --out recipes/shop.toml
+    retrieval init --train train.txt --test test.txt
     retrieval init --interactions ratings.dat --delimiter :: --no-header --column user_id=column0
     """
     recipe = out or recipe_path(name or interactions)
@@ -65,7 +68,8 @@ def written(
     from workflows.files import atomic_write
 
     with console.working("reading the tables"):
-        plan = make_plan(tables, reading.columns(), Path.cwd(), reading.given(), reading.timestamp_unit)
+        said = reading.columns(), Path.cwd(), reading.given(), reading.timestamp_unit
+        plan = make_plan(tables, *said, reading.parts(), reading.split_column)
         trial = tried(plan, run_name(name or recipe.stem), recipe, console.step)
     atomic_write(recipe, trial.text.encode())
     return plan, trial

@@ -104,7 +104,8 @@ def _recipe(
 def _check_same(path: Path, recipe: Recipe, tables: dict[str, str]) -> None:
     """Refuse a recipe that is there for other files."""
     for table, file in tables.items():
-        there = getattr(getattr(recipe.data, table, None), "path", None)
+        split = getattr(recipe.data, "split", None)
+        there = getattr(getattr(recipe.data, table, None), "path", None) or getattr(split, "train", None)
         wanted = file if "://" in file else str(Path(file).expanduser().absolute().resolve())
         if there != wanted:
             raise RecipeError(

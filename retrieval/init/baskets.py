@@ -9,7 +9,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from retrieval.init.profile import Profile, Sampled, read_sample
-from retrieval.init.roles import name_score
+from retrieval.init.words import name_score
 from workflows.columns import Columns
 from workflows.sources.own_tables.files import locate
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from retrieval.init.plan import Plan
 from retrieval.init.profile import Profile
-from retrieval.init.roles import parts_of
+from retrieval.init.words import parts_of
 from retrieval.runs.toml import inline
 from workflows.columns import Columns
 

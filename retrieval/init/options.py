@@ -37,6 +37,15 @@ class TableOptions:
     timestamp_unit: Annotated[
         str | None, typer.Option("--timestamp-unit", help="How times are written: '%d/%m/%Y', iso, seconds ...")
     ] = None
+    test: Annotated[
+        str | None, typer.Option("--test", metavar="FILE", help="Test rows of a given split; the interactions train.")
+    ] = None
+    validation: Annotated[
+        str | None, typer.Option("--validation", metavar="FILE", help="Its validation rows; else some that train.")
+    ] = None
+    split_column: Annotated[
+        str | None, typer.Option("--split-column", help="The column that says train, validation or test of each row.")
+    ] = None
     sample: Annotated[int, typer.Option("--sample", min=1, help="Rows of each table that are looked at.")] = 500_000
 
     def given(self) -> dict[str, Given]:
@@ -57,6 +66,14 @@ class TableOptions:
             one: Given(formats.get(one), tables.get(one), delimiters.get(one), header, self.sample)  # type: ignore[arg-type]
             for one in TABLES
         }
+
+    def parts(self) -> dict[str, str]:
+        """Return the files of a given split; raise RecipeError for a part of one."""
+        if self.validation and not self.test:
+            raise RecipeError(f"--validation {self.validation}: goes with --test, the test rows")
+        if self.test and self.split_column:
+            raise RecipeError("--test and --split-column are two ways to say the split; give one of the two")
+        return {part: path for part, path in (("validation", self.validation), ("test", self.test)) if path}
 
     def columns(self) -> dict[str, dict[str, str]]:
         """Return for each table our name -> the file's name; raise RecipeError for what is neither."""

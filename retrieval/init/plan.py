@@ -5,23 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NamedTuple
-
-import pandas as pd
-import pyarrow as pa
+from typing import NamedTuple
 
 from retrieval.init.baskets import exploded
 from retrieval.init.features import Choice, choose, identity, renamed, title
-from retrieval.init.profile import Given, Profile, Sampled, sample
-from retrieval.init.roles import Found, find_roles
+from retrieval.init.profile import Found, Given, Profile, Sampled, address, sample
+from retrieval.init.roles import find_roles
+from retrieval.init.splits import given_split, proposed_split
+from retrieval.runs.toml import inline
 from workflows.columns import Columns
-from workflows.config import TemporalSplit
 from workflows.errors import DataError
-from workflows.sources.own_tables.types import seconds
-from workflows.tables.splits import split as split_rows
-
-TOO_MANY_NEW: Final = 0.3
-"""Beyond this share of test rows of users that nothing is known of, another split is chosen."""
 
 
 class Decided(NamedTuple):
@@ -48,6 +41,8 @@ class Plan:
     split: str
     split_why: str
     ignored: dict[str, list[str]] = field(default_factory=dict)
+    parts: dict[str, str] = field(default_factory=dict)
+    """Addresses of the parts of a given split, where they are files; the interactions are its training rows."""
 
     @property
     def timestamp(self) -> Found | None:
@@ -65,6 +60,8 @@ def make_plan(
     directory: Path,
     how: Mapping[str, Given] | None = None,
     unit: str | None = None,
+    parts: Mapping[str, str] | None = None,
+    split_column: str | None = None,
 ) -> Plan:
     """Read the tables at `paths` (interactions, and users and items if there are any) and decide.
 
@@ -74,6 +71,10 @@ def make_plan(
         As for `find_roles`.
     how
         What the user says of how each table is to be read.
+    parts
+        Files of the test rows and of the validation rows of a given split; the interactions are then its training rows.
+    split_column
+        The interactions' column that says which part a row is in.
 
     Raises
     ------
@@ -92,8 +93,14 @@ def make_plan(
         table: [one.name for one in sampled.columns if choose(one).why.endswith("which tables cannot hold")]
         for table, sampled in tables.items()
     }
-    split, why = _split(tables["interactions"], roles["interactions"])
-    return Plan(tables, roles, decided, split, why, ignored)
+    named = {part: address(path, directory) for part, path in (parts or {}).items()}
+    interactions = tables["interactions"]
+    if named:
+        named = {"train": interactions.file.path, **named}
+        split, why = inline({"kind": "given", **named}), "as you say"
+    else:
+        split, why = given_split(interactions, split_column) or proposed_split(interactions, roles["interactions"])
+    return Plan(tables, roles, decided, split, why, ignored, named)
 
 
 def lines_of(plan: Plan) -> list[str]:
@@ -146,42 +153,3 @@ def _attribute(column: Profile, taken: set[str]) -> Decided:
     taken.add(name)
     choice = choose(column)
     return Decided(column.table, column.name, name, choice.kind or "left out", choice.why, choice)
-
-
-def _split(interactions: Sampled, roles: Mapping[str, Found]) -> tuple[str, str]:
-    """Return the recipe's split, and why."""
-    random = '{ kind = "random", test = 0.2, validation = 0.1, seed = 42 }'
-    if Columns.Timestamp not in roles:
-        return random, "there is no time to split by"
-    temporal = '{ kind = "temporal", test = 0.1, validation = 0.1 }'
-    if not interactions.whole:
-        return temporal, "the past is learned from, the future is the test"
-    rows = _rows(roles)
-    new = _new_users(rows)
-    if new <= TOO_MANY_NEW:
-        return temporal, f"the past is learned from, the future is the test; {new:.0%} of it is of new users"
-    if (rows.groupby(Columns.User).size() >= 3).mean() >= 0.5:
-        return '{ kind = "leave-last-out" }', f"by time {new:.0%} of the test would be of users never seen before"
-    return random, f"by time {new:.0%} of the test would be of new users, and most users have less than three rows"
-
-
-def _rows(roles: Mapping[str, Found]) -> pd.DataFrame:
-    """Return user and time of the sampled rows that have both; times only in their order."""
-    user, time = roles[Columns.User].column.values, roles[Columns.Timestamp].column.values
-    unit = roles[Columns.Timestamp].unit or ""
-    if "%" in unit:  # in any other unit values are in the order of the times
-        read = seconds(pa.array(time.astype(str)), unit).values.to_pandas()
-        time = read.set_axis(time.index)
-    rows = pd.DataFrame({Columns.User: user, Columns.Timestamp: time}).dropna()
-    return rows.assign(**{Columns.Timestamp: pd.factorize(rows[Columns.Timestamp], sort=True)[0]}).reset_index(
-        drop=True
-    )
-
-
-def _new_users(rows: pd.DataFrame) -> float:
-    try:
-        parts = split_rows(rows, TemporalSplit())
-    except DataError:
-        return 0.0
-    known = set(rows[Columns.User].iloc[parts.train])
-    return float((~rows[Columns.User].iloc[parts.test].isin(known)).mean())

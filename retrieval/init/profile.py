@@ -83,6 +83,22 @@ class Sampled:
         return next(one for one in self.columns if one.name == name)
 
 
+class Found(NamedTuple):
+    """What a column is."""
+
+    column: Profile
+    role: str
+    """Our name of it."""
+    why: str
+    unit: str | None = None
+    """Of a timestamp."""
+
+
+def address(path: str, directory: Path) -> str:
+    """Return a path that is relative to `directory` as an absolute one; addresses stay as they are."""
+    return path if "://" in path else str((directory / Path(path).expanduser()).absolute())
+
+
 def sample(path: str, table: str, directory: Path, given: Given) -> Sampled:
     """Read the first rows of a table that nothing is known of but its address, relative to `directory`.
 
@@ -91,11 +107,11 @@ def sample(path: str, table: str, directory: Path, given: Given) -> Sampled:
     DataError
         It cannot be read, or has no rows.
     """
-    address = path if "://" in path else str((directory / Path(path).expanduser()).absolute())
+    place = address(path, directory)
     said: dict[str, Any] = {name: of for name, of in (("format", given.format), ("table", given.table)) if of}
-    located = locate(TableFile(path=address, **said), table)
+    located = locate(TableFile(path=place, **said), table)
     options, notes = sniff(located, given.delimiter, given.header)
-    return read_sample(locate(TableFile(**{"path": address, **said, **options}), table), given.rows, notes)
+    return read_sample(locate(TableFile(**{"path": place, **said, **options}), table), given.rows, notes)
 
 
 def read_sample(located: Located, most: int, notes: list[str]) -> Sampled:
@@ -157,7 +173,8 @@ def _without_null_words(array: pa.Array) -> tuple[pa.Array, tuple[str, ...]]:
     strange = given[~number].value_counts()
     # Without digits: a postal code such as 01067 is text for another reason.
     wordy = not any(char.isdigit() for word in strange.index for char in str(word))
-    if wordy and len(strange) <= FEW_WORDS and 0 < len(given) - number.sum() <= MOST_NULLS * len(given):
+    few = len(given) - number.sum() <= MOST_NULLS * len(given) or set(strange.index) <= {*DOUBTFUL}
+    if wordy and 0 < len(strange) <= FEW_WORDS and number.any() and few:
         words |= {str(word) for word in strange.index}
     if not words:
         return array, ()

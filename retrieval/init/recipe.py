@@ -57,7 +57,9 @@ def _data(plan: Plan, directory: Path, bad: Sequence[Finding]) -> list[str]:
     else:
         lines.append(_line('bad_rows = "refuse"', '"drop": leave bad rows out and report them in tables/source.json'))
     lines += [f"# {line}" for line in meanings(plan)]
-    lines += [f"# {plan.split_why}", f"split = {plan.split}"]
+    parts = {part: _relative(path, directory) for part, path in plan.parts.items()}
+    split = inline({"kind": "given", **parts}) if parts else plan.split
+    lines += [f"# {plan.split_why}", f"split = {split}"]
     for table, sampled in plan.tables.items():
         lines += _table(plan, table, sampled, directory)
     return lines
@@ -66,7 +68,9 @@ def _data(plan: Plan, directory: Path, bad: Sequence[Finding]) -> list[str]:
 def _table(plan: Plan, table: str, sampled: Sampled, directory: Path) -> list[str]:
     decided, file = plan.of(table), sampled.file
     renamed = {one.name: one.column for one in decided if one.name != one.column}
-    lines = ["", f"[data.{table}]", f"path = {inline(_relative(file.path, directory))}"]
+    lines = ["", f"[data.{table}]"]
+    if table != "interactions" or not plan.parts:
+        lines.append(f"path = {inline(_relative(file.path, directory))}")
     lines += [f"# {note}" for note in sampled.notes]
     for option, value in _options(plan, table, file).items():
         if value not in (None, []):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from retrieval.init.profile import Given, sample
-from retrieval.init.roles import name_score
+from retrieval.init.words import name_score
 from workflows.columns import Columns
 from workflows.errors import RecipeError
 

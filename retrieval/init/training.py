@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from retrieval.init.profile import Sampled
-from retrieval.init.roles import Found
+from retrieval.init.profile import Found, Sampled
 from workflows.columns import Columns
 
 STEPS: Final = 80

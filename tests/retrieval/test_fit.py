@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ import pytest
 import retrieval
 from ensemble.client import InvalidRequest
 from tests.retrieval.conftest import Command
-from tests.retrieval.test_shapes import FRAME, lines
+from tests.retrieval.test_shapes import FRAME, lines, of_user
 from workflows.errors import DataError, RecipeError, RetrievalError, StageError
 
 pytestmark = pytest.mark.slow
@@ -162,6 +163,52 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     code = "import retrieval, sys; print({'numpy', 'pandas', 'tensorflow', 'rich'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "set()\n"
+
+
+def _blocks(place: Path) -> dict[str, Any]:
+    rows = FRAME.assign(date=pd.to_datetime(FRAME["timestamp"], unit="s").dt.strftime("%Y-%m-%d"))
+    blocks = {item: of[["user_id", "rating", "date"]] for item, of in rows.groupby("item_id")}
+    texts = [f"{item}:\n{of.to_csv(index=False, header=False)}" for item, of in blocks.items()]
+    (place / "blocks.txt").write_text("".join(texts))
+    return {"interactions": place / "blocks.txt"}
+
+
+def _lists(place: Path) -> dict[str, Any]:
+    (place / "train.txt").write_text("".join(f"{user} {' '.join(map(str, items))}\n" for user, items in of_user()))
+    return {"interactions": place / "train.txt"}
+
+
+def _names(place: Path) -> dict[str, Any]:
+    games = "Game of " + FRAME["item_id"].astype(str)
+    frame = pd.DataFrame({"user": FRAME["user_id"], "game": games, "hours": 1.5})
+    frame.to_csv(place / "a.csv", index=False, header=False)
+    return {"interactions": place / "a.csv"}
+
+
+def _given(place: Path) -> dict[str, Any]:
+    for part, rows in {"train": FRAME[:800], "test": FRAME[800:]}.items():
+        (place / f"{part}.dat").write_text(lines("::", None, rows.to_numpy().tolist()))
+    return {"interactions": place / "train.dat", "test": place / "test.dat"}
+
+
+def _shop(place: Path) -> dict[str, Any]:
+    frame = FRAME.assign(sku="S" + FRAME["item_id"].astype(str), DAY=FRAME["timestamp"] // 86_400 - 17_000)
+    with sqlite3.connect(place / "shop.db") as database:
+        frame[["user_id", "sku", "DAY"]].to_sql("orders", database, index=False)
+    users = pd.DataFrame({"user_id": range(1, 31), "age": range(20, 50)})
+    users.to_json(place / "users.jsonl.gz", orient="records", lines=True)
+    return {"interactions": place / "shop.db", "users": place / "users.jsonl.gz"}
+
+
+@pytest.mark.parametrize("made", [_blocks, _lists, _names, _given, _shop])
+def test_files_of_every_family_go_to_an_answer(tmp_path: Path, made: Any) -> None:
+    """That every other shape becomes the same tables as these is in `test_shapes.py`."""
+    run = retrieval.fit(**made(tmp_path), runs=tmp_path / "runs", verbose=False, **{**QUICK, "evaluate": {"peers": []}})
+    found = run.recommend(top_k=3, timestamp="last", include_seen=True)
+    assert len(found) == 3 * FRAME["user_id"].nunique()
+    assert set(found["item_id"].astype(str).str[-4:].astype(int)) <= set(FRAME["item_id"])
+    assert not found["score"].isna().any()
+    assert run.evaluate()["rows"] > 0
 
 
 def test_quickstart_writes_a_recipe_goes_on_with_it_and_says_what_is_next(

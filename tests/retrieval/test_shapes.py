@@ -368,3 +368,79 @@ def test_words_that_may_stand_for_null_are_proposed(tmp_path: Path) -> None:
     assert 'nulls = ["", "?"]' in trial.text
     assert tables.users["points"].isna().sum() == 13
     assert (tables.users["country"] == "NA").sum() == 10
+
+
+def test_days_and_seconds_from_a_beginning_that_nobody_tells_are_times(tmp_path: Path) -> None:
+    first = FRAME["timestamp"].min() // 86_400
+    days = FRAME["timestamp"] // 86_400 - first + 1
+    FRAME.assign(DAY=days).drop(columns=["timestamp", "rating"]).to_csv(tmp_path / "days.csv", index=False)
+    trial, tables = answer(tmp_path, "days.csv")
+    assert tables.interactions["timestamp"].tolist() == (days * 86_400).tolist()
+    assert 'kind = "temporal"' in trial.text
+    FRAME.assign(timestamp=FRAME["timestamp"] - first * 86_400).to_csv(tmp_path / "seconds.csv", index=False)
+    _, tables = answer(tmp_path, "seconds.csv")
+    assert tables.interactions["timestamp"].tolist() == (FRAME["timestamp"] - first * 86_400).tolist()
+    for name, most in (("day", 31), ("day", 7), ("time", 24)):  # of the month, the week; hours
+        FRAME[["user_id", "item_id"]].assign(**{name: days % most}).to_csv(tmp_path / "part.csv", index=False)
+        assert "random" in answer(tmp_path, "part.csv")[0].text
+
+
+def test_of_several_times_the_finer_is_taken(tmp_path: Path) -> None:
+    day = pd.to_datetime(FRAME["timestamp"], unit="s").dt.strftime("%m %d, %Y")
+    frame = FRAME.rename(columns={"timestamp": "unixReviewTime"})
+    frame.insert(0, "reviewTime", day)
+    frame.to_csv(tmp_path / "reviews.csv", index=False)
+    same(answer(tmp_path, "reviews.csv")[1])
+
+
+def test_ids_are_neither_times_of_day_nor_row_numbers_nor_answers_to_yes_or_no(tmp_path: Path) -> None:
+    frame = FRAME.assign(clock=[f"{n % 24:02d}:{n % 60:02d}" for n in range(len(FRAME))], yes=FRAME.index % 2)
+    frame = frame.reset_index().rename(columns={"user_id": "Kundennr", "item_id": "Artikelnr"})
+    frame[["index", "clock", "yes", "Kundennr", "Artikelnr", "timestamp"]].to_csv(tmp_path / "a.csv", index=False)
+    same(answer(tmp_path, "a.csv")[1], ("user_id", "item_id", "timestamp"))
+    frame["game"] = "The game " + frame["Artikelnr"].astype(str)
+    frame[["Kundennr", "game", "yes", "rating"]].to_csv(tmp_path / "games.csv", index=False, header=False)
+    _, tables = answer(tmp_path, "games.csv")
+    assert tables.interactions["item_id"].tolist() == frame["game"].tolist()
+    frame[["index", "yes", "Kundennr"]].to_csv(tmp_path / "none.csv", index=False)
+    with pytest.raises(DataError, match="no column looks like the item_id"):
+        answer(tmp_path, "none.csv")
+
+
+def test_a_word_for_null_among_numbers_is_no_user(tmp_path: Path) -> None:
+    frame = FRAME.assign(user_id=FRAME["user_id"].astype(str).where(FRAME.index % 3 == 0, "NA"))
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    trial, tables = answer(tmp_path, "a.csv")
+    assert trial.said == ["left out: 666 of 1,000 rows of interactions: user_id: must be present in every row"]
+    assert tables.interactions["user_id"].dtype == np.int64
+
+
+def test_users_that_are_in_another_table_are_asked_to_be_joined(tmp_path: Path) -> None:
+    orders = pd.DataFrame({"order_id": range(1000), "user_id": FRAME["user_id"], "order_dow": FRAME.index % 7})
+    orders.to_csv(tmp_path / "orders.csv", index=False)
+    lines_of = pd.DataFrame({"order_id": range(1000), "product_id": FRAME["item_id"], "add_to_cart_order": 1})
+    lines_of.to_csv(tmp_path / "products.csv", index=False)
+    with pytest.raises(DataError, match=r"orders.csv has 'user_id', and both have 'order_id': join .*\(order_id\)"):
+        answer(tmp_path, "products.csv", users="orders.csv")
+
+
+def test_a_published_split_is_taken_from_a_column_or_from_files(tmp_path: Path) -> None:
+    parts = np.repeat(["train", "valid", "test"], [800, 100, 100])
+    FRAME.assign(fold=parts).to_csv(tmp_path / "a.csv", index=False)
+    for column in (None, "fold"):
+        plan = make_plan({"interactions": "a.csv"}, {}, tmp_path, split_column=column)
+        assert tried(plan, "a", tmp_path / "a.toml", lambda _: None).missing == []
+        assert plan.split == '{ kind = "given", column = "fold" }'
+    with pytest.raises(DataError, match=r"--split-column part: .* has no such column; there are: user_id"):
+        make_plan({"interactions": "a.csv"}, {}, tmp_path, split_column="part")
+    for part in ("train", "valid", "test"):
+        FRAME[parts == part].to_csv(tmp_path / f"{part}.csv", index=False)
+    others = {"validation": "valid.csv", "test": "test.csv"}
+    plan = make_plan({"interactions": "train.csv"}, {}, tmp_path, parts=others)
+    trial = tried(plan, "files", tmp_path / "recipe.toml", lambda _: None)
+    assert not trial.missing
+    assert 'split = { kind = "given", train = "train.csv", validation = "valid.csv", test = "test.csv" }' in trial.text
+    recipe = parse_recipe(trial.text, tmp_path / "recipe.toml")
+    assert isinstance(recipe.data, OwnTables)
+    OwnRows(recipe.data, lambda _: None).save(tmp_path / "tables")
+    same(Tables.load(tmp_path / "tables"))

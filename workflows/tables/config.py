@@ -12,7 +12,7 @@ Kind = Literal["integer", "float", "string", "datetime"]
 Format = Literal["auto", "csv", "json", "parquet", "arrow", "sqlite", "duckdb", "adjacency", "netflix"]
 BadRows = Literal["refuse", "drop"]
 TimestampUnit = Annotated[
-    str, Meta(pattern="^(seconds|milliseconds|microseconds|nanoseconds|iso|datetime|.*%[a-zA-Z].*)$")
+    str, Meta(pattern="^(days|seconds|milliseconds|microseconds|nanoseconds|iso|datetime|.*%[a-zA-Z].*)$")
 ]
 
 

@@ -20,6 +20,7 @@ Kind = Literal["integer", "float", "string", "list", "datetime"]
 Mask = npt.NDArray[np.bool_]
 
 PER_SECOND: Final = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
+PER_DAY: Final = 86_400
 EXPECTED: Final = {
     "integer": "a whole number that fits 64 bits",
     "float": "a number",
@@ -121,6 +122,8 @@ def seconds(values: pa.Array, unit: str) -> Cast:
         return _clean(values.cast(pa.timestamp("ns"), safe=False).cast(pa.timestamp("s"), safe=False).cast(pa.int64()))
     if unit in PER_SECOND:
         return _numeric_seconds(values, PER_SECOND[unit])
+    if unit == "days":
+        return _one_by_one(values, _seconds_of_days, pa.int64())
     texts = values.cast(pa.string())
     given = texts.is_valid().to_numpy(zero_copy_only=False)
     if unit == "iso":
@@ -147,6 +150,10 @@ def _numeric_seconds(values: pa.Array, per_second: int) -> Cast:
         return _one_by_one(values, convert, pa.int64())
     numbers = whole.fill_null(0).to_numpy(zero_copy_only=False) // per_second
     return Cast(pa.array(numbers, mask=whole.is_null().to_numpy(zero_copy_only=False)), _none(whole))
+
+
+def _seconds_of_days(value: Any) -> int:
+    return math.floor(_exact(_exact(value) * PER_DAY))
 
 
 def _plain(values: Any) -> pa.Array:

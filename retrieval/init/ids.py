@@ -1,0 +1,147 @@
+"""Which columns are the users and the items: by name, and by what the tables have in common."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import pandas as pd
+
+from retrieval.init.profile import Found, Profile, Sampled
+from retrieval.init.words import NAMING_IDS, OTHER_IDS, name_score, parts_of
+from workflows.columns import Columns
+from workflows.errors import DataError
+
+SHARED: Final = 0.5
+"""Two columns that have this share of their values in common hold the same ids."""
+FEW: Final = 2
+COVERED: Final = 0.05
+"""Share of the other table's ids that have to be named."""
+MANY_ROWS: Final = 100
+"""In a table of so many rows, what differs in each is the row's own number, and what has two values is no id."""
+UNNAMED: Final = re.compile(r"column\d+")
+"""What columns are called where text has no header."""
+CLOCK: Final = r"\s*\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?(\s?[AaPp][Mm])?\s*"
+
+
+def find_id(table: Sampled, role: str, found: dict[str, Found]) -> None:
+    """Find the id of users or items: unique in every row if possible, and called so."""
+    if role in found:
+        return
+    able = [one for one in table.columns if _can_be_id(one)]
+    if not able:
+        raise DataError(f"{table.file.path}: no column of integers or strings that can be the {role}")
+
+    def score(one: Profile) -> int:
+        """`id` alone is the id of its table."""
+        return max(name_score(one.name, role), 8 * (one.name.lower() == "id")) + 4 * one.is_unique
+
+    best = max(able, key=score)
+    unique = "unique in every row" if best.is_unique else f"{best.rows - best.distinct:,} rows repeat an id"
+    called = f"called {best.name!r}, " if name_score(best.name, role) else ""
+    found[role] = Found(best, role, called + unique)
+
+
+def find_reference(
+    interactions: Sampled, role: str, other: tuple[Sampled, Profile] | None, found: dict[str, Found]
+) -> None:
+    """Find the user or item of the interactions: its values are ids of the `other` table, or it is called so."""
+    if role in found:
+        return
+    taken = {one.column.name for one in found.values()}
+    able = [one for one in interactions.columns if _can_be_id(one) and one.name not in taken]
+    scored = [(*_score(one, role, other[1] if other else None), one) for one in able]
+    scored.sort(key=lambda entry: -entry[0])
+    if not scored or scored[0][0] <= 0:
+        if other is not None:
+            _refuse_without_key(interactions, role, *other)
+        found[role] = _left_over(interactions, able, role)
+        return
+    _, by_name, shared, best = scored[0]
+    whys = [f"called {best.name!r}"] if by_name > 0 else []
+    if other is not None:
+        whys.append(f"{shared:.0%} of its values are in {other[1].table}.{other[1].name}")
+    found[role] = Found(best, role, ", ".join(whys))
+
+
+def _score(one: Profile, role: str, other: Profile | None) -> tuple[float, int, float]:
+    """Return how likely a column is the user or item; by its name, and by the share of its values in `other`."""
+    by_name = name_score(one.name, role) - name_score(one.name, _opposite(role))
+    if other is None:
+        return by_name, by_name, 0.0
+    by_name += 9 * (one.name.lower() == other.name.lower() and not UNNAMED.fullmatch(one.name))
+    shared = _shared(one, other)
+    # A handful of small numbers are ids of any table.
+    enough = shared >= SHARED and (by_name > 0 or one.distinct > max(FEW, COVERED * other.distinct))
+    return 10 * enough * shared + by_name, by_name, shared
+
+
+def _opposite(role: str) -> str:
+    return Columns.Item if role == Columns.User else Columns.User
+
+
+def _refuse_without_key(interactions: Sampled, role: str, table: Sampled, other: Profile) -> None:
+    """Raise DataError where the interactions have no user or item, but the key of rows of the table that has one."""
+    there = {one.name.lower() for one in table.columns if one.name != other.name and one.is_unique}
+    named = [one.name for one in interactions.columns if not UNNAMED.fullmatch(one.name)]
+    key = next((name for name in named if name.lower() in there), None)
+    if key is not None:
+        first, second = interactions.file.path, table.file.path
+        raise DataError(
+            f"{first}: no column looks like the {role}; {second} has {other.name!r}, and both have {key!r}: join them "
+            f"first, such as with DuckDB: COPY (FROM '{first}' JOIN '{second}' USING ({key})) TO 'joined.parquet'"
+        )
+
+
+def _left_over(interactions: Sampled, able: list[Profile], role: str) -> Found:
+    """Return the column that is the user or the item where no name says so: one called an id if possible, the first."""
+
+    def is_id(one: Profile) -> int:
+        """2 where it is called an id, 1 where it is one of something else, such as of a basket."""
+        parts = parts_of(one.name)
+        named = bool(parts) and (parts[-1] in NAMING_IDS or parts[-1].endswith("id"))
+        return named + (named and not OTHER_IDS & set(parts))
+
+    others = (_opposite(role), Columns.Rating, Columns.Timestamp, Columns.Event, Columns.Title)
+    left = [one for one in able if one.distinct > 1 and not any(name_score(one.name, other) for other in others)]
+    left = [one for one in left if one.rows < MANY_ROWS or (not one.is_unique and one.distinct > FEW)]
+    if role == Columns.Item:
+        left = [one for one in left if not OTHER_IDS & set(parts_of(one.name))]
+    left = [one for one in left if is_id(one) or not (OTHER_IDS & set(parts_of(one.name)) or _is_remark(one))]
+    if not left:
+        names = ", ".join(one.name for one in interactions.columns)
+        raise DataError(
+            f"{interactions.file.path}: no column looks like the {role}; there are: {names}; say which it is: "
+            f"--column {role}=NAME"
+            + ", or what stands between the fields: --delimiter"
+            * (len(interactions.columns) == 1)
+        )
+    best = max(left, key=is_id)
+    return Found(best, role, f"a guess: {'called like an id' if is_id(best) else 'the first column'} that is left")
+
+
+def is_prose(column: Profile) -> bool:
+    """Return whether texts have several words."""
+    return column.dtype == "string" and float(column.values.iloc[:1000].str.count(" ").mean()) >= 1
+
+
+def _is_remark(column: Profile) -> bool:
+    """Return whether texts of several words say something of their row alone: names of items come again and again."""
+    return is_prose(column) and column.distinct > 0.5 * len(column.values)
+
+
+def _can_be_id(column: Profile) -> bool:
+    if column.dtype == "float":  # with nulls, integers become 12.0
+        return bool(len(column.values)) and bool((column.values == column.values.round()).all())
+    is_clock = column.dtype == "string" and bool(column.values.iloc[:1000].str.fullmatch(CLOCK).mean() > 0.95)
+    return column.dtype in ("integer", "string") and column.distinct > 0 and not is_clock
+
+
+def _shared(one: Profile, other: Profile) -> float:
+    """Return the share of the distinct values of `one` that `other` has, too."""
+    distinct = pd.Series(one.values.unique())
+    return float(_as_text(distinct).isin(set(_as_text(other.values))).mean()) if len(distinct) else 0.0
+
+
+def _as_text(values: pd.Series) -> pd.Series:
+    return (values.astype("int64") if values.dtype.kind == "f" else values).astype(str)

@@ -1,0 +1,87 @@
+"""How rows are split: as a column says, or as suits the data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import pandas as pd
+import pyarrow as pa
+
+from retrieval.init.profile import Found, Profile, Sampled
+from retrieval.runs.toml import inline
+from workflows.columns import Columns
+from workflows.config import TemporalSplit
+from workflows.errors import DataError
+from workflows.sources.own_tables.types import seconds
+from workflows.tables.given import NUMBERS
+from workflows.tables.splits import split as split_rows
+
+TOO_MANY_NEW: Final = 0.3
+"""Beyond this share of test rows of users that nothing is known of, another split is chosen."""
+
+
+def given_split(interactions: Sampled, said: str | None) -> tuple[str, str] | None:
+    """Return the split that a column names, and why; None where none does.
+
+    Raises
+    ------
+    DataError
+        There is no such column as the user says.
+    """
+    names = [one.name for one in interactions.columns]
+    if said is not None and said not in names:
+        raise DataError(
+            f"--split-column {said}: {interactions.file.path} has no such column; there are: {', '.join(names)}"
+        )
+    name = said or next((one.name for one in interactions.columns if _names_parts(one)), None)
+    if name is None:
+        return None
+    why = "you say so" if said else f"column {name!r} says which part each row is in"
+    return inline({"kind": "given", "column": name}), why
+
+
+def _names_parts(column: Profile) -> bool:
+    if column.dtype != "string" or column.distinct > len(NUMBERS):
+        return False
+    values = {str(value).strip().lower() for value in column.values.unique()}
+    return values <= {*NUMBERS} and {"train", "test"} <= values
+
+
+def proposed_split(interactions: Sampled, roles: Mapping[str, Found]) -> tuple[str, str]:
+    """Return the recipe's split, and why."""
+    random = '{ kind = "random", test = 0.2, validation = 0.1, seed = 42 }'
+    if Columns.Timestamp not in roles:
+        return random, "there is no time to split by"
+    temporal = '{ kind = "temporal", test = 0.1, validation = 0.1 }'
+    if not interactions.whole:
+        return temporal, "the past is learned from, the future is the test"
+    rows = _rows(roles)
+    new = _new_users(rows)
+    if new <= TOO_MANY_NEW:
+        return temporal, f"the past is learned from, the future is the test; {new:.0%} of it is of new users"
+    if (rows.groupby(Columns.User).size() >= 3).mean() >= 0.5:
+        return '{ kind = "leave-last-out" }', f"by time {new:.0%} of the test would be of users never seen before"
+    return random, f"by time {new:.0%} of the test would be of new users, and most users have less than three rows"
+
+
+def _rows(roles: Mapping[str, Found]) -> pd.DataFrame:
+    """Return user and time of the sampled rows that have both; times only in their order."""
+    user, time = roles[Columns.User].column.values, roles[Columns.Timestamp].column.values
+    unit = roles[Columns.Timestamp].unit or ""
+    if "%" in unit:  # in any other unit values are in the order of the times
+        read = seconds(pa.array(time.astype(str)), unit).values.to_pandas()
+        time = read.set_axis(time.index)
+    rows = pd.DataFrame({Columns.User: user, Columns.Timestamp: time}).dropna()
+    return rows.assign(**{Columns.Timestamp: pd.factorize(rows[Columns.Timestamp], sort=True)[0]}).reset_index(
+        drop=True
+    )
+
+
+def _new_users(rows: pd.DataFrame) -> float:
+    try:
+        parts = split_rows(rows, TemporalSplit())
+    except DataError:
+        return 0.0
+    known = set(rows[Columns.User].iloc[parts.train])
+    return float((~rows[Columns.User].iloc[parts.test].isin(known)).mean())

@@ -1,0 +1,97 @@
+"""Which column says when, and in which unit."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pandas as pd
+
+from retrieval.init.profile import Found, Profile, Sampled
+from retrieval.init.times import readings, shown
+from retrieval.init.words import name_score, parts_of
+from workflows.columns import Columns
+from workflows.errors import DataError
+from workflows.sources.own_tables.types import PER_DAY, PER_SECOND
+
+PLAUSIBLE: Final = (631_152_000, 4_102_444_800)
+"""Seconds of 1990 and of 2100: a time of an interaction lies between them."""
+
+MOST_DAYS: Final = 100_000
+FINER: Final = 1.5
+"""A column of so many times the different values has finer times."""
+
+
+def find_timestamp(table: Sampled, found: dict[str, Found], said: str | None) -> None:
+    """Find the times of the interactions: a column that is called so, of equal names the finer one."""
+    if Columns.Timestamp in found:
+        return
+    best: tuple[int, Found] | None = None
+    for one in table.columns:
+        score = name_score(one.name, Columns.Timestamp)
+        unit = next(iter(units_of(one)), None) or (_from_some_beginning(one) if score else None)
+        # A number is a time only where its name says so too, or where it is long enough to be nothing else.
+        enough = 0.5 if table.file.header else 0.05
+        if unit is None or (not score and unit in PER_SECOND and one.distinct < enough * len(one.values)):
+            continue
+        if unit == "%Y%m%d" and not score:
+            continue
+        if best is None or score > best[0] or (score == best[0] and one.distinct > FINER * best[1].column.distinct):
+            called = f"called {one.name!r}, " if score else ""
+            best = score, Found(one, Columns.Timestamp, called + _why(one, said or unit), said or unit)
+    if best:
+        refuse_doubt(best[1].column, said)
+        found[Columns.Timestamp] = best[1]
+
+
+def refuse_doubt(column: Profile, said: str | None) -> None:
+    """Raise DataError where times can be read in two ways and the user does not say which is meant."""
+    units = units_of(column)
+    if said or len(units) < 2:
+        return
+    values = column.values.astype(str)
+    example = next((one for one in values if len({shown(one, unit) for unit in units}) > 1), values.iloc[0])
+    ways = " or ".join(f"{shown(example, unit)} (--timestamp-unit {unit!r})" for unit in units)
+    raise DataError(f"{column.table}: column {column.name!r}: {example!r} is {ways}; say which")
+
+
+def units_of(column: Profile) -> list[str]:
+    """Return the units that fit a column of times: none for other columns, two where it can be read in two ways."""
+    if column.dtype == "datetime":
+        return ["datetime"]
+    if column.dtype in ("integer", "float") and len(column.values):
+        return _numeric_units(column)
+    return readings(column.values) if column.dtype == "string" else []
+
+
+def _numeric_units(column: Profile) -> list[str]:
+    low, high = column.values.quantile(0.05), column.values.quantile(0.95)
+    for unit, per_second in PER_SECOND.items():
+        if PLAUSIBLE[0] * per_second <= low and high <= PLAUSIBLE[1] * per_second:
+            return [unit]
+    if column.dtype == "integer" and column.values.between(19_900_101, 21_000_101).all():
+        return readings(column.values.astype(str))
+    return []
+
+
+def _from_some_beginning(column: Profile) -> str | None:
+    """Return the unit of times that count from a beginning that nobody tells; days of a month or a week are none."""
+    if column.dtype not in ("integer", "float") or not len(column.values) or column.values.min() < 0:
+        return None
+    parts, most = {*parts_of(column.name)}, float(column.values.max())
+    if parts & {"day", "days", "date", "tag"} and 31 < most < MOST_DAYS:
+        return "days"
+    is_counted = parts & {"timestamp", "time", "ts", "unixtime"} and column.distinct > 0.1 * len(column.values)
+    return "seconds" if is_counted and PER_DAY < most < PLAUSIBLE[1] else None
+
+
+def _why(column: Profile, unit: str) -> str:
+    """Return what shows that a column holds times of a unit."""
+    if unit == "datetime":
+        return "its type is a date and time"
+    if unit == "days" or (unit == "seconds" and column.values.quantile(0.95) < PLAUSIBLE[0]):
+        return f"{unit} from some beginning, {column.values.min():g} to {column.values.max():g}"
+    if unit in PER_SECOND:
+        ends = column.values.astype("float64").quantile([0.05, 0.95]) / PER_SECOND[unit]
+        years = {pd.Timestamp(int(value), unit="s").year for value in ends}
+        return f"as {unit} its values are {' to '.join(map(str, sorted(years)))}"
+    return f"its values look like {str(column.values.iloc[0])!r}"
