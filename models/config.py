@@ -258,6 +258,8 @@ class Train(Section, frozen=True, kw_only=True):
     monitor: Monitor = "unseen.recall@10"
     """The validation figure that decides which epoch is best. `rating.r2`, for the task of that name: the share of the
     ratings' variance that is predicted."""
+    validation_rows: PositiveInt | None = None
+    """About so many validation rows are ranked after every epoch, all those of users drawn evenly. None: all rows."""
     batch_size: PositiveInt = 1024
     objective: Objective = Objective()
     tasks: Tasks | None = None

@@ -28,13 +28,22 @@ def join(parts: Sequence[Part]) -> Part:
 def asked(data: FeatureSet, part: Part, known: pd.DataFrame) -> Part:
     """Keep the rows of the validation or the test part that the split asks for; `known` are those learned from.
 
-    Of held-out playlists these are at most CONTINUED_ROWS, drawn evenly; the same ones every time.
+    Of held-out playlists these are at most CONTINUED_ROWS, drawn evenly; the same ones every time. Of these rows the
+    sample of `data` is kept, if there is one.
 
     Raises
     ------
     DataError
         None is left.
     """
+    whole = _asked(data, part, known)
+    if data.sample is None:
+        return whole
+    users = pd.factorize(whole.interactions[Columns.User])[0]
+    return _kept(whole, np.flatnonzero(of_drawn_users(users.astype(np.int64), *data.sample)))
+
+
+def _asked(data: FeatureSet, part: Part, known: pd.DataFrame) -> Part:
     if data.asked == "all":
         return part
     rows = part.interactions
@@ -47,6 +56,22 @@ def asked(data: FeatureSet, part: Part, known: pd.DataFrame) -> Part:
             f'data.split: none of {len(rows):,} rows has a user and an item of the rows before; ask for "all" of them'
         )
     return _kept(part, kept.to_numpy())
+
+
+def of_drawn_users(users: Int64Array, rows: int, seed: int) -> npt.NDArray[np.bool_]:
+    """Return which of the rows of `users`, int64 `[n]`, to keep for about so many: all those of users drawn evenly.
+
+    Figures per user, and whether a user has a hit, then mean what they mean over all rows. One user stays at least.
+    """
+    if len(users) <= rows:
+        return np.ones(len(users), bool)
+    drawn = np.random.default_rng(seed).permutation(np.unique(users))
+    return np.isin(users, drawn[: max(1, round(len(drawn) * rows / len(users)))])
+
+
+def known_rows(data: FeatureSet) -> pd.DataFrame:
+    """Return the raw rows of training and validation, which test rows may look back on."""
+    return pd.concat([data.train.interactions, data.valid.interactions], ignore_index=True)
 
 
 def queries(data: FeatureSet, part: Part, known: pd.DataFrame) -> Part:

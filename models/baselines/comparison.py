@@ -17,6 +17,7 @@ from models.config import Rating
 from models.evaluation.config import Evaluate
 from models.metrics import Int64Array, Ranking
 from workflows.features import stage as features
+from workflows.features.stage import Sample
 from workflows.files import json_bytes
 from workflows.progress import Progress
 
@@ -36,8 +37,9 @@ def write_peers(
     """Fit the recipe's peers on the rows that `rating` makes positives; write what they are, and where they rank the
     targets of the test rows, to the directory `out`."""
     data = features.load(features_dir)
+    drawn = data if settings.rows is None else data._replace(sample=Sample(settings.rows, settings.seed))
     families = {name: FAMILIES[name] for name in settings.peers if name != "popularity"}
-    tasks = validation_task(data, rating), test_task(data, rating)
+    tasks = validation_task(data, rating), test_task(drawn, rating)
     fitted, skipped = fit_peers(families, *tasks, settings.peers_seconds, seed, progress)
     facts = [{"name": name, **_facts(one)} for name, one in fitted.items()]
     ranks = {

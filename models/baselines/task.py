@@ -10,7 +10,7 @@ from scipy.sparse import csr_matrix
 
 from models.baselines.baseline import Peer, SameForAll, Scores
 from models.config import Rating
-from models.data import asked
+from models.data import asked, known_rows, of_drawn_users
 from models.metrics import Int64Array, Ranking, SeenItems, rank_in_one_order, rank_users
 from models.training.ratings import positives
 from workflows.columns import Columns
@@ -45,10 +45,7 @@ class Task(NamedTuple):
 
     def sample(self, rows: int, seed: int) -> Task:
         """Keep about `rows` of the rows, all of some users."""
-        if len(self.targets) <= rows:
-            return self
-        users = np.random.default_rng(seed).permutation(np.unique(self.users))
-        kept = np.isin(self.users, users[: max(1, round(len(users) * rows / len(self.targets)))])
+        kept = of_drawn_users(self.users, rows, seed)
         return self._replace(users=self.users[kept], targets=self.targets[kept])
 
 
@@ -59,8 +56,7 @@ def validation_task(data: FeatureSet, rating: Rating) -> Task:
 
 def test_task(data: FeatureSet, rating: Rating) -> Task:
     """Learn from the training and validation rows that `rating` makes positives, find the test rows asked for."""
-    known = pd.concat([data.train.interactions, data.valid.interactions], ignore_index=True)
-    return _task(data, known, data.test, rating)
+    return _task(data, known_rows(data), data.test, rating)
 
 
 def _task(data: FeatureSet, known: pd.DataFrame, part: Part, rating: Rating) -> Task:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from models.baselines.task import Task
-from models.data import join, with_history
+from models.data import known_rows, with_history
 from models.metrics import Int64Array
 from workflows.columns import Columns
 from workflows.features.stage import FeatureSet, Part
@@ -40,7 +40,7 @@ def one_query_per_user(data: FeatureSet, users: Int64Array, transform: Transform
     That is at the time of the user's newest training or validation row (of users without one, of all rows), with the
     user's own columns; other columns of the interactions are null.
     """
-    known = join([data.train, data.valid]).interactions
+    known = known_rows(data)
     newest = known.groupby(Columns.User)[Columns.Timestamp].max()
     asked = data.users.iloc[users].reset_index(drop=True)
     times = asked[Columns.User].map(newest).fillna(known[Columns.Timestamp].max())

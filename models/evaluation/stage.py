@@ -9,25 +9,26 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from models.baselines.bootstrap import RESAMPLES
+from models.baselines.bootstrap import RESAMPLES, resampled_means
 from models.baselines.comparison import OURS, read_peers, summarise
 from models.baselines.popularity import Popularity
 from models.baselines.task import Task, test_task
 from models.config import Ignored, Rating
-from models.data import distinct_queries, join, queries
+from models.data import asked, distinct_queries, known_rows, queries
 from models.evaluation.asked_once import Pairs, Transform, one_query_per_user
 from models.evaluation.config import Evaluate
 from models.evaluation.per_user import user_metrics
 from models.evaluation.tasks import measure as measure_tasks
-from models.metrics import Float32Array, Int64Array, Ranking, rank_targets
+from models.metrics import Float32Array, Int64Array, Products, Ranking, rank_targets
 from models.towers.onnx import run_tower
 from workflows.features import stage as features
-from workflows.features.stage import FeatureSet, Part
+from workflows.features.stage import FeatureSet, Part, Sample
 from workflows.progress import Progress, silent
 
+EVERYTHING = Evaluate()
 EVERY_ROW = Ignored()
 """Is a positive, whatever its rating."""
-GROUP_FIGURES = ("recall@10", "recall@100", "ndcg@10")
+GROUP_FIGURES = ERRORS_OF = ("recall@10", "recall@100", "ndcg@10")
 _HISTORIES = (1, 5, 20, 100)
 """Users are told apart by how many items they had: from one of these numbers up to the next."""
 
@@ -64,30 +65,33 @@ def evaluate(
     rating: Rating = EVERY_ROW,
     transform: Transform | None = None,
     beside: Beside = ALONE,
-    ks: Sequence[int] = Evaluate().ks,
+    settings: Evaluate = EVERYTHING,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Measure the towers by exact search over the whole catalogue, on the rows that the split asks for.
 
     `transform` makes features of raw query columns, which playlists that are to be continued need, and users whose rows
     are several queries, to be asked once. With a ranker what is measured is what is served: retrieved, then ranked.
-    `ks` are the cut-offs of the figures per user.
+    `settings` say how many rows are asked for, and the cut-offs of the figures per user.
 
     Returns
     -------
     dict
-        `rows`, `items`, `users`, `protocol`; `all` (every item competes) and `unseen` (the user's training and
-        validation items are taken out), each with the metrics of `models.metrics.Ranking`; `popularity` with the same
-        two of the peer of that name, which learns from the rows that `rating` makes positives; and `groups`, by name,
-        for kinds of test rows, whether the split asks for them or not: `rows`, `users`, and GROUP_FIGURES among
-        unseen items, of the towers (`unseen`) and of popularity. `per_user`: `users`, `ks`, and `all`, `unseen` and
-        `popularity` with the metrics of `models.evaluation.per_user`, where each user is asked once. `comparison`:
-        `rows`, `users`, `items`, `resamples`, and `models`, what is served, popularity and the peers, see
+        `rows`, `items`, `users`, `protocol`; of drawn rows `sample`, see `sampling`; `all` (every item competes) and
+        `unseen` (the user's training and validation items are taken out), each with the metrics of
+        `models.metrics.Ranking`; `popularity` with the same two of the peer of that name, which learns from the rows
+        that `rating` makes positives; and `groups`, by name, for kinds of test rows, whether the split asks for them or
+        not: `rows`, `users`, and GROUP_FIGURES among unseen items, of the towers (`unseen`) and of popularity.
+        `per_user`: `users`, `ks`, and `all`, `unseen` and `popularity` with the metrics of
+        `models.evaluation.per_user`, where each user is asked once. `comparison`: `rows`, `users`, `items`,
+        `resamples`, and `models`, what is served, popularity and the peers, see
         `models.baselines.comparison.summarise`; the peers also have `per_user`. Of held-out playlists also
         `continuation`, see `playlists.measure`; of towers that learned more than retrieval `tasks`, see
         `models.evaluation.tasks`.
     """
     data = features.load(features_dir)
+    if settings.rows is not None:
+        data = data._replace(sample=Sample(settings.rows, settings.seed))
     found = measure(data, towers_dir, rating, progress)
     ranker_dir = beside.ranker
     served = _served_rows(data, found, towers_dir, ranker_dir)
@@ -101,12 +105,13 @@ def evaluate(
         "items": len(data.catalogue),
         "users": len(np.unique(found.task.users)),
         "protocol": protocol,
+        **sampling(data, found.task, served),
         **{name: ranking.metrics() for name, ranking in served.items()},
         **({"retrieval": {name: one.metrics() for name, one in found.towers.items()}} if ranker_dir else {}),
         "popularity": {name: ranking.metrics() for name, ranking in found.popularity.items()},
         "groups": {name: _figures(every, rows) for name, rows in groups(every.task) if rows.any()},
-        **_per_user(data, found, served, (towers_dir, ranker_dir), transform, ks),
-        "comparison": _compare(found, served, beside.peers, ks),
+        **_per_user(data, found, served, (towers_dir, ranker_dir), transform, settings.ks, progress),
+        "comparison": _compare(found, served, beside.peers, settings.ks),
         **measure_tasks(data, towers_dir, *found[:3]),
         **_continuation(data, towers_dir, transform),
     }
@@ -119,6 +124,7 @@ def _per_user(
     where: tuple[Path, Path | None],
     transform: Transform | None,
     ks: Sequence[int],
+    progress: Progress,
 ) -> dict[str, Any]:
     """Measure the answers to one query per user: that of the user's rows, or where they are several, one more."""
     pairs = Pairs.of(found.task)
@@ -128,9 +134,9 @@ def _per_user(
     elif transform is None or data.asked == "continued":
         return {}
     else:
-        asked = one_query_per_user(data, users, transform)
+        part = one_query_per_user(data, users, transform)
         query = np.searchsorted(users, pairs.task.users)
-        ours = {side: one.ranks for side, one in _rank_once(data, pairs.task, asked, query, *where).items()}
+        ours = {side: one.ranks for side, one in _rank_once(pairs.task, part, query, *where, progress).items()}
     own = {side: user_metrics(ranks, pairs.task.users, items, ks) for side, ranks in ours.items()}
     return {
         "per_user": {"users": len(users), "ks": list(ks), **own, "popularity": _of_users(pairs, found.popularity, ks)}
@@ -163,13 +169,13 @@ def _compare(found: Measured, served: Rankings, peers_dir: Path | None, ks: Sequ
 
 
 def _rank_once(
-    data: FeatureSet, task: Task, asked: Part, query: Int64Array, towers_dir: Path, ranker_dir: Path | None
+    task: Task, part: Part, query: Int64Array, towers_dir: Path, ranker_dir: Path | None, progress: Progress
 ) -> Rankings:
-    """Rank the targets of a task in what is served for the queries `asked`; `query` is each row's."""
-    vectors, items = run_tower(towers_dir / "query.onnx", asked.query), _item_vectors(towers_dir)
-    wanted = task.targets, task.users, task.seen
-    towers = rank_targets(lambda some: vectors[some] @ items.T, *wanted, len(items), coverage=False, query=query)
-    features = {name: values[query] for name, values in asked.query.items()} if ranker_dir else {}
+    """Rank the targets of a task in what is served for the queries of `part`; `query` is each row's."""
+    vectors, items = run_tower(towers_dir / "query.onnx", part.query), _item_vectors(towers_dir)
+    wanted = task.targets, task.users, task.seen, len(items)
+    towers = rank_targets(Products(vectors, items), *wanted, coverage=False, query=query, progress=progress)
+    features = {name: values[query] for name, values in part.query.items()} if ranker_dir else {}
     return _served(features, task, towers, towers_dir, ranker_dir)
 
 
@@ -182,8 +188,7 @@ def _continuation(data: FeatureSet, towers_dir: Path, transform: Transform | Non
 
 
 def _served_rows(data: FeatureSet, found: Measured, towers_dir: Path, ranker_dir: Path | None) -> Rankings:
-    known = join([data.train, data.valid]).interactions
-    features = queries(data, data.test, known).query if ranker_dir else {}
+    features = queries(data, data.test, known_rows(data)).query if ranker_dir else {}
     return _served(features, found.task, found.towers, towers_dir, ranker_dir)
 
 
@@ -216,11 +221,27 @@ def _item_vectors(towers_dir: Path) -> Float32Array:
 def tower_scores(data: FeatureSet, towers_dir: Path) -> tuple[Callable[[slice], Float32Array], Int64Array]:
     """Return what scores a slice of the queries against the catalogue, as the exported towers do, float32 `[n, items]`;
     and for each test row asked for, its query, int64 `[rows]`."""
-    known = join([data.train, data.valid]).interactions
-    vectors = _item_vectors(towers_dir)
-    asked, query = distinct_queries(data, data.test, known)
-    vectors_of_queries = run_tower(towers_dir / "query.onnx", asked.query)
-    return lambda queries: vectors_of_queries[queries] @ vectors.T, query
+    part, query = distinct_queries(data, data.test, known_rows(data))
+    return Products(run_tower(towers_dir / "query.onnx", part.query), _item_vectors(towers_dir)), query
+
+
+def sampling(data: FeatureSet, task: Task, served: Rankings) -> dict[str, Any]:
+    """Return `sample` where fewer rows were drawn than the split asks for, else nothing.
+
+    It has `rows`, `users` and the `seed`; `of_rows`, those that the split asks for; and `standard_error`, by `all` and
+    `unseen`, of ERRORS_OF: the deviation over users resampled, times the root of the share of rows that were not drawn.
+    """
+    whole = len(asked(data._replace(sample=None), data.test, known_rows(data)).interactions)
+    if data.sample is None or len(task.targets) == whole:
+        return {}
+    left = np.sqrt(1 - len(task.targets) / whole)
+    errors = {}
+    for side, ranking in served.items():
+        values = np.stack([ranking.row_values(name) for name in ERRORS_OF], axis=1)
+        deviations = resampled_means(values, task.users, _SEED).std(axis=0) * left
+        errors[side] = dict(zip(ERRORS_OF, deviations.tolist(), strict=True))
+    drawn = {"rows": len(task.targets), "users": len(np.unique(task.users)), "seed": data.sample.seed}
+    return {"sample": {**drawn, "of_rows": whole, "standard_error": errors}}
 
 
 def groups(task: Task) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from models.baselines.task import Task
-from models.data import join, queries
-from models.metrics import Float32Array, Ranking, rank_targets
+from models.data import known_rows, queries
+from models.metrics import Float32Array, Products, Ranking, rank_targets
 from models.towers.onnx import run_tower
 from models.towers.stored_heads import StoredHeads
 from workflows.columns import Columns
@@ -41,7 +41,7 @@ def measure(data: FeatureSet, towers_dir: Path, task: Task, towers: Rankings, po
     heads = StoredHeads.read(towers_dir)
     if heads is None:
         return {}
-    known = join([data.train, data.valid]).interactions
+    known = known_rows(data)
     asked = queries(data, data.test, known)
     vectors = run_tower(towers_dir / "query.onnx", asked.query)
     items = np.load(towers_dir / "item_vectors.npy", allow_pickle=False)
@@ -119,7 +119,6 @@ def _own(
 ) -> dict[str, dict[str, float]]:
     """Rank the targets of a kind's rows by the query vectors of its own head."""
     asked = heads.asked(vectors[rows], kind)
-    ranked = rank_targets(
-        lambda some: asked[some] @ items.T, task.targets[rows], task.users[rows], task.seen, len(items), coverage=False
-    )
+    wanted = task.targets[rows], task.users[rows], task.seen, len(items)
+    ranked = rank_targets(Products(asked, items), *wanted, coverage=False)
     return _means(ranked, np.ones(len(asked), bool))

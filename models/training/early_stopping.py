@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from models.data import distinct_rows, users_and_seen
-from models.metrics import Float32Array, rank_targets
+from models.metrics import Float32Array, Products, rank_targets
 from models.towers.two_tower import TwoTowerModel
 from models.training.horovod import Ranks
 from workflows.columns import Columns
@@ -117,10 +117,9 @@ class Validation(tf.keras.callbacks.Callback):
         """
         queries = encode_queries(self.model, self.queries)
         items = self.model.item_vectors().numpy()
-        asked = self.targets, self.users, self.seen
-        rankings = rank_targets(
-            lambda some: queries[some] @ items.T, *asked, len(items), coverage=False, query=self.query
-        )
+        asked = self.targets, self.users, self.seen, len(items)
+        score = Products(queries, items)
+        rankings = rank_targets(score, *asked, coverage=False, query=self.query, progress=self.progress)
         return self.ranks.means(
             {f"valid_{name}.{key}": ranking.row_values(key) for name, ranking in rankings.items() for key in _REPORTED}
             | self._rated(queries[self.query], items)

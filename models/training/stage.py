@@ -28,7 +28,7 @@ from models.training.tasks import learned_rows, served_rows, with_tasks
 from models.training.warm_start import PHASES, Earlier, Start, going_on
 from workflows.config import Device
 from workflows.errors import RecipeError
-from workflows.features.stage import FeatureSet, Part
+from workflows.features.stage import FeatureSet, Part, Sample
 from workflows.files import json_bytes
 
 
@@ -66,6 +66,8 @@ def train(
     check_blend(model, train)
     if earlier:
         train = going_on(train)
+    if train.validation_rows is not None:
+        data = data._replace(sample=Sample(train.validation_rows, 0))
     known = data.train.interactions
     valid = served_rows(queries(data, data.valid, known), train.tasks)
     with ranks.together(), tf.device(_device_name(device, ranks)):

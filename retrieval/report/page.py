@@ -16,7 +16,7 @@ from retrieval.report.charts import Series, line_chart
 from retrieval.report.index_report import index_for_page
 from retrieval.report.peers import COLUMNS, rows_for_page
 from retrieval.report.projection import projection_for_page
-from retrieval.report.tables import CUTOFFS, Example, per_user_rows
+from retrieval.report.tables import CUTOFFS, Example, asked_rows, per_user_rows
 from retrieval.report.task_tables import tasks_for_page
 from retrieval.runs.run import Run
 from workflows.files import atomic_write
@@ -83,6 +83,7 @@ def render(run: Run, shown: Sequence[Example]) -> str:
         peers=rows_for_page(metrics.get("comparison")),
         verdict=metrics.get("verdict"),
         cutoffs=CUTOFFS,
+        asked=asked_rows(metrics),
         curves=training_curves(history),
         projection=projection_for_page(run.recipe, run.directory),
         epochs=len(history),

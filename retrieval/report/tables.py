@@ -61,9 +61,21 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_bytes())
 
 
+def asked_rows(metrics: Mapping[str, Any]) -> str:
+    """Say how many test rows the figures are of; where they were drawn, with the standard error of drawing."""
+    drawn = metrics.get("sample")
+    if drawn is None:
+        return f"{metrics['rows']:,} test rows"
+    errors = ", ".join(f"{name} ± {error:.4f}" for name, error in drawn["standard_error"]["unseen"].items())
+    return (
+        f"{drawn['rows']:,} of {drawn['of_rows']:,} test rows, those of {drawn['users']:,} users drawn by seed "
+        f"{drawn['seed']} (standard error of drawing, unseen: {errors})"
+    )
+
+
 def metrics_table(metrics: Mapping[str, Any], only: Sequence[str] = ()) -> Table:
     """Metrics, all or `only` those named: ours beside popularity, with all items and with unseen ones."""
-    table = Table(title=f"{metrics['rows']:,} test rows, {metrics['items']:,} items", title_justify="left")
+    table = Table(title=f"{asked_rows(metrics)}, {metrics['items']:,} items", title_justify="left")
     table.add_column("")
     for _, heading in PROTOCOLS:
         table.add_column(heading, justify="right")

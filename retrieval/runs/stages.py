@@ -105,21 +105,27 @@ def _peers_settings(recipe: Recipe) -> Any:
     except PackageNotFoundError:
         implicit = None
     rating = msgspec.to_builtins(recipe.train.objective.rating)
-    settings = {"peers": recipe.evaluate.peers, "seconds": recipe.evaluate.peers_seconds}
-    return {**settings, "seed": recipe.seed, "rating": rating, "implicit": implicit}
+    return {
+        "peers": recipe.evaluate.peers,
+        "seconds": recipe.evaluate.peers_seconds,
+        "sample": (recipe.evaluate.rows, recipe.evaluate.seed),
+        "seed": recipe.seed,
+        "rating": rating,
+        "implicit": implicit,
+    }
 
 
 def _trained(job: Job) -> Trained:
     """Return what advice about the towers depends on."""
     from models.evaluation.verdict import Trained
-    from workflows.features.history import sequence_spec
-    from workflows.features.stage import load
+    from workflows.features.files import read_rows
+    from workflows.features.plan import history_of
 
-    data, epochs = load(job.features), json.loads((job.towers / "towers.json").read_bytes())["epochs"]
-    times = data.train.interactions[Columns.Timestamp]
+    epochs = json.loads((job.towers / "towers.json").read_bytes())["epochs"]
+    times = read_rows(job.features / "train", [Columns.Timestamp])[Columns.Timestamp]
     facts = {"epochs": epochs, "train_rows": len(times), "dated": bool(times.nunique() > 1)}
     recipe = job.recipe
-    return Trained(recipe.model, recipe.train, has_history=sequence_spec(data.query_specs) is not None, **facts)
+    return Trained(recipe.model, recipe.train, has_history=history_of(recipe.query) is not None, **facts)
 
 
 def evaluate(job: Job) -> None:
@@ -142,7 +148,7 @@ def evaluate(job: Job) -> None:
         recipe.train.objective.rating,
         transform,
         Beside(job.ranker if recipe.ranking else None, job.peers if _has_peers(recipe) else None),
-        recipe.evaluate.ks,
+        recipe.evaluate,
         job.progress,
     )
     seconds = json.loads((job.run / "stages" / "train.json").read_bytes())["seconds"]

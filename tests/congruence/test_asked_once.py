@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from ensemble.batch.everybody import Asking, Everybody
+from models.evaluation.config import Evaluate
 from models.evaluation.stage import evaluate
 from retrieval.runs.recipe import parse_recipe
 from retrieval.runs.reference import fitted_queries
@@ -20,7 +21,8 @@ def test_evaluation_asks_each_user_as_recommend_does_at_the_time_of_their_last_r
     run = exported.path.parent
     recipe, data = parse_recipe(RECIPE, run / "recipe.toml"), load(run / "features")
     fitted = fitted_queries(recipe, run / "features")
-    metrics = evaluate(run / "features", run / "towers", "random", transform=fitted.transform, ks=(5, TOP_K))
+    settings = Evaluate(ks=(5, TOP_K))
+    metrics = evaluate(run / "features", run / "towers", "random", transform=fitted.transform, settings=settings)
     found = metrics["per_user"]["unseen"]
 
     everybody = Everybody.load(run / "release")

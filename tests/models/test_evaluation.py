@@ -12,16 +12,18 @@ import pandas as pd
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from models.baselines.comparison import Measured, summarise
+from models.baselines.comparison import Measured, summarise, write_peers
 from models.baselines.popularity import Popularity
 from models.baselines.task import test_task as task_of  # not a test
 from models.baselines.task import validation_task
 from models.config import Rating, Threshold
 from models.data import asked
-from models.evaluation.stage import EVERY_ROW, evaluate
+from models.evaluation.config import Evaluate
+from models.evaluation.stage import EVERY_ROW, Beside, evaluate, measure, sampling
+from retrieval.report.tables import metrics_table
 from workflows.errors import DataError
 from workflows.features import stage as features
-from workflows.features.stage import FeatureSet
+from workflows.features.stage import FeatureSet, Sample
 
 DIM = 8
 
@@ -130,3 +132,35 @@ def test_a_split_that_asks_for_nothing_is_refused(grouped: Path) -> None:
     data = features.load(grouped)._replace(asked="known")
     with pytest.raises(DataError, match=r'none of 1,200 rows.*"all"'):
         asked(data, data.test, data.train.interactions.iloc[:0])
+
+
+def test_drawn_rows_are_all_those_of_some_users_and_the_error_stated_is_that_of_drawing(
+    grouped: Path, towers: Path
+) -> None:
+    data, name = features.load(grouped), "recall@100"
+    whole = measure(data, towers, EVERY_ROW)
+    figure, off, stated = whole.towers["unseen"].row_values(name).mean(), [], []
+    for seed in range(20):
+        drawn = data._replace(sample=Sample(400, seed))
+        found = measure(drawn, towers, EVERY_ROW)
+        kept = np.isin(whole.task.users, found.task.users)
+        for side, ranking in found.towers.items():
+            np.testing.assert_array_equal(ranking.ranks, whole.towers[side].ranks[kept])
+        sample = sampling(drawn, found.task, found.towers)["sample"]
+        assert (sample["rows"], sample["of_rows"]) == (kept.sum(), 1200)
+        assert kept.sum() == pytest.approx(400, rel=0.2)
+        off.append(found.towers["unseen"].row_values(name).mean() - figure)
+        stated.append(sample["standard_error"]["unseen"][name])
+    assert np.sqrt(np.mean(np.square(off))) == pytest.approx(np.mean(stated), rel=0.4)
+
+
+def test_the_recipe_draws_the_same_rows_for_towers_and_peers_and_says_so(
+    grouped: Path, towers: Path, tmp_path: Path
+) -> None:
+    settings = Evaluate(rows=300, peers=("knn",), peers_seconds=0.1)
+    write_peers(grouped, tmp_path, EVERY_ROW, settings, 1, lambda _: None)
+    found = evaluate(grouped, towers, "random", beside=Beside(peers=tmp_path), settings=settings)
+    assert [model["name"] for model in found["comparison"]["models"]] == ["two-tower", "popularity", "item KNN"]
+    assert found["rows"] == found["sample"]["rows"] < 400
+    assert f"{found['rows']:,} of 1,200 test rows" in str(metrics_table(found).title)
+    assert evaluate(grouped, towers, "random", settings=Evaluate(rows=1200)) == evaluate(grouped, towers, "random")

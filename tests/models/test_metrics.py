@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from models import metrics
 from models.data import distinct_rows
-from models.metrics import KS, Ranking, SeenItems, rank_in_one_order, rank_targets, rank_users
+from models.metrics import KS, Products, Ranking, SeenItems, rank_in_one_order, rank_targets, rank_users
 
 
 @st.composite
@@ -115,15 +115,20 @@ def test_evaluating_in_slices_changes_nothing(monkeypatch: pytest.MonkeyPatch) -
         return rank_users(lambda askers: scores[askers], targets, users, seen, 20)
 
     whole, by_user = ranked(), ranked_by_user()
+    vectors = random.random((50, 4), np.float32), random.random((20, 4), np.float32)
+    products = rank_targets(lambda rows: vectors[0][rows] @ vectors[1].T, targets, users, seen, 20)
     monkeypatch.setattr(metrics, "_SCORES_AT_ONCE", 7 * 20)
-    for before, after in ((whole, ranked()), (by_user, ranked_by_user())):
+    monkeypatch.setattr(metrics, "_QUERIES_AT_ONCE", 1)
+    in_one_memory = rank_targets(Products(*vectors), targets, users, seen, 20)
+    for before, after in ((whole, ranked()), (by_user, ranked_by_user()), (products, in_one_memory)):
         for name, ranking in after.items():
             np.testing.assert_array_equal(ranking.ranks, before[name].ranks)
             np.testing.assert_array_equal(ranking.shown, before[name].shown)
 
 
-def test_scores_of_the_caller_are_not_written_to() -> None:
-    scores = np.ones((1, 3), np.float32)
+@pytest.mark.parametrize("odd", [1, np.nan])
+def test_scores_of_the_caller_stay_what_they_are(odd: float) -> None:
+    scores = np.array([[odd, 1, 1]], np.float32)
     seen = SeenItems.of(np.array([0]), np.array([1]), 1)
     rank_targets(lambda rows: scores[rows], np.array([0]), np.array([0]), seen, 3)
-    np.testing.assert_array_equal(scores, 1)
+    np.testing.assert_array_equal(scores, [[odd, 1, 1]])

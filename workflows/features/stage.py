@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from workflows.features.transform import Transform
     from workflows.fitting.fit import FittedSide
 
-__all__ = ["PARTS", "FeatureSet", "FeatureSpec", "Part", "build", "load"]
+__all__ = ["PARTS", "FeatureSet", "FeatureSpec", "Part", "Sample", "build", "load"]
 
 TOLD_ROWS: Final = 2_000_000
 
@@ -53,6 +53,13 @@ class Part(NamedTuple):
     on the use (`workflows.features.history.history_features`)."""
     interactions: pd.DataFrame
     """The raw rows and their `item_index`, aligned with `query`."""
+
+
+class Sample(NamedTuple):
+    """About so many rows: all those of users drawn evenly by the seed."""
+
+    rows: int
+    seed: int
 
 
 class FeatureSet(NamedTuple):
@@ -70,6 +77,8 @@ class FeatureSet(NamedTuple):
     users: pd.DataFrame
     asked: Asked = "all"
     """Which rows of valid and test are asked for."""
+    sample: Sample | None = None
+    """How many of them; None: all."""
     pretrained: Mapping[str, np.ndarray] = MappingProxyType({})
     """Of features with pre-trained vectors, float32 [cardinality, width]."""
     growth: Growth | None = None
