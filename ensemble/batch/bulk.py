@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
-from ensemble.batch.restricts import as_number, number_key
-from ensemble.serving.search.attributes import Attributes, Numbers, Tags
+from ensemble.batch.restricts import Fields
+from ensemble.serving.search.attributes import Attributes
 from workflows.columns import Columns
 from workflows.errors import DataError
 
@@ -28,7 +28,7 @@ _TREE_ITEMS = 10_000
 _NEIGHBOURS = 150
 
 
-class Documents:
+class Documents(Fields):
     """The fields of each item in a search engine beside its vector: the id, and the attributes for filters."""
 
     def __init__(self, attributes: Attributes) -> None:
@@ -39,21 +39,18 @@ class Documents:
                     f"attribute {name!r}: no name for a field of a search engine, which has no '.', does not begin "
                     f"with '_' and is neither '{EMBEDDING}' nor '{Columns.Item}'; rename the column of the items table"
                 )
-        self._tags = {name: tags for name, tags in attributes.items() if isinstance(tags, Tags)}
-        self._numbers = {name: held.values for name, held in attributes.items() if isinstance(held, Numbers)}
-        self._keys = {name: number_key(values) for name, values in self._numbers.items()}
+        super().__init__(attributes)
 
     def members(self, row: int) -> bytes:
         """Return the members of a row's JSON object, each after a comma."""
-        members: dict[str, Any] = {name: tags.values_of(row) for name, tags in self._tags.items()}
-        members.update((name, as_number(values[row], self._keys[name])) for name, values in self._numbers.items())
+        members: dict[str, Any] = {**self.tags_of(row), **self.numbers_of(row)}
         kept = {name: value for name, value in members.items() if value is not None and value != []}
         return b"," + msgspec.json.encode(kept)[1:-1] if kept else b""
 
     def fields(self) -> dict[str, dict[str, str]]:
         """Return the type of every field except the vector's."""
-        types = {name: "long" if key == "value_int" else "double" for name, key in self._keys.items()}
-        return {name: {"type": kind} for name, kind in {**dict.fromkeys(self._tags, "keyword"), **types}.items()}
+        types = {name: "long" if key == "value_int" else "double" for name, key in self.number_keys.items()}
+        return {name: {"type": kind} for name, kind in {**dict.fromkeys(self.tags, "keyword"), **types}.items()}
 
 
 def index_body(engine: str, documents: Documents, dim: int, metric: str, ids: str) -> dict[str, Any]:

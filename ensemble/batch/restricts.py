@@ -14,7 +14,25 @@ _WHOLE = 2.0**53
 """Up to here every whole number is a float64."""
 
 
-class Restricts:
+class Fields:
+    """The attributes of a catalogue's rows, by their type in another engine."""
+
+    def __init__(self, attributes: Attributes) -> None:
+        """Take the attributes."""
+        self.tags = {name: tags for name, tags in attributes.items() if isinstance(tags, Tags)}
+        self._numbers = {name: held.values for name, held in attributes.items() if isinstance(held, Numbers)}
+        self.number_keys = {name: number_key(values) for name, values in self._numbers.items()}
+
+    def tags_of(self, row: int) -> dict[str, list[str]]:
+        """Return the values of a row's attributes of tags."""
+        return {name: tags.values_of(row) for name, tags in self.tags.items()}
+
+    def numbers_of(self, row: int) -> dict[str, float | int | None]:
+        """Return a row's numbers, None where it has none."""
+        return {name: as_number(values[row], self.number_keys[name]) for name, values in self._numbers.items()}
+
+
+class Restricts(Fields):
     """The attributes of items as restricts.
 
     A tag attribute is a namespace with the item's values in its `allow` list, left out for items without any. A number
@@ -32,19 +50,16 @@ class Restricts:
         if crowding is not None and crowding not in attributes:
             known = ", ".join(attributes) or "none"
             raise DataError(f"--crowding {crowding}: no attribute of the release; it has {known}")
-        self._tags = {name: tags for name, tags in attributes.items() if isinstance(tags, Tags)}
-        self._numbers = {name: held.values for name, held in attributes.items() if isinstance(held, Numbers)}
-        self._number_keys = {name: number_key(values) for name, values in self._numbers.items()}
+        super().__init__(attributes)
         self._crowding = crowding
 
     def members(self, row: int) -> bytes:
         """Return the members of a row's JSON object, each after a comma; raise DataError for two crowding tags."""
-        tags = {name: attribute.values_of(row) for name, attribute in self._tags.items()}
-        numbers = {name: as_number(values[row], self._number_keys[name]) for name, values in self._numbers.items()}
+        tags, numbers = self.tags_of(row), self.numbers_of(row)
         members: dict[str, Any] = {
             "restricts": [{"namespace": name, "allow": allow} for name, allow in tags.items() if allow],
             "numeric_restricts": [
-                {"namespace": name, self._number_keys[name]: number}
+                {"namespace": name, self.number_keys[name]: number}
                 for name, number in numbers.items()
                 if number is not None
             ],

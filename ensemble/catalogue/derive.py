@@ -103,8 +103,7 @@ def compact(items: LiveItems, out: Path, progress: Progress = silent) -> Release
     InvalidRelease, ReleaseError
         Its parts do not fit each other; the index cannot be built.
     """
-    followed = {"lineage": items.release.origin["lineage"], "sequence": items.release.origin["sequence"]}
-    followed["package"] = items.release.origin["package"]
+    followed = {name: items.release.origin[name] for name in ("lineage", "sequence", "package")}
     if items.log is not None:
         followed = {"lineage": items.log.lineage, "sequence": items.log.sequence, "package": items.log.package}
     _write(items, out, True, followed, progress)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ensemble.release.columns import is_null
 from ensemble.release.item_columns import Kind
 from ensemble.serving.files.parameters import is_utf8
 from workflows.columns import Columns
@@ -146,11 +147,11 @@ def _cell(value: Any, kind: Kind, is_text: bool) -> Any:
     if isinstance(value, (list, tuple, np.ndarray)):
         entries = [_value(entry, kind.dtype, is_text) for entry in value]
         return _WRONG if _WRONG in entries else [entry for entry in entries if entry is not None]
-    return [] if _is_null(value) else _WRONG
+    return [] if is_null(value) else _WRONG
 
 
 def _value(value: Any, dtype: str, is_text: bool) -> Any:
-    if _is_null(value):
+    if is_null(value):
         return None
     if dtype == "string":
         return value if is_utf8(value) else _WRONG
@@ -182,15 +183,6 @@ def _parsed(text: str, dtype: str) -> Any:
         return int(text) if dtype == "int64" else float(text)
     except (ValueError, KeyError):
         return text
-
-
-def _is_null(value: Any) -> bool:
-    return (
-        value is None
-        or value is pd.NA
-        or value is pd.NaT
-        or (isinstance(value, (float, np.floating)) and value != value)
-    )
 
 
 def _check_ids(path: Path, ids: pd.Series) -> None:

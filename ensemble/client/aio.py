@@ -11,43 +11,18 @@ import numpy as np
 import tritonclient.grpc.aio as grpc
 from tritonclient.utils import InferenceServerException
 
-from ensemble.client.channels import channel_options
-from ensemble.client.client import Returned
-from ensemble.client.retry import AskConfig, Pause, Peer, Settings, Step, ask, ask_signature
+from ensemble.client.client import ClientBase, Returned
+from ensemble.client.retry import AskConfig, Pause, Step, ask, ask_signature
 from ensemble.client.tensors import Exclusions, Filters, Histories, Query, Recommendations, Signature
-from ensemble.client.tls import ClientTls
 
 
-class AsyncRetrievalClient:
+class AsyncRetrievalClient(ClientBase):
     """A client of one served model over gRPC, for the tasks of one event loop. Create it inside the loop.
 
-    See `RetrievalClient`.
+    Parameters are those of `RetrievalClient`.
     """
 
-    def __init__(
-        self,
-        address: str = "127.0.0.1:8001",
-        model: str = "retrieval",
-        timeout_s: float = 10.0,
-        retries: int = 2,
-        backoff_s: float = 0.05,
-        tls: ClientTls | None = None,
-        proxy: bool | None = None,
-    ) -> None:
-        """Set up a client; parameters and errors are those of `RetrievalClient`.
-
-        Parameters
-        ----------
-        address, model, timeout_s, retries, backoff_s, tls, proxy
-            Server, model, seconds for a whole call, retries, seconds before the first of them, certificates, proxy.
-
-        Raises
-        ------
-        InvalidRequest, ServerError
-            A number is out of range; the address or a certificate cannot be used.
-        """
-        self._peer = Peer(Settings(address, model, timeout_s, retries, backoff_s))
-        self._channel = grpc.InferenceServerClient(address, **channel_options(address, tls, proxy))
+    _connect = grpc.InferenceServerClient
 
     async def __aenter__(self) -> AsyncRetrievalClient:
         return self

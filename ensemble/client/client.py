@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import tritonclient.grpc as grpc
@@ -40,12 +40,11 @@ __all__ = ["ClientError", "DeadlineExceeded", "InvalidRequest", "Recommendations
 Returned = TypeVar("Returned")
 
 
-class RetrievalClient:
-    """A client of one served model over gRPC. Threads may share it; the connection is opened at the first call and
-    reused.
+class ClientBase:
+    """The settings and the connection of a client, blocking or asyncio."""
 
-    The first call also reads the model's configuration once, to learn its id types and limits.
-    """
+    _connect: ClassVar[Any]
+    """tritonclient's `InferenceServerClient`, opened at the first call."""
 
     def __init__(
         self,
@@ -85,7 +84,17 @@ class RetrievalClient:
             The address is not host:port, or a certificate cannot be read.
         """
         self._peer = Peer(Settings(address, model, timeout_s, retries, backoff_s))
-        self._channel = grpc.InferenceServerClient(address, **channel_options(address, tls, proxy))
+        self._channel = self._connect(address, **channel_options(address, tls, proxy))
+
+
+class RetrievalClient(ClientBase):
+    """A client of one served model over gRPC. Threads may share it; the connection is opened at the first call and
+    reused.
+
+    The first call also reads the model's configuration once, to learn its id types and limits.
+    """
+
+    _connect = grpc.InferenceServerClient
 
     def __enter__(self) -> RetrievalClient:
         return self

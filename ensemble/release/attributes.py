@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ensemble.release.columns import save, save_values
+from ensemble.release.columns import is_null, save, save_values
 from workflows.columns import Columns
 from workflows.files import json_bytes
 
@@ -81,12 +81,8 @@ def _entries(column: pd.Series) -> tuple[np.ndarray, list[Any]]:
 
 def _listed(cell: Any) -> list[Any]:
     if isinstance(cell, (list, tuple, np.ndarray)):
-        return [entry for entry in cell if not _is_null(entry)]
-    return [] if _is_null(cell) else [cell]
-
-
-def _is_null(value: Any) -> bool:
-    return value is None or value is pd.NA or value is pd.NaT or value != value
+        return [entry for entry in cell if not is_null(entry)]
+    return [] if is_null(cell) else [cell]
 
 
 def _text(value: Any) -> str | None:

@@ -37,14 +37,30 @@ def save_column(values: pd.Series, stem: Path, described: Mapping[str, Any]) -> 
     if reason:
         raise ReleaseError(f"column {stem.name!r}: {reason}; rename the column")
     if described["list"]:
-        lists = [[] if cell is None or np.ndim(cell) == 0 else list(cell) for cell in values]
-        save(_with(stem, ".rows"), np.cumsum([0, *map(len, lists)], dtype=np.int64))
-        values = pd.Series([value for entries in lists for value in entries], dtype=object)
+        offsets, values = entries_of(values)
+        save(_with(stem, ".rows"), offsets)
     missing = values.isna().to_numpy(dtype=bool)
     if missing.any():
         save(_with(stem, ".missing"), missing)
     filled = values.astype(object).where(~missing, _BLANK[described["dtype"]])
     save_values(filled.to_numpy(), stem, described["dtype"])
+
+
+def entries_of(lists: pd.Series) -> tuple[np.ndarray, pd.Series]:
+    """Return the offsets, int64 [n + 1], and the entries of a column of lists; a null is an empty list."""
+    cells = [[] if cell is None or np.ndim(cell) == 0 else list(cell) for cell in lists]
+    offsets = np.cumsum([0, *map(len, cells)], dtype=np.int64)
+    return offsets, pd.Series([entry for cell in cells for entry in cell], dtype=object)
+
+
+def is_null(value: Any) -> bool:
+    """Return whether a single value of a column is null."""
+    return (
+        value is None
+        or value is pd.NA
+        or value is pd.NaT
+        or (isinstance(value, (float, np.floating)) and value != value)
+    )
 
 
 def save(stem: Path, array: np.ndarray) -> None:

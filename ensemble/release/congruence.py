@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ensemble.release.columns import entries_of
 from ensemble.serving.files.release import Release
 from ensemble.serving.index.engine import PARAMETERS
 from ensemble.serving.query.transform import Column
@@ -89,9 +90,7 @@ def as_column(values: pd.Series, dtype: str, is_list: bool) -> Column:
     """Convert a pandas column to the `Column` of the serving code; None and NaN become missing."""
     offsets = None
     if is_list:
-        lists = [[] if cell is None or np.ndim(cell) == 0 else list(cell) for cell in values]
-        offsets = np.cumsum([0, *map(len, lists)], dtype=np.int64)
-        values = pd.Series([value for entries in lists for value in entries], dtype=object)
+        offsets, values = entries_of(values)
     missing = values.isna().to_numpy(dtype=bool)
     filled = values.astype(object).where(~missing, "" if dtype == "string" else 0).to_numpy()
     plain = filled if dtype == "string" else filled.astype(dtype)

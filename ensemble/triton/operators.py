@@ -17,6 +17,7 @@ from merlin.dag import BaseOperator, ColumnSelector, DataFormats
 from merlin.schema import ColumnSchema, Schema
 from merlin.systems.dag import Ensemble
 
+from ensemble.release.columns import entries_of
 from ensemble.release.congruence import as_column
 from ensemble.serving.errors import InvalidRelease, InvalidRequest
 from ensemble.serving.names import CANDIDATES, LEAST, USER_ROW
@@ -272,6 +273,5 @@ def _clicks(retriever: Retriever, frame: pd.DataFrame, dated: bool) -> Clicks | 
 
 def _entries(column: pd.Series, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
     """Return row and value of every entry of a column of lists; a null is an empty list."""
-    lists = [[] if cell is None or np.ndim(cell) == 0 else list(cell) for cell in column]
-    values = np.array([value for entries in lists for value in entries], dtype=dtype)
-    return np.repeat(np.arange(len(lists)), [len(entries) for entries in lists]), values
+    offsets, entries = entries_of(column)
+    return np.repeat(np.arange(len(column)), np.diff(offsets)), np.array(entries, dtype=dtype)
