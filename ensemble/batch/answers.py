@@ -42,9 +42,9 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     format: int = FORMAT
     fingerprint: str
     release: str
-    """The release that answers and, after a +, how many changes of its catalogue."""
+    """The release and, after a +, the number of changes of its catalogue."""
     asking: dict[str, Any]
-    """What every user is asked with, its time settled."""
+    """The question, with its time fixed."""
     users: int
     users_per_part: int
     finished: bool = False
@@ -57,7 +57,7 @@ class Task:
     release: Path
     delta: Path | None
     name: str
-    """Of the release and its changes: a worker that sees others must not answer."""
+    """Id of the release and its changes: a worker that sees others must not answer."""
     asking: Asking
     out: Path
 
@@ -79,7 +79,7 @@ class Done:
     seconds: float
     rows_per_s: float | None
     time: int | str | None
-    """As of when everybody was asked; None where time means nothing to the release."""
+    """The time of the question; None if time means nothing to the release."""
 
 
 def answer_all(

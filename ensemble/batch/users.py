@@ -27,7 +27,7 @@ class Chosen(NamedTuple):
     ids: np.ndarray
     """int64 or `str` objects [n]."""
     repeated: int
-    """How many more times an id was named that is there already."""
+    """Number of duplicates."""
 
 
 def choose(what: str, release: Release) -> Chosen:

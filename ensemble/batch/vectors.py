@@ -34,7 +34,7 @@ class Batch(NamedTuple):
     vectors: np.ndarray
     """float32 [n, d]."""
     members: list[bytes] | None = None
-    """What an engine keeps of each, as JSON members; None: nothing."""
+    """Further JSON members of each document; None: there are none."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class Vectors:
     """int64 or `str` objects [total]."""
     dim: int
     facts: Mapping[str, str]
-    """Where they come from and how they are compared."""
+    """Their origin and their metric."""
     batches: Callable[[], Iterator[Batch]]
     index: Mapping[str, Any] | None = None
-    """How an engine makes the index that they go into."""
+    """The request that creates their index in an engine."""
 
 
 def item_vectors(release: Release, catalogue: Catalogue, name: str, form: str, crowding: str | None = None) -> Vectors:

@@ -34,7 +34,7 @@ class Change:
     ids: np.ndarray
     """int64 or `str` objects [m]."""
     table: pd.DataFrame | None = None
-    """Every column of the release's item table, m rows; None: the items go."""
+    """Every column of the release's item table, m rows; None: the items are removed."""
     vectors: np.ndarray | None = None
     """float32 [m, d]."""
 
@@ -65,14 +65,14 @@ class LiveItems:
         inputs = self._transform.inputs
         taken = {str(column["name"]): Kind(str(column["dtype"]), bool(column["list"])) for column in inputs}
         self.kinds = {name: taken.get(name, kind) for name, kind in kinds_of(release).items()}
-        """What the columns of items hold: where the item tower reads one, what it is given."""
+        """The type of every column: what the item tower is given if it reads it."""
         self.log = None if delta is None else DeltaLog(delta, release)
         self.deltas: list[Delta] = []
         while self.log is not None and self.log.changed():
             with self.log.following() as package:
                 self.apply(package)
         self.inputs = list(taken)
-        """The columns that the item tower is given, engineered."""
+        """The columns that the item transform reads."""
 
     def apply(self, delta: Delta) -> None:
         """Add the items of a package, or remove them."""

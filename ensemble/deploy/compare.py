@@ -35,7 +35,7 @@ class Candidate:
     """A verified release and, where they are known, the metrics of its run."""
 
     source: str
-    """How it is called in messages."""
+    """Its name in messages."""
     release: Release
     metrics: Mapping[str, Any] | None = None
     """The run's `metrics.json`."""
@@ -66,7 +66,7 @@ class Facts(msgspec.Struct, frozen=True):
     items: int
     interactions: int
     protocol: str | None
-    """What its metrics were measured on; None: they are not known."""
+    """The protocol of its metrics; None if these are not known."""
 
 
 class Changes(msgspec.Struct, frozen=True):
@@ -77,9 +77,9 @@ class Changes(msgspec.Struct, frozen=True):
     changed: int = 0
     """In both, with another value in a column that both have."""
     columns: dict[str, int] = {}
-    """How many of them changed, by column."""
+    """Number of changed items by column."""
     examples: dict[str, list[Any]] = {}
-    """Some ids that were `added`, `removed` and `changed`."""
+    """Some ids of those `added`, `removed` and `changed`."""
 
 
 class Answers(msgspec.Struct, frozen=True):
@@ -99,7 +99,7 @@ class Difference(msgspec.Struct, frozen=True):
     a: Facts
     b: Facts
     metrics: dict[str, tuple[float, float]]
-    """Both figures of every metric that both have; none where one's are not known."""
+    """Both figures of every metric that both have."""
     catalogue: Changes
     users: Changes
     answers: Answers

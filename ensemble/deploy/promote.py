@@ -38,7 +38,7 @@ class Promoted:
 
     turn: Turn
     difference: Difference | None
-    """From the version that was current before; None: there was none, or it is the same."""
+    """From the previous current version; None if there was none, or it is the same."""
     pruned: list[int]
 
 

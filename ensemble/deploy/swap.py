@@ -43,7 +43,7 @@ class Deployed:
     version: int
     """Triton's `model_version`, in every response."""
     previous: int | None
-    """The version before, kept on disk as well; None: this one was live already."""
+    """The previous version, kept on disk; None: this one was live already."""
     models: tuple[str, ...]
 
 

@@ -39,17 +39,17 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     release: str
     before: int | None
-    """The version that was current before."""
+    """The previous current version."""
     when: str
     """UTC, ISO 8601."""
     who: str
     reason: str | None = None
     forced: tuple[str, ...] = ()
-    """What spoke against it, where it was forced."""
+    """Objections, if it was forced."""
     figures: dict[str, float] = {}
-    """What was measured against the version before."""
+    """Figures compared with the previous version."""
     server: str | None = None
-    """The running server that was made to go over."""
+    """The running server that was switched."""
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,11 +23,11 @@ class Built(NamedTuple):
     """The content of `index/` in a release."""
 
     content: bytes | None
-    """`index/items.faiss`, in FAISS's own format; None: every item is compared, for which the vectors do."""
+    """`index/items.faiss`, in FAISS's own format; None: every item is compared."""
     parameters: dict[str, Any]
     """`index/params.json`."""
     files: Mapping[str, bytes] = {}
-    """What an engine keeps, by path in the release."""
+    """An engine's own files, by path in the release."""
 
     def write(self, release: Path) -> None:
         """Write all files but the parameters into the directory of a release."""
@@ -45,10 +45,10 @@ class Building:
     """float32 [items, d]."""
     config: Index
     queries: Queries
-    """float32 [n, d], or what returns them: what to measure on; None: items are asked for their neighbours."""
+    """Queries to measure on, float32 [n, d], or a function that returns them; None: the items themselves."""
     progress: Progress
     draft: Callable[[], Release] | None = None
-    """Return the release that is being made, whose index is still missing; None: there is none."""
+    """Returns the unfinished release, which lacks its index; None: there is none."""
 
     def sample(self) -> Sample:
         """Draw the queries for measuring."""

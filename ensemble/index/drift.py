@@ -34,7 +34,7 @@ class Quality:
     recall: dict[int, float]
     """Share of the true k nearest that the search finds, by k; over known users' queries."""
     recall_target: float
-    """0 where the index did not meet its target when it was built."""
+    """0 if the index missed its target when it was built."""
     share_limit: float
 
     @property

@@ -23,12 +23,12 @@ from ensemble.serving.threads import limit_blas_threads
 AT = (1, 10, 100)
 """The recall target holds for each of these k."""
 CONFIDENCE = 1.64
-"""Standard errors that the measured recall must be above the target: 95 %, one-sided; it should hold for others too."""
+"""Standard errors by which the measured recall must exceed the target: 95 %, one-sided, for other queries."""
 TIMED = 300
 _ATTEMPTS = 5
 _MOST_LISTS = 1024
 _LIST_COST = 40.0
-"""What opening a list costs, in items compared; measured."""
+"""Cost of opening a list, in items compared; measured."""
 _CAPS = (1.0, 1.25, 1.5, 2.0, 3.0, 4.0)
 _BLOCK_ITEMS = 1 << 16
 _Array = np.ndarray
@@ -42,13 +42,13 @@ class Point(NamedTuple):
     recall: dict[int, float]
     """Share of the true k nearest that is found, by k."""
     sure: float
-    """The least over k of the recall less what chance may have added."""
+    """The least recall over k, minus a margin for chance."""
     p50_us: float
     p99_us: float
     mean_us: float
     """One query at a time on one thread, microseconds of CPU."""
     memory_mb: float
-    """Of the index, beside the item vectors."""
+    """Memory of the index beside the item vectors."""
     build_s: float
 
     def as_json(self) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class Place:
     metrics: str
     http: str | None = None
     kept: dict[str, Any] = field(default_factory=dict)
-    """Of its supervisor; see `ensemble/supervision/events.py`."""
+    """The record of its supervisor; see `ensemble/supervision/events.py`."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class Figures:
 
     rows: int
     requests: int
-    """That the model answered or refused."""
+    """Requests that the model answered or refused."""
     refused_requests: dict[str, int]
-    """By reason."""
+    """Refused requests by reason."""
     lost_requests: int
-    """That were in a process which died, or in the queue too long."""
+    """Requests lost in a process that died, or by waiting too long."""
     unknown_users: float
     """Share of the rows."""
     short_rows: float
@@ -49,10 +49,10 @@ class Figures:
     waiting: int
     """Requests in the queue now."""
     mean_ms: float | None
-    """Of a request, in the server."""
+    """Mean time of a request in the server."""
     mean_queue_ms: float | None
     search_ms: dict[str, float]
-    """p50, p90 and p99 of a batch's search, between the histogram's bounds."""
+    """p50, p90 and p99 of a batch's search, interpolated in the histogram."""
     mean_batch_rows: float | None
 
 
@@ -66,9 +66,9 @@ class Model:
     release: str
     version: str
     seconds: float
-    """What the canary took."""
+    """Duration of the canary."""
     figures: Figures | None
-    """None where the metrics do not answer."""
+    """None if the metrics do not answer."""
 
 
 @dataclass(frozen=True)
@@ -80,16 +80,16 @@ class Status:
     metrics: str
     process: int | None
     started: str | None
-    """UTC; of what is supervised."""
+    """UTC; known of a supervised server."""
     models: list[Model]
     items: int | None
     changes: int | None
-    """Of a live catalogue, in force."""
+    """Changes of a live catalogue that are in force."""
     repairs: dict[str, int] | None
-    """How often what happened; None where nobody supervises it."""
+    """Counts of the supervisor's events; None if there is no supervisor."""
     events: list[dict[str, Any]]
     problem: str
-    """Why there are no figures."""
+    """The reason why there are no figures."""
 
     @property
     def healthy(self) -> bool:

@@ -21,9 +21,9 @@ from workflows.errors import ReleaseError
 from workflows.features.files import read_rows
 
 Reference = Callable[[pd.DataFrame], np.ndarray]
-"""Raw query columns, n rows, to query vectors, float32 [n, d]."""
+"""From raw query columns, n rows, to query vectors, float32 [n, d]."""
 RankingReference = Callable[[pd.DataFrame, np.ndarray], np.ndarray]
-"""Raw query columns, n rows, and item indices, int64 [n, m], to the ranker's scores, float32 [n, m]."""
+"""From raw query columns, n rows, and item indices, int64 [n, m], to ranking scores, float32 [n, m]."""
 
 TOLERANCE = 1e-5
 _SAMPLES = 64

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 PASSWORD = "RETRIEVAL_KEY_PASSWORD"
-"""Environment variable: what an encrypted private key is opened with."""
+"""Environment variable: the password of an encrypted private key."""
 _END = b"-----END PUBLIC KEY-----"
 _LARGEST = 1 << 20
 

@@ -53,7 +53,7 @@ class RawColumns:
         self._outputs = document["outputs"]
         self.directory = directory / "vocabulary"
         self.resources: dict[str, Any] = {}
-        """Tables and variables, which must be held by the code that saves a graph of it."""
+        """Tables and variables; whatever saves the graph must keep a reference to them."""
         if any(feature["name"] == HISTORY for feature in self._outputs):
             self.resources[ITEMS] = table_of(trained_ids, np.arange(len(trained_ids)), -1)
         self._steps: list[Any] = [self._step(step) for step in document["steps"]]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _FEW = 32
 RANKER_NS = 5000.0
-"""Nanoseconds of a ranker, per candidate: of those measured in docs/models.md the slowest."""
+"""Nanoseconds of a ranker per candidate: the slowest one in docs/models.md."""
 
 
 class Answer(NamedTuple):
@@ -56,10 +56,10 @@ class ItemAnswers:
         self.outputs = output_tensors(manifest["id_dtype"])
         self.history = History(release)
         self.catalogue = Catalogue.load(release)
-        """The present items. Whoever answers takes it once; `refresh` puts another in its place."""
+        """The current items. Read it once per answer; `refresh` replaces it."""
         self._log: DeltaLog | None = None
         self.tally = Tally()
-        """What counts the searches."""
+        """Counts the searches."""
 
     @property
     def item_ids(self) -> np.ndarray:

@@ -17,7 +17,7 @@ _KEPT = 50
 _FILE = ".serving-{}.json"
 
 Event = dict[str, Any]
-"""`time` (UTC), `event` (its name), and what belongs to it."""
+"""`time` (UTC), `event` (its name), and further facts."""
 
 
 def _silent(_: Event) -> None:

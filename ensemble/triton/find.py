@@ -53,7 +53,7 @@ class Triton:
 
     server: Path
     backends: Path | None
-    """Where its backends are; None: none with a python backend is known, so it is left to the server."""
+    """The directory of its backends; None: the server knows its own."""
     stub: Path | None
     """What runs the models of the python backend."""
     from_wheel: bool

@@ -53,7 +53,7 @@ class Plan(NamedTuple):
     way: str
     """`scan`, `gather` or `index`."""
     probes: Probes | None = None
-    """For `index`: the lists to read, of these rows; None: the index knows."""
+    """For `index`: the lists to read for these rows; None: the index decides."""
     cost: float = 0.0
     """What the rows take, in nanoseconds of one core."""
 
@@ -70,9 +70,9 @@ class Engine:
     """
 
     is_remote: bool = False
-    """Whether it is asked whatever comparing all items here would cost."""
+    """Whether it is asked even where comparing all items would be cheaper."""
     most_removed: float = math.inf
-    """For up to so many items that were removed from the catalogue it names more candidates; more are a filter."""
+    """Up to that many removed items are made up for by more candidates; more of them become a filter."""
 
     def __init__(self, vectors: np.ndarray, parameters: Mapping[str, Any], items: int | None = None) -> None:
         """Take the release's item vectors, float32 [rows, d], `index/params.json`, and the number of rows that it
@@ -83,7 +83,7 @@ class Engine:
         self.metric: str = parameters["metric"]
         self.settings: dict[str, Any] = dict(parameters["search"])
         self.items = int(parameters["items"] if items is None else items)
-        """How many of the catalogue's first rows it holds; who asks compares the others."""
+        """How many of the catalogue's first rows it holds; the caller compares the others."""
         self.is_exact = bool(parameters.get("is_exact", False))
         self.recall_target = float(parameters.get("recall_target", 0.95))
 

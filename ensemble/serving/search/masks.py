@@ -23,9 +23,9 @@ class ItemMask:
         self.packed = np.packbits(bits, bitorder="little")
         """uint8 [items / 8], the first item in the lowest bit of the first byte."""
         self.count = int(np.count_nonzero(bits))
-        """How many may be returned."""
+        """Number of allowed items."""
         self.wanted: Mapping[str, Any] | None = None
-        """The filter that it was made of: its allow, deny, tags and ranges; None: of something else."""
+        """The allow, deny, tags and ranges of its filter; None: it has another origin."""
         self._bits: np.ndarray | None = bits if self.total <= _KEPT_ITEMS else None
         self._items: np.ndarray | None = None
 

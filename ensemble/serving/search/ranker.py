@@ -39,7 +39,7 @@ class Ranker:
         session = open_graph(place, int(release.manifest["serving"]["threads"]))
         self._run = getattr(session, "_sess", session).run
         self.inputs = [tensor.name for tensor in session.get_inputs()]
-        """Names of the features that it takes, and of what else."""
+        """Names of its inputs: features and others."""
         missing = set(self.inputs) - {*features, QUERY_VECTOR, ITEM_SIDES}
         if missing:
             raise InvalidRelease(f"{place}: wants {', '.join(sorted(missing))}, which the transform does not make")

@@ -10,7 +10,7 @@ from ..errors import InvalidRequest
 from ..files.schema import METRICS
 
 LONGEST = 2.0**62
-"""The longest vector: of two such, every score is finite in float32."""
+"""The longest vector: the score of two such is finite in float32."""
 _BLOCK_ITEMS = 4096
 """Rows gathered at a time: as many as stay in the cache until they are multiplied. Twice as fast as all at once."""
 _COPIED_FLOATS = 1 << 21

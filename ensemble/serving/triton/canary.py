@@ -41,10 +41,10 @@ class Result(NamedTuple):
     """`healthy`; `wrong`: it answers, and wrongly; `failed`; `late`; `busy`: late or refused while others are answered;
     `unreachable`: nobody listens, or the model is not there; `unasked`: its configuration states no canary."""
     reason: str
-    """What is wrong, on one line; empty where nothing is."""
+    """What is wrong, on one line; empty if nothing is."""
     model: str
     release: str
-    """Who answered; empty where nobody did."""
+    """The release that answered, if any."""
     version: str
     seconds: float
 
