@@ -25,7 +25,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from harness import ROOT, Parser, prepared, recipe_of, spread, write
+from harness import ROOT, Parser, named, prepared, recipe_of, spread, write
 from msgspec.structs import replace
 
 from models.data import join, users_and_seen, with_history
@@ -81,14 +81,11 @@ class HeldOut(NamedTuple):
 
 def main() -> None:
     """Train per rate and seed, measure, write the results."""
-    parser = Parser(__doc__, "cold_start")
+    parser = Parser(__doc__, "cold_start", seeds=SEEDS)
     parser.add_argument("--rates", nargs="+", type=float, default=RATES)
-    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     given = parser.options()
-    rates, seeds, epochs = (
-        (given.rates[:1], given.seeds[:1], 1) if given.quick else (given.rates, given.seeds, given.epochs)
-    )
+    seeds, rates, epochs = given.seeds, *((given.rates[:1], 1) if given.quick else (given.rates, given.epochs))
     with terminal() as out, tempfile.TemporaryDirectory() as name:
         recipe = recipe_of(RECIPE, given)
         run = prepared(recipe, given, out)
@@ -96,12 +93,7 @@ def main() -> None:
         held = HeldOut.draw(data)
         reduce_features(run.directory / "features", held, Path(name) / "features")
         measured = [measure(recipe, data, held, Path(name), rate, seeds, epochs, out) for rate in rates]
-        results = {
-            "recipe": RECIPE.relative_to(ROOT).as_posix(),
-            "epochs": epochs,
-            "seeds": list(seeds),
-            "rates": measured,
-        }
+        results = {"recipe": named(RECIPE), "epochs": epochs, "seeds": seeds, "rates": measured}
         write(given.out, results)
         out.json(results)
 
@@ -169,16 +161,26 @@ def figures(data: FeatureSet, held: HeldOut, reduced: Path, towers: Path) -> dic
 
 def item_vectors(data: FeatureSet, held: HeldOut, reduced: Path, towers: Path) -> Float32Array:
     """Return the vectors of all items: as trained, and for those held out as the tower makes them of a new item."""
-    kept, fresh = features.load(reduced).items, {name: values[held.items].copy() for name, values in data.items.items()}
-    for spec in data.item_specs:
-        if spec.source == Columns.Item:
-            fresh[spec.name][:] = UNSEEN
-        elif spec.kind == "list":
-            fresh[spec.name][~np.isin(fresh[spec.name], kept[spec.name])] = 0
-    vectors = np.empty((len(held.items), np.load(towers / "item_vectors.npy").shape[1]), np.float32)
+    vectors = run_tower(towers / "item.onnx", as_new(data, held.items, features.load(reduced)))
     vectors[~held.items] = np.load(towers / "item_vectors.npy")
-    vectors[held.items] = run_tower(towers / "item.onnx", fresh)
     return vectors
+
+
+def as_new(data: FeatureSet, new: Mask, trained: FeatureSet, blank: str | None = None) -> dict[str, npt.NDArray[Any]]:
+    """Return the item tower's inputs, in which `new` items have an unseen id and only values that others have, too.
+
+    `blank`: a column that is left empty, of all items.
+    """
+    inputs = {name: values.copy() for name, values in data.items.items()}
+    for spec in data.item_specs:
+        if spec.source == blank:
+            inputs[spec.name][:] = 0
+        elif spec.source == Columns.Item:
+            inputs[spec.name][new] = UNSEEN
+        elif spec.kind == "list":
+            strange = ~np.isin(inputs[spec.name], trained.items[spec.name]) & new[:, None]
+            inputs[spec.name][strange] = 0
+    return inputs
 
 
 def query_vectors(

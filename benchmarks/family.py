@@ -16,16 +16,29 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import statistics
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pandas as pd
-from harness import RESULTS, ROOT, Parser, figure, measured, prepared, recipe_of, spread, store
+from harness import (
+    RESULTS,
+    ROOT,
+    Parser,
+    figure,
+    in_turns,
+    measured,
+    named,
+    prepared,
+    recipe_of,
+    released,
+    spread,
+    store,
+)
 
 from retrieval.console import Terminal, terminal
 from retrieval.report.tables import read_json
@@ -66,17 +79,16 @@ REQUESTS, TURNS = 100, 10
 
 def main() -> None:
     """Measure the choices and write the results."""
-    parser = Parser(__doc__, "family", "family")
+    parser = Parser(__doc__, "family", "family", SEEDS)
     parser.add_argument("choices", nargs="*", help="names of choices; all that have no entry if none is given")
     parser.add_argument("--recipe", type=Path, default=RECIPE, help="another recipe, whose features the choices fit")
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--list", action="store_true", help="only print the choices and what they change")
     instead.add_argument("--serve", action="store_true", help="only time requests, on the first seed's towers")
     instead.add_argument("--draw", action="store_true", help="only draw what is measured")
     given = parser.options()
     if given.quick:
-        given.choices, given.seeds = given.choices or [PLAIN], given.seeds[:1]
+        given.choices = given.choices or [PLAIN]
     with terminal() as out:
         if given.list:
             out.json(CHOICES)
@@ -134,7 +146,7 @@ def made(
     return {
         "choice": choice,
         "source": source,
-        "recipe": recipe.resolve().relative_to(ROOT).as_posix(),
+        "recipe": named(recipe),
         "protocol": protocol,
         "seeds": list(seeds),
         "metrics": {name: measured(values) for name, values in figures.items()},
@@ -167,8 +179,7 @@ def measure(choice: str, changes: Mapping[str, Any], given: argparse.Namespace, 
 def entries_of(recipe: Path, results: Path) -> dict[str, dict[str, Any]]:
     """Return the entries of a recipe by choice, in the order of CHOICES."""
     entries = read_json(results) if results.exists() else []
-    name = recipe.resolve().relative_to(ROOT).as_posix()
-    found = {one["choice"]: one for one in entries if one["recipe"] == name}
+    found = {one["choice"]: one for one in entries if one["recipe"] == named(recipe)}
     return {name: found[name] for name in CHOICES if name in found}
 
 
@@ -218,38 +229,26 @@ def time_requests(given: argparse.Namespace, out: Terminal) -> dict[str, float]:
     from retrieval.queries.answers import from_release
 
     run, entries = given.runs / load_recipe(given.recipe).name, entries_of(given.recipe, given.out)
-    turns = 2 if given.quick else TURNS
     known = pd.read_parquet(run / "features" / "test" / "interactions.parquet")[["user_id", "timestamp"]][:REQUESTS]
-    seconds: dict[str, list[float]] = {choice: [] for choice in entries}
     with tempfile.TemporaryDirectory() as directory:
-        ask = {choice: from_release(released(run, choice, given.seeds[0], Path(directory))) for choice in entries}
-        for turn in range(turns):
-            out.step(f"turn {turn + 1} of {turns}")
-            for choice in sorted(entries, reverse=bool(turn % 2)):
-                for user, when in known.itertuples(index=False):
-                    start = time.perf_counter()
-                    ask[choice]([user], 100, [when])
-                    seconds[choice].append(time.perf_counter() - start)
-    medians = {choice: round(1000 * statistics.median(one), 4) for choice, one in seconds.items()}
+        calls = {}
+        for choice in entries:
+            towers, name = run / slug(choice) / f"seed-{given.seeds[0]}", slug(choice)
+            ask = from_release(released((run / "features", towers, Path(directory) / name, None), name))
+            calls[choice] = partial(lambda ask, row: ask([row[0]], 100, [row[1]]), ask)
+        out.step("asking")
+        questions = list(known.itertuples(index=False)) * (2 if given.quick else TURNS)
+        medians = in_turns(calls, questions, REQUESTS)
     for choice, entry in entries.items():
         store({**entry, "serve_p50_ms": medians[choice]}, given.out, KEY)
     return medians
 
 
-def released(run: Path, choice: str, seed: int, directory: Path) -> Path:
-    """Write the release of a choice's towers and return it."""
-    from ensemble.config import Index
-    from ensemble.release.write import Parts, Settings, Training, write_release
-
-    parts = Parts(run / "features", run / slug(choice) / f"seed-{seed}", directory / slug(choice))
-    return write_release(parts, Training(), Settings(slug(choice), "0" * 64, index=Index(kind="flat"))).path
-
-
 def draw(entries: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw recall of unseen items by choice: a dot for each seed, the mean, and the plain towers' as a line."""
-    drawing = figure(8, 0.5 + 0.42 * len(entries))
-    for place, name in enumerate(("unseen.recall@10", "unseen.recall@100")):
-        axes = drawing.add_subplot(1, 2, place + 1)
+    names = ("unseen.recall@10", "unseen.recall@100")
+    drawing, plots = figure(8, 0.5 + 0.42 * len(entries), *map(title, names))
+    for place, (name, axes) in enumerate(zip(names, plots, strict=True)):
         for row, one in enumerate(reversed(entries)):
             values, colour = one["metrics"][name]["values"], "C1" if one["choice"].startswith("cross") else "C0"
             axes.plot(values, [row] * len(values), "o", color=colour, alpha=0.45, markersize=5, markeredgewidth=0)
@@ -259,9 +258,13 @@ def draw(entries: Sequence[Mapping[str, Any]], path: Path) -> None:
         labels = [f"{one['choice']}, {one['parameters'] / 1000:,.0f} k" for one in reversed(entries)]
         axes.set_yticks(range(len(entries)), labels if place == 0 else [])
         axes.set_ylim(-0.6, len(entries) - 0.4)
-        axes.set_title(f"{name.partition('.')[2]}, unseen items", loc="left", fontsize=10)
-        axes.grid(axis="x", color="0.9")
+        axes.grid(visible=False, axis="y")
     drawing.savefig(path, dpi=150)
+
+
+def title(figure: str) -> str:
+    """Return a figure such as `unseen.recall@10` in words."""
+    return f"{figure.partition('.')[2]}, unseen items"
 
 
 def slug(choice: str) -> str:

@@ -14,7 +14,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -24,6 +24,9 @@ from fault_forks import Forks
 from retrieval.runs.recipe import load_recipe
 from retrieval.runs.run import Run
 from retrieval.runs.stages import STAGES
+
+if TYPE_CHECKING:
+    from faults import Work
 
 ARTEFACTS = ("tables", "features", "towers", "metrics.json", "release", "triton")
 _MOMENTS = ("created", "finished", "seconds", "generated_timestamp", "release", "pairing", "files", "bytes")
@@ -38,18 +41,20 @@ _RELEASE = re.compile(r'key: "release" value \{ string_value: "\w+" \}')
 _WORKER = Path(__file__).with_name("fault_disk.py")
 
 
-def killed_stages(recipe: Path, scratch: Path, times: int, seed: int, say: Any) -> dict[str, Any]:
-    """Kill a run in every stage in turn, `times` times in all, resume it, and compare what it ends with.
+def killed_stages(work: Work) -> dict[str, Any]:
+    """Kill a run in every stage in turn, many times in all, resume it, and compare what it ends with.
 
     What it has to end with is what a run of the same recipe makes that nobody disturbs.
     """
+    recipe, scratch = work.runs.recipe("tables.toml", "faults-shop"), work.scratch
+    times, seed = work.times(work.given.kills, 5), work.given.seed
     draw, forks, name = random.Random(seed), Forks(), load_recipe(recipe).name
     whole = scratch / "whole"
     if _resumed(forks, recipe, whole):
         raise RuntimeError(f"{recipe}: the run that nobody disturbed failed")
     expected = artefacts(whole / name)
     seconds = {one.name: _seconds(whole / name, one.name) for one in STAGES if one.name in _KILLS}
-    say(f"undisturbed: {len(expected)} files; seconds by stage {seconds}")
+    work.say(f"undisturbed: {len(expected)} files; seconds by stage {seconds}")
     killed, chains, different, half = dict.fromkeys(seconds, 0), 0, dict[str, list[str]](), list[str]()
     while sum(killed.values()) < times:
         runs = scratch / f"chain-{chains}"
@@ -63,10 +68,10 @@ def killed_stages(recipe: Path, scratch: Path, times: int, seed: int, say: Any) 
         names += [*_left_over(runs / name), *([f"exit status {status}"] if status else [])]
         if names:
             different[runs.name] = names
-            say(f"{runs.name} is not as it should be: {names[:5]}")
+            work.say(f"{runs.name} is not as it should be: {names[:5]}")
         shutil.rmtree(runs)
         chains += 1
-        say(f"killed {sum(killed.values())}/{times}, {chains} runs resumed to their end, {len(different)} differ")
+        work.say(f"killed {sum(killed.values())}/{times}, {chains} runs resumed to their end, {len(different)} differ")
     return {
         "kills": sum(killed.values()),
         "kills_by_stage": killed,
@@ -170,19 +175,21 @@ def _hash(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def full_disk(run: Path, scratch: Path, points: int, say: Any) -> dict[str, Any]:
+def full_disk(work: Work) -> dict[str, Any]:
     """Write a release to a small file system of its own that is filled to different points; see `fault_disk.py`."""
-    place, result = scratch / "small-disk", scratch / "disk.json"
+    run, place, result = work.runs.first(), work.scratch / "small-disk", work.scratch / "disk.json"
     place.mkdir(parents=True)
-    worker = [sys.executable, str(_WORKER), str(run), str(place), str(result), "--points", str(points)]
+    worker = [sys.executable, str(_WORKER), str(run), str(place), str(result), "--points", str(work.times(12, 3))]
     isolated = ["unshare", "--map-root-user", "--mount"]
     mounted = subprocess.run([*isolated, "mount", "-t", "tmpfs", "none", str(place)], capture_output=True, check=False)
     command = [*isolated, *worker, "--mount"] if mounted.returncode == 0 else worker
-    say("a tmpfs of its own" if mounted.returncode == 0 else "no file system can be mounted here: files are limited")
+    work.say(
+        "a tmpfs of its own" if mounted.returncode == 0 else "no file system can be mounted here: files are limited"
+    )
     began = time.monotonic()
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "300"})
     if done.returncode or not result.is_file():
         raise RuntimeError(f"{_WORKER.name} failed: {done.stderr[-2000:]}")
     found: dict[str, Any] = json.loads(result.read_bytes())
-    say(f"{len(found['each'])} releases in {time.monotonic() - began:.0f} s")
+    work.say(f"{len(found['each'])} releases in {time.monotonic() - began:.0f} s")
     return found

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 from fault_load import LOST, REFUSED, ClientLoad, Counts, Ended, Load, listed, percentile_ms, rate_over, until
@@ -26,6 +26,9 @@ from fault_requests import Subject, right_questions
 from ensemble.release.sign import new_keys, sign
 from ensemble.server.ports import free_ports
 from ensemble.triton.export import export_repository
+
+if TYPE_CHECKING:
+    from faults import Work
 
 IN_FLIGHT = 16
 QUESTIONS = 200
@@ -89,8 +92,9 @@ def _follow(process: subprocess.Popen[str], log: list[str]) -> None:
     log.extend(iter(process.stdout.readline, ""))
 
 
-def kill_stub(run: Path, times: int, say: Any) -> dict[str, Any]:
-    """Kill the python stub `times` times under load and follow how the capacity comes back."""
+def kill_stub(work: Work) -> dict[str, Any]:
+    """Kill the python stub under load and follow how the capacity comes back."""
+    run, times = work.runs.first(), work.times(20, 2)
     with serving(run) as server:
         subject = Subject.of(server.address, run / "release")
         questions = right_questions(server.address, subject, QUESTIONS)
@@ -102,7 +106,7 @@ def kill_stub(run: Path, times: int, say: Any) -> dict[str, Any]:
             kills = list[Kill]()
             for number in range(times):
                 kills.append(_one_kill(load, server.stubs))
-                say(f"stub killed {number + 1}/{times}: back after {kills[-1].back_s} s")
+                work.say(f"stub killed {number + 1}/{times}: back after {kills[-1].back_s} s")
                 if kills[-1].back is None:
                     break
         back = [one.back_s for one in kills if one.back_s is not None]
@@ -140,11 +144,12 @@ class Kill(NamedTuple):
         return None if self.back is None else round(self.back - self.killed, 2)
 
 
-def verify_kills(run: Path, scratch: Path, times: int, say: Any) -> dict[str, Any]:
-    """Kill Triton and the stub of a server that verifies in turns, `times` in all, under load.
+def verify_kills(work: Work) -> dict[str, Any]:
+    """Kill Triton and the stub of a server that verifies in turns under load.
 
     The run was served before by a server that does not verify, and its code was imported by another Python.
     """
+    run, scratch, times = work.runs.first(), work.scratch, work.times(20, 2)
     new_keys(scratch / "key.pem", scratch / "key.pub.pem")
     shutil.copytree(run / "release", scratch / "release")
     sign(scratch / "release", scratch / "key.pem")
@@ -159,7 +164,7 @@ def verify_kills(run: Path, scratch: Path, times: int, say: Any) -> dict[str, An
             for number in range(times):
                 what, victims = (("triton", server.triton), ("stub", server.stubs))[number % 2]
                 kills[what].append(_one_kill(load, victims))
-                say(f"{what} killed {number + 1}/{times}: back after {kills[what][-1].back_s} s")
+                work.say(f"{what} killed {number + 1}/{times}: back after {kills[what][-1].back_s} s")
         events = Counter(re.findall(r'"event": ?"(\w+)"', "".join(server.log)))
     back = {what: [one.back_s for one in ones if one.back_s is not None] for what, ones in kills.items()}
     written = sorted(str(one.relative_to(scratch)) for one in scratch.rglob("__pycache__"))
@@ -213,11 +218,12 @@ def _figures(kills: list[Kill], ended: list[Ended]) -> list[dict[str, Any]]:
     return found
 
 
-def stop_under_load(run: Path, times: int, say: Any) -> dict[str, Any]:
+def stop_under_load(work: Work) -> dict[str, Any]:
     """Stop `retrieval serve` with SIGTERM under load; what was sent before the signal is answered.
 
     What was sent at the very moment of the signal may reach Triton after it: then it has to be refused, not lost.
     """
+    run, times = work.made_up() if work.given.quick else work.runs.first(), work.times(10, 1)
     total, cut, after, statuses, seconds = Counts(), list[Ended](), list[Ended](), set[int | None](), []
     latency: list[float] = []
     for number in range(times):
@@ -236,7 +242,9 @@ def stop_under_load(run: Path, times: int, say: Any) -> dict[str, Any]:
         after += [one for one in load.seen.ended if one.sent_at > signalled]
         latency.append(percentile_ms(load.seen.latency_s, 100) or 0.0)
         total += load.seen.counts
-        say(f"stopped {number + 1}/{times}: {len(inside)} of those in flight not answered, ended after {seconds[-1]} s")
+        work.say(
+            f"stopped {number + 1}/{times}: {len(inside)} of those in flight not answered, ended after {seconds[-1]} s"
+        )
     return {
         "requests": total,
         "stops": times,

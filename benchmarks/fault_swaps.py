@@ -6,8 +6,7 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from itertools import cycle
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
@@ -24,6 +23,9 @@ from ensemble.measure.counters import read_memory_mb
 from ensemble.server.server import TritonServer
 from ensemble.triton.model_control import ModelControl
 
+if TYPE_CHECKING:
+    from faults import Work
+
 IN_FLIGHT = 16
 QUESTIONS = 200
 CAPACITY_SHARE = 0.8
@@ -35,11 +37,12 @@ PATIENCE = 6
 _SAMPLE_S = 2.0
 
 
-def hot_swap(releases: Sequence[Path], scratch: Path, times: int, say: Any) -> dict[str, Any]:
+def hot_swap(work: Work) -> dict[str, Any]:
     """Deploy two releases in turns under load on both layouts; every answer has to be that of the release it names."""
     from ensemble.triton.export import export_repository
 
-    repository = export_repository(releases[0], scratch / "triton", "both")
+    releases, times = [run / "release" for run in (work.runs.first(), work.runs.second())], work.times(20, 2)
+    repository = export_repository(releases[0], work.scratch / "triton", "both")
     with served(repository) as server, ModelControl(server.addresses.grpc, repository) as control:
         address = server.addresses.grpc
         subject = Subject.of(address, releases[0])
@@ -60,7 +63,7 @@ def hot_swap(releases: Sequence[Path], scratch: Path, times: int, say: Any) -> d
                 deploy(releases[number % 2], repository, control)
                 seconds.append(time.monotonic() - began)
                 _check_live(address, asked[0], known[number % 2][0], judge)
-                say(f"swap {number + 1}/{times}: {seconds[-1]:.1f} s, {load.seen.counts}")
+                work.say(f"swap {number + 1}/{times}: {seconds[-1]:.1f} s, {load.seen.counts}")
     return {
         "requests": load.seen.counts,
         "swaps": times,
@@ -110,14 +113,17 @@ def _check_live(address: str, inputs: list[Any], expected: Answer, judge: _Judge
                 judge.late.append(f"{model} answers with {release} after {expected.release} went live")
 
 
-def soak(run: Path, minutes: float, say: Any) -> dict[str, Any]:
+def soak(work: Work) -> dict[str, Any]:
     """Ask right and wrong requests at 80 % of the capacity and watch errors and memory."""
+    run, minutes = work.runs.first(), 0.5 if work.given.quick else work.given.soak_minutes
     log: list[str] = []
     with served(run / "triton", on_log=log.append) as server:
         address = server.addresses.grpc
         questions = _mixed(address, Subject.of(address, run / "release"))
         capacity = _capacity(address, questions, 10.0 if minutes > 1 else 3.0)
-        say(f"capacity {capacity:.0f} requests/s; asking {CAPACITY_SHARE * capacity:.0f}/s for {minutes:g} minutes")
+        work.say(
+            f"capacity {capacity:.0f} requests/s; asking {CAPACITY_SHARE * capacity:.0f}/s for {minutes:g} minutes"
+        )
         memory: list[tuple[float, float]] = []
         with Load(address, cycle(questions), 4 * IN_FLIGHT, CAPACITY_SHARE * capacity, PATIENCE) as load:
             began, told = time.monotonic(), 0.0
@@ -125,7 +131,7 @@ def soak(run: Path, minutes: float, say: Any) -> dict[str, Any]:
                 memory.append((now, read_memory_mb(server.process_id)))
                 if now - told > 60:
                     told = now
-                    say(f"{now / 60:.0f} min: {memory[-1][1]:.1f} MB, {load.seen.counts}")
+                    work.say(f"{now / 60:.0f} min: {memory[-1][1]:.1f} MB, {load.seen.counts}")
                 time.sleep(_SAMPLE_S)
         seconds = time.monotonic() - began
     good = [one for one in load.seen.unexpected if one.about == "a right request"]
@@ -179,10 +185,12 @@ def _slope(memory: list[tuple[float, float]]) -> float:
     return float(np.polyfit(seconds, mb, 1)[0] * 3600)
 
 
-def fuzz(runs: Sequence[Path], scratch: Path, count: int, seed: int, say: Any) -> dict[str, Any]:
+def fuzz(work: Work) -> dict[str, Any]:
     """Send fuzzed requests to both layouts of each run; nothing crashes, each is answered or refused as specified."""
     from ensemble.triton.export import export_repository
 
+    runs, scratch, seed = [work.runs.first(), work.runs.shop()], work.scratch, work.given.seed
+    count = work.times(work.given.fuzzed, 2000)
     total, found = Counts(), dict[str, Any]()
     unexpected, again, deaths, tracebacks, slowest = [], 0, 0, 0, 0.0
     for number, run in enumerate(runs):
@@ -192,7 +200,7 @@ def fuzz(runs: Sequence[Path], scratch: Path, count: int, seed: int, say: Any) -
             for model, share in ((FUSED, 0.8), (CHAINED, 0.2)):
                 subject = Subject.of(address, run / "release", model)
                 canaries = right_questions(address, subject, 50, seed=9)
-                load = _fuzzed(address, subject, canaries, round(count * share / len(runs)), seed + number, say)
+                load = _fuzzed(address, subject, canaries, round(count * share / len(runs)), seed + number, work.say)
                 total += load.seen.counts
                 again += load.seen.asked_again
                 unexpected += load.seen.unexpected

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from fault_load import REFUSED, ClientLoad, Load, Question, listed, percentile_ms
@@ -21,14 +21,18 @@ from ensemble.serving.search.attributes import Tags, read_attributes
 from ensemble.serving.search.filters import MAX_IDS, MAX_VALUES
 from ensemble.supervision.events import kept
 
+if TYPE_CHECKING:
+    from faults import Work
+
 IN_FLIGHT = 16
 NEIGHBOURS = 2
 NEIGHBOUR_P99_MS = 2000.0
 _REPAIRS = ("process_killed", "process_died", "model_reloaded", "restarting", "canary_failed")
 
 
-def worst_requests(run: Path, seconds: float, say: Any) -> dict[str, Any]:
-    """Send the worst permitted requests for so long, with small ones beside them, and follow the supervisor."""
+def worst_requests(work: Work) -> dict[str, Any]:
+    """Send the worst permitted requests for a minute, with small ones beside them, and follow the supervisor."""
+    run, seconds = work.runs.first(), work.times(60, 10)
     with serving(run) as server:
         subject = Subject.of(server.address, run / "release")
         questions = list(_worst(subject, run / "release"))
@@ -38,7 +42,7 @@ def worst_requests(run: Path, seconds: float, say: Any) -> dict[str, Any]:
             ClientLoad(server.address, cycle(subject.queries(200)), NEIGHBOURS) as neighbours,
         ):
             for left in range(int(seconds), 0, -10):
-                say(f"{left} s to go: {load.seen.counts.answered} answered, {load.seen.counts.refused} refused")
+                work.say(f"{left} s to go: {load.seen.counts.answered} answered, {load.seen.counts.refused} refused")
                 threading.Event().wait(min(10.0, left))
             asked_until = time.monotonic()
         (state,) = (one for port, one in kept(run / "triton").items() if server.address.endswith(f":{port}"))

@@ -114,67 +114,16 @@ class Work:
         self.runs.out.step(message)
 
 
-def kill_stub(work: Work) -> dict[str, Any]:
-    """The python stub is killed under load."""
-    return fault_serving.kill_stub(work.runs.first(), work.times(20, 2), work.say)
-
-
-def verify_kills(work: Work) -> dict[str, Any]:
-    """Triton and the stub are killed under load, below a server that verifies."""
-    return fault_serving.verify_kills(work.runs.first(), work.scratch, work.times(20, 2), work.say)
-
-
-def stop(work: Work) -> dict[str, Any]:
-    """SIGTERM under load."""
-    served = work.made_up() if work.given.quick else work.runs.first()
-    return fault_serving.stop_under_load(served, work.times(10, 1), work.say)
-
-
-def worst_requests(work: Work) -> dict[str, Any]:
-    """The heaviest permitted requests, supervised."""
-    return fault_worst.worst_requests(work.runs.first(), work.times(60, 10), work.say)
-
-
-def disk_full(work: Work) -> dict[str, Any]:
-    """A release is written with too little room."""
-    return fault_files.full_disk(work.runs.first(), work.scratch, work.times(12, 3), work.say)
-
-
-def killed_stages(work: Work) -> dict[str, Any]:
-    """Stages are killed at random moments."""
-    recipe = work.runs.recipe("tables.toml", "faults-shop")
-    return fault_files.killed_stages(recipe, work.scratch, work.times(work.given.kills, 5), work.given.seed, work.say)
-
-
-def hot_swap(work: Work) -> dict[str, Any]:
-    """Releases are deployed under load."""
-    releases = [run / "release" for run in (work.runs.first(), work.runs.second())]
-    return fault_swaps.hot_swap(releases, work.scratch, work.times(20, 2), work.say)
-
-
-def soak(work: Work) -> dict[str, Any]:
-    """A long time under load."""
-    minutes = 0.5 if work.given.quick else work.given.soak_minutes
-    return fault_swaps.soak(work.runs.first(), minutes, work.say)
-
-
-def fuzz(work: Work) -> dict[str, Any]:
-    """Wrong and odd requests."""
-    runs = [work.runs.first(), work.runs.shop()]
-    count = 2000 if work.given.quick else work.given.fuzzed
-    return fault_swaps.fuzz(runs, work.scratch, count, work.given.seed, work.say)
-
-
 SCENARIOS: dict[str, Callable[[Work], dict[str, Any]]] = {
-    "kill-stub": kill_stub,
-    "verify-kills": verify_kills,
-    "stop": stop,
-    "worst-requests": worst_requests,
-    "disk-full": disk_full,
-    "killed-stages": killed_stages,
-    "hot-swap": hot_swap,
-    "soak": soak,
-    "fuzz": fuzz,
+    "kill-stub": fault_serving.kill_stub,
+    "verify-kills": fault_serving.verify_kills,
+    "stop": fault_serving.stop_under_load,
+    "worst-requests": fault_worst.worst_requests,
+    "disk-full": fault_files.full_disk,
+    "killed-stages": fault_files.killed_stages,
+    "hot-swap": fault_swaps.hot_swap,
+    "soak": fault_swaps.soak,
+    "fuzz": fault_swaps.fuzz,
 }
 
 
@@ -185,7 +134,7 @@ def main() -> None:
     with terminal() as out:
         found: dict[str, Any] = json.loads(given.out.read_bytes()) if given.only and given.out.is_file() else {}
         for name in given.only or SCENARIOS:
-            out.say(f"{name}: {SCENARIOS[name].__doc__}")
+            out.say(f"{name}: {(SCENARIOS[name].__doc__ or name).splitlines()[0]}")
             found[name] = _one(name, given, out)
             atomic_write(given.out, (json.dumps(found, indent=1, default=_plain) + "\n").encode())
         done = {name: found[name] for name in SCENARIOS if name in found}

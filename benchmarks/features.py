@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from harness import ROOT, Parser, write
+from harness import Parser, in_process, told, write
 
 from retrieval.console import Terminal, silence_libraries, terminal
 
@@ -69,7 +69,9 @@ def measure(rows: int, rounds: int, workers: int, data: Path, out: Terminal) -> 
     found: dict[str, list[dict[str, Any]]] = {engine: [] for engine in ENGINES}
     for number in range(rounds):
         for engine in sorted(ENGINES, reverse=bool(number % 2)):
-            one = in_process(engine, tables, workers)
+            started = in_process(__file__, "--engine", engine, "--runs", tables, "--workers", workers)
+            peak_mb = round(peak_of(started) / MEGABYTE)
+            one = {**told(started), "peak_rss_mb": peak_mb}
             found[engine].append(one)
             speed, peak = rows / one["seconds"], one["peak_rss_mb"]
             out.say(f"{rows:,} rows, round {number + 1}, {engine}: {speed:,.0f} rows/s, {peak:,.0f} MB")
@@ -97,17 +99,6 @@ def make_tables(rows: int, data: Path, out: Terminal) -> Path:
             Synthetic(interactions=rows, users=min(USERS, rows), items=min(ITEMS, rows), seed=SEED), data, out.say
         ).save(tables)
     return tables
-
-
-def in_process(engine: str, tables: Path, workers: int) -> dict[str, Any]:
-    """Run an engine in a fresh process and watch its memory."""
-    command = [sys.executable, __file__, "--engine", engine, "--runs", str(tables), "--workers", str(workers)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as started:
-        peak = peak_of(started)
-        printed = started.stdout.read() if started.stdout else ""
-    if started.returncode:
-        raise SystemExit(f"{engine} failed on {tables} (exit code {started.returncode})")
-    return {**json.loads(printed.splitlines()[-1]), "peak_rss_mb": round(peak / MEGABYTE)}
 
 
 def peak_of(started: subprocess.Popen[str]) -> int:

@@ -25,7 +25,7 @@ from typing import Any
 
 import family
 import numpy as np
-from harness import ROOT, Parser, figure, prepared, recipe_of, spread, store, write
+from harness import ROOT, Parser, figure, named, prepared, recipe_of, spread, store, write
 from harness import measured as measured_of
 from msgspec.structs import replace
 
@@ -64,13 +64,12 @@ CHOICES: dict[str, dict[str, Any] | None] = {
 
 def main() -> None:
     """Measure the choices, write the results and the picture."""
-    parser = Parser(__doc__, "growing")
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser = Parser(__doc__, "growing", seeds=SEEDS)
     parser.add_argument("--only", nargs="+", choices=list(CHOICES), default=list(CHOICES), metavar="CHOICE")
     parser.add_argument("--draw", action="store_true", help="only draw what is measured")
     given = parser.options()
     if given.quick:
-        given.only, given.seeds = [ZERO, "1 epoch, new"], given.seeds[:1]
+        given.only = [ZERO, "1 epoch, new"]
     with terminal() as out:
         if not given.draw:
             recipe = family.with_changes(recipe_of(RECIPE, given), CHANGES)
@@ -167,7 +166,7 @@ def summed_up(
 ) -> dict[str, Any]:
     """Return what growing.json holds."""
     return {
-        "recipe": RECIPE.relative_to(ROOT).as_posix(),
+        "recipe": named(RECIPE),
         "changes": {**CHANGES, "item": f"without {LEFT_OUT}"},
         "protocol": protocol(recipe),
         "seeds": list(seeds),
@@ -198,9 +197,9 @@ def store_in_family(
 
 def draw(choices: Mapping[str, Any], path: Path) -> None:
     """Draw recall over CPU seconds: from zero, and going on with all interactions and with new ones."""
-    drawing = figure(8, 3.6)
-    for place, name in enumerate(("unseen.recall@10", "unseen.ndcg@10")):
-        axes = drawing.add_subplot(1, 2, place + 1)
+    shown = ("unseen.recall@10", "unseen.ndcg@10")
+    drawing, plots = figure(8, 3.6, *map(family.title, shown))
+    for name, axes in zip(shown, plots, strict=True):
         for colour, (rows, counts) in zip(("C0", "C1"), EPOCHS.items(), strict=True):
             names = ["0 epochs", *(f"{count} epoch{'s' if count > 1 else ''}, {rows}" for count in counts)]
             points = [(choices[one]["cpu_s"]["mean"], choices[one]["metrics"][name]) for one in names if one in choices]
@@ -219,8 +218,6 @@ def draw(choices: Mapping[str, Any], path: Path) -> None:
         axes.axhline(one["mean"], color="0.6", linewidth=1, linestyle="--")
         axes.set_xlim(left=0)
         axes.set_xlabel("CPU seconds of training")
-        axes.set_title(f"{name.partition('.')[2]}, unseen items", loc="left", fontsize=10)
-        axes.grid(color="0.9")
     axes.legend(fontsize=8, loc="lower right")
     drawing.savefig(path, dpi=150)
 

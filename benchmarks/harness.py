@@ -11,10 +11,15 @@ import argparse
 import fcntl
 import json
 import os
+import platform
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,14 +45,17 @@ QUICK_ROWS, QUICK_BATCH = 10_000, 1024
 class Parser(argparse.ArgumentParser):
     """The options of a benchmark: `--quick`, `--runs`, `--out` and its own."""
 
-    def __init__(self, description: str | None, name: str, runs: str = "benchmarks") -> None:
-        """Take the module's docstring, the name of the results, and of the folder in runs/ for what is kept."""
+    def __init__(self, description: str | None, name: str, runs: str = "benchmarks", seeds: Sequence[int] = ()) -> None:
+        """Take the module's docstring, the names of the results and of the folder in runs/ for what is kept, and the
+        seeds of `--seeds`, of which `--quick` takes the first."""
         super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
         self._name = name
         self._places = {"out": RESULTS / f"{name}.json", "runs": ROOT / "runs" / runs}
         self.add_argument("--quick", action="store_true", help="a look, in seconds: little data, other results")
         self.add_argument("--runs", type=Path, help=f"what is made on the way and kept; default runs/{runs}")
         self.add_argument("--out", type=Path, help=f"default benchmarks/results/{name}.json; pictures lie beside it")
+        if seeds:
+            self.add_argument("--seeds", nargs="+", type=int, default=list(seeds), help=f"default {seeds}")
 
     def options(self) -> argparse.Namespace:
         """Parse the command line; with `--quick`, whatever is written goes to a folder of its own."""
@@ -57,6 +65,8 @@ class Parser(argparse.ArgumentParser):
         for option, path in places.items():
             setattr(given, option, (getattr(given, option) or path).absolute())
         given.out.parent.mkdir(parents=True, exist_ok=True)
+        if given.quick and "seeds" in given:
+            given.seeds = given.seeds[:1]
         return given
 
 
@@ -109,6 +119,65 @@ def served(repository: Path, **options: Any) -> Iterator[TritonServer]:
         yield server
 
 
+def released(parts: tuple[Path, Path, Path, Path | None], name: str) -> Path:
+    """Write a release with exact search, uncompared; `parts` are its features, its towers, its place and its ranker."""
+    from ensemble.config import Index
+    from ensemble.release.write import Parts, Settings, Training, write_release
+
+    return write_release(Parts(*parts), Training(), Settings(name, "0" * 64, index=Index(kind="flat"))).path
+
+
+def in_turns(calls: Mapping[str, Callable[[Any], Any]], questions: Sequence[Any], turn: int = 1) -> dict[str, float]:
+    """Return the median milliseconds of each call; they take turns, `turn` questions at a time, on the same machine."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for number, start in enumerate(range(0, len(questions), turn)):
+        for name in sorted(calls, reverse=bool(number % 2)):
+            for question in questions[start : start + turn]:
+                began = time.perf_counter()
+                calls[name](question)
+                seconds[name].append(time.perf_counter() - began)
+    return {name: round(1000 * statistics.median(spent), 4) for name, spent in seconds.items()}
+
+
+def in_process(script: str, *arguments: object) -> subprocess.Popen[str]:
+    """Start a benchmark's own file with other arguments; `told` reads what it says at its end."""
+    command = [sys.executable, script, *map(str, arguments)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def told(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """Return the JSON object in the last line that a process prints, once it has ended."""
+    printed, _ = process.communicate()
+    if process.returncode:
+        raise SystemExit(f"{process.args!r} failed (exit code {process.returncode})")
+    found: dict[str, Any] = json.loads(printed.splitlines()[-1])
+    return found
+
+
+def machine(*packages: str) -> dict[str, Any]:
+    """Return what figures depend on: cores, processor, load, and the versions of Python and packages."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    models = [line.partition(":")[2].strip() for line in lines if "model name" in line]
+    return {
+        "cpu": models[0] if models else platform.machine(),
+        "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 2),
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+    }
+
+
+def named(recipe: Path) -> str:
+    """Return a recipe's path as results have it."""
+    return recipe.resolve().relative_to(ROOT).as_posix()
+
+
+def say(text: str) -> None:
+    """Print progress."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
 def write(path: Path, content: Any) -> None:
     """Write results as JSON."""
     atomic_write(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
@@ -135,14 +204,18 @@ def measured(values: Sequence[float]) -> dict[str, Any]:
     return {**spread(values), "values": list(values)}
 
 
-def figure(width: float, height: float) -> Any:
-    """Return an empty figure of so many inches, without a display and without global state."""
+def figure(width: float, height: float, *titles: str) -> tuple[Any, list[Any]]:
+    """Return a figure of so many inches, without a display and without global state, and a plot for each title."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     made = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(made)
-    return made
+    plots = [made.add_subplot(1, len(titles), place) for place in range(1, len(titles) + 1)]
+    for axes, title in zip(plots, titles, strict=True):
+        axes.set_title(title, loc="left", fontsize=10)
+        axes.grid(color="0.9")
+    return made, plots
 
 
 @contextmanager

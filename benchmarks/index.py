@@ -15,21 +15,19 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import faiss
 import numpy as np
-from harness import Parser, write
+from harness import Parser, machine, write
 from vectors import make_vectors
 
 from ensemble.config import Index
@@ -220,7 +218,7 @@ class Bench:
             "mean_us": round(float(micros.mean()), 1),
             **facts,
             "queries": len(items),
-            "machine": machine(),
+            "machine": {**machine("faiss-cpu"), "scann": SCANN.split("==")[1]},
         }
 
 
@@ -309,17 +307,6 @@ def scann_environment(out: Terminal) -> Path | None:
         return None
     mark.touch()
     return python
-
-
-def machine() -> dict[str, Any]:
-    """Return what the figures depend on."""
-    return {
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "faiss": version("faiss-cpu"),
-        "scann": SCANN.split("==")[1],
-        "load": round(os.getloadavg()[0], 2),
-    }
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import family
 import numpy as np
-from harness import ROOT, Parser, figure, measured, prepared, recipe_of, spread, store
+from harness import ROOT, Parser, figure, measured, named, prepared, recipe_of, spread, store
 
 from retrieval.console import Terminal, terminal
 from retrieval.report.tables import read_json
@@ -43,6 +43,10 @@ BELOW: dict[str, Any] = {
 }
 WORDS = {"stars": ("films of five stars", "films of fewer stars"), "shop": ("purchases", "views and clicks")}
 """What is asked for, and what is frequent."""
+TITLES = {
+    "rating": "MovieLens-100K: retrieval and rating",
+    **{name: f"{asked.capitalize()}, learned with {dense}" for name, (asked, dense) in WORDS.items()},
+}
 IN_FAMILY = (0.25, 0.5, None)
 """Weights whose figures family.json has, too."""
 QUICK = ["rating, weight 0.5", "shop, weight 0.25"]
@@ -65,14 +69,13 @@ class Setting(NamedTuple):
 
 def main() -> None:
     """Measure, write the results and draw them."""
-    parser = Parser(__doc__, "multitask", "family")
+    parser = Parser(__doc__, "multitask", "family", family.SEEDS)
     parser.add_argument("experiments", nargs="*", help="rating, stars, shop; all of them if none is given")
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(family.SEEDS))
     parser.add_argument("--only", nargs="+", help="names of settings, as multitask.json has them")
     parser.add_argument("--draw", action="store_true", help="measure nothing")
     given = parser.options()
     if given.quick:
-        given.only, given.seeds = given.only or QUICK, given.seeds[:1]
+        given.only = given.only or QUICK
     with terminal() as out:
         for setting in [] if given.draw else settings():
             wanted = setting.experiment in (given.experiments or [setting.experiment])
@@ -132,7 +135,7 @@ def measure(setting: Setting, given: argparse.Namespace, out: Terminal) -> dict[
         "name": setting.name,
         "line": setting.line,
         "weight": setting.weight,
-        "recipe": path.relative_to(ROOT).as_posix(),
+        "recipe": named(path),
         "protocol": asked_for(setting, recipe),
         "seeds": list(given.seeds),
         "metrics": {name: measured([one[name] for one in found]) for name in found[0]},
@@ -210,8 +213,8 @@ def store_in_family(entry: Mapping[str, Any], results: Path) -> None:
 def draw(results: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw each experiment that was measured over the weight."""
     drawn = [name for name in SHOWN if any(one["experiment"] == name for one in results)]
-    drawing = figure(5 * len(drawn), 3.8)
-    for axes, name in zip(np.atleast_1d(drawing.subplots(1, len(drawn))), drawn, strict=True):
+    drawing, plots = figure(5 * len(drawn), 3.8, *(TITLES[name] for name in drawn))
+    for axes, name in zip(plots, drawn, strict=True):
         entries = [one for one in results if one["experiment"] == name]
         if name == "rating":
             draw_rating(axes, entries)
@@ -231,8 +234,6 @@ def draw_rating(axes: Any, entries: Sequence[Mapping[str, Any]]) -> None:
         second.axhline(entry["metrics"]["biases.rmse"]["mean"], color="C3", linestyle=":", label="RMSE of biases")
     axes.set(xlabel="share of the loss that is the rating's", ylabel="recall@10, unseen films", ylim=(0, None))
     second.set(ylabel="RMSE of the rating, stars")
-    axes.set_title("MovieLens-100K: retrieval and rating", loc="left", fontsize=10)
-    axes.grid(color="0.9")
     handles = [*axes.get_legend_handles_labels()[0], *second.get_legend_handles_labels()[0]]
     axes.legend(handles=handles, **BELOW)
 
@@ -244,8 +245,6 @@ def draw_events(axes: Any, entries: Sequence[Mapping[str, Any]], asked: str, den
     line(axes, entries, "no heads", shown, "C1", "one vector for all kinds")
     learned(axes, entries, shown, "C0", "heads, weights learned")
     axes.set(xlabel=f"weight of {dense}", ylabel=f"recall@10 of {asked}")
-    axes.set_title(f"{asked[0].upper()}{asked[1:]}, learned with {dense}", loc="left", fontsize=10)
-    axes.grid(color="0.9")
     axes.legend(**BELOW)
 
 

@@ -31,15 +31,14 @@ from typing import Any, NamedTuple
 
 import family
 import numpy as np
-from cold_start import UNSEEN, HeldOut, Mask, reduce_features
-from harness import ROOT, Parser, prepared, recipe_of, spread, store, write
+from cold_start import HeldOut, Mask, as_new, reduce_features
+from harness import ROOT, Parser, named, prepared, recipe_of, spread, store, write
 
 from ensemble.catalogue.prototypes import NEIGHBOURS, Neighbours, Prototypes, quality
 from models.metrics import Float32Array
 from models.towers.onnx import run_tower
 from retrieval.console import Terminal, terminal
 from retrieval.runs.recipe import Recipe
-from workflows.columns import Columns
 from workflows.features import stage as features
 from workflows.features.stage import FeatureSet
 
@@ -72,17 +71,15 @@ class Films(NamedTuple):
 
 def main() -> None:
     """Train twice per seed, measure, write the results."""
-    parser = Parser(__doc__, "prototypes")
-    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
-    given = parser.options()
-    seeds = given.seeds[:1] if given.quick else given.seeds
+    given = Parser(__doc__, "prototypes", seeds=SEEDS).options()
+    seeds = given.seeds
     with terminal() as out, tempfile.TemporaryDirectory() as name:
         work = given.runs / "prototypes"
         measured = {
             towers: measure(recipe, work / towers.replace(" ", "-"), given, seeds, out)
             for towers, recipe in recipes(Path(name), given).items()
         }
-        results: dict[str, Any] = {"recipe": RECIPE.relative_to(ROOT).as_posix(), "label": LABEL, "seeds": list(seeds)}
+        results: dict[str, Any] = {"recipe": named(RECIPE), "label": LABEL, "seeds": seeds}
         results.update({towers: spreads(found) for towers, found in measured.items()})
         results["cost"] = cost((FILMS,) if given.quick else (FILMS, LARGE))
         for entry in entries(measured["without the label"], seeds, results["cost"]):
@@ -188,18 +185,8 @@ def best_k(vectors: Float32Array, films: Films, labels: Mask) -> int:
 
 def vectors_of(data: FeatureSet, new: Mask, place: Path, blank: bool) -> Float32Array:
     """Return all films' vectors, those of new films as the tower makes them of a stranger; `blank`: without label."""
-    kept = features.load(place / "features").items
-    inputs = {name: values.copy() for name, values in data.items.items()}
-    for spec in data.item_specs:
-        if spec.source == LABEL:
-            if blank:
-                inputs[spec.name][:] = 0
-        elif spec.source == Columns.Item:
-            inputs[spec.name][new] = UNSEEN
-        elif spec.kind == "list":
-            strange = ~np.isin(inputs[spec.name], kept[spec.name]) & new[:, None]
-            inputs[spec.name][strange] = 0
-    return run_tower(place / "towers" / "item.onnx", inputs)
+    trained = features.load(place / "features")
+    return run_tower(place / "towers" / "item.onnx", as_new(data, new, trained, LABEL if blank else None))
 
 
 def cost(sizes: Sequence[int]) -> dict[str, dict[str, float]]:

@@ -15,7 +15,7 @@ import statistics
 from pathlib import Path
 from typing import Any, get_args
 
-from harness import ROOT, Parser, prepared, recipe_of, spread, store
+from harness import ROOT, Parser, named, prepared, recipe_of, spread, store
 from msgspec.structs import replace
 
 from models.baselines.comparison import OURS
@@ -32,9 +32,8 @@ QUICK = ROOT / "recipes" / "movielens-100k.toml"
 
 def main() -> None:
     """Measure the recipes and write the results."""
-    parser = Parser(__doc__, "quality", "quality")
+    parser = Parser(__doc__, "quality", "quality", (42, 43, 44))
     parser.add_argument("recipes", nargs="*", type=Path, default=RECIPES)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[42, 43, 44])
     parser.add_argument("--peers", action="store_true", help="also popularity, item KNN, EASE and ALS on the same rows")
     given = parser.options()
     with terminal() as out:
@@ -60,17 +59,16 @@ def measure(path: Path, given: argparse.Namespace, out: Terminal) -> dict[str, A
     `metrics` are of the rows that the recipe's split asks for. `groups` are kinds of test rows, whether it asks for
     them or not: their number, and the means of figures among unseen items, of the towers and of popularity.
     """
-    seeds = given.seeds[:1] if given.quick else given.seeds
-    runs = [run_of(path, seed, given, out).directory for seed in seeds]
+    runs = [run_of(path, seed, given, out).directory for seed in given.seeds]
     figures = [json.loads((run / "metrics.json").read_text(encoding="utf-8")) for run in runs]
     names = [(side, name) for side in ("all", "unseen") for name in figures[0][side]]
     metrics = {f"{side}.{name}": spread([one[side][name] for one in figures]) for side, name in names}
     return {
-        "recipe": path.resolve().relative_to(ROOT).as_posix(),
+        "recipe": named(path),
         "protocol": figures[0]["protocol"],
         "rows": figures[0]["rows"],
         "items": figures[0]["items"],
-        "seeds": seeds,
+        "seeds": given.seeds,
         "metrics": metrics,
         "groups": {name: group([one["groups"][name] for one in figures]) for name in figures[0]["groups"]},
     }

@@ -24,6 +24,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,12 +32,11 @@ import family
 import numpy as np
 import quality
 import tensorflow as tf
-from harness import ROOT, Parser, figure, prepared, spread, store
+from harness import ROOT, Parser, figure, in_turns, named, prepared, released, spread, store
 from harness import measured as measured_of
 from merlin.schema import Tags
 
-from ensemble.config import Index
-from ensemble.release.write import Parts, Settings, Training, write_release
+from ensemble.serving.files.release import Release
 from ensemble.serving.retriever import Retriever
 from models.config import Model
 from models.evaluation.stage import Beside, evaluate
@@ -153,18 +153,17 @@ class Labelled(NamedTuple):
 
 def main() -> None:
     """Measure and write the results."""
-    parser = Parser(__doc__, "ranking", "quality")
+    parser = Parser(__doc__, "ranking", "quality", SEEDS)
     parser.add_argument("what", nargs="?", choices=WHAT, help="all of them if none is given")
     parser.add_argument("--recipe", type=Path, default=RATED, help="of `rated`")
     parser.add_argument("--base", default=BASE, help="of `served` and `latency`: the runs' name without seed")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="of `served`")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="of `rated`")
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--work", type=Path, help="features and rankers, kept; default runs/ranking")
     given = parser.options()
     given.work = given.work or given.runs.parent / "ranking"
     if given.quick:
-        given.models, given.kinds, given.seeds = ["IntTower"], ["IntTower"], given.seeds[:1]
+        given.models, given.kinds = ["IntTower"], ["IntTower"]
     with terminal() as out:
         for what in (given.what,) if given.what else WHAT:
             STEPS[what](given, out)
@@ -184,7 +183,7 @@ def rated(given: argparse.Namespace, out: Terminal) -> None:
         for means, values in found.items():
             entry = {
                 "measured": "rated",
-                "recipe": given.recipe.resolve().relative_to(ROOT).as_posix(),
+                "recipe": named(given.recipe),
                 "means": means,
                 "model": name,
                 "seeds": list(seeds),
@@ -345,7 +344,7 @@ def served_by(kind: str, given: argparse.Namespace, out: Terminal) -> None:
     path = ROOT / "recipes" / f"{base}.toml"
     entry = {
         "measured": "served",
-        "recipe": path.relative_to(ROOT).as_posix(),
+        "recipe": named(path),
         "means": "",
         "model": kind,
         "seeds": list(seeds),
@@ -400,18 +399,14 @@ def latency(given: argparse.Namespace, out: Terminal, turns: int = 200) -> None:
     trained = {kind: place / run.recipe.name / kind.replace(", ", "-").replace(" ", "-") for kind in KINDS}
     users = features.load(run.directory / "features").users[Columns.User].to_numpy()
     asked = [{"user_id": users[row : row + 1, None]} for row in np.random.default_rng(0).integers(0, len(users), turns)]
-    retrievers = {
-        kind: Retriever(released(run, ranker, place))
-        for kind, ranker in {"retrieval": None, **trained}.items()
-        if ranker is None or ranker.exists()
-    }
-    spent: dict[str, list[float]] = {kind: [] for kind in retrievers}
-    for question in [*asked[:20], *asked]:
-        for kind, retriever in retrievers.items():
-            start = time.perf_counter()
-            retriever.answer(retriever.reader.read([question]))
-            spent[kind].append(time.perf_counter() - start)
-    medians = {kind: round(1e3 * statistics.median(one[20:]), 4) for kind, one in spent.items()}
+    rankers = {"retrieval": None, **{kind: ranker for kind, ranker in trained.items() if ranker.exists()}}
+    calls = {}
+    for kind, ranker in rankers.items():
+        out_ = place / "releases" / (ranker.name if ranker else kind)
+        retriever = Retriever(Release.open(released((run.features, run.towers, out_, ranker), run.recipe.name)))
+        calls[kind] = partial(lambda one, question: one.answer(one.reader.read([question])), retriever)
+    in_turns(calls, asked[:20])  # so that none pays for a first time
+    medians = in_turns(calls, asked)
     entry = {
         "measured": "latency",
         "recipe": f"recipes/{given.base}.toml",
@@ -457,9 +452,9 @@ def show(given: argparse.Namespace, out: Terminal) -> None:
 def draw(results: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw ndcg@10 and recall@10 of what is served over the median time of a request, a dot for each seed."""
     times = {one["recipe"]: one["p50_ms"] for one in results if one["measured"] == "latency"}
-    drawing = figure(8, 3.6)
-    for place, name in enumerate(("unseen.ndcg@10", "unseen.recall@10")):
-        axes, base = drawing.add_subplot(1, 2, place + 1), f"recipes/{BASE}.toml"
+    names, base = ("unseen.ndcg@10", "unseen.recall@10"), f"recipes/{BASE}.toml"
+    drawing, plots = figure(8, 3.6, *map(family.title, names))
+    for name, axes in zip(names, plots, strict=True):
         rankers = [one for one in results if one["measured"] == "served" and one["recipe"] == base]
         points = {one["model"]: one["values"]["ranked"][name] for one in rankers}
         for colour, (model, values) in enumerate(
@@ -469,17 +464,8 @@ def draw(results: Sequence[Mapping[str, Any]], path: Path) -> None:
             axes.plot([spent] * len(values), values, "o", color=f"C{colour}", alpha=0.5, markersize=5, label=model)
             axes.plot([spent], [statistics.fmean(values)], "_", color=f"C{colour}", markersize=16, markeredgewidth=2)
         axes.set_xlabel("median of a request, in process, ms")
-        axes.set_title(f"{name.partition('.')[2]}, unseen items", loc="left", fontsize=10)
-        axes.grid(color="0.9")
     axes.legend(fontsize=8)
     drawing.savefig(path, dpi=150)
-
-
-def released(run: Run, ranker: Path | None, place: Path) -> Any:
-    """Return a release of the run with a ranker, or without."""
-    out = place / "releases" / (ranker.name if ranker else "retrieval")
-    settings = Settings(run.recipe.name, "0" * 64, index=Index(kind="flat"))
-    return write_release(Parts(run.features, run.towers, out, ranker), Training(), settings)
 
 
 STEPS: dict[str, Callable[[argparse.Namespace, Terminal], None]] = {

@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
-from harness import QUICK, RESULTS, ROOT
+from harness import QUICK, RESULTS, ROOT, say
 
 HERE = Path(__file__).parent
 TOOLS = {
@@ -95,12 +95,6 @@ def ended(process: subprocess.Popen[bytes]) -> str:
 def contents() -> Content:
     """Return what the results hold."""
     return {path.name: path.read_bytes() for path in RESULTS.iterdir()}
-
-
-def say(text: str) -> None:
-    """Print a line at once."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -15,17 +15,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from harness import ROOT, Parser, prepared, recipe_of, write
+from harness import ROOT, Parser, in_process, machine, prepared, recipe_of, told, write
 from msgspec.structs import replace
 
 from retrieval.console import Terminal, silence_libraries, terminal
@@ -64,7 +61,7 @@ def measure(features: Path, rounds: int, epochs: int, out: Terminal) -> dict[str
     loads = [os.getloadavg()[0]]
     for number in range(rounds):
         for side in (OURS, THEIRS) if number % 2 == 0 else (THEIRS, OURS):
-            found = in_process(side, features, epochs)
+            found = told(in_process(__file__, "--worker", side, "--features", features, "--epochs", epochs))
             started[side].append(found)
             out.say(f"round {number + 1}, {side}: {found['examples_per_s']:,.0f} examples/s, {found['peak_mb']:.0f} MB")
             loads.append(os.getloadavg()[0])
@@ -78,16 +75,12 @@ def measure(features: Path, rounds: int, epochs: int, out: Terminal) -> dict[str
         "batch_size": BATCH,
         "rounds": rounds,
         "epochs": epochs,
-        "machine": machine(loads),
+        "machine": {
+            **machine("tensorflow-cpu", "tensorflow-recommenders", "merlin-models", "numpy"),
+            "threads": os.environ.get("OMP_NUM_THREADS"),
+            "load_average": [round(load, 2) for load in loads],
+        },
     }
-
-
-def in_process(side: str, features: Path, epochs: int) -> dict[str, Any]:
-    """Train one model in a fresh process."""
-    command = [sys.executable, __file__, "--worker", side, "--features", str(features), "--epochs", str(epochs)]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
 
 
 def summed_up(rounds: list[dict[str, Any]]) -> dict[str, Any]:
@@ -266,23 +259,6 @@ def peak_mb() -> float:
     """
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1024
-
-
-def machine(loads: list[float]) -> dict[str, Any]:
-    """Return what the figures depend on."""
-    models = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if "model name" in line
-    ]
-    return {
-        "cpu": models[0] if models else platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": os.environ.get("OMP_NUM_THREADS"),
-        "load_average": [round(one, 2) for one in loads],
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("tensorflow-cpu", "tensorflow-recommenders", "merlin-models", "numpy")},
-    }
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from harness import ROOT, Parser, figure, prepared, recipe_of, write
+from harness import ROOT, Parser, figure, named, prepared, recipe_of, write
 from msgspec.structs import replace
 
 from retrieval.console import Terminal, terminal
@@ -43,7 +43,7 @@ def main() -> None:
         recipe = recipe_of(RECIPE, given)
         run = prepared(recipe, given, out)
         measured = [measure(recipe, run.directory, tower, epochs or recipe.train.epochs, out) for tower in towers]
-        results = {"recipe": RECIPE.relative_to(ROOT).as_posix(), "figure": f"all.{FIGURE}", "towers": measured}
+        results = {"recipe": named(RECIPE), "figure": f"all.{FIGURE}", "towers": measured}
         write(given.out, results)
         plot(measured, given.out.with_suffix(".png"))
         out.json(results)
@@ -89,8 +89,7 @@ def ask_for_test(features: Path, out: Path) -> Path:
 
 def plot(measured: list[dict[str, Any]], path: Path) -> None:
     """Draw recall of the test rows over the epochs and what the tutorial published."""
-    drawing = figure(7, 4.2)
-    axes = drawing.add_subplot()
+    drawing, (axes,) = figure(7, 4.2, "The TFRS tutorial's experiment, MovieLens-100K")
     last = max(len(one["test"]) for one in measured)
     for number, one in enumerate(measured):
         colour, name = f"C{number}", str(one["tower"])
@@ -99,8 +98,6 @@ def plot(measured: list[dict[str, Any]], path: Path) -> None:
             dots = (2 * number, (2, 2 * len(measured) - 2))  # two of the published figures are the same line
             axes.axhline(one["published"], color=colour, linestyle=dots, label=f"{name}, published, 300 epochs")
     axes.set(xlabel="epoch", ylabel=f"{FIGURE}, all items", xlim=(0, last + 1), ylim=(0, None))
-    axes.set_title("The TFRS tutorial's experiment, MovieLens-100K", loc="left", fontsize=11)
-    axes.grid(color="0.9")
     axes.legend(fontsize=8, ncols=len(measured), frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.15))
     drawing.savefig(path, dpi=150)
 

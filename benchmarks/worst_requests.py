@@ -15,24 +15,23 @@ import argparse
 import json
 import os
 import statistics
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
 import tritonclient.grpc as grpc
-from harness import Parser, served, store
+from fault_load import ClientLoad, percentile_ms
+from harness import Parser, say, served, store
 from tritonclient.utils import InferenceServerException
 from worst_release import GENRES, USERS, Made, catalogue, make_release
 
-from ensemble.client import RetrievalClient
-from ensemble.client.tensors import ClientError
+from ensemble.client.tensors import Query
 
 KEY = ("items", "ids", "ranks", "model", "kind", "most_rows")
 CATALOGUES = ((1659, "int64", False), (1659, "string", False), (1659, "int64", True), (1_000_000, "int64", False))
@@ -161,39 +160,11 @@ class Kinds:
         return {**made, **self.clicks(rows), **self.k(rows), "exclude_item_ids": self.lists(rows, IDS // 10)}
 
 
-class Neighbour:
-    """Asks for one user at a time, inside the block, and remembers how long each answer took."""
-
-    def __init__(self, address: str, model: str) -> None:
-        self._client, self._stop = RetrievalClient(address, model), threading.Event()
-        self._seconds: list[float] = []
-        self.failed = 0
-        self._thread = threading.Thread(target=self._ask, daemon=True)
-
-    def __enter__(self) -> Neighbour:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._client.close()
-
-    @property
-    def p99(self) -> float:
-        """Return the 99th percentile of the seconds that an answer took."""
-        return float(np.percentile(self._seconds, 99)) if self._seconds else float("nan")
-
-    def _ask(self) -> None:
-        user = 0
-        while not self._stop.is_set():
-            user, start = (user + 1) % USERS, time.perf_counter()
-            try:
-                self._client.recommend([user], top_k=10)
-            except ClientError:
-                self.failed += 1
-            self._seconds.append(time.perf_counter() - start)
-            self._stop.wait(0.01)
+def small() -> Iterator[Query]:
+    """Yield a neighbour's queries, one user at a time, with a pause before each."""
+    for user in cycle(range(USERS)):
+        time.sleep(0.01)
+        yield Query([user], 10)
 
 
 class Asker:
@@ -263,10 +234,11 @@ def worst(asker: Asker, kind: Kind, address: str, repeats: int) -> Iterator[dict
     rows = ROWS
     while True:
         inputs = kind.inputs(rows)
-        with Neighbour(address, asker.model) as neighbour:
+        with ClientLoad(address, small(), 1, asker.model) as neighbour:
             figures = asker.ask(inputs, repeats)
+        slow, counts = percentile_ms(neighbour.seen.latency_s, 99) or float("nan"), neighbour.seen.counts
         point = {"kind": kind.name, "model": asker.model, **figures}
-        point |= {"neighbour_p99_s": round(neighbour.p99, 3), "neighbour_failed": neighbour.failed}
+        point |= {"neighbour_p99_s": round(slow / 1000, 3), "neighbour_failed": counts.sent - counts.answered}
         too_much = "max_request_milliseconds" in figures.get("reason", "")
         if rows == ROWS or not too_much:
             yield {**point, "most_rows": rows == ROWS, "load": round(os.getloadavg()[0], 1)}
@@ -284,12 +256,6 @@ def started(release: Path, repository: Path) -> Iterator[tuple[str, list[psutil.
     with served(repository, start_timeout_seconds=600) as server:
         process = psutil.Process(server.process_id)
         yield server.addresses.grpc, [process, *process.children(recursive=True)]
-
-
-def say(text: str) -> None:
-    """Print progress."""
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
 
 
 def _tensor(name: str, array: _Array) -> Any:
