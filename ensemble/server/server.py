@@ -62,7 +62,7 @@ def _never() -> bool:
 
 
 class TritonServer:
-    """A Triton that serves one model repository, as a context manager: inside the block it answers."""
+    """A Triton server for one model repository, as a context manager: inside the block it answers."""
 
     def __init__(
         self,
@@ -84,15 +84,43 @@ class TritonServer:
         start_timeout_seconds: float = 120,
         stop_timeout_seconds: float = 15,
     ) -> None:
-        """Take a repository that `FusedRuntime.export` wrote.
+        """Set up a server; nothing is started yet.
 
-        The server is ready once `model` answers (default: those of all layouts in the repository). `triton` is a
-        tritonserver or its install directory (default: PATH, then the nvidia-pytriton wheel); `python` is the
-        interpreter of the serving environment (default: the project's `.venv-serve`, else the running one); `delta` is
-        a directory whose changes of the catalogue the models follow; HTTP is off unless it has a port; with `verify`, a
-        PEM file of public keys, only releases that one of them signed are served, now and after each deployment (and so
-        no `delta`, which nobody signs), and none that was made before the time `at_least`; `on_log` gets every line
-        of Triton's log, from a thread of its own, with nothing in it that a terminal would obey.
+        Parameters
+        ----------
+        repository
+            Directory of the model repository, as `export_repository` writes it.
+        model
+            The model that must answer before the server counts as started; by default those of all layouts in the
+            repository.
+        triton
+            A tritonserver or its install directory; by default from PATH, then from the nvidia-pytriton wheel.
+        python
+            The interpreter of the serving environment; by default the project's `.venv-serve`, else the running one.
+        delta
+            Directory of catalogue changes that the models follow.
+        host
+            Address that gRPC and HTTP are bound to.
+        grpc_port, http_port, metrics_port
+            Ports; without `http_port` there is no HTTP.
+        metrics_host
+            Address that the metrics are bound to.
+        tls
+            Certificates for gRPC; None: plain text.
+        verify
+            PEM file of public keys: only releases signed by one of them are served, now and after each deployment. This
+            rules out `delta`, whose packages nobody signs.
+        at_least
+            Earliest `created` of a release that is served, ISO 8601 in UTC.
+        on_log
+            Called with every line of Triton's log, control characters escaped, from a thread of its own.
+        start_timeout_seconds, stop_timeout_seconds
+            How long to wait for the models to load, and for requests to finish.
+
+        Raises
+        ------
+        ServerError
+            A port or the admin key is not valid.
         """
         self.repository = repository.absolute()
         self._models = answering_models(self.repository) if model is None else [model]
@@ -110,18 +138,23 @@ class TritonServer:
 
     @property
     def process_id(self) -> int:
-        """Return the process id of the running tritonserver (its python stubs are children of it)."""
+        """Return the process id of tritonserver, whose children are the models' Python stubs."""
         if self._process is None:
             raise ServerError("Triton is not running")
         return self._process.pid
 
     @property
     def client_tls(self) -> ClientTls:
-        """Return how the clients of this process speak to it."""
+        """Return the TLS options for clients in this process."""
         return ClientTls(off=True) if self._tls is None else self._tls.own_client()
 
     def start(self, given_up: Callable[[], bool] = _never) -> None:
-        """Start Triton and return once the model answers.
+        """Start Triton and wait until the model answers.
+
+        Parameters
+        ----------
+        given_up
+            Polled meanwhile; True gives up.
 
         Raises
         ------
@@ -129,10 +162,10 @@ class TritonServer:
             No repository, no Triton, an unfit Python, a taken port; Triton or a model's process ended, or was not ready
             in time (with the reasons from its log).
         ReleaseError
-            What is to be served is not signed by the keys to `verify` with, is not as this installation exports it, or
-            may be changed by others.
+            A release is not signed by the keys to `verify` with, code is not what this installation exports, or others
+            may write to it.
         StartGivenUp
-            `given_up`, asked all the while, said so.
+            `given_up` returned True.
         """
         if not self._models or not all((self.repository / model / CONFIG).is_file() for model in self._models):
             raise ServerError(f"{self.repository}: no model repository; expected what `retrieval release` wrote")
@@ -153,7 +186,7 @@ class TritonServer:
             raise
 
     def _launched(self, triton: Triton, python: ServingPython) -> subprocess.Popen[str]:
-        """Start Triton, and the thread that it belongs to."""
+        """Start the thread that Triton belongs to, and Triton in it."""
         self._log.clear()  # of a run before this one
         staging = self._staging = Staging(self.repository, triton, python, self._delta)
         started: Future[subprocess.Popen[str]] = Future()
@@ -163,14 +196,14 @@ class TritonServer:
         return started.result()
 
     def verify(self) -> None:
-        """Verify what is served, where that is asked for; else warn of what others may change.
+        """Verify the repository if keys were given; otherwise warn of files that others may write to.
 
         Raises
         ------
         ReleaseError
-            It is not what the keys signed and this installation exports, or others may change it.
+            A release is not signed by the keys, code is not what this installation exports, or others may write to it.
         ServerError
-            Changes of the catalogue are followed, which nobody signs.
+            The server follows a delta directory, whose packages nobody signs.
         """
         if self._verify is None:
             served = [self.repository, *([self._delta] if self._delta and self._delta.is_dir() else [])]
@@ -188,7 +221,7 @@ class TritonServer:
         trust(self.repository, self.addresses.grpc_port, self._verify, self._at_least)
 
     def wait(self, given_up: Callable[[], bool] = _never) -> int | None:
-        """Wait for Triton to end by itself and return its exit status; None once `given_up`, asked often, says so."""
+        """Wait for Triton to end and return its exit status; None once `given_up`, which is polled, returns True."""
         if self._process is None:
             raise ServerError("Triton is not running")
         while not given_up():
@@ -199,9 +232,9 @@ class TritonServer:
         return None
 
     def stop(self, at_once: bool = False) -> None:
-        """Let requests in flight finish and end Triton; kill it if it takes longer than the stop time-out.
+        """Let running requests finish and end Triton; kill it after the stop time-out.
 
-        `at_once`: kill it with what is in flight, which then fails at once.
+        `at_once`: kill it now, so that requests in flight fail at once.
         """
         process, self._process = self._process, None
         if process is not None:
@@ -219,9 +252,10 @@ class TritonServer:
         forget(self.repository, self.addresses.grpc_port)
 
     def _wait_for_end(self, process: subprocess.Popen[str]) -> None:
-        """Return when Triton has ended, or is to be killed: it took too long, or has no request left and still goes on.
+        """Wait until Triton has ended, or must be killed: after the time-out, or if it goes on without any request
+        left.
 
-        A model with a dead process never unloads, and an idle connection over HTTP holds Triton, too.
+        A model with a dead process never unloads, and an idle HTTP connection holds Triton as well.
         """
         deadline, idle = time.monotonic() + self._stop_timeout + _GRACE_SECONDS, False
         while process.poll() is None:
@@ -247,7 +281,7 @@ class TritonServer:
         return [str(server), *arguments, *backends]
 
     def _told(self, staging: Staging) -> dict[str, str]:
-        """Return what the models are told by environment variables."""
+        """Return the environment variables for the models."""
         place, told = self.addresses, {}
         if staging.delta is not None:
             told[DELTA] = str(staging.delta)
@@ -259,7 +293,9 @@ class TritonServer:
     def _run(
         self, command: list[str], python: ServingPython, staging: Staging, started: Future[subprocess.Popen[str]]
     ) -> None:
-        """Start Triton and forward its log to the end: one thread, for Triton ends with the one that started it."""
+        """Start Triton and forward its log until it ends; in one thread, since Triton ends with the thread that started
+        it.
+        """
         try:
             threads = _threads(self.repository)
             environment = serving_environment(staging.python, staging.library, threads) | self._told(staging)
@@ -275,7 +311,7 @@ class TritonServer:
                 self._forward(self._log[-1])
 
     def _forward(self, line: str) -> None:
-        """Hand a line to `on_log`, and no more lines to one that failed: Triton would end with this thread."""
+        """Pass a line to `on_log`; after an exception no more, since Triton would end with this thread."""
         try:
             self._on_log(line)
         except Exception as error:
@@ -303,7 +339,7 @@ class TritonServer:
 
 
 def _threads(repository: Path) -> int:
-    """Return the most threads that a release in the repository asks for; each model sets its own."""
+    """Return the most threads that any release in the repository asks for; each model sets its own."""
     threads = [1]
     for model in models_in(repository):
         for manifest in (repository / model).glob("*/release/manifest.json"):

@@ -1,7 +1,7 @@
-"""Tells model processes that work from those that hang, by what each says of itself (`serving/triton/pulse.py`).
+"""Tells busy model processes from hanging ones, by the pulse of each (`serving/triton/pulse.py`).
 
-A process that is at work is left alone for as long as the batch may take. Past that it hangs, whatever the canary says,
-which only meets the process that is free. So does one that was stopped (SIGSTOP).
+A busy process is left alone for as long as its batch may take. After that it hangs, whatever the canary says, which
+only reaches a free process. A process that was stopped (SIGSTOP) hangs as well.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from ensemble.supervision.model_processes import Stub
 
 @dataclass(frozen=True)
 class Limits:
-    """How long a process may stay as it is.
+    """How long a process may stay in one state.
 
-    What a right request takes of an idle core is bounded, and what a batch takes, to twice that; but a machine may be
-    slow, or busy, and a change of the catalogue come before the batch.
+    The time of a valid request on an idle core is bounded, and that of a batch is at most twice as long; but a machine
+    may be slow or busy, and a catalogue change may have to be applied before the batch.
     """
 
     batch_seconds: float = 10.0
@@ -32,17 +32,17 @@ class Limits:
 
 
 class Hangs:
-    """Watches processes."""
+    """Detects hanging processes."""
 
     def __init__(self, limits: Limits | None = None) -> None:
-        """Begin with no process."""
+        """Start without any process."""
         self._limits = limits or Limits()
         self._readers: dict[psutil.Process, PulseReader] = {}
         self._stopped: dict[psutil.Process, float] = {}
         self._requests: dict[str, int] = {}
 
     def found(self, stubs: Sequence[Stub]) -> list[tuple[Stub, str]]:
-        """Return those that hang, each with what is known of it."""
+        """Return the hanging processes, each with the reason."""
         known = {stub.process for stub in stubs}
         self._readers = {process: reader for process, reader in self._readers.items() if process in known}
         self._stopped = {process: since for process, since in self._stopped.items() if process in known}
@@ -50,10 +50,11 @@ class Hangs:
         return [(stub, reason) for stub, reason in reasons if reason]
 
     def at_work(self, steps: Sequence[Sequence[Stub]], begun: float) -> bool:
-        """Return whether a request that waits since `begun` waits for work, by the processes of each model on its way.
+        """Return whether a request that has waited since `begun` waits for busy processes, given those of each model on
+        its way.
 
-        It waits in the first model that has not done anything since, unless one before it, or itself, is at work.
-        Models whose processes say nothing (other backends) are passed over; where none says anything, False.
+        It waits in the first model that has not done anything since then, unless that model or one before it is busy.
+        Models without a pulse (other backends) are skipped; if there are no others, the result is False.
         """
         heard = False
         for stubs in steps:
@@ -66,11 +67,11 @@ class Hangs:
         return heard
 
     def requests(self, model: str) -> int:
-        """Return how many requests the last batch of a model had that was seen, of any of its processes; at least 1."""
+        """Return the number of requests in the last batch that was seen of a model, in any process; at least 1."""
         return max(1, self._requests.get(model, 0))
 
     def _stop(self, stub: Stub) -> str:
-        """Return what is wrong with a process that was stopped; nothing where it was not, or not for long."""
+        """Return the reason if a process has been stopped for too long, otherwise nothing."""
         try:
             stopped = stub.process.status() == psutil.STATUS_STOPPED
         except psutil.Error:

@@ -1,8 +1,8 @@
-"""How a server is repaired: a model is reloaded beside what is left of it; at last the server is started again.
+"""Repairs of a server: a model is reloaded beside what is left of it; as a last resort the server is restarted.
 
-Triton never restarts a python model's process that died, and goes on handing requests to it, and each fails after a
-second. Reloading the model, from files that look changed, starts all of its processes beside the old ones; those
-that live go on answering until the new ones do.
+Triton never restarts the process of a python model that died, and goes on sending requests to it, each of which fails
+after a second. Reloading the model from files that look changed starts all of its processes beside the old ones, and
+the living ones answer until then.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ GivenUp = Callable[[], bool]
 
 
 class Repairs:
-    """Repairs one server. Whatever takes long ends when `given_up`, asked often, says so."""
+    """Repairs one server. Long steps poll `given_up` and end when it returns True."""
 
     def __init__(self, server: TritonServer, events: Events) -> None:
-        """Take a server that runs, and who is told."""
+        """Take a running server, and the events to report to."""
         self._server, self._events, self._pace = server, events, Pace()
         self._left: list[tuple[float, list[Stub]]] = []
         self.last = 0.0
@@ -42,8 +42,10 @@ class Repairs:
         self._watch_anew()
 
     def deaths(self) -> dict[tuple[str, str], list[Stub]]:
-        """Return the processes that have ended since this was last asked, of models that now have too few, by model and
-        version; a version that is unloaded loses its processes on purpose."""
+        """Return the processes that ended since the last call, by model and version, of models that now have too few.
+
+        A version that is being unloaded loses its processes on purpose.
+        """
         died = self.stubs.died()
         if not died:
             return {}
@@ -54,12 +56,12 @@ class Repairs:
         return {key: stubs for key, stubs in dead.items() if len(self.serving(*key)) < self.wanted(*key)}
 
     def serving(self, model: str, version: str) -> list[Stub]:
-        """Return the processes of a version that requests go to."""
+        """Return the processes of a version that requests are sent to."""
         left = {stub.process.pid for _, stubs in self._left for stub in stubs}
         return [stub for stub in self.stubs.of(model) if stub.version == version and stub.process.pid not in left]
 
     def wanted(self, model: str, version: str) -> int:
-        """Return how many processes a version has by its configuration; 0 where it is not served."""
+        """Return the configured number of processes of a version; 0 if it is not served."""
         try:
             with self._control() as control:
                 return control.instances(model) if version in control.ready_versions(model) else 0
@@ -67,9 +69,9 @@ class Repairs:
             return 0  # the server does not answer at all: the canary tells
 
     def reload(self, due: dict[str, str], given_up: GivenUp) -> bool:
-        """Load the models of `due` again, by name, each with why, and take them from it; return whether it was tried.
+        """Reload the models in `due` (name to reason) and clear it; return whether that was tried.
 
-        A deployment that is under way goes before. Where a load fails the server is started again; raises as `restart`.
+        A running deployment takes precedence. If a load fails, the server is restarted; raises as `restart` does.
         """
         failed = ""
         with ExitStack() as stack:
@@ -91,7 +93,7 @@ class Repairs:
         return True
 
     def waiting(self, model: str) -> int:
-        """Return how many requests wait for the processes of a model; 0 where Triton does not say."""
+        """Return the number of requests that wait for a model's processes; 0 if Triton does not say."""
         place = self._server.addresses
         try:
             return read_metrics(place.host, place.metrics_port, [f'model="{model}"']).waiting
@@ -99,14 +101,23 @@ class Repairs:
             return 0
 
     def restart(self, reason: str, given_up: GivenUp, at_once: bool = False) -> None:
-        """Stop the server and start it again; `at_once`: without waiting for the requests that are in it.
+        """Restart the server.
+
+        Parameters
+        ----------
+        reason
+            For the event.
+        given_up
+            Polled meanwhile; True gives up.
+        at_once
+            Do not wait for the requests that are in it.
 
         Raises
         ------
         ServerError
-            That failed, several times in a row.
+            That failed several times in a row.
         StartGivenUp
-            `given_up` said so.
+            `given_up` returned True.
         """
         self._events.add("restarting", reason=reason)
         for attempt in range(1, _MOST_RESTARTS + 1):
@@ -129,19 +140,19 @@ class Repairs:
             return
 
     def kill(self, stubs: list[Stub], reason: str) -> None:
-        """End processes: requests in them fail after a second, instead of waiting for ever."""
+        """Kill processes, so that their requests fail after a second instead of waiting for ever."""
         for pid in kill(stubs):
             self._events.add("process_killed", pid=pid, reason=reason)
 
     def end_left(self) -> None:
-        """Kill what a reload left over: Triton does not get to the end of unloading a model with a dead process."""
+        """Kill processes that a reload left over: Triton never finishes unloading a model with a dead process."""
         late = [stubs for deadline, stubs in self._left if time.monotonic() > deadline]
         self._left = [unloading for unloading in self._left if time.monotonic() <= unloading[0]]
         for stubs in late:
             self.kill(stubs, "left over from before a reload")
 
     def _load(self, model: str, reason: str, given_up: GivenUp) -> str:
-        """Reload a model; return why that failed, or nothing."""
+        """Reload a model; return why that failed, or ""."""
         old, start = self.stubs.of(model), time.monotonic()
         try:
             self._server.verify()
@@ -167,7 +178,7 @@ class Repairs:
         self._pace.repaired()
 
     def _wait(self, given_up: GivenUp) -> None:
-        """Wait as long as the repairs before ask for."""
+        """Wait as long as the pace of repairs demands."""
         pause = self._pace.pause()
         if pause:
             self._events.add("waiting", seconds=pause)
@@ -181,7 +192,7 @@ class Repairs:
 
 
 def _patiently(action: Callable[[], None], given_up: GivenUp) -> None:
-    """Do what may take long in another thread; return when it is done, or given up. Raises what it raises."""
+    """Run a long action in another thread; return when it is done or given up, and raise its exception."""
     failed: list[Exception] = []
 
     def act() -> None:

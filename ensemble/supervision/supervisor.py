@@ -1,8 +1,8 @@
-"""Keeps a server answering: looks at the processes of its models and at a canary, and repairs what does not work.
+"""Keeps a server answering: watches the processes of its models and a canary, and repairs what fails.
 
-Processes are looked at five times a second: those that ended are replaced, and so are those that hang, once they are
-killed (`hangs.py`). A canary that fails twice in a row is a fault, too, unless it is late and its model is at work:
-first the model's processes are killed and it is loaded again, then the server is started again (`repair.py`).
+Processes are checked five times a second: those that ended are replaced, and those that hang are killed and replaced
+(`hangs.py`). A canary that fails twice in a row is a fault, unless it is only late and its model is busy: first the
+model's processes are killed and it is reloaded, then the server is restarted (`repair.py`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ensemble.supervision.repair import GivenUp, Repairs
 
 @dataclass(frozen=True)
 class Patience:
-    """When the supervisor acts."""
+    """When the supervisor intervenes."""
 
     canary_seconds: float = 5.0
     """Between two canaries."""
@@ -39,7 +39,7 @@ class Patience:
 
 @dataclass
 class _Health:
-    """What is known of a model that clients ask."""
+    """The health of a model that clients ask."""
 
     failures: int = 0
     """Canaries in a row, since the last repair."""
@@ -50,16 +50,16 @@ class _Health:
 
 
 def _silent(_: Event) -> None:
-    """Tell nobody."""
+    """Ignore the event."""
 
 
 class Supervisor:
-    """Watches one server."""
+    """Supervises one server."""
 
     def __init__(
         self, server: TritonServer, tell: Callable[[Event], None] = _silent, patience: Patience | None = None
     ) -> None:
-        """Take a server that runs; `tell` gets every event, from the thread that calls `run`."""
+        """Take a running server; `tell` is called with every event, in the thread that calls `run`."""
         self._server, self._patience = server, patience or Patience()
         place = server.addresses
         facts = {"host": place.host, "ports": place.ports, "supervisor_pid": os.getpid(), "started": now()}
@@ -71,14 +71,14 @@ class Supervisor:
         self._asked = False
 
     def run(self, given_up: GivenUp) -> None:
-        """Watch and repair until `given_up`, asked often, says so.
+        """Watch and repair until `given_up`, which is polled, returns True.
 
         Raises
         ------
         ServerError
             The server could not be restarted, several times in a row.
         StartGivenUp
-            `given_up` said so during a restart.
+            `given_up` returned True during a restart.
         """
         server, patience = self._server, self._patience
         asked = server.addresses.grpc, list(self._health), patience.canary_seconds, patience.timeout_seconds
@@ -91,7 +91,7 @@ class Supervisor:
                 self.events.end()
 
     def _look(self, canaries: Canaries, given_up: GivenUp) -> bool:
-        """Look once, which takes a fifth of a second where nothing is wrong; return whether something was repaired."""
+        """Check once, for a fifth of a second if nothing is wrong; return whether something was repaired."""
         asked = iter((False, True))
         status = self._server.wait(lambda: next(asked) or given_up())
         if given_up():
@@ -122,7 +122,7 @@ class Supervisor:
             self._trouble([asked for asked in self._health if model in self._steps(asked)])
 
     def _judge(self, begun: float, result: CanaryResult, given_up: GivenUp) -> None:
-        """Take a canary's result; one from before the last repair says nothing."""
+        """Evaluate the result of a canary, unless it was sent before the last repair."""
         if begun < self._repairs.last:
             return
         self._told = {**self._told, result.model: _facts(result)}
@@ -146,7 +146,7 @@ class Supervisor:
         self._health[model] = _Health()
 
     def _reached(self, result: CanaryResult) -> bool:
-        """Return whether a failure says anything: a server that never could be asked may want a certificate of us."""
+        """Return whether a failure counts: a server that could never be asked may demand a client certificate."""
         if self._asked or result.state != "unreachable":
             return True
         if not self.events.counts["canary_impossible"]:
@@ -154,7 +154,7 @@ class Supervisor:
         return False
 
     def _act(self, result: CanaryResult, health: _Health, given_up: GivenUp) -> None:
-        """Do what the canary of a model asks for."""
+        """Repair the model whose canary failed."""
         reason, steps = f"canary of '{result.model}' {result.state}: {result.reason}", self._steps(result.model)
         if health.reloaded or not steps:
             self._restart(reason, given_up)
@@ -168,10 +168,10 @@ class Supervisor:
         self._due.update(dict.fromkeys(faulty, reason))
 
     def _stranded(self) -> str:
-        """Return why the models that are due are not to be reloaded beside what waits for them; nothing if they can be.
+        """Return why the due models cannot be reloaded beside the requests that wait for them, or "".
 
-        Triton hands what waits to the dead process still, one batch a second: the last of 300 large requests would fail
-        after five minutes, and until then stand in the way of those that come later.
+        Triton hands waiting requests to the dead process, one batch a second: the last of 300 large requests would fail
+        after five minutes, and hold up later ones until then.
         """
         for model in self._due:
             if any(stub.alive for stub in self._repairs.stubs.of(model)):
@@ -195,12 +195,12 @@ class Supervisor:
             self._health[model].since = self._health[model].since or time.monotonic()
 
     def _at_work(self, model: str, begun: float) -> bool:
-        """Return whether a canary that was begun then is late for the work that its model has to do."""
+        """Return whether a canary that was sent at `begun` is late because its model is busy."""
         self._repairs.stubs.find()  # those of a deployment since
         return self._hangs.at_work([self._repairs.stubs.of(step) for step in self._steps(model)], begun)
 
     def _steps(self, model: str) -> list[str]:
-        """Return the models with processes of their own behind one that clients ask."""
+        """Return the models with processes behind one that clients ask."""
         steps = STEPS if model == CHAINED else (model,)
         return [step for step in steps if any(self._server.repository.glob(f"{step}/*/model.py"))]
 

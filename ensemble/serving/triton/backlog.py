@@ -1,17 +1,17 @@
-"""How many rows wait for a model, and which requests it must refuse for that.
+"""Limits the rows that wait for a model, by refusing requests that have waited for too many.
 
 Triton's own limit (a queue policy) makes Triton 2.51 leave requests waiting for half a second: its batcher sleeps until
-the next request comes, although the model is free (docs/serving.md). So the model itself refuses what is too much,
-without any work for it.
+the next request comes, although the model is free (docs/serving.md). So the model refuses the excess itself, at no
+cost.
 
-How many requests wait Triton says in its metrics, but not of how many rows they are: a request's rows are known once it
-is handed over. So a limit is kept from the other end. Requests come and go in one order, and from what waited at each
-reading it is known at which one a request was there already; and so how much has been done before it while it waited.
+Triton's metrics state how many requests wait, but not of how many rows, which are only known when a request is handed
+over. So the limit is enforced at that moment. Requests arrive and leave in the same order, and the counts of waiting
+requests at each reading tell which requests had arrived by then, and so how many rows were done while each one waited.
 A request of n rows is answered if it waited for at most `limit` - n rows, as in a queue of that many rows.
 
-Rows are counted by what they cost: a batch that takes longer than a millisecond a row counts as so many rows as it took
-milliseconds, and a request's own rows as those of the batches before it. So the wait is bounded, too, whatever the rows
-ask for, and among costly requests a small one still finds its place.
+Rows are weighted by cost: a batch that takes longer than a millisecond per row counts as many rows as it took
+milliseconds, and a request's own rows as those of the batches before it. So the wait is bounded whatever the rows ask
+for, and a small request is still accepted among costly ones.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _MOST_READINGS = 1000
 
 
 class Reading(NamedTuple):
-    """What Triton's metrics say of a model."""
+    """The counts of a model in Triton's metrics."""
 
     gone: int
     """Requests that have been answered or have failed."""
@@ -52,7 +52,7 @@ class Reading(NamedTuple):
 
 
 class _Seen(NamedTuple):
-    """A reading, as it is kept."""
+    """A reading that is kept."""
 
     come: int
     """Requests that had come by then."""
@@ -61,10 +61,10 @@ class _Seen(NamedTuple):
 
 
 class Line:
-    """The requests that wait, as one of the model's processes knows of them."""
+    """The waiting requests, as known to one of the model's processes."""
 
     def __init__(self, limit: int) -> None:
-        """Take the most rows that may wait for each process."""
+        """Take the maximum number of rows that may wait for each process."""
         self._limit, self._lock = limit, Lock()
         self._seen: deque[_Seen] = deque(maxlen=_MOST_READINGS)
         self._gone, self._done, self._working = 0, 0.0, 0
@@ -72,11 +72,11 @@ class Line:
         self._taken = self._finished = 0
 
     def mark(self) -> int:
-        """Return what `read` wants to know of the moment before a reading."""
+        """Return the state before a reading, for `read`."""
         return self._taken
 
     def read(self, reading: Reading, mark: int) -> None:
-        """Take a reading."""
+        """Evaluate a reading."""
         with self._lock:
             # What is in this process has not been answered, and does not wait either.
             gone = reading.gone + max(0, mark - self._finished)
@@ -87,9 +87,9 @@ class Line:
             self._seen.append(_Seen(come, float("inf") if self._working else self._done))
 
     def begin(self, rows: Sequence[int]) -> list[bool]:
-        """Return which of the requests of so many rows each, which Triton hands over in their order, are to be refused.
+        """Return which of the requests, with that many rows each and in their order, are to be refused.
 
-        `end` has to follow.
+        Call `end` afterwards.
         """
         with self._lock:
             self._taken += len(rows)
@@ -99,7 +99,7 @@ class Line:
             return refused
 
     def end(self, requests: int, seconds: float) -> float:
-        """Say how long the requests of the last `begin` took; return the rows that this counts for."""
+        """Record the duration of the requests of the last `begin`; return the rows that it counts for."""
         with self._lock:
             cost = self._count(self._working, seconds) if self._working else 0.0
             self._finished += requests
@@ -117,7 +117,7 @@ class Line:
         return cost
 
     def _over(self, place: int, rows: int) -> bool:
-        """Return whether a request that came after so many others waited for too many rows."""
+        """Return whether a request in that place waited for too many rows."""
         while self._seen and self._seen[0].come <= place:
             self._seen.popleft()
         if not self._seen:
@@ -127,10 +127,10 @@ class Line:
 
 
 class Backlog:
-    """Watches what waits for a model and says what is to be refused; each of the model's processes has one."""
+    """Watches the requests that wait for a model and decides on refusals; one in each of its processes."""
 
     def __init__(self, name: str, version: str, limit: int, address: str, warn: Callable[[str], None]) -> None:
-        """Take Triton's name and version of the model; `warn` is told, once, if nothing can be read at `address`."""
+        """Take Triton's name and version of the model; `warn` is called once if `address` does not answer."""
         self._labels = f'model="{name}"', f'version="{version}"'
         self._host, _, port = address.rpartition(":")
         self._port, self._limit, self._warn, self._line = int(port), limit, warn, Line(limit)
@@ -149,13 +149,13 @@ class Backlog:
             self._hurry.set()
 
     def close(self) -> None:
-        """Watch no longer."""
+        """Stop watching."""
         self._ended = True
         self._executed.set()
         self._hurry.set()
 
     def _watch(self) -> None:
-        """Read the counts, as long as there is something to do: an idle model has no backlog."""
+        """Read the counts while there are requests: an idle model has no backlog."""
         warned = False
         while not self._ended:
             self._executed.wait()
@@ -176,7 +176,7 @@ class Backlog:
 
 
 def read_metrics(host: str, port: int, labels: Sequence[str]) -> Reading:
-    """Return what Triton's metrics say of the model with the labels (`model="retrieval"`).
+    """Return the counts of the model with the labels (`model="retrieval"`) in Triton's metrics.
 
     Raises
     ------
@@ -196,7 +196,7 @@ def read_metrics(host: str, port: int, labels: Sequence[str]) -> Reading:
 
 
 def reading(text: str, labels: Sequence[str]) -> Reading:
-    """Return what a page of Triton's metrics says of the model with the labels; raise ValueError if that is nothing."""
+    """Parse the counts of the model with the labels in a page of metrics; raise ValueError if there are none."""
     counts = {"request_success": 0, "request_failure": 0}
     for kind, told, count in _COUNT.findall(text):
         if _NEVER_QUEUED not in told and all(label in told.split(",") for label in labels):

@@ -1,4 +1,4 @@
-"""What the Triton models (python backend) have in common: queued requests are answered as one batch."""
+"""The base of the Triton models (python backend): queued requests are answered as one batch."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ Outputs = list[tuple[str, np.ndarray]]
 
 
 class BatchModel:
-    """What Triton's python backend calls; see its README for the three methods. A subclass says what an answer is."""
+    """The interface that Triton's python backend calls (see its README); subclasses define the answer."""
 
     release: Release
 
     def __init__(self) -> None:
-        """Hold nothing yet: Triton calls `initialize` next."""
+        """Create an empty model; Triton calls `initialize` next."""
         self.answers: ItemAnswers | None = None
         """What changes while it serves, in the models that search."""
         self.tally = Tally()
@@ -58,7 +58,7 @@ class BatchModel:
         """What a request may take; while it loads and tries itself, anything."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Load the release beside the model and ask it what it must know; an error here keeps Triton from serving."""
+        """Load the release beside the model and run its self-test; an exception keeps Triton from serving it."""
         check_numpy()
         directory = Path(args["model_repository"]) / args["model_version"]
         self.release = Release.open(directory / "release")
@@ -80,23 +80,23 @@ class BatchModel:
         pb.Logger.log_info(f"release {self.release.manifest['release']}: {self.facts()}, NumPy {np.__version__}")
 
     def load(self, release: Release, config: str) -> None:
-        """Load what the model needs of a verified release; `config` is Triton's configuration of it, JSON."""
+        """Load the model's parts of a verified release; `config` is Triton's configuration of it, JSON."""
         raise NotImplementedError
 
     def check(self) -> None:
-        """Answer the release's sample queries; raise InvalidRelease where it does not answer as it did when made."""
+        """Answer the release's sample queries; raise InvalidRelease if the answers have changed."""
         raise NotImplementedError
 
     def facts(self) -> str:
-        """Return what the log says of the model."""
+        """Return the facts about the model for the log."""
         raise NotImplementedError
 
     def answer(self, sent: Sequence[Arrays]) -> list[Outputs]:
-        """Answer requests that sent the same inputs; raise InvalidRequest where one of them is wrong."""
+        """Answer requests that sent the same inputs; raise InvalidRequest if one of them is wrong."""
         raise NotImplementedError
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Answer the requests, in their order; refuse those for which too many rows were done while they waited."""
+        """Answer the requests in their order; refuse those that waited for too many rows."""
         try:
             sent: list[Arrays] = [{array.name(): array.as_numpy() for array in asked.inputs()} for asked in requests]
         except Exception as error:  # what leaves execute() reaches the client with its traceback
@@ -136,7 +136,7 @@ class BatchModel:
         return responses
 
     def finalize(self) -> None:
-        """Let go of the release."""
+        """Release everything."""
         if self._backlog is not None:
             self._backlog.close()
         if self._reporter is not None:
@@ -145,13 +145,13 @@ class BatchModel:
         self._told = None
 
     def count(self, answer: Answer) -> None:
-        """Count a batch that was answered."""
+        """Count an answered batch."""
         known = answer.user_known
         rows = len(known)
         self.tally.answered(rows, rows - int(np.count_nonzero(known)) if rows > _FEW else known.tolist().count(False))
 
     def _report(self, args: dict[str, str]) -> None:
-        """Begin to count, and to hand it to Triton's metrics."""
+        """Start counting and reporting to Triton's metrics."""
         inputs, model = {column["name"] for column in json.loads(args["model_config"])["input"]}, args["model_name"]
         self.tally, self._log = Tally(inputs, self.answers is not None), RequestLog(model)
         labels = {"model": model, "version": args["model_version"]}
@@ -160,7 +160,7 @@ class BatchModel:
             self.answers.tally, self._reporter.catalogue = self.tally, self.answers.size
 
     def _watched(self, args: dict[str, str]) -> Backlog | None:
-        """Return what limits the rows that wait for this model; None where the recipe has no limit."""
+        """Return the limit on rows that wait for this model; None if the recipe sets none."""
         limit = self.release.manifest["serving"]["max_queue_rows"]
         if not limit:
             return None
@@ -168,7 +168,7 @@ class BatchModel:
         return Backlog(args["model_name"], args["model_version"], limit, address, pb.Logger.log_warn)
 
     def _refresh(self, answers: ItemAnswers) -> None:
-        """Take the changes of the catalogue that appeared; where one is refused, the one before goes on serving."""
+        """Apply new changes of the catalogue; after a refused one, the previous state stays in service."""
         try:
             if answers.refresh():
                 self._refreshed(answers)
@@ -188,13 +188,13 @@ class BatchModel:
             self._reporter.catalogue = size
 
     def budget(self) -> Budget:
-        """Return what requests that are answered together may take."""
+        """Return the budget of requests that are answered together."""
         return Budget(self._milliseconds)
 
     def _answers(self, sent: list[Arrays], began: float | None = None) -> list[Outputs | Exception]:
-        """Answer requests with the same set of inputs together; if that fails, in parts, to fail only who must.
+        """Answer requests with the same set of inputs together; on failure, in parts, so that only the wrong ones fail.
 
-        Where they take too long together, those that come last are told to ask again.
+        If they take too long together, the last ones are refused for now.
         """
         if began is not None and time.thread_time() - began > self._milliseconds / 1000:
             return [Unavailable("too many rows wait: those that it came with take all of the time; ask again")] * len(
@@ -220,7 +220,7 @@ class BatchModel:
         return pb.InferenceResponse(tensors)
 
     def _failure(self, error: Exception, request: Any, rows: int) -> Any:
-        """Return the response to a request that was wrong, or met a defect; count it, and log it with its id."""
+        """Return the response to a request that was wrong or met a defect; count it, and log it with its id."""
         if isinstance(error, InvalidRequest):
             reason, message = self.tally.reason(str(error)), str(error)
             self._note("refused", request, reason=reason, message=message)
@@ -248,7 +248,7 @@ class BatchModel:
             (pb.Logger.log_error if event == "failed" else pb.Logger.log_warn)(line)
 
     def _tensor(self, name: str, array: np.ndarray) -> Any:
-        """Return an output; one of a few values (a count, a truth value) is made once and sent again and again.
+        """Return an output; one with few distinct values (a count, a truth value) is cached.
 
         Making a tensor takes the stub longer than the step whose result it carries.
         """
@@ -271,10 +271,10 @@ class BatchModel:
 
 
 def check_numpy() -> None:
-    """Refuse a NumPy that Triton's stub cannot speak.
+    """Refuse a NumPy that Triton's stub does not support.
 
-    A stub built for NumPy 1 hands NumPy 2 arrays whose elements are garbage, and aborts on strings. The rule: with
-    NumPy 1 every stub works; with NumPy 2 an array must come back from the stub's own memory as it went in.
+    A stub built for NumPy 1 passes garbage to NumPy 2, and aborts on strings. With NumPy 1 every stub works; with NumPy
+    2 an array must come back from the stub's own memory unchanged.
     """
     if int(np.__version__.split(".")[0]) < 2:
         return
@@ -288,9 +288,9 @@ def check_numpy() -> None:
 
 
 def check_release(config: Path, release: Release) -> None:
-    """Refuse another release than the version's own configuration names: it was written of the one that was verified.
+    """Refuse a release other than the one in the version's own configuration, which was written of the verified one.
 
-    Triton's argument will not do: while chained models are exchanged, one configuration is that of two versions.
+    Triton's argument is no help: while chained models are exchanged, two versions share one configuration.
     """
     stated = f'key: "{RELEASE}" value {{ string_value: "{release.manifest["release"]}" }}'
     if stated not in config.read_text(encoding="utf-8"):
@@ -310,7 +310,7 @@ def check_inputs(config: str, tensors: Sequence[Tensor]) -> None:
 
 
 def row_slices(sent: Sequence[Arrays], name: str) -> list[slice]:
-    """Return the rows of each request in the batch of all, by the length of its input `name`."""
+    """Return the rows of each request within the batch, by the length of its input `name`."""
     if len(sent) == 1:
         return [slice(0, len(sent[0][name]))]
     slices, start = [], 0
@@ -327,7 +327,7 @@ def _full() -> Any:
 
 
 def _alike(sent: Sequence[Arrays]) -> list[list[int]]:
-    """Return the positions of the requests, grouped by the set of inputs that they sent, the fewest inputs first."""
+    """Return the positions of the requests, grouped by their sets of inputs, the smallest first."""
     if len(sent) == 1:
         return [[0]]
     groups: dict[frozenset[str], list[int]] = {}
@@ -337,8 +337,9 @@ def _alike(sent: Sequence[Arrays]) -> list[list[int]]:
 
 
 def _first_part(sent: Sequence[Arrays], error: Exception) -> int:
-    """Return how many of several requests to answer first, where they cannot be answered together: half of them, or as
-    many as there is time for."""
+    """Return how many of several requests to answer first if they cannot be answered together: half, or those within
+    the time.
+    """
     half = len(sent) // 2
     if not isinstance(error, TooMuch):
         return half

@@ -27,7 +27,7 @@ _MOST_ROWS = 2**_ROWS_BITS - 2
 
 
 class Beat(NamedTuple):
-    """What a process said last."""
+    """The state that a process reported last."""
 
     since: float
     """`time.monotonic`, which is one clock for all processes of a machine."""
@@ -40,10 +40,10 @@ class Beat(NamedTuple):
 
 
 class Pulse:
-    """Tells what this process is doing; for one thread."""
+    """Reports what this process is doing; for one thread."""
 
     def __init__(self, permitted_seconds: float) -> None:
-        """Begin as a process that has nothing to do; take what a right request may take."""
+        """Start as idle; take the seconds that a valid request may take."""
         descriptor, path = tempfile.mkstemp(prefix=_PREFIX, dir=_FOLDER)
         try:
             Path(path).unlink()
@@ -55,12 +55,12 @@ class Pulse:
         self.end()
 
     def begin(self, rows: int, requests: int) -> None:
-        """Say that work on so many rows begins, of so many requests."""
+        """Report the start of work on a batch."""
         self._words[_REQUESTS] = requests
         self._store(min(rows, _MOST_ROWS) + 1)
 
     def end(self) -> None:
-        """Say that it is done."""
+        """Report that the batch is done."""
         self._store(0)
 
     def _store(self, rows: int) -> None:
@@ -71,11 +71,11 @@ class PulseReader:
     """Reads the pulse of another process."""
 
     def __init__(self, pid: int) -> None:
-        """Find it; raise OSError where the process has none (yet), or is another user's."""
+        """Map the pulse of a process; raise OSError if it has none (yet), or belongs to another user."""
         self._words = memoryview(_mapped(pid)).cast("q")
 
     def beat(self) -> Beat:
-        """Return what the process said last."""
+        """Return the last reported state."""
         since, rows = divmod(self._words[_STATE], 2**_ROWS_BITS)
         return Beat(since / 1000, rows - 1 if rows else None, self._words[_PERMITTED] / 1e6, self._words[_REQUESTS])
 
