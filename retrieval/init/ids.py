@@ -130,11 +130,15 @@ def _is_remark(column: Profile) -> bool:
     return is_prose(column) and column.distinct > 0.5 * len(column.values)
 
 
+def is_clock(column: Profile) -> bool:
+    """Return whether texts are times of day."""
+    return column.dtype == "string" and bool(column.values.iloc[:1000].str.fullmatch(CLOCK).mean() > 0.95)
+
+
 def _can_be_id(column: Profile) -> bool:
     if column.dtype == "float":  # with nulls, integers become 12.0
         return bool(len(column.values)) and bool((column.values == column.values.round()).all())
-    is_clock = column.dtype == "string" and bool(column.values.iloc[:1000].str.fullmatch(CLOCK).mean() > 0.95)
-    return column.dtype in ("integer", "string") and column.distinct > 0 and not is_clock
+    return column.dtype in ("integer", "string") and column.distinct > 0 and not is_clock(column)
 
 
 def _shared(one: Profile, other: Profile) -> float:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from retrieval.init.baskets import exploded
 from retrieval.init.features import Choice, choose, identity, renamed, title
+from retrieval.init.moments import joined
 from retrieval.init.profile import Found, Given, Profile, Sampled, address, sample
 from retrieval.init.roles import find_roles
 from retrieval.init.splits import given_split, proposed_split
@@ -83,7 +84,8 @@ def make_plan(
     """
     said = how or {}
     tables = {table: sample(path, table, directory, said.get(table, Given())) for table, path in paths.items()}
-    tables["interactions"] = exploded(tables["interactions"], given, said.get("interactions", Given()).rows)
+    rows = said.get("interactions", Given()).rows
+    tables["interactions"] = joined(exploded(tables["interactions"], given, rows), given, rows)
     roles = find_roles(tables, given, unit)
     decided: list[Decided] = []
     taken = {one.name for one in tables["interactions"].columns} | set(roles["interactions"])

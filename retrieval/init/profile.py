@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from workflows.errors import DataError
+from workflows.sources.own_tables.derived import COMMA_NUMBER
 from workflows.sources.own_tables.files import Chunk, Located, locate
 from workflows.sources.own_tables.reading import TEXT, chunks, schema
 from workflows.sources.own_tables.sniff import sniff
@@ -111,7 +112,20 @@ def sample(path: str, table: str, directory: Path, given: Given) -> Sampled:
     said: dict[str, Any] = {name: of for name, of in (("format", given.format), ("table", given.table)) if of}
     located = locate(TableFile(path=place, **said), table)
     options, notes = sniff(located, given.delimiter, given.header)
-    return read_sample(locate(TableFile(**{"path": place, **said, **options}), table), given.rows, notes)
+    options = {"path": place, **said, **options}
+    found = read_sample(locate(TableFile(**options), table), given.rows, notes)
+    if not any(map(_has_comma, found.columns)):
+        return found
+    notes = [*notes, "its numbers have a comma before the decimals"]
+    return read_sample(locate(TableFile(**options, decimal=","), table), given.rows, notes)
+
+
+def _has_comma(column: Profile) -> bool:
+    """Return whether texts are numbers with a decimal comma: 1,5 is one, 1,234 may be a thousand."""
+    if column.dtype != "string" or not len(column.values):
+        return False
+    values = column.values.astype(str)
+    return bool(values.str.match(COMMA_NUMBER).all() and values.str.contains(r",(?:\d{1,2}|\d{4,})\s*$").any())
 
 
 def read_sample(located: Located, most: int, notes: list[str]) -> Sampled:

@@ -20,6 +20,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from msgspec.structs import replace
 from pyarrow import feather
 
 from retrieval.init.plan import make_plan
@@ -31,6 +32,7 @@ from workflows.errors import DataError
 from workflows.sources.own_tables.source import OwnRows
 from workflows.tables.store import Tables
 
+SIDES = """[query.features]\nuser_id = { kind = "categorical" }\n[item.features]\nitem_id = { kind = "categorical" }"""
 HEADER = ("user_id", "item_id", "rating", "timestamp")
 Row = tuple[int, int, int, int]
 
@@ -444,3 +446,47 @@ def test_a_published_split_is_taken_from_a_column_or_from_files(tmp_path: Path) 
     assert isinstance(recipe.data, OwnTables)
     OwnRows(recipe.data, lambda _: None).save(tmp_path / "tables")
     same(Tables.load(tmp_path / "tables"))
+
+
+def test_times_in_several_columns_and_decimal_commas_are_read(tmp_path: Path) -> None:
+    when = pd.to_datetime(FRAME["timestamp"], unit="s")
+    frame = pd.DataFrame({"Datum": when.dt.strftime("%d.%m.%Y"), "Uhrzeit": when.dt.strftime("%H:%M:%S")})
+    frame = frame.assign(
+        Kundennr=FRAME["user_id"], Artikelnr=FRAME["item_id"], rating=FRAME["rating"].astype(str) + ",5"
+    )
+    frame.to_csv(tmp_path / "till.csv", index=False, sep=";")
+    prices = [
+        f"{price // 100 // 1000}.{price // 100 % 1000:03d},{price % 100:02d}" for price in range(123_456, 129_456, 100)
+    ]
+    prices[0] = "0,5"
+    names = ["12,5" if n % 2 else "a, b" for n in range(60)]
+    pd.DataFrame({"Artikelnr": range(1000, 1060), "Preis": prices, "name": names}).to_csv(
+        tmp_path / "articles.csv", index=False, sep=";"
+    )
+    _, tables = answer(tmp_path, "till.csv", items="articles.csv")
+    same(tables, ("user_id", "item_id", "timestamp"))
+    assert tables.interactions["rating"].tolist() == (FRAME["rating"] + 0.5).tolist()
+    assert tables.items["preis"].tolist()[:2] == [0.5, 1235.56]
+    parts = FRAME.assign(year=when.dt.year, month=when.dt.month, day=when.dt.day)
+    parts[["user_id", "item_id", "day", "month", "year"]].to_csv(tmp_path / "parts.csv", index=False)
+    _, tables = answer(tmp_path, "parts.csv")
+    assert tables.interactions["timestamp"].tolist() == (FRAME["timestamp"] // 86_400 * 86_400).tolist()
+
+
+def test_a_thousand_is_no_decimal_comma_and_an_id_keeps_its_point(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(lines(","), encoding="utf-8")
+    users = pd.DataFrame({"user_id": range(1, 41), "points": [f"{user},{user:03d}" for user in range(1, 41)]})
+    users.to_csv(tmp_path / "u.csv", index=False)
+    _, tables = answer(tmp_path, "a.csv", users="u.csv")
+    assert tables.users["points"][0] == "1,001"
+    frame = FRAME.assign(item_id="1." + FRAME["item_id"].astype(str).str[1:], rating=FRAME["rating"].astype(str) + ",5")
+    frame.astype({"item_id": str}).to_csv(tmp_path / "b.csv", index=False, sep=";")
+    path, where = tmp_path / "b.csv", tmp_path / "recipe.toml"
+    options = f'path = "{path}"\ndelimiter = ";"\ndecimal = ","\ntypes = {{ item_id = "string" }}'
+    recipe = parse_recipe(f'name = "b"\n[data]\nsource = "tables"\n[data.interactions]\n{options}\n{SIDES}', where)
+    assert isinstance(recipe.data, OwnTables)
+    OwnRows(recipe.data, lambda _: None).save(tmp_path / "tables2")
+    assert Tables.load(tmp_path / "tables2").interactions["item_id"].tolist() == frame["item_id"].tolist()
+    joined = replace(recipe.data.interactions, joined={"when": ("date", "time")})
+    with pytest.raises(DataError, match=r"data.interactions.joined: .*b.csv has no column 'date'; there are: user_id"):
+        OwnRows(replace(recipe.data, interactions=joined), lambda _: None)

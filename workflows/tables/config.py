@@ -41,6 +41,9 @@ class TableFile(Section, frozen=True, kw_only=True):
     text such as 2024-05-01 or 2024-05-01T12:30:00Z, becomes seconds since 1970."""
     lists: dict[str, str] = field(default_factory=dict)
     """Text columns, by our name, that hold lists, and what stands between the entries: `{ genres = "|" }`."""
+    joined: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """New columns: the texts of others, by the file's names, with a blank between, such as
+    `{ timestamp = ["date", "time"] }`."""
     explode: str | None = None
     """A column, by the file's name, that holds lists: its row becomes a row for each entry. Of text, `lists` says what
     stands between the entries."""
@@ -58,6 +61,9 @@ class TableFile(Section, frozen=True, kw_only=True):
     """What encloses fields that hold the delimiter; `""`: nothing does."""
     escape: Annotated[str, Meta(max_length=1)] = ""
     """What stands before a quote inside quotes, such as a backslash; `""`: it is written twice."""
+    decimal: Literal[".", ","] = "."
+    """What text has before the decimals; with `,` a point stands between thousands. Ids, lists and columns whose
+    `types` is string stay as they are."""
     encoding: str = "utf-8"
     nulls: tuple[str, ...] = ("",)
     """What text writes for a value that is not there."""

@@ -164,7 +164,8 @@ def _type_fault(target: Target, unit: str) -> Fault:
             unit, f"a time of the pattern {unit}" if "%" in unit else f"a number of {unit} since 1970"
         )
         return Fault(target.name, "type", expected, "set data.timestamp_unit to what it is")
-    remedy = f'correct it, or set types = {{ {target.name} = "string" }} for this table'
+    comma = ', decimal = "," where it has such' if target.kind == "float" else ""
+    remedy = f'correct it, or set types = {{ {target.name} = "string" }}{comma} for this table'
     return Fault(target.name, "type", EXPECTED[target.kind], remedy)
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from workflows.errors import DataError
+from workflows.sources.own_tables.derived import derived, sources_of, with_joined
 from workflows.sources.own_tables.files import Chunk, Located, folders
 from workflows.sources.own_tables.lines import line_of
 from workflows.sources.own_tables.stores import stored_chunks, stored_schema
@@ -61,10 +62,11 @@ def chunks(located: Located, names: list[str]) -> Iterator[Chunk]:
     read = text_chunks if located.format in TEXT else stored_chunks
     for path in located.paths:
         named = folders(located, path)
-        wanted = [name for name in names if name not in named]
+        made = [name for name in names if name not in named]
+        wanted = sources_of(located.config, made)
         try:
             for chunk in read(located, path, wanted):
-                rows = _exploded(located, chunk.rows)
+                rows = _exploded(located, derived(located.config, chunk.rows, made))
                 chunk = chunk._replace(rows=_with_folders(rows, named, names))
                 counted = located.format == "csv" and located.config.explode is None
                 yield chunk._replace(line_of=partial(line_of, located, path)) if counted else chunk
@@ -80,6 +82,7 @@ def _schema(located: Located, path: str) -> pa.Schema:
     for name in folders(located, path):
         if name not in found.names:
             found = found.append(pa.field(name, pa.string()))
+    found = with_joined(located, found, path)
     column = located.config.explode
     if column is None:
         return found

@@ -1,0 +1,68 @@
+"""Columns as a table's section asks for: several joined to one, numbers with a decimal comma."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from workflows.columns import Columns
+from workflows.errors import DataError
+from workflows.sources.own_tables.files import Located
+from workflows.sources.own_tables.types import cast
+from workflows.tables.config import TableFile
+
+COMMA_NUMBER: Final = r"^\s*[+-]?([1-9]\d{0,2}(\.\d{3})+|\d+)(,\d+)?\s*$"
+
+
+def with_joined(located: Located, schema: pa.Schema, path: str) -> pa.Schema:
+    """Return the columns of a file with those that are joined.
+
+    Raises
+    ------
+    DataError
+        One is not there, or is there already.
+    """
+    for name, sources in located.config.joined.items():
+        where = f"data.{located.table}.joined"
+        for source in sources:
+            if source not in schema.names:
+                raise DataError(f"{where}: {path} has no column {source!r}; there are: {', '.join(schema.names)}")
+        if name in schema.names:
+            raise DataError(f"{where}: {path} has a column {name!r} already; give the new one another name")
+        schema = schema.append(pa.field(name, pa.string()))
+    return schema
+
+
+def sources_of(config: TableFile, names: Sequence[str]) -> list[str]:
+    """Return the columns of the file that columns are made of, each once."""
+    return list(dict.fromkeys(source for name in names for source in config.joined.get(name, (name,))))
+
+
+def derived(config: TableFile, rows: pa.Table, names: Sequence[str]) -> pa.Table:
+    """Return columns of rows that were read: joined ones, and numbers with a decimal point."""
+    for name in names:
+        if name in config.joined:
+            texts = [cast(rows.column(source), "string").values for source in config.joined[name]]
+            rows = rows.append_column(name, pc.binary_join_element_wise(*texts, " "))
+    if config.decimal == ",":
+        kept = _kept(config)
+        for at, name in enumerate(rows.column_names):
+            if name not in kept and pa.types.is_string(rows.schema.field(at).type):
+                rows = rows.set_column(at, name, with_point(rows.column(at)))
+    return rows
+
+
+def with_point(values: Any) -> Any:
+    """Return texts in which 1.234,5 is 1234.5; others stay as they are."""
+    plain = pc.replace_substring(pc.replace_substring(values, ".", ""), ",", ".")
+    return pc.if_else(pc.match_substring_regex(values, COMMA_NUMBER), plain, values)
+
+
+def _kept(config: TableFile) -> set[str]:
+    """Return the columns, by the file's names, whose texts are no numbers."""
+    strings = [name for name, kind in config.types.items() if kind == "string"]
+    ours = [Columns.User, Columns.Item, *config.lists, *strings]
+    return {config.columns.get(name, name) for name in ours} | ({config.explode} if config.explode else set())
