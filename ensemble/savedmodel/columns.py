@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ensemble.savedmodel.kinds import NULLS, OPERATORS, Made, is_null
-from ensemble.savedmodel.recommender import PADDING, table_of
+from ensemble.release.raw_feeds import NULLS, PADDING
+from ensemble.savedmodel.kinds import OPERATORS, Made, is_null
+from ensemble.savedmodel.recommender import table_of
 from ensemble.serving.files.lookup import Strings
 from ensemble.serving.query.kinds import OPERATORS as SERVED
 from ensemble.serving.query.sequence import FIRST_ITEM, HISTORY, HISTORY_AGE, TIME

@@ -16,10 +16,10 @@ import numpy as np
 import tensorflow as tf
 
 from ensemble.release.congruence import TOLERANCE, exact_scores, raw_columns, sample_queries
+from ensemble.release.raw_feeds import PADDING, padded
 from ensemble.release.write import listing
 from ensemble.savedmodel.columns import ITEMS, TIMES, RawColumns, Unsupported
-from ensemble.savedmodel.kinds import NULLS
-from ensemble.savedmodel.recommender import PADDING, Items
+from ensemble.savedmodel.recommender import Items
 from ensemble.serving.files.release import MANIFEST, Release
 from ensemble.serving.index.engine import PARAMETERS
 from ensemble.serving.query.sequence import FIRST_ITEM, TIME
@@ -205,20 +205,6 @@ def raw_feeds(retriever: Retriever, columns: Mapping[str, Column], users: np.nda
     ids = retriever.catalogue.rows.ids
     nothing = np.array(PADDING["string" if ids.dtype == object else "int64"], dtype=ids.dtype)
     return {**feeds, ITEMS: np.where(codes > 0, ids[np.maximum(codes - FIRST_ITEM, 0)], nothing), TIMES: seconds}
-
-
-def padded(column: Column, dtype: str) -> np.ndarray:
-    """Return a raw column for the raw signatures: `[n]` or `[n, m]`, nulls as `NULLS`, lists padded with nulls."""
-    values = column.values.copy()
-    if column.missing is not None:
-        values[column.missing] = NULLS[dtype]
-    if column.offsets is None:
-        return values
-    lists = [values[start:end] for start, end in zip(column.offsets, column.offsets[1:], strict=False)]
-    array = np.full((len(lists), max(map(len, lists), default=0)), NULLS[dtype], dtype=values.dtype)
-    for row, entries in enumerate(lists):
-        array[row, : len(entries)] = entries
-    return array
 
 
 def _holder(model: TwoTowerModel) -> Any:

@@ -11,15 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from ensemble.savedmodel.recommender import PADDING
+from ensemble.release.raw_feeds import NULLS
 from ensemble.savedmodel.times import code_of, wave_of
 from ensemble.serving.query.vocabulary import FIRST_KNOWN, NULL
 
 if TYPE_CHECKING:
     from ensemble.savedmodel.columns import RawColumns
-
-NULLS: dict[str, Any] = {**PADDING, "float64": np.nan}
-"""What stands for a null, by data type."""
 
 Made = tuple[tf.Tensor, ...]
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from ensemble.serving.triton.tensors import NO_ITEM, NO_SCORE, WIRE
-
-PADDING = {dtype: NO_ITEM[WIRE[dtype]] for dtype in ("int64", "string")}
-"""Pads lists of ids, and stands for a null in a raw column; no item has it."""
+from ensemble.release.raw_feeds import PADDING
+from ensemble.serving.triton.tensors import NO_SCORE
 
 
 class Items(tf.Module):

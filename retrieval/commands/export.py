@@ -1,4 +1,4 @@
-"""`retrieval export`: a run as SavedModels, for what serves TensorFlow."""
+"""`retrieval export`: a run as SavedModels, for what serves TensorFlow, or as one ONNX graph."""
 
 from __future__ import annotations
 
@@ -19,35 +19,61 @@ if TYPE_CHECKING:
 def export(
     out: Terminal,
     run: RunPath,
-    out_path: Annotated[Path, typer.Option("--out", help="A new directory, or that of an earlier export.")],
+    out_path: Annotated[
+        Path, typer.Option("--out", help="A new directory, or that of an earlier export; of onnx a file, NAME.onnx.")
+    ],
+    format_: Annotated[str, typer.Option("--format", help="savedmodel or onnx.")] = "savedmodel",
     top_k: Annotated[
         int | None, typer.Option("--top-k", min=1, help="How many items are answered (default: [serving] top_k).")
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Write the query tower, and the query tower with all items, as SavedModels that plain TensorFlow loads.
+    """Write a run as SavedModels that plain TensorFlow loads, or as one ONNX graph that plain onnxruntime runs.
 
     query_tower/1 makes vectors, recommend/1 answers with the ids of the best items by exact search, with or without
-    items to leave out, from features or from raw columns. They are compared with the release before they are kept.
+    items to leave out, from features or from raw columns. The ONNX graph answers from raw columns and a history, which
+    it leaves out. Both are compared with the release before they are kept.
 
     \b
     retrieval export runs/movielens-100k --out exported
     retrieval export runs/movielens-100k --out exported --top-k 100 --json
+    retrieval export runs/movielens-100k --format onnx --out recommend.onnx
     """
-    from ensemble.savedmodel.export import RECOMMEND, TOWER, write_saved_models
     from retrieval.runs.run import Run
     from retrieval.runs.stages import STAGES
+    from workflows.errors import RecipeError
 
+    if format_ not in ("savedmodel", "onnx"):
+        raise RecipeError(f"--format {format_}: expected savedmodel or onnx")
     opened = Run.open(run, STAGES)
     opened.require("release")
-    manifest = write_saved_models(source_of(opened), top_k or opened.recipe.serving.top_k, out_path, out.step)
+    write = _onnx if format_ == "onnx" else _saved_models
+    write(out, opened, out_path, top_k or opened.recipe.serving.top_k, json)
+
+
+def _onnx(out: Terminal, run: Run, path: Path, top_k: int, json: bool) -> None:
+    from ensemble.onnx_graph.export import write_onnx
+    from ensemble.serving.files.release import Release
+
+    written = write_onnx(Release.open(run.release), top_k, path, out.step)
+    if json:
+        out.json({**written._asdict(), "path": str(written.path)})
+        return
+    out.say(f"answers {written.users:,} users as the release does, {written.swapped:,} of them with ties swapped")
+    out.results.print(f"{written.path}: {written.bytes / 1e6:.1f} MB", soft_wrap=True)
+
+
+def _saved_models(out: Terminal, run: Run, path: Path, top_k: int, json: bool) -> None:
+    from ensemble.savedmodel.export import RECOMMEND, TOWER, write_saved_models
+
+    manifest = write_saved_models(source_of(run), top_k, path, out.step)
     if manifest["raw_left_out"]:
         out.say(f"without signatures for raw columns: {manifest['raw_left_out']}")
     if json:
-        out.json({"path": str(out_path), **manifest})
+        out.json({"path": str(path), **manifest})
     else:
         for name in (TOWER, RECOMMEND):
-            out.results.print(str(out_path / name), soft_wrap=True)
+            out.results.print(str(path / name), soft_wrap=True)
 
 
 def source_of(run: Run) -> Source:

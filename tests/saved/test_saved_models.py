@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import subprocess
 import sys
 from importlib import metadata
@@ -10,15 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pandas as pd
 import pytest
 
+from ensemble.onnx_graph.builder import Builder
+from ensemble.onnx_graph.columns import RawColumns, Unsupported
+from ensemble.onnx_graph.export import feeds_of, write_onnx
 from ensemble.release.congruence import raw_columns
 from ensemble.savedmodel.export import raw_feeds, write_saved_models
+from ensemble.serving.files.release import Release
 from ensemble.serving.retriever import Answer, Retriever
 from ensemble.serving.search.search import no_exclusions
 from ensemble.serving.triton.tensors import NO_ITEM, NO_SCORE, Request
-from tests.exported import Exported
+from tests.exported import USERS, Exported
+from tests.synthetic import make_release, make_run
 from workflows.errors import ReleaseError
 
 TOP_K = 12
@@ -149,3 +158,63 @@ def test_an_export_that_would_answer_otherwise_is_not_kept(
         write_saved_models(exported.source, TOP_K, tmp_path / "out", str)
     weight.assign(before)
     assert not list(tmp_path.iterdir())
+
+
+def test_one_onnx_graph_answers_every_user_and_every_kind_of_feature_as_the_release(
+    exported: Exported, tmp_path: Path
+) -> None:
+    path = tmp_path / "recommend.onnx"
+    written = write_onnx(exported.source.release, TOP_K, path, str)
+    assert (written.users, written.swapped, written.top_k) == (USERS, 0, TOP_K)
+    assert {one.domain for one in onnx.load(str(path)).opset_import} == {"", "ai.onnx.ml"}  # no operator of ours
+    retriever, session = Retriever(exported.source.release), ort.InferenceSession(str(path))
+    known = exported.tables.interactions.iloc[:60].merge(exported.tables.users, on="user_id")
+    changed = known.assign(country="nowhere", age=99.5, visited=[["日本", "?", "é", "de"]] * len(known))
+    changed = changed.assign(likes=[["sea"]] * len(known), how_much=[[0.5]] * len(known), timestamp=1_015_000_000)
+    nulls = known.assign(user_id="nobody", country=None, age=np.nan, visited=None, likes=None, how_much=None)
+    for queries in (known, changed, nulls):
+        columns = raw_columns(queries, retriever.release)
+        rows = retriever.users.rows_of(columns["user_id"].values)
+        out = np.repeat(np.arange(len(rows)), 2), np.tile([3_000_000_007, 77], len(rows))  # an item, and none
+        request = Request(columns, np.full(len(rows), TOP_K), np.zeros(len(rows), bool), out)
+        expected = retriever.answer(request)
+        histories = [retriever.history.seen(rows[row : row + 1], np.array([False]))[1] for row in range(len(rows))]
+        past = [retriever.history.until(rows[row : row + 1], np.array([2**40]), 10**4) for row in range(len(rows))]
+        seconds = [
+            one.seconds[0][::-1][-len(own) :] if len(own) else one.seconds[0][:0]
+            for one, own in zip(past, histories, strict=True)
+        ]
+        feeds = {**feeds_of(retriever, columns, rows, histories, seconds), "exclude_item_ids": out[1].reshape(-1, 2)}
+        ids, scores, counts = session.run(["item_id", "score", "count"], feeds)
+        assert counts.tolist() == expected.count.tolist()
+        real = np.arange(TOP_K) < counts[:, None]
+        assert ids[real].tolist() == expected.item_id[real].tolist()
+        np.testing.assert_allclose(scores[real], expected.score[real], rtol=0, atol=1e-5)
+
+
+def test_what_one_graph_cannot_express_is_refused_by_name(exported: Exported, tmp_path: Path) -> None:
+    release = exported.source.release
+    place = tmp_path / "release"
+    shutil.copytree(release.path, place)
+    document = json.loads((place / "query/transform.json").read_text(encoding="utf-8"))
+    step = next(one for one in document["steps"] if one["output"] == "country")
+    step["hash_buckets"] = 4
+    (place / "query/transform.json").write_text(json.dumps(document), encoding="utf-8")
+    columns = RawColumns(Builder(), place / "query", Retriever(release).catalogue.rows.ids)
+    raw = columns.take()
+    with pytest.raises(Unsupported, match="feature 'country': ONNX does not have the release's hash function"):
+        columns.features(raw)
+    ranking = make_release(make_run(tmp_path / "ranking"), ranks=True)
+    with pytest.raises(ReleaseError, match="the release ranks, which one graph cannot express"):
+        write_onnx(Release.open(ranking), TOP_K, tmp_path / "recommend.onnx", str)
+    with pytest.raises(ReleaseError, match=r"--out .*: --format onnx writes one file; give it a name that ends in"):
+        write_onnx(release, TOP_K, tmp_path, str)
+
+
+def test_a_graph_that_would_answer_otherwise_is_not_kept(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ensemble.onnx_graph.kinds.NULL", 2)  # as if a null were a value that training never saw
+    with pytest.raises(ReleaseError, match="no graph was kept: it answers user u"):
+        write_onnx(exported.source.release, TOP_K, tmp_path / "recommend.onnx", str)
+    assert not [*tmp_path.iterdir()]

@@ -1,0 +1,127 @@
+"""Raw query columns and the history to the query tower's features: the release's compiled transform as ONNX nodes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ensemble.onnx_graph.builder import Builder
+from ensemble.onnx_graph.kinds import OPERATORS, is_null
+from ensemble.release.raw_feeds import NULLS
+from ensemble.serving.files.lookup import Strings
+from ensemble.serving.query.kinds import OPERATORS as SERVED
+from ensemble.serving.query.sequence import FIRST_ITEM, HISTORY, HISTORY_AGE, TIME
+from ensemble.serving.query.vocabulary import FIRST_KNOWN, UNSEEN
+
+ITEMS, TIMES = "history_item_ids", "history_timestamps"
+
+
+class Unsupported(Exception):
+    """What a graph cannot express; says what."""
+
+
+class RawColumns:
+    """The transform of a release's query side, `directory`; `trained_ids` are the items that the towers know.
+
+    Raises
+    ------
+    Unsupported
+        A step tokenises text, hashes strings or crosses columns, or knows the value that is a null here.
+    """
+
+    def __init__(self, graph: Builder, directory: Path, trained_ids: np.ndarray) -> None:
+        self._document = json.loads((directory / "transform.json").read_text(encoding="utf-8"))
+        self.graph, self.directory, self._trained = graph, directory / "vocabulary", trained_ids
+        self.inputs: list[dict[str, Any]] = self._document["inputs"]
+        self._dtypes = {one["name"]: one["dtype"] for one in self.inputs}
+
+    def take(self) -> dict[str, str]:
+        """Add the inputs: `[n]`, lists `[n, m]`, and the history, `[n, m]`; return them by name."""
+        ids = "string" if self._trained.dtype == object else "int64"
+        raw = {
+            one["name"]: self.graph.take(one["name"], one["dtype"], ["n", f"{one['name']}_length"][: 1 + one["list"]])
+            for one in self.inputs
+        }
+        raw[ITEMS] = self.graph.take(ITEMS, ids, ["n", "history_length"])
+        raw[TIMES] = self.graph.take(TIMES, "int64", ["n", "history_length"])
+        return raw
+
+    def features(self, raw: dict[str, str]) -> dict[str, str]:
+        """Return the tower's features by name."""
+        raw = self._dated(raw)
+        made: dict[str, str] = {}
+        for step in self._document["steps"]:
+            if step["op"] == "sequence":
+                made.update(zip((HISTORY, HISTORY_AGE), self._history(raw, step), strict=True))
+                continue
+            if (operator := OPERATORS.get(step["op"])) is None:
+                raise Unsupported(f"feature '{step['output']}': ONNX has no '{step['op']}' that equals the release's")
+            names = step.get("inputs") or [step["input"]]
+            outputs = operator(self, step, [raw[name] for name in names], [self._dtypes[name] for name in names])
+            suffixes = [step["output"] + suffix for suffix, _ in SERVED[step["op"]].makes]
+            made.update(zip(suffixes, outputs, strict=True))
+        return made
+
+    def codes(self, step: dict[str, Any], value: str, dtype: str) -> str:
+        """Return codes of values: known ones from 3, others 2; nulls are the caller's affair."""
+        if "hash_buckets" in step:
+            raise Unsupported(f"feature '{step['output']}': ONNX does not have the release's hash function")
+        known = _vocabulary(self.directory, step["vocabulary"], dtype)
+        if NULLS[dtype] in known.tolist():
+            raise Unsupported(f"feature '{step['output']}': knows the value {NULLS[dtype]!r}, which is null here")
+        return self.graph.lookup(value, known, np.arange(len(known)) + FIRST_KNOWN, UNSEEN)
+
+    def _dated(self, raw: dict[str, str]) -> dict[str, str]:
+        """Fill in the time where it is null: that of the newest entry of the history. A graph has no clock."""
+        if self._dtypes.get(TIME) != "int64":
+            return raw
+        graph, axis = self.graph, self.graph.constant([1], np.int64)
+        zero = graph.add("Unsqueeze", graph.add("Mul", raw[TIME], graph.constant(0, np.int64)), axis)
+        newest = graph.add("ReduceMax", graph.add("Concat", raw[TIMES], zero, axis=1), axes=[1], keepdims=0)
+        return {**raw, TIME: graph.add("Where", is_null(graph, raw[TIME], "int64"), newest, raw[TIME])}
+
+    def _history(self, raw: dict[str, str], step: dict[str, Any]) -> tuple[str, str]:
+        """Return codes and ages of the newest entries up to the query's time, newest first."""
+        graph, width = self.graph, int(step["max_length"])
+        now = graph.add("Unsqueeze", raw[TIME], graph.constant([1], np.int64))
+        # The later of equal times is the newer, and TopK takes the first of equal ones: so from the end.
+        ids, times = (self._from_the_end(raw[name]) for name in (ITEMS, TIMES))
+        rows = graph.lookup(ids, self._trained, np.arange(len(self._trained)), -1)
+        kept = graph.add("Not", is_null(graph, ids, "string" if self._trained.dtype == object else "int64"))
+        kept = graph.add("And", kept, graph.add("LessOrEqual", times, now))
+        values = {
+            "seconds": (graph.add("Where", kept, times, graph.constant(-1, np.int64)), -1),
+            "codes": (graph.add("Add", rows, graph.constant(FIRST_ITEM, np.int64)), 0),
+            "times": (times, 0),
+        }
+        padded = {name: self._padded(value, width, filled) for name, (value, filled) in values.items()}
+        newest, order = graph.add_all("TopK", 2, padded["seconds"], graph.constant([width], np.int64), axis=1)
+        there = graph.add("GreaterOrEqual", newest, graph.constant(0, np.int64))
+        codes = graph.add("GatherElements", padded["codes"], order, axis=1)
+        ages = graph.add("Sub", now, graph.add("GatherElements", padded["times"], order, axis=1))
+        found = [graph.add("Where", there, one, graph.constant(0, np.int64)) for one in (codes, ages)]
+        if step.get("pad_left"):
+            found = [self._from_the_end(one) for one in found]
+        return found[0], graph.cast(found[1], "float32")
+
+    def _from_the_end(self, value: str) -> str:
+        last, before, axis, back = ([-1], [-(2**62)], [1], [-1])
+        return self.graph.add(
+            "Slice", value, *(self.graph.constant(one, np.int64) for one in (last, before, axis, back))
+        )
+
+    def _padded(self, value: str, width: int, filled: int) -> str:
+        """Return int64 [n, m] with `width` columns more, so that as many can be taken."""
+        pads = self.graph.constant([0, 0, 0, width], np.int64)
+        return self.graph.add("Pad", value, pads, self.graph.constant(filled, np.int64))
+
+
+def _vocabulary(directory: Path, name: str, dtype: str) -> np.ndarray:
+    """Read the known values in the order of their codes: int64 or `str` objects [n]."""
+    if dtype != "string":
+        return np.load(directory / f"{name}.npy", allow_pickle=False)
+    parts = (np.load(directory / f"{name}.{part}.npy", allow_pickle=False) for part in ("utf8", "offsets"))
+    return Strings(*parts)[:]

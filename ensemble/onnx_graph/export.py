@@ -1,0 +1,208 @@
+"""Write a release as one ONNX graph, compared with the release for its users before it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+
+from ensemble.batch.everybody import known_users
+from ensemble.onnx_graph.builder import Builder
+from ensemble.onnx_graph.columns import ITEMS, TIMES, RawColumns, Unsupported
+from ensemble.onnx_graph.recommender import best
+from ensemble.release.raw_feeds import PADDING, padded
+from ensemble.serving.files.release import Release
+from ensemble.serving.index.engine import PARAMETERS
+from ensemble.serving.query.sequence import TIME
+from ensemble.serving.query.transform import Column
+from ensemble.serving.retriever import Retriever
+from ensemble.serving.search.candidates import has_ranker
+from ensemble.serving.triton.tensors import USER, Request
+from workflows.errors import ReleaseError
+from workflows.files import atomic_write
+from workflows.progress import Progress
+
+EXCLUDE = "exclude_item_ids"
+TOLERANCE = 1e-5
+USERS, ROWS = 20_000, 64
+"""So many users are compared at most, drawn evenly, and so many at a time."""
+
+Feeds = Mapping[str, np.ndarray]
+
+
+class Written(NamedTuple):
+    """What was written."""
+
+    path: Path
+    inputs: dict[str, str]
+    """ONNX type by name."""
+    top_k: int
+    users: int
+    """How many were compared with the release."""
+    swapped: int
+    """Of these, users with neighbouring items in the other order, whose scores are equal within rounding."""
+    bytes: int
+
+
+def write_onnx(release: Release, top_k: int, out: Path, progress: Progress) -> Written:
+    """Write the graph that answers with `top_k` items to the file `out`.
+
+    Raises
+    ------
+    ReleaseError
+        Something in the release cannot be expressed; or the graph does not answer as the release does, scores within
+        `TOLERANCE`.
+    """
+    if out.suffix != ".onnx" or out.is_dir():
+        raise ReleaseError(f"--out {out}: --format onnx writes one file; give it a name that ends in .onnx")
+    retriever = Retriever(release)
+    progress("writing the graph")
+    model = build(retriever, top_k)
+    onnx.checker.check_model(model)
+    content = model.SerializeToString()
+    session = _opened(content)
+    progress("comparing its answers with the release's")
+    users, swapped = check(session, retriever, top_k)
+    atomic_write(out, content)
+    inputs = {one.name: f"{one.type} {one.shape}" for one in session.get_inputs()}
+    return Written(out, inputs, min(top_k, _items(retriever)), users, swapped, len(content))
+
+
+def build(retriever: Retriever, top_k: int) -> onnx.ModelProto:
+    """Return the graph of a loaded release; raise ReleaseError naming what cannot be expressed."""
+    release, rows = retriever.release, retriever.catalogue.rows
+    if has_ranker(release):
+        raise ReleaseError(f"{release.path}: the release ranks, which one graph cannot express; export it without")
+    graph = Builder()
+    try:
+        columns = RawColumns(graph, release.path / "query", rows.ids[: release.trained_items])
+        raw = columns.take()
+        features = columns.features(raw)
+    except Unsupported as reason:
+        raise ReleaseError(f"{release.path}: {reason}; leave the feature out, or serve the release") from None
+    tower = onnx.load(str(release.path / "towers/query.onnx"))
+    vectors = graph.embed(tower, {one.name: features[one.name] for one in tower.graph.input})
+    excluded = graph.take(EXCLUDE, "string" if rows.ids.dtype == object else "int64", ["n", "excluded_length"])
+    items = np.asarray(rows.vectors[rows.live]), rows.ids[rows.live]
+    metric = release.json(PARAMETERS)["metric"]
+    model = graph.model(best(graph, vectors, items, metric, top_k, [raw[ITEMS], excluded]))
+    onnx.helper.set_model_props(model, _facts(release))
+    return model
+
+
+def _facts(release: Release) -> dict[str, str]:
+    """Return what the file says of itself."""
+    stated = release.manifest
+    nulls = {**{dtype: repr(value) for dtype, value in PADDING.items()}, "float64": "NaN"}
+    facts = {f"null_{dtype}": value for dtype, value in nulls.items()}
+    return {**facts, **{name: str(stated[name]) for name in ("name", "release", "pairing")}}
+
+
+def check(session: Any, retriever: Retriever, top_k: int) -> tuple[int, int]:
+    """Compare the answers to the release's users; return how many there are, and how many are `Written.swapped`.
+
+    Raises
+    ------
+    ReleaseError
+        An answer differs.
+    """
+    asked = swapped = 0
+    for users, request, feeds in requests(retriever, min(top_k, _items(retriever))):
+        expected = retriever.answer(request)
+        ids, scores, counts = session.run(["item_id", "score", "count"], dict(feeds))
+        real = np.arange(ids.shape[1]) < counts[:, None]
+        if not np.array_equal(counts, expected.count):
+            raise _differs(users[(counts != expected.count).argmax()], "another number of items")
+        width = min(ids.shape[1], expected.item_id.shape[1])
+        theirs, wanted, real = expected.item_id[:, :width], expected.score[:, :width], real[:, :width]
+        scale = max(1.0, float(np.abs(wanted[real]).max(initial=0.0)))
+        apart = np.where(real, np.abs(scores[:, :width] - wanted), 0)
+        if float(apart.max(initial=0.0)) > TOLERANCE * scale:
+            raise _differs(users[apart.max(axis=1).argmax()], f"scores that differ by {apart.max():.2g}")
+        other = ((ids[:, :width] != theirs) & real).any(axis=1)
+        for row in np.flatnonzero(other).tolist():
+            if not _is_swapped(ids[row], theirs[row], wanted[row], real[row], scale):
+                raise _differs(users[row], "other items")
+        asked, swapped = asked + len(users), swapped + int(other.sum())
+    return asked, swapped
+
+
+def _is_swapped(ids: np.ndarray, theirs: np.ndarray, scores: np.ndarray, real: np.ndarray, scale: float) -> bool:
+    """Return whether items stand elsewhere only among those of equal scores, within the rounding of float32."""
+    wrong = np.flatnonzero((ids[: len(theirs)] != theirs) & real)
+    places = {item: place for place, item in enumerate(theirs.tolist())}
+    near = 64 * float(np.finfo(np.float32).eps) * scale
+    return all(
+        abs(float(scores[places.get(ids[place], len(scores) - 1)]) - float(scores[place])) <= near
+        for place in wrong.tolist()
+    )
+
+
+def requests(retriever: Retriever, top_k: int) -> Iterator[tuple[np.ndarray, Request, Feeds]]:
+    """Yield users, what the release is asked for them, right after their newest interaction, and what the graph is."""
+    users = int(retriever.release.manifest["counts"]["users"])
+    chosen = np.unique(np.linspace(0, users - 1, min(USERS, users)).astype(np.int64))
+    for start in range(0, len(chosen), ROWS):
+        yield request_of(retriever, chosen[start : start + ROWS], top_k)
+
+
+def request_of(retriever: Retriever, rows: np.ndarray, top_k: int) -> tuple[np.ndarray, Request, Feeds]:
+    """Return the users of some rows, what the release is asked for them, and what the graph is."""
+    release = retriever.release
+    offsets, items, stored = (
+        release.array("history/offsets.npy", np.int64),
+        release.array("history/item_index.npy", np.int32),
+        release.array("history/timestamp.npy", np.int64),
+    )
+    own = [slice(int(offsets[row]), int(offsets[row + 1])) for row in rows.tolist()]
+    histories, seconds = ([np.array(one[part], np.int64) for part in own] for one in (items, stored))
+    now = np.array([int(one.max(initial=0)) for one in seconds], np.int64)
+    users = known_users(release)[rows]
+    columns = {USER: Column(users)}
+    if any(one["name"] == TIME for one in retriever.transform.inputs):
+        columns[TIME] = Column(now)
+    nothing = np.zeros(0, np.int64), retriever.catalogue.rows.ids[:0]
+    request = Request(columns, np.full(len(rows), top_k), np.zeros(len(rows), bool), nothing)
+    return users, request, feeds_of(retriever, columns, rows, histories, seconds)
+
+
+def feeds_of(
+    retriever: Retriever,
+    columns: Mapping[str, Column],
+    rows: np.ndarray,
+    histories: list[np.ndarray],
+    seconds: list[np.ndarray],
+) -> Feeds:
+    """Return what the graph takes for users of these rows with these histories: rows of items, and their times."""
+    stated = {one["name"]: one["dtype"] for one in retriever.transform.inputs}
+    full = retriever.users.complete(columns, rows)
+    catalogue = retriever.catalogue.rows.ids
+    width, kind = max(map(len, histories), default=0), "string" if catalogue.dtype == object else "int64"
+    items = np.full((len(rows), width), PADDING[kind], dtype=catalogue.dtype)
+    times = np.zeros((len(rows), width), np.int64)
+    for row, (own, when) in enumerate(zip(histories, seconds, strict=True)):
+        items[row, : len(own)], times[row, : len(own)] = catalogue[own], when
+    feeds = {name: padded(column, stated[name]) for name, column in full.items()}
+    nothing = np.zeros((len(rows), 0), dtype=catalogue.dtype)
+    return {**feeds, ITEMS: items, TIMES: times, EXCLUDE: nothing}
+
+
+def _items(retriever: Retriever) -> int:
+    return int(retriever.catalogue.rows.live.sum())
+
+
+def _opened(content: bytes) -> Any:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def _differs(user: Any, how: str) -> ReleaseError:
+    return ReleaseError(
+        f"no graph was kept: it answers user {user} with {how} than the release; report it with the recipe and the "
+        "versions that `pip freeze` prints"
+    )
