@@ -10,6 +10,7 @@ import numpy as np
 import tritonclient.grpc as grpc
 from fault_load import ANSWERED, REFUSED, Question
 from fault_requests import Array, Subject, drawn, malformed
+from tritonclient.utils import triton_to_np_dtype
 
 from ensemble.client.tensors import CLICKS, NOW, TIME, Query, tensors
 
@@ -18,13 +19,7 @@ T = TypeVar("T")
 Sent = dict[str, tuple[str, Array]]
 """Data type and array by input."""
 _WIRE: Mapping[str, Any] = {
-    "INT64": np.int64,
-    "INT32": np.int32,
-    "FP64": np.float64,
-    "FP32": np.float32,
-    "BOOL": np.bool_,
-    "UINT8": np.uint8,
-    "BYTES": object,
+    kind: triton_to_np_dtype(kind) for kind in ("INT64", "INT32", "FP64", "FP32", "BOOL", "UINT8", "BYTES")
 }
 
 

@@ -31,9 +31,11 @@ import msgspec
 import numpy as np
 from harness import ROOT, Parser, prepared, recipe_of, served, write
 from rich.table import Table
+from tritonclient.utils import triton_to_np_dtype
 
 from ensemble.client import RetrievalClient
 from ensemble.client.channels import channel_options
+from ensemble.client.retry import as_input
 from ensemble.client.tensors import Query
 from ensemble.layouts import CHAINED, FUSED
 from ensemble.measure import perf_analyzer
@@ -197,14 +199,9 @@ def first_answer(address: str, model: str, request: dict[str, Any]) -> None:
         inputs = []
         for name, entry in request.items():
             values = entry["content"] if isinstance(entry, dict) else entry
-            array = np.array(values, dtype=object if kinds[name] == "BYTES" else _NUMPY[kinds[name]])
-            array = array[None, :] if batched else array
-            inputs.append(grpc.InferInput(name, list(array.shape), kinds[name]))
-            inputs[-1].set_data_from_numpy(array)
+            array = np.array(values, dtype=triton_to_np_dtype(kinds[name]))
+            inputs.append(as_input(name, kinds[name], array[None, :] if batched else array))
         channel.infer(model, inputs)
-
-
-_NUMPY = {"INT64": np.int64, "INT32": np.int32, "FP64": np.float64, "BOOL": np.bool_}
 
 
 def data_of(layout: Layout, run: Run, batch: int, address: str | None = None) -> dict[str, Any]:

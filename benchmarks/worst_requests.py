@@ -28,9 +28,10 @@ import psutil
 import tritonclient.grpc as grpc
 from fault_load import ClientLoad, percentile_ms
 from harness import Parser, say, served, store
-from tritonclient.utils import InferenceServerException
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 from worst_release import GENRES, USERS, Made, catalogue, make_release
 
+from ensemble.client.retry import as_input
 from ensemble.client.tensors import Query
 
 KEY = ("items", "ids", "ranks", "model", "kind", "most_rows")
@@ -175,7 +176,7 @@ class Asker:
 
     def ask(self, inputs: Inputs, repeats: int) -> dict[str, Any]:
         """Return seconds, CPU seconds of the server, and what became of the requests."""
-        tensors = [_tensor(name, array) for name, array in inputs.items()]
+        tensors = [as_input(name, np_to_triton_dtype(array.dtype), array) for name, array in inputs.items()]
         seconds, used, outcome, reason = [], self._cpu(), "answered", ""
         for _ in range(repeats):
             start = time.perf_counter()
@@ -256,13 +257,6 @@ def started(release: Path, repository: Path) -> Iterator[tuple[str, list[psutil.
     with served(repository, start_timeout_seconds=600) as server:
         process = psutil.Process(server.process_id)
         yield server.addresses.grpc, [process, *process.children(recursive=True)]
-
-
-def _tensor(name: str, array: _Array) -> Any:
-    types = {"i": f"INT{8 * array.itemsize}", "O": "BYTES"}
-    made = grpc.InferInput(name, list(array.shape), types[array.dtype.kind])
-    made.set_data_from_numpy(array)
-    return made
 
 
 if __name__ == "__main__":

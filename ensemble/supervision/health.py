@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import tritonclient.grpc as grpc
-from tritonclient.utils import InferenceServerException
+from tritonclient.utils import InferenceServerException, triton_to_np_dtype
 
 from ensemble.client.channels import channel_options
 from ensemble.client.retry import as_input
@@ -15,7 +15,6 @@ from ensemble.client.tls import ClientTls
 from ensemble.serving.triton.canary import OUTPUTS, PARAMETER, Answer, Result, Trouble, check, state_of
 
 CanaryResult = Result
-_DTYPES: Mapping[str, Any] = {"INT32": np.int32, "INT64": np.int64, "BYTES": object}
 
 
 def canary(
@@ -61,7 +60,7 @@ class OverGrpc:
             as_input(
                 tensor["name"],
                 tensor["datatype"],
-                np.array(tensor["data"], dtype=_DTYPES[tensor["datatype"]]).reshape(tensor["shape"]),
+                np.array(tensor["data"], dtype=triton_to_np_dtype(tensor["datatype"])).reshape(tensor["shape"]),
             )
             for tensor in inputs
         ]
