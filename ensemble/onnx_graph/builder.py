@@ -42,7 +42,7 @@ class Builder:
             return self._known[key]
         name = f"constant_{len(self._constants)}"
         if array.dtype == object or array.dtype.kind == "U":
-            texts = [str(one).encode() for one in array.ravel().tolist()]
+            texts = [str(text).encode() for text in array.ravel().tolist()]
             self._constants.append(helper.make_tensor(name, TensorProto.STRING, array.shape, texts))
         else:
             self._constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
@@ -67,7 +67,7 @@ class Builder:
     def lookup(self, values: str, keys: np.ndarray, codes: np.ndarray, default: int) -> str:
         """Return the code of each int64 or string value; `default` for any that is not a key."""
         kind = "keys_strings" if keys.dtype == object else "keys_int64s"
-        listed = [one.encode() for one in keys.tolist()] if keys.dtype == object else keys.tolist()
+        listed = [key.encode() for key in keys.tolist()] if keys.dtype == object else keys.tolist()
         if not listed:
             zeros = self.add("Mul", self.cast(self.add("Equal", values, values), "int64"), self.constant(0, np.int64))
             return self.add("Add", zeros, self.constant(default, np.int64))
@@ -86,7 +86,7 @@ class Builder:
     def model(self, outputs: dict[str, tuple[str, str, list[Any]]]) -> ModelProto:
         """Return the model with these outputs: by name the value, its data type and its shape."""
         self._nodes += [helper.make_node("Identity", [value], [name]) for name, (value, _, _) in outputs.items()]
-        made = [helper.make_tensor_value_info(name, TYPES[dtype], shape) for name, (_, dtype, shape) in outputs.items()]
-        graph = helper.make_graph(self._nodes, "recommend", self.inputs, made, self._constants)
+        ends = [helper.make_tensor_value_info(name, TYPES[dtype], shape) for name, (_, dtype, shape) in outputs.items()]
+        graph = helper.make_graph(self._nodes, "recommend", self.inputs, ends, self._constants)
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(ML, ML_OPSET)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="merlin-retrieval")

@@ -36,14 +36,16 @@ class RawColumns:
         self._document = json.loads((directory / "transform.json").read_text(encoding="utf-8"))
         self.graph, self.directory, self._trained = graph, directory / "vocabulary", trained_ids
         self.inputs: list[dict[str, Any]] = self._document["inputs"]
-        self._dtypes = {one["name"]: one["dtype"] for one in self.inputs}
+        self._dtypes = {column["name"]: column["dtype"] for column in self.inputs}
 
     def take(self) -> dict[str, str]:
         """Add the inputs: `[n]`, lists `[n, m]`, and the history, `[n, m]`; return them by name."""
         ids = "string" if self._trained.dtype == object else "int64"
         raw = {
-            one["name"]: self.graph.take(one["name"], one["dtype"], ["n", f"{one['name']}_length"][: 1 + one["list"]])
-            for one in self.inputs
+            spec["name"]: self.graph.take(
+                spec["name"], spec["dtype"], ["n", f"{spec['name']}_length"][: 1 + spec["list"]]
+            )
+            for spec in self.inputs
         }
         raw[ITEMS] = self.graph.take(ITEMS, ids, ["n", "history_length"])
         raw[TIMES] = self.graph.take(TIMES, "int64", ["n", "history_length"])
@@ -52,18 +54,18 @@ class RawColumns:
     def features(self, raw: dict[str, str]) -> dict[str, str]:
         """Return the tower's features by name."""
         raw = self._dated(raw)
-        made: dict[str, str] = {}
+        features: dict[str, str] = {}
         for step in self._document["steps"]:
             if step["op"] == "sequence":
-                made.update(zip((HISTORY, HISTORY_AGE), self._history(raw, step), strict=True))
+                features.update(zip((HISTORY, HISTORY_AGE), self._history(raw, step), strict=True))
                 continue
             if (operator := OPERATORS.get(step["op"])) is None:
                 raise Unsupported(f"feature '{step['output']}': ONNX has no '{step['op']}' that equals the release's")
             names = step.get("inputs") or [step["input"]]
             outputs = operator(self, step, [raw[name] for name in names], [self._dtypes[name] for name in names])
             suffixes = [step["output"] + suffix for suffix, _ in SERVED[step["op"]].makes]
-            made.update(zip(suffixes, outputs, strict=True))
-        return made
+            features.update(zip(suffixes, outputs, strict=True))
+        return features
 
     def codes(self, step: dict[str, Any], value: str, dtype: str) -> str:
         """Return codes of values: known ones from 3, others 2; nulls are the caller's affair."""
@@ -102,15 +104,15 @@ class RawColumns:
         there = graph.add("GreaterOrEqual", newest, graph.constant(0, np.int64))
         codes = graph.add("GatherElements", padded["codes"], order, axis=1)
         ages = graph.add("Sub", now, graph.add("GatherElements", padded["times"], order, axis=1))
-        found = [graph.add("Where", there, one, graph.constant(0, np.int64)) for one in (codes, ages)]
+        parts = [graph.add("Where", there, part, graph.constant(0, np.int64)) for part in (codes, ages)]
         if step.get("pad_left"):
-            found = [self._from_the_end(one) for one in found]
-        return found[0], graph.cast(found[1], "float32")
+            parts = [self._from_the_end(part) for part in parts]
+        return parts[0], graph.cast(parts[1], "float32")
 
     def _from_the_end(self, value: str) -> str:
         last, before, axis, back = ([-1], [-(2**62)], [1], [-1])
         return self.graph.add(
-            "Slice", value, *(self.graph.constant(one, np.int64) for one in (last, before, axis, back))
+            "Slice", value, *(self.graph.constant(bound, np.int64) for bound in (last, before, axis, back))
         )
 
     def _padded(self, value: str, width: int, filled: int) -> str:

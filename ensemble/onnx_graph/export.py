@@ -49,13 +49,29 @@ class Written(NamedTuple):
 
 
 def write_onnx(release: Release, top_k: int, out: Path, progress: Progress) -> Written:
-    """Write the graph that answers with `top_k` items to the file `out`.
+    """Write a release as one ONNX graph, compared with the release before it is kept.
+
+    Parameters
+    ----------
+    release
+        The verified release.
+    top_k
+        Items in an answer, at most as many as the release has.
+    out
+        The file, whose name ends in .onnx.
+    progress
+        Called with a line of text before each step.
+
+    Returns
+    -------
+    Written
+        The file, its inputs, and how many users were compared.
 
     Raises
     ------
     ReleaseError
-        Something in the release cannot be expressed; or the graph does not answer as the release does, scores within
-        `TOLERANCE`.
+        ONNX cannot express something in the release; or the graph's answers differ from the release's, scores by more
+        than `TOLERANCE`.
     """
     if out.suffix != ".onnx" or out.is_dir():
         raise ReleaseError(f"--out {out}: --format onnx writes one file; give it a name that ends in .onnx")
@@ -68,7 +84,7 @@ def write_onnx(release: Release, top_k: int, out: Path, progress: Progress) -> W
     progress("comparing its answers with the release's")
     users, swapped = check(session, retriever, top_k)
     atomic_write(out, content)
-    inputs = {one.name: f"{one.type} {one.shape}" for one in session.get_inputs()}
+    inputs = {tensor.name: f"{tensor.type} {tensor.shape}" for tensor in session.get_inputs()}
     return Written(out, inputs, min(top_k, _items(retriever)), users, swapped, len(content))
 
 
@@ -85,7 +101,7 @@ def build(retriever: Retriever, top_k: int) -> onnx.ModelProto:
     except Unsupported as reason:
         raise ReleaseError(f"{release.path}: {reason}; leave the feature out, or serve the release") from None
     tower = onnx.load(str(release.path / "towers/query.onnx"))
-    vectors = graph.embed(tower, {one.name: features[one.name] for one in tower.graph.input})
+    vectors = graph.embed(tower, {tensor.name: features[tensor.name] for tensor in tower.graph.input})
     excluded = graph.take(EXCLUDE, "string" if rows.ids.dtype == object else "int64", ["n", "excluded_length"])
     items = np.asarray(rows.vectors[rows.live]), rows.ids[rows.live]
     metric = release.json(PARAMETERS)["metric"]
@@ -159,11 +175,11 @@ def request_of(retriever: Retriever, rows: np.ndarray, top_k: int) -> tuple[np.n
         release.array("history/timestamp.npy", np.int64),
     )
     own = [slice(int(offsets[row]), int(offsets[row + 1])) for row in rows.tolist()]
-    histories, seconds = ([np.array(one[part], np.int64) for part in own] for one in (items, stored))
-    now = np.array([int(one.max(initial=0)) for one in seconds], np.int64)
+    histories, seconds = ([np.array(values[part], np.int64) for part in own] for values in (items, stored))
+    now = np.array([int(times.max(initial=0)) for times in seconds], np.int64)
     users = known_users(release)[rows]
     columns = {USER: Column(users)}
-    if any(one["name"] == TIME for one in retriever.transform.inputs):
+    if any(column["name"] == TIME for column in retriever.transform.inputs):
         columns[TIME] = Column(now)
     nothing = np.zeros(0, np.int64), retriever.catalogue.rows.ids[:0]
     request = Request(columns, np.full(len(rows), top_k), np.zeros(len(rows), bool), nothing)
@@ -178,7 +194,7 @@ def feeds_of(
     seconds: list[np.ndarray],
 ) -> Feeds:
     """Return what the graph takes for users of these rows with these histories: rows of items, and their times."""
-    stated = {one["name"]: one["dtype"] for one in retriever.transform.inputs}
+    stated = {column["name"]: column["dtype"] for column in retriever.transform.inputs}
     full = retriever.users.complete(columns, rows)
     catalogue = retriever.catalogue.rows.ids
     width, kind = max(map(len, histories), default=0), "string" if catalogue.dtype == object else "int64"

@@ -52,9 +52,9 @@ def _continuous(columns: RawColumns, step: dict[str, Any], inputs: list[str], dt
 
 def _age(columns: RawColumns, step: dict[str, Any], inputs: list[str], dtypes: list[str]) -> tuple[str, ...]:
     graph = columns.graph
-    since, until = (graph.cast(one, "float64") for one in inputs)
+    since, until = (graph.cast(time, "float64") for time in inputs)
     passed = graph.add("Div", graph.add("Sub", until, since), graph.constant(step["unit"], np.float64))
-    nulls = [is_null(graph, one, dtype) for one, dtype in zip(inputs, dtypes, strict=True)]
+    nulls = [is_null(graph, time, dtype) for time, dtype in zip(inputs, dtypes, strict=True)]
     return (_scaled(graph, passed, graph.add("Or", *nulls), step),)
 
 
@@ -109,7 +109,7 @@ def _cyclic(columns: RawColumns, step: dict[str, Any], inputs: list[str], dtypes
     angle = graph.add("Mul", fraction, graph.constant(2 * np.pi, np.float64))
     cosine = graph.add("Add", angle, graph.constant(np.pi / 2, np.float64))  # of double, onnxruntime has the sine
     axis = graph.constant([1], np.int64)
-    waves = [graph.add("Unsqueeze", graph.add("Sin", one), axis) for one in (angle, cosine)]
+    waves = [graph.add("Unsqueeze", graph.add("Sin", turned), axis) for turned in (angle, cosine)]
     wave = graph.add("Concat", *waves, axis=1)
     shown = graph.add("Where", graph.add("Unsqueeze", there, axis), wave, graph.constant(0, np.float64))
     return (graph.cast(shown, "float32"),)
@@ -159,7 +159,7 @@ def _weighted_multi_hot(
     columns: RawColumns, step: dict[str, Any], inputs: list[str], dtypes: list[str]
 ) -> tuple[str, ...]:
     graph = columns.graph
-    nulls = [is_null(graph, one, dtype) for one, dtype in zip(inputs, dtypes, strict=True)]
+    nulls = [is_null(graph, values, dtype) for values, dtype in zip(inputs, dtypes, strict=True)]
     places = _places(graph, graph.add("Not", graph.add("Or", *nulls)), step)
     weights = graph.cast(inputs[1], "float32")
     weights = graph.add("Where", nulls[1], graph.constant(0, np.float32), weights)

@@ -29,10 +29,10 @@ def best(
     score, rows = graph.add_all("TopK", 2, scores, graph.constant([k], np.int64), axis=1)
     real = graph.add("Greater", score, graph.constant(-np.inf, np.float32))
     nobody = np.array(PADDING[dtype], dtype=object if dtype == "string" else np.int64)
-    found = graph.add("Where", real, graph.add("Gather", graph.constant(ids), rows), graph.constant(nobody))
+    item_id = graph.add("Where", real, graph.add("Gather", graph.constant(ids), rows), graph.constant(nobody))
     count = graph.add("ReduceSum", graph.cast(real, "int32"), graph.constant([1], np.int64), keepdims=0)
     return {
-        "item_id": (found, dtype, ["n", k]),
+        "item_id": (item_id, dtype, ["n", k]),
         "score": (graph.add("Max", score, graph.constant(NO_SCORE, np.float32)), "float32", ["n", k]),
         "count": (count, "int32", ["n"]),
     }
@@ -60,4 +60,4 @@ def _without(graph: Builder, scores: str, rows: str, items: int) -> str:
     nothing = graph.add("Expand", graph.constant(-np.inf, np.float32), shape)
     marked = graph.add("ScatterElements", wider, rows, nothing, axis=1)
     ends = ([0], [items], [1])
-    return graph.add("Slice", marked, *(graph.constant(one, np.int64) for one in ends))
+    return graph.add("Slice", marked, *(graph.constant(bound, np.int64) for bound in ends))
