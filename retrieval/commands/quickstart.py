@@ -120,6 +120,7 @@ def _next(run: Any, recipe: Path) -> list[str]:
 
     place = run.directory
     return [
+        f"retrieval explore {place}",
         f"retrieval serve {place}",
         f"retrieval query --user {any_user(place)} --top-k 5 --run {place}",
         f"retrieval recommend {place} --users all --out answers",

@@ -9,7 +9,7 @@ from typing import Final
 import pandas as pd
 
 from retrieval.init.ids import find_id, find_reference, is_prose
-from retrieval.init.profile import Found, Sampled
+from retrieval.init.profile import Found, Profile, Sampled
 from retrieval.init.timestamps import find_timestamp, refuse_doubt, units_of
 from retrieval.init.words import name_score
 from workflows.columns import Columns
@@ -103,17 +103,23 @@ def _find_unnamed_title(table: Sampled, found: dict[str, Found]) -> None:
 
 
 def _find_title(table: Sampled, found: dict[str, Found]) -> None:
-    """Find a text of the interactions that is called so, and is nearly always the same for an item."""
+    """Find a text of the interactions that is nearly always the same for an item; where there are names, it has one."""
     _find_by_name(table, Columns.Title, ("string",), found)
-    title, item = found.get(Columns.Title), found[Columns.Item].column
-    if title is None:
-        return
-    rows = pd.DataFrame({"item": item.values, "title": title.column.values}).dropna()
-    few = rows.groupby("item")["title"].nunique().mean() < 1.5 if len(rows) else False
-    if few and title.column.name != item.name:
+    title, item = found.pop(Columns.Title, None), found[Columns.Item].column
+    if title is not None and _is_of_item(title.column, item):
         found[Columns.Title] = title._replace(why=f"{title.why}, nearly the same in all rows of an item")
-    else:
-        del found[Columns.Title]
+    elif title is None and not table.file.header:
+        taken = {one.column.name for one in found.values()}
+        texts = (one for one in table.columns if one.name not in taken and one.dtype == "string" and is_prose(one))
+        names = (one for one in texts if one.distinct > 0.5 * item.distinct and _is_of_item(one, item))
+        if text := next(names, None):
+            found[Columns.Title] = Found(text, Columns.Title, "a guess: a text, nearly the same in all rows of an item")
+
+
+def _is_of_item(text: Profile, item: Profile) -> bool:
+    """Return whether a text is nearly always the same for an item."""
+    rows = pd.DataFrame({"item": item.values, "title": text.values}).dropna()
+    return text.name != item.name and len(rows) > 0 and bool(rows.groupby("item")["title"].nunique().mean() < 1.5)
 
 
 def _find_by_name(

@@ -228,7 +228,7 @@ def test_quickstart_writes_a_recipe_goes_on_with_it_and_says_what_is_next(
     assert "ratings.toml is there already, and is kept" in done.stderr
     assert told["metrics"]["verdict"]["text"]
     assert Path(told["report"]).is_file()
-    assert told["next"][0] == "retrieval serve runs/ratings"
+    assert told["next"][:2] == ["retrieval explore runs/ratings", "retrieval serve runs/ratings"]
     Path("other.csv").write_text(lines(","))
     done = mistaken("quickstart", "other.csv", "--out", "ratings.toml")
     assert done.returncode == 2

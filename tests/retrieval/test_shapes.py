@@ -490,3 +490,13 @@ def test_a_thousand_is_no_decimal_comma_and_an_id_keeps_its_point(tmp_path: Path
     joined = replace(recipe.data.interactions, joined={"when": ("date", "time")})
     with pytest.raises(DataError, match=r"data.interactions.joined: .*b.csv has no column 'date'; there are: user_id"):
         OwnRows(replace(recipe.data, interactions=joined), lambda _: None)
+
+
+def test_names_of_items_beside_their_ids_become_titles_without_a_header(tmp_path: Path) -> None:
+    frame = FRAME.assign(name="The Band " + FRAME["item_id"].astype(str), note=[f"a remark {n}" for n in range(1000)])
+    frame[["user_id", "note", "item_id", "name", "timestamp"]].to_csv(
+        tmp_path / "plays.tsv", sep="\t", index=False, header=False
+    )
+    _, tables = answer(tmp_path, "plays.tsv")
+    same(tables, ("user_id", "item_id", "timestamp"))
+    assert tables.items.set_index("item_id").loc[1001, "title"] == "The Band 1001"
