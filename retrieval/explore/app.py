@@ -17,6 +17,7 @@ from ensemble.serving.errors import ServingError
 from retrieval.explore.access import protect
 from retrieval.explore.asking import Answers, InProcess, Served
 from retrieval.explore.explored import Explored, Shelf
+from retrieval.explore.form import whole_number
 from retrieval.explore.item_view import item_page
 from retrieval.explore.quality_view import quality_page
 from retrieval.explore.serving_view import Watch
@@ -48,8 +49,8 @@ class Pages:
             return {"problem": str(error)}
 
     def _number(self) -> int:
-        number = request.args.get("run", "0")
-        return int(number) if number.isdecimal() and int(number) < len(self.shelf.places) else 0
+        number = whole_number(request.args.get("run", "0")) or 0
+        return number if number < len(self.shelf.places) else 0
 
     def answers(self, explored: Explored) -> Answers:
         """Return what answers for a run."""

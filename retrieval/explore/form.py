@@ -53,14 +53,14 @@ def asked(fields: Fields, explored: Explored, signature: Signature) -> Asked:
     """Read the form of a user who was chosen; raise InvalidRequest naming the field that is wrong."""
     types = signature.inputs
     item_type = types.get("exclude_item_ids", "INT64")
-    user = typed("user", fields.get("user", ""), types["user_id"])
+    user = _id("user", fields.get("user", ""), types["user_id"])
     drop = fields.getlist("drop")
     return Asked(
         user,
         _whole("top-k", fields.get("top_k", "") or str(TOP_K), MOST_SHOWN),
         fields.get("seen", "") == "on",
         _seconds(fields.get("time", ""), explored, user),
-        tuple(typed("history", one, item_type) for one in fields.getlist("click") if one not in drop),
+        tuple(_id("history", one, item_type) for one in fields.getlist("click") if one not in drop),
         _columns(fields, types, explored),
         _filter(fields, explored, item_type),
     )
@@ -103,7 +103,7 @@ def _tags(fields: Fields, name: str) -> TagTest:
 
 def _ids(fields: Fields, name: str, item_type: str) -> Sequence[Any]:
     texts = fields.get(name, "").replace(",", " ").split() if item_type != "BYTES" else fields.get(name, "").split(",")
-    return [typed(name, text.strip(), item_type) for text in texts if text.strip()]
+    return [_id(name, text.strip(), item_type) for text in texts if text.strip()]
 
 
 def _number(fields: Fields, *names: str) -> float | None:
@@ -117,9 +117,23 @@ def _number(fields: Fields, *names: str) -> float | None:
 
 
 def _whole(name: str, text: str, most: int) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= most:
-        raise InvalidRequest(f"{name}: got {text}, expected a whole number from 1 to {most}")
-    return int(text)
+    number = whole_number(text)
+    if number is None or not 1 <= number <= most:
+        raise InvalidRequest(f"{name}: got {text[:40]}, expected a whole number from 1 to {most}")
+    return number
+
+
+def whole_number(text: str) -> int | None:
+    """Return a number of at most 18 digits; None for any other text."""
+    return int(text) if text.isdecimal() and len(text) <= 18 else None
+
+
+def _id(name: str, text: str, data_type: str) -> Any:
+    """Return an id; raise InvalidRequest where it is none of the model's type."""
+    found = typed(name, text, data_type)
+    if isinstance(found, int) and not -(2**63) <= found < 2**63:
+        raise InvalidRequest(f"{name} {text[:40]}: the model takes 64-bit integers here")
+    return found
 
 
 def _seconds(text: str, explored: Explored, user: Any) -> int:

@@ -48,7 +48,11 @@ class Items:
         """Return the row of an item whose id is written so; -1 where there is none."""
         if self._catalogue.ids.is_string:
             return self.row(text)
-        return self.row(int(text)) if text.lstrip("-").isdecimal() and -(2**63) <= int(text) < 2**63 else -1
+        try:
+            number = int(text)
+        except ValueError:
+            return -1
+        return self.row(number) if -(2**63) <= number < 2**63 else -1
 
     def shown(self, row: int) -> Shown:
         """Return an item in words."""

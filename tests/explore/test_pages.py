@@ -59,6 +59,37 @@ def test_a_page_names_the_field_that_is_wrong_and_keeps_the_others(dated_run: Ru
         assert 'name="col.occupation"' not in text or 'value="artist"' in text
 
 
+NASTY = (
+    "--5",
+    "9" * 5000,
+    "-" + "9" * 30,
+    "²",
+    "1e999",
+    "\x00",
+    "😀",
+    "%",
+    " 5 ",
+    str(2**63),
+    "[]",
+    "../..",
+    "9999-12-31T23:59",
+)
+FIELDS = (
+    *("user", "item", "q", "run", "top_k", "time", "click", "drop", "why", "any.genres", "min.year", "crowding"),
+    *("crowding_by", "min_score", "allow", "deny", "col.age", "col.nothing"),
+)
+
+
+def test_no_address_breaks_a_page(dated_run: Run, pages: Callable[..., Any]) -> None:
+    client = pages(dated_run.path)
+    given = {"user": str(dated_run.users["user_id"][0]), "crowding": "2", "crowding_by": "genres"}
+    for field in FIELDS:
+        for text in NASTY:
+            for view in ("/user", "/item") if field in ("item", "q", "run") else ("/user",):
+                page = client.get(view, query_string={**given, field: text})
+                assert page.status_code == 200, (view, field, text[:40])
+
+
 def test_whatever_stands_in_a_table_is_text_in_the_page(tmp_path: Path, pages: Callable[..., Any]) -> None:
     from tests.synthetic import make_release, make_run
 
