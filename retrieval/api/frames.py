@@ -83,6 +83,8 @@ def arrow_of(table: Any, role: str) -> pa.Table:
 def _of_pandas(frame: Any, role: str) -> pa.Table:
     """Return a pandas frame without its index, unless that has a name: then it is a column."""
     named = [name for name in frame.index.names if name is not None]
+    if both := [name for name in named if name in frame.columns]:
+        raise DataError(f"{role}: its index and a column are both called {both[0]!r}; reset_index(drop=True) drops one")
     frame = frame.reset_index() if named else frame
     if frame.columns.nlevels > 1:
         raise DataError(f"{role}: its columns have {frame.columns.nlevels} levels; flatten them")

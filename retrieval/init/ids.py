@@ -131,7 +131,9 @@ def _is_remark(column: Profile) -> bool:
 
 
 def is_clock(column: Profile) -> bool:
-    """Return whether texts are times of day."""
+    """Return whether a column holds times of day."""
+    if column.dtype.startswith("time"):  # Arrow's time32 and time64
+        return True
     return column.dtype == "string" and bool(column.values.iloc[:1000].str.fullmatch(CLOCK).mean() > 0.95)
 
 

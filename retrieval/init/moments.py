@@ -12,6 +12,7 @@ from retrieval.init.profile import Found, Sampled, read_sample
 from retrieval.init.timestamps import find_timestamp
 from workflows.columns import Columns
 from workflows.sources.own_tables.files import locate
+from workflows.sources.own_tables.types import PER_DAY
 
 DATE: Final = ("year", "month", "day")
 
@@ -36,7 +37,10 @@ def _date_and_clock(interactions: Sampled) -> list[str]:
     if Columns.Timestamp not in found or not clocks:
         return []
     date = found[Columns.Timestamp].column
-    is_day = date.dtype == "string" and not date.values.iloc[:1000].astype(str).str.contains(":").any()
+    if date.dtype == "datetime":
+        is_day = bool((date.values % PER_DAY == 0).all())
+    else:
+        is_day = date.dtype == "string" and not date.values.iloc[:1000].str.contains(":").any()
     return [date.name, clocks[0]] if is_day else []
 
 

@@ -106,13 +106,18 @@ def make_plan(
 
 
 def lines_of(plan: Plan) -> list[str]:
-    """Say in a line for each table which columns have a role and why, and how rows are split."""
+    """Say which columns of each table have a role and why, what cannot be read, and how rows are split."""
     found = {table: [*plan.roles[table].values()] for table in plan.tables}
     tables = [
         f"{table}: " + "; ".join(f"{one.role} is {one.column.name!r} ({one.why})" for one in roles)
         for table, roles in found.items()
     ]
-    return [*tables, f"split: {plan.split}: {plan.split_why}"]
+    left_out = [
+        f"{table}: left out, for tables cannot hold it: {name} ({plan.tables[table].column(name).dtype})"
+        for table, names in plan.ignored.items()
+        for name in names
+    ]
+    return [*tables, *left_out, f"split: {plan.split}: {plan.split_why}"]
 
 
 def _columns(table: Sampled, roles: Mapping[str, Found], taken: set[str]) -> list[Decided]:

@@ -113,6 +113,7 @@ def test_a_recipe_edited_by_hand_is_kept_beside_the_new_one(runs: Path, fitted: 
     ({"interactions": FRAME.head(0)}, "interactions: has no rows"),
     ({"interactions": FRAME.assign(rating=[1, "x"] * 500)}, r"column 'rating' holds values that do not go together"),
     ({"interactions": pd.concat([FRAME, FRAME], axis=1)}, "interactions: two columns are called 'user_id'"),
+    ({"interactions": FRAME.set_index(FRAME["user_id"])}, "its index and a column are both called 'user_id'; reset"),
     ({"interactions": FRAME[["rating"]]}, "no column looks like the user_id; there are: rating"),
     ({"interactions": FRAME, "columns": {"user_id": "uid"}}, "user_id=uid: .* has no such column; there are: user_id"),
     ({"interactions": FRAME, "columns": {"people.user_id": "uid"}}, "people.user_id=uid: expected OURS=THEIRS"),

@@ -473,6 +473,15 @@ def test_times_in_several_columns_and_decimal_commas_are_read(tmp_path: Path) ->
     assert tables.interactions["timestamp"].tolist() == (FRAME["timestamp"] // 86_400 * 86_400).tolist()
 
 
+@pytest.mark.parametrize("day", ["datetime", "date"])
+def test_typed_dates_beside_times_of_day_are_joined(tmp_path: Path, day: str) -> None:
+    when = pd.to_datetime(FRAME["timestamp"], unit="s")
+    dates = when.dt.normalize() if day == "datetime" else when.dt.date
+    frame = FRAME.drop(columns="timestamp").assign(date=dates, time=when.dt.time)
+    frame.to_parquet(tmp_path / "a.parquet", index=False)
+    same(answer(tmp_path, "a.parquet")[1])
+
+
 def test_a_thousand_is_no_decimal_comma_and_an_id_keeps_its_point(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(lines(","), encoding="utf-8")
     users = pd.DataFrame({"user_id": range(1, 41), "points": [f"{user},{user:03d}" for user in range(1, 41)]})

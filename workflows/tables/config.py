@@ -43,7 +43,7 @@ class TableFile(Section, frozen=True, kw_only=True):
     """Text columns, by our name, that hold lists, and what stands between the entries: `{ genres = "|" }`."""
     joined: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """New columns: the texts of others, by the file's names, with a blank between, such as
-    `{ timestamp = ["date", "time"] }`."""
+    `{ timestamp = ["date", "time"] }`; of a date its day."""
     explode: str | None = None
     """A column, by the file's name, that holds lists: its row becomes a row for each entry. Of text, `lists` says what
     stands between the entries."""

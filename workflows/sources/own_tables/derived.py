@@ -45,7 +45,7 @@ def derived(config: TableFile, rows: pa.Table, names: Sequence[str]) -> pa.Table
     """Return columns of rows that were read: joined ones, and numbers with a decimal point."""
     for name in names:
         if name in config.joined:
-            texts = [cast(rows.column(source), "string").values for source in config.joined[name]]
+            texts = [_text(rows.column(source)) for source in config.joined[name]]
             rows = rows.append_column(name, pc.binary_join_element_wise(*texts, " "))
     if config.decimal == ",":
         kept = _kept(config)
@@ -53,6 +53,13 @@ def derived(config: TableFile, rows: pa.Table, names: Sequence[str]) -> pa.Table
             if name not in kept and pa.types.is_string(rows.schema.field(at).type):
                 rows = rows.set_column(at, name, with_point(rows.column(at)))
     return rows
+
+
+def _text(values: Any) -> Any:
+    """Return values as text; of dates the day."""
+    if pa.types.is_timestamp(values.type) or pa.types.is_date(values.type):
+        return pc.strftime(values, format="%Y-%m-%d")
+    return cast(values, "string").values
 
 
 def with_point(values: Any) -> Any:
