@@ -138,7 +138,10 @@ def _answer(explored: Explored, question: Asked, answer: Recommendations) -> dic
     items = [
         Answered(explored.items.shown(row), score, explored.items.ids[row] in later) for row, score in known if row >= 0
     ]
-    note = "" if len(items) == question.top_k else f"{len(items)} items fit the filters"
+    strange = len(answer.item_ids) - len(items)
+    note = "" if len(answer.item_ids) == question.top_k else f"{len(answer.item_ids)} items fit what is asked"
+    if strange:
+        note = f"{strange} answered items are not of this run: the server has another release, or a changed catalogue"
     columns = [Column("this model", items, note=note)]
     columns += [_peer(explored, name, rows, later) for name, rows in _peers(explored, question).items()]
     return {"columns": columns, "user_known": answer.user_known, "release": answer.release, "later": len(later)}

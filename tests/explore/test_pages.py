@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from werkzeug.datastructures import MultiDict
 
+from ensemble.client import Recommendations
 from ensemble.client.tensors import Query, tensors
 from ensemble.serving.retriever import Retriever
 from retrieval.explore.app import create_app
@@ -19,6 +22,7 @@ from retrieval.explore.asking import InProcess
 from retrieval.explore.explored import Explored
 from retrieval.explore.serve import listen
 from retrieval.explore.snippets import over_http, tritonclient
+from retrieval.explore.user_view import user_page
 from retrieval.explore.why import why
 from tests.synthetic import Run
 from workflows.errors import ServerError
@@ -200,3 +204,16 @@ def test_a_port_that_is_taken_is_named(dated_run: Run) -> None:
             listen([dated_run.path], port=first.server.effective_port)
     finally:
         first.close()
+
+
+def test_items_that_the_run_does_not_have_are_said(dated_run: Run) -> None:
+    class Changed(InProcess):
+        def ask(self, query: Query) -> Recommendations:
+            answer = super().ask(query)
+            strange: Any = "new" if isinstance(answer.item_ids[0], str) else 17
+            return replace(answer, item_ids=[strange, *answer.item_ids[1:]])
+
+    explored, user = Explored(dated_run.path), str(dated_run.users["user_id"][0])
+    page = user_page(explored, Changed(explored), MultiDict({"user": user}), None)
+    assert len(page["columns"][0].items) == 9
+    assert page["columns"][0].note.startswith("1 answered items are not of this run")
