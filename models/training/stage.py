@@ -22,6 +22,7 @@ from models.training.export import export_towers
 from models.training.finite import FiniteGuard, check_finite
 from models.training.horovod import Ranks
 from models.training.objective import Labels, Lesson, Teacher, build_loss
+from models.training.optimizer import build_optimizer
 from models.training.precision import Compute, copy_weights
 from models.training.sampling import TrainingRows
 from models.training.tasks import learned_rows, served_rows, with_tasks
@@ -225,23 +226,6 @@ def _batches(part: Part, labels: Labels, batch_size: int, seed: int, ranks: Rank
 
 def _gather(features: Mapping[str, tf.Tensor], index: tf.Tensor) -> dict[str, tf.Tensor]:
     return {name: tf.gather(values, index) for name, values in features.items()}
-
-
-def build_optimizer(train: Train, steps: int, ranks: Ranks = ALONE.ranks) -> tf.keras.optimizers.Optimizer:
-    """Return Adam, or AdamW where weights decay; `steps` is the number of batches in the whole training."""
-    rate, norm = _learning_rate(train, steps), train.clip_norm
-    if not train.weight_decay:
-        return ranks.optimizer(tf.keras.optimizers.Adam(rate, global_clipnorm=norm))
-    adamw = tf.keras.optimizers.AdamW(rate, weight_decay=train.weight_decay, global_clipnorm=norm)
-    optimizer = ranks.optimizer(adamw)  # which makes another one, that has to be told what is excluded
-    optimizer.exclude_from_weight_decay(var_names=["bias:0$", "log_(decays|temperature|variances):0$"])
-    return optimizer
-
-
-def _learning_rate(train: Train, steps: int) -> float | tf.keras.optimizers.schedules.LearningRateSchedule:
-    if train.schedule == "constant":
-        return train.learning_rate
-    return tf.keras.optimizers.schedules.CosineDecay(train.learning_rate, steps)
 
 
 def _tensorboard(directory: Path, ranks: Ranks) -> list[tf.keras.callbacks.Callback]:

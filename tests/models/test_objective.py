@@ -9,10 +9,11 @@ import tensorflow as tf
 
 from models.config import Catalogue, Ignored, Objective, Sampled, Threshold, Train, Weighted
 from models.training import sampling
+from models.training.horovod import Ranks
 from models.training.objective import Labels, Lesson, Taught, build_loss, catalogue_softmax, sampled_softmax
+from models.training.optimizer import LazyAdam, build_optimizer
 from models.training.ratings import positives, weights
 from models.training.sampling import Negatives, Sampler, TrainingRows
-from models.training.stage import build_optimizer
 from workflows.errors import RecipeError
 
 ITEMS, DIM, ROWS, T = 7, 4, 5, 0.3
@@ -300,7 +301,7 @@ def test_ratings_that_do_not_allow_it_are_told() -> None:
 
 
 def test_weights_decay_by_themselves_and_biases_do_not() -> None:
-    optimizer = build_optimizer(Train(weight_decay=0.1, learning_rate=0.01), 1)
+    optimizer = build_optimizer(Train(weight_decay=0.1, learning_rate=0.01), 1, Ranks())
     names = ("dense/kernel", "dense/bias", "history_pooling/log_decays", "log_temperature")
     variables = [tf.Variable(2.0, name=name) for name in names]
     optimizer.apply_gradients([(tf.constant(0.0), variable) for variable in variables])
@@ -309,8 +310,26 @@ def test_weights_decay_by_themselves_and_biases_do_not() -> None:
 
 def test_gradients_are_clipped_together() -> None:
     """Seen in Adam's running mean of the gradients."""
-    optimizer = build_optimizer(Train(clip_norm=1.0), 1)
+    optimizer = build_optimizer(Train(clip_norm=1.0), 1, Ranks())
     variables = [tf.Variable(0.0, name="a"), tf.Variable(0.0, name="b")]
     optimizer.apply_gradients(zip([tf.constant(3.0), tf.constant(4.0)], variables, strict=True))
     moments = [float(optimizer._momentums[i]) for i in range(2)]
     assert moments == pytest.approx([0.1 * 0.6, 0.1 * 0.8])
+
+
+def test_a_large_table_is_moved_where_it_is_looked_up_and_there_as_by_adamw() -> None:
+    start = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+    looked_up = tf.constant([4, 1, 4])
+    found = {}
+    for lazy_rows in (6, 7):
+        made = build_optimizer(Train(weight_decay=0.1, learning_rate=0.01, lazy_rows=lazy_rows), 1, Ranks())
+        optimizer = LazyAdam.from_config(made.get_config())  # as Horovod makes its own
+        table, bias = tf.Variable(start, name="id_embedding/embeddings"), tf.Variable([1.0], name="dense/bias")
+        for step in range(5):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_sum(tf.sin(tf.gather(table, looked_up) + step)) + bias[0]
+            optimizer.minimize(loss, [table, bias], tape=tape)
+        found[lazy_rows] = table.numpy()
+    np.testing.assert_allclose(found[6][[1, 4]], found[7][[1, 4]], rtol=1e-6)
+    np.testing.assert_array_equal(found[6][[0, 2, 3, 5]], start[[0, 2, 3, 5]])
+    assert (np.abs(found[7][[0, 2, 3, 5]]) < np.abs(start[[0, 2, 3, 5]])).all(), "a small table decays as a whole"

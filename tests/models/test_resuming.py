@@ -47,7 +47,7 @@ def attempt(grouped: Path, work: Path, settings: Train, stop_after: int | None =
 
 
 def test_an_interrupted_training_goes_on_with_what_it_had(grouped: Path, tmp_path: Path) -> None:
-    settings = structs.replace(TRAIN, schedule="cosine")
+    settings = structs.replace(TRAIN, schedule="cosine", lazy_rows=100)
     attempt(grouped, tmp_path, settings, stop_after=4)
     state = json.loads((tmp_path / "training/search/state.json").read_text())
     assert (state["epoch"], state["over"]) == (3, False), "the epoch in which it ended is not whole"

@@ -67,6 +67,7 @@ def test_so_do_towers_trained_on_sampled_items(
 ) -> None:
     objective = Objective(candidates=candidates, positives_weight=0.0, label_smoothing=0.05)
     sampled = structs.replace(TRAIN, objective=objective, weight_decay=1e-4, clip_norm=1.0, refit=False)
+    sampled = structs.replace(sampled, lazy_rows=100)
     train(features.load(grouped), model, sampled, 7, "cpu", tmp_path, lambda _: None)
     figures = evaluate(grouped, tmp_path, "random")
     assert figures["all"]["recall@50"] > 2 * figures["popularity"]["all"]["recall@50"]
