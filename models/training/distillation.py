@@ -15,12 +15,11 @@ from models.baselines.ease import Ease
 from models.config import Distillation
 from models.metrics import Float32Array
 from models.towers.two_tower import TwoTowerModel
-from models.training.early_stopping import encode_queries
 from models.training.finite import is_finite
 from models.training.objective import Labels, Teacher
+from models.training.rows import Rows
 from models.training.sampling import TrainingRows
 from workflows.errors import RecipeError, StageError
-from workflows.features.stage import Part
 
 LEAST_SCORE = 0.01
 """Of a peer: those of EASE and ALS may be negative."""
@@ -33,8 +32,8 @@ class TowersTeacher:
     ----------
     towers
         At least one.
-    part
-        The rows to be trained on, with their histories; encoded here once, with nothing dropped.
+    rows
+        Those to be trained on; encoded here once, with nothing dropped.
 
     Raises
     ------
@@ -42,9 +41,11 @@ class TowersTeacher:
         A vector is not finite.
     """
 
-    def __init__(self, towers: Sequence[TwoTowerModel], part: Part) -> None:
-        features = {name: tf.convert_to_tensor(values) for name, values in part.query.items()}
-        queries = [encode_queries(tower, features) / float(tower.temperature) for tower in towers]
+    def __init__(self, towers: Sequence[TwoTowerModel], rows: Rows) -> None:
+        queries = [
+            np.concatenate([tower.query_vectors(some).numpy() for some in rows.blocks()]) / float(tower.temperature)
+            for tower in towers
+        ]
         # Side by side, so that one inner product is the sum of theirs.
         self._queries = tf.concat(queries, axis=1) / len(towers)
         self._items = tf.concat([tower.item_vectors() for tower in towers], axis=1)

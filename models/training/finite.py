@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from workflows.errors import DivergedError, StageError
 
-_FEW = 1 << 13
+FEW = 1 << 13
 """Queries that are looked at after an epoch."""
 _STEPS = 64
 """Steps after which their losses are looked at: to wait for each would hold up a GPU."""
@@ -73,7 +73,7 @@ class FiniteGuard(tf.keras.callbacks.Callback):
                 raise self.error(f"after it the weights {weight.name!r} are not finite")
         if self._queries is None:
             return
-        some = {name: tf.convert_to_tensor(values[:_FEW]) for name, values in self._queries.items()}
+        some = {name: tf.convert_to_tensor(values[:FEW]) for name, values in self._queries.items()}
         for side, vectors in (("query", self.model.query_vectors(some)), ("item", self.model.item_vectors())):
             if not is_finite(vectors):
                 raise self.error(f"after it {side} vectors are not finite")

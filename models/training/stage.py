@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import tensorflow as tf
 from msgspec.structs import replace
 
 from models.config import Distillation, Model, Train
-from models.data import join, queries, with_history
+from models.data import join, queries
 from models.towers.augmentation import augmented_loss
 from models.towers.two_tower import TwoTowerModel
 from models.training.blending import Blending, blend, check_blend, choose
@@ -19,11 +19,12 @@ from models.training.cost import Meter
 from models.training.distillation import PeersTeacher, Product, TowersTeacher
 from models.training.early_stopping import OnEpoch, Validation
 from models.training.export import export_towers
-from models.training.finite import FiniteGuard, check_finite
+from models.training.finite import FEW, FiniteGuard, check_finite
 from models.training.horovod import Ranks
 from models.training.objective import Labels, Lesson, Teacher, build_loss
 from models.training.optimizer import build_optimizer
 from models.training.precision import Compute, copy_weights
+from models.training.rows import Rows, shuffled_batches, with_ranges
 from models.training.sampling import TrainingRows
 from models.training.tasks import learned_rows, served_rows, with_tasks
 from models.training.warm_start import PHASES, Earlier, Start, going_on
@@ -156,18 +157,19 @@ def _trained(
     """Make a new model and train it on those rows of `part` that there is a use for, with teachers also by these."""
     tf.keras.utils.set_random_seed(phase.ranks.seed(seed))
     tf.config.experimental.enable_op_determinism()
-    part, weights = learned_rows(with_history(part, data.query_specs), train)
+    part, histories = with_ranges(part, data.query_specs)
+    part, weights = learned_rows(part, train)
     known = part.interactions
     if start:
         part, weights = start.newer(part, weights)
-    rows = TrainingRows(part.interactions, len(data.catalogue), known)
-    retrieval = build_loss(train.objective, rows, model.tower[-1], _lesson(train.distillation, teachers, part, rows))
+    learned, rows = Rows(part, histories), TrainingRows(part.interactions, len(data.catalogue), known)
+    retrieval = build_loss(train.objective, rows, model.tower[-1], _lesson(train.distillation, teachers, learned, rows))
     loss, heads = with_tasks(retrieval, model, train.tasks, part.interactions)
     loss = augmented_loss(loss, model.augmentation, rows, data)
     tower = TwoTowerModel(data.query_specs, data.item_specs, data.items, model, loss, data.pretrained, _compute(train))
     tower.heads = heads
     labels = Labels(rows.items, rows.users, tf.constant(weights), tf.range(len(rows.items), dtype=tf.int64))
-    batches = _batches(part, labels, train.batch_size, seed + phase.epochs_done, phase.ranks)
+    batches = _batches(learned, labels, train.batch_size, seed + phase.epochs_done, phase.ranks)
     optimizer = build_optimizer(train, max(1, epochs) * len(batches), phase.ranks)
     tower.compile(optimizer=_compute(train).optimizer(optimizer))
     if start:
@@ -175,7 +177,7 @@ def _trained(
         check_finite(tower, "the earlier run's towers")
     phase.restore(tower, batches)
     if not phase.is_over:
-        guard = FiniteGuard(phase.name, train.learning_rate, [part.query, data.items], queries=part.query)
+        guard = FiniteGuard(phase.name, train.learning_rate, [part.query, data.items], queries=learned.first(FEW))
         kept = [guard, *callbacks, phase]
         tower.fit(batches, epochs=epochs, initial_epoch=phase.epochs_done, callbacks=kept, verbose=0)
         phase.finish(tower, epochs)
@@ -195,37 +197,23 @@ def _in_float32(trained: TwoTowerModel, data: FeatureSet, model: Model, query: d
 
 
 def _lesson(
-    distillation: Distillation | None, towers: Sequence[TwoTowerModel], part: Part, rows: TrainingRows
+    distillation: Distillation | None, towers: Sequence[TwoTowerModel], learned: Rows, rows: TrainingRows
 ) -> Lesson | None:
     """Return what the towers, and the recipe's peers, teach; None in a search that awaits its generations."""
     if distillation is None or (distillation.generations and not towers):
         return None
-    teachers: list[Teacher] = [TowersTeacher(towers, part)] if towers else []
+    teachers: list[Teacher] = [TowersTeacher(towers, learned)] if towers else []
     if distillation.peers:
         teachers.append(PeersTeacher(distillation, rows))
     return Lesson(Product(teachers), distillation.weight, distillation.unseen_only)
 
 
-def _batches(part: Part, labels: Labels, batch_size: int, seed: int, ranks: Ranks) -> tf.data.Dataset:
-    """Yield `(query features, Labels)` in batches, reshuffled every epoch; the short last batch is left out.
-
-    The features are held as tensors and gathered by row number, which costs a fraction of feeding them row by row. All
-    ranks have the same batches, and each takes its share.
-    """
-    features = {name: tf.convert_to_tensor(values) for name, values in part.query.items()}
-    total = len(part.interactions)
-    with ranks.same_seed(seed):
-        rows = tf.data.Dataset.range(total).shuffle(total, seed=seed)
-    indices = rows.batch(min(batch_size, total - total % ranks.size), drop_remainder=True)
-    if ranks.size > 1:
-        indices = indices.map(lambda index: index[ranks.share(batch_size)])
+def _batches(rows: Rows, labels: Labels, batch_size: int, seed: int, ranks: Ranks) -> tf.data.Dataset:
+    """Yield `(query features, Labels)` in batches, reshuffled every epoch."""
+    indices = shuffled_batches(len(rows), batch_size, seed, ranks)
     return indices.map(
-        lambda index: (_gather(features, index), Labels(*(tf.gather(values, index) for values in labels)))
+        lambda index: (rows.features(index), Labels(*(tf.gather(values, index) for values in labels)))
     ).prefetch(2)
-
-
-def _gather(features: Mapping[str, tf.Tensor], index: tf.Tensor) -> dict[str, tf.Tensor]:
-    return {name: tf.gather(values, index) for name, values in features.items()}
 
 
 def _tensorboard(directory: Path, ranks: Ranks) -> list[tf.keras.callbacks.Callback]:

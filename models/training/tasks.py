@@ -114,7 +114,7 @@ def learned_rows(part: Part, train: Train) -> tuple[Part, Float32Array]:
     wanted = positives(part.interactions, rating) & (_event_weights(part.interactions, tasks) > 0)
     if not wanted.any():
         raise RecipeError(f"{_SECTION} weights: no row is of a kind with a weight; give one that occurs more than 0")
-    if tasks is None or tasks.rating is None:
+    if not wanted.all() and (tasks is None or tasks.rating is None):
         part = Part({name: values[wanted] for name, values in part.query.items()}, part.interactions[wanted])
         wanted = wanted[wanted]
     return part, _row_weights(part.interactions, rating, tasks, wanted)

@@ -18,12 +18,18 @@ from workflows.features.plan import FeatureSpec
 
 FLOAT, CODE = 4, 8
 """float32; int64, of which codes are on both sides of TensorFlow."""
+SHUFFLED_BY_TF = 1 << 20
+"""Rows, see `models.training.rows`, which would import TensorFlow."""
 RAW_ROW = 44
 """user_id, item_id, timestamp, item_index and the frame's index are int64, rating float32."""
 LABELS_ROW = 28 + 24
 """`Labels` (item, user, row, weight) and `TrainingRows` (item, user, who has what)."""
-SHUFFLED_ROW = 200
-"""tf.data holds every row number as a tensor of its own: measured, see docs/plan.md."""
+SHUFFLED_ROW, DRAWN_ROW = 200, 4
+"""tf.data holds every row number as a tensor (docs/plan.md). Beyond SHUFFLED_BY_TF NumPy draws the order."""
+HISTORY_ROW = 12 + 2 * 12
+"""Item and time in the sorted index (`models.training.rows`), and the row's range of it in NumPy and in TensorFlow."""
+SORTED_ROW = 80
+"""The arrays in which the index is sorted."""
 ENCODED_AT_ONCE = 8192
 """Rows of a batch in validation (`models.training.early_stopping.encode_queries`)."""
 FORWARD_AND_BACK = 3
@@ -56,7 +62,7 @@ def training(shapes: Shapes, model: Model, train: Train) -> Memory:
     asked = shapes.rows["valid"]
     stays = {
         "tables and features read": raw + shapes.items * _row_bytes(shapes.item),
-        "rows trained on": rows * (2 * _row_bytes(shapes.query) + LABELS_ROW + SHUFFLED_ROW),
+        "rows trained on": rows * (_trained_row(shapes) + (SHUFFLED_ROW if rows <= SHUFFLED_BY_TF else DRAWN_ROW)),
         "rows validated": 2 * asked * _row_bytes(shapes.query),
         "weights": towers * FLOAT * (numbers + frozen(shapes.specs, model)),
         "optimizer (Adam)": towers * 2 * FLOAT * numbers,
@@ -65,6 +71,7 @@ def training(shapes: Shapes, model: Model, train: Train) -> Memory:
     }
     passes = {
         "fitting the peers": _fitting_peers(shapes, train),
+        "sorting the histories": rows * SORTED_ROW * _has_history(shapes),
         "a training step": sum(step(shapes, model, train).values()),
         "a validation": min(asked, ENCODED_AT_ONCE) * _tower_row(shapes.query, model, 2) * FLOAT,
     }
@@ -93,7 +100,7 @@ def device(shapes: Shapes, model: Model, train: Train) -> dict[str, int]:
     rows = shapes.rows["train"] + (shapes.rows["valid"] if train.refit else 0)
     return {
         **{name: host.stays[name] for name in kept if name in host.stays},
-        "features of all rows": rows * (_row_bytes(shapes.query) + LABELS_ROW),
+        "features of all rows": rows * _trained_row(shapes),
         "a step": sum(step(shapes, model, train).values()),
     }
 
@@ -135,6 +142,14 @@ def towers_alive(train: Train) -> int:
     if not train.refit:
         return 1
     return 1 + max(1, train.distillation.generations if train.distillation else 0)
+
+
+def _has_history(shapes: Shapes) -> bool:
+    return any(spec.kind == "sequence" for spec in shapes.query)
+
+
+def _trained_row(shapes: Shapes) -> int:
+    return _row_bytes(shapes.query, history=False) + HISTORY_ROW * _has_history(shapes) + LABELS_ROW
 
 
 def _row_bytes(specs: tuple[FeatureSpec, ...], history: bool = True) -> int:

@@ -51,7 +51,7 @@ def history_features(spec: FeatureSpec, rows: pd.DataFrame, known: pd.DataFrame,
     """
     if own and len(rows) != len(known):
         raise ValueError(f"own: {len(rows)} rows cannot be the {len(known)} known ones")
-    timeline = _Timeline.of(rows, known, own)
+    timeline = Timeline.of(rows, known, own)
     items = known[Columns.ItemIndex].to_numpy(np.int64)[timeline.order] + FIRST_ITEM
     seconds = known[Columns.Timestamp].to_numpy(np.int64)[timeline.order]
     now = rows[Columns.Timestamp].to_numpy(np.int64)
@@ -65,7 +65,7 @@ def history_features(spec: FeatureSpec, rows: pd.DataFrame, known: pd.DataFrame,
     return {HISTORY: codes, HISTORY_AGE: ages}
 
 
-class _Timeline(NamedTuple):
+class Timeline(NamedTuple):
     """The known interactions by user, then time, then file order, and where each row's history lies among them."""
 
     order: _Int64
@@ -77,7 +77,8 @@ class _Timeline(NamedTuple):
     """[n]: where the row itself stands; before everything if it is not among the known."""
 
     @classmethod
-    def of(cls, rows: pd.DataFrame, known: pd.DataFrame, own: bool) -> _Timeline:
+    def of(cls, rows: pd.DataFrame, known: pd.DataFrame, own: bool) -> Timeline:
+        """Sort `known` and find the rows; see `history_features`."""
         codes, names = pd.factorize(known[Columns.User])
         users = codes if own else pd.Index(names).get_indexer(pd.Index(rows[Columns.User]))
         times, ranks = np.unique(known[Columns.Timestamp].to_numpy(np.int64), return_inverse=True)

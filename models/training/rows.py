@@ -1,0 +1,122 @@
+"""The rows trained on, as batches take them: by row number, with histories cut from one sorted index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import count
+from typing import Final, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from models.training.horovod import Ranks
+from workflows.columns import Columns
+from workflows.features.history import Timeline, sequence_spec
+from workflows.features.plan import FIRST_ITEM, HISTORY, HISTORY_AGE
+from workflows.features.stage import FeatureSpec, Part
+
+RANGES: Final = "history.ranges"
+"""int32 or int64 `[n, 3]` among the features of rows: where each row's history lies in `Histories`."""
+SHUFFLED_BY_TF: Final = 1 << 20
+"""Rows beyond which the order of an epoch is drawn by NumPy, 4 bytes a row; tf.data takes 200."""
+
+
+class Histories(NamedTuple):
+    """The interactions of all users by user and time, from which the histories of a batch are cut.
+
+    Each is `workflows.features.history.history_features` of its row among the others.
+    """
+
+    items: tf.Tensor
+    """int32 `[interactions]`, the codes of their items."""
+    seconds: tf.Tensor
+    """int64 `[interactions]`."""
+    spec: FeatureSpec
+
+    def cut(self, ranges: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Return `history` int64 and `history_age` float32, `[n, max_length]`, of ranges, `[n, 3]`."""
+        start, end, own = (one[:, tf.newaxis] for one in tf.unstack(ranges, axis=1))
+        places = end - tf.range(1, self.spec.max_length + 1, dtype=ranges.dtype)
+        places -= tf.cast(places <= own, ranges.dtype)
+        present = places >= start
+        places = tf.where(present, places, 0)
+        codes = tf.where(present, tf.cast(tf.gather(self.items, places), tf.int64), 0)
+        elapsed = tf.gather(self.seconds, own) - tf.gather(self.seconds, places)
+        ages = tf.where(present, tf.cast(elapsed, tf.float32), 0.0)
+        newest_last = [1] if self.spec.pad_left else []
+        return {HISTORY: tf.reverse(codes, newest_last), HISTORY_AGE: tf.reverse(ages, newest_last)}
+
+
+def with_ranges(part: Part, specs: Sequence[FeatureSpec]) -> tuple[Part, Histories | None]:
+    """Add RANGES to the features of a part's rows, each of which looks back on the others of its user; and return what
+    they are ranges of. Without a history there are none."""
+    spec, rows = sequence_spec(specs), part.interactions
+    if spec is None:
+        return part, None
+    timeline = Timeline.of(rows, rows, own=True)
+    items = rows[Columns.ItemIndex].to_numpy(np.int64)[timeline.order] + FIRST_ITEM
+    seconds = rows[Columns.Timestamp].to_numpy(np.int64)[timeline.order]
+    ranges = _narrow(np.stack([timeline.start, timeline.end, timeline.own], axis=1))
+    histories = Histories(tf.constant(items, tf.int32), tf.constant(seconds), spec)
+    return part._replace(query={**part.query, RANGES: ranges}), histories
+
+
+class Rows:
+    """Query features of rows by their numbers; whole numbers are held in 32 bits where they fit."""
+
+    def __init__(self, part: Part, histories: Histories | None) -> None:
+        self._held = {name: tf.constant(_narrow(values)) for name, values in part.query.items()}
+        self._types = {name: values.dtype for name, values in part.query.items()}
+        self._histories, self._total = histories, len(part.interactions)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return self._total
+
+    def features(self, rows: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Return the tower inputs of rows, int64 `[n]`."""
+        found = {name: tf.cast(tf.gather(values, rows), self._types[name]) for name, values in self._held.items()}
+        if self._histories is not None:
+            found.update(self._histories.cut(found.pop(RANGES)))
+        return found
+
+    def first(self, most: int) -> dict[str, tf.Tensor]:
+        """Return those of the first rows, at most so many."""
+        return self.features(tf.range(min(most, len(self)), dtype=tf.int64))
+
+    def blocks(self, size: int = 8192) -> Iterator[dict[str, tf.Tensor]]:
+        """Yield those of all rows, in order, some at a time."""
+        for start in range(0, len(self), size):
+            yield self.features(tf.range(start, min(start + size, len(self)), dtype=tf.int64))
+
+
+def _narrow(values: np.ndarray) -> np.ndarray:
+    bounds = np.iinfo(np.int32)
+    fits = values.dtype == np.int64 and values.size and bounds.min <= values.min() and values.max() <= bounds.max
+    return values.astype(np.int32) if fits else values
+
+
+def shuffled_batches(total: int, batch_size: int, seed: int, ranks: Ranks) -> tf.data.Dataset:
+    """Yield the row numbers of each batch, int64 `[batch]`, all rows in another order every epoch, drawn by the seed;
+    the short last batch is left out. All ranks have the same batches, and each takes its share."""
+    size = min(batch_size, total - total % ranks.size)
+    if total <= SHUFFLED_BY_TF:
+        with ranks.same_seed(seed):
+            rows = tf.data.Dataset.range(total).shuffle(total, seed=seed)
+        batches = rows.batch(size, drop_remainder=True)
+    else:
+        batches = _permuted(total, size, seed)
+    return batches.map(lambda rows: rows[ranks.share(batch_size)]) if ranks.size > 1 else batches
+
+
+def _permuted(total: int, size: int, seed: int) -> tf.data.Dataset:
+    epochs = count()
+
+    def epoch() -> Iterator[np.ndarray]:
+        order = np.arange(total, dtype=np.int32 if total < 2**31 else np.int64)
+        np.random.default_rng([seed, next(epochs)]).shuffle(order)
+        for start in range(0, total - size + 1, size):
+            yield order[start : start + size].astype(np.int64)
+
+    batches = tf.data.Dataset.from_generator(epoch, output_signature=tf.TensorSpec([size], tf.int64))
+    return batches.apply(tf.data.experimental.assert_cardinality(total // size))
