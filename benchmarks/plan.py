@@ -55,7 +55,7 @@ def compare(name: str, epochs: int, given: argparse.Namespace, out: Terminal) ->
         recipe = shortened(ROOT / "recipes" / f"{name}.toml", epochs, Path(folder))
         runs = prepared(load_recipe(recipe), given, out).directory.parent
         loads = [os.getloadavg()[0]]
-        predicted = json.loads(retrieval("plan", recipe, runs, out, "--json"))
+        predicted = json.loads(retrieval("plan", recipe, runs, out, "--measure", "--json"))
         loads.append(os.getloadavg()[0])
         retrieval("train", recipe, runs, out, "--force")
         loads.append(os.getloadavg()[0])

@@ -26,13 +26,15 @@ def plan(
     rows: Annotated[int | None, typer.Option("--rows", min=10, help="Interactions, with --users and --items.")] = None,
     users: Annotated[int | None, typer.Option("--users", min=1, help="How many users.")] = None,
     items: Annotated[int | None, typer.Option("--items", min=1, help="How many items.")] = None,
+    measure: Annotated[bool, typer.Option("--measure", help="Train some real steps, half a minute or more.")] = False,
     cache: Cache = CACHE,
     json: AsJson = False,
 ) -> None:
     """Say what a recipe takes before it is run: parameters, memory, disk, index, seconds per epoch.
 
-    A rehearsal of the train stage, in half a minute, measures what cannot be counted: on the run's features if there
-    are any, else on made-up rows. With --memory: what to change so that it fits. With a RUN: predicted, and measured.
+    At once, from the sizes; with --measure a rehearsal of the train stage measures what cannot be counted: on the run's
+    features if there are any, else on made-up rows. With --memory: what to change so that it fits. With a RUN:
+    predicted, and measured.
 
     \b
     retrieval plan recipes/movielens-100k.toml
@@ -43,8 +45,8 @@ def plan(
     declared = _sizes(rows, users, items)
     if not source.is_dir() and declared is None:
         fetch_own_tables(out, source, runs, cache)
-    with out.working("rehearsing the train stage"):
-        found = _planned(source, runs, declared, budget)
+    with out.working("rehearsing the train stage" if measure else "counting"):
+        found = _planned(source, runs, declared, budget, measure)
     if json:
         out.json(found)
     else:
@@ -82,8 +84,8 @@ def fetch_own_tables(out: Terminal, source: Path, runs: Path, cache: Path) -> No
         advance(Run.create(recipe, runs, STAGES), ["fetch"], cache, out)
 
 
-def _planned(source: Path, runs: Path, sizes: Any, budget: int | None) -> dict[str, Any]:
-    from retrieval.plan.cost import compared, measured_of, rehearse, serving_base
+def _planned(source: Path, runs: Path, sizes: Any, budget: int | None, measure: bool) -> dict[str, Any]:
+    from retrieval.plan.cost import compared, estimated, measured_of, rehearse, serving_base
     from retrieval.plan.cost import plan as foretell
     from retrieval.plan.shapes import shapes_of
     from retrieval.runs.recipe import load_recipe
@@ -94,7 +96,8 @@ def _planned(source: Path, runs: Path, sizes: Any, budget: int | None) -> dict[s
     run = Run.open(source, STAGES) if is_run else Run.create(load_recipe(source), runs, STAGES)
     shapes = shapes_of(run.recipe, run.directory, sizes)
     features = run.features if shapes.origin == "features" else None
-    found = foretell(run.recipe, shapes, rehearse(run.recipe, shapes, features), serving_base(), budget)
+    measured = rehearse(run.recipe, shapes, features) if measure else estimated(run.recipe, shapes)
+    found = foretell(run.recipe, shapes, measured, serving_base(), budget)
     return {**found, "compared": compared(found, measured_of(source)) if is_run else None}
 
 
@@ -106,7 +109,8 @@ def show(out: Terminal, found: Mapping[str, Any]) -> None:
     out.results.print(f"known from: {data['from']}" + _assumed(data["assumed"]), soft_wrap=True)
     out.table(_parameters_table(found["parameters"]))
     stage = found["training"]
-    lines = {"base: Python, TensorFlow, Merlin, graphs (measured)": stage["base"], **stage["stays"]}
+    how = "measured" if stage["measured"] else "estimated"
+    lines = {f"base: Python, TensorFlow, Merlin, graphs ({how})": stage["base"], **stage["stays"]}
     lines.update({f"{name} (passes)": size for name, size in stage["passes"].items()})
     out.table(_sizes_table("training, host memory", lines, ("peak", stage["peak"])))
     for title, part in (("training, on a GPU (not measured)", stage["gpu"]), ("serving", found["serving"])):
@@ -116,7 +120,7 @@ def show(out: Terminal, found: Mapping[str, Any]) -> None:
     )
     out.results.print(f"index: {found['index']['kind']}, {size_text(found['index']['bytes'])} beside the item vectors")
     seconds = stage["seconds_per_epoch"]
-    timed = "not timed: it does not fit here" if seconds is None else f"{seconds:.1f} s"
+    timed = "not timed: it does not fit here" if seconds is None else f"{seconds:.1f} s ({how})"
     most = stage["epochs_at_most"]
     total = "" if seconds is None else f", {duration_text(most * seconds)} of training"
     out.results.print(f"an epoch: {stage['steps_per_epoch']:,} steps, {timed}; at most {most} epochs{total}")

@@ -16,7 +16,7 @@ import psutil
 
 from ensemble.config import Index
 from retrieval.plan.levers import Setup, advise
-from retrieval.plan.memory import FLOAT, device, disk, serving, training
+from retrieval.plan.memory import FLOAT, device, disk, serving, step, training
 from retrieval.plan.parameters import parameters, total, vector_width
 from retrieval.plan.probe import Measured, Question
 from retrieval.plan.shapes import Shapes
@@ -24,12 +24,22 @@ from retrieval.report.tables import read_json
 from retrieval.runs.recipe import Recipe
 from workflows.errors import StageError
 
+BASE = 800_000_000
+"""Bytes of Python, TensorFlow, Merlin, traced graphs and the export, as measured for the recipes of `recipes/`."""
+STEP_BYTES_PER_SECOND = 2.5e9
+"""What a step holds over the seconds that it takes: 2.3e9 to 3.2e9 for these recipes on two cores."""
 FITTING = 0.7
 """Steps are timed only where the recipe takes less than this share of the memory that is free."""
 _SERVING = """
 import ensemble.serving.retriever, ensemble.serving.query.tower, faiss, psutil
 print(psutil.Process().memory_info().rss)
 """
+
+
+def estimated(recipe: Recipe, shapes: Shapes) -> Measured:
+    """Return what a rehearsal would measure, from the sizes alone: see docs/plan.md for how far off it may be."""
+    held = sum(step(shapes, recipe.model, recipe.train).values())
+    return Measured(imports_bytes=None, base_bytes=BASE, seconds_per_step=held / STEP_BYTES_PER_SECOND)
 
 
 def rehearse(recipe: Recipe, shapes: Shapes, features: Path | None) -> Measured:
@@ -92,6 +102,7 @@ def plan(
         "training": {
             "base": measured.base_bytes,
             "imports": measured.imports_bytes,
+            "measured": measured.imports_bytes is not None,
             "stays": dict(host.stays),
             "passes": dict(host.passes),
             "peak": measured.base_bytes + host.counted,

@@ -45,8 +45,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
     """What was found."""
 
-    imports_bytes: int
-    """Python with TensorFlow, Merlin and all that the stage imports."""
+    imports_bytes: int | None
+    """Python with TensorFlow, Merlin and all that the stage imports; None: all this is estimated."""
     base_bytes: int
     """The whole stage on a few rows at its peak, less what `retrieval.plan.memory` counts for these: imports,
     graphs, allocators, the export."""

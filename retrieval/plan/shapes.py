@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 import pyarrow.parquet as pq
 
 from retrieval.plan.specs import foretold_specs
@@ -155,9 +156,9 @@ class _Counted:
         if values is None:
             self.assumed.append(f"{column}: {most or ASSUMED_VALUES:,} values")
             return most or ASSUMED_VALUES
-        if made is None:
-            made = _entries
-        found = {one for value in values.tolist() for one in made(value)}
+        listed = isinstance(next(iter(values.dropna()), None), (list, np.ndarray))
+        distinct = values if listed else values.drop_duplicates()  # the rows may be many
+        found = {one for value in distinct.tolist() for one in (made or _entries)(value)}
         return min(len(found), most or len(found))
 
     def width(self, column: str) -> int:

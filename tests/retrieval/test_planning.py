@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from models.config import Model, Train
 from retrieval.commands.plan import parse_size
+from retrieval.plan.cost import estimated, plan
 from retrieval.plan.levers import Setup, advise
 from retrieval.plan.parameters import parameters, total
 from retrieval.plan.probe import synthetic
@@ -94,7 +95,7 @@ def test_tables_and_features_give_the_shapes_that_the_stage_makes(
     assert (before.origin, after.origin) == ("tables", "features")
     for name in ("query", "item", "rows", "users", "items"):
         assert getattr(before, name) == getattr(after, name)
-    done = retrieval("plan", tiny, "--runs", run.parent, "--memory", "100MB", "--json")
+    done = retrieval("plan", tiny, "--runs", run.parent, "--memory", "100MB", "--measure", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     stage = found["training"]
@@ -102,6 +103,16 @@ def test_tables_and_features_give_the_shapes_that_the_stage_makes(
     assert stage["peak"] > stage["base"] > stage["imports"] > 100e6  # TensorFlow alone is more
     assert stage["seconds_per_epoch"] > 0
     assert not found["budget"]["fits"]
+
+
+def test_what_is_estimated_from_the_sizes_is_near_what_was_measured() -> None:
+    """On the machine of `benchmarks/results/plan.json`."""
+    for measured in json.loads((RECIPES.parent / "benchmarks/results/plan.json").read_bytes())["recipes"]:
+        recipe = load_recipe(RECIPES / f"{measured['recipe']}.toml")
+        shapes = shapes_of(recipe, HERE_NOT)
+        found = plan(recipe, shapes, estimated(recipe, shapes))["training"]
+        assert found["peak"] == pytest.approx(1e6 * measured["peak_mb"]["measured"], rel=0.2)
+        assert found["seconds_per_epoch"] == pytest.approx(measured["seconds_per_epoch"]["measured"], rel=0.4)
 
 
 @st.composite
