@@ -65,7 +65,7 @@ class LazyAdam(tf.keras.optimizers.Adam):
 
 def build_optimizer(train: Train, steps: int, ranks: Ranks) -> tf.keras.optimizers.Optimizer:
     """Return Adam, or AdamW where weights decay; `steps` is the number of batches in the whole training."""
-    settings = {"weight_decay": train.weight_decay or None, "global_clipnorm": train.clip_norm}
+    settings: dict[str, Any] = {"weight_decay": train.weight_decay or None, "global_clipnorm": train.clip_norm}
     made = LazyAdam(_learning_rate(train, steps), lazy_rows=train.lazy_rows, **settings)
     optimizer = ranks.optimizer(made)  # which makes another one, that has to be told what is excluded
     if train.weight_decay:
