@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import readme_datasets
 import readme_models
 import readme_summary
 from harness import RESULTS, ROOT, write
@@ -90,6 +91,7 @@ def rendered(demo: dict[str, Any]) -> dict[str, str]:
     serving, index = read_json(RESULTS / "serving.json"), read_json(RESULTS / "index.json")
     return {
         "results": readme_summary.summary(quality, demo["peers"]),
+        "datasets": readme_datasets.rendered(),
         "answers": _answers(demo["example"]),
         "quality": _quality(quality, demo["peers"]),
         "splits": _other_splits(quality),

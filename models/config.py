@@ -16,6 +16,10 @@ PositiveFloat = Annotated[float, Meta(gt=0.0)]
 Count = Annotated[int, Meta(ge=0)]
 Weight = Annotated[float, Meta(ge=0.0)]
 Side = Literal["query", "item"]
+BLEND_SCORES = 1 << 26
+"""Validation queries x items whose scores are held of each model while a blend is chosen: 256 MiB each."""
+FACTOR_BYTES = 256 << 20
+"""Of a blend's factors at most."""
 Monitor = Literal[
     "all.recall@10",
     "all.recall@100",
@@ -82,12 +86,17 @@ class Augmentation(Section, frozen=True, kw_only=True):
 
 
 class Blend(Section, frozen=True, kw_only=True):
-    """The towers' scores are blended with those of the best of EASE, item KNN and ALS, as factors of `user_id` and
-    `item_id` beside the towers' vectors. Which one, and how much each counts, is what finds most validation rows; the
-    simple model alone and the towers alone are among what is tried."""
+    """The towers' scores are blended with those of item KNN, SVD, EASE and ALS, as factors of `user_id` and `item_id`
+    beside the towers' vectors. Which ones, and how much each counts, is what ranks validation rows best; each model
+    alone and the towers alone are among what is tried."""
 
-    rank: PositiveInt = 256
-    """Width of the factors, by which the vectors get longer."""
+    rank: PositiveInt = 2048
+    """Width of the factors at most, by which the vectors get longer. It is never more than there are users or items,
+    with which the factors are exact, nor than makes the two tables larger than 256 MiB."""
+
+    def width(self, users: int, items: int) -> int:
+        """Return the width of the factors of so many users and items."""
+        return max(1, min(self.rank, users, items, FACTOR_BYTES // (4 * (users + items))))
 
 
 class Model(Section, frozen=True, kw_only=True):
@@ -248,8 +257,8 @@ class Train(Section, frozen=True, kw_only=True):
     """How the towers are trained."""
 
     preset: Literal["auto"] | None = None
-    """`auto`: the towers are blended with the best of simple models (`model.blend`), so that validation rows are found
-    no worse than by these, wherever users and items are features by their ids. What the recipe says of `model.blend`
+    """`auto`: the towers are blended with simple models (`model.blend`), so that validation rows are ranked no worse
+    than by the best of these, wherever users and items are features by their ids. What the recipe says of `model.blend`
     itself goes first."""
     epochs: PositiveInt = 30
     """At most this many."""

@@ -1,33 +1,62 @@
-"""Peers as factors of users and items, whose inner product is their score: what towers can have beside their own."""
+"""Peers as products of two matrices, and several of them as factors of users and items."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, issparse
 
 from models.baselines.als import Als
-from models.baselines.ease import Ease
-from models.baselines.item_knn import ItemKnn
-from models.metrics import Float32Array
+from models.baselines.baseline import Refused
+from models.baselines.ease import MOST_ITEMS, Ease
+from models.baselines.item_knn import ItemKnn, RecentItemKnn
+from models.baselines.subspace import right_vectors
+from models.baselines.svd import Svd
+from models.metrics import Float32Array, Int64Array
 
-_OVERSAMPLED, _ITERATIONS = 16, 4
-
-KINDS: Final[dict[str, Sequence[Ease | ItemKnn | Als]]] = {
+Blended = Ease | ItemKnn | Svd | Als
+"""A peer that can be written as a product."""
+KINDS: Final[dict[str, Sequence[Blended]]] = {
+    "item KNN": [
+        ItemKnn(neighbours, shrinkage, exponent)
+        for neighbours, shrinkage, exponent in ((200, 10, 0.5), (500, 3, 0.5), (100, 10, 0), (200, 10, 0.75))
+    ],
+    "recent item KNN": [RecentItemKnn(200, 10, 0.5, decay) for decay in (0.8, 0.9, 0.6)],
+    "SVD": [Svd(factors) for factors in (512, 256, 128, 64, 32)],
     "EASE": [Ease(l2) for l2 in (200, 50, 500, 20, 1000)],
-    "item KNN": [ItemKnn(neighbours, shrinkage) for neighbours, shrinkage in ((100, 10), (200, 10), (50, 50), (50, 3))],
     "ALS": [
         Als(factors, regularization, alpha)
-        for factors, regularization, alpha in ((64, 30, 10), (256, 100, 20), (128, 30, 5), (32, 10, 5), (64, 10, 1))
+        for factors, regularization, alpha in ((64, 30, 10), (256, 100, 20), (128, 30, 5), (32, 10, 5), (256, 30, 10))
     ],
 }
 """Names, and the settings that are tried for each, the likeliest first; they do not depend on the machine's speed."""
+MANY: Final = 300_000
+"""Interactions beyond which only the first two settings of each kind are tried."""
+_SAMPLED_USERS: Final = 1000
+
+
+def tried(kind: str, interactions: int) -> Sequence[Blended]:
+    """Return the settings of a kind that are tried on so many interactions."""
+    return KINDS[kind][: 2 if interactions >= MANY else None]
+
+
+class Product(NamedTuple):
+    """Scores as `left @ right`, with a standard deviation of 1: users x items are never held."""
+
+    left: csr_matrix | Float32Array
+    """Float32 `[users, inner]`, where a user without interactions has zeros."""
+    right: csr_matrix | Float32Array
+    """Float32 `[inner, items]`."""
+
+    def scores(self, users: Int64Array, items: Int64Array) -> Float32Array:
+        """Return the scores of some users for some items, float32 `[users, items]`."""
+        return _dense(_dense(self.left[users] @ self.right)[:, items])
 
 
 class Factors(NamedTuple):
-    """A matrix of scores as a product."""
+    """A matrix of scores as an inner product."""
 
     users: Float32Array
     """Float32 `[users, rank]`; who has no interaction has the mean of the others', which ranks popular items first."""
@@ -35,43 +64,71 @@ class Factors(NamedTuple):
     """Float32 `[items, rank]`."""
 
 
-def factors_of(peer: Ease | ItemKnn | Als, interactions: csr_matrix, rank: int) -> Factors:
-    """Fit a peer and return its scores as factors of at most this rank.
-
-    Those of EASE and KNN are the interactions X times a matrix of items B; XB is projected on its first right singular
-    vectors, without ever being held.
+def product_of(peer: Blended, interactions: csr_matrix, later: csr_matrix | None = None) -> Product:
+    """Fit a peer and return its scores for users with interactions.
 
     Raises
     ------
     Refused
         The peer cannot be fitted here.
     """
-    if isinstance(peer, Als):
-        users, items = peer.vectors(interactions)
-    else:
-        between = peer.weights(interactions) if isinstance(peer, Ease) else peer.similarities(interactions).T.tocsr()
-        items = _right_vectors(interactions, between, min(rank, *interactions.shape))
-        users = interactions @ np.asarray(between @ items, np.float32)
-    known = np.diff(interactions.indptr) > 0
-    users = np.where(known[:, np.newaxis], users, users[known].mean(axis=0))
-    scale = _deviation(users[known], items)
-    return Factors((users / scale).astype(np.float32), items.astype(np.float32))
+    left, right = _sides(peer, interactions, later)
+    known = np.flatnonzero(np.diff(interactions.indptr))
+    some = known[:: max(1, len(known) // _SAMPLED_USERS)]
+    deviation = float(_dense(left[some] @ right).std()) or 1.0
+    return Product(left, right / np.float32(deviation))
 
 
-def _right_vectors(interactions: csr_matrix, between: Float32Array | csr_matrix, rank: int) -> Float32Array:
-    """Return the first right singular vectors of `interactions @ between`, float32 `[items, rank]`.
+def factors_of(products: Sequence[tuple[float, Product]], interactions: csr_matrix, rank: int) -> Factors:
+    """Return a weighted sum of scores as factors of at most this rank.
 
-    By randomised subspace iteration (Halko, Martinsson and Tropp 2011).
+    They are exact where there are no more users or items than `rank`, or where one model has no wider factors; else the
+    sum is projected on its first right singular vectors.
     """
-    width = min(rank + _OVERSAMPLED, *interactions.shape)
-    found = np.random.default_rng(0).standard_normal((interactions.shape[1], width)).astype(np.float32)
-    for _ in range(_ITERATIONS):
-        found = np.linalg.qr(between.T @ (interactions.T @ (interactions @ (between @ found))))[0]
-    _, _, right = np.linalg.svd(interactions @ (between @ found), full_matrices=False)
-    return np.asarray((found @ right.T)[:, :rank], np.float32)
+    known = np.diff(interactions.indptr) > 0
+    users, items = _narrow(products, rank) or _projected(products, interactions.shape, rank)
+    users = np.where(known[:, np.newaxis], users, users[known].mean(axis=0))
+    return Factors(users.astype(np.float32), items.astype(np.float32))
 
 
-def _deviation(users: Float32Array, items: Float32Array) -> float:
-    """Return the standard deviation of the scores of at most 1,000 users, or 1 where all are the same."""
-    scores = users[:: max(1, len(users) // 1000)] @ items.T
-    return float(scores.std()) or 1.0
+def _sides(
+    peer: Blended, interactions: csr_matrix, later: csr_matrix | None
+) -> tuple[csr_matrix | Float32Array, csr_matrix | Float32Array]:
+    if isinstance(peer, ItemKnn):
+        return peer.profiles(interactions, later), peer.item_scores(interactions)
+    if isinstance(peer, Ease):
+        if interactions.shape[1] > MOST_ITEMS:
+            raise Refused(f"it is fitted to all pairs of items in minutes for at most {MOST_ITEMS:,}")
+        return interactions, peer.weights(interactions)
+    users, items = peer.vectors(interactions)
+    return users * (np.diff(interactions.indptr) > 0)[:, np.newaxis], items.T
+
+
+def _narrow(products: Sequence[tuple[float, Product]], rank: int) -> tuple[Float32Array, Float32Array] | None:
+    """Return the factors of a single model as they are, where they are no wider than `rank`."""
+    if len(products) != 1:
+        return None
+    ((weight, (left, right)),) = products
+    return (weight * left, right.T) if not issparse(left) and left.shape[1] <= rank else None
+
+
+def _projected(
+    products: Sequence[tuple[float, Product]], shape: tuple[int, int], rank: int
+) -> tuple[Float32Array, Float32Array]:
+    def times(values: Float32Array) -> Float32Array:
+        return np.sum([weight * (left @ (right @ values)) for weight, (left, right) in products], axis=0)
+
+    def transposed_times(values: Float32Array) -> Float32Array:
+        return np.sum([weight * (right.T @ (left.T @ values)) for weight, (left, right) in products], axis=0)
+
+    if rank < min(shape):
+        vectors = right_vectors(times, transposed_times, shape, rank)
+    elif shape[1] <= shape[0]:
+        vectors = np.eye(shape[1], dtype=np.float32)
+    else:
+        vectors = np.linalg.qr(transposed_times(np.eye(shape[0], dtype=np.float32)))[0]
+    return times(vectors), vectors
+
+
+def _dense(values: Any) -> Float32Array:
+    return np.asarray(values.toarray() if issparse(values) else values)

@@ -30,7 +30,7 @@ class ItemKnn:
     def fit(self, interactions: csr_matrix, later: csr_matrix | None = None) -> Scores:
         """Find every item's neighbours, block by block."""
         neighbours = self.item_scores(interactions)
-        profiles = self._profiles(interactions, later)
+        profiles = self.profiles(interactions, later)
 
         def scores(users: Int64Array) -> Float32Array:
             return (profiles[users] @ neighbours).toarray()
@@ -61,7 +61,7 @@ class ItemKnn:
         ]
         return vstack(blocks, format="csr")
 
-    def _profiles(self, interactions: csr_matrix, later: csr_matrix | None) -> csr_matrix:
+    def profiles(self, interactions: csr_matrix, later: csr_matrix | None) -> csr_matrix:
         """Return how much each of a user's items counts, `[users, items]`."""
         return interactions
 
@@ -84,7 +84,8 @@ class RecentItemKnn(ItemKnn):
 
     decay: float = 0.9
 
-    def _profiles(self, interactions: csr_matrix, later: csr_matrix | None) -> csr_matrix:
+    def profiles(self, interactions: csr_matrix, later: csr_matrix | None) -> csr_matrix:
+        """Return how much each of a user's items counts, `[users, items]`; raise Refused without times."""
         if later is None:
             raise Refused("the interactions have no time, so that none is recent")
         weights = (self.decay**later.data).astype(np.float32)

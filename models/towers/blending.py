@@ -32,9 +32,11 @@ def id_feature(specs: Sequence[FeatureSpec], side: Side) -> FeatureSpec:
     )
 
 
-def factor_width(blend: Blend | None, item_specs: Sequence[FeatureSpec]) -> int:
-    """Return how many numbers the factors have, 0 without a blend; never more than there are items."""
-    return min(blend.rank, id_feature(item_specs, "item").cardinality) if blend else 0
+def factor_width(blend: Blend | None, query_specs: Sequence[FeatureSpec], item_specs: Sequence[FeatureSpec]) -> int:
+    """Return how many numbers the factors have, 0 without a blend."""
+    if blend is None:
+        return 0
+    return blend.width(id_feature(query_specs, "query").cardinality, id_feature(item_specs, "item").cardinality)
 
 
 class Beside(tf.keras.layers.Layer):

@@ -204,7 +204,7 @@ class TwoTowerModel(RetrievalModelV2):
         pretrained: Mapping[str, np.ndarray] = MappingProxyType({}),
         compute: Compute = PLAIN,
     ) -> None:
-        factors = factor_width(config.blend, item_specs)
+        factors = factor_width(config.blend, query_specs, item_specs)
         super().__init__(
             query=build_tower(query_specs, Tags.USER, config, pretrained, compute, factors),
             candidate=build_tower(item_specs, Tags.ITEM, config, pretrained, compute, factors),

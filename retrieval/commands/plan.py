@@ -124,6 +124,10 @@ def show(out: Terminal, found: Mapping[str, Any]) -> None:
     most = stage["epochs_at_most"]
     total = "" if seconds is None else f", {duration_text(most * seconds)} of training"
     out.results.print(f"an epoch: {stage['steps_per_epoch']:,} steps, {timed}; at most {most} epochs{total}")
+    if stage["blend_fits"]:
+        out.results.print(f"the blend: {stage['blend_fits']} fits of simple models at most, and again of those chosen")
+    searched = duration_text(stage["peers_seconds_at_most"])
+    out.results.print(f"simple models to compare with: settings are searched for at most {searched} in all")
     if found["budget"] is not None:
         _show_budget(out, found["budget"])
     if found.get("compared"):

@@ -9,7 +9,7 @@ from pathlib import Path
 from retrieval.init.meanings import meanings
 from retrieval.init.plan import Decided, Plan
 from retrieval.init.profile import Sampled
-from retrieval.init.training import settings
+from retrieval.init.training import settings, towers
 from retrieval.runs.toml import inline, key_of
 from workflows.checks.findings import Finding
 from workflows.columns import Columns
@@ -126,7 +126,9 @@ def _feature(one: Decided) -> str:
 
 
 def _rest(plan: Plan) -> list[str]:
-    lines = ["", "[train]", *(_line(text, why) for text, why in settings(plan.tables["interactions"], plan.roles))]
+    model = [_line(text, why) for text, why in towers(plan.roles)]
+    lines = ["", "[model]", *model] if model else []
+    lines += ["", "[train]", *(_line(text, why) for text, why in settings(plan.tables["interactions"], plan.roles))]
     found = plan.roles["interactions"].get(Columns.Event)
     if found is None:
         return lines

@@ -15,9 +15,10 @@ import msgspec
 import psutil
 
 from ensemble.config import Index
+from models.baselines.factors import KINDS, tried
 from retrieval.plan.levers import Setup, advise
 from retrieval.plan.memory import FLOAT, device, disk, serving, step, training
-from retrieval.plan.parameters import parameters, total, vector_width
+from retrieval.plan.parameters import factor_width, parameters, total
 from retrieval.plan.probe import Measured, Question
 from retrieval.plan.shapes import Shapes
 from retrieval.report.tables import read_json
@@ -83,7 +84,8 @@ def plan(
     """Return everything that can be told before the recipe is run; sizes are in bytes."""
     model, train = recipe.model, recipe.train
     counts, host = parameters(shapes.query, shapes.item, model), training(shapes, model, train)
-    kind, index = index_of(recipe.index, shapes.items, vector_width(model, shapes.items))
+    dim = model.tower[-1] + factor_width(model, shapes.users, shapes.items)
+    kind, index = index_of(recipe.index, shapes.items, dim)
     steps = shapes.rows["train"] // min(train.batch_size, shapes.rows["train"])
     server = {"base": serving_bytes, **serving(shapes, model, index, recipe.serving.instances)}
     written, card = disk(shapes, model, train, index), device(shapes, model, train)
@@ -110,6 +112,8 @@ def plan(
             "steps_per_epoch": steps,
             "seconds_per_epoch": None if seconds is None else seconds * steps,
             "epochs_at_most": train.epochs,
+            "blend_fits": _blend_fits(shapes.rows["train"]) if model.blend else 0,
+            "peers_seconds_at_most": recipe.evaluate.peers_seconds * len(set(recipe.evaluate.peers) - {"popularity"}),
         },
         "serving": {**server, "total": sum(server.values())},
         "index": {"kind": kind, "bytes": index},
@@ -117,6 +121,10 @@ def plan(
         "budget": None if advice is None else asdict(advice),
         "rehearsal_seconds": measured.rehearsal_seconds,
     }
+
+
+def _blend_fits(rows: int) -> int:
+    return sum(len(tried(kind, rows)) for kind in KINDS)
 
 
 def index_of(config: Index, items: int, dim: int) -> tuple[str, int]:

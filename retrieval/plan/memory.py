@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from models.config import Distillation, Model, Sampled, Train
-from retrieval.plan.parameters import frozen, input_width, parameters, table_width, total, vector_width
+from models.config import BLEND_SCORES, Distillation, Model, Sampled, Train
+from retrieval.plan.parameters import factor_width, frozen, input_width, parameters, table_width, total
 from retrieval.plan.shapes import Shapes
 from workflows.features.plan import FeatureSpec
 
@@ -55,6 +55,7 @@ def training(shapes: Shapes, model: Model, train: Train) -> Memory:
     """Return what the train stage holds on the host, besides its base."""
     counts = parameters(shapes.query, shapes.item, model)
     numbers, towers = total(counts, model), towers_alive(train)
+    factors = factor_width(model, shapes.users, shapes.items)
     rows = shapes.rows["train"] + (shapes.rows["valid"] if train.refit else 0)
     raw = sum(shapes.rows.values()) * (RAW_ROW + _row_bytes(shapes.query, history=False))
     if train.refit:
@@ -64,7 +65,7 @@ def training(shapes: Shapes, model: Model, train: Train) -> Memory:
         "tables and features read": raw + shapes.items * _row_bytes(shapes.item),
         "rows trained on": rows * (_trained_row(shapes) + (SHUFFLED_ROW if rows <= SHUFFLED_BY_TF else DRAWN_ROW)),
         "rows validated": 2 * asked * _row_bytes(shapes.query),
-        "weights": towers * FLOAT * (numbers + frozen(shapes.specs, model)),
+        "weights": towers * FLOAT * (numbers + frozen(shapes.specs, model, factors)),
         "optimizer (Adam)": towers * 2 * FLOAT * numbers,
         "gradients": FLOAT * numbers,
         "teachers": _teachers(shapes, model, train, rows),
@@ -72,6 +73,7 @@ def training(shapes: Shapes, model: Model, train: Train) -> Memory:
     passes = {
         "fitting the peers": _fitting_peers(shapes, train),
         "sorting the histories": rows * SORTED_ROW * _has_history(shapes),
+        "choosing the blend": _choosing_blend(shapes, model),
         "a training step": sum(step(shapes, model, train).values()),
         "a validation": min(asked, ENCODED_AT_ONCE) * _tower_row(shapes.query, model, 2) * FLOAT,
     }
@@ -105,13 +107,20 @@ def device(shapes: Shapes, model: Model, train: Train) -> dict[str, int]:
     }
 
 
+def _choosing_blend(shapes: Shapes, model: Model) -> int:
+    """Return what the scores of validation queries take: of the towers, of each kind of peer, and of what is tried."""
+    queries = min(shapes.rows["valid"], max(1, BLEND_SCORES // shapes.items))
+    return 8 * FLOAT * queries * shapes.items if model.blend else 0
+
+
 def serving(shapes: Shapes, model: Model, index_bytes: int, instances: int = 1) -> dict[str, int]:
     """Return what the processes of a server hold, bytes, besides their base.
 
     Item vectors, ids and histories are memory-mapped: the processes of a machine share them.
     """
-    width = vector_width(model, shapes.items)
-    query = sum(parameters(shapes.query, shapes.item, model)["query"].values()) + frozen(shapes.query, model)
+    factors = factor_width(model, shapes.users, shapes.items)
+    width = model.tower[-1] + factors
+    query = sum(parameters(shapes.query, shapes.item, model)["query"].values()) + frozen(shapes.query, model, factors)
     known = shapes.rows["train"] + shapes.rows["valid"]
     return {
         "query tower": 2 * FLOAT * query * instances,  # the graph, and what onnxruntime makes of it
@@ -124,9 +133,10 @@ def serving(shapes: Shapes, model: Model, index_bytes: int, instances: int = 1) 
 
 def disk(shapes: Shapes, model: Model, train: Train, index_bytes: int) -> dict[str, int]:
     """Return what a run takes on disk, bytes, without compression."""
-    numbers = total(parameters(shapes.query, shapes.item, model), model) + frozen(shapes.specs, model)
+    factors = factor_width(model, shapes.users, shapes.items)
+    numbers = total(parameters(shapes.query, shapes.item, model), model) + frozen(shapes.specs, model, factors)
     rows = sum(shapes.rows.values())
-    vectors = FLOAT * shapes.items * vector_width(model, shapes.items)
+    vectors = FLOAT * shapes.items * (model.tower[-1] + factors)
     release = FLOAT * numbers + vectors + index_bytes + rows * (FLOAT + CODE)
     return {
         "tables": rows * 28,

@@ -41,18 +41,18 @@ def input_width(spec: FeatureSpec, model: Model) -> int:
     return pooled * table_width(spec, model)
 
 
-def frozen(specs: Sequence[FeatureSpec], model: Model) -> int:
-    """Return how many numbers of pre-trained tables, and at most of a blend's factors, are kept as they are."""
+def frozen(specs: Sequence[FeatureSpec], model: Model, factors: int) -> int:
+    """Return how many numbers are kept as they are: pre-trained tables, and a blend's `factors` of a user or item."""
     tables = {table_name(spec): spec.cardinality * table_width(spec, model) for spec in specs if not spec.trainable}
     ids = [
         spec.cardinality for spec in specs if spec.kind == "categorical" and spec.source in (Columns.User, Columns.Item)
     ]
-    return sum(tables.values()) + (model.blend.rank * sum(ids) if model.blend else 0)
+    return sum(tables.values()) + factors * sum(ids)
 
 
-def vector_width(model: Model, items: int) -> int:
-    """Return how many numbers a served vector has, with a blend's factors, at most one for each item."""
-    return model.tower[-1] + (min(model.blend.rank, items + FIRST_ITEM) if model.blend else 0)
+def factor_width(model: Model, users: int, items: int) -> int:
+    """Return how many numbers a blend adds to a vector, 0 without one."""
+    return model.blend.width(users + FIRST_ITEM, items + FIRST_ITEM) if model.blend else 0
 
 
 def _tower(specs: Sequence[FeatureSpec], side: Side, model: Model) -> dict[str, int]:

@@ -124,7 +124,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
         found.run(line)
         if line.startswith("retrieval init"):  # an epoch or two are enough
             recipe = (directory / "shop.toml").read_text(encoding="utf-8")
-            (directory / "shop.toml").write_text(recipe.replace("epochs = 60", "epochs = 2"), encoding="utf-8")
+            (directory / "shop.toml").write_text(recipe.replace("epochs = 30", "epochs = 2"), encoding="utf-8")
     yield found
     found.close()
 

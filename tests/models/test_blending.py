@@ -1,4 +1,4 @@
-"""A simple model beside the towers: its factors give its scores, and what is exported is what validation chose."""
+"""Simple models beside the towers: factors give their scores, and what is exported is what validation chose."""
 
 from __future__ import annotations
 
@@ -10,14 +10,20 @@ import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
 
+from models.baselines import factors
+from models.baselines import task as task_module
 from models.baselines.als import Als
 from models.baselines.ease import Ease
-from models.baselines.factors import factors_of
-from models.baselines.item_knn import ItemKnn
-from models.config import Blend, Model, Train
+from models.baselines.factors import Blended, factors_of, product_of
+from models.baselines.item_knn import ItemKnn, RecentItemKnn
+from models.baselines.svd import Svd
+from models.baselines.task import count_later
+from models.config import Blend, Ignored, Model, Train
 from models.data import join, with_history
 from models.metrics import Float32Array
 from models.towers.onnx import run_tower
+from models.training import blending, mixing
+from models.training.mixing import Board, mix
 from models.training.stage import train
 from retrieval.runs.recipe import parse_recipe
 from tests.tiny import RECIPE
@@ -37,19 +43,36 @@ def interactions() -> csr_matrix:
     return csr_matrix(likes.astype(np.float32))
 
 
-@pytest.mark.parametrize("peer", [Ease(20), ItemKnn(8, 3), Als(8, 1, 2)])
-def test_factors_give_the_scores_of_the_peer_up_to_one_scale(peer: Ease | ItemKnn | Als) -> None:
+def later(table: csr_matrix) -> csr_matrix | None:
+    users, items = (one.astype(np.int64) for one in table.nonzero())
+    return count_later(users, items, np.random.default_rng(3).permutation(len(users)), table.shape)
+
+
+@pytest.mark.parametrize("peer", [Ease(20), ItemKnn(8, 3, 0.5), RecentItemKnn(8, 3, 0, 0.7), Svd(8), Als(8, 1, 2)])
+def test_factors_of_one_model_give_its_scores_up_to_one_scale(peer: Blended) -> None:
     pytest.importorskip("implicit")
     table = interactions()
     known = np.flatnonzero(np.diff(table.indptr))
-    factors = factors_of(peer, table, ITEMS)
-    found, expected = (factors.users @ factors.items.T)[known], peer.fit(table)(known)
+    made = factors_of([(0.5, product_of(peer, table, later(table)))], table, ITEMS)
+    found, expected = (made.users @ made.items.T)[known], peer.fit(table, later(table))(known)
     np.testing.assert_allclose(found / found.std(), expected / expected.std(), atol=1e-3)
 
 
+@pytest.mark.parametrize("wide", [False, True])
+def test_factors_of_several_models_add_up_exactly_where_the_rank_allows_it(wide: bool) -> None:
+    table = interactions().T.tocsr() if wide else interactions()
+    products = [(1.0, product_of(Ease(20), table)), (0.3, product_of(ItemKnn(8, 3), table))]
+    known = np.flatnonzero(np.diff(table.indptr))
+    every = np.arange(table.shape[1])
+    expected = sum(weight * product.scores(known, every) for weight, product in products)
+    made = factors_of(products, table, ITEMS)
+    np.testing.assert_allclose((made.users @ made.items.T)[known], expected, atol=1e-4)
+
+
 def test_who_has_nothing_is_given_what_most_have() -> None:
-    factors = factors_of(Ease(20), interactions(), ITEMS)
-    np.testing.assert_allclose(factors.users[5], np.delete(factors.users, 5, axis=0).mean(axis=0), rtol=1e-4)
+    table = interactions()
+    made = factors_of([(1.0, product_of(Ease(20), table))], table, ITEMS)
+    np.testing.assert_allclose(made.users[5], np.delete(made.users, 5, axis=0).mean(axis=0), rtol=1e-4)
 
 
 def built(place: Path) -> features.FeatureSet:
@@ -72,23 +95,40 @@ def scores(data: features.FeatureSet, towers: Path) -> Float32Array:
 
 
 @pytest.mark.parametrize("refit", [True, False])
-def test_towers_that_learn_nothing_are_exported_as_the_best_simple_model(tmp_path: Path, refit: bool) -> None:
-    """Trained at no rate, they can only be worse; what is exported finds the rows as the simple model does."""
-    data, model = built(tmp_path / "f"), Model(tower=(8,), embedding_dim=8, blend=Blend(rank=64))
-    settings = Train(epochs=1, refit=refit, learning_rate=1e-9)
+def test_a_blend_that_falls_to_one_model_ranks_as_this_model_does(
+    tmp_path: Path, refit: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The towers are trained at no rate, so that they are worse; the exported graphs answer as EASE alone does."""
+    peer = Ease(20)
+    monkeypatch.setattr(blending, "KINDS", {"EASE": [peer]})
+    monkeypatch.setitem(factors.KINDS, "EASE", [peer])
+    monkeypatch.setattr(mixing, "ROUNDS", 0)
+    data, model = built(tmp_path / "f"), Model(tower=(8,), embedding_dim=8, blend=Blend())
     lines: list[str] = []
-    train(data, model, settings, 0, "cpu", tmp_path / "t", lines.append)
+    train(data, model, Train(epochs=1, refit=refit, learning_rate=1e-9), 0, "cpu", tmp_path / "t", lines.append)
     chosen = json.loads((tmp_path / "t" / "blend.json").read_text())
-    tried = chosen["validation"]
-    assert chosen["kind"] != "towers"
-    assert max(tried.values()) > tried["towers"]
-    assert any(line.startswith("blend: ") and "alone" in line for line in lines)
-    rows = np.arange(len(data.test.interactions))
-    taste = data.test.interactions["user_id"].to_numpy() % 3
-    best = scores(data, tmp_path / "t").argmax(axis=1)
-    liked = data.catalogue["item_id"].to_numpy()[best] % 3
-    known = data.test.interactions["user_id"].isin(data.train.interactions["user_id"]).to_numpy()
-    assert (liked == taste)[rows[known]].mean() > 0.95
+    assert (chosen["share"], [one["kind"] for one in chosen["models"]]) == (0.0, ["EASE"])
+    assert max(chosen["validation"].values()) == chosen["validation"]["EASE alone"]
+    task = task_module.test_task(data, Ignored()) if refit else task_module.validation_task(data, Ignored())
+    users = pd.Index(data.users["user_id"]).get_indexer(data.test.interactions["user_id"])
+    had = np.diff(task.interactions.indptr)[users] > 0
+    expected, found = task.fit(peer)(users), scores(data, tmp_path / "t")
+    np.testing.assert_allclose(found[had] / found[had].std(), expected[had] / expected[had].std(), atol=1e-3)
+
+
+def test_models_that_are_wrong_in_different_ways_are_blended() -> None:
+    """Each of two models finds one half of the rows at once and is no help with the other half."""
+    random, rows = np.random.default_rng(0), 400
+    targets, query = random.integers(0, 50, rows), np.arange(rows)
+    truth = np.zeros((rows, 50), np.float32)
+    truth[query, targets] = 4
+    halves = [
+        random.standard_normal((rows, 50)).astype(np.float32) + truth * (query % 2 == side)[:, None] for side in (0, 1)
+    ]
+    board = Board(query, targets, query, (query[:0], query[:0]), halves[0], 1.0, "unseen.ndcg@50")
+    weights, figures = mix({"towers": halves[0], "EASE": halves[1]}, board)
+    assert set(weights) == {"towers", "EASE"}
+    assert figures["blend"] > max(figures["towers alone"], figures["EASE alone"])
 
 
 def recipe(more: str = "", query: str = "user_id") -> str:

@@ -220,7 +220,7 @@ def test_quickstart_writes_a_recipe_goes_on_with_it_and_says_what_is_next(
     ITEMS.to_csv("films.csv", index=False)
     assert mistaken("init", "--interactions", "ratings.csv", "--items", "films.csv").returncode == 0
     recipe = Path("ratings.toml")
-    text = recipe.read_text().replace("epochs = 60", "epochs = 1\nrefit = false")
+    text = recipe.read_text().replace("epochs = 30", "epochs = 1\nrefit = false")
     recipe.write_text(text.replace('preset = "auto"', ""))
     capfd.readouterr()
     done = mistaken("quickstart", "films.csv", "ratings.csv", "--peers", "knn", "--json")

@@ -145,8 +145,8 @@ def test_what_init_writes_is_checked_and_runs_to_a_release(shop: Path, retrieval
     assert checked.returncode == 0, checked.stderr
     assert json.loads(checked.stdout)["errors"] == 0
     text = recipe.read_text(encoding="utf-8")
-    assert "epochs = 60" in text
-    recipe.write_text(text.replace("epochs = 60", "refit = false\nepochs = 1"), encoding="utf-8")
+    assert "epochs = 30" in text
+    recipe.write_text(text.replace("epochs = 30", "refit = false\nepochs = 1"), encoding="utf-8")
     done = retrieval("run", recipe, "--runs", shop / "runs", "--json")
     assert done.returncode == 0, done.stderr
     metrics = json.loads(done.stdout)["metrics"]

@@ -1,0 +1,47 @@
+"""The table of public data sets, from `benchmarks/results/datasets.json`; benchmarks/readme.py puts it into pages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness import RESULTS
+from readme_models import table
+
+from retrieval.report.tables import read_json
+
+FIGURES = ("recall@10", "ndcg@10", "recall@20", "ndcg@20")
+FIRST = "default"
+
+
+def rendered() -> str:
+    """Return the table: the default recipe, simple models and papers, each data set's best figures in bold."""
+    entries = read_json(RESULTS / "datasets.json")
+    rows = [_row(one, _best(entries, one["data"])) for one in sorted(entries, key=_place)]
+    seconds = {
+        one["data"]: f"{one['data']} {one['run_s']:.0f} s ({one['cpu_s']:.0f} of CPU), {one['peak_rss_mb']:,.0f} MB"
+        for one in entries
+        if one["model"] == FIRST
+    }
+    lead = (
+        "What `retrieval init` writes, unedited, beside simple models tuned on the same validation rows; per user, of "
+        "unseen items. A whole run, simple models included, on a shared machine: " + "; ".join(seconds.values()) + "."
+    )
+    return f"{lead}\n\n" + table(["data", "model", *FIGURES, "seeds"], rows)
+
+
+def _place(entry: Mapping[str, Any]) -> tuple[str, int, float]:
+    return entry["data"], entry["model"] != FIRST, -entry["recall@20"]
+
+
+def _best(entries: list[dict[str, Any]], data: str) -> dict[str, float]:
+    own = [one for one in entries if one["data"] == data]
+    return {name: max(one.get(name, 0.0) for one in own) for name in FIGURES}
+
+
+def _row(entry: Mapping[str, Any], best: Mapping[str, float]) -> list[str]:
+    figures = [f"{entry[name]:.3f}" if name in entry else "" for name in FIGURES]
+    shown = [
+        f"**{text}**" if entry.get(name) == best[name] else text for name, text in zip(FIGURES, figures, strict=True)
+    ]
+    return [entry["data"], entry["model"], *shown, str(len(entry.get("seeds", []))) or ""]

@@ -1,0 +1,28 @@
+"""The first right singular vectors of a matrix that is only ever multiplied with others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+
+from models.metrics import Float32Array
+
+Multiply = Callable[[Float32Array], Float32Array]
+_OVERSAMPLED: Final = 16
+_ITERATIONS: Final = 3
+
+
+def right_vectors(times: Multiply, transposed_times: Multiply, shape: tuple[int, int], rank: int) -> Float32Array:
+    """Return them as float32 `[columns, rank]`, those of the largest singular values first.
+
+    By randomised subspace iteration (Halko, Martinsson and Tropp 2011).
+    """
+    width = min(rank + _OVERSAMPLED, *shape)
+    found = np.random.default_rng(0).standard_normal((shape[1], width)).astype(np.float32)
+    for _ in range(_ITERATIONS):
+        found = np.linalg.qr(transposed_times(times(found)))[0].astype(np.float32)
+    projected = times(found)
+    _, vectors = np.linalg.eigh((projected.T @ projected).astype(np.float64))
+    return (found @ vectors[:, ::-1][:, :rank].astype(np.float32)).astype(np.float32)

@@ -1,0 +1,108 @@
+"""Weights of several models' scores for validation queries: greedy forward selection (Caruana et al., ICML 2004)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from models.config import BLEND_SCORES
+from models.metrics import Float32Array, Int64Array, SeenItems
+from models.towers.two_tower import TwoTowerModel
+from models.training.early_stopping import Validation, encode_queries
+
+TOWERS: Final = "towers"
+STEPS: Final = (0.1, 0.2, 0.4, 0.8, 1.6)
+"""Weights tried for a model's scores beside what is chosen so far, both with a standard deviation of 1."""
+ROUNDS: Final = 5
+LEAST_GAIN: Final = 0.005
+"""Relative: what helps less may be chance."""
+K: Final = 50
+"""Cut-off of the figure: at 10, few rows are found, and the figure jumps."""
+
+
+class Board(NamedTuple):
+    """Validation queries, what they are to find, and how the towers score them."""
+
+    queries: Int64Array
+    """Int64 `[queries]`, places among those of the validation."""
+    targets: Int64Array
+    """Int64 `[rows]`."""
+    query: Int64Array
+    """Int64 `[rows]`: each row's place in `queries`."""
+    hidden: tuple[Int64Array, Int64Array]
+    """`(query, item)` of items that may not be answered."""
+    towers: Float32Array
+    """Float32 `[queries, items]`, with a standard deviation of 1."""
+    deviation: float
+    """That of the towers' own scores."""
+    figure_name: str
+
+    @classmethod
+    def of(cls, validation: Validation, tower: TwoTowerModel) -> Board:
+        """Take the validation's queries, or some of them, and ask the towers."""
+        items = tower.item_vectors().numpy()
+        count = int(validation.query.max()) + 1
+        most = max(1, BLEND_SCORES // len(items))
+        queries = np.sort(np.random.default_rng(0).permutation(count)[:most])
+        rows = np.flatnonzero(np.isin(validation.query, queries))
+        query = np.searchsorted(queries, validation.query[rows])
+        asker = np.zeros(len(queries), np.int64)
+        asker[query] = validation.users[rows]
+        side = validation.monitor.split(".")[0]
+        hidden = _hidden(validation.seen, asker) if side == "unseen" else (query[:0], query[:0])
+        vectors = encode_queries(tower, {name: values.numpy()[queries] for name, values in validation.queries.items()})
+        scores = vectors @ items.T
+        deviation = float(scores.std())
+        if not np.isfinite(deviation) or not deviation:
+            scores, deviation = np.zeros_like(scores), 1.0
+        board = cls(queries, validation.targets[rows], query, hidden, scores, deviation, f"{side}.ndcg@{K}")
+        return board._replace(towers=board.masked(scores / np.float32(deviation)))
+
+    def masked(self, scores: Float32Array) -> Float32Array:
+        """Take the items that may not be answered out of the scores, in place."""
+        scores[self.hidden] = -np.inf
+        return scores
+
+    def figure(self, scores: Float32Array) -> float:
+        """Return the ndcg of scores, float32 `[queries, items]`: mean of 1 / log2(rank + 2), 0 past K."""
+        ranks = _ranks(scores, self.query, self.targets)
+        return float(((ranks < K) / np.log2(ranks + 2.0)).mean())
+
+
+def mix(members: Mapping[str, Float32Array], board: Board) -> tuple[dict[str, float], dict[str, float]]:
+    """Start from the best model, and add the one that helps most, with the weight that does, while one does.
+
+    Returns
+    -------
+    tuple
+        Weights by name, of models that count; and figures, of each model alone and of the blend.
+    """
+    figures = {f"{name} alone": board.figure(scores) for name, scores in members.items()}
+    best = max(members, key=lambda name: figures[f"{name} alone"])
+    weights, figure, blended = {best: 1.0}, figures[f"{best} alone"], members[best]
+    for _ in range(ROUNDS if len(members) > 1 else 0):
+        steps = [(name, step) for name in members for step in STEPS]
+        tried = {one: board.figure(blended + np.float32(one[1]) * members[one[0]]) for one in steps}
+        name, step = max(tried, key=lambda one: tried[one])
+        if tried[name, step] < figure * (1 + LEAST_GAIN):
+            break
+        blended, figure = blended + np.float32(step) * members[name], tried[name, step]
+        weights[name] = weights.get(name, 0.0) + step
+        deviation = float(blended[np.isfinite(blended)].std())
+        blended /= np.float32(deviation)
+        weights = {one: weight / deviation for one, weight in weights.items()}
+    return weights, {**figures, "blend": figure}
+
+
+def _ranks(scores: Float32Array, query: Int64Array, targets: Int64Array) -> Int64Array:
+    """Return where targets `[rows]` stand in their queries' scores, behind those of the same score."""
+    own = scores[query, targets]
+    found = [np.count_nonzero(scores[at] >= score) - 1 for at, score in zip(query, own, strict=True)]
+    return np.where(np.isfinite(own), found, scores.shape[1]).astype(np.int64)
+
+
+def _hidden(seen: SeenItems, askers: Int64Array) -> tuple[Int64Array, Int64Array]:
+    rows, items = seen.pairs(askers)
+    return rows, items
