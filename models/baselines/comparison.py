@@ -39,7 +39,7 @@ def write_peers(
     data = features.load(features_dir)
     drawn = data if settings.rows is None else data._replace(sample=Sample(settings.rows, settings.seed))
     families = {name: FAMILIES[name] for name in settings.peers if name != "popularity"}
-    tasks = validation_task(data, rating), test_task(drawn, rating)
+    tasks = validation_task(data, rating), test_task(drawn, rating, dated=True)
     fitted, skipped = fit_peers(families, *tasks, settings.peers_seconds, seed, progress)
     facts = [{"name": name, **_facts(one)} for name, one in fitted.items()]
     ranks = {

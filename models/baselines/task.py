@@ -54,12 +54,15 @@ def validation_task(data: FeatureSet, rating: Rating) -> Task:
     return _task(data, data.train.interactions, data.valid, rating)
 
 
-def test_task(data: FeatureSet, rating: Rating) -> Task:
-    """Learn from the training and validation rows that `rating` makes positives, find the test rows asked for."""
-    return _task(data, known_rows(data), data.test, rating)
+def test_task(data: FeatureSet, rating: Rating, *, dated: bool) -> Task:
+    """Learn from the training and validation rows that `rating` makes positives, find the test rows asked for.
+
+    Without `dated` the task has no times, which all known rows would be sorted for.
+    """
+    return _task(data, known_rows(data), data.test, rating, dated)
 
 
-def _task(data: FeatureSet, known: pd.DataFrame, part: Part, rating: Rating) -> Task:
+def _task(data: FeatureSet, known: pd.DataFrame, part: Part, rating: Rating, dated: bool = True) -> Task:
     wanted = asked(data, part, known).interactions
     index = pd.Index(data.users[Columns.User])
     shape = len(data.users), len(data.catalogue)
@@ -70,7 +73,7 @@ def _task(data: FeatureSet, known: pd.DataFrame, part: Part, rating: Rating) -> 
     interactions.data[:] = 1  # what was interacted with twice was added up
     rows = index.get_indexer(wanted[Columns.User]).astype(np.int64)
     times = known[Columns.Timestamp].to_numpy(np.int64)[kept]
-    later = count_later(users[kept], items[kept], times, shape)
+    later = count_later(users[kept], items[kept], times, shape) if dated else None
     return Task(interactions, seen, rows, wanted[Columns.ItemIndex].to_numpy(np.int64), later)
 
 

@@ -206,7 +206,7 @@ def _served(
 
 def measure(data: FeatureSet, towers_dir: Path, rating: Rating, progress: Progress = silent) -> Measured:
     """Rank the targets of the rows asked for, each distinct query once."""
-    task = test_task(data, rating)
+    task = test_task(data, rating, dated=False)
     score, query = tower_scores(data, towers_dir)
     wanted = task.targets, task.users, task.seen, task.interactions.shape[1]
     towers = rank_targets(score, *wanted, query=query, progress=progress)

@@ -88,7 +88,7 @@ def test_popularity_is_one_thing_counted_in_users(
     hits = [item in order[:10] for item in data.test.interactions["item_index"]]
     popularity = evaluate(grouped, towers, "random", rating)["popularity"]
     assert popularity["all"]["recall@10"] == pytest.approx(np.mean(hits))
-    task = task_of(data, rating)
+    task = task_of(data, rating, dated=True)
     peer: Measured = {"popularity": ({}, task.rank(Popularity().fit(task.interactions)))}
     (row,) = summarise(peer, task.users, seed=0)
     for side in ("all", "unseen"):
@@ -118,7 +118,11 @@ def test_the_peers_and_the_validation_are_asked_for_the_same_rows(strangers: Pat
     data = features.load(strangers)
     for task, part, known in (
         (validation_task(data, EVERY_ROW), data.valid, data.train.interactions),
-        (task_of(data, EVERY_ROW), data.test, pd.concat([data.train.interactions, data.valid.interactions])),
+        (
+            task_of(data, EVERY_ROW, dated=True),
+            data.test,
+            pd.concat([data.train.interactions, data.valid.interactions]),
+        ),
     ):
         kept = asked(data, part, known)
         np.testing.assert_array_equal(task.targets, kept.interactions["item_index"])
