@@ -119,7 +119,7 @@ class Explored:
         part, wanted = self.place / "features" / "test", [Columns.User, Columns.Item, Columns.ItemIndex]
         return read_rows(part, wanted) if part.is_dir() else pd.DataFrame({name: [] for name in wanted})
 
-    def chosen_later(self, user: Any) -> set[Any]:
+    def in_test(self, user: Any) -> set[Any]:
         """Return the ids of the items in the user's test rows."""
         return set(self.test.loc[self.test[Columns.User] == user, Columns.Item].tolist())
 

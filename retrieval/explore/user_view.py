@@ -28,7 +28,7 @@ class Answered(NamedTuple):
 
     item: Shown
     score: float | None
-    chosen_later: bool
+    in_test: bool
     """In the user's test rows."""
 
 
@@ -42,8 +42,8 @@ class Column(NamedTuple):
 
     @property
     def hits(self) -> int:
-        """Return how many of them the user did choose later."""
-        return sum(one.chosen_later for one in self.items)
+        """Return how many of them the user chose in the test rows."""
+        return sum(one.in_test for one in self.items)
 
 
 def user_page(explored: Explored, answers: Answers, fields: Fields, address: str | None) -> dict[str, Any]:
@@ -133,18 +133,18 @@ def _about(explored: Explored, question: Asked) -> dict[str, Any]:
 
 
 def _answer(explored: Explored, question: Asked, answer: Recommendations) -> dict[str, Any]:
-    later = explored.chosen_later(question.user)
+    test = explored.in_test(question.user)
     known = [(explored.items.row(item), score) for item, score in zip(answer.item_ids, answer.scores, strict=True)]
     items = [
-        Answered(explored.items.shown(row), score, explored.items.ids[row] in later) for row, score in known if row >= 0
+        Answered(explored.items.shown(row), score, explored.items.ids[row] in test) for row, score in known if row >= 0
     ]
     strange = len(answer.item_ids) - len(items)
     note = "" if len(answer.item_ids) == question.top_k else f"{len(answer.item_ids)} items fit what is asked"
     if strange:
         note = f"{strange} answered items are not of this run: the server has another release, or a changed catalogue"
     columns = [Column("this model", items, note=note)]
-    columns += [_peer(explored, name, rows, later) for name, rows in _peers(explored, question).items()]
-    return {"columns": columns, "user_known": answer.user_known, "release": answer.release, "later": len(later)}
+    columns += [_peer(explored, name, rows, test) for name, rows in _peers(explored, question).items()]
+    return {"columns": columns, "user_known": answer.user_known, "release": answer.release, "test_items": len(test)}
 
 
 def _why(explored: Explored, fields: Fields, question: Asked) -> Why | None:
@@ -163,10 +163,10 @@ def _profile(explored: Explored, question: Asked) -> np.ndarray:
     return np.concatenate([past.items, np.array(clicks, np.int64)])
 
 
-def _peer(explored: Explored, name: str, rows: list[int] | str, later: set[Any]) -> Column:
+def _peer(explored: Explored, name: str, rows: list[int] | str, test: set[Any]) -> Column:
     if isinstance(rows, str):
         return Column(name, [], rows)
-    items = [Answered(explored.items.shown(row), None, explored.items.ids[row] in later) for row in rows]
+    items = [Answered(explored.items.shown(row), None, explored.items.ids[row] in test) for row in rows]
     return Column(name, items)
 
 
