@@ -84,9 +84,10 @@ class Hangs:
 
     def _overdue(self, stub: Stub) -> str:
         beat = self._beat(stub)
-        if beat is not None:
-            self._requests[stub.model] = beat.requests
-        if beat is None or not self._past(beat):
+        if beat is None:
+            return ""
+        self._requests[stub.model] = beat.requests
+        if not self._past(beat):
             return ""
         return f"at work on a batch of {beat.rows} rows for {time.monotonic() - beat.since:.0f} s"
 
