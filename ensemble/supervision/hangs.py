@@ -39,7 +39,7 @@ class Hangs:
         self._limits = limits or Limits()
         self._readers: dict[psutil.Process, PulseReader] = {}
         self._stopped: dict[psutil.Process, float] = {}
-        self._requests: dict[str, int] = {}
+        self._per_batch: dict[str, int] = {}
 
     def found(self, stubs: Sequence[Stub]) -> list[tuple[Stub, str]]:
         """Return the hanging processes, each with the reason."""
@@ -66,9 +66,9 @@ class Hangs:
             heard = heard or bool(beats)
         return heard
 
-    def requests(self, model: str) -> int:
-        """Return the number of requests in the last batch that was seen of a model, in any process; at least 1."""
-        return max(1, self._requests.get(model, 0))
+    def per_batch(self, model: str) -> int:
+        """Return how many requests like those seen last a full batch of a model holds; at least 1."""
+        return max(1, self._per_batch.get(model, 0))
 
     def _stop(self, stub: Stub) -> str:
         """Return the reason if a process has been stopped for too long, otherwise nothing."""
@@ -86,7 +86,7 @@ class Hangs:
         beat = self._beat(stub)
         if beat is None:
             return ""
-        self._requests[stub.model] = beat.requests
+        self._per_batch[stub.model] = beat.per_batch
         if not self._past(beat):
             return ""
         return f"at work on a batch of {beat.rows} rows for {time.monotonic() - beat.since:.0f} s"

@@ -33,8 +33,6 @@ class Patience:
     """So many in a row, a second apart, are a fault."""
     batches: int = 3
     """So many of them may wait, and fail one a second, for a process that died; else the server is started again."""
-    requests: int = 16
-    """So many may wait in any case: small ones fail together, and a restart refuses connections for longer."""
     limits: Limits = field(default_factory=Limits)
     """When a process hangs, whatever the canary says."""
 
@@ -179,7 +177,7 @@ class Supervisor:
             if any(stub.alive for stub in self._repairs.stubs.of(model)):
                 continue
             waiting = self._repairs.waiting(model)
-            if waiting > max(self._patience.requests, self._patience.batches * self._hangs.requests(model)):
+            if waiting > self._patience.batches * self._hangs.per_batch(model):
                 return f"{waiting} requests wait for '{model}', whose process died"
         return ""
 

@@ -151,8 +151,9 @@ def test_what_waits_for_a_process_that_died_fails_at_once_and_not_one_a_second(w
     def ended(result: Any, error: InferenceServerException | None) -> None:
         ends.append("answered" if error is None else str(error.status()))
 
-    stub_of(server).suspend()
     with grpc.InferenceServerClient(server.addresses.grpc) as client:
+        client.infer(FUSED, asked)  # so that it is known how large requests are
+        stub_of(server).suspend()
         for _ in range(20):
             client.async_infer(FUSED, asked, ended, client_timeout=15)
         until(lambda: len(ends) == 20)

@@ -69,7 +69,8 @@ class BatchModel:
         limit_blas_threads(self.release.manifest["serving"]["threads"])
         self.check()
         self._milliseconds = float(self.release.manifest["serving"]["max_request_milliseconds"])
-        most = max(self.release.manifest["serving"]["max_batch_size"], most_entries("BYTES", self._milliseconds))
+        self._most_rows = int(self.release.manifest["serving"]["max_batch_size"])
+        most = max(self._most_rows, most_entries("BYTES", self._milliseconds))
         pb.deserialize_bytes_tensor = text_reader(most)  # looked up by the backend for every input of texts
         if self.answers is not None and os.environ.get(DELTA):
             self.answers.follow(Path(os.environ[DELTA]))
@@ -102,7 +103,7 @@ class BatchModel:
         except Exception as error:  # what leaves execute() reaches the client with its traceback
             return [self._failure(error, request, 0) for request in requests]
         rows = [max(map(len, arrays.values()), default=0) for arrays in sent]
-        self._pulse.begin(sum(rows), len(rows))
+        self._pulse.begin(sum(rows), max(1, len(rows) * self._most_rows // max(1, sum(rows))))
         try:
             return self._within_limits(requests, sent, rows)
         finally:

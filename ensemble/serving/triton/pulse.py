@@ -1,4 +1,4 @@
-"""What a model's process is doing, in memory that its supervisor maps, too: since when, on how many rows and requests.
+"""What a model's process is doing, in memory that its supervisor maps, too: since when, on how many rows, of what size.
 
 The process writes it before and after each batch, and answers no question: neither code that keeps the interpreter to
 itself nor a process that is stopped keeps the reader waiting. The memory is a file of /dev/shm that has lost its name
@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 _FOLDER, _PREFIX = "/dev/shm", "retrieval-pulse-3-"
 """With the number of words: the code of a release may be older than its supervisor, which then knows nothing of it."""
-_BYTES, _PERMITTED, _STATE, _REQUESTS = 24, 0, 1, 2
-"""Three words: permitted microseconds, written once; milliseconds since which, above the rows; requests."""
+_BYTES, _PERMITTED, _STATE, _PER_BATCH = 24, 0, 1, 2
+"""Three words: permitted microseconds, written once; milliseconds since which, above the rows; requests per batch."""
 _ROWS_BITS = 20
 _MOST_ROWS = 2**_ROWS_BITS - 2
 
@@ -35,8 +35,8 @@ class Beat(NamedTuple):
     """Rows of the batch that it works on; None: it works on none."""
     permitted_seconds: float
     """What a right request may take, by the release."""
-    requests: int
-    """Requests of the last batch, which it may still be at work on; 0: there was none."""
+    per_batch: int
+    """Requests like those of the last batch that a full batch holds; 0: there was none."""
 
 
 class Pulse:
@@ -54,9 +54,9 @@ class Pulse:
         self._words[_PERMITTED] = round(permitted_seconds * 1e6)
         self.end()
 
-    def begin(self, rows: int, requests: int) -> None:
-        """Report the start of work on a batch."""
-        self._words[_REQUESTS] = requests
+    def begin(self, rows: int, per_batch: int) -> None:
+        """Report the start of work on a batch, and how many requests like its own a full batch holds."""
+        self._words[_PER_BATCH] = per_batch
         self._store(min(rows, _MOST_ROWS) + 1)
 
     def end(self) -> None:
@@ -77,7 +77,7 @@ class PulseReader:
     def beat(self) -> Beat:
         """Return the last reported state."""
         since, rows = divmod(self._words[_STATE], 2**_ROWS_BITS)
-        return Beat(since / 1000, rows - 1 if rows else None, self._words[_PERMITTED] / 1e6, self._words[_REQUESTS])
+        return Beat(since / 1000, rows - 1 if rows else None, self._words[_PERMITTED] / 1e6, self._words[_PER_BATCH])
 
 
 def _mapped(pid: int) -> mmap.mmap:
