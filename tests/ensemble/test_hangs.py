@@ -14,6 +14,7 @@ import pytest
 from ensemble.serving.triton.pulse import PulseReader
 from ensemble.supervision.hangs import Hangs, Limits
 from ensemble.supervision.model_processes import Stub
+from tests.waiting import until
 
 BODY = """
 import sys
@@ -85,10 +86,7 @@ def test_a_stopped_process_hangs_whatever_it_was_doing(start: Start, rows: int) 
     hangs = Hangs(Limits(stopped_seconds=0.0))
     assert not hangs.found([stub])
     stub.process.suspend()
-    deadline = time.monotonic() + 60
-    while not hangs.found([stub]):
-        assert time.monotonic() < deadline
-    assert hangs.found([stub])[0][1].startswith("stopped for")
+    assert until(lambda: hangs.found([stub]))[0][1].startswith("stopped for")
 
 
 def test_of_a_process_that_says_nothing_nothing_is_known() -> None:

@@ -7,7 +7,6 @@ import json
 import shutil
 import stat
 import threading
-import time
 from pathlib import Path
 
 import psutil
@@ -27,6 +26,7 @@ from ensemble.supervision.supervisor import Supervisor
 from ensemble.triton.export import export_repository
 from retrieval.cli import app
 from tests.synthetic import make_release, make_run
+from tests.waiting import until
 from workflows.errors import ReleaseError, ServerError
 
 
@@ -217,10 +217,7 @@ def test_a_verifying_server_comes_back_whenever_it_dies_and_tells_what_it_refuse
     ended = threading.Event()
 
     def until_told(name: str, times: int = 1) -> None:
-        deadline = time.monotonic() + 120
-        while sum(one["event"] == name for one in events) < times:
-            assert time.monotonic() < deadline, (name, events)
-            time.sleep(0.05)
+        until(lambda: sum(event["event"] == name for event in events) >= times, (name, events))
 
     with TritonServer(repository, grpc_port=grpc_port, metrics_port=metrics_port, verify=keys[1]) as server:
         thread = threading.Thread(target=Supervisor(server, events.append).run, args=(ended.is_set,))

@@ -22,6 +22,7 @@ from ensemble.client.filters import Crowding, Filter, TagTest
 from ensemble.client.tensors import Query, tensors
 from ensemble.layouts import CHAINED, FUSED, SEARCH, TOWER
 from tests.served import Inputs, Served, int32, numbers, tensor, texts
+from tests.waiting import until
 
 pytestmark = pytest.mark.server
 
@@ -225,7 +226,8 @@ def test_large_requests_that_are_refused_leave_no_memory_behind(served: Served, 
         with pytest.raises(InferenceServerException, match="expected at most"):
             channel.infer(FUSED, large)
         taken.append(stub.memory_full_info().pss)
-    assert taken[-1] - taken[1] < 16e6, taken
+    # The answer comes before the process lets go of the request, so the last one may still be held for a moment.
+    until(lambda: stub.memory_full_info().pss - taken[1] < 16e6, taken)
 
 
 def _command(process: psutil.Process) -> str:
