@@ -198,7 +198,7 @@ def _merged(plain: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
 def trained(recipe: Recipe, run: Path, choice: str, seed: int, out: Terminal, earlier: Any = None) -> Path:
     """Return the towers of a seed with their `metrics.json`, made if they are not there for this very recipe.
 
-    They go on from `earlier`, a `models.training.warm_start.Earlier`, if it is given.
+    They go on from `earlier`, a `models.training.weights.warm_start.Earlier`, if it is given.
     """
     directory = run / slug(choice) / f"seed-{seed}"
     settings = msgspec.json.encode(msgspec.structs.replace(recipe, seed=seed), order="deterministic")

@@ -130,7 +130,7 @@ def first(tables: Tables, share: float) -> Tables:
 
 def measured(recipe: Recipe, runs: Path, choice: str, seed: int, out: Terminal) -> dict[str, Any]:
     """Return metrics, CPU seconds and epochs of a choice, trained and evaluated if that was not done."""
-    from models.training.warm_start import Earlier
+    from models.training.weights.warm_start import Earlier
 
     settings = CHOICES[choice]
     if settings is None:

@@ -7,8 +7,8 @@ from typing import Annotated, Literal, Union
 from msgspec import Meta
 from msgspec.structs import replace
 
-from models.training.task_config import Tasks
-from models.training.warm_start_config import Continued
+from models.training.losses.task_config import Tasks
+from models.training.weights.warm_start_config import Continued
 from workflows.config import PositiveInt, Section
 
 Rate = Annotated[float, Meta(ge=0.0, lt=1.0)]

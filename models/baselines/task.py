@@ -12,7 +12,7 @@ from models.baselines.baseline import Peer, SameForAll, Scores
 from models.config import Rating
 from models.data import asked, known_rows, of_drawn_users
 from models.metrics import Int64Array, Ranking, SeenItems, rank_in_one_order, rank_users
-from models.training.ratings import positives
+from models.training.losses.ratings import positives
 from workflows.columns import Columns
 from workflows.features.stage import FeatureSet, Part
 from workflows.progress import Progress, silent

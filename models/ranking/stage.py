@@ -32,7 +32,7 @@ from models.ranking.training import (
     training_rows,
 )
 from models.towers.two_tower import TwoTowerModel
-from models.training.finite import FiniteGuard
+from models.training.weights.finite import FiniteGuard
 from workflows.config import Device
 from workflows.features.stage import FeatureSet
 from workflows.files import json_bytes

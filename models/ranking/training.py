@@ -16,7 +16,7 @@ from models.ranking.candidates import Retrieval
 from models.towers.onnx import run_tower
 from models.towers.two_tower import TwoTowerModel
 from models.training.early_stopping import encode_queries
-from models.training.ratings import positives, weights
+from models.training.losses.ratings import positives, weights
 from workflows.columns import Columns
 from workflows.features.stage import FeatureSet, Part
 

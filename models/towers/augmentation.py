@@ -15,8 +15,8 @@ import tensorflow as tf
 
 from models.config import Augmentation, Model, Side
 from models.metrics import Float32Array
-from models.training.objective import Labels, Loss, Towers
-from models.training.sampling import TrainingRows
+from models.training.losses.objective import Labels, Loss, Towers
+from models.training.losses.sampling import TrainingRows
 from workflows.errors import RecipeError
 from workflows.features.stage import FeatureSet, FeatureSpec
 

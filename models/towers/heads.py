@@ -10,7 +10,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from models.towers.stored_heads import FILE
-from models.training.task_config import EventTasks, Tasks
+from models.training.losses.task_config import EventTasks, Tasks
 
 
 class Scale(NamedTuple):

@@ -20,7 +20,7 @@ from models.towers.cross import crossed, mlp
 from models.towers.gates import FieldGates
 from models.towers.heads import TaskHeads
 from models.towers.withholding import Withholding
-from models.training.objective import Labels, Loss
+from models.training.losses.objective import Labels, Loss
 from models.training.precision import PLAIN, Compute
 from workflows.features.stage import FeatureSpec
 
@@ -173,7 +173,7 @@ def build_tower(
 
 
 class TwoTowerModel(RetrievalModelV2):
-    """The merlin-models two-tower, trained by an objective of `models.training.objective`.
+    """The merlin-models two-tower, trained by an objective of `models.training.losses.objective`.
 
     What `mm.TwoTowerModelV2` builds, with an objective of ours: the stock one scores in-batch negatives only and
     divides its sampling correction by the temperature.

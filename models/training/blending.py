@@ -17,8 +17,8 @@ from models.metrics import Float32Array, Int64Array
 from models.towers.blending import id_feature
 from models.towers.two_tower import UNSEEN, TwoTowerModel
 from models.training.early_stopping import Validation
+from models.training.losses.ratings import positives
 from models.training.mixing import TOWERS, Board, mix
-from models.training.ratings import positives
 from workflows.columns import Columns
 from workflows.errors import RecipeError
 from workflows.features.stage import FeatureSet, Part

@@ -14,20 +14,20 @@ from models.data import join, queries
 from models.towers.augmentation import augmented_loss
 from models.towers.two_tower import TwoTowerModel
 from models.training.blending import Blending, blend, check_blend, choose
-from models.training.checkpoints import ALONE, Phase, Session
 from models.training.cost import Meter
-from models.training.distillation import PeersTeacher, Product, TowersTeacher
 from models.training.early_stopping import OnEpoch, Validation
 from models.training.export import export_towers
-from models.training.finite import FEW, FiniteGuard, check_finite
 from models.training.horovod import Ranks
-from models.training.objective import Labels, Lesson, Teacher, build_loss
+from models.training.losses.distillation import PeersTeacher, Product, TowersTeacher
+from models.training.losses.objective import Labels, Lesson, Teacher, build_loss
+from models.training.losses.sampling import TrainingRows
+from models.training.losses.tasks import learned_rows, served_rows, with_tasks
 from models.training.optimizer import build_optimizer
 from models.training.precision import Compute, copy_weights
 from models.training.rows import Rows, shuffled_batches, with_ranges
-from models.training.sampling import TrainingRows
-from models.training.tasks import learned_rows, served_rows, with_tasks
-from models.training.warm_start import PHASES, Earlier, Start, going_on
+from models.training.weights.checkpoints import ALONE, Phase, Session
+from models.training.weights.finite import FEW, FiniteGuard, check_finite
+from models.training.weights.warm_start import PHASES, Earlier, Start, going_on
 from workflows.config import Device
 from workflows.errors import RecipeError
 from workflows.features.stage import FeatureSet, Part, Sample

@@ -194,7 +194,7 @@ def _tower_row(
 
 
 def _softmax_copies(train: Train) -> int:
-    """Return how many arrays as large as the logits a step holds (`models.training.objective`)."""
+    """Return how many arrays as large as the logits a step holds (`models.training.losses.objective`)."""
     copies = 4  # logits, shifted exponentials, softmax, gradient
     if train.objective.positives_weight < 1 or (train.distillation and train.distillation.unseen_only):
         copies += 3  # who has what, as numbers and as the handicap, and logits with it

@@ -17,7 +17,7 @@ from workflows.files import atomic_directory
 from workflows.jobs import size_of_job
 
 if TYPE_CHECKING:
-    from models.training.checkpoints import Session
+    from models.training.weights.checkpoints import Session
     from retrieval.runs.run import Job, Run
 
 TRAIN = "train"
@@ -62,8 +62,8 @@ def training(job: Job, key: str) -> Iterator[tuple[Path, Session]]:
 
     Checkpoints are in `training/` until the towers are in their place. Ranks other than 0 write nothing.
     """
-    from models.training.checkpoints import Checkpoints, Session
     from models.training.horovod import ranks
+    from models.training.weights.checkpoints import Checkpoints, Session
 
     directory = job.run / "training"
     session = Session(ranks(), Checkpoints(directory, key, job.recipe.train.checkpoint_seconds))

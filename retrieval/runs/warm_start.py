@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from models.training.warm_start_config import Continued
+from models.training.weights.warm_start_config import Continued
 from retrieval.runs.recipe import Recipe
 from retrieval.runs.run import Run, Stage
 from workflows.errors import RecipeError
 
 if TYPE_CHECKING:
-    from models.training.warm_start import Earlier as EarlierTowers
+    from models.training.weights.warm_start import Earlier as EarlierTowers
     from workflows.fitting.warm_start_record import Earlier as EarlierFeatures
 
 
@@ -49,6 +49,6 @@ def features_of(run: Run | None) -> EarlierFeatures | None:
 
 def towers_of(run: Run | None) -> EarlierTowers | None:
     """Return an earlier run's towers, to go on from."""
-    from models.training.warm_start import Earlier
+    from models.training.weights.warm_start import Earlier
 
     return Earlier(run.towers, run.recipe.model, run.recipe.train) if run else None

@@ -15,10 +15,10 @@ from models.metrics import Ranking
 from models.ranking import config
 from models.ranking.evaluation import reordered, served
 from models.ranking.stage import train_ranker
-from models.training.checkpoints import Checkpoints, Session
-from models.training.finite import FiniteGuard, check_finite
 from models.training.horovod import Ranks
 from models.training.stage import train
+from models.training.weights.checkpoints import Checkpoints, Session
+from models.training.weights.finite import FiniteGuard, check_finite
 from workflows.errors import DivergedError, StageError
 from workflows.features.stage import load
 

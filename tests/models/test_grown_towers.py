@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from models.config import Model
-from models.training.warm_start import check_model, set_from_attributes
+from models.training.weights.warm_start import check_model, set_from_attributes
 from workflows.errors import RecipeError
 from workflows.features.plan import FeatureSpec
 

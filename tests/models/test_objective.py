@@ -8,12 +8,12 @@ import pytest
 import tensorflow as tf
 
 from models.config import Catalogue, Ignored, Objective, Sampled, Threshold, Train, Weighted
-from models.training import sampling
 from models.training.horovod import Ranks
-from models.training.objective import Labels, Lesson, Taught, build_loss, catalogue_softmax, sampled_softmax
+from models.training.losses import sampling
+from models.training.losses.objective import Labels, Lesson, Taught, build_loss, catalogue_softmax, sampled_softmax
+from models.training.losses.ratings import positives, weights
+from models.training.losses.sampling import Negatives, Sampler, TrainingRows
 from models.training.optimizer import LazyAdam, build_optimizer
-from models.training.ratings import positives, weights
-from models.training.sampling import Negatives, Sampler, TrainingRows
 from workflows.errors import RecipeError
 
 ITEMS, DIM, ROWS, T = 7, 4, 5, 0.3

@@ -13,9 +13,9 @@ from msgspec import structs
 
 from models.config import Model, Train
 from models.evaluation.stage import evaluate
-from models.training.checkpoints import Checkpoints, Session
 from models.training.horovod import Ranks
 from models.training.stage import train
+from models.training.weights.checkpoints import Checkpoints, Session
 from workflows.features.stage import load
 
 MODEL = Model(tower=(32, 16), embedding_dim=16, dropout=0.1)

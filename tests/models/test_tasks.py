@@ -16,11 +16,11 @@ from models.evaluation.stage import evaluate
 from models.evaluation.tasks import biases
 from models.towers.heads import Scale, TaskHeads
 from models.towers.stored_heads import StoredHeads
-from models.training.objective import Labels, build_loss
-from models.training.sampling import TrainingRows
+from models.training.losses.objective import Labels, build_loss
+from models.training.losses.sampling import TrainingRows
+from models.training.losses.task_config import EventTasks, RatingTask, Tasks
+from models.training.losses.tasks import TasksLoss, event_codes, learned_rows, uncertain_terms
 from models.training.stage import train
-from models.training.task_config import EventTasks, RatingTask, Tasks
-from models.training.tasks import TasksLoss, event_codes, learned_rows, uncertain_terms
 from retrieval.report.task_tables import tasks_for_page
 from workflows.config import Bucketized, Categorical, Continuous, FeatureSide, RandomSplit, Synthetic
 from workflows.errors import RecipeError

@@ -13,8 +13,8 @@ from models.config import Augmentation, Cross, Gates, Model, Objective, Sampled
 from models.towers.augmentation import AugmentedLoss, alignment_loss, augmented_vectors, membership, mimic_loss
 from models.towers.cross import Parallel, cross_layers
 from models.towers.gates import FieldGates
-from models.training.objective import Labels, build_loss
-from models.training.sampling import TrainingRows
+from models.training.losses.objective import Labels, build_loss
+from models.training.losses.sampling import TrainingRows
 from workflows.errors import RecipeError
 from workflows.features import stage as features
 

@@ -15,10 +15,10 @@ from models.baselines.ease import Ease
 from models.config import Distillation
 from models.metrics import Float32Array
 from models.towers.two_tower import TwoTowerModel
-from models.training.finite import is_finite
-from models.training.objective import Labels, Teacher
+from models.training.losses.objective import Labels, Teacher
+from models.training.losses.sampling import TrainingRows
 from models.training.rows import Rows
-from models.training.sampling import TrainingRows
+from models.training.weights.finite import is_finite
 from workflows.errors import RecipeError, StageError
 
 LEAST_SCORE = 0.01

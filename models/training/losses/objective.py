@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from models.config import Objective, Sampled
-from models.training.sampling import Negatives, Sampler, TrainingRows
+from models.training.losses.sampling import Negatives, Sampler, TrainingRows
 
 
 class Labels(NamedTuple):

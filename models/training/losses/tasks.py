@@ -11,9 +11,9 @@ import tensorflow as tf
 from models.config import Model, Rating, Train
 from models.metrics import Float32Array, Int64Array
 from models.towers.heads import Scale, TaskHeads
-from models.training.objective import CatalogueLoss, Labels, Loss, SampledLoss, Towers
-from models.training.ratings import positives, weights
-from models.training.task_config import EventTasks, Tasks
+from models.training.losses.objective import CatalogueLoss, Labels, Loss, SampledLoss, Towers
+from models.training.losses.ratings import positives, weights
+from models.training.losses.task_config import EventTasks, Tasks
 from workflows.columns import Columns
 from workflows.errors import RecipeError
 from workflows.features.stage import Part

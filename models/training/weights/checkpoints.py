@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from models.training.early_stopping import Validation
-from models.training.finite import check_finite
 from models.training.horovod import Ranks
+from models.training.weights.finite import check_finite
 from workflows.files import atomic_write
 
 _STATE = "state.json"

@@ -1,0 +1,1 @@
+"""What a step minimises: softmaxes over candidates, teachers, ratings and other tasks."""
