@@ -15,13 +15,13 @@ from werkzeug.wrappers import Response as AnyResponse
 from ensemble.layouts import FUSED
 from ensemble.serving.errors import ServingError
 from retrieval.explore.access import protect
-from retrieval.explore.asking import Answers, InProcess, Served
-from retrieval.explore.explored import Explored, Shelf
-from retrieval.explore.form import whole_number
-from retrieval.explore.item_view import item_page
-from retrieval.explore.quality_view import quality_page
-from retrieval.explore.serving_view import Watch
-from retrieval.explore.user_view import user_page
+from retrieval.explore.loaded.explored import Explored, Shelf
+from retrieval.explore.request.answers import Answers, InProcess, Served
+from retrieval.explore.request.form import whole_number
+from retrieval.explore.views.item import item_page
+from retrieval.explore.views.quality import quality_page
+from retrieval.explore.views.serving import Watch
+from retrieval.explore.views.user import user_page
 from workflows.errors import RetrievalError
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from ensemble.client.tensors import Query, tensors
 from ensemble.serving.retriever import Retriever
-from retrieval.explore.explored import Explored
+from retrieval.explore.loaded.explored import Explored
 from tests.explore.conftest import running
 from tests.synthetic import Run
 

@@ -14,8 +14,8 @@ import pytest
 
 from ensemble.client.tensors import Query
 from ensemble.onnx_graph.export import write_onnx
-from retrieval.explore.asking import InProcess
-from retrieval.explore.explored import Explored
+from retrieval.explore.loaded.explored import Explored
+from retrieval.explore.request.answers import InProcess
 from tests.synthetic import Run
 
 PAGE = Path(__file__).parents[2] / "docs" / "onnx-web"

@@ -18,12 +18,12 @@ from ensemble.client import Recommendations
 from ensemble.client.tensors import Query, tensors
 from ensemble.serving.retriever import Retriever
 from retrieval.explore.app import create_app
-from retrieval.explore.asking import InProcess
-from retrieval.explore.explored import Explored
+from retrieval.explore.loaded.explored import Explored
+from retrieval.explore.request.answers import InProcess
+from retrieval.explore.request.snippets import over_http, tritonclient
+from retrieval.explore.request.why import why
 from retrieval.explore.serve import listen
-from retrieval.explore.snippets import over_http, tritonclient
-from retrieval.explore.user_view import user_page
-from retrieval.explore.why import why
+from retrieval.explore.views.user import user_page
 from tests.synthetic import Run
 from workflows.errors import ServerError
 

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from retrieval.explore.explored import Explored
-from retrieval.explore.map_view import ItemMap
-from retrieval.explore.measured import TOWERS, Rows
-from retrieval.explore.quality_view import calibration, differences, recall, recall_curves
+from retrieval.explore.loaded.explored import Explored
+from retrieval.explore.loaded.measured import TOWERS, Rows
+from retrieval.explore.views.map import ItemMap
+from retrieval.explore.views.quality import calibration, differences, recall, recall_curves
 from tests.synthetic import Run
 
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.explore.explored import Explored
-from retrieval.explore.measured import TOWERS
-from retrieval.explore.quality_view import quality_page, recall
+from retrieval.explore.loaded.explored import Explored
+from retrieval.explore.loaded.measured import TOWERS
+from retrieval.explore.views.quality import quality_page, recall
 from retrieval.report.charts import Axis, Series, line_chart
 from retrieval.report.examples import pick_users
 from retrieval.report.page import render

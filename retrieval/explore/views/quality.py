@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from retrieval.explore.explored import Explored
-from retrieval.explore.exposure import TOP_K
-from retrieval.explore.measured import TOWERS, Rows
+from retrieval.explore.loaded.explored import Explored
+from retrieval.explore.loaded.exposure import TOP_K
+from retrieval.explore.loaded.measured import TOWERS, Rows
 from retrieval.report.charts import Series, line_chart
 
 KS = (1, 2, 5, 10, 20, 30, 50, 75, 100)

@@ -10,7 +10,7 @@ import numpy as np
 from ensemble.batch.everybody import Asking, batches
 
 if TYPE_CHECKING:
-    from retrieval.explore.explored import Explored
+    from retrieval.explore.loaded.explored import Explored
 
 USERS, TOP_K = 5_000, 10
 

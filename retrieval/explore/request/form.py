@@ -13,7 +13,7 @@ from werkzeug.datastructures import MultiDict as Fields
 
 from ensemble.client.filters import Crowding, Filter, Range, TagTest
 from ensemble.client.tensors import InvalidRequest, Query, Signature
-from retrieval.explore.explored import Explored
+from retrieval.explore.loaded.explored import Explored
 from retrieval.queries.query import typed
 
 TOP_K, MOST_SHOWN = 10, 200

@@ -11,7 +11,7 @@ import numpy as np
 from retrieval.report.projection import OTHER, main_categories
 
 if TYPE_CHECKING:
-    from retrieval.explore.explored import Explored
+    from retrieval.explore.loaded.explored import Explored
 
 MOST_ITEMS = 100_000
 """Of a larger catalogue as many are drawn, evenly."""

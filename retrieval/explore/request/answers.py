@@ -6,7 +6,7 @@ from typing import Protocol
 
 from ensemble.client import Recommendations, RetrievalClient
 from ensemble.client.tensors import Query, Signature, tensors
-from retrieval.explore.explored import Explored
+from retrieval.explore.loaded.explored import Explored
 
 PATIENCE_S = 3.0
 

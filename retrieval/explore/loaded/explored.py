@@ -15,11 +15,11 @@ from ensemble.batch.everybody import Everybody
 from ensemble.serving.files.release import MANIFEST
 from ensemble.serving.query.sequence import TIME
 from ensemble.serving.query.transform import Column
-from retrieval.explore.exposure import Exposure
-from retrieval.explore.items import Items
-from retrieval.explore.map_view import ItemMap
-from retrieval.explore.measured import Measured
-from retrieval.explore.peers import Peers
+from retrieval.explore.loaded.exposure import Exposure
+from retrieval.explore.loaded.items import Items
+from retrieval.explore.loaded.measured import Measured
+from retrieval.explore.loaded.peers import Peers
+from retrieval.explore.views.map import ItemMap
 from retrieval.runs.places import release_of
 from workflows.columns import Columns
 

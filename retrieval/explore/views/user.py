@@ -12,13 +12,13 @@ from werkzeug.datastructures import MultiDict as Fields
 
 from ensemble.client import ClientError, InvalidRequest, Recommendations
 from ensemble.serving.errors import ServingError
-from retrieval.explore.asking import Answers
-from retrieval.explore.explored import Explored
-from retrieval.explore.form import Asked, asked, written
-from retrieval.explore.items import Shown
-from retrieval.explore.snippets import HERE, snippets
-from retrieval.explore.timeline import timeline
-from retrieval.explore.why import Why, why
+from retrieval.explore.loaded.explored import Explored
+from retrieval.explore.loaded.items import Shown
+from retrieval.explore.request.answers import Answers
+from retrieval.explore.request.form import Asked, asked, written
+from retrieval.explore.request.snippets import HERE, snippets
+from retrieval.explore.request.why import Why, why
+from retrieval.explore.views.timeline import timeline
 
 HISTORY_SHOWN, USERS_SHOWN = 60, 30
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from werkzeug.datastructures import MultiDict as Fields
 
-from retrieval.explore.explored import Explored
-from retrieval.explore.exposure import TOP_K
-from retrieval.explore.timeline import timeline
-from retrieval.explore.user_view import in_words
+from retrieval.explore.loaded.explored import Explored
+from retrieval.explore.loaded.exposure import TOP_K
+from retrieval.explore.views.timeline import timeline
+from retrieval.explore.views.user import in_words
 
 NEAREST, USERS_SHOWN, ITEMS_SHOWN = 12, 20, 30
 

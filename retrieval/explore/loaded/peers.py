@@ -12,7 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-    from retrieval.explore.explored import Explored
+    from retrieval.explore.loaded.explored import Explored
 
 POPULARITY, KNN = "popularity", "item KNN"
 
@@ -22,7 +22,9 @@ class Peers:
 
     def __init__(self, explored: Explored) -> None:
         self._explored = explored
-        self.popularity = np.bincount(explored.history_items, minlength=len(explored.items)).astype(np.float32)
+        self.popularity: np.ndarray = np.bincount(explored.history_items, minlength=len(explored.items)).astype(
+            np.float32
+        )
         self._fitted: Future[csr_matrix] = ThreadPoolExecutor(1, "item-knn").submit(self._fit)
 
     def best(self, profile: np.ndarray, left_out: np.ndarray, allowed: np.ndarray | None, k: int) -> dict[str, Any]:

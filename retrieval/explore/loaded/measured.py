@@ -12,7 +12,7 @@ import numpy as np
 from models.metrics import Int64Array
 
 if TYPE_CHECKING:
-    from retrieval.explore.explored import Explored
+    from retrieval.explore.loaded.explored import Explored
 
 TOWERS = "this model"
 

@@ -1,0 +1,1 @@
+"""What each page shows, as values that a template writes."""
