@@ -67,7 +67,7 @@ class Hangs:
         return heard
 
     def per_batch(self, model: str) -> int:
-        """Return how many requests like those seen last a full batch of a model holds; at least 1."""
+        """Return how many requests like recent ones a full batch of a model holds; at least 1."""
         return max(1, self._per_batch.get(model, 0))
 
     def _stop(self, stub: Stub) -> str:

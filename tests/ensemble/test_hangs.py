@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ from contextlib import ExitStack
 import psutil
 import pytest
 
-from ensemble.serving.triton.pulse import PulseReader
+from ensemble.serving.triton.pulse import Pulse, PulseReader
 from ensemble.supervision.hangs import Hangs, Limits
 from ensemble.supervision.model_processes import Stub
 from tests.waiting import until
@@ -21,10 +22,10 @@ import sys
 from ensemble.serving.triton.pulse import Pulse
 pulse = Pulse(float(sys.argv[2]))
 if int(sys.argv[1]) >= 0:
-    pulse.begin(int(sys.argv[1]), 1)
+    pulse.begin([int(sys.argv[1])], 256)
 print(flush=True)
 while sys.argv[3:]:
-    pulse.begin(7, 1)
+    pulse.begin([7], 256)
     pulse.end()
 sys.stdin.read()
 """
@@ -87,6 +88,14 @@ def test_a_stopped_process_hangs_whatever_it_was_doing(start: Start, rows: int) 
     assert not hangs.found([stub])
     stub.process.suspend()
     assert until(lambda: hangs.found([stub]))[0][1].startswith("stopped for")
+
+
+def test_a_canary_after_large_requests_does_not_make_them_look_small() -> None:
+    """Whether a server is restarted goes by how many batches wait, and a canary has one row."""
+    pulse = Pulse(1.0)
+    for rows in ([64], [1], [1]):
+        pulse.begin(rows, 256)
+    assert PulseReader(os.getpid()).beat().per_batch < 20
 
 
 def test_of_a_process_that_says_nothing_nothing_is_known() -> None:

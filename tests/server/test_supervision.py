@@ -144,10 +144,10 @@ def test_what_waits_for_a_process_that_died_fails_at_once_and_not_one_a_second(w
     with grpc.InferenceServerClient(server.addresses.grpc) as client:
         client.infer(FUSED, asked)  # so that it is known how large requests are
         stub_of(server).suspend()
-        for _ in range(20):
+        for _ in range(100):
             client.async_infer(FUSED, asked, ended, client_timeout=100)
-        until(lambda: len(ends) == 20)
-    assert "StatusCode.UNAVAILABLE" in ends
+        until(lambda: len(ends) == 100)
+    assert "StatusCode.UNAVAILABLE" in ends, watched.events[-40:]
     until(lambda: len(watched.told("restarted")) > restarts)
     assert watched.told("restarted")[-1]["reason"].endswith(f"wait for '{FUSED}', whose process died")
     until(lambda: canary(server.addresses.grpc).healthy)

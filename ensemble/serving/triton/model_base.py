@@ -103,7 +103,7 @@ class BatchModel:
         except Exception as error:  # what leaves execute() reaches the client with its traceback
             return [self._failure(error, request, 0) for request in requests]
         rows = [max(map(len, arrays.values()), default=0) for arrays in sent]
-        self._pulse.begin(sum(rows), max(1, len(rows) * self._most_rows // max(1, sum(rows))))
+        self._pulse.begin(rows, self._most_rows)
         try:
             return self._within_limits(requests, sent, rows)
         finally:

@@ -15,6 +15,7 @@ import mmap
 import os
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,8 @@ _BYTES, _PERMITTED, _STATE, _PER_BATCH = 24, 0, 1, 2
 """Three words: permitted microseconds, written once; milliseconds since which, above the rows; requests per batch."""
 _ROWS_BITS = 20
 _MOST_ROWS = 2**_ROWS_BITS - 2
+_RECENT = 0.9
+"""How much each batch counts beside the next one, so that a canary in between says little of how large requests are."""
 
 
 class Beat(NamedTuple):
@@ -36,7 +39,7 @@ class Beat(NamedTuple):
     permitted_seconds: float
     """What a right request may take, by the release."""
     per_batch: int
-    """Requests like those of the last batch that a full batch holds; 0: there was none."""
+    """Requests like recent ones that a full batch holds; 0: there were none."""
 
 
 class Pulse:
@@ -52,12 +55,15 @@ class Pulse:
         finally:
             os.close(descriptor)
         self._words[_PERMITTED] = round(permitted_seconds * 1e6)
+        self._requests = self._rows = 0.0
         self.end()
 
-    def begin(self, rows: int, per_batch: int) -> None:
-        """Report the start of work on a batch, and how many requests like its own a full batch holds."""
-        self._words[_PER_BATCH] = per_batch
-        self._store(min(rows, _MOST_ROWS) + 1)
+    def begin(self, rows: Sequence[int], most_rows: int) -> None:
+        """Report the start of work on a batch, given the rows of each request and those of a full batch."""
+        self._requests = _RECENT * self._requests + len(rows)
+        self._rows = _RECENT * self._rows + sum(rows)
+        self._words[_PER_BATCH] = max(1, int(self._requests * most_rows / max(1.0, self._rows)))
+        self._store(min(sum(rows), _MOST_ROWS) + 1)
 
     def end(self) -> None:
         """Report that the batch is done."""
