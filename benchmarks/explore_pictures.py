@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/explore.md: the views of `retrieval explore` on a run, in Chromium.
+"""Draw the pictures of docs/explore.md, the views of `retrieval explore` on a run, and of its report, in Chromium.
 
 .venv/bin/python benchmarks/explore_pictures.py runs/movielens-100k
 """
@@ -42,6 +42,7 @@ def main() -> None:
         page.goto(listening.address)
         for name, (scheme, address) in VIEWS.items():
             draw(page, listening.address.split("/?")[0] + address, scheme, given.out / f"explore-{name}.png")
+        draw(page, (given.runs[0] / "report.html").resolve().as_uri(), "light", given.out / "report.png")
         browser.close()
 
 

@@ -93,9 +93,7 @@ def _add_views(app: Flask, pages: Pages) -> None:
     @app.get("/map")
     def map() -> str:
         explored = pages.explored()
-        found = explored.map
-        content = {"count": found.count, "variance": found.variance, "groups": found.groups}
-        return _page("map", explored, content)
+        return _page("map", explored, explored.map.about)
 
     @app.get("/points.json")
     def points() -> Response:
@@ -122,7 +120,23 @@ def _style() -> str:
 def _everywhere(pages: Pages) -> dict[str, Any]:
     """Return what every page shows: the runs, which of them this is, and who answers."""
     names = [place.resolve().name for place in pages.shelf.places]
-    return {"runs": names, "run": request.args.get("run", "0"), "address": pages.address}
+    run = request.args.get("run", "0")
+    return {
+        "runs": names,
+        "run": run,
+        "address": pages.address,
+        "live": True,
+        **_addresses(None if run == "0" else run),
+    }
+
+
+def _addresses(run: str | None) -> dict[str, Any]:
+    """Return where links lead; the report, which has the same views, leads within its page."""
+    return {
+        "item_address": lambda item: url_for("item", run=run, item=item),
+        "user_address": lambda user, about: url_for("user", run=run, user=user, why=about),
+        "points_address": url_for("points", run=run),
+    }
 
 
 def _add_errors(app: Flask) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -11,12 +13,21 @@ from typing import Any
 
 import jinja2
 import msgspec
+import numpy as np
 
+from retrieval.explore.loaded.explored import Explored
+from retrieval.explore.request.answers import InProcess
+from retrieval.explore.request.fields import Given
+from retrieval.explore.views.item import item_page
+from retrieval.explore.views.map import IN_REPORT, ItemMap
+from retrieval.explore.views.quality import quality_page
+from retrieval.explore.views.user import user_page
+from retrieval.report.card import card
 from retrieval.report.charts import Series, line_chart
+from retrieval.report.examples import pick_users
 from retrieval.report.index_report import index_for_page
 from retrieval.report.peers import COLUMNS, rows_for_page
-from retrieval.report.projection import projection_for_page
-from retrieval.report.tables import CUTOFFS, Example, asked_rows, per_user_rows
+from retrieval.report.tables import CUTOFFS, asked_rows, per_user_rows
 from retrieval.report.task_tables import tasks_for_page
 from retrieval.runs.run import Run
 from workflows.files import atomic_write
@@ -37,7 +48,9 @@ PACKAGES = (
     "nvidia-pytriton",
 )
 TABLE_METRICS = (("recall", "recall@{}"), ("ndcg", "ndcg@{}"), ("hit rate", "hit_rate@{}"), ("coverage", "coverage@{}"))
-EXAMPLE_USERS = 4
+USERS_SHOWN, ITEMS_SHOWN = 4, 4
+HISTORY_SHOWN = 10
+_SCRIPT = Path(__file__).parents[1] / "explore" / "static" / "map.js"
 
 
 def write_report(run: Run) -> Path:
@@ -47,59 +60,109 @@ def write_report(run: Run) -> Path:
     ------
     StageError
         A stage that the page needs has not finished.
+    InvalidRelease
+        The release is damaged.
     """
     run.require("train", "evaluate", "release")
     path = run.directory / "report.html"
-    atomic_write(path, render(run, served_examples(run)).encode())
+    atomic_write(path, render(run).encode())
     return path
 
 
-def served_examples(run: Run) -> list[Example]:
-    """Answer a few users from the release, in this process; every layout gives the same answers."""
-    from retrieval.queries.answers import from_release
-    from retrieval.report.examples import examples, pick_users
-
-    users = pick_users(run.directory, EXAMPLE_USERS, run.recipe.seed)
-    return examples(run.directory, from_release(run.directory / "release"), users)
-
-
-def render(run: Run, shown: Sequence[Example]) -> str:
-    """Return the page; every text in it is escaped."""
+def render(run: Run) -> str:
+    """Return the page: the explorer's views of some users and items, and what was measured. Every text is escaped."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("retrieval"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+        loader=jinja2.PackageLoader("retrieval"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["figure"] = lambda value: "–" if value is None else f"{value:.4f}"
+    return environment.get_template("report.html.j2").render(**_views(run), **_measured(run), **_made(run))
+
+
+def _views(run: Run) -> dict[str, Any]:
+    """Return what the explorer shows, of a few users and items."""
+    explored = Explored(run.directory)
+    explored.finish()
+    users = pick_users(run.directory, USERS_SHOWN, run.recipe.seed)
+    items = [explored.items.ids[row] for row in np.argsort(-explored.peers.popularity, kind="stable")[:ITEMS_SHOWN]]
+    drawn = ItemMap(explored, IN_REPORT)
+    return {
+        "explored": explored,
+        "users": [(user, _user(explored, user)) for user in users],
+        "everything": item_page(explored, Given({})),
+        "items": [item_page(explored, Given({"item": str(item)})) for item in items],
+        "quality": quality_page(explored, None),
+        "map": {**drawn.about, "points": drawn.points} if drawn.count else None,
+        **_script(),
+        **_addresses({str(user) for user in users}, {str(item) for item in items}),
+    }
+
+
+def _user(explored: Explored, user: Any) -> dict[str, Any]:
+    """Return the view of a user, with the reasons of the best answer."""
+    answers, asked = InProcess(explored), {"user": str(user)}
+    page = user_page(explored, answers, Given(asked), None)
+    best = [one.item.id for column in page["columns"][:1] for one in column.items[:1]]
+    return user_page(explored, answers, Given({**asked, "why": str(best[0])}), None) if best else page
+
+
+def _addresses(users: set[str], items: set[str]) -> dict[str, Any]:
+    """Return where links lead: within the page, or nowhere."""
+    return {
+        "live": False,
+        "points_address": "",
+        "history_shown": HISTORY_SHOWN,
+        "item_address": lambda item: f"#item-{item}" if str(item) in items else "",
+        "user_address": lambda user, about: f"#user-{user}" if str(user) in users else "",
+    }
+
+
+def _script() -> dict[str, str]:
+    """Return the map's script, and its hash, by which the page's policy lets it run and no other."""
+    script = "\n" + _SCRIPT.read_text(encoding="utf-8")
+    return {"script": script, "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}
+
+
+def _measured(run: Run) -> dict[str, Any]:
+    """Return what the stages and `retrieval bench` measured."""
     metrics, history, points = (_json(run.directory / f) for f in ("metrics.json", "towers/history.json", "bench.json"))
     lines = latency_lines(points or [])
+    return {
+        "metrics": metrics,
+        "headlines": headlines(metrics, points or []),
+        "metric_rows": metric_rows(metrics),
+        "per_user": per_user_rows(metrics),
+        "tasks": tasks_for_page(metrics),
+        "peer_columns": [*(" ".join(column) for column in COLUMNS), "search, s", "fit, s"],
+        "peers": rows_for_page(metrics.get("comparison")),
+        "verdict": metrics.get("verdict"),
+        "cutoffs": CUTOFFS,
+        "rows_asked": asked_rows(metrics),
+        "curves": training_curves(history),
+        "epochs": len(history),
+        "bench": points or [],
+        "lines": lines,
+        "latency": line_chart(lines, "rows per second", "latency, ms", from_zero=True) if lines else "",
+        "index": index_for_page(_json(run.directory / "release" / "index" / "params.json")),
+    }
+
+
+def _made(run: Run) -> dict[str, Any]:
+    """Return how the run was made."""
     records = {name: run.record(name) for name in run.stages}
-    return environment.get_template("report.html.j2").render(
-        name=run.recipe.name,
-        metrics=metrics,
-        headlines=headlines(metrics, points or []),
-        metric_rows=metric_rows(metrics),
-        per_user=per_user_rows(metrics),
-        tasks=tasks_for_page(metrics),
-        peer_columns=[*(" ".join(column) for column in COLUMNS), "search, s", "fit, s"],
-        peers=rows_for_page(metrics.get("comparison")),
-        verdict=metrics.get("verdict"),
-        cutoffs=CUTOFFS,
-        asked=asked_rows(metrics),
-        curves=training_curves(history),
-        projection=projection_for_page(run.recipe, run.directory),
-        epochs=len(history),
-        examples=shown,
-        rated=any(item.score is not None for example in shown for item in example.liked),
-        points=points or [],
-        lines=lines,
-        latency=line_chart(lines, "rows per second", "latency, ms", from_zero=True) if lines else "",
-        index=index_for_page(_json(run.directory / "release" / "index" / "params.json")),
-        records=records,
-        finished=max(record.finished for record in records.values() if record)[:16].replace("T", " "),
-        manifest=_json(run.directory / "release" / "manifest.json"),
-        towers=_json(run.directory / "towers" / "towers.json"),
-        recipe=msgspec.json.format(msgspec.json.encode(run.recipe), indent=2).decode(),
-        versions=versions(),
-    )
+    return {
+        "name": run.recipe.name,
+        "card": card(run),
+        "records": records,
+        "finished": max(record.finished for record in records.values() if record)[:16].replace("T", " "),
+        "manifest": _json(run.directory / "release" / "manifest.json"),
+        "towers": _json(run.directory / "towers" / "towers.json"),
+        "recipe": msgspec.json.format(msgspec.json.encode(run.recipe), indent=2).decode(),
+        "versions": versions(),
+    }
 
 
 def headlines(metrics: Mapping[str, Any], points: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:

@@ -15,6 +15,7 @@ from ensemble.config import Bench, Index, Promotion, Serving
 from models.config import Blend, Model, Train
 from models.evaluation.config import Evaluate, PeerName
 from models.ranking.config import Ranking
+from retrieval.runs.card import Card
 from retrieval.runs.naming import check_names
 from workflows.columns import Columns
 from workflows.config import Categorical, Data, Device, FeatureSide, Section, located, located_side
@@ -46,6 +47,7 @@ class Recipe(Section, frozen=True, kw_only=True):
     serving: Serving = Serving()
     release: Promotion = Promotion()
     bench: Bench = Bench()
+    card: Card = Card()
 
 
 def load_recipe(path: Path) -> Recipe:

@@ -10,6 +10,7 @@ import pytest
 
 from retrieval.explore.loaded.explored import Explored
 from retrieval.explore.loaded.measured import TOWERS, Rows
+from retrieval.explore.views.categories import OTHER, main_categories
 from retrieval.explore.views.map import ItemMap
 from retrieval.explore.views.quality import calibration, differences, recall, recall_curves
 from tests.synthetic import Run
@@ -63,3 +64,14 @@ def test_the_map_keeps_distances_along_the_axes_that_it_shows() -> None:
         atol=3,
         rtol=0.01,
     )
+
+
+def test_an_item_is_of_its_rarest_category_that_is_not_too_rare() -> None:
+    values = [["drama", "war"], ["drama"], "war", None, [], ["drama", "noir"], *[["drama"]] * 94]
+    assert main_categories(values) == ["war", "drama", "war", OTHER, OTHER, "drama", *["drama"] * 94]
+
+
+def test_a_map_in_a_report_is_of_fewer_items(dated_run: Run) -> None:
+    explored = Explored(dated_run.path)
+    found = ItemMap(explored, 20)
+    assert found.count == len(found.points["titles"]) == len(found.points["x"]) == 20 < len(explored.items)

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import re
+import shutil
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
+import msgspec
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ensemble.client.tensors import Query
+from ensemble.serving.errors import InvalidRelease
 from retrieval.explore.loaded.explored import Explored
 from retrieval.explore.loaded.measured import TOWERS
+from retrieval.explore.request.answers import InProcess
 from retrieval.explore.views.quality import quality_page, recall
+from retrieval.report.card import NOT_STATED
 from retrieval.report.charts import Axis, Series, line_chart
 from retrieval.report.examples import pick_users
-from retrieval.report.page import render
-from retrieval.report.tables import Example, Item
+from retrieval.report.page import render, write_report
+from retrieval.runs.card import Card
 from retrieval.runs.run import Run
 from retrieval.runs.stages import STAGES
 
@@ -25,33 +37,83 @@ FIGURES = st.floats(-1e6, 1e6).map(lambda value: round(value, 3))
 
 
 class Tags(HTMLParser):
-    """Collects what a page loads or runs."""
+    """Collects what a page would load, and what it would run."""
 
-    def __init__(self) -> None:
+    def __init__(self, page: str) -> None:
         super().__init__()
         self.outside: list[str] = []
+        self.scripts: list[str | None] = []
+        self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag in ("script", "link", "iframe", "b") and not (tag == "b" and not attrs):
+        if tag in ("link", "iframe", "img", "object", "form", "base"):
             self.outside.append(tag)
-        self.outside += [value or "" for name, value in attrs if name in ("src", "href", "onclick", "onerror")]
+        if tag == "script":
+            self.scripts.append(dict(attrs).get("type"))
+        for name, value in attrs:
+            within = name == "href" and (value or "").startswith("#")
+            if name in ("src", "action", "href") or name.startswith("on"):
+                self.outside += [] if within else [value or ""]
 
 
-def test_the_report_loads_nothing_from_outside(run_dir: Path) -> None:
-    page = (run_dir / "report.html").read_text(encoding="utf-8")
-    tags = Tags()
-    tags.feed(page)
+@pytest.fixture(scope="module")
+def page(run_dir: Path) -> str:
+    return (run_dir / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_report_loads_nothing_from_outside_and_runs_the_map_alone(page: str) -> None:
+    tags = Tags(page)
     assert tags.outside == []
+    assert tags.scripts == ["application/json", None]
     assert not re.search(r"https?://|@import|url\(", page)
-    assert page.count('<g class="series-other"') == 1, "the item vectors by genre"
+    script = page.rpartition("<script>")[2].partition("</script>")[0]
+    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'" in page
+    assert len(page.encode()) < 5_000_000
 
 
-def test_a_title_with_markup_is_shown_not_run(run_dir: Path) -> None:
-    evil = "<script>alert(1)</script>"
-    shown = [Example(evil, evil, [Item(1, evil, evil, 5.0)], [Item(2, evil, evil, 0.5)])]
-    page = render(Run.open(run_dir, STAGES), shown)
-    assert "<script" not in page
-    assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 6
+def test_the_report_answers_its_users_as_the_release_does(run_dir: Path, page: str) -> None:
+    explored = Explored(run_dir)
+    for user in pick_users(run_dir, 4, Run.open(run_dir, STAGES).recipe.seed):
+        answer = InProcess(explored).ask(_right_after_the_newest(explored, user))
+        section = page.partition(f'id="user-{user}"')[2].partition("</section>")[0].partition("ours")[2]
+        shown = re.findall(r'data-item="([^"]*)" data-score="([^"]*)"', section)
+        assert [item for item, _ in shown] == [str(item) for item in answer.item_ids]
+        assert [float(score) for _, score in shown] == pytest.approx(answer.scores)
+
+
+def test_the_model_card_says_what_the_recipe_says_and_what_was_measured(run_dir: Path) -> None:
+    run = Run.open(run_dir, STAGES)
+    said = Card(licence="CC-BY-4.0", data_licence="<b>ours</b>", limits=("not for children",))
+    page = render(run.with_recipe(msgspec.structs.replace(run.recipe, card=said), STAGES))
+    card = unescape(page.partition('class="modelcard"')[2].partition("</table>")[0])
+    metrics = json.loads(run.metrics.read_bytes())
+    for text in ("CC-BY-4.0", "not for children", metrics["protocol"], f"{metrics['unseen']['recall@10']:.4f}"):
+        assert text in card
+    assert "<b>ours" not in page
+    assert card.count(NOT_STATED) == 2
+
+
+def test_a_title_with_markup_is_shown_not_run(tmp_path: Path, run_dir: Path) -> None:
+    evil = "</script><script>alert(1)</script><!--"
+    run = Path(shutil.copytree(run_dir, tmp_path / "run"))
+    catalogue = run / "features" / "catalogue.parquet"
+    pd.read_parquet(catalogue).assign(title=evil, year=None).to_parquet(catalogue)
+    opened = Run.open(run, STAGES)
+    opened.execute(STAGES[-1], tmp_path, str)
+    page = render(opened)
+    assert Tags(page).scripts == ["application/json", None]
+    assert unescape(page).count(evil) > 20
+
+
+def test_a_damaged_release_is_named_and_the_old_report_kept(run_dir: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(run_dir, tmp_path / "run"))
+    vectors = run / "release" / "items" / "vectors.npy"
+    vectors.write_bytes(vectors.read_bytes()[:-8])
+    before = (run / "report.html").read_bytes()
+    with pytest.raises(InvalidRelease, match=r"items/vectors\.npy"):
+        write_report(Run.open(run, STAGES))
+    assert (run / "report.html").read_bytes() == before
 
 
 def test_examples_are_the_same_users_every_time(run_dir: Path) -> None:
@@ -93,3 +155,8 @@ def test_the_quality_view_measures_what_metrics_json_says(run_dir: Path) -> None
     longest = metrics["groups"]["users of 100 items or more"]
     assert lengths[-1].rows == longest["rows"]
     assert lengths[-1].recalls[:2] == pytest.approx([longest[side]["recall@10"] for side in ("unseen", "popularity")])
+
+
+def _right_after_the_newest(explored: Explored, user: Any) -> Query:
+    seconds = explored.past(explored.user_row(user)).seconds
+    return Query([user], 10, timestamps=[int(seconds[-1])] if explored.dated else None)

@@ -67,6 +67,12 @@ class Explored:
         """Return the items' vectors in the plane."""
         return ItemMap(self)
 
+    def finish(self) -> None:
+        """Wait until all that is found in the background is there."""
+        self.measured.wait()
+        self.exposure.wait()
+        self.peers.wait()
+
     @property
     def dated(self) -> bool:
         """Return whether an answer depends on when it is asked."""

@@ -29,6 +29,10 @@ class Exposure:
         """Return whether all are answered."""
         return self._asked.done()
 
+    def wait(self) -> None:
+        """Wait until it is there, or known why not."""
+        self._asked.exception()
+
     @property
     def answers(self) -> np.ndarray:
         """Return the rows of the items, int64 [n, TOP_K], -1 past the last; waits for them."""

@@ -40,6 +40,10 @@ class Measured:
         """Return whether they are found."""
         return self._found.done()
 
+    def wait(self) -> None:
+        """Wait until it is there, or known why not."""
+        self._found.exception()
+
     @property
     def problem(self) -> str:
         """Return why there are none; "" where there are."""
@@ -58,7 +62,9 @@ class Measured:
         from workflows.features import stage as features
 
         run = Run.open(self._place, STAGES)
-        data = features.load(run.features)
+        data, asked = features.load(run.features), run.recipe.evaluate
+        if asked.rows is not None:
+            data = data._replace(sample=features.Sample(asked.rows, asked.seed))
         found = measure(data, run.towers, run.recipe.train.objective.rating)
         ranks = {TOWERS: found.towers["unseen"].ranks, "popularity": found.popularity["unseen"].ranks}
         users = data.users[Columns.User].to_numpy()[found.task.users]

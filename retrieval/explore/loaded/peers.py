@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workflows.errors import RetrievalError
+
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
     from retrieval.explore.loaded.explored import Explored
 
 POPULARITY, KNN = "popularity", "item KNN"
+MOST_PAIRS = 2_000_000_000
+"""Of items that one user had, counted over all users: what fitting item KNN takes time and memory for."""
 
 
 class Peers:
@@ -26,6 +30,10 @@ class Peers:
             np.float32
         )
         self._fitted: Future[csr_matrix] = ThreadPoolExecutor(1, "item-knn").submit(self._fit)
+
+    def wait(self) -> None:
+        """Wait until it is there, or known why not."""
+        self._fitted.exception()
 
     def best(self, profile: np.ndarray, left_out: np.ndarray, allowed: np.ndarray | None, k: int) -> dict[str, Any]:
         """Return each model's best items for a user with the items `profile`, rows of the catalogue best first.
@@ -64,6 +72,8 @@ class Peers:
         from models.baselines.search import FAMILIES
 
         offsets = self._explored.offsets
+        if (pairs := float((np.diff(offsets).astype(float) ** 2).sum())) > MOST_PAIRS:
+            raise RetrievalError(f"left out: {pairs:.1e} pairs of items, of at most {MOST_PAIRS:.0e}")
         items = np.array(self._explored.history_items)  # a copy: those of the release cannot be sorted
         shape = len(offsets) - 1, len(self._explored.items)
         matrix = csr_matrix((np.ones(len(items), np.float32), items, offsets), shape=shape)

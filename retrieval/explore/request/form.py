@@ -9,11 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from werkzeug.datastructures import MultiDict as Fields
-
 from ensemble.client.filters import Crowding, Filter, Range, TagTest
 from ensemble.client.tensors import InvalidRequest, Query, Signature
 from retrieval.explore.loaded.explored import Explored
+from retrieval.explore.request.fields import Fields
 from retrieval.queries.query import typed
 
 TOP_K, MOST_SHOWN = 10, 200

@@ -5,6 +5,8 @@ const canvas = document.getElementById("map");
 const told = document.getElementById("told");
 const search = document.getElementById("find");
 const results = document.getElementById("results");
+const inPage = document.getElementById("points"); // a report has the points in it, and no pages of items to open
+const addressOfItem = (at) => canvas.dataset.item && canvas.dataset.item + encodeURIComponent(points.ids[at]);
 const view = { scale: 1, x: 0.5, y: 0.5 }; // what is in the middle, in parts of the whole
 let points = null;
 let matches = new Set();
@@ -93,7 +95,9 @@ function find() {
   if (text && points) points.titles.forEach((title, at) => title.toLowerCase().includes(text) && matches.add(at));
   results.replaceChildren(
     ...[...matches].slice(0, 12).map((at) => {
-      const link = Object.assign(document.createElement("a"), { href: canvas.dataset.item + encodeURIComponent(points.ids[at]), textContent: points.titles[at] });
+      const link = document.createElement(addressOfItem(at) ? "a" : "span");
+      link.textContent = points.titles[at];
+      if (addressOfItem(at)) link.href = addressOfItem(at);
       const row = document.createElement("li");
       row.append(link);
       return row;
@@ -125,9 +129,14 @@ canvas.addEventListener("pointermove", (event) => {
 canvas.addEventListener("pointerup", (event) => {
   const at = held && !held.moved ? nearest(event) : -1;
   held = null;
-  if (at >= 0) location.href = canvas.dataset.item + encodeURIComponent(points.ids[at]);
+  if (at >= 0 && addressOfItem(at)) location.href = addressOfItem(at);
+  else if (at >= 0) told.textContent = points.titles[at];
 });
-canvas.addEventListener("wheel", (event) => { event.preventDefault(); zoom(Math.exp(-event.deltaY / 400), event); }, { passive: false });
+canvas.addEventListener("wheel", (event) => {
+  if (inPage && !event.ctrlKey) return; // the page is scrolled
+  event.preventDefault();
+  zoom(Math.exp(-event.deltaY / 400), event);
+}, { passive: false });
 canvas.addEventListener("keydown", (event) => {
   const step = 0.08 / view.scale;
   const moves = { ArrowLeft: () => (view.x -= step), ArrowRight: () => (view.x += step), ArrowUp: () => (view.y += step), ArrowDown: () => (view.y -= step),
@@ -144,4 +153,6 @@ document.querySelectorAll("[name=colour]").forEach((choice) => choice.addEventLi
 }));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 new ResizeObserver(redraw).observe(canvas);
-fetch(canvas.dataset.points).then((answer) => answer.json()).then((found) => { points = found; find(); }).catch(() => (told.textContent = "The points did not come; load the page again."));
+const begin = (found) => { points = found; find(); };
+if (inPage) begin(JSON.parse(inPage.textContent));
+else fetch(canvas.dataset.points).then((answer) => answer.json()).then(begin).catch(() => (told.textContent = "The points did not come; load the page again."));

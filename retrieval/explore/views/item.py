@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from werkzeug.datastructures import MultiDict as Fields
 
 from retrieval.explore.loaded.explored import Explored
 from retrieval.explore.loaded.exposure import TOP_K
+from retrieval.explore.request.fields import Fields
 from retrieval.explore.views.timeline import timeline
 from retrieval.explore.views.user import in_words
 
@@ -62,7 +62,7 @@ def _everything(explored: Explored) -> dict[str, Any]:
     missed = never[np.argsort(-popularity[never], kind="stable")][:ITEMS_SHOWN]
     return {
         "never": len(never),
-        "live": int(explored.items.live.sum()),
+        "live_items": int(explored.items.live.sum()),
         "most": [(row, int(counts[row]), int(popularity[row])) for row in most.tolist() if counts[row]],
         "missed": [(row, int(popularity[row])) for row in missed.tolist()],
     }

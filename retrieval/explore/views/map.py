@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from retrieval.report.projection import OTHER, main_categories
+from retrieval.explore.views.categories import OTHER, main_categories
 
 if TYPE_CHECKING:
     from retrieval.explore.loaded.explored import Explored
 
-MOST_ITEMS = 100_000
-"""Of a larger catalogue as many are drawn, evenly."""
+MOST_ITEMS, IN_REPORT = 100_000, 10_000
+"""Of a larger catalogue as many are drawn, evenly: in the browser, and in a report, which is sent around."""
+LONGEST_TITLE = 80
 COLOURS = 6
 """So many tags have a colour of their own."""
 GRID = 65_535
@@ -24,10 +25,10 @@ GRID = 65_535
 class ItemMap:
     """What the page draws."""
 
-    def __init__(self, explored: Explored) -> None:
+    def __init__(self, explored: Explored, most: int = MOST_ITEMS) -> None:
         self._items, self._popularity = explored.items, explored.peers.popularity
         live = np.flatnonzero(explored.items.live)
-        self._rows = live[np.unique(np.linspace(0, len(live) - 1, min(MOST_ITEMS, len(live))).astype(np.int64))]
+        self._rows = live[np.unique(np.linspace(0, len(live) - 1, min(most, len(live))).astype(np.int64))]
 
     @property
     def count(self) -> int:
@@ -45,22 +46,31 @@ class ItemMap:
         names, counts = np.unique([one for one in self._mains if one != OTHER], return_counts=True)
         return [*names[np.argsort(-counts, kind="stable")][:COLOURS].tolist(), OTHER]
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """Return what the page says beside the points."""
+        return {"count": self.count, "variance": self.variance, "groups": self.groups}
+
     @cached_property
-    def document(self) -> str:
-        """Return the points as JSON: ids, titles, places x and y, `group` (a place in `groups`) and popularity."""
+    def points(self) -> dict[str, Any]:
+        """Return the points: ids, titles, places x and y, `group` (a place in `groups`) and popularity."""
         codes = {name: code for code, name in enumerate(self.groups)}
         places = _on_grid(self._plane[0])
         chosen = np.log1p(self._popularity[self._rows])
         rows: list[int] = self._rows.tolist()
-        document: dict[str, Any] = {
+        return {
             "ids": [str(self._items.ids[row]) for row in rows],
-            "titles": [self._items.titles[row] for row in rows],
+            "titles": [self._items.titles[row][:LONGEST_TITLE] for row in rows],
             "x": places[:, 0].tolist(),
             "y": places[:, 1].tolist(),
             "group": [codes.get(name, len(codes) - 1) for name in self._mains],
             "popularity": (255 * chosen / max(1e-9, float(chosen.max(initial=0)))).astype(int).tolist(),
         }
-        return json.dumps(document, separators=(",", ":"))
+
+    @cached_property
+    def document(self) -> str:
+        """Return the points as JSON."""
+        return json.dumps(self.points, separators=(",", ":"))
 
     @cached_property
     def _mains(self) -> list[str]:

@@ -8,13 +8,13 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
-from werkzeug.datastructures import MultiDict as Fields
 
 from ensemble.client import ClientError, InvalidRequest, Recommendations
 from ensemble.serving.errors import ServingError
 from retrieval.explore.loaded.explored import Explored
 from retrieval.explore.loaded.items import Shown
 from retrieval.explore.request.answers import Answers
+from retrieval.explore.request.fields import Fields
 from retrieval.explore.request.form import Asked, asked, written
 from retrieval.explore.request.snippets import HERE, snippets
 from retrieval.explore.request.why import Why, why
