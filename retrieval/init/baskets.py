@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from retrieval.init.profile import Profile, Sampled, read_sample
-from retrieval.init.words import name_score
+from retrieval.init.columns.profile import Profile, Sampled, read_sample
+from retrieval.init.columns.words import name_score
 from workflows.columns import Columns
-from workflows.sources.own_tables.files import locate
+from workflows.sources.own_tables.formats.files import locate
 
 TRIED: Final = 1_000
 BRACKETS: Final = r"\s*[\[({].*[\])}]\s*"

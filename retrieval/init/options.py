@@ -11,7 +11,7 @@ import typer
 from workflows.errors import RecipeError
 
 if TYPE_CHECKING:
-    from retrieval.init.profile import Given
+    from retrieval.init.columns.profile import Given
 
 FORMATS: Final = ("csv", "json", "parquet", "arrow", "sqlite", "duckdb", "adjacency", "netflix")
 TABLES: Final = ("interactions", "users", "items")
@@ -56,7 +56,7 @@ class TableOptions:
         RecipeError
             There is no such format.
         """
-        from retrieval.init.profile import Given
+        from retrieval.init.columns.profile import Given
 
         formats, delimiters, tables = (_by_table(option) for option in (self.form, self.delimiter, self.table))
         if unknown := set(formats.values()) - set(FORMATS):

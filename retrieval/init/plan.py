@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from retrieval.init.baskets import exploded
-from retrieval.init.features import Choice, choose, identity, renamed, title
-from retrieval.init.moments import joined
-from retrieval.init.profile import Found, Given, Profile, Sampled, address, sample
-from retrieval.init.roles import find_roles
+from retrieval.init.columns.features import Choice, choose, identity, renamed, title
+from retrieval.init.columns.profile import Found, Given, Profile, Sampled, address, sample
+from retrieval.init.columns.roles import find_roles
 from retrieval.init.splits import given_split, proposed_split
+from retrieval.init.times.moments import joined
 from retrieval.runs.toml import inline
 from workflows.columns import Columns
 from workflows.errors import DataError

@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from retrieval.init.meanings import meanings
+from retrieval.init.columns.meanings import meanings
+from retrieval.init.columns.profile import Sampled
 from retrieval.init.plan import Decided, Plan
-from retrieval.init.profile import Sampled
 from retrieval.init.training import settings, towers
 from retrieval.runs.toml import inline, key_of
 from workflows.checks.findings import Finding

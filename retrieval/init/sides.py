@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from retrieval.init.profile import Given, sample
-from retrieval.init.words import name_score
+from retrieval.init.columns.profile import Given, sample
+from retrieval.init.columns.words import name_score
 from workflows.columns import Columns
 from workflows.errors import RecipeError
 

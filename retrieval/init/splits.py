@@ -8,7 +8,7 @@ from typing import Final
 import pandas as pd
 import pyarrow as pa
 
-from retrieval.init.profile import Found, Profile, Sampled
+from retrieval.init.columns.profile import Found, Profile, Sampled
 from retrieval.runs.toml import inline
 from workflows.columns import Columns
 from workflows.config import TemporalSplit

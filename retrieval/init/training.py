@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from retrieval.init.profile import Found, Sampled
+from retrieval.init.columns.profile import Found, Sampled
 from workflows.columns import Columns
 
 STEPS: Final = 80

@@ -23,8 +23,8 @@ import pytest
 from msgspec.structs import replace
 from pyarrow import feather
 
+from retrieval.init.columns.profile import Given
 from retrieval.init.plan import make_plan
-from retrieval.init.profile import Given
 from retrieval.init.trial import Trial, tried
 from retrieval.runs.recipe import parse_recipe
 from workflows.config import OwnTables

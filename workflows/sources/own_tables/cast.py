@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from workflows.columns import Columns
 from workflows.errors import DataError
-from workflows.sources.own_tables.files import Chunk
+from workflows.sources.own_tables.formats.files import Chunk
 from workflows.sources.own_tables.plan import Target
 from workflows.sources.own_tables.rows import Fault, Ledger, Mask
 from workflows.sources.own_tables.types import EXPECTED, Cast, cast, out_of_time, seconds, split_lists

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from workflows.columns import Columns
 from workflows.errors import DataError
-from workflows.sources.own_tables.files import Located
+from workflows.sources.own_tables.formats.files import Located
 from workflows.sources.own_tables.types import cast
 from workflows.tables.config import TableFile
 

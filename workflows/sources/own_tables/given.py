@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from workflows.columns import Columns
 from workflows.config import GivenSplit, OwnTables
 from workflows.errors import DataError
-from workflows.sources.own_tables.files import Located, locate
+from workflows.sources.own_tables.formats.files import Located, locate
 
 
 class GivenFiles(NamedTuple):

@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from workflows.columns import Columns
 from workflows.errors import DataError
-from workflows.sources.own_tables.files import Chunk, Located
-from workflows.sources.own_tables.reading import TEXT
+from workflows.sources.own_tables.formats.chunks import TEXT
+from workflows.sources.own_tables.formats.files import Chunk, Located
 from workflows.sources.own_tables.types import Kind, guess, kind_of, needs_text
 
 IDS: Final = {

@@ -10,7 +10,7 @@ import pyarrow as pa
 from msgspec import Struct
 
 from workflows.errors import DataError
-from workflows.sources.own_tables.files import EXAMPLES, Chunk, Malformed
+from workflows.sources.own_tables.formats.files import EXAMPLES, Chunk, Malformed
 
 Mask = npt.NDArray[np.bool_]
 SHOWN_COLUMNS: Final = 8

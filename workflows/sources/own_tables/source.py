@@ -20,11 +20,11 @@ from workflows.errors import DataError
 from workflows.files import atomic_directory, json_bytes
 from workflows.sources.own_tables.cast import Caster
 from workflows.sources.own_tables.entities import joined, seen, with_titles
-from workflows.sources.own_tables.files import EXAMPLES, Chunk, Located, locate
-from workflows.sources.own_tables.files import state as state_of
+from workflows.sources.own_tables.formats.chunks import chunks, schema
+from workflows.sources.own_tables.formats.files import EXAMPLES, Chunk, Located, locate
+from workflows.sources.own_tables.formats.files import state as state_of
 from workflows.sources.own_tables.given import check_name_of_split, locate_given
 from workflows.sources.own_tables.plan import IDS, Target, check_thresholds, id_kind, named, targets
-from workflows.sources.own_tables.reading import chunks, schema
 from workflows.sources.own_tables.rows import Ledger
 from workflows.sources.own_tables.types import Kind
 from workflows.tables.store import write_tables

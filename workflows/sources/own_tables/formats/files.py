@@ -13,7 +13,7 @@ import fsspec
 import pyarrow as pa
 
 from workflows.errors import DataError
-from workflows.sources.own_tables.streams import open_plain
+from workflows.sources.own_tables.formats.streams import open_plain
 from workflows.tables.config import TableFile
 
 FORMATS: Final = {

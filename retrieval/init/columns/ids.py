@@ -7,8 +7,8 @@ from typing import Final
 
 import pandas as pd
 
-from retrieval.init.profile import Found, Profile, Sampled
-from retrieval.init.words import NAMING_IDS, OTHER_IDS, name_score, parts_of
+from retrieval.init.columns.profile import Found, Profile, Sampled
+from retrieval.init.columns.words import NAMING_IDS, OTHER_IDS, name_score, parts_of
 from workflows.columns import Columns
 from workflows.errors import DataError
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from workflows.errors import DataError
-from workflows.sources.own_tables.files import Located, content
-from workflows.sources.own_tables.streams import open_plain
-from workflows.sources.own_tables.text import UNHEADED
+from workflows.sources.own_tables.formats.files import Located, content
+from workflows.sources.own_tables.formats.streams import open_plain
+from workflows.sources.own_tables.formats.text import UNHEADED
 
 HEAD_BYTES: Final = 1 << 18
 LINES: Final = 50

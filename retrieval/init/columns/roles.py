@@ -8,10 +8,10 @@ from typing import Final
 
 import pandas as pd
 
-from retrieval.init.ids import find_id, find_reference, is_prose
-from retrieval.init.profile import Found, Profile, Sampled
-from retrieval.init.timestamps import find_timestamp, refuse_doubt, units_of
-from retrieval.init.words import name_score
+from retrieval.init.columns.ids import find_id, find_reference, is_prose
+from retrieval.init.columns.profile import Found, Profile, Sampled
+from retrieval.init.columns.words import name_score
+from retrieval.init.times.timestamps import find_timestamp, refuse_doubt, units_of
 from workflows.columns import Columns
 from workflows.errors import DataError
 from workflows.sources.own_tables.plan import IDS

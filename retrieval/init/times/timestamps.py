@@ -6,9 +6,9 @@ from typing import Final
 
 import pandas as pd
 
-from retrieval.init.profile import Found, Profile, Sampled
-from retrieval.init.times import readings, shown
-from retrieval.init.words import name_score, parts_of
+from retrieval.init.columns.profile import Found, Profile, Sampled
+from retrieval.init.columns.words import name_score, parts_of
+from retrieval.init.times.formats import readings, shown
 from workflows.columns import Columns
 from workflows.errors import DataError
 from workflows.sources.own_tables.types import PER_DAY, PER_SECOND

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from ensemble.serving.names import RESERVED
-from retrieval.init.profile import Profile
-from retrieval.init.times import readings
-from retrieval.init.words import NAMING_IDS, name_score, parts_of
+from retrieval.init.columns.profile import Profile
+from retrieval.init.columns.words import NAMING_IDS, name_score, parts_of
+from retrieval.init.times.formats import readings
 from retrieval.runs.toml import inline
 from workflows.columns import Columns
 from workflows.features.plan import HISTORY, HISTORY_AGE

@@ -12,8 +12,8 @@ import pyarrow as pa
 from pyarrow import csv
 
 from workflows.errors import DataError
-from workflows.sources.own_tables.files import EXAMPLES, Chunk, Located, Malformed
-from workflows.sources.own_tables.streams import (
+from workflows.sources.own_tables.formats.files import EXAMPLES, Chunk, Located, Malformed
+from workflows.sources.own_tables.formats.streams import (
     UNIT,
     Lines,
     block_rows,

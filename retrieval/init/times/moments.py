@@ -7,11 +7,11 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from retrieval.init.ids import is_clock
-from retrieval.init.profile import Found, Sampled, read_sample
-from retrieval.init.timestamps import find_timestamp
+from retrieval.init.columns.ids import is_clock
+from retrieval.init.columns.profile import Found, Sampled, read_sample
+from retrieval.init.times.timestamps import find_timestamp
 from workflows.columns import Columns
-from workflows.sources.own_tables.files import locate
+from workflows.sources.own_tables.formats.files import locate
 from workflows.sources.own_tables.types import PER_DAY
 
 DATE: Final = ("year", "month", "day")

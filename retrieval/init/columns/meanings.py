@@ -7,9 +7,9 @@ from typing import Final
 
 import numpy as np
 
+from retrieval.init.columns.profile import Profile
+from retrieval.init.columns.words import parts_of
 from retrieval.init.plan import Plan
-from retrieval.init.profile import Profile
-from retrieval.init.words import parts_of
 from retrieval.runs.toml import inline
 from workflows.columns import Columns
 

@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from workflows.errors import DataError
 from workflows.sources.own_tables.derived import COMMA_NUMBER
-from workflows.sources.own_tables.files import Chunk, Located, locate
-from workflows.sources.own_tables.reading import TEXT, chunks, schema
-from workflows.sources.own_tables.sniff import sniff
+from workflows.sources.own_tables.formats.chunks import TEXT, chunks, schema
+from workflows.sources.own_tables.formats.files import Chunk, Located, locate
+from workflows.sources.own_tables.formats.sniff import sniff
 from workflows.sources.own_tables.types import cast, guess, kind_of, needs_text
 from workflows.tables.config import Format, TableFile
 

@@ -6,8 +6,8 @@ import csv
 import io
 from itertools import islice
 
-from workflows.sources.own_tables.files import Located
-from workflows.sources.own_tables.text import column_names, delimiter_of, open_text
+from workflows.sources.own_tables.formats.files import Located
+from workflows.sources.own_tables.formats.text import column_names, delimiter_of, open_text
 
 
 def line_of(located: Located, path: str, row: int) -> int | None:

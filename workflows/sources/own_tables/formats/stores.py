@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from pyarrow import feather
 
 from workflows.errors import DataError
-from workflows.sources.own_tables.files import ROWS_PER_CHUNK, Chunk, Located
-from workflows.sources.own_tables.streams import plain_copy
+from workflows.sources.own_tables.formats.files import ROWS_PER_CHUNK, Chunk, Located
+from workflows.sources.own_tables.formats.streams import plain_copy
 
 ISOLATED: Final[dict[str, Any]] = {"enable_external_access": "false", "autoload_known_extensions": "false"}
 """A database that is read opens no other file and loads nothing."""
