@@ -19,6 +19,9 @@ LISTS: Final = {sign: rf"\s*[\w.-]+(\s*{re.escape(sign)}\s*[\w.-]+)+\s*" for sig
     " ": r"\s*\d+(\s+\d+)+\s*"
 }
 """Texts of at least two entries, and what stands between them; words with spaces are a text."""
+IMPRESSIONS: Final = r"\s*\S+-[01](\s+\S+-[01])*\s*"
+"""What was shown, each with whether it was clicked."""
+CLICKED: Final = "-1"
 
 
 def exploded(interactions: Sampled, given: Mapping[str, Mapping[str, str]], rows: int) -> Sampled:
@@ -37,22 +40,35 @@ def exploded(interactions: Sampled, given: Mapping[str, Mapping[str, str]], rows
     separator = _separator(column)
     options: dict[str, Any] = {"explode": column.name, "columns": {Columns.Item: column.name}}
     options |= {"lists": {Columns.Item: separator}} if separator else {}
+    note = f"each entry of {column.name!r} is an item: a row of its own"
+    if _shows_clicks(column):
+        options["explode_only"] = CLICKED
+        note = f"each entry of {column.name!r} that ends with {CLICKED!r} is an item that was clicked: a row of its own"
     located = locate(replace(interactions.file, **options), interactions.table)
-    return read_sample(
-        located, rows, [*interactions.notes, f"each entry of {column.name!r} is an item: a row of its own"]
-    )
+    return read_sample(located, rows, [*interactions.notes, note])
 
 
 def _is_called_so(column: Profile, interactions: Sampled) -> bool:
     """Text is taken for a list of items where it is called so, or stands in brackets, or is all that there is."""
     bracketed = column.values.iloc[:TRIED].str.fullmatch(BRACKETS).mean() > 0.95
-    return bool(bracketed) or name_score(column.name, Columns.Item) > 0 or len(interactions.columns) == 2
+    named = name_score(column.name, Columns.Item) > 0 or len(interactions.columns) == 2
+    return bool(bracketed) or named or _shows_clicks(column)
+
+
+def _shows_clicks(column: Profile) -> bool:
+    """Return whether a column holds impressions, such as `N1-0 N2-1`."""
+    if column.dtype != "string" or not len(column.values):
+        return False
+    texts = column.values.iloc[:TRIED]
+    return bool(texts.str.fullmatch(IMPRESSIONS).all() and texts.str.contains(r"-1(?:\s|$)").any())
 
 
 def _separator(column: Profile) -> str | None:
     """Return what stands between the entries of text that holds lists."""
     if column.dtype != "string" or not len(column.values):
         return None
+    if _shows_clicks(column):
+        return " "
     texts = column.values.iloc[:TRIED]
     bare = texts.str.replace(r"[\[\](){}'\"]", "", regex=True)
     shares = {sign: float(bare.str.fullmatch(pattern).mean()) for sign, pattern in LISTS.items()}

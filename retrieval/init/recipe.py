@@ -18,8 +18,8 @@ from workflows.tables.config import TableFile
 COMMENT = 58
 """Column in which comments begin, where lines leave room."""
 READING = (
-    "format", "table", "joined", "explode", "delimiter", "header", "names", "skip_lines", "quote", "escape", "decimal",
-    "encoding",
+    "format", "table", "joined", "explode", "explode_only", "delimiter", "header", "names", "skip_lines", "quote",
+    "escape", "decimal", "amounts", "encoding",
 )  # fmt: skip
 """How a file is read: written where it is not the usual."""
 

@@ -482,6 +482,31 @@ def test_typed_dates_beside_times_of_day_are_joined(tmp_path: Path, day: str) ->
     same(answer(tmp_path, "a.parquet")[1])
 
 
+@pytest.mark.parametrize(
+    ("write", "percent"),
+    [
+        (lambda value: f"${value:,.2f}", lambda value: f"{value}%"),
+        (lambda value: f"{value:,.2f} €".translate(str.maketrans(",.", ".,")), lambda value: f"{value},5 %"),
+    ],
+)
+def test_amounts_are_numbers(tmp_path: Path, write: Callable[[float], str], percent: Callable[[int], str]) -> None:
+    (tmp_path / "a.csv").write_text(lines(","), encoding="utf-8")
+    prices, off = [500.25 * n for n in range(60)], list(range(60))
+    items = pd.DataFrame({"item_id": range(1000, 1060), "price": map(write, prices), "off": map(percent, off)})
+    items.to_csv(tmp_path / "items.csv", index=False, sep=";")
+    _, tables = answer(tmp_path, "a.csv", items="items.csv")
+    assert tables.items["price"].tolist() == prices
+    assert np.floor(tables.items["off"]).tolist() == off
+
+
+def test_of_impressions_those_that_were_clicked_are_interactions(tmp_path: Path) -> None:
+    shown = [(n, f"U{user}", when, "N7 N8", f"N{item}-1 N9999-0") for n, (user, item, _, when) in enumerate(ROWS)]
+    (tmp_path / "behaviors.tsv").write_text(lines("\t", None, shown), encoding="utf-8")
+    _, tables = answer(tmp_path, "behaviors.tsv", columns={"interactions": {"user_id": "column1"}})
+    assert tables.interactions["item_id"].tolist() == [f"N{item}" for item in FRAME["item_id"]]
+    assert tables.interactions["user_id"].tolist() == [f"U{user}" for user in FRAME["user_id"]]
+
+
 def test_a_thousand_is_no_decimal_comma_and_an_id_keeps_its_point(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(lines(","), encoding="utf-8")
     users = pd.DataFrame({"user_id": range(1, 41), "points": [f"{user},{user:03d}" for user in range(1, 41)]})

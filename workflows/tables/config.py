@@ -47,6 +47,9 @@ class TableFile(Section, frozen=True, kw_only=True):
     explode: str | None = None
     """A column, by the file's name, that holds lists: its row becomes a row for each entry. Of text, `lists` says what
     stands between the entries."""
+    explode_only: str = ""
+    """Of the entries of `explode` those that end so, without that end: of impressions such as `N1-0 N2-1`, `"-1"` keeps
+    what was clicked."""
     delimiter: Annotated[str, Meta(min_length=1, max_length=4)] = ","
     """What stands between the fields of text; several characters where it is `::` or such. A space, where nothing is
     quoted (`quote = ""`), is any run of spaces."""
@@ -64,6 +67,9 @@ class TableFile(Section, frozen=True, kw_only=True):
     decimal: Literal[".", ","] = "."
     """What text has before the decimals; with `,` a point stands between thousands. Ids, lists and columns whose
     `types` is string stay as they are."""
+    amounts: tuple[str, ...] = ()
+    """Text columns, by the file's names, whose numbers have a currency, a percent sign or signs between thousands:
+    `$1,234.50` is read as 1234.5 and `48%` as 48."""
     encoding: str = "utf-8"
     nulls: tuple[str, ...] = ("",)
     """What text writes for a value that is not there."""

@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from workflows.errors import DataError
-from workflows.sources.own_tables.derived import COMMA_NUMBER
+from workflows.sources.own_tables.derived import COMMA_NUMBER, is_amount
 from workflows.sources.own_tables.formats.chunks import TEXT, chunks, schema
 from workflows.sources.own_tables.formats.files import Chunk, Located, locate
 from workflows.sources.own_tables.formats.sniff import sniff
@@ -114,10 +114,21 @@ def sample(path: str, table: str, directory: Path, given: Given) -> Sampled:
     options, notes = sniff(located, given.delimiter, given.header)
     options = {"path": place, **said, **options}
     found = read_sample(locate(TableFile(**options), table), given.rows, notes)
-    if not any(map(_has_comma, found.columns)):
+    numbers = _numbers(found.columns)
+    if not numbers:
         return found
-    notes = [*notes, "its numbers have a comma before the decimals"]
-    return read_sample(locate(TableFile(**options, decimal=","), table), given.rows, notes)
+    if "decimal" in numbers:
+        notes = [*notes, "its numbers have a comma before the decimals"]
+    return read_sample(locate(TableFile(**options, **numbers), table), given.rows, notes)
+
+
+def _numbers(columns: list[Profile]) -> dict[str, Any]:
+    """Return how numbers are written, where that is not the usual, as options of the table."""
+    texts = [column for column in columns if column.dtype == "string" and len(column.values)]
+    point, comma = ([column.name for column in texts if is_amount(pa.array(column.values), sign)] for sign in ".,")
+    if any(map(_has_comma, columns)) or (comma and not point):
+        return {"decimal": ","} | ({"amounts": tuple(comma)} if comma else {})
+    return {"amounts": tuple(point)} if point else {}
 
 
 def _has_comma(column: Profile) -> bool:

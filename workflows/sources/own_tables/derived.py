@@ -1,4 +1,4 @@
-"""Columns as a table's section asks for: several joined to one, numbers with a decimal comma."""
+"""Columns as a table's section asks for: several joined to one, numbers with a decimal comma, amounts."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from workflows.sources.own_tables.types import cast
 from workflows.tables.config import TableFile
 
 COMMA_NUMBER: Final = r"^\s*[+-]?([1-9]\d{0,2}(\.\d{3})+|\d+)(,\d+)?\s*$"
+_CURRENCY: Final = r"(\p{Sc}|USD|EUR|GBP|JPY|CNY|INR|CHF|CAD|AUD|BRL|US\$|R\$)"
 
 
 def with_joined(located: Located, schema: pa.Schema, path: str) -> pa.Schema:
@@ -47,6 +48,10 @@ def derived(config: TableFile, rows: pa.Table, names: Sequence[str]) -> pa.Table
         if name in config.joined:
             texts = [_text(rows.column(source)) for source in config.joined[name]]
             rows = rows.append_column(name, pc.binary_join_element_wise(*texts, " "))
+    for name in config.amounts:
+        if name in rows.column_names and pa.types.is_string(rows.column(name).type):
+            at = rows.column_names.index(name)
+            rows = rows.set_column(at, name, plain_amounts(rows.column(at), config.decimal))
     if config.decimal == ",":
         kept = _kept(config)
         for at, name in enumerate(rows.column_names):
@@ -66,6 +71,36 @@ def with_point(values: Any) -> Any:
     """Return texts in which 1.234,5 is 1234.5; others stay as they are."""
     plain = pc.replace_substring(pc.replace_substring(values, ".", ""), ",", ".")
     return pc.if_else(pc.match_substring_regex(values, COMMA_NUMBER), plain, values)
+
+
+def is_amount(values: Any, decimal: str) -> bool:
+    """Return whether all texts are amounts, and some have what no plain number has; 1,234 alone may be two ids."""
+    marked = rf"\p{{Sc}}|%|[A-Z]\s?\d|\d\s?[A-Z]|\d{_thousands(decimal)}\d{{3}}{_escaped(decimal)}\d"
+    return bool(
+        pc.all(pc.match_substring_regex(values, _amount(decimal))).as_py()
+        and pc.any(pc.match_substring_regex(values, marked)).as_py()
+    )
+
+
+def plain_amounts(values: Any, decimal: str) -> Any:
+    """Return texts in which $1,234.50 is 1234.50 (with a decimal comma 1.234,50 €); others stay as they are."""
+    bare = pc.replace_substring_regex(values, rf"{_CURRENCY}|[\s%{_thousands(decimal)}]", "")
+    return pc.if_else(
+        pc.match_substring_regex(values, _amount(decimal)), pc.replace_substring(bare, decimal, "."), values
+    )
+
+
+def _amount(decimal: str) -> str:
+    number = rf"([1-9]\d{{0,2}}({_thousands(decimal)}\d{{3}})+|\d+)({_escaped(decimal)}\d+)?"
+    return rf"^\s*[+-]?\s?{_CURRENCY}?\s?[+-]?{number}\s?({_CURRENCY}|%)?\s*$"
+
+
+def _thousands(decimal: str) -> str:
+    return r"\." if decimal == "," else ","
+
+
+def _escaped(decimal: str) -> str:
+    return r"\." if decimal == "." else ","
 
 
 def _kept(config: TableFile) -> set[str]:

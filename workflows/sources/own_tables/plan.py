@@ -44,7 +44,7 @@ def named(located: Located, schema: pa.Schema) -> dict[str, str]:
     """
     config, where = located.config, f"data.{located.table}"
     there = ", ".join(schema.names)
-    for name in (*config.columns.values(), *config.ignore):
+    for name in (*config.columns.values(), *config.ignore, *config.amounts):
         if name not in schema.names:
             raise DataError(f"{where}: {located.paths[0]} has no column {name!r}; there are: {there}")
     renamed = {raw: ours for ours, raw in config.columns.items()}

@@ -99,8 +99,12 @@ def _exploded(located: Located, rows: pa.Table) -> pa.Table:
     if column is None or column not in rows.column_names:
         return rows
     lists = _entries(located, rows.column(column)).combine_chunks()
-    taken = rows.take(pc.list_parent_indices(lists))
-    return taken.set_column(taken.schema.get_field_index(column), column, pc.list_flatten(lists))
+    row, entries, end = pc.list_parent_indices(lists), pc.list_flatten(lists), located.config.explode_only
+    if end:
+        kept = pc.ends_with(entries, end)
+        row, entries = row.filter(kept), pc.utf8_slice_codeunits(entries.filter(kept), 0, -len(end))
+    taken = rows.take(row)
+    return taken.set_column(taken.schema.get_field_index(column), column, entries)
 
 
 def _entries(located: Located, values: Any) -> Any:
