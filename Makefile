@@ -56,7 +56,7 @@ check: setup
 COMPILE = .venv/bin/uv pip compile --quiet $(UPGRADE) --generate-hashes --no-emit-index-url --no-header
 LOCK = $(COMPILE) --universal --python-version 3.10
 IMAGE_LOCK = $(COMPILE) --python-platform x86_64-manylinux_2_34 --python-version
-EXTRAS = train peers explore tune engines benchmarks serve triton dev
+EXTRAS = train peers explore tune dashboard mlflow engines benchmarks serve triton dev
 lock: setup
 	$(LOCK) pyproject.toml $(foreach extra,$(EXTRAS),--extra $(extra)) -o requirements/lock.txt
 	$(LOCK) requirements/serve.in -o requirements/serve.txt

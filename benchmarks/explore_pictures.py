@@ -19,7 +19,7 @@ from playwright.sync_api import sync_playwright
 from retrieval.explore.serve import listen
 
 VIEWS = {
-    "user": ("light", "/user?user=303&any.genres=Comedy&click=50"),
+    "user": ("light", "/user?user=239&time=1998-03-06T10:23:28&any.genres=Comedy&click=50"),
     "item": ("dark", "/item?item=50"),
     "map": ("light", "/map"),
     "quality": ("light", "/quality"),

@@ -28,6 +28,9 @@ Delta = Annotated[
 From = Annotated[
     Path | None, typer.Option("--from", metavar="RUN", help="Go on from an earlier run's vocabularies and towers.")
 ]
+Mlflow = Annotated[
+    str | None, typer.Option("--mlflow", metavar="URI", help="Log the finished run to this MLflow server or directory.")
+]
 Peers = Annotated[
     str | None,
     typer.Option(

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from retrieval.console import Terminal, command
-from retrieval.options import CACHE, RUNS, AsJson, Cache, Peers, RecipePath, Runs, Scheduler, Workers
+from retrieval.options import CACHE, RUNS, AsJson, Cache, Mlflow, Peers, RecipePath, Runs, Scheduler, Workers
 from retrieval.report.peers import peers_table, verdict_lines
 from retrieval.report.tables import metrics_table, more_tables
+from retrieval.runs.mlflow_log import EXPERIMENT, Log
 from retrieval.runs.recipe import Recipe, load_recipe, with_peers
 from retrieval.runs.run import Run
 from retrieval.runs.stages import STAGES
@@ -29,6 +30,7 @@ def run(
         str | None, typer.Option("--from", help="Run this stage and all after it again; or go on from this run.")
     ] = None,
     peers: Peers = None,
+    mlflow: Mlflow = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
     json: AsJson = False,
@@ -40,16 +42,21 @@ def run(
     \b
     retrieval run recipes/movielens-100k.toml
     retrieval run recipes/movielens-100k.toml --from train
+    retrieval run recipes/movielens-100k.toml --mlflow http://127.0.0.1:5000
     retrieval run recipes/synthetic.toml --workers 2 --peers knn,ease
     retrieval run shop.toml --runs runs/tuesday --from runs/monday/shop
     """
+    log = Log(mlflow) if mlflow else None
     loaded, since = stage_or_run(with_peers(load_recipe(recipe), peers), runs, since)
     opened = Run.create(loaded, runs, STAGES).on(workers, scheduler)
     finished = run_all(opened, cache, out, since)
+    logged = log.add(opened) if log else None
     if json:
-        out.json({"run": str(opened.directory), **as_json(finished)})
-    else:
-        show(out, finished)
+        out.json({"run": str(opened.directory), **as_json(finished), "mlflow_run": logged})
+        return
+    show(out, finished)
+    if logged:
+        out.results.print(f"mlflow: run {logged} of the experiment {EXPERIMENT}", soft_wrap=True)
 
 
 def as_json(finished: Finished) -> dict[str, Any]:

@@ -19,6 +19,9 @@ def tune(
     field: Annotated[
         list[str] | None, typer.Option("--field", help="SECTION.FIELD=LOW..HIGH, with :log if so, or =ONE,OTHER.")
     ] = None,
+    dashboard: Annotated[
+        bool, typer.Option("--dashboard", help="Show Optuna's dashboard of the search, until Ctrl-C.")
+    ] = False,
     runs: Runs = RUNS,
     cache: Cache = CACHE,
     json: AsJson = False,
@@ -28,17 +31,22 @@ def tune(
     The same command again continues the search. Test rows are not looked at.
 
     \b
-    retrieval tune recipes/movielens-100k.toml --minutes 30
+    retrieval tune recipes/movielens-100k.toml --minutes 30 --dashboard
     retrieval tune recipes/movielens-100k.toml --minutes 60 --trials 20 \\
         --field train.learning_rate=0.001..0.01:log --field model.dropout=0.2..0.6 \\
         --field train.schedule=constant,cosine --field "model.tower=[[128,64],[256,64]]"
     """
+    from retrieval.tuning.dashboard import Dashboard
     from retrieval.tuning.tune import Budget, tune_table
     from retrieval.tuning.tune import tune as search
 
-    found = search(recipe, runs, cache, field or [], Budget(minutes, trials), out)
+    shown = Dashboard(out.say) if dashboard else None
+    found = search(recipe, runs, cache, field or [], Budget(minutes, trials), out, shown.open if shown else None)
     if json:
         out.json(found)
     else:
         out.table(tune_table(found))
         out.results.print(f"best recipe: {found['best_recipe']}", soft_wrap=True)
+    if shown:
+        out.results.file.flush()
+        shown.wait()

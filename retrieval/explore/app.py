@@ -14,7 +14,6 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from ensemble.layouts import FUSED
 from ensemble.serving.errors import ServingError
-from retrieval.explore.access import protect
 from retrieval.explore.loaded.explored import Explored, Shelf
 from retrieval.explore.request.answers import Answers, InProcess, Served
 from retrieval.explore.request.form import whole_number
@@ -57,14 +56,13 @@ class Pages:
         return self._served or InProcess(explored)
 
 
-def create_app(places: Sequence[Path], token: str, address: str | None = None, model: str = FUSED) -> Flask:
+def create_app(places: Sequence[Path], address: str | None = None, model: str = FUSED) -> Flask:
     """Return the application over runs; with an `address` (HOST:PORT of gRPC) a running server answers."""
     app = Flask("retrieval.explore", static_folder="static")
     app.jinja_loader = jinja2.PackageLoader("retrieval")
     app.jinja_options = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True}
     pages = Pages(places, address, model)
     app.context_processor(lambda: _everywhere(pages))
-    protect(app, token)
     _add_views(app, pages)
     _add_errors(app)
     return app

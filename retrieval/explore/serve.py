@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import waitress
+from flask import Flask
 
 from ensemble.layouts import FUSED
+from retrieval.explore.access import POLICY, protect
 from retrieval.explore.app import create_app
 from workflows.errors import ServerError
 
@@ -45,8 +47,13 @@ def listen(
     ServerError
         The port is taken, or the host is not one of this machine.
     """
+    return bind(create_app(places, address, model), host, port)
+
+
+def bind(app: Flask, host: str = LOCALHOST, port: int = 0, policy: str = POLICY) -> Listening:
+    """Bind an application to a port, behind a token of its own; raise ServerError as `listen`."""
     token = secrets.token_urlsafe(24)
-    app = create_app(places, token, address, model)
+    protect(app, token, policy)
     try:
         server = waitress.create_server(
             app, host=host, port=port, threads=_THREADS, max_request_body_size=_LARGEST_REQUEST, ident=None

@@ -18,6 +18,7 @@ import numpy as np
 from retrieval.explore.loaded.explored import Explored
 from retrieval.explore.request.answers import InProcess
 from retrieval.explore.request.fields import Given
+from retrieval.explore.request.form import written
 from retrieval.explore.views.item import item_page
 from retrieval.explore.views.map import IN_REPORT, ItemMap
 from retrieval.explore.views.quality import quality_page
@@ -102,8 +103,9 @@ def _views(run: Run) -> dict[str, Any]:
 
 
 def _user(explored: Explored, user: Any) -> dict[str, Any]:
-    """Return the view of a user, with the reasons of the best answer."""
-    answers, asked = InProcess(explored), {"user": str(user)}
+    """Return the view of a user as of the middle of their test rows, with the reasons of the best answer."""
+    answers = InProcess(explored)
+    asked = {"user": str(user), "time": written(explored.middle_of_test(user))}
     page = user_page(explored, answers, Given(asked), None)
     best = [one.item.id for column in page["columns"][:1] for one in column.items[:1]]
     return user_page(explored, answers, Given({**asked, "why": str(best[0])}), None) if best else page

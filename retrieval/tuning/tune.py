@@ -26,7 +26,7 @@ from workflows.files import atomic_write
 from workflows.progress import Progress
 
 DIRECTORY = "tune"
-BEST = "best.toml"
+BEST, STUDY = "best.toml", "study.db"
 _STARTUP_TRIALS = 8
 """As many are drawn at random before the sampler (TPE, Bergstra et al. 2011) models what is good."""
 _UNPRUNED_TRIALS, _UNPRUNED_EPOCHS = 4, 3
@@ -61,13 +61,22 @@ class _PrunedError(Exception):
     """The trial does worse than the others did."""
 
 
-def tune(path: Path, runs: Path, cache: Path, fields: Sequence[str], budget: Budget, teller: Teller) -> dict[str, Any]:
+def tune(
+    path: Path,
+    runs: Path,
+    cache: Path,
+    fields: Sequence[str],
+    budget: Budget,
+    teller: Teller,
+    began: Callable[[Path], None] | None = None,
+) -> dict[str, Any]:
     """Search the recipe's fields and write the best recipe to `<run>/tune/best.toml`.
 
     The features are made once. The first trial is the recipe as it is, where the fields' ranges allow it; a trial that
     the end of the budget or a signal cuts short is tried again by the next call with the same recipe and fields. One
     that does worse than the median of the others is stopped early, unless `train.epochs` is searched: epochs of
-    schedules of different length do not compare. Test rows are not looked at.
+    schedules of different length do not compare. Test rows are not looked at. `began` is called with the study's file
+    (SQLite) before the first trial.
 
     Returns
     -------
@@ -90,10 +99,17 @@ def tune(path: Path, runs: Path, cache: Path, fields: Sequence[str], budget: Bud
     advance(run, ["fetch", "features"], cache, teller)
     with run.lock():
         study = _open_study(run, space)
+        if began:
+            began(run.directory / DIRECTORY / STUDY)
         _search(study, run, space, budget, teller)
         found = _found(study, path, recipe, space)
         found["best_recipe"] = str(_write_best(study, run, path, space))
     return found
+
+
+def study_storage(path: Path) -> str:
+    """Return the address of a study's file, as Optuna takes it."""
+    return f"sqlite:///{path}"
 
 
 def tune_table(found: Mapping[str, Any]) -> Table:
@@ -192,7 +208,7 @@ def _open_study(run: Run, space: Sequence[Field]) -> Any:
     directory = run.directory / DIRECTORY
     directory.mkdir(exist_ok=True)
     study = optuna.create_study(
-        storage=f"sqlite:///{directory / 'study.db'}",
+        storage=study_storage(directory / STUDY),
         study_name=hashlib.sha256(facts).hexdigest()[:16],
         direction="maximize",
         load_if_exists=True,

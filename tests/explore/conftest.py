@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from retrieval.explore.access import protect
 from retrieval.explore.app import create_app
 from retrieval.explore.serve import Listening, listen
 
@@ -21,7 +22,9 @@ def pages() -> Callable[..., Any]:
     """Return what opens the pages of runs without a browser, the token given."""
 
     def opened(*places: Path, **options: Any) -> Any:
-        client = create_app(places, "a token", **options).test_client()
+        app = create_app(places, **options)
+        protect(app, "a token")
+        client = app.test_client()
         client.get("/user?token=a+token")
         return client
 

@@ -17,6 +17,7 @@ from werkzeug.datastructures import MultiDict
 from ensemble.client import Recommendations
 from ensemble.client.tensors import Query, tensors
 from ensemble.serving.retriever import Retriever
+from retrieval.explore.access import protect
 from retrieval.explore.app import create_app
 from retrieval.explore.loaded.explored import Explored
 from retrieval.explore.request.answers import InProcess
@@ -29,7 +30,9 @@ from workflows.errors import ServerError
 
 
 def test_nobody_without_the_token_reads_a_page(dated_run: Run) -> None:
-    client = create_app([dated_run.path], "a token").test_client()
+    app = create_app([dated_run.path])
+    protect(app, "a token")
+    client = app.test_client()
     for address in ("/user", "/style.css", "/static/explore.js", "/user?token=another", "/user?token="):
         assert client.get(address).status_code == 403, address
     let_in = client.get("/user?token=a+token&top_k=5")

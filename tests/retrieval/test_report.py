@@ -75,7 +75,7 @@ def test_the_report_loads_nothing_from_outside_and_runs_the_map_alone(page: str)
 def test_the_report_answers_its_users_as_the_release_does(run_dir: Path, page: str) -> None:
     explored = Explored(run_dir)
     for user in pick_users(run_dir, 4, Run.open(run_dir, STAGES).recipe.seed):
-        answer = InProcess(explored).ask(_right_after_the_newest(explored, user))
+        answer = InProcess(explored).ask(_amid_the_test_rows(explored, user))
         section = page.partition(f'id="user-{user}"')[2].partition("</section>")[0].partition("ours")[2]
         shown = re.findall(r'data-item="([^"]*)" data-score="([^"]*)"', section)
         assert [item for item, _ in shown] == [str(item) for item in answer.item_ids]
@@ -157,6 +157,6 @@ def test_the_quality_view_measures_what_metrics_json_says(run_dir: Path) -> None
     assert lengths[-1].recalls[:2] == pytest.approx([longest[side]["recall@10"] for side in ("unseen", "popularity")])
 
 
-def _right_after_the_newest(explored: Explored, user: Any) -> Query:
-    seconds = explored.past(explored.user_row(user)).seconds
-    return Query([user], 10, timestamps=[int(seconds[-1])] if explored.dated else None)
+def _amid_the_test_rows(explored: Explored, user: Any) -> Query:
+    seconds = sorted(explored.test.loc[explored.test["user_id"] == user, "timestamp"])
+    return Query([user], 10, timestamps=[seconds[(len(seconds) - 1) // 2]] if explored.dated else None)

@@ -11,10 +11,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import requests
 
 from retrieval.console import Terminal
 from retrieval.runs.recipe import load_recipe
 from retrieval.runs.toml import rewrite
+from retrieval.tuning.dashboard import Dashboard
 from retrieval.tuning.tunable import default_fields, field_names, parse_fields
 from retrieval.tuning.tune import Budget, tune, tune_table
 from tests.tiny import RECIPE, made_in
@@ -179,3 +181,19 @@ def _with_dropout(recipe: Any, dropout: float) -> Any:
     from msgspec.structs import replace as with_fields
 
     return with_fields(recipe, model=with_fields(recipe.model, dropout=dropout))
+
+
+def test_the_dashboard_shows_the_search_to_those_who_have_the_token(searched: Path) -> None:
+    said: list[str] = []
+    board, budget = Dashboard(said.append), Budget(5.0, 2)
+    found = tune(searched, searched.parent / "runs", searched.parent, FIELDS, budget, Terminal(sys.stderr), board.open)
+    assert said == [f"dashboard: {board.address}"]
+    address = board.address.partition("?")[0]
+    assert requests.get(f"{address}api/studies", timeout=30).status_code == 403
+    session = requests.Session()
+    page = session.get(board.address, timeout=30)
+    assert "token" not in page.url
+    assert "style-src 'self' 'unsafe-inline'" in page.headers["Content-Security-Policy"]
+    [study] = session.get(f"{address}api/studies", timeout=30).json()["study_summaries"]
+    trials = session.get(f"{address}api/studies/{study['study_id']}", timeout=30).json()["trials"]
+    assert [one["values"] for one in trials] == [[one["value"]] for one in found["trials"]]

@@ -74,7 +74,7 @@ def test_the_explorer_asks_the_server_and_its_requests_to_copy_do_the_same(
     served: Served, capsys: pytest.CaptureFixture[str]
 ) -> None:
     user, place = served.users[3], served.server.addresses
-    pages = create_app([served.run.path], "a token", served.address).test_client()
+    pages = create_app([served.run.path], served.address).test_client()
     pages.get("/user?token=a+token")
     page = pages.get("/user", query_string={"user": user, "top_k": 5, "any.genres": "Drama", "col.age": 33})
     text = page.get_data(as_text=True)

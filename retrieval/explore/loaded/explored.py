@@ -23,6 +23,7 @@ from retrieval.explore.views.map import ItemMap
 from retrieval.runs.places import release_of
 from workflows.columns import Columns
 
+_TEST = (Columns.User, Columns.Item, Columns.ItemIndex, Columns.Timestamp)
 FAR = 2**62
 """A time after all others."""
 
@@ -119,15 +120,20 @@ class Explored:
 
     @cached_property
     def test(self) -> pd.DataFrame:
-        """Return the test rows, which training never saw: user_id, item_id; none of a release without its run."""
+        """Return the test rows, which training never saw; none of a release without its run."""
         from workflows.features.files import read_rows
 
-        part, wanted = self.place / "features" / "test", [Columns.User, Columns.Item, Columns.ItemIndex]
+        part, wanted = self.place / "features" / "test", [*_TEST]
         return read_rows(part, wanted) if part.is_dir() else pd.DataFrame({name: [] for name in wanted})
 
     def in_test(self, user: Any) -> set[Any]:
         """Return the ids of the items in the user's test rows."""
         return set(self.test.loc[self.test[Columns.User] == user, Columns.Item].tolist())
+
+    def middle_of_test(self, user: Any) -> int:
+        """Return the time of the middle one of the user's test rows: as many lie before as after."""
+        seconds = np.sort(self.test.loc[self.test[Columns.User] == user, Columns.Timestamp].to_numpy())
+        return int(seconds[(len(seconds) - 1) // 2])
 
     @cached_property
     def example_users(self) -> list[Any]:

@@ -1,0 +1,171 @@
+"""Log a finished run to MLflow: its recipe, what was measured, the curves of its training, and its release."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+import msgspec
+
+from retrieval.report.tables import read_json
+from retrieval.runs.run import Run
+from workflows.errors import RetrievalError
+
+EXPERIMENT = "merlin-retrieval"
+LOGGED = "retrieval.stages"
+"""The tag that says what a run of MLflow was logged from: the records of the stages evaluate and release."""
+_PARAMETERS, _METRICS = 100, 1000
+"""At most so many in one request."""
+_LONGEST = 500
+"""Characters of a parameter."""
+_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+_FILES = ("report.html", "metrics.json", "recipe.json")
+
+
+class Log:
+    """A tracking server, or a directory, that runs are logged to."""
+
+    def __init__(self, uri: str) -> None:
+        """Look for what is at the URI; raise RetrievalError where MLflow is not installed or nothing answers."""
+        os.environ.setdefault(_RETRIES, "2")  # MLflow's 7 take minutes
+        try:
+            from mlflow import MlflowClient
+        except ImportError:
+            raise RetrievalError("--mlflow needs MLflow's client: pip install 'merlin-retrieval[mlflow]'") from None
+        self._uri = uri
+        with self._said():
+            self._client = MlflowClient(uri)
+            self._client.search_experiments(max_results=1)
+
+    def add(self, run: Run) -> str:
+        """Log a finished run, unless it is there already, and return MLflow's id of it.
+
+        Raises
+        ------
+        RetrievalError
+            MLflow refuses it or goes away; what was logged so far is marked as failed.
+        """
+        with self._said():
+            experiment, made = self._experiment(), _made_from(run)
+            there = self._client.search_runs(
+                [experiment], f"tags.`{LOGGED}` = '{made}' and attributes.status = 'FINISHED'", max_results=1
+            )
+            return str(there[0].info.run_id) if there else self._log(run, experiment, made)
+
+    def _experiment(self) -> str:
+        found = self._client.get_experiment_by_name(EXPERIMENT)
+        return str(found.experiment_id if found else self._client.create_experiment(EXPERIMENT))
+
+    def _log(self, run: Run, experiment: str, made: str) -> str:
+        tags = {LOGGED: made, "mlflow.source.name": "retrieval run", **_tags(run)}
+        started = self._client.create_run(experiment, tags=tags, run_name=run.recipe.name)
+        name = str(started.info.run_id)
+        try:
+            self._send(run, name)
+        except BaseException:
+            with self._quietly():
+                self._client.set_terminated(name, "FAILED")
+            raise
+        self._client.set_terminated(name)
+        return name
+
+    def _send(self, run: Run, name: str) -> None:
+        from mlflow.entities import Metric, Param
+
+        now = int(1000 * time.time())
+        parameters = iter(
+            [
+                Param(key, value)  # type: ignore[no-untyped-call]
+                for key, value in parameters_of(run).items()
+            ]
+        )
+        metrics = iter(
+            [
+                Metric(key, value, now, step)  # type: ignore[no-untyped-call]
+                for key, value, step in metrics_of(run)
+            ]
+        )
+        while batch := list(islice(parameters, _PARAMETERS)):
+            self._client.log_batch(name, params=batch)
+        while several := list(islice(metrics, _METRICS)):
+            self._client.log_batch(name, metrics=several)
+        for file in _FILES:
+            if (run.directory / file).is_file():
+                self._client.log_artifact(name, str(run.directory / file))
+        self._client.log_artifacts(name, str(run.release), "release")
+
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        """Turn what MLflow and its transports raise into one line."""
+        from mlflow.exceptions import MlflowException
+        from requests import RequestException
+
+        try:
+            yield
+        except (MlflowException, RequestException, OSError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise RetrievalError(f"--mlflow {_without_password(self._uri)}: {_without_password(reason)}") from None
+
+    @contextmanager
+    def _quietly(self) -> Iterator[None]:
+        try:
+            with self._said():
+                yield
+        except RetrievalError:
+            return
+
+
+def parameters_of(run: Run) -> dict[str, str]:
+    """Return the recipe's fields by dotted name, as text."""
+    return {name: text[:_LONGEST] for name, text in _flat(msgspec.to_builtins(run.recipe), ()) if text}
+
+
+def metrics_of(run: Run) -> Iterator[tuple[str, float, int]]:
+    """Yield (name, value, step): what is served beside simple models on the test rows, and the training by epoch.
+
+    MLflow lets no `@` into a name: recall@10 is recall_at_10.
+    """
+    found = read_json(run.metrics)
+    sides = {"": found, "popularity/": found["popularity"]}
+    sides |= {f"{one['name']}/": one for one in found["comparison"]["models"][2:] if "skipped" not in one}
+    for name, side in sides.items():
+        for protocol in ("unseen", "all"):
+            yield from _named(f"{name}{protocol}/", side[protocol], 0)
+    for row in read_json(run.towers / "history.json"):
+        curves = {key.replace("valid_", "valid/").replace(".", "/"): row[key] for key in row if key != "epoch"}
+        yield from _named("training/", curves, row["epoch"])
+
+
+def _named(prefix: str, figures: Mapping[str, Any], step: int) -> Iterator[tuple[str, float, int]]:
+    for name, value in figures.items():
+        if isinstance(value, (int, float)) and math.isfinite(value):
+            yield re.sub(r"[^\w\-. /]", "_", f"{prefix}{name}".replace("@", "_at_")), float(value), step
+
+
+def _flat(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _flat(inner, (*path, re.sub(r"[^\w\-. /]", "_", str(key))))
+    elif value is not None:
+        yield ".".join(path), value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _tags(run: Run) -> dict[str, str]:
+    found, manifest = read_json(run.metrics), read_json(run.release / "manifest.json")
+    said = {"retrieval.release": manifest["release"], "retrieval.verdict": found.get("verdict", {}).get("text", "")}
+    return {**said, "mlflow.note.content": run.recipe.card.description}
+
+
+def _made_from(run: Run) -> str:
+    records = [run.record(name) for name in ("evaluate", "release")]
+    return "-".join(record.id for record in records if record)
+
+
+def _without_password(text: str) -> str:
+    return re.sub(r"//[^/@\s]*@", "//…@", text)
