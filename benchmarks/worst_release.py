@@ -6,7 +6,6 @@ little of the history. What a request costs does not depend on the numbers.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from vectors import make_vectors
 
 from ensemble.config import Serving
 from ensemble.release.write import Parts, Settings, Training, write_release
+from models.towers.onnx import pairing_of
 from workflows.files import atomic_directory
 
 DIM, LAST, USERS, CLICKS = 64, 50, 1000, 100
@@ -162,19 +162,17 @@ def _write_towers(towers: Path, vectors: _Array, queries: _Array) -> str:
     item_inputs = {"item_id": (TensorProto.INT64, ["n"])}
     (towers / "item.onnx").write_bytes(_graph(node, item_inputs, ("vector", ["n", DIM]), {"table": table}))
     np.save(towers / "item_vectors.npy", vectors)
-    digest = hashlib.sha256()
-    for name in ("query.onnx", "item.onnx", "item_vectors.npy"):
-        digest.update((towers / name).read_bytes())
+    pairing = pairing_of(towers)
     stated: dict[str, Any] = {
         "format": 1,
-        "pairing": digest.hexdigest(),
+        "pairing": pairing,
         "dim": DIM,
         "metric": "inner_product",
         "item_inputs": [],
     }
     stated["query_inputs"] = [{"name": one} for one in inputs]
     (towers / "towers.json").write_text(json.dumps(stated), encoding="utf-8")
-    return digest.hexdigest()
+    return pairing
 
 
 def _write_ranker(out: Path, vectors: _Array, pairing: str) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 from hypothesis import strategies as st
 
 from ensemble.release.write import listing
-from ensemble.serving.files.release import PAIRED, manifest_text, release_id, sha256_of, vocabulary_of
+from ensemble.serving.files.release import manifest_text, pairing_of, release_id, vocabulary_of
 from ensemble.serving.retriever import Retriever
 from ensemble.serving.selftest import SelfTest
 
-NOT_READ = ("item/", "items/columns/", "towers/item.onnx")
+NOT_READ = ("item/", "items/columns/", "towers/item")
 """What serving does not look at: `retrieval items` does."""
 PAIRINGS = ("towers/towers.json", "index/params.json", "ranking/params.json")
 """What says which training run it belongs to."""
@@ -25,7 +25,7 @@ _ODD = (None, True, -1, 0, 2**31, 2**70, 1e308, "", "../../outside", "\ud800", [
 def made_right(place: Path) -> None:
     """Rewrite the manifest over what lies there, pairing and all, as anyone who may write to a release can."""
     manifest = json.loads((place / "manifest.json").read_text())
-    pairing = sha256_of([place / name for name in PAIRED])
+    pairing = pairing_of(listing(place)["files"])
     for name in PAIRINGS:
         if not (place / name).exists():
             continue

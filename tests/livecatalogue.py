@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper
 
+from models.towers.onnx import pairing_of
 from tests import synthetic
 from tests.synthetic import DIM, Run
 
@@ -72,18 +72,17 @@ def _rewrite(run: Run, table: np.ndarray, direction: np.ndarray) -> None:
     }
     synthetic._write_transform(features / "item_transform", columns)
     nodes = [
-        helper.make_node("Gather", ["table", "item_id"], ["own"]),
+        helper.make_node("Gather", ["table/item_id", "item_id"], ["own"]),
         helper.make_node("Unsqueeze", ["weight", "axis"], ["w"]),
         helper.make_node("Mul", ["w", "direction"], ["moved"]),
         helper.make_node("Add", ["own", "moved"], ["vector"]),
     ]
     inputs = {"item_id": TensorProto.INT64, "weight": TensorProto.FLOAT}
-    constants = {"table": table, "direction": direction[None, :], "axis": np.array([1], dtype=np.int64)}
-    (towers / "item.onnx").write_bytes(synthetic._graph(nodes, inputs, constants))
+    constants = {"direction": direction[None, :], "axis": np.array([1], dtype=np.int64)}
+    synthetic.write_tower(towers / "item.onnx", nodes, inputs, constants, {"item_id": table})
     np.save(towers / "item_vectors.npy", run.vectors)
     stated = json.loads((towers / "towers.json").read_text())
-    parts = b"".join((towers / name).read_bytes() for name in ("query.onnx", "item.onnx", "item_vectors.npy"))
-    (towers / "towers.json").write_text(json.dumps({**stated, "pairing": hashlib.sha256(parts).hexdigest()}))
+    (towers / "towers.json").write_text(json.dumps({**stated, "pairing": pairing_of(towers)}))
 
 
 def new_id(like: Any, number: int) -> Any:

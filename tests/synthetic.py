@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ensemble.config import Index, Serving
 from ensemble.release.write import Parts, Settings, Training, write_release
+from models.towers.onnx import pairing_of
 from workflows.config import Sequence
 from workflows.features.history import history_features, spec_of
 
@@ -234,7 +234,7 @@ def _write_towers(run: Run) -> None:
     towers = run.path / "towers"
     towers.mkdir()
     pooling = [
-        helper.make_node("Gather", ["items", "history"], ["h"]),
+        helper.make_node("Gather", ["table/history", "history"], ["h"]),
         helper.make_node("Add", ["history_age", "one"], ["ago"]),
         helper.make_node("Reciprocal", ["ago"], ["weight"]),
         helper.make_node("Unsqueeze", ["weight", "last_axis"], ["w"]),
@@ -243,7 +243,7 @@ def _write_towers(run: Run) -> None:
     ]
     nodes = [
         *(pooling if run.last else []),
-        helper.make_node("Gather", ["user", "user_id"], ["u"]),
+        helper.make_node("Gather", ["table/user_id", "user_id"], ["u"]),
         helper.make_node("Gather", ["occupations", "occupation"], ["o"]),
         helper.make_node("Unsqueeze", ["age", "axis"], ["a"]),
         helper.make_node("Concat", ["u", "o", "a", *(["p"] if run.last else [])], ["all"], axis=1),
@@ -251,32 +251,47 @@ def _write_towers(run: Run) -> None:
         helper.make_node("LpNormalization", ["z"], ["vector"], axis=1, p=2),
     ]
     inputs = {"user_id": TensorProto.INT64, "occupation": TensorProto.INT64, "age": TensorProto.FLOAT}
+    tables = {"user_id": run.weights["user"]}
     constants = {
-        "user": run.weights["user"],
         "occupations": run.weights["occupation"],
         "out": run.weights["out"],
         "axis": np.array([1], dtype=np.int64),
     }
     if run.last:
         inputs.update(history=TensorProto.INT64, history_age=TensorProto.FLOAT)
-        constants.update(items=run.weights["history"], last_axis=np.array([2], dtype=np.int64))
+        tables["history"] = run.weights["history"]
+        constants["last_axis"] = np.array([2], dtype=np.int64)
         constants["one"] = np.array(1, dtype=np.float32)
-    (towers / "query.onnx").write_bytes(_graph(nodes, inputs, constants))
+    write_tower(towers / "query.onnx", nodes, inputs, constants, tables)
     table = np.concatenate([np.zeros((3, DIM), np.float32), run.vectors])
-    node = [helper.make_node("Gather", ["table", "item_id"], ["vector"])]
-    (towers / "item.onnx").write_bytes(_graph(node, {"item_id": TensorProto.INT64}, {"table": table}))
+    node = [helper.make_node("Gather", ["table/item_id", "item_id"], ["vector"])]
+    write_tower(towers / "item.onnx", node, {"item_id": TensorProto.INT64}, {}, {"item_id": table})
     np.save(towers / "item_vectors.npy", run.vectors)
-    parts = [(towers / name).read_bytes() for name in ("query.onnx", "item.onnx", "item_vectors.npy")]
-    pairing = hashlib.sha256(b"".join(parts)).hexdigest()
     stated = {
         "format": 1,
-        "pairing": pairing,
+        "pairing": pairing_of(towers),
         "dim": DIM,
         "metric": "inner_product",
         "query_inputs": [{"name": one} for one in inputs if one != "history_age"],  # the other array of a feature
         "item_inputs": [],
     }
     (towers / "towers.json").write_text(json.dumps(stated), encoding="utf-8")
+
+
+def write_tower(
+    path: Path,
+    nodes: list[Any],
+    inputs: dict[str, int],
+    constants: dict[str, np.ndarray],
+    tables: dict[str, np.ndarray],
+) -> None:
+    """Write a tower's graph, and the tables that it takes as inputs beside it, by the names of their files."""
+    taken = {f"table/{name}": TensorProto.FLOAT for name in tables}
+    shapes = {f"table/{name}": list(table.shape) for name, table in tables.items()}
+    path.write_bytes(_graph(nodes, {**inputs, **taken}, constants, {**shapes, **_VECTOR}))
+    for name, table in tables.items():
+        path.with_suffix("").mkdir(exist_ok=True)
+        np.save(path.with_suffix("") / f"{name}.npy", table)
 
 
 def write_ranker(run: Run, candidates: int = 40) -> Path:

@@ -166,7 +166,7 @@ class LiveItems:
         DataError
             The transform refuses a value, or an item has no finite vector.
         """
-        tower = Tower(self.release.path / "towers/item.onnx")
+        tower = Tower(self.release, "item")
         parts = []
         for start in range(0, len(table), _BATCH):
             part = table.iloc[start : start + _BATCH]

@@ -19,9 +19,9 @@ from ensemble.index.drift import measure, queries_of
 from ensemble.release.columns import save, save_values
 from ensemble.release.item_columns import write_columns
 from ensemble.release.lookups import write_lookup
-from ensemble.release.write import draft, now, seal
+from ensemble.release.write import draft, files_in, now, seal
 from ensemble.serving import selftest
-from ensemble.serving.files.release import MANIFEST, PAIRED, SIGNATURE, Release, sha256_of
+from ensemble.serving.files.release import MANIFEST, SIGNATURE, Release, paired, pairing_of, sha256_of
 from ensemble.serving.index.engine import PARAMETERS
 from ensemble.serving.search import attributes
 from ensemble.serving.search.catalogue import REMOVED, Catalogue
@@ -121,7 +121,7 @@ def _write(items: LiveItems, out: Path, rebuild: bool, followed: dict[str, Any],
         _write_items(items, rows, temporary)
         if not live.all():
             save((temporary / REMOVED).with_suffix(""), np.flatnonzero(~live))
-        pairing = sha256_of([temporary / name for name in PAIRED])
+        pairing = pairing_of({name: sha256_of(temporary / name) for name in paired(files_in(temporary))})
         if rebuild:
             progress("building the item index")
             _build_index(items, temporary, pairing)

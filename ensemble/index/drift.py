@@ -110,7 +110,7 @@ def queries_of(items: LiveItems) -> np.ndarray:
     rows = np.unique(np.linspace(0, len(users) - 1, min(len(users), _QUERIES)).astype(np.int64))
     now = int(release.array("history/timestamp.npy", np.int64).max(initial=0)) + 1
     columns = {USER: Column(users[rows]), TIME: Column(np.full(len(rows), now, dtype=np.int64))}
-    tower = Tower(release.path / "towers/query.onnx")
+    tower = Tower(release)
     return tower(features(columns, rows))
 
 

@@ -31,7 +31,7 @@ def query_vectors(release: Release, features: Path, part: str, count: int = QUER
     ids = IdTable(read_values(release, "items/ids", release.manifest["id_dtype"]["item_id"]))
     encode = QueryFeatures(release, History(release), ids)
     users = encode.users.rows_of(columns[USER].values)
-    return Tower(release.path / "towers/query.onnx", release.manifest["serving"]["threads"])(encode(columns, users))
+    return Tower(release, threads=release.manifest["serving"]["threads"])(encode(columns, users))
 
 
 def measured_on_test(release: Release, features: Path) -> dict[str, Any]:

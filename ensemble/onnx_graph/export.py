@@ -14,6 +14,7 @@ from ensemble.batch.everybody import known_users
 from ensemble.onnx_graph.builder import Builder
 from ensemble.onnx_graph.columns import ITEMS, TIMES, RawColumns, Unsupported
 from ensemble.onnx_graph.recommender import best
+from ensemble.onnx_graph.tower import whole_tower
 from ensemble.release.raw_feeds import PADDING, padded
 from ensemble.serving.files.release import Release
 from ensemble.serving.index.engine import PARAMETERS
@@ -100,7 +101,7 @@ def build(retriever: Retriever, top_k: int) -> onnx.ModelProto:
         features = columns.features(raw)
     except Unsupported as reason:
         raise ReleaseError(f"{release.path}: {reason}; leave the feature out, or serve the release") from None
-    tower = onnx.load(str(release.path / "towers/query.onnx"))
+    tower = whole_tower(release)
     vectors = graph.embed(tower, {tensor.name: features[tensor.name] for tensor in tower.graph.input})
     excluded = graph.take(EXCLUDE, "string" if rows.ids.dtype == object else "int64", ["n", "excluded_length"])
     items = np.asarray(rows.vectors[rows.live]), rows.ids[rows.live]

@@ -179,7 +179,7 @@ def listing(directory: Path) -> dict[str, Any]:
     """Return the manifest's `files` (SHA-256 by name) and `bytes` (sizes) for a directory."""
     names = files_in(directory)
     return {
-        "files": {name: sha256_of([path]) for name, path in names.items()},
+        "files": {name: sha256_of(path) for name, path in names.items()},
         "bytes": {name: path.stat().st_size for name, path in names.items()},
     }
 
@@ -222,6 +222,9 @@ def _copy_parts(run: Parts, out: Path) -> None:
         (out / folder).mkdir()
     for target, source in zip(PAIRED, ("query.onnx", "item.onnx", "item_vectors.npy"), strict=True):
         shutil.copyfile(run.towers / source, out / target)
+    for side in ("query", "item"):
+        if (run.towers / side).is_dir():  # the tower's large tables
+            shutil.copytree(run.towers / side, out / "towers" / side)
     shutil.copyfile(run.towers / "towers.json", out / "towers/towers.json")
     if run.ranker is not None:
         (out / "ranking").mkdir()

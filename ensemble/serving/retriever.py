@@ -207,7 +207,7 @@ class Retriever(ItemAnswers):
         manifest = release.manifest
         self.features = QueryFeatures(release, self.history, self.catalogue.trained_ids)
         self.transform, self.users = self.features.transform, self.features.users
-        self.tower = Tower(release.path / "towers/query.onnx", self.serving["threads"])
+        self.tower = Tower(release, threads=self.serving["threads"])
         features = {feature["name"] for feature in self.transform.outputs}
         self._check_tower(features)
         self.ranker = Ranker(release, features) if has_ranker(release) else None
@@ -283,15 +283,14 @@ class Retriever(ItemAnswers):
     def _check_tower(self, features: set[str]) -> None:
         if isinstance(self.tower.width, int) and self.tower.width != self.release.manifest["dim"]:
             raise InvalidRelease(
-                f"{self.release.path / 'towers/query.onnx'}: vectors of {self.tower.width} numbers, expected "
-                f"{self.release.manifest['dim']}"
+                f"{self.tower.path}: vectors of {self.tower.width} numbers, expected {self.release.manifest['dim']}"
             )
         if set(self.tower.inputs) - features:
             names = ", ".join(sorted(set(self.tower.inputs) - features))
             raise InvalidRelease(
                 f"{self.release.path}: the query tower wants {names}, which the transform does not make"
             )
-        self.tower.check(self.features.extremes(), self.release.path / "towers/query.onnx")
+        self.tower.check(self.features.extremes())
 
 
 def _short(counts: np.ndarray, top_k: np.ndarray) -> int:

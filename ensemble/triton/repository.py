@@ -9,6 +9,7 @@ from pathlib import Path
 
 import ensemble.serving
 from ensemble.layouts import CHAINED, CONFIG, FUSED, RANK, SEARCH, TOWER, TRANSFORM
+from ensemble.onnx_graph.tower import whole_tower
 from ensemble.serving.files.onnx_file import check_file
 from ensemble.serving.files.release import PAIRED, Release
 from ensemble.triton.model_config import model_configs
@@ -56,7 +57,7 @@ def files_of(release: Release, models: Iterable[str], version: int) -> dict[str,
         if name != CHAINED and 'backend: "python"' in config:
             files[name].update(_code(name))
         elif name == TOWER:
-            files[name]["model.onnx"] = tower = (release.path / PAIRED[0]).read_bytes()
+            files[name]["model.onnx"] = tower = whole_tower(release).SerializeToString()
             check_file(release.path / PAIRED[0], tower)  # Triton reads it, not our code
     return files
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +12,8 @@ import tf2onnx
 
 from models.data import with_history
 from models.metrics import Float32Array
-from models.towers.onnx import run_tower
+from models.towers.onnx import TABLE, pairing_of, run_tower, table_file
+from models.towers.tables import large_tables, replaced
 from models.towers.two_tower import TwoTowerModel, input_names
 from models.training.early_stopping import encode_queries
 from workflows.errors import DivergedError, StageError
@@ -27,7 +27,7 @@ _CHECKED_ROWS = 1000
 
 
 def export_towers(model: TwoTowerModel, data: FeatureSet, epochs: int, out: Path) -> None:
-    """Write `query.onnx`, `item.onnx`, `item_vectors.npy` and `towers.json` to `out`.
+    """Write `query.onnx`, `item.onnx`, their large tables, `item_vectors.npy` and `towers.json` to `out`.
 
     Raises
     ------
@@ -37,8 +37,8 @@ def export_towers(model: TwoTowerModel, data: FeatureSet, epochs: int, out: Path
         An exported tower does not give TensorFlow's vectors on real rows.
     """
     out.mkdir(parents=True, exist_ok=True)
-    _convert(model.query_encoder, data.query_specs, out / "query.onnx")
-    _convert(model.candidate_encoder, data.item_specs, out / "item.onnx")
+    convert(model.query_encoder, data.query_specs, out / "query.onnx")
+    convert(model.candidate_encoder, data.item_specs, out / "item.onnx")
     test = with_history(data.test, data.query_specs, data.train.interactions)
     rows = {name: values[:_CHECKED_ROWS] for name, values in test.query.items()}
     _check("query", encode_queries(model, rows), run_tower(out / "query.onnx", rows))
@@ -58,23 +58,25 @@ def export_towers(model: TwoTowerModel, data: FeatureSet, epochs: int, out: Path
     (out / "towers.json").write_bytes(json_bytes(description))
 
 
-def pairing_of(towers: Path) -> str:
-    """Return the id that ties towers and item vectors together: a SHA-256 over the three files, hexadecimal."""
-    digest = hashlib.sha256()
-    for name in ("query.onnx", "item.onnx", "item_vectors.npy"):
-        digest.update((towers / name).read_bytes())
-    return digest.hexdigest()
-
-
-def _convert(tower: tf.keras.Model, specs: Sequence[FeatureSpec], path: Path) -> None:
-    signature = [tensor for spec in specs for tensor in tensors_of(spec)]
+def convert(tower: tf.keras.Model, specs: Sequence[FeatureSpec], path: Path) -> None:
+    """Write a tower as ONNX, and in a folder beside it its large tables: a graph holds no more than protobuf's 2 GB."""
+    tensors, tables = [tensor for spec in specs for tensor in tensors_of(spec)], large_tables(tower.blocks[0])
+    layers = list(tables.values())
+    # Their first dimension is not that of the rows, and stays in the graph: a table of another size is refused.
+    inputs = [tf.TensorSpec(one.variable.shape, tf.float32, TABLE + name) for name, one in tables.items()]
+    signature = [*tensors, *inputs]
 
     @tf.function(input_signature=signature, autograph=False)
     def encode(*values: tf.Tensor) -> dict[str, tf.Tensor]:
-        features = {tensor.name: value for tensor, value in zip(signature, values, strict=True)}
-        return {"vector": tower(features, training=False)}
+        features = {tensor.name: value for tensor, value in zip(tensors, values, strict=False)}
+        with replaced(layers, values[len(tensors) :]):
+            return {"vector": tower(features, training=False)}
 
     tf2onnx.convert.from_function(encode, input_signature=signature, opset=OPSET, output_path=str(path))
+    for tensor, table in zip(inputs, layers, strict=True):
+        place = table_file(path, tensor.name)
+        place.parent.mkdir(exist_ok=True)
+        np.save(place, table.variable.numpy())
 
 
 def tensors_of(spec: FeatureSpec) -> list[tf.TensorSpec]:

@@ -16,6 +16,7 @@ from ensemble.catalogue.changes import LiveItems
 from ensemble.catalogue.labelling import label
 from ensemble.catalogue.prototypes import Neighbours, Prototypes, average_precision, quality
 from ensemble.serving.files.release import Release
+from models.towers.onnx import pairing_of
 from retrieval.cli import app
 from tests import synthetic
 from tests.livecatalogue import write_items
@@ -107,7 +108,6 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def _rewrite(run: Run, own: np.ndarray, by_kind: np.ndarray) -> None:
-    import hashlib
     import shutil
 
     features, towers = run.path / "features", run.path / "towers"
@@ -119,16 +119,15 @@ def _rewrite(run: Run, own: np.ndarray, by_kind: np.ndarray) -> None:
     }
     synthetic._write_transform(features / "item_transform", columns)
     nodes = [
-        helper.make_node("Gather", ["own", "item_id"], ["a"]),
+        helper.make_node("Gather", ["table/item_id", "item_id"], ["a"]),
         helper.make_node("Gather", ["by_kind", "kind"], ["b"]),
         helper.make_node("Add", ["a", "b"], ["vector"]),
     ]
     inputs = {"item_id": TensorProto.INT64, "kind": TensorProto.INT64}
-    (towers / "item.onnx").write_bytes(synthetic._graph(nodes, inputs, {"own": own, "by_kind": by_kind}))
+    synthetic.write_tower(towers / "item.onnx", nodes, inputs, {"by_kind": by_kind}, {"item_id": own})
     np.save(towers / "item_vectors.npy", run.vectors)
     stated = json.loads((towers / "towers.json").read_text())
-    parts = b"".join((towers / name).read_bytes() for name in ("query.onnx", "item.onnx", "item_vectors.npy"))
-    (towers / "towers.json").write_text(json.dumps({**stated, "pairing": hashlib.sha256(parts).hexdigest()}))
+    (towers / "towers.json").write_text(json.dumps({**stated, "pairing": pairing_of(towers)}))
 
 
 def classified(capfd: pytest.CaptureFixture[str], run: Run, items: Path, *more: str) -> tuple[str, str]:

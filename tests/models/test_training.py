@@ -28,7 +28,7 @@ from models.config import (
     Train,
 )
 from models.evaluation.stage import evaluate, tower_scores
-from models.training.export import pairing_of
+from models.towers.onnx import files_of, pairing_of
 from models.training.stage import train
 from workflows.errors import RecipeError, StageError
 from workflows.features import stage as features
@@ -233,12 +233,13 @@ def _embedding_of_unseen_user(towers: Path) -> np.ndarray:
     return reader.get_tensor(name)[2]
 
 
-def test_the_pairing_id_changes_with_any_of_the_three_files(towers: Path, tmp_path: Path) -> None:
+def test_the_pairing_id_changes_with_any_of_the_files(towers: Path, tmp_path: Path) -> None:
     described = json.loads((towers / "towers.json").read_text())
     assert described["pairing"] == pairing_of(towers)
-    for changed in ("query.onnx", "item.onnx", "item_vectors.npy"):
-        for name in ("query.onnx", "item.onnx", "item_vectors.npy"):
-            (tmp_path / name).write_bytes((towers / name).read_bytes() + (b" " if name == changed else b""))
+    files = files_of(towers)
+    for changed in files:
+        for path in files:
+            (tmp_path / path.name).write_bytes(path.read_bytes() + (b" " if path == changed else b""))
         assert pairing_of(tmp_path) != described["pairing"]
 
 

@@ -187,6 +187,43 @@ def test_towers_with_more_than_a_tower_needs_are_refused_before_onnxruntime_read
             Retriever.load(place)
 
 
+def shorter(table: np.ndarray) -> np.ndarray:
+    return table[:-1]
+
+
+def as_float64(table: np.ndarray) -> np.ndarray:
+    return table.astype(np.float64)
+
+
+@pytest.mark.parametrize("change", [shorter, as_float64, np.ravel, np.asfortranarray])
+@pytest.mark.parametrize("place", ["flat"], indirect=True)
+def test_a_table_that_the_tower_does_not_take_is_refused_by_its_name(place: Path, change: Any) -> None:
+    path = place / "towers/query/user_id.npy"
+    table = np.load(path)
+    with Put(place, path, b""):
+        np.save(path, change(table))
+        made_right(place)
+        with pytest.raises(InvalidRelease, match=r"towers/query/user_id\.npy: "):
+            Retriever.load(place)
+
+
+@pytest.mark.parametrize("name", ["table/none", "table/../../items/vectors", "table//etc/passwd"])
+@pytest.mark.parametrize("place", ["flat"], indirect=True)
+def test_a_tower_takes_only_tables_that_are_part_of_the_release(place: Path, name: str) -> None:
+    path = place / "towers/query.onnx"
+    tower = onnx.load(str(path))
+    (table,) = [one for one in tower.graph.input if one.name == "table/user_id"]
+    for one in (table, *tower.graph.node):
+        if one is table:
+            one.name = name
+        elif "table/user_id" in one.input:
+            one.input[list(one.input).index("table/user_id")] = name
+    with Put(place, path, tower.SerializeToString()):
+        made_right(place)
+        with pytest.raises(InvalidRelease, match=r"towers/query/.*\.npy: missing from the release"):
+            Retriever.load(place)
+
+
 @pytest.mark.parametrize("place", ["ivf_sq8"], indirect=True)
 def test_an_index_that_names_another_file_is_refused_before_faiss_reads_it(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

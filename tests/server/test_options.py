@@ -19,8 +19,10 @@ from ensemble.layouts import CHAINED, CONFIG, FUSED, RANK, SEARCH, TOWER, TRANSF
 from ensemble.server.ports import free_ports
 from ensemble.server.server import TritonServer
 from ensemble.serving.files.release import Release
+from ensemble.serving.query.tower import Tower
 from ensemble.triton.export import export_repository
 from ensemble.triton.model_config import model_configs
+from models.towers.onnx import run_tower
 from tests.served import int32, tensor
 from tests.synthetic import make_release, make_run
 
@@ -127,7 +129,12 @@ def test_a_tower_on_onnxruntime_takes_the_features_by_name(tmp_path: Path) -> No
     for one in tower.input:
         assert one.HasField("reshape") == (one.name in scalars)  # the graph takes [rows]
         assert not one.reshape.shape
-    assert (repository / TOWER / "1/model.onnx").read_bytes() == (release / "towers/query.onnx").read_bytes()
+    whole, beside = repository / TOWER / "1/model.onnx", Tower(Release.open(release))
+    codes = {
+        name: np.ones((2, 5) if name == "history" else 2, np.int64) for name in ("user_id", "occupation", "history")
+    }
+    features = {**codes, "age": np.ones(2, np.float32), "history_age": np.ones((2, 5), np.float32)}
+    np.testing.assert_array_equal(run_tower(whole, features), beside(features))
     transform = text_format.Parse((repository / TRANSFORM / CONFIG).read_text(), ModelConfig())
     assert {one.name for one in transform.output} == {*scalars, *lists, "user_row"}
     ranker = text_format.Parse((repository / RANK / CONFIG).read_text(), ModelConfig())

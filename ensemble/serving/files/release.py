@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
@@ -25,7 +25,7 @@ MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"
 """Ed25519 over the manifest's bytes, where the release is signed (`ensemble/release/sign.py`)."""
 PAIRED = ("towers/query.onnx", "towers/item.onnx", "items/vectors.npy")
-"""Query tower, item tower and item vectors of one training run; `pairing` is the SHA-256 of the three in this order."""
+"""Query tower, item tower and item vectors of one training run; with the towers' tables, what `pairing_of` hashes."""
 REQUIRED = (
     *PAIRED,
     *("towers/towers.json", "index/params.json", "users/users.json", "selftest.json"),
@@ -141,7 +141,7 @@ class Release(Sealed):
         stated = {
             "towers/towers.json": (self.fields("towers/towers.json").digest("pairing"), trained),
             "index/params.json": (self.fields("index/params.json").digest("pairing"), pairing),
-            "towers/ and items/vectors.npy": (sha256_of([self.path / name for name in PAIRED]), pairing),
+            "towers/ and items/vectors.npy": (pairing_of(self.manifest["files"]), pairing),
         }
         for place, (stated_pairing, pairing) in stated.items():
             if stated_pairing != pairing:
@@ -171,14 +171,23 @@ def vocabulary_of(files: Mapping[str, str]) -> str:
     return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
-def sha256_of(paths: list[Path]) -> str:
-    """Return the SHA-256 over the files' bytes, one after the other."""
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, hexadecimal."""
     digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
     return digest.hexdigest()
+
+
+def paired(names: Iterable[str]) -> list[str]:
+    """Return which of a release's files are those of one training run: towers, item vectors, the towers' tables."""
+    return [*PAIRED, *sorted(name for name in names if name.startswith("towers/") and name.endswith(".npy"))]
+
+
+def pairing_of(digests: Mapping[str, str]) -> str:
+    """Return the id of a training run: SHA-256 over its files' SHA-256, which `digests` has by name, hexadecimal."""
+    return hashlib.sha256("".join(digests[name] for name in paired(digests)).encode()).hexdigest()
 
 
 def read_manifest(path: Path, format_: int, id_key: str) -> dict[str, Any]:
@@ -239,7 +248,7 @@ def verify(path: Path, manifest: Mapping[str, Any], required: Sequence[str] = ()
         if (size := (path / name).stat().st_size) != expected:
             raise InvalidRelease(f"{path / name}: {size} bytes, {expected} were released")
     for name, expected in files.items():
-        if sha256_of([path / name]) != expected:
+        if sha256_of(path / name) != expected:
             raise InvalidRelease(f"{path / name}: the content is not what was released (SHA-256 differs)")
     for name in files:
         if name.endswith(".npy"):

@@ -16,7 +16,7 @@ Check = Callable[[Fields, str], Any]
 """Takes a field and returns its value; raises InvalidRelease naming file and field."""
 Schema = Mapping[str, Check]
 
-FORMAT = 3
+FORMAT = 4
 METRICS = ("inner_product", "cosine", "l2")
 LAYOUTS = ("fused", "chained", "both")
 MOST_DIMENSIONS = 1 << 16

@@ -1,41 +1,54 @@
-"""The query tower: an ONNX graph on onnxruntime."""
+"""A tower: an ONNX graph on onnxruntime, and its large embedding tables, which all processes of a machine share."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..errors import InvalidRelease
+from ..files.release import Release
 from ..search.scoring import check_queries
 from .onnx_session import open_graph
 
+TABLE = "table/"
+"""What the name of an input that is a table begins with; the rest is that of its file."""
 _OUTPUT = ["vector"]
 
 
 class Tower:
     """A tower from features to vectors."""
 
-    def __init__(self, path: Path, threads: int = 1) -> None:
-        """Load the graph as `open_graph` does; raise InvalidRelease if its output is not vectors."""
+    def __init__(self, release: Release, side: str = "query", threads: int = 1) -> None:
+        """Load the graph as `open_graph` does and map its tables.
+
+        Raises
+        ------
+        InvalidRelease
+            Its output is not vectors, or a table is missing or not as the graph takes it.
+        """
+        self.path = path = release.path / f"towers/{side}.onnx"
         self._session = open_graph(path, threads)
         # `run` of the Python class compares all names first, which takes as long as a tenth of a request.
         self._run = getattr(self._session, "_sess", self._session).run
-        self.inputs = [tensor.name for tensor in self._session.get_inputs()]
+        inputs = self._session.get_inputs()
+        self._tables = {one.name: _table(release, side, one) for one in inputs if one.name.startswith(TABLE)}
+        self.inputs = [tensor.name for tensor in inputs if tensor.name not in self._tables]
         outputs = self._session.get_outputs()
         if [(tensor.name, tensor.type, len(tensor.shape)) for tensor in outputs] != [("vector", "tensor(float)", 2)]:
             raise InvalidRelease(f"{path}: expected one output, 'vector', float32 of two dimensions")
         self.width = outputs[0].shape[1]
         """Dimensions of the vectors; a name where the graph does not say."""
 
-    def check(self, features: Mapping[str, np.ndarray], path: Path) -> None:
+    def check(self, features: Mapping[str, np.ndarray]) -> None:
         """Raise InvalidRelease if it does not accept features, [n] or [n, length]."""
         try:
-            self._run(_OUTPUT, {name: features[name] for name in self.inputs}, None)
+            self._vectors(features)
         except Exception as error:  # onnxruntime's own
             reason = str(error).splitlines()[0][:200]
-            raise InvalidRelease(f"{path}: does not take the features that the transform makes: {reason}") from None
+            place = f"{self.path}: does not take the features that the transform makes"
+            raise InvalidRelease(f"{place}: {reason}") from None
 
     def __call__(self, features: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the vectors, float32 [n, d], of features [n] or [n, length].
@@ -45,6 +58,22 @@ class Tower:
         InvalidRequest
             A vector is not finite, or so long that scores may not be: a feature was too large; names the row.
         """
-        vectors = self._run(_OUTPUT, {name: features[name] for name in self.inputs}, None)[0]
+        vectors = self._vectors(features)
         check_queries(vectors)
         return np.asarray(vectors)
+
+    def _vectors(self, features: Mapping[str, np.ndarray]) -> np.ndarray:
+        # An array costs onnxruntime no copy, whatever its size.
+        vectors: np.ndarray = self._run(_OUTPUT, {name: features[name] for name in self.inputs} | self._tables, None)[0]
+        return vectors
+
+
+def _table(release: Release, side: str, taken: Any) -> np.ndarray:
+    """Map the table, float32 [values, width], that a tower takes as an input."""
+    name = f"towers/{side}/{taken.name.removeprefix(TABLE)}.npy"
+    table = release.array(name, np.float32, dimensions=2)
+    if taken.type != "tensor(float)" or list(table.shape) != taken.shape:
+        raise InvalidRelease(
+            f"{release.path / name}: float32 {list(table.shape)}, the tower takes {taken.type} {taken.shape}"
+        )
+    return table

@@ -67,7 +67,7 @@ class TowerModel(BatchModel):
         """Load the query tower."""
         from ..query.tower import Tower
 
-        self._tower = Tower(release.path / "towers/query.onnx", release.manifest["serving"]["threads"])
+        self._tower = Tower(release, threads=release.manifest["serving"]["threads"])
         self._record = packing(release.json("query/transform.json")["outputs"])
 
     def check(self) -> None:
