@@ -63,7 +63,9 @@ class Serving(Section, frozen=True, kw_only=True):
 
     layout: Layout = "fused"
     """`fused`: one Triton model, `retrieval`, does every step. `chained`: transform, tower and search are models of
-    their own behind the Triton ensemble `retrieval_chained`. `both`: one repository with the two."""
+    their own behind the Triton ensemble `retrieval_chained`. `both`: one repository with the two. `onnx`: the
+    release as one ONNX graph, `retrieval_onnx`, for a Triton with the onnxruntime backend (`retrieval serve` has
+    none)."""
     top_k: Annotated[int, _within("top_k")] = 100
     """Answers per row when the request does not say `top_k`."""
     max_top_k: Annotated[int, _within("max_top_k")] = 1000

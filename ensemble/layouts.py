@@ -1,14 +1,16 @@
-"""The models of a repository: one that does every step, or one for each behind a Triton ensemble."""
+"""The models of a repository: one that does every step, one for each behind a Triton ensemble, or an ONNX graph."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal
 
-Layout = Literal["fused", "chained", "both"]
+Layout = Literal["fused", "chained", "both", "onnx"]
 
 FUSED = "retrieval"
 CHAINED = "retrieval_chained"
+ONNX = "retrieval_onnx"
+"""For Triton's onnxruntime backend. It takes raw columns and histories, which our clients do not send."""
 TRANSFORM, TOWER, SEARCH = "retrieval_transform", "retrieval_tower", "retrieval_search"
 RANK = "retrieval_rank"
 STEPS = (TRANSFORM, TOWER, SEARCH, RANK)
@@ -17,6 +19,7 @@ MODELS: dict[Layout, tuple[str, ...]] = {
     "fused": (FUSED,),
     "chained": (*STEPS, CHAINED),
     "both": (FUSED, *STEPS, CHAINED),
+    "onnx": (ONNX,),
 }
 CONFIG = "config.pbtxt"
 
@@ -28,7 +31,7 @@ def models_of(layout: Layout, ranks: bool) -> tuple[str, ...]:
 
 def models_in(repository: Path) -> list[str]:
     """Return our models that a repository holds, each before those that use it."""
-    return [name for name in MODELS["both"] if (repository / name / CONFIG).is_file()]
+    return [name for name in (*MODELS["both"], ONNX) if (repository / name / CONFIG).is_file()]
 
 
 def answering_models(repository: Path) -> list[str]:

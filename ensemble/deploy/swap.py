@@ -22,7 +22,7 @@ from typing import Any
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from ensemble.layouts import CHAINED, CONFIG, FUSED, RANK, STEPS, models_in
+from ensemble.layouts import CHAINED, CONFIG, FUSED, ONNX, RANK, STEPS, models_in
 from ensemble.release.verify import admits
 from ensemble.serving.errors import InvalidRelease
 from ensemble.serving.files.release import MANIFEST, Release
@@ -149,7 +149,7 @@ def _write(release: Path, repository: Path, version: int) -> None:
 
 def live_version(repository: Path) -> int:
     """Return the version that a server started on the repository would serve."""
-    models = [name for name in models_in(repository) if name in (FUSED, CHAINED)]
+    models = [name for name in models_in(repository) if name in (FUSED, CHAINED, ONNX)]
     if not models:
         raise ServerError(f"{repository}: no model repository; expected what `retrieval release` wrote")
     return int(read_config(repository / models[-1] / CONFIG).version_policy.specific.versions[-1])

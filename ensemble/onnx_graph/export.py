@@ -89,6 +89,12 @@ def write_onnx(release: Release, top_k: int, out: Path, progress: Progress) -> W
     return Written(out, inputs, min(top_k, _items(retriever)), users, swapped, len(content))
 
 
+def check_release(release: Release) -> None:
+    """Compare a release's graph with the release; raise ReleaseError as `write_onnx`."""
+    retriever, top_k = Retriever(release), int(release.manifest["serving"]["top_k"])
+    check(_opened(build(retriever, top_k).SerializeToString()), retriever, top_k)
+
+
 def build(retriever: Retriever, top_k: int) -> onnx.ModelProto:
     """Return the graph of a loaded release; raise ReleaseError naming what cannot be expressed."""
     release, rows = retriever.release, retriever.catalogue.rows

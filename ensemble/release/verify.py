@@ -16,7 +16,7 @@ from typing import Any
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from ensemble.layouts import CONFIG, models_in
+from ensemble.layouts import CONFIG, ONNX, models_in
 from ensemble.release.sign import open_signed, public_keys
 from ensemble.serving.errors import InvalidRelease
 from ensemble.serving.files.release import Release
@@ -125,10 +125,11 @@ def _release_in(repository: Path, models: Iterable[str], version: int) -> Path:
 def _check_version(repository: Path, model: str, version: int, release: Release) -> None:
     directory = repository / model / str(version)
     own, wanted = directory / "release", files_of(release, [model], version)[model]
-    if ENTRY in wanted and own != release.path:
+    holds_release = ENTRY in wanted or model == ONNX
+    if holds_release and own != release.path:
         _check_same(own, release)
     _remove_compiled(directory)
-    _expect(directory, set(_files(directory, leave_out="release" if ENTRY in wanted else None)), wanted)
+    _expect(directory, set(_files(directory, leave_out="release" if holds_release else None)), wanted)
     for name, content in wanted.items():
         if (directory / name).read_bytes() != content:
             raise ReleaseError(f"{directory / name}: not as this installation exports it; export the repository again")

@@ -20,7 +20,7 @@ from tritonclient.utils import InferenceServerException
 from ensemble.client.channels import channel_options
 from ensemble.client.tls import ClientTls, ServerTls
 from ensemble.deploy.swap import check_machine, recover
-from ensemble.layouts import CONFIG, answering_models, models_in
+from ensemble.layouts import CONFIG, ONNX, answering_models, models_in
 from ensemble.release.verify import check_repository, forget, trust
 from ensemble.server.endpoints import Addresses, admin_key, server_arguments
 from ensemble.server.permissions import writable_by_others
@@ -167,6 +167,11 @@ class TritonServer:
         StartGivenUp
             `given_up` returned True.
         """
+        if not self._models and ONNX in models_in(self.repository):
+            raise ServerError(
+                f"{self.repository}: the layout onnx needs Triton's onnxruntime backend, which is not started here: "
+                "copy it to a Triton that has it, or `retrieval release RUN --layout fused` and serve that"
+            )
         if not self._models or not all((self.repository / model / CONFIG).is_file() for model in self._models):
             raise ServerError(f"{self.repository}: no model repository; expected what `retrieval release` wrote")
         recover(self.repository)

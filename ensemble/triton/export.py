@@ -12,6 +12,7 @@ from merlin.dag.runtime import Runtime
 from merlin.systems.dag import Ensemble
 
 from ensemble.layouts import CONFIG, Layout, models_of
+from ensemble.onnx_graph.export import check_release
 from ensemble.serving.files.release import Release
 from ensemble.serving.search.candidates import has_ranker
 from ensemble.triton.operators import EncodeQuery, RankCandidates, ReleaseOperator, SearchItems, TransformQuery
@@ -84,7 +85,18 @@ class BothRuntime(GraphRuntime):
     layout = "both"
 
 
-_RUNTIMES = {runtime.layout: runtime for runtime in (FusedRuntime, ChainedRuntime, BothRuntime)}
+class OnnxRuntime(GraphRuntime):
+    """Exports the graph as one ONNX model, once it has answered as the release does."""
+
+    layout = "onnx"
+
+    def export(self, ensemble: Ensemble, path: Path, version: int = 1) -> Path:
+        """Export a graph as `GraphRuntime.export`; raise ReleaseError for what ONNX cannot express."""
+        check_release(Release.open(Path(_release_of(ensemble))))
+        return super().export(ensemble, path, version)
+
+
+_RUNTIMES = {runtime.layout: runtime for runtime in (FusedRuntime, ChainedRuntime, BothRuntime, OnnxRuntime)}
 
 
 def export_repository(release: Path, path: Path, layout: Layout | None = None, version: int = 1) -> Path:
@@ -97,7 +109,7 @@ def export_repository(release: Path, path: Path, layout: Layout | None = None, v
     path
         Directory of the repository, which is replaced.
     layout
-        `fused`, `chained` or `both`; by default the release's own.
+        `fused`, `chained`, `both` or `onnx`; by default the release's own.
     version
         Version number of the models.
 

@@ -75,8 +75,8 @@ def _facts(release: Release, layout: str, whole: Step) -> list[str]:
 def _python(name: str, step: Step, serving: Mapping[str, Any], instances: str) -> list[str]:
     return [
         *_head(name, 'backend: "python"', step, serving),
-        _queue(serving),
-        _instances(serving[instances] or serving["instances"], "KIND_CPU"),
+        dynamic_batching(serving),
+        instance_group(serving[instances] or serving["instances"], "KIND_CPU"),
     ]
 
 
@@ -93,8 +93,8 @@ def _tower(step: Step, serving: Mapping[str, Any]) -> list[str]:
             serving,
             scalar="reshape { shape: [ ] }",
         ),
-        _queue(serving),
-        _instances(serving["tower_instances"] or serving["instances"], f"KIND_{serving['tower_device'].upper()}"),
+        dynamic_batching(serving),
+        instance_group(serving["tower_instances"] or serving["instances"], f"KIND_{serving['tower_device'].upper()}"),
         *(f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}' for key, value in parameters.items()),
     ]
 
@@ -149,7 +149,8 @@ def _head(name: str, kind: str, step: Step, serving: Mapping[str, Any], scalar: 
     ]
 
 
-def _queue(serving: Mapping[str, Any]) -> str:
+def dynamic_batching(serving: Mapping[str, Any]) -> str:
+    """Return how Triton joins requests, and how long they may wait."""
     rows, timeout = serving["max_queue_rows"], serving["default_timeout_microseconds"]
     lines = [f"max_queue_delay_microseconds: {serving['max_queue_delay_microseconds']}"]
     # Only for a time-out, which Triton alone can hold: with any queue policy Triton 2.51 lets requests wait for half a
@@ -163,7 +164,8 @@ def _queue(serving: Mapping[str, Any]) -> str:
     return "dynamic_batching {\n  " + "\n  ".join(lines) + "\n}"
 
 
-def _instances(count: int, kind: str) -> str:
+def instance_group(count: int, kind: str) -> str:
+    """Return how many instances of a model there are, and on what."""
     return f"instance_group [ {{ count: {count} kind: {kind} }} ]"
 
 

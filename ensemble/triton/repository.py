@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import ensemble.serving
-from ensemble.layouts import CHAINED, CONFIG, FUSED, RANK, SEARCH, TOWER, TRANSFORM
+from ensemble.layouts import CHAINED, CONFIG, FUSED, ONNX, RANK, SEARCH, TOWER, TRANSFORM
 from ensemble.onnx_graph.tower import whole_tower
 from ensemble.serving.files.onnx_file import check_file
 from ensemble.serving.files.release import PAIRED, Release
 from ensemble.triton.model_config import model_configs
+from ensemble.triton.onnx_config import graph_of, onnx_config
 
 ENTRY = "model.py"
 _CLASSES = {
@@ -30,7 +31,7 @@ __all__ = ["TritonPythonModel"]
 '''
 
 
-def write_version(release: Release, repository: Path, models: Iterable[str], version: int) -> None:
+def write_version(release: Release, repository: Path, models: Sequence[str], version: int) -> None:
     """Write one version of each of the models: code, release and configuration.
 
     The release is stored once; the models share its files by hard links where the file system has them.
@@ -41,7 +42,7 @@ def write_version(release: Release, repository: Path, models: Iterable[str], ver
         for path, content in files.items():
             (directory / path).parent.mkdir(parents=True, exist_ok=True)
             (directory / path).write_bytes(content)
-        if ENTRY not in files:
+        if ENTRY not in files and name != ONNX:  # whose release is read by nobody but `verify`
             continue
         # Copied from outside, for what happens to the run must not happen to the server; linked from there on.
         inside = repository in source.parents
@@ -49,10 +50,13 @@ def write_version(release: Release, repository: Path, models: Iterable[str], ver
         source = directory / "release"
 
 
-def files_of(release: Release, models: Iterable[str], version: int) -> dict[str, dict[str, bytes]]:
+def files_of(release: Release, models: Sequence[str], version: int) -> dict[str, dict[str, bytes]]:
     """Return the files of one version beside the release: content by path, for each of the models."""
     files = {}
-    for name, config in model_configs(release, models, version).items():
+    if ONNX in models:
+        graph = graph_of(release)
+        files[ONNX] = {CONFIG: onnx_config(release, graph, version).encode(), "model.onnx": graph.SerializeToString()}
+    for name, config in model_configs(release, [name for name in models if name != ONNX], version).items():
         files[name] = {CONFIG: config.encode()}
         if name != CHAINED and 'backend: "python"' in config:
             files[name].update(_code(name))

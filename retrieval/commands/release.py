@@ -17,7 +17,8 @@ def release(
     out: Terminal,
     run: RunPath,
     layout: Annotated[
-        str | None, typer.Option("--layout", help="fused, chained or both, instead of the recipe's [serving] layout.")
+        str | None,
+        typer.Option("--layout", help="fused, chained, both or onnx, instead of the recipe's [serving] layout."),
     ] = None,
     sign: SignWith = None,
     cache: Cache = CACHE,

@@ -8,23 +8,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 import psutil
 import pytest
 import tritonclient.grpc as grpc
 from google.protobuf import text_format
-from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
+from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelInstanceGroup
 
 from ensemble.client import RetrievalClient
-from ensemble.layouts import CHAINED, CONFIG, FUSED, RANK, SEARCH, TOWER, TRANSFORM
+from ensemble.layouts import CHAINED, CONFIG, FUSED, ONNX, RANK, SEARCH, TOWER, TRANSFORM, models_in
+from ensemble.onnx_graph.export import check
+from ensemble.release.sign import new_keys, sign
+from ensemble.release.verify import check_repository
 from ensemble.server.ports import free_ports
 from ensemble.server.server import TritonServer
 from ensemble.serving.files.release import Release
 from ensemble.serving.query.tower import Tower
+from ensemble.serving.retriever import Retriever
 from ensemble.triton.export import export_repository
 from ensemble.triton.model_config import model_configs
 from models.towers.onnx import run_tower
 from tests.served import int32, tensor
 from tests.synthetic import make_release, make_run
+from workflows.errors import ReleaseError, ServerError
 
 ROWS, REQUESTS, WAITING = 64, 200, 128
 
@@ -140,3 +146,33 @@ def test_a_tower_on_onnxruntime_takes_the_features_by_name(tmp_path: Path) -> No
     ranker = text_format.Parse((repository / RANK / CONFIG).read_text(), ModelConfig())
     assert {one.name for one in ranker.input} == {"occupation", "vector", "candidates", "least_score", "top_k"}
     assert set(model_configs(Release.open(release), [CHAINED], 3)) == {CHAINED}
+
+
+def test_the_layout_onnx_is_one_graph_that_its_configuration_describes(tmp_path: Path) -> None:
+    run = make_run(tmp_path, last=5)
+    release = Release.open(make_release(run, layout="onnx", top_k=7))
+    new_keys(tmp_path / "key.pem", tmp_path / "key.pub.pem")
+    sign(release.path, tmp_path / "key.pem")
+    repository = export_repository(release.path, tmp_path / "triton")
+    check_repository(repository, tmp_path / "key.pub.pem")
+    assert models_in(repository) == [ONNX]
+    config = text_format.Parse((repository / ONNX / CONFIG).read_text(), ModelConfig())
+    session = ort.InferenceSession(repository / ONNX / "1/model.onnx")
+    assert check(session, Retriever(release), 7)[0] == len(run.users), "answered as the release answers them"
+    assert (config.platform, config.max_batch_size) == ("onnxruntime_onnx", 64)
+    names = {"tensor(int64)": "INT64", "tensor(int32)": "INT32", "tensor(float)": "FP32", "tensor(string)": "STRING"}
+    for stated, there in ((config.input, session.get_inputs()), (config.output, session.get_outputs())):
+        assert [one.name for one in stated] == [one.name for one in there]
+        for one, own in zip(stated, there, strict=True):
+            assert DataType.Name(one.data_type) == f"TYPE_{names[own.type]}"
+            row = [size if isinstance(size, int) else -1 for size in own.shape[1:]]
+            assert (list(one.dims), one.HasField("reshape")) == ((row, False) if row else ([1], True))
+    with pytest.raises(ServerError, match="the layout onnx needs Triton's onnxruntime backend"):
+        TritonServer(repository).start()
+
+
+def test_the_layout_onnx_is_refused_by_name_and_leaves_no_repository(tmp_path: Path) -> None:
+    release = make_release(make_run(tmp_path, last=5), ranks=True, layout="onnx")
+    with pytest.raises(ReleaseError, match="the release ranks, which one graph cannot express"):
+        export_repository(release, tmp_path / "triton")
+    assert not (tmp_path / "triton").exists()

@@ -18,7 +18,7 @@ Schema = Mapping[str, Check]
 
 FORMAT = 4
 METRICS = ("inner_product", "cosine", "l2")
-LAYOUTS = ("fused", "chained", "both")
+LAYOUTS = ("fused", "chained", "both", "onnx")
 MOST_DIMENSIONS = 1 << 16
 MOST_ROWS = (1 << 32) - 1
 """Users, or items: their lookups have 32 bits for a row."""
