@@ -160,7 +160,13 @@ def test_the_layout_onnx_is_one_graph_that_its_configuration_describes(tmp_path:
     session = ort.InferenceSession(repository / ONNX / "1/model.onnx")
     assert check(session, Retriever(release), 7)[0] == len(run.users), "answered as the release answers them"
     assert (config.platform, config.max_batch_size) == ("onnxruntime_onnx", 64)
-    names = {"tensor(int64)": "INT64", "tensor(int32)": "INT32", "tensor(float)": "FP32", "tensor(string)": "STRING"}
+    names = {
+        "tensor(int64)": "INT64",
+        "tensor(int32)": "INT32",
+        "tensor(float)": "FP32",
+        "tensor(double)": "FP64",
+        "tensor(string)": "STRING",
+    }
     for stated, there in ((config.input, session.get_inputs()), (config.output, session.get_outputs())):
         assert [one.name for one in stated] == [one.name for one in there]
         for one, own in zip(stated, there, strict=True):
