@@ -104,9 +104,15 @@ def rendered(demo: dict[str, Any]) -> dict[str, str]:
         "filters": _filters(read_json(RESULTS / "filters.json")),
         "features": _features(read_json(RESULTS / "features.json")),
         "faults": _faults(read_json(RESULTS / "faults.json")),
+        "onnx_graph": _onnx_graph(read_json(RESULTS / "onnx_graph.json")),
         "layout": _layout(read_json(RESULTS / "layout.json")),
         **readme_models.rendered(),
     }
+
+
+def _onnx_graph(points: list[dict[str, Any]]) -> str:
+    rows = [[f"{one['rows']}", f"{one['onnx_us'] / 1000:.2f}", f"{one['release_us'] / 1000:.2f}"] for one in points]
+    return table(["rows", "the graph, ms", "the release, ms"], rows)
 
 
 def _layout(layout: dict[str, Any]) -> str:

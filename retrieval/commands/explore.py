@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from retrieval.console import Terminal, command
+from workflows.errors import RetrievalError, StageError
 
 
 @command
@@ -18,6 +19,9 @@ def explore(
         str | None, typer.Option("--address", help="gRPC address of a running server of the run, which then answers.")
     ] = None,
     model: Annotated[str, typer.Option("--model", help="retrieval_chained asks the chained layout.")] = "retrieval",
+    delta: Annotated[
+        Path | None, typer.Option("--delta", help="The server's directory of `retrieval items`, to show index drift.")
+    ] = None,
     host: Annotated[str, typer.Option("--host", help="Where the page listens; others see it only if you say so.")] = (
         "127.0.0.1"
     ),
@@ -31,9 +35,14 @@ def explore(
     retrieval explore runs/movielens-100k runs/other --no-browser --port 8090
     retrieval explore runs/movielens-100k --address 127.0.0.1:8001
     """
+    _check(runs)
+    from retrieval.explore.app import Server
     from retrieval.explore.serve import listen, open_browser
 
-    listening = listen(_checked(runs), host, port, address, model)
+    if delta and not address:
+        raise RetrievalError("--delta goes with --address: it is the catalogue of a running server")
+    server = Server(address, model, delta) if address else None
+    listening = listen(runs, host, port, server)
     out.results.print(listening.address, soft_wrap=True)
     out.results.file.flush()
     if browser:
@@ -41,10 +50,8 @@ def explore(
     listening.run()
 
 
-def _checked(runs: list[Path]) -> list[Path]:
+def _check(runs: list[Path]) -> None:
     from importlib.util import find_spec
-
-    from workflows.errors import RetrievalError, StageError
 
     if find_spec("flask") is None or find_spec("waitress") is None:
         raise RetrievalError("explore: needs Flask and waitress; pip install 'merlin-retrieval[explore]'")
@@ -53,4 +60,3 @@ def _checked(runs: list[Path]) -> list[Path]:
     for run in runs:
         if not run.is_dir():
             raise StageError(f"{run}: no such directory; expected a run that `retrieval run` made, or a release")
-    return runs

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 from flask import Flask, Response, redirect, render_template, request, url_for
@@ -17,6 +17,7 @@ from ensemble.serving.errors import ServingError
 from retrieval.explore.loaded.explored import Explored, Shelf
 from retrieval.explore.request.answers import Answers, InProcess, Served
 from retrieval.explore.request.form import whole_number
+from retrieval.explore.views.drift import Drift
 from retrieval.explore.views.item import item_page
 from retrieval.explore.views.quality import quality_page
 from retrieval.explore.views.serving import Watch
@@ -24,13 +25,23 @@ from retrieval.explore.views.user import user_page
 from workflows.errors import RetrievalError
 
 
+class Server(NamedTuple):
+    """The running server that answers."""
+
+    address: str
+    """HOST:PORT of gRPC."""
+    model: str = FUSED
+    delta: Path | None = None
+    """Where the changes of its catalogue are."""
+
+
 class Pages:
     """What the views are given: the runs, and what answers."""
 
-    def __init__(self, places: Sequence[Path], address: str | None, model: str) -> None:
-        self.shelf, self.address = Shelf(list(places)), address
-        self._served = Served(address, model) if address else None
-        self._watch = Watch(address) if address else None
+    def __init__(self, places: Sequence[Path], server: Server | None) -> None:
+        self.shelf, self.address = Shelf(list(places)), server.address if server else None
+        self._served = Served(server.address, server.model) if server else None
+        self._watch = Watch(server.address, Drift(places[0], server.delta)) if server else None
 
     def explored(self) -> Explored:
         """Return the run that the address asks for, the first unless told."""
@@ -56,12 +67,12 @@ class Pages:
         return self._served or InProcess(explored)
 
 
-def create_app(places: Sequence[Path], address: str | None = None, model: str = FUSED) -> Flask:
-    """Return the application over runs; with an `address` (HOST:PORT of gRPC) a running server answers."""
+def create_app(places: Sequence[Path], server: Server | None = None) -> Flask:
+    """Return the application over runs; a running server answers if one is named."""
     app = Flask("retrieval.explore", static_folder="static")
     app.jinja_loader = jinja2.PackageLoader("retrieval")
     app.jinja_options = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True}
-    pages = Pages(places, address, model)
+    pages = Pages(places, server)
     app.context_processor(lambda: _everywhere(pages))
     _add_views(app, pages)
     _add_errors(app)

@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 import waitress
 from flask import Flask
 
-from ensemble.layouts import FUSED
 from retrieval.explore.access import POLICY, protect
-from retrieval.explore.app import create_app
+from retrieval.explore.app import Server, create_app
 from workflows.errors import ServerError
 
 LOCALHOST = "127.0.0.1"
@@ -37,9 +36,7 @@ class Listening(NamedTuple):
         self.server.close()
 
 
-def listen(
-    places: Sequence[Path], host: str = LOCALHOST, port: int = 0, address: str | None = None, model: str = FUSED
-) -> Listening:
+def listen(places: Sequence[Path], host: str = LOCALHOST, port: int = 0, server: Server | None = None) -> Listening:
     """Bind the pages of runs to a port, 0 for any that is free.
 
     Raises
@@ -47,7 +44,7 @@ def listen(
     ServerError
         The port is taken, or the host is not one of this machine.
     """
-    return bind(create_app(places, address, model), host, port)
+    return bind(create_app(places, server), host, port)
 
 
 def bind(app: Flask, host: str = LOCALHOST, port: int = 0, policy: str = POLICY) -> Listening:

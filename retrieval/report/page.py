@@ -92,7 +92,7 @@ def _views(run: Run) -> dict[str, Any]:
     drawn = ItemMap(explored, IN_REPORT)
     return {
         "explored": explored,
-        "users": [(user, _user(explored, user)) for user in users],
+        "users": [(user, page) for user in users if not (page := _user(explored, user))["problem"]],
         "everything": item_page(explored, Given({})),
         "items": [item_page(explored, Given({"item": str(item)})) for item in items],
         "quality": quality_page(explored, None),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -104,6 +105,20 @@ def test_the_page_says_that_the_explorer_is_gone_and_goes_on_when_it_is_back(ope
     opened.complaints.clear()  # that it was gone
 
 
+def test_sliders_ask_what_the_fields_beside_them_say(opened: Opened) -> None:
+    page, run = opened.page, opened.run
+    user = run.users["user_id"].tolist()[3]
+    page.goto(f"{opened.base}/user?user={user}&time=1970-01-01T00:00:40&min.year=1900")
+    years = run.items["year"].dropna()
+    page.get_by_label("year from", exact=True).fill(str(int(years.median())))
+    page.get_by_label("As of, within the history").fill("30")
+    _until_settled(page)
+    assert f"min.year={int(years.median())}" in page.url
+    assert "time=1970-01-01T00%3A00%3A30" in page.url
+    since = json.dumps({"ranges": {"year": {"min": float(years.median() // 1)}}})
+    assert _shown(page) == _answer(run, user, None, since, now=30)
+
+
 def _until_settled(page: Any) -> None:
     page.wait_for_timeout(300)  # a typed field is asked for after a quarter of a second
     page.locator("[aria-busy=true]").first.wait_for(state="detached")
@@ -114,8 +129,8 @@ def _shown(page: Any) -> list[tuple[int, float]]:
     return [tuple(one) for one in page.locator(".ours li").evaluate_all(rows)]
 
 
-def _answer(run: Run, user: int, history: Any, text: str | None) -> list[tuple[int, float]]:
+def _answer(run: Run, user: int, history: Any, text: str | None, now: int = 40) -> list[tuple[int, float]]:
     retriever, signature = Retriever.load(run.path / "release"), Explored(run.path).signature
-    query = Query([user], 10, None, False, {}, [40], history and [history], text and [text])
+    query = Query([user], 10, None, False, {}, [now], history and [history], text and [text])
     found = retriever.answer(retriever.reader.read([tensors(signature, query)]))
     return list(zip(found.item_id[0].tolist(), found.score[0].tolist(), strict=True))

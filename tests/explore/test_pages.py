@@ -14,16 +14,20 @@ import numpy as np
 import pytest
 from werkzeug.datastructures import MultiDict
 
+from ensemble.catalogue.publish import publish, writing
 from ensemble.client import Recommendations
 from ensemble.client.tensors import Query, tensors
+from ensemble.index.drift import Quality
+from ensemble.serving.files.release import Release
 from ensemble.serving.retriever import Retriever
 from retrieval.explore.access import protect
-from retrieval.explore.app import create_app
+from retrieval.explore.app import Server, create_app
 from retrieval.explore.loaded.explored import Explored
 from retrieval.explore.request.answers import InProcess
 from retrieval.explore.request.snippets import over_http, tritonclient
 from retrieval.explore.request.why import why
 from retrieval.explore.serve import listen
+from retrieval.explore.views.drift import Drift
 from retrieval.explore.views.user import user_page
 from tests.synthetic import Run
 from workflows.errors import ServerError
@@ -129,10 +133,30 @@ def test_a_release_that_is_missing_or_damaged_is_said_and_recovers(
 
 
 def test_a_server_that_does_not_answer_is_said_in_the_page(dated_run: Run, pages: Callable[..., Any]) -> None:
-    client = pages(dated_run.path, address="127.0.0.1:1")
+    client = pages(dated_run.path, server=Server("127.0.0.1:1"))
     page = client.get("/user", query_string={"user": dated_run.users["user_id"][0]}).get_data(as_text=True)
     assert 'role="alert" data-retry=' in page
     assert "127.0.0.1:1" in page
+
+
+def test_the_index_is_measured_again_when_items_change(dated_run: Run, tmp_path: Path) -> None:
+    drift = Drift(dated_run.path, tmp_path)
+
+    def found() -> Quality | str:
+        drift.look()
+        drift.wait()
+        return drift.look()
+
+    before, release = found(), Release.open(dated_run.path / "release")
+    assert isinstance(before, Quality)
+    assert (before.changed, before.live) == (0, len(dated_run.items))
+    with writing(release, tmp_path) as items:
+        publish(items, items.removing([str(one) for one in dated_run.items["item_id"][:3]]))
+    after = found()
+    assert isinstance(after, Quality)
+    assert (after.changed, after.live) == (3, before.live - 3)
+    drift = Drift(dated_run.path, tmp_path / "none")
+    assert "none: no such directory" in str(found())
 
 
 def test_a_request_to_copy_is_the_one_that_was_asked(dated_run: Run) -> None:

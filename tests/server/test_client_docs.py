@@ -5,7 +5,11 @@ from __future__ import annotations
 import html
 import json
 import re
+import socket
+import threading
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import grpc
@@ -16,8 +20,10 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from ensemble.client import RetrievalClient
 from ensemble.client.filters import Filter, TagTest
-from retrieval.explore.app import create_app
+from ensemble.server.ports import free_ports
+from retrieval.explore.app import Server, create_app
 from tests.served import Served
+from tests.waiting import until
 
 pytestmark = pytest.mark.server
 
@@ -74,7 +80,7 @@ def test_the_explorer_asks_the_server_and_its_requests_to_copy_do_the_same(
     served: Served, capsys: pytest.CaptureFixture[str]
 ) -> None:
     user, place = served.users[3], served.server.addresses
-    pages = create_app([served.run.path], served.address).test_client()
+    pages = create_app([served.run.path], Server(served.address)).test_client()
     pages.get("/user?token=a+token")
     page = pages.get("/user", query_string={"user": user, "top_k": 5, "any.genres": "Drama", "col.age": 33})
     text = page.get_data(as_text=True)
@@ -94,3 +100,49 @@ def test_the_explorer_asks_the_server_and_its_requests_to_copy_do_the_same(
         outputs = {one["name"]: one["data"] for one in json.loads(answer.read())["outputs"]}
     assert outputs["item_id"] == expected.item_ids
     assert ">healthy<" in pages.get("/serving").get_data(as_text=True)
+
+
+def test_the_explorer_says_that_the_server_went_away_and_goes_on_when_it_is_back(served: Served) -> None:
+    user, [port] = served.users[3], free_ports("127.0.0.1", 1)
+    pages = create_app([served.run.path], Server(f"127.0.0.1:{port}")).test_client()
+
+    def page() -> str:
+        return pages.get("/user", query_string={"user": user}).get_data(as_text=True)
+
+    for _ in range(2):
+        with passed_on(port, served.address):
+            until(lambda: "data-item=" in page(), "an answer, once gRPC has tried the address again")
+        gone = page()
+        assert 'role="alert" data-retry="3000"' in gone, "it looks again by itself"
+        assert "data-item=" not in gone.partition('id="answer"')[2].partition("</section>")[0]
+
+
+@contextmanager
+def passed_on(port: int, address: str) -> Iterator[None]:
+    """Pass on what reaches a port to an address inside the block; afterwards nobody listens, and all is cut off."""
+    listener, cut = socket.create_server(("127.0.0.1", port)), list[socket.socket]()
+    host, _, there = address.rpartition(":")
+
+    def copy(source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while content := source.recv(65536):
+                target.sendall(content)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                ends = listener.accept()[0], socket.create_connection((host, int(there)))
+                cut.extend(ends)
+                for pair in (ends, ends[::-1]):
+                    threading.Thread(target=copy, args=pair, daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        for end in cut:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()

@@ -75,6 +75,18 @@ class Items:
         return [name for name, one in self._catalogue.rows.attributes.items() if isinstance(one, Numbers)]
 
     @cached_property
+    def bounds(self) -> dict[str, tuple[float, float, str]]:
+        """Return the least and the largest number of each attribute, and the step between two: `1` or `any`."""
+        attributes = self._catalogue.rows.attributes
+        numbers = {name: one.values for name, one in attributes.items() if isinstance(one, Numbers)}
+        finite = {name: values[np.isfinite(values)] for name, values in numbers.items()}
+        return {
+            name: (float(values.min()), float(values.max()), "1" if (values == values.round()).all() else "any")
+            for name, values in finite.items()
+            if len(values)
+        }
+
+    @cached_property
     def common_tags(self) -> dict[str, list[str]]:
         """Return the most frequent values of each attribute of tags, in their own order."""
         found = {}

@@ -65,14 +65,16 @@ document.addEventListener("submit", (event) => {
   refresh(addressOf(event.target, event.submitter));
 });
 
+const inWords = (seconds) => new Date(1000 * seconds).toISOString().slice(0, 19); // as a field of date and time has it
+
 let typing;
 document.addEventListener("input", (event) => {
   const mirrored = event.target.dataset.mirror;
   const form = event.target.closest("[data-live-form]");
   if (!form) return;
-  if (mirrored) form.elements[mirrored].value = event.target.value;
+  if (mirrored) form.elements[mirrored].value = event.target.matches("[data-time]") ? inWords(event.target.value) : event.target.value;
   const slider = form.querySelector(`[data-mirror="${event.target.name}"]`);
-  if (slider) slider.value = event.target.value;
+  if (slider) slider.value = slider.matches("[data-time]") ? Date.parse(event.target.value + "Z") / 1000 : event.target.value;
   clearTimeout(typing);
   typing = setTimeout(() => refresh(addressOf(form)), event.target.type === "checkbox" ? 0 : 250);
 });

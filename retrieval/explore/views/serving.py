@@ -7,7 +7,9 @@ from collections import deque
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from ensemble.index.drift import Quality
 from ensemble.measure.status import Figures, Place, Status, metrics_address, status
+from retrieval.explore.views.drift import Drift
 from retrieval.report.charts import Series, line_chart
 
 KEPT = 150
@@ -27,8 +29,8 @@ class Sample(NamedTuple):
 class Watch:
     """A server, and what was seen of it lately."""
 
-    def __init__(self, address: str) -> None:
-        self._address = address
+    def __init__(self, address: str, drift: Drift) -> None:
+        self._address, self._drift = address, drift
         self._samples: deque[Sample] = deque(maxlen=KEPT)
 
     def page(self) -> dict[str, Any]:
@@ -37,7 +39,10 @@ class Watch:
         figures = next((one.figures for one in found.models if one.figures), None)
         if figures:
             self._keep(figures)
-        return {"found": found, "figures": figures, "charts": self._charts(), "notes": notes(found)}
+        drift = self._drift.look()
+        told = notes(found) + (list(drift.reasons) if isinstance(drift, Quality) else [drift] if drift else [])
+        index = drift if isinstance(drift, Quality) else None
+        return {"found": found, "figures": figures, "charts": self._charts(), "notes": told, "index": index}
 
     def _keep(self, figures: Figures) -> None:
         sample = Sample(

@@ -125,6 +125,8 @@ def _about(explored: Explored, question: Asked) -> dict[str, Any]:
         "attributes": explored.attributes(row) if row >= 0 else {},
         "count": len(past.items),
         "time": written(question.seconds),
+        "seconds": question.seconds,
+        "span": (int(past.seconds[0]), int(past.seconds[-1])) if len(past.items) > 1 else None,
         "timeline": timeline(past.seconds, question.seconds) if len(past.items) else "",
         "history": [
             (explored.items.shown(item), written(when)[:10], when <= question.seconds) for item, when in newest
@@ -144,7 +146,12 @@ def _answer(explored: Explored, question: Asked, answer: Recommendations) -> dic
         note = f"{strange} answered items are not of this run: the server has another release, or a changed catalogue"
     columns = [Column("this model", items, note=note)]
     columns += [_peer(explored, name, rows, test) for name, rows in _peers(explored, question).items()]
-    return {"columns": columns, "user_known": answer.user_known, "release": answer.release, "test_items": len(test)}
+    return {
+        "columns": columns,
+        "user_known": answer.user_known,
+        "release": answer.release,
+        "test_items": len(test),
+    }
 
 
 def _why(explored: Explored, fields: Fields, question: Asked) -> Why | None:
