@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workflows.checks.check import check
+from workflows.checks.columns import used_columns
 from workflows.checks.findings import Checked, Finding
 from workflows.checks.rows import Events, row_findings
-from workflows.config import AnySplit, FeatureSide, OwnTables, TemporalSplit
+from workflows.config import Age, AnySplit, FeatureSide, MultiHot, OwnTables, TemporalSplit
 from workflows.tables.splits import split as split_rows
 from workflows.tables.store import Tables, open_tables
 
@@ -178,6 +179,11 @@ def test_dropped_rows_are_warnings_and_tables_that_cannot_be_read_one_error(tmp_
     (one,) = check(source, side, side, tmp_path, lambda line: None).findings
     assert one.severity == "error"
     assert "items.parquet" in one.message
+
+
+def test_columns_that_a_feature_reads_beside_its_own_count_as_used() -> None:
+    item = FeatureSide(features={"tags": MultiHot(weights="relevance"), "released": Age(until="added")})
+    assert {"tags", "relevance", "released", "added"} == used_columns(FeatureSide(features={}), item).keys()
 
 
 @settings(max_examples=30)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from workflows.checks.findings import EXAMPLES, Finding, Severity
 from workflows.columns import Columns
-from workflows.config import Categorical, FeatureSide
+from workflows.config import FeatureSide
 from workflows.tables.store import Stored, read_part
 
 NULL_WORDS: Final = ("NA", "N/A", "NaN", "nan", "NULL", "null", "None", "none", "\\N", "#N/A", "?", "-")
@@ -28,10 +28,9 @@ def used_columns(query: FeatureSide, item: FeatureSide) -> Used:
     """Return the features of each raw column; those that read several columns stand under each."""
     used: Used = {}
     for side in (query, item):
-        for column, given in side.features.items():
-            for feature in given if isinstance(given, list) else [given]:
-                others = getattr(feature, "of", ())
-                for name in (column, *(others if isinstance(others, tuple) else ())):
+        for column, features in side.features.items():
+            for feature in features if isinstance(features, list) else [features]:
+                for name in dict.fromkeys((column, *feature.columns(column))):
                     used.setdefault(name, []).append(feature)
     return used
 
@@ -70,7 +69,7 @@ def _ids(table: str, ids: pd.Series) -> Iterator[Finding]:
 def _column(table: str, values: pd.Series, ids: pd.Series, used: Used) -> Iterator[Finding]:
     name = str(values.name)
     features = used.get(name, [])
-    told: Severity = "warning" if features else "note"
+    severity: Severity = "warning" if features else "note"
     null = values.isna()
     lists = values.map(lambda value: isinstance(value, (list, np.ndarray)))
     if lists.any():
@@ -79,14 +78,16 @@ def _column(table: str, values: pd.Series, ids: pd.Series, used: Used) -> Iterat
     distinct = present.map(repr).nunique() if lists.any() else present.nunique()
     if distinct <= 1 and (not distinct or not null.any()):
         what = "is always the same" if distinct else "has no values"
-        yield _finding(told, "constant", table, name, values, pd.Series(True, values.index), f"{what}", "leave it out")
+        yield _finding(
+            severity, "constant", table, name, values, pd.Series(True, values.index), f"{what}", "leave it out"
+        )
         return
     if null.mean() >= MOSTLY:
-        yield _finding(told, "null", table, name, ids, null, "is mostly null", "leave it out, or fill it in")
+        yield _finding(severity, "null", table, name, ids, null, "is mostly null", "leave it out, or fill it in")
     yield from _text(table, present, features, distinct, len(values))
     if present.dtype.kind == "f" and np.isinf(present).any():
         infinite = pd.Series(np.isinf(present), present.index)
-        yield _finding(told, "infinite", table, name, present, infinite, "has infinite numbers", "correct them")
+        yield _finding(severity, "infinite", table, name, present, infinite, "has infinite numbers", "correct them")
 
 
 def _text(table: str, present: pd.Series, features: list[Any], distinct: int, rows: int) -> Iterator[Finding]:
@@ -105,8 +106,7 @@ def _text(table: str, present: pd.Series, features: list[Any], distinct: int, ro
                 "note", "number-as-text", table, name, present, everything, "has numbers, stored as text",
                 f"if they are quantities: data.{table}.types", of=rows,
             )  # fmt: skip
-    categorical = any(isinstance(feature, Categorical) and not feature.max_size for feature in features)
-    if categorical and rows >= ENOUGH and distinct > NEARLY_ALL * rows:
+    if any(feature.learns_every_value for feature in features) and rows >= ENOUGH and distinct > NEARLY_ALL * rows:
         everything = pd.Series(True, present.index)
         yield _finding(
             "warning", "near-unique", table, name, present, everything,
@@ -119,9 +119,9 @@ def _titles(items: pd.DataFrame) -> Iterator[Finding]:
     same = titles.duplicated(keep=False)
     if same.any() and titles.nunique() > 1:
         order = titles[same].sort_values(kind="stable").index
-        told: Severity = "warning" if same.mean() >= MANY_TITLES and len(items) >= ENOUGH else "note"
+        severity: Severity = "warning" if same.mean() >= MANY_TITLES and len(items) >= ENOUGH else "note"
         yield _finding(
-            told, "same-title", "items", Columns.Title, items[Columns.Item].loc[order], same.loc[order],
+            severity, "same-title", "items", Columns.Title, items[Columns.Item].loc[order], same.loc[order],
             "items share their title with another", "are they one item? then give them one id", of=len(items),
         )  # fmt: skip
 
@@ -142,12 +142,12 @@ def _interactions(stored: Stored, used: Used) -> Iterator[Finding]:
                 known.update(map(repr, _distinct(part[name].dropna())[:2]))
     rows = sum(stored.rows)
     for name, missing in nulls.items():
-        told: Severity = "warning" if name in used else "note"
+        severity: Severity = "warning" if name in used else "note"
         constant = len(seen[name]) < 2 and (missing == 0 or not seen[name])
         if constant or missing >= MOSTLY * rows:
             what = "is always the same" if seen[name] else "has no values"
             yield Finding(
-                severity=told,
+                severity=severity,
                 check="constant" if constant else "null",
                 table="interactions",
                 column=name,

@@ -78,7 +78,11 @@ class Aggregated(NamedTuple):
 
 def aggregated(planned: Iterable[Planned]) -> list[Aggregated]:
     """Return the aggregates among the features."""
-    return [Aggregated(one.output, one.column, one.feature) for one in planned if isinstance(one.feature, Aggregate)]
+    return [
+        Aggregated(entry.output, entry.column, entry.feature)
+        for entry in planned
+        if isinstance(entry.feature, Aggregate)
+    ]
 
 
 def columns_needed(planned: Iterable[Planned]) -> set[str]:

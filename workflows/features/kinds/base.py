@@ -18,6 +18,9 @@ from workflows.section import Section
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy.typing as npt
+    import pandas as pd
+
     from workflows.features.plan import Planned
     from workflows.features.pretrained import Pretrained
     from workflows.fitting.learned import Learned
@@ -27,6 +30,8 @@ Form = Literal["categorical", "continuous", "list", "weighted-list", "vector"]
 """`FeatureSpec.kind`: one code, one number, a list of codes, such a list with weights, several numbers."""
 Compiled = tuple[str, dict[str, Any]]
 """An operator of the compiled transform and its parameters, without inputs and output."""
+Unfit = Callable[["pd.Series"], "npt.NDArray[np.bool_]"]
+"""Finds the values of a column, bool `[n]`, that a feature would not be finite in float32 for."""
 Rule = tuple[bool, str]
 """Whether options exclude each other, and why."""
 
@@ -67,6 +72,19 @@ class Kind(Section, frozen=True, kw_only=True):
         """Return whether it makes use of the time of the interactions."""
         raise NotImplementedError
 
+    def columns(self, column: str) -> tuple[str, ...]:
+        """Return the raw columns that it reads, those of lists before their weights."""
+        return (column,)
+
+    def unfit(self, column: str) -> dict[str, Unfit]:
+        """Return the columns of numbers that it reads, each with the check of its values."""
+        return {}
+
+    @property
+    def learns_every_value(self) -> bool:
+        """Return whether each value, however rare, gets an embedding of its own."""
+        return False
+
     def located(self, at: Callable[[str], str]) -> Any:
         """Return it with the paths of its files as `at` makes them of those in the recipe."""
         return self
@@ -81,10 +99,6 @@ class ColumnKind(Kind, frozen=True, kw_only=True):
 
     name: Name | None = None
     """What the feature is called; else as its column, or `<column>_<kind>` where a column has several."""
-
-    def columns(self, column: str) -> tuple[str, ...]:
-        """Return the raw columns that it reads, those of lists before their weights."""
-        return (column,)
 
     def accepts(self, column: str) -> tuple[str, ...]:
         """Return the types of column, in words, that it can read in this place."""
@@ -167,6 +181,20 @@ def named(entry: Planned) -> Any:
 def given(**options: Any) -> dict[str, Any]:
     """Return the options that are not None or False."""
     return {name: value for name, value in options.items() if value is not None and value is not False}
+
+
+def unfit_lists(values: pd.Series, nan: bool) -> npt.NDArray[np.bool_]:
+    """Return which lists of numbers hold an infinity in float32, or, where `nan` says so, a NaN; bool `[n]`."""
+
+    def is_unfit(entries: Any) -> bool:
+        if not isinstance(entries, (list, tuple, np.ndarray)) or any(isinstance(entry, str) for entry in entries):
+            return False
+        with np.errstate(over="ignore"):
+            numbers = np.array([np.nan if entry is None else entry for entry in entries], np.float64)
+            numbers = numbers.astype(np.float32)
+        return bool((np.isinf(numbers) | (np.isnan(numbers) & nan)).any())
+
+    return np.fromiter(map(is_unfit, values), dtype=bool, count=len(values))
 
 
 def rising(edges: tuple[float, ...]) -> bool:

@@ -33,6 +33,10 @@ current_country = { kind = "categorical", vocabulary = "countries" }            
         return self.vocabulary or ""
 
     @property
+    def learns_every_value(self) -> bool:
+        return not self.max_size
+
+    @property
     def keeps_dictionaries(self) -> bool:
         return not self.hash_buckets and not self.vocabulary
 

@@ -54,11 +54,11 @@ user_and_city = { kind = "cross", of = ["user_id", "city"], hash_buckets = 1_000
 
     def foretold_values(self, known: Known, column: str) -> int:
         """Return how many combinations there may be; those that occur are fewer."""
-        found = 1
-        for one in self.of:
-            found *= len(self.edges[one]) + 1 if one in self.edges else known.distinct(one)
-        return min(found, self.max_size or found)
+        combinations = 1
+        for name in self.of:
+            combinations *= len(self.edges[name]) + 1 if name in self.edges else known.distinct(name)
+        return min(combinations, self.max_size or combinations)
 
     def compiled(self, learned: Learned, output: str) -> Compiled:
-        edges = [list(self.edges.get(one, ())) for one in self.columns(output)]
+        edges = [list(self.edges.get(name, ())) for name in self.columns(output)]
         return "cross", {"edges": edges, **self.code_parameters(learned, output)}

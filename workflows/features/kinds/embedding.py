@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from msgspec.structs import replace
 
-from workflows.features.kinds.base import VALUES, VECTORS, ColumnKind, Compiled, Form, Known, Rule, Sources, named
+from workflows.features.kinds.base import (
+    VALUES,
+    VECTORS,
+    ColumnKind,
+    Compiled,
+    Form,
+    Known,
+    Rule,
+    Sources,
+    Unfit,
+    named,
+    unfit_lists,
+)
 
 if TYPE_CHECKING:
     from workflows.features.plan import Planned
@@ -56,6 +68,9 @@ user_id = { kind = "embedding", file = "users.parquet", id_column = "user", vect
             (bool(self.ids and not numpy_file), "`ids` belongs to a .npy of vectors; a Parquet file has its id_column"),
         ]
 
+    def unfit(self, column: str) -> dict[str, Unfit]:
+        return {} if self.file else {column: lambda values: unfit_lists(values, nan=True)}
+
     def located(self, at: Callable[[str], str]) -> Embedding:
         paths = {name: getattr(self, name) for name in ("file", "ids")}
         return replace(self, **{name: at(path) for name, path in paths.items() if path})
@@ -84,15 +99,15 @@ user_id = { kind = "embedding", file = "users.parquet", id_column = "user", vect
         from workflows.operators.codes import KeyedCodes
         from workflows.operators.lists import Vectors
 
-        found = self.pretrained()
-        return named(entry) >> (Vectors(entry.column) if found is None else KeyedCodes(found.ids))
+        vectors = self.pretrained()
+        return named(entry) >> (Vectors(entry.column) if vectors is None else KeyedCodes(vectors.ids))
 
     def codes(self, learned: Learned, output: str) -> int:
         return learned.vocabulary_size(output)
 
     def foretold_codes(self, known: Known, column: str) -> int:
-        found = self.pretrained()
-        return 0 if found is None else len(found.ids)
+        vectors = self.pretrained()
+        return 0 if vectors is None else len(vectors.ids)
 
     def compiled(self, learned: Learned, output: str) -> Compiled:
         return ("categorical", {"vocabulary": ""}) if self.file else ("vector", {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from workflows.features.kinds.base import LISTS, VECTORS, Compiled, Form, Name, given, named
+from workflows.features.kinds.base import LISTS, VECTORS, Compiled, Form, Name, Unfit, given, named, unfit_lists
 from workflows.features.kinds.coded import Coded
 from workflows.section import PositiveInt
 
@@ -41,6 +41,9 @@ viewed_before = { kind = "multi-hot", keep = "last", padding = "left", max_lengt
 
     def accepts(self, column: str) -> tuple[str, ...]:
         return VECTORS if column == self.weights else LISTS
+
+    def unfit(self, column: str) -> dict[str, Unfit]:
+        return {self.weights: lambda values: unfit_lists(values, nan=False)} if self.weights else {}
 
     def outputs(self, name: str) -> tuple[str, ...]:
         return (name, f"{name}_weight") if self.weights else (name,)
