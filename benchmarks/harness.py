@@ -47,7 +47,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, description: str | None, name: str, runs: str = "benchmarks", seeds: Sequence[int] = ()) -> None:
         """Take the module's docstring, the names of the results and of the folder in runs/ for what is kept, and the
-        seeds of `--seeds`, of which `--quick` takes the first."""
+        seeds of `--seeds`; `--quick` takes the first."""
         super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
         self._name = name
         self._places = {"out": RESULTS / f"{name}.json", "runs": ROOT / "runs" / runs}

@@ -97,8 +97,8 @@ class GivenSplit(Section, tag_field="kind", tag="given", frozen=True, kw_only=Tr
     @property
     def files(self) -> dict[str, str]:
         """Return the path of each part that is a file of its own, by the part's name."""
-        given = {"train": self.train, "validation": self.validation, "test": self.test}
-        return {part: path for part, path in given.items() if path is not None}
+        paths = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {part: path for part, path in paths.items() if path is not None}
 
 
 class PlaylistsSplit(Section, tag_field="kind", tag="playlists", frozen=True, kw_only=True):
@@ -211,8 +211,10 @@ Data = Union[MovieLens, OwnTables, Playlists, Synthetic]
 def located(data: Data, directory: Path) -> Data:
     """Return the section with its relative paths made absolute: they are relative to `directory`, the recipe's."""
     if isinstance(data, OwnTables):
-        given = {name: getattr(data, name) for name in ("interactions", "users", "items")}
-        tables = {name: replace(one, path=_at(one.path, directory)) for name, one in given.items() if one and one.path}
+        files = {name: getattr(data, name) for name in ("interactions", "users", "items")}
+        tables = {
+            name: replace(file, path=_at(file.path, directory)) for name, file in files.items() if file and file.path
+        }
         return replace(data, split=_located_split(data.split, directory), **tables)
     return replace(data, path=_at(data.path, directory)) if isinstance(data, Playlists) else data
 
@@ -238,8 +240,8 @@ def located_side(side: FeatureSide, directory: Path) -> FeatureSide:
 
 def embedding_files(*sides: FeatureSide) -> list[str]:
     """Return the files that features are made from besides the tables."""
-    listed = [one for side in sides for one in side.features.values()]
-    features = [feature for one in listed for feature in (one if isinstance(one, list) else [one])]
+    listed = [entry for side in sides for entry in side.features.values()]
+    features = [feature for entry in listed for feature in (entry if isinstance(entry, list) else [entry])]
     return [path for feature in features for path in feature.files()]
 
 

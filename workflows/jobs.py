@@ -10,5 +10,5 @@ _LAUNCHERS = ("HOROVOD", "OMPI_COMM_WORLD")
 
 def size_of_job() -> int:
     """Return how many processes horovodrun started, by its environment variables; 1 where it did not."""
-    found = (os.environ.get(f"{launcher}_SIZE", "") for launcher in _LAUNCHERS)
-    return next((int(one) for one in found if one.isdecimal()), 1)
+    sizes = (os.environ.get(f"{launcher}_SIZE", "") for launcher in _LAUNCHERS)
+    return next((int(size) for size in sizes if size.isdecimal()), 1)

@@ -16,12 +16,12 @@ def silent(message: str) -> None:
 def every_two_seconds(progress: Progress, message: str, of: int) -> Callable[[int], None]:
     """Return what is to be called with how much of `of` is done; it passes `message`, which has a place for each of the
     two numbers, on to `progress` when two seconds have gone by since it last did, or since now."""
-    told = time.monotonic()
+    reported = time.monotonic()
 
     def report(done: int) -> None:
-        nonlocal told
-        if time.monotonic() - told >= SECONDS and done < of:
-            told = time.monotonic()
+        nonlocal reported
+        if time.monotonic() - reported >= SECONDS and done < of:
+            reported = time.monotonic()
             progress(message.format(done, of))
 
     return report

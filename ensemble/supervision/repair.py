@@ -1,6 +1,6 @@
 """Repairs of a server: a model is reloaded beside what is left of it; as a last resort the server is restarted.
 
-Triton never restarts the process of a python model that died, and goes on sending requests to it, each of which fails
+Triton never restarts the process of a python model that died, and goes on sending it requests, which all fail
 after a second. Reloading the model from files that look changed starts all of its processes beside the old ones, and
 the living ones answer until then.
 """

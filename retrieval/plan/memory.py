@@ -17,7 +17,7 @@ from retrieval.plan.shapes import Shapes
 from workflows.features.plan import FeatureSpec
 
 FLOAT, CODE = 4, 8
-"""float32; int64, of which codes are on both sides of TensorFlow."""
+"""float32; int64, the type of codes on both sides of TensorFlow."""
 SHUFFLED_BY_TF = 1 << 20
 """Rows, see `models.training.rows`, which would import TensorFlow."""
 RAW_ROW = 44

@@ -58,7 +58,7 @@ TRAINING = (
         "tensorflow-cpu",
     ),
     Bad("onnx", "1.18", "", "warning", "tf2onnx 1.17 was not tried with it", _LOCKED, "tf2onnx"),
-    Bad("numba", "0.61", "", "warning", "wants a NumPy of which Merlin knows nothing", _LOCKED),
+    Bad("numba", "0.61", "", "warning", "wants a NumPy that is too new for Merlin", _LOCKED),
     Bad("tritonclient", "", "2.51", "error", "lacks calls that the client makes", _LOCKED),
 )
 SERVING = (

@@ -13,21 +13,29 @@ MANY: Final = 0.5
 
 def count_findings(counts: Mapping[str, Counts]) -> Iterator[Finding]:
     """Yield rows below thresholds, and ids that a table does not have."""
-    for table, one in counts.items():
-        if one.without_attributes:
-            of = one.kept + one.without_attributes
-            severity: Severity = "warning" if one.without_attributes > MANY * of else "note"
-            what = f"are in the interactions alone: their attributes are null; {one.kept:,} are in the table"
+    for table, counted in counts.items():
+        if counted.without_attributes:
+            of = counted.kept + counted.without_attributes
+            severity: Severity = "warning" if counted.without_attributes > MANY * of else "note"
+            what = f"are in the interactions alone: their attributes are null; {counted.kept:,} are in the table"
             remedy = f"do the ids mean the same? see data.{table}.columns and types"
-            found = _finding(severity, "partial", table, one.without_attributes, of, what, remedy)
-            found.examples = [{"id": key} for key in one.such_as]
-            yield found
-        if one.below:
-            yield _finding("note", "at-least", table, one.below, one.kept, "are below data.at_least", "left out")
-        if one.few:
+            finding = _finding(severity, "partial", table, counted.without_attributes, of, what, remedy)
+            finding.examples = [{"id": key} for key in counted.such_as]
+            yield finding
+        if counted.below:
+            yield _finding(
+                "note", "at-least", table, counted.below, counted.kept, "are below data.at_least", "left out"
+            )
+        if counted.few:
             what = "are of users or items with too few rows"
             yield _finding(
-                "note", "few-rows", table, one.few, one.kept, what, "left out: data.min_user_rows, min_item_rows"
+                "note",
+                "few-rows",
+                table,
+                counted.few,
+                counted.kept,
+                what,
+                "left out: data.min_user_rows, min_item_rows",
             )
 
 

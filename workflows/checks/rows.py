@@ -162,7 +162,7 @@ def _heavy_users(events: Events, report: _Report) -> Iterator[Finding]:
     limit = max(HEAVY_ROWS, HEAVY_TIMES * float(np.median(active)))
     heavy = np.argsort(-counts, kind="stable")[: int((counts > limit).sum())]
     if len(heavy):
-        examples = [{Columns.User: plain(report.users[one]), "rows": int(counts[one])} for one in heavy[:EXAMPLES]]
+        examples = [{Columns.User: plain(report.users[user]), "rows": int(counts[user])} for user in heavy[:EXAMPLES]]
         yield Finding(
             severity="warning",
             check="heavy-users",
@@ -251,7 +251,7 @@ def _untested(events: Events, parts: Parts, split: AnySplit, report: _Report) ->
             of=len(known),
             message="have no training rows; they are found by their features alone",
             remedy="fine for new items",
-            examples=[{Columns.Item: plain(report.items[one])} for one in unknown[:EXAMPLES]],
+            examples=[{Columns.Item: plain(report.items[item])} for item in unknown[:EXAMPLES]],
         )
     if isinstance(split, LeaveLastOutSplit):
         counts = np.bincount(events.user)
@@ -265,5 +265,5 @@ def _untested(events: Events, parts: Parts, split: AnySplit, report: _Report) ->
                 of=int((counts > 0).sum()),
                 message="have less than three interactions, so none of theirs is tested",
                 remedy="a random or temporal split tests them",
-                examples=[{Columns.User: plain(report.users[one])} for one in few[:EXAMPLES]],
+                examples=[{Columns.User: plain(report.users[user])} for user in few[:EXAMPLES]],
             )

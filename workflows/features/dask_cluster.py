@@ -107,7 +107,7 @@ def _missing() -> list[str]:
 
 def compute(collections: list[Any], client: Client | None) -> list[Any]:
     """Return the values of Dask collections, or of containers of them: on the client's cluster, else in threads."""
-    wrapped = [delayed(one) for one in collections]
+    wrapped = [delayed(collection) for collection in collections]
     if client is not None:
         return list(client.gather(client.compute(wrapped)))
     return list(compute_here(*wrapped, scheduler="threads", num_workers=threads()))

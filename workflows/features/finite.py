@@ -27,9 +27,9 @@ def check_finite(
             if values is None or values.dtype.kind != "f" or np.isfinite(values).all():
                 continue
             row = int(np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0])
-            given = ", ".join(f"{column} = {_shown(raw[column].iloc[row])}" for column in entry.columns)
+            read = ", ".join(f"{column} = {_shown(raw[column].iloc[row])}" for column in entry.columns)
             raise DataError(
-                f"{table}: column {entry.column!r}, row {first + row}: the feature {name!r} of {given} is not a finite "
+                f"{table}: column {entry.column!r}, row {first + row}: the feature {name!r} of {read} is not a finite "
                 "float32; correct the value, make it null, or set clip_min and clip_max"
             )
 

@@ -162,7 +162,7 @@ def describe(frame: pd.DataFrame, planned: list[Planned], section: str, dated: b
             kinds.setdefault(column, []).append(entry)
     inputs = [_describe_column(frame[column], entries, section) for column, entries in kinds.items()]
     for check in (check_shared, check_keyed):
-        check(planned, {one.name: one for one in inputs}, section)
+        check(planned, {described.name: described for described in inputs}, section)
     return inputs
 
 
@@ -188,14 +188,14 @@ def canonical(frame: pd.DataFrame, inputs: list[Input], dictionaries: Collection
 
 
 def _features(side: FeatureSide, column: str) -> list[Feature]:
-    given = side.features.get(column, [])
-    return given if isinstance(given, list) else [given]
+    features = side.features.get(column, [])
+    return features if isinstance(features, list) else [features]
 
 
 def _check_history(side: FeatureSide, planned: list[Planned], section: str) -> None:
     """Refuse a `history` that is no `sequence`, on the query's side, once, and a `sequence` of anything else."""
     for column in side.features:
-        wrong = [one for one in _features(side, column) if isinstance(one, Sequence) != (column == HISTORY)]
+        wrong = [feature for feature in _features(side, column) if isinstance(feature, Sequence) != (column == HISTORY)]
         if wrong or (column == HISTORY and section != "query.features"):
             raise RecipeError(
                 f"[{section}] {column}: {HISTORY!r} is the query's sequence and nothing else is; write "
@@ -210,20 +210,22 @@ def _check_history(side: FeatureSide, planned: list[Planned], section: str) -> N
 
 
 def _describe_column(series: pd.Series, entries: list[Planned], section: str) -> Input:
-    name, found = str(series.name), _found_type(series)
+    name, column_type = str(series.name), _found_type(series)
     for entry in entries:
         wanted = entry.feature.accepts(name)
-        if found.removesuffix(" (whole numbers)") not in wanted and found not in wanted:
+        if column_type.removesuffix(" (whole numbers)") not in wanted and column_type not in wanted:
             needs = f"kind {entry.kind!r} needs {' or '.join(wanted)}"
-            raise RecipeError(f"[{section}] {place_of(entry, name)}: {needs}, but the column holds {found}")
-    if found.startswith("lists of "):
+            raise RecipeError(f"[{section}] {place_of(entry, name)}: {needs}, but the column holds {column_type}")
+    if column_type.startswith("lists of "):
         numbers = any(entry.feature.accepts(name) == VECTORS for entry in entries)
-        return Input(name, "string" if found.endswith("strings") else "float64" if numbers else "int64", True)
-    if found == "strings":
+        return Input(name, "string" if column_type.endswith("strings") else "float64" if numbers else "int64", True)
+    if column_type == "strings":
         return Input(name, "string", False)
     # pandas turns integers into floats as soon as one is null; an id is an integer all the same.
-    integral = found == "floats (whole numbers)" and any(entry.feature.accepts(name) == VALUES for entry in entries)
-    return Input(name, "int64" if found == "integers" or integral else "float64", False)
+    integral = column_type == "floats (whole numbers)" and any(
+        entry.feature.accepts(name) == VALUES for entry in entries
+    )
+    return Input(name, "int64" if column_type == "integers" or integral else "float64", False)
 
 
 def _found_type(series: pd.Series) -> str:

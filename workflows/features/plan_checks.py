@@ -51,9 +51,9 @@ def check_shared(planned: list[Planned], inputs: dict[str, Input], section: str)
 
 def check_keyed(planned: list[Planned], inputs: dict[str, Input], section: str) -> None:
     """Pre-trained vectors are read, and their ids are of the column's type: else none would be found."""
-    for name, found in tables_of(planned):
+    for name, vectors in tables_of(planned):
         column = next(entry.column for entry in planned if entry.output == name)
-        theirs = "int64" if found.ids.dtype == "int64" else "string"
+        theirs = "int64" if vectors.ids.dtype == "int64" else "string"
         if inputs[column].dtype != theirs:
             raise RecipeError(
                 f"[{section}] {column}: holds {inputs[column].dtype}, but the ids of its vectors are {theirs}; "

@@ -63,16 +63,16 @@ def state_of(address: str) -> str:
 def tables_of(planned: Iterable[Planned]) -> Iterator[tuple[str, Pretrained]]:
     """Yield the features whose vectors are keyed by id."""
     for entry in planned:
-        found = entry.feature.pretrained()
-        if found is not None:
-            yield entry.output, found
+        vectors = entry.feature.pretrained()
+        if vectors is not None:
+            yield entry.output, vectors
 
 
 def save_tables(planned: Iterable[Planned], directory: Path) -> None:
     """Write `<feature>.npy`, float32 [cardinality, width], of every feature that has pre-trained vectors."""
-    for name, found in tables_of(planned):
+    for name, vectors in tables_of(planned):
         directory.mkdir(exist_ok=True)
-        np.save(directory / f"{name}.npy", found.table)
+        np.save(directory / f"{name}.npy", vectors.table)
 
 
 def load_tables(directory: Path) -> dict[str, npt.NDArray[np.float32]]:
@@ -97,7 +97,7 @@ def _parquet(feature: Embedding) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
 
 
 def _plain(ids: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return ids.astype(np.int64) if ids.dtype.kind in "iu" else np.array([str(one) for one in ids], dtype=object)
+    return ids.astype(np.int64) if ids.dtype.kind in "iu" else np.array([str(value) for value in ids], dtype=object)
 
 
 def _check(feature: Embedding, ids: npt.NDArray[Any], vectors: npt.NDArray[Any]) -> None:

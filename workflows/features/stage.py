@@ -138,8 +138,8 @@ def build(
             describe(seen, plans[0], "query.features", dated=history is not None),
             describe(stored.items, plans[1], "item.features"),
         )
-        for one, section in zip(plans, ("query.features", "item.features"), strict=True):
-            check_aggregates(one, section, pq.read_schema(stored.parts[0]).names)
+        for planned, section in zip(plans, ("query.features", "item.features"), strict=True):
+            check_aggregates(planned, section, pq.read_schema(stored.parts[0]).names)
         division, counts = _divide(queries, split, directory, scratch)
         # Merlin takes seconds to import, and talks while it does: a wrong recipe is told before that.
         with warnings.catch_warnings():
@@ -154,8 +154,10 @@ def build(
         known = workflows_of(earlier)
         progress(f"fitting features on {counts['train']:,} training rows ({'cuDF' if gpu else 'pandas'})")
         tables_of = [
-            fit_aggregates(one, TrainingRows(Queries.of(stored, columns_needed(one)), division), len(queries.parts), of)
-            for one, of in zip(plans, known, strict=True)
+            fit_aggregates(
+                planned, TrainingRows(Queries.of(stored, columns_needed(planned)), division), len(queries.parts), of
+            )
+            for planned, of in zip(plans, known, strict=True)
         ]
         rows = PartedRows(TrainingRows(queries, division), len(queries.parts), seen)
         fitted = FittedSide.fit_parts(
@@ -166,17 +168,19 @@ def build(
         )
         save_tables([*plans[0], *plans[1]], directory / "pretrained")
         _check_users(fitted, stored, queries, seen)
-        made = catalogue.transform(stored.items)
-        check_finite(made, plans[1], stored.items, "items")
-        write_arrays(made, directory / "items.parquet")
+        items = catalogue.transform(stored.items)
+        check_finite(items, plans[1], stored.items, "items")
+        write_arrays(items, directory / "items.parquet")
         _transform(Transform(queries, division, fitted, directory), client, progress)
         _write_frame(stored.items, directory / "catalogue.parquet")
         _write_frame(stored.users, directory / "users.parquet")
         fitted.compile(directory / "query_transform", history)
         catalogue.compile(directory / "item_transform")
         specs = fitted.specs() + ([spec_of(history, len(stored.items))] if history else [])
-        asked: Asked = "all" if isinstance(split, RandomSplit) else split.asked
-        document = _Document(query=specs, item=catalogue.specs(), rows=counts, items=len(stored.items), asked=asked)
+        asked_items: Asked = "all" if isinstance(split, RandomSplit) else split.asked
+        document = _Document(
+            query=specs, item=catalogue.specs(), rows=counts, items=len(stored.items), asked=asked_items
+        )
         if earlier:
             grown = {**fitted.rows_of(known[0]), **catalogue.rows_of(known[1])}
             write_growth(grown, [*document.query, *document.item], stored.items, earlier, directory)
@@ -271,12 +275,12 @@ def _divide(queries: Queries, split: AnySplit, directory: Path, scratch: Path) -
 
 
 def _transform(transform: Transform, client: Client | None, progress: Progress) -> None:
-    rows, done, told = sum(transform.queries.rows), 0, 0
+    rows, done, reported = sum(transform.queries.rows), 0, 0
     for count in each(transform, len(transform.queries.parts), client):
         done += count
-        if done == rows or done - told >= TOLD_ROWS:
+        if done == rows or done - reported >= TOLD_ROWS:
             progress(f"transformed {done:,} of {rows:,} rows")
-            told = done
+            reported = done
 
 
 def _write_frame(frame: pd.DataFrame, path: Path) -> None:

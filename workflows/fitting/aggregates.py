@@ -54,8 +54,8 @@ def fit_aggregates(
 
 def _table(entry: Aggregated, rows: Any, moments: npt.NDArray[np.float64] | None) -> Table:
     feature = entry.feature
-    found = _by_id(rows, entry.key, feature.of if "mean" in feature.statistics else None)
-    columns = np.stack([_figures(statistic, found) for statistic in feature.statistics], axis=1)
+    statistics = _by_id(rows, entry.key, feature.of if "mean" in feature.statistics else None)
+    columns = np.stack([_figures(statistic, statistics) for statistic in feature.statistics], axis=1)
     with np.errstate(over="ignore", invalid="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of means where there is no number
         if moments is None:
@@ -70,7 +70,7 @@ def _table(entry: Aggregated, rows: Any, moments: npt.NDArray[np.float64] | None
         raise DataError(
             f"column {feature.of!r}: the {wrong} that {entry.output!r} is made of is not finite; correct its values"
         )
-    return Table(found.index.to_numpy(), figures, moments)
+    return Table(statistics.index.to_numpy(), figures, moments)
 
 
 def _by_id(rows: Any, key: str, of: str | None) -> pd.DataFrame:
@@ -80,8 +80,8 @@ def _by_id(rows: Any, key: str, of: str | None) -> pd.DataFrame:
     by all rows.
     """
     plain = rows.map_partitions(_plain, key, of, meta=_plain(rows._meta, key, of))
-    found = plain.groupby("id").agg({"time": ["count", "max"], "number": ["mean"]}).compute().sort_index()
-    return found.set_axis(["count", "last", "mean"], axis=1)
+    statistics = plain.groupby("id").agg({"time": ["count", "max"], "number": ["mean"]}).compute().sort_index()
+    return statistics.set_axis(["count", "last", "mean"], axis=1)
 
 
 def _plain(rows: pd.DataFrame, key: str, of: str | None) -> pd.DataFrame:

@@ -35,14 +35,14 @@ def compile_transform(
     for number, entry in enumerate(planned):
         steps.append(_step(workflow, entry, directory / "vocabulary", number))
         outputs += [
-            {"name": one.name, "dtype": one.dtype, "list": one.width > 0, "max_length": one.width}
-            for one in arrays_of(spec(workflow, entry))
+            {"name": array.name, "dtype": array.dtype, "list": array.width > 0, "max_length": array.width}
+            for array in arrays_of(spec(workflow, entry))
         ]
     if history:
-        made = {"list": True, "max_length": history.last}
+        lists = {"list": True, "max_length": history.last}
         op, parameters = history.compiled()
         steps.append({"op": op, "input": Columns.Timestamp, "output": HISTORY, **parameters})
-        outputs += [{"name": HISTORY, "dtype": "int64", **made}, {"name": HISTORY_AGE, "dtype": "float32", **made}]
+        outputs += [{"name": HISTORY, "dtype": "int64", **lists}, {"name": HISTORY_AGE, "dtype": "float32", **lists}]
     document = {
         "format": FORMAT,
         "inputs": [entry._asdict() for entry in inputs],

@@ -129,7 +129,7 @@ class FittedSide:
 
     def rows_of(self, earlier: Workflow) -> dict[str, Rows]:
         """Return the earlier rows of each embedding table, by feature, see `workflows.fitting.warm_start.rows_of`."""
-        coded = [entry for entry, one in zip(self.planned, self.specs(), strict=True) if one.cardinality]
+        coded = [entry for entry, spec in zip(self.planned, self.specs(), strict=True) if spec.cardinality]
         return {entry.output: rows_of(self.workflow, earlier, entry) for entry in coded}
 
     def compile(self, directory: Path, history: Sequence | None = None) -> None:
@@ -167,7 +167,7 @@ def _read_canonical(
 def _looked_up_text(planned: list[Planned], inputs: list[Input]) -> list[str]:
     """Return the columns of text that nothing but a vocabulary looks at, for which each distinct value once will do."""
     others = {column for entry in planned if not entry.feature.keeps_dictionaries for column in entry.columns}
-    return [one.name for one in inputs if one.dtype == "string" and not one.list and one.name not in others]
+    return [raw.name for raw in inputs if raw.dtype == "string" and not raw.list and raw.name not in others]
 
 
 def _dataset(rows: pd.DataFrame, gpu: bool) -> Dataset:

@@ -50,18 +50,18 @@ class Learned:
 
     def shift_and_scale(self, output: str) -> tuple[float, float]:
         """Return what is subtracted from a number, and what it is divided by then."""
-        found: tuple[float, float] = self._operator(output, Standardise, MinMax).shift_and_scale(output)
-        return found
+        moments: tuple[float, float] = self._operator(output, Standardise, MinMax).shift_and_scale(output)
+        return moments
 
     def width(self, output: str) -> int:
         """Return how many numbers the vectors of a column have."""
         return int(self._operator(output, Vectors).width)
 
     def _operator(self, output: str, *kinds: type) -> Any:
-        found = operator_of(self._workflow, output, *kinds)
-        if found is None:
+        operator = operator_of(self._workflow, output, *kinds)
+        if operator is None:
             raise KeyError(output)
-        return found
+        return operator
 
 
 def operator_of(workflow: Workflow, output: str, *kinds: type) -> Any:

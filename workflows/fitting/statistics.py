@@ -58,10 +58,10 @@ def _fit_nodes(
 ) -> None:
     meta = _inputs(nodes, sample)
     shared = delayed(nodes, traverse=False)
-    made = [delayed(_read_inputs)(shared, read, number) for number in range(parts)]
+    tasks = [delayed(_read_inputs)(shared, read, number) for number in range(parts)]
     learned = []
     for place, node in enumerate(nodes):
-        frames = from_delayed([frames[place] for frames in made], meta=meta[place].iloc[:0], verify_meta=False)
+        frames = from_delayed([frames[place] for frames in tasks], meta=meta[place].iloc[:0], verify_meta=False)
         learned.append(node.op.fit(node.input_columns, frames))
     for node, statistics in zip(nodes, compute(learned, client), strict=True):
         node.op.fit_finalize(statistics)
@@ -85,22 +85,22 @@ def _columns(node: Any, rows: pd.DataFrame, done: dict[Any, dict[str, pd.Series]
     copies every column of a node each time that it adds a parent's.
     """
     if node not in done:
-        given = _inputs_of(node, rows, done)
+        inputs = _inputs_of(node, rows, done)
         if node.op:
-            made = node.op.transform(node.input_columns.resolve(node.input_schema), _frame(given))
-            given = {str(name): made[name] for name in made.columns}
-        done[node] = given
+            outputs = node.op.transform(node.input_columns.resolve(node.input_schema), _frame(inputs))
+            inputs = {str(name): outputs[name] for name in outputs.columns}
+        done[node] = inputs
     return done[node]
 
 
 def _inputs_of(node: Any, rows: pd.DataFrame, done: dict[Any, dict[str, pd.Series]]) -> dict[str, pd.Series]:
-    given: dict[str, pd.Series] = {}
+    inputs: dict[str, pd.Series] = {}
     for parent in node.parents_with_dependencies:
-        given.update(_columns(parent, rows, done))
+        inputs.update(_columns(parent, rows, done))
     for name in (*node.input_columns.names, *node.dependency_columns.names):
-        if name not in given:
-            given[name] = rows[name]
-    return given
+        if name not in inputs:
+            inputs[name] = rows[name]
+    return inputs
 
 
 def _frame(columns: dict[str, pd.Series]) -> pd.DataFrame:

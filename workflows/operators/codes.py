@@ -228,6 +228,6 @@ def _rehashed(codes: Any, values: Any, first: int, buckets: int) -> Any:
 
 def _stacked(df: Any, columns: list[str], name: str) -> Any:
     """Return one column of all values of several, those of lists one by one."""
-    flat = [flatten_list_column(df[one])[one] if is_lists(df[one]) else df[one] for one in columns]
+    flat = [flatten_list_column(df[column])[column] if is_lists(df[column]) else df[column] for column in columns]
     host = pd.concat([on_host(values).dropna() for values in flat], ignore_index=True)
     return type(df)({name: host})

@@ -44,7 +44,7 @@ def is_lists(values: Any) -> bool:
         return hasattr(values, "list")
     if values.dtype != object:
         return False
-    return isinstance(next((one for one in values if one is not None), None), (list, tuple, np.ndarray))
+    return isinstance(next((value for value in values if value is not None), None), (list, tuple, np.ndarray))
 
 
 def counts_of_values(values: Any) -> Any:

@@ -44,8 +44,8 @@ def hash_integers(values: npt.NDArray[np.int64]) -> Hashes:
 def combined(hashes: Sequence[Hashes]) -> npt.NDArray[np.int64]:
     """Return one hash of several, int64 [n]; their order matters."""
     key = np.zeros_like(hashes[0])
-    for one in hashes:
-        key = _mixed(key ^ one)
+    for hashed in hashes:
+        key = _mixed(key ^ hashed)
     return key.view(np.int64)
 
 

@@ -107,8 +107,8 @@ class Vectors(VectorsOut, PerColumn, StatOperator):
         self.column, self.width = column, 0
 
     def fit(self, col_selector: ColumnSelector, ddf: Any) -> Any:
-        found = [ddf[name].map_partitions(_extremes) for name in col_selector.names]
-        return {"low": found[0].min(), "high": found[0].max()}
+        extremes = [ddf[name].map_partitions(_extremes) for name in col_selector.names]
+        return {"low": extremes[0].min(), "high": extremes[0].max()}
 
     def fit_finalize(self, dask_stats: Any) -> None:
         low, high = dask_stats["low"], dask_stats["high"]

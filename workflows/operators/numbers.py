@@ -76,9 +76,9 @@ class Standardise(PerColumn, Normalize):
 
     def fit_finalize(self, dask_stats: Any) -> None:
         for name, parts in dask_stats.items():
-            found = merge_moments(parts)
-            _check_finite(self.column, found.mean, found.squares)
-            self.means[name], self.stds[name] = found.mean, found.deviation
+            moments = merge_moments(parts)
+            _check_finite(self.column, moments.mean, moments.squares)
+            self.means[name], self.stds[name] = moments.mean, moments.deviation
 
     def _column(self, name: str, values: Any) -> Any:
         mean, deviation = self.shift_and_scale(name)
@@ -104,7 +104,7 @@ class MinMax(PerColumn, NormalizeMinMax):
 
     def fit_finalize(self, dask_stats: Any) -> None:
         super().fit_finalize(dask_stats)
-        low, high = ([float(one) for one in found.values()] for found in (self.mins, self.maxs))
+        low, high = ([float(value) for value in extremes.values()] for extremes in (self.mins, self.maxs))
         with np.errstate(over="ignore", invalid="ignore"):
             _check_finite(self.column, *np.subtract(high, low))
 
@@ -162,7 +162,7 @@ class FittedBuckets(CodesOut, StatOperator):
 
     def fit_finalize(self, dask_stats: Any) -> None:
         if self.quantiles:
-            self._check_any(sum(len(one.values) for one in dask_stats) > 0)
+            self._check_any(sum(len(part.values) for part in dask_stats) > 0)
             levels = np.linspace(0, 1, self.buckets + 1)[1:-1]
             self.edges = np.unique(quantiles(dask_stats, levels)).tolist()
             return

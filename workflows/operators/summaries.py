@@ -84,9 +84,9 @@ def sample(values: Any, size: int | None) -> Sample:
 
 def quantiles(samples: Sequence[Sample], levels: Float64) -> Float64:
     """Return the quantiles of all that the samples stand for, float64 [levels], linear between two ranks."""
-    values = np.concatenate([one.values for one in samples])
+    values = np.concatenate([sample.values for sample in samples])
     order = np.argsort(values, kind="stable")
-    values, reached = values[order], np.concatenate([one.weights for one in samples])[order].cumsum()
+    values, reached = values[order], np.concatenate([sample.weights for sample in samples])[order].cumsum()
     ranks = levels * (reached[-1] - 1)
-    low, high = (values[reached.searchsorted(one, side="right")] for one in (np.floor(ranks), np.ceil(ranks)))
+    low, high = (values[reached.searchsorted(position, side="right")] for position in (np.floor(ranks), np.ceil(ranks)))
     return np.asarray(low + (high - low) * (ranks - np.floor(ranks)))

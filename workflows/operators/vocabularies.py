@@ -120,8 +120,8 @@ class Lookup:
 
     def _of_text(self, values: pd.Series) -> _Int64:
         encoded = pa.array(values, type=pa.large_string(), from_pandas=True).dictionary_encode()
-        found = pc.index_in(encoded.dictionary, value_set=self._text).fill_null(-1).to_numpy()
-        codes = np.append(self._numbered(found), self._null)
+        positions = pc.index_in(encoded.dictionary, value_set=self._text).fill_null(-1).to_numpy()
+        codes = np.append(self._numbered(positions), self._null)
         return codes[encoded.indices.fill_null(len(codes) - 1).to_numpy()]
 
     def _numbered(self, places: npt.NDArray[np.integer]) -> _Int64:

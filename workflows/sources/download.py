@@ -165,11 +165,11 @@ def _receive(url: str, partial: Path, progress: Progress) -> bool:
 def _copy(response: Any, file: Any, name: str, total: int | None, progress: Progress) -> None:
     """Copy to the end, telling about once a second how far it is."""
     of = f" of {total / 1e6:.1f}" if total else ""
-    told = time.monotonic()
+    reported = time.monotonic()
     while chunk := response.read(CHUNK):
         file.write(chunk)
-        if time.monotonic() - told > 1.0:
-            told = time.monotonic()
+        if time.monotonic() - reported > 1.0:
+            reported = time.monotonic()
             progress(f"{name}: {file.tell() / 1e6:.1f}{of} MB")
 
 

@@ -110,8 +110,8 @@ def _ratings(
         # pandas is slow with separators of two characters, so they become one: ratings have no tabs.
         return archive.open(member) if len(separator) == 1 else io.BytesIO(_tabs(archive.read(member), separator))
 
-    one = separator if len(separator) == 1 else "\t"
-    return read_numbers(source, archive.name(member), one, columns, progress, header)
+    delimiter = separator if len(separator) == 1 else "\t"
+    return read_numbers(source, archive.name(member), delimiter, columns, progress, header)
 
 
 def _tabs(content: bytes, separator: str) -> bytes:

@@ -49,13 +49,14 @@ class Slices:
         tracks: dict[str, tuple[Any, ...]] = {}
         seen: dict[int, str] = {}
         for path, content in self._contents("playlists and tracks"):
-            for one in content.playlists:
-                if one.pid in seen:
+            for playlist in content.playlists:
+                if playlist.pid in seen:
                     raise DataError(
-                        f"{path}: playlist {one.pid}: is also in {seen[one.pid]}; expected each pid once; remove one"
+                        f"{path}: playlist {playlist.pid}: is also in {seen[playlist.pid]}; "
+                        "expected each pid once; remove one"
                     )
-                seen[one.pid] = path
-                for track in one.tracks:
+                seen[playlist.pid] = path
+                for track in playlist.tracks:
                     tracks.setdefault(track.track_uri, _item_of(track))
             playlists.append(pd.DataFrame(map(_row_of, content.playlists), columns=list(_USERS)))
         return pd.concat(playlists, ignore_index=True), pd.DataFrame(list(tracks.values()), columns=list(_ITEMS))
@@ -89,24 +90,24 @@ def fetch(config: Playlists, cache: Path, progress: Progress) -> Slices:
         There is no slice; or, when they are stored, one is not of the format: names file, playlist, position, value.
     """
     filesystem, root = fsspec.core.url_to_fs(config.path)
-    found = sorted(filesystem.glob(f"{root.rstrip('/')}/{PATTERN}"), key=slice_number)
-    if not found:
+    paths = sorted(filesystem.glob(f"{root.rstrip('/')}/{PATTERN}"), key=slice_number)
+    if not paths:
         raise DataError(
             f"{config.path}: no {PATTERN} there; expected the slices of the Million Playlist Dataset: set data.path to "
             "their directory, or make some with `python -m workflows.sources.playlists_generator --out DIR`"
         )
-    return Slices([str(path) for path in found], filesystem, progress)
+    return Slices([str(path) for path in paths], filesystem, progress)
 
 
 def state(config: Playlists) -> dict[str, Any]:
     """Return what changes when the slices do: names and sizes, and times where the file system has them."""
     filesystem, root = fsspec.core.url_to_fs(config.path)
-    found = filesystem.glob(f"{root.rstrip('/')}/{PATTERN}", detail=True)
+    infos = filesystem.glob(f"{root.rstrip('/')}/{PATTERN}", detail=True)
     facts: tuple[Callable[[Any], Any], ...] = (
-        lambda one: one.get("size"),
-        lambda one: str(one.get("mtime", one.get("LastModified"))),
+        lambda info: info.get("size"),
+        lambda info: str(info.get("mtime", info.get("LastModified"))),
     )
-    return {str(path): [fact(one) for fact in facts] for path, one in sorted(found.items())}
+    return {str(path): [fact(info) for fact in facts] for path, info in sorted(infos.items())}
 
 
 def counts(artists: pd.Series, albums: pd.Series, durations: pd.Series) -> dict[str, float]:
@@ -131,9 +132,9 @@ _ITEMS: Final = (Columns.Item, Columns.Title, ARTIST, "artist_name", ALBUM, "alb
 
 
 def _row_of(one: Playlist) -> tuple[Any, ...]:
-    told = one.pid, one.name, one.description, one.collaborative == "true", one.modified_at
+    own = one.pid, one.name, one.description, one.collaborative == "true", one.modified_at
     totals = (float(figure) for figure in _running(one.tracks)[-1])
-    return *told, one.num_followers, one.num_edits, *totals
+    return *own, one.num_followers, one.num_edits, *totals
 
 
 def _item_of(track: Track) -> tuple[Any, ...]:
@@ -142,16 +143,19 @@ def _item_of(track: Track) -> tuple[Any, ...]:
 
 
 def _interactions_of(playlists: list[Playlist]) -> pd.DataFrame:
-    lengths = np.array([len(one.tracks) for one in playlists])
+    lengths = np.array([len(playlist.tracks) for playlist in playlists])
     position = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     # Of the tracks before each: those up to each, one row later.
-    before = [figures for one in playlists for figures in [(np.nan,) * len(COUNTS), *_running(one.tracks)[:-1]]]
+    before = [
+        figures for playlist in playlists for figures in [(np.nan,) * len(COUNTS), *_running(playlist.tracks)[:-1]]
+    ]
     return pd.DataFrame(
         {
-            Columns.User: np.repeat(np.array([one.pid for one in playlists], dtype=np.int64), lengths),
-            Columns.Item: [track.track_uri for one in playlists for track in one.tracks],
+            Columns.User: np.repeat(np.array([playlist.pid for playlist in playlists], dtype=np.int64), lengths),
+            Columns.Item: [track.track_uri for playlist in playlists for track in playlist.tracks],
             Columns.Rating: np.ones(len(position), dtype=np.float32),
-            Columns.Timestamp: np.repeat([one.modified_at for one in playlists], lengths).astype(np.int64) + position,
+            Columns.Timestamp: np.repeat([playlist.modified_at for playlist in playlists], lengths).astype(np.int64)
+            + position,
             **dict(zip(COUNTS, np.array(before, dtype=np.float64).T, strict=True)),
         }
     )
@@ -161,10 +165,10 @@ def _running(tracks: list[Track]) -> list[tuple[int, int, int, int]]:
     """Return COUNTS of the first track, of the first two, and so on."""
     artists: set[str] = set()
     albums: set[str] = set()
-    duration, found = 0, []
+    duration, rows = 0, []
     for number, track in enumerate(tracks, start=1):
         artists.add(track.artist_uri)
         albums.add(track.album_uri)
         duration += track.duration_ms
-        found.append((number, len(artists), len(albums), duration))
-    return found
+        rows.append((number, len(artists), len(albums), duration))
+    return rows

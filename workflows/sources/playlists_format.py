@@ -73,14 +73,14 @@ def read_slice(content: bytes, path: str) -> Slice:
         It is not of the format; names file, playlist, position, field, value, expectation and remedy.
     """
     try:
-        found = _DECODER.decode(content)
+        content_ = _DECODER.decode(content)
     except msgspec.ValidationError as error:
         raise DataError(f"{path}: {_place(content, str(error))}; {_REMEDY}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not readable JSON ({error}); {_REMEDY}") from None
-    for one in found.playlists:
-        _check(one, path)
-    return found
+    for playlist in content_.playlists:
+        _check(playlist, path)
+    return content_
 
 
 _DECODER = msgspec.json.Decoder(Slice)

@@ -98,9 +98,9 @@ def slices(playlists: int, tracks: int, seed: int) -> Iterator[tuple[str, dict[s
     catalogue = Catalogue(tracks, random)
     for first in range(0, playlists, PER_SLICE):
         last = min(first + PER_SLICE, playlists) - 1
-        made = [_playlist(pid, catalogue, random) for pid in range(first, last + 1)]
+        content = [_playlist(pid, catalogue, random) for pid in range(first, last + 1)]
         info = {"generated_on": "2017-12-03 08:41:42.057563", "slice": f"{first}-{last}", "version": "v1"}
-        yield f"mpd.slice.{first}-{last}.json", {"info": info, "playlists": made}
+        yield f"mpd.slice.{first}-{last}.json", {"info": info, "playlists": content}
 
 
 def generate(out: Path, playlists: int, tracks: int, seed: int) -> list[Path]:
@@ -123,8 +123,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--playlists", type=_positive, default=2000, metavar="N", help="how many (2000)")
     parser.add_argument("--tracks", type=_positive, default=3000, metavar="N", help="different ones (3000)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="the same seed gives the same slices (1)")
-    given = parser.parse_args(arguments)
-    for path in generate(given.out, given.playlists, given.tracks, given.seed):
+    options = parser.parse_args(arguments)
+    for path in generate(options.out, options.playlists, options.tracks, options.seed):
         sys.stdout.write(f"{path}\n")
     return 0
 
@@ -136,7 +136,7 @@ def _playlist(pid: int, catalogue: Catalogue, random: np.random.Generator) -> di
     if random.random() < _TWICE:  # people do
         chosen = np.append(chosen[:-1], chosen[0])
     tracks = [catalogue.described(int(track), position) for position, track in enumerate(chosen)]
-    made: dict[str, Any] = {
+    playlist: dict[str, Any] = {
         "name": _title(genre, random),
         "collaborative": "true" if random.random() < 0.02 else "false",
         "pid": pid,
@@ -150,8 +150,8 @@ def _playlist(pid: int, catalogue: Catalogue, random: np.random.Generator) -> di
         "num_artists": len({track["artist_uri"] for track in tracks}),
     }
     if random.random() < 0.02:
-        made["description"] = f"{_GENRES[genre][0]} that I like"
-    return made
+        playlist["description"] = f"{_GENRES[genre][0]} that I like"
+    return playlist
 
 
 def _title(genre: int, random: np.random.Generator) -> str:

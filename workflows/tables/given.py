@@ -30,15 +30,15 @@ def part_numbers(parts: Sequence[Path], split: GivenSplit) -> Numbers:
     DataError
         There is no such column, or it holds something else; names the row.
     """
-    column, first, found = split.column or Columns.Split, 0, []
+    column, first, numbers = split.column or Columns.Split, 0, []
     there = pq.read_schema(parts[0]).names
     if column not in there:
         raise DataError(f"data.split.column: the interactions have no column {column!r}; there are: {', '.join(there)}")
     for path in parts:
         names = read_part(path, [column])[column]
-        found.append(_numbers(names, column, first))
+        numbers.append(_numbers(names, column, first))
         first += len(names)
-    return np.concatenate(found)
+    return np.concatenate(numbers)
 
 
 def _numbers(names: pd.Series, column: str, first: int) -> Numbers:

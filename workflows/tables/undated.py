@@ -32,10 +32,10 @@ def check_dated(stored: Stored, split: AnySplit, query: FeatureSide, item: Featu
 def needing_time(split: AnySplit, query: FeatureSide, item: FeatureSide) -> list[str]:
     """Return the keys of the recipe that make use of the interactions' time."""
     timed = isinstance(split, (TemporalSplit, LeaveLastOutSplit))
-    found = [f'data.split kind = "{split.__struct_config__.tag}"'] if timed else []
+    places = [f'data.split kind = "{split.__struct_config__.tag}"'] if timed else []
     for section, side in (("query.features", query), ("item.features", item)):
-        for column, given in side.features.items():
-            features = given if isinstance(given, list) else [given]
+        for column, listed in side.features.items():
+            features = listed if isinstance(listed, list) else [listed]
             if any(feature.needs_time(column) for feature in features):
-                found.append(f"{section}.{column}")
-    return found
+                places.append(f"{section}.{column}")
+    return places

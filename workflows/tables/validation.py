@@ -66,7 +66,7 @@ class InteractionsCheck:
         column = str(ids.name)
         _check_ids(column, ids, "interactions", self.rows)
         if ids.dtype != known.dtype:
-            ours, theirs = ("int64" if one.dtype == np.int64 else "str" for one in (ids, known))
+            ours, theirs = ("int64" if values.dtype == np.int64 else "str" for values in (ids, known))
             raise DataError(f"interactions: column {column!r} is {ours} but {theirs} in {name}; use one type in both")
         unknown = known.get_indexer(pd.Index(ids)) < 0
         expected = f"an id of {name}", f"add it to {name} or drop the row"
@@ -105,7 +105,7 @@ def _check_unique(frame: pd.DataFrame, table: str, column: str) -> None:
     ids = frame[column]
     _check_ids(column, ids, table, 0)
     if ids.dtype == object:  # pandas takes strings for equal that are so up to a NUL
-        nul = np.fromiter(("\0" in one for one in ids), dtype=bool, count=len(ids))
+        nul = np.fromiter(("\0" in key for key in ids), dtype=bool, count=len(ids))
         _refuse(table, column, nul, ids, "text without NUL characters", "take them out of the id")
     _refuse(table, column, ids.duplicated(), ids, "unique", "remove the repeated row")
 

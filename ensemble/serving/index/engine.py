@@ -26,7 +26,7 @@ NONE_REMOVED: np.ndarray = np.zeros(0, dtype=np.int64)
 
 
 def _points(fields: Fields, key: str) -> None:
-    """Check the measured searches, of which one was chosen."""
+    """Check the measured searches and that one of them was chosen."""
     for point in fields.objects(key):
         point.text("kind")
         _SETTINGS(point, "search")

@@ -74,7 +74,7 @@ class Tally:
     """Counters of this process since its start. They only grow, so that another thread can read them."""
 
     def __init__(self, inputs: Collection[str] = (), searches: bool = False) -> None:
-        """Take the names of the model's inputs, one of which can be at fault, and whether the model searches."""
+        """Take the names of the model's inputs, which an error may be blamed on, and whether the model searches."""
         self._inputs, self._searches = inputs, searches
         self._rows = self._unknown = self._short = self._excluded = self._filtered = 0
         self._refused_rows: Counter[str] = Counter()

@@ -36,10 +36,10 @@ class Caster:
 
     def unique_frame(self, chunks: list[Chunk], column: str) -> pd.DataFrame:
         """Return the good rows of all chunks, of rows with the same id the first."""
-        made = [self._good(chunk) for chunk in chunks]
-        frame = pd.concat([part for part, _ in made], ignore_index=True)
+        parts = [self._good(chunk) for chunk in chunks]
+        frame = pd.concat([part for part, _ in parts], ignore_index=True)
         twice = frame[column].duplicated().to_numpy()
-        self._report_twice(chunks, [rows for _, rows in made], column, twice)
+        self._report_twice(chunks, [rows for _, rows in parts], column, twice)
         frame = frame[~twice].reset_index(drop=True)
         return frame.assign(**{name: settled(frame[name], self.table) for name in _nullable(frame)})
 
@@ -95,7 +95,7 @@ class Caster:
         return titles
 
     def _report_twice(self, chunks: list[Chunk], rows: list[Any], column: str, twice: Mask) -> None:
-        target = next(one for one in self.targets if one.name == column)
+        target = next(candidate for candidate in self.targets if candidate.name == column)
         fault = Fault(column, "duplicate", "there once", "keep one row for each id")
         start = 0
         for chunk, kept in zip(chunks, rows, strict=True):
@@ -108,15 +108,15 @@ class Caster:
 
 def distinct(frames: Iterable[pd.DataFrame], columns: list[str]) -> dict[str, Any]:
     """Return the distinct values of columns, in the order in which they first appear."""
-    found: dict[str, list[Any]] = {column: [] for column in columns}
+    collected: dict[str, list[Any]] = {column: [] for column in columns}
     for frame in frames:
-        for column, parts in found.items():
+        for column, parts in collected.items():
             parts.append(pd.unique(frame[column]))
             # Compacted once as much is new as is known: each value is then looked at a few times at most.
             if sum(map(len, parts[1:])) > len(parts[0]):
                 parts[:] = [pd.unique(np.concatenate(parts))]
-    found = {column: [pd.unique(np.concatenate(parts))] for column, parts in found.items() if parts}
-    return {column: values for column, (values,) in found.items() if len(values)}
+    collected = {column: [pd.unique(np.concatenate(parts))] for column, parts in collected.items() if parts}
+    return {column: values for column, (values,) in collected.items() if len(values)}
 
 
 def _lists(values: Any, separator: str | None) -> Any:

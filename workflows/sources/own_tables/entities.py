@@ -46,8 +46,8 @@ def seen(frames: Iterable[pd.DataFrame], min_user_rows: int, min_item_rows: int)
             if filtered:
                 pairs.append(frame[[Columns.User, Columns.Item]])
             if Columns.Title in frame:
-                found = frame.dropna(subset=[Columns.Title]).drop_duplicates(Columns.Item)
-                titles[:] = [_first([*titles, found.set_index(Columns.Item)[Columns.Title]])]
+                titled = frame.dropna(subset=[Columns.Title]).drop_duplicates(Columns.Item)
+                titles[:] = [_first([*titles, titled.set_index(Columns.Item)[Columns.Title]])]
             yield frame
 
     ids = distinct(watched(), [Columns.User, Columns.Item])

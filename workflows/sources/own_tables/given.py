@@ -34,16 +34,16 @@ def locate_given(config: OwnTables) -> GivenFiles | None:
     if not files:
         return None
     part_of: dict[str, str] = {}
-    found = [_located(config, part, path, part_of) for part, path in files.items()]
-    first = found[0]
-    for one, part in zip(found, files, strict=True):
-        if one.format != first.format:
+    located = [_located(config, part, path, part_of) for part, path in files.items()]
+    first = located[0]
+    for file, part in zip(located, files, strict=True):
+        if file.format != first.format:
             raise DataError(
-                f"data.split.{part} {one.config.path}: is {one.format}, the training rows are {first.format}; "
+                f"data.split.{part} {file.config.path}: is {file.format}, the training rows are {first.format}; "
                 "bring all parts in one format"
             )
     table = replace(config.interactions, path=", ".join(files.values()))
-    root = "" if len({one.root for one in found}) > 1 else first.root
+    root = "" if len({file.root for file in located}) > 1 else first.root
     return GivenFiles(Located(first.table, table, first.filesystem, root, tuple(part_of), first.format), part_of)
 
 
@@ -58,11 +58,11 @@ def check_name_of_split(located: Located, columns: Mapping[str, str]) -> None:
 
 def _located(config: OwnTables, part: str, path: str, part_of: dict[str, str]) -> Located:
     try:
-        found = locate(replace(config.interactions, path=path), "interactions")
+        located = locate(replace(config.interactions, path=path), "interactions")
     except DataError as error:
         raise DataError(str(error).replace("data.interactions.path", f"data.split.{part}")) from None
-    for file in found.paths:
+    for file in located.paths:
         if file in part_of:
             raise DataError(f"data.split: {PurePosixPath(file)} is in {part_of[file]} and in {part}; give each its own")
         part_of[file] = part
-    return found
+    return located

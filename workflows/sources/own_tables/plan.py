@@ -73,13 +73,13 @@ def targets(
     located: Located, schema: pa.Schema, columns: Mapping[str, str], sample: list[Chunk], ids: Mapping[str, Kind]
 ) -> list[Target]:
     """Return what becomes of each column. `sample` is what types of text are guessed from, `ids` the ids' types."""
-    made = []
+    planned = []
     for name, source in columns.items():
         role = _role(located.table, name)
         separator = located.config.lists.get(name) if source != located.config.explode else None
         kind = ids[name] if role == "id" else _kind(located, schema, name, source, role, sample)
-        made.append(Target(name, source, role, "list" if separator else kind, separator))
-    return made
+        planned.append(Target(name, source, role, "list" if separator else kind, separator))
+    return planned
 
 
 def id_kind(located: Located, schema: pa.Schema, name: str, source: str, sample: list[Chunk]) -> Kind:
@@ -90,23 +90,23 @@ def id_kind(located: Located, schema: pa.Schema, name: str, source: str, sample:
     DataError
         They are neither.
     """
-    given = located.config.types.get(name)
+    declared = located.config.types.get(name)
     dtype = schema.field(source).type
-    found = given or (guess(_texts(source, sample), is_id=True) if located.format in TEXT else kind_of(dtype))
-    found = "integer" if found == "float" else found
-    if not given and any(needs_text(chunk.rows.column(source)) for chunk in sample):
-        found = "string"
-    if found not in ("integer", "string"):
+    kind = declared or (guess(_texts(source, sample), is_id=True) if located.format in TEXT else kind_of(dtype))
+    kind = "integer" if kind == "float" else kind
+    if not declared and any(needs_text(chunk.rows.column(source)) for chunk in sample):
+        kind = "string"
+    if kind not in ("integer", "string"):
         raise DataError(f"data.{located.table}: column {source!r} ({name}) holds {dtype}; ids are integers or strings")
-    return found
+    return kind
 
 
 def check_thresholds(at_least: Mapping[str, float], made: list[Target], table: str) -> None:
     """Raise DataError where `at_least` names a column of the interactions that is not there, or holds no numbers."""
-    kinds: dict[str, str] = {one.name: str(one.kind) for one in made} | {Columns.Rating: "float"}
+    kinds: dict[str, str] = {target.name: str(target.kind) for target in made} | {Columns.Rating: "float"}
     for name in at_least if table == "interactions" else ():
         if kinds.get(name) not in ("integer", "float"):
-            there = ", ".join(one for one, kind in kinds.items() if kind in ("integer", "float"))
+            there = ", ".join(name for name, kind in kinds.items() if kind in ("integer", "float"))
             problem = f"column {name!r} holds {kinds[name]}" if name in kinds else f"no column {name!r}"
             raise DataError(f"data.at_least: {problem}; of numbers there are: {there} (by our names)")
 
@@ -122,18 +122,18 @@ def _role(table: str, name: str) -> Role:
 def _kind(located: Located, schema: pa.Schema, name: str, source: str, role: Role, sample: list[Chunk]) -> Kind:
     if role in ("rating", "title", "timestamp"):
         return {"rating": "float", "title": "string", "timestamp": "integer"}[role]  # type: ignore[return-value]
-    given = located.config.types.get(name)
-    if given is not None:
-        return given
+    declared = located.config.types.get(name)
+    if declared is not None:
+        return declared
     if located.format in TEXT:
         return guess(_texts(source, sample))
-    found = kind_of(schema.field(source).type)
-    if found is None:
+    kind = kind_of(schema.field(source).type)
+    if kind is None:
         raise DataError(
             f"data.{located.table}: column {source!r} holds {schema.field(source).type}, which tables cannot hold; "
             f"put it into data.{located.table}.ignore"
         )
-    return found
+    return kind
 
 
 def _texts(source: str, sample: list[Chunk]) -> list[str | None]:

@@ -49,10 +49,10 @@ def fetch(config: OwnTables, cache: Path, progress: Progress) -> OwnRows:
 
 def state(config: OwnTables) -> dict[str, Any]:
     """Return name, size and version of every file of every table."""
-    given = locate_given(config)
-    places = {table: locate(one, table) for table in TABLES if (one := getattr(config, table)) and one.path}
-    if given:
-        places["interactions"] = given.located
+    parts = locate_given(config)
+    places = {table: locate(file, table) for table in TABLES if (file := getattr(config, table)) and file.path}
+    if parts:
+        places["interactions"] = parts.located
     return {table: state_of(located) for table, located in places.items()}
 
 
@@ -100,17 +100,17 @@ class OwnRows:
         config = self.config
         first = Ledger(ledger.refuse)
         try:
-            found = seen(self.good_rows(first), config.min_user_rows, config.min_item_rows)
+            entities = seen(self.good_rows(first), config.min_user_rows, config.min_item_rows)
         except DataError:
             ledger.take(first)
             raise
         tables = {}
-        for table, ids in (("users", found.users), ("items", found.items)):
+        for table, ids in (("users", entities.users), ("items", entities.items)):
             column = IDS[table][0]
             tables[table], missing = joined(held.get(table), column, ids, self._filtered)
             counts = ledger.of(table)
             counts.without_attributes, counts.such_as = len(missing), missing[:EXAMPLES].tolist()
-        return tables["users"], with_titles(tables["items"], found.titles)
+        return tables["users"], with_titles(tables["items"], entities.titles)
 
     def interactions(self, users: pd.DataFrame, items: pd.DataFrame, ledger: Ledger) -> Iterator[pd.DataFrame]:
         """Yield the rows of `users` and `items`, every frame with the same columns and types, its index 0..n-1.
@@ -158,8 +158,8 @@ class OwnRows:
     def report(self, ledger: Ledger) -> dict[str, Any]:
         """Return what `source.json` says."""
         columns = {
-            table: {one.name: {"from": one.source, "type": one.kind} for one in made}
-            for table, made in self.targets.items()
+            table: {target.name: {"from": target.source, "type": target.kind} for target in targets}
+            for table, targets in self.targets.items()
         }
         return {
             "files": {table: state_of(located) for table, located in self.located.items()},
@@ -174,21 +174,21 @@ class OwnRows:
         schemas: dict[str, pa.Schema] = {}
         columns: dict[str, dict[str, str]] = {}
         for table in TABLES:
-            if (one := getattr(self.config, table)) is not None:
-                given = self._given if table == "interactions" else None
-                located = self.located[table] = given.located if given else locate(one, table)
+            if (file := getattr(self.config, table)) is not None:
+                parts = self._given if table == "interactions" else None
+                located = self.located[table] = parts.located if parts else locate(file, table)
                 schemas[table] = schema(located)
                 columns[table] = named(located, schemas[table])
-                if given:
+                if parts:
                     check_name_of_split(located, columns[table])
         samples = {table: self._sample(table, list(columns[table].values())) for table in self.located}
         ids = self._id_kinds(schemas, columns, samples)
         for table, located in self.located.items():
             self.targets[table] = targets(located, schemas[table], columns[table], samples[table], ids)
             check_thresholds(self.config.at_least, self.targets[table], table)
-            made = ", ".join(f"{one.name} {one.kind}" for one in self.targets[table])
+            described = ", ".join(f"{target.name} {target.kind}" for target in self.targets[table])
             files = f" ({len(located.paths):,} files)" if len(located.paths) > 1 else ""
-            self.progress(f"{table}: {located.config.path}{files}: {made}")
+            self.progress(f"{table}: {located.config.path}{files}: {described}")
 
     def _sample(self, table: str, names: list[str]) -> list[Chunk]:
         """Return what types are guessed from: all rows of users and items, the first ones of the interactions."""
@@ -203,8 +203,8 @@ class OwnRows:
         kinds: dict[str, Kind] = {}
         for table, located in self.located.items():
             for name in IDS[table]:
-                found = id_kind(located, schemas[table], name, columns[table][name], samples[table])
-                kinds[name] = "string" if "string" in (found, kinds.get(name)) else found
+                kind = id_kind(located, schemas[table], name, columns[table][name], samples[table])
+                kinds[name] = "string" if "string" in (kind, kinds.get(name)) else kind
         return kinds
 
     def _chunks(self, table: str) -> Iterator[Chunk]:
@@ -226,5 +226,7 @@ class OwnRows:
                 self.progress(f"{table}: {counts.without_attributes:,} more in the interactions, without attributes")
             if counts.without_title:
                 self.progress(f"{table}: {counts.without_title:,} without a title, called by their id")
-        for one in ledger.problems:
-            self.progress(f"  {one.rows:,} {one.table}: {one.column or 'fields'} must be {one.expected}")
+        for problem in ledger.problems:
+            self.progress(
+                f"  {problem.rows:,} {problem.table}: {problem.column or 'fields'} must be {problem.expected}"
+            )

@@ -102,7 +102,7 @@ def cast(values: pa.Array, kind: Kind) -> Cast:
 def split_lists(values: pa.Array, separator: str) -> list[list[str]]:
     """Return text as lists of its non-blank entries, stripped; null is the empty list."""
     texts = values.cast(pa.string()).to_pylist()
-    return [[one for part in text.split(separator) if (one := part.strip())] if text else [] for text in texts]
+    return [[entry for part in text.split(separator) if (entry := part.strip())] if text else [] for text in texts]
 
 
 def seconds(values: pa.Array, unit: str) -> Cast:
@@ -125,14 +125,14 @@ def seconds(values: pa.Array, unit: str) -> Cast:
     if unit == "days":
         return _one_by_one(values, _seconds_of_days, pa.int64())
     texts = values.cast(pa.string())
-    given = texts.is_valid().to_numpy(zero_copy_only=False)
+    present = texts.is_valid().to_numpy(zero_copy_only=False)
     if unit == "iso":
         texts = pc.if_else(pc.match_substring_regex(texts, ISO), texts, None)
     form = None if unit == "iso" else unit
     parsed = pd.to_datetime(texts.to_pandas(), utc=True, errors="coerce", format=form)
     missing = parsed.isna().to_numpy()
     whole = parsed.to_numpy(dtype="datetime64[ns]").astype(np.int64) // PER_SECOND["nanoseconds"]
-    return Cast(pa.array(whole, pa.int64(), mask=missing), given & missing)
+    return Cast(pa.array(whole, pa.int64(), mask=missing), present & missing)
 
 
 def out_of_time(times: npt.NDArray[np.int64]) -> tuple[Mask, Mask]:

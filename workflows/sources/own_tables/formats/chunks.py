@@ -33,8 +33,8 @@ def schema(located: Located) -> pa.Schema:
     DataError
         It cannot be read, two columns have one name, or another file has other columns.
     """
-    found = _schema(located, located.paths[0])
-    twice = {name for name in found.names if found.names.count(name) > 1}
+    fields = _schema(located, located.paths[0])
+    twice = {name for name in fields.names if fields.names.count(name) > 1}
     if twice:
         raise DataError(
             f"{located.paths[0]}: two columns are called {min(twice)!r}; rename one of them, or name all columns in "
@@ -42,13 +42,13 @@ def schema(located: Located) -> pa.Schema:
         )
     for path in located.paths[1:]:
         other = _schema(located, path)
-        if set(other.names) != set(found.names):
-            differing = sorted(set(other.names) ^ set(found.names))
+        if set(other.names) != set(fields.names):
+            differing = sorted(set(other.names) ^ set(fields.names))
             raise DataError(
                 f"{path}: has not the same columns as {located.paths[0]} ({', '.join(map(repr, differing))} in one "
                 f"only); a table's files must have the same: set data.{located.table}.path to those that do"
             )
-    return found
+    return fields
 
 
 def chunks(located: Located, names: list[str]) -> Iterator[Chunk]:
@@ -62,11 +62,11 @@ def chunks(located: Located, names: list[str]) -> Iterator[Chunk]:
     read = text_chunks if located.format in TEXT else stored_chunks
     for path in located.paths:
         named = folders(located, path)
-        made = [name for name in names if name not in named]
-        wanted = sources_of(located.config, made)
+        stored_names = [name for name in names if name not in named]
+        wanted = sources_of(located.config, stored_names)
         try:
             for chunk in read(located, path, wanted):
-                rows = _exploded(located, derived(located.config, chunk.rows, made))
+                rows = _exploded(located, derived(located.config, chunk.rows, stored_names))
                 chunk = chunk._replace(rows=_with_folders(rows, named, names))
                 counted = located.format == "csv" and located.config.explode is None
                 yield chunk._replace(line_of=partial(line_of, located, path)) if counted else chunk
@@ -76,21 +76,21 @@ def chunks(located: Located, names: list[str]) -> Iterator[Chunk]:
 
 def _schema(located: Located, path: str) -> pa.Schema:
     try:
-        found = (text_schema if located.format in TEXT else stored_schema)(located, path)
+        fields = (text_schema if located.format in TEXT else stored_schema)(located, path)
     except _damaged() as error:
         raise _unreadable(located, path, error) from None
     for name in folders(located, path):
-        if name not in found.names:
-            found = found.append(pa.field(name, pa.string()))
-    found = with_joined(located, found, path)
+        if name not in fields.names:
+            fields = fields.append(pa.field(name, pa.string()))
+    fields = with_joined(located, fields, path)
     column = located.config.explode
     if column is None:
-        return found
-    if column not in found.names:
-        there = ", ".join(found.names)
+        return fields
+    if column not in fields.names:
+        there = ", ".join(fields.names)
         raise DataError(f"data.{located.table}.explode: {path} has no column {column!r}; there are: {there}")
-    entries = _entries(located, found.empty_table().column(column)).type.value_type
-    return found.set(found.get_field_index(column), pa.field(column, entries))
+    entries = _entries(located, fields.empty_table().column(column)).type.value_type
+    return fields.set(fields.get_field_index(column), pa.field(column, entries))
 
 
 def _exploded(located: Located, rows: pa.Table) -> pa.Table:
@@ -122,7 +122,7 @@ def _entries(located: Located, values: Any) -> Any:
     texts = pc.replace_substring_regex(pc.fill_null(values, ""), r"[\[\](){}'\"]", "")
     texts = pc.utf8_trim_whitespace(texts)
     lists = pc.split_pattern(texts, separator)
-    parts = [pa.ListArray.from_arrays(one.offsets, pc.utf8_trim_whitespace(one.values)) for one in lists.chunks]
+    parts = [pa.ListArray.from_arrays(chunk.offsets, pc.utf8_trim_whitespace(chunk.values)) for chunk in lists.chunks]
     return pa.chunked_array(parts, pa.list_(pa.string()))
 
 

@@ -130,19 +130,19 @@ def content(filesystem: Any, path: str) -> str:
         raise DataError(
             f"{path}: holds Python's dictionaries, not JSON; write each as json.dumps(ast.literal_eval(line))"
         )
-    found = next((name for name, beginning in CONTENTS if beginning.match(head)), None)
-    if found is None:
+    kind = next((name for name, beginning in CONTENTS if beginning.match(head)), None)
+    if kind is None:
         known = ", ".join(name for name, _ in CONTENTS)
         raise DataError(f"{path}: begins with {head[:8]!r}, which is none of {known}; export it as one of them")
-    return found
+    return kind
 
 
 def _paths(filesystem: Any, root: str) -> list[str]:
     if any(sign in root for sign in "*?["):
-        found = [path for one in filesystem.glob(root) for path in _below(filesystem, one)]
+        paths = [path for matched in filesystem.glob(root) for path in _below(filesystem, matched)]
     else:
-        found = _below(filesystem, root) if filesystem.exists(root) else []
-    return sorted(set(found))
+        paths = _below(filesystem, root) if filesystem.exists(root) else []
+    return sorted(set(paths))
 
 
 def _below(filesystem: Any, root: str) -> list[str]:
@@ -160,8 +160,8 @@ def _format(config: TableFile, table: str, filesystem: Any, paths: list[str]) ->
     looked: str | None = None
     for path in paths:
         looked = None if _named_format(path) else looked or content(filesystem, path)
-        found = _named_format(path) or looked or "csv"
-        formats.setdefault(found, path)
+        form = _named_format(path) or looked or "csv"
+        formats.setdefault(form, path)
     if len(formats) > 1:
         raise DataError(
             f"data.{table}.path {config.path}: has {' and '.join(formats)} files ({', '.join(formats.values())}); set "

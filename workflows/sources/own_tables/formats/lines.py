@@ -29,8 +29,8 @@ def line_of(located: Located, path: str, row: int) -> int | None:
                 doublequote=not config.escape,
             )
             begins, left = skipped + 1, row + 1 + config.header
-            for found in reader:
-                left -= len(found) == fields
+            for row_fields in reader:
+                left -= len(row_fields) == fields
                 if not left:
                     return begins
                 begins = skipped + reader.line_num + 1

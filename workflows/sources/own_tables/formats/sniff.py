@@ -47,16 +47,16 @@ def sniff(located: Located, delimiter: str | None, header: bool | None) -> tuple
         The file is empty, or cannot be read.
     """
     path = located.paths[0]
-    found = located.format if located.config.format != "auto" else content(located.filesystem, path)
-    if found not in ("csv", *UNHEADED):
-        return ({"format": found} if found != located.format else {}), []
+    name = located.format if located.config.format != "auto" else content(located.filesystem, path)
+    if name not in ("csv", *UNHEADED):
+        return ({"format": name} if name != located.format else {}), []
     text, encoding = _text(located, path)
     lines = [line for line in text.splitlines() if line.strip()][:LINES]
     if not lines:
         raise DataError(f"{path}: is empty; --{located.table} needs a table with rows")
     options: dict[str, Any] = {"encoding": encoding} if encoding != "utf-8" else {}
     notes = ["its text is not UTF-8, so latin-1 is taken"] if encoding == "latin-1" else []
-    form = found if found in UNHEADED else _form(lines) if delimiter is None and header is None else None
+    form = name if name in UNHEADED else _form(lines) if delimiter is None and header is None else None
     if form:
         options |= {"format": form} | ({"delimiter": " "} if form == "adjacency" and "," not in lines[0] else {})
         shown = "user item item ..." if form == "adjacency" else "movie:, then user,rating,date"
@@ -73,16 +73,16 @@ def _delimited(
     if dialect is None:
         dialect = Dialect(delimiter or ",", "", "", 0, 1)
     between = _spaced(lines[dialect.skip :], dialect.delimiter)
-    given = {
+    settings = {
         "delimiter": between if between != "," else None,
         "skip_lines": dialect.skip or None,
         "quote": _quote(dialect, lines, between),
         "escape": dialect.escape if dialect.escape not in ("", dialect.quote) else None,
     }
-    options |= {name: value for name, value in given.items() if value is not None}
+    options |= {name: value for name, value in settings.items() if value is not None}
     if between != ",":
         notes.append(f"its fields are separated by {between!r}")
-    aligned = given["quote"] == "" and between == " "
+    aligned = settings["quote"] == "" and between == " "
     rows = [line.rstrip("\r").split(None if aligned else between) for line in lines[dialect.skip :]]
     headed = is_header(rows[0], rows[1:]) if header is None else header
     if not headed:
@@ -135,7 +135,7 @@ def _form(lines: list[str]) -> str | None:
 
 
 def _is_adjacency(rows: list[list[str]]) -> bool:
-    """Return whether rows of many lengths are numbers, each of which begins with another one."""
+    """Return whether rows of many lengths are numbers that all begin differently."""
     lengths = {len(row) for row in rows}
     whole = all(field.strip().isdigit() for row in rows for field in row)
     ragged = len(lengths) > min(2, len(rows) - 1) and max(lengths) > 2
@@ -154,15 +154,15 @@ def _best(lines: list[str], look: Any) -> Dialect | None:
     if '"' not in lines[0] and len({len(line.split()) for line in lines}) == 1 and any("  " in line for line in lines):
         return Dialect(" ", "", "", 0, len(lines[0].split()))
     others: list[Dialect | None] = [own, *map(look, _counted_alike(lines, r"[^\w\"'.+\-/()\[\]{}]"))]
-    return max(others, key=lambda one: one.columns if one else 0)
+    return max(others, key=lambda guess: guess.columns if guess else 0)
 
 
 def _counted_alike(lines: list[str], pattern: str) -> Iterator[str]:
     """Yield what matches in every line equally often."""
     counted = [re.findall(pattern, line) for line in lines]
-    for found in dict.fromkeys(counted[0]):
-        if len({row.count(found) for row in counted}) == 1:
-            yield found
+    for separator in dict.fromkeys(counted[0]):
+        if len({row.count(separator) for row in counted}) == 1:
+            yield separator
 
 
 def _spaced(lines: Iterable[str], delimiter: str) -> str:
@@ -198,15 +198,15 @@ def _sniffer(text: str) -> Iterator[Any]:
         def look(delimiter: str | None) -> Dialect | None:
             for tolerant in (False, True):  # of lines with another number of fields
                 options = {"ignore_errors": tolerant} | ({"delim": delimiter} if delimiter else {})
-                given = ", ".join(f"{name} = ?" for name in options)
-                query = f"SELECT Delimiter, Quote, Escape, SkipRows, len(Columns) FROM sniff_csv(?, {given})"
+                parameters = ", ".join(f"{name} = ?" for name in options)
+                query = f"SELECT Delimiter, Quote, Escape, SkipRows, len(Columns) FROM sniff_csv(?, {parameters})"
                 try:
-                    (found,) = database.execute(query, [str(path), *options.values()]).fetchall()
+                    (dialect,) = database.execute(query, [str(path), *options.values()]).fetchall()
                 except duckdb.Error:
                     continue
-                between, quote, escape, skip, columns = found
+                between, quote, escape, skip, columns = dialect
                 if tolerant or columns > 1:
-                    quote, escape = ("" if one == "(empty)" else one for one in (quote, escape))
+                    quote, escape = ("" if character == "(empty)" else character for character in (quote, escape))
                     return Dialect(between, quote, escape, skip, columns)
             return None
 

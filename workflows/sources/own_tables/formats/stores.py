@@ -25,8 +25,8 @@ ISOLATED: Final[dict[str, Any]] = {"enable_external_access": "false", "autoload_
 def batches(located: Located, path: str, names: list[str] | None) -> Iterator[tuple[pa.Schema, Iterator[Any]]]:
     """Yield a file's columns, and record batches of those called `names` (None: of all)."""
     read = {"parquet": _parquet, "arrow": _arrow, "json": _json, "sqlite": _sqlite, "duckdb": _duckdb}[located.format]
-    with read(located, path, names) as found:
-        yield found
+    with read(located, path, names) as table:
+        yield table
 
 
 def stored_schema(located: Located, path: str) -> pa.Schema:
@@ -38,8 +38,8 @@ def stored_schema(located: Located, path: str) -> pa.Schema:
 def stored_chunks(located: Located, path: str, names: list[str]) -> Iterator[Chunk]:
     """Read columns of a file a batch at a time."""
     first = 0
-    with batches(located, path, names) as (_, found):
-        for batch in found:
+    with batches(located, path, names) as (_, record_batches):
+        for batch in record_batches:
             yield Chunk(path, first, pa.Table.from_batches([batch]).select(names), None)
             first += len(batch)
 
@@ -73,8 +73,8 @@ def _json(located: Located, path: str, names: list[str] | None) -> Iterator[tupl
     """Objects, one per line or in an array; text stays text, whatever it looks like."""
     with plain_copy(located.filesystem, path) as copy, _database() as database:
         structure = "SELECT json_group_structure(json) FROM read_json_objects(?)"
-        found = database.execute(structure, [copy]).fetchone()[0]
-        columns = msgspec.json.decode(found or "{}")
+        described = database.execute(structure, [copy]).fetchone()[0]
+        columns = msgspec.json.decode(described or "{}")
         if not isinstance(columns, dict) or not columns:
             raise DataError(f"{path}: holds no JSON objects; expected one per line, or an array of them")
         types = ", ".join(f"{_literal(name)}: {_literal(_json_type(of))}" for name, of in columns.items())
@@ -90,8 +90,8 @@ def _duckdb(located: Located, path: str, names: list[str] | None) -> Iterator[tu
         plain_copy(located.filesystem, path) as copy,
         duckdb.connect(copy, read_only=True, config=ISOLATED) as database,
     ):
-        found = database.execute("SELECT table_name FROM duckdb_tables() WHERE NOT internal ORDER BY 1").fetchall()
-        query = f"FROM {_quoted(_table(located, path, [name for (name,) in found]))}"
+        tables = database.execute("SELECT table_name FROM duckdb_tables() WHERE NOT internal ORDER BY 1").fetchall()
+        query = f"FROM {_quoted(_table(located, path, [name for (name,) in tables]))}"
         yield _schema_of(database, query), _rows_of(database, query, names)
 
 
@@ -117,11 +117,11 @@ def _read_only(path: str) -> sqlite3.Connection:
 def _sqlite_type(rows: sqlite3.Connection, table: str, name: str) -> pa.DataType:
     """Return a type for a column by its values: SQLite's columns hold what they are given."""
     query = f"SELECT DISTINCT typeof({_quoted(name)}) FROM {table}"
-    found = {kind for (kind,) in rows.execute(query)} - {"null"}
-    if found == {"blob"}:
+    storage = {kind for (kind,) in rows.execute(query)} - {"null"}
+    if storage == {"blob"}:
         return pa.binary()
     numbers = {frozenset({"integer"}): pa.int64(), frozenset({"integer", "real"}): pa.float64()}
-    return pa.float64() if found == {"real"} else numbers.get(frozenset(found), pa.string())
+    return pa.float64() if storage == {"real"} else numbers.get(frozenset(storage), pa.string())
 
 
 def _sqlite_batches(rows: sqlite3.Connection, table: str, schema: pa.Schema) -> Iterator[Any]:
@@ -131,21 +131,23 @@ def _sqlite_batches(rows: sqlite3.Connection, table: str, schema: pa.Schema) -> 
     cursor = rows.execute(f"SELECT {wanted} FROM {table}")
     while part := cursor.fetchmany(ROWS_PER_CHUNK):
         columns = zip(*part, strict=True)
-        yield pa.record_batch([pa.array(one, field.type) for one, field in zip(columns, schema, strict=True)], schema)
+        yield pa.record_batch(
+            [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema
+        )
 
 
 def _table(located: Located, path: str, tables: list[str]) -> str:
     """Return the table of a database that is meant: the one that the recipe names, or the only one."""
-    given, where = located.config.table, f"data.{located.table}.table"
-    if given is None and len(tables) == 1:
+    name, where = located.config.table, f"data.{located.table}.table"
+    if name is None and len(tables) == 1:
         return tables[0]
-    if given not in tables:
+    if name not in tables:
         there = ", ".join(tables) or "none"
-        problem = f"has no table {given!r}" if given else f"holds {len(tables)} tables"
+        problem = f"has no table {name!r}" if name else f"holds {len(tables)} tables"
         raise DataError(
             f'{path}: {problem}; there are: {there}; set {where} = "..." (init: --table {located.table}=...)'
         )
-    return given
+    return name
 
 
 @contextmanager

@@ -118,7 +118,9 @@ def block_rows(file: IO[bytes]) -> Iterator[bytes]:
 
 def _only_member(file: IO[bytes], path: str) -> IO[bytes]:
     archive = zipfile.ZipFile(file)
-    members = [one.filename for one in archive.infolist() if not one.is_dir() and not _is_hidden(one.filename)]
+    members = [
+        member.filename for member in archive.infolist() if not member.is_dir() and not _is_hidden(member.filename)
+    ]
     if len(members) != 1:
         shown = ", ".join(members[:8])
         example = members[0] if members else "NAME"
