@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -33,6 +34,10 @@ class Log:
 
     def __init__(self, uri: str) -> None:
         """Look for what is at the URI; raise RetrievalError where MLflow is not installed or nothing answers."""
+        if not _is_supported(uri):
+            raise RetrievalError(
+                f"--mlflow {_without_password(uri)}: expected a tracking server, http://… or https://…, or a directory"
+            )
         os.environ.setdefault(_RETRIES, "2")  # MLflow's 7 take minutes
         try:
             from mlflow import MlflowClient
@@ -165,6 +170,14 @@ def _tags(run: Run) -> dict[str, str]:
 def _made_from(run: Run) -> str:
     records = [run.record(name) for name in ("evaluate", "release")]
     return "-".join(record.id for record in records if record)
+
+
+def _is_supported(uri: str) -> bool:
+    """Return whether the client alone can log there: for a database it would need drivers, and tries for minutes."""
+    try:
+        return urlsplit(uri).scheme in ("", "file", "http", "https")
+    except ValueError:
+        return False
 
 
 def _without_password(text: str) -> str:

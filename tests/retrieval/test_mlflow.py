@@ -60,7 +60,15 @@ def test_what_could_not_be_logged_is_marked_as_failed_and_logged_the_next_time(r
     assert [one.info.status for one in logged(client)] == ["FINISHED", "FAILED"]
 
 
-@pytest.mark.parametrize("uri", ["http://me:secret@127.0.0.1:1", "ftp://127.0.0.1/", "databricks"])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://me:secret@127.0.0.1:1",
+        "sqlite:///no/such/folder.db",
+        "postgresql://me:secret@127.0.0.1:1/x",
+        "http://[no",
+    ],
+)
 def test_where_no_mlflow_answers_nothing_is_trained(
     mistaken: Command, recipe: Path, tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
