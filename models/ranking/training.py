@@ -15,7 +15,7 @@ from models.metrics import Float32Array, Int64Array
 from models.ranking.candidates import Retrieval
 from models.towers.onnx import run_tower
 from models.towers.two_tower import TwoTowerModel
-from models.training.early_stopping import encode_queries
+from models.training.early_stopping import encode_items, encode_queries
 from models.training.losses.ratings import positives, weights
 from workflows.columns import Columns
 from workflows.features.stage import FeatureSet, Part
@@ -61,7 +61,7 @@ def searched_towers(data: FeatureSet, model: Model, train: Train, directory: Pat
     def encode(query: Mapping[str, np.ndarray]) -> Float32Array:
         return encode_queries(towers, {name: tf.convert_to_tensor(values) for name, values in query.items()})
 
-    return Towers(encode, towers.item_vectors().numpy())
+    return Towers(encode, encode_items(towers))
 
 
 def training_rows(data: FeatureSet, part: Part, towers: Towers, train: Train, count: int, seed: int) -> Rows:

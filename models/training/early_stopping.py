@@ -116,7 +116,7 @@ class Validation(tf.keras.callbacks.Callback):
         Queries and items without finite vectors are not found (`models.metrics`).
         """
         queries = encode_queries(self.model, self.queries)
-        items = self.model.item_vectors().numpy()
+        items = encode_items(self.model)
         asked = self.targets, self.users, self.seen, len(items)
         score = Products(queries, items)
         rankings = rank_targets(score, *asked, coverage=False, query=self.query, progress=self.progress)
@@ -140,3 +140,11 @@ def encode_queries(model: TwoTowerModel, queries: dict[str, tf.Tensor], batch_si
     """Run the query tower over all rows, in batches; float32 `[rows, d]`."""
     dataset = tf.data.Dataset.from_tensor_slices(queries).batch(batch_size)
     return np.concatenate([model.query_vectors(batch).numpy() for batch in dataset])
+
+
+def encode_items(model: TwoTowerModel, batch_size: int = 65_536) -> Float32Array:
+    """Run the item tower over the whole catalogue, in batches; float32 `[items, d]`."""
+    count = len(next(iter(model.catalogue.values())))
+    starts = range(0, count, batch_size)
+    batches = (tf.range(start, min(start + batch_size, count), dtype=tf.int64) for start in starts)
+    return np.concatenate([model.item_vectors(items=items).numpy() for items in batches])

@@ -15,7 +15,7 @@ from models.metrics import Float32Array
 from models.towers.onnx import TABLE, pairing_of, run_tower, table_file
 from models.towers.tables import large_tables, replaced
 from models.towers.two_tower import TwoTowerModel, input_names
-from models.training.early_stopping import encode_queries
+from models.training.early_stopping import encode_items, encode_queries
 from workflows.errors import DivergedError, StageError
 from workflows.features.stage import FeatureSet, FeatureSpec
 from workflows.files import json_bytes
@@ -43,7 +43,7 @@ def export_towers(model: TwoTowerModel, data: FeatureSet, epochs: int, out: Path
     rows = {name: values[:_CHECKED_ROWS] for name, values in test.query.items()}
     _check("query", encode_queries(model, rows), run_tower(out / "query.onnx", rows))
     vectors = run_tower(out / "item.onnx", data.items)
-    _check("item", model.item_vectors().numpy(), vectors)
+    _check("item", encode_items(model), vectors)
     np.save(out / "item_vectors.npy", vectors)
     description = {
         "format": 1,

@@ -10,7 +10,7 @@ import numpy as np
 from models.config import BLEND_SCORES
 from models.metrics import Float32Array, Int64Array, SeenItems
 from models.towers.two_tower import TwoTowerModel
-from models.training.early_stopping import Validation, encode_queries
+from models.training.early_stopping import Validation, encode_items, encode_queries
 
 TOWERS: Final = "towers"
 STEPS: Final = (0.1, 0.2, 0.4, 0.8, 1.6)
@@ -42,7 +42,7 @@ class Board(NamedTuple):
     @classmethod
     def of(cls, validation: Validation, tower: TwoTowerModel) -> Board:
         """Take the validation's queries, or some of them, and ask the towers."""
-        items = tower.item_vectors().numpy()
+        items = encode_items(tower)
         count = int(validation.query.max()) + 1
         most = max(1, BLEND_SCORES // len(items))
         queries = np.sort(np.random.default_rng(0).permutation(count)[:most])
