@@ -191,6 +191,17 @@ def test_blocks_of_ratings_under_a_film_become_rows(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(found, FRAME[columns].sort_values(columns).reset_index(drop=True))
 
 
+@pytest.mark.parametrize("note", ['"Heroes', '"Heroes,9,9'])
+def test_a_quote_that_nobody_closed_loses_no_rows(tmp_path: Path, note: str) -> None:
+    rows = [[*row, note if at == 500 else "fine"] for at, row in enumerate(ROWS)]
+    (tmp_path / "a.csv").write_text(lines(",", (*HEADER, "note"), rows), encoding="utf-8")
+    with pytest.raises(DataError, match=r"a.csv, (row 500|line 502): 500 lines are one value, .*Heroes.*not closed"):
+        answer(tmp_path, "a.csv")
+    paragraphs = [[*row, '"good, bad,\nso and so, and, on, and on,\n, , , ,\nand on, on\nall"'] for row in ROWS]
+    (tmp_path / "b.csv").write_text(lines(",", (*HEADER, "note"), paragraphs), encoding="utf-8")
+    same(answer(tmp_path, "b.csv")[1])
+
+
 def test_quotes_after_a_backslash_do_not_end_a_field(tmp_path: Path) -> None:
     (tmp_path / "orders.csv").write_text(lines(","), encoding="utf-8")
     text = '"ISBN";"Book-Title";"n"\n' + "".join(

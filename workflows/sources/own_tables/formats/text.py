@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import PurePosixPath
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import csv
 
 from workflows.errors import DataError
@@ -26,6 +28,8 @@ from workflows.sources.own_tables.formats.streams import (
 BLOCK_BYTES: Final = 8 << 20
 UNHEADED: Final = {"adjacency": ("user_id", "item_id"), "netflix": ("item_id", "user_id", "rating", "date")}
 """Names of the columns that formats of their own have."""
+SWALLOWED: Final = 3
+"""So many lines in one value that look like rows are rows, behind a quote that nobody closed."""
 
 
 def text_schema(located: Located, path: str) -> pa.Schema:
@@ -34,7 +38,13 @@ def text_schema(located: Located, path: str) -> pa.Schema:
 
 
 def text_chunks(located: Located, path: str, names: list[str]) -> Iterator[Chunk]:
-    """Read columns of a file; lines of another number of fields are told of and left out."""
+    """Read columns of a file; lines of another number of fields are told of and left out.
+
+    Raises
+    ------
+    DataError
+        A quote that nobody closed makes one value of many lines.
+    """
     skipped: list[Any] = []
     given = column_names(located, path)
     first = 0
@@ -45,14 +55,44 @@ def text_chunks(located: Located, path: str, names: list[str]) -> Iterator[Chunk
 
     with _opened(located, path, given, skip) as reader:
         for batch in reader:
+            _check_closed(located, path, chain(_with_breaks(batch, first), _lines(skipped)))
             malformed = _malformed(skipped)
             skipped.clear()
             columns = [batch.column(given.index(name)) for name in names]
             yield Chunk(path, first, pa.Table.from_arrays(columns, names), malformed)
             first += len(batch)
     if skipped:
+        _check_closed(located, path, _lines(skipped))
         nothing = pa.schema([(name, pa.string()) for name in names]).empty_table()
         yield Chunk(path, first, nothing, _malformed(skipped))
+
+
+def _with_breaks(batch: Any, first: int) -> Iterator[tuple[str, str]]:
+    """Yield where they are and what they hold: values of several lines."""
+    for values in batch.columns:
+        several = pc.match_substring(values, "\n")
+        if pc.any(several).as_py():
+            rows = pc.indices_nonzero(several).to_pylist()
+            yield from ((f"row {first + row:,}", values[row].as_py()) for row in rows)
+
+
+def _lines(skipped: Iterable[Any]) -> Iterator[tuple[str, str]]:
+    return ((f"line {row.number:,}", str(row.text)) for row in skipped)
+
+
+def _check_closed(located: Located, path: str, texts: Iterable[tuple[str, str]]) -> None:
+    """Raise DataError where lines inside a value are rows by their delimiters."""
+    for where, text in texts if located.config.quote else ():
+        inner = text.splitlines()[1:-1]
+        if len(inner) < SWALLOWED:
+            continue
+        delimiter, others = delimiter_of(located, path), len(column_names(located, path)) - 1
+        if all(line.count(delimiter) == others for line in inner):
+            raise DataError(
+                f"{path}, {where}: {len(inner) + 2:,} lines are one value, {text[:60]!r} ..., because a quote "
+                f"({located.config.quote}) is opened and not closed; correct it there, or set "
+                f'data.{located.table}.quote = "" where quotes are part of the values'
+            )
 
 
 @contextmanager
