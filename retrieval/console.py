@@ -118,10 +118,14 @@ def command(function: Callable[Concatenate[Terminal, Options], None]) -> Callabl
     """
     signature = inspect.signature(function, eval_str=True)
     parameters = list(signature.parameters.values())[1:]
-    groups = {one.name: one.annotation for one in parameters if is_dataclass(one.annotation)}
+    groups = {parameter.name: parameter.annotation for parameter in parameters if is_dataclass(parameter.annotation)}
     fields = {name: inspect.signature(group, eval_str=True).parameters for name, group in groups.items()}
     added = inspect.Parameter("verbose", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Verbose)
-    options = [option for one in parameters for option in fields.get(one.name, {one.name: one}).values()]
+    options = [
+        option
+        for parameter in parameters
+        for option in fields.get(parameter.name, {parameter.name: parameter}).values()
+    ]
     options.append(added)
 
     @wraps(function)

@@ -48,10 +48,10 @@ def answers(everybody: Everybody, users: Any, asking: Asking, catalogue: Catalog
     """
     ids = everybody.user_ids() if users is None else listed(users, everybody.retriever.release).ids
     frames = [_frame(batch, everybody.answer(batch, asking)) for batch in batches(ids)]
-    found = pd.concat(frames, ignore_index=True)
-    titles = {item: catalogue.item(item).title for item in found[Columns.Item].unique()}
-    found.insert(3, Columns.Title, found[Columns.Item].map(titles))
-    return found
+    recommended = pd.concat(frames, ignore_index=True)
+    titles = {item: catalogue.item(item).title for item in recommended[Columns.Item].unique()}
+    recommended.insert(3, Columns.Title, recommended[Columns.Item].map(titles))
+    return recommended
 
 
 def _frame(users: np.ndarray, answer: Answer) -> pd.DataFrame:

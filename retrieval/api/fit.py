@@ -85,10 +85,18 @@ def fit(
     from retrieval.runs.stages import STAGES
     from retrieval.runs.whole import run_all
 
-    given = {"interactions": interactions, "users": users, "items": items, "validation": validation, "test": test}
+    given_tables = {
+        "interactions": interactions,
+        "users": users,
+        "items": items,
+        "validation": validation,
+        "test": test,
+    }
     folder = _folder(name, Path(runs))
     with work(verbose) as teller:
-        tables = {role: path_of(table, role, folder / "frames") for role, table in given.items() if table is not None}
+        tables = {
+            role: path_of(table, role, folder / "frames") for role, table in given_tables.items() if table is not None
+        }
         parts = {part: tables.pop(part) for part in ("validation", "test") if part in tables}
         plan = make_plan(tables, columns_by_table(columns or {}), Path.cwd(), None, timestamp_unit, parts)
         _write(plan, folder / RECIPE, recipe, teller)

@@ -70,8 +70,8 @@ def arrow_of(table: Any, role: str) -> pa.Table:
     if isinstance(table, pd.DataFrame):
         return _of_pandas(table, role)
     if callable(getattr(table, "to_arrow", None)):  # polars, DuckDB, cuDF
-        found = table.to_arrow()
-        return found if isinstance(found, pa.Table) else pa.Table.from_batches(found)
+        columns = table.to_arrow()
+        return columns if isinstance(columns, pa.Table) else pa.Table.from_batches(columns)
     if isinstance(table, pa.RecordBatch):
         return pa.Table.from_batches([table])
     if hasattr(table, "__arrow_c_stream__"):

@@ -31,8 +31,8 @@ class Metrics(dict[str, Any]):
         """A row for each model, ours first: figures among items that are new to the user, and seconds of the fit."""
         import pandas as pd
 
-        there = [one for one in self["comparison"]["models"] if "skipped" not in one]
-        rows = {one["name"]: {**_figures(one), "fit_s": one["fit_seconds"]} for one in there}
+        there = [model for model in self["comparison"]["models"] if "skipped" not in model]
+        rows = {model["name"]: {**_figures(model), "fit_s": model["fit_seconds"]} for model in there}
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
 
     def __repr__(self) -> str:
@@ -50,7 +50,7 @@ class Metrics(dict[str, Any]):
 
     def _repr_html_(self) -> str:
         facts = f"{self['rows']:,} test rows, {self['items']:,} items, what the user already had left out"
-        advice = "".join(f"<li>{escape(one)}</li>" for one in self.advice)
+        advice = "".join(f"<li>{escape(sentence)}</li>" for sentence in self.advice)
         return (
             f"<p><b>{escape(self.verdict)}</b></p>{f'<ul>{advice}</ul>' if advice else ''}"
             f"{self.models.to_html(float_format='{:.4f}'.format, na_rep='')}<p>{escape(facts)}</p>"

@@ -207,7 +207,7 @@ class Run:
 
         self.release()
         record = self._stored.record("release")
-        made = record.id if record else ""
-        if self._loaded is None or self._loaded[0] != made:
-            self._loaded = made, Everybody.load(self._stored.release)
+        stage_id = record.id if record else ""
+        if self._loaded is None or self._loaded[0] != stage_id:
+            self._loaded = stage_id, Everybody.load(self._stored.release)
         return self._loaded[1]

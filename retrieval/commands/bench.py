@@ -74,11 +74,11 @@ def _sweep(out: Terminal, run: Run, load: Load, p99_ms: float, minutes: float, j
     stated = {"batches": load.batches, "concurrencies": load.concurrencies, "interval_ms": load.interval_ms}
     objective = Objective(p99_ms, minutes, **{name: value for name, value in stated.items() if value})  # type: ignore[arg-type]
     requests = draw_requests(run.directory, run.recipe.bench.requests, seed=run.recipe.seed)
-    found = sweep(run.release, requests, objective, out.step)
-    atomic_write(run.directory / "sweep.json", json_bytes(found, 2))
-    atomic_write(run.directory / "sweep.png", draw(found))
+    measured = sweep(run.release, requests, objective, out.step)
+    atomic_write(run.directory / "sweep.json", json_bytes(measured, 2))
+    atomic_write(run.directory / "sweep.png", draw(measured))
     if json:
-        out.json(to_builtins(found))
+        out.json(to_builtins(measured))
         return
-    out.table(sweep_table(found))
-    out.results.print(conclusion(found), soft_wrap=True)
+    out.table(sweep_table(measured))
+    out.results.print(conclusion(measured), soft_wrap=True)

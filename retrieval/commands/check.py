@@ -70,12 +70,14 @@ def findings_table(checked: Checked) -> Table:
     table = Table(show_lines=True)
     for heading in ("", "where", "rows", "what, and what to do"):
         table.add_column(heading, justify="right" if heading == "rows" else "left")
-    for one in checked.findings:
-        what = Text(f"{one.message}\n")
-        what.append("".join(f"  {_example(example)}\n" for example in one.examples), style="dim")
-        what.append(f"→ {one.remedy}", style="italic")
-        where = f"{one.table}\n{one.column}" if one.column else one.table
-        table.add_row(Text(one.severity, style=STYLES[one.severity]), f"{where}\n[{one.check}]", _rows(one), what)
+    for finding in checked.findings:
+        what = Text(f"{finding.message}\n")
+        what.append("".join(f"  {_example(example)}\n" for example in finding.examples), style="dim")
+        what.append(f"→ {finding.remedy}", style="italic")
+        where = f"{finding.table}\n{finding.column}" if finding.column else finding.table
+        table.add_row(
+            Text(finding.severity, style=STYLES[finding.severity]), f"{where}\n[{finding.check}]", _rows(finding), what
+        )
     return table
 
 
@@ -105,9 +107,9 @@ def _counts(checked: Checked) -> dict[str, int]:
 def _summary(checked: Checked) -> str:
     facts = checked.facts
     counts = {severity: checked.count(severity) for severity in SEVERITIES}
-    found = ", ".join(f"{count} {name}{'s' * (count != 1)}" for name, count in counts.items())
+    listed = ", ".join(f"{count} {name}{'s' * (count != 1)}" for name, count in counts.items())
     if "interactions" not in facts:
-        return found
+        return listed
     counted = f"{facts['interactions']:,} interactions of {facts['users']:,} users with {facts['items']:,} items"
     cold = facts.get("cold")
     test = (
@@ -115,4 +117,4 @@ def _summary(checked: Checked) -> str:
         if cold
         else ""
     )
-    return f"{counted}{test}\n{found}"
+    return f"{counted}{test}\n{listed}"

@@ -50,17 +50,17 @@ def classify(
     from retrieval.runs.places import release_of
 
     release = Release.open(release_of(source))
-    found = label(LiveItems(release, delta), items, attribute, neighbours)
-    if found.blanked:
+    labelled = label(LiveItems(release, delta), items, attribute, neighbours)
+    if labelled.blanked:
         out.say(
             f"warning: the item tower reads '{attribute}'; it was left empty, of the catalogue's items as well. "
             "Towers that are trained without it label better (docs/models.md)"
         )
     if json:
         facts = {"release": release.manifest["release"], "attribute": attribute, "neighbours": neighbours}
-        out.json({**facts, **as_json(found, top)})
+        out.json({**facts, **as_json(labelled, top)})
     else:
-        _show(out, found, attribute, top)
+        _show(out, labelled, attribute, top)
 
 
 def as_json(found: Labelled, top: int) -> dict[str, Any]:
@@ -70,8 +70,8 @@ def as_json(found: Labelled, top: int) -> dict[str, Any]:
         "left_empty": found.blanked,
         "classes": [{"class": name, "items": count} for name, count in counts],
         "items": [
-            {"item_id": one, "classes": [{"class": name, "score": score} for name, score in best]}
-            for one, best in zip(found.ids, _best(found, top), strict=True)
+            {"item_id": item, "classes": [{"class": name, "score": score} for name, score in best]}
+            for item, best in zip(found.ids, _best(found, top), strict=True)
         ],
         "quality": found.quality,
     }

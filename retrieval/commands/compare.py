@@ -29,8 +29,8 @@ def compare(
     from retrieval.report.compare import compare as read_runs
     from retrieval.report.compare import compare_table, write_page
 
-    found = read_runs(runs)
+    compared = read_runs(runs)
     if out_path:
-        write_page(found, out_path)
+        write_page(compared, out_path)
         out.say(f"page: {out_path}")
-    out.json(found) if json else out.table(compare_table(found))
+    out.json(compared) if json else out.table(compare_table(compared))

@@ -65,8 +65,8 @@ def show(out: Terminal, run: Run) -> Path:
     out.section("What it recommends")
     with temporary_server(run, out.say) as server:
         users = pick_users(run.directory, USERS, run.recipe.seed)
-        asked = from_server(server.addresses.grpc, answering_model(run))
-        for example in examples(run.directory, asked, users):
+        served = from_server(server.addresses.grpc, answering_model(run))
+        for example in examples(run.directory, served, users):
             out.table(example_table(example))
         out.section("How fast it is")
         with out.working("benchmark"):

@@ -40,9 +40,9 @@ def diff(
 
     old, new = candidate_of(a), candidate_of(b)
     bounds = bounds_of(new)
-    found = compare(old, new, k or bounds.k, users or bounds.users)
+    differences = compare(old, new, k or bounds.k, users or bounds.users)
     if json:
-        out.json(to_builtins(found))
+        out.json(to_builtins(differences))
         return
-    for table in difference_tables(found):
+    for table in difference_tables(differences):
         out.table(table)

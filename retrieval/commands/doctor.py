@@ -50,15 +50,15 @@ def doctor(
     retrieval doctor --python .venv-serve/bin/python --triton /opt/tritonserver --json
     """
     facts, findings = examine(triton, python)
-    counts = Counter(one.severity for one in findings)
+    counts = Counter(finding.severity for finding in findings)
     if json:
-        out.json({"facts": facts, "findings": [one._asdict() for one in findings], "counts": counts})
+        out.json({"facts": facts, "findings": [finding._asdict() for finding in findings], "counts": counts})
     else:
         out.table(facts_table(facts))
         if findings:
             out.table(findings_table(findings))
-        told = ", ".join(f"{counts[one]} {one}{'s' * (counts[one] != 1)}" for one in _STYLES)
-        out.results.print(told)
+        summary = ", ".join(f"{counts[severity]} {severity}{'s' * (counts[severity] != 1)}" for severity in _STYLES)
+        out.results.print(summary)
     if counts["error"]:
         raise typer.Exit(RetrievalError.exit_code)
 
@@ -70,13 +70,13 @@ def examine(triton: Path | None = None, python: Path | None = None) -> tuple[Fac
     parts: tuple[Callable[[dict[str, str]], Iterator[Finding]], ...] = (
         _machine,
         _training,
-        lambda told: _serving(told, triton, python),
+        lambda area_facts: _serving(area_facts, triton, python),
         _gpu,
     )
     for name, part in zip(("machine", "training", "serving", "gpu"), parts, strict=True):
         facts[name] = {}
         findings += part(facts[name])
-    return facts, sorted(findings, key=lambda one: list(_STYLES).index(one.severity))
+    return facts, sorted(findings, key=lambda finding: list(_STYLES).index(finding.severity))
 
 
 def _machine(told: dict[str, str]) -> Iterator[Finding]:
@@ -90,7 +90,7 @@ def _machine(told: dict[str, str]) -> Iterator[Finding]:
     told["cores"] = str(len(os.sched_getaffinity(0)))
     told["memory"] = f"{psutil.virtual_memory().total / 1e9:.1f} GB"
     cache = cache_directory()
-    place = next(one for one in (cache, *cache.parents) if one.exists())
+    place = next(path for path in (cache, *cache.parents) if path.exists())
     told["cache"] = f"{cache}, {shutil.disk_usage(place).free / 1e9:.1f} GB free"
     if not os.access(place, os.W_OK):
         yield Finding("error", "machine", f"{cache}: cannot be written", "set RETRIEVAL_CACHE to a directory of yours")
@@ -109,7 +109,9 @@ def _machine(told: dict[str, str]) -> Iterator[Finding]:
 
 
 def _training(told: dict[str, str]) -> Iterator[Finding]:
-    installed = {str(one.metadata["Name"]).lower().replace("_", "-"): one.version for one in distributions()}
+    installed = {
+        str(package.metadata["Name"]).lower().replace("_", "-"): package.version for package in distributions()
+    }
     told["python"] = f"{platform.python_version()}, {sys.executable}"
     told["packages"] = ", ".join(f"{name} {installed[name]}" for name in _SHOWN if name in installed)
     missing = [name for name in NEEDED if name not in installed]
@@ -133,19 +135,19 @@ def _serving(told: dict[str, str], triton: Path | None, python: Path | None) -> 
     executable = python or default_python()
     version, packages = serving_packages(executable)
     told["python"] = f"{version or 'does not run'}, {executable}"
-    told["packages"] = ", ".join(f"{name} {one}" for name, one in packages.items())
+    told["packages"] = ", ".join(f"{name} {version}" for name, version in packages.items())
     yield from wrong(SERVING, packages, "serving")
     try:
         admin_key()
-        found = find_triton(triton, inspect_python(executable))
+        located = find_triton(triton, inspect_python(executable))
     except ServerError as error:
         what, _, remedy = str(error).rpartition("; ")
         yield Finding("error", "serving", what or remedy, remedy if what else "see docs/serving.md")
         return
-    release = _release_of(found.server, found.from_wheel)
-    told["triton"] = f"{release or 'of an unknown release'}, {found.server}"
+    release = _release_of(located.server, located.from_wheel)
+    told["triton"] = f"{release or 'of an unknown release'}, {located.server}"
     yield from holes(release)
-    if found.from_wheel:
+    if located.from_wheel:
         what = "Triton of the nvidia-pytriton wheel: has no backend but python's, and no updates"
         yield Finding("note", "serving", what, "for development; serve others from an image (containers/)")
     if "onnxruntime-gpu" in packages and "onnxruntime" in packages:
@@ -172,7 +174,7 @@ def _gpu(told: dict[str, str]) -> Iterator[Finding]:
         return
     query = "--query-gpu=name,memory.total,driver_version"
     try:
-        asked = subprocess.run(
+        listed = subprocess.run(
             [tool, query, "--format=csv,noheader"],
             capture_output=True,
             text=True,
@@ -185,8 +187,8 @@ def _gpu(told: dict[str, str]) -> Iterator[Finding]:
         told["gpus"] = "none"
         yield Finding("warning", "gpu", f"nvidia-smi is there and fails: {error}", "look at the driver")
         return
-    told["gpus"] = "; ".join(asked.stdout.strip().splitlines())
-    names = {str(one.metadata["Name"]).lower() for one in distributions()}
+    told["gpus"] = "; ".join(listed.stdout.strip().splitlines())
+    names = {str(package.metadata["Name"]).lower() for package in distributions()}
     if "tensorflow-cpu" in names:
         remedy = "train in the image of containers/train.Dockerfile"
         yield Finding("note", "gpu", "TensorFlow here is the one without GPU support", remedy)
@@ -198,9 +200,9 @@ def facts_table(facts: Facts) -> Table:
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for area, told in facts.items():
+    for area, area_facts in facts.items():
         table.add_section()
-        for row, (name, value) in enumerate(told.items()):
+        for row, (name, value) in enumerate(area_facts.items()):
             table.add_row("" if row else area, name, value)
     return table
 
@@ -210,8 +212,8 @@ def findings_table(findings: list[Finding]) -> Table:
     table = Table(show_lines=True)
     for heading in ("", "where", "what, and what to do"):
         table.add_column(heading)
-    for one in findings:
-        what = Text(f"{one.what}\n")
-        what.append(f"→ {one.remedy}", style="italic")
-        table.add_row(Text(one.severity, style=_STYLES[one.severity]), one.where, what)
+    for finding in findings:
+        what = Text(f"{finding.what}\n")
+        what.append(f"→ {finding.remedy}", style="italic")
+        table.add_row(Text(finding.severity, style=_STYLES[finding.severity]), finding.where, what)
     return table

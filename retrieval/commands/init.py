@@ -49,8 +49,8 @@ def init(
     recipe = out or recipe_path(name or interactions)
     if recipe.exists() and not force:
         raise RecipeError(f"{recipe} is there already; choose another with --out, or write over it with --force")
-    given = {one: path for one, path in zip(TABLES, (interactions, users, items), strict=True) if path}
-    plan, trial = written(console, given, recipe, name, reading)
+    paths = {table: path for table, path in zip(TABLES, (interactions, users, items), strict=True) if path}
+    plan, trial = written(console, paths, recipe, name, reading)
     if json:
         console.json({**plan_as_json(plan, recipe), "preview": trial.preview, "missing": trial.missing})
     else:
@@ -109,18 +109,20 @@ def plan_as_json(plan: Plan, recipe: Path) -> dict[str, Any]:
     """Return what was decided, ready for JSON."""
     columns = [
         {
-            "table": one.table,
-            "column": one.column,
-            "name": one.name,
-            "becomes": one.becomes,
-            "feature": {"kind": one.choice.kind, **one.choice.options} if one.choice and one.choice.kind else None,
-            "why": one.why,
+            "table": column.table,
+            "column": column.column,
+            "name": column.name,
+            "becomes": column.becomes,
+            "feature": {"kind": column.choice.kind, **column.choice.options}
+            if column.choice and column.choice.kind
+            else None,
+            "why": column.why,
         }
-        for one in plan.decided
+        for column in plan.decided
     ]
     tables = {
-        table: {"path": one.file.path, "rows": one.rows, "whole": one.whole, "notes": one.notes}
-        for table, one in plan.tables.items()
+        table: {"path": sampled.file.path, "rows": sampled.rows, "whole": sampled.whole, "notes": sampled.notes}
+        for table, sampled in plan.tables.items()
     }
     return {"recipe": str(recipe), "tables": tables, "columns": columns, "split": plan.split, "why": plan.split_why}
 
@@ -138,8 +140,8 @@ def _table(plan: Plan, table: str) -> Table:
     shown = Table(title=f"{table}: {_near(sampled.file.path)}, {read}{notes}", title_justify="left")
     for heading in ("column", "holds", "becomes", "why"):
         shown.add_column(heading)
-    for one in plan.of(table):
-        kind = one.choice.kind if one.choice and one.becomes == one.name else None
-        becomes = f"{one.becomes} ({kind})" if kind else one.becomes
-        shown.add_row(one.column, sampled.column(one.column).dtype, becomes, one.why)
+    for decided in plan.of(table):
+        kind = decided.choice.kind if decided.choice and decided.becomes == decided.name else None
+        becomes = f"{decided.becomes} ({kind})" if kind else decided.becomes
+        shown.add_row(decided.column, sampled.column(decided.column).dtype, becomes, decided.why)
     return shown

@@ -175,9 +175,11 @@ def _change(console: Terminal, source: Path, doing: str, what: Any, where: tuple
         change = getattr(items, doing)(what)
         package = publish(items, change)
     sequence = int(package.manifest["sequence"])
-    found = check_in_force(address, sequence, release) if address else None
+    in_force = check_in_force(address, sequence, release) if address else None
     if json:
-        console.json({"package": str(package.path), "sequence": sequence, "changed": len(change.ids), "server": found})
+        console.json(
+            {"package": str(package.path), "sequence": sequence, "changed": len(change.ids), "server": in_force}
+        )
     else:
         console.results.print(f"change {sequence}: {package.path}", soft_wrap=True)
         console.say(
@@ -197,18 +199,18 @@ def _released(source: Path, out: Path | None, write: Any, key: Path | None, cons
     place = out.absolute().parent if out else beside(source)
     place.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=place, prefix=".items.") as folder:
-        made = write(Path(folder) / "release")
+        release = write(Path(folder) / "release")
         console.step("exporting the Triton model repository")
         export_repository(Path(folder) / "release", Path(folder) / "triton")
         sign_derived(source, Path(folder), key, console)
-        target = out or place / str(made.manifest["release"])[:12]
+        target = out or place / str(release.manifest["release"])[:12]
         with atomic_directory(target) as temporary:
             for name in ("release", "triton"):
                 (Path(folder) / name).rename(temporary / name)
-    counts = made.manifest["counts"]
-    console.step(f"release {made.manifest['release']}: {counts['items']} items")
+    counts = release.manifest["counts"]
+    console.step(f"release {release.manifest['release']}: {counts['items']} items")
     return {
-        "release": made.manifest["release"],
+        "release": release.manifest["release"],
         "items": counts["items"],
         "path": str(target / "release"),
         "repository": str(target / "triton"),

@@ -46,26 +46,26 @@ def plan(
     if not source.is_dir() and declared is None:
         fetch_own_tables(out, source, runs, cache)
     with out.working("rehearsing the train stage" if measure else "counting"):
-        found = _planned(source, runs, declared, budget, measure)
+        planned = _planned(source, runs, declared, budget, measure)
     if json:
-        out.json(found)
+        out.json(planned)
     else:
-        show(out, found)
+        show(out, planned)
 
 
 def parse_size(text: str) -> int:
     """Return the bytes of a size such as 8GB, 512MiB or 1000000; raise RecipeError for anything else."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]I?)?B?", text.strip().upper())
-    if not found:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]I?)?B?", text.strip().upper())
+    if not match:
         raise RecipeError(f"--memory {text}: expected a size such as 8GB or 512MiB")
-    return int(float(found.group(1)) * _UNITS[found.group(2) or ""])
+    return int(float(match.group(1)) * _UNITS[match.group(2) or ""])
 
 
 def _sizes(rows: int | None, users: int | None, items: int | None) -> Any:
     from retrieval.plan.shapes import Sizes
 
-    given = rows, users, items
-    if all(one is None for one in given):
+    declared = rows, users, items
+    if all(count is None for count in declared):
         return None
     if rows is None or users is None or items is None:
         raise RecipeError("--rows, --users and --items go together")
@@ -97,8 +97,8 @@ def _planned(source: Path, runs: Path, sizes: Any, budget: int | None, measure: 
     shapes = shapes_of(run.recipe, run.directory, sizes)
     features = run.features if shapes.origin == "features" else None
     measured = rehearse(run.recipe, shapes, features) if measure else estimated(run.recipe, shapes)
-    found = foretell(run.recipe, shapes, measured, serving_base(), budget)
-    return {**found, "compared": compared(found, measured_of(source)) if is_run else None}
+    planned = foretell(run.recipe, shapes, measured, serving_base(), budget)
+    return {**planned, "compared": compared(planned, measured_of(source)) if is_run else None}
 
 
 def show(out: Terminal, found: Mapping[str, Any]) -> None:
@@ -147,17 +147,17 @@ def compared_table(rows: list[dict[str, Any]]) -> Table:
 
 def size_text(size: float) -> str:
     """Return bytes as people read them: 1.2 GB, 34 MB, 5 kB."""
-    for unit, one in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= one:
-            return f"{size / one:.{1 if size < 10 * one else 0}f} {unit}"
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= factor:
+            return f"{size / factor:.{1 if size < 10 * factor else 0}f} {unit}"
     return f"{size:.0f} B"
 
 
 def duration_text(seconds: float) -> str:
     """Return a time as people read it: 1.5 hours, 12 minutes, 40 seconds."""
-    for unit, one in (("hours", 3600), ("minutes", 60)):
-        if seconds >= one:
-            return f"{seconds / one:.{1 if seconds < 10 * one else 0}f} {unit}"
+    for unit, factor in (("hours", 3600), ("minutes", 60)):
+        if seconds >= factor:
+            return f"{seconds / factor:.{1 if seconds < 10 * factor else 0}f} {unit}"
     return f"{seconds:.0f} seconds"
 
 
@@ -198,11 +198,11 @@ def _sizes_table(title: str, sizes: Mapping[str, int], last: tuple[str, int]) ->
 
 
 def _show_budget(out: Terminal, advice: Mapping[str, Any]) -> None:
-    asked, peak = size_text(advice["budget"]), size_text(advice["peak"])
+    budget, peak = size_text(advice["budget"]), size_text(advice["peak"])
     if advice["fits"]:
-        out.results.print(f"fits into {asked}: the train stage takes {peak}")
+        out.results.print(f"fits into {budget}: the train stage takes {peak}")
     else:
-        table = Table(title=f"the train stage takes {peak}, more than {asked}; each alone:", title_justify="left")
+        table = Table(title=f"the train stage takes {peak}, more than {budget}; each alone:", title_justify="left")
         for heading in ("change", "saves", "price"):
             table.add_column(heading)
         for lever in advice["levers"]:

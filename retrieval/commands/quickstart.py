@@ -54,7 +54,7 @@ def quickstart(
         if not json:
             show_findings(out, checked)
         if checked.count("error"):
-            first = next(one for one in checked.findings if one.severity == "error")
+            first = next(finding for finding in checked.findings if finding.severity == "error")
             raise RecipeError(f"{first.table}: {first.message}; {first.remedy}")
         run = Run.create(with_peers(loaded, peers), runs, STAGES)
         finished = run_all(run, cache, out)
@@ -62,8 +62,8 @@ def quickstart(
         raise type(error)(f"{error}; then `retrieval run {path}` goes on") from None
     after = _next(run, path)
     if json:
-        told = {"recipe": str(path), "check": checked, "run": str(run.directory), **as_json(finished), "next": after}
-        out.json(told)
+        result = {"recipe": str(path), "check": checked, "run": str(run.directory), **as_json(finished), "next": after}
+        out.json(result)
         return
     show(out, finished)
     for line in after:

@@ -108,12 +108,12 @@ def asking_of(wanted: Wanted, everybody: Everybody) -> Asking:
 
     types = everybody.signature.inputs
     item_type = types["exclude_item_ids"]
-    found = filter_of(wanted.filters, lambda option, text: typed(option, text, item_type))
+    wanted_filter = filter_of(wanted.filters, lambda option, text: typed(option, text, item_type))
     return Asking(
         top_k=wanted.top_k,
         exclude=[typed("--exclude", text, item_type) for text in wanted.exclude],
         include_seen=wanted.include_seen,
         columns=dict(columns_of(wanted.columns, types)),
-        filter=found.text() if isinstance(found, Filter) else found or "",
+        filter=wanted_filter.text() if isinstance(wanted_filter, Filter) else wanted_filter or "",
         time=parse_time(wanted.timestamp),
     )

@@ -29,8 +29,8 @@ def list_(out: Terminal, releases: Releases = RELEASES, json: AsJson = False) ->
     from ensemble.deploy.versions import Versions
     from retrieval.report.versions import listed, versions_table
 
-    found = listed(Versions(releases))
-    out.json(found) if json else out.table(versions_table(found))
+    versions = listed(Versions(releases))
+    out.json(versions) if json else out.table(versions_table(versions))
 
 
 @app.command()

@@ -43,15 +43,15 @@ def status(
     from ensemble.measure.status import Place, metrics_address, places
     from ensemble.measure.status import status as ask
 
-    asked = places(_repository(source)) if source else [Place(address, metrics or metrics_address(address))]
-    found = [ask(place) for place in asked]
+    servers = places(_repository(source)) if source else [Place(address, metrics or metrics_address(address))]
+    statuses = [ask(place) for place in servers]
     if json:
-        out.json([{**to_builtins(one), "healthy": one.healthy} for one in found])
+        out.json([{**to_builtins(server), "healthy": server.healthy} for server in statuses])
     else:
-        for one in found:
-            for table in tables(one):
+        for server in statuses:
+            for table in tables(server):
                 out.table(table)
-    if not all(one.healthy for one in found):
+    if not all(server.healthy for server in statuses):
         raise typer.Exit(UNHEALTHY)
 
 
@@ -70,10 +70,10 @@ def tables(found: Status) -> list[Table]:
         table.add_row("process", f"{found.process}, supervised since {found.started}")
     if found.items is not None:
         table.add_row("catalogue", f"{found.items:,} items" + f", {found.changes} changes" * bool(found.changes))
-    for one in found.models:
+    for model in found.models:
         table.add_section()
-        table.add_row(one.name, Text(one.state, style=_STATES.get(one.state, "bold red")))
-        for name, value in _lines(one):
+        table.add_row(model.name, Text(model.state, style=_STATES.get(model.state, "bold red")))
+        for name, value in _lines(model):
             table.add_row(f"  {name}", value)
     if found.problem:
         table.add_row("figures", Text(found.problem, style="yellow"))

@@ -41,12 +41,12 @@ def tune(
     from retrieval.tuning.tune import tune as search
 
     shown = Dashboard(out.say) if dashboard else None
-    found = search(recipe, runs, cache, field or [], Budget(minutes, trials), out, shown.open if shown else None)
+    result = search(recipe, runs, cache, field or [], Budget(minutes, trials), out, shown.open if shown else None)
     if json:
-        out.json(found)
+        out.json(result)
     else:
-        out.table(tune_table(found))
-        out.results.print(f"best recipe: {found['best_recipe']}", soft_wrap=True)
+        out.table(tune_table(result))
+        out.results.print(f"best recipe: {result['best_recipe']}", soft_wrap=True)
     if shown:
         out.results.file.flush()
         shown.wait()

@@ -27,16 +27,22 @@ CLICKED: Final = "-1"
 def exploded(interactions: Sampled, given: Mapping[str, Mapping[str, str]], rows: int) -> Sampled:
     """Return interactions with a row for each entry of the lists that hold the items, if that is what they are."""
     said = given.get("interactions", {}).get(Columns.Item)
-    single = [one for one in interactions.columns if one.dtype in ("integer", "string") and _separator(one) is None]
-    if said is None and any(name_score(one.name, Columns.Item) for one in single):
+    single = [
+        profile
+        for profile in interactions.columns
+        if profile.dtype in ("integer", "string") and _separator(profile) is None
+    ]
+    if said is None and any(name_score(profile.name, Columns.Item) for profile in single):
         return interactions
-    able = [one for one in interactions.columns if one.dtype == "list" or _separator(one) is not None]
+    able = [profile for profile in interactions.columns if profile.dtype == "list" or _separator(profile) is not None]
     able = [
-        one for one in able if said in (None, one.name) and (one.dtype == "list" or _is_called_so(one, interactions))
+        profile
+        for profile in able
+        if said in (None, profile.name) and (profile.dtype == "list" or _is_called_so(profile, interactions))
     ]
     if not able:
         return interactions
-    column = max(able, key=lambda one: name_score(one.name, Columns.Item))
+    column = max(able, key=lambda profile: name_score(profile.name, Columns.Item))
     separator = _separator(column)
     options: dict[str, Any] = {"explode": column.name, "columns": {Columns.Item: column.name}}
     options |= {"lists": {Columns.Item: separator}} if separator else {}

@@ -63,8 +63,8 @@ class TableOptions:
             raise RecipeError(f"--format {min(unknown)}: expected one of {', '.join(FORMATS)}")
         header = False if self.no_header else None
         return {
-            one: Given(formats.get(one), tables.get(one), delimiters.get(one), header, self.sample)  # type: ignore[arg-type]
-            for one in TABLES
+            table: Given(formats.get(table), tables.get(table), delimiters.get(table), header, self.sample)  # type: ignore[arg-type]
+            for table in TABLES
         }
 
     def parts(self) -> dict[str, str]:
@@ -97,14 +97,14 @@ def columns_by_table(columns: Mapping[str, str]) -> dict[str, dict[str, str]]:
     RecipeError
         There is no such table.
     """
-    given: dict[str, dict[str, str]] = {}
+    by_table: dict[str, dict[str, str]] = {}
     for ours, theirs in columns.items():
         table, dot, name = ours.rpartition(".")
         table = table if dot else "interactions"
         if not name or table not in TABLES:
             raise RecipeError(_not_a_column(f"{ours}={theirs}"))
-        given.setdefault(table, {})[name] = theirs
-    return given
+        by_table.setdefault(table, {})[name] = theirs
+    return by_table
 
 
 def _not_a_column(text: str) -> str:
@@ -113,8 +113,8 @@ def _not_a_column(text: str) -> str:
 
 def _by_table(options: list[str] | None) -> dict[str, str]:
     """Read options that are for one table, `items=VALUE`, or for all of them, `VALUE`."""
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for option in options or []:
         table, equals, value = option.partition("=")
-        found |= {table: value} if equals and table in TABLES else dict.fromkeys(TABLES, option)
-    return found
+        values |= {table: value} if equals and table in TABLES else dict.fromkeys(TABLES, option)
+    return values

@@ -52,7 +52,7 @@ class Plan:
 
     def of(self, table: str) -> list[Decided]:
         """Return what becomes of the columns of a table."""
-        return [one for one in self.decided if one.table == table]
+        return [decision for decision in self.decided if decision.table == table]
 
 
 def make_plan(
@@ -88,11 +88,11 @@ def make_plan(
     tables["interactions"] = joined(exploded(tables["interactions"], given, rows), given, rows)
     roles = find_roles(tables, given, unit)
     decided: list[Decided] = []
-    taken = {one.name for one in tables["interactions"].columns} | set(roles["interactions"])
+    taken = {column.name for column in tables["interactions"].columns} | set(roles["interactions"])
     for table in tables:
         decided += _columns(tables[table], roles[table], taken)
     ignored = {
-        table: [one.name for one in sampled.columns if choose(one).why.endswith("which tables cannot hold")]
+        table: [column.name for column in sampled.columns if choose(column).why.endswith("which tables cannot hold")]
         for table, sampled in tables.items()
     }
     named = {part: address(path, directory) for part, path in (parts or {}).items()}
@@ -107,10 +107,10 @@ def make_plan(
 
 def lines_of(plan: Plan) -> list[str]:
     """Say which columns of each table have a role and why, what cannot be read, and how rows are split."""
-    found = {table: [*plan.roles[table].values()] for table in plan.tables}
+    roles_of = {table: [*plan.roles[table].values()] for table in plan.tables}
     tables = [
-        f"{table}: " + "; ".join(f"{one.role} is {one.column.name!r} ({one.why})" for one in roles)
-        for table, roles in found.items()
+        f"{table}: " + "; ".join(f"{role.role} is {role.column.name!r} ({role.why})" for role in roles)
+        for table, roles in roles_of.items()
     ]
     left_out = [
         f"{table}: left out, for tables cannot hold it: {name} ({plan.tables[table].column(name).dtype})"
@@ -121,7 +121,7 @@ def lines_of(plan: Plan) -> list[str]:
 
 
 def _columns(table: Sampled, roles: Mapping[str, Found], taken: set[str]) -> list[Decided]:
-    by_column = {found.column.name: found for found in roles.values()}
+    by_column = {role.column.name: role for role in roles.values()}
     decided = []
     for column in table.columns:
         if column.name in by_column:
@@ -131,7 +131,7 @@ def _columns(table: Sampled, roles: Mapping[str, Found], taken: set[str]) -> lis
         else:
             decided.append(_attribute(column, taken))
     # The id first, as a reader expects it.
-    return sorted(decided, key=lambda one: one.name not in roles)
+    return sorted(decided, key=lambda decision: decision.name not in roles)
 
 
 def _role(found: Found) -> Decided:

@@ -51,7 +51,7 @@ def _data(plan: Plan, directory: Path, bad: Sequence[Finding]) -> list[str]:
     if time is not None:
         lines.append(_line(f"timestamp_unit = {inline(time.unit)}", f"{time.column.name}: {time.why}"))
     if bad:
-        lines += [f"# {one.rows:,} of {one.of:,} rows of {one.table}: {one.message}" for one in bad]
+        lines += [f"# {finding.rows:,} of {finding.of:,} rows of {finding.table}: {finding.message}" for finding in bad]
         lines.append(
             _line('bad_rows = "drop"', 'left out and reported in tables/source.json; "refuse": stop at the first')
         )
@@ -68,7 +68,7 @@ def _data(plan: Plan, directory: Path, bad: Sequence[Finding]) -> list[str]:
 
 def _table(plan: Plan, table: str, sampled: Sampled, directory: Path) -> list[str]:
     decided, file = plan.of(table), sampled.file
-    renamed = {one.name: one.column for one in decided if one.name != one.column}
+    renamed = {decision.name: decision.column for decision in decided if decision.name != decision.column}
     lines = ["", f"[data.{table}]"]
     if table != "interactions" or not plan.parts:
         lines.append(f"path = {inline(_relative(file.path, directory))}")
@@ -81,10 +81,12 @@ def _table(plan: Plan, table: str, sampled: Sampled, directory: Path) -> list[st
         lines.append("# our name = the file's name")
         lines.append(f"columns = {inline(renamed)}")
     read = decided if table != "interactions" else []
-    lists = {one.name: one.choice.separator for one in read if one.choice and one.choice.separator}
+    lists = {
+        decision.name: decision.choice.separator for decision in read if decision.choice and decision.choice.separator
+    }
     if lists := {**file.lists, **lists}:
         lines.append(_line(f"lists = {inline(lists)}", "text that holds several values"))
-    types = {one.name: one.choice.type for one in read if one.choice and one.choice.type}
+    types = {decision.name: decision.choice.type for decision in read if decision.choice and decision.choice.type}
     if types:
         lines.append(_line(f"types = {inline(types)}", "text that holds dates"))
     return lines
@@ -104,19 +106,19 @@ def _features(plan: Plan) -> list[str]:
     lines = ["", "[query.features]", *map(_feature, query)]
     if plan.timestamp is not None:
         lines.append(_line('history = { kind = "sequence", last = 50 }', "what the user did up to the query's time"))
-    asked = [one for one in plan.of("interactions") if one.choice and one.becomes == "left out"]
-    if any(one.choice and one.choice.kind for one in asked):
+    left_out = [decision for decision in plan.of("interactions") if decision.choice and decision.becomes == "left out"]
+    if any(decision.choice and decision.choice.kind for decision in left_out):
         lines.append("# Columns of the interactions: take in those that are known when the question is asked.")
-    lines += [f"# {_feature(one)}" for one in asked if one.choice and one.choice.kind]
+    lines += [f"# {_feature(decision)}" for decision in left_out if decision.choice and decision.choice.kind]
     return [*lines, "", "[item.features]", *map(_feature, item)]
 
 
 def _only(plan: Plan, table: str, name: str) -> Iterable[Decided]:
-    return [one for one in plan.of(table) if one.name == name]
+    return [decision for decision in plan.of(table) if decision.name == name]
 
 
 def _others(plan: Plan, table: str) -> Iterable[Decided]:
-    return [one for one in plan.of(table) if one.name not in (Columns.User, Columns.Item)]
+    return [decision for decision in plan.of(table) if decision.name not in (Columns.User, Columns.Item)]
 
 
 def _feature(one: Decided) -> str:
@@ -129,10 +131,10 @@ def _rest(plan: Plan) -> list[str]:
     model = [_line(text, why) for text, why in towers(plan.roles)]
     lines = ["", "[model]", *model] if model else []
     lines += ["", "[train]", *(_line(text, why) for text, why in settings(plan.tables["interactions"], plan.roles))]
-    found = plan.roles["interactions"].get(Columns.Event)
-    if found is None:
+    event = plan.roles["interactions"].get(Columns.Event)
+    if event is None:
         return lines
-    counts = found.column.values.value_counts()
+    counts = event.column.values.value_counts()
     kinds = [str(kind) for kind in counts.index]
     served = f"served = {inline(kinds[-1])}"
     return [

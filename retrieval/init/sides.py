@@ -27,20 +27,20 @@ def assigned(files: Sequence[str], given: Mapping[str, Given]) -> dict[str, str]
         return {"interactions": files[0]}
     scores = {path: _scores(path, given["interactions"]) for path in dict.fromkeys(files)}
     ordered = sorted(scores, key=lambda path: -min(scores[path]))  # of equals the first that was named
-    found = {"interactions": ordered[0]}
+    tables = {"interactions": ordered[0]}
     for path in ordered[1:]:
         user, item = scores[path]
         table = "users" if user > item else "items"
-        if user == item or table in found:
-            raise _unclear(path, found)
-        found[table] = path
-    return found
+        if user == item or table in tables:
+            raise _unclear(path, tables)
+        tables[table] = path
+    return tables
 
 
 def _scores(path: str, given: Given) -> tuple[int, int]:
     """Return how well a column's name says that the file has users, and items."""
     sampled = sample(path, "interactions", Path.cwd(), given._replace(rows=FEW_ROWS))
-    best = [max(name_score(one.name, role) for one in sampled.columns) for role in (Columns.User, Columns.Item)]
+    best = [max(name_score(column.name, role) for column in sampled.columns) for role in (Columns.User, Columns.Item)]
     return best[0], best[1]
 
 

@@ -29,12 +29,12 @@ def given_split(interactions: Sampled, said: str | None) -> tuple[str, str] | No
     DataError
         There is no such column as the user says.
     """
-    names = [one.name for one in interactions.columns]
+    names = [column.name for column in interactions.columns]
     if said is not None and said not in names:
         raise DataError(
             f"--split-column {said}: {interactions.file.path} has no such column; there are: {', '.join(names)}"
         )
-    name = said or next((one.name for one in interactions.columns if _names_parts(one)), None)
+    name = said or next((column.name for column in interactions.columns if _names_parts(column)), None)
     if name is None:
         return None
     why = "you say so" if said else f"column {name!r} says which part each row is in"

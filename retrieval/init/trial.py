@@ -48,14 +48,14 @@ def tried(plan: Plan, name: str, recipe: Path, progress: Callable[[str], None]) 
     if _bytes(parsed) > CHECKED_BYTES:
         said = [f"looked at no more than {plan.tables['interactions'].rows:,} rows; retrieval check reads them all"]
         return Trial(text, preview(parsed), said, [])
-    found = _errors(parsed, recipe, progress)
-    bad = [one for one in found if one.check.startswith("bad-row/")]
+    errors = _errors(parsed, recipe, progress)
+    bad = [error for error in errors if error.check.startswith("bad-row/")]
     if bad:
         text = recipe_text(plan, name, recipe, bad)
         parsed = parse_recipe(text, recipe)
-        found = _errors(parsed, recipe, progress)
-    said = [f"left out: {one.rows:,} of {one.of:,} rows of {one.table}: {one.message}" for one in bad]
-    missing = [f"{one.message}; {one.remedy}" for one in found]
+        errors = _errors(parsed, recipe, progress)
+    said = [f"left out: {error.rows:,} of {error.of:,} rows of {error.table}: {error.message}" for error in bad]
+    missing = [f"{error.message}; {error.remedy}" for error in errors]
     return Trial(text, [] if missing else preview(parsed), said, missing)
 
 
@@ -78,4 +78,4 @@ def _bytes(recipe: Recipe) -> int:
 
 def _errors(recipe: Recipe, path: Path, progress: Callable[[str], None]) -> list[Finding]:
     checked = check(recipe.data, recipe.query, recipe.item, path.parent, progress)
-    return [one for one in checked.findings if one.severity == "error"]
+    return [finding for finding in checked.findings if finding.severity == "error"]

@@ -149,29 +149,29 @@ def index_of(config: Index, items: int, dim: int) -> tuple[str, int]:
     if config.kind != "auto":
         return config.kind, sizes.get(config.kind, 0)  # 0: the items are elsewhere, as Milvus's are
     limit = (config.memory_budget_mb or math.inf) * 1e6
-    kind = max((one for one in sizes if sizes[one] <= limit), key=lambda one: sizes[one], default="flat")
+    kind = max((kind for kind, size in sizes.items() if size <= limit), key=lambda kind: sizes[kind], default="flat")
     return f"auto (at most {kind})", sizes.get(kind, 0)
 
 
 def measured_of(run: Path) -> dict[str, Any]:
     """Return what a run cost, as far as its stages have finished; sizes are in bytes."""
-    found: dict[str, Any] = {}
+    measured: dict[str, Any] = {}
     cost = run / "towers" / "cost.json"
     if cost.is_file():
         stated = read_json(cost)
         numbers = sum(sum(tower.values()) for tower in stated["parameters"].values())
-        found = {
+        measured = {
             "peak": stated["peak_rss_bytes"],
             "seconds_per_epoch": stated["seconds_per_epoch"],
             "parameters": numbers,
         }
     index = run / "release" / "index" / "items.faiss"
     if (run / "release").is_dir():
-        found["index"] = index.stat().st_size if index.is_file() else 0
+        measured["index"] = index.stat().st_size if index.is_file() else 0
     for name in ("tables", "features", "towers", "release", "triton"):
         if (run / name).is_dir():
-            found[f"disk.{name}"] = sum(one.stat().st_size for one in (run / name).rglob("*") if one.is_file())
-    return found
+            measured[f"disk.{name}"] = sum(file.stat().st_size for file in (run / name).rglob("*") if file.is_file())
+    return measured
 
 
 def compared(found: Mapping[str, Any], measured: Mapping[str, Any]) -> list[dict[str, Any]]:

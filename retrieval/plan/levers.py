@@ -60,15 +60,15 @@ class Advice:
 def advise(setup: Setup, base: int, budget: int) -> Advice:
     """Return what makes the train stage fit into `budget` bytes, given what its base takes."""
     peak = base + setup.counted
-    levers = sorted((_lever(setup, *one) for one in _changes(setup)), key=lambda one: -one.saves)
+    levers = sorted((_lever(setup, *change) for change in _changes(setup)), key=lambda lever: -lever.saves)
     together, changed = [], setup
     while base + changed.counted > budget:
-        step = max(_changes(changed), key=lambda one: changed.counted - one[2].counted, default=None)
+        step = max(_changes(changed), key=lambda change: changed.counted - change[2].counted, default=None)
         if step is None or step[2].counted >= changed.counted:
             break
         together.append(step[0])
         changed = step[2]
-    kept = [one for one in levers if one.saves > 0]
+    kept = [lever for lever in levers if lever.saves > 0]
     return Advice(budget, peak, peak <= budget, kept, _last_of_each(together), base + changed.counted)
 
 
@@ -83,10 +83,10 @@ def _last_of_each(changes: list[str]) -> list[str]:
 
 def _changes(setup: Setup) -> Iterator[tuple[str, str, Setup]]:
     """Yield (change, price, setup) of each step down."""
-    for one in (_batch, _candidates, _teacher, _refit, _width, _history):
-        found = one(setup)
-        if found is not None:
-            yield found
+    for step in (_batch, _candidates, _teacher, _refit, _width, _history):
+        change = step(setup)
+        if change is not None:
+            yield change
     yield from _vocabularies(setup)
 
 
@@ -135,7 +135,7 @@ def _width(setup: Setup) -> _Step | None:
 
 
 def _history(setup: Setup) -> _Step | None:
-    spec = next((one for one in setup.shapes.query if one.kind == "sequence"), None)
+    spec = next((feature for feature in setup.shapes.query if feature.kind == "sequence"), None)
     if spec is None or spec.max_length // 2 < LEAST_HISTORY:
         return None
     length = spec.max_length // 2

@@ -60,11 +60,11 @@ def training(shapes: Shapes, model: Model, train: Train) -> Memory:
     raw = sum(shapes.rows.values()) * (RAW_ROW + _row_bytes(shapes.query, history=False))
     if train.refit:
         raw += rows * (RAW_ROW + _row_bytes(shapes.query, history=False))  # both parts, joined
-    asked = shapes.rows["valid"]
+    validated = shapes.rows["valid"]
     stays = {
         "tables and features read": raw + shapes.items * _row_bytes(shapes.item),
         "rows trained on": rows * (_trained_row(shapes) + (SHUFFLED_ROW if rows <= SHUFFLED_BY_TF else DRAWN_ROW)),
-        "rows validated": 2 * asked * _row_bytes(shapes.query),
+        "rows validated": 2 * validated * _row_bytes(shapes.query),
         "weights": towers * FLOAT * (numbers + frozen(shapes.specs, model, factors)),
         "optimizer (Adam)": towers * 2 * FLOAT * numbers,
         "gradients": FLOAT * numbers,
@@ -75,7 +75,7 @@ def training(shapes: Shapes, model: Model, train: Train) -> Memory:
         "sorting the histories": rows * SORTED_ROW * _has_history(shapes),
         "choosing the blend": _choosing_blend(shapes, model),
         "a training step": sum(step(shapes, model, train).values()),
-        "a validation": min(asked, ENCODED_AT_ONCE) * _tower_row(shapes.query, model, 2) * FLOAT,
+        "a validation": min(validated, ENCODED_AT_ONCE) * _tower_row(shapes.query, model, 2) * FLOAT,
     }
     return Memory({name: size for name, size in stays.items() if size}, {k: v for k, v in passes.items() if v})
 

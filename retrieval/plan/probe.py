@@ -91,8 +91,8 @@ def _rehearse(train_towers: Callable[..., None], data: Any, question: Question, 
     with tempfile.TemporaryDirectory() as folder:
         towers = msgspec.structs.replace(question.model, blend=None)
         train_towers(data, towers, train, 0, question.device, Path(folder), lambda line: None)
-        found: list[dict[str, float]] = json.loads((Path(folder) / "history.json").read_bytes())
-    return found
+        history: list[dict[str, float]] = json.loads((Path(folder) / "history.json").read_bytes())
+    return history
 
 
 def _seconds_per_step(train_towers: Callable[..., None], question: Question) -> float:
@@ -174,20 +174,20 @@ def _arrays(
     specs: tuple[FeatureSpec, ...], rows: int, rng: np.random.Generator, lengths: dict[str, int] | None = None
 ) -> dict[str, np.ndarray]:
     """Return one array per feature but the history, which is made of the interactions."""
-    made: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {}
     for spec in specs:
         shape = (rows, spec.max_length) if spec.max_length else (rows,)
         if spec.kind == "sequence":
             continue
         if spec.dtype == "float32":
-            made[spec.name] = rng.normal(size=shape).astype(np.float32)
+            arrays[spec.name] = rng.normal(size=shape).astype(np.float32)
             continue
-        made[spec.name] = rng.integers(min(FIRST_ITEM, spec.cardinality - 1), spec.cardinality, shape)
+        arrays[spec.name] = rng.integers(min(FIRST_ITEM, spec.cardinality - 1), spec.cardinality, shape)
         if spec.name in (lengths or {}):
-            made[spec.name][:, (lengths or {})[spec.name] :] = 0
+            arrays[spec.name][:, (lengths or {})[spec.name] :] = 0
         if spec.kind == "weighted-list":
-            made[f"{spec.name}_weight"] = np.ones(shape, np.float32)
-    return made
+            arrays[f"{spec.name}_weight"] = np.ones(shape, np.float32)
+    return arrays
 
 
 if __name__ == "__main__":

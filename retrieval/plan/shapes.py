@@ -78,13 +78,13 @@ def shapes_of(recipe: Recipe, run: Path, sizes: Sizes | None = None) -> Shapes:
         return _from_features(run / "features")
     if sizes is None and (run / "tables" / "items.parquet").is_file():
         return _from_tables(recipe, run / "tables")
-    found = sizes or known_sizes(recipe)
-    if found is None:
+    counts = sizes or known_sizes(recipe)
+    if counts is None:
         raise RecipeError(
             f"{recipe.name}: how much data there is cannot be told before it is there; run `retrieval fetch RECIPE` "
             "first, or give --rows, --users and --items"
         )
-    return _planned(recipe, found, _Declared(recipe, found), "declared")
+    return _planned(recipe, counts, _Declared(recipe, counts), "declared")
 
 
 def known_sizes(recipe: Recipe) -> Sizes | None:
@@ -133,9 +133,9 @@ class _Declared:
         """Return how many distinct values a column has, or things that `made` makes of it; at most `most`."""
         if made is None and column in self._known:
             return min(self._known[column], most or self._known[column])
-        found = most or ASSUMED_VALUES
-        self.assumed.append(f"{column}: {found:,} values")
-        return found
+        assumed = most or ASSUMED_VALUES
+        self.assumed.append(f"{column}: {assumed:,} values")
+        return assumed
 
     def width(self, column: str) -> int:
         """Return how many numbers a vector of a column has."""
@@ -158,13 +158,15 @@ class _Counted:
             return most or ASSUMED_VALUES
         listed = isinstance(next(iter(values.dropna()), None), (list, np.ndarray))
         distinct = values if listed else values.drop_duplicates()  # the rows may be many
-        found = {one for value in distinct.tolist() for one in (made or _entries)(value)}
-        return min(len(found), most or len(found))
+        entries = {entry for value in distinct.tolist() for entry in (made or _entries)(value)}
+        return min(len(entries), most or len(entries))
 
     def width(self, column: str) -> int:
         """Return how many numbers a vector of a column has."""
         values = self._column(column)
-        return next((len(one) for one in ([] if values is None else values) if isinstance(one, list)), ASSUMED_WIDTH)
+        return next(
+            (len(vector) for vector in ([] if values is None else values) if isinstance(vector, list)), ASSUMED_WIDTH
+        )
 
     def _column(self, name: str) -> Any:
         for table in (self._stored.users, self._stored.items):

@@ -38,15 +38,15 @@ def filter_of(options: FilterOptions, item_id: Callable[[str, str], Any]) -> Fil
         if others:
             raise _wrong(f"--filter: expected alone, got --{others[0].replace('_', '-')} as well")
         return options.raw
-    only = [item_id("--only-items", one) for one in options.only_items or []]
-    found = Filter(
+    only = [item_id("--only-items", text) for text in options.only_items or []]
+    wanted = Filter(
         allow=only or None,
         tags=_tags(options),
         ranges=dict(_range(text) for text in options.range or []),
         crowding=_crowding(options.limit_per),
         min_score=options.min_score,
     )
-    return found if found.text() else None
+    return wanted if wanted.text() else None
 
 
 def _tags(options: FilterOptions) -> dict[str, TagTest]:

@@ -57,15 +57,15 @@ class Log:
             MLflow refuses it or goes away; what was logged so far is marked as failed.
         """
         with self._said():
-            experiment, made = self._experiment(), _made_from(run)
+            experiment, fingerprint = self._experiment(), _made_from(run)
             there = self._client.search_runs(
-                [experiment], f"tags.`{LOGGED}` = '{made}' and attributes.status = 'FINISHED'", max_results=1
+                [experiment], f"tags.`{LOGGED}` = '{fingerprint}' and attributes.status = 'FINISHED'", max_results=1
             )
-            return str(there[0].info.run_id) if there else self._log(run, experiment, made)
+            return str(there[0].info.run_id) if there else self._log(run, experiment, fingerprint)
 
     def _experiment(self) -> str:
-        found = self._client.get_experiment_by_name(EXPERIMENT)
-        return str(found.experiment_id if found else self._client.create_experiment(EXPERIMENT))
+        experiment = self._client.get_experiment_by_name(EXPERIMENT)
+        return str(experiment.experiment_id if experiment else self._client.create_experiment(EXPERIMENT))
 
     def _log(self, run: Run, experiment: str, made: str) -> str:
         tags = {LOGGED: made, "mlflow.source.name": "retrieval run", **_tags(run)}
@@ -136,9 +136,9 @@ def metrics_of(run: Run) -> Iterator[tuple[str, float, int]]:
 
     MLflow lets no `@` into a name: recall@10 is recall_at_10.
     """
-    found = read_json(run.metrics)
-    sides = {"": found, "popularity/": found["popularity"]}
-    sides |= {f"{one['name']}/": one for one in found["comparison"]["models"][2:] if "skipped" not in one}
+    metrics = read_json(run.metrics)
+    sides = {"": metrics, "popularity/": metrics["popularity"]}
+    sides |= {f"{model['name']}/": model for model in metrics["comparison"]["models"][2:] if "skipped" not in model}
     for name, side in sides.items():
         for protocol in ("unseen", "all"):
             yield from _named(f"{name}{protocol}/", side[protocol], 0)
@@ -162,8 +162,8 @@ def _flat(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 
 
 def _tags(run: Run) -> dict[str, str]:
-    found, manifest = read_json(run.metrics), read_json(run.release / "manifest.json")
-    said = {"retrieval.release": manifest["release"], "retrieval.verdict": found.get("verdict", {}).get("text", "")}
+    metrics, manifest = read_json(run.metrics), read_json(run.release / "manifest.json")
+    said = {"retrieval.release": manifest["release"], "retrieval.verdict": metrics.get("verdict", {}).get("text", "")}
     return {**said, "mlflow.note.content": run.recipe.card.description}
 
 

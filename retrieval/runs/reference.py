@@ -28,8 +28,8 @@ def training_side(recipe: Recipe, features_dir: Path, towers_dir: Path) -> Refer
     histories = _histories(features_dir)
 
     def vectors(queries: pd.DataFrame) -> np.ndarray:
-        made = {**fitted.transform(queries), **histories(queries)}
-        return encode_queries(model, {name: tf.convert_to_tensor(values) for name, values in made.items()})
+        features = {**fitted.transform(queries), **histories(queries)}
+        return encode_queries(model, {name: tf.convert_to_tensor(values) for name, values in features.items()})
 
     return vectors
 
@@ -52,11 +52,11 @@ def ranking_side(recipe: Recipe, features_dir: Path, towers_dir: Path, ranker_di
     sides = ranker.catalogue_sides()
 
     def scores(queries: pd.DataFrame, items: np.ndarray) -> np.ndarray:
-        made = {**fitted.transform(queries), **histories(queries)}
-        rows = {name: tf.convert_to_tensor(values) for name, values in made.items()}
+        features = {**fitted.transform(queries), **histories(queries)}
+        rows = {name: tf.convert_to_tensor(values) for name, values in features.items()}
         vectors = tf.convert_to_tensor(encode_queries(towers, rows))
-        found: np.ndarray = ranker.scores(rows, vectors, tf.gather(sides, tf.convert_to_tensor(items))).numpy()
-        return found
+        scored: np.ndarray = ranker.scores(rows, vectors, tf.gather(sides, tf.convert_to_tensor(items))).numpy()
+        return scored
 
     return scores
 
@@ -83,7 +83,7 @@ def fitted_queries(recipe: Recipe, features_dir: Path) -> Any:
     from workflows.fitting.fit import FittedSide
 
     stated = json.loads((features_dir / "query_transform" / "transform.json").read_text(encoding="utf-8"))["inputs"]
-    inputs = [Input(one["name"], one["dtype"], one["list"]) for one in stated]
+    inputs = [Input(column["name"], column["dtype"], column["list"]) for column in stated]
     workflow = Workflow.load(str(features_dir / "query_workflow"))
     return FittedSide(plan(recipe.query, "query.features"), inputs, workflow, wants_gpu(recipe.device))
 

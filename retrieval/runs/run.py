@@ -180,9 +180,9 @@ class Run(Outputs):
         RecipeError
             Its path has signs that TensorFlow and Dask take for a pattern of paths.
         """
-        if found := sorted(set(str(runs.absolute())) & set("*?[")):
+        if signs := sorted(set(str(runs.absolute())) & set("*?[")):
             raise RecipeError(
-                f"--runs {runs}: TensorFlow and Dask take '{found[0]}' for a pattern; choose another place"
+                f"--runs {runs}: TensorFlow and Dask take '{signs[0]}' for a pattern; choose another place"
             )
         return cls(runs / recipe.name, recipe, _wanted(stages, recipe), watched={})
 

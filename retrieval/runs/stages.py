@@ -218,12 +218,12 @@ def _feature_settings(recipe: Recipe) -> Any:
 def _feature_files(run: Run) -> Any:
     """Return what tells whether files of pre-trained vectors or the earlier run's features changed; None without."""
     files, earlier = embedding_files(run.recipe.query, run.recipe.item), run.earlier_id("features")
-    found = {"earlier features": earlier} if earlier else {}
+    files_read = {"earlier features": earlier} if earlier else {}
     if files:
         from workflows.features.pretrained import state_of
 
-        found.update({path: state_of(path) for path in files})
-    return found or None
+        files_read.update({path: state_of(path) for path in files})
+    return files_read or None
 
 
 def _training_key(job: Job) -> str:

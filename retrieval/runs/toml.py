@@ -44,7 +44,7 @@ def _item(name: str | tuple[str, ...], value: Any) -> Any:
 def inline(value: Any) -> str:
     """Return a value as TOML writes it in one line."""
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key_of(key)} = {inline(one)}" for key, one in value.items()) + " }"
+        return "{ " + ", ".join(f"{key_of(key)} = {inline(inner)}" for key, inner in value.items()) + " }"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(inline, value)) + "]"
     return tomlkit.item(value).as_string()

@@ -76,8 +76,8 @@ KEY_HOLDS = "26.05"
 
 def version_of(text: str) -> Version:
     """Return the numbers that a version begins with: `1.8.0.post1` is (1, 8, 0)."""
-    found = re.match(r"\d+(?:\.\d+)*", text)
-    return tuple(map(int, found[0].split("."))) if found else ()
+    numbers = re.match(r"\d+(?:\.\d+)*", text)
+    return tuple(map(int, numbers[0].split("."))) if numbers else ()
 
 
 def wrong(rules: tuple[Bad, ...], installed: Mapping[str, str], where: str) -> Iterator[Finding]:

@@ -51,7 +51,7 @@ class Field:
 
 def default_fields(recipe: Recipe) -> list[Field]:
     """Return the fields that are searched when none are asked for."""
-    history = any(msgspec.to_builtins(one).get("kind") == "sequence" for one in _features(recipe))
+    history = any(msgspec.to_builtins(feature).get("kind") == "sequence" for feature in _features(recipe))
     return parse_fields([*DEFAULTS, *(DEFAULTS_WITH_HISTORY if history else ())], recipe)
 
 
@@ -124,7 +124,7 @@ def _parse(text: str, recipe: Recipe) -> Field:
 def _range(name: str, values: str, kinds: set[type]) -> Field:
     bounds, _, scale = values.partition(":")
     try:
-        low, high = (float(one) for one in bounds.split(".."))
+        low, high = (float(bound) for bound in bounds.split(".."))
     except ValueError:
         raise RecipeError(f"--field {name}={values}: {bounds!r} is not LOW..HIGH, two numbers") from None
     if not kinds & {inspect.IntType, inspect.FloatType}:
@@ -139,8 +139,8 @@ def _range(name: str, values: str, kinds: set[type]) -> Field:
 
 
 def _choices(name: str, values: str) -> Field:
-    found = _json(values) if values.startswith("[") else [_json(one) for one in values.split(",")]
-    return Field(name, choices=tuple(dict.fromkeys(json.dumps(one) for one in found)))
+    listed = _json(values) if values.startswith("[") else [_json(choice) for choice in values.split(",")]
+    return Field(name, choices=tuple(dict.fromkeys(json.dumps(choice) for choice in listed)))
 
 
 def _json(text: str) -> Any:
@@ -156,7 +156,7 @@ def _kinds(recipe: Recipe, name: str) -> set[type]:
     described = inspect.type_info(type(section))
     assert isinstance(described, inspect.StructType)
     kind = next(field.type for field in described.fields if field.name == key)
-    return {type(one) for one in (kind.types if isinstance(kind, inspect.UnionType) else (kind,))}
+    return {type(part) for part in (kind.types if isinstance(kind, inspect.UnionType) else (kind,))}
 
 
 def _section(recipe: Recipe, name: str) -> tuple[msgspec.Struct, str]:
@@ -173,7 +173,7 @@ def _below(path: str, section: msgspec.Struct) -> Iterator[str]:
 
 
 def _features(recipe: Recipe) -> list[Any]:
-    found: list[Any] = []
+    features: list[Any] = []
     for feature in recipe.query.features.values():
-        found += feature if isinstance(feature, list) else [feature]
-    return found
+        features += feature if isinstance(feature, list) else [feature]
+    return features

@@ -102,9 +102,9 @@ def tune(
         if began:
             began(run.directory / DIRECTORY / STUDY)
         _search(study, run, space, budget, teller)
-        found = _found(study, path, recipe, space)
-        found["best_recipe"] = str(_write_best(study, run, path, space))
-    return found
+        result = _found(study, path, recipe, space)
+        result["best_recipe"] = str(_write_best(study, run, path, space))
+    return result
 
 
 def study_storage(path: Path) -> str:
@@ -231,15 +231,15 @@ def _open_study(run: Run, space: Sequence[Field]) -> Any:
 
 def _distributions(space: Sequence[Field]) -> dict[str, Any]:
     distributions = _optuna().distributions
-    found: dict[str, Any] = {}
+    by_name: dict[str, Any] = {}
     for field in space:
         if field.choices:
-            found[field.name] = distributions.CategoricalDistribution(field.choices)
+            by_name[field.name] = distributions.CategoricalDistribution(field.choices)
         elif field.integer:
-            found[field.name] = distributions.IntDistribution(int(field.low), int(field.high), log=field.log)
+            by_name[field.name] = distributions.IntDistribution(int(field.low), int(field.high), log=field.log)
         else:
-            found[field.name] = distributions.FloatDistribution(field.low, field.high, log=field.log)
-    return found
+            by_name[field.name] = distributions.FloatDistribution(field.low, field.high, log=field.log)
+    return by_name
 
 
 def _values(space: Sequence[Field], drawn: Mapping[str, Any]) -> dict[str, Any]:
@@ -253,12 +253,16 @@ def _finished(study: Any) -> list[Any]:
 def _ended(study: Any) -> list[Any]:
     """Return the trials that need not be tried again."""
     states = _optuna().trial.TrialState
-    return [one for one in study.trials if one.state in (states.COMPLETE, states.PRUNED) or "error" in one.user_attrs]
+    return [
+        trial
+        for trial in study.trials
+        if trial.state in (states.COMPLETE, states.PRUNED) or "error" in trial.user_attrs
+    ]
 
 
 def _found(study: Any, path: Path, recipe: Recipe, space: Sequence[Field]) -> dict[str, Any]:
     if not _finished(study):
-        errors = [one.user_attrs["error"] for one in study.trials if "error" in one.user_attrs]
+        errors = [trial.user_attrs["error"] for trial in study.trials if "error" in trial.user_attrs]
         if errors:
             raise StageError(f"{path}: no trial came to its end; the last one that failed: {errors[-1]}")
         raise StageError(

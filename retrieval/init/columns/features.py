@@ -81,7 +81,7 @@ def renamed(name: str) -> str:
 
 def _list(column: Profile) -> Choice:
     lengths = column.values.map(len)
-    entries = pd.Series([one for row in column.values for one in row], dtype=object)
+    entries = pd.Series([entry for row in column.values for entry in row], dtype=object)
     if len(entries) and isinstance(entries.iloc[0], float):
         return Choice(None, {}, f"lists of {int(lengths.max())} numbers: a vector, see kind = embedding")
     return _multi_hot(entries, lengths, "lists")
@@ -101,9 +101,11 @@ def _text(column: Profile) -> Choice:
     values = column.values
     separator = _separator(values)
     if separator:
-        rows = values.map(lambda text: [one for part in text.split(separator) if (one := part.strip())])
-        found = _multi_hot(pd.Series([one for row in rows for one in row]), rows.map(len), f"lists with {separator!r}")
-        return found._replace(separator=separator)
+        rows = values.map(lambda text: [entry for part in text.split(separator) if (entry := part.strip())])
+        choice = _multi_hot(
+            pd.Series([entry for row in rows for entry in row]), rows.map(len), f"lists with {separator!r}"
+        )
+        return choice._replace(separator=separator)
     if readings(values) == ["iso"]:
         return _date(column)._replace(type="datetime")
     if values.iloc[:TRIED].str.match(r"(?i)(https?://|www\.)|.*\.(jpe?g|png|gif|webp|svg)$").mean() > 0.5:

@@ -28,7 +28,7 @@ def find_id(table: Sampled, role: str, found: dict[str, Found]) -> None:
     """Find the id of users or items: unique in every row if possible, and called so."""
     if role in found:
         return
-    able = [one for one in table.columns if _can_be_id(one)]
+    able = [column for column in table.columns if _can_be_id(column)]
     if not able:
         raise DataError(f"{table.file.path}: no column of integers or strings that can be the {role}")
 
@@ -48,9 +48,9 @@ def find_reference(
     """Find the user or item of the interactions: its values are ids of the `other` table, or it is called so."""
     if role in found:
         return
-    taken = {one.column.name for one in found.values()}
-    able = [one for one in interactions.columns if _can_be_id(one) and one.name not in taken]
-    scored = [(*_score(one, role, other[1] if other else None), one) for one in able]
+    taken = {role_of.column.name for role_of in found.values()}
+    able = [column for column in interactions.columns if _can_be_id(column) and column.name not in taken]
+    scored = [(*_score(column, role, other[1] if other else None), column) for column in able]
     scored.sort(key=lambda entry: -entry[0])
     if not scored or scored[0][0] <= 0:
         if other is not None:
@@ -82,8 +82,8 @@ def _opposite(role: str) -> str:
 
 def _refuse_without_key(interactions: Sampled, role: str, table: Sampled, other: Profile) -> None:
     """Raise DataError where the interactions have no user or item, but the key of rows of the table that has one."""
-    there = {one.name.lower() for one in table.columns if one.name != other.name and one.is_unique}
-    named = [one.name for one in interactions.columns if not UNNAMED.fullmatch(one.name)]
+    there = {column.name.lower() for column in table.columns if column.name != other.name and column.is_unique}
+    named = [column.name for column in interactions.columns if not UNNAMED.fullmatch(column.name)]
     key = next((name for name in named if name.lower() in there), None)
     if key is not None:
         first, second = interactions.file.path, table.file.path
@@ -103,13 +103,17 @@ def _left_over(interactions: Sampled, able: list[Profile], role: str) -> Found:
         return named + (named and not OTHER_IDS & set(parts))
 
     others = (_opposite(role), Columns.Rating, Columns.Timestamp, Columns.Event, Columns.Title)
-    left = [one for one in able if one.distinct > 1 and not any(name_score(one.name, other) for other in others)]
-    left = [one for one in left if one.rows < MANY_ROWS or (not one.is_unique and one.distinct > FEW)]
+    left = [
+        column for column in able if column.distinct > 1 and not any(name_score(column.name, other) for other in others)
+    ]
+    left = [column for column in left if column.rows < MANY_ROWS or (not column.is_unique and column.distinct > FEW)]
     if role == Columns.Item:
-        left = [one for one in left if not OTHER_IDS & set(parts_of(one.name))]
-    left = [one for one in left if is_id(one) or not (OTHER_IDS & set(parts_of(one.name)) or _is_remark(one))]
+        left = [column for column in left if not OTHER_IDS & set(parts_of(column.name))]
+    left = [
+        column for column in left if is_id(column) or not (OTHER_IDS & set(parts_of(column.name)) or _is_remark(column))
+    ]
     if not left:
-        names = ", ".join(one.name for one in interactions.columns)
+        names = ", ".join(column.name for column in interactions.columns)
         raise DataError(
             f"{interactions.file.path}: no column looks like the {role}; there are: {names}; say which it is: "
             f"--column {role}=NAME"

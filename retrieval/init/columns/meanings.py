@@ -23,9 +23,9 @@ def meanings(plan: Plan) -> Iterator[str]:
     rating = plan.roles["interactions"].get(Columns.Rating)
     if rating is not None:
         yield from _of_rating(rating.column)
-    for one in plan.tables["interactions"].columns:
-        if one.dtype in ("integer", "float") and QUANTITIES & set(parts_of(one.name)):
-            yield from _of_quantity(one)
+    for column in plan.tables["interactions"].columns:
+        if column.dtype in ("integer", "float") and QUANTITIES & set(parts_of(column.name)):
+            yield from _of_quantity(column)
 
 
 def _of_rating(column: Profile) -> Iterator[str]:

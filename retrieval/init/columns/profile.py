@@ -81,7 +81,7 @@ class Sampled:
 
     def column(self, name: str) -> Profile:
         """Return a column by its name in the file."""
-        return next(one for one in self.columns if one.name == name)
+        return next(column for column in self.columns if column.name == name)
 
 
 class Found(NamedTuple):
@@ -113,10 +113,10 @@ def sample(path: str, table: str, directory: Path, given: Given) -> Sampled:
     located = locate(TableFile(path=place, **said), table)
     options, notes = sniff(located, given.delimiter, given.header)
     options = {"path": place, **said, **options}
-    found = read_sample(locate(TableFile(**options), table), given.rows, notes)
-    numbers = _numbers(found.columns)
+    sampled = read_sample(locate(TableFile(**options), table), given.rows, notes)
+    numbers = _numbers(sampled.columns)
     if not numbers:
-        return found
+        return sampled
     if "decimal" in numbers:
         notes = [*notes, "its numbers have a comma before the decimals"]
     return read_sample(locate(TableFile(**options, **numbers), table), given.rows, notes)
@@ -141,12 +141,12 @@ def _has_comma(column: Profile) -> bool:
 
 def read_sample(located: Located, most: int, notes: list[str]) -> Sampled:
     """Read at least `most` rows of a table, or all of them; raise DataError as `sample`."""
-    found = schema(located)
+    fields = schema(located)
     read: list[Chunk] = []
-    rest = chunks(located, found.names)
+    rest = chunks(located, fields.names)
     for chunk in rest:
         read.append(chunk)
-        if sum(len(one.rows) for one in read) >= most:
+        if sum(len(chunk.rows) for chunk in read) >= most:
             break
     if not sum(len(chunk.rows) for chunk in read):
         raise DataError(f"{located.config.path}: has no rows; --{located.table} needs a table with rows")
@@ -154,18 +154,19 @@ def read_sample(located: Located, most: int, notes: list[str]) -> Sampled:
     if malformed := sum(chunk.malformed.lines for chunk in read if chunk.malformed):
         notes.append(f"lines with another number of fields than the first: {malformed:,}")
     rows = pa.concat_tables([chunk.rows for chunk in read], promote_options="default")
-    columns = [_profile(located.table, name, rows.column(name), located) for name in found.names]
+    columns = [_profile(located.table, name, rows.column(name), located) for name in fields.names]
     notes += _doubtful(columns)
     return Sampled(located.table, located.config, len(located.paths), columns, len(rows), whole, notes)
 
 
 def _doubtful(columns: list[Profile]) -> Iterator[str]:
     """Yield what may stand for null in texts, and is left as it is."""
-    for one in columns:
-        counts: Any = one.values.value_counts() if one.dtype == "string" else {}
+    for column in columns:
+        counts: Any = column.values.value_counts() if column.dtype == "string" else {}
         for word in DOUBTFUL:
             if word in counts and len(counts) > 2:
-                yield f'{one.name}: {word!r} ({counts[word]:,} rows) may stand for null; if so: nulls = ["", "{word}"]'
+                rows = f"{counts[word]:,} rows"
+                yield f'{column.name}: {word!r} ({rows}) may stand for null; if so: nulls = ["", "{word}"]'
 
 
 def _profile(table: str, name: str, column: pa.ChunkedArray, located: Located) -> Profile:
@@ -193,12 +194,12 @@ def _without_null_words(array: pa.Array) -> tuple[pa.Array, tuple[str, ...]]:
     """Return text without the words for null: a few words among numbers; `\\N`, NULL everywhere."""
     values = array.to_pandas()
     words = {word for word in NULL_WORDS if (values == word).any()}
-    given = values.dropna()
-    number = given.map(lambda value: guess([value]) != "string")
-    strange = given[~number].value_counts()
+    present = values.dropna()
+    number = present.map(lambda value: guess([value]) != "string")
+    strange = present[~number].value_counts()
     # Without digits: a postal code such as 01067 is text for another reason.
     wordy = not any(char.isdigit() for word in strange.index for char in str(word))
-    few = len(given) - number.sum() <= MOST_NULLS * len(given) or set(strange.index) <= {*DOUBTFUL}
+    few = len(present) - number.sum() <= MOST_NULLS * len(present) or set(strange.index) <= {*DOUBTFUL}
     if wordy and 0 < len(strange) <= FEW_WORDS and number.any() and few:
         words |= {str(word) for word in strange.index}
     if not words:

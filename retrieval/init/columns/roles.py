@@ -39,29 +39,29 @@ def find_roles(
     DataError
         No column can be the user or the item, a given one does not exist, or times can be read in two ways.
     """
-    found: dict[str, dict[str, Found]] = {table: _given(tables[table], given.get(table, {}), unit) for table in tables}
+    roles: dict[str, dict[str, Found]] = {table: _given(tables[table], given.get(table, {}), unit) for table in tables}
     for table in ("users", "items"):
         if table in tables:
-            find_id(tables[table], IDS[table][0], found[table])
+            find_id(tables[table], IDS[table][0], roles[table])
     interactions = tables["interactions"]
-    find_timestamp(interactions, found["interactions"], unit)
+    find_timestamp(interactions, roles["interactions"], unit)
     for table, name in (("users", Columns.User), ("items", Columns.Item)):
-        other = (tables[table], found[table][name].column) if table in tables else None
-        find_reference(interactions, name, other, found["interactions"])
-    _find_by_name(interactions, Columns.Rating, ("integer", "float"), found["interactions"])
-    _find_unnamed_rating(interactions, found["interactions"])
-    _find_by_name(interactions, Columns.Event, ("integer", "string"), found["interactions"], KINDS)
+        other = (tables[table], roles[table][name].column) if table in tables else None
+        find_reference(interactions, name, other, roles["interactions"])
+    _find_by_name(interactions, Columns.Rating, ("integer", "float"), roles["interactions"])
+    _find_unnamed_rating(interactions, roles["interactions"])
+    _find_by_name(interactions, Columns.Event, ("integer", "string"), roles["interactions"], KINDS)
     if "items" in tables:
-        _find_by_name(tables["items"], Columns.Title, ("string",), found["items"])
-        _find_unnamed_title(tables["items"], found["items"])
-    if Columns.Title not in found.get("items", {}):
-        _find_title(interactions, found["interactions"])
-    return found
+        _find_by_name(tables["items"], Columns.Title, ("string",), roles["items"])
+        _find_unnamed_title(tables["items"], roles["items"])
+    if Columns.Title not in roles.get("items", {}):
+        _find_title(interactions, roles["interactions"])
+    return roles
 
 
 def _given(table: Sampled, columns: Mapping[str, str], said: str | None) -> dict[str, Found]:
-    found = {}
-    names = [one.name for one in table.columns]
+    roles = {}
+    names = [profile.name for profile in table.columns]
     for role, name in columns.items():
         if name not in names:
             raise DataError(
@@ -77,27 +77,27 @@ def _given(table: Sampled, columns: Mapping[str, str], said: str | None) -> dict
                     "--timestamp-unit '%d.%m.%Y %H:%M', or days, seconds, milliseconds ..."
                 )
             refuse_doubt(column, said)
-        found[role] = Found(column, role, "you say so", unit)
-    return found
+        roles[role] = Found(column, role, "you say so", unit)
+    return roles
 
 
 def _find_unnamed_rating(table: Sampled, found: dict[str, Found]) -> None:
     """Without a header, a rating is told by its few small numbers."""
-    taken = {one.column.name for one in found.values()}
+    taken = {place.column.name for place in found.values()}
     if table.file.header or Columns.Rating in found:
         return
-    for one in table.columns:
-        if one.dtype in ("integer", "float") and one.name not in taken and 1 < one.distinct <= FEW_RATINGS:
-            low, high = float(one.values.min()), float(one.values.max())
+    for column in table.columns:
+        if column.dtype in ("integer", "float") and column.name not in taken and 1 < column.distinct <= FEW_RATINGS:
+            low, high = float(column.values.min()), float(column.values.max())
             if low >= -1 and high <= 10:
-                why = f"a guess: {one.distinct} numbers, {low:g} to {high:g}"
-                found[Columns.Rating] = Found(one, Columns.Rating, why)
+                why = f"a guess: {column.distinct} numbers, {low:g} to {high:g}"
+                found[Columns.Rating] = Found(column, Columns.Rating, why)
                 return
 
 
 def _find_unnamed_title(table: Sampled, found: dict[str, Found]) -> None:
     """Take the first text of several words for the title, where there is no header to say so."""
-    texts = [one for one in table.columns if one.dtype == "string" and is_prose(one)]
+    texts = [column for column in table.columns if column.dtype == "string" and is_prose(column)]
     if texts and not table.file.header and Columns.Title not in found:
         found[Columns.Title] = Found(texts[0], Columns.Title, "a guess: the first text of several words")
 
@@ -109,9 +109,13 @@ def _find_title(table: Sampled, found: dict[str, Found]) -> None:
     if title is not None and _is_of_item(title.column, item):
         found[Columns.Title] = title._replace(why=f"{title.why}, nearly the same in all rows of an item")
     elif title is None and not table.file.header:
-        taken = {one.column.name for one in found.values()}
-        texts = (one for one in table.columns if one.name not in taken and one.dtype == "string" and is_prose(one))
-        names = (one for one in texts if one.distinct > 0.5 * item.distinct and _is_of_item(one, item))
+        taken = {place.column.name for place in found.values()}
+        texts = (
+            column
+            for column in table.columns
+            if column.name not in taken and column.dtype == "string" and is_prose(column)
+        )
+        names = (column for column in texts if column.distinct > 0.5 * item.distinct and _is_of_item(column, item))
         if text := next(names, None):
             found[Columns.Title] = Found(text, Columns.Title, "a guess: a text, nearly the same in all rows of an item")
 
@@ -126,8 +130,12 @@ def _find_by_name(
     table: Sampled, role: str, types: tuple[str, ...], found: dict[str, Found], most: float = math.inf
 ) -> None:
     """Find a column that is called so and has more than one different value, and at most so many."""
-    taken = {one.column.name for one in found.values()}
-    able = [one for one in table.columns if one.dtype in types and one.name not in taken and 1 < one.distinct <= most]
-    best = max(able, key=lambda one: name_score(one.name, role), default=None)
+    taken = {place.column.name for place in found.values()}
+    able = [
+        column
+        for column in table.columns
+        if column.dtype in types and column.name not in taken and 1 < column.distinct <= most
+    ]
+    best = max(able, key=lambda column: name_score(column.name, role), default=None)
     if role not in found and best is not None and name_score(best.name, role):
         found[role] = Found(best, role, f"called {best.name!r}")

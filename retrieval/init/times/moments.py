@@ -19,7 +19,7 @@ DATE: Final = ("year", "month", "day")
 
 def joined(interactions: Sampled, given: Mapping[str, Mapping[str, str]], rows: int) -> Sampled:
     """Return interactions with their times in one column, if they are in several and nothing says otherwise."""
-    names = [one.name for one in interactions.columns]
+    names = [column.name for column in interactions.columns]
     if Columns.Timestamp in given.get("interactions", {}) or Columns.Timestamp in names:
         return interactions
     sources = _date_and_clock(interactions) or _year_month_day(interactions)
@@ -31,12 +31,12 @@ def joined(interactions: Sampled, given: Mapping[str, Mapping[str, str]], rows: 
 
 
 def _date_and_clock(interactions: Sampled) -> list[str]:
-    found: dict[str, Found] = {}
-    find_timestamp(interactions, found, "any")  # which of two readings is meant is asked for later
-    clocks = [one.name for one in interactions.columns if is_clock(one)]
-    if Columns.Timestamp not in found or not clocks:
+    roles: dict[str, Found] = {}
+    find_timestamp(interactions, roles, "any")  # which of two readings is meant is asked for later
+    clocks = [column.name for column in interactions.columns if is_clock(column)]
+    if Columns.Timestamp not in roles or not clocks:
         return []
-    date = found[Columns.Timestamp].column
+    date = roles[Columns.Timestamp].column
     if date.dtype == "datetime":
         is_day = bool((date.values % PER_DAY == 0).all())
     else:
@@ -45,7 +45,7 @@ def _date_and_clock(interactions: Sampled) -> list[str]:
 
 
 def _year_month_day(interactions: Sampled) -> list[str]:
-    by_name = {one.name.lower(): one for one in interactions.columns if one.dtype == "integer"}
+    by_name = {column.name.lower(): column for column in interactions.columns if column.dtype == "integer"}
     limits = {"year": (1970, 2100), "month": (1, 12), "day": (1, 31)}
     if not all(name in by_name and by_name[name].values.between(*limits[name]).all() for name in DATE):
         return []

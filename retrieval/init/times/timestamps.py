@@ -26,18 +26,18 @@ def find_timestamp(table: Sampled, found: dict[str, Found], said: str | None) ->
     if Columns.Timestamp in found:
         return
     best: tuple[int, Found] | None = None
-    for one in table.columns:
-        score = name_score(one.name, Columns.Timestamp)
-        unit = next(iter(units_of(one)), None) or (_from_some_beginning(one) if score else None)
+    for column in table.columns:
+        score = name_score(column.name, Columns.Timestamp)
+        unit = next(iter(units_of(column)), None) or (_from_some_beginning(column) if score else None)
         # A number is a time only where its name says so too, or where it is long enough to be nothing else.
         enough = 0.5 if table.file.header else 0.05
-        if unit is None or (not score and unit in PER_SECOND and one.distinct < enough * len(one.values)):
+        if unit is None or (not score and unit in PER_SECOND and column.distinct < enough * len(column.values)):
             continue
         if unit == "%Y%m%d" and not score:
             continue
-        if best is None or score > best[0] or (score == best[0] and one.distinct > FINER * best[1].column.distinct):
-            called = f"called {one.name!r}, " if score else ""
-            best = score, Found(one, Columns.Timestamp, called + _why(one, said or unit), said or unit)
+        if best is None or score > best[0] or (score == best[0] and column.distinct > FINER * best[1].column.distinct):
+            called = f"called {column.name!r}, " if score else ""
+            best = score, Found(column, Columns.Timestamp, called + _why(column, said or unit), said or unit)
     if best:
         refuse_doubt(best[1].column, said)
         found[Columns.Timestamp] = best[1]
@@ -49,7 +49,7 @@ def refuse_doubt(column: Profile, said: str | None) -> None:
     if said or len(units) < 2:
         return
     values = column.values.astype(str)
-    example = next((one for one in values if len({shown(one, unit) for unit in units}) > 1), values.iloc[0])
+    example = next((value for value in values if len({shown(value, unit) for unit in units}) > 1), values.iloc[0])
     ways = " or ".join(f"{shown(example, unit)} (--timestamp-unit {unit!r})" for unit in units)
     raise DataError(f"{column.table}: column {column.name!r}: {example!r} is {ways}; say which")
 

@@ -22,16 +22,16 @@ _NUMBERS: dict[Any, str] = {
 
 def docs_of(struct: type) -> dict[str, str]:
     """Return the docstring under each field of a config class, inherited ones included."""
-    found: dict[str, str] = {}
-    for one in reversed(struct.__mro__):
-        if not (issubclass(one, msgspec.Struct) and one.__module__.partition(".")[0] != "msgspec"):
+    docs: dict[str, str] = {}
+    for base in reversed(struct.__mro__):
+        if not (issubclass(base, msgspec.Struct) and base.__module__.partition(".")[0] != "msgspec"):
             continue
-        body = ast.parse(textwrap.dedent(inspect.getsource(one))).body[0]
+        body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
         assert isinstance(body, ast.ClassDef)
         for field, text in zip(body.body, body.body[1:], strict=False):
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and _is_text(text):
-                found[field.target.id] = inspect.cleandoc(ast.literal_eval(text.value))  # type: ignore[attr-defined]
-    return found
+                docs[field.target.id] = inspect.cleandoc(ast.literal_eval(text.value))  # type: ignore[attr-defined]
+    return docs
 
 
 def first_sentence(text: str) -> str:
@@ -52,7 +52,7 @@ def structs(kind: types.Type) -> list[type]:
         return [kind.cls]
     inner: list[Any] = list(getattr(kind, "types", ()))
     inner += [getattr(kind, name) for name in ("item_type", "value_type") if hasattr(kind, name)]
-    return list(dict.fromkeys(found for one in inner for found in structs(one)))
+    return list(dict.fromkeys(struct for part in inner for struct in structs(part)))
 
 
 def tag(struct: type) -> str:
@@ -68,11 +68,11 @@ def variant(struct: type) -> str:
 def type_name(kind: types.Type) -> str:
     """Return a type in words."""
     if isinstance(kind, types.UnionType):
-        several = [type_name(one) for one in kind.types if not isinstance(one, (types.NoneType, types.StructType))]
-        several += ["a table, see below"] if any(isinstance(one, types.StructType) for one in kind.types) else []
+        several = [type_name(part) for part in kind.types if not isinstance(part, (types.NoneType, types.StructType))]
+        several += ["a table, see below"] if any(isinstance(part, types.StructType) for part in kind.types) else []
         return " or ".join(dict.fromkeys(several))
     if isinstance(kind, types.LiteralType):
-        return ", ".join(f"`{json.dumps(one)}`" for one in kind.values)
+        return ", ".join(f"`{json.dumps(value)}`" for value in kind.values)
     if isinstance(kind, (types.VarTupleType, types.ListType)):
         return f"list of {type_name(kind.item_type)}"
     if isinstance(kind, types.DictType):

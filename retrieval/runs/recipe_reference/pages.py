@@ -124,7 +124,7 @@ def _page(field: types.Field, parts: list[type]) -> str:
         blocks = ["# Recipe: features", _WRITTEN, _FEATURES, _summary(kinds, "must be set"), *_kinds(kinds)]
     else:
         name = field.encode_name
-        several = len(parts) > 1 or any(structs(one.type) for one in fields_of(parts[0]))
+        several = len(parts) > 1 or any(structs(part.type) for part in fields_of(parts[0]))
         head = [_summary(parts, default(field))] if several else []
         blocks = [f"# Recipe: `[{name}]`", _WRITTEN, *head, *_chapters(name, parts, 2 if several else 0, set())]
     return "\n\n".join(blocks) + "\n"
