@@ -65,8 +65,8 @@ class HeldOut(NamedTuple):
 
     def cold(self, rows: pd.DataFrame) -> Mask:
         """Return which rows are of held-out items."""
-        found: Mask = self.items[rows[Columns.ItemIndex].to_numpy()]
-        return found
+        is_cold: Mask = self.items[rows[Columns.ItemIndex].to_numpy()]
+        return is_cold
 
     def new(self, rows: pd.DataFrame) -> Mask:
         """Return which rows are of held-out users."""
@@ -84,17 +84,20 @@ def main() -> None:
     parser = Parser(__doc__, "cold_start", seeds=SEEDS)
     parser.add_argument("--rates", nargs="+", type=float, default=RATES)
     parser.add_argument("--epochs", type=int, default=EPOCHS)
-    given = parser.options()
-    seeds, rates, epochs = given.seeds, *((given.rates[:1], 1) if given.quick else (given.rates, given.epochs))
+    options = parser.options()
+    seeds, rates, epochs = (
+        options.seeds,
+        *((options.rates[:1], 1) if options.quick else (options.rates, options.epochs)),
+    )
     with terminal() as out, tempfile.TemporaryDirectory() as name:
-        recipe = recipe_of(RECIPE, given)
-        run = prepared(recipe, given, out)
+        recipe = recipe_of(RECIPE, options)
+        run = prepared(recipe, options, out)
         data = features.load(run.directory / "features")
         held = HeldOut.draw(data)
         reduce_features(run.directory / "features", held, Path(name) / "features")
         measured = [measure(recipe, data, held, Path(name), rate, seeds, epochs, out) for rate in rates]
         results = {"recipe": named(RECIPE), "epochs": epochs, "seeds": seeds, "rates": measured}
-        write(given.out, results)
+        write(options.out, results)
         out.json(results)
 
 
@@ -125,20 +128,20 @@ def measure(
 
     model = replace(recipe.model, unseen_rate=rate)
     settings = replace(recipe.train, epochs=epochs, patience=epochs, refit=False, distillation=None)
-    found, reduced = [], features.load(work / "features")
+    measured, reduced = [], features.load(work / "features")
     for seed in seeds:
         towers = work / f"towers-{rate}-{seed}"
         train(reduced, model, settings, seed, recipe.device, towers, out.step)
-        found.append(figures(data, held, work / "features", towers))
-        out.say(f"unseen_rate {rate}, seed {seed}: {json.dumps(found[-1])}")
+        measured.append(figures(data, held, work / "features", towers))
+        out.say(f"unseen_rate {rate}, seed {seed}: {json.dumps(measured[-1])}")
     return {
         "unseen_rate": rate,
         "groups": {
             name: {
                 "rows": group["rows"],
-                **{key: spread([one[name][key] for one in found]) for key in group if "@" in key},
+                **{key: spread([seed_figures[name][key] for seed_figures in measured]) for key in group if "@" in key},
             }
-            for name, group in found[0].items()
+            for name, group in measured[0].items()
         },
     }
 
@@ -149,14 +152,14 @@ def figures(data: FeatureSet, held: HeldOut, reduced: Path, towers: Path) -> dic
     cold, new = held.cold(rows), held.new(rows)
     known = join([data.train, data.valid]).interactions
     queries = {length: query_vectors(data, held, known, towers, length) for length in (None, *LENGTHS)}
-    found = {
+    recalls = {
         "known": recall(data, held, ~cold & ~new, queries[None], vectors),
         "cold items": recall(data, held, cold & ~new, queries[None], vectors),
         "cold items among themselves": recall(data, held, cold & ~new, queries[None], vectors, only=held.items),
     }
     for length in LENGTHS:
-        found[f"new users, {length} interactions"] = recall(data, held, ~cold & new, queries[length], vectors)
-    return found
+        recalls[f"new users, {length} interactions"] = recall(data, held, ~cold & new, queries[length], vectors)
+    return recalls
 
 
 def item_vectors(data: FeatureSet, held: HeldOut, reduced: Path, towers: Path) -> Float32Array:
@@ -208,8 +211,8 @@ def recall(
     mine, targets = queries[asked], rows[Columns.ItemIndex].to_numpy(np.int64)
 
     def scores(some: slice) -> Float32Array:
-        found = mine[some] @ vectors.T
-        return found if only is None else np.where(only, found, np.float32(-np.inf))
+        products = mine[some] @ vectors.T
+        return products if only is None else np.where(only, products, np.float32(-np.inf))
 
     ranks = rank_targets(scores, targets, users, seen, len(vectors), coverage=False)["unseen"].ranks
     return {"rows": len(rows), **{f"recall@{k}": float((ranks < k).mean()) for k in KS}}

@@ -65,36 +65,42 @@ def main() -> None:
     parser.add_argument("--files", type=Path, help="where the data sets lie; not needed with --quick")
     parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
     parser.add_argument("--seeds", nargs="+", type=int, default=[42, 43, 44])
-    given = parser.options()
-    if given.quick:
-        given.files, given.data, given.seeds = made_up(given.out.parent / "files"), ["instruments"], [42]
-    elif given.files is None:
+    options = parser.options()
+    if options.quick:
+        options.files, options.data, options.seeds = made_up(options.out.parent / "files"), ["instruments"], [42]
+    elif options.files is None:
         parser.error("--files: say where the data sets lie")
     with terminal() as out:
-        for name in given.data:
-            for entry in measure(name, given):
-                store(entry, given.out, ["data", "model"])
+        for name in options.data:
+            for entry in measure(name, options):
+                store(entry, options.out, ["data", "model"])
                 out.json(entry)
 
 
 def measure(name: str, given: argparse.Namespace) -> list[dict[str, Any]]:
     """Return the entries of a data set: the default recipe's, those of simple models, and published ones."""
     runs = [run_of(name, seed, given, peers=seed == given.seeds[0]) for seed in given.seeds]
-    found = [json.loads((run / "metrics.json").read_text(encoding="utf-8")) for run in runs]
+    metrics = [json.loads((run / "metrics.json").read_text(encoding="utf-8")) for run in runs]
     usage = [json.loads((run / "usage.json").read_text(encoding="utf-8")) for run in runs]
-    protocol = found[0]["protocol"].split(";")[0]
-    own = [{**one["per_user"]["unseen"], "fit_s": one["comparison"]["models"][0]["fit_seconds"]} for one in found]
-    means = {key: statistics.fmean(one[key] for one in own) for key in (*FIGURES, "fit_s")}
-    usage_means = {key: statistics.fmean(one[key] for one in usage) for key in ("run_s", "cpu_s", "peak_rss_mb")}
+    protocol = metrics[0]["protocol"].split(";")[0]
+    own = [{**run["per_user"]["unseen"], "fit_s": run["comparison"]["models"][0]["fit_seconds"]} for run in metrics]
+    means = {key: statistics.fmean(figures[key] for figures in own) for key in (*FIGURES, "fit_s")}
+    usage_means = {key: statistics.fmean(spent[key] for spent in usage) for key in ("run_s", "cpu_s", "peak_rss_mb")}
     facts = {"data": name, "protocol": protocol}
-    default = {"model": "default", **means, **usage_means, "seeds": given.seeds, "verdict": found[0]["verdict"]["text"]}
-    others = [one for one in found[0]["comparison"]["models"] if one["name"] != OURS and "skipped" not in one]
-    simple = [_simple(one, given.seeds[0]) for one in others]
+    default = {
+        "model": "default",
+        **means,
+        **usage_means,
+        "seeds": given.seeds,
+        "verdict": metrics[0]["verdict"]["text"],
+    }
+    others = [model for model in metrics[0]["comparison"]["models"] if model["name"] != OURS and "skipped" not in model]
+    simple = [_simple(model, given.seeds[0]) for model in others]
     papers = [
         {"model": f"published: {paper}", "recall@20": recall, "ndcg@20": ndcg}
         for paper, recall, ndcg in DATA[name].published
     ]
-    return [{**facts, **one} for one in (default, *simple, *papers)]
+    return [{**facts, **entry} for entry in (default, *simple, *papers)]
 
 
 def run_of(name: str, seed: int, given: argparse.Namespace, peers: bool) -> Path:

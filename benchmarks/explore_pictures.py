@@ -33,16 +33,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="of MovieLens-100K")
     parser.add_argument("--out", type=Path, default=ROOT / "docs")
-    given = parser.parse_args()
-    listening = listen(given.runs)
+    options = parser.parse_args()
+    listening = listen(options.runs)
     threading.Thread(target=listening.run, daemon=True).start()
     with sync_playwright() as started:
         browser = started.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
         page.goto(listening.address)
         for name, (scheme, address) in VIEWS.items():
-            draw(page, listening.address.split("/?")[0] + address, scheme, given.out / f"explore-{name}.png")
-        draw(page, (given.runs[0] / "report.html").resolve().as_uri(), "light", given.out / "report.png")
+            draw(page, listening.address.split("/?")[0] + address, scheme, options.out / f"explore-{name}.png")
+        draw(page, (options.runs[0] / "report.html").resolve().as_uri(), "light", options.out / "report.png")
         browser.close()
 
 

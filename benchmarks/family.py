@@ -86,23 +86,27 @@ def main() -> None:
     instead.add_argument("--list", action="store_true", help="only print the choices and what they change")
     instead.add_argument("--serve", action="store_true", help="only time requests, on the first seed's towers")
     instead.add_argument("--draw", action="store_true", help="only draw what is measured")
-    given = parser.options()
-    if given.quick:
-        given.choices = given.choices or [PLAIN]
+    options = parser.options()
+    if options.quick:
+        options.choices = options.choices or [PLAIN]
     with terminal() as out:
-        if given.list:
+        if options.list:
             out.json(CHOICES)
             return
-        if not given.serve:
-            there = entries_of(given.recipe, given.out)
-            for choice in [] if given.draw else given.choices or [name for name in CHOICES if name not in there]:
-                entry = measure(choice, CHOICES[choice], given, out)
-                store(entry, given.out, KEY)
+        if not options.serve:
+            there = entries_of(options.recipe, options.out)
+            for choice in [] if options.draw else options.choices or [name for name in CHOICES if name not in there]:
+                entry = measure(choice, CHOICES[choice], options, out)
+                store(entry, options.out, KEY)
                 out.json(entry)
-            pictured = [one for name, one in entries_of(RECIPE, given.out).items() if name.startswith(PICTURED)]
-            draw(pictured, picture(given))
-        if given.serve or given.quick:
-            out.json(time_requests(given, out))
+            pictured = [
+                pictured_entry
+                for name, pictured_entry in entries_of(RECIPE, options.out).items()
+                if name.startswith(PICTURED)
+            ]
+            draw(pictured, picture(options))
+        if options.serve or options.quick:
+            out.json(time_requests(options, out))
 
 
 def picture(given: argparse.Namespace) -> Path:
@@ -165,12 +169,12 @@ def measure(choice: str, changes: Mapping[str, Any], given: argparse.Namespace, 
     run = prepared(recipe, given, out)
     changed = with_changes(recipe, changes)
     done = [trained(changed, run.directory, choice, seed, out) for seed in given.seeds]
-    found = [read_json(one / "metrics.json") for one in done]
-    figures = {name: [_figure(one, name) for one in found] for name in FIGURES}
-    best = [_best(one, f"valid_{changed.train.monitor}") for one in done]
-    figures.update({f"valid.{name}": [one[f"valid_{name}"] for one in best] for name in FIGURES})
+    metrics = [read_json(towers / "metrics.json") for towers in done]
+    figures = {name: [_figure(run, name) for run in metrics] for name in FIGURES}
+    best = [_best(towers, f"valid_{changed.train.monitor}") for towers in done]
+    figures.update({f"valid.{name}": [epoch[f"valid_{name}"] for epoch in best] for name in FIGURES})
     parameters = read_json(done[0] / "towers.json")["parameters"]
-    seconds = [one["cpu_s"] for one in found]
+    seconds = [run["cpu_s"] for run in metrics]
     source = next((text for start, text in SOURCES.items() if choice.startswith(start)), "")
     entry = made(choice, given.recipe, protocol(recipe), given.seeds, figures, parameters, seconds, source=source)
     return {**entry, "changes": dict(changes)}
@@ -179,8 +183,8 @@ def measure(choice: str, changes: Mapping[str, Any], given: argparse.Namespace, 
 def entries_of(recipe: Path, results: Path) -> dict[str, dict[str, Any]]:
     """Return the entries of a recipe by choice, in the order of CHOICES."""
     entries = read_json(results) if results.exists() else []
-    found = {one["choice"]: one for one in entries if one["recipe"] == named(recipe)}
-    return {name: found[name] for name in CHOICES if name in found}
+    by_choice = {entry["choice"]: entry for entry in entries if entry["recipe"] == named(recipe)}
+    return {name: by_choice[name] for name in CHOICES if name in by_choice}
 
 
 def with_changes(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
@@ -249,13 +253,13 @@ def draw(entries: Sequence[Mapping[str, Any]], path: Path) -> None:
     names = ("unseen.recall@10", "unseen.recall@100")
     drawing, plots = figure(8, 0.5 + 0.42 * len(entries), *map(title, names))
     for place, (name, axes) in enumerate(zip(names, plots, strict=True)):
-        for row, one in enumerate(reversed(entries)):
-            values, colour = one["metrics"][name]["values"], "C1" if one["choice"].startswith("cross") else "C0"
+        for row, entry in enumerate(reversed(entries)):
+            values, colour = entry["metrics"][name]["values"], "C1" if entry["choice"].startswith("cross") else "C0"
             axes.plot(values, [row] * len(values), "o", color=colour, alpha=0.45, markersize=5, markeredgewidth=0)
-            axes.plot([one["metrics"][name]["mean"]], [row], "|", color=colour, markersize=14, markeredgewidth=2)
-            if one["choice"] == PLAIN:
-                axes.axvline(one["metrics"][name]["mean"], color="0.6", linewidth=1, linestyle="--")
-        labels = [f"{one['choice']}, {one['parameters'] / 1000:,.0f} k" for one in reversed(entries)]
+            axes.plot([entry["metrics"][name]["mean"]], [row], "|", color=colour, markersize=14, markeredgewidth=2)
+            if entry["choice"] == PLAIN:
+                axes.axvline(entry["metrics"][name]["mean"], color="0.6", linewidth=1, linestyle="--")
+        labels = [f"{entry['choice']}, {entry['parameters'] / 1000:,.0f} k" for entry in reversed(entries)]
         axes.set_yticks(range(len(entries)), labels if place == 0 else [])
         axes.set_ylim(-0.6, len(entries) - 0.4)
         axes.grid(visible=False, axis="y")

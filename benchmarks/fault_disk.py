@@ -70,7 +70,7 @@ class Disk:
 
     def used(self, *paths: Path) -> int:
         """Return what directories take together, or, where files are limited, their largest file."""
-        sizes = [one.stat().st_size for path in paths for one in path.rglob("*") if one.is_file()]
+        sizes = [file.stat().st_size for path in paths for file in path.rglob("*") if file.is_file()]
         return sum(-(-size // _PAGE) * _PAGE for size in sizes) if self.mounted else max(sizes)
 
 
@@ -94,33 +94,35 @@ def main() -> None:
     parser.add_argument("result", type=Path)
     parser.add_argument("--points", type=int, default=12)
     parser.add_argument("--mount", action="store_true")
-    given = parser.parse_args()
-    disk = Disk(given.place, given.mount)
-    run, whole = _copied(given.run, disk.place), _made(given.run)
-    made, shares = [run / one for one in _MADE], np.linspace(0, 0.95, given.points)
+    options = parser.parse_args()
+    disk = Disk(options.place, options.mount)
+    run, whole = _copied(options.run, disk.place), _made(options.run)
+    outputs, shares = [run / name for name in _MADE], np.linspace(0, 0.95, options.points)
     outcomes = [_released(disk, run, None, whole)]
-    need, largest = disk.used(*made), max(map(disk.used, made))
+    need, largest = disk.used(*outputs), max(map(disk.used, outputs))
     for share in shares:
-        for one in made:
-            shutil.rmtree(one, ignore_errors=True)
+        for path in outputs:
+            shutil.rmtree(path, ignore_errors=True)
         outcomes.append(_released(disk, run, int(need * share), whole))
     outcomes.append(_released(disk, run, None, whole))
     # Over a finished one: each of the two is written beside the old one, which then goes.
     outcomes += [_released(disk, run, int(largest * share), whole) for share in shares[1::3]]
     outcomes.append(_released(disk, run, None, whole))
     outcomes += _deployed(disk, run, [need // 20, need // 3])
-    refused = [one for one in outcomes if one.exit == 2]
-    found = {
-        "file_system": "tmpfs" if given.mount else "RLIMIT_FSIZE",
+    refused = [outcome for outcome in outcomes if outcome.exit == 2]
+    result = {
+        "file_system": "tmpfs" if options.mount else "RLIMIT_FSIZE",
         "needs_mb": round(need / 1e6, 2),
         "commands": len(outcomes),
         "refused": len(refused),
-        "wrong": [f"{one.command}, {one.room_mb} MB left: {wrong}" for one in outcomes for wrong in one.wrong],
-        "messages": list(dict.fromkeys(one.error for one in refused))[:4],
-        "each": [asdict(one) for one in outcomes],
-        "holds": not any(one.wrong for one in outcomes),
+        "wrong": [
+            f"{outcome.command}, {outcome.room_mb} MB left: {wrong}" for outcome in outcomes for wrong in outcome.wrong
+        ],
+        "messages": list(dict.fromkeys(outcome.error for outcome in refused))[:4],
+        "each": [asdict(outcome) for outcome in outcomes],
+        "holds": not any(outcome.wrong for outcome in outcomes),
     }
-    given.result.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    options.result.write_text(json.dumps(result, indent=1), encoding="utf-8")
 
 
 def _copied(source: Path, place: Path) -> Path:
@@ -144,17 +146,17 @@ def _released(disk: Disk, run: Path, room: int | None, whole: dict[str, str]) ->
     """Run `retrieval release --force` with so much room; None: enough."""
     with nullcontext() if room is None else disk.left(room):
         outcome = _run(["release", run, "--force"], room)
-    found = _made(run)
+    left = _made(run)
     for part in _MADE:
         there, expected = (
-            {name: one for name, one in made.items() if name.startswith(part)} for made in (found, whole)
+            {name: content for name, content in files.items() if name.startswith(part)} for files in (left, whole)
         )
         if there and there != expected:
             outcome.wrong.append(f"{part}/ is not what it should be: {_differing(there, expected)}")
     finished = Run.open(run, STAGES).is_finished(Run.open(run, STAGES).stages["release"])
     if finished != (outcome.exit == 0):
         outcome.wrong.append(f"the stage counts as {'finished' if finished else 'not run'}")
-    outcome.wrong += [f"{one.name} is left over" for one in run.glob(".*") if one.name != ".lock"]
+    outcome.wrong += [f"{path.name} is left over" for path in run.glob(".*") if path.name != ".lock"]
     return outcome
 
 
@@ -194,7 +196,7 @@ def _deployed(disk: Disk, run: Path, rooms: Sequence[int]) -> list[Outcome]:
                 _check_deployed(outcome, room, _differing(before, artefacts(run)))
                 if known.differs(_asked(address, inputs)) is not None:
                     outcome.wrong.append("the server answers otherwise than before")
-                outcome.wrong += [f"{one.name} is left over" for one in run.glob(".triton.*")]
+                outcome.wrong += [f"{path.name} is left over" for path in run.glob(".triton.*")]
                 outcomes.append(outcome)
     return outcomes
 

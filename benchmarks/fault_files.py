@@ -53,18 +53,18 @@ def killed_stages(work: Work) -> dict[str, Any]:
     if _resumed(forks, recipe, whole):
         raise RuntimeError(f"{recipe}: the run that nobody disturbed failed")
     expected = artefacts(whole / name)
-    seconds = {one.name: _seconds(whole / name, one.name) for one in STAGES if one.name in _KILLS}
+    seconds = {stage.name: _seconds(whole / name, stage.name) for stage in STAGES if stage.name in _KILLS}
     work.say(f"undisturbed: {len(expected)} files; seconds by stage {seconds}")
     killed, chains, different, half = dict.fromkeys(seconds, 0), 0, dict[str, list[str]](), list[str]()
     while sum(killed.values()) < times:
         runs = scratch / f"chain-{chains}"
-        for stage in [one for one in seconds for _ in range(_KILLS[one])]:
+        for stage in [name for name in seconds for _ in range(_KILLS[name])]:
             if sum(killed.values()) < times:
                 killed[stage] += _killed_in(forks, recipe, runs, stage, draw.uniform(0, 1.1 * seconds[stage]))
                 half += _half_written(runs / name)
         status = _resumed(forks, recipe, runs)
-        found = artefacts(runs / name)
-        names = sorted(file for file in {*expected, *found} if expected.get(file) != found.get(file))
+        written = artefacts(runs / name)
+        names = sorted(file for file in {*expected, *written} if expected.get(file) != written.get(file))
         names += [*_left_over(runs / name), *([f"exit status {status}"] if status else [])]
         if names:
             different[runs.name] = names
@@ -98,7 +98,7 @@ def _resumed(forks: Forks, recipe: Path, runs: Path) -> int:
 
 def _killed_in(forks: Forks, recipe: Path, runs: Path, stage: str, after_s: float) -> int:
     """Kill a run so long after it began the stage, or the next that is due; return how often it was killed: 0 or 1."""
-    names = [one.name for one in STAGES]
+    names = [known.name for known in STAGES]
     process, pipe = forks.start(recipe, runs)
     with pipe, suppress(EOFError):
         while names.index(pipe.recv()) < names.index(stage):
@@ -130,13 +130,13 @@ def _left_over(directory: Path) -> list[str]:
 
 def artefacts(run: Path) -> dict[str, str]:
     """Return what the files of a run hold, by name: their hash, without the moments that JSON and Parquet tell."""
-    found = {}
+    files = {}
     for name in ARTEFACTS:
         paths = sorted((run / name).rglob("*")) if (run / name).is_dir() else [run / name]
-        found.update({path.relative_to(run).as_posix(): _content(path) for path in paths if path.is_file()})
+        files.update({path.relative_to(run).as_posix(): _content(path) for path in paths if path.is_file()})
     return {
         name: content
-        for name, content in found.items()
+        for name, content in files.items()
         if not name.endswith(_NOT_COMPARED) and "/tensorboard/" not in name
     }
 
@@ -160,15 +160,15 @@ def _content(path: Path) -> str:
 def _graph(graph: Any) -> str:
     """Return what a graph computes with, whatever tf2onnx calls its nodes: kinds of nodes, constants, both ends."""
     kinds = [node.op_type for node in graph.node]
-    constants = [_hash(onnx.numpy_helper.to_array(one).tobytes()) for one in graph.initializer]
-    ends = [one.SerializeToString() for one in (*graph.input, *graph.output)]
+    constants = [_hash(onnx.numpy_helper.to_array(tensor).tobytes()) for tensor in graph.initializer]
+    ends = [end.SerializeToString() for end in (*graph.input, *graph.output)]
     return _hash(repr([sorted(kinds), sorted(constants), ends]).encode())
 
 
 def _timeless(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _timeless(one) for key, one in value.items() if key not in _MOMENTS}
-    return [_timeless(one) for one in value] if isinstance(value, list) else value
+        return {key: _timeless(inner) for key, inner in value.items() if key not in _MOMENTS}
+    return [_timeless(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _hash(content: bytes) -> str:
@@ -190,6 +190,6 @@ def full_disk(work: Work) -> dict[str, Any]:
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "300"})
     if done.returncode or not result.is_file():
         raise RuntimeError(f"{_WORKER.name} failed: {done.stderr[-2000:]}")
-    found: dict[str, Any] = json.loads(result.read_bytes())
-    work.say(f"{len(found['each'])} releases in {time.monotonic() - began:.0f} s")
-    return found
+    outcome: dict[str, Any] = json.loads(result.read_bytes())
+    work.say(f"{len(outcome['each'])} releases in {time.monotonic() - began:.0f} s")
+    return outcome

@@ -66,5 +66,5 @@ def run(recipe: Path, runs: Path, pipe: Connection) -> None:
     log = os.open(runs.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for descriptor in (1, 2):
         os.dup2(log, descriptor)
-    found = Run.create(load_recipe(recipe), runs, STAGES)
-    advance(found, [stage.name for stage in STAGES], cache_directory(), Started(pipe))
+    created = Run.create(load_recipe(recipe), runs, STAGES)
+    advance(created, [stage.name for stage in STAGES], cache_directory(), Started(pipe))

@@ -60,17 +60,17 @@ class Fuzz:
         if "_twice" in done and names:
             names.append(names[0])
         inputs = [_tensor(name, *sent[name], raw.get(name)) for name in names]
-        about = " + ".join(one[1:] for one in done)
+        about = " + ".join(applied[1:] for applied in done)
         return Question(self._subject.signature.model, inputs, deserved, malformed, about)
 
     def _picked(self, changes: list[Any], count: int) -> list[Any]:
-        return [changes[one] for one in self._random.choice(len(changes), count, replace=False)]
+        return [changes[place] for place in self._random.choice(len(changes), count, replace=False)]
 
     def _of(self, *kinds: str, ragged: bool | None = None) -> list[str]:
         """Return the inputs of some data types."""
         lists = ("exclude_item_ids", *CLICKS)
-        found = [name for name, kind in self._inputs.items() if kind in kinds]
-        return found if ragged is None else [name for name in found if (name in lists) == ragged]
+        names = [name for name, kind in self._inputs.items() if kind in kinds]
+        return names if ragged is None else [name for name in names if (name in lists) == ragged]
 
     def _one(self, names: Sequence[T]) -> T:
         return names[int(self._random.integers(len(names)))]
@@ -93,7 +93,11 @@ class Fuzz:
     # What leaves a request right, or leaves open whether it is.
 
     def _left_out(self, sent: Sent, raw: dict[str, bytes]) -> str:
-        for name in [one for one in sent if one != "user_id" and one not in CLICKS and self._random.random() < 0.5]:
+        for name in [
+            candidate
+            for candidate in sent
+            if candidate != "user_id" and candidate not in CLICKS and self._random.random() < 0.5
+        ]:
             del sent[name]
         if self._random.random() < 0.5:
             for name in CLICKS:
@@ -101,15 +105,15 @@ class Fuzz:
         return ANSWERED
 
     def _odd_text(self, sent: Sent, raw: dict[str, bytes]) -> str:
-        names = [one for one in self._of("BYTES", ragged=False) if one != "filter"]
+        names = [column for column in self._of("BYTES", ragged=False) if column != "filter"]
         if names:
             name, rows = self._one(names), self._rows_of(sent)
-            values = [_ODD_TEXT[one].encode() for one in self._random.integers(len(_ODD_TEXT), size=rows)]
+            values = [_ODD_TEXT[number].encode() for number in self._random.integers(len(_ODD_TEXT), size=rows)]
             sent[name] = "BYTES", _objects(values)[:, None]
         return ANSWERED
 
     def _odd_number(self, sent: Sent, raw: dict[str, bytes]) -> str:
-        names = [one for one in self._of("INT64", "FP64", ragged=False) if one != TIME]
+        names = [candidate for candidate in self._of("INT64", "FP64", ragged=False) if candidate != TIME]
         if names:
             name = self._one(names)
             odd = _ODD_FLOATS if self._inputs[name] == "FP64" else _ODD_INTEGERS
@@ -151,7 +155,8 @@ class Fuzz:
         ids = drawn(self._random, self._subject.items, 3)
         filters = [{}, {"deny": ids}, {"allow": ids}, {"min_score": 0.1}, {"min_score": 1e299}, {"allow": []}]
         texts = [
-            json.dumps(filters[one]).encode() for one in self._random.integers(len(filters), size=self._rows_of(sent))
+            json.dumps(filters[number]).encode()
+            for number in self._random.integers(len(filters), size=self._rows_of(sent))
         ]
         sent["filter"] = "BYTES", _objects(texts)[:, None]
         return ANSWERED
@@ -161,7 +166,7 @@ class Fuzz:
     def _other_type(self, sent: Sent, raw: dict[str, bytes]) -> str:
         name = self._one(sorted(sent))
         kind, array = sent[name]
-        other = self._one([one for one in _WIRE if one != kind])
+        other = self._one([wire for wire in _WIRE if wire != kind])
         sent[name] = other, np.full(array.shape, b"1" if other == "BYTES" else 1, dtype=_WIRE[other])
         raw.pop(name, None)
         return REFUSED
@@ -176,7 +181,7 @@ class Fuzz:
         return REFUSED
 
     def _shape(self, sent: Sent, raw: dict[str, bytes]) -> str:
-        name = self._one([one for one in sent if one not in ("exclude_item_ids", *CLICKS)])
+        name = self._one([candidate for candidate in sent if candidate not in ("exclude_item_ids", *CLICKS)])
         kind, array = sent[name]
         rows = len(array)
         shape = [(rows,), (rows, 1, 1), (rows, 2), (rows, 0), (1, rows + 1)][int(self._random.integers(5))]
@@ -200,7 +205,7 @@ class Fuzz:
 
     def _cut(self, sent: Sent, raw: dict[str, bytes]) -> str:
         """Bytes that do not fit the shape."""
-        name = self._one([one for one, (_, array) in sent.items() if array.size])
+        name = self._one([candidate for candidate, (_, array) in sent.items() if array.size])
         content = bytearray(_raw(*sent[name]))
         way = int(self._random.integers(3))
         raw[name] = bytes([content[:-1], content + b"\x00", content + content][way])
@@ -309,21 +314,21 @@ _BAD_FILTERS = [
 
 
 def _objects(values: list[bytes]) -> Array:
-    made = np.empty(len(values), dtype=object)
-    made[:] = values
-    return made
+    objects = np.empty(len(values), dtype=object)
+    objects[:] = values
+    return objects
 
 
 def _raw(kind: str, array: Array) -> bytes:
     """Return an array as it goes over the wire."""
     if kind != "BYTES":
         return array.tobytes()
-    values = [one.encode() if isinstance(one, str) else bytes(one) for one in array.ravel().tolist()]
-    return b"".join(len(one).to_bytes(4, "little") + one for one in values)
+    values = [value.encode() if isinstance(value, str) else bytes(value) for value in array.ravel().tolist()]
+    return b"".join(len(value).to_bytes(4, "little") + value for value in values)
 
 
 def _tensor(name: str, kind: str, array: Array, raw: bytes | None) -> Any:
     """Return an input; `raw` are bytes to be sent in place of the array's."""
-    made = grpc.InferInput(name, list(array.shape), kind)
-    made._raw_content = _raw(kind, array) if raw is None else raw  # as another client's bug would
-    return made
+    tensor = grpc.InferInput(name, list(array.shape), kind)
+    tensor._raw_content = _raw(kind, array) if raw is None else raw  # as another client's bug would
+    return tensor

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from operator import add
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -62,7 +63,7 @@ class Counts:
     lost: int = 0
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(*(one + two for one, two in zip(asdict(self).values(), asdict(other).values(), strict=True)))
+        return Counts(*map(add, asdict(self).values(), asdict(other).values()))
 
 
 class Ended(NamedTuple):
@@ -270,10 +271,12 @@ def until(done: Callable[[], bool], timeout_s: float) -> bool:
 
 def rate_over(moments: array[float], start: float, end: float) -> float:
     """Return how many of the moments lie between two, per second."""
-    return sum(1 for one in moments if start <= one < end) / max(end - start, 1e-9)
+    return sum(1 for moment in moments if start <= moment < end) / max(end - start, 1e-9)
 
 
 def listed(ended: Iterable[Ended], most: int = 10) -> list[str]:
     """Return different endings in words, with how often each came, the most frequent first."""
-    found = Counter(f"{one.about}: {one.outcome} {one.status} {one.message}".strip(": ") for one in ended)
-    return [f"{count} x {text}" for text, count in found.most_common(most)]
+    counts = Counter(
+        f"{request.about}: {request.outcome} {request.status} {request.message}".strip(": ") for request in ended
+    )
+    return [f"{count} x {text}" for text, count in counts.most_common(most)]

@@ -49,11 +49,13 @@ class Subject:
     def queries(self, count: int, seed: int = 0) -> list[Query]:
         """Draw right queries of one row each, every one with a time, so that it has one answer."""
         random = np.random.default_rng(seed)
-        made = []
+        drawn_queries = []
         for _ in range(count):
             (user,) = drawn(random, self.users, 1)
-            clicks = [(one, int(random.integers(10**9))) for one in drawn(random, self.items, int(random.integers(4)))]
-            made.append(
+            clicks = [
+                (item, int(random.integers(10**9))) for item in drawn(random, self.items, int(random.integers(4)))
+            ]
+            drawn_queries.append(
                 Query(
                     [user],
                     int(random.integers(1, 50)),
@@ -63,7 +65,7 @@ class Subject:
                     history=[clicks] if CLICKS[0] in self.signature.inputs else None,
                 )
             )
-        return made
+        return drawn_queries
 
     def inputs(self, query: Query) -> list[Any]:
         """Return a query as tritonclient's tensors."""
@@ -91,7 +93,7 @@ class Answer(NamedTuple):
             return f"{len(other.ids)} items, expected {len(self.ids)}"
         if not np.allclose(self.scores, other.scores, rtol=0, atol=_TOLERANCE):
             return f"scores differ by {np.abs(self.scores - other.scores).max():.2g}"
-        for place in np.flatnonzero([one != two for one, two in zip(self.ids, other.ids, strict=True)]):
+        for place in np.flatnonzero([mine != theirs for mine, theirs in zip(self.ids, other.ids, strict=True)]):
             near = np.abs(self.scores - self.scores[place]) < _TOLERANCE
             last = place == len(self.ids) - 1  # what comes after it is not known
             if near.sum() < 2 and not last:
@@ -107,12 +109,12 @@ def known_answers(address: str, model: str, asked: Sequence[list[Any]]) -> list[
 
 def right_questions(address: str, subject: Subject, count: int, seed: int = 0) -> list[Question]:
     """Return right questions together with the answers that the server gives now."""
-    asked = [subject.inputs(query) for query in subject.queries(count, seed)]
+    questions = [subject.inputs(query) for query in subject.queries(count, seed)]
     model = subject.signature.model
-    answers = known_answers(address, model, asked)
+    answers = known_answers(address, model, questions)
     return [
         Question(model, inputs, wrong=_differs_from(answer), about="a right request")
-        for inputs, answer in zip(asked, answers, strict=True)
+        for inputs, answer in zip(questions, answers, strict=True)
     ]
 
 
@@ -134,4 +136,4 @@ def _differs_from(expected: Answer) -> Callable[[Any], str | None]:
 
 def drawn(random: Random, values: list[Any], count: int) -> list[Any]:
     """Draw values without changing what Python has of them."""
-    return [values[one] for one in random.integers(len(values), size=count)]
+    return [values[place] for place in random.integers(len(values), size=count)]

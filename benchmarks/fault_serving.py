@@ -50,11 +50,11 @@ class Serving:
     def stubs(self) -> list[psutil.Process]:
         """Return the python stubs that run."""
         below = psutil.Process(self.process.pid).children(recursive=True)
-        return [one for one in below if "stub" in one.name() and one.status() != psutil.STATUS_ZOMBIE]
+        return [process for process in below if "stub" in process.name() and process.status() != psutil.STATUS_ZOMBIE]
 
     def triton(self) -> list[psutil.Process]:
         """Return tritonserver, in a list; an empty one while there is none."""
-        return [one for one in psutil.Process(self.process.pid).children() if "tritonserver" in one.name()]
+        return [process for process in psutil.Process(self.process.pid).children() if "tritonserver" in process.name()]
 
 
 @contextmanager
@@ -66,13 +66,13 @@ def serving(source: Path, *options: object) -> Iterator[Serving]:
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     ) as process:
-        made = Serving(process, f"127.0.0.1:{grpc_port}")
-        reader = threading.Thread(target=_follow, args=(process, made.log), daemon=True)
+        started = Serving(process, f"127.0.0.1:{grpc_port}")
+        reader = threading.Thread(target=_follow, args=(process, started.log), daemon=True)
         reader.start()
         try:
-            if not until(lambda: any(line.startswith("ready:") for line in made.log), _START_S):
-                raise RuntimeError(f"`retrieval serve` did not get ready: {made.log[-5:]}")
-            yield made
+            if not until(lambda: any(line.startswith("ready:") for line in started.log), _START_S):
+                raise RuntimeError(f"`retrieval serve` did not get ready: {started.log[-5:]}")
+            yield started
         finally:
             process.terminate()
             try:
@@ -109,7 +109,7 @@ def kill_stub(work: Work) -> dict[str, Any]:
                 work.say(f"stub killed {number + 1}/{times}: back after {kills[-1].back_s} s")
                 if kills[-1].back is None:
                     break
-        back = [one.back_s for one in kills if one.back_s is not None]
+        back = [kill.back_s for kill in kills if kill.back_s is not None]
         each = _figures(kills, load.seen.ended)
         return {
             "requests": load.seen.counts,
@@ -117,9 +117,9 @@ def kill_stub(work: Work) -> dict[str, Any]:
             "kills": len(kills),
             "back_s_median": round(statistics.median(back), 2) if back else None,
             "back_s_max": max(back, default=None),
-            "failed_in_the_stub": sum(one["in_it"] for one in each),
-            "failed_while_dead": sum(one["while_dead"] for one in each),
-            "failed_after_it_was_back": sum(one["after_it_was_back"] for one in each),
+            "failed_in_the_stub": sum(figures["in_it"] for figures in each),
+            "failed_while_dead": sum(figures["while_dead"] for figures in each),
+            "failed_after_it_was_back": sum(figures["after_it_was_back"] for figures in each),
             "statuses": dict(load.seen.statuses),
             "errors": listed(map(_without_address, load.seen.ended), 5),
             "client_errors": listed(map(_without_address, users.seen.ended), 5),
@@ -128,7 +128,7 @@ def kill_stub(work: Work) -> dict[str, Any]:
             and max(back) <= BACK_S
             and not load.seen.counts.lost
             and users.seen.counts.answered == users.seen.counts.sent
-            and not any(one["after_it_was_back"] for one in each),
+            and not any(figures["after_it_was_back"] for figures in each),
         }
 
 
@@ -166,8 +166,8 @@ def verify_kills(work: Work) -> dict[str, Any]:
                 kills[what].append(_one_kill(load, victims))
                 work.say(f"{what} killed {number + 1}/{times}: back after {kills[what][-1].back_s} s")
         events = Counter(re.findall(r'"event": ?"(\w+)"', "".join(server.log)))
-    back = {what: [one.back_s for one in ones if one.back_s is not None] for what, ones in kills.items()}
-    written = sorted(str(one.relative_to(scratch)) for one in scratch.rglob("__pycache__"))
+    back = {what: [kill.back_s for kill in ones if kill.back_s is not None] for what, ones in kills.items()}
+    written = sorted(str(path.relative_to(scratch)) for path in scratch.rglob("__pycache__"))
     return {
         "requests": load.seen.counts,
         "kills": times,
@@ -207,15 +207,15 @@ def _figures(kills: list[Kill], ended: list[Ended]) -> list[dict[str, Any]]:
 
     A request belongs to the last death before it ended.
     """
-    found = []
-    for number, one in enumerate(kills):
+    figures = []
+    for number, kill in enumerate(kills):
         until_ = kills[number + 1].killed if number + 1 < len(kills) else float("inf")
-        failed = [request.sent_at for request in ended if one.killed <= request.ended_at < until_]
-        inside = sum(sent <= one.killed for sent in failed)
-        after = sum(sent > (one.back or float("inf")) for sent in failed)
+        failed = [request.sent_at for request in ended if kill.killed <= request.ended_at < until_]
+        inside = sum(sent <= kill.killed for sent in failed)
+        after = sum(sent > (kill.back or float("inf")) for sent in failed)
         facts = {"in_it": inside, "while_dead": len(failed) - inside - after, "after_it_was_back": after}
-        found.append({"back_s": one.back_s, **facts})
-    return found
+        figures.append({"back_s": kill.back_s, **facts})
+    return figures
 
 
 def stop_under_load(work: Work) -> dict[str, Any]:
@@ -237,9 +237,9 @@ def stop_under_load(work: Work) -> dict[str, Any]:
                 server.process.wait(60)
                 seconds.append(round(time.monotonic() - signalled, 2))
                 statuses.add(server.process.returncode)
-        inside = [one for one in load.seen.ended if one.sent_at <= signalled]
+        inside = [request for request in load.seen.ended if request.sent_at <= signalled]
         cut += inside
-        after += [one for one in load.seen.ended if one.sent_at > signalled]
+        after += [request for request in load.seen.ended if request.sent_at > signalled]
         latency.append(percentile_ms(load.seen.latency_s, 100) or 0.0)
         total += load.seen.counts
         work.say(
@@ -249,12 +249,12 @@ def stop_under_load(work: Work) -> dict[str, Any]:
         "requests": total,
         "stops": times,
         "in_flight": IN_FLIGHT,
-        "in_flight_refused": sum(one.outcome == REFUSED for one in cut),
-        "in_flight_lost": sum(one.outcome == LOST for one in cut),
+        "in_flight_refused": sum(request.outcome == REFUSED for request in cut),
+        "in_flight_lost": sum(request.outcome == LOST for request in cut),
         "refused_after_the_signal": len(after),
         "errors": listed(cut, 5),
-        "refusals": listed(map(_without_address, (one for one in after if one.outcome == REFUSED)), 3),
-        "losses": listed(map(_without_address, (one for one in after if one.outcome == LOST)), 5),
+        "refusals": listed(map(_without_address, (request for request in after if request.outcome == REFUSED)), 3),
+        "losses": listed(map(_without_address, (request for request in after if request.outcome == LOST)), 5),
         "exit_statuses": sorted(map(str, statuses)),
         "seconds_to_end_max": max(seconds),
         "slowest_answer_ms": max(latency),

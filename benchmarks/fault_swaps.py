@@ -46,14 +46,14 @@ def hot_swap(work: Work) -> dict[str, Any]:
     with served(repository) as server, ModelControl(server.addresses.grpc, repository) as control:
         address = server.addresses.grpc
         subject = Subject.of(address, releases[0])
-        asked = [subject.inputs(query) for query in subject.queries(QUESTIONS)]
-        known = [known_answers(address, FUSED, asked)]
+        requests = [subject.inputs(query) for query in subject.queries(QUESTIONS)]
+        known = [known_answers(address, FUSED, requests)]
         deploy(releases[1], repository, control)
-        known.append(known_answers(address, FUSED, asked))
+        known.append(known_answers(address, FUSED, requests))
         judge = _Judge(known)
         questions = [
             Question(model, inputs, wrong=judge.of(number), about=model)
-            for number, inputs in enumerate(asked)
+            for number, inputs in enumerate(requests)
             for model in (FUSED, CHAINED)
         ]
         seconds = []
@@ -62,7 +62,7 @@ def hot_swap(work: Work) -> dict[str, Any]:
                 began = time.monotonic()
                 deploy(releases[number % 2], repository, control)
                 seconds.append(time.monotonic() - began)
-                _check_live(address, asked[0], known[number % 2][0], judge)
+                _check_live(address, requests[0], known[number % 2][0], judge)
                 work.say(f"swap {number + 1}/{times}: {seconds[-1]:.1f} s, {load.seen.counts}")
     return {
         "requests": load.seen.counts,
@@ -82,7 +82,7 @@ class _Judge:
 
     def __init__(self, known: Sequence[Sequence[Answer]]) -> None:
         first, second = known
-        alike = sum(one.differs(two) is None for one, two in zip(first, second, strict=True))
+        alike = sum(before.differs(after) is None for before, after in zip(first, second, strict=True))
         if alike or first[0].release == second[0].release:
             raise RuntimeError(f"the two releases give the same answer to {alike} requests: they prove nothing")
         self._known = {answers[0].release: answers for answers in known}
@@ -126,15 +126,15 @@ def soak(work: Work) -> dict[str, Any]:
         )
         memory: list[tuple[float, float]] = []
         with Load(address, cycle(questions), 4 * IN_FLIGHT, CAPACITY_SHARE * capacity, PATIENCE) as load:
-            began, told = time.monotonic(), 0.0
+            began, reported = time.monotonic(), 0.0
             while (now := time.monotonic() - began) < 60 * minutes:
                 memory.append((now, read_memory_mb(server.process_id)))
-                if now - told > 60:
-                    told = now
+                if now - reported > 60:
+                    reported = now
                     work.say(f"{now / 60:.0f} min: {memory[-1][1]:.1f} MB, {load.seen.counts}")
                 time.sleep(_SAMPLE_S)
         seconds = time.monotonic() - began
-    good = [one for one in load.seen.unexpected if one.about == "a right request"]
+    good = [request for request in load.seen.unexpected if request.about == "a right request"]
     growth = _quarter(memory, 3) - _quarter(memory, 1)
     return {
         "requests": load.seen.counts,
@@ -160,7 +160,7 @@ def _mixed(address: str, subject: Subject) -> list[Question]:
     """Return right and wrong requests, shuffled; a fixed set, so that what grows is not what it is to remember."""
     good = right_questions(address, subject, 1800)
     fuzz = Fuzz(subject, seed=1, wrong=1.0)
-    bad = [one for one in fuzz(2000) if sum(len(given._raw_content) for given in one.inputs) < 20_000]
+    bad = [question for question in fuzz(2000) if sum(len(tensor._raw_content) for tensor in question.inputs) < 20_000]
     mixed = good + bad[: round(len(good) * BAD_SHARE / (1 - BAD_SHARE))]
     return [mixed[place] for place in np.random.default_rng(0).permutation(len(mixed))]
 
@@ -191,7 +191,7 @@ def fuzz(work: Work) -> dict[str, Any]:
 
     runs, scratch, seed = [work.runs.first(), work.runs.shop()], work.scratch, work.given.seed
     count = work.times(work.given.fuzzed, 2000)
-    total, found = Counts(), dict[str, Any]()
+    total, counts = Counts(), dict[str, Any]()
     unexpected, again, deaths, tracebacks, slowest = [], 0, 0, 0, 0.0
     for number, run in enumerate(runs):
         repository, log = export_repository(run / "release", scratch / run.name, "both"), list[str]()
@@ -204,15 +204,17 @@ def fuzz(work: Work) -> dict[str, Any]:
                 total += load.seen.counts
                 again += load.seen.asked_again
                 unexpected += load.seen.unexpected
-                unexpected += [one for one in load.seen.ended if "Traceback" in one.message or ".py" in one.message]
+                unexpected += [
+                    request for request in load.seen.ended if "Traceback" in request.message or ".py" in request.message
+                ]
                 slowest = max(slowest, percentile_ms(load.seen.latency_s, 100) or 0.0)
-                found[f"{run.name} {model}"] = load.seen.counts
+                counts[f"{run.name} {model}"] = load.seen.counts
             deaths += before != _stubs(server)
         tracebacks += sum("Traceback" in line for line in log)
     return {
         "requests": total,
         "seed": seed,
-        "by_model": found,
+        "by_model": counts,
         "asked_again_after_a_malformed_neighbour": again,
         "otherwise_than_specified": len(unexpected),
         "errors": listed(unexpected, 20),
@@ -233,11 +235,11 @@ def _fuzzed(address: str, subject: Subject, canaries: list[Question], count: int
             yield question
 
     with Load(address, asked(), IN_FLIGHT, patience=PATIENCE) as load:
-        told = time.monotonic()
+        reported = time.monotonic()
         while load._thread.is_alive():
             load._thread.join(1.0)
-            if time.monotonic() - told > 20:
-                told = time.monotonic()
+            if time.monotonic() - reported > 20:
+                reported = time.monotonic()
                 say(f"{subject.signature.model}: {load.seen.counts}, {len(load.seen.unexpected)} not as specified")
         load.wait()
     return load
@@ -246,4 +248,4 @@ def _fuzzed(address: str, subject: Subject, canaries: list[Question], count: int
 def _stubs(server: TritonServer) -> list[int]:
     """Return the processes of a server: a stub that died and came again has another number."""
     below = psutil.Process(server.process_id).children(recursive=True)
-    return sorted(one.pid for one in below if "stub" in one.name())
+    return sorted(process.pid for process in below if "stub" in process.name())

@@ -36,7 +36,7 @@ def worst_requests(work: Work) -> dict[str, Any]:
     with serving(run) as server:
         subject = Subject.of(server.address, run / "release")
         questions = list(_worst(subject, run / "release"))
-        before = {one.pid for one in server.stubs()}
+        before = {process.pid for process in server.stubs()}
         with (
             Load(server.address, cycle(questions), IN_FLIGHT) as load,
             ClientLoad(server.address, cycle(subject.queries(200)), NEIGHBOURS) as neighbours,
@@ -45,11 +45,13 @@ def worst_requests(work: Work) -> dict[str, Any]:
                 work.say(f"{left} s to go: {load.seen.counts.answered} answered, {load.seen.counts.refused} refused")
                 threading.Event().wait(min(10.0, left))
             asked_until = time.monotonic()
-        (state,) = (one for port, one in kept(run / "triton").items() if server.address.endswith(f":{port}"))
+        (state,) = (state_of for port, state_of in kept(run / "triton").items() if server.address.endswith(f":{port}"))
         events = state["counts"]
-        after = {one.pid for one in server.stubs()}
+        after = {process.pid for process in server.stubs()}
     p99 = percentile_ms(neighbours.seen.latency_s, 99)
-    invalid = [one for one in load.seen.ended if one.outcome == REFUSED and one.status == "INVALID_ARGUMENT"]
+    invalid = [
+        request for request in load.seen.ended if request.outcome == REFUSED and request.status == "INVALID_ARGUMENT"
+    ]
     return {
         "requests": load.seen.counts,
         "rows_of_a_request": subject.limits["max_batch_size"],
@@ -67,7 +69,7 @@ def worst_requests(work: Work) -> dict[str, Any]:
         "events": events,
         "processes_changed": len(before ^ after),
         "holds": before == after
-        and not any(one in events for one in _REPAIRS)
+        and not any(repair in events for repair in _REPAIRS)
         and not load.seen.counts.lost
         and p99 is not None
         and p99 <= NEIGHBOUR_P99_MS
@@ -92,8 +94,10 @@ def _worst(subject: Subject, release: Path) -> Iterator[Question]:
         crowding = {"attribute": name, "limit": 1}
         kinds[f"crowding of {name}"] = {"filters": [json.dumps({"crowding": crowding})] * rows}
         for test in ("any", "all"):
-            made = [{"tags": {name: {test: [drawn(random, attribute.values, 1)[0]] * MAX_VALUES}}} for _ in range(rows)]
-            kinds[f"{test} of {name}"] = {"filters": list(map(json.dumps, made))}
-    for about, asked in kinds.items():
-        query = Query(drawn(random, subject.users, rows), subject.limits["max_top_k"], **asked)
+            filters = [
+                {"tags": {name: {test: [drawn(random, attribute.values, 1)[0]] * MAX_VALUES}}} for _ in range(rows)
+            ]
+            kinds[f"{test} of {name}"] = {"filters": list(map(json.dumps, filters))}
+    for about, options in kinds.items():
+        query = Query(drawn(random, subject.users, rows), subject.limits["max_top_k"], **options)
         yield Question(subject.signature.model, subject.inputs(query), "", wrong=malformed, about=about)

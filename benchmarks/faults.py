@@ -129,17 +129,17 @@ SCENARIOS: dict[str, Callable[[Work], dict[str, Any]]] = {
 
 def main() -> None:
     """Run the scenarios, write their figures, say which hold."""
-    given = _arguments()
+    options = _arguments()
     silence_libraries()
     with terminal() as out:
-        found: dict[str, Any] = json.loads(given.out.read_bytes()) if given.only and given.out.is_file() else {}
-        for name in given.only or SCENARIOS:
+        results: dict[str, Any] = json.loads(options.out.read_bytes()) if options.only and options.out.is_file() else {}
+        for name in options.only or SCENARIOS:
             out.say(f"{name}: {(SCENARIOS[name].__doc__ or name).splitlines()[0]}")
-            found[name] = _one(name, given, out)
-            atomic_write(given.out, (json.dumps(found, indent=1, default=_plain) + "\n").encode())
-        done = {name: found[name] for name in SCENARIOS if name in found}
+            results[name] = _one(name, options, out)
+            atomic_write(options.out, (json.dumps(results, indent=1, default=_plain) + "\n").encode())
+        done = {name: results[name] for name in SCENARIOS if name in results}
         out.table(_table(done))
-    sys.exit(0 if all(one["holds"] for one in done.values()) else 1)
+    sys.exit(0 if all(result["holds"] for result in done.values()) else 1)
 
 
 def _arguments() -> argparse.Namespace:
@@ -179,11 +179,11 @@ def _table(found: dict[str, Any]) -> Table:
         shown.add_column(name, justify="right")
     shown.add_column("figures")
     shown.add_column("holds")
-    for name, one in found.items():
-        counts = one.get("requests", {})
+    for name, result in found.items():
+        counts = result.get("requests", {})
         cells = [f"{counts[key]:,}" if key in counts else "" for key in ("sent", "answered", "refused", "lost")]
-        figures = "\n".join(f"{key} {_short(one[key])}" for key in SHOWN[name])
-        shown.add_row(name, *cells, figures, "yes" if one["holds"] else "NO")
+        figures = "\n".join(f"{key} {_short(result[key])}" for key in SHOWN[name])
+        shown.add_row(name, *cells, figures, "yes" if result["holds"] else "NO")
     return shown
 
 

@@ -51,40 +51,42 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="runs of each engine at each size")
     parser.add_argument("--workers", type=int, default=0, help="processes of `retrieval`; 0 is threads of one process")
     parser.add_argument("--engine", choices=sorted(ENGINES), help=argparse.SUPPRESS)
-    given = parser.options()
-    if given.engine:
+    options = parser.options()
+    if options.engine:
         silence_libraries()
-        sys.stdout.write(json.dumps(ENGINES[given.engine](given.runs, given.workers)) + "\n")
+        sys.stdout.write(json.dumps(ENGINES[options.engine](options.runs, options.workers)) + "\n")
         return
-    sizes, rounds = ([20_000], 1) if given.quick else (given.rows, given.rounds)
+    sizes, rounds = ([20_000], 1) if options.quick else (options.rows, options.rounds)
     with terminal() as out:
-        results = [one for rows in sizes for one in measure(rows, rounds, given.workers, given.runs / "features", out)]
-        write(given.out, results)
+        results = [
+            point for rows in sizes for point in measure(rows, rounds, options.workers, options.runs / "features", out)
+        ]
+        write(options.out, results)
         out.json(results)
 
 
 def measure(rows: int, rounds: int, workers: int, data: Path, out: Terminal) -> list[dict[str, Any]]:
     """Run every engine so many times on so many rows and sum up."""
     tables = make_tables(rows, data, out)
-    found: dict[str, list[dict[str, Any]]] = {engine: [] for engine in ENGINES}
+    measured: dict[str, list[dict[str, Any]]] = {engine: [] for engine in ENGINES}
     for number in range(rounds):
         for engine in sorted(ENGINES, reverse=bool(number % 2)):
             started = in_process(__file__, "--engine", engine, "--runs", tables, "--workers", workers)
             peak_mb = round(peak_of(started) / MEGABYTE)
-            one = {**told(started), "peak_rss_mb": peak_mb}
-            found[engine].append(one)
-            speed, peak = rows / one["seconds"], one["peak_rss_mb"]
+            run = {**told(started), "peak_rss_mb": peak_mb}
+            measured[engine].append(run)
+            speed, peak = rows / run["seconds"], run["peak_rss_mb"]
             out.say(f"{rows:,} rows, round {number + 1}, {engine}: {speed:,.0f} rows/s, {peak:,.0f} MB")
     return [
         {
             "rows": rows,
             "engine": engine,
-            "rows_per_s": round(rows / statistics.median(one["seconds"] for one in runs)),
-            "peak_rss_mb": round(statistics.median(one["peak_rss_mb"] for one in runs)),
-            "cpu_seconds": round(statistics.median(one["cpu_seconds"] for one in runs), 2),
+            "rows_per_s": round(rows / statistics.median(run["seconds"] for run in runs)),
+            "peak_rss_mb": round(statistics.median(run["peak_rss_mb"] for run in runs)),
+            "cpu_seconds": round(statistics.median(run["cpu_seconds"] for run in runs), 2),
             "rounds": runs,
         }
-        for engine, runs in found.items()
+        for engine, runs in measured.items()
     ]
 
 
@@ -184,11 +186,11 @@ def run_polars(tables: Path, workers: int) -> dict[str, float]:
             pl.col(BUCKETIZED).max().alias("most"),
         )
         counted = [rows.group_by(name).len().sort(["len", name], descending=[True, False]) for name in CATEGORIES]
-        found, *values = pl.collect_all([facts, *counted], engine="streaming")
-        mean, std, least, most = found.row(0)
+        moments, *values = pl.collect_all([facts, *counted], engine="streaming")
+        mean, std, least, most = moments.row(0)
         vocabularies = [
-            one.select(name, (pl.int_range(pl.len()) + 3).alias(f"{name}_code"))
-            for name, one in zip(CATEGORIES, values, strict=True)
+            codes.select(name, (pl.int_range(pl.len()) + 3).alias(f"{name}_code"))
+            for name, codes in zip(CATEGORIES, values, strict=True)
         ]
         coded = rows
         for name, vocabulary in zip(CATEGORIES, vocabularies, strict=True):

@@ -85,9 +85,9 @@ def built(vectors: np.ndarray, queries: np.ndarray, arguments: argparse.Namespac
     notes = place.with_suffix(".json")
     if not notes.is_file():
         config = Index(kind=arguments.kind, recall_target=arguments.recall_target)
-        made = build_index(vectors, config, queries, progress=say)
-        place.write_bytes(made.content or b"")
-        notes.write_text(json.dumps({**made.parameters, "build_s": time.perf_counter() - start}, default=str))
+        built_index = build_index(vectors, config, queries, progress=say)
+        place.write_bytes(built_index.content or b"")
+        notes.write_text(json.dumps({**built_index.parameters, "build_s": time.perf_counter() - start}, default=str))
     parameters = json.loads(notes.read_text())
     say(f"index: {parameters['kind']}, {parameters['search']}, {parameters['build_s']:.0f} s")
     index = None if parameters["kind"] == "flat" else read_index(place, parameters["kind"])
@@ -119,19 +119,19 @@ def measured(
 ) -> dict[str, Any]:
     """Ask every query with one filter."""
     mask = search.mask(bits)
-    truth, plans, times, found = exact(data, mask), Counter[str](), [], []
+    truth, plans, times, answers = exact(data, mask), Counter[str](), [], []
     allowed = Allowed([mask], np.zeros(1, dtype=np.int64))
     for query in data.queries:
         start = time.perf_counter()
         answer = search.nearest(query[None], np.array([K]), *no_exclusions(), allowed)
         times.append((time.perf_counter() - start) * 1e6)
-        found.append(answer.item_index[0])
+        answers.append(answer.item_index[0])
         plans[search.plan(query[None], K, mask).way] += 1
     point = {
         "selectivity": selectivity,
         "clustered": clustered,
         "allowed": mask.count,
-        "recall@100": round(recall(found, truth), 4),
+        "recall@100": round(recall(answers, truth), 4),
         "p50_us": round(statistics.median(times[1:]), 1),
         "p99_us": round(float(np.percentile(times[1:], 99)), 1),
         "first_us": round(times[0], 1),
@@ -139,8 +139,8 @@ def measured(
     }
     if index is not None and index.lists:
         lists = [Probes(*index.probes(query[None], K), 0.0) for query in data.queries]
-        asked = zip(data.queries, lists, strict=True)
-        alone = [index.search(query[None], K, mask, probes)[1][0] for query, probes in asked]
+        questions = zip(data.queries, lists, strict=True)
+        alone = [index.search(query[None], K, mask, probes)[1][0] for query, probes in questions]
         point["index_alone_recall@100"] = round(recall(alone, truth), 4)
     say(str(point))
     return point
@@ -153,14 +153,14 @@ def exact(data: Data, mask: ItemMask) -> list[np.ndarray]:
     for start in range(0, len(data.queries), 20):
         scores = data.queries[start : start + 20] @ allowed
         k = min(K, mask.count)
-        best += [mask.items[one.argpartition(mask.count - k)[mask.count - k :]] for one in scores]
+        best += [mask.items[row_scores.argpartition(mask.count - k)[mask.count - k :]] for row_scores in scores]
     return best
 
 
 def recall(found: list[np.ndarray], truth: list[np.ndarray]) -> float:
     """Return the mean share of the right items that were found."""
     return float(
-        np.mean([len(np.intersect1d(one, right)) / len(right) for one, right in zip(found, truth, strict=True)])
+        np.mean([len(np.intersect1d(left, right)) / len(right) for left, right in zip(found, truth, strict=True)])
     )
 
 

@@ -67,24 +67,24 @@ def main() -> None:
     parser = Parser(__doc__, "growing", seeds=SEEDS)
     parser.add_argument("--only", nargs="+", choices=list(CHOICES), default=list(CHOICES), metavar="CHOICE")
     parser.add_argument("--draw", action="store_true", help="only draw what is measured")
-    given = parser.options()
-    if given.quick:
-        given.only = [ZERO, "1 epoch, new"]
+    options = parser.options()
+    if options.quick:
+        options.only = [ZERO, "1 epoch, new"]
     with terminal() as out:
-        if not given.draw:
-            recipe = family.with_changes(recipe_of(RECIPE, given), CHANGES)
+        if not options.draw:
+            recipe = family.with_changes(recipe_of(RECIPE, options), CHANGES)
             features = {name: of for name, of in recipe.item.features.items() if name != LEFT_OUT}
             recipe = replace(recipe, item=replace(recipe.item, features=features))
-            made = prepare(recipe, given, out)
-            found = {
-                choice: [measured(recipe, given.runs / "growing", choice, seed, out) for seed in given.seeds]
-                for choice in given.only
+            prepared_runs = prepare(recipe, options, out)
+            measurements = {
+                choice: [measured(recipe, options.runs / "growing", choice, seed, out) for seed in options.seeds]
+                for choice in options.only
             }
-            results = summed_up(recipe, made, given.seeds, found)
-            write(given.out, results)
-            store_in_family(recipe, given.seeds, found, given.out.with_name("family.json"))
+            results = summed_up(recipe, prepared_runs, options.seeds, measurements)
+            write(options.out, results)
+            store_in_family(recipe, options.seeds, measurements, options.out.with_name("family.json"))
             out.json(results)
-        draw(read_json(given.out)["choices"], family.picture(given))
+        draw(read_json(options.out)["choices"], family.picture(options))
 
 
 def prepare(recipe: Recipe, given: argparse.Namespace, out: Terminal) -> dict[str, Any]:
@@ -148,12 +148,12 @@ def measured(recipe: Recipe, runs: Path, choice: str, seed: int, out: Terminal) 
 def figures(found: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
     """Return every figure, one value for each seed."""
     sides = {
-        f"{side}.{name}": [one[side][name] for one in found]
+        f"{side}.{name}": [run[side][name] for run in found]
         for side in ("all", "unseen")
         for name in ("recall@10", "recall@100", "ndcg@10")
     }
     groups = {
-        f"{group}: unseen.{name}": [one["groups"][group]["unseen"][name] for one in found]
+        f"{group}: unseen.{name}": [run["groups"][group]["unseen"][name] for run in found]
         for group in GROUPS
         if group in found[0]["groups"]
         for name in ("recall@10", "ndcg@10")
@@ -174,8 +174,8 @@ def summed_up(
         "choices": {
             choice: {
                 "continued": CHOICES[choice],
-                "cpu_s": spread([one["cpu_s"] for one in of]),
-                "epochs": [one["epochs"] for one in of],
+                "cpu_s": spread([run["cpu_s"] for run in of]),
+                "epochs": [run["epochs"] for run in of],
                 "metrics": {name: measured_of(values) for name, values in figures(of).items()},
             }
             for choice, of in found.items()
@@ -189,7 +189,7 @@ def store_in_family(
     """Write the entries of `family.json`; training from zero is the plain one."""
     for choice, of in found.items():
         name = "plain" if choice == ZERO else f"continued: {choice}"
-        seconds = [one["cpu_s"] for one in of]
+        seconds = [run["cpu_s"] for run in of]
         entry = family.made(name, RECIPE, protocol(recipe), seeds, figures(of), of[0]["parameters"], seconds)
         changes = {**CHANGES, "train": {**CHANGES["train"], "continued": CHOICES[choice]}}
         store({**entry, "changes": changes}, results, family.KEY)
@@ -202,20 +202,24 @@ def draw(choices: Mapping[str, Any], path: Path) -> None:
     for name, axes in zip(shown, plots, strict=True):
         for colour, (rows, counts) in zip(("C0", "C1"), EPOCHS.items(), strict=True):
             names = ["0 epochs", *(f"{count} epoch{'s' if count > 1 else ''}, {rows}" for count in counts)]
-            points = [(choices[one]["cpu_s"]["mean"], choices[one]["metrics"][name]) for one in names if one in choices]
+            points = [
+                (choices[choice]["cpu_s"]["mean"], choices[choice]["metrics"][name])
+                for choice in names
+                if choice in choices
+            ]
             axes.errorbar(
                 [seconds for seconds, _ in points],
-                [one["mean"] for _, one in points],
-                [one["sd"] for _, one in points],
+                [metric["mean"] for _, metric in points],
+                [metric["sd"] for _, metric in points],
                 fmt="o-",
                 color=colour,
                 capsize=3,
                 label=f"going on, {rows} interactions, 0 to {counts[-1]} epochs",
             )
         zero = choices[ZERO]
-        seconds, one = zero["cpu_s"]["mean"], zero["metrics"][name]
-        axes.errorbar([seconds], [one["mean"]], [one["sd"]], fmt="s", color="0.3", capsize=3, label="from zero")
-        axes.axhline(one["mean"], color="0.6", linewidth=1, linestyle="--")
+        seconds, metric = zero["cpu_s"]["mean"], zero["metrics"][name]
+        axes.errorbar([seconds], [metric["mean"]], [metric["sd"]], fmt="s", color="0.3", capsize=3, label="from zero")
+        axes.axhline(metric["mean"], color="0.6", linewidth=1, linestyle="--")
         axes.set_xlim(left=0)
         axes.set_xlabel("CPU seconds of training")
     axes.legend(fontsize=8, loc="lower right")

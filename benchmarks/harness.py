@@ -59,15 +59,15 @@ class Parser(argparse.ArgumentParser):
 
     def options(self) -> argparse.Namespace:
         """Parse the command line; with `--quick`, whatever is written goes to a folder of its own."""
-        given = self.parse_args()
+        options = self.parse_args()
         quick = {"out": QUICK / self._name / f"{self._name}.json", "runs": QUICK / "runs"}
-        places = quick if given.quick else self._places
+        places = quick if options.quick else self._places
         for option, path in places.items():
-            setattr(given, option, (getattr(given, option) or path).absolute())
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        if given.quick and "seeds" in given:
-            given.seeds = given.seeds[:1]
-        return given
+            setattr(options, option, (getattr(options, option) or path).absolute())
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        if options.quick and "seeds" in options:
+            options.seeds = options.seeds[:1]
+        return options
 
 
 def prepared(recipe: Recipe, given: argparse.Namespace, out: Terminal, *stages: str) -> Run:
@@ -150,8 +150,8 @@ def told(process: subprocess.Popen[str]) -> dict[str, Any]:
     printed, _ = process.communicate()
     if process.returncode:
         raise SystemExit(f"{process.args!r} failed (exit code {process.returncode})")
-    found: dict[str, Any] = json.loads(printed.splitlines()[-1])
-    return found
+    result: dict[str, Any] = json.loads(printed.splitlines()[-1])
+    return result
 
 
 def machine(*packages: str) -> dict[str, Any]:
@@ -191,7 +191,7 @@ def store(entry: dict[str, Any], results: Path, key: Sequence[str]) -> None:
 
     with _locked(results.parent):
         kept = json.loads(results.read_text(encoding="utf-8")) if results.exists() else []
-        write(results, sorted([one for one in kept if name(one) != name(entry)] + [entry], key=name))
+        write(results, sorted([stored for stored in kept if name(stored) != name(entry)] + [entry], key=name))
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -209,13 +209,13 @@ def figure(width: float, height: float, *titles: str) -> tuple[Any, list[Any]]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    made = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(made)
-    plots = [made.add_subplot(1, len(titles), place) for place in range(1, len(titles) + 1)]
+    drawn = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(drawn)
+    plots = [drawn.add_subplot(1, len(titles), place) for place in range(1, len(titles) + 1)]
     for axes, title in zip(plots, titles, strict=True):
         axes.set_title(title, loc="left", fontsize=10)
         axes.grid(color="0.9")
-    return made, plots
+    return drawn, plots
 
 
 @contextmanager

@@ -65,12 +65,12 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--queries", type=int, default=1000, help="measured, besides 500 for tuning")
     parser.add_argument("--without", action="append", default=[], choices=["hnsw", "ivf_pq", "ivf_flat", "scann"])
-    given = parser.options()
-    if given.quick:  # ScaNN would be installed first
-        given.items, given.queries, given.without = 20_000, 100, [*given.without, "hnsw", "scann"]
+    options = parser.options()
+    if options.quick:  # ScaNN would be installed first
+        options.items, options.queries, options.without = 20_000, 100, [*options.without, "hnsw", "scann"]
     with terminal() as out, tempfile.TemporaryDirectory() as folder:
-        points = Bench(Path(folder), given.items, given.queries, out).run(given.without)
-        write(given.out, points)
+        points = Bench(Path(folder), options.items, options.queries, out).run(options.without)
+        write(options.out, points)
         out.json(points)
 
 
@@ -81,13 +81,13 @@ class Bench:
         self.folder, self.out = folder, out
         data = make_vectors(items, queries + 500)
         self.vectors, self.tuning = data.vectors, data.queries[queries:]
-        asked = np.ascontiguousarray(data.queries[:queries])
+        test_queries = np.ascontiguousarray(data.queries[:queries])
         out.say(f"{items:,} items; exact search for {queries} queries")
         self.sample = Sample(
-            asked, nearest(data.vectors, asked, AT[-1], "inner_product"), data.vectors, "inner_product"
+            test_queries, nearest(data.vectors, test_queries, AT[-1], "inner_product"), data.vectors, "inner_product"
         )
         np.save(folder / "vectors.npy", data.vectors)
-        np.save(folder / "queries.npy", np.concatenate([asked, self.tuning]))
+        np.save(folder / "queries.npy", np.concatenate([test_queries, self.tuning]))
 
     def run(self, without: list[str]) -> list[dict[str, Any]]:
         """Return one point per index and target."""
@@ -110,7 +110,7 @@ class Bench:
 
     def automatic(self) -> list[Contender]:
         """What `auto` builds for each target, mapped from its file as a server does."""
-        made = []
+        contenders = []
         for target in TARGETS:
             started = time.perf_counter()
             built = build_index(self.vectors, Index(kind="auto", recall_target=target), self.tuning, self.out.step)
@@ -122,44 +122,44 @@ class Bench:
             facts = self.facts(spent, len(content), built.parameters["search"])
             facts = {**facts, "chosen": built.parameters["kind"], "frontier": built.parameters["frontier"]}
             if built.content is None:
-                made.append(self.flat()._replace(kind="auto", target=target, facts=facts))
+                contenders.append(self.flat()._replace(kind="auto", target=target, facts=facts))
                 continue
             index = FaissIndex(read_index(place, built.parameters["kind"]), self.vectors, built.parameters)
-            made.append(self.by_index("auto", target, index, facts))
-        return made
+            contenders.append(self.by_index("auto", target, index, facts))
+        return contenders
 
     def named(self, without: list[str]) -> list[Contender]:
         """Each kind, tuned for each target."""
-        config, made = Index(links=16), []  # 32, the default, takes minutes more to build
+        config, contenders = Index(links=16), []  # 32, the default, takes minutes more to build
         sample = sample_of(self.vectors, self.tuning, config.metric)
         lists = clustered(self.vectors, config)
-        for kind in (one for one in REFINE if one not in without):
+        for kind in (name for name in REFINE if name not in without):
             started = time.perf_counter()
             index = filled(self.vectors, config, kind, lists)
             spent = time.perf_counter() - started + (0 if kind == "hnsw" else lists.seconds)
             self.out.say(f"{kind}: built in {spent:.0f} s")
             size = len(faiss.serialize_index(index))
             for target in TARGETS:
-                one = tuned(kind, index, self.vectors, sample, REFINE[kind], target)
-                if one is not None:
-                    made.append(self.by_index(kind, target, one, self.facts(spent, size, one.settings)))
+                built = tuned(kind, index, self.vectors, sample, REFINE[kind], target)
+                if built is not None:
+                    contenders.append(self.by_index(kind, target, built, self.facts(spent, size, built.settings)))
             if kind == "ivf_sq8":
-                made += self.without_margin(index, sample, spent, size)
-        return made
+                contenders += self.without_margin(index, sample, spent, size)
+        return contenders
 
     def without_margin(self, index: Any, sample: Sample, spent: float, size: int) -> list[Contender]:
         """IVF as FAISS has it: the same number of lists for every query."""
-        made = []
+        contenders = []
         for target in TARGETS:
             for nprobe in (round(16 * 2 ** (step / 4)) for step in range(28)):
                 search = {"nprobe": nprobe, "refine_factor": REFINE["ivf_sq8"]}
                 parameters = {"kind": "ivf_sq8", "metric": "inner_product", "search": search}
-                one = FaissIndex(index, self.vectors, parameters)
-                if sure(sample.recalls(one.search(sample.queries, AT[-1])[1])) >= target:
+                faiss_index = FaissIndex(index, self.vectors, parameters)
+                if sure(sample.recalls(faiss_index.search(sample.queries, AT[-1])[1])) >= target:
                     facts = self.facts(spent, size, search)
-                    made.append(self.by_index("ivf_sq8, fixed nprobe", target, one, facts))
+                    contenders.append(self.by_index("ivf_sq8, fixed nprobe", target, faiss_index, facts))
                     break
-        return made
+        return contenders
 
     def facts(self, build_s: float, size: int, search: dict[str, Any]) -> dict[str, Any]:
         """Return what is known before measuring."""
@@ -175,20 +175,20 @@ class Bench:
         """Return the contender that answers in this process."""
 
         def answer(start: int, stop: int) -> tuple[list[float], np.ndarray]:
-            seconds, found = [], []
+            seconds, answers = [], []
             for row in range(start, stop):
                 query = self.sample.queries[row : row + 1]
                 began = time.perf_counter()
-                found.append(search(query))
+                answers.append(search(query))
                 seconds.append(time.perf_counter() - began)
-            return seconds, np.concatenate(found)
+            return seconds, np.concatenate(answers)
 
         return Contender(kind, target, answer, facts)
 
     def measured(self, contenders: list[Contender]) -> list[dict[str, Any]]:
         """Ask all in turns, a few queries each; return the points."""
         times: list[list[float]] = [[] for _ in contenders]
-        found: list[list[np.ndarray]] = [[] for _ in contenders]
+        answers: list[list[np.ndarray]] = [[] for _ in contenders]
         self.out.say(f"{len(contenders)} indexes, {len(self.sample.queries)} queries each, in turns")
         with one_thread():
             for contender in contenders:
@@ -199,20 +199,20 @@ class Bench:
                         continue
                     seconds, items = contender.answer(start, min(start + BLOCK, len(self.sample.queries)))
                     times[number] += seconds
-                    found[number].append(items)
-        return [self.point(*one) for one in zip(contenders, times, found, strict=True)]
+                    answers[number].append(items)
+        return list(map(self.point, contenders, times, answers))
 
     def point(self, contender: Contender, seconds: list[float], found: list[np.ndarray]) -> dict[str, Any]:
         """Return the figures of one contender."""
         items = np.concatenate(found)
-        asked = self.sample._replace(queries=self.sample.queries[: len(items)], truth=self.sample.truth[: len(items)])
+        sample = self.sample._replace(queries=self.sample.queries[: len(items)], truth=self.sample.truth[: len(items)])
         micros = np.array(seconds) * 1e6
         facts = {**contender.facts, "memory_mb": round(contender.facts["memory_mb"], 1)}
         return {
             "items": len(self.vectors),
             "kind": contender.kind,
             "recall_target": contender.target,
-            **{f"recall@{k}": round(float(one.mean()), 5) for k, one in asked.recalls(items).items()},
+            **{f"recall@{k}": round(float(recalls.mean()), 5) for k, recalls in sample.recalls(items).items()},
             "p50_us": round(float(np.median(micros)), 1),
             "p99_us": round(float(np.percentile(micros, 99)), 1),
             "mean_us": round(float(micros.mean()), 1),
@@ -280,8 +280,8 @@ class Scann:
         ask = {"start": start, "stop": stop, "leaves": leaves, "reorder": reorder}
         self._process.stdin.write(json.dumps(ask) + "\n")
         self._process.stdin.flush()
-        told = self._read()
-        return told["seconds"], np.array(told["items"], dtype=np.int64)
+        answer = self._read()
+        return answer["seconds"], np.array(answer["items"], dtype=np.int64)
 
     def _read(self) -> Any:
         assert self._process.stdout is not None

@@ -24,11 +24,11 @@ COUNTED = (*PACKAGES, "benchmarks", "tests")
 
 def main() -> None:
     """Measure both commits and write what they have."""
-    given = Parser(__doc__, "layout").options()
+    options = Parser(__doc__, "layout").options()
     after = sources("HEAD")
-    before = {} if given.quick else sources(BEFORE)
+    before = {} if options.quick else sources(BEFORE)
     lines = {name: {"before": total(before, name), "after": total(after, name)} for name in COUNTED}
-    write(given.out, {"folders": folders(after), "lines": lines, "touched": dict(touched())})
+    write(options.out, {"folders": folders(after), "lines": lines, "touched": dict(touched())})
 
 
 def sources(revision: str) -> dict[str, str]:
@@ -60,14 +60,14 @@ def folders(texts: dict[str, str]) -> list[dict[str, Any]]:
 
 def longest(text: str) -> tuple[int, str]:
     """Return the lines of the longest function, without its docstring, and its name."""
-    found = [(0, "")]
+    lengths = [(0, "")]
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             first = node.body[0]
             documented = ast.get_docstring(node) is not None
             docstring = (first.end_lineno or 0) - first.lineno + 1 if documented else 0
-            found.append(((node.end_lineno or 0) - node.lineno + 1 - docstring, node.name))
-    return max(found)
+            lengths.append(((node.end_lineno or 0) - node.lineno + 1 - docstring, node.name))
+    return max(lengths)
 
 
 def touched() -> Iterator[tuple[str, list[str]]]:

@@ -73,32 +73,32 @@ def main() -> None:
     parser.add_argument("experiments", nargs="*", help="rating, stars, shop; all of them if none is given")
     parser.add_argument("--only", nargs="+", help="names of settings, as multitask.json has them")
     parser.add_argument("--draw", action="store_true", help="measure nothing")
-    given = parser.options()
-    if given.quick:
-        given.only = given.only or QUICK
+    options = parser.options()
+    if options.quick:
+        options.only = options.only or QUICK
     with terminal() as out:
-        for setting in [] if given.draw else settings():
-            wanted = setting.experiment in (given.experiments or [setting.experiment])
-            if wanted and setting.name in (given.only or [setting.name]):
-                entry = measure(setting, given, out)
-                store(entry, given.out, ("experiment", "name"))
-                store_in_family(entry, given.out.with_name("family.json"))
+        for setting in [] if options.draw else settings():
+            wanted = setting.experiment in (options.experiments or [setting.experiment])
+            if wanted and setting.name in (options.only or [setting.name]):
+                entry = measure(setting, options, out)
+                store(entry, options.out, ("experiment", "name"))
+                store_in_family(entry, options.out.with_name("family.json"))
                 out.json(entry)
-        draw(read_json(given.out), given.out.with_suffix(".png"))
+        draw(read_json(options.out), options.out.with_suffix(".png"))
 
 
 def settings() -> list[Setting]:
     """Return everything that is measured."""
-    found = []
+    all_settings = []
     for weight in WEIGHTS:
         monitor = {"monitor": "rating.r2"} if weight == 1 else {}
         changes = {"train": {**monitor, "tasks": {"rating": {"weight": weight}}}}
-        found.append(Setting("rating", f"rating, weight {weight:g}", "joint", weight, changes))
+        all_settings.append(Setting("rating", f"rating, weight {weight:g}", "joint", weight, changes))
     changes = {"train": {"tasks": {"rating": {}, "weighting": "uncertainty"}}}
-    found.append(Setting("rating", "rating, weight learned", "learned", None, changes))
+    all_settings.append(Setting("rating", "rating, weight learned", "learned", None, changes))
     for experiment, kinds in (("stars", STARS), ("shop", ("view", "click", "purchase"))):
-        found += event_settings(experiment, kinds)
-    return found
+        all_settings += event_settings(experiment, kinds)
+    return all_settings
 
 
 def event_settings(experiment: str, kinds: Sequence[str]) -> list[Setting]:
@@ -109,14 +109,14 @@ def event_settings(experiment: str, kinds: Sequence[str]) -> list[Setting]:
         tasks = {"events": {key: value for key, value in events.items() if value is not None}, **more}
         return Setting(experiment, f"{experiment}, {name}", line, weight, {"train": {"tasks": tasks}})
 
-    found = []
+    weighted = []
     for weight in WEIGHTS:
         weights = dict.fromkeys(kinds[:-1], weight)
-        found.append(one(f"weight {weight:g}", "heads", weight, events={"weights": weights}))
+        weighted.append(one(f"weight {weight:g}", "heads", weight, events={"weights": weights}))
         if weight:  # without other events there is no other head
             alike = {"weights": weights, "heads": False}
-            found.append(one(f"weight {weight:g}, no heads", "no heads", weight, events=alike))
-    return [*found, one("weight learned", "learned", None, weighting="uncertainty")]
+            weighted.append(one(f"weight {weight:g}, no heads", "no heads", weight, events=alike))
+    return [*weighted, one("weight learned", "learned", None, weighting="uncertainty")]
 
 
 def measure(setting: Setting, given: argparse.Namespace, out: Terminal) -> dict[str, Any]:
@@ -128,8 +128,11 @@ def measure(setting: Setting, given: argparse.Namespace, out: Terminal) -> dict[
     changed = family.with_changes(recipe, {"train": {"tasks": None}})
     changed = family.with_changes(changed, setting.changes)
     done = [family.trained(changed, directory, setting.name, seed, out) for seed in given.seeds]
-    metrics = [read_json(one / "metrics.json") for one in done]
-    found = [figures(one, best(towers, changed.train.monitor)) for one, towers in zip(metrics, done, strict=True)]
+    metrics = [read_json(run / "metrics.json") for run in done]
+    measured_figures = [
+        figures(run_metrics, best(towers, changed.train.monitor))
+        for run_metrics, towers in zip(metrics, done, strict=True)
+    ]
     return {
         "experiment": setting.experiment,
         "name": setting.name,
@@ -138,9 +141,11 @@ def measure(setting: Setting, given: argparse.Namespace, out: Terminal) -> dict[
         "recipe": named(path),
         "protocol": asked_for(setting, recipe),
         "seeds": list(given.seeds),
-        "metrics": {name: measured([one[name] for one in found]) for name in found[0]},
+        "metrics": {
+            name: measured([seed_figures[name] for seed_figures in measured_figures]) for name in measured_figures[0]
+        },
         "parameters": read_json(done[0] / "towers.json")["parameters"],
-        "train_s": spread([one["cpu_s"] for one in metrics])["mean"],
+        "train_s": spread([run_metrics["cpu_s"] for run_metrics in metrics])["mean"],
     }
 
 
@@ -174,19 +179,21 @@ def figures(metrics: Mapping[str, Any], valid: Mapping[str, float]) -> dict[str,
     """
     tasks = metrics["tasks"]
     events = tasks.get("events", {})
-    asked = events[tasks["served"]]["served"] if events else metrics
-    found = {name: asked[name.partition(".")[0]][name.partition(".")[2]] for name in family.FIGURES}
-    for kind, one in events.items():
-        found.update({f"{kind}.{side}": one[side]["all"]["recall@10"] for side in ("served", "own") if side in one})
+    served = events[tasks["served"]]["served"] if events else metrics
+    values = {name: served[name.partition(".")[0]][name.partition(".")[2]] for name in family.FIGURES}
+    for kind, of_kind in events.items():
+        values.update(
+            {f"{kind}.{side}": of_kind[side]["all"]["recall@10"] for side in ("served", "own") if side in of_kind}
+        )
     if "rating" in tasks:
-        found.update({name: tasks[first][side][error] for name, (first, side, error) in RATES.items()})
-    found.update({f"learned.{term}": weight for term, weight in tasks.get("weights", {}).items()})
-    return {**found, **{name.replace("valid_", "valid."): value for name, value in valid.items()}}
+        values.update({name: tasks[first][side][error] for name, (first, side, error) in RATES.items()})
+    values.update({f"learned.{term}": weight for term, weight in tasks.get("weights", {}).items()})
+    return {**values, **{name.replace("valid_", "valid."): value for name, value in valid.items()}}
 
 
 def best(towers: Path, monitor: str) -> dict[str, float]:
     """Return the validation figures of the best epoch."""
-    epoch = max(read_json(towers / "history.json"), key=lambda one: one[f"valid_{monitor}"])
+    epoch = max(read_json(towers / "history.json"), key=lambda record: record[f"valid_{monitor}"])
     return {name: value for name, value in epoch.items() if name.startswith("valid_")}
 
 
@@ -197,7 +204,7 @@ def store_in_family(entry: Mapping[str, Any], results: Path) -> None:
         return
     first = [name for name in (SHOWN[entry["experiment"]], "head.rmse") if name in entry["metrics"]]
     names = first + [name for name in entry["metrics"] if name not in first and not name.startswith("learned.")]
-    made = family.made(
+    family_entry = family.made(
         family.PLAIN if plain else f"multi-task: {entry['name']}",
         ROOT / entry["recipe"],
         entry["protocol"],
@@ -207,15 +214,15 @@ def store_in_family(entry: Mapping[str, Any], results: Path) -> None:
         [entry["train_s"]],
         source="" if plain else "Kendall et al. 2018" if entry["weight"] is None else "Caruana 1997",
     )
-    store(made, results, family.KEY)
+    store(family_entry, results, family.KEY)
 
 
 def draw(results: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw each experiment that was measured over the weight."""
-    drawn = [name for name in SHOWN if any(one["experiment"] == name for one in results)]
+    drawn = [name for name in SHOWN if any(result["experiment"] == name for result in results)]
     drawing, plots = figure(5 * len(drawn), 3.8, *(TITLES[name] for name in drawn))
     for axes, name in zip(plots, drawn, strict=True):
-        entries = [one for one in results if one["experiment"] == name]
+        entries = [result for result in results if result["experiment"] == name]
         if name == "rating":
             draw_rating(axes, entries)
         else:
@@ -250,12 +257,16 @@ def draw_events(axes: Any, entries: Sequence[Mapping[str, Any]], asked: str, den
 
 def line(axes: Any, entries: Sequence[Mapping[str, Any]], name: str, metric: str, colour: str, label: str) -> None:
     """Draw a line of settings over their weights, with the standard deviation of the seeds."""
-    members = sorted((one for one in entries if one["line"] == name), key=lambda one: float(one["weight"]))
+    members = sorted(
+        (member for member in entries if member["line"] == name), key=lambda member: float(member["weight"])
+    )
     if not members:
         return
-    found = [one["metrics"][metric] for one in members]
-    means, deviations = [one["mean"] for one in found], [one["sd"] for one in found]
-    axes.errorbar([one["weight"] for one in members], means, deviations, fmt=".-", color=colour, capsize=2, label=label)
+    metrics = [member["metrics"][metric] for member in members]
+    means, deviations = [figures["mean"] for figures in metrics], [figures["sd"] for figures in metrics]
+    axes.errorbar(
+        [member["weight"] for member in members], means, deviations, fmt=".-", color=colour, capsize=2, label=label
+    )
 
 
 def learned(axes: Any, entries: Sequence[Mapping[str, Any]], metric: str, colour: str, label: str) -> None:

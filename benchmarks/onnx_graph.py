@@ -36,14 +36,14 @@ ROWS = (1, 32, 256)
 
 def main() -> None:
     """Measure and write the results."""
-    given = Parser(__doc__, "onnx_graph").options()
+    options = Parser(__doc__, "onnx_graph").options()
     silence_libraries()
-    name = "movielens-100k-user" if given.quick else "movielens-100k"
+    name = "movielens-100k-user" if options.quick else "movielens-100k"
     with terminal() as out:
-        recipe = recipe_of(ROOT / "recipes" / f"{name}.toml", given)
-        run = prepared(recipe, given, out, "fetch", "features", "train", "release")
-        points = measure(Retriever.load(run.release), 5 if given.quick else 100)
-    write(given.out, points)
+        recipe = recipe_of(ROOT / "recipes" / f"{name}.toml", options)
+        run = prepared(recipe, options, out, "fetch", "features", "train", "release")
+        points = measure(Retriever.load(run.release), 5 if options.quick else 100)
+    write(options.out, points)
     sys.stdout.write(json.dumps(points, indent=1) + "\n")
 
 
@@ -56,12 +56,12 @@ def measure(retriever: Retriever, rounds: int) -> list[dict[str, Any]]:
     users = int(retriever.release.manifest["counts"]["users"])
     points = []
     for rows in ROWS:
-        asked = np.random.default_rng(0).permutation(users)[:rows]
-        _, request, feeds = request_of(retriever, asked, TOP_K)
+        asked_users = np.random.default_rng(0).permutation(users)[:rows]
+        _, request, feeds = request_of(retriever, asked_users, TOP_K)
         calls = {"release": partial(retriever.answer, request), "onnx": partial(session.run, None, dict(feeds))}
         taken = in_turns(calls, rounds)
         points.append(
-            {"rows": len(asked), "top_k": TOP_K, **{f"{name}_us": round(us, 1) for name, us in taken.items()}}
+            {"rows": len(asked_users), "top_k": TOP_K, **{f"{name}_us": round(us, 1) for name, us in taken.items()}}
         )
     return points
 

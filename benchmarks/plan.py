@@ -36,17 +36,17 @@ def main() -> None:
     """Plan and train each recipe, and write the figures."""
     parser = Parser(__doc__, "plan")
     parser.add_argument("--epochs", type=int, default=5, help="Of each training.")
-    given = parser.options()
-    given.runs = given.runs / "plan"  # trained there for few epochs, under the names of other benchmarks' runs
-    recipes, epochs = (RECIPES[:1], 2) if given.quick else (RECIPES, given.epochs)
+    options = parser.options()
+    options.runs = options.runs / "plan"  # trained there for few epochs, under the names of other benchmarks' runs
+    recipes, epochs = (RECIPES[:1], 2) if options.quick else (RECIPES, options.epochs)
     with terminal() as out:
         rows = []
         for number, recipe in enumerate(recipes, start=1):
             out.say(f"{number} of {len(recipes)}: {recipe}")
-            rows.append(compare(recipe, epochs, given, out))
-        found = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "epochs": epochs, "recipes": rows}
-        write(given.out, found)
-        out.json(found)
+            rows.append(compare(recipe, epochs, options, out))
+        compared = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "epochs": epochs, "recipes": rows}
+        write(options.out, compared)
+        out.json(compared)
 
 
 def compare(name: str, epochs: int, given: argparse.Namespace, out: Terminal) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def compare(name: str, epochs: int, given: argparse.Namespace, out: Terminal) ->
         "memory_within_20_percent": abs(memory - 1) <= MEMORY_WITHIN,
         "time_within_40_percent": abs(seconds - 1) <= TIME_WITHIN,
         "rehearsal_seconds": predicted["rehearsal_seconds"],
-        "load": [round(one, 1) for one in loads],
+        "load": [round(load, 1) for load in loads],
     }
 
 

@@ -71,20 +71,20 @@ class Films(NamedTuple):
 
 def main() -> None:
     """Train twice per seed, measure, write the results."""
-    given = Parser(__doc__, "prototypes", seeds=SEEDS).options()
-    seeds = given.seeds
+    options = Parser(__doc__, "prototypes", seeds=SEEDS).options()
+    seeds = options.seeds
     with terminal() as out, tempfile.TemporaryDirectory() as name:
-        work = given.runs / "prototypes"
+        work = options.runs / "prototypes"
         measured = {
-            towers: measure(recipe, work / towers.replace(" ", "-"), given, seeds, out)
-            for towers, recipe in recipes(Path(name), given).items()
+            towers: measure(recipe, work / towers.replace(" ", "-"), options, seeds, out)
+            for towers, recipe in recipes(Path(name), options).items()
         }
         results: dict[str, Any] = {"recipe": named(RECIPE), "label": LABEL, "seeds": seeds}
-        results.update({towers: spreads(found) for towers, found in measured.items()})
-        results["cost"] = cost((FILMS,) if given.quick else (FILMS, LARGE))
+        results.update({towers: spreads(figures_of_seeds) for towers, figures_of_seeds in measured.items()})
+        results["cost"] = cost((FILMS,) if options.quick else (FILMS, LARGE))
         for entry in entries(measured["without the label"], seeds, results["cost"]):
-            store(entry, given.out.with_name("family.json"), family.KEY)
-        write(given.out, results)
+            store(entry, options.out.with_name("family.json"), family.KEY)
+        write(options.out, results)
         out.json(results)
 
 
@@ -107,7 +107,7 @@ def measure(
 
     run = prepared(recipe, given, out)
     data = features.load(run.directory / "features")
-    labels, found = labels_of(data), []
+    labels, measured = labels_of(data), []
     for seed in seeds:
         films, place = Films.draw(labels, seed), work / str(seed)
         if not (place / "towers" / "towers.json").is_file():  # written last
@@ -115,16 +115,18 @@ def measure(
             reduce_features(run.directory / "features", HeldOut(films.new, np.array([])), place / "features")
             rest = features.load(place / "features")
             train(rest, recipe.model, recipe.train, seed, recipe.device, place / "towers", out.step)
-        found.append(figures(data, films, labels, place))
-        out.say(f"{recipe.name}, seed {seed}: {json.dumps(found[-1])}")
-    return found
+        measured.append(figures(data, films, labels, place))
+        out.say(f"{recipe.name}, seed {seed}: {json.dumps(measured[-1])}")
+    return measured
 
 
 def spreads(found: list[dict[str, dict[str, dict[str, float]]]]) -> dict[str, dict[str, Any]]:
     """Return means and standard deviations over the seeds."""
     return {
         group: {
-            method: {figure: spread([one[group][method][figure] for one in found]) for figure in figures_of}
+            method: {
+                figure: spread([seed_figures[group][method][figure] for seed_figures in found]) for figure in figures_of
+            }
             for method, figures_of in methods.items()
         }
         for group, methods in found[0].items()
@@ -137,7 +139,7 @@ def entries(
     """Yield what family.json, the choices of docs/models.md, has of both methods."""
     for choice, method in {"class prototypes": "prototypes", "nearest neighbours": "neighbours"}.items():
         figures = {
-            f"{name} of {group}": [one[group][method][name] for one in found]
+            f"{name} of {group}": [seed_figures[group][method][name] for seed_figures in found]
             for name in ("precision@1", "map")
             for group in ("new films", "known films")
         }
@@ -149,14 +151,14 @@ def entries(
 
 def labels_of(data: FeatureSet) -> Mask:
     """Return the genres of films, bool [films, genres]."""
-    listed = [list(one) for one in data.catalogue[LABEL]]
-    names = sorted({name for one in listed for name in one})
-    return np.array([[name in one for name in names] for one in listed])
+    listed = [list(labels) for labels in data.catalogue[LABEL]]
+    names = sorted({name for labels in listed for name in labels})
+    return np.array([[name in labels for name in names] for labels in listed])
 
 
 def figures(data: FeatureSet, films: Films, labels: Mask, place: Path) -> dict[str, dict[str, dict[str, float]]]:
     """Return how well each method orders the genres of each group of films."""
-    found: dict[str, dict[str, dict[str, float]]] = {"new films": {}, "known films": {}}
+    by_group: dict[str, dict[str, dict[str, float]]] = {"new films": {}, "known films": {}}
     blank = vectors_of(data, films.new, place, blank=True)
     k = best_k(blank, films, labels)
     learned, known = blank[films.labelled], labels[films.labelled]
@@ -164,22 +166,22 @@ def figures(data: FeatureSet, films: Films, labels: Mask, place: Path) -> dict[s
         "prototypes": Prototypes(learned, known),
         "neighbours": Neighbours(learned, known, k),
     }
-    for group, asked in {"new films": films.new, "known films": films.reported}.items():
+    for group, rows in {"new films": films.new, "known films": films.reported}.items():
         for method, labeller in methods.items():
-            found[group][method] = {**quality(labeller.score(blank[asked]), labels[asked]), "k": k}
-        found[group]["prior"] = quality(np.tile(known.mean(axis=0), (int(asked.sum()), 1)), labels[asked])
+            by_group[group][method] = {**quality(labeller.score(blank[rows]), labels[rows]), "k": k}
+        by_group[group]["prior"] = quality(np.tile(known.mean(axis=0), (int(rows.sum()), 1)), labels[rows])
         if any(spec.source == LABEL for spec in data.item_specs):
             seen = vectors_of(data, films.new, place, blank=False)
-            leaking = Prototypes(seen[films.labelled], known).score(seen[asked])
-            found[group]["leaking prototypes"] = quality(leaking, labels[asked])
-    return found
+            leaking = Prototypes(seen[films.labelled], known).score(seen[rows])
+            by_group[group]["leaking prototypes"] = quality(leaking, labels[rows])
+    return by_group
 
 
 def best_k(vectors: Float32Array, films: Films, labels: Mask) -> int:
     """Return the number of neighbours with the best mean average precision on films that are not reported."""
     learned, known = vectors[films.labelled], labels[films.labelled]
-    asked = films.chosen_on
-    precision = {k: quality(Neighbours(learned, known, k).score(vectors[asked]), labels[asked])["map"] for k in KS}
+    chosen = films.chosen_on
+    precision = {k: quality(Neighbours(learned, known, k).score(vectors[chosen]), labels[chosen])["map"] for k in KS}
     return max(precision, key=lambda k: precision[k])
 
 
@@ -191,7 +193,7 @@ def vectors_of(data: FeatureSet, new: Mask, place: Path, blank: bool) -> Float32
 
 def cost(sizes: Sequence[int]) -> dict[str, dict[str, float]]:
     """Return milliseconds of CPU for one item, and bytes, of both methods, for as many films as there are and more."""
-    rng, found = np.random.default_rng(0), {}
+    rng, costs = np.random.default_rng(0), {}
     for items in sizes:
         vectors = rng.normal(size=(items, 64)).astype(np.float32)
         labels = rng.random((items, 19)) < 0.1
@@ -205,12 +207,12 @@ def cost(sizes: Sequence[int]) -> dict[str, dict[str, float]]:
                 started = time.thread_time()
                 labeller.score(vectors[row : row + 1])
                 times[name].append(time.thread_time() - started)
-        found[f"{items} items, k = {NEIGHBOURS}"] = {
+        costs[f"{items} items, k = {NEIGHBOURS}"] = {
             f"{name}_{what}": value
             for name, labeller in methods.items()
             for what, value in (("ms", round(1e3 * float(np.median(times[name])), 4)), ("bytes", labeller.nbytes))
         }
-    return found
+    return costs
 
 
 if __name__ == "__main__":

@@ -35,13 +35,13 @@ def main() -> None:
     parser = Parser(__doc__, "quality", "quality", (42, 43, 44))
     parser.add_argument("recipes", nargs="*", type=Path, default=RECIPES)
     parser.add_argument("--peers", action="store_true", help="also popularity, item KNN, EASE and ALS on the same rows")
-    given = parser.options()
+    options = parser.options()
     with terminal() as out:
-        for recipe in [QUICK] if given.quick else given.recipes:
-            entry = measure(recipe, given, out)
-            if given.peers:
-                entry["peers"] = peers(run_of(recipe, given.seeds[0], given, out).directory, out)
-            store(entry, given.out, ["recipe"])
+        for recipe in [QUICK] if options.quick else options.recipes:
+            entry = measure(recipe, options, out)
+            if options.peers:
+                entry["peers"] = peers(run_of(recipe, options.seeds[0], options, out).directory, out)
+            store(entry, options.out, ["recipe"])
             out.json(entry)
 
 
@@ -62,7 +62,7 @@ def measure(path: Path, given: argparse.Namespace, out: Terminal) -> dict[str, A
     runs = [run_of(path, seed, given, out).directory for seed in given.seeds]
     figures = [json.loads((run / "metrics.json").read_text(encoding="utf-8")) for run in runs]
     names = [(side, name) for side in ("all", "unseen") for name in figures[0][side]]
-    metrics = {f"{side}.{name}": spread([one[side][name] for one in figures]) for side, name in names}
+    metrics = {f"{side}.{name}": spread([seed_figures[side][name] for seed_figures in figures]) for side, name in names}
     return {
         "recipe": named(path),
         "protocol": figures[0]["protocol"],
@@ -70,7 +70,9 @@ def measure(path: Path, given: argparse.Namespace, out: Terminal) -> dict[str, A
         "items": figures[0]["items"],
         "seeds": given.seeds,
         "metrics": metrics,
-        "groups": {name: group([one["groups"][name] for one in figures]) for name in figures[0]["groups"]},
+        "groups": {
+            name: group([seed_figures["groups"][name] for seed_figures in figures]) for name in figures[0]["groups"]
+        },
     }
 
 
@@ -78,7 +80,7 @@ def group(seeds: list[dict[str, Any]]) -> dict[str, Any]:
     """Return rows, users and mean figures of a kind of rows; `seeds` is what each run measured of it."""
 
     def means(side: str) -> dict[str, float]:
-        return {name: statistics.fmean(one[side][name] for one in seeds) for name in seeds[0][side]}
+        return {name: statistics.fmean(seed_figures[side][name] for seed_figures in seeds) for name in seeds[0][side]}
 
     return {"rows": seeds[0]["rows"], "users": seeds[0]["users"], **{s: means(s) for s in ("unseen", "popularity")}}
 

@@ -82,12 +82,12 @@ class TwoTower(RankingModel):
 
     def __init__(self, sides: Sides, settings: config.IntTower, embedded: Model, augmented: bool = False) -> None:
         super().__init__(sides)
-        self.tables = [FeatureEmbeddings(one, tag, embedded, {}) for one, tag in _tagged(sides)]
+        self.tables = [FeatureEmbeddings(spec, tag, embedded, {}) for spec, tag in _tagged(sides)]
         self.dropout = tf.keras.layers.Dropout(settings.dropout)
         self.towers = [
             tf.keras.Sequential(
                 [
-                    *(tf.keras.layers.Dense(one, "relu") for one in settings.layers[:-1]),
+                    *(tf.keras.layers.Dense(units, "relu") for units in settings.layers[:-1]),
                     tf.keras.layers.Dense(settings.layers[-1]),
                 ]
             )
@@ -95,7 +95,7 @@ class TwoTower(RankingModel):
         ]
         self.width = settings.layers[-1]
         self.imitations = [
-            tf.keras.layers.Embedding(one[0].cardinality, self.width) for one, _ in _tagged(sides) if augmented
+            tf.keras.layers.Embedding(tagged[0].cardinality, self.width) for tagged, _ in _tagged(sides) if augmented
         ]
 
     def query_side(self, features: Features, training: bool = False) -> tf.Tensor:
@@ -160,27 +160,27 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="of `served`")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="of `rated`")
     parser.add_argument("--work", type=Path, help="features and rankers, kept; default runs/ranking")
-    given = parser.options()
-    given.work = given.work or given.runs.parent / "ranking"
-    if given.quick:
-        given.models, given.kinds = ["IntTower"], ["IntTower"]
+    options = parser.options()
+    options.work = options.work or options.runs.parent / "ranking"
+    if options.quick:
+        options.models, options.kinds = ["IntTower"], ["IntTower"]
     with terminal() as out:
-        for what in (given.what,) if given.what else WHAT:
-            STEPS[what](given, out)
+        for what in (options.what,) if options.what else WHAT:
+            STEPS[what](options, out)
 
 
 def rated(given: argparse.Namespace, out: Terminal) -> None:
     """Measure AUC and log loss of models on what users liked and did not."""
     recipe, seeds = load_recipe(given.recipe), given.seeds
     for name in given.models:
-        found: dict[str, list[dict[str, float]]] = {TRAINING_MEANS: [], OWN_MEANS: []}
+        by_means: dict[str, list[dict[str, float]]] = {TRAINING_MEANS: [], OWN_MEANS: []}
         for seed in seeds:
             data = rated_features(recipe, seed, given, out)
-            for means, values in found.items():
+            for means, values in by_means.items():
                 epochs = 1 if given.quick else EPOCHS
                 values.append(told_apart(name, data, recipe.model, seed, means == OWN_MEANS, epochs))
                 out.say(f"{name}, seed {seed}, {means}: {values[-1]}")
-        for means, values in found.items():
+        for means, values in by_means.items():
             entry = {
                 "measured": "rated",
                 "recipe": named(given.recipe),
@@ -188,9 +188,9 @@ def rated(given: argparse.Namespace, out: Terminal) -> None:
                 "model": name,
                 "seeds": list(seeds),
                 "rows": len(data.test.interactions),
-                **{name: measured_of([one[name] for one in values]) for name in ("auc", "log_loss")},
+                **{name: measured_of([seed_figures[name] for seed_figures in values]) for name in ("auc", "log_loss")},
                 "parameters": int(values[0]["parameters"]),
-                "train_s": statistics.fmean(one["seconds"] for one in values),
+                "train_s": statistics.fmean(seed_figures["seconds"] for seed_figures in values),
             }
             store(entry, given.out, KEY)
             out.json(entry)
@@ -205,8 +205,8 @@ def rated_features(recipe: Recipe, seed: int, given: argparse.Namespace, out: Te
         rows = tables.interactions
         tables = dataclasses.replace(tables, interactions=rows[rows[Columns.Rating] != 3].reset_index(drop=True))
         split = RandomSplit(test=0.2, validation=0.2, seed=seed)
-        with atomic_directory(directory) as made:
-            features.build(tables, recipe.query, recipe.item, split, recipe.device, made)
+        with atomic_directory(directory) as temporary:
+            features.build(tables, recipe.query, recipe.item, split, recipe.device, temporary)
     return features.load(directory)
 
 
@@ -214,31 +214,31 @@ def told_apart(name: str, data: FeatureSet, model: Model, seed: int, own_means: 
     """Train a model and return AUC and log loss on the test rows; the epoch is the one with the best validation AUC."""
     tf.keras.utils.set_random_seed(seed)
     train, valid, test = parts = [labelled(part) for part in (data.train, data.valid, data.test)]
-    made, started = MODELS[name](Sides(data.query_specs, data.item_specs, 0), model), time.process_time()
+    network, started = MODELS[name](Sides(data.query_specs, data.item_specs, 0), model), time.process_time()
     catalogue = TwoTowerModel(data.query_specs, data.item_specs, data.items, Model()).catalogue
-    made.learn_from(catalogue, tf.zeros([len(data.catalogue), 0]), True)
-    made.compile(optimizer=tf.keras.optimizers.AdamW(RATE, weight_decay=0.01))
+    network.learn_from(catalogue, tf.zeros([len(data.catalogue), 0]), True)
+    network.compile(optimizer=tf.keras.optimizers.AdamW(RATE, weight_decay=0.01))
     catalogues = [dict(catalogue) for _ in parts]
     if own_means:
         take_own_means(data, parts, catalogues)
-    made.catalogue = catalogues[0]
+    network.catalogue = catalogues[0]
     best, weights, since = 0.0, list[np.ndarray](), 0
     dataset = _batches(train, seed)
     for _ in range(epochs):
-        made.fit(dataset, epochs=1, verbose=0)
-        value = auc(valid.labels, scores(made, valid, catalogues[1]))
+        network.fit(dataset, epochs=1, verbose=0)
+        value = auc(valid.labels, scores(network, valid, catalogues[1]))
         since += 1
         if value > best:
-            best, weights, since = value, made.get_weights(), 0
+            best, weights, since = value, network.get_weights(), 0
         if since == PATIENCE:
             break
-    made.set_weights(weights)
-    logits = scores(made, test, catalogues[2])
+    network.set_weights(weights)
+    logits = scores(network, test, catalogues[2])
     return {
         "auc": auc(test.labels, logits),
         "log_loss": log_loss(test.labels, logits),
         "valid_auc": best,
-        "parameters": made.parameters,
+        "parameters": network.parameters,
         "seconds": time.process_time() - started,
     }
 
@@ -252,12 +252,12 @@ def labelled(part: Part) -> Labelled:
 
 def take_own_means(data: FeatureSet, parts: Sequence[Labelled], catalogues: Sequence[dict[str, tf.Tensor]]) -> None:
     """Put the mean label of each user and item in the very part where the mean of the training rows was."""
-    for spec in (one for one in data.query_specs if one.kind == "vector"):
-        users = [one.interactions[Columns.User].factorize()[0] for one in (data.train, data.valid, data.test)]
+    for spec in (query_spec for query_spec in data.query_specs if query_spec.kind == "vector"):
+        users = [part.interactions[Columns.User].factorize()[0] for part in (data.train, data.valid, data.test)]
         of_rows = [_means(codes, part.labels, codes.max() + 1)[codes] for codes, part in zip(users, parts, strict=True)]
         for part, values in zip(parts, _standardised(of_rows, of_rows[0]), strict=True):
             part.query[spec.name] = values[:, None]
-    for spec in (one for one in data.item_specs if one.kind == "vector"):
+    for spec in (item_spec for item_spec in data.item_specs if item_spec.kind == "vector"):
         of_items = [_means(part.items, part.labels, len(data.catalogue)) for part in parts]
         for features_, values in zip(catalogues, _standardised(of_items, of_items[0][parts[0].items]), strict=True):
             features_[spec.name] = tf.constant(values[:, None])
@@ -265,7 +265,7 @@ def take_own_means(data: FeatureSet, parts: Sequence[Labelled], catalogues: Sequ
 
 def _standardised(parts: Sequence[np.ndarray], rows: np.ndarray) -> list[np.ndarray]:
     """Scale every part by the training rows' values, as the features that are replaced were."""
-    return [(one - rows.mean()) / rows.std() for one in parts]
+    return [(part - rows.mean()) / rows.std() for part in parts]
 
 
 def _means(codes: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
@@ -288,13 +288,13 @@ def _batches(part: Labelled, seed: int) -> tf.data.Dataset:
 def scores(model: RankingModel, part: Labelled, catalogue: Features) -> np.ndarray:
     """Return the logits of a part's rows, float32 `[rows]`."""
     items = tf.range(len(model.vectors), dtype=tf.int64)
-    sides, found = model.item_side(catalogue, items, model.vectors), []
+    sides, logits = model.item_side(catalogue, items, model.vectors), []
     for start in range(0, len(part.items), 8192):
         rows = slice(start, start + 8192)
         query = {name: tf.constant(values[rows]) for name, values in part.query.items()}
         own = tf.gather(sides, part.items[rows])[:, tf.newaxis]
-        found.append(model.scores(query, tf.zeros([len(own), 0]), own).numpy()[:, 0])
-    return np.concatenate(found)
+        logits.append(model.scores(query, tf.zeros([len(own), 0]), own).numpy()[:, 0])
+    return np.concatenate(logits)
 
 
 def auc(labels: np.ndarray, logits: np.ndarray) -> float:
@@ -326,7 +326,7 @@ def run_of(seed: int, given: argparse.Namespace, out: Terminal) -> Run:
 
 def served_by(kind: str, given: argparse.Namespace, out: Terminal) -> None:
     """Train one kind of ranker per seed and store what is served, beside retrieval alone."""
-    found, seeds, base = [], given.seeds, given.base
+    measured_seeds, seeds, base = [], given.seeds, given.base
     for seed in seeds:
         run = run_of(seed, given, out)
         ranker = ranker_of(kind, run, given.work, out)
@@ -338,8 +338,10 @@ def served_by(kind: str, given: argparse.Namespace, out: Terminal) -> None:
             recipe.train.objective.rating,
             beside=Beside(ranker),
         )
-        found.append({**measured, **json.loads((ranker / "params.json").read_text(encoding="utf-8"))})
-        ranked, alone = (one["unseen"]["ndcg@10"] for one in (found[-1], found[-1]["retrieval"]))
+        measured_seeds.append({**measured, **json.loads((ranker / "params.json").read_text(encoding="utf-8"))})
+        ranked, alone = (
+            seed_figures["unseen"]["ndcg@10"] for seed_figures in (measured_seeds[-1], measured_seeds[-1]["retrieval"])
+        )
         out.say(f"{kind}, seed {seed}: ndcg@10 {ranked:.4f}, retrieval alone {alone:.4f}")
     path = ROOT / "recipes" / f"{base}.toml"
     entry = {
@@ -348,20 +350,25 @@ def served_by(kind: str, given: argparse.Namespace, out: Terminal) -> None:
         "means": "",
         "model": kind,
         "seeds": list(seeds),
-        "rows": found[0]["rows"],
-        "candidates": found[0]["candidates"],
-        "ranked": spreads(found),
-        "retrieval": spreads([one["retrieval"] for one in found]),
+        "rows": measured_seeds[0]["rows"],
+        "candidates": measured_seeds[0]["candidates"],
+        "ranked": spreads(measured_seeds),
+        "retrieval": spreads([seed_figures["retrieval"] for seed_figures in measured_seeds]),
         "gain": {
-            f"{side}.{name}": spread([one[side][name] - one["retrieval"][side][name] for one in found])
+            f"{side}.{name}": spread(
+                [seed_figures[side][name] - seed_figures["retrieval"][side][name] for seed_figures in measured_seeds]
+            )
             for side, name in figures()
         },
-        "parameters": found[0]["parameters"],
-        "train_s": statistics.fmean(one["train_s"] for one in found),
-        "fields": found[0].get("fields"),
+        "parameters": measured_seeds[0]["parameters"],
+        "train_s": statistics.fmean(seed_figures["train_s"] for seed_figures in measured_seeds),
+        "fields": measured_seeds[0].get("fields"),
         "values": {
-            name: {f"{side}.{key}": [one[side][key] for one in part] for side, key in figures()}
-            for name, part in (("ranked", found), ("retrieval", [one["retrieval"] for one in found]))
+            name: {f"{side}.{key}": [seed_figures[side][key] for seed_figures in part] for side, key in figures()}
+            for name, part in (
+                ("ranked", measured_seeds),
+                ("retrieval", [seed_figures["retrieval"] for seed_figures in measured_seeds]),
+            )
         },
         "towers": json.loads((run.directory / "towers" / "towers.json").read_text(encoding="utf-8"))["parameters"],
         "protocol": protocol(run.recipe),
@@ -379,7 +386,7 @@ def figures() -> Iterator[tuple[str, str]]:
 
 def spreads(found: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """Return mean and standard deviation of each figure."""
-    return {f"{side}.{name}": spread([one[side][name] for one in found]) for side, name in figures()}
+    return {f"{side}.{name}": spread([seed_figures[side][name] for seed_figures in found]) for side, name in figures()}
 
 
 def ranker_of(kind: str, run: Run, place: Path, out: Terminal) -> Path:
@@ -387,9 +394,9 @@ def ranker_of(kind: str, run: Run, place: Path, out: Terminal) -> Path:
     directory = place / run.recipe.name / kind.replace(", ", "-").replace(" ", "-")
     if not directory.exists():
         recipe, data = run.recipe, features.load(run.directory / "features")
-        with atomic_directory(directory) as made:
+        with atomic_directory(directory) as temporary:
             settings = KINDS[kind], recipe.model, recipe.train, recipe.seed, recipe.device
-            train_ranker(data, run.directory / "towers", *settings, made, out.say)
+            train_ranker(data, run.directory / "towers", *settings, temporary, out.say)
     return directory
 
 
@@ -398,15 +405,19 @@ def latency(given: argparse.Namespace, out: Terminal, turns: int = 200) -> None:
     run, place = run_of(given.seeds[0], given, out), given.work
     trained = {kind: place / run.recipe.name / kind.replace(", ", "-").replace(" ", "-") for kind in KINDS}
     users = features.load(run.directory / "features").users[Columns.User].to_numpy()
-    asked = [{"user_id": users[row : row + 1, None]} for row in np.random.default_rng(0).integers(0, len(users), turns)]
+    requests = [
+        {"user_id": users[row : row + 1, None]} for row in np.random.default_rng(0).integers(0, len(users), turns)
+    ]
     rankers = {"retrieval": None, **{kind: ranker for kind, ranker in trained.items() if ranker.exists()}}
     calls = {}
     for kind, ranker in rankers.items():
         out_ = place / "releases" / (ranker.name if ranker else kind)
         retriever = Retriever(Release.open(released((run.features, run.towers, out_, ranker), run.recipe.name)))
-        calls[kind] = partial(lambda one, question: one.answer(one.reader.read([question])), retriever)
-    in_turns(calls, asked[:20])  # so that none pays for a first time
-    medians = in_turns(calls, asked)
+        calls[kind] = partial(
+            lambda answering, question: answering.answer(answering.reader.read([question])), retriever
+        )
+    in_turns(calls, requests[:20])  # so that none pays for a first time
+    medians = in_turns(calls, requests)
     entry = {
         "measured": "latency",
         "recipe": f"recipes/{given.base}.toml",
@@ -414,7 +425,7 @@ def latency(given: argparse.Namespace, out: Terminal, turns: int = 200) -> None:
         "model": "all",
         "requests": turns,
         "p50_ms": medians,
-        "added_ms": {kind: round(one - medians["retrieval"], 4) for kind, one in medians.items()},
+        "added_ms": {kind: round(median - medians["retrieval"], 4) for kind, median in medians.items()},
     }
     store(entry, given.out, KEY)
     out.json(entry)
@@ -422,22 +433,22 @@ def latency(given: argparse.Namespace, out: Terminal, turns: int = 200) -> None:
 
 def entries(results: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield what family.json has of rankers, and of the towers that they were measured behind."""
-    times = {one["recipe"]: one["p50_ms"] for one in results if one["measured"] == "latency"}
-    for one in (one for one in results if one["measured"] == "served"):
-        path, seeds, spent = ROOT / one["recipe"], one["seeds"], times.get(one["recipe"], {})
-        values, size = one["values"], one["parameters"] + one["towers"]
-        common = path, one["protocol"], seeds
+    times = {entry["recipe"]: entry["p50_ms"] for entry in results if entry["measured"] == "latency"}
+    for entry in (entry for entry in results if entry["measured"] == "served"):
+        path, seeds, spent = ROOT / entry["recipe"], entry["seeds"], times.get(entry["recipe"], {})
+        values, size = entry["values"], entry["parameters"] + entry["towers"]
+        common = path, entry["protocol"], seeds
         yield family.made(
-            family.PLAIN, *common, values["retrieval"], one["towers"], (), serve_p50_ms=spent.get("retrieval")
+            family.PLAIN, *common, values["retrieval"], entry["towers"], (), serve_p50_ms=spent.get("retrieval")
         )
         yield family.made(
-            f"ranker, {one['model']}",
+            f"ranker, {entry['model']}",
             *common,
             values["ranked"],
             size,
-            [one["train_s"]],
-            serve_p50_ms=spent.get(one["model"]),
-            source=_SOURCES[one["model"].partition(",")[0]],
+            [entry["train_s"]],
+            serve_p50_ms=spent.get(entry["model"]),
+            source=_SOURCES[entry["model"].partition(",")[0]],
         )
 
 
@@ -451,12 +462,12 @@ def show(given: argparse.Namespace, out: Terminal) -> None:
 
 def draw(results: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw ndcg@10 and recall@10 of what is served over the median time of a request, a dot for each seed."""
-    times = {one["recipe"]: one["p50_ms"] for one in results if one["measured"] == "latency"}
+    times = {entry["recipe"]: entry["p50_ms"] for entry in results if entry["measured"] == "latency"}
     names, base = ("unseen.ndcg@10", "unseen.recall@10"), f"recipes/{BASE}.toml"
     drawing, plots = figure(8, 3.6, *map(family.title, names))
     for name, axes in zip(names, plots, strict=True):
-        rankers = [one for one in results if one["measured"] == "served" and one["recipe"] == base]
-        points = {one["model"]: one["values"]["ranked"][name] for one in rankers}
+        rankers = [entry for entry in results if entry["measured"] == "served" and entry["recipe"] == base]
+        points = {entry["model"]: entry["values"]["ranked"][name] for entry in rankers}
         for colour, (model, values) in enumerate(
             {"retrieval": rankers[0]["values"]["retrieval"][name], **points}.items()
         ):

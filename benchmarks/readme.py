@@ -54,12 +54,12 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default=ROOT / "runs" / "movielens-100k")
     parser.add_argument("--kept", action="store_true", help="leave the run alone: quote what demo.json keeps of it")
     parser.add_argument("--check", action="store_true", help="as --kept, and write nothing; exit status 1 if it would")
-    given = parser.parse_args()
-    if given.check:
+    options = parser.parse_args()
+    if options.check:
         pages = [page.name for page, text in filled(read_json(KEPT)) if page.read_text("utf-8") != text]
         sys.exit(f"{', '.join(pages)}: not what the results say; run `benchmarks/readme.py --kept`" if pages else 0)
-    if not given.kept:
-        write(KEPT, gather(given.run))
+    if not options.kept:
+        write(KEPT, gather(options.run))
     for page, text in filled(read_json(KEPT)):
         atomic_write(page, text.encode())
 
@@ -69,7 +69,7 @@ def filled(demo: dict[str, Any]) -> Iterator[tuple[Path, str]]:
     figures = rendered(demo)
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         text = page.read_text(encoding="utf-8")
-        yield page, FIGURES.sub(lambda found: f"{found[1]}\n{figures[found[2]]}\n\n{found[3]}", text)
+        yield page, FIGURES.sub(lambda match: f"{match[1]}\n{figures[match[2]]}\n\n{match[3]}", text)
 
 
 def gather(run: Path) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def gather(run: Path) -> dict[str, Any]:
 
 def rendered(demo: dict[str, Any]) -> dict[str, str]:
     """Return every set of figures as Markdown, by the name that the pages' marks give."""
-    quality = {one["recipe"]: one for one in read_json(RESULTS / "quality.json")}
+    quality = {entry["recipe"]: entry for entry in read_json(RESULTS / "quality.json")}
     serving, index = read_json(RESULTS / "serving.json"), read_json(RESULTS / "index.json")
     return {
         "results": readme_summary.summary(quality, demo["peers"]),
@@ -98,9 +98,11 @@ def rendered(demo: dict[str, Any]) -> dict[str, str]:
         "cold_start": _cold_start(read_json(RESULTS / "cold_start.json")),
         "bench": _speed(demo["bench"]),
         "layouts": _layouts(serving),
-        "layouts_short": _layouts([one for one in serving if (one["batch"], one["concurrency"]) in SHOWN_POINTS]),
+        "layouts_short": _layouts(
+            [entry for entry in serving if (entry["batch"], entry["concurrency"]) in SHOWN_POINTS]
+        ),
         "index": _index(index),
-        "index_short": _index([one for one in index if one["kind"] in ("auto", "scann", "flat")]),
+        "index_short": _index([entry for entry in index if entry["kind"] in ("auto", "scann", "flat")]),
         "filters": _filters(read_json(RESULTS / "filters.json")),
         "features": _features(read_json(RESULTS / "features.json")),
         "faults": _faults(read_json(RESULTS / "faults.json")),
@@ -111,18 +113,20 @@ def rendered(demo: dict[str, Any]) -> dict[str, str]:
 
 
 def _onnx_graph(points: list[dict[str, Any]]) -> str:
-    rows = [[f"{one['rows']}", f"{one['onnx_us'] / 1000:.2f}", f"{one['release_us'] / 1000:.2f}"] for one in points]
+    rows = [
+        [f"{point['rows']}", f"{point['onnx_us'] / 1000:.2f}", f"{point['release_us'] / 1000:.2f}"] for point in points
+    ]
     return table(["rows", "the graph, ms", "the release, ms"], rows)
 
 
 def _layout(layout: dict[str, Any]) -> str:
     rows = [
-        [f"`{one['folder']}`", str(one["files"]), f"{one['lines']:,}", f"`{one['longest']}`: {one['longest_lines']}"]
-        for one in layout["folders"]
+        [f"`{row['folder']}`", str(row["files"]), f"{row['lines']:,}", f"`{row['longest']}`: {row['longest_lines']}"]
+        for row in layout["folders"]
     ]
-    lines = [[f"`{name}`", f"{one['before']:,}", f"{one['after']:,}"] for name, one in layout["lines"].items()]
+    lines = [[f"`{name}`", f"{row['before']:,}", f"{row['after']:,}"] for name, row in layout["lines"].items()]
     touched = [
-        [name, str(len(files)), ", ".join(f"`{one}`" for one in files)] for name, files in layout["touched"].items()
+        [name, str(len(files)), ", ".join(f"`{path}`" for path in files)] for name, files in layout["touched"].items()
     ]
     return "\n\n".join(
         [
@@ -156,8 +160,8 @@ def _quality(quality: dict[str, Any], peers: dict[str, Any]) -> str:
     names = ["unseen.recall@10", "unseen.recall@100", "all.recall@10", "all.recall@100"]
     measured = [(quality[recipe], f"`{recipe}`: {what}") for recipe, what in RECIPES.items() if recipe in quality]
     rows = [
-        [what, *(f"**{one['metrics'][name]['mean']:.3f}** ± {one['metrics'][name]['sd']:.3f}" for name in names)]
-        for one, what in measured
+        [what, *(f"**{entry['metrics'][name]['mean']:.3f}** ± {entry['metrics'][name]['sd']:.3f}" for name in names)]
+        for entry, what in measured
     ]
     for model in peers["models"]:
         if model["name"] != "two-tower" and "all" in model:
@@ -176,10 +180,12 @@ def _quality(quality: dict[str, Any], peers: dict[str, Any]) -> str:
 def _other_splits(quality: dict[str, Any]) -> str:
     names = ["unseen.recall@10", "unseen.recall@100"]
     rows = []
-    for one, what in ((quality[recipe], what) for recipe, what in OTHER_SPLITS.items() if recipe in quality):
-        figures = [f"**{one['metrics'][name]['mean']:.3f}** ± {one['metrics'][name]['sd']:.3f}" for name in names]
-        rows.append([f"{what}, {one['rows']:,} rows: `{one['recipe']}`", *figures])
-        rows += [[peer, *(f"{found[name]:.3f}" for name in names)] for peer, found in one.get("peers", {}).items()]
+    for entry, what in ((quality[recipe], what) for recipe, what in OTHER_SPLITS.items() if recipe in quality):
+        figures = [f"**{entry['metrics'][name]['mean']:.3f}** ± {entry['metrics'][name]['sd']:.3f}" for name in names]
+        rows.append([f"{what}, {entry['rows']:,} rows: `{entry['recipe']}`", *figures])
+        rows += [
+            [peer, *(f"{recalls[name]:.3f}" for name in names)] for peer, recalls in entry.get("peers", {}).items()
+        ]
     lead = "Other splits, rows whose user and film are known by then, films that the user has not seen yet:"
     return f"{lead}\n\n" + table(["", "recall@10", "recall@100"], rows)
 
@@ -220,8 +226,8 @@ def _layouts(points: list[dict[str, Any]]) -> str:
         by_place.setdefault((point["batch"], point["concurrency"]), {})[point["layout"]] = point
     layouts = list(dict.fromkeys(point["layout"] for point in points))
     rows = [
-        [f"{batch} x {flight}", *(_point(found.get(layout)) for layout in layouts)]
-        for (batch, flight), found in sorted(by_place.items())
+        [f"{batch} x {flight}", *(_point(by_layout.get(layout)) for layout in layouts)]
+        for (batch, flight), by_layout in sorted(by_place.items())
     ]
     lead = (
         "The same towers and items in each layout, beside stock merlin-systems and a python model that does "
@@ -239,14 +245,14 @@ def _point(point: dict[str, Any] | None) -> str:
 def _index(found: list[dict[str, Any]]) -> str:
     rows = [
         [
-            one["kind"] + (f" ({one['chosen']})" if "chosen" in one else ""),
-            f"{one['recall_target']:g}",
-            f"{one['recall@100']:.3f}",
-            f"{one['p50_us'] / 1000:.2f}",
-            f"{one['build_s']:.0f}",
-            f"{one['memory_mb']:.0f}",
+            point["kind"] + (f" ({point['chosen']})" if "chosen" in point else ""),
+            f"{point['recall_target']:g}",
+            f"{point['recall@100']:.3f}",
+            f"{point['p50_us'] / 1000:.2f}",
+            f"{point['build_s']:.0f}",
+            f"{point['memory_mb']:.0f}",
         ]
-        for one in found
+        for point in found
     ]
     lead = (
         f"{found[0]['items']:,} items of 64 dimensions, one query at a time on one thread, all in turns "
@@ -258,13 +264,13 @@ def _index(found: list[dict[str, Any]]) -> str:
 def _filters(found: list[dict[str, Any]]) -> str:
     rows = [
         [
-            f"{one['selectivity']:g}",
-            "whole clusters" if one["clustered"] else "scattered",
-            f"{one['recall@100']:.3f}",
-            f"{one['index_alone_recall@100']:.3f}",
-            f"{one['p50_us'] / 1000:.2f}",
+            f"{point['selectivity']:g}",
+            "whole clusters" if point["clustered"] else "scattered",
+            f"{point['recall@100']:.3f}",
+            f"{point['index_alone_recall@100']:.3f}",
+            f"{point['p50_us'] / 1000:.2f}",
         ]
-        for one in found
+        for point in found
     ]
     lead = f"Filters over {found[0]['items']:,} items, `{found[0]['kind']}` for recall {found[0]['recall_target']:g}:"
     headings = ["share allowed", "which", "recall@100", "the index alone, told what to skip", "p50, ms"]
@@ -272,10 +278,10 @@ def _filters(found: list[dict[str, Any]]) -> str:
 
 
 def _features(found: list[dict[str, Any]]) -> str:
-    engines = list(dict.fromkeys(one["engine"] for one in found))
+    engines = list(dict.fromkeys(point["engine"] for point in found))
     rows = [
-        [f"{count:,}", *(_features_point(one) for name in engines for one in found if _is(one, count, name))]
-        for count in dict.fromkeys(one["rows"] for one in found)
+        [f"{count:,}", *(_features_point(point) for name in engines for point in found if _is(point, count, name))]
+        for count in dict.fromkeys(point["rows"] for point in found)
     ]
     lead = "Feature engineering on two cores (`benchmarks/features.py`): rows/s; peak memory in MB, all processes."
     return f"{lead}\n\n" + table(["rows", *engines], rows)
@@ -301,7 +307,7 @@ FAULTS = {
 def _faults(found: dict[str, Any]) -> str:
     counts = ("sent", "answered", "refused", "lost")
     rows = [
-        [what.format(**found[name]), *(f"{found[name]['requests'][one]:,}" for one in counts)]
+        [what.format(**found[name]), *(f"{found[name]['requests'][count]:,}" for count in counts)]
         for name, what in FAULTS.items()
         if name in found
     ]

@@ -17,11 +17,13 @@ FIRST = "default"
 def rendered() -> str:
     """Return the table: the default recipe, simple models and papers, each data set's best figures in bold."""
     entries = read_json(RESULTS / "datasets.json")
-    rows = [_row(one, _best(entries, one["data"])) for one in sorted(entries, key=_place)]
+    rows = [_row(entry, _best(entries, entry["data"])) for entry in sorted(entries, key=_place)]
     seconds = {
-        one["data"]: f"{one['data']} {one['run_s']:.0f} s ({one['cpu_s']:.0f} of CPU), {one['peak_rss_mb']:,.0f} MB"
-        for one in entries
-        if one["model"] == FIRST
+        str(entry["data"]): (
+            f"{entry['data']} {entry['run_s']:.0f} s ({entry['cpu_s']:.0f} of CPU), {entry['peak_rss_mb']:,.0f} MB"
+        )
+        for entry in entries
+        if entry["model"] == FIRST
     }
     lead = (
         "What `retrieval init` writes, unedited, beside simple models tuned on the same validation rows; per user, of "
@@ -35,8 +37,8 @@ def _place(entry: Mapping[str, Any]) -> tuple[str, int, float]:
 
 
 def _best(entries: list[dict[str, Any]], data: str) -> dict[str, float]:
-    own = [one for one in entries if one["data"] == data]
-    return {name: max(one.get(name, 0.0) for one in own) for name in FIGURES}
+    own = [entry for entry in entries if entry["data"] == data]
+    return {name: max(entry.get(name, 0.0) for entry in own) for name in FIGURES}
 
 
 def _row(entry: Mapping[str, Any], best: Mapping[str, float]) -> list[str]:

@@ -46,33 +46,34 @@ def rendered() -> dict[str, str]:
     tasks, ranking = read_json(RESULTS / "multitask.json"), read_json(RESULTS / "ranking.json")
     return {
         "family": _family(read_json(RESULTS / "family.json")),
-        "ratings": _ratings([one for one in tasks if one["experiment"] == "rating"]),
-        "shop": _events([one for one in tasks if one["experiment"] == "shop"], SHOP),
-        "stars": _events([one for one in tasks if one["experiment"] == "stars"], STARS),
+        "ratings": _ratings([entry for entry in tasks if entry["experiment"] == "rating"]),
+        "shop": _events([entry for entry in tasks if entry["experiment"] == "shop"], SHOP),
+        "stars": _events([entry for entry in tasks if entry["experiment"] == "stars"], STARS),
         "growing": _growing(read_json(RESULTS / "growing.json")),
-        "rated": _rated([one for one in ranking if one["measured"] == "rated"]),
+        "rated": _rated([entry for entry in ranking if entry["measured"] == "rated"]),
         "ranked": _ranked(ranking),
     }
 
 
 def _family(entries: list[dict[str, Any]]) -> str:
     """Return every choice beside the plain towers of its recipe and protocol, whose entry comes first."""
-    plain = {(one["recipe"], one["protocol"]): one for one in entries if one["choice"] == "plain"}
-    order = sorted(entries, key=lambda one: (one["recipe"], one["protocol"], one["choice"] != "plain"))
+    plain = {(entry["recipe"], entry["protocol"]): entry for entry in entries if entry["choice"] == "plain"}
+    order = sorted(entries, key=lambda entry: (entry["recipe"], entry["protocol"], entry["choice"] != "plain"))
     rows = [
         [
-            one["choice"],
-            one["source"],
-            f"`{Path(one['recipe']).stem}`",
-            str(len(one["seeds"])),
-            "" if one["parameters"] is None else f"{one['parameters'] / 1000:,.0f} k",
-            "" if one["train_s"] is None else f"{one['train_s']:,.0f}",
-            "" if one["serve_p50_ms"] is None else f"{one['serve_p50_ms']:.3f}",
+            entry["choice"],
+            entry["source"],
+            f"`{Path(entry['recipe']).stem}`",
+            str(len(entry["seeds"])),
+            "" if entry["parameters"] is None else f"{entry['parameters'] / 1000:,.0f} k",
+            "" if entry["train_s"] is None else f"{entry['train_s']:,.0f}",
+            "" if entry["serve_p50_ms"] is None else f"{entry['serve_p50_ms']:.3f}",
             "; ".join(
-                _gain(one, plain.get((one["recipe"], one["protocol"])), name) for name in list(one["metrics"])[:2]
+                _gain(entry, plain.get((entry["recipe"], entry["protocol"])), name)
+                for name in list(entry["metrics"])[:2]
             ),
         ]
-        for one in order
+        for entry in order
     ]
     lead = (
         "Every choice on the test rows, mean of its seeds; in brackets the difference from the plain towers of that "
@@ -84,11 +85,11 @@ def _family(entries: list[dict[str, Any]]) -> str:
 
 
 def _gain(one: Entry, plain: Entry | None, name: str) -> str:
-    found = one["metrics"][name]
-    text = f"{name} {found['mean']:.3f}"
+    metric = one["metrics"][name]
+    text = f"{name} {metric['mean']:.3f}"
     if plain is None or plain is one or name not in plain["metrics"] or plain["seeds"] != one["seeds"]:
         return text
-    return f"{text} ({_difference(found['values'], plain['metrics'][name]['values'])})"
+    return f"{text} ({_difference(metric['values'], plain['metrics'][name]['values'])})"
 
 
 def _beside(found: Entry, base: Entry) -> str:
@@ -96,23 +97,23 @@ def _beside(found: Entry, base: Entry) -> str:
 
 
 def _difference(ours: Sequence[float], theirs: Sequence[float], digits: int = 3) -> str:
-    differences = [one - other for one, other in zip(ours, theirs, strict=True)]
+    differences = [own - other for own, other in zip(ours, theirs, strict=True)]
     around = f" ± {statistics.stdev(differences):.{digits}f}" if len(differences) > 1 else ""
     return f"{statistics.fmean(differences):+.{digits}f}{around}"
 
 
 def _over_weights(entries: Sequence[Entry], line: str, metric: str, weights: Sequence[float | None]) -> list[str]:
-    found = {one["weight"]: one["metrics"] for one in entries if one["line"] in (line, "learned")}
-    return [spread(found[one][metric]) if metric in found.get(one, {}) else "" for one in weights]
+    by_weight = {entry["weight"]: entry["metrics"] for entry in entries if entry["line"] in (line, "learned")}
+    return [spread(by_weight[weight][metric]) if metric in by_weight.get(weight, {}) else "" for weight in weights]
 
 
 def _weights(entries: Sequence[Entry]) -> list[float | None]:
-    found = {one["weight"] for one in entries}
-    return [*sorted(one for one in found if one is not None), *([None] if None in found else [])]
+    known = {entry["weight"] for entry in entries}
+    return [*sorted(weight for weight in known if weight is not None), *([None] if None in known else [])]
 
 
 def _named(weights: Sequence[float | None]) -> list[str]:
-    return ["learned" if one is None else f"{one:g}" for one in weights]
+    return ["learned" if weight is None else f"{weight:g}" for weight in weights]
 
 
 def _ratings(entries: list[dict[str, Any]]) -> str:
@@ -138,11 +139,11 @@ def _growing(found: dict[str, Any]) -> str:
     rows = [
         [
             choice,
-            spread(one["metrics"]["unseen.recall@10"], 4),
-            spread(one["metrics"]["unseen.recall@100"], 4),
-            spread(one["cpu_s"], 0),
+            spread(choice_figures["metrics"]["unseen.recall@10"], 4),
+            spread(choice_figures["metrics"]["unseen.recall@100"], 4),
+            spread(choice_figures["cpu_s"], 0),
         ]
-        for choice, one in found["choices"].items()
+        for choice, choice_figures in found["choices"].items()
     ]
     return f"{len(found['seeds'])} seeds:\n\n" + table(
         ["", "recall@10, unseen", "recall@100, unseen", "CPU seconds"], rows
@@ -151,34 +152,36 @@ def _growing(found: dict[str, Any]) -> str:
 
 def _rated(entries: list[dict[str, Any]]) -> str:
     by_model: dict[str, dict[str, dict[str, Any]]] = {}
-    for one in entries:
-        if one["recipe"] == "recipes/rated-100k.toml":
-            by_model.setdefault(one["model"], {})[one["means"]] = one
+    for entry in entries:
+        if entry["recipe"] == "recipes/rated-100k.toml":
+            by_model.setdefault(entry["model"], {})[entry["means"]] = entry
     first = next(iter(MEANS))
     rows = [
         [
             model,
-            f"{found[first]['parameters'] / 1000:,.0f} k",
-            f"{found[first]['train_s']:,.0f}",
-            *(_beside(found[means][name], by_model["two-tower"][means][name]) for means in MEANS for name in FIGURES),
+            f"{by_kind[first]['parameters'] / 1000:,.0f} k",
+            f"{by_kind[first]['train_s']:,.0f}",
+            *(_beside(by_kind[means][name], by_model["two-tower"][means][name]) for means in MEANS for name in FIGURES),
         ]
-        for model, found in sorted(by_model.items(), key=lambda pair: pair[1][first]["auc"]["mean"])
+        for model, by_kind in sorted(by_model.items(), key=lambda pair: pair[1][first]["auc"]["mean"])
     ]
     figures = [f"{name}{more}" for more in MEANS.values() for name in ("AUC", "log loss")]
     return table(["MovieLens-100K", "parameters", "training, CPU s", *figures], rows)
 
 
 def _ranked(entries: list[dict[str, Any]]) -> str:
-    served = [one for one in entries if one["measured"] == "served"]
-    spent: dict[str, float] = next((one["p50_ms"] for one in entries if one["measured"] == "latency"), {})
-    names, alone = ("unseen.ndcg@10", "unseen.recall@10"), max(served, key=lambda one: len(one["seeds"]))
+    served = [entry for entry in entries if entry["measured"] == "served"]
+    spent: dict[str, float] = next((entry["p50_ms"] for entry in entries if entry["measured"] == "latency"), {})
+    names, alone = ("unseen.ndcg@10", "unseen.recall@10"), max(served, key=lambda entry: len(entry["seeds"]))
     figures = [spread(alone["retrieval"][name], 4) for name in names]
     rows = [["retrieval alone", str(len(alone["seeds"])), "", "", *figures, _milliseconds(spent, "retrieval")]]
-    for one in served:
-        gains = [_difference(one["values"]["ranked"][name], one["values"]["retrieval"][name]) for name in names]
-        figures = [f"{spread(one['ranked'][name], 4)} ({gain})" for name, gain in zip(names, gains, strict=True)]
-        size, seconds = f"{one['parameters'] / 1000:,.0f} k", f"{one['train_s']:,.0f}"
-        rows.append([one["model"], str(len(one["seeds"])), size, seconds, *figures, _milliseconds(spent, one["model"])])
+    for entry in served:
+        gains = [_difference(entry["values"]["ranked"][name], entry["values"]["retrieval"][name]) for name in names]
+        figures = [f"{spread(entry['ranked'][name], 4)} ({gain})" for name, gain in zip(names, gains, strict=True)]
+        size, seconds = f"{entry['parameters'] / 1000:,.0f} k", f"{entry['train_s']:,.0f}"
+        rows.append(
+            [entry["model"], str(len(entry["seeds"])), size, seconds, *figures, _milliseconds(spent, entry["model"])]
+        )
     lead = (
         f"{served[0]['rows']:,} test rows, unseen films, {served[0]['candidates']} candidates; in brackets the "
         "difference from retrieval alone, seed by seed:"

@@ -48,12 +48,12 @@ def _recall(quality: Mapping[str, Entry], peers: Entry) -> list[list[str]]:
     against = ", ".join(f"{model['name']} {model['unseen']['recall@10']:.3f}" for model in models)
     return [
         [
-            f"recall@10 of unseen films: {told}",
+            f"recall@10 of unseen films: {what}",
             f"**{spread(quality[recipe]['metrics'][UNSEEN])}**",
             against,
             "[quality](docs/quality.md)",
         ]
-        for recipe, told in OURS.items()
+        for recipe, what in OURS.items()
     ]
 
 
@@ -75,8 +75,8 @@ def _index(found: Sequence[Entry]) -> list[str]:
     def told(point: Entry) -> str:
         return f"{point['p50_us'] / 1000:.2f} ms (recall@100 {point['recall@100']:.3f})"
 
-    auto, scann = (next(one for one in found if one["kind"] == kind) for kind in ("auto", "scann"))
-    flat = next(one for one in found if one["kind"] == "flat")
+    auto, scann = (next(entry for entry in found if entry["kind"] == kind) for kind in ("auto", "scann"))
+    flat = next(entry for entry in found if entry["kind"] == "flat")
     return [
         f"p50 of one query over {auto['items']:,} items, for recall {auto['recall_target']:g}",
         f"**{told(auto)}**",
@@ -86,7 +86,7 @@ def _index(found: Sequence[Entry]) -> list[str]:
 
 
 def _features(found: Sequence[Entry]) -> list[str]:
-    rate = {one["engine"]: f"{one['rows_per_s']:,.0f}" for one in found if one["rows"] == FEATURE_ROWS}
+    rate = {point["engine"]: f"{point['rows_per_s']:,.0f}" for point in found if point["rows"] == FEATURE_ROWS}
     return [
         f"feature engineering of {FEATURE_ROWS:,} rows, rows/s",
         f"**{rate['retrieval']}**",
@@ -97,7 +97,7 @@ def _features(found: Sequence[Entry]) -> list[str]:
 
 def _faults(found: Mapping[str, Entry]) -> list[str]:
     counted = [found[name]["requests"] for name in BROKEN]
-    sent, refused, lost = (sum(one[name] for one in counted) for name in ("sent", "refused", "lost"))
+    sent, refused, lost = (sum(requests[name] for requests in counted) for name in ("sent", "refused", "lost"))
     return [
         "requests lost while a server is killed, stopped, given another release, loaded to 80 % or sent wrong requests",
         f"**{lost:,}** of {sent:,} ({refused:,} refused: UNAVAILABLE or INVALID_ARGUMENT)",

@@ -48,13 +48,13 @@ def main() -> None:
 
 def answer(searcher: object, queries: np.ndarray, k: int, leaves: int, reorder: int) -> dict[str, object]:
     """Search for the queries one by one; return seconds and items of each."""
-    seconds, found = [], []
+    seconds, neighbours = [], []
     for query in queries:
         started = time.perf_counter()
         items, _ = searcher.search(query, k, reorder, leaves)  # type: ignore[attr-defined]
         seconds.append(time.perf_counter() - started)
-        found.append(items.tolist())
-    return {"seconds": seconds, "items": found}
+        neighbours.append(items.tolist())
+    return {"seconds": seconds, "items": neighbours}
 
 
 def resident_mb() -> float:

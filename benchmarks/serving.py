@@ -84,14 +84,14 @@ def main() -> None:
     plan = Plan((1,) if quick else (1, 8, 32), (4,) if quick else (1, 4, 16, 64), *arguments.effort)
     history = Plan((1, 32), (1, 16), *arguments.effort)
     with terminal() as out, tempfile.TemporaryDirectory(prefix="retrieval-serving-") as scratch:
-        layouts = [one for one in LAYOUTS if one in arguments.layouts]
+        layouts = [layout for layout in LAYOUTS if layout in arguments.layouts]
         points, starts = compare(
             ROOT / "recipes/movielens-100k-user.toml", layouts, plan, arguments, Path(scratch), out
         )
         write(arguments.out, msgspec.to_builtins(points))
         write(arguments.out.with_name("serving_start.json"), starts)
         report(out, points, starts)
-        ours = [one for one in layouts if one != "stock"]
+        ours = [layout for layout in layouts if layout != "stock"]
         if not arguments.no_history and not quick and ours:
             points, starts = compare(ROOT / "recipes/movielens-100k.toml", ours, history, arguments, Path(scratch), out)
             write(arguments.out.with_name("serving_history.json"), msgspec.to_builtins(points))
@@ -104,10 +104,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--interval-ms", type=int, help="length of one of a measurement's three windows; default 400")
     parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=LAYOUTS)
     parser.add_argument("--no-history", action="store_true", help="leave the recipe with history out")
-    found = parser.options()
-    found.effort = (found.rounds or (1 if found.quick else 3), found.interval_ms or (300 if found.quick else 400))
-    found.effort += (0 if found.quick else 3,)
-    return found
+    arguments = parser.options()
+    arguments.effort = (
+        arguments.rounds or (1 if arguments.quick else 3),
+        arguments.interval_ms or (300 if arguments.quick else 400),
+    )
+    arguments.effort += (0 if arguments.quick else 3,)
+    return arguments
 
 
 def compare(
@@ -194,7 +197,8 @@ def first_answer(address: str, model: str, request: dict[str, Any]) -> None:
         config = channel.get_model_config(model, as_json=True)["config"]
         batched = int(config.get("max_batch_size", 0)) > 0
         kinds = {
-            one["name"]: one["data_type"].removeprefix("TYPE_").replace("STRING", "BYTES") for one in config["input"]
+            field["name"]: field["data_type"].removeprefix("TYPE_").replace("STRING", "BYTES")
+            for field in config["input"]
         }
         inputs = []
         for name, entry in request.items():
@@ -240,7 +244,7 @@ def in_turns(
             path = scratch / f"{run.recipe.name}-{layout.name}-{batch}.json"
             path.write_text(json.dumps(data_of(layout, run, batch, servers[layout.name].addresses.grpc)))
             files[layout.name, batch] = path
-    found: dict[Key, list[Point]] = {}
+    measured: dict[Key, list[Point]] = {}
     grid = [(batch, concurrency) for batch in plan.batches for concurrency in plan.concurrencies]
     total, done, began = plan.rounds * len(grid) * len(layouts), 0, time.perf_counter()
     for number in range(plan.rounds):
@@ -249,7 +253,7 @@ def in_turns(
                 point = measure_one(
                     tool, layout, servers[layout.name], files[layout.name, batch], batch, concurrency, plan
                 )
-                found.setdefault((layout.name, batch, concurrency), []).append(point)
+                measured.setdefault((layout.name, batch, concurrency), []).append(point)
                 done += 1
                 left = (time.perf_counter() - began) / done * (total - done)
                 out.step(
@@ -257,7 +261,8 @@ def in_turns(
                     f"{point.rows_per_s:,.0f} rows/s, p50 {point.p50_ms:.2f} ms"
                 )
     return [
-        median_of(points) for _, points in sorted(found.items(), key=lambda one: (LAYOUTS.index(one[0][0]), one[0]))
+        median_of(points)
+        for _, points in sorted(measured.items(), key=lambda pair: (LAYOUTS.index(pair[0][0]), pair[0]))
     ]
 
 
@@ -287,8 +292,8 @@ def measure_one(
 def median_of(points: Sequence[Point]) -> Point:
     """Return the median of every figure; `spread` becomes that of the rounds' rows/s."""
     names = ("rows_per_s", "p50_ms", "p90_ms", "p95_ms", "p99_ms", "server_cpu_ms_per_row")
-    middle = {name: statistics.median(getattr(one, name) for one in points) for name in names}
-    rates = [one.rows_per_s for one in points]
+    middle = {name: statistics.median(getattr(point, name) for point in points) for name in names}
+    rates = [point.rows_per_s for point in points]
     spread = points[0].spread if len(rates) == 1 else (max(rates) - min(rates)) / statistics.fmean(rates)
     return msgspec.structs.replace(
         points[0], **{name: round(value, 5) for name, value in middle.items()}, spread=spread
@@ -297,13 +302,13 @@ def median_of(points: Sequence[Point]) -> Point:
 
 def report(out: Terminal, points: Sequence[Point], starts: Sequence[dict[str, Any]]) -> None:
     """Print the ratios that the targets are about, and start and memory."""
-    at = {(one.layout, one.batch, one.concurrency): one for one in points}
+    at = {(point.layout, point.batch, point.concurrency): point for point in points}
     shown = Table(title="Ratios", title_justify="left")
     shown.add_column("rows x in flight")
     for name in ("fused rows/s", "rows/s\nfused / stock", "CPU per row\nfused / noop", "p50\nfused / noop"):
         shown.add_column(name, justify="right")
     shown.add_column("CPU per row\nchained / fused", justify="right")
-    for batch, concurrency in dict.fromkeys((one.batch, one.concurrency) for one in points):
+    for batch, concurrency in dict.fromkeys((point.batch, point.concurrency) for point in points):
         stock, fused, chained, noop = (at.get((name, batch, concurrency)) for name in LAYOUTS)
         shown.add_row(
             f"{batch} x {concurrency}",

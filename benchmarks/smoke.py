@@ -44,13 +44,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"default: all of {', '.join(benchmarks())}")
     parser.add_argument("--jobs", type=int, default=2, help="how many at a time; default 2")
-    given = parser.parse_args()
-    names = given.names or benchmarks()
+    options = parser.parse_args()
+    names = options.names or benchmarks()
     if unknown := set(names) - set(benchmarks()):
         parser.error(f"{', '.join(unknown)}: no such benchmark")
     shutil.rmtree(QUICK / "runs", ignore_errors=True)
     before, began = contents(), time.monotonic()
-    with ThreadPoolExecutor(given.jobs) as pool:
+    with ThreadPoolExecutor(options.jobs) as pool:
         failed = [name for name, fine in zip(names, pool.map(run, names), strict=True) if not fine]
     say(f"{len(names)} benchmarks in {time.monotonic() - began:.0f} s; failed: {', '.join(failed) or 'none'}")
     if changed := [name for name, content in contents().items() if before.get(name) != content]:

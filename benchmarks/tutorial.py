@@ -36,16 +36,16 @@ def main() -> None:
     parser = Parser(__doc__, "tutorial")
     parser.add_argument("--towers", nargs="+", default=["32", "64,32", "128,64,32"], help="widths, such as 64,32")
     parser.add_argument("--epochs", type=int)
-    given = parser.options()
-    epochs, texts = (1, ["32"]) if given.quick else (given.epochs, given.towers)
+    options = parser.options()
+    epochs, texts = (1, ["32"]) if options.quick else (options.epochs, options.towers)
     towers = [tuple(int(width) for width in text.split(",")) for text in texts]
     with terminal() as out:
-        recipe = recipe_of(RECIPE, given)
-        run = prepared(recipe, given, out)
+        recipe = recipe_of(RECIPE, options)
+        run = prepared(recipe, options, out)
         measured = [measure(recipe, run.directory, tower, epochs or recipe.train.epochs, out) for tower in towers]
         results = {"recipe": named(RECIPE), "figure": f"all.{FIGURE}", "towers": measured}
-        write(given.out, results)
-        plot(measured, given.out.with_suffix(".png"))
+        write(options.out, results)
+        plot(measured, options.out.with_suffix(".png"))
         out.json(results)
 
 
@@ -60,9 +60,9 @@ def measure(recipe: Recipe, run: Path, tower: tuple[int, ...], epochs: int, out:
         model = replace(recipe.model, tower=tower)
         settings = replace(recipe.train, epochs=epochs, patience=epochs, refit=False)
         with atomic_directory(done) as directory:
-            asked = ask_for_test(run / "features", directory / "features")
-            train(load(asked), model, settings, recipe.seed, recipe.device, directory, out.step)
-            shutil.rmtree(asked)
+            asked_folder = ask_for_test(run / "features", directory / "features")
+            train(load(asked_folder), model, settings, recipe.seed, recipe.device, directory, out.step)
+            shutil.rmtree(asked_folder)
     history = json.loads((done / "history.json").read_text(encoding="utf-8"))
     return {
         "tower": list(tower),
@@ -90,13 +90,13 @@ def ask_for_test(features: Path, out: Path) -> Path:
 def plot(measured: list[dict[str, Any]], path: Path) -> None:
     """Draw recall of the test rows over the epochs and what the tutorial published."""
     drawing, (axes,) = figure(7, 4.2, "The TFRS tutorial's experiment, MovieLens-100K")
-    last = max(len(one["test"]) for one in measured)
-    for number, one in enumerate(measured):
-        colour, name = f"C{number}", str(one["tower"])
-        axes.plot(range(1, len(one["test"]) + 1), one["test"], ".-", color=colour, label=f"{name}, ours")
-        if one["published"] is not None:
+    last = max(len(tower["test"]) for tower in measured)
+    for number, tower in enumerate(measured):
+        colour, name = f"C{number}", str(tower["tower"])
+        axes.plot(range(1, len(tower["test"]) + 1), tower["test"], ".-", color=colour, label=f"{name}, ours")
+        if tower["published"] is not None:
             dots = (2 * number, (2, 2 * len(measured) - 2))  # two of the published figures are the same line
-            axes.axhline(one["published"], color=colour, linestyle=dots, label=f"{name}, published, 300 epochs")
+            axes.axhline(tower["published"], color=colour, linestyle=dots, label=f"{name}, published, 300 epochs")
     axes.set(xlabel="epoch", ylabel=f"{FIGURE}, all items", xlim=(0, last + 1), ylim=(0, None))
     axes.legend(fontsize=8, ncols=len(measured), frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.15))
     drawing.savefig(path, dpi=150)

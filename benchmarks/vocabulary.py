@@ -80,8 +80,8 @@ sys.stdin.read()
 
 def main() -> None:
     """Measure and write the results."""
-    given = Parser(__doc__, "vocabulary").options()
-    counts = (100_000,) if given.quick else (100_000, 1_000_000, 10_000_000)
+    options = Parser(__doc__, "vocabulary").options()
+    counts = (100_000,) if options.quick else (100_000, 1_000_000, 10_000_000)
     points = []
     with terminal() as out:
         for count in counts:
@@ -89,7 +89,7 @@ def main() -> None:
                 with tempfile.TemporaryDirectory(prefix="retrieval-vocabulary-") as directory:
                     points.append(measure(Path(directory), kind, count, out))
                 out.say(json.dumps(points[-1]))
-    write(given.out, points)
+    write(options.out, points)
 
 
 def measure(directory: Path, kind: str, count: int, out: Terminal) -> dict[str, Any]:
@@ -101,15 +101,15 @@ def measure(directory: Path, kind: str, count: int, out: Terminal) -> dict[str, 
     built = time.perf_counter() - began
     total = sum(place.stat().st_size for place in directory.iterdir())
     out.step(f"{count:,} ids, {kind}: two processes look up")
-    found = in_two_processes(directory, kind, count)
-    least = {name: min(one[name] for one in found) for name in found[0] if not name.startswith("private")}
+    figures = in_two_processes(directory, kind, count)
+    least = {name: min(process[name] for process in figures) for name in figures[0] if not name.startswith("private")}
     return {
         "ids": count,
         "type": kind,
         "raw_mb": round(raw / 1e6, 1),
         "bytes_per_id_over_raw": round((total - raw) / count, 2),
         **{name: round(value, 3) for name, value in least.items()},
-        "private_mb_per_process": round(max(one["private_mb_per_process"] for one in found), 2),
+        "private_mb_per_process": round(max(process["private_mb_per_process"] for process in figures), 2),
         "build_s": round(built, 2),
     }
 
@@ -120,7 +120,7 @@ def write_ids(directory: Path, kind: str, count: int) -> int:
     if kind == "int64":
         np.save(directory / "ids.npy", numbers)
         return numbers.nbytes
-    encoded = [f"user-{one:010d}".encode() for one in numbers.tolist()]
+    encoded = [f"user-{number:010d}".encode() for number in numbers.tolist()]
     offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
     blob = np.frombuffer(b"".join(encoded), dtype=np.uint8)
     assert Strings(blob, offsets)[0] == encoded[0].decode()
@@ -131,7 +131,7 @@ def write_ids(directory: Path, kind: str, count: int) -> int:
 
 def in_two_processes(directory: Path, kind: str, count: int) -> list[dict[str, float]]:
     """Return what two processes measure, one after the other, both alive at the end."""
-    found, running = [], []
+    figures, running = [], []
     try:
         for seed in range(2):
             command = [sys.executable, "-c", _WORKER, str(directory), kind, str(count), str(seed)]
@@ -139,11 +139,11 @@ def in_two_processes(directory: Path, kind: str, count: int) -> list[dict[str, f
                 subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
             )
             assert running[-1].stdout is not None
-            found.append(json.loads(running[-1].stdout.readline()))
+            figures.append(json.loads(running[-1].stdout.readline()))
     finally:
         for process in running:
             process.communicate()
-    return found
+    return figures
 
 
 if __name__ == "__main__":

@@ -49,8 +49,8 @@ def make_release(
         with atomic_directory(place / "parts") as parts:
             _write_parts(parts, items, item_ids, ranks)
         run = place / "parts"
-        made = Parts(run / "features", run / "towers", place / "release", run / "ranker" if ranks else None)
-        write_release(made, Training(), Settings(f"worst-{items}", "0" * 64, Serving(layout="both")), progress)
+        sources = Parts(run / "features", run / "towers", place / "release", run / "ranker" if ranks else None)
+        write_release(sources, Training(), Settings(f"worst-{items}", "0" * 64, Serving(layout="both")), progress)
     return Made(place / "release", item_ids)
 
 
@@ -116,7 +116,7 @@ def catalogue(item_ids: Any) -> pd.DataFrame:
 
 
 def _transform(inputs: list[tuple[str, str]], steps: list[dict[str, Any]]) -> dict[str, Any]:
-    outputs = [{"name": one["output"], "dtype": "int64", "list": False, "max_length": 0} for one in steps[:1]]
+    outputs = [{"name": step["output"], "dtype": "int64", "list": False, "max_length": 0} for step in steps[:1]]
     for name, dtype in (("history", "int64"), ("history_age", "float32")) if len(steps) > 1 else ():
         outputs.append({"name": name, "dtype": dtype, "list": True, "max_length": LAST})
     columns = [{"name": name, "dtype": dtype, "list": False} for name, dtype in inputs]
@@ -129,7 +129,7 @@ def _write_transform(directory: Path, document: dict[str, Any], vocabularies: di
     for name, values in vocabularies.items():
         stem = directory / "vocabulary" / name
         if isinstance(values[0], str):
-            encoded = [one.encode() for one in values]
+            encoded = [value.encode() for value in values]
             np.save(stem.with_suffix(".utf8.npy"), np.frombuffer(b"".join(encoded), dtype=np.uint8))
             np.save(stem.with_suffix(".offsets.npy"), np.cumsum([0, *map(len, encoded)], dtype=np.int64))
         else:
@@ -170,7 +170,7 @@ def _write_towers(towers: Path, vectors: _Array, queries: _Array) -> str:
         "metric": "inner_product",
         "item_inputs": [],
     }
-    stated["query_inputs"] = [{"name": one} for one in inputs]
+    stated["query_inputs"] = [{"name": name} for name in inputs]
     (towers / "towers.json").write_text(json.dumps(stated), encoding="utf-8")
     return pairing
 

@@ -60,7 +60,7 @@ class Kinds:
         self.items = len(made.item_ids)
         self.ids = np.array(made.item_ids, dtype=object if isinstance(made.item_ids[0], str) else np.int64)
         table = catalogue(made.item_ids)
-        self.labels = sorted({label for one in table["labels"] for label in one})
+        self.labels = sorted({label for labels in table["labels"] for label in labels})
         self.rng = np.random.default_rng(7)
 
     def all(self) -> list[Kind]:
@@ -119,7 +119,7 @@ class Kinds:
 
     def some_labels(self) -> list[str]:
         """Return as many different values as a test may have."""
-        return [self.labels[one] for one in self.rng.permutation(len(self.labels))[:VALUES]]
+        return [self.labels[place] for place in self.rng.permutation(len(self.labels))[:VALUES]]
 
     def repeated(self, test: str, row: int) -> Any:
         """Return a filter that names one tag as often as it may."""
@@ -144,9 +144,9 @@ class Kinds:
 
     def last_wrong(self, rows: int) -> Inputs:
         """Ask with many different tags, one of them misspelt in the last row."""
-        made = [self.tags("labels", "any", self.some_labels()) for _ in range(rows - 1)]
+        filters = [self.tags("labels", "any", self.some_labels()) for _ in range(rows - 1)]
         return self.filtered(
-            lambda row: made[row] if row < rows - 1 else self.tags("labels", "any", ["none such"]), rows
+            lambda row: filters[row] if row < rows - 1 else self.tags("labels", "any", ["none such"]), rows
         )
 
     def everything(self, rows: int) -> Inputs:
@@ -157,8 +157,8 @@ class Kinds:
             "ranges": {"price": {"min": 1.0}},
             "crowding": {"attribute": "brand", "limit": 2},
         }
-        made = self.filtered(lambda row: {**filter_, "min_score": -float(row)}, rows)
-        return {**made, **self.clicks(rows), **self.k(rows), "exclude_item_ids": self.lists(rows, IDS // 10)}
+        filtered = self.filtered(lambda row: {**filter_, "min_score": -float(row)}, rows)
+        return {**filtered, **self.clicks(rows), **self.k(rows), "exclude_item_ids": self.lists(rows, IDS // 10)}
 
 
 def small() -> Iterator[Query]:
@@ -195,7 +195,7 @@ class Asker:
         }
 
     def _cpu(self) -> float:
-        return sum(sum(one.cpu_times()[:2]) for one in self._processes)
+        return sum(sum(process.cpu_times()[:2]) for process in self._processes)
 
 
 def main() -> None:
@@ -206,16 +206,22 @@ def main() -> None:
     parser.add_argument("--model", action="append", help=f"only these of {', '.join(MODELS)}")
     parser.add_argument("--kind", action="append", help="only these kinds")
     parser.add_argument("--repeats", type=int, default=3)
-    given = parser.options()
-    if given.quick:
-        given.items, given.ids, given.model, given.kind, given.repeats = [1659], ["int64"], MODELS[:1], QUICK, 1
-    for items, ids, ranks in CATALOGUES[:1] if given.quick else CATALOGUES:
-        if items in (given.items or [items]) and ids in (given.ids or [ids]):
-            place = given.runs / f"{items}-{ids}{'-ranks' if ranks else ''}"
+    options = parser.options()
+    if options.quick:
+        options.items, options.ids, options.model, options.kind, options.repeats = (
+            [1659],
+            ["int64"],
+            MODELS[:1],
+            QUICK,
+            1,
+        )
+    for items, ids, ranks in CATALOGUES[:1] if options.quick else CATALOGUES:
+        if items in (options.items or [items]) and ids in (options.ids or [ids]):
+            place = options.runs / f"{items}-{ids}{'-ranks' if ranks else ''}"
             place.mkdir(parents=True, exist_ok=True)
-            made = make_release(place, items, ids, ranks, say)
-            for figures in measured(made, place, given):
-                store({"items": items, "ids": ids, "ranks": ranks, **figures}, given.out, KEY)
+            subject = make_release(place, items, ids, ranks, say)
+            for figures in measured(subject, place, options):
+                store({"items": items, "ids": ids, "ranks": ranks, **figures}, options.out, KEY)
                 say(json.dumps(figures))
 
 
