@@ -364,10 +364,25 @@ def _wanted(stages: Sequence[Stage], recipe: Recipe) -> dict[str, Stage]:
 
 
 def advance(run: Run, names: Sequence[str], cache: Path, teller: Teller, force: bool = False) -> list[dict[str, Any]]:
-    """Run the named stages in order, as far as the recipe has them, keep those that are finished, and return what was
-    done with each.
+    """Run the named stages in order and keep those that are finished.
 
-    With `force` they run although nothing changed.
+    Parameters
+    ----------
+    run
+        The run, its folder included.
+    names
+        The stages; those that the recipe does not have are passed over.
+    cache
+        The folder for downloads.
+    teller
+        Is told when a stage begins and ends.
+    force
+        Run the stages although nothing changed.
+
+    Returns
+    -------
+    list of dict
+        For each stage `stage`, `kept`, `seconds` and `outputs` (paths).
     """
     done = []
     names = [name for name in names if name in run.stages]

@@ -75,8 +75,22 @@ def tune(
     The features are made once. The first trial is the recipe as it is, where the fields' ranges allow it; a trial that
     the end of the budget or a signal cuts short is tried again by the next call with the same recipe and fields. One
     that does worse than the median of the others is stopped early, unless `train.epochs` is searched: epochs of
-    schedules of different length do not compare. Test rows are not looked at. `began` is called with the study's file
-    (SQLite) before the first trial.
+    schedules of different length do not compare. Test rows are not looked at.
+
+    Parameters
+    ----------
+    path
+        The recipe.
+    runs, cache
+        The folders for runs and for downloads.
+    fields
+        What to search, as `--field` says it; the default fields if empty.
+    budget
+        Minutes and trials, at most.
+    teller
+        Is told of each trial.
+    began
+        Is called with the study's file (SQLite) before the first trial.
 
     Returns
     -------

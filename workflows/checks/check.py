@@ -31,10 +31,27 @@ SAMPLED_ROWS = 50_000
 def check(
     data: Data, query: FeatureSide, item: FeatureSide, cache: Path, progress: Progress, kinds: Iterable[str] = ()
 ) -> Checked:
-    """Read the source and return what is found, the worst first.
+    """Read the source and return what is wrong with it, the worst first.
 
-    Users and items are held in memory, interactions as 16 bytes per row. `kinds` are those of events that the recipe
-    tells apart, if it does.
+    Users and items are held in memory, interactions as 16 bytes per row.
+
+    Parameters
+    ----------
+    data
+        The recipe's `[data]`, its paths absolute.
+    query, item
+        The features of both sides: columns that they read get warnings, others only notes.
+    cache
+        The folder for downloads.
+    progress
+        Is called with a line for each step.
+    kinds
+        The kinds of events that the recipe tells apart, if it does.
+
+    Returns
+    -------
+    Checked
+        Facts and findings, each finding with its number of rows and examples.
 
     Raises
     ------

@@ -109,8 +109,26 @@ def build(
     """Split the interactions, fit both workflows (the query side on the training rows only) and write `out`.
 
     The interactions go through part by part, on the client's cluster or in threads of this process; what is written
-    does not depend on which. With an `earlier` run's features, codes and scales are those and go on from them
-    (`workflows.fitting.warm_start`).
+    does not depend on which.
+
+    Parameters
+    ----------
+    tables
+        Users, items and interactions, in memory or stored.
+    query, item
+        The features of both sides.
+    split
+        How rows are divided into train, valid and test.
+    device
+        Where NVTabular computes.
+    out
+        The folder to write; it appears only when all is there.
+    progress
+        Is called with a line for each step.
+    client
+        A Dask cluster; None for threads of this process.
+    earlier
+        The features of a run to start from: its codes and scales are kept (`workflows.fitting.warm_start`).
 
     Raises
     ------

@@ -31,8 +31,7 @@ def split(interactions: pd.DataFrame, config: AnySplit) -> Parts:
     valid, the rest test; the last `round(validation * ...)` of the former are valid. Parts keep the shuffled order.
     temporal: the same cuts through the rows by time, ties in file order.
     leave-last-out: each user's last row is test, the one before it valid, ties in file order. A user with fewer than
-    three rows is all train: testing somebody of whom nothing is left to learn would measure something else. Parts
-    are in file order.
+    three rows is all train: nothing would be left to train on. Parts are in file order.
     playlists: the playlists, in the order of their first rows, are shuffled and cut as random cuts rows; all rows of
     one are in one part, in file order.
     given: as the column `split` says (0, 1, 2), in file order; validation rows that are not given are carved from the
