@@ -188,9 +188,10 @@ def serve(sizes: Sizes, place: Path) -> dict[str, Any]:
 
     from ensemble.client import RetrievalClient
 
-    users = np.random.default_rng(1).integers(0, sizes.users, (QUESTIONS // 20, 20)).tolist()
+    users = np.random.default_rng(1).integers(0, sizes.users, (QUESTIONS // 4, 4)).tolist()
     began = time.perf_counter()
-    with served(place / "triton") as server, RetrievalClient(server.addresses.grpc) as client:
+    serving = served(place / "triton", start_timeout_seconds=600)
+    with serving as server, RetrievalClient(server.addresses.grpc) as client:
         ready = time.perf_counter() - began
         with ThreadPoolExecutor(4) as pool:
             for _ in pool.map(lambda some: client.recommend(some, top_k=10), users):
