@@ -18,6 +18,9 @@ from workflows.features.stage import FeatureSet, FeatureSpec, Part
 CONTINUED_ROWS = 10_000
 """At most so many rows of held-out playlists are asked for, each a query of its own."""
 
+TRAINED = (Columns.User, Columns.ItemIndex, Columns.Timestamp, Columns.Rating, Columns.Event)
+"""The columns of interactions that training looks at, as far as there are such."""
+
 
 def join(parts: Sequence[Part]) -> Part:
     """Append the rows of parts to one another."""
@@ -86,6 +89,11 @@ def queries(data: FeatureSet, part: Part, known: pd.DataFrame) -> Part:
 
 def _kept(part: Part, rows: npt.NDArray[Any]) -> Part:
     return Part({name: values[rows] for name, values in part.query.items()}, part.interactions.iloc[rows])
+
+
+def first_rows(part: Part, most: int) -> Part:
+    """Return the first rows of a part, at most so many."""
+    return Part({name: values[:most] for name, values in part.query.items()}, part.interactions.iloc[:most])
 
 
 def with_history(part: Part, specs: Sequence[FeatureSpec], known: pd.DataFrame | None = None) -> Part:

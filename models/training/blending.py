@@ -144,7 +144,7 @@ def _best(
     progress: Progress,
 ) -> tuple[Blended, Float32Array]:
     """Return the peer of a kind that ranks validation rows best, and its scores for the board's queries."""
-    users = validation.queries[id_feature(data.query_specs, "query").name].numpy()[board.queries].astype(np.int64)
+    users = validation.queries.column(id_feature(data.query_specs, "query").name)[board.queries].astype(np.int64)
     best: tuple[float, Blended, Float32Array] | None = None
     for peer in tried(kind, interactions.table.nnz):
         scores = board.masked(interactions.product(peer).scores(users, _item_codes(data)))

@@ -11,9 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from models.data import distinct_rows, users_and_seen
-from models.metrics import Float32Array, Products, rank_targets
+from models.metrics import Float32Array, Int64Array, Products, rank_targets
 from models.towers.two_tower import TwoTowerModel
 from models.training.horovod import Ranks
+from models.training.rows import Histories, Rows
 from workflows.columns import Columns
 from workflows.features.stage import Part
 
@@ -35,7 +36,7 @@ class Validation(tf.keras.callbacks.Callback):
 
     def __init__(
         self,
-        valid: Part,
+        valid: tuple[Part, Histories | None],
         train: Part,
         monitor: str,
         patience: int,
@@ -46,15 +47,17 @@ class Validation(tf.keras.callbacks.Callback):
         trained: bool = False,
     ) -> None:
         super().__init__()
-        share = ranks.share(len(valid.interactions))
-        self.ranks, rows = ranks, valid.interactions.iloc[share]
+        asked, histories = valid
+        share = ranks.share(len(asked.interactions))
+        self.ranks, rows = ranks, asked.interactions.iloc[share]
         self.ratings = rows[Columns.Rating].to_numpy(np.float32)
-        self.variance = max(float(valid.interactions[Columns.Rating].to_numpy(np.float64).var()), 1e-12)
+        self.variance = max(float(asked.interactions[Columns.Rating].to_numpy(np.float64).var()), 1e-12)
         self.targets = rows[Columns.ItemIndex].to_numpy(np.int64)
         self.users, self.seen = users_and_seen(rows, train.interactions)
-        queries = {name: values[share] for name, values in valid.query.items()}
+        queries = {name: values[share] for name, values in asked.query.items()}
         first, self.query = distinct_rows([self.users, *queries.values()])
-        self.queries = {name: tf.convert_to_tensor(values[first]) for name, values in queries.items()}
+        distinct = Part({name: values[first] for name, values in queries.items()}, rows.iloc[first])
+        self.queries = Rows(distinct, histories)
         self.monitor, self.patience, self.checkpoint, self.progress = monitor, patience, checkpoint, progress
         self.on_epoch = on_epoch
         self.history: list[dict[str, float]] = []
@@ -115,7 +118,7 @@ class Validation(tf.keras.callbacks.Callback):
 
         Queries and items without finite vectors are not found (`models.metrics`).
         """
-        queries = encode_queries(self.model, self.queries)
+        queries = encode_rows(self.model, self.queries)
         items = encode_items(self.model)
         asked = self.targets, self.users, self.seen, len(items)
         score = Products(queries, items)
@@ -134,6 +137,11 @@ class Validation(tf.keras.callbacks.Callback):
         squared = (predicted - self.ratings) ** 2
         squared = np.where(np.isfinite(squared), squared, _WORST * self.variance).astype(np.float32)
         return {"valid_rating.mse": squared, "valid_rating.r2": 1.0 - squared / self.variance}
+
+
+def encode_rows(model: TwoTowerModel, queries: Rows, rows: Int64Array | None = None) -> Float32Array:
+    """Run the query tower over these rows, int64 `[n]`, or over all, in batches; float32 `[n, d]`."""
+    return np.concatenate([model.query_vectors(some).numpy() for some in queries.blocks(rows)])
 
 
 def encode_queries(model: TwoTowerModel, queries: dict[str, tf.Tensor], batch_size: int = 8192) -> Float32Array:

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 import tf2onnx
 
-from models.data import with_history
+from models.data import first_rows, with_history
 from models.metrics import Float32Array
 from models.towers.onnx import TABLE, pairing_of, run_tower, table_file
 from models.towers.tables import large_tables, replaced
@@ -39,8 +39,7 @@ def export_towers(model: TwoTowerModel, data: FeatureSet, epochs: int, out: Path
     out.mkdir(parents=True, exist_ok=True)
     convert(model.query_encoder, data.query_specs, out / "query.onnx")
     convert(model.candidate_encoder, data.item_specs, out / "item.onnx")
-    test = with_history(data.test, data.query_specs, data.train.interactions)
-    rows = {name: values[:_CHECKED_ROWS] for name, values in test.query.items()}
+    rows = with_history(first_rows(data.test, _CHECKED_ROWS), data.query_specs, data.train.interactions).query
     _check("query", encode_queries(model, rows), run_tower(out / "query.onnx", rows))
     vectors = run_tower(out / "item.onnx", data.items)
     _check("item", encode_items(model), vectors)

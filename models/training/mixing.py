@@ -10,7 +10,7 @@ import numpy as np
 from models.config import BLEND_SCORES
 from models.metrics import Float32Array, Int64Array, SeenItems
 from models.towers.two_tower import TwoTowerModel
-from models.training.early_stopping import Validation, encode_items, encode_queries
+from models.training.early_stopping import Validation, encode_items, encode_rows
 
 TOWERS: Final = "towers"
 STEPS: Final = (0.1, 0.2, 0.4, 0.8, 1.6)
@@ -52,7 +52,7 @@ class Board(NamedTuple):
         asker[query] = validation.users[rows]
         side = validation.monitor.split(".")[0]
         hidden = _hidden(validation.seen, asker) if side == "unseen" else (query[:0], query[:0])
-        vectors = encode_queries(tower, {name: values.numpy()[queries] for name, values in validation.queries.items()})
+        vectors = encode_rows(tower, validation.queries, queries)
         scores = vectors @ items.T
         deviation = float(scores.std())
         if not np.isfinite(deviation) or not deviation:

@@ -7,16 +7,20 @@ from itertools import count
 from typing import Final, NamedTuple
 
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 
+from models.data import asked
 from models.training.horovod import Ranks
 from workflows.columns import Columns
 from workflows.features.history import Timeline, sequence_spec
 from workflows.features.plan import FIRST_ITEM, HISTORY, HISTORY_AGE
-from workflows.features.stage import FeatureSpec, Part
+from workflows.features.stage import FeatureSet, FeatureSpec, Part
 
 RANGES: Final = "history.ranges"
 """int32 or int64 `[n, 3]` among the features of rows: where each row's history lies in `Histories`."""
+TIMES: Final = "history.times"
+"""int64 `[n]`: the seconds of rows that are not themselves among the interactions that they look back on."""
 SHUFFLED_BY_TF: Final = 1 << 20
 """Rows beyond which the order of an epoch is drawn by NumPy, 4 bytes a row; tf.data takes 200."""
 
@@ -24,7 +28,7 @@ SHUFFLED_BY_TF: Final = 1 << 20
 class Histories(NamedTuple):
     """The interactions of all users by user and time, from which the histories of a batch are cut.
 
-    Each is `workflows.features.history.history_features` of its row among the others.
+    Each is `workflows.features.history.history_features` of its row.
     """
 
     items: tf.Tensor
@@ -33,32 +37,53 @@ class Histories(NamedTuple):
     """int64 `[interactions]`."""
     spec: FeatureSpec
 
-    def cut(self, ranges: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Return `history` int64 and `history_age` float32, `[n, max_length]`, of ranges, `[n, 3]`."""
+    def cut(self, ranges: tf.Tensor, times: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
+        """Return `history` int64 and `history_age` float32, `[n, max_length]`, of RANGES and of TIMES, if any."""
         start, end, own = (one[:, tf.newaxis] for one in tf.unstack(ranges, axis=1))
         places = end - tf.range(1, self.spec.max_length + 1, dtype=ranges.dtype)
         places -= tf.cast(places <= own, ranges.dtype)
         present = places >= start
         places = tf.where(present, places, 0)
         codes = tf.where(present, tf.cast(tf.gather(self.items, places), tf.int64), 0)
-        elapsed = tf.gather(self.seconds, own) - tf.gather(self.seconds, places)
+        now = tf.gather(self.seconds, own) if times is None else times[:, tf.newaxis]
+        elapsed = now - tf.gather(self.seconds, places)
         ages = tf.where(present, tf.cast(elapsed, tf.float32), 0.0)
         newest_last = [1] if self.spec.pad_left else []
         return {HISTORY: tf.reverse(codes, newest_last), HISTORY_AGE: tf.reverse(ages, newest_last)}
 
 
-def with_ranges(part: Part, specs: Sequence[FeatureSpec]) -> tuple[Part, Histories | None]:
-    """Add RANGES to the features of a part's rows, each of which looks back on the others of its user; and return what
-    they are ranges of. Without a history there are none."""
+def with_ranges(
+    part: Part, specs: Sequence[FeatureSpec], known: pd.DataFrame | None = None
+) -> tuple[Part, Histories | None]:
+    """Add where its history lies to the features of each row of a part, and return what it lies in.
+
+    Rows look back on `known`; without it on the others of the part. Without a history nothing is added.
+    """
     spec, rows = sequence_spec(specs), part.interactions
     if spec is None:
         return part, None
-    timeline = Timeline.of(rows, rows, own=True)
-    items = rows[Columns.ItemIndex].to_numpy(np.int64)[timeline.order] + FIRST_ITEM
-    seconds = rows[Columns.Timestamp].to_numpy(np.int64)[timeline.order]
-    ranges = _narrow(np.stack([timeline.start, timeline.end, timeline.own], axis=1))
+    among = rows if known is None else known[known[Columns.User].isin(rows[Columns.User])]
+    timeline = Timeline.of(rows, among, own=known is None)
+    items = among[Columns.ItemIndex].to_numpy(np.int64)[timeline.order] + FIRST_ITEM
+    seconds = among[Columns.Timestamp].to_numpy(np.int64)[timeline.order]
+    ranges = np.stack([timeline.start, timeline.end, timeline.own], axis=1)
+    added = {RANGES: ranges}
+    if known is not None:
+        present = timeline.start < timeline.end
+        ranges[~present, :2] = 0  # rows without a history are alike, whatever their time
+        added[TIMES] = np.where(present, rows[Columns.Timestamp].to_numpy(np.int64), 0)
+    items, seconds = (one if len(one) else np.zeros(1, np.int64) for one in (items, seconds))  # for `tf.gather`
     histories = Histories(tf.constant(items, tf.int32), tf.constant(seconds), spec)
-    return part._replace(query={**part.query, RANGES: ranges}), histories
+    return part._replace(query={**part.query, **added, RANGES: _narrow(ranges)}), histories
+
+
+def validation_rows(data: FeatureSet) -> tuple[Part, Histories | None]:
+    """Return the validation rows that are asked for, and what their histories are cut from."""
+    known = data.train.interactions
+    if data.asked == "continued":
+        part, histories = with_ranges(data.valid, data.query_specs)
+        return asked(data, part, known), histories
+    return with_ranges(asked(data, data.valid, known), data.query_specs, known)
 
 
 class Rows:
@@ -77,17 +102,22 @@ class Rows:
         """Return the tower inputs of rows, int64 `[n]`."""
         found = {name: tf.cast(tf.gather(values, rows), self._types[name]) for name, values in self._held.items()}
         if self._histories is not None:
-            found.update(self._histories.cut(found.pop(RANGES)))
+            found.update(self._histories.cut(found.pop(RANGES), found.pop(TIMES, None)))
         return found
+
+    def column(self, name: str) -> np.ndarray:
+        """Return a feature of all rows; not the history."""
+        return self._held[name].numpy().astype(self._types[name], copy=False)
 
     def first(self, most: int) -> dict[str, tf.Tensor]:
         """Return those of the first rows, at most so many."""
         return self.features(tf.range(min(most, len(self)), dtype=tf.int64))
 
-    def blocks(self, size: int = 8192) -> Iterator[dict[str, tf.Tensor]]:
-        """Yield those of all rows, in order, some at a time."""
-        for start in range(0, len(self), size):
-            yield self.features(tf.range(start, min(start + size, len(self)), dtype=tf.int64))
+    def blocks(self, rows: np.ndarray | None = None, size: int = 8192) -> Iterator[dict[str, tf.Tensor]]:
+        """Yield those of these rows, int64 `[n]`, or of all, in order, some at a time."""
+        rows = np.arange(len(self)) if rows is None else rows
+        for start in range(0, len(rows), size):
+            yield self.features(tf.constant(rows[start : start + size], tf.int64))
 
 
 def _narrow(values: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import tensorflow as tf
 from msgspec.structs import replace
 
 from models.config import Distillation, Model, Train
-from models.data import join, queries
+from models.data import join
 from models.towers.augmentation import augmented_loss
 from models.towers.two_tower import TwoTowerModel
 from models.training.blending import Blending, blend, check_blend, choose
@@ -24,7 +24,7 @@ from models.training.losses.sampling import TrainingRows
 from models.training.losses.tasks import learned_rows, served_rows, with_tasks
 from models.training.optimizer import build_optimizer
 from models.training.precision import Compute, copy_weights
-from models.training.rows import Rows, shuffled_batches, with_ranges
+from models.training.rows import Rows, shuffled_batches, validation_rows, with_ranges
 from models.training.weights.checkpoints import ALONE, Phase, Session
 from models.training.weights.finite import FEW, FiniteGuard, check_finite
 from models.training.weights.warm_start import PHASES, Earlier, Start, going_on
@@ -70,12 +70,20 @@ def train(
         train = going_on(train)
     if train.validation_rows is not None:
         data = data._replace(sample=Sample(train.validation_rows, 0))
-    known = data.train.interactions
-    valid = served_rows(queries(data, data.valid, known), train.tasks)
+    valid, histories = validation_rows(data)
+    valid = served_rows(valid, train.tasks)
     with ranks.together(), tf.device(_device_name(device, ranks)):
         best = out / "checkpoints" / "best"
         validation = Validation(
-            valid, data.train, train.monitor, train.patience, best, progress, on_epoch, ranks, earlier is not None
+            (valid, histories),
+            data.train,
+            train.monitor,
+            train.patience,
+            best,
+            progress,
+            on_epoch,
+            ranks,
+            earlier is not None,
         )
         logs = out / "tensorboard"
         search, refit = (Start(earlier, data, model, train, one) if earlier else None for one in PHASES)
@@ -96,7 +104,7 @@ def train(
             return
         _keep(tower, chosen, train.refit, out)
         if train.mixed_precision:
-            tower = _in_float32(tower, data, model, {name: tf.constant(one[:1]) for name, one in valid.query.items()})
+            tower = _in_float32(tower, data, model, validation.queries.first(1))
         (out / "history.json").write_bytes(json_bytes(validation.history))
         export_towers(tower, data, epochs, out)
         if tower.heads is not None:
@@ -168,7 +176,7 @@ def _trained(
     loss = augmented_loss(loss, model.augmentation, rows, data)
     tower = TwoTowerModel(data.query_specs, data.item_specs, data.items, model, loss, data.pretrained, _compute(train))
     tower.heads = heads
-    labels = Labels(rows.items, rows.users, tf.constant(weights), tf.range(len(rows.items), dtype=tf.int64))
+    labels = rows.items, rows.users, tf.constant(weights)
     batches = _batches(learned, labels, train.batch_size, seed + phase.epochs_done, phase.ranks)
     optimizer = build_optimizer(train, max(1, epochs) * len(batches), phase.ranks)
     tower.compile(optimizer=_compute(train).optimizer(optimizer))
@@ -208,12 +216,15 @@ def _lesson(
     return Lesson(Product(teachers), distillation.weight, distillation.unseen_only)
 
 
-def _batches(rows: Rows, labels: Labels, batch_size: int, seed: int, ranks: Ranks) -> tf.data.Dataset:
+def _batches(rows: Rows, labels: Sequence[tf.Tensor], batch_size: int, seed: int, ranks: Ranks) -> tf.data.Dataset:
     """Yield `(query features, Labels)` in batches, reshuffled every epoch."""
     indices = shuffled_batches(len(rows), batch_size, seed, ranks)
-    return indices.map(
-        lambda index: (rows.features(index), Labels(*(tf.gather(values, index) for values in labels)))
-    ).prefetch(2)
+
+    def batch(index: tf.Tensor) -> tuple[dict[str, tf.Tensor], Labels]:
+        items, users, weights = (tf.gather(values, index) for values in labels)
+        return rows.features(index), Labels(items, users, weights, index)
+
+    return indices.map(batch).prefetch(2)
 
 
 def _tensorboard(directory: Path, ranks: Ranks) -> list[tf.keras.callbacks.Callback]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.config import BLEND_SCORES, Distillation, Model, Sampled, Train
-from retrieval.plan.parameters import factor_width, frozen, input_width, parameters, table_width, total
+from retrieval.plan.parameters import factor_width, frozen, input_width, parameters, table_name, table_width, total
 from retrieval.plan.shapes import Shapes
 from workflows.features.plan import FeatureSpec
 
@@ -20,10 +20,10 @@ FLOAT, CODE = 4, 8
 """float32; int64, the type of codes on both sides of TensorFlow."""
 SHUFFLED_BY_TF = 1 << 20
 """Rows, see `models.training.rows`, which would import TensorFlow."""
-RAW_ROW = 44
-"""user_id, item_id, timestamp, item_index and the frame's index are int64, rating float32."""
-LABELS_ROW = 28 + 24
-"""`Labels` (item, user, row, weight) and `TrainingRows` (item, user, who has what)."""
+RAW_ROW, STORED_ROW = 28, 36
+"""user_id, timestamp and item_index are int64, rating float32; files have item_id, too."""
+LABELS_ROW, OWNED_ROW = 24, 24
+"""The item, user and weight of `Labels`; who has what in `TrainingRows`, where the objective asks for it."""
 SHUFFLED_ROW, DRAWN_ROW = 200, 4
 """tf.data holds every row number as a tensor (docs/plan.md). Beyond SHUFFLED_BY_TF NumPy draws the order."""
 HISTORY_ROW = 12 + 2 * 12
@@ -32,6 +32,8 @@ SORTED_ROW = 80
 """The arrays in which the index is sorted."""
 ENCODED_AT_ONCE = 8192
 """Rows of a batch in validation (`models.training.early_stopping.encode_queries`)."""
+ENCODED_ITEMS = 1 << 16
+"""Items of one (`models.training.early_stopping.encode_items`)."""
 FORWARD_AND_BACK = 3
 """An activation, its gradient, and one temporary of the operation in between."""
 
@@ -60,14 +62,17 @@ def training(shapes: Shapes, model: Model, train: Train) -> Memory:
     raw = sum(shapes.rows.values()) * (RAW_ROW + _row_bytes(shapes.query, history=False))
     if train.refit:
         raw += rows * (RAW_ROW + _row_bytes(shapes.query, history=False))  # both parts, joined
-    validated = shapes.rows["valid"]
+    validated = min(shapes.rows["valid"], train.validation_rows or shapes.rows["valid"])
     stays = {
         "tables and features read": raw + shapes.items * _row_bytes(shapes.item),
-        "rows trained on": rows * (_trained_row(shapes) + (SHUFFLED_ROW if rows <= SHUFFLED_BY_TF else DRAWN_ROW)),
-        "rows validated": 2 * validated * _row_bytes(shapes.query),
+        "rows trained on": rows
+        * (_trained_row(shapes, train) + (SHUFFLED_ROW if rows <= SHUFFLED_BY_TF else DRAWN_ROW)),
+        "rows validated": 2
+        * validated
+        * (_row_bytes(shapes.query, history=False) + HISTORY_ROW * _has_history(shapes)),
         "weights": towers * FLOAT * (numbers + frozen(shapes.specs, model, factors)),
         "optimizer (Adam)": towers * 2 * FLOAT * numbers,
-        "gradients": FLOAT * numbers,
+        "gradients": FLOAT * _dense_numbers(shapes, model, train),
         "teachers": _teachers(shapes, model, train, rows),
     }
     passes = {
@@ -75,7 +80,11 @@ def training(shapes: Shapes, model: Model, train: Train) -> Memory:
         "sorting the histories": rows * SORTED_ROW * _has_history(shapes),
         "choosing the blend": _choosing_blend(shapes, model),
         "a training step": sum(step(shapes, model, train).values()),
-        "a validation": min(validated, ENCODED_AT_ONCE) * _tower_row(shapes.query, model, 2) * FLOAT,
+        "a validation": FLOAT
+        * max(
+            min(validated, ENCODED_AT_ONCE) * _tower_row(shapes.query, model, 2),
+            min(shapes.items, ENCODED_ITEMS) * _tower_row(shapes.item, model, 2, shapes.item_lengths),
+        ),
     }
     return Memory({name: size for name, size in stays.items() if size}, {k: v for k, v in passes.items() if v})
 
@@ -102,7 +111,7 @@ def device(shapes: Shapes, model: Model, train: Train) -> dict[str, int]:
     rows = shapes.rows["train"] + (shapes.rows["valid"] if train.refit else 0)
     return {
         **{name: host.stays[name] for name in kept if name in host.stays},
-        "features of all rows": rows * _trained_row(shapes),
+        "features of all rows": rows * _trained_row(shapes, train),
         "a step": sum(step(shapes, model, train).values()),
     }
 
@@ -140,7 +149,7 @@ def disk(shapes: Shapes, model: Model, train: Train, index_bytes: int) -> dict[s
     release = FLOAT * numbers + vectors + index_bytes + rows * (FLOAT + CODE)
     return {
         "tables": rows * 28,
-        "features": rows * (RAW_ROW - CODE + _row_bytes(shapes.query, history=False)),
+        "features": rows * (STORED_ROW + _row_bytes(shapes.query, history=False)),
         "towers": (1 + (1 + train.refit) * 3) * FLOAT * numbers + vectors,
         "release": release,
         "Triton repository": release,
@@ -154,12 +163,25 @@ def towers_alive(train: Train) -> int:
     return 1 + max(1, train.distillation.generations if train.distillation else 0)
 
 
+def _dense_numbers(shapes: Shapes, model: Model, train: Train) -> int:
+    """Return how many numbers have a gradient of their size: all but those of tables that are updated sparsely, where a
+    batch looks up a part of them."""
+    sampled = isinstance(train.objective.candidates, Sampled)
+    sparse = 0
+    for specs in (shapes.query, shapes.item if sampled else ()):
+        large = [spec for spec in specs if spec.trainable and spec.cardinality >= train.lazy_rows]
+        sparse += sum({table_name(spec): spec.cardinality * table_width(spec, model) for spec in large}.values())
+    return total(parameters(shapes.query, shapes.item, model), model) - sparse
+
+
 def _has_history(shapes: Shapes) -> bool:
     return any(spec.kind == "sequence" for spec in shapes.query)
 
 
-def _trained_row(shapes: Shapes) -> int:
-    return _row_bytes(shapes.query, history=False) + HISTORY_ROW * _has_history(shapes) + LABELS_ROW
+def _trained_row(shapes: Shapes, train: Train) -> int:
+    sampled = isinstance(train.objective.candidates, Sampled) and train.objective.positives_weight == 1
+    owned = not sampled or bool(train.distillation and train.distillation.unseen_only)
+    return _row_bytes(shapes.query, history=False) + HISTORY_ROW * _has_history(shapes) + LABELS_ROW + OWNED_ROW * owned
 
 
 def _row_bytes(specs: tuple[FeatureSpec, ...], history: bool = True) -> int:

@@ -53,10 +53,12 @@ def features(job: Job) -> None:
 
 def train(job: Job) -> None:
     """`features/` -> `towers/`."""
+    from models.data import TRAINED
     from models.training.stage import train as train_towers
     from workflows.features.stage import load
 
-    recipe, data = job.recipe, load(job.features)
+    recipe = job.recipe
+    data = load(job.features, None if recipe.train.tasks else TRAINED)
     earlier = towers_of(job.earlier)
     with training(job, _training_key(job)) as (out, session):
         train_towers(

@@ -14,17 +14,19 @@ from workflows.features.plan import FeatureSpec
 from workflows.features.stage import Part
 
 
+@pytest.mark.parametrize("among", ["others", "earlier rows"])
 @pytest.mark.parametrize("pad_left", [False, True])
-def test_histories_cut_from_the_index_are_those_of_each_row(pad_left: bool) -> None:
+def test_histories_cut_from_the_index_are_those_of_each_row(pad_left: bool, among: str) -> None:
     random, n = np.random.default_rng(0), 500
     settings = {"source": "history", "kind": "sequence", "dtype": "int64", "cardinality": 103, "max_length": 7}
     spec = FeatureSpec(name="history", pad_left=pad_left, **settings)
     rows = pd.DataFrame({"user_id": random.integers(0, 60, n), "item_index": random.integers(0, 100, n)})
     rows["timestamp"] = 10**9 + random.integers(0, 90, n)
     part = Part({"code": random.integers(0, 2**40, n), "number": random.random(n, np.float32)}, rows)
-    held = Rows(*with_ranges(part, [spec]))
-    blocks = list(held.blocks(128))
-    for name, values in with_history(part, [spec]).query.items():
+    known = rows[::3].assign(timestamp=lambda kept: kept["timestamp"] - 40) if among == "earlier rows" else None
+    held = Rows(*with_ranges(part, [spec], known))
+    blocks = list(held.blocks(size=128))
+    for name, values in with_history(part, [spec], known).query.items():
         found = np.concatenate([block[name].numpy() for block in blocks])
         np.testing.assert_array_equal(found, values)
         assert found.dtype == values.dtype

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -41,22 +42,38 @@ def _write(table: pa.Table, path: Path) -> None:
     pq.write_table(table, path, use_dictionary=text or False, compression=compression, column_encoding=encoding)
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Return what `write_arrays` wrote to a file, or to the files of a directory."""
-    table = pq.read_table(path)
-    return {name: _to_numpy(table.column(name).combine_chunks()) for name in table.column_names}
+def read_arrays(path: Path, order: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """Return what `write_arrays` wrote to a file, or to the files of a directory; with `order` its rows in that one."""
+    arrays = {}
+    for column in _columns(path):
+        array = _to_numpy(column.column(0).combine_chunks())
+        arrays[column.column_names[0]] = array if order is None else array[order]
+    return arrays
 
 
 def read_query(part: Path) -> dict[str, np.ndarray]:
     """Return the query features of a part of the features, in the order of the split."""
-    arrays, order = read_arrays(part / QUERY), _order(part)
-    return arrays if order is None else {name: array[order] for name, array in arrays.items()}
+    return read_arrays(part / QUERY, _order(part))
 
 
-def read_rows(part: Path, columns: list[str] | None = None) -> pd.DataFrame:
-    """Return the raw rows of a part of the features, such as `features/train`, in the order of the split."""
-    rows, order = pd.read_parquet(part / ROWS, columns=columns), _order(part)
-    return rows if order is None else rows.iloc[order].reset_index(drop=True)
+def read_rows(part: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Return the raw rows of a part of the features, such as `features/train`, in the order of the split.
+
+    `columns`: those to read, of which some may not exist. None: all.
+    """
+    order, found = _order(part), {}
+    for column in _columns(part / ROWS, columns):
+        name = column.column_names[0]
+        values = column.to_pandas()[name]
+        found[name] = values if order is None else values.take(order).reset_index(drop=True)
+    return pd.DataFrame(found, copy=False)
+
+
+def _columns(path: Path, wanted: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """Yield columns one by one, each a table: what the caller makes of one is all that is held beside it."""
+    for name in pq.ParquetDataset(path).schema.names:
+        if wanted is None or name in wanted:
+            yield pq.read_table(path, columns=[name])
 
 
 def _order(part: Path) -> np.ndarray | None:

@@ -51,6 +51,8 @@ def history_features(spec: FeatureSpec, rows: pd.DataFrame, known: pd.DataFrame,
     """
     if own and len(rows) != len(known):
         raise ValueError(f"own: {len(rows)} rows cannot be the {len(known)} known ones")
+    if not own:
+        known = known[known[Columns.User].isin(rows[Columns.User])]  # few of many: what is sorted stays small
     timeline = Timeline.of(rows, known, own)
     items = known[Columns.ItemIndex].to_numpy(np.int64)[timeline.order] + FIRST_ITEM
     seconds = known[Columns.Timestamp].to_numpy(np.int64)[timeline.order]

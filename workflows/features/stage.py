@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -206,8 +206,8 @@ def build(
         (directory / "features.json").write_bytes(msgspec.json.format(msgspec.json.encode(document)) + b"\n")
 
 
-def load(directory: Path) -> FeatureSet:
-    """Read what `build` wrote.
+def load(directory: Path, columns: Sequence[str] | None = None) -> FeatureSet:
+    """Read what `build` wrote, of the raw rows these `columns` that they have; None: all.
 
     Raises
     ------
@@ -216,7 +216,9 @@ def load(directory: Path) -> FeatureSet:
     """
     try:
         document = msgspec.json.decode((directory / "features.json").read_bytes(), type=_Document)
-        train, valid, test = (Part(read_query(directory / name), read_rows(directory / name)) for name in PARTS)
+        train, valid, test = (
+            Part(read_query(directory / name), read_rows(directory / name, columns)) for name in PARTS
+        )
         return FeatureSet(
             train=train,
             valid=valid,

@@ -15,6 +15,7 @@ from models.baselines.ease import Ease
 from models.config import Distillation
 from models.metrics import Float32Array
 from models.towers.two_tower import TwoTowerModel
+from models.training.early_stopping import encode_items, encode_rows
 from models.training.losses.objective import Labels, Teacher
 from models.training.losses.sampling import TrainingRows
 from models.training.rows import Rows
@@ -42,13 +43,10 @@ class TowersTeacher:
     """
 
     def __init__(self, towers: Sequence[TwoTowerModel], rows: Rows) -> None:
-        queries = [
-            np.concatenate([tower.query_vectors(some).numpy() for some in rows.blocks()]) / float(tower.temperature)
-            for tower in towers
-        ]
+        queries = [encode_rows(tower, rows) / float(tower.temperature) for tower in towers]
         # Side by side, so that one inner product is the sum of theirs.
         self._queries = tf.concat(queries, axis=1) / len(towers)
-        self._items = tf.concat([tower.item_vectors() for tower in towers], axis=1)
+        self._items = tf.concat([encode_items(tower) for tower in towers], axis=1)
         if not (is_finite(self._queries) and is_finite(self._items)):
             raise StageError("[train.distillation] the teachers' vectors are not finite: their training diverged")
 

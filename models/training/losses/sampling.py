@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -33,23 +34,32 @@ class TrainingRows:
     """
 
     def __init__(self, interactions: pd.DataFrame, num_items: int, known: pd.DataFrame | None = None) -> None:
-        users, owned = users_and_seen(interactions, interactions if known is None else known)
+        users = pd.factorize(interactions[Columns.User])[0].astype(np.int64)
         items = interactions[Columns.ItemIndex].to_numpy(np.int64)
+        self._rows, self._known = interactions, interactions if known is None else known
         self.users, self.items, self.num_items = tf.constant(users), tf.constant(items), num_items
         self.counts = tf.constant(np.bincount(items, minlength=num_items), tf.float32)
-        self._owned = tf.RaggedTensor.from_row_splits(owned.items, owned.offsets)
-        self._table = None if (len(owned.offsets) - 1) * num_items > TABLE else tf.constant(_table(owned, num_items))
+
+    @cached_property
+    def _seen(self) -> tuple[tf.RaggedTensor, tf.Tensor | None]:
+        """What each user has, and as a table where that is small; made where an objective asks for it."""
+        _, owned = users_and_seen(self._rows, self._known)
+        with tf.init_scope():
+            ragged = tf.RaggedTensor.from_row_splits(owned.items, owned.offsets)
+            small = (len(owned.offsets) - 1) * self.num_items <= TABLE
+            return ragged, tf.constant(_table(owned, self.num_items)) if small else None
 
     def owned(self, users: tf.Tensor, candidates: tf.Tensor | None = None) -> tf.Tensor:
         """Return whether each of `[n]` users has each of `[c]` items, or of all, in a row trained on, bool `[n, c]`."""
+        owned, table = self._seen
         if candidates is None:
-            if self._table is not None:
-                return tf.gather(self._table, users)
+            if table is not None:
+                return tf.gather(table, users)
             candidates = tf.range(self.num_items, dtype=tf.int64)
         distinct, column = tf.unique(candidates)
         columns = tf.range(1, tf.size(distinct) + 1)
         column_of = tf.scatter_nd(distinct[:, tf.newaxis], columns, [self.num_items])  # 0: no candidate
-        theirs = tf.gather(self._owned, users)
+        theirs = tf.gather(owned, users)
         pairs = tf.stack([tf.cast(theirs.value_rowids(), tf.int32), tf.gather(column_of, theirs.values)], axis=1)
         has = tf.scatter_nd(pairs, tf.ones(tf.shape(pairs)[:1]), [tf.size(users), tf.size(distinct) + 1]) > 0
         return tf.gather(has, column + 1, axis=1)

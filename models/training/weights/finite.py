@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from models.training.early_stopping import encode_items
 from workflows.errors import DivergedError, StageError
 
 FEW = 1 << 13
@@ -74,7 +75,8 @@ class FiniteGuard(tf.keras.callbacks.Callback):
         if self._queries is None:
             return
         some = {name: tf.convert_to_tensor(values[:FEW]) for name, values in self._queries.items()}
-        for side, vectors in (("query", self.model.query_vectors(some)), ("item", self.model.item_vectors())):
+        items = tf.constant(encode_items(self.model))
+        for side, vectors in (("query", self.model.query_vectors(some)), ("item", items)):
             if not is_finite(vectors):
                 raise self.error(f"after it {side} vectors are not finite")
 
