@@ -41,7 +41,7 @@ from ensemble.serving.query.vocabulary import UNSEEN, load_integers, load_string
 directory, kind, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 begin = time.perf_counter()
 for place in sorted(directory.iterdir()):
-    sha256_of([place])
+    sha256_of(place)
 verify = time.perf_counter() - begin
 def anonymous():
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
