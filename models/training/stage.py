@@ -96,7 +96,7 @@ def train(
             epochs = validation.best_epoch
         rating = train.objective.rating
         chosen = choose(towers[-1], data, validation, rating, progress) if model.blend else None
-        if train.refit:
+        if train.refit and not (chosen and chosen.share == 0):  # else nothing is served of the towers
             towers.append(_trained_anew(data, towers, model, train, seed, epochs, logs, progress, refit, session))
         tower = towers[-1]
         blend(tower, data, join([data.train, data.valid]) if train.refit else data.train, chosen, rating)

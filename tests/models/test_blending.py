@@ -109,6 +109,7 @@ def test_a_blend_that_falls_to_one_model_ranks_as_this_model_does(
     chosen = json.loads((tmp_path / "t" / "blend.json").read_text())
     assert (chosen["share"], [one["kind"] for one in chosen["models"]]) == (0.0, ["EASE"])
     assert max(chosen["validation"].values()) == chosen["validation"]["EASE alone"]
+    assert not [line for line in lines if "retraining" in line], "of towers that nothing is served of"
     whole, searched = task_module.test_task(data, Ignored(), dated=False), task_module.validation_task(data, Ignored())
     task = whole if refit else searched
     users = pd.Index(data.users["user_id"]).get_indexer(data.test.interactions["user_id"])
