@@ -55,14 +55,14 @@ def text_chunks(located: Located, path: str, names: list[str]) -> Iterator[Chunk
 
     with _opened(located, path, given, skip) as reader:
         for batch in reader:
-            _check_closed(located, path, chain(_with_breaks(batch, first), _lines(skipped)))
+            _check_closed(located, path, len(given), chain(_with_breaks(batch, first), _lines(skipped)))
             malformed = _malformed(skipped)
             skipped.clear()
             columns = [batch.column(given.index(name)) for name in names]
             yield Chunk(path, first, pa.Table.from_arrays(columns, names), malformed)
             first += len(batch)
     if skipped:
-        _check_closed(located, path, _lines(skipped))
+        _check_closed(located, path, len(given), _lines(skipped))
         nothing = pa.schema([(name, pa.string()) for name in names]).empty_table()
         yield Chunk(path, first, nothing, _malformed(skipped))
 
@@ -80,14 +80,12 @@ def _lines(skipped: Iterable[Any]) -> Iterator[tuple[str, str]]:
     return ((f"line {row.number:,}", str(row.text)) for row in skipped)
 
 
-def _check_closed(located: Located, path: str, texts: Iterable[tuple[str, str]]) -> None:
+def _check_closed(located: Located, path: str, fields: int, texts: Iterable[tuple[str, str]]) -> None:
     """Raise DataError where lines inside a value are rows by their delimiters."""
+    delimiter = delimiter_of(located, path)
     for where, text in texts if located.config.quote else ():
         inner = text.splitlines()[1:-1]
-        if len(inner) < SWALLOWED:
-            continue
-        delimiter, others = delimiter_of(located, path), len(column_names(located, path)) - 1
-        if all(line.count(delimiter) == others for line in inner):
+        if len(inner) >= SWALLOWED and all(line.count(delimiter) == fields - 1 for line in inner):
             raise DataError(
                 f"{path}, {where}: {len(inner) + 2:,} lines are one value, {text[:60]!r} ..., because a quote "
                 f"({located.config.quote}) is opened and not closed; correct it there, or set "
