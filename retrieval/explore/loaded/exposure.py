@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ensemble.batch.everybody import Asking, batches
+from retrieval.explore.loaded.background import Background
 
 if TYPE_CHECKING:
     from retrieval.explore.loaded.explored import Explored
@@ -15,28 +15,19 @@ if TYPE_CHECKING:
 USERS, TOP_K = 5_000, 10
 
 
-class Exposure:
+class Exposure(Background[np.ndarray]):
     """The first TOP_K items of USERS users, drawn evenly, or of all if they are fewer; asked for in the background."""
 
     def __init__(self, explored: Explored) -> None:
         self._explored, users = explored, len(explored.user_ids)
         self.rows = np.unique(np.linspace(0, users - 1, min(USERS, users)).astype(np.int64))
         """Which users are asked, int64 [n]."""
-        self._asked = ThreadPoolExecutor(1, "exposure").submit(self._ask)
-
-    @property
-    def ready(self) -> bool:
-        """Return whether all are answered."""
-        return self._asked.done()
-
-    def wait(self) -> None:
-        """Wait until it is there, or known why not."""
-        self._asked.exception()
+        super().__init__(self._ask)
 
     @property
     def answers(self) -> np.ndarray:
         """Return the rows of the items, int64 [n, TOP_K], -1 past the last; waits for them."""
-        return self._asked.result()
+        return self.result
 
     def counts(self) -> np.ndarray:
         """Return how many of the users have each item, int64 [items]."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from models.metrics import Int64Array
+from retrieval.explore.loaded.background import Background
 
 if TYPE_CHECKING:
     from retrieval.explore.loaded.explored import Explored
@@ -28,31 +28,17 @@ class Rows(NamedTuple):
     """By model, int64 `[rows]`, 0-based, among the items that the user has not seen; their number if not found."""
 
 
-class Measured:
+class Measured(Background[Rows]):
     """The ranks of a run's test rows, found in the background."""
 
     def __init__(self, explored: Explored) -> None:
         self._place = explored.place
-        self._found = ThreadPoolExecutor(1, "measured").submit(self._measure)
-
-    @property
-    def ready(self) -> bool:
-        """Return whether they are found."""
-        return self._found.done()
-
-    def wait(self) -> None:
-        """Wait until it is there, or known why not."""
-        self._found.exception()
-
-    @property
-    def problem(self) -> str:
-        """Return why there are none; "" where there are."""
-        return str(self._found.exception() or "")
+        super().__init__(self._measure)
 
     @property
     def rows(self) -> Rows:
         """Return the test rows."""
-        return self._found.result()
+        return self.result
 
     def _measure(self) -> Rows:
         from models.evaluation.stage import measure
