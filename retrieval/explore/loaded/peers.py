@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from retrieval.explore.loaded.background import Background
 from workflows.errors import RetrievalError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ MOST_PAIRS = 2_000_000_000
 """Of items that one user had, counted over all users: what fitting item KNN takes time and memory for."""
 
 
-class Peers:
+class Peers(Background["csr_matrix"]):
     """Both models of a run; item KNN is fitted in the background."""
 
     def __init__(self, explored: Explored) -> None:
@@ -29,11 +29,7 @@ class Peers:
         self.popularity: np.ndarray = np.bincount(explored.history_items, minlength=len(explored.items)).astype(
             np.float32
         )
-        self._fitted: Future[csr_matrix] = ThreadPoolExecutor(1, "item-knn").submit(self._fit)
-
-    def wait(self) -> None:
-        """Wait until it is there, or known why not."""
-        self._fitted.exception()
+        super().__init__(self._fit)
 
     def best(self, profile: np.ndarray, left_out: np.ndarray, allowed: np.ndarray | None, k: int) -> dict[str, Any]:
         """Return each model's best items for a user with the items `profile`, rows of the catalogue best first.
@@ -47,13 +43,13 @@ class Peers:
         }
 
     def _neighbours(self, profile: np.ndarray, left_out: np.ndarray, allowed: np.ndarray | None, k: int) -> Any:
-        if not self._fitted.done():
+        if not self.ready:
             return "being fitted"
-        if error := self._fitted.exception():
-            return str(error)
+        if self.problem:
+            return self.problem
         if not len(profile):
             return self._top(self.popularity, left_out, allowed, k)
-        scores = np.asarray(self._fitted.result()[np.unique(profile)].sum(axis=0), np.float32).ravel()
+        scores = np.asarray(self.result[np.unique(profile)].sum(axis=0), np.float32).ravel()
         return self._top(scores, left_out, allowed, k)
 
     def _top(self, scores: np.ndarray, left_out: np.ndarray, allowed: np.ndarray | None, k: int) -> list[int]:
