@@ -20,7 +20,7 @@ from ensemble.config import Index
 from ensemble.server.ports import free_ports
 from ensemble.server.server import TritonServer
 from ensemble.serving.files.release import Release
-from ensemble.serving.index.milvus_index import URI
+from ensemble.serving.index.milvus_index import SECONDS, URI
 from ensemble.triton.export import export_repository
 from tests.livecatalogue import Items, make_live_run, new_id, write_items
 from tests.synthetic import Run, make_release, make_run
@@ -113,6 +113,7 @@ def milvus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
     running, database, port = start_server_in_thread(data_dir=str(tmp_path / "milvus.db"), host="127.0.0.1", port=0)
     monkeypatch.setenv(URI, f"http://127.0.0.1:{port}")
+    monkeypatch.setenv(SECONDS, "120")  # it is Python, in the process that asks it: on a busy machine 10 s were too few
     yield lambda: running.stop(0).wait()
     running.stop(0).wait()
     database.close()

@@ -22,7 +22,7 @@ from ensemble.index.tuning import AT
 from ensemble.serving.errors import InvalidRelease, InvalidRequest, Unavailable
 from ensemble.serving.files.release import Release
 from ensemble.serving.index.engines import load_index
-from ensemble.serving.index.milvus_index import TOKEN, URI, MilvusIndex, expression_of
+from ensemble.serving.index.milvus_index import SECONDS, TOKEN, URI, MilvusIndex, expression_of
 from ensemble.serving.index.scann_index import ScannIndex
 from ensemble.serving.retriever import ItemAnswers
 from ensemble.serving.search.masks import ItemMask
@@ -319,6 +319,15 @@ def test_a_milvus_that_stops_answering_is_unavailable_and_not_answered_for(store
         Unavailable, match=r"Milvus did not answer for collection .*: ConnectionError: connection refused"
     ):
         ItemSearch(stored.run.vectors, index).nearest(stored.run.vectors[:1], np.array([5]), *no_exclusions())
+
+
+@pytest.mark.parametrize("seconds", ["soon", "0", "-1", "nan", "inf"])
+def test_seconds_that_are_none_are_refused_when_the_release_is_opened(
+    stored: Items, seconds: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SECONDS, seconds)
+    with pytest.raises(InvalidRelease, match=f"{SECONDS} is '{seconds}', expected how many seconds"):
+        load_index(Release.open(stored.run.path / "release"))
 
 
 def test_what_an_engine_cannot_express_is_compared_exactly_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:

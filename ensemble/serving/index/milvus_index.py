@@ -26,8 +26,9 @@ from .engines import engine_module
 from .inverted_lists import Probes
 
 URI, TOKEN, CONSISTENCY = "RETRIEVAL_MILVUS_URI", "RETRIEVAL_MILVUS_TOKEN", "RETRIEVAL_MILVUS_CONSISTENCY"
-"""Environment variables: where Milvus is (`https://host:19530`, or a file of milvus-lite), what opens it, and how
-recent a state a search must see (Milvus's consistency levels; by default `Bounded`)."""
+SECONDS = "RETRIEVAL_MILVUS_SECONDS"
+"""Environment variables: where Milvus is (`https://host:19530`, or a file of milvus-lite), what opens it, how recent a
+state a search must see (Milvus's consistency levels; by default `Bounded`), and how long an answer may take."""
 PAIRING, ROWS, CHAIN = "retrieval.pairing", "retrieval.rows", "retrieval.changes"
 """Properties of a collection: its vectors' hash, how many rows of the catalogue it holds, and the id of the first
 change whose rows are among them: another delta directory of the same release has other rows of these numbers."""
@@ -35,8 +36,8 @@ STRUCTURES = ("flat", "hnsw", "ivf_flat")
 FIELDS = ("row", "item_id", "vector")
 MOST = 16_384
 """The longest answer that Milvus gives to one query."""
-_ONCE: dict[str, Any] = {"timeout": 10.0, "retry_times": 0}
-"""Of a call: by itself pymilvus 2.5 tries for minutes, in which this process would answer nobody."""
+_SECONDS = 10.0
+"""By default: pymilvus 2.5 itself tries for minutes, in which this process would answer nobody."""
 _OPENING_SECONDS = 30.0
 _OWN: Schema = {
     "kind": choice("milvus"),
@@ -59,7 +60,7 @@ class MilvusIndex(Engine):
         super().__init__(vectors, parameters)
         self._client, self.collection = client, str(parameters["collection"])
         self._fields: dict[str, str] = dict(parameters["fields"])
-        self._consistency = os.environ.get(CONSISTENCY, "Bounded")
+        self._consistency, self._once = os.environ.get(CONSISTENCY, "Bounded"), once()
 
     def candidates(
         self,
@@ -85,7 +86,7 @@ class MilvusIndex(Engine):
                 search_params={"params": params},
                 output_fields=[],
                 consistency_level=self._consistency,
-                **_ONCE,
+                **self._once,
             )
         except Exception as error:  # pymilvus's and gRPC's own
             raise Unavailable(f"Milvus did not answer for collection {self.collection}: {reason(error)}") from None
@@ -116,7 +117,7 @@ class MilvusIndex(Engine):
         """
         grown = copy(self)
         try:
-            says = self._client.describe_collection(self.collection, **_ONCE).get("properties", {})
+            says = self._client.describe_collection(self.collection, **self._once).get("properties", {})
         except Exception:  # see above
             return grown
         if chain is not None and says.get(CHAIN) == chain and str(says.get(ROWS)).isdecimal():
@@ -142,6 +143,24 @@ def load(release: Release) -> MilvusIndex:
     _check_collection(client, parameters, place, vectors.shape[1])
     _load_collection(client, parameters["collection"], place)
     return MilvusIndex(client, vectors, parameters)
+
+
+def once() -> dict[str, Any]:
+    """Return the options of a call that is tried once, for as long as the environment says.
+
+    Raises
+    ------
+    InvalidRelease
+        The environment holds something else than seconds.
+    """
+    given = os.environ.get(SECONDS, str(_SECONDS))
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise InvalidRelease(f"{SECONDS} is {given!r}, expected how many seconds Milvus may take, such as {_SECONDS}")
+    return {"timeout": seconds, "retry_times": 0}
 
 
 def connect(place: Path) -> Any:
@@ -214,9 +233,9 @@ def _quoted(text: str) -> str:
 def _check_collection(client: Any, parameters: Mapping[str, Any], place: Path, dim: int) -> None:
     name = parameters["collection"]
     try:
-        if not client.has_collection(name, **_ONCE):
+        if not client.has_collection(name, **once()):
             raise InvalidRelease(f"{place}: Milvus has no collection {name}; release it again, or restore it")
-        described = client.describe_collection(name, **_ONCE)
+        described = client.describe_collection(name, **once())
     except InvalidRelease:
         raise
     except Exception as error:  # pymilvus's and gRPC's own
@@ -236,7 +255,7 @@ def _check_collection(client: Any, parameters: Mapping[str, Any], place: Path, d
 def _load_collection(client: Any, name: str, place: Path) -> None:
     """Load a collection that is not loaded: milvus-lite opens its file with all collections released."""
     try:
-        if client.get_load_state(name, **_ONCE)["state"].name != "Loaded":
+        if client.get_load_state(name, **once())["state"].name != "Loaded":
             client.load_collection(name, timeout=_OPENING_SECONDS)
     except Exception as error:  # pymilvus's and gRPC's own
         raise InvalidRelease(f"{place}: Milvus does not load collection {name}: {reason(error)}") from None
