@@ -171,7 +171,8 @@ def _trained(
     if start:
         part, weights = start.newer(part, weights)
     learned, rows = Rows(part, histories), TrainingRows(part.interactions, len(data.catalogue), known)
-    retrieval = build_loss(train.objective, rows, model.tower[-1], _lesson(train.distillation, teachers, learned, rows))
+    lesson = _lesson(train.distillation, teachers, learned, rows)
+    retrieval = build_loss(train.objective, rows, model.tower[-1], lesson, fixed_shapes=train.xla)
     loss, heads = with_tasks(retrieval, model, train.tasks, part.interactions)
     loss = augmented_loss(loss, model.augmentation, rows, data)
     tower = TwoTowerModel(data.query_specs, data.item_specs, data.items, model, loss, data.pretrained, _compute(train))

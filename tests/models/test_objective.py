@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from models.config import Catalogue, Ignored, Objective, Sampled, Threshold, Train, Weighted
 from models.training.horovod import Ranks
-from models.training.losses import sampling
+from models.training.losses import normaliser, sampling
 from models.training.losses.objective import Labels, Lesson, Taught, build_loss, catalogue_softmax, sampled_softmax
 from models.training.losses.ratings import positives, weights
 from models.training.losses.sampling import Negatives, Sampler, TrainingRows
@@ -238,12 +238,44 @@ def test_who_owns_what(table: int, monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_array_equal(every, [[item in owned[user] for item in range(ITEMS)] for user in (9, 8, 9)])
 
 
-def test_a_sampled_step_embeds_the_batch_and_the_drawn_items_only() -> None:
+@pytest.mark.parametrize("sampled", [Sampled(uniform=2, popularity=1), Sampled(uniform=2, popularity=1, cached=50)])
+def test_a_sampled_step_embeds_each_item_of_the_batch_and_of_the_drawn_ones_once(sampled: Sampled) -> None:
     rows, towers = TrainingRows(KNOWN, ITEMS), FixedTowers()
-    loss = build_loss(Objective(candidates=Sampled(uniform=2, popularity=1, cached=50)), rows, DIM)
+    loss = build_loss(Objective(candidates=sampled), rows, DIM)
     for _ in range(3):
         loss(towers, FEATURES, labels(rows, list(range(ROWS))))
-    assert [len(items) for items in towers.asked] == [ROWS + 3] * 3
+    for items in (asked.numpy().tolist() for asked in towers.asked):
+        assert len(set(items)) == len(items) <= ROWS + 3
+        assert set(items) >= set(TARGETS)
+
+
+@pytest.mark.parametrize("fixed_shapes", [False, True])
+@pytest.mark.parametrize("block", [1, 20, 1 << 20])
+def test_the_blockwise_loss_is_the_mean_of_the_rows_losses(
+    block: int, fixed_shapes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Value and gradients, with items that occur several times among the targets and the drawn ones."""
+    monkeypatch.setattr(normaliser, "ON_CPU", block)
+    loss = build_loss(Objective(candidates=Sampled(uniform=9)), TrainingRows(KNOWN, ITEMS), DIM, None, fixed_shapes)
+    batch = labels(loss.rows, list(range(ROWS)))._replace(weights=tf.constant([1.0, 0.5, 2.0, 0.0, 1.5]))
+    queries = tf.Variable(QUERIES)
+
+    class Towers(FixedTowers):
+        def query_vectors(self, features: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+            return tf.convert_to_tensor(queries)
+
+    def mean(towers: FixedTowers) -> tf.Tensor:
+        return tf.reduce_mean(loss.row_losses(towers, towers.query_vectors({}), batch)[0] * batch.weights)
+
+    found = []
+    for value_of in (tf.function(mean), tf.function(lambda towers: loss(towers, {}, batch))):
+        towers = Towers()
+        tf.random.set_seed(0)  # both draw the same items
+        with tf.GradientTape() as tape:
+            value = value_of(towers)
+        found.append([value, *(tf.convert_to_tensor(one) for one in tape.gradient(value, [queries, towers.items]))])
+    for expected, blockwise in zip(*found, strict=True):
+        np.testing.assert_allclose(blockwise, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_the_loss_on_average_is_near_that_of_the_catalogue_whatever_is_sampled() -> None:

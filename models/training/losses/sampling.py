@@ -71,6 +71,15 @@ def _table(owned: SeenItems, num_items: int) -> npt.NDArray[np.bool_]:
     return has
 
 
+def distinct(items: tf.Tensor, fixed_shapes: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return items, int64 `[n]`, each once, and for each of the `n` which of them it is, int32; with `fixed_shapes` as
+    many as there were, the first item again where they are fewer."""
+    once, column = tf.unique(items)
+    if fixed_shapes:
+        once = tf.concat([once, tf.repeat(once[:1], tf.size(items) - tf.size(once))], axis=0)
+    return once, column
+
+
 class Negatives(NamedTuple):
     """What every row of a batch competes with."""
 

@@ -1,0 +1,84 @@
+"""The normalisers of a sampled softmax and their gradients, some rows at a time.
+
+The logits of 8,192 rows and 10,240 items take 335 MB, and differentiating the softmax op by op makes ten such arrays.
+Here a block of rows is multiplied, exponentiated and multiplied back while it is in the cache, once in all: the
+gradient of a sum whose weights are known needs no second pass. Where the normaliser is computed twice the idea is that
+of FlashAttention (Dao et al. 2022).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import tensorflow as tf
+
+ON_CPU: Final = 1 << 21
+ON_GPU: Final = 1 << 27
+"""Logits of a block: what stays in a CPU's cache, and what keeps a GPU busy."""
+
+
+def sum_of_normalisers(
+    queries: tf.Tensor, items: tf.Tensor, log_counts: tf.Tensor, own: tf.Tensor, weights: tf.Tensor
+) -> tf.Tensor:
+    """Return the weighted sum of the rows' log-normalisers, float32, a scalar.
+
+    That of row i is `log(sum over j of c(i, j) * exp(queries[i] . items[j]))`, where `c(i, j)` is 1 for the row's own
+    item and `exp(log_counts[j])` for the others. Gradients reach `queries` and `items`.
+
+    Parameters
+    ----------
+    queries, items
+        float32 `[n, d]` and `[c, d]`; the items are distinct.
+    log_counts
+        float32 `[c]`: the logarithm of how many of the catalogue's items one stands for; -inf leaves it out.
+    own
+        int32 `[n]`: where each row's own item stands.
+    weights
+        float32 `[n]`.
+    """
+
+    @tf.custom_gradient
+    def summed(queries: tf.Tensor, items: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, ...]]]:
+        total, to_queries, to_items = _blockwise(queries, items, log_counts, own, weights)
+        return total, lambda upstream: (upstream * to_queries, upstream * to_items)
+
+    return summed(queries, items)
+
+
+def _blockwise(
+    queries: tf.Tensor, items: tf.Tensor, log_counts: tf.Tensor, own: tf.Tensor, weights: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Return the sum and its gradients: a scalar, float32 `[n, d]` and `[c, d]`."""
+    rows, width = tf.shape(queries)[0], queries.shape[1]
+    budget = ON_GPU if tf.config.list_physical_devices("GPU") else ON_CPU
+    step = tf.maximum(1, budget // tf.shape(items)[0])
+    blocks = -(-rows // step)
+    # A column more adds the logarithms within one product, and sums the exponentials within the other.
+    biased = tf.concat([items, log_counts[:, tf.newaxis]], axis=1)
+    counting = tf.concat([items, tf.ones_like(log_counts)[:, tf.newaxis]], axis=1)
+    own_counts = tf.gather(log_counts, own)
+
+    def block(
+        number: tf.Tensor, total: tf.Tensor, to_queries: tf.TensorArray, to_items: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.TensorArray, tf.Tensor]:
+        part = slice(number * step, (number + 1) * step)
+        asked = queries[part]
+        places = tf.stack([tf.range(tf.shape(asked)[0]), own[part]], axis=1)
+        logits = tf.matmul(tf.concat([asked, tf.ones_like(asked[:, :1])], axis=1), biased, transpose_b=True)
+        logits = tf.tensor_scatter_nd_sub(logits, places, own_counts[part])
+        largest = tf.reduce_max(logits, axis=1, keepdims=True)
+        exponentials = tf.exp(logits - largest)
+        products = tf.matmul(exponentials, counting)
+        sums, weight = products[:, -1:], weights[part, tf.newaxis]
+        total += tf.reduce_sum(weight * (largest + tf.math.log(sums)))
+        to_queries = to_queries.write(number, products[:, :-1] * (weight / sums))
+        to_items += tf.matmul(exponentials, asked * (weight / sums), transpose_a=True)
+        return number + 1, total, to_queries, to_items
+
+    pieces = tf.TensorArray(tf.float32, blocks, element_shape=[None, width], infer_shape=False)
+    start = tf.constant(0), tf.constant(0.0), pieces, tf.zeros_like(items)
+    _, total, to_queries, to_items = tf.while_loop(
+        lambda number, *_: number < blocks, block, start, parallel_iterations=1
+    )
+    return total, tf.ensure_shape(to_queries.concat(), [None, width]), to_items
