@@ -7,7 +7,9 @@ gets slower or faster meanwhile does so for both. Theirs is the model of the tut
 (https://www.tensorflow.org/recommenders/examples/deep_recommenders), its batches cached. Ours is
 `models.training.stage.train` on recipes/tutorial.toml, with its own objective and optimiser. Both are validated on the
 same rows (theirs by the tutorial's FactorizedTopK, once), which counts for the memory and not for the time. The first
-epoch, which traces the graph, does not count. Results: benchmarks/results/training_speed.json.
+epoch, which traces the graph, does not count. The large task, of a million users and items, is in training_at_scale.py;
+its steps are also timed with fewer ids, which tells what the size of a table costs. Results:
+benchmarks/results/training_speed.json.
 """
 
 from __future__ import annotations
@@ -18,12 +20,14 @@ import os
 import statistics
 import sys
 import tempfile
-import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import training_at_scale as at_scale
 from harness import ROOT, Parser, in_process, machine, prepared, recipe_of, told, write
 from msgspec.structs import replace
+from training_at_scale import epoch_clock, import_tfrs, peak_mb
 
 from retrieval.console import Terminal, silence_libraries, terminal
 from retrieval.runs.recipe import load_recipe
@@ -40,35 +44,77 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--worker", choices=[OURS, THEIRS], help=argparse.SUPPRESS)
     parser.add_argument("--features", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--vocabulary", type=int, help=argparse.SUPPRESS)
     arguments = parser.options()
     if arguments.quick:
         arguments.rounds, arguments.epochs = 1, 2
     if arguments.worker:
         silence_libraries()
-        worker = train_ours if arguments.worker == OURS else train_theirs
-        sys.stdout.write(json.dumps(worker(arguments.features, arguments.epochs)) + "\n")
+        sys.stdout.write(json.dumps(trained(arguments)) + "\n")
         return
     with terminal() as out:
         run = prepared(recipe_of(RECIPE, arguments), arguments, out)
         results = measure(run.directory / "features", arguments.rounds, arguments.epochs, out)
+        results |= measure_at_scale(arguments.quick, arguments.rounds, out)
         write(arguments.out, results)
         out.json(results)
 
 
-def measure(features: Path, rounds: int, epochs: int, out: Terminal) -> dict[str, Any]:
-    """Train both models in turns and sum up."""
-    started: dict[str, list[dict[str, Any]]] = {OURS: [], THEIRS: []}
+def trained(given: argparse.Namespace) -> dict[str, Any]:
+    """Train one model and return its figures."""
+    if given.features:
+        return (train_ours if given.worker == OURS else train_theirs)(given.features, given.epochs)
+    task = (at_scale.QUICK if given.quick else at_scale.WHOLE)._replace(vocabulary=given.vocabulary)
+    seconds, *memory = (at_scale.train_ours if given.worker == OURS else at_scale.train_theirs)(task, given.epochs)
+    return figures(task.rows, seconds, *memory)
+
+
+def measure_at_scale(quick: bool, rounds: int, out: Terminal) -> dict[str, Any]:
+    """Train the large task by both in turns, and by us with fewer users and items; return what is added."""
+    task = at_scale.QUICK if quick else at_scale.WHOLE
+    sizes = sorted({size for size in at_scale.VOCABULARIES if size < task.vocabulary} | {task.vocabulary})
+    options = ["--epochs", at_scale.EPOCHS, *(["--quick"] if quick else [])]
+    ours = [(f"{OURS}, {size:,} ids", [OURS, "--vocabulary", size, *options]) for size in sizes]
+    theirs = (THEIRS, [THEIRS, "--vocabulary", task.vocabulary, *options])
+    found, loads = in_turns([*ours, theirs], rounds, out)
+    largest = found[ours[-1][0]]
+    return {
+        "ratio_vs_tfrs_large": ratio(largest, found[THEIRS], "examples_per_s"),
+        "memory_ratio_vs_tfrs_large": ratio(largest, found[THEIRS], "peak_mb"),
+        "step_ms_by_vocabulary": {
+            str(size): round(1000 * task.batch / found[name]["examples_per_s"], 1)
+            for size, (name, _) in zip(sizes, ours, strict=True)
+        },
+        "large": {**found, **task._asdict(), "load_average": loads},
+    }
+
+
+def in_turns(sides: Sequence[tuple[str, list[Any]]], rounds: int, out: Terminal) -> tuple[dict[str, Any], list[float]]:
+    """Train the sides, by name with the arguments of their processes, in turns; return each one's figures, and the
+    machine's load."""
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name, _ in sides}
     loads = [os.getloadavg()[0]]
     for number in range(rounds):
-        for side in (OURS, THEIRS) if number % 2 == 0 else (THEIRS, OURS):
-            found = told(in_process(__file__, "--worker", side, "--features", features, "--epochs", epochs))
-            started[side].append(found)
-            out.say(f"round {number + 1}, {side}: {found['examples_per_s']:,.0f} examples/s, {found['peak_mb']:.0f} MB")
+        for name, arguments in sides[:: -1 if number % 2 else 1]:
+            figure = told(in_process(__file__, "--worker", *arguments))
+            found[name].append(figure)
+            out.say(f"round {number + 1}, {name}: {figure['examples_per_s']:,.0f} examples/s, {figure['peak_mb']} MB")
             loads.append(os.getloadavg()[0])
-    sides = {side: summed_up(found) for side, found in started.items()}
+    return {name: summed_up(each) for name, each in found.items()}, [round(load, 2) for load in loads]
+
+
+def ratio(ours: dict[str, Any], theirs: dict[str, Any], key: str) -> float:
+    """Return how many times theirs ours is."""
+    return round(float(ours[key] / theirs[key]), 3)
+
+
+def measure(features: Path, rounds: int, epochs: int, out: Terminal) -> dict[str, Any]:
+    """Train both models in turns and sum up."""
+    options = ["--features", features, "--epochs", epochs]
+    sides, loads = in_turns([(side, [side, *options]) for side in (OURS, THEIRS)], rounds, out)
     return {
-        "ratio_vs_tfrs": round(sides[OURS]["examples_per_s"] / sides[THEIRS]["examples_per_s"], 3),
-        "memory_ratio_vs_tfrs": round(sides[OURS]["peak_mb"] / sides[THEIRS]["peak_mb"], 3),
+        "ratio_vs_tfrs": ratio(sides[OURS], sides[THEIRS], "examples_per_s"),
+        "memory_ratio_vs_tfrs": ratio(sides[OURS], sides[THEIRS], "peak_mb"),
         **sides,
         "tower": TOWER,
         "embedding_dim": EMBEDDING,
@@ -78,7 +124,7 @@ def measure(features: Path, rounds: int, epochs: int, out: Terminal) -> dict[str
         "machine": {
             **machine("tensorflow-cpu", "tensorflow-recommenders", "merlin-models", "numpy"),
             "threads": os.environ.get("OMP_NUM_THREADS"),
-            "load_average": [round(load, 2) for load in loads],
+            "load_average": loads,
         },
     }
 
@@ -126,17 +172,12 @@ def train_ours(features: Path, epochs: int) -> dict[str, Any]:
 
 
 def train_theirs(features: Path, epochs: int) -> dict[str, Any]:
-    """Train the tutorial's model.
-
-    TFRS imports ScaNN where it is installed; beside TensorFlow 2.12 that fails, and not with the ImportError that TFRS
-    is ready for. So ScaNN, which nothing here needs, is made one that is not installed.
-    """
-    sys.modules["scann"] = None  # type: ignore[assignment]  # what import takes for "not there"
+    """Train the tutorial's model."""
     import numpy as np
     import pandas as pd
     import tensorflow as tf
-    import tensorflow_recommenders as tfrs
 
+    tfrs = import_tfrs()
     tf.keras.utils.set_random_seed(SEED)
     titles = pd.read_parquet(features / "catalogue.parquet")["title"].to_numpy(str)
     columns, valid = (columns_of(features / part / "interactions.parquet", titles) for part in ("train", "valid"))
@@ -144,7 +185,7 @@ def train_theirs(features: Path, epochs: int) -> dict[str, Any]:
     queries = query_tower(tf, np.unique(columns["user_id"]), columns["timestamp"])
     candidates = candidate_tower(tf, titles)
 
-    class Tutorial(tfrs.models.Model):
+    class Tutorial(tfrs.models.Model):  # type: ignore[name-defined]
         def __init__(self) -> None:
             super().__init__()
             self.queries, self.candidates = queries, candidates
@@ -234,31 +275,6 @@ def dense(tf: Any) -> Any:
     """Return the layers of a tower: ReLU between them, none after the last."""
     hidden = [tf.keras.layers.Dense(width, activation="relu") for width in TOWER[:-1]]
     return tf.keras.Sequential([*hidden, tf.keras.layers.Dense(TOWER[-1])])
-
-
-def epoch_clock(tf: Any, seconds: list[float]) -> Any:
-    """Return a callback that notes how long the batches of every epoch took, without the validation after them."""
-    clock = {"started": 0.0, "batch": 0.0}
-
-    def begin(epoch: int, logs: Any) -> None:
-        clock["started"] = time.perf_counter()
-
-    def batch(number: int, logs: Any) -> None:
-        clock["batch"] = time.perf_counter()
-
-    def end(epoch: int, logs: Any) -> None:
-        seconds.append(clock["batch"] - clock["started"])
-
-    return tf.keras.callbacks.LambdaCallback(on_epoch_begin=begin, on_train_batch_end=batch, on_epoch_end=end)
-
-
-def peak_mb() -> float:
-    """Return the most memory that this process has held, in MB.
-
-    Not `getrusage`: a process inherits that figure from the one that started it.
-    """
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
 
 
 if __name__ == "__main__":
