@@ -17,7 +17,7 @@ import psutil
 from ensemble.config import Index
 from models.baselines.factors import KINDS, tried
 from retrieval.plan.levers import Setup, advise
-from retrieval.plan.memory import FLOAT, device, disk, serving, step, training
+from retrieval.plan.memory import FLOAT, device, disk, serving, step_traffic, training
 from retrieval.plan.parameters import factor_width, parameters, total
 from retrieval.plan.probe import Measured, Question
 from retrieval.plan.shapes import Shapes
@@ -39,8 +39,8 @@ print(psutil.Process().memory_info().rss)
 
 def estimated(recipe: Recipe, shapes: Shapes) -> Measured:
     """Return what a rehearsal would measure, from the sizes alone: see docs/plan.md for how far off it may be."""
-    held = sum(step(shapes, recipe.model, recipe.train).values())
-    return Measured(imports_bytes=None, base_bytes=BASE, seconds_per_step=held / STEP_BYTES_PER_SECOND)
+    moved = sum(step_traffic(shapes, recipe.model, recipe.train).values())
+    return Measured(imports_bytes=None, base_bytes=BASE, seconds_per_step=moved / STEP_BYTES_PER_SECOND)
 
 
 def rehearse(recipe: Recipe, shapes: Shapes, features: Path | None) -> Measured:

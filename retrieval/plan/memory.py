@@ -34,6 +34,8 @@ ENCODED_AT_ONCE = 8192
 """Rows of a batch in validation (`models.training.early_stopping.encode_queries`)."""
 ENCODED_ITEMS = 1 << 16
 """Items of one (`models.training.early_stopping.encode_items`)."""
+BLOCK = 1 << 21
+"""Logits of a block of rows (`models.training.losses.normaliser`), three arrays of which are there at once."""
 FORWARD_AND_BACK = 3
 """An activation, its gradient, and one temporary of the operation in between."""
 
@@ -75,9 +77,11 @@ def training(shapes: Shapes, model: Model, train: Train) -> Memory:
         "gradients": FLOAT * _dense_numbers(shapes, model, train),
         "teachers": _teachers(shapes, model, train, rows),
     }
+    # Sorted first: what is trained is made in the room that this leaves.
+    made_later = sum(stays[name] for name in ("rows trained on", "weights", "optimizer (Adam)"))
     passes = {
         "fitting the peers": _fitting_peers(shapes, train),
-        "sorting the histories": rows * SORTED_ROW * _has_history(shapes),
+        "sorting the histories": max(0, rows * SORTED_ROW * _has_history(shapes) - made_later),
         "choosing the blend": _choosing_blend(shapes, model),
         "a training step": sum(step(shapes, model, train).values()),
         "a validation": FLOAT
@@ -91,6 +95,12 @@ def training(shapes: Shapes, model: Model, train: Train) -> Memory:
 
 def step(shapes: Shapes, model: Model, train: Train) -> dict[str, int]:
     """Return what one training step holds, bytes: the towers' activations and the softmax."""
+    moved = step_traffic(shapes, model, train)
+    return {**moved, "softmax": min(moved["softmax"], 3 * FLOAT * BLOCK)} if _is_blockwise(train) else moved
+
+
+def step_traffic(shapes: Shapes, model: Model, train: Train) -> dict[str, int]:
+    """Return what one training step computes, bytes, whether it is there at once or some rows at a time."""
     batch = min(train.batch_size, shapes.rows["train"])
     candidates = embedded = shapes.items
     objective = train.objective
@@ -112,7 +122,7 @@ def device(shapes: Shapes, model: Model, train: Train) -> dict[str, int]:
     return {
         **{name: host.stays[name] for name in kept if name in host.stays},
         "features of all rows": rows * _trained_row(shapes, train),
-        "a step": sum(step(shapes, model, train).values()),
+        "a step": sum(step_traffic(shapes, model, train).values()),  # a GPU takes all rows at once
     }
 
 
@@ -213,6 +223,13 @@ def _tower_row(
     if model.cross:
         dense += 2 * model.cross.layers * width  # in both towers, though the recipe may want them in one
     return copies * (gathered + dense)
+
+
+def _is_blockwise(train: Train) -> bool:
+    """Return whether the softmax is computed some rows at a time (`models.training.losses.objective.SampledLoss`)."""
+    objective, candidates = train.objective, train.objective.candidates
+    asked = objective.label_smoothing or objective.positives_weight < 1 or train.tasks or train.distillation
+    return isinstance(candidates, Sampled) and not (asked or candidates.hard or candidates.cached)
 
 
 def _softmax_copies(train: Train) -> int:
