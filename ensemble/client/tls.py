@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-
 from workflows.errors import ServerError
 
 _PREFIX = "RETRIEVAL_TLS_"
@@ -100,6 +98,8 @@ def set_environment(tls: Mapping[str, str | None]) -> None:
 
 def _name_of(certificate: Path) -> str:
     """Return one of the names that a certificate is valid for."""
+    from cryptography import x509  # takes .1 s; most commands read no certificate
+
     try:
         parsed = x509.load_pem_x509_certificate(certificate.read_bytes())
         names = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value

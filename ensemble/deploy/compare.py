@@ -6,13 +6,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
-import pandas as pd
 
-from ensemble.release.item_columns import items_of
 from ensemble.serving.errors import InvalidRelease
 from ensemble.serving.files.arrays import read_values
 from ensemble.serving.files.release import Release
@@ -24,6 +22,9 @@ from ensemble.serving.selftest import SelfTest
 from ensemble.serving.triton.tensors import USER, Request
 from workflows.columns import Columns
 from workflows.errors import ReleaseError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _BATCH = 256
 _EXAMPLES = 10
@@ -172,6 +173,10 @@ def _metrics(a: Candidate, b: Candidate) -> dict[str, tuple[float, float]]:
 
 def _items(retriever: Retriever) -> pd.DataFrame:
     """Return the columns of the live items, by id."""
+    import pandas as pd
+
+    from ensemble.release.item_columns import items_of
+
     rows, table = retriever.catalogue.rows, items_of(retriever.release)
     ids = pd.Index(rows.ids[rows.live], name=Columns.Item)
     return table[rows.live].drop(columns=Columns.Item).set_axis(ids, axis="index")
@@ -208,6 +213,8 @@ def _plain(value: Any) -> Any:
 
 
 def _user_ids(release: Release) -> pd.Index:
+    import pandas as pd
+
     return pd.Index(read_values(release, f"users/{USER}", release.manifest["id_dtype"][USER]))
 
 

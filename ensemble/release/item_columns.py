@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from ensemble.release.columns import save_column
-from ensemble.serving.files.arrays import read_column, read_values
-from ensemble.serving.files.item_columns import ARRAYS, FILE, stated_columns
+from ensemble.serving.files.arrays import read_values
+from ensemble.serving.files.item_columns import ARRAYS, FILE, read_columns, stated_columns
 from ensemble.serving.files.release import Release, Sealed
 from ensemble.serving.query.transform import Column
 from workflows.columns import Columns
@@ -77,18 +77,17 @@ def items_of(release: Release) -> pd.DataFrame:
 def read_items(sealed: Sealed, rows: int, id_dtype: str) -> pd.DataFrame:
     """Read the item table, `rows` rows, of a release or a change; raises as `items_of` does."""
     columns = {Columns.Item: pd.Series(read_values(sealed, "items/ids", id_dtype))}
-    for number, column in enumerate(stated_columns(sealed, rows)):
-        cells = read_column(sealed, ARRAYS.format(number), column["dtype"], column["list"], rows)
-        columns[column["name"]] = _series(cells, column["dtype"])
+    columns.update((name, _series(cells)) for name, cells in read_columns(sealed, rows))
     return pd.DataFrame(columns)
 
 
-def _series(column: Column, dtype: str) -> pd.Series:
+def _series(column: Column) -> pd.Series:
     """Convert a column to pandas: None or NaN for missing values, lists for list columns."""
-    values: Any = column.values[:] if dtype == "string" else np.array(column.values)
+    values: Any = np.array(column.values[:])
     if column.missing is not None:
-        values = values.astype(np.float64 if dtype == "float64" else object)
-        values[column.missing] = np.nan if dtype == "float64" else None
+        floats = values.dtype == np.float64
+        values = values.astype(np.float64 if floats else object)
+        values[column.missing] = np.nan if floats else None
     if column.offsets is None:
         return pd.Series(values)
     bounds = column.offsets.tolist()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jinja2
 from flask import Flask, Response, redirect, render_template, request, url_for
@@ -17,12 +17,13 @@ from ensemble.serving.errors import ServingError
 from retrieval.explore.loaded.explored import Explored, Shelf
 from retrieval.explore.request.answers import Answers, InProcess, Served
 from retrieval.explore.request.form import whole_number
-from retrieval.explore.views.drift import Drift
 from retrieval.explore.views.item import item_page
 from retrieval.explore.views.quality import quality_page
-from retrieval.explore.views.serving import Watch
 from retrieval.explore.views.user import user_page
 from workflows.errors import RetrievalError
+
+if TYPE_CHECKING:
+    from retrieval.explore.views.serving import Watch
 
 
 class Server(NamedTuple):
@@ -41,7 +42,7 @@ class Pages:
     def __init__(self, places: Sequence[Path], server: Server | None) -> None:
         self.shelf, self.address = Shelf(list(places)), server.address if server else None
         self._served = Served(server.address, server.model) if server else None
-        self._watch = Watch(server.address, Drift(places[0], server.delta)) if server else None
+        self._watch = _watch(places[0], server) if server else None
 
     def explored(self) -> Explored:
         """Return the run that the address asks for, the first unless told."""
@@ -65,6 +66,13 @@ class Pages:
     def answers(self, explored: Explored) -> Answers:
         """Return what answers for a run."""
         return self._served or InProcess(explored)
+
+
+def _watch(place: Path, server: Server) -> Watch:
+    from retrieval.explore.views.drift import Drift
+    from retrieval.explore.views.serving import Watch
+
+    return Watch(server.address, Drift(place, server.delta))
 
 
 def create_app(places: Sequence[Path], server: Server | None = None) -> Flask:

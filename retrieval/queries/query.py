@@ -9,8 +9,7 @@ from typing import Any, Literal
 
 from rich.table import Table
 
-from ensemble.client import Recommendations, RetrievalClient
-from ensemble.client.tensors import InvalidRequest
+from ensemble.client.tensors import InvalidRequest, Recommendations
 from ensemble.layouts import FUSED
 from retrieval.queries.filter_options import NO_FILTER, FilterOptions, filter_of
 from retrieval.report.tables import Item, answer_table
@@ -76,6 +75,8 @@ def ask(address: str, question: Question, run: Path | None, model: str = FUSED) 
     Unavailable, DeadlineExceeded, ClientError
         As `RetrievalClient.recommend`.
     """
+    from ensemble.client import RetrievalClient  # brings gRPC
+
     with RetrievalClient(address, model) as client:
         types = client.signature().inputs
         users = [typed("--user", text, types["user_id"]) for text in question.users]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from html import unescape
@@ -31,6 +33,17 @@ from retrieval.explore.views.drift import Drift
 from retrieval.explore.views.user import user_page
 from tests.synthetic import Run
 from workflows.errors import ServerError
+
+
+def test_the_first_page_waits_for_no_library_that_it_does_not_need(dated_run: Run) -> None:
+    heavy = {"tensorflow", "merlin", "nvtabular", "pandas", "sklearn", "scipy", "cryptography", "grpc", "onnx"}
+    code = (
+        "import sys; from pathlib import Path; from retrieval.explore.app import create_app\n"
+        "page = create_app([Path(sys.argv[1])]).test_client().get('/user')\n"
+        f"print(page.status, {heavy} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, dated_run.path], capture_output=True, text=True)
+    assert done.stdout == "200 OK set()\n", done.stderr
 
 
 def test_nobody_without_the_token_reads_a_page(dated_run: Run) -> None:

@@ -35,7 +35,7 @@ def test_runs_are_compared_row_by_row_only_on_the_same_rows() -> None:
 def test_calibration_sets_what_is_answered_beside_what_is_chosen(dated_run: Run) -> None:
     explored = Explored(dated_run.path)
     test = explored.test
-    found = calibration(explored, Rows(test["user_id"].to_numpy(), test["item_index"].to_numpy(), {}))
+    found = calibration(explored, Rows(test["user_id"], test["item_index"], {}))
     assert sum(chosen for _, chosen, _ in found) == pytest.approx(1)
     assert sum(answered for _, _, answered in found) == pytest.approx(1)
     popular = set(np.argsort(-explored.peers.popularity, kind="stable")[:30].tolist())

@@ -64,6 +64,21 @@ def test_help_does_not_wait_for_the_heavy_libraries() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
 
+def test_help_of_a_command_waits_for_nothing_that_it_works_with() -> None:
+    heavy = {"tensorflow", "merlin", "nvtabular", "sklearn", "scipy", "grpc", "cryptography", "onnxruntime", "faiss"}
+    reading = ["init", "run", "demo", "report", "bench", *SECTIONS["Stage by stage"]]  # with the classes of a recipe
+    light = [name for names in SECTIONS.values() for name in names if name not in reading]
+    code = (
+        "import sys; from typer.testing import CliRunner; from retrieval.cli import app\n"
+        "def loaded(commands, heavy):\n"
+        "    [CliRunner().invoke(app, [one, '--help'], catch_exceptions=False) for one in commands]\n"
+        "    return heavy & set(sys.modules)\n"
+        f"print(loaded({light}, {heavy | {'pandas', 'pyarrow'}}), loaded({reading}, {heavy}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "set() set()\n", done.stderr
+
+
 def test_the_overview_has_every_command_and_fits_a_screen() -> None:
     shown = CliRunner().invoke(app, ["--help"], terminal_width=80).stdout.splitlines()
     assert len(shown) <= 24

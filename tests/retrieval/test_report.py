@@ -158,5 +158,5 @@ def test_the_quality_view_measures_what_metrics_json_says(run_dir: Path) -> None
 
 
 def _amid_the_test_rows(explored: Explored, user: Any) -> Query:
-    seconds = sorted(explored.test.loc[explored.test["user_id"] == user, "timestamp"])
+    seconds = sorted(explored.test["timestamp"][explored.test["user_id"] == user])
     return Query([user], 10, timestamps=[seconds[(len(seconds) - 1) // 2]] if explored.dated else None)

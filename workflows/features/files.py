@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 QUERY: Final = "query.parquet"
 """The query features of a part, a file or a directory of files."""
@@ -61,6 +63,8 @@ def read_rows(part: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
 
     `columns`: those to read, of which some may not exist. None: all.
     """
+    import pandas as pd
+
     order, found = _order(part), {}
     for column in _columns(part / ROWS, columns):
         name = column.column_names[0]
@@ -69,15 +73,33 @@ def read_rows(part: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     return pd.DataFrame(found, copy=False)
 
 
+def read_raw(part: Path, columns: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return columns of `read_rows`, none of them a list, as arrays: this does not wait for pandas."""
+    order, found = _order(part), {}
+    for column in _columns(part / ROWS, columns):
+        array = _without_pandas(column.column(0).combine_chunks())
+        found[column.column_names[0]] = array if order is None else array[order]
+    return found
+
+
 def _columns(path: Path, wanted: Sequence[str] | None = None) -> Iterator[pa.Table]:
     """Yield columns one by one, each a table: what the caller makes of one is all that is held beside it."""
-    for name in pq.ParquetDataset(path).schema.names:
+    # pq.read_table would import pyarrow.dataset, which imports pandas.
+    stored = pq.ParquetFile(path) if path.is_file() else pq.ParquetDataset(path)
+    for name in pq.read_schema(path).names if path.is_file() else stored.schema.names:
         if wanted is None or name in wanted:
-            yield pq.read_table(path, columns=[name])
+            yield stored.read(columns=[name])
 
 
 def _order(part: Path) -> np.ndarray | None:
     return np.asarray(np.load(part / ORDER)) if (part / ORDER).exists() else None
+
+
+def _without_pandas(array: pa.Array) -> np.ndarray:
+    """Return whole numbers as int64, anything else as objects; pyarrow's `to_numpy` imports pandas."""
+    if not pa.types.is_int64(array.type) or array.null_count or not len(array):
+        return np.array(array.to_pylist(), dtype=object)
+    return np.frombuffer(array.buffers()[1], np.int64, len(array), 8 * array.offset)
 
 
 def _to_numpy(array: pa.Array) -> np.ndarray:

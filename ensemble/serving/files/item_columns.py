@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..errors import InvalidRelease
+from ..query.transform import Column
+from .arrays import read_column
 from .parameters import Fields
 from .release import Sealed
 from .schema import MOST_ROWS, Schema, choice, integer, list_of, taken
@@ -39,3 +41,9 @@ def stated_columns(release: Sealed, rows: int) -> list[Mapping[str, Any]]:
         if not release.has(f"{stem}.utf8.npy" if column["dtype"] == "string" else f"{stem}.npy"):
             raise InvalidRelease(f"{release.path / stem}.npy: missing from the release")
     return columns
+
+
+def read_columns(release: Sealed, rows: int) -> Iterator[tuple[str, Column]]:
+    """Yield the name and the values of each column of so many items; raises as `stated_columns` does."""
+    for number, column in enumerate(stated_columns(release, rows)):
+        yield column["name"], read_column(release, ARRAYS.format(number), column["dtype"], column["list"], rows)

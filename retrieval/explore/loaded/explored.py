@@ -9,14 +9,12 @@ from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from ensemble.batch.everybody import Everybody
 from ensemble.serving.files.release import MANIFEST
 from ensemble.serving.query.sequence import TIME
-from ensemble.serving.query.transform import Column
 from retrieval.explore.loaded.exposure import Exposure
-from retrieval.explore.loaded.items import Items
+from retrieval.explore.loaded.items import Items, cell
 from retrieval.explore.loaded.measured import Measured
 from retrieval.explore.loaded.peers import Peers
 from retrieval.explore.views.map import ItemMap
@@ -51,7 +49,11 @@ class Explored:
         self.history_items = release.array("history/item_index.npy", np.int32)
         self.history_seconds = release.array("history/timestamp.npy", np.int64)
         self.items, self.lock = Items(self.retriever), Lock()
-        self.peers = Peers(self)
+
+    @cached_property
+    def peers(self) -> Peers:
+        """Return the simple models; fitted when they are first asked."""
+        return Peers(self)
 
     @cached_property
     def exposure(self) -> Exposure:
@@ -119,27 +121,30 @@ class Explored:
         return {name: [cell(columns[name], row) for row in rows.tolist()] for name in names}
 
     @cached_property
-    def test(self) -> pd.DataFrame:
-        """Return the test rows, which training never saw; none of a release without its run."""
-        from workflows.features.files import read_rows
+    def test(self) -> dict[str, np.ndarray]:
+        """Return the columns of the test rows, which training never saw; none of a release without its run."""
+        from workflows.features.files import read_raw
 
-        part, wanted = self.place / "features" / "test", [*_TEST]
-        return read_rows(part, wanted) if part.is_dir() else pd.DataFrame({name: [] for name in wanted})
+        part = self.place / "features" / "test"
+        return read_raw(part, _TEST) if part.is_dir() else dict.fromkeys(_TEST, np.zeros(0, object))
+
+    def _test_of(self, user: Any, column: str) -> np.ndarray:
+        return self.test[column][self.test[Columns.User] == user]
 
     def in_test(self, user: Any) -> set[Any]:
         """Return the ids of the items in the user's test rows."""
-        return set(self.test.loc[self.test[Columns.User] == user, Columns.Item].tolist())
+        return set(self._test_of(user, Columns.Item).tolist())
 
     def middle_of_test(self, user: Any) -> int:
         """Return the time of the middle one of the user's test rows: as many lie before as after."""
-        seconds = np.sort(self.test.loc[self.test[Columns.User] == user, Columns.Timestamp].to_numpy())
+        seconds = np.sort(self._test_of(user, Columns.Timestamp))
         return int(seconds[(len(seconds) - 1) // 2])
 
     @cached_property
     def example_users(self) -> list[Any]:
         """Return some users to begin with: those of the test rows with the longest histories among them."""
-        known = self.test[Columns.User].unique()
-        rows = self.retriever.users.rows_of(known.astype(self.user_ids.dtype)) if len(known) else np.zeros(0, int)
+        known = np.array(list(dict.fromkeys(self.test[Columns.User].tolist())), self.user_ids.dtype)
+        rows = self.retriever.users.rows_of(known) if len(known) else np.zeros(0, int)
         rows = rows[rows >= 0] if (rows >= 0).any() else np.arange(len(self.user_ids))
         middle = rows[np.argsort(-self.counts()[rows], kind="stable")]
         return self.user_ids[middle[np.linspace(0, len(middle) - 1, min(12, len(middle))).astype(int)]].tolist()
@@ -149,16 +154,6 @@ class Explored:
         """Return what the run measured; nothing where it did not."""
         path = self.place / "metrics.json"
         return dict(json.loads(path.read_bytes())) if path.is_file() else {}
-
-
-def cell(column: Column, row: int) -> Any:
-    """Return the value of a row: None where it is missing, a list of a list column."""
-    if column.offsets is not None:
-        return np.asarray(column.values[column.offsets[row] : column.offsets[row + 1]]).tolist()
-    if column.missing is not None and column.missing[row]:
-        return None
-    value = column.values[row]
-    return value.item() if isinstance(value, np.generic) else value
 
 
 class Shelf:

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ensemble.release.item_columns import items_of
+from ensemble.serving.files.item_columns import read_columns
+from ensemble.serving.query.transform import Column
 from ensemble.serving.retriever import Retriever
 from ensemble.serving.search.attributes import Numbers, Tags
 from workflows.columns import Columns
@@ -29,8 +30,8 @@ class Items:
 
     def __init__(self, retriever: Retriever) -> None:
         self._catalogue = retriever.catalogue
-        self._table = items_of(retriever.release)
         self.ids: list[Any] = self._catalogue.rows.ids.tolist()
+        self._columns = dict(read_columns(retriever.release, len(self.ids)))
         self.titles = self._titles()
         tags = [one for one in self._catalogue.rows.attributes.values() if isinstance(one, Tags)]
         self._tags = tags[0] if tags else None
@@ -61,8 +62,7 @@ class Items:
 
     def facts(self, row: int) -> dict[str, Any]:
         """Return the raw columns of an item."""
-        facts = self._table.iloc[row].to_dict()
-        return {name: value for name, value in facts.items() if name not in (Columns.Item, Columns.Title)}
+        return {name: cell(column, row) for name, column in self._columns.items() if name != Columns.Title}
 
     @property
     def tags(self) -> dict[str, Tags]:
@@ -110,10 +110,28 @@ class Items:
         return [title.casefold() for title in self.titles]
 
     def _titles(self) -> list[str]:
-        if Columns.Title not in self._table:
+        if Columns.Title not in self._columns:
             return [str(one) for one in self.ids]
-        years = self._table["year"].tolist() if "year" in self._table else [None] * len(self.ids)
-        return [_titled(*one) for one in zip(self._table[Columns.Title].tolist(), self.ids, years, strict=True)]
+        cells = zip(self._cells(Columns.Title), self.ids, self._cells("year"), strict=True)
+        return [_titled(*one) for one in cells]
+
+    def _cells(self, name: str) -> list[Any]:
+        """Return the values of a column, None where there is none."""
+        column = self._columns.get(name)
+        return [None if column is None else cell(column, row) for row in range(len(self.ids))]
+
+
+def cell(column: Column, row: int) -> Any:
+    """Return the value of a row: None where it is missing, a list of a list column."""
+    values, missing = column.values, column.missing
+    if column.offsets is not None:
+        entries = range(int(column.offsets[row]), int(column.offsets[row + 1]))
+        return [_plain(values[entry]) for entry in entries if missing is None or not missing[entry]]
+    return None if missing is not None and missing[row] else _plain(values[row])
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _titled(title: Any, item: Any, year: Any) -> str:

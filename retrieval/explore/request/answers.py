@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from ensemble.client import Recommendations, RetrievalClient
-from ensemble.client.tensors import Query, Signature, tensors
+from ensemble.client.tensors import Query, Recommendations, Signature, tensors
 from retrieval.explore.loaded.explored import Explored
 
 PATIENCE_S = 3.0
@@ -47,6 +46,8 @@ class Served:
     """A running server."""
 
     def __init__(self, address: str, model: str) -> None:
+        from ensemble.client import RetrievalClient  # brings gRPC
+
         self._client = RetrievalClient(address, model, timeout_s=PATIENCE_S)
 
     def signature(self) -> Signature:

@@ -11,8 +11,8 @@ from ensemble.serving.files.arrays import null_column
 from ensemble.serving.query.sequence import HISTORY, HISTORY_AGE, TIME
 from ensemble.serving.query.transform import Column
 from ensemble.serving.triton.tensors import USER, Request
-from retrieval.explore.loaded.explored import Explored, cell
-from retrieval.explore.loaded.items import Shown
+from retrieval.explore.loaded.explored import Explored
+from retrieval.explore.loaded.items import Shown, cell
 
 NEAREST = 8
 _STRANGER = {"int64": 2**62, "string": "\x7f nobody"}

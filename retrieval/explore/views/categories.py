@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 LEAST_SHARE = 0.02
 """A category that fewer of the items have is nobody's main one."""
@@ -25,4 +24,4 @@ def main_categories(values: Sequence[Any]) -> list[str]:
 def _categories(value: Any) -> list[str]:
     if isinstance(value, (list, tuple, np.ndarray)):
         return [str(one) for one in value]
-    return [] if pd.isna(value) else [str(value)]
+    return [] if value is None or value != value else [str(value)]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ensemble.client import ClientError, InvalidRequest, Recommendations
+from ensemble.client.tensors import ClientError, InvalidRequest, Recommendations
 from ensemble.serving.errors import ServingError
 from retrieval.explore.loaded.explored import Explored
 from retrieval.explore.loaded.items import Shown
