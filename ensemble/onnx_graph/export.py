@@ -89,10 +89,9 @@ def write_onnx(release: Release, top_k: int, out: Path, progress: Progress) -> W
     return Written(out, inputs, min(top_k, _items(retriever)), users, swapped, len(content))
 
 
-def check_release(release: Release) -> None:
-    """Compare a release's graph with the release; raise ReleaseError as `write_onnx`."""
-    retriever, top_k = Retriever(release), int(release.manifest["serving"]["top_k"])
-    check(_opened(build(retriever, top_k).SerializeToString()), retriever, top_k)
+def check_graph(graph: bytes, release: Release) -> None:
+    """Compare a release's graph, for its own `top_k`, with the release; raise ReleaseError as `write_onnx`."""
+    check(_opened(graph), Retriever(release), int(release.manifest["serving"]["top_k"]))
 
 
 def build(retriever: Retriever, top_k: int) -> onnx.ModelProto:

@@ -11,8 +11,8 @@ from merlin.dag import Graph, postorder_iter_nodes
 from merlin.dag.runtime import Runtime
 from merlin.systems.dag import Ensemble
 
-from ensemble.layouts import CONFIG, Layout, models_of
-from ensemble.onnx_graph.export import check_release
+from ensemble.layouts import CONFIG, ONNX, Layout, models_of
+from ensemble.onnx_graph.export import check_graph
 from ensemble.serving.files.release import Release
 from ensemble.serving.search.candidates import has_ranker
 from ensemble.triton.operators import EncodeQuery, RankCandidates, ReleaseOperator, SearchItems, TransformQuery
@@ -62,9 +62,13 @@ class GraphRuntime(Runtime):
         with atomic_directory(Path(path)) as temporary:
             models = models_of(self.layout, has_ranker(release))
             write_version(release, temporary, models, version)
+            self._check(release, temporary, version)
             for name in models:
                 shutil.copyfile(temporary / name / str(version) / CONFIG, temporary / name / CONFIG)
         return Path(path)
+
+    def _check(self, release: Release, repository: Path, version: int) -> None:
+        """Raise ReleaseError where what was written does not answer as the release does."""
 
 
 class FusedRuntime(GraphRuntime):
@@ -90,10 +94,8 @@ class OnnxRuntime(GraphRuntime):
 
     layout = "onnx"
 
-    def export(self, ensemble: Ensemble, path: Path, version: int = 1) -> Path:
-        """Export a graph as `GraphRuntime.export`; raise ReleaseError for what ONNX cannot express."""
-        check_release(Release.open(Path(_release_of(ensemble))))
-        return super().export(ensemble, path, version)
+    def _check(self, release: Release, repository: Path, version: int) -> None:
+        check_graph((repository / ONNX / str(version) / "model.onnx").read_bytes(), release)
 
 
 _RUNTIMES = {runtime.layout: runtime for runtime in (FusedRuntime, ChainedRuntime, BothRuntime, OnnxRuntime)}

@@ -17,7 +17,7 @@ from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelInsta
 
 from ensemble.client import RetrievalClient
 from ensemble.layouts import CHAINED, CONFIG, FUSED, ONNX, RANK, SEARCH, TOWER, TRANSFORM, models_in
-from ensemble.onnx_graph.export import check
+from ensemble.onnx_graph.export import build, check
 from ensemble.release.sign import new_keys, sign
 from ensemble.release.verify import check_repository
 from ensemble.server.ports import free_ports
@@ -175,6 +175,14 @@ def test_the_layout_onnx_is_one_graph_that_its_configuration_describes(tmp_path:
             assert (list(one.dims), one.HasField("reshape")) == ((row, False) if row else ([1], True))
     with pytest.raises(ServerError, match="the layout onnx needs Triton's onnxruntime backend"):
         TritonServer(repository).start()
+
+
+def test_the_graph_that_is_written_is_the_one_that_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = make_release(make_run(tmp_path, last=5), layout="onnx")
+    monkeypatch.setattr("ensemble.triton.onnx_config.build", lambda retriever, top_k: build(retriever, top_k - 1))
+    with pytest.raises(ReleaseError, match="no graph was kept: it answers user"):
+        export_repository(release, tmp_path / "triton")
+    assert not (tmp_path / "triton").exists()
 
 
 def test_the_layout_onnx_is_refused_by_name_and_leaves_no_repository(tmp_path: Path) -> None:
