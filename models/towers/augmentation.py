@@ -120,10 +120,12 @@ class _Observed:
         return self._vectors
 
     def targets(self, labels: Labels) -> tf.Tensor:
-        """Return the vectors of the batch's own items, which come first where not all were asked for."""
+        """Return the vectors of the batch's own items, which are among those asked for, in some order."""
         if self._items is None:
             return tf.gather(self._vectors, labels.items)
-        return self._vectors[: tf.size(labels.items)]
+        order = tf.argsort(self._items)
+        places = tf.searchsorted(tf.gather(self._items, order), labels.items)
+        return tf.gather(self._vectors, tf.gather(order, places))
 
 
 def mimic_loss(augmented: tf.Tensor, others: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:

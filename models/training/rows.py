@@ -34,7 +34,7 @@ class Histories(NamedTuple):
     items: tf.Tensor
     """int32 `[interactions]`, the codes of their items."""
     seconds: tf.Tensor
-    """int64 `[interactions]`."""
+    """int32 `[interactions]`, int64 where that is too narrow (before 1901, from 2038 on)."""
     spec: FeatureSpec
 
     def cut(self, ranges: tf.Tensor, times: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
@@ -45,11 +45,14 @@ class Histories(NamedTuple):
         present = places >= start
         places = tf.where(present, places, 0)
         codes = tf.where(present, tf.cast(tf.gather(self.items, places), tf.int64), 0)
-        now = tf.gather(self.seconds, own) if times is None else times[:, tf.newaxis]
-        elapsed = now - tf.gather(self.seconds, places)
+        now = self._seconds_at(own) if times is None else times[:, tf.newaxis]
+        elapsed = now - self._seconds_at(places)
         ages = tf.where(present, tf.cast(elapsed, tf.float32), 0.0)
         newest_last = [1] if self.spec.pad_left else []
         return {HISTORY: tf.reverse(codes, newest_last), HISTORY_AGE: tf.reverse(ages, newest_last)}
+
+    def _seconds_at(self, places: tf.Tensor) -> tf.Tensor:
+        return tf.cast(tf.gather(self.seconds, places), tf.int64)
 
 
 def with_ranges(
@@ -73,7 +76,7 @@ def with_ranges(
         ranges[~present, :2] = 0  # rows without a history are alike, whatever their time
         added[TIMES] = np.where(present, rows[Columns.Timestamp].to_numpy(np.int64), 0)
     items, seconds = (one if len(one) else np.zeros(1, np.int64) for one in (items, seconds))  # for `tf.gather`
-    histories = Histories(tf.constant(items, tf.int32), tf.constant(seconds), spec)
+    histories = Histories(tf.constant(items, tf.int32), tf.constant(_narrow(seconds)), spec)
     return part._replace(query={**part.query, **added, RANGES: _narrow(ranges)}), histories
 
 

@@ -187,6 +187,7 @@ def _trained(
     phase.restore(tower, batches)
     if not phase.is_over:
         guard = FiniteGuard(phase.name, train.learning_rate, [part.query, data.items], queries=learned.first(FEW))
+        del part, weights  # tensors hold the same
         kept = [guard, *callbacks, phase]
         tower.fit(batches, epochs=epochs, initial_epoch=phase.epochs_done, callbacks=kept, verbose=0)
         phase.finish(tower, epochs)

@@ -26,8 +26,8 @@ LABELS_ROW, OWNED_ROW = 24, 24
 """The item, user and weight of `Labels`; who has what in `TrainingRows`, where the objective asks for it."""
 SHUFFLED_ROW, DRAWN_ROW = 200, 4
 """tf.data holds every row number as a tensor (docs/plan.md). Beyond SHUFFLED_BY_TF NumPy draws the order."""
-HISTORY_ROW = 12 + 2 * 12
-"""Item and time in the sorted index (`models.training.rows`), and the row's range of it in NumPy and in TensorFlow."""
+HISTORY_ROW = 8 + 12
+"""Item and time in the sorted index (`models.training.rows`), and the row's range of it."""
 SORTED_ROW = 80
 """The arrays in which the index is sorted."""
 ENCODED_AT_ONCE = 8192

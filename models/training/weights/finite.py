@@ -45,7 +45,8 @@ class FiniteGuard(tf.keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self._what, self._rate, self._section = what, learning_rate, section
-        self._features, self._queries = list(features), queries
+        numbers = ({name: of for name, of in side.items() if of.dtype.kind == "f"} for side in features)
+        self._features, self._queries = list(numbers), queries  # codes, which take the most room, are not kept alive
         self._epoch, self._steps, self._losses = 0, 0, list[Any]()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -106,6 +107,6 @@ def largest_of(features: Iterable[Mapping[str, np.ndarray]]) -> tuple[str, float
     """Return the feature of numbers that has the largest one, and this; "" where there is none."""
     found = ("", 0.0)
     for name, values in (one for side in features for one in side.items()):
-        if values.dtype.kind == "f" and values.size:
+        if values.size:
             found = max(found, (name, float(np.abs(values).max())), key=lambda one: one[1])
     return found
