@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from workflows.progress import Progress, every_two_seconds, silent
+from workflows.progress import Progress, regularly, silent
 
 Float32Array = npt.NDArray[np.float32]
 Int64Array = npt.NDArray[np.int64]
@@ -152,7 +152,7 @@ def rank_targets(
     first = np.searchsorted(query[order], np.arange(int(query.max(initial=-1)) + 2))
     ranks = {name: np.empty(len(targets), np.int64) for name in ("all", "unseen")}
     shown = {name: np.zeros((len(KS), num_items), bool) for name in ranks}
-    report = every_two_seconds(progress, "ranked the items for {:,} of {:,} queries", len(first) - 1)
+    report = regularly(progress, "ranked the items for {:,} of {:,} queries", len(first) - 1)
     for start in range(0, len(first) - 1, step):
         queries = slice(start, min(start + step, len(first) - 1))
         rows, askers = order[first[start] : first[queries.stop]], users[order[first[queries]]]

@@ -13,14 +13,14 @@ def silent(message: str) -> None:
     """Tell nobody."""
 
 
-def every_two_seconds(progress: Progress, message: str, of: int) -> Callable[[int], None]:
+def regularly(progress: Progress, message: str, of: int, seconds: float = SECONDS) -> Callable[[int], None]:
     """Return what is to be called with how much of `of` is done; it passes `message`, which has a place for each of the
-    two numbers, on to `progress` when two seconds have gone by since it last did, or since now."""
+    two numbers, on to `progress` when so many seconds have gone by since it last did, or since now."""
     reported = time.monotonic()
 
     def report(done: int) -> None:
         nonlocal reported
-        if time.monotonic() - reported >= SECONDS and done < of:
+        if time.monotonic() - reported >= seconds and done < of:
             reported = time.monotonic()
             progress(message.format(done, of))
 

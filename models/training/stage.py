@@ -32,6 +32,10 @@ from workflows.config import Device
 from workflows.errors import RecipeError
 from workflows.features.stage import FeatureSet, Part, Sample
 from workflows.files import json_bytes
+from workflows.progress import Progress, regularly
+
+STEP_SECONDS = 10.0
+"""An epoch that takes longer says so often how far it is."""
 
 
 def train(
@@ -89,7 +93,7 @@ def train(
         search, refit = (Start(earlier, data, model, train, one) if earlier else None for one in PHASES)
         towers, epochs = [], train.epochs
         if search is None or search.settings.search:
-            callbacks = [validation, *_tensorboard(logs / "search", ranks)]
+            callbacks = [_StepLine(progress), validation, *_tensorboard(logs / "search", ranks)]
             phase = session.phase("search", validation)
             phase.tell(progress)
             towers = [_trained(data, data.train, model, train, seed, epochs, callbacks, (), search, phase)]
@@ -140,7 +144,7 @@ def _trained_anew(
     for generation in range(1, 1 + max(1, generations)):
         progress(f"retraining on training and validation rows, {epochs} epochs")
         name = f"refit-{generation}"
-        callbacks = [_EpochLine(epochs, progress), *_tensorboard(logs / name, session.ranks)]
+        callbacks = [_StepLine(progress), _EpochLine(epochs, progress), *_tensorboard(logs / name, session.ranks)]
         teachers = towers if generations else []
         # Other initial weights than the teachers': what they all agree on is then less of chance.
         own = seed + len(teachers)
@@ -239,6 +243,23 @@ def _device_name(device: Device, ranks: Ranks) -> str:
     if device == "gpu" and not gpus:
         raise RecipeError('device = "gpu", but TensorFlow sees no GPU; use "auto" or "cpu", or the NGC image')
     return "/GPU:0" if gpus and device != "cpu" else "/CPU:0"
+
+
+class _StepLine(tf.keras.callbacks.Callback):
+    """A line every STEP_SECONDS of an epoch."""
+
+    _supports_tf_logs = True  # it reads none: nothing waits for the device
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__()
+        self.progress = progress
+
+    def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
+        message = f"epoch {epoch + 1}: {{:,}} of {{:,}} steps"
+        self._report = regularly(self.progress, message, self.params["steps"], STEP_SECONDS)
+
+    def on_train_batch_end(self, batch: int, logs: object = None) -> None:
+        self._report(batch + 1)
 
 
 class _EpochLine(tf.keras.callbacks.Callback):

@@ -29,6 +29,7 @@ from models.config import (
 )
 from models.evaluation.stage import evaluate, tower_scores
 from models.towers.onnx import files_of, pairing_of
+from models.training import stage
 from models.training.stage import train
 from workflows.errors import RecipeError, StageError
 from workflows.features import stage as features
@@ -63,12 +64,17 @@ def test_the_towers_find_a_structure_that_popularity_cannot(grouped: Path, tower
     [(MODEL, Sampled(uniform=0)), (ENRICHED, Sampled(uniform=64, popularity=32, cached=512, hard=200))],
 )
 def test_so_do_towers_trained_on_sampled_items(
-    grouped: Path, tmp_path: Path, model: Model, candidates: Sampled
+    grouped: Path, tmp_path: Path, model: Model, candidates: Sampled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And an epoch that takes long says how far it is."""
+    monkeypatch.setattr(stage, "STEP_SECONDS", 0.0)
+    said = list[str]()
     objective = Objective(candidates=candidates, positives_weight=0.0, label_smoothing=0.05)
     sampled = structs.replace(TRAIN, objective=objective, weight_decay=1e-4, clip_norm=1.0, refit=False)
     sampled = structs.replace(sampled, lazy_rows=100)
-    train(features.load(grouped), model, sampled, 7, "cpu", tmp_path, lambda _: None)
+    train(features.load(grouped), model, sampled, 7, "cpu", tmp_path, said.append)
+    steps = len(features.load(grouped).train.interactions) // TRAIN.batch_size
+    assert f"epoch 2: 1 of {steps} steps" in said
     figures = evaluate(grouped, tmp_path, "random")
     assert figures["all"]["recall@50"] > 2 * figures["popularity"]["all"]["recall@50"]
     assert figures["unseen"]["recall@10"] > 2 * figures["popularity"]["unseen"]["recall@10"]
