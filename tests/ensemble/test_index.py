@@ -82,6 +82,17 @@ def test_a_named_kind_is_tuned_to_the_target(
     assert min(recalls(built, vectors, others, metric).values()) >= 0.92
 
 
+@pytest.mark.parametrize("width", [9, 11])
+@pytest.mark.parametrize("kind", ["ivf_sq8", "ivf_pq", "ivf_flat", "hnsw"])
+def test_vectors_of_odd_widths_are_indexed(
+    scene: tuple[np.ndarray, np.ndarray, np.ndarray], kind: Any, width: int
+) -> None:
+    """A blend adds as many numbers to the towers' as its models have."""
+    vectors, tuning = (np.ascontiguousarray(one[:, :width]) for one in (scene[0][:3000], scene[1][:50]))
+    built = build_index(vectors, Index(kind=kind, metric="inner_product", recall_target=0.8), tuning)
+    assert min(recalls(built, vectors, tuning, "inner_product").values()) >= 0.8
+
+
 def test_fixed_parameters_stay_as_they_are(scene: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     vectors = scene[0][:3000]
     built = build_index(vectors, Index(kind="ivf_flat", nlist=30, nprobe=4, refine_factor=2.0), scene[1])
