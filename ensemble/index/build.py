@@ -15,6 +15,7 @@ from ensemble.config import Index
 from ensemble.index.building import Building, Built, Queries
 from ensemble.index.kmeans import assign, centroids
 from ensemble.index.tuning import AT, Point, Sample, measured, summed_up, timed, tuned
+from ensemble.serving.files.faiss_file import parts_of
 from ensemble.serving.files.release import Release
 from ensemble.serving.index.engine import PARAMETERS
 from ensemble.serving.index.engines import ENGINES
@@ -35,9 +36,6 @@ LEVELS = (0.9, 0.95, 0.99)
 """Recall at which the frontier is measured, besides the recipe's target."""
 _REFINE = {"ivf_flat": (1.0,), "ivf_sq8": (1.1,), "ivf_pq": (4.0, 10.0), "hnsw": (1.2,)}
 _FACTORY = {"ivf_flat": "IVF{nlist},Flat", "ivf_sq8": "IVF{nlist},SQ8", "ivf_pq": "IVF{nlist},PQ{m}x4fsr"}
-_CODED_TOGETHER = (2, 3, 1)
-"""Numbers of a vector that share a code of a product quantizer, which has to divide the width of the vectors into
-equal parts; blended towers have odd ones."""
 _TRAINED_ON = {"ivf_flat": 1, "ivf_sq8": 16_384, "ivf_pq": 65_536, "hnsw": 16_384}
 """Items from which the codes are learned."""
 _FLAT_QUERIES = 30
@@ -192,9 +190,8 @@ def filled(vectors: _Array, config: Index, kind: str, lists: Clustered | None) -
         index.train(trained_on)
         index.add(data)
         return index
-    dim = data.shape[1]
-    together = next(width for width in _CODED_TOGETHER if dim % width == 0)
-    index = faiss.index_factory(dim, _FACTORY[kind].format(nlist=len(lists.centroids), m=dim // together), metric)
+    text = _FACTORY[kind].format(nlist=len(lists.centroids), m=parts_of(data.shape[1]))
+    index = faiss.index_factory(data.shape[1], text, metric)
     if kind == "ivf_pq":
         return _fast_scan(index, data, trained_on, lists)
     index.quantizer.add(lists.centroids)

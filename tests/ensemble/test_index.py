@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import faiss
@@ -13,6 +14,7 @@ from ensemble.index import build as module
 from ensemble.index.build import build_index, config_of
 from ensemble.index.kmeans import assign, centroids
 from ensemble.index.tuning import AT, Sample, nearest
+from ensemble.serving.files.faiss_file import Expected, check_file
 from ensemble.serving.index.faiss_index import FaissIndex
 from workflows.errors import ReleaseError
 
@@ -85,11 +87,13 @@ def test_a_named_kind_is_tuned_to_the_target(
 @pytest.mark.parametrize("width", [9, 11])
 @pytest.mark.parametrize("kind", ["ivf_sq8", "ivf_pq", "ivf_flat", "hnsw"])
 def test_vectors_of_odd_widths_are_indexed(
-    scene: tuple[np.ndarray, np.ndarray, np.ndarray], kind: Any, width: int
+    scene: tuple[np.ndarray, np.ndarray, np.ndarray], kind: Any, width: int, tmp_path: Path
 ) -> None:
-    """A blend adds as many numbers to the towers' as its models have."""
+    """A blend adds as many numbers to the towers' as its models have; a server checks the file before it opens it."""
     vectors, tuning = (np.ascontiguousarray(one[:, :width]) for one in (scene[0][:3000], scene[1][:50]))
     built = build_index(vectors, Index(kind=kind, metric="inner_product", recall_target=0.8), tuning)
+    (tmp_path / "items.faiss").write_bytes(built.content or b"")
+    check_file(tmp_path / "items.faiss", Expected(kind, len(vectors), width, faiss.METRIC_INNER_PRODUCT))
     assert min(recalls(built, vectors, tuning, "inner_product").values()) >= 0.8
 
 

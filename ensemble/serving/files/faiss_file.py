@@ -114,8 +114,14 @@ def _ivf_sq8(reader: _Reader, expected: Expected) -> None:
     _lists(reader, lists, expected.items, expected.dim)
 
 
+def parts_of(dim: int) -> int:
+    """Return into how many parts a product quantizer divides a vector of so many numbers: equal ones, of two where that
+    is possible, else of three or of one; blended towers have odd widths."""
+    return dim // next(width for width in (2, 3, 1) if dim % width == 0)
+
+
 def _ivf_pq(reader: _Reader, expected: Expected) -> None:
-    lists, parts = _inverted(reader, expected), expected.dim // 2
+    lists, parts = _inverted(reader, expected), parts_of(expected.dim)
     _flag(reader, "by residual")
     code_bytes, even = (parts + 1) // 2, (parts + 1) // 2 * 2
     reader.expect("bytes of a code", reader.number("Q"), code_bytes)
