@@ -23,7 +23,7 @@ def rendered() -> str:
             f"{entry['data']} {entry['run_s']:.0f} s ({entry['cpu_s']:.0f} of CPU), {entry['peak_rss_mb']:,.0f} MB"
         )
         for entry in entries
-        if entry["model"] == FIRST
+        if entry["model"] == FIRST and "run_s" in entry  # not of a run that was interrupted and went on
     }
     lead = (
         "What `retrieval init` writes, unedited, beside simple models tuned on the same validation rows; per user, of "
