@@ -66,11 +66,13 @@ class Run:
         return np.einsum("nl,nld->nd", weights, self.weights["history"].astype(np.float64)[history])
 
 
-def make_run(path: Path, ids: str = "int64", users: int = 60, items: int = 300, seed: int = 0, last: int = 0) -> Run:
+def make_run(
+    path: Path, ids: str = "int64", users: int = 60, items: int = 300, seed: int = 0, last: int = 0, length: float = 1.0
+) -> Run:
     """Write `features/` and `towers/` under `path`; ids are "int64" (beyond 32 bits), "large" (beyond 53, some) or
     "string" (not ASCII).
 
-    With `last`, the query tower takes a history of that width.
+    With `last`, the query tower takes a history of that width; `length` is that of the item vectors.
     """
     rng = np.random.default_rng(seed)
     user_ids, item_ids = _ids(ids, "u", users, rng), _ids(ids, "ité", items, rng)
@@ -94,6 +96,7 @@ def make_run(path: Path, ids: str = "int64", users: int = 60, items: int = 300, 
         weights["out"] = rng.normal(size=(17, DIM)).astype(np.float32)
     vectors = rng.normal(size=(items, DIM)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors *= np.float32(length)
     vectors[items // 2 : items // 2 + 30] = vectors[:30]  # thirty exact ties
     vectors[-20:] = vectors[5]  # and one twenty-fold
     # Of generators of their own, so that the rest is what it was; equal items have equal sides.

@@ -34,7 +34,7 @@ def check_congruence(
 ) -> None:
     """Ask the release and the training side for sample queries and compare the answers.
 
-    Query vectors must be equal within `TOLERANCE`, and the items those of an exact search in float64, except where
+    Query vectors must be equal within `TOLERANCE` of their largest number or of 1, and the items those of an exact search in float64, except where
     scores are tied. An approximate index must score its items rightly and return them in order.
 
     Parameters
@@ -101,19 +101,13 @@ def _check_vectors(vectors: np.ndarray, expected: np.ndarray, queries: pd.DataFr
     if vectors.shape != expected.shape:
         raise ReleaseError(f"no release was made: query vectors are {vectors.shape}, by training {expected.shape}")
     apart = np.abs(vectors - expected).max(axis=1) if len(vectors) else np.zeros(0)
-    if not (apart <= TOLERANCE).all():  # NaN included
+    if not (apart <= TOLERANCE * np.abs(expected).max(axis=1, initial=1.0)).all():  # NaN included
         row = int(np.argmax(np.nan_to_num(apart, nan=np.inf)))
         raise ReleaseError(
             f"no release was made: for {queries.iloc[row].to_dict()} the query vector differs from training's "
-            f"by {apart[row]:.3g}, expected at most {TOLERANCE}: the compiled transform or the exported tower is wrong"
+            f"by {apart[row]:.3g}, expected at most {TOLERANCE} of its largest number: the compiled transform or the exported tower "
+            "is wrong"
         )
-
-
-def score_scales(queries: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """Return how large the scores of queries, float32 `[n, d]`, can be, float64 `[n]`, at least 1: a sum of float32
-    products is as exact as its largest terms, and the vectors of a blend are longer than one."""
-    longest = np.linalg.norm(items, axis=1).max(initial=0.0)
-    return np.maximum(1.0, np.linalg.norm(queries.astype(np.float64), axis=1) * longest)
 
 
 def _check_items(retriever: Retriever, vectors: np.ndarray, columns: dict[str, Column]) -> None:
@@ -129,8 +123,8 @@ def _check_items(retriever: Retriever, vectors: np.ndarray, columns: dict[str, C
         # Which items it finds is measured when it is built; what it says of them must be true.
         best = -np.sort(-own, axis=1)
     # The item in each place has the score that belongs in that place: equal items wherever scores are not tied.
-    apart = np.maximum(np.abs(own - best), np.abs(answer.score - best)).max(axis=1, initial=0.0)
-    if not (apart <= TOLERANCE * score_scales(vectors, retriever.search.vectors)).all():  # NaN included
+    apart, scale = np.maximum(np.abs(own - best), np.abs(answer.score - best)), np.abs(best).max(axis=1, initial=1.0)
+    if not (apart <= TOLERANCE * scale[:, np.newaxis]).all():  # NaN included
         raise ReleaseError("no release was made: its search does not return the items with the best scores")
 
 

