@@ -34,8 +34,8 @@ def check_congruence(
 ) -> None:
     """Ask the release and the training side for sample queries and compare the answers.
 
-    Query vectors must be equal within `TOLERANCE` of their largest number or of 1, and the items those of an exact search in float64, except where
-    scores are tied. An approximate index must score its items rightly and return them in order.
+    Query vectors must be equal within `TOLERANCE` of their largest number or of 1, and the items those of an exact
+    search in float64, except where scores are tied. An approximate index must score its items rightly and return them in order.
 
     Parameters
     ----------
@@ -105,8 +105,8 @@ def _check_vectors(vectors: np.ndarray, expected: np.ndarray, queries: pd.DataFr
         row = int(np.argmax(np.nan_to_num(apart, nan=np.inf)))
         raise ReleaseError(
             f"no release was made: for {queries.iloc[row].to_dict()} the query vector differs from training's "
-            f"by {apart[row]:.3g}, expected at most {TOLERANCE} of its largest number: the compiled transform or the exported tower "
-            "is wrong"
+            f"by {apart[row]:.3g}, expected at most {TOLERANCE} of its largest number: the compiled transform or the "
+            "exported tower is wrong"
         )
 
 
