@@ -35,7 +35,8 @@ def check_congruence(
     """Ask the release and the training side for sample queries and compare the answers.
 
     Query vectors must be equal within `TOLERANCE` of their largest number or of 1, and the items those of an exact
-    search in float64, except where scores are tied. An approximate index must score its items rightly and return them in order.
+    search in float64, except where scores are tied. An approximate index must score its items rightly and return them
+    in order.
 
     Parameters
     ----------

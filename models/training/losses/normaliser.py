@@ -1,8 +1,8 @@
 """The normalisers of a sampled softmax and their gradients, some rows at a time.
 
 The logits of 8,192 rows and 10,240 items take 335 MB, and differentiating the softmax op by op makes ten such arrays.
-Here a block of rows is multiplied, exponentiated and multiplied back while it is in the cache, as in FlashAttention (Dao
-et al. 2022), and once in all: the gradient of a sum whose weights are known needs no second pass.
+Here a block of rows is multiplied, exponentiated and multiplied back while it is in the cache, as in FlashAttention
+(Dao et al. 2022), and once in all: the gradient of a sum whose weights are known needs no second pass.
 """
 
 from __future__ import annotations
