@@ -85,7 +85,8 @@ def measure(name: str, given: argparse.Namespace) -> list[dict[str, Any]]:
     protocol = metrics[0]["protocol"].split(";")[0]
     own = [{**run["per_user"]["unseen"], "fit_s": run["comparison"]["models"][0]["fit_seconds"]} for run in metrics]
     means = {key: statistics.fmean(figures[key] for figures in own) for key in (*FIGURES, "fit_s")}
-    usage_means = {key: statistics.fmean(spent[key] for spent in usage) for key in ("run_s", "cpu_s", "peak_rss_mb")}
+    costs = ("run_s", "cpu_s", "peak_rss_mb") if all(usage) else ()  # not of a run that was interrupted and went on
+    usage_means = {key: statistics.fmean(spent[key] for spent in usage) for key in costs}
     facts = {"data": name, "protocol": protocol}
     default = {
         "model": "default",
@@ -115,8 +116,10 @@ def run_of(name: str, seed: int, given: argparse.Namespace, peers: bool) -> Path
     recipe.write_text(_split(text, given.files / name) if DATA[name].given else text, encoding="utf-8")
     if given.quick:
         recipe.write_text(re.sub(r"(?m)^epochs = \d+", "epochs = 1", text), encoding="utf-8")
+    resumed = (place / "stages").exists()
     chosen = "ease" if given.quick else "popularity,knn,recent-knn,ease,als" if peers else "none"
-    write(place / "usage.json", command("run", str(recipe), "--runs", str(given.runs), "--peers", chosen))
+    spent = command("run", str(recipe), "--runs", str(given.runs), "--peers", chosen)
+    write(place / "usage.json", {} if resumed else spent)
     return place
 
 

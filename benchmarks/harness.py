@@ -167,6 +167,15 @@ def machine(*packages: str) -> dict[str, Any]:
     }
 
 
+def peak_mb(process: int | str = "self") -> float:
+    """Return the most resident memory that a process has had, in MB, by the kernel's account.
+
+    Not `getrusage`: a process inherits that figure from the one that started it.
+    """
+    status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
 def named(recipe: Path) -> str:
     """Return a recipe's path as results have it."""
     return recipe.resolve().relative_to(ROOT).as_posix()

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import psutil
-from harness import Parser, in_process, machine, say, served, told, write
+from harness import Parser, in_process, machine, peak_mb, say, served, told, write
 
 from retrieval.console import silence_libraries
 from workflows.files import json_bytes
@@ -113,7 +113,7 @@ def train(sizes: Sizes, place: Path) -> dict[str, Any]:
     return {
         "seconds_of_3_steps": round(stepped - began, 1),
         "export_seconds": exported,
-        "peak_rss_mb": peak(),
+        "peak_rss_mb": round(peak_mb()),
         "files_mb": {str(one.relative_to(place / "towers")): one.stat().st_size // MEGABYTE for one in files},
     }
 
@@ -134,7 +134,7 @@ def release(sizes: Sizes, place: Path) -> dict[str, Any]:
     size = sum(one.stat().st_size for one in (place / "release").rglob("*") if one.is_file())
     return {
         "seconds": round(time.perf_counter() - began, 1),
-        "peak_rss_mb": peak(),
+        "peak_rss_mb": round(peak_mb()),
         "release_mb": size // MEGABYTE,
     }
 
@@ -214,12 +214,6 @@ def serve(sizes: Sizes, place: Path) -> dict[str, Any]:
 def private(process: psutil.Process) -> int:
     """Return the memory that a process shares with no file and no other process, in MB."""
     return int(sum(one.private_dirty for one in process.memory_maps()) // MEGABYTE)
-
-
-def peak() -> int:
-    """Return the most resident memory that this process has had, in MB."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return int(status.split("VmHWM:")[1].split()[0]) // 1024
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
-from harness import QUICK_BATCH, ROOT, Parser, figure, in_process, machine, say, served, store, told
+from harness import QUICK_BATCH, ROOT, Parser, figure, in_process, machine, peak_mb, say, served, store, told
 from msgspec.structs import replace
 
 from retrieval.console import silence_libraries, terminal
@@ -108,14 +108,8 @@ def stage_figures(run: Run, stage: str) -> Figures:
     return {
         "seconds": round(seconds, 1),
         "cpu_seconds": round(time.process_time() - cpu, 1),
-        "peak_rss_mb": peak_of("self"),
+        "peak_rss_mb": round(peak_mb()),
     }
-
-
-def peak_of(process: int | str) -> int:
-    """Return the most resident memory that a process has had, in MB, by the kernel's account."""
-    status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
-    return int(status.split("VmHWM:")[1].split()[0]) // 1024
 
 
 def server_figures(run: Run) -> Iterator[tuple[str, Figures]]:
@@ -142,7 +136,7 @@ def memory(server: TritonServer, seconds: float) -> Figures:
     root = psutil.Process(server.process_id)
     largest = max([root, *root.children(recursive=True)], key=lambda one: one.memory_info().rss)
     private = sum(one.private_dirty for one in largest.memory_maps()) // MEGABYTE
-    return {"seconds": round(seconds, 3), "peak_rss_mb": peak_of(largest.pid), "private_mb": private}
+    return {"seconds": round(seconds, 3), "peak_rss_mb": round(peak_mb(largest.pid)), "private_mb": private}
 
 
 def draw(results: list[Figures], path: Path) -> None:

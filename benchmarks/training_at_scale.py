@@ -12,11 +12,17 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from harness import peak_mb
+
+if TYPE_CHECKING:
+    from models.config import Model, Train
+    from workflows.features.stage import FeatureSet
 
 TOWER, EMBEDDING, HISTORY, UNIFORM, SEED = (128, 64), 32, 20, 2048, 42
 FIRST = 3
@@ -49,10 +55,9 @@ def rows_of(task: Task) -> pd.DataFrame:
 
 
 def train_ours(task: Task, epochs: int) -> Figures:
-    """Train by the project's own stage; the export, which comes later, is not training."""
+    """Train by the project's own stage."""
     from models.config import Model, Objective, Sampled, Train
-    from models.training.stage import train
-    from workflows.config import Sequence
+    from workflows.config import Sequence as History
     from workflows.features.history import spec_of
     from workflows.features.stage import FeatureSet, FeatureSpec, Part
 
@@ -65,7 +70,7 @@ def train_ours(task: Task, epochs: int) -> Figures:
 
     rows, ids = rows_of(task), np.arange(task.vocabulary)
     learned, held_out = part(rows[: task.rows]), part(rows[task.rows :])
-    history = spec_of(Sequence(last=HISTORY), task.vocabulary)
+    history = spec_of(History(last=HISTORY), task.vocabulary)
     data = FeatureSet(
         *(learned, held_out, held_out),
         items={"item_id": ids + FIRST},
@@ -81,6 +86,14 @@ def train_ours(task: Task, epochs: int) -> Figures:
         objective=Objective(candidates=Sampled(uniform=UNIFORM)),
         refit=False,
     )
+    return train_by_the_stage(data, Model(tower=TOWER, embedding_dim=EMBEDDING), settings, SEED)
+
+
+def train_by_the_stage(data: FeatureSet, model: Model, settings: Train, seed: int) -> Figures:
+    """Train by the project's own stage; the time of an epoch is what its history says, and the export, which comes
+    later, is not training."""
+    from models.training.stage import train
+
     imported, peaks = peak_mb(), list[float]()
 
     def progress(message: str) -> None:
@@ -88,7 +101,7 @@ def train_ours(task: Task, epochs: int) -> Figures:
             peaks.append(peak_mb())
 
     with tempfile.TemporaryDirectory() as name:
-        train(data, Model(tower=TOWER, embedding_dim=EMBEDDING), settings, SEED, "cpu", Path(name), progress)
+        train(data, model, settings, seed, "cpu", Path(name), progress)
         told = json.loads((Path(name) / "history.json").read_text(encoding="utf-8"))
     return [epoch["seconds"] for epoch in told], peaks[-1], imported
 
@@ -121,19 +134,15 @@ def train_theirs(task: Task, epochs: int) -> Figures:
 
 
 def _model_of_tfrs(tf: Any, tfrs: Any, count: int) -> Any:
-    def tower() -> Any:
-        hidden = [tf.keras.layers.Dense(width, activation="relu") for width in TOWER[:-1]]
-        return tf.keras.Sequential([*hidden, tf.keras.layers.Dense(TOWER[-1])])
-
     def table() -> Any:
         return tf.keras.layers.Embedding(count, EMBEDDING)
 
-    candidates = tf.keras.Sequential([table(), tower()])
+    candidates = tf.keras.Sequential([table(), dense(tf, TOWER)])
 
     class TwoTowers(tfrs.models.Model):
         def __init__(self) -> None:
             super().__init__()
-            self.user, self.past, self.query, self.candidates = table(), table(), tower(), candidates
+            self.user, self.past, self.query, self.candidates = table(), table(), dense(tf, TOWER), candidates
             catalogue = tf.data.Dataset.range(FIRST, count).batch(8192).map(candidates)
             self.task = tfrs.tasks.Retrieval(metrics=tfrs.metrics.FactorizedTopK(candidates=catalogue))
 
@@ -143,6 +152,12 @@ def _model_of_tfrs(tf: Any, tfrs: Any, count: int) -> Any:
             return self.task(queries, self.candidates(features["item_id"]), compute_metrics=not training)
 
     return TwoTowers()
+
+
+def dense(tf: Any, widths: Sequence[int]) -> Any:
+    """Return the layers of a tower: ReLU between them, none after the last."""
+    hidden = [tf.keras.layers.Dense(width, activation="relu") for width in widths[:-1]]
+    return tf.keras.Sequential([*hidden, tf.keras.layers.Dense(widths[-1])])
 
 
 def import_tfrs() -> Any:
@@ -171,12 +186,3 @@ def epoch_clock(tf: Any, seconds: list[float]) -> Any:
         seconds.append(clock["batch"] - clock["started"])
 
     return tf.keras.callbacks.LambdaCallback(on_epoch_begin=begin, on_train_batch_end=batch, on_epoch_end=end)
-
-
-def peak_mb() -> float:
-    """Return the most memory that this process has held, in MB.
-
-    Not `getrusage`: a process inherits that figure from the one that started it.
-    """
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024

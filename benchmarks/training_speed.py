@@ -19,15 +19,14 @@ import json
 import os
 import statistics
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import training_at_scale as at_scale
-from harness import ROOT, Parser, in_process, machine, prepared, recipe_of, told, write
+from harness import ROOT, Parser, in_process, machine, peak_mb, prepared, recipe_of, told, write
 from msgspec.structs import replace
-from training_at_scale import epoch_clock, import_tfrs, peak_mb
+from training_at_scale import dense, epoch_clock, import_tfrs
 
 from retrieval.console import Terminal, silence_libraries, terminal
 from retrieval.runs.recipe import load_recipe
@@ -151,8 +150,7 @@ def figures(rows: int, seconds: list[float], peak_mb: float, imported_mb: float)
 
 
 def train_ours(features: Path, epochs: int) -> dict[str, Any]:
-    """Train by the project's own stage; the time of an epoch is what its history says."""
-    from models.training.stage import train
+    """Train the recipe's rows by the project's own stage."""
     from workflows.features.stage import load
 
     recipe = load_recipe(RECIPE)
@@ -160,15 +158,7 @@ def train_ours(features: Path, epochs: int) -> dict[str, Any]:
     settings = replace(recipe.train, epochs=epochs, patience=epochs, batch_size=BATCH, refit=False, distillation=None)
     data = load(features)
     rows = len(data.train.interactions) // BATCH * BATCH  # the short last batch is left out
-    imported, peaks = peak_mb(), []
-    with tempfile.TemporaryDirectory() as name:
-
-        def progress(message: str) -> None:  # once per epoch: the export, which comes later, is not training
-            peaks.append(peak_mb())
-
-        train(data, model, settings, SEED, "cpu", Path(name), progress)
-        history = json.loads((Path(name) / "history.json").read_text(encoding="utf-8"))
-    return figures(rows, [epoch["seconds"] for epoch in history], peaks[epochs - 1], imported)
+    return figures(rows, *at_scale.train_by_the_stage(data, model, settings, SEED))
 
 
 def train_theirs(features: Path, epochs: int) -> dict[str, Any]:
@@ -232,7 +222,7 @@ def query_tower(tf: Any, users: Any, timestamps: Any) -> Any:
     class Queries(tf.keras.Model):
         def __init__(self) -> None:
             super().__init__()
-            self.user, self.bucket, self.normalised, self.dense = user, bucket, normalised, dense(tf)
+            self.user, self.bucket, self.normalised, self.dense = user, bucket, normalised, dense(tf, TOWER)
 
         def call(self, features: dict[str, Any]) -> Any:
             time = features["timestamp"]
@@ -258,7 +248,7 @@ def candidate_tower(tf: Any, titles: Any) -> Any:
     class Candidates(tf.keras.Model):
         def __init__(self) -> None:
             super().__init__()
-            self.title, self.text, self.dense = title, text, dense(tf)
+            self.title, self.text, self.dense = title, text, dense(tf, TOWER)
 
         def call(self, titles: Any) -> Any:
             return self.dense(tf.concat([self.title(titles), self.text(titles)], axis=1))
@@ -269,12 +259,6 @@ def candidate_tower(tf: Any, titles: Any) -> Any:
 def lookup_embedding(tf: Any, vocabulary: Any, mask: str | None) -> Any:
     lookup = tf.keras.layers.StringLookup(vocabulary=vocabulary, mask_token=mask)
     return tf.keras.Sequential([lookup, tf.keras.layers.Embedding(len(vocabulary) + 1, EMBEDDING)])
-
-
-def dense(tf: Any) -> Any:
-    """Return the layers of a tower: ReLU between them, none after the last."""
-    hidden = [tf.keras.layers.Dense(width, activation="relu") for width in TOWER[:-1]]
-    return tf.keras.Sequential([*hidden, tf.keras.layers.Dense(TOWER[-1])])
 
 
 if __name__ == "__main__":
