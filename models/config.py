@@ -16,6 +16,8 @@ PositiveFloat = Annotated[float, Meta(gt=0.0)]
 Count = Annotated[int, Meta(ge=0)]
 Weight = Annotated[float, Meta(ge=0.0)]
 Side = Literal["query", "item"]
+SOFTMAX_BLOCK = 1 << 21
+"""Logits that are computed at a time on a CPU: what stays in its cache."""
 BLEND_SCORES = 1 << 26
 """Validation queries x items whose scores are held of each model while a blend is chosen: 256 MiB each."""
 FACTOR_BYTES = 256 << 20
@@ -210,6 +212,14 @@ class Objective(Section, frozen=True, kw_only=True):
     """This share of the label is spread evenly over the softmax's items (Szegedy et al. 2016)."""
     rating: Rating = Ignored()
     """What a row's rating does."""
+
+    @property
+    def is_blockwise(self) -> bool:
+        """Return whether the softmax is over sampled items of which a row's own is all that it has to itself: it is
+        then computed some rows at a time (`models.training.losses.normaliser`), unless there is a teacher, or other
+        tasks need every row's loss."""
+        others = self.positives_weight < 1 or self.label_smoothing
+        return isinstance(self.candidates, Sampled) and not (others or self.candidates.hard or self.candidates.cached)
 
 
 class Ease(Section, tag_field="kind", tag="ease", frozen=True, kw_only=True):

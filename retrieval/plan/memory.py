@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from models.config import BLEND_SCORES, Distillation, Model, Sampled, Train
+from models.config import BLEND_SCORES, SOFTMAX_BLOCK, Distillation, Model, Sampled, Train
 from retrieval.plan.parameters import factor_width, frozen, input_width, parameters, table_name, table_width, total
 from retrieval.plan.shapes import Shapes
 from workflows.features.plan import FeatureSpec
@@ -34,8 +34,6 @@ ENCODED_AT_ONCE = 8192
 """Rows of a batch in validation (`models.training.early_stopping.encode_queries`)."""
 ENCODED_ITEMS = 1 << 16
 """Items of one (`models.training.early_stopping.encode_items`)."""
-BLOCK = 1 << 21
-"""Logits of a block of rows (`models.training.losses.normaliser`), three arrays of which are there at once."""
 FORWARD_AND_BACK = 3
 """An activation, its gradient, and one temporary of the operation in between."""
 
@@ -96,7 +94,12 @@ def training(shapes: Shapes, model: Model, train: Train) -> Memory:
 def step(shapes: Shapes, model: Model, train: Train) -> dict[str, int]:
     """Return what one training step holds, bytes: the towers' activations and the softmax."""
     moved = step_traffic(shapes, model, train)
-    return {**moved, "softmax": min(moved["softmax"], 3 * FLOAT * BLOCK)} if _is_blockwise(train) else moved
+    if not train.objective.is_blockwise or train.tasks or train.distillation:
+        return moved
+    return {
+        **moved,
+        "softmax": min(moved["softmax"], 3 * FLOAT * SOFTMAX_BLOCK),
+    }  # logits, less the largest, exponentials
 
 
 def step_traffic(shapes: Shapes, model: Model, train: Train) -> dict[str, int]:
@@ -223,13 +226,6 @@ def _tower_row(
     if model.cross:
         dense += 2 * model.cross.layers * width  # in both towers, though the recipe may want them in one
     return copies * (gathered + dense)
-
-
-def _is_blockwise(train: Train) -> bool:
-    """Return whether the softmax is computed some rows at a time (`models.training.losses.objective.SampledLoss`)."""
-    objective, candidates = train.objective, train.objective.candidates
-    asked = objective.label_smoothing or objective.positives_weight < 1 or train.tasks or train.distillation
-    return isinstance(candidates, Sampled) and not (asked or candidates.hard or candidates.cached)
 
 
 def _softmax_copies(train: Train) -> int:

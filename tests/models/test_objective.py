@@ -255,7 +255,7 @@ def test_the_blockwise_loss_is_the_mean_of_the_rows_losses(
     block: int, fixed_shapes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Value and gradients, with items that occur several times among the targets and the drawn ones."""
-    monkeypatch.setattr(normaliser, "ON_CPU", block)
+    monkeypatch.setattr(normaliser, "SOFTMAX_BLOCK", block)
     loss = build_loss(Objective(candidates=Sampled(uniform=9)), TrainingRows(KNOWN, ITEMS), DIM, None, fixed_shapes)
     batch = labels(loss.rows, list(range(ROWS)))._replace(weights=tf.constant([1.0, 0.5, 2.0, 0.0, 1.5]))
     queries = tf.Variable(QUERIES)

@@ -12,9 +12,10 @@ from typing import Final
 
 import tensorflow as tf
 
-ON_CPU: Final = 1 << 21
+from models.config import SOFTMAX_BLOCK
+
 ON_GPU: Final = 1 << 27
-"""Logits of a block: what stays in a CPU's cache, and what keeps a GPU busy."""
+"""Logits of a block that keeps a GPU busy."""
 
 
 def sum_of_normalisers(
@@ -50,7 +51,7 @@ def _blockwise(
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Return the sum and its gradients: a scalar, float32 `[n, d]` and `[c, d]`."""
     rows, width = tf.shape(queries)[0], queries.shape[1]
-    budget = ON_GPU if tf.config.list_physical_devices("GPU") else ON_CPU
+    budget = ON_GPU if tf.config.list_physical_devices("GPU") else SOFTMAX_BLOCK
     step = tf.maximum(1, budget // tf.shape(items)[0])
     blocks = -(-rows // step)
     # A column more adds the logarithms within one product, and sums the exponentials within the other.
