@@ -1,7 +1,7 @@
 """The `retrieval` program: its commands by what they are for, and the options that all of them share.
 
-Each command is the function (or the `app` of subcommands) of its name in the file of its name in `retrieval/commands`,
-which is imported when the command is called.
+Each command is the function (or the `app` of subcommands) of its name in the file of its name, in the folder of its
+section in `retrieval/commands`. It is imported when the command is called.
 """
 
 from __future__ import annotations
@@ -13,16 +13,19 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-SECTIONS = {
-    "From tables to a release": ("quickstart", "init", "check", "plan", "run", "demo"),
-    "Stage by stage": ("fetch", "features", "train", "rank", "evaluate", "release"),
-    "Look closer": ("explore", "report", "compare", "tune", "bench", "doctor"),
-    "Serve and ask": ("serve", "query", "status", "health", "requests"),
-    "Change what is served": ("items", "promote", "rollback", "diff", "releases"),
-    "Say who made it": ("keys", "sign", "verify"),
-    "Answers and vectors in bulk": ("recommend", "embeddings", "classify", "export"),
+SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "start": ("From tables to a release", ("quickstart", "init", "check", "plan", "run", "demo")),
+    "stages": ("Stage by stage", ("fetch", "features", "train", "rank", "evaluate", "release")),
+    "look": ("Look closer", ("explore", "report", "compare", "tune", "bench", "doctor")),
+    "serving": ("Serve and ask", ("serve", "query", "status", "health", "requests")),
+    "change": ("Change what is served", ("items", "promote", "rollback", "diff", "releases")),
+    "signing": ("Say who made it", ("keys", "sign", "verify")),
+    "bulk": ("Answers and vectors in bulk", ("recommend", "embeddings", "classify", "export")),
 }
-"""All commands, in the order in which one needs them. `retrieval --help` shows them so, on one screen."""
+"""Each folder of `retrieval/commands`: its title in `retrieval --help`, its commands in the order one needs them."""
+
+FOLDERS: dict[str, Any] = {name: folder for folder, (_, names) in SECTIONS.items() for name in names}
+"""The folder of each command."""
 
 
 class Commands(TyperGroup):
@@ -30,14 +33,13 @@ class Commands(TyperGroup):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        known: dict[str, Any] = dict.fromkeys(name for names in SECTIONS.values() for name in names)
-        self.commands = known  # "Did you mean" reads the names
+        self.commands = FOLDERS  # "Did you mean" reads the names
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Import a command; None if there is none of the name."""
-        if cmd_name not in self.commands:
+        if cmd_name not in FOLDERS:
             return None
-        module = import_module(f"retrieval.commands.{cmd_name}")
+        module = import_module(f"retrieval.commands.{FOLDERS[cmd_name]}.{cmd_name}")
         if hasattr(module, "app"):
             return typer.main.get_group(module.app)
         command = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -47,7 +49,7 @@ class Commands(TyperGroup):
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write their names, a section a line."""
         with formatter.section("Commands (retrieval COMMAND --help explains one)"):
-            formatter.write_dl([(title, " ".join(names)) for title, names in SECTIONS.items()])
+            formatter.write_dl([(title, " ".join(names)) for title, names in SECTIONS.values()])
 
 
 app = typer.Typer(

@@ -1,1 +1,1 @@
-"""The commands of `retrieval`."""
+"""The commands of `retrieval`: a folder for each section of `retrieval --help`, a file for each command."""

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from retrieval import commands
-from retrieval.cli import SECTIONS, app
+from retrieval.cli import FOLDERS, SECTIONS, app
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 COMMANDS = (
@@ -66,8 +66,8 @@ def test_help_does_not_wait_for_the_heavy_libraries() -> None:
 
 def test_help_of_a_command_waits_for_nothing_that_it_works_with() -> None:
     heavy = {"tensorflow", "merlin", "nvtabular", "sklearn", "scipy", "grpc", "cryptography", "onnxruntime", "faiss"}
-    reading = ["init", "run", "demo", "report", "bench", *SECTIONS["Stage by stage"]]  # with the classes of a recipe
-    light = [name for names in SECTIONS.values() for name in names if name not in reading]
+    reading = ["init", "run", "demo", "report", "bench", *SECTIONS["stages"][1]]  # with the classes of a recipe
+    light = [name for name in FOLDERS if name not in reading]
     code = (
         "import sys; from typer.testing import CliRunner; from retrieval.cli import app\n"
         "def loaded(commands, heavy):\n"
@@ -83,9 +83,9 @@ def test_the_overview_has_every_command_and_fits_a_screen() -> None:
     shown = CliRunner().invoke(app, ["--help"], terminal_width=80).stdout.splitlines()
     assert len(shown) <= 24
     assert max(map(len, shown)) <= 80
-    files = {path.stem for path in Path(commands.__file__).parent.glob("[a-z]*.py")}
-    assert files == {name for names in SECTIONS.values() for name in names}
-    assert files <= set(" ".join(shown).split())
+    files = {path.stem: path.parent.name for path in Path(commands.__file__).parent.glob("*/[a-z]*.py")}
+    assert files == FOLDERS
+    assert set(files) <= set(" ".join(shown).split())
 
 
 def test_a_mistyped_command_is_answered_with_the_nearest() -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from models.towers.onnx import run_tower
-from retrieval.commands.run import stage_or_run
+from retrieval.commands.start.run import stage_or_run
 from retrieval.console import Terminal
 from retrieval.runs.recipe import load_recipe
 from retrieval.runs.run import Run, advance

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from retrieval.commands.plan import fetch_own_tables
+from retrieval.commands.start.plan import fetch_own_tables
 from retrieval.console import Terminal
 from retrieval.init.plan import Plan, make_plan
 from retrieval.init.recipe import recipe_text

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.config import Model, Train
-from retrieval.commands.plan import parse_size
+from retrieval.commands.start.plan import parse_size
 from retrieval.plan.cost import estimated, plan
 from retrieval.plan.levers import Setup, advise
 from retrieval.plan.parameters import parameters, total

@@ -31,7 +31,7 @@ from ensemble.server.triton_log import printable
 from ensemble.supervision.health import canary
 from ensemble.triton.export import export_repository
 from ensemble.triton.model_control import ModelControl
-from retrieval.commands.serve import server_tls
+from retrieval.commands.serving.serve import server_tls
 from tests.served import Served, tensor, texts
 from tests.synthetic import make_release, make_run
 from workflows.errors import RecipeError, ServerError

@@ -41,8 +41,8 @@ def quickstart(
     retrieval quickstart orders.csv customers.csv products.csv --name shop
     retrieval quickstart ratings.dat --column user_id=column0 --peers knn --json
     """
-    from retrieval.commands.check import checked_of, show_findings
-    from retrieval.commands.run import as_json, show
+    from retrieval.commands.start.check import checked_of, show_findings
+    from retrieval.commands.start.run import as_json, show
     from retrieval.runs.recipe import with_peers
     from retrieval.runs.run import Run
     from retrieval.runs.stages import STAGES
@@ -80,7 +80,7 @@ def _recipe(
     json: bool,
 ) -> tuple[Path, Recipe]:
     """Return the recipe for files, and where it is: the one that is there, or the one that `init` writes."""
-    from retrieval.commands import init
+    from retrieval.commands.start import init
     from retrieval.init.sides import assigned
     from retrieval.runs.recipe import load_recipe
 

@@ -1,0 +1,1 @@
+"""Look closer at data, runs and machines."""

@@ -1,0 +1,1 @@
+"""Serve a release, and ask the server."""

@@ -1,0 +1,1 @@
+"""Say who made a release."""
