@@ -32,7 +32,7 @@ from models.data import join, users_and_seen, with_history
 from models.metrics import Float32Array, rank_targets
 from models.towers.onnx import run_tower
 from retrieval.console import Terminal, terminal
-from retrieval.runs.recipe import Recipe
+from retrieval.recipes.recipe import Recipe
 from workflows.columns import Columns
 from workflows.features import stage as features
 from workflows.features.plan import HISTORY, HISTORY_AGE

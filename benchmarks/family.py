@@ -41,8 +41,8 @@ from harness import (
 )
 
 from retrieval.console import Terminal, terminal
+from retrieval.recipes.recipe import Recipe, load_recipe
 from retrieval.report.tables import read_json
-from retrieval.runs.recipe import Recipe, load_recipe
 from retrieval.runs.stages import protocol
 from workflows.files import atomic_directory, atomic_write
 

@@ -21,7 +21,7 @@ import onnx
 import pyarrow.parquet as pq
 from fault_forks import Forks
 
-from retrieval.runs.recipe import load_recipe
+from retrieval.recipes.recipe import load_recipe
 from retrieval.runs.run import Run
 from retrieval.runs.stages import STAGES
 

@@ -57,7 +57,7 @@ class Forks:
 def run(recipe: Path, runs: Path, pipe: Connection) -> None:
     """Run the stages of a recipe that are due."""
     from retrieval.console import silence_libraries
-    from retrieval.runs.recipe import load_recipe
+    from retrieval.recipes.recipe import load_recipe
     from retrieval.runs.run import Run, advance
     from retrieval.runs.stages import STAGES
     from workflows.sources.download import cache_directory

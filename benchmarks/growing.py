@@ -30,8 +30,8 @@ from harness import measured as measured_of
 from msgspec.structs import replace
 
 from retrieval.console import Terminal, terminal
+from retrieval.recipes.recipe import Recipe
 from retrieval.report.tables import read_json
-from retrieval.runs.recipe import Recipe
 from retrieval.runs.stages import protocol
 from workflows.config import TemporalSplit
 from workflows.tables.store import Tables

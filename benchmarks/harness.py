@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from retrieval.console import Terminal
-from retrieval.runs.recipe import Recipe, load_recipe
+from retrieval.recipes.recipe import Recipe, load_recipe
 from retrieval.runs.run import Job, Run, advance
 from retrieval.runs.stages import STAGES
 from workflows.files import atomic_write

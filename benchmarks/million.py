@@ -27,7 +27,7 @@ from harness import QUICK_BATCH, ROOT, Parser, figure, in_process, machine, peak
 from msgspec.structs import replace
 
 from retrieval.console import silence_libraries, terminal
-from retrieval.runs.recipe import load_recipe
+from retrieval.recipes.recipe import load_recipe
 from retrieval.runs.run import Run, advance
 from retrieval.runs.stages import STAGES
 from workflows.config import Synthetic

@@ -26,8 +26,8 @@ import numpy as np
 from harness import ROOT, Parser, figure, measured, named, prepared, recipe_of, spread, store
 
 from retrieval.console import Terminal, terminal
+from retrieval.recipes.recipe import Recipe
 from retrieval.report.tables import read_json
-from retrieval.runs.recipe import Recipe
 from retrieval.runs.stages import protocol
 
 EVENTS = ROOT / "recipes" / "events.toml"

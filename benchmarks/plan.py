@@ -26,7 +26,7 @@ from harness import ROOT, Parser, prepared, write
 
 from retrieval.console import Terminal, terminal
 from retrieval.plan.cost import measured_of
-from retrieval.runs.recipe import load_recipe
+from retrieval.recipes.recipe import load_recipe
 
 RECIPES = ("movielens-100k", "movielens-100k-user", "movielens-100k-temporal")
 MEMORY_WITHIN, TIME_WITHIN = 0.2, 0.4

@@ -38,7 +38,7 @@ from ensemble.catalogue.prototypes import NEIGHBOURS, Neighbours, Prototypes, qu
 from models.metrics import Float32Array
 from models.towers.onnx import run_tower
 from retrieval.console import Terminal, terminal
-from retrieval.runs.recipe import Recipe
+from retrieval.recipes.recipe import Recipe
 from workflows.features import stage as features
 from workflows.features.stage import FeatureSet
 

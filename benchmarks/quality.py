@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from models.baselines.comparison import OURS
 from models.evaluation.config import PeerName
 from retrieval.console import Terminal, terminal
-from retrieval.runs.recipe import with_peers
+from retrieval.recipes.recipe import with_peers
 from retrieval.runs.run import Run, advance
 from retrieval.runs.stages import STAGES
 from workflows.sources.download import cache_directory

@@ -47,7 +47,7 @@ from models.ranking.model import Batch, Features, RankingModel, Sides
 from models.ranking.stage import train_ranker
 from models.towers.two_tower import FeatureEmbeddings, TwoTowerModel
 from retrieval.console import Terminal, terminal
-from retrieval.runs.recipe import Recipe, load_recipe
+from retrieval.recipes.recipe import Recipe, load_recipe
 from retrieval.runs.run import Run
 from retrieval.runs.stages import STAGES, protocol
 from workflows.columns import Columns

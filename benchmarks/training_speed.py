@@ -29,7 +29,7 @@ from msgspec.structs import replace
 from training_at_scale import dense, epoch_clock, import_tfrs
 
 from retrieval.console import Terminal, silence_libraries, terminal
-from retrieval.runs.recipe import load_recipe
+from retrieval.recipes.recipe import load_recipe
 
 RECIPE = ROOT / "recipes" / "tutorial.toml"
 TOWER, EMBEDDING, BATCH, SEED = (64, 32), 32, 2048, 42

@@ -23,7 +23,7 @@ from harness import ROOT, Parser, figure, named, prepared, recipe_of, write
 from msgspec.structs import replace
 
 from retrieval.console import Terminal, terminal
-from retrieval.runs.recipe import Recipe
+from retrieval.recipes.recipe import Recipe
 from workflows.files import atomic_directory
 
 RECIPE = ROOT / "recipes" / "tutorial.toml"

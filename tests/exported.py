@@ -14,7 +14,7 @@ from ensemble.release.write import Parts, Settings, Training, write_release
 from ensemble.savedmodel.export import Source, write_saved_models
 from ensemble.serving.files.release import Release
 from models.training.stage import train
-from retrieval.runs.recipe import parse_recipe
+from retrieval.recipes.recipe import parse_recipe
 from retrieval.runs.reference import trained_model
 from workflows.features.stage import build, load
 from workflows.tables.store import Tables

@@ -13,9 +13,9 @@ from retrieval.init.options import columns_by_table
 from retrieval.init.plan import Plan, lines_of, make_plan
 from retrieval.init.trial import tried
 from retrieval.options import CACHE, RUNS
-from retrieval.runs.naming import run_name
-from retrieval.runs.recipe import load_recipe
-from retrieval.runs.toml import rewrite
+from retrieval.recipes.naming import run_name
+from retrieval.recipes.recipe import load_recipe
+from retrieval.recipes.toml import rewrite
 from workflows.errors import RecipeError
 from workflows.files import atomic_write
 

@@ -13,7 +13,7 @@ from retrieval.init.columns.profile import Found, Given, Profile, Sampled, addre
 from retrieval.init.columns.roles import find_roles
 from retrieval.init.splits import given_split, proposed_split
 from retrieval.init.times.moments import joined
-from retrieval.runs.toml import inline
+from retrieval.recipes.toml import inline
 from workflows.columns import Columns
 from workflows.errors import DataError
 

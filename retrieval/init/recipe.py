@@ -10,7 +10,7 @@ from retrieval.init.columns.meanings import meanings
 from retrieval.init.columns.profile import Sampled
 from retrieval.init.plan import Decided, Plan
 from retrieval.init.training import settings, towers
-from retrieval.runs.toml import inline, key_of
+from retrieval.recipes.toml import inline, key_of
 from workflows.checks.findings import Finding
 from workflows.columns import Columns
 from workflows.tables.config import TableFile

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from retrieval.init.columns.profile import Found, Profile, Sampled
-from retrieval.runs.toml import inline
+from retrieval.recipes.toml import inline
 from workflows.columns import Columns
 from workflows.config import TemporalSplit
 from workflows.errors import DataError

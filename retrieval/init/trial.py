@@ -10,7 +10,7 @@ import pandas as pd
 
 from retrieval.init.plan import Plan
 from retrieval.init.recipe import recipe_text
-from retrieval.runs.recipe import Recipe, parse_recipe
+from retrieval.recipes.recipe import Recipe, parse_recipe
 from workflows.checks.check import check
 from workflows.checks.findings import Finding
 from workflows.columns import Columns

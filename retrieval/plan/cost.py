@@ -21,8 +21,8 @@ from retrieval.plan.memory import FLOAT, device, disk, serving, step_traffic, tr
 from retrieval.plan.parameters import factor_width, parameters, total
 from retrieval.plan.probe import Measured, Question
 from retrieval.plan.shapes import Shapes
+from retrieval.recipes.recipe import Recipe
 from retrieval.report.tables import read_json
-from retrieval.runs.recipe import Recipe
 from workflows.errors import StageError
 
 BASE = 800_000_000

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from retrieval.plan.specs import foretold_specs
-from retrieval.runs.recipe import Recipe
+from retrieval.recipes.recipe import Recipe
 from workflows.columns import Columns
 from workflows.config import GivenSplit, MovieLens, Synthetic
 from workflows.errors import RecipeError

@@ -1,1 +1,1 @@
-"""A run: its recipe, its stages and what they leave."""
+"""A run: its stages and what they leave."""

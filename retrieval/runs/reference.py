@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retrieval.runs.recipe import Recipe
+from retrieval.recipes.recipe import Recipe
 
 if TYPE_CHECKING:
     import numpy as np

@@ -22,8 +22,8 @@ from typing import Any, Protocol
 import msgspec
 
 from ensemble.layouts import MODELS
+from retrieval.recipes.recipe import Recipe
 from retrieval.runs.horovod import leading
-from retrieval.runs.recipe import Recipe
 from workflows.errors import RecipeError, StageError
 from workflows.files import atomic_write, writing
 from workflows.progress import Progress

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from retrieval.recipes.recipe import Recipe
 from retrieval.runs.horovod import training
-from retrieval.runs.recipe import Recipe
 from retrieval.runs.run import Job, Run, Stage
 from retrieval.runs.warm_start import features_of, towers_of
 from workflows.columns import Columns

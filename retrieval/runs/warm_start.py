@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from models.training.weights.warm_start_config import Continued
-from retrieval.runs.recipe import Recipe
+from retrieval.recipes.recipe import Recipe
 from retrieval.runs.run import Run, Stage
 from workflows.errors import RecipeError
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
-from retrieval.runs.recipe import Recipe
+from retrieval.recipes.recipe import Recipe
 from workflows.errors import RecipeError
 
 DEFAULTS = (

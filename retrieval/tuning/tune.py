@@ -15,11 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 from models.config import Model, Train
+from retrieval.recipes.recipe import Recipe, load_recipe
+from retrieval.recipes.toml import rewrite
 from retrieval.report.tables import read_json
-from retrieval.runs.recipe import Recipe, load_recipe
 from retrieval.runs.run import Run, Teller, advance
 from retrieval.runs.stages import STAGES
-from retrieval.runs.toml import rewrite
 from retrieval.tuning.tunable import Field, changed, default_fields, parse_fields, present
 from workflows.errors import DivergedError, RecipeError, RetrievalError, StageError
 from workflows.files import atomic_write

@@ -9,7 +9,7 @@ import pytest
 from ensemble.batch.everybody import Asking, Everybody
 from models.evaluation.config import Evaluate
 from models.evaluation.stage import evaluate
-from retrieval.runs.recipe import parse_recipe
+from retrieval.recipes.recipe import parse_recipe
 from retrieval.runs.reference import fitted_queries
 from tests.exported import RECIPE, TOP_K, Exported, exported
 from workflows.features.stage import load

@@ -24,7 +24,7 @@ from models.evaluation.playlist_scenarios import SCENARIOS, Challenge, challenge
 from models.evaluation.playlists import METRICS, artist_numbers, playlist_metrics
 from models.towers.two_tower import input_names
 from models.towers.withholding import Withholding
-from retrieval.runs.recipe import load_recipe
+from retrieval.recipes.recipe import load_recipe
 from retrieval.runs.reference import fitted_queries
 from retrieval.runs.run import Run
 from retrieval.runs.stages import STAGES

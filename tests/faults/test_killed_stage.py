@@ -15,7 +15,7 @@ import pytest
 
 from ensemble.triton.find import cache_directory
 from retrieval.console import Terminal
-from retrieval.runs.recipe import load_recipe
+from retrieval.recipes.recipe import load_recipe
 from retrieval.runs.run import Job, Run, Stage, advance
 from retrieval.runs.stages import STAGES
 from workflows.files import atomic_directory

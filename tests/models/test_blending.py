@@ -25,7 +25,7 @@ from models.towers.onnx import run_tower
 from models.training import blending, mixing
 from models.training.mixing import Board, mix
 from models.training.stage import train
-from retrieval.runs.recipe import parse_recipe
+from retrieval.recipes.recipe import parse_recipe
 from tests.tiny import RECIPE
 from workflows.config import Categorical, FeatureSide, RandomSplit
 from workflows.errors import RecipeError

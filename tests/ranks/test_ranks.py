@@ -18,7 +18,7 @@ import numpy as np
 import psutil
 import pytest
 
-from retrieval.runs.recipe import load_recipe
+from retrieval.recipes.recipe import load_recipe
 from retrieval.runs.run import Job, Run
 from retrieval.runs.stages import STAGES
 from tests.tiny import RECIPE, tables

@@ -16,7 +16,7 @@ from ensemble.serving.files.release import Release
 from ensemble.serving.names import RESERVED
 from ensemble.serving.triton.steps import Step, Steps, steps_of
 from ensemble.triton.model_config import model_configs
-from retrieval.runs.recipe import load_recipe
+from retrieval.recipes.recipe import load_recipe
 from tests.hostile import made_right
 from tests.synthetic import Run, make_release, make_run
 from workflows.errors import RecipeError, ReleaseError

@@ -12,10 +12,10 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
+from retrieval.recipes.recipe import load_recipe
 from retrieval.report.compare import charts, compare, compare_table, write_page
 from retrieval.report.peers import peers_table, rows_for_page
 from retrieval.report.tables import CUTOFFS
-from retrieval.runs.recipe import load_recipe
 from retrieval.runs.run import Job, Run, Stage
 from retrieval.runs.stages import STAGES
 from workflows.errors import StageError

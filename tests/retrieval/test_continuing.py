@@ -13,7 +13,7 @@ import pytest
 from models.towers.onnx import run_tower
 from retrieval.commands.start.run import stage_or_run
 from retrieval.console import Terminal
-from retrieval.runs.recipe import load_recipe
+from retrieval.recipes.recipe import load_recipe
 from retrieval.runs.run import Run, advance
 from retrieval.runs.stages import STAGES
 from retrieval.runs.warm_start import from_run

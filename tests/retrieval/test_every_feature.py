@@ -14,7 +14,7 @@ from ensemble.release.write import Parts, Settings, Training, write_release
 from ensemble.triton.export import FusedRuntime
 from ensemble.triton.operators import build_ensemble, retriever_of
 from models.training.stage import train
-from retrieval.runs.recipe import Recipe, parse_recipe
+from retrieval.recipes.recipe import Recipe, parse_recipe
 from retrieval.runs.reference import training_side
 from workflows.config import Embedding, FeatureSide
 from workflows.errors import DataError, RecipeError

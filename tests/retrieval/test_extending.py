@@ -17,7 +17,7 @@ PACKAGES = ("workflows", "models", "ensemble", "retrieval")
 KIND = """
 from pathlib import Path
 import pandas as pd
-from retrieval.runs.recipe import load_recipe
+from retrieval.recipes.recipe import load_recipe
 from tests.transforms import Compiled
 recipe = load_recipe(Path("prefix.toml"))
 frame = pd.DataFrame({"user_id": range(8), "postcode": ["1010", "1020", "1090", "20095", "20099", "8", None, "Zürich"]})

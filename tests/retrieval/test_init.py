@@ -17,7 +17,7 @@ from retrieval.console import Terminal
 from retrieval.init.plan import Plan, make_plan
 from retrieval.init.recipe import recipe_text
 from retrieval.plan.shapes import shapes_of
-from retrieval.runs.recipe import load_recipe, parse_recipe
+from retrieval.recipes.recipe import load_recipe, parse_recipe
 from retrieval.runs.run import Run, advance
 from retrieval.runs.stages import STAGES
 from workflows.config import OwnTables

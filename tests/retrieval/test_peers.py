@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from retrieval.console import Terminal
-from retrieval.runs.recipe import load_recipe
+from retrieval.recipes.recipe import load_recipe
 from retrieval.runs.run import Run, advance
 from retrieval.runs.stages import STAGES
 

@@ -19,7 +19,7 @@ from retrieval.plan.levers import Setup, advise
 from retrieval.plan.parameters import parameters, total
 from retrieval.plan.probe import synthetic
 from retrieval.plan.shapes import Shapes, Sizes, shapes_of
-from retrieval.runs.recipe import Recipe, load_recipe
+from retrieval.recipes.recipe import Recipe, load_recipe
 from workflows.errors import RecipeError
 
 RECIPES = Path(__file__).parents[2] / "recipes"

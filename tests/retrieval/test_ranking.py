@@ -14,8 +14,8 @@ import pytest
 from ensemble.serving.retriever import Retriever
 from models.ranking import config
 from retrieval.console import Terminal
+from retrieval.recipes.recipe import load_recipe
 from retrieval.report.tables import ranking_tables
-from retrieval.runs.recipe import load_recipe
 from retrieval.runs.run import Run, advance
 from retrieval.runs.stages import STAGES
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.runs.recipe import parse_recipe
-from retrieval.runs.recipe_reference.fields import docs_of, first_sentence, tag
-from retrieval.runs.recipe_reference.pages import COMMAND, pages
+from retrieval.recipes.recipe import parse_recipe
+from retrieval.recipes.recipe_reference.fields import docs_of, first_sentence, tag
+from retrieval.recipes.recipe_reference.pages import COMMAND, pages
 from workflows.config import Continuous, Feature
 from workflows.features.plan import history_of, plan
 

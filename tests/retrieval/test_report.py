@@ -25,11 +25,11 @@ from retrieval.explore.loaded.explored import Explored
 from retrieval.explore.loaded.measured import TOWERS
 from retrieval.explore.request.answers import InProcess
 from retrieval.explore.views.quality import quality_page, recall
+from retrieval.recipes.card import Card
 from retrieval.report.card import NOT_STATED
 from retrieval.report.charts import Axis, Series, line_chart
 from retrieval.report.examples import pick_users
 from retrieval.report.page import render, write_report
-from retrieval.runs.card import Card
 from retrieval.runs.run import Run
 from retrieval.runs.stages import STAGES
 

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from retrieval.console import Terminal
-from retrieval.runs.recipe import Recipe, load_recipe
+from retrieval.recipes.recipe import Recipe, load_recipe
 from retrieval.runs.run import Job, Run, Stage, advance
 from retrieval.runs.stages import STAGES
 from workflows.errors import RecipeError, StageError
@@ -137,7 +137,7 @@ def test_two_processes_do_not_write_to_one_run(tmp_path: Path, teller: Terminal)
     run = Run.create(RECIPE, tmp_path, SMALL)
     code = (
         "import sys\nfrom pathlib import Path\n"
-        "from retrieval.runs.recipe import load_recipe\nfrom retrieval.runs.run import Run\n"
+        "from retrieval.recipes.recipe import load_recipe\nfrom retrieval.runs.run import Run\n"
         "with Run.create(load_recipe(Path(sys.argv[1])), Path(sys.argv[2]), ()).lock():\n"
         "    print('held', flush=True)\n    sys.stdin.read()\n"
     )

@@ -26,7 +26,7 @@ from pyarrow import feather
 from retrieval.init.columns.profile import Given
 from retrieval.init.plan import make_plan
 from retrieval.init.trial import Trial, tried
-from retrieval.runs.recipe import parse_recipe
+from retrieval.recipes.recipe import parse_recipe
 from workflows.config import OwnTables
 from workflows.errors import DataError
 from workflows.sources.own_tables.source import OwnRows

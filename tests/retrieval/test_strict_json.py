@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from retrieval.console import Terminal
-from retrieval.runs.recipe import parse_recipe
+from retrieval.recipes.recipe import parse_recipe
 from workflows.errors import RecipeError
 from workflows.files import json_bytes
 

@@ -14,8 +14,8 @@ import pytest
 import requests
 
 from retrieval.console import Terminal
-from retrieval.runs.recipe import load_recipe
-from retrieval.runs.toml import rewrite
+from retrieval.recipes.recipe import load_recipe
+from retrieval.recipes.toml import rewrite
 from retrieval.tuning.dashboard import Dashboard
 from retrieval.tuning.tunable import default_fields, field_names, parse_fields
 from retrieval.tuning.tune import Budget, tune, tune_table

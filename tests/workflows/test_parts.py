@@ -17,7 +17,7 @@ import pytest
 from distributed import Client
 from merlin.schema.io.tensorflow_metadata import TensorflowMetadata
 
-from retrieval.runs.recipe import load_recipe
+from retrieval.recipes.recipe import load_recipe
 from retrieval.runs.run import Run
 from retrieval.runs.stages import STAGES
 from tests.tiny import made_in

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from retrieval.console import Terminal, command
 from retrieval.options import CACHE, AsJson, Cache, Force, Peers, RunPath
+from retrieval.recipes.recipe import with_peers
 from retrieval.report.peers import peers_table, verdict_lines
 from retrieval.report.tables import groups_table, metrics_table, more_tables, read_json
-from retrieval.runs.recipe import with_peers
 from retrieval.runs.run import Run, advance
 from retrieval.runs.stages import STAGES
 

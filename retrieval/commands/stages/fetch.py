@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from retrieval.console import Terminal, command
 from retrieval.options import CACHE, RUNS, AsJson, Cache, Force, RecipePath, Runs
-from retrieval.runs.recipe import load_recipe
+from retrieval.recipes.recipe import load_recipe
 from retrieval.runs.run import Run, advance
 from retrieval.runs.stages import STAGES
 

@@ -9,7 +9,7 @@ import typer
 
 from retrieval.console import Terminal, command
 from retrieval.options import CACHE, RUNS, AsJson, Cache, Force, Runs
-from retrieval.runs.recipe import load_recipe
+from retrieval.recipes.recipe import load_recipe
 from retrieval.runs.run import Run, advance
 from retrieval.runs.stages import STAGES
 from workflows.errors import RecipeError

@@ -15,7 +15,7 @@ from workflows.checks.findings import SEVERITIES, Checked, Finding
 from workflows.errors import RetrievalError
 
 if TYPE_CHECKING:
-    from retrieval.runs.recipe import Recipe
+    from retrieval.recipes.recipe import Recipe
 
 STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
@@ -37,7 +37,7 @@ def check(
     """
     from msgspec import to_builtins
 
-    from retrieval.runs.recipe import load_recipe
+    from retrieval.recipes.recipe import load_recipe
 
     checked = checked_of(load_recipe(recipe), cache, console)
     if json:

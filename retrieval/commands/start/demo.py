@@ -10,7 +10,7 @@ import typer
 
 from retrieval.console import Terminal, command
 from retrieval.options import CACHE, RUNS, Cache, Runs
-from retrieval.runs.recipe import load_recipe
+from retrieval.recipes.recipe import load_recipe
 from retrieval.runs.run import Run, advance
 from retrieval.runs.stages import STAGES
 

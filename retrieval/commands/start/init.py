@@ -11,7 +11,7 @@ from rich.table import Table
 from retrieval.console import Terminal, command
 from retrieval.init.options import NO_OPTIONS, TABLES, TableOptions
 from retrieval.options import AsJson
-from retrieval.runs.naming import run_name
+from retrieval.recipes.naming import run_name
 from workflows.errors import RecipeError
 
 if TYPE_CHECKING:

@@ -74,7 +74,7 @@ def _sizes(rows: int | None, users: int | None, items: int | None) -> Any:
 
 def fetch_own_tables(out: Terminal, source: Path, runs: Path, cache: Path) -> None:
     """Store the user's own tables, which a run then need not do: how large they are is known when they are read."""
-    from retrieval.runs.recipe import load_recipe
+    from retrieval.recipes.recipe import load_recipe
     from retrieval.runs.run import Run, advance
     from retrieval.runs.stages import STAGES
     from workflows.config import OwnTables
@@ -88,7 +88,7 @@ def _planned(source: Path, runs: Path, sizes: Any, budget: int | None, measure: 
     from retrieval.plan.cost import compared, estimated, measured_of, rehearse, serving_base
     from retrieval.plan.cost import plan as foretell
     from retrieval.plan.shapes import shapes_of
-    from retrieval.runs.recipe import load_recipe
+    from retrieval.recipes.recipe import load_recipe
     from retrieval.runs.run import Run
     from retrieval.runs.stages import STAGES
 

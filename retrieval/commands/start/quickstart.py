@@ -13,7 +13,7 @@ from retrieval.options import CACHE, RUNS, AsJson, Cache, Peers, Runs
 from workflows.errors import RecipeError, RetrievalError
 
 if TYPE_CHECKING:
-    from retrieval.runs.recipe import Recipe
+    from retrieval.recipes.recipe import Recipe
 
 
 @command
@@ -43,7 +43,7 @@ def quickstart(
     """
     from retrieval.commands.start.check import checked_of, show_findings
     from retrieval.commands.start.run import as_json, show
-    from retrieval.runs.recipe import with_peers
+    from retrieval.recipes.recipe import with_peers
     from retrieval.runs.run import Run
     from retrieval.runs.stages import STAGES
     from retrieval.runs.whole import run_all
@@ -82,7 +82,7 @@ def _recipe(
     """Return the recipe for files, and where it is: the one that is there, or the one that `init` writes."""
     from retrieval.commands.start import init
     from retrieval.init.sides import assigned
-    from retrieval.runs.recipe import load_recipe
+    from retrieval.recipes.recipe import load_recipe
 
     if len(files) > 3:
         raise RecipeError(f"{len(files)} files; expected interactions, and users and items if there are any")

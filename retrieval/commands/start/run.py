@@ -9,10 +9,10 @@ import typer
 
 from retrieval.console import Terminal, command
 from retrieval.options import CACHE, RUNS, AsJson, Cache, Mlflow, Peers, RecipePath, Runs, Scheduler, Workers
+from retrieval.recipes.recipe import Recipe, load_recipe, with_peers
 from retrieval.report.peers import peers_table, verdict_lines
 from retrieval.report.tables import metrics_table, more_tables
 from retrieval.runs.mlflow_log import EXPERIMENT, Log
-from retrieval.runs.recipe import Recipe, load_recipe, with_peers
 from retrieval.runs.run import Run
 from retrieval.runs.stages import STAGES
 from retrieval.runs.warm_start import from_run

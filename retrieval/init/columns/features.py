@@ -12,7 +12,7 @@ from ensemble.serving.names import RESERVED
 from retrieval.init.columns.profile import Profile
 from retrieval.init.columns.words import NAMING_IDS, name_score, parts_of
 from retrieval.init.times.formats import readings
-from retrieval.runs.toml import inline
+from retrieval.recipes.toml import inline
 from workflows.columns import Columns
 from workflows.features.plan import HISTORY, HISTORY_AGE
 from workflows.operators.text import tokens

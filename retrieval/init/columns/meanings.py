@@ -10,7 +10,7 @@ import numpy as np
 from retrieval.init.columns.profile import Profile
 from retrieval.init.columns.words import parts_of
 from retrieval.init.plan import Plan
-from retrieval.runs.toml import inline
+from retrieval.recipes.toml import inline
 from workflows.columns import Columns
 
 QUANTITIES: Final = {"quantity", "qty", "amount", "count", "units", "plays", "weight", "total"}

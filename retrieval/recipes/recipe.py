@@ -15,8 +15,8 @@ from ensemble.config import Bench, Index, Promotion, Serving
 from models.config import Blend, Model, Train
 from models.evaluation.config import Evaluate, PeerName
 from models.ranking.config import Ranking
-from retrieval.runs.card import Card
-from retrieval.runs.naming import check_names
+from retrieval.recipes.card import Card
+from retrieval.recipes.naming import check_names
 from workflows.columns import Columns
 from workflows.config import Categorical, Data, Device, FeatureSide, Section, located, located_side
 from workflows.errors import RecipeError

@@ -1,9 +1,9 @@
-"""Write the recipe reference: `python -m retrieval.runs.recipe_reference docs`."""
+"""Write the recipe reference: `python -m retrieval.recipes.recipe_reference docs`."""
 
 import sys
 from pathlib import Path
 
-from retrieval.runs.recipe_reference.pages import pages
+from retrieval.recipes.recipe_reference.pages import pages
 
 for path, text in pages().items():
     page = Path(sys.argv[1]) / path

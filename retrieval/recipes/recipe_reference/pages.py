@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from msgspec import inspect as types
 
-from retrieval.runs.recipe import Recipe
-from retrieval.runs.recipe_reference.fields import (
+from retrieval.recipes.recipe import Recipe
+from retrieval.recipes.recipe_reference.fields import (
     default,
     docs_of,
     fields_of,
@@ -21,7 +21,7 @@ from retrieval.runs.recipe_reference.fields import (
 )
 from workflows.config import FeatureSide
 
-COMMAND: Final = "python -m retrieval.runs.recipe_reference docs"
+COMMAND: Final = "python -m retrieval.recipes.recipe_reference docs"
 _WRITTEN = f"<!-- Written by `{COMMAND}` from the config classes; do not edit. -->"
 _NAMES = {"query": "features", "item": "features", "index": "item-index"}
 """Pages not called like their section: both sides' features share one; `index` would be the folder's own page."""
