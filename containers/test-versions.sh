@@ -37,5 +37,5 @@ done
 
 create .venv-ngc 3.10 containers/ngc.txt
 # The features whole, a run from tables to a release, and what the release makes of features; training alone takes long.
-.venv-ngc/bin/python -m pytest -q tests/workflows tests/congruence/test_transform.py tests/models/test_metrics.py \
-    tests/retrieval/test_init.py "$@"
+.venv-ngc/bin/python -m pytest -q tests/workflows tests/congruence/test_transform.py tests/models/evaluation/test_metrics.py \
+    tests/retrieval/init/test_init.py "$@"

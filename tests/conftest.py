@@ -28,26 +28,27 @@ settings.load_profile("project")
 SLOW_FOLDERS = ("benchmarks", "congruence", "containers", "faults", "live", "models", "ranks", "saved", "server")
 """Their tests train, start servers or break things on purpose."""
 SLOW_FILES = (
-    *("ensemble/test_batch_answers.py", "ensemble/test_index.py", "ensemble/test_versions.py"),
+    *("ensemble/batch/test_batch_answers.py", "ensemble/test_index.py", "ensemble/test_versions.py"),
     *("release/test_fuzz.py", "release/test_hostile.py", "release/test_schema.py"),
-    *("retrieval/test_continuing.py", "retrieval/test_every_feature.py", "retrieval/test_peers.py"),
-    *("retrieval/test_ranking.py", "retrieval/test_tuning.py"),
+    *("retrieval/commands/test_peers.py", "retrieval/runs/test_continuing.py", "retrieval/runs/test_every_feature.py"),
+    *("retrieval/runs/test_ranking.py", "retrieval/test_tuning.py"),
     *("serving/test_engines.py", "serving/test_filtered_recall.py", "serving/test_index.py", "serving/test_search.py"),
-    "workflows/test_parts.py",
+    "workflows/features/test_parts.py",
 )
 """Those of the other folders that take more than ten seconds."""
 SLOW_FIXTURES = {"run_dir", "served", "client", "channel", "retrieval"}
 """What takes a trained run, a server or the command line in a process of its own."""
 
-RECIPE = Path(__file__).parents[1] / "recipes" / "movielens-100k.toml"
+TESTS = Path(__file__).parent
+RECIPE = TESTS.parent / "recipes" / "movielens-100k.toml"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what `make test-fast` leaves out; a module with other slow tests marks itself."""
     for item in items:
         taken = SLOW_FIXTURES & set(getattr(item, "fixturenames", ()))
-        folder, file = item.path.parts[-2:]
-        slow = folder in SLOW_FOLDERS or f"{folder}/{file}" in SLOW_FILES
+        path = item.path.relative_to(TESTS)
+        slow = path.parts[0] in SLOW_FOLDERS or path.as_posix() in SLOW_FILES
         if slow or taken or item.get_closest_marker("server"):
             item.add_marker(pytest.mark.slow)
 

@@ -21,7 +21,7 @@ import pytest
 import retrieval
 from ensemble.client import InvalidRequest
 from tests.retrieval.conftest import Command
-from tests.retrieval.test_shapes import FRAME, lines, of_user
+from tests.retrieval.init.test_shapes import FRAME, lines, of_user
 from workflows.errors import DataError, RecipeError, RetrievalError, StageError
 
 pytestmark = pytest.mark.slow

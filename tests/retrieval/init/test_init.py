@@ -23,7 +23,7 @@ from retrieval.runs.stages import STAGES
 from workflows.config import OwnTables
 from workflows.tables.store import Tables
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SHOP = ROOT / "recipes" / "shop"
 FILES = {"interactions": "orders", "users": "customers", "items": "products"}
 

@@ -3,7 +3,7 @@
 Neither installs beside TensorFlow 2.12; in an environment of their own:
 
     python -m venv pinning && pinning/bin/pip install rectools ranx
-    pinning/bin/python tests/models/pin_user_metrics.py
+    pinning/bin/python tests/models/evaluation/pin_user_metrics.py
 """
 
 from __future__ import annotations

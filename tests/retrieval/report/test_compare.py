@@ -20,7 +20,7 @@ from retrieval.runs.run import Job, Run, Stage
 from retrieval.runs.stages import STAGES
 from workflows.errors import StageError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def finished(runs: Path, recall: float, epochs: int, protocol: str = "random split") -> Path:

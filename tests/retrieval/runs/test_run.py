@@ -17,7 +17,7 @@ from retrieval.runs.stages import STAGES
 from workflows.errors import RecipeError, StageError
 from workflows.files import atomic_directory
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 RECIPE = load_recipe(ROOT / "recipes" / "movielens-100k.toml")
 
 
