@@ -46,7 +46,7 @@ def card(run: Run) -> list[Row]:
 def _model(run: Run) -> tuple[str, ...]:
     towers = json.loads((run.towers / "towers.json").read_bytes())
     sides = {"query": run.recipe.query, "item": run.recipe.item}
-    columns = [f"{side}: {', '.join(one.features)}" for side, one in sides.items()]
+    columns = [f"{side}: {', '.join(chosen.features)}" for side, chosen in sides.items()]
     return (
         "two towers, queries and items in one space, answered by nearest neighbours"
         + (", then ranked" if run.recipe.ranking else "")
@@ -63,20 +63,20 @@ def _source(run: Run) -> str:
 
 def _figures(metrics: dict[str, Any]) -> list[str]:
     """Return what is served beside popularity and the best simple model, among unseen items."""
-    models = [one for one in metrics["comparison"]["models"] if "skipped" not in one]
-    best = max(models[2:], key=lambda one: float(one["unseen"]["recall@10"]), default=None)
+    models = [model for model in metrics["comparison"]["models"] if "skipped" not in model]
+    best = max(models[2:], key=lambda model: float(model["unseen"]["recall@10"]), default=None)
     shown = [*models[:2], *([best] if best else [])]
     told = [
-        f"{one['name']}: " + ", ".join(f"{name} {one['unseen'][name]:.4f}" for name in ("recall@10", "ndcg@10"))
-        for one in shown
+        f"{model['name']}: " + ", ".join(f"{name} {model['unseen'][name]:.4f}" for name in ("recall@10", "ndcg@10"))
+        for model in shown
     ]
     return [*told, *([metrics["verdict"]["text"]] if "verdict" in metrics else [])]
 
 
 def _unknown(metrics: dict[str, Any]) -> list[str]:
     """Return what is known of users and items that training has not seen."""
-    kinds = {kind: one for kind, one in metrics["groups"].items() if kind in ("user unknown", "item unknown")}
+    kinds = {kind: group for kind, group in metrics["groups"].items() if kind in ("user unknown", "item unknown")}
     return [
-        f"{kind}: recall@10 {one['unseen']['recall@10']:.4f} on {one['rows']:,} test rows"
-        for kind, one in kinds.items()
+        f"{kind}: recall@10 {group['unseen']['recall@10']:.4f} on {group['rows']:,} test rows"
+        for kind, group in kinds.items()
     ]

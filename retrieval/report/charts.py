@@ -53,8 +53,8 @@ class Axis:
 
 def line_chart(series: Sequence[Series], x_label: str, y_label: str, from_zero: bool = False) -> str:
     """Return the chart as one `<svg>` element; series `n` has the CSS class `series-n`."""
-    x_axis = Axis.over([value for one in series for value in one.x], from_zero)
-    y_axis = Axis.over([value for one in series for value in one.y], from_zero)
+    x_axis = Axis.over([value for line in series for value in line.x], from_zero)
+    y_axis = Axis.over([value for line in series for value in line.y], from_zero)
     parts = [
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(y_label)} over {escape(x_label)}">',
         *_grid(x_axis, y_axis),
@@ -63,8 +63,8 @@ def line_chart(series: Sequence[Series], x_label: str, y_label: str, from_zero: 
         f'<text class="label" transform="translate(14 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)" text-anchor="middle">'
         f"{escape(y_label)}</text>",
     ]
-    for number, one in enumerate(series):
-        parts += _line(number, one, x_axis, y_axis)
+    for number, line in enumerate(series):
+        parts += _line(number, line, x_axis, y_axis)
     return "\n".join([*parts, "</svg>"])
 
 

@@ -24,7 +24,7 @@ def index_for_page(parameters: Mapping[str, Any]) -> dict[str, Any]:
         "target_met": parameters.get("target_met", True),
         "recall": [parameters.get("measured", {}).get(f"index_recall@{k}") for k in AT],
         "queries": parameters.get("measured", {}).get("queries", 0),
-        "points": [{**one, "chosen": _is_chosen(one, parameters)} for one in frontier],
+        "points": [{**point, "chosen": _is_chosen(point, parameters)} for point in frontier],
         "lines": lines,
         "chart": line_chart(lines, "median, microseconds", "recall@100") if lines else "",
     }
@@ -32,10 +32,10 @@ def index_for_page(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 def frontier_lines(frontier: Sequence[Mapping[str, Any]]) -> list[Series]:
     """Return recall@100 over the median latency, one line per approximate kind."""
-    kinds = dict.fromkeys(one["kind"] for one in frontier if one["kind"] != "flat")
+    kinds = dict.fromkeys(point["kind"] for point in frontier if point["kind"] != "flat")
     lines = []
     for kind in kinds:
-        points = sorted((one["p50_us"], one["recall@100"]) for one in frontier if one["kind"] == kind)
+        points = sorted((point["p50_us"], point["recall@100"]) for point in frontier if point["kind"] == kind)
         lines.append(Series(kind, [x for x, _ in points], [y for _, y in points]))
     return lines
 

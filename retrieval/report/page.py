@@ -107,7 +107,7 @@ def _user(explored: Explored, user: Any) -> dict[str, Any]:
     answers = InProcess(explored)
     asked = {"user": str(user), "time": written(explored.middle_of_test(user))}
     page = user_page(explored, answers, Given(asked), None)
-    best = [one.item.id for column in page["columns"][:1] for one in column.items[:1]]
+    best = [answered.item.id for column in page["columns"][:1] for answered in column.items[:1]]
     return user_page(explored, answers, Given({**asked, "why": str(best[0])}), None) if best else page
 
 
@@ -243,13 +243,13 @@ def latency_lines(points: Sequence[Mapping[str, Any]]) -> list[Series]:
 
 def versions() -> dict[str, str]:
     """Return the versions of the libraries that matter, those that are installed."""
-    found = {}
+    installed = {}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def _json(path: Path) -> Any:

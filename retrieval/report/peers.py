@@ -28,10 +28,10 @@ def peers_table(found: Mapping[str, Any]) -> Table:
 
 def verdict_lines(metrics: Mapping[str, Any]) -> list[str]:
     """Return the verdict, how it was found, and what to try, a line each; none of an evaluation without one."""
-    found = metrics.get("verdict")
-    if found is None:
+    verdict = metrics.get("verdict")
+    if verdict is None:
         return []
-    return [f"verdict: {found['text']} ({found['method']})", *(f"  try: {one}" for one in found["try"])]
+    return [f"verdict: {verdict['text']} ({verdict['method']})", *(f"  try: {advice}" for advice in verdict["try"])]
 
 
 def rows_for_page(found: Mapping[str, Any] | None) -> list[dict[str, Any]]:

@@ -115,25 +115,25 @@ def more_tables(metrics: Mapping[str, Any]) -> list[Table]:
 
 def per_user_rows(metrics: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     """Return what papers report, a metric a row: ours and popularity's among unseen items, at every k."""
-    found = metrics.get("per_user")
-    if found is None:
+    figures = metrics.get("per_user")
+    if figures is None:
         return []
-    ours, theirs = found["unseen"], found["popularity"]["unseen"]
+    ours, theirs = figures["unseen"], figures["popularity"]["unseen"]
     names = dict.fromkeys(name.partition("@")[0] for name in ours)
-    return [(name, [_number(side[f"{name}@{k}"]) for k in found["ks"] for side in (ours, theirs)]) for name in names]
+    return [(name, [_number(side[f"{name}@{k}"]) for k in figures["ks"] for side in (ours, theirs)]) for name in names]
 
 
 def per_user_tables(metrics: Mapping[str, Any]) -> list[Table]:
     """Return the figures per user, where a run has them."""
     if not (rows := per_user_rows(metrics)):
         return []
-    found = metrics["per_user"]
+    figures = metrics["per_user"]
     table = Table(
-        title=f"as papers report: the mean over {found['users']:,} users, each asked once, without what the user had",
+        title=f"as papers report: the mean over {figures['users']:,} users, each asked once, without what the user had",
         title_justify="left",
     )
     table.add_column("")
-    for k in found["ks"]:
+    for k in figures["ks"]:
         table.add_column(f"@{k}", justify="right")
         table.add_column("popularity", justify="right", style="dim")
     for name, cells in rows:
@@ -159,18 +159,18 @@ def continuation_tables(metrics: Mapping[str, Any]) -> list[Table]:
     """Held-out playlists, if there are any, by scenario: the RecSys Challenge 2018's metrics beside popularity's."""
     if "continuation" not in metrics:
         return []
-    found, names = metrics["continuation"], ("r_precision", "ndcg", "clicks")
-    table = Table(title=f"playlists continued by {found['answers']} tracks, seeds left out", title_justify="left")
+    playlists, names = metrics["continuation"], ("r_precision", "ndcg", "clicks")
+    table = Table(title=f"playlists continued by {playlists['answers']} tracks, seeds left out", title_justify="left")
     table.add_column("given")
     table.add_column("playlists", justify="right")
     for heading in (column for name in names for column in (name, "popularity")):
         table.add_column(heading, justify="right", style="dim" if heading == "popularity" else "")
-    rows = [*found["scenarios"], {"name": "mean of the scenarios", **found["mean"]}]
-    for one in rows:
-        figures = [side[name] for name in names for side in (one, one["popularity"])]
+    rows = [*playlists["scenarios"], {"name": "mean of the scenarios", **playlists["mean"]}]
+    for row in rows:
+        figures = [side[name] for name in names for side in (row, row["popularity"])]
         cells = [_number(figure) if number < 4 else f"{figure:.2f}" for number, figure in enumerate(figures)]
-        last = one is rows[-2]
-        table.add_row(one["name"], str(one.get("playlists", "")), *cells, end_section=last)
+        last = row is rows[-2]
+        table.add_row(row["name"], str(row.get("playlists", "")), *cells, end_section=last)
     return [table]
 
 

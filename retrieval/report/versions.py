@@ -36,7 +36,7 @@ def promoted_lines(done: Promoted) -> Iterator[str]:
 def listed(versions: Versions) -> list[dict[str, Any]]:
     """Return the versions that are kept, newest first: `version`, `release`, `source`, `added`, `current`, `since`."""
     current, turns = versions.current(), versions.history()
-    since = {one.version: one.when for one in turns}
+    since = {turn.version: turn.when for turn in turns}
     return [
         {
             **msgspec.to_builtins(versions.about(number)),
@@ -47,20 +47,20 @@ def listed(versions: Versions) -> list[dict[str, Any]]:
     ]
 
 
-def versions_table(found: Sequence[Mapping[str, Any]]) -> Table:
+def versions_table(versions: Sequence[Mapping[str, Any]]) -> Table:
     """One row per version; the current one is bold."""
     table = Table()
     for heading in ("version", "release", "from", "added", "last made current"):
         table.add_column(heading, overflow="fold")
-    for one in found:
+    for version in versions:
         cells = (
-            str(one["version"]) + (" *" if one["current"] else ""),
-            one["release"],
-            one["source"],
-            _moment(one["added"]),
-            _moment(one["since"] or ""),
+            str(version["version"]) + (" *" if version["current"] else ""),
+            version["release"],
+            version["source"],
+            _moment(version["added"]),
+            _moment(version["since"] or ""),
         )
-        table.add_row(*(Text(cell, "bold" if one["current"] else "") for cell in cells))
+        table.add_row(*(Text(cell, "bold" if version["current"] else "") for cell in cells))
     return table
 
 
@@ -69,10 +69,10 @@ def history_table(turns: Iterable[Turn]) -> Table:
     table = Table()
     for heading in ("when", "what", "version", "before", "who", "why"):
         table.add_column(heading, overflow="fold")
-    for one in turns:
-        why = "; ".join([*([one.reason] if one.reason else []), *(f"forced: {text}" for text in one.forced)])
-        before = "" if one.before is None else str(one.before)
-        table.add_row(_moment(one.when), one.action, str(one.version), before, Text(one.who), Text(why))
+    for turn in turns:
+        why = "; ".join([*([turn.reason] if turn.reason else []), *(f"forced: {text}" for text in turn.forced)])
+        before = "" if turn.before is None else str(turn.before)
+        table.add_row(_moment(turn.when), turn.action, str(turn.version), before, Text(turn.who), Text(why))
     return table
 
 
@@ -85,11 +85,11 @@ def difference_tables(found: Difference) -> Iterator[Table]:
     yield _answers_table(found)
 
 
-def _facts_table(found: Difference) -> Table:
-    table = Table("", f"A: {found.a.source}", f"B: {found.b.source}")
+def _facts_table(difference: Difference) -> Table:
+    table = Table("", f"A: {difference.a.source}", f"B: {difference.b.source}")
     for name in ("release", "name", "created", "users", "items", "interactions"):
-        table.add_row(name, *(_cell(getattr(one, name)) for one in (found.a, found.b)))
-    table.add_row("measured on", *(Text(one.protocol or "not known") for one in (found.a, found.b)))
+        table.add_row(name, *(_cell(getattr(side, name)) for side in (difference.a, difference.b)))
+    table.add_row("measured on", *(Text(side.protocol or "not known") for side in (difference.a, difference.b)))
     return table
 
 

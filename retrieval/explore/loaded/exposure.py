@@ -45,6 +45,6 @@ class Exposure(Background[np.ndarray]):
         top_k = min(TOP_K, self._explored.retriever.serving["max_top_k"])
         for ids in batches(self._explored.user_ids[self.rows]):
             with self._explored.lock:
-                found = self._explored.everybody.answer(ids, Asking(top_k=top_k)).item_index
-            parts.append(np.pad(found, ((0, 0), (0, TOP_K - found.shape[1])), constant_values=-1))
+                answered = self._explored.everybody.answer(ids, Asking(top_k=top_k)).item_index
+            parts.append(np.pad(answered, ((0, 0), (0, TOP_K - answered.shape[1])), constant_values=-1))
         return np.concatenate(parts)

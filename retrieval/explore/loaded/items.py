@@ -33,7 +33,7 @@ class Items:
         self.ids: list[Any] = self._catalogue.rows.ids.tolist()
         self._columns = dict(read_columns(retriever.release, len(self.ids)))
         self.titles = self._titles()
-        tags = [one for one in self._catalogue.rows.attributes.values() if isinstance(one, Tags)]
+        tags = [attribute for attribute in self._catalogue.rows.attributes.values() if isinstance(attribute, Tags)]
         self._tags = tags[0] if tags else None
         self.vectors, self.live = self._catalogue.rows.vectors, self._catalogue.rows.live
 
@@ -67,18 +67,19 @@ class Items:
     @property
     def tags(self) -> dict[str, Tags]:
         """Return the attributes that hold tags, by name."""
-        return {name: one for name, one in self._catalogue.rows.attributes.items() if isinstance(one, Tags)}
+        attributes = self._catalogue.rows.attributes
+        return {name: attribute for name, attribute in attributes.items() if isinstance(attribute, Tags)}
 
     @property
     def numbers(self) -> list[str]:
         """Return the names of the attributes that are numbers."""
-        return [name for name, one in self._catalogue.rows.attributes.items() if isinstance(one, Numbers)]
+        return [name for name, attribute in self._catalogue.rows.attributes.items() if isinstance(attribute, Numbers)]
 
     @cached_property
     def bounds(self) -> dict[str, tuple[float, float, str]]:
         """Return the least and the largest number of each attribute, and the step between two: `1` or `any`."""
         attributes = self._catalogue.rows.attributes
-        numbers = {name: one.values for name, one in attributes.items() if isinstance(one, Numbers)}
+        numbers = {name: attribute.values for name, attribute in attributes.items() if isinstance(attribute, Numbers)}
         finite = {name: values[np.isfinite(values)] for name, values in numbers.items()}
         return {
             name: (float(values.min()), float(values.max()), "1" if (values == values.round()).all() else "any")
@@ -89,12 +90,12 @@ class Items:
     @cached_property
     def common_tags(self) -> dict[str, list[str]]:
         """Return the most frequent values of each attribute of tags, in their own order."""
-        found = {}
-        for name, one in self.tags.items():
-            counts = one.counts_of(np.arange(len(one.values)))
+        frequent_of = {}
+        for name, tags in self.tags.items():
+            counts = tags.counts_of(np.arange(len(tags.values)))
             frequent = np.argsort(-counts, kind="stable")[:COMMON]
-            found[name] = sorted((one.values[code] for code in frequent.tolist()), key=str.casefold)
-        return found
+            frequent_of[name] = sorted((tags.values[code] for code in frequent.tolist()), key=str.casefold)
+        return frequent_of
 
     def find(self, text: str, most: int = 30) -> list[int]:
         """Return the rows of items by id or part of a title, those whose title begins so first."""
@@ -111,9 +112,9 @@ class Items:
 
     def _titles(self) -> list[str]:
         if Columns.Title not in self._columns:
-            return [str(one) for one in self.ids]
+            return [str(item) for item in self.ids]
         cells = zip(self._cells(Columns.Title), self.ids, self._cells("year"), strict=True)
-        return [_titled(*one) for one in cells]
+        return [_titled(*row) for row in cells]
 
     def _cells(self, name: str) -> list[Any]:
         """Return the values of a column, None where there is none."""

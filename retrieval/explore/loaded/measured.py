@@ -51,17 +51,17 @@ class Measured(Background[Rows]):
         data, asked = features.load(run.features), run.recipe.evaluate
         if asked.rows is not None:
             data = data._replace(sample=features.Sample(asked.rows, asked.seed))
-        found = measure(data, run.towers, run.recipe.train.objective.rating)
-        ranks = {TOWERS: found.towers["unseen"].ranks, "popularity": found.popularity["unseen"].ranks}
-        users = data.users[Columns.User].to_numpy()[found.task.users]
-        return Rows(users, found.task.targets, {**ranks, **_peers(run.peers, len(users))})
+        evaluated = measure(data, run.towers, run.recipe.train.objective.rating)
+        ranks = {TOWERS: evaluated.towers["unseen"].ranks, "popularity": evaluated.popularity["unseen"].ranks}
+        users = data.users[Columns.User].to_numpy()[evaluated.task.users]
+        return Rows(users, evaluated.task.targets, {**ranks, **_peers(run.peers, len(users))})
 
 
 def _peers(directory: Path, rows: int) -> dict[str, Int64Array]:
     """Return the ranks that the stage peers found; none where it did not run, or on other rows."""
     if not (directory / "ranks.npz").is_file():
         return {}
-    listed = [one["name"] for one in json.loads((directory / "peers.json").read_bytes()) if "skipped" not in one]
+    listed = [peer["name"] for peer in json.loads((directory / "peers.json").read_bytes()) if "skipped" not in peer]
     with np.load(directory / "ranks.npz") as stored:
         ranks = [stored[f"{number}.unseen"].astype(np.int64) for number in range(len(listed))]
-    return {name: one for name, one in zip(listed, ranks, strict=True) if len(one) == rows}
+    return {name: ranked for name, ranked in zip(listed, ranks, strict=True) if len(ranked) == rows}

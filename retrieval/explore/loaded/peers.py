@@ -82,4 +82,4 @@ class Peers(Background["csr_matrix"]):
 def _settings(path: Path, title: str) -> dict[str, Any]:
     """Return the settings that the run found best; none where it compared with no such model."""
     listed = json.loads(path.read_bytes()) if path.is_file() else []
-    return next((dict(one["settings"]) for one in listed if one["name"] == title and "settings" in one), {})
+    return next((dict(peer["settings"]) for peer in listed if peer["name"] == title and "settings" in peer), {})

@@ -36,10 +36,10 @@ class InProcess:
         """Answer the only row of a query."""
         retriever = self._explored.retriever
         with self._explored.lock:
-            found = retriever.answer(retriever.reader.read([tensors(self._explored.signature, query)]))
-        count = int(found.count[0])
-        ids, scores = found.item_id[0, :count].tolist(), found.score[0, :count].tolist()
-        return Recommendations(ids, scores, bool(found.user_known[0]), retriever.name)
+            answer = retriever.answer(retriever.reader.read([tensors(self._explored.signature, query)]))
+        count = int(answer.count[0])
+        ids, scores = answer.item_id[0, :count].tolist(), answer.score[0, :count].tolist()
+        return Recommendations(ids, scores, bool(answer.user_known[0]), retriever.name)
 
 
 class Served:

@@ -59,7 +59,7 @@ def asked(fields: Fields, explored: Explored, signature: Signature) -> Asked:
         _whole("top-k", fields.get("top_k", "") or str(TOP_K), MOST_SHOWN),
         fields.get("seen", "") == "on",
         _seconds(fields.get("time", ""), explored, user),
-        tuple(_id("history", one, item_type) for one in fields.getlist("click") if one not in drop),
+        tuple(_id("history", item, item_type) for item in fields.getlist("click") if item not in drop),
         _columns(fields, types, explored),
         _filter(fields, explored, item_type),
     )
@@ -71,7 +71,7 @@ def written(seconds: int) -> str:
 
 
 def _columns(fields: Fields, types: Mapping[str, str], explored: Explored) -> dict[str, Any]:
-    lists = {one["name"] for one in explored.retriever.transform.inputs if one["list"]}
+    lists = {column["name"] for column in explored.retriever.transform.inputs if column["list"]}
     names = [name for name in explored.all_attributes if name in types and name not in lists]
     texts = {name: fields.get(f"col.{name}", "").strip() for name in names}
     return {name: typed(name, text, types[name]) for name, text in texts.items() if text}
@@ -88,15 +88,15 @@ def _filter(fields: Fields, explored: Explored, item_type: str) -> Filter:
     return Filter(
         allow=allowed or None,
         deny=_ids(fields, "deny", item_type),
-        tags={name: one for name, one in tags.items() if one.document()},
-        ranges={name: one for name, one in ranges.items() if one.document()},
+        tags={name: test for name, test in tags.items() if test.document()},
+        ranges={name: bounds for name, bounds in ranges.items() if bounds.document()},
         crowding=Crowding(name, _whole(f"at most, by {name}", limit, 10_000)) if limit and name else None,
         min_score=_number(fields, "min_score"),
     )
 
 
 def _tags(fields: Fields, name: str) -> TagTest:
-    tests = {test: [one for one in fields.getlist(f"{test}.{name}") if one.strip()] for test in ("any", "none")}
+    tests = {test: [tag for tag in fields.getlist(f"{test}.{name}") if tag.strip()] for test in ("any", "none")}
     return TagTest(any=tests["any"], none=tests["none"])
 
 
@@ -129,10 +129,10 @@ def whole_number(text: str) -> int | None:
 
 def _id(name: str, text: str, data_type: str) -> Any:
     """Return an id; raise InvalidRequest where it is none of the model's type."""
-    found = typed(name, text, data_type)
-    if isinstance(found, int) and not -(2**63) <= found < 2**63:
+    value = typed(name, text, data_type)
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise InvalidRequest(f"{name} {text[:40]}: the model takes 64-bit integers here")
-    return found
+    return value
 
 
 def _seconds(text: str, explored: Explored, user: Any) -> int:

@@ -24,16 +24,16 @@ def snippets(signature: Signature, query: Query, address: str = HERE) -> dict[st
 
 def python(query: Query, address: str, model: str) -> str:
     """Return the request with `ensemble.client`."""
-    given = {
+    arguments = {
         "top_k": query.top_k,
         "exclude_item_ids": query.exclude_item_ids,
         "include_seen": query.include_seen or None,
         "columns": query.columns or None,
         "timestamps": query.timestamps,
         "history": query.history,
-        "filters": [one.text() if isinstance(one, Filter) else one for one in query.filters] if query.filters else None,
+        "filters": [each.text() if isinstance(each, Filter) else each for each in query.filters or ()] or None,
     }
-    named = "".join(f"        {name}={value!r},\n" for name, value in given.items() if value is not None)
+    named = "".join(f"        {name}={value!r},\n" for name, value in arguments.items() if value is not None)
     return (
         "from ensemble.client import RetrievalClient\n\n"
         f"with RetrievalClient({address!r}, {model!r}) as client:\n"
@@ -66,7 +66,7 @@ def over_http(signature: Signature, query: Query) -> str:
         {"name": name, "shape": list(array.shape), "datatype": signature.inputs[name], "data": array.ravel().tolist()}
         for name, array in tensors(signature, query).items()
     ]
-    lines = ",\n  ".join(json.dumps(one, ensure_ascii=False) for one in inputs)
+    lines = ",\n  ".join(json.dumps(tensor, ensure_ascii=False) for tensor in inputs)
     return f'{{"inputs": [\n  {lines}\n]}}\n'
 
 

@@ -45,7 +45,7 @@ def why(explored: Explored, query: Query, item: int, past: np.ndarray) -> Why:
     names, values, features = _without_each(explored, request)
     vectors = explored.retriever.tower({name: np.concatenate(rows) for name, rows in features.items()})
     scores = vectors @ explored.items.vectors[item]
-    parts = [Part(*one) for one in zip(names, values, (scores[0] - scores[1:]).tolist(), strict=True)]
+    parts = [Part(*part) for part in zip(names, values, (scores[0] - scores[1:]).tolist(), strict=True)]
     parts.sort(key=lambda part: -abs(part.adds))
     return Why(explored.items.shown(item), float(scores[0]), parts, _nearest(explored, item, past))
 
@@ -69,12 +69,12 @@ def _without_each(explored: Explored, request: Request) -> tuple[list[str], list
         names.append(HISTORY)
         values.append(f"{int(np.count_nonzero(whole[HISTORY]))} items")
         changed.append({**whole, **{name: np.zeros_like(whole[name]) for name in (HISTORY, HISTORY_AGE)}})
-    return names, values, {name: [one[name] for one in changed] for name in whole}
+    return names, values, {name: [features[name] for features in changed] for name in whole}
 
 
 def _absent(explored: Explored, name: str) -> Column:
     """Return a column without a value; of user ids, one that nobody has."""
-    [stated] = [one for one in explored.retriever.transform.inputs if one["name"] == name]
+    [stated] = [column for column in explored.retriever.transform.inputs if column["name"] == name]
     if name != USER:
         return null_column(1, stated["dtype"], bool(stated["list"]))
     return Column(np.array([_STRANGER[stated["dtype"]]], dtype=object if stated["dtype"] == "string" else np.int64))
@@ -84,4 +84,4 @@ def _nearest(explored: Explored, item: int, past: np.ndarray) -> list[tuple[Show
     rows = np.unique(past[past != item])
     products = explored.items.vectors[rows] @ explored.items.vectors[item]
     order = np.argsort(-products, kind="stable")[:NEAREST]
-    return [(explored.items.shown(int(rows[one])), float(products[one])) for one in order.tolist()]
+    return [(explored.items.shown(int(rows[place])), float(products[place])) for place in order.tolist()]

@@ -38,8 +38,8 @@ class Drift:
     def _state(self) -> tuple[int, int]:
         """Return what changes with the release, and with every package of changes."""
         manifest, delta = release_of(self._place) / "manifest.json", self._delta
-        made = manifest.stat().st_mtime_ns if manifest.is_file() else 0
-        return made, sum(1 for _ in delta.iterdir()) if delta and delta.is_dir() else 0
+        written_ns = manifest.stat().st_mtime_ns if manifest.is_file() else 0
+        return written_ns, sum(1 for _ in delta.iterdir()) if delta and delta.is_dir() else 0
 
     def _measure(self) -> Quality:
         if self._delta and not self._delta.is_dir():

@@ -52,7 +52,7 @@ def _nearest(explored: Explored, row: int) -> list[tuple[int, float]]:
     products = np.where(explored.items.live, products, -np.inf)
     products[row] = -np.inf
     order = np.argsort(-products, kind="stable")[:NEAREST]
-    return [(one, float(products[one])) for one in order.tolist() if np.isfinite(products[one])]
+    return [(other, float(products[other])) for other in order.tolist() if np.isfinite(products[other])]
 
 
 def _everything(explored: Explored) -> dict[str, Any]:

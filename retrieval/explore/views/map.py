@@ -43,7 +43,7 @@ class ItemMap:
     @cached_property
     def groups(self) -> list[str]:
         """Return the names of the colours: the most frequent tags, and the rest."""
-        names, counts = np.unique([one for one in self._mains if one != OTHER], return_counts=True)
+        names, counts = np.unique([tag for tag in self._mains if tag != OTHER], return_counts=True)
         return [*names[np.argsort(-counts, kind="stable")][:COLOURS].tolist(), OTHER]
 
     @property

@@ -27,12 +27,12 @@ class Group(NamedTuple):
 
 def quality_page(explored: Explored, other: Explored | None) -> dict[str, Any]:
     """Return what the page shows; what is still being measured is said in it."""
-    runs = [one for one in (explored, other) if one]
+    runs = [run for run in (explored, other) if run]
     page: dict[str, Any] = {"metrics": explored.metrics, "at": AT, "other": other, "top_k": TOP_K}
-    page["ready"] = all(one.measured.ready for one in runs) and explored.exposure.ready
+    page["ready"] = all(run.measured.ready for run in runs) and explored.exposure.ready
     if not page["ready"]:
         return page
-    page["problem"] = next((one.measured.problem for one in runs if one.measured.problem), "")
+    page["problem"] = next((run.measured.problem for run in runs if run.measured.problem), "")
     if page["problem"]:
         return page
     rows = explored.measured.rows
@@ -56,8 +56,8 @@ def recall_curves(rows: Rows, other: Explored | None) -> list[Series]:
     ranks = {TOWERS: rows.ranks[TOWERS]}
     if other:
         ranks[other.name] = other.measured.rows.ranks[TOWERS]
-    ranks |= {name: one for name, one in rows.ranks.items() if name != TOWERS}
-    return [Series(name, KS, [recall(one, k) for k in KS]) for name, one in list(ranks.items())[:LINES]]
+    ranks |= {name: ranked for name, ranked in rows.ranks.items() if name != TOWERS}
+    return [Series(name, KS, [recall(ranked, k) for k in KS]) for name, ranked in list(ranks.items())[:LINES]]
 
 
 def _best(rows: Rows) -> list[str]:
@@ -108,7 +108,7 @@ def _up_to(values: np.ndarray, high: int | None) -> np.ndarray:
 
 def _groups(kinds: list[tuple[str, np.ndarray]], ranks: list[np.ndarray | None]) -> list[Group]:
     return [
-        Group(name, int(own.sum()), [float("nan") if one is None else recall(one[own], AT) for one in ranks])
+        Group(name, int(own.sum()), [float("nan") if ranked is None else recall(ranked[own], AT) for ranked in ranks])
         for name, own in kinds
         if own.any()
     ]
@@ -134,8 +134,8 @@ def differences(rows: Rows, theirs: Rows) -> list[tuple[Any, int, int, int]] | N
     if not same_rows(rows, theirs):
         return None
     users, row_user = np.unique(rows.users, return_inverse=True)
-    hits = [np.bincount(row_user, weights=one.ranks[TOWERS] < AT, minlength=len(users)) for one in (rows, theirs)]
+    hits = [np.bincount(row_user, weights=run.ranks[TOWERS] < AT, minlength=len(users)) for run in (rows, theirs)]
     asked = np.bincount(row_user, minlength=len(users))
     apart = np.abs(hits[0] - hits[1])
     order = np.argsort(-apart, kind="stable")[: min(USERS_SHOWN, int(np.count_nonzero(apart)))]
-    return [(users[one], int(asked[one]), int(hits[0][one]), int(hits[1][one])) for one in order.tolist()]
+    return [(users[user], int(asked[user]), int(hits[0][user]), int(hits[1][user])) for user in order.tolist()]

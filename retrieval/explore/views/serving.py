@@ -35,14 +35,14 @@ class Watch:
 
     def page(self) -> dict[str, Any]:
         """Ask the server once more and return what the page shows; raise ServerError where it is no address."""
-        found = status(Place(self._address, metrics_address(self._address)))
-        figures = next((one.figures for one in found.models if one.figures), None)
+        server = status(Place(self._address, metrics_address(self._address)))
+        figures = next((model.figures for model in server.models if model.figures), None)
         if figures:
             self._keep(figures)
         drift = self._drift.look()
-        told = notes(found) + (list(drift.reasons) if isinstance(drift, Quality) else [drift] if drift else [])
+        told = notes(server) + (list(drift.reasons) if isinstance(drift, Quality) else [drift] if drift else [])
         index = drift if isinstance(drift, Quality) else None
-        return {"found": found, "figures": figures, "charts": self._charts(), "notes": told, "index": index}
+        return {"found": server, "figures": figures, "charts": self._charts(), "notes": told, "index": index}
 
     def _keep(self, figures: Figures) -> None:
         sample = Sample(
@@ -63,28 +63,30 @@ class Watch:
         if len(pairs) < 2:
             return []
         ago = [round(later.seconds - samples[-1].seconds, 1) for _, later in pairs]
-        rates = [(later.rows - one.rows) / (later.seconds - one.seconds) for one, later in pairs]
-        means = [(later.total_ms - one.total_ms) / max(1, later.requests - one.requests) for one, later in pairs]
+        rates = [(later.rows - before.rows) / (later.seconds - before.seconds) for before, later in pairs]
+        means = [
+            (later.total_ms - before.total_ms) / max(1, later.requests - before.requests) for before, later in pairs
+        ]
         return [
             ("Rows answered", line_chart([Series("rows per second", ago, rates)], "seconds ago", "rows per second")),
             ("Latency", line_chart([Series("mean, ms", ago, means)], "seconds ago", "mean of a request, ms")),
         ]
 
 
-def notes(found: Status) -> list[str]:
+def notes(server: Status) -> list[str]:
     """Return what somebody who looks after the server should know."""
-    told = [f"{one.name}: {one.state}, {one.reason}" for one in found.models if one.reason]
-    if found.problem:
-        told.append(f"no figures: {found.problem}")
-    for one in found.models:
-        figures = one.figures
+    told = [f"{model.name}: {model.state}, {model.reason}" for model in server.models if model.reason]
+    if server.problem:
+        told.append(f"no figures: {server.problem}")
+    for model in server.models:
+        figures = model.figures
         if figures and figures.refused_requests:
             reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(figures.refused_requests.items()))
-            told.append(f"{one.name}: refused requests: {reasons}")
+            told.append(f"{model.name}: refused requests: {reasons}")
         if figures and figures.lost_requests:
-            told.append(f"{one.name}: {figures.lost_requests:,} requests were lost")
+            told.append(f"{model.name}: {figures.lost_requests:,} requests were lost")
         if figures and figures.unknown_users > 0.5:
             told.append(
-                f"{one.name}: {figures.unknown_users:.0%} of the rows are of users whom the release does not know"
+                f"{model.name}: {figures.unknown_users:.0%} of the rows are of users whom the release does not know"
             )
     return told

@@ -43,7 +43,7 @@ class Column(NamedTuple):
     @property
     def hits(self) -> int:
         """Return how many of them the user chose in the test rows."""
-        return sum(one.in_test for one in self.items)
+        return sum(item.in_test for item in self.items)
 
 
 def user_page(explored: Explored, answers: Answers, fields: Fields, address: str | None) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def _found(explored: Explored, fields: Fields) -> list[tuple[Any, str, int]]:
     text = fields.get("q", "").strip()
     if not text and fields.get("user", ""):
         return []
-    rows = find_users(explored, text) if text else [explored.user_row(one) for one in explored.example_users]
+    rows = find_users(explored, text) if text else [explored.user_row(user) for user in explored.example_users]
     counts = explored.counts()
     return [(explored.user_ids[row], in_words(explored.attributes(row)), int(counts[row])) for row in rows]
 
@@ -105,7 +105,7 @@ def in_words(attributes: Mapping[str, Any]) -> str:
 
 def _word(value: Any) -> str:
     if isinstance(value, list):
-        return ", ".join(_word(one) for one in value[:5]) + (" …" if len(value) > 5 else "")
+        return ", ".join(_word(inner) for inner in value[:5]) + (" …" if len(value) > 5 else "")
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -181,6 +181,6 @@ def _peers(explored: Explored, question: Asked) -> dict[str, Any]:
     """Ask the simple models the same: history up to the time, what is left out, and which items are allowed."""
     profile, had = _profile(explored, question), explored.past(explored.user_row(question.user)).items
     left_out = np.zeros(0, np.int64) if question.include_seen else np.concatenate([had, profile])
-    [found] = explored.retriever.filters_of([question.filter.text()])
-    allowed = None if found is None or found.mask is None else found.mask.bits
+    [filtered] = explored.retriever.filters_of([question.filter.text()])
+    allowed = None if filtered is None or filtered.mask is None else filtered.mask.bits
     return explored.peers.best(profile, left_out, allowed, question.top_k)
