@@ -40,10 +40,10 @@ test-horovod: setup
 	@containers/test-horovod.sh $(PYTEST)
 
 benchmarks-smoke: setup
-	@.venv/bin/python benchmarks/smoke.py
+	@.venv/bin/python -m benchmarks.smoke
 
 faults: setup
-	@.venv/bin/python benchmarks/faults.py $(FAULTS)
+	@.venv/bin/python -m benchmarks.faults.faults $(FAULTS)
 
 check: setup
 	@.venv/bin/ruff check .

@@ -1,8 +1,8 @@
 """What the benchmarks share: their options, small tables for `--quick`, results as JSON, mean and spread.
 
-Each runs as `python benchmarks/NAME.py` and writes benchmarks/results/NAME.json. With `--quick` it takes seconds and
-writes to runs/quick/NAME/ instead, and its runs, which all benchmarks share, to runs/quick/runs/; benchmarks/smoke.py
-(`make benchmarks-smoke`) runs all of them so.
+Each runs as `python -m benchmarks.FOLDER.NAME` and writes benchmarks/results/NAME.json. With `--quick` it takes seconds
+and writes to runs/quick/NAME/ instead, and its runs, which all benchmarks share, to runs/quick/runs/;
+benchmarks/smoke.py (`make benchmarks-smoke`) runs all of them so.
 """
 
 from __future__ import annotations
@@ -139,9 +139,14 @@ def in_turns(calls: Mapping[str, Callable[[Any], Any]], questions: Sequence[Any]
     return {name: round(1000 * statistics.median(spent), 4) for name, spent in seconds.items()}
 
 
-def in_process(script: str, *arguments: object) -> subprocess.Popen[str]:
+def module_of(file: str | Path) -> str:
+    """Return the name of a file of benchmarks/ as `python -m` takes it."""
+    return ".".join(Path(file).resolve().relative_to(ROOT).with_suffix("").parts)
+
+
+def in_process(file: str, *arguments: object) -> subprocess.Popen[str]:
     """Start a benchmark's own file with other arguments; `told` reads what it says at its end."""
-    command = [sys.executable, script, *map(str, arguments)]
+    command = [sys.executable, "-m", module_of(file), *map(str, arguments)]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 

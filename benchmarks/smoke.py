@@ -1,10 +1,11 @@
 """Run every benchmark for seconds, with `--quick`: whether it still runs, not what it measures.
 
     make benchmarks-smoke
-    .venv/bin/python benchmarks/smoke.py index filters      these alone
+    .venv/bin/python -m benchmarks.smoke index filters      these alone
 
-Every file here that can be run is a benchmark, unless TOOLS names it. What they write, and the log of each, is in
-runs/quick/NAME/, and what they share in runs/quick/runs/, emptied before; nothing may change in benchmarks/results/.
+Every file here and below that can be run is a benchmark, unless TOOLS names it. What they write, and the log of each,
+is in runs/quick/NAME/, and what they share in runs/quick/runs/, emptied before; nothing may change in
+benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
-from harness import QUICK, RESULTS, ROOT, say
+
+from benchmarks.harness import QUICK, RESULTS, ROOT, module_of, say
 
 HERE = Path(__file__).parent
 TOOLS = {
@@ -45,7 +47,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"default: all of {', '.join(benchmarks())}")
     parser.add_argument("--jobs", type=int, default=2, help="how many at a time; default 2")
     options = parser.parse_args()
-    names = options.names or benchmarks()
+    names = options.names or [*benchmarks()]
     if unknown := set(names) - set(benchmarks()):
         parser.error(f"{', '.join(unknown)}: no such benchmark")
     shutil.rmtree(QUICK / "runs", ignore_errors=True)
@@ -58,10 +60,11 @@ def main() -> None:
     sys.exit(1 if failed or changed else 0)
 
 
-def benchmarks() -> list[str]:
-    """Return the names of all benchmarks."""
-    files = sorted(path for path in HERE.glob("*.py") if '__name__ == "__main__"' in path.read_text(encoding="utf-8"))
-    return sorted((path.stem for path in files if path.stem not in TOOLS), key=lambda name: name not in LONGEST)
+def benchmarks() -> dict[str, Path]:
+    """Return the files of all benchmarks, by name."""
+    files = sorted(path for path in HERE.rglob("*.py") if '__name__ == "__main__"' in path.read_text(encoding="utf-8"))
+    named = {path.stem: path for path in files if path.stem not in TOOLS}
+    return dict(sorted(named.items(), key=lambda entry: entry[0] not in LONGEST))
 
 
 def run(name: str) -> bool:
@@ -69,7 +72,7 @@ def run(name: str) -> bool:
     place, began = QUICK / name, time.monotonic()
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
-    command = [sys.executable, str(HERE / f"{name}.py"), "--quick", *ARGUMENTS.get(name, [])]
+    command = [sys.executable, "-m", module_of(benchmarks()[name]), "--quick", *ARGUMENTS.get(name, [])]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": "1"}
     log = place / "log.txt"
     with log.open("wb") as output:

@@ -2,7 +2,7 @@
 
 Weight imprinting (Qi, Brown and Lowe, CVPR 2018, arXiv:1712.07136) and prototypical networks (Snell, Swersky and Zemel,
 NeurIPS 2017, arXiv:1703.05175), here with the vectors of an item tower; k nearest neighbours are what they are compared
-with (`benchmarks/prototypes.py`).
+with (`benchmarks/quality/prototypes.py`).
 """
 
 from __future__ import annotations

@@ -6,10 +6,10 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
-from fault_fuzz import Fuzz
-from fault_load import Load, listed
-from fault_requests import Subject, right_questions
 
+from benchmarks.faults.fault_fuzz import Fuzz
+from benchmarks.faults.fault_load import Load, listed
+from benchmarks.faults.fault_requests import Subject, right_questions
 from ensemble.layouts import CHAINED, FUSED
 from tests.served import Served
 

@@ -7,9 +7,9 @@ from typing import Any
 import faiss
 import numpy as np
 import pytest
-from filters import SELECTIVITIES, K, allowed_items, exact, recall
-from vectors import make_vectors
 
+from benchmarks.search.filters import SELECTIVITIES, K, allowed_items, exact, recall
+from benchmarks.search.vectors import make_vectors
 from ensemble.serving.index.faiss_index import FaissIndex
 from ensemble.serving.search.masks import Allowed
 from ensemble.serving.search.search import ItemSearch, no_exclusions

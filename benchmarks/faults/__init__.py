@@ -1,0 +1,1 @@
+"""What clients, files and memory see when something breaks."""

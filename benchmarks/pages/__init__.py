@@ -1,0 +1,1 @@
+"""What fills the figures and pictures of the pages."""

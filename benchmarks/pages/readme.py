@@ -1,0 +1,324 @@
+"""Fill the figures of the README and of docs/ from files: a finished run (its answers, metrics, peers and bench) and
+`benchmarks/results/`. A page has them between `<!-- FIGURES:BEGIN name -->` and `<!-- FIGURES:END -->`.
+
+    .venv/bin/retrieval demo recipes/movielens-100k.toml
+    .venv/bin/python -m benchmarks.quality.quality recipes/movielens-100k.toml
+    .venv/bin/python -m benchmarks.pages.readme
+
+What the run contributes is kept in `benchmarks/results/demo.json`. `--check` writes nothing and names the pages that do
+not quote what the results hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterator
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from benchmarks.harness import RESULTS, ROOT, write
+from benchmarks.pages import readme_datasets, readme_models, readme_summary
+from benchmarks.pages.readme_models import table
+from retrieval.queries.answers import from_release
+from retrieval.report.examples import examples
+from retrieval.report.tables import read_json
+from workflows.files import atomic_write
+
+KEPT = RESULTS / "demo.json"
+FIGURES = re.compile(r"(<!-- FIGURES:BEGIN (\w+) -->\n).*?(<!-- FIGURES:END -->)", re.DOTALL)
+SHOWN_USER = 757
+RECIPES = {
+    "recipes/movielens-100k.toml": "history, 12 epochs, what `make demo` runs",
+    "recipes/movielens-100k-best.toml": "history and time, taught by earlier towers, EASE and ALS",
+    "recipes/movielens-100k-user.toml": "user id and attributes alone, taught by EASE and ALS",
+}
+SHOWN_POINTS = {(1, 1), (1, 16), (32, 16)}
+"""Rows of a request and requests in flight, whose speed docs/results.md shows."""
+OTHER_SPLITS = {
+    "recipes/movielens-100k-temporal.toml": "the last tenth of time",
+    "recipes/movielens-100k-last.toml": "each user's last film, without time (the ten films before)",
+    "recipes/movielens-100k-last-time.toml": "each user's last film, with time and history",
+}
+
+
+def main() -> None:
+    """Gather the run's figures and write them into the pages."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, default=ROOT / "runs" / "movielens-100k")
+    parser.add_argument("--kept", action="store_true", help="leave the run alone: quote what demo.json keeps of it")
+    parser.add_argument("--check", action="store_true", help="as --kept, and write nothing; exit status 1 if it would")
+    options = parser.parse_args()
+    if options.check:
+        pages = [page.name for page, text in filled(read_json(KEPT)) if page.read_text("utf-8") != text]
+        sys.exit(
+            f"{', '.join(pages)}: not what the results say; run `benchmarks/pages/readme.py --kept`" if pages else 0
+        )
+    if not options.kept:
+        write(KEPT, gather(options.run))
+    for page, text in filled(read_json(KEPT)):
+        atomic_write(page, text.encode())
+
+
+def filled(demo: dict[str, Any]) -> Iterator[tuple[Path, str]]:
+    """Yield every page and its text with the figures of the results."""
+    figures = rendered(demo)
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        text = page.read_text(encoding="utf-8")
+        yield page, FIGURES.sub(lambda match: f"{match[1]}\n{figures[match[2]]}\n\n{match[3]}", text)
+
+
+def gather(run: Path) -> dict[str, Any]:
+    """Collect what the pages quote of a run."""
+    (example,) = examples(run, from_release(run / "release"), [SHOWN_USER])
+    stages = {path.stem: read_json(path)["seconds"] for path in sorted((run / "stages").glob("*.json"))}
+    return {
+        "example": msgspec.to_builtins(example),
+        "metrics": read_json(run / "metrics.json"),
+        "peers": read_json(run / "metrics.json")["comparison"],
+        "bench": read_json(run / "bench.json"),
+        "stage_seconds": stages,
+    }
+
+
+def rendered(demo: dict[str, Any]) -> dict[str, str]:
+    """Return every set of figures as Markdown, by the name that the pages' marks give."""
+    quality = {entry["recipe"]: entry for entry in read_json(RESULTS / "quality.json")}
+    serving, index = read_json(RESULTS / "serving.json"), read_json(RESULTS / "index.json")
+    return {
+        "results": readme_summary.summary(quality, demo["peers"]),
+        "datasets": readme_datasets.rendered(),
+        "answers": _answers(demo["example"]),
+        "quality": _quality(quality, demo["peers"]),
+        "splits": _other_splits(quality),
+        "cold_start": _cold_start(read_json(RESULTS / "cold_start.json")),
+        "bench": _speed(demo["bench"]),
+        "layouts": _layouts(serving),
+        "layouts_short": _layouts(
+            [entry for entry in serving if (entry["batch"], entry["concurrency"]) in SHOWN_POINTS]
+        ),
+        "index": _index(index),
+        "index_short": _index([entry for entry in index if entry["kind"] in ("auto", "scann", "flat")]),
+        "filters": _filters(read_json(RESULTS / "filters.json")),
+        "features": _features(read_json(RESULTS / "features.json")),
+        "faults": _faults(read_json(RESULTS / "faults.json")),
+        "onnx_graph": _onnx_graph(read_json(RESULTS / "onnx_graph.json")),
+        "layout": _layout(read_json(RESULTS / "layout.json")),
+        **readme_models.rendered(),
+    }
+
+
+def _onnx_graph(points: list[dict[str, Any]]) -> str:
+    rows = [
+        [f"{point['rows']}", f"{point['onnx_us'] / 1000:.2f}", f"{point['release_us'] / 1000:.2f}"] for point in points
+    ]
+    return table(["rows", "the graph, ms", "the release, ms"], rows)
+
+
+def _layout(layout: dict[str, Any]) -> str:
+    rows = [
+        [f"`{row['folder']}`", str(row["files"]), f"{row['lines']:,}", f"`{row['longest']}`: {row['longest_lines']}"]
+        for row in layout["folders"]
+    ]
+    lines = [[f"`{name}`", f"{row['before']:,}", f"{row['after']:,}"] for name, row in layout["lines"].items()]
+    touched = [
+        [name, str(len(files)), ", ".join(f"`{path}`" for path in files)] for name, files in layout["touched"].items()
+    ]
+    return "\n\n".join(
+        [
+            table(["folder", "files", "lines", "longest function, lines"], rows),
+            table(["to add", "files", "which"], touched),
+            table(["lines of Python", "before the layout of today", "now"], lines),
+        ]
+    )
+
+
+def _answers(example: dict[str, Any]) -> str:
+    rows = [
+        [
+            str(rank),
+            served["title"] + (" ✓" if served["held_out"] else ""),
+            served["genres"],
+            f"{served['score']:.3f}",
+            liked["title"] if liked else "",
+        ]
+        for rank, (served, liked) in enumerate(zip_longest(example["served"], example["liked"]), start=1)
+    ]
+    hits = sum(served["held_out"] for served in example["served"])
+    lead = (
+        f"MovieLens-100K, user {example['user']} ({example['facts']}), as the release that `make demo` makes answers. "
+        f"✓: one of {hits} films here that the user did rate, in rows the model never saw."
+    )
+    return f"{lead}\n\n" + table(["", "recommended", "genres", "score", "liked before"], rows)
+
+
+def _quality(quality: dict[str, Any], peers: dict[str, Any]) -> str:
+    names = ["unseen.recall@10", "unseen.recall@100", "all.recall@10", "all.recall@100"]
+    measured = [(quality[recipe], f"`{recipe}`: {what}") for recipe, what in RECIPES.items() if recipe in quality]
+    rows = [
+        [what, *(f"**{entry['metrics'][name]['mean']:.3f}** ± {entry['metrics'][name]['sd']:.3f}" for name in names)]
+        for entry, what in measured
+    ]
+    for model in peers["models"]:
+        if model["name"] != "two-tower" and "all" in model:
+            rows.append([model["name"], *(f"{model[side][key]:.3f}" for side, key in (n.split(".") for n in names))])
+    facts = measured[0][0]
+    lead = (
+        f"{facts['rows']:,} held-out ratings (random split), {facts['items']:,} films; ours with the mean and standard "
+        f"deviation of {len(facts['seeds'])} seeds. With history, the two-tower uses the query's time and what the "
+        "user did before it; the peers know which films the user rated. Peers are fitted on the same rows, their "
+        "settings chosen on validation."
+    )
+    headings = ["", "recall@10, unseen", "recall@100, unseen", "recall@10, all items", "recall@100, all items"]
+    return f"{lead}\n\n" + table(headings, rows)
+
+
+def _other_splits(quality: dict[str, Any]) -> str:
+    names = ["unseen.recall@10", "unseen.recall@100"]
+    rows = []
+    for entry, what in ((quality[recipe], what) for recipe, what in OTHER_SPLITS.items() if recipe in quality):
+        figures = [f"**{entry['metrics'][name]['mean']:.3f}** ± {entry['metrics'][name]['sd']:.3f}" for name in names]
+        rows.append([f"{what}, {entry['rows']:,} rows: `{entry['recipe']}`", *figures])
+        rows += [
+            [peer, *(f"{recalls[name]:.3f}" for name in names)] for peer, recalls in entry.get("peers", {}).items()
+        ]
+    lead = "Other splits, rows whose user and film are known by then, films that the user has not seen yet:"
+    return f"{lead}\n\n" + table(["", "recall@10", "recall@100"], rows)
+
+
+def _cold_start(found: dict[str, Any]) -> str:
+    rates = found["rates"]
+    rows = [
+        [name, f"{rates[0]['groups'][name]['rows']:,}"]
+        + [" / ".join(f"{rate['groups'][name][f'recall@{k}']['mean']:.3f}" for k in (10, 100)) for rate in rates]
+        for name in rates[0]["groups"]
+    ]
+    lead = (
+        "A tenth of the films and a tenth of the users held out of training entirely, by `unseen_rate`, the share of "
+        "ids that training replaces with the code of an unknown one: recall@10 / recall@100 of unseen films "
+        f"({found['epochs']} epochs, {len(found['seeds'])} seeds)."
+    )
+    return f"{lead}\n\n" + table(["", "rows", *(f"{rate['unseen_rate']:g}" for rate in rates)], rows)
+
+
+def _speed(points: list[dict[str, Any]]) -> str:
+    rows = [
+        [
+            f"{point['batch']} x {point['concurrency']}",
+            f"{point['rows_per_s']:,.0f}",
+            f"{point['p50_ms']:.2f}",
+            f"{point['p99_ms']:.2f}",
+            f"{point['server_cpu_ms_per_row']:.2f}",
+        ]
+        for point in points
+    ]
+    lead = "A real Triton over gRPC, measured by perf_analyzer on the same two shared cores:"
+    return f"{lead}\n\n" + table(["rows x in flight", "rows/s", "p50, ms", "p99, ms", "server CPU, ms per row"], rows)
+
+
+def _layouts(points: list[dict[str, Any]]) -> str:
+    by_place: dict[tuple[int, int], dict[str, dict[str, Any]]] = {}
+    for point in points:
+        by_place.setdefault((point["batch"], point["concurrency"]), {})[point["layout"]] = point
+    layouts = list(dict.fromkeys(point["layout"] for point in points))
+    rows = [
+        [f"{batch} x {flight}", *(_point(by_layout.get(layout)) for layout in layouts)]
+        for (batch, flight), by_layout in sorted(by_place.items())
+    ]
+    lead = (
+        "The same towers and items in each layout, beside stock merlin-systems and a python model that does nothing, "
+        "asked in turns in one run (`benchmarks/serving/serving.py`): rows/s; p50 in ms; server CPU in ms per row."
+    )
+    return f"{lead}\n\n" + table(["rows x in flight", *layouts], rows)
+
+
+def _point(point: dict[str, Any] | None) -> str:
+    if point is None:
+        return ""
+    return f"{point['rows_per_s']:,.0f}; {point['p50_ms']:.2f}; {point['server_cpu_ms_per_row']:.3f}"
+
+
+def _index(found: list[dict[str, Any]]) -> str:
+    rows = [
+        [
+            point["kind"] + (f" ({point['chosen']})" if "chosen" in point else ""),
+            f"{point['recall_target']:g}",
+            f"{point['recall@100']:.3f}",
+            f"{point['p50_us'] / 1000:.2f}",
+            f"{point['build_s']:.0f}",
+            f"{point['memory_mb']:.0f}",
+        ]
+        for point in found
+    ]
+    lead = (
+        f"{found[0]['items']:,} items of 64 dimensions, one query at a time on one thread, all in turns "
+        "(`benchmarks/search/index.py`):"
+    )
+    return f"{lead}\n\n" + table(["index", "target", "recall@100", "p50, ms", "build, s", "memory, MB"], rows)
+
+
+def _filters(found: list[dict[str, Any]]) -> str:
+    rows = [
+        [
+            f"{point['selectivity']:g}",
+            "whole clusters" if point["clustered"] else "scattered",
+            f"{point['recall@100']:.3f}",
+            f"{point['index_alone_recall@100']:.3f}",
+            f"{point['p50_us'] / 1000:.2f}",
+        ]
+        for point in found
+    ]
+    lead = f"Filters over {found[0]['items']:,} items, `{found[0]['kind']}` for recall {found[0]['recall_target']:g}:"
+    headings = ["share allowed", "which", "recall@100", "the index alone, told what to skip", "p50, ms"]
+    return f"{lead}\n\n" + table(headings, rows)
+
+
+def _features(found: list[dict[str, Any]]) -> str:
+    engines = list(dict.fromkeys(point["engine"] for point in found))
+    rows = [
+        [f"{count:,}", *(_features_point(point) for name in engines for point in found if _is(point, count, name))]
+        for count in dict.fromkeys(point["rows"] for point in found)
+    ]
+    lead = (
+        "Feature engineering on two cores (`benchmarks/scale/features.py`): rows/s; peak memory in MB, all processes."
+    )
+    return f"{lead}\n\n" + table(["rows", *engines], rows)
+
+
+def _is(one: dict[str, Any], rows: int, engine: str) -> bool:
+    return bool(one["rows"] == rows and one["engine"] == engine)
+
+
+def _features_point(one: dict[str, Any]) -> str:
+    return f"{one['rows_per_s']:,.0f}; {one['peak_rss_mb']:,.0f}"
+
+
+FAULTS = {
+    "kill-stub": "the model process killed under load, {kills} times: back in {back_s_median} s, at most {back_s_max}",
+    "stop": "the server stopped under load, {stops} times: what was in flight is answered, what comes later refused",
+    "hot-swap": "another release goes live under load, {swaps} times",
+    "soak": "{minutes:g} minutes at 80 % of capacity, a tenth of the requests wrong",
+    "fuzz": "fuzzed requests, both layouts",
+}
+
+
+def _faults(found: dict[str, Any]) -> str:
+    counts = ("sent", "answered", "refused", "lost")
+    rows = [
+        [what.format(**found[name]), *(f"{found[name]['requests'][count]:,}" for count in counts)]
+        for name, what in FAULTS.items()
+        if name in found
+    ]
+    lead = (
+        "Requests to a server that is being broken (`benchmarks/faults/faults.py`); "
+        "refused: INVALID_ARGUMENT, UNAVAILABLE."
+    )
+    return f"{lead}\n\n" + table(["", *counts], rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""The README's one table: what is measured, and against what; benchmarks/pages/readme.py puts it there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmarks.harness import RESULTS
+from benchmarks.pages.readme_models import spread, table
+from retrieval.report.tables import read_json
+
+Entry = Mapping[str, Any]
+UNSEEN = "unseen.recall@10"
+OURS = {
+    "recipes/movielens-100k.toml": "history, as in `make demo`",
+    "recipes/movielens-100k-best.toml": "history and time, taught by earlier towers, EASE and ALS",
+    "recipes/movielens-100k-user.toml": "user id and attributes alone, taught by EASE and ALS",
+}
+FEATURE_ROWS = 20_000_000
+ROWS, IN_FLIGHT = 1, 16
+"""Rows of a request and requests in flight, for which the table tells the server's speed."""
+BROKEN = ("kill-stub", "stop", "hot-swap", "soak", "fuzz")
+"""The scenarios of benchmarks/faults/faults.py that docs/results.md shows one by one."""
+
+
+def summary(quality: Mapping[str, Entry], peers: Entry) -> str:
+    """Return the table: each kind of figure in one row, with what it is compared with."""
+    rows = [
+        *_recall(quality, peers),
+        _server(read_json(RESULTS / "serving.json")),
+        _index(read_json(RESULTS / "index.json")),
+        _features(read_json(RESULTS / "features.json")),
+        _faults(read_json(RESULTS / "faults.json")),
+    ]
+    facts = quality[next(iter(OURS))]
+    lead = (
+        f"Recall is of {facts['rows']:,} held-out ratings (random split) of {facts['items']:,} films, mean and "
+        f"standard deviation of {len(facts['seeds'])} seeds. With history, the two-tower uses the query's time and "
+        "what the user did before it; the peers, fitted on the same rows, know which films the user rated."
+    )
+    return f"{lead}\n\n" + table(["measured", "ours", "against", "more"], rows)
+
+
+def _recall(quality: Mapping[str, Entry], peers: Entry) -> list[list[str]]:
+    """Return recall with what the user did before, and by the user alone, each beside the same peers."""
+    models = [model for model in peers["models"] if model["name"] != "two-tower"]
+    against = ", ".join(f"{model['name']} {model['unseen']['recall@10']:.3f}" for model in models)
+    return [
+        [
+            f"recall@10 of unseen films: {what}",
+            f"**{spread(quality[recipe]['metrics'][UNSEEN])}**",
+            against,
+            "[quality](docs/quality.md)",
+        ]
+        for recipe, what in OURS.items()
+    ]
+
+
+def _server(points: Sequence[Entry]) -> list[str]:
+    rate = {
+        point["layout"]: f"{point['rows_per_s']:,.0f} (p50 {point['p50_ms']:.2f} ms)"
+        for point in points
+        if (point["batch"], point["concurrency"]) == (ROWS, IN_FLIGHT)
+    }
+    return [
+        f"requests/s of {ROWS} row, {IN_FLIGHT} in flight, the same towers and items",
+        f"**{rate['fused']}**",
+        f"stock merlin-systems {rate['stock']}; a python model that does nothing {rate['noop']}",
+        "[serving](docs/serving.md)",
+    ]
+
+
+def _index(found: Sequence[Entry]) -> list[str]:
+    def told(point: Entry) -> str:
+        return f"{point['p50_us'] / 1000:.2f} ms (recall@100 {point['recall@100']:.3f})"
+
+    auto, scann = (next(entry for entry in found if entry["kind"] == kind) for kind in ("auto", "scann"))
+    flat = next(entry for entry in found if entry["kind"] == "flat")
+    return [
+        f"p50 of one query over {auto['items']:,} items, for recall {auto['recall_target']:g}",
+        f"**{told(auto)}**",
+        f"exact search {told(flat)}; ScaNN {told(scann)}",
+        "[item index](docs/item-index.md)",
+    ]
+
+
+def _features(found: Sequence[Entry]) -> list[str]:
+    rate = {point["engine"]: f"{point['rows_per_s']:,.0f}" for point in found if point["rows"] == FEATURE_ROWS}
+    return [
+        f"feature engineering of {FEATURE_ROWS:,} rows, rows/s",
+        f"**{rate['retrieval']}**",
+        f"stock NVTabular {rate['nvtabular']}; Polars {rate['polars']}",
+        "[scale](docs/scale.md)",
+    ]
+
+
+def _faults(found: Mapping[str, Entry]) -> list[str]:
+    counted = [found[name]["requests"] for name in BROKEN]
+    sent, refused, lost = (sum(requests[name] for requests in counted) for name in ("sent", "refused", "lost"))
+    return [
+        "requests lost while a server is killed, stopped, given another release, loaded to 80 % or sent wrong requests",
+        f"**{lost:,}** of {sent:,} ({refused:,} refused: UNAVAILABLE or INVALID_ARGUMENT)",
+        "nothing",
+        "[faults](docs/faults.md)",
+    ]

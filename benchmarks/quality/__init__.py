@@ -1,0 +1,1 @@
+"""Quality figures: what recipes reach on public data sets."""

@@ -1,0 +1,1 @@
+"""Item indexes and filters: recall and latency."""

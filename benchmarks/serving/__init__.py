@@ -1,0 +1,1 @@
+"""The served path: latency, throughput, and the heaviest requests."""
