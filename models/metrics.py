@@ -101,14 +101,14 @@ class Ranking:
         """
         num_items = self.shown.shape[1]
         reachable = self.ranks < num_items
-        found: dict[str, float] = {"mrr": float(np.mean(reachable / (self.ranks + 1.0)))}
+        figures: dict[str, float] = {"mrr": float(np.mean(reachable / (self.ranks + 1.0)))}
         for k, shown in zip(KS, self.shown, strict=True):
             hits = self.ranks < min(k, num_items)
-            found[f"recall@{k}"] = float(hits.mean())
-            found[f"hit_rate@{k}"] = len(np.unique(self.users[hits])) / len(np.unique(self.users))
-            found[f"ndcg@{k}"] = float(self.row_values(f"ndcg@{k}").mean())
-            found[f"coverage@{k}"] = float(shown.mean())
-        return found
+            figures[f"recall@{k}"] = float(hits.mean())
+            figures[f"hit_rate@{k}"] = len(np.unique(self.users[hits])) / len(np.unique(self.users))
+            figures[f"ndcg@{k}"] = float(self.row_values(f"ndcg@{k}").mean())
+            figures[f"coverage@{k}"] = float(shown.mean())
+        return figures
 
     def row_values(self, name: str) -> npt.NDArray[np.float64]:
         """Return what each row adds to the mean that is `recall@k` or `ndcg@k`, float64 `[rows]`."""
@@ -157,8 +157,8 @@ def rank_targets(
         queries = slice(start, min(start + step, len(first) - 1))
         rows, askers = order[first[start] : first[queries.stop]], users[order[first[queries]]]
         scores = _comparable(score(queries))
-        found = _ranks(scores, query[rows] - start, targets[rows], users[rows], seen)
-        ranks["all"][rows], ranks["unseen"][rows] = found
+        placed = _ranks(scores, query[rows] - start, targets[rows], users[rows], seen)
+        ranks["all"][rows], ranks["unseen"][rows] = placed
         if coverage:
             _mark_shown(scores, shown["all"])
             theirs = seen.pairs(askers)
@@ -167,7 +167,7 @@ def rank_targets(
             _mark_shown(scores, shown["unseen"])
             scores[theirs] = kept  # they may be the caller's own
         report(queries.stop)
-    return {name: Ranking(found, users, shown[name]) for name, found in ranks.items()}
+    return {name: Ranking(placed, users, shown[name]) for name, placed in ranks.items()}
 
 
 def rank_users(

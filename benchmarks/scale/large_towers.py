@@ -114,7 +114,7 @@ def train(sizes: Sizes, place: Path) -> dict[str, Any]:
         "seconds_of_3_steps": round(stepped - began, 1),
         "export_seconds": exported,
         "peak_rss_mb": round(peak_mb()),
-        "files_mb": {str(one.relative_to(place / "towers")): one.stat().st_size // MEGABYTE for one in files},
+        "files_mb": {str(file.relative_to(place / "towers")): file.stat().st_size // MEGABYTE for file in files},
     }
 
 
@@ -131,7 +131,7 @@ def release(sizes: Sizes, place: Path) -> dict[str, Any]:
     parts = Parts(place / "features", place / "towers", place / "release")
     write_release(parts, Training(), Settings("large-towers", "0" * 64, serving, index), say)
     export_repository(place / "release", place / "triton")
-    size = sum(one.stat().st_size for one in (place / "release").rglob("*") if one.is_file())
+    size = sum(file.stat().st_size for file in (place / "release").rglob("*") if file.is_file())
     return {
         "seconds": round(time.perf_counter() - began, 1),
         "peak_rss_mb": round(peak_mb()),
@@ -197,23 +197,23 @@ def serve(sizes: Sizes, place: Path) -> dict[str, Any]:
             for _ in pool.map(lambda some: client.recommend(some, top_k=10), users):
                 pass
         family = psutil.Process(server.process_id).children(recursive=True)
-        stubs = sorted(family, key=lambda one: one.memory_info().rss)[-2:]
+        stubs = sorted(family, key=lambda stub: stub.memory_info().rss)[-2:]
         return {
             "seconds_until_ready": round(ready, 1),
             "processes": [
                 {
-                    "rss_mb": one.memory_info().rss // MEGABYTE,
-                    "uss_mb": one.memory_full_info().uss // MEGABYTE,
-                    "private_mb": private(one),
+                    "rss_mb": stub.memory_info().rss // MEGABYTE,
+                    "uss_mb": stub.memory_full_info().uss // MEGABYTE,
+                    "private_mb": private(stub),
                 }
-                for one in stubs
+                for stub in stubs
             ],
         }
 
 
 def private(process: psutil.Process) -> int:
     """Return the memory that a process shares with no file and no other process, in MB."""
-    return int(sum(one.private_dirty for one in process.memory_maps()) // MEGABYTE)
+    return int(sum(mapped.private_dirty for mapped in process.memory_maps()) // MEGABYTE)
 
 
 if __name__ == "__main__":

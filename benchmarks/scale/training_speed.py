@@ -75,31 +75,31 @@ def measure_at_scale(quick: bool, rounds: int, out: Terminal) -> dict[str, Any]:
     options = ["--epochs", at_scale.EPOCHS, *(["--quick"] if quick else [])]
     ours = [(f"{OURS}, {size:,} ids", [OURS, "--vocabulary", size, *options]) for size in sizes]
     theirs = (THEIRS, [THEIRS, "--vocabulary", task.vocabulary, *options])
-    found, loads = in_turns([*ours, theirs], rounds, out)
-    largest = found[ours[-1][0]]
+    by_side, loads = in_turns([*ours, theirs], rounds, out)
+    largest = by_side[ours[-1][0]]
     return {
-        "ratio_vs_tfrs_large": ratio(largest, found[THEIRS], "examples_per_s"),
-        "memory_ratio_vs_tfrs_large": ratio(largest, found[THEIRS], "peak_mb"),
+        "ratio_vs_tfrs_large": ratio(largest, by_side[THEIRS], "examples_per_s"),
+        "memory_ratio_vs_tfrs_large": ratio(largest, by_side[THEIRS], "peak_mb"),
         "step_ms_by_vocabulary": {
-            str(size): round(1000 * task.batch / found[name]["examples_per_s"], 1)
+            str(size): round(1000 * task.batch / by_side[name]["examples_per_s"], 1)
             for size, (name, _) in zip(sizes, ours, strict=True)
         },
-        "large": {**found, **task._asdict(), "load_average": loads},
+        "large": {**by_side, **task._asdict(), "load_average": loads},
     }
 
 
 def in_turns(sides: Sequence[tuple[str, list[Any]]], rounds: int, out: Terminal) -> tuple[dict[str, Any], list[float]]:
     """Train the sides, by name with the arguments of their processes, in turns; return each one's figures, and the
     machine's load."""
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name, _ in sides}
+    by_side: dict[str, list[dict[str, Any]]] = {name: [] for name, _ in sides}
     loads = [os.getloadavg()[0]]
     for number in range(rounds):
         for name, arguments in sides[:: -1 if number % 2 else 1]:
             figure = told(in_process(__file__, "--worker", *arguments))
-            found[name].append(figure)
+            by_side[name].append(figure)
             out.say(f"round {number + 1}, {name}: {figure['examples_per_s']:,.0f} examples/s, {figure['peak_mb']} MB")
             loads.append(os.getloadavg()[0])
-    return {name: summed_up(each) for name, each in found.items()}, [round(load, 2) for load in loads]
+    return {name: summed_up(each) for name, each in by_side.items()}, [round(load, 2) for load in loads]
 
 
 def ratio(ours: dict[str, Any], theirs: dict[str, Any], key: str) -> float:
@@ -131,9 +131,9 @@ def measure(features: Path, rounds: int, epochs: int, out: Terminal) -> dict[str
 def summed_up(rounds: list[dict[str, Any]]) -> dict[str, Any]:
     """Medians over the rounds; all of a round's epochs are kept beside them."""
     return {
-        "examples_per_s": round(statistics.median(one["examples_per_s"] for one in rounds)),
-        "peak_mb": round(statistics.median(one["peak_mb"] for one in rounds)),
-        "imported_mb": round(statistics.median(one["imported_mb"] for one in rounds)),
+        "examples_per_s": round(statistics.median(figure["examples_per_s"] for figure in rounds)),
+        "peak_mb": round(statistics.median(figure["peak_mb"] for figure in rounds)),
+        "imported_mb": round(statistics.median(figure["imported_mb"] for figure in rounds)),
         "rounds": rounds,
     }
 
@@ -143,7 +143,7 @@ def figures(rows: int, seconds: list[float], peak_mb: float, imported_mb: float)
     counted = seconds[1:]
     return {
         "examples_per_s": rows / statistics.median(counted),
-        "epoch_seconds": [round(one, 3) for one in seconds],
+        "epoch_seconds": [round(epoch, 3) for epoch in seconds],
         "peak_mb": round(peak_mb, 1),
         "imported_mb": round(imported_mb, 1),
     }
@@ -183,8 +183,8 @@ def train_theirs(features: Path, epochs: int) -> dict[str, Any]:
             self.task = tfrs.tasks.Retrieval(metrics=tfrs.metrics.FactorizedTopK(candidates=movies))
 
         def compute_loss(self, features: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-            found = self.queries(features), self.candidates(features["movie_title"])
-            return self.task(*found, compute_metrics=not training)
+            vectors = self.queries(features), self.candidates(features["movie_title"])
+            return self.task(*vectors, compute_metrics=not training)
 
     model = Tutorial()
     model.compile(optimizer=tf.keras.optimizers.Adagrad(0.1))

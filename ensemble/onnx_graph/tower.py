@@ -27,16 +27,16 @@ def whole_tower(release: Release) -> onnx.ModelProto:
     path = release.path / "towers/query.onnx"
     model = onnx.load(str(path))
     graph = model.graph
-    tables = [one for one in graph.input if one.name.startswith(TABLE)]
-    size = sum(4 * prod(axis.dim_value for axis in one.type.tensor_type.shape.dim) for one in tables)
+    tables = [table for table in graph.input if table.name.startswith(TABLE)]
+    size = sum(4 * prod(axis.dim_value for axis in table.type.tensor_type.shape.dim) for table in tables)
     if size > _LARGEST:
         raise ReleaseError(
             f"{path}: has tables of {size / 1e9:.1f} GB, an ONNX file holds 2; serve the release, with "
             'tower_platform = "python" where the layout is chained'
         )
-    for one in tables:
-        name = f"towers/query/{one.name.removeprefix(TABLE)}.npy"
-        table = release.array(name, np.float32, dimensions=2)
-        graph.initializer.append(numpy_helper.from_array(table, one.name))
-        graph.input.remove(one)
+    for table in tables:
+        name = f"towers/query/{table.name.removeprefix(TABLE)}.npy"
+        rows = release.array(name, np.float32, dimensions=2)
+        graph.initializer.append(numpy_helper.from_array(rows, table.name))
+        graph.input.remove(table)
     return model

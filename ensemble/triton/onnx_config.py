@@ -58,7 +58,7 @@ def onnx_config(release: Release, graph: ModelProto, version: int) -> str:
 
 def _tensor(direction: str, tensor: ValueInfoProto) -> str:
     kind, row = tensor.type.tensor_type, tensor.type.tensor_type.shape.dim[1:]
-    dims = [one.dim_value if one.HasField("dim_value") else -1 for one in row]
+    dims = [axis.dim_value if axis.HasField("dim_value") else -1 for axis in row]
     shape = f"dims: [ {', '.join(map(str, dims))} ]" if dims else "dims: [ 1 ] reshape { shape: [ ] }"
     name = json.dumps(tensor.name, ensure_ascii=False)
     return f"{direction} {{ name: {name} data_type: {_TYPES[kind.elem_type]} {shape} }}"

@@ -34,12 +34,12 @@ def user_metrics(ranks: Int64Array, users: Int64Array, items: int, ks: Sequence[
     user, ranks = user[order], ranks[order]
     relevant = np.bincount(user)
     place = np.arange(len(user)) - np.repeat(np.cumsum(relevant) - relevant, relevant)
-    found: dict[str, float] = {}
+    figures: dict[str, float] = {}
     for k in ks:
         hit = ranks < min(k, items)
         values = _at(k, user[hit], ranks[hit], place[hit], relevant)
-        found.update({f"{name}@{k}": float(value.mean()) for name, value in zip(NAMES, values, strict=True)})
-    return found
+        figures.update({f"{name}@{k}": float(value.mean()) for name, value in zip(NAMES, values, strict=True)})
+    return figures
 
 
 def _at(

@@ -38,8 +38,8 @@ class Scenario(NamedTuple):
     def name(self) -> str:
         """Say it in words."""
         kind = "random" if self.drawn else "first"
-        given = [*(["title"] if self.title else []), *([f"{kind} {self.seeds}"] if self.seeds else [])]
-        return ", ".join(given)
+        parts = [*(["title"] if self.title else []), *([f"{kind} {self.seeds}"] if self.seeds else [])]
+        return ", ".join(parts)
 
 
 SCENARIOS = (
@@ -95,7 +95,7 @@ def challenge(data: FeatureSet, part: Part, scenario: Scenario) -> Challenge | N
     if not told:
         return None
     numbers = np.repeat(np.arange(len(seeds)), scenario.seeds)
-    starts = np.array([one[Columns.Timestamp] for one in told]) - scenario.seeds
+    starts = np.array([query[Columns.Timestamp] for query in told]) - scenario.seeds
     times = np.repeat(starts, scenario.seeds) + np.tile(np.arange(scenario.seeds), len(seeds))
     rows = pd.DataFrame({Columns.User: numbers, Columns.ItemIndex: np.concatenate(seeds), Columns.Timestamp: times})
     return Challenge(_with_nulls(pd.DataFrame(told), data, part), rows, _by_query(seeds), _by_query(hidden))
@@ -103,11 +103,11 @@ def challenge(data: FeatureSet, part: Part, scenario: Scenario) -> Challenge | N
 
 def query_features(asked: Challenge, data: FeatureSet, transform: Transform) -> dict[str, np.ndarray]:
     """Return the query tower's features of a scenario's queries: as the request of an unknown playlist gives them."""
-    made, spec = transform(asked.queries), sequence_spec(data.query_specs)
+    features, spec = transform(asked.queries), sequence_spec(data.query_specs)
     if spec is None:
-        return made
+        return features
     rows = asked.queries.assign(**{Columns.User: np.arange(len(asked.queries))})
-    return {**made, **history_features(spec, rows, asked.seeds, own=False)}
+    return {**features, **history_features(spec, rows, asked.seeds, own=False)}
 
 
 def _drawn(part: Part, scenario: Scenario, random: np.random.Generator) -> Iterator[tuple[Any, int, Int64Array]]:
@@ -119,8 +119,8 @@ def _drawn(part: Part, scenario: Scenario, random: np.random.Generator) -> Itera
     items, times = (rows[name].to_numpy(np.int64)[order] for name in (Columns.ItemIndex, Columns.Timestamp))
     starts = np.concatenate([[0], ends[:-1]])
     able = np.flatnonzero(ends - starts > scenario.seeds)
-    for one in np.sort(random.permutation(able)[:PLAYLISTS]):
-        yield users[one], int(times[starts[one]]), items[starts[one] : ends[one]]
+    for playlist in np.sort(random.permutation(able)[:PLAYLISTS]):
+        yield users[playlist], int(times[starts[playlist]]), items[starts[playlist] : ends[playlist]]
 
 
 def _chosen(length: int, scenario: Scenario, random: np.random.Generator) -> Int64Array:
@@ -140,5 +140,5 @@ def _with_nulls(told: pd.DataFrame, data: FeatureSet, part: Part) -> pd.DataFram
 
 
 def _by_query(lists: list[Int64Array]) -> SeenItems:
-    queries = np.repeat(np.arange(len(lists)), [len(one) for one in lists])
+    queries = np.repeat(np.arange(len(lists)), [len(items) for items in lists])
     return SeenItems.of(queries, np.concatenate(lists).astype(np.int64), len(lists))

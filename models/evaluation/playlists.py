@@ -53,16 +53,16 @@ def measure(data: FeatureSet, part: Part, towers_dir: Path, transform: Transform
     def popular(asked: Challenge) -> Scores:
         return lambda rows: np.broadcast_to(counts, (rows.stop - rows.start, len(counts)))
 
-    found = []
+    scenarios = []
     for scenario in SCENARIOS:
         asked = challenge(data, part, scenario)
         if asked is not None:
             facts = {"name": scenario.name, **scenario._asdict(), "playlists": len(asked.queries)}
             ours, theirs = (_means(asked, answer, data) for answer in (towers, popular))
-            found.append({**facts, **ours, "popularity": theirs})
-    mean = {name: float(np.mean([one[name] for one in found])) for name in METRICS}
-    theirs = {name: float(np.mean([one["popularity"][name] for one in found])) for name in METRICS}
-    return {"answers": ANSWERS, "scenarios": found, "mean": {**mean, "popularity": theirs}}
+            scenarios.append({**facts, **ours, "popularity": theirs})
+    mean = {name: float(np.mean([scenario[name] for scenario in scenarios])) for name in METRICS}
+    theirs = {name: float(np.mean([scenario["popularity"][name] for scenario in scenarios])) for name in METRICS}
+    return {"answers": ANSWERS, "scenarios": scenarios, "mean": {**mean, "popularity": theirs}}
 
 
 def _means(asked: Challenge, answer: Answer, data: FeatureSet) -> dict[str, float]:
@@ -81,14 +81,14 @@ def _popularity(data: FeatureSet) -> Float32Array:
 def continue_playlists(score: Scores, asked: Challenge, items: int) -> Int64Array:
     """Return the best tracks of every query but its seeds, int64 `[n, min(ANSWERS, items)]`; -1 past the last."""
     step = max(1, (1 << 22) // items)
-    found = []
+    answers = []
     for first in range(0, len(asked.queries), step):
         block = slice(first, min(first + step, len(asked.queries)))
         scores = answerable(score(block))
         scores[asked.given.pairs(np.arange(block.start, block.stop))] = -np.inf
         best, value = top_items(scores, min(ANSWERS, items))
-        found.append(np.where(np.isneginf(value), -1, best))
-    return np.concatenate(found)
+        answers.append(np.where(np.isneginf(value), -1, best))
+    return np.concatenate(answers)
 
 
 def playlist_metrics(answers: Int64Array, hidden: SeenItems, artists: Int64Array) -> dict[str, npt.NDArray[np.float64]]:
@@ -120,8 +120,8 @@ def _figures(answered: Int64Array, hidden: Int64Array, artists: Int64Array) -> t
     hits = np.flatnonzero(np.isin(answered, hidden))
     first = answered[: len(hidden)]
     same_artists = np.intersect1d(artists[first], artists[hidden])
-    found = np.count_nonzero(hits < len(hidden))
-    precision = (found + ARTIST_CREDIT * len(same_artists)) / len(hidden)
+    held = np.count_nonzero(hits < len(hidden))
+    precision = (held + ARTIST_CREDIT * len(same_artists)) / len(hidden)
     ideal = np.sum(1 / np.log2(np.arange(min(len(hidden), ANSWERS)) + 2.0))
     gain = np.sum(1 / np.log2(hits + 2.0))
     clicks = hits[0] // PAGE if len(hits) else ANSWERS // PAGE + 1

@@ -92,27 +92,27 @@ def evaluate(
     data = features.load(features_dir)
     if settings.rows is not None:
         data = data._replace(sample=Sample(settings.rows, settings.seed))
-    found = measure(data, towers_dir, rating, progress)
+    measured = measure(data, towers_dir, rating, progress)
     ranker_dir = beside.ranker
-    served = _served_rows(data, found, towers_dir, ranker_dir)
+    served = _served_rows(data, measured, towers_dir, ranker_dir)
     whole = data._replace(asked="all")
-    every = found._replace(towers=served)
+    every = measured._replace(towers=served)
     if data.asked == "known":
         every = measure(whole, towers_dir, rating, progress)
         every = every._replace(towers=_served_rows(whole, every, towers_dir, ranker_dir))
     return {
-        "rows": len(found.task.targets),
+        "rows": len(measured.task.targets),
         "items": len(data.catalogue),
-        "users": len(np.unique(found.task.users)),
+        "users": len(np.unique(measured.task.users)),
         "protocol": protocol,
-        **sampling(data, found.task, served),
+        **sampling(data, measured.task, served),
         **{name: ranking.metrics() for name, ranking in served.items()},
-        **({"retrieval": {name: one.metrics() for name, one in found.towers.items()}} if ranker_dir else {}),
-        "popularity": {name: ranking.metrics() for name, ranking in found.popularity.items()},
+        **({"retrieval": {name: ranking.metrics() for name, ranking in measured.towers.items()}} if ranker_dir else {}),
+        "popularity": {name: ranking.metrics() for name, ranking in measured.popularity.items()},
         "groups": {name: _figures(every, rows) for name, rows in groups(every.task) if rows.any()},
-        **_per_user(data, found, served, (towers_dir, ranker_dir), transform, settings.ks, progress),
-        "comparison": _compare(found, served, beside.peers, settings.ks),
-        **measure_tasks(data, towers_dir, *found[:3]),
+        **_per_user(data, measured, served, (towers_dir, ranker_dir), transform, settings.ks, progress),
+        "comparison": _compare(measured, served, beside.peers, settings.ks),
+        **measure_tasks(data, towers_dir, *measured[:3]),
         **_continuation(data, towers_dir, transform),
     }
 
@@ -136,7 +136,7 @@ def _per_user(
     else:
         part = one_query_per_user(data, users, transform)
         query = np.searchsorted(users, pairs.task.users)
-        ours = {side: one.ranks for side, one in _rank_once(pairs.task, part, query, *where, progress).items()}
+        ours = {side: ranking.ranks for side, ranking in _rank_once(pairs.task, part, query, *where, progress).items()}
     own = {side: user_metrics(ranks, pairs.task.users, items, ks) for side, ranks in ours.items()}
     return {
         "per_user": {"users": len(users), "ks": list(ks), **own, "popularity": _of_users(pairs, found.popularity, ks)}

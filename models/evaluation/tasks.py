@@ -45,14 +45,14 @@ def measure(data: FeatureSet, towers_dir: Path, task: Task, towers: Rankings, po
     asked = queries(data, data.test, known)
     vectors = run_tower(towers_dir / "query.onnx", asked.query)
     items = np.load(towers_dir / "item_vectors.npy", allow_pickle=False)
-    found: dict[str, Any] = {}
+    measured: dict[str, Any] = {}
     if heads.rates:
         predicted = heads.rating(vectors, items[task.targets])
-        found["rating"] = _ratings(predicted, known, asked.interactions)
+        measured["rating"] = _ratings(predicted, known, asked.interactions)
     if heads.kinds:
-        found["served"] = heads.served
+        measured["served"] = heads.served
         kinds = asked.interactions[Columns.Event].astype(str).to_numpy()
-        found["events"] = {
+        measured["events"] = {
             kind: {
                 "rows": int(rows.sum()),
                 "served": _means(towers, rows),
@@ -62,7 +62,7 @@ def measure(data: FeatureSet, towers_dir: Path, task: Task, towers: Rankings, po
             for kind in heads.kinds
             if (rows := kinds == kind).any()
         }
-    return {"tasks": {**found, **({"weights": weights} if (weights := heads.weights()) else {})}}
+    return {"tasks": {**measured, **({"weights": weights} if (weights := heads.weights()) else {})}}
 
 
 def _ratings(predicted: Float32Array, known: pd.DataFrame, asked: pd.DataFrame) -> dict[str, Any]:
@@ -93,8 +93,8 @@ def biases(known: pd.DataFrame, asked: pd.DataFrame) -> npt.NDArray[np.float64]:
     of_item = _damped(off, known[Columns.ItemIndex], ITEM_DAMPING)
     off = off - known[Columns.ItemIndex].map(of_item)
     of_user = _damped(off, known[Columns.User], USER_DAMPING)
-    found = mean + asked[Columns.ItemIndex].map(of_item).fillna(0) + asked[Columns.User].map(of_user).fillna(0)
-    return found.to_numpy(np.float64)
+    predicted = mean + asked[Columns.ItemIndex].map(of_item).fillna(0) + asked[Columns.User].map(of_user).fillna(0)
+    return predicted.to_numpy(np.float64)
 
 
 def _damped(off: pd.Series, by: pd.Series, damping: float) -> pd.Series:

@@ -27,14 +27,14 @@ class Retrieval(NamedTuple):
 
         Items that the row's user, a row of `seen`, has there are left out; None: none are.
         """
-        found = np.full((len(self.queries), count), -1, np.int32)
+        retrieved = np.full((len(self.queries), count), -1, np.int32)
         for rows in self._blocks():
             scores = answerable(self.queries[rows] @ self.items.T)
             if seen is not None:
                 scores[seen.pairs(users[rows])] = -np.inf
             best, score = top_items(scores, min(count, len(self.items)))
-            found[rows, : best.shape[1]] = np.where(np.isneginf(score), -1, best)
-        return found
+            retrieved[rows, : best.shape[1]] = np.where(np.isneginf(score), -1, best)
+        return retrieved
 
     def _blocks(self) -> Iterator[slice]:
         step = max(1, _SCORES_AT_ONCE // len(self.items))

@@ -44,18 +44,18 @@ class Cold(RankingModel):
         selection: config.FieldSelection | None = None,
     ) -> None:
         super().__init__(sides, scale)
-        self.fields = [one for one in fields_of(sides, embedded) if kept is None or one.name in kept]
-        names = {one.name for one in self.fields}
+        self.fields = [field for field in fields_of(sides, embedded) if kept is None or field.name in kept]
+        names = {field.name for field in self.fields}
         self.tables = {
-            one.name: FeatureEmbeddings([one], tag, embedded, pretrained)
+            spec.name: FeatureEmbeddings([spec], tag, embedded, pretrained)
             for specs, tag in ((sides.query, Tags.USER), (sides.item, Tags.ITEM))
-            for one in specs
-            if one.name in names
+            for spec in specs
+            if spec.name in names
         }
-        attended = {one.name: one for one in self.fields}.get(ATTENTION)
+        attended = {field.name: field for field in self.fields}.get(ATTENTION)
         self.keys = tf.keras.layers.Embedding(attended.codes, attended.width, name="keys") if attended else None
-        self.history_name = next((one.name for one in sides.query if one.kind == "sequence"), "")
-        self.excitations = {one.name: Excitation() for one in self.fields}
+        self.history_name = next((spec.name for spec in sides.query if spec.kind == "sequence"), "")
+        self.excitations = {field.name: Excitation() for field in self.fields}
         self.gates = Gates(self.fields, selection) if selection else None
         self.dropout = tf.keras.layers.Dropout(settings.dropout)
         self.projections = {kind: tf.keras.layers.Dense(settings.width) for kind in ("query", "item")}
@@ -89,16 +89,16 @@ class Cold(RankingModel):
         return self.gates.prior() if self.gates else tf.constant(0.0)
 
     def _embedded(self, kind: Kind, features: Features, training: bool) -> tf.Tensor:
-        made = [
+        embedded = [
             self.excitations[name](self.tables[name](features, training=training)) * gate
             for name, gate in self._open(kind, training).items()
         ]
-        return self.projections[kind](self.dropout(tf.concat(made, axis=1), training=training))
+        return self.projections[kind](self.dropout(tf.concat(embedded, axis=1), training=training))
 
     def _open(self, kind: Kind, training: bool) -> dict[str, tf.Tensor | float]:
         """Return how far the gates of a kind's fields are open, by name; without gates they are."""
         drawn = self.gates(self.bias, training=training) if self.gates else [1.0] * len(self.fields)
-        return {one.name: drawn[place] for place, one in enumerate(self.fields) if one.kind == kind}
+        return {field.name: drawn[place] for place, field in enumerate(self.fields) if field.kind == kind}
 
 
 class Excitation(tf.keras.layers.Layer):
@@ -129,11 +129,13 @@ def attended(wanted: tf.Tensor, keys: tf.Tensor, present: tf.Tensor) -> tf.Tenso
 def fields_of(sides: Sides, embedded: Model) -> list[Field]:
     """Return all fields that the network can have."""
     kinds: tuple[tuple[Kind, list[FeatureSpec]], ...] = (("query", sides.query), ("item", sides.item))
-    made = [Field(one.name, kind, _width(one, embedded), one.cardinality) for kind, specs in kinds for one in specs]
+    fields = [
+        Field(spec.name, kind, _width(spec, embedded), spec.cardinality) for kind, specs in kinds for spec in specs
+    ]
     if sides.dim:
-        made += [Field(SIMILARITY, "both", 1), Field(PRODUCT, "both", sides.dim)]
-    codes = [one.cardinality for one in sides.query if one.kind == "sequence"]
-    return [*made, *(Field(ATTENTION, "both", embedded.embedding_dim, one) for one in codes)]
+        fields += [Field(SIMILARITY, "both", 1), Field(PRODUCT, "both", sides.dim)]
+    codes = [spec.cardinality for spec in sides.query if spec.kind == "sequence"]
+    return [*fields, *(Field(ATTENTION, "both", embedded.embedding_dim, count) for count in codes)]
 
 
 def _width(spec: FeatureSpec, embedded: Model) -> int:

@@ -71,7 +71,7 @@ class Network(tf.keras.layers.Layer):
         super().__init__()
         self.crosses = [CrossLayer(rank) for _ in range(cross_layers)]
         self.first = _Linear(layers[0])
-        self.others = [tf.keras.layers.Dense(one, "relu") for one in layers[1:]]
+        self.others = [tf.keras.layers.Dense(width, "relu") for width in layers[1:]]
         self.crossed, self.deep = _Linear(1, bias=False), tf.keras.layers.Dense(1, use_bias=False)
 
     def call(self, query: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:

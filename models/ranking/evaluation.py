@@ -25,15 +25,15 @@ def reordered(scores: Scores, candidates: npt.NDArray[np.int32]) -> npt.NDArray[
 
     A row with a score that is not finite gets no answer, as when it is served: it is -1 throughout.
     """
-    found = np.empty_like(candidates)
+    ranked = np.empty_like(candidates)
     for start in range(0, len(candidates), _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)
         items = candidates[rows]
         score, held = scores(rows, items), items >= 0
         order = np.argsort(-np.where(held, score, -np.inf), axis=1, kind="stable")
         refused = (held & ~np.isfinite(score)).any(axis=1, keepdims=True)
-        found[rows] = np.where(refused, -1, np.take_along_axis(items, order, axis=1))
-    return found
+        ranked[rows] = np.where(refused, -1, np.take_along_axis(items, order, axis=1))
+    return ranked
 
 
 def rank_again(
@@ -43,13 +43,13 @@ def rank_again(
     all items (`all`) and among those that their user has not seen (`unseen`). `query` has the features of each row."""
     ranker, count = ExportedRanker(ranker_dir), json.loads((ranker_dir / PARAMETERS).read_text())["candidates"]
     towers = exported_towers(towers_dir)
-    found = Retrieval(towers.encode(dict(query)), towers.items)
+    retrieval = Retrieval(towers.encode(dict(query)), towers.items)
 
     def scores(rows: slice, items: npt.NDArray[np.int32]) -> Float32Array:
-        return ranker({name: values[rows] for name, values in query.items()}, found.queries[rows], items)
+        return ranker({name: values[rows] for name, values in query.items()}, retrieval.queries[rows], items)
 
     answers = {
-        name: reordered(scores, found.candidates(count, task.users, task.seen if name == "unseen" else None))
+        name: reordered(scores, retrieval.candidates(count, task.users, task.seen if name == "unseen" else None))
         for name in retrieved
     }
     return {name: served(retrieved[name], answers[name], task.targets) for name in retrieved}

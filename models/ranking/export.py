@@ -58,14 +58,14 @@ class ExportedRanker:
         self._sides = np.load(directory / SIDES, allow_pickle=False)
         content = (directory / RANKER).read_bytes()
         self._session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-        self.inputs = [one.name for one in self._session.get_inputs()]
+        self.inputs = [tensor.name for tensor in self._session.get_inputs()]
 
     def __call__(
         self, features: Mapping[str, np.ndarray], vectors: Float32Array, candidates: npt.NDArray[np.int32]
     ) -> Float32Array:
         """Return the scores, float32 `[n, m]`, of candidates, int32 `[n, m]`; whatever it is where there are none."""
-        given = {**features, QUERY_VECTOR: vectors, ITEM_SIDES: self._sides[np.maximum(candidates, 0)]}
-        scores: Float32Array = self._session.run(["score"], {name: given[name] for name in self.inputs})[0]
+        inputs = {**features, QUERY_VECTOR: vectors, ITEM_SIDES: self._sides[np.maximum(candidates, 0)]}
+        scores: Float32Array = self._session.run(["score"], {name: inputs[name] for name in self.inputs})[0]
         return scores
 
 

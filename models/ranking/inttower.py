@@ -32,18 +32,18 @@ class IntTower(RankingModel):
         self.item_embedded = FeatureEmbeddings(sides.item, Tags.ITEM, embedded, pretrained)
         self.dropout = tf.keras.layers.Dropout(settings.dropout)
         width = settings.heads * settings.head_dim
-        self.query_layers = [tf.keras.layers.Dense(one, "relu") for one in settings.layers]
-        self.item_layers = [tf.keras.layers.Dense(one, "relu") for one in settings.layers]
+        self.query_layers = [tf.keras.layers.Dense(units, "relu") for units in settings.layers]
+        self.item_layers = [tf.keras.layers.Dense(units, "relu") for units in settings.layers]
         self.query_heads = [tf.keras.layers.Dense(width) for _ in settings.layers]
         self.item_heads = tf.keras.layers.Dense(width)
 
     def query_side(self, features: Features, training: bool = False) -> tf.Tensor:
         """Return the heads of every layer, float32 `[n, layers * heads, head_dim]`, the last layer's last."""
-        hidden, made = self.dropout(self.query_embedded(features, training=training), training=training), []
+        hidden, vectors = self.dropout(self.query_embedded(features, training=training), training=training), []
         for layer, heads in zip(self.query_layers, self.query_heads, strict=True):
             hidden = layer(hidden)
-            made.append(heads(hidden))
-        return tf.reshape(tf.concat(made, axis=1), [-1, len(made) * self.settings.heads, self.settings.head_dim])
+            vectors.append(heads(hidden))
+        return tf.reshape(tf.concat(vectors, axis=1), [-1, len(vectors) * self.settings.heads, self.settings.head_dim])
 
     def own_item_side(self, features: Features, items: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Return the items' heads, float32 `[items, heads * head_dim]`."""

@@ -96,7 +96,7 @@ class RankingModel(tf.keras.Model):
     @property
     def parameters(self) -> int:
         """Return how many numbers are trained, once it has been called."""
-        return sum(int(one.shape.num_elements()) for one in self.trainable_variables)
+        return sum(int(variable.shape.num_elements()) for variable in self.trainable_variables)
 
     def catalogue_sides(self) -> tf.Tensor:
         """Return the sides of all items, float32 `[items, dim + w]`."""

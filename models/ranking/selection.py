@@ -45,7 +45,7 @@ class Gates(tf.keras.layers.Layer):
     def __init__(self, fields: Sequence[Field], settings: FieldSelection) -> None:
         super().__init__()
         self.settings = settings
-        self.costs = tf.constant([complexity(one, settings) for one in fields], tf.float32)
+        self.costs = tf.constant([complexity(field, settings) for field in fields], tf.float32)
 
     def build(self, input_shape: object) -> None:
         """Create the logits of the probabilities, 0: even chances."""
@@ -78,10 +78,10 @@ def selected(fields: Sequence[Field], probabilities: Float32Array, keep: float) 
     """Return the names of the fields to keep: those open often enough, and of query and item the best in any case."""
     chosen = probabilities >= keep
     for kind in ("query", "item"):
-        own = [place for place, one in enumerate(fields) if one.kind == kind]
+        own = [place for place, field in enumerate(fields) if field.kind == kind]
         if own and not chosen[own].any():
             chosen[max(own, key=lambda place: float(probabilities[place]))] = True
-    return [one.name for one, taken in zip(fields, chosen, strict=True) if taken]
+    return [field.name for field, taken in zip(fields, chosen, strict=True) if taken]
 
 
 def relaxed(logits: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:

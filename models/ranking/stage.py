@@ -58,12 +58,12 @@ class Task(NamedTuple):
         """Return an untrained ranker behind these towers."""
         tf.keras.utils.set_random_seed(self.seed)
         tf.config.experimental.enable_op_determinism()
-        made = untrained(self.data, towers, self.ranking, self.model, **more)
+        ranker = untrained(self.data, towers, self.ranking, self.model, **more)
         optimizer = tf.keras.optimizers.Adam(self.ranking.learning_rate)
         if self.ranking.weight_decay:
             optimizer = tf.keras.optimizers.AdamW(self.ranking.learning_rate, weight_decay=self.ranking.weight_decay)
-        made.compile(optimizer=optimizer)
-        return made
+        ranker.compile(optimizer=optimizer)
+        return ranker
 
     def guard(self, rows: Rows, what: str) -> FiniteGuard:
         """Return what ends a training on these rows that diverges."""
@@ -134,22 +134,22 @@ def untrained(
         history_dropout=model.history_dropout,
     )
     scale = 1.0 / model.temperature  # where the towers' softmax has it
-    made: RankingModel
+    ranker: RankingModel
     if isinstance(ranking, config.IntTower):
-        made = IntTower(sides, ranking, embedded, data.pretrained, scale)
+        ranker = IntTower(sides, ranking, embedded, data.pretrained, scale)
     else:
-        made = Cold(sides, ranking, embedded, data.pretrained, scale, kept, selection)
+        ranker = Cold(sides, ranking, embedded, data.pretrained, scale, kept, selection)
     catalogue = TwoTowerModel(data.query_specs, data.item_specs, data.items, embedded).catalogue
-    made.learn_from(catalogue, tf.convert_to_tensor(towers.items), ranking.loss == "binary")
-    return made
+    ranker.learn_from(catalogue, tf.convert_to_tensor(towers.items), ranking.loss == "binary")
+    return ranker
 
 
 def trained_ranker(data: FeatureSet, towers: Path, ranker: Path, ranking: config.Ranking, model: Model) -> RankingModel:
     """Return the ranker that `train_ranker` left in a directory."""
     kept = json.loads((ranker / PARAMETERS).read_text(encoding="utf-8")).get("kept")
-    made = untrained(data, exported_towers(towers), ranking, model, kept=kept)
-    made.load_weights(ranker / CHECKPOINT).expect_partial()
-    return made
+    ranker_model = untrained(data, exported_towers(towers), ranking, model, kept=kept)
+    ranker_model.load_weights(ranker / CHECKPOINT).expect_partial()
+    return ranker_model
 
 
 def _searched(task: Task, directory: Path) -> dict[str, Any]:
@@ -191,8 +191,8 @@ def _selected(task: Task, towers: Towers, rows: Rows) -> dict[str, Any]:
     open_ = ranker.gates.probabilities()
     kept = selected(ranker.fields, open_, ranking.selection.keep)
     fields = [
-        {**one._asdict(), "complexity": round(complexity(one, ranking.selection), 3), "open": round(float(by), 4)}
-        for one, by in zip(ranker.fields, open_, strict=True)
+        {**field._asdict(), "complexity": round(complexity(field, ranking.selection), 3), "open": round(float(by), 4)}
+        for field, by in zip(ranker.fields, open_, strict=True)
     ]
     task.progress(f"kept {len(kept)} of {len(fields)} fields: {', '.join(kept)}")
     return {"kept": kept, "fields": fields}
@@ -209,8 +209,8 @@ def scores_of(ranker: RankingModel, rows: Rows) -> Callable[[slice, np.ndarray],
     def scores(part: slice, items: np.ndarray) -> Float32Array:
         features = {name: tf.convert_to_tensor(values[part]) for name, values in rows.query.items()}
         vectors = tf.convert_to_tensor(rows.vectors[part])
-        found: Float32Array = score(features, vectors, tf.convert_to_tensor(items)).numpy()
-        return found
+        scored: Float32Array = score(features, vectors, tf.convert_to_tensor(items)).numpy()
+        return scored
 
     return scores
 

@@ -88,24 +88,24 @@ def held_out_rows(data: FeatureSet, part: Part, known: Part, towers: Towers, cou
 def _rows(part: Part, known: Part, towers: Towers, count: int, share: Float32Array) -> Rows:
     users, seen = users_and_seen(part.interactions, known.interactions)
     vectors = towers.encode(part.query)
-    found = Retrieval(vectors, towers.items).candidates(count, users, seen)
-    return Rows(part.query, vectors, part.interactions[Columns.ItemIndex].to_numpy(np.int64), found, share)
+    candidates = Retrieval(vectors, towers.items).candidates(count, users, seen)
+    return Rows(part.query, vectors, part.interactions[Columns.ItemIndex].to_numpy(np.int64), candidates, share)
 
 
 def batches(rows: Rows, negatives: int, batch_size: int, seed: int) -> tf.data.Dataset:
     """Yield what `models.ranking.model.Batch` has, rows reshuffled every epoch, negatives redrawn every time."""
     features = {name: tf.convert_to_tensor(values) for name, values in rows.query.items()}
-    held = [tf.convert_to_tensor(one) for one in (rows.vectors, rows.targets, rows.candidates, rows.weights)]
+    held = [tf.convert_to_tensor(values) for values in (rows.vectors, rows.targets, rows.candidates, rows.weights)]
     size = min(batch_size, len(rows.targets))
 
     def batch(index: tf.Tensor) -> tuple[Any, ...]:
-        vectors, targets, candidates, share = (tf.gather(one, index) for one in held)
+        vectors, targets, candidates, share = (tf.gather(values, index) for values in held)
         there = tf.reduce_sum(tf.cast(candidates >= 0, tf.float32), axis=1, keepdims=True)
         places = tf.cast(tf.random.uniform([size, negatives]) * there, tf.int32)
         drawn = tf.cast(tf.gather(candidates, places, batch_dims=1), tf.int64)
         items = tf.concat([targets[:, tf.newaxis], tf.where(drawn == targets[:, tf.newaxis], tf.int64.min, drawn)], 1)
         labels = tf.one_hot(tf.zeros([size], tf.int32), 1 + negatives)
-        return {name: tf.gather(one, index) for name, one in features.items()}, vectors, items, labels, share
+        return {name: tf.gather(values, index) for name, values in features.items()}, vectors, items, labels, share
 
     order = tf.data.Dataset.range(len(rows.targets)).shuffle(len(rows.targets), seed=seed)
     return order.batch(size, drop_remainder=True).map(batch).prefetch(2)

@@ -55,13 +55,13 @@ def augmented_vectors(specs: Sequence[FeatureSpec], side: Side, config: Model) -
     if config.augmentation is None:
         return None
     name: str = getattr(config.augmentation, side)
-    found = {spec.name: spec for spec in specs if spec.kind == "categorical"}
-    if name not in found:
+    categorical = {spec.name: spec for spec in specs if spec.kind == "categorical"}
+    if name not in categorical:
         raise RecipeError(
             f"[model.augmentation] {side}: '{name}' is no categorical feature of [{side}.features], which has "
-            f"{', '.join(sorted(found)) or 'none'}; its values are to have a vector each"
+            f"{', '.join(sorted(categorical)) or 'none'}; its values are to have a vector each"
         )
-    return AugmentedVectors(found[name], config.tower[-1])
+    return AugmentedVectors(categorical[name], config.tower[-1])
 
 
 def augmented_loss(loss: Loss, config: Augmentation | None, rows: TrainingRows, data: FeatureSet) -> Loss:

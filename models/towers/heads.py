@@ -62,8 +62,8 @@ class TaskHeads(tf.keras.layers.Layer):
         if task is None or not self.maps:
             return queries
         heads = dict(zip(mapped(task), self.maps, strict=True))
-        found = [self._mapped(queries, heads[kind]) if kind in heads else queries for kind in task.kinds]
-        return tf.gather(tf.stack(found, axis=1), events, batch_dims=1)
+        vectors = [self._mapped(queries, heads[kind]) if kind in heads else queries for kind in task.kinds]
+        return tf.gather(tf.stack(vectors, axis=1), events, batch_dims=1)
 
     def _mapped(self, queries: tf.Tensor, head: tf.keras.layers.Layer) -> tf.Tensor:
         moved = queries + head(queries)
@@ -81,11 +81,13 @@ class TaskHeads(tf.keras.layers.Layer):
         events, log_variances = self.tasks.events, self.log_variances
         arrays: dict[str, np.ndarray] = {"unit": np.array(self.unit), "scale": np.array(self.scale)}
         for number, layer in enumerate(self.layers_of_rating):
-            arrays[f"rating.{number}.kernel"], arrays[f"rating.{number}.bias"] = (one.numpy() for one in layer.weights)
+            kernel, bias = layer.weights
+            arrays |= {f"rating.{number}.kernel": kernel.numpy(), f"rating.{number}.bias": bias.numpy()}
         if events:
             arrays |= {"kinds": np.array(events.kinds), "served": np.array(events.served)}
         for kind, layer in zip(mapped(events), self.maps, strict=True):
-            arrays[f"event.{kind}.kernel"], arrays[f"event.{kind}.bias"] = (one.numpy() for one in layer.weights)
+            kernel, bias = layer.weights
+            arrays |= {f"event.{kind}.kernel": kernel.numpy(), f"event.{kind}.bias": bias.numpy()}
         if log_variances is not None:
             arrays |= {"terms": np.array(self.tasks.terms), "log_variances": log_variances.numpy()}
         np.savez(out / FILE, **arrays)

@@ -49,8 +49,8 @@ class StoredHeads:
 
     def weights(self) -> dict[str, float]:
         """Return what was learned of each term's weight, exp(-log variance), by name; empty where they were fixed."""
-        found = zip(self._arrays.get("terms", ()), self._arrays.get("log_variances", ()), strict=True)
-        return {str(name): float(np.exp(-value)) for name, value in found}
+        log_variances = zip(self._arrays.get("terms", ()), self._arrays.get("log_variances", ()), strict=True)
+        return {str(name): float(np.exp(-value)) for name, value in log_variances}
 
     def asked(self, queries: Float32Array, kind: str) -> Float32Array:
         """Return the vectors that retrieve the items of a kind of event, float32 `[n, d]`, of the tower's."""

@@ -211,9 +211,9 @@ class TwoTowerModel(RetrievalModelV2):
             output=DotProduct(),
         )
         self._trained_query, self._trained_items = (
-            compute.tower(one) for one in (self.query_encoder, self.candidate_encoder)
+            compute.tower(encoder) for encoder in (self.query_encoder, self.candidate_encoder)
         )
-        trimmed = (one for spec in item_specs for one in _trimmed(spec, catalogue))
+        trimmed = (feature for spec in item_specs for feature in _trimmed(spec, catalogue))
         self.catalogue = {name: tf.convert_to_tensor(values) for name, values in trimmed}
         self.withhold = Withholding(query_specs, config.withheld, input_names)
         self.loss_of_batch = loss

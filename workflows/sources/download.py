@@ -108,13 +108,13 @@ def _only_one(destination: Path) -> Iterator[None]:
 
 def _adopt(source: Path, checksum: str, destination: Path, origin: str) -> None:
     """Give a finished download its name, if its checksum is right."""
-    got = digest(source, checksum.partition(":")[0])
-    if got != checksum:
+    actual = digest(source, checksum.partition(":")[0])
+    if actual != checksum:
         size = source.stat().st_size
         source.unlink()
         raise DownloadError(
-            f"{origin}: {size:,} bytes came with checksum {got}, expected the published {checksum}; they were deleted. "
-            f"Run the command again, or put the right file at {destination} yourself"
+            f"{origin}: {size:,} bytes came with checksum {actual}, expected the published {checksum}; they were "
+            f"deleted. Run the command again, or put the right file at {destination} yourself"
         )
     with source.open("rb") as file:
         os.fsync(file.fileno())

@@ -115,8 +115,8 @@ def column_names(located: Located, path: str) -> list[str]:
     if given := config.names or UNHEADED.get(located.format):
         return list(given)
     with _open(located, path, [], lambda row: "skip") as reader:
-        found = [str(name).strip() for name in reader.schema.names]
-    return found if config.header else [f"column{number}" for number in range(len(found))]
+        headings = [str(name).strip() for name in reader.schema.names]
+    return headings if config.header else [f"column{number}" for number in range(len(headings))]
 
 
 def _open(located: Located, path: str, names: list[str], on_malformed: Callable[[Any], str]) -> Any:
