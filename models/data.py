@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,9 @@ CONTINUED_ROWS = 10_000
 TRAINED = (Columns.User, Columns.ItemIndex, Columns.Timestamp, Columns.Rating, Columns.Event)
 """The columns of interactions that training looks at, as far as there are such."""
 
+Known = Union[pd.DataFrame, Mapping[str, Any]]
+"""Interactions; to ask who and what is among them, the users and the items by the names of their columns will do."""
+
 
 def join(parts: Sequence[Part]) -> Part:
     """Append the rows of parts to one another."""
@@ -28,7 +31,7 @@ def join(parts: Sequence[Part]) -> Part:
     return Part(query, pd.concat([part.interactions for part in parts], ignore_index=True))
 
 
-def asked(data: FeatureSet, part: Part, known: pd.DataFrame) -> Part:
+def asked(data: FeatureSet, part: Part, known: Known) -> Part:
     """Keep the rows of the validation or the test part that the split asks for; `known` are those learned from.
 
     Of held-out playlists these are at most CONTINUED_ROWS, drawn evenly; the same ones every time. Of these rows the
@@ -46,7 +49,7 @@ def asked(data: FeatureSet, part: Part, known: pd.DataFrame) -> Part:
     return _kept(whole, np.flatnonzero(of_drawn_users(users.astype(np.int64), *data.sample)))
 
 
-def _asked(data: FeatureSet, part: Part, known: pd.DataFrame) -> Part:
+def _asked(data: FeatureSet, part: Part, known: Known) -> Part:
     if data.asked == "all":
         return part
     rows = part.interactions

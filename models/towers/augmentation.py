@@ -16,7 +16,7 @@ import tensorflow as tf
 from models.config import Augmentation, Model, Side
 from models.metrics import Float32Array
 from models.training.losses.objective import Labels, Loss, Towers
-from models.training.losses.sampling import TrainingRows
+from models.training.losses.sampling import ItemCounts
 from workflows.errors import RecipeError
 from workflows.features.stage import FeatureSet, FeatureSpec
 
@@ -64,7 +64,7 @@ def augmented_vectors(specs: Sequence[FeatureSpec], side: Side, config: Model) -
     return AugmentedVectors(categorical[name], config.tower[-1])
 
 
-def augmented_loss(loss: Loss, config: Augmentation | None, rows: TrainingRows, data: FeatureSet) -> Loss:
+def augmented_loss(loss: Loss, config: Augmentation | None, rows: ItemCounts, data: FeatureSet) -> Loss:
     """Return the loss, with what the recipe's augmentation adds to it.
 
     Raises

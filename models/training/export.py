@@ -23,7 +23,8 @@ from workflows.files import json_bytes
 OPSET = 15
 TOLERANCE = 1e-5
 """Of the largest number in a vector, or of 1 where that is larger."""
-_CHECKED_ROWS = 1000
+CHECKED_ROWS = 1000
+"""Test rows that exported towers are compared on."""
 
 
 def export_towers(model: TwoTowerModel, data: FeatureSet, epochs: int, out: Path) -> None:
@@ -39,7 +40,7 @@ def export_towers(model: TwoTowerModel, data: FeatureSet, epochs: int, out: Path
     out.mkdir(parents=True, exist_ok=True)
     convert(model.query_encoder, data.query_specs, out / "query.onnx")
     convert(model.candidate_encoder, data.item_specs, out / "item.onnx")
-    rows = with_history(first_rows(data.test, _CHECKED_ROWS), data.query_specs, data.train.interactions).query
+    rows = with_history(first_rows(data.test, CHECKED_ROWS), data.query_specs, data.train.interactions).query
     _check("query", encode_queries(model, rows), run_tower(out / "query.onnx", rows))
     vectors = run_tower(out / "item.onnx", data.items)
     _check("item", encode_items(model), vectors)

@@ -9,8 +9,7 @@ from pathlib import Path
 import tensorflow as tf
 from msgspec.structs import replace
 
-from models.config import Distillation, Model, Train
-from models.data import join
+from models.config import Model, Train
 from models.towers.augmentation import augmented_loss
 from models.towers.two_tower import TwoTowerModel
 from models.training.blending import Blending, blend, check_blend, choose
@@ -18,24 +17,24 @@ from models.training.cost import Meter
 from models.training.early_stopping import OnEpoch, Validation
 from models.training.export import export_towers
 from models.training.horovod import Ranks
-from models.training.losses.distillation import PeersTeacher, Product, TowersTeacher
-from models.training.losses.objective import Labels, Lesson, Teacher, build_loss
-from models.training.losses.sampling import TrainingRows
-from models.training.losses.tasks import learned_rows, served_rows, with_tasks
+from models.training.learned import learned_from, rows_of
+from models.training.losses.tasks import served_rows
 from models.training.optimizer import build_optimizer
 from models.training.precision import Compute, copy_weights
-from models.training.rows import Rows, shuffled_batches, validation_rows, with_ranges
+from models.training.rows import validation_rows
 from models.training.weights.checkpoints import ALONE, Phase, Session
 from models.training.weights.finite import FEW, FiniteGuard, check_finite
 from models.training.weights.warm_start import PHASES, Earlier, Start, going_on
 from workflows.config import Device
 from workflows.errors import RecipeError
-from workflows.features.stage import FeatureSet, Part, Sample
+from workflows.features.stage import FeatureSet, Sample
 from workflows.files import json_bytes
 from workflows.progress import Progress, regularly
 
 STEP_SECONDS = 10.0
 """An epoch that takes longer says so often how far it is."""
+BOTH = ("train", "valid")
+"""The parts that a model is retrained on."""
 
 
 def train(
@@ -72,7 +71,7 @@ def train(
     check_blend(model, train)
     if earlier:
         train = going_on(train)
-    if train.validation_rows is not None:
+    if train.validation_rows is not None and data.stored is None:
         data = data._replace(sample=Sample(train.validation_rows, 0))
     valid, histories = validation_rows(data)
     valid = served_rows(valid, train.tasks)
@@ -96,14 +95,15 @@ def train(
             callbacks = [_StepLine(progress), validation, *_tensorboard(logs / "search", ranks)]
             phase = session.phase("search", validation)
             phase.tell(progress)
-            towers = [_trained(data, data.train, model, train, seed, epochs, callbacks, (), search, phase)]
+            towers = [_trained(data, ("train",), model, train, seed, epochs, callbacks, (), search, phase, progress)]
             epochs = validation.best_epoch
         rating = train.objective.rating
         chosen = choose(towers[-1], data, validation, rating, progress) if model.blend else None
         if train.refit and not (chosen and chosen.share == 0):  # else nothing is served of the towers
             towers.append(_trained_anew(data, towers, model, train, seed, epochs, logs, progress, refit, session))
         tower = towers[-1]
-        blend(tower, data, join([data.train, data.valid]) if train.refit else data.train, chosen, rating)
+        if chosen:
+            blend(tower, data, rows_of(data, BOTH if train.refit else ("train",)), chosen, rating)
         if not ranks.leads:
             return
         _keep(tower, chosen, train.refit, out)
@@ -137,7 +137,7 @@ def _trained_anew(
     session: Session = ALONE,
 ) -> TwoTowerModel:
     """Train on training and validation rows together; with distillation as many generations as it says."""
-    rows, towers = join([data.train, data.valid]), list(searched)
+    towers = list(searched)
     generations = train.distillation.generations if train.distillation else 0
     if generations and train.distillation and train.distillation.dropout is not None:
         model = replace(model, dropout=train.distillation.dropout)
@@ -150,13 +150,13 @@ def _trained_anew(
         own = seed + len(teachers)
         phase = session.phase(name)
         phase.tell(progress)
-        towers.append(_trained(data, rows, model, train, own, epochs, callbacks, teachers, start, phase))
+        towers.append(_trained(data, BOTH, model, train, own, epochs, callbacks, teachers, start, phase, progress))
     return towers[-1]
 
 
 def _trained(
     data: FeatureSet,
-    part: Part,
+    parts: Sequence[str],
     model: Model,
     train: Train,
     seed: int,
@@ -165,24 +165,16 @@ def _trained(
     teachers: Sequence[TwoTowerModel],
     start: Start | None,
     phase: Phase,
+    progress: Progress,
 ) -> TwoTowerModel:
-    """Make a new model and train it on those rows of `part` that there is a use for, with teachers also by these."""
+    """Make a new model and train it on those rows of `parts` that there is a use for, with teachers also by these."""
     tf.keras.utils.set_random_seed(phase.ranks.seed(seed))
     tf.config.experimental.enable_op_determinism()
-    part, histories = with_ranges(part, data.query_specs)
-    part, weights = learned_rows(part, train)
-    known = part.interactions
-    if start:
-        part, weights = start.newer(part, weights)
-    learned, rows = Rows(part, histories), TrainingRows(part.interactions, len(data.catalogue), known)
-    lesson = _lesson(train.distillation, teachers, learned, rows)
-    retrieval = build_loss(train.objective, rows, model.tower[-1], lesson, fixed_shapes=train.xla)
-    loss, heads = with_tasks(retrieval, model, train.tasks, part.interactions)
-    loss = augmented_loss(loss, model.augmentation, rows, data)
+    learned = learned_from(data, parts, model, train, teachers, start, phase, seed, progress)
+    loss = augmented_loss(learned.loss, model.augmentation, learned.counts, data)
     tower = TwoTowerModel(data.query_specs, data.item_specs, data.items, model, loss, data.pretrained, _compute(train))
-    tower.heads = heads
-    labels = rows.items, rows.users, tf.constant(weights)
-    batches = _batches(learned, labels, train.batch_size, seed + phase.epochs_done, phase.ranks)
+    tower.heads = learned.heads
+    batches = learned.batches(train.batch_size, seed + phase.epochs_done, phase.ranks)
     optimizer = build_optimizer(train, max(1, epochs) * len(batches), phase.ranks)
     tower.compile(optimizer=_compute(train).optimizer(optimizer))
     if start:
@@ -190,8 +182,8 @@ def _trained(
         check_finite(tower, "the earlier run's towers")
     phase.restore(tower, batches)
     if not phase.is_over:
-        guard = FiniteGuard(phase.name, train.learning_rate, [part.query, data.items], queries=learned.first(FEW))
-        del part, weights  # tensors hold the same
+        numbers = [learned.numbers, data.items]
+        guard = FiniteGuard(phase.name, train.learning_rate, numbers, queries=learned.first(FEW))
         kept = [guard, *callbacks, phase]
         tower.fit(batches, epochs=epochs, initial_epoch=phase.epochs_done, callbacks=kept, verbose=0)
         phase.finish(tower, epochs)
@@ -208,29 +200,6 @@ def _in_float32(trained: TwoTowerModel, data: FeatureSet, model: Model, query: d
     copy_weights(trained, tower, query)
     tower.heads = trained.heads
     return tower
-
-
-def _lesson(
-    distillation: Distillation | None, towers: Sequence[TwoTowerModel], learned: Rows, rows: TrainingRows
-) -> Lesson | None:
-    """Return what the towers, and the recipe's peers, teach; None in a search that awaits its generations."""
-    if distillation is None or (distillation.generations and not towers):
-        return None
-    teachers: list[Teacher] = [TowersTeacher(towers, learned)] if towers else []
-    if distillation.peers:
-        teachers.append(PeersTeacher(distillation, rows))
-    return Lesson(Product(teachers), distillation.weight, distillation.unseen_only)
-
-
-def _batches(rows: Rows, labels: Sequence[tf.Tensor], batch_size: int, seed: int, ranks: Ranks) -> tf.data.Dataset:
-    """Yield `(query features, Labels)` in batches, reshuffled every epoch."""
-    indices = shuffled_batches(len(rows), batch_size, seed, ranks)
-
-    def batch(index: tf.Tensor) -> tuple[dict[str, tf.Tensor], Labels]:
-        items, users, weights = (tf.gather(values, index) for values in labels)
-        return rows.features(index), Labels(items, users, weights, index)
-
-    return indices.map(batch).prefetch(2)
 
 
 def _tensorboard(directory: Path, ranks: Ranks) -> list[tf.keras.callbacks.Callback]:

@@ -53,13 +53,11 @@ def features(job: Job) -> None:
 
 def train(job: Job) -> None:
     """`features/` -> `towers/`."""
-    from models.data import TRAINED
     from models.training.stage import train as train_towers
-    from workflows.features.stage import load
+    from models.training.stream.load import load
 
-    recipe = job.recipe
-    data = load(job.features, None if recipe.train.tasks else TRAINED)
-    earlier = towers_of(job.earlier)
+    recipe, earlier = job.recipe, towers_of(job.earlier)
+    data = load(job.features, recipe.model, recipe.train, earlier is not None)
     with training(job, _training_key(job)) as (out, session):
         train_towers(
             data,

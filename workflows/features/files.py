@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,7 @@ ROWS: Final = "interactions.parquet"
 """The raw rows that they were made of, and their `item_index`."""
 ORDER: Final = "order.npy"
 """Where each row, in the order of the split, stands in the files; without it they are in that order."""
+_AT_ONCE: Final = 1 << 20
 
 
 def write_arrays(arrays: dict[str, np.ndarray], path: Path) -> None:
@@ -63,14 +64,58 @@ def read_rows(part: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
 
     `columns`: those to read, of which some may not exist. None: all.
     """
+    return read_frame(part / ROWS, columns, _order(part))
+
+
+def read_frame(path: Path, columns: Sequence[str] | None = None, order: np.ndarray | None = None) -> pd.DataFrame:
+    """Return what `write_rows` wrote to a file, or to the files of a directory; with `order` its rows in that one."""
     import pandas as pd
 
-    order, found = _order(part), {}
-    for column in _columns(part / ROWS, columns):
+    found = {}
+    for column in _columns(path, columns):
         name = column.column_names[0]
         values = column.to_pandas()[name]
         found[name] = values if order is None else values.take(order).reset_index(drop=True)
     return pd.DataFrame(found, copy=False)
+
+
+class Piece(NamedTuple):
+    """The rows of one file of a part of the features."""
+
+    query: dict[str, np.ndarray]
+    """Their query features, where these were asked for."""
+    rows: pd.DataFrame
+    """The raw rows, by where each stands in the order of the split."""
+
+
+def read_pieces(part: Path, columns: Sequence[str], query: bool = False) -> Iterator[Piece]:
+    """Yield the rows of a part of the features file by file, in the files' order: of so many that memory cannot hold.
+
+    Of the raw rows these `columns` are read; of the split's order, where the files are not in it, 4 bytes a row are held.
+    """
+    files = [part / ROWS] if (part / ROWS).is_file() else sorted((part / ROWS).glob("*.parquet"))
+    rows = [pq.read_metadata(file).num_rows for file in files]
+    places, first = _places(part, sum(rows)), 0
+    for file, count in zip(files, rows, strict=True):
+        features = part / QUERY if file == part / ROWS else part / QUERY / file.name
+        frame = read_frame(file, columns)
+        stand = np.arange(first, first + count) if places is None else places[first : first + count]
+        yield Piece(read_arrays(features) if query else {}, frame.set_axis(stand, axis=0))
+        first += count
+
+
+def _places(part: Path, rows: int) -> np.ndarray | None:
+    """Return where the rows, in the order of the files, stand in that of the split; None: it is the same one."""
+    if not (part / ORDER).exists():
+        return None
+    places, header = (
+        np.empty(rows, np.uint32 if rows < 2**32 else np.int64),
+        np.load(part / ORDER, mmap_mode="r").offset,
+    )
+    for start in range(0, rows, _AT_ONCE):
+        order = np.fromfile(part / ORDER, np.int64, _AT_ONCE, offset=header + start * 8)  # mapped it would be in memory
+        places[order] = np.arange(start, start + len(order))
+    return places
 
 
 def read_raw(part: Path, columns: Sequence[str]) -> dict[str, np.ndarray]:

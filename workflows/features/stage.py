@@ -83,6 +83,9 @@ class FeatureSet(NamedTuple):
     """Of features with pre-trained vectors, float32 [cardinality, width]."""
     growth: Growth | None = None
     """What they grew from, where they go on from an earlier run's."""
+    stored: Path | None = None
+    """The directory that rows are trained on from, where memory is not to hold them (`models.training.stream`). The
+    parts are then the rows that validation and export look at, and `train` what these look back on."""
 
 
 class _Document(Struct, frozen=True, kw_only=True):
@@ -206,8 +209,8 @@ def build(
         (directory / "features.json").write_bytes(msgspec.json.format(msgspec.json.encode(document)) + b"\n")
 
 
-def load(directory: Path, columns: Sequence[str] | None = None) -> FeatureSet:
-    """Read what `build` wrote, of the raw rows these `columns` that they have; None: all.
+def load(directory: Path, columns: Sequence[str] | None = None, parts: Sequence[str] = PARTS) -> FeatureSet:
+    """Read what `build` wrote: of the raw rows these `columns` that they have, None: all; other `parts` are left empty.
 
     Raises
     ------
@@ -217,7 +220,10 @@ def load(directory: Path, columns: Sequence[str] | None = None) -> FeatureSet:
     try:
         document = msgspec.json.decode((directory / "features.json").read_bytes(), type=_Document)
         train, valid, test = (
-            Part(read_query(directory / name), read_rows(directory / name, columns)) for name in PARTS
+            Part(read_query(directory / name), read_rows(directory / name, columns))
+            if name in parts
+            else Part({}, pd.DataFrame())
+            for name in PARTS
         )
         return FeatureSet(
             train=train,
@@ -233,6 +239,20 @@ def load(directory: Path, columns: Sequence[str] | None = None) -> FeatureSet:
             growth=read_growth(directory),
         )
     except (OSError, ValueError, msgspec.MsgspecError, pa.ArrowException) as error:
+        raise StageError(f"{directory}: not a whole features directory ({error}); run `retrieval features`") from None
+
+
+def rows_of(directory: Path) -> dict[str, int]:
+    """Return how many rows the parts of what `build` wrote have.
+
+    Raises
+    ------
+    StageError
+        The directory is missing or incomplete.
+    """
+    try:
+        return msgspec.json.decode((directory / "features.json").read_bytes(), type=_Document).rows
+    except (OSError, msgspec.MsgspecError) as error:
         raise StageError(f"{directory}: not a whole features directory ({error}); run `retrieval features`") from None
 
 

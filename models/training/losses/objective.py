@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from models.config import Objective, Sampled
 from models.training.losses.normaliser import sum_of_normalisers
-from models.training.losses.sampling import Negatives, Sampler, TrainingRows, distinct
+from models.training.losses.sampling import ItemCounts, Negatives, Sampler, distinct
 
 
 class Labels(NamedTuple):
@@ -67,7 +67,7 @@ Loss = Callable[[Towers, Mapping[str, tf.Tensor], Labels], tf.Tensor]
 
 
 def build_loss(
-    objective: Objective, rows: TrainingRows, dim: int, lesson: Lesson | None = None, fixed_shapes: bool = False
+    objective: Objective, rows: ItemCounts, dim: int, lesson: Lesson | None = None, fixed_shapes: bool = False
 ) -> CatalogueLoss | SampledLoss:
     """Return the loss of a batch, a scalar, as the recipe wants it; `dim` is the width of the towers' vectors.
 
@@ -81,7 +81,7 @@ def build_loss(
 class CatalogueLoss:
     """The softmax over all items."""
 
-    def __init__(self, objective: Objective, rows: TrainingRows, lesson: Lesson | None = None) -> None:
+    def __init__(self, objective: Objective, rows: ItemCounts, lesson: Lesson | None = None) -> None:
         self.objective, self.rows, self.lesson = objective, rows, lesson
 
     def __call__(self, towers: Towers, features: Mapping[str, tf.Tensor], labels: Labels) -> tf.Tensor:
@@ -124,7 +124,7 @@ class SampledLoss:
     def __init__(
         self,
         objective: Objective,
-        rows: TrainingRows,
+        rows: ItemCounts,
         sampler: Sampler,
         lesson: Lesson | None = None,
         fixed_shapes: bool = False,

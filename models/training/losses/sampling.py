@@ -19,13 +19,41 @@ TABLE = 2**24
 """Who has what is kept as users times items if that is no more, bytes: looking it up takes a twentieth of the time."""
 
 
-class TrainingRows:
+class ItemCounts:
+    """How often the items of a catalogue occur in the rows trained on.
+
+    Attributes
+    ----------
+    counts: float32 `[items]`, how many rows an item has
+    total: how many rows there are
+    """
+
+    def __init__(self, counts: npt.NDArray[np.int64]) -> None:
+        self.num_items, self.total = len(counts), int(counts.sum())
+        self.counts, self._exact = tf.constant(counts, tf.float32), counts
+
+    @cached_property
+    def _until(self) -> tf.Tensor:
+        """How many rows items have up to each, int64 `[items]`."""
+        with tf.init_scope():
+            return tf.constant(np.cumsum(self._exact))
+
+    def popular(self, size: int) -> tf.Tensor:
+        """Draw items as often as they occur, with replacement, int64 `[size]`."""
+        row = tf.random.uniform([size], maxval=self.total, dtype=tf.int64)
+        return tf.searchsorted(self._until, row, side="right", out_type=tf.int64)
+
+    def owned(self, users: tf.Tensor, candidates: tf.Tensor | None = None) -> tf.Tensor:
+        """Return whether each of `[n]` users has each of `[c]` items, or of all, in a row trained on, bool `[n, c]`."""
+        raise NotImplementedError("counts do not tell who has what; see models.training.stream.is_streamed")
+
+
+class TrainingRows(ItemCounts):
     """The rows trained on, as tensors.
 
     Attributes
     ----------
     items, users: int64 `[rows]`; users are numbered from 0
-    counts: float32 `[items]`, how many rows an item has
 
     Parameters
     ----------
@@ -36,9 +64,9 @@ class TrainingRows:
     def __init__(self, interactions: pd.DataFrame, num_items: int, known: pd.DataFrame | None = None) -> None:
         users = pd.factorize(interactions[Columns.User])[0].astype(np.int64)
         items = interactions[Columns.ItemIndex].to_numpy(np.int64)
+        super().__init__(np.bincount(items, minlength=num_items))
         self._rows, self._known = interactions, interactions if known is None else known
-        self.users, self.items, self.num_items = tf.constant(users), tf.constant(items), num_items
-        self.counts = tf.constant(np.bincount(items, minlength=num_items), tf.float32)
+        self.users, self.items = tf.constant(users), tf.constant(items)
 
     @cached_property
     def _seen(self) -> tuple[tf.RaggedTensor, tf.Tensor | None]:
@@ -48,6 +76,10 @@ class TrainingRows:
             ragged = tf.RaggedTensor.from_row_splits(owned.items, owned.offsets)
             small = (len(owned.offsets) - 1) * self.num_items <= TABLE
             return ragged, tf.constant(_table(owned, self.num_items)) if small else None
+
+    def popular(self, size: int) -> tf.Tensor:
+        """Draw the items of rows, with replacement, int64 `[size]`."""
+        return tf.gather(self.items, tf.random.uniform([size], maxval=self.total, dtype=tf.int64))
 
     def owned(self, users: tf.Tensor, candidates: tf.Tensor | None = None) -> tf.Tensor:
         """Return whether each of `[n]` users has each of `[c]` items, or of all, in a row trained on, bool `[n, c]`."""
@@ -99,7 +131,7 @@ class Sampler:
     uniform / items + popularity * count / rows; in the cache cached * count / rows.
     """
 
-    def __init__(self, config: Sampled, rows: TrainingRows, dim: int) -> None:
+    def __init__(self, config: Sampled, rows: ItemCounts, dim: int) -> None:
         self.config, self.rows = config, rows
         self._items = tf.Variable(tf.zeros([config.cached], tf.int64), trainable=False)
         self._vectors = tf.Variable(tf.zeros([config.cached, dim]), trainable=False)
@@ -108,8 +140,7 @@ class Sampler:
     def draw(self) -> tf.Tensor:
         """Draw uniform and popular items with replacement, int64 `[uniform + popularity]`."""
         uniform = tf.random.uniform([self.config.uniform], maxval=self.rows.num_items, dtype=tf.int64)
-        row = tf.random.uniform([self.config.popularity], maxval=len(self.rows.items), dtype=tf.int64)
-        return tf.concat([uniform, tf.gather(self.rows.items, row)], axis=0)
+        return tf.concat([uniform, self.rows.popular(self.config.popularity)], axis=0)
 
     def with_cached(self, items: tf.Tensor, vectors: tf.Tensor, batch: tf.Tensor) -> Negatives:
         """Add the cached items to a batch's own and drawn ones, int64 `[c]` with float32 `[c, d]` vectors."""
@@ -119,7 +150,7 @@ class Sampler:
 
     def expected(self, items: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
         """Return how often items are expected among the negatives of a row with another target, float32 `[c]`."""
-        rows = len(self.rows.items)
+        rows = self.rows.total
         per_row = tf.cast(batch - 1, tf.float32) / max(rows - 1, 1)
         per_row += tf.cast(self.config.popularity + self._filled, tf.float32) / rows
         return per_row * tf.gather(self.rows.counts, items) + self.config.uniform / self.rows.num_items

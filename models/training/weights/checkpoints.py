@@ -14,9 +14,9 @@ import tensorflow as tf
 from models.training.early_stopping import Validation
 from models.training.horovod import Ranks
 from models.training.weights.finite import check_finite
-from workflows.files import atomic_write
+from workflows.files import atomic_directory, atomic_write
 
-_STATE = "state.json"
+_STATE, _KEY = "state.json", "key"
 
 
 class Checkpoints:
@@ -70,6 +70,20 @@ class Checkpoints:
                 old.unlink()
         self._last = time.monotonic()
 
+    def files(self, name: str, write: Callable[[Path], None]) -> Path:
+        """Return a directory of files that `write` has written, which is not done again while the key is the same."""
+        assert self.directory is not None  # rows are streamed where there is a run
+        place = self.directory / name
+        key = place / _KEY
+        if key.exists() and key.read_text(encoding="utf-8") == self._key:
+            return place
+        for old in (place, *self.directory.glob(f".{name}.*")):  # the latter of processes that were killed
+            shutil.rmtree(old, ignore_errors=True)
+        with atomic_directory(place) as out:
+            write(out)
+            (out / _KEY).write_text(self._key, encoding="utf-8")
+        return place
+
 
 class _Saved(NamedTuple):
     checkpoint: tf.train.Checkpoint
@@ -93,6 +107,11 @@ class Phase(tf.keras.callbacks.Callback):
     def is_over(self) -> bool:
         """Whether it had come to its end."""
         return bool(self._state and self._state["over"])
+
+    def files(self, name: str, write: Callable[[Path], None]) -> Path:
+        """Return a directory of files that rank 0 writes for all, where an interrupted training has not done it."""
+        place = self._all.files(f"{self.name}-{name}", write) if self.ranks.leads else None
+        return Path(self.ranks.told(place))
 
     def tell(self, progress: Callable[[str], None]) -> None:
         """Say where the training goes on, if it was interrupted."""

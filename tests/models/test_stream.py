@@ -1,0 +1,249 @@
+"""Rows that are streamed: what memory holds of them, each once an epoch, with the histories that they have in memory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from msgspec.structs import replace
+
+from models.config import Ignored, Model, Objective, Rating, Sampled, Threshold, Train, Weighted
+from models.data import join, with_history
+from models.training.early_stopping import Validation
+from models.training.horovod import Ranks
+from models.training.losses.tasks import learned_rows
+from models.training.rows import validation_rows
+from models.training.stream import conditions
+from models.training.stream import rows as stream_rows
+from models.training.stream.load import load
+from models.training.stream.prepare import Source, prepare
+from models.training.stream.rows import StreamedRows
+from models.training.stage import train
+from models.training.weights.checkpoints import Checkpoints, Session
+from workflows.config import Categorical, Continuous, FeatureSide, RandomSplit, Synthetic, TemporalSplit
+from workflows.config import Sequence as History
+from workflows.features import stage as features
+from workflows.errors import RecipeError
+from workflows.features.history import sequence_spec
+from workflows.features.plan import HISTORY, HISTORY_AGE
+from workflows.features.stage import FeatureSet, Sample
+from workflows.sources.synthetic import fetch
+from workflows.tables import store
+
+ROWS, LAST = 4000, 5
+SAMPLED = Train(objective=Objective(candidates=Sampled(uniform=32)), validation_rows=100)
+
+
+@pytest.fixture(scope="module", params=["temporal", "random"])
+def directory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Features of 4,000 interactions in parts of 700; in both splits the files are not in the split's order."""
+    place = tmp_path_factory.mktemp("stream")
+    config = Synthetic(interactions=ROWS, users=150, items=60, clusters=5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "PART_ROWS", 700)
+        fetch(config, place / "tables", lambda line: None).save(place / "tables")
+    rows = place / "tables" / "interactions"
+    for path in sorted(rows.glob("*.parquet")):  # the last come first, and many at the same time
+        frame = pd.read_parquet(path)
+        frame.assign(timestamp=2 * 10**9 - frame["timestamp"] // 600 * 600).to_parquet(path)
+    query = {"user_id": Categorical(), "city": Categorical(), "rating": Continuous(), "history": History(last=LAST)}
+    split = TemporalSplit() if request.param == "temporal" else RandomSplit()
+    tables = store.open_tables(place / "tables")
+    item = FeatureSide(features={"item_id": Categorical()})
+    features.build(tables, FeatureSide(features=query), item, split, "cpu", place / "features")
+    return place / "features"
+
+
+def streamed(
+    directory: Path, parts: tuple[str, ...], out: Path, seed: int = 1, rating: Rating = Ignored()
+) -> StreamedRows:
+    """Return the rows of parts, sorted some hundreds at a time."""
+    data = features.load(directory)
+    rows = sum(len(getattr(data, name).interactions) for name in parts)
+    out.mkdir()
+    prepare(Source(data._replace(stored=directory), parts, rows, rating), seed, out, lambda line: None, at_once=500)
+    return StreamedRows(out, sequence_spec(data.query_specs))
+
+
+def epoch(
+    rows: StreamedRows, batch_size: int, ranks: Ranks | None = None, seed: int = 3, epochs: int = 1
+) -> list[dict[str, np.ndarray]]:
+    """Return what the batches of each epoch have, put together."""
+    batches = rows.batches(batch_size, seed, ranks or Ranks())
+    found = []
+    for _ in range(epochs):
+        steps = [
+            {**query, "item": labels.items, "weight": labels.weights, "user": labels.users} for query, labels in batches
+        ]
+        assert len(steps) == len(batches)
+        found.append({name: np.concatenate([step[name] for step in steps]) for name in steps[0]})
+    return found
+
+
+def even(rows: StreamedRows) -> int:
+    """Return a size of batches that leaves none out."""
+    return max(size for size in range(1, 200) if len(rows) % size == 0)
+
+
+def as_set(columns: dict[str, np.ndarray]) -> pd.DataFrame:
+    """Return rows in an order that tells nothing."""
+    flat = {
+        f"{name} {place}": column
+        for name, values in columns.items()
+        for place, column in enumerate(np.reshape(values, (len(values), -1)).T)
+    }
+    frame = pd.DataFrame({name: flat[name] for name in sorted(flat)})
+    return frame.sort_values(list(frame)).reset_index(drop=True)
+
+
+@pytest.fixture
+def small_pools(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"BLOCK": 64, "POOL_BYTES": 30_000, "_SPAN": 100, "_CUT": 50}.items():
+        monkeypatch.setattr(stream_rows, name, value)
+
+
+@pytest.mark.usefixtures("small_pools")
+@pytest.mark.parametrize("parts", [("train",), ("train", "valid")])
+def test_an_epoch_has_every_row_once_with_the_features_and_the_history_that_it_has_in_memory(
+    directory: Path, parts: tuple[str, ...], tmp_path: Path
+) -> None:
+    data = features.load(directory)
+    part = join([getattr(data, name) for name in parts])
+    expected = with_history(part, data.query_specs).query
+    rows = streamed(directory, parts, tmp_path / "rows")
+    (found,) = epoch(rows, even(rows))
+    for name, values in expected.items():
+        assert found[name].dtype == values.dtype
+    users = {name: place for place, name in enumerate(data.users["user_id"])}
+    labels = {
+        "item": part.interactions["item_index"],
+        "weight": np.ones(len(rows), np.float32),
+        "user": part.interactions["user_id"].map(users),
+    }
+    pd.testing.assert_frame_equal(
+        as_set(found), as_set({**expected, **{name: np.asarray(of) for name, of in labels.items()}})
+    )
+    np.testing.assert_array_equal(
+        rows.counts.counts, np.bincount(part.interactions["item_index"], minlength=len(data.catalogue))
+    )
+
+
+def test_every_epoch_has_another_order_which_the_seed_draws(directory: Path, tmp_path: Path, small_pools: None) -> None:
+    rows = streamed(directory, ("train",), tmp_path / "rows")
+    first, second = (one["rating"] for one in epoch(rows, 100, epochs=2))
+    again, other = (epoch(rows, 100, seed=seed)[0]["rating"] for seed in (3, 4))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, second)
+    assert not np.array_equal(first, other)
+    same, another = (streamed(directory, ("train",), tmp_path / str(seed), seed) for seed in (1, 2))
+    np.testing.assert_array_equal(epoch(same, 100)[0]["rating"], first)
+    assert not np.array_equal(epoch(another, 100)[0]["rating"], first)
+
+
+def test_each_of_several_processes_reads_rows_of_its_own(directory: Path, tmp_path: Path) -> None:
+    rows, shares = streamed(directory, ("train",), tmp_path / "rows"), []
+    for rank in range(3):
+        ranks = Ranks()
+        ranks.size, ranks.rank = 3, rank
+        shares.append(epoch(rows, 30, ranks)[0])
+    assert {len(share["item"]) for share in shares} == {len(rows) // 30 * 10}
+    together = as_set({name: np.concatenate([share[name] for share in shares]) for name in shares[0]})
+    whole = as_set(epoch(rows, even(rows))[0])
+    assert len(whole) - len(together) < 30
+    assert len(together.merge(whole.drop_duplicates())) == len(together)
+
+
+@pytest.fixture
+def stream_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conditions, "STREAMED_FROM", 1)
+
+
+@pytest.mark.usefixtures("stream_all")
+def test_validation_of_streamed_rows_looks_at_the_same_queries_and_what_their_users_had(
+    directory: Path, tmp_path: Path
+) -> None:
+    assert SAMPLED.validation_rows is not None
+    whole = features.load(directory)._replace(sample=Sample(SAMPLED.validation_rows, 0))
+    few = load(directory, Model(), SAMPLED)
+    assert few.stored == directory
+    assert len(few.train.interactions) < len(whole.train.interactions)
+
+    def of(data: FeatureSet) -> Validation:
+        return Validation(validation_rows(data), data.train, "all.recall@10", 1, tmp_path, lambda line: None)
+
+    one, other = of(whole), of(few)
+    np.testing.assert_array_equal(other.targets, one.targets)
+    np.testing.assert_array_equal(other.users, one.users)
+    np.testing.assert_array_equal(other.seen.offsets, one.seen.offsets)
+    np.testing.assert_array_equal(other.seen.items, one.seen.items)
+    expected, found = one.queries.first(1000), other.queries.first(1000)
+    assert {HISTORY, HISTORY_AGE} < set(expected)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values)
+
+
+@pytest.mark.parametrize("rating", [Threshold(positive_from=4.0), Weighted()])
+def test_ratings_choose_and_weigh_streamed_rows_as_rows_in_memory(
+    directory: Path, tmp_path: Path, rating: Rating
+) -> None:
+    data = features.load(directory)
+    settings = Train(objective=Objective(rating=rating))
+    part, weights = learned_rows(with_history(data.train, data.query_specs), settings)
+    rows = streamed(directory, ("train",), tmp_path / "rows", rating=rating)
+    (found,) = epoch(rows, even(rows))
+    expected = {**part.query, "item": part.interactions["item_index"].to_numpy(), "weight": weights}
+    found.pop("user")
+    pd.testing.assert_frame_equal(as_set(found), as_set(expected))
+
+
+def test_ratings_that_leave_nothing_to_learn_are_told(directory: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"no row is rated 6 or better, the best is 5; lower positive_from"):
+        streamed(directory, ("train",), tmp_path / "rows", rating=Threshold(positive_from=6.0))
+
+
+def test_files_of_a_training_are_written_again_if_that_was_interrupted_or_was_of_other_features(
+    tmp_path: Path,
+) -> None:
+    written: list[str] = []
+
+    def write(out: Path) -> None:
+        written.append(out.name)
+        (out / "rows").write_text("whole")
+
+    def killed(out: Path) -> None:
+        (out / "rows").write_text("half")
+        raise KeyboardInterrupt
+
+    first, other = (Checkpoints(tmp_path / "training", key) for key in ("first", "other"))
+    with pytest.raises(KeyboardInterrupt):
+        first.files("search-rows", killed)
+    (tmp_path / "training" / ".search-rows.of-a-killed-process").mkdir()
+    for checkpoints in (first, first, other):
+        assert (checkpoints.files("search-rows", write) / "rows").read_text() == "whole"
+    assert len(written) == 2
+    assert [one.name for one in (tmp_path / "training").iterdir()] == ["search-rows"]
+
+
+def test_towers_trained_on_streamed_rows_are_as_good_as_on_rows_in_memory(
+    grouped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective = Objective(candidates=Sampled(uniform=64, popularity=64))
+    model, settings = (
+        Model(tower=(16,), embedding_dim=8),
+        Train(epochs=12, patience=12, batch_size=256, learning_rate=0.02, objective=objective),
+    )
+    best = {}
+    for kind, least in (("held", 10**9), ("streamed", 1)):
+        monkeypatch.setattr(conditions, "STREAMED_FROM", least)
+        settings = replace(settings, refit=kind == "streamed")
+        data, out = load(grouped, model, settings), tmp_path / kind
+        assert (data.stored is not None) == (kind == "streamed")
+        session = Session(Ranks(), Checkpoints(out / "training", "key"))
+        train(data, model, settings, 1, "cpu", out / "towers", lambda line: None, session=session)
+        history = json.loads((out / "towers" / "history.json").read_text(encoding="utf-8"))
+        best[kind] = max(one["valid_all.recall@10"] for one in history)
+        assert (out / "towers" / "item_vectors.npy").exists()
+    assert best["streamed"] > 0.9 * best["held"] > 0.2
