@@ -1,4 +1,4 @@
-"""Rows that are streamed: what memory holds of them, each once an epoch, with the histories that they have in memory."""
+"""Rows that are streamed: each once an epoch, in an order of the seed, with the history that it has in memory."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from models.training.early_stopping import Validation
 from models.training.horovod import Ranks
 from models.training.losses.tasks import learned_rows
 from models.training.rows import validation_rows
+from models.training.stage import train
 from models.training.stream import conditions
 from models.training.stream import rows as stream_rows
 from models.training.stream.load import load
 from models.training.stream.prepare import Source, prepare
 from models.training.stream.rows import StreamedRows
-from models.training.stage import train
 from models.training.weights.checkpoints import Checkpoints, Session
 from workflows.config import Categorical, Continuous, FeatureSide, RandomSplit, Synthetic, TemporalSplit
 from workflows.config import Sequence as History
-from workflows.features import stage as features
 from workflows.errors import RecipeError
+from workflows.features import stage as features
 from workflows.features.history import sequence_spec
 from workflows.features.plan import HISTORY, HISTORY_AGE
 from workflows.features.stage import FeatureSet, Sample
 from workflows.sources.synthetic import fetch
 from workflows.tables import store
 
-ROWS, LAST = 4000, 5
+ROWS, LAST, IGNORED = 4000, 5, Ignored()
 SAMPLED = Train(objective=Objective(candidates=Sampled(uniform=32)), validation_rows=100)
 
 
@@ -58,7 +58,7 @@ def directory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 
 def streamed(
-    directory: Path, parts: tuple[str, ...], out: Path, seed: int = 1, rating: Rating = Ignored()
+    directory: Path, parts: tuple[str, ...], out: Path, seed: int = 1, rating: Rating = IGNORED
 ) -> StreamedRows:
     """Return the rows of parts, sorted some hundreds at a time."""
     data = features.load(directory)

@@ -91,7 +91,7 @@ class Piece(NamedTuple):
 def read_pieces(part: Path, columns: Sequence[str], query: bool = False) -> Iterator[Piece]:
     """Yield the rows of a part of the features file by file, in the files' order: of so many that memory cannot hold.
 
-    Of the raw rows these `columns` are read; of the split's order, where the files are not in it, 4 bytes a row are held.
+    Of the raw rows these `columns` are read. Where the files are not in the order of the split 4 bytes a row are held.
     """
     files = [part / ROWS] if (part / ROWS).is_file() else sorted((part / ROWS).glob("*.parquet"))
     rows = [pq.read_metadata(file).num_rows for file in files]
