@@ -153,6 +153,10 @@ def encode_queries(model: TwoTowerModel, queries: dict[str, tf.Tensor], batch_si
 def encode_items(model: TwoTowerModel, batch_size: int = 65_536) -> Float32Array:
     """Run the item tower over the whole catalogue, in batches; float32 `[items, d]`."""
     count = len(next(iter(model.catalogue.values())))
-    starts = range(0, count, batch_size)
-    batches = (tf.range(start, min(start + batch_size, count), dtype=tf.int64) for start in starts)
-    return np.concatenate([model.item_vectors(items=items).numpy() for items in batches])
+    first = model.item_vectors(items=tf.range(min(batch_size, count), dtype=tf.int64)).numpy()
+    vectors = np.empty((count, first.shape[1]), np.float32)
+    vectors[: len(first)] = first
+    for start in range(batch_size, count, batch_size):
+        items = tf.range(start, min(start + batch_size, count), dtype=tf.int64)
+        vectors[start : start + batch_size] = model.item_vectors(items=items).numpy()
+    return vectors

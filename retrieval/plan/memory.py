@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.config import BLEND_SCORES, SOFTMAX_BLOCK, Distillation, Model, Sampled, Train
+from models.training.stream.conditions import is_streamed
 from retrieval.plan.parameters import factor_width, frozen, input_width, parameters, table_name, table_width, total
 from retrieval.plan.shapes import Shapes
 from workflows.features.plan import FeatureSpec
@@ -30,6 +31,10 @@ HISTORY_ROW = 8 + 12
 """Item and time in the sorted index (`models.training.rows`), and the row's range of it."""
 SORTED_ROW = 80
 """The arrays in which the index is sorted."""
+POOL_BYTES, POOLS = 1 << 26, 5
+"""What is shuffled together of rows that are streamed (`models.training.stream.rows`), and the copies of a moment."""
+STREAMED_ROW = 32 + 12
+"""On disk: item, user, time, weight and the history's range, and the interaction in the index; codes take half."""
 ENCODED_AT_ONCE = 8192
 """Rows of a batch in validation (`models.training.early_stopping.encode_queries`)."""
 ENCODED_ITEMS = 1 << 16
@@ -58,15 +63,15 @@ def training(shapes: Shapes, model: Model, train: Train) -> Memory:
     counts = parameters(shapes.query, shapes.item, model)
     numbers, towers = total(counts, model), towers_alive(train)
     factors = factor_width(model, shapes.users, shapes.items)
-    rows = shapes.rows["train"] + (shapes.rows["valid"] if train.refit else 0)
-    raw = sum(shapes.rows.values()) * (RAW_ROW + _row_bytes(shapes.query, history=False))
-    if train.refit:
-        raw += rows * (RAW_ROW + _row_bytes(shapes.query, history=False))  # both parts, joined
+    rows, streamed = learned_rows(shapes, train), is_streamed(shapes.rows["train"], model, train)
     validated = min(shapes.rows["valid"], train.validation_rows or shapes.rows["valid"])
     stays = {
-        "tables and features read": raw + shapes.items * _row_bytes(shapes.item),
-        "rows trained on": rows
-        * (_trained_row(shapes, train) + (SHUFFLED_ROW if rows <= SHUFFLED_BY_TF else DRAWN_ROW)),
+        "tables and features read": _rows_read(shapes, train, validated if streamed else None)
+        * (RAW_ROW + _row_bytes(shapes.query, history=False))
+        + shapes.items * _row_bytes(shapes.item),
+        "rows trained on": POOLS * POOL_BYTES
+        if streamed
+        else rows * (_trained_row(shapes, train) + (SHUFFLED_ROW if rows <= SHUFFLED_BY_TF else DRAWN_ROW)),
         "rows validated": 2
         * validated
         * (_row_bytes(shapes.query, history=False) + HISTORY_ROW * _has_history(shapes)),
@@ -79,7 +84,7 @@ def training(shapes: Shapes, model: Model, train: Train) -> Memory:
     made_later = sum(stays[name] for name in ("rows trained on", "weights", "optimizer (Adam)"))
     passes = {
         "fitting the peers": _fitting_peers(shapes, train),
-        "sorting the histories": max(0, rows * SORTED_ROW * _has_history(shapes) - made_later),
+        "sorting the histories": max(0, rows * SORTED_ROW * _has_history(shapes) - made_later) * (not streamed),
         "choosing the blend": _choosing_blend(shapes, model),
         "a training step": sum(step(shapes, model, train).values()),
         "a validation": FLOAT
@@ -89,6 +94,19 @@ def training(shapes: Shapes, model: Model, train: Train) -> Memory:
         ),
     }
     return Memory({name: size for name, size in stays.items() if size}, {k: v for k, v in passes.items() if v})
+
+
+def learned_rows(shapes: Shapes, train: Train) -> int:
+    """Return how many rows there are to train on in the end."""
+    return shapes.rows["train"] + (shapes.rows["valid"] if train.refit else 0)
+
+
+def _rows_read(shapes: Shapes, train: Train, validated: int | None) -> int:
+    """Return how many raw rows are held: all, and both parts again where they are joined; where rows are streamed the
+    `validated` ones and what their users had before."""
+    if validated is not None:
+        return validated * (1 + shapes.rows["train"] // shapes.users)
+    return sum(shapes.rows.values()) + (learned_rows(shapes, train) if train.refit else 0)
 
 
 def step(shapes: Shapes, model: Model, train: Train) -> dict[str, int]:
@@ -121,10 +139,10 @@ def device(shapes: Shapes, model: Model, train: Train) -> dict[str, int]:
     """Return what a GPU would hold, bytes: the code keeps the features of all rows on the device it trains on."""
     host = training(shapes, model, train)
     kept = ("weights", "optimizer (Adam)", "gradients", "teachers")
-    rows = shapes.rows["train"] + (shapes.rows["valid"] if train.refit else 0)
+    streamed = is_streamed(shapes.rows["train"], model, train)
     return {
         **{name: host.stays[name] for name in kept if name in host.stays},
-        "features of all rows": rows * _trained_row(shapes, train),
+        "features of all rows": 0 if streamed else learned_rows(shapes, train) * _trained_row(shapes, train),
         "a step": sum(step_traffic(shapes, model, train).values()),  # a GPU takes all rows at once
     }
 
@@ -160,9 +178,14 @@ def disk(shapes: Shapes, model: Model, train: Train, index_bytes: int) -> dict[s
     rows = sum(shapes.rows.values())
     vectors = FLOAT * shapes.items * (model.tower[-1] + factors)
     release = FLOAT * numbers + vectors + index_bytes + rows * (FLOAT + CODE)
+    streamed = is_streamed(shapes.rows["train"], model, train)
+    shuffled = shapes.rows["train"] + train.refit * learned_rows(shapes, train)  # the search's and the retraining's
     return {
         "tables": rows * 28,
         "features": rows * (STORED_ROW + _row_bytes(shapes.query, history=False)),
+        "rows shuffled for training": streamed
+        * shuffled
+        * (_row_bytes(shapes.query, history=False) // 2 + STREAMED_ROW),
         "towers": (1 + (1 + train.refit) * 3) * FLOAT * numbers + vectors,
         "release": release,
         "Triton repository": release,

@@ -76,9 +76,8 @@ class FiniteGuard(tf.keras.callbacks.Callback):
         if self._queries is None:
             return
         some = {name: tf.convert_to_tensor(values[:FEW]) for name, values in self._queries.items()}
-        items = tf.constant(encode_items(self.model))
-        for side, vectors in (("query", self.model.query_vectors(some)), ("item", items)):
-            if not is_finite(vectors):
+        for side, vectors in (("query", self.model.query_vectors(some).numpy()), ("item", encode_items(self.model))):
+            if not np.isfinite([vectors.min(), vectors.max()]).all():
                 raise self.error(f"after it {side} vectors are not finite")
 
     def error(self, found: str) -> DivergedError:
