@@ -190,8 +190,8 @@ def _other_splits(quality: dict[str, Any]) -> str:
     return f"{lead}\n\n" + table(["", "recall@10", "recall@100"], rows)
 
 
-def _cold_start(found: dict[str, Any]) -> str:
-    rates = found["rates"]
+def _cold_start(results: dict[str, Any]) -> str:
+    rates = results["rates"]
     rows = [
         [name, f"{rates[0]['groups'][name]['rows']:,}"]
         + [" / ".join(f"{rate['groups'][name][f'recall@{k}']['mean']:.3f}" for k in (10, 100)) for rate in rates]
@@ -200,7 +200,7 @@ def _cold_start(found: dict[str, Any]) -> str:
     lead = (
         "A tenth of the films and a tenth of the users held out of training entirely, by `unseen_rate`, the share of "
         "ids that training replaces with the code of an unknown one: recall@10 / recall@100 of unseen films "
-        f"({found['epochs']} epochs, {len(found['seeds'])} seeds)."
+        f"({results['epochs']} epochs, {len(results['seeds'])} seeds)."
     )
     return f"{lead}\n\n" + table(["", "rows", *(f"{rate['unseen_rate']:g}" for rate in rates)], rows)
 
@@ -242,7 +242,7 @@ def _point(point: dict[str, Any] | None) -> str:
     return f"{point['rows_per_s']:,.0f}; {point['p50_ms']:.2f}; {point['server_cpu_ms_per_row']:.3f}"
 
 
-def _index(found: list[dict[str, Any]]) -> str:
+def _index(points: list[dict[str, Any]]) -> str:
     rows = [
         [
             point["kind"] + (f" ({point['chosen']})" if "chosen" in point else ""),
@@ -252,16 +252,16 @@ def _index(found: list[dict[str, Any]]) -> str:
             f"{point['build_s']:.0f}",
             f"{point['memory_mb']:.0f}",
         ]
-        for point in found
+        for point in points
     ]
     lead = (
-        f"{found[0]['items']:,} items of 64 dimensions, one query at a time on one thread, all in turns "
+        f"{points[0]['items']:,} items of 64 dimensions, one query at a time on one thread, all in turns "
         "(`benchmarks/search/index.py`):"
     )
     return f"{lead}\n\n" + table(["index", "target", "recall@100", "p50, ms", "build, s", "memory, MB"], rows)
 
 
-def _filters(found: list[dict[str, Any]]) -> str:
+def _filters(points: list[dict[str, Any]]) -> str:
     rows = [
         [
             f"{point['selectivity']:g}",
@@ -270,18 +270,19 @@ def _filters(found: list[dict[str, Any]]) -> str:
             f"{point['index_alone_recall@100']:.3f}",
             f"{point['p50_us'] / 1000:.2f}",
         ]
-        for point in found
+        for point in points
     ]
-    lead = f"Filters over {found[0]['items']:,} items, `{found[0]['kind']}` for recall {found[0]['recall_target']:g}:"
+    first = points[0]
+    lead = f"Filters over {first['items']:,} items, `{first['kind']}` for recall {first['recall_target']:g}:"
     headings = ["share allowed", "which", "recall@100", "the index alone, told what to skip", "p50, ms"]
     return f"{lead}\n\n" + table(headings, rows)
 
 
-def _features(found: list[dict[str, Any]]) -> str:
-    engines = list(dict.fromkeys(point["engine"] for point in found))
+def _features(points: list[dict[str, Any]]) -> str:
+    engines = list(dict.fromkeys(point["engine"] for point in points))
     rows = [
-        [f"{count:,}", *(_features_point(point) for name in engines for point in found if _is(point, count, name))]
-        for count in dict.fromkeys(point["rows"] for point in found)
+        [f"{count:,}", *(_features_point(point) for name in engines for point in points if _is(point, count, name))]
+        for count in dict.fromkeys(point["rows"] for point in points)
     ]
     lead = (
         "Feature engineering on two cores (`benchmarks/scale/features.py`): rows/s; peak memory in MB, all processes."
@@ -289,12 +290,12 @@ def _features(found: list[dict[str, Any]]) -> str:
     return f"{lead}\n\n" + table(["rows", *engines], rows)
 
 
-def _is(one: dict[str, Any], rows: int, engine: str) -> bool:
-    return bool(one["rows"] == rows and one["engine"] == engine)
+def _is(point: dict[str, Any], rows: int, engine: str) -> bool:
+    return bool(point["rows"] == rows and point["engine"] == engine)
 
 
-def _features_point(one: dict[str, Any]) -> str:
-    return f"{one['rows_per_s']:,.0f}; {one['peak_rss_mb']:,.0f}"
+def _features_point(point: dict[str, Any]) -> str:
+    return f"{point['rows_per_s']:,.0f}; {point['peak_rss_mb']:,.0f}"
 
 
 FAULTS = {
@@ -306,12 +307,12 @@ FAULTS = {
 }
 
 
-def _faults(found: dict[str, Any]) -> str:
+def _faults(results: dict[str, Any]) -> str:
     counts = ("sent", "answered", "refused", "lost")
     rows = [
-        [what.format(**found[name]), *(f"{found[name]['requests'][count]:,}" for count in counts)]
+        [what.format(**results[name]), *(f"{results[name]['requests'][count]:,}" for count in counts)]
         for name, what in FAULTS.items()
-        if name in found
+        if name in results
     ]
     lead = (
         "Requests to a server that is being broken (`benchmarks/faults/faults.py`); "

@@ -34,10 +34,10 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def spread(found: Entry, digits: int = 3) -> str:
+def spread(figure: Entry, digits: int = 3) -> str:
     """Return mean and standard deviation; the mean alone of what was measured once."""
-    once = found["sd"] == 0 or len(found.get("values", "..")) == 1
-    return f"{found['mean']:.{digits}f}" + ("" if once else f" ± {found['sd']:.{digits}f}")
+    once = figure["sd"] == 0 or len(figure.get("values", "..")) == 1
+    return f"{figure['mean']:.{digits}f}" + ("" if once else f" ± {figure['sd']:.{digits}f}")
 
 
 def rendered() -> dict[str, str]:
@@ -83,16 +83,16 @@ def _family(entries: list[dict[str, Any]]) -> str:
     return f"{lead}\n\n" + table(headings, rows)
 
 
-def _gain(one: Entry, plain: Entry | None, name: str) -> str:
-    metric = one["metrics"][name]
+def _gain(entry: Entry, plain: Entry | None, name: str) -> str:
+    metric = entry["metrics"][name]
     text = f"{name} {metric['mean']:.3f}"
-    if plain is None or plain is one or name not in plain["metrics"] or plain["seeds"] != one["seeds"]:
+    if plain is None or plain is entry or name not in plain["metrics"] or plain["seeds"] != entry["seeds"]:
         return text
     return f"{text} ({_difference(metric['values'], plain['metrics'][name]['values'])})"
 
 
-def _beside(found: Entry, base: Entry) -> str:
-    return spread(found, 4) + ("" if found is base else f" ({_difference(found['values'], base['values'], 4)})")
+def _beside(figure: Entry, base: Entry) -> str:
+    return spread(figure, 4) + ("" if figure is base else f" ({_difference(figure['values'], base['values'], 4)})")
 
 
 def _difference(ours: Sequence[float], theirs: Sequence[float], digits: int = 3) -> str:
@@ -134,7 +134,7 @@ def _events(entries: list[dict[str, Any]], what: Mapping[str, tuple[str, str]]) 
     return f"{len(entries[0]['seeds'])} seeds:\n\n" + table(["weight of the others", *_named(weights)], rows)
 
 
-def _growing(found: dict[str, Any]) -> str:
+def _growing(results: dict[str, Any]) -> str:
     rows = [
         [
             choice,
@@ -142,9 +142,9 @@ def _growing(found: dict[str, Any]) -> str:
             spread(choice_figures["metrics"]["unseen.recall@100"], 4),
             spread(choice_figures["cpu_s"], 0),
         ]
-        for choice, choice_figures in found["choices"].items()
+        for choice, choice_figures in results["choices"].items()
     ]
-    return f"{len(found['seeds'])} seeds:\n\n" + table(
+    return f"{len(results['seeds'])} seeds:\n\n" + table(
         ["", "recall@10, unseen", "recall@100, unseen", "CPU seconds"], rows
     )
 

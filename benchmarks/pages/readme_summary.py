@@ -70,12 +70,12 @@ def _server(points: Sequence[Entry]) -> list[str]:
     ]
 
 
-def _index(found: Sequence[Entry]) -> list[str]:
+def _index(points: Sequence[Entry]) -> list[str]:
     def told(point: Entry) -> str:
         return f"{point['p50_us'] / 1000:.2f} ms (recall@100 {point['recall@100']:.3f})"
 
-    auto, scann = (next(entry for entry in found if entry["kind"] == kind) for kind in ("auto", "scann"))
-    flat = next(entry for entry in found if entry["kind"] == "flat")
+    auto, scann = (next(entry for entry in points if entry["kind"] == kind) for kind in ("auto", "scann"))
+    flat = next(entry for entry in points if entry["kind"] == "flat")
     return [
         f"p50 of one query over {auto['items']:,} items, for recall {auto['recall_target']:g}",
         f"**{told(auto)}**",
@@ -84,8 +84,8 @@ def _index(found: Sequence[Entry]) -> list[str]:
     ]
 
 
-def _features(found: Sequence[Entry]) -> list[str]:
-    rate = {point["engine"]: f"{point['rows_per_s']:,.0f}" for point in found if point["rows"] == FEATURE_ROWS}
+def _features(points: Sequence[Entry]) -> list[str]:
+    rate = {point["engine"]: f"{point['rows_per_s']:,.0f}" for point in points if point["rows"] == FEATURE_ROWS}
     return [
         f"feature engineering of {FEATURE_ROWS:,} rows, rows/s",
         f"**{rate['retrieval']}**",
@@ -94,8 +94,8 @@ def _features(found: Sequence[Entry]) -> list[str]:
     ]
 
 
-def _faults(found: Mapping[str, Entry]) -> list[str]:
-    counted = [found[name]["requests"] for name in BROKEN]
+def _faults(results: Mapping[str, Entry]) -> list[str]:
+    counted = [results[name]["requests"] for name in BROKEN]
     sent, refused, lost = (sum(requests[name] for requests in counted) for name in ("sent", "refused", "lost"))
     return [
         "requests lost while a server is killed, stopped, given another release, loaded to 80 % or sent wrong requests",

@@ -119,7 +119,7 @@ def evaluate(
 
 def _per_user(
     data: FeatureSet,
-    found: Measured,
+    measured: Measured,
     served: Rankings,
     where: tuple[Path, Path | None],
     transform: Transform | None,
@@ -127,9 +127,9 @@ def _per_user(
     progress: Progress,
 ) -> dict[str, Any]:
     """Measure the answers to one query per user: that of the user's rows, or where they are several, one more."""
-    pairs = Pairs.of(found.task)
+    pairs = Pairs.of(measured.task)
     users, items = np.unique(pairs.task.users), pairs.task.interactions.shape[1]
-    if len(np.unique(found.query)) == len(users):
+    if len(np.unique(measured.query)) == len(users):
         ours = {side: ranking.ranks[pairs.rows] for side, ranking in served.items()}
     elif transform is None or data.asked == "continued":
         return {}
@@ -138,9 +138,8 @@ def _per_user(
         query = np.searchsorted(users, pairs.task.users)
         ours = {side: ranking.ranks for side, ranking in _rank_once(pairs.task, part, query, *where, progress).items()}
     own = {side: user_metrics(ranks, pairs.task.users, items, ks) for side, ranks in ours.items()}
-    return {
-        "per_user": {"users": len(users), "ks": list(ks), **own, "popularity": _of_users(pairs, found.popularity, ks)}
-    }
+    popularity = _of_users(pairs, measured.popularity, ks)
+    return {"per_user": {"users": len(users), "ks": list(ks), **own, "popularity": popularity}}
 
 
 def _of_users(pairs: Pairs, rankings: Rankings, ks: Sequence[int]) -> dict[str, dict[str, float]]:
@@ -151,18 +150,18 @@ def _of_users(pairs: Pairs, rankings: Rankings, ks: Sequence[int]) -> dict[str, 
     }
 
 
-def _compare(found: Measured, served: Rankings, peers_dir: Path | None, ks: Sequence[int]) -> dict[str, Any]:
+def _compare(measured: Measured, served: Rankings, peers_dir: Path | None, ks: Sequence[int]) -> dict[str, Any]:
     """Return what is served beside popularity and the peers, on the rows asked for."""
-    peers, skipped = read_peers(peers_dir, found.task) if peers_dir else ({}, [])
+    peers, skipped = read_peers(peers_dir, measured.task) if peers_dir else ({}, [])
     facts: dict[str, Any] = {"settings": {}, "search_seconds": None, "fit_seconds": None}
-    everybody = {OURS: (facts, served), "popularity": (facts, found.popularity), **peers}
-    models, pairs = summarise(everybody, found.task.users, _SEED), Pairs.of(found.task)
+    everybody = {OURS: (facts, served), "popularity": (facts, measured.popularity), **peers}
+    models, pairs = summarise(everybody, measured.task.users, _SEED), Pairs.of(measured.task)
     for model in models[1:]:
         model["per_user"] = _of_users(pairs, everybody[model["name"]][1], ks)
     return {
-        "rows": len(found.task.targets),
-        "users": len(np.unique(found.task.users)),
-        "items": found.task.interactions.shape[1],
+        "rows": len(measured.task.targets),
+        "users": len(np.unique(measured.task.users)),
+        "items": measured.task.interactions.shape[1],
         "resamples": RESAMPLES,
         "models": models + skipped,
     }
@@ -187,9 +186,9 @@ def _continuation(data: FeatureSet, towers_dir: Path, transform: Transform | Non
     return {"continuation": continuation.measure(data, data.test, towers_dir, transform)}
 
 
-def _served_rows(data: FeatureSet, found: Measured, towers_dir: Path, ranker_dir: Path | None) -> Rankings:
+def _served_rows(data: FeatureSet, measured: Measured, towers_dir: Path, ranker_dir: Path | None) -> Rankings:
     features = queries(data, data.test, known_rows(data)).query if ranker_dir else {}
-    return _served(features, found.task, found.towers, towers_dir, ranker_dir)
+    return _served(features, measured.task, measured.towers, towers_dir, ranker_dir)
 
 
 def _served(
@@ -257,10 +256,10 @@ def groups(task: Task) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
         yield name, (had >= low) & (high is None or had < high)
 
 
-def _figures(found: Measured, rows: npt.NDArray[np.bool_]) -> dict[str, Any]:
+def _figures(measured: Measured, rows: npt.NDArray[np.bool_]) -> dict[str, Any]:
     def means(rankings: Rankings) -> dict[str, float]:
         return {name: float(rankings["unseen"].row_values(name)[rows].mean()) for name in GROUP_FIGURES}
 
-    users = len(np.unique(found.task.users[rows]))
-    sides = {"unseen": means(found.towers), "popularity": means(found.popularity)}
+    users = len(np.unique(measured.task.users[rows]))
+    sides = {"unseen": means(measured.towers), "popularity": means(measured.popularity)}
     return {"rows": int(rows.sum()), "users": users, **sides}

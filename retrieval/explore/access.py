@@ -38,8 +38,8 @@ def protect(app: Flask, token: str, policy: str = POLICY) -> None:
         return response
 
 
-def _is_same(given: str, token: str) -> bool:
-    return hmac.compare_digest(given.encode(), token.encode())
+def _is_same(token_given: str, token: str) -> bool:
+    return hmac.compare_digest(token_given.encode(), token.encode())
 
 
 def _query(arguments: dict[str, list[str]]) -> str:

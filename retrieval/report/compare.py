@@ -47,22 +47,22 @@ def compare(directories: Sequence[Path]) -> dict[str, Any]:
     return {"same_task": len(tasks) == 1, "runs": runs}
 
 
-def compare_table(found: Mapping[str, Any]) -> Table:
+def compare_table(comparison: Mapping[str, Any]) -> Table:
     """One column per run, one row per metric; the best of a row is bold."""
-    table = Table(title="" if found["same_task"] else "not the same task: split, rows or items differ")
+    table = Table(title="" if comparison["same_task"] else "not the same task: split, rows or items differ")
     table.add_column("")
-    for run in found["runs"]:
+    for run in comparison["runs"]:
         table.add_column(run["name"], justify="right", overflow="fold")
-    for name, values in _facts(found["runs"]):
+    for name, values in _facts(comparison["runs"]):
         table.add_row(name, *values, end_section=name == "train, s")
-    for name, figures in _figures(found["runs"]):
+    for name, figures in _figures(comparison["runs"]):
         best = max(value for value in figures if value is not None)
         cells = [Text(_number(value), "bold" if value == best else "") for value in figures]
         table.add_row(name, *cells, end_section=name.endswith(("@100", "mrr")))
     return table
 
 
-def write_page(found: Mapping[str, Any], path: Path) -> None:
+def write_page(comparison: Mapping[str, Any], path: Path) -> None:
     """Write the comparison as one self-contained page, and its figures beside it as NAME.json.
 
     Raises
@@ -75,11 +75,11 @@ def write_page(found: Mapping[str, Any], path: Path) -> None:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("retrieval"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    figures = [(name, [_number(value) for value in values]) for name, values in _figures(found["runs"])]
+    figures = [(name, [_number(value) for value in values]) for name, values in _figures(comparison["runs"])]
     page = environment.get_template("compare.html.j2").render(
-        **found, rows=_facts(found["runs"]) + figures, charts=charts(found["runs"])
+        **comparison, rows=_facts(comparison["runs"]) + figures, charts=charts(comparison["runs"])
     )
-    atomic_write(path.with_suffix(".json"), json_bytes(found))
+    atomic_write(path.with_suffix(".json"), json_bytes(comparison))
     atomic_write(path, page.encode())
 
 

@@ -10,18 +10,18 @@ from rich.table import Table
 COLUMNS = tuple((protocol, name) for protocol in ("unseen", "all") for name in ("recall@10", "recall@100", "ndcg@10"))
 
 
-def peers_table(found: Mapping[str, Any]) -> Table:
+def peers_table(comparison: Mapping[str, Any]) -> Table:
     """One row per model: each figure with its 95 % interval, and the seconds."""
-    facts = f"{found['rows']:,} test rows of {found['users']:,} users, {found['items']:,} items"
+    facts = f"{comparison['rows']:,} test rows of {comparison['users']:,} users, {comparison['items']:,} items"
     table = Table(title=f"{facts}; 95 % intervals over users")
     table.add_column("")
     for protocol, name in COLUMNS:
         table.add_column(f"{protocol}\n{name}", justify="right", no_wrap=True)
     for heading in ("search, s", "fit, s"):
         table.add_column(heading.replace(", ", ",\n"), justify="right", no_wrap=True)
-    for model in found["models"]:
+    for model in comparison["models"]:
         table.add_row(*_cells(model))
-    notes = [f"{model['name']} is left out: {model['skipped']}" for model in found["models"] if "skipped" in model]
+    notes = [f"{model['name']} is left out: {model['skipped']}" for model in comparison["models"] if "skipped" in model]
     table.caption = "\n".join(["our fit is the whole stage train; settings were chosen on validation rows", *notes])
     return table
 
@@ -34,9 +34,9 @@ def verdict_lines(metrics: Mapping[str, Any]) -> list[str]:
     return [f"verdict: {verdict['text']} ({verdict['method']})", *(f"  try: {advice}" for advice in verdict["try"])]
 
 
-def rows_for_page(found: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+def rows_for_page(comparison: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     """Return what the report shows: per model its cells, or why it was left out."""
-    models = found["models"] if found else []
+    models = comparison["models"] if comparison else []
     return [
         {
             "name": model["name"],

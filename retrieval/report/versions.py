@@ -76,13 +76,13 @@ def history_table(turns: Iterable[Turn]) -> Table:
     return table
 
 
-def difference_tables(found: Difference) -> Iterator[Table]:
+def difference_tables(difference: Difference) -> Iterator[Table]:
     """Return what two releases are, what was measured of them, and what changed between them."""
-    yield _facts_table(found)
-    if found.metrics:
-        yield _metrics_table(found)
-    yield _changes_table(found)
-    yield _answers_table(found)
+    yield _facts_table(difference)
+    if difference.metrics:
+        yield _metrics_table(difference)
+    yield _changes_table(difference)
+    yield _answers_table(difference)
 
 
 def _facts_table(difference: Difference) -> Table:
@@ -93,12 +93,11 @@ def _facts_table(difference: Difference) -> Table:
     return table
 
 
-def _metrics_table(found: Difference) -> Table:
-    table = Table(
-        "", "A", "B", "change", title="" if found.a.protocol == found.b.protocol else "measured on different test rows"
-    )
-    wanted = ("mrr", f"@{found.answers.k}", "@100")
-    for name, (old, new) in found.metrics.items():
+def _metrics_table(difference: Difference) -> Table:
+    same_rows = difference.a.protocol == difference.b.protocol
+    table = Table("", "A", "B", "change", title="" if same_rows else "measured on different test rows")
+    wanted = ("mrr", f"@{difference.answers.k}", "@100")
+    for name, (old, new) in difference.metrics.items():
         if not name.endswith(wanted):
             continue
         change = f"{new / old - 1:+.1%}" if old else ""
@@ -106,17 +105,17 @@ def _metrics_table(found: Difference) -> Table:
     return table
 
 
-def _changes_table(found: Difference) -> Table:
+def _changes_table(difference: Difference) -> Table:
     table = Table("", "added", "removed", "changed")
-    table.add_row("items", *map(_cell, _counts(found.catalogue)))
-    table.add_row("users", *map(_cell, _counts(found.users)[:2]))
-    for name, count in found.catalogue.columns.items():
+    table.add_row("items", *map(_cell, _counts(difference.catalogue)))
+    table.add_row("users", *map(_cell, _counts(difference.users)[:2]))
+    for name, count in difference.catalogue.columns.items():
         table.add_row(Text(f"  items' {name}"), "", "", _cell(count))
     return table
 
 
-def _answers_table(found: Difference) -> Table:
-    answers = found.answers
+def _answers_table(difference: Difference) -> Table:
+    answers = difference.answers
     table = Table(f"first {answers.k} answers of {answers.users:,} users", "")
     table.add_row("in common", f"{answers.overlap:.1%}")
     table.add_row("users who get the same items", f"{answers.same:.1%}")

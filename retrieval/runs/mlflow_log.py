@@ -67,8 +67,8 @@ class Log:
         experiment = self._client.get_experiment_by_name(EXPERIMENT)
         return str(experiment.experiment_id if experiment else self._client.create_experiment(EXPERIMENT))
 
-    def _log(self, run: Run, experiment: str, made: str) -> str:
-        tags = {LOGGED: made, "mlflow.source.name": "retrieval run", **_tags(run)}
+    def _log(self, run: Run, experiment: str, fingerprint: str) -> str:
+        tags = {LOGGED: fingerprint, "mlflow.source.name": "retrieval run", **_tags(run)}
         started = self._client.create_run(experiment, tags=tags, run_name=run.recipe.name)
         name = str(started.info.run_id)
         try:

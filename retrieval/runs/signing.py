@@ -15,10 +15,10 @@ def sign_source(source: Path, key: Path) -> str:
     return str(write_signature(release_of(source), key, copies_in(repository_of(source))).manifest["release"])
 
 
-def sign_derived(source: Path, made: Path, key: Path | None, out: Terminal) -> None:
+def sign_derived(source: Path, derived: Path, key: Path | None, out: Terminal) -> None:
     """Sign what was made of the release at `source`; say so where that was signed and this is not."""
     if key is not None:
-        sign_source(made, key)
+        sign_source(derived, key)
     elif is_signed(release_of(source)):
         out.say(
             f"not signed, unlike {source}: before --verify takes it, `retrieval sign`, or do this again with --sign"

@@ -126,17 +126,17 @@ def study_storage(path: Path) -> str:
     return f"sqlite:///{path}"
 
 
-def tune_table(found: Mapping[str, Any]) -> Table:
+def tune_table(search: Mapping[str, Any]) -> Table:
     """One row per trial; the best is bold."""
-    table = Table(title=f"validation {found['monitor']}, {len(found['trials'])} trials", title_justify="left")
-    names = [name.partition(".")[2] for name in found["fields"]]
-    for column in ("trial", found["monitor"], "epoch", "s", *names):
+    table = Table(title=f"validation {search['monitor']}, {len(search['trials'])} trials", title_justify="left")
+    names = [name.partition(".")[2] for name in search["fields"]]
+    for column in ("trial", search["monitor"], "epoch", "s", *names):
         table.add_column(column, justify="right", overflow="fold")
-    for trial in found["trials"]:
+    for trial in search["trials"]:
         epochs = f"{trial['best_epoch']} of {trial['epochs']}" if trial["epochs"] else ""
         figures = [f"{trial['value']:.4f}" if trial["state"] == "complete" else trial["state"], epochs]
-        values = [str(trial["fields"][name]) for name in found["fields"]]
-        style = "bold" if trial["number"] == found["best"] else ""
+        values = [str(trial["fields"][name]) for name in search["fields"]]
+        style = "bold" if trial["number"] == search["best"] else ""
         cells = [str(trial["number"]), *figures, f"{trial['seconds']:.0f}", *values]
         table.add_row(*(Text(cell, style) for cell in cells))
     return table

@@ -171,13 +171,13 @@ def _finding(
     table: str,
     column: str,
     shown: pd.Series,
-    found: Any,
+    wrong: Any,
     message: str,
     remedy: str,
     of: int | None = None,
 ) -> Finding:
-    """`found` [n] says which rows; of `shown` [n] the first of them are the examples."""
-    rows = shown[np.asarray(found, dtype=bool)]
+    """`wrong` [n] says which rows; of `shown` [n] the first of them are the examples."""
+    rows = shown[np.asarray(wrong, dtype=bool)]
     first = rows.iloc[:EXAMPLES]
     examples = [{"row": _plain(row), str(shown.name): _plain(value)} for row, value in first.items()]
     return Finding(

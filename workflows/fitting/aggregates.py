@@ -100,14 +100,14 @@ def _is_odd(figures: npt.NDArray[np.float32], moments: npt.NDArray[np.float64]) 
     return ~(np.isfinite(figures).all(axis=0) & np.isfinite(moments).all(axis=1))
 
 
-def _figures(statistic: str, found: pd.DataFrame) -> npt.NDArray[np.float64]:
+def _figures(statistic: str, statistics: pd.DataFrame) -> npt.NDArray[np.float64]:
     """Return one statistic by code, float64 [n + 3]; NaN where it is the mean of all others."""
     if statistic == "count":
-        values, unknown = np.log1p(_floats(found["count"])), 0.0
+        values, unknown = np.log1p(_floats(statistics["count"])), 0.0
     elif statistic == "mean":
-        values, unknown = _floats(found["mean"]), np.nan
+        values, unknown = _floats(statistics["mean"]), np.nan
     else:
-        last = _floats(found["last"])
+        last = _floats(statistics["last"])
         values = np.log1p((last.max() - last) / DAY)
         unknown = float(values.max())
     return np.concatenate([np.full(_UNKNOWN, unknown), values])

@@ -120,8 +120,8 @@ class FittedSide:
         kept = _looked_up_text(self.planned, self.inputs)
         return self._arrays(transform_frame(self.workflow, canonical(frame, self.inputs, kept)))
 
-    def _arrays(self, made: pd.DataFrame) -> dict[str, np.ndarray]:
-        return arrays(made, self.planned, self.specs())
+    def _arrays(self, transformed: pd.DataFrame) -> dict[str, np.ndarray]:
+        return arrays(transformed, self.planned, self.specs())
 
     def specs(self) -> list[FeatureSpec]:
         """Return what a tower needs to know of each feature, in the recipe's order."""

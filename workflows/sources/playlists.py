@@ -131,10 +131,10 @@ _USERS: Final = (
 _ITEMS: Final = (Columns.Item, Columns.Title, ARTIST, "artist_name", ALBUM, "album_name", TRACK_DURATION)
 
 
-def _row_of(one: Playlist) -> tuple[Any, ...]:
-    own = one.pid, one.name, one.description, one.collaborative == "true", one.modified_at
-    totals = (float(figure) for figure in _running(one.tracks)[-1])
-    return *own, one.num_followers, one.num_edits, *totals
+def _row_of(playlist: Playlist) -> tuple[Any, ...]:
+    own = playlist.pid, playlist.name, playlist.description, playlist.collaborative == "true", playlist.modified_at
+    totals = (float(figure) for figure in _running(playlist.tracks)[-1])
+    return *own, playlist.num_followers, playlist.num_edits, *totals
 
 
 def _item_of(track: Track) -> tuple[Any, ...]:

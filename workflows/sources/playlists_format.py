@@ -88,17 +88,17 @@ _REMEDY = "take the file again from the data set, or correct it"
 _INDEX = re.compile(r"\.(\w+)|\[(\d+)\]")
 
 
-def _check(one: Playlist, path: str) -> None:
-    if one.num_tracks != len(one.tracks):
+def _check(playlist: Playlist, path: str) -> None:
+    if playlist.num_tracks != len(playlist.tracks):
         raise DataError(
-            f"{path}: playlist {one.pid}: num_tracks is {one.num_tracks}, but there are {len(one.tracks)} tracks; "
-            f"expected them equal; {_REMEDY}"
+            f"{path}: playlist {playlist.pid}: num_tracks is {playlist.num_tracks}, but there are "
+            f"{len(playlist.tracks)} tracks; expected them equal; {_REMEDY}"
         )
-    for place, track in enumerate(one.tracks):
+    for place, track in enumerate(playlist.tracks):
         if track.pos != place:
             raise DataError(
-                f"{path}: playlist {one.pid}, position {place}: pos is {track.pos}; expected {place}, for tracks are "
-                f"listed in their order; {_REMEDY}"
+                f"{path}: playlist {playlist.pid}, position {place}: pos is {track.pos}; expected {place}, for tracks "
+                f"are listed in their order; {_REMEDY}"
             )
 
 

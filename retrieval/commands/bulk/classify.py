@@ -63,36 +63,37 @@ def classify(
         _show(out, labelled, attribute, top)
 
 
-def as_json(found: Labelled, top: int) -> dict[str, Any]:
+def as_json(labelled: Labelled, top: int) -> dict[str, Any]:
     """Return everything, ready for JSON, with the `top` classes of each item and their probabilities, best first."""
-    counts = zip(found.classes, found.counts.tolist(), strict=True)
+    counts = zip(labelled.classes, labelled.counts.tolist(), strict=True)
     return {
-        "left_empty": found.blanked,
+        "left_empty": labelled.blanked,
         "classes": [{"class": name, "items": count} for name, count in counts],
         "items": [
             {"item_id": item, "classes": [{"class": name, "score": score} for name, score in best]}
-            for item, best in zip(found.ids, _best(found, top), strict=True)
+            for item, best in zip(labelled.ids, _best(labelled, top), strict=True)
         ],
-        "quality": found.quality,
+        "quality": labelled.quality,
     }
 
 
-def _best(found: Labelled, top: int) -> list[list[tuple[str, float]]]:
-    order = (-found.scores).argsort(axis=1, kind="stable")[:, :top]
-    rows = zip(order.tolist(), found.scores.tolist(), strict=True)
-    return [[(found.classes[place], round(scores[place], 6)) for place in best] for best, scores in rows]
+def _best(labelled: Labelled, top: int) -> list[list[tuple[str, float]]]:
+    order = (-labelled.scores).argsort(axis=1, kind="stable")[:, :top]
+    rows = zip(order.tolist(), labelled.scores.tolist(), strict=True)
+    return [[(labelled.classes[place], round(scores[place], 6)) for place in best] for best, scores in rows]
 
 
-def _show(out: Terminal, found: Labelled, attribute: str, top: int) -> None:
+def _show(out: Terminal, labelled: Labelled, attribute: str, top: int) -> None:
     table = Table()
-    for heading in ("item", attribute, *(["as the file says"] if found.truth is not None else [])):
+    for heading in ("item", attribute, *(["as the file says"] if labelled.truth is not None else [])):
         table.add_column(heading, overflow="fold")
-    for row, best in enumerate(_best(found, top)):
-        cells = [str(found.ids[row]), ", ".join(f"{name} {score:.2f}" for name, score in best)]
-        if found.truth is not None:
-            cells.append(", ".join(name for name, true in zip(found.classes, found.truth[row], strict=True) if true))
+    for row, best in enumerate(_best(labelled, top)):
+        cells = [str(labelled.ids[row]), ", ".join(f"{name} {score:.2f}" for name, score in best)]
+        if labelled.truth is not None:
+            truth = zip(labelled.classes, labelled.truth[row], strict=True)
+            cells.append(", ".join(name for name, true in truth if true))
         table.add_row(*cells)
     out.table(table)
     for key, text in FIGURES.items():
-        if found.quality is not None and key in found.quality:
-            out.results.print(f"{text}: {found.quality[key]:.3f}", soft_wrap=True)
+        if labelled.quality is not None and key in labelled.quality:
+            out.results.print(f"{text}: {labelled.quality[key]:.3f}", soft_wrap=True)

@@ -61,23 +61,23 @@ def _repository(source: Path) -> Path:
     return inside if inside.is_dir() else source
 
 
-def tables(found: Status) -> list[Table]:
+def tables(server: Status) -> list[Table]:
     """Return what to print of a server."""
-    table = Table(title=f"server at {found.grpc}", title_justify="left", show_header=False)
-    listening = [f"grpc {found.grpc}", *([f"http {found.http}"] if found.http else []), f"metrics {found.metrics}"]
+    table = Table(title=f"server at {server.grpc}", title_justify="left", show_header=False)
+    listening = [f"grpc {server.grpc}", *([f"http {server.http}"] if server.http else []), f"metrics {server.metrics}"]
     table.add_row("listens", ", ".join(listening))
-    if found.process is not None:
-        table.add_row("process", f"{found.process}, supervised since {found.started}")
-    if found.items is not None:
-        table.add_row("catalogue", f"{found.items:,} items" + f", {found.changes} changes" * bool(found.changes))
-    for model in found.models:
+    if server.process is not None:
+        table.add_row("process", f"{server.process}, supervised since {server.started}")
+    if server.items is not None:
+        table.add_row("catalogue", f"{server.items:,} items" + f", {server.changes} changes" * bool(server.changes))
+    for model in server.models:
         table.add_section()
         table.add_row(model.name, Text(model.state, style=_STATES.get(model.state, "bold red")))
         for name, value in _lines(model):
             table.add_row(f"  {name}", value)
-    if found.problem:
-        table.add_row("figures", Text(found.problem, style="yellow"))
-    return [table, *([_repairs(found)] if found.repairs else [])]
+    if server.problem:
+        table.add_row("figures", Text(server.problem, style="yellow"))
+    return [table, *([_repairs(server)] if server.repairs else [])]
 
 
 def _lines(model: Model) -> list[tuple[str, str]]:
@@ -108,12 +108,12 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:g}"
 
 
-def _repairs(found: Status) -> Table:
-    counts = ", ".join(f"{name} {count}" for name, count in (found.repairs or {}).items())
+def _repairs(server: Status) -> Table:
+    counts = ", ".join(f"{name} {count}" for name, count in (server.repairs or {}).items())
     table = Table(title=f"what the supervisor did: {counts}", title_justify="left")
     for heading in ("when", "what", ""):
         table.add_column(heading, overflow="fold")
-    for event in found.events:
+    for event in server.events:
         facts = {name: value for name, value in event.items() if name not in ("time", "event")}
         table.add_row(event["time"], event["event"], ", ".join(f"{name} {value}" for name, value in facts.items()))
     return table

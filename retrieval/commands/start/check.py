@@ -81,12 +81,12 @@ def findings_table(checked: Checked) -> Table:
     return table
 
 
-def _rows(one: Finding) -> str:
-    if not one.of:
+def _rows(finding: Finding) -> str:
+    if not finding.of:
         return ""
-    share = one.share
+    share = finding.share
     shown = "<0.1%" if 0 < share < 0.001 else f"{share:.1%}"
-    return f"{one.rows:,}\n{shown}"
+    return f"{finding.rows:,}\n{shown}"
 
 
 def _example(example: dict[str, Any]) -> str:

@@ -73,7 +73,7 @@ def quickstart(
 def _recipe(
     out: Terminal,
     files: list[str],
-    given: Path | None,
+    out_path: Path | None,
     name: str | None,
     reading: TableOptions,
     force: bool,
@@ -87,7 +87,7 @@ def _recipe(
     if len(files) > 3:
         raise RecipeError(f"{len(files)} files; expected interactions, and users and items if there are any")
     tables = assigned(files, reading.given())
-    path = given or init.recipe_path(name or tables["interactions"])
+    path = out_path or init.recipe_path(name or tables["interactions"])
     if path.exists() and not force:
         loaded = load_recipe(path)
         _check_same(path, loaded, tables)

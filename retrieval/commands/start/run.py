@@ -74,7 +74,7 @@ def show(out: Terminal, finished: Finished) -> None:
         out.results.print(line, soft_wrap=True)
 
 
-def stage_or_run(recipe: Recipe, runs: Path, given: str | None) -> tuple[Recipe, str | None]:
+def stage_or_run(recipe: Recipe, runs: Path, since: str | None) -> tuple[Recipe, str | None]:
     """Return the recipe and the stage to start with, as `retrieval run --from` names a run or a stage.
 
     Raises
@@ -83,8 +83,8 @@ def stage_or_run(recipe: Recipe, runs: Path, given: str | None) -> tuple[Recipe,
         It is neither.
     """
     names = [stage.name for stage in STAGES]
-    if given is None or given in names:
-        return from_run(recipe, runs, None, STAGES), given
-    if not (Path(given) / "recipe.json").is_file():
-        raise RecipeError(f"--from {given}: no such run, and no stage; the stages are {', '.join(names)}")
-    return from_run(recipe, runs, Path(given), STAGES), None
+    if since is None or since in names:
+        return from_run(recipe, runs, None, STAGES), since
+    if not (Path(since) / "recipe.json").is_file():
+        raise RecipeError(f"--from {since}: no such run, and no stage; the stages are {', '.join(names)}")
+    return from_run(recipe, runs, Path(since), STAGES), None

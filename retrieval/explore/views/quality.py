@@ -75,9 +75,9 @@ def _compared(rows: Rows, other: Explored | None) -> list[np.ndarray | None]:
     return [own[0], theirs.ranks[TOWERS] if same_rows(rows, theirs) else None, *own[1:]]
 
 
-def same_rows(one: Rows, other: Rows) -> bool:
+def same_rows(ours: Rows, theirs: Rows) -> bool:
     """Return whether two runs were asked for the same test rows."""
-    return np.array_equal(one.users, other.users) and np.array_equal(one.targets, other.targets)
+    return np.array_equal(ours.users, theirs.users) and np.array_equal(ours.targets, theirs.targets)
 
 
 def _kinds(explored: Explored, rows: Rows) -> Iterator[tuple[str, list[tuple[str, np.ndarray]]]]:

@@ -101,9 +101,9 @@ def id_kind(located: Located, schema: pa.Schema, name: str, source: str, sample:
     return kind
 
 
-def check_thresholds(at_least: Mapping[str, float], made: list[Target], table: str) -> None:
+def check_thresholds(at_least: Mapping[str, float], targets: list[Target], table: str) -> None:
     """Raise DataError where `at_least` names a column of the interactions that is not there, or holds no numbers."""
-    kinds: dict[str, str] = {target.name: str(target.kind) for target in made} | {Columns.Rating: "float"}
+    kinds: dict[str, str] = {target.name: str(target.kind) for target in targets} | {Columns.Rating: "float"}
     for name in at_least if table == "interactions" else ():
         if kinds.get(name) not in ("integer", "float"):
             there = ", ".join(name for name, kind in kinds.items() if kind in ("integer", "float"))

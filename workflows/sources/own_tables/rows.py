@@ -92,13 +92,13 @@ class Ledger:
             examples[0]["line"] = line
         self._take(table, fault, source, len(positions), examples)
 
-    def add_malformed(self, table: str, file: str, found: Malformed) -> None:
+    def add_malformed(self, table: str, file: str, malformed: Malformed) -> None:
         """Take lines of a CSV file that have not as many fields as its header."""
-        expected = f"a row of {found.expected} fields, as the header"
+        expected = f"a row of {malformed.expected} fields, as the header"
         remedy = f"look for a delimiter in a value that is not in quotes, or set data.{table}.delimiter"
-        examples = [{"file": file, "line": line, "value": _short(text)} for line, text in found.examples]
-        self.of(table).read += found.lines
-        self._take(table, Fault(None, "fields", expected, remedy), None, found.lines, examples)
+        examples = [{"file": file, "line": line, "value": _short(text)} for line, text in malformed.examples]
+        self.of(table).read += malformed.lines
+        self._take(table, Fault(None, "fields", expected, remedy), None, malformed.lines, examples)
 
     def _take(self, table: str, fault: Fault, source: str | None, rows: int, examples: list[dict[str, Any]]) -> None:
         if self.refuse:
