@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from benchmarks.faults.faults import Work
 
 ARTEFACTS = ("tables", "features", "towers", "metrics.json", "release", "triton")
-_MOMENTS = ("created", "finished", "seconds", "generated_timestamp", "release", "pairing", "files", "bytes")
+_MOMENTS = (
+    *("created", "finished", "generated_timestamp", "seconds", "fit_seconds", "search_seconds"),
+    *("release", "pairing", "files", "bytes"),
+)
 """Keys of JSON files that say when something was made or how long it took, and ids that depend on it, or on the names
 of an ONNX graph's nodes; the files themselves are compared."""
 _NOT_COMPARED = (".lock", "towers/cost.json", "workflow.pkl")
