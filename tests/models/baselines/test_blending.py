@@ -69,6 +69,31 @@ def test_factors_of_several_models_add_up_exactly_where_the_rank_allows_it(wide:
     np.testing.assert_allclose((made.users @ made.items.T)[known], expected, atol=1e-4)
 
 
+def test_factors_of_too_small_a_rank_keep_what_a_user_is_answered_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here places around a lake, where people stay near their own, and some that everybody goes to."""
+    random, users, items = np.random.default_rng(0), 300, 1200
+    distance = np.abs((np.arange(items) - random.integers(0, items, (users, 1)) + items // 2) % items - items // 2)
+    likes = (distance < 20) | (random.permutation(items) < 60)
+    table = csr_matrix((likes & (random.random(likes.shape) < 0.2)).astype(np.float32))
+    products = [(1.0, product_of(ItemKnn(50, 3, 0.5), table)), (0.3, product_of(Svd(40), table))]
+    every = np.arange(items)
+    exact = sum(weight * product.scores(np.arange(users), every) for weight, product in products)
+
+    def wrong() -> float:
+        made = factors_of(products, table, 60)
+        answers = zip(_first(exact, table), _first(made.users @ made.items.T, table), strict=True)
+        return float(np.mean([len(set(found) - set(right)) for right, found in answers]))
+
+    emphasised = wrong()
+    monkeypatch.setattr(factors, "_MOST_PAIRS", 0)
+    assert emphasised < 0.7 * wrong()
+
+
+def _first(scores: Float32Array, table: csr_matrix) -> np.ndarray:
+    scores[table.nonzero()] = -np.inf
+    return np.argsort(-scores, axis=1)[:, :10]
+
+
 def test_who_has_nothing_is_given_what_most_have() -> None:
     table = interactions()
     made = factors_of([(1.0, product_of(Ease(20), table))], table, ITEMS)
