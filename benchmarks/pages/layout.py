@@ -11,8 +11,8 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from benchmarks.harness import ROOT, Parser, write
@@ -28,7 +28,9 @@ def main() -> None:
     after = sources("HEAD")
     before = {} if options.quick else sources(BEFORE)
     lines = {name: {"before": total(before, name), "after": total(after, name)} for name in COUNTED}
-    write(options.out, {"folders": folders(after), "lines": lines, "touched": dict(touched())})
+    write(
+        options.out, {"folders": folders(after), "fullest": fullest(after), "lines": lines, "touched": dict(touched())}
+    )
 
 
 def sources(revision: str) -> dict[str, str]:
@@ -56,6 +58,12 @@ def folders(texts: dict[str, str]) -> list[dict[str, Any]]:
             {"folder": folder, "files": len(names), "lines": count, "longest": function, "longest_lines": lines}
         )
     return measured
+
+
+def fullest(texts: Iterable[str]) -> dict[str, Any]:
+    """Return the folder with the most Python files, those of the benchmarks and tests included."""
+    [(folder, files)] = Counter(name.rpartition("/")[0] for name in texts).most_common(1)
+    return {"folder": folder, "files": files}
 
 
 def longest(text: str) -> tuple[int, str]:

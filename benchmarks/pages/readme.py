@@ -128,9 +128,11 @@ def _layout(layout: dict[str, Any]) -> str:
     touched = [
         [name, str(len(files)), ", ".join(f"`{path}`" for path in files)] for name, files in layout["touched"].items()
     ]
+    fullest = "`{folder}` with {files} files".format(**layout["fullest"])
     return "\n\n".join(
         [
             table(["folder", "files", "lines", "longest function, lines"], rows),
+            f"The fullest folder, those of `benchmarks` and `tests` included, is {fullest}.",
             table(["to add", "files", "which"], touched),
             table(["lines of Python", "before the layout of today", "now"], lines),
         ]
