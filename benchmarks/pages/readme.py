@@ -121,7 +121,12 @@ def _onnx_graph(points: list[dict[str, Any]]) -> str:
 
 def _layout(layout: dict[str, Any]) -> str:
     rows = [
-        [f"`{row['folder']}`", str(row["files"]), f"{row['lines']:,}", f"`{row['longest']}`: {row['longest_lines']}"]
+        [
+            f"`{row['folder']}`",
+            str(row["files"]),
+            f"{row['lines']:,}",
+            f"`{row['longest']}`: {row['longest_lines']}" if row["longest"] else "",
+        ]
         for row in layout["folders"]
     ]
     lines = [[f"`{name}`", f"{row['before']:,}", f"{row['after']:,}"] for name, row in layout["lines"].items()]
