@@ -134,14 +134,14 @@ def _columns(table: Sampled, roles: Mapping[str, Found], taken: set[str]) -> lis
     return sorted(decided, key=lambda decision: decision.name not in roles)
 
 
-def _role(found: Found) -> Decided:
-    column = found.column
+def _role(assigned: Found) -> Decided:
+    column = assigned.column
     choice = None
-    if found.role in (Columns.User, Columns.Item):
+    if assigned.role in (Columns.User, Columns.Item):
         choice = identity(column.distinct)
-    elif found.role == Columns.Title:
+    elif assigned.role == Columns.Title:
         choice = title()
-    return Decided(column.table, column.name, found.role, found.role, found.why, choice)
+    return Decided(column.table, column.name, assigned.role, assigned.role, assigned.why, choice)
 
 
 def _of_interactions(column: Profile) -> Decided:

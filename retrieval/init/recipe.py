@@ -121,10 +121,10 @@ def _others(plan: Plan, table: str) -> Iterable[Decided]:
     return [decision for decision in plan.of(table) if decision.name not in (Columns.User, Columns.Item)]
 
 
-def _feature(one: Decided) -> str:
-    if one.choice is None or one.choice.kind is None:
-        return f"# {key_of(one.name)}: left out: {one.why}"
-    return _line(f"{key_of(one.name)} = {one.choice.toml()}", one.choice.why)
+def _feature(decided: Decided) -> str:
+    if decided.choice is None or decided.choice.kind is None:
+        return f"# {key_of(decided.name)}: left out: {decided.why}"
+    return _line(f"{key_of(decided.name)} = {decided.choice.toml()}", decided.choice.why)
 
 
 def _rest(plan: Plan) -> list[str]:

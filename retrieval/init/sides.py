@@ -44,8 +44,8 @@ def _scores(path: str, given: Given) -> tuple[int, int]:
     return best[0], best[1]
 
 
-def _unclear(path: str, found: Mapping[str, str]) -> RecipeError:
+def _unclear(path: str, tables: Mapping[str, str]) -> RecipeError:
     return RecipeError(
-        f"{path}: does not say whether it is users or items, beside {', '.join(found.values())}; say it: "
+        f"{path}: does not say whether it is users or items, beside {', '.join(tables.values())}; say it: "
         "`retrieval init --interactions FILE --users FILE --items FILE`, then `retrieval run RECIPE`"
     )

@@ -174,14 +174,14 @@ def measured_of(run: Path) -> dict[str, Any]:
     return measured
 
 
-def compared(found: Mapping[str, Any], measured: Mapping[str, Any]) -> list[dict[str, Any]]:
+def compared(planned: Mapping[str, Any], measured: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return predicted against measured, one row each for which there are both."""
-    stage, written = found["training"], found["disk"]
+    stage, written = planned["training"], planned["disk"]
     predicted = {
         "peak": stage["peak"],
         "seconds_per_epoch": stage["seconds_per_epoch"],
-        "parameters": found["parameters"]["total"],
-        "index": found["index"]["bytes"],
+        "parameters": planned["parameters"]["total"],
+        "index": planned["index"]["bytes"],
         **{f"disk.{name}": written[name] for name in ("tables", "features", "towers", "release")},
         "disk.triton": written["Triton repository"],
     }

@@ -101,24 +101,26 @@ def _planned(source: Path, runs: Path, sizes: Any, budget: int | None, measure: 
     return {**planned, "compared": compared(planned, measured_of(source)) if is_run else None}
 
 
-def show(out: Terminal, found: Mapping[str, Any]) -> None:
+def show(out: Terminal, planned: Mapping[str, Any]) -> None:
     """Print a plan as tables."""
-    data = found["data"]
+    data = planned["data"]
     counts = ", ".join(f"{count:,} {name}" for name, count in data["rows"].items())
-    out.results.print(f"{found['recipe']}: rows {counts}; {data['users']:,} users, {data['items']:,} items")
+    out.results.print(f"{planned['recipe']}: rows {counts}; {data['users']:,} users, {data['items']:,} items")
     out.results.print(f"known from: {data['from']}" + _assumed(data["assumed"]), soft_wrap=True)
-    out.table(_parameters_table(found["parameters"]))
-    stage = found["training"]
+    out.table(_parameters_table(planned["parameters"]))
+    stage = planned["training"]
     how = "measured" if stage["measured"] else "estimated"
     lines = {f"base: Python, TensorFlow, Merlin, graphs ({how})": stage["base"], **stage["stays"]}
     lines.update({f"{name} (passes)": size for name, size in stage["passes"].items()})
     out.table(_sizes_table("training, host memory", lines, ("peak", stage["peak"])))
-    for title, part in (("training, on a GPU (not measured)", stage["gpu"]), ("serving", found["serving"])):
+    for title, part in (("training, on a GPU (not measured)", stage["gpu"]), ("serving", planned["serving"])):
         out.table(_sizes_table(title, _without_total(part), ("total", part["total"])))
     out.table(
-        _sizes_table("disk, before compression", _without_total(found["disk"]), ("total", found["disk"]["total"]))
+        _sizes_table("disk, before compression", _without_total(planned["disk"]), ("total", planned["disk"]["total"]))
     )
-    out.results.print(f"index: {found['index']['kind']}, {size_text(found['index']['bytes'])} beside the item vectors")
+    out.results.print(
+        f"index: {planned['index']['kind']}, {size_text(planned['index']['bytes'])} beside the item vectors"
+    )
     seconds = stage["seconds_per_epoch"]
     timed = "not timed: it does not fit here" if seconds is None else f"{seconds:.1f} s ({how})"
     most = stage["epochs_at_most"]
@@ -128,10 +130,10 @@ def show(out: Terminal, found: Mapping[str, Any]) -> None:
         out.results.print(f"the blend: {stage['blend_fits']} fits of simple models at most, and again of those chosen")
     searched = duration_text(stage["peers_seconds_at_most"])
     out.results.print(f"simple models to compare with: settings are searched for at most {searched} in all")
-    if found["budget"] is not None:
-        _show_budget(out, found["budget"])
-    if found.get("compared"):
-        out.table(compared_table(found["compared"]))
+    if planned["budget"] is not None:
+        _show_budget(out, planned["budget"])
+    if planned.get("compared"):
+        out.table(compared_table(planned["compared"]))
 
 
 def compared_table(rows: list[dict[str, Any]]) -> Table:

@@ -24,55 +24,55 @@ UNNAMED: Final = re.compile(r"column\d+")
 CLOCK: Final = r"\s*\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?(\s?[AaPp][Mm])?\s*"
 
 
-def find_id(table: Sampled, role: str, found: dict[str, Found]) -> None:
+def find_id(table: Sampled, role: str, roles: dict[str, Found]) -> None:
     """Find the id of users or items: unique in every row if possible, and called so."""
-    if role in found:
+    if role in roles:
         return
     able = [column for column in table.columns if _can_be_id(column)]
     if not able:
         raise DataError(f"{table.file.path}: no column of integers or strings that can be the {role}")
 
-    def score(one: Profile) -> int:
+    def score(column: Profile) -> int:
         """`id` alone is the id of its table."""
-        return max(name_score(one.name, role), 8 * (one.name.lower() == "id")) + 4 * one.is_unique
+        return max(name_score(column.name, role), 8 * (column.name.lower() == "id")) + 4 * column.is_unique
 
     best = max(able, key=score)
     unique = "unique in every row" if best.is_unique else f"{best.rows - best.distinct:,} rows repeat an id"
     called = f"called {best.name!r}, " if name_score(best.name, role) else ""
-    found[role] = Found(best, role, called + unique)
+    roles[role] = Found(best, role, called + unique)
 
 
 def find_reference(
-    interactions: Sampled, role: str, other: tuple[Sampled, Profile] | None, found: dict[str, Found]
+    interactions: Sampled, role: str, other: tuple[Sampled, Profile] | None, roles: dict[str, Found]
 ) -> None:
     """Find the user or item of the interactions: its values are ids of the `other` table, or it is called so."""
-    if role in found:
+    if role in roles:
         return
-    taken = {role_of.column.name for role_of in found.values()}
+    taken = {role_of.column.name for role_of in roles.values()}
     able = [column for column in interactions.columns if _can_be_id(column) and column.name not in taken]
     scored = [(*_score(column, role, other[1] if other else None), column) for column in able]
     scored.sort(key=lambda entry: -entry[0])
     if not scored or scored[0][0] <= 0:
         if other is not None:
             _refuse_without_key(interactions, role, *other)
-        found[role] = _left_over(interactions, able, role)
+        roles[role] = _left_over(interactions, able, role)
         return
     _, by_name, shared, best = scored[0]
     whys = [f"called {best.name!r}"] if by_name > 0 else []
     if other is not None:
         whys.append(f"{shared:.0%} of its values are in {other[1].table}.{other[1].name}")
-    found[role] = Found(best, role, ", ".join(whys))
+    roles[role] = Found(best, role, ", ".join(whys))
 
 
-def _score(one: Profile, role: str, other: Profile | None) -> tuple[float, int, float]:
+def _score(column: Profile, role: str, other: Profile | None) -> tuple[float, int, float]:
     """Return how likely a column is the user or item; by its name, and by the share of its values in `other`."""
-    by_name = name_score(one.name, role) - name_score(one.name, _opposite(role))
+    by_name = name_score(column.name, role) - name_score(column.name, _opposite(role))
     if other is None:
         return by_name, by_name, 0.0
-    by_name += 9 * (one.name.lower() == other.name.lower() and not UNNAMED.fullmatch(one.name))
-    shared = _shared(one, other)
+    by_name += 9 * (column.name.lower() == other.name.lower() and not UNNAMED.fullmatch(column.name))
+    shared = _shared(column, other)
     # A handful of small numbers are ids of any table.
-    enough = shared >= SHARED and (by_name > 0 or one.distinct > max(FEW, COVERED * other.distinct))
+    enough = shared >= SHARED and (by_name > 0 or column.distinct > max(FEW, COVERED * other.distinct))
     return 10 * enough * shared + by_name, by_name, shared
 
 
@@ -96,9 +96,9 @@ def _refuse_without_key(interactions: Sampled, role: str, table: Sampled, other:
 def _left_over(interactions: Sampled, able: list[Profile], role: str) -> Found:
     """Return the column that is the user or the item where no name says so: one called an id if possible, the first."""
 
-    def is_id(one: Profile) -> int:
+    def is_id(column: Profile) -> int:
         """2 where it is called an id, 1 where it is one of something else, such as of a basket."""
-        parts = parts_of(one.name)
+        parts = parts_of(column.name)
         named = bool(parts) and (parts[-1] in NAMING_IDS or parts[-1].endswith("id"))
         return named + (named and not OTHER_IDS & set(parts))
 
@@ -147,9 +147,9 @@ def _can_be_id(column: Profile) -> bool:
     return column.dtype in ("integer", "string") and column.distinct > 0 and not is_clock(column)
 
 
-def _shared(one: Profile, other: Profile) -> float:
-    """Return the share of the distinct values of `one` that `other` has, too."""
-    distinct = pd.Series(one.values.unique())
+def _shared(column: Profile, other: Profile) -> float:
+    """Return the share of the distinct values of `column` that `other` has, too."""
+    distinct = pd.Series(column.values.unique())
     return float(_as_text(distinct).isin(set(_as_text(other.values))).mean()) if len(distinct) else 0.0
 
 

@@ -81,35 +81,35 @@ def _given(table: Sampled, columns: Mapping[str, str], said: str | None) -> dict
     return roles
 
 
-def _find_unnamed_rating(table: Sampled, found: dict[str, Found]) -> None:
+def _find_unnamed_rating(table: Sampled, roles: dict[str, Found]) -> None:
     """Without a header, a rating is told by its few small numbers."""
-    taken = {place.column.name for place in found.values()}
-    if table.file.header or Columns.Rating in found:
+    taken = {place.column.name for place in roles.values()}
+    if table.file.header or Columns.Rating in roles:
         return
     for column in table.columns:
         if column.dtype in ("integer", "float") and column.name not in taken and 1 < column.distinct <= FEW_RATINGS:
             low, high = float(column.values.min()), float(column.values.max())
             if low >= -1 and high <= 10:
                 why = f"a guess: {column.distinct} numbers, {low:g} to {high:g}"
-                found[Columns.Rating] = Found(column, Columns.Rating, why)
+                roles[Columns.Rating] = Found(column, Columns.Rating, why)
                 return
 
 
-def _find_unnamed_title(table: Sampled, found: dict[str, Found]) -> None:
+def _find_unnamed_title(table: Sampled, roles: dict[str, Found]) -> None:
     """Take the first text of several words for the title, where there is no header to say so."""
     texts = [column for column in table.columns if column.dtype == "string" and is_prose(column)]
-    if texts and not table.file.header and Columns.Title not in found:
-        found[Columns.Title] = Found(texts[0], Columns.Title, "a guess: the first text of several words")
+    if texts and not table.file.header and Columns.Title not in roles:
+        roles[Columns.Title] = Found(texts[0], Columns.Title, "a guess: the first text of several words")
 
 
-def _find_title(table: Sampled, found: dict[str, Found]) -> None:
+def _find_title(table: Sampled, roles: dict[str, Found]) -> None:
     """Find a text of the interactions that is nearly always the same for an item; where there are names, it has one."""
-    _find_by_name(table, Columns.Title, ("string",), found)
-    title, item = found.pop(Columns.Title, None), found[Columns.Item].column
+    _find_by_name(table, Columns.Title, ("string",), roles)
+    title, item = roles.pop(Columns.Title, None), roles[Columns.Item].column
     if title is not None and _is_of_item(title.column, item):
-        found[Columns.Title] = title._replace(why=f"{title.why}, nearly the same in all rows of an item")
+        roles[Columns.Title] = title._replace(why=f"{title.why}, nearly the same in all rows of an item")
     elif title is None and not table.file.header:
-        taken = {place.column.name for place in found.values()}
+        taken = {place.column.name for place in roles.values()}
         texts = (
             column
             for column in table.columns
@@ -117,7 +117,7 @@ def _find_title(table: Sampled, found: dict[str, Found]) -> None:
         )
         names = (column for column in texts if column.distinct > 0.5 * item.distinct and _is_of_item(column, item))
         if text := next(names, None):
-            found[Columns.Title] = Found(text, Columns.Title, "a guess: a text, nearly the same in all rows of an item")
+            roles[Columns.Title] = Found(text, Columns.Title, "a guess: a text, nearly the same in all rows of an item")
 
 
 def _is_of_item(text: Profile, item: Profile) -> bool:
@@ -127,15 +127,15 @@ def _is_of_item(text: Profile, item: Profile) -> bool:
 
 
 def _find_by_name(
-    table: Sampled, role: str, types: tuple[str, ...], found: dict[str, Found], most: float = math.inf
+    table: Sampled, role: str, types: tuple[str, ...], roles: dict[str, Found], most: float = math.inf
 ) -> None:
     """Find a column that is called so and has more than one different value, and at most so many."""
-    taken = {place.column.name for place in found.values()}
+    taken = {place.column.name for place in roles.values()}
     able = [
         column
         for column in table.columns
         if column.dtype in types and column.name not in taken and 1 < column.distinct <= most
     ]
     best = max(able, key=lambda column: name_score(column.name, role), default=None)
-    if role not in found and best is not None and name_score(best.name, role):
-        found[role] = Found(best, role, f"called {best.name!r}")
+    if role not in roles and best is not None and name_score(best.name, role):
+        roles[role] = Found(best, role, f"called {best.name!r}")

@@ -21,9 +21,9 @@ FINER: Final = 1.5
 """A column of so many times the different values has finer times."""
 
 
-def find_timestamp(table: Sampled, found: dict[str, Found], said: str | None) -> None:
+def find_timestamp(table: Sampled, roles: dict[str, Found], said: str | None) -> None:
     """Find the times of the interactions: a column that is called so, of equal names the finer one."""
-    if Columns.Timestamp in found:
+    if Columns.Timestamp in roles:
         return
     best: tuple[int, Found] | None = None
     for column in table.columns:
@@ -40,7 +40,7 @@ def find_timestamp(table: Sampled, found: dict[str, Found], said: str | None) ->
             best = score, Found(column, Columns.Timestamp, called + _why(column, said or unit), said or unit)
     if best:
         refuse_doubt(best[1].column, said)
-        found[Columns.Timestamp] = best[1]
+        roles[Columns.Timestamp] = best[1]
 
 
 def refuse_doubt(column: Profile, said: str | None) -> None:
