@@ -60,14 +60,14 @@ def admin_key() -> str:
     ServerError
         The environment's key is too short, or has characters that Triton's option cannot hold.
     """
-    given = os.environ.get(KEY_VARIABLE)
-    if given is None:
+    key = os.environ.get(KEY_VARIABLE)
+    if key is None:
         return secrets.token_hex(16)
-    if not _KEY.fullmatch(given):
+    if not _KEY.fullmatch(key):
         raise ServerError(
             f"{KEY_VARIABLE}: expected 16 to 128 letters, digits, _ or -; such as `openssl rand -hex 16` prints"
         )
-    return given
+    return key
 
 
 def server_arguments(

@@ -126,8 +126,8 @@ class TritonServer:
         self._models = answering_models(self.repository) if model is None else [model]
         self.addresses = Addresses(host, grpc_port, http_port, metrics_port, metrics_host)
         self._triton, self._python = triton, python or default_python()
-        given = delta or os.environ.get(DELTA)
-        self._delta = Path(given).absolute() if given else None
+        changes = delta or os.environ.get(DELTA)
+        self._delta = Path(changes).absolute() if changes else None
         self._on_log, self._tls, self._verify, self._at_least = on_log, tls, verify, at_least
         self._start_timeout, self._stop_timeout = start_timeout_seconds, stop_timeout_seconds
         self._process: subprocess.Popen[str] | None = None

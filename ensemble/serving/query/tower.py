@@ -33,7 +33,9 @@ class Tower:
         # `run` of the Python class compares all names first, which takes as long as a tenth of a request.
         self._run = getattr(self._session, "_sess", self._session).run
         inputs = self._session.get_inputs()
-        self._tables = {one.name: _table(release, side, one) for one in inputs if one.name.startswith(TABLE)}
+        self._tables = {
+            tensor.name: _table(release, side, tensor) for tensor in inputs if tensor.name.startswith(TABLE)
+        }
         self.inputs = [tensor.name for tensor in inputs if tensor.name not in self._tables]
         outputs = self._session.get_outputs()
         if [(tensor.name, tensor.type, len(tensor.shape)) for tensor in outputs] != [("vector", "tensor(float)", 2)]:

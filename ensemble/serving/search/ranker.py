@@ -98,8 +98,8 @@ class Ranker:
         return Found(item_index, score, counts)
 
     def _scores(self, features: Mapping[str, _Array], vectors: _Array, items: _Array, row: int) -> _Array:
-        given = {QUERY_VECTOR: vectors[row : row + 1], ITEM_SIDES: self._sides.take(items, axis=0)[None]}
-        feed = {name: given[name] if name in given else features[name][row : row + 1] for name in self.inputs}
+        row_inputs = {QUERY_VECTOR: vectors[row : row + 1], ITEM_SIDES: self._sides.take(items, axis=0)[None]}
+        feed = {name: row_inputs[name] if name in row_inputs else features[name][row : row + 1] for name in self.inputs}
         scores: _Array = self._run(_OUTPUT, feed, None)[0]
         if scores.shape != (1, len(items)):
             raise InvalidRelease(f"{RANKER}: {scores.shape} scores of {len(items)} candidates; release it again")

@@ -46,23 +46,23 @@ def text_chunks(located: Located, path: str, names: list[str]) -> Iterator[Chunk
         A quote that nobody closed makes one value of many lines.
     """
     skipped: list[Any] = []
-    given = column_names(located, path)
+    all_names = column_names(located, path)
     first = 0
 
     def skip(row: Any) -> str:
         skipped.append(row)
         return "skip"
 
-    with _opened(located, path, given, skip) as reader:
+    with _opened(located, path, all_names, skip) as reader:
         for batch in reader:
-            _check_closed(located, path, len(given), chain(_with_breaks(batch, first), _lines(skipped)))
+            _check_closed(located, path, len(all_names), chain(_with_breaks(batch, first), _lines(skipped)))
             malformed = _malformed(skipped)
             skipped.clear()
-            columns = [batch.column(given.index(name)) for name in names]
+            columns = [batch.column(all_names.index(name)) for name in names]
             yield Chunk(path, first, pa.Table.from_arrays(columns, names), malformed)
             first += len(batch)
     if skipped:
-        _check_closed(located, path, len(given), _lines(skipped))
+        _check_closed(located, path, len(all_names), _lines(skipped))
         nothing = pa.schema([(name, pa.string()) for name in names]).empty_table()
         yield Chunk(path, first, nothing, _malformed(skipped))
 
@@ -112,8 +112,8 @@ def _opened(
 def column_names(located: Located, path: str) -> list[str]:
     """Return the names of a file's columns, those that are not read among them."""
     config = located.config
-    if given := config.names or UNHEADED.get(located.format):
-        return list(given)
+    if names := config.names or UNHEADED.get(located.format):
+        return list(names)
     with _open(located, path, [], lambda row: "skip") as reader:
         headings = [str(name).strip() for name in reader.schema.names]
     return headings if config.header else [f"column{number}" for number in range(len(headings))]
@@ -152,12 +152,12 @@ def _open(located: Located, path: str, names: list[str], on_malformed: Callable[
 
 def delimiter_of(located: Located, path: str) -> str:
     """Return what stands between fields in what `open_text` opens."""
-    given = located.config.delimiter
+    delimiter = located.config.delimiter
     if located.format != "csv":
         return ","
-    if len(given) > 1 or _has_runs(located):
+    if len(delimiter) > 1 or _has_runs(located):
         return UNIT.decode()
-    return "\t" if given == "," and {".tsv", ".inter"} & set(PurePosixPath(path).suffixes) else given
+    return "\t" if delimiter == "," and {".tsv", ".inter"} & set(PurePosixPath(path).suffixes) else delimiter
 
 
 def open_text(located: Located, path: str) -> Any:
