@@ -31,6 +31,12 @@ def join(parts: Sequence[Part]) -> Part:
     return Part(query, pd.concat([part.interactions for part in parts], ignore_index=True))
 
 
+def rows_of(data: FeatureSet, parts: Sequence[str]) -> Part:
+    """Return the rows of parts that memory holds, of one as they are."""
+    found = [getattr(data, name) for name in parts]
+    return found[0] if len(found) == 1 else join(found)
+
+
 def asked(data: FeatureSet, part: Part, known: Known) -> Part:
     """Keep the rows of the validation or the test part that the split asks for; `known` are those learned from.
 

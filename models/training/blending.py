@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,10 @@ from models.towers.two_tower import UNSEEN, TwoTowerModel
 from models.training.early_stopping import Validation
 from models.training.losses.ratings import positives
 from models.training.mixing import TOWERS, Board, mix
+from models.training.stream.load import rows_with
 from workflows.columns import Columns
 from workflows.errors import RecipeError
-from workflows.features.stage import FeatureSet, Part
+from workflows.features.stage import FeatureSet
 from workflows.progress import Progress
 
 
@@ -65,7 +66,7 @@ def choose(
     A kind that cannot be fitted here is left out. The tower has nothing beside it before and afterwards.
     """
     validation.set_model(tower)  # an interrupted training may have had nothing left to do
-    board, interactions = Board.of(validation, tower), _Interactions.of(data, data.train, rating)
+    board, interactions = Board.of(validation, tower), _Interactions.of(data, ("train",), rating)
     peers: dict[str, Blended] = {}
     members, deviation = {TOWERS: board.towers}, board.deviation
     for kind in KINDS if interactions.table.nnz else ():
@@ -82,11 +83,13 @@ def choose(
     return found
 
 
-def blend(tower: TwoTowerModel, data: FeatureSet, part: Part, chosen: Blending | None, rating: Rating) -> None:
-    """Fit what was chosen on a part's rows and put it beside the towers."""
+def blend(
+    tower: TwoTowerModel, data: FeatureSet, parts: Sequence[str], chosen: Blending | None, rating: Rating
+) -> None:
+    """Fit what was chosen on the rows of parts and put it beside the towers."""
     if chosen is None or not chosen.peers:
         return
-    known, rank = _Interactions.of(data, part, rating), tower.query_encoder.blocks[0].beside.width
+    known, rank = _Interactions.of(data, parts, rating), tower.query_encoder.blocks[0].beside.width
     products = [(chosen.weights[name], known.product(peer)) for name, peer in chosen.peers.items()]
     give(tower, factors_of(products, known.table, rank), chosen.share)
 
@@ -114,8 +117,9 @@ class _Interactions:
     """See `models.baselines.task.Task`."""
 
     @classmethod
-    def of(cls, data: FeatureSet, part: Part, rating: Rating) -> _Interactions:
+    def of(cls, data: FeatureSet, parts: Sequence[str], rating: Rating) -> _Interactions:
         user, item = id_feature(data.query_specs, "query"), id_feature(data.item_specs, "item")
+        part = rows_with(data, parts, user.name)
         users, items = part.query[user.name], _item_codes(data)[part.interactions[Columns.ItemIndex].to_numpy()]
         kept = positives(part.interactions, rating) & (users > UNSEEN) & (items > UNSEEN)
         users, items = users[kept].astype(np.int64), items[kept].astype(np.int64)

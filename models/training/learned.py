@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from models.config import Distillation, Model, Train
-from models.data import join
+from models.data import rows_of
 from models.towers.heads import TaskHeads
 from models.towers.two_tower import TwoTowerModel
 from models.training.horovod import Ranks
@@ -24,8 +24,7 @@ from models.training.weights.checkpoints import Phase
 from models.training.weights.finite import FEW
 from models.training.weights.warm_start import Start
 from workflows.features.history import sequence_spec
-from workflows.features.stage import FeatureSet, Part
-from workflows.features.stage import rows_of as stored_rows
+from workflows.features.stage import FeatureSet, Part, row_counts
 from workflows.progress import Progress
 
 
@@ -69,18 +68,12 @@ def learned_from(
     return Learned(loss, None, rows.counts, rows.batches, rows.first, numbers)
 
 
-def rows_of(data: FeatureSet, parts: Sequence[str]) -> Part:
-    """Return the rows of parts that memory holds, of one as they are."""
-    found = [getattr(data, name) for name in parts]
-    return found[0] if len(found) == 1 else join(found)
-
-
 def _streamed(
     data: FeatureSet, parts: Sequence[str], train: Train, phase: Phase, seed: int, progress: Progress
 ) -> StreamedRows:
     """Return the rows of parts in a file, into which they are shuffled if no interrupted training has done that."""
     assert data.stored is not None
-    rows = stored_rows(data.stored)
+    rows = row_counts(data.stored)
     source = Source(data, parts, sum(rows[name] for name in parts), train.objective.rating)
     directory = phase.files("rows", lambda out: prepare(source, seed, out, progress))
     return StreamedRows(directory, sequence_spec(data.query_specs))

@@ -17,7 +17,7 @@ from models.training.cost import Meter
 from models.training.early_stopping import OnEpoch, Validation
 from models.training.export import export_towers
 from models.training.horovod import Ranks
-from models.training.learned import learned_from, rows_of
+from models.training.learned import learned_from
 from models.training.losses.tasks import served_rows
 from models.training.optimizer import build_optimizer
 from models.training.precision import Compute, copy_weights
@@ -102,8 +102,7 @@ def train(
         if train.refit and not (chosen and chosen.share == 0):  # else nothing is served of the towers
             towers.append(_trained_anew(data, towers, model, train, seed, epochs, logs, progress, refit, session))
         tower = towers[-1]
-        if chosen:
-            blend(tower, data, rows_of(data, BOTH if train.refit else ("train",)), chosen, rating)
+        blend(tower, data, BOTH if train.refit else ("train",), chosen, rating)
         if not ranks.leads:
             return
         _keep(tower, chosen, train.refit, out)

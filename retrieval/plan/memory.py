@@ -33,6 +33,8 @@ SORTED_ROW = 80
 """The arrays in which the index is sorted."""
 POOL_BYTES, POOLS = 1 << 26, 5
 """What is shuffled together of rows that are streamed (`models.training.stream.rows`), and the copies of a moment."""
+BLENDED_ROW = 70
+"""Streamed rows are read for a blend: user, item, time and rating, and the matrices of who has what and when."""
 STREAMED_ROW = 32 + 12
 """On disk: item, user, time, weight and the history's range, and the interaction in the index; codes take half."""
 ENCODED_AT_ONCE = 8192
@@ -63,7 +65,7 @@ def training(shapes: Shapes, model: Model, train: Train) -> Memory:
     counts = parameters(shapes.query, shapes.item, model)
     numbers, towers = total(counts, model), towers_alive(train)
     factors = factor_width(model, shapes.users, shapes.items)
-    rows, streamed = learned_rows(shapes, train), is_streamed(shapes.rows["train"], model, train)
+    rows, streamed = learned_rows(shapes, train), is_streamed(shapes.rows["train"], train)
     validated = min(shapes.rows["valid"], train.validation_rows or shapes.rows["valid"])
     stays = {
         "tables and features read": _rows_read(shapes, train, validated if streamed else None)
@@ -85,7 +87,7 @@ def training(shapes: Shapes, model: Model, train: Train) -> Memory:
     passes = {
         "fitting the peers": _fitting_peers(shapes, train),
         "sorting the histories": max(0, rows * SORTED_ROW * _has_history(shapes) - made_later) * (not streamed),
-        "choosing the blend": _choosing_blend(shapes, model),
+        "choosing the blend": _choosing_blend(shapes, model) + rows * BLENDED_ROW * bool(streamed and model.blend),
         "a training step": sum(step(shapes, model, train).values()),
         "a validation": FLOAT
         * max(
@@ -139,7 +141,7 @@ def device(shapes: Shapes, model: Model, train: Train) -> dict[str, int]:
     """Return what a GPU would hold, bytes: the code keeps the features of all rows on the device it trains on."""
     host = training(shapes, model, train)
     kept = ("weights", "optimizer (Adam)", "gradients", "teachers")
-    streamed = is_streamed(shapes.rows["train"], model, train)
+    streamed = is_streamed(shapes.rows["train"], train)
     return {
         **{name: host.stays[name] for name in kept if name in host.stays},
         "features of all rows": 0 if streamed else learned_rows(shapes, train) * _trained_row(shapes, train),
@@ -178,7 +180,7 @@ def disk(shapes: Shapes, model: Model, train: Train, index_bytes: int) -> dict[s
     rows = sum(shapes.rows.values())
     vectors = FLOAT * shapes.items * (model.tower[-1] + factors)
     release = FLOAT * numbers + vectors + index_bytes + rows * (FLOAT + CODE)
-    streamed = is_streamed(shapes.rows["train"], model, train)
+    streamed = is_streamed(shapes.rows["train"], train)
     shuffled = shapes.rows["train"] + train.refit * learned_rows(shapes, train)  # the search's and the retraining's
     return {
         "tables": rows * 28,
@@ -215,8 +217,7 @@ def _has_history(shapes: Shapes) -> bool:
 
 
 def _trained_row(shapes: Shapes, train: Train) -> int:
-    sampled = isinstance(train.objective.candidates, Sampled) and train.objective.positives_weight == 1
-    owned = not sampled or bool(train.distillation and train.distillation.unseen_only)
+    owned = train.objective.positives_weight < 1 or bool(train.distillation and train.distillation.unseen_only)
     return _row_bytes(shapes.query, history=False) + HISTORY_ROW * _has_history(shapes) + LABELS_ROW + OWNED_ROW * owned
 
 

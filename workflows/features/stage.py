@@ -242,7 +242,7 @@ def load(directory: Path, columns: Sequence[str] | None = None, parts: Sequence[
         raise StageError(f"{directory}: not a whole features directory ({error}); run `retrieval features`") from None
 
 
-def rows_of(directory: Path) -> dict[str, int]:
+def row_counts(directory: Path) -> dict[str, int]:
     """Return how many rows the parts of what `build` wrote have.
 
     Raises

@@ -92,7 +92,8 @@ class CatalogueLoss:
     def row_losses(self, towers: Towers, queries: tf.Tensor, labels: Labels) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the loss of every row, float32 `[n]`, and the vectors of the chosen items, float32 `[n, d]`."""
         items = towers.item_vectors(True)
-        others, weight = self._other_positives(labels), self.objective.positives_weight
+        weight, unseen_only = self.objective.positives_weight, self.lesson is not None and self.lesson.unseen_only
+        others = self._other_positives(labels) if weight < 1 or unseen_only else None
         handicap = tf.where(others, _log(weight), 0.0) if weight < 1 else None
         losses = catalogue_softmax(
             queries,
@@ -105,7 +106,7 @@ class CatalogueLoss:
         )
         return losses, tf.gather(items, labels.items)
 
-    def _taught(self, labels: Labels, others: tf.Tensor) -> Taught | None:
+    def _taught(self, labels: Labels, others: tf.Tensor | None) -> Taught | None:
         if self.lesson is None:
             return None
         logits = self.lesson.teacher.logits(labels)

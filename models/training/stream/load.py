@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
-from models.config import Model, Train
-from models.data import TRAINED, Known, asked, first_rows
+from models.config import Train
+from models.data import TRAINED, Known, asked, first_rows, join, rows_of
 from models.training.export import CHECKED_ROWS
 from models.training.stream.conditions import is_streamed
 from workflows.columns import Columns
@@ -21,7 +21,7 @@ from workflows.features.stage import FeatureSet, Part, Sample
 _LOOKED_BACK_ON: Final = (Columns.User, Columns.ItemIndex, Columns.Timestamp)
 
 
-def load(directory: Path, model: Model, train: Train, warm_start: bool = False) -> FeatureSet:
+def load(directory: Path, train: Train, warm_start: bool = False) -> FeatureSet:
     """Read the features that training looks at.
 
     Where training rows are streamed these are the validation rows that are asked for (`[train] validation_rows`), some
@@ -35,7 +35,7 @@ def load(directory: Path, model: Model, train: Train, warm_start: bool = False) 
         No validation row is asked for.
     """
     columns = None if train.tasks else TRAINED
-    if not is_streamed(features.rows_of(directory)["train"], model, train, warm_start):
+    if not is_streamed(features.row_counts(directory)["train"], train, warm_start):
         return features.load(directory, columns)
     data = features.load(directory, columns, parts=("valid",))._replace(stored=directory)
     if train.validation_rows is not None:
@@ -47,6 +47,14 @@ def load(directory: Path, model: Model, train: Train, warm_start: bool = False) 
     users = [part.interactions[Columns.User] for part in (data.valid, test)]
     known = _interactions_of(directory, pd.concat(users).unique())
     return data._replace(test=test, train=Part({}, known))
+
+
+def rows_with(data: FeatureSet, parts: Sequence[str], feature: str) -> Part:
+    """Return the rows of parts with a query feature at least, whether memory holds them or not."""
+    if data.stored is None:
+        return rows_of(data, parts)
+    pieces = (piece for name in parts for piece in read_pieces(data.stored / name, TRAINED, query=True))
+    return join([Part({feature: piece.query[feature]}, piece.rows) for piece in pieces])
 
 
 def _train_rows(directory: Path, *columns: str) -> Iterator[pd.DataFrame]:

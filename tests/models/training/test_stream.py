@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from msgspec.structs import replace
 
-from models.config import Ignored, Model, Objective, Rating, Sampled, Threshold, Train, Weighted
+from models.config import Blend, Ignored, Model, Objective, Rating, Sampled, Threshold, Train, Weighted
 from models.data import join, with_history
 from models.training.early_stopping import Validation
 from models.training.horovod import Ranks
@@ -19,7 +19,7 @@ from models.training.rows import validation_rows
 from models.training.stage import train
 from models.training.stream import conditions
 from models.training.stream import rows as stream_rows
-from models.training.stream.load import load
+from models.training.stream.load import load, rows_with
 from models.training.stream.prepare import Source, prepare
 from models.training.stream.rows import StreamedRows
 from models.training.weights.checkpoints import Checkpoints, Session
@@ -167,7 +167,7 @@ def test_validation_of_streamed_rows_looks_at_the_same_queries_and_what_their_us
 ) -> None:
     assert SAMPLED.validation_rows is not None
     whole = features.load(directory)._replace(sample=Sample(SAMPLED.validation_rows, 0))
-    few = load(directory, Model(), SAMPLED)
+    few = load(directory, SAMPLED)
     assert few.stored == directory
     assert len(few.train.interactions) < len(whole.train.interactions)
 
@@ -183,6 +183,16 @@ def test_validation_of_streamed_rows_looks_at_the_same_queries_and_what_their_us
     assert {HISTORY, HISTORY_AGE} < set(expected)
     for name, values in expected.items():
         np.testing.assert_array_equal(found[name], values)
+
+
+def test_a_blend_is_fitted_on_all_streamed_rows(directory: Path) -> None:
+    data, columns = features.load(directory), ["user_id", "item_index", "timestamp", "rating"]
+    parts = (rows_with(one, ("train", "valid"), "user_id") for one in (data, data._replace(stored=directory)))
+    held, read = (
+        as_set({"code": part.query["user_id"], **{name: part.interactions[name].to_numpy() for name in columns}})
+        for part in parts
+    )
+    pd.testing.assert_frame_equal(read, held)
 
 
 @pytest.mark.parametrize("rating", [Threshold(positive_from=4.0), Weighted()])
@@ -232,18 +242,18 @@ def test_towers_trained_on_streamed_rows_are_as_good_as_on_rows_in_memory(
 ) -> None:
     objective = Objective(candidates=Sampled(uniform=64, popularity=64))
     model, settings = (
-        Model(tower=(16,), embedding_dim=8),
-        Train(epochs=12, patience=12, batch_size=256, learning_rate=0.02, objective=objective),
+        Model(tower=(16,), embedding_dim=8, blend=Blend()),
+        Train(epochs=8, patience=8, batch_size=256, learning_rate=0.03, objective=objective),
     )
     best = {}
     for kind, least in (("held", 10**9), ("streamed", 1)):
         monkeypatch.setattr(conditions, "STREAMED_FROM", least)
         settings = replace(settings, refit=kind == "streamed")
-        data, out = load(grouped, model, settings), tmp_path / kind
+        data, out = load(grouped, settings), tmp_path / kind
         assert (data.stored is not None) == (kind == "streamed")
         session = Session(Ranks(), Checkpoints(out / "training", "key"))
         train(data, model, settings, 1, "cpu", out / "towers", lambda line: None, session=session)
         history = json.loads((out / "towers" / "history.json").read_text(encoding="utf-8"))
         best[kind] = max(one["valid_all.recall@10"] for one in history)
-        assert (out / "towers" / "item_vectors.npy").exists()
+        assert json.loads((out / "towers" / "blend.json").read_text(encoding="utf-8"))["models"]
     assert best["streamed"] > 0.9 * best["held"] > 0.2
