@@ -11,7 +11,8 @@ import pandas as pd
 
 from ensemble.serving.query.transform import Column, QueryTransform
 from workflows.config import FeatureSide
-from workflows.features.plan import Input, describe, plan
+from workflows.features.canonical import Input, describe
+from workflows.features.plan import plan
 from workflows.fitting.fit import FittedSide
 
 

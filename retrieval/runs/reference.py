@@ -78,7 +78,8 @@ def fitted_queries(recipe: Recipe, features_dir: Path) -> Any:
     """Return the query side as it was fitted, a `workflows.fitting.fit.FittedSide`."""
     from nvtabular import Workflow
 
-    from workflows.features.plan import Input, plan
+    from workflows.features.canonical import Input
+    from workflows.features.plan import plan
     from workflows.features.workflow import wants_gpu
     from workflows.fitting.fit import FittedSide
 

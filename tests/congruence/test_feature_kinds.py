@@ -20,7 +20,8 @@ from ensemble.serving.query import hashing as served_hashing
 from tests.transforms import Compiled, assert_equal, columns_of
 from workflows.config import Age, Bucketized, Categorical, Continuous, Cross, Embedding, FeatureSide, MultiHot, Time
 from workflows.errors import DataError, RecipeError
-from workflows.features.plan import canonical, describe, plan
+from workflows.features.canonical import canonical, describe
+from workflows.features.plan import plan
 from workflows.features.workflow import build_workflow
 from workflows.fitting.fit import quiet
 from workflows.fitting.learned import Learned

@@ -22,7 +22,7 @@ from nvtabular import ops
 from ensemble.serving.query.transform import Column, QueryTransform
 from tests.transforms import Compiled, assert_equal, columns_of, raw_frame
 from workflows.config import Bucketized, Categorical, Continuous, FeatureSide, MultiHot, Text
-from workflows.features.plan import Input
+from workflows.features.canonical import Input
 from workflows.features.stage import load
 from workflows.fitting.fit import quiet
 from workflows.fitting.learned import Learned

@@ -19,7 +19,8 @@ from workflows.checks.rows import Events, row_findings
 from workflows.columns import Columns
 from workflows.config import Data, FeatureSide, OwnTables
 from workflows.errors import DataError, RecipeError
-from workflows.features.plan import describe, history_of, plan
+from workflows.features.canonical import describe
+from workflows.features.plan import history_of, plan
 from workflows.progress import Progress
 from workflows.tables.store import Stored, open_tables, read_part, write_tables
 from workflows.tables.undated import is_dated, needing_time

@@ -1,28 +1,19 @@
-"""What the features are made of: the recipe's plan, checked against the raw columns, and their canonical form."""
+"""What the features are made of: the recipe's plan."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Collection
-from typing import Any, Literal, NamedTuple
+import re
+from typing import Literal, NamedTuple
 
-import numpy as np
-import pandas as pd
 from msgspec import Struct
 
-from workflows.columns import Columns
 from workflows.config import ColumnFeature, Feature, FeatureSide, Sequence
-from workflows.errors import DataError, RecipeError
-from workflows.features.kinds.base import VALUES, VECTORS
-from workflows.features.plan_checks import check_keyed, check_options, check_shared, place_of
+from workflows.errors import RecipeError
 
-Dtype = Literal["int64", "float64", "string"]
 HISTORY = "history"
 """The pseudo-column of the user's past interactions, and the feature made of it."""
 HISTORY_AGE = "history_age"
 """The seconds that have passed since each of them: comes with `history`."""
-_LOOKED_AT = 100_000
-"""Entries of lists; those that come later are checked when they are read."""
 FIRST_ITEM = 3
 """An item's code in a history is its `item_index` + 3; 2 is an item that the catalogue does not hold, 0 padding."""
 
@@ -80,14 +71,6 @@ class Planned(NamedTuple):
         return self.feature.form in ("continuous", "vector")
 
 
-class Input(NamedTuple):
-    """A raw column in canonical form: nullable int64, float64 (NaN is null) or str, one value or a list per row."""
-
-    name: str
-    dtype: Dtype
-    list: bool
-
-
 def plan(side: FeatureSide, section: str) -> list[Planned]:
     """Return one entry per feature of a raw column, named after its column, or `<column>_<kind>` where it has several.
 
@@ -107,7 +90,7 @@ def plan(side: FeatureSide, section: str) -> list[Planned]:
     if not names:
         raise RecipeError(f"[{section}] is empty; name at least one raw column")
     for entry in planned:
-        check_options(entry, names, section)
+        _check_options(entry, names, section)
     return planned
 
 
@@ -143,50 +126,6 @@ def feature_spec(entry: Planned, cardinality: int, width: int) -> FeatureSpec:
     )
 
 
-def describe(frame: pd.DataFrame, planned: list[Planned], section: str, dated: bool = False) -> list[Input]:
-    """Return the inputs that `planned` needs, one per raw column, with the types found in `frame`.
-
-    `dated` makes `timestamp` one of them: the query's time, which a history needs.
-
-    Raises
-    ------
-    RecipeError
-        A column does not exist, or its type does not fit the kind of its feature.
-    """
-    kinds: dict[str, list[Planned]] = {Columns.Timestamp: []} if dated else {}
-    for entry in planned:
-        for column in entry.columns:
-            if column not in frame.columns:
-                there = ", ".join(map(str, frame.columns))
-                raise RecipeError(f"[{section}] {place_of(entry, column)}: no such column; there are: {there}")
-            kinds.setdefault(column, []).append(entry)
-    inputs = [_describe_column(frame[column], entries, section) for column, entries in kinds.items()]
-    for check in (check_shared, check_keyed):
-        check(planned, {described.name: described for described in inputs}, section)
-    return inputs
-
-
-def canonical(frame: pd.DataFrame, inputs: list[Input], dictionaries: Collection[str] = ()) -> pd.DataFrame:
-    """Return the columns of `inputs` with a fresh index: Int64, float64, or objects (str, lists, None for null).
-
-    Parameters
-    ----------
-    dictionaries
-        Columns of text that stay pandas categoricals where they are such.
-
-    Raises
-    ------
-    DataError
-        A value is not of the column's type; names column, row and value.
-    """
-    columns = {}
-    for entry in inputs:
-        column = frame[entry.name].reset_index(drop=True)
-        keep = entry.name in dictionaries and isinstance(column.dtype, pd.CategoricalDtype)
-        columns[entry.name] = column if keep else _canonical_column(column, entry)
-    return pd.DataFrame(columns, copy=False)
-
-
 def _features(side: FeatureSide, column: str) -> list[Feature]:
     features = side.features.get(column, [])
     return features if isinstance(features, list) else [features]
@@ -209,95 +148,18 @@ def _check_history(side: FeatureSide, planned: list[Planned], section: str) -> N
         raise RecipeError(f"[{section}] {HISTORY_AGE}: {HISTORY} makes a feature of that name; rename the raw column")
 
 
-def _describe_column(series: pd.Series, entries: list[Planned], section: str) -> Input:
-    name, column_type = str(series.name), _found_type(series)
-    for entry in entries:
-        wanted = entry.feature.accepts(name)
-        if column_type.removesuffix(" (whole numbers)") not in wanted and column_type not in wanted:
-            needs = f"kind {entry.kind!r} needs {' or '.join(wanted)}"
-            raise RecipeError(f"[{section}] {place_of(entry, name)}: {needs}, but the column holds {column_type}")
-    if column_type.startswith("lists of "):
-        numbers = any(entry.feature.accepts(name) == VECTORS for entry in entries)
-        return Input(name, "string" if column_type.endswith("strings") else "float64" if numbers else "int64", True)
-    if column_type == "strings":
-        return Input(name, "string", False)
-    # pandas turns integers into floats as soon as one is null; an id is an integer all the same.
-    integral = column_type == "floats (whole numbers)" and any(
-        entry.feature.accepts(name) == VALUES for entry in entries
-    )
-    return Input(name, "int64" if column_type == "integers" or integral else "float64", False)
-
-
-def _found_type(series: pd.Series) -> str:
-    """Name the type of a column in words."""
-    if pd.api.types.is_bool_dtype(series.dtype) or pd.api.types.is_integer_dtype(series.dtype):
-        return "integers"
-    if pd.api.types.is_float_dtype(series.dtype):
-        values = series.to_numpy(dtype=np.float64, na_value=np.nan)
-        values = values[~np.isnan(values)]
-        whole = bool(np.all((np.abs(values) < 2.0**53) & (values == np.floor(values))))
-        return "floats (whole numbers)" if whole else "floats"
-    if isinstance(series.dtype, pd.CategoricalDtype):
-        series = series.astype(object)
-    present = series.dropna()
-    if len(present) and isinstance(present.iloc[0], (list, tuple, np.ndarray)):
-        some = itertools.islice((value for row in present for value in row if value is not None), _LOOKED_AT)
-        return f"lists of {_words(pd.Series(list(some), dtype=object))}"
-    return _words(present)
-
-
-def _words(values: pd.Series) -> str:
-    inferred = pd.api.types.infer_dtype(values, skipna=True)
-    names = {"string": "strings", "integer": "integers", "boolean": "integers", "empty": "nothing but nulls"}
-    names.update({"floating": "floats", "mixed-integer-float": "floats"})
-    return names.get(inferred, f"values of type {inferred}")
-
-
-def _canonical_column(series: pd.Series, entry: Input) -> pd.Series:
-    try:
-        if entry.list:
-            rows = [_canonical_list(row, entry) for row in series]
-            # Merlin cannot tell the type of a column whose lists are all empty.
-            return pd.Series(rows if any(rows) else [None] * len(rows), dtype=object)
-        if entry.dtype == "string":
-            return _canonical_text(series.astype(object))
-        if entry.dtype == "int64":
-            return _canonical_integers(series)
-        return series.astype("float64")
-    except (TypeError, ValueError) as error:
-        expected = f"{'lists of ' if entry.list else ''}{entry.dtype}"
-        raise DataError(f"column {entry.name!r}: expected {expected}: {error}") from None
-
-
-def _canonical_integers(series: pd.Series) -> pd.Series:
-    if series.dtype != np.int64:
-        return series.astype("Int64")
-    # The same, without pandas looking for the nulls that cannot be there.
-    return pd.Series(pd.arrays.IntegerArray(series.to_numpy(), np.zeros(len(series), dtype=bool)))
-
-
-def _canonical_text(values: pd.Series) -> pd.Series:
-    missing = values.isna()
-    if missing.any():
-        values = values.where(~missing, None)
-    if pd.api.types.infer_dtype(values, skipna=True) not in ("string", "empty"):
-        _checked_text(next(value for value in values if not isinstance(value, (str, type(None)))))
-    return values
-
-
-def _canonical_list(row: Any, entry: Input) -> list[Any] | None:
-    if not isinstance(row, (list, tuple, np.ndarray)):
-        if row is None or pd.isna(row):
-            return None
-        raise TypeError(f"got {row!r}")
-    if entry.dtype == "float64":
-        return [float("nan") if value is None else float(value) for value in row]
-    if entry.dtype == "int64":
-        return [None if pd.isna(value) else int(value) for value in row]
-    return [None if value is None else _checked_text(value) for value in row]
-
-
-def _checked_text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"got {value!r}")
-    return value
+def _check_options(entry: Planned, names: list[str], section: str) -> None:
+    """Refuse a name that a tower's input cannot have or two arrays would have, and options that exclude each other."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", entry.output):
+        raise RecipeError(
+            f"[{section}] {entry.column}: a tower's input cannot be called {entry.output!r}; give the feature "
+            'another name = "..."'
+        )
+    if names.count(entry.output) > 1:
+        raise RecipeError(
+            f"[{section}] {entry.column}: two features would be called {entry.output!r}; remove one, or give it "
+            'another name = "..."'
+        )
+    for holds, why in entry.feature.rules():
+        if holds:
+            raise RecipeError(f"[{section}] {entry.column}: {why}")

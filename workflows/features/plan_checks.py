@@ -1,32 +1,15 @@
-"""What a plan of features is refused for."""
+"""What features are refused for beside one another."""
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from workflows.errors import RecipeError
 from workflows.features.pretrained import tables_of
 
 if TYPE_CHECKING:
-    from workflows.features.plan import Input, Planned
-
-
-def check_options(entry: Planned, names: list[str], section: str) -> None:
-    """Refuse a name that a tower's input cannot have or two arrays would have, and options that exclude each other."""
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", entry.output):
-        raise RecipeError(
-            f"[{section}] {entry.column}: a tower's input cannot be called {entry.output!r}; give the feature "
-            'another name = "..."'
-        )
-    if names.count(entry.output) > 1:
-        raise RecipeError(
-            f"[{section}] {entry.column}: two features would be called {entry.output!r}; remove one, or give it "
-            'another name = "..."'
-        )
-    for holds, why in entry.feature.rules():
-        if holds:
-            raise RecipeError(f"[{section}] {entry.column}: {why}")
+    from workflows.features.canonical import Input
+    from workflows.features.plan import Planned
 
 
 def check_shared(planned: list[Planned], inputs: dict[str, Input], section: str) -> None:

@@ -20,12 +20,13 @@ from msgspec import Struct
 from workflows.columns import Columns
 from workflows.config import AnySplit, Asked, Device, FeatureSide, RandomSplit
 from workflows.errors import RecipeError, StageError
+from workflows.features.canonical import describe
 from workflows.features.dask_cluster import each
 from workflows.features.files import ORDER, QUERY, ROWS, read_arrays, read_query, read_rows, write_arrays
 from workflows.features.finite import check_finite, check_rows
 from workflows.features.history import spec_of
 from workflows.features.kinds.aggregate import check_aggregates, columns_needed
-from workflows.features.plan import HISTORY, FeatureSpec, Planned, describe, history_of, plan
+from workflows.features.plan import HISTORY, FeatureSpec, Planned, history_of, plan
 from workflows.features.pretrained import load_tables, save_tables
 from workflows.features.rows import PARTS, Division, Queries, order_of, sample
 from workflows.files import atomic_directory

@@ -16,7 +16,8 @@ from nvtabular import Workflow
 
 from workflows.columns import Columns
 from workflows.config import Sequence
-from workflows.features.plan import HISTORY, HISTORY_AGE, Input, Planned
+from workflows.features.canonical import Input
+from workflows.features.plan import HISTORY, HISTORY_AGE, Planned
 from workflows.features.specs import arrays_of, spec
 from workflows.fitting.learned import Learned
 

@@ -23,7 +23,8 @@ from merlin.schema.io.tensorflow_metadata import TensorflowMetadata
 from nvtabular import Workflow
 
 from workflows.config import Sequence
-from workflows.features.plan import FeatureSpec, Input, Planned, canonical
+from workflows.features.canonical import Input, canonical
+from workflows.features.plan import FeatureSpec, Planned
 from workflows.features.specs import arrays, no_arrays, specs
 from workflows.features.workflow import build_workflow
 from workflows.fitting.aggregates import Tables

@@ -18,7 +18,8 @@ from retrieval.recipes.recipe import Recipe, parse_recipe
 from retrieval.runs.reference import training_side
 from workflows.config import Embedding, FeatureSide
 from workflows.errors import DataError, RecipeError
-from workflows.features.plan import describe, plan
+from workflows.features.canonical import describe
+from workflows.features.plan import plan
 from workflows.features.stage import FeatureSet, build, load
 from workflows.tables.store import Tables
 

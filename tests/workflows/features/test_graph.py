@@ -12,7 +12,8 @@ from nvtabular import Workflow
 
 from workflows.config import Bucketized, Categorical, Continuous, FeatureSide, MultiHot, Text
 from workflows.errors import DataError, RecipeError
-from workflows.features.plan import canonical, describe, plan
+from workflows.features.canonical import canonical, describe
+from workflows.features.plan import plan
 from workflows.features.workflow import wants_gpu
 from workflows.fitting.fit import FittedSide, quiet
 from workflows.fitting.learned import Learned

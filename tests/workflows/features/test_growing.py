@@ -26,7 +26,8 @@ from workflows.config import (
     Time,
 )
 from workflows.errors import DataError, RecipeError
-from workflows.features.plan import describe, plan
+from workflows.features.canonical import describe
+from workflows.features.plan import plan
 from workflows.features.stage import build, load
 from workflows.fitting.fit import FittedSide
 from workflows.fitting.learned import Learned

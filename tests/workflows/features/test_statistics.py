@@ -11,7 +11,8 @@ import pytest
 
 from workflows.config import Aggregate, Bucketized, Continuous, FeatureSide
 from workflows.errors import DataError
-from workflows.features.plan import describe, plan
+from workflows.features.canonical import describe
+from workflows.features.plan import plan
 from workflows.fitting.aggregates import fit_aggregates
 from workflows.fitting.fit import FittedSide, PartedRows
 from workflows.fitting.learned import Learned
