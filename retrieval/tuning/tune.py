@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from rich.table import Table
@@ -25,8 +27,11 @@ from workflows.errors import DivergedError, RecipeError, RetrievalError, StageEr
 from workflows.files import atomic_write
 from workflows.progress import Progress
 
+if TYPE_CHECKING:
+    from models.training.weights.checkpoints import Session
+
 DIRECTORY = "tune"
-BEST, STUDY = "best.toml", "study.db"
+BEST, STUDY, ROWS = "best.toml", "study.db", "rows"
 _STARTUP_TRIALS = 8
 """As many are drawn at random before the sampler (TPE, Bergstra et al. 2011) models what is good."""
 _UNPRUNED_TRIALS, _UNPRUNED_EPOCHS = 4, 3
@@ -116,6 +121,7 @@ def tune(
         if began:
             began(run.directory / DIRECTORY / STUDY)
         _search(study, run, space, budget, teller)
+        shutil.rmtree(run.directory / DIRECTORY / ROWS, ignore_errors=True)
         result = _found(study, path, recipe, space)
         result["best_recipe"] = str(_write_best(study, run, path, space))
     return result
@@ -178,17 +184,28 @@ def _train(run: Run, recipe: Recipe, progress: Progress, on_epoch: Callable[[int
     import tensorflow as tf
 
     from models.training.stage import train
-    from workflows.features.stage import load
+    from models.training.stream.load import load
 
     tf.keras.backend.clear_session()  # the graphs of earlier trials
-    data = load(run.features)
     settings: tuple[Model, Train] = msgspec.structs.replace(recipe.model, blend=None), recipe.train.search_only()
+    data, session = load(run.features, settings[1]), _session(run, recipe)
     with tempfile.TemporaryDirectory(prefix=".trial.", dir=run.directory / DIRECTORY) as name:
-        train(data, *settings, recipe.seed, recipe.device, Path(name), progress, on_epoch)
+        train(data, *settings, recipe.seed, recipe.device, Path(name), progress, on_epoch, session=session)
         history = read_json(Path(name) / "history.json")
     key = f"valid_{recipe.train.monitor}"
     best = max(history, key=lambda epoch: epoch[key])
     return Outcome(best[key], best["epoch"], len(history))
+
+
+def _session(run: Run, recipe: Recipe) -> Session:
+    """Return where the trials find the rows that are streamed, which one shuffles for all; there are no checkpoints."""
+    from models.training.horovod import Ranks
+    from models.training.weights.checkpoints import Checkpoints, Session
+
+    features = (run.directory / "stages" / "features.json").read_bytes()
+    facts = msgspec.json.encode([recipe.seed, recipe.train.objective.rating], order="deterministic")
+    key = hashlib.sha256(features + facts).hexdigest()
+    return Session(Ranks(), Checkpoints(run.directory / DIRECTORY / ROWS, key, math.inf))
 
 
 def _until(deadline: float, teller: Teller) -> Callable[[str], None]:

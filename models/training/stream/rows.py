@@ -73,11 +73,12 @@ class StreamedRows:
             pool = np.concatenate([left, pool])
             pool = pool[random.permutation(len(pool))]
             whole = len(pool) - len(pool) % size
-            pool, left = pool[:whole], pool[whole:]
+            pool, left = pool[:whole], pool[whole:].copy()
             features = self._features(pool)
             for start in range(0, whole, size):
                 batch = slice(start, start + size)
                 yield {name: _as_trained(values[batch]) for name, values in features.items()}, _labels(pool[batch])
+            del features, pool  # before the next ones are there
 
     def _pools(self, first: int, rows: int, random: np.random.Generator) -> Iterator[Records]:
         blocks = random.permutation(-(-rows // BLOCK))
