@@ -92,6 +92,7 @@ def rendered(demo: dict[str, Any]) -> dict[str, str]:
     return {
         "results": readme_summary.summary(quality, demo["peers"]),
         "datasets": readme_datasets.rendered(),
+        "published_splits": readme_datasets.splits(),
         "answers": _answers(demo["example"]),
         "quality": _quality(quality, demo["peers"]),
         "splits": _other_splits(quality),

@@ -258,6 +258,7 @@ STAGES = (
         outputs=("towers",),
         settings=_sections(*_TRAINED_BY),
         inputs=_earlier_towers,
+        version=2,
     ),
     Stage(
         "rank",
