@@ -41,6 +41,8 @@ ENCODED_AT_ONCE = 8192
 """Rows of a batch in validation (`models.training.early_stopping.encode_queries`)."""
 ENCODED_ITEMS = 1 << 16
 """Items of one (`models.training.early_stopping.encode_items`)."""
+RANKED_AT_ONCE, RANKED_QUERIES, RANKED = 1 << 22, 32, 4
+"""Scores that are held at a time, of so many queries at least (`models.metrics`), and the arrays of that size."""
 FORWARD_AND_BACK = 3
 """An activation, its gradient, and one temporary of the operation in between."""
 
@@ -93,7 +95,9 @@ def training(shapes: Shapes, model: Model, train: Train) -> Memory:
         * max(
             min(validated, ENCODED_AT_ONCE) * _tower_row(shapes.query, model, 2),
             min(shapes.items, ENCODED_ITEMS) * _tower_row(shapes.item, model, 2, shapes.item_lengths),
-        ),
+            RANKED * max(RANKED_AT_ONCE, RANKED_QUERIES * shapes.items),
+        )
+        + FLOAT * shapes.items * model.tower[-1],
     }
     return Memory({name: size for name, size in stays.items() if size}, {k: v for k, v in passes.items() if v})
 
