@@ -1,7 +1,8 @@
 """Data-parallel training: several processes, started by horovodrun, that train one model together.
 
-Every process (rank) has the whole data and a copy of the model and takes its share of each batch; the gradients are
-averaged over all (Horovod, Sergeev and Del Balso 2018). Rank 0 leads: it alone writes.
+Every process (rank) has a copy of the model, and all rows or, where rows are streamed, its share of them. It takes its
+share of each batch; the gradients are averaged over all (Horovod, Sergeev and Del Balso 2018). Rank 0 leads: it alone
+writes.
 """
 
 from __future__ import annotations
