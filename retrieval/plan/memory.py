@@ -120,10 +120,8 @@ def step(shapes: Shapes, model: Model, train: Train) -> dict[str, int]:
     moved = step_traffic(shapes, model, train)
     if not train.objective.is_blockwise or train.tasks or train.distillation:
         return moved
-    return {
-        **moved,
-        "softmax": min(moved["softmax"], 3 * FLOAT * SOFTMAX_BLOCK),
-    }  # logits, less the largest, exponentials
+    softmax = 3 * FLOAT * SOFTMAX_BLOCK  # logits, less the largest, exponentials
+    return {**moved, "softmax": min(moved["softmax"], softmax)}
 
 
 def step_traffic(shapes: Shapes, model: Model, train: Train) -> dict[str, int]:

@@ -108,10 +108,8 @@ def _places(part: Path, rows: int) -> np.ndarray | None:
     """Return where the rows, in the order of the files, stand in that of the split; None: it is the same one."""
     if not (part / ORDER).exists():
         return None
-    places, header = (
-        np.empty(rows, np.uint32 if rows < 2**32 else np.int64),
-        np.load(part / ORDER, mmap_mode="r").offset,
-    )
+    places = np.empty(rows, np.uint32 if rows < 2**32 else np.int64)
+    header = np.load(part / ORDER, mmap_mode="r").offset
     for start in range(0, rows, _AT_ONCE):
         order = np.fromfile(part / ORDER, np.int64, _AT_ONCE, offset=header + start * 8)  # mapped it would be in memory
         places[order] = np.arange(start, start + len(order))
