@@ -82,22 +82,28 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     return Exported(path / "saved", source, manifest, tables)
 
 
-def made_up(random: np.random.Generator) -> Tables:
+def made_up_users(random: np.random.Generator, count: int) -> dict[str, Any]:
+    """Return columns of so many users, of every type that features are made of."""
+
     def some(values: list[str], most: int) -> list[str]:
         return random.choice(values, random.integers(0, most + 1)).tolist()
 
     places, genres = ["é", "日本", "br", "de"], ["war", "love", "sea"]
-    likes = [some(genres, 5) for _ in range(USERS)]
-    users = {
-        "user_id": [f"u{i}" for i in range(USERS)],
-        "country": [None if i % 9 == 0 else places[i % 4] for i in range(USERS)],
-        "visited": [some(places, 5) for _ in range(USERS)],
-        "age": [np.nan if i % 11 == 0 else float(15 + i) for i in range(USERS)],
-        "registered": random.integers(900_000_000, 1_000_000_000, USERS),
+    likes = [some(genres, 5) for _ in range(count)]
+    return {
+        "user_id": [f"u{i}" for i in range(count)],
+        "country": [None if i % 9 == 0 else places[i % 4] for i in range(count)],
+        "visited": [some(places, 5) for _ in range(count)],
+        "age": [np.nan if i % 11 == 0 else float(15 + i) for i in range(count)],
+        "registered": random.integers(900_000_000, 1_000_000_000, count),
         "likes": likes,
         "how_much": [random.random(len(one)).tolist() for one in likes],
-        "taste": random.normal(size=(USERS, 3)).tolist(),
+        "taste": random.normal(size=(count, 3)).tolist(),
     }
+
+
+def made_up(random: np.random.Generator) -> Tables:
+    users = made_up_users(random, USERS)
     interactions = {
         "user_id": random.choice(users["user_id"], ROWS),
         "item_id": random.integers(0, ITEMS, ROWS) * 3_000_000_007,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from merlin.schema import ColumnSchema, Schema
 from nvtabular.ops import ColumnSelector, Operator, StatOperator
 
 from workflows.errors import DataError
@@ -76,6 +77,11 @@ class WeightedLists(Operator):
 
     def column_mapping(self, col_selector: ColumnSelector) -> dict[str, list[str]]:
         return {name: [self.values, self.weights] for name in (self.name, weights_of(self.name))}
+
+    def _compute_dtype(self, col_schema: ColumnSchema, input_schema: Schema) -> ColumnSchema:
+        """Weights are float64. Merlin would take the type of the first row's, and knows none of an empty list."""
+        computed = super()._compute_dtype(col_schema, input_schema)
+        return computed.with_dtype(np.float64) if col_schema.name == weights_of(self.name) else computed
 
     def _clean(self, row: int, values: Any, weights: Any) -> tuple[list[Any], list[float]]:
         values, weights = [] if values is None else values, [] if weights is None else weights

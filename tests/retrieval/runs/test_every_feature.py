@@ -16,6 +16,7 @@ from ensemble.triton.operators import build_ensemble, retriever_of
 from models.training.stage import train
 from retrieval.recipes.recipe import Recipe, parse_recipe
 from retrieval.runs.reference import training_side
+from tests.exported import made_up_users
 from workflows.config import Embedding, FeatureSide
 from workflows.errors import DataError, RecipeError
 from workflows.features.canonical import describe
@@ -102,21 +103,9 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
 
 
 def made_up(random: np.random.Generator) -> Tables:
-    def some(values: list[Any], most: int) -> list[Any]:
-        return random.choice(values, random.integers(0, most + 1)).tolist()
-
-    places, genres = ["é", "日本", "br", "de"], ["war", "love", "sea"]
-    likes, kinds = [some(genres, 5) for _ in range(USERS)], [some(genres, 4) for _ in range(ITEMS)]
-    users = {
-        "user_id": [f"u{i}" for i in range(USERS)],
-        "country": [None if i % 9 == 0 else places[i % 4] for i in range(USERS)],
-        "visited": [some(places, 5) for _ in range(USERS)],
-        "age": [np.nan if i % 11 == 0 else float(15 + i) for i in range(USERS)],
-        "registered": random.integers(900_000_000, 1_000_000_000, USERS),
-        "likes": likes,
-        "how_much": [random.random(len(one)).tolist() for one in likes],
-        "taste": random.normal(size=(USERS, 3)).tolist(),
-    }
+    genres = ["war", "love", "sea"]
+    users = made_up_users(random, USERS)
+    kinds = [random.choice(genres, random.integers(0, 5)).tolist() for _ in range(ITEMS)]
     items = {
         "item_id": np.arange(ITEMS),
         "title": [f"the story of {i % 7} and {i % 3}" for i in range(ITEMS)],

@@ -128,6 +128,15 @@ def test_buckets_are_equally_wide_and_cover_the_training_range(tmp_path: Path) -
         edges_of([-1.7e308, 1.7e308])
 
 
+@pytest.mark.parametrize("feature", [MultiHot(), MultiHot(weights="relevance")])
+def test_the_first_list_may_be_empty(feature: MultiHot, tmp_path: Path) -> None:
+    """Merlin takes the type of a column's lists from the first entry of the first row."""
+    frame = pd.DataFrame({"tags": [[], ["a"], ["b", "a"]], "relevance": [[], [0.5], [2.0, 1.0]]})
+    codes = fitted({"tags": feature}, frame, tmp_path).transform(frame)["tags"]
+    assert (codes > 0).sum(axis=1).tolist() == [0, 1, 2]
+    assert codes[1, 0] == codes[2, 1]
+
+
 def test_bucket_codes_leave_room_for_null_and_unseen(tmp_path: Path) -> None:
     side = fitted({"price": Bucketized(buckets=3)}, pd.DataFrame({"price": [0.0, 3.0]}), tmp_path)
     codes = side.transform(pd.DataFrame({"price": [-9.0, 0.5, 1.0, 1.5, 2.0, np.inf, np.nan]}))["price"]
