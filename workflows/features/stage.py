@@ -218,8 +218,8 @@ def load(directory: Path, columns: Sequence[str] | None = None, parts: Sequence[
     StageError
         The directory is missing, unreadable or incomplete.
     """
+    document = _document(directory)
     try:
-        document = msgspec.json.decode((directory / "features.json").read_bytes(), type=_Document)
         train, valid, test = (
             Part(read_query(directory / name), read_rows(directory / name, columns))
             if name in parts
@@ -240,21 +240,23 @@ def load(directory: Path, columns: Sequence[str] | None = None, parts: Sequence[
             growth=read_growth(directory),
         )
     except (OSError, ValueError, msgspec.MsgspecError, pa.ArrowException) as error:
-        raise StageError(f"{directory}: not a whole features directory ({error}); run `retrieval features`") from None
+        raise _incomplete(directory, error) from None
 
 
 def row_counts(directory: Path) -> dict[str, int]:
-    """Return how many rows the parts of what `build` wrote have.
+    """Return how many rows the parts of what `build` wrote have; raise StageError as `load`."""
+    return _document(directory).rows
 
-    Raises
-    ------
-    StageError
-        The directory is missing or incomplete.
-    """
+
+def _document(directory: Path) -> _Document:
     try:
-        return msgspec.json.decode((directory / "features.json").read_bytes(), type=_Document).rows
+        return msgspec.json.decode((directory / "features.json").read_bytes(), type=_Document)
     except (OSError, msgspec.MsgspecError) as error:
-        raise StageError(f"{directory}: not a whole features directory ({error}); run `retrieval features`") from None
+        raise _incomplete(directory, error) from None
+
+
+def _incomplete(directory: Path, error: Exception) -> StageError:
+    return StageError(f"{directory}: not a whole features directory ({error}); run `retrieval features`")
 
 
 def _check_users(fitted: FittedSide, stored: Stored, queries: Queries, seen: pd.DataFrame) -> None:
