@@ -21,12 +21,15 @@ ROWS, IN_FLIGHT = 1, 16
 """Rows of a request and requests in flight, for which the table tells the server's speed."""
 BROKEN = ("kill-stub", "stop", "hot-swap", "soak", "fuzz")
 """The scenarios of benchmarks/faults/faults.py that docs/results.md shows one by one."""
+DATA = {"instruments": "recall@10", "lastfm": "recall@20", "gowalla": "recall@20"}
+"""Public data sets, and the figure that is usual there."""
 
 
 def summary(quality: Mapping[str, Entry], peers: Entry) -> str:
     """Return the table: each kind of figure in one row, with what it is compared with."""
     rows = [
         *_recall(quality, peers),
+        *_data(read_json(RESULTS / "datasets.json")),
         _server(read_json(RESULTS / "serving.json")),
         _index(read_json(RESULTS / "index.json")),
         _features(read_json(RESULTS / "features.json")),
@@ -34,9 +37,10 @@ def summary(quality: Mapping[str, Entry], peers: Entry) -> str:
     ]
     facts = quality[next(iter(OURS))]
     lead = (
-        f"Recall is of {facts['rows']:,} held-out ratings (random split) of {facts['items']:,} films, mean and "
-        f"standard deviation of {len(facts['seeds'])} seeds. With history, the two-tower uses the query's time and "
-        "what the user did before it; the peers, fitted on the same rows, know which films the user rated."
+        f"Films: {facts['rows']:,} held-out ratings of {facts['items']:,} films, mean and standard deviation of "
+        f"{len(facts['seeds'])} seeds; with history, the two-tower uses the query's time and what the user did before "
+        "it, while the peers know which films the user rated. Other data: the recipe of `retrieval init`, unedited; "
+        "per user, of unseen items."
     )
     return f"{lead}\n\n" + table(["measured", "ours", "against", "more"], rows)
 
@@ -49,11 +53,25 @@ def _recall(quality: Mapping[str, Entry], peers: Entry) -> list[list[str]]:
         [
             f"recall@10 of unseen films: {what}",
             f"**{spread(quality[recipe]['metrics'][UNSEEN])}**",
-            against,
+            against if place == 0 else "the same peers",
             "[quality](docs/quality.md)",
         ]
-        for recipe, what in OURS.items()
+        for place, (recipe, what) in enumerate(OURS.items())
     ]
+
+
+def _data(entries: Sequence[Entry]) -> list[list[str]]:
+    """Return the default recipe's figure on each data set, beside all that was measured or published on its rows."""
+    rows = []
+    for data, figure in DATA.items():
+        own = sorted((entry for entry in entries if entry["data"] == data), key=lambda entry: -entry[figure])
+        (ours,) = (entry for entry in own if entry["model"] == "default")
+        others = ", ".join(
+            f"{entry['model'].removeprefix('published: ')} {entry[figure]:.3f}" for entry in own if entry is not ours
+        )
+        seeds = f"{len(ours['seeds'])} seed{'s' * (len(ours['seeds']) > 1)}"
+        rows.append([f"{figure}, {data}, {seeds}", f"**{ours[figure]:.3f}**", others, "[results](docs/results.md)"])
+    return rows
 
 
 def _server(points: Sequence[Entry]) -> list[str]:
