@@ -40,7 +40,7 @@ def factor_width(blend: Blend | None, query_specs: Sequence[FeatureSpec], item_s
 
 
 class Beside(tf.keras.layers.Layer):
-    """The factors of a row's user or item, float32 `[n, width]`: zeros until they are set; training leaves them."""
+    """The factors of a row's user or item, float32 `[n, width]`: zeros until they are set, after the training."""
 
     def __init__(self, specs: Sequence[FeatureSpec], side: Side, width: int) -> None:
         super().__init__()
@@ -57,7 +57,8 @@ class Beside(tf.keras.layers.Layer):
 class Blended(tf.keras.layers.Layer):
     """A tower's layers on all inputs but the last `width`, which are factors: these stand behind its vector.
 
-    Training sees the tower's vector alone. What is served has `share` times that, and the factors.
+    In training neither inputs nor vectors have factors. What is served is `share` times the tower's vector, and the
+    factors.
     """
 
     def __init__(self, layers: Sequence[Any], width: int) -> None:
@@ -67,9 +68,9 @@ class Blended(tf.keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Return float32 `[n, d]` in training and `[n, d + width]` otherwise."""
-        vectors, factors = inputs[:, : -self.width], inputs[:, -self.width :]
+        vectors = inputs if training else inputs[:, : -self.width]
         for layer in self.layers:
             vectors = layer(vectors, training=training)
         if training:
             return vectors
-        return tf.concat([self.share * tf.cast(vectors, tf.float32), factors], axis=1)
+        return tf.concat([self.share * tf.cast(vectors, tf.float32), inputs[:, -self.width :]], axis=1)

@@ -63,10 +63,12 @@ class FeatureEmbeddings(tf.keras.layers.Layer):
         self.gates = FieldGates(config.gates, len(specs)) if config.gates and _has(config.gates, side) else None
 
     def call(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        """Embed and concatenate the features, in the order of the specs."""
+        """Embed and concatenate the features, in the order of the specs, and outside training a blend's factors."""
         fields = [self._embed(spec, inputs, training) for spec in self.specs]
         fields = self.gates(fields) if self.gates else fields
-        return tf.concat([*fields, self.beside(inputs)] if self.beside else fields, axis=1)
+        if self.beside and not training:
+            fields = [*fields, self.beside(inputs)]
+        return tf.concat(fields, axis=1)
 
     def augmented_vectors(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Return what stands in for the other tower, float32 `[n, d]`; a row's id is unseen as often as in training."""
@@ -210,6 +212,7 @@ class TwoTowerModel(RetrievalModelV2):
             candidate=build_tower(item_specs, Tags.ITEM, config, pretrained, compute, factors),
             output=DotProduct(),
         )
+        self.factors = factors
         self._trained_query, self._trained_items = (
             compute.tower(encoder) for encoder in (self.query_encoder, self.candidate_encoder)
         )
@@ -241,6 +244,10 @@ class TwoTowerModel(RetrievalModelV2):
         if training:
             return self._trained_items(features)
         return tf.cast(self.candidate_encoder(features, training=False), tf.float32)
+
+    def own(self, vectors: np.ndarray) -> np.ndarray:
+        """Return the towers' own part of vectors, float32 `[n, d]`, without a blend's factors."""
+        return vectors[:, : vectors.shape[1] - self.factors]
 
     def augmented_queries(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Return the augmented vectors of queries as training sees them, float32 `[n, d]`."""

@@ -116,10 +116,11 @@ class Validation(tf.keras.callbacks.Callback):
     def measure(self) -> dict[str, float]:
         """Return `valid_all.*` and `valid_unseen.*` of the model as it is now, of one that rates `valid_rating.*`.
 
+        Factors of a blend do not count: they are given after the training.
         Queries and items without finite vectors are not found (`models.metrics`).
         """
-        queries = encode_rows(self.model, self.queries)
-        items = encode_items(self.model)
+        queries = self.model.own(encode_rows(self.model, self.queries))
+        items = self.model.own(encode_items(self.model))
         asked = self.targets, self.users, self.seen, len(items)
         score = Products(queries, items)
         rankings = rank_targets(score, *asked, coverage=False, query=self.query, progress=self.progress)
