@@ -33,8 +33,8 @@ def join(parts: Sequence[Part]) -> Part:
 
 def rows_of(data: FeatureSet, parts: Sequence[str]) -> Part:
     """Return the rows of parts that memory holds, of one as they are."""
-    found = [getattr(data, name) for name in parts]
-    return found[0] if len(found) == 1 else join(found)
+    chosen = [getattr(data, name) for name in parts]
+    return chosen[0] if len(chosen) == 1 else join(chosen)
 
 
 def asked(data: FeatureSet, part: Part, known: Known) -> Part:

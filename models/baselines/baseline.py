@@ -69,9 +69,9 @@ def or_popular(scores: Scores, interactions: csr_matrix) -> Scores:
     counts = popularity(interactions)
 
     def answer(users: Int64Array) -> Float32Array:
-        found = scores(users)
-        found[newcomer[users]] = counts
-        return found
+        answers = scores(users)
+        answers[newcomer[users]] = counts
+        return answers
 
     return answer
 

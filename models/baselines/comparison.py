@@ -41,11 +41,11 @@ def write_peers(
     families = {name: FAMILIES[name] for name in settings.peers if name != "popularity"}
     tasks = validation_task(data, rating), test_task(drawn, rating, dated=True)
     fitted, skipped = fit_peers(families, *tasks, settings.peers_seconds, seed, progress)
-    facts = [{"name": name, **_facts(one)} for name, one in fitted.items()]
+    facts = [{"name": name, **_facts(peer)} for name, peer in fitted.items()]
     ranks = {
         f"{number}.{side}": ranking.ranks.astype(np.int32)
-        for number, one in enumerate(fitted.values())
-        for side, ranking in one.rankings.items()
+        for number, peer in enumerate(fitted.values())
+        for side, ranking in peer.rankings.items()
     }
     np.savez(out / RANKS, **ranks)
     (out / FACTS).write_bytes(json_bytes(facts + skipped, 2))
@@ -55,12 +55,12 @@ def read_peers(directory: Path, task: Task) -> tuple[Measured, list[dict[str, An
     """Read what `write_peers` wrote: each peer's facts and rankings by name, and those that were skipped."""
     listed = json.loads((directory / FACTS).read_bytes())
     ranks, items = np.load(directory / RANKS), task.interactions.shape[1]
-    found: dict[str, tuple[dict[str, Any], Mapping[str, Ranking]]] = {}
-    for number, facts in enumerate(one for one in listed if "skipped" not in one):
+    measured: dict[str, tuple[dict[str, Any], Mapping[str, Ranking]]] = {}
+    for number, facts in enumerate(peer for peer in listed if "skipped" not in peer):
         sides = {side: ranks[f"{number}.{side}"].astype(np.int64) for side in ("all", "unseen")}
-        rankings = {side: Ranking.of_ranks(one, task.users, items) for side, one in sides.items()}
-        found[facts.pop("name")] = facts, rankings
-    return found, [one for one in listed if "skipped" in one]
+        rankings = {side: Ranking.of_ranks(rows, task.users, items) for side, rows in sides.items()}
+        measured[facts.pop("name")] = facts, rankings
+    return measured, [peer for peer in listed if "skipped" in peer]
 
 
 def fit_peers(
@@ -120,7 +120,7 @@ def _row_values(rankings: Mapping[str, Ranking]) -> Float64Array:
 
 
 def _by_protocol(values: Sequence[Any]) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {"all": {}, "unseen": {}}
+    figures: dict[str, dict[str, Any]] = {"all": {}, "unseen": {}}
     for (protocol, name), value in zip(FIGURES, values, strict=True):
-        found[protocol][name] = value
-    return found
+        figures[protocol][name] = value
+    return figures

@@ -33,11 +33,11 @@ class Ease:
         weights = self.weights(own)
 
         def scores(users: Int64Array) -> Float32Array:
-            found = own[users] @ weights
+            own_scores = own[users] @ weights
             if fitted == items:
-                return found
+                return own_scores
             whole = np.zeros((len(users), items), np.float32)
-            whole[:, kept] = found
+            whole[:, kept] = own_scores
             return whole
 
         return or_popular(scores, interactions)

@@ -104,25 +104,25 @@ def search(family: Family, valid: Task, seconds: float, progress: Progress = sil
 
     No fit begins that would, by the time of the slowest so far, end after so many seconds.
     """
-    begun, slowest, found = time.perf_counter(), 0.0, dict[Peer, float]()
+    begun, slowest, figures = time.perf_counter(), 0.0, dict[Peer, float]()
 
     def figure(peer: Peer) -> float:
         nonlocal slowest
-        if peer not in found:
+        if peer not in figures:
             start = time.perf_counter()
-            if found and start - begun + slowest > seconds:
+            if figures and start - begun + slowest > seconds:
                 raise TimeoutError
-            found[peer] = _figure(peer, valid)
+            figures[peer] = _figure(peer, valid)
             took = time.perf_counter() - start
             slowest = max(slowest, took)
-            progress(f"{family.title}: {_shown(peer)}: validation {CHOSEN_BY} {found[peer]:.4f}, {took:.1f} s")
-        return found[peer]
+            progress(f"{family.title}: {_shown(peer)}: validation {CHOSEN_BY} {figures[peer]:.4f}, {took:.1f} s")
+        return figures[peer]
 
     complete = _climb(family, figure) if family.grid else True
-    best = max(found, key=lambda peer: found[peer]) if found else family.start
+    best = max(figures, key=lambda peer: figures[peer]) if figures else family.start
     if not complete:
-        progress(f"{family.title}: {seconds:g} s were up after {len(found)} settings")
-    tried = [{**peer.settings(), CHOSEN_BY: value} for peer, value in found.items()]
+        progress(f"{family.title}: {seconds:g} s were up after {len(figures)} settings")
+    tried = [{**peer.settings(), CHOSEN_BY: value} for peer, value in figures.items()]
     return Searched(best, tried, time.perf_counter() - begun, complete)
 
 

@@ -20,9 +20,9 @@ def right_vectors(times: Multiply, transposed_times: Multiply, shape: tuple[int,
     By randomised subspace iteration (Halko, Martinsson and Tropp 2011).
     """
     width = min(rank + _OVERSAMPLED, *shape)
-    found = np.random.default_rng(0).standard_normal((shape[1], width)).astype(np.float32)
+    basis = np.random.default_rng(0).standard_normal((shape[1], width)).astype(np.float32)
     for _ in range(_ITERATIONS):
-        found = np.linalg.qr(transposed_times(times(found)))[0].astype(np.float32)
-    projected = times(found)
+        basis = np.linalg.qr(transposed_times(times(basis)))[0].astype(np.float32)
+    projected = times(basis)
     _, vectors = np.linalg.eigh((projected.T @ projected).astype(np.float64))
-    return (found @ vectors[:, ::-1][:, :rank].astype(np.float32)).astype(np.float32)
+    return (basis @ vectors[:, ::-1][:, :rank].astype(np.float32)).astype(np.float32)

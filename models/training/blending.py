@@ -78,9 +78,9 @@ def choose(
     towers = weights.pop(TOWERS, 0.0)
     scale = deviation / towers if towers else 1.0  # so that the towers' own scores stay as they are
     chosen = {name: float(weight * scale) for name, weight in weights.items()}
-    found = Blending({name: peers[name] for name in chosen}, chosen, 1.0 if towers else 0.0, figures)
-    progress(_line(found, board.figure_name))
-    return found
+    blending = Blending({name: peers[name] for name in chosen}, chosen, 1.0 if towers else 0.0, figures)
+    progress(_line(blending, board.figure_name))
+    return blending
 
 
 def blend(

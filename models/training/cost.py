@@ -29,27 +29,27 @@ class Meter:
     def write(self, model: TwoTowerModel, history: Sequence[Mapping[str, float]], out: Path) -> None:
         """Write `cost.json`; `history` is that of the search, whose first epoch holds the tracing of the graph."""
         seconds = [epoch["seconds"] for epoch in history]
-        found = {
+        figures = {
             "peak_rss_bytes": peak(),
             "rss_at_start_bytes": self._at_start,
             "seconds": round(time.monotonic() - self._started, 2),
             "seconds_per_epoch": statistics.median(seconds[1:] or seconds or [0.0]),
             "parameters": parameters(model),
         }
-        (out / FILE).write_bytes(json_bytes(found))
+        (out / FILE).write_bytes(json_bytes(figures))
 
 
 def parameters(model: TwoTowerModel) -> dict[str, dict[str, int]]:
     """Return how many numbers are trained in each tower, `query` and `item`: by table, and in its `layers`."""
-    found = {}
+    sizes = {}
     for side, tower in (("query", model.query_encoder), ("item", model.candidate_encoder)):
         counts: dict[str, int] = {}
         for variable in tower.trainable_variables:
             table = _TABLE.search(variable.name)
             name = table.group(1) if table else "layers"
             counts[name] = counts.get(name, 0) + int(variable.shape.num_elements())
-        found[side] = counts
-    return found
+        sizes[side] = counts
+    return sizes
 
 
 def resident() -> int:
@@ -73,7 +73,7 @@ def reset_peak() -> None:
 
 def _status(key: str) -> int:
     try:
-        found: Any = re.search(rf"^{key}:\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE)
+        line: Any = re.search(rf"^{key}:\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE)
     except OSError:
         return 0
-    return int(found.group(1)) * 1024 if found else 0
+    return int(line.group(1)) * 1024 if line else 0

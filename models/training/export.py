@@ -63,7 +63,7 @@ def convert(tower: tf.keras.Model, specs: Sequence[FeatureSpec], path: Path) -> 
     tensors, tables = [tensor for spec in specs for tensor in tensors_of(spec)], large_tables(tower.blocks[0])
     layers = list(tables.values())
     # Their first dimension is not that of the rows, and stays in the graph: a table of another size is refused.
-    inputs = [tf.TensorSpec(one.variable.shape, tf.float32, TABLE + name) for name, one in tables.items()]
+    inputs = [tf.TensorSpec(stored.variable.shape, tf.float32, TABLE + name) for name, stored in tables.items()]
     signature = [*tensors, *inputs]
 
     @tf.function(input_signature=signature, autograph=False)

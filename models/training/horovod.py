@@ -59,7 +59,7 @@ class Ranks:
 
     def means(self, values: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Return the mean of each array, `[rows]`, over the rows of all ranks."""
-        return {name: float(one.mean()) for name, one in values.items()}
+        return {name: float(rows.mean()) for name, rows in values.items()}
 
     def told(self, value: Any = None) -> Any:
         """Return what rank 0 gave as `value`, on every rank."""
@@ -110,7 +110,7 @@ class HorovodRanks(Ranks):
 
     def means(self, values: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Add up sums and rows over the ranks."""
-        own = [one for values in values.values() for one in (values.sum(dtype=np.float64), len(values))]
+        own = [figure for values in values.values() for figure in (values.sum(dtype=np.float64), len(values))]
         with self.together():
             sums = self._hvd.allreduce(tf.constant(own, tf.float64), op=self._hvd.Sum, name="means").numpy()
         return {name: float(sums[2 * place] / sums[2 * place + 1]) for place, name in enumerate(values)}

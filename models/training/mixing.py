@@ -84,23 +84,23 @@ def mix(members: Mapping[str, Float32Array], board: Board) -> tuple[dict[str, fl
     weights, figure, blended = {best: 1.0}, figures[f"{best} alone"], members[best]
     for _ in range(ROUNDS if len(members) > 1 else 0):
         steps = [(name, step) for name in members for step in STEPS]
-        tried = {one: board.figure(blended + np.float32(one[1]) * members[one[0]]) for one in steps}
-        name, step = max(tried, key=lambda one: tried[one])
+        tried = {(name, step): board.figure(blended + np.float32(step) * members[name]) for name, step in steps}
+        name, step = max(tried, key=lambda pair: tried[pair])
         if tried[name, step] < figure * (1 + LEAST_GAIN):
             break
         blended, figure = blended + np.float32(step) * members[name], tried[name, step]
         weights[name] = weights.get(name, 0.0) + step
         deviation = float(blended[np.isfinite(blended)].std())
         blended /= np.float32(deviation)
-        weights = {one: weight / deviation for one, weight in weights.items()}
+        weights = {member: weight / deviation for member, weight in weights.items()}
     return weights, {**figures, "blend": figure}
 
 
 def _ranks(scores: Float32Array, query: Int64Array, targets: Int64Array) -> Int64Array:
     """Return where targets `[rows]` stand in their queries' scores, behind those of the same score."""
     own = scores[query, targets]
-    found = [np.count_nonzero(scores[at] >= score) - 1 for at, score in zip(query, own, strict=True)]
-    return np.where(np.isfinite(own), found, scores.shape[1]).astype(np.int64)
+    ranks = [np.count_nonzero(scores[at] >= score) - 1 for at, score in zip(query, own, strict=True)]
+    return np.where(np.isfinite(own), ranks, scores.shape[1]).astype(np.int64)
 
 
 def _hidden(seen: SeenItems, askers: Int64Array) -> tuple[Int64Array, Int64Array]:

@@ -42,7 +42,7 @@ class LazyAdam(tf.keras.optimizers.Adam):
         rows, place = gradient.indices, self._index_dict[self._var_key(variable)]
         step = tf.cast(self.iterations + 1, variable.dtype)
         rate = self.learning_rate * tf.sqrt(1 - self.beta_2**step) / (1 - self.beta_1**step)
-        mean, square = (tf.gather(one[place], rows) for one in (self._momentums, self._velocities))
+        mean, square = (tf.gather(moments[place], rows) for moments in (self._momentums, self._velocities))
         mean += (gradient.values - mean) * (1 - self.beta_1)
         square += (tf.square(gradient.values) - square) * (1 - self.beta_2)
         self._momentums[place].scatter_update(tf.IndexedSlices(mean, rows))
@@ -66,8 +66,8 @@ class LazyAdam(tf.keras.optimizers.Adam):
 def build_optimizer(train: Train, steps: int, ranks: Ranks) -> tf.keras.optimizers.Optimizer:
     """Return Adam, or AdamW where weights decay; `steps` is the number of batches in the whole training."""
     settings: dict[str, Any] = {"weight_decay": train.weight_decay or None, "global_clipnorm": train.clip_norm}
-    made = LazyAdam(_learning_rate(train, steps), lazy_rows=train.lazy_rows, **settings)
-    optimizer = ranks.optimizer(made)  # which makes another one, that has to be told what is excluded
+    adam = LazyAdam(_learning_rate(train, steps), lazy_rows=train.lazy_rows, **settings)
+    optimizer = ranks.optimizer(adam)  # which makes another one, that has to be told what is excluded
     if train.weight_decay:
         optimizer.exclude_from_weight_decay(var_names=NO_DECAY)
     return optimizer

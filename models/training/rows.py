@@ -39,7 +39,7 @@ class Histories(NamedTuple):
 
     def cut(self, ranges: tf.Tensor, times: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         """Return `history` int64 and `history_age` float32, `[n, max_length]`, of RANGES and of TIMES, if any."""
-        start, end, own = (one[:, tf.newaxis] for one in tf.unstack(ranges, axis=1))
+        start, end, own = (column[:, tf.newaxis] for column in tf.unstack(ranges, axis=1))
         places = end - tf.range(1, self.spec.max_length + 1, dtype=ranges.dtype)
         places -= tf.cast(places <= own, ranges.dtype)
         present = places >= start
@@ -75,7 +75,8 @@ def with_ranges(
         present = timeline.start < timeline.end
         ranges[~present, :2] = 0  # rows without a history are alike, whatever their time
         added[TIMES] = np.where(present, rows[Columns.Timestamp].to_numpy(np.int64), 0)
-    items, seconds = (one if len(one) else np.zeros(1, np.int64) for one in (items, seconds))  # for `tf.gather`
+    # `tf.gather` takes from one row at least.
+    items, seconds = (column if len(column) else np.zeros(1, np.int64) for column in (items, seconds))
     histories = Histories(tf.constant(items, tf.int32), tf.constant(_narrow(seconds)), spec)
     return part._replace(query={**part.query, **added, RANGES: _narrow(ranges)}), histories
 
@@ -103,10 +104,10 @@ class Rows:
 
     def features(self, rows: tf.Tensor) -> dict[str, tf.Tensor]:
         """Return the tower inputs of rows, int64 `[n]`."""
-        found = {name: tf.cast(tf.gather(values, rows), self._types[name]) for name, values in self._held.items()}
+        inputs = {name: tf.cast(tf.gather(values, rows), self._types[name]) for name, values in self._held.items()}
         if self._histories is not None:
-            found.update(self._histories.cut(found.pop(RANGES), found.pop(TIMES, None)))
-        return found
+            inputs.update(self._histories.cut(inputs.pop(RANGES), inputs.pop(TIMES, None)))
+        return inputs
 
     def column(self, name: str) -> np.ndarray:
         """Return a feature of all rows; not the history."""

@@ -71,12 +71,12 @@ def read_frame(path: Path, columns: Sequence[str] | None = None, order: np.ndarr
     """Return what `write_rows` wrote to a file, or to the files of a directory; with `order` its rows in that one."""
     import pandas as pd
 
-    found = {}
+    columns_read = {}
     for column in _columns(path, columns):
         name = column.column_names[0]
         values = column.to_pandas()[name]
-        found[name] = values if order is None else values.take(order).reset_index(drop=True)
-    return pd.DataFrame(found, copy=False)
+        columns_read[name] = values if order is None else values.take(order).reset_index(drop=True)
+    return pd.DataFrame(columns_read, copy=False)
 
 
 class Piece(NamedTuple):
@@ -118,11 +118,11 @@ def _places(part: Path, rows: int) -> np.ndarray | None:
 
 def read_raw(part: Path, columns: Sequence[str]) -> dict[str, np.ndarray]:
     """Return columns of `read_rows`, none of them a list, as arrays: this does not wait for pandas."""
-    order, found = _order(part), {}
+    order, arrays = _order(part), {}
     for column in _columns(part / ROWS, columns):
         array = _without_pandas(column.column(0).combine_chunks())
-        found[column.column_names[0]] = array if order is None else array[order]
-    return found
+        arrays[column.column_names[0]] = array if order is None else array[order]
+    return arrays
 
 
 def _columns(path: Path, wanted: Sequence[str] | None = None) -> Iterator[pa.Table]:

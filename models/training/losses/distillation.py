@@ -70,8 +70,8 @@ class PeersTeacher:
 
     def logits(self, labels: Labels, items: tf.Tensor | None = None) -> tf.Tensor:
         """Return the logits of these items (int64 `[c]`), or of all, for a batch of rows; float32 `[n, c]`."""
-        found = tf.gather(self._logits, labels.users)
-        return found if items is None else tf.gather(found, items, axis=1)
+        every = tf.gather(self._logits, labels.users)
+        return every if items is None else tf.gather(every, items, axis=1)
 
 
 class Product:

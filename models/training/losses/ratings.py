@@ -22,13 +22,13 @@ def positives(interactions: pd.DataFrame, rating: Rating) -> npt.NDArray[np.bool
     """
     if not isinstance(rating, Threshold):
         return np.ones(len(interactions), bool)
-    found = interactions[Columns.Rating].to_numpy() >= rating.positive_from
-    if len(found) and not found.any():
+    positive = interactions[Columns.Rating].to_numpy() >= rating.positive_from
+    if len(positive) and not positive.any():
         raise RecipeError(
             f"[train.objective] rating: no row is rated {rating.positive_from:g} or better, the best is "
             f"{interactions[Columns.Rating].max():g}; lower positive_from"
         )
-    return found
+    return positive
 
 
 def weights(interactions: pd.DataFrame, rating: Rating) -> Float32Array:

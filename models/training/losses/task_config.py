@@ -82,8 +82,8 @@ class Tasks(Section, frozen=True, kw_only=True):
             raise ValueError(
                 '`tasks` names none; set `rating = {}` or `events = { kinds = ["view"], served = "view" }`'
             )
-        given = (self.rating is not None and self.rating.weight is not None) or (self.events and self.events.weights)
-        if self.weighting == "uncertainty" and given:
+        fixed = (self.rating is not None and self.rating.weight is not None) or (self.events and self.events.weights)
+        if self.weighting == "uncertainty" and fixed:
             raise ValueError('`weighting = "uncertainty"` learns the weights; leave `weight` and `weights` out')
 
     @property

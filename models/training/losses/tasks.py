@@ -75,8 +75,8 @@ class TasksLoss:
         terms = tf.concat([means, tf.repeat(errors, rated)], axis=0)
         present = tf.concat([totals[:, 1] > 0, tf.ones(rated, tf.bool)], axis=0)
         squared = tf.constant([False] * kinds + [True] * rated)
-        found = uncertain_terms(terms, self.heads.log_variances, squared)
-        return tf.reduce_sum(tf.where(present, found, 0.0))
+        weighed = uncertain_terms(terms, self.heads.log_variances, squared)
+        return tf.reduce_sum(tf.where(present, weighed, 0.0))
 
 
 def uncertain_terms(losses: tf.Tensor, log_variances: tf.Tensor, squared: tf.Tensor) -> tf.Tensor:
@@ -121,11 +121,11 @@ def learned_rows(part: Part, train: Train) -> tuple[Part, Float32Array]:
 
 
 def _row_weights(interactions: pd.DataFrame, rating: Rating, tasks: Tasks | None, wanted: np.ndarray) -> Float32Array:
-    found = weights(interactions, rating)
+    row_weights = weights(interactions, rating)
     if tasks is None:
-        return found
-    found = found * wanted * _event_weights(interactions, tasks)
-    return found / found.mean(dtype=np.float64).astype(np.float32)
+        return row_weights
+    row_weights = row_weights * wanted * _event_weights(interactions, tasks)
+    return row_weights / row_weights.mean(dtype=np.float64).astype(np.float32)
 
 
 def _event_weights(interactions: pd.DataFrame, tasks: Tasks | None) -> Float32Array:

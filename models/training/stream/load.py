@@ -74,10 +74,10 @@ def _known(directory: Path, data: FeatureSet) -> Known:
 def _interactions_of(directory: Path, users: Any) -> pd.DataFrame:
     """Return the training rows of some users, in the order of the split."""
     index = pd.Index(users)
-    found = [
+    pieces = [
         rows[index.get_indexer(pd.Index(rows[Columns.User])) >= 0] for rows in _train_rows(directory, *_LOOKED_BACK_ON)
     ]
-    return pd.concat(found).sort_index().reset_index(drop=True)
+    return pd.concat(pieces).sort_index().reset_index(drop=True)
 
 
 def _first(part: Path, most: int) -> Part:

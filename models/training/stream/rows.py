@@ -46,8 +46,8 @@ class StreamedRows:
 
     def first(self, most: int) -> dict[str, tf.Tensor]:
         """Return the features of the first rows, at most so many."""
-        found = self._features(self._read(0, min(most, len(self))))
-        return {name: tf.constant(_as_trained(values)) for name, values in found.items()}
+        inputs = self._features(self._read(0, min(most, len(self))))
+        return {name: tf.constant(_as_trained(values)) for name, values in inputs.items()}
 
     def batches(self, batch_size: int, seed: int, ranks: Ranks) -> tf.data.Dataset:
         """Yield `(query features, Labels)`: all rows in another order every epoch, drawn by the seed; the short last

@@ -151,10 +151,10 @@ class Phase(tf.keras.callbacks.Callback):
             self._write(epochs, over=True)
 
     def _write(self, epoch: int, over: bool) -> None:
-        found = self._validation.found() if self._validation else None
+        measured = self._validation.found() if self._validation else None
         best = self._validation.checkpoint if self._validation else None
         checkpoint = tf.train.Checkpoint(model=self.model, optimizer=self.model.optimizer)
-        self._all.write(self.name, {"epoch": epoch, "over": over, "validation": found}, _Saved(checkpoint, best))
+        self._all.write(self.name, {"epoch": epoch, "over": over, "validation": measured}, _Saved(checkpoint, best))
 
     def _read(self, model: Any) -> None:
         assert self._all.directory is not None
@@ -187,5 +187,5 @@ ALONE = Session(Ranks(), Checkpoints())
 
 
 def _variables(optimizer: Any) -> list[tf.Variable]:
-    found = optimizer.variables
-    return list(found() if callable(found) else found)
+    variables = optimizer.variables
+    return list(variables() if callable(variables) else variables)

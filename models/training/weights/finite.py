@@ -61,7 +61,7 @@ class FiniteGuard(tf.keras.callbacks.Callback):
             self._look()
 
     def _look(self) -> None:
-        losses = np.array([float(one) for one in self._losses])
+        losses = np.array([float(loss) for loss in self._losses])
         self._losses = []
         wrong = np.flatnonzero(~np.isfinite(losses))
         if len(wrong):
@@ -80,12 +80,12 @@ class FiniteGuard(tf.keras.callbacks.Callback):
             if not np.isfinite([vectors.min(), vectors.max()]).all():
                 raise self.error(f"after it {side} vectors are not finite")
 
-    def error(self, found: str) -> DivergedError:
+    def error(self, what: str) -> DivergedError:
         """Return what to raise: where, what, and what to change."""
         name, value = largest_of(self._features)
         column = f", or clip the numbers of {name!r} (clip_min, clip_max): one is {value:.3g}" if name else ""
         return DivergedError(
-            f"{self._what}, epoch {self._epoch + 1}: {found}: the training diverged; lower {self._section}."
+            f"{self._what}, epoch {self._epoch + 1}: {what}: the training diverged; lower {self._section}."
             f"learning_rate, {self._rate:g} now{column}"
         )
 
@@ -104,8 +104,8 @@ def check_finite(model: Any, what: str) -> None:
 
 def largest_of(features: Iterable[Mapping[str, np.ndarray]]) -> tuple[str, float]:
     """Return the feature of numbers that has the largest one, and this; "" where there is none."""
-    found = ("", 0.0)
+    largest = ("", 0.0)
     for name, values in (one for side in features for one in side.items()):
         if values.size:
-            found = max(found, (name, float(np.abs(values).max())), key=lambda one: one[1])
-    return found
+            largest = max(largest, (name, float(np.abs(values).max())), key=lambda one: one[1])
+    return largest

@@ -203,21 +203,21 @@ def _build(tower: TwoTowerModel, query: Sequence[FeatureSpec]) -> None:
 
 def _row(specs: Sequence[FeatureSpec]) -> dict[str, np.ndarray]:
     """Return the inputs of a tower for one row of nothing."""
-    found = {}
+    inputs = {}
     for spec in specs:
         shape = (1, spec.max_length) if spec.max_length else (1,)
         first, *more = input_names(spec)
-        found[first] = np.zeros(shape, spec.dtype)
-        found.update({name: np.zeros(shape, np.float32) for name in more})
-    return found
+        inputs[first] = np.zeros(shape, spec.dtype)
+        inputs.update({name: np.zeros(shape, np.float32) for name in more})
+    return inputs
 
 
 def _feature_of(variable: str, features: Mapping[str, str]) -> str | None:
     """Return the feature that a table is of; an augmented vector's is its id's."""
-    found = _TABLE.search(variable)
-    if found is None:
+    match = _TABLE.search(variable)
+    if match is None:
         return None
-    return features.get(found.group(1), features.get(found.group(1).removesuffix("_augmented")))
+    return features.get(match.group(1), features.get(match.group(1).removesuffix("_augmented")))
 
 
 def _item_codes(feature: str, data: FeatureSet) -> Int64Array | None:
@@ -239,8 +239,8 @@ def set_from_attributes(table: Float32Array, codes: Int64Array, rows: Int64Array
     means = (attributes[known].T @ table[codes[known]]) / np.maximum(had, 1.0)[:, np.newaxis]
     theirs = attributes[new].multiply(had > 0).tocsr()
     counts = np.asarray(theirs.sum(axis=1)).ravel()
-    found = counts > 0
-    table[codes[new][found]] = (theirs[found] @ means) / counts[found, np.newaxis]
+    described = counts > 0
+    table[codes[new][described]] = (theirs[described] @ means) / counts[described, np.newaxis]
 
 
 def _attributes(data: FeatureSet) -> csr_matrix:
@@ -254,6 +254,6 @@ def _attributes(data: FeatureSet) -> csr_matrix:
         blocks.append((items, codes[items, places] + first))
         first += spec.cardinality
     items, values = (np.concatenate([block[side] for block in blocks] or [np.zeros(0, np.int64)]) for side in (0, 1))
-    found = csr_matrix((np.ones(len(items)), (items, values)), shape=(len(data.catalogue), max(first, 1)))
-    found.data[:] = 1.0  # what an item has twice was added up
-    return found
+    table = csr_matrix((np.ones(len(items)), (items, values)), shape=(len(data.catalogue), max(first, 1)))
+    table.data[:] = 1.0  # what an item has twice was added up
+    return table
