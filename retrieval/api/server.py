@@ -18,7 +18,24 @@ class Server:
     """A running Triton: leave it as a context, or `stop()` it; it ends with this process in any case."""
 
     def __init__(self, repository: Path, model: str = FUSED, grpc_port: int | None = None, **options: Any) -> None:
-        """Start Triton on this machine and return once it answers; see `TritonServer` for the options and errors."""
+        """Start Triton on 127.0.0.1 and return once the model answers.
+
+        Parameters
+        ----------
+        repository
+            Directory of the model repository, `triton` of a run.
+        model
+            The model that `client` asks.
+        grpc_port
+            Port of gRPC; by default a free one, as is that of the metrics.
+        options
+            Others of `TritonServer`, by name.
+
+        Raises
+        ------
+        ServerError
+            There is no Triton, a port is taken, or the models do not load within `start_timeout_seconds`.
+        """
         ports = dict(zip(("grpc_port", "metrics_port"), free_ports(LOCALHOST, 2), strict=True))
         chosen = {**ports, **({} if grpc_port is None else {"grpc_port": grpc_port}), **options}
         self._model = model

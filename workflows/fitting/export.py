@@ -27,9 +27,21 @@ FORMAT = 1
 def compile_transform(
     workflow: Workflow, planned: list[Planned], inputs: list[Input], directory: Path, history: Sequence | None = None
 ) -> None:
-    """Write `transform.json` and `vocabulary/*.npy` of a fitted workflow into `directory`, which must not exist yet.
+    """Write a fitted workflow as what serving reads without NVTabular: `transform.json` and `vocabulary/*.npy`.
 
-    `history` adds the step that makes the query's sequence, which is no part of the workflow.
+    Parameters
+    ----------
+    workflow
+        Fitted; its operators hold what is written.
+    planned
+        The features of one side, in the order of the outputs.
+    inputs
+        The raw columns that a request has, with their types.
+    directory
+        Where to; it must not exist yet.
+    history
+        Adds the step that makes the query's sequence, which is no part of the workflow: int64 `[n, last]` codes and
+        float32 `[n, last]` ages in seconds.
     """
     (directory / "vocabulary").mkdir(parents=True)
     steps, outputs = [], []

@@ -99,10 +99,25 @@ def rows_of_history(items: pd.Series, earlier: pd.Series) -> Rows:
 def write_growth(
     rows: Mapping[str, Rows], specs: list[FeatureSpec], items: pd.DataFrame, earlier: Earlier, directory: Path
 ) -> None:
-    """Write what `read_growth` reads into the features' directory.
+    """Write what features grew from, for `read_growth`, into their directory.
 
-    `rows` are those of the tables but the history's, `specs` those of both sides, the query's first. Raises RecipeError
-    as `check_specs`.
+    Parameters
+    ----------
+    rows
+        By embedding table but the history's: int64 `[cardinality]`, the row of the earlier table that each starts from.
+    specs
+        The features of both sides, the query's first.
+    items
+        The catalogue, in the order of `item_index`.
+    earlier
+        The run that is gone on from.
+    directory
+        The features' directory, which has no record yet.
+
+    Raises
+    ------
+    RecipeError
+        A feature is not what it was in the earlier run (`check_specs`).
     """
     then = msgspec.json.decode((earlier.directory / "features.json").read_bytes(), type=_Specs)
     check_specs(specs, [*then.query, *then.item], earlier.run)

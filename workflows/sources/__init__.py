@@ -33,7 +33,16 @@ class Fetched(Protocol):
 
 
 def fetch(config: Data, cache: Path, progress: Progress) -> Fetched:
-    """Return the tables of the source that `config` is for; `cache` keeps downloads.
+    """Return the tables of a recipe's source, read once; rows that do not fit into memory are read when saved.
+
+    Parameters
+    ----------
+    config
+        The recipe's `[data]`.
+    cache
+        Directory that keeps downloads; it is made where it is missing.
+    progress
+        Called with lines of text.
 
     Raises
     ------
@@ -47,7 +56,19 @@ def fetch(config: Data, cache: Path, progress: Progress) -> Fetched:
 
 
 def state(config: Data) -> Any:
-    """Return what tells whether the source's inputs changed since (JSON), or None where they cannot change."""
+    """Return what a source's inputs are now: where two runs of it differ, they have changed between.
+
+    Parameters
+    ----------
+    config
+        The recipe's `[data]`.
+
+    Returns
+    -------
+    Any
+        JSON: each file with its size in bytes and its version (time of change, or what a store has); None where inputs
+        cannot change.
+    """
     look = getattr(_module(config), "state", None)
     return look(config) if look else None
 

@@ -27,6 +27,25 @@ class Parts(NamedTuple):
 def split(interactions: pd.DataFrame, config: AnySplit) -> Parts:
     """Divide the rows as the recipe says.
 
+    Parameters
+    ----------
+    interactions
+        Those columns of the interactions that the split reads: user, timestamp (int64 seconds) or `split`.
+    config
+        The recipe's `data.split`.
+
+    Returns
+    -------
+    Parts
+        Int64 row positions; every row is in exactly one part.
+
+    Raises
+    ------
+    DataError
+        A part would be empty.
+
+    Notes
+    -----
     random: `numpy.random.default_rng(seed).permutation(n)`; its first `round(n * (1 - test))` rows are train and
     valid, the rest test; the last `round(validation * ...)` of the former are valid. Parts keep the shuffled order.
     temporal: the same cuts through the rows by time, ties in file order.
@@ -36,11 +55,6 @@ def split(interactions: pd.DataFrame, config: AnySplit) -> Parts:
     one are in one part, in file order.
     given: as the column `split` says (0, 1, 2), in file order; validation rows that are not given are carved from the
     training rows, see `workflows.tables.given`.
-
-    Raises
-    ------
-    DataError
-        A part would be empty.
     """
     if isinstance(config, RandomSplit):
         order = np.random.default_rng(config.seed).permutation(len(interactions)).astype(np.int64, copy=False)
