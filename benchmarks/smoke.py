@@ -29,7 +29,7 @@ TOOLS = {
     "readme": "fills the pages from results",
     "explore_pictures": "draws the pictures of docs/explore.md",
     "scann_worker": "started by index, in an environment of its own",
-    "fault_disk": "started by faults",
+    "disk": "started by faults",
 }
 """Files that can be run and are no benchmarks."""
 ARGUMENTS = {"faults": ["--only", "stop"]}

@@ -36,8 +36,8 @@ from typing import Any
 
 from rich.table import Table
 
-from benchmarks.faults import fault_files, fault_serving, fault_swaps, fault_worst
-from benchmarks.faults.fault_load import Counts
+from benchmarks.faults import files, heaviest, server, swaps
+from benchmarks.faults.load import Counts
 from benchmarks.harness import ROOT, Parser
 from retrieval.console import Terminal, silence_libraries, terminal
 from workflows.files import atomic_write
@@ -111,15 +111,15 @@ class Work:
 
 
 SCENARIOS: dict[str, Callable[[Work], dict[str, Any]]] = {
-    "kill-stub": fault_serving.kill_stub,
-    "verify-kills": fault_serving.verify_kills,
-    "stop": fault_serving.stop_under_load,
-    "worst-requests": fault_worst.worst_requests,
-    "disk-full": fault_files.full_disk,
-    "killed-stages": fault_files.killed_stages,
-    "hot-swap": fault_swaps.hot_swap,
-    "soak": fault_swaps.soak,
-    "fuzz": fault_swaps.fuzz,
+    "kill-stub": server.kill_stub,
+    "verify-kills": server.verify_kills,
+    "stop": server.stop_under_load,
+    "worst-requests": heaviest.worst_requests,
+    "disk-full": files.full_disk,
+    "killed-stages": files.killed_stages,
+    "hot-swap": swaps.hot_swap,
+    "soak": swaps.soak,
+    "fuzz": swaps.fuzz,
 }
 
 

@@ -22,8 +22,8 @@ from typing import Any
 import msgspec
 
 from benchmarks.harness import RESULTS, ROOT, write
-from benchmarks.pages import readme_datasets, readme_models, readme_summary
-from benchmarks.pages.readme_models import table
+from benchmarks.pages import dataset_tables, model_tables, summary
+from benchmarks.pages.model_tables import table
 from retrieval.queries.answers import from_release
 from retrieval.report.examples import examples
 from retrieval.report.tables import read_json
@@ -90,9 +90,9 @@ def rendered(demo: dict[str, Any]) -> dict[str, str]:
     quality = {entry["recipe"]: entry for entry in read_json(RESULTS / "quality.json")}
     serving, index = read_json(RESULTS / "serving.json"), read_json(RESULTS / "index.json")
     return {
-        "results": readme_summary.summary(quality, demo["peers"]),
-        "datasets": readme_datasets.rendered(),
-        "published_splits": readme_datasets.splits(),
+        "results": summary.results(quality, demo["peers"]),
+        "datasets": dataset_tables.rendered(),
+        "published_splits": dataset_tables.splits(),
         "answers": _answers(demo["example"]),
         "quality": _quality(quality, demo["peers"]),
         "splits": _other_splits(quality),
@@ -109,7 +109,7 @@ def rendered(demo: dict[str, Any]) -> dict[str, str]:
         "faults": _faults(read_json(RESULTS / "faults.json")),
         "onnx_graph": _onnx_graph(read_json(RESULTS / "onnx_graph.json")),
         "layout": _layout(read_json(RESULTS / "layout.json")),
-        **readme_models.rendered(),
+        **model_tables.rendered(),
     }
 
 

@@ -28,7 +28,7 @@ import psutil
 import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from benchmarks.faults.fault_load import ClientLoad, percentile_ms
+from benchmarks.faults.load import ClientLoad, percentile_ms
 from benchmarks.harness import Parser, say, served, store
 from benchmarks.serving.worst_release import GENRES, USERS, Made, catalogue, make_release
 from ensemble.client.retry import as_input

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.faults.fault_fuzz import Fuzz
-from benchmarks.faults.fault_load import Load, listed
-from benchmarks.faults.fault_requests import Subject, right_questions
+from benchmarks.faults.fuzz import Fuzz
+from benchmarks.faults.load import Load, listed
+from benchmarks.faults.questions import Subject, right_questions
 from ensemble.layouts import CHAINED, FUSED
 from tests.served import Served
 

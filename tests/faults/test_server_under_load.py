@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from benchmarks.faults.fault_load import Load, Question, listed, until
-from benchmarks.faults.fault_requests import Subject, right_questions
+from benchmarks.faults.load import Load, Question, listed, until
+from benchmarks.faults.questions import Subject, right_questions
 from ensemble.server.ports import free_ports
 from ensemble.server.server import TritonServer
 from ensemble.supervision.supervisor import Supervisor

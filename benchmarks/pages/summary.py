@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.harness import RESULTS
-from benchmarks.pages.readme_models import spread, table
+from benchmarks.pages.model_tables import spread, table
 from retrieval.report.tables import read_json
 
 Entry = Mapping[str, Any]
@@ -25,7 +25,7 @@ DATA = {"instruments": "recall@10", "lastfm": "recall@20", "gowalla": "recall@20
 """Public data sets, and the figure that is usual there."""
 
 
-def summary(quality: Mapping[str, Entry], peers: Entry) -> str:
+def results(quality: Mapping[str, Entry], peers: Entry) -> str:
     """Return the table: each kind of figure in one row, with what it is compared with."""
     rows = [
         *_recall(quality, peers),

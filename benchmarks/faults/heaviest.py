@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.faults.fault_load import REFUSED, ClientLoad, Load, Question, listed, percentile_ms
-from benchmarks.faults.fault_requests import Subject, drawn, malformed
-from benchmarks.faults.fault_serving import serving
+from benchmarks.faults.load import REFUSED, ClientLoad, Load, Question, listed, percentile_ms
+from benchmarks.faults.questions import Subject, drawn, malformed
+from benchmarks.faults.server import serving
 from ensemble.client.tensors import Query
 from ensemble.serving.files.release import Release
 from ensemble.serving.search.attributes import Tags, read_attributes

@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import tritonclient.grpc as grpc
 
-from benchmarks.faults.fault_files import artefacts
-from benchmarks.faults.fault_requests import Answer, Subject
+from benchmarks.faults.files import artefacts
+from benchmarks.faults.questions import Answer, Subject
 from benchmarks.harness import served
 from ensemble.client.channels import channel_options
 from ensemble.deploy.swap import deploy

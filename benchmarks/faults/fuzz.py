@@ -10,8 +10,8 @@ import numpy as np
 import tritonclient.grpc as grpc
 from tritonclient.utils import triton_to_np_dtype
 
-from benchmarks.faults.fault_load import ANSWERED, REFUSED, Question
-from benchmarks.faults.fault_requests import Array, Subject, drawn, malformed
+from benchmarks.faults.load import ANSWERED, REFUSED, Question
+from benchmarks.faults.questions import Array, Subject, drawn, malformed
 from ensemble.client.tensors import CLICKS, NOW, TIME, Query, tensors
 
 EITHER = ""

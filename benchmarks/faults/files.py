@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 import pyarrow.parquet as pq
 
-from benchmarks.faults.fault_forks import Forks
+from benchmarks.faults.forks import Forks
 from benchmarks.harness import ROOT
 from retrieval.recipes.recipe import load_recipe
 from retrieval.runs.run import Run
@@ -42,7 +42,7 @@ what it was fitted to is in files beside it, and in the transforms compiled from
 _KILLS = {"fetch": 3, "features": 3, "train": 2, "evaluate": 2, "release": 3}
 """How often each stage of one run is killed before it may end."""
 _RELEASE = re.compile(r'key: "release" value \{ string_value: "\w+" \}')
-_WORKER = "benchmarks.faults.fault_disk"
+_WORKER = "benchmarks.faults.disk"
 
 
 def killed_stages(work: Work) -> dict[str, Any]:
@@ -180,7 +180,7 @@ def _hash(content: bytes) -> str:
 
 
 def full_disk(work: Work) -> dict[str, Any]:
-    """Write a release to a small file system of its own that is filled to different points; see `fault_disk.py`."""
+    """Write a release to a small file system of its own that is filled to different points; see `disk.py`."""
     run, place, result = work.runs.first(), work.scratch / "small-disk", work.scratch / "disk.json"
     place.mkdir(parents=True)
     worker = [sys.executable, "-m", _WORKER, str(run), str(place), str(result), "--points", str(work.times(12, 3))]

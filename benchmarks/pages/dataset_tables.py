@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.harness import RESULTS
-from benchmarks.pages.readme_models import table
+from benchmarks.pages.model_tables import table
 from retrieval.report.tables import read_json
 
 FIGURES = ("recall@10", "ndcg@10", "recall@20", "ndcg@20")

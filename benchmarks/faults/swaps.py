@@ -12,9 +12,9 @@ import numpy as np
 import psutil
 import tritonclient.grpc as grpc
 
-from benchmarks.faults.fault_fuzz import Fuzz
-from benchmarks.faults.fault_load import Counts, Load, Question, listed, percentile_ms
-from benchmarks.faults.fault_requests import Answer, Subject, known_answers, right_questions
+from benchmarks.faults.fuzz import Fuzz
+from benchmarks.faults.load import Counts, Load, Question, listed, percentile_ms
+from benchmarks.faults.questions import Answer, Subject, known_answers, right_questions
 from benchmarks.harness import served
 from ensemble.client.channels import channel_options
 from ensemble.deploy.swap import deploy

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import tritonclient.grpc as grpc
 
-from benchmarks.faults.fault_load import Question
+from benchmarks.faults.load import Question
 from ensemble.client.channels import channel_options
 from ensemble.client.retry import as_input
 from ensemble.client.tensors import CLICKS, TIME, Query, Signature, read_signature, tensors

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 
-from benchmarks.faults.fault_load import (
+from benchmarks.faults.load import (
     LOST,
     REFUSED,
     ClientLoad,
@@ -33,7 +33,7 @@ from benchmarks.faults.fault_load import (
     rate_over,
     until,
 )
-from benchmarks.faults.fault_requests import Subject, right_questions
+from benchmarks.faults.questions import Subject, right_questions
 from ensemble.release.sign import new_keys, sign
 from ensemble.server.ports import free_ports
 from ensemble.triton.export import export_repository
