@@ -26,7 +26,9 @@ def rendered() -> str:
     }
     lead = (
         "What `retrieval init` writes, unedited, beside simple models tuned on the same validation rows; per user, of "
-        "unseen items. A whole run, simple models included, on a shared machine: " + "; ".join(seconds.values()) + "."
+        "unseen items. A whole run on a shared machine, mean over seeds, of which the first has the simple models: "
+        + "; ".join(seconds.values())
+        + "."
     )
     return f"{lead}\n\n" + table(["data", "model", *FIGURES, "seeds"], rows)
 
