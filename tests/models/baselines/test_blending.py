@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 from scipy.sparse import csr_matrix
 
 from models.baselines import factors
@@ -22,6 +23,7 @@ from models.config import Blend, Ignored, Model, Train
 from models.data import join, with_history
 from models.metrics import Float32Array
 from models.towers.onnx import run_tower
+from models.towers.two_tower import TwoTowerModel
 from models.training import blending, mixing
 from models.training.mixing import Board, mix
 from models.training.stage import train
@@ -141,6 +143,23 @@ def test_a_blend_that_falls_to_one_model_ranks_as_this_model_does(
     had = np.diff(task.interactions.indptr)[users] > 0
     expected, found = task.fit(peer)(users), scores(data, tmp_path / "t")
     np.testing.assert_allclose(found[had] / found[had].std(), expected[had] / expected[had].std(), atol=1e-3)
+
+
+def test_training_does_not_carry_the_columns_of_a_blend(tmp_path: Path) -> None:
+    """They are set after it: what a step computes is as wide as without a blend, and what is served wider."""
+    data = built(tmp_path / "f")
+    rows = {name: tf.constant(values[:4]) for name, values in data.train.query.items()}
+
+    def widths(blend: Blend | None) -> list[int]:
+        tower = TwoTowerModel(
+            data.query_specs, data.item_specs, data.items, Model(tower=(8,), embedding_dim=8, blend=blend)
+        )
+        embedded = tower.query_encoder.blocks[0](rows, training=True)
+        trained, served = tower.query_vectors(rows, training=True), tower.query_vectors(rows)
+        return [int(values.shape[1]) for values in (embedded, trained, tower.own(served), served)]
+
+    assert widths(Blend(rank=5)) == [8, 8, 8, 13]
+    assert widths(None) == [8, 8, 8, 8]
 
 
 def test_models_that_are_wrong_in_different_ways_are_blended() -> None:
