@@ -149,7 +149,7 @@ def draw(results: list[Figures], path: Path) -> None:
             axes.loglog([one["rows"] for one in there], [one[key] for one in there], "o-", label=stage)
             axes.set_xlabel("interactions")
     plots[1].axhline(8_000, color="0.6", linewidth=1, linestyle="--")
-    plots[1].legend(fontsize=8)
+    plots[1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     drawing.savefig(path, dpi=150)
 
 
