@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The best k of scores among which one is NaN, as a diverged tower or 0 / 0 gives, by three libraries that serve the same model:
 # - TensorFlow 2.12.1, tf.math.top_k: not only the NaN is misplaced. The best 1 of [.1, nan, .3, .2, nan, .05] is .05, the lowest number;
-#   the best 5 of a longer row hold .51 where .92, .78 and .75 are there to be had.
+#   the best 5 of a longer row hold .51 and a NaN, where .96 and .92 are there to be had.
 # - onnxruntime, TopK: 1.20.1 puts NaN behind all numbers, 1.32.0 before them, so that it is the answer's first.
 # - faiss 1.8.0, IndexFlatIP: an item whose score is NaN is never answered, and the answer ends in id -1 where k asks for it.
 # Nothing is raised by any of them, so the same scores give other answers, of which TensorFlow's leave out right ones.
@@ -11,8 +11,8 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3.11 -m venv "$folder/env"
 "$folder/env/bin/pip" install --quiet --disable-pip-version-check \
-    tensorflow-cpu==2.12.1 onnx==1.17.0 onnxruntime==1.20.1 faiss-cpu==1.8.0 numpy==1.23.5 protobuf==4.25.9 2>/dev/null
-"$folder/env/bin/pip" install --quiet --disable-pip-version-check --no-deps --target "$folder/newer" onnxruntime==1.32.0 2>/dev/null
+    tensorflow-cpu==2.12.1 onnx==1.17.0 onnxruntime==1.20.1 faiss-cpu==1.8.0 numpy==1.23.5 protobuf==4.25.9
+"$folder/env/bin/pip" install --quiet --disable-pip-version-check --no-deps --target "$folder/newer" onnxruntime==1.32.0
 cat >"$folder/show.py" <<'PYTHON'
 import sys
 

@@ -80,12 +80,12 @@ class FiniteGuard(tf.keras.callbacks.Callback):
             if not np.isfinite([vectors.min(), vectors.max()]).all():
                 raise self.error(f"after it {side} vectors are not finite")
 
-    def error(self, what: str) -> DivergedError:
+    def error(self, reason: str) -> DivergedError:
         """Return what to raise: where, what, and what to change."""
         name, value = largest_of(self._features)
         column = f", or clip the numbers of {name!r} (clip_min, clip_max): one is {value:.3g}" if name else ""
         return DivergedError(
-            f"{self._what}, epoch {self._epoch + 1}: {what}: the training diverged; lower {self._section}."
+            f"{self._what}, epoch {self._epoch + 1}: {reason}: the training diverged; lower {self._section}."
             f"learning_rate, {self._rate:g} now{column}"
         )
 
