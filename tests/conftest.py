@@ -46,10 +46,10 @@ RECIPE = TESTS.parent / "recipes" / "movielens-100k.toml"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what `make test-fast` leaves out; a module with other slow tests marks itself."""
     for item in items:
-        taken = SLOW_FIXTURES & set(getattr(item, "fixturenames", ()))
+        fixtures = SLOW_FIXTURES & set(getattr(item, "fixturenames", ()))
         path = item.path.relative_to(TESTS)
         slow = path.parts[0] in SLOW_FOLDERS or path.as_posix() in SLOW_FILES
-        if slow or taken or item.get_closest_marker("server"):
+        if slow or fixtures or item.get_closest_marker("server"):
             item.add_marker(pytest.mark.slow)
 
 

@@ -44,7 +44,7 @@ def tables() -> Tables:
     return Tables(
         interactions=pd.DataFrame({**rows, "timestamp": 1_000_000_000 + np.arange(1500)}),
         users=pd.DataFrame({"user_id": np.arange(40)}),
-        items=pd.DataFrame({"item_id": np.arange(60), "title": [f"item {one}" for one in range(60)]}),
+        items=pd.DataFrame({"item_id": np.arange(60), "title": [f"item {n}" for n in range(60)]}),
     )
 
 

@@ -40,17 +40,17 @@ def audit(place: Path | None, *options: object) -> tuple[int, str]:
 
 
 def test_every_known_advisory_of_what_is_locked_here_has_a_verdict() -> None:
-    code, said = audit(None, "--offline")
-    assert (code, "each has a verdict" in said) == (0, True), said
+    code, output = audit(None, "--offline")
+    assert (code, "each has a verdict" in output) == (0, True), output
 
 
 @pytest.mark.parametrize(("verdict", "code"), [("", 1), ("Accepted: no models of others.", 0)])
 def test_an_advisory_of_the_list_needs_a_verdict(place: Path, verdict: str, code: int) -> None:
     (place / "list.toml").write_text(KNOWN.format(verdict))
-    found, said = audit(place, "--offline")
-    assert found == code, said
-    wanted = "keras 2.12.0 (requirements/lock.txt): CVE-2024-3660 has no verdict"
-    assert (wanted in said) == bool(code), said
+    exit_code, output = audit(place, "--offline")
+    assert exit_code == code, output
+    message = "keras 2.12.0 (requirements/lock.txt): CVE-2024-3660 has no verdict"
+    assert (message in output) == bool(code), output
 
 
 def test_a_verdict_is_about_the_versions_that_it_names_alone(place: Path) -> None:
@@ -58,17 +58,17 @@ def test_a_verdict_is_about_the_versions_that_it_names_alone(place: Path) -> Non
     advisory = {"id": "PYSEC-2024-1", "aliases": ["CVE-2024-3660"], "affected": [{"versions": ["2.11.0", "2.12.0"]}]}
     (place / "vulns/keras").mkdir(parents=True)
     (place / "vulns/keras/PYSEC-2024-1.yaml").write_text(json.dumps(advisory))
-    code, said = audit(place, "--offline", "--database", place)
-    assert (code, "keras 2.12.0 (requirements/lock.txt): CVE-2024-3660, PYSEC-2024-1" in said) == (1, True), said
+    code, output = audit(place, "--offline", "--database", place)
+    assert (code, "keras 2.12.0 (requirements/lock.txt): CVE-2024-3660, PYSEC-2024-1" in output) == (1, True), output
 
 
 class Osv(BaseHTTPRequestHandler):
     """A service that knows one advisory, of NumPy 2.5.5."""
 
     def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        query = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         hole = {"id": "GHSA-made-up", "aliases": ["CVE-0000-1"], "details": "", "affected": []}
-        known = (asked["package"]["name"], asked["version"]) == ("numpy", "2.5.5")
+        known = (query["package"]["name"], query["version"]) == ("numpy", "2.5.5")
         answer = json.dumps({"vulns": [hole]} if known else {}).encode()
         self.send_response(200)
         self.end_headers()
@@ -87,17 +87,17 @@ def osv() -> Iterator[str]:
 
 
 def test_what_a_service_knows_of_any_locked_version_is_added_and_waits_for_a_verdict(place: Path, osv: str) -> None:
-    code, said = audit(place, "--osv-url", osv, "--write")
-    assert (code, "numpy 2.5.5 (requirements/lock.txt): CVE-0000-1, GHSA-made-up" in said) == (1, True), said
-    assert "of 3 pins" in said
-    code, said = audit(place, "--offline")
-    assert (code, "CVE-0000-1 has no verdict" in said) == (1, True), said
+    code, output = audit(place, "--osv-url", osv, "--write")
+    assert (code, "numpy 2.5.5 (requirements/lock.txt): CVE-0000-1, GHSA-made-up" in output) == (1, True), output
+    assert "of 3 pins" in output
+    code, output = audit(place, "--offline")
+    assert (code, "CVE-0000-1 has no verdict" in output) == (1, True), output
     text = (place / "list.toml").read_text()
     (place / "list.toml").write_text(text.replace('verdict = ""', 'verdict = "Fixed by the next one."'))
-    code, said = audit(place, "--osv-url", osv)
-    assert code == 0, said
+    code, output = audit(place, "--osv-url", osv)
+    assert code == 0, output
 
 
 def test_no_answer_is_not_taken_for_no_advisory(place: Path) -> None:
-    code, said = audit(place, "--osv-url", "http://127.0.0.1:9/v1/query")
-    assert (code, "the list of 2020-01-01 is all that is known" in said) == (0, True), said
+    code, output = audit(place, "--osv-url", "http://127.0.0.1:9/v1/query")
+    assert (code, "the list of 2020-01-01 is all that is known" in output) == (0, True), output

@@ -36,7 +36,7 @@ def blocks(page: Path, *languages: str) -> list[str]:
 def commands(page: Path, *languages: str) -> list[str]:
     """Return the lines of a page's blocks, continued lines joined, comments and redirections left out."""
     lines = [line for text in blocks(page, *languages) for line in text.replace("\\\n", " ").splitlines()]
-    return [line for line in (re.sub(r"\s#\s.*", "", one).strip().removeprefix("$ ") for one in lines) if line]
+    return [line for line in (re.sub(r"\s#\s.*", "", raw).strip().removeprefix("$ ") for raw in lines) if line]
 
 
 def refused(line: str) -> str:
@@ -74,9 +74,9 @@ def test_make_has_the_targets_that_the_page_names(page: Path) -> None:
 
 def troubles(kind: str) -> list[tuple[str, str]]:
     """Return the entries of a kind: what provokes the error, and the error."""
-    found = TROUBLE.findall((DOCS / "troubleshooting.md").read_text(encoding="utf-8"))
-    assert found
-    return [(what, error) for one, what, error in found if one == kind]
+    entries = TROUBLE.findall((DOCS / "troubleshooting.md").read_text(encoding="utf-8"))
+    assert entries
+    return [(what, error) for label, what, error in entries if label == kind]
 
 
 def told(error: str, text: str) -> bool:
@@ -119,14 +119,14 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     directory = tmp_path_factory.mktemp("shop")
     (directory / "recipes").mkdir()
     shutil.copytree(ROOT / "recipes" / "shop", directory / "recipes" / "shop")
-    found = Shell(directory)
+    shell = Shell(directory)
     for line in before_serving():
-        found.run(line)
+        shell.run(line)
         if line.startswith("retrieval init"):  # an epoch or two are enough
             recipe = (directory / "shop.toml").read_text(encoding="utf-8")
             (directory / "shop.toml").write_text(recipe.replace("epochs = 30", "epochs = 2"), encoding="utf-8")
-    yield found
-    found.close()
+    yield shell
+    shell.close()
 
 
 def before_serving() -> list[str]:
@@ -163,8 +163,8 @@ def serving(words: list[str], directory: Path) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def address(shell: Shell) -> Iterator[str]:
     """Where the tutorial's server listens in its second part."""
-    with serving(["serve", "releases"], shell.directory) as found:
-        yield found
+    with serving(["serve", "releases"], shell.directory) as address:
+        yield address
 
 
 @pytest.mark.server
@@ -192,7 +192,7 @@ def test_errors_are_as_told(shell: Shell) -> None:
 
 def test_errors_that_are_not_provoked_are_in_the_code() -> None:
     for files, error in troubles("in"):
-        code = "".join((ROOT / one).read_text(encoding="utf-8") for one in files.split())
+        code = "".join((ROOT / file).read_text(encoding="utf-8") for file in files.split())
         assert told(error, re.sub(r'"\s*\n\s*f?"', "", code)), error
 
 

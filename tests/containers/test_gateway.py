@@ -38,9 +38,9 @@ MANY = re.compile(r"max_tokens: \d+, tokens_per_fill: \d+")
 
 def written(place: Path, ports: dict[int, int], config: str = CONFIG, script: Path = GATEWAY / "fields.lua") -> Path:
     """Write the configuration for other ports, on this machine alone."""
-    for port, other in ports.items():
+    for port, new in ports.items():
         assert f"port_value: {port}}}" in config
-        config = config.replace(f"port_value: {port}}}", f"port_value: {other}}}")
+        config = config.replace(f"port_value: {port}}}", f"port_value: {new}}}")
     config = config.replace("/etc/envoy/fields.lua", str(script)).replace("0.0.0.0", "127.0.0.1")
     (place / "envoy.yaml").write_text(config, encoding="utf-8")
     return place / "envoy.yaml"
@@ -50,8 +50,8 @@ def written(place: Path, ports: dict[int, int], config: str = CONFIG, script: Pa
 def running(place: Path, upstream: int, config: str = CONFIG, **changed: Any) -> Iterator[str]:
     """Run Envoy before a port and yield its address."""
     port, admin = free_ports("127.0.0.1", 2)
-    here = config.replace("address: triton", "address: 127.0.0.1").replace("STRICT_DNS", "STATIC")
-    config_file = written(place, {8003: port, 8001: upstream, 9901: admin}, here, **changed)
+    local = config.replace("address: triton", "address: 127.0.0.1").replace("STRICT_DNS", "STATIC")
+    config_file = written(place, {8003: port, 8001: upstream, 9901: admin}, local, **changed)
     command = [TOOLS / "envoy", "-c", config_file, "--disable-hot-restart", "--concurrency", "1", "-l", "warning"]
     with (place / "envoy.log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
         try:
@@ -101,7 +101,7 @@ def test_pods_are_reached_through_the_gateway_alone(directory: str) -> None:
     triton, gateway = pod_of(of_kind(directory, "Deployment"))["containers"]
     assert triton["args"] == ["--grpc-address=127.0.0.1"]
     assert pod_of(of_kind(directory, "Deployment"))["hostAliases"] == [{"ip": "127.0.0.1", "hostnames": [TRITON]}]
-    assert [one["name"] for one in triton["ports"]] == ["metrics"]
+    assert [port["name"] for port in triton["ports"]] == ["metrics"]
     assert gateway["ports"] == [{"name": "grpc", "containerPort": int(LISTENING)}]
     assert gateway["image"] == versions()["GATEWAY_IMAGE"]
     data = of_kind(directory, "ConfigMap")["data"] if directory == "volume" else None
@@ -132,21 +132,21 @@ def request_of(change: Callable[[Any], object] = lambda request: None) -> bytes:
 
 
 REFUSED: dict[str, Callable[[Any], object]] = {
-    "a model within": lambda one: setattr(one, "model_name", "retrieval_search"),
-    "a version": lambda one: setattr(one, "model_version", "1"),
-    "another parameter": lambda one: one.parameters["other"].MergeFrom(one.parameters["timeout"]),
-    "a timeout that is text": lambda one: setattr(one.parameters["timeout"], "string_param", "1"),
-    "a parameter of an input": lambda one: setattr(one.inputs[0].parameters["other"], "int64_param", 1),
-    "a parameter of an output": lambda one: setattr(one.outputs[0].parameters["other"], "int64_param", 1),
-    "values that are not raw": lambda one: one.inputs[0].contents.int64_contents.append(1),
-    "another type": lambda one: setattr(one.inputs[0], "datatype", "FP16"),
-    "a name that is none": lambda one: setattr(one.inputs[0], "name", "user\nid"),
-    "three dimensions": lambda one: one.inputs[0].shape.append(1),
-    "more rows than there can be": lambda one: one.inputs[2].shape.__setitem__(0, 2**34),
-    "a negative width": lambda one: one.inputs[0].shape.__setitem__(1, -1),
-    "more rows than values": lambda one: one.inputs[0].shape.__setitem__(0, 3),
-    "more contents than inputs": lambda one: one.raw_input_contents.append(b""),
-    "strings that are cut": lambda one: one.raw_input_contents.__setitem__(4, b"\x05\0\0\0ab\0\0\0\0"),
+    "a model within": lambda request: setattr(request, "model_name", "retrieval_search"),
+    "a version": lambda request: setattr(request, "model_version", "1"),
+    "another parameter": lambda request: request.parameters["other"].MergeFrom(request.parameters["timeout"]),
+    "a timeout that is text": lambda request: setattr(request.parameters["timeout"], "string_param", "1"),
+    "a parameter of an input": lambda request: setattr(request.inputs[0].parameters["other"], "int64_param", 1),
+    "a parameter of an output": lambda request: setattr(request.outputs[0].parameters["other"], "int64_param", 1),
+    "values that are not raw": lambda request: request.inputs[0].contents.int64_contents.append(1),
+    "another type": lambda request: setattr(request.inputs[0], "datatype", "FP16"),
+    "a name that is none": lambda request: setattr(request.inputs[0], "name", "user\nid"),
+    "three dimensions": lambda request: request.inputs[0].shape.append(1),
+    "more rows than there can be": lambda request: request.inputs[2].shape.__setitem__(0, 2**34),
+    "a negative width": lambda request: request.inputs[0].shape.__setitem__(1, -1),
+    "more rows than values": lambda request: request.inputs[0].shape.__setitem__(0, 3),
+    "more contents than inputs": lambda request: request.raw_input_contents.append(b""),
+    "strings that are cut": lambda request: request.raw_input_contents.__setitem__(4, b"\x05\0\0\0ab\0\0\0\0"),
 }
 
 
@@ -198,8 +198,8 @@ def recording(place: Path, **changed: Any) -> Iterator[Recorded]:
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
     """A gateway without limits to the rate before what records."""
     config = MANY.sub("max_tokens: 100000, tokens_per_fill: 100000", CONFIG)
-    with recording(tmp_path_factory.mktemp("recorded"), config=config) as found:
-        yield found
+    with recording(tmp_path_factory.mktemp("recorded"), config=config) as recorder:
+        yield recorder
 
 
 def test_what_our_clients_send_goes_through_as_it_is_without_the_key(recorded: Recorded) -> None:
@@ -219,7 +219,7 @@ def test_a_field_that_they_do_not_send_is_refused(recorded: Recorded, what: str)
 
 
 def test_calls_that_they_do_not_make_are_refused(recorded: Recorded) -> None:
-    calls = [one.name for one in service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods]
+    calls = [method.name for method in service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods]
     calls = sorted({*calls, "Unheard"} - {"ModelInfer", "ModelConfig"})
     assert {recorded.status(b"", f"{SERVICE}/{call}") for call in calls} == {"PERMISSION_DENIED"}
     assert recorded.status(request_of(), f"{INFER}/") == "PERMISSION_DENIED"
@@ -249,13 +249,13 @@ def test_a_body_above_the_limit_is_refused(recorded: Recorded) -> None:
 def test_what_goes_through_has_no_other_field_to_protobuf_either(recorded: Recorded) -> None:
     """Thousands of damaged messages: the gateway and protobuf never read one differently."""
     drawn, base, passed = random.Random(0), request_of(), 0
-    others = [request_of(one) for one in REFUSED.values()]
+    refused = [request_of(change) for change in REFUSED.values()]
     for _ in range(2000):
         content = bytearray(base)
         for _ in range(drawn.randint(1, 3)):
-            other, place = drawn.choice([base, *others]), drawn.randrange(len(content))
-            start = drawn.randrange(len(other))
-            content[place : place + drawn.choice([0, 1, 2])] = other[start : start + drawn.choice([0, 1, 1, 4, 30])]
+            donor, place = drawn.choice([base, *refused]), drawn.randrange(len(content))
+            start = drawn.randrange(len(donor))
+            content[place : place + drawn.choice([0, 1, 2])] = donor[start : start + drawn.choice([0, 1, 1, 4, 30])]
         passed += recorded.status(bytes(content)) == "OK"
     assert passed > 50
     for content, _ in recorded.came:
@@ -268,13 +268,13 @@ def test_what_goes_through_has_no_other_field_to_protobuf_either(recorded: Recor
 
 def assert_only_admitted(request: Any) -> None:
     known = {"model_name", "id", "parameters", "inputs", "outputs", "raw_input_contents"}
-    assert {one.name for one, _ in request.ListFields()} <= known
+    assert {field.name for field, _ in request.ListFields()} <= known
     assert request.model_name in ("retrieval", "retrieval_chained", "")  # "": what came was a ModelConfigRequest
     assert set(request.parameters) <= {"timeout"}
-    kinds = {one.WhichOneof("parameter_choice") for one in request.parameters.values()}
+    kinds = {parameter.WhichOneof("parameter_choice") for parameter in request.parameters.values()}
     assert kinds <= {"int64_param", None}
     for tensor in [*request.inputs, *request.outputs]:
-        assert {one.name for one, _ in tensor.ListFields()} <= {"name", "datatype", "shape"}
+        assert {field.name for field, _ in tensor.ListFields()} <= {"name", "datatype", "shape"}
 
 
 def test_a_script_that_fails_admits_nothing(tmp_path: Path) -> None:
@@ -336,8 +336,8 @@ def status_of(client: RetrievalClient, user: Any) -> str:
 @pytest.mark.server
 def test_who_asks_too_often_is_told_to_come_later(served: Served, tmp_path: Path) -> None:
     """With an address's share made small; what all may send together is a bucket like it."""
-    all_together, each = MANY.findall(CONFIG)
-    config = CONFIG.replace(each, "max_tokens: 3, tokens_per_fill: 1")
+    all_together, per_address = MANY.findall(CONFIG)
+    config = CONFIG.replace(per_address, "max_tokens: 3, tokens_per_fill: 1")
     assert config.count(all_together) == 1
     with running(tmp_path, served.server.addresses.grpc_port, config=config) as address:
         with RetrievalClient(address, retries=0) as client:

@@ -36,15 +36,15 @@ def test_compose_files_are_of_the_compose_specification(name: str) -> None:
 def test_images_are_named_in_one_place() -> None:
     known = versions()
     images = {known[name] for name in ("TRAIN_IMAGE", "SERVE_IMAGE", "SDK_IMAGE", "GATEWAY_IMAGE")}
-    images |= {f"merlin-retrieval-{one}:{known['VERSION']}" for one in ("train", "serve")}
+    images |= {f"merlin-retrieval-{image}:{known['VERSION']}" for image in ("train", "serve")}
     pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *CONTAINERS.rglob("*")]
     for page in pages:
         if page.is_file():
             assert set(IMAGE.findall(page.read_text(encoding="utf-8"))) <= images, page
     for kustomization in (CONTAINERS / "kubernetes").rglob("kustomization.yaml"):
         (content,) = documents(kustomization.read_text(encoding="utf-8"))
-        ours = [one for one in content.get("images", []) if one["name"].startswith("merlin-retrieval-")]
-        assert all(one["newTag"] == known["VERSION"] for one in ours), kustomization
+        ours = [image for image in content.get("images", []) if image["name"].startswith("merlin-retrieval-")]
+        assert all(image["newTag"] == known["VERSION"] for image in ours), kustomization
 
 
 @pytest.mark.parametrize(
@@ -68,13 +68,13 @@ def test_what_pip_is_asked_for_is_there(requirements: str, python: str, options:
 
 def test_the_start_gives_triton_the_options_of_retrieval_serve() -> None:
     text = (CONTAINERS / "serve.sh").read_text(encoding="utf-8")
-    given = {one.replace("'*'", "*") for one in re.findall(r"^    (--[^$]*?)(?: \\)?$", text, flags=re.MULTILINE)}
+    options = {flag.replace("'*'", "*") for flag in re.findall(r"^    (--[^$]*?)(?: \\)?$", text, flags=re.MULTILINE)}
     place = Addresses("0.0.0.0", 8001, 8000, 8002)
     expected = set(server_arguments(Path("/models"), place, "KEY", exit_timeout_seconds=15))
-    guarded = {one for one in expected if "KEY" in one or "/models" in one}
+    guarded = {flag for flag in expected if "KEY" in flag or "/models" in flag}
     # HTTP is for probes from inside alone.
-    assert given == expected - guarded - {"--http-address=0.0.0.0"} | {"--http-address=127.0.0.1"}
-    (protocols,) = {one.split("=", 1)[1].replace("KEY", "") for one in guarded if "KEY" in one}
+    assert options == expected - guarded - {"--http-address=0.0.0.0"} | {"--http-address=127.0.0.1"}
+    (protocols,) = {flag.split("=", 1)[1].replace("KEY", "") for flag in guarded if "KEY" in flag}
     assert f'guarded="{protocols.split(":")[0]}"' in text
 
 
@@ -105,9 +105,9 @@ def test_the_start_serves_and_the_probe_tells(served: Served, tmp_path: Path) ->
     probe = [python.executable, ROOT / "ensemble/serving/triton/canary.py", "--url", f"http://127.0.0.1:{ports[1]}"]
     with subprocess.Popen(start, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         try:
-            while (found := subprocess.run(probe, capture_output=True, text=True)).returncode:
+            while (probed := subprocess.run(probe, capture_output=True, text=True)).returncode:
                 assert process.poll() is None, process.stdout and process.stdout.read()
-            assert "healthy" in found.stderr
+            assert "healthy" in probed.stderr
         finally:
             process.terminate()
             process.communicate(timeout=30)

@@ -16,47 +16,47 @@ from tests.containers.tools import CONTAINERS, KUBERNETES, TOOLS, built, documen
 from tests.served import Served
 
 DASHBOARD = CONTAINERS / "grafana" / "retrieval.json"
-DIRECTORIES = sorted(one.parent.name for one in KUBERNETES.rglob("kustomization.yaml"))
+DIRECTORIES = sorted(path.parent.name for path in KUBERNETES.rglob("kustomization.yaml"))
 METRIC = re.compile(r"\b(?:nv|retrieval)_[a-z0-9_]+\b")
 SERVING = ["volume", "object-storage"]
 ADAPTED = "retrieval_queue_seconds"
 """What prometheus-adapter makes; no server has it."""
 
 
-def complaints(things: list[Any], *options: str) -> str:
-    """Return what the schemas, or the parser of PromQL, have against things."""
+def complaints(manifests: list[Any], *options: str) -> str:
+    """Return what the schemas, or the parser of PromQL, have against objects."""
     command = [TOOLS / "python", Path(__file__).with_name("validate.py"), *options]
-    done = subprocess.run(command, input=json.dumps(things), capture_output=True, text=True, check=False)
+    done = subprocess.run(command, input=json.dumps(manifests), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def test_every_object_is_of_its_schema() -> None:
-    things = [thing for directory in DIRECTORIES for thing in built(directory)]
+    manifests = [manifest for directory in DIRECTORIES for manifest in built(directory)]
     broken = json.loads(json.dumps([of_kind("monitoring", "ServiceMonitor"), of_kind("base", "Deployment")]))
     broken[0]["spec"]["endpoints"][0]["intervall"] = "15s"
     broken[1]["spec"]["template"]["spec"]["container"] = []
-    found = complaints([*things, *broken]).splitlines()
-    assert [line.split()[0] for line in found] == ["ServiceMonitor", "Deployment"], (
+    problems = complaints([*manifests, *broken]).splitlines()
+    assert [line.split()[0] for line in problems] == ["ServiceMonitor", "Deployment"], (
         "of what was broken, and nothing else"
     )
 
 
 @pytest.mark.parametrize("directory", [*SERVING, "train", "train-gpu"])
 def test_what_a_pod_refers_to_is_there(directory: str) -> None:
-    things = [one for other in {directory, "volume"} for one in built(other)]
-    names = {(one["kind"], one["metadata"]["name"]) for one in things}
-    (thing,) = [one for one in built(directory) if one["kind"] in ("Deployment", "Job")]
-    pod = pod_of(thing)
+    manifests = [manifest for folder in {directory, "volume"} for manifest in built(folder)]
+    names = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in manifests}
+    (workload,) = [manifest for manifest in built(directory) if manifest["kind"] in ("Deployment", "Job")]
+    pod = pod_of(workload)
     assert ("ServiceAccount", pod["serviceAccountName"]) in names
-    volumes = {one["name"]: one for one in pod["volumes"]}
+    volumes = {entry["name"]: entry for entry in pod["volumes"]}
     for volume in volumes.values():
         if "persistentVolumeClaim" in volume:
             assert ("PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"]) in names
         if "configMap" in volume:
             assert ("ConfigMap", volume["configMap"]["name"]) in names
     for container in [*pod.get("initContainers", []), *pod["containers"]]:
-        assert {one["name"] for one in container["volumeMounts"]} <= set(volumes)
+        assert {mount["name"] for mount in container["volumeMounts"]} <= set(volumes)
         for source in container.get("envFrom", []):
             if "configMapRef" in source:
                 assert ("ConfigMap", source["configMapRef"]["name"]) in names
@@ -73,20 +73,22 @@ def test_services_policies_and_monitors_select_the_serving_pods(directory: str) 
         policy["spec"]["podSelector"]["matchLabels"],
         of_kind(directory, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
     ]
-    assert all(one.items() <= labels for one in selectors)
+    assert all(selector.items() <= labels for selector in selectors)
     monitored = of_kind("monitoring", "ServiceMonitor")["spec"]
     assert monitored["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
-    ports = {port["name"] for one in pod_of(deployment)["containers"] for port in one["ports"]}
-    assert {one["targetPort"] for one in service["spec"]["ports"]} == ports
-    assert {one["port"] for one in monitored["endpoints"]} <= {one["name"] for one in service["spec"]["ports"]}
+    ports = {port["name"] for container in pod_of(deployment)["containers"] for port in container["ports"]}
+    assert {port["targetPort"] for port in service["spec"]["ports"]} == ports
+    assert {endpoint["port"] for endpoint in monitored["endpoints"]} <= {
+        port["name"] for port in service["spec"]["ports"]
+    }
     clients = policy["spec"]["ingress"][0]["from"][0]["podSelector"]["matchLabels"]
     assert clients == {"retrieval.client": "true"}, "a client would need the labels of a server"
 
 
 @pytest.mark.parametrize("directory", [*SERVING, "train-gpu"])
 def test_containers_run_without_rights(directory: str) -> None:
-    (thing,) = [one for one in built(directory) if one["kind"] in ("Deployment", "Job")]
-    pod = pod_of(thing)
+    (workload,) = [manifest for manifest in built(directory) if manifest["kind"] in ("Deployment", "Job")]
+    pod = pod_of(workload)
     assert pod["securityContext"]["runAsNonRoot"]
     assert pod["automountServiceAccountToken"] is False
     for container in [*pod.get("initContainers", []), *pod["containers"]]:
@@ -95,8 +97,8 @@ def test_containers_run_without_rights(directory: str) -> None:
         assert not rights["allowPrivilegeEscalation"]
         assert rights["capabilities"]["drop"] == ["ALL"]
         assert container["resources"]["limits"]["memory"]
-        models = [one for one in container["volumeMounts"] if one["name"] == "models"]
-        assert container["name"] == "fetch" or all(one["readOnly"] for one in models)
+        models = [mount for mount in container["volumeMounts"] if mount["name"] == "models"]
+        assert container["name"] == "fetch" or all(mount["readOnly"] for mount in models)
 
 
 def test_what_is_in_flight_is_answered_before_a_pod_is_killed() -> None:
@@ -112,7 +114,7 @@ def expressions() -> list[str]:
     (adapter,) = documents((KUBERNETES / "monitoring" / "prometheus-adapter.yaml").read_text(encoding="utf-8"))
     panels = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
     texts = [rule["expr"] for group in rules for rule in group["rules"]]
-    texts += [one[key] for one in adapter["rules"]["custom"] for key in ("seriesQuery", "metricsQuery")]
+    texts += [rule[key] for rule in adapter["rules"]["custom"] for key in ("seriesQuery", "metricsQuery")]
     texts += [target["expr"] for panel in panels for target in panel.get("targets", [])]
     filled = {"<<.GroupBy>>": "pod", "<<.LabelMatchers>>": 'pod="a"', "$__rate_interval": "1m"}
     for placeholder, value in filled.items():
@@ -121,8 +123,8 @@ def expressions() -> list[str]:
 
 
 def test_every_expression_is_promql() -> None:
-    found = complaints([*expressions(), "rate(a[5m"], "--promql").splitlines()
-    assert [line.split(":")[0] for line in found] == ["rate(a[5m"], "the broken one, and nothing else"
+    problems = complaints([*expressions(), "rate(a[5m"], "--promql").splitlines()
+    assert [line.split(":")[0] for line in problems] == ["rate(a[5m"], "the broken one, and nothing else"
 
 
 @pytest.mark.server

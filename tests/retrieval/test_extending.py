@@ -47,8 +47,8 @@ run = make_run(Path("made").resolve())
 engine = load_index(Release.open(make_release(run, Index(kind="simhash"))))
 scores, _ = engine.search(run.vectors, 5)
 best = -np.sort(-(run.vectors @ run.vectors.T), axis=1)[:, :5]
-found = np.mean(scores > best - 1e-5)
-print(type(engine).__name__, found, run.items["item_id"][4])
+recall = np.mean(scores > best - 1e-5)
+print(type(engine).__name__, recall, run.items["item_id"][4])
 """
 
 
@@ -92,8 +92,8 @@ def test_the_engine_finds_the_nearest_items_and_the_command_names_them(extended:
     assert float(recall) > 0.9
     assert "similar" in run(extended, "-m", "retrieval", "--help")
     assert "--item" in run(extended, "-m", "retrieval", "similar", "--help")
-    told = json.loads(
+    report = json.loads(
         run(extended, "-m", "retrieval", "similar", "made/release", "--item", item, "--top-k", "3", "--json")
     )
-    assert told["item"] == item
-    assert len({*told["similar"], item}) == 4
+    assert report["item"] == item
+    assert len({*report["similar"], item}) == 4

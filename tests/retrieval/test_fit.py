@@ -31,7 +31,7 @@ QUICK: dict[str, Any] = {
     "evaluate": {"peers": ["knn"], "peers_seconds": 1.0},
 }
 NEW_YEAR = 1_577_836_800
-ITEMS = pd.DataFrame({"item_id": range(1000, 1060), "title": [f"<b>item</b> {one}" for one in range(60)]})
+ITEMS = pd.DataFrame({"item_id": range(1000, 1060), "title": [f"<b>item</b> {n}" for n in range(60)]})
 
 
 @pytest.fixture(scope="module")
@@ -52,19 +52,19 @@ def ids_of(run: retrieval.Run) -> dict[str, str]:
 def test_answers_are_those_of_the_command_and_of_the_server(
     fitted: retrieval.Run, mistaken: Command, tmp_path: Path
 ) -> None:
-    found = fitted.recommend([1, 2, 999], top_k=4, timestamp=pd.Timestamp("2020-01-01"))
-    assert found.columns.tolist() == ["user_id", "rank", "item_id", "title", "score", "user_known"]
-    assert found["rank"].tolist() == [1, 2, 3, 4] * 3
-    assert found["user_known"].tolist() == [True] * 8 + [False] * 4
-    assert found["title"][0] == f"<b>item</b> {found['item_id'][0] - 1000}"
+    table = fitted.recommend([1, 2, 999], top_k=4, timestamp=pd.Timestamp("2020-01-01"))
+    assert table.columns.tolist() == ["user_id", "rank", "item_id", "title", "score", "user_known"]
+    assert table["rank"].tolist() == [1, 2, 3, 4] * 3
+    assert table["user_known"].tolist() == [True] * 8 + [False] * 4
+    assert table["title"][0] == f"<b>item</b> {table['item_id'][0] - 1000}"
     place = tmp_path / "answers"
     options = ("--users", "1,2,999", "--top-k", 4, "--timestamp", NEW_YEAR, "--out", place)
     assert mistaken("recommend", fitted.directory, *options).returncode == 0
-    told = pq.read_table(place / "part-000000.parquet").to_pandas()
-    assert found.groupby("user_id", sort=False)["item_id"].agg(list).tolist() == told["item_ids"].map(list).tolist()
+    rows = pq.read_table(place / "part-000000.parquet").to_pandas()
+    assert table.groupby("user_id", sort=False)["item_id"].agg(list).tolist() == rows["item_ids"].map(list).tolist()
     with fitted.serve() as server, server.client() as client:
         answers = client.recommend([1, 2], top_k=4, timestamps=[NEW_YEAR, NEW_YEAR])
-    assert [list(one.item_ids) for one in answers] == told["item_ids"].map(list).tolist()[:2]
+    assert [list(answer.item_ids) for answer in answers] == rows["item_ids"].map(list).tolist()[:2]
 
 
 def test_everybody_is_answered_once_however_they_are_named(fitted: retrieval.Run) -> None:
@@ -107,7 +107,7 @@ def test_a_recipe_edited_by_hand_is_kept_beside_the_new_one(runs: Path, fitted: 
     assert "seed = 7  # mine" in (fitted.directory / "recipe.before.toml").read_text()
 
 
-@pytest.mark.parametrize(("given", "said"), [
+@pytest.mark.parametrize(("options", "message"), [
     ({"interactions": [1, 2]}, r"interactions: a builtins.list is no table; expected one of pandas, polars or pyarrow"),
     ({"interactions": pl.from_pandas(FRAME).lazy()}, r"LazyFrame is no table; .collect\(\) it"),
     ({"interactions": FRAME.head(0)}, "interactions: has no rows"),
@@ -123,14 +123,14 @@ def test_a_recipe_edited_by_hand_is_kept_beside_the_new_one(runs: Path, fitted: 
     ({"interactions": FRAME, "name": "../escaped"}, r"name '../escaped': expected letters"),
     ({"interactions": "none.csv"}, "none.csv"),
 ])  # fmt: skip
-def test_what_cannot_be_fitted_is_refused_with_a_remedy(tmp_path: Path, given: dict[str, Any], said: str) -> None:
-    with pytest.raises(RetrievalError, match=said):
-        retrieval.fit(runs=tmp_path / "runs", verbose=False, **given)
+def test_what_cannot_be_fitted_is_refused_with_a_remedy(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(RetrievalError, match=message):
+        retrieval.fit(runs=tmp_path / "runs", verbose=False, **options)
     assert not (tmp_path / "escaped").exists()
     assert not [*tmp_path.rglob(".interactions*")]
 
 
-@pytest.mark.parametrize(("asked", "said"), [
+@pytest.mark.parametrize(("question", "message"), [
     ({"users": ["a"]}, "the release's user ids are 64-bit integers"),
     ({"users": [1, None]}, "row 1: is null"),
     ({"users": []}, "has no users"),
@@ -139,9 +139,9 @@ def test_what_cannot_be_fitted_is_refused_with_a_remedy(tmp_path: Path, given: d
     ({"columns": {"age": 3}}, "age"),
     ({"timestamp": "yesterday"}, "expected now, last"),
 ])  # fmt: skip
-def test_wrong_questions_are_refused(fitted: retrieval.Run, asked: dict[str, Any], said: str) -> None:
-    with pytest.raises((DataError, InvalidRequest, RecipeError), match=said):
-        fitted.recommend(**asked)
+def test_wrong_questions_are_refused(fitted: retrieval.Run, question: dict[str, Any], message: str) -> None:
+    with pytest.raises((DataError, InvalidRequest, RecipeError), match=message):
+        fitted.recommend(**question)
 
 
 def test_a_directory_that_is_no_run_is_not_opened(tmp_path: Path) -> None:
@@ -201,14 +201,14 @@ def _shop(place: Path) -> dict[str, Any]:
     return {"interactions": place / "shop.db", "users": place / "users.jsonl.gz"}
 
 
-@pytest.mark.parametrize("made", [_blocks, _lists, _names, _given, _shop])
-def test_files_of_every_family_go_to_an_answer(tmp_path: Path, made: Any) -> None:
+@pytest.mark.parametrize("save", [_blocks, _lists, _names, _given, _shop])
+def test_files_of_every_family_go_to_an_answer(tmp_path: Path, save: Any) -> None:
     """That every other shape becomes the same tables as these is in `test_shapes.py`."""
-    run = retrieval.fit(**made(tmp_path), runs=tmp_path / "runs", verbose=False, **{**QUICK, "evaluate": {"peers": []}})
-    found = run.recommend(top_k=3, timestamp="last", include_seen=True)
-    assert len(found) == 3 * FRAME["user_id"].nunique()
-    assert set(found["item_id"].astype(str).str[-4:].astype(int)) <= set(FRAME["item_id"])
-    assert not found["score"].isna().any()
+    run = retrieval.fit(**save(tmp_path), runs=tmp_path / "runs", verbose=False, **{**QUICK, "evaluate": {"peers": []}})
+    answers = run.recommend(top_k=3, timestamp="last", include_seen=True)
+    assert len(answers) == 3 * FRAME["user_id"].nunique()
+    assert set(answers["item_id"].astype(str).str[-4:].astype(int)) <= set(FRAME["item_id"])
+    assert not answers["score"].isna().any()
     assert run.evaluate()["rows"] > 0
 
 
@@ -225,11 +225,11 @@ def test_quickstart_writes_a_recipe_goes_on_with_it_and_says_what_is_next(
     capfd.readouterr()
     done = mistaken("quickstart", "films.csv", "ratings.csv", "--peers", "knn", "--json")
     assert done.returncode == 0, done.stderr
-    told = json.loads(capfd.readouterr().out)
+    summary = json.loads(capfd.readouterr().out)
     assert "ratings.toml is there already, and is kept" in done.stderr
-    assert told["metrics"]["verdict"]["text"]
-    assert Path(told["report"]).is_file()
-    assert told["next"][:2] == ["retrieval explore runs/ratings", "retrieval serve runs/ratings"]
+    assert summary["metrics"]["verdict"]["text"]
+    assert Path(summary["report"]).is_file()
+    assert summary["next"][:2] == ["retrieval explore runs/ratings", "retrieval serve runs/ratings"]
     Path("other.csv").write_text(lines(","))
     done = mistaken("quickstart", "other.csv", "--out", "ratings.toml")
     assert done.returncode == 2

@@ -43,7 +43,7 @@ SIDES = st.lists(COLUMN, min_size=1, max_size=3)
 @st.composite
 def recipes(draw: Any) -> Recipe:
     query = {"user_id": {"kind": "categorical"}} if draw(st.booleans()) else {}
-    query |= {f"q{number}": one for number, one in enumerate(draw(SIDES))}
+    query |= {f"q{number}": feature for number, feature in enumerate(draw(SIDES))}
     if draw(st.booleans()):
         query["history"] = {"kind": "sequence", "last": draw(st.integers(1, 6))}
     model = {
@@ -54,7 +54,7 @@ def recipes(draw: Any) -> Recipe:
         "similarity": draw(st.sampled_from(["cosine", "dot"])),
         "learn_temperature": draw(st.booleans()),
     }
-    item = {f"i{number}": one for number, one in enumerate(draw(SIDES))}
+    item = {f"i{number}": feature for number, feature in enumerate(draw(SIDES))}
     if draw(st.booleans()):
         structures = ["stacked", "parallel"] if len(model["tower"]) > 1 else ["stacked"]
         rank = draw(st.sampled_from([None, 3]))
@@ -82,7 +82,7 @@ def test_as_many_parameters_are_foretold_as_are_built(recipe: Recipe, users: int
     model.item_vectors()
     foretold = parameters(shapes.query, shapes.item, recipe.model)
     assert foretold == built(model)
-    assert total(foretold, recipe.model) == sum(int(one.shape.num_elements()) for one in model.trainable_variables)
+    assert total(foretold, recipe.model) == sum(int(var.shape.num_elements()) for var in model.trainable_variables)
 
 
 def test_tables_and_features_give_the_shapes_that_the_stage_makes(
@@ -97,12 +97,12 @@ def test_tables_and_features_give_the_shapes_that_the_stage_makes(
         assert getattr(before, name) == getattr(after, name)
     done = retrieval("plan", tiny, "--runs", run.parent, "--memory", "100MB", "--measure", "--json")
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    stage = found["training"]
-    assert found["parameters"]["total"] == total(parameters(after.query, after.item, recipe.model), recipe.model)
+    report = json.loads(done.stdout)
+    stage = report["training"]
+    assert report["parameters"]["total"] == total(parameters(after.query, after.item, recipe.model), recipe.model)
     assert stage["peak"] > stage["base"] > stage["imports"] > 100e6  # TensorFlow alone is more
     assert stage["seconds_per_epoch"] > 0
-    assert not found["budget"]["fits"]
+    assert not report["budget"]["fits"]
 
 
 def test_what_is_estimated_from_the_sizes_is_near_what_was_measured() -> None:
@@ -110,9 +110,9 @@ def test_what_is_estimated_from_the_sizes_is_near_what_was_measured() -> None:
     for measured in json.loads((RECIPES.parent / "benchmarks/results/plan.json").read_bytes())["recipes"]:
         recipe = load_recipe(RECIPES / f"{measured['recipe']}.toml")
         shapes = shapes_of(recipe, HERE_NOT)
-        found = plan(recipe, shapes, estimated(recipe, shapes))["training"]
-        assert found["peak"] == pytest.approx(1e6 * measured["peak_mb"]["measured"], rel=0.2)
-        assert found["seconds_per_epoch"] == pytest.approx(measured["seconds_per_epoch"]["measured"], rel=0.4)
+        estimate = plan(recipe, shapes, estimated(recipe, shapes))["training"]
+        assert estimate["peak"] == pytest.approx(1e6 * measured["peak_mb"]["measured"], rel=0.2)
+        assert estimate["seconds_per_epoch"] == pytest.approx(measured["seconds_per_epoch"]["measured"], rel=0.4)
 
 
 @st.composite
@@ -133,7 +133,7 @@ def test_what_is_advised_fits_or_nothing_is_left_to_do(setup: Setup, share: floa
     assert advice.fits == (peak <= budget)
     assert (advice.together == []) == (advice.fits or advice.peak_together == peak)
     assert advice.peak_together <= peak
-    assert all(one.saves > 0 for one in advice.levers)
+    assert all(lever.saves > 0 for lever in advice.levers)
     if advice.peak_together > budget:  # then a smaller budget gets no further either
         assert advise(setup, base, budget // 2).peak_together == advice.peak_together
 
@@ -142,7 +142,7 @@ def test_a_lever_saves_what_a_recipe_with_that_change_takes_less() -> None:
     recipe = load_recipe(RECIPES / "movielens-100k-user.toml")
     shapes = shapes_of(recipe, HERE_NOT, Sizes(5_000_000, 50_000, 20_000))
     before = Setup(shapes, recipe.model, recipe.train)
-    levers = {one.change: one.saves for one in advise(before, 0, 0).levers}
+    levers = {lever.change: lever.saves for lever in advise(before, 0, 0).levers}
     changed: dict[str, tuple[Model, Train]] = {
         "train.batch_size = 512": (recipe.model, msgspec.structs.replace(recipe.train, batch_size=512)),
         "train.distillation = none": (recipe.model, msgspec.structs.replace(recipe.train, distillation=None)),
@@ -162,6 +162,6 @@ def test_a_source_of_unknown_size_is_asked_for_it() -> None:
 
 
 def test_sizes_of_memory_are_read_as_people_write_them() -> None:
-    assert [parse_size(one) for one in ("8GB", "512MiB", "1.5g", "100")] == [8 * 10**9, 2**29, 15 * 10**8, 100]
+    assert [parse_size(text) for text in ("8GB", "512MiB", "1.5g", "100")] == [8 * 10**9, 2**29, 15 * 10**8, 100]
     with pytest.raises(RecipeError, match="8GB"):
         parse_size("eight")

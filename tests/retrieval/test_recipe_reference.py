@@ -43,7 +43,7 @@ def test_every_example_is_a_recipe_with_that_kind(kind: str, tmp_path: Path) -> 
     text = EXAMPLES[kind]
     missing = [f'{side}\n{key} = {{ kind = "categorical" }}\n' for side, key in SIDES.items() if side not in text]
     recipe = parse_recipe(REST + text + "".join(missing), tmp_path / "example.toml")
-    kinds = {one.kind for side in ("query", "item") for one in plan(getattr(recipe, side), f"{side}.features")}
+    kinds = {feature.kind for side in ("query", "item") for feature in plan(getattr(recipe, side), f"{side}.features")}
     assert kind in kinds or (kind == "sequence" and history_of(recipe.query))
 
 

@@ -51,6 +51,6 @@ def test_a_recipe_has_finite_numbers(line: str, place: str) -> None:
 
 def test_every_json_file_of_a_run_is_strict(run_dir: Path) -> None:
     files = list(run_dir.rglob("*.json"))
-    assert {"metrics.json", "history.json", "params.json", "manifest.json"} <= {one.name for one in files}
+    assert {"metrics.json", "history.json", "params.json", "manifest.json"} <= {path.name for path in files}
     for path in files:
         msgspec.json.decode(path.read_bytes())

@@ -33,7 +33,7 @@ def search(recipe: Path, trials: int, fields: list[str] = FIELDS, minutes: float
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recipe whose run has been searched, two trials; not to be written to."""
     recipe = made_in(tmp_path_factory.mktemp("searched"))
     search(recipe, trials=2)
@@ -41,24 +41,24 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def searched(made: Path, tmp_path: Path) -> Path:
+def searched(tuned: Path, tmp_path: Path) -> Path:
     """A copy of it."""
-    shutil.copytree(made.parent, tmp_path / "searched")
-    return tmp_path / "searched" / made.name
+    shutil.copytree(tuned.parent, tmp_path / "searched")
+    return tmp_path / "searched" / tuned.name
 
 
 def test_the_best_recipe_runs_as_it_is_and_keeps_the_comments(searched: Path) -> None:
-    found = search(searched, trials=2)
-    values = {trial["number"]: trial["value"] for trial in found["trials"]}
-    assert found["best"] == max(values, key=lambda number: values[number])
-    assert found["trials"][0]["fields"]["model.dropout"] == 0.25  # the recipe's own settings come first
-    best = load_recipe(Path(found["best_recipe"]))
-    drawn = next(trial["fields"] for trial in found["trials"] if trial["number"] == found["best"])
+    result = search(searched, trials=2)
+    values = {trial["number"]: trial["value"] for trial in result["trials"]}
+    assert result["best"] == max(values, key=lambda number: values[number])
+    assert result["trials"][0]["fields"]["model.dropout"] == 0.25  # the recipe's own settings come first
+    best = load_recipe(Path(result["best_recipe"]))
+    drawn = next(trial["fields"] for trial in result["trials"] if trial["number"] == result["best"])
     assert [best.model.dropout, best.train.learning_rate, list(best.model.tower)] == list(drawn.values())
     assert best.name == "tiny-tuned"
     assert (best.train.epochs, best.query) == (2, load_recipe(searched).query)
-    assert "# as in the paper" in Path(found["best_recipe"]).read_text(encoding="utf-8")
-    assert tune_table(found).row_count == 2
+    assert "# as in the paper" in Path(result["best_recipe"]).read_text(encoding="utf-8")
+    assert tune_table(result).row_count == 2
 
 
 def test_a_second_call_continues_the_search(searched: Path) -> None:
@@ -70,8 +70,8 @@ def test_a_second_call_continues_the_search(searched: Path) -> None:
 
 
 def test_other_fields_are_another_search(searched: Path) -> None:
-    other = search(searched, trials=1, fields=["model.dropout=0.1..0.5"])
-    assert [list(trial["fields"]) for trial in other["trials"]] == [["model.dropout"]]
+    result = search(searched, trials=1, fields=["model.dropout=0.1..0.5"])
+    assert [list(trial["fields"]) for trial in result["trials"]] == [["model.dropout"]]
 
 
 def test_a_trial_that_was_cut_short_is_tried_again(tiny: Path) -> None:
@@ -96,26 +96,26 @@ def test_the_test_rows_do_not_matter(searched: Path) -> None:
 def test_a_failed_trial_does_not_end_the_search(tiny: Path) -> None:
     text = tiny.read_text(encoding="utf-8") + "learning_rate = 0.01\n"
     tiny.write_text(text, encoding="utf-8")
-    found = search(tiny, trials=4, fields=["train.learning_rate=0.01,1e30"])  # 1e30 ends in NaN, which is not exported
-    states = {trial["fields"]["train.learning_rate"]: trial["state"] for trial in found["trials"]}
+    result = search(tiny, trials=4, fields=["train.learning_rate=0.01,1e30"])  # 1e30 ends in NaN, which is not exported
+    states = {trial["fields"]["train.learning_rate"]: trial["state"] for trial in result["trials"]}
     assert states == {0.01: "complete", 1e30: "failed"}
-    assert len(found["trials"]) == 4
+    assert len(result["trials"]) == 4
 
 
 def test_a_trial_worse_than_the_others_is_stopped_early_and_not_tried_again(tiny: Path) -> None:
     tiny.write_text(tiny.read_text(encoding="utf-8").replace("epochs = 2", "epochs = 5"), encoding="utf-8")
     fields = ["train.learning_rate=0.02,1e-9"]
-    found = search(tiny, trials=8, fields=fields)
-    pruned = [trial for trial in found["trials"] if trial["state"] == "pruned"]
+    result = search(tiny, trials=8, fields=fields)
+    pruned = [trial for trial in result["trials"] if trial["state"] == "pruned"]
     assert pruned
     assert {(trial["fields"]["train.learning_rate"], trial["value"]) for trial in pruned} == {(1e-9, None)}
-    assert found["best"] not in {trial["number"] for trial in pruned}
-    assert search(tiny, trials=8, fields=fields) == found
-    assert tune_table(found).row_count == 8
+    assert result["best"] not in {trial["number"] for trial in pruned}
+    assert search(tiny, trials=8, fields=fields) == result
+    assert tune_table(result).row_count == 8
 
 
 @pytest.mark.parametrize(
-    ("field", "told"),
+    ("field", "message"),
     [
         ("model.depth=1..3", "model.dropout, "),
         ("seed=1..3", "no such field"),
@@ -130,11 +130,11 @@ def test_a_trial_worse_than_the_others_is_stopped_early_and_not_tried_again(tiny
         ("model.dropout", "expected model.dropout=LOW..HIGH"),
     ],
 )
-def test_a_wrong_field_is_refused_with_what_is_right(field: str, told: str) -> None:
+def test_a_wrong_field_is_refused_with_what_is_right(field: str, message: str) -> None:
     recipe = load_recipe(ROOT / "recipes" / "movielens-100k.toml")
     with pytest.raises(RecipeError) as refused:
         parse_fields([field], recipe)
-    assert told in str(refused.value)
+    assert message in str(refused.value)
     assert field.partition("=")[0] in str(refused.value)
 
 
@@ -184,10 +184,10 @@ def _with_dropout(recipe: Any, dropout: float) -> Any:
 
 
 def test_the_dashboard_shows_the_search_to_those_who_have_the_token(searched: Path) -> None:
-    said: list[str] = []
-    board, budget = Dashboard(said.append), Budget(5.0, 2)
-    found = tune(searched, searched.parent / "runs", searched.parent, FIELDS, budget, Terminal(sys.stderr), board.open)
-    assert said == [f"dashboard: {board.address}"]
+    messages: list[str] = []
+    board, budget = Dashboard(messages.append), Budget(5.0, 2)
+    result = tune(searched, searched.parent / "runs", searched.parent, FIELDS, budget, Terminal(sys.stderr), board.open)
+    assert messages == [f"dashboard: {board.address}"]
     address = board.address.partition("?")[0]
     assert requests.get(f"{address}api/studies", timeout=30).status_code == 403
     session = requests.Session()
@@ -196,4 +196,4 @@ def test_the_dashboard_shows_the_search_to_those_who_have_the_token(searched: Pa
     assert "style-src 'self' 'unsafe-inline'" in page.headers["Content-Security-Policy"]
     [study] = session.get(f"{address}api/studies", timeout=30).json()["study_summaries"]
     trials = session.get(f"{address}api/studies/{study['study_id']}", timeout=30).json()["trials"]
-    assert [one["values"] for one in trials] == [[one["value"]] for one in found["trials"]]
+    assert [trial["values"] for trial in trials] == [[trial["value"]] for trial in result["trials"]]

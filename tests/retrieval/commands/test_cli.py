@@ -68,7 +68,7 @@ def test_help_of_a_command_waits_for_nothing_that_it_works_with() -> None:
     heavy = {"tensorflow", "merlin", "nvtabular", "sklearn", "scipy", "grpc", "cryptography", "onnxruntime", "faiss"}
     code = (
         "import sys; from typer.testing import CliRunner; from retrieval.cli import app\n"
-        f"[CliRunner().invoke(app, [one, '--help'], catch_exceptions=False) for one in {sorted(FOLDERS)}]\n"
+        f"[CliRunner().invoke(app, [name, '--help'], catch_exceptions=False) for name in {sorted(FOLDERS)}]\n"
         f"print({heavy | {'pandas', 'pyarrow'}} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -165,8 +165,8 @@ def test_evaluate_prints_one_json_object_and_nothing_else(retrieval: Command, ru
 def test_a_finished_run_is_kept_and_says_so(retrieval: Command, copied_run: Path, quick_recipe: Path) -> None:
     done = retrieval("run", quick_recipe, "--runs", copied_run.parent, "--json")
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert [stage["stage"] for stage in told["stages"] if stage["kept"]] == [
+    report = json.loads(done.stdout)
+    assert [stage["stage"] for stage in report["stages"] if stage["kept"]] == [
         "fetch",
         "features",
         "train",
@@ -174,5 +174,5 @@ def test_a_finished_run_is_kept_and_says_so(retrieval: Command, copied_run: Path
         "evaluate",
         "release",
     ]
-    for stage in told["stages"]:
+    for stage in report["stages"]:
         assert f"{stage['stage']}: kept, same inputs" in done.stderr

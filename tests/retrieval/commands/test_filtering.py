@@ -68,12 +68,12 @@ def test_a_filters_text_states_what_is_stated() -> None:
 def test_a_question_with_filters_is_answered_by_them(served: Served) -> None:
     items = served.run.items.set_index("item_id")
     options = FilterOptions(tag=["genres=Drama"], range=["year=1993:"], limit_per="year=2")
-    users = [str(one) for one in served.users[:2]]
+    users = [str(user) for user in served.users[:2]]
     question = Question(users, 30, [], True, [], filters=options)
     for answer in ask(served.address, question, None):
-        found = items.loc[[item.id for item in answer.items]]
-        assert len(found) == 2 * (1999 - 1993 + 1)
-        assert all("Drama" in genres for genres in found["genres"])
-        assert found["year"].value_counts().to_dict() == dict.fromkeys(range(1993, 2000), 2)
+        answered = items.loc[[item.id for item in answer.items]]
+        assert len(answered) == 2 * (1999 - 1993 + 1)
+        assert all("Drama" in genres for genres in answered["genres"])
+        assert answered["year"].value_counts().to_dict() == dict.fromkeys(range(1993, 2000), 2)
     with pytest.raises(InvalidRequest, match="'any': no item has 'Dramma'; the values are such as 'Drama'"):
         ask(served.address, Question(users, 5, [], True, [], filters=FilterOptions(tag=["genres=Dramma"])), None)

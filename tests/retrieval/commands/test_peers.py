@@ -42,14 +42,14 @@ def test_the_peers_stand_beside_the_towers_on_the_same_rows_and_give_a_verdict(
         for side in ("all", "unseen"):
             assert models[name][side] == pytest.approx({key: measured[side][key] for key in models[name][side]})
     assert ("skipped" in models["ALS"]) == (find_spec("implicit") is None)
-    others = [model for name, model in models.items() if name != "two-tower" and "skipped" not in model]
-    best = max(others, key=lambda model: model["unseen"]["recall@10"])
-    found = metrics["verdict"]
-    assert found["against"] == best["name"]
-    assert found["theirs"] == best["unseen"]["recall@10"]
-    difference, low, high = found["lead"]["recall@10"]
-    assert difference == pytest.approx(found["ours"] - found["theirs"])
-    assert found["outcome"] == ("ahead" if low > 0 else "behind" if high < 0 else "level")
+    peers = [model for name, model in models.items() if name != "two-tower" and "skipped" not in model]
+    best = max(peers, key=lambda model: model["unseen"]["recall@10"])
+    verdict = metrics["verdict"]
+    assert verdict["against"] == best["name"]
+    assert verdict["theirs"] == best["unseen"]["recall@10"]
+    difference, low, high = verdict["lead"]["recall@10"]
+    assert difference == pytest.approx(verdict["ours"] - verdict["theirs"])
+    assert verdict["outcome"] == ("ahead" if low > 0 else "behind" if high < 0 else "level")
 
 
 def test_the_peers_to_compare_with_can_be_chosen(retrieval: Command, trained: Path) -> None:
@@ -57,7 +57,7 @@ def test_the_peers_to_compare_with_can_be_chosen(retrieval: Command, trained: Pa
     assert done.returncode == 0, done.stderr
     assert "verdict: " in done.stdout
     assert "user and item known" in done.stdout
-    names = [one["name"] for one in json.loads((trained / "metrics.json").read_text())["comparison"]["models"]]
+    names = [model["name"] for model in json.loads((trained / "metrics.json").read_text())["comparison"]["models"]]
     assert names == ["two-tower", "popularity", "item KNN", "EASE"]
     assert "peers: kept, same inputs" in retrieval("evaluate", trained).stderr
     wrong = retrieval("evaluate", trained, "--peers", "svd")

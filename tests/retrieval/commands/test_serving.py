@@ -123,6 +123,6 @@ def test_sweep_keeps_what_it_measured_and_names_lines_for_the_recipe(
     done = retrieval("bench", run, "--sweep", *little)
     assert done.returncode == 0, done.stderr
     assert "[serving]\ninstances = 1\nthreads = 1\nmax_queue_delay_microseconds = 0\n" in done.stdout
-    found = json.loads((run / "sweep.json").read_bytes())
-    assert found["best"] in found["measured"]
+    sweep = json.loads((run / "sweep.json").read_bytes())
+    assert sweep["best"] in sweep["measured"]
     assert (run / "sweep.png").read_bytes().startswith(b"\x89PNG")

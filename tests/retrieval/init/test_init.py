@@ -34,9 +34,9 @@ def shop(tmp_path: Path) -> Path:
     return Path(shutil.copytree(SHOP, tmp_path / "shop"))
 
 
-def plan_of(directory: Path, suffix: str = "csv", given: Any = None) -> Plan:
+def plan_of(directory: Path, suffix: str = "csv", columns: Any = None) -> Plan:
     paths = {table: f"{name}.{suffix}" for table, name in FILES.items() if (directory / f"{name}.{suffix}").exists()}
-    return make_plan(paths, given or {}, directory)
+    return make_plan(paths, columns or {}, directory)
 
 
 def fetched(text: str, directory: Path) -> Tables:
@@ -80,11 +80,11 @@ def test_users_items_and_times_are_found_by_what_they_are_called_and_hold(
 ) -> None:
     pd.DataFrame({"n": [3, 1, 2], **columns}).to_csv(tmp_path / "orders.csv", index=False, sep=";")
     plan = plan_of(tmp_path)
-    found = {role: one.column.name for role, one in plan.roles["interactions"].items()}
+    roles = {role: choice.column.name for role, choice in plan.roles["interactions"].items()}
     names = list(columns)
     item_first = names[0] == "item"
-    assert found["user_id"] == names[1 if item_first else 0]
-    assert found["item_id"] == names[0 if item_first else 1]
+    assert roles["user_id"] == names[1 if item_first else 0]
+    assert roles["item_id"] == names[0 if item_first else 1]
     assert (plan.timestamp.unit if plan.timestamp else None) == unit
     assert len(fetched(recipe_text(plan, "one", tmp_path / "one.toml"), tmp_path).interactions) == 3
 
@@ -95,7 +95,7 @@ def test_ids_without_telling_names_are_found_in_the_other_tables(shop: Path) -> 
     (shop / "customers.csv").unlink()
     plan = plan_of(shop)
     assert plan.roles["interactions"]["user_id"].why == "a guess: the first column that is left"
-    assert {role: one.column.name for role, one in plan.roles["interactions"].items()} == {
+    assert {role: choice.column.name for role, choice in plan.roles["interactions"].items()} == {
         "user_id": "a", "item_id": "b", "timestamp": "c",
     }  # fmt: skip
     assert plan.roles["items"]["item_id"].column.name == "p"
@@ -139,7 +139,7 @@ def test_what_init_writes_is_checked_and_runs_to_a_release(shop: Path, retrieval
     done = retrieval("init", *files, "--out", recipe, "--name", "shop", "--json")
     assert done.returncode == 0, done.stderr
     written = json.loads(done.stdout)
-    assert {one["name"]: one["becomes"] for one in written["columns"]}["timestamp"] == "timestamp"
+    assert {column["name"]: column["becomes"] for column in written["columns"]}["timestamp"] == "timestamp"
     assert retrieval("init", *files, "--out", recipe).returncode == 2, "a recipe was written over"
     checked = retrieval("check", recipe, "--json")
     assert checked.returncode == 0, checked.stderr
@@ -180,8 +180,8 @@ def test_plan_knows_the_sizes_right_after_init_and_the_run_keeps_what_it_read(sh
     fetch_own_tables(Terminal(sys.stderr), path, shop / "runs", shop)
     recipe = load_recipe(path)
     run = Run.create(recipe, shop / "runs", STAGES)
-    found = shapes_of(recipe, run.directory)
-    assert (found.origin, sum(found.rows.values()), found.users, found.items) == ("tables", 4000, 300, 128)
+    shapes = shapes_of(recipe, run.directory)
+    assert (shapes.origin, sum(shapes.rows.values()), shapes.users, shapes.items) == ("tables", 4000, 300, 128)
     assert advance(run, ["fetch"], shop, Terminal(sys.stderr))[0]["kept"]
 
 
@@ -210,6 +210,6 @@ def test_a_column_of_events_is_found_and_its_kinds_are_listed(tmp_path: Path) ->
     }
     lines = text.splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith("# [train.tasks.events]"))
-    told = "\n".join([*lines[:start], *(line.removeprefix("# ") for line in lines[start:])])
-    events = parse_recipe(told, tmp_path / "recipe.toml").train.tasks.events
+    uncommented = "\n".join([*lines[:start], *(line.removeprefix("# ") for line in lines[start:])])
+    events = parse_recipe(uncommented, tmp_path / "recipe.toml").train.tasks.events
     assert (events.kinds, events.served) == (("view", "addtocart", "transaction"), "transaction")

@@ -106,11 +106,11 @@ TEXTS: dict[str, str | bytes] = {
 }  # fmt: skip
 
 
-def answer(directory: Path, path: str, **given: Any) -> tuple[Trial, Tables]:
+def answer(directory: Path, path: str, **options: Any) -> tuple[Trial, Tables]:
     """Take a file from `init` over `check` to the tables of a run."""
-    others = {table: given.pop(table) for table in ("users", "items") if table in given}
-    columns, unit = given.pop("columns", {}), given.pop("unit", None)
-    plan = make_plan({"interactions": path, **others}, columns, directory, {"interactions": Given(**given)}, unit)
+    tables = {table: options.pop(table) for table in ("users", "items") if table in options}
+    columns, unit = options.pop("columns", {}), options.pop("unit", None)
+    plan = make_plan({"interactions": path, **tables}, columns, directory, {"interactions": Given(**options)}, unit)
     trial = tried(plan, "shapes", directory / "recipe.toml", lambda _: None)
     assert not trial.missing, trial.missing
     recipe = parse_recipe(trial.text, directory / "recipe.toml")
@@ -120,8 +120,8 @@ def answer(directory: Path, path: str, **given: Any) -> tuple[Trial, Tables]:
 
 
 def same(tables: Tables, columns: Sequence[str] = HEADER) -> None:
-    found = tables.interactions[list(columns)].astype("int64")
-    pd.testing.assert_frame_equal(found, FRAME[list(columns)], check_dtype=False)
+    rows = tables.interactions[list(columns)].astype("int64")
+    pd.testing.assert_frame_equal(rows, FRAME[list(columns)], check_dtype=False)
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -144,8 +144,8 @@ def test_stores_of_tables_are_read(tmp_path: Path, name: str) -> None:
     elif name == "a.feather":
         feather.write_feather(table, str(path))
     elif name.endswith("arrow"):
-        made = pa.ipc.new_stream if name.startswith("stream") else pa.ipc.new_file
-        with made(str(path), table.schema) as writer:
+        new_writer = pa.ipc.new_stream if name.startswith("stream") else pa.ipc.new_file
+        with new_writer(str(path), table.schema) as writer:
             writer.write_table(table, 300)
     elif name in ("a.sqlite", "a.db"):
         with sqlite3.connect(path) as database:
@@ -162,7 +162,7 @@ def test_stores_of_tables_are_read(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("form", ["lines", "list.parquet", "list.jsonl", "brackets.csv", "pipes.csv"])
 def test_the_items_of_a_user_in_one_row_become_rows(tmp_path: Path, form: str) -> None:
-    wanted = [(user, item) for user, items in of_user() for item in items]
+    pairs = [(user, item) for user, items in of_user() for item in items]
     frame = pd.DataFrame(of_user(), columns=["user", "items"])
     path = tmp_path / form
     if form == "lines":
@@ -176,7 +176,7 @@ def test_the_items_of_a_user_in_one_row_become_rows(tmp_path: Path, form: str) -
     else:
         frame.assign(items=frame["items"].map(lambda items: "|".join(map(str, items)))).to_csv(path, index=False)
     _, tables = answer(tmp_path, form)
-    assert [(int(user), int(item)) for user, item in tables.interactions[["user_id", "item_id"]].to_numpy()] == wanted
+    assert [(int(user), int(item)) for user, item in tables.interactions[["user_id", "item_id"]].to_numpy()] == pairs
 
 
 def test_blocks_of_ratings_under_a_film_become_rows(tmp_path: Path) -> None:
@@ -187,8 +187,8 @@ def test_blocks_of_ratings_under_a_film_become_rows(tmp_path: Path) -> None:
     (tmp_path / "combined_data_1.txt").write_text(text, encoding="utf-8")
     _, tables = answer(tmp_path, "combined_data_1.txt")
     columns = ["user_id", "item_id", "rating"]
-    found = tables.interactions[columns].astype("int64").sort_values(columns).reset_index(drop=True)
-    pd.testing.assert_frame_equal(found, FRAME[columns].sort_values(columns).reset_index(drop=True))
+    ratings = tables.interactions[columns].astype("int64").sort_values(columns).reset_index(drop=True)
+    pd.testing.assert_frame_equal(ratings, FRAME[columns].sort_values(columns).reset_index(drop=True))
 
 
 @pytest.mark.parametrize("note", ['"Heroes', '"Heroes,9,9'])
@@ -219,8 +219,8 @@ def test_ids_are_whole_whatever_type_they_have(tmp_path: Path) -> None:
     table = pa.table({"user": pa.array(big), "item": pa.array(tokens, pa.binary(16)), "timestamp": FRAME["timestamp"]})
     pq.write_table(table, tmp_path / "hashed.parquet")
     _, tables = answer(tmp_path, "hashed.parquet")
-    assert tables.interactions["user_id"].tolist() == [str(one) for one in big]
-    assert tables.interactions["item_id"].tolist() == [str(uuid.UUID(bytes=one)) for one in tokens]
+    assert tables.interactions["user_id"].tolist() == [str(user) for user in big]
+    assert tables.interactions["item_id"].tolist() == [str(uuid.UUID(bytes=token)) for token in tokens]
 
 
 @pytest.mark.parametrize("names", [
@@ -238,14 +238,14 @@ def test_ids_are_found_by_what_is_left(tmp_path: Path, names: tuple[str, str]) -
 def test_a_day_that_could_be_a_month_is_asked_for_with_both_readings(tmp_path: Path) -> None:
     rows = [(user, item, f"{1 + n % 12:02d}/{1 + n // 12 % 12:02d}/2020") for n, (user, item, *_) in enumerate(ROWS)]
     (tmp_path / "a.csv").write_text(lines(",", ("user", "item", "date"), rows), encoding="utf-8")
-    both = r"'02/01/2020' is 2 January 2020 \(--timestamp-unit '%d/%m/%Y'\) or 1 February 2020 \(.* '%m/%d/%Y'\)"
-    with pytest.raises(DataError, match=both):
+    message = r"'02/01/2020' is 2 January 2020 \(--timestamp-unit '%d/%m/%Y'\) or 1 February 2020 \(.* '%m/%d/%Y'\)"
+    with pytest.raises(DataError, match=message):
         answer(tmp_path, "a.csv")
     _, tables = answer(tmp_path, "a.csv", unit="%d/%m/%Y")
     assert tables.interactions["timestamp"][1] == pd.Timestamp("2020-01-02").timestamp()
 
 
-@pytest.mark.parametrize(("made", "said"), [
+@pytest.mark.parametrize(("write", "message"), [
     (lambda path: zipfile.ZipFile(path, "w").writestr("a.csv", "user,item\n") or None, "no rows"),
     (lambda path: path.write_bytes(b"\x00\x01\x02binary"), "begins with"),
     (lambda path: path.write_bytes(b""), "is empty"),
@@ -253,9 +253,9 @@ def test_a_day_that_could_be_a_month_is_asked_for_with_both_readings(tmp_path: P
     (lambda path: path.write_text("word\nwords\n"), "no column looks like the user_id.*--delimiter"),
     (lambda path: path.write_text('{"user": 1, "item": 2}\n{"user"\n', encoding="utf-8"), "not readable as json.*line"),
 ])  # fmt: skip
-def test_what_cannot_be_read_is_refused_with_what_it_is(tmp_path: Path, made: Any, said: str) -> None:
-    made(tmp_path / "a")
-    with pytest.raises(DataError, match=said):
+def test_what_cannot_be_read_is_refused_with_what_it_is(tmp_path: Path, write: Any, message: str) -> None:
+    write(tmp_path / "a")
+    with pytest.raises(DataError, match=message):
         answer(tmp_path, "a")
 
 
@@ -309,10 +309,10 @@ def test_thresholds_and_least_rows_leave_out_and_count(tmp_path: Path) -> None:
         "# at_least = { rating = 4", "min_user_rows = 7\nmin_item_rows = 6\nat_least = { rating = 4"
     )
     recipe = parse_recipe(text, tmp_path / "recipe.toml")
-    said: list[str] = []
+    messages: list[str] = []
     assert isinstance(recipe.data, OwnTables)
-    OwnRows(recipe.data, said.append).save(tmp_path / "kept")
-    kept = Tables.load(tmp_path / "kept")
+    OwnRows(recipe.data, messages.append).save(tmp_path / "kept")
+    tables = Tables.load(tmp_path / "kept")
     liked = FRAME[FRAME["rating"] >= 4]
     while True:
         counts = (
@@ -324,10 +324,10 @@ def test_thresholds_and_least_rows_leave_out_and_count(tmp_path: Path) -> None:
         liked = liked[(counts[0] >= 7) & (counts[1] >= 6)]
     assert 0 < len(liked) < 400
     pd.testing.assert_frame_equal(
-        kept.interactions[["user_id", "item_id"]], liked[["user_id", "item_id"]].reset_index(drop=True)
+        tables.interactions[["user_id", "item_id"]], liked[["user_id", "item_id"]].reset_index(drop=True)
     )
-    assert any("rows below data.at_least left out" in line for line in said)
-    assert any("rows of users or items with too few rows left out" in line for line in said)
+    assert any("rows below data.at_least left out" in line for line in messages)
+    assert any("rows of users or items with too few rows left out" in line for line in messages)
 
 
 @pytest.mark.parametrize("between", [",", "::", "\t"])
@@ -349,8 +349,8 @@ def test_the_id_is_the_column_of_the_other_tables_name_and_not_a_quantity_of_the
     frame = FRAME.rename(columns={"user_id": "household_key", "item_id": "PRODUCT_ID", "rating": "QUANTITY"})
     frame[["QUANTITY", "household_key", "PRODUCT_ID", "timestamp"]].to_csv(tmp_path / "a.csv", index=False)
     pd.DataFrame({"household_key": range(1, 20), "AGE_DESC": ["19-24"] * 10 + ["25-34"] * 9}).to_csv(tmp_path / "u.csv")
-    codes = {"PRODUCT_ID": range(1000, 1061), "MANUFACTURER": [one % 37 for one in range(61)]}
-    pd.DataFrame({**codes, "UPC": [one * 7919 + 10**9 for one in range(61)]}).to_csv(tmp_path / "p.csv", index=False)
+    codes = {"PRODUCT_ID": range(1000, 1061), "MANUFACTURER": [n % 37 for n in range(61)]}
+    pd.DataFrame({**codes, "UPC": [n * 7919 + 10**9 for n in range(61)]}).to_csv(tmp_path / "p.csv", index=False)
     trial, tables = answer(tmp_path, "a.csv", users="u.csv", items="p.csv")
     assert tables.interactions["user_id"].tolist() == FRAME["user_id"].tolist()
     assert 'manufacturer = { kind = "categorical" }' in trial.text
@@ -448,8 +448,8 @@ def test_a_published_split_is_taken_from_a_column_or_from_files(tmp_path: Path) 
         make_plan({"interactions": "a.csv"}, {}, tmp_path, split_column="part")
     for part in ("train", "valid", "test"):
         FRAME[parts == part].to_csv(tmp_path / f"{part}.csv", index=False)
-    others = {"validation": "valid.csv", "test": "test.csv"}
-    plan = make_plan({"interactions": "train.csv"}, {}, tmp_path, parts=others)
+    files = {"validation": "valid.csv", "test": "test.csv"}
+    plan = make_plan({"interactions": "train.csv"}, {}, tmp_path, parts=files)
     trial = tried(plan, "files", tmp_path / "recipe.toml", lambda _: None)
     assert not trial.missing
     assert 'split = { kind = "given", train = "train.csv", validation = "valid.csv", test = "test.csv" }' in trial.text

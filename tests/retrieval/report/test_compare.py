@@ -69,10 +69,10 @@ def printed(table: Table) -> str:
 
 
 def test_runs_stand_side_by_side_under_names_that_tell_them_apart(two: list[Path]) -> None:
-    found = compare(two)
-    assert found["same_task"]
-    assert [run["name"] for run in found["runs"]] == [str(path) for path in two]
-    text = printed(compare_table(found))
+    comparison = compare(two)
+    assert comparison["same_task"]
+    assert [run["name"] for run in comparison["runs"]] == [str(path) for path in two]
+    text = printed(compare_table(comparison))
     assert "unseen recall@100" in text
     assert "0.2500" in text
     assert "0.5000" in text
@@ -80,11 +80,11 @@ def test_runs_stand_side_by_side_under_names_that_tell_them_apart(two: list[Path
 
 
 def test_runs_measured_on_different_tasks_are_called_out(tmp_path: Path, two: list[Path]) -> None:
-    other = finished(tmp_path / "three", 0.1, epochs=1, protocol="temporal split")
-    found = compare([*two, other])
-    assert not found["same_task"]
-    assert "not the same task" in printed(compare_table(found))
-    write_page(found, tmp_path / "page.html")
+    third = finished(tmp_path / "three", 0.1, epochs=1, protocol="temporal split")
+    comparison = compare([*two, third])
+    assert not comparison["same_task"]
+    assert "not the same task" in printed(compare_table(comparison))
+    write_page(comparison, tmp_path / "page.html")
     assert "not measured on the same task" in (tmp_path / "page.html").read_text()
 
 

@@ -35,7 +35,7 @@ PARAMETERS = {
 
 def test_the_chosen_point_is_marked_and_exact_search_is_no_line() -> None:
     page = index_for_page(PARAMETERS)
-    assert [one["chosen"] for one in page["points"]] == [False, True, False]
+    assert [point["chosen"] for point in page["points"]] == [False, True, False]
     assert [(line.name, list(line.x), list(line.y)) for line in page["lines"]] == [
         ("ivf_sq8", [200, 300], [0.91, 0.96])
     ]

@@ -84,8 +84,8 @@ def test_the_report_answers_its_users_as_the_release_does(run_dir: Path, page: s
 
 def test_the_model_card_says_what_the_recipe_says_and_what_was_measured(run_dir: Path) -> None:
     run = Run.open(run_dir, STAGES)
-    said = Card(licence="CC-BY-4.0", data_licence="<b>ours</b>", limits=("not for children",))
-    page = render(run.with_recipe(msgspec.structs.replace(run.recipe, card=said), STAGES))
+    own_card = Card(licence="CC-BY-4.0", data_licence="<b>ours</b>", limits=("not for children",))
+    page = render(run.with_recipe(msgspec.structs.replace(run.recipe, card=own_card), STAGES))
     card = unescape(page.partition('class="modelcard"')[2].partition("</table>")[0])
     metrics = json.loads(run.metrics.read_bytes())
     for text in ("CC-BY-4.0", "not for children", metrics["protocol"], f"{metrics['unseen']['recall@10']:.4f}"):
@@ -144,7 +144,7 @@ def test_the_quality_view_measures_what_metrics_json_says(run_dir: Path) -> None
     explored = Explored(run_dir)
     rows, metrics = explored.measured.rows, explored.metrics
     expected = {TOWERS: metrics["unseen"], "popularity": metrics["popularity"]["unseen"]}
-    expected |= {one["name"]: one["unseen"] for one in metrics["comparison"]["models"][2:] if "unseen" in one}
+    expected |= {model["name"]: model["unseen"] for model in metrics["comparison"]["models"][2:] if "unseen" in model}
     assert rows.ranks.keys() == expected.keys()
     assert len(rows.ranks) >= 3
     for name, ranks in rows.ranks.items():

@@ -60,12 +60,12 @@ def write_tables(directory: Path, rows: int, users: int, items: list[int]) -> No
     pd.DataFrame({**interactions, "timestamp": 1_000_000_000 + np.arange(rows)}).to_parquet(
         directory / "interactions.parquet"
     )
-    tags = [[f"t{one % 3}", f"u{one % 5}"] for one in items]
+    tags = [[f"t{item % 3}", f"u{item % 5}"] for item in items]
     catalogue = {
         "item_id": items,
-        "title": [str(one) for one in items],
+        "title": [str(item) for item in items],
         "tags": tags,
-        "price": [one * 0.5 for one in items],
+        "price": [item * 0.5 for item in items],
     }
     pd.DataFrame(catalogue).to_parquet(directory / "items.parquet")
 
@@ -96,7 +96,7 @@ def test_towers_that_were_not_trained_further_give_the_vectors_they_gave(place: 
     run, _ = going_on(place, "still", "[train.continued]\nepochs = 0")
     before = place / "runs" / "monday" / "shop"
     then, now = load(before / "features"), load(run.directory / "features")
-    old, new = (np.load(one / "towers" / "item_vectors.npy") for one in (before, run.directory))
+    old, new = (np.load(directory / "towers" / "item_vectors.npy") for directory in (before, run.directory))
     places = pd.Index(now.catalogue["item_id"]).get_indexer(then.catalogue["item_id"][10:])
     np.testing.assert_allclose(new[places], old[10:], atol=1e-6)
     rows = {"user_id": np.array([3, 4, 20, 2]), "history_age": np.ones((4, 5), np.float32)}
@@ -104,11 +104,11 @@ def test_towers_that_were_not_trained_further_give_the_vectors_they_gave(place: 
     places = pd.Index(now.catalogue["item_id"]).get_indexer(histories.ravel() - 3)
     moved = np.where(histories, places.reshape(4, 5) + 3, 0)
     expected = run_tower(before / "towers" / "query.onnx", {**rows, "history": histories})
-    got = run_tower(run.directory / "towers" / "query.onnx", {**rows, "history": moved})
-    np.testing.assert_allclose(got, expected, atol=1e-6)
+    vectors = run_tower(run.directory / "towers" / "query.onnx", {**rows, "history": moved})
+    np.testing.assert_allclose(vectors, expected, atol=1e-6)
     stranger = int(now.growth.rows["user_id"].tolist().index(2, 3)) if now.growth else 0
-    asked = [{**rows, "user_id": np.full(4, code), "history": moved} for code in (2, stranger)]
-    unseen, new_user = (run_tower(run.directory / "towers" / "query.onnx", one) for one in asked)
+    inputs = [{**rows, "user_id": np.full(4, code), "history": moved} for code in (2, stranger)]
+    unseen, new_user = (run_tower(run.directory / "towers" / "query.onnx", features) for features in inputs)
     np.testing.assert_allclose(new_user, unseen, atol=1e-6)
 
 
@@ -117,11 +117,11 @@ def test_a_run_that_goes_on_is_released_and_kept_until_the_earlier_one_changes(p
     names = [stage.name for stage in STAGES]
     more = '[train.continued]\nepochs = 1\nsearch = false\ninteractions = "new"\nnew_rows = "attributes"'
     run, done = going_on(place, "tuesday-run", more, *names)
-    assert not any(one["kept"] for one in done)
+    assert not any(entry["kept"] for entry in done)
     assert (run.directory / "release" / "manifest.json").is_file()
     Run.open(run.directory, STAGES).require("features", "train", "evaluate", "release")
     _, done = going_on(place, "tuesday-run", more, *names)
-    assert all(one["kept"] for one in done)
+    assert all(entry["kept"] for entry in done)
     zero = Run.create(load_recipe(place / "tuesday-run.toml"), place / "runs" / "tuesday-run", STAGES)
     finished = [stage.name for stage in STAGES if zero.is_finished(stage)]
     assert "fetch" in finished

@@ -110,7 +110,7 @@ def made_up(random: np.random.Generator) -> Tables:
         "item_id": np.arange(ITEMS),
         "title": [f"the story of {i % 7} and {i % 3}" for i in range(ITEMS)],
         "genres": kinds,
-        "strength": [random.random(len(one)).tolist() for one in kinds],
+        "strength": [random.random(len(row)).tolist() for row in kinds],
         "price": random.random(ITEMS) * 100,
         "released": random.integers(1, 10**9, ITEMS).astype(float),
         "withdrawn": [np.nan if i % 3 else 1.2e9 for i in range(ITEMS)],
@@ -128,7 +128,7 @@ def made_up(random: np.random.Generator) -> Tables:
 def asked(done: Done, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Return ids and scores that the operators of the server give."""
     release = done.path / "release"
-    inputs = [one.name for one in retriever_of(str(release)).inputs]
+    inputs = [column.name for column in retriever_of(str(release)).inputs]
     frame = pd.DataFrame({name: rows[name].to_numpy() if name in rows else [None] * len(rows) for name in inputs})
     frame["top_k"], frame["include_seen"] = 10, True
     answer = build_ensemble(release).transform(frame, FusedRuntime())
@@ -155,12 +155,12 @@ def test_aggregates_know_the_training_rows_and_nothing_else(done: Done) -> None:
     learned, table = done.data.train.interactions, done.data.items["item_id_aggregate"]
     counts = np.bincount(learned["item_index"], minlength=ITEMS)
     last = learned.groupby("item_index")["timestamp"].max().reindex(range(ITEMS)).to_numpy()
-    there = counts > 0
-    assert not there.all(), "an item that nobody chose is among them"
+    chosen = counts > 0
+    assert not chosen.all(), "an item that nobody chose is among them"
     age = np.log1p((np.nanmax(last) - last) / 86_400)
-    age[~there] = np.nanmax(age)
+    age[~chosen] = np.nanmax(age)
     for column, values in enumerate((np.log1p(counts), age)):
-        expected = (values - values[there].mean()) / values[there].std()
+        expected = (values - values[chosen].mean()) / values[chosen].std()
         np.testing.assert_allclose(table[:, column], expected, rtol=1e-4, atol=1e-5)
     query = done.data.test.query["user_id_aggregate"]
     means = learned.groupby("user_id")["rating"].mean()
@@ -172,26 +172,26 @@ def test_pre_trained_vectors_start_as_they_came_and_stay_where_frozen(done: Done
     specs = {spec.name: spec for spec in [*done.data.query_specs, *done.data.item_specs]}
     frozen, trained = specs["item_id_embedding"], specs["user_id_embedding"]
     assert (frozen.pretrained, frozen.trainable, trained.pretrained, trained.trainable) == (6, False, 4, True)
-    given = np.load(done.path / "items.npy")
-    np.testing.assert_array_equal(done.data.pretrained["item_id_embedding"][3:], given)
+    vectors = np.load(done.path / "items.npy")
+    np.testing.assert_array_equal(done.data.pretrained["item_id_embedding"][3:], vectors)
     assert not done.data.pretrained["item_id_embedding"][:3].any()
     assert done.data.items["item_id_embedding"][:6].tolist() == [2, 2, 2, 2, 2, 3], "items without a vector are unseen"
     held = constants(done.path / "towers" / "item.onnx", (ITEMS - 5 + 3, 6))
-    np.testing.assert_array_equal(held[3:], given)
+    np.testing.assert_array_equal(held[3:], vectors)
     moved = constants(done.path / "towers" / "query.onnx", (USERS - 3 + 3, 4))
     start = done.data.pretrained["user_id_embedding"]
     assert 0 < np.abs(moved - start).max() < 0.5, "trained from where they were"
 
 
 def test_vectors_that_cannot_be_found_or_read_are_refused_by_file_and_row(done: Done, tmp_path: Path) -> None:
-    def refused(ids: Any, vectors: Any, told: str) -> None:
+    def refused(ids: Any, vectors: Any, message: str) -> None:
         directory = tmp_path / str(len(list(tmp_path.iterdir())))
         directory.mkdir()
         np.save(directory / "ids.npy", np.array(ids))
         np.save(directory / "v.npy", np.array(vectors))
         feature = Embedding(file=str(directory / "v.npy"), ids=str(directory / "ids.npy"))
         planned = plan(FeatureSide(features={"item_id": feature}), "item.features")
-        with pytest.raises((DataError, RecipeError), match=told):
+        with pytest.raises((DataError, RecipeError), match=message):
             describe(done.tables.items, planned, "item.features")
 
     refused(["a"], [[1.0]], "item_id: holds int64, but the ids of its vectors are string")
@@ -207,6 +207,6 @@ def constants(path: Path, shape: tuple[int, int]) -> np.ndarray:
     import onnx
     from onnx import numpy_helper
 
-    held = [numpy_helper.to_array(one) for one in onnx.load(path).graph.initializer]
-    (found,) = [one for one in held if one.shape == shape]
-    return found
+    held = [numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer]
+    (constant,) = [array for array in held if array.shape == shape]
+    return constant

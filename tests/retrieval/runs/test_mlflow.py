@@ -28,22 +28,22 @@ def test_a_run_is_logged_once_with_its_recipe_figures_curves_and_release(run_dir
     run, uri = Run.open(run_dir, STAGES), (tmp_path / "mlflow").as_uri()
     first, client = Log(uri).add(run), MlflowClient(uri)
     assert Log(uri).add(run) == first
-    [found] = logged(client)
-    assert (found.info.status, found.info.run_name) == ("FINISHED", run.recipe.name)
+    [mlflow_run] = logged(client)
+    assert (mlflow_run.info.status, mlflow_run.info.run_name) == ("FINISHED", run.recipe.name)
     metrics = json.loads(run.metrics.read_bytes())
-    peer = next(one for one in metrics["comparison"]["models"][2:] if "skipped" not in one)
-    assert found.data.metrics["unseen/recall_at_10"] == metrics["unseen"]["recall@10"]
-    assert found.data.metrics["popularity/all/mrr"] == metrics["popularity"]["all"]["mrr"]
-    assert found.data.metrics[f"{peer['name']}/unseen/ndcg_at_10"] == peer["unseen"]["ndcg@10"]
-    assert found.data.params["train.epochs"] == str(run.recipe.train.epochs)
+    peer = next(model for model in metrics["comparison"]["models"][2:] if "skipped" not in model)
+    assert mlflow_run.data.metrics["unseen/recall_at_10"] == metrics["unseen"]["recall@10"]
+    assert mlflow_run.data.metrics["popularity/all/mrr"] == metrics["popularity"]["all"]["mrr"]
+    assert mlflow_run.data.metrics[f"{peer['name']}/unseen/ndcg_at_10"] == peer["unseen"]["ndcg@10"]
+    assert mlflow_run.data.params["train.epochs"] == str(run.recipe.train.epochs)
     history = json.loads((run.towers / "history.json").read_bytes())
     curve = client.get_metric_history(first, "training/valid/unseen/recall_at_10")
-    assert [(one.step, one.value) for one in curve] == [
+    assert [(point.step, point.value) for point in curve] == [
         (row["epoch"], row["valid_unseen.recall@10"]) for row in history
     ]
     release = Release.open(Path(client.download_artifacts(first, "release", str(tmp_path))))  # verifies every hash
-    assert release.manifest["release"] == found.data.tags["retrieval.release"]
-    assert "report.html" in {one.path for one in client.list_artifacts(first)}
+    assert release.manifest["release"] == mlflow_run.data.tags["retrieval.release"]
+    assert "report.html" in {file.path for file in client.list_artifacts(first)}
 
 
 def test_what_could_not_be_logged_is_marked_as_failed_and_logged_the_next_time(run_dir: Path, tmp_path: Path) -> None:
@@ -54,10 +54,10 @@ def test_what_could_not_be_logged_is_marked_as_failed_and_logged_the_next_time(r
     run = Run.open(run_dir, STAGES)
     with pytest.raises(RetrievalError, match=r"--mlflow file:.*artifacts"):
         Log(uri).add(run)
-    assert [one.info.status for one in logged(client)] == ["FAILED"]
+    assert [mlflow_run.info.status for mlflow_run in logged(client)] == ["FAILED"]
     (tmp_path / "artifacts").unlink()
     Log(uri).add(run)
-    assert [one.info.status for one in logged(client)] == ["FINISHED", "FAILED"]
+    assert [mlflow_run.info.status for mlflow_run in logged(client)] == ["FINISHED", "FAILED"]
 
 
 @pytest.mark.parametrize(

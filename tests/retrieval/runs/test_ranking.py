@@ -29,17 +29,17 @@ def test_the_stage_comes_and_goes_with_the_recipe(tiny: Path, tmp_path: Path) ->
     ranked = msgspec.structs.replace(plain, ranking=RANKING)
     run = Run.create(ranked, tmp_path / "runs", STAGES)
     done = advance(run, NAMES, tmp_path, Terminal(sys.stderr))
-    assert [one["stage"] for one in done if not one["kept"]] == NAMES[1:]
+    assert [entry["stage"] for entry in done if not entry["kept"]] == NAMES[1:]
     metrics = json.loads((run.directory / "metrics.json").read_text())
     assert metrics["unseen"] != metrics["retrieval"]["unseen"]
     check_one_number(run.directory, metrics)
 
     heads = msgspec.structs.replace(ranked, ranking=msgspec.structs.replace(RANKING, heads=1))
     for recipe in (heads, plain):
-        other = Run.create(recipe, tmp_path / "runs", STAGES)
-        finished = [name for name, stage in other.stages.items() if other.is_finished(stage)]
+        changed = Run.create(recipe, tmp_path / "runs", STAGES)
+        finished = [name for name, stage in changed.stages.items() if changed.is_finished(stage)]
         assert finished == ["fetch", "features", "train", "peers"]  # the towers stay as they are
-        assert ("rank" in other.stages) == (recipe is heads)
+        assert ("rank" in changed.stages) == (recipe is heads)
     assert [table.row_count for table in ranking_tables(metrics)] == [4]
 
 

@@ -25,7 +25,7 @@ def writer(name: str, *reads: str) -> Any:
     """A stage that writes one file, made of what it reads."""
 
     def work(job: Job) -> None:
-        content = "+".join([name, *((job.run / one / "out.txt").read_text() for one in reads)])
+        content = "+".join([name, *((job.run / source / "out.txt").read_text() for source in reads)])
         with atomic_directory(job.run / name) as out:
             (out / "out.txt").write_text(content)
 
@@ -142,12 +142,12 @@ def test_two_processes_do_not_write_to_one_run(tmp_path: Path, teller: Terminal)
         "    print('held', flush=True)\n    sys.stdin.read()\n"
     )
     arguments = [sys.executable, "-c", code, str(ROOT / "recipes" / "movielens-100k.toml"), str(tmp_path)]
-    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "held\n"
-        with pytest.raises(StageError, match=rf"process {other.pid} .*wait for it or stop it"):
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(StageError, match=rf"process {process.pid} .*wait for it or stop it"):
             advance(run, NAMES, tmp_path, teller)
-        other.kill()
+        process.kill()
     assert kept(run, teller, tmp_path) == []
 
 
