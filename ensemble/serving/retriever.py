@@ -258,7 +258,7 @@ class Retriever(ItemAnswers):
             The answer would exceed the budget.
         """
         user_rows = self.users.rows_of(request.columns[USER].values)
-        features = self.features(request.columns, user_rows, request.clicks)
+        features = self.features(request.columns, user_rows, request.clicks, budget)
         vectors = self.tower(features)
         if self.ranker is None:
             return self.nearest(vectors, user_rows, request, budget=budget)

@@ -170,6 +170,36 @@ def test_too_much_work_is_refused_with_the_numbers_before_it_is_done(
     assert not searched
 
 
+@pytest.fixture(scope="module")
+def reader_of_texts(tmp_path_factory: pytest.TempPathFactory) -> Retriever:
+    """A release whose query has a text that is split into words."""
+    run = make_run(tmp_path_factory.mktemp("texts"))
+    directory = run.path / "features/query_transform"
+    stated = json.loads((directory / "transform.json").read_text(encoding="utf-8"))
+    stated["inputs"].append({"name": "about", "dtype": "string", "list": False})
+    step = {"op": "text", "input": "about", "output": "about", "vocabulary": "about", "max_length": 4, "ngrams": 3}
+    stated["steps"].append(step)
+    stated["outputs"].append({"name": "about", "dtype": "int64", "list": True, "max_length": 4})
+    (directory / "transform.json").write_text(json.dumps(stated), encoding="utf-8")
+    run.users.assign(about="a").to_parquet(run.path / "features/users.parquet")
+    np.save(directory / "vocabulary/about.utf8.npy", np.frombuffer(b"a", dtype=np.uint8))
+    np.save(directory / "vocabulary/about.offsets.npy", np.array([0, 1], dtype=np.int64))
+    return Retriever.load(make_release(run))
+
+
+def test_long_texts_are_refused_before_their_words_are_looked_for(
+    reader_of_texts: Retriever, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The longest text that a request may have took 60 ms for each row, and counted for nothing."""
+    about = np.array([[b"a " * 32_000]] * 64, dtype=object)
+    assert asked(reader_of_texts, Budget(1000), 2, about=about[:2]).count.tolist() == [10, 10]
+    read: list[Any] = []
+    monkeypatch.setattr("ensemble.serving.query.kinds.text.tokens", lambda *given: read.append(given) or [])
+    with pytest.raises(TooMuch, match=r"row \d+: .* more than the 1000 ms"):
+        asked(reader_of_texts, Budget(1000), 64, about=about)
+    assert not read
+
+
 def test_one_row_that_leaves_much_out_does_not_widen_the_search_of_the_others(
     retriever: Retriever, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ from ..errors import InvalidRelease
 from ..files.ids import IdTable
 from ..files.release import Release
 from ..names import check_query
+from ..search.budget import Budget
 from .history import History
 from .sequence import FIRST_ITEM, HISTORY, TIME, Clicks, Past, joined
 from .transform import Column, QueryTransform
@@ -48,12 +49,17 @@ class QueryFeatures:
         return rows
 
     def __call__(
-        self, sent: Mapping[str, Column], user_rows: np.ndarray, clicks: Clicks | None = None
+        self,
+        sent: Mapping[str, Column],
+        user_rows: np.ndarray,
+        clicks: Clicks | None = None,
+        budget: Budget | None = None,
     ) -> dict[str, np.ndarray]:
         """Return the query tower's features for raw columns as sent, and rows of the users table, int64 [n].
 
         Without a time, the query is asked now, or at the row's newest click if that client's clock is ahead. Clicks and
-        known interactions after a time that was sent are left out of the history.
+        known interactions after a time that was sent are left out of the history. Raises TooMuch, before they are read,
+        if there are longer texts than the `budget` has time for.
         """
         ready = self.users.ready(sent, user_rows)
         columns = self.users.complete(sent, user_rows, None if ready is None else self._late)
@@ -61,6 +67,8 @@ class QueryFeatures:
             columns[TIME] = Column(_clock(columns[TIME], clicks))
         past = self._past(columns, user_rows, clicks)
         if ready is None:
+            if budget is not None:
+                self.transform.pay(columns, budget)
             return self.transform(columns, past)
         self.transform.rest(ready, columns, past)
         return ready

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import InvalidRelease, InvalidRequest
 from ..files.parameters import Fields, read_json
+from ..search.budget import Budget
 from .kinds.base import LONGEST, Column
 from .sequence import HISTORY, HISTORY_AGE, TIME, Past, Sequence
 from .steps import Step, build_step
@@ -48,6 +49,9 @@ class QueryTransform:
             step.outputs[0]: step.operator.codes for step in steps if hasattr(step.operator, "codes")
         }
         """Features that are codes, all of them below the number."""
+        self._letters = [
+            (step.inputs[0], float(step.operator.letter_ns)) for step in steps if hasattr(step.operator, "letter_ns")
+        ]
         self.sequence = sequence
         """The step that makes the history, where there is one; it takes the input `timestamp`."""
 
@@ -91,6 +95,12 @@ class QueryTransform:
             features.update(self.sequence(columns[TIME].values, past))
         return features
 
+    def pay(self, columns: Mapping[str, Column], budget: Budget) -> None:
+        """Spend the time for finding the words in `columns`; raise TooMuch if there is less than that left."""
+        for name, letter_ns in self._letters:
+            texts = columns[name].values.tolist()
+            budget.spend_each(np.fromiter(map(_length, texts), dtype=np.int64, count=len(texts)), letter_ns)
+
     def rest(self, lasting: dict[str, np.ndarray], columns: Mapping[str, Column], past: Past | None = None) -> None:
         """Add to the `lasting` features of n rows those that depend on the time of the query.
 
@@ -117,6 +127,10 @@ class QueryTransform:
             if rows not in (-1, length):
                 raise InvalidRequest(f"column {name!r} has {length} rows where the columns before it have {rows}")
             rows = length
+
+
+def _length(text: Any) -> int:
+    return len(text) if isinstance(text, str) else 0
 
 
 def _unpacked(step: Step) -> _Unpacked:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +94,9 @@ class StringVocabulary:
                 raise InvalidRequest(f"value {row} is {value!r}: expected a string")
 
 
-def tokens(text: Any, ngrams: int) -> list[str]:
-    """Return the distinct lower-cased words of `text` and their n-grams; the rules of `workflows/operators/text.py`.
+def tokens(text: Any, ngrams: int, most: int) -> list[str]:
+    """Return the first `most` of the distinct lower-cased words of `text` and their n-grams; the rules of
+    `workflows/operators/text.py`.
 
     Raises
     ------
@@ -106,8 +108,12 @@ def tokens(text: Any, ngrams: int) -> list[str]:
     if not isinstance(text, str):
         raise InvalidRequest(f"{text!r}: expected a string")
     words = _WORD.findall(text.lower())
-    runs = (" ".join(words[i : i + n]) for n in range(1, ngrams + 1) for i in range(len(words) - n + 1))
-    return list(dict.fromkeys(runs))
+    runs = dict.fromkeys(words)
+    for length in range(2, ngrams + 1):
+        if len(runs) >= most:
+            break
+        runs.update(dict.fromkeys(map(" ".join, zip(*(words[first:] for first in range(length)), strict=False))))
+    return list(islice(runs, most))
 
 
 def _codes_of(rows: np.ndarray) -> np.ndarray:

@@ -49,9 +49,10 @@ class TransformModel(BatchModel):
 
     def answer(self, sent: Sequence[Arrays]) -> list[Outputs]:
         """Return the features, packed or by name, and the user's row of every request."""
-        request = self._reader.read(sent, self.budget())
+        budget = self.budget()
+        request = self._reader.read(sent, budget)
         user_rows = self._features.users.rows_of(request.columns[USER].values)
-        features = self._features(request.columns, user_rows, request.clicks)
+        features = self._features(request.columns, user_rows, request.clicks, budget)
         self.tally.answered(len(user_rows), int(np.count_nonzero(user_rows < 0)))
         outputs: Outputs = [(name, features[name].reshape(len(user_rows), -1)) for name in self._named]
         if not self._named:

@@ -8,6 +8,9 @@ from ...files.parameters import Fields
 from ..vocabulary import StringVocabulary, load_strings, tokens
 from .base import CODE, Column, Operator, Parts, width_of, with_none
 
+_LETTER_NS = (60.0, 120.0, 180.0)
+"""Nanoseconds per character, by the longest n-gram: of a text that is all words of one letter."""
+
 
 class Text:
     """A text to the codes of its first `max_length` tokens, int64 [n, max_length], then zeros."""
@@ -15,11 +18,13 @@ class Text:
     def __init__(self, vocabulary: StringVocabulary, max_length: int, ngrams: int) -> None:
         self._vocabulary, self._width, self._ngrams = vocabulary, max_length, ngrams
         self.codes = vocabulary.codes
+        self.letter_ns = _LETTER_NS[ngrams - 1]
+        """Nanoseconds per character of a text, at most."""
 
     def __call__(self, column: Column) -> np.ndarray:
         codes = np.zeros((len(column.values), self._width), dtype=np.int64)
         for row, text in enumerate(with_none(column, self._vocabulary).tolist()):
-            encoded = self._vocabulary.encode(tokens(text, self._ngrams)[: self._width])
+            encoded = self._vocabulary.encode(tokens(text, self._ngrams, self._width))
             codes[row, : len(encoded)] = encoded
         return codes
 
