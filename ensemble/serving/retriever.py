@@ -171,14 +171,14 @@ class ItemAnswers:
         return self.catalogue.filters.of_rows(texts)
 
     def least_scores(self, request: Request) -> np.ndarray | None:
-        """Return the minimum score of each row's answers, float32 [n]; None if no row has one."""
+        """Return the minimum score of each row's answers, finite float32 [n]; None if no row has one."""
         if request.filters is None:
             return None
-        least = [
-            NO_SCORE if of_row is None or of_row.min_score is None else of_row.min_score
+        least: list[float] = [
+            float(NO_SCORE) if of_row is None or of_row.min_score is None else of_row.min_score
             for of_row in self.filters_of(request.filters)
         ]
-        return np.array(least, dtype=np.float32)
+        return np.asarray(np.clip(least, NO_SCORE, -NO_SCORE), dtype=np.float32)
 
     def left_out(self, catalogue: Catalogue, user_rows: np.ndarray, request: Request) -> tuple[np.ndarray, np.ndarray]:
         """Return row and item index, int64 [m] each, of items that answers must not hold, possibly with duplicates."""

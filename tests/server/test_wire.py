@@ -121,6 +121,30 @@ def test_what_a_ranker_is_handed_is_finite(ranked: TritonServer) -> None:
     assert NO_SCORE == LOWEST
 
 
+def test_a_least_score_beyond_float32_is_handed_on_as_a_number(ranked: TritonServer) -> None:
+    filters = ['{"min_score": -1e200}', '{"min_score": 1e200}']
+    inputs = [
+        {"name": "vector", "datatype": "FP32", "shape": [2, DIM], "data": [0.1] * (2 * DIM)},
+        {"name": "user_row", "datatype": "INT64", "shape": [2, 1], "data": [-1, -1]},
+        {"name": "filter", "datatype": "BYTES", "shape": [2, 1], "data": filters},
+    ]
+    found = strictly(post(ranked, "retrieval_search", json.dumps({"inputs": inputs}).encode()))
+    assert found["least_score"][:, 0].tolist() == pytest.approx([float(LOWEST), -float(LOWEST)])
+    body = body_of(user_id=("INT64", [-1, -2]), filter=("BYTES", filters))
+    assert strictly(post(ranked, CHAINED, body))["count"].tolist() == [[10], [0]]
+
+
+def test_features_of_which_the_tower_makes_no_finite_vector_are_refused(ranked: TritonServer) -> None:
+    """It answers over HTTP, too, to whoever asks it and not the ensemble."""
+    with grpc.InferenceServerClient(ranked.addresses.grpc) as client:
+        (stated,) = client.get_model_metadata("retrieval_tower").inputs
+    for number in (np.nan, np.inf, 3e38):
+        packed = np.full(int(stated.shape[1]), 0, dtype=np.uint8)
+        packed[8:12] = np.frombuffer(np.float32(number).tobytes(), np.uint8)  # the age, after the user
+        tensors = [{"name": "features", "datatype": "UINT8", "shape": [1, len(packed)], "data": packed.tolist()}]
+        assert b"no finite vector" in post(ranked, "retrieval_tower", json.dumps({"inputs": tensors}).encode(), 400)
+
+
 def test_what_triton_makes_of_wrong_json_is_as_told(served: Served) -> None:
     """Its own answers, described in docs/client.md: the model never sees these requests as they were sent."""
     users = (served.id_type, served.users[:1])
