@@ -27,10 +27,11 @@ def number_findings(stored: Stored, query: FeatureSide, item: FeatureSide) -> It
 
 def _column(stored: Stored, column: str, entities: str) -> tuple[str, pd.Series | None]:
     """Return the table that has the column, as the features stage finds it, and its values; None where none has."""
-    first = read_part(stored.parts[0]).columns
-    if entities == "users" and column in first:
-        return "interactions", pd.concat([read_part(path, [column])[column] for path in stored.parts])
     frame = stored.items if entities == "items" else stored.users
+    has = column in read_part(stored.parts[0]).columns
+    if has and (entities == "users" or column not in frame):  # of items, what an aggregate is of
+        parts = [read_part(path, [column])[column] for path in stored.parts]
+        return "interactions", pd.concat(parts, ignore_index=True)
     if column not in frame:
         return entities, None
     return entities, frame[column]

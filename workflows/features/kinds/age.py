@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from workflows.features.kinds.base import Compiled, Sources
+from workflows.columns import Columns
+from workflows.features.kinds.base import Compiled, Sources, Unfit
 from workflows.features.kinds.number import Number
 
 if TYPE_CHECKING:
@@ -36,6 +38,12 @@ released = { kind = "age", until = "added_to_catalogue", unit = "years", clip_mi
 
     def columns(self, column: str) -> tuple[str, ...]:
         return column, self.until
+
+    def unfit(self, column: str) -> dict[str, Unfit]:
+        # Each as if the other were 0: beside numbers that float32 cannot hold a time is next to nothing.
+        unit = SECONDS[self.unit]
+        ends = {column: -unit} if self.until == Columns.Timestamp else {column: -unit, self.until: unit}
+        return {name: partial(self.unscalable, per=per) for name, per in ends.items()}
 
     def chain(self, entry: Planned, sources: Sources) -> Any:
         from workflows.operators.numbers import Elapsed

@@ -8,13 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
+import numpy as np
 from msgspec import Meta
 
 from workflows.columns import Columns
 from workflows.errors import RecipeError
-from workflows.features.kinds.base import VALUES, ColumnKind, Compiled, Form, Sources, named
+from workflows.features.kinds.base import VALUES, ColumnKind, Compiled, Form, Sources, Unfit, named
+from workflows.features.kinds.number import SQUARED
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+    import pandas as pd
+
     from workflows.features.plan import Planned
     from workflows.fitting.learned import Learned
 
@@ -51,6 +56,9 @@ item_id = [{ kind = "categorical" }, { kind = "aggregate", statistics = ["count"
     def needs_time(self, column: str) -> bool:
         return Columns.Timestamp in (column, self.of) or "recency" in self.statistics
 
+    def unfit(self, column: str) -> dict[str, Unfit]:
+        return {self.of: _without_mean} if "mean" in self.statistics else {}
+
     @property
     def form(self) -> Form:
         return "vector"
@@ -66,6 +74,13 @@ item_id = [{ kind = "categorical" }, { kind = "aggregate", statistics = ["count"
 
     def compiled(self, learned: Learned, output: str) -> Compiled:
         return "lookup", {"vocabulary": "", "table": ""}
+
+
+def _without_mean(values: pd.Series) -> npt.NDArray[np.bool_]:
+    """Return which values leave a mean, or the deviation that it is divided by, infinite; bool `[n]`."""
+    if values.dtype.kind not in "iuf":
+        return np.zeros(len(values), bool)
+    return np.asarray(np.abs(values.to_numpy(np.float64, na_value=np.nan)) > SQUARED)
 
 
 class Aggregated(NamedTuple):

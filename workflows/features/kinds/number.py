@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Union
+from typing import TYPE_CHECKING, Any, Final, Literal, Union
 
-from workflows.features.kinds.base import ColumnKind, Form, Rule, given
+import numpy as np
+
+from workflows.features.kinds.base import ColumnKind, Form, Rule, Unfit, given
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+    import pandas as pd
+
     from workflows.features.plan import Planned
     from workflows.fitting.learned import Learned
+
+SQUARED: Final = 1e150
+"""Numbers beyond have squares that, summed up, are no float64."""
 
 
 class Number(ColumnKind, frozen=True, kw_only=True):
@@ -55,3 +63,33 @@ class Number(ColumnKind, frozen=True, kw_only=True):
         mean, std = learned.shift_and_scale(output) if self.normalise else (0.0, 1.0)
         used = given(clip_min=self.clip_min, clip_max=self.clip_max, log=self.log)
         return {"fill": self.fill, "mean": mean, "std": std, **used}
+
+    def unfit(self, column: str) -> dict[str, Unfit]:
+        return {column: self.unscalable}
+
+    def unscalable(self, values: pd.Series, per: float = 1.0) -> npt.NDArray[np.bool_]:
+        """Return which values, divided by `per`, are not finite in float32 once they are scaled; bool `[n]`."""
+        if values.dtype.kind not in "biuf":
+            return np.zeros(len(values), bool)  # another finding says so
+        numbers = values.to_numpy(np.float64, na_value=np.nan) / per
+        numbers = np.where(np.isnan(numbers), self.fill, numbers)
+        if self.clip_min is not None or self.clip_max is not None:
+            numbers = np.clip(numbers, self.clip_min, self.clip_max)
+        with np.errstate(all="ignore"):
+            if self.log:
+                numbers = np.copysign(np.log1p(np.abs(numbers)), numbers)
+            unfit: npt.NDArray[np.bool_] = ~np.isfinite(self._normalised(numbers).astype(np.float32))
+        far = np.abs(numbers) > SQUARED
+        return unfit & far if unfit.all() and far.any() else unfit
+
+    def _normalised(self, numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        if not self.normalise or not len(numbers):
+            return numbers
+        ranged = self.normalise == "min-max"
+        shift, scale = (
+            float(numbers.min() if ranged else numbers.mean()),
+            float(np.ptp(numbers) if ranged else np.std(numbers)),
+        )
+        if not (np.isfinite(shift) and np.isfinite(scale)):
+            return np.full(len(numbers), np.nan)
+        return (numbers - shift) / (scale if scale > 0 else 1.0)
