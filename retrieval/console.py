@@ -99,9 +99,9 @@ def terminal(verbose: bool = False) -> Iterator[Terminal]:
             raise _ended_by(error, output) from None
         except OSError as error:
             full = disk_error(error, Path(str(error.filename or "a file")))
-            if full is None:
+            if full is None and (verbose or error.filename is None):
                 raise
-            raise _ended_by(full, output) from None
+            raise _ended_by(full or _refused(error), output) from None
         except KeyboardInterrupt:
             output.say("interrupted; the same command continues where it stopped")
             raise typer.Exit(INTERRUPTED) from None
@@ -147,6 +147,11 @@ def _terminated(processes: int) -> str:
         f"terminated: another of the {processes} processes ended, or the job was stopped; the same command goes on "
         "from the last checkpoint"
     )
+
+
+def _refused(error: OSError) -> RetrievalError:
+    """Return what to tell of a path that the system refuses: no such file, no permission, no directory, ..."""
+    return RetrievalError(f"{error.filename}: {error.strerror} (--verbose shows what was to be done there)")
 
 
 def _ended_by(error: Exception, output: Terminal) -> typer.Exit:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 
 from ensemble.serving.errors import InvalidRelease
 from ensemble.serving.files.arrays import read_values
+from ensemble.serving.files.parameters import Fields, read_json
 from ensemble.serving.files.release import Release
 from ensemble.serving.query.sequence import TIME
 from ensemble.serving.query.transform import Column
@@ -44,16 +44,40 @@ class Candidate:
     @classmethod
     def open(cls, release: Path, metrics: Path | None, source: str) -> Candidate:
         """Verify a release and read its run's metrics, if that file exists; raise ReleaseError if it is damaged."""
-        measured = json.loads(metrics.read_bytes()) if metrics is not None and metrics.is_file() else None
         try:
-            return cls(source, Release.open(release), measured)
+            opened = Release.open(release)
         except InvalidRelease as error:
             raise ReleaseError(str(error)) from None
+        return cls(source, opened, None if metrics is None else read_metrics(metrics))
 
     @property
     def id(self) -> str:
         """Return the release's id."""
         return str(self.release.manifest["release"])
+
+
+def read_metrics(path: Path) -> Mapping[str, Any] | None:
+    """Return a run's `metrics.json`, None if there is none.
+
+    Raises
+    ------
+    ReleaseError
+        It is not JSON, or what `compare` takes from it is missing or of another type.
+    """
+    if not path.is_file():
+        return None
+    try:
+        measured: Mapping[str, Any] = read_json(path)
+        fields = Fields(measured, str(path))
+        fields.integer("rows", 0, 1 << 60)
+        fields.text("protocol")
+        for name in filter(fields.has, _PROTOCOLS):
+            fields.mapping(name)
+        if fields.has("continuation"):
+            fields.object("continuation").mapping("mean")
+    except InvalidRelease as error:
+        raise ReleaseError(f"{error}; run `retrieval evaluate` again") from None
+    return measured
 
 
 class Facts(msgspec.Struct, frozen=True):

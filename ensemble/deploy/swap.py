@@ -10,7 +10,6 @@ the server or the next deployment undoes the rest.
 from __future__ import annotations
 
 import fcntl
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -25,7 +24,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 from ensemble.layouts import CHAINED, CONFIG, FUSED, ONNX, RANK, STEPS, models_in
 from ensemble.release.verify import admits
 from ensemble.serving.errors import InvalidRelease
-from ensemble.serving.files.release import MANIFEST, Release
+from ensemble.serving.files.release import MANIFEST, Release, unverified_manifest
 from ensemble.serving.search.candidates import has_ranker
 from ensemble.serving.threads import most_instances
 from ensemble.triton.model_control import ModelControl
@@ -121,11 +120,8 @@ def holds(repository: Path, version: int, release: str) -> bool:
 
 
 def _name_of(release: Path) -> str:
-    """Return the id that a release states, unverified."""
-    try:
-        return str(json.loads((release / MANIFEST).read_bytes())["release"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""  # the code that opens it says what is wrong
+    """Return the id that a release states, unverified; the code that opens it says what is wrong."""
+    return str(unverified_manifest(release).get("release", ""))
 
 
 def _write(release: Path, repository: Path, version: int) -> None:
@@ -267,16 +263,23 @@ def check_machine(repository: Path, version: int | None = None) -> None:
     folder, most = "" if version is None else str(version), most_instances()
     for model in models_in(repository):
         place = repository / model / folder / CONFIG
-        manifest = repository / model / str(version or live_version(repository)) / "release" / MANIFEST
+        release = repository / model / str(version or live_version(repository)) / "release"
         counts = {place: (sum(group.count for group in read_config(place).instance_group), "instances")}
-        if manifest.is_file():
-            counts[manifest] = (json.loads(manifest.read_bytes())["serving"]["threads"], "threads of an instance")
+        if release.is_dir():
+            counts[release / MANIFEST] = (threads_of(release), "threads of an instance")
         for where, (count, what) in counts.items():
             if count > most:
                 raise ServerError(
                     f"{where}: {count} {what}, more than {most}, the most for the processors of this machine; release "
                     "it again with fewer, or serve it on a larger one"
                 )
+
+
+def threads_of(release: Path) -> int:
+    """Return the threads that a release asks for, unverified; 1 if it does not say."""
+    serving = unverified_manifest(release).get("serving")
+    threads = serving.get("threads") if isinstance(serving, dict) else None
+    return threads if isinstance(threads, int) else 1  # the model says what is wrong with the release
 
 
 def read_config(path: Path) -> Any:

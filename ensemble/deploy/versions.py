@@ -12,7 +12,6 @@ releases/
 from __future__ import annotations
 
 import fcntl
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,8 +21,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from ensemble.deploy.compare import Candidate
-from ensemble.serving.files.release import Release
+from ensemble.deploy.compare import Candidate, read_metrics
+from ensemble.serving.files.release import Release, unverified_manifest
 from workflows.errors import ReleaseError
 from workflows.files import atomic_directory, atomic_write, json_bytes
 
@@ -78,7 +77,8 @@ class Versions:
         """Return the numbers of the kept versions, ascending."""
         if not self.directory.is_dir():
             return []
-        return sorted(int(path.name) for path in self.directory.iterdir() if path.name.isdigit())
+        names = [path.name for path in self.directory.iterdir() if path.is_dir()]
+        return sorted(int(name) for name in names if name.isascii() and name.isdecimal())
 
     def release_of(self, number: int) -> Path:
         """Return the release of a version; raise ReleaseError if it is not kept."""
@@ -89,8 +89,7 @@ class Versions:
 
     def about(self, number: int) -> About:
         """Return what `version.json` says of a version."""
-        place = self.release_of(number).parent / ABOUT
-        return _read(place, place.read_bytes(), About)
+        return _read_file(self.release_of(number).parent / ABOUT, About)
 
     def candidate(self, number: int) -> Candidate:
         """Open a version; raise ReleaseError if it is damaged, or not the release that was added."""
@@ -103,7 +102,7 @@ class Versions:
     def current(self) -> Turn | None:
         """Return the turn that made the current version current; None: there is none yet."""
         place = self.directory / CURRENT
-        return _read(place, place.read_bytes(), Turn) if place.is_file() else None
+        return _read_file(place, Turn) if place.is_file() else None
 
     def current_number(self) -> int:
         """Return the current version; raise ReleaseError if there is none."""
@@ -131,11 +130,16 @@ class Versions:
         return next((number for number in reversed(self.numbers()) if self.about(number).release == release), None)
 
     def metrics_of(self, pairing: str) -> Mapping[str, Any] | None:
-        """Return the metrics of the training run whose towers have this pairing id, if a version has them."""
+        """Return the metrics of the training run whose towers have this pairing id, if a version has them.
+
+        A version with a damaged manifest is passed over.
+        """
         for number in reversed(self.numbers()):
             place = self.release_of(number)
-            if place.with_name(METRICS).is_file() and _manifest(place)["pairing"] == pairing:
-                return dict(json.loads(place.with_name(METRICS).read_bytes()))
+            if unverified_manifest(place).get("pairing") == pairing:
+                metrics = read_metrics(place.with_name(METRICS))
+                if metrics is not None:
+                    return metrics
         return None
 
     def add(self, candidate: Candidate) -> int:
@@ -211,12 +215,15 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def _manifest(release: Path) -> Any:
-    return json.loads((release / "manifest.json").read_bytes())
-
-
 def _pretty(value: Any) -> bytes:
     return json_bytes(value, 2)
+
+
+def _read_file(place: Path, kind: Any) -> Any:
+    try:
+        return _read(place, place.read_bytes(), kind)
+    except OSError as error:
+        raise ReleaseError(f"{place}: {error.strerror}; restore it from a copy, or remove the version") from None
 
 
 def _read(place: Path, text: bytes, kind: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
@@ -19,7 +18,7 @@ from tritonclient.utils import InferenceServerException
 
 from ensemble.client.channels import channel_options
 from ensemble.client.tls import ClientTls, ServerTls
-from ensemble.deploy.swap import check_machine, recover
+from ensemble.deploy.swap import check_machine, recover, threads_of
 from ensemble.layouts import CONFIG, ONNX, answering_models, models_in
 from ensemble.release.verify import check_repository, forget, trust
 from ensemble.server.endpoints import Addresses, admin_key, server_arguments
@@ -345,14 +344,8 @@ class TritonServer:
 
 def _threads(repository: Path) -> int:
     """Return the most threads that any release in the repository asks for; each model sets its own."""
-    threads = [1]
-    for model in models_in(repository):
-        for manifest in (repository / model).glob("*/release/manifest.json"):
-            try:
-                threads.append(int(json.loads(manifest.read_text(encoding="utf-8"))["serving"]["threads"]))
-            except (OSError, ValueError, KeyError, TypeError):
-                continue  # the model itself says what is wrong with the release
-    return max(threads)
+    releases = (place for model in models_in(repository) for place in (repository / model).glob("*/release"))
+    return max([1, *map(threads_of, releases)])
 
 
 def _is_ready(place: Addresses, models: Sequence[str], encrypted: bool) -> bool:

@@ -240,6 +240,51 @@ def test_after_an_update_that_reads_no_old_release_there_is_a_way_on_and_back(
     assert live_version(store.repository) == 1
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "not JSON"),
+        ("null", "expected an object"),
+        ("[" * 100_000, "not JSON"),
+        ("{}", "rows is missing"),
+        ('{"rows": "many", "protocol": "split"}', "rows must be an integer"),
+        ('{"rows": 1, "protocol": null}', "protocol must be text"),
+        ('{"rows": 1, "protocol": "split", "unseen": [0.1]}', "unseen must be an object"),
+        ('{"rows": 1, "protocol": "split", "continuation": {"mean": 0.1}}', "mean must be an object"),
+        ('{"rows": 1, "protocol": "split", "unseen": {"recall@10": NaN}}', "not a finite number"),
+    ],
+)
+def test_metrics_that_cannot_be_compared_are_refused_by_their_file(
+    content: str, said: str, store: Versions, first: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(first, tmp_path / "run"))
+    (copy / "metrics.json").write_text(content)
+    for command in (("promote", copy, tmp_path / "others"), ("diff", store.directory, copy)):
+        told = refusal(*command)
+        assert f"{copy}/metrics.json" in told
+        assert said in told
+
+
+def test_a_directory_that_somebody_changed_is_refused_in_a_line(
+    store: Versions, derived: Path, first: Path, run: Run, tmp_path: Path
+) -> None:
+    about = store.directory / "1/version.json"
+    before = about.read_bytes()
+    for content in (None, b"", b"{}", b'{"version": 1, "release": 7, "source": "", "added": ""}'):
+        about.unlink()
+        if content is not None:
+            about.write_bytes(content)
+        assert str(about) in refusal("promote", derived, store.directory)
+        about.write_bytes(before)
+    for name in ("\u00b2", "7"):  # a digit that is no number, a file that is no version
+        (store.directory / name).write_bytes(b"")
+    damaged = shutil.copytree(store.directory / "1", store.directory / "8")
+    (damaged / "release/manifest.json").write_text("[]")
+    assert run("promote", derived, store.directory)["turn"]["figures"]["recall"] == 0.5
+    (tmp_path / "file").write_bytes(b"")
+    assert f"{tmp_path / 'file'}: File exists" in refusal("promote", first, tmp_path / "file")
+
+
 def test_two_promotions_do_not_mix(store: Versions, derived: Path) -> None:
     with store.lock():
         assert "under way" in refusal("promote", derived, store.directory)

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from ensemble.client import RetrievalClient
+from ensemble.deploy.swap import check_machine
 from ensemble.measure.prometheus import read
 from ensemble.server.environment import KEPT, KEPT_PREFIXES, on_path
 from ensemble.server.permissions import writable_by_others
@@ -133,6 +134,21 @@ def test_a_model_process_that_ends_while_it_starts_is_told_at_once(
     monkeypatch.setattr("ensemble.server.server.find_triton", lambda given, python: replace(found, stub=stub))
     with pytest.raises(ServerError, match=r"process \d+ of a model ended while it started: .*no licence"):
         server_of(repository, start_timeout_seconds=500).start()
+
+
+@pytest.mark.server
+def test_a_manifest_of_another_shape_is_refused_by_the_model_in_a_line(repository: Path, tmp_path: Path) -> None:
+    """It is read for its threads before anything is verified."""
+    copy = Path(shutil.copytree(repository, tmp_path / "triton"))
+    manifest = copy / "retrieval/1/release/manifest.json"
+    for content in ("", "[]", "{}", '{"serving": null}', '{"serving": {"threads": "1"}}', "[" * 100_000):
+        manifest.write_text(content)
+        check_machine(copy)
+    with pytest.raises(ServerError, match=r"manifest\.json"):
+        server_of(copy).start()
+    manifest.write_text('{"serving": {"threads": 65536}}')
+    with pytest.raises(ServerError, match=r"manifest\.json: 65536 threads"):
+        check_machine(copy)
 
 
 @pytest.mark.parametrize("how", [["-m"], ["-I", "-m"]])

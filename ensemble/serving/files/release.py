@@ -210,6 +210,15 @@ def read_manifest(path: Path, format_: int, id_key: str) -> dict[str, Any]:
     return dict(manifest)
 
 
+def unverified_manifest(path: Path) -> dict[str, Any]:
+    """Return what the manifest of a directory states, before anything is checked; empty if it is no JSON object."""
+    try:
+        manifest = read_json(path / MANIFEST)
+    except InvalidRelease:
+        return {}
+    return manifest if isinstance(manifest, dict) else {}
+
+
 def _is_as_written(manifest: Mapping[str, Any], id_key: str, text: str) -> bool:
     try:
         return bool(manifest.get(id_key) == release_id(manifest, id_key) and manifest_text(manifest) == text)
