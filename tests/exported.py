@@ -97,7 +97,7 @@ def made_up_users(random: np.random.Generator, count: int) -> dict[str, Any]:
         "age": [np.nan if i % 11 == 0 else float(15 + i) for i in range(count)],
         "registered": random.integers(900_000_000, 1_000_000_000, count),
         "likes": likes,
-        "how_much": [random.random(len(one)).tolist() for one in likes],
+        "how_much": [random.random(len(liked)).tolist() for liked in likes],
         "taste": random.normal(size=(count, 3)).tolist(),
     }
 

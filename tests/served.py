@@ -96,9 +96,9 @@ def client(served: Served) -> Iterator[RetrievalClient]:
 
 def tensor(name: str, data_type: str, array: np.ndarray) -> Any:
     """Return an input tensor."""
-    made = grpc.InferInput(name, list(array.shape), data_type)
-    made.set_data_from_numpy(array)
-    return made
+    input_ = grpc.InferInput(name, list(array.shape), data_type)
+    input_.set_data_from_numpy(array)
+    return input_
 
 
 def int32(*values: int) -> tuple[str, np.ndarray]:

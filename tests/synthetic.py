@@ -55,10 +55,10 @@ class Run:
     def ranked(self, queries: pd.DataFrame, items: np.ndarray) -> np.ndarray:
         """Return the ranker's scores of items, int64 [n, m], by NumPy alone: the largest of three products with what
         hangs on the user's occupation, and the similarity."""
-        wanted = self.weights["heads"][_codes(queries["occupation"], list(OCCUPATIONS))].astype(np.float64)
+        heads = self.weights["heads"][_codes(queries["occupation"], list(OCCUPATIONS))].astype(np.float64)
         own = self.weights["sides"].astype(np.float64)[items].reshape(*items.shape, 3, 4)
         similarity = np.einsum("nd,nmd->nm", self.reference(queries).astype(np.float64), self.vectors[items])
-        return (np.einsum("nw,nmhw->nmh", wanted, own).max(axis=2) + similarity).astype(np.float32)
+        return (np.einsum("nw,nmhw->nmh", heads, own).max(axis=2) + similarity).astype(np.float32)
 
     def pooled(self, history: np.ndarray, history_age: np.ndarray) -> np.ndarray:
         """Return the sum of the items' vectors, those of long ago weighted less; padding has a vector of zeros."""
@@ -125,12 +125,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
     """Return the run, with its release, of a type of ids and a width of the history; made once per test process."""
 
     @cache
-    def made(ids: str, last: int = 0) -> Run:
+    def run_of(ids: str, last: int = 0) -> Run:
         new = make_run(tmp_path_factory.mktemp(f"{ids}-{last}"), ids, last=last)
         make_release(new)
         return new
 
-    return made
+    return run_of
 
 
 @pytest.fixture(scope="session", params=["int64", "string"])
@@ -157,14 +157,14 @@ def _catalogue(item_ids: Any, items: int) -> pd.DataFrame:
     genres = [list(rng.choice(GENRES, rng.integers(0, 4), replace=False)) for _ in range(items)]
     years = np.where(rng.random(items) < 0.1, np.nan, rng.integers(1990, 2000, items))
     return pd.DataFrame(
-        {"item_id": item_ids, "title": [f"Title {one}" for one in range(items)], "genres": genres, "year": years}
+        {"item_id": item_ids, "title": [f"Title {n}" for n in range(items)], "genres": genres, "year": years}
     )
 
 
 def _ids(kind: str, prefix: str, count: int, rng: np.random.Generator) -> Any:
     numbers = rng.permutation(count * 3)[:count]
     if kind == "string":
-        return [f"{prefix}-{one}" for one in numbers]
+        return [f"{prefix}-{number}" for number in numbers]
     return numbers.astype(np.int64) * (20_000_000_000_011 if kind == "large" else 2_000_000_011) - 5_000_000_000
 
 
@@ -184,7 +184,7 @@ def _interactions(rng: np.random.Generator, users: pd.Series, items: pd.Series) 
 
 def _codes(values: pd.Series, known: list[Any]) -> np.ndarray:
     table = {value: code for code, value in enumerate(known, start=3)}
-    return np.array([1 if pd.isna(one) else table.get(one, 2) for one in values])
+    return np.array([1 if pd.isna(value) else table.get(value, 2) for value in values])
 
 
 def _write_features(run: Run) -> None:
@@ -210,17 +210,17 @@ def _write_transform(directory: Path, columns: dict[str, tuple[str, str, Any]], 
     document: dict[str, Any] = {"format": 1, "inputs": [], "steps": [], "outputs": []}
     for name, (op, dtype, details) in columns.items():
         parameters = details if op == "continuous" else {"vocabulary": name}
-        made = "float32" if op == "continuous" else "int64"
+        feature_dtype = "float32" if op == "continuous" else "int64"
         document["inputs"].append({"name": name, "dtype": dtype, "list": False})
         document["steps"].append({"op": op, "input": name, "output": name, **parameters})
-        document["outputs"].append({"name": name, "dtype": made, "list": False, "max_length": 0})
+        document["outputs"].append({"name": name, "dtype": feature_dtype, "list": False, "max_length": 0})
         if op == "categorical":
             _write_vocabulary(directory / "vocabulary" / name, details, dtype)
     if last:
         document["inputs"].append({"name": "timestamp", "dtype": "int64", "list": False})
         document["steps"].append({"op": "sequence", "input": "timestamp", "output": "history", "max_length": last})
-        for name, made in (("history", "int64"), ("history_age", "float32")):
-            document["outputs"].append({"name": name, "dtype": made, "list": True, "max_length": last})
+        for name, feature_dtype in (("history", "int64"), ("history_age", "float32")):
+            document["outputs"].append({"name": name, "dtype": feature_dtype, "list": True, "max_length": last})
     (directory / "transform.json").write_text(json.dumps(document), encoding="utf-8")
 
 
@@ -228,7 +228,7 @@ def _write_vocabulary(stem: Path, values: list[Any], dtype: str) -> None:
     if dtype == "int64":
         np.save(stem.with_suffix(".npy"), np.array(values, dtype=np.int64))
         return
-    encoded = [one.encode() for one in values]
+    encoded = [value.encode() for value in values]
     np.save(stem.with_suffix(".utf8.npy"), np.frombuffer(b"".join(encoded), dtype=np.uint8))
     np.save(stem.with_suffix(".offsets.npy"), np.cumsum([0, *map(len, encoded)], dtype=np.int64))
 
@@ -275,7 +275,7 @@ def _write_towers(run: Run) -> None:
         "pairing": pairing_of(towers),
         "dim": DIM,
         "metric": "inner_product",
-        "query_inputs": [{"name": one} for one in inputs if one != "history_age"],  # the other array of a feature
+        "query_inputs": [{"name": name} for name in inputs if name != "history_age"],  # the other array of a feature
         "item_inputs": [],
     }
     (towers / "towers.json").write_text(json.dumps(stated), encoding="utf-8")
@@ -289,9 +289,9 @@ def write_tower(
     tables: dict[str, np.ndarray],
 ) -> None:
     """Write a tower's graph, and the tables that it takes as inputs beside it, by the names of their files."""
-    taken = {f"table/{name}": TensorProto.FLOAT for name in tables}
+    table_inputs = {f"table/{name}": TensorProto.FLOAT for name in tables}
     shapes = {f"table/{name}": list(table.shape) for name, table in tables.items()}
-    path.write_bytes(_graph(nodes, {**inputs, **taken}, constants, {**shapes, **_VECTOR}))
+    path.write_bytes(_graph(nodes, {**inputs, **table_inputs}, constants, {**shapes, **_VECTOR}))
     for name, table in tables.items():
         path.with_suffix("").mkdir(exist_ok=True)
         np.save(path.with_suffix("") / f"{name}.npy", table)

@@ -35,14 +35,14 @@ class Compiled:
             assert_equal(single, {name: values[position : position + 1] for name, values in expected.items()})
 
 
-def assert_equal(got: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
-    assert list(got) == list(expected)
+def assert_equal(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    assert list(actual) == list(expected)
     for name, values in expected.items():
-        assert (got[name].dtype, got[name].shape) == (values.dtype, values.shape), name
+        assert (actual[name].dtype, actual[name].shape) == (values.dtype, values.shape), name
         if values.dtype == np.float32:
-            np.testing.assert_allclose(got[name], values, rtol=1e-6, err_msg=name)
+            np.testing.assert_allclose(actual[name], values, rtol=1e-6, err_msg=name)
         else:
-            np.testing.assert_array_equal(got[name], values, err_msg=name)
+            np.testing.assert_array_equal(actual[name], values, err_msg=name)
 
 
 def raw_frame(rows: Sequence[dict[str, Any]], inputs: list[Input]) -> pd.DataFrame:
@@ -63,7 +63,7 @@ def columns_of(rows: Sequence[dict[str, Any]], inputs: list[Input]) -> dict[str,
         if entry.list:
             lists = [value or [] for value in values]
             offsets = np.cumsum([0, *map(len, lists)], dtype=np.int64)
-            values = [value for one in lists for value in one]
+            values = [value for row in lists for value in row]
         missing = np.array([value is None for value in values], dtype=bool)
         filler: Any = {"string": "a", "int64": 0, "float64": 1.5}[entry.dtype]
         dtype = object if entry.dtype == "string" else entry.dtype

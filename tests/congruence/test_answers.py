@@ -49,7 +49,7 @@ class Questions:
         width = max(map(len, part["exclude_item_ids"]))
         text = part["user_id"].dtype == object
         blank: Any = b"" if text else -(2**63)
-        excluded = [[*map(_wire, one), *[blank] * (width - len(one))] for one in part["exclude_item_ids"]]
+        excluded = [[*map(_wire, ids), *[blank] * (width - len(ids))] for ids in part["exclude_item_ids"]]
         return {
             "user_id": _column(part["user_id"], object if text else np.int64),
             "age": _column(part["age"], np.float64),
@@ -69,17 +69,19 @@ def questions(run: Run) -> Questions:
     users = [*run.users["user_id"], *(["nobody", "", "ü"] if text else [-1, 2**63 - 1, -(2**63)])]
     items = run.items["item_id"].tolist()
     chosen = rng.integers(0, len(users), ROWS)
-    excluded = [[items[one] for one in rng.integers(0, 300, rng.choice([0, 1, 7, 300]))] for _ in range(ROWS)]
+    excluded = [[items[row] for row in rng.integers(0, 300, rng.choice([0, 1, 7, 300]))] for _ in range(ROWS)]
     return Questions(
         pd.DataFrame(
             {
-                "user_id": [users[one] for one in chosen],
+                "user_id": [users[row] for row in chosen],
                 "age": rng.integers(10, 90, ROWS).astype(float),
                 "occupation": rng.choice(["artist", "médecin", "学生", "new"], ROWS),
                 "top_k": rng.integers(1, MAX_TOP_K, ROWS),
                 "include_seen": rng.random(ROWS) < 0.5,
                 "exclude_item_ids": excluded,
-                "filter": [one.text() if one else "" for one in rng.choice(np.array(FILTERS, dtype=object), ROWS)],
+                "filter": [
+                    filter_.text() if filter_ else "" for filter_ in rng.choice(np.array(FILTERS, dtype=object), ROWS)
+                ],
             }
         )
     )
@@ -116,23 +118,29 @@ def test_the_serving_code_answers_as_numpy_does(run: Run, release: Path, questio
     scores = run.reference(questions.frame).astype(np.float64) @ vectors.T.astype(np.float64)
     ids, known = run.items["item_id"].tolist(), set(run.users["user_id"])
     history = run.interactions.iloc[:600].groupby("user_id")["item_index"].apply(set).to_dict()
-    passed = {one.text() if one else "": passing(one, run.items) for one in FILTERS if one is None or not one.crowding}
+    passed = {
+        filter_.text() if filter_ else "": passing(filter_, run.items)
+        for filter_ in FILTERS
+        if filter_ is None or not filter_.crowding
+    }
     for row, question in enumerate(questions.frame.itertuples()):
         if question.filter not in passed:
             continue  # tests/serving/test_filters.py
         seen = set() if question.include_seen else history.get(question.user_id, set())
         left = [
-            one for one in passed[question.filter] if one not in seen and ids[one] not in set(question.exclude_item_ids)
+            item
+            for item in passed[question.filter]
+            if item not in seen and ids[item] not in set(question.exclude_item_ids)
         ]
         best = np.sort(scores[row, left])[::-1][: question.top_k]
-        found = [ids.index(one) for one in expected[row][0]]
-        assert set(found) <= set(left)
-        assert len(set(found)) == len(found)
+        answered = [ids.index(item_id) for item_id in expected[row][0]]
+        assert set(answered) <= set(left)
+        assert len(set(answered)) == len(answered)
         assert expected[row][2] == (question.user_id in known)
-        np.testing.assert_allclose(scores[row, found], best, rtol=0, atol=1e-6)  # the right item in every place
+        np.testing.assert_allclose(scores[row, answered], best, rtol=0, atol=1e-6)  # the right item in every place
         np.testing.assert_allclose(expected[row][1], best, rtol=0, atol=1e-5)
-        for one, other in pairwise(found):  # equal vectors stand in catalogue order
-            assert one < other or not np.array_equal(vectors[one], vectors[other])
+        for first, second in pairwise(answered):  # equal vectors stand in catalogue order
+            assert first < second or not np.array_equal(vectors[first], vectors[second])
 
 
 def passing(filter_: Filter | None, items: pd.DataFrame) -> list[int]:
@@ -159,10 +167,11 @@ def test_a_row_is_answered_bit_for_bit_alike_alone_and_in_a_batch(
 def test_the_merlin_systems_graph_answers_alike(release: Path, questions: Questions, expected: Rows) -> None:
     answer = build_ensemble(release).transform(questions.frame, FusedRuntime())
     rows = zip(answer["item_id"], answer["score"], answer["count"], answer["user_known"], strict=True)
-    found = [
-        (list(ids[:count]), [float(one) for one in scores[:count]], bool(known)) for ids, scores, count, known in rows
+    answers = [
+        (list(ids[:count]), [float(score) for score in scores[:count]], bool(known))
+        for ids, scores, count, known in rows
     ]
-    assert_congruent(found, expected)
+    assert_congruent(answers, expected)
 
 
 @pytest.mark.parametrize("model", [FUSED, CHAINED])
@@ -185,22 +194,22 @@ def test_requests_that_leave_inputs_out_are_answered_beside_those_that_do_not(
         lambda rows: {"user_id": column[rows], "top_k": np.full((1, 1), 3, np.int32)},
         lambda rows: {"user_id": column[rows], "occupation": np.array([[b"artist"]], dtype=object)},
     ]
-    asked = [variant(slice(row, row + 1)) for row in range(len(users)) for variant in variants]
+    requests = [variant(slice(row, row + 1)) for row in range(len(users)) for variant in variants]
     with grpc.InferenceServerClient(served.address) as client, ThreadPoolExecutor(16) as pool:
-        found = [rows[0] for rows in pool.map(lambda inputs: _infer(client, model, inputs), asked)]
+        answers = [rows[0] for rows in pool.map(lambda inputs: _infer(client, model, inputs), requests)]
     retriever = Retriever.load(release)
-    for inputs, row in zip(asked, found, strict=True):
+    for inputs, row in zip(requests, answers, strict=True):
         answer = retriever.answer(retriever.reader.read([inputs]))
         assert_congruent([row], _rows(answer.item_id, answer.score, answer.count, answer.user_known))
 
 
-def assert_congruent(found: Rows, expected: Rows) -> None:
+def assert_congruent(actual: Rows, expected: Rows) -> None:
     """Assert the same ids and flags, and scores within 1e-5."""
-    assert len(found) == len(expected)
-    for row, (one, other) in enumerate(zip(found, expected, strict=True)):
-        assert one[0] == other[0], f"row {row}"
-        assert one[2] == other[2], f"row {row}"
-        np.testing.assert_allclose(one[1], other[1], rtol=0, atol=1e-5)
+    assert len(actual) == len(expected)
+    for row, (answer, reference) in enumerate(zip(actual, expected, strict=True)):
+        assert answer[0] == reference[0], f"row {row}"
+        assert answer[2] == reference[2], f"row {row}"
+        np.testing.assert_allclose(answer[1], reference[1], rtol=0, atol=1e-5)
 
 
 def _infer(client: Any, model: str, inputs: dict[str, np.ndarray]) -> Rows:
@@ -216,13 +225,13 @@ def _infer(client: Any, model: str, inputs: dict[str, np.ndarray]) -> Rows:
 
 def _rows(ids: np.ndarray, scores: np.ndarray, counts: np.ndarray, known: np.ndarray) -> Rows:
     return [
-        ([_text(one) for one in ids[row, :count].tolist()], scores[row, :count].tolist(), bool(flag))
+        ([_text(item_id) for item_id in ids[row, :count].tolist()], scores[row, :count].tolist(), bool(flag))
         for row, (count, flag) in enumerate(zip(counts.ravel().tolist(), known.ravel().tolist(), strict=True))
     ]
 
 
 def _column(values: pd.Series, dtype: Any) -> np.ndarray:
-    return np.array([[_wire(one)] for one in values], dtype=dtype).reshape(len(values), 1)
+    return np.array([[_wire(value)] for value in values], dtype=dtype).reshape(len(values), 1)
 
 
 def _wire(value: Any) -> Any:

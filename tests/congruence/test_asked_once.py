@@ -23,16 +23,16 @@ def test_evaluation_asks_each_user_as_recommend_does_at_the_time_of_their_last_r
     fitted = fitted_queries(recipe, run / "features")
     settings = Evaluate(ks=(5, TOP_K))
     metrics = evaluate(run / "features", run / "towers", "random", transform=fitted.transform, settings=settings)
-    found = metrics["per_user"]["unseen"]
+    figures = metrics["per_user"]["unseen"]
 
     everybody = Everybody.load(run / "release")
-    wanted = data.test.interactions.groupby("user_id")["item_index"].agg(set)
-    answers = everybody.answer(np.array(wanted.index, dtype=object), Asking(top_k=TOP_K, time="last"))
-    hits = [[item in theirs for item in row] for row, theirs in zip(answers.item_index, wanted, strict=True)]
-    counts = wanted.map(len).to_numpy()
-    assert metrics["per_user"]["users"] == len(wanted)
+    relevant = data.test.interactions.groupby("user_id")["item_index"].agg(set)
+    answers = everybody.answer(np.array(relevant.index, dtype=object), Asking(top_k=TOP_K, time="last"))
+    hits = [[item in theirs for item in row] for row, theirs in zip(answers.item_index, relevant, strict=True)]
+    counts = relevant.map(len).to_numpy()
+    assert metrics["per_user"]["users"] == len(relevant)
     assert pd.Series(counts).max() > 1, "users have several rows, each at its own time"
     for k in (5, TOP_K):
         of_user = np.array(hits)[:, :k].sum(axis=1)
-        assert found[f"recall@{k}"] == pytest.approx((of_user / counts).mean())
-        assert found[f"hit_rate@{k}"] == pytest.approx((of_user > 0).mean())
+        assert figures[f"recall@{k}"] == pytest.approx((of_user / counts).mean())
+        assert figures[f"hit_rate@{k}"] == pytest.approx((of_user > 0).mean())

@@ -44,11 +44,11 @@ def server_of(repository: Path, delta: Path | None = None) -> TritonServer:
 
 def assert_alike(client: RetrievalClient, release: Path, run: Run, genre: str, delta: Path | None = None) -> None:
     """Compare with the release in this process, with and without a filter."""
-    here, users = Everybody.load(release, delta), some_users(run)
+    local, users = Everybody.load(release, delta), some_users(run)
     for filter_ in (None, Filter(tags={"genres": TagTest(any=[genre])})):
-        found = client.recommend(users, top_k=K, filters=[filter_] * len(users))
-        expected = here.answer(np.array(users), Asking(top_k=K, filter=filter_.text() if filter_ else ""))
-        assert [one.item_ids for one in found] == [
+        answers = client.recommend(users, top_k=K, filters=[filter_] * len(users))
+        expected = local.answer(np.array(users), Asking(top_k=K, filter=filter_.text() if filter_ else ""))
+        assert [answer.item_ids for answer in answers] == [
             ids[:count] for ids, count in zip(expected.item_id.tolist(), expected.count.tolist(), strict=True)
         ]
 
@@ -80,10 +80,10 @@ def test_scann_is_released_and_served_from_relative_paths(
     assert "train: kept, same inputs" in done.stderr
     release = Path("runs/quick/release")
     with serving(release, Path("served")) as server, RetrievalClient(server.addresses.grpc) as client:
-        here, users, now = Everybody.load(release, None), [196, 22, 757], 900_000_000
-        expected = here.answer(np.array(users), Asking(top_k=K, time=now))
-        found = client.recommend(users, top_k=K, timestamps=[now] * len(users))
-        assert [one.item_ids for one in found] == expected.item_id.tolist()
+        local, users, now = Everybody.load(release, None), [196, 22, 757], 900_000_000
+        expected = local.answer(np.array(users), Asking(top_k=K, time=now))
+        answers = client.recommend(users, top_k=K, timestamps=[now] * len(users))
+        assert [answer.item_ids for answer in answers] == expected.item_id.tolist()
 
 
 def test_a_file_of_milvus_is_served_by_another_process_from_a_relative_path(
@@ -102,7 +102,7 @@ def test_a_file_of_milvus_is_served_by_another_process_from_a_relative_path(
     repository = export_repository(release, Path("triton"))
     server_manager_instance.release_server(str(tmp_path / "items.db"))  # one process has it open
     with server_of(repository) as server, RetrievalClient(server.addresses.grpc) as client:
-        assert [one.item_ids for one in client.recommend(users, top_k=K)] == expected.item_id.tolist()
+        assert [answer.item_ids for answer in client.recommend(users, top_k=K)] == expected.item_id.tolist()
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_milvus_answers_in_triton_as_here_and_with_what_came_later(milvus: Any, 
         assert_alike(client, release, items.run, "drama")
         new = added(items, release, delta, tmp_path / "new.jsonl")
         assert_alike(client, release, items.run, "drama", delta)
-        assert any(new in one.item_ids for one in client.recommend(users, top_k=K))
+        assert any(new in answer.item_ids for answer in client.recommend(users, top_k=K))
         milvus()
         with pytest.raises(Unavailable, match="Milvus did not answer"):
             client.recommend(users, top_k=K)

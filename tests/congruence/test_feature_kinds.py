@@ -143,9 +143,9 @@ def test_training_rows_and_nulls_give_the_same_features(compiled: Compiled) -> N
 def test_a_number_of_which_a_feature_is_no_finite_float32_is_refused_by_row(
     compiled: Compiled, column: str, value: float
 ) -> None:
-    given = {"vector": [1.0, value, 1.0], "weights": [value]}.get(column, value)
+    cell = {"vector": [1.0, value, 1.0], "weights": [value]}.get(column, value)
     plain = {**NULLS, "words": ["a"], "weights": [1.0], "now": 0}
-    rows = [plain, {**plain, column: given}]
+    rows = [plain, {**plain, column: cell}]
     with pytest.raises(InvalidRequest, match=r"column '(words|\w+)': row 1: got "):
         compiled.transform(columns_of(rows, compiled.inputs))
 
@@ -158,26 +158,26 @@ def test_a_vector_with_a_hole_is_refused(compiled: Compiled) -> None:
 
 
 def test_edges_and_midnights_fall_on_the_same_side(compiled: Compiled) -> None:
-    found = np.array(Learned(compiled.fitted.workflow).edges("quantiles"))
-    around = np.concatenate([found, np.nextafter(found, -np.inf), np.nextafter(found, np.inf)])
+    edges = np.array(Learned(compiled.fitted.workflow).edges("quantiles"))
+    around = np.concatenate([edges, np.nextafter(edges, -np.inf), np.nextafter(edges, np.inf)])
     compiled.check([{**NULLS, "number": value} for value in around.tolist()])
     compiled.check([{**NULLS, "when": float(value), "now": value} for value in SECONDS])
 
 
 def test_codes_stay_below_the_declared_cardinality(compiled: Compiled) -> None:
     rows = [{**NULLS, "integer": i, "word": f"new {i}", "words": [f"new {i}"], "weights": [1.0]} for i in range(300)]
-    made = compiled.transform(columns_of(rows, compiled.inputs))
+    features = compiled.transform(columns_of(rows, compiled.inputs))
     for spec in compiled.fitted.specs():
         if spec.cardinality:
-            assert made[spec.name].max() < spec.cardinality
-    assert len(np.unique(made["integer_hashed"])) == 5, "every bucket is used, and nothing else"
-    assert set(made["integer_oov"]) <= {3, 4, 5, *range(6, 10)}
+            assert features[spec.name].max() < spec.cardinality
+    assert len(np.unique(features["integer_hashed"])) == 5, "every bucket is used, and nothing else"
+    assert set(features["integer_oov"]) <= {3, 4, 5, *range(6, 10)}
 
 
 def test_a_shared_vocabulary_gives_a_value_one_code_wherever_it_stands(compiled: Compiled) -> None:
     rows = [{**NULLS, "word": word, "words": [word], "weights": [1.0]} for word in WORDS]
-    made = compiled.transform(columns_of(rows, compiled.inputs))
-    np.testing.assert_array_equal(made["word_shared"], made["words_shared"][:, -1])
+    features = compiled.transform(columns_of(rows, compiled.inputs))
+    np.testing.assert_array_equal(features["word_shared"], features["words_shared"][:, -1])
     specs = {spec.name: spec for spec in compiled.fitted.specs()}
     assert specs["word_shared"].table == specs["words_shared"].table == "words"
     assert specs["word_shared"].cardinality == specs["words_shared"].cardinality
@@ -186,18 +186,18 @@ def test_a_shared_vocabulary_gives_a_value_one_code_wherever_it_stands(compiled:
 def test_what_a_time_says_is_what_the_calendar_says(compiled: Compiled) -> None:
     moments = pd.to_datetime(["2000-02-29 23:59:59", "1969-12-31 00:00:00", "2024-01-01 12:30:00"])
     rows = [{**NULLS, "when": float(moment.value // 10**9)} for moment in moments]
-    made = compiled.transform(columns_of(rows, compiled.inputs))
-    assert (made["when_hour"] - 3).tolist() == moments.hour.tolist()
+    features = compiled.transform(columns_of(rows, compiled.inputs))
+    assert (features["when_hour"] - 3).tolist() == moments.hour.tolist()
     ahead, behind = moments + pd.Timedelta(hours=5.5), moments - pd.Timedelta(hours=12)
-    assert (made["when_weekday"] - 3).tolist() == ahead.weekday.tolist()
-    assert (made["when_month"] - 3).tolist() == (behind.month - 1).tolist()
-    midnight = made["when_hour_cyclic"][:2]
+    assert (features["when_weekday"] - 3).tolist() == ahead.weekday.tolist()
+    assert (features["when_month"] - 3).tolist() == (behind.month - 1).tolist()
+    midnight = features["when_hour_cyclic"][:2]
     assert np.abs(midnight[0] - midnight[1]).max() < 1e-3, "a second before midnight is near midnight"
 
 
 def test_quantile_buckets_hold_equally_many_rows(compiled: Compiled) -> None:
-    made = compiled.fitted.transform(training_frame())["quantiles"]
-    counts = np.bincount(made)[3:]
+    buckets = compiled.fitted.transform(training_frame())["quantiles"]
+    counts = np.bincount(buckets)[3:]
     assert counts.max() - counts.min() <= 1
 
 
@@ -208,8 +208,8 @@ def test_both_hashes_are_one(numbers: list[int], texts: list[str], buckets: int)
     values = np.array(numbers, dtype=np.int64)
     ours = hashing.hash_integers(values)
     np.testing.assert_array_equal(ours, served_hashing.hash_integers(values))
-    assert [served_hashing.mixed(one % 2**64) for one in numbers] == ours.tolist()
-    assert [served_hashing.hash_string(one) for one in texts] == hashing.hash_series(pd.Series(texts)).tolist()
+    assert [served_hashing.mixed(number % 2**64) for number in numbers] == ours.tolist()
+    assert [served_hashing.hash_string(text) for text in texts] == hashing.hash_series(pd.Series(texts)).tolist()
     encoded = served_hashing.HashedIntegers(None, buckets).encode(values)
     np.testing.assert_array_equal(encoded, hashing.buckets_of(ours, buckets) + 3)
 
@@ -228,14 +228,14 @@ def test_what_does_not_fit_together_is_told_by_training_and_server(compiled: Com
     with pytest.raises(InvalidRequest, match="column 'vector': row 0: a vector of 1 numbers, expected 3"):
         compiled.transform(columns_of([short], compiled.inputs))
     frame = training_frame()
-    for row, told in ((uneven, "1 weights of 2 values"), (short, "a vector of 1 numbers, expected 3")):
+    for row, message in ((uneven, "1 weights of 2 values"), (short, "a vector of 1 numbers, expected 3")):
         changed = pd.concat([frame, pd.DataFrame([row])], ignore_index=True)
-        with pytest.raises(DataError, match=told):
+        with pytest.raises(DataError, match=message):
             compiled.fitted.transform(changed)
 
 
 @pytest.mark.parametrize(
-    ("features", "told"),
+    ("features", "message"),
     [
         ({"number": Continuous(clip_min=2.0, clip_max=1.0)}, "clip_min must be below clip_max"),
         ({"number": Bucketized(edges=(2.0, 1.0))}, "edges must rise strictly"),
@@ -262,8 +262,8 @@ def test_what_does_not_fit_together_is_told_by_training_and_server(compiled: Com
         ({"integer": Categorical(name="ok"), "a b": Categorical()}, "a tower's input cannot be called 'a b'"),
     ],
 )
-def test_a_feature_that_cannot_be_is_refused(features: dict[str, Any], told: str) -> None:
-    with pytest.raises(RecipeError, match=told):
+def test_a_feature_that_cannot_be_is_refused(features: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
         describe(training_frame(), plan(FeatureSide(features=features), "query.features"), "query.features")
 
 
@@ -280,6 +280,6 @@ def test_partitions_change_nothing_but_approximate_quantiles(compiled: Compiled,
     whole = pd.concat([frame, frame.iloc[[5, 10, 15]].assign(words=None, weights=None)], ignore_index=True)
     expected = Compiled(FeatureSide(features=FEATURES), whole, tmp_path / "one").fitted.transform(frame)
     parted = compiled.fitted
-    got = type(parted)(planned, inputs, workflow, False).transform(frame)
-    del got["quantiles"], expected["quantiles"]
-    assert_equal(got, expected)
+    features = type(parted)(planned, inputs, workflow, False).transform(frame)
+    del features["quantiles"], expected["quantiles"]
+    assert_equal(features, expected)

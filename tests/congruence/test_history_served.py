@@ -40,7 +40,7 @@ def of_release(run: Run, user: Any, time: int, clicks: list[tuple[Any, int]]) ->
     known = raw[(raw["user_id"] == user) & (raw["timestamp"] <= time)]
     past = [(then, item + 3) for then, item in zip(known["timestamp"], known["item_index"], strict=True)]
     items = run.items["item_id"].tolist()
-    past = sorted([*past, *((then, items.index(item) + 3) for item, then in clicks)], key=lambda one: one[0])[::-1][:5]
+    past = sorted([*past, *((then, items.index(item) + 3) for item, then in clicks)], key=lambda row: row[0])[::-1][:5]
     request = retriever.reader.read([{"user_id": wire([[user]])}])
     features = retriever.features(request.columns, retriever.users.rows_of(request.columns["user_id"].values))
     for name, values in zip(
@@ -51,12 +51,12 @@ def of_release(run: Run, user: Any, time: int, clicks: list[tuple[Any, int]]) ->
     scores = (retriever.tower(features) @ retriever.search.vectors.T)[0]
     seen = {*raw.loc[raw["user_id"] == user, "item_index"], *(items.index(item) for item, _ in clicks)}
     scores[list(seen)] = -np.inf
-    return [items[one] for one in np.argsort(-scores, kind="stable")[:10]]
+    return [items[row] for row in np.argsort(-scores, kind="stable")[:10]]
 
 
 def wire(rows: list[list[Any]]) -> np.ndarray:
     if isinstance(rows[0][0], str):
-        return np.array([[one.encode() for one in row] for row in rows], dtype=object)
+        return np.array([[value.encode() for value in row] for row in rows], dtype=object)
     return np.array(rows, dtype=np.int64)
 
 
@@ -74,7 +74,7 @@ def test_a_click_changes_the_answer_and_is_not_recommended_back(dated_run: Run, 
 def test_a_new_user_with_three_clicks_gets_an_answer_of_their_own(dated_run: Run, client: RetrievalClient) -> None:
     items = dated_run.items["item_id"].tolist()
     stranger = "nobody" if isinstance(items[0], str) else -7
-    clicks = [(items[one], 50 + one) for one in (1, 2, 3)]
+    clicks = [(items[n], 50 + n) for n in (1, 2, 3)]
     nobody, personal = client.recommend([stranger] * 2, timestamps=[60] * 2, history=[[], clicks])
     assert not personal.user_known
     assert personal.item_ids != nobody.item_ids
@@ -84,16 +84,16 @@ def test_a_new_user_with_three_clicks_gets_an_answer_of_their_own(dated_run: Run
 def test_requests_with_and_without_clicks_are_answered_side_by_side(dated_run: Run, address: str) -> None:
     """One client, its requests joined by Triton as it likes: each gets the answer that it gets alone."""
     users, items = dated_run.users["user_id"].tolist(), dated_run.items["item_id"].tolist()
-    asked = [(users[one], 20 + one, [(items[one + n], 20 + n) for n in range(one % 4)]) for one in range(48)]
+    questions = [(users[row], 20 + row, [(items[row + n], 20 + n) for n in range(row % 4)]) for row in range(48)]
     with RetrievalClient(address) as client, ThreadPoolExecutor(16) as pool:
 
         def answer(question: Any) -> Any:
             user, time, clicks = question
             return client.recommend([user], timestamps=[time], history=[clicks])[0]
 
-        alone = [answer(one) for one in asked]
-        together = list(pool.map(answer, asked))
-    assert [one.item_ids for one in together] == [one.item_ids for one in alone]
+        alone = [answer(question) for question in questions]
+        together = list(pool.map(answer, questions))
+    assert [result.item_ids for result in together] == [result.item_ids for result in alone]
 
 
 def test_only_the_request_whose_lists_differ_fails(dated_run: Run, address: str, client: RetrievalClient) -> None:

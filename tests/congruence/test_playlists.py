@@ -46,11 +46,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     text = RECIPE.read_text(encoding="utf-8").replace('"../data/playlists"', f'"{place / "data"}"')
     path = place / "playlists.toml"
     path.write_text(re.sub(r"\[train\](.|\n)*?\n\n", "[train]\nepochs = 1\nrefit = false\n\n", text), encoding="utf-8")
-    made = Run.create(load_recipe(path), place / "runs", STAGES)
-    with made.lock():
-        for stage in made.stages.values():
-            made.execute(stage, place, str)
-    return made
+    run = Run.create(load_recipe(path), place / "runs", STAGES)
+    with run.lock():
+        for stage in run.stages.values():
+            run.execute(stage, place, str)
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -63,14 +63,14 @@ def retriever(run: Run) -> Retriever:
     return Retriever.load(run.directory / "release")
 
 
-def requests(asked: Challenge, data: FeatureSet) -> list[dict[str, np.ndarray]]:
+def requests(task: Challenge, data: FeatureSet) -> list[dict[str, np.ndarray]]:
     """What a client sends for each playlist: what is null is not sent."""
-    made = []
+    messages = []
     uris = data.catalogue["item_id"].to_numpy()
-    for row, query in enumerate(asked.queries.to_dict("records")):
+    for row, query in enumerate(task.queries.to_dict("records")):
         sent: dict[str, Any] = {name: query[name] for name in (TITLE, *COUNTS) if not pd.isna(query[name])}
         arrays = {name: np.array([[_wire(value)]]) for name, value in sent.items()}
-        seeds = asked.seeds[asked.seeds["user_id"] == row]
+        seeds = task.seeds[task.seeds["user_id"] == row]
         arrays |= {
             "user_id": np.array([[STRANGER]], np.int64),
             "timestamp": np.array([[query["timestamp"]]], np.int64),
@@ -78,8 +78,8 @@ def requests(asked: Challenge, data: FeatureSet) -> list[dict[str, np.ndarray]]:
             "history_item_ids": np.array([[uri.encode() for uri in uris[seeds["item_index"]]]], dtype=object),
             "history_timestamps": seeds["timestamp"].to_numpy(np.int64)[None, :],
         }
-        made.append({name: arrays[name] for name in sorted(arrays)})
-    return made
+        messages.append({name: arrays[name] for name in sorted(arrays)})
+    return messages
 
 
 def _wire(value: Any) -> Any:
@@ -102,31 +102,31 @@ def test_what_is_reported_is_what_is_served(run: Run, data: FeatureSet, retrieve
     """Every query of a scenario through the release, as a request that no id helps: the figures of metrics.json."""
     scenario = SCENARIOS[number]
     metrics = json.loads((run.directory / "metrics.json").read_bytes())["continuation"]
-    reported = next(one for one in metrics["scenarios"] if one["name"] == scenario.name)
-    asked = challenge(data, data.test, scenario)
-    assert asked is not None
-    answers = [served(retriever, request) for request in requests(asked, data)]
+    reported = next(entry for entry in metrics["scenarios"] if entry["name"] == scenario.name)
+    task = challenge(data, data.test, scenario)
+    assert task is not None
+    answers = [served(retriever, request) for request in requests(task, data)]
     assert not any(answer.user_known.any() for answer in answers)
-    found = np.concatenate([answer.item_index for answer in answers])
-    for row, answered in enumerate(found):
-        assert not set(asked.given.items[asked.given.offsets[row] : asked.given.offsets[row + 1]]) & set(answered)
-    figures = playlist_metrics(found, asked.hidden, artist_numbers(data.catalogue))
+    items = np.concatenate([answer.item_index for answer in answers])
+    for row, answered in enumerate(items):
+        assert not set(task.given.items[task.given.offsets[row] : task.given.offsets[row + 1]]) & set(answered)
+    figures = playlist_metrics(items, task.hidden, artist_numbers(data.catalogue))
     for name in METRICS:
         assert figures[name].mean() == pytest.approx(reported[name], abs=1e-4), name
 
 
 def test_the_graph_and_a_running_triton_answer_alike(run: Run, data: FeatureSet, retriever: Retriever) -> None:
-    asked = challenge(data, data.test, SCENARIOS[2])
-    assert asked is not None
-    sent = requests(asked, data)[:6]
+    task = challenge(data, data.test, SCENARIOS[2])
+    assert task is not None
+    sent = requests(task, data)[:6]
     expected = [served(retriever, request).item_id[0, :20].tolist() for request in sent]
-    inputs = {one.name: one for one in retriever.inputs}
-    frame = pd.DataFrame([{name: _cell(one, inputs[name].dims) for name, one in request.items()} for request in sent])
+    inputs = {column.name: column for column in retriever.inputs}
+    frame = pd.DataFrame([{name: _cell(cell, inputs[name].dims) for name, cell in request.items()} for request in sent])
     graph = build_ensemble(run.directory / "release")
     for name in graph.input_schema.column_names:
         frame[name] = frame.get(name, pd.Series([None] * len(frame), dtype=object))
-    found = graph.transform(frame[graph.input_schema.column_names], FusedRuntime())
-    assert [list(one)[:20] for one in found["item_id"]] == expected
+    answered = graph.transform(frame[graph.input_schema.column_names], FusedRuntime())
+    assert [list(ids)[:20] for ids in answered["item_id"]] == expected
     grpc, http, metrics = free_ports("127.0.0.1", 3)
     repository = run.directory / "triton"
     with (
@@ -136,7 +136,7 @@ def test_the_graph_and_a_running_triton_answer_alike(run: Run, data: FeatureSet,
         answers = client.recommend(
             [STRANGER] * len(sent),
             top_k=20,
-            columns={name: asked.queries[name].tolist()[: len(sent)] for name in (TITLE, *COUNTS)},
+            columns={name: task.queries[name].tolist()[: len(sent)] for name in (TITLE, *COUNTS)},
             timestamps=frame["timestamp"].tolist(),
             history=[list(zip(*pair, strict=True)) for pair in _pairs(frame)],
         )
@@ -144,7 +144,7 @@ def test_the_graph_and_a_running_triton_answer_alike(run: Run, data: FeatureSet,
 
 
 def _cell(array: np.ndarray, dims: int) -> Any:
-    values = [one.decode() if isinstance(one, bytes) else one for one in array.reshape(-1).tolist()]
+    values = [value.decode() if isinstance(value, bytes) else value for value in array.reshape(-1).tolist()]
     return values[0] if dims == 1 else values
 
 
@@ -157,10 +157,10 @@ def test_what_training_hides_is_what_a_request_does_not_send(run: Run, data: Fea
     groups = [Withheld(features=("name",), rate=0.9999999), Withheld(features=("history", *COUNTS), rate=0.9999999)]
     transform: Callable[[pd.DataFrame], dict[str, np.ndarray]]
     transform = fitted_queries(run.recipe, run.directory / "features").transform
-    asked, silent = (challenge(data, data.test, SCENARIOS[number]) for number in (2, 0))
-    assert asked is not None
+    task, silent = (challenge(data, data.test, SCENARIOS[number]) for number in (2, 0))
+    assert task is not None
     assert silent is not None
-    full = {name: tf.constant(values) for name, values in query_features(asked, data, transform).items()}
+    full = {name: tf.constant(values) for name, values in query_features(task, data, transform).items()}
     hidden = Withholding(data.query_specs, groups, input_names)(full)
     untold = query_features(silent._replace(queries=silent.queries.assign(**{TITLE: None})), data, transform)
     for name, values in hidden.items():

@@ -38,9 +38,9 @@ Rows = list[tuple[list[Any], list[float], bool]]
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run with text ids and a history, released with a ranker of 40 candidates."""
-    made = make_run(tmp_path_factory.mktemp("ranked"), "string", last=5)
-    make_release(made, ranks=True)
-    return made
+    run = make_run(tmp_path_factory.mktemp("ranked"), "string", last=5)
+    make_release(run, ranks=True)
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -50,24 +50,26 @@ def questions(run: Run) -> pd.DataFrame:
     users = [*run.users["user_id"], "nobody"]
     return pd.DataFrame(
         {
-            "user_id": [users[one] for one in rng.integers(0, len(users), ROWS)],
+            "user_id": [users[row] for row in rng.integers(0, len(users), ROWS)],
             "occupation": rng.choice(["artist", "médecin", "学生", "new"], ROWS),
             "age": rng.integers(10, 90, ROWS).astype(float),
             "timestamp": rng.integers(40, 60, ROWS),
             "top_k": rng.integers(1, MAX_TOP_K, ROWS),
             "include_seen": rng.random(ROWS) < 0.5,
-            "filter": [one.text() if one else "" for one in rng.choice(np.array(FILTERS, dtype=object), ROWS)],
+            "filter": [
+                filter_.text() if filter_ else "" for filter_ in rng.choice(np.array(FILTERS, dtype=object), ROWS)
+            ],
         }
     )
 
 
 def inputs(questions: pd.DataFrame, rows: slice) -> dict[str, np.ndarray]:
     part, types = questions.iloc[rows], {"age": np.float64, "top_k": np.int32, "timestamp": np.int64}
-    made = {name: part[name].to_numpy(types.get(name, object)) for name in part}
-    made["include_seen"] = part["include_seen"].to_numpy(bool)
+    arrays = {name: part[name].to_numpy(types.get(name, object)) for name in part}
+    arrays["include_seen"] = part["include_seen"].to_numpy(bool)
     for name in ("user_id", "occupation", "filter"):
-        made[name] = np.array([one.encode() for one in part[name]], dtype=object)
-    return {name: values[:, None] for name, values in made.items()}
+        arrays[name] = np.array([text.encode() for text in part[name]], dtype=object)
+    return {name: values[:, None] for name, values in arrays.items()}
 
 
 @pytest.fixture(scope="module")
@@ -77,17 +79,17 @@ def expected(run: Run, questions: pd.DataFrame) -> Rows:
 
 
 def by_retriever(run: Run, questions: pd.DataFrame, batch: int) -> Rows:
-    retriever, found = Retriever.load(run.path / "release"), []
+    retriever, rows = Retriever.load(run.path / "release"), []
     for start in range(0, ROWS, batch):
         answer = retriever.answer(retriever.reader.read([inputs(questions, slice(start, start + batch))]))
-        found += rows_of(answer.item_id, answer.score, answer.count, answer.user_known)
-    return found
+        rows += rows_of(answer.item_id, answer.score, answer.count, answer.user_known)
+    return rows
 
 
 def rows_of(ids: Any, scores: Any, counts: Any, known: Any) -> Rows:
     return [
         (
-            [one.decode() if isinstance(one, bytes) else one for one in ids[row][:count]],
+            [item_id.decode() if isinstance(item_id, bytes) else item_id for item_id in ids[row][:count]],
             list(scores[row][:count]),
             bool(flag),
         )
@@ -95,35 +97,35 @@ def rows_of(ids: Any, scores: Any, counts: Any, known: Any) -> Rows:
     ]
 
 
-def assert_congruent(found: Rows, expected: Rows) -> None:
-    assert len(found) == len(expected)
-    for row, (one, other) in enumerate(zip(found, expected, strict=True)):
-        assert one[0] == other[0], f"row {row}"
-        assert one[2] == other[2], f"row {row}"
-        np.testing.assert_allclose(one[1], other[1], rtol=0, atol=1e-5)
+def assert_congruent(actual: Rows, expected: Rows) -> None:
+    assert len(actual) == len(expected)
+    for row, (answer, reference) in enumerate(zip(actual, expected, strict=True)):
+        assert answer[0] == reference[0], f"row {row}"
+        assert answer[2] == reference[2], f"row {row}"
+        np.testing.assert_allclose(answer[1], reference[1], rtol=0, atol=1e-5)
 
 
 def test_the_answers_are_the_best_of_the_nearest(run: Run, questions: pd.DataFrame, expected: Rows) -> None:
     """Of the allowed items the 40 nearest, or as many as were asked for, by the ranker's score."""
     similar = run.reference(questions).astype(np.float64) @ run.vectors.T.astype(np.float64)
     ranked = run.ranked(questions, np.tile(np.arange(300), (ROWS, 1)))
-    ids, genres = run.items["item_id"].tolist(), [set(one) for one in run.items["genres"]]
+    ids, genres = run.items["item_id"].tolist(), [set(names) for names in run.items["genres"]]
     seen = run.interactions.iloc[:600].groupby("user_id")["item_index"].agg(set).to_dict()
     checked = 0
     for row, question in enumerate(questions.itertuples()):
         if "crowding" in question.filter:
             continue
-        left = [one for one in range(300) if question.include_seen or one not in seen.get(question.user_id, ())]
+        left = [item for item in range(300) if question.include_seen or item not in seen.get(question.user_id, ())]
         if "tags" in question.filter:
-            left = [one for one in left if genres[one] & {"Comedy", "動画"} and "Horror" not in genres[one]]
+            left = [item for item in left if genres[item] & {"Comedy", "動画"} and "Horror" not in genres[item]]
         order = np.argsort(-similar[row, left], kind="stable")[: max(CANDIDATES, question.top_k)]
         scores = np.sort(ranked[row, np.array(left)[order]])[::-1][: question.top_k]
         scores = scores[scores >= 1.0] if "min_score" in question.filter else scores
-        found = [ids.index(one) for one in expected[row][0]]
+        answered = [ids.index(item_id) for item_id in expected[row][0]]
         np.testing.assert_allclose(expected[row][1], scores, atol=1e-5)
-        np.testing.assert_allclose(ranked[row, found], scores, atol=1e-5)  # the right item in every place
-        assert len(set(found)) == len(found)
-        checked += len(found)
+        np.testing.assert_allclose(ranked[row, answered], scores, atol=1e-5)  # the right item in every place
+        assert len(set(answered)) == len(answered)
+        checked += len(answered)
     assert checked > 300
 
 
@@ -133,8 +135,8 @@ def test_crowding_and_counts_keep_their_meaning(run: Run, questions: pd.DataFram
         if not question.filter:
             assert len(ids) == question.top_k
         if "crowding" in question.filter:
-            taken = pd.Series([genre for one in ids for genre in genres[one]]).value_counts()
-            assert (taken <= 3).all()
+            counts = pd.Series([genre for item in ids for genre in genres[item]]).value_counts()
+            assert (counts <= 3).all()
 
 
 def test_a_row_is_answered_bit_for_bit_alike_alone(run: Run, questions: pd.DataFrame, expected: Rows) -> None:
@@ -143,8 +145,8 @@ def test_a_row_is_answered_bit_for_bit_alike_alone(run: Run, questions: pd.DataF
 
 def test_the_merlin_systems_graph_answers_alike(run: Run, questions: pd.DataFrame, expected: Rows) -> None:
     answer = build_ensemble(run.path / "release").transform(questions, FusedRuntime())
-    found = rows_of(answer["item_id"], answer["score"], answer["count"], answer["user_known"])
-    assert_congruent(found, expected)
+    rows = rows_of(answer["item_id"], answer["score"], answer["count"], answer["user_known"])
+    assert_congruent(rows, expected)
 
 
 @pytest.fixture(scope="module")
@@ -159,12 +161,12 @@ def address(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
 @pytest.mark.server
 @pytest.mark.parametrize("model", [FUSED, CHAINED])
 def test_triton_answers_alike(address: str, questions: pd.DataFrame, expected: Rows, model: str) -> None:
-    found = []
+    rows = []
     with grpc.InferenceServerClient(address) as client:
         for start in range(0, ROWS, 5):
-            found += ask(client, model, inputs(questions, slice(start, start + 5)))
+            rows += ask(client, model, inputs(questions, slice(start, start + 5)))
         alone = ask(client, model, {"user_id": inputs(questions, slice(0, 1))["user_id"]})
-    assert_congruent(found, expected)
+    assert_congruent(rows, expected)
     assert len(alone[0][0]) == 10  # the release's top_k
 
 
@@ -174,13 +176,13 @@ def ask(client: Any, model: str, arrays: dict[str, np.ndarray]) -> Rows:
         kind = {"O": "BYTES", "b": "BOOL", "f": "FP64"}.get(array.dtype.kind, f"INT{array.dtype.itemsize * 8}")
         tensors.append(grpc.InferInput(name, list(array.shape), kind))
         tensors[-1].set_data_from_numpy(array)
-    found = client.infer(model, tensors)
-    return rows_of(*(found.as_numpy(name) for name in ("item_id", "score", "count", "user_known")))
+    result = client.infer(model, tensors)
+    return rows_of(*(result.as_numpy(name) for name in ("item_id", "score", "count", "user_known")))
 
 
 def test_a_ranker_of_other_towers_is_refused(run: Run, tmp_path: Path) -> None:
-    other = make_run(tmp_path / "other", "string", last=5, seed=1)
-    parts = Parts(other.path / "features", other.path / "towers", tmp_path / "release", run.path / "ranker")
+    other_run = make_run(tmp_path / "other", "string", last=5, seed=1)
+    parts = Parts(other_run.path / "features", other_run.path / "towers", tmp_path / "release", run.path / "ranker")
     with pytest.raises(ReleaseError, match="other towers"):
         write_release(parts, Training(), Settings("test", "ab" * 32))
 
@@ -197,7 +199,7 @@ def test_new_items_are_refused_and_removed_ones_are_gone(run: Run, questions: pd
     after = Retriever(derive(release, items.removing([first.item_id[0, 0]]), tmp_path / "derived").release)
     second = after.answer(after.reader.read([inputs(questions, slice(0, 1))]))
     assert first.item_id[0, 0] not in second.item_id[0]
-    kept = first.item_id[0, 1 : first.count[0]].tolist()
-    common = [one for one in second.item_id[0] if one in kept]
-    assert common == kept[: len(common)]
-    assert len(common) >= len(kept) - 1  # another candidate came up, which may be better
+    remaining = first.item_id[0, 1 : first.count[0]].tolist()
+    common = [item for item in second.item_id[0] if item in remaining]
+    assert common == remaining[: len(common)]
+    assert len(common) >= len(remaining) - 1  # another candidate came up, which may be better

@@ -128,9 +128,9 @@ def test_long_batches_and_long_lists_give_the_same_features(compiled: Compiled) 
 
 
 def test_no_rows_give_no_features(compiled: Compiled) -> None:
-    got = compiled.transform(columns_of([], compiled.inputs))
-    assert_equal(got, compiled.fitted.transform(raw_frame([], compiled.inputs)))
-    assert {len(values) for values in got.values()} == {0}
+    features = compiled.transform(columns_of([], compiled.inputs))
+    assert_equal(features, compiled.fitted.transform(raw_frame([], compiled.inputs)))
+    assert {len(values) for values in features.values()} == {0}
 
 
 def test_codes_stay_below_the_declared_cardinality(compiled: Compiled) -> None:
@@ -196,10 +196,10 @@ def test_every_real_row_and_item_is_served_as_it_was_trained(run_dir: Path) -> N
     query = QueryTransform.load(run_dir / "features" / "query_transform")
     for part in (features.train, features.valid, features.test):
         raw = part.interactions.merge(tables.users, on="user_id", how="left", validate="many_to_one")
-        made = query(real_columns(raw, query))
+        served = query(real_columns(raw, query))
         # The history is no column: test_history.py compares it.
-        assert set(made) - set(part.query) <= {"history", "history_age"}
-        assert_equal({name: made[name] for name in made if name in part.query}, part.query)
+        assert set(served) - set(part.query) <= {"history", "history_age"}
+        assert_equal({name: served[name] for name in served if name in part.query}, part.query)
     everyone = pd.concat([part.interactions for part in (features.train, features.valid, features.test)])
     assert set(everyone["user_id"]) == set(tables.users["user_id"])
     item = QueryTransform.load(run_dir / "features" / "item_transform")
@@ -207,6 +207,6 @@ def test_every_real_row_and_item_is_served_as_it_was_trained(run_dir: Path) -> N
 
 
 def real_columns(frame: pd.DataFrame, transform: QueryTransform) -> dict[str, Column]:
-    inputs = [Input(one["name"], one["dtype"], one["list"]) for one in transform.inputs]
+    inputs = [Input(entry["name"], entry["dtype"], entry["list"]) for entry in transform.inputs]
     rows = frame[[entry.name for entry in inputs]].astype(object)
     return columns_of(rows.where(frame[rows.columns].notna(), None).to_dict("records"), inputs)

@@ -35,15 +35,15 @@ def test_fitted_in_any_number_of_parts_both_have_the_same_vocabulary_and_codes(
 ) -> None:
     learned = column([*values, "a" if any(isinstance(value, str) for value in values) else 1])
     frames = dd.from_pandas(learned, npartitions=min(parts, len(learned)), sort=False)
-    asked = learned if learned["x"].dtype == object else pd.concat([learned, column(others)], ignore_index=True)
+    frame = learned if learned["x"].dtype == object else pd.concat([learned, column(others)], ignore_index=True)
     with tempfile.TemporaryDirectory() as ours, tempfile.TemporaryDirectory() as theirs, quiet():
         fast = Codes("x", out_path=ours, **limit)
         fast.fit_finalize(dask.compute(fast.fit(COLUMN, frames), scheduler="synchronous")[0])
         stock = Categorify(out_path=theirs, dtype=np.int64, **limit)
         stock.fit_finalize(dask.compute(stock.fit(COLUMN, frames), scheduler="synchronous")[0])
-        left, right = (pd.read_parquet(one.categories["x"]) for one in (fast, stock))
+        left, right = (pd.read_parquet(operator.categories["x"]) for operator in (fast, stock))
         pd.testing.assert_frame_equal(left, right)
-        known = asked["x"].notna()
-        codes = fast.transform(COLUMN, asked)["x"]
+        known = frame["x"].notna()
+        codes = fast.transform(COLUMN, frame)["x"]
         assert (codes[~known] == 1).all()
-        assert codes[known].tolist() == stock.transform(COLUMN, asked[known].reset_index(drop=True))["x"].tolist()
+        assert codes[known].tolist() == stock.transform(COLUMN, frame[known].reset_index(drop=True))["x"].tolist()

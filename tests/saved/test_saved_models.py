@@ -53,7 +53,7 @@ class Asked:
         command = [sys.executable, "-I", "-S", str(PLAIN), packages, exported.path, path / "questions.npz"]
         done = subprocess.run([*map(str, command), str(path / "answers.npz")], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        self.found = dict(np.load(path / "answers.npz"))
+        self.answers = dict(np.load(path / "answers.npz"))
 
     def _ask(self, case: str, queries: pd.DataFrame) -> None:
         columns = raw_columns(queries, self.retriever.release)
@@ -66,7 +66,10 @@ class Asked:
             self.expected[f"{case}{excluding}"] = self.retriever.answer(request)
         more = {"exclude_item_ids": self._seen(users)}
         self._add(case, "query_tower/encode", features)
-        wider = {name: np.pad(one, ((0, 0), (0, 4))) if one.shape[1:] > (3,) else one for name, one in features.items()}
+        wider = {
+            name: np.pad(array, ((0, 0), (0, 4))) if array.shape[1:] > (3,) else array
+            for name, array in features.items()
+        }
         self._add(f"{case}-wider", "query_tower/encode", wider)
         for name, feeds in (("recommend", features), ("recommend_raw", raw)):
             self._add(case, f"recommend/{name}", feeds)
@@ -88,9 +91,9 @@ class Asked:
 def only_tensorflow(directory: Path) -> Path:
     """Return a directory of links to TensorFlow and what it requires, and to nothing else."""
     directory.mkdir()
-    wanted, seen = ["tensorflow-cpu"], set()
-    while wanted:
-        name = wanted.pop()
+    pending, seen = ["tensorflow-cpu"], set()
+    while pending:
+        name = pending.pop()
         try:
             held = metadata.distribution(name)
         except metadata.PackageNotFoundError:  # for another platform
@@ -98,8 +101,8 @@ def only_tensorflow(directory: Path) -> Path:
         if name in seen:
             continue
         seen.add(name)
-        required = [one for one in held.requires or [] if "extra ==" not in one]
-        wanted += [re.match(r"[\w.-]+", one).group().lower() for one in required]  # type: ignore[union-attr]
+        required = [line for line in held.requires or [] if "extra ==" not in line]
+        pending += [re.match(r"[\w.-]+", line).group().lower() for line in required]  # type: ignore[union-attr]
         for top in {file.parts[0] for file in held.files or [] if file.parts[0] not in ("..", "__pycache__")}:
             link = directory / top
             if not link.exists():
@@ -115,10 +118,10 @@ def asked(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Asked
 @pytest.mark.parametrize("case", ["known", "changed", "nulls"])
 def test_plain_tensorflow_encodes_and_recommends_as_the_release(asked: Asked, case: str) -> None:
     for encoded in (case, f"{case}-wider"):
-        np.testing.assert_allclose(asked.found[f"{encoded}/encode/vector"], asked.vectors[case], atol=1e-5)
+        np.testing.assert_allclose(asked.answers[f"{encoded}/encode/vector"], asked.vectors[case], atol=1e-5)
     for signature in ("recommend", "recommend_raw", "recommend_excluding", "recommend_raw_excluding"):
         expected = asked.expected[f"{case}{signature.endswith('excluding')}"]
-        item_id, score, count = (asked.found[f"{case}/{signature}/{name}"] for name in ("item_id", "score", "count"))
+        item_id, score, count = (asked.answers[f"{case}/{signature}/{name}"] for name in ("item_id", "score", "count"))
         np.testing.assert_allclose(score, np.maximum(expected.score, NO_SCORE), atol=1e-5, err_msg=signature)
         np.testing.assert_array_equal(count, expected.count, err_msg=signature)
         real = np.arange(TOP_K) < count[:, None]
@@ -131,12 +134,12 @@ def test_the_manifest_says_what_it_is_and_what_the_signatures_take(exported: Exp
     stated, release = exported.manifest, exported.source.release.manifest
     assert (stated["pairing"], stated["release"]) == (release["pairing"], release["release"])
     assert (stated["counts"]["items"], stated["top_k"], stated["raw_left_out"]) == (release["counts"]["items"], 12, "")
-    signatures = {name: set(one) for name, one in stated["signatures"].items()}
+    signatures = {name: set(signature) for name, signature in stated["signatures"].items()}
     names = {"recommend", "recommend_excluding", "recommend_raw", "recommend_raw_excluding"}
     assert signatures == {"query_tower/1": {"encode"}, "recommend/1": names}
-    taken = stated["signatures"]["query_tower/1"]["encode"]["inputs"]
-    assert {"history", "history_age", "likes_weight"} <= set(taken)
-    assert taken["taste"] == {"dtype": "float32", "shape": [None, 3]}
+    inputs = stated["signatures"]["query_tower/1"]["encode"]["inputs"]
+    assert {"history", "history_age", "likes_weight"} <= set(inputs)
+    assert inputs["taste"] == {"dtype": "float32", "shape": [None, 3]}
     held = {path.relative_to(exported.path).as_posix() for path in exported.path.rglob("*") if path.is_file()}
     assert held == set(stated["files"]) | {"manifest.json"}
 
@@ -151,7 +154,7 @@ def test_an_export_replaces_an_export_and_nothing_else(exported: Exported, tmp_p
 def test_an_export_that_would_answer_otherwise_is_not_kept(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    weight: Any = next(one for one in exported.source.model.query_encoder.trainable_variables if "dense" in one.name)
+    weight: Any = next(var for var in exported.source.model.query_encoder.trainable_variables if "dense" in var.name)
     before = weight.numpy()
     weight.assign(before + 0.1)
     with pytest.raises(ReleaseError, match="'encode' answers is not the release's"):
@@ -166,7 +169,7 @@ def test_one_onnx_graph_answers_every_user_and_every_kind_of_feature_as_the_rele
     path = tmp_path / "recommend.onnx"
     written = write_onnx(exported.source.release, TOP_K, path, str)
     assert (written.users, written.swapped, written.top_k) == (USERS, 0, TOP_K)
-    assert {one.domain for one in onnx.load(str(path)).opset_import} == {"", "ai.onnx.ml"}  # no operator of ours
+    assert {opset.domain for opset in onnx.load(str(path)).opset_import} == {"", "ai.onnx.ml"}  # no operator of ours
     retriever, session = Retriever(exported.source.release), ort.InferenceSession(str(path))
     known = exported.tables.interactions.iloc[:60].merge(exported.tables.users, on="user_id")
     changed = known.assign(country="nowhere", age=99.5, visited=[["日本", "?", "é", "de"]] * len(known))
@@ -181,8 +184,8 @@ def test_one_onnx_graph_answers_every_user_and_every_kind_of_feature_as_the_rele
         histories = [retriever.history.seen(rows[row : row + 1], np.array([False]))[1] for row in range(len(rows))]
         past = [retriever.history.until(rows[row : row + 1], np.array([2**40]), 10**4) for row in range(len(rows))]
         seconds = [
-            one.seconds[0][::-1][-len(own) :] if len(own) else one.seconds[0][:0]
-            for one, own in zip(past, histories, strict=True)
+            earlier.seconds[0][::-1][-len(own) :] if len(own) else earlier.seconds[0][:0]
+            for earlier, own in zip(past, histories, strict=True)
         ]
         feeds = {**feeds_of(retriever, columns, rows, histories, seconds), "exclude_item_ids": out[1].reshape(-1, 2)}
         ids, scores, counts = session.run(["item_id", "score", "count"], feeds)
@@ -197,7 +200,7 @@ def test_what_one_graph_cannot_express_is_refused_by_name(exported: Exported, tm
     place = tmp_path / "release"
     shutil.copytree(release.path, place)
     document = json.loads((place / "query/transform.json").read_text(encoding="utf-8"))
-    step = next(one for one in document["steps"] if one["output"] == "country")
+    step = next(entry for entry in document["steps"] if entry["output"] == "country")
     step["hash_buckets"] = 4
     (place / "query/transform.json").write_text(json.dumps(document), encoding="utf-8")
     columns = RawColumns(Builder(), place / "query", Retriever(release).catalogue.rows.ids)

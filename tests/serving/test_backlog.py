@@ -11,9 +11,9 @@ LIMIT, FULL = 1024, 256
 
 def line_with(waiting: int, limit: int = LIMIT) -> Line:
     """Return a line in which so many requests wait."""
-    made = Line(limit)
-    made.read(Reading(0, waiting), made.mark())
-    return made
+    line = Line(limit)
+    line.read(Reading(0, waiting), line.mark())
+    return line
 
 
 def outcomes(line: Line, requests: list[int], row_seconds: float = 0.0) -> list[bool]:

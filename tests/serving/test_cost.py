@@ -60,21 +60,21 @@ def peak(work: Callable[[], Any]) -> int:
 
 @pytest.mark.parametrize("test", ["any", "all", "none"])
 def test_a_tag_costs_the_same_however_often_it_is_repeated(filters: Filters, tags: Tags, test: str) -> None:
-    made: list[Any] = []
+    results: list[Any] = []
     text = json.dumps({"tags": {"parity": {test: ["odd"] * 1000}}})
-    assert peak(lambda: made.append(compiled(filters, text, 0))) < MEGABYTE
-    mask = made[0].mask
+    assert peak(lambda: results.append(compiled(filters, text, 0))) < MEGABYTE
+    mask = results[0].mask
     assert mask.count == ITEMS // 2
     assert mask.bits[0] == (test == "none")
 
 
 def test_a_tags_bitmap_is_made_once_and_kept_within_bounds(filters: Filters, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[int] = []
+    sizes: list[int] = []
     packed = module.packed
-    monkeypatch.setattr(module, "packed", lambda rows, items: made.append(len(rows)) or packed(rows, items))
+    monkeypatch.setattr(module, "packed", lambda rows, items: sizes.append(len(rows)) or packed(rows, items))
     for row in range(20):
         compiled(filters, json.dumps({"tags": {"parity": {"any": ["odd", "even"]}}, "min_score": row}), row)
-    assert len(made) <= 2
+    assert len(sizes) <= 2
     monkeypatch.setattr(module, "BITMAP_BYTES", 1)
     assert compiled(filters, '{"tags": {"parity": {"all": ["odd", "even"]}}}', 0).mask.count == 0
 
@@ -136,7 +136,7 @@ def asked(retriever: Retriever, budget: Budget | None = None, rows: int = 32, **
 
 def texts(*documents: Any) -> np.ndarray:
     """Return filters as they are sent."""
-    return np.array([[json.dumps(one).encode()] for one in documents], dtype=object)
+    return np.array([[json.dumps(document).encode()] for document in documents], dtype=object)
 
 
 def expensive(retriever: Retriever) -> dict[str, dict[str, np.ndarray]]:
@@ -214,10 +214,10 @@ def test_one_row_that_leaves_much_out_does_not_widen_the_search_of_the_others(
     search, rng = retriever.search, np.random.default_rng(0)
     queries = rng.normal(size=(8, search.vectors.shape[1])).astype(np.float32)
     left_out = rng.permutation(5000)[:400]
-    found = search.nearest(queries, np.full(8, 10), np.full(400, 3), left_out)
-    assert not np.isin(found.item_index[3], left_out).any()
-    (others, few), (one, many) = sorted(asked_for, reverse=True)
-    assert (others, one) == (7, 1)
+    answer = search.nearest(queries, np.full(8, 10), np.full(400, 3), left_out)
+    assert not np.isin(answer.item_index[3], left_out).any()
+    (rest, few), (single, many) = sorted(asked_for, reverse=True)
+    assert (rest, single) == (7, 1)
     assert few < 100 < 400 < many
 
 

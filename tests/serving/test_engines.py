@@ -53,7 +53,7 @@ def release_with(path: Path, parameters: dict[str, Any], files: dict[str, bytes]
         (path / name).write_bytes(content)
     (path / "items").mkdir()
     np.save(path / "items/vectors.npy", vectors)
-    listed = {one.relative_to(path).as_posix(): "" for one in path.rglob("*")}
+    listed = {file.relative_to(path).as_posix(): "" for file in path.rglob("*")}
     return Release(path, {"serving": {"threads": 1}, "files": listed})
 
 
@@ -67,7 +67,7 @@ def test_scann_finds_what_the_recipe_asks_for_and_answers_filters_exactly(metric
     index = load_index(release_with(tmp_path, built.parameters, dict(built.files), vectors))
     assert isinstance(index, ScannIndex)
     sample = sample_of(vectors, queries, metric)
-    assert min(one.mean() for one in sample.recalls(index.search(sample.queries, AT[-1])[1]).values()) >= 0.85
+    assert min(recall.mean() for recall in sample.recalls(index.search(sample.queries, AT[-1])[1]).values()) >= 0.85
     mask = ItemMask(np.random.default_rng(4).random(ITEMS) < 0.7)
     with pytest.raises(ValueError, match="ScaNN knows no filters"):
         index.candidates(queries, 10, mask)
@@ -76,10 +76,10 @@ def test_scann_finds_what_the_recipe_asks_for_and_answers_filters_exactly(metric
     nothing = no_exclusions()
     left_out = exact.nearest(queries, np.full(len(queries), 3), *nothing).item_index.ravel()  # the best of each
     search = ItemSearch(vectors, index, metric=metric)
-    found, true = search.nearest(queries, k, rows, left_out), exact.nearest(queries, k, rows, left_out)
-    assert (found.item_index == true.item_index).mean() > 0.8
-    assert not np.isin(found.item_index + np.arange(40)[:, None] * ITEMS, rows * ITEMS + left_out).any()
-    assert (found.count == 25).all()
+    answer, true = search.nearest(queries, k, rows, left_out), exact.nearest(queries, k, rows, left_out)
+    assert (answer.item_index == true.item_index).mean() > 0.8
+    assert not np.isin(answer.item_index + np.arange(40)[:, None] * ITEMS, rows * ITEMS + left_out).any()
+    assert (answer.count == 25).all()
     assert Planner(vectors, index).plan(queries, 25, mask).way in ("scan", "gather")
 
 
@@ -122,9 +122,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="module", params=["int64", "string"])
 def stored(request: pytest.FixtureRequest, place: str, tmp_path_factory: pytest.TempPathFactory) -> Items:
     """A run whose release is searched by Milvus. Do not write to it."""
-    made = make_live_run(tmp_path_factory.mktemp("stored") / "run", request.param)
-    make_release(made.run, Index(kind="milvus", collection=f"films_{request.param}"))
-    return made
+    items = make_live_run(tmp_path_factory.mktemp("stored") / "run", request.param)
+    make_release(items.run, Index(kind="milvus", collection=f"films_{request.param}"))
+    return items
 
 
 def answers_of(release: Release, delta: Path | None = None) -> ItemAnswers:
@@ -139,18 +139,18 @@ def asked(answers: ItemAnswers, queries: np.ndarray, filters: list[str] | None, 
     """Return the ids and the scores that queries of strangers are answered with."""
     rows = len(queries)
     request = Request({}, np.full(rows, k), np.ones(rows, dtype=bool), no_exclusions(), filters=filters)
-    found = answers.nearest(queries, np.full(rows, -1), request)
-    return found.item_id.tolist(), found.score
+    answer = answers.nearest(queries, np.full(rows, -1), request)
+    return answer.item_id.tolist(), answer.score
 
 
 def exactly(answers: ItemAnswers) -> ItemAnswers:
     """Return the same, with every item compared here."""
     catalogue = answers.catalogue
     search = ItemSearch(catalogue.rows.vectors, None, metric="inner_product", live=catalogue.rows.live)
-    made = ItemAnswers.__new__(ItemAnswers)
-    made.__dict__.update(answers.__dict__)
-    made.catalogue = type(catalogue)(catalogue.rows, catalogue.trained_ids, search, catalogue._room)
-    return made
+    copied = ItemAnswers.__new__(ItemAnswers)
+    copied.__dict__.update(answers.__dict__)
+    copied.catalogue = type(catalogue)(catalogue.rows, catalogue.trained_ids, search, catalogue._room)
+    return copied
 
 
 FILTERS = [
@@ -172,12 +172,12 @@ def test_milvus_answers_as_exact_search_does_with_every_filter(stored: Items) ->
     assert index.is_exact
     queries = np.random.default_rng(8).normal(size=(len(FILTERS), stored.run.vectors.shape[1])).astype(np.float32)
     ids = stored.run.items["item_id"].tolist()[::4]
-    texts = [json.dumps({key: ids if value == "ids" else value for key, value in one.items()}) for one in FILTERS]
+    texts = [json.dumps({key: ids if value == "ids" else value for key, value in spec.items()}) for spec in FILTERS]
     plain = exactly(answers)
     for filters, k in ((None, 30), (texts, 30), (texts, 3)):
-        found, true = asked(answers, queries, filters, k), asked(plain, queries, filters, k)
-        assert found[0] == true[0]
-        np.testing.assert_array_equal(found[1], true[1])
+        actual, true = asked(answers, queries, filters, k), asked(plain, queries, filters, k)
+        assert actual[0] == true[0]
+        np.testing.assert_array_equal(actual[1], true[1])
     expressed = [answers.catalogue.filters.of_rows([text])[0].mask for text in texts]
     ways = [answers.search.plan(queries[:1], 3, mask).way for mask in expressed if mask is not None]
     assert ways.count("index") >= 4  # the others allow so few that they are compared here
@@ -197,14 +197,14 @@ def test_an_exclusion_is_made_up_for_and_a_strange_answer_of_milvus_is_left_out(
     mask = ItemMask(np.arange(len(stored.run.items)) % 3 > 0)
     mask.wanted = {}
     search = ItemSearch(stored.run.vectors, index)
-    found = search.nearest(stored.run.vectors[:2], np.array([20, 20]), np.array([0]), np.array([7]))
-    assert found.item_index.max() < len(stored.run.items)
-    assert 7 not in found.item_index[0]
+    answer = search.nearest(stored.run.vectors[:2], np.array([20, 20]), np.array([0]), np.array([7]))
+    assert answer.item_index.max() < len(stored.run.items)
+    assert 7 not in answer.item_index[0]
     from ensemble.serving.search.masks import Allowed
 
     allowed = Allowed([mask], np.zeros(2, dtype=np.int64))
-    found = search.nearest(stored.run.vectors[:2], np.array([20, 20]), *no_exclusions(), allowed)
-    assert mask.bits[found.item_index[found.item_index >= 0]].all()
+    answer = search.nearest(stored.run.vectors[:2], np.array([20, 20]), *no_exclusions(), allowed)
+    assert mask.bits[answer.item_index[answer.item_index >= 0]].all()
 
 
 def test_added_updated_and_removed_items_are_so_in_milvus(stored: Items, tmp_path: Path) -> None:
@@ -218,33 +218,33 @@ def test_added_updated_and_removed_items_are_so_in_milvus(stored: Items, tmp_pat
     with writing(release, delta) as items:
         publish(items, items.updating(write_items(tmp_path / "up.jsonl", [{"item_id": ids[5], "weight": -3.0}])))
     with writing(release, delta) as items:
-        publish(items, items.removing([str(one) for one in [ids[5], *ids[10:90]]]))
+        publish(items, items.removing([str(item) for item in [ids[5], *ids[10:90]]]))
     assert serving.refresh()
     index = serving.catalogue.search._index
     assert isinstance(index, MilvusIndex)
     assert index.items == len(ids) + 2  # nothing is left to compare here
     counted = index._client.query(index.collection, filter="", output_fields=["count(*)"])[0]["count(*)"]
     assert counted == len(ids) + 1  # the updated one's second row is gone; what the release began with stays
-    other = tmp_path / "other"
-    other.mkdir()
-    with writing(release, other) as items:
+    other_delta = tmp_path / "other"
+    other_delta.mkdir()
+    with writing(release, other_delta) as items:
         publish(items, items.adding(write_items(tmp_path / "other.jsonl", [{**row, "weight": -4.0}])))
-    elsewhere = answers_of(release, other)  # a directory of its own, whose rows have the same numbers
+    elsewhere = answers_of(release, other_delta)  # a directory of its own, whose rows have the same numbers
     assert elsewhere.catalogue.search._index.items == len(ids)  # type: ignore[union-attr]
     queries = np.random.default_rng(9).normal(size=(6, stored.run.vectors.shape[1])).astype(np.float32)
     queries[0] = stored.direction  # towards the new one
     for filters in (None, [json.dumps({"tags": {"genres": {"any": ["noir", "drama"]}}})] * 6):
-        found, true = asked(serving, queries, filters), asked(exactly(serving), queries, filters)
-        assert found[0] == true[0]
-        np.testing.assert_array_equal(found[1], true[1])
+        actual, true = asked(serving, queries, filters), asked(exactly(serving), queries, filters)
+        assert actual[0] == true[0]
+        np.testing.assert_array_equal(actual[1], true[1])
     assert asked(serving, queries, None, 3)[0][0][0] == row["item_id"]
     # A server that starts now, and one of the folded release, whose collection is its own, answer alike.
     started = answers_of(release, delta)
-    for one in (elsewhere, answers_of(release)):
-        assert asked(one, queries, None)[0] == asked(exactly(one), queries, None)[0]
+    for answering in (elsewhere, answers_of(release)):
+        assert asked(answering, queries, None)[0] == asked(exactly(answering), queries, None)[0]
     whole = compact(LiveItems(release, delta), tmp_path / "whole")
-    for other in (started, answers_of(whole)):
-        assert asked(other, queries, None)[0] == asked(serving, queries, None)[0]
+    for answering in (started, answers_of(whole)):
+        assert asked(answering, queries, None)[0] == asked(serving, queries, None)[0]
     assert answers_of(whole).catalogue.search._index.collection != index.collection  # type: ignore[union-attr]
 
 
@@ -268,7 +268,7 @@ def test_an_approximate_collection_finds_what_it_should(structure: Any, place: s
     (tmp_path / "items/attributes.json").write_text(
         json.dumps({"format": 1, "items": ITEMS, "attributes": [], "left_out": {}})
     )
-    names = {one.relative_to(tmp_path).as_posix(): "" for one in tmp_path.rglob("*")}
+    names = {path.relative_to(tmp_path).as_posix(): "" for path in tmp_path.rglob("*")}
     release = Release(tmp_path, {"files": names, "id_dtype": {"item_id": "int64"}, "pairing": "0" * 64})
     config = Index(kind="milvus", structure=structure, collection=structure, metric="cosine")
     parameters = build_index(vectors, config, draft=lambda: release).parameters
@@ -283,7 +283,7 @@ def test_where_milvus_is_and_what_opens_it_stands_in_no_release(stored: Items) -
     import os
 
     secret = os.environ[URI].encode()
-    assert not [one for one in path.rglob("*") if one.is_file() and secret in one.read_bytes()]
+    assert not [file for file in path.rglob("*") if file.is_file() and secret in file.read_bytes()]
     with pytest.raises(ValueError, match="holds a name or a password"):
         Index(kind="milvus", uri="https://root:secret@127.0.0.1:19530")
 
@@ -294,11 +294,11 @@ def test_a_release_without_its_milvus_is_refused_with_what_to_do(
     release = Release.open(stored.run.path / "release")
     parameters = json.loads((release.path / "index/params.json").read_text())
     client = milvus._client()
-    other = dict(parameters, collection_pairing="1" * 64)
+    changed = dict(parameters, collection_pairing="1" * 64)
     from ensemble.serving.index.milvus_index import _check_collection
 
     with pytest.raises(InvalidRelease, match="its vectors are not those of this release"):
-        _check_collection(client, other, Path("params.json"), stored.run.vectors.shape[1])
+        _check_collection(client, changed, Path("params.json"), stored.run.vectors.shape[1])
     with pytest.raises(InvalidRelease, match="Milvus has no collection gone"):
         _check_collection(client, dict(parameters, collection="gone"), Path("params.json"), 16)
     monkeypatch.delenv(URI)
@@ -332,13 +332,13 @@ def test_seconds_that_are_none_are_refused_when_the_release_is_opened(
 
 def test_what_an_engine_cannot_express_is_compared_exactly_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     fields = {"genres": "tags_genres"}
-    wanted = {"tags": {"genres": {"any": ['say "x" \\ é']}}, "deny": [1, 2]}
-    assert expression_of(wanted, fields) == (
+    expressible = {"tags": {"genres": {"any": ['say "x" \\ é']}}, "deny": [1, 2]}
+    assert expression_of(expressible, fields) == (
         '(item_id not in [1, 2]) and (array_contains_any(tags_genres, ["say \\"x\\" \\\\ é"]))'
     )
-    for one in ({"tags": {"genres": {"any": ["line\nbreak"]}}}, {"ranges": {"year": {"min": 1}}}):
+    for inexpressible in ({"tags": {"genres": {"any": ["line\nbreak"]}}}, {"ranges": {"year": {"min": 1}}}):
         with pytest.raises(ValueError, match=r"control character|does not hold 'year'"):
-            expression_of(one, fields)
+            expression_of(inexpressible, fields)
     stated = {"kind": "milvus", "collection": "c", "metric": "inner_product", "items": 100, "fields": fields}
     vectors = np.zeros((100, 4), dtype=np.float32)
     index, mask = MilvusIndex(None, vectors, {**stated, "search": {}}), ItemMask(np.ones(100, dtype=bool))

@@ -32,7 +32,7 @@ def scene() -> tuple[Any, ItemSearch]:
 def found_by(search: ItemSearch, queries: np.ndarray, bits: np.ndarray) -> list[np.ndarray]:
     """Return the answers to queries asked one by one."""
     allowed = Allowed([search.mask(bits)], np.zeros(1, dtype=np.int64))
-    return [search.nearest(one[None], np.array([K]), *no_exclusions(), allowed).item_index[0] for one in queries]
+    return [search.nearest(query[None], np.array([K]), *no_exclusions(), allowed).item_index[0] for query in queries]
 
 
 @pytest.mark.parametrize("clustered", [False, True], ids=["scattered", "clustered"])
@@ -46,6 +46,6 @@ def test_recall_holds_at_every_selectivity(scene: tuple[Any, ItemSearch], select
     assert 0.9 < without < 1, "else this shows nothing"
     answers = found_by(search, data.queries, bits)
     assert recall(answers, exact(data, search.mask(bits))) >= without - 0.01
-    for one in answers:  # as many as there are, each allowed, none twice
-        assert bits[one[one >= 0]].all()
-        assert len(np.unique(one[one >= 0])) == (one >= 0).sum() == min(K, bits.sum())
+    for items in answers:  # as many as there are, each allowed, none twice
+        assert bits[items[items >= 0]].all()
+        assert len(np.unique(items[items >= 0])) == (items >= 0).sum() == min(K, bits.sum())

@@ -36,14 +36,14 @@ def table(seed: int = 0, items: int = ITEMS) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "item_id": rng.permutation(items) * 7,
-            "title": [f"Title {one}" for one in range(items)],
+            "title": [f"Title {n}" for n in range(items)],
             "genres": genres,
             "brand": [None if rng.random() < 0.2 else f"brand {rng.integers(0, 5)}" for _ in range(items)],
             "shelves": [list(rng.integers(0, 3, 2)) for _ in range(items)],
             "year": np.where(rng.random(items) < 0.2, np.nan, rng.integers(1990, 2000, items)),
             "stock": rng.integers(0, 5, items),
             "new": rng.random(items) < 0.5,
-            "labels": [[f"label {one}" for one in rng.integers(0, 150, 2)] for _ in range(items)],
+            "labels": [[f"label {n}" for n in rng.integers(0, 150, 2)] for _ in range(items)],
         }
     )
 
@@ -75,20 +75,20 @@ class Scene:
     def answer(self, query: np.ndarray, k: int, filter_: Any, excluded: np.ndarray | None = None) -> list[int]:
         """Return the items that a query with a filter gets."""
         left_out = no_exclusions()[0] if excluded is None else excluded
-        asked = compiled(self.filters, json.dumps(filter_), 0)
-        found = search_filtered(self.search, query[None], np.array([k]), left_out * 0, left_out, [asked])
-        count = int(found.count[0])
-        assert (found.item_index[0, count:] == -1).all()
-        assert np.isneginf(found.score[0, count:]).all()
-        assert found.score[0, :count].tolist() == (self.vectors[found.item_index[0, :count]] @ query).tolist()
-        return found.item_index[0, :count].tolist()
+        compiled_filter = compiled(self.filters, json.dumps(filter_), 0)
+        result = search_filtered(self.search, query[None], np.array([k]), left_out * 0, left_out, [compiled_filter])
+        count = int(result.count[0])
+        assert (result.item_index[0, count:] == -1).all()
+        assert np.isneginf(result.score[0, count:]).all()
+        assert result.score[0, :count].tolist() == (self.vectors[result.item_index[0, :count]] @ query).tolist()
+        return result.item_index[0, :count].tolist()
 
     def expected(self, query: np.ndarray, k: int, filter_: Any, excluded: np.ndarray) -> list[int]:
         """Return the same by reading the filter for one item after the other."""
         scores = self.vectors @ query
         order = sorted(range(len(self.items)), key=lambda item: (-scores[item], item))
         answer: list[int] = []
-        taken: Counter[Any] = Counter()
+        counts: Counter[Any] = Counter()
         crowding = filter_.get("crowding", {"attribute": "stock", "limit": 10**6})
         for item in order:
             values = set(listed(self.items[crowding["attribute"]][item]))
@@ -98,26 +98,26 @@ class Scene:
                 and item not in excluded
                 and passes(self.items.iloc[item], filter_)
                 and scores[item] >= filter_.get("min_score", -np.inf)
-                and all(taken[value] < crowding["limit"] for value in values)
+                and all(counts[value] < crowding["limit"] for value in values)
             ):
                 answer.append(item)
-                taken.update(values)
+                counts.update(values)
         return answer
 
 
 def listed(cell: Any) -> list[Any]:
     if isinstance(cell, (list, np.ndarray)):
-        return [one if isinstance(one, str) else str(one) for one in cell]
+        return [value if isinstance(value, str) else str(value) for value in cell]
     return [] if cell is None or cell != cell else [cell]
 
 
 def passes(item: pd.Series, filter_: Any) -> bool:
     """Return whether an item passes all but crowding and score."""
     tests = [item["item_id"] in filter_.get("allow", [item["item_id"]]), item["item_id"] not in filter_.get("deny", [])]
-    for name, wanted in filter_.get("tags", {}).items():
-        values = {"true" if one is True else "false" if one is False else str(one) for one in listed(item[name])}
-        tests += [bool(values & {*wanted["any"]})] if "any" in wanted else []
-        tests += [values >= {*wanted.get("all", [])}, not values & {*wanted.get("none", [])}]
+    for name, test in filter_.get("tags", {}).items():
+        values = {"true" if tag is True else "false" if tag is False else str(tag) for tag in listed(item[name])}
+        tests += [bool(values & {*test["any"]})] if "any" in test else []
+        tests += [values >= {*test.get("all", [])}, not values & {*test.get("none", [])}]
     for name, ends in filter_.get("ranges", {}).items():
         tests.append(bool(ends.get("min", -np.inf) <= item[name] <= ends.get("max", np.inf)))
     return all(tests)
@@ -128,9 +128,9 @@ def values_of(*values: str) -> Any:
     return st.fixed_dictionaries({}, optional={"any": test, "all": test, "none": test})
 
 
-LABELS = sorted({one for labels in table()["labels"] for one in labels})
+LABELS = sorted({label for labels in table()["labels"] for label in labels})
 """Of one item or a few: more or less than what is kept as a bitmap."""
-ids = st.lists(st.integers(-1, ITEMS).map(lambda one: one * 7), max_size=60)
+ids = st.lists(st.integers(-1, ITEMS).map(lambda row: row * 7), max_size=60)
 ends = st.sampled_from([{"min": 1993}, {"max": 1995.5}, {"min": 1992, "max": 1997}, {"min": 3000}])
 documents = st.fixed_dictionaries(
     {},
@@ -179,12 +179,14 @@ def test_rows_of_a_batch_have_their_own_filters(scene: Scene) -> None:
     ]
     documents_ += [{"min_score": 2}, documents_[1], {"allow": []}, {"deny": scene.items["item_id"].tolist()}]
     queries = rng.integers(-3, 4, (len(documents_), 4)).astype(np.float32)
-    made = [one and compiled(scene.filters, json.dumps(one), 0) for one in documents_]
-    found = search_filtered(scene.search, queries, np.full(len(queries), 30), *no_exclusions(), made)
+    filters = [document and compiled(scene.filters, json.dumps(document), 0) for document in documents_]
+    result = search_filtered(scene.search, queries, np.full(len(queries), 30), *no_exclusions(), filters)
     nobody = no_exclusions()[1]
-    for row, one in enumerate(documents_):
-        assert found.item_index[row, : found.count[row]].tolist() == scene.expected(queries[row], 30, one or {}, nobody)
-    assert found.count[-2:].tolist() == [0, 0]
+    for row, document in enumerate(documents_):
+        assert result.item_index[row, : result.count[row]].tolist() == scene.expected(
+            queries[row], 30, document or {}, nobody
+        )
+    assert result.count[-2:].tolist() == [0, 0]
 
 
 WRONG: dict[str, str] = {
@@ -236,23 +238,23 @@ def test_a_text_or_list_beyond_its_limit_is_refused(scene: Scene) -> None:
 
 
 def test_compiled_filters_are_kept_until_they_take_too_much(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = [json.dumps({"allow": [7 * one]}) for one in range(50)]
+    texts = [json.dumps({"allow": [7 * n]}) for n in range(50)]
     filters = Filters(scene.attributes, IdTable(scene.items["item_id"].to_numpy()), scene.search.mask, ITEMS)
     first = compiled(filters, texts[0], 0)
     assert compiled(filters, texts[0], 5) is first
     monkeypatch.setattr(module, "CACHE_BYTES", 20_000)
-    made = [compiled(filters, text, 0) for text in texts]
-    assert compiled(filters, texts[-1], 0) is made[-1]
+    results = [compiled(filters, text, 0) for text in texts]
+    assert compiled(filters, texts[-1], 0) is results[-1]
     assert compiled(filters, texts[0], 0) is not first
     assert compiled(filters, texts[0], 0).mask.items.tolist() == first.mask.items.tolist()
 
 
 def test_which_columns_are_attributes_is_said(tmp_path: Path) -> None:
     items = table(items=DISTINCT + 1).assign(
-        released=pd.Timestamp("2020-01-01"), brand=[f"brand {one // 3}" for one in range(DISTINCT + 1)]
+        released=pd.Timestamp("2020-01-01"), brand=[f"brand {n // 3}" for n in range(DISTINCT + 1)]
     )
     scene = Scene(tmp_path, items)
-    kinds = {name: type(one) for name, one in scene.attributes.items()}
+    kinds = {name: type(attribute) for name, attribute in scene.attributes.items()}
     assert kinds == {
         "genres": Tags,
         "brand": Tags,

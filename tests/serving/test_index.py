@@ -55,7 +55,7 @@ def index_of(kind: str, metric: str, **search: Any) -> FaissIndex:
 
 def all_scores(metric: str) -> np.ndarray:
     """Return the scores of all items, float64 [queries, items]."""
-    vectors, queries = (one.astype(np.float64) for one in scene())
+    vectors, queries = (array.astype(np.float64) for array in scene())
     scores = queries @ vectors.T
     if metric == "l2":
         return scores - (vectors**2).sum(axis=1) / 2
@@ -84,14 +84,14 @@ def test_only_what_the_mask_allows_comes_back_in_order_with_true_scores(kind: st
     queries = scene()[1][:rows_asked]
     scores, rows = index_of(kind, metric).search(queries, fetch, None if share == 1.0 else ItemMask(mask))
     assert scores.shape == rows.shape == (rows_asked, fetch)
-    for row, (score, found) in enumerate(zip(scores, rows, strict=True)):
-        count = int((found >= 0).sum())
-        assert (found[:count] >= 0).all()
+    for row, (score, items) in enumerate(zip(scores, rows, strict=True)):
+        count = int((items >= 0).sum())
+        assert (items[:count] >= 0).all()
         assert np.isneginf(score[count:]).all()
-        assert len(set(found[:count].tolist())) == count
-        assert share == 1.0 or mask[found[:count]].all()
+        assert len(set(items[:count].tolist())) == count
+        assert share == 1.0 or mask[items[:count]].all()
         assert (np.diff(score[:count]) <= 0).all()
-        np.testing.assert_allclose(score[:count], all_scores(metric)[row, found[:count]], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(score[:count], all_scores(metric)[row, items[:count]], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -106,7 +106,7 @@ def test_a_query_finds_the_same_alone_and_among_others(kind: str, metric: str) -
 def test_a_longer_query_looks_into_the_same_lists() -> None:
     index, queries = index_of("ivf_sq8", "inner_product"), scene()[1]
     for query in queries:
-        short, long = (index.probes(np.ascontiguousarray(one[None]))[1] for one in (query, 100 * query))
+        short, long = (index.probes(np.ascontiguousarray(scaled[None]))[1] for scaled in (query, 100 * query))
         assert set(short[0].tolist()) == set(long[0].tolist())
 
 

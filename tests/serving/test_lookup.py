@@ -30,35 +30,35 @@ def stored(words: list[str]) -> Strings:
 
 
 @given(st.lists(_WORDS, unique=True, max_size=60), st.lists(_WORDS | st.just("\ud800"), max_size=80))
-def test_strings_have_the_rows_that_a_dictionary_gives(known: list[str], asked: list[str]) -> None:
+def test_strings_have_the_rows_that_a_dictionary_gives(known: list[str], words: list[str]) -> None:
     table, ids = {word: row for row, word in enumerate(known)}, stored(known)
-    asked = [*asked, *known]
-    found = row_finder(ids, build_lookup(ids))(asked)
-    assert found.tolist() == [table.get(word, -1) for word in asked]
+    words = [*words, *known]
+    found_rows = row_finder(ids, build_lookup(ids))(words)
+    assert found_rows.tolist() == [table.get(word, -1) for word in words]
     rows = np.arange(-len(known), len(known))
     assert ids[rows].tolist() == [known[row] for row in rows]
 
 
 @given(st.lists(_NUMBERS, unique=True, max_size=200), st.lists(_NUMBERS, max_size=100), st.booleans())
-def test_integers_have_the_rows_that_a_dictionary_gives(known: list[int], asked: list[int], many: bool) -> None:
+def test_integers_have_the_rows_that_a_dictionary_gives(known: list[int], values: list[int], many: bool) -> None:
     table = {value: row for row, value in enumerate(known)}
-    asked = [*asked, *known] * (1 + many)
+    values = [*values, *known] * (1 + many)
     ids = np.array(known, dtype=np.int64)
-    found = row_finder(ids, build_lookup(ids))(np.array(asked, dtype=np.int64))
-    assert found.tolist() == [table.get(value, -1) for value in asked]
-    codes = IntegerVocabulary(ids, build_lookup(ids)).encode(np.array(asked, dtype=np.int64))
-    assert codes.tolist() == [table.get(value, UNSEEN - FIRST_KNOWN) + FIRST_KNOWN for value in asked]
+    found_rows = row_finder(ids, build_lookup(ids))(np.array(values, dtype=np.int64))
+    assert found_rows.tolist() == [table.get(value, -1) for value in values]
+    codes = IntegerVocabulary(ids, build_lookup(ids)).encode(np.array(values, dtype=np.int64))
+    assert codes.tolist() == [table.get(value, UNSEEN - FIRST_KNOWN) + FIRST_KNOWN for value in values]
 
 
 def test_a_vocabulary_with_its_lookup_gives_the_codes_that_it_gives_without(tmp_path: Path) -> None:
     words = ["zółty", "", "a", "aa", "b"]
     save_words(tmp_path / "w", words)
     np.save(tmp_path / "n.npy", np.array([7, -7, 0, 2**62]))
-    asked = [*words, None, "none"]
-    without = load_strings(tmp_path, "w").encode(asked), load_integers(tmp_path, "n").encode(np.arange(-8, 8))
+    queried = [*words, None, "none"]
+    without = load_strings(tmp_path, "w").encode(queried), load_integers(tmp_path, "n").encode(np.arange(-8, 8))
     write_lookup(tmp_path / "w", least=0)
     write_lookup(tmp_path / "n", least=0)
-    np.testing.assert_array_equal(load_strings(tmp_path, "w").encode(asked), without[0])
+    np.testing.assert_array_equal(load_strings(tmp_path, "w").encode(queried), without[0])
     np.testing.assert_array_equal(load_integers(tmp_path, "n").encode(np.arange(-8, 8)), without[1])
     assert without[0].tolist() == [3, 4, 5, 6, 7, NULL, UNSEEN]
 
@@ -98,21 +98,21 @@ def test_a_release_with_lookups_answers_as_one_without(
     ids: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = make_run(tmp_path, ids=ids)
-    asked: list[Any] = [*run.users["user_id"], "никто" if ids == "string" else 5]
+    users: list[Any] = [*run.users["user_id"], "никто" if ids == "string" else 5]
     kind = object if ids == "string" else np.int64
     sent, excluded = (
-        np.array([one.encode() if ids == "string" else one for one in values], dtype=kind)[:, None]
-        for values in (asked, run.items["item_id"][: len(asked)])
+        np.array([value.encode() if ids == "string" else value for value in values], dtype=kind)[:, None]
+        for values in (users, run.items["item_id"][: len(users)])
     )
 
     def answers(looked_up: bool) -> Answer:
         retriever = Retriever.load(make_release(run))
-        assert [retriever.release.has(f"{one}.order.npy") for one in ("users/user_id", "items/ids")] == [looked_up] * 2
+        assert [retriever.release.has(f"{key}.order.npy") for key in ("users/user_id", "items/ids")] == [looked_up] * 2
         return retriever.answer(retriever.reader.read([{"user_id": sent, "exclude_item_ids": excluded}]))
 
     without = answers(False)
     monkeypatch.setattr(lookups.write_lookup, "__defaults__", (0,))
     monkeypatch.setattr(arrays, "DICTIONARY", 0)
-    for expected, found in zip(without, answers(True), strict=True):
-        np.testing.assert_array_equal(found, expected)
-    assert without.user_known.tolist() == [True] * (len(asked) - 1) + [False]
+    for expected, actual in zip(without, answers(True), strict=True):
+        np.testing.assert_array_equal(actual, expected)
+    assert without.user_known.tolist() == [True] * (len(users) - 1) + [False]

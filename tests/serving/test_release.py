@@ -104,8 +104,8 @@ def test_a_newer_format_is_refused(copy: Path) -> None:
 
 def test_towers_and_index_of_two_runs_are_refused_even_when_resealed(copy: Path, run: Run, tmp_path: Path) -> None:
     kind = "string" if run.users["user_id"].dtype == object else "int64"
-    other = make_release(make_run(tmp_path / "other", kind, seed=9))
-    shutil.copyfile(other / "towers/query.onnx", copy / "towers/query.onnx")
+    other_release = make_release(make_run(tmp_path / "other", kind, seed=9))
+    shutil.copyfile(other_release / "towers/query.onnx", copy / "towers/query.onnx")
     reseal(copy, lambda manifest: None)
     refused(copy, "pairing", "towers/")
 

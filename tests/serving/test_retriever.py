@@ -22,8 +22,8 @@ def retriever(release: Path) -> Retriever:
 
 def wire(values: Any) -> np.ndarray:
     """Return one value per row as the wire has it."""
-    if all(isinstance(one, str) for one in values):
-        return np.array([[one.encode()] for one in values], dtype=object)
+    if all(isinstance(value, str) for value in values):
+        return np.array([[value.encode()] for value in values], dtype=object)
     return np.array(values).reshape(len(values), 1)
 
 
@@ -124,8 +124,8 @@ def test_joined_requests_are_answered_as_each_alone(run: Run, retriever: Retriev
     for request in requests:
         alone = retriever.answer(retriever.reader.read([request]))
         stop, width = start + len(alone.count), alone.item_id.shape[1]
-        for one, other in zip(alone, joint, strict=True):
-            np.testing.assert_array_equal(one, other[start:stop, :width] if other.ndim == 2 else other[start:stop])
+        for own, whole in zip(alone, joint, strict=True):
+            np.testing.assert_array_equal(own, whole[start:stop, :width] if whole.ndim == 2 else whole[start:stop])
         start = stop
 
 

@@ -26,8 +26,8 @@ def brute_force(scores: np.ndarray, k: int, allowed: set[int]) -> list[int]:
 
 def exact_scores(vectors: np.ndarray, query: np.ndarray, metric: str) -> np.ndarray:
     """Return every item's score; the inputs are small integers, so every sum is exact."""
-    whole, asked = vectors.astype(np.int64), query.astype(np.int64)
-    return -((whole - asked) ** 2).sum(axis=1) if metric == "l2" else whole @ asked
+    whole, point = vectors.astype(np.int64), query.astype(np.int64)
+    return -((whole - point) ** 2).sum(axis=1) if metric == "l2" else whole @ point
 
 
 def full_index(
@@ -77,17 +77,17 @@ def test_equals_brute_force_with_ties_masks_exclusions_and_any_k(metric: str, da
     with pytest.MonkeyPatch.context() as patch:
         force(data.draw(st.sampled_from(["scan", "gather"])), patch)
         search = ItemSearch(vectors, metric=metric, live=live)
-        allowed = Allowed([search.mask(one) for one in bits], of_row) if bits else None
-        found = search.nearest(queries, k, rows, left_out, allowed)
-    assert found.item_index.shape == found.score.shape == (len(queries), k.max())
+        allowed = Allowed([search.mask(mask) for mask in bits], of_row) if bits else None
+        answer = search.nearest(queries, k, rows, left_out, allowed)
+    assert answer.item_index.shape == answer.score.shape == (len(queries), k.max())
     for row, query in enumerate(queries):
         may = live & (bits[of_row[row]] if bits and of_row[row] >= 0 else True)
         scores = exact_scores(vectors, query, metric)
         expected = brute_force(scores, int(k[row]), {*np.flatnonzero(may).tolist()} - {*left_out[rows == row].tolist()})
-        assert found.count[row] == len(expected)
-        assert found.item_index[row].tolist() == expected + [-1] * (k.max() - len(expected))
-        assert np.isneginf(found.score[row, len(expected) :]).all()
-        np.testing.assert_array_equal(found.score[row, : len(expected)], scores[expected])
+        assert answer.count[row] == len(expected)
+        assert answer.item_index[row].tolist() == expected + [-1] * (k.max() - len(expected))
+        assert np.isneginf(answer.score[row, len(expected) :]).all()
+        np.testing.assert_array_equal(answer.score[row, : len(expected)], scores[expected])
 
 
 def scene(seed: int = 4, items: int = 5000, rows: int = 40) -> tuple[np.ndarray, tuple[Any, ...], list[np.ndarray]]:
@@ -107,11 +107,11 @@ def test_every_way_gives_the_same_answer_bit_for_bit(way: str, metric: str, monk
     live = np.random.default_rng(1).random(len(vectors)) < 0.97
     of_row = np.arange(len(arguments[0])) % (len(masks) + 1) - 1
     plain = ItemSearch(vectors, metric=metric, live=live)
-    expected = plain.nearest(*arguments, Allowed([plain.mask(one) for one in masks], of_row))
+    expected = plain.nearest(*arguments, Allowed([plain.mask(mask) for mask in masks], of_row))
     force(way, monkeypatch)
     search = ItemSearch(vectors, full_index(vectors[:4900], metric), metric=metric, live=live)
     assert search.plan(arguments[0], 10, search.mask(masks[1])).way == way
-    assert_same(search.nearest(*arguments, Allowed([search.mask(one) for one in masks], of_row)), expected)
+    assert_same(search.nearest(*arguments, Allowed([search.mask(mask) for mask in masks], of_row)), expected)
     assert_same(search.nearest(*arguments), plain.nearest(*arguments))
 
 
@@ -125,8 +125,8 @@ def test_the_scores_are_those_of_the_metric() -> None:
         "l2": -((queries[:, None] - vectors[None]) ** 2).sum(axis=2),
     }
     for metric, scores in expected.items():
-        found = ItemSearch(vectors, metric=metric).nearest(queries, np.full(40, 20), *no_exclusions())
-        np.testing.assert_allclose(found.score, -np.sort(-scores, axis=1)[:, :20], rtol=1e-4, atol=1e-5)
+        answer = ItemSearch(vectors, metric=metric).nearest(queries, np.full(40, 20), *no_exclusions())
+        np.testing.assert_allclose(answer.score, -np.sort(-scores, axis=1)[:, :20], rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match=r"'dot'.*expected one of inner_product, cosine, l2"):
         ItemSearch(vectors, metric="dot")
 
@@ -137,11 +137,11 @@ def test_too_few_from_the_index_are_made_up_for(monkeypatch: pytest.MonkeyPatch)
     force("index", monkeypatch)
     search = ItemSearch(vectors, full_index(vectors, lists=64, probes=1))
     monkeypatch.setattr(costs, "MISSING", 19.0)  # times 1 - recall_target: hardly a list
-    found = search.nearest(
+    answer = search.nearest(
         queries, np.full(8, 100), *no_exclusions(), Allowed([search.mask(masks[2])], np.zeros(8, np.int64))
     )
-    assert (found.count == 100).all()
-    assert masks[2][found.item_index].all()
+    assert (answer.count == 100).all()
+    assert masks[2][answer.item_index].all()
     whole = search.nearest(queries, np.full(8, len(vectors)), *no_exclusions())
     assert (whole.count == len(vectors)).all()
 
@@ -229,7 +229,7 @@ def test_the_planner_reads_lists_that_hold_what_is_allowed_or_compares_where_tha
     assert ItemSearch(vectors).plan(vectors[:1], 10).way == "scan"
 
 
-def assert_same(found: Found, expected: Found) -> None:
+def assert_same(answer: Found, expected: Found) -> None:
     """Assert that two answers are bitwise equal."""
-    for one, other in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(one, other)
+    for array, expected_array in zip(answer, expected, strict=True):
+        np.testing.assert_array_equal(array, expected_array)

@@ -24,16 +24,16 @@ def test_no_column_is_missed_whose_score_is_above_the_bound(
     fetch = max(1, int(share * (total - 1)))
     scores = generator.integers(0, distinct, (rows, total)).astype(np.float32)  # with ties
     scores[generator.random((rows, total)) < blanks] = -np.inf
-    found = leaders(scores, fetch)
+    leading = leaders(scores, fetch)
     for row in range(rows):
-        kept = slice(None) if found.blank is None else ~found.blank[row]
-        columns = found.columns[row][kept].tolist()
+        kept = slice(None) if leading.blank is None else ~leading.blank[row]
+        columns = leading.columns[row][kept].tolist()
         assert columns == sorted(set(columns))
         assert scores[row][columns].min(initial=np.inf) > -np.inf
         assert len(columns) >= min(fetch, int((scores[row] > -np.inf).sum()))
-        others = np.delete(scores[row], columns)
-        assert others.max(initial=-np.inf) <= found.bound[row]
-        assert all(scores[row][columns] >= found.bound[row])
+        rest = np.delete(scores[row], columns)
+        assert rest.max(initial=-np.inf) <= leading.bound[row]
+        assert all(scores[row][columns] >= leading.bound[row])
 
 
 @given(

@@ -57,7 +57,7 @@ def test_a_sequence_that_is_not_as_declared_is_refused(
 
 
 def test_the_client_always_sends_time_and_history_and_pads_them() -> None:
-    assert {name: one.tolist() for name, one in tensors(DATED, Query([1])).items()} == {
+    assert {name: array.tolist() for name, array in tensors(DATED, Query([1])).items()} == {
         "user_id": [[1]],
         "timestamp": [[NOW]],
         "history_item_ids": [[]],

@@ -80,29 +80,29 @@ def test_each_operator_does_what_it_says(transform: QueryTransform) -> None:
 
 
 def test_inputs_are_not_written_to(transform: QueryTransform) -> None:
-    given = columns()
-    for column in given.values():
+    inputs = columns()
+    for column in inputs.values():
         for array in column:
             if array is not None:
                 array.flags.writeable = False
-    transform(given)
+    transform(inputs)
 
 
 @pytest.mark.parametrize("size", [1, 32, 33, 500])
 def test_few_and_many_integers_find_the_same_codes(transform: QueryTransform, size: int) -> None:
     extremes = np.array([7, -(2**63), 2**63 - 1, -(2**63) + 1, 0], dtype=np.int64)
     values = np.resize(extremes, size)
-    given = {
+    inputs = {
         "user": Column(values),
         "word": Column(text(*["z"] * size)),
         "age": Column(np.zeros(size)),
         "tags": Column(text(), None, np.zeros(size + 1, dtype=np.int64)),
     }
-    assert transform(given)["user"].tolist() == np.resize([3, 4, 2, 2, 2], size).tolist()
+    assert transform(inputs)["user"].tolist() == np.resize([3, 4, 2, 2, 2], size).tolist()
 
 
 @pytest.mark.parametrize(
-    ("name", "column", "told"),
+    ("name", "column", "message"),
     [
         ("user", None, "column 'user' is missing"),
         ("user", Column(np.array([7.0, 8.0])), "column 'user': got float64"),
@@ -119,10 +119,10 @@ def test_few_and_many_integers_find_the_same_codes(transform: QueryTransform, si
         ("age", Column(np.zeros(2), None, np.array([0, 1, 2])), "column 'age': expected single values"),
     ],
 )
-def test_a_wrong_column_is_told_by_name(transform: QueryTransform, name: str, column: Any, told: str) -> None:
-    given = {**columns(), name: column}
-    with pytest.raises(InvalidRequest, match=told):
-        transform({key: value for key, value in given.items() if value is not None})
+def test_a_wrong_column_is_told_by_name(transform: QueryTransform, name: str, column: Any, message: str) -> None:
+    inputs = {**columns(), name: column}
+    with pytest.raises(InvalidRequest, match=message):
+        transform({key: value for key, value in inputs.items() if value is not None})
 
 
 def edit(*path: Any, value: Any) -> Callable[[Any], None]:
@@ -135,7 +135,7 @@ def edit(*path: Any, value: Any) -> Callable[[Any], None]:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (edit("format", value=2), "format is not 1"),
         (edit("format", value=True), "format must be an integer"),
@@ -166,10 +166,10 @@ def edit(*path: Any, value: Any) -> Callable[[Any], None]:
         (edit("steps", value=DOCUMENT["steps"][:-1]), "the steps do not make the outputs"),
     ],
 )
-def test_a_wrong_parameter_is_refused_by_file_and_place(change: Any, told: str, tmp_path: Path) -> None:
+def test_a_wrong_parameter_is_refused_by_file_and_place(change: Any, message: str, tmp_path: Path) -> None:
     document = copy.deepcopy(DOCUMENT)
     change(document)
-    with pytest.raises(InvalidRelease, match=told) as caught:
+    with pytest.raises(InvalidRelease, match=message) as caught:
         QueryTransform.load(write(tmp_path, document))
     assert str(tmp_path) in str(caught.value)
 
@@ -182,7 +182,7 @@ def test_what_is_not_a_transform_is_refused(content: bytes, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("file", "array", "told"),
+    ("file", "array", "message"),
     [
         ("00_user", np.array([7, 7]), "a value is there twice"),
         ("00_user", np.array([7.0]), "expected one dimension of int64"),
@@ -196,10 +196,10 @@ def test_what_is_not_a_transform_is_refused(content: bytes, tmp_path: Path) -> N
         ("01_word.utf8", np.array([255], dtype=np.uint8), "offsets do not fit"),
     ],
 )
-def test_a_damaged_vocabulary_is_refused_by_file(file: str, array: np.ndarray, told: str, tmp_path: Path) -> None:
+def test_a_damaged_vocabulary_is_refused_by_file(file: str, array: np.ndarray, message: str, tmp_path: Path) -> None:
     write(tmp_path, DOCUMENT)
     np.save(tmp_path / "vocabulary" / f"{file}.npy", array, allow_pickle=True)
-    with pytest.raises(InvalidRelease, match=told) as caught:
+    with pytest.raises(InvalidRelease, match=message) as caught:
         QueryTransform.load(tmp_path)
     assert file.split(".")[0] in str(caught.value)
 
