@@ -154,7 +154,7 @@ class Catalogue(Section, tag_field="kind", tag="catalogue", frozen=True, kw_only
 
 
 class Sampled(Section, tag_field="kind", tag="sampled", frozen=True, kw_only=True):
-    """The target competes with the batch's other items and with drawn ones: for a catalogue too large to embed in
+    """The target competes with other items of the batch and with drawn ones, for a catalogue too large to embed in
     every step.
 
     A negative's logit is lessened, after the temperature, by the logarithm of how often that item is expected among
@@ -165,6 +165,9 @@ class Sampled(Section, tag_field="kind", tag="sampled", frozen=True, kw_only=Tru
     its negatives, an accidental hit, is masked.
     """
 
+    group: PositiveInt = 2048
+    """Rows of a batch whose items compete with one another: a row of a large batch costs no more than one of a small
+    batch. The drawn items compete with all."""
     uniform: Count = 1024
     """Items drawn evenly from the catalogue in every step: items that are rarely or never in a batch are trained too
     (mixed negative sampling, Yang et al. 2020)."""

@@ -130,8 +130,9 @@ def step_traffic(shapes: Shapes, model: Model, train: Train) -> dict[str, int]:
     candidates = embedded = shapes.items
     objective = train.objective
     if isinstance(objective.candidates, Sampled):
-        embedded = batch + objective.candidates.uniform + objective.candidates.popularity
-        candidates = embedded + objective.candidates.cached
+        drawn = objective.candidates.uniform + objective.candidates.popularity
+        embedded = batch + drawn
+        candidates = min(batch, objective.candidates.group) + drawn + objective.candidates.cached
     return {
         "query tower": batch * _tower_row(shapes.query, model) * FLOAT,
         "item tower": embedded * _tower_row(shapes.item, model, lengths=shapes.item_lengths) * FLOAT,

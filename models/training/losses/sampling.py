@@ -126,8 +126,8 @@ class Negatives(NamedTuple):
 class Sampler:
     """Negatives from the batch, the catalogue, the training rows and earlier batches.
 
-    An item counts as expected with its exact probabilities: in the batch, where the other rows are drawn without
-    replacement from the rows of other numbers, (batch - 1) * count / (rows - 1); among the drawn ones
+    An item counts as expected with its exact probabilities: in a group of the batch, where the other rows are drawn
+    without replacement from the rows of other numbers, (group - 1) * count / (rows - 1); among the drawn ones
     uniform / items + popularity * count / rows; in the cache cached * count / rows.
     """
 
@@ -142,16 +142,16 @@ class Sampler:
         uniform = tf.random.uniform([self.config.uniform], maxval=self.rows.num_items, dtype=tf.int64)
         return tf.concat([uniform, self.rows.popular(self.config.popularity)], axis=0)
 
-    def with_cached(self, items: tf.Tensor, vectors: tf.Tensor, batch: tf.Tensor) -> Negatives:
-        """Add the cached items to a batch's own and drawn ones, int64 `[c]` with float32 `[c, d]` vectors."""
+    def with_cached(self, items: tf.Tensor, vectors: tf.Tensor, group: tf.Tensor) -> Negatives:
+        """Add the cached items to those of a group and the drawn ones, int64 `[c]` with float32 `[c, d]` vectors."""
         items = tf.concat([items, self._items[: self._filled]], axis=0)
         vectors = tf.concat([vectors, self._vectors[: self._filled]], axis=0)
-        return Negatives(items, vectors, tf.math.log(self.expected(items, batch)))
+        return Negatives(items, vectors, tf.math.log(self.expected(items, group)))
 
-    def expected(self, items: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
+    def expected(self, items: tf.Tensor, group: tf.Tensor) -> tf.Tensor:
         """Return how often items are expected among the negatives of a row with another target, float32 `[c]`."""
         rows = self.rows.total
-        per_row = tf.cast(batch - 1, tf.float32) / max(rows - 1, 1)
+        per_row = tf.cast(group - 1, tf.float32) / max(rows - 1, 1)
         per_row += tf.cast(self.config.popularity + self._filled, tf.float32) / rows
         return per_row * tf.gather(self.rows.counts, items) + self.config.uniform / self.rows.num_items
 

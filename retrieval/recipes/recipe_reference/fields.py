@@ -7,6 +7,7 @@ import inspect
 import json
 import re
 import textwrap
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ _NUMBERS: dict[Any, str] = {
 }
 
 
+@cache
 def docs_of(struct: type) -> dict[str, str]:
     """Return the docstring under each field of a config class, inherited ones included."""
     docs: dict[str, str] = {}

@@ -251,12 +251,13 @@ def test_a_sampled_step_embeds_each_item_of_the_batch_and_of_the_drawn_ones_once
 
 @pytest.mark.parametrize("fixed_shapes", [False, True])
 @pytest.mark.parametrize("block", [1, 20, 1 << 20])
+@pytest.mark.parametrize("sampled", [Sampled(uniform=9), Sampled(group=2, uniform=3), Sampled(group=1, uniform=2)])
 def test_the_blockwise_loss_is_the_mean_of_the_rows_losses(
-    block: int, fixed_shapes: bool, monkeypatch: pytest.MonkeyPatch
+    sampled: Sampled, block: int, fixed_shapes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Value and gradients, with items that occur several times among the targets and the drawn ones."""
     monkeypatch.setattr(normaliser, "SOFTMAX_BLOCK", block)
-    loss = build_loss(Objective(candidates=Sampled(uniform=9)), TrainingRows(KNOWN, ITEMS), DIM, None, fixed_shapes)
+    loss = build_loss(Objective(candidates=sampled), TrainingRows(KNOWN, ITEMS), DIM, None, fixed_shapes)
     batch = labels(loss.rows, list(range(ROWS)))._replace(weights=tf.constant([1.0, 0.5, 2.0, 0.0, 1.5]))
     queries = tf.Variable(QUERIES)
 
@@ -278,12 +279,33 @@ def test_the_blockwise_loss_is_the_mean_of_the_rows_losses(
         np.testing.assert_allclose(blockwise, expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("weight", [1.0, 0.5])
+def test_groups_of_a_batch_are_batches_that_share_what_is_drawn(weight: float) -> None:
+    rows = TrainingRows(KNOWN, ITEMS)
+
+    def loss(chosen: list[int], group: int) -> float:
+        objective = Objective(candidates=Sampled(group=group, uniform=4), positives_weight=weight)
+        tf.random.set_seed(0)  # the same items are drawn
+        return float(
+            build_loss(objective, rows, DIM)(FixedTowers(), {"row": tf.constant(chosen)}, labels(rows, chosen))
+        )
+
+    halves = [loss([0, 1], 9), loss([2, 4], 9)]
+    assert loss([0, 1, 2, 4], 2) == pytest.approx(np.mean(halves), rel=1e-5)
+    assert loss([0, 1, 2, 4], 9) != pytest.approx(np.mean(halves), rel=1e-4)
+
+
 def test_the_loss_on_average_is_near_that_of_the_catalogue_whatever_is_sampled() -> None:
     """An uncorrected softmax, or one corrected before the temperature, would be far off."""
     rows = TrainingRows(KNOWN, ITEMS)
     batch = labels(rows, list(range(ROWS)))
     exact = build_loss(Objective(), rows, DIM)(FixedTowers(), FEATURES, batch)
-    for sampled in (Sampled(uniform=300), Sampled(uniform=300, popularity=200), Sampled(uniform=300, cached=20)):
+    for sampled in (
+        Sampled(uniform=300),
+        Sampled(group=2, uniform=300),
+        Sampled(uniform=300, popularity=200),
+        Sampled(uniform=300, cached=20),
+    ):
         loss = build_loss(Objective(candidates=sampled), rows, DIM)
         tf.random.set_seed(0)
         mean = np.mean([loss(FixedTowers(), FEATURES, batch) for _ in range(30)])
