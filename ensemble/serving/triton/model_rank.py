@@ -10,7 +10,7 @@ from ..errors import InvalidRequest
 from ..files.arrays import read_values
 from ..files.release import Release
 from ..names import CANDIDATES, FEATURES, LEAST, VECTOR
-from ..retriever import Answer
+from ..retriever import RANKER_NS, Answer
 from ..search.catalogue import on_wire
 from ..search.ranker import Ranker
 from ..selftest import SelfTest
@@ -58,9 +58,8 @@ class RankModel(BatchModel):
         candidates = _padded([arrays[CANDIDATES] for arrays in sent])
         if candidates.shape[1] > self._most:
             raise InvalidRequest(f"{CANDIDATES}: {candidates.shape[1]} of a row, expected at most {self._most}")
-        highest = int(candidates.max(initial=-1))
-        if highest >= self._ranker.items or int(candidates.min(initial=0)) < -1:
-            raise InvalidRequest(f"{CANDIDATES}: got {highest}, expected rows of the {self._ranker.items} items, or -1")
+        _check_candidates(candidates, self._ranker.items)
+        self.budget().spend_each((candidates >= 0).sum(axis=1), RANKER_NS)
         try:
             ranked = self._ranker.rank(self._features(sent), vectors, candidates, request.top_k, least[:, 0])
         except Exception as error:
@@ -77,6 +76,19 @@ class RankModel(BatchModel):
             return unpack(np.concatenate([arrays[FEATURES] for arrays in sent]), self._record)
         joined = {name: np.concatenate([arrays[name] for arrays in sent]) for name in self._named}
         return {name: values if name in self._lists else values[:, 0] for name, values in joined.items()}
+
+
+def _check_candidates(candidates: _Array, items: int) -> None:
+    """Raise InvalidRequest unless the candidates, int64 [n, m], are rows of the items, in each row before all -1."""
+    lowest, highest = int(candidates.min(initial=0)), int(candidates.max(initial=-1))
+    if lowest < -1 or highest >= items:
+        raise InvalidRequest(
+            f"{CANDIDATES}: got {lowest} to {highest}, expected rows of the {items} items, -1 past the last"
+        )
+    real = candidates >= 0
+    holes = (~real[:, :-1] & real[:, 1:]).any(axis=1)
+    if holes.any():
+        raise InvalidRequest(f"{CANDIDATES}, row {int(holes.argmax())}: got -1 before another one, expected it last")
 
 
 def _padded(candidates: Sequence[_Array]) -> _Array:

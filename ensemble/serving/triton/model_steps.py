@@ -123,9 +123,11 @@ class SearchModel(BatchModel):
         """Return item_id, score, count and user_known of every request."""
         budget = self.budget()
         request = self._reader.read([_as_read(arrays) for arrays in sent], budget)
-        highest = extremes(request.columns[USER].values)[1]
-        if highest >= self._users:
-            raise InvalidRequest(f"{USER_ROW}: got {highest}, expected at most {self._users - 1}, or -1 for a stranger")
+        lowest, highest = extremes(request.columns[USER].values)
+        if lowest < -1 or highest >= self._users:
+            raise InvalidRequest(
+                f"{USER_ROW}: got {lowest} to {highest}, expected 0 to {self._users - 1}, or -1 for a stranger"
+            )
         vectors = sent[0][VECTOR] if len(sent) == 1 else np.concatenate([arrays[VECTOR] for arrays in sent])
         check_queries(vectors)
         answer = self._catalogue.nearest(vectors, request.columns[USER].values, request, self._candidates, budget)
