@@ -32,7 +32,9 @@ class Addresses:
     """None: `host`, too."""
 
     def __post_init__(self) -> None:
-        """Raise ServerError for a port that is out of range."""
+        """Raise ServerError for a port that is out of range, or no host: an empty one would be every address."""
+        if not all(self.host_of(purpose) for purpose in self.ports):
+            raise ServerError("--host, --metrics-host: expected an address, such as 127.0.0.1")
         for purpose, port in self.ports.items():
             check_port(f"--{purpose}-port", port)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import socket
@@ -43,6 +44,10 @@ def check_free(host: str, ports: dict[str, int]) -> None:
             try:
                 probe.bind((host, port))
             except OSError as error:
+                if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                    raise ServerError(
+                        f"{host}: {error.strerror}; expected an address of this machine, such as 127.0.0.1 or 0.0.0.0"
+                    ) from None
                 raise ServerError(
                     f"port {port} ({purpose}) on {host} is taken{_owner(port)} ({error.strerror}); "
                     f"stop that process or choose another with --{purpose}-port"

@@ -13,6 +13,7 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Any
 
 from ensemble.server.environment import child_environment, on_path
 from workflows.errors import ServerError
@@ -75,7 +76,7 @@ def inspect_python(executable: Path) -> ServingPython:
     models.
     """
     executable = executable.absolute()
-    answer = json.loads(ask_python(executable, _PROBE))
+    answer = ask_python(executable, _PROBE)
     if answer["missing"]:
         remedy = f"{executable} -m pip install --require-hashes -r requirements/serve.txt"
         raise ServerError(
@@ -87,16 +88,16 @@ def inspect_python(executable: Path) -> ServingPython:
     return ServingPython(executable, answer["version"], answer["numpy"], library, Path(answer["home"]), packages)
 
 
-def ask_python(executable: Path, code: str) -> str:
-    """Return what an interpreter prints when it runs `code`, isolated from working directory and variables.
+def ask_python(executable: Path, code: str) -> dict[str, Any]:
+    """Return the JSON object that an interpreter prints when it runs `code`, isolated from directory and variables.
 
     Raises
     ------
     ServerError
-        The interpreter does not run, or the code fails.
+        It does not run, is no Python, or the code fails.
     """
     try:
-        return subprocess.run(
+        printed = subprocess.run(
             [executable, "-I", "-c", code],
             capture_output=True,
             text=True,
@@ -105,10 +106,18 @@ def ask_python(executable: Path, code: str) -> str:
             cwd="/",
             env=child_environment(),
         ).stdout
+        answer = json.loads(printed)
+        if isinstance(answer, dict):
+            return answer
+        reason = "it printed something else"
+    except subprocess.CalledProcessError as error:
+        last = (error.stderr.strip() or "no message").splitlines()[-1][:200]
+        reason = f"it ended with status {error.returncode}: {last}"
+    except ValueError:
+        reason = "it printed something else"
     except (OSError, subprocess.SubprocessError) as error:
-        raise ServerError(
-            f"{executable}: cannot be asked for its version: {error}; expected a Python 3.10 to 3.12"
-        ) from None
+        reason = getattr(error, "strerror", None) or str(error)
+    raise ServerError(f"{executable}: cannot be asked for its version: {reason}; expected a Python 3.10 to 3.12")
 
 
 def find_triton(given: Path | None, python: ServingPython) -> Triton:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from ensemble.triton.find import ask_python
@@ -24,7 +23,7 @@ print(json.dumps({"python": "%d.%d.%d" % sys.version_info[:3], "packages": found
 def serving_packages(python: Path) -> tuple[str, dict[str, str]]:
     """Return the version and the packages of an interpreter; both empty if it does not run."""
     try:
-        answer = json.loads(ask_python(python.absolute(), _ASK))
-    except (ServerError, ValueError):
+        answer = ask_python(python.absolute(), _ASK)
+    except ServerError:
         return "", {}
     return answer["python"], answer["packages"]

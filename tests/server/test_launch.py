@@ -18,7 +18,7 @@ from ensemble.deploy.swap import check_machine
 from ensemble.measure.prometheus import read
 from ensemble.server.environment import KEPT, KEPT_PREFIXES, on_path
 from ensemble.server.permissions import writable_by_others
-from ensemble.server.ports import check_address, free_ports
+from ensemble.server.ports import check_address, check_free, free_ports
 from ensemble.server.server import Addresses, TritonServer
 from ensemble.serving.triton.canary import OverHttp, check
 from ensemble.supervision.health import canary
@@ -186,6 +186,30 @@ def test_a_port_that_is_none_is_refused(port: int) -> None:
         Addresses("127.0.0.1", 8001, None, port)
     with pytest.raises(ServerError, match="expected HOST:PORT"):
         check_address(f"127.0.0.1:{port}")
+
+
+def test_a_host_that_is_none_of_this_machine_is_refused_as_such() -> None:
+    with pytest.raises(ServerError, match="expected an address"):
+        Addresses("", 8001, None, 8002)
+    for host in ("999.1.1.1", "192.0.2.1", "no such host"):
+        with pytest.raises(ServerError, match=rf"^{host}: .*expected an address of this machine"):
+            check_free(host, {"grpc": free_ports("127.0.0.1", 1)[0]})
+
+
+def test_a_python_that_is_none_is_refused_in_a_line(tmp_path: Path) -> None:
+    script = tmp_path / "python"
+    script.write_text("#!/bin/sh\necho 3.11\n")
+    script.chmod(0o755)
+    for python, told in (
+        (Path("/bin/true"), "it printed something else"),
+        (Path("/bin/false"), "it ended with status 1: no message"),
+        (tmp_path / "none", "No such file or directory; expected"),
+        (tmp_path, "Permission denied; expected"),
+        (script, "it printed something else"),
+    ):
+        with pytest.raises(ServerError, match=f"^{python}: cannot be asked for its version: {told}") as refused:
+            inspect_python(python)
+        assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", ":8001", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:8001/", ""])
