@@ -210,7 +210,7 @@ def test_a_step_refuses_what_no_other_step_makes(channel: Any, client: Retrieval
     with pytest.raises(InferenceServerException, match=r"INVALID_ARGUMENT.* features: not such as"):
         channel.infer(TOWER, [tensor("features", "UINT8", noise)])
     vector = tensor("vector", "FP32", np.ones((1, dim), dtype=np.float32))
-    with pytest.raises(InferenceServerException, match=r"INVALID_ARGUMENT.* user_row: got 99999, expected at most \d+"):
+    with pytest.raises(InferenceServerException, match=r"INVALID_ARGUMENT.* user_row: got 99999, expected 0 to \d+"):
         channel.infer(SEARCH, [vector, tensor("user_row", "INT64", np.array([[99_999]]))])
 
 

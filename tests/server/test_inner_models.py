@@ -76,7 +76,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
 @pytest.mark.parametrize("row", [-2, -(10**9), -(2**63), USERS, 2**63 - 1])
 def test_a_row_of_no_user_is_refused_in_batches_of_every_size(chain: Chain, rows: int, row: int) -> None:
     told = chain.refusal(SEARCH, chain.search([0] * (rows - 1) + [row]))
-    assert re.search(rf"user_row: got .*{row}\b.*, expected 0 to {USERS - 1}, or -1", told), told
+    assert re.search(rf"user_row: got {row}, expected 0 to {USERS - 1}, or -1", told), told
     chain.ask(SEARCH, chain.search([-1] * rows))
 
 

@@ -20,6 +20,7 @@ from ensemble.serving.search.attributes import Groups, Tags
 from ensemble.serving.search.budget import Budget, TooMuch
 from ensemble.serving.search.filters import Filters
 from ensemble.serving.search.search import ItemSearch
+from ensemble.serving.triton.tensors import Reader, input_tensors
 from ensemble.serving.triton.texts import text_reader
 from tests.synthetic import make_release, make_run
 
@@ -198,6 +199,20 @@ def test_long_texts_are_refused_before_their_words_are_looked_for(
     with pytest.raises(TooMuch, match=r"row \d+: .* more than the 1000 ms"):
         asked(reader_of_texts, Budget(1000), 64, about=about)
     assert not read
+
+
+def test_long_texts_in_a_list_are_refused_before_they_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gigabyte of them took two seconds, and counted as the few thousand entries that it is."""
+    inputs = input_tensors(
+        [{"name": "liked", "dtype": "string", "list": True}], {"user_id": "int64", "item_id": "int64"}
+    )
+    reader = Reader(inputs, {"top_k": 10, "max_top_k": 10, "max_exclude_item_ids": 10})
+    sent = {"user_id": np.array([[1], [2]]), "liked": np.array([[b"x" * 60_000] * 5000] * 2, dtype=object)}
+    few = {**sent, "liked": sent["liked"][:, :50]}
+    assert len(reader.read([few], Budget(1000)).columns["liked"].values) == 100
+    monkeypatch.setattr("ensemble.serving.triton.tensors._plain", lambda *_: pytest.fail("it was decoded"))
+    with pytest.raises(TooMuch, match=r"row 0: up to here .* more than the 1000 ms"):
+        reader.read([sent], Budget(1000))
 
 
 def test_one_row_that_leaves_much_out_does_not_widen_the_search_of_the_others(

@@ -126,7 +126,8 @@ class SearchModel(BatchModel):
         lowest, highest = extremes(request.columns[USER].values)
         if lowest < -1 or highest >= self._users:
             raise InvalidRequest(
-                f"{USER_ROW}: got {lowest} to {highest}, expected 0 to {self._users - 1}, or -1 for a stranger"
+                f"{USER_ROW}: got {lowest if lowest < -1 else highest}, expected 0 to {self._users - 1}, or -1 for a "
+                "stranger"
             )
         vectors = sent[0][VECTOR] if len(sent) == 1 else np.concatenate([arrays[VECTOR] for arrays in sent])
         check_queries(vectors)

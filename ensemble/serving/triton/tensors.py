@@ -30,6 +30,8 @@ MAX_VALUES = 10_000
 _FEW = 32
 _ENTRY_NS = {"INT64": 200.0, "FP64": 20.0, "BYTES": 1000.0}
 """Nanoseconds per entry of a list, to read it and look it up."""
+_BYTE_NS = 2.0
+"""Nanoseconds per byte of a list's texts, to decode and hash them."""
 WIRE = {"int64": "INT64", "float64": "FP64", "string": "BYTES"}
 """Triton data type by the data type of a raw column."""
 
@@ -152,7 +154,11 @@ class Reader:
             if name in self._ragged and any(arrays[name].size for arrays in requests):
                 shapes = [arrays[name].shape for arrays in requests]
                 lengths = np.repeat([width for _, width in shapes], [rows for rows, _ in shapes])
-                budget.spend_each(lengths, _ENTRY_NS[self._tensors[name].dtype])
+                dtype = self._tensors[name].dtype
+                budget.spend_each(lengths, _ENTRY_NS[dtype])
+                if dtype == "BYTES":
+                    sizes = [sum(map(len, row)) for arrays in requests for row in arrays[name].tolist()]
+                    budget.spend_each(np.array(sizes, dtype=np.int64), _BYTE_NS)
 
     def _column(self, tensor: Tensor, requests: Sequence[Arrays]) -> Column:
         if not tensor.ragged:
