@@ -231,6 +231,11 @@ KNOWN: dict[str, tuple[str, Callable[[Path], None], str]] = {
         changed_array("users/features/00.npy", lambda one: one + 10**6),
         "codes",
     ),
+    "codes below zero": (
+        "users/features/00.npy",
+        changed_array("users/features/00.npy", lambda one: -one - 1),
+        "codes",
+    ),
     "times that go back": (
         "history/timestamp.npy",
         changed_array("history/timestamp.npy", lambda one: one[::-1].copy()),

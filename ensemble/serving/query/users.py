@@ -116,7 +116,9 @@ def _check_values(place: Path, name: str, values: np.ndarray, codes: int | None)
     if codes is None:
         if not np.isfinite(values).all():
             raise InvalidRelease(f"{place}: feature '{name}' holds a number that is not finite")
-    elif not 0 <= (least := int(values.min())) <= (most := int(values.max())) < codes:
+        return
+    least, most = int(values.min()), int(values.max())
+    if least < 0 or most >= codes:
         raise InvalidRelease(f"{place}: feature '{name}' holds codes from {least} to {most}, expected 0 to {codes - 1}")
 
 
