@@ -89,12 +89,13 @@ def product_of(peer: Blended, interactions: csr_matrix, later: csr_matrix | None
 def factors_of(products: Sequence[tuple[float, Product]], interactions: csr_matrix, rank: int) -> Factors:
     """Return a weighted sum of scores as factors of at most this rank.
 
-    They are exact where there are no more users or items than `rank`, or where one model has no wider factors. Else the
+    They are exact, and no wider than that takes, where the models' own factors are together no wider than `rank`, or
+    where there are no more users or items. Else the
     items have the sum's first right singular vectors, and each user what comes closest to its scores, above all to
     those of the items that it is answered first: projected on so few vectors, rare items would fall behind.
     """
     known = np.diff(interactions.indptr) > 0
-    users, items = _narrow(products, rank) or _projected(products, interactions, rank)
+    users, items = _joined(products, min(rank, *interactions.shape)) or _projected(products, interactions, rank)
     users = np.where(known[:, np.newaxis], users, users[known].mean(axis=0))
     return Factors(users.astype(np.float32), items.astype(np.float32))
 
@@ -112,12 +113,12 @@ def _sides(
     return users * (np.diff(interactions.indptr) > 0)[:, np.newaxis], items.T
 
 
-def _narrow(products: Sequence[tuple[float, Product]], rank: int) -> tuple[Float32Array, Float32Array] | None:
-    """Return the factors of a single model as they are, where they are no wider than `rank`."""
-    if len(products) != 1:
+def _joined(products: Sequence[tuple[float, Product]], rank: int) -> tuple[Float32Array, Float32Array] | None:
+    """Return the models' own factors side by side, where they have some and these are together no wider than `rank`."""
+    if any(issparse(left) for _, (left, _) in products) or sum(left.shape[1] for _, (left, _) in products) > rank:
         return None
-    ((weight, (left, right)),) = products
-    return (weight * left, right.T) if not issparse(left) and left.shape[1] <= rank else None
+    users = np.concatenate([weight * left for weight, (left, _) in products], axis=1)
+    return users, np.concatenate([right.T for _, (_, right) in products], axis=1)
 
 
 def _projected(

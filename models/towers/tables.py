@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import tensorflow as tf
 
-from models.towers.two_tower import FeatureEmbeddings
+from models.towers.blending import WithFactors
 
 LEAST_BYTES: Final = 1 << 20
 """Tables of so many bytes or more lie beside the graph, where processes share them and none is too large. Smaller ones
@@ -27,13 +27,15 @@ class Table(NamedTuple):
         return vars(self.layer)[self.attribute]
 
 
-def large_tables(embeddings: FeatureEmbeddings) -> dict[str, Table]:
+def large_tables(tower: Any) -> dict[str, Table]:
     """Return the tables of a tower that lie beside its graph, by name."""
+    encoder = tower.tower if isinstance(tower, WithFactors) else tower
+    embeddings = encoder.blocks[0]
     tables = {name: Table(layer, "embeddings") for name, layer in embeddings.tables.items()}
     if embeddings.augmented:
         tables[f"{embeddings.augmented.feature}.augmented"] = Table(embeddings.augmented, "embeddings")
-    if embeddings.beside:
-        tables[f"{embeddings.beside.spec.name}.factors"] = Table(embeddings.beside, "factors")
+    if isinstance(tower, WithFactors):
+        tables[f"{tower.spec.name}.factors"] = Table(tower, "factors")
     return {name: table for name, table in tables.items() if _bytes(table.variable) >= LEAST_BYTES}
 
 

@@ -15,7 +15,6 @@ from merlin.schema import ColumnSchema, Schema, Tags
 
 from models.config import Cross, Gates, Model, Side
 from models.towers.augmentation import augmented_vectors
-from models.towers.blending import Beside, Blended, factor_width
 from models.towers.cross import crossed, mlp
 from models.towers.gates import FieldGates
 from models.towers.heads import TaskHeads
@@ -49,10 +48,8 @@ class FeatureEmbeddings(tf.keras.layers.Layer):
         side: Tags,
         config: Model,
         pretrained: Mapping[str, np.ndarray],
-        beside: Beside | None = None,
     ) -> None:
         super().__init__()
-        self.beside = beside
         self.specs = tuple(specs)
         self.schema = Schema([ColumnSchema(name, tags=[side]) for spec in specs for name in input_names(spec)])
         self.unseen_rate = config.unseen_rate
@@ -63,12 +60,9 @@ class FeatureEmbeddings(tf.keras.layers.Layer):
         self.gates = FieldGates(config.gates, len(specs)) if config.gates and _has(config.gates, side) else None
 
     def call(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        """Embed and concatenate the features, in the order of the specs, and outside training a blend's factors."""
+        """Embed and concatenate the features, in the order of the specs."""
         fields = [self._embed(spec, inputs, training) for spec in self.specs]
-        fields = self.gates(fields) if self.gates else fields
-        if self.beside and not training:
-            fields = [*fields, self.beside(inputs)]
-        return tf.concat(fields, axis=1)
+        return tf.concat(self.gates(fields) if self.gates else fields, axis=1)
 
     def augmented_vectors(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Return what stands in for the other tower, float32 `[n, d]`; a row's id is unseen as often as in training."""
@@ -161,17 +155,15 @@ def build_tower(
     config: Model,
     pretrained: Mapping[str, np.ndarray],
     compute: Compute = PLAIN,
-    factors: int = 0,
 ) -> mm.Encoder:
     """Build one tower: features -> embeddings [-> gates] -> dropout [-> cross layers] -> `MLPBlock` (linear last layer)
-    [-> L2 normalisation]; cross layers may also be beside the `MLPBlock`, and so may `factors` numbers of a blend."""
-    beside = Beside(specs, _side(side), factors) if factors else None
-    embeddings = FeatureEmbeddings(specs, side, config, pretrained, beside)
+    [-> L2 normalisation]; cross layers may also be beside the `MLPBlock`."""
+    embeddings = FeatureEmbeddings(specs, side, config, pretrained)
     dropout = tf.keras.layers.Dropout(config.dropout)
     with compute.layers():
         layers = crossed(config, config.cross) if config.cross and _has(config.cross, side) else [mlp(config)]
-    after = [dropout, *layers, *([L2Norm()] if config.similarity == "cosine" else [])]
-    return mm.Encoder(embeddings, *([Blended(after, factors)] if factors else after), prep_features=False)
+    normalised = [L2Norm()] if config.similarity == "cosine" else []
+    return mm.Encoder(embeddings, dropout, *layers, *normalised, prep_features=False)
 
 
 class TwoTowerModel(RetrievalModelV2):
@@ -206,13 +198,11 @@ class TwoTowerModel(RetrievalModelV2):
         pretrained: Mapping[str, np.ndarray] = MappingProxyType({}),
         compute: Compute = PLAIN,
     ) -> None:
-        factors = factor_width(config.blend, query_specs, item_specs)
         super().__init__(
-            query=build_tower(query_specs, Tags.USER, config, pretrained, compute, factors),
-            candidate=build_tower(item_specs, Tags.ITEM, config, pretrained, compute, factors),
+            query=build_tower(query_specs, Tags.USER, config, pretrained, compute),
+            candidate=build_tower(item_specs, Tags.ITEM, config, pretrained, compute),
             output=DotProduct(),
         )
-        self.factors = factors
         self._trained_query, self._trained_items = (
             compute.tower(encoder) for encoder in (self.query_encoder, self.candidate_encoder)
         )
@@ -238,16 +228,16 @@ class TwoTowerModel(RetrievalModelV2):
 
     def item_vectors(self, training: bool = False, items: tf.Tensor | None = None) -> tf.Tensor:
         """Return the vectors of the whole catalogue, or of these items (int64 `[c]`) only, float32 `[items, d]`."""
-        features = self.catalogue
-        if items is not None:
-            features = {name: tf.gather(values, items) for name, values in features.items()}
+        features = self.item_features(items)
         if training:
             return self._trained_items(features)
         return tf.cast(self.candidate_encoder(features, training=False), tf.float32)
 
-    def own(self, vectors: np.ndarray) -> np.ndarray:
-        """Return the towers' own part of vectors, float32 `[n, d]`, without a blend's factors."""
-        return vectors[:, : vectors.shape[1] - self.factors]
+    def item_features(self, items: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
+        """Return the inputs of the item tower for the whole catalogue, or for these items (int64 `[c]`) only."""
+        if items is None:
+            return dict(self.catalogue)
+        return {name: tf.gather(values, items) for name, values in self.catalogue.items()}
 
     def augmented_queries(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Return the augmented vectors of queries as training sees them, float32 `[n, d]`."""
@@ -255,8 +245,7 @@ class TwoTowerModel(RetrievalModelV2):
 
     def augmented_items(self, items: tf.Tensor) -> tf.Tensor:
         """Return the augmented vectors of items (int64 `[n]`) as training sees them, float32 `[n, d]`."""
-        features = {name: tf.gather(values, items) for name, values in self.catalogue.items()}
-        return self.candidate_encoder.blocks[0].augmented_vectors(features)
+        return self.candidate_encoder.blocks[0].augmented_vectors(self.item_features(items))
 
     def train_step(self, data: tuple[Mapping[str, tf.Tensor], Labels]) -> dict[str, tf.Tensor]:
         """Take one optimiser step on a batch."""

@@ -10,11 +10,11 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from models.baselines.baseline import Refused
-from models.baselines.factors import KINDS, Blended, Factors, Product, factors_of, product_of, tried
+from models.baselines.factors import KINDS, Blended, Product, factors_of, product_of, tried
 from models.baselines.task import count_later
 from models.config import Model, Rating, Train
 from models.metrics import Float32Array, Int64Array
-from models.towers.blending import id_feature
+from models.towers.blending import BlendedTowers, id_feature
 from models.towers.two_tower import UNSEEN, TwoTowerModel
 from models.training.early_stopping import Validation
 from models.training.losses.ratings import positives
@@ -46,10 +46,12 @@ class Blending:
         return {"share": self.share, "models": models, "validation": dict(self.figures)}
 
 
-def check_blend(model: Model, train: Train) -> None:
-    """Raise RecipeError where a recipe asks for a blend beside what does not go with one."""
+def check_blend(model: Model, train: Train, data: FeatureSet) -> None:
+    """Raise RecipeError where a recipe asks for a blend without ids, or beside what does not go with one."""
     if model.blend is None:
         return
+    id_feature(data.query_specs, "query")
+    id_feature(data.item_specs, "item")
     if train.tasks:
         raise RecipeError(
             "[model.blend] makes vectors longer than the heads of [train.tasks] take; leave one of them out"
@@ -63,7 +65,7 @@ def choose(
 ) -> Blending:
     """Fit simple models on the training rows, and add them to one another and to the towers while that helps.
 
-    A kind that cannot be fitted here is left out. The tower has nothing beside it before and afterwards.
+    A kind that cannot be fitted here is left out.
     """
     validation.set_model(tower)  # an interrupted training may have had nothing left to do
     board, interactions = Board.of(validation, tower), _Interactions.of(data, ("train",), rating)
@@ -83,28 +85,17 @@ def choose(
     return blending
 
 
-def blend(
-    tower: TwoTowerModel, data: FeatureSet, parts: Sequence[str], chosen: Blending | None, rating: Rating
-) -> None:
-    """Fit what was chosen on the rows of parts and put it beside the towers."""
-    if chosen is None or not chosen.peers:
-        return
-    known, rank = _Interactions.of(data, parts, rating), tower.query_encoder.blocks[0].beside.width
+def blended(
+    tower: TwoTowerModel, data: FeatureSet, parts: Sequence[str], chosen: Blending, model: Model, rating: Rating
+) -> TwoTowerModel | BlendedTowers:
+    """Fit what was chosen on the rows of parts, and return the towers with its factors beside them."""
+    if not chosen.peers or model.blend is None:
+        return tower
+    known = _Interactions.of(data, parts, rating)
     products = [(chosen.weights[name], known.product(peer)) for name, peer in chosen.peers.items()]
-    give(tower, factors_of(products, known.table, rank), chosen.share)
-
-
-def give(tower: TwoTowerModel, factors: Factors, share: float) -> None:
-    """Put factors beside the towers, for users and items that the vocabularies hold."""
-    query, item = tower.query_encoder.blocks, tower.candidate_encoder.blocks
-    query[0].beside.factors.assign(_padded(factors.users, query[0].beside.width))
-    table = _padded(factors.items, item[0].beside.width)
-    item[0].beside.factors.assign(np.where(np.arange(len(table))[:, np.newaxis] > UNSEEN, table, 0))
-    query[1].share.assign(share)
-
-
-def _padded(values: Float32Array, width: int) -> Float32Array:
-    return np.pad(values, ((0, 0), (0, width - values.shape[1])))
+    users, items = factors_of(products, known.table, model.blend.width(*known.table.shape))
+    items[: UNSEEN + 1] = 0  # the codes of no item
+    return BlendedTowers(tower, users, items, chosen.share)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from models.data import distinct_rows, users_and_seen
 from models.metrics import Float32Array, Int64Array, Products, rank_targets
+from models.towers.blending import BlendedTowers
 from models.towers.two_tower import TwoTowerModel
 from models.training.horovod import Ranks
 from models.training.rows import Histories, Rows
@@ -116,11 +117,9 @@ class Validation(tf.keras.callbacks.Callback):
     def measure(self) -> dict[str, float]:
         """Return `valid_all.*` and `valid_unseen.*` of the model as it is now, of one that rates `valid_rating.*`.
 
-        Factors of a blend do not count: they are given after the training.
         Queries and items without finite vectors are not found (`models.metrics`).
         """
-        queries = self.model.own(encode_rows(self.model, self.queries))
-        items = self.model.own(encode_items(self.model))
+        queries, items = encode_rows(self.model, self.queries), encode_items(self.model)
         asked = self.targets, self.users, self.seen, len(items)
         score = Products(queries, items)
         rankings = rank_targets(score, *asked, coverage=False, query=self.query, progress=self.progress)
@@ -145,13 +144,15 @@ def encode_rows(model: TwoTowerModel, queries: Rows, rows: Int64Array | None = N
     return np.concatenate([model.query_vectors(some).numpy() for some in queries.blocks(rows)])
 
 
-def encode_queries(model: TwoTowerModel, queries: dict[str, tf.Tensor], batch_size: int = 8192) -> Float32Array:
+def encode_queries(
+    model: TwoTowerModel | BlendedTowers, queries: dict[str, tf.Tensor], batch_size: int = 8192
+) -> Float32Array:
     """Run the query tower over all rows, in batches; float32 `[rows, d]`."""
     dataset = tf.data.Dataset.from_tensor_slices(queries).batch(batch_size)
     return np.concatenate([model.query_vectors(batch).numpy() for batch in dataset])
 
 
-def encode_items(model: TwoTowerModel, batch_size: int = 65_536) -> Float32Array:
+def encode_items(model: TwoTowerModel | BlendedTowers, batch_size: int = 65_536) -> Float32Array:
     """Run the item tower over the whole catalogue, in batches; float32 `[items, d]`."""
     count = len(next(iter(model.catalogue.values())))
     first = model.item_vectors(items=tf.range(min(batch_size, count), dtype=tf.int64)).numpy()

@@ -12,6 +12,7 @@ import tf2onnx
 
 from models.data import first_rows, with_history
 from models.metrics import Float32Array
+from models.towers.blending import BlendedTowers
 from models.towers.onnx import TABLE, pairing_of, run_tower, table_file
 from models.towers.tables import large_tables, replaced
 from models.towers.two_tower import TwoTowerModel, input_names
@@ -27,7 +28,7 @@ CHECKED_ROWS = 1000
 """Test rows that exported towers are compared on."""
 
 
-def export_towers(model: TwoTowerModel, data: FeatureSet, epochs: int, out: Path) -> None:
+def export_towers(model: TwoTowerModel | BlendedTowers, data: FeatureSet, epochs: int, out: Path) -> None:
     """Write `query.onnx`, `item.onnx`, their large tables, `item_vectors.npy` and `towers.json` to `out`.
 
     Raises
@@ -58,9 +59,9 @@ def export_towers(model: TwoTowerModel, data: FeatureSet, epochs: int, out: Path
     (out / "towers.json").write_bytes(json_bytes(description))
 
 
-def convert(tower: tf.keras.Model, specs: Sequence[FeatureSpec], path: Path) -> None:
+def convert(tower: tf.keras.layers.Layer, specs: Sequence[FeatureSpec], path: Path) -> None:
     """Write a tower as ONNX, and in a folder beside it its large tables: a graph holds no more than protobuf's 2 GB."""
-    tensors, tables = [tensor for spec in specs for tensor in tensors_of(spec)], large_tables(tower.blocks[0])
+    tensors, tables = [tensor for spec in specs for tensor in tensors_of(spec)], large_tables(tower)
     layers = list(tables.values())
     # Their first dimension is not that of the rows, and stays in the graph: a table of another size is refused.
     inputs = [tf.TensorSpec(stored.variable.shape, tf.float32, TABLE + name) for name, stored in tables.items()]

@@ -42,7 +42,7 @@ class Board(NamedTuple):
     @classmethod
     def of(cls, validation: Validation, tower: TwoTowerModel) -> Board:
         """Take the validation's queries, or some of them, and ask the towers."""
-        items = tower.own(encode_items(tower))
+        items = encode_items(tower)
         count = int(validation.query.max()) + 1
         most = max(1, BLEND_SCORES // len(items))
         queries = np.sort(np.random.default_rng(0).permutation(count)[:most])
@@ -52,7 +52,7 @@ class Board(NamedTuple):
         asker[query] = validation.users[rows]
         side = validation.monitor.split(".")[0]
         hidden = _hidden(validation.seen, asker) if side == "unseen" else (query[:0], query[:0])
-        vectors = tower.own(encode_rows(tower, validation.queries, queries))
+        vectors = encode_rows(tower, validation.queries, queries)
         scores = vectors @ items.T
         deviation = float(scores.std())
         if not np.isfinite(deviation) or not deviation:

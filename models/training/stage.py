@@ -11,8 +11,9 @@ from msgspec.structs import replace
 
 from models.config import Model, Train
 from models.towers.augmentation import augmented_loss
+from models.towers.blending import BlendedTowers
 from models.towers.two_tower import TwoTowerModel
-from models.training.blending import Blending, blend, check_blend, choose
+from models.training.blending import Blending, blended, check_blend, choose
 from models.training.cost import Meter
 from models.training.early_stopping import OnEpoch, Validation
 from models.training.export import export_towers
@@ -53,8 +54,8 @@ def train(
 
     Early stopping on the validation part finds the number of epochs; with `refit` a new model is then trained for as
     many epochs on training and validation rows together. `out` gets `query.onnx`, `item.onnx`, `item_vectors.npy`,
-    `towers.json`, `history.json`, `cost.json`, `checkpoints/` and `tensorboard/`, with tasks also `tasks.npz`. Of
-    several ranks (`session`) all train and the first one writes.
+    `towers.json`, `history.json`, `cost.json`, `checkpoints/` and `tensorboard/`, with tasks also `tasks.npz`, with a
+    blend `blend.json` and `factors.npz`. Of several ranks (`session`) all train and the first one writes.
 
     Raises
     ------
@@ -68,7 +69,7 @@ def train(
     """
     meter, ranks = Meter(), session.ranks
     ranks.batch_share(train.batch_size)
-    check_blend(model, train)
+    check_blend(model, train, data)
     if earlier:
         train = going_on(train)
     if train.validation_rows is not None and data.stored is None:
@@ -97,30 +98,32 @@ def train(
             phase.tell(progress)
             towers = [_trained(data, ("train",), model, train, seed, epochs, callbacks, (), search, phase, progress)]
             epochs = validation.best_epoch
-        rating = train.objective.rating
-        chosen = choose(towers[-1], data, validation, rating, progress) if model.blend else None
+        chosen = choose(towers[-1], data, validation, train.objective.rating, progress) if model.blend else None
         if train.refit and not (chosen and chosen.share == 0):  # else nothing is served of the towers
             towers.append(_trained_anew(data, towers, model, train, seed, epochs, logs, progress, refit, session))
-        tower = towers[-1]
-        blend(tower, data, BOTH if train.refit else ("train",), chosen, rating)
         if not ranks.leads:
             return
-        _keep(tower, chosen, train.refit, out)
+        tower = towers[-1]
+        if train.refit:
+            tower.save_weights(out / "checkpoints" / "refit")
         if train.mixed_precision:
             tower = _in_float32(tower, data, model, validation.queries.first(1))
         (out / "history.json").write_bytes(json_bytes(validation.history))
-        export_towers(tower, data, epochs, out)
+        export_towers(_blended(tower, chosen, data, model, train, out) if chosen else tower, data, epochs, out)
         if tower.heads is not None:
             tower.heads.save(out)
         meter.write(tower, validation.history, out)
 
 
-def _keep(tower: TwoTowerModel, chosen: Blending | None, refit: bool, out: Path) -> None:
-    """Write the weights that are exported, and what was blended."""
-    if refit or chosen:
-        tower.save_weights(out / "checkpoints" / ("refit" if refit else "best"))
-    if chosen:
-        (out / "blend.json").write_bytes(json_bytes(chosen.described(), 2))
+def _blended(
+    tower: TwoTowerModel, chosen: Blending, data: FeatureSet, model: Model, train: Train, out: Path
+) -> TwoTowerModel | BlendedTowers:
+    """Return the towers with what was chosen beside them, and write that."""
+    (out / "blend.json").write_bytes(json_bytes(chosen.described(), 2))
+    served = blended(tower, data, BOTH if train.refit else ("train",), chosen, model, train.objective.rating)
+    if isinstance(served, BlendedTowers):
+        served.save(out)
+    return served
 
 
 def _trained_anew(

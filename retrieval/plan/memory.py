@@ -66,7 +66,8 @@ def training(shapes: Shapes, model: Model, train: Train) -> Memory:
     """Return what the train stage holds on the host, besides its base."""
     counts = parameters(shapes.query, shapes.item, model)
     numbers, towers = total(counts, model), towers_alive(train)
-    factors = factor_width(model, shapes.users, shapes.items)
+    pretrained = frozen(shapes.specs, model, 0)
+    factors = frozen(shapes.specs, model, factor_width(model, shapes.users, shapes.items)) - pretrained
     rows, streamed = learned_rows(shapes, train), is_streamed(shapes.rows["train"], train)
     validated = min(shapes.rows["valid"], train.validation_rows or shapes.rows["valid"])
     stays = {
@@ -79,7 +80,7 @@ def training(shapes: Shapes, model: Model, train: Train) -> Memory:
         "rows validated": 2
         * validated
         * (_row_bytes(shapes.query, history=False) + HISTORY_ROW * _has_history(shapes)),
-        "weights": towers * FLOAT * (numbers + frozen(shapes.specs, model, factors)),
+        "weights": towers * FLOAT * (numbers + pretrained),
         "optimizer (Adam)": towers * 2 * FLOAT * numbers,
         "gradients": FLOAT * _dense_numbers(shapes, model, train),
         "teachers": _teachers(shapes, model, train, rows),
@@ -90,6 +91,7 @@ def training(shapes: Shapes, model: Model, train: Train) -> Memory:
         "fitting the peers": _fitting_peers(shapes, train),
         "sorting the histories": max(0, rows * SORTED_ROW * _has_history(shapes) - made_later) * (not streamed),
         "choosing the blend": _choosing_blend(shapes, model) + rows * BLENDED_ROW * bool(streamed and model.blend),
+        "the blend beside the towers": 2 * FLOAT * factors,
         "a training step": sum(step(shapes, model, train).values()),
         "a validation": FLOAT
         * max(

@@ -51,7 +51,7 @@ def frozen(specs: Sequence[FeatureSpec], model: Model, factors: int) -> int:
 
 
 def factor_width(model: Model, users: int, items: int) -> int:
-    """Return how many numbers a blend adds to a vector, 0 without one."""
+    """Return how many numbers a blend adds to a vector at most, 0 without one."""
     return model.blend.width(users + FIRST_ITEM, items + FIRST_ITEM) if model.blend else 0
 
 

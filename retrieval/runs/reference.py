@@ -90,7 +90,8 @@ def fitted_queries(recipe: Recipe, features_dir: Path) -> Any:
 
 
 def trained_model(recipe: Recipe, features_dir: Path, towers_dir: Path) -> Any:
-    """Return the towers, a `models.towers.two_tower.TwoTowerModel`, with the weights that were exported."""
+    """Return the towers that were exported, a `models.towers.two_tower.TwoTowerModel` or `BlendedTowers` around one."""
+    from models.towers.blending import BlendedTowers
     from models.towers.two_tower import TwoTowerModel
     from workflows.features import stage as features
 
@@ -98,4 +99,4 @@ def trained_model(recipe: Recipe, features_dir: Path, towers_dir: Path) -> Any:
     model = TwoTowerModel(data.query_specs, data.item_specs, data.items, recipe.model)
     checkpoint = towers_dir / "checkpoints" / ("refit" if recipe.train.refit else "best")
     model.load_weights(checkpoint).expect_partial()
-    return model
+    return BlendedTowers.load(model, towers_dir) or model

@@ -43,10 +43,10 @@ class TowersTeacher:
     """
 
     def __init__(self, towers: Sequence[TwoTowerModel], rows: Rows) -> None:
-        queries = [tower.own(encode_rows(tower, rows)) / float(tower.temperature) for tower in towers]
+        queries = [encode_rows(tower, rows) / float(tower.temperature) for tower in towers]
         # Side by side, so that one inner product is the sum of theirs.
         self._queries = tf.concat(queries, axis=1) / len(towers)
-        self._items = tf.concat([tower.own(encode_items(tower)) for tower in towers], axis=1)
+        self._items = tf.concat([encode_items(tower) for tower in towers], axis=1)
         if not (is_finite(self._queries) and is_finite(self._items)):
             raise StageError("[train.distillation] the teachers' vectors are not finite: their training diverged")
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import tensorflow as tf
 from scipy.sparse import csr_matrix
 
 from models.baselines import factors
@@ -22,9 +21,11 @@ from models.baselines.task import count_later
 from models.config import Blend, Ignored, Model, Train
 from models.data import join, with_history
 from models.metrics import Float32Array
+from models.towers.blending import BlendedTowers
 from models.towers.onnx import run_tower
 from models.towers.two_tower import TwoTowerModel
 from models.training import blending, mixing
+from models.training.early_stopping import encode_items
 from models.training.mixing import Board, mix
 from models.training.stage import train
 from retrieval.recipes.recipe import parse_recipe
@@ -58,6 +59,17 @@ def test_factors_of_one_model_give_its_scores_up_to_one_scale(peer: Blended) -> 
     made = factors_of([(0.5, product_of(peer, table, later(table)))], table, ITEMS)
     found, expected = (made.users @ made.items.T)[known], peer.fit(table, later(table))(known)
     np.testing.assert_allclose(found / found.std(), expected / expected.std(), atol=1e-3)
+
+
+def test_factors_of_factors_lie_side_by_side() -> None:
+    table = interactions()
+    products = [(1.0, product_of(Svd(3), table)), (0.3, product_of(Svd(4), table))]
+    known, every = np.flatnonzero(np.diff(table.indptr)), np.arange(ITEMS)
+    joined = factors_of(products, table, ITEMS)
+    assert joined.users.shape == (USERS, 7)
+    expected = sum(weight * product.scores(known, every) for weight, product in products)
+    np.testing.assert_allclose(joined.users[known] @ joined.items.T, expected, atol=1e-5)
+    assert factors_of(products, table, 5).users.shape == (USERS, 5)
 
 
 @pytest.mark.parametrize("wide", [False, True])
@@ -145,21 +157,22 @@ def test_a_blend_that_falls_to_one_model_ranks_as_this_model_does(
     np.testing.assert_allclose(found[had] / found[had].std(), expected[had] / expected[had].std(), atol=1e-3)
 
 
-def test_training_does_not_carry_the_columns_of_a_blend(tmp_path: Path) -> None:
-    """They are set after it: what a step computes is as wide as without a blend, and what is served wider."""
-    data = built(tmp_path / "f")
-    rows = {name: tf.constant(values[:4]) for name, values in data.train.query.items()}
-
-    def widths(blend: Blend | None) -> list[int]:
-        tower = TwoTowerModel(
-            data.query_specs, data.item_specs, data.items, Model(tower=(8,), embedding_dim=8, blend=blend)
-        )
-        embedded = tower.query_encoder.blocks[0](rows, training=True)
-        trained, served = tower.query_vectors(rows, training=True), tower.query_vectors(rows)
-        return [int(values.shape[1]) for values in (embedded, trained, tower.own(served), served)]
-
-    assert widths(Blend(rank=5)) == [8, 8, 8, 13]
-    assert widths(None) == [8, 8, 8, 8]
+def test_what_is_served_is_no_wider_than_the_towers_and_the_models_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And towers that are opened again have the same vectors."""
+    monkeypatch.setattr(blending, "KINDS", {"SVD": [Svd(3)], "another SVD": [Svd(4)]})
+    monkeypatch.setattr(blending, "tried", lambda kind, interactions: blending.KINDS[kind])
+    monkeypatch.setattr(blending, "mix", lambda members, board: (dict.fromkeys(members, 1.0), {}))
+    data, model = built(tmp_path / "f"), Model(tower=(8,), embedding_dim=8, blend=Blend())
+    train(data, model, Train(epochs=1, refit=False), 0, "cpu", tmp_path / "t", lambda _: None)
+    vectors = np.load(tmp_path / "t" / "item_vectors.npy")
+    assert vectors.shape == (ITEMS, 8 + 3 + 4)
+    tower = TwoTowerModel(data.query_specs, data.item_specs, data.items, model)
+    tower.load_weights(tmp_path / "t" / "checkpoints" / "best").expect_partial()
+    opened = BlendedTowers.load(tower, tmp_path / "t")
+    assert opened is not None
+    np.testing.assert_allclose(encode_items(opened), vectors, atol=1e-5)
 
 
 def test_models_that_are_wrong_in_different_ways_are_blended() -> None:
