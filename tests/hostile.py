@@ -54,8 +54,8 @@ def answers(place: Path) -> list[Any]:
     test.check_answers(retriever)
     if retriever.ranker is not None:
         test.check_ranking(retriever.ranker)
-    found = retriever.answer(test.request()._replace(columns=test.columns()))
-    return [found.item_id.tolist(), found.score.tolist(), found.count.tolist(), found.user_known.tolist()]
+    reply = retriever.answer(test.request()._replace(columns=test.columns()))
+    return [reply.item_id.tolist(), reply.score.tolist(), reply.count.tolist(), reply.user_known.tolist()]
 
 
 class Put:
@@ -63,7 +63,7 @@ class Put:
 
     def __init__(self, place: Path, path: Path, content: bytes) -> None:
         touched = {path, place / "manifest.json", *(place / name for name in PAIRINGS if (place / name).exists())}
-        self._before = {one: one.read_bytes() for one in touched}
+        self._before = {file: file.read_bytes() for file in touched}
         self._path, self._content = path, content
 
     def __enter__(self) -> None:

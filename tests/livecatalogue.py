@@ -32,11 +32,11 @@ class Items:
     @cached_property
     def codes(self) -> dict[Any, int]:
         """Return the code of every item that the tower was trained with."""
-        return {one: code for code, one in enumerate(self.run.items["item_id"], start=3)}
+        return {item: code for code, item in enumerate(self.run.items["item_id"], start=3)}
 
     def vectors(self, state: dict[Any, dict[str, Any]]) -> np.ndarray:
         """Return the vectors of items, float32 [n, DIM]."""
-        codes = np.array([self.codes.get(one, 2) for one in state], dtype=np.int64)
+        codes = np.array([self.codes.get(item, 2) for item in state], dtype=np.int64)
         weights = np.array([row["weight"] for row in state.values()], dtype=np.float32)
         return self.table[codes] + weights[:, None] * self.direction
 
@@ -53,7 +53,7 @@ def make_live_run(path: Path, ids: str = "int64", last: int = 0) -> Items:
     direction = rng.normal(size=DIM).astype(np.float32)
     items = run.items.assign(
         weight=rng.normal(size=count).round(3),
-        genres=[[str(one) for one in rng.choice(GENRES, rng.integers(0, 3), replace=False)] for _ in range(count)],
+        genres=[[str(genre) for genre in rng.choice(GENRES, rng.integers(0, 3), replace=False)] for _ in range(count)],
     )
     weights = items["weight"].to_numpy(dtype=np.float32)
     run = replace(run, items=items, vectors=(table[3:] + weights[:, None] * direction).astype(np.float32))

@@ -10,10 +10,10 @@ SECONDS = 120
 """Longer than anything here takes on a busy machine."""
 
 
-def until(true: Callable[[], Any], told: object = "") -> Any:
-    """Return what `true` returns once it is something; otherwise fail and show `told`."""
+def until(true: Callable[[], Any], context: object = "") -> Any:
+    """Return what `true` returns once it is something; otherwise fail and show `context`."""
     deadline = time.monotonic() + SECONDS
     while not (value := true()):
-        assert time.monotonic() < deadline, told
+        assert time.monotonic() < deadline, context
         time.sleep(0.05)
     return value

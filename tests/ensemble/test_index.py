@@ -38,8 +38,8 @@ def recalls(built: Any, vectors: np.ndarray, queries: np.ndarray, metric: str) -
     """Return what an index finds of the truth, by k."""
     index = FaissIndex(faiss.deserialize_index(np.frombuffer(built.content, np.uint8)), vectors, built.parameters)
     truth = nearest(vectors, queries, AT[-1], metric)
-    found = Sample(queries, truth, vectors, metric).recalls(index.search(queries, AT[-1])[1])
-    return {k: float(one.mean()) for k, one in found.items()}
+    by_k = Sample(queries, truth, vectors, metric).recalls(index.search(queries, AT[-1])[1])
+    return {k: float(recall.mean()) for k, recall in by_k.items()}
 
 
 def test_a_small_catalogue_is_compared_as_a_whole() -> None:
@@ -54,20 +54,20 @@ def test_auto_meets_the_target_within_the_budget_and_says_what_it_saw(
 ) -> None:
     monkeypatch.setattr(module, "COMPARED_ITEMS", 0)
     monkeypatch.setattr(module, "GRAPH_ITEMS", 0)
-    vectors, tuning, others = scene
+    vectors, tuning, held_out = scene
     built = build_index(vectors, Index(recall_target=TARGET, memory_budget_mb=1), lambda: tuning)
     frontier = built.parameters["frontier"]
     assert built.parameters["target_met"]
-    assert {one["kind"] for one in frontier} == {"flat", "ivf_sq8", "ivf_pq"}  # the floats take more than the budget
-    assert all(one["memory_mb"] <= 1 for one in frontier)
-    met = [one for one in frontier if min(one[f"recall@{k}"] for k in AT) >= TARGET]
-    quickest = min(one["mean_us"] for one in met)
-    chosen = next(one for one in frontier if one["search"] == built.parameters["search"])
+    assert {row["kind"] for row in frontier} == {"flat", "ivf_sq8", "ivf_pq"}  # the floats take more than the budget
+    assert all(row["memory_mb"] <= 1 for row in frontier)
+    met = [row for row in frontier if min(row[f"recall@{k}"] for k in AT) >= TARGET]
+    quickest = min(row["mean_us"] for row in met)
+    chosen = next(row for row in frontier if row["search"] == built.parameters["search"])
     assert chosen in met
     assert chosen["mean_us"] <= quickest * module.ALIKE**2
     if built.content is not None:
         assert min(recalls(built, vectors, tuning, "inner_product").values()) >= TARGET
-        assert min(recalls(built, vectors, others, "inner_product").values()) >= TARGET - 0.02
+        assert min(recalls(built, vectors, held_out, "inner_product").values()) >= TARGET - 0.02
 
 
 @pytest.mark.parametrize(
@@ -76,12 +76,12 @@ def test_auto_meets_the_target_within_the_budget_and_says_what_it_saw(
 def test_a_named_kind_is_tuned_to_the_target(
     scene: tuple[np.ndarray, np.ndarray, np.ndarray], kind: Any, metric: Any
 ) -> None:
-    vectors, tuning, others = scene
+    vectors, tuning, held_out = scene
     vectors = vectors[:6000] * np.linspace(0.8, 1.2, 6000, dtype=np.float32)[:, None]
     built = build_index(vectors, Index(kind=kind, metric=metric, recall_target=0.95), tuning)
     assert built.parameters["target_met"]
     assert min(recalls(built, vectors, tuning, metric).values()) >= 0.95
-    assert min(recalls(built, vectors, others, metric).values()) >= 0.92
+    assert min(recalls(built, vectors, held_out, metric).values()) >= 0.92
 
 
 @pytest.mark.parametrize("width", [9, 11])
@@ -90,7 +90,7 @@ def test_vectors_of_odd_widths_are_indexed(
     scene: tuple[np.ndarray, np.ndarray, np.ndarray], kind: Any, width: int, tmp_path: Path
 ) -> None:
     """A blend adds as many numbers to the towers' as its models have; a server checks the file before it opens it."""
-    vectors, tuning = (np.ascontiguousarray(one[:, :width]) for one in (scene[0][:3000], scene[1][:50]))
+    vectors, tuning = (np.ascontiguousarray(rows[:, :width]) for rows in (scene[0][:3000], scene[1][:50]))
     built = build_index(vectors, Index(kind=kind, metric="inner_product", recall_target=0.8), tuning)
     (tmp_path / "items.faiss").write_bytes(built.content or b"")
     check_file(tmp_path / "items.faiss", Expected(kind, len(vectors), width, faiss.METRIC_INNER_PRODUCT))
@@ -137,10 +137,10 @@ def test_points_go_to_the_nearest_centroid_and_no_list_stays_empty(spherical: bo
     rng = np.random.default_rng(2)
     vectors = rng.normal(size=(3000, 8)).astype(np.float32)
     vectors[:1500] = vectors[0]  # as many equal points leave centroids without any
-    found = centroids(vectors, 40, spherical=spherical)
-    nearest_of = assign(vectors, found, spherical=spherical)
-    scores = vectors @ found.T if spherical else -((vectors[:, None] - found[None]) ** 2).sum(axis=2)
+    centres = centroids(vectors, 40, spherical=spherical)
+    nearest_of = assign(vectors, centres, spherical=spherical)
+    scores = vectors @ centres.T if spherical else -((vectors[:, None] - centres[None]) ** 2).sum(axis=2)
     best = scores.max(axis=1)
     np.testing.assert_allclose(scores[np.arange(3000), nearest_of], best, rtol=1e-4, atol=1e-4)
-    assert np.isfinite(found).all()
+    assert np.isfinite(centres).all()
     assert len(np.unique(nearest_of)) >= 30

@@ -59,10 +59,10 @@ def test_probabilities_say_how_often_they_are_right() -> None:
         np.float32
     )
     labels = kinds[:, None] == np.arange(3)
-    found = Prototypes(vectors[:1000], labels[:1000]).score(vectors[1000:])
-    np.testing.assert_allclose(found.sum(axis=0), labels[1000:].sum(axis=0), rtol=0.25)
-    likely = found > 0.5
-    assert abs(labels[1000:][likely].mean() - found[likely].mean()) < 0.1
+    probabilities = Prototypes(vectors[:1000], labels[:1000]).score(vectors[1000:])
+    np.testing.assert_allclose(probabilities.sum(axis=0), labels[1000:].sum(axis=0), rtol=0.25)
+    likely = probabilities > 0.5
+    assert abs(labels[1000:][likely].mean() - probabilities[likely].mean()) < 0.1
 
 
 def test_neighbours_share_their_cosines_among_their_classes() -> None:
@@ -78,20 +78,20 @@ def test_average_precision_is_that_of_the_textbook_and_ties_earn_nothing() -> No
     scores = np.array([[0.9, 0.8, 0.7, 0.6], [0.5, 0.5, 0.5, 0.5]])
     truth = np.array([[True, False, True, False], [True, False, False, False]])
     np.testing.assert_allclose(average_precision(scores, truth), [(1 + 2 / 3) / 2, 1 / 4])
-    found = quality(
+    figures = quality(
         np.array([[3.0, 1.0], [2.0, 4.0], [2.0, 1.0], [0.0, 0.0]]), np.array([[1, 0], [1, 1], [0, 1], [0, 0]], bool)
     )
-    assert (found["items"], found["single_class_items"]) == (3, 2)
-    assert (found["precision@1"], found["accuracy"]) == (pytest.approx(2 / 3), 0.5)
+    assert (figures["items"], figures["single_class_items"]) == (3, 2)
+    assert (figures["precision@1"], figures["accuracy"]) == (pytest.approx(2 / 3), 0.5)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_score_that_is_not_finite_is_never_right(value: float) -> None:
     truth = np.array([[True, False], [False, True]])
     for scores in (np.full((2, 2), value), np.where(truth, value, 0.5)):
-        found = quality(scores, truth)
-        assert found["precision@1"] == found["accuracy"] == 0
-        assert found["map"] == found["ranking_precision"] == 0.5, "last of two"
+        figures = quality(scores, truth)
+        assert figures["precision@1"] == figures["accuracy"] == 0
+        assert figures["map"] == figures["ranking_precision"] == 0.5, "last of two"
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Run:
     kinds = rng.integers(0, 3, 120)
     own = np.concatenate([np.zeros((3, DIM)), 0.1 * rng.normal(size=(120, DIM))]).astype(np.float32)
     by_kind = np.concatenate([np.zeros((3, DIM)), 5 * np.eye(3, DIM)]).astype(np.float32)
-    run = replace(run, items=run.items.assign(kind=[KINDS[one] for one in kinds]), vectors=own[3:] + by_kind[kinds + 3])
+    run = replace(run, items=run.items.assign(kind=[KINDS[i] for i in kinds]), vectors=own[3:] + by_kind[kinds + 3])
     _rewrite(run, own, by_kind)
     make_release(run)
     return run
@@ -134,28 +134,28 @@ def classified(capfd: pytest.CaptureFixture[str], run: Run, items: Path, *more: 
     """Run the command and return what it says on stdout and stderr."""
     capfd.readouterr()
     done = CliRunner().invoke(app, ["classify", str(run.path / "release"), str(items), *more])
-    said = capfd.readouterr()
-    assert done.exit_code == 0, done.output + said.err
-    return said.out, done.stderr + said.err
+    captured = capfd.readouterr()
+    assert done.exit_code == 0, done.output + captured.err
+    return captured.out, done.stderr + captured.err
 
 
 def test_items_of_a_file_get_the_classes_of_the_prototypes_of_the_others(
     run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    asked = [3, 50, 77]
-    place = write_items(tmp_path / "items.jsonl", [{"item_id": one} for one in run.items["item_id"].iloc[asked]])
-    found = json.loads(classified(capfd, run, place, "--top", "5", "--json")[0])
-    names = [one["class"] for one in found["classes"]]
+    rows = [3, 50, 77]
+    place = write_items(tmp_path / "items.jsonl", [{"item_id": item_id} for item_id in run.items["item_id"].iloc[rows]])
+    result = json.loads(classified(capfd, run, place, "--top", "5", "--json")[0])
+    names = [entry["class"] for entry in result["classes"]]
     labels = np.array([[name in genres for name in names] for genres in run.items["genres"]])
-    labels[asked] = False  # no item helps to label itself
-    assert [one["items"] for one in found["classes"]] == labels.sum(axis=0).tolist()
+    labels[rows] = False  # no item helps to label itself
+    assert [entry["items"] for entry in result["classes"]] == labels.sum(axis=0).tolist()
     known = labels.any(axis=1)
-    expected = Prototypes(run.vectors[known], labels[known]).score(run.vectors[asked])
-    for one, scores in zip(found["items"], expected, strict=True):
-        assert [best["score"] for best in one["classes"]] == pytest.approx(sorted(scores, reverse=True), abs=1e-5)
-        assert one["classes"][0]["class"] == names[int(scores.argmax())]
-    assert not found["left_empty"]
-    assert found["quality"] is None
+    expected = Prototypes(run.vectors[known], labels[known]).score(run.vectors[rows])
+    for item, scores in zip(result["items"], expected, strict=True):
+        assert [best["score"] for best in item["classes"]] == pytest.approx(sorted(scores, reverse=True), abs=1e-5)
+        assert item["classes"][0]["class"] == names[int(scores.argmax())]
+    assert not result["left_empty"]
+    assert result["quality"] is None
 
 
 def test_the_label_itself_is_no_input_of_the_vector_that_is_labelled(
@@ -163,19 +163,19 @@ def test_the_label_itself_is_no_input_of_the_vector_that_is_labelled(
 ) -> None:
     """With the kind in the vector, every answer would be right; its own small part of the vector says nothing."""
     ids, kinds = (read.items[name].tolist()[:60] for name in ("item_id", "kind"))
-    rows = [{"item_id": one, "kind": kind} for one, kind in zip(ids, kinds, strict=True)]
-    files = {"told": rows, "blank": [{"item_id": one} for one in ids]}
+    rows = [{"item_id": item_id, "kind": kind} for item_id, kind in zip(ids, kinds, strict=True)]
+    files = {"told": rows, "blank": [{"item_id": item_id} for item_id in ids]}
     options = ("--attribute", "kind", "--json")
-    found, other = (
-        json.loads(classified(capfd, read, write_items(tmp_path / f"{name}.jsonl", some), *options)[0])
-        for name, some in files.items()
+    labelled, blank = (
+        json.loads(classified(capfd, read, write_items(tmp_path / f"{name}.jsonl", content), *options)[0])
+        for name, content in files.items()
     )
-    assert found["left_empty"]
-    assert found["items"] == other["items"]
-    assert found["quality"]["accuracy"] < 0.6
-    labels = np.array([[kind == one for one in KINDS] for kind in read.items["kind"]])
+    assert labelled["left_empty"]
+    assert labelled["items"] == blank["items"]
+    assert labelled["quality"]["accuracy"] < 0.6
+    labels = np.array([[kind == name for name in KINDS] for kind in read.items["kind"]])
     leaking = Prototypes(read.vectors[60:], labels[60:]).score(read.vectors[:60]).argmax(axis=1)
-    assert [KINDS[one] for one in leaking] == kinds
+    assert [KINDS[code] for code in leaking] == kinds
 
 
 def test_a_table_with_what_the_file_says_and_a_warning_where_the_tower_reads_the_label(

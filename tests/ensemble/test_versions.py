@@ -44,7 +44,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def worse(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A release of other users, items and vectors, in another layout, which finds less."""
     run = make_run(tmp_path_factory.mktemp("other"), users=60, items=120, seed=1)
     make_release(run, layout="both")
@@ -57,7 +57,7 @@ def derived(first: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first release without some items, and one of its titles another."""
     live = LiveItems(Release.open(first / "release"))
     place = tmp_path_factory.mktemp("derived")
-    fewer = derive(live.release, live.removing([str(one) for one in live.catalogue.rows.ids[:REMOVED]]), place / "1")
+    fewer = derive(live.release, live.removing([str(item) for item in live.catalogue.rows.ids[:REMOVED]]), place / "1")
     items = LiveItems(fewer.release)
     table = pd.DataFrame({"item_id": live.catalogue.rows.ids[50:51], "title": ["Another"]})
     table.to_parquet(place / "change.parquet")
@@ -85,7 +85,7 @@ def refusal(*arguments: Any) -> str:
 
 def listing(directory: Path) -> dict[str, bytes]:
     """Return every file's content, by its path in the directory."""
-    return {str(one.relative_to(directory)): one.read_bytes() for one in directory.rglob("[!.]*") if one.is_file()}
+    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("[!.]*") if path.is_file()}
 
 
 @pytest.fixture
@@ -104,36 +104,36 @@ def test_a_version_is_a_copy_that_a_server_starts_with(store: Versions, first: P
     assert (live_version(repository), release_of(repository, 1)) == (1, turn.release)
 
 
-def test_what_falls_past_a_bound_is_refused_unless_forced_with_a_reason(store: Versions, other: Path, run: Run) -> None:
+def test_what_falls_past_a_bound_is_refused_unless_forced_with_a_reason(store: Versions, worse: Path, run: Run) -> None:
     before = listing(store.directory)
-    said = refusal("promote", other, store.directory)
-    assert "recall@10 is 0.4000, 20.0% less than 0.5000, that of version 1; max_recall_loss is 5.0%" in said
-    assert "min_overlap is 30.0%" in said or "no user is known to both releases" in said
-    assert "--force --reason TEXT" in said
-    assert "say why with --reason" in refusal("promote", other, store.directory, "--force")
+    message = refusal("promote", worse, store.directory)
+    assert "recall@10 is 0.4000, 20.0% less than 0.5000, that of version 1; max_recall_loss is 5.0%" in message
+    assert "min_overlap is 30.0%" in message or "no user is known to both releases" in message
+    assert "--force --reason TEXT" in message
+    assert "say why with --reason" in refusal("promote", worse, store.directory, "--force")
     assert listing(store.directory) == before
 
-    done = run("promote", other, store.directory, "--force", "--reason", "new shop")
+    done = run("promote", worse, store.directory, "--force", "--reason", "new shop")
     assert (done["turn"]["version"], done["turn"]["before"], len(done["turn"]["forced"])) == (2, 1, 2)
     assert models_in(store.repository)[-1] == "retrieval_chained"  # the release's own layout
     assert live_version(store.repository) == 2
     last = run("releases", "history", store.directory)[-1]
     assert (last["reason"], last["figures"]["recall"]) == ("new shop", 0.4)
     before = listing(store.directory)
-    assert run("promote", other, store.directory)["turn"] == last  # a job that is run again
+    assert run("promote", worse, store.directory)["turn"] == last  # a job that is run again
     assert listing(store.directory) == before
 
 
-def test_a_rollback_goes_to_what_was_live_before_and_not_in_circles(store: Versions, other: Path, run: Run) -> None:
-    run("promote", other, store.directory, "--force", "--reason", "why not")
+def test_a_rollback_goes_to_what_was_live_before_and_not_in_circles(store: Versions, worse: Path, run: Run) -> None:
+    run("promote", worse, store.directory, "--force", "--reason", "why not")
     turn = run("rollback", store.directory, "--reason", "complaints")
     assert (turn["action"], turn["version"], turn["before"], turn["reason"]) == ("rollback", 1, 2, "complaints")
     assert release_of(store.repository, live_version(store.repository)) == turn["release"]
     assert "took the place of none" in refusal("rollback", store.directory)
     assert "has no version 7; kept: 1, 2" in refusal("rollback", store.directory, "--to", 7)
     assert run("rollback", store.directory, "--to", 2)["version"] == 2
-    assert [one["version"] for one in run("releases", "history", store.directory)] == [1, 2, 1, 2]
-    assert [(one["version"], one["current"]) for one in run("releases", "list", store.directory)] == [
+    assert [entry["version"] for entry in run("releases", "history", store.directory)] == [1, 2, 1, 2]
+    assert [(entry["version"], entry["current"]) for entry in run("releases", "list", store.directory)] == [
         (2, True),
         (1, False),
     ]
@@ -155,38 +155,38 @@ def test_a_derived_release_is_judged_by_its_answers_and_by_what_its_run_measured
 
 
 def test_the_difference_says_what_changed(store: Versions, first: Path, derived: Path, run: Run) -> None:
-    found = run("diff", store.directory, derived, "--k", 5, "--users", 1000)
+    diff = run("diff", store.directory, derived, "--k", 5, "--users", 1000)
     ids = Retriever.load(first / "release").catalogue.rows.ids
-    catalogue = found["catalogue"]
+    catalogue = diff["catalogue"]
     assert (catalogue["added"], catalogue["removed"], catalogue["changed"]) == (0, REMOVED, 1)
     assert sorted(catalogue["examples"]["removed"]) == sorted(ids[:REMOVED].tolist())
     assert (catalogue["columns"], catalogue["examples"]["changed"]) == ({"title": 1}, [int(ids[50])])
-    assert (found["users"]["added"], found["users"]["removed"], found["answers"]["users"]) == (0, 0, 60)
-    assert found["answers"]["overlap"] == pytest.approx(_overlap(first / "release", derived, 5))
-    assert found["answers"]["overlap"] < 1
-    assert found["metrics"] == {}
+    assert (diff["users"]["added"], diff["users"]["removed"], diff["answers"]["users"]) == (0, 0, 60)
+    assert diff["answers"]["overlap"] == pytest.approx(_overlap(first / "release", derived, 5))
+    assert diff["answers"]["overlap"] < 1
+    assert diff["metrics"] == {}
     same = run("diff", first, store.directory)
     assert (same["answers"]["overlap"], same["answers"]["same"]) == (1.0, 1.0)
     assert same["metrics"]["unseen recall@10"] == [0.5, 0.5]
 
 
-def _overlap(one: Path, other: Path, k: int) -> float:
+def _overlap(before: Path, after: Path, k: int) -> float:
     """Return what `diff` says, found by asking as a client does, user by user."""
     shares = []
-    retrievers = [Retriever.load(each) for each in (one, other)]
-    for user in np.load(one / "users/user_id.npy").tolist():
-        asked = {"user_id": np.array([[user]]), "top_k": np.array([[k]], dtype=np.int32)}
-        a, b = (set(each.answer(each.reader.read([asked])).item_id[0].tolist()) for each in retrievers)
+    retrievers = [Retriever.load(path) for path in (before, after)]
+    for user in np.load(before / "users/user_id.npy").tolist():
+        query = {"user_id": np.array([[user]]), "top_k": np.array([[k]], dtype=np.int32)}
+        a, b = (set(retriever.answer(retriever.reader.read([query])).item_id[0].tolist()) for retriever in retrievers)
         shares.append(len(a & b) / k)
     return float(np.mean(shares))
 
 
 def test_pruning_keeps_what_is_current_and_what_a_rollback_needs(
-    store: Versions, first: Path, other: Path, derived: Path, run: Run
+    store: Versions, first: Path, worse: Path, derived: Path, run: Run
 ) -> None:
-    for source in (derived, other, first):
+    for source in (derived, worse, first):
         run("promote", source, store.directory, "--force", "--reason", "test")
-    assert [one.version for one in store.history()] == [1, 2, 3, 1]  # the same release is no version again
+    assert [turn.version for turn in store.history()] == [1, 2, 3, 1]  # the same release is no version again
     assert run("releases", "prune", store.directory, "--keep", 0) == {"removed": [2], "kept": [1, 3]}
     run("rollback", store.directory)
     assert run("releases", "prune", store.directory, "--keep", 1) == {"removed": [1], "kept": [3]}
@@ -207,17 +207,17 @@ def test_a_promotion_that_was_killed_leaves_what_was_current(
     run("promote", derived, store.directory)
     lines = (store.directory / HISTORY).read_text().splitlines(keepends=True)
     (store.directory / HISTORY).write_text("".join(lines[:-1]))  # killed after the pointer, before the history
-    assert [one.version for one in store.history()] == [1, 2]
+    assert [turn.version for turn in store.history()] == [1, 2]
     run("rollback", store.directory)
-    assert [one["version"] for one in map(json.loads, (store.directory / HISTORY).read_text().splitlines())] == [
+    assert [turn["version"] for turn in map(json.loads, (store.directory / HISTORY).read_text().splitlines())] == [
         1,
         2,
         1,
     ]
 
 
-def test_a_version_that_was_changed_is_not_gone_back_to(store: Versions, other: Path, derived: Path, run: Run) -> None:
-    run("promote", other, store.directory, "--force", "--reason", "another layout")  # so the repository is made again
+def test_a_version_that_was_changed_is_not_gone_back_to(store: Versions, worse: Path, derived: Path, run: Run) -> None:
+    run("promote", worse, store.directory, "--force", "--reason", "another layout")  # so the repository is made again
     before = (store.directory / CURRENT).read_bytes()
     place = store.release_of(1)
     shutil.rmtree(place)
@@ -232,9 +232,9 @@ def test_after_an_update_that_reads_no_old_release_there_is_a_way_on_and_back(
 ) -> None:
     manifest = store.release_of(1) / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"format": ', '"format": 9'))
-    said = refusal("promote", derived, store.directory)
-    assert "the current version cannot be compared with: " in said
-    assert "manifest.json: format 9" in said
+    message = refusal("promote", derived, store.directory)
+    assert "the current version cannot be compared with: " in message
+    assert "manifest.json: format 9" in message
     run("promote", derived, store.directory, "--force", "--reason", "new format")
     assert run("rollback", store.directory)["version"] == 1  # with the code that it was served by
     assert live_version(store.repository) == 1

@@ -29,9 +29,9 @@ Step = tuple[str, list[int], int]
 def items(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Items:
     """A run and its release."""
     ids, kind = request.param
-    made = make_live_run(tmp_path_factory.mktemp("live"), ids)
-    make_release(made.run, index=Index(kind=kind) if kind == "flat" else Index(kind=kind, nlist=4, nprobe=4))
-    return made
+    items = make_live_run(tmp_path_factory.mktemp("live"), ids)
+    make_release(items.run, index=Index(kind=kind) if kind == "flat" else Index(kind=kind, nlist=4, nprobe=4))
+    return items
 
 
 steps = st.lists(
@@ -49,20 +49,20 @@ def change(live: LiveItems, state: State, step: Step, folder: Path) -> Any:
     """Make a step both ways: to the dictionary, and as a change of the release's items; None: nothing to do."""
     operation, numbers, seed = step
     rng, like = np.random.default_rng(seed), next(iter(live.catalogue.rows.ids))
-    gone = [one for one in live.table["item_id"] if one not in state]
+    gone = [item for item in live.table["item_id"] if item not in state]
     present = list(state)
     if operation == "add":  # what was removed comes back sometimes
         pool = [new_id(like, number % 50) for number in numbers] + gone[: numbers[0] % 3]
-        chosen = [one for one in dict.fromkeys(pool) if one not in state]
+        chosen = [item for item in dict.fromkeys(pool) if item not in state]
     else:
         chosen = list(dict.fromkeys(present[number % len(present)] for number in numbers if present))
     if not chosen:
         return None
     if operation == "remove":
-        for one in chosen:
-            del state[one]
-        return live.removing([str(one) for one in chosen])
-    rows = [{"item_id": one, **_features(rng)} for one in chosen]
+        for item in chosen:
+            del state[item]
+        return live.removing([str(item) for item in chosen])
+    rows = [{"item_id": item, **_features(rng)} for item in chosen]
     if operation == "update":  # the file has one column only
         rows = [{"item_id": row["item_id"], "weight": row["weight"]} for row in rows]
     for row in rows:
@@ -72,13 +72,13 @@ def change(live: LiveItems, state: State, step: Step, folder: Path) -> Any:
 
 
 def _features(rng: np.random.Generator) -> dict[str, Any]:
-    genres = [str(one) for one in rng.choice([*GENRES, "új műfaj"], rng.integers(0, 3), replace=False)]
+    genres = [str(genre) for genre in rng.choice([*GENRES, "új műfaj"], rng.integers(0, 3), replace=False)]
     return {"title": f"Title {rng.integers(10**6)}", "weight": round(float(rng.normal()), 3), "genres": genres}
 
 
 def ask(retriever: Retriever, users: list[Any], **inputs: Any) -> Answer:
     """Ask for everything."""
-    wire = [[one.encode()] if isinstance(one, str) else [one] for one in users]
+    wire = [[user.encode()] if isinstance(user, str) else [user] for user in users]
     sent = {"user_id": np.array(wire, dtype=object if isinstance(users[0], str) else np.int64)}
     sent["top_k"] = np.full((len(users), 1), 400, dtype=np.int32)
     return retriever.answer(retriever.reader.read([{**sent, **inputs}]))
@@ -89,7 +89,7 @@ def check(items: Items, state: State, retriever: Retriever) -> None:
     users = items.run.users["user_id"].tolist()[:3]
     queries = items.run.reference(items.run.users.iloc[:3])
     named = [*list(state)[-3:], *list(items.run.items["item_id"])[:2]]
-    exclude = np.array([[one.encode() if isinstance(one, str) else one for one in named]] * 3)
+    exclude = np.array([[item.encode() if isinstance(item, str) else item for item in named]] * 3)
     tests: list[tuple[dict[str, Any], Any]] = [
         ({}, lambda row: True),
         ({"exclude_item_ids": exclude}, lambda row: row["item_id"] not in named),
@@ -100,12 +100,12 @@ def check(items: Items, state: State, retriever: Retriever) -> None:
     ]
     for inputs, allowed in tests:
         answer = ask(retriever, users, **inputs)
-        kept = {one: row for one, row in state.items() if allowed({"item_id": one, **row})}
+        left = {item: row for item, row in state.items() if allowed({"item_id": item, **row})}
         for row, seen in enumerate(seen_by(items.run, user) for user in users):
-            expected = [one for one in brute_force(items, kept, queries[row]) if one[0] not in seen]
+            expected = [pair for pair in brute_force(items, left, queries[row]) if pair[0] not in seen]
             count = int(answer.count[row])
-            assert answer.item_id[row, :count].tolist() == [one for one, _ in expected]
-            np.testing.assert_allclose(answer.score[row, :count], [one for _, one in expected], atol=1e-5)
+            assert answer.item_id[row, :count].tolist() == [item for item, _ in expected]
+            np.testing.assert_allclose(answer.score[row, :count], [score for _, score in expected], atol=1e-5)
 
 
 def _filter(document: Any) -> dict[str, np.ndarray]:
@@ -113,7 +113,7 @@ def _filter(document: Any) -> dict[str, np.ndarray]:
 
 
 def _plain(ids: list[Any]) -> list[Any]:
-    return [one if isinstance(one, str) else int(one) for one in ids]
+    return [item if isinstance(item, str) else int(item) for item in ids]
 
 
 @settings(max_examples=5, deadline=None)
@@ -126,9 +126,9 @@ def test_any_sequence_of_changes_equals_a_catalogue_from_scratch(items: Items, s
         running = Retriever.load(release.path, log)
         for number, step in enumerate(script):
             with writing(release, log) as live:
-                made = change(live, state, step, folder)
-                if made is not None:
-                    publish(live, made)
+                changed = change(live, state, step, folder)
+                if changed is not None:
+                    publish(live, changed)
             running.refresh()
             if number == cut:  # a server that starts from a compacted release follows the rest of the changes
                 compacted = compact(LiveItems(release, log), folder / "compacted")
@@ -147,9 +147,9 @@ def test_releases_derived_from_releases_equal_a_catalogue_from_scratch(items: It
     release, state = Release.open(items.run.path / "release"), items.rows()
     with TemporaryDirectory() as name:
         for number, step in enumerate(script[:4]):
-            made = change(LiveItems(release), state, step, Path(name))
-            if made is not None:
-                release = derive(release, made, Path(name) / f"derived-{number}").release
+            changed = change(LiveItems(release), state, step, Path(name))
+            if changed is not None:
+                release = derive(release, changed, Path(name) / f"derived-{number}").release
         assert release.manifest["counts"]["items"] == len(state)
         check(items, state, Retriever.load(release.path))
         check(items, state, Retriever.load(compact(LiveItems(release), Path(name) / "compacted").path))

@@ -38,9 +38,9 @@ ROWS = [
 @pytest.fixture(scope="module")
 def items(tmp_path_factory: pytest.TempPathFactory) -> Items:
     """A run with a flat release. Do not write to it."""
-    made = make_live_run(tmp_path_factory.mktemp("items"), "int64")
-    make_release(made.run)
-    return made
+    items = make_live_run(tmp_path_factory.mktemp("items"), "int64")
+    make_release(items.run)
+    return items
 
 
 @pytest.fixture
@@ -54,15 +54,15 @@ def test_parquet_csv_and_json_lines_are_the_same_items(live: LiveItems, tmp_path
     frame.to_parquet(tmp_path / "items.parquet")
     csv = frame.assign(genres=["drama| noir", ""])
     csv.to_csv(tmp_path / "items.csv", index=False)
-    made = [live.adding(write_items(tmp_path / "items.jsonl", ROWS))]
-    made += [live.adding(tmp_path / name) for name in ("items.parquet", "items.csv")]
-    for one in made:
-        assert one.table is not None
-        assert one.ids.tolist() == [row["item_id"] for row in ROWS]
-        assert one.table["genres"].tolist() == [["drama", "noir"], []]
-        assert one.table["title"].tolist() == [row["title"] for row in ROWS]
-        np.testing.assert_array_equal(one.table["weight"].to_numpy(dtype=float), [0.5, np.nan])
-        np.testing.assert_array_equal(one.vectors, made[0].vectors)
+    changes = [live.adding(write_items(tmp_path / "items.jsonl", ROWS))]
+    changes += [live.adding(tmp_path / name) for name in ("items.parquet", "items.csv")]
+    for change in changes:
+        assert change.table is not None
+        assert change.ids.tolist() == [row["item_id"] for row in ROWS]
+        assert change.table["genres"].tolist() == [["drama", "noir"], []]
+        assert change.table["title"].tolist() == [row["title"] for row in ROWS]
+        np.testing.assert_array_equal(change.table["weight"].to_numpy(dtype=float), [0.5, np.nan])
+        np.testing.assert_array_equal(change.vectors, changes[0].vectors)
 
 
 @pytest.mark.parametrize(
@@ -134,31 +134,31 @@ def test_a_derived_release_says_where_it_comes_from_and_is_as_closed_as_its_pare
     live: LiveItems, tmp_path: Path
 ) -> None:
     change = live.adding(write_items(tmp_path / "items.jsonl", ROWS))
-    made = derive(live.release, change, tmp_path / "derived").release
+    derived = derive(live.release, change, tmp_path / "derived").release
     parent = live.release.manifest
-    assert made.manifest["release"] != parent["release"]
-    assert made.manifest["derived_from"]["release"] == parent["release"]
-    assert made.manifest["derived_from"]["pairing"] == parent["pairing"] != made.manifest["pairing"]
-    assert made.manifest["derived_from"]["changes"] == {"add": 2, "update": 0, "remove": 0}
-    assert made.manifest["counts"]["items"] == parent["counts"]["items"] + 2
-    vectors = np.load(made.path / "items/vectors.npy")
-    np.save(made.path / "items/vectors.npy", vectors[::-1])
+    assert derived.manifest["release"] != parent["release"]
+    assert derived.manifest["derived_from"]["release"] == parent["release"]
+    assert derived.manifest["derived_from"]["pairing"] == parent["pairing"] != derived.manifest["pairing"]
+    assert derived.manifest["derived_from"]["changes"] == {"add": 2, "update": 0, "remove": 0}
+    assert derived.manifest["counts"]["items"] == parent["counts"]["items"] + 2
+    vectors = np.load(derived.path / "items/vectors.npy")
+    np.save(derived.path / "items/vectors.npy", vectors[::-1])
     with pytest.raises(InvalidRelease, match=r"vectors\.npy"):
-        Release.open(made.path)
-    np.save(made.path / "items/vectors.npy", vectors)
-    (made.path / "towers/item.onnx").write_bytes(b"another tower")
+        Release.open(derived.path)
+    np.save(derived.path / "items/vectors.npy", vectors)
+    (derived.path / "towers/item.onnx").write_bytes(b"another tower")
     with pytest.raises(InvalidRelease, match=r"item\.onnx"):
-        Release.open(made.path)
+        Release.open(derived.path)
 
 
 def test_a_derived_release_gets_a_new_index_when_the_old_one_is_no_longer_good(tmp_path: Path) -> None:
     items = make_live_run(tmp_path, "int64")
     release = Release.open(make_release(items.run, index=Index(kind="ivf_flat", nlist=4, nprobe=4)))
-    some = [{**ROWS[0], "item_id": new_id(0, number), "weight": number / 40} for number in range(90)]
-    few = derive(release, LiveItems(release).adding(write_items(tmp_path / "few.jsonl", some[:2])), tmp_path / "a")
+    rows = [{**ROWS[0], "item_id": new_id(0, number), "weight": number / 40} for number in range(90)]
+    few = derive(release, LiveItems(release).adding(write_items(tmp_path / "few.jsonl", rows[:2])), tmp_path / "a")
     assert not few.rebuilt
     assert few.release.json("index/params.json")["items"] == 300
-    many = LiveItems(few.release).adding(write_items(tmp_path / "many.jsonl", some[2:]))
+    many = LiveItems(few.release).adding(write_items(tmp_path / "many.jsonl", rows[2:]))
     rebuilt = derive(few.release, many, tmp_path / "b")
     assert rebuilt.rebuilt
     assert rebuilt.release.json("index/params.json")["items"] == 390
@@ -187,24 +187,24 @@ for number in range(int(sys.argv[4]), 10**6):
 def test_a_writer_that_is_killed_leaves_whole_packages_and_nothing_in_the_way(items: Items, tmp_path: Path) -> None:
     release, log = items.run.path / "release", tmp_path / "delta"
     log.mkdir()
-    told = 0
+    published = 0
     for kill_after in (1, 2, 3):
-        arguments = [release, log, tmp_path, str(told + 1000 * kill_after)]
+        arguments = [release, log, tmp_path, str(published + 1000 * kill_after)]
         writer = subprocess.Popen([sys.executable, "-c", WRITER, *arguments], stdout=subprocess.PIPE, text=True)
         assert writer.stdout is not None
         with writer.stdout as lines:
             for _ in range(kill_after):
-                told = int(next(lines))
+                published = int(next(lines))
             os.kill(writer.pid, signal.SIGKILL)
-            told = max([told, *(int(line) for line in lines)])
+            published = max([published, *(int(line) for line in lines)])
         writer.wait()
         served = Retriever.load(release, log)
-        found = int(served.name.partition("+")[2])
-        assert found in (told, told + 1)  # named before it could say so
-        assert served.catalogue.rows.live.sum() == 300 + found
+        applied = int(served.name.partition("+")[2])
+        assert applied in (published, published + 1)  # named before it could say so
+        assert served.catalogue.rows.live.sum() == 300 + applied
     with writing(Release.open(release), log) as live:
         last = publish(live, live.removing([str(items.run.items["item_id"].iloc[0])]))
-    left = {one.name for one in last.path.parent.iterdir()}
+    left = {path.name for path in last.path.parent.iterdir()}
     assert left == {".lock", *(f"{number:08d}" for number in range(1, int(last.path.name) + 1))}
 
 
@@ -234,15 +234,15 @@ def test_a_server_that_starts_with_a_damaged_package_does_not_serve(items: Items
 
 def test_two_catalogues_may_follow_one(items: Items, tmp_path: Path) -> None:
     first = Catalogue.load(Release.open(items.run.path / "release"))
-    made = []
+    catalogues = []
     for weight in (1.0, -1.0):
         log = tmp_path / str(weight)
         log.mkdir()
         with writing(Release.open(items.run.path / "release"), log) as live:
             path = write_items(tmp_path / "items.jsonl", [{**ROWS[0], "weight": weight}])
-            made.append(first.with_delta(publish(live, live.adding(path))))
-            made[-1] = made[-1].with_delta(publish(live, live.updating(path)))
-    for weight, catalogue in zip((1.0, -1.0), made, strict=True):
+            catalogues.append(first.with_delta(publish(live, live.adding(path))))
+            catalogues[-1] = catalogues[-1].with_delta(publish(live, live.updating(path)))
+    for weight, catalogue in zip((1.0, -1.0), catalogues, strict=True):
         expected = items.vectors({ROWS[0]["item_id"]: {"weight": weight}})
         np.testing.assert_allclose(catalogue.rows.vectors[300:], expected.repeat(2, axis=0), atol=1e-6)
         assert catalogue.rows.live[300:].tolist() == [False, True]

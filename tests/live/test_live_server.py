@@ -93,9 +93,9 @@ def answers(channel: Any, model: str, live: Live) -> tuple[list[Any], str]:
     k = grpc.InferInput("top_k", [1, 1], "INT32")
     k.set_data_from_numpy(np.array([[400]], dtype=np.int32))
     outputs = [grpc.InferRequestedOutput(name) for name in ("item_id", "count", "release")]
-    found = channel.infer(model, [user, k], outputs=outputs)
-    ids = found.as_numpy("item_id")[0, : found.as_numpy("count")[0, 0]].tolist()
-    return [one.decode() if text else one for one in ids], found.as_numpy("release")[0, 0].decode()
+    result = channel.infer(model, [user, k], outputs=outputs)
+    ids = result.as_numpy("item_id")[0, : result.as_numpy("count")[0, 0]].tolist()
+    return [item.decode() if text else item for item in ids], result.as_numpy("release")[0, 0].decode()
 
 
 def test_new_items_are_answered_with_by_their_features(live: Live) -> None:
@@ -127,9 +127,9 @@ def test_an_updated_item_is_answered_with_once_and_in_its_new_place(live: Live) 
 
 def test_a_server_of_another_release_is_not_taken_for_one_that_answers_with_a_change(live: Live) -> None:
     items = LiveItems(Release.open(live.release))
-    other = derive(items.release, items.removing([str(items.catalogue.rows.ids[0])]), live.folder / "other").release
-    with pytest.raises(ServerError, match=f"serves release .*, not {other.manifest['release']}"):
-        check_in_force(live.address, 0, other)
+    derived = derive(items.release, items.removing([str(items.catalogue.rows.ids[0])]), live.folder / "other").release
+    with pytest.raises(ServerError, match=f"serves release .*, not {derived.manifest['release']}"):
+        check_in_force(live.address, 0, derived)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -140,13 +140,13 @@ def test_no_request_sent_after_a_removal_returned_is_answered_with_what_was_remo
     stop = Event()
 
     def keep_asking() -> tuple[int, int]:
-        asked = wrong = 0
+        sent = wrong = 0
         with grpc.InferenceServerClient(live.address) as channel:
             while not stop.is_set():
                 removed = frozenset(gone)  # before the request is sent
                 ids, _ = answers(channel, model, live)
-                asked, wrong = asked + 1, wrong + bool(removed & set(ids))
-        return asked, wrong
+                sent, wrong = sent + 1, wrong + bool(removed & set(ids))
+        return sent, wrong
 
     with ThreadPoolExecutor(4) as threads:
         asking = [threads.submit(keep_asking) for _ in range(4)]
@@ -157,9 +157,9 @@ def test_no_request_sent_after_a_removal_returned_is_answered_with_what_was_remo
                 gone.add(row["item_id"])  # nobody was asked whether it is in force
         finally:
             stop.set()
-        found = [one.result() for one in asking]
-    assert all(asked > 0 for asked, _ in found)
-    assert [wrong for _, wrong in found] == [0, 0, 0, 0]
+        counts = [future.result() for future in asking]
+    assert all(sent > 0 for sent, _ in counts)
+    assert [wrong for _, wrong in counts] == [0, 0, 0, 0]
 
 
 def test_a_damaged_package_is_refused_and_named_and_what_was_there_goes_on(live: Live) -> None:

@@ -20,15 +20,15 @@ NOW = 1_000
 @pytest.fixture(scope="module", params=["int64", "string"])
 def items(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Items:
     """A run whose query tower takes a history of five, and its release."""
-    made = make_live_run(tmp_path_factory.mktemp("newcomers"), request.param, last=5)
-    make_release(made.run)
-    return made
+    items = make_live_run(tmp_path_factory.mktemp("newcomers"), request.param, last=5)
+    make_release(items.run)
+    return items
 
 
 def wire(values: list[Any]) -> np.ndarray:
     """Return one row as the wire has it."""
-    encoded = [one.encode() if isinstance(one, str) else one for one in values]
-    return np.array([encoded], dtype=object if any(isinstance(one, str) for one in values) else np.int64)
+    encoded = [value.encode() if isinstance(value, str) else value for value in values]
+    return np.array([encoded], dtype=object if any(isinstance(value, str) for value in values) else np.int64)
 
 
 def ask(items: Items, retriever: Retriever, clicks: list[tuple[Any, int]], age: float = 30.0) -> Answer:
@@ -39,7 +39,7 @@ def ask(items: Items, retriever: Retriever, clicks: list[tuple[Any, int]], age: 
         "age": np.array([[age]]),
         "timestamp": np.array([[NOW]]),
         "top_k": np.array([[400]], dtype=np.int32),
-        "history_item_ids": wire([one for one, _ in clicks]) if clicks else np.zeros((1, 0), dtype=np.int64),
+        "history_item_ids": wire([item for item, _ in clicks]) if clicks else np.zeros((1, 0), dtype=np.int64),
         "history_timestamps": np.array([[when for _, when in clicks]], dtype=np.int64).reshape(1, len(clicks)),
     }
     return retriever.answer(retriever.reader.read([sent]))
@@ -72,18 +72,18 @@ def test_a_click_on_an_item_that_came_later_counts_as_unseen_and_is_not_recommen
 ) -> None:
     release, ids = Release.open(items.run.path / "release"), items.run.items["item_id"].tolist()
     new = [new_id(ids[0], number) for number in range(2)]
-    rows = [{"item_id": one, "title": "new", "genres": [], "weight": 0.5} for one in new]
+    rows = [{"item_id": item, "title": "new", "genres": [], "weight": 0.5} for item in new]
     (tmp_path / "delta").mkdir()
     with writing(release, tmp_path / "delta") as live:
         publish(live, live.adding(write_items(tmp_path / "new.jsonl", rows)))
         publish(live, live.removing([str(ids[7])]))
     served = Retriever.load(release.path, tmp_path / "delta")
     answer = ask(items, served, [(new[0], NOW - 1), (ids[7], NOW - 2), (ids[8], NOW - 3)])
-    given = answer.item_id[0, : answer.count[0]].tolist()
-    assert len(given) == len(set(given)) == 302 - 3  # the removed one and both clicks that still live
-    assert {new[0], ids[7], ids[8]} & set(given) == set()
+    answered = answer.item_id[0, : answer.count[0]].tolist()
+    assert len(answered) == len(set(answered)) == 302 - 3  # the removed one and both clicks that still live
+    assert {new[0], ids[7], ids[8]} & set(answered) == set()
     # The tower has a vector of what was removed, and none of what came later: that is its unknown item.
     vector = by_hand(items, [2, 7 + 3, 8 + 3], [1, 2, 3])
     state = {**items.rows(), **{row["item_id"]: row for row in rows}}
     scores = dict(zip(state, items.vectors(state) @ vector, strict=True))
-    np.testing.assert_allclose(answer.score[0, : answer.count[0]], [scores[one] for one in given], atol=1e-5)
+    np.testing.assert_allclose(answer.score[0, : answer.count[0]], [scores[item] for item in answered], atol=1e-5)

@@ -53,9 +53,9 @@ def test_a_change_with_every_hash_made_right_is_refused_or_harmless(
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             assert path.name == "manifest.json"  # nothing that a manifest could be made of
         try:
-            found, reason = answers(place), str(place)
+            answered, reason = answers(place), str(place)
         except InvalidRelease as error:
-            found, reason = [], str(error)
+            answered, reason = [], str(error)
     assert str(place) in reason
-    if found and path.relative_to(place).as_posix().startswith(NOT_READ):
-        assert found == right
+    if answered and path.relative_to(place).as_posix().startswith(NOT_READ):
+        assert answered == right

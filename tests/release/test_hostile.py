@@ -82,7 +82,7 @@ def test_truth_values_that_are_neither_true_nor_false_are_refused(tmp_path: Path
         npy.load(path)
 
 
-@pytest.mark.parametrize("dtype", [str(one) for one in npy.DTYPES.values()])
+@pytest.mark.parametrize("dtype", [str(dtype) for dtype in npy.DTYPES.values()])
 @pytest.mark.parametrize("shape", [(0,), (5,), (0, 3), (2, 3)])
 def test_what_numpy_saves_is_read_as_it_was(dtype: str, shape: tuple[int, ...], tmp_path: Path) -> None:
     array = (np.arange(np.prod(shape)) % 2).reshape(shape).astype(dtype)
@@ -122,17 +122,17 @@ def test_arrays_that_do_not_fit_each_other_are_refused_by_name(place: Path, name
     assert name.rsplit("/", 1)[0] in str(caught.value)
 
 
-def graph(one: Any, initializers: list[Any] = [], functions: list[Any] = []) -> bytes:  # noqa: B006
+def graph(node: Any, initializers: list[Any] = [], functions: list[Any] = []) -> bytes:  # noqa: B006
     """Return an ONNX model of one node from `age` to `vector`."""
-    made = helper.make_graph(
-        [one],
+    built = helper.make_graph(
+        [node],
         "tower",
         [helper.make_tensor_value_info("age", TensorProto.FLOAT, ["n"])],
         [helper.make_tensor_value_info("vector", TensorProto.FLOAT, ["n", 16])],
         initializers,
     )
     domains = [helper.make_opsetid("", 15), helper.make_opsetid("hostile", 1)]
-    return bytes(helper.make_model(made, opset_imports=domains, functions=functions).SerializeToString())
+    return bytes(helper.make_model(built, opset_imports=domains, functions=functions).SerializeToString())
 
 
 def outside() -> Any:
@@ -180,10 +180,10 @@ def test_towers_with_more_than_a_tower_needs_are_refused_before_onnxruntime_read
     import onnxruntime
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", _must_not)
-    content, told = GRAPHS[what]
+    content, message = GRAPHS[what]
     with Put(place, place / "towers/query.onnx", content):
         made_right(place)
-        with pytest.raises(InvalidRelease, match=rf"towers/query\.onnx: .*{told}"):
+        with pytest.raises(InvalidRelease, match=rf"towers/query\.onnx: .*{message}"):
             Retriever.load(place)
 
 
@@ -212,12 +212,12 @@ def test_a_table_that_the_tower_does_not_take_is_refused_by_its_name(place: Path
 def test_a_tower_takes_only_tables_that_are_part_of_the_release(place: Path, name: str) -> None:
     path = place / "towers/query.onnx"
     tower = onnx.load(str(path))
-    (table,) = [one for one in tower.graph.input if one.name == "table/user_id"]
-    for one in (table, *tower.graph.node):
-        if one is table:
-            one.name = name
-        elif "table/user_id" in one.input:
-            one.input[list(one.input).index("table/user_id")] = name
+    (table,) = [tensor for tensor in tower.graph.input if tensor.name == "table/user_id"]
+    for node in (table, *tower.graph.node):
+        if node is table:
+            node.name = name
+        elif "table/user_id" in node.input:
+            node.input[list(node.input).index("table/user_id")] = name
     with Put(place, path, tower.SerializeToString()):
         made_right(place)
         with pytest.raises(InvalidRelease, match=r"towers/query/.*\.npy: missing from the release"):
@@ -248,8 +248,8 @@ def _must_not(*_: object, **__: object) -> None:
 @pytest.mark.parametrize("place", ["flat"], indirect=True)
 def test_a_manifest_with_impossible_values_is_refused_by_the_value(place: Path) -> None:
     path = place / "manifest.json"
-    told = {"dim": 0, "pairing": "x", "counts": {"users": -1}, "id_dtype": {"user_id": "object"}, "files": []}
-    for key, value in {**told, "serving": {"threads": 10**6}, "derived_from": {"lineage": "../../x"}}.items():
+    impossible = {"dim": 0, "pairing": "x", "counts": {"users": -1}, "id_dtype": {"user_id": "object"}, "files": []}
+    for key, value in {**impossible, "serving": {"threads": 10**6}, "derived_from": {"lineage": "../../x"}}.items():
         manifest = json.loads(path.read_text())
         manifest[key] = {**manifest.get(key, {}), **value} if isinstance(value, dict) else value
         manifest["release"] = release_id(manifest)
@@ -262,7 +262,7 @@ def test_no_serving_code_of_ours_names_pickle_or_has_numpy_unpickle() -> None:
     hostile = {"pickle", "cPickle", "_pickle", "dill", "joblib", "shelve", "marshal", "cloudpickle"}
     for path in Path(ensemble.serving.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names = {one.name.split(".")[0] for one in node.names} if isinstance(node, ast.Import) else set()
+            names = {alias.name.split(".")[0] for alias in node.names} if isinstance(node, ast.Import) else set()
             if isinstance(node, ast.ImportFrom):
                 names = {(node.module or "").split(".")[0]}
             assert not names & hostile, path

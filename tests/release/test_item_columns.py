@@ -45,14 +45,14 @@ def written(out: Path) -> Sealed:
 
 
 def sealed(out: Path) -> Sealed:
-    return Sealed(out, {"files": {one.relative_to(out).as_posix(): "" for one in out.rglob("*") if one.is_file()}})
+    return Sealed(out, {"files": {path.relative_to(out).as_posix(): "" for path in out.rglob("*") if path.is_file()}})
 
 
 def test_columns_of_every_kind_come_back_as_they_went_in(tmp_path: Path) -> None:
-    found = read_items(written(tmp_path / "release"), 4, "string")
+    items = read_items(written(tmp_path / "release"), 4, "string")
     expected = TABLE.drop(columns="when").astype({"weight": np.float64})  # dates are no values of a release
     expected["genres/all kinds"] = [["x", "y"], [], ["z"], []]
-    pd.testing.assert_frame_equal(found, expected)
+    pd.testing.assert_frame_equal(items, expected)
 
 
 @pytest.mark.parametrize(
@@ -81,5 +81,5 @@ def test_columns_that_are_not_as_they_were_written_are_refused(
 
 @pytest.mark.parametrize("place", ["flat"], indirect=True)
 def test_a_release_holds_no_parquet_and_nothing_else_that_a_library_unfolds(place: Path) -> None:
-    kinds = {one.suffix for one in place.rglob("*") if one.is_file()}
+    kinds = {path.suffix for path in place.rglob("*") if path.is_file()}
     assert kinds == {".npy", ".json", ".onnx"}

@@ -78,10 +78,10 @@ def test_a_recipe_with_such_a_query_column_or_feature_is_refused_when_it_is_read
 
 def test_other_names_are_the_users_to_give(tmp_path: Path) -> None:
     """The items' columns are no inputs: of them only the towers' own output is taken."""
-    given = [name for name in (*sorted(RESERVED), *FINE) if name not in ("vector", "item_id", "age in years")]
+    names = [name for name in (*sorted(RESERVED), *FINE) if name not in ("vector", "item_id", "age in years")]
     for name in FINE:
         load(tmp_path, f'"{name}" = {{ kind = "bucketized", name = "feature" }}')
-    for name in given:
+    for name in names:
         load(tmp_path, item=f'{name} = {{ kind = "continuous" }}')
     with pytest.raises(RecipeError, match=r"\[item.features\] vector: .*'vector'.*the next"):
         load(tmp_path, item='vector = { kind = "embedding" }')
@@ -105,10 +105,10 @@ def test_the_list_has_every_name_that_is_ours(platform: str, ranked: Run) -> Non
     release = Release.open(ranked.path / "release")
     release.manifest["serving"]["tower_platform"] = platform  # type: ignore[index]
     stated = release.json("query/transform.json")
-    theirs = {one["name"] for one in (*stated["inputs"], *stated["outputs"])}
-    found = {one.name for step in models_of(steps_of(release)) for one in (*step.inputs, *step.outputs)}
-    assert found - theirs <= RESERVED
-    assert found >= {"features" if platform == "python" else "occupation", "vector", "candidates", "top_k"}
+    theirs = {column["name"] for column in (*stated["inputs"], *stated["outputs"])}
+    names = {tensor.name for step in models_of(steps_of(release)) for tensor in (*step.inputs, *step.outputs)}
+    assert names - theirs <= RESERVED
+    assert names >= {"features" if platform == "python" else "occupation", "vector", "candidates", "top_k"}
 
 
 @pytest.mark.parametrize("kind", ["inputs", "outputs"])
@@ -121,9 +121,9 @@ def test_the_writer_the_loader_and_tritons_configuration_refuse_them(
     for place in ("features/query_transform/transform.json", "release/query/transform.json"):
         stated = json.loads((tmp_path / place).read_text())
         renamed = {"inputs": "input", "outputs": "output"}[kind]
-        for one in (*stated[kind], *stated["steps"]):
-            key = "name" if "name" in one else renamed
-            one[key] = name if one[key] == "age" else one[key]
+        for entry in (*stated[kind], *stated["steps"]):
+            key = "name" if "name" in entry else renamed
+            entry[key] = name if entry[key] == "age" else entry[key]
         (tmp_path / place).write_text(json.dumps(stated))
     made_right(tmp_path / "release")
     with pytest.raises(InvalidRelease, match=r"transform\.json"):

@@ -94,22 +94,22 @@ def with_value(document: Any, at: Place, value: Any, gone: bool = False) -> byte
 
 def mutations(place: Path) -> list[Mutation]:
     """Return every change of every JSON file of a release."""
-    found = []
-    for path in (one for one in files_in(place) if one.suffix == ".json"):
+    changes = []
+    for path in (file for file in files_in(place) if file.suffix == ".json"):
         name, document = path.relative_to(place).as_posix(), json.loads(path.read_bytes())
         for at, value in places(document):
-            found.append(Mutation(name, at, "missing", with_value(document, at, None, gone=True)))
+            changes.append(Mutation(name, at, "missing", with_value(document, at, None, gone=True)))
             for kind, change in VALUES.items():
                 if kind == "reordered" and not isinstance(value, (list, str, dict)):
                     continue
                 if kind == "no text" and name == "manifest.json":  # which is written as it is read
                     continue
-                found.append(Mutation(name, at, kind, with_value(document, at, change(value))))
-    return found
+                changes.append(Mutation(name, at, kind, with_value(document, at, change(value))))
+    return changes
 
 
-def some(found: list[Any], of: Path) -> list[Any]:
-    return found if FEW is None else random.Random(of.name).sample(found, FEW)
+def some(cases: list[Any], of: Path) -> list[Any]:
+    return cases if FEW is None else random.Random(of.name).sample(cases, FEW)
 
 
 @pytest.fixture(scope="module")
@@ -166,8 +166,8 @@ def wrong_arrays(array: Array) -> Iterator[tuple[str, Array]]:
 
 
 def test_an_array_of_other_numbers_is_refused_by_name_or_raises_nothing(place: Path) -> None:
-    paths = [one for one in files_in(place) if one.suffix == ".npy"]
-    assert {one.relative_to(place).parts[0] for one in paths} >= {"items", "users", "history", "query"}
+    paths = [path for path in files_in(place) if path.suffix == ".npy"]
+    assert {path.relative_to(place).parts[0] for path in paths} >= {"items", "users", "history", "query"}
     cases = [(path, what, array) for path in paths for what, array in wrong_arrays(np.load(path))]
     for path, what, array in some(cases, place.parent):
         with Put(place, path, b""):
@@ -178,8 +178,8 @@ def test_an_array_of_other_numbers_is_refused_by_name_or_raises_nothing(place: P
             # A vocabulary that is too short shows in the codes of users, one that is too long in the tower.
             contradicted = ["users/features", "towers/query"] if name.startswith("query/vocabulary") else []
             places = [name.split("/")[0], *contradicted]
-            told = any(str(place / one) in reason for one in places) or "manifest.json" in reason
-            assert told, (name, what, reason)
+            named = any(str(place / part) in reason for part in places) or "manifest.json" in reason
+            assert named, (name, what, reason)
 
 
 def changed_json(name: str, change: Callable[[Any], Any]) -> Callable[[Path], None]:
@@ -215,20 +215,20 @@ KNOWN: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "an input of two lines": (TRANSFORM, changed_json(TRANSFORM, _put("inputs", 1, "name", "a\nb")), "name|input"),
     "an input twice": (
         TRANSFORM,
-        changed_json(TRANSFORM, lambda one: one["inputs"].append(one["inputs"][1])),
+        changed_json(TRANSFORM, lambda document: document["inputs"].append(document["inputs"][1])),
         "inputs",
     ),
     "promotion null": (MANIFEST, changed_json(MANIFEST, _put("promotion", None)), "promotion"),
     "promotion of other keys": (MANIFEST, changed_json(MANIFEST, _put("promotion", {"x": 1})), "promotion"),
     "a share of text": (MANIFEST, changed_json(MANIFEST, _put("promotion", "min_overlap", "0.3")), "min_overlap"),
-    "no metric": (INDEX, changed_json(INDEX, lambda one: one.pop("metric")), "metric"),
+    "no metric": (INDEX, changed_json(INDEX, lambda document: document.pop("metric")), "metric"),
     "threads": (MANIFEST, changed_json(MANIFEST, _put("serving", "threads", 65_536)), "threads"),
     "instances": (MANIFEST, changed_json(MANIFEST, _put("serving", "instances", 65_536)), "instances"),
-    "items all equal": ("items/ids.npy", changed_array("items/ids.npy", lambda one: one * 0 + 7), "twice"),
-    "users all equal": ("users/user_id.npy", changed_array("users/user_id.npy", lambda one: one * 0 + 7), "twice"),
+    "items all equal": ("items/ids.npy", changed_array("items/ids.npy", lambda array: array * 0 + 7), "twice"),
+    "users all equal": ("users/user_id.npy", changed_array("users/user_id.npy", lambda array: array * 0 + 7), "twice"),
     "codes beyond the vocabulary": (
         "users/features/00.npy",
-        changed_array("users/features/00.npy", lambda one: one + 10**6),
+        changed_array("users/features/00.npy", lambda array: array + 10**6),
         "codes",
     ),
     "codes below zero": (
@@ -238,7 +238,7 @@ KNOWN: dict[str, tuple[str, Callable[[Path], None], str]] = {
     ),
     "times that go back": (
         "history/timestamp.npy",
-        changed_array("history/timestamp.npy", lambda one: one[::-1].copy()),
+        changed_array("history/timestamp.npy", lambda array: array[::-1].copy()),
         "order",
     ),
 }
@@ -260,7 +260,7 @@ def test_what_is_wrong_with_every_hash_right_is_refused_by_every_command(
             examine(sign(place, tmp_path / "key.pem"))
         commands = ["promote", place, tmp_path / "releases"], ["items", "status", place], ["diff", place, place]
         for command in (*commands, ["verify", place, "--key", tmp_path / "key.pub.pem"]):
-            done = CliRunner().invoke(app, [str(one) for one in command])
+            done = CliRunner().invoke(app, [str(part) for part in command])
             assert (done.exit_code, done.exception.__class__) == (2, SystemExit), (command[0], done.output)
         (place / "manifest.sig").unlink(missing_ok=True)
 
@@ -277,9 +277,9 @@ def test_a_recipe_and_a_release_have_the_same_fields_and_bounds(config: Any, sch
 def _takes(config: Any, own: dict[str, Any], name: str, value: Any) -> bool:
     # What goes together is another matter: the rest is such that it goes with any value of this field.
     loose = {"top_k": 1, "max_top_k": 1 << 20, "max_queue_rows": 0, "max_batch_size": 1, "threads": 1}
-    rest = {**own, **{key: one for key, one in loose.items() if key in own}, "tower_platform": "onnxruntime"}
+    rest = {**own, **{key: bound for key, bound in loose.items() if key in own}, "tower_platform": "onnxruntime"}
     try:
-        msgspec.convert({**{key: one for key, one in rest.items() if key in own}, name: value}, config)
+        msgspec.convert({**{key: known for key, known in rest.items() if key in own}, name: value}, config)
     except msgspec.ValidationError:
         return False
     return True

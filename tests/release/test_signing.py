@@ -39,7 +39,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run's directory with a release and its repository of both layouts, not signed. Do not write to it."""
     run = make_run(tmp_path_factory.mktemp("made") / "run")
     export_repository(make_release(run), run.path / "triton", "both")
@@ -47,10 +47,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def signed(made: Path, keys: tuple[Path, Path], tmp_path: Path) -> Path:
+def signed(exported: Path, keys: tuple[Path, Path], tmp_path: Path) -> Path:
     """A copy of one's own, signed on the command line."""
     for part in ("release", "triton"):
-        shutil.copytree(made / part, tmp_path / "run" / part)
+        shutil.copytree(exported / part, tmp_path / "run" / part)
     done = CliRunner().invoke(app, ["sign", str(tmp_path / "run"), "--key", str(keys[0])])
     assert done.exit_code == 0, done.output
     return tmp_path / "run"
@@ -58,7 +58,7 @@ def signed(made: Path, keys: tuple[Path, Path], tmp_path: Path) -> Path:
 
 def invoke(*arguments: object) -> tuple[int, str]:
     """Run a command; return its exit code and what it said beside the result."""
-    done = CliRunner().invoke(app, [str(one) for one in arguments])
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
     return done.exit_code, done.output
 
 
@@ -69,12 +69,12 @@ def test_a_signed_release_is_verified_with_its_key_and_with_no_other(
     assert open_signed(release, keys[1]).manifest["counts"]["items"] == 300
     assert invoke("keys", tmp_path / "other")[0] == 0
     assert stat.S_IMODE((tmp_path / "other.pem").stat().st_mode) == 0o600
-    other = tmp_path / "other.pub.pem"
+    other_key = tmp_path / "other.pub.pem"
     with pytest.raises(ReleaseError, match=r"manifest\.sig: is no signature"):
-        open_signed(release, other)
-    both = tmp_path / "both.pem"  # while keys are exchanged
-    both.write_bytes(other.read_bytes() + keys[1].read_bytes())
-    assert open_signed(release, both)
+        open_signed(release, other_key)
+    both_keys = tmp_path / "both.pem"  # while keys are exchanged
+    both_keys.write_bytes(other_key.read_bytes() + keys[1].read_bytes())
+    assert open_signed(release, both_keys)
     assert invoke("keys", tmp_path / "other")[0] == 2  # a key is not written over
 
 
@@ -106,20 +106,20 @@ def test_keys_that_are_none_are_refused_with_the_remedy(signed: Path, keys: tupl
     from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-    other = generate_private_key(SECP256R1())
+    ec_key = generate_private_key(SECP256R1())
     private, public = tmp_path / "ec.pem", tmp_path / "ec.pub.pem"
-    private.write_bytes(other.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    public.write_bytes(other.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    for key, told in ((public, "Ed25519"), (keys[0], "is a private key"), (tmp_path / "none.pem", "no key there")):
-        with pytest.raises(ReleaseError, match=told):
+    private.write_bytes(ec_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    public.write_bytes(ec_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    for key, message in ((public, "Ed25519"), (keys[0], "is a private key"), (tmp_path / "none.pem", "no key there")):
+        with pytest.raises(ReleaseError, match=message):
             open_signed(signed / "release", key)
-    for key, told in ((private, "Ed25519"), (keys[1], "not a private key")):
-        with pytest.raises(ReleaseError, match=told):
+    for key, message in ((private, "Ed25519"), (keys[1], "not a private key")):
+        with pytest.raises(ReleaseError, match=message):
             sign(signed / "release", key)
 
 
-def test_a_damaged_release_is_not_signed(made: Path, keys: tuple[Path, Path], tmp_path: Path) -> None:
-    release = Path(shutil.copytree(made / "release", tmp_path / "release"))
+def test_a_damaged_release_is_not_signed(exported: Path, keys: tuple[Path, Path], tmp_path: Path) -> None:
+    release = Path(shutil.copytree(exported / "release", tmp_path / "release"))
     (release / "items/ids.npy").write_bytes(b"")
     with pytest.raises(ReleaseError, match=r"items/ids\.npy"):
         sign(release, keys[0])
@@ -133,16 +133,16 @@ def test_a_repository_as_it_was_exported_and_signed_is_taken(signed: Path, keys:
 
 def test_an_older_signed_release_is_refused_where_a_time_is_given(signed: Path, keys: tuple[Path, Path]) -> None:
     """It is signed as well, and anyone who can exchange files could bring it back."""
-    made = str(open_signed(signed / "release", keys[1]).manifest["created"])
-    year = int(made[:4])
-    later, earlier = made.replace(str(year), str(year + 1)), made.replace(str(year), str(year - 1))
-    for least, expected in ((earlier, 0), (made, 0), (later, 2)):
+    created = str(open_signed(signed / "release", keys[1]).manifest["created"])
+    year = int(created[:4])
+    later, earlier = created.replace(str(year), str(year + 1)), created.replace(str(year), str(year - 1))
+    for least, expected in ((earlier, 0), (created, 0), (later, 2)):
         code, text = invoke("verify", signed, "--key", keys[1], "--at-least", least)
         assert (code, "before" in text) == (expected, expected == 2), text
     assert invoke("verify", signed, "--key", keys[1], "--at-least", "yesterday")[0] == 2
     with pytest.raises(ReleaseError, match="--at-least"):
         TritonServer(signed / "triton", verify=keys[1], at_least=later).start()
-    check_repository(signed / "triton", keys[1], made)
+    check_repository(signed / "triton", keys[1], created)
     trust(signed / "triton", 8001, keys[1], later)
     with pytest.raises(ReleaseError, match="to go back on purpose"):  # what `promote` and `rollback` ask
         deploy(signed / "release", signed / "triton", None)
@@ -204,10 +204,10 @@ def test_what_others_may_write_to_is_not_served_as_verified(signed: Path, keys: 
 
 @pytest.mark.server
 def test_a_verifying_server_comes_back_whenever_it_dies_and_tells_what_it_refuses(
-    made: Path, keys: tuple[Path, Path], tmp_path: Path
+    exported: Path, keys: tuple[Path, Path], tmp_path: Path
 ) -> None:
     """Also where the repository was served before without verifying, or its code was compiled by another Python."""
-    release = Path(shutil.copytree(made / "release", tmp_path / "release"))
+    release = Path(shutil.copytree(exported / "release", tmp_path / "release"))
     sign(release, keys[0])
     repository = export_repository(release, tmp_path / "triton", "fused")
     compileall.compile_dir(repository, quiet=2)
@@ -226,7 +226,7 @@ def test_a_verifying_server_comes_back_whenever_it_dies_and_tells_what_it_refuse
             for times in (1, 2):
                 psutil.Process(server.process_id).kill()
                 until_told("recovered", times)
-            next(one for one in psutil.Process(server.process_id).children() if "stub" in one.name()).kill()
+            next(child for child in psutil.Process(server.process_id).children() if "stub" in child.name()).kill()
             until_told("recovered", 3)
             assert canary(server.addresses.grpc).healthy
             assert not list(repository.rglob("__pycache__"))
@@ -242,9 +242,9 @@ def test_a_verifying_server_comes_back_whenever_it_dies_and_tells_what_it_refuse
             thread.join()
 
 
-def test_a_server_that_verifies_does_not_start_on_what_is_not_signed(made: Path, keys: tuple[Path, Path]) -> None:
+def test_a_server_that_verifies_does_not_start_on_what_is_not_signed(exported: Path, keys: tuple[Path, Path]) -> None:
     with pytest.raises(ReleaseError, match="is not signed"):
-        TritonServer(made / "triton", verify=keys[1]).start()
+        TritonServer(exported / "triton", verify=keys[1]).start()
 
 
 def test_a_server_that_verifies_follows_no_changes(
@@ -259,10 +259,10 @@ def test_a_server_that_verifies_follows_no_changes(
 
 @pytest.mark.server
 def test_a_verifying_server_answers_and_its_models_refuse_a_release_that_was_exchanged(
-    made: Path, keys: tuple[Path, Path], tmp_path: Path
+    exported: Path, keys: tuple[Path, Path], tmp_path: Path
 ) -> None:
     """What is signed is served; what the launcher did not export is not loaded, though all its hashes are right."""
-    release = Path(shutil.copytree(made / "release", tmp_path / "release"))
+    release = Path(shutil.copytree(exported / "release", tmp_path / "release"))
     sign(release, keys[0])
     repository = export_repository(release, tmp_path / "triton", "fused")
     grpc_port, metrics_port = free_ports("127.0.0.1", 2)
@@ -271,23 +271,23 @@ def test_a_verifying_server_answers_and_its_models_refuse_a_release_that_was_exc
         with RetrievalClient(server.addresses.grpc) as client:
             assert len(client.recommend([-1], top_k=3)) == 1
         with pytest.raises(ReleaseError, match="is not signed"):
-            admits(repository, made / "release", 2)
-    assert admits(repository, made / "release", 2)  # once it has stopped
-    other = make_release(make_run(tmp_path / "other", seed=3))
+            admits(repository, exported / "release", 2)
+    assert admits(repository, exported / "release", 2)  # once it has stopped
+    other_release = make_release(make_run(tmp_path / "other", seed=3))
     shutil.rmtree(repository / "retrieval/1/release")
-    shutil.copytree(other, repository / "retrieval/1/release")
+    shutil.copytree(other_release, repository / "retrieval/1/release")
     with pytest.raises(ServerError, match=r"config\.pbtxt is of another"):
         TritonServer(repository, **ports).start()
 
 
 def test_a_deployment_into_what_a_verifying_server_serves_takes_signed_releases_only(
-    made: Path, signed: Path, keys: tuple[Path, Path], tmp_path: Path
+    exported: Path, signed: Path, keys: tuple[Path, Path], tmp_path: Path
 ) -> None:
     repository = signed / "triton"
     trust(repository, 8001, keys[1])
     with pytest.raises(ReleaseError, match="is not signed"):
-        deploy(made / "release", repository, None)
-    assert sorted(one.name for one in (repository / "retrieval").iterdir()) == ["1", "config.pbtxt"]
+        deploy(exported / "release", repository, None)
+    assert sorted(path.name for path in (repository / "retrieval").iterdir()) == ["1", "config.pbtxt"]
     assert deploy(signed / "release", repository, None).version == 2
     check_repository(repository, keys[1])
     assert admits(repository, signed / "release", 2)

@@ -127,8 +127,8 @@ def test_bad_input_is_refused_by_name(
     with pytest.raises(InferenceServerException) as raised:
         channel.infer(model, [tensor(name, *sent) for name, sent in make(served).items()])
     assert raised.value.status() == "StatusCode.INVALID_ARGUMENT", raised.value
-    got = without_traceback(str(raised.value.message()))
-    assert re.search(message, got), got
+    error = without_traceback(str(raised.value.message()))
+    assert re.search(message, error), error
 
 
 @pytest.mark.parametrize("shape", [[1, 1], [2, 1], [2**20, 1], [-1, 1], [1]])
@@ -182,7 +182,7 @@ def test_the_client_turns_a_refusal_into_invalid_request_and_says_which_row(
 
 def test_bad_requests_in_a_batch_fail_alone(served: Served, channel: Any, client: RetrievalClient) -> None:
     filters = dict(zip(served.users[:40], itertools.cycle(GOOD_FILTERS)))
-    expected = {user: client.recommend([user], top_k=5, filters=[one])[0] for user, one in filters.items()}
+    expected = {user: client.recommend([user], top_k=5, filters=[filter_])[0] for user, filter_ in filters.items()}
     bad = [make(served) for make, _ in BAD_FOR_THE_MODEL.values()]
     executions = _executions(channel)
     answers, refused = [], []
@@ -192,7 +192,7 @@ def test_bad_requests_in_a_batch_fail_alone(served: Served, channel: Any, client
             refused.append(_send(channel, bad[number % len(bad)]))
     for user, answer in answers:
         result = answer.result(timeout=60)
-        ids = [one.decode() if isinstance(one, bytes) else one for one in result.as_numpy("item_id")[0, :5].tolist()]
+        ids = [raw.decode() if isinstance(raw, bytes) else raw for raw in result.as_numpy("item_id")[0, :5].tolist()]
         assert ids == expected[user].item_ids
         np.testing.assert_allclose(result.as_numpy("score")[0, :5], expected[user].scores, rtol=0, atol=1e-5)
     for answer in refused:
@@ -205,7 +205,7 @@ def test_bad_requests_in_a_batch_fail_alone(served: Served, channel: Any, client
 
 def test_a_step_refuses_what_no_other_step_makes(channel: Any, client: RetrievalClient) -> None:
     """The steps of the chained layout are models that anybody may ask."""
-    width, dim = (_width(channel, *one) for one in ((TOWER, "features"), (SEARCH, "vector")))
+    width, dim = (_width(channel, *step) for step in ((TOWER, "features"), (SEARCH, "vector")))
     noise = np.random.default_rng(1).integers(0, 256, (2, width), dtype=np.uint8)
     with pytest.raises(InferenceServerException, match=r"INVALID_ARGUMENT.* features: not such as"):
         channel.infer(TOWER, [tensor("features", "UINT8", noise)])
@@ -218,16 +218,18 @@ def test_large_requests_that_are_refused_leave_no_memory_behind(served: Served, 
     """A refusal's traceback held the arrays of its request until Python's collector came by."""
     if served.id_type == "BYTES":
         pytest.skip("one type of ids is enough")
-    stubs = [one for one in psutil.Process(served.server.process_id).children(True) if f"/{FUSED}/" in _command(one)]
+    stubs = [
+        child for child in psutil.Process(served.server.process_id).children(True) if f"/{FUSED}/" in _command(child)
+    ]
     (stub,) = stubs
     large = [tensor(name, *sent) for name, sent in good(served, exclude_item_ids=served.no_items(2, 1 << 19)).items()]
-    taken = []
+    memory = []
     for _ in range(8):
         with pytest.raises(InferenceServerException, match="expected at most"):
             channel.infer(FUSED, large)
-        taken.append(stub.memory_full_info().pss)
+        memory.append(stub.memory_full_info().pss)
     # The answer comes before the process lets go of the request, so the last one may still be held for a moment.
-    until(lambda: stub.memory_full_info().pss - taken[1] < 16e6, taken)
+    until(lambda: stub.memory_full_info().pss - memory[1] < 16e6, memory)
 
 
 def _command(process: psutil.Process) -> str:
@@ -236,12 +238,12 @@ def _command(process: psutil.Process) -> str:
 
 def _width(channel: Any, model: str, name: str) -> int:
     inputs = channel.get_model_config(model, as_json=True)["config"]["input"]
-    return next(int(one["dims"][0]) for one in inputs if one["name"] == name)
+    return next(int(entry["dims"][0]) for entry in inputs if entry["name"] == name)
 
 
 def _right(client: RetrievalClient, user: Any, top_k: int, filter_: Filter | None) -> Inputs:
     signature, query = client.signature(), Query([user], top_k, filters=[filter_])
-    return {name: (signature.inputs[name], one) for name, one in tensors(signature, query).items()}
+    return {name: (signature.inputs[name], array) for name, array in tensors(signature, query).items()}
 
 
 def _send(channel: Any, inputs: Inputs) -> Future[Any]:

@@ -112,16 +112,16 @@ def test_the_asyncio_client_gives_the_same_answers_at_once_over_one_connection(
     served: Served, client: RetrievalClient
 ) -> None:
     async def ask_all() -> list[list[Recommendations]]:
-        async with AsyncRetrievalClient(served.address) as asked:
-            return await asyncio.gather(*(asked.recommend([user] * 2, top_k=4) for user in served.users))
+        async with AsyncRetrievalClient(served.address) as asyncio_client:
+            return await asyncio.gather(*(asyncio_client.recommend([user] * 2, top_k=4) for user in served.users))
 
     assert asyncio.run(ask_all()) == [client.recommend([user] * 2, top_k=4) for user in served.users]
 
 
 def test_the_asyncio_client_raises_by_meaning(served: Served) -> None:
     async def ask(user: object, **options: Any) -> None:
-        async with AsyncRetrievalClient(served.address, **options) as asked:
-            await asked.recommend([user], top_k=10**9)
+        async with AsyncRetrievalClient(served.address, **options) as asyncio_client:
+            await asyncio_client.recommend([user], top_k=10**9)
 
     for options, kind in (({}, InvalidRequest), ({"model": "other"}, Unavailable)):
         with pytest.raises(kind):

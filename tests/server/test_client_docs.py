@@ -49,7 +49,7 @@ def test_the_json_request_for_grpcurl_is_answered(numbers: Served) -> None:
     request = json_format.Parse(body, service_pb2.ModelInferRequest())
     with grpc.insecure_channel(numbers.address) as channel:
         answer = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(request)
-    buffers = dict(zip((one.name for one in answer.outputs), answer.raw_output_contents, strict=True))
+    buffers = dict(zip((tensor.name for tensor in answer.outputs), answer.raw_output_contents, strict=True))
     with RetrievalClient(numbers.address) as client:
         (expected,) = client.recommend([196], top_k=10)
     assert np.frombuffer(buffers["item_id"], "<i8").tolist() == expected.item_ids
@@ -63,7 +63,7 @@ def test_the_http_request_for_curl_is_answered(numbers: Served) -> None:
     place = numbers.server.addresses
     url = f"http://{place.host}:{place.http_port}/v2/models/retrieval/infer"
     with urllib.request.urlopen(urllib.request.Request(url, body.encode()), timeout=10) as answer:
-        outputs = {one["name"]: one["data"] for one in json.loads(answer.read())["outputs"]}
+        outputs = {tensor["name"]: tensor["data"] for tensor in json.loads(answer.read())["outputs"]}
     with RetrievalClient(numbers.address) as client:
         (expected,) = client.recommend([196], top_k=10)
     assert outputs["item_id"] == expected.item_ids
@@ -71,9 +71,9 @@ def test_the_http_request_for_curl_is_answered(numbers: Served) -> None:
 
 def test_every_tensor_of_the_model_is_in_the_tables(served: Served, client: RetrievalClient) -> None:
     signature = client.signature()
-    told = set(re.findall(r"`(\w+)`", TEXT))
+    documented = set(re.findall(r"`(\w+)`", TEXT))
     columns = set(served.run.users.columns) - {"user_id"}
-    assert {*signature.inputs, *signature.outputs} - columns <= told
+    assert {*signature.inputs, *signature.outputs} - columns <= documented
 
 
 def test_the_explorer_asks_the_server_and_its_requests_to_copy_do_the_same(
@@ -97,7 +97,7 @@ def test_the_explorer_asks_the_server_and_its_requests_to_copy_do_the_same(
     assert values["answer"].as_numpy("score").ravel().tolist() == expected.scores
     url = f"http://{place.host}:{place.http_port}/v2/models/retrieval/infer"
     with urllib.request.urlopen(urllib.request.Request(url, body.encode()), timeout=10) as answer:
-        outputs = {one["name"]: one["data"] for one in json.loads(answer.read())["outputs"]}
+        outputs = {tensor["name"]: tensor["data"] for tensor in json.loads(answer.read())["outputs"]}
     assert outputs["item_id"] == expected.item_ids
     assert ">healthy<" in pages.get("/serving").get_data(as_text=True)
 
@@ -121,7 +121,7 @@ def test_the_explorer_says_that_the_server_went_away_and_goes_on_when_it_is_back
 def passed_on(port: int, address: str) -> Iterator[None]:
     """Pass on what reaches a port to an address inside the block; afterwards nobody listens, and all is cut off."""
     listener, cut = socket.create_server(("127.0.0.1", port)), list[socket.socket]()
-    host, _, there = address.rpartition(":")
+    host, _, target_port = address.rpartition(":")
 
     def copy(source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):
@@ -131,7 +131,7 @@ def passed_on(port: int, address: str) -> Iterator[None]:
     def accept() -> None:
         with suppress(OSError):
             while True:
-                ends = listener.accept()[0], socket.create_connection((host, int(there)))
+                ends = listener.accept()[0], socket.create_connection((host, int(target_port)))
                 cut.extend(ends)
                 for pair in (ends, ends[::-1]):
                     threading.Thread(target=copy, args=pair, daemon=True).start()

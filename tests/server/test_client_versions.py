@@ -24,7 +24,7 @@ async def concurrently():
 with RetrievalClient(address) as client:
     answers = [client.recommend(users, top_k=7), asyncio.run(concurrently())]
 assert "tensorflow" not in sys.modules and "pandas" not in sys.modules
-print(json.dumps([[[row.item_ids, row.scores] for row in one] for one in answers]))
+print(json.dumps([[[row.item_ids, row.scores] for row in rows] for rows in answers]))
 """
 
 

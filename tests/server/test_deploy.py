@@ -50,13 +50,13 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="module")
 def answers(releases: list[Path]) -> dict[str, list[int]]:
     """What each release, by its id, answers to everybody."""
-    found = {}
+    answers = {}
     for release in releases:
         retriever = Retriever.load(release)
         request = retriever.reader.read([{"user_id": np.array([[-1]])}])
-        found[retriever.release.manifest["release"]] = retriever.answer(request).item_id[0].tolist()
-    assert len({tuple(one) for one in found.values()}) == 2
-    return found
+        answers[retriever.release.manifest["release"]] = retriever.answer(request).item_id[0].tolist()
+    assert len({tuple(items) for items in answers.values()}) == 2
+    return answers
 
 
 class Place(NamedTuple):
@@ -104,13 +104,13 @@ def load(server: TritonServer) -> Iterator[list[Seen]]:
             while not stop.wait(0.01):  # without a pause this took more CPU time than all else of the test
                 seen.append(ask(client, model))
 
-        working = [pool.submit(work, (FUSED, CHAINED)[one % 2]) for one in range(CLIENTS)]
+        working = [pool.submit(work, (FUSED, CHAINED)[number % 2]) for number in range(CLIENTS)]
         try:
             yield seen
         finally:
             stop.set()
-            for one in working:
-                one.result()
+            for future in working:
+                future.result()
 
 
 def ask(client: Any, model: str) -> Seen:
@@ -139,14 +139,16 @@ def test_a_release_goes_live_and_back_under_load(
         assert {ask(place.control._client, model).release for model in (FUSED, CHAINED)} == {old}
     # The version names the release, and the answer is that of this release, from first to last.
     of_version = {"1": old, "2": new}
-    for one in seen:
-        assert one.release == of_version[one.version]
-        assert list(one.items) == answers[one.release]
-    assert {(one.model, one.release) for one in seen} == {(model, id_) for model in (FUSED, CHAINED) for id_ in answers}
+    for answer in seen:
+        assert answer.release == of_version[answer.version]
+        assert list(answer.items) == answers[answer.release]
+    assert {(answer.model, answer.release) for answer in seen} == {
+        (model, id_) for model in (FUSED, CHAINED) for id_ in answers
+    }
     assert versions_in(place.repository) == [1, 2]
     assert release_of(place.repository, 2) == new
     turns = Versions(versions).history()
-    assert [(one.version, one.server) for one in turns] == [(1, None), (2, address[1]), (1, address[1])]
+    assert [(turn.version, turn.server) for turn in turns] == [(1, None), (2, address[1]), (1, address[1])]
 
 
 def test_a_repository_is_not_changed_behind_the_back_of_its_server(place: Place, releases: list[Path]) -> None:
@@ -170,7 +172,7 @@ def test_a_release_that_fails_its_self_test_leaves_the_old_one_serving(
     ):
         deploy(bad, place.repository, place.control)
     assert "Traceback" not in str(refused.value)
-    assert {(one.version, one.release) for one in seen} == {(served.version, served.release)}
+    assert {(answer.version, answer.release) for answer in seen} == {(served.version, served.release)}
     assert {path: path.read_bytes() for path in place.repository.rglob(CONFIG)} == before
     assert not [path for path in place.repository.iterdir() if path.name == ".deploying"]
 
@@ -185,9 +187,9 @@ def spoiled(release: Path, out: Path) -> Path:
     return out
 
 
-@pytest.mark.parametrize(("option", "said"), [("instances", "instances"), ("threads", "threads of an instance")])
+@pytest.mark.parametrize(("option", "unit"), [("instances", "instances"), ("threads", "threads of an instance")])
 def test_a_release_for_a_larger_machine_is_not_sent_to_a_running_server(
-    place: Place, releases: list[Path], tmp_path: Path, option: str, said: str
+    place: Place, releases: list[Path], tmp_path: Path, option: str, unit: str
 ) -> None:
     before = {path: path.read_bytes() for path in place.repository.rglob(CONFIG)}
     large = Path(shutil.copytree(releases[1], tmp_path / "large"))
@@ -195,7 +197,7 @@ def test_a_release_for_a_larger_machine_is_not_sent_to_a_running_server(
     manifest["serving"][option] = 256
     (large / "manifest.json").write_text(json.dumps(manifest))
     made_right(large)
-    with pytest.raises(ServerError, match=f"256 {said}, more than .* release it again with fewer"):
+    with pytest.raises(ServerError, match=f"256 {unit}, more than .* release it again with fewer"):
         deploy(large, place.repository, place.control)
     assert {path: path.read_bytes() for path in place.repository.rglob(CONFIG)} == before
 
@@ -229,9 +231,9 @@ def test_what_a_killed_deployment_left_is_taken_back(place: Place, releases: lis
 def test_a_server_starts_with_what_was_live_before_a_killed_deployment(place: Place, releases: list[Path]) -> None:
     copy = Path(shutil.copytree(place.repository, place.repository.with_name("copy")))
     live = live_version(copy)
-    (other,) = set(versions_in(copy)) - {live}
+    (other_version,) = set(versions_in(copy)) - {live}
     for model in models_in(copy)[:2]:
-        shutil.copyfile(copy / model / str(other) / CONFIG, copy / model / CONFIG)
+        shutil.copyfile(copy / model / str(other_version) / CONFIG, copy / model / CONFIG)
     (copy / ".deploying").write_text(str(live))
     grpc_port, http_port, metrics_port = free_ports("127.0.0.1", 3)
     with (
@@ -256,10 +258,10 @@ def test_only_who_has_the_key_commands_the_server(place: Place) -> None:
 def test_chained_models_whose_columns_change_are_refused(
     place: Place, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    other = make_release(make_run(tmp_path_factory.mktemp("dated"), last=5), layout="both")
+    dated = make_release(make_run(tmp_path_factory.mktemp("dated"), last=5), layout="both")
     live = ask(place.control._client, CHAINED)
     with pytest.raises(ReleaseError, match=r"its input history_item_ids, history_timestamps, timestamp is not as in"):
-        deploy(other, place.repository, place.control)
+        deploy(dated, place.repository, place.control)
     assert ask(place.control._client, CHAINED) == live
     assert int(live.version) == live_version(place.repository)
 

@@ -53,19 +53,19 @@ class Authority:
         for name, usage in CERTIFICATES.items():
             key = ec.generate_private_key(ec.SECP256R1())
             subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-            made = self._built(subject, key).add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
-            self._write(name, made.add_extension(x509.SubjectAlternativeName([x509.DNSName(NAME)]), False), key)
+            certificate = self._built(subject, key).add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+            self._write(name, certificate.add_extension(x509.SubjectAlternativeName([x509.DNSName(NAME)]), False), key)
 
     def client(self, **changed: Any) -> ClientTls:
         """Return what a client of the server needs."""
-        found: dict[str, Any] = {
+        options: dict[str, Any] = {
             "authority": self.place / "ca.pem",
             "certificate": self.place / "client.pem",
             "key": self.place / "client.key",
             "name": NAME,
             **changed,
         }
-        return ClientTls(**found)
+        return ClientTls(**options)
 
     def _built(self, subject: x509.Name, key: Any) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.timezone.utc)
@@ -165,16 +165,16 @@ def test_without_tls_nobody_is_understood(encrypted: Encrypted) -> None:
 
 
 COMMANDS: dict[str, Callable[[Any], object]] = {
-    "the repository's index": lambda one: one.get_model_repository_index(),
-    "load": lambda one: one.load_model(FUSED),
-    "unload": lambda one: one.unload_model(FUSED),
-    "shared memory": lambda one: one.register_system_shared_memory("mine", "/triton_python_backend_shm", 64),
-    "status of shared memory": lambda one: one.get_system_shared_memory_status(),
-    "CUDA shared memory": lambda one: one.get_cuda_shared_memory_status(),
-    "trace settings": lambda one: one.update_trace_settings(settings={"trace_level": "TENSORS"}),
-    "reading trace settings": lambda one: one.get_trace_settings(),
-    "log settings": lambda one: one.update_log_settings({"log_verbose_level": 1}),
-    "reading log settings": lambda one: one.get_log_settings(),
+    "the repository's index": lambda client: client.get_model_repository_index(),
+    "load": lambda client: client.load_model(FUSED),
+    "unload": lambda client: client.unload_model(FUSED),
+    "shared memory": lambda client: client.register_system_shared_memory("mine", "/triton_python_backend_shm", 64),
+    "status of shared memory": lambda client: client.get_system_shared_memory_status(),
+    "CUDA shared memory": lambda client: client.get_cuda_shared_memory_status(),
+    "trace settings": lambda client: client.update_trace_settings(settings={"trace_level": "TENSORS"}),
+    "reading trace settings": lambda client: client.get_trace_settings(),
+    "log settings": lambda client: client.update_log_settings({"log_verbose_level": 1}),
+    "reading log settings": lambda client: client.get_log_settings(),
 }
 
 
@@ -250,9 +250,9 @@ def test_http_is_off_unless_it_has_a_port(tmp_path: Path) -> None:
     inside = server_arguments(tmp_path, Addresses("0.0.0.0", 1, None, 2, "127.0.0.1"), "secret")
     assert {"--grpc-address=0.0.0.0", "--metrics-address=127.0.0.1"} <= set(inside)
     assert "--allow-http=false" in off
-    assert not any(one.startswith("--http") for one in off)
+    assert not any(option.startswith("--http") for option in off)
     assert "--model-control-mode=explicit" in off
-    assert any(one.startswith("--http-restricted-api=") and "secret" in one for one in on)
+    assert any(option.startswith("--http-restricted-api=") and "secret" in option for option in on)
 
 
 @pytest.mark.server

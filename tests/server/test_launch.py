@@ -97,11 +97,11 @@ def test_a_server_starts_anywhere_and_takes_nothing_from_there(odd: TritonServer
     assert not (tmp_path / "executed").exists()
     for process in (psutil.Process(odd.process_id), *psutil.Process(odd.process_id).children()):
         assert not list(Path(process.cwd()).iterdir())
-        given = process.environ()
-        assert not {"RETRIEVAL_ADMIN_KEY", *PROXIES} & given.keys()
+        environ = process.environ()
+        assert not {"RETRIEVAL_ADMIN_KEY", *PROXIES} & environ.keys()
         set_by_us = {"PATH", "LC_ALL", "VIRTUAL_ENV", "RETRIEVAL_METRICS", "PYTHONDONTWRITEBYTECODE"}
         set_by_us |= {"OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "PWD", "SHLVL", "_", "OLDPWD"}
-        assert not {one for one in given if one not in (*KEPT, *set_by_us) and not one.startswith(KEPT_PREFIXES)}
+        assert not {key for key in environ if key not in (*KEPT, *set_by_us) and not key.startswith(KEPT_PREFIXES)}
     assert not list(odd.repository.rglob("__pycache__"))
 
 
@@ -130,8 +130,8 @@ def test_a_model_process_that_ends_while_it_starts_is_told_at_once(
     stub = tmp_path / STUB
     stub.write_text("#!/bin/sh\necho 'error: no licence'\nexit 3\n")
     stub.chmod(0o755)
-    found = find_triton(None, inspect_python(default_python()))
-    monkeypatch.setattr("ensemble.server.server.find_triton", lambda given, python: replace(found, stub=stub))
+    triton = find_triton(None, inspect_python(default_python()))
+    monkeypatch.setattr("ensemble.server.server.find_triton", lambda directory, python: replace(triton, stub=stub))
     with pytest.raises(ServerError, match=r"process \d+ of a model ended while it started: .*no licence"):
         server_of(repository, start_timeout_seconds=500).start()
 

@@ -59,19 +59,19 @@ def test_what_is_too_much_is_refused_and_what_is_taken_is_answered(repository: P
         grpc.InferenceServerClient(server.addresses.grpc) as channel,
         RetrievalClient(server.addresses.grpc) as client,
     ):
-        stubs = [one for one in psutil.Process(server.process_id).children(recursive=True) if "stub" in one.name()]
+        stubs = [stub for stub in psutil.Process(server.process_id).children(recursive=True) if "stub" in stub.name()]
         assert len(stubs) == 1 + 1 + 1 + 2
         assert_each_loads_its_part(stubs)
         for model in (FUSED, CHAINED):
-            outcomes = Counter(outcome(one) for one in asked_at_once(channel, model))
+            outcomes = Counter(outcome(future) for future in asked_at_once(channel, model))
             assert set(outcomes) == {"answered", "StatusCode.UNAVAILABLE"}, outcomes
         assert len(client.recommend([-1])[0].item_ids) == 7
 
 
 def assert_each_loads_its_part(stubs: list[psutil.Process]) -> None:
-    for one in stubs:
-        mapped = " ".join(place.path for place in one.memory_maps())
-        model = next(name for name in (TRANSFORM, TOWER, SEARCH, FUSED) if f"/{name}/1/" in " ".join(one.cmdline()))
+    for stub in stubs:
+        mapped = " ".join(place.path for place in stub.memory_maps())
+        model = next(name for name in (TRANSFORM, TOWER, SEARCH, FUSED) if f"/{name}/1/" in " ".join(stub.cmdline()))
         assert ("onnxruntime" in mapped) == (model in (TOWER, FUSED)), model
         assert "faiss" not in mapped or model in (SEARCH, FUSED), model
 
@@ -81,10 +81,10 @@ def asked_at_once(channel: Any, model: str) -> list[Future[Any]]:
     users = tensor("user_id", "INT64", np.full((ROWS, 1), -1))
     wide = tensor("top_k", *int32(*[400] * ROWS))
     waiting: list[Future[Any]] = [Future() for _ in range(REQUESTS)]
-    for one in waiting:
-        channel.async_infer(model, [users, wide], lambda result, error, one=one: one.set_result((result, error)))
-    for one in waiting:
-        one.result(timeout=60)
+    for future in waiting:
+        channel.async_infer(model, [users, wide], lambda result, error, own=future: own.set_result((result, error)))
+    for future in waiting:
+        future.result(timeout=60)
     return waiting
 
 
@@ -102,7 +102,7 @@ def test_the_options_are_in_the_configuration(repository: Path) -> None:
         assert config.dynamic_batching.max_queue_delay_microseconds == 100
         assert not config.dynamic_batching.HasField("default_queue_policy"), "Triton's own limit stalls"
         assert config.max_batch_size == ROWS
-        assert [one.count for one in config.instance_group] == [2 if model == SEARCH else 1]
+        assert [group.count for group in config.instance_group] == [2 if model == SEARCH else 1]
 
 
 def test_a_time_out_is_tritons(tmp_path: Path) -> None:
@@ -118,9 +118,9 @@ def test_a_time_out_is_tritons(tmp_path: Path) -> None:
 def test_the_chained_models_hold_one_release_and_its_bytes_once(repository: Path) -> None:
     for name in ("items/vectors.npy", "towers/query.onnx", "manifest.json"):
         copies = [repository / model / "1/release" / name for model in (FUSED, TRANSFORM, TOWER, SEARCH)]
-        assert len({one.stat().st_ino for one in copies}) == 1
+        assert len({copy.stat().st_ino for copy in copies}) == 1
     steps = text_format.Parse((repository / CHAINED / CONFIG).read_text(), ModelConfig()).ensemble_scheduling.step
-    assert [(one.model_name, one.model_version) for one in steps] == [(TRANSFORM, 1), (TOWER, 1), (SEARCH, 1)]
+    assert [(step.model_name, step.model_version) for step in steps] == [(TRANSFORM, 1), (TOWER, 1), (SEARCH, 1)]
 
 
 def test_a_tower_on_onnxruntime_takes_the_features_by_name(tmp_path: Path) -> None:
@@ -131,10 +131,10 @@ def test_a_tower_on_onnxruntime_takes_the_features_by_name(tmp_path: Path) -> No
     assert tower.platform == "onnxruntime_onnx"
     assert tower.instance_group[0].kind == ModelInstanceGroup.KIND_GPU
     scalars, lists = {"user_id": (1,), "age": (1,), "occupation": (1,)}, {"history": (5,), "history_age": (5,)}
-    assert {one.name: tuple(one.dims) for one in tower.input} == {**scalars, **lists}  # all that the graph takes
-    for one in tower.input:
-        assert one.HasField("reshape") == (one.name in scalars)  # the graph takes [rows]
-        assert not one.reshape.shape
+    assert {entry.name: tuple(entry.dims) for entry in tower.input} == {**scalars, **lists}  # all that the graph takes
+    for entry in tower.input:
+        assert entry.HasField("reshape") == (entry.name in scalars)  # the graph takes [rows]
+        assert not entry.reshape.shape
     whole, beside = repository / TOWER / "1/model.onnx", Tower(Release.open(release))
     codes = {
         name: np.ones((2, 5) if name == "history" else 2, np.int64) for name in ("user_id", "occupation", "history")
@@ -142,9 +142,9 @@ def test_a_tower_on_onnxruntime_takes_the_features_by_name(tmp_path: Path) -> No
     features = {**codes, "age": np.ones(2, np.float32), "history_age": np.ones((2, 5), np.float32)}
     np.testing.assert_array_equal(run_tower(whole, features), beside(features))
     transform = text_format.Parse((repository / TRANSFORM / CONFIG).read_text(), ModelConfig())
-    assert {one.name for one in transform.output} == {*scalars, *lists, "user_row"}
+    assert {entry.name for entry in transform.output} == {*scalars, *lists, "user_row"}
     ranker = text_format.Parse((repository / RANK / CONFIG).read_text(), ModelConfig())
-    assert {one.name for one in ranker.input} == {"occupation", "vector", "candidates", "least_score", "top_k"}
+    assert {entry.name for entry in ranker.input} == {"occupation", "vector", "candidates", "least_score", "top_k"}
     assert set(model_configs(Release.open(release), [CHAINED], 3)) == {CHAINED}
 
 
@@ -167,12 +167,12 @@ def test_the_layout_onnx_is_one_graph_that_its_configuration_describes(tmp_path:
         "tensor(double)": "FP64",
         "tensor(string)": "STRING",
     }
-    for stated, there in ((config.input, session.get_inputs()), (config.output, session.get_outputs())):
-        assert [one.name for one in stated] == [one.name for one in there]
-        for one, own in zip(stated, there, strict=True):
-            assert DataType.Name(one.data_type) == f"TYPE_{names[own.type]}"
+    for stated, nodes in ((config.input, session.get_inputs()), (config.output, session.get_outputs())):
+        assert [entry.name for entry in stated] == [node.name for node in nodes]
+        for entry, own in zip(stated, nodes, strict=True):
+            assert DataType.Name(entry.data_type) == f"TYPE_{names[own.type]}"
             row = [size if isinstance(size, int) else -1 for size in own.shape[1:]]
-            assert (list(one.dims), one.HasField("reshape")) == ((row, False) if row else ([1], True))
+            assert (list(entry.dims), entry.HasField("reshape")) == ((row, False) if row else ([1], True))
     with pytest.raises(ServerError, match="the layout onnx needs Triton's onnxruntime backend"):
         TritonServer(repository).start()
 

@@ -43,9 +43,9 @@ def fields_of(proto: str) -> Iterator[tuple[str, str, int]]:
 
 
 def test_the_proto_file_is_a_part_of_tritons() -> None:
-    found = list(fields_of((CLIENTS / "inference.proto").read_text(encoding="utf-8")))
-    assert len(found) == 19
-    for message, name, number in found:
+    fields = list(fields_of((CLIENTS / "inference.proto").read_text(encoding="utf-8")))
+    assert len(fields) == 19
+    for message, name, number in fields:
         descriptor = service_pb2.DESCRIPTOR.pool.FindMessageTypeByName(f"inference.{message}")
         assert descriptor.fields_by_name[name].number == number, f"{message}.{name}"
 
@@ -93,15 +93,15 @@ def test_node_gets_what_python_gets(node: Path, wide: tuple[Run, str], top_k: in
     run, address = wide
     users = run.users["user_id"].tolist()
     users = (users * ROWS)[:ROWS]
-    found = asked(node, address, top_k, users)
+    answers = asked(node, address, top_k, users)
     with RetrievalClient(address) as client:
         expected = client.recommend(users, top_k=top_k)
-    assert [one["itemIds"] for one in found] == [list(map(str, one.item_ids)) for one in expected]
-    assert [one["scores"] for one in found] == [one.scores for one in expected]
-    assert {one["release"] for one in found} == {expected[0].release}
-    assert all(one["userKnown"] for one in found)
+    assert [answer["itemIds"] for answer in answers] == [list(map(str, answer.item_ids)) for answer in expected]
+    assert [answer["scores"] for answer in answers] == [answer.scores for answer in expected]
+    assert {answer["release"] for answer in answers} == {expected[0].release}
+    assert all(answer["userKnown"] for answer in answers)
     if isinstance(users[0], int):
-        assert max(int(item) for one in found for item in one["itemIds"]) > 2**53
+        assert max(int(item) for answer in answers for item in answer["itemIds"]) > 2**53
 
 
 @pytest.mark.server

@@ -27,15 +27,15 @@ def test_no_two_processes_get_the_same_port() -> None:
         )
         for _ in range(3)
     ]
-    got = []
+    ports = []
     for process in asking:
         assert process.stdout is not None
-        got.append({int(port) for port in process.stdout.readline().split()})
+        ports.append({int(port) for port in process.stdout.readline().split()})
     for process in asking:
         process.communicate()
-    got.append({port for _ in range(100) for port in free_ports("127.0.0.1", 3)})
-    assert all(got)
-    assert sum(map(len, got)) == len(set.union(*got))
+    ports.append({port for _ in range(100) for port in free_ports("127.0.0.1", 3)})
+    assert all(ports)
+    assert sum(map(len, ports)) == len(set.union(*ports))
 
 
 def test_ports_of_one_call_differ_and_too_many_are_refused() -> None:

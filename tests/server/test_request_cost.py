@@ -30,7 +30,7 @@ class Server:
     def send(self, model: str, filters: list[str]) -> Future[Any]:
         """Send a request of one row per filter."""
         inputs = [tensor("user_id", "INT64", np.full((len(filters), 1), -1))]
-        texts = np.array([[one.encode()] for one in filters], dtype=object)
+        texts = np.array([[text.encode()] for text in filters], dtype=object)
         inputs.append(tensor("filter", "BYTES", texts))
         done: Future[Any] = Future()
         self.channel.async_infer(model, inputs, lambda result, error: done.set_result((result, error)))
@@ -78,8 +78,8 @@ def test_neighbours_of_what_is_refused_are_answered(server: Server, model: str) 
     sent += [server.send(model, [text]) for text in plain[30:]]
     assert "unknown key 'alow'" in wrong.result(timeout=60)[1].message()
     assert f"more than the {LIMIT} ms" in much.result(timeout=60)[1].message()
-    for text, one in zip(plain, sent, strict=True):
-        answer, error = one.result(timeout=60)
+    for text, future in zip(plain, sent, strict=True):
+        answer, error = future.result(timeout=60)
         # Those that came last are told to ask again where the others took all of the time.
         if error is not None:
             assert "UNAVAILABLE" in str(error.status())

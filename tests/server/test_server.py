@@ -64,7 +64,7 @@ def family_of(pid: int) -> list[psutil.Process]:
 
 def running(processes: list[psutil.Process]) -> list[psutil.Process]:
     """Return those that still run; one that nobody has reaped yet does not."""
-    return [one for one in processes if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    return [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
 
 
 def test_it_answers_inside_the_block_by_grpc_on_this_machine_alone_and_leaves_nothing_behind(repository: Path) -> None:
@@ -72,13 +72,13 @@ def test_it_answers_inside_the_block_by_grpc_on_this_machine_alone_and_leaves_no
     with server_of(repository, log) as server:
         assert count_of_an_answer(server) == 10
         processes = family_of(server.process_id)
-        listening = {one.laddr for one in processes[0].net_connections("tcp") if one.status == psutil.CONN_LISTEN}
+        listening = {sock.laddr for sock in processes[0].net_connections("tcp") if sock.status == psutil.CONN_LISTEN}
         place = server.addresses
         ports = (place.grpc_port, place.metrics_port)
-        assert {(str(one.ip).removeprefix("::ffff:"), one.port) for one in listening} == {
+        assert {(str(address.ip).removeprefix("::ffff:"), address.port) for address in listening} == {
             ("127.0.0.1", port) for port in ports
         }
-        stub = next(one for one in processes[1:] if "stub" in one.name())
+        stub = next(process for process in processes[1:] if "stub" in process.name())
         assert stub.environ()["OMP_NUM_THREADS"] == "1"
     assert not running(processes)
     assert any("successfully loaded 'retrieval'" in line for line in log)
@@ -88,8 +88,8 @@ def test_it_answers_inside_the_block_by_grpc_on_this_machine_alone_and_leaves_no
 
 def test_a_taken_port_is_named_with_who_has_it(repository: Path) -> None:
     server = server_of(repository)
-    taken = socket.create_server(("127.0.0.1", server.addresses.metrics_port))
-    with taken, pytest.raises(ServerError) as caught:
+    listener = socket.create_server(("127.0.0.1", server.addresses.metrics_port))
+    with listener, pytest.raises(ServerError) as caught:
         server.start()
     assert f"port {server.addresses.metrics_port} (metrics)" in str(caught.value)
     assert f"(process {os.getpid()})" in str(caught.value)
@@ -114,13 +114,13 @@ def test_a_damaged_release_ends_the_start_with_file_and_reason(repository: Path,
 
 
 def test_a_configuration_of_another_release_is_refused(repository: Path, tmp_path: Path) -> None:
-    other = Path(shutil.copytree(repository, tmp_path / "other"))
-    config = other / "retrieval/config.pbtxt"
+    copied = Path(shutil.copytree(repository, tmp_path / "other"))
+    config = copied / "retrieval/config.pbtxt"
     config.write_text(
         config.read_text().replace('name: "age" data_type: TYPE_FP64', 'name: "age" data_type: TYPE_INT64')
     )
     with pytest.raises(ServerError, match="export the repository again"):
-        server_of(other).start()
+        server_of(copied).start()
 
 
 def test_a_triton_that_ends_while_it_starts_is_reported_whatever_it_leaves_behind(
@@ -169,8 +169,8 @@ def foreground(repository: Path, *options: object) -> Iterator[tuple[subprocess.
             yield process, processes
         finally:
             process.kill()
-            for one in running(processes):
-                one.kill()
+            for survivor in running(processes):
+                survivor.kill()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

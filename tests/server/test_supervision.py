@@ -44,10 +44,10 @@ class Watched(NamedTuple):
     """What is done before the supervisor goes on after an event of that name, once."""
 
     def told(self, name: str) -> list[Event]:
-        return [one for one in self.events if one["event"] == name]
+        return [event for event in self.events if event["event"] == name]
 
     def recovered_since(self, event: Event) -> bool:
-        return any(one["time"] > event["time"] for one in self.told("recovered"))
+        return any(recovery["time"] > event["time"] for recovery in self.told("recovered"))
 
 
 @contextmanager
@@ -75,14 +75,14 @@ def supervised(place: Path, **serving: Any) -> Iterator[Watched]:
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    with supervised(tmp_path_factory.mktemp("supervised")) as found:
-        yield found
+    with supervised(tmp_path_factory.mktemp("supervised")) as watched:
+        yield watched
 
 
 def stubs_of(server: TritonServer) -> list[psutil.Process]:
     """Return the processes of the models, those that run."""
     children = psutil.Process(server.process_id).children()
-    return [one for one in children if "stub" in one.name() and one.status() != psutil.STATUS_ZOMBIE]
+    return [child for child in children if "stub" in child.name() and child.status() != psutil.STATUS_ZOMBIE]
 
 
 def stub_of(server: TritonServer) -> psutil.Process:
@@ -98,15 +98,15 @@ def test_a_process_that_died_is_replaced_and_its_counts_go_on(watched: Watched) 
     first = stub_of(server)
     first.kill()
     until(lambda: watched.told("recovered"))
-    assert [one["pids"] for one in watched.told("process_died")] == [[first.pid]]
+    assert [event["pids"] for event in watched.told("process_died")] == [[first.pid]]
     assert stub_of(server).pid != first.pid
     assert canary(server.addresses.grpc).healthy
     assert until(lambda: read(metrics).total("retrieval_rows_total") > counted)
-    (found,) = (status(one) for one in places(server.repository))
-    assert found.healthy
-    assert found.repairs is not None
-    assert found.repairs["model_reloaded"] == 1
-    assert found.items == 300
+    (report,) = (status(place) for place in places(server.repository))
+    assert report.healthy
+    assert report.repairs is not None
+    assert report.repairs["model_reloaded"] == 1
+    assert report.items == 300
 
 
 def test_a_server_that_died_is_started_again(watched: Watched) -> None:
@@ -135,17 +135,17 @@ def test_what_waits_for_a_process_that_died_fails_at_once_and_not_one_a_second(w
     """Triton hands it to the dead process still: the last of 320 requests once failed after minutes."""
     watched.reactions.clear()
     server, restarts = watched.server, len(watched.told("restarted"))
-    asked = [tensor("user_id", "INT64", np.ones((64, 1), dtype=np.int64))]
+    inputs = [tensor("user_id", "INT64", np.ones((64, 1), dtype=np.int64))]
     ends: list[str] = []
 
     def ended(result: Any, error: InferenceServerException | None) -> None:
         ends.append("answered" if error is None else str(error.status()))
 
     with grpc.InferenceServerClient(server.addresses.grpc) as client:
-        client.infer(FUSED, asked)  # so that it is known how large requests are
+        client.infer(FUSED, inputs)  # so that it is known how large requests are
         stub_of(server).suspend()
         for _ in range(100):
-            client.async_infer(FUSED, asked, ended, client_timeout=100)
+            client.async_infer(FUSED, inputs, ended, client_timeout=100)
         until(lambda: len(ends) == 100)
     assert "StatusCode.UNAVAILABLE" in ends, watched.events[-40:]
     until(lambda: len(watched.told("restarted")) > restarts)
@@ -167,10 +167,10 @@ def test_a_process_that_is_stopped_is_replaced_though_another_answers_the_canary
         stopped.suspend()
         killed = until(lambda: watched.told("process_killed"))[-1]
         until(lambda: watched.recovered_since(killed))
-        assert [one["pid"] for one in watched.told("process_killed")] == [stopped.pid]
-        assert [one["left"] for one in watched.told("process_died")] == [1]
+        assert [event["pid"] for event in watched.told("process_killed")] == [stopped.pid]
+        assert [event["left"] for event in watched.told("process_died")] == [1]
         assert not watched.told("restarting")
-        assert len({one.pid for one in stubs_of(watched.server)} - {stopped.pid, other.pid}) == 2
+        assert len({stub.pid for stub in stubs_of(watched.server)} - {stopped.pid, other.pid}) == 2
 
 
 def test_the_probe_needs_the_standard_library_alone(watched: Watched) -> None:
@@ -198,12 +198,12 @@ def test_operators_see_what_was_asked(served: Served) -> None:
     before = settled(address)
     users = [served.users[0], served.stranger]
     with grpc.InferenceServerClient(served.address) as client:
-        asked = tensor("user_id", *served.ids(users))
-        release = client.infer(FUSED, [asked], outputs=[grpc.InferRequestedOutput("release")])
+        user = tensor("user_id", *served.ids(users))
+        release = client.infer(FUSED, [user], outputs=[grpc.InferRequestedOutput("release")])
         with suppress(InferenceServerException):
-            client.infer(FUSED, [asked, tensor("top_k", *int32(-1, -1))])
+            client.infer(FUSED, [user, tensor("top_k", *int32(-1, -1))])
     after = until(lambda: changed(address, before))
-    unknown = [one.total("retrieval_unknown_users_total", model=FUSED) for one in (before, after)]
+    unknown = [reading.total("retrieval_unknown_users_total", model=FUSED) for reading in (before, after)]
     assert unknown[1] - unknown[0] == 1
     excluded = {"model": FUSED, "by": "excluded"}
     name = "retrieval_filtered_candidates_total"
@@ -216,17 +216,17 @@ def test_operators_see_what_was_asked(served: Served) -> None:
 def settled(address: str) -> Any:
     """Return the metrics once the model has handed over, in a pass of its own, what other tests asked of it."""
     names = ("retrieval_rows_total", "retrieval_unknown_users_total", "retrieval_refused_rows_total")
-    found, since = read(address), time.monotonic()
+    metrics, since = read(address), time.monotonic()
     while time.monotonic() - since < 2 * REPORT_SECONDS:
         time.sleep(0.1)
         later = read(address)
-        if any(later.total(name, model=FUSED) != found.total(name, model=FUSED) for name in names):
-            found, since = later, time.monotonic()
-    return found
+        if any(later.total(name, model=FUSED) != metrics.total(name, model=FUSED) for name in names):
+            metrics, since = later, time.monotonic()
+    return metrics
 
 
 def changed(address: str, before: Any) -> Any:
     """Return the metrics once the refusal is in them."""
-    found, labels = read(address), {"model": FUSED, "reason": "top_k"}
+    metrics, labels = read(address), {"model": FUSED, "reason": "top_k"}
     name = "retrieval_refused_rows_total"
-    return found if found.total(name, **labels) - before.total(name, **labels) == 2 else None
+    return metrics if metrics.total(name, **labels) - before.total(name, **labels) == 2 else None

@@ -55,8 +55,8 @@ def strictly(answer: bytes) -> dict[str, Any]:
         script = "JSON.parse(require('fs').readFileSync(0, 'utf8'))"
         subprocess.run(["node", "-e", script], input=answer, check=True)
     outputs: list[dict[str, Any]] = msgspec.json.decode(answer)["outputs"]
-    assert {one["datatype"] for one in outputs if "score" in one["name"]} == {"FP32"}
-    return {one["name"]: np.array(one["data"]).reshape(one["shape"]) for one in outputs}
+    assert {output["datatype"] for output in outputs if "score" in output["name"]} == {"FP32"}
+    return {output["name"]: np.array(output["data"]).reshape(output["shape"]) for output in outputs}
 
 
 @pytest.fixture(scope="module")
@@ -69,15 +69,15 @@ def ranked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
         yield server
 
 
-def assert_padded(found: dict[str, Any], short: int) -> None:
+def assert_padded(outputs: dict[str, Any], short: int) -> None:
     """Row 0 has nothing, row 1 less than it is wide."""
-    counts, scores, width = found["count"][:, 0].tolist(), found["score"], found["score"].shape[1]
+    counts, scores, width = outputs["count"][:, 0].tolist(), outputs["score"], outputs["score"].shape[1]
     assert counts == [0, short]
     assert width > short
     assert np.isfinite(scores).all()
     for row, count in enumerate(counts):
         assert (scores[row, count:] == LOWEST).all()
-        assert set(found["item_id"][row, count:].tolist()) <= {0, "", b""}
+        assert set(outputs["item_id"][row, count:].tolist()) <= {0, "", b""}
         assert (scores[row, :count] > -100).all()
 
 
@@ -92,7 +92,7 @@ def test_short_rows_are_finite_in_both_protocols(served: Served, model: str) -> 
     assert_padded(strictly(answer), 3)
     inputs = {"user_id": served.ids(users), "top_k": int32(9, 3), "filter": texts(b'{"allow": []}', b"")}
     with grpc.InferenceServerClient(served.address) as client:
-        result = client.infer(model, [tensor(name, *one) for name, one in inputs.items()])
+        result = client.infer(model, [tensor(name, *sent) for name, sent in inputs.items()])
     assert result.as_numpy("score").dtype == np.float32
     assert_padded({name: result.as_numpy(name) for name in ("item_id", "score", "count")}, 3)
 
@@ -114,8 +114,8 @@ def test_what_a_ranker_is_handed_is_finite(ranked: TritonServer) -> None:
             {"name": "filter", "datatype": "BYTES", "shape": [2, 1], "data": ["", '{"deny": []}']},
         ]
     }
-    found = strictly(post(ranked, "retrieval_search", json.dumps(body).encode()))
-    assert (found["least_score"] == LOWEST).all()
+    outputs = strictly(post(ranked, "retrieval_search", json.dumps(body).encode()))
+    assert (outputs["least_score"] == LOWEST).all()
     body["inputs"][0]["data"] = [1e38] * (2 * dim)
     assert b"no finite vector" in post(ranked, "retrieval_search", json.dumps(body).encode(), 400)
     assert NO_SCORE == LOWEST
@@ -157,5 +157,5 @@ def test_what_triton_makes_of_wrong_json_is_as_told(served: Served) -> None:
 
 
 def test_a_timeout_of_the_request_counts_for_nothing_without_a_queue_policy(served: Served, channel: Any) -> None:
-    found = channel.infer(FUSED, [tensor("user_id", *served.ids(served.users[:1]))], timeout=1)  # a microsecond
-    assert found.as_numpy("count").tolist() == [[10]]
+    result = channel.infer(FUSED, [tensor("user_id", *served.ids(served.users[:1]))], timeout=1)  # a microsecond
+    assert result.as_numpy("count").tolist() == [[10]]

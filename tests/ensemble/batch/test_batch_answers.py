@@ -49,11 +49,11 @@ def answer(release: Path, out: Path, workers: int = 0, force: bool = False, **as
 
 
 def read(out: Path) -> list[dict[str, Any]]:
-    return pa.concat_tables([pq.read_table(one) for one in sorted(out.glob("part-*"))]).to_pylist()
+    return pa.concat_tables([pq.read_table(part) for part in sorted(out.glob("part-*"))]).to_pylist()
 
 
 def contents(out: Path) -> dict[str, bytes]:
-    return {one.name: one.read_bytes() for one in out.iterdir()}
+    return {path.name: path.read_bytes() for path in out.iterdir()}
 
 
 @pytest.mark.server
@@ -62,7 +62,7 @@ def test_everybody_gets_what_the_server_answers(
 ) -> None:
     excluded = run.items["item_id"].tolist()[:3]
     arguments = ["--top-k", "30", "--filter", ASKED.text(), "--column", "occupation=artist"]
-    arguments += [part for one in excluded for part in ("--exclude", str(one))]
+    arguments += [part for item_id in excluded for part in ("--exclude", str(item_id))]
     done = CliRunner().invoke(
         app, ["recommend", str(release), "--users", "all", "--out", str(tmp_path / "out"), *arguments]
     )
@@ -76,11 +76,11 @@ def test_everybody_gets_what_the_server_answers(
     )
     rows = read(tmp_path / "out")
     assert [row["user_id"] for row in rows] == served.users
-    assert [row["item_ids"] for row in rows] == [one.item_ids for one in expected]
-    assert [row["count"] for row in rows] == [len(one.item_ids) for one in expected]
+    assert [row["item_ids"] for row in rows] == [answer.item_ids for answer in expected]
+    assert [row["count"] for row in rows] == [len(answer.item_ids) for answer in expected]
     assert {len(row["item_ids"]) for row in rows} != {30}  # the filter leaves some with fewer
-    for row, one in zip(rows, expected, strict=True):
-        np.testing.assert_allclose(row["scores"], one.scores, rtol=0, atol=1e-5)
+    for row, answer in zip(rows, expected, strict=True):
+        np.testing.assert_allclose(row["scores"], answer.scores, rtol=0, atol=1e-5)
 
 
 def test_workers_write_the_same_bytes_as_this_process(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_a_run_asked_as_of_now_goes_on_as_of_its_own_now(dated_release: Path, tm
         answer_all(replace(task, asking=Asking(time=at)), everybody, everybody.user_ids(), None, str, now=True)
         for at in (30, 40)
     ]
-    assert [one.time for one in answers] == [30, 30]
+    assert [answer.time for answer in answers] == [30, 30]
     assert json.loads((tmp_path / FILE).read_text())["asking"]["time"] == 30
 
 
@@ -179,11 +179,11 @@ def test_users_are_read_from_files_each_once(run: Run, release: Path, tmp_path: 
         frame.to_csv(path, index=False)
     elif suffix == "jsonl":
         frame.to_json(path, orient="records", lines=True)
-    listed = [str(one) for one in frame["user_id"]]
+    listed = [str(user) for user in frame["user_id"]]
     if suffix == "txt":
         path.write_text("\n".join(listed), encoding="utf-8")
-    found = choose(str(path) if suffix else ",".join(listed), Release.open(release))
-    assert (found.ids.tolist(), found.repeated) == (users, 1)
+    chosen = choose(str(path) if suffix else ",".join(listed), Release.open(release))
+    assert (chosen.ids.tolist(), chosen.repeated) == (users, 1)
 
 
 def test_a_file_of_users_that_is_wrong_is_refused_by_name(release: Path, run: Run, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ FORMATS = ("parquet", "npy", "jsonl")
 def export(release: Path, side: str, format_: str, out: Path, *more: str) -> Path:
     """Run the command."""
     arguments = ["embeddings", release, "--side", side, "--format", format_, "--out", out, *more]
-    done = CliRunner().invoke(app, [str(one) for one in arguments])
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert done.exit_code == 0, done.output
     return out
 
@@ -37,11 +37,11 @@ def export(release: Path, side: str, format_: str, out: Path, *more: str) -> Pat
 def read(path: Path, format_: str) -> tuple[list[str], np.ndarray]:
     """Return the ids, as text, and the vectors of a file."""
     if format_ == "npy":
-        return [str(one) for one in np.load(path / "ids.npy").tolist()], np.load(path / "embeddings.npy")
+        return [str(value) for value in np.load(path / "ids.npy").tolist()], np.load(path / "embeddings.npy")
     if format_ == "parquet":
         table = pq.read_table(path)
         vectors = np.array(table["embedding"].to_pylist(), dtype=np.float32)
-        return [str(one) for one in table["id"].to_pylist()], vectors
+        return [str(value) for value in table["id"].to_pylist()], vectors
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return [row["id"] for row in rows], np.array([row["embedding"] for row in rows], dtype=np.float32)
 
@@ -50,18 +50,18 @@ def read(path: Path, format_: str) -> tuple[list[str], np.ndarray]:
 def test_vectors_read_back_find_what_the_release_answers(run: Run, release: Path, tmp_path: Path, format_: str) -> None:
     users, queries = read(export(release, "queries", format_, tmp_path / "users"), format_)
     items, vectors = read(export(release, "items", format_, tmp_path / "items"), format_)
-    assert users == [str(one) for one in run.users["user_id"]]
-    assert items == [str(one) for one in run.items["item_id"]]
+    assert users == [str(user) for user in run.users["user_id"]]
+    assert items == [str(item) for item in run.items["item_id"]]
     everybody = Everybody.load(release)
     answer = everybody.answer(everybody.user_ids(), Asking(top_k=TOP_K, include_seen=True))
     scores = queries.astype(np.float64) @ vectors.T.astype(np.float64)
-    place = {one: row for row, one in enumerate(items)}
+    place = {item: row for row, item in enumerate(items)}
     for row, ids in enumerate(answer.item_id):
-        found = [place[str(one)] for one in ids]
-        assert len(set(found)) == TOP_K
+        rows = [place[str(item)] for item in ids]
+        assert len(set(rows)) == TOP_K
         # The best by the vectors that were read; of equal ones, either will do.
-        np.testing.assert_allclose(scores[row, found], np.sort(scores[row])[::-1][:TOP_K], rtol=0, atol=1e-6)
-        np.testing.assert_allclose(answer.score[row], scores[row, found], rtol=0, atol=1e-6)
+        np.testing.assert_allclose(scores[row, rows], np.sort(scores[row])[::-1][:TOP_K], rtol=0, atol=1e-6)
+        np.testing.assert_allclose(answer.score[row], scores[row, rows], rtol=0, atol=1e-6)
 
 
 @pytest.fixture(scope="module", params=["int64", "string"])
@@ -75,10 +75,10 @@ def changed(
     ids = items.run.items["item_id"].tolist()
     removed, added = ids[3:8], new_id(ids[0], 1)
     live = LiveItems(Release.open(items.run.path / "release"))
-    without = derive(live.release, live.removing([str(one) for one in removed]), path / "without").release
+    without = derive(live.release, live.removing([str(item) for item in removed]), path / "without").release
     row = {"item_id": added, "title": "new", "weight": 0.25, "genres": ["noir"], "year": None}
     change = LiveItems(without).adding(write_items(path / "new.jsonl", [row]))
-    left = [one for one in ids if one not in removed] + [added]
+    left = [item for item in ids if item not in removed] + [added]
     return items, derive(without, change, path / "derived").release, left
 
 
@@ -87,8 +87,8 @@ def test_items_that_came_and_went_do_so_in_the_file(changed: tuple[Items, Releas
     ids, vectors = read(export(release.path, "items", "jsonl", tmp_path / "items.jsonl"), "jsonl")
     assert sorted(ids) == sorted(map(str, left))
     state = {**items.rows(), left[-1]: {"weight": 0.25}}
-    expected = items.vectors({one: state[one] for one in left})
-    order = [ids.index(str(one)) for one in left]
+    expected = items.vectors({item: state[item] for item in left})
+    order = [ids.index(str(item)) for item in left]
     np.testing.assert_allclose(vectors[order], expected, rtol=0, atol=1e-6)
 
 
@@ -97,7 +97,7 @@ def test_a_line_says_what_its_item_is_filtered_by(release: Path, run: Run, tmp_p
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     rows = zip(lines, *(run.items[name] for name in ("title", "genres", "year")), strict=True)
     for line, title, genres, year in rows:
-        tags = {one["namespace"]: one["allow"] for one in line["restricts"]}
+        tags = {restrict["namespace"]: restrict["allow"] for restrict in line["restricts"]}
         assert tags.pop("title") == [title]
         assert tags == ({"genres": sorted(genres)} if genres else {})
         known = year == year
@@ -131,9 +131,9 @@ def test_every_document_fits_the_strict_mapping_beside_it_and_holds_the_vectors(
     assert content.endswith(b"\n")  # or the bulk interface refuses the last line
     lines = [json.loads(line) for line in content.decode().splitlines()]
     actions, documents = lines[::2], lines[1::2]
-    assert [one["index"]["_id"] for one in actions] == [str(one) for one in run.items["item_id"]]
-    assert [one["item_id"] for one in documents] == run.items["item_id"].tolist()
-    np.testing.assert_array_equal(np.array([one["embedding"] for one in documents], dtype=np.float32), run.vectors)
+    assert [action["index"]["_id"] for action in actions] == [str(item) for item in run.items["item_id"]]
+    assert [document["item_id"] for document in documents] == run.items["item_id"].tolist()
+    np.testing.assert_array_equal(np.array([doc["embedding"] for doc in documents], dtype=np.float32), run.vectors)
     kinds = {"keyword": (str, list), "long": int, "double": (int, float)}
     for document, genres in zip(documents, run.items["genres"], strict=True):
         assert set(document) <= set(fields)
@@ -148,8 +148,8 @@ def test_every_document_fits_the_strict_mapping_beside_it_and_holds_the_vectors(
 def test_the_index_beside_a_bulk_file_orders_items_as_the_release_does(engine: str, metric: str) -> None:
     body = index_body(engine, Documents({}), 64, metric, "string")
     vector = body["mappings"]["properties"]["embedding"]
-    found = vector["similarity"] if engine == "elasticsearch" else vector["method"]["space_type"]
-    assert found == SPACES[engine][metric]
+    similarity = vector["similarity"] if engine == "elasticsearch" else vector["method"]["space_type"]
+    assert similarity == SPACES[engine][metric]
     assert vector.get("dims", vector.get("dimension")) == 64
 
 

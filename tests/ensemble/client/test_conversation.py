@@ -63,8 +63,8 @@ def hold(peer: Peer, query: Query, failures: list[InferenceServerException]) -> 
             elif failures:
                 step = conversation.throw(failures.pop(0))
             else:
-                found = {"config": CONFIG} if isinstance(step, AskConfig) else Answer(step.inputs[0].shape()[0])
-                step = conversation.send(found)
+                reply = {"config": CONFIG} if isinstance(step, AskConfig) else Answer(step.inputs[0].shape()[0])
+                step = conversation.send(reply)
     except StopIteration as end:
         return steps, end.value
 
@@ -117,11 +117,11 @@ def test_no_pause_ends_after_the_deadline(timeout_s: float, backoff_s: float, re
 
 def test_the_server_is_told_the_deadline_and_one_deadline_holds_for_all_requests_of_a_call() -> None:
     steps, answers = hold(Peer(Settings(timeout_s=3)), Query([1, 2, 3, 4, 5]), [])
-    asked = [step for step in steps if isinstance(step, Infer)]
-    assert [step.inputs[0].shape() for step in asked] == [[2, 1], [2, 1], [1, 1]]
-    left = [step.seconds for step in asked]
+    requests = [step for step in steps if isinstance(step, Infer)]
+    assert [step.inputs[0].shape() for step in requests] == [[2, 1], [2, 1], [1, 1]]
+    left = [step.seconds for step in requests]
     assert 3 >= left[0] >= left[1] >= left[2] > 0
-    assert [step.options()["timeout"] for step in asked] == [int(seconds * 1e6) for seconds in left]
+    assert [step.options()["timeout"] for step in requests] == [int(seconds * 1e6) for seconds in left]
     assert [answer.release for answer in answers] == ["abc+2"] * 5
 
 

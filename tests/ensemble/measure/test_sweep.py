@@ -40,38 +40,38 @@ def test_the_best_keeps_to_the_objective_and_nothing_that_does_is_clearly_faster
     measured: list[Measured], p99_ms: float
 ) -> None:
     best = best_of(measured, p99_ms)
-    within = [one for one in measured if one.point.p99_ms <= p99_ms]
+    within = [trial for trial in measured if trial.point.p99_ms <= p99_ms]
     assert (best is None) == (not within)
     if best is not None:
         assert best in within
-        most = max(one.point.rows_per_s for one in within)
+        most = max(trial.point.rows_per_s for trial in within)
         assert best.point.rows_per_s >= 0.97 * most
-        cheaper = [one for one in within if one.setting < best.setting]
-        assert all(one.point.rows_per_s < 0.97 * most for one in cheaper)
+        cheaper = [trial for trial in within if trial.setting < best.setting]
+        assert all(trial.point.rows_per_s < 0.97 * most for trial in cheaper)
 
 
 @given(measurements)
 def test_the_frontier_is_what_no_other_beats(measured: list[Measured]) -> None:
-    found = Sweep(p99_ms=10, best=None, measured=measured, left_out=0).frontier()
+    frontier = Sweep(p99_ms=10, best=None, measured=measured, left_out=0).frontier()
 
-    def beaten(one: Measured) -> bool:
+    def beaten(trial: Measured) -> bool:
         return any(
-            (other.point.rows_per_s >= one.point.rows_per_s and other.point.p99_ms < one.point.p99_ms)
-            or (other.point.rows_per_s > one.point.rows_per_s and other.point.p99_ms <= one.point.p99_ms)
+            (other.point.rows_per_s >= trial.point.rows_per_s and other.point.p99_ms < trial.point.p99_ms)
+            or (other.point.rows_per_s > trial.point.rows_per_s and other.point.p99_ms <= trial.point.p99_ms)
             for other in measured
         )
 
-    assert not any(beaten(one) for one in found)
-    places = {(one.point.rows_per_s, one.point.p99_ms) for one in found}
-    assert places == {(one.point.rows_per_s, one.point.p99_ms) for one in measured if not beaten(one)}
+    assert not any(beaten(trial) for trial in frontier)
+    places = {(trial.point.rows_per_s, trial.point.p99_ms) for trial in frontier}
+    assert places == {(trial.point.rows_per_s, trial.point.p99_ms) for trial in measured if not beaten(trial)}
 
 
 @pytest.mark.parametrize("cores", [1, 2, 8, 64])
 def test_no_setting_wants_more_cores_than_there_are(cores: int) -> None:
-    found = settings(cores)
-    assert all(one.instances * one.threads <= cores for one in found)
-    assert Setting(instances=cores) in found
-    assert len(set(found)) == len(found)
+    choices = settings(cores)
+    assert all(choice.instances * choice.threads <= cores for choice in choices)
+    assert Setting(instances=cores) in choices
+    assert len(set(choices)) == len(choices)
 
 
 def test_a_copy_with_other_options_is_a_whole_release_of_another_name(release: Path, tmp_path: Path) -> None:
@@ -91,11 +91,11 @@ def test_an_objective_that_cannot_be_met_is_refused(p99_ms: float, minutes: floa
 @pytest.mark.server
 def test_the_releases_own_setting_is_measured_whatever_the_time(run: Run, release: Path) -> None:
     objective = Objective(p99_ms=1e6, minutes=1e-6, concurrencies=(2, 1), interval_ms=100)
-    found = sweep(release, Query(run.users["user_id"].tolist(), 5), objective)
-    assert [(one.point.batch, one.point.concurrency) for one in found.measured] == [(1, 1), (1, 2)]
-    assert {one.setting for one in found.measured} == {Setting()}
-    assert found.best in found.measured
-    assert found.left_out > 0
-    assert "[serving]\ninstances = 1\n" in conclusion(found)
-    assert sweep_table(found).row_count == 2
-    assert draw(found).startswith(b"\x89PNG")
+    result = sweep(release, Query(run.users["user_id"].tolist(), 5), objective)
+    assert [(trial.point.batch, trial.point.concurrency) for trial in result.measured] == [(1, 1), (1, 2)]
+    assert {trial.setting for trial in result.measured} == {Setting()}
+    assert result.best in result.measured
+    assert result.left_out > 0
+    assert "[serving]\ninstances = 1\n" in conclusion(result)
+    assert sweep_table(result).row_count == 2
+    assert draw(result).startswith(b"\x89PNG")

@@ -75,9 +75,9 @@ def test_what_is_read_while_it_is_written_is_what_was_said(start: Start) -> None
 def test_a_process_past_the_time_that_a_batch_may_take_hangs(start: Start) -> None:
     late, patient, idle = start(64, 0.0), start(64, 1000.0), start(-1, 0.0)
     hangs = Hangs(Limits(batch_seconds=0.0))
-    (found,) = hangs.found([late, patient, idle])
-    assert found[0] == late
-    assert "at work on a batch of 64 rows" in found[1]
+    (hang,) = hangs.found([late, patient, idle])
+    assert hang[0] == late
+    assert "at work on a batch of 64 rows" in hang[1]
     assert not hangs.at_work([[late]], time.monotonic())
 
 

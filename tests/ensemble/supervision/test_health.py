@@ -49,7 +49,7 @@ def answer(items: Sequence[Any] = ITEMS, scores: Sequence[float] = SCORES, relea
 
 
 @pytest.mark.parametrize(
-    "one",
+    "reply",
     [
         answer(),
         answer(scores=[0.90005, 0.5, 0.5, 0.1]),
@@ -58,12 +58,12 @@ def answer(items: Sequence[Any] = ITEMS, scores: Sequence[float] = SCORES, relea
         answer(items=[1, 2], scores=[0.3, 0.2], release="r1+4"),  # the catalogue has changed
     ],
 )
-def test_an_answer_that_is_as_good_is_healthy(one: Answer) -> None:
-    assert check(Asked(one)).healthy
+def test_an_answer_that_is_as_good_is_healthy(reply: Answer) -> None:
+    assert check(Asked(reply)).healthy
 
 
 @pytest.mark.parametrize(
-    ("one", "why"),
+    ("reply", "why"),
     [
         (answer(scores=[0.91, 0.5, 0.5, 0.1]), "score 0.91 in place 0, expected 0.9"),
         (answer(items=[8, 3, 5, 9]), "item 8 in place 0, expected 7"),
@@ -73,8 +73,8 @@ def test_an_answer_that_is_as_good_is_healthy(one: Answer) -> None:
         (answer(items=[1, 2], scores=[0.2, 0.3], release="r1+4"), "best first"),
     ],
 )
-def test_a_wrong_answer_is_told(one: Answer, why: str) -> None:
-    result = check(Asked(one))
+def test_a_wrong_answer_is_told(reply: Answer, why: str) -> None:
+    result = check(Asked(reply))
     assert result.state == "wrong"
     assert why in result.reason
 
@@ -106,7 +106,7 @@ def test_log_lines_about_requests_are_limited_and_their_number_is_told() -> None
     log = RequestLog("m", lambda: time)
     lines = [log.line("refused", f"id{number}") for number in range(100)]
     written = [json.loads(line) for line in lines if line is not None]
-    assert [one["request_id"] for one in written] == [f"id{number}" for number in range(20)]
+    assert [entry["request_id"] for entry in written] == [f"id{number}" for number in range(20)]
     time += 60
     assert json.loads(log.line("refused", "id100") or "")["suppressed"] == 80
 
@@ -114,17 +114,17 @@ def test_log_lines_about_requests_are_limited_and_their_number_is_told() -> None
 def test_what_clients_send_names_no_metric() -> None:
     tally = Tally({"top_k", "user_id"})
     messages = ("column 'top_k', row 0: got 0", "column 'x{evil}', row 0", "row 3: the query has no finite vector")
-    assert [tally.reason(one) for one in messages] == ["top_k", "query", "query"]
+    assert [tally.reason(message) for message in messages] == ["top_k", "query", "query"]
 
 
 def test_a_line_of_triton_is_one_json_object_whatever_is_in_it() -> None:
     inner = json.dumps({"event": "refused", "request_id": 'a"\n\x1b[31m\u202e'})
     line = f"W1122 08:00:00.000000 12 model_base.py:99] {json.dumps(inner)}"
-    told = as_json(line)
-    assert told.isascii()
-    assert "\n" not in told
+    converted = as_json(line)
+    assert converted.isascii()
+    assert "\n" not in converted
     assert {"level": "warning", "event": "refused", "request_id": 'a"\n\x1b[31m\u202e'}.items() <= json.loads(
-        told
+        converted
     ).items()
     assert json.loads(as_json("Signal (15) received."))["message"] == "Signal (15) received."
 

@@ -29,10 +29,10 @@ def test_the_configuration_says_everything(run: Run, repository: Path) -> None:
     config = text_format.Parse((repository / "retrieval/config.pbtxt").read_text(), ModelConfig())
     assert (config.name, config.backend, config.max_batch_size) == ("retrieval", "python", 64)
     assert config.HasField("dynamic_batching")
-    optional = {one.name: one.optional for one in config.input}
+    optional = {tensor.name: tensor.optional for tensor in config.input}
     assert optional == {"user_id": False, **dict.fromkeys(optional.keys() - {"user_id"}, True)}
-    assert [one.name for one in config.input if one.allow_ragged_batch] == ["exclude_item_ids"]
-    assert [one.name for one in config.output] == ["item_id", "score", "count", "user_known", "release"]
+    assert [tensor.name for tensor in config.input if tensor.allow_ragged_batch] == ["exclude_item_ids"]
+    assert [tensor.name for tensor in config.output] == ["item_id", "score", "count", "user_known", "release"]
     assert config.parameters["top_k"].string_value == "10"
     assert config.instance_group[0].count == 1
 
@@ -64,8 +64,8 @@ def test_export_leaves_the_graph_as_it_is(run: Run, release: Path, tmp_path: Pat
 
 def test_the_schemas_are_those_of_the_wire(run: Run, release: Path) -> None:
     graph = build_ensemble(release)
-    wanted = ["user_id", "age", "occupation", "top_k", "exclude_item_ids", "include_seen", "filter"]
-    assert sorted(graph.input_schema.column_names) == sorted(wanted)
+    names = ["user_id", "age", "occupation", "top_k", "exclude_item_ids", "include_seen", "filter"]
+    assert sorted(graph.input_schema.column_names) == sorted(names)
     assert graph.output_schema.column_names == ["item_id", "score", "count", "user_known"]
     assert graph.output_schema["score"].is_list
 

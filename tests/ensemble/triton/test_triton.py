@@ -74,11 +74,11 @@ def test_a_given_server_comes_before_path_and_wheel(
 ) -> None:
     on_path = executable(tmp_path / "path/tritonserver")
     monkeypatch.setenv("PATH", str(on_path.parent), prepend=os.pathsep)
-    given = executable(tmp_path / "opt/bin/tritonserver")
+    server = executable(tmp_path / "opt/bin/tritonserver")
     executable(tmp_path / "opt/backends/python" / STUB)
-    found = find_triton(tmp_path / "opt", python)
-    assert (found.server, found.backends) == (given, tmp_path / "opt/backends")
-    assert find_triton(given, python) == found
+    triton = find_triton(tmp_path / "opt", python)
+    assert (triton.server, triton.backends) == (server, tmp_path / "opt/backends")
+    assert find_triton(server, python) == triton
     assert find_triton(None, python).server == on_path
 
 
