@@ -53,10 +53,10 @@ def _made(name: str, version: str, stated: Path, install: list[str | Path]) -> P
 def find_python(version: str) -> Path | None:
     """Return the real path of a Python `version` that Triton's stub can load, or None."""
     own = Path.home() / ".pyenv/versions"
-    found = [shutil.which(f"python{version}"), *sorted(own.glob(f"{version}.*/bin/python{version}"))]
+    candidates = [shutil.which(f"python{version}"), *sorted(own.glob(f"{version}.*/bin/python{version}"))]
     ask = "import sys, sysconfig; print(sys.executable, sysconfig.get_config_var('Py_ENABLE_SHARED'))"
-    for one in filter(None, found):
-        done = subprocess.run([one, "-c", ask], capture_output=True, text=True, check=False)
+    for candidate in filter(None, candidates):
+        done = subprocess.run([candidate, "-c", ask], capture_output=True, text=True, check=False)
         if done.returncode == 0 and done.stdout.split()[1] == "1":
             return Path(os.path.realpath(done.stdout.split()[0]))
     return None

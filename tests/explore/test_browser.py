@@ -38,11 +38,11 @@ def opened(chromium: Any, runs: Callable[..., Run]) -> Iterator[Opened]:
         page, complaints = chromium.new_page(), list[str]()
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda asked: asked.url.startswith("http://127.0.0.1:") or complaints.append(asked.url))
+        page.on("request", lambda sent: sent.url.startswith("http://127.0.0.1:") or complaints.append(sent.url))
         page.goto(listening.address)
         yield Opened(page, listening.address.split("/?")[0], complaints, run)
         page.close()
-    assert not [one for one in complaints if not one.startswith("data:")]
+    assert not [complaint for complaint in complaints if not complaint.startswith("data:")]
 
 
 VIEWS = {
@@ -126,11 +126,11 @@ def _until_settled(page: Any) -> None:
 
 def _shown(page: Any) -> list[tuple[int, float]]:
     rows = "rows => rows.map(row => [Number(row.dataset.item), Number(row.dataset.score)])"
-    return [tuple(one) for one in page.locator(".ours li").evaluate_all(rows)]
+    return [tuple(row) for row in page.locator(".ours li").evaluate_all(rows)]
 
 
 def _answer(run: Run, user: int, history: Any, text: str | None, now: int = 40) -> list[tuple[int, float]]:
     retriever, signature = Retriever.load(run.path / "release"), Explored(run.path).signature
     query = Query([user], 10, None, False, {}, [now], history and [history], text and [text])
-    found = retriever.answer(retriever.reader.read([tensors(signature, query)]))
-    return list(zip(found.item_id[0].tolist(), found.score[0].tolist(), strict=True))
+    answer = retriever.answer(retriever.reader.read([tensors(signature, query)]))
+    return list(zip(answer.item_id[0].tolist(), answer.score[0].tolist(), strict=True))

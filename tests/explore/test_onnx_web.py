@@ -43,8 +43,8 @@ def test_an_exported_release_answers_in_the_browser(
         page.get_by_label(name, exact=True).fill(text)
     page.get_by_role("button").click()
     page.get_by_text("items in").wait_for()
-    shown = [one.rpartition(": ") for one in page.locator("#answer li").all_inner_texts()]
-    assert [item for item, _, _ in shown] == [str(one) for one in expected.item_ids]
+    shown = [line.rpartition(": ") for line in page.locator("#answer li").all_inner_texts()]
+    assert [item for item, _, _ in shown] == [str(item_id) for item_id in expected.item_ids]
     assert [float(score) for _, _, score in shown] == pytest.approx(expected.scores, abs=1e-4)
     page.close()
     server.shutdown()

@@ -106,11 +106,11 @@ FIELDS = (
 
 def test_no_address_breaks_a_page(dated_run: Run, pages: Callable[..., Any]) -> None:
     client = pages(dated_run.path)
-    given = {"user": str(dated_run.users["user_id"][0]), "crowding": "2", "crowding_by": "genres"}
+    defaults = {"user": str(dated_run.users["user_id"][0]), "crowding": "2", "crowding_by": "genres"}
     for field in FIELDS:
         for text in NASTY:
             for view in ("/user", "/item") if field in ("item", "q", "run") else ("/user",):
-                page = client.get(view, query_string={**given, field: text})
+                page = client.get(view, query_string={**defaults, field: text})
                 assert page.status_code == 200, (view, field, text[:40])
 
 
@@ -155,21 +155,21 @@ def test_a_server_that_does_not_answer_is_said_in_the_page(dated_run: Run, pages
 def test_the_index_is_measured_again_when_items_change(dated_run: Run, tmp_path: Path) -> None:
     drift = Drift(dated_run.path, tmp_path)
 
-    def found() -> Quality | str:
+    def measured() -> Quality | str:
         drift.look()
         drift.wait()
         return drift.look()
 
-    before, release = found(), Release.open(dated_run.path / "release")
+    before, release = measured(), Release.open(dated_run.path / "release")
     assert isinstance(before, Quality)
     assert (before.changed, before.live) == (0, len(dated_run.items))
     with writing(release, tmp_path) as items:
-        publish(items, items.removing([str(one) for one in dated_run.items["item_id"][:3]]))
-    after = found()
+        publish(items, items.removing([str(item_id) for item_id in dated_run.items["item_id"][:3]]))
+    after = measured()
     assert isinstance(after, Quality)
     assert (after.changed, after.live) == (3, before.live - 3)
     drift = Drift(dated_run.path, tmp_path / "none")
-    assert "none: no such directory" in str(found())
+    assert "none: no such directory" in str(measured())
 
 
 def test_a_request_to_copy_is_the_one_that_was_asked(dated_run: Run) -> None:
@@ -177,8 +177,8 @@ def test_a_request_to_copy_is_the_one_that_was_asked(dated_run: Run) -> None:
     item, user = dated_run.items["item_id"].tolist()[7], dated_run.users["user_id"].tolist()[3]
     query = Query([user], 7, None, True, {"age": [33.0]}, [40], [[(item, 40)]], ['{"ranges":{"year":{"min":1993}}}'])
     expected = tensors(explored.signature, query)
-    sent = {one["name"]: one for one in json.loads(over_http(explored.signature, query))["inputs"]}
-    assert {name: one["data"] for name, one in sent.items()} == {n: a.ravel().tolist() for n, a in expected.items()}
+    sent = {entry["name"]: entry for entry in json.loads(over_http(explored.signature, query))["inputs"]}
+    assert {name: entry["data"] for name, entry in sent.items()} == {n: a.ravel().tolist() for n, a in expected.items()}
     code = tritonclient(explored.signature, query, "127.0.0.1:8001")
     values: dict[str, Any] = {}
     exec(code[: code.index("inputs = []")].replace("import tritonclient.grpc as grpc", ""), values)
@@ -193,8 +193,8 @@ def test_a_click_changes_the_answer_as_the_same_request_does(dated_run: Run, pag
     page = client.get("/user", query_string={"user": user, "time": "1970-01-01T00:00:40", "click": item})
     query = Query([user], 10, None, False, {}, [40], [[(item, 40)]])
     answer = retriever.answer(retriever.reader.read([tensors(signature, query)]))
-    found = [part.split('"')[0] for part in unescape(page.get_data(as_text=True)).split('data-item="')[1:]]
-    assert found[:10] == [str(one) for one in answer.item_id[0].tolist()]
+    shown = [part.split('"')[0] for part in unescape(page.get_data(as_text=True)).split('data-item="')[1:]]
+    assert shown[:10] == [str(item_id) for item_id in answer.item_id[0].tolist()]
 
 
 def test_why_scores_as_the_release_does_and_sees_what_the_query_hangs_on(dated_run: Run) -> None:
@@ -203,8 +203,8 @@ def test_why_scores_as_the_release_does_and_sees_what_the_query_hangs_on(dated_r
     query = Query([users[row]], 10, None, True, {}, [40])
     answer = InProcess(explored).ask(query)
     best = explored.items.row(answer.item_ids[0])
-    found = why(explored, query, best, explored.past(row, 40).items)
-    assert found.score == pytest.approx(answer.scores[0], abs=1e-6)
+    explanation = why(explored, query, best, explored.past(row, 40).items)
+    assert explanation.score == pytest.approx(answer.scores[0], abs=1e-6)
     reference = dated_run.users.iloc[[row]].assign(timestamp=40)
     without = {
         "age": reference.assign(age=np.nan),
@@ -212,17 +212,17 @@ def test_why_scores_as_the_release_does_and_sees_what_the_query_hangs_on(dated_r
         "history": reference.assign(timestamp=-1),
     }
     expected = {
-        name: found.score - float(dated_run.reference(query)[0] @ dated_run.vectors[best])
+        name: explanation.score - float(dated_run.reference(query)[0] @ dated_run.vectors[best])
         for name, query in without.items()
     }
-    adds = {part.name: part.adds for part in found.parts}
+    adds = {part.name: part.adds for part in explanation.parts}
     assert adds.keys() == {"user_id", "age", "occupation", "history"}
     for name, value in expected.items():
         assert adds[name] == pytest.approx(value, abs=1e-5), name
     assert adds["user_id"] != pytest.approx(0, abs=1e-4)
-    others = explored.past(row, 40).items
-    products = dated_run.vectors[others[others != best]] @ dated_run.vectors[best]
-    assert found.nearest[0][1] == pytest.approx(products.max(), abs=1e-6)
+    past = explored.past(row, 40).items
+    products = dated_run.vectors[past[past != best]] @ dated_run.vectors[best]
+    assert explanation.nearest[0][1] == pytest.approx(products.max(), abs=1e-6)
 
 
 def test_an_item_says_who_is_answered_with_it(dated_run: Run) -> None:

@@ -26,20 +26,20 @@ def test_recall_is_the_share_of_rows_whose_item_is_among_the_first_k() -> None:
 
 def test_runs_are_compared_row_by_row_only_on_the_same_rows() -> None:
     users, targets = np.array([7, 7, 8, 9]), np.array([1, 2, 3, 4])
-    one = Rows(users, targets, {TOWERS: np.array([0, 1, 50, 2])})
-    other = Rows(users, targets, {TOWERS: np.array([20, 30, 9, 2])})
-    assert differences(one, other) == [(7, 2, 2, 0), (8, 1, 0, 1)]
-    assert differences(one, other._replace(targets=targets[::-1])) is None
+    before = Rows(users, targets, {TOWERS: np.array([0, 1, 50, 2])})
+    after = Rows(users, targets, {TOWERS: np.array([20, 30, 9, 2])})
+    assert differences(before, after) == [(7, 2, 2, 0), (8, 1, 0, 1)]
+    assert differences(before, after._replace(targets=targets[::-1])) is None
 
 
 def test_calibration_sets_what_is_answered_beside_what_is_chosen(dated_run: Run) -> None:
     explored = Explored(dated_run.path)
     test = explored.test
-    found = calibration(explored, Rows(test["user_id"], test["item_index"], {}))
-    assert sum(chosen for _, chosen, _ in found) == pytest.approx(1)
-    assert sum(answered for _, _, answered in found) == pytest.approx(1)
+    bins = calibration(explored, Rows(test["user_id"], test["item_index"], {}))
+    assert sum(chosen for _, chosen, _ in bins) == pytest.approx(1)
+    assert sum(answered for _, _, answered in bins) == pytest.approx(1)
     popular = set(np.argsort(-explored.peers.popularity, kind="stable")[:30].tolist())
-    assert found[0][1] == pytest.approx(np.mean([item in popular for item in test["item_index"]]))
+    assert bins[0][1] == pytest.approx(np.mean([item in popular for item in test["item_index"]]))
 
 
 def test_the_map_keeps_distances_along_the_axes_that_it_shows() -> None:
@@ -49,18 +49,18 @@ def test_the_map_keeps_distances_along_the_axes_that_it_shows() -> None:
     items = SimpleNamespace(
         vectors=vectors, live=np.arange(500) != 3, tags={}, ids=list(range(500)), titles=list(map(str, range(500)))
     )
-    found = ItemMap(SimpleNamespace(items=items, peers=SimpleNamespace(popularity=np.ones(500))))  # type: ignore[arg-type]
-    points = json.loads(found.document)
-    assert found.variance == pytest.approx(1)
+    item_map = ItemMap(SimpleNamespace(items=items, peers=SimpleNamespace(popularity=np.ones(500))))  # type: ignore[arg-type]
+    points = json.loads(item_map.document)
+    assert item_map.variance == pytest.approx(1)
     assert "3" not in points["ids"]
-    assert len(points["x"]) == found.count == 499
+    assert len(points["x"]) == item_map.count == 499
     drawn = np.stack([points["x"], points["y"]], axis=1).astype(float)
-    kept = np.delete(vectors[:, [2, 5]], 3, axis=0)
-    scale = np.linalg.norm(drawn[0] - drawn[1]) / np.linalg.norm(kept[0] - kept[1])
+    remaining = np.delete(vectors[:, [2, 5]], 3, axis=0)
+    scale = np.linalg.norm(drawn[0] - drawn[1]) / np.linalg.norm(remaining[0] - remaining[1])
     pairs = generator.integers(0, 499, (50, 2))
     np.testing.assert_allclose(
         np.linalg.norm(drawn[pairs[:, 0]] - drawn[pairs[:, 1]], axis=1),
-        scale * np.linalg.norm(kept[pairs[:, 0]] - kept[pairs[:, 1]], axis=1),
+        scale * np.linalg.norm(remaining[pairs[:, 0]] - remaining[pairs[:, 1]], axis=1),
         atol=3,
         rtol=0.01,
     )
@@ -73,5 +73,5 @@ def test_an_item_is_of_its_rarest_category_that_is_not_too_rare() -> None:
 
 def test_a_map_in_a_report_is_of_fewer_items(dated_run: Run) -> None:
     explored = Explored(dated_run.path)
-    found = ItemMap(explored, 20)
-    assert found.count == len(found.points["titles"]) == len(found.points["x"]) == 20 < len(explored.items)
+    item_map = ItemMap(explored, 20)
+    assert item_map.count == len(item_map.points["titles"]) == len(item_map.points["x"]) == 20 < len(explored.items)

@@ -84,12 +84,12 @@ from pathlib import Path
 import numpy as np
 from workflows.files import allocate
 path = Path(sys.argv[1]) / "mapped.npy"
-made = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(4 << 20,))
+mapped = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(4 << 20,))
 try:
     allocate(path)
 except OSError as error:
     sys.exit(error.strerror)
-made[:] = 1
+mapped[:] = 1
 """
 
 

@@ -29,4 +29,4 @@ def test_fuzzed_requests_are_answered_or_refused_as_specified(
     assert (seen.sent, seen.lost) == (count + 40 + load.seen.asked_again, 0)
     assert seen.answered > 40
     assert seen.refused > count / 3, "the requests are not wrong enough to try anything"
-    assert not [one.message for one in load.seen.ended if "Traceback" in one.message]
+    assert not [end.message for end in load.seen.ended if "Traceback" in end.message]

@@ -107,11 +107,11 @@ def test_what_a_process_killed_while_it_noted_something_left_is_removed(tmp_path
     run = Run.create(load_recipe(RECIPE), tmp_path, (STAGE,))
     with run.lock():
         run.execute(STAGE, tmp_path, lambda message: None)
-    kept = contents(run.directory)
+    before = contents(run.directory)
     for name in (".recipe.json.k3oj0xy1", "stages/.files.json.yqfa4yri"):
         (run.directory / name).touch()
     with run.lock():
-        assert contents(run.directory) == kept
+        assert contents(run.directory) == before
 
 
 @pytest.mark.parametrize("stage", ["fetch", "features"])

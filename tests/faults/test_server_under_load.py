@@ -43,7 +43,7 @@ def test_killed_and_stopped_under_load_it_loses_nothing(server: TritonServer) ->
     try:
         with Load(server.addresses.grpc, questions(server), 4, patience=200) as load:
             assert until(lambda: load.seen.counts.answered > 20, 60)
-            (stub,) = [one for one in psutil.Process(server.process_id).children() if "stub" in one.name()]
+            (stub,) = [child for child in psutil.Process(server.process_id).children() if "stub" in child.name()]
             stub.kill()
             assert until(lambda: load.seen.asked_again > 0, 60), "nobody met the dead process"
             before = load.seen.counts.answered

@@ -43,7 +43,7 @@ def test_inttower_scores_are_the_papers() -> None:
     users, items, vectors = np.array([3, 4]), np.arange(7), normal(7, 4)
     queries, candidates = normal(2, 4), np.array([[0, 3, 5], [6, 1, 1]])
     sides = tower.item_side({"item_id": tf.constant(items)}, tf.constant(items), tf.constant(vectors)).numpy()
-    found = tower.scores({"user_id": tf.constant(users)}, tf.constant(queries), tf.constant(sides[candidates])).numpy()
+    scores = tower.scores({"user_id": tf.constant(users)}, tf.constant(queries), tf.constant(sides[candidates])).numpy()
 
     hidden, layers = tower.query_embedded({"user_id": tf.constant(users)}).numpy(), []
     for layer, heads in zip(tower.query_layers, tower.query_heads, strict=True):
@@ -52,44 +52,45 @@ def test_inttower_scores_are_the_papers() -> None:
     own = sides[:, 4:].reshape(7, 2, 3)
     for row in range(2):
         for place, item in enumerate(candidates[row]):
-            every = [[max(head @ other for other in own[item]) for head in layer[row]] for layer in layers]
+            every = [[max(head @ item_head for item_head in own[item]) for head in layer[row]] for layer in layers]
             expected = np.sum(every) + 2.0 * queries[row] @ vectors[item]
-            assert found[row, place] == pytest.approx(expected, abs=1e-4)
+            assert scores[row, place] == pytest.approx(expected, abs=1e-4)
 
 
 def test_the_contrastive_term_leaves_equal_items_out() -> None:
     queries, items, index = normal(4, 5), normal(4, 5), np.array([1, 2, 1, 3])
-    unit = [one / np.linalg.norm(one, axis=1, keepdims=True) for one in (queries, items)]
+    unit = [side / np.linalg.norm(side, axis=1, keepdims=True) for side in (queries, items)]
     cosines = unit[0] @ unit[1].T / 0.1
     cosines[0, 2] = cosines[2, 0] = -np.inf
     expected = np.log(np.exp(cosines).sum(axis=1)) - np.diag(cosines)
-    found = contrastive(tf.constant(queries), tf.constant(items), tf.constant(index), 0.1)
-    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    terms = contrastive(tf.constant(queries), tf.constant(items), tf.constant(index), 0.1)
+    np.testing.assert_allclose(terms, expected, rtol=1e-4)
 
 
 def test_a_cross_layer_over_two_parts_is_that_over_one() -> None:
     layer, start, later = CrossLayer(2), (normal(2, 1, 3), normal(2, 4, 5)), (normal(2, 4, 3), normal(2, 4, 5))
-    found = np.concatenate(layer(tuple(map(tf.constant, start)), tuple(map(tf.constant, later))), axis=2)
+    crossed = np.concatenate(layer(tuple(map(tf.constant, start)), tuple(map(tf.constant, later))), axis=2)
     low, up = (
-        np.concatenate([one.numpy() for one in parts], axis) for parts, axis in ((layer.low.matrices, 0), (layer.up, 1))
+        np.concatenate([part.numpy() for part in parts], axis)
+        for parts, axis in ((layer.low.matrices, 0), (layer.up, 1))
     )
     whole, x = np.concatenate([np.repeat(start[0], 4, axis=1), start[1]], axis=2), np.concatenate(later, axis=2)
-    np.testing.assert_allclose(found, whole * (x @ low @ up) + x, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(crossed, whole * (x @ low @ up) + x, rtol=1e-4, atol=1e-5)
 
 
 def test_attention_is_over_what_is_there() -> None:
-    wanted, keys, present = normal(2, 3, 4), normal(2, 5, 4), np.array([[1, 1, 0, 1, 0], [0, 0, 0, 0, 0]], bool)
-    found = attended(tf.constant(wanted), tf.constant(keys), tf.constant(present)).numpy()
-    logits = np.einsum("mw,lw->ml", wanted[0], keys[0][present[0]]) / 2.0
+    queries, keys, present = normal(2, 3, 4), normal(2, 5, 4), np.array([[1, 1, 0, 1, 0], [0, 0, 0, 0, 0]], bool)
+    output = attended(tf.constant(queries), tf.constant(keys), tf.constant(present)).numpy()
+    logits = np.einsum("mw,lw->ml", queries[0], keys[0][present[0]]) / 2.0
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(found[0], shares @ keys[0][present[0]], rtol=1e-4, atol=1e-5)
-    assert not found[1].any()
+    np.testing.assert_allclose(output[0], shares @ keys[0][present[0]], rtol=1e-4, atol=1e-5)
+    assert not output[1].any()
 
 
 def test_gates_and_their_price_are_the_papers() -> None:
     settings = config.FieldSelection(weight=0.5, computation=1.0, width=0.5, codes=0.1)
     fields = [Field("a", "item", 64, 99), Field("b", "query", 32, 9), Field("c", "both", 1)]
-    costs = [complexity(one, settings) for one in fields]
+    costs = [complexity(field, settings) for field in fields]
     assert costs == pytest.approx([0.5 + 0.2, 1 + 0.25 + 0.1, 2 + 0.5 / 64])
     gates = Gates(fields, settings)
     gates(tf.zeros([]))
@@ -100,8 +101,8 @@ def test_gates_and_their_price_are_the_papers() -> None:
     expected = -(open_ * np.log(prior) + (1 - open_) * np.log(1 - prior)).sum() + np.log(1 - prior).sum()
     assert float(gates.prior()) == pytest.approx(0.5 * expected, rel=1e-5)
     draws = np.array([0.1, 0.5, 0.9])
-    wanted = 1 / (1 + np.exp(-(np.log(draws / (1 - draws)) + np.array([2.0, 0.0, -3.0])) / TEMPERATURE))
-    np.testing.assert_allclose(relaxed(gates.logits, tf.constant(draws, tf.float32)), wanted, atol=1e-5)
+    opened = 1 / (1 + np.exp(-(np.log(draws / (1 - draws)) + np.array([2.0, 0.0, -3.0])) / TEMPERATURE))
+    np.testing.assert_allclose(relaxed(gates.logits, tf.constant(draws, tf.float32)), opened, atol=1e-5)
     assert selected(fields, gates.probabilities(), 0.6) == ["a", "b"]  # of query and item the best stay
 
 
@@ -115,8 +116,8 @@ def test_gates_decide_within_a_few_hundred_steps_at_a_rankers_rate() -> None:
     def step() -> None:
         values = tf.random.normal([256, 2])
         with tf.GradientTape() as tape:
-            found = tf.reduce_sum(values * gates(0.0, training=True) * weights, axis=1)
-            loss = tf.reduce_mean(tf.square(found - values[:, 0])) + gates.prior()
+            predicted = tf.reduce_sum(values * gates(0.0, training=True) * weights, axis=1)
+            loss = tf.reduce_mean(tf.square(predicted - values[:, 0])) + gates.prior()
         optimizer.minimize(loss, [weights, *gates.trainable_variables], tape=tape)
 
     for _ in range(400):
@@ -127,13 +128,13 @@ def test_gates_decide_within_a_few_hundred_steps_at_a_rankers_rate() -> None:
 
 
 def test_losses_count_only_what_is_there() -> None:
-    logits, there = normal(2, 3), np.array([[True, True, False], [True, True, True]])
-    softmax = [np.log(np.exp(row[own]).sum()) - row[0] for row, own in zip(logits, there, strict=True)]
-    np.testing.assert_allclose(softmax_losses(tf.constant(logits), tf.constant(there)), softmax, rtol=1e-5)
+    logits, present = normal(2, 3), np.array([[True, True, False], [True, True, True]])
+    softmax = [np.log(np.exp(row[own]).sum()) - row[0] for row, own in zip(logits, present, strict=True)]
+    np.testing.assert_allclose(softmax_losses(tf.constant(logits), tf.constant(present)), softmax, rtol=1e-5)
     labels = np.array([[1, 0, 0], [1, 0, 0]], np.float32)
-    each = np.log1p(np.exp(logits)) - labels * logits
-    binary = [row[own].mean() for row, own in zip(each, there, strict=True)]
-    np.testing.assert_allclose(binary_losses(*map(tf.constant, (logits, labels, there))), binary, rtol=1e-5)
+    losses = np.log1p(np.exp(logits)) - labels * logits
+    binary = [row[own].mean() for row, own in zip(losses, present, strict=True)]
+    np.testing.assert_allclose(binary_losses(*map(tf.constant, (logits, labels, present))), binary, rtol=1e-5)
 
 
 def test_what_is_served_is_ranked_within_the_candidates_and_retrieved_beyond() -> None:
@@ -141,9 +142,9 @@ def test_what_is_served_is_ranked_within_the_candidates_and_retrieved_beyond() -
     scores = np.array([[1.0, 1.0, 5.0], [0.0, 2.0, 99.0], [1.0, 0.0, 2.0]], np.float32)
     answers = reordered(lambda rows, items: scores[rows], candidates)
     assert answers.tolist() == [[0, 4, 2], [3, 1, -1], [7, 5, 6]]
-    found = served(Ranking(np.array([2, 5, 1]), np.arange(3), np.ones((5, 10), bool)), answers, targets)
-    assert found.ranks.tolist() == [0, 5, 2]
-    assert np.flatnonzero(found.shown[0]).tolist() == [0, 3, 7]
+    ranking = served(Ranking(np.array([2, 5, 1]), np.arange(3), np.ones((5, 10), bool)), answers, targets)
+    assert ranking.ranks.tolist() == [0, 5, 2]
+    assert np.flatnonzero(ranking.shown[0]).tolist() == [0, 3, 7]
 
 
 @pytest.fixture(scope="module")
@@ -181,13 +182,13 @@ def test_a_ranker_is_trained_exported_and_measured(
     stated = json.loads((out / "params.json").read_text())
     assert stated["pairing"] == json.loads((towers / "towers.json").read_text())["pairing"]
     assert np.load(out / "items.npy").shape == (240, stated["width"])
-    plain, ranked = (evaluate(grouped, towers, "", beside=Beside(one)) for one in (None, out))
+    plain, ranked = (evaluate(grouped, towers, "", beside=Beside(ranker)) for ranker in (None, out))
     assert ranked["retrieval"] == {name: plain[name] for name in ("all", "unseen")}
     assert ranked["unseen"]["ndcg@10"] > plain["unseen"]["ndcg@10"]
     for name in ("recall@50", "recall@100"):  # 40 candidates: nothing changes beyond
         assert ranked["unseen"][name] == plain["unseen"][name]
     if isinstance(kind, config.Cold):
-        assert set(stated["kept"]) <= {one["name"] for one in stated["fields"]}
+        assert set(stated["kept"]) <= {field["name"] for field in stated["fields"]}
 
 
 def test_cold_with_a_history_is_a_graph_that_a_server_takes(tmp_path: Path) -> None:
@@ -202,4 +203,4 @@ def test_cold_with_a_history_is_a_graph_that_a_server_takes(tmp_path: Path) -> N
 
 def test_cold_without_a_query_history_has_no_attention() -> None:
     cold = Cold(Sides(QUERY, ITEM, 4), config.Cold(), MODEL)
-    assert [one.name for one in cold.fields] == ["user_id", "item_id", "similarity", "product"]
+    assert [field.name for field in cold.fields] == ["user_id", "item_id", "similarity", "product"]

@@ -40,15 +40,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = RECIPE.replace("dropout = 0.25      # as in the paper", EXACT)
     text = text.replace("epochs = 2\nbatch_size = 256", "epochs = 4\nbatch_size = 200\nlearning_rate = 0.01")
     (place / "tiny.toml").write_text(text + "checkpoint_seconds = 0.0\n", encoding="utf-8")
-    made = Run.create(load_recipe(place / "tiny.toml"), place / "runs", STAGES)
+    run = Run.create(load_recipe(place / "tiny.toml"), place / "runs", STAGES)
 
     def fetch(job: Job) -> None:
         (job.run / "tables").mkdir()
         tables().save(job.run / "tables")
 
-    with made.lock():
-        made.execute(replace(STAGES[0], work=fetch), place, str)
-        made.execute(STAGES[1], place, str)
+    with run.lock():
+        run.execute(replace(STAGES[0], work=fetch), place, str)
+        run.execute(STAGES[1], place, str)
     return place
 
 
@@ -80,10 +80,10 @@ def test_two_ranks_train_what_one_process_does(run: Path, tmp_path: Path) -> Non
         done = train(how, job)
         assert done.returncode == 0, done.stdout + done.stderr
     alone, together = map(history, jobs)
-    assert [one.keys() for one in alone] == [one.keys() for one in together]
-    for expected, found in zip(alone, together, strict=True):
+    assert [entry.keys() for entry in alone] == [entry.keys() for entry in together]
+    for expected, actual in zip(alone, together, strict=True):
         for name, value in expected.items():
-            assert name == "seconds" or found[name] == pytest.approx(value, abs=2e-3), name
+            assert name == "seconds" or actual[name] == pytest.approx(value, abs=2e-3), name
     assert together[-1]["valid_all.recall@10"] > 2 * 10 / 60, "there was something to learn"
     vectors = [np.load(job / "runs/tiny/towers/item_vectors.npy") for job in jobs]
     np.testing.assert_allclose(*vectors, atol=2e-3)
@@ -105,14 +105,14 @@ def test_a_killed_rank_ends_the_job_and_the_last_checkpoint_goes_on(run: Path, t
     try:
         _until(lambda: state.exists() and json.loads(state.read_text())["epoch"] >= 3, started)
         os.kill(_pid_of_rank(started.pid, 1), signal.SIGKILL)
-        said, _ = started.communicate(timeout=60)
+        output, _ = started.communicate(timeout=60)
     finally:
         if started.poll() is None:
             started.terminate()
             started.wait()
     assert started.returncode != 0
-    assert "another of the 2 processes ended" in said
-    assert "the same command goes on from the last checkpoint" in said
+    assert "another of the 2 processes ended" in output
+    assert "the same command goes on from the last checkpoint" in output
     assert not (job / "runs/tiny/towers").exists()
     before = json.loads(state.read_text())["epoch"]
     again = subprocess.Popen(command(TWO, job), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -120,9 +120,9 @@ def test_a_killed_rank_ends_the_job_and_the_last_checkpoint_goes_on(run: Path, t
         _until(lambda: json.loads(state.read_text())["epoch"] > before, again)
     finally:
         again.terminate()
-        said, _ = again.communicate(timeout=60)
-    assert f"going on after epoch {before}" in said
-    assert f"epoch {before + 1}: loss" in said
+        output, _ = again.communicate(timeout=60)
+    assert f"going on after epoch {before}" in output
+    assert f"epoch {before + 1}: loss" in output
 
 
 def test_what_only_one_process_can_do_is_refused(run: Path, tmp_path: Path) -> None:

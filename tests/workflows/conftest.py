@@ -67,14 +67,14 @@ class _Handler(BaseHTTPRequestHandler):
     server: Publisher
 
     def do_GET(self) -> None:
-        asked = self.headers.get("Range")
-        self.server.ranges.append(asked)
-        start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) if asked else 0  # type: ignore[index]
+        requested = self.headers.get("Range")
+        self.server.ranges.append(requested)
+        start = int(re.fullmatch(r"bytes=(\d+)-", requested)[1]) if requested else 0  # type: ignore[index]
         rest = self.server.content[start:]
-        if asked and not rest:
+        if requested and not rest:
             self.send_error(416)
             return
-        self.send_response(206 if asked else 200)
+        self.send_response(206 if requested else 200)
         self.send_header("Content-Length", str(len(rest)))
         self.end_headers()
         self.wfile.write(rest[: self.server.cuts.pop(0)] if self.server.cuts else rest)

@@ -47,7 +47,7 @@ def interactions() -> csr_matrix:
 
 
 def later(table: csr_matrix) -> csr_matrix | None:
-    users, items = (one.astype(np.int64) for one in table.nonzero())
+    users, items = (indices.astype(np.int64) for indices in table.nonzero())
     return count_later(users, items, np.random.default_rng(3).permutation(len(users)), table.shape)
 
 
@@ -56,9 +56,9 @@ def test_factors_of_one_model_give_its_scores_up_to_one_scale(peer: Blended) -> 
     pytest.importorskip("implicit")
     table = interactions()
     known = np.flatnonzero(np.diff(table.indptr))
-    made = factors_of([(0.5, product_of(peer, table, later(table)))], table, ITEMS)
-    found, expected = (made.users @ made.items.T)[known], peer.fit(table, later(table))(known)
-    np.testing.assert_allclose(found / found.std(), expected / expected.std(), atol=1e-3)
+    factored = factors_of([(0.5, product_of(peer, table, later(table)))], table, ITEMS)
+    actual, expected = (factored.users @ factored.items.T)[known], peer.fit(table, later(table))(known)
+    np.testing.assert_allclose(actual / actual.std(), expected / expected.std(), atol=1e-3)
 
 
 def test_factors_of_factors_lie_side_by_side() -> None:
@@ -79,8 +79,8 @@ def test_factors_of_several_models_add_up_exactly_where_the_rank_allows_it(wide:
     known = np.flatnonzero(np.diff(table.indptr))
     every = np.arange(table.shape[1])
     expected = sum(weight * product.scores(known, every) for weight, product in products)
-    made = factors_of(products, table, ITEMS)
-    np.testing.assert_allclose((made.users @ made.items.T)[known], expected, atol=1e-4)
+    factored = factors_of(products, table, ITEMS)
+    np.testing.assert_allclose((factored.users @ factored.items.T)[known], expected, atol=1e-4)
 
 
 def test_factors_of_too_small_a_rank_keep_what_a_user_is_answered_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,9 +94,9 @@ def test_factors_of_too_small_a_rank_keep_what_a_user_is_answered_first(monkeypa
     exact = sum(weight * product.scores(np.arange(users), every) for weight, product in products)
 
     def wrong() -> float:
-        made = factors_of(products, table, 60)
-        answers = zip(_first(exact, table), _first(made.users @ made.items.T, table), strict=True)
-        return float(np.mean([len(set(found) - set(right)) for right, found in answers]))
+        factored = factors_of(products, table, 60)
+        answers = zip(_first(exact, table), _first(factored.users @ factored.items.T, table), strict=True)
+        return float(np.mean([len(set(answer) - set(right)) for right, answer in answers]))
 
     emphasised = wrong()
     monkeypatch.setattr(factors, "_MOST_PAIRS", 0)
@@ -110,18 +110,18 @@ def _first(scores: Float32Array, table: csr_matrix) -> np.ndarray:
 
 def test_who_has_nothing_is_given_what_most_have() -> None:
     table = interactions()
-    made = factors_of([(1.0, product_of(Ease(20), table))], table, ITEMS)
-    np.testing.assert_allclose(made.users[5], np.delete(made.users, 5, axis=0).mean(axis=0), rtol=1e-4)
+    factored = factors_of([(1.0, product_of(Ease(20), table))], table, ITEMS)
+    np.testing.assert_allclose(factored.users[5], np.delete(factored.users, 5, axis=0).mean(axis=0), rtol=1e-4)
 
 
 def built(place: Path) -> features.FeatureSet:
-    users, items = (one.astype(np.int64) for one in interactions().nonzero())
+    users, items = (indices.astype(np.int64) for indices in interactions().nonzero())
     order = np.random.default_rng(1).permutation(len(users))
     rows = {"user_id": users[order], "item_id": items[order], "rating": np.ones(len(users), np.float32)}
     tables = Tables(
         interactions=pd.DataFrame({**rows, "timestamp": 0}),
         users=pd.DataFrame({"user_id": np.arange(USERS)}),
-        items=pd.DataFrame({"item_id": np.arange(ITEMS), "title": [f"item {one}" for one in range(ITEMS)]}),
+        items=pd.DataFrame({"item_id": np.arange(ITEMS), "title": [f"item {i}" for i in range(ITEMS)]}),
     )
     sides = FeatureSide(features={"user_id": Categorical()}), FeatureSide(features={"item_id": Categorical()})
     features.build(tables, *sides, RandomSplit(test=0.2, validation=0.2), "cpu", place)
@@ -146,15 +146,15 @@ def test_a_blend_that_falls_to_one_model_ranks_as_this_model_does(
     lines: list[str] = []
     train(data, model, Train(epochs=1, refit=refit, learning_rate=1e-9), 0, "cpu", tmp_path / "t", lines.append)
     chosen = json.loads((tmp_path / "t" / "blend.json").read_text())
-    assert (chosen["share"], [one["kind"] for one in chosen["models"]]) == (0.0, ["EASE"])
+    assert (chosen["share"], [entry["kind"] for entry in chosen["models"]]) == (0.0, ["EASE"])
     assert max(chosen["validation"].values()) == chosen["validation"]["EASE alone"]
     assert not [line for line in lines if "retraining" in line], "of towers that nothing is served of"
     whole, searched = task_module.test_task(data, Ignored(), dated=False), task_module.validation_task(data, Ignored())
     task = whole if refit else searched
     users = pd.Index(data.users["user_id"]).get_indexer(data.test.interactions["user_id"])
     had = np.diff(task.interactions.indptr)[users] > 0
-    expected, found = task.fit(peer)(users), scores(data, tmp_path / "t")
-    np.testing.assert_allclose(found[had] / found[had].std(), expected[had] / expected[had].std(), atol=1e-3)
+    expected, actual = task.fit(peer)(users), scores(data, tmp_path / "t")
+    np.testing.assert_allclose(actual[had] / actual[had].std(), expected[had] / expected[had].std(), atol=1e-3)
 
 
 def test_what_is_served_is_no_wider_than_the_towers_and_the_models_chosen(

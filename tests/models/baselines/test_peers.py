@@ -69,15 +69,15 @@ def test_knn_sums_the_similarities_of_the_nearest_items(x: csr_matrix, neighbour
             if i != j and dense[:, i] @ dense[:, j]:
                 norm = np.sqrt(dense[:, i].sum() * dense[:, j].sum())
                 similar[i, j] = dense[:, i] @ dense[:, j] / (norm + shrinkage)
-    found = ItemKnn(neighbours, shrinkage).similarities(x).toarray()
-    for own, theirs in zip(similar, found, strict=True):  # which of two equally near is kept is open
+    similarities = ItemKnn(neighbours, shrinkage).similarities(x).toarray()
+    for own, theirs in zip(similar, similarities, strict=True):  # which of two equally near is kept is open
         np.testing.assert_allclose(
             np.sort(theirs)[::-1], [*np.sort(own)[::-1][:neighbours], *[0] * items][:items], 1e-5
         )
         assert np.all((theirs == 0) | np.isclose(theirs, own))
     known = np.flatnonzero(dense.sum(axis=1))
     scores = ItemKnn(neighbours, shrinkage).fit(x)(known)
-    np.testing.assert_allclose(scores, dense[known] @ found.T, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(scores, dense[known] @ similarities.T, rtol=1e-5, atol=1e-6)
 
 
 def test_knn_in_blocks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +99,9 @@ def test_a_peer_finds_what_popularity_cannot_and_gives_a_newcomer_the_popular(pe
     task, _ = tasks()
     task.interactions.data[task.interactions.indptr[7] : task.interactions.indptr[8]] = 0
     task.interactions.eliminate_zeros()
-    recall = [task.rank(one.fit(task.interactions))["unseen"].metrics()["recall@10"] for one in (peer, Popularity())]
+    recall = [
+        task.rank(model.fit(task.interactions))["unseen"].metrics()["recall@10"] for model in (peer, Popularity())
+    ]
     assert recall[0] > 4 * recall[1]
     someone = np.array([7])
     np.testing.assert_array_equal(peer.fit(task.interactions)(someone), Popularity().fit(task.interactions)(someone))
@@ -110,38 +112,38 @@ NEIGHBOURS = Family("item KNN", ItemKnn(3, 0), {"neighbours": (1, 3, 30)})
 
 def test_settings_are_chosen_without_the_test_rows() -> None:
     valid, test = tasks()
-    found = search(NEIGHBOURS, valid, seconds=60)
+    searched = search(NEIGHBOURS, valid, seconds=60)
     by_hand = {
         number: valid.rank(ItemKnn(number, 0).fit(valid.interactions))["unseen"].metrics()["recall@10"]
         for number in (1, 3, 30)
     }
-    assert found.complete
-    assert {one["neighbours"]: one["recall@10"] for one in found.tried}.items() <= by_hand.items()
-    assert found.peer == ItemKnn(max(by_hand, key=lambda number: by_hand[number]), 0)
+    assert searched.complete
+    assert {trial["neighbours"]: trial["recall@10"] for trial in searched.tried}.items() <= by_hand.items()
+    assert searched.peer == ItemKnn(max(by_hand, key=lambda number: by_hand[number]), 0)
     spoilt = test._replace(targets=(test.targets + 1) % 40)
-    chosen = [fit_best(NEIGHBOURS, valid, one, 60).searched.peer for one in (test, spoilt)]
-    assert chosen == [found.peer] * 2
+    chosen = [fit_best(NEIGHBOURS, valid, task, 60).searched.peer for task in (test, spoilt)]
+    assert chosen == [searched.peer] * 2
 
 
 def test_a_search_ends_when_its_time_is_up_with_the_best_so_far() -> None:
     valid, _ = tasks()
-    told: list[str] = []
-    found = search(FAMILIES["knn"], valid, seconds=1e-9, progress=told.append)
-    assert not found.complete
-    assert found.peer == FAMILIES["knn"].start
-    assert len(found.tried) == 1
-    assert "were up after 1 settings" in told[-1]
+    messages: list[str] = []
+    searched = search(FAMILIES["knn"], valid, seconds=1e-9, progress=messages.append)
+    assert not searched.complete
+    assert searched.peer == FAMILIES["knn"].start
+    assert len(searched.tried) == 1
+    assert "were up after 1 settings" in messages[-1]
 
 
 def test_settings_are_climbed_to_until_no_neighbour_is_better() -> None:
     valid, _ = tasks()
     family = FAMILIES["ease"]
-    found = search(family, valid, seconds=60)
-    figures = {one["l2"]: one["recall@10"] for one in found.tried}
-    at = family.grid["l2"].index(found.peer.settings()["l2"])
+    searched = search(family, valid, seconds=60)
+    figures = {trial["l2"]: trial["recall@10"] for trial in searched.tried}
+    at = family.grid["l2"].index(searched.peer.settings()["l2"])
     for place in (at - 1, at + 1):
         if 0 <= place < len(family.grid["l2"]):
-            assert figures[family.grid["l2"][place]] <= figures[found.peer.settings()["l2"]]
+            assert figures[family.grid["l2"][place]] <= figures[searched.peer.settings()["l2"]]
 
 
 def test_the_last_fit_uses_all_that_is_known() -> None:
@@ -152,7 +154,7 @@ def test_the_last_fit_uses_all_that_is_known() -> None:
 
 
 def test_recent_items_count_more_by_how_many_came_after_them() -> None:
-    users, items, times = (np.array(one) for one in ([0, 0, 1, 0, 1, 0], [2, 0, 1, 1, 0, 2], [5, 3, 9, 4, 9, 1]))
+    users, items, times = (np.array(values) for values in ([0, 0, 1, 0, 1, 0], [2, 0, 1, 1, 0, 2], [5, 3, 9, 4, 9, 1]))
     later = count_later(users, items, times, (2, 3))
     assert later is not None
     assert {(u, i): int(later[u, i]) for u, i in zip(*later.nonzero(), strict=True)} == {
@@ -170,10 +172,10 @@ def test_recent_items_count_more_by_how_many_came_after_them() -> None:
 
 def test_ease_of_the_items_of_most_users_alone_is_that_of_a_catalogue_of_these() -> None:
     x = grouped_task().interactions
-    kept = np.sort(np.argsort(-np.asarray(x.sum(axis=0)).ravel(), kind="stable")[:25])
-    found = Ease(10, most_items=25).fit(x)(np.arange(60))
-    np.testing.assert_allclose(found[:, kept], Ease(10).fit(x[:, kept])(np.arange(60)), atol=1e-5)
-    assert not np.delete(found, kept, axis=1).any()
+    popular = np.sort(np.argsort(-np.asarray(x.sum(axis=0)).ravel(), kind="stable")[:25])
+    scores = Ease(10, most_items=25).fit(x)(np.arange(60))
+    np.testing.assert_allclose(scores[:, popular], Ease(10).fit(x[:, popular])(np.arange(60)), atol=1e-5)
+    assert not np.delete(scores, popular, axis=1).any()
 
 
 def test_without_implicit_the_other_peers_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +184,7 @@ def test_without_implicit_the_other_peers_go_on(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "implicit", None)
     fitted, skipped = fit_peers(FAMILIES, *tasks(), seconds=1, seed=0, progress=lambda _: None)
     assert list(fitted) == ["popularity", "item KNN", "EASE"]
-    reasons = {one["name"]: one["skipped"] for one in skipped}
+    reasons = {entry["name"]: entry["skipped"] for entry in skipped}
     assert list(reasons) == ["recent item KNN", "ALS"]
     assert "merlin-retrieval[peers]" in reasons["ALS"]
 

@@ -33,28 +33,28 @@ REFERENCE = {
 def case(random: np.random.Generator) -> dict[str, Any]:
     """Return lists of 1 to 25 of 30 items, and 1 to 15 test items, for eight users."""
     answers = [random.permutation(ITEMS)[: random.integers(1, 26)].tolist() for _ in range(USERS)]
-    wanted = [sorted(random.permutation(ITEMS)[: random.integers(1, 16)].tolist()) for _ in range(USERS)]
-    return {"answers": answers, "test_items": wanted, "values": {**rectools(answers, wanted)}}
+    test_items = [sorted(random.permutation(ITEMS)[: random.integers(1, 16)].tolist()) for _ in range(USERS)]
+    return {"answers": answers, "test_items": test_items, "values": {**rectools(answers, test_items)}}
 
 
-def rectools(answers: list[list[int]], wanted: list[list[int]]) -> dict[str, float]:
+def rectools(answers: list[list[int]], test_items: list[list[int]]) -> dict[str, float]:
     """Return RecTools' values; check that ranx has the same."""
     reco = pd.DataFrame(
         [(user, item, rank) for user, items in enumerate(answers) for rank, item in enumerate(items, 1)],
         columns=[Columns.User, Columns.Item, Columns.Rank],
     )
     interactions = pd.DataFrame(
-        [(user, item) for user, items in enumerate(wanted) for item in items], columns=[Columns.User, Columns.Item]
+        [(user, item) for user, items in enumerate(test_items) for item in items], columns=[Columns.User, Columns.Item]
     )
-    qrels = ranx.Qrels({str(user): {str(item): 1 for item in items} for user, items in enumerate(wanted)})
+    qrels = ranx.Qrels({str(user): {str(item): 1 for item in items} for user, items in enumerate(test_items)})
     run = ranx.Run({str(user): {str(i): 1 / n for n, i in enumerate(items, 1)} for user, items in enumerate(answers)})
-    found = {}
+    values = {}
     for k in KS:
         for name, metric in REFERENCE.items():
             value = float(metric(k).calc(reco, interactions))
             assert np.isclose(value, ranx.evaluate(qrels, run, f"{name}@{k}")), (name, k)
-            found[f"{name}@{k}"] = value
-    return found
+            values[f"{name}@{k}"] = value
+    return values
 
 
 if __name__ == "__main__":

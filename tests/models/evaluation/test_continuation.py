@@ -49,11 +49,11 @@ one_playlist = st.tuples(
 
 
 @given(st.lists(one_playlist, min_size=1, max_size=5), st.lists(st.integers(0, 9), min_size=ITEMS, max_size=ITEMS))
-def test_metrics_are_those_of_the_papers(asked: list[tuple[list[int], set[int]]], artist: list[int]) -> None:
-    answers = np.array([[*answered, *[-1] * (ITEMS - len(answered))] for answered, _ in asked])
-    found = playlist_metrics(answers, csr([sorted(hidden) for _, hidden in asked]), np.array(artist))
-    expected = [reference(answered, hidden, artist) for answered, hidden in asked]
-    np.testing.assert_allclose(np.array([found[name] for name in METRICS]).T, expected)
+def test_metrics_are_those_of_the_papers(cases: list[tuple[list[int], set[int]]], artist: list[int]) -> None:
+    answers = np.array([[*answered, *[-1] * (ITEMS - len(answered))] for answered, _ in cases])
+    metrics = playlist_metrics(answers, csr([sorted(hidden) for _, hidden in cases]), np.array(artist))
+    expected = [reference(answered, hidden, artist) for answered, hidden in cases]
+    np.testing.assert_allclose(np.array([metrics[name] for name in METRICS]).T, expected)
 
 
 def test_an_example_by_hand() -> None:
@@ -63,11 +63,11 @@ def test_an_example_by_hand() -> None:
     """
     artist = np.array([9, 0, 0, 1, 2, 9, 9, 3, 3, 0, *range(10, 30)])
     answers = np.array([[9, 2, 8, 7, *range(10, 18), 4]])
-    found = playlist_metrics(answers, csr([[1, 2, 3, 4]]), artist)
-    assert found["r_precision"][0] == pytest.approx(0.3125)
+    metrics = playlist_metrics(answers, csr([[1, 2, 3, 4]]), artist)
+    assert metrics["r_precision"][0] == pytest.approx(0.3125)
     ideal = 1 + 1 / log2(3) + 1 / 2 + 1 / log2(5)
-    assert found["ndcg"][0] == pytest.approx((1 / log2(3) + 1 / log2(14)) / ideal)
-    assert found["clicks"][0] == 0
+    assert metrics["ndcg"][0] == pytest.approx((1 / log2(3) + 1 / log2(14)) / ideal)
+    assert metrics["clicks"][0] == 0
     assert playlist_metrics(np.array([[*range(5, 17)]]), csr([[16]]), artist)["clicks"][0] == 1
     assert playlist_metrics(np.array([[5, 6]]), csr([[1]]), artist)["clicks"][0] == 51
 
@@ -85,26 +85,26 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> FeatureSet:
     return FeatureSet(part, part, part, {}, [], [], tables.items, tables.users, "continued")
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda one: one.name)
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_a_scenario_gives_what_it_says_and_hides_the_rest(data: FeatureSet, scenario: Scenario) -> None:
-    asked = challenge(data, data.test, scenario)
-    assert asked is not None
+    task = challenge(data, data.test, scenario)
+    assert task is not None
     users = data.users.set_index("user_id")
-    for row, query in enumerate(asked.queries.itertuples(index=False)):
+    for row, query in enumerate(task.queries.itertuples(index=False)):
         tracks = data.test.interactions[data.test.interactions["user_id"] == query.user_id].sort_values("timestamp")
         items = tracks["item_index"].tolist()
-        seeds = asked.seeds[asked.seeds["user_id"] == row]
-        given = seeds["item_index"].tolist()
-        assert len(given) == scenario.seeds
-        assert scenario.drawn or given == items[: scenario.seeds]
+        seeds = task.seeds[task.seeds["user_id"] == row]
+        seed_items = seeds["item_index"].tolist()
+        assert len(seed_items) == scenario.seeds
+        assert scenario.drawn or seed_items == items[: scenario.seeds]
         remaining = iter(items)
-        assert all(seed in remaining for seed in given), "the seeds are not in the playlist's order"
-        hidden = asked.hidden.items[asked.hidden.offsets[row] : asked.hidden.offsets[row + 1]]
-        assert set(hidden) == set(items) - set(given)
+        assert all(seed in remaining for seed in seed_items), "the seeds are not in the playlist's order"
+        hidden = task.hidden.items[task.hidden.offsets[row] : task.hidden.offsets[row + 1]]
+        assert set(hidden) == set(items) - set(seed_items)
         assert (query.timestamp - seeds["timestamp"]).tolist() == list(range(scenario.seeds, 0, -1))
         assert query.name == (users.loc[query.user_id, "name"] if scenario.title else None)
-        facts = data.catalogue.iloc[given]
-        if given:
+        facts = data.catalogue.iloc[seed_items]
+        if seed_items:
             assert query.num_tracks == scenario.seeds
             assert query.num_artists == facts["artist_uri"].nunique()
             assert query.num_albums == facts["album_uri"].nunique()
@@ -116,23 +116,23 @@ def test_a_scenario_gives_what_it_says_and_hides_the_rest(data: FeatureSet, scen
 
 def test_counts_of_the_first_seeds_are_those_of_the_training_row(data: FeatureSet) -> None:
     """What a query tells of its seeds is what a row of the training part says of the tracks before it."""
-    asked = challenge(data, data.test, SCENARIOS[4])
-    assert asked is not None
+    task = challenge(data, data.test, SCENARIOS[4])
+    assert task is not None
     rows = data.test.interactions.set_index(["user_id", "timestamp"])
-    for query in asked.queries.itertuples(index=False):
+    for query in task.queries.itertuples(index=False):
         row = rows.loc[(query.user_id, query.timestamp)]
         for name in playlists.COUNTS:
             assert getattr(query, name) == row[name]
 
 
 def test_seeds_are_not_answered(data: FeatureSet) -> None:
-    asked = challenge(data, data.test, SCENARIOS[2])
-    assert asked is not None
+    task = challenge(data, data.test, SCENARIOS[2])
+    assert task is not None
     items = len(data.catalogue)
-    scores = np.random.default_rng(0).normal(size=(len(asked.queries), items)).astype(np.float32)
-    answers = continue_playlists(lambda rows: scores[rows], asked, items)
+    scores = np.random.default_rng(0).normal(size=(len(task.queries), items)).astype(np.float32)
+    answers = continue_playlists(lambda rows: scores[rows], task, items)
     for row, answered in enumerate(answers):
-        seeds = set(asked.given.items[asked.given.offsets[row] : asked.given.offsets[row + 1]])
+        seeds = set(task.given.items[task.given.offsets[row] : task.given.offsets[row + 1]])
         expected = [item for item in np.argsort(-scores[row], kind="stable") if item not in seeds]
         assert answered[answered >= 0].tolist() == expected[:ANSWERS]
 

@@ -98,14 +98,14 @@ def test_popularity_is_one_thing_counted_in_users(
 def test_rows_of_strangers_are_left_to_their_groups_if_the_split_does_not_ask_for_them(
     grouped: Path, strangers: Path, towers: Path
 ) -> None:
-    found, data = evaluate(strangers, towers, "random"), features.load(strangers)
+    metrics, data = evaluate(strangers, towers, "random"), features.load(strangers)
     rows = data.test.interactions
     user, item = (rows["user_id"] > 10).to_numpy(), (rows["item_index"] >= 10).to_numpy()
-    groups = found["groups"]
-    assert found["rows"] == groups["user and item known"]["rows"] == (user & item).sum() < len(rows)
-    assert found["users"] == rows["user_id"][user & item].nunique()
+    groups = metrics["groups"]
+    assert metrics["rows"] == groups["user and item known"]["rows"] == (user & item).sum() < len(rows)
+    assert metrics["users"] == rows["user_id"][user & item].nunique()
     for name, value in groups["user and item known"]["unseen"].items():
-        assert value == pytest.approx(found["unseen"][name])
+        assert value == pytest.approx(metrics["unseen"][name])
     assert groups["user unknown"]["rows"] == (~user).sum()
     assert groups["item unknown"]["rows"] == (~item).sum()
     by_history = sum(group["rows"] for name, group in groups.items() if name.startswith("users of"))
@@ -146,14 +146,14 @@ def test_drawn_rows_are_all_those_of_some_users_and_the_error_stated_is_that_of_
     figure, off, stated = whole.towers["unseen"].row_values(name).mean(), [], []
     for seed in range(20):
         drawn = data._replace(sample=Sample(400, seed))
-        found = measure(drawn, towers, EVERY_ROW)
-        kept = np.isin(whole.task.users, found.task.users)
-        for side, ranking in found.towers.items():
-            np.testing.assert_array_equal(ranking.ranks, whole.towers[side].ranks[kept])
-        sample = sampling(drawn, found.task, found.towers)["sample"]
-        assert (sample["rows"], sample["of_rows"]) == (kept.sum(), 1200)
-        assert kept.sum() == pytest.approx(400, rel=0.2)
-        off.append(found.towers["unseen"].row_values(name).mean() - figure)
+        measured = measure(drawn, towers, EVERY_ROW)
+        mask = np.isin(whole.task.users, measured.task.users)
+        for side, ranking in measured.towers.items():
+            np.testing.assert_array_equal(ranking.ranks, whole.towers[side].ranks[mask])
+        sample = sampling(drawn, measured.task, measured.towers)["sample"]
+        assert (sample["rows"], sample["of_rows"]) == (mask.sum(), 1200)
+        assert mask.sum() == pytest.approx(400, rel=0.2)
+        off.append(measured.towers["unseen"].row_values(name).mean() - figure)
         stated.append(sample["standard_error"]["unseen"][name])
     assert np.sqrt(np.mean(np.square(off))) == pytest.approx(np.mean(stated), rel=0.4)
 
@@ -163,8 +163,8 @@ def test_the_recipe_draws_the_same_rows_for_towers_and_peers_and_says_so(
 ) -> None:
     settings = Evaluate(rows=300, peers=("knn",), peers_seconds=0.1)
     write_peers(grouped, tmp_path, EVERY_ROW, settings, 1, lambda _: None)
-    found = evaluate(grouped, towers, "random", beside=Beside(peers=tmp_path), settings=settings)
-    assert [model["name"] for model in found["comparison"]["models"]] == ["two-tower", "popularity", "item KNN"]
-    assert found["rows"] == found["sample"]["rows"] < 400
-    assert f"{found['rows']:,} of 1,200 test rows" in str(metrics_table(found).title)
+    metrics = evaluate(grouped, towers, "random", beside=Beside(peers=tmp_path), settings=settings)
+    assert [model["name"] for model in metrics["comparison"]["models"]] == ["two-tower", "popularity", "item KNN"]
+    assert metrics["rows"] == metrics["sample"]["rows"] < 400
+    assert f"{metrics['rows']:,} of 1,200 test rows" in str(metrics_table(metrics).title)
     assert evaluate(grouped, towers, "random", settings=Evaluate(rows=1200)) == evaluate(grouped, towers, "random")

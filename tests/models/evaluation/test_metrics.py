@@ -35,14 +35,14 @@ def by_definition(scores: np.ndarray, targets: np.ndarray, users: np.ndarray, se
         order = sorted(range(len(row)), key=lambda item: (-row[item], item))
         answers.append([item if np.isfinite(row[item]) else None for item in order if (user, item) not in seen])
     places = [a.index(t) if t in a else math.inf for a, t in zip(answers, targets, strict=True)]
-    found = {"mrr": np.mean([1 / (p + 1) for p in places])}
+    metrics = {"mrr": np.mean([1 / (p + 1) for p in places])}
     for k in KS:
-        found[f"recall@{k}"] = np.mean([p < k for p in places])
-        found[f"ndcg@{k}"] = np.mean([1 / math.log2(p + 2) if p < k else 0 for p in places])
+        metrics[f"recall@{k}"] = np.mean([p < k for p in places])
+        metrics[f"ndcg@{k}"] = np.mean([1 / math.log2(p + 2) if p < k else 0 for p in places])
         hit = {u for u, p in zip(users, places, strict=True) if p < k}
-        found[f"hit_rate@{k}"] = len(hit) / len(set(users))
-        found[f"coverage@{k}"] = len({i for a in answers for i in a[:k]} - {None}) / scores.shape[1]
-    return found
+        metrics[f"hit_rate@{k}"] = len(hit) / len(set(users))
+        metrics[f"coverage@{k}"] = len({i for a in answers for i in a[:k]} - {None}) / scores.shape[1]
+    return metrics
 
 
 @settings(deadline=None, max_examples=60)

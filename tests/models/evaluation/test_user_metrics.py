@@ -19,9 +19,9 @@ ITEMS = 30
 def test_metrics_per_user_are_those_of_rectools_and_ranx(case: dict[str, Any]) -> None:
     pairs = [
         (answers.index(item) if item in answers else ITEMS, user)
-        for user, (answers, wanted) in enumerate(zip(case["answers"], case["test_items"], strict=True))
-        for item in wanted
+        for user, (answers, test_items) in enumerate(zip(case["answers"], case["test_items"], strict=True))
+        for item in test_items
     ]
     shuffled = np.random.default_rng(0).permutation(np.array(pairs))
-    found = user_metrics(shuffled[:, 0], 7 * shuffled[:, 1] + 3, ITEMS, PINNED["ks"])
-    assert found == pytest.approx(case["values"])
+    metrics = user_metrics(shuffled[:, 0], 7 * shuffled[:, 1] + 3, ITEMS, PINNED["ks"])
+    assert metrics == pytest.approx(case["values"])

@@ -41,21 +41,21 @@ def trained(**changes: object) -> Trained:
 def test_the_verdict_is_what_the_bounds_of_the_paired_difference_say(
     ours: float, theirs: float, outcome: str, words: str
 ) -> None:
-    found = verdict(comparison(ours, theirs), trained())
-    difference, low, high = found["lead"]["recall@10"]
+    result = verdict(comparison(ours, theirs), trained())
+    difference, low, high = result["lead"]["recall@10"]
     assert low < difference < high
-    assert found["outcome"] == outcome
-    assert found["text"].startswith(words)
-    assert f"{found['ours']:.3f}"[1:] in found["text"]
-    assert (outcome == "ahead") == (not found["try"])
+    assert result["outcome"] == outcome
+    assert result["text"].startswith(words)
+    assert f"{result['ours']:.3f}"[1:] in result["text"]
+    assert (outcome == "ahead") == (not result["try"])
 
 
 def test_advice_is_of_what_was_trained() -> None:
     behind = comparison(0.3, 0.5)
-    given = "; ".join(verdict(behind, trained(has_history=False))["try"])
+    advice = "; ".join(verdict(behind, trained(has_history=False))["try"])
     for part in ("history = ", "120 steps", "model.temperature", '{ kind = "ease", l2 = 200 }'):
-        assert part in given
-    given = "; ".join(verdict(behind, trained(has_history=False, dated=False, epochs=30, train_rows=10**6))["try"])
-    assert "history" not in given
-    assert "steps" not in given
-    assert "still rising after 30 epochs" in given
+        assert part in advice
+    advice = "; ".join(verdict(behind, trained(has_history=False, dated=False, epochs=30, train_rows=10**6))["try"])
+    assert "history" not in advice
+    assert "steps" not in advice
+    assert "still rising after 30 epochs" in advice

@@ -38,7 +38,7 @@ def test_large_tables_lie_beside_the_graph_which_gives_the_vectors_of_one_with_a
     model = Model(tower=(32,), embedding_dim=64, augmentation=Augmentation(query="user_id", item="item_id"))
     towers = TwoTowerModel(QUERY, ITEM, {"item_id": np.arange(3, 99)}, model)
     random = np.random.default_rng(0)
-    features = {one.name: random.integers(0, one.cardinality, (50, one.max_length or 1)) for one in QUERY}
+    features = {spec.name: random.integers(0, spec.cardinality, (50, spec.max_length or 1)) for spec in QUERY}
     features = {name: codes.squeeze() for name, codes in features.items()}
     features["history_age"] = random.random((50, 5), np.float32)
     expected = towers.query_vectors({name: tf.constant(values) for name, values in features.items()})

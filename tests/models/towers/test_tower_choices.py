@@ -26,15 +26,15 @@ INPUTS = RANDOM.normal(size=(ROWS, WIDTH)).astype(np.float32)
 def randomised(layer: tf.keras.layers.Layer, *inputs: object) -> list[np.ndarray]:
     """Build a layer, give every weight (biases are zeros otherwise) a random value, and return them."""
     layer(*inputs)
-    layer.set_weights([RANDOM.normal(size=one.shape).astype(np.float32) for one in layer.get_weights()])
+    layer.set_weights([RANDOM.normal(size=weight.shape).astype(np.float32) for weight in layer.get_weights()])
     return layer.get_weights()
 
 
 def crossed(inputs: np.ndarray, weights: list[np.ndarray], rank: int | None) -> np.ndarray:
     """x_{l+1} = x_0 * (W x_l + b) + x_l, where W is a product of two matrices if there is a rank; a row is a vector."""
-    x, each = inputs, 3 if rank else 2
-    for first in range(0, len(weights), each):
-        matrix, bias, *inner = weights[first : first + each]
+    x, per_layer = inputs, 3 if rank else 2
+    for first in range(0, len(weights), per_layer):
+        matrix, bias, *inner = weights[first : first + per_layer]
         x = inputs * ((x @ inner[0] if inner else x) @ matrix + bias) + x
     return x
 
@@ -43,7 +43,7 @@ def crossed(inputs: np.ndarray, weights: list[np.ndarray], rank: int | None) -> 
 def test_cross_layers_are_those_of_dcn_v2(rank: int | None) -> None:
     layers = cross_layers(Cross(layers=3, rank=rank))
     weights = randomised(layers, INPUTS)
-    assert [one.shape for one in weights[: len(weights) // 3]] == (
+    assert [weight.shape for weight in weights[: len(weights) // 3]] == (
         [(rank, WIDTH), (WIDTH,), (WIDTH, rank)] if rank else [(WIDTH, WIDTH), (WIDTH,)]
     )
     np.testing.assert_allclose(layers(INPUTS), crossed(INPUTS, weights, rank), rtol=1e-3, atol=1e-3)
@@ -64,10 +64,10 @@ def test_a_gate_weights_each_field_by_the_means_of_all(activation: str) -> None:
     gates = FieldGates(Gates(reduction=2, activation=activation), 3)
     squeeze, excite = randomised(gates, fields)
     assert (squeeze.shape, excite.shape) == ((3, 1), (1, 3))
-    excited = np.maximum(np.stack([one.mean(axis=1) for one in fields], axis=1) @ squeeze, 0.0) @ excite
+    excited = np.maximum(np.stack([field.mean(axis=1) for field in fields], axis=1) @ squeeze, 0.0) @ excite
     weights = 1.0 / (1.0 + np.exp(-excited)) if activation == "sigmoid" else np.maximum(excited, 0.0)
-    for found, field, weight in zip(gates(fields), fields, weights.T, strict=True):
-        np.testing.assert_allclose(found, field * weight[:, None], rtol=1e-5, atol=1e-6)
+    for gated, field, weight in zip(gates(fields), fields, weights.T, strict=True):
+        np.testing.assert_allclose(gated, field * weight[:, None], rtol=1e-5, atol=1e-6)
 
 
 def test_a_mimic_moves_towards_the_other_tower_which_stays() -> None:
@@ -77,16 +77,16 @@ def test_a_mimic_moves_towards_the_other_tower_which_stays() -> None:
         loss = mimic_loss(mimic, other, weights)
     distance = INPUTS - INPUTS[::-1]
     assert float(loss) == pytest.approx(np.mean(weights * (distance**2).sum(axis=1)), rel=1e-5)
-    moved, others = tape.gradient(loss, [mimic, other])
+    moved, unmoved = tape.gradient(loss, [mimic, other])
     np.testing.assert_allclose(moved, 2 * weights[:, None] * distance / ROWS, rtol=1e-5)
-    assert others is None
+    assert unmoved is None
 
 
 def test_categories_are_aligned_by_their_covariances() -> None:
     vectors = RANDOM.normal(size=(12, WIDTH)).astype(np.float32)
     members = (RANDOM.random((12, 4)) < 0.5).astype(np.float32)
     members[:, 0], members[:, 2], members[0, 2] = 1.0, 0.0, 1.0  # one row is no spread
-    major, *others = (np.cov(vectors[members[:, one] > 0], rowvar=False) for one in (0, 1, 3))
+    major, *others = (np.cov(vectors[members[:, category] > 0], rowvar=False) for category in (0, 1, 3))
     expected = sum(np.linalg.norm(major - other) ** 2 for other in others)
     assert float(alignment_loss(vectors, members)) == pytest.approx(expected, rel=1e-4)
     assert float(alignment_loss(vectors, members * np.float32([0, 1, 1, 1]))) == 0.0, "nothing to align with"

@@ -39,8 +39,8 @@ def test_a_new_items_row_is_the_mean_over_its_attributes_of_known_items_mean_row
     for item in range(known, items):
         means = []
         for name, values in (("genres", genres.reshape(items, -1)), ("years", years.reshape(items, -1))):
-            for value in sorted({one for one in values[item] if one > 2}):
-                has = [other for other in range(known) if value in values[other]]
+            for value in sorted({code for code in values[item] if code > 2}):
+                has = [old for old in range(known) if value in values[old]]
                 if has:
                     means.append(table[codes[has]].mean(axis=0))
             assert name
@@ -52,15 +52,15 @@ def test_a_new_items_row_is_the_mean_over_its_attributes_of_known_items_mean_row
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"tower": (64,)}, r"\[model\] tower is \(64,\), and in runs/x \(128, 64\)"),
         ({"embedding_dim": 32}, r"\[model\] embedding_dim is 32"),
         ({"similarity": "dot"}, r"\[model\] similarity is 'dot'"),
     ],
 )
-def test_other_towers_are_refused_with_what_differs(change: dict[str, Any], told: str) -> None:
-    with pytest.raises(RecipeError, match=told):
+def test_other_towers_are_refused_with_what_differs(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
         check_model(replace(Model(), **change), Model(), Path("runs/x"))
 
 

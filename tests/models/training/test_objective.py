@@ -50,14 +50,14 @@ def test_the_catalogue_softmax_is_its_definition(
     handicap: np.ndarray | None, smoothing: float, taught: Taught | None
 ) -> None:
     lesson = None if taught is None else taught._replace(logits=tf.constant(taught.logits, tf.float32))
-    found = catalogue_softmax(QUERIES, VECTORS, TARGETS, T, handicap, smoothing, lesson).numpy()
+    losses = catalogue_softmax(QUERIES, VECTORS, TARGETS, T, handicap, smoothing, lesson).numpy()
     for row, target in enumerate(TARGETS):
         logits, share = VECTORS @ QUERIES[row] / T, np.zeros(ITEMS) if handicap is None else handicap[row]
         expected = cross_entropy(logits[target], logits + share, smoothing, np.average(logits, weights=np.exp(share)))
         if taught:
             mean = softmax(taught.logits[row]) @ logits
             expected = 0.6 * expected + 0.4 * cross_entropy(mean, logits + share)
-        assert found[row] == pytest.approx(expected, rel=1e-5)
+        assert losses[row] == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("taught", [False, True])
@@ -71,26 +71,26 @@ def test_the_sampled_softmax_is_its_definition(hard: int, smoothing: float, taug
     opinions = RANDOM.normal(size=(ROWS, 7)).astype(np.float32)  # the target's first
     opinions[:, 1:][items == TARGETS[:, None]] = -np.inf
     lesson = Taught(tf.constant(opinions), 0.4) if taught else None
-    found = sampled_softmax(QUERIES, VECTORS[TARGETS], negatives, handicap, T, hard, smoothing, lesson).numpy()
+    losses = sampled_softmax(QUERIES, VECTORS[TARGETS], negatives, handicap, T, hard, smoothing, lesson).numpy()
     for row, target in enumerate(TARGETS):
-        kept = items != target
-        own, logits = VECTORS[target] @ QUERIES[row] / T, (VECTORS[items] @ QUERIES[row] / T)[kept]
-        share = (handicap[row] - log_expected)[kept]  # after the temperature, not divided by it
+        mask = items != target
+        own, logits = VECTORS[target] @ QUERIES[row] / T, (VECTORS[items] @ QUERIES[row] / T)[mask]
+        share = (handicap[row] - log_expected)[mask]  # after the temperature, not divided by it
         competing = np.sort(logits + share)[::-1][:hard] if hard else logits + share
         mean = np.average(np.append(logits, own), weights=np.append(np.exp(share), 1.0))
         expected = cross_entropy(own, np.append(competing, own), smoothing, mean)
         if taught:
-            opinion = softmax(np.append(opinions[row, 1:][kept] - log_expected[kept], opinions[row, 0]))
+            opinion = softmax(np.append(opinions[row, 1:][mask] - log_expected[mask], opinions[row, 0]))
             taught_mean = opinion @ np.append(logits, own)
             expected = 0.6 * expected + 0.4 * cross_entropy(taught_mean, np.append(competing, own))
-        assert found[row] == pytest.approx(expected, rel=1e-5)
+        assert losses[row] == pytest.approx(expected, rel=1e-5)
 
 
 def gradients(loss: object, *inputs: tf.Tensor) -> list[np.ndarray]:
     with tf.GradientTape() as tape:
         tape.watch(inputs)
         value = tf.reduce_mean(loss(*inputs))
-    return [value.numpy(), *(tf.convert_to_tensor(one).numpy() for one in tape.gradient(value, inputs))]
+    return [value.numpy(), *(tf.convert_to_tensor(gradient).numpy() for gradient in tape.gradient(value, inputs))]
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
@@ -107,8 +107,8 @@ def test_sampling_every_item_once_is_the_catalogue_softmax(smoothing: float) -> 
         return catalogue_softmax(queries, items, TARGETS, tf.exp(log_t), smoothing=smoothing)
 
     inputs = tf.constant(QUERIES), tf.constant(VECTORS), tf.constant(-1.0)
-    for one, other in zip(gradients(sampled, *inputs), gradients(whole, *inputs), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+    for actual, expected in zip(gradients(sampled, *inputs), gradients(whole, *inputs), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_drawing_an_item_twice_at_twice_the_expectation_changes_nothing() -> None:
@@ -116,8 +116,8 @@ def test_drawing_an_item_twice_at_twice_the_expectation_changes_nothing() -> Non
     twice = Negatives(tf.constant(items), VECTORS[items], np.log([1, 2, 2, 1]).astype(np.float32))
     once = Negatives(tf.constant([2, 4, 5]), VECTORS[[2, 4, 5]], tf.zeros(3))
     losses = [
-        sampled_softmax(QUERIES, VECTORS[TARGETS], one, np.zeros((ROWS, len(one.items)), np.float32), T)
-        for one in (twice, once)
+        sampled_softmax(QUERIES, VECTORS[TARGETS], negatives, np.zeros((ROWS, len(negatives.items)), np.float32), T)
+        for negatives in (twice, once)
     ]
     np.testing.assert_allclose(*losses, rtol=1e-5)
 
@@ -181,10 +181,10 @@ def test_a_user_s_other_items_are_pushed_away_as_much_as_the_recipe_says(candida
             value = loss(towers, {"row": tf.constant([0])}, labels(rows, [0]))
         gradient = tf.convert_to_tensor(tape.gradient(value, towers.items)).numpy()
         pushed[weight] = np.abs(gradient).sum(axis=1)
-    others, rest = [6, 3], [1, 2, 4, 5]  # user 8's items besides the target, and what is not theirs
-    assert not pushed[0.0][others].any()
+    owned, rest = [6, 3], [1, 2, 4, 5]  # user 8's items besides the target, and what is not theirs
+    assert not pushed[0.0][owned].any()
     assert (pushed[0.0][rest] > 0).all()
-    ratio = (pushed[0.1] / pushed[1.0])[others] / (pushed[0.1] / pushed[1.0])[rest].mean()
+    ratio = (pushed[0.1] / pushed[1.0])[owned] / (pushed[0.1] / pushed[1.0])[rest].mean()
     np.testing.assert_allclose(ratio, 0.1, rtol=1e-3)
 
 
@@ -192,11 +192,11 @@ class FixedTeacher:
     """Says the same of the items whatever the row."""
 
     def __init__(self, logits: np.ndarray) -> None:
-        self.said = tf.constant(logits, tf.float32)
+        self.of_items = tf.constant(logits, tf.float32)
 
     def logits(self, labels: Labels, items: tf.Tensor | None = None) -> tf.Tensor:
-        said = self.said if items is None else tf.gather(self.said, items)
-        return tf.repeat(said[tf.newaxis], tf.size(labels.rows), axis=0)
+        row = self.of_items if items is None else tf.gather(self.of_items, items)
+        return tf.repeat(row[tf.newaxis], tf.size(labels.rows), axis=0)
 
 
 @pytest.mark.parametrize("candidates", [Catalogue(), Sampled(uniform=20000)])
@@ -232,8 +232,8 @@ def test_who_owns_what(table: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampling, "TABLE", table)
     rows, items = TrainingRows(KNOWN, ITEMS), np.array([3, 0, 5, 3, 1])
     owned = {8: {0, 6, 3}, 9: {3, 1}}
-    found = rows.owned(tf.constant([1, 0, 1], tf.int64), tf.constant(items)).numpy()
-    np.testing.assert_array_equal(found, [[item in owned[user] for item in items] for user in (9, 8, 9)])
+    owns = rows.owned(tf.constant([1, 0, 1], tf.int64), tf.constant(items)).numpy()
+    np.testing.assert_array_equal(owns, [[item in owned[user] for item in items] for user in (9, 8, 9)])
     every = rows.owned(tf.constant([1, 0, 1], tf.int64)).numpy()
     np.testing.assert_array_equal(every, [[item in owned[user] for item in range(ITEMS)] for user in (9, 8, 9)])
 
@@ -244,7 +244,7 @@ def test_a_sampled_step_embeds_each_item_of_the_batch_and_of_the_drawn_ones_once
     loss = build_loss(Objective(candidates=sampled), rows, DIM)
     for _ in range(3):
         loss(towers, FEATURES, labels(rows, list(range(ROWS))))
-    for items in (asked.numpy().tolist() for asked in towers.asked):
+    for items in (tensor.numpy().tolist() for tensor in towers.asked):
         assert len(set(items)) == len(items) <= ROWS + 3
         assert set(items) >= set(TARGETS)
 
@@ -268,14 +268,14 @@ def test_the_blockwise_loss_is_the_mean_of_the_rows_losses(
     def mean(towers: FixedTowers) -> tf.Tensor:
         return tf.reduce_mean(loss.row_losses(towers, towers.query_vectors({}), batch)[0] * batch.weights)
 
-    found = []
+    results = []
     for value_of in (tf.function(mean), tf.function(lambda towers: loss(towers, {}, batch))):
         towers = Towers()
         tf.random.set_seed(0)  # both draw the same items
         with tf.GradientTape() as tape:
             value = value_of(towers)
-        found.append([value, *(tf.convert_to_tensor(one) for one in tape.gradient(value, [queries, towers.items]))])
-    for expected, blockwise in zip(*found, strict=True):
+        results.append([value, *(tf.convert_to_tensor(grad) for grad in tape.gradient(value, [queries, towers.items]))])
+    for expected, blockwise in zip(*results, strict=True):
         np.testing.assert_allclose(blockwise, expected, rtol=1e-4, atol=1e-6)
 
 
@@ -333,9 +333,9 @@ def test_a_row_s_weight_multiplies_its_loss() -> None:
     for candidates in (Catalogue(), Sampled(uniform=0)):
         loss = build_loss(Objective(candidates=candidates), rows, DIM)
         batch = labels(rows, list(range(ROWS)))
-        each = [float(loss(FixedTowers(), FEATURES, batch._replace(weights=tf.one_hot(i, ROWS)))) for i in range(ROWS)]
+        alone = [float(loss(FixedTowers(), FEATURES, batch._replace(weights=tf.one_hot(i, ROWS)))) for i in range(ROWS)]
         weighted = loss(FixedTowers(), FEATURES, batch._replace(weights=tf.constant([0.0, 1, 2, 3, 4])))
-        assert float(weighted) == pytest.approx(np.dot(each, np.arange(5)), rel=1e-5)
+        assert float(weighted) == pytest.approx(np.dot(alone, np.arange(5)), rel=1e-5)
 
 
 def test_what_a_rating_does() -> None:
@@ -359,7 +359,7 @@ def test_weights_decay_by_themselves_and_biases_do_not() -> None:
     names = ("dense/kernel", "dense/bias", "history_pooling/log_decays", "log_temperature")
     variables = [tf.Variable(2.0, name=name) for name in names]
     optimizer.apply_gradients([(tf.constant(0.0), variable) for variable in variables])
-    assert [float(one) for one in variables] == pytest.approx([2.0 * (1 - 0.01 * 0.1), 2.0, 2.0, 2.0])
+    assert [float(variable) for variable in variables] == pytest.approx([2.0 * (1 - 0.01 * 0.1), 2.0, 2.0, 2.0])
 
 
 def test_gradients_are_clipped_together() -> None:
@@ -374,16 +374,16 @@ def test_gradients_are_clipped_together() -> None:
 def test_a_large_table_is_moved_where_it_is_looked_up_and_there_as_by_adamw() -> None:
     start = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
     looked_up = tf.constant([4, 1, 4])
-    found = {}
+    tables = {}
     for lazy_rows in (6, 7):
-        made = build_optimizer(Train(weight_decay=0.1, learning_rate=0.01, lazy_rows=lazy_rows), 1, Ranks())
-        optimizer = LazyAdam.from_config(made.get_config())  # as Horovod makes its own
+        built = build_optimizer(Train(weight_decay=0.1, learning_rate=0.01, lazy_rows=lazy_rows), 1, Ranks())
+        optimizer = LazyAdam.from_config(built.get_config())  # as Horovod makes its own
         table, bias = tf.Variable(start, name="id_embedding/embeddings"), tf.Variable([1.0], name="dense/bias")
         for step in range(5):
             with tf.GradientTape() as tape:
                 loss = tf.reduce_sum(tf.sin(tf.gather(table, looked_up) + step)) + bias[0]
             optimizer.minimize(loss, [table, bias], tape=tape)
-        found[lazy_rows] = table.numpy()
-    np.testing.assert_allclose(found[6][[1, 4]], found[7][[1, 4]], rtol=1e-6)
-    np.testing.assert_array_equal(found[6][[0, 2, 3, 5]], start[[0, 2, 3, 5]])
-    assert (np.abs(found[7][[0, 2, 3, 5]]) < np.abs(start[[0, 2, 3, 5]])).all(), "a small table decays as a whole"
+        tables[lazy_rows] = table.numpy()
+    np.testing.assert_allclose(tables[6][[1, 4]], tables[7][[1, 4]], rtol=1e-6)
+    np.testing.assert_array_equal(tables[6][[0, 2, 3, 5]], start[[0, 2, 3, 5]])
+    assert (np.abs(tables[7][[0, 2, 3, 5]]) < np.abs(start[[0, 2, 3, 5]])).all(), "a small table decays as a whole"

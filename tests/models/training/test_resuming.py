@@ -29,7 +29,7 @@ class Killed(Exception):
 
 def attempt(grouped: Path, work: Path, settings: Train, stop_after: int | None = None) -> tuple[list[int], list[str]]:
     """Train; return the epochs that were run, over all phases, and what was said."""
-    epochs, said = [], []
+    epochs, lines = [], []
 
     def on_epoch(epoch: int, value: float) -> None:
         epochs.append(epoch)
@@ -39,11 +39,11 @@ def attempt(grouped: Path, work: Path, settings: Train, stop_after: int | None =
     session = Session(Ranks(), Checkpoints(work / "training", KEY, seconds=0.0))
     data = load(grouped)
     if stop_after is None:
-        train(data, MODEL, settings, 7, "cpu", work / "towers", said.append, on_epoch, session=session)
+        train(data, MODEL, settings, 7, "cpu", work / "towers", lines.append, on_epoch, session=session)
     else:
         with pytest.raises(Killed):
-            train(data, MODEL, settings, 7, "cpu", work / "towers", said.append, on_epoch, session=session)
-    return epochs, said
+            train(data, MODEL, settings, 7, "cpu", work / "towers", lines.append, on_epoch, session=session)
+    return epochs, lines
 
 
 def test_an_interrupted_training_goes_on_with_what_it_had(grouped: Path, tmp_path: Path) -> None:
@@ -53,9 +53,9 @@ def test_an_interrupted_training_goes_on_with_what_it_had(grouped: Path, tmp_pat
     assert (state["epoch"], state["over"]) == (3, False), "the epoch in which it ended is not whole"
     assert Checkpoints(tmp_path / "training", KEY).read("search") == state
     assert Checkpoints(tmp_path / "training", "that of another recipe").read("search") is None
-    epochs, said = attempt(grouped, tmp_path, settings)
+    epochs, lines = attempt(grouped, tmp_path, settings)
     assert epochs == [4, 5, 6]
-    assert "going on after epoch 3" in said[0]
+    assert "going on after epoch 3" in lines[0]
     history = json.loads((tmp_path / "towers/history.json").read_text())
     assert [entry["epoch"] for entry in history] == [1, 2, 3, 4, 5, 6]
     assert history[3]["loss"] < history[1]["loss"]
@@ -65,25 +65,25 @@ def test_an_interrupted_training_goes_on_with_what_it_had(grouped: Path, tmp_pat
     assert steps == 6 * (len(load(grouped).train.interactions) // TRAIN.batch_size), "the optimizer went on, too"
     figures = evaluate(grouped, tmp_path / "towers", "random")
     assert figures["unseen"]["recall@10"] > 2 * figures["popularity"]["unseen"]["recall@10"]
-    epochs, said = attempt(grouped, tmp_path, settings)
+    epochs, lines = attempt(grouped, tmp_path, settings)
     assert epochs == []
-    assert "search: going on after its end" in said[0]
+    assert "search: going on after its end" in lines[0]
     assert evaluate(grouped, tmp_path / "towers", "random") == figures
 
 
 def test_another_way_of_computing_trains_the_same_towers(grouped: Path, tmp_path: Path) -> None:
     """Nothing is drawn but the order of the rows: XLA draws other numbers."""
     model = structs.replace(MODEL, dropout=0.0, unseen_rate=0.0)
-    found = {}
+    curves = {}
     for name in ("plain", "mixed_precision", "xla"):
         settings = structs.replace(TRAIN, epochs=2, batch_size=64, **({name: True} if name != "plain" else {}))
         train(load(grouped), model, settings, 7, "cpu", tmp_path / name, lambda _: None)
         history = json.loads((tmp_path / name / "history.json").read_text())
-        found[name] = np.array([[entry["loss"], entry["valid_unseen.ndcg@10"]] for entry in history])
-    np.testing.assert_allclose(found["xla"], found["plain"], rtol=0.01)
+        curves[name] = np.array([[entry["loss"], entry["valid_unseen.ndcg@10"]] for entry in history])
+    np.testing.assert_allclose(curves["xla"], curves["plain"], rtol=0.01)
     # The scaled loss overflows a few times, and these steps are skipped, before its scale is found.
-    np.testing.assert_allclose(found["mixed_precision"][-1], found["plain"][-1], rtol=0.15)
-    assert not np.array_equal(found["mixed_precision"], found["plain"]), "it did compute in another way"
+    np.testing.assert_allclose(curves["mixed_precision"][-1], curves["plain"][-1], rtol=0.15)
+    assert not np.array_equal(curves["mixed_precision"], curves["plain"]), "it did compute in another way"
     described = json.loads((tmp_path / "mixed_precision/towers.json").read_text())
     graph = onnx.load(tmp_path / "mixed_precision/query.onnx").graph
     held = {tensor.data_type for tensor in graph.initializer}

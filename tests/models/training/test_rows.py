@@ -23,13 +23,13 @@ def test_histories_cut_from_the_index_are_those_of_each_row(pad_left: bool, amon
     rows = pd.DataFrame({"user_id": random.integers(0, 60, n), "item_index": random.integers(0, 100, n)})
     rows["timestamp"] = 10**9 + random.integers(0, 90, n)
     part = Part({"code": random.integers(0, 2**40, n), "number": random.random(n, np.float32)}, rows)
-    known = rows[::3].assign(timestamp=lambda kept: kept["timestamp"] - 40) if among == "earlier rows" else None
+    known = rows[::3].assign(timestamp=lambda frame: frame["timestamp"] - 40) if among == "earlier rows" else None
     held = Rows(*with_ranges(part, [spec], known))
     blocks = list(held.blocks(size=128))
     for name, values in with_history(part, [spec], known).query.items():
-        found = np.concatenate([block[name].numpy() for block in blocks])
-        np.testing.assert_array_equal(found, values)
-        assert found.dtype == values.dtype
+        joined = np.concatenate([block[name].numpy() for block in blocks])
+        np.testing.assert_array_equal(joined, values)
+        assert joined.dtype == values.dtype
 
 
 def test_the_order_of_many_rows_is_another_one_every_epoch_and_that_of_the_seed(
@@ -41,7 +41,7 @@ def test_the_order_of_many_rows_is_another_one_every_epoch_and_that_of_the_seed(
         batches = shuffled_batches(1003, 100, seed, Ranks())
         assert len(batches) == 10
         epochs.append([np.concatenate([batch.numpy() for batch in batches]) for _ in range(2)])
-    for order in (one for two in epochs for one in two):
+    for order in (drawn for two in epochs for drawn in two):
         assert len(set(order.tolist())) == 1000
         assert set(order.tolist()) <= set(range(1003))
     np.testing.assert_array_equal(epochs[0], epochs[1])

@@ -73,14 +73,14 @@ def epoch(
 ) -> list[dict[str, np.ndarray]]:
     """Return what the batches of each epoch have, put together."""
     batches = rows.batches(batch_size, seed, ranks or Ranks())
-    found = []
+    joined = []
     for _ in range(epochs):
         steps = [
             {**query, "item": labels.items, "weight": labels.weights, "user": labels.users} for query, labels in batches
         ]
         assert len(steps) == len(batches)
-        found.append({name: np.concatenate([step[name] for step in steps]) for name in steps[0]})
-    return found
+        joined.append({name: np.concatenate([step[name] for step in steps]) for name in steps[0]})
+    return joined
 
 
 def even(rows: StreamedRows) -> int:
@@ -114,9 +114,9 @@ def test_an_epoch_has_every_row_once_with_the_features_and_the_history_that_it_h
     part = join([getattr(data, name) for name in parts])
     expected = with_history(part, data.query_specs).query
     rows = streamed(directory, parts, tmp_path / "rows")
-    (found,) = epoch(rows, even(rows))
+    (columns,) = epoch(rows, even(rows))
     for name, values in expected.items():
-        assert found[name].dtype == values.dtype
+        assert columns[name].dtype == values.dtype
     users = {name: place for place, name in enumerate(data.users["user_id"])}
     labels = {
         "item": part.interactions["item_index"],
@@ -124,7 +124,7 @@ def test_an_epoch_has_every_row_once_with_the_features_and_the_history_that_it_h
         "user": part.interactions["user_id"].map(users),
     }
     pd.testing.assert_frame_equal(
-        as_set(found), as_set({**expected, **{name: np.asarray(of) for name, of in labels.items()}})
+        as_set(columns), as_set({**expected, **{name: np.asarray(of) for name, of in labels.items()}})
     )
     np.testing.assert_array_equal(
         rows.counts.counts, np.bincount(part.interactions["item_index"], minlength=len(data.catalogue))
@@ -133,11 +133,11 @@ def test_an_epoch_has_every_row_once_with_the_features_and_the_history_that_it_h
 
 def test_every_epoch_has_another_order_which_the_seed_draws(directory: Path, tmp_path: Path, small_pools: None) -> None:
     rows = streamed(directory, ("train",), tmp_path / "rows")
-    first, second = (one["rating"] for one in epoch(rows, 100, epochs=2))
-    again, other = (epoch(rows, 100, seed=seed)[0]["rating"] for seed in (3, 4))
+    first, second = (columns["rating"] for columns in epoch(rows, 100, epochs=2))
+    again, other_seed = (epoch(rows, 100, seed=seed)[0]["rating"] for seed in (3, 4))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, second)
-    assert not np.array_equal(first, other)
+    assert not np.array_equal(first, other_seed)
     same, another = (streamed(directory, ("train",), tmp_path / str(seed), seed) for seed in (1, 2))
     np.testing.assert_array_equal(epoch(same, 100)[0]["rating"], first)
     assert not np.array_equal(epoch(another, 100)[0]["rating"], first)
@@ -174,20 +174,20 @@ def test_validation_of_streamed_rows_looks_at_the_same_queries_and_what_their_us
     def of(data: FeatureSet) -> Validation:
         return Validation(validation_rows(data), data.train, "all.recall@10", 1, tmp_path, lambda line: None)
 
-    one, other = of(whole), of(few)
-    np.testing.assert_array_equal(other.targets, one.targets)
-    np.testing.assert_array_equal(other.users, one.users)
-    np.testing.assert_array_equal(other.seen.offsets, one.seen.offsets)
-    np.testing.assert_array_equal(other.seen.items, one.seen.items)
-    expected, found = one.queries.first(1000), other.queries.first(1000)
+    in_memory, from_stream = of(whole), of(few)
+    np.testing.assert_array_equal(from_stream.targets, in_memory.targets)
+    np.testing.assert_array_equal(from_stream.users, in_memory.users)
+    np.testing.assert_array_equal(from_stream.seen.offsets, in_memory.seen.offsets)
+    np.testing.assert_array_equal(from_stream.seen.items, in_memory.seen.items)
+    expected, actual = in_memory.queries.first(1000), from_stream.queries.first(1000)
     assert {HISTORY, HISTORY_AGE} < set(expected)
     for name, values in expected.items():
-        np.testing.assert_array_equal(found[name], values)
+        np.testing.assert_array_equal(actual[name], values)
 
 
 def test_a_blend_is_fitted_on_all_streamed_rows(directory: Path) -> None:
     data, columns = features.load(directory), ["user_id", "item_index", "timestamp", "rating"]
-    parts = (rows_with(one, ("train", "valid"), "user_id") for one in (data, data._replace(stored=directory)))
+    parts = (rows_with(source, ("train", "valid"), "user_id") for source in (data, data._replace(stored=directory)))
     held, read = (
         as_set({"code": part.query["user_id"], **{name: part.interactions[name].to_numpy() for name in columns}})
         for part in parts
@@ -203,10 +203,10 @@ def test_ratings_choose_and_weigh_streamed_rows_as_rows_in_memory(
     settings = Train(objective=Objective(rating=rating))
     part, weights = learned_rows(with_history(data.train, data.query_specs), settings)
     rows = streamed(directory, ("train",), tmp_path / "rows", rating=rating)
-    (found,) = epoch(rows, even(rows))
+    (columns,) = epoch(rows, even(rows))
     expected = {**part.query, "item": part.interactions["item_index"].to_numpy(), "weight": weights}
-    found.pop("user")
-    pd.testing.assert_frame_equal(as_set(found), as_set(expected))
+    columns.pop("user")
+    pd.testing.assert_frame_equal(as_set(columns), as_set(expected))
 
 
 def test_ratings_that_leave_nothing_to_learn_are_told(directory: Path, tmp_path: Path) -> None:
@@ -227,14 +227,14 @@ def test_files_of_a_training_are_written_again_if_that_was_interrupted_or_was_of
         (out / "rows").write_text("half")
         raise KeyboardInterrupt
 
-    first, other = (Checkpoints(tmp_path / "training", key) for key in ("first", "other"))
+    first, second = (Checkpoints(tmp_path / "training", key) for key in ("first", "other"))
     with pytest.raises(KeyboardInterrupt):
         first.files("search-rows", killed)
     (tmp_path / "training" / ".search-rows.of-a-killed-process").mkdir()
-    for checkpoints in (first, first, other):
+    for checkpoints in (first, first, second):
         assert (checkpoints.files("search-rows", write) / "rows").read_text() == "whole"
     assert len(written) == 2
-    assert [one.name for one in (tmp_path / "training").iterdir()] == ["search-rows"]
+    assert [path.name for path in (tmp_path / "training").iterdir()] == ["search-rows"]
 
 
 def test_towers_trained_on_streamed_rows_are_as_good_as_on_rows_in_memory(
@@ -254,6 +254,6 @@ def test_towers_trained_on_streamed_rows_are_as_good_as_on_rows_in_memory(
         session = Session(Ranks(), Checkpoints(out / "training", "key"))
         train(data, model, settings, 1, "cpu", out / "towers", lambda line: None, session=session)
         history = json.loads((out / "towers" / "history.json").read_text(encoding="utf-8"))
-        best[kind] = max(one["valid_all.recall@10"] for one in history)
+        best[kind] = max(entry["valid_all.recall@10"] for entry in history)
         assert json.loads((out / "towers" / "blend.json").read_text(encoding="utf-8"))["models"]
     assert best["streamed"] > 0.9 * best["held"] > 0.2

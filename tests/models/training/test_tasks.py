@@ -83,11 +83,11 @@ def in_numpy(heads: TaskHeads, tmp_path: Path) -> tuple[np.ndarray, float]:
     heads.save(tmp_path)
     stored = StoredHeads.read(tmp_path)
     kinds = KNOWN["event"].to_numpy()
-    asked = np.stack([stored.asked(QUERIES[row : row + 1], kinds[row])[0] for row in range(ROWS)])
+    queries = np.stack([stored.asked(QUERIES[row : row + 1], kinds[row])[0] for row in range(ROWS)])
     if not stored.rates:
-        return retrieval_losses(asked), 0.0
+        return retrieval_losses(queries), 0.0
     off = (stored.rating(QUERIES, VECTORS[KNOWN["item_index"]]) - KNOWN["rating"]) / KNOWN["rating"].std(ddof=0)
-    return retrieval_losses(asked), float((off**2).mean())
+    return retrieval_losses(queries), float((off**2).mean())
 
 
 @pytest.mark.parametrize("unit", [True, False])
@@ -111,8 +111,8 @@ def test_learned_weights_are_those_of_kendall_for_every_kind_of_event_and_the_ra
     # A kind that the batch has not keeps its variance.
     with tf.GradientTape() as tape:
         present = tf.constant([1.0, 0.0, 1.0, 1.0])
-        found = uncertain_terms(tf.constant([2.0, 0.0, 3.0, 1.0]), heads.log_variances, tf.constant([False] * 4))
-        total = tf.reduce_sum(found * present)
+        terms = uncertain_terms(tf.constant([2.0, 0.0, 3.0, 1.0]), heads.log_variances, tf.constant([False] * 4))
+        total = tf.reduce_sum(terms * present)
     assert tape.gradient(total, heads.log_variances).numpy()[1] == 0
 
 
@@ -171,11 +171,11 @@ def test_tasks_that_cannot_be_are_refused(settings: dict[str, object], message: 
 
 
 def test_biases_are_damped_deviations() -> None:
-    found = biases(KNOWN, pd.DataFrame({"user_id": [1, 9], "item_index": [0, 0]}))
+    predicted = biases(KNOWN, pd.DataFrame({"user_id": [1, 9], "item_index": [0, 0]}))
     item = (1 + 4 - 2 * 10 / 3) / 27
-    other = (2 - 10 / 3) / 26
-    user = (1 - 10 / 3 - item + 2 - 10 / 3 - other) / 12
-    np.testing.assert_allclose(found, [10 / 3 + item + user, 10 / 3 + item])
+    other_item = (2 - 10 / 3) / 26
+    user = (1 - 10 / 3 - item + 2 - 10 / 3 - other_item) / 12
+    np.testing.assert_allclose(predicted, [10 / 3 + item + user, 10 / 3 + item])
 
 
 @pytest.fixture(scope="module")
@@ -196,19 +196,19 @@ def test_purchases_borrow_from_views_and_ratings_are_predicted(shop: Path, tmp_p
     alone = structs.replace(EVENTS, weights={"view": 0.0, "click": 0.0})
     joint = Tasks(rating=RatingTask(weight=0.2), events=structs.replace(EVENTS, weights={"view": 0.3, "click": 0.3}))
     settings = {"alone": Tasks(events=alone), "joint": joint}
-    found = {}
+    figures = {}
     for name, tasks in settings.items():
         taught = structs.replace(TRAIN, tasks=tasks, monitor="all.recall@10")
         train(features.load(shop), MODEL, taught, 7, "cpu", tmp_path / name, lambda _: None)
-        found[name] = evaluate(shop, tmp_path / name, "random")["tasks"]
-    purchases = {name: one["events"]["purchase"]["served"]["all"]["recall@10"] for name, one in found.items()}
+        figures[name] = evaluate(shop, tmp_path / name, "random")["tasks"]
+    purchases = {name: entry["events"]["purchase"]["served"]["all"]["recall@10"] for name, entry in figures.items()}
     assert purchases["joint"] > 1.3 * purchases["alone"]
-    events, rating = found["joint"]["events"], found["joint"]["rating"]
+    events, rating = figures["joint"]["events"], figures["joint"]["rating"]
     assert events["purchase"]["rows"] == (features.load(shop).test.interactions["event"] == "purchase").sum()
     assert "own" not in events["purchase"]
     assert events["view"]["own"]["all"]["recall@10"] > events["view"]["served"]["all"]["recall@10"]
     assert rating["head"]["rmse"] < 0.99 * rating["mean"]["rmse"]
-    pages = tasks_for_page({"tasks": found["joint"]})
+    pages = tasks_for_page({"tasks": figures["joint"]})
     assert [len(page.rows) for page in pages] == [3, 3 + 3 + 2]
 
 

@@ -68,13 +68,13 @@ def test_so_do_towers_trained_on_sampled_items(
 ) -> None:
     """And an epoch that takes long says how far it is."""
     monkeypatch.setattr(stage, "STEP_SECONDS", 0.0)
-    said = list[str]()
+    lines = list[str]()
     objective = Objective(candidates=candidates, positives_weight=0.0, label_smoothing=0.05)
     sampled = structs.replace(TRAIN, objective=objective, weight_decay=1e-4, clip_norm=1.0, refit=False)
     sampled = structs.replace(sampled, lazy_rows=100)
-    train(features.load(grouped), model, sampled, 7, "cpu", tmp_path, said.append)
+    train(features.load(grouped), model, sampled, 7, "cpu", tmp_path, lines.append)
     steps = len(features.load(grouped).train.interactions) // TRAIN.batch_size
-    assert f"epoch 2: 1 of {steps} steps" in said
+    assert f"epoch 2: 1 of {steps} steps" in lines
     figures = evaluate(grouped, tmp_path, "random")
     assert figures["all"]["recall@50"] > 2 * figures["popularity"]["all"]["recall@50"]
     assert figures["unseen"]["recall@10"] > 2 * figures["popularity"]["unseen"]["recall@10"]
@@ -112,8 +112,8 @@ def test_rows_below_the_threshold_teach_nothing_but_are_asked_for(grouped: Path,
     score, query = tower_scores(features.load(halved), tmp_path)
     scores = score(slice(None))[query]
     targets, odd = data.test.interactions["item_index"].to_numpy(), data.test.interactions["user_id"].to_numpy() % 2 > 0
-    found = (scores > np.take_along_axis(scores, targets[:, None], axis=1)).sum(axis=1) < 50
-    assert found[odd].mean() > 2 * found[~odd].mean()
+    hit = (scores > np.take_along_axis(scores, targets[:, None], axis=1)).sum(axis=1) < 50
+    assert hit[odd].mean() > 2 * hit[~odd].mean()
     assert evaluate(halved, tmp_path, "random")["rows"] == len(targets)
 
 

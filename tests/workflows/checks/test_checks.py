@@ -33,14 +33,14 @@ def clean() -> Frames:
     users, steps = np.divmod(np.arange(40 * 19), 19)
     items = (users + steps) % 20
     order = np.argsort(steps, kind="stable")
-    rows = {"user_id": [f"u{one}" for one in users[order]], "item_id": [f"i{one}" for one in items[order]]}
-    ids = [f"u{one}" for one in range(40)], [f"i{one}" for one in range(20)]
+    rows = {"user_id": [f"u{user}" for user in users[order]], "item_id": [f"i{item}" for item in items[order]]}
+    ids = [f"u{user}" for user in range(40)], [f"i{item}" for item in range(20)]
     times = START + 1000 * np.arange(len(order))
     return {
         "interactions": pd.DataFrame({**rows, "timestamp": times, "device": list("ab") * 380}),
         "users": pd.DataFrame({"user_id": ids[0], "city": list("xyzw") * 10, "age": range(40)}),
         "items": pd.DataFrame(
-            {"item_id": ids[1], "title": [f"item {one}" for one in ids[1]], "brand": list("pq") * 10}
+            {"item_id": ids[1], "title": [f"item {item}" for item in ids[1]], "brand": list("pq") * 10}
         ),
     }
 
@@ -50,26 +50,26 @@ def checked(frames: Frames, directory: Path, query: Any = None, item: Any = None
         frame.to_parquet(directory / f"{table}.parquet", index=False)
     tables = {table: {"path": str(directory / f"{table}.parquet")} for table in frames}
     source = msgspec.convert({"source": "tables", **tables, "split": {"kind": "temporal"}, **options}, OwnTables)
-    sides = (msgspec.convert({"features": one}, FeatureSide) for one in (query or QUERY, item or ITEM))
+    sides = (msgspec.convert({"features": features}, FeatureSide) for features in (query or QUERY, item or ITEM))
     return check(source, *sides, directory, lambda line: None)
 
 
-def of(found: Checked, name: str) -> Finding:
-    (one,) = [finding for finding in found.findings if finding.check == name]
-    return one
+def of(report: Checked, name: str) -> Finding:
+    (finding,) = [finding for finding in report.findings if finding.check == name]
+    return finding
 
 
 def test_clean_data_gives_no_finding_and_the_facts_of_the_split(tmp_path: Path) -> None:
-    found = checked(clean(), tmp_path)
-    assert found.findings == []
-    assert found.facts["interactions"] == 760
-    assert found.facts["test"] == 76
-    assert found.facts["cold"] == {"users": 0.0, "items": 0.0}
+    report = checked(clean(), tmp_path)
+    assert report.findings == []
+    assert report.facts["interactions"] == 760
+    assert report.facts["test"] == 76
+    assert report.facts["cold"] == {"users": 0.0, "items": 0.0}
 
 
 def cell(table: str, column: str, row: int, value: Any) -> Callable[[Frames], None]:
     def change(frames: Frames) -> None:
-        frames[table][column] = [value if one == row else old for one, old in enumerate(frames[table][column])]
+        frames[table][column] = [value if place == row else old for place, old in enumerate(frames[table][column])]
 
     return change
 
@@ -109,7 +109,7 @@ def again(table: str, rows: slice, **values: Any) -> Callable[[Frames], None]:
         (column("users", "city", ["NULL", "y"] * 20), "null-word", "warning", 20),
         (column("users", "city", ["7", "8"] * 20), "number-as-text", "note", 40),
         (column("users", "age", [np.inf] + [1.0, 2.0, 3.0] * 13), "infinite", "warning", 1),
-        (column("items", "title", ["same", "same"] + [f"t{one}" for one in range(18)]), "same-title", "note", 2),
+        (column("items", "title", ["same", "same"] + [f"t{n}" for n in range(18)]), "same-title", "note", 2),
         (column("users", "age", [1e300] + [1.0, 2.0, 3.0] * 13), "not-finite", "error", 1),
         (column("users", "age", [-np.inf] + [1.0, 2.0, 3.0] * 13), "not-finite", "error", 1),
         (again("items", slice(2), item_id=["I0", " i7"]), "id/case", "warning", 4),
@@ -124,14 +124,14 @@ def test_what_was_planted_is_found_with_its_severity_and_count(
 ) -> None:
     frames = clean()
     change(frames)
-    found = checked(frames, tmp_path)
+    report = checked(frames, tmp_path)
     if name == "none":
-        assert found.findings == []
+        assert report.findings == []
         return
-    one = of(found, name)
-    assert (one.severity, one.rows) == (severity, rows)
-    assert one.remedy
-    assert one.table == "interactions" or one.examples or one.check == "constant"
+    finding = of(report, name)
+    assert (finding.severity, finding.rows) == (severity, rows)
+    assert finding.remedy
+    assert finding.table == "interactions" or finding.examples or finding.check == "constant"
 
 
 AGED = {"kind": "age", "unit": "years"}
@@ -173,17 +173,17 @@ def test_cold_users_and_items_of_the_test_are_counted_with_their_share(tmp_path:
     late = frames["interactions"].index >= 700
     frames["interactions"].loc[late, "user_id"] = "new user"
     frames["users"] = pd.concat([frames["users"], pd.DataFrame({"user_id": ["new user"], "city": ["x"], "age": [3]})])
-    found = checked(frames, tmp_path)
-    assert (of(found, "cold/users").severity, of(found, "cold/users").rows) == ("warning", 60)
-    assert found.facts["cold"] == {"users": round(60 / 76, 4), "items": 0.0}
+    report = checked(frames, tmp_path)
+    assert (of(report, "cold/users").severity, of(report, "cold/users").rows) == ("warning", 60)
+    assert report.facts["cold"] == {"users": round(60 / 76, 4), "items": 0.0}
 
 
 def test_heavy_users_are_named_with_their_rows(tmp_path: Path) -> None:
     frames = clean()
     bot = pd.DataFrame({"user_id": "u3", "item_id": "i1", "timestamp": START + np.arange(2000), "device": "a"})
     frames["interactions"] = pd.concat([bot, frames["interactions"]], ignore_index=True)
-    one = of(checked(frames, tmp_path, split={"kind": "random"}), "heavy-users")
-    assert one.examples == [{"user_id": "u3", "rows": 2019}]
+    finding = of(checked(frames, tmp_path, split={"kind": "random"}), "heavy-users")
+    assert finding.examples == [{"user_id": "u3", "rows": 2019}]
     assert of(checked(frames, tmp_path, split={"kind": "random"}), "leakage/repeated").severity == "warning"
 
 
@@ -196,23 +196,23 @@ def test_heavy_users_are_named_with_their_rows(tmp_path: Path) -> None:
     ],
 )
 def test_a_feature_that_the_tables_cannot_give_is_an_error(tmp_path: Path, query: Any, words: list[str]) -> None:
-    one = of(checked(clean(), tmp_path, query=query), "feature")
-    assert one.severity == "error"
-    assert not [word for word in words if word not in one.message], one.message
+    finding = of(checked(clean(), tmp_path, query=query), "feature")
+    assert finding.severity == "error"
+    assert not [word for word in words if word not in finding.message], finding.message
 
 
 def test_dropped_rows_are_warnings_and_tables_that_cannot_be_read_one_error(tmp_path: Path) -> None:
     frames = clean()
     cell("interactions", "item_id", 5, None)(frames)
-    found = checked(frames, tmp_path, bad_rows="drop")
-    assert of(found, "bad-row/null").severity == "warning"
-    assert found.facts["left_out"] == {"users": 0, "items": 0, "interactions": 1}
+    report = checked(frames, tmp_path, bad_rows="drop")
+    assert of(report, "bad-row/null").severity == "warning"
+    assert report.facts["left_out"] == {"users": 0, "items": 0, "interactions": 1}
     (tmp_path / "items.parquet").write_bytes(b"no parquet")
     source = msgspec.convert({"source": "tables", "interactions": {"path": str(tmp_path / "items.parquet")}}, OwnTables)
     side = msgspec.convert({"features": QUERY}, FeatureSide)
-    (one,) = check(source, side, side, tmp_path, lambda line: None).findings
-    assert one.severity == "error"
-    assert "items.parquet" in one.message
+    (finding,) = check(source, side, side, tmp_path, lambda line: None).findings
+    assert finding.severity == "error"
+    assert "items.parquet" in finding.message
 
 
 def test_columns_that_a_feature_reads_beside_its_own_count_as_used() -> None:
@@ -227,21 +227,21 @@ def test_counts_are_those_of_a_search_row_by_row(rows: list[tuple[int, int, int]
     frame = pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"]).assign(rating=np.float32(1))
     frame["timestamp"] += START
     ids = {name: sorted(set(frame[name])) for name in ("user_id", "item_id")}
-    items = pd.DataFrame({"item_id": ids["item_id"], "title": [f"t{one}" for one in ids["item_id"]]})
+    items = pd.DataFrame({"item_id": ids["item_id"], "title": [f"t{item}" for item in ids["item_id"]]})
     with tempfile.TemporaryDirectory() as name:
         Tables(frame, pd.DataFrame({"user_id": ids["user_id"]}), items).save(Path(name) / "tables")
         stored = open_tables(Path(name) / "tables")
         facts: dict[str, Any] = {}
-        found = {one.check: one.rows for one in row_findings(Events.of(stored), stored, split, facts)}
+        counts = {finding.check: finding.rows for finding in row_findings(Events.of(stored), stored, split, facts)}
     parts = split_rows(frame, split)
     train = [rows[row] for row in parts.train]
     test = [rows[row] for row in parts.test]
-    assert found.get("duplicate", 0) == len(rows) - len(set(rows))
-    assert found.get("cold/users", 0) == sum(user not in {one[0] for one in train} for user, _, _ in test)
-    assert found.get("cold/items", 0) == sum(item not in {one[1] for one in train} for _, item, _ in test)
-    again = sum((user, item) in {one[:2] for one in train} for user, item, _ in test)
-    assert found.get("leakage/repeated", 0) == again
+    assert counts.get("duplicate", 0) == len(rows) - len(set(rows))
+    assert counts.get("cold/users", 0) == sum(user not in {row[0] for row in train} for user, _, _ in test)
+    assert counts.get("cold/items", 0) == sum(item not in {row[1] for row in train} for _, item, _ in test)
+    again = sum((user, item) in {row[:2] for row in train} for user, item, _ in test)
+    assert counts.get("leakage/repeated", 0) == again
     newest = max(rows[row][2] for row in (*parts.train, *parts.valid))
     ties = sum(when <= newest for _, _, when in test)
     constant = len({when for _, _, when in rows}) == 1
-    assert found.get("leakage/ties", 0) == (ties if ties > 0.05 * len(test) and not constant else 0)
+    assert counts.get("leakage/ties", 0) == (ties if ties > 0.05 * len(test) and not constant else 0)

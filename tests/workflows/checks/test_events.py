@@ -27,10 +27,10 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_purchases_are_of_the_user_s_cluster_and_suit_the_age_and_views_are_as_without_events(shop: Path) -> None:
-    plain, found = Tables.load(shop / "plain"), Tables.load(shop / "eventful")
-    rows = found.interactions.merge(found.users, on="user_id").merge(found.items, on="item_id")
+    plain, eventful = Tables.load(shop / "plain"), Tables.load(shop / "eventful")
+    rows = eventful.interactions.merge(eventful.users, on="user_id").merge(eventful.items, on="item_id")
     own = rows["city"].str[-3:].astype(int) % 10 == rows["topic"].str[-3:].astype(int)
-    suits = (rows["price"] > found.items["price"].median()) == (rows["age"] >= 52)
+    suits = (rows["price"] > eventful.items["price"].median()) == (rows["age"] >= 52)
     by_kind = pd.DataFrame({"own": own, "suits": suits}).groupby(rows["event"]).mean()
     assert by_kind["own"].to_dict() == {"view": pytest.approx(0.73, abs=0.05), "click": 1.0, "purchase": 1.0}
     assert by_kind["suits"].to_dict() == {
@@ -38,15 +38,15 @@ def test_purchases_are_of_the_user_s_cluster_and_suit_the_age_and_views_are_as_w
         "click": pytest.approx(0.5, abs=0.1),
         "purchase": pytest.approx(1.0, abs=0.03),
     }
-    shares = found.interactions["event"].value_counts(normalize=True)
+    shares = eventful.interactions["event"].value_counts(normalize=True)
     assert shares.to_dict() == pytest.approx(SHARES, abs=0.02)
-    views = (found.interactions["event"] == "view").to_numpy()
+    views = (eventful.interactions["event"] == "view").to_numpy()
     columns = [*plain.interactions.columns]
-    pd.testing.assert_frame_equal(plain.interactions[views], found.interactions.loc[views, columns])
+    pd.testing.assert_frame_equal(plain.interactions[views], eventful.interactions.loc[views, columns])
 
 
 @pytest.mark.parametrize(
-    ("kinds", "found"),
+    ("kinds", "expected"),
     [
         ([], []),
         ([*SHARES], []),
@@ -55,12 +55,14 @@ def test_purchases_are_of_the_user_s_cluster_and_suit_the_age_and_views_are_as_w
     ],
 )
 def test_kinds_that_are_not_named_or_not_there_are_found(
-    shop: Path, kinds: list[str], found: list[tuple[str, int, str]]
+    shop: Path, kinds: list[str], expected: list[tuple[str, int, str]]
 ) -> None:
     findings = [*event_findings(open_tables(shop / "eventful"), kinds)]
     clicks = int(np.sum(Tables.load(shop / "eventful").interactions["event"] == "click"))
-    assert [(one.severity, one.rows) for one in findings] == [(level, rows and clicks) for level, rows, _ in found]
-    assert all(what in one.message for one, (_, _, what) in zip(findings, found, strict=True))
+    assert [(finding.severity, finding.rows) for finding in findings] == [
+        (level, rows and clicks) for level, rows, _ in expected
+    ]
+    assert all(what in finding.message for finding, (_, _, what) in zip(findings, expected, strict=True))
 
 
 def test_a_recipe_that_tells_events_apart_needs_the_column(shop: Path) -> None:

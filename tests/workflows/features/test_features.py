@@ -135,10 +135,10 @@ def test_a_stage_that_fails_halfway_keeps_the_last_good_one(directory: Path, tmp
 
 def test_one_feature_name_on_both_sides_is_refused(tmp_path: Path) -> None:
     tables = make_tables()
-    both = Tables(tables.interactions, tables.users.assign(title="x"), tables.items)
+    titled = Tables(tables.interactions, tables.users.assign(title="x"), tables.items)
     query = FeatureSide(features={"title": Categorical()})
     with pytest.raises(RecipeError, match="both make a feature 'title'"):
-        build(both, query, ITEM, SPLIT, "cpu", tmp_path / "f", lambda _: None)
+        build(titled, query, ITEM, SPLIT, "cpu", tmp_path / "f", lambda _: None)
 
 
 def test_a_damaged_directory_is_told_with_the_command_that_mends_it(tmp_path: Path, directory: Path) -> None:

@@ -33,8 +33,8 @@ CASES: dict[str, tuple[str, Any, Any, str]] = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_features_stage_refuses_it_and_leaves_nothing(name: str, tmp_path: Path) -> None:
-    table, feature, value, told = CASES[name]
-    with pytest.raises(DataError, match=told):
+    table, feature, value, message = CASES[name]
+    with pytest.raises(DataError, match=message):
         built(tmp_path / "features", table, feature, value)
     assert list(tmp_path.iterdir()) == []
 

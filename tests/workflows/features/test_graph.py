@@ -40,7 +40,7 @@ def fitted(features: dict[str, Any], frame: pd.DataFrame, directory: Path) -> Fi
 
 
 @pytest.mark.parametrize(
-    ("column", "feature", "told"),
+    ("column", "feature", "message"),
     [
         ("nosuch", Categorical(), r"\[query.features\] nosuch: no such column; there are: user_id, age"),
         ("name", Continuous(), r"\[query.features\] name: kind 'continuous' needs integers or floats.*holds strings"),
@@ -54,14 +54,14 @@ def fitted(features: dict[str, Any], frame: pd.DataFrame, directory: Path) -> Fi
         ("when", Continuous(), "holds values of type datetime"),
     ],
 )
-def test_a_feature_that_does_not_fit_its_column_is_refused(column: str, feature: Any, told: str) -> None:
+def test_a_feature_that_does_not_fit_its_column_is_refused(column: str, feature: Any, message: str) -> None:
     planned = plan(FeatureSide(features={column: feature}), "query.features")
-    with pytest.raises(RecipeError, match=told):
+    with pytest.raises(RecipeError, match=message):
         describe(FRAME, planned, "query.features")
 
 
 @pytest.mark.parametrize(
-    ("features", "told"),
+    ("features", "message"),
     [
         ({}, "is empty"),
         ({"age": [Continuous(), Continuous(fill=1.0)]}, "two features would be called 'age_continuous'"),
@@ -69,8 +69,8 @@ def test_a_feature_that_does_not_fit_its_column_is_refused(column: str, feature:
         ({"age": Categorical(min_frequency=2, max_size=5)}, "min_frequency and max_size cannot be combined"),
     ],
 )
-def test_impossible_combinations_are_refused(features: dict[str, Any], told: str) -> None:
-    with pytest.raises(RecipeError, match=told):
+def test_impossible_combinations_are_refused(features: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
         plan(FeatureSide(features=features), "query.features")
 
 
@@ -191,8 +191,8 @@ def test_the_saved_workflow_loads_from_where_it_was_moved_to(tmp_path: Path) -> 
     (tmp_path / "workflow").rename(tmp_path / "moved")
     side.workflow = Workflow.load(tmp_path / "moved")
     with quiet():
-        got = side.transform(FRAME)
-    assert all(np.array_equal(got[name], expected[name]) for name in expected)
+        features = side.transform(FRAME)
+    assert all(np.array_equal(features[name], expected[name]) for name in expected)
 
 
 @pytest.mark.parametrize(

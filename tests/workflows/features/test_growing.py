@@ -81,8 +81,8 @@ def series(values: list[Any], dtype: str) -> Any:
 @given(
     st.one_of(st.tuples(texts, texts, st.just("object")), st.tuples(integers, integers, st.just("Int64"))), st.data()
 )
-def test_old_values_keep_their_codes_and_new_ones_follow(both: tuple[list[Any], list[Any], str], data: Any) -> None:
-    old, new, dtype = both
+def test_old_values_keep_their_codes_and_new_ones_follow(drawn: tuple[list[Any], list[Any], str], data: Any) -> None:
+    old, new, dtype = drawn
     limit = data.draw(st.none() | st.integers(len(old), len(old) + 5))
     grown = with_new(series(old, dtype), series(new, dtype), limit)
     added = [value for value in new if value not in old]
@@ -103,23 +103,23 @@ def side(rows: list[dict[str, Any]], directory: Path, earlier: FittedSide | None
 @settings(max_examples=5, suppress_health_check=list(HealthCheck))
 @given(rows_of_values, rows_of_values, rows_of_values)
 def test_every_code_starts_from_the_row_that_its_value_had(
-    then: list[dict[str, Any]], now: list[dict[str, Any]], asked: list[dict[str, Any]]
+    then: list[dict[str, Any]], now: list[dict[str, Any]], queried: list[dict[str, Any]]
 ) -> None:
     """So grown towers give every row the vector that the earlier ones give it."""
     with tempfile.TemporaryDirectory() as scratch:
         old = side([*ALWAYS, *then], Path(scratch, "old"))
         new = side([*ALWAYS, *now], Path(scratch, "new"), old)
-        frame = pd.DataFrame([*ALWAYS, *asked, *then, *now])
+        frame = pd.DataFrame([*ALWAYS, *queried, *then, *now])
         before, after, rows = old.transform(frame), new.transform(frame), new.rows_of(old.workflow)
         for spec in new.specs():
-            expected, got = before[spec.name], after[spec.name]
+            expected, actual = before[spec.name], after[spec.name]
             if spec.cardinality:
                 assert len(rows[spec.name]) == spec.cardinality
-                got = rows[spec.name][got]
-            np.testing.assert_array_equal(got, expected, err_msg=spec.name)
+                actual = rows[spec.name][actual]
+            np.testing.assert_array_equal(actual, expected, err_msg=spec.name)
         for name in ("user_id", "often", "few", "words", "text", "pair"):
-            kept = Learned(old.workflow).vocabulary(name).tolist()
-            assert Learned(new.workflow).vocabulary(name).tolist()[: len(kept)] == kept
+            vocabulary = Learned(old.workflow).vocabulary(name).tolist()
+            assert Learned(new.workflow).vocabulary(name).tolist()[: len(vocabulary)] == vocabulary
 
 
 QUERY: dict[str, Any] = {"user_id": [Categorical(), Aggregate(of="rating")], "history": Sequence(last=3)}
@@ -138,7 +138,7 @@ def tables(users: int, items: list[int], rows: int) -> Tables:
             }
         ),
         pd.DataFrame({"user_id": np.arange(users)}),
-        pd.DataFrame({"item_id": items, "title": [f"item {one}" for one in items], "year": [one / 2 for one in items]}),
+        pd.DataFrame({"item_id": items, "title": [f"item {i}" for i in items], "year": [i / 2 for i in items]}),
     )
 
 
@@ -156,7 +156,7 @@ def test_features_of_newer_tables_go_on_whatever_the_order_of_the_catalogue(tmp_
     assert now.growth.rows["user_id_categorical"].tolist() == [*range(9), UNSEEN, UNSEEN, UNSEEN]
     assert now.growth.last["train"] == then.train.interactions["timestamp"].max()
     years = {
-        one["item_id"]: year for one, year in zip(then.catalogue.to_dict("records"), then.items["year"], strict=True)
+        item["item_id"]: year for item, year in zip(then.catalogue.to_dict("records"), then.items["year"], strict=True)
     }
     assert [now.items["year"][1], now.items["year"][2]] == [years[2], years[3]], "normalised as it was"
     assert np.isfinite(now.train.query["user_id_aggregate"]).all()
@@ -170,12 +170,12 @@ def test_an_aggregate_keeps_its_scale(tmp_path: Path) -> None:
     build(once, query, item, RandomSplit(), "cpu", tmp_path / "then" / "features")
     earlier = Earlier(tmp_path / "then" / "features", query, item)
     build(twice, query, item, RandomSplit(), "cpu", tmp_path / "now", earlier=earlier)
-    counts = [load(one).train.query["user_id_aggregate"][:, 0].mean() for one in (earlier.directory, tmp_path / "now")]
+    counts = [load(run).train.query["user_id_aggregate"][:, 0].mean() for run in (earlier.directory, tmp_path / "now")]
     assert counts[1] > counts[0] + 1
 
 
 @pytest.mark.parametrize(
-    ("features", "told"),
+    ("features", "message"),
     [
         ({"a": Categorical()}, r"\[query.features\] b: runs/x has it and this recipe has not"),
         ({"a": Categorical(), "b": Continuous(), "c": Categorical()}, "c: runs/x has no such feature"),
@@ -185,9 +185,9 @@ def test_an_aggregate_keeps_its_scale(tmp_path: Path) -> None:
         ({"a": Categorical(hash_buckets=9), "b": Continuous()}, r"a: max_size|a: hash_buckets is 9"),
     ],
 )
-def test_other_features_are_refused_with_what_differs(features: dict[str, Any], told: str) -> None:
+def test_other_features_are_refused_with_what_differs(features: dict[str, Any], message: str) -> None:
     earlier = FeatureSide(features={"a": Categorical(), "b": Continuous()})
-    with pytest.raises(RecipeError, match=told):
+    with pytest.raises(RecipeError, match=message):
         check_same(FeatureSide(features=features), earlier, "query.features", Path("runs/x"))
 
 

@@ -82,13 +82,13 @@ def scheduler() -> Iterator[str]:
         [*dask, "scheduler", "--host", LOCALHOST, "--port", address.rpartition(":")[2], "--no-dashboard"],
         [*dask, "worker", address, "--host", LOCALHOST, "--nworkers", "2", "--nthreads", "1", "--no-dashboard"],
     ]
-    started = [subprocess.Popen(one, **quiet) for one in commands]  # type: ignore[call-overload]
+    started = [subprocess.Popen(command, **quiet) for command in commands]  # type: ignore[call-overload]
     try:
         yield address
     finally:
-        for one in reversed(started):
-            one.terminate()
-            one.wait(30)
+        for process in reversed(started):
+            process.terminate()
+            process.wait(30)
 
 
 def test_workers_that_were_started_elsewhere_write_to_the_run(
@@ -121,28 +121,28 @@ def contents(directory: Path) -> dict[str, bytes]:
 def schema_of(path: Path) -> bytes:
     """What a schema says. Its bytes differ from process to process with protobuf 3, which the NGC image has."""
     schema = TensorflowMetadata.from_proto_text(path.read_text(encoding="utf-8")).to_merlin_schema()
-    columns = [(one.name, str(one.dtype), sorted(map(str, one.tags)), one.properties) for one in schema]
+    columns = [(column.name, str(column.dtype), sorted(map(str, column.tags)), column.properties) for column in schema]
     return json.dumps(columns, sort_keys=True, default=str).encode()
 
 
 @pytest.mark.parametrize(
-    "split", [RandomSplit(), TemporalSplit(), LeaveLastOutSplit()], ids=lambda one: type(one).__name__
+    "split", [RandomSplit(), TemporalSplit(), LeaveLastOutSplit()], ids=lambda split: type(split).__name__
 )
 def test_parts_come_together_to_what_one_part_gives_in_the_order_of_the_split(
     tables: Stored, tmp_path: Path, split: object
 ) -> None:
     several, whole = made(tables, tmp_path / "several", split), Tables.load(tables.directory)
-    one = made(whole, tmp_path / "one", split)
+    single = made(whole, tmp_path / "one", split)
     positions = split_rows(whole.interactions, split)  # type: ignore[arg-type]
     for name in ("train", "valid", "test"):
-        left, right = getattr(several, name), getattr(one, name)
+        left, right = getattr(several, name), getattr(single, name)
         expected = whole.interactions.iloc[getattr(positions, name)].reset_index(drop=True)
         pd.testing.assert_frame_equal(left.interactions.drop(columns="item_index"), expected)
         pd.testing.assert_frame_equal(left.interactions, right.interactions)
         for feature, values in right.query.items():
             np.testing.assert_allclose(left.query[feature], values, rtol=1e-5, atol=1e-6)
-    assert several.query_specs == one.query_specs
-    assert several.item_specs == one.item_specs
+    assert several.query_specs == single.query_specs
+    assert several.item_specs == single.item_specs
 
 
 def test_the_files_are_the_same_whatever_works_on_them(tables: Stored, tmp_path: Path, scheduler: str) -> None:
@@ -180,8 +180,8 @@ def test_both_a_cluster_of_ones_own_and_workers_are_refused_and_nobody_at_an_add
     with pytest.raises(RecipeError, match="give one of the two"), client(2, "tcp://127.0.0.1:1"):
         pass
     monkeypatch.setattr("workflows.features.dask_cluster.WORKERS_TIMEOUT_SECONDS", 1)
-    told = r"no Dask scheduler answers there.*dask scheduler"
-    with pytest.raises(StageError, match=told), client(None, "tcp://127.0.0.1:1"):
+    message = r"no Dask scheduler answers there.*dask scheduler"
+    with pytest.raises(StageError, match=message), client(None, "tcp://127.0.0.1:1"):
         pass
 
 

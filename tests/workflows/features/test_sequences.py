@@ -31,9 +31,9 @@ def spec(last: int) -> FeatureSpec:
 
 
 def frame(rows: list[tuple[Any, int, int]], strings: bool = True) -> pd.DataFrame:
-    made = pd.DataFrame(rows, columns=["user_id", "item_index", "timestamp"])
-    made["user_id"] = made["user_id"].astype(object) if strings else made["user_id"].map(USERS.index).astype("int64")
-    return made.astype({"item_index": "int64", "timestamp": "int64"})
+    table = pd.DataFrame(rows, columns=["user_id", "item_index", "timestamp"])
+    table["user_id"] = table["user_id"].astype(object) if strings else table["user_id"].map(USERS.index).astype("int64")
+    return table.astype({"item_index": "int64", "timestamp": "int64"})
 
 
 def defined(row: tuple[Any, int, int], known: list[tuple[Any, int, int]], own: int | None, last: int) -> Any:
@@ -49,15 +49,15 @@ def defined(row: tuple[Any, int, int], known: list[tuple[Any, int, int]], own: i
 
 
 def assert_defined(rows: Any, known: Any, own: bool, last: int, strings: bool) -> None:
-    found = history_features(spec(last), frame(rows, strings), frame(known, strings), own)
-    assert {name: (array.dtype, array.shape) for name, array in found.items()} == {
+    history = history_features(spec(last), frame(rows, strings), frame(known, strings), own)
+    assert {name: (array.dtype, array.shape) for name, array in history.items()} == {
         "history": (np.dtype("int64"), (len(rows), last)),
         "history_age": (np.dtype("float32"), (len(rows), last)),
     }
     for number, row in enumerate(rows):
         codes, ages = defined(row, known, number if own else None, last)
-        assert found["history"][number].tolist() == codes
-        assert found["history_age"][number].tolist() == ages
+        assert history["history"][number].tolist() == codes
+        assert history["history_age"][number].tolist() == ages
 
 
 @settings(max_examples=60, deadline=None)
@@ -83,18 +83,18 @@ def test_a_query_sees_what_its_user_is_known_to_have_done_until_then(
 
 def test_a_user_of_whom_nothing_is_known_has_an_empty_history() -> None:
     known = frame([("ann", 1, 10), ("ann", 2, 20)])
-    found = history_features(spec(3), frame([("zoe", 0, 99), ("ann", 0, 15)]), known, own=False)
-    assert found["history"].tolist() == [[0, 0, 0], [4, 0, 0]]
-    assert found["history_age"].tolist() == [[0, 0, 0], [5, 0, 0]]
+    history = history_features(spec(3), frame([("zoe", 0, 99), ("ann", 0, 15)]), known, own=False)
+    assert history["history"].tolist() == [[0, 0, 0], [4, 0, 0]]
+    assert history["history_age"].tolist() == [[0, 0, 0], [5, 0, 0]]
 
 
 def test_rows_of_every_block_get_their_own_history() -> None:
     rng = np.random.default_rng(3)
     columns = rng.integers(0, 3, 20_000), rng.integers(0, ITEMS, 20_000), rng.integers(0, 5000, 20_000)
     known = [(USERS[user], int(item), int(time)) for user, item, time in zip(*columns, strict=True)]
-    found = history_features(spec(5), frame(known), frame(known), own=True)
+    history = history_features(spec(5), frame(known), frame(known), own=True)
     for row in (0, 8191, 8192, 16_384, 19_999):
-        assert (found["history"][row].tolist(), found["history_age"][row].tolist()) == defined(
+        assert (history["history"][row].tolist(), history["history_age"][row].tolist()) == defined(
             known[row], known, row, 5
         )
 
@@ -141,14 +141,14 @@ def test_the_features_stage_describes_the_history_and_the_time_that_it_needs(
 ) -> None:
     build_features(frames, tmp_path / "features")
     data = load(tmp_path / "features")
-    found = sequence_spec(data.query_specs)
-    assert found is not None
-    assert (found.cardinality, found.max_length) == (len(frames["items"]) + 3, 4)
+    sequence = sequence_spec(data.query_specs)
+    assert sequence is not None
+    assert (sequence.cardinality, sequence.max_length) == (len(frames["items"]) + 3, 4)
     assert set(data.train.query) == {"user_id"}  # what is known of a user depends on the use
     stated = json.loads((tmp_path / "features" / "query_transform" / "transform.json").read_text())
     assert {"name": "timestamp", "dtype": "int64", "list": False} in stated["inputs"]
     assert stated["steps"][-1] == {"op": "sequence", "input": "timestamp", "output": "history", "max_length": 4}
-    assert [one["name"] for one in stated["outputs"]] == ["user_id", "history", "history_age"]
+    assert [output["name"] for output in stated["outputs"]] == ["user_id", "history", "history_age"]
 
 
 def build_features(frames: dict[str, pd.DataFrame], out: Path) -> None:

@@ -22,7 +22,7 @@ HOUR = 3600
 
 def fitted(feature: Any, parts: list[np.ndarray], directory: Path) -> FittedSide:
     directory.mkdir(exist_ok=True)
-    frames = [pd.DataFrame({"x": one}) for one in parts]
+    frames = [pd.DataFrame({"x": part}) for part in parts]
     planned = plan(FeatureSide(features={"x": feature}), "query.features")
     sample = pd.concat(frames, ignore_index=True)
     inputs = describe(sample, planned, "query.features")
@@ -40,8 +40,8 @@ def test_normalising_keeps_the_spread_of_numbers_that_are_large_beside_it(tmp_pa
     assert Learned(side.workflow).shift_and_scale("x") == pytest.approx(
         (together.mean(), together.std(ddof=1)), rel=1e-7
     )
-    made = side.transform(pd.DataFrame({"x": together}))["x"]
-    assert made.std(ddof=1) == pytest.approx(1.0, rel=1e-4)
+    normalised = side.transform(pd.DataFrame({"x": together}))["x"]
+    assert normalised.std(ddof=1) == pytest.approx(1.0, rel=1e-4)
 
 
 def test_equal_numbers_are_zero_whatever_they_round_to(tmp_path: Path) -> None:
@@ -55,8 +55,8 @@ def test_quantile_buckets_of_several_parts_hold_equally_many_rows(tmp_path: Path
     random = np.random.default_rng(buckets)
     parts = [random.lognormal(0, 2, 47_000), 1e4 + random.random(23_000), random.random(31) - 5, random.random(12_000)]
     together = np.concatenate(parts)
-    found = Learned(fitted(Bucketized(method="quantile", buckets=buckets), parts, tmp_path).workflow).edges("x")
-    shares = np.bincount(np.searchsorted(found, together, side="right"), minlength=buckets) / len(together)
+    edges = Learned(fitted(Bucketized(method="quantile", buckets=buckets), parts, tmp_path).workflow).edges("x")
+    shares = np.bincount(np.searchsorted(edges, together, side="right"), minlength=buckets) / len(together)
     assert np.abs(shares - 1 / buckets).max() <= 2e-4
 
 
@@ -95,7 +95,7 @@ def test_a_figure_that_is_the_same_for_all_ids_is_not_blown_up() -> None:
     assert figures[0, 0] == pytest.approx(-np.log1p(2)), "an id without interactions"
 
 
-@pytest.mark.parametrize(("stars", "told"), [([1.0, np.inf], "an infinity"), (["x", "y"], "needs numbers")])
-def test_what_has_no_mean_is_refused_by_column(stars: list[Any], told: str) -> None:
-    with pytest.raises(DataError, match=f"column 'stars': .*{told}"):
+@pytest.mark.parametrize(("stars", "message"), [([1.0, np.inf], "an infinity"), (["x", "y"], "needs numbers")])
+def test_what_has_no_mean_is_refused_by_column(stars: list[Any], message: str) -> None:
+    with pytest.raises(DataError, match=f"column 'stars': .*{message}"):
         aggregate("stars", [rows(["a", "b"], stars)])

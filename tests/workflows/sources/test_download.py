@@ -23,8 +23,8 @@ def md5_of(content: bytes) -> str:
 def test_a_broken_download_goes_on_where_it_broke_off(publish: Publish, tmp_path: Path) -> None:
     content = bytes(range(256)) * 4096
     with publish(content, cuts=[300_000, 500_000]) as server:
-        got = download(server.url, md5_of(content), tmp_path / "got", lambda line: None)
-    assert got.read_bytes() == content
+        path = download(server.url, md5_of(content), tmp_path / "got", lambda line: None)
+    assert path.read_bytes() == content
     assert server.ranges == [None, "bytes=300000-", "bytes=800000-"]
 
 

@@ -240,8 +240,8 @@ def closed_address() -> str:
     ],
 )
 def test_titles_lose_their_year_and_nothing_else(published: str, title: str, year: int | None) -> None:
-    got, when = split_title(published)
-    assert got == title
+    stripped, when = split_title(published)
+    assert stripped == title
     assert when == year or (year is None and np.isnan(when))
 
 

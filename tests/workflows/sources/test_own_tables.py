@@ -58,7 +58,7 @@ IDS = st.one_of(st.integers(-(2**63) + 1, 2**63 - 1), TEXT)
 @settings(max_examples=8)
 @given(
     ids=st.sampled_from([TEXT, st.integers(-(2**63) + 1, 2**63 - 1)]).flatmap(
-        lambda one: st.lists(st.tuples(one, one), min_size=1, max_size=12)
+        lambda id_: st.lists(st.tuples(id_, id_), min_size=1, max_size=12)
     ),
     unit=st.sampled_from(["seconds", "milliseconds", "nanoseconds"]),
     seed=st.integers(0, 99),
@@ -70,7 +70,7 @@ def test_rows_are_the_same_from_csv_and_parquet_whatever_ids_are_made_of(
     kind = "string" if isinstance(ids[0][0], str) else "integer"
     times = dice.integers(0, 4 * 10**9, len(ids))
     factor = {"seconds": 1, "milliseconds": 10**3, "nanoseconds": 10**9}[unit]
-    counts = [None if one == 0 else int(one) for one in dice.integers(0, 3, len(ids))]
+    counts = [None if count == 0 else int(count) for count in dice.integers(0, 3, len(ids))]
     frame = pd.DataFrame(
         {
             "who did it": [user for user, _ in ids],
@@ -87,17 +87,17 @@ def test_rows_are_the_same_from_csv_and_parquet_whatever_ids_are_made_of(
         put(directory / "interactions.csv", list(frame.columns), rows)
         types = {"user_id": kind, "item_id": kind, "n": "integer"}
         options = {"interactions": {"columns": COLUMNS, "types": types}, "timestamp_unit": unit}
-        found = [read(config(directory, suffix, **options), directory / suffix)[0] for suffix in ("csv", "parquet")]
+        loaded = [read(config(directory, suffix, **options), directory / suffix)[0] for suffix in ("csv", "parquet")]
     for table in ("interactions", "users", "items"):
-        pd.testing.assert_frame_equal(getattr(found[0], table), getattr(found[1], table))
-    read_back = found[0].interactions
+        pd.testing.assert_frame_equal(getattr(loaded[0], table), getattr(loaded[1], table))
+    read_back = loaded[0].interactions
     assert read_back["user_id"].tolist() == [user for user, _ in ids]
     assert read_back["item_id"].tolist() == [item for _, item in ids]
     assert read_back["timestamp"].tolist() == times.tolist()
     assert read_back["rating"].tolist() == frame["stars"].tolist()
-    assert [None if pd.isna(one) else one for one in read_back["n"]] == counts
-    assert found[0].users["user_id"].tolist() == list(dict.fromkeys(user for user, _ in ids))
-    assert found[0].items["title"].tolist() == [str(one) for one in dict.fromkeys(item for _, item in ids)]
+    assert [None if pd.isna(count) else count for count in read_back["n"]] == counts
+    assert loaded[0].users["user_id"].tolist() == list(dict.fromkeys(user for user, _ in ids))
+    assert loaded[0].items["title"].tolist() == [str(title) for title in dict.fromkeys(item for _, item in ids)]
 
 
 WRONG: dict[tuple[str, str], list[Any]] = {
@@ -118,8 +118,8 @@ WRONG: dict[tuple[str, str], list[Any]] = {
 def test_dropping_keeps_every_good_row_and_counts_every_bad_one_by_its_reason(
     plan: list[tuple[str, str] | None],
 ) -> None:
-    rows = [["u", "a", str(number), "2.5"] if one is None else WRONG[one] for number, one in enumerate(plan)]
-    good = [number for number, one in enumerate(plan) if one is None]
+    rows = [["u", "a", str(number), "2.5"] if fault is None else WRONG[fault] for number, fault in enumerate(plan)]
+    good = [number for number, fault in enumerate(plan) if fault is None]
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         put(directory / "interactions.csv", list(COLUMNS.values()), rows)
@@ -137,12 +137,12 @@ def test_dropping_keeps_every_good_row_and_counts_every_bad_one_by_its_reason(
     assert tables.interactions["timestamp"].tolist() == good
     counts = report["rows"]["interactions"]
     assert (counts["read"], counts["kept"]) == (len(plan), len(good))
-    found = {(one["column"], one["reason"]): one["rows"] for one in report["left_out"]}
-    assert found == {one: plan.count(one) for one in WRONG if one in plan}
-    for one in report["left_out"]:
-        first = plan.index((one["column"], one["reason"]))
-        assert one["examples"][0]["row"] == first
-        assert list(one["examples"][0]["values"].values()) == [value or None for value in rows[first]]
+    left_out = {(entry["column"], entry["reason"]): entry["rows"] for entry in report["left_out"]}
+    assert left_out == {fault: plan.count(fault) for fault in WRONG if fault in plan}
+    for entry in report["left_out"]:
+        first = plan.index((entry["column"], entry["reason"]))
+        assert entry["examples"][0]["row"] == first
+        assert list(entry["examples"][0]["values"].values()) == [value or None for value in rows[first]]
 
 
 def small(directory: Path) -> None:
@@ -152,13 +152,13 @@ def small(directory: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda one: put(one / "interactions.csv", ["user_id", "sku"], [["1", "a"]]), ["no column 'item_id'", "sku"]),
-        (lambda one: (one / "interactions.csv").write_text(""), ["interactions.csv", "not readable as csv"]),
-        (lambda one: (one / "interactions.csv").write_text("user_id,item_id\n1,a,b\n"), ["line 2", "row of 2 fields"]),
-        (lambda one: (one / "interactions.csv").write_bytes(b"user_id,item_id\n1,\xe9\n"), ["encoding", "latin-1"]),
-        (lambda one: put(one / "users.csv", ["user_id"], [["7"], ["8"], ["7"]]), ["row 2", "there once", "'7'"]),
-        (lambda one: put(one / "users.csv", ["user_id"], [["9"]]), ["data.users: none of its 1 ids", "such as 7"]),
-        (lambda one: (one / "interactions.csv").unlink(), ["no such file", "relative to the recipe"]),
+        (lambda tmp: put(tmp / "interactions.csv", ["user_id", "sku"], [["1", "a"]]), ["no column 'item_id'", "sku"]),
+        (lambda tmp: (tmp / "interactions.csv").write_text(""), ["interactions.csv", "not readable as csv"]),
+        (lambda tmp: (tmp / "interactions.csv").write_text("user_id,item_id\n1,a,b\n"), ["line 2", "row of 2 fields"]),
+        (lambda tmp: (tmp / "interactions.csv").write_bytes(b"user_id,item_id\n1,\xe9\n"), ["encoding", "latin-1"]),
+        (lambda tmp: put(tmp / "users.csv", ["user_id"], [["7"], ["8"], ["7"]]), ["row 2", "there once", "'7'"]),
+        (lambda tmp: put(tmp / "users.csv", ["user_id"], [["9"]]), ["data.users: none of its 1 ids", "such as 7"]),
+        (lambda tmp: (tmp / "interactions.csv").unlink(), ["no such file", "relative to the recipe"]),
     ],
 )
 def test_what_is_wrong_with_a_file_is_said_with_its_name_and_the_remedy(
@@ -272,10 +272,10 @@ def test_relative_paths_are_relative_to_the_recipe_and_addresses_stay() -> None:
     source = msgspec.convert(
         {"source": "tables", "interactions": {"path": "a/b.csv"}, "users": {"path": "s3://bucket/u"}}, OwnTables
     )
-    found = located(source, Path("/recipes"))
-    assert isinstance(found, OwnTables)
-    assert found.users is not None
-    assert (found.interactions.path, found.users.path) == ("/recipes/a/b.csv", "s3://bucket/u")
+    resolved = located(source, Path("/recipes"))
+    assert isinstance(resolved, OwnTables)
+    assert resolved.users is not None
+    assert (resolved.interactions.path, resolved.users.path) == ("/recipes/a/b.csv", "s3://bucket/u")
 
 
 @pytest.mark.parametrize(
@@ -303,10 +303,10 @@ def given_parts(directory: Path, split: dict[str, Any], **options: Any) -> dict[
     source = located(msgspec.convert(recipe, OwnTables), directory)
     own_tables.fetch(source, directory, lambda line: None).save(directory / "tables")
     features = {"user_id": Categorical()}, {"item_id": Categorical()}
-    sides = [FeatureSide(features=dict(one)) for one in features]
+    sides = [FeatureSide(features=dict(side)) for side in features]
     build(open_tables(directory / "tables"), *sides, source.split, "cpu", directory / "features")
-    made = load(directory / "features")
-    parts = zip(PARTS, (made.train, made.valid, made.test), strict=True)
+    data = load(directory / "features")
+    parts = zip(PARTS, (data.train, data.valid, data.test), strict=True)
     return {name: part.interactions[["user_id", "item_id"]].to_numpy().tolist() for name, part in parts}
 
 

@@ -22,7 +22,7 @@ Slice = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def made() -> dict[str, Slice]:
+def dataset() -> dict[str, Slice]:
     """Three slices, of 25 playlists each."""
     _, content = next(slices(75, 300, seed=2))
     parts = [content["playlists"][first : first + 25] for first in (0, 25, 50)]
@@ -30,8 +30,8 @@ def made() -> dict[str, Slice]:
     return {f"mpd.slice.{975 + 25 * n}-{999 + 25 * n}.json": {**content, "playlists": p} for n, p in enumerate(parts)}
 
 
-def written(made: dict[str, Slice], directory: Path) -> Path:
-    for name, content in made.items():
+def written(dataset: dict[str, Slice], directory: Path) -> Path:
+    for name, content in dataset.items():
         (directory / name).write_text(json.dumps(content, indent=1), encoding="utf-8")
     return directory
 
@@ -41,17 +41,19 @@ def tables_of(path: str | Path, out: Path) -> Tables:
     return Tables.load(out / "tables")
 
 
-def test_the_tables_are_what_the_slices_say(made: dict[str, Slice], tmp_path: Path) -> None:
-    tables = tables_of(written(made, tmp_path), tmp_path)
-    playlists = [one for content in made.values() for one in content["playlists"]]
-    rows = [(one, track) for one in playlists for track in one["tracks"]]
-    assert tables.users["user_id"].tolist() == [one["pid"] for one in playlists]
+def test_the_tables_are_what_the_slices_say(dataset: dict[str, Slice], tmp_path: Path) -> None:
+    tables = tables_of(written(dataset, tmp_path), tmp_path)
+    playlists = [playlist for content in dataset.values() for playlist in content["playlists"]]
+    rows = [(playlist, track) for playlist in playlists for track in playlist["tracks"]]
+    assert tables.users["user_id"].tolist() == [playlist["pid"] for playlist in playlists]
     for column in ("name", "modified_at", "num_followers", "num_edits", *COUNTS):
-        assert tables.users[column].tolist() == [one[column] for one in playlists], column
-    assert tables.users["collaborative"].tolist() == [one["collaborative"] == "true" for one in playlists]
-    assert tables.interactions["user_id"].tolist() == [one["pid"] for one, _ in rows]
+        assert tables.users[column].tolist() == [playlist[column] for playlist in playlists], column
+    assert tables.users["collaborative"].tolist() == [playlist["collaborative"] == "true" for playlist in playlists]
+    assert tables.interactions["user_id"].tolist() == [playlist["pid"] for playlist, _ in rows]
     assert tables.interactions["item_id"].tolist() == [track["track_uri"] for _, track in rows]
-    assert tables.interactions["timestamp"].tolist() == [one["modified_at"] + track["pos"] for one, track in rows]
+    assert tables.interactions["timestamp"].tolist() == [
+        playlist["modified_at"] + track["pos"] for playlist, track in rows
+    ]
     known = tables.items.set_index("item_id")
     assert set(known.index) == {track["track_uri"] for _, track in rows}
     for _, track in rows:
@@ -61,31 +63,31 @@ def test_the_tables_are_what_the_slices_say(made: dict[str, Slice], tmp_path: Pa
             assert item[column] == track[column]
 
 
-def test_counts_of_a_row_are_of_the_tracks_before_it(made: dict[str, Slice], tmp_path: Path) -> None:
-    found = tables_of(written(made, tmp_path), tmp_path).interactions
+def test_counts_of_a_row_are_of_the_tracks_before_it(dataset: dict[str, Slice], tmp_path: Path) -> None:
+    interactions = tables_of(written(dataset, tmp_path), tmp_path).interactions
     expected = []
-    for one in (one for content in made.values() for one in content["playlists"]):
-        for place in range(len(one["tracks"])):
-            before = one["tracks"][:place]
+    for playlist in (playlist for content in dataset.values() for playlist in content["playlists"]):
+        for place in range(len(playlist["tracks"])):
+            before = playlist["tracks"][:place]
             distinct = (len({track[key] for track in before}) for key in ("artist_uri", "album_uri"))
             duration = sum(track["duration_ms"] for track in before)
             expected.append((place, *distinct, duration) if place else (None,) * 4)
     columns = ["num_tracks", "num_artists", "num_albums", "duration_ms"]
-    pd.testing.assert_frame_equal(found[columns], pd.DataFrame(expected, columns=columns).astype(float))
+    pd.testing.assert_frame_equal(interactions[columns], pd.DataFrame(expected, columns=columns).astype(float))
 
 
-def test_slices_of_another_file_system_are_the_same(made: dict[str, Slice], tmp_path: Path) -> None:
-    local, there = tables_of(written(made, tmp_path), tmp_path), fsspec.filesystem("memory")
-    for name, content in made.items():
-        there.pipe(f"/bucket/mpd/{name}", json.dumps(content).encode())
+def test_slices_of_another_file_system_are_the_same(dataset: dict[str, Slice], tmp_path: Path) -> None:
+    local, memory = tables_of(written(dataset, tmp_path), tmp_path), fsspec.filesystem("memory")
+    for name, content in dataset.items():
+        memory.pipe(f"/bucket/mpd/{name}", json.dumps(content).encode())
     (tmp_path / "other").mkdir()
     remote = tables_of("memory://bucket/mpd", tmp_path / "other")
     for name in ("interactions", "users", "items"):
         pd.testing.assert_frame_equal(getattr(remote, name), getattr(local, name))
 
 
-def test_a_changed_slice_is_noticed(made: dict[str, Slice], tmp_path: Path) -> None:
-    config = Playlists(path=str(written(made, tmp_path)))
+def test_a_changed_slice_is_noticed(dataset: dict[str, Slice], tmp_path: Path) -> None:
+    config = Playlists(path=str(written(dataset, tmp_path)))
     before = state(config)
     assert state(config) == before
     (tmp_path / "mpd.slice.1050-1051.json").write_text("{}")
@@ -101,27 +103,27 @@ def _track(place: int, key: str, value: Any) -> Callable[[Slice], None]:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "message"),
     [
         (_track(2, "duration_ms", "long"), "playlist 28, position 2, duration_ms: .*, got \"long\""),
         (_track(2, "duration_ms", -5), "playlist 28, position 2, duration_ms: expected `int` >= 0, got -5"),
         (_track(1, "track_uri", ""), "playlist 28, position 1, track_uri: expected `str` of length >= 1, got \"\""),
-        (lambda one: one["tracks"][4].pop("album_uri"), "playlist 28, position 4: object missing .* `album_uri`"),
+        (lambda broken: broken["tracks"][4].pop("album_uri"), "playlist 28, position 4: object missing .* `album_uri`"),
         (_track(3, "pos", 7), "playlist 28, position 3: pos is 7; expected 3"),
         (_set("num_tracks", 2), "playlist 28: num_tracks is 2, but there are"),
         (_set("tracks", []), r"playlist 28, tracks: expected `array` of length >= 1, got \[\]"),
         (_set("collaborative", True), "playlist 28, collaborative: expected `str`, got `bool`, got true"),
         (_set("modified_at", 1_500_000_000_000), "playlist 28, modified_at: expected `int` <= .*, got 1500000000000"),
-        (lambda one: one.pop("pid"), "playlist number 3 of the file, which has no pid: object missing .* `pid`"),
+        (lambda broken: broken.pop("pid"), "playlist number 3 of the file, which has no pid: object missing .* `pid`"),
         (_set("pid", 2), "playlist 2: is also in .*975-999.json; expected each pid once"),
     ],
 )  # fmt: skip
 def test_a_wrong_slice_is_told_by_file_playlist_position_and_value(
-    made: dict[str, Slice], tmp_path: Path, spoil: Callable[[Slice], None], told: str
+    dataset: dict[str, Slice], tmp_path: Path, spoil: Callable[[Slice], None], message: str
 ) -> None:
-    copied = json.loads(json.dumps(made))
+    copied = json.loads(json.dumps(dataset))
     spoil(copied["mpd.slice.1000-1024.json"]["playlists"][3])
-    with pytest.raises(DataError, match=rf"mpd\.slice\.1000-1024\.json: {told}"):
+    with pytest.raises(DataError, match=rf"mpd\.slice\.1000-1024\.json: {message}"):
         fetch(Playlists(path=str(written(copied, tmp_path))), tmp_path, str).save(tmp_path / "tables")
     assert not (tmp_path / "tables").exists()
 
@@ -134,10 +136,10 @@ def test_what_is_no_slice_is_told(tmp_path: Path) -> None:
         fetch(Playlists(path=str(tmp_path)), tmp_path, str).save(tmp_path / "tables")
 
 
-def test_whole_playlists_are_held_out(made: dict[str, Slice], tmp_path: Path) -> None:
-    interactions = tables_of(written(made, tmp_path), tmp_path).interactions
+def test_whole_playlists_are_held_out(dataset: dict[str, Slice], tmp_path: Path) -> None:
+    interactions = tables_of(written(dataset, tmp_path), tmp_path).interactions
     parts = split(interactions, PlaylistsSplit(test=0.2, validation=0.25, seed=1))
     users = [set(interactions["user_id"].iloc[rows]) for rows in parts]
-    assert [len(one) for one in users] == [45, 15, 15]
+    assert [len(part) for part in users] == [45, 15, 15]
     assert len(set().union(*users)) == 75
     assert sorted(row for rows in parts for row in rows) == list(range(len(interactions)))

@@ -66,8 +66,8 @@ def test_leave_last_out_takes_the_last_two_rows_of_every_user_with_three(log: Lo
     parts = parts_of(log, LeaveLastOutSplit())
     for user in {user for user, _ in log}:
         rows = sorted((row for row in range(len(log)) if log[row][0] == user), key=lambda row: (log[row][1], row))
-        kept = rows if len(rows) < 3 else rows[:-2]
-        assert set(rows) & set(parts.train) == set(kept)
+        training = rows if len(rows) < 3 else rows[:-2]
+        assert set(rows) & set(parts.train) == set(training)
         if len(rows) >= 3:
             assert set(rows) & set(parts.valid) == {rows[-2]}
             assert set(rows) & set(parts.test) == {rows[-1]}
@@ -114,7 +114,7 @@ def test_validation_that_is_not_given_is_carved_from_training_as_the_test_was(lo
     if rows["timestamp"].nunique() > 1:
         assert sorted(rows["user_id"].iloc[parts.valid]) == many
         for row in parts.valid:
-            same = [one for one in parts.train if log[one][0] == log[row][0]]
-            assert all((log[one][1], one) < (log[row][1], row) for one in same)
+            same = [trained for trained in parts.train if log[trained][0] == log[row][0]]
+            assert all((log[trained][1], trained) < (log[row][1], row) for trained in same)
     else:
         assert len(parts.valid) == round(len(train) * 0.1)

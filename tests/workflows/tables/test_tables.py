@@ -199,11 +199,11 @@ def test_a_bad_row_of_a_later_chunk_is_counted_over_all_chunks_and_nothing_is_le
 ) -> None:
     first = frames["interactions"]
     later = first.assign(item_id=[10, 30, 99, 40, 10, 30])
-    for chunks, told in (
+    for chunks, message in (
         ([first, first, later], r"item_id.*an id of items, got 99 in row 14;"),
         ([first, first.assign(extra=1)], r"row 6 and on have the columns .*extra"),
         ([first.assign(extra=1), first.assign(extra="a")], r"row 6 and on have another type.*extra"),
     ):
-        with pytest.raises(DataError, match=told):
+        with pytest.raises(DataError, match=message):
             write_tables(tmp_path / "tables", iter(chunks), frames["users"], frames["items"])
     assert list(tmp_path.iterdir()) == []
