@@ -70,13 +70,13 @@ class Parser(argparse.ArgumentParser):
         return options
 
 
-def prepared(recipe: Recipe, given: argparse.Namespace, out: Terminal, *stages: str) -> Run:
+def prepared(recipe: Recipe, options: argparse.Namespace, out: Terminal, *stages: str) -> Run:
     """Return the recipe's run under `--runs` with the outputs of the stages, by default tables and features.
 
     With `--quick`, of QUICK_ROWS interactions drawn at random. Another benchmark that makes the same run is waited for.
     """
-    run = Run.create(recipe, given.runs, STAGES)
-    if given.quick:
+    run = Run.create(recipe, options.runs, STAGES)
+    if options.quick:
         run.stages["fetch"] = replace(run.stages["fetch"], work=few(run.stages["fetch"].work))
     run.directory.mkdir(parents=True, exist_ok=True)
     with _locked(run.directory):
@@ -98,10 +98,10 @@ def few(fetch: Callable[[Job], None]) -> Callable[[Job], None]:
     return work
 
 
-def recipe_of(path: Path, given: argparse.Namespace) -> Recipe:
+def recipe_of(path: Path, options: argparse.Namespace) -> Recipe:
     """Load a recipe; with `--quick`, one that trains for an epoch and without teachers."""
     recipe = load_recipe(path)
-    if not given.quick:
+    if not options.quick:
         return recipe
     short: dict[str, Any] = {"epochs": 1, "patience": 1, "refit": False, "batch_size": QUICK_BATCH}
     train = msgspec.structs.replace(recipe.train, distillation=None, **short)
@@ -200,12 +200,12 @@ def write(path: Path, content: Any) -> None:
 def store(entry: dict[str, Any], results: Path, key: Sequence[str]) -> None:
     """Replace the entry of the same `key` in a list of results; another process that does so waits meanwhile."""
 
-    def name(one: dict[str, Any]) -> list[str]:
-        return [one[part] for part in key]
+    def name(result: dict[str, Any]) -> list[str]:
+        return [result[part] for part in key]
 
     with _locked(results.parent):
-        kept = json.loads(results.read_text(encoding="utf-8")) if results.exists() else []
-        write(results, sorted([stored for stored in kept if name(stored) != name(entry)] + [entry], key=name))
+        entries = json.loads(results.read_text(encoding="utf-8")) if results.exists() else []
+        write(results, sorted([stored for stored in entries if name(stored) != name(entry)] + [entry], key=name))
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

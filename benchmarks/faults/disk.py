@@ -148,11 +148,11 @@ def _released(disk: Disk, run: Path, room: int | None, whole: dict[str, str]) ->
         outcome = _run(["release", run, "--force"], room)
     left = _made(run)
     for part in _MADE:
-        there, expected = (
+        actual, expected = (
             {name: content for name, content in files.items() if name.startswith(part)} for files in (left, whole)
         )
-        if there and there != expected:
-            outcome.wrong.append(f"{part}/ is not what it should be: {_differing(there, expected)}")
+        if actual and actual != expected:
+            outcome.wrong.append(f"{part}/ is not what it should be: {_differing(actual, expected)}")
     finished = Run.open(run, STAGES).is_finished(Run.open(run, STAGES).stages["release"])
     if finished != (outcome.exit == 0):
         outcome.wrong.append(f"the stage counts as {'finished' if finished else 'not run'}")
@@ -201,8 +201,8 @@ def _deployed(disk: Disk, run: Path, rooms: Sequence[int]) -> list[Outcome]:
     return outcomes
 
 
-def _differing(one: dict[str, str], two: dict[str, str]) -> list[str]:
-    return sorted(name for name in {*one, *two} if one.get(name) != two.get(name))[:3]
+def _differing(actual: dict[str, str], expected: dict[str, str]) -> list[str]:
+    return sorted(name for name in {*actual, *expected} if actual.get(name) != expected.get(name))[:3]
 
 
 def _check_deployed(outcome: Outcome, room: int | None, changed: list[str]) -> None:

@@ -91,7 +91,7 @@ class Work:
 
     runs: Runs
     scratch: Path
-    given: argparse.Namespace
+    options: argparse.Namespace
 
     def made_up(self) -> Path:
         """Return a directory with a release that nothing was trained for, in seconds, and its model repository."""
@@ -103,7 +103,7 @@ class Work:
 
     def times(self, whole: int, quick: int) -> int:
         """Return how often to do it."""
-        return quick if self.given.quick else whole
+        return quick if self.options.quick else whole
 
     def say(self, message: str) -> None:
         """Print a line of progress."""
@@ -148,14 +148,14 @@ def _arguments() -> argparse.Namespace:
     return parser.options()
 
 
-def _one(name: str, given: argparse.Namespace, out: Terminal) -> dict[str, Any]:
+def _one(name: str, options: argparse.Namespace, out: Terminal) -> dict[str, Any]:
     began = time.monotonic()
-    given.runs.mkdir(parents=True, exist_ok=True)
+    options.runs.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f"retrieval-{name}-") as scratch:
-        figures = SCENARIOS[name](Work(Runs(given.runs.absolute(), out), Path(scratch), given))
+        figures = SCENARIOS[name](Work(Runs(options.runs.absolute(), out), Path(scratch), options))
     figures["seconds"] = round(time.monotonic() - began)
     figures["finished"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    figures["quick"] = given.quick
+    figures["quick"] = options.quick
     out.say(f"{name}: {'holds' if figures['holds'] else 'DOES NOT HOLD'}, {figures['seconds']} s")
     plain: dict[str, Any] = json.loads(json.dumps(figures, default=_plain))
     return plain
@@ -167,7 +167,7 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{value!r}: no JSON")
 
 
-def _table(found: dict[str, Any]) -> Table:
+def _table(results: dict[str, Any]) -> Table:
     """Return the requests of each scenario and whether it holds."""
     shown = Table(title="Faults", title_justify="left")
     shown.add_column("scenario")
@@ -175,7 +175,7 @@ def _table(found: dict[str, Any]) -> Table:
         shown.add_column(name, justify="right")
     shown.add_column("figures")
     shown.add_column("holds")
-    for name, result in found.items():
+    for name, result in results.items():
         counts = result.get("requests", {})
         cells = [f"{counts[key]:,}" if key in counts else "" for key in ("sent", "answered", "refused", "lost")]
         figures = "\n".join(f"{key} {_short(result[key])}" for key in SHOWN[name])

@@ -51,7 +51,7 @@ def killed_stages(work: Work) -> dict[str, Any]:
     What it has to end with is what a run of the same recipe makes that nobody disturbs.
     """
     recipe, scratch = work.runs.recipe("tables.toml", "faults-shop"), work.scratch
-    times, seed = work.times(work.given.kills, 5), work.given.seed
+    times, seed = work.times(work.options.kills, 5), work.options.seed
     draw, forks, name = random.Random(seed), Forks(), load_recipe(recipe).name
     whole = scratch / "whole"
     if _resumed(forks, recipe, whole):

@@ -166,8 +166,8 @@ class Fuzz:
     def _other_type(self, sent: Sent, raw: dict[str, bytes]) -> str:
         name = self._one(sorted(sent))
         kind, array = sent[name]
-        other = self._one([wire for wire in _WIRE if wire != kind])
-        sent[name] = other, np.full(array.shape, b"1" if other == "BYTES" else 1, dtype=_WIRE[other])
+        other_type = self._one([wire for wire in _WIRE if wire != kind])
+        sent[name] = other_type, np.full(array.shape, b"1" if other_type == "BYTES" else 1, dtype=_WIRE[other_type])
         raw.pop(name, None)
         return REFUSED
 

@@ -120,9 +120,9 @@ class Seen:
         if met and outcome == ANSWERED:
             return
         ended = Ended(sent_at, now, outcome, status, message[:400], question.about if question else "")
-        for kept, wanted in ((self.ended, outcome != ANSWERED), (self.unexpected, not met)):
-            if wanted and len(kept) < _KEPT:
-                kept.append(ended)
+        for examples, belongs in ((self.ended, outcome != ANSWERED), (self.unexpected, not met)):
+            if belongs and len(examples) < _KEPT:
+                examples.append(ended)
 
 
 class Load:

@@ -101,10 +101,10 @@ class Answer(NamedTuple):
         return None
 
 
-def known_answers(address: str, model: str, asked: Sequence[list[Any]]) -> list[Answer]:
+def known_answers(address: str, model: str, requests: Sequence[list[Any]]) -> list[Answer]:
     """Ask each request once, alone, and return the answers."""
     with grpc.InferenceServerClient(address, **channel_options(address)) as channel:
-        return [Answer.of(channel.infer(model, inputs)) for inputs in asked]
+        return [Answer.of(channel.infer(model, inputs)) for inputs in requests]
 
 
 def right_questions(address: str, subject: Subject, count: int, seed: int = 0) -> list[Question]:

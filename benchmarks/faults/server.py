@@ -121,25 +121,25 @@ def kill_stub(work: Work) -> dict[str, Any]:
                 if kills[-1].back is None:
                     break
         back = [kill.back_s for kill in kills if kill.back_s is not None]
-        each = _figures(kills, load.seen.ended)
+        per_kill = _figures(kills, load.seen.ended)
         return {
             "requests": load.seen.counts,
             "calls_of_our_client": users.seen.counts,
             "kills": len(kills),
             "back_s_median": round(statistics.median(back), 2) if back else None,
             "back_s_max": max(back, default=None),
-            "failed_in_the_stub": sum(figures["in_it"] for figures in each),
-            "failed_while_dead": sum(figures["while_dead"] for figures in each),
-            "failed_after_it_was_back": sum(figures["after_it_was_back"] for figures in each),
+            "failed_in_the_stub": sum(figures["in_it"] for figures in per_kill),
+            "failed_while_dead": sum(figures["while_dead"] for figures in per_kill),
+            "failed_after_it_was_back": sum(figures["after_it_was_back"] for figures in per_kill),
             "statuses": dict(load.seen.statuses),
             "errors": listed(map(_without_address, load.seen.ended), 5),
             "client_errors": listed(map(_without_address, users.seen.ended), 5),
-            "each": each,
+            "each": per_kill,
             "holds": len(back) == times
             and max(back) <= BACK_S
             and not load.seen.counts.lost
             and users.seen.counts.answered == users.seen.counts.sent
-            and not any(figures["after_it_was_back"] for figures in each),
+            and not any(figures["after_it_was_back"] for figures in per_kill),
         }
 
 
@@ -209,8 +209,8 @@ def _one_kill(load: Load, victims: Callable[[], list[psutil.Process]]) -> Kill:
         now = time.monotonic()
         return now - killed > 2 * _WINDOW_S and rate_over(load.seen.answered_at, now - _WINDOW_S, now) > 0.5 * before
 
-    there = until(back, _GIVEN_UP_S)
-    return Kill(killed, time.monotonic() - _WINDOW_S if there else None)
+    is_back = until(back, _GIVEN_UP_S)
+    return Kill(killed, time.monotonic() - _WINDOW_S if is_back else None)
 
 
 def _figures(kills: list[Kill], ended: list[Ended]) -> list[dict[str, Any]]:
@@ -234,7 +234,7 @@ def stop_under_load(work: Work) -> dict[str, Any]:
 
     What was sent at the very moment of the signal may reach Triton after it: then it has to be refused, not lost.
     """
-    run, times = work.made_up() if work.given.quick else work.runs.first(), work.times(10, 1)
+    run, times = work.made_up() if work.options.quick else work.runs.first(), work.times(10, 1)
     total, cut, after, statuses, seconds = Counts(), list[Ended](), list[Ended](), set[int | None](), []
     latency: list[float] = []
     for number in range(times):

@@ -115,7 +115,7 @@ def _check_live(address: str, inputs: list[Any], expected: Answer, judge: _Judge
 
 def soak(work: Work) -> dict[str, Any]:
     """Ask right and wrong requests at 80 % of the capacity and watch errors and memory."""
-    run, minutes = work.runs.first(), 0.5 if work.given.quick else work.given.soak_minutes
+    run, minutes = work.runs.first(), 0.5 if work.options.quick else work.options.soak_minutes
     log: list[str] = []
     with served(run / "triton", on_log=log.append) as server:
         address = server.addresses.grpc
@@ -189,8 +189,8 @@ def fuzz(work: Work) -> dict[str, Any]:
     """Send fuzzed requests to both layouts of each run; nothing crashes, each is answered or refused as specified."""
     from ensemble.triton.export import export_repository
 
-    runs, scratch, seed = [work.runs.first(), work.runs.shop()], work.scratch, work.given.seed
-    count = work.times(work.given.fuzzed, 2000)
+    runs, scratch, seed = [work.runs.first(), work.runs.shop()], work.scratch, work.options.seed
+    count = work.times(work.options.fuzzed, 2000)
     total, counts = Counts(), dict[str, Any]()
     unexpected, again, deaths, tracebacks, slowest = [], 0, 0, 0, 0.0
     for number, run in enumerate(runs):
@@ -228,13 +228,13 @@ def fuzz(work: Work) -> dict[str, Any]:
 def _fuzzed(address: str, subject: Subject, canaries: list[Question], count: int, seed: int, say: Any) -> Load:
     """Ask fuzzed requests, and after every twenty-fifth one whose answer is known."""
 
-    def asked() -> Iterator[Question]:
+    def interleaved() -> Iterator[Question]:
         for number, question in enumerate(Fuzz(subject, seed)(count)):
             if number % 25 == 0:
                 yield canaries[number // 25 % len(canaries)]
             yield question
 
-    with Load(address, asked(), IN_FLIGHT, patience=PATIENCE) as load:
+    with Load(address, interleaved(), IN_FLIGHT, patience=PATIENCE) as load:
         reported = time.monotonic()
         while load._thread.is_alive():
             load._thread.join(1.0)

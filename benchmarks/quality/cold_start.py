@@ -203,15 +203,15 @@ def query_vectors(
 
 
 def recall(
-    data: FeatureSet, held: HeldOut, asked: Mask, queries: Float32Array, vectors: Float32Array, only: Mask | None = None
+    data: FeatureSet, held: HeldOut, mask: Mask, queries: Float32Array, vectors: Float32Array, only: Mask | None = None
 ) -> dict[str, float]:
     """Return the recall of some test rows among all items, or `only` some, less those that the user has."""
-    rows = data.test.interactions[asked]
+    rows = data.test.interactions[mask]
     users, seen = users_and_seen(rows, join([data.train, data.valid]).interactions)
-    mine, targets = queries[asked], rows[Columns.ItemIndex].to_numpy(np.int64)
+    mine, targets = queries[mask], rows[Columns.ItemIndex].to_numpy(np.int64)
 
-    def scores(some: slice) -> Float32Array:
-        products = mine[some] @ vectors.T
+    def scores(part: slice) -> Float32Array:
+        products = mine[part] @ vectors.T
         return products if only is None else np.where(only, products, np.float32(-np.inf))
 
     ranks = rank_targets(scores, targets, users, seen, len(vectors), coverage=False)["unseen"].ranks

@@ -77,9 +77,9 @@ def main() -> None:
                 out.json(entry)
 
 
-def measure(name: str, given: argparse.Namespace) -> list[dict[str, Any]]:
+def measure(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Return the entries of a data set: the default recipe's, those of simple models, and published ones."""
-    runs = [run_of(name, seed, given, peers=seed == given.seeds[0]) for seed in given.seeds]
+    runs = [run_of(name, seed, options, peers=seed == options.seeds[0]) for seed in options.seeds]
     metrics = [json.loads((run / "metrics.json").read_text(encoding="utf-8")) for run in runs]
     usage = [json.loads((run / "usage.json").read_text(encoding="utf-8")) for run in runs]
     protocol = metrics[0]["protocol"].split(";")[0]
@@ -92,11 +92,11 @@ def measure(name: str, given: argparse.Namespace) -> list[dict[str, Any]]:
         "model": "default",
         **means,
         **usage_means,
-        "seeds": given.seeds,
+        "seeds": options.seeds,
         "verdict": metrics[0]["verdict"]["text"],
     }
-    others = [model for model in metrics[0]["comparison"]["models"] if model["name"] != OURS and "skipped" not in model]
-    simple = [_simple(model, given.seeds[0]) for model in others]
+    peers = [model for model in metrics[0]["comparison"]["models"] if model["name"] != OURS and "skipped" not in model]
+    simple = [_simple(model, options.seeds[0]) for model in peers]
     papers = [
         {"model": f"published: {paper}", "recall@20": recall, "ndcg@20": ndcg}
         for paper, recall, ndcg in DATA[name].published
@@ -104,21 +104,21 @@ def measure(name: str, given: argparse.Namespace) -> list[dict[str, Any]]:
     return [{**facts, **entry} for entry in (default, *simple, *papers)]
 
 
-def run_of(name: str, seed: int, given: argparse.Namespace, peers: bool) -> Path:
+def run_of(name: str, seed: int, options: argparse.Namespace, peers: bool) -> Path:
     """Return the directory of a finished run of the recipe that `init` writes."""
-    place = given.runs / f"{name}-seed{seed}"
+    place = options.runs / f"{name}-seed{seed}"
     if (place / "usage.json").exists():
         return place
-    recipe = given.runs / f"{place.name}.toml"
-    data = given.files / (f"{name}-train.parquet" if DATA[name].given else f"{name}.parquet")
+    recipe = options.runs / f"{place.name}.toml"
+    data = options.files / (f"{name}-train.parquet" if DATA[name].given else f"{name}.parquet")
     command("init", "--interactions", str(data), "--name", place.name, "--out", str(recipe), "--force")
     text = re.sub(r"(?m)^seed = \d+", f"seed = {seed}", recipe.read_text(encoding="utf-8"))
-    recipe.write_text(_split(text, given.files / name) if DATA[name].given else text, encoding="utf-8")
-    if given.quick:
+    recipe.write_text(_split(text, options.files / name) if DATA[name].given else text, encoding="utf-8")
+    if options.quick:
         recipe.write_text(re.sub(r"(?m)^epochs = \d+", "epochs = 1", text), encoding="utf-8")
     resumed = (place / "stages").exists()
-    chosen = "ease" if given.quick else "popularity,knn,recent-knn,ease,als" if peers else "none"
-    spent = command("run", str(recipe), "--runs", str(given.runs), "--peers", chosen)
+    chosen = "ease" if options.quick else "popularity,knn,recent-knn,ease,als" if peers else "none"
+    spent = command("run", str(recipe), "--runs", str(options.runs), "--peers", chosen)
     write(place / "usage.json", {} if resumed else spent)
     return place
 

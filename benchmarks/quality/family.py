@@ -94,8 +94,8 @@ def main() -> None:
             out.json(CHOICES)
             return
         if not options.serve:
-            there = entries_of(options.recipe, options.out)
-            for choice in [] if options.draw else options.choices or [name for name in CHOICES if name not in there]:
+            entries = entries_of(options.recipe, options.out)
+            for choice in [] if options.draw else options.choices or [name for name in CHOICES if name not in entries]:
                 entry = measure(choice, CHOICES[choice], options, out)
                 store(entry, options.out, KEY)
                 out.json(entry)
@@ -109,10 +109,10 @@ def main() -> None:
             out.json(time_requests(options, out))
 
 
-def picture(given: argparse.Namespace) -> Path:
+def picture(options: argparse.Namespace) -> Path:
     """Return where a benchmark's picture goes: into docs/ with its usual results, else beside them."""
-    name = f"{given.out.stem}.png"
-    return PICTURES / name if given.out.parent == RESULTS else given.out.with_name(name)
+    name = f"{options.out.stem}.png"
+    return PICTURES / name if options.out.parent == RESULTS else options.out.with_name(name)
 
 
 def made(
@@ -160,15 +160,15 @@ def made(
     }
 
 
-def measure(choice: str, changes: Mapping[str, Any], given: argparse.Namespace, out: Terminal) -> dict[str, Any]:
+def measure(choice: str, changes: Mapping[str, Any], options: argparse.Namespace, out: Terminal) -> dict[str, Any]:
     """Train and evaluate the recipe with `changes` once per seed, and return the entry.
 
     The features are those of the recipe as it is, so that only `[model]` and `[train]` may change.
     """
-    recipe = recipe_of(given.recipe, given)
-    run = prepared(recipe, given, out)
+    recipe = recipe_of(options.recipe, options)
+    run = prepared(recipe, options, out)
     changed = with_changes(recipe, changes)
-    done = [trained(changed, run.directory, choice, seed, out) for seed in given.seeds]
+    done = [trained(changed, run.directory, choice, seed, out) for seed in options.seeds]
     metrics = [read_json(towers / "metrics.json") for towers in done]
     figures = {name: [_figure(run, name) for run in metrics] for name in FIGURES}
     best = [_best(towers, f"valid_{changed.train.monitor}") for towers in done]
@@ -176,7 +176,7 @@ def measure(choice: str, changes: Mapping[str, Any], given: argparse.Namespace, 
     parameters = read_json(done[0] / "towers.json")["parameters"]
     seconds = [run["cpu_s"] for run in metrics]
     source = next((text for start, text in SOURCES.items() if choice.startswith(start)), "")
-    entry = made(choice, given.recipe, protocol(recipe), given.seeds, figures, parameters, seconds, source=source)
+    entry = made(choice, options.recipe, protocol(recipe), options.seeds, figures, parameters, seconds, source=source)
     return {**entry, "changes": dict(changes)}
 
 
@@ -206,8 +206,8 @@ def trained(recipe: Recipe, run: Path, choice: str, seed: int, out: Terminal, ea
     """
     directory = run / slug(choice) / f"seed-{seed}"
     settings = msgspec.json.encode(msgspec.structs.replace(recipe, seed=seed), order="deterministic")
-    kept = directory / "recipe.json"
-    if kept.exists() and kept.read_bytes() == settings:
+    record = directory / "recipe.json"
+    if record.exists() and record.read_bytes() == settings:
         return directory
     from models.evaluation.stage import evaluate
     from models.training.stage import train
@@ -224,7 +224,7 @@ def trained(recipe: Recipe, run: Path, choice: str, seed: int, out: Terminal, ea
     return directory
 
 
-def time_requests(given: argparse.Namespace, out: Terminal) -> dict[str, float]:
+def time_requests(options: argparse.Namespace, out: Terminal) -> dict[str, float]:
     """Return and store the median milliseconds of a request by choice: one known user, 100 items, in this process.
 
     That is all that a server does with it but the network: transform, query tower, exact search, seen items left out.
@@ -232,19 +232,19 @@ def time_requests(given: argparse.Namespace, out: Terminal) -> dict[str, float]:
     """
     from retrieval.queries.answers import from_release
 
-    run, entries = given.runs / load_recipe(given.recipe).name, entries_of(given.recipe, given.out)
+    run, entries = options.runs / load_recipe(options.recipe).name, entries_of(options.recipe, options.out)
     known = pd.read_parquet(run / "features" / "test" / "interactions.parquet")[["user_id", "timestamp"]][:REQUESTS]
     with tempfile.TemporaryDirectory() as directory:
         calls = {}
         for choice in entries:
-            towers, name = run / slug(choice) / f"seed-{given.seeds[0]}", slug(choice)
+            towers, name = run / slug(choice) / f"seed-{options.seeds[0]}", slug(choice)
             ask = from_release(released((run / "features", towers, Path(directory) / name, None), name))
             calls[choice] = partial(lambda ask, row: ask([row[0]], 100, [row[1]]), ask)
         out.step("asking")
-        questions = list(known.itertuples(index=False)) * (2 if given.quick else TURNS)
+        questions = list(known.itertuples(index=False)) * (2 if options.quick else TURNS)
         medians = in_turns(calls, questions, REQUESTS)
     for choice, entry in entries.items():
-        store({**entry, "serve_p50_ms": medians[choice]}, given.out, KEY)
+        store({**entry, "serve_p50_ms": medians[choice]}, options.out, KEY)
     return medians
 
 

@@ -87,12 +87,12 @@ def main() -> None:
         draw(read_json(options.out)["choices"], family.picture(options))
 
 
-def prepare(recipe: Recipe, given: argparse.Namespace, out: Terminal) -> dict[str, Any]:
+def prepare(recipe: Recipe, options: argparse.Namespace, out: Terminal) -> dict[str, Any]:
     """Make the features of the earlier run, and those of all tables from zero and grown; return their sizes."""
     from workflows.features.stage import build, load
     from workflows.fitting.warm_start_record import Earlier
 
-    run, runs = prepared(recipe, given, out, "fetch"), given.runs / "growing"
+    run, runs = prepared(recipe, options, out, "fetch"), options.runs / "growing"
     tables = Tables.load(run.directory / "tables")
     then = runs / "earlier" / "features"
     parts = {
@@ -145,24 +145,24 @@ def measured(recipe: Recipe, runs: Path, choice: str, seed: int, out: Terminal) 
     return {**read_json(done / "metrics.json"), "epochs": towers["epochs"], "parameters": towers["parameters"]}
 
 
-def figures(found: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+def figures(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
     """Return every figure, one value for each seed."""
     sides = {
-        f"{side}.{name}": [run[side][name] for run in found]
+        f"{side}.{name}": [run[side][name] for run in runs]
         for side in ("all", "unseen")
         for name in ("recall@10", "recall@100", "ndcg@10")
     }
     groups = {
-        f"{group}: unseen.{name}": [run["groups"][group]["unseen"][name] for run in found]
+        f"{group}: unseen.{name}": [run["groups"][group]["unseen"][name] for run in runs]
         for group in GROUPS
-        if group in found[0]["groups"]
+        if group in runs[0]["groups"]
         for name in ("recall@10", "ndcg@10")
     }
     return {**sides, **groups}
 
 
 def summed_up(
-    recipe: Recipe, made: Mapping[str, Any], seeds: Sequence[int], found: Mapping[str, Sequence[Mapping[str, Any]]]
+    recipe: Recipe, sizes: Mapping[str, Any], seeds: Sequence[int], by_choice: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> dict[str, Any]:
     """Return what growing.json holds."""
     return {
@@ -170,7 +170,7 @@ def summed_up(
         "changes": {**CHANGES, "item": f"without {LEFT_OUT}"},
         "protocol": protocol(recipe),
         "seeds": list(seeds),
-        "rows": made,
+        "rows": sizes,
         "choices": {
             choice: {
                 "continued": CHOICES[choice],
@@ -178,16 +178,16 @@ def summed_up(
                 "epochs": [run["epochs"] for run in of],
                 "metrics": {name: measured_of(values) for name, values in figures(of).items()},
             }
-            for choice, of in found.items()
+            for choice, of in by_choice.items()
         },
     }
 
 
 def store_in_family(
-    recipe: Recipe, seeds: Sequence[int], found: Mapping[str, Sequence[Mapping[str, Any]]], results: Path
+    recipe: Recipe, seeds: Sequence[int], by_choice: Mapping[str, Sequence[Mapping[str, Any]]], results: Path
 ) -> None:
     """Write the entries of `family.json`; training from zero is the plain one."""
-    for choice, of in found.items():
+    for choice, of in by_choice.items():
         name = "plain" if choice == ZERO else f"continued: {choice}"
         seconds = [run["cpu_s"] for run in of]
         entry = family.made(name, RECIPE, protocol(recipe), seeds, figures(of), of[0]["parameters"], seconds)

@@ -45,7 +45,7 @@ WORDS = {"stars": ("films of five stars", "films of fewer stars"), "shop": ("pur
 """What is asked for, and what is frequent."""
 TITLES = {
     "rating": "MovieLens-100K: retrieval and rating",
-    **{name: f"{asked.capitalize()}, learned with {dense}" for name, (asked, dense) in WORDS.items()},
+    **{name: f"{kind.capitalize()}, learned with {dense}" for name, (kind, dense) in WORDS.items()},
 }
 IN_FAMILY = (0.25, 0.5, None)
 """Weights whose figures family.json has, too."""
@@ -78,8 +78,8 @@ def main() -> None:
         options.only = options.only or QUICK
     with terminal() as out:
         for setting in [] if options.draw else settings():
-            wanted = setting.experiment in (options.experiments or [setting.experiment])
-            if wanted and setting.name in (options.only or [setting.name]):
+            selected = setting.experiment in (options.experiments or [setting.experiment])
+            if selected and setting.name in (options.only or [setting.name]):
                 entry = measure(setting, options, out)
                 store(entry, options.out, ("experiment", "name"))
                 store_in_family(entry, options.out.with_name("family.json"))
@@ -104,7 +104,7 @@ def settings() -> list[Setting]:
 def event_settings(experiment: str, kinds: Sequence[str]) -> list[Setting]:
     """Return the settings of an experiment whose last kind of event is asked for."""
 
-    def one(name: str, line: str, weight: float | None, **more: Any) -> Setting:
+    def setting(name: str, line: str, weight: float | None, **more: Any) -> Setting:
         events = {"kinds": list(kinds), "served": kinds[-1], "weights": None, **more.pop("events", {})}
         tasks = {"events": {key: value for key, value in events.items() if value is not None}, **more}
         return Setting(experiment, f"{experiment}, {name}", line, weight, {"train": {"tasks": tasks}})
@@ -112,22 +112,22 @@ def event_settings(experiment: str, kinds: Sequence[str]) -> list[Setting]:
     weighted = []
     for weight in WEIGHTS:
         weights = dict.fromkeys(kinds[:-1], weight)
-        weighted.append(one(f"weight {weight:g}", "heads", weight, events={"weights": weights}))
+        weighted.append(setting(f"weight {weight:g}", "heads", weight, events={"weights": weights}))
         if weight:  # without other events there is no other head
             alike = {"weights": weights, "heads": False}
-            weighted.append(one(f"weight {weight:g}, no heads", "no heads", weight, events=alike))
-    return [*weighted, one("weight learned", "learned", None, weighting="uncertainty")]
+            weighted.append(setting(f"weight {weight:g}, no heads", "no heads", weight, events=alike))
+    return [*weighted, setting("weight learned", "learned", None, weighting="uncertainty")]
 
 
-def measure(setting: Setting, given: argparse.Namespace, out: Terminal) -> dict[str, Any]:
+def measure(setting: Setting, options: argparse.Namespace, out: Terminal) -> dict[str, Any]:
     """Train and evaluate a setting once per seed, on features that are made once per experiment."""
     path = EVENTS if setting.experiment == "shop" else family.RECIPE
-    recipe = recipe_of(path, given)
-    run = prepared(recipe, given, out)
+    recipe = recipe_of(path, options)
+    run = prepared(recipe, options, out)
     directory = with_stars(recipe, run.directory) if setting.experiment == "stars" else run.directory
     changed = family.with_changes(recipe, {"train": {"tasks": None}})
     changed = family.with_changes(changed, setting.changes)
-    done = [family.trained(changed, directory, setting.name, seed, out) for seed in given.seeds]
+    done = [family.trained(changed, directory, setting.name, seed, out) for seed in options.seeds]
     metrics = [read_json(run / "metrics.json") for run in done]
     measured_figures = [
         figures(run_metrics, best(towers, changed.train.monitor))
@@ -140,7 +140,7 @@ def measure(setting: Setting, given: argparse.Namespace, out: Terminal) -> dict[
         "weight": setting.weight,
         "recipe": named(path),
         "protocol": asked_for(setting, recipe),
-        "seeds": list(given.seeds),
+        "seeds": list(options.seeds),
         "metrics": {
             name: measured([seed_figures[name] for seed_figures in measured_figures]) for name in measured_figures[0]
         },
@@ -245,13 +245,13 @@ def draw_rating(axes: Any, entries: Sequence[Mapping[str, Any]]) -> None:
     axes.legend(handles=handles, **BELOW)
 
 
-def draw_events(axes: Any, entries: Sequence[Mapping[str, Any]], asked: str, dense: str) -> None:
+def draw_events(axes: Any, entries: Sequence[Mapping[str, Any]], kind: str, dense: str) -> None:
     """Recall of the kind asked for, with heads for the others and without."""
     shown = SHOWN[entries[0]["experiment"]]
     line(axes, entries, "heads", shown, "C0", "a head for each other kind")
     line(axes, entries, "no heads", shown, "C1", "one vector for all kinds")
     learned(axes, entries, shown, "C0", "heads, weights learned")
-    axes.set(xlabel=f"weight of {dense}", ylabel=f"recall@10 of {asked}")
+    axes.set(xlabel=f"weight of {dense}", ylabel=f"recall@10 of {kind}")
     axes.legend(**BELOW)
 
 

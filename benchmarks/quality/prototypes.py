@@ -88,24 +88,24 @@ def main() -> None:
         out.json(results)
 
 
-def recipes(folder: Path, given: argparse.Namespace) -> dict[str, Recipe]:
+def recipes(folder: Path, options: argparse.Namespace) -> dict[str, Recipe]:
     """Return the recipe without the label among the item's features, and as it is."""
     text = RECIPE.read_text(encoding="utf-8")
     without = "".join(line for line in text.splitlines(keepends=True) if not line.startswith(f"{LABEL} ="))
     (folder / "unlabelled.toml").write_text(without.replace('name = "family"', 'name = "unlabelled"'), encoding="utf-8")
     return {
-        "without the label": recipe_of(folder / "unlabelled.toml", given),
-        "with the label": recipe_of(RECIPE, given),
+        "without the label": recipe_of(folder / "unlabelled.toml", options),
+        "with the label": recipe_of(RECIPE, options),
     }
 
 
 def measure(
-    recipe: Recipe, work: Path, given: argparse.Namespace, seeds: list[int], out: Terminal
+    recipe: Recipe, work: Path, options: argparse.Namespace, seeds: list[int], out: Terminal
 ) -> list[dict[str, dict[str, dict[str, float]]]]:
     """Return the figures of every seed, by group of films and method."""
     from models.training.stage import train
 
-    run = prepared(recipe, given, out)
+    run = prepared(recipe, options, out)
     data = features.load(run.directory / "features")
     labels, measured = labels_of(data), []
     for seed in seeds:
@@ -120,26 +120,27 @@ def measure(
     return measured
 
 
-def spreads(found: list[dict[str, dict[str, dict[str, float]]]]) -> dict[str, dict[str, Any]]:
+def spreads(per_seed: list[dict[str, dict[str, dict[str, float]]]]) -> dict[str, dict[str, Any]]:
     """Return means and standard deviations over the seeds."""
     return {
         group: {
             method: {
-                figure: spread([seed_figures[group][method][figure] for seed_figures in found]) for figure in figures_of
+                figure: spread([seed_figures[group][method][figure] for seed_figures in per_seed])
+                for figure in figures_of
             }
             for method, figures_of in methods.items()
         }
-        for group, methods in found[0].items()
+        for group, methods in per_seed[0].items()
     }
 
 
 def entries(
-    found: list[dict[str, dict[str, dict[str, float]]]], seeds: list[int], costs: Mapping[str, Any]
+    per_seed: list[dict[str, dict[str, dict[str, float]]]], seeds: list[int], costs: Mapping[str, Any]
 ) -> Iterator[dict[str, Any]]:
     """Yield what family.json, the choices of docs/models.md, has of both methods."""
     for choice, method in {"class prototypes": "prototypes", "nearest neighbours": "neighbours"}.items():
         figures = {
-            f"{name} of {group}": [seed_figures[group][method][name] for seed_figures in found]
+            f"{name} of {group}": [seed_figures[group][method][name] for seed_figures in per_seed]
             for name in ("precision@1", "map")
             for group in ("new films", "known films")
         }

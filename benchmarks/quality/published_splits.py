@@ -83,10 +83,10 @@ def task_of(train: pd.DataFrame, test: pd.DataFrame) -> Task:
     user, item = users.get_indexer(train["user_id"]), items.get_indexer(train["item_id"])
     table = csr_matrix((np.ones(len(train), np.float32), (user, item)), shape=(len(users), len(items)))
     table.data[:] = 1  # what a user has twice was added up
-    asked = np.random.default_rng(1).permutation(test["user_id"].unique())[:USERS]
-    wanted = test[test["user_id"].isin(asked)]
+    sampled = np.random.default_rng(1).permutation(test["user_id"].unique())[:USERS]
+    test_rows = test[test["user_id"].isin(sampled)]
     seen = SeenItems.of(user.astype(np.int64), item.astype(np.int64), len(users))
-    codes = users.get_indexer(wanted["user_id"]), items.get_indexer(wanted["item_id"])
+    codes = users.get_indexer(test_rows["user_id"]), items.get_indexer(test_rows["item_id"])
     return Task(table, seen, *(numbers.astype(np.int64) for numbers in codes))
 
 

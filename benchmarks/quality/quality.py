@@ -45,21 +45,21 @@ def main() -> None:
             out.json(entry)
 
 
-def run_of(path: Path, seed: int, given: argparse.Namespace, out: Terminal) -> Run:
+def run_of(path: Path, seed: int, options: argparse.Namespace, out: Terminal) -> Run:
     """Return the run of a recipe with a seed, trained and evaluated; the split stays the recipe's."""
-    recipe = with_peers(recipe_of(path, given), "none")
+    recipe = with_peers(recipe_of(path, options), "none")
     out.say(f"{path.name}, seed {seed}")
     recipe = replace(recipe, name=f"{recipe.name}-seed{seed}", seed=seed)
-    return prepared(recipe, given, out, "fetch", "features", "train", "evaluate")
+    return prepared(recipe, options, out, "fetch", "features", "train", "evaluate")
 
 
-def measure(path: Path, given: argparse.Namespace, out: Terminal) -> dict[str, Any]:
+def measure(path: Path, options: argparse.Namespace, out: Terminal) -> dict[str, Any]:
     """Train and evaluate a recipe once per seed.
 
     `metrics` are of the rows that the recipe's split asks for. `groups` are kinds of test rows, whether it asks for
     them or not: their number, and the means of figures among unseen items, of the towers and of popularity.
     """
-    runs = [run_of(path, seed, given, out).directory for seed in given.seeds]
+    runs = [run_of(path, seed, options, out).directory for seed in options.seeds]
     figures = [json.loads((run / "metrics.json").read_text(encoding="utf-8")) for run in runs]
     names = [(side, name) for side in ("all", "unseen") for name in figures[0][side]]
     metrics = {f"{side}.{name}": spread([seed_figures[side][name] for seed_figures in figures]) for side, name in names}
@@ -68,7 +68,7 @@ def measure(path: Path, given: argparse.Namespace, out: Terminal) -> dict[str, A
         "protocol": figures[0]["protocol"],
         "rows": figures[0]["rows"],
         "items": figures[0]["items"],
-        "seeds": given.seeds,
+        "seeds": options.seeds,
         "metrics": metrics,
         "groups": {
             name: group([seed_figures["groups"][name] for seed_figures in figures]) for name in figures[0]["groups"]

@@ -168,21 +168,21 @@ def main() -> None:
             STEPS[what](options, out)
 
 
-def rated(given: argparse.Namespace, out: Terminal) -> None:
+def rated(options: argparse.Namespace, out: Terminal) -> None:
     """Measure AUC and log loss of models on what users liked and did not."""
-    recipe, seeds = load_recipe(given.recipe), given.seeds
-    for name in given.models:
+    recipe, seeds = load_recipe(options.recipe), options.seeds
+    for name in options.models:
         by_means: dict[str, list[dict[str, float]]] = {TRAINING_MEANS: [], OWN_MEANS: []}
         for seed in seeds:
-            data = rated_features(recipe, seed, given, out)
+            data = rated_features(recipe, seed, options, out)
             for means, values in by_means.items():
-                epochs = 1 if given.quick else EPOCHS
+                epochs = 1 if options.quick else EPOCHS
                 values.append(told_apart(name, data, recipe.model, seed, means == OWN_MEANS, epochs))
                 out.say(f"{name}, seed {seed}, {means}: {values[-1]}")
         for means, values in by_means.items():
             entry = {
                 "measured": "rated",
-                "recipe": named(given.recipe),
+                "recipe": named(options.recipe),
                 "means": means,
                 "model": name,
                 "seeds": list(seeds),
@@ -191,15 +191,15 @@ def rated(given: argparse.Namespace, out: Terminal) -> None:
                 "parameters": int(values[0]["parameters"]),
                 "train_s": statistics.fmean(seed_figures["seconds"] for seed_figures in values),
             }
-            store(entry, given.out, KEY)
+            store(entry, options.out, KEY)
             out.json(entry)
 
 
-def rated_features(recipe: Recipe, seed: int, given: argparse.Namespace, out: Terminal) -> FeatureSet:
+def rated_features(recipe: Recipe, seed: int, options: argparse.Namespace, out: Terminal) -> FeatureSet:
     """Return features of the rows that are not rated 3; a fifth is the test, a fifth of the rest validation."""
-    directory = given.work / f"{recipe.name}-seed{seed}" / "features"
+    directory = options.work / f"{recipe.name}-seed{seed}" / "features"
     if not directory.exists():
-        run = prepared(recipe, given, out, "fetch").directory
+        run = prepared(recipe, options, out, "fetch").directory
         tables = Tables.load(run / "tables")
         rows = tables.interactions
         tables = dataclasses.replace(tables, interactions=rows[rows[Columns.Rating] != 3].reset_index(drop=True))
@@ -310,25 +310,25 @@ def log_loss(labels: np.ndarray, logits: np.ndarray) -> float:
     return float(np.mean(np.logaddexp(0, logits) - labels * logits))
 
 
-def served(given: argparse.Namespace, out: Terminal) -> None:
+def served(options: argparse.Namespace, out: Terminal) -> None:
     """Train rankers behind finished towers and measure what is served, beside retrieval alone."""
-    for kind in given.kinds:
-        served_by(kind, given, out)
+    for kind in options.kinds:
+        served_by(kind, options, out)
 
 
-def run_of(seed: int, given: argparse.Namespace, out: Terminal) -> Run:
+def run_of(seed: int, options: argparse.Namespace, out: Terminal) -> Run:
     """Return the run with a seed that quality.py left; with `--quick` one that is made."""
-    if given.quick:
-        return quality.run_of(ROOT / "recipes" / f"{given.base}.toml", seed, given, out)
-    return Run.open(given.runs / f"{given.base}-seed{seed}", STAGES)
+    if options.quick:
+        return quality.run_of(ROOT / "recipes" / f"{options.base}.toml", seed, options, out)
+    return Run.open(options.runs / f"{options.base}-seed{seed}", STAGES)
 
 
-def served_by(kind: str, given: argparse.Namespace, out: Terminal) -> None:
+def served_by(kind: str, options: argparse.Namespace, out: Terminal) -> None:
     """Train one kind of ranker per seed and store what is served, beside retrieval alone."""
-    measured_seeds, seeds, base = [], given.seeds, given.base
+    measured_seeds, seeds, base = [], options.seeds, options.base
     for seed in seeds:
-        run = run_of(seed, given, out)
-        ranker = ranker_of(kind, run, given.work, out)
+        run = run_of(seed, options, out)
+        ranker = ranker_of(kind, run, options.work, out)
         recipe = run.recipe
         measured = evaluate(
             run.directory / "features",
@@ -372,7 +372,7 @@ def served_by(kind: str, given: argparse.Namespace, out: Terminal) -> None:
         "towers": json.loads((run.directory / "towers" / "towers.json").read_text(encoding="utf-8"))["parameters"],
         "protocol": protocol(run.recipe),
     }
-    store(entry, given.out, KEY)
+    store(entry, options.out, KEY)
     out.json(entry)
 
 
@@ -383,9 +383,11 @@ def figures() -> Iterator[tuple[str, str]]:
             yield side, name
 
 
-def spreads(found: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+def spreads(per_seed: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """Return mean and standard deviation of each figure."""
-    return {f"{side}.{name}": spread([seed_figures[side][name] for seed_figures in found]) for side, name in figures()}
+    return {
+        f"{side}.{name}": spread([seed_figures[side][name] for seed_figures in per_seed]) for side, name in figures()
+    }
 
 
 def ranker_of(kind: str, run: Run, place: Path, out: Terminal) -> Path:
@@ -399,9 +401,9 @@ def ranker_of(kind: str, run: Run, place: Path, out: Terminal) -> Path:
     return directory
 
 
-def latency(given: argparse.Namespace, out: Terminal, turns: int = 200) -> None:
+def latency(options: argparse.Namespace, out: Terminal, turns: int = 200) -> None:
     """Answer single rows with and without each ranker, in turns, in this process; medians in milliseconds."""
-    run, place = run_of(given.seeds[0], given, out), given.work
+    run, place = run_of(options.seeds[0], options, out), options.work
     trained = {kind: place / run.recipe.name / kind.replace(", ", "-").replace(" ", "-") for kind in KINDS}
     users = features.load(run.directory / "features").users[Columns.User].to_numpy()
     requests = [
@@ -419,14 +421,14 @@ def latency(given: argparse.Namespace, out: Terminal, turns: int = 200) -> None:
     medians = in_turns(calls, requests)
     entry = {
         "measured": "latency",
-        "recipe": f"recipes/{given.base}.toml",
+        "recipe": f"recipes/{options.base}.toml",
         "means": "",
         "model": "all",
         "requests": turns,
         "p50_ms": medians,
         "added_ms": {kind: round(median - medians["retrieval"], 4) for kind, median in medians.items()},
     }
-    store(entry, given.out, KEY)
+    store(entry, options.out, KEY)
     out.json(entry)
 
 
@@ -451,12 +453,12 @@ def entries(results: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         )
 
 
-def show(given: argparse.Namespace, out: Terminal) -> None:
+def show(options: argparse.Namespace, out: Terminal) -> None:
     """Draw the picture and write the entries of family.json."""
-    results = json.loads(given.out.read_text(encoding="utf-8"))
-    draw(results, family.picture(given))
+    results = json.loads(options.out.read_text(encoding="utf-8"))
+    draw(results, family.picture(options))
     for entry in entries(results):
-        store(entry, given.out.with_name("family.json"), family.KEY)
+        store(entry, options.out.with_name("family.json"), family.KEY)
 
 
 def draw(results: Sequence[Mapping[str, Any]], path: Path) -> None:

@@ -48,23 +48,23 @@ def main() -> None:
     """Measure one part after the other and write the results."""
     parser = Parser(__doc__, "large_towers")
     parser.add_argument("--part", choices=("train", "release", "load"), help="one part only, in this process")
-    given = parser.options()
-    sizes, place = QUICK if given.quick else WHOLE, given.runs / "large_towers"
-    if given.part:
+    options = parser.options()
+    sizes, place = QUICK if options.quick else WHOLE, options.runs / "large_towers"
+    if options.part:
         silence_libraries()
         sys.stdout.write(
-            json.dumps({"train": train, "release": release, "load": load}[given.part](sizes, place)) + "\n"
+            json.dumps({"train": train, "release": release, "load": load}[options.part](sizes, place)) + "\n"
         )
         return
     shutil.rmtree(place, ignore_errors=True)
-    options = ["--runs", given.runs, *(["--quick"] if given.quick else [])]
+    arguments = ["--runs", options.runs, *(["--quick"] if options.quick else [])]
     figures: dict[str, Any] = sizes._asdict() | {"dim": DIM}
     for part in ("train", "release", "load"):
-        figures[part] = told(in_process(__file__, "--part", part, *options))
+        figures[part] = told(in_process(__file__, "--part", part, *arguments))
         say(f"{part}: {figures[part]}")
     figures["serve"] = serve(sizes, place)
     say(f"serve: {figures['serve']}")
-    write(given.out, {**figures, "machine": machine("tensorflow-cpu", "onnxruntime", "faiss-cpu")})
+    write(options.out, {**figures, "machine": machine("tensorflow-cpu", "onnxruntime", "faiss-cpu")})
 
 
 def rows_of(sizes: Sizes) -> pd.DataFrame:
@@ -194,7 +194,7 @@ def serve(sizes: Sizes, place: Path) -> dict[str, Any]:
     with serving as server, RetrievalClient(server.addresses.grpc) as client:
         ready = time.perf_counter() - began
         with ThreadPoolExecutor(4) as pool:
-            for _ in pool.map(lambda some: client.recommend(some, top_k=10), users):
+            for _ in pool.map(lambda batch: client.recommend(batch, top_k=10), users):
                 pass
         family = psutil.Process(server.process_id).children(recursive=True)
         stubs = sorted(family, key=lambda stub: stub.memory_info().rss)[-2:]

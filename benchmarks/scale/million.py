@@ -51,40 +51,40 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=ROWS, help="interactions; default 2, 6 and 20 million")
     parser.add_argument("--stages", choices=(*TRAINED, SERVED[0]), nargs="+", default=[*TRAINED, SERVED[0]])
     parser.add_argument("--stage", choices=TRAINED, help=argparse.SUPPRESS)
-    given = parser.options()
-    if given.stage:
+    options = parser.options()
+    if options.stage:
         silence_libraries()
-        sys.stdout.write(json.dumps(stage_figures(run_of(given.rows[0], given), given.stage)) + "\n")
+        sys.stdout.write(json.dumps(stage_figures(run_of(options.rows[0], options), options.stage)) + "\n")
         return
-    for rows in [QUICK_ROWS] if given.quick else given.rows:
-        for stage, figures in measure(rows, given):
+    for rows in [QUICK_ROWS] if options.quick else options.rows:
+        for stage, figures in measure(rows, options):
             say(f"{rows:,} rows, {stage}: {figures['seconds']:,.1f} s, {figures['peak_rss_mb']:,} MB")
-    picture = given.out.with_suffix(".png") if given.quick else ROOT / "docs" / "million.png"
-    draw(results_of(given.out), picture)
+    picture = options.out.with_suffix(".png") if options.quick else ROOT / "docs" / "million.png"
+    draw(results_of(options.out), picture)
 
 
-def run_of(rows: int, given: argparse.Namespace) -> Run:
+def run_of(rows: int, options: argparse.Namespace) -> Run:
     """Return the run of the recipe with so many rows."""
     recipe = load_recipe(ROOT / "recipes" / "million.toml")
-    ids = {"users": QUICK_IDS, "items": QUICK_IDS} if given.quick else {}
+    ids = {"users": QUICK_IDS, "items": QUICK_IDS} if options.quick else {}
     assert isinstance(recipe.data, Synthetic)
     data = replace(recipe.data, interactions=rows, **ids)
-    train = replace(recipe.train, batch_size=QUICK_BATCH) if given.quick else recipe.train
-    return Run.create(replace(recipe, name=f"million-{rows}", data=data, train=train), given.runs, STAGES)
+    train = replace(recipe.train, batch_size=QUICK_BATCH) if options.quick else recipe.train
+    return Run.create(replace(recipe, name=f"million-{rows}", data=data, train=train), options.runs, STAGES)
 
 
-def measure(rows: int, given: argparse.Namespace) -> Iterator[tuple[str, Figures]]:
+def measure(rows: int, options: argparse.Namespace) -> Iterator[tuple[str, Figures]]:
     """Run the stages that are due, then the server; yield figures as they are stored."""
-    run = run_of(rows, given)
+    run = run_of(rows, options)
     assert isinstance(run.recipe.data, Synthetic)
     sizes = {"rows": rows, "users": run.recipe.data.users, "items": run.recipe.data.items}
-    options = ["--rows", rows, "--runs", given.runs, *(["--quick"] if given.quick else [])]
-    for stage in (one for one in TRAINED if one in given.stages):
-        done = any(one["rows"] == rows and one["stage"] == stage for one in results_of(given.out))
+    arguments = ["--rows", rows, "--runs", options.runs, *(["--quick"] if options.quick else [])]
+    for stage in (name for name in TRAINED if name in options.stages):
+        done = any(entry["rows"] == rows and entry["stage"] == stage for entry in results_of(options.out))
         if not (done and run.is_finished(run.stages[stage])):
-            yield stage, stored(sizes, stage, told(in_process(__file__, "--stage", stage, *options)), given.out)
-    for stage, figures in server_figures(run) if SERVED[0] in given.stages else ():
-        yield stage, stored(sizes, stage, figures, given.out)
+            yield stage, stored(sizes, stage, told(in_process(__file__, "--stage", stage, *arguments)), options.out)
+    for stage, figures in server_figures(run) if SERVED[0] in options.stages else ():
+        yield stage, stored(sizes, stage, figures, options.out)
 
 
 def stored(sizes: Figures, stage: str, figures: Figures, results: Path) -> Figures:
@@ -95,8 +95,8 @@ def stored(sizes: Figures, stage: str, figures: Figures, results: Path) -> Figur
 
 def results_of(path: Path) -> list[Figures]:
     """Return what has been measured."""
-    found: list[Figures] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    return found
+    results: list[Figures] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    return results
 
 
 def stage_figures(run: Run, stage: str) -> Figures:
@@ -134,8 +134,8 @@ def server_figures(run: Run) -> Iterator[tuple[str, Figures]]:
 def memory(server: TritonServer, seconds: float) -> Figures:
     """Return the seconds, and the memory of the largest process of a server."""
     root = psutil.Process(server.process_id)
-    largest = max([root, *root.children(recursive=True)], key=lambda one: one.memory_info().rss)
-    private = sum(one.private_dirty for one in largest.memory_maps()) // MEGABYTE
+    largest = max([root, *root.children(recursive=True)], key=lambda process: process.memory_info().rss)
+    private = sum(mapping.private_dirty for mapping in largest.memory_maps()) // MEGABYTE
     return {"seconds": round(seconds, 3), "peak_rss_mb": round(peak_mb(largest.pid)), "private_mb": private}
 
 
@@ -143,10 +143,10 @@ def draw(results: list[Figures], path: Path) -> None:
     """Draw CPU time and memory of every stage against rows."""
     drawing, plots = figure(9, 4, "CPU seconds of each stage", "peak memory of each stage, MB")
     for stage in (*TRAINED, *SERVED):
-        points = [one for one in results if one["stage"] == stage]
+        points = [entry for entry in results if entry["stage"] == stage]
         for axes, key in zip(plots, ("cpu_seconds", "peak_rss_mb"), strict=True):
-            there = [one for one in points if key in one]
-            axes.loglog([one["rows"] for one in there], [one[key] for one in there], "o-", label=stage)
+            measured = [entry for entry in points if key in entry]
+            axes.loglog([entry["rows"] for entry in measured], [entry[key] for entry in measured], "o-", label=stage)
             axes.set_xlabel("interactions")
     plots[1].axhline(8_000, color="0.6", linewidth=1, linestyle="--")
     plots[1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))

@@ -48,11 +48,11 @@ def main() -> None:
         out.json(compared)
 
 
-def compare(name: str, epochs: int, given: argparse.Namespace, out: Terminal) -> dict[str, Any]:
+def compare(name: str, epochs: int, options: argparse.Namespace, out: Terminal) -> dict[str, Any]:
     """Return one recipe's figures, predicted and measured."""
     with tempfile.TemporaryDirectory() as folder:
         recipe = shortened(ROOT / "recipes" / f"{name}.toml", epochs, Path(folder))
-        runs = prepared(load_recipe(recipe), given, out).directory.parent
+        runs = prepared(load_recipe(recipe), options, out).directory.parent
         loads = [os.getloadavg()[0]]
         predicted = json.loads(retrieval("plan", recipe, runs, out, "--measure", "--json"))
         loads.append(os.getloadavg()[0])

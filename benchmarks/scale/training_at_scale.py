@@ -103,8 +103,8 @@ def train_by_the_stage(data: FeatureSet, model: Model, settings: Train, seed: in
 
     with tempfile.TemporaryDirectory() as name:
         train(data, model, settings, seed, "cpu", Path(name), progress)
-        told = json.loads((Path(name) / "history.json").read_text(encoding="utf-8"))
-    return [epoch["seconds"] for epoch in told], peaks[-1], imported
+        history = json.loads((Path(name) / "history.json").read_text(encoding="utf-8"))
+    return [epoch["seconds"] for epoch in history], peaks[-1], imported
 
 
 def train_theirs(task: Task, epochs: int) -> Figures:
@@ -129,8 +129,8 @@ def train_theirs(task: Task, epochs: int) -> Figures:
     )
     batches = learned.shuffle(100_000, seed=SEED).batch(task.batch).prefetch(2)
     clock = epoch_clock(tf, seconds)
-    asked = held_out.batch(VALIDATED)
-    model.fit(batches, epochs=epochs, verbose=0, validation_data=asked, validation_freq=epochs, callbacks=[clock])
+    validation = held_out.batch(VALIDATED)
+    model.fit(batches, epochs=epochs, verbose=0, validation_data=validation, validation_freq=epochs, callbacks=[clock])
     return seconds, peak_mb(), imported
 
 

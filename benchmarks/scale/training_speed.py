@@ -59,12 +59,12 @@ def main() -> None:
         out.json(results)
 
 
-def trained(given: argparse.Namespace) -> dict[str, Any]:
+def trained(options: argparse.Namespace) -> dict[str, Any]:
     """Train one model and return its figures."""
-    if given.features:
-        return (train_ours if given.worker == OURS else train_theirs)(given.features, given.epochs)
-    task = (at_scale.QUICK if given.quick else at_scale.WHOLE)._replace(vocabulary=given.vocabulary)
-    seconds, *memory = (at_scale.train_ours if given.worker == OURS else at_scale.train_theirs)(task, given.epochs)
+    if options.features:
+        return (train_ours if options.worker == OURS else train_theirs)(options.features, options.epochs)
+    task = (at_scale.QUICK if options.quick else at_scale.WHOLE)._replace(vocabulary=options.vocabulary)
+    seconds, *memory = (at_scale.train_ours if options.worker == OURS else at_scale.train_theirs)(task, options.epochs)
     return figures(task.rows, seconds, *memory)
 
 
@@ -99,7 +99,7 @@ def in_turns(sides: Sequence[tuple[str, list[Any]]], rounds: int, out: Terminal)
             by_side[name].append(figure)
             out.say(f"round {number + 1}, {name}: {figure['examples_per_s']:,.0f} examples/s, {figure['peak_mb']} MB")
             loads.append(os.getloadavg()[0])
-    return {name: summed_up(each) for name, each in by_side.items()}, [round(load, 2) for load in loads]
+    return {name: summed_up(measurements) for name, measurements in by_side.items()}, [round(load, 2) for load in loads]
 
 
 def ratio(ours: dict[str, Any], theirs: dict[str, Any], key: str) -> float:
@@ -189,9 +189,9 @@ def train_theirs(features: Path, epochs: int) -> dict[str, Any]:
     model = Tutorial()
     model.compile(optimizer=tf.keras.optimizers.Adagrad(0.1))
     data = tf.data.Dataset.from_tensor_slices(columns).shuffle(100_000, seed=SEED).batch(BATCH).cache()
-    asked = tf.data.Dataset.from_tensor_slices(valid).batch(4096).cache()
+    validation = tf.data.Dataset.from_tensor_slices(valid).batch(4096).cache()
     clock = epoch_clock(tf, seconds)
-    model.fit(data, epochs=epochs, verbose=0, validation_data=asked, validation_freq=epochs, callbacks=[clock])
+    model.fit(data, epochs=epochs, verbose=0, validation_data=validation, validation_freq=epochs, callbacks=[clock])
     return figures(len(columns["user_id"]), seconds, peak_mb(), imported)
 
 

@@ -103,15 +103,15 @@ def built(vectors: np.ndarray, queries: np.ndarray, arguments: argparse.Namespac
 def allowed_items(cluster: np.ndarray, selectivity: float, clustered: bool) -> np.ndarray:
     """Return a filter, bool [items], that allows about this share."""
     rng = np.random.default_rng(int(1 / selectivity))
-    wanted = round(selectivity * len(cluster))
+    count = round(selectivity * len(cluster))
     if not clustered:
         bits = np.zeros(len(cluster), dtype=bool)
-        bits[rng.choice(len(cluster), wanted, replace=False)] = True
+        bits[rng.choice(len(cluster), count, replace=False)] = True
         return bits
     sizes = np.bincount(cluster)
-    order = rng.permutation(np.flatnonzero(sizes <= max(1.5 * wanted, sizes.min())))
-    chosen = order[: int(np.searchsorted(np.cumsum(sizes[order]), wanted)) + 1]
-    items = np.flatnonzero(np.isin(cluster, chosen))[:wanted]
+    order = rng.permutation(np.flatnonzero(sizes <= max(1.5 * count, sizes.min())))
+    chosen = order[: int(np.searchsorted(np.cumsum(sizes[order]), count)) + 1]
+    items = np.flatnonzero(np.isin(cluster, chosen))[:count]
     bits = np.zeros(len(cluster), dtype=bool)
     bits[items] = True
     return bits
@@ -160,10 +160,10 @@ def exact(data: Data, mask: ItemMask) -> list[np.ndarray]:
     return best
 
 
-def recall(found: list[np.ndarray], truth: list[np.ndarray]) -> float:
+def recall(answers: list[np.ndarray], truth: list[np.ndarray]) -> float:
     """Return the mean share of the right items that were found."""
     return float(
-        np.mean([len(np.intersect1d(left, right)) / len(right) for left, right in zip(found, truth, strict=True)])
+        np.mean([len(np.intersect1d(left, right)) / len(right) for left, right in zip(answers, truth, strict=True)])
     )
 
 

@@ -202,9 +202,9 @@ class Bench:
                     answers[number].append(items)
         return list(map(self.point, contenders, times, answers))
 
-    def point(self, contender: Contender, seconds: list[float], found: list[np.ndarray]) -> dict[str, Any]:
+    def point(self, contender: Contender, seconds: list[float], answers: list[np.ndarray]) -> dict[str, Any]:
         """Return the figures of one contender."""
-        items = np.concatenate(found)
+        items = np.concatenate(answers)
         sample = self.sample._replace(queries=self.sample.queries[: len(items)], truth=self.sample.truth[: len(items)])
         micros = np.array(seconds) * 1e6
         facts = {**contender.facts, "memory_mb": round(contender.facts["memory_mb"], 1)}

@@ -59,22 +59,22 @@ def measure(retriever: Retriever, rounds: int) -> list[dict[str, Any]]:
         asked_users = np.random.default_rng(0).permutation(users)[:rows]
         _, request, feeds = request_of(retriever, asked_users, TOP_K)
         calls = {"release": partial(retriever.answer, request), "onnx": partial(session.run, None, dict(feeds))}
-        taken = in_turns(calls, rounds)
+        medians = in_turns(calls, rounds)
         points.append(
-            {"rows": len(asked_users), "top_k": TOP_K, **{f"{name}_us": round(us, 1) for name, us in taken.items()}}
+            {"rows": len(asked_users), "top_k": TOP_K, **{f"{name}_us": round(us, 1) for name, us in medians.items()}}
         )
     return points
 
 
 def in_turns(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
     """Return the median microseconds of each call."""
-    taken: dict[str, list[float]] = {name: [] for name in calls}
+    micros: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds + 1):  # the first is not counted
         for name, call in calls.items():
             start = time.perf_counter()
             call()
-            taken[name].append(1e6 * (time.perf_counter() - start))
-    return {name: statistics.median(values[1:]) for name, values in taken.items()}
+            micros[name].append(1e6 * (time.perf_counter() - start))
+    return {name: statistics.median(values[1:]) for name, values in micros.items()}
 
 
 if __name__ == "__main__":

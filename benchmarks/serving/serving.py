@@ -129,13 +129,13 @@ def compare(
     return points, starts
 
 
-def released(path: Path, given: argparse.Namespace, out: Terminal) -> Run:
+def released(path: Path, options: argparse.Namespace, out: Terminal) -> Run:
     """Return a run of the recipe, released by the code as it is. Towers that are there do, however old they are, if the
     features that are made now are those which they were trained with."""
-    recipe = recipe_of(path, given)
-    run = Run.create(recipe, given.runs, STAGES)
-    if given.quick or not (run.directory / "towers").is_dir():
-        return prepared(recipe, given, out, "fetch", "features", "train", "release")
+    recipe = recipe_of(path, options)
+    run = Run.create(recipe, options.runs, STAGES)
+    if options.quick or not (run.directory / "towers").is_dir():
+        return prepared(recipe, options, out, "fetch", "features", "train", "release")
     for stage in ("fetch", "features", "release"):
         with out.working(stage):
             run.stages[stage].work(Job(run.recipe, run.directory, cache_directory(), out.step))
@@ -325,8 +325,8 @@ def report(out: Terminal, points: Sequence[Point], starts: Sequence[dict[str, An
         out.results.print(f"{start['layout']}: first answer after {seconds:.2f} s; {memory}")
 
 
-def _ratio(one: Point | None, other: Point | None, name: str) -> str:
-    return "" if one is None or other is None else f"{getattr(one, name) / getattr(other, name):.2f}"
+def _ratio(over: Point | None, under: Point | None, name: str) -> str:
+    return "" if over is None or under is None else f"{getattr(over, name) / getattr(under, name):.2f}"
 
 
 if __name__ == "__main__":

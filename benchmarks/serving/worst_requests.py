@@ -56,10 +56,10 @@ class Kind(NamedTuple):
 class Kinds:
     """The worst requests for one catalogue."""
 
-    def __init__(self, made: Made) -> None:
-        self.items = len(made.item_ids)
-        self.ids = np.array(made.item_ids, dtype=object if isinstance(made.item_ids[0], str) else np.int64)
-        table = catalogue(made.item_ids)
+    def __init__(self, release: Made) -> None:
+        self.items = len(release.item_ids)
+        self.ids = np.array(release.item_ids, dtype=object if isinstance(release.item_ids[0], str) else np.int64)
+        table = catalogue(release.item_ids)
         self.labels = sorted({label for labels in table["labels"] for label in labels})
         self.rng = np.random.default_rng(7)
 
@@ -225,15 +225,15 @@ def main() -> None:
                 say(json.dumps(figures))
 
 
-def measured(made: Made, place: Path, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def measured(release: Made, place: Path, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Serve a release, and yield the figures of every kind and model."""
-    kinds = Kinds(made).all()
-    with started(made.path, place / "triton") as (address, processes):
-        for model in given.model or MODELS:
+    kinds = Kinds(release).all()
+    with started(release.path, place / "triton") as (address, processes):
+        for model in options.model or MODELS:
             asker = Asker(address, model, processes)
             for kind in kinds:
-                if kind.name in (given.kind or [kind.name]):
-                    yield from worst(asker, kind, address, given.repeats)
+                if kind.name in (options.kind or [kind.name]):
+                    yield from worst(asker, kind, address, options.repeats)
 
 
 def worst(asker: Asker, kind: Kind, address: str, repeats: int) -> Iterator[dict[str, Any]]:
