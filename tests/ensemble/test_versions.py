@@ -241,7 +241,7 @@ def test_after_an_update_that_reads_no_old_release_there_is_a_way_on_and_back(
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("", "not JSON"),
         ("null", "expected an object"),
@@ -255,14 +255,14 @@ def test_after_an_update_that_reads_no_old_release_there_is_a_way_on_and_back(
     ],
 )
 def test_metrics_that_cannot_be_compared_are_refused_by_their_file(
-    content: str, said: str, store: Versions, first: Path, tmp_path: Path
+    content: str, message: str, store: Versions, first: Path, tmp_path: Path
 ) -> None:
     copy = Path(shutil.copytree(first, tmp_path / "run"))
     (copy / "metrics.json").write_text(content)
     for command in (("promote", copy, tmp_path / "others"), ("diff", store.directory, copy)):
-        told = refusal(*command)
-        assert f"{copy}/metrics.json" in told
-        assert said in told
+        output = refusal(*command)
+        assert f"{copy}/metrics.json" in output
+        assert message in output
 
 
 def test_a_directory_that_somebody_changed_is_refused_in_a_line(

@@ -233,7 +233,7 @@ KNOWN: dict[str, tuple[str, Callable[[Path], None], str]] = {
     ),
     "codes below zero": (
         "users/features/00.npy",
-        changed_array("users/features/00.npy", lambda one: -one - 1),
+        changed_array("users/features/00.npy", lambda array: -array - 1),
         "codes",
     ),
     "times that go back": (

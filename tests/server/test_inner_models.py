@@ -29,11 +29,11 @@ class Chain:
 
     def __init__(self, channel: Any) -> None:
         self._channel = channel
-        (width,) = (one.shape[1] for one in channel.get_model_metadata(RANK).inputs if one.name == "features")
+        (width,) = (entry.shape[1] for entry in channel.get_model_metadata(RANK).inputs if entry.name == "features")
         self._features = int(width)
 
     def ask(self, model: str, inputs: Inputs) -> Any:
-        return self._channel.infer(model, [tensor(name, *one) for name, one in inputs.items()])
+        return self._channel.infer(model, [tensor(name, *sent) for name, sent in inputs.items()])
 
     def refusal(self, model: str, inputs: Inputs) -> str:
         """Return why a request is refused, which has to be its own fault."""
@@ -75,21 +75,21 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
 @pytest.mark.parametrize("rows", [1, 2, 40])
 @pytest.mark.parametrize("row", [-2, -(10**9), -(2**63), USERS, 2**63 - 1])
 def test_a_row_of_no_user_is_refused_in_batches_of_every_size(chain: Chain, rows: int, row: int) -> None:
-    told = chain.refusal(SEARCH, chain.search([0] * (rows - 1) + [row]))
-    assert re.search(rf"user_row: got {row}, expected 0 to {USERS - 1}, or -1", told), told
+    message = chain.refusal(SEARCH, chain.search([0] * (rows - 1) + [row]))
+    assert re.search(rf"user_row: got {row}, expected 0 to {USERS - 1}, or -1", message), message
     chain.ask(SEARCH, chain.search([-1] * rows))
 
 
 @pytest.mark.parametrize(
-    ("candidates", "told"),
+    ("candidates", "message"),
     [
         ([[5, 6, -2]], "got -2 to 6"),
         ([[5, ITEMS, -1]], f"got -1 to {ITEMS}"),
         ([[5, 6, 7], [-1, 5, -1]], "row 1: got -1 before another one"),
     ],
 )
-def test_candidates_that_no_search_hands_on_are_refused(chain: Chain, candidates: list[Any], told: str) -> None:
-    assert told in chain.refusal(RANK, chain.ranking(np.array(candidates)))
+def test_candidates_that_no_search_hands_on_are_refused(chain: Chain, candidates: list[Any], message: str) -> None:
+    assert message in chain.refusal(RANK, chain.ranking(np.array(candidates)))
     answer = chain.ask(RANK, chain.ranking(np.array([[5, 6, -1], [-1, -1, -1]])))
     assert answer.as_numpy("count")[:, 0].tolist() == [2, 0]
 

@@ -200,14 +200,14 @@ def test_a_python_that_is_none_is_refused_in_a_line(tmp_path: Path) -> None:
     script = tmp_path / "python"
     script.write_text("#!/bin/sh\necho 3.11\n")
     script.chmod(0o755)
-    for python, told in (
+    for python, reason in (
         (Path("/bin/true"), "it printed something else"),
         (Path("/bin/false"), "it ended with status 1: no message"),
         (tmp_path / "none", "No such file or directory; expected"),
         (tmp_path, "Permission denied; expected"),
         (script, "it printed something else"),
     ):
-        with pytest.raises(ServerError, match=f"^{python}: cannot be asked for its version: {told}") as refused:
+        with pytest.raises(ServerError, match=f"^{python}: cannot be asked for its version: {reason}") as refused:
             inspect_python(python)
         assert "\n" not in str(refused.value)
 

@@ -128,8 +128,8 @@ def test_a_least_score_beyond_float32_is_handed_on_as_a_number(ranked: TritonSer
         {"name": "user_row", "datatype": "INT64", "shape": [2, 1], "data": [-1, -1]},
         {"name": "filter", "datatype": "BYTES", "shape": [2, 1], "data": filters},
     ]
-    found = strictly(post(ranked, "retrieval_search", json.dumps({"inputs": inputs}).encode()))
-    assert found["least_score"][:, 0].tolist() == pytest.approx([float(LOWEST), -float(LOWEST)])
+    outputs = strictly(post(ranked, "retrieval_search", json.dumps({"inputs": inputs}).encode()))
+    assert outputs["least_score"][:, 0].tolist() == pytest.approx([float(LOWEST), -float(LOWEST)])
     body = body_of(user_id=("INT64", [-1, -2]), filter=("BYTES", filters))
     assert strictly(post(ranked, CHAINED, body))["count"].tolist() == [[10], [0]]
 

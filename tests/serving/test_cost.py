@@ -195,7 +195,7 @@ def test_long_texts_are_refused_before_their_words_are_looked_for(
     about = np.array([[b"a " * 32_000]] * 64, dtype=object)
     assert asked(reader_of_texts, Budget(1000), 2, about=about[:2]).count.tolist() == [10, 10]
     read: list[Any] = []
-    monkeypatch.setattr("ensemble.serving.query.kinds.text.tokens", lambda *given: read.append(given) or [])
+    monkeypatch.setattr("ensemble.serving.query.kinds.text.tokens", lambda *arguments: read.append(arguments) or [])
     with pytest.raises(TooMuch, match=r"row \d+: .* more than the 1000 ms"):
         asked(reader_of_texts, Budget(1000), 64, about=about)
     assert not read

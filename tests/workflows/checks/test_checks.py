@@ -154,18 +154,18 @@ def test_a_number_that_no_feature_can_be_made_of_is_found_wherever_it_is_read(
     frames["interactions"]["stars"] = [1.0, 2.0] * 380
     frames["items"] = frames["items"].assign(born=float(START), sold=float(START))
     sides = {"query": QUERY, "item": ITEM, side: {**{"query": QUERY, "item": ITEM}[side], **features}}
-    assert not [one for one in checked(frames, tmp_path, **sides).findings if one.check == "not-finite"]
+    assert not [finding for finding in checked(frames, tmp_path, **sides).findings if finding.check == "not-finite"]
     cell(table, odd, 7, value)(frames)
-    found = of(checked(frames, tmp_path, **sides), "not-finite")
-    assert (found.severity, found.table, found.column, found.rows) == ("error", table, odd, 1)
-    assert found.examples == [{"row": 7, odd: str(value)}]
+    finding = of(checked(frames, tmp_path, **sides), "not-finite")
+    assert (finding.severity, finding.table, finding.column, finding.rows) == ("error", table, odd, 1)
+    assert finding.examples == [{"row": 7, odd: str(value)}]
 
 
 def test_an_age_that_is_clipped_is_no_finding(tmp_path: Path) -> None:
     frames = clean()
     cell("users", "age", 7, 1e300)(frames)
     query = {"user_id": {"kind": "categorical"}, "age": {**AGED, "clip_min": 0.0}}
-    assert not [one for one in checked(frames, tmp_path, query).findings if one.check == "not-finite"]
+    assert not [finding for finding in checked(frames, tmp_path, query).findings if finding.check == "not-finite"]
 
 
 def test_cold_users_and_items_of_the_test_are_counted_with_their_share(tmp_path: Path) -> None:
