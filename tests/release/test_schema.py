@@ -218,6 +218,11 @@ KNOWN: dict[str, tuple[str, Callable[[Path], None], str]] = {
         changed_json(TRANSFORM, lambda document: document["inputs"].append(document["inputs"][1])),
         "inputs",
     ),
+    "a vocabulary elsewhere": (
+        TRANSFORM,
+        changed_json(TRANSFORM, _put("steps", 0, "vocabulary", "../../outside")),
+        "vocabulary must be a name",
+    ),
     "promotion null": (MANIFEST, changed_json(MANIFEST, _put("promotion", None)), "promotion"),
     "promotion of other keys": (MANIFEST, changed_json(MANIFEST, _put("promotion", {"x": 1})), "promotion"),
     "a share of text": (MANIFEST, changed_json(MANIFEST, _put("promotion", "min_overlap", "0.3")), "min_overlap"),

@@ -13,6 +13,7 @@ import numpy as np
 from ..errors import InvalidRelease, InvalidRequest
 from ..files import npy
 from ..files.lookup import DICTIONARY, Lookup, Strings, build_lookup, finds, row_finder
+from ..files.parameters import Fields, shown
 
 NULL = 1
 UNSEEN = 2
@@ -176,11 +177,17 @@ def load_table(directory: Path, name: str) -> np.ndarray:
     return _read(directory, name, ".npy", np.float32, dimensions=2)
 
 
+def name_in(fields: Fields, key: str) -> str:
+    """Take the name of a vocabulary or a table; raise InvalidRelease naming the field if it is none."""
+    name = fields.text(key)
+    if not _NAME.fullmatch(name):
+        raise fields.error(f"{key} must be a name of up to 128 letters of ASCII, digits, _ and -, got {shown(name)}")
+    return name
+
+
 def _read(directory: Path, name: str, suffix: str, dtype: type | tuple[type, ...], dimensions: int = 1) -> np.ndarray:
     """Map an array whose file lies in `directory` itself, after resolving links."""
     dtypes = dtype if isinstance(dtype, tuple) else (dtype,)
-    if not _NAME.fullmatch(name):
-        raise InvalidRelease(f"{directory}: {name!r} is not a name of a vocabulary")
     path = directory / f"{name}{suffix}"
     if path.resolve().parent != directory.resolve():
         raise InvalidRelease(f"{path}: leads out of the release")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...files.parameters import Fields
-from ..vocabulary import load_table
+from ..vocabulary import load_table, name_in
 from .base import IDS, NUMBER, Column, Operator, Parts, Vocabulary, vocabulary_of
 from .categorical import Categorical
 
@@ -22,7 +22,7 @@ class Lookup:
 
 def _lookup(fields: Fields, parts: Parts) -> Lookup:
     vocabulary = vocabulary_of(fields, parts)
-    table = load_table(parts.directory, fields.text("table"))
+    table = load_table(parts.directory, name_in(fields, "table"))
     if table.shape[1] != parts.width or len(table) < vocabulary.codes:
         raise fields.error(f"the table is {table.shape}, expected ({vocabulary.codes}, {parts.width})")
     if not np.isfinite(table).all():

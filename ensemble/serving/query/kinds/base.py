@@ -12,7 +12,7 @@ import numpy as np
 from ...errors import InvalidRequest
 from ...files.parameters import Fields
 from ..hashing import HashedIntegers, HashedStrings
-from ..vocabulary import FIRST_KNOWN, IntegerVocabulary, StringVocabulary, load_integers, load_strings
+from ..vocabulary import FIRST_KNOWN, IntegerVocabulary, StringVocabulary, load_integers, load_strings, name_in
 
 LONGEST = 1_000_000
 """Entries of the longest list."""
@@ -65,7 +65,7 @@ def vocabulary_of(fields: Fields, parts: Parts) -> Vocabulary:
     strings, hashed = parts.dtypes[0] == "string", fields.has("hash_buckets")
     known: Vocabulary | None = None
     if fields.has("vocabulary") or not hashed:
-        name = fields.text("vocabulary")
+        name = name_in(fields, "vocabulary")
         known = load_strings(parts.directory, name) if strings else load_integers(parts.directory, name)
     if not hashed:
         assert known is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...files.parameters import Fields
-from ..vocabulary import StringVocabulary, load_strings, tokens
+from ..vocabulary import StringVocabulary, load_strings, name_in, tokens
 from .base import CODE, Column, Operator, Parts, width_of, with_none
 
 _LETTER_NS = (60.0, 120.0, 180.0)
@@ -30,7 +30,7 @@ class Text:
 
 
 def _text(fields: Fields, parts: Parts) -> Text:
-    vocabulary = load_strings(parts.directory, fields.text("vocabulary"))
+    vocabulary = load_strings(parts.directory, name_in(fields, "vocabulary"))
     return Text(vocabulary, width_of(fields, parts), fields.integer("ngrams", 1, 3))
 
 
