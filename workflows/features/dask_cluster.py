@@ -1,4 +1,7 @@
-"""Where Dask's tasks run: in this process, on a local cluster of processes or GPUs, or on the user's own cluster."""
+"""Where Dask's tasks run: in this process, on a local cluster of processes or GPUs, or on the user's own cluster.
+
+Dask is imported where it is used: whoever reads features needs none of it, and it takes as long as pandas and more.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import as_completed as as_done
 from contextlib import contextmanager
-from typing import Any
-
-from dask.base import compute as compute_here
-from dask.delayed import delayed
-from distributed import Client, LocalCluster, as_completed
+from typing import TYPE_CHECKING, Any
 
 from workflows.config import Device
 from workflows.errors import RecipeError, StageError
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 LOCALHOST = "127.0.0.1"
 WORKERS_TIMEOUT_SECONDS = 60
@@ -52,6 +54,8 @@ def client(workers: int | None = None, scheduler: str | None = None, device: Dev
         with _join(scheduler) as joined:
             yield joined
     elif workers:
+        from distributed import Client
+
         with _local(workers, device) as cluster, Client(cluster) as started:
             yield started
     else:
@@ -65,6 +69,8 @@ def _local(workers: int, device: Device) -> Any:
         from dask_cuda import LocalCUDACluster
 
         return LocalCUDACluster(**options)
+    from distributed import LocalCluster
+
     return LocalCluster(threads_per_worker=1, processes=True, **options)
 
 
@@ -78,6 +84,8 @@ def _on_gpus(device: Device) -> bool:
 
 @contextmanager
 def _join(address: str) -> Iterator[Client]:
+    from distributed import Client
+
     try:
         joined = Client(address, timeout=f"{WORKERS_TIMEOUT_SECONDS}s")
     except (OSError, ValueError) as error:
@@ -107,6 +115,9 @@ def _missing() -> list[str]:
 
 def compute(collections: list[Any], client: Client | None) -> list[Any]:
     """Return the values of Dask collections, or of containers of them: on the client's cluster, else in threads."""
+    from dask.base import compute as compute_here
+    from dask.delayed import delayed
+
     wrapped = [delayed(collection) for collection in collections]
     if client is not None:
         return list(client.gather(client.compute(wrapped)))
@@ -116,6 +127,8 @@ def compute(collections: list[Any], client: Client | None) -> list[Any]:
 def each(function: Callable[[int], Any], numbers: int, client: Client | None) -> Iterator[Any]:
     """Yield `function(0)`, `function(1)` and so on as they are done, in any order."""
     if client is not None:
+        from distributed import as_completed
+
         futures = client.map(function, range(numbers), pure=False)
         for done in as_completed(futures):
             yield done.result()
