@@ -86,18 +86,19 @@ def test_as_many_parameters_are_foretold_as_are_built(recipe: Recipe, users: int
 
 
 def test_tables_and_features_give_the_shapes_that_the_stage_makes(
-    tiny: Path, retrieval: Callable[..., Any], tmp_path: Path
+    tiny: Path, mistaken: Callable[..., Any], tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
     recipe, run = load_recipe(tiny), tmp_path / "runs" / "tiny"
     before = shapes_of(recipe, run)
-    assert retrieval("features", tiny, "--runs", run.parent).returncode == 0
+    assert mistaken("features", tiny, "--runs", run.parent).returncode == 0
     after = shapes_of(recipe, run)
     assert (before.origin, after.origin) == ("tables", "features")
     for name in ("query", "item", "rows", "users", "items"):
         assert getattr(before, name) == getattr(after, name)
-    done = retrieval("plan", tiny, "--runs", run.parent, "--memory", "100MB", "--measure", "--json")
+    capfd.readouterr()
+    done = mistaken("plan", tiny, "--runs", run.parent, "--memory", "100MB", "--measure", "--json")
     assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
+    report = json.loads(capfd.readouterr().out)
     stage = report["training"]
     assert report["parameters"]["total"] == total(parameters(after.query, after.item, recipe.model), recipe.model)
     assert stage["peak"] > stage["base"] > stage["imports"] > 100e6  # TensorFlow alone is more

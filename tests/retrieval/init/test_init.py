@@ -124,7 +124,9 @@ def test_columns_of_users_and_items_with_one_name_get_two(tmp_path: Path) -> Non
     assert list(recipe.item.features) == ["item_id", "item_country"]
 
 
-def test_what_init_writes_is_checked_and_runs_to_a_release(shop: Path, retrieval: Any) -> None:
+def test_what_init_writes_is_checked_and_runs_to_a_release(
+    shop: Path, mistaken: Any, capfd: pytest.CaptureFixture
+) -> None:
     """The one run of the whole way from unknown tables; items as parquet, one epoch."""
     pd.read_csv(shop / "products.csv").to_parquet(shop / "products.parquet")
     files = [
@@ -136,20 +138,21 @@ def test_what_init_writes_is_checked_and_runs_to_a_release(shop: Path, retrieval
         shop / "products.parquet",
     ]
     recipe = shop / "recipe.toml"
-    done = retrieval("init", *files, "--out", recipe, "--name", "shop", "--json")
-    assert done.returncode == 0, done.stderr
-    written = json.loads(done.stdout)
+
+    def printed(*arguments: object) -> Any:
+        capfd.readouterr()
+        done = mistaken(*arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(capfd.readouterr().out)
+
+    written = printed("init", *files, "--out", recipe, "--name", "shop")
     assert {column["name"]: column["becomes"] for column in written["columns"]}["timestamp"] == "timestamp"
-    assert retrieval("init", *files, "--out", recipe).returncode == 2, "a recipe was written over"
-    checked = retrieval("check", recipe, "--json")
-    assert checked.returncode == 0, checked.stderr
-    assert json.loads(checked.stdout)["errors"] == 0
+    assert mistaken("init", *files, "--out", recipe).returncode == 2, "a recipe was written over"
+    assert printed("check", recipe)["errors"] == 0
     text = recipe.read_text(encoding="utf-8")
     assert "epochs = 30" in text
     recipe.write_text(text.replace("epochs = 30", "refit = false\nepochs = 1"), encoding="utf-8")
-    done = retrieval("run", recipe, "--runs", shop / "runs", "--json")
-    assert done.returncode == 0, done.stderr
-    metrics = json.loads(done.stdout)["metrics"]
+    metrics = printed("run", recipe, "--runs", shop / "runs")["metrics"]
     assert metrics["rows"] == 400
     assert (shop / "runs" / "shop" / "release" / "manifest.json").is_file()
     report = (shop / "runs" / "shop" / "report.html").read_text(encoding="utf-8")
@@ -185,15 +188,15 @@ def test_plan_knows_the_sizes_right_after_init_and_the_run_keeps_what_it_read(sh
     assert advance(run, ["fetch"], shop, Terminal(sys.stderr))[0]["kept"]
 
 
-def test_check_fails_where_rows_are_bad_and_shows_them(shop: Path, retrieval: Any) -> None:
+def test_check_fails_where_rows_are_bad_and_shows_them(shop: Path, mistaken: Any, capfd: pytest.CaptureFixture) -> None:
     path = shop / "recipe.toml"
     path.write_text(recipe_text(plan_of(shop), "shop", path), encoding="utf-8")
     with (shop / "orders.csv").open("a", encoding="utf-8") as file:
         file.write("C1001,SKU-G001,yesterday,1,phone\n")
-    done = retrieval("check", path)
-    assert done.returncode == 2
+    assert mistaken("check", path).returncode == 2
+    shown = capfd.readouterr().out
     for words in ("bad-row/type", "must be a number of milliseconds", "row 4000", "'yesterday'", "1 error,"):
-        assert words in done.stdout, done.stdout
+        assert words in shown, shown
 
 
 def test_a_column_of_events_is_found_and_its_kinds_are_listed(tmp_path: Path) -> None:
