@@ -80,7 +80,7 @@ def _check_towers(release: Release, features: Sequence[str]) -> None:
         if stated[key] != manifest[key]:
             raise fields.error(f"{key} is {stated[key]}, that of the manifest {manifest[key]}")
     if foreign := sorted(set(stated["query_inputs"]) - set(features)):
-        raise fields.error(f"query_inputs: {foreign[0]!r} is no feature that query/{TRANSFORM} makes")
+        raise fields.error(f"query_inputs: {foreign[0]!r} is none of the outputs of query/{TRANSFORM}")
 
 
 def _check_collection(release: Release, attributes: Sequence[str]) -> None:
