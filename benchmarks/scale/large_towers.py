@@ -102,7 +102,7 @@ def train(sizes: Sizes, place: Path) -> dict[str, Any]:
     towers.compile(optimizer=build_optimizer(Train(), BATCHES, Ranks()))
     labels = Labels(seen.items, seen.users, tf.ones(len(rows)), tf.range(len(rows), dtype=tf.int64))
     began = time.perf_counter()
-    batches = tf.data.Dataset.from_tensor_slices(({"user_id": codes}, labels)).batch(sizes.batch)
+    batches = tf.data.Dataset.from_tensor_slices(({"user_id": codes}, labels)).batch(sizes.batch, drop_remainder=True)
     towers.fit(batches, verbose=0)
     stepped = time.perf_counter()
     part = Part({"user_id": codes[:1000]}, rows[:1000])

@@ -177,7 +177,7 @@ class SampledLoss:
         return _Embedded(items, towers.item_vectors(True, items), column[:batch], column[batch:])
 
     def _groups(self, labels: Labels) -> list[slice]:
-        """Return the rows whose items compete with one another."""
+        """Return the rows whose items compete with one another; how many there are is known when a step is traced."""
         size = self.sampler.config.group
         return [slice(start, start + size) for start in range(0, labels.items.shape[0], size)]
 
