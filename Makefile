@@ -25,11 +25,14 @@ demo: setup
 explore: setup
 	@.venv/bin/retrieval explore runs/movielens-100k
 
+# Three workers for two cores, as tests wait for servers; file by file, the longest first (tests/conftest.py).
+PARALLEL = -n 3 --dist loadfile --no-loadscope-reorder
+
 test: setup
-	@.venv/bin/python -m pytest -n 2 --dist loadfile $(PYTEST)
+	@.venv/bin/python -m pytest $(PARALLEL) $(PYTEST)
 
 test-fast: setup
-	@.venv/bin/python -m pytest -n 2 --dist loadfile -m "not slow" $(PYTEST)
+	@.venv/bin/python -m pytest $(PARALLEL) -m "not slow" $(PYTEST)
 
 # See docs/containers.md.
 test-versions: setup

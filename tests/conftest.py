@@ -36,6 +36,20 @@ SLOW_FILES = (
     "workflows/features/test_parts.py",
 )
 """Those of the other folders that take more than ten seconds."""
+LONGEST_FILES = (
+    *("congruence/test_engines_served.py", "models/training/test_training.py", "retrieval/test_tuning.py"),
+    *("containers/test_docs.py", "retrieval/test_fit.py", "workflows/features/test_parts.py"),
+    *("retrieval/commands/test_serving.py", "retrieval/init/test_init.py", "retrieval/test_planning.py"),
+    *("retrieval/test_notebook.py", "retrieval/runs/test_continuing.py", "server/test_server.py"),
+    *("server/test_supervision.py", "models/training/test_stream.py", "retrieval/runs/test_every_feature.py"),
+    *("server/test_deploy.py", "release/test_signing.py", "models/training/test_resuming.py"),
+    *("models/training/test_tasks.py", "live/test_catalogue.py", "models/test_ranking.py"),
+    *("ensemble/test_versions.py", "saved/test_saved_models.py", "retrieval/runs/test_ranking.py"),
+    *("congruence/test_one_number.py", "serving/test_engines.py", "server/test_other_languages.py"),
+    *("faults/test_killed_stage.py", "containers/test_gateway.py", "retrieval/commands/test_peers.py"),
+    *("congruence/test_playlists.py", "congruence/test_vocabularies.py"),
+)
+"""Those that take half a minute and more on a busy machine."""
 SLOW_FIXTURES = {"run_dir", "served", "client", "channel", "retrieval"}
 """What takes a trained run, a server or the command line in a process of its own."""
 
@@ -44,13 +58,17 @@ RECIPE = TESTS.parent / "recipes" / "movielens-100k.toml"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what `make test-fast` leaves out; a module with other slow tests marks itself."""
+    """Mark what `make test-fast` leaves out; a module with other slow tests marks itself. Workers, which take file by
+    file in this order, begin with the longest, so that none is left alone at the end."""
     for item in items:
         fixtures = SLOW_FIXTURES & set(getattr(item, "fixturenames", ()))
         path = item.path.relative_to(TESTS)
         slow = path.parts[0] in SLOW_FOLDERS or path.as_posix() in SLOW_FILES
         if slow or fixtures or item.get_closest_marker("server"):
             item.add_marker(pytest.mark.slow)
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        places = {TESTS / name: place for place, name in enumerate(LONGEST_FILES)}
+        items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 def retrieval(*arguments: str | Path, cwd: Path | None = None, **options: object) -> subprocess.CompletedProcess[str]:
