@@ -1,3 +1,6 @@
+# Else every process of the tests would compile our sources, and pytest its own of them, from the beginning.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help setup demo explore test test-fast benchmarks-smoke faults test-versions test-horovod check lock audit images docs clean
 
 help:
