@@ -46,7 +46,7 @@ def test_the_repository_needs_nothing_of_the_project(repository: Path) -> None:
         "assert not ours & {name.split('.')[0] for name in sys.modules}, sys.modules.keys()"
     )
     version = repository / "retrieval/1"
-    subprocess.run([sys.executable, "-c", code, version], check=True, cwd=version)
+    subprocess.run([sys.executable, "-B", "-c", code, version], check=True, cwd=version)
     for file in version.rglob("*"):
         assert file.suffix in {".py", ".json", ".npy", ".onnx", ".faiss", ".parquet", ".pbtxt", ""}, file
 
