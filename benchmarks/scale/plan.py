@@ -3,10 +3,10 @@
     .venv/bin/python -m benchmarks.scale.plan
     .venv/bin/python -m benchmarks.scale.plan --quick
 
-For each recipe: the features are made, the plan is asked (a rehearsal in a process of its own), then the recipe is
-trained by `retrieval train` in a fresh process, for fewer epochs than it says, which changes neither figure. Memory
-should be within 20 %, an epoch within 40 %. A machine that does other work besides is no place for the times: the load
-before and after is kept with the results, benchmarks/results/plan.json.
+For each recipe: the features are made, the plan is asked (a rehearsal in a process of its own), then
+the recipe is trained by `retrieval train` in a fresh process, for fewer epochs than it says, which changes neither
+figure. Memory should be within 20 %, an epoch within 40 %. A machine that does other work besides is no place for the
+times: the load before and after is kept with the results, benchmarks/results/plan.json.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 
 from benchmarks.harness import ROOT, Parser, prepared, write
 from retrieval.console import Terminal, terminal
-from retrieval.plan.cost import measured_of
+from retrieval.plan.cost import measured_of, product_seconds
 from retrieval.recipes.recipe import load_recipe
 
 RECIPES = ("movielens-100k", "movielens-100k-user", "movielens-100k-temporal")
@@ -43,7 +43,12 @@ def main() -> None:
         for number, recipe in enumerate(recipes, start=1):
             out.say(f"{number} of {len(recipes)}: {recipe}")
             rows.append(compare(recipe, epochs, options, out))
-        compared = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "epochs": epochs, "recipes": rows}
+        compared = {
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            "product_seconds": product_seconds(),
+            "epochs": epochs,
+            "recipes": rows,
+        }
         write(options.out, compared)
         out.json(compared)
 

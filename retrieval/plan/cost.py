@@ -6,12 +6,14 @@ import math
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import psutil
 
 from ensemble.config import Index
@@ -27,8 +29,9 @@ from workflows.errors import StageError
 
 BASE = 800_000_000
 """Bytes of Python, TensorFlow, Merlin, traced graphs and the export, as measured for the recipes of `recipes/`."""
-STEP_BYTES_PER_SECOND = 2.5e9
-"""What a step holds over the seconds that it takes: 2.3e9 to 3.2e9 for these recipes on two cores."""
+STEP_SECONDS, STEP_BYTES_PER_SECOND = 0.004, 4.5e9
+"""A step takes so long however small it is, and the more the more it computes, where `product_seconds` is PRODUCT."""
+PRODUCT = 0.0108
 FITTING = 0.7
 """Steps are timed only where the recipe takes less than this share of the memory that is free."""
 _SERVING = """
@@ -37,10 +40,24 @@ print(psutil.Process().memory_info().rss)
 """
 
 
-def estimated(recipe: Recipe, shapes: Shapes) -> Measured:
-    """Return what a rehearsal would measure, from the sizes alone: see docs/plan.md for how far off it may be."""
+def estimated(recipe: Recipe, shapes: Shapes, product: float) -> Measured:
+    """Return what a rehearsal would measure, from the sizes and `product_seconds`: docs/plan.md says how far off."""
     moved = sum(step_traffic(shapes, recipe.model, recipe.train).values())
-    return Measured(imports_bytes=None, base_bytes=BASE, seconds_per_step=moved / STEP_BYTES_PER_SECOND)
+    seconds = product / PRODUCT * (STEP_SECONDS + moved / STEP_BYTES_PER_SECOND)
+    return Measured(imports_bytes=None, base_bytes=BASE, seconds_per_step=seconds)
+
+
+def product_seconds() -> float:
+    """Return how long this machine takes now for a softmax of 512 rows and 8,192 items, the shortest of some times."""
+    random = np.random.default_rng(0)
+    queries, items = random.random((512, 64), np.float32), random.random((64, 8192), np.float32)
+
+    def once() -> float:
+        start = time.perf_counter()
+        np.exp(queries @ items).sum(axis=1)
+        return time.perf_counter() - start
+
+    return min(once() for _ in range(30))
 
 
 def rehearse(recipe: Recipe, shapes: Shapes, features: Path | None) -> Measured:

@@ -85,7 +85,7 @@ def fetch_own_tables(out: Terminal, source: Path, runs: Path, cache: Path) -> No
 
 
 def _planned(source: Path, runs: Path, sizes: Any, budget: int | None, measure: bool) -> dict[str, Any]:
-    from retrieval.plan.cost import compared, estimated, measured_of, rehearse, serving_base
+    from retrieval.plan.cost import compared, estimated, measured_of, product_seconds, rehearse, serving_base
     from retrieval.plan.cost import plan as foretell
     from retrieval.plan.shapes import shapes_of
     from retrieval.recipes.recipe import load_recipe
@@ -96,7 +96,7 @@ def _planned(source: Path, runs: Path, sizes: Any, budget: int | None, measure: 
     run = Run.open(source, STAGES) if is_run else Run.create(load_recipe(source), runs, STAGES)
     shapes = shapes_of(run.recipe, run.directory, sizes)
     features = run.features if shapes.origin == "features" else None
-    measured = rehearse(run.recipe, shapes, features) if measure else estimated(run.recipe, shapes)
+    measured = rehearse(run.recipe, shapes, features) if measure else estimated(run.recipe, shapes, product_seconds())
     planned = foretell(run.recipe, shapes, measured, serving_base(), budget)
     return {**planned, "compared": compared(planned, measured_of(source)) if is_run else None}
 
