@@ -282,7 +282,7 @@ class TritonServer:
     def _command(self, server: Path, staging: Staging) -> list[str]:
         arguments = server_arguments(staging.models, self.addresses, self._key, self._tls, int(self._stop_timeout))
         backends = [] if staging.backends is None else [f"--backend-directory={staging.backends}"]
-        return [str(server), *arguments, *backends]
+        return [str(server), *arguments, *backends, f"--backend-config=python,shm-region-prefix-name={staging.regions}"]
 
     def _told(self, staging: Staging) -> dict[str, str]:
         """Return the environment variables for the models."""

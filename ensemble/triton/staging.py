@@ -22,6 +22,7 @@ from workflows.errors import ServerError
 _PREFIX = "merlin-retrieval-"
 _PLAIN = re.compile(r"[A-Za-z0-9/._-]+")
 _PLACES = ("/tmp", "/var/tmp", "/dev/shm")
+_SHARED = Path("/dev/shm")
 _START = """\
 import site, sys; sys.dont_write_bytecode = True; list(map(site.addsitedir, {packages!r}))
 """
@@ -56,9 +57,14 @@ class Staging:
             self.backends = self._link_backends(triton.backends, triton.stub)
 
     def remove(self) -> None:
-        """Remove the directory, but not what it links to."""
-        shutil.rmtree(self.directory, ignore_errors=True)
+        """Remove the directory, but not what it links to, and the shared memory that a killed Triton leaves."""
+        _remove(self.directory)
         os.close(self._lock)
+
+    @property
+    def regions(self) -> str:
+        """What the names of the regions of shared memory begin with in which this Triton and its models meet."""
+        return _regions(self.directory)
 
     def real(self, text: str) -> str:
         """Return a line of Triton's log with the real paths of repository and delta directory."""
@@ -123,8 +129,18 @@ def _locked(directory: Path) -> int:
     return descriptor
 
 
+def _regions(directory: Path) -> str:
+    return f"{directory.name}-"
+
+
+def _remove(directory: Path) -> None:
+    for region in _SHARED.glob(f"{_regions(directory)}*"):
+        region.unlink(missing_ok=True)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
 def _remove_left(place: Path) -> None:
-    """Remove the directories of killed processes; one without links yet is about to be locked."""
+    """Remove what killed processes left; a directory without links yet is about to be locked."""
     for link in place.glob(f"{_PREFIX}*/models"):
         try:
             descriptor = os.open(link.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -133,7 +149,7 @@ def _remove_left(place: Path) -> None:
         try:
             if os.fstat(descriptor).st_uid == os.geteuid():
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(link.parent, ignore_errors=True)
+                _remove(link.parent)
         except BlockingIOError:
             pass  # its server runs
         finally:

@@ -246,6 +246,24 @@ def test_a_server_that_dies_is_reported_not_waited_for(repository: Path) -> None
         serve(server, ready)
 
 
+def test_a_killed_server_leaves_no_shared_memory(repository: Path) -> None:
+    server, held = server_of(repository), list[Path]()
+
+    def regions() -> list[Path]:
+        arguments = " ".join(psutil.Process(server.process_id).cmdline())
+        prefix = arguments.partition("shm-region-prefix-name=")[2].partition(" ")[0]
+        return list(Path("/dev/shm").glob(f"{prefix}*"))
+
+    def ready(_: object) -> None:
+        held.extend(regions())
+        psutil.Process(server.process_id).kill()
+
+    with pytest.raises(ServerError, match="ended by itself"):
+        serve(server, ready)
+    assert held
+    assert not [region for region in held if region.exists()]
+
+
 def test_python_3_12_serves_too(repository: Path) -> None:
     """The serving environment from its own lock, on a Python that cannot hold the training side."""
     with server_of(repository, python=serving_python("3.12")) as server:
