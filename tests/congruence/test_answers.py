@@ -20,6 +20,7 @@ from ensemble.layouts import CHAINED, FUSED
 from ensemble.serving.retriever import Retriever
 from ensemble.triton.export import FusedRuntime
 from ensemble.triton.operators import build_ensemble
+from tests.congruence.rows import Rows, ask, assert_congruent, rows_of
 from tests.served import Served
 from tests.synthetic import Run, make_release, make_run
 
@@ -33,8 +34,6 @@ FILTERS = (
     Filter(crowding=Crowding("genres", 3), min_score=-0.5),
 )
 """The third one leaves few items, the last one more than it may be known how many without walking through them."""
-Rows = list[tuple[list[Any], list[float], bool]]
-"""Of each row: the ids, the scores, whether the user is known."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ def by_retriever(release: Path, questions: Questions, batch: int) -> Rows:
     answers: Rows = []
     for start in range(0, ROWS, batch):
         answer = retriever.answer(retriever.reader.read([questions.inputs(slice(start, start + batch))]))
-        answers += _rows(answer.item_id, answer.score, answer.count, answer.user_known)
+        answers += rows_of(answer.item_id, answer.score, answer.count, answer.user_known)
     return answers
 
 
@@ -107,7 +106,7 @@ def by_triton(address: str, model: str, questions: Questions, batch: int, client
     """Ask a model in Triton, `clients` requests at a time."""
     with grpc.InferenceServerClient(address) as client, ThreadPoolExecutor(clients) as pool:
         parts = pool.map(
-            lambda start: _infer(client, model, questions.inputs(slice(start, start + batch))), range(0, ROWS, batch)
+            lambda start: ask(client, model, questions.inputs(slice(start, start + batch))), range(0, ROWS, batch)
         )
         return [row for part in parts for row in part]
 
@@ -196,38 +195,11 @@ def test_requests_that_leave_inputs_out_are_answered_beside_those_that_do_not(
     ]
     requests = [variant(slice(row, row + 1)) for row in range(len(users)) for variant in variants]
     with grpc.InferenceServerClient(served.address) as client, ThreadPoolExecutor(16) as pool:
-        answers = [rows[0] for rows in pool.map(lambda inputs: _infer(client, model, inputs), requests)]
+        answers = [rows[0] for rows in pool.map(lambda inputs: ask(client, model, inputs), requests)]
     retriever = Retriever.load(release)
     for inputs, row in zip(requests, answers, strict=True):
         answer = retriever.answer(retriever.reader.read([inputs]))
-        assert_congruent([row], _rows(answer.item_id, answer.score, answer.count, answer.user_known))
-
-
-def assert_congruent(actual: Rows, expected: Rows) -> None:
-    """Assert the same ids and flags, and scores within 1e-5."""
-    assert len(actual) == len(expected)
-    for row, (answer, reference) in enumerate(zip(actual, expected, strict=True)):
-        assert answer[0] == reference[0], f"row {row}"
-        assert answer[2] == reference[2], f"row {row}"
-        np.testing.assert_allclose(answer[1], reference[1], rtol=0, atol=1e-5)
-
-
-def _infer(client: Any, model: str, inputs: dict[str, np.ndarray]) -> Rows:
-    tensors = []
-    for name, array in inputs.items():
-        kind = {"O": "BYTES", "b": "BOOL", "f": "FP64"}.get(array.dtype.kind, f"INT{array.dtype.itemsize * 8}")
-        tensor = grpc.InferInput(name, list(array.shape), kind)
-        tensor.set_data_from_numpy(array)
-        tensors.append(tensor)
-    result = client.infer(model, tensors)
-    return _rows(*(result.as_numpy(name) for name in ("item_id", "score", "count", "user_known")))
-
-
-def _rows(ids: np.ndarray, scores: np.ndarray, counts: np.ndarray, known: np.ndarray) -> Rows:
-    return [
-        ([_text(item_id) for item_id in ids[row, :count].tolist()], scores[row, :count].tolist(), bool(flag))
-        for row, (count, flag) in enumerate(zip(counts.ravel().tolist(), known.ravel().tolist(), strict=True))
-    ]
+        assert_congruent([row], rows_of(answer.item_id, answer.score, answer.count, answer.user_known))
 
 
 def _column(values: pd.Series, dtype: Any) -> np.ndarray:
@@ -236,10 +208,6 @@ def _column(values: pd.Series, dtype: Any) -> np.ndarray:
 
 def _wire(value: Any) -> Any:
     return value.encode() if isinstance(value, str) else value
-
-
-def _text(value: Any) -> Any:
-    return value.decode() if isinstance(value, bytes) else value
 
 
 def test_vectors_as_long_as_a_blend_makes_them_are_released(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,6 +21,7 @@ from ensemble.serving.files.release import Release
 from ensemble.serving.retriever import Retriever
 from ensemble.triton.export import FusedRuntime, export_repository
 from ensemble.triton.operators import build_ensemble
+from tests.congruence.rows import Rows, ask, assert_congruent, rows_of
 from tests.synthetic import Run, make_release, make_run
 from workflows.errors import DataError, ReleaseError
 
@@ -32,7 +32,6 @@ FILTERS = (
     Filter(min_score=1.0),
     Filter(crowding=Crowding("genres", 3)),
 )
-Rows = list[tuple[list[Any], list[float], bool]]
 
 
 @pytest.fixture(scope="module")
@@ -84,25 +83,6 @@ def by_retriever(run: Run, questions: pd.DataFrame, batch: int) -> Rows:
         answer = retriever.answer(retriever.reader.read([inputs(questions, slice(start, start + batch))]))
         rows += rows_of(answer.item_id, answer.score, answer.count, answer.user_known)
     return rows
-
-
-def rows_of(ids: Any, scores: Any, counts: Any, known: Any) -> Rows:
-    return [
-        (
-            [item_id.decode() if isinstance(item_id, bytes) else item_id for item_id in ids[row][:count]],
-            list(scores[row][:count]),
-            bool(flag),
-        )
-        for row, (count, flag) in enumerate(zip(np.ravel(counts).tolist(), np.ravel(known).tolist(), strict=True))
-    ]
-
-
-def assert_congruent(actual: Rows, expected: Rows) -> None:
-    assert len(actual) == len(expected)
-    for row, (answer, reference) in enumerate(zip(actual, expected, strict=True)):
-        assert answer[0] == reference[0], f"row {row}"
-        assert answer[2] == reference[2], f"row {row}"
-        np.testing.assert_allclose(answer[1], reference[1], rtol=0, atol=1e-5)
 
 
 def test_the_answers_are_the_best_of_the_nearest(run: Run, questions: pd.DataFrame, expected: Rows) -> None:
@@ -168,16 +148,6 @@ def test_triton_answers_alike(address: str, questions: pd.DataFrame, expected: R
         alone = ask(client, model, {"user_id": inputs(questions, slice(0, 1))["user_id"]})
     assert_congruent(rows, expected)
     assert len(alone[0][0]) == 10  # the release's top_k
-
-
-def ask(client: Any, model: str, arrays: dict[str, np.ndarray]) -> Rows:
-    tensors = []
-    for name, array in arrays.items():
-        kind = {"O": "BYTES", "b": "BOOL", "f": "FP64"}.get(array.dtype.kind, f"INT{array.dtype.itemsize * 8}")
-        tensors.append(grpc.InferInput(name, list(array.shape), kind))
-        tensors[-1].set_data_from_numpy(array)
-    result = client.infer(model, tensors)
-    return rows_of(*(result.as_numpy(name) for name in ("item_id", "score", "count", "user_known")))
 
 
 def test_a_ranker_of_other_towers_is_refused(run: Run, tmp_path: Path) -> None:
