@@ -28,6 +28,8 @@ MOST_CLICKS = 20_000
 GENRES, LABELS, BRANDS = 20, 2000, 500
 """Distinct values: three genres, five labels and one brand an item."""
 CANDIDATES = 500
+TOKENS = 32
+"""Of a user's text, which the tower does not look at."""
 _Array = np.ndarray
 _WIDE = 128  # hidden units of the ranker
 
@@ -70,7 +72,7 @@ def _write_parts(parts: Path, items: int, item_ids: Any, ranks: bool) -> None:
 
 
 def _write_features(features: Path, item_ids: Any) -> None:
-    users = pd.DataFrame({"user_id": np.arange(USERS)})
+    users = pd.DataFrame({"user_id": np.arange(USERS), "about": "a"})
     rows = _interactions(len(item_ids))
     for part, chosen in {"train": rows[:-300], "valid": rows[-300:-150], "test": rows[-150:]}.items():
         (features / part).mkdir(parents=True)
@@ -82,8 +84,11 @@ def _write_features(features: Path, item_ids: Any) -> None:
     (features / "features.json").write_text('{"asked": "all"}')
     user = {"op": "categorical", "input": "user_id", "output": "user_id", "vocabulary": "user_id"}
     sequence = {"op": "sequence", "input": "timestamp", "output": "history", "max_length": LAST}
-    query = _transform([("user_id", "int64"), ("timestamp", "int64")], [user, sequence])
-    _write_transform(features / "query_transform", query, {"user_id": users["user_id"].tolist()})
+    text = {"op": "text", "input": "about", "output": "about", "vocabulary": "about", "ngrams": 3, "max_length": TOKENS}
+    query = _transform([("user_id", "int64"), ("timestamp", "int64"), ("about", "string")], [user, text, sequence])
+    query["outputs"].insert(1, {"name": "about", "dtype": "int64", "list": True, "max_length": TOKENS})
+    vocabularies = {"user_id": users["user_id"].tolist(), "about": ["a", "b"]}
+    _write_transform(features / "query_transform", query, vocabularies)
     kind = "int64" if isinstance(item_ids, _Array) else "string"
     item = {"op": "categorical", "input": "item_id", "output": "item_id", "vocabulary": "item_id"}
     _write_transform(features / "item_transform", _transform([("item_id", kind)], [item]), {"item_id": item_ids})

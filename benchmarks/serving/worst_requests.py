@@ -40,7 +40,17 @@ CATALOGUES = ((1659, "int64", False), (1659, "string", False), (1659, "int64", T
 MODELS = ("retrieval", "retrieval_chained")
 ROWS, TOP_K, IDS, CLICKS, VALUES = 256, 1000, 10_000, 1000, 1000
 """What a request may have at most, as a release is written by default."""
-QUICK = ("plain", "tag repeated, any", "allowed ids", "crowding, largest top_k", "not JSON, long", "everything")
+LETTERS = b"a " * 32_768
+"""The text of a query column with the most words that it may have."""
+QUICK = (
+    "plain",
+    "long texts",
+    "tag repeated, any",
+    "allowed ids",
+    "crowding, largest top_k",
+    "not JSON, long",
+    "everything",
+)
 _Array = np.ndarray
 Inputs = dict[str, _Array]
 
@@ -82,6 +92,7 @@ class Kinds:
             Kind("largest top_k", self.widest),
             Kind("excluded ids", lambda rows: {**self.plain(rows), "exclude_item_ids": self.lists(rows, IDS)}),
             Kind("history", self.clicks),
+            Kind("long texts", lambda rows: {**self.plain(rows), "about": np.full((rows, 1), LETTERS, dtype=object)}),
             Kind("long history of a known user", lambda rows: {"user_id": np.zeros((rows, 1), dtype=np.int64)}),
             *kinds,
             Kind("crowding, largest top_k", lambda rows: {**self.filtered(filters["crowding"], rows), **self.k(rows)}),
