@@ -15,7 +15,7 @@ Weight = Annotated[float, Meta(ge=0.0)]
 class RankingTraining(Section, frozen=True, kw_only=True):
     """What both kinds of rankers take."""
 
-    candidates: PositiveInt = 200
+    candidates: Annotated[int, Meta(ge=1, le=65_536)] = 200
     """So many allowed items, or `top_k` of them if that is more, are retrieved for a query and rescored. The answer
     is the first `top_k` by the new score."""
     negatives: PositiveInt = 20

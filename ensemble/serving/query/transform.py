@@ -208,6 +208,6 @@ def _sequence(fields: Fields, inputs: list[Any], outputs: list[Any]) -> Sequence
     expected = [{"name": HISTORY, "dtype": "int64", **widths}, {"name": HISTORY_AGE, "dtype": "float32", **widths}]
     if {"name": TIME, "dtype": "int64", "list": False} not in inputs or outputs[-2:] != expected:
         raise fields.error(
-            f"a sequence makes the last outputs, {HISTORY} and {HISTORY_AGE}, of the input {TIME}, int64"
+            f"a sequence takes {TIME}, int64, of the inputs and makes the last outputs, {HISTORY} and {HISTORY_AGE}"
         )
     return Sequence(last, left)
