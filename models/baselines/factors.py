@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -24,16 +25,18 @@ KINDS: Final[dict[str, Sequence[Blended]]] = {
         for neighbours, shrinkage, exponent in ((200, 10, 0.5), (500, 3, 0.5), (100, 10, 0), (200, 10, 0.75))
     ],
     "recent item KNN": [RecentItemKnn(200, 10, 0.5, decay) for decay in (0.8, 0.9, 0.6)],
-    "SVD": [Svd(factors) for factors in (512, 256, 128, 64, 32)],
+    "SVD": [Svd(factors) for factors in (1024, 512, 256, 128, 64, 32)],
     "EASE": [Ease(l2) for l2 in (200, 50, 500, 20, 1000)],
     "ALS": [
         Als(factors, regularization, alpha)
-        for factors, regularization, alpha in ((64, 30, 10), (256, 100, 20), (128, 30, 5), (32, 10, 5), (256, 30, 10))
+        for factors, regularization, alpha in ((256, 30, 10), (64, 30, 10), (256, 100, 20), (128, 30, 5), (32, 10, 5))
     ],
 }
 """Names, and the settings that are tried for each, the likeliest first; they do not depend on the machine's speed."""
 MANY: Final = 300_000
 """Interactions beyond which only the first two settings of each kind are tried."""
+KEPT: Final = 3
+"""So many of each kind, the best ones alone, may be blended: ALS of 256 factors and of 64 err on different rows."""
 _SAMPLED_USERS: Final = 1000
 FIRST: Final = 100
 """Items that a user is answered first, whose scores factors of too small a rank keep rather than the others'."""
@@ -44,9 +47,14 @@ _MOST_PAIRS: Final = 1 << 32
 _AT_ONCE: Final = 256
 
 
-def tried(kind: str, interactions: int) -> Sequence[Blended]:
-    """Return the settings of a kind that are tried on so many interactions."""
-    return KINDS[kind][: 2 if interactions >= MANY else None]
+def tried(kind: str, interactions: int, rank: int) -> Sequence[Blended]:
+    """Return the settings of a kind that are tried on so many interactions; none has more factors than `rank`."""
+    peers = dict.fromkeys(_narrowed(peer, rank) for peer in KINDS[kind])
+    return list(peers)[: 2 if interactions >= MANY else None]
+
+
+def _narrowed(peer: Blended, rank: int) -> Blended:
+    return replace(peer, factors=min(peer.factors, rank)) if isinstance(peer, Svd | Als) else peer
 
 
 class Product(NamedTuple):

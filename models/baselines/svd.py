@@ -19,7 +19,7 @@ class Svd:
 
     factors: int = 128
     user_exponent: float = 0.25
-    item_exponent: float = 0.5
+    item_exponent: float = 0.4
 
     def fit(self, interactions: csr_matrix, later: csr_matrix | None = None) -> Scores:
         """Find the singular vectors."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from heapq import nlargest
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
 from models.baselines.baseline import Refused
-from models.baselines.factors import KINDS, Blended, Product, factors_of, product_of, tried
+from models.baselines.factors import KEPT, KINDS, Blended, Product, factors_of, product_of, tried
 from models.baselines.task import count_later
-from models.config import Model, Rating, Train
+from models.config import Blend, Model, Rating, Train
 from models.metrics import Float32Array, Int64Array
 from models.towers.blending import BlendedTowers, id_feature
 from models.towers.two_tower import UNSEEN, TwoTowerModel
@@ -26,13 +27,23 @@ from workflows.features.stage import FeatureSet
 from workflows.progress import Progress
 
 
+class Candidate(NamedTuple):
+    """A simple model with its settings."""
+
+    kind: str
+    peer: Blended
+
+    def __str__(self) -> str:
+        settings = ", ".join(f"{name} {value:g}" for name, value in self.peer.settings().items())
+        return f"{self.kind} ({settings})"
+
+
 @dataclass(frozen=True)
 class Blending:
-    """What was chosen; no `peers`: the towers alone."""
+    """What was chosen; no `weights`: the towers alone."""
 
-    peers: Mapping[str, Blended]
-    weights: Mapping[str, float]
-    """Of each peer's scores with a standard deviation of 1, beside `share` times the towers'."""
+    weights: Mapping[Candidate, float]
+    """Of each model's scores with a standard deviation of 1, beside `share` times the towers'."""
     share: float
     figures: Mapping[str, float]
     """The validation figure of what was tried alone, and of the blend, by name."""
@@ -40,8 +51,8 @@ class Blending:
     def described(self) -> dict[str, Any]:
         """Return it as JSON."""
         models = [
-            {"kind": name, "settings": peer.settings(), "weight": self.weights[name]}
-            for name, peer in self.peers.items()
+            {"kind": kind, "settings": peer.settings(), "weight": weight}
+            for (kind, peer), weight in self.weights.items()
         ]
         return {"share": self.share, "models": models, "validation": dict(self.figures)}
 
@@ -61,7 +72,7 @@ def check_blend(model: Model, train: Train, data: FeatureSet) -> None:
 
 
 def choose(
-    tower: TwoTowerModel, data: FeatureSet, validation: Validation, rating: Rating, progress: Progress
+    tower: TwoTowerModel, data: FeatureSet, validation: Validation, blend: Blend, rating: Rating, progress: Progress
 ) -> Blending:
     """Fit simple models on the training rows, and add them to one another and to the towers while that helps.
 
@@ -69,18 +80,17 @@ def choose(
     """
     validation.set_model(tower)  # an interrupted training may have had nothing left to do
     board, interactions = Board.of(validation, tower), _Interactions.of(data, ("train",), rating)
-    peers: dict[str, Blended] = {}
-    members, deviation = {TOWERS: board.towers}, board.deviation
+    members: dict[Candidate, Float32Array] = {}
     for kind in KINDS if interactions.table.nnz else ():
         try:
-            peers[kind], members[kind] = _best(kind, board, data, validation, interactions, progress)
+            members |= _best(kind, board, data, validation, interactions, blend, progress)
         except Refused as reason:
             progress(f"{kind} is left out: {reason}")
-    weights, figures = mix(members, board)
+    weights, figures = mix({TOWERS: board.towers, **members}, board)
     towers = weights.pop(TOWERS, 0.0)
-    scale = deviation / towers if towers else 1.0  # so that the towers' own scores stay as they are
-    chosen = {name: float(weight * scale) for name, weight in weights.items()}
-    blending = Blending({name: peers[name] for name in chosen}, chosen, 1.0 if towers else 0.0, figures)
+    scale = board.deviation / towers if towers else 1.0  # so that the towers' own scores stay as they are
+    chosen = {candidate: float(weights[candidate] * scale) for candidate in members if candidate in weights}
+    blending = Blending(chosen, 1.0 if towers else 0.0, figures)
     progress(_line(blending, board.figure_name))
     return blending
 
@@ -89,10 +99,10 @@ def blended(
     tower: TwoTowerModel, data: FeatureSet, parts: Sequence[str], chosen: Blending, model: Model, rating: Rating
 ) -> TwoTowerModel | BlendedTowers:
     """Fit what was chosen on the rows of parts, and return the towers with its factors beside them."""
-    if not chosen.peers or model.blend is None:
+    if not chosen.weights or model.blend is None:
         return tower
     known = _Interactions.of(data, parts, rating)
-    products = [(chosen.weights[name], known.product(peer)) for name, peer in chosen.peers.items()]
+    products = [(weight, known.product(candidate.peer)) for candidate, weight in chosen.weights.items()]
     users, items = factors_of(products, known.table, model.blend.width(*known.table.shape))
     items[: UNSEEN + 1] = 0  # the codes of no item
     return BlendedTowers(tower, users, items, chosen.share)
@@ -136,27 +146,23 @@ def _best(
     data: FeatureSet,
     validation: Validation,
     interactions: _Interactions,
+    blend: Blend,
     progress: Progress,
-) -> tuple[Blended, Float32Array]:
-    """Return the peer of a kind that ranks validation rows best, and its scores for the board's queries."""
+) -> dict[Candidate, Float32Array]:
+    """Return the models of a kind that rank validation rows best, with their scores for the board's queries."""
     users = validation.queries.column(id_feature(data.query_specs, "query").name)[board.queries].astype(np.int64)
-    best: tuple[float, Blended, Float32Array] | None = None
-    for peer in tried(kind, interactions.table.nnz):
-        scores = board.masked(interactions.product(peer).scores(users, _item_codes(data)))
-        figure = board.figure(scores)
-        progress(f"blend: {kind} {_shown(peer)}: validation {board.figure_name} {figure:.4f}")
-        if best is None or figure > best[0]:
-            best = figure, peer, scores
-    assert best is not None
-    return best[1:]
-
-
-def _shown(peer: Blended) -> str:
-    return ", ".join(f"{name} {value:g}" for name, value in peer.settings().items())
+    figures, best = dict[Candidate, float](), dict[Candidate, Float32Array]()
+    rank = blend.width(*interactions.table.shape)
+    for candidate in (Candidate(kind, peer) for peer in tried(kind, interactions.table.nnz, rank)):
+        best[candidate] = board.masked(interactions.product(candidate.peer).scores(users, _item_codes(data)))
+        figures[candidate] = board.figure(best[candidate])
+        progress(f"blend: {candidate}: validation {board.figure_name} {figures[candidate]:.4f}")
+        best = {each: best[each] for each in nlargest(KEPT, best, key=figures.__getitem__)}
+    return best
 
 
 def _line(chosen: Blending, figure: str) -> str:
     parts = ["the towers"] if chosen.share else []
-    parts += [f"{chosen.weights[name]:.3g} x {name} ({_shown(peer)})" for name, peer in chosen.peers.items()]
+    parts += [f"{weight:.3g} x {candidate}" for candidate, weight in chosen.weights.items()]
     figures = ", ".join(f"{name} {value:.4f}" for name, value in chosen.figures.items())
     return f"blend: {' + '.join(parts)}; validation {figure}: {figures}"

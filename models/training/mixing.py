@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final, NamedTuple
+from collections.abc import Hashable, Mapping
+from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from models.metrics import Float32Array, Int64Array, SeenItems
 from models.towers.two_tower import TwoTowerModel
 from models.training.early_stopping import Validation, encode_items, encode_rows
 
+Member = TypeVar("Member", bound=Hashable)
 TOWERS: Final = "towers"
 STEPS: Final = (0.1, 0.2, 0.4, 0.8, 1.6)
 """Weights tried for a model's scores beside what is chosen so far, both with a standard deviation of 1."""
@@ -71,7 +72,7 @@ class Board(NamedTuple):
         return float(((ranks < K) / np.log2(ranks + 2.0)).mean())
 
 
-def mix(members: Mapping[str, Float32Array], board: Board) -> tuple[dict[str, float], dict[str, float]]:
+def mix(members: Mapping[Member, Float32Array], board: Board) -> tuple[dict[Member, float], dict[str, float]]:
     """Start from the best model, and add the one that helps most, with the weight that does, while one does.
 
     Returns
@@ -79,9 +80,9 @@ def mix(members: Mapping[str, Float32Array], board: Board) -> tuple[dict[str, fl
     tuple
         Weights by name, of models that count; and figures, of each model alone and of the blend.
     """
-    figures = {f"{name} alone": board.figure(scores) for name, scores in members.items()}
-    best = max(members, key=lambda name: figures[f"{name} alone"])
-    weights, figure, blended = {best: 1.0}, figures[f"{best} alone"], members[best]
+    alone = {name: board.figure(scores) for name, scores in members.items()}
+    best = max(alone, key=alone.__getitem__)
+    weights, figure, blended = {best: 1.0}, alone[best], members[best]
     for _ in range(ROUNDS if len(members) > 1 else 0):
         steps = [(name, step) for name in members for step in STEPS]
         tried = {(name, step): board.figure(blended + np.float32(step) * members[name]) for name, step in steps}
@@ -93,7 +94,7 @@ def mix(members: Mapping[str, Float32Array], board: Board) -> tuple[dict[str, fl
         deviation = float(blended[np.isfinite(blended)].std())
         blended /= np.float32(deviation)
         weights = {member: weight / deviation for member, weight in weights.items()}
-    return weights, {**figures, "blend": figure}
+    return weights, {**{f"{name} alone": value for name, value in alone.items()}, "blend": figure}
 
 
 def _ranks(scores: Float32Array, query: Int64Array, targets: Int64Array) -> Int64Array:

@@ -98,7 +98,9 @@ def train(
             phase.tell(progress)
             towers = [_trained(data, ("train",), model, train, seed, epochs, callbacks, (), search, phase, progress)]
             epochs = validation.best_epoch
-        chosen = choose(towers[-1], data, validation, train.objective.rating, progress) if model.blend else None
+        chosen = None
+        if model.blend:
+            chosen = choose(towers[-1], data, validation, model.blend, train.objective.rating, progress)
         if train.refit and not (chosen and chosen.share == 0):  # else nothing is served of the towers
             towers.append(_trained_anew(data, towers, model, train, seed, epochs, logs, progress, refit, session))
         if not ranks.leads:

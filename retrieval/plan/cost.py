@@ -18,6 +18,7 @@ import psutil
 
 from ensemble.config import Index
 from models.baselines.factors import KINDS, tried
+from models.config import Model
 from retrieval.plan.levers import Setup, advise
 from retrieval.plan.memory import FLOAT, device, disk, serving, step_traffic, training
 from retrieval.plan.parameters import factor_width, parameters, total
@@ -129,7 +130,7 @@ def plan(
             "steps_per_epoch": steps,
             "seconds_per_epoch": None if seconds is None else seconds * steps,
             "epochs_at_most": train.epochs,
-            "blend_fits": _blend_fits(shapes.rows["train"]) if model.blend else 0,
+            "blend_fits": _blend_fits(shapes, model),
             "peers_seconds_at_most": recipe.evaluate.peers_seconds * len(set(recipe.evaluate.peers) - {"popularity"}),
         },
         "serving": {**server, "total": sum(server.values())},
@@ -140,8 +141,9 @@ def plan(
     }
 
 
-def _blend_fits(rows: int) -> int:
-    return sum(len(tried(kind, rows)) for kind in KINDS)
+def _blend_fits(shapes: Shapes, model: Model) -> int:
+    rank = factor_width(model, shapes.users, shapes.items)
+    return sum(len(tried(kind, shapes.rows["train"], rank)) for kind in KINDS) if model.blend else 0
 
 
 def index_of(config: Index, items: int, dim: int) -> tuple[str, int]:

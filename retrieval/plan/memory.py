@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from models.baselines.factors import KEPT, KINDS, tried
 from models.config import BLEND_SCORES, SOFTMAX_BLOCK, Distillation, Model, Sampled, Train
 from models.training.stream.conditions import is_streamed
 from retrieval.plan.parameters import factor_width, frozen, input_width, parameters, table_name, table_width, total
@@ -155,9 +156,13 @@ def device(shapes: Shapes, model: Model, train: Train) -> dict[str, int]:
 
 
 def _choosing_blend(shapes: Shapes, model: Model) -> int:
-    """Return what the scores of validation queries take: of the towers, of each kind of peer, and of what is tried."""
+    """Return what the scores of validation queries take: the towers', what may be blended, and a mixture's."""
+    if model.blend is None:
+        return 0
     queries = min(shapes.rows["valid"], max(1, BLEND_SCORES // shapes.items))
-    return 8 * FLOAT * queries * shapes.items if model.blend else 0
+    rank = factor_width(model, shapes.users, shapes.items)
+    kept = sum(min(KEPT, len(tried(kind, shapes.rows["train"], rank))) for kind in KINDS)
+    return (1 + kept + 2) * FLOAT * queries * shapes.items
 
 
 def serving(shapes: Shapes, model: Model, index_bytes: int, instances: int = 1) -> dict[str, int]:
