@@ -147,7 +147,7 @@ def test_a_blend_that_falls_to_one_model_ranks_as_this_model_does(
     train(data, model, Train(epochs=1, refit=refit, learning_rate=1e-9), 0, "cpu", tmp_path / "t", lines.append)
     chosen = json.loads((tmp_path / "t" / "blend.json").read_text())
     assert (chosen["share"], [entry["kind"] for entry in chosen["models"]]) == (0.0, ["EASE"])
-    assert max(chosen["validation"].values()) == chosen["validation"]["EASE alone"]
+    assert max(chosen["validation"].values()) == chosen["validation"]["EASE (l2 20, most_items 16000) alone"]
     assert not [line for line in lines if "retraining" in line], "of towers that nothing is served of"
     whole, searched = task_module.test_task(data, Ignored(), dated=False), task_module.validation_task(data, Ignored())
     task = whole if refit else searched
@@ -161,8 +161,8 @@ def test_what_is_served_is_no_wider_than_the_towers_and_the_models_chosen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And towers that are opened again have the same vectors."""
-    monkeypatch.setattr(blending, "KINDS", {"SVD": [Svd(3)], "another SVD": [Svd(4)]})
-    monkeypatch.setattr(blending, "tried", lambda kind, interactions: blending.KINDS[kind])
+    monkeypatch.setattr(blending, "KINDS", {"SVD": [Svd(3), Svd(4)]})
+    monkeypatch.setattr(blending, "tried", lambda kind, interactions, rank: blending.KINDS[kind])
     monkeypatch.setattr(blending, "mix", lambda members, board: (dict.fromkeys(members, 1.0), {}))
     data, model = built(tmp_path / "f"), Model(tower=(8,), embedding_dim=8, blend=Blend())
     train(data, model, Train(epochs=1, refit=False), 0, "cpu", tmp_path / "t", lambda _: None)
@@ -188,6 +188,12 @@ def test_models_that_are_wrong_in_different_ways_are_blended() -> None:
     weights, figures = mix({"towers": halves[0], "EASE": halves[1]}, board)
     assert set(weights) == {"towers", "EASE"}
     assert figures["blend"] > max(figures["towers alone"], figures["EASE alone"])
+
+
+def test_what_is_tried_has_no_more_factors_than_may_be_served() -> None:
+    assert [peer.settings()["factors"] for peer in factors.tried("SVD", 1000, 200)] == [200, 128, 64, 32]
+    assert factors.tried("ALS", factors.MANY, 32) == [Als(32, 30, 10), Als(32, 100, 20)]
+    assert factors.tried("item KNN", 1000, 1) == factors.KINDS["item KNN"]
 
 
 def recipe(more: str = "", query: str = "user_id") -> str:
