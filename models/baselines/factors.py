@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
@@ -132,15 +134,18 @@ def _joined(products: Sequence[tuple[float, Product]], rank: int) -> tuple[Float
 def _projected(
     products: Sequence[tuple[float, Product]], interactions: csr_matrix, rank: int
 ) -> tuple[Float32Array, Float32Array]:
+    turned = [(weight, _transposed(left), _transposed(right)) for weight, (left, right) in products]
+
     def times(values: Float32Array) -> Float32Array:
-        return np.sum([weight * (left @ (right @ values)) for weight, (left, right) in products], axis=0)
+        return np.sum([weight * _times(left, _times(right, values)) for weight, (left, right) in products], axis=0)
 
     def transposed_times(values: Float32Array) -> Float32Array:
-        return np.sum([weight * (right.T @ (left.T @ values)) for weight, (left, right) in products], axis=0)
+        return np.sum([weight * _times(right, _times(left, values)) for weight, left, right in turned], axis=0)
 
     shape = interactions.shape
     if rank < min(shape):
-        vectors = right_vectors(times, transposed_times, shape, rank)
+        dense = [weight * right.T for weight, (left, right) in products if not issparse(left)]
+        vectors = right_vectors(times, transposed_times, shape, rank, np.hstack(dense) if dense else None)
         users = times(vectors)
         if shape[0] * shape[1] <= _MOST_PAIRS:
             _emphasise(users, vectors, products, interactions)
@@ -170,6 +175,19 @@ def _emphasise(
         missing = np.take_along_axis(scores, first, axis=1)[..., np.newaxis] - vectors @ users[some][..., np.newaxis]
         inner = vectors @ vectors.transpose(0, 2, 1) + np.eye(count, dtype=np.float32) / np.float32(_EMPHASIS)
         users[some] += (vectors.transpose(0, 2, 1) @ np.linalg.solve(inner, missing))[..., 0]
+
+
+def _times(matrix: csr_matrix | Float32Array, values: Float32Array) -> Float32Array:
+    """Return `matrix @ values`; SciPy multiplies a sparse matrix on one thread, so that each gets some of its rows."""
+    if not issparse(matrix):
+        return matrix @ values
+    with ThreadPoolExecutor() as pool:
+        parts = np.array_split(np.arange(matrix.shape[0]), os.cpu_count() or 1)
+        return np.concatenate(list(pool.map(lambda rows: matrix[rows] @ values, parts)))
+
+
+def _transposed(matrix: csr_matrix | Float32Array) -> csr_matrix | Float32Array:
+    return matrix.T.tocsr() if issparse(matrix) else matrix.T
 
 
 def _dense(values: Any) -> Float32Array:
