@@ -20,6 +20,14 @@ LINES: Final = 50
 MARKS: Final = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 COMMON: Final = ",;\t|"
 """What DuckDB tries by itself. A run of these is empty fields rather than a delimiter of its own."""
+WIDE: Final = 20
+"""Beyond so many columns a table may be a matrix."""
+FOREIGN: Final = (
+    (r"%%MatrixMarket", "is a matrix of Matrix Market", "write its entries as rows: scipy.io.mmread(...).tocoo()"),
+    (r"(?i)(insert into|create table|drop table)\b", "has statements of SQL", "run them, and give the database"),
+    (r"(?i)<(\?xml|!doctype|html)", "is XML or HTML", "export it as CSV"),
+)
+"""How text begins that is no table, what it is, and what makes a table of it."""
 NUMBER: Final = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 
 
@@ -54,6 +62,8 @@ def sniff(located: Located, delimiter: str | None, header: bool | None) -> tuple
     lines = [line for line in text.splitlines() if line.strip()][:LINES]
     if not lines:
         raise DataError(f"{path}: is empty; --{located.table} needs a table with rows")
+    if delimiter is None and header is None:
+        _refuse_foreign(path, text, lines)
     options: dict[str, Any] = {"encoding": encoding} if encoding != "utf-8" else {}
     notes = ["its text is not UTF-8, so latin-1 is taken"] if encoding == "latin-1" else []
     form = name if name in UNHEADED else _form(lines) if delimiter is None and header is None else None
@@ -65,6 +75,26 @@ def sniff(located: Located, delimiter: str | None, header: bool | None) -> tuple
     return _delimited(text, lines, delimiter, header, options, notes)
 
 
+def _refuse_foreign(path: str, text: str, lines: list[str]) -> None:
+    """Raise DataError for text that is no table, with what makes one of it."""
+    keys = [line.partition(": ")[0] for line in lines]
+    numbers = [line.split() for line in lines]
+    counted = all(row[0].isdigit() and int(row[0]) == len(row) - 1 for row in numbers)
+    found = next(((what, remedy) for start, what, remedy in FOREIGN if re.match(start, lines[0].strip())), None)
+    if re.search(r"\n\s*\n", text) and all(": " in line for line in lines) and keys.count(keys[0]) > 1:
+        found = f"has blocks of lines such as {lines[0][:40]!r}", "write each block as a line of JSON"
+    elif len({len(row) for row in numbers}) > 1 and counted:
+        remedy = f"let each line begin with its user: awk '{{ $1 = NR }} 1' {path} > items_of_users.txt"
+        found = "has lines that begin with how many items follow, and name no user", remedy
+    elif all(re.fullmatch(r"\S+(\s+\d+:[\d.]+)+", line.strip()) for line in lines):
+        remedy = (
+            f"let it have a line for each: awk '{{ for (i = 2; i <= NF; i++) print $1 \":\" $i }}' {path} > rows.txt"
+        )
+        found = f"has lines of entries item:rating, such as {lines[0][:40]!r}", remedy
+    if found:
+        raise DataError(f"{path}: {found[0]}; {found[1]}")
+
+
 def _delimited(
     text: str, lines: list[str], delimiter: str | None, header: bool | None, options: dict[str, Any], notes: list[str]
 ) -> tuple[dict[str, Any], list[str]]:
@@ -72,6 +102,11 @@ def _delimited(
         dialect = look(delimiter) if delimiter else _best(lines, look)
     if dialect is None:
         dialect = Dialect(delimiter or ",", "", "", 0, 1)
+    if titles := _titles(lines[dialect.skip :], dialect.delimiter):
+        lines = lines[dialect.skip + titles :]
+        dialect = dialect._replace(skip=text.splitlines().index(lines[0]))
+        notes.append(f"lines before its header: {dialect.skip}")
+        lines = [*[""] * dialect.skip, *lines]
     between = _spaced(lines[dialect.skip :], dialect.delimiter)
     settings = {
         "delimiter": between if between != "," else None,
@@ -96,9 +131,20 @@ def _delimited(
     return options, notes
 
 
+def _titles(lines: list[str], delimiter: str) -> int:
+    """Return how many lines stand before the header: most of their fields are empty."""
+    rows = [line.split(delimiter) for line in lines]
+    first = next((n for n, row in enumerate(rows) if sum(bool(field.strip()) for field in row) * 2 > len(row)), 0)
+    return first if is_header(rows[first], rows[first + 1 :]) else 0
+
+
 def is_header(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
-    """Return whether the first row names the columns: none of its fields is a number, or looks like those below it."""
-    return not any(_is_value(name, [row[at] for row in rows if at < len(row)]) for at, name in enumerate(first))
+    """Return whether the first row names the columns: none of its fields is a number, or looks like those below it.
+
+    In a matrix the items, which may be numbers, follow the name of the first column.
+    """
+    wide = len(first) > WIDE and len({*first}) == len(first) and not _is_value(first[0], [row[0] for row in rows])
+    return wide or not any(_is_value(name, [row[at] for row in rows if at < len(row)]) for at, name in enumerate(first))
 
 
 def _is_value(name: str, below: Sequence[str]) -> bool:

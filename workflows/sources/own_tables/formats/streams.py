@@ -121,6 +121,11 @@ def _only_member(file: IO[bytes], path: str) -> IO[bytes]:
     members = [
         member.filename for member in archive.infolist() if not member.is_dir() and not _is_hidden(member.filename)
     ]
+    if "[Content_Types].xml" in members:
+        raise DataError(
+            f"{path}: an Excel workbook; save its sheets as CSV, or, of all sheets: "
+            f"pandas.concat(pandas.read_excel({path!r}, sheet_name=None)).to_parquet('rows.parquet')"
+        )
     if len(members) != 1:
         shown = ", ".join(members[:8])
         example = members[0] if members else "NAME"
