@@ -72,7 +72,7 @@ class TableFile(Section, frozen=True, kw_only=True):
     `$1,234.50` is read as 1234.5 and `48%` as 48."""
     encoding: str = "utf-8"
     nulls: tuple[str, ...] = ("",)
-    """What text writes for a value that is not there."""
+    """Texts that stand for a value that is not there, in files of every kind."""
     storage: dict[str, Any] = field(default_factory=dict)
     """Options of the fsspec file system, such as `{ anon = true }`. Keep secrets out of recipes: fsspec reads them from
     the environment or from its own configuration files."""

@@ -125,7 +125,7 @@ def _kind(located: Located, schema: pa.Schema, name: str, source: str, role: Rol
     declared = located.config.types.get(name)
     if declared is not None:
         return declared
-    if located.format in TEXT:
+    if located.format in TEXT or source in located.config.amounts:
         return guess(_texts(source, sample))
     kind = kind_of(schema.field(source).type)
     if kind is None:

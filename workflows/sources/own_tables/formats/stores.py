@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import feather
 
@@ -40,8 +41,21 @@ def stored_chunks(located: Located, path: str, names: list[str]) -> Iterator[Chu
     first = 0
     with batches(located, path, names) as (_, record_batches):
         for batch in record_batches:
-            yield Chunk(path, first, pa.Table.from_batches([batch]).select(names), None)
+            rows = pa.Table.from_batches([batch]).select(names)
+            yield Chunk(path, first, _without_words(rows, located.config.nulls), None)
             first += len(batch)
+
+
+def _without_words(rows: pa.Table, words: tuple[str, ...]) -> pa.Table:
+    """Return rows with null for the texts that stand for it, as pyarrow reads delimited text."""
+    for at, field in enumerate(rows.schema):
+        if pa.types.is_dictionary(field.type) and pa.types.is_string(field.type.value_type):
+            rows = rows.set_column(at, field.name, rows.column(at).cast(pa.string()))
+        if pa.types.is_string(rows.schema.field(at).type) or pa.types.is_large_string(field.type):
+            texts = rows.column(at)
+            given = pc.is_in(texts, pa.array(words, texts.type))
+            rows = rows.set_column(at, field.name, pc.if_else(given, None, texts))
+    return rows
 
 
 @contextmanager
