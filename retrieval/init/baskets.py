@@ -8,12 +8,15 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from retrieval.init.columns.profile import Profile, Sampled, read_sample
+from retrieval.init.columns.profile import Profile, Sampled, holds_objects, read_sample
 from retrieval.init.columns.words import name_score
 from workflows.columns import Columns
+from workflows.errors import DataError
 from workflows.sources.own_tables.formats.files import locate
 
 TRIED: Final = 1_000
+MANY_LISTS: Final = 20
+"""So many lists in one object are rather of a user each than a column each."""
 BRACKETS: Final = r"\s*[\[({].*[\])}]\s*"
 LISTS: Final = {sign: rf"\s*[\w.-]+(\s*{re.escape(sign)}\s*[\w.-]+)+\s*" for sign in (",", "|", ";")} | {
     " ": r"\s*\d+(\s+\d+)+\s*"
@@ -25,24 +28,34 @@ CLICKED: Final = "-1"
 
 
 def exploded(interactions: Sampled, given: Mapping[str, Mapping[str, str]], rows: int) -> Sampled:
-    """Return interactions with a row for each entry of the lists that hold the items, if that is what they are."""
+    """Return interactions with a row for each entry of the lists that hold the items, if that is what they are.
+
+    Raises
+    ------
+    DataError
+        All rows are in one object, which has a list for each column or for each user.
+    """
+    _refuse_one_object(interactions)
     said = given.get("interactions", {}).get(Columns.Item)
     single = [
         profile
         for profile in interactions.columns
         if profile.dtype in ("integer", "string") and _separator(profile) is None
     ]
-    if said is None and any(name_score(profile.name, Columns.Item) for profile in single):
-        return interactions
     able = [profile for profile in interactions.columns if profile.dtype == "list" or _separator(profile) is not None]
     able = [
         profile
         for profile in able
-        if said in (None, profile.name) and (profile.dtype == "list" or _is_called_so(profile, interactions))
+        if said in (None, profile.name)
+        and not holds_objects(profile)
+        and (profile.dtype == "list" or _is_called_so(profile, interactions))
     ]
     if not able:
         return interactions
-    column = max(able, key=lambda profile: name_score(profile.name, Columns.Item))
+    column = max(able, key=_score)
+    named = max(map(_score, single), default=0)
+    if said is None and named > 0 and named >= _score(column):
+        return interactions
     separator = _separator(column)
     options: dict[str, Any] = {"explode": column.name, "columns": {Columns.Item: column.name}}
     options |= {"lists": {Columns.Item: separator}} if separator else {}
@@ -50,8 +63,27 @@ def exploded(interactions: Sampled, given: Mapping[str, Mapping[str, str]], rows
     if _shows_clicks(column):
         options["explode_only"] = CLICKED
         note = f"each entry of {column.name!r} that ends with {CLICKED!r} is an item that was clicked: a row of its own"
+        # A first column that differs in every row is the impression's number, and no user.
+        options["ignore"] = tuple(profile.name for profile in interactions.columns[:1] if profile.is_unique)
     located = locate(replace(interactions.file, **options), interactions.table)
     return read_sample(located, rows, [*interactions.notes, note])
+
+
+def _refuse_one_object(interactions: Sampled) -> None:
+    path, lists = interactions.file.path, [column.name for column in interactions.columns if column.dtype == "list"]
+    if not lists or not interactions.whole or interactions.rows > 1:
+        return
+    unnested = ", ".join(f'unnest("{name}", recursive := true)' for name in lists)
+    query = f"SELECT {unnested} FROM {path!r}"
+    if len(lists) > MANY_LISTS:
+        query = f"UNPIVOT {path!r} ON COLUMNS(*) INTO NAME user_id VALUE items"
+    raise DataError(
+        f"{path}: is one object for all rows; make rows of it with DuckDB: COPY ({query}) TO 'rows.parquet'"
+    )
+
+
+def _score(column: Profile) -> int:
+    return name_score(column.name, Columns.Item)
 
 
 def _is_called_so(column: Profile, interactions: Sampled) -> bool:

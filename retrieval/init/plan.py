@@ -11,8 +11,10 @@ from retrieval.init.baskets import exploded
 from retrieval.init.columns.features import Choice, choose, identity, renamed, title
 from retrieval.init.columns.profile import Found, Given, Profile, Sampled, address, sample
 from retrieval.init.columns.roles import find_roles
+from retrieval.init.columns.words import WORDS, name_score
 from retrieval.init.splits import given_split, proposed_split
 from retrieval.init.times.moments import joined
+from retrieval.init.times.timestamps import not_read
 from retrieval.recipes.toml import inline
 from workflows.columns import Columns
 from workflows.errors import DataError
@@ -127,7 +129,7 @@ def _columns(table: Sampled, roles: Mapping[str, Found], taken: set[str]) -> lis
         if column.name in by_column:
             decided.append(_role(by_column[column.name]))
         elif table.table == "interactions":
-            decided.append(_of_interactions(column))
+            decided.append(_of_interactions(column, roles))
         else:
             decided.append(_attribute(column, taken))
     # The id first, as a reader expects it.
@@ -144,10 +146,15 @@ def _role(assigned: Found) -> Decided:
     return Decided(column.table, column.name, assigned.role, assigned.role, assigned.why, choice)
 
 
-def _of_interactions(column: Profile) -> Decided:
+def _of_interactions(column: Profile, roles: Mapping[str, Found]) -> Decided:
     choice = choose(column)
     why = "is it known when the question is asked?" if choice.kind else choice.why
-    return Decided(column.table, column.name, column.name, "left out", why, choice)
+    if name_score(column.name, Columns.Timestamp) and Columns.Timestamp not in roles:
+        why = not_read(column)
+    elif name_score(column.name, Columns.Rating) and Columns.Rating not in roles and column.nulls:
+        why = f"called like a rating, but {column.nulls / column.rows:.0%} of the rows have none and would be left out"
+    name = f"{column.name}_column" if column.name in WORDS else column.name  # what is called so has a role
+    return Decided(column.table, column.name, name, "left out", why, choice)
 
 
 def _attribute(column: Profile, taken: set[str]) -> Decided:

@@ -96,7 +96,7 @@ def _options(plan: Plan, table: str, file: TableFile) -> dict[str, object]:
     words = {word for column in plan.tables[table].columns for word in column.null_words}
     usual = TableFile(path=file.path)
     how = {name: getattr(file, name) for name in READING if getattr(file, name) != getattr(usual, name)}
-    return {**how, "nulls": ["", *sorted(words)] if words else None, "ignore": plan.ignored[table]}
+    return {**how, "nulls": ["", *sorted(words)] if words else None, "ignore": [*file.ignore, *plan.ignored[table]]}
 
 
 def _features(plan: Plan) -> list[str]:

@@ -9,6 +9,8 @@ import pandas as pd
 import pyarrow as pa
 
 from retrieval.init.columns.profile import Found, Profile, Sampled
+from retrieval.init.columns.words import name_score
+from retrieval.init.times.timestamps import not_read
 from retrieval.recipes.toml import inline
 from workflows.columns import Columns
 from workflows.config import TemporalSplit
@@ -52,7 +54,8 @@ def proposed_split(interactions: Sampled, roles: Mapping[str, Found]) -> tuple[s
     """Return the recipe's split, and why."""
     random = '{ kind = "random", test = 0.2, validation = 0.1, seed = 42 }'
     if Columns.Timestamp not in roles:
-        return random, "there is no time to split by"
+        named = (column for column in interactions.columns if name_score(column.name, Columns.Timestamp))
+        return random, "; ".join(["there is no time to split by", *map(not_read, named)])
     temporal = '{ kind = "temporal", test = 0.1, validation = 0.1 }'
     if not interactions.whole:
         return temporal, "the past is learned from, the future is the test"
@@ -69,7 +72,7 @@ def _rows(roles: Mapping[str, Found]) -> pd.DataFrame:
     """Return user and time of the sampled rows that have both; times only in their order."""
     user, time = roles[Columns.User].column.values, roles[Columns.Timestamp].column.values
     unit = roles[Columns.Timestamp].unit or ""
-    if "%" in unit:  # in any other unit values are in the order of the times
+    if time.dtype == object:  # numbers and dates are in the order of the times
         read = seconds(pa.array(time.astype(str)), unit).values.to_pandas()
         time = read.set_axis(time.index)
     rows = pd.DataFrame({Columns.User: user, Columns.Timestamp: time}).dropna()

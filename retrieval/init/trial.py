@@ -15,11 +15,14 @@ from workflows.checks.check import check
 from workflows.checks.findings import Finding
 from workflows.columns import Columns
 from workflows.config import OwnTables
+from workflows.sources.own_tables.plan import IDS
 from workflows.sources.own_tables.rows import Ledger
 from workflows.sources.own_tables.source import OwnRows, state
 
 CHECKED_BYTES: Final = 1 << 30
 """Tables of more are not read as a whole before there is a recipe."""
+MOST_REPEATED: Final = 0.3
+"""Beyond this share of rows that repeat an id, a table has several rows of each on purpose."""
 PREVIEWED: Final = 5
 
 
@@ -50,13 +53,31 @@ def tried(plan: Plan, name: str, recipe: Path, progress: Callable[[str], None]) 
         return Trial(text, preview(parsed), said, [])
     errors = _errors(parsed, recipe, progress)
     bad = [error for error in errors if error.check.startswith("bad-row/")]
+    bad = [] if any(map(_is_long, bad)) else bad
     if bad:
         text = recipe_text(plan, name, recipe, bad)
         parsed = parse_recipe(text, recipe)
         errors = _errors(parsed, recipe, progress)
     said = [f"left out: {error.rows:,} of {error.of:,} rows of {error.table}: {error.message}" for error in bad]
-    missing = [f"{error.message}; {error.remedy}" for error in errors]
+    missing = [_missing(error, plan) for error in errors]
     return Trial(text, [] if missing else preview(parsed), said, missing)
+
+
+def _is_long(error: Finding) -> bool:
+    """Return whether most rows of users or items would be lost, for they repeat an id."""
+    return error.check == "bad-row/duplicate" and error.share > MOST_REPEATED
+
+
+def _missing(error: Finding, plan: Plan) -> str:
+    if not _is_long(error):
+        return f"{error.message}; {error.remedy}"
+    path, role = plan.tables[error.table].file.path, IDS[error.table][0]
+    key = plan.roles[error.table][role].column.name
+    distinct = f"COPY (SELECT DISTINCT ON ({key}) * FROM {path!r}) TO '{error.table}.parquet'"
+    return (
+        f"{path}: {error.rows:,} of {error.of:,} rows repeat a {role}, and one is expected for each; bring them into "
+        f"one, with DuckDB such as: {distinct}, or PIVOT ... GROUP BY {key} where each row holds a property"
+    )
 
 
 def preview(recipe: Recipe) -> list[dict[str, Any]]:

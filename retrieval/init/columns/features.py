@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ensemble.serving.names import RESERVED
-from retrieval.init.columns.profile import Profile
+from retrieval.init.columns.profile import Profile, holds_objects
 from retrieval.init.columns.words import NAMING_IDS, name_score, parts_of
 from retrieval.init.times.formats import readings
 from retrieval.recipes.toml import inline
@@ -56,6 +56,8 @@ def choose(column: Profile) -> Choice:
         return Choice(None, {}, "nothing but nulls")
     if column.distinct == 1 and not column.nulls:
         return Choice(None, {}, f"always {_short(column.values.iloc[0])}")
+    if holds_objects(column) and column.dtype == "string":
+        return Choice(None, {}, "objects: make columns of what is in them")
     choice = {"list": _list, "string": _text, "datetime": _date}.get(column.dtype, _number)(column)
     nulls = column.nulls / column.rows
     return choice._replace(why=f"{choice.why}, {nulls:.0%} null") if nulls >= 0.01 else choice
@@ -99,7 +101,9 @@ def _multi_hot(entries: pd.Series, lengths: pd.Series, what: str) -> Choice:
 
 def _text(column: Profile) -> Choice:
     values = column.values
-    separator = _separator(values)
+    if column.name.endswith(":float_seq"):
+        return Choice(None, {}, "lists of numbers: a vector, see kind = embedding")
+    separator = " " if column.name.endswith(":token_seq") else _separator(values)
     if separator:
         rows = values.map(lambda text: [entry for part in text.split(separator) if (entry := part.strip())])
         choice = _multi_hot(

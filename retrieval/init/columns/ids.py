@@ -7,10 +7,11 @@ from typing import Final
 
 import pandas as pd
 
-from retrieval.init.columns.profile import Found, Profile, Sampled
+from retrieval.init.columns.profile import Found, Profile, Sampled, holds_objects
 from retrieval.init.columns.words import NAMING_IDS, OTHER_IDS, name_score, parts_of
 from workflows.columns import Columns
 from workflows.errors import DataError
+from workflows.sources.own_tables.formats.sniff import WIDE
 
 SHARED: Final = 0.5
 """Two columns that have this share of their values in common hold the same ids."""
@@ -21,20 +22,24 @@ MANY_ROWS: Final = 100
 """In a table of so many rows, what differs in each is the row's own number, and what has two values is no id."""
 UNNAMED: Final = re.compile(r"column\d+")
 """What columns are called where text has no header."""
+SHOWN: Final = 20
+"""Names of columns in a message."""
 CLOCK: Final = r"\s*\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?(\s?[AaPp][Mm])?\s*"
 
 
-def find_id(table: Sampled, role: str, roles: dict[str, Found]) -> None:
-    """Find the id of users or items: unique in every row if possible, and called so."""
+def find_id(table: Sampled, role: str, roles: dict[str, Found], interactions: Sampled) -> None:
+    """Find the id of users or items: unique in every row if possible, and called so, best as in the interactions."""
     if role in roles:
         return
     able = [column for column in table.columns if _can_be_id(column)]
+    there = {column.name.lower() for column in interactions.columns}
     if not able:
         raise DataError(f"{table.file.path}: no column of integers or strings that can be the {role}")
 
     def score(column: Profile) -> int:
         """`id` alone is the id of its table."""
-        return max(name_score(column.name, role), 8 * (column.name.lower() == "id")) + 4 * column.is_unique
+        named = max(name_score(column.name, role), 8 * (column.name.lower() == "id"))
+        return named + 4 * column.is_unique + 9 * (named > 0 and column.name.lower() in there)
 
     best = max(able, key=score)
     unique = "unique in every row" if best.is_unique else f"{best.rows - best.distinct:,} rows repeat an id"
@@ -52,9 +57,9 @@ def find_reference(
     able = [column for column in interactions.columns if _can_be_id(column) and column.name not in taken]
     scored = [(*_score(column, role, other[1] if other else None), column) for column in able]
     scored.sort(key=lambda entry: -entry[0])
+    if other is not None and (not scored or scored[0][1] <= 0):
+        _refuse_without_key(interactions, role, *other)
     if not scored or scored[0][0] <= 0:
-        if other is not None:
-            _refuse_without_key(interactions, role, *other)
         roles[role] = _left_over(interactions, able, role)
         return
     _, by_name, shared, best = scored[0]
@@ -112,16 +117,36 @@ def _left_over(interactions: Sampled, able: list[Profile], role: str) -> Found:
     left = [
         column for column in left if is_id(column) or not (OTHER_IDS & set(parts_of(column.name)) or _is_remark(column))
     ]
-    if not left:
-        names = ", ".join(column.name for column in interactions.columns)
-        raise DataError(
-            f"{interactions.file.path}: no column looks like the {role}; there are: {names}; say which it is: "
-            f"--column {role}=NAME"
-            + ", or what stands between the fields: --delimiter"
-            * (len(interactions.columns) == 1)
-        )
+    if not left or (role == Columns.Item and _is_matrix(interactions.columns)):
+        columns = interactions.columns
+        names = ", ".join(column.name for column in columns[:SHOWN]) + (", ..." if len(columns) > SHOWN else "")
+        found = f"{interactions.file.path}: no column looks like the {role}; there are: {names}"
+        raise DataError(f"{found}; {_remedy(interactions, role)}")
     best = max(left, key=is_id)
     return Found(best, role, f"a guess: {'called like an id' if is_id(best) else 'the first column'} that is left")
+
+
+def _remedy(interactions: Sampled, role: str) -> str:
+    """Return what would bring rows of one user and one item: DuckDB has a word for most."""
+    columns, path = interactions.columns, interactions.file.path
+    made = "with DuckDB: COPY ({}) TO 'rows.parquet'"
+    within = [f'"{column.name}"' for column in columns if holds_objects(column)]
+    if within:
+        unnested = ", ".join(f"unnest({name}, recursive := true)" for name in within)
+        others = f"* EXCLUDE ({', '.join(within)}), " if len(within) < len(columns) else ""
+        query = f"SELECT {others}{unnested} FROM {path!r}"
+        return f"{', '.join(within)}: objects; make columns of what is in them, {made.format(query)}"
+    if _is_matrix(columns):
+        query = f'UNPIVOT {path!r} ON COLUMNS(* EXCLUDE ("{columns[0].name}")) INTO NAME item_id VALUE rating'
+        name = f"say which it is: --column {role}=NAME"
+        return f"{name}; a matrix with a column for each item becomes rows {made.format(query)}"
+    delimiter = ", or what stands between the fields: --delimiter" * (len(columns) == 1)
+    return f"say which it is: --column {role}=NAME{delimiter}"
+
+
+def _is_matrix(columns: list[Profile]) -> bool:
+    numbers = sum(column.dtype in ("integer", "float") for column in columns)
+    return len(columns) > WIDE and numbers > 0.9 * len(columns)
 
 
 def is_prose(column: Profile) -> bool:
@@ -144,7 +169,8 @@ def is_clock(column: Profile) -> bool:
 def _can_be_id(column: Profile) -> bool:
     if column.dtype == "float":  # with nulls, integers become 12.0
         return bool(len(column.values)) and bool((column.values == column.values.round()).all())
-    return column.dtype in ("integer", "string") and column.distinct > 0 and not is_clock(column)
+    able = column.dtype in ("integer", "string") and column.distinct > 0
+    return able and not is_clock(column) and not holds_objects(column)
 
 
 def _shared(column: Profile, other: Profile) -> float:

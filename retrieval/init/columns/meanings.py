@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from retrieval.init.columns.profile import Profile
+from retrieval.init.columns.profile import Profile, numbers
 from retrieval.init.columns.words import parts_of
 from retrieval.init.plan import Plan
 from retrieval.recipes.toml import inline
@@ -29,7 +29,7 @@ def meanings(plan: Plan) -> Iterator[str]:
 
 
 def _of_rating(column: Profile) -> Iterator[str]:
-    values = column.values.astype("float64")
+    values = numbers(column).dropna().astype("float64")
     low, high = float(values.min()), float(values.max())
     yield f"{column.name}: every row counts as liked, {low:g} as {high:g}; see [train.objective.rating] for other ways"
     for none in (-1.0, 0.0):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from workflows.errors import DataError
 from workflows.sources.own_tables.derived import COMMA_NUMBER, is_amount
@@ -26,6 +28,9 @@ DOUBTFUL: Final = ("NA", "None", "none", "?", "-")
 FEW_WORDS: Final = 3
 MOST_NULLS: Final = 0.5
 """So few words, in so few of the rows, among numbers stand for null, too."""
+FEW_OBJECTS: Final = 1_000
+OBJECTS: Final = 0.95
+"""Share of so many values that are objects where a column holds objects."""
 SAMPLED_ROWS: Final = 500_000
 """About so many rows of each table are looked at."""
 
@@ -95,6 +100,22 @@ class Found(NamedTuple):
     """Of a timestamp."""
 
 
+def numbers(column: Profile) -> pd.Series:
+    """Return a column's numbers, also those that are text; null where there is none."""
+    return pd.to_numeric(column.values, errors="coerce")
+
+
+def holds_objects(column: Profile) -> bool:
+    """Return whether values, or the entries of lists, are objects of JSON or structs of Arrow."""
+    if column.dtype == "list":
+        entries = column.values.iloc[:FEW_OBJECTS].explode().dropna().astype(str)
+    elif column.dtype == "string":
+        entries = column.values.iloc[:FEW_OBJECTS].astype(str)
+    else:
+        return "struct<" in column.dtype
+    return len(entries) > 0 and bool(entries.str.fullmatch(r"\{.*\}", flags=re.DOTALL).mean() > OBJECTS)
+
+
 def address(path: str, directory: Path) -> str:
     """Return a path that is relative to `directory` as an absolute one; addresses stay as they are."""
     return path if "://" in path else str((directory / Path(path).expanduser()).absolute())
@@ -142,8 +163,9 @@ def _has_comma(column: Profile) -> bool:
 def read_sample(located: Located, most: int, notes: list[str]) -> Sampled:
     """Read at least `most` rows of a table, or all of them; raise DataError as `sample`."""
     fields = schema(located)
+    names = [name for name in fields.names if name not in located.config.ignore]
     read: list[Chunk] = []
-    rest = chunks(located, fields.names)
+    rest = chunks(located, names)
     for chunk in rest:
         read.append(chunk)
         if sum(len(chunk.rows) for chunk in read) >= most:
@@ -154,7 +176,7 @@ def read_sample(located: Located, most: int, notes: list[str]) -> Sampled:
     if malformed := sum(chunk.malformed.lines for chunk in read if chunk.malformed):
         notes.append(f"lines with another number of fields than the first: {malformed:,}")
     rows = pa.concat_tables([chunk.rows for chunk in read], promote_options="default")
-    columns = [_profile(located.table, name, rows.column(name), located) for name in fields.names]
+    columns = [_profile(located.table, name, rows.column(name), located) for name in names]
     notes += _doubtful(columns)
     return Sampled(located.table, located.config, len(located.paths), columns, len(rows), whole, notes)
 
@@ -174,11 +196,12 @@ def _profile(table: str, name: str, column: pa.ChunkedArray, located: Located) -
     words: tuple[str, ...] = ()
     if needs_text(array):
         kind: Any = "string"
-    elif located.format in TEXT:
+    elif located.format in TEXT or name in located.config.amounts:
         array, words = _without_null_words(array)
         kind = guess(array.to_pylist())
     else:
         kind = kind_of(array.type)
+        words = tuple(word for word in NULL_WORDS if kind == "string" and pc.any(pc.equal(array, word)).as_py())
     if kind is None:
         return Profile(table, name, str(array.type), pd.Series(dtype=object), len(array), array.null_count, 0)
     done = cast(array, kind).values

@@ -9,13 +9,16 @@ from typing import Final
 import pandas as pd
 
 from retrieval.init.columns.ids import find_id, find_reference, is_prose
-from retrieval.init.columns.profile import Found, Profile, Sampled
-from retrieval.init.columns.words import name_score
+from retrieval.init.columns.profile import Found, Profile, Sampled, numbers
+from retrieval.init.columns.words import EVENTS, name_score
+from retrieval.init.times.formats import WRONG
 from retrieval.init.times.timestamps import find_timestamp, refuse_doubt, units_of
 from workflows.columns import Columns
 from workflows.errors import DataError
 from workflows.sources.own_tables.plan import IDS
 
+MOST_MISSING: Final = 0.05
+"""Share of the rows that may have no rating, and are left out then."""
 FEW_RATINGS: Final = 11
 """Without a header, numbers from -1 to 10 of at most so many values may be ratings."""
 KINDS: Final = 20
@@ -40,17 +43,21 @@ def find_roles(
         No column can be the user or the item, a given one does not exist, or times can be read in two ways.
     """
     roles: dict[str, dict[str, Found]] = {table: _given(tables[table], given.get(table, {}), unit) for table in tables}
+    interactions = tables["interactions"]
     for table in ("users", "items"):
         if table in tables:
-            find_id(tables[table], IDS[table][0], roles[table])
-    interactions = tables["interactions"]
+            find_id(tables[table], IDS[table][0], roles[table], interactions)
     find_timestamp(interactions, roles["interactions"], unit)
     for table, name in (("users", Columns.User), ("items", Columns.Item)):
         other = (tables[table], roles[table][name].column) if table in tables else None
         find_reference(interactions, name, other, roles["interactions"])
-    _find_by_name(interactions, Columns.Rating, ("integer", "float"), roles["interactions"])
+    given_rating = Columns.Rating in roles["interactions"]
+    _find_by_name(interactions, Columns.Rating, ("number",), roles["interactions"])
+    if not given_rating and _is_mostly_missing(roles["interactions"].get(Columns.Rating)):
+        del roles["interactions"][Columns.Rating]
     _find_unnamed_rating(interactions, roles["interactions"])
     _find_by_name(interactions, Columns.Event, ("integer", "string"), roles["interactions"], KINDS)
+    _find_event(interactions, roles["interactions"])
     if "items" in tables:
         _find_by_name(tables["items"], Columns.Title, ("string",), roles["items"])
         _find_unnamed_title(tables["items"], roles["items"])
@@ -79,6 +86,22 @@ def _given(table: Sampled, columns: Mapping[str, str], said: str | None) -> dict
             refuse_doubt(column, said)
         roles[role] = Found(column, role, "you say so", unit)
     return roles
+
+
+def _is_mostly_missing(rating: Found | None) -> bool:
+    return rating is not None and rating.column.nulls > MOST_MISSING * rating.column.rows
+
+
+def _find_event(table: Sampled, roles: dict[str, Found]) -> None:
+    """Where no name says so, kinds of events are told by what they are called, such as pv, cart, fav and buy."""
+    taken = {place.column.name for place in roles.values()}
+    for column in table.columns if Columns.Event not in roles else ():
+        if column.name not in taken and column.dtype == "string" and 1 < column.distinct <= KINDS:
+            kinds = [*column.values.unique()]
+            if sum(str(kind).lower() in EVENTS for kind in kinds) > len(kinds) / 2:
+                why = f"a guess: {', '.join(map(str, kinds[:4]))}"
+                roles[Columns.Event] = Found(column, Columns.Event, why)
+                return
 
 
 def _find_unnamed_rating(table: Sampled, roles: dict[str, Found]) -> None:
@@ -126,6 +149,11 @@ def _is_of_item(text: Profile, item: Profile) -> bool:
     return text.name != item.name and len(rows) > 0 and bool(rows.groupby("item")["title"].nunique().mean() < 1.5)
 
 
+def _is_of(column: Profile, types: tuple[str, ...]) -> bool:
+    """Return whether a column is of one of the types; a `number` may be text, but for a few rows."""
+    return column.dtype in types or ("number" in types and numbers(column).isna().mean() < WRONG)
+
+
 def _find_by_name(
     table: Sampled, role: str, types: tuple[str, ...], roles: dict[str, Found], most: float = math.inf
 ) -> None:
@@ -134,8 +162,16 @@ def _find_by_name(
     able = [
         column
         for column in table.columns
-        if column.dtype in types and column.name not in taken and 1 < column.distinct <= most
+        if name_score(column.name, role)
+        and column.name not in taken
+        and 1 < column.distinct <= most
+        and _is_of(column, types)
     ]
-    best = max(able, key=lambda column: name_score(column.name, role), default=None)
-    if role not in roles and best is not None and name_score(best.name, role):
+
+    def score(column: Profile) -> tuple[int, int]:
+        """Of two titles the one that tells more apart: a beer's name rather than its brewery's."""
+        return name_score(column.name, role), column.distinct if role == Columns.Title else 0
+
+    best = max(able, key=score, default=None)
+    if role not in roles and best is not None:
         roles[role] = Found(best, role, f"called {best.name!r}")

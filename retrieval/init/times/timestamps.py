@@ -6,9 +6,9 @@ from typing import Final
 
 import pandas as pd
 
-from retrieval.init.columns.profile import Found, Profile, Sampled
+from retrieval.init.columns.profile import Found, Profile, Sampled, numbers
 from retrieval.init.columns.words import name_score, parts_of
-from retrieval.init.times.formats import readings, shown
+from retrieval.init.times.formats import WRONG, readings, shown
 from workflows.columns import Columns
 from workflows.errors import DataError
 from workflows.sources.own_tables.types import PER_DAY, PER_SECOND
@@ -60,11 +60,22 @@ def units_of(column: Profile) -> list[str]:
         return ["datetime"]
     if column.dtype in ("integer", "float") and len(column.values):
         return _numeric_units(column)
-    return readings(column.values) if column.dtype == "string" else []
+    if column.dtype != "string":
+        return []
+    return readings(column.values) or (_numeric_units(column) if numbers(column).isna().mean() < WRONG else [])
+
+
+def not_read(column: Profile) -> str:
+    """Say that a column is called like a time and is not read as one, and what would read it."""
+    example = f"{str(column.values.iloc[0])[:40]!r}" if len(column.values) else column.dtype
+    return (
+        f"{column.name!r} is called like a time, but {example} is not read as one; if it is: "
+        f"--column timestamp={column.name} --timestamp-unit PATTERN"
+    )
 
 
 def _numeric_units(column: Profile) -> list[str]:
-    low, high = column.values.quantile(0.05), column.values.quantile(0.95)
+    low, high = numbers(column).quantile([0.05, 0.95])
     for unit, per_second in PER_SECOND.items():
         if PLAUSIBLE[0] * per_second <= low and high <= PLAUSIBLE[1] * per_second:
             return [unit]
@@ -88,10 +99,11 @@ def _why(column: Profile, unit: str) -> str:
     """Return what shows that a column holds times of a unit."""
     if unit == "datetime":
         return "its type is a date and time"
-    if unit == "days" or (unit == "seconds" and column.values.quantile(0.95) < PLAUSIBLE[0]):
-        return f"{unit} from some beginning, {column.values.min():g} to {column.values.max():g}"
+    times = numbers(column).astype("float64")
+    if unit == "days" or (unit == "seconds" and times.quantile(0.95) < PLAUSIBLE[0]):
+        return f"{unit} from some beginning, {times.min():g} to {times.max():g}"
     if unit in PER_SECOND:
-        ends = column.values.astype("float64").quantile([0.05, 0.95]) / PER_SECOND[unit]
+        ends = times.quantile([0.05, 0.95]) / PER_SECOND[unit]
         years = {pd.Timestamp(int(value), unit="s").year for value in ends}
         return f"as {unit} its values are {' to '.join(map(str, sorted(years)))}"
     return f"its values look like {str(column.values.iloc[0])!r}"

@@ -513,7 +513,7 @@ def test_amounts_are_numbers(tmp_path: Path, write: Callable[[float], str], perc
 def test_of_impressions_those_that_were_clicked_are_interactions(tmp_path: Path) -> None:
     shown = [(n, f"U{user}", when, "N7 N8", f"N{item}-1 N9999-0") for n, (user, item, _, when) in enumerate(ROWS)]
     (tmp_path / "behaviors.tsv").write_text(lines("\t", None, shown), encoding="utf-8")
-    _, tables = answer(tmp_path, "behaviors.tsv", columns={"interactions": {"user_id": "column1"}})
+    _, tables = answer(tmp_path, "behaviors.tsv")
     assert tables.interactions["item_id"].tolist() == [f"N{item}" for item in FRAME["item_id"]]
     assert tables.interactions["user_id"].tolist() == [f"U{user}" for user in FRAME["user_id"]]
 
