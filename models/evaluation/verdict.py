@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from models.baselines.comparison import LEADS
+from models.baselines.search import CHOSEN_BY
 from models.config import Model, Train
 
+CLEARLY = 1.05
+"""One model is clearly before another by this factor."""
 FEW_STEPS = 3_000
 MANY_ITEMS = 2_000
 HIGH_TEMPERATURE = 0.15
@@ -60,7 +63,7 @@ def verdict(comparison: Mapping[str, Any], trained: Trained) -> dict[str, Any]:
         "theirs": best["unseen"][metric],
         "lead": lead,
         "method": METHOD.format(comparison["resamples"]),
-        "text": _sentence(outcome, best, lead, ours, len(others)),
+        "text": _sentence(outcome, best, lead, ours, len(others)) + _otherwise(others),
         "try": advice,
     }
 
@@ -79,6 +82,19 @@ def _sentence(outcome: str, best: Mapping[str, Any], lead: Mapping[str, Any], ou
         by = f"{_short(-difference)} ({_short(-high)} to {_short(-low)})"
         return f"{name} is better on these rows by {by}: {figures}; {second}. It may be that {WHY[name]}"
     return f"level with {name}{best_of} within {_short(low)} to {_short(high)}: {figures}; {second}"
+
+
+def _otherwise(others: Sequence[Mapping[str, Any]]) -> str:
+    """Say so where validation rows, which settings and models are chosen by, clearly prefer another simple model."""
+    metric = LEADS[0]
+    known = [model for model in others if "searched" in model]
+    valid = {model["name"]: max(one[CHOSEN_BY] for one in model["searched"]["tried"]) for model in known}
+    test = {model["name"]: model["unseen"][metric] for model in known}
+    chosen, best = (max(figures, key=lambda name: figures[name], default="") for figures in (valid, test))
+    if not known or valid[chosen] < CLEARLY * valid[best] or test[best] < CLEARLY * test[chosen]:
+        return ""
+    there, here = (f"{_short(figures[chosen])} against {_short(figures[best])}" for figures in (valid, test))
+    return f". Validation rows prefer {chosen} to {best} ({there}; here {here}): they choose for other rows than these"
 
 
 def _advice(best: Mapping[str, Any], trained: Trained, items: int) -> Iterator[str]:

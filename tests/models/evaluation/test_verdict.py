@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -59,3 +61,16 @@ def test_advice_is_of_what_was_trained() -> None:
     assert "history" not in advice
     assert "steps" not in advice
     assert "still rising after 30 epochs" in advice
+
+
+@pytest.mark.parametrize(("knn", "told"), [(0.2, True), (0.1, False)])
+def test_the_verdict_says_where_validation_rows_prefer_another_simple_model(knn: float, told: bool) -> None:
+    compared = comparison(0.5, 0.3)
+    models: list[dict[str, Any]] = compared["models"]  # type: ignore[assignment]
+    models[1]["searched"] = {"tried": [{"l2": 200.0, "recall@10": 0.05}, {"l2": 500.0, "recall@10": 0.15}]}
+    searched = {"tried": [{"neighbours": 20, "recall@10": knn}]}
+    models.append(
+        {**models[1], "name": "item KNN", "unseen": {"recall@10": 0.25, "ndcg@10": 0.2}, "searched": searched}
+    )
+    text = verdict(compared, trained())["text"]
+    assert ("Validation rows prefer item KNN to EASE (.200 against .150; here .250 against ." in text) == told
