@@ -22,6 +22,8 @@ LISTS: Final = {sign: rf"\s*[\w.-]+(\s*{re.escape(sign)}\s*[\w.-]+)+\s*" for sig
     " ": r"\s*\d+(\s+\d+)+\s*"
 }
 """Texts of at least two entries, and what stands between them; words with spaces are a text."""
+THOUSANDS: Final = r"\s*\d{1,3}(,\d{3})*\s*"
+"""Numbers such as 1,106, which are one entry."""
 IMPRESSIONS: Final = r"\s*\S+-[01](\s+\S+-[01])*\s*"
 """What was shown, each with whether it was clicked."""
 CLICKED: Final = "-1"
@@ -108,6 +110,8 @@ def _separator(column: Profile) -> str | None:
     if _shows_clicks(column):
         return " "
     texts = column.values.iloc[:TRIED]
+    if texts.str.fullmatch(THOUSANDS).all():
+        return None
     bare = texts.str.replace(r"[\[\](){}'\"]", "", regex=True)
     shares = {sign: float(bare.str.fullmatch(pattern).mean()) for sign, pattern in LISTS.items()}
     best = max(shares, key=lambda sign: shares[sign])

@@ -30,6 +30,9 @@ class TableOptions:
     delimiter: Annotated[
         list[str] | None, typer.Option("--delimiter", help="Between the fields of text: '::', or items='|'.")
     ] = None
+    encoding: Annotated[
+        list[str] | None, typer.Option("--encoding", help="Of text that is not UTF-8: cp1251, or items=gbk.")
+    ] = None
     no_header: Annotated[bool, typer.Option("--no-header", help="The text files begin with a row.")] = False
     table: Annotated[
         list[str] | None, typer.Option("--table", help="Of a database: interactions=orders, items=products.")
@@ -58,12 +61,20 @@ class TableOptions:
         """
         from retrieval.init.columns.profile import Given
 
-        formats, delimiters, tables = (_by_table(option) for option in (self.form, self.delimiter, self.table))
+        options = (self.form, self.delimiter, self.table, self.encoding)
+        formats, delimiters, tables, encodings = map(_by_table, options)
         if unknown := set(formats.values()) - set(FORMATS):
             raise RecipeError(f"--format {min(unknown)}: expected one of {', '.join(FORMATS)}")
         header = False if self.no_header else None
         return {
-            table: Given(formats.get(table), tables.get(table), delimiters.get(table), header, self.sample)  # type: ignore[arg-type]
+            table: Given(
+                formats.get(table),  # type: ignore[arg-type]
+                tables.get(table),
+                delimiters.get(table),
+                header,
+                self.sample,
+                encodings.get(table),
+            )
             for table in TABLES
         }
 

@@ -151,8 +151,9 @@ def _of_interactions(column: Profile, roles: Mapping[str, Found]) -> Decided:
     why = "is it known when the question is asked?" if choice.kind else choice.why
     if name_score(column.name, Columns.Timestamp) and Columns.Timestamp not in roles:
         why = not_read(column)
-    elif name_score(column.name, Columns.Rating) and Columns.Rating not in roles and column.nulls:
-        why = f"called like a rating, but {column.nulls / column.rows:.0%} of the rows have none and would be left out"
+    elif name_score(column.name, Columns.Rating) and Columns.Rating not in roles and column.distinct > 1:
+        lacking = f"{column.nulls / column.rows:.0%} of the rows have none and would be left out"
+        why = f"called like a rating, but {lacking if column.nulls else f'{column.values.iloc[0]!r} is no number'}"
     name = f"{column.name}_column" if column.name in WORDS else column.name  # what is called so has a role
     return Decided(column.table, column.name, name, "left out", why, choice)
 

@@ -47,7 +47,7 @@ def _names_parts(column: Profile) -> bool:
     if column.dtype != "string" or column.distinct > len(NUMBERS):
         return False
     values = {str(value).strip().lower() for value in column.values.unique()}
-    return values <= {*NUMBERS} and {"train", "test"} <= values
+    return values <= {*NUMBERS} and {0, 2} <= {NUMBERS[value] for value in values}
 
 
 def proposed_split(interactions: Sampled, roles: Mapping[str, Found]) -> tuple[str, str]:

@@ -21,8 +21,8 @@ from workflows.sources.own_tables.source import OwnRows, state
 
 CHECKED_BYTES: Final = 1 << 30
 """Tables of more are not read as a whole before there is a recipe."""
-MOST_REPEATED: Final = 0.3
-"""Beyond this share of rows that repeat an id, a table has several rows of each on purpose."""
+MOST_LOST: Final = 0.3
+"""Beyond this share of rows that do not fit, a table is of another form than was thought."""
 PREVIEWED: Final = 5
 
 
@@ -53,7 +53,7 @@ def tried(plan: Plan, name: str, recipe: Path, progress: Callable[[str], None]) 
         return Trial(text, preview(parsed), said, [])
     errors = _errors(parsed, recipe, progress)
     bad = [error for error in errors if error.check.startswith("bad-row/")]
-    bad = [] if any(map(_is_long, bad)) else bad
+    bad = [] if any(map(_is_other, bad)) else bad
     if bad:
         text = recipe_text(plan, name, recipe, bad)
         parsed = parse_recipe(text, recipe)
@@ -63,13 +63,13 @@ def tried(plan: Plan, name: str, recipe: Path, progress: Callable[[str], None]) 
     return Trial(text, [] if missing else preview(parsed), said, missing)
 
 
-def _is_long(error: Finding) -> bool:
-    """Return whether most rows of users or items would be lost, for they repeat an id."""
-    return error.check == "bad-row/duplicate" and error.share > MOST_REPEATED
+def _is_other(error: Finding) -> bool:
+    """Return whether so many rows repeat an id, or have another number of fields, that the table is meant otherwise."""
+    return error.check in ("bad-row/duplicate", "bad-row/fields") and error.share > MOST_LOST
 
 
 def _missing(error: Finding, plan: Plan) -> str:
-    if not _is_long(error):
+    if not _is_other(error) or error.check == "bad-row/fields":
         return f"{error.message}; {error.remedy}"
     path, role = plan.tables[error.table].file.path, IDS[error.table][0]
     key = plan.roles[error.table][role].column.name

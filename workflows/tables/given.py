@@ -18,7 +18,7 @@ from workflows.tables.store import read_part
 
 Numbers = npt.NDArray[np.int8]
 Rows = npt.NDArray[np.int64]
-NUMBERS: Final = {"train": 0, "validation": 1, "valid": 1, "val": 1, "dev": 1, "test": 2}
+NUMBERS: Final = {"train": 0, "training": 0, "validation": 1, "valid": 1, "val": 1, "dev": 1, "test": 2, "testing": 2}
 """Of the parts, by what a column may call them."""
 
 

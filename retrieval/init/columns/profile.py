@@ -45,6 +45,8 @@ class Given(NamedTuple):
     header: bool | None = None
     rows: int = SAMPLED_ROWS
     """That are looked at."""
+    encoding: str | None = None
+    """Of text."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,9 @@ def sample(path: str, table: str, directory: Path, given: Given) -> Sampled:
         It cannot be read, or has no rows.
     """
     place = address(path, directory)
-    said: dict[str, Any] = {name: of for name, of in (("format", given.format), ("table", given.table)) if of}
+    said: dict[str, Any] = {
+        name: of for name in ("format", "table", "encoding") if (of := getattr(given, name)) is not None
+    }
     located = locate(TableFile(path=place, **said), table)
     options, notes = sniff(located, given.delimiter, given.header)
     options = {"path": place, **said, **options}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 import pandas as pd
@@ -127,19 +128,15 @@ def _find_unnamed_title(table: Sampled, roles: dict[str, Found]) -> None:
 
 def _find_title(table: Sampled, roles: dict[str, Found]) -> None:
     """Find a text of the interactions that is nearly always the same for an item; where there are names, it has one."""
-    _find_by_name(table, Columns.Title, ("string",), roles)
-    title, item = roles.pop(Columns.Title, None), roles[Columns.Item].column
-    if title is not None and _is_of_item(title.column, item):
+    item = roles[Columns.Item].column
+    texts = [column for column in table.columns if column.dtype == "string" and _is_of_item(column, item)]
+    _find_by_name(replace(table, columns=texts), Columns.Title, ("string",), roles)
+    if title := roles.get(Columns.Title):
         roles[Columns.Title] = title._replace(why=f"{title.why}, nearly the same in all rows of an item")
-    elif title is None and not table.file.header:
+    elif not table.file.header:
         taken = {place.column.name for place in roles.values()}
-        texts = (
-            column
-            for column in table.columns
-            if column.name not in taken and column.dtype == "string" and is_prose(column)
-        )
-        names = (column for column in texts if column.distinct > 0.5 * item.distinct and _is_of_item(column, item))
-        if text := next(names, None):
+        prose = (column for column in texts if column.name not in taken and is_prose(column))
+        if text := next((column for column in prose if column.distinct > 0.5 * item.distinct), None):
             roles[Columns.Title] = Found(text, Columns.Title, "a guess: a text, nearly the same in all rows of an item")
 
 

@@ -29,7 +29,8 @@ CLOCKS: Final = ("", *(f"{gap}{clock}" for gap in (" ", "T", ", ", ":") for cloc
 ZONES: Final = ("", "Z", " UTC", " GMT", " %z", "%z")
 WHOLE: Final = (
     "%a %b %d %H:%M:%S %z %Y", "%a %b %d %H:%M:%S UTC %Y", "%a %b %d %H:%M:%S %Y", "%a, %d %b %Y %H:%M:%S %z",
-    "%a, %d %b %Y %H:%M:%S GMT", "%A, %B %d, %Y", "%Y%m%d%H%M%S", "%Y%m%d%H%M", "%Y%m%dT%H%M%S", "%Y%m%dT%H%M%SZ",
+    "%a, %d %b %Y %H:%M:%S GMT", "%A, %B %d, %Y", "%A, %d %B %Y",
+    "%Y%m%d%H%M%S", "%Y%m%d%H%M", "%Y%m%dT%H%M%S", "%Y%m%dT%H%M%SZ",
 )  # fmt: skip
 
 

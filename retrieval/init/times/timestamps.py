@@ -16,6 +16,8 @@ from workflows.sources.own_tables.types import PER_DAY, PER_SECOND
 PLAUSIBLE: Final = (631_152_000, 4_102_444_800)
 """Seconds of 1990 and of 2100: a time of an interaction lies between them."""
 
+DIGITS: Final = r"(199\d|20\d\d)[01]\d[0-3]\d([0-2]\d[0-5]\d([0-5]\d)?)?"
+"""Numbers such as 20240501 and 20240501123000."""
 MOST_DAYS: Final = 100_000
 FINER: Final = 1.5
 """A column of so many times the different values has finer times."""
@@ -33,7 +35,7 @@ def find_timestamp(table: Sampled, roles: dict[str, Found], said: str | None) ->
         enough = 0.5 if table.file.header else 0.05
         if unit is None or (not score and unit in PER_SECOND and column.distinct < enough * len(column.values)):
             continue
-        if unit == "%Y%m%d" and not score:
+        if unit.startswith("%Y%m%d") and column.dtype == "integer" and not score:
             continue
         if best is None or score > best[0] or (score == best[0] and column.distinct > FINER * best[1].column.distinct):
             called = f"called {column.name!r}, " if score else ""
@@ -70,7 +72,7 @@ def not_read(column: Profile) -> str:
     example = f"{str(column.values.iloc[0])[:40]!r}" if len(column.values) else column.dtype
     return (
         f"{column.name!r} is called like a time, but {example} is not read as one; if it is: "
-        f"--column timestamp={column.name} --timestamp-unit PATTERN"
+        f"--column timestamp={column.name} --timestamp-unit HOW"
     )
 
 
@@ -79,7 +81,7 @@ def _numeric_units(column: Profile) -> list[str]:
     for unit, per_second in PER_SECOND.items():
         if PLAUSIBLE[0] * per_second <= low and high <= PLAUSIBLE[1] * per_second:
             return [unit]
-    if column.dtype == "integer" and column.values.between(19_900_101, 21_000_101).all():
+    if column.dtype == "integer" and column.values.astype(str).str.fullmatch(DIGITS).all():
         return readings(column.values.astype(str))
     return []
 

@@ -72,7 +72,7 @@ def test_what_is_called_like_a_time_and_is_not_read_as_one_is_told(tmp_path: Pat
     frame.to_csv(tmp_path / "log.csv", index=False)
     trial, _ = answer(tmp_path, "log.csv")
     told = "'time_stamp' is called like a time, but '511' is not read as one; if it is: --column timestamp=time_stamp"
-    assert f"# there is no time to split by; {told} --timestamp-unit PATTERN" in trial.text
+    assert f"# there is no time to split by; {told} --timestamp-unit HOW" in trial.text
     assert 'kind = "random"' in trial.text
 
 
@@ -156,6 +156,7 @@ FOREIGN = {
         "".join(f"{len(items)} {' '.join(map(str, items))}\n" for _, items in of_user()),
         "name no user.*awk",
     ),
+    "mysql.txt": ("+------+------+\n| user | item |\n+------+------+\n|    1 |    2 |\n", "drawn with lines.*--batch"),
     "a.svm": ("1 10:5 11:4\n2 10:3 12:1\n", "entries item:rating.*awk"),
 }
 
@@ -166,6 +167,64 @@ def test_text_that_is_no_table_is_refused_with_what_it_is(tmp_path: Path, name: 
     (tmp_path / name).write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=f"(?s){name}: .*{message}"):
         answer(tmp_path, name)
+
+
+@pytest.mark.parametrize(("pattern", "unit"), [
+    ("%Y%m%d%H%M%S", "%Y%m%d%H%M%S"), ("%A, %d %B %Y %H:%M:%S", None), ("%A, %d %B %Y", "%A, %d %B %Y"),
+])  # fmt: skip
+def test_long_dates_and_numbers_of_digits_are_times(tmp_path: Path, pattern: str, unit: str | None) -> None:
+    when = pd.to_datetime(FRAME["timestamp"], unit="s").dt.strftime(pattern)
+    FRAME.assign(timestamp=when).rename(columns={"timestamp": "date"}).to_csv(tmp_path / "a.csv", index=False)
+    trial, tables = answer(tmp_path, "a.csv")
+    if unit is None:
+        assert "'date' is called like a time, but 'Friday, " in trial.text
+    else:
+        assert f"timestamp_unit = {json.dumps(unit)}" in trial.text
+        seconds = pd.to_datetime(when, format=pattern).astype("int64") // 10**9
+        assert tables.interactions["timestamp"].tolist() == seconds.tolist()
+
+
+@pytest.mark.parametrize(("encoding", "guessed", "name"), [
+    ("cp1252", "cp1252", "“Smart” €{}"), ("latin-1", "latin-1", "Café {}"), ("cp1251", None, "Товар {}"),
+])  # fmt: skip
+def test_text_that_is_not_unicode_is_read_as_it_is_or_as_it_is_said(
+    tmp_path: Path, encoding: str, guessed: str | None, name: str
+) -> None:
+    names = FRAME["item_id"].map(name.format)
+    FRAME.assign(title=names).to_csv(tmp_path / "a.csv", index=False, encoding=encoding)
+    said = {} if guessed else {"encoding": encoding}
+    trial, tables = answer(tmp_path, "a.csv", **said)
+    same(tables)
+    assert tables.items.set_index("item_id").loc[1001, "title"] == name.format(1001)
+    assert (f"so {guessed} is taken; --encoding says otherwise" in trial.text) == bool(guessed)
+
+
+def test_a_thousand_in_quotes_is_one_item_and_of_names_the_items_is_the_title(tmp_path: Path) -> None:
+    items = FRAME["item_id"]
+    frame = pd.DataFrame({"Name": [f"#{n // 2}" for n in FRAME.index], "user": FRAME["user_id"],
+                          "item": items.map("{:,}".format), "Lineitem name": items.map("Shirt {}".format),
+                          "stars": FRAME["rating"].map("{} of 5".format)})  # fmt: skip
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    _, tables = answer(tmp_path, "a.csv")
+    assert tables.interactions["item_id"].tolist() == frame["item"].tolist()
+    assert tables.items.set_index("item_id").loc["1,001", "title"] == "Shirt 1001"
+    (why,) = [one.why for one in make_plan({"interactions": "a.csv"}, {}, tmp_path).decided if one.column == "stars"]
+    assert why == f"called like a rating, but '{ROWS[0][2]} of 5' is no number"
+
+
+def test_a_split_may_be_called_training_and_testing(tmp_path: Path) -> None:
+    FRAME.assign(set=np.repeat(["training", "testing"], [800, 200])).to_csv(tmp_path / "a.csv", index=False)
+    plan = make_plan({"interactions": "a.csv"}, {}, tmp_path)
+    assert plan.split == '{ kind = "given", column = "set" }'
+    assert not tried(plan, "a", tmp_path / "a.toml", lambda _: None).missing
+
+
+def test_lines_of_which_most_are_shorter_are_not_left_out(tmp_path: Path) -> None:
+    rows = "".join(
+        f"{user},{item},{time}{',x' if n % 5 == 0 else ''}\n" for n, (user, item, _, time) in enumerate(ROWS)
+    )
+    (tmp_path / "a.csv").write_text("user,item,timestamp,note\n" + rows, encoding="utf-8")
+    assert "must be a row of 4 fields, as the header" in missing(tmp_path, interactions="a.csv")[0]
 
 
 def test_a_workbook_is_refused_as_one(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def schema(located: Located) -> pa.Schema:
             differing = sorted(set(other.names) ^ set(fields.names))
             raise DataError(
                 f"{path}: has not the same columns as {located.paths[0]} ({', '.join(map(repr, differing))} in one "
-                f"only); a table's files must have the same: set data.{located.table}.path to those that do"
+                f"only); a table's files must have the same: bring it to their form, or leave it out"
             )
     return fields
 

@@ -25,6 +25,7 @@ WIDE: Final = 20
 FOREIGN: Final = (
     (r"%%MatrixMarket", "is a matrix of Matrix Market", "write its entries as rows: scipy.io.mmread(...).tocoo()"),
     (r"(?i)(insert into|create table|drop table)\b", "has statements of SQL", "run them, and give the database"),
+    (r"\+-{2,}[+-]*$", "is a table drawn with lines", "export it as CSV, such as with mysql --batch"),
     (r"(?i)<(\?xml|!doctype|html)", "is XML or HTML", "export it as CSV"),
 )
 """How text begins that is no table, what it is, and what makes a table of it."""
@@ -65,7 +66,8 @@ def sniff(located: Located, delimiter: str | None, header: bool | None) -> tuple
     if delimiter is None and header is None:
         _refuse_foreign(path, text, lines)
     options: dict[str, Any] = {"encoding": encoding} if encoding != "utf-8" else {}
-    notes = ["its text is not UTF-8, so latin-1 is taken"] if encoding == "latin-1" else []
+    guessed = encoding in ("latin-1", "cp1252") and encoding != located.config.encoding
+    notes = [f"its text is not UTF-8, so {encoding} is taken; --encoding says otherwise"] if guessed else []
     form = name if name in UNHEADED else _form(lines) if delimiter is None and header is None else None
     if form:
         options |= {"format": form} | ({"delimiter": " "} if form == "adjacency" and "," not in lines[0] else {})
@@ -168,9 +170,21 @@ def _text(located: Located, path: str) -> tuple[str, str]:
     try:
         text = decoder().decode(head, final=len(head) < HEAD_BYTES)
     except UnicodeDecodeError:
-        encoding, text = "latin-1", head.decode("latin-1")
+        encoding, text = _western(head)
     cut = max(text.rfind("\n"), text.rfind("\r")) + 1
     return (text[:cut] if cut and len(head) == HEAD_BYTES else text), encoding
+
+
+def _western(head: bytes) -> tuple[str, str]:
+    """Return Windows' code page and what is read with it, where it has signs that latin-1 lacks, else latin-1."""
+    try:
+        return (
+            ("cp1252", head.decode("cp1252"))
+            if re.search(rb"[\x80-\x9f]", head)
+            else ("latin-1", head.decode("latin-1"))
+        )
+    except UnicodeDecodeError:
+        return "latin-1", head.decode("latin-1")
 
 
 def _form(lines: list[str]) -> str | None:
