@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from retrieval.init.columns.profile import Given, sample
 from retrieval.init.columns.words import name_score
@@ -11,10 +11,13 @@ from workflows.columns import Columns
 from workflows.errors import RecipeError
 
 FEW_ROWS = 100
+SAY = "`retrieval init --interactions FILE --users FILE --items FILE`, then `retrieval run RECIPE`"
 
 
 def assigned(files: Sequence[str], given: Mapping[str, Given]) -> dict[str, str]:
     """Return interactions, users and items of up to three files: the interactions name both a user and an item.
+
+    Where columns do not say what a file holds, such as without a header, its name may: `users.dat`, `movies.dat`.
 
     Raises
     ------
@@ -26,10 +29,17 @@ def assigned(files: Sequence[str], given: Mapping[str, Given]) -> dict[str, str]
     if len(files) == 1:
         return {"interactions": files[0]}
     scores = {path: _scores(path, given["interactions"]) for path in dict.fromkeys(files)}
-    ordered = sorted(scores, key=lambda path: -min(scores[path]))  # of equals the first that was named
+    # Of equals one whose name says nothing, and the first that was given.
+    ordered = sorted(scores, key=lambda path: (-min(scores[path]), max(_by_name(path))))
     tables = {"interactions": ordered[0]}
+    if not min(scores[ordered[0]]) and all(map(max, zip(*scores.values(), strict=True))):
+        named = (f"{path} names {'no user' if item else 'no item'}" for path, (_, item) in scores.items())
+        raise RecipeError(
+            f"no file names both a user and an item: {', '.join(named)}; join two, such as with DuckDB: COPY (FROM "
+            f"'order_items.csv' JOIN 'orders.csv' USING (order_id)) TO 'joined.parquet'; or say which is which: {SAY}"
+        )
     for path in ordered[1:]:
-        user, item = scores[path]
+        user, item = scores[path] if scores[path][0] != scores[path][1] else _by_name(path)
         table = "users" if user > item else "items"
         if user == item or table in tables:
             raise _unclear(path, tables)
@@ -44,8 +54,12 @@ def _scores(path: str, given: Given) -> tuple[int, int]:
     return best[0], best[1]
 
 
+def _by_name(path: str) -> tuple[int, int]:
+    name = PurePosixPath(path).name
+    return name_score(name, Columns.User), name_score(name, Columns.Item)
+
+
 def _unclear(path: str, tables: Mapping[str, str]) -> RecipeError:
     return RecipeError(
-        f"{path}: does not say whether it is users or items, beside {', '.join(tables.values())}; say it: "
-        "`retrieval init --interactions FILE --users FILE --items FILE`, then `retrieval run RECIPE`"
+        f"{path}: does not say whether it is users or items, beside {', '.join(tables.values())}; say it: {SAY}"
     )

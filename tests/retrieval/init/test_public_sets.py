@@ -14,10 +14,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from retrieval.init.columns.profile import Given
 from retrieval.init.plan import make_plan
+from retrieval.init.sides import assigned
 from retrieval.init.trial import tried
 from tests.retrieval.init.test_shapes import FRAME, HEADER, ROWS, answer, lines, of_user, same
-from workflows.errors import DataError
+from workflows.errors import DataError, RecipeError
 
 
 def objects(path: Path, rows: Iterable[Any]) -> None:
@@ -283,3 +285,17 @@ def test_lines_before_the_header_are_skipped_and_told(tmp_path: Path) -> None:
     trial, tables = answer(tmp_path, "a.csv")
     same(tables)
     assert "# lines before its header: 2\nskip_lines = 2" in trial.text
+
+
+def test_which_file_is_which_is_told_by_columns_else_by_its_name(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("movies.dat", "ratings.dat", "users.dat"):
+        Path(name).write_text("1::2::3\n2::3::4\n", encoding="utf-8")
+    said = dict.fromkeys(("interactions", "users", "items"), Given())
+    tables = {"interactions": "ratings.dat", "users": "users.dat", "items": "movies.dat"}
+    assert assigned(["movies.dat", "ratings.dat", "users.dat"], said) == tables
+    Path("orders.csv").write_text("order_id,user_id\n1,2\n", encoding="utf-8")
+    Path("order_products.csv").write_text("order_id,product_id\n1,2\n", encoding="utf-8")
+    message = r"no file names both .*: orders.csv names no item, order_products.csv names no user; join two"
+    with pytest.raises(RecipeError, match=message):
+        assigned(["orders.csv", "order_products.csv"], said)
