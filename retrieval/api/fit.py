@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,7 +17,7 @@ from retrieval.options import CACHE, RUNS
 from retrieval.recipes.naming import run_name
 from retrieval.recipes.recipe import load_recipe
 from retrieval.recipes.toml import rewrite
-from workflows.errors import RecipeError
+from workflows.errors import DataError, RecipeError
 from workflows.files import atomic_write
 
 if TYPE_CHECKING:
@@ -98,7 +99,10 @@ def fit(
             role: path_of(table, role, folder / "frames") for role, table in given_tables.items() if table is not None
         }
         parts = {part: tables.pop(part) for part in ("validation", "test") if part in tables}
-        plan = make_plan(tables, columns_by_table(columns or {}), Path.cwd(), None, timestamp_unit, parts)
+        try:
+            plan = make_plan(tables, columns_by_table(columns or {}), Path.cwd(), None, timestamp_unit, parts)
+        except DataError as error:
+            raise DataError(_in_python(str(error))) from None
         _write(plan, folder / RECIPE, recipe, teller)
         stored = StoredRun.create(load_recipe(folder / RECIPE), Path(runs), STAGES)
         run_all(stored, CACHE, teller)
@@ -115,13 +119,19 @@ def _write(plan: Plan, recipe: Path, changes: Mapping[str, Any], teller: Teller)
     """Write what is proposed, with changes; raise RecipeError where it would not run. One edited by hand is kept."""
     trial = tried(plan, recipe.parent.name, recipe, teller.step)
     for line in [*lines_of(plan), *trial.said]:
-        teller.say(line)
+        teller.say(_in_python(line))
     text = rewrite(trial.text, dict(_flat(changes)))
     if recipe.exists() and recipe.read_text(encoding="utf-8") != text:
         recipe.replace(recipe.with_name(BEFORE))
     atomic_write(recipe, text.encode())
     if trial.missing and "data" not in changes:
         raise RecipeError(f"{recipe}: {'; '.join(trial.missing)}")
+
+
+def _in_python(text: str) -> str:
+    """Return what is said of options of the command line as said of the arguments of `fit`."""
+    text = re.sub(r"--column ([\w.]+)=([^\s:;,]+)", r'columns={"\1": "\2"}', text)
+    return re.sub(r"--timestamp-unit ", "timestamp_unit=", text)
 
 
 def _flat(changes: Mapping[str, Any], *above: str) -> Iterator[tuple[tuple[str, ...], Any]]:

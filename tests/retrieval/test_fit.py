@@ -44,6 +44,15 @@ def fitted(runs: Path) -> retrieval.Run:
     return retrieval.fit(FRAME.set_index("user_id"), items=ITEMS, runs=runs, verbose=False, **QUICK)
 
 
+def test_what_fit_asks_for_is_an_argument_of_its_own(runs: Path) -> None:
+    days = [f"{1 + n % 12:02d}/{1 + n // 12 % 12:02d}/2020" for n in range(len(FRAME))]
+    frame = FRAME[["user_id", "item_id"]].assign(date=days)
+    with pytest.raises(DataError, match=r"timestamp_unit='%d/%m/%Y'\) or .*timestamp_unit='%m/%d/%Y'"):
+        retrieval.fit(frame, runs=runs, name="asked", verbose=False)
+    with pytest.raises(DataError, match=r'say which it is: columns=\{"item_id": "NAME"\}'):
+        retrieval.fit(frame[["user_id"]], runs=runs, name="asked", verbose=False)
+
+
 def ids_of(run: retrieval.Run) -> dict[str, str]:
     """Return the identity of what each stage made."""
     return {path.stem: json.loads(path.read_text())["id"] for path in run.directory.glob("stages/*.json")}
@@ -115,7 +124,7 @@ def test_a_recipe_edited_by_hand_is_kept_beside_the_new_one(runs: Path, fitted: 
     ({"interactions": pd.concat([FRAME, FRAME], axis=1)}, "interactions: two columns are called 'user_id'"),
     ({"interactions": FRAME.set_index(FRAME["user_id"])}, "its index and a column are both called 'user_id'; reset"),
     ({"interactions": FRAME[["rating"]]}, "no column looks like the user_id; there are: rating"),
-    ({"interactions": FRAME, "columns": {"user_id": "uid"}}, "user_id=uid: .* has no such column; there are: user_id"),
+    ({"interactions": FRAME, "columns": {"user_id": "uid"}}, r'"user_id": "uid"}: .* no such column; there are: user'),
     ({"interactions": FRAME, "columns": {"people.user_id": "uid"}}, "people.user_id=uid: expected OURS=THEIRS"),
     ({"interactions": FRAME, "train": {"epoch": 1}}, r"unknown field `epoch` - at `\$.train`"),
     ({"interactions": FRAME, "train": {"epochs": 0}}, r">= 1 - at `\$.train.epochs`"),
