@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from retrieval.init.times.timestamps import not_read
 from retrieval.recipes.toml import inline
 from workflows.columns import Columns
 from workflows.errors import DataError
+from workflows.tables.config import UNITS
 
 
 class Decided(NamedTuple):
@@ -84,6 +86,8 @@ def make_plan(
     DataError
         A table cannot be read, or no column can be the user or the item.
     """
+    if unit is not None and not re.match(UNITS, unit):
+        raise DataError(f"--timestamp-unit {unit}: expected days, seconds ..., iso, or a pattern such as '%d/%m/%Y'")
     said = how or {}
     tables = {table: sample(path, table, directory, said.get(table, Given())) for table, path in paths.items()}
     rows = said.get("interactions", Given()).rows

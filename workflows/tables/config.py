@@ -11,9 +11,8 @@ from workflows.section import Section
 Kind = Literal["integer", "float", "string", "datetime"]
 Format = Literal["auto", "csv", "json", "parquet", "arrow", "sqlite", "duckdb", "adjacency", "netflix"]
 BadRows = Literal["refuse", "drop"]
-TimestampUnit = Annotated[
-    str, Meta(pattern="^(days|seconds|milliseconds|microseconds|nanoseconds|iso|datetime|.*%[a-zA-Z].*)$")
-]
+UNITS = "^(days|seconds|milliseconds|microseconds|nanoseconds|iso|datetime|.*%[a-zA-Z].*)$"
+TimestampUnit = Annotated[str, Meta(pattern=UNITS)]
 
 
 class TableFile(Section, frozen=True, kw_only=True):

@@ -101,10 +101,10 @@ def _why(column: Profile, unit: str) -> str:
     """Return what shows that a column holds times of a unit."""
     if unit == "datetime":
         return "its type is a date and time"
-    times = numbers(column).astype("float64")
+    times = numbers(column).astype("float64").dropna()
     if unit == "days" or (unit == "seconds" and times.quantile(0.95) < PLAUSIBLE[0]):
         return f"{unit} from some beginning, {times.min():g} to {times.max():g}"
-    if unit in PER_SECOND:
+    if unit in PER_SECOND and len(times):
         ends = times.quantile([0.05, 0.95]) / PER_SECOND[unit]
         years = {pd.Timestamp(int(value), unit="s").year for value in ends}
         return f"as {unit} its values are {' to '.join(map(str, sorted(years)))}"

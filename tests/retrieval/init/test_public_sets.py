@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tarfile
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -235,6 +236,24 @@ def test_a_workbook_is_refused_as_one(tmp_path: Path) -> None:
             workbook.writestr(part, "<a/>")
     with pytest.raises(DataError, match=r"a.xlsx: an Excel workbook; .*read_excel"):
         answer(tmp_path, "a.xlsx")
+
+
+def test_a_tar_is_asked_for_one_of_its_files(tmp_path: Path) -> None:
+    (tmp_path / "ratings.csv").write_text(lines(","), encoding="utf-8")
+    with tarfile.open(tmp_path / "ml.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "ratings.csv", "ml/ratings.csv")
+    named = f"tar://ml/ratings.csv::{tmp_path}/ml.tar.gz"
+    with pytest.raises(DataError, match=f"is a tar archive; say which file of it is meant, such as {named}"):
+        answer(tmp_path, "ml.tar.gz")
+    same(answer(tmp_path, named)[1])
+
+
+def test_a_unit_that_does_not_fit_the_times_is_told(tmp_path: Path) -> None:
+    FRAME.assign(timestamp="2024-05-01 10:00").to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(DataError, match=r"--timestamp-unit whenever: expected days, seconds"):
+        answer(tmp_path, "a.csv", unit="whenever")
+    plan = make_plan({"interactions": "a.csv"}, {}, tmp_path, None, "seconds")
+    assert "no good row is left" in tried(plan, "a", tmp_path / "a.toml", lambda _: None).missing[0]
 
 
 def test_words_for_null_are_so_in_files_of_every_kind(tmp_path: Path) -> None:

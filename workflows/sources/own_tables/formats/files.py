@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -130,6 +131,10 @@ def content(filesystem: Any, path: str) -> str:
         raise DataError(
             f"{path}: holds Python's dictionaries, not JSON; write each as json.dumps(ast.literal_eval(line))"
         )
+    if head[257:262] == b"ustar":
+        with open_plain(filesystem, path) as file, tarfile.open(fileobj=file, mode="r|") as archive:
+            member = next((member.name for member in archive if member.isfile()), "NAME")
+        raise DataError(f"{path}: is a tar archive; say which file of it is meant, such as tar://{member}::{path}")
     kind = next((name for name, beginning in CONTENTS if beginning.match(head)), None)
     if kind is None:
         known = ", ".join(name for name, _ in CONTENTS)
