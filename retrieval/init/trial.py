@@ -70,7 +70,10 @@ def _is_other(error: Finding) -> bool:
 
 def _missing(error: Finding, plan: Plan) -> str:
     if not _is_other(error) or error.check == "bad-row/fields":
-        return f"{error.message}; {error.remedy}"
+        named = error.column is None or repr(error.column) in error.message
+        where = "" if named else f"{error.table}: column {error.column!r} "
+        example = f", such as {error.examples[0]}" if error.examples and not named else ""
+        return f"{where}{error.message}{example}; {error.remedy}"
     path, role = plan.tables[error.table].file.path, IDS[error.table][0]
     key = plan.roles[error.table][role].column.name
     distinct = f"COPY (SELECT DISTINCT ON ({key}) * FROM {path!r}) TO '{error.table}.parquet'"

@@ -23,6 +23,9 @@ MANY: Final = 10_000
 """Vocabularies beyond this keep their most frequent values."""
 SEPARATORS: Final = ("|", ";", ",")
 TRIED: Final = 20_000
+ADDRESS: Final = r"(?i)(https?://|www\.)|.*\.(jpe?g|png|gif|webp|svg)$|[^@\s]+@[^@\s]+\.\w+$"
+VECTOR: Final = r"\s*\[?\s*[+-]?\d+\.\d*([\s,;]+[+-]?[\d.eE+-]+)+\s*\]?\s*$"
+"""Addresses on the web, of pictures and of mail; lists of numbers with decimals."""
 CODES: Final = {
     *NAMING_IDS, "ean", "upc", "gtin", "barcode", "mpn", "manufacturer", "brand", "vendor", "supplier", "seller",
     "department", "category", "subcategory", "commodity", "class", "type", "group", "cluster", "store", "zip",
@@ -112,9 +115,12 @@ def _text(column: Profile) -> Choice:
         return choice._replace(separator=separator)
     if readings(values) == ["iso"]:
         return _date(column)._replace(type="datetime")
-    if values.iloc[:TRIED].str.match(r"(?i)(https?://|www\.)|.*\.(jpe?g|png|gif|webp|svg)$").mean() > 0.5:
+    if values.iloc[:TRIED].str.match(ADDRESS).mean() > 0.5:
         return Choice(None, {}, "addresses")
-    words = float(values.iloc[:TRIED].map(lambda text: len(tokens(text, 1))).mean())
+    if values.iloc[:TRIED].str.match(VECTOR).mean() > 0.95:
+        return Choice(None, {}, "lists of numbers: a vector, see kind = embedding")
+    spelt = values.iloc[:TRIED].str.contains(r"[^\W\d_]").mean() > 0.05  # a phone number has no words
+    words = spelt * float(values.iloc[:TRIED].map(lambda text: len(tokens(text, 1))).mean())
     spread = column.distinct / len(values)
     if words >= 2.5 and (spread > 0.3 or words >= 6):
         return Choice("text", {}, f"{words:.0f} words on average, {column.distinct:,} different texts")

@@ -238,6 +238,22 @@ def test_a_workbook_is_refused_as_one(tmp_path: Path) -> None:
         answer(tmp_path, "a.xlsx")
 
 
+def test_addresses_phones_and_vectors_are_no_words_and_what_is_missing_names_its_column(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(lines(","), encoding="utf-8")
+    rows = {"user_id": range(1, 41), "mail": [f"u{n}@example.org" for n in range(40)]}
+    rows |= {"fone": [f"+49 30 {n:06d}" for n in range(40)], "likes": [str([0.1, n / 7]) for n in range(40)]}
+    rows |= {"points": [np.inf if n == 3 else n / 7 for n in range(40)]}
+    pd.DataFrame(rows).to_csv(tmp_path / "u.csv", index=False)
+    plan = make_plan({"interactions": "a.csv", "users": "u.csv"}, {}, tmp_path)
+    whys = {one.column: one.why for one in plan.of("users") if one.becomes == "left out"}
+    assert whys["mail"] == "addresses"
+    assert whys["fone"].endswith("nearly every row has its own")
+    assert whys["likes"].startswith("lists of numbers")
+    (problem,) = missing(tmp_path, interactions="a.csv", users="u.csv")
+    assert problem.startswith("users: column 'points' makes a feature that is not finite")
+    assert "inf" in problem
+
+
 def test_a_tar_is_asked_for_one_of_its_files(tmp_path: Path) -> None:
     (tmp_path / "ratings.csv").write_text(lines(","), encoding="utf-8")
     with tarfile.open(tmp_path / "ml.tar.gz", "w:gz") as archive:
