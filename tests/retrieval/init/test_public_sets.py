@@ -230,6 +230,17 @@ def test_lines_of_which_most_are_shorter_are_not_left_out(tmp_path: Path) -> Non
     assert "must be a row of 4 fields, as the header" in missing(tmp_path, interactions="a.csv")[0]
 
 
+def test_what_only_looks_like_counts_or_like_a_matrix_is_read(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("1 10\n2 10 11\n3 10 11 12\n", encoding="utf-8")
+    assert make_plan({"interactions": "train.txt"}, {}, tmp_path).tables["interactions"].rows == 6
+    rows = [[f"user {user}", item, *range(900 - n, 875 - n, -1)] for n, (user, item, *_) in enumerate(ROWS)]
+    (tmp_path / "wide.csv").write_text(lines(",", None, rows), encoding="utf-8")
+    with pytest.raises(DataError, match=r"there are: column0, column1, .*, \.\.\.; say which it is: .*a matrix"):
+        make_plan({"interactions": "wide.csv"}, {}, tmp_path)
+    plan = make_plan({"interactions": "wide.csv"}, {"interactions": {"item_id": "column1"}}, tmp_path)
+    assert plan.tables["interactions"].rows == 1000
+
+
 def test_a_workbook_is_refused_as_one(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.xlsx", "w") as workbook:
         for part in ("[Content_Types].xml", "xl/workbook.xml"):

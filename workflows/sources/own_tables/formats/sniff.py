@@ -85,7 +85,7 @@ def _refuse_foreign(path: str, text: str, lines: list[str]) -> None:
     found = next(((what, remedy) for start, what, remedy in FOREIGN if re.match(start, lines[0].strip())), None)
     if re.search(r"\n\s*\n", text) and all(": " in line for line in lines) and keys.count(keys[0]) > 1:
         found = f"has blocks of lines such as {lines[0][:40]!r}", "write each block as a line of JSON"
-    elif len({len(row) for row in numbers}) > 1 and counted:
+    elif counted and 1 < len({len(row) for row in numbers}) < len(numbers):
         remedy = f"let each line begin with its user: awk '{{ $1 = NR }} 1' {path} > items_of_users.txt"
         found = "has lines that begin with how many items follow, and name no user", remedy
     elif all(re.fullmatch(r"\S+(\s+\d+:[\d.]+)+", line.strip()) for line in lines):
@@ -143,10 +143,13 @@ def _titles(lines: list[str], delimiter: str) -> int:
 def is_header(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
     """Return whether the first row names the columns: none of its fields is a number, or looks like those below it.
 
-    In a matrix the items, which may be numbers, follow the name of the first column.
+    In a matrix the items, which may be numbers in order, follow the name of the first column.
     """
-    wide = len(first) > WIDE and len({*first}) == len(first) and not _is_value(first[0], [row[0] for row in rows])
-    return wide or not any(_is_value(name, [row[at] for row in rows if at < len(row)]) for at, name in enumerate(first))
+    items = [int(name) for name in first[1:] if name.strip().isdigit()]
+    wide = len(items) == len(first) - 1 > WIDE and items == sorted({*items})
+    if wide and not _is_value(first[0], [row[0] for row in rows]):
+        return True
+    return not any(_is_value(name, [row[at] for row in rows if at < len(row)]) for at, name in enumerate(first))
 
 
 def _is_value(name: str, below: Sequence[str]) -> bool:

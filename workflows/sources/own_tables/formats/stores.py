@@ -54,7 +54,8 @@ def _without_words(rows: pa.Table, words: tuple[str, ...]) -> pa.Table:
         if pa.types.is_string(rows.schema.field(at).type) or pa.types.is_large_string(field.type):
             texts = rows.column(at)
             given = pc.is_in(texts, pa.array(words, texts.type))
-            rows = rows.set_column(at, field.name, pc.if_else(given, None, texts))
+            if pc.any(given).as_py():
+                rows = rows.set_column(at, field.name, pc.if_else(given, None, texts))
     return rows
 
 
