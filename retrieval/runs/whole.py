@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from retrieval.runs.mlflow_log import Log
 from retrieval.runs.run import Run, Teller, advance
 from retrieval.runs.stages import STAGES
 
@@ -17,10 +18,12 @@ class Finished(NamedTuple):
     """What was done with each, as `advance` says."""
     metrics: dict[str, Any]
     report: Path
+    mlflow_run: str | None
+    """MLflow's id of it, where it was logged."""
 
 
-def run_all(run: Run, cache: Path, teller: Teller, since: str | None = None) -> Finished:
-    """Run every stage in order, keep those that are finished, and write the report.
+def run_all(run: Run, cache: Path, teller: Teller, since: str | None = None, log: Log | None = None) -> Finished:
+    """Run every stage in order, keep those that are finished, write the report, and log it all to MLflow if asked.
 
     Parameters
     ----------
@@ -30,7 +33,7 @@ def run_all(run: Run, cache: Path, teller: Teller, since: str | None = None) -> 
     Raises
     ------
     RetrievalError
-        As the stages.
+        As the stages, and as `Log.add`.
     """
     names = [stage.name for stage in STAGES]
     again = names.index(since) if since else len(names)
@@ -39,4 +42,4 @@ def run_all(run: Run, cache: Path, teller: Teller, since: str | None = None) -> 
 
     with teller.working("report"):
         page = write_report(run)
-    return Finished(done, json.loads(run.metrics.read_bytes()), page)
+    return Finished(done, json.loads(run.metrics.read_bytes()), page, log.add(run) if log else None)

@@ -232,12 +232,14 @@ def test_quickstart_writes_a_recipe_goes_on_with_it_and_says_what_is_next(
     text = recipe.read_text().replace("epochs = 30", "epochs = 1\nrefit = false")
     recipe.write_text(text.replace('preset = "auto"', ""))
     capfd.readouterr()
-    done = mistaken("quickstart", "films.csv", "ratings.csv", "--peers", "knn", "--json")
+    done = mistaken("quickstart", "films.csv", "ratings.csv", "--peers", "knn", "--mlflow", "logged", "--json")
     assert done.returncode == 0, done.stderr
     summary = json.loads(capfd.readouterr().out)
     assert "ratings.toml is there already, and is kept" in done.stderr
     assert summary["metrics"]["verdict"]["text"]
     assert Path(summary["report"]).is_file()
+    [logged] = Path("logged").rglob("report.html")
+    assert summary["mlflow_run"] in logged.parts
     assert summary["next"][:2] == ["retrieval explore runs/ratings", "retrieval serve runs/ratings"]
     Path("other.csv").write_text(lines(","))
     done = mistaken("quickstart", "other.csv", "--out", "ratings.toml")

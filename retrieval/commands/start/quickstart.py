@@ -9,7 +9,7 @@ import typer
 
 from retrieval.console import Terminal, command
 from retrieval.init.options import NO_OPTIONS, TableOptions
-from retrieval.options import CACHE, RUNS, AsJson, Cache, Peers, Runs
+from retrieval.options import CACHE, RUNS, AsJson, Cache, Mlflow, Peers, Runs
 from workflows.errors import RecipeError, RetrievalError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def quickstart(
     runs: Runs = RUNS,
     cache: Cache = CACHE,
     peers: Peers = None,
+    mlflow: Mlflow = None,
     json: AsJson = False,
 ) -> None:
     """Do what init, check and run do: write a recipe for your files, check the data, train, compare, and report.
@@ -44,10 +45,12 @@ def quickstart(
     from retrieval.commands.start.check import checked_of, show_findings
     from retrieval.commands.start.run import as_json, show
     from retrieval.recipes.recipe import with_peers
+    from retrieval.runs.mlflow_log import Log
     from retrieval.runs.run import Run
     from retrieval.runs.stages import STAGES
     from retrieval.runs.whole import run_all
 
+    log = Log(mlflow) if mlflow else None
     path, loaded = _recipe(out, files, recipe, name, reading, force, json)
     try:
         checked = checked_of(loaded, cache, out)
@@ -57,7 +60,7 @@ def quickstart(
             first = next(finding for finding in checked.findings if finding.severity == "error")
             raise RecipeError(f"{first.table}: {first.message}; {first.remedy}")
         run = Run.create(with_peers(loaded, peers), runs, STAGES)
-        finished = run_all(run, cache, out)
+        finished = run_all(run, cache, out, log=log)
     except RetrievalError as error:
         raise type(error)(f"{error}; then `retrieval run {path}` goes on") from None
     after = _next(run, path)

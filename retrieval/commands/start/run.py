@@ -49,19 +49,16 @@ def run(
     log = Log(mlflow) if mlflow else None
     loaded, since = stage_or_run(with_peers(load_recipe(recipe), peers), runs, since)
     opened = Run.create(loaded, runs, STAGES).on(workers, scheduler)
-    finished = run_all(opened, cache, out, since)
-    logged = log.add(opened) if log else None
+    finished = run_all(opened, cache, out, since, log)
     if json:
-        out.json({"run": str(opened.directory), **as_json(finished), "mlflow_run": logged})
-        return
-    show(out, finished)
-    if logged:
-        out.results.print(f"mlflow: run {logged} of the experiment {EXPERIMENT}", soft_wrap=True)
+        out.json({"run": str(opened.directory), **as_json(finished)})
+    else:
+        show(out, finished)
 
 
 def as_json(finished: Finished) -> dict[str, Any]:
     """Return what came of a run, ready for JSON."""
-    return {"stages": finished.stages, "metrics": finished.metrics, "report": str(finished.report)}
+    return {**finished._asdict(), "report": str(finished.report)}
 
 
 def show(out: Terminal, finished: Finished) -> None:
@@ -72,6 +69,8 @@ def show(out: Terminal, finished: Finished) -> None:
     out.results.print(f"report: {finished.report}", soft_wrap=True)
     for line in verdict_lines(metrics):
         out.results.print(line, soft_wrap=True)
+    if finished.mlflow_run:
+        out.results.print(f"mlflow: run {finished.mlflow_run} of the experiment {EXPERIMENT}", soft_wrap=True)
 
 
 def stage_or_run(recipe: Recipe, runs: Path, since: str | None) -> tuple[Recipe, str | None]:

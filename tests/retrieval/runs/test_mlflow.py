@@ -73,9 +73,10 @@ def test_where_no_mlflow_answers_nothing_is_trained(
     mistaken: Command, recipe: Path, tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    done = mistaken("run", recipe, "--runs", tmp_path / "runs", "--mlflow", uri)
-    assert done.returncode == 2
-    assert "--mlflow" in done.stderr
-    assert "secret" not in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert not (tmp_path / "runs").exists()
+    for command in (("run", recipe), ("quickstart", recipe)):
+        done = mistaken(*command, "--runs", tmp_path / "runs", "--mlflow", uri)
+        assert done.returncode == 2
+        assert "--mlflow" in done.stderr
+        assert "secret" not in done.stderr
+        assert done.stderr.count("\n") == 1
+        assert not (tmp_path / "runs").exists()
