@@ -94,12 +94,12 @@ def evaluate(
         data = data._replace(sample=Sample(settings.rows, settings.seed))
     measured = measure(data, towers_dir, rating, progress)
     ranker_dir = beside.ranker
-    served = _served_rows(data, measured, towers_dir, ranker_dir)
+    served = served_rows(data, measured, towers_dir, ranker_dir)
     whole = data._replace(asked="all")
     every = measured._replace(towers=served)
     if data.asked == "known":
         every = measure(whole, towers_dir, rating, progress)
-        every = every._replace(towers=_served_rows(whole, every, towers_dir, ranker_dir))
+        every = every._replace(towers=served_rows(whole, every, towers_dir, ranker_dir))
     return {
         "rows": len(measured.task.targets),
         "items": len(data.catalogue),
@@ -186,7 +186,8 @@ def _continuation(data: FeatureSet, towers_dir: Path, transform: Transform | Non
     return {"continuation": continuation.measure(data, data.test, towers_dir, transform)}
 
 
-def _served_rows(data: FeatureSet, measured: Measured, towers_dir: Path, ranker_dir: Path | None) -> Rankings:
+def served_rows(data: FeatureSet, measured: Measured, towers_dir: Path, ranker_dir: Path | None) -> Rankings:
+    """Return where the targets of the measured rows stand in what is served: with a ranker, after it."""
     features = queries(data, data.test, known_rows(data)).query if ranker_dir else {}
     return _served(features, measured.task, measured.towers, towers_dir, ranker_dir)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from retrieval.explore.loaded.explored import Explored
-from retrieval.explore.loaded.measured import TOWERS, Rows
+from retrieval.explore.loaded.measured import SERVED, Rows
 from retrieval.explore.views.categories import OTHER, main_categories
 from retrieval.explore.views.map import ItemMap
 from retrieval.explore.views.quality import calibration, differences, recall, recall_curves
@@ -19,15 +19,15 @@ from tests.synthetic import Run
 def test_recall_is_the_share_of_rows_whose_item_is_among_the_first_k() -> None:
     ranks = np.array([0, 4, 9, 10, 300])
     assert [recall(ranks, k) for k in (1, 5, 10, 11, 400)] == [0.2, 0.4, 0.6, 0.8, 1.0]
-    rows = Rows(np.zeros(5), np.zeros(5, np.int64), {TOWERS: ranks, "popularity": ranks + 1})
+    rows = Rows(np.zeros(5), np.zeros(5, np.int64), {SERVED: ranks, "popularity": ranks + 1})
     ours, popularity = recall_curves(rows, None)
     assert (ours.y[0], popularity.y[0]) == (0.2, 0.0)
 
 
 def test_runs_are_compared_row_by_row_only_on_the_same_rows() -> None:
     users, targets = np.array([7, 7, 8, 9]), np.array([1, 2, 3, 4])
-    before = Rows(users, targets, {TOWERS: np.array([0, 1, 50, 2])})
-    after = Rows(users, targets, {TOWERS: np.array([20, 30, 9, 2])})
+    before = Rows(users, targets, {SERVED: np.array([0, 1, 50, 2])})
+    after = Rows(users, targets, {SERVED: np.array([20, 30, 9, 2])})
     assert differences(before, after) == [(7, 2, 2, 0), (8, 1, 0, 1)]
     assert differences(before, after._replace(targets=targets[::-1])) is None
 

@@ -1,4 +1,4 @@
-"""Where the towers and the simple models rank the item of every test row, found once and kept."""
+"""Where what is served and the simple models rank the item of every test row, found once and kept."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from retrieval.explore.loaded.background import Background
 if TYPE_CHECKING:
     from retrieval.explore.loaded.explored import Explored
 
-TOWERS = "this model"
+SERVED = "this model"
 
 
 class Rows(NamedTuple):
@@ -41,7 +41,7 @@ class Measured(Background[Rows]):
         return self.result
 
     def _measure(self) -> Rows:
-        from models.evaluation.stage import measure
+        from models.evaluation.stage import measure, served_rows
         from retrieval.runs.run import Run
         from retrieval.runs.stages import STAGES
         from workflows.columns import Columns
@@ -52,7 +52,8 @@ class Measured(Background[Rows]):
         if asked.rows is not None:
             data = data._replace(sample=features.Sample(asked.rows, asked.seed))
         evaluated = measure(data, run.towers, run.recipe.train.objective.rating)
-        ranks = {TOWERS: evaluated.towers["unseen"].ranks, "popularity": evaluated.popularity["unseen"].ranks}
+        served = served_rows(data, evaluated, run.towers, run.ranker if run.recipe.ranking else None)
+        ranks = {SERVED: served["unseen"].ranks, "popularity": evaluated.popularity["unseen"].ranks}
         users = data.users[Columns.User].to_numpy()[evaluated.task.users]
         return Rows(users, evaluated.task.targets, {**ranks, **_peers(run.peers, len(users))})
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from retrieval.explore.loaded.explored import Explored
 from retrieval.explore.loaded.exposure import TOP_K
-from retrieval.explore.loaded.measured import TOWERS, Rows
+from retrieval.explore.loaded.measured import SERVED, Rows
 from retrieval.report.charts import Series, line_chart
 
 KS = (1, 2, 5, 10, 20, 30, 50, 75, 100)
@@ -38,7 +38,7 @@ def quality_page(explored: Explored, other: Explored | None) -> dict[str, Any]:
     rows = explored.measured.rows
     page["series"] = lines = recall_curves(rows, other)
     page["curve"] = line_chart(lines, "k", "recall@k, unseen items", from_zero=True)
-    page["models"] = [TOWERS, *(["the other run"] if other else []), "popularity", *_best(rows)]
+    page["models"] = [SERVED, *(["the other run"] if other else []), "popularity", *_best(rows)]
     ranks = _compared(rows, other)
     page["tables"] = [(title, _groups(kinds, ranks)) for title, kinds in _kinds(explored, rows)]
     page["calibration"] = calibration(explored, rows)
@@ -53,26 +53,26 @@ def recall(ranks: np.ndarray, k: int) -> float:
 
 def recall_curves(rows: Rows, other: Explored | None) -> list[Series]:
     """Return recall over k of every model, as many as the page has colours for."""
-    ranks = {TOWERS: rows.ranks[TOWERS]}
+    ranks = {SERVED: rows.ranks[SERVED]}
     if other:
-        ranks[other.name] = other.measured.rows.ranks[TOWERS]
-    ranks |= {name: ranked for name, ranked in rows.ranks.items() if name != TOWERS}
+        ranks[other.name] = other.measured.rows.ranks[SERVED]
+    ranks |= {name: ranked for name, ranked in rows.ranks.items() if name != SERVED}
     return [Series(name, KS, [recall(ranked, k) for k in KS]) for name, ranked in list(ranks.items())[:LINES]]
 
 
 def _best(rows: Rows) -> list[str]:
     """Return the name of the best simple model beside popularity, if there is one."""
-    names = [name for name in rows.ranks if name not in (TOWERS, "popularity")]
+    names = [name for name in rows.ranks if name not in (SERVED, "popularity")]
     return sorted(names, key=lambda name: -recall(rows.ranks[name], AT))[:1]
 
 
 def _compared(rows: Rows, other: Explored | None) -> list[np.ndarray | None]:
     """Return the ranks of the models that stand side by side; None of another run on other rows."""
-    own = [rows.ranks[name] for name in (TOWERS, "popularity", *_best(rows))]
+    own = [rows.ranks[name] for name in (SERVED, "popularity", *_best(rows))]
     if other is None:
         return [*own]
     theirs = other.measured.rows
-    return [own[0], theirs.ranks[TOWERS] if same_rows(rows, theirs) else None, *own[1:]]
+    return [own[0], theirs.ranks[SERVED] if same_rows(rows, theirs) else None, *own[1:]]
 
 
 def same_rows(ours: Rows, theirs: Rows) -> bool:
@@ -84,7 +84,7 @@ def _kinds(explored: Explored, rows: Rows) -> Iterator[tuple[str, list[tuple[str
     """Yield kinds of groups, and the rows of each, bool [rows]."""
     users = explored.retriever.users.rows_of(rows.users.astype(explored.user_ids.dtype))
     had = np.where(users >= 0, explored.counts()[users], 0)
-    yield "by length of the history", _by_number(had, (0, 5, 20, 50, 100), "items")
+    yield "by length of the history in the release", _by_number(had, (0, 5, 20, 50, 100), "items")
     chosen = explored.peers.popularity[rows.targets]
     yield "by how often the item was chosen", _by_number(chosen, (0, 5, 20, 100, 500), "times")
     for name, tags in explored.items.tags.items():
@@ -134,7 +134,7 @@ def differences(rows: Rows, theirs: Rows) -> list[tuple[Any, int, int, int]] | N
     if not same_rows(rows, theirs):
         return None
     users, row_user = np.unique(rows.users, return_inverse=True)
-    hits = [np.bincount(row_user, weights=run.ranks[TOWERS] < AT, minlength=len(users)) for run in (rows, theirs)]
+    hits = [np.bincount(row_user, weights=run.ranks[SERVED] < AT, minlength=len(users)) for run in (rows, theirs)]
     asked = np.bincount(row_user, minlength=len(users))
     apart = np.abs(hits[0] - hits[1])
     order = np.argsort(-apart, kind="stable")[: min(USERS_SHOWN, int(np.count_nonzero(apart)))]

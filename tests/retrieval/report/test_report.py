@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from ensemble.client.tensors import Query
 from ensemble.serving.errors import InvalidRelease
 from retrieval.explore.loaded.explored import Explored
-from retrieval.explore.loaded.measured import TOWERS
+from retrieval.explore.loaded.measured import SERVED
 from retrieval.explore.request.answers import InProcess
 from retrieval.explore.views.quality import quality_page, recall
 from retrieval.recipes.card import Card
@@ -143,7 +143,7 @@ def test_a_chart_of_one_point_is_drawn(points: int) -> None:
 def test_the_quality_view_measures_what_metrics_json_says(run_dir: Path) -> None:
     explored = Explored(run_dir)
     rows, metrics = explored.measured.rows, explored.metrics
-    expected = {TOWERS: metrics["unseen"], "popularity": metrics["popularity"]["unseen"]}
+    expected = {SERVED: metrics["unseen"], "popularity": metrics["popularity"]["unseen"]}
     expected |= {model["name"]: model["unseen"] for model in metrics["comparison"]["models"][2:] if "unseen" in model}
     assert rows.ranks.keys() == expected.keys()
     assert len(rows.ranks) >= 3

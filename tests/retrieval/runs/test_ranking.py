@@ -14,6 +14,9 @@ import pytest
 from ensemble.serving.retriever import Retriever
 from models.ranking import config
 from retrieval.console import Terminal
+from retrieval.explore.loaded.explored import Explored
+from retrieval.explore.loaded.measured import SERVED
+from retrieval.explore.views.quality import recall
 from retrieval.recipes.recipe import load_recipe
 from retrieval.report.tables import ranking_tables
 from retrieval.runs.run import Run, advance
@@ -33,6 +36,12 @@ def test_the_stage_comes_and_goes_with_the_recipe(tiny: Path, tmp_path: Path) ->
     metrics = json.loads((run.directory / "metrics.json").read_text())
     assert metrics["unseen"] != metrics["retrieval"]["unseen"]
     check_one_number(run.directory, metrics)
+    shown = Explored(run.directory).measured.rows.ranks[SERVED]
+    assert (
+        recall(shown, 10)
+        == pytest.approx(metrics["unseen"]["recall@10"])
+        != metrics["retrieval"]["unseen"]["recall@10"]
+    )
 
     heads = msgspec.structs.replace(ranked, ranking=msgspec.structs.replace(RANKING, heads=1))
     for recipe in (heads, plain):
