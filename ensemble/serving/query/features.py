@@ -62,18 +62,29 @@ class QueryFeatures:
         if there are longer texts than the `budget` has time for.
         """
         ready = self.users.ready(sent, user_rows)
-        columns = self.users.complete(sent, user_rows, None if ready is None else self._late)
-        if TIME in columns and columns[TIME].missing is not None:
-            columns[TIME] = Column(_clock(columns[TIME], clicks))
-        past = self._past(columns, user_rows, clicks)
         if ready is None:
-            if budget is not None:
-                self.transform.pay(columns, budget)
-            return self.transform(columns, past)
-        self.transform.rest(ready, columns, past)
+            return self.computed(self.users.complete(sent, user_rows), user_rows, clicks, budget)
+        columns = self.users.complete(sent, user_rows, self._late)
+        self.transform.rest(ready, columns, self._past(columns, user_rows, clicks))
         return ready
 
-    def _past(self, columns: Mapping[str, Column], user_rows: np.ndarray, clicks: Clicks | None) -> Past | None:
+    def computed(
+        self,
+        columns: dict[str, Column],
+        user_rows: np.ndarray,
+        clicks: Clicks | None = None,
+        budget: Budget | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Return what a call does, for all raw columns: of a user, the release gives the history alone."""
+        past = self._past(columns, user_rows, clicks)
+        if budget is not None:
+            self.transform.pay(columns, budget)
+        return self.transform(columns, past)
+
+    def _past(self, columns: dict[str, Column], user_rows: np.ndarray, clicks: Clicks | None) -> Past | None:
+        """Return the history up to the time of each query, which is filled in where it is missing."""
+        if TIME in columns and columns[TIME].missing is not None:
+            columns[TIME] = Column(_clock(columns[TIME], clicks))
         sequence = self.transform.sequence
         if sequence is None:
             return None

@@ -52,7 +52,7 @@ def why(explored: Explored, query: Query, item: int, past: np.ndarray) -> Why:
 
 def _without_each(explored: Explored, request: Request) -> tuple[list[str], list[Any], dict[str, list[np.ndarray]]]:
     """Return names and values of the parts of a query, and its features: whole, and without each of them."""
-    features_of, users = explored.retriever.features, explored.retriever.users
+    features_of, users = explored.retriever.features.computed, explored.retriever.users
     rows = users.rows_of(request.columns[USER].values)
     columns = users.complete(request.columns, rows)
     if TIME in request.columns:
