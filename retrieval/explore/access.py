@@ -25,7 +25,7 @@ def protect(app: Flask, token: str, policy: str = POLICY) -> None:
     def check() -> AnyResponse | None:
         if "token" in request.args and _is_same(request.args["token"], token):
             rest = {name: values for name, values in request.args.lists() if name != "token"}
-            there = redirect(request.path + _query(rest))
+            there = redirect(request.path + query_string(rest))
             there.set_cookie(cookie, token, httponly=True, samesite="Strict")
             return there
         if not _is_same(request.cookies.get(cookie, ""), token):
@@ -42,5 +42,6 @@ def _is_same(token_given: str, token: str) -> bool:
     return hmac.compare_digest(token_given.encode(), token.encode())
 
 
-def _query(arguments: dict[str, list[str]]) -> str:
+def query_string(arguments: dict[str, list[str]]) -> str:
+    """Return the part of an address that holds the arguments."""
     return "?" + urlencode(arguments, doseq=True) if arguments else ""

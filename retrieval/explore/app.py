@@ -14,6 +14,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from ensemble.layouts import FUSED
 from ensemble.serving.errors import ServingError
+from retrieval.explore.access import query_string
 from retrieval.explore.loaded.explored import Explored, Shelf
 from retrieval.explore.request.answers import Answers, InProcess, Served
 from retrieval.explore.request.form import whole_number
@@ -143,6 +144,7 @@ def _everywhere(pages: Pages) -> dict[str, Any]:
         "run": run,
         "address": pages.address,
         "live": True,
+        "run_address": lambda number: query_string({**dict(request.args.lists()), "run": [str(number)]}),
         **_addresses(None if run == "0" else run),
     }
 

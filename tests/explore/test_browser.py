@@ -105,6 +105,28 @@ def test_the_page_says_that_the_explorer_is_gone_and_goes_on_when_it_is_back(ope
     opened.complaints.clear()  # that it was gone
 
 
+def test_a_page_that_is_no_longer_let_in_says_so_in_place_of_an_old_answer(opened: Opened) -> None:
+    page = opened.page
+    page.goto(f"{opened.base}/user?user={opened.run.users['user_id'][3]}")
+    cookies = page.context.cookies()
+    page.context.clear_cookies()
+    page.get_by_label("Items").first.fill("3")
+    page.get_by_text("its token lets you in").wait_for()
+    assert page.locator(".ours").count() == 0
+    page.context.add_cookies(cookies)
+    opened.complaints.clear()  # that it was refused
+
+
+def test_by_keyboard_a_reason_is_opened_and_closed_and_the_focus_stays_in_the_answer(opened: Opened) -> None:
+    page, focus = opened.page, "document.activeElement.closest('section').id"
+    page.goto(f"{opened.base}/user?user={opened.run.users['user_id'][3]}")
+    for selector, reasons in ((".ours button.score", 1), (".why .close", 0), (".ours .add", 0)):
+        page.locator(selector).first.press("Enter")
+        _until_settled(page)
+        assert page.locator(".why").count() == reasons
+        assert page.evaluate(focus) == "answer", selector
+
+
 def test_sliders_ask_what_the_fields_beside_them_say(opened: Opened) -> None:
     page, run = opened.page, opened.run
     user = run.users["user_id"].tolist()[3]
@@ -117,6 +139,21 @@ def test_sliders_ask_what_the_fields_beside_them_say(opened: Opened) -> None:
     assert "time=1970-01-01T00%3A00%3A30" in page.url
     since = json.dumps({"ranges": {"year": {"min": float(years.median() // 1)}}})
     assert _shown(page) == _answer(run, user, None, since, now=30)
+
+
+def test_the_map_is_zoomed_by_buttons_and_has_no_key_of_tags_for_popularity(opened: Opened) -> None:
+    page = opened.page
+    page.goto(f"{opened.base}/map")
+    page.locator("canvas[data-drawn]").wait_for()
+    page.get_by_role("button", name="Zoom in").press("Enter")
+    page.get_by_role("button", name="Zoom in").click()
+    assert page.evaluate("view.scale") == pytest.approx(1.96)
+    page.get_by_role("button", name="Show all").click()
+    assert page.evaluate("view.scale") == 1
+    page.get_by_label("by popularity").check()
+    assert not page.locator("#groups").is_visible()
+    page.get_by_label("by tag").check()
+    assert page.locator("#groups").is_visible()
 
 
 def _until_settled(page: Any) -> None:

@@ -11,7 +11,7 @@ async function refresh(address) {
   live.forEach((part) => part.setAttribute("aria-busy", "true"));
   let text;
   try {
-    text = await (await fetch(address, { headers: { "X-Live": "1" } })).text();
+    text = await (await fetch(address)).text();
   } catch {
     lost().hidden = false;
     setTimeout(() => number === newest && refresh(address), 2000);
@@ -31,7 +31,8 @@ async function refresh(address) {
 }
 
 function swap(live, page) {
-  const focused = document.activeElement?.getAttribute("aria-label");
+  const focused = document.activeElement.getAttribute("aria-label");
+  const within = document.activeElement.closest("[data-live]")?.id;
   const open = [...document.querySelectorAll("[data-live] details[open] > summary")].map((one) => one.textContent);
   for (const part of live) {
     const fresh = page.getElementById(part.id);
@@ -41,9 +42,10 @@ function swap(live, page) {
   for (const summary of document.querySelectorAll("[data-live] details > summary")) {
     if (open.includes(summary.textContent)) summary.parentElement.open = true;
   }
-  if (focused && document.activeElement === document.body) {
-    document.querySelector(`[aria-label="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
-  }
+  if (!within || document.activeElement !== document.body) return;
+  const part = document.getElementById(within);
+  part.tabIndex = -1; // where what had the focus is gone, its part has it
+  (part.querySelector(`[aria-label="${CSS.escape(focused ?? "")}"]`) ?? part).focus({ preventScroll: true });
 }
 
 // A part that waits for something says after how many milliseconds to look again.
@@ -55,7 +57,7 @@ function lookAgain() {
 
 function addressOf(form, button) {
   const fields = new URLSearchParams();
-  for (const [name, value] of new FormData(form, button)) if (value !== "") fields.append(name, value);
+  for (const [name, value] of new FormData(form, button)) if (value !== "" || name === button?.name) fields.append(name, value);
   return `${form.getAttribute("action")}?${fields}`;
 }
 

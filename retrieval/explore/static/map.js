@@ -109,12 +109,13 @@ function find() {
 
 let held = null;
 canvas.addEventListener("pointerdown", (event) => {
+  if (!event.isPrimary) return;
   held = { x: event.clientX, y: event.clientY, moved: false };
   canvas.setPointerCapture(event.pointerId);
 });
 canvas.addEventListener("pointermove", (event) => {
   if (!points) return;
-  if (held) {
+  if (held && event.isPrimary) {
     const least = Math.min(canvas.clientWidth, canvas.clientHeight) * 0.94 * view.scale;
     view.x -= (event.clientX - held.x) / least;
     view.y += (event.clientY - held.y) / least;
@@ -132,20 +133,24 @@ canvas.addEventListener("pointerup", (event) => {
   if (at >= 0 && addressOfItem(at)) location.href = addressOfItem(at);
   else if (at >= 0) told.textContent = points.titles[at];
 });
+canvas.addEventListener("pointercancel", () => (held = null)); // the page is scrolled
+if (inPage) canvas.style.touchAction = "pan-y";
 canvas.addEventListener("wheel", (event) => {
   if (inPage && !event.ctrlKey) return; // the page is scrolled
   event.preventDefault();
   zoom(Math.exp(-event.deltaY / 400), event);
 }, { passive: false });
-canvas.addEventListener("keydown", (event) => {
-  const step = 0.08 / view.scale;
-  const moves = { ArrowLeft: () => (view.x -= step), ArrowRight: () => (view.x += step), ArrowUp: () => (view.y += step), ArrowDown: () => (view.y -= step),
-    "+": () => zoom(1.4), "=": () => zoom(1.4), "-": () => zoom(1 / 1.4), 0: () => Object.assign(view, { scale: 1, x: 0.5, y: 0.5 }) };
-  if (!moves[event.key]) return;
+const step = (sign) => (sign * 0.08) / view.scale;
+const moves = { ArrowLeft: () => (view.x += step(-1)), ArrowRight: () => (view.x += step(1)), ArrowUp: () => (view.y += step(1)), ArrowDown: () => (view.y += step(-1)),
+  "+": () => zoom(1.4), "=": () => zoom(1.4), "-": () => zoom(1 / 1.4), 0: () => Object.assign(view, { scale: 1, x: 0.5, y: 0.5 }) };
+function move(event, key) {
+  if (!moves[key]) return;
   event.preventDefault();
-  moves[event.key]();
+  moves[key]();
   redraw();
-});
+}
+canvas.addEventListener("keydown", (event) => event.ctrlKey || event.metaKey || move(event, event.key));
+document.querySelectorAll("[data-key]").forEach((button) => button.addEventListener("click", (event) => move(event, button.dataset.key)));
 search.addEventListener("input", find);
 document.querySelectorAll("[name=colour]").forEach((choice) => choice.addEventListener("change", () => {
   document.getElementById("groups").hidden = choice.value === "popularity" && choice.checked;
