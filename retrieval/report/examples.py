@@ -13,6 +13,8 @@ import pandas as pd
 
 from ensemble.release.item_columns import items_of
 from ensemble.serving.files.release import Release
+from retrieval.explore.loaded.items import titled
+from retrieval.explore.views.categories import categories
 from retrieval.report.tables import Example, Item
 from retrieval.runs.places import release_of
 from workflows.columns import Columns
@@ -43,12 +45,8 @@ class Catalogue:
     def item(self, item_id: int | str, score: float | None = None, held_out: bool = False) -> Item:
         """Describe an item; one that is not in the catalogue is described by its id."""
         row = self._rows.get(item_id, {})
-        title = str(row.get(Columns.Title, item_id))
-        year = row.get("year")
-        if year is not None and not pd.isna(year) and f"({int(year)})" not in title:
-            title = f"{title} ({int(year)})"
-        genres = row.get("genres")
-        return Item(item_id, title, ", ".join(map(str, genres)) if genres is not None else "", score, held_out)
+        title = titled(row.get(Columns.Title), item_id, row.get("year"))
+        return Item(item_id, title, ", ".join(categories(row.get("genres"))), score, held_out)
 
 
 def examples(run: Path, ask: Ask, users: Sequence[int | str], top_k: int = 10) -> list[Example]:

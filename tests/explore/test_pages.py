@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,15 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from onnx import TensorProto, helper
 from werkzeug.datastructures import MultiDict
 
 from ensemble.catalogue.publish import publish, writing
 from ensemble.client import Recommendations
 from ensemble.client.tensors import Query, tensors
+from ensemble.config import Index, Serving
 from ensemble.index.drift import Quality
+from ensemble.release.write import Parts, Settings, Training, write_release
 from ensemble.serving.files.release import Release
 from ensemble.serving.retriever import Retriever
+from models.towers.onnx import pairing_of
 from retrieval.explore.access import protect
 from retrieval.explore.app import Server, create_app
 from retrieval.explore.loaded.explored import Explored
@@ -31,7 +37,7 @@ from retrieval.explore.request.why import why
 from retrieval.explore.serve import listen
 from retrieval.explore.views.drift import Drift
 from retrieval.explore.views.user import user_page
-from tests.synthetic import Run
+from tests.synthetic import DIM, Run, make_release, make_run, write_tower
 from workflows.errors import ServerError
 
 
@@ -115,8 +121,6 @@ def test_no_address_breaks_a_page(dated_run: Run, pages: Callable[..., Any]) -> 
 
 
 def test_whatever_stands_in_a_table_is_text_in_the_page(tmp_path: Path, pages: Callable[..., Any]) -> None:
-    from tests.synthetic import make_release, make_run
-
     run = make_run(tmp_path, "string", last=5)
     mischief = "<script>alert(1)</script>"
     run.items["title"] = mischief
@@ -223,6 +227,59 @@ def test_why_scores_as_the_release_does_and_sees_what_the_query_hangs_on(dated_r
     past = explored.past(row, 40).items
     products = dated_run.vectors[past[past != best]] @ dated_run.vectors[best]
     assert explanation.nearest[0][1] == pytest.approx(products.max(), abs=1e-6)
+
+
+PARTS = ("inputs", "steps", "outputs")
+
+
+def test_a_user_whose_features_are_looked_up_is_explained_as_any_other(tmp_path: Path) -> None:
+    run, out = make_run(tmp_path), TensorProto.INT64
+    table = np.random.default_rng(0).normal(size=(len(run.users) + 3, DIM)).astype(np.float32)
+    node = helper.make_node("Gather", ["table/user_id", "user_id"], ["vector"])
+    write_tower(tmp_path / "towers" / "query.onnx", [node], {"user_id": out}, {}, {"user_id": table})
+    transform = tmp_path / "features" / "query_transform"
+    stated = json.loads((transform / "transform.json").read_bytes())
+    (transform / "transform.json").write_text(json.dumps({**stated, **{key: stated[key][:1] for key in PARTS}}))
+    towers = json.loads((tmp_path / "towers" / "towers.json").read_bytes())
+    towers |= {"query_inputs": [{"name": "user_id"}], "pairing": pairing_of(tmp_path / "towers")}
+    (tmp_path / "towers" / "towers.json").write_text(json.dumps(towers))
+    row_of = {user: row for row, user in enumerate(run.users["user_id"])}
+    training = Training(lambda queries: table[[3 + row_of.get(user, -1) for user in queries["user_id"]]], None)
+    write_release(Parts.of(tmp_path), training, Settings("synthetic", "0" * 64, Serving(), Index()))
+    explored, item = Explored(tmp_path), 7
+    explanation = why(explored, Query([explored.user_ids[3]]), item, explored.past(3).items)
+    [part] = explanation.parts
+    assert part.adds == pytest.approx(float((table[6] - table[2]) @ run.vectors[item]), abs=1e-5)
+
+
+def test_interactions_without_times_are_shown_without_them(tmp_path: Path, pages: Callable[..., Any]) -> None:
+    run = make_run(tmp_path)
+    for part in ("train", "valid", "test"):
+        path = tmp_path / "features" / part / "interactions.parquet"
+        pd.read_parquet(path).assign(timestamp=0).to_parquet(path)
+    make_release(run)
+    client, explored = pages(tmp_path), Explored(tmp_path)
+    explored.finish()
+    row = int(explored.counts().argmax())
+    views = {
+        "/user": {"user": explored.user_ids[row]},
+        "/item": {"item": explored.items.ids[explored.past(row).items[0]]},
+    }
+    for view, asked in views.items():
+        page = client.get(view, query_string=asked).get_data(as_text=True)
+        assert not re.search("1970|timeline|newest", page), view
+        assert "adds an item to the history" not in page
+
+
+def test_a_title_is_no_tag(run: Run) -> None:
+    explored = Explored(run.path)
+    assert list(explored.items.tags) == ["genres"]
+    assert all("Title" not in explored.items.shown(row).tags for row in range(len(explored.items)))
+
+
+def test_the_other_run_is_asked_the_same(run: Run, dated_run: Run, pages: Callable[..., Any]) -> None:
+    page = pages(run.path, dated_run.path).get("/user?user=17&any.genres=a&any.genres=b").get_data(as_text=True)
+    assert '<a href="?user=17&any.genres=a&any.genres=b&run=1"' in unescape(page)
 
 
 def test_an_item_says_who_is_answered_with_it(dated_run: Run) -> None:

@@ -45,7 +45,8 @@ class Explored:
         self.retriever = self.everybody.retriever
         release = self.retriever.release
         self.signature, self.user_ids = self.everybody.signature, self.everybody.user_ids()
-        self._offsets = np.array(release.array("history/offsets.npy", np.int64))
+        self.offsets = np.array(release.array("history/offsets.npy", np.int64))
+        """Where each user's interactions begin, int64 [users + 1]."""
         self.history_items = release.array("history/item_index.npy", np.int32)
         self.history_seconds = release.array("history/timestamp.npy", np.int64)
         self.items, self.lock = Items(self.retriever), Lock()
@@ -81,6 +82,11 @@ class Explored:
         """Return whether an answer depends on when it is asked."""
         return TIME in self.signature.inputs
 
+    @cached_property
+    def timed(self) -> bool:
+        """Return whether the interactions have times; without them all are at 0."""
+        return bool(self.history_seconds.any())
+
     @property
     def takes_history(self) -> bool:
         """Return whether a request may carry interactions."""
@@ -93,19 +99,14 @@ class Explored:
 
     def past(self, row: int, until: int = FAR) -> Past:
         """Return what the user of a row did, up to a time."""
-        start, end = (int(self._offsets[row]), int(self._offsets[row + 1])) if row >= 0 else (0, 0)
+        start, end = (int(self.offsets[row]), int(self.offsets[row + 1])) if row >= 0 else (0, 0)
         seconds = np.asarray(self.history_seconds[start:end])
         count = int(np.searchsorted(seconds, until, side="right"))
         return Past(np.asarray(self.history_items[start : start + count], np.int64), seconds[:count])
 
     def counts(self) -> np.ndarray:
         """Return how many interactions every user has, int64 [users]."""
-        return np.diff(self._offsets)
-
-    @property
-    def offsets(self) -> np.ndarray:
-        """Return where each user's interactions begin, int64 [users + 1]."""
-        return self._offsets
+        return np.diff(self.offsets)
 
     def attributes(self, row: int) -> dict[str, Any]:
         """Return what the release knows of the user of a row, by column."""

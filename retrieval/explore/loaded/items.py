@@ -15,6 +15,8 @@ from workflows.columns import Columns
 
 COMMON = 40
 """So many values of an attribute are offered to click on."""
+_IDS = ("_id", "_uri", "_url")
+"""What ends the names of columns that say nothing to a reader."""
 
 
 class Shown(NamedTuple):
@@ -33,8 +35,7 @@ class Items:
         self.ids: list[Any] = self._catalogue.rows.ids.tolist()
         self._columns = dict(read_columns(retriever.release, len(self.ids)))
         self.titles = self._titles()
-        tags = [attribute for attribute in self._catalogue.rows.attributes.values() if isinstance(attribute, Tags)]
-        self._tags = tags[0] if tags else None
+        self._tags = next(iter(self.tags.values()), None)
         self.vectors, self.live = self._catalogue.rows.vectors, self._catalogue.rows.live
 
     def __len__(self) -> int:
@@ -66,21 +67,19 @@ class Items:
 
     @property
     def tags(self) -> dict[str, Tags]:
-        """Return the attributes that hold tags, by name."""
-        attributes = self._catalogue.rows.attributes
-        return {name: attribute for name, attribute in attributes.items() if isinstance(attribute, Tags)}
+        """Return the attributes that hold tags, by name, ids last; a title is one to a filter, but groups nothing."""
+        attributes = sorted(self._catalogue.rows.attributes.items(), key=lambda entry: entry[0].endswith(_IDS))
+        return {name: each for name, each in attributes if isinstance(each, Tags) and name != Columns.Title}
 
     @property
-    def numbers(self) -> list[str]:
-        """Return the names of the attributes that are numbers."""
-        return [name for name, attribute in self._catalogue.rows.attributes.items() if isinstance(attribute, Numbers)]
+    def numbers(self) -> dict[str, Numbers]:
+        """Return the attributes that are numbers, by name."""
+        return {name: each for name, each in self._catalogue.rows.attributes.items() if isinstance(each, Numbers)}
 
     @cached_property
     def bounds(self) -> dict[str, tuple[float, float, str]]:
         """Return the least and the largest number of each attribute, and the step between two: `1` or `any`."""
-        attributes = self._catalogue.rows.attributes
-        numbers = {name: attribute.values for name, attribute in attributes.items() if isinstance(attribute, Numbers)}
-        finite = {name: values[np.isfinite(values)] for name, values in numbers.items()}
+        finite = {name: each.values[np.isfinite(each.values)] for name, each in self.numbers.items()}
         return {
             name: (float(values.min()), float(values.max()), "1" if (values == values.round()).all() else "any")
             for name, values in finite.items()
@@ -114,7 +113,7 @@ class Items:
         if Columns.Title not in self._columns:
             return [str(item) for item in self.ids]
         cells = zip(self._cells(Columns.Title), self.ids, self._cells("year"), strict=True)
-        return [_titled(*row) for row in cells]
+        return [titled(*row) for row in cells]
 
     def _cells(self, name: str) -> list[Any]:
         """Return the values of a column, None where there is none."""
@@ -135,7 +134,8 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _titled(title: Any, item: Any, year: Any) -> str:
+def titled(title: Any, item: Any, year: Any) -> str:
+    """Return an item in a line: its title, else its id, with its year if that is not in the title."""
     text = str(item) if title is None or title != title else str(title)
     if isinstance(year, (int, float)) and year == year and f"({int(year)})" not in text:
         return f"{text} ({int(year)})"

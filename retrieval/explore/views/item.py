@@ -34,7 +34,7 @@ def _about(explored: Explored, row: int) -> dict[str, Any]:
         "item": explored.items.shown(row),
         "facts": in_words(explored.items.facts(row)),
         "count": len(seconds),
-        "timeline": timeline(seconds, what="choices") if len(seconds) else "",
+        "timeline": timeline(seconds, what="choices") if len(seconds) and explored.timed else "",
         "nearest": _nearest(explored, row),
     }
     if explored.exposure.ready:

@@ -127,9 +127,10 @@ def _about(explored: Explored, question: Asked) -> dict[str, Any]:
         "time": written(question.seconds),
         "seconds": question.seconds,
         "span": (int(past.seconds[0]), int(past.seconds[-1])) if len(past.items) > 1 else None,
-        "timeline": timeline(past.seconds, question.seconds) if len(past.items) else "",
+        "timeline": timeline(past.seconds, question.seconds) if len(past.items) and explored.timed else "",
         "history": [
-            (explored.items.shown(item), written(when)[:10], when <= question.seconds) for item, when in newest
+            (explored.items.shown(item), written(when)[:10] if explored.timed else "", when <= question.seconds)
+            for item, when in newest
         ],
     }
 

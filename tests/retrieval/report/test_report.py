@@ -14,6 +14,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import msgspec
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -28,7 +29,7 @@ from retrieval.explore.views.quality import quality_page, recall
 from retrieval.recipes.card import Card
 from retrieval.report.card import NOT_STATED
 from retrieval.report.charts import Axis, Series, line_chart
-from retrieval.report.examples import pick_users
+from retrieval.report.examples import Catalogue, pick_users
 from retrieval.report.page import render, write_report
 from retrieval.runs.run import Run
 from retrieval.runs.stages import STAGES
@@ -114,6 +115,13 @@ def test_a_damaged_release_is_named_and_the_old_report_kept(run_dir: Path, tmp_p
     with pytest.raises(InvalidRelease, match=r"items/vectors\.npy"):
         write_report(Run.open(run, STAGES))
     assert (run / "report.html").read_bytes() == before
+
+
+def test_an_item_is_told_whatever_its_cells_hold() -> None:
+    rows = {"title": ["A", None, "C"], "year": [1999.0, np.nan, np.nan], "genres": ["Drama", None, ["War", "Drama"]]}
+    catalogue = Catalogue(pd.DataFrame({"item_id": [1, 2, 3], **rows}))
+    told = [(item.title, item.genres) for item in map(catalogue.item, (1, 2, 3, 4))]
+    assert told == [("A (1999)", "Drama"), ("2", ""), ("C", "War, Drama"), ("4", "")]
 
 
 def test_examples_are_the_same_users_every_time(run_dir: Path) -> None:
