@@ -149,6 +149,22 @@ def test_a_release_that_is_missing_or_damaged_is_said_and_recovers(
     assert client.get(address).status_code == 200
 
 
+def test_a_damaged_file_of_the_run_is_named_and_read_again(
+    dated_run: Run, tmp_path: Path, pages: Callable[..., Any]
+) -> None:
+    place = Path(shutil.copytree(dated_run.path, tmp_path / "run"))
+    (place / "metrics.json").write_text('{"protocol": "as it was"}')
+    client = pages(place)
+    for file, view in (("metrics.json", "/quality"), ("features/test/interactions.parquet", "/user")):
+        whole = (place / file).read_bytes()
+        (place / file).write_bytes(whole[:-20])
+        page = client.get(view)
+        assert page.status_code == 503, file
+        assert str(place / Path(file).parent) in unescape(page.get_data(as_text=True)), file
+        (place / file).write_bytes(whole)
+        assert client.get(view).status_code == 200, file
+
+
 def test_a_server_that_does_not_answer_is_said_in_the_page(dated_run: Run, pages: Callable[..., Any]) -> None:
     client = pages(dated_run.path, server=Server("127.0.0.1:1"))
     page = client.get("/user", query_string={"user": dated_run.users["user_id"][0]}).get_data(as_text=True)

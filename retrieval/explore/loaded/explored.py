@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ensemble.batch.everybody import Everybody
+from ensemble.serving.files.parameters import read_json
 from ensemble.serving.files.release import MANIFEST
 from ensemble.serving.query.sequence import TIME
 from retrieval.explore.loaded.exposure import Exposure
@@ -20,6 +20,7 @@ from retrieval.explore.loaded.peers import Peers
 from retrieval.explore.views.map import ItemMap
 from retrieval.runs.places import release_of
 from workflows.columns import Columns
+from workflows.errors import StageError
 
 _TEST = (Columns.User, Columns.Item, Columns.ItemIndex, Columns.Timestamp)
 FAR = 2**62
@@ -123,11 +124,20 @@ class Explored:
 
     @cached_property
     def test(self) -> dict[str, np.ndarray]:
-        """Return the columns of the test rows, which training never saw; none of a release without its run."""
+        """Return the columns of the test rows, which training never saw; none of a release without its run.
+
+        Raises
+        ------
+        StageError
+            They cannot be read.
+        """
         from workflows.features.files import read_raw
 
         part = self.place / "features" / "test"
-        return read_raw(part, _TEST) if part.is_dir() else dict.fromkeys(_TEST, np.zeros(0, object))
+        try:
+            return read_raw(part, _TEST) if part.is_dir() else dict.fromkeys(_TEST, np.zeros(0, object))
+        except (OSError, ValueError) as error:
+            raise StageError(f"{part}: {error}; run `retrieval features`") from None
 
     def _test_of(self, user: Any, column: str) -> np.ndarray:
         return self.test[column][self.test[Columns.User] == user]
@@ -154,7 +164,7 @@ class Explored:
     def metrics(self) -> dict[str, Any]:
         """Return what the run measured; nothing where it did not."""
         path = self.place / "metrics.json"
-        return dict(json.loads(path.read_bytes())) if path.is_file() else {}
+        return dict(read_json(path)) if path.is_file() else {}
 
 
 class Shelf:

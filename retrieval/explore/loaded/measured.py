@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 
+from ensemble.serving.files.parameters import read_json
 from models.metrics import Int64Array
 from retrieval.explore.loaded.background import Background
+from workflows.errors import StageError
 
 if TYPE_CHECKING:
     from retrieval.explore.loaded.explored import Explored
@@ -62,7 +64,10 @@ def _peers(directory: Path, rows: int) -> dict[str, Int64Array]:
     """Return the ranks that the stage peers found; none where it did not run, or on other rows."""
     if not (directory / "ranks.npz").is_file():
         return {}
-    listed = [peer["name"] for peer in json.loads((directory / "peers.json").read_bytes()) if "skipped" not in peer]
-    with np.load(directory / "ranks.npz") as stored:
-        ranks = [stored[f"{number}.unseen"].astype(np.int64) for number in range(len(listed))]
+    listed = [peer["name"] for peer in read_json(directory / "peers.json") if "skipped" not in peer]
+    try:
+        with np.load(directory / "ranks.npz") as stored:
+            ranks = [stored[f"{number}.unseen"].astype(np.int64) for number in range(len(listed))]
+    except (OSError, ValueError, BadZipFile) as error:
+        raise StageError(f"{directory / 'ranks.npz'}: {error}; run the recipe again from stage peers") from None
     return {name: ranked for name, ranked in zip(listed, ranks, strict=True) if len(ranked) == rows}

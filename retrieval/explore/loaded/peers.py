@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ensemble.serving.files.parameters import read_json
 from retrieval.explore.loaded.background import Background
 from workflows.errors import RetrievalError
 
@@ -81,5 +81,5 @@ class Peers(Background["csr_matrix"]):
 
 def _settings(path: Path, title: str) -> dict[str, Any]:
     """Return the settings that the run found best; none where it compared with no such model."""
-    listed = json.loads(path.read_bytes()) if path.is_file() else []
+    listed = read_json(path) if path.is_file() else []
     return next((dict(peer["settings"]) for peer in listed if peer["name"] == title and "settings" in peer), {})

@@ -32,9 +32,11 @@ def quality_page(explored: Explored, other: Explored | None) -> dict[str, Any]:
     page["ready"] = all(run.measured.ready for run in runs) and explored.exposure.ready
     if not page["ready"]:
         return page
-    page["problem"] = next((run.measured.problem for run in runs if run.measured.problem), "")
-    if page["problem"]:
-        return page
+    for run in runs:
+        if problem := run.measured.problem:
+            del run.measured  # whoever loads the page again has it measured again
+            return {**page, "problem": problem}
+    page["problem"] = ""
     rows = explored.measured.rows
     page["series"] = lines = recall_curves(rows, other)
     page["curve"] = line_chart(lines, "k", "recall@k, unseen items", from_zero=True)
