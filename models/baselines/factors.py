@@ -187,7 +187,7 @@ def _times(matrix: csr_matrix | Float32Array, values: Float32Array) -> Float32Ar
 
 
 def _transposed(matrix: csr_matrix | Float32Array) -> csr_matrix | Float32Array:
-    return matrix.T.tocsr() if issparse(matrix) else matrix.T
+    return csr_matrix(matrix.T) if issparse(matrix) else matrix.T
 
 
 def _dense(values: Any) -> Float32Array:
