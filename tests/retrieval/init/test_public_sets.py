@@ -273,6 +273,9 @@ def test_a_tar_is_asked_for_one_of_its_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=f"is a tar archive; say which file of it is meant, such as {named}"):
         answer(tmp_path, "ml.tar.gz")
     same(answer(tmp_path, named)[1])
+    (tmp_path / "cut.tar.gz").write_bytes((tmp_path / "ml.tar.gz").read_bytes()[:700])
+    with pytest.raises(DataError, match=r"cut.tar.gz: cannot be read \(Compressed file ended"):
+        answer(tmp_path, "cut.tar.gz")
 
 
 def test_a_unit_that_does_not_fit_the_times_is_told(tmp_path: Path) -> None:

@@ -125,21 +125,26 @@ def content(filesystem: Any, path: str) -> str:
     try:
         with open_plain(filesystem, path) as file:
             head = file.read(HEAD_BYTES)
-    except (OSError, EOFError, ValueError, pa.ArrowException) as error:
+        member = _tar_member(filesystem, path) if head[257:262] == b"ustar" else None
+    except (OSError, EOFError, ValueError, pa.ArrowException, tarfile.TarError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from None
     if re.match(rb"\s*\{\s*u?'", head):
         raise DataError(
             f"{path}: holds Python's dictionaries, not JSON; write each as json.dumps(ast.literal_eval(line))"
         )
-    if head[257:262] == b"ustar":
-        with open_plain(filesystem, path) as file, tarfile.open(fileobj=file, mode="r|") as archive:
-            member = next((member.name for member in archive if member.isfile()), "NAME")
+    if member:
         raise DataError(f"{path}: is a tar archive; say which file of it is meant, such as tar://{member}::{path}")
     kind = next((name for name, beginning in CONTENTS if beginning.match(head)), None)
     if kind is None:
         known = ", ".join(name for name, _ in CONTENTS)
         raise DataError(f"{path}: begins with {head[:8]!r}, which is none of {known}; export it as one of them")
     return kind
+
+
+def _tar_member(filesystem: Any, path: str) -> str:
+    """Return the name of the first file of a tar archive."""
+    with open_plain(filesystem, path) as file, tarfile.open(fileobj=file, mode="r|") as archive:
+        return next((member.name for member in archive if member.isfile()), "NAME")
 
 
 def _paths(filesystem: Any, root: str) -> list[str]:
