@@ -62,12 +62,12 @@ def _asked(data: FeatureSet, part: Part, known: Known) -> Part:
     if data.asked == "continued":
         drawn = np.random.default_rng(CONTINUED_ROWS).permutation(len(rows))[:CONTINUED_ROWS]
         return _kept(part, np.sort(drawn))
-    kept = rows[Columns.User].isin(known[Columns.User]) & rows[Columns.ItemIndex].isin(known[Columns.ItemIndex])
-    if not kept.any():
+    known_pairs = rows[Columns.User].isin(known[Columns.User]) & rows[Columns.ItemIndex].isin(known[Columns.ItemIndex])
+    if not known_pairs.any():
         raise DataError(
             f'data.split: none of {len(rows):,} rows has a user and an item of the rows before; ask for "all" of them'
         )
-    return _kept(part, kept.to_numpy())
+    return _kept(part, known_pairs.to_numpy())
 
 
 def of_drawn_users(users: Int64Array, rows: int, seed: int) -> npt.NDArray[np.bool_]:

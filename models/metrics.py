@@ -162,10 +162,10 @@ def rank_targets(
         if coverage:
             _mark_shown(scores, shown["all"])
             theirs = seen.pairs(askers)
-            kept = scores[theirs]
+            target_scores = scores[theirs]
             scores[theirs] = -np.inf
             _mark_shown(scores, shown["unseen"])
-            scores[theirs] = kept  # they may be the caller's own
+            scores[theirs] = target_scores  # they may be the caller's own
         report(queries.stop)
     return {name: Ranking(placed, users, shown[name]) for name, placed in ranks.items()}
 

@@ -129,11 +129,11 @@ def command(function: Callable[Concatenate[Terminal, Options], None]) -> Callabl
     options.append(added)
 
     @wraps(function)
-    def run(*given: Options.args, **named: Options.kwargs) -> None:
+    def run(*arguments: Options.args, **named: Options.kwargs) -> None:
         for name, group in groups.items():
             named[name] = group(**{field: named.pop(field) for field in fields[name]})
         with terminal(bool(named.pop("verbose", False))) as out:
-            function(out, *given, **named)
+            function(out, *arguments, **named)
 
     run.__annotations__ = {option.name: option.annotation for option in options}
     vars(run)["__signature__"] = signature.replace(parameters=options)  # what Typer reads

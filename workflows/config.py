@@ -197,11 +197,11 @@ class OwnTables(Section, tag_field="source", tag="tables", frozen=True, kw_only=
 
     def __post_init__(self) -> None:
         """Refuse tables without a path, and interactions with two."""
-        given = isinstance(self.split, GivenSplit) and bool(self.split.files)
-        if given and self.interactions.path:
+        split_files = isinstance(self.split, GivenSplit) and bool(self.split.files)
+        if split_files and self.interactions.path:
             raise ValueError("`interactions.path` and the files of `split` are two places for the rows; leave one out")
         for name, table in (("interactions", self.interactions), ("users", self.users), ("items", self.items)):
-            if table and not table.path and not (given and name == "interactions"):
+            if table and not table.path and not (split_files and name == "interactions"):
                 raise ValueError(f'`{name}` needs a `path`, such as path = "{name}.csv"')
 
 
@@ -229,8 +229,8 @@ def located_side(side: FeatureSide, directory: Path) -> FeatureSide:
     """Return the features with the relative paths of their files made absolute in the same way."""
 
     def located(feature: Feature) -> Feature:
-        there: Feature = feature.located(lambda path: _at(path, directory))
-        return there
+        moved: Feature = feature.located(lambda path: _at(path, directory))
+        return moved
 
     features = side.features.items()
     return FeatureSide(

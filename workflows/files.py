@@ -98,12 +98,12 @@ def writing(path: Path) -> Iterator[None]:
 
 def disk_error(error: Exception, path: Path) -> DiskError | None:
     """Return what to tell if the error, met in writing to `path`, comes of a full disk; else None."""
-    said = _SAYS_FULL.search(str(error))
-    if said is None and getattr(error, "errno", None) not in _FULL:
+    says_full = _SAYS_FULL.search(str(error))
+    if says_full is None and getattr(error, "errno", None) not in _FULL:
         return None
     reason = os.strerror(getattr(error, "errno", None) or errno.ENOSPC)
-    there = next(place for place in (path, *path.absolute().parents) if place.exists())
-    free = shutil.disk_usage(there).free / 1e6
+    existing = next(place for place in (path, *path.absolute().parents) if place.exists())
+    free = shutil.disk_usage(existing).free / 1e6
     return DiskError(
         f"{path}: not written: {reason}, {free:,.1f} MB are free there; make room (or raise the quota, or `ulimit -f`) "
         "or choose another place, and run the same command again"

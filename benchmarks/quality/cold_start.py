@@ -75,8 +75,8 @@ class HeldOut(NamedTuple):
     def renumbered(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Return the rows of the other items, with their places in the smaller catalogue."""
         place = np.cumsum(~self.items) - 1
-        kept = rows[~self.cold(rows)]
-        return kept.assign(**{Columns.ItemIndex: place[kept[Columns.ItemIndex].to_numpy()]})
+        warm_rows = rows[~self.cold(rows)]
+        return warm_rows.assign(**{Columns.ItemIndex: place[warm_rows[Columns.ItemIndex].to_numpy()]})
 
 
 def main() -> None:
@@ -106,9 +106,9 @@ def reduce_features(source: Path, held: HeldOut, out: Path) -> None:
     shutil.copytree(source, out)
     for part in features.PARTS:
         rows = pd.read_parquet(source / part / "interactions.parquet")
-        kept = ~held.cold(rows) & ~held.new(rows)
-        held.renumbered(rows[kept]).reset_index(drop=True).to_parquet(out / part / "interactions.parquet")
-        _filter(source / part / "query.parquet", out / part / "query.parquet", kept)
+        is_kept = ~held.cold(rows) & ~held.new(rows)
+        held.renumbered(rows[is_kept]).reset_index(drop=True).to_parquet(out / part / "interactions.parquet")
+        _filter(source / part / "query.parquet", out / part / "query.parquet", is_kept)
     _filter(source / "items.parquet", out / "items.parquet", ~held.items)
     _filter(source / "catalogue.parquet", out / "catalogue.parquet", ~held.items)
 
@@ -218,8 +218,8 @@ def recall(
     return {"rows": len(rows), **{f"recall@{k}": float((ranks < k).mean()) for k in KS}}
 
 
-def _filter(source: Path, out: Path, kept: Mask) -> None:
-    pq.write_table(pq.read_table(source).filter(pa.array(kept)), out)
+def _filter(source: Path, out: Path, is_kept: Mask) -> None:
+    pq.write_table(pq.read_table(source).filter(pa.array(is_kept)), out)
 
 
 if __name__ == "__main__":

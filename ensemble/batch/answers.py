@@ -159,11 +159,11 @@ def part_path(out: Path, number: int) -> Path:
 def _answered(
     task: Task, due: list[tuple[int, np.ndarray]], everybody: Everybody, client: Client | None, progress: Progress
 ) -> int:
-    total, answered, told = sum(len(ids) for _, ids in due), 0, time.monotonic()
+    total, answered, reported_at = sum(len(ids) for _, ids in due), 0, time.monotonic()
     for rows in _in_process(task, due, everybody) if client is None else _on_cluster(task, due, client):
         answered += rows
-        if time.monotonic() - told > 2 or answered == total:
-            told = time.monotonic()
+        if time.monotonic() - reported_at > 2 or answered == total:
+            reported_at = time.monotonic()
             progress(f"{answered:,} of {total:,} users answered")
     return answered
 

@@ -63,15 +63,15 @@ class LiveItems:
         """Raw columns of every row of the catalogue, dead ones too."""
         self._transform = QueryTransform.load(release.path / "item")
         inputs = self._transform.inputs
-        taken = {str(column["name"]): Kind(str(column["dtype"]), bool(column["list"])) for column in inputs}
-        self.kinds = {name: taken.get(name, kind) for name, kind in kinds_of(release).items()}
+        input_kinds = {str(column["name"]): Kind(str(column["dtype"]), bool(column["list"])) for column in inputs}
+        self.kinds = {name: input_kinds.get(name, kind) for name, kind in kinds_of(release).items()}
         """The type of every column: what the item tower is given if it reads it."""
         self.log = None if delta is None else DeltaLog(delta, release)
         self.deltas: list[Delta] = []
         while self.log is not None and self.log.changed():
             with self.log.following() as package:
                 self.apply(package)
-        self.inputs = list(taken)
+        self.inputs = list(input_kinds)
         """The columns that the item transform reads."""
 
     def apply(self, delta: Delta) -> None:

@@ -85,10 +85,10 @@ def _model(channel: Any, address: str) -> str:
 
 def _release(channel: Any, model: str, user: Any, address: str) -> str:
     is_text = isinstance(user, str)
-    asked = grpc.InferInput("user_id", [1, 1], "BYTES" if is_text else "INT64")
-    asked.set_data_from_numpy(np.array([[user]], dtype=object if is_text else np.int64))
+    user_id = grpc.InferInput("user_id", [1, 1], "BYTES" if is_text else "INT64")
+    user_id.set_data_from_numpy(np.array([[user]], dtype=object if is_text else np.int64))
     try:
-        result = channel.infer(model, [asked], outputs=[grpc.InferRequestedOutput(RELEASE)], client_timeout=5)
+        result = channel.infer(model, [user_id], outputs=[grpc.InferRequestedOutput(RELEASE)], client_timeout=5)
     except InferenceServerException as error:
         raise ServerError(f"{address}: {error.message()}") from None
     return bytes(result.as_numpy(RELEASE)[0, 0]).decode()

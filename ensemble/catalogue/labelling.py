@@ -74,13 +74,13 @@ def label(items: LiveItems, path: Path, attribute: str, neighbours: int | None =
     whole = pd.DataFrame(
         {name: _blank(items, name, len(table)) if name not in table else table[name] for name in items.kinds}
     )
-    asked = items.catalogue.ids.rows_of(ids_array(whole[Columns.Item], items.kinds[Columns.Item]))
+    item_rows = items.catalogue.ids.rows_of(ids_array(whole[Columns.Item], items.kinds[Columns.Item]))
     known = items.catalogue.rows.live & labels.any(axis=1)
-    known[asked[asked >= 0]] = False
-    kept = labels[known].any(axis=0)
-    if kept.sum() < 2:
-        raise DataError(f"{path}: leaves {kept.sum()} classes of {attribute} to learn from, expected at least two")
-    classes, labels = [name for name, there in zip(classes, kept, strict=True) if there], labels[:, kept]
+    known[item_rows[item_rows >= 0]] = False
+    used = labels[known].any(axis=0)
+    if used.sum() < 2:
+        raise DataError(f"{path}: leaves {used.sum()} classes of {attribute} to learn from, expected at least two")
+    classes, labels = [name for name, is_used in zip(classes, used, strict=True) if is_used], labels[:, used]
     if blanked:
         whole[attribute] = _blank(items, attribute, len(table))
         catalogue = items.table[known].reset_index(drop=True)
@@ -109,7 +109,7 @@ def _classes(items: LiveItems, attribute: str) -> tuple[list[str], _Mask]:
     present = labels[live].any(axis=0)
     if present.sum() < 2:
         raise DataError(f"--attribute {attribute}: the items have {present.sum()} values of it, expected at least two")
-    return [value for value, there in zip(tags.values, present, strict=True) if there], labels[:, present]
+    return [value for value, is_present in zip(tags.values, present, strict=True) if is_present], labels[:, present]
 
 
 def _blank(items: LiveItems, name: str, rows: int) -> pd.Series:

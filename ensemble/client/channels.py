@@ -36,8 +36,8 @@ def channel_options(address: str, tls: ClientTls | None = None, proxy: bool | No
     check_address(address)
     chosen = tls or ClientTls.from_environment()
     options: dict[str, Any] = {} if chosen is None else chosen.options()
-    wanted = os.environ.get(PROXY_VARIABLE) == "1" if proxy is None else proxy
-    through = int(wanted and not is_here(address.rpartition(":")[0]))
+    through_proxy = os.environ.get(PROXY_VARIABLE) == "1" if proxy is None else proxy
+    through = int(through_proxy and not is_here(address.rpartition(":")[0]))
     arguments = [*_MESSAGES, ("grpc.enable_http_proxy", through), *options.pop("channel_args", [])]
     return {**options, "channel_args": arguments}
 

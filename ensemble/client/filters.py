@@ -68,7 +68,9 @@ class Filter:
         document["deny"] = _plain(self.deny) or None
         stated: dict[str, Mapping[str, Union[TagTest, Range]]] = {"tags": self.tags, "ranges": self.ranges}
         for key, tests in stated.items():
-            document[key] = {name: told for name, test in tests.items() if (told := test.document())} or None
+            document[key] = {
+                name: test_document for name, test in tests.items() if (test_document := test.document())
+            } or None
         document["crowding"] = vars(self.crowding) if self.crowding else None
         document["min_score"] = self.min_score
         return {key: value for key, value in document.items() if value is not None}

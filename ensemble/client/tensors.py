@@ -209,9 +209,9 @@ def _checked_top_k(signature: Signature, top_k: int) -> int:
     return int(top_k)
 
 
-def _check_list(name: str, values: object, wanted: str = "expected a list or array with one value per row") -> None:
+def _check_list(name: str, values: object, expected: str = "expected a list or array with one value per row") -> None:
     if isinstance(values, (str, bytes)) or not isinstance(values, (Sequence, np.ndarray)):
-        raise InvalidRequest(f"column '{name}', {wanted}, got {values!r}")
+        raise InvalidRequest(f"column '{name}', {expected}, got {values!r}")
     if isinstance(values, np.ndarray) and values.ndim != 1:
         raise InvalidRequest(f"column '{name}': expected one dimension, [rows], got shape {list(values.shape)}")
 
@@ -296,8 +296,8 @@ def _array(name: str, data_type: str, values: Sequence[Any] | np.ndarray, place:
     listed = values.tolist() if isinstance(values, np.ndarray) else list(values)
     for position, value in enumerate(listed):
         if not _fits(value, data_type):
-            got, wanted = f"got {value!r} ({type(value).__name__})", _TAKES.get(data_type, data_type)
-            raise InvalidRequest(f"column '{name}', {place} {position}: {got}, expected {wanted}")
+            actual, expected = f"got {value!r} ({type(value).__name__})", _TAKES.get(data_type, data_type)
+            raise InvalidRequest(f"column '{name}', {place} {position}: {actual}, expected {expected}")
     return np.array(listed, dtype=_NUMPY.get(data_type, np.object_))
 
 

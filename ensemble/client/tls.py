@@ -44,8 +44,8 @@ class ServerTls:
         ServerError
             The certificate cannot be read, or has no alternative name.
         """
-        said = ClientTls.from_environment() or ClientTls()
-        return ClientTls(self.certificate, said.certificate, said.key, _name_of(self.certificate))
+        options = ClientTls.from_environment() or ClientTls()
+        return ClientTls(self.certificate, options.certificate, options.key, _name_of(self.certificate))
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,13 @@ class ClientTls:
     @staticmethod
     def from_environment(environment: Mapping[str, str] = os.environ) -> ClientTls | None:
         """Read `RETRIEVAL_TLS_CA`, `_CERT`, `_KEY` and `_NAME`; None (plain text) if none of them is set."""
-        said = {name: environment.get(_PREFIX + name) or None for name in ("CA", "CERT", "KEY", "NAME")}
-        if not any(said.values()):
+        settings = {name: environment.get(_PREFIX + name) or None for name in ("CA", "CERT", "KEY", "NAME")}
+        if not any(settings.values()):
             return None
-        authority, certificate, key = (Path(path) if path else None for path in (said["CA"], said["CERT"], said["KEY"]))
-        return ClientTls(authority, certificate, key, said["NAME"])
+        authority, certificate, key = (
+            Path(path) if path else None for path in (settings["CA"], settings["CERT"], settings["KEY"])
+        )
+        return ClientTls(authority, certificate, key, settings["NAME"])
 
     def options(self) -> dict[str, Any]:
         """Return the arguments of tritonclient's `InferenceServerClient`; raise ServerError for an unreadable file."""

@@ -84,12 +84,12 @@ def promote(versions: Versions, candidate: Candidate, order: Order, force: bool,
             difference, objections = _judge_beside_current(versions, candidate)
         if objections and not force:
             raise ReleaseError(_refusal(versions, candidate, objections))
-        there = versions.holding(candidate.id)
-        number = there or versions.add(candidate)
+        existing = versions.holding(candidate.id)
+        number = existing or versions.add(candidate)
         try:
             bring_live(versions, number, order.control, progress)
         except BaseException:
-            versions.remove([] if there else [number])
+            versions.remove([] if existing else [number])
             raise
         turn = _turn("promote", number, candidate.id, current, order)
         turn = msgspec.structs.replace(turn, forced=tuple(objections), figures=_figures(difference))
@@ -187,9 +187,9 @@ def bring_live(versions: Versions, number: int, control: ModelControl | None, pr
     release, repository = versions.release_of(number), versions.repository
     if not holds(repository, number, versions.about(number).release):
         candidate = versions.candidate(number)
-        wanted = models_of(candidate.release.manifest["serving"]["layout"], has_ranker(candidate.release))
-        if models_in(repository) != list(wanted):
-            _export(candidate, repository, number, wanted, control, progress)
+        models = models_of(candidate.release.manifest["serving"]["layout"], has_ranker(candidate.release))
+        if models_in(repository) != list(models):
+            _export(candidate, repository, number, models, control, progress)
             return
     deploy(release, repository, control, progress, number)
 
@@ -198,7 +198,7 @@ def _export(
     candidate: Candidate,
     repository: Path,
     number: int,
-    wanted: Sequence[str],
+    models: Sequence[str],
     control: ModelControl | None,
     progress: Progress,
 ) -> None:
@@ -206,7 +206,7 @@ def _export(
     if control is not None:
         raise ServerError(
             f"{repository}: has {', '.join(models_in(repository)) or 'no models'}, version {number} needs "
-            f"{', '.join(wanted)}: stop the server, do this without --address, and start it again"
+            f"{', '.join(models)}: stop the server, do this without --address, and start it again"
         )
     from ensemble.triton.export import export_repository  # brings Merlin
 

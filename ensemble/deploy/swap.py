@@ -115,8 +115,8 @@ def deploy(
 def holds(repository: Path, version: int, release: str) -> bool:
     """Return whether the version of every model exists and holds the release of that id."""
     models = models_in(repository)
-    there = [(repository / name / str(version) / CONFIG).is_file() for name in models]
-    return bool(models) and all(there) and release_of(repository, version) == release
+    present = [(repository / name / str(version) / CONFIG).is_file() for name in models]
+    return bool(models) and all(present) and release_of(repository, version) == release
 
 
 def _name_of(release: Path) -> str:

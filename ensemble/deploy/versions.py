@@ -83,8 +83,8 @@ class Versions:
     def release_of(self, number: int) -> Path:
         """Return the release of a version; raise ReleaseError if it is not kept."""
         if number not in self.numbers():
-            kept = ", ".join(map(str, self.numbers())) or "none"
-            raise ReleaseError(f"{self}: has no version {number}; kept: {kept}")
+            existing = ", ".join(map(str, self.numbers())) or "none"
+            raise ReleaseError(f"{self}: has no version {number}; kept: {existing}")
         return self.directory / str(number) / RELEASE
 
     def about(self, number: int) -> About:
@@ -169,8 +169,8 @@ class Versions:
     def remove(self, numbers: list[int]) -> None:
         """Remove versions, each of them atomically."""
         for number in numbers:
-            gone = (self.directory / str(number)).rename(self.directory / f".{number}.gone")
-            shutil.rmtree(gone)
+            trash = (self.directory / str(number)).rename(self.directory / f".{number}.gone")
+            shutil.rmtree(trash)
 
     def make_current(self, turn: Turn) -> None:
         """Make the turn's version the current one."""
@@ -180,10 +180,10 @@ class Versions:
 
     def prune(self, keep: int) -> list[int]:
         """Remove all versions but the `keep` newest, the current one and the one before it; return their numbers."""
-        kept = {self.current_number(), self.before_current(), *(self.numbers()[-keep:] if keep else [])}
-        gone = [number for number in self.numbers() if number not in kept]
-        self.remove(gone)
-        return gone
+        retained = {self.current_number(), self.before_current(), *(self.numbers()[-keep:] if keep else [])}
+        removable = [number for number in self.numbers() if number not in retained]
+        self.remove(removable)
+        return removable
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -110,10 +110,10 @@ def write_index(
 def config_of(parameters: dict[str, Any]) -> Index:
     """Return a configuration that builds the same kind of index again."""
     names = ("kind", "metric", "device", "recall_target", "structure")
-    kept = {name: parameters[name] for name in names if name in parameters}
+    used = {name: parameters[name] for name in names if name in parameters}
     if "collection" in parameters:
-        kept["collection"] = parameters["collection"].rpartition("_")[0]
-    return Index(**kept)
+        used["collection"] = parameters["collection"].rpartition("_")[0]
+    return Index(**used)
 
 
 class _Choice:

@@ -63,7 +63,7 @@ class Building:
 
 def sample_of(vectors: np.ndarray, queries: np.ndarray | None, metric: str) -> Sample:
     """Draw QUERIES queries, or items if there are none, and find their nearest neighbours."""
-    asked = vectors if queries is None or not len(queries) else queries
-    drawn = np.random.default_rng(0).permutation(len(asked))[:QUERIES]
-    asked = np.ascontiguousarray(asked[np.sort(drawn)], dtype=np.float32)
-    return Sample(asked, nearest(vectors, asked, min(AT[-1], len(vectors)), metric), vectors, metric)
+    sampled = vectors if queries is None or not len(queries) else queries
+    drawn = np.random.default_rng(0).permutation(len(sampled))[:QUERIES]
+    sampled = np.ascontiguousarray(sampled[np.sort(drawn)], dtype=np.float32)
+    return Sample(sampled, nearest(vectors, sampled, min(AT[-1], len(vectors)), metric), vectors, metric)

@@ -120,7 +120,7 @@ def _recall(items: LiveItems, queries: np.ndarray, metric: str) -> dict[int, flo
     none = np.zeros(0, dtype=np.int64)
     recalls = {}
     for k in sorted({min(k, int(live.sum())) for k in _AT} - {0}):
-        wanted = np.full(len(queries), k)
-        worst = exact.nearest(queries, wanted, none, none).score[:, k - 1 :]
-        recalls[k] = float((search.nearest(queries, wanted, none, none).score >= worst).mean())
+        counts = np.full(len(queries), k)
+        worst = exact.nearest(queries, counts, none, none).score[:, k - 1 :]
+        recalls[k] = float((search.nearest(queries, counts, none, none).score >= worst).mean())
     return recalls

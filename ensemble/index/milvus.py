@@ -116,11 +116,11 @@ def forget(items: LiveItems) -> None:
     """
     stated = items.release.json(PARAMETERS)
     dead = np.flatnonzero(~items.catalogue.rows.live)
-    gone = dead[dead >= stated["items"]].tolist()
+    removed_rows = dead[dead >= stated["items"]].tolist()
     try:
         client = _client()
-        for start in range(0, len(gone), _ROWS_AT_ONCE):
-            client.delete(stated["collection"], ids=gone[start : start + _ROWS_AT_ONCE], timeout=_SECONDS)
+        for start in range(0, len(removed_rows), _ROWS_AT_ONCE):
+            client.delete(stated["collection"], ids=removed_rows[start : start + _ROWS_AT_ONCE], timeout=_SECONDS)
     except Exception:  # see above
         return
 

@@ -76,13 +76,13 @@ class Sample(NamedTuple):
 
         An item that ties with the k-th true one counts as found.
         """
-        wanted, got = self._scores(self.truth), self._scores(rows)
-        tolerance = 1e-5 * np.maximum(1, np.abs(wanted))
+        true_scores, scores = self._scores(self.truth), self._scores(rows)
+        tolerance = 1e-5 * np.maximum(1, np.abs(true_scores))
         held = {}
         for k in AT:
-            k_held = min(k, wanted.shape[1])
-            least = (wanted - tolerance)[:, k_held - 1 : k_held]
-            held[k] = (got[:, :k_held] >= least).mean(axis=1)
+            k_held = min(k, true_scores.shape[1])
+            least = (true_scores - tolerance)[:, k_held - 1 : k_held]
+            held[k] = (scores[:, :k_held] >= least).mean(axis=1)
         return held
 
     def _scores(self, rows: _Array) -> _Array:
@@ -158,17 +158,17 @@ def tuned(kind: str, index: Any, vectors: _Array, sample: Sample, refine: float,
     if kind == "hnsw":
         return _tuned_graph(index, vectors, sample, base, refine, target)
     whole = FaissIndex(index, vectors, {**base, "search": {"nprobe": 1}})
-    probes, wanted = Probes(whole, sample), target
+    probes, least_recall = Probes(whole, sample), target
     for _ in range(_ATTEMPTS):
-        search = probes.cheapest(wanted)
+        search = probes.cheapest(least_recall)
         if search is None:
             return None
         searched = FaissIndex(index, vectors, {**base, "search": {**search, "refine_factor": refine}})
         short = target - sure(sample.recalls(found_by(searched, sample)))
         if short <= 0:
             return searched
-        wanted += short + 0.0005  # the codes lost that much
-        if wanted >= 1:
+        least_recall += short + 0.0005  # the codes lost that much
+        if least_recall >= 1:
             return None
     return None
 

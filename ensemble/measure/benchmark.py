@@ -158,12 +158,12 @@ def input_data(signature: Signature, requests: Query, batch: int) -> dict[str, l
 
 def _ragged(lists: dict[str, list[Any]], signature: Signature, padded: bool) -> dict[str, Any]:
     """Return lists that belong together, item ids first, with their shape; padded if `padded`."""
-    kept = lists
+    ragged = lists
     if lists and not padded:
         name, ids = next(iter(lists.items()))
         real = [item != NO_ITEM[signature.inputs[name]] for item in ids]
-        kept = {name: list(compress(values, real)) for name, values in lists.items()}
-    return {name: {"content": values, "shape": [len(values)]} for name, values in kept.items()}
+        ragged = {name: list(compress(values, real)) for name, values in lists.items()}
+    return {name: {"content": values, "shape": [len(values)]} for name, values in ragged.items()}
 
 
 def measure(tool: perf_analyzer.PerfAnalyzer, target: Target, data: Path, batch: int, concurrency: int) -> Point:

@@ -127,9 +127,9 @@ def _fetch(binary: Path) -> None:
                 f"perf_analyzer is not on PATH, and `{sys.executable} -m pip download {WHEEL}` failed: {reason}; "
                 "put perf_analyzer on PATH (Triton's SDK container has it), or give this Python pip and a package index"
             )
-        if (got := sha256_of(wheels[0])) != WHEEL_SHA256:
+        if (digest := sha256_of(wheels[0])) != WHEEL_SHA256:
             raise DownloadError(
-                f"{wheels[0].name}: SHA-256 {got}, expected {WHEEL_SHA256}; the index served another file"
+                f"{wheels[0].name}: SHA-256 {digest}, expected {WHEEL_SHA256}; the index served another file"
             )
         with zipfile.ZipFile(wheels[0]) as wheel, atomic_directory(binary.parent) as temporary:
             (temporary / binary.name).write_bytes(wheel.read(MEMBER))

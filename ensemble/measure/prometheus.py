@@ -50,12 +50,10 @@ class Samples:
         buckets = sorted(counts.items())
         if not buckets or not buckets[-1][1]:
             return None
-        wanted, below, before = share * buckets[-1][1], 0.0, 0.0
+        rank, below, before = share * buckets[-1][1], 0.0, 0.0
         for bound, count in buckets:
-            if count >= wanted:
-                return (
-                    below if bound == float("inf") else below + (bound - below) * (wanted - before) / (count - before)
-                )
+            if count >= rank:
+                return below if bound == float("inf") else below + (bound - below) * (rank - before) / (count - before)
             below, before = bound, count
         return below
 

@@ -141,8 +141,8 @@ def metrics_address(grpc: str) -> str:
     """
     check_address(grpc)
     host, _, port = grpc.rpartition(":")
-    for other in ports_beside(int(port)):
-        for address in dict.fromkeys((f"{host}:{other}", f"127.0.0.1:{other}")):
+    for metrics_port in ports_beside(int(port)):
+        for address in dict.fromkeys((f"{host}:{metrics_port}", f"127.0.0.1:{metrics_port}")):
             with suppress(ServerError):
                 if any(read(address).find("nv_inference_request_success")):
                     return address

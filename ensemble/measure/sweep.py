@@ -70,11 +70,11 @@ class Sweep(Struct, frozen=True, kw_only=True):
 
     def frontier(self) -> list[Measured]:
         """Return the results that no other one beats in both rows/s and p99, by ascending rows/s."""
-        kept: list[Measured] = []
+        best: list[Measured] = []
         for result in sorted(self.measured, key=lambda result: (-result.point.rows_per_s, result.point.p99_ms)):
-            if not kept or result.point.p99_ms < kept[-1].point.p99_ms:
-                kept.append(result)
-        return kept[::-1]
+            if not best or result.point.p99_ms < best[-1].point.p99_ms:
+                best.append(result)
+        return best[::-1]
 
 
 @dataclass(frozen=True)
@@ -121,16 +121,16 @@ def sweep(release: Path, requests: Query, objective: Objective, progress: Progre
     deadline = time.monotonic() + 60 * objective.minutes
     stated = Release.open(release).manifest["serving"]
     own = Setting(**{name: stated[name] for name in Setting.__struct_fields__})
-    wanted = list(dict.fromkeys([own, *settings(os.cpu_count() or 1)]))
+    to_measure = list(dict.fromkeys([own, *settings(os.cpu_count() or 1)]))
     measured: list[Measured] = []
     left_out = 0
-    for number, setting in enumerate(wanted, start=1):
+    for number, setting in enumerate(to_measure, start=1):
         left_s = deadline - time.monotonic()
         if left_s < 0 and measured:
-            left_out = len(wanted) - number + 1
+            left_out = len(to_measure) - number + 1
             break
         shown = ", ".join(f"{name} {value}" for name, value in msgspec.structs.asdict(setting).items())
-        progress(f"setting {number} of {len(wanted)}, at most {max(0.0, left_s) / 60:.1f} min left: {shown}")
+        progress(f"setting {number} of {len(to_measure)}, at most {max(0.0, left_s) / 60:.1f} min left: {shown}")
         with served(release, setting, objective) as target:
             for point in _loads(target, requests, objective, measured, progress):
                 measured.append(Measured(setting=setting, point=point))

@@ -13,8 +13,8 @@ def conclusion(sweep: Sweep) -> str:
     """Return the best setting as lines for a recipe, or the setting that came nearest."""
     skipped = f" ({sweep.left_out} settings were left out: the time was up)" if sweep.left_out else ""
     best = sweep.best or min(sweep.measured, key=lambda result: result.point.p99_ms)
-    told = "best within" if sweep.best else "nothing meets"
-    return f"{told} p99 {sweep.p99_ms:g} ms{skipped}: {_load(best)} with\n{best.setting.recipe()}"
+    verdict = "best within" if sweep.best else "nothing meets"
+    return f"{verdict} p99 {sweep.p99_ms:g} ms{skipped}: {_load(best)} with\n{best.setting.recipe()}"
 
 
 def sweep_table(sweep: Sweep) -> Table:

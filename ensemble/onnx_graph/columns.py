@@ -92,19 +92,19 @@ class RawColumns:
         # The later of equal times is the newer, and TopK takes the first of equal ones: so from the end.
         ids, times = (self._from_the_end(raw[name]) for name in (ITEMS, TIMES))
         rows = graph.lookup(ids, self._trained, np.arange(len(self._trained)), -1)
-        kept = graph.add("Not", is_null(graph, ids, "string" if self._trained.dtype == object else "int64"))
-        kept = graph.add("And", kept, graph.add("LessOrEqual", times, now))
+        usable = graph.add("Not", is_null(graph, ids, "string" if self._trained.dtype == object else "int64"))
+        usable = graph.add("And", usable, graph.add("LessOrEqual", times, now))
         values = {
-            "seconds": (graph.add("Where", kept, times, graph.constant(-1, np.int64)), -1),
+            "seconds": (graph.add("Where", usable, times, graph.constant(-1, np.int64)), -1),
             "codes": (graph.add("Add", rows, graph.constant(FIRST_ITEM, np.int64)), 0),
             "times": (times, 0),
         }
         padded = {name: self._padded(value, width, filled) for name, (value, filled) in values.items()}
         newest, order = graph.add_all("TopK", 2, padded["seconds"], graph.constant([width], np.int64), axis=1)
-        there = graph.add("GreaterOrEqual", newest, graph.constant(0, np.int64))
+        present = graph.add("GreaterOrEqual", newest, graph.constant(0, np.int64))
         codes = graph.add("GatherElements", padded["codes"], order, axis=1)
         ages = graph.add("Sub", now, graph.add("GatherElements", padded["times"], order, axis=1))
-        parts = [graph.add("Where", there, part, graph.constant(0, np.int64)) for part in (codes, ages)]
+        parts = [graph.add("Where", present, part, graph.constant(0, np.int64)) for part in (codes, ages)]
         if step.get("pad_left"):
             parts = [self._from_the_end(part) for part in parts]
         return parts[0], graph.cast(parts[1], "float32")

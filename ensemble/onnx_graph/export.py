@@ -132,7 +132,7 @@ def check(session: Any, retriever: Retriever, top_k: int) -> tuple[int, int]:
     ReleaseError
         An answer differs.
     """
-    asked = swapped = 0
+    compared = swapped = 0
     for users, request, feeds in requests(retriever, min(top_k, _items(retriever))):
         expected = retriever.answer(request)
         ids, scores, counts = session.run(["item_id", "score", "count"], dict(feeds))
@@ -140,17 +140,17 @@ def check(session: Any, retriever: Retriever, top_k: int) -> tuple[int, int]:
         if not np.array_equal(counts, expected.count):
             raise _differs(users[(counts != expected.count).argmax()], "another number of items")
         width = min(ids.shape[1], expected.item_id.shape[1])
-        theirs, wanted, real = expected.item_id[:, :width], expected.score[:, :width], real[:, :width]
-        scale = max(1.0, float(np.abs(wanted[real]).max(initial=0.0)))
-        apart = np.where(real, np.abs(scores[:, :width] - wanted), 0)
+        theirs, expected_scores, real = expected.item_id[:, :width], expected.score[:, :width], real[:, :width]
+        scale = max(1.0, float(np.abs(expected_scores[real]).max(initial=0.0)))
+        apart = np.where(real, np.abs(scores[:, :width] - expected_scores), 0)
         if float(apart.max(initial=0.0)) > TOLERANCE * scale:
             raise _differs(users[apart.max(axis=1).argmax()], f"scores that differ by {apart.max():.2g}")
-        other = ((ids[:, :width] != theirs) & real).any(axis=1)
-        for row in np.flatnonzero(other).tolist():
-            if not _is_swapped(ids[row], theirs[row], wanted[row], real[row], scale):
+        differing = ((ids[:, :width] != theirs) & real).any(axis=1)
+        for row in np.flatnonzero(differing).tolist():
+            if not _is_swapped(ids[row], theirs[row], expected_scores[row], real[row], scale):
                 raise _differs(users[row], "other items")
-        asked, swapped = asked + len(users), swapped + int(other.sum())
-    return asked, swapped
+        compared, swapped = compared + len(users), swapped + int(differing.sum())
+    return compared, swapped
 
 
 def _is_swapped(ids: np.ndarray, theirs: np.ndarray, scores: np.ndarray, real: np.ndarray, scale: float) -> bool:

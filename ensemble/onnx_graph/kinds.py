@@ -84,19 +84,19 @@ def _bucketized(columns: RawColumns, step: dict[str, Any], inputs: list[str], dt
 
 def _time(columns: RawColumns, step: dict[str, Any], inputs: list[str], dtypes: list[str]) -> tuple[str, ...]:
     graph = columns.graph
-    seconds, there = _seconds(graph, inputs[0], dtypes[0])
+    seconds, present = _seconds(graph, inputs[0], dtypes[0])
     whole = graph.add("Add", graph.cast(graph.add("Floor", seconds), "int64"), graph.constant(step["offset"], np.int64))
     if step["part"] in PERIODS:
         period, unit, start = PERIODS[step["part"]]
         index = _divided(graph, _modulo(graph, _plus(graph, whole, -start), period), unit)
     else:
         index = _month(graph, whole)
-    return (graph.add("Where", there, _plus(graph, index, FIRST_KNOWN), graph.constant(NULL, np.int64)),)
+    return (graph.add("Where", present, _plus(graph, index, FIRST_KNOWN), graph.constant(NULL, np.int64)),)
 
 
 def _cyclic(columns: RawColumns, step: dict[str, Any], inputs: list[str], dtypes: list[str]) -> tuple[str, ...]:
     graph = columns.graph
-    seconds, there = _seconds(graph, inputs[0], dtypes[0])
+    seconds, present = _seconds(graph, inputs[0], dtypes[0])
     local = graph.add("Add", seconds, graph.constant(step["offset"], np.float64))
     if step["part"] in PERIODS:
         period, _, start = PERIODS[step["part"]]
@@ -111,7 +111,7 @@ def _cyclic(columns: RawColumns, step: dict[str, Any], inputs: list[str], dtypes
     axis = graph.constant([1], np.int64)
     waves = [graph.add("Unsqueeze", graph.add("Sin", turned), axis) for turned in (angle, cosine)]
     wave = graph.add("Concat", *waves, axis=1)
-    shown = graph.add("Where", graph.add("Unsqueeze", there, axis), wave, graph.constant(0, np.float64))
+    shown = graph.add("Where", graph.add("Unsqueeze", present, axis), wave, graph.constant(0, np.float64))
     return (graph.cast(shown, "float32"),)
 
 
@@ -119,8 +119,8 @@ def _seconds(graph: Builder, value: str, dtype: str) -> tuple[str, str]:
     """Return the seconds as double, 0 where they are no time, and whether they are one."""
     numbers = graph.cast(value, "float64")
     near = graph.add("Less", graph.add("Abs", numbers), graph.constant(FAR, np.float64))
-    there = graph.add("And", near, graph.add("Not", is_null(graph, value, dtype)))
-    return graph.add("Where", there, numbers, graph.constant(0, np.float64)), there
+    present = graph.add("And", near, graph.add("Not", is_null(graph, value, dtype)))
+    return graph.add("Where", present, numbers, graph.constant(0, np.float64)), present
 
 
 def _month(graph: Builder, seconds: str) -> str:
@@ -150,8 +150,8 @@ def _divided(graph: Builder, value: str, number: int) -> str:
 
 
 def _multi_hot(columns: RawColumns, step: dict[str, Any], inputs: list[str], dtypes: list[str]) -> tuple[str, ...]:
-    kept = columns.graph.add("Not", is_null(columns.graph, inputs[0], dtypes[0]))
-    places = _places(columns.graph, kept, step)
+    not_null = columns.graph.add("Not", is_null(columns.graph, inputs[0], dtypes[0]))
+    places = _places(columns.graph, not_null, step)
     return (_placed(columns.graph, columns.codes(step, inputs[0], dtypes[0]), places, "int64"),)
 
 
@@ -167,22 +167,22 @@ def _weighted_multi_hot(
     return _placed(graph, codes, places, "int64"), _placed(graph, weights, places, "float32")
 
 
-def _places(graph: Builder, kept: str, step: dict[str, Any]) -> str:
+def _places(graph: Builder, not_null: str, step: dict[str, Any]) -> str:
     """Return which entry of a list stands at which place, bool [n, m, max_length], of the first or last kept ones."""
     width, axis = step["max_length"], graph.constant([1], np.int64)
-    counted = graph.cast(kept, "int64")
+    counted = graph.cast(not_null, "int64")
     place = graph.add("Sub", graph.add("CumSum", counted, graph.constant(1, np.int64)), graph.constant(1, np.int64))
     total = graph.add("ReduceSum", counted, axis, keepdims=1)
     shown = graph.add("Min", total, graph.constant(width, np.int64))
     if step.get("keep_last"):
         place = graph.add("Sub", place, graph.add("Sub", total, shown))
-    within = graph.add("And", graph.add("GreaterOrEqual", place, graph.constant(0, np.int64)), kept)
+    within = graph.add("And", graph.add("GreaterOrEqual", place, graph.constant(0, np.int64)), not_null)
     within = graph.add("And", within, graph.add("Less", place, shown))
     if step.get("pad_left"):
         place = graph.add("Add", place, graph.add("Sub", graph.constant(width, np.int64), shown))
     last = graph.constant([2], np.int64)
-    there = graph.add("Equal", graph.add("Unsqueeze", place, last), graph.constant(np.arange(width), np.int64))
-    return graph.add("And", there, graph.add("Unsqueeze", within, last))
+    at_place = graph.add("Equal", graph.add("Unsqueeze", place, last), graph.constant(np.arange(width), np.int64))
+    return graph.add("And", at_place, graph.add("Unsqueeze", within, last))
 
 
 def _placed(graph: Builder, values: str, places: str, dtype: str) -> str:

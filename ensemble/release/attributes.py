@@ -33,20 +33,20 @@ def write_attributes(catalogue: pd.DataFrame, items: Path, every: bool = False) 
         Keep text columns however many distinct values they have.
     """
     (items / "attributes").mkdir()
-    kept: list[dict[str, Any]] = []
+    described: list[dict[str, Any]] = []
     left_out: dict[str, str] = {}
     for name in (str(column) for column in catalogue if column != Columns.Item):
-        column, stem = catalogue[name], items / "attributes" / str(len(kept))
+        column, stem = catalogue[name], items / "attributes" / str(len(described))
         if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
             save(stem, column.to_numpy(dtype=np.float64, na_value=np.nan))
-            kept.append({"name": name, "kind": "number"})
+            described.append({"name": name, "kind": "number"})
             continue
         reason = _write_tags(column, stem, every)
         if reason is None:
-            kept.append({"name": name, "kind": "tags"})
+            described.append({"name": name, "kind": "tags"})
         else:
             left_out[name] = reason
-    document = {"format": 1, "items": len(catalogue), "attributes": kept, "left_out": left_out}
+    document = {"format": 1, "items": len(catalogue), "attributes": described, "left_out": left_out}
     (items / "attributes.json").write_bytes(json_bytes(document))
 
 

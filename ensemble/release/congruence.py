@@ -72,9 +72,9 @@ def sample_queries(features: Path, names: list[str], part: str = "test", count: 
     rows = read_rows(features / part)
     rows = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, count).astype(int))] if len(rows) else rows
     users = pd.read_parquet(features / "users.parquet")
-    kept = [name for name in rows if name in names or name == Columns.User]
-    joined = rows[kept].merge(
-        users[[name for name in users if name == Columns.User or name not in kept]], on=Columns.User
+    columns = [name for name in rows if name in names or name == Columns.User]
+    joined = rows[columns].merge(
+        users[[name for name in users if name == Columns.User or name not in columns]], on=Columns.User
     )
     return joined[list(dict.fromkeys([Columns.User, *names]))]
 

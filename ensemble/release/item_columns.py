@@ -62,11 +62,11 @@ def kinds_of(release: Release) -> dict[str, Kind]:
 def write_columns(table: pd.DataFrame, kinds: Mapping[str, Kind], out: Path) -> None:
     """Write the columns of these kinds into an unfinished release or change, which already has the ids."""
     own = {name: kind for name, kind in kinds.items() if name != Columns.Item}
-    kept = [{"name": name, "dtype": kind.dtype, "list": kind.is_list} for name, kind in own.items()]
+    columns = [{"name": name, "dtype": kind.dtype, "list": kind.is_list} for name, kind in own.items()]
     (out / ARRAYS).parent.mkdir()
-    for number, described in enumerate(kept):
+    for number, described in enumerate(columns):
         save_column(table[str(described["name"])], out / ARRAYS.format(number), described)
-    (out / FILE).write_bytes(json_bytes({"format": 1, "rows": len(table), "columns": kept}))
+    (out / FILE).write_bytes(json_bytes({"format": 1, "rows": len(table), "columns": columns}))
 
 
 def items_of(release: Release) -> pd.DataFrame:

@@ -124,13 +124,13 @@ def _release_in(repository: Path, models: Iterable[str], version: int) -> Path:
 
 def _check_version(repository: Path, model: str, version: int, release: Release) -> None:
     directory = repository / model / str(version)
-    own, wanted = directory / "release", files_of(release, [model], version)[model]
-    holds_release = ENTRY in wanted or model == ONNX
+    own, expected = directory / "release", files_of(release, [model], version)[model]
+    holds_release = ENTRY in expected or model == ONNX
     if holds_release and own != release.path:
         _check_same(own, release)
     _remove_compiled(directory)
-    _expect(directory, set(_files(directory, leave_out="release" if holds_release else None)), wanted)
-    for name, content in wanted.items():
+    _expect(directory, set(_files(directory, leave_out="release" if holds_release else None)), expected)
+    for name, content in expected.items():
         if (directory / name).read_bytes() != content:
             raise ReleaseError(f"{directory / name}: not as this installation exports it; export the repository again")
 
@@ -185,8 +185,8 @@ def _files(directory: Path, leave_out: str | None) -> Iterator[str]:
             yield name.as_posix()
 
 
-def _expect(directory: Path, present: set[str], wanted: Iterable[str]) -> None:
-    if different := sorted(present ^ set(wanted)):
+def _expect(directory: Path, present: set[str], expected: Iterable[str]) -> None:
+    if different := sorted(present ^ set(expected)):
         raise ReleaseError(
             f"{directory}: {different[0]} is missing or does not belong there; export the repository again with "
             "`retrieval release`"

@@ -261,8 +261,8 @@ def _known_users(features: Path, interactions: pd.DataFrame) -> pd.DataFrame:
 
 def _interactions(features: Path) -> pd.DataFrame:
     """Return the interactions that are known at release time: training and validation rows, not the test rows."""
-    wanted = [Columns.User, Columns.ItemIndex, Columns.Timestamp]
-    parts = [read_rows(features / part, wanted) for part in ("train", "valid")]
+    columns = [Columns.User, Columns.ItemIndex, Columns.Timestamp]
+    parts = [read_rows(features / part, columns) for part in ("train", "valid")]
     return pd.concat(parts, ignore_index=True)
 
 

@@ -124,10 +124,10 @@ class RawColumns:
         now = raw[TIME][:, tf.newaxis]
         # The later of equal times is the newer, so from the end; a stable sort keeps that.
         ids, times = raw[ITEMS][:, ::-1], raw[TIMES][:, ::-1]
-        kept = (ids != PADDING[ids.dtype.name]) & (times <= now)
-        order = tf.argsort(tf.where(kept, ~times, tf.int64.max), axis=1, stable=True)
-        codes = tf.gather(tf.where(kept, self.resources[ITEMS].lookup(ids) + FIRST_ITEM, 0), order, batch_dims=1)
-        ages = tf.gather(tf.where(kept, tf.cast(now - times, tf.float32), 0.0), order, batch_dims=1)
+        usable = (ids != PADDING[ids.dtype.name]) & (times <= now)
+        order = tf.argsort(tf.where(usable, ~times, tf.int64.max), axis=1, stable=True)
+        codes = tf.gather(tf.where(usable, self.resources[ITEMS].lookup(ids) + FIRST_ITEM, 0), order, batch_dims=1)
+        ages = tf.gather(tf.where(usable, tf.cast(now - times, tf.float32), 0.0), order, batch_dims=1)
         width = step["max_length"]
         cut = [_widened(part[:, :width], width) for part in (codes, ages)]
         return tuple(part[:, ::-1] for part in cut) if step.get("pad_left") else tuple(cut)

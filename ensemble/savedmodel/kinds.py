@@ -90,8 +90,8 @@ def _weighted_multi_hot(columns: RawColumns, step: dict[str, Any], dtypes: list[
     codes = columns.codes(step, dtypes[0])
 
     def work(values: tf.Tensor, weights: tf.Tensor) -> Made:
-        kept = ~is_null(values) & ~is_null(weights)
-        return _window(codes(values), kept, step), _window(tf.cast(weights, tf.float32), kept, step)
+        not_null = ~is_null(values) & ~is_null(weights)
+        return _window(codes(values), not_null, step), _window(tf.cast(weights, tf.float32), not_null, step)
 
     return work
 
@@ -107,10 +107,10 @@ def _vector(columns: RawColumns, step: dict[str, Any], dtypes: list[str]) -> Cal
     return work
 
 
-def _window(values: tf.Tensor, kept: tf.Tensor, step: dict[str, Any]) -> tf.Tensor:
+def _window(values: tf.Tensor, not_null: tf.Tensor, step: dict[str, Any]) -> tf.Tensor:
     """Return the first or last kept entries of every row, `[n, max_length]`, with zeros after or before them."""
     width = step["max_length"]
-    lists = tf.ragged.boolean_mask(values, kept)
+    lists = tf.ragged.boolean_mask(values, not_null)
     lists = lists[:, -width:] if step.get("keep_last") else lists[:, :width]
     padded = lists.to_tensor(shape=[None, width])
     if not step.get("pad_left"):

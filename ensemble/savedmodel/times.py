@@ -11,27 +11,27 @@ from ensemble.serving.query.vocabulary import FIRST_KNOWN, NULL
 
 def code_of(seconds: tf.Tensor, part: str, offset: int) -> tf.Tensor:
     """Return 3 + the hour, the weekday (Monday 0) or the month (January 0), int64 `[n]`; 1 for what is no time."""
-    there = tf.abs(seconds) < FAR
-    whole = tf.cast(tf.floor(tf.where(there, seconds, 0.0)), tf.int64) + offset
+    present = tf.abs(seconds) < FAR
+    whole = tf.cast(tf.floor(tf.where(present, seconds, 0.0)), tf.int64) + offset
     if part in PERIODS:
         period, unit, start = PERIODS[part]
         index = (whole - start) % period // unit
     else:
         index = _month(whole // DAY)
-    return tf.where(there, index + FIRST_KNOWN, tf.constant(NULL, tf.int64))
+    return tf.where(present, index + FIRST_KNOWN, tf.constant(NULL, tf.int64))
 
 
 def wave_of(seconds: tf.Tensor, part: str, offset: int) -> tf.Tensor:
     """Return sine and cosine of the place in the day, week or year, float32 `[n, 2]`; zeros for what is no time."""
-    there = tf.abs(seconds) < FAR
-    local = tf.where(there, seconds, 0.0) + offset
+    present = tf.abs(seconds) < FAR
+    local = tf.where(present, seconds, 0.0) + offset
     if part in PERIODS:
         period, _, start = PERIODS[part]
         fraction = (local - start) % period / period
     else:
         fraction = tf.cast(_month(tf.cast(tf.floor(local), tf.int64) // DAY), tf.float64) / 12
     wave = tf.stack([tf.sin(2 * np.pi * fraction), tf.cos(2 * np.pi * fraction)], axis=1)
-    return tf.cast(tf.where(there[:, tf.newaxis], wave, 0.0), tf.float32)
+    return tf.cast(tf.where(present[:, tf.newaxis], wave, 0.0), tf.float32)
 
 
 def _month(days: tf.Tensor) -> tf.Tensor:

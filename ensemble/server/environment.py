@@ -19,11 +19,11 @@ def child_environment(**more: str) -> dict[str, str]:
 
     Relative directories in LD_LIBRARY_PATH are dropped, so that nothing is loaded from a working directory.
     """
-    kept = {name: value for name, value in os.environ.items() if name in KEPT or name.startswith(KEPT_PREFIXES)}
-    libraries = [paths for paths in (more.pop("LD_LIBRARY_PATH", ""), kept.pop("LD_LIBRARY_PATH", "")) if paths]
+    inherited = {name: value for name, value in os.environ.items() if name in KEPT or name.startswith(KEPT_PREFIXES)}
+    libraries = [paths for paths in (more.pop("LD_LIBRARY_PATH", ""), inherited.pop("LD_LIBRARY_PATH", "")) if paths]
     if absolute := absolute_entries(os.pathsep.join(libraries)):
-        kept["LD_LIBRARY_PATH"] = os.pathsep.join(absolute)
-    return {**kept, "PATH": SYSTEM_PATH, "LC_ALL": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1", **more}
+        inherited["LD_LIBRARY_PATH"] = os.pathsep.join(absolute)
+    return {**inherited, "PATH": SYSTEM_PATH, "LC_ALL": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1", **more}
 
 
 def absolute_entries(paths: str) -> list[str]:

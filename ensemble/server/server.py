@@ -286,13 +286,13 @@ class TritonServer:
 
     def _told(self, staging: Staging) -> dict[str, str]:
         """Return the environment variables for the models."""
-        place, told = self.addresses, {}
+        place, variables = self.addresses, {}
         if staging.delta is not None:
-            told[DELTA] = str(staging.delta)
+            variables[DELTA] = str(staging.delta)
         if milvus := os.environ.get(URI):
-            told[URI] = located(milvus)
+            variables[URI] = located(milvus)
         host = place.host_of("metrics").replace("0.0.0.0", "127.0.0.1")
-        return {METRICS: f"{host}:{place.metrics_port}", **told}
+        return {METRICS: f"{host}:{place.metrics_port}", **variables}
 
     def _run(
         self, command: list[str], python: ServingPython, staging: Staging, started: Future[subprocess.Popen[str]]

@@ -147,18 +147,18 @@ class ItemAnswers:
         """
         start, catalogue, filtered = perf_counter(), self.catalogue, 0
         rows, items = self.left_out(catalogue, user_rows, request)
-        wanted = request.top_k
+        counts = request.top_k
         if candidates is not None:
-            wanted = np.maximum(wanted, min(candidates, len(catalogue.rows.live)))
+            counts = np.maximum(counts, min(candidates, len(catalogue.rows.live)))
             if budget is not None:
-                budget.spend_each(wanted, RANKER_NS)
+                budget.spend_each(counts, RANKER_NS)
         if request.filters is None:
-            best = catalogue.search.nearest(vectors, wanted, rows, items, budget=budget)
+            best = catalogue.search.nearest(vectors, counts, rows, items, budget=budget)
         else:
             filters = catalogue.filters.of_rows(request.filters, budget)
             if candidates is not None:
                 filters = [of_row and of_row._replace(min_score=None) for of_row in filters]
-            best = search_filtered(catalogue.search, vectors, wanted, rows, items, filters, budget)
+            best = search_filtered(catalogue.search, vectors, counts, rows, items, filters, budget)
             masks = [of_row.mask for of_row in filters if of_row is not None and of_row.mask is not None]
             filtered = sum(mask.total - mask.count for mask in masks)
         ids = catalogue.item_ids.take(best.item_index, mode="wrap")  # -1 is the last: no item

@@ -171,13 +171,13 @@ class SelfTest:
                 f"{self.release.path}: self-test failed: {what}: {reason}; release it again"
             ) from error
 
-    def _compare(self, what: str, got: np.ndarray, expected: np.ndarray) -> None:
-        if got.shape != expected.shape:
+    def _compare(self, what: str, actual: np.ndarray, expected: np.ndarray) -> None:
+        if actual.shape != expected.shape:
             raise self._failed(what)
         real = np.isfinite(expected)
-        if not np.array_equal(real, np.isfinite(got)):
+        if not np.array_equal(real, np.isfinite(actual)):
             raise self._failed(what)
-        if np.abs(got[real] - expected[real]).max(initial=0) > _slack(expected):
+        if np.abs(actual[real] - expected[real]).max(initial=0) > _slack(expected):
             raise self._failed(what)
 
     def _failed(self, what: str) -> InvalidRelease:

@@ -87,5 +87,5 @@ class OverGrpc:
 def _state(status: str, message: str) -> str:
     if status.endswith("DEADLINE_EXCEEDED"):
         return "late"
-    told = state_of(message)
-    return "unreachable" if told == "failed" and status.endswith(("UNAVAILABLE", "NOT_FOUND")) else told
+    reported = state_of(message)
+    return "unreachable" if reported == "failed" and status.endswith(("UNAVAILABLE", "NOT_FOUND")) else reported

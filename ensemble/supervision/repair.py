@@ -131,8 +131,8 @@ class Repairs:
                 self._events.add(what, attempt=attempt, error=str(error))
                 self._pace.repaired()
                 if attempt == _MOST_RESTARTS:
-                    told = f"given up after {attempt} attempts to restart Triton: {what.replace('_', ' ')}: {error}"
-                    raise ServerError(told) from None
+                    outcome = f"given up after {attempt} attempts to restart Triton: {what.replace('_', ' ')}: {error}"
+                    raise ServerError(outcome) from None
                 continue
             self._watch_anew()
             self._ended()

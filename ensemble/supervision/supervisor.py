@@ -81,8 +81,8 @@ class Supervisor:
             `given_up` returned True during a restart.
         """
         server, patience = self._server, self._patience
-        asked = server.addresses.grpc, list(self._health), patience.canary_seconds, patience.timeout_seconds
-        with Canaries(*asked, server.client_tls) as canaries:
+        settings = server.addresses.grpc, list(self._health), patience.canary_seconds, patience.timeout_seconds
+        with Canaries(*settings, server.client_tls) as canaries:
             try:
                 while not given_up():
                     if self._look(canaries, given_up):
@@ -92,8 +92,8 @@ class Supervisor:
 
     def _look(self, canaries: Canaries, given_up: GivenUp) -> bool:
         """Check once, for a fifth of a second if nothing is wrong; return whether something was repaired."""
-        asked = iter((False, True))
-        status = self._server.wait(lambda: next(asked) or given_up())
+        returns_at_once = iter((False, True))
+        status = self._server.wait(lambda: next(returns_at_once) or given_up())
         if given_up():
             return False
         if status is not None:
@@ -119,7 +119,7 @@ class Supervisor:
             pids, left = [stub.process.pid for stub in stubs], len(self._repairs.serving(model, version))
             self.events.add("process_died", model=model, version=version, pids=pids, left=left)
             self._due[model] = f"process {', '.join(map(str, pids))} died"
-            self._trouble([asked for asked in self._health if model in self._steps(asked)])
+            self._trouble([health_model for health_model in self._health if model in self._steps(health_model)])
 
     def _judge(self, begun: float, result: CanaryResult, given_up: GivenUp) -> None:
         """Evaluate the result of a canary, unless it was sent before the last repair."""

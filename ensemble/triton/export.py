@@ -138,9 +138,9 @@ def _release_of(graph: Ensemble) -> str:
     releases, steps = {operator.release for operator in operators}, [type(operator) for operator in operators]
     ranks = len(releases) == 1 and operators[0].retriever.ranker is not None
     if len(releases) != 1 or steps != [*_CHAIN, *([RankCandidates] if ranks else [])]:
-        wanted = f"TransformQuery >> EncodeQuery >> SearchItems{' >> RankCandidates' if ranks else ''}"
+        expected = f"TransformQuery >> EncodeQuery >> SearchItems{' >> RankCandidates' if ranks else ''}"
         raise ReleaseError(
-            f"a repository takes {wanted} over one release, got "
+            f"a repository takes {expected} over one release, got "
             f"{' >> '.join(step.__name__ for step in steps) or 'none of ours'} over {len(releases)}; build the graph "
             "with `build_ensemble`"
         )

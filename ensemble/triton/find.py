@@ -120,7 +120,7 @@ def ask_python(executable: Path, code: str) -> dict[str, Any]:
     raise ServerError(f"{executable}: cannot be asked for its version: {reason}; expected a Python 3.10 to 3.12")
 
 
-def find_triton(given: Path | None, python: ServingPython) -> Triton:
+def find_triton(path: Path | None, python: ServingPython) -> Triton:
     """Find tritonserver.
 
     Parameters
@@ -140,8 +140,8 @@ def find_triton(given: Path | None, python: ServingPython) -> Triton:
     ServerError
         There is none, or the wheel's stub does not fit `python`: no such version, no libpython, NumPy 2.
     """
-    if given is not None:
-        server = given / "bin/tritonserver" if given.is_dir() else given
+    if path is not None:
+        server = path / "bin/tritonserver" if path.is_dir() else path
         if not os.access(server, os.X_OK) or not server.is_file():
             raise ServerError(
                 f"{server}: no executable; expected tritonserver or the directory that holds bin/tritonserver"

@@ -113,8 +113,8 @@ def _ensemble(steps: Steps, whole: Step, serving: Mapping[str, Any], version: in
         chain.append((RANK, steps.rank, features | vector | retrieved, set()))
     links = ",\n".join(
         # The version is pinned: whatever else is loaded meanwhile, the steps of an answer are of one release.
-        f'{{ model_name: "{name}" model_version: {version}\n  {_maps(step, taken, given)} }}'
-        for name, step, taken, given in chain
+        f'{{ model_name: "{name}" model_version: {version}\n  {_maps(step, taken_tensors, given_tensors)} }}'
+        for name, step, taken_tensors, given_tensors in chain
     )
     # Where Triton joins the steps, inputs and outputs have one name space.
     check_distinct((tensor.name for tensor in (*whole.inputs, *whole.outputs)), f"{CHAINED}: tensors")
@@ -127,12 +127,14 @@ def _all_optional(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [tensor._replace(optional=True) for tensor in tensors]
 
 
-def _maps(step: Step, taken: set[str], given: set[str]) -> str:
-    """Return the input and output maps of a step. Tensors between steps, `taken` and `given` by this one, get names of
-    their own, since a column may be called like a feature.
+def _maps(step: Step, taken_tensors: set[str], given_tensors: set[str]) -> str:
+    """Return the input and output maps of a step.
+
+    Tensors between steps, `taken_tensors` and `given_tensors`, get names of their own, since a column may be called
+    like a feature.
     """
     lines = []
-    for direction, tensors, between in (("input", step.inputs, taken), ("output", step.outputs, given)):
+    for direction, tensors, between in (("input", step.inputs, taken_tensors), ("output", step.outputs, given_tensors)):
         for tensor in tensors:
             value = f"{_BETWEEN}{tensor.name}" if tensor.name in between else tensor.name
             lines.append(f"{direction}_map {{ key: {_text(tensor.name)} value: {_text(value)} }}")

@@ -68,8 +68,8 @@ class ReleaseOperator(BaseOperator):
 
     def passed_on(self) -> tuple[str, ...]:
         """Return the columns that this step passes on."""
-        taken = {tensor.name for tensor in self.retriever.inputs}
-        return (*(name for name in _CONTROLS if name in taken), USER_ROW)
+        model_inputs = {tensor.name for tensor in self.retriever.inputs}
+        return (*(name for name in _CONTROLS if name in model_inputs), USER_ROW)
 
     def for_ranking(self) -> tuple[str, ...]:
         """Return the features that a ranker takes; none where nothing is ranked."""
@@ -235,8 +235,8 @@ def _answered(answer: Answer) -> pd.DataFrame:
 
 
 def _top_k(retriever: Retriever, frame: pd.DataFrame) -> np.ndarray:
-    asked = frame["top_k"].astype(object).where(frame["top_k"].notna(), retriever.serving["top_k"])
-    return asked.to_numpy(dtype=np.int64)
+    top_k = frame["top_k"].astype(object).where(frame["top_k"].notna(), retriever.serving["top_k"])
+    return top_k.to_numpy(dtype=np.int64)
 
 
 def _sent(retriever: Retriever, frame: pd.DataFrame) -> dict[str, Column]:

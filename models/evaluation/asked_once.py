@@ -42,9 +42,9 @@ def one_query_per_user(data: FeatureSet, users: Int64Array, transform: Transform
     """
     known = known_rows(data)
     newest = known.groupby(Columns.User)[Columns.Timestamp].max()
-    asked = data.users.iloc[users].reset_index(drop=True)
-    times = asked[Columns.User].map(newest).fillna(known[Columns.Timestamp].max())
-    blank = pd.Series([None] * len(asked), dtype=object)
-    unknown = {str(name): blank for name in data.test.interactions if name not in asked}
-    asked = asked.assign(**{**unknown, Columns.Timestamp: times.astype(np.int64)})
-    return with_history(Part(transform(asked), asked), data.query_specs, known)
+    query_rows = data.users.iloc[users].reset_index(drop=True)
+    times = query_rows[Columns.User].map(newest).fillna(known[Columns.Timestamp].max())
+    blank = pd.Series([None] * len(query_rows), dtype=object)
+    unknown = {str(name): blank for name in data.test.interactions if name not in query_rows}
+    query_rows = query_rows.assign(**{**unknown, Columns.Timestamp: times.astype(np.int64)})
+    return with_history(Part(transform(query_rows), query_rows), data.query_specs, known)

@@ -77,7 +77,7 @@ def challenge(data: FeatureSet, part: Part, scenario: Scenario) -> Challenge | N
     after the last, as in the rows that the towers were trained on.
     """
     random = np.random.default_rng([_SEED, SCENARIOS.index(scenario)])
-    told: list[dict[str, Any]] = []
+    stated: list[dict[str, Any]] = []
     seeds: list[Int64Array] = []
     hidden: list[Int64Array] = []
     titles = data.users.set_index(Columns.User)[TITLE] if TITLE in data.users else pd.Series(dtype=object)
@@ -91,23 +91,23 @@ def challenge(data: FeatureSet, part: Part, scenario: Scenario) -> Challenge | N
         facts = data.catalogue.iloc[seeds[-1]]
         title = titles.get(user) if scenario.title else None
         time = {Columns.Timestamp: start + scenario.seeds}
-        told.append({Columns.User: user, TITLE: title, **time, **_counts(facts)})
-    if not told:
+        stated.append({Columns.User: user, TITLE: title, **time, **_counts(facts)})
+    if not stated:
         return None
     numbers = np.repeat(np.arange(len(seeds)), scenario.seeds)
-    starts = np.array([query[Columns.Timestamp] for query in told]) - scenario.seeds
+    starts = np.array([query[Columns.Timestamp] for query in stated]) - scenario.seeds
     times = np.repeat(starts, scenario.seeds) + np.tile(np.arange(scenario.seeds), len(seeds))
     rows = pd.DataFrame({Columns.User: numbers, Columns.ItemIndex: np.concatenate(seeds), Columns.Timestamp: times})
-    return Challenge(_with_nulls(pd.DataFrame(told), data, part), rows, _by_query(seeds), _by_query(hidden))
+    return Challenge(_with_nulls(pd.DataFrame(stated), data, part), rows, _by_query(seeds), _by_query(hidden))
 
 
-def query_features(asked: Challenge, data: FeatureSet, transform: Transform) -> dict[str, np.ndarray]:
+def query_features(posed: Challenge, data: FeatureSet, transform: Transform) -> dict[str, np.ndarray]:
     """Return the query tower's features of a scenario's queries: as the request of an unknown playlist gives them."""
-    features, spec = transform(asked.queries), sequence_spec(data.query_specs)
+    features, spec = transform(posed.queries), sequence_spec(data.query_specs)
     if spec is None:
         return features
-    rows = asked.queries.assign(**{Columns.User: np.arange(len(asked.queries))})
-    return {**features, **history_features(spec, rows, asked.seeds, own=False)}
+    rows = posed.queries.assign(**{Columns.User: np.arange(len(posed.queries))})
+    return {**features, **history_features(spec, rows, posed.seeds, own=False)}
 
 
 def _drawn(part: Part, scenario: Scenario, random: np.random.Generator) -> Iterator[tuple[Any, int, Int64Array]]:
@@ -133,10 +133,10 @@ def _counts(facts: pd.DataFrame) -> dict[str, float]:
     return counts(facts[ARTIST], facts[ALBUM], facts[TRACK_DURATION])
 
 
-def _with_nulls(told: pd.DataFrame, data: FeatureSet, part: Part) -> pd.DataFrame:
+def _with_nulls(stated: pd.DataFrame, data: FeatureSet, part: Part) -> pd.DataFrame:
     names = dict.fromkeys([*data.users.columns, *part.interactions.columns])
-    blank = pd.Series([None] * len(told), dtype=object)
-    return told.assign(**{name: blank for name in names if name not in told})
+    blank = pd.Series([None] * len(stated), dtype=object)
+    return stated.assign(**{name: blank for name in names if name not in stated})
 
 
 def _by_query(lists: list[Int64Array]) -> SeenItems:

@@ -46,28 +46,28 @@ def measure(data: FeatureSet, part: Part, towers_dir: Path, transform: Transform
     vectors = np.load(towers_dir / "item_vectors.npy", allow_pickle=False)
     counts = _popularity(data)
 
-    def towers(asked: Challenge) -> Scores:
-        queries = run_tower(towers_dir / "query.onnx", query_features(asked, data, transform))
-        return lambda rows: queries[rows] @ vectors.T
+    def towers(task: Challenge) -> Scores:
+        query_vectors = run_tower(towers_dir / "query.onnx", query_features(task, data, transform))
+        return lambda rows: query_vectors[rows] @ vectors.T
 
-    def popular(asked: Challenge) -> Scores:
+    def popular(task: Challenge) -> Scores:
         return lambda rows: np.broadcast_to(counts, (rows.stop - rows.start, len(counts)))
 
     scenarios = []
     for scenario in SCENARIOS:
-        asked = challenge(data, part, scenario)
-        if asked is not None:
-            facts = {"name": scenario.name, **scenario._asdict(), "playlists": len(asked.queries)}
-            ours, theirs = (_means(asked, answer, data) for answer in (towers, popular))
+        task = challenge(data, part, scenario)
+        if task is not None:
+            facts = {"name": scenario.name, **scenario._asdict(), "playlists": len(task.queries)}
+            ours, theirs = (_means(task, answer, data) for answer in (towers, popular))
             scenarios.append({**facts, **ours, "popularity": theirs})
     mean = {name: float(np.mean([scenario[name] for scenario in scenarios])) for name in METRICS}
     theirs = {name: float(np.mean([scenario["popularity"][name] for scenario in scenarios])) for name in METRICS}
     return {"answers": ANSWERS, "scenarios": scenarios, "mean": {**mean, "popularity": theirs}}
 
 
-def _means(asked: Challenge, answer: Answer, data: FeatureSet) -> dict[str, float]:
-    answers = continue_playlists(answer(asked), asked, len(data.catalogue))
-    figures = playlist_metrics(answers, asked.hidden, artist_numbers(data.catalogue))
+def _means(task: Challenge, answer: Answer, data: FeatureSet) -> dict[str, float]:
+    answers = continue_playlists(answer(task), task, len(data.catalogue))
+    figures = playlist_metrics(answers, task.hidden, artist_numbers(data.catalogue))
     return {name: float(values.mean()) for name, values in figures.items()}
 
 
@@ -78,14 +78,14 @@ def _popularity(data: FeatureSet) -> Float32Array:
     return np.bincount(pairs[Columns.ItemIndex], minlength=len(data.catalogue)).astype(np.float32)
 
 
-def continue_playlists(score: Scores, asked: Challenge, items: int) -> Int64Array:
+def continue_playlists(score: Scores, task: Challenge, items: int) -> Int64Array:
     """Return the best tracks of every query but its seeds, int64 `[n, min(ANSWERS, items)]`; -1 past the last."""
     step = max(1, (1 << 22) // items)
     answers = []
-    for first in range(0, len(asked.queries), step):
-        block = slice(first, min(first + step, len(asked.queries)))
+    for first in range(0, len(task.queries), step):
+        block = slice(first, min(first + step, len(task.queries)))
         scores = answerable(score(block))
-        scores[asked.given.pairs(np.arange(block.start, block.stop))] = -np.inf
+        scores[task.given.pairs(np.arange(block.start, block.stop))] = -np.inf
         best, value = top_items(scores, min(ANSWERS, items))
         answers.append(np.where(np.isneginf(value), -1, best))
     return np.concatenate(answers)

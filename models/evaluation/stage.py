@@ -172,8 +172,8 @@ def _rank_once(
 ) -> Rankings:
     """Rank the targets of a task in what is served for the queries of `part`; `query` is each row's."""
     vectors, items = run_tower(towers_dir / "query.onnx", part.query), _item_vectors(towers_dir)
-    wanted = task.targets, task.users, task.seen, len(items)
-    towers = rank_targets(Products(vectors, items), *wanted, coverage=False, query=query, progress=progress)
+    truth = task.targets, task.users, task.seen, len(items)
+    towers = rank_targets(Products(vectors, items), *truth, coverage=False, query=query, progress=progress)
     features = {name: values[query] for name, values in part.query.items()} if ranker_dir else {}
     return _served(features, task, towers, towers_dir, ranker_dir)
 
@@ -208,8 +208,8 @@ def measure(data: FeatureSet, towers_dir: Path, rating: Rating, progress: Progre
     """Rank the targets of the rows asked for, each distinct query once."""
     task = test_task(data, rating, dated=False)
     score, query = tower_scores(data, towers_dir)
-    wanted = task.targets, task.users, task.seen, task.interactions.shape[1]
-    towers = rank_targets(score, *wanted, query=query, progress=progress)
+    truth = task.targets, task.users, task.seen, task.interactions.shape[1]
+    towers = rank_targets(score, *truth, query=query, progress=progress)
     return Measured(task, towers, task.rank(Popularity().fit(task.interactions)), query)
 
 

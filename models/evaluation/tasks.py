@@ -42,16 +42,16 @@ def measure(data: FeatureSet, towers_dir: Path, task: Task, towers: Rankings, po
     if heads is None:
         return {}
     known = known_rows(data)
-    asked = queries(data, data.test, known)
-    vectors = run_tower(towers_dir / "query.onnx", asked.query)
+    query_rows = queries(data, data.test, known)
+    vectors = run_tower(towers_dir / "query.onnx", query_rows.query)
     items = np.load(towers_dir / "item_vectors.npy", allow_pickle=False)
     measured: dict[str, Any] = {}
     if heads.rates:
         predicted = heads.rating(vectors, items[task.targets])
-        measured["rating"] = _ratings(predicted, known, asked.interactions)
+        measured["rating"] = _ratings(predicted, known, query_rows.interactions)
     if heads.kinds:
         measured["served"] = heads.served
-        kinds = asked.interactions[Columns.Event].astype(str).to_numpy()
+        kinds = query_rows.interactions[Columns.Event].astype(str).to_numpy()
         measured["events"] = {
             kind: {
                 "rows": int(rows.sum()),
@@ -65,10 +65,10 @@ def measure(data: FeatureSet, towers_dir: Path, task: Task, towers: Rankings, po
     return {"tasks": {**measured, **({"weights": weights} if (weights := heads.weights()) else {})}}
 
 
-def _ratings(predicted: Float32Array, known: pd.DataFrame, asked: pd.DataFrame) -> dict[str, Any]:
-    truth = asked[Columns.Rating].to_numpy(np.float64)
+def _ratings(predicted: Float32Array, known: pd.DataFrame, rows: pd.DataFrame) -> dict[str, Any]:
+    truth = rows[Columns.Rating].to_numpy(np.float64)
     mean = np.full(len(truth), known[Columns.Rating].mean())
-    sides: dict[str, npt.NDArray[Any]] = {"head": predicted, "biases": biases(known, asked), "mean": mean}
+    sides: dict[str, npt.NDArray[Any]] = {"head": predicted, "biases": biases(known, rows), "mean": mean}
     return {"rows": len(truth), **{name: errors(side, truth) for name, side in sides.items()}}
 
 
@@ -82,7 +82,7 @@ def errors(predicted: npt.NDArray[Any], truth: npt.NDArray[Any]) -> dict[str, fl
     return {"rmse": float(np.sqrt(np.mean(off**2))), "mae": float(np.abs(off).mean())}
 
 
-def biases(known: pd.DataFrame, asked: pd.DataFrame) -> npt.NDArray[np.float64]:
+def biases(known: pd.DataFrame, rows: pd.DataFrame) -> npt.NDArray[np.float64]:
     """Return what the mean, the item's deviation from it and then the user's predict, float64 `[rows of asked]`.
 
     Each deviation is the sum over its rows divided by their number plus a damping (Koren, "Factor in the Neighbors",
@@ -93,7 +93,7 @@ def biases(known: pd.DataFrame, asked: pd.DataFrame) -> npt.NDArray[np.float64]:
     of_item = _damped(off, known[Columns.ItemIndex], ITEM_DAMPING)
     off = off - known[Columns.ItemIndex].map(of_item)
     of_user = _damped(off, known[Columns.User], USER_DAMPING)
-    predicted = mean + asked[Columns.ItemIndex].map(of_item).fillna(0) + asked[Columns.User].map(of_user).fillna(0)
+    predicted = mean + rows[Columns.ItemIndex].map(of_item).fillna(0) + rows[Columns.User].map(of_user).fillna(0)
     return predicted.to_numpy(np.float64)
 
 
@@ -118,7 +118,7 @@ def _own(
     rows: npt.NDArray[np.bool_],
 ) -> dict[str, dict[str, float]]:
     """Rank the targets of a kind's rows by the query vectors of its own head."""
-    asked = heads.asked(vectors[rows], kind)
-    wanted = task.targets[rows], task.users[rows], task.seen, len(items)
-    ranked = rank_targets(Products(asked, items), *wanted, coverage=False)
-    return _means(ranked, np.ones(len(asked), bool))
+    head_vectors = heads.asked(vectors[rows], kind)
+    truth = task.targets[rows], task.users[rows], task.seen, len(items)
+    ranked = rank_targets(Products(head_vectors, items), *truth, coverage=False)
+    return _means(ranked, np.ones(len(head_vectors), bool))

@@ -40,11 +40,13 @@ class Cold(RankingModel):
         embedded: Model,
         pretrained: Mapping[str, np.ndarray] = MappingProxyType({}),
         scale: float = 1.0,
-        kept: Sequence[str] | None = None,
+        field_names: Sequence[str] | None = None,
         selection: config.FieldSelection | None = None,
     ) -> None:
         super().__init__(sides, scale)
-        self.fields = [field for field in fields_of(sides, embedded) if kept is None or field.name in kept]
+        self.fields = [
+            field for field in fields_of(sides, embedded) if field_names is None or field.name in field_names
+        ]
         names = {field.name for field in self.fields}
         self.tables = {
             spec.name: FeatureEmbeddings([spec], tag, embedded, pretrained)
@@ -77,9 +79,9 @@ class Cold(RankingModel):
         values, gates = {}, self._open("both", training)
         if self.keys:
             width = self.keys.output_dim
-            own, wanted = own[:, :, :-width], own[:, :, -width:]
+            own, queries = own[:, :, :-width], own[:, :, -width:]
             codes = features[self.history_name]
-            values[ATTENTION] = wanted * attended(wanted, self.keys(codes), codes > 0)
+            values[ATTENTION] = queries * attended(queries, self.keys(codes), codes > 0)
         values[PRODUCT], values[SIMILARITY] = product, tf.reduce_sum(product, axis=2, keepdims=True)
         both = [self.excitations[name](values[name]) * gate for name, gate in gates.items()]
         return self.network(query[:, tf.newaxis, :], tf.concat([own, *both], axis=2))
@@ -114,15 +116,15 @@ class Excitation(tf.keras.layers.Layer):
         return values * tf.sigmoid(tf.reduce_sum(values * self.kernel, axis=-1, keepdims=True) + self.bias)
 
 
-def attended(wanted: tf.Tensor, keys: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
+def attended(queries: tf.Tensor, keys: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
     """Return every candidate's attention over a history, float32 `[n, m, w]`; zeros where there is none.
 
-    `wanted` float32 `[n, m, w]`, `keys` float32 `[n, length, w]`, `present` bool `[n, length]`. The target attention of
+    `queries` float32 `[n, m, w]`, `keys` float32 `[n, length, w]`, `present` bool `[n, length]`. Target attention of
     the deep interest network (Zhou et al. 2018), with scaled inner products (Vaswani et al. 2017).
     """
-    logits = tf.matmul(wanted, tf.transpose(keys, [0, 2, 1])) / float(np.sqrt(wanted.shape[-1]))
-    there = tf.cast(present, tf.float32)[:, tf.newaxis, :]
-    shares = tf.exp(logits - tf.reduce_max(logits, axis=2, keepdims=True)) * there
+    logits = tf.matmul(queries, tf.transpose(keys, [0, 2, 1])) / float(np.sqrt(queries.shape[-1]))
+    mask = tf.cast(present, tf.float32)[:, tf.newaxis, :]
+    shares = tf.exp(logits - tf.reduce_max(logits, axis=2, keepdims=True)) * mask
     return tf.matmul(shares, keys) / tf.maximum(tf.reduce_sum(shares, axis=2, keepdims=True), 1e-6)
 
 

@@ -111,8 +111,8 @@ class RankingModel(tf.keras.Model):
         sides = tf.gather(sides, tf.reshape(places, tf.shape(batch.items)))
         query = self.query_side(batch.features, True)
         logits = self.scored(query, batch.features, batch.vectors, sides, True)
-        there = batch.items >= 0
-        losses = binary_losses(logits, batch.labels, there) if self.binary else softmax_losses(logits, there)
+        mask = batch.items >= 0
+        losses = binary_losses(logits, batch.labels, mask) if self.binary else softmax_losses(logits, mask)
         return tf.reduce_mean(losses * batch.weights) + self.regularisation(query, sides[:, :, self.sides.dim :], batch)
 
     def train_step(self, data: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
@@ -123,15 +123,15 @@ class RankingModel(tf.keras.Model):
         return {"loss": loss}
 
 
-def softmax_losses(logits: tf.Tensor, there: tf.Tensor) -> tf.Tensor:
+def softmax_losses(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     """Return each row's cross-entropy of its first candidate in the softmax over those there are, float32 `[n]`."""
-    return tf.reduce_logsumexp(tf.where(there, logits, -np.inf), axis=1) - logits[:, 0]
+    return tf.reduce_logsumexp(tf.where(mask, logits, -np.inf), axis=1) - logits[:, 0]
 
 
-def binary_losses(logits: tf.Tensor, labels: tf.Tensor, there: tf.Tensor) -> tf.Tensor:
+def binary_losses(logits: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     """Return each row's mean binary cross-entropy over the candidates that are there, float32 `[n]`."""
-    losses = tf.nn.sigmoid_cross_entropy_with_logits(labels, logits) * tf.cast(there, tf.float32)
-    return tf.reduce_sum(losses, axis=1) / tf.reduce_sum(tf.cast(there, tf.float32), axis=1)
+    losses = tf.nn.sigmoid_cross_entropy_with_logits(labels, logits) * tf.cast(mask, tf.float32)
+    return tf.reduce_sum(losses, axis=1) / tf.reduce_sum(tf.cast(mask, tf.float32), axis=1)
 
 
 def projected(values: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:

@@ -81,7 +81,7 @@ def selected(fields: Sequence[Field], probabilities: Float32Array, keep: float) 
         own = [place for place, field in enumerate(fields) if field.kind == kind]
         if own and not chosen[own].any():
             chosen[max(own, key=lambda place: float(probabilities[place]))] = True
-    return [field.name for field, taken in zip(fields, chosen, strict=True) if taken]
+    return [field.name for field, is_chosen in zip(fields, chosen, strict=True) if is_chosen]
 
 
 def relaxed(logits: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:

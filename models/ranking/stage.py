@@ -122,10 +122,10 @@ def untrained(
     towers: Towers,
     ranking: config.Ranking,
     model: Model,
-    kept: Sequence[str] | None = None,
+    field_names: Sequence[str] | None = None,
     selection: config.FieldSelection | None = None,
 ) -> RankingModel:
-    """Return an untrained ranker over the catalogue of a feature set; `kept` and `selection` are of `Cold`."""
+    """Return an untrained ranker over the catalogue of a feature set; `field_names` and `selection` are of `Cold`."""
     sides = Sides(data.query_specs, data.item_specs, towers.items.shape[1])
     embedded = Model(
         embedding_dim=model.embedding_dim,
@@ -138,7 +138,7 @@ def untrained(
     if isinstance(ranking, config.IntTower):
         ranker = IntTower(sides, ranking, embedded, data.pretrained, scale)
     else:
-        ranker = Cold(sides, ranking, embedded, data.pretrained, scale, kept, selection)
+        ranker = Cold(sides, ranking, embedded, data.pretrained, scale, field_names, selection)
     catalogue = TwoTowerModel(data.query_specs, data.item_specs, data.items, embedded).catalogue
     ranker.learn_from(catalogue, tf.convert_to_tensor(towers.items), ranking.loss == "binary")
     return ranker
@@ -146,8 +146,8 @@ def untrained(
 
 def trained_ranker(data: FeatureSet, towers: Path, ranker: Path, ranking: config.Ranking, model: Model) -> RankingModel:
     """Return the ranker that `train_ranker` left in a directory."""
-    kept = json.loads((ranker / PARAMETERS).read_text(encoding="utf-8")).get("kept")
-    ranker_model = untrained(data, exported_towers(towers), ranking, model, kept=kept)
+    field_names = json.loads((ranker / PARAMETERS).read_text(encoding="utf-8")).get("kept")
+    ranker_model = untrained(data, exported_towers(towers), ranking, model, field_names=field_names)
     ranker_model.load_weights(ranker / CHECKPOINT).expect_partial()
     return ranker_model
 
@@ -189,13 +189,13 @@ def _selected(task: Task, towers: Towers, rows: Rows) -> dict[str, Any]:
     guard = task.guard(rows, "selection of fields")
     ranker.fit(task.batches(rows), epochs=ranking.selection.epochs, verbose=0, callbacks=[guard])
     open_ = ranker.gates.probabilities()
-    kept = selected(ranker.fields, open_, ranking.selection.keep)
+    field_names = selected(ranker.fields, open_, ranking.selection.keep)
     fields = [
         {**field._asdict(), "complexity": round(complexity(field, ranking.selection), 3), "open": round(float(by), 4)}
         for field, by in zip(ranker.fields, open_, strict=True)
     ]
-    task.progress(f"kept {len(kept)} of {len(fields)} fields: {', '.join(kept)}")
-    return {"kept": kept, "fields": fields}
+    task.progress(f"kept {len(field_names)} of {len(fields)} fields: {', '.join(field_names)}")
+    return {"kept": field_names, "fields": fields}
 
 
 def scores_of(ranker: RankingModel, rows: Rows) -> Callable[[slice, np.ndarray], Float32Array]:

@@ -67,22 +67,24 @@ def searched_towers(data: FeatureSet, model: Model, train: Train, directory: Pat
 def training_rows(data: FeatureSet, part: Part, towers: Towers, train: Train, count: int, seed: int) -> Rows:
     """Return the rows of a part that are positives; candidates are what its users do not have in it."""
     whole = with_history(part, data.query_specs)
-    kept = np.flatnonzero(positives(part.interactions, train.objective.rating))
-    if len(kept) > MOST_ROWS:
-        kept = np.sort(np.random.default_rng(seed).choice(kept, MOST_ROWS, replace=False))
-    chosen = Part({name: values[kept] for name, values in whole.query.items()}, part.interactions.iloc[kept])
-    share = weights(part.interactions, train.objective.rating)[kept]
+    drawn = np.flatnonzero(positives(part.interactions, train.objective.rating))
+    if len(drawn) > MOST_ROWS:
+        drawn = np.sort(np.random.default_rng(seed).choice(drawn, MOST_ROWS, replace=False))
+    chosen = Part({name: values[drawn] for name, values in whole.query.items()}, part.interactions.iloc[drawn])
+    share = weights(part.interactions, train.objective.rating)[drawn]
     return _rows(chosen, part, towers, count, share)
 
 
 def held_out_rows(data: FeatureSet, part: Part, known: Part, towers: Towers, count: int, most: int) -> Rows:
     """Return rows of a part that is asked for, at most so many; candidates are what users do not have in `known`."""
-    asked = queries(data, part, known.interactions)
-    kept = np.arange(len(asked.interactions))
-    if len(kept) > most:
-        kept = np.sort(np.random.default_rng(most).choice(kept, most, replace=False))
-    chosen = Part({name: values[kept] for name, values in asked.query.items()}, asked.interactions.iloc[kept])
-    return _rows(chosen, known, towers, count, np.ones(len(kept), np.float32))
+    query_rows = queries(data, part, known.interactions)
+    drawn = np.arange(len(query_rows.interactions))
+    if len(drawn) > most:
+        drawn = np.sort(np.random.default_rng(most).choice(drawn, most, replace=False))
+    chosen = Part(
+        {name: values[drawn] for name, values in query_rows.query.items()}, query_rows.interactions.iloc[drawn]
+    )
+    return _rows(chosen, known, towers, count, np.ones(len(drawn), np.float32))
 
 
 def _rows(part: Part, known: Part, towers: Towers, count: int, share: Float32Array) -> Rows:
@@ -100,8 +102,8 @@ def batches(rows: Rows, negatives: int, batch_size: int, seed: int) -> tf.data.D
 
     def batch(index: tf.Tensor) -> tuple[Any, ...]:
         vectors, targets, candidates, share = (tf.gather(values, index) for values in held)
-        there = tf.reduce_sum(tf.cast(candidates >= 0, tf.float32), axis=1, keepdims=True)
-        places = tf.cast(tf.random.uniform([size, negatives]) * there, tf.int32)
+        counts = tf.reduce_sum(tf.cast(candidates >= 0, tf.float32), axis=1, keepdims=True)
+        places = tf.cast(tf.random.uniform([size, negatives]) * counts, tf.int32)
         drawn = tf.cast(tf.gather(candidates, places, batch_dims=1), tf.int64)
         items = tf.concat([targets[:, tf.newaxis], tf.where(drawn == targets[:, tf.newaxis], tf.int64.min, drawn)], 1)
         labels = tf.one_hot(tf.zeros([size], tf.int32), 1 + negatives)

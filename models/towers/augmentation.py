@@ -150,8 +150,8 @@ def alignment_loss(vectors: tf.Tensor, members: tf.Tensor) -> tf.Tensor:
     squares = sums[:, :, tf.newaxis] * sums[:, tf.newaxis] / tf.maximum(counts, 1.0)[:, tf.newaxis, tf.newaxis]
     covariances = (products - squares) / tf.maximum(counts - 1.0, 1.0)[:, tf.newaxis, tf.newaxis]
     distances = tf.reduce_sum(tf.square(covariances - covariances[0]), axis=[1, 2])
-    there = (counts >= 2.0) & (counts[0] >= 2.0)
-    return tf.reduce_sum(tf.where(there, distances, 0.0))
+    comparable = (counts >= 2.0) & (counts[0] >= 2.0)
+    return tf.reduce_sum(tf.where(comparable, distances, 0.0))
 
 
 def membership(category: str, counts: Float32Array, data: FeatureSet) -> Float32Array:

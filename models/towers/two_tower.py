@@ -297,5 +297,5 @@ def _trimmed(spec: FeatureSpec, catalogue: Mapping[str, np.ndarray]) -> list[tup
     if values.ndim == 1 or spec.kind == "vector":
         return [(spec.name, values)]
     used = np.flatnonzero((values > 0).any(axis=0))
-    kept = slice(used[0], used[-1] + 1) if len(used) else slice(1)
-    return [(name, catalogue[name][:, kept]) for name in input_names(spec)]
+    used_columns = slice(used[0], used[-1] + 1) if len(used) else slice(1)
+    return [(name, catalogue[name][:, used_columns]) for name in input_names(spec)]

@@ -110,9 +110,9 @@ class Validation(tf.keras.callbacks.Callback):
         """Return what an interrupted training needs to go on, as JSON."""
         return {"history": self.history, "best": self.best, "best_epoch": self.best_epoch}
 
-    def resume(self, found: dict[str, Any]) -> None:
+    def resume(self, state: dict[str, Any]) -> None:
         """Take what `found` returned."""
-        self.history, self.best, self.best_epoch = found["history"], found["best"], found["best_epoch"]
+        self.history, self.best, self.best_epoch = state["history"], state["best"], state["best_epoch"]
 
     def measure(self) -> dict[str, float]:
         """Return `valid_all.*` and `valid_unseen.*` of the model as it is now, of one that rates `valid_rating.*`.
@@ -120,9 +120,9 @@ class Validation(tf.keras.callbacks.Callback):
         Queries and items without finite vectors are not found (`models.metrics`).
         """
         queries, items = encode_rows(self.model, self.queries), encode_items(self.model)
-        asked = self.targets, self.users, self.seen, len(items)
+        truth = self.targets, self.users, self.seen, len(items)
         score = Products(queries, items)
-        rankings = rank_targets(score, *asked, coverage=False, query=self.query, progress=self.progress)
+        rankings = rank_targets(score, *truth, coverage=False, query=self.query, progress=self.progress)
         return self.ranks.means(
             {f"valid_{name}.{key}": ranking.row_values(key) for name, ranking in rankings.items() for key in _REPORTED}
             | self._rated(queries[self.query], items)

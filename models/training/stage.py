@@ -90,7 +90,7 @@ def train(
             earlier is not None,
         )
         logs = out / "tensorboard"
-        search, refit = (Start(earlier, data, model, train, one) if earlier else None for one in PHASES)
+        search, refit = (Start(earlier, data, model, train, phase_name) if earlier else None for phase_name in PHASES)
         towers, epochs = [], train.epochs
         if search is None or search.settings.search:
             callbacks = [_StepLine(progress), validation, *_tensorboard(logs / "search", ranks)]
@@ -188,8 +188,8 @@ def _trained(
     if not phase.is_over:
         numbers = [learned.numbers, data.items]
         guard = FiniteGuard(phase.name, train.learning_rate, numbers, queries=learned.first(FEW))
-        kept = [guard, *callbacks, phase]
-        tower.fit(batches, epochs=epochs, initial_epoch=phase.epochs_done, callbacks=kept, verbose=0)
+        all_callbacks = [guard, *callbacks, phase]
+        tower.fit(batches, epochs=epochs, initial_epoch=phase.epochs_done, callbacks=all_callbacks, verbose=0)
         phase.finish(tower, epochs)
     return tower
 

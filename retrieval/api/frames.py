@@ -100,8 +100,8 @@ def _column(values: Any, role: str) -> pa.Array:
     try:
         return pa.Array.from_pandas(values)
     except (pa.ArrowException, TypeError, ValueError) as error:
-        said = " ".join(str(error).split())
+        reason = " ".join(str(error).split())
         raise DataError(
-            f"{role}: column {values.name!r} holds values that do not go together or that no table holds ({said}); "
+            f"{role}: column {values.name!r} holds values that do not go together or that no table holds ({reason}); "
             f"convert it, such as to text: {role}[{values.name!r}].astype(str)"
         ) from None

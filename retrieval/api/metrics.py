@@ -31,8 +31,8 @@ class Metrics(dict[str, Any]):
         """A row for each model, ours first: figures among items that are new to the user, and seconds of the fit."""
         import pandas as pd
 
-        there = [model for model in self["comparison"]["models"] if "skipped" not in model]
-        rows = {model["name"]: {**_figures(model), "fit_s": model["fit_seconds"]} for model in there}
+        measured = [model for model in self["comparison"]["models"] if "skipped" not in model]
+        rows = {model["name"]: {**_figures(model), "fit_s": model["fit_seconds"]} for model in measured}
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
 
     def __repr__(self) -> str:

@@ -68,8 +68,8 @@ def advise(setup: Setup, base: int, budget: int) -> Advice:
             break
         together.append(step[0])
         changed = step[2]
-    kept = [lever for lever in levers if lever.saves > 0]
-    return Advice(budget, peak, peak <= budget, kept, _last_of_each(together), base + changed.counted)
+    helpful = [lever for lever in levers if lever.saves > 0]
+    return Advice(budget, peak, peak <= budget, helpful, _last_of_each(together), base + changed.counted)
 
 
 def _lever(setup: Setup, change: str, price: str, changed: Setup) -> Lever:

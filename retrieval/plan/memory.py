@@ -146,10 +146,10 @@ def step_traffic(shapes: Shapes, model: Model, train: Train) -> dict[str, int]:
 def device(shapes: Shapes, model: Model, train: Train) -> dict[str, int]:
     """Return what a GPU would hold, bytes: the code keeps the features of all rows on the device it trains on."""
     host = training(shapes, model, train)
-    kept = ("weights", "optimizer (Adam)", "gradients", "teachers")
+    resident = ("weights", "optimizer (Adam)", "gradients", "teachers")
     streamed = is_streamed(shapes.rows["train"], train)
     return {
-        **{name: host.stays[name] for name in kept if name in host.stays},
+        **{name: host.stays[name] for name in resident if name in host.stays},
         "features of all rows": 0 if streamed else learned_rows(shapes, train) * _trained_row(shapes, train),
         "a step": sum(step_traffic(shapes, model, train).values()),  # a GPU takes all rows at once
     }

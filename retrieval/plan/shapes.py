@@ -129,9 +129,9 @@ class _Declared:
             self._known.update(MOVIELENS_VALUES)
         self.assumed: list[str] = []
 
-    def distinct(self, column: str, made: Callable[[Any], Any] | None = None, most: int | None = None) -> int:
+    def distinct(self, column: str, derive: Callable[[Any], Any] | None = None, most: int | None = None) -> int:
         """Return how many distinct values a column has, or things that `made` makes of it; at most `most`."""
-        if made is None and column in self._known:
+        if derive is None and column in self._known:
             return min(self._known[column], most or self._known[column])
         assumed = most or ASSUMED_VALUES
         self.assumed.append(f"{column}: {assumed:,} values")
@@ -150,7 +150,7 @@ class _Counted:
         self._stored = stored
         self.assumed: list[str] = []
 
-    def distinct(self, column: str, made: Callable[[Any], Any] | None = None, most: int | None = None) -> int:
+    def distinct(self, column: str, derive: Callable[[Any], Any] | None = None, most: int | None = None) -> int:
         """Return how many distinct values a column has, or things that `made` makes of it; at most `most`."""
         values = self._column(column)
         if values is None:
@@ -158,7 +158,7 @@ class _Counted:
             return most or ASSUMED_VALUES
         listed = isinstance(next(iter(values.dropna()), None), (list, np.ndarray))
         distinct = values if listed else values.drop_duplicates()  # the rows may be many
-        entries = {entry for value in distinct.tolist() for entry in (made or _entries)(value)}
+        entries = {entry for value in distinct.tolist() for entry in (derive or _entries)(value)}
         return min(len(entries), most or len(entries))
 
     def width(self, column: str) -> int:

@@ -17,10 +17,10 @@ def from_release(release: Path) -> Ask:
     from ensemble.serving.retriever import Retriever
 
     retriever = Retriever.load(release)
-    wanted: type = object if retriever.release.manifest["id_dtype"]["user_id"] == "string" else np.int64
+    id_type: type = object if retriever.release.manifest["id_dtype"]["user_id"] == "string" else np.int64
 
     def ask(users: Sequence[Any], top_k: int, times: Sequence[int]) -> list[list[tuple[Any, float]]]:
-        ids: np.ndarray = np.array(users, dtype=wanted).reshape(-1, 1)
+        ids: np.ndarray = np.array(users, dtype=id_type).reshape(-1, 1)
         inputs = {
             "user_id": ids,
             "top_k": np.full(ids.shape, top_k, np.int32),

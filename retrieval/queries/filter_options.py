@@ -39,14 +39,14 @@ def filter_of(options: FilterOptions, item_id: Callable[[str, str], Any]) -> Fil
             raise _wrong(f"--filter: expected alone, got --{others[0].replace('_', '-')} as well")
         return options.raw
     only = [item_id("--only-items", text) for text in options.only_items or []]
-    wanted = Filter(
+    item_filter = Filter(
         allow=only or None,
         tags=_tags(options),
         ranges=dict(_range(text) for text in options.range or []),
         crowding=_crowding(options.limit_per),
         min_score=options.min_score,
     )
-    return wanted if wanted.text() else None
+    return item_filter if item_filter.text() else None
 
 
 def _tags(options: FilterOptions) -> dict[str, TagTest]:

@@ -147,8 +147,8 @@ def typed(option: str, text: str, data_type: str) -> Any:
     try:
         return kind(text)
     except ValueError:
-        wanted = "an integer" if kind is int else "a number"
-        raise InvalidRequest(f"{option} {text}: the model takes {wanted} here ({data_type})") from None
+        expected = "an integer" if kind is int else "a number"
+        raise InvalidRequest(f"{option} {text}: the model takes {expected} here ({data_type})") from None
 
 
 def parse_time(text: str) -> int | Literal["last"]:

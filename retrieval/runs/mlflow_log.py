@@ -58,10 +58,10 @@ class Log:
         """
         with self._said():
             experiment, fingerprint = self._experiment(), _made_from(run)
-            there = self._client.search_runs(
+            existing = self._client.search_runs(
                 [experiment], f"tags.`{LOGGED}` = '{fingerprint}' and attributes.status = 'FINISHED'", max_results=1
             )
-            return str(there[0].info.run_id) if there else self._log(run, experiment, fingerprint)
+            return str(existing[0].info.run_id) if existing else self._log(run, experiment, fingerprint)
 
     def _experiment(self) -> str:
         experiment = self._client.get_experiment_by_name(EXPERIMENT)
@@ -163,8 +163,8 @@ def _flat(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 
 def _tags(run: Run) -> dict[str, str]:
     metrics, manifest = read_json(run.metrics), read_json(run.release / "manifest.json")
-    said = {"retrieval.release": manifest["release"], "retrieval.verdict": metrics.get("verdict", {}).get("text", "")}
-    return {**said, "mlflow.note.content": run.recipe.card.description}
+    tags = {"retrieval.release": manifest["release"], "retrieval.verdict": metrics.get("verdict", {}).get("text", "")}
+    return {**tags, "mlflow.note.content": run.recipe.card.description}
 
 
 def _made_from(run: Run) -> str:

@@ -389,8 +389,8 @@ def advance(run: Run, names: Sequence[str], cache: Path, teller: Teller, force: 
     with leading(run, names, cache.expanduser()) as lead, run.lock():
         for name in names:
             stage = run.stages[name]
-            kept = not force and run.is_finished(stage)
-            if kept:
+            reused = not force and run.is_finished(stage)
+            if reused:
                 teller.say(f"{name}: kept, same inputs")
             else:
                 with teller.working(name):
@@ -398,8 +398,8 @@ def advance(run: Run, names: Sequence[str], cache: Path, teller: Teller, force: 
                     run.execute(stage, cache.expanduser(), teller.step)
             record = run.record(name)
             seconds = record.seconds if record else 0.0
-            if not kept:
+            if not reused:
                 teller.say(f"{name}: done in {seconds:.1f} s")
             outputs = [str(run.directory / output) for output in stage.outputs]
-            done.append({"stage": name, "kept": kept, "seconds": seconds, "outputs": outputs})
+            done.append({"stage": name, "kept": reused, "seconds": seconds, "outputs": outputs})
     return done

@@ -71,11 +71,11 @@ def answering_model(run: Run, layout: str | None = None) -> str:
     ServerError
         The repository has no such layout.
     """
-    there = answering_models(run.triton)
+    models = answering_models(run.triton)
     if layout is None:
-        return there[0] if there else FUSED
+        return models[0] if models else FUSED
     model = {"fused": FUSED, "chained": CHAINED}.get(layout)
-    if model not in there:
+    if model not in models:
         remedy = f"run `retrieval release {run.directory} --layout both`"
         raise ServerError(f"{run.directory / 'triton'}: has no layout '{layout}', fused or chained; {remedy}")
     return str(model)

@@ -42,8 +42,8 @@ def describe(frame: pd.DataFrame, planned: list[Planned], section: str, dated: b
     for entry in planned:
         for column in entry.columns:
             if column not in frame.columns:
-                there = ", ".join(map(str, frame.columns))
-                raise RecipeError(f"[{section}] {place_of(entry, column)}: no such column; there are: {there}")
+                available = ", ".join(map(str, frame.columns))
+                raise RecipeError(f"[{section}] {place_of(entry, column)}: no such column; there are: {available}")
             kinds.setdefault(column, []).append(entry)
     inputs = [_describe_column(frame[column], entries, section) for column, entries in kinds.items()]
     for check in (check_shared, check_keyed):
@@ -75,9 +75,9 @@ def canonical(frame: pd.DataFrame, inputs: list[Input], dictionaries: Collection
 def _describe_column(series: pd.Series, entries: list[Planned], section: str) -> Input:
     name, column_type = str(series.name), _found_type(series)
     for entry in entries:
-        wanted = entry.feature.accepts(name)
-        if column_type.removesuffix(" (whole numbers)") not in wanted and column_type not in wanted:
-            needs = f"kind {entry.kind!r} needs {' or '.join(wanted)}"
+        accepted = entry.feature.accepts(name)
+        if column_type.removesuffix(" (whole numbers)") not in accepted and column_type not in accepted:
+            needs = f"kind {entry.kind!r} needs {' or '.join(accepted)}"
             raise RecipeError(f"[{section}] {place_of(entry, name)}: {needs}, but the column holds {column_type}")
     if column_type.startswith("lists of "):
         numbers = any(entry.feature.accepts(name) == VECTORS for entry in entries)

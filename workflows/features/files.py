@@ -125,12 +125,12 @@ def read_raw(part: Path, columns: Sequence[str]) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _columns(path: Path, wanted: Sequence[str] | None = None) -> Iterator[pa.Table]:
+def _columns(path: Path, selected: Sequence[str] | None = None) -> Iterator[pa.Table]:
     """Yield columns one by one, each a table: what the caller makes of one is all that is held beside it."""
     # pq.read_table would import pyarrow.dataset, which imports pandas.
     stored = pq.ParquetFile(path) if path.is_file() else pq.ParquetDataset(path)
     for name in pq.read_schema(path).names if path.is_file() else stored.schema.names:
-        if wanted is None or name in wanted:
+        if selected is None or name in selected:
             yield stored.read(columns=[name])
 
 

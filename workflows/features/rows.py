@@ -37,13 +37,13 @@ class Queries(NamedTuple):
     """Columns that come from the users: asked for, and not had by the interactions themselves."""
 
     @classmethod
-    def of(cls, stored: Stored, wanted: set[str]) -> Queries:
-        """Return the rows with the `wanted` columns; where one of them does not exist, with all there are."""
+    def of(cls, stored: Stored, columns_needed: set[str]) -> Queries:
+        """Return the rows with the `columns_needed` columns; where one of them does not exist, with all there are."""
         interactions = pq.read_schema(stored.parts[0]).names
         users = [str(column) for column in stored.users.columns if column not in interactions]
-        if not wanted <= {*interactions, *users}:
-            wanted = {*interactions, *users}
-        own, joined = (tuple(name for name in names if name in wanted) for names in (interactions, users))
+        if not columns_needed <= {*interactions, *users}:
+            columns_needed = {*interactions, *users}
+        own, joined = (tuple(name for name in names if name in columns_needed) for names in (interactions, users))
         return cls(stored.directory, tuple(stored.parts), tuple(stored.rows), own, joined)
 
     def own(self) -> list[str]:

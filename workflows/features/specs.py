@@ -57,8 +57,8 @@ def arrays(frame: pd.DataFrame, planned: Sequence[Planned], specs: Sequence[Feat
 
 def no_arrays(specs: Sequence[FeatureSpec]) -> dict[str, np.ndarray]:
     """Return the arrays of no rows."""
-    wanted = (array for spec in specs for array in arrays_of(spec))
-    return {array.name: np.zeros((0, array.width) if array.width else 0, array.dtype) for array in wanted}
+    named_arrays = (array for spec in specs for array in arrays_of(spec))
+    return {array.name: np.zeros((0, array.width) if array.width else 0, array.dtype) for array in named_arrays}
 
 
 def merlin_schema(query: Sequence[FeatureSpec], item: Sequence[FeatureSpec]) -> Schema:

@@ -98,8 +98,8 @@ class FittedSide:
         scratch.mkdir()
         with quiet():
             workflow = build_workflow(planned, str(scratch), aggregates)
-            kept = [] if gpu else _looked_up_text(planned, inputs)
-            read, sample = partial(_read_canonical, rows.read, inputs, kept), canonical(rows.sample, inputs)
+            text_columns = [] if gpu else _looked_up_text(planned, inputs)
+            read, sample = partial(_read_canonical, rows.read, inputs, text_columns), canonical(rows.sample, inputs)
             if gpu:
                 workflow.fit(Dataset(from_map(read, range(rows.parts), meta=sample.iloc[:0]), cpu=False))
             else:
@@ -118,8 +118,8 @@ class FittedSide:
             rows = _dataset(canonical(frame, self.inputs), gpu=True)
             with quiet():
                 return self._arrays(self.workflow.transform(rows).compute().to_pandas())
-        kept = _looked_up_text(self.planned, self.inputs)
-        return self._arrays(transform_frame(self.workflow, canonical(frame, self.inputs, kept)))
+        text_columns = _looked_up_text(self.planned, self.inputs)
+        return self._arrays(transform_frame(self.workflow, canonical(frame, self.inputs, text_columns)))
 
     def _arrays(self, transformed: pd.DataFrame) -> dict[str, np.ndarray]:
         return arrays(transformed, self.planned, self.specs())
@@ -160,9 +160,9 @@ def quiet() -> Iterator[None]:
 
 
 def _read_canonical(
-    read: Callable[[int], pd.DataFrame], inputs: list[Input], kept: list[str], number: int
+    read: Callable[[int], pd.DataFrame], inputs: list[Input], text_columns: list[str], number: int
 ) -> pd.DataFrame:
-    return canonical(read(number), inputs, kept)
+    return canonical(read(number), inputs, text_columns)
 
 
 def _looked_up_text(planned: list[Planned], inputs: list[Input]) -> list[str]:

@@ -70,8 +70,8 @@ def rows_of(workflow: Workflow, earlier: Workflow, entry: Planned) -> Rows:
 def with_new(old: pd.Series, new: pd.Series, limit: int | None = None) -> pd.Series:
     """Return the old values in their order, then those of `new` that are not among them in theirs, `limit` in all."""
     added = new[Known(old, unseen=UNSEEN).codes(new) == UNSEEN]
-    kept = added if limit is None else added.iloc[: max(0, limit - len(old))]
-    return pd.concat([old, kept.astype(old.dtype)], ignore_index=True)
+    admitted = added if limit is None else added.iloc[: max(0, limit - len(old))]
+    return pd.concat([old, admitted.astype(old.dtype)], ignore_index=True)
 
 
 def _keep_codes(op: Any, earlier: Any, entry: Planned) -> None:

@@ -167,9 +167,9 @@ class CrossKeys(Operator):
     def transform(self, col_selector: ColumnSelector, df: Any) -> Any:
         hosts = [on_host(df[column]).reset_index(drop=True) for column in self.columns]
         present = np.logical_and.reduce([host.notna().to_numpy(bool) for host in hosts])
-        kept = [self._whole(column, host[present]) for column, host in zip(self.columns, hosts, strict=True)]
+        codes = [self._whole(column, host[present]) for column, host in zip(self.columns, hosts, strict=True)]
         keys = np.zeros(len(present), dtype=np.int64)
-        keys[present] = combined([hash_series(values) for values in kept])
+        keys[present] = combined([hash_series(values) for values in codes])
         series = pd.Series(keys, dtype="Int64")
         series[~present] = pd.NA
         return type(df)({self.name: series})

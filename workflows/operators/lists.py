@@ -71,9 +71,9 @@ class WeightedLists(Operator):
             self._clean(row, *both)
             for row, both in enumerate(zip(lists(df[self.values]), lists(df[self.weights]), strict=True))
         ]
-        kept = of_lists(df[self.values], [values for values, _ in pairs])
+        cleaned = of_lists(df[self.values], [values for values, _ in pairs])
         weights = of_lists(df[self.values], [weights for _, weights in pairs])
-        return type(df)({self.name: kept, weights_of(self.name): weights})
+        return type(df)({self.name: cleaned, weights_of(self.name): weights})
 
     def column_mapping(self, col_selector: ColumnSelector) -> dict[str, list[str]]:
         return {name: [self.values, self.weights] for name in (self.name, weights_of(self.name))}
@@ -90,12 +90,12 @@ class WeightedLists(Operator):
                 f"column {self.weights!r}: {len(weights)} weights of {len(values)} values of {self.values!r}, in row "
                 f"{row} of a partition; give every value one"
             )
-        kept = [
+        cleaned = [
             (value, float(weight))
             for value, weight in zip(values, weights, strict=True)
             if value is not None and weight is not None and weight == weight
         ]
-        return [value for value, _ in kept], [weight for _, weight in kept]
+        return [value for value, _ in cleaned], [weight for _, weight in cleaned]
 
 
 class Vectors(VectorsOut, PerColumn, StatOperator):

@@ -24,25 +24,25 @@ class TimeOf(NamedTuple):
 
 def index_of(seconds: npt.NDArray[np.float64], time: TimeOf) -> npt.NDArray[np.int64]:
     """Return the hour, the weekday (Monday 0) or the month (January 0), int64 [n]; -1 for NaN and what is no time."""
-    there = np.abs(seconds) < MILLISECONDS
-    whole = np.floor(np.where(there, seconds, 0.0)).astype(np.int64) + time.offset
+    present = np.abs(seconds) < MILLISECONDS
+    whole = np.floor(np.where(present, seconds, 0.0)).astype(np.int64) + time.offset
     if time.part == "hour":
         index = whole % DAY // HOUR
     elif time.part == "weekday":
         index = (whole - _FIRST_MONDAY) % WEEK // DAY
     else:
         index = whole.astype("datetime64[s]").astype("datetime64[M]").astype(np.int64) % 12
-    return np.where(there, index, -1)
+    return np.where(present, index, -1)
 
 
 def fraction_of(seconds: npt.NDArray[np.float64], time: TimeOf) -> npt.NDArray[np.float64]:
     """Return the place in the day, week or year, from 0 to 1, float64 [n]; NaN for NaN and what is no time."""
-    there = np.abs(seconds) < MILLISECONDS
-    local = np.where(there, seconds, 0.0) + time.offset
+    present = np.abs(seconds) < MILLISECONDS
+    local = np.where(present, seconds, 0.0) + time.offset
     if time.part == "hour":
         fraction = local % DAY / DAY
     elif time.part == "weekday":
         fraction = (local - _FIRST_MONDAY) % WEEK / WEEK
     else:
         fraction = index_of(seconds, time) / 12
-    return np.where(there, fraction, np.nan)
+    return np.where(present, fraction, np.nan)

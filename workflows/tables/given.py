@@ -31,9 +31,11 @@ def part_numbers(parts: Sequence[Path], split: GivenSplit) -> Numbers:
         There is no such column, or it holds something else; names the row.
     """
     column, first, numbers = split.column or Columns.Split, 0, []
-    there = pq.read_schema(parts[0]).names
-    if column not in there:
-        raise DataError(f"data.split.column: the interactions have no column {column!r}; there are: {', '.join(there)}")
+    columns = pq.read_schema(parts[0]).names
+    if column not in columns:
+        raise DataError(
+            f"data.split.column: the interactions have no column {column!r}; there are: {', '.join(columns)}"
+        )
     for path in parts:
         names = read_part(path, [column])[column]
         numbers.append(_numbers(names, column, first))
@@ -61,13 +63,13 @@ def carve(interactions: pd.DataFrame, train: Rows, test: Rows, split: GivenSplit
     time: each user's last training row is taken, of users with three or more. Else they are a random share.
     """
     if _is_by_time(interactions, train, test):
-        taken = last_rows(interactions.iloc[train])
+        held_out = last_rows(interactions.iloc[train])
     else:
         count = round(len(train) * split.validation_share)
-        taken = np.sort(np.random.default_rng(split.seed).permutation(len(train))[:count])
+        held_out = np.sort(np.random.default_rng(split.seed).permutation(len(train))[:count])
     left = np.ones(len(train), np.bool_)
-    left[taken] = False
-    return train[left], train[taken]
+    left[held_out] = False
+    return train[left], train[held_out]
 
 
 def last_rows(interactions: pd.DataFrame) -> Rows:

@@ -115,15 +115,15 @@ def _check_ids(column: str, ids: pd.Series, table: str, first: int) -> None:
     _refuse(table, column, ids.isna(), ids, "present in every row", "drop the row or give it an id", first=first)
     none: int | str = int(np.iinfo(np.int64).min)
     if ids.dtype == np.int64:
-        wanted = f"above {none}"
+        expected = f"above {none}"
     elif ids.dtype == object:
-        none, wanted = "", "other than the empty string"
+        none, expected = "", "other than the empty string"
         _check_text(column, ids, table, first)
     else:
         raise DataError(
             f"{table}: column {column!r} must be int64 or str, got {ids.dtype}; convert it with astype('int64')",
         )
-    _refuse(table, column, ids == none, ids, f"{wanted}, which stands for no id", "choose another id", first=first)
+    _refuse(table, column, ids == none, ids, f"{expected}, which stands for no id", "choose another id", first=first)
 
 
 def _check_text(column: str, values: pd.Series, table: str, first: int) -> None:

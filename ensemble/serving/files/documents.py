@@ -66,10 +66,10 @@ def check_documents(release: Release) -> None:
 def _check_inputs(release: Release, inputs: Sequence[Mapping[str, Any]]) -> None:
     """Compare the types of the columns that every request has with those of the requests."""
     for column in inputs:
-        wanted = {USER: release.manifest["id_dtype"]["user_id"], TIME: "int64"}.get(column["name"], column["dtype"])
-        if column["dtype"] != wanted or (column["name"] in (USER, TIME) and column["list"]):
+        expected = {USER: release.manifest["id_dtype"]["user_id"], TIME: "int64"}.get(column["name"], column["dtype"])
+        if column["dtype"] != expected or (column["name"] in (USER, TIME) and column["list"]):
             raise InvalidRelease(
-                f"{release.path}/query/{TRANSFORM}, inputs: {column['name']} must be {wanted}, and no list"
+                f"{release.path}/query/{TRANSFORM}, inputs: {column['name']} must be {expected}, and no list"
             )
 
 

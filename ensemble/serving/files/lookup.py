@@ -134,10 +134,10 @@ def _string_finder(ids: Strings, lookup: Lookup) -> Callable[[Iterable[Any]], _A
     def row_of(value: Any) -> int:
         if not isinstance(value, str):
             return -1
-        wanted = value.encode("utf-8", "surrogatepass")
-        bucket = crc32(wanted) >> shift
+        encoded = value.encode("utf-8", "surrogatepass")
+        bucket = crc32(encoded) >> shift
         for place in range(starts[bucket], starts[bucket + 1]):
-            if raw(order[place]) == wanted:
+            if raw(order[place]) == encoded:
                 return int(order[place])
         return -1
 

@@ -65,8 +65,10 @@ class Sealed:
         place = self._place(name)
         array = npy.load(place, self.mapped)
         if array.dtype not in dtypes or array.ndim != dimensions:
-            wanted = " or ".join(np.dtype(dtype).name for dtype in dtypes)
-            raise InvalidRelease(f"{place}: {array.dtype} {array.shape}, expected {wanted} of {dimensions} dimensions")
+            expected = " or ".join(np.dtype(dtype).name for dtype in dtypes)
+            raise InvalidRelease(
+                f"{place}: {array.dtype} {array.shape}, expected {expected} of {dimensions} dimensions"
+            )
         return array
 
     def header(self, name: str) -> npy.Header:

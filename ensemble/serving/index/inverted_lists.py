@@ -72,8 +72,8 @@ class Lists:
         if not len(held):
             return Probes(np.zeros((len(queries), 1), np.float32), np.full((len(queries), 1), -1), 0.0)
         mean, spread, distances = self._scores(queries, held)
-        weights, sizes, wanted = counts[held], self._sizes[held], min(fetch, mask.count)
-        rows = [_read_first(*scores, weights, sizes, wanted, missing) for scores in zip(mean, spread, strict=True)]
+        weights, sizes, items = counts[held], self._sizes[held], min(fetch, mask.count)
+        rows = [_read_first(*scores, weights, sizes, items, missing) for scores in zip(mean, spread, strict=True)]
         width = max(map(len, rows))
         lists = np.full((len(rows), width), -1, dtype=np.int64)
         picked = np.zeros((len(rows), width), dtype=np.float32)

@@ -153,13 +153,13 @@ def once() -> dict[str, Any]:
     InvalidRelease
         The environment holds something else than seconds.
     """
-    given = os.environ.get(SECONDS, str(_SECONDS))
+    text = os.environ.get(SECONDS, str(_SECONDS))
     try:
-        seconds = float(given)
+        seconds = float(text)
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < float("inf"):
-        raise InvalidRelease(f"{SECONDS} is {given!r}, expected how many seconds Milvus may take, such as {_SECONDS}")
+        raise InvalidRelease(f"{SECONDS} is {text!r}, expected how many seconds Milvus may take, such as {_SECONDS}")
     return {"timeout": seconds, "retry_times": 0}
 
 
@@ -183,7 +183,7 @@ def located(uri: str) -> str:
     return uri if "://" in uri else str(Path(uri).expanduser().absolute())
 
 
-def expression_of(wanted: Mapping[str, Any], fields: Mapping[str, str]) -> str:
+def expression_of(conditions: Mapping[str, Any], fields: Mapping[str, str]) -> str:
     """Return a filter (docs/serving.md: allow, deny, tags, ranges) as Milvus's expression; "" allows everything.
 
     Raises
@@ -191,14 +191,14 @@ def expression_of(wanted: Mapping[str, Any], fields: Mapping[str, str]) -> str:
     ValueError
         Milvus cannot express it: an attribute that the collection does not hold, a control character.
     """
-    parts = [f"item_id in {_listed(wanted['allow'])}"] if "allow" in wanted else []
-    if wanted.get("deny"):
-        parts.append(f"item_id not in {_listed(wanted['deny'])}")
-    for name, tests in wanted.get("tags", {}).items():
+    parts = [f"item_id in {_listed(conditions['allow'])}"] if "allow" in conditions else []
+    if conditions.get("deny"):
+        parts.append(f"item_id not in {_listed(conditions['deny'])}")
+    for name, tests in conditions.get("tags", {}).items():
         calls = {"any": "array_contains_any", "all": "array_contains_all", "none": "not array_contains_any"}
         field = _field(fields, name)
         parts += [f"{calls[test]}({field}, {_listed(map(_tag, values))})" for test, values in tests.items()]
-    for name, limits in wanted.get("ranges", {}).items():
+    for name, limits in conditions.get("ranges", {}).items():
         signs = {"min": ">=", "max": "<="}
         parts += [f"{_field(fields, name)} {signs[end]} {float(limit)!r}" for end, limit in limits.items()]
     return " and ".join(f"({part})" for part in parts)
@@ -247,8 +247,8 @@ def _check_collection(client: Any, parameters: Mapping[str, Any], place: Path, d
             "this release; release it again"
         )
     fields = {field["name"]: field for field in described["fields"]}
-    wanted = {*FIELDS, *parameters["fields"].values()}
-    if wanted - set(fields) or int(fields["vector"]["params"]["dim"]) != dim:
+    expected = {*FIELDS, *parameters["fields"].values()}
+    if expected - set(fields) or int(fields["vector"]["params"]["dim"]) != dim:
         raise InvalidRelease(f"{place}: collection {name} has other fields than the release; release it again")
 
 

@@ -68,8 +68,8 @@ def joined(known: Past, clicks: Clicks, codes: np.ndarray, now: np.ndarray, last
 
     Among equal times, a click is newer than a known interaction, and a later click newer than an earlier one.
     """
-    kept = clicks.seconds <= now[clicks.rows]
-    rows, seconds, codes = clicks.rows[kept], clicks.seconds[kept], codes[kept]
+    not_later = clicks.seconds <= now[clicks.rows]
+    rows, seconds, codes = clicks.rows[not_later], clicks.seconds[not_later], codes[not_later]
     counts = np.bincount(rows, minlength=len(now))
     width = int(counts.max(initial=0))
     if not width:

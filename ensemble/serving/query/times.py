@@ -18,25 +18,25 @@ PERIODS = {"hour": (DAY, HOUR, 0), "weekday": (WEEK, DAY, _FIRST_MONDAY)}
 
 def index_of(seconds: np.ndarray, part: str, offset: int) -> np.ndarray:
     """Return the hour, the weekday (Monday 0) or the month (January 0), int64 [n]; -1 for NaN and invalid times."""
-    there = np.abs(seconds) < FAR
-    whole = np.floor(np.where(there, seconds, 0.0)).astype(np.int64) + offset
+    present = np.abs(seconds) < FAR
+    whole = np.floor(np.where(present, seconds, 0.0)).astype(np.int64) + offset
     if part == "hour":
         index = whole % DAY // HOUR
     elif part == "weekday":
         index = (whole - _FIRST_MONDAY) % WEEK // DAY
     else:
         index = whole.astype("datetime64[s]").astype("datetime64[M]").astype(np.int64) % 12
-    return np.where(there, index, -1)
+    return np.where(present, index, -1)
 
 
 def fraction_of(seconds: np.ndarray, part: str, offset: int) -> np.ndarray:
     """Return the position in the day, week or year, from 0 to 1, float64 [n]; NaN for NaN and invalid times."""
-    there = np.abs(seconds) < FAR
-    local = np.where(there, seconds, 0.0) + offset
+    present = np.abs(seconds) < FAR
+    local = np.where(present, seconds, 0.0) + offset
     if part == "hour":
         fraction = local % DAY / DAY
     elif part == "weekday":
         fraction = (local - _FIRST_MONDAY) % WEEK / WEEK
     else:
         fraction = index_of(seconds, part, offset) / 12
-    return np.where(there, fraction, np.nan)
+    return np.where(present, fraction, np.nan)

@@ -103,8 +103,8 @@ def stated_users(release: Release, inputs: Sequence[Mapping[str, Any]], outputs:
     stated = taken(fields, SCHEMA)
     if stated["rows"] != (users := release.manifest["counts"]["users"]):
         raise fields.error(f"rows is {stated['rows']}, the manifest counts {users} users")
-    made = [feature["name"] for feature in outputs]
-    for key, known, of in (("columns", list(inputs), "inputs"), ("features", made, "outputs")):
+    output_names = [feature["name"] for feature in outputs]
+    for key, known, of in (("columns", list(inputs), "inputs"), ("features", output_names, "outputs")):
         for entry in stated[key]:
             if entry not in known or stated[key].count(entry) > 1:
                 raise fields.error(f"{key}: {shown(entry)} is none of the {of} of query/transform.json, or there twice")

@@ -92,9 +92,9 @@ class Tags:
         else:
             items = self.members(int(rare[self.counts_of(rare).argmin()])).astype(np.int64)
             positions, bounds = take_ranges(self.groups.rows, items)
-            wanted = np.zeros(len(self.values), dtype=np.int64)
-            wanted[rare] = 1
-            had = np.concatenate([[0], wanted[self.groups.codes[positions]].cumsum()])
+            required = np.zeros(len(self.values), dtype=np.int64)
+            required[rare] = 1
+            had = np.concatenate([[0], required[self.groups.codes[positions]].cumsum()])
             bits = packed(items[had[bounds[1:]] - had[bounds[:-1]] == len(rare)], self._items)
         for code in popular.tolist():
             bits &= self._bitmap(code)
@@ -192,11 +192,11 @@ def extended(first: Attributes, more: Attributes) -> Attributes:
     """
     joined: Attributes = {}
     for name, attribute in first.items():
-        other = more.get(name)
-        if type(other) is not type(attribute):
+        added = more.get(name)
+        if type(added) is not type(attribute):
             raise InvalidRelease(f"attribute '{name}': not among the new items', or of another kind")
         joinable: Any = attribute
-        joined[name] = joinable.extended(other)
+        joined[name] = joinable.extended(added)
     return joined
 
 

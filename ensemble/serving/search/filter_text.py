@@ -81,8 +81,8 @@ def a_list(place: str, value: Any, least: int, most: int, what: str) -> list[Any
     if isinstance(value, list) and least <= len(value) <= most:
         return value
     bounds = f"{least} to {most}" if least else f"at most {most}"
-    got = f"{len(value)} of them" if isinstance(value, list) and value else shown(value)
-    raise Wrong(f"{place}: got {got}, expected a list of {bounds} {what}")
+    actual = f"{len(value)} of them" if isinstance(value, list) and value else shown(value)
+    raise Wrong(f"{place}: got {actual}, expected a list of {bounds} {what}")
 
 
 def shown(value: Any) -> str:

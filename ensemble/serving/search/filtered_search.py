@@ -52,10 +52,10 @@ def search_filtered(
         uncrowded = Uncrowded(search, queries[row : row + 1], excluded, of_row.mask, of_row.crowding)
         known = best.item_index[row, : best.count[row]], best.score[row, : best.count[row]]
         _replace(best, row, *uncrowded.best(int(k[row]), *known))
-    for row, asked in enumerate(filters):
-        if asked is not None and asked.min_score is not None:
-            kept = int(np.count_nonzero(best.score[row, : best.count[row]] >= asked.min_score))
-            _replace(best, row, best.item_index[row, :kept].copy(), best.score[row, :kept].copy())
+    for row, row_filter in enumerate(filters):
+        if row_filter is not None and row_filter.min_score is not None:
+            passing = int(np.count_nonzero(best.score[row, : best.count[row]] >= row_filter.min_score))
+            _replace(best, row, best.item_index[row, :passing].copy(), best.score[row, :passing].copy())
     return best
 
 
@@ -115,14 +115,14 @@ class Uncrowded:
     def _picked(self, codes: list[int], bounds: list[int], most: int) -> list[int]:
         """Return the places of the items to take; the values of item i are `codes[bounds[i]:bounds[i + 1]]`."""
         picked: list[int] = []
-        taken, full, limit = self._taken, self._full, self._limit
+        counts, full, limit = self._taken, self._full, self._limit
         for place, (start, end) in enumerate(pairwise(bounds)):
             own = codes[start:end]
             if not full.isdisjoint(own):
                 continue
             for code in own:
-                taken[code] += 1
-                if taken[code] >= limit:
+                counts[code] += 1
+                if counts[code] >= limit:
                     full.add(code)
             picked.append(place)
             if len(picked) == most:
@@ -134,9 +134,9 @@ def _allowed(filters: Sequence[Filter | None]) -> Allowed | None:
     """Return the rows' masks, each distinct one once; None if no row has one."""
     masks: dict[int, tuple[int, ItemMask]] = {}
     of_row = np.full(len(filters), -1, dtype=np.int64)
-    for row, asked in enumerate(filters):
-        if asked is not None and asked.mask is not None:
-            of_row[row] = masks.setdefault(id(asked.mask), (len(masks), asked.mask))[0]
+    for row, row_filter in enumerate(filters):
+        if row_filter is not None and row_filter.mask is not None:
+            of_row[row] = masks.setdefault(id(row_filter.mask), (len(masks), row_filter.mask))[0]
     return Allowed([mask for _, mask in masks.values()], of_row) if masks else None
 
 

@@ -178,8 +178,8 @@ class Filters:
             except OverflowError:
                 pass
         wrong = next(id_ for id_ in ids if type(id_) is not kind or (kind is int and not -(2**63) <= id_ < 2**63))
-        wanted = "strings" if kind is str else "64-bit integers"
-        raise Wrong(f"'{key}': got {shown(wrong)}, expected item ids, which are {wanted}")
+        expected = "strings" if kind is str else "64-bit integers"
+        raise Wrong(f"'{key}': got {shown(wrong)}, expected item ids, which are {expected}")
 
     def _tags(self, charge: Callable[[float], None], value: Any) -> Iterator[np.ndarray]:
         for name, tests in an_object("tags", value).items():
@@ -222,8 +222,8 @@ class Filters:
         fit = [known_name for known_name, held in self._attributes.items() if isinstance(held, kind)]
         what = {Tags: "an attribute of tags", Numbers: "a number"}.get(kind, "an attribute")
         known = f"has {listed(fit)}" if fit else "has none"
-        got = "no attribute of the release" if attribute is None else f"not {what}"
-        raise Wrong(f"{place}: {got}; expected {what}; the release {known}")
+        actual = "no attribute of the release" if attribute is None else f"not {what}"
+        raise Wrong(f"{place}: {actual}; expected {what}; the release {known}")
 
 
 def _parts(document: Mapping[str, Any]) -> int:
@@ -253,15 +253,15 @@ def _array(ids: list[Any], kind: type) -> np.ndarray:
 
 def _codes(place: str, values: Any, attribute: Tags) -> np.ndarray:
     """Return the distinct codes of a test's values; raise Wrong for one that no item has, such as a misspelling."""
-    given = a_list(place, values, 1, MAX_VALUES, "values")
-    tags = given if {*map(type, given)} == {str} else [_tag(value) for value in given]
+    stated = a_list(place, values, 1, MAX_VALUES, "values")
+    tags = stated if {*map(type, stated)} == {str} else [_tag(value) for value in stated]
     try:
         return attribute.codes_of(tags)
     except KeyError as error:
         missing = error.args[0]
         near = _near(missing or "", attribute.values) or attribute.values
-        got = shown(given[tags.index(missing)])
-        raise Wrong(f"{place}: no item has {got}; the values are such as {listed(near)}") from None
+        actual = shown(stated[tags.index(missing)])
+        raise Wrong(f"{place}: no item has {actual}; the values are such as {listed(near)}") from None
 
 
 def _near(value: str, values: Sequence[str]) -> list[str]:

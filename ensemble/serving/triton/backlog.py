@@ -198,8 +198,8 @@ def read_metrics(host: str, port: int, labels: Sequence[str]) -> Reading:
 def reading(text: str, labels: Sequence[str]) -> Reading:
     """Parse the counts of the model with the labels in a page of metrics; raise ValueError if there are none."""
     counts = {"request_success": 0, "request_failure": 0}
-    for kind, told, count in _COUNT.findall(text):
-        if _NEVER_QUEUED not in told and all(label in told.split(",") for label in labels):
+    for kind, value, count in _COUNT.findall(text):
+        if _NEVER_QUEUED not in value and all(label in value.split(",") for label in labels):
             counts[kind] = counts.get(kind, 0) + int(float(count))
     if "pending_request_count" not in counts:
         raise ValueError("Triton's metrics have none of this model")

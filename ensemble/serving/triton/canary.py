@@ -124,15 +124,15 @@ def difference(answer: Answer, stated: Mapping[str, Any]) -> str:
         return f"items {_shown(answer.items[:count])}: one of them twice"
     if "+" in answer.release or not _same_release(answer, stated):
         return ""
-    wanted = stated["scores"]
-    if count != len(wanted):
-        return f"{count} items, expected {len(wanted)}"
-    slack = TOLERANCE * max([1.0, *map(abs, wanted)])
-    for place, (score, expected) in enumerate(zip(scores, wanted, strict=True)):
+    stated_scores = stated["scores"]
+    if count != len(stated_scores):
+        return f"{count} items, expected {len(stated_scores)}"
+    slack = TOLERANCE * max([1.0, *map(abs, stated_scores)])
+    for place, (score, expected) in enumerate(zip(scores, stated_scores, strict=True)):
         if abs(score - expected) > slack:
             return f"score {score:.6g} in place {place}, expected {expected:.6g}"
     for place, (item, expected) in enumerate(zip(answer.items, stated["items"], strict=False)):
-        if item != expected and _stands_alone(wanted, place, slack):
+        if item != expected and _stands_alone(stated_scores, place, slack):
             return f"item {item!r} in place {place}, expected {expected!r}"
     return ""
 

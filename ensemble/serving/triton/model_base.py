@@ -99,7 +99,9 @@ class BatchModel:
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer the requests in their order; refuse those that waited for too many rows."""
         try:
-            sent: list[Arrays] = [{array.name(): array.as_numpy() for array in asked.inputs()} for asked in requests]
+            sent: list[Arrays] = [
+                {array.name(): array.as_numpy() for array in incoming.inputs()} for incoming in requests
+            ]
         except Exception as error:  # what leaves execute() reaches the client with its traceback
             return [self._failure(error, request, 0) for request in requests]
         rows = [max(map(len, arrays.values()), default=0) for arrays in sent]
@@ -256,12 +258,12 @@ class BatchModel:
         if array.size != 1 or array.dtype.char not in _COUNTS:
             return pb.Tensor(name, array)
         key = name, array.item()
-        kept = self._kept.get(key)
-        if kept is None:
-            kept = pb.Tensor(name, array.copy())
+        tensor = self._kept.get(key)
+        if tensor is None:
+            tensor = pb.Tensor(name, array.copy())
             if len(self._kept) < _MOST_KEPT:
-                self._kept[key] = kept
-        return kept
+                self._kept[key] = tensor
+        return tensor
 
     def _release(self, rows: int) -> Any:
         if rows > 1:

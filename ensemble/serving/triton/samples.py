@@ -96,9 +96,9 @@ def _numbers(shape: tuple[int | None, ...], low: int = -_INT64, high: int = _INT
         if array.ndim != len(shape) or any(
             want not in (None, had) for want, had in zip(shape, array.shape, strict=True)
         ):
-            wanted = " x ".join("any" if size is None else str(size) for size in shape)
-            got = " x ".join(map(str, array.shape))
-            raise fields.error(f"{key} must be {wanted} numbers, as many rows as user_rows has, got {got}")
+            expected = " x ".join("any" if size is None else str(size) for size in shape)
+            actual = " x ".join(map(str, array.shape))
+            raise fields.error(f"{key} must be {expected} numbers, as many rows as user_rows has, got {actual}")
         least, most = (low, high) if whole else (-_FLOAT32, _FLOAT32)
         if array.size and not least <= array.min().item() <= array.max().item() <= most:
             raise fields.error(f"{key} must be from {least:g} to {most:g}, got {array.min()} to {array.max()}")

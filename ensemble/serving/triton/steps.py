@@ -41,8 +41,8 @@ class Steps(NamedTuple):
 def steps_of(release: Release) -> Steps:
     """Return the tensors of the chained models; with an onnxruntime tower, features are passed by name."""
     stated, id_dtype = release.json("query/transform.json"), release.manifest["id_dtype"]
-    taken, features = ([column["name"] for column in stated[key]] for key in ("inputs", "outputs"))
-    check_query(taken, features, str(release.path / "query/transform.json"))
+    inputs, features = ([column["name"] for column in stated[key]] for key in ("inputs", "outputs"))
+    check_query(inputs, features, str(release.path / "query/transform.json"))
     history = any(feature["name"] == HISTORY for feature in stated["outputs"])
     request = input_tensors(stated["inputs"], id_dtype, history)
     columns = {USER, *_TRANSFORM_ONLY, *_BOTH, *(column["name"] for column in stated["inputs"])}
@@ -77,11 +77,11 @@ def feature_tensors(release: Release, outputs: Sequence[Mapping[str, Any]], grap
         return [Tensor(FEATURES, "UINT8", packing(outputs).itemsize)]
     wire = {**WIRE, "float32": "FP32"}
     # By the graphs: a feature may be two arrays, such as a history and its ages.
-    taken = {name for graph in graphs for name in input_names(release.path / graph)}
+    graph_inputs = {name for graph in graphs for name in input_names(release.path / graph)}
     return [
         Tensor(feature["name"], wire[feature["dtype"]], int(feature["max_length"]) if feature["list"] else 1)
         for feature in outputs
-        if feature["name"] in taken
+        if feature["name"] in graph_inputs
     ]
 
 

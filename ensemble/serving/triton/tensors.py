@@ -250,14 +250,14 @@ def _dated(column: Column) -> Column:
 def _pair(requests: Sequence[Arrays], names: list[str]) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Return both arrays of every request; refuse one without the other, or lists of different lengths."""
     if len(names) < 2:
-        other = {"history_item_ids": "history_timestamps", "history_timestamps": "history_item_ids"}[names[0]]
-        raise InvalidRequest(f"column '{other}': missing, row 0; expected as many entries as in '{names[0]}'")
+        partner = {"history_item_ids": "history_timestamps", "history_timestamps": "history_item_ids"}[names[0]]
+        raise InvalidRequest(f"column '{partner}': missing, row 0; expected as many entries as in '{names[0]}'")
     ids, times = ([request[name] for request in requests] for name in names)
     row = 0
     for these, those in zip(ids, times, strict=True):
         if these.shape != those.shape:
-            got, expected = list(those.shape), f"{list(these.shape)} as of '{names[0]}'"
-            raise InvalidRequest(f"column '{names[1]}', row {row}: shape {got}, expected {expected}")
+            actual, expected = list(those.shape), f"{list(these.shape)} as of '{names[0]}'"
+            raise InvalidRequest(f"column '{names[1]}', row {row}: shape {actual}, expected {expected}")
         row += len(these)
     return ids, times
 
@@ -298,8 +298,8 @@ def _plain(
     if max(map(len, values), default=0) > longest:
         position = next(index for index, value in enumerate(values) if len(value) > longest)
         row = _row_of(position, lengths)
-        got, expected = len(values[position]), f"expected at most {longest}"
-        raise InvalidRequest(f"column '{tensor.name}', row {row}: {got} bytes, {expected}")
+        actual, expected = len(values[position]), f"expected at most {longest}"
+        raise InvalidRequest(f"column '{tensor.name}', row {row}: {actual} bytes, {expected}")
     try:
         decoded = [value.decode("utf-8") if isinstance(value, bytes) else str(value) for value in values]
     except UnicodeDecodeError:
@@ -329,9 +329,9 @@ def _is_utf8(value: Any) -> bool:
     return True
 
 
-def _check_rows(name: str, got: int, rows: int) -> None:
-    if got != rows:
-        raise InvalidRequest(f"column '{name}': {got} rows, expected {rows} as in '{USER}'")
+def _check_rows(name: str, actual: int, rows: int) -> None:
+    if actual != rows:
+        raise InvalidRequest(f"column '{name}': {actual} rows, expected {rows} as in '{USER}'")
 
 
 def _invalid(name: str, row: int, value: object, expected: str) -> InvalidRequest:

@@ -63,9 +63,11 @@ def _blockwise(
         number: tf.Tensor, total: tf.Tensor, to_queries: tf.TensorArray, to_items: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.TensorArray, tf.Tensor]:
         part = slice(number * step, (number + 1) * step)
-        asked = queries[part]
-        places = tf.stack([tf.range(tf.shape(asked)[0]), own[part]], axis=1)
-        logits = tf.matmul(tf.concat([asked, tf.ones_like(asked[:, :1])], axis=1), biased, transpose_b=True)
+        block_queries = queries[part]
+        places = tf.stack([tf.range(tf.shape(block_queries)[0]), own[part]], axis=1)
+        logits = tf.matmul(
+            tf.concat([block_queries, tf.ones_like(block_queries[:, :1])], axis=1), biased, transpose_b=True
+        )
         logits = tf.tensor_scatter_nd_sub(logits, places, own_counts[part])
         largest = tf.reduce_max(logits, axis=1, keepdims=True)
         exponentials = tf.exp(logits - largest)
@@ -73,7 +75,7 @@ def _blockwise(
         sums, weight = products[:, -1:], weights[part, tf.newaxis]
         total += tf.reduce_sum(weight * (largest + tf.math.log(sums)))
         to_queries = to_queries.write(number, products[:, :-1] * (weight / sums))
-        to_items += tf.matmul(exponentials, asked * (weight / sums), transpose_a=True)
+        to_items += tf.matmul(exponentials, block_queries * (weight / sums), transpose_a=True)
         return number + 1, total, to_queries, to_items
 
     pieces = tf.TensorArray(tf.float32, blocks, element_shape=[None, width], infer_shape=False)

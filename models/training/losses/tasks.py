@@ -111,20 +111,20 @@ def learned_rows(part: Part, train: Train) -> tuple[Part, Float32Array]:
         The rows' ratings or events do not allow what the recipe does with them.
     """
     rating, tasks = train.objective.rating, train.tasks
-    wanted = positives(part.interactions, rating) & (_event_weights(part.interactions, tasks) > 0)
-    if not wanted.any():
+    learned = positives(part.interactions, rating) & (_event_weights(part.interactions, tasks) > 0)
+    if not learned.any():
         raise RecipeError(f"{_SECTION} weights: no row is of a kind with a weight; give one that occurs more than 0")
-    if not wanted.all() and (tasks is None or tasks.rating is None):
-        part = Part({name: values[wanted] for name, values in part.query.items()}, part.interactions[wanted])
-        wanted = wanted[wanted]
-    return part, _row_weights(part.interactions, rating, tasks, wanted)
+    if not learned.all() and (tasks is None or tasks.rating is None):
+        part = Part({name: values[learned] for name, values in part.query.items()}, part.interactions[learned])
+        learned = learned[learned]
+    return part, _row_weights(part.interactions, rating, tasks, learned)
 
 
-def _row_weights(interactions: pd.DataFrame, rating: Rating, tasks: Tasks | None, wanted: np.ndarray) -> Float32Array:
+def _row_weights(interactions: pd.DataFrame, rating: Rating, tasks: Tasks | None, learned: np.ndarray) -> Float32Array:
     row_weights = weights(interactions, rating)
     if tasks is None:
         return row_weights
-    row_weights = row_weights * wanted * _event_weights(interactions, tasks)
+    row_weights = row_weights * learned * _event_weights(interactions, tasks)
     return row_weights / row_weights.mean(dtype=np.float64).astype(np.float32)
 
 
@@ -163,10 +163,10 @@ def served_rows(part: Part, tasks: Tasks | None) -> Part:
     """Return the rows of the kind of event that is served, all if there is but one kind; raise RecipeError if none."""
     if tasks is None or tasks.events is None:
         return part
-    kept = event_codes(part.interactions, tasks.events) == tasks.events.kinds.index(tasks.events.served)
-    if not kept.any():
+    is_served = event_codes(part.interactions, tasks.events) == tasks.events.kinds.index(tasks.events.served)
+    if not is_served.any():
         raise RecipeError(
-            f"{_SECTION} served: none of {len(kept):,} validation rows is a {tasks.events.served!r}; "
+            f"{_SECTION} served: none of {len(is_served):,} validation rows is a {tasks.events.served!r}; "
             "serve another kind or change data.split"
         )
-    return Part({name: values[kept] for name, values in part.query.items()}, part.interactions[kept])
+    return Part({name: values[is_served] for name, values in part.query.items()}, part.interactions[is_served])

@@ -64,11 +64,11 @@ def _train_rows(directory: Path, *columns: str) -> Iterator[pd.DataFrame]:
 def _known(directory: Path, data: FeatureSet) -> Known:
     """Return which users of the validation rows, and which items, are in the rows trained on."""
     users, items = data.valid.interactions[Columns.User].unique(), np.zeros(len(data.catalogue), bool)
-    index, there = pd.Index(users), np.zeros(len(users) + 1, bool)
+    index, is_known = pd.Index(users), np.zeros(len(users) + 1, bool)
     for rows in _train_rows(directory, Columns.User, Columns.ItemIndex):
-        there[index.get_indexer(pd.Index(rows[Columns.User]))] = True  # -1, the last one: of no such user
+        is_known[index.get_indexer(pd.Index(rows[Columns.User]))] = True  # -1, the last one: of no such user
         items[rows[Columns.ItemIndex]] = True
-    return {Columns.User: users[there[:-1]], Columns.ItemIndex: np.flatnonzero(items)}
+    return {Columns.User: users[is_known[:-1]], Columns.ItemIndex: np.flatnonzero(items)}
 
 
 def _interactions_of(directory: Path, users: Any) -> pd.DataFrame:

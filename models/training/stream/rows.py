@@ -104,9 +104,9 @@ class StreamedRows:
             places = end - back
             places -= places <= own
             present = places >= start
-            there = interactions[np.where(present, places, 0)]
-            codes[rows] = np.where(present, there["code"], 0)
-            ages[rows] = np.where(present, records["time"][rows, np.newaxis] - there["time"], 0)
+            looked_up = interactions[np.where(present, places, 0)]
+            codes[rows] = np.where(present, looked_up["code"], 0)
+            ages[rows] = np.where(present, records["time"][rows, np.newaxis] - looked_up["time"], 0)
         if spec.pad_left:
             codes, ages = codes[:, ::-1], ages[:, ::-1]
         return {HISTORY: codes, HISTORY_AGE: ages}

@@ -97,7 +97,7 @@ def is_finite(values: Any) -> bool:
 
 def check_finite(model: Any, what: str) -> None:
     """Raise StageError unless all weights that training changes are finite; `what` says where they come from."""
-    wrong = next((one.name for one in model.trainable_variables if not is_finite(one)), None)
+    wrong = next((variable.name for variable in model.trainable_variables if not is_finite(variable)), None)
     if wrong is not None:
         raise StageError(f"{what}: the weights {wrong!r} are not finite: that training diverged; retrain")
 

@@ -68,8 +68,8 @@ def recommend(
     """
     from retrieval.runs.places import release_of
 
-    wanted = Wanted(top_k, exclude or [], include_seen, column or [], timestamp, filters)
-    done = _recommend(out, (release_of(source), delta), users, out_path, wanted, (workers, scheduler), force)
+    request = Wanted(top_k, exclude or [], include_seen, column or [], timestamp, filters)
+    done = _recommend(out, (release_of(source), delta), users, out_path, request, (workers, scheduler), force)
     if json:
         out.json(asdict(done))
     else:
@@ -82,7 +82,7 @@ def _recommend(
     where: tuple[Path, Path | None],
     users: str,
     target: Path,
-    wanted: Wanted,
+    request: Wanted,
     cluster: tuple[int | None, str | None],
     force: bool,
 ) -> Any:
@@ -95,12 +95,12 @@ def _recommend(
     chosen = choose(users, everybody.retriever.release)
     if chosen.repeated:
         out.say(f"--users {users}: {chosen.repeated:,} repeated ids; each user is answered once")
-    task = Task(*where, everybody.retriever.name, asking_of(wanted, everybody), target)
+    task = Task(*where, everybody.retriever.name, asking_of(request, everybody), target)
     with client(*cluster) as joined:
-        return answer_all(task, everybody, chosen.ids, joined, out.step, now=wanted.timestamp == "now", force=force)
+        return answer_all(task, everybody, chosen.ids, joined, out.step, now=request.timestamp == "now", force=force)
 
 
-def asking_of(wanted: Wanted, everybody: Everybody) -> Asking:
+def asking_of(request: Wanted, everybody: Everybody) -> Asking:
     """Return what was typed, checked against the release's inputs; raise InvalidRequest naming the option."""
     from ensemble.batch.everybody import Asking
     from ensemble.client.filters import Filter
@@ -108,12 +108,12 @@ def asking_of(wanted: Wanted, everybody: Everybody) -> Asking:
 
     types = everybody.signature.inputs
     item_type = types["exclude_item_ids"]
-    wanted_filter = filter_of(wanted.filters, lambda option, text: typed(option, text, item_type))
+    wanted_filter = filter_of(request.filters, lambda option, text: typed(option, text, item_type))
     return Asking(
-        top_k=wanted.top_k,
-        exclude=[typed("--exclude", text, item_type) for text in wanted.exclude],
-        include_seen=wanted.include_seen,
-        columns=dict(columns_of(wanted.columns, types)),
+        top_k=request.top_k,
+        exclude=[typed("--exclude", text, item_type) for text in request.exclude],
+        include_seen=request.include_seen,
+        columns=dict(columns_of(request.columns, types)),
         filter=wanted_filter.text() if isinstance(wanted_filter, Filter) else wanted_filter or "",
-        time=parse_time(wanted.timestamp),
+        time=parse_time(request.timestamp),
     )

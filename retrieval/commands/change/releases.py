@@ -68,8 +68,8 @@ def prune(
     versions = Versions(releases)
     versions.current_number()  # before the lock, which makes the directory
     with versions.lock():
-        gone = versions.prune(keep)
+        removed = versions.prune(keep)
     if json:
-        out.json({"removed": gone, "kept": versions.numbers()})
+        out.json({"removed": removed, "kept": versions.numbers()})
     else:
-        out.results.print(f"removed: {', '.join(map(str, gone)) or 'none'}")
+        out.results.print(f"removed: {', '.join(map(str, removed)) or 'none'}")

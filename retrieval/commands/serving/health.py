@@ -35,9 +35,9 @@ def health(
     if json:
         out.json({**result._asdict(), "healthy": result.healthy, "seconds": round(result.seconds, 4)})
     else:
-        said = f"release {result.release}, version {result.version}" if result.healthy else result.reason
+        summary = f"release {result.release}, version {result.version}" if result.healthy else result.reason
         out.results.print(
-            f"{result.state}: {address}, model {result.model}: {said} ({1e3 * result.seconds:.1f} ms)",
+            f"{result.state}: {address}, model {result.model}: {summary} ({1e3 * result.seconds:.1f} ms)",
             soft_wrap=True,
         )
     if not (result.healthy or (live and result.alive)):

@@ -38,9 +38,9 @@ def demo(
     done = advance(opened, [stage.name for stage in STAGES], cache, out)
 
     page, user = show(out, opened), any_user(opened.directory)
-    kept = sum(stage["kept"] for stage in done)
+    reused = sum(stage["kept"] for stage in done)
     seconds = time.monotonic() - start
-    out.results.print(f"\ndone in {seconds:.0f} s; {kept} of {len(done)} stages were kept", soft_wrap=True)
+    out.results.print(f"\ndone in {seconds:.0f} s; {reused} of {len(done)} stages were kept", soft_wrap=True)
     out.results.print(f"report:     {page}", soft_wrap=True)
     out.results.print(f"serve it:   retrieval serve {opened.directory}", soft_wrap=True)
     out.results.print(f"ask it:     retrieval query --user {user} --run {opened.directory}", soft_wrap=True)

@@ -108,11 +108,11 @@ def _check_same(path: Path, recipe: Recipe, tables: dict[str, str]) -> None:
     """Refuse a recipe that is there for other files."""
     for table, file in tables.items():
         split = getattr(recipe.data, "split", None)
-        there = getattr(getattr(recipe.data, table, None), "path", None) or getattr(split, "train", None)
-        wanted = file if "://" in file else str(Path(file).expanduser().absolute().resolve())
-        if there != wanted:
+        stated = getattr(getattr(recipe.data, table, None), "path", None) or getattr(split, "train", None)
+        expected = file if "://" in file else str(Path(file).expanduser().absolute().resolve())
+        if stated != expected:
             raise RecipeError(
-                f"{path} is there already, for other {table} ({there or 'none'}); choose another with --out, or write "
+                f"{path} is there already, for other {table} ({stated or 'none'}); choose another with --out, or write "
                 "over it with --force"
             )
 

@@ -55,7 +55,7 @@ class Sources(NamedTuple):
 class Known(Protocol):
     """What is known of raw columns before anything is fitted."""
 
-    def distinct(self, column: str, made: Callable[[Any], Any] | None = None, most: int | None = None) -> int:
+    def distinct(self, column: str, derive: Callable[[Any], Any] | None = None, most: int | None = None) -> int:
         """Return how many distinct values a column has, or things that `made` makes of it; at most `most`."""
 
     def width(self, column: str) -> int:

@@ -98,11 +98,11 @@ class Caster:
         target = next(candidate for candidate in self.targets if candidate.name == column)
         fault = Fault(column, "duplicate", "there once", "keep one row for each id")
         start = 0
-        for chunk, kept in zip(chunks, rows, strict=True):
+        for chunk, is_kept in zip(chunks, rows, strict=True):
             wrong = np.zeros(len(chunk.rows), dtype=np.bool_)
-            wrong[kept[twice[start : start + len(kept)]]] = True
+            wrong[is_kept[twice[start : start + len(is_kept)]]] = True
             self.ledger.add(self.table, fault, chunk, target.source, wrong)
-            start += len(kept)
+            start += len(is_kept)
         self.ledger.of(self.table).kept -= int(twice.sum())
 
 

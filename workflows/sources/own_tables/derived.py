@@ -53,9 +53,9 @@ def derived(config: TableFile, rows: pa.Table, names: Sequence[str]) -> pa.Table
             at = rows.column_names.index(name)
             rows = rows.set_column(at, name, plain_amounts(rows.column(at), config.decimal))
     if config.decimal == ",":
-        kept = _kept(config)
+        rule = _kept(config)
         for at, name in enumerate(rows.column_names):
-            if name not in kept and pa.types.is_string(rows.schema.field(at).type):
+            if name not in rule and pa.types.is_string(rows.schema.field(at).type):
                 rows = rows.set_column(at, name, with_point(rows.column(at)))
     return rows
 

@@ -56,8 +56,8 @@ def seen(frames: Iterable[pd.DataFrame], min_user_rows: int, min_item_rows: int)
         rows = rows[core(rows, min_user_rows, min_item_rows)]
         ids = {column: rows[column].unique() for column in rows.columns} if len(rows) else {}
     if not ids:
-        wanted = f"with data.min_user_rows = {min_user_rows} and data.min_item_rows = {min_item_rows}" * filtered
-        raise DataError(f"data.interactions: no good row is left {wanted}".rstrip())
+        limits = f"with data.min_user_rows = {min_user_rows} and data.min_item_rows = {min_item_rows}" * filtered
+        raise DataError(f"data.interactions: no good row is left {limits}".rstrip())
     return Seen(pd.Index(ids[Columns.User]), pd.Index(ids[Columns.Item]), titles[0] if titles else None)
 
 
@@ -65,14 +65,14 @@ def core(rows: pd.DataFrame, min_user_rows: int, min_item_rows: int) -> Mask:
     """Return which rows [n] are of users and items that have at least so many of the rows that are left."""
     codes = {column: pd.factorize(rows[column])[0] for column in (Columns.User, Columns.Item)}
     least = {Columns.User: min_user_rows, Columns.Item: min_item_rows}
-    kept = np.ones(len(rows), dtype=np.bool_)
+    in_core = np.ones(len(rows), dtype=np.bool_)
     while True:
         few = np.zeros(len(rows), dtype=np.bool_)
         for column, numbers in codes.items():
-            few |= (np.bincount(numbers[kept], minlength=int(numbers.max(initial=0)) + 1) < least[column])[numbers]
-        if not (few & kept).any():
-            return kept
-        kept &= ~few
+            few |= (np.bincount(numbers[in_core], minlength=int(numbers.max(initial=0)) + 1) < least[column])[numbers]
+        if not (few & in_core).any():
+            return in_core
+        in_core &= ~few
 
 
 def joined(frame: pd.DataFrame | None, column: str, ids: pd.Index, filtered: bool) -> tuple[pd.DataFrame, pd.Index]:

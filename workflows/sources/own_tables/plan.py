@@ -43,10 +43,10 @@ def named(located: Located, schema: pa.Schema) -> dict[str, str]:
         A column that the recipe names or that is required does not exist, or two columns get one name.
     """
     config, where = located.config, f"data.{located.table}"
-    there = ", ".join(schema.names)
+    available = ", ".join(schema.names)
     for name in (*config.columns.values(), *config.ignore, *config.amounts):
         if name not in schema.names:
-            raise DataError(f"{where}: {located.paths[0]} has no column {name!r}; there are: {there}")
+            raise DataError(f"{where}: {located.paths[0]} has no column {name!r}; there are: {available}")
     renamed = {raw: ours for ours, raw in config.columns.items()}
     columns: dict[str, str] = {}
     for raw in schema.names:
@@ -62,7 +62,7 @@ def named(located: Located, schema: pa.Schema) -> dict[str, str]:
     for name in IDS[located.table]:
         if name not in columns:
             raise DataError(
-                f"{where}: {located.paths[0]} has no column {name!r}; there are: {there}; "
+                f"{where}: {located.paths[0]} has no column {name!r}; there are: {available}; "
                 f'say which it is: {where}.columns = {{ {name} = "..." }}'
             )
     _check_names(located, columns)
@@ -106,9 +106,9 @@ def check_thresholds(at_least: Mapping[str, float], targets: list[Target], table
     kinds: dict[str, str] = {target.name: str(target.kind) for target in targets} | {Columns.Rating: "float"}
     for name in at_least if table == "interactions" else ():
         if kinds.get(name) not in ("integer", "float"):
-            there = ", ".join(name for name, kind in kinds.items() if kind in ("integer", "float"))
+            numeric = ", ".join(name for name, kind in kinds.items() if kind in ("integer", "float"))
             problem = f"column {name!r} holds {kinds[name]}" if name in kinds else f"no column {name!r}"
-            raise DataError(f"data.at_least: {problem}; of numbers there are: {there} (by our names)")
+            raise DataError(f"data.at_least: {problem}; of numbers there are: {numeric} (by our names)")
 
 
 def _role(table: str, name: str) -> Role:

@@ -149,11 +149,11 @@ class OwnRows:
 
     def _enough(self, frame: pd.DataFrame, ledger: Ledger) -> pd.DataFrame:
         """Return the rows whose columns are at least what the recipe says; nulls are not."""
-        kept = np.ones(len(frame), dtype=np.bool_)
+        enough = np.ones(len(frame), dtype=np.bool_)
         for name, least in self.config.at_least.items():
-            kept &= (frame[name] >= least).fillna(False).to_numpy(dtype=np.bool_)
-        ledger.of("interactions").below += int((~kept).sum())
-        return frame if kept.all() else frame[kept].reset_index(drop=True)
+            enough &= (frame[name] >= least).fillna(False).to_numpy(dtype=np.bool_)
+        ledger.of("interactions").below += int((~enough).sum())
+        return frame if enough.all() else frame[enough].reset_index(drop=True)
 
     def report(self, ledger: Ledger) -> dict[str, Any]:
         """Return what `source.json` says."""

@@ -131,9 +131,9 @@ def nulls_of(column: Column) -> np.ndarray | None:
 
 def without(column: Column, dropped: np.ndarray) -> Column:
     """Return a list column without the `dropped` entries, a mask."""
-    kept = np.zeros(len(dropped) + 1, dtype=np.int64)
-    np.cumsum(~dropped, out=kept[1:])
-    return Column(column.values[~dropped], None, kept[column.offsets])
+    totals = np.zeros(len(dropped) + 1, dtype=np.int64)
+    np.cumsum(~dropped, out=totals[1:])
+    return Column(column.values[~dropped], None, totals[column.offsets])
 
 
 def check_finite(numbers: np.ndarray, what: str) -> None:

@@ -33,7 +33,7 @@ class Continuous:
         """
         if null is not None:
             numbers[null] = self._fill
-        given = numbers
+        unscaled = numbers
         if self._limits is not None:
             numbers = np.minimum(np.maximum(numbers, self._limits[0]), self._limits[1])
         if self._log:
@@ -42,7 +42,7 @@ class Continuous:
             scaled: np.ndarray = ((numbers - self._mean) / self._std).astype(np.float32)
         if not np.isfinite(scaled).all():
             row = int(np.isfinite(scaled).argmin())
-            raise InvalidRequest(f"row {row}: got {given[row]}, expected a number whose feature is a finite float32")
+            raise InvalidRequest(f"row {row}: got {unscaled[row]}, expected a number whose feature is a finite float32")
         return scaled
 
 

@@ -28,21 +28,21 @@ class Cross:
         rows = len(columns[0].values)
         if rows <= FEW:
             keys = list(map(self._key, *[_listed(column) for column in columns]))
-            there = np.array([row for row, key in enumerate(keys) if key is not None], dtype=np.int64)
-            return self._encoded(rows, there, np.array([key for key in keys if key is not None], dtype=np.uint64))
+            present = np.array([row for row, key in enumerate(keys) if key is not None], dtype=np.int64)
+            return self._encoded(rows, present, np.array([key for key in keys if key is not None], dtype=np.uint64))
         null = np.zeros(rows, dtype=bool)
         for column in columns:
             missing = nulls_of(column)
             if missing is not None:
                 null |= missing
-        there = (~null).nonzero()[0]
-        hashes = [_hashes(column, edges, there) for column, edges in zip(columns, self._edges, strict=True)]
-        return self._encoded(rows, there, combined(hashes))
+        present = (~null).nonzero()[0]
+        hashes = [_hashes(column, edges, present) for column, edges in zip(columns, self._edges, strict=True)]
+        return self._encoded(rows, present, combined(hashes))
 
-    def _encoded(self, rows: int, there: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    def _encoded(self, rows: int, present: np.ndarray, keys: np.ndarray) -> np.ndarray:
         codes = np.full(rows, NULL, dtype=np.int64)
-        if len(there):
-            codes[there] = self._vocabulary.encode(keys.view(np.int64))
+        if len(present):
+            codes[present] = self._vocabulary.encode(keys.view(np.int64))
         return codes
 
     def _key(self, *values: Any) -> int | None:
@@ -91,7 +91,7 @@ def _listed(column: Column) -> list[Any]:
     values: list[Any] = column.values.tolist()
     if column.missing is None:
         return values
-    return [None if gone else value for value, gone in zip(values, column.missing.tolist(), strict=True)]
+    return [None if is_missing else value for value, is_missing in zip(values, column.missing.tolist(), strict=True)]
 
 
 OPERATORS = {"cross": Operator(((ANY, False),), CODE, False, _cross, repeats=True)}

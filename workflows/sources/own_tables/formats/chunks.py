@@ -41,9 +41,9 @@ def schema(located: Located) -> pa.Schema:
             f"data.{located.table}.names"
         )
     for path in located.paths[1:]:
-        other = _schema(located, path)
-        if set(other.names) != set(fields.names):
-            differing = sorted(set(other.names) ^ set(fields.names))
+        part_schema = _schema(located, path)
+        if set(part_schema.names) != set(fields.names):
+            differing = sorted(set(part_schema.names) ^ set(fields.names))
             raise DataError(
                 f"{path}: has not the same columns as {located.paths[0]} ({', '.join(map(repr, differing))} in one "
                 f"only); a table's files must have the same: bring it to their form, or leave it out"
@@ -63,9 +63,9 @@ def chunks(located: Located, names: list[str]) -> Iterator[Chunk]:
     for path in located.paths:
         named = folders(located, path)
         stored_names = [name for name in names if name not in named]
-        wanted = sources_of(located.config, stored_names)
+        columns = sources_of(located.config, stored_names)
         try:
-            for chunk in read(located, path, wanted):
+            for chunk in read(located, path, columns):
                 rows = _exploded(located, derived(located.config, chunk.rows, stored_names))
                 chunk = chunk._replace(rows=_with_folders(rows, named, names))
                 counted = located.format == "csv" and located.config.explode is None
@@ -87,8 +87,8 @@ def _schema(located: Located, path: str) -> pa.Schema:
     if column is None:
         return fields
     if column not in fields.names:
-        there = ", ".join(fields.names)
-        raise DataError(f"data.{located.table}.explode: {path} has no column {column!r}; there are: {there}")
+        available = ", ".join(fields.names)
+        raise DataError(f"data.{located.table}.explode: {path} has no column {column!r}; there are: {available}")
     entries = _entries(located, fields.empty_table().column(column)).type.value_type
     return fields.set(fields.get_field_index(column), pa.field(column, entries))
 
@@ -101,10 +101,10 @@ def _exploded(located: Located, rows: pa.Table) -> pa.Table:
     lists = _entries(located, rows.column(column)).combine_chunks()
     row, entries, end = pc.list_parent_indices(lists), pc.list_flatten(lists), located.config.explode_only
     if end:
-        kept = pc.ends_with(entries, end)
-        row, entries = row.filter(kept), pc.utf8_slice_codeunits(entries.filter(kept), 0, -len(end))
-    taken = rows.take(row)
-    return taken.set_column(taken.schema.get_field_index(column), column, entries)
+        matching = pc.ends_with(entries, end)
+        row, entries = row.filter(matching), pc.utf8_slice_codeunits(entries.filter(matching), 0, -len(end))
+    exploded = rows.take(row)
+    return exploded.set_column(exploded.schema.get_field_index(column), column, entries)
 
 
 def _entries(located: Located, values: Any) -> Any:
@@ -143,5 +143,5 @@ def _unreadable(located: Located, path: str, error: Exception) -> DataError:
     remedy = "correct the file, or say what it is in data.{0}: format, delimiter, encoding"
     if "UTF8" in str(error) or isinstance(error, UnicodeError):
         remedy = 'its text is not in that encoding: set data.{0}.encoding, such as "latin-1"'
-    said = " ".join(str(error).split("\n\n")[0].split())
-    return DataError(f"{path}: not readable as {located.format} ({said}); {remedy.format(located.table)}")
+    reason = " ".join(str(error).split("\n\n")[0].split())
+    return DataError(f"{path}: not readable as {located.format} ({reason}); {remedy.format(located.table)}")

@@ -140,10 +140,10 @@ def _sqlite_type(rows: sqlite3.Connection, table: str, name: str) -> pa.DataType
 
 
 def _sqlite_batches(rows: sqlite3.Connection, table: str, schema: pa.Schema) -> Iterator[Any]:
-    wanted = ", ".join(
+    expressions = ", ".join(
         f"CAST({_quoted(field.name)} AS TEXT)" if field.type == pa.string() else _quoted(field.name) for field in schema
     )
-    cursor = rows.execute(f"SELECT {wanted} FROM {table}")
+    cursor = rows.execute(f"SELECT {expressions} FROM {table}")
     while part := cursor.fetchmany(ROWS_PER_CHUNK):
         columns = zip(*part, strict=True)
         yield pa.record_batch(
@@ -157,10 +157,10 @@ def _table(located: Located, path: str, tables: list[str]) -> str:
     if name is None and len(tables) == 1:
         return tables[0]
     if name not in tables:
-        there = ", ".join(tables) or "none"
+        available = ", ".join(tables) or "none"
         problem = f"has no table {name!r}" if name else f"holds {len(tables)} tables"
         raise DataError(
-            f'{path}: {problem}; there are: {there}; set {where} = "..." (init: --table {located.table}=...)'
+            f'{path}: {problem}; there are: {available}; set {where} = "..." (init: --table {located.table}=...)'
         )
     return name
 
@@ -179,8 +179,8 @@ def _schema_of(database: Any, query: str) -> pa.Schema:
 
 
 def _rows_of(database: Any, query: str, names: list[str] | None) -> Iterator[Any]:
-    wanted = "*" if names is None else ", ".join(map(_quoted, names))
-    yield from database.sql(f"SELECT {wanted} {query}").to_arrow_reader(ROWS_PER_CHUNK) if wanted else ()
+    columns = "*" if names is None else ", ".join(map(_quoted, names))
+    yield from database.sql(f"SELECT {columns} {query}").to_arrow_reader(ROWS_PER_CHUNK) if columns else ()
 
 
 def _json_type(structure: Any) -> str:

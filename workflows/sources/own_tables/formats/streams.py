@@ -102,7 +102,7 @@ def pairs(file: IO[bytes], delimiter: bytes) -> Iterator[bytes]:
     for line in file:
         first, *others = [field.strip() for field in line.split(between)] or [b""]
         if others:
-            yield b"".join(first + b"," + other + b"\n" for other in others if other)
+            yield b"".join(first + b"," + item + b"\n" for item in others if item)
 
 
 def block_rows(file: IO[bytes]) -> Iterator[bytes]:
