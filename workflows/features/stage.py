@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,15 +19,14 @@ from msgspec import Struct
 from workflows.columns import Columns
 from workflows.config import AnySplit, Asked, Device, FeatureSide, RandomSplit
 from workflows.errors import RecipeError, StageError
-from workflows.features.canonical import describe
 from workflows.features.dask_cluster import each
 from workflows.features.files import ORDER, QUERY, ROWS, read_arrays, read_query, read_rows, write_arrays
 from workflows.features.finite import check_finite, check_rows
 from workflows.features.history import spec_of
-from workflows.features.kinds.aggregate import check_aggregates, columns_needed
 from workflows.features.plan import HISTORY, FeatureSpec, Planned, history_of, plan
 from workflows.features.pretrained import load_tables, save_tables
 from workflows.features.rows import PARTS, Division, Queries, order_of, sample
+from workflows.features.sides import Source, describe_sides, fit_sides, import_merlin
 from workflows.files import atomic_directory
 from workflows.fitting.warm_start_record import Earlier, Growth, check_same, read_growth, write_growth
 from workflows.progress import Progress, silent
@@ -143,71 +141,38 @@ def build(
         A column that nothing can be learned from, or a value that is not finite as a float32 feature; names column,
         row and value.
     """
-    plans = plan(query, "query.features"), plan(item, "item.features")
-    _check_names(*plans)
-    if earlier:
-        check_same(query, earlier.query, "query.features", earlier.run)
-        check_same(item, earlier.item, "item.features", earlier.run)
+    plans = _plan(query, item, earlier)
     with atomic_directory(out) as directory, _scratch(directory) as scratch:
-        stored = _on_disk(tables, scratch)
-        history = history_of(query)
+        stored, history = _on_disk(tables, scratch), history_of(query)
         if history:
             _check_reserved(stored)
-        wanted = {column for entry in plans[0] for column in entry.columns}
-        queries = Queries.of(stored, wanted | ({Columns.Timestamp} if history else set()))
+        needed = {column for entry in plans[0] for column in entry.columns}
+        queries = Queries.of(stored, needed | ({Columns.Timestamp} if history else set()))
         seen = sample(queries)
-        inputs = (
-            describe(seen, plans[0], "query.features", dated=history is not None),
-            describe(stored.items, plans[1], "item.features"),
-        )
-        for planned, section in zip(plans, ("query.features", "item.features"), strict=True):
-            check_aggregates(planned, section, pq.read_schema(stored.parts[0]).names)
+        inputs = describe_sides(plans, seen, stored, dated=history is not None)
         division, counts = _divide(queries, split, directory, scratch)
-        # Merlin takes seconds to import, and talks while it does: a wrong recipe is told before that.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            from workflows.features.specs import merlin_schema
-            from workflows.features.transform import TrainingRows, Transform
-            from workflows.features.workflow import wants_gpu
-            from workflows.fitting.aggregates import fit_aggregates
-            from workflows.fitting.fit import FittedSide, PartedRows, write_schema
-            from workflows.fitting.warm_start import workflows_of
-        gpu = wants_gpu(device)
-        known = workflows_of(earlier)
+        import_merlin()
+        from workflows.features.transform import Transform
+        from workflows.features.workflow import wants_gpu
+        from workflows.fitting.warm_start import workflows_of
+
+        gpu, known = wants_gpu(device), workflows_of(earlier)
         progress(f"fitting features on {counts['train']:,} training rows ({'cuDF' if gpu else 'pandas'})")
-        tables_of = [
-            fit_aggregates(
-                planned, TrainingRows(Queries.of(stored, columns_needed(planned)), division), len(queries.parts), of
-            )
-            for planned, of in zip(plans, known, strict=True)
-        ]
-        rows = PartedRows(TrainingRows(queries, division), len(queries.parts), seen)
-        fitted = FittedSide.fit_parts(
-            plans[0], inputs[0], rows, gpu, directory / "query_workflow", client, tables_of[0], known[0]
-        )
-        catalogue = FittedSide.fit(
-            plans[1], inputs[1], stored.items, gpu, directory / "item_workflow", tables_of[1], known[1]
-        )
+        source = Source(stored, queries, seen, division)
+        sides = fit_sides(plans, inputs, source, known, gpu, directory, client)
         save_tables([*plans[0], *plans[1]], directory / "pretrained")
-        _check_users(fitted, stored, queries, seen)
-        items = catalogue.transform(stored.items)
-        check_finite(items, plans[1], stored.items, "items")
-        write_arrays(items, directory / "items.parquet")
-        _transform(Transform(queries, division, fitted, directory), client, progress)
-        _write_frame(stored.items, directory / "catalogue.parquet")
-        _write_frame(stored.users, directory / "users.parquet")
-        fitted.compile(directory / "query_transform", history)
-        catalogue.compile(directory / "item_transform")
-        specs = fitted.specs() + ([spec_of(history, len(stored.items))] if history else [])
-        asked_items: Asked = "all" if isinstance(split, RandomSplit) else split.asked
-        document = _Document(
-            query=specs, item=catalogue.specs(), rows=counts, items=len(stored.items), asked=asked_items
-        )
+        _check_users(sides.query, stored, queries, seen)
+        _write_items(sides.item, stored, directory)
+        _transform(Transform(queries, division, sides.query, directory), client, progress)
+        sides.query.compile(directory / "query_transform", history)
+        sides.item.compile(directory / "item_transform")
+        specs = sides.query.specs() + ([spec_of(history, len(stored.items))] if history else [])
         if earlier:
-            grown = {**fitted.rows_of(known[0]), **catalogue.rows_of(known[1])}
-            write_growth(grown, [*document.query, *document.item], stored.items, earlier, directory)
-        write_schema(merlin_schema(document.query, document.item), directory)
-        (directory / "features.json").write_bytes(msgspec.json.format(msgspec.json.encode(document)) + b"\n")
+            grown = {**sides.query.rows_of(known[0]), **sides.item.rows_of(known[1])}
+            write_growth(grown, [*specs, *sides.item.specs()], stored.items, earlier, directory)
+        asked: Asked = "all" if isinstance(split, RandomSplit) else split.asked
+        document = _Document(query=specs, item=sides.item.specs(), rows=counts, items=len(stored.items), asked=asked)
+        _write_document(document, directory)
 
 
 def load(directory: Path, columns: Sequence[str] | None = None, parts: Sequence[str] = PARTS) -> FeatureSet:
@@ -257,6 +222,34 @@ def _document(directory: Path) -> _Document:
 
 def _incomplete(directory: Path, error: Exception) -> StageError:
     return StageError(f"{directory}: not a whole features directory ({error}); run `retrieval features`")
+
+
+def _plan(query: FeatureSide, item: FeatureSide, earlier: Earlier | None) -> tuple[list[Planned], list[Planned]]:
+    """Plan the features of both sides, and compare them with those of an earlier run."""
+    plans = plan(query, "query.features"), plan(item, "item.features")
+    _check_names(*plans)
+    if earlier:
+        check_same(query, earlier.query, "query.features", earlier.run)
+        check_same(item, earlier.item, "item.features", earlier.run)
+    return plans
+
+
+def _write_items(side: FittedSide, stored: Stored, directory: Path) -> None:
+    """Write the items' features, and the raw items and users."""
+    items = side.transform(stored.items)
+    check_finite(items, side.planned, stored.items, "items")
+    write_arrays(items, directory / "items.parquet")
+    _write_frame(stored.items, directory / "catalogue.parquet")
+    _write_frame(stored.users, directory / "users.parquet")
+
+
+def _write_document(document: _Document, directory: Path) -> None:
+    """Write features.json, and the features as Merlin's schema."""
+    from workflows.features.specs import merlin_schema
+    from workflows.fitting.fit import write_schema
+
+    write_schema(merlin_schema(document.query, document.item), directory)
+    (directory / "features.json").write_bytes(msgspec.json.format(msgspec.json.encode(document)) + b"\n")
 
 
 def _check_users(fitted: FittedSide, stored: Stored, queries: Queries, seen: pd.DataFrame) -> None:

@@ -1,0 +1,91 @@
+"""Fit both sides of the features: what goes into them, and the fitted workflows."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pandas as pd
+import pyarrow.parquet as pq
+
+from workflows.features.canonical import Input, describe
+from workflows.features.kinds.aggregate import check_aggregates, columns_needed
+from workflows.features.plan import Planned
+from workflows.features.rows import Division, Queries
+from workflows.tables.store import Stored
+
+if TYPE_CHECKING:
+    from distributed import Client
+    from nvtabular import Workflow
+
+    from workflows.fitting.fit import FittedSide
+
+
+class Source(NamedTuple):
+    """What the workflows are fitted on."""
+
+    stored: Stored
+    queries: Queries
+    sample: pd.DataFrame
+    """Some rows of the queries."""
+    division: Division
+
+
+class Sides(NamedTuple):
+    """The fitted workflows."""
+
+    query: FittedSide
+    item: FittedSide
+
+
+def describe_sides(
+    plans: tuple[list[Planned], list[Planned]], seen: pd.DataFrame, stored: Stored, dated: bool
+) -> tuple[list[Input], list[Input]]:
+    """Return the inputs of both sides: the types of their columns, by a sample of the queries and by the items."""
+    inputs = (
+        describe(seen, plans[0], "query.features", dated=dated),
+        describe(stored.items, plans[1], "item.features"),
+    )
+    for planned, section in zip(plans, ("query.features", "item.features"), strict=True):
+        check_aggregates(planned, section, pq.read_schema(stored.parts[0]).names)
+    return inputs
+
+
+def import_merlin() -> None:
+    """Import Merlin, which takes seconds and talks meanwhile: errors of a recipe are reported before that."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        importlib.import_module("workflows.fitting.fit")
+        importlib.import_module("workflows.fitting.warm_start")
+
+
+def fit_sides(
+    plans: tuple[list[Planned], list[Planned]],
+    inputs: tuple[list[Input], list[Input]],
+    source: Source,
+    known: Sequence[Workflow | None],
+    gpu: bool,
+    directory: Path,
+    client: Client | None,
+) -> Sides:
+    """Fit both workflows, the query side on the training rows; `known` are those of an earlier run, or None."""
+    from workflows.features.transform import TrainingRows
+    from workflows.fitting.aggregates import fit_aggregates
+    from workflows.fitting.fit import FittedSide, PartedRows
+
+    parts = len(source.queries.parts)
+    aggregates = []
+    for planned, earlier in zip(plans, known, strict=True):
+        rows = TrainingRows(Queries.of(source.stored, columns_needed(planned)), source.division)
+        aggregates.append(fit_aggregates(planned, rows, parts, earlier))
+    training = PartedRows(TrainingRows(source.queries, source.division), parts, source.sample)
+    query = FittedSide.fit_parts(
+        plans[0], inputs[0], training, gpu, directory / "query_workflow", client, aggregates[0], known[0]
+    )
+    item = FittedSide.fit(
+        plans[1], inputs[1], source.stored.items, gpu, directory / "item_workflow", aggregates[1], known[1]
+    )
+    return Sides(query, item)
