@@ -49,7 +49,7 @@ benchmarks-smoke: setup
 	@.venv/bin/python -m benchmarks.smoke
 
 faults: setup
-	@.venv/bin/python -m benchmarks.faults.faults $(FAULTS)
+	@.venv/bin/python -m benchmarks.faults $(FAULTS)
 
 check: setup
 	@.venv/bin/ruff check .

@@ -141,7 +141,7 @@ def in_turns(calls: Mapping[str, Callable[[Any], Any]], questions: Sequence[Any]
 
 def module_of(file: str | Path) -> str:
     """Return the name of a file of benchmarks/ as `python -m` takes it."""
-    return ".".join(Path(file).resolve().relative_to(ROOT).with_suffix("").parts)
+    return ".".join(Path(file).resolve().relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
 
 
 def in_process(file: str, *arguments: object) -> subprocess.Popen[str]:

@@ -34,7 +34,7 @@ TOOLS = {
 """Files that can be run and are no benchmarks."""
 ARGUMENTS = {"faults": ["--only", "stop"]}
 """Further arguments; tests/faults/ has the other scenarios of faults, at a size of their own."""
-LONGEST = ("plan", "serving", "ranking", "growing")
+LONGEST = ("plan", "layouts", "ranking", "growing")
 """They begin first, so that none of them is left alone at the end."""
 SECONDS = 600
 """Longer than this, a benchmark hangs; on a quiet machine none takes a quarter of it, on a busy one half."""
@@ -63,7 +63,8 @@ def main() -> None:
 def benchmarks() -> dict[str, Path]:
     """Return the files of all benchmarks, by name."""
     files = sorted(path for path in HERE.rglob("*.py") if '__name__ == "__main__"' in path.read_text(encoding="utf-8"))
-    named = {path.stem: path for path in files if path.stem not in TOOLS}
+    named = {path.parent.name if path.stem == "__main__" else path.stem: path for path in files}
+    named = {name: path for name, path in named.items() if name not in TOOLS}
     return dict(sorted(named.items(), key=lambda entry: entry[0] not in LONGEST))
 
 

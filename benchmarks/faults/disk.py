@@ -1,4 +1,4 @@
-"""`retrieval release`, and a deployment into a running server, while the disk is full. Started by `faults.py`.
+"""`retrieval release`, and a deployment into a running server, while the disk is full. Started by `files.py`.
 
 With `--mount`, in a mount namespace of its own: a tmpfs at PLACE, filled so far that there is from no room at all to
 nearly enough. Without, no file may be larger than a limit (RLIMIT_FSIZE), which fails in the same places.

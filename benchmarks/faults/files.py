@@ -14,20 +14,18 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
 import pyarrow.parquet as pq
 
 from benchmarks.faults.forks import Forks
+from benchmarks.faults.work import Work
 from benchmarks.harness import ROOT
 from retrieval.recipes.recipe import load_recipe
 from retrieval.runs.run import Run
 from retrieval.runs.stages import STAGES
-
-if TYPE_CHECKING:
-    from benchmarks.faults.faults import Work
 
 ARTEFACTS = ("tables", "features", "towers", "metrics.json", "release", "triton")
 _MOMENTS = (

@@ -8,21 +8,19 @@ import time
 from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from benchmarks.faults.load import REFUSED, ClientLoad, Load, Question, listed, percentile_ms
 from benchmarks.faults.questions import Subject, drawn, malformed
 from benchmarks.faults.server import serving
+from benchmarks.faults.work import Work
 from ensemble.client.tensors import Query
 from ensemble.serving.files.release import Release
 from ensemble.serving.search.attributes import Tags, read_attributes
 from ensemble.serving.search.filters import MAX_IDS, MAX_VALUES
 from ensemble.supervision.events import kept
-
-if TYPE_CHECKING:
-    from benchmarks.faults.faults import Work
 
 IN_FLIGHT = 16
 NEIGHBOURS = 2

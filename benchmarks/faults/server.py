@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -34,12 +34,10 @@ from benchmarks.faults.load import (
     until,
 )
 from benchmarks.faults.questions import Subject, right_questions
+from benchmarks.faults.work import Work
 from ensemble.release.sign import new_keys, sign
 from ensemble.server.ports import free_ports
 from ensemble.triton.export import export_repository
-
-if TYPE_CHECKING:
-    from benchmarks.faults.faults import Work
 
 IN_FLIGHT = 16
 QUESTIONS = 200

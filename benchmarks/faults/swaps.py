@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from itertools import cycle
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import psutil
@@ -15,6 +15,7 @@ import tritonclient.grpc as grpc
 from benchmarks.faults.fuzz import Fuzz
 from benchmarks.faults.load import Counts, Load, Question, listed, percentile_ms
 from benchmarks.faults.questions import Answer, Subject, known_answers, right_questions
+from benchmarks.faults.work import Work
 from benchmarks.harness import served
 from ensemble.client.channels import channel_options
 from ensemble.deploy.swap import deploy
@@ -22,9 +23,6 @@ from ensemble.layouts import CHAINED, FUSED
 from ensemble.measure.counters import read_memory_mb
 from ensemble.server.server import TritonServer
 from ensemble.triton.model_control import ModelControl
-
-if TYPE_CHECKING:
-    from benchmarks.faults.faults import Work
 
 IN_FLIGHT = 16
 QUESTIONS = 200

@@ -2,7 +2,7 @@
 `benchmarks/results/`. A page has them between `<!-- FIGURES:BEGIN name -->` and `<!-- FIGURES:END -->`.
 
     .venv/bin/retrieval demo recipes/movielens-100k.toml
-    .venv/bin/python -m benchmarks.quality.quality recipes/movielens-100k.toml
+    .venv/bin/python -m benchmarks.quality.recipes recipes/movielens-100k.toml
     .venv/bin/python -m benchmarks.pages.readme
 
 What the run contributes is kept in `benchmarks/results/demo.json`. `--check` writes nothing and names the pages that do
@@ -87,8 +87,8 @@ def gather(run: Path) -> dict[str, Any]:
 
 def rendered(demo: dict[str, Any]) -> dict[str, str]:
     """Return every set of figures as Markdown, by the name that the pages' marks give."""
-    quality = {entry["recipe"]: entry for entry in read_json(RESULTS / "quality.json")}
-    serving, index = read_json(RESULTS / "serving.json"), read_json(RESULTS / "index.json")
+    quality = {entry["recipe"]: entry for entry in read_json(RESULTS / "recipes.json")}
+    serving, index = read_json(RESULTS / "layouts.json"), read_json(RESULTS / "index.json")
     return {
         "results": summary.results(quality, demo["peers"]),
         "datasets": dataset_tables.rendered(),
@@ -239,7 +239,7 @@ def _layouts(points: list[dict[str, Any]]) -> str:
     ]
     lead = (
         "The same towers and items in each layout, beside stock merlin-systems and a python model that does nothing, "
-        "asked in turns in one run (`benchmarks/serving/serving.py`): rows/s; p50 in ms; server CPU in ms per row."
+        "asked in turns in one run (`benchmarks/serving/layouts.py`): rows/s; p50 in ms; server CPU in ms per row."
     )
     return f"{lead}\n\n" + table(["rows x in flight", *layouts], rows)
 
@@ -322,10 +322,7 @@ def _faults(results: dict[str, Any]) -> str:
         for name, what in FAULTS.items()
         if name in results
     ]
-    lead = (
-        "Requests to a server that is being broken (`benchmarks/faults/faults.py`); "
-        "refused: INVALID_ARGUMENT, UNAVAILABLE."
-    )
+    lead = "Requests to a server that is being broken (`benchmarks/faults`); refused: INVALID_ARGUMENT, UNAVAILABLE."
     return f"{lead}\n\n" + table(["", *counts], rows)
 
 

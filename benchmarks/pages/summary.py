@@ -20,7 +20,7 @@ FEATURE_ROWS = 20_000_000
 ROWS, IN_FLIGHT = 1, 16
 """Rows of a request and requests in flight, for which the table tells the server's speed."""
 BROKEN = ("kill-stub", "stop", "hot-swap", "soak", "fuzz")
-"""The scenarios of benchmarks/faults/faults.py that docs/results.md shows one by one."""
+"""The scenarios of benchmarks/faults that docs/results.md shows one by one."""
 DATA = {"instruments": "recall@10", "lastfm": "recall@20", "gowalla": "recall@20"}
 """Public data sets, and the figure that is usual there."""
 
@@ -30,7 +30,7 @@ def results(quality: Mapping[str, Entry], peers: Entry) -> str:
     rows = [
         *_recall(quality, peers),
         *_data(read_json(RESULTS / "datasets.json")),
-        _server(read_json(RESULTS / "serving.json")),
+        _server(read_json(RESULTS / "layouts.json")),
         _index(read_json(RESULTS / "index.json")),
         _features(read_json(RESULTS / "features.json")),
         _faults(read_json(RESULTS / "faults.json")),

@@ -11,7 +11,7 @@ positive, 1 and 2 negative, a fifth of the rows is the test, drawn at random. Th
 label of its user and of its item *over the rows of its own part*, test labels of the test rows included. Both are
 measured: `means of the training rows`, and `means of each part itself`, which knows part of the answer.
 
-`served` takes the runs that benchmarks/quality/quality.py left (features and towers, three seeds) and trains rankers
+`served` takes the runs that benchmarks/quality/recipes.py left (features and towers, three seeds) and trains rankers
 behind their towers. Entries of `benchmarks/results/ranking.json` that are measured again are replaced; so are those of
 family.json.
 """
@@ -317,7 +317,7 @@ def served(options: argparse.Namespace, out: Terminal) -> None:
 
 
 def run_of(seed: int, options: argparse.Namespace, out: Terminal) -> Run:
-    """Return the run with a seed that quality.py left; with `--quick` one that is made."""
+    """Return the run with a seed that recipes.py left; with `--quick` one that is made."""
     if options.quick:
         return quality.run_of(ROOT / "recipes" / f"{options.base}.toml", seed, options, out)
     return Run.open(options.runs / f"{options.base}-seed{seed}", STAGES)

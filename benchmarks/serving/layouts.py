@@ -1,15 +1,15 @@
 """Serving speed: the stock merlin-systems ensemble, our fused and chained layouts and a no-op model, in turns.
 
-    .venv/bin/python -m benchmarks.serving.serving              everything that docs/serving.md quotes, some 12 minutes
-    .venv/bin/python -m benchmarks.serving.serving --quick      a look, one point
+    .venv/bin/python -m benchmarks.serving.layouts              everything that docs/serving.md quotes, some 12 minutes
+    .venv/bin/python -m benchmarks.serving.layouts --quick      a look, one point
 
 The four servers run beside each other and perf_analyzer asks them in turns, point by point and round by round, so that
 a machine that gets slower or faster meanwhile does so for all; a point is the median over the rounds. Requests are of
 real test rows, each complete: user, top_k, the user's seen items left out. Stock has no such thing, and is sent the
 user's columns, which ours knows by itself. On two cores shared with the load generator ratios say more than numbers.
 
-Results: benchmarks/results/serving.json on the towers of recipes/movielens-100k-user.toml, which stock can serve too;
-serving_start.json (start to first answer, memory) beside it; serving_history.json on recipes/movielens-100k.toml, whose
+Results: benchmarks/results/layouts.json on the towers of recipes/movielens-100k-user.toml, which stock can serve too;
+layouts_start.json (start to first answer, memory) beside it; layouts_history.json on recipes/movielens-100k.toml, whose
 query has a history, for ours and the no-op model.
 """
 
@@ -89,17 +89,17 @@ def main() -> None:
             ROOT / "recipes/movielens-100k-user.toml", layouts, plan, arguments, Path(scratch), out
         )
         write(arguments.out, msgspec.to_builtins(points))
-        write(arguments.out.with_name("serving_start.json"), starts)
+        write(arguments.out.with_name("layouts_start.json"), starts)
         report(out, points, starts)
         ours = [layout for layout in layouts if layout != "stock"]
         if not arguments.no_history and not quick and ours:
             points, starts = compare(ROOT / "recipes/movielens-100k.toml", ours, history, arguments, Path(scratch), out)
-            write(arguments.out.with_name("serving_history.json"), msgspec.to_builtins(points))
+            write(arguments.out.with_name("layouts_history.json"), msgspec.to_builtins(points))
             report(out, points, starts)
 
 
 def _arguments() -> argparse.Namespace:
-    parser = Parser(__doc__, "serving")
+    parser = Parser(__doc__, "layouts")
     parser.add_argument("--rounds", type=int, help="default 3")
     parser.add_argument("--interval-ms", type=int, help="length of one of a measurement's three windows; default 400")
     parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=LAYOUTS)

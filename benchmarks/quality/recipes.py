@@ -1,9 +1,9 @@
 """Every quality figure that the README quotes: recipes trained with several seeds, mean and spread on the test rows.
 
-    .venv/bin/python -m benchmarks.quality.quality                                   all recipes below, three seeds
-    .venv/bin/python -m benchmarks.quality.quality recipes/movielens-100k.toml --seeds 42
+    .venv/bin/python -m benchmarks.quality.recipes                                   all recipes below, three seeds
+    .venv/bin/python -m benchmarks.quality.recipes recipes/movielens-100k.toml --seeds 42
 
-Entries of `benchmarks/results/quality.json` whose recipe is measured again are replaced; the others stay. Finished runs
+Entries of `benchmarks/results/recipes.json` whose recipe is measured again are replaced; the others stay. Finished runs
 under `--runs` are kept, so an interrupted measurement continues.
 """
 
@@ -32,7 +32,7 @@ QUICK = ROOT / "recipes" / "movielens-100k.toml"
 
 def main() -> None:
     """Measure the recipes and write the results."""
-    parser = Parser(__doc__, "quality", "quality", (42, 43, 44))
+    parser = Parser(__doc__, "recipes", "quality", (42, 43, 44))
     parser.add_argument("recipes", nargs="*", type=Path, default=RECIPES)
     parser.add_argument("--peers", action="store_true", help="also popularity, item KNN, EASE and ALS on the same rows")
     options = parser.options()

@@ -1,8 +1,8 @@
 """Faults with figures: what clients, files and memory see when something breaks. `make faults` runs all of it.
 
-    .venv/bin/python -m benchmarks.faults.faults                         everything, about an hour on two cores
-    .venv/bin/python -m benchmarks.faults.faults --quick                 a look at each, some minutes
-    .venv/bin/python -m benchmarks.faults.faults --only kill-stub stop   some of them; the other results are kept
+    .venv/bin/python -m benchmarks.faults                         everything, about an hour on two cores
+    .venv/bin/python -m benchmarks.faults --quick                 a look at each, some minutes
+    .venv/bin/python -m benchmarks.faults --only kill-stub stop   some of them; the other results are kept
 
     kill-stub      the python stub is killed under load; capacity comes back within 5 s
     verify-kills   Triton and the stub of a server that verifies are killed in turns; it comes back each time
@@ -23,13 +23,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -38,77 +36,10 @@ from rich.table import Table
 
 from benchmarks.faults import files, heaviest, server, swaps
 from benchmarks.faults.load import Counts
-from benchmarks.harness import ROOT, Parser
+from benchmarks.faults.work import Runs, Work
+from benchmarks.harness import Parser
 from retrieval.console import Terminal, silence_libraries, terminal
 from workflows.files import atomic_write
-
-EPOCHS = re.compile(r"^epochs = \d+.*$", re.MULTILINE)
-
-
-@dataclass(frozen=True)
-class Runs:
-    """The short runs that are served and broken, made when they are first asked for."""
-
-    directory: Path
-    out: Terminal
-
-    def recipe(self, source: str, name: str, seed: int = 42) -> Path:
-        """Write a recipe of one epoch."""
-        text = (ROOT / "recipes" / source).read_text(encoding="utf-8")
-        text = EPOCHS.sub("epochs = 1" if "refit" in text else "epochs = 1\nrefit = false", text)
-        text = re.sub(r'^name = ".*"$', f'name = "{name}"', text, count=1, flags=re.MULTILINE)
-        text = re.sub(r"^seed = \d+", f"seed = {seed}", text, count=1, flags=re.MULTILINE)
-        text = text.replace('"shop/', f'"{ROOT / "recipes"}/shop/')
-        path = self.directory / f"{name}.toml"
-        atomic_write(path, text.encode())
-        return path
-
-    def run(self, source: str, name: str, seed: int = 42) -> Path:
-        """Return a finished run, released by the code as it is."""
-        self.out.say(f"{name}: run of {source}")
-        command = [sys.executable, "-m", "retrieval", "run", str(self.recipe(source, name, seed))]
-        done = subprocess.run([*command, "--runs", str(self.directory)], capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise RuntimeError(f"{' '.join(command)} failed: {done.stderr[-2000:]}")
-        return self.directory / name
-
-    def first(self) -> Path:
-        """Return a run of integer ids."""
-        return self.run("movielens-100k.toml", "faults-first")
-
-    def second(self) -> Path:
-        """Return a run of the same tables with other towers."""
-        return self.run("movielens-100k.toml", "faults-second", seed=43)
-
-    def shop(self) -> Path:
-        """Return a run of string ids with a column of floats."""
-        return self.run("tables.toml", "faults-shop")
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a scenario is given."""
-
-    runs: Runs
-    scratch: Path
-    options: argparse.Namespace
-
-    def made_up(self) -> Path:
-        """Return a directory with a release that nothing was trained for, in seconds, and its model repository."""
-        from benchmarks.serving.worst_release import make_release
-        from ensemble.triton.export import export_repository
-
-        export_repository(make_release(self.scratch, 1659).path, self.scratch / "triton")
-        return self.scratch
-
-    def times(self, whole: int, quick: int) -> int:
-        """Return how often to do it."""
-        return quick if self.options.quick else whole
-
-    def say(self, message: str) -> None:
-        """Print a line of progress."""
-        self.runs.out.step(message)
-
 
 SCENARIOS: dict[str, Callable[[Work], dict[str, Any]]] = {
     "kill-stub": server.kill_stub,
