@@ -70,9 +70,25 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure the towers by exact search over the whole catalogue, on the rows that the split asks for.
 
-    `transform` makes features of raw query columns, which playlists that are to be continued need, and users whose rows
-    are several queries, to be asked once. With a ranker what is measured is what is served: retrieved, then ranked.
-    `settings` say how many rows are asked for, and the cut-offs of the figures per user.
+    With a ranker what is measured is what is served: retrieved, then ranked.
+
+    Parameters
+    ----------
+    features_dir, towers_dir
+        What the stages features and train wrote.
+    protocol
+        The split in words, as it is reported.
+    rating
+        Which rows are positives, for popularity and the peers.
+    transform
+        Makes features of raw query columns: needed for playlists that are to be continued, and for users whose rows are
+        several queries, to be asked once.
+    beside
+        The ranker, if there is one, and the peers to compare with.
+    settings
+        How many rows are asked for, and the cut-offs of the figures per user.
+    progress
+        Is called with a line for each step.
 
     Returns
     -------

@@ -92,6 +92,26 @@ def train_ranker(
     were retrained on training and validation rows, so is the ranker. `out` gets `ranker.onnx`, `items.npy`,
     `params.json`, `history.json` and `checkpoint`.
 
+    Parameters
+    ----------
+    data
+        The features, with all rows of training and validation.
+    towers
+        The folder of the exported towers.
+    ranking
+        The ranker's kind and settings.
+    model, train
+        Settings of the towers that hold for the ranker, too: the width of embeddings, the history, which rows are
+        positives, whether to retrain.
+    seed
+        Of the weights, the drawn rows and their order.
+    device
+        `cpu` keeps TensorFlow off a GPU.
+    out
+        The folder to write to.
+    progress
+        Is called with a line for each epoch.
+
     Raises
     ------
     DivergedError

@@ -55,7 +55,30 @@ def train(
     Early stopping on the validation part finds the number of epochs; with `refit` a new model is then trained for as
     many epochs on training and validation rows together. `out` gets `query.onnx`, `item.onnx`, `item_vectors.npy`,
     `towers.json`, `history.json`, `cost.json`, `checkpoints/` and `tensorboard/`, with tasks also `tasks.npz`, with a
-    blend `blend.json` and `factors.npz`. Of several ranks (`session`) all train and the first one writes.
+    blend `blend.json` and `factors.npz`.
+
+    Parameters
+    ----------
+    data
+        The features, with all rows of training and validation.
+    model, train
+        The towers and how they are trained, as the recipe has them.
+    seed
+        Of the weights and of the order of rows.
+    device
+        Where TensorFlow computes.
+    out
+        The folder to write to.
+    progress
+        Is called with a line for each epoch.
+    on_epoch
+        Is called after each epoch of the search with its number, from 1, and the monitored figure; what it raises ends
+        the training.
+    earlier
+        Towers of a run to start from.
+    session
+        What is shared with other Horovod processes, all of which train while the first one writes, and with earlier
+        attempts of this training.
 
     Raises
     ------
@@ -103,18 +126,31 @@ def train(
             chosen = choose(towers[-1], data, validation, model.blend, train.objective.rating, progress)
         if train.refit and not (chosen and chosen.share == 0):  # else nothing is served of the towers
             towers.append(_trained_anew(data, towers, model, train, seed, epochs, logs, progress, refit, session))
-        if not ranks.leads:
-            return
-        tower = towers[-1]
-        if train.refit:
-            tower.save_weights(out / "checkpoints" / "refit")
-        if train.mixed_precision:
-            tower = _in_float32(tower, data, model, validation.queries.first(1))
-        (out / "history.json").write_bytes(json_bytes(validation.history))
-        export_towers(_blended(tower, chosen, data, model, train, out) if chosen else tower, data, epochs, out)
-        if tower.heads is not None:
-            tower.heads.save(out)
-        meter.write(tower, validation.history, out)
+        if ranks.leads:
+            tower = _exported(towers[-1], chosen, data, model, train, epochs, validation, out)
+            meter.write(tower, validation.history, out)
+
+
+def _exported(
+    tower: TwoTowerModel,
+    chosen: Blending | None,
+    data: FeatureSet,
+    model: Model,
+    train: Train,
+    epochs: int,
+    validation: Validation,
+    out: Path,
+) -> TwoTowerModel:
+    """Write the towers and how validation went; return them with float32 weights."""
+    if train.refit:
+        tower.save_weights(out / "checkpoints" / "refit")
+    if train.mixed_precision:
+        tower = _in_float32(tower, data, model, validation.queries.first(1))
+    (out / "history.json").write_bytes(json_bytes(validation.history))
+    export_towers(_blended(tower, chosen, data, model, train, out) if chosen else tower, data, epochs, out)
+    if tower.heads is not None:
+        tower.heads.save(out)
+    return tower
 
 
 def _blended(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from workflows.errors import RecipeError
 
 if TYPE_CHECKING:
     from ensemble.client.tls import ServerTls
+    from ensemble.server.server import Addresses
 
 
 @command
@@ -59,18 +61,15 @@ def serve(
     retrieval serve runs/movielens-100k --host 0.0.0.0 --tls-cert server.pem --tls-key server.key --tls-ca clients.pem
     retrieval serve runs/movielens-100k --verify release.pub.pem
     """
-    from ensemble.layouts import CHAINED, FUSED, answering_models
     from ensemble.server.foreground import serve as serve_triton
     from ensemble.server.json_logs import as_json, to_json
-    from ensemble.server.server import Addresses, TritonServer
-    from retrieval.report.examples import any_user
+    from ensemble.server.server import TritonServer
     from retrieval.runs.places import repository_of
 
     if log not in ("text", "json"):
         raise RecipeError(f"--log {log}: expected text or json")
     if at_least is not None and verify is None:
         raise RecipeError("--at-least goes with --verify: what is not signed can say any time")
-    log_line = out.say if log == "text" else lambda line: out.say(as_json(line))
     server = TritonServer(
         repository_of(source),
         triton=triton,
@@ -84,21 +83,24 @@ def serve(
         tls=server_tls(tls_cert, tls_key, tls_ca, supervise),
         verify=verify,
         at_least=at_least,
-        on_log=log_line,
+        on_log=out.say if log == "text" else lambda line: out.say(as_json(line)),
     )
 
-    def ready(at: Addresses) -> None:
-        http = "" if at.http_port is None else f", http {at.host}:{at.http_port}"
-        out.results.print(f"ready: grpc {at.grpc}{http}", soft_wrap=True)
-        model = "" if FUSED in answering_models(server.repository) else f" --model {CHAINED}"
-        secure = "" if tls_cert is None else " --tls-ca CA"
-        out.results.print(
-            f"ask it: retrieval{secure} query --user {any_user(source)} --address {at.grpc} --run {source}{model}",
-            soft_wrap=True,
-        )
-
     watch = (lambda event: out.say(to_json(event))) if supervise else None
+    ready = partial(_show_address, out, source, server.repository, secure=tls_cert is not None)
     raise typer.Exit(serve_triton(server, ready, watch))
+
+
+def _show_address(out: Terminal, source: Path, repository: Path, addresses: Addresses, secure: bool) -> None:
+    """Print where the server answers, and a command that asks it."""
+    from ensemble.layouts import CHAINED, FUSED, answering_models
+    from retrieval.report.examples import any_user
+
+    http = "" if addresses.http_port is None else f", http {addresses.host}:{addresses.http_port}"
+    out.results.print(f"ready: grpc {addresses.grpc}{http}", soft_wrap=True)
+    query = f"retrieval{' --tls-ca CA' if secure else ''} query --user {any_user(source)} --address {addresses.grpc}"
+    model = "" if FUSED in answering_models(repository) else f" --model {CHAINED}"
+    out.results.print(f"ask it: {query} --run {source}{model}", soft_wrap=True)
 
 
 def server_tls(certificate: Path | None, key: Path | None, authority: Path | None, supervise: bool) -> ServerTls | None:
