@@ -34,7 +34,7 @@ from merlin.schema import Tags
 
 from benchmarks.harness import ROOT, Parser, figure, in_turns, named, prepared, released, spread, store
 from benchmarks.harness import measured as measured_of
-from benchmarks.quality import family, quality
+from benchmarks.quality import family, recipes
 from ensemble.serving.files.release import Release
 from ensemble.serving.retriever import Retriever
 from models.config import Model
@@ -319,7 +319,7 @@ def served(options: argparse.Namespace, out: Terminal) -> None:
 def run_of(seed: int, options: argparse.Namespace, out: Terminal) -> Run:
     """Return the run with a seed that recipes.py left; with `--quick` one that is made."""
     if options.quick:
-        return quality.run_of(ROOT / "recipes" / f"{options.base}.toml", seed, options, out)
+        return recipes.run_of(ROOT / "recipes" / f"{options.base}.toml", seed, options, out)
     return Run.open(options.runs / f"{options.base}-seed{seed}", STAGES)
 
 
