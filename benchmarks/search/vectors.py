@@ -27,11 +27,9 @@ class Data(NamedTuple):
     """int64 [items]: the cluster that each item was drawn from, 0 the largest."""
 
 
-def make_vectors(
-    items: int, queries: int = 1000, *, dim: int = 64, clusters: int = CLUSTERS, noise: float = NOISE, seed: int = 0
-) -> Data:
+def make_vectors(items: int, queries: int, *, dim: int = 64, clusters: int = CLUSTERS) -> Data:
     """Draw a data set; the same arguments give the same arrays."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     centres = _unit(rng.standard_normal((clusters, dim), dtype=np.float32))
     sizes = 1 / np.arange(1, clusters + 1)
     sizes /= sizes.sum()
@@ -39,14 +37,14 @@ def make_vectors(
     vectors = np.empty((items, dim), dtype=np.float32)
     for start in range(0, items, _BLOCK):  # the noise of all items at once would hold them twice
         part = cluster[start : start + _BLOCK]
-        vectors[start : start + _BLOCK] = _noisy(centres[part], noise, rng)
+        vectors[start : start + _BLOCK] = _noisy(centres[part], rng)
     mix = rng.uniform(0, 0.5, (queries, 1)).astype(np.float32)
     near, far = centres[rng.choice(clusters, queries, p=sizes)], centres[rng.integers(0, clusters, queries)]
-    return Data(vectors, _noisy((1 - mix) * near + mix * far, noise, rng), cluster)
+    return Data(vectors, _noisy((1 - mix) * near + mix * far, rng), cluster)
 
 
-def _noisy(points: np.ndarray, noise: float, rng: np.random.Generator) -> np.ndarray:
-    scale = np.float32(noise / np.sqrt(points.shape[1]))
+def _noisy(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    scale = np.float32(NOISE / np.sqrt(points.shape[1]))
     return _unit(points + scale * rng.standard_normal(points.shape, dtype=np.float32))
 
 

@@ -68,9 +68,9 @@ class ClientTls:
             raise ServerError("a client's certificate and its key belong together; only one of them is given")
 
     @staticmethod
-    def from_environment(environment: Mapping[str, str] = os.environ) -> ClientTls | None:
+    def from_environment() -> ClientTls | None:
         """Read `RETRIEVAL_TLS_CA`, `_CERT`, `_KEY` and `_NAME`; None (plain text) if none of them is set."""
-        settings = {name: environment.get(_PREFIX + name) or None for name in ("CA", "CERT", "KEY", "NAME")}
+        settings = {name: os.environ.get(_PREFIX + name) or None for name in ("CA", "CERT", "KEY", "NAME")}
         if not any(settings.values()):
             return None
         authority, certificate, key = (

@@ -14,6 +14,8 @@ from ensemble.client.channels import channel_options
 from ensemble.client.retry import meaning
 from workflows.errors import ServerError
 
+_TIMEOUT_S = 10.0
+
 
 @dataclass(frozen=True)
 class Counters:
@@ -29,7 +31,7 @@ class Counters:
         return sum(seconds - earlier.cpu_s.get(pid, 0.0) for pid, seconds in self.cpu_s.items())
 
 
-def read_counters(address: str, model: str, server_pid: int | None = None, timeout_s: float = 10.0) -> Counters:
+def read_counters(address: str, model: str, server_pid: int | None = None) -> Counters:
     """Read a model's totals.
 
     Parameters
@@ -40,8 +42,6 @@ def read_counters(address: str, model: str, server_pid: int | None = None, timeo
         Name of the model.
     server_pid
         Process id of tritonserver, to read the CPU time of it and its children; None: a server elsewhere.
-    timeout_s
-        Seconds to wait for the answer.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def read_counters(address: str, model: str, server_pid: int | None = None, timeo
     ServerError
         There is no process `server_pid`.
     """
-    statistics = _statistics(address, model, timeout_s)
+    statistics = _statistics(address, model)
     rows = sum(int(version.get("inference_count", 0)) for version in statistics)
     return Counters(rows, {} if server_pid is None else _cpu_seconds(server_pid))
 
@@ -72,12 +72,12 @@ def read_memory_mb(server_pid: int) -> float:
     return total / 1e6
 
 
-def _statistics(address: str, model: str, timeout_s: float) -> list[dict[str, Any]]:
+def _statistics(address: str, model: str) -> list[dict[str, Any]]:
     channel = grpc.InferenceServerClient(address, **channel_options(address))
     try:
-        answer = channel.get_inference_statistics(model, as_json=True, client_timeout=timeout_s)
+        answer = channel.get_inference_statistics(model, as_json=True, client_timeout=_TIMEOUT_S)
     except InferenceServerException as error:
-        raise meaning(error, address, model, timeout_s) from None
+        raise meaning(error, address, model, _TIMEOUT_S) from None
     finally:
         channel.close()
     return answer.get("model_stats", [])

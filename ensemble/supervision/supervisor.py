@@ -56,11 +56,9 @@ def _silent(_: Event) -> None:
 class Supervisor:
     """Supervises one server."""
 
-    def __init__(
-        self, server: TritonServer, tell: Callable[[Event], None] = _silent, patience: Patience | None = None
-    ) -> None:
+    def __init__(self, server: TritonServer, tell: Callable[[Event], None] = _silent) -> None:
         """Take a running server; `tell` is called with every event, in the thread that calls `run`."""
-        self._server, self._patience = server, patience or Patience()
+        self._server, self._patience = server, Patience()
         place = server.addresses
         facts = {"host": place.host, "ports": place.ports, "supervisor_pid": os.getpid(), "started": now()}
         self.events = Events(server.repository, place.grpc_port, tell, **facts)

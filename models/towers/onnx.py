@@ -16,20 +16,22 @@ import onnxruntime
 from models.metrics import Float32Array
 from workflows.files import sha256_of
 
+ROWS: Final = 8192
+"""Of a batch."""
 TABLE: Final = "table/"
 """What the names of those inputs begin with; the rest is the file's name without its suffix."""
 PAIRED: Final = ("query.onnx", "item.onnx", "item_vectors.npy")
 
 
-def run_tower(path: Path, features: Mapping[str, np.ndarray], batch_size: int = 8192) -> Float32Array:
+def run_tower(path: Path, features: Mapping[str, np.ndarray]) -> Float32Array:
     """Run an exported tower over all rows, in batches; float32 `[rows, d]`."""
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     names = [tensor.name for tensor in session.get_inputs()]
     tables = {name: np.load(table_file(path, name), mmap_mode="r") for name in names if name.startswith(TABLE)}
     rows = len(next(iter(features.values())))
     feeds = (
-        {name: features[name][start : start + batch_size] for name in names if name not in tables}
-        for start in range(0, rows, batch_size)
+        {name: features[name][start : start + ROWS] for name in names if name not in tables}
+        for start in range(0, rows, ROWS)
     )
     return np.concatenate([session.run(None, {**feed, **tables})[0] for feed in feeds])
 

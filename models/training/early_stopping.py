@@ -22,6 +22,8 @@ from workflows.features.stage import Part
 OnEpoch = Callable[[int, float], None]
 """Called after every epoch with its number, from 1, and the monitored figure; what it raises ends the training."""
 ALONE = Ranks()
+QUERIES, ITEMS = 8192, 65_536
+"""Rows of a batch of each tower."""
 _WORST = 1e6
 """Variances that a rating is off by which is not finite: never the best."""
 _REPORTED = ("recall@10", "recall@100", "ndcg@10")
@@ -144,21 +146,19 @@ def encode_rows(model: TwoTowerModel, queries: Rows, rows: Int64Array | None = N
     return np.concatenate([model.query_vectors(some).numpy() for some in queries.blocks(rows)])
 
 
-def encode_queries(
-    model: TwoTowerModel | BlendedTowers, queries: dict[str, tf.Tensor], batch_size: int = 8192
-) -> Float32Array:
+def encode_queries(model: TwoTowerModel | BlendedTowers, queries: dict[str, tf.Tensor]) -> Float32Array:
     """Run the query tower over all rows, in batches; float32 `[rows, d]`."""
-    dataset = tf.data.Dataset.from_tensor_slices(queries).batch(batch_size)
+    dataset = tf.data.Dataset.from_tensor_slices(queries).batch(QUERIES)
     return np.concatenate([model.query_vectors(batch).numpy() for batch in dataset])
 
 
-def encode_items(model: TwoTowerModel | BlendedTowers, batch_size: int = 65_536) -> Float32Array:
+def encode_items(model: TwoTowerModel | BlendedTowers) -> Float32Array:
     """Run the item tower over the whole catalogue, in batches; float32 `[items, d]`."""
     count = len(next(iter(model.catalogue.values())))
-    first = model.item_vectors(items=tf.range(min(batch_size, count), dtype=tf.int64)).numpy()
+    first = model.item_vectors(items=tf.range(min(ITEMS, count), dtype=tf.int64)).numpy()
     vectors = np.empty((count, first.shape[1]), np.float32)
     vectors[: len(first)] = first
-    for start in range(batch_size, count, batch_size):
-        items = tf.range(start, min(start + batch_size, count), dtype=tf.int64)
-        vectors[start : start + batch_size] = model.item_vectors(items=items).numpy()
+    for start in range(ITEMS, count, ITEMS):
+        items = tf.range(start, min(start + ITEMS, count), dtype=tf.int64)
+        vectors[start : start + ITEMS] = model.item_vectors(items=items).numpy()
     return vectors

@@ -97,9 +97,9 @@ def object_of(required: Schema, optional: Schema = {}) -> Check:  # noqa: B006 -
     return lambda fields, key: taken(fields.object(key), required, optional)
 
 
-def list_of(required: Schema, optional: Schema = {}) -> Check:  # noqa: B006 - not changed
+def list_of(required: Schema) -> Check:
     """Return the check of a list of objects with these fields and no others."""
-    return lambda fields, key: [taken(entry, required, optional) for entry in fields.objects(key)]
+    return lambda fields, key: [taken(entry, required) for entry in fields.objects(key)]
 
 
 def taken(fields: Fields, required: Schema, optional: Schema = {}) -> dict[str, Any]:  # noqa: B006 - not changed
