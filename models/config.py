@@ -218,8 +218,8 @@ class Objective(Section, frozen=True, kw_only=True):
 
     @property
     def is_blockwise(self) -> bool:
-        """Return whether the softmax is over sampled items of which a row's own is all that it has to itself: it is
-        then computed some rows at a time (`models.training.losses.normaliser`), unless there is a teacher, or other
+        """Return whether the softmax is over sampled items that all rows share, but for each row's own: it is then
+        computed some rows at a time (`models.training.losses.normaliser`), unless there is a teacher, or other
         tasks need every row's loss."""
         others = self.positives_weight < 1 or self.label_smoothing
         return isinstance(self.candidates, Sampled) and not (others or self.candidates.hard or self.candidates.cached)

@@ -30,7 +30,7 @@ SLOW_FOLDERS = ("benchmarks", "congruence", "containers", "faults", "live", "mod
 SLOW_FILES = (
     *("ensemble/batch/test_batch_answers.py", "ensemble/test_index.py", "ensemble/test_versions.py"),
     *("release/test_fuzz.py", "release/test_hostile.py", "release/test_schema.py"),
-    *("retrieval/commands/test_peers.py", "retrieval/runs/test_continuing.py", "retrieval/runs/test_every_feature.py"),
+    *("retrieval/commands/test_peers.py", "retrieval/runs/test_warm_start.py", "retrieval/runs/test_every_feature.py"),
     *("retrieval/runs/test_ranking.py", "retrieval/test_tuning.py"),
     *("serving/test_engines.py", "serving/test_filtered_recall.py", "serving/test_index.py", "serving/test_search.py"),
     "workflows/features/test_parts.py",
@@ -47,7 +47,7 @@ LONGEST_FILES = (
     "retrieval/init/test_init.py",
     "retrieval/test_planning.py",
     "retrieval/test_notebook.py",
-    "retrieval/runs/test_continuing.py",
+    "retrieval/runs/test_warm_start.py",
     "server/test_server.py",
 )
 """Those that take a minute and more on a busy machine."""

@@ -48,7 +48,7 @@ def rendered() -> dict[str, str]:
         "ratings": _ratings([entry for entry in tasks if entry["experiment"] == "rating"]),
         "shop": _events([entry for entry in tasks if entry["experiment"] == "shop"], SHOP),
         "stars": _events([entry for entry in tasks if entry["experiment"] == "stars"], STARS),
-        "growing": _growing(read_json(RESULTS / "growing.json")),
+        "warm_start": _warm_start(read_json(RESULTS / "warm_start.json")),
         "rated": _rated([entry for entry in ranking if entry["measured"] == "rated"]),
         "ranked": _ranked(ranking),
     }
@@ -134,7 +134,7 @@ def _events(entries: list[dict[str, Any]], what: Mapping[str, tuple[str, str]]) 
     return f"{len(entries[0]['seeds'])} seeds:\n\n" + table(["weight of the others", *_named(weights)], rows)
 
 
-def _growing(results: dict[str, Any]) -> str:
+def _warm_start(results: dict[str, Any]) -> str:
     rows = [
         [
             choice,

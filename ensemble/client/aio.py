@@ -87,7 +87,7 @@ class AsyncRetrievalClient(ClientBase):
         InvalidRequest, Unavailable, DeadlineExceeded, ClientError
             As `RetrievalClient.recommend` does.
         """
-        return await self._hold(ask(self._peer, query))
+        return await self._run(ask(self._peer, query))
 
     async def signature(self) -> Signature:
         """Return the inputs, outputs and limits of the model, read from the server once.
@@ -97,19 +97,19 @@ class AsyncRetrievalClient(ClientBase):
         Unavailable, DeadlineExceeded, ClientError
             As `RetrievalClient.recommend` does.
         """
-        return await self._hold(ask_signature(self._peer))
+        return await self._run(ask_signature(self._peer))
 
-    async def _hold(self, conversation: Generator[Step, Any, Returned]) -> Returned:
-        """Do the steps of a conversation and return its result."""
+    async def _run(self, steps: Generator[Step, Any, Returned]) -> Returned:
+        """Do the steps of a call and return its result."""
         try:
-            step = next(conversation)
+            step = next(steps)
             while True:
                 try:
                     result = await self._do(step)
                 except InferenceServerException as error:
-                    step = conversation.throw(error)
+                    step = steps.throw(error)
                 else:
-                    step = conversation.send(result)
+                    step = steps.send(result)
         except StopIteration as end:
             return end.value
 

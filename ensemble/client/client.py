@@ -182,7 +182,7 @@ class RetrievalClient(ClientBase):
         InvalidRequest, Unavailable, DeadlineExceeded, ClientError
             As `recommend` does.
         """
-        return self._hold(ask(self._peer, query))
+        return self._run(ask(self._peer, query))
 
     def signature(self) -> Signature:
         """Return the inputs, outputs and limits of the model, read from the server once.
@@ -192,19 +192,19 @@ class RetrievalClient(ClientBase):
         Unavailable, DeadlineExceeded, ClientError
             As `recommend` does.
         """
-        return self._hold(ask_signature(self._peer))
+        return self._run(ask_signature(self._peer))
 
-    def _hold(self, conversation: Generator[Step, Any, Returned]) -> Returned:
-        """Do the steps of a conversation and return its result."""
+    def _run(self, steps: Generator[Step, Any, Returned]) -> Returned:
+        """Do the steps of a call and return its result."""
         try:
-            step = next(conversation)
+            step = next(steps)
             while True:
                 try:
                     result = self._do(step)
                 except InferenceServerException as error:
-                    step = conversation.throw(error)
+                    step = steps.throw(error)
                 else:
-                    step = conversation.send(result)
+                    step = steps.send(result)
         except StopIteration as end:
             return end.value
 

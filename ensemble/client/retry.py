@@ -1,6 +1,6 @@
-"""The conversation of a client with the server: what is asked, in which order, and when it is asked again.
+"""The steps of a call to the server: what is sent, in which order, and when it is sent again.
 
-A conversation is a generator: it yields a `Step`, and is sent the result or thrown the error of the step. So the
+A call is a generator: it yields a `Step`, and is sent the result or thrown the error of the step. So the
 blocking client and the asyncio one differ only in how they wait.
 """
 

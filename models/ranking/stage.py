@@ -126,7 +126,7 @@ def train_ranker(
         if train.refit:
             rows = training_rows(data, join([data.train, data.valid]), released, train, ranking.candidates, seed)
             progress(f"retraining on training and validation rows, {facts['epochs']} epochs")
-            ranker = task.build(released, kept=facts.get("kept"))
+            ranker = task.build(released, field_names=facts.get("kept"))
             ranker.fit(task.batches(rows), epochs=facts["epochs"], verbose=0, callbacks=[task.guard(rows, "refit")])
         ranker.save_weights(out / CHECKPOINT)
         pairing = json.loads((towers / "towers.json").read_text(encoding="utf-8"))["pairing"]
@@ -180,7 +180,7 @@ def _searched(task: Task, directory: Path) -> dict[str, Any]:
     rows = training_rows(data, data.train, towers, task.train, count, task.seed)
     valid = held_out_rows(data, data.valid, data.train, towers, count, VALIDATED_ROWS)
     chosen = _selected(task, towers, rows)
-    ranker, dataset = task.build(towers, kept=chosen.get("kept")), task.batches(rows)
+    ranker, dataset = task.build(towers, field_names=chosen.get("kept")), task.batches(rows)
     history: list[dict[str, float]] = [{"epoch": 0, "valid_unseen.ndcg@10": ndcg(valid.candidates, valid.targets)}]
     best, weights = 0, list[np.ndarray]()
     while len(history) <= task.ranking.epochs and len(history) - 1 - best < task.ranking.patience:

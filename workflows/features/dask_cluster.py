@@ -1,6 +1,6 @@
 """Where Dask's tasks run: in this process, on a local cluster of processes or GPUs, or on the user's own cluster.
 
-Dask is imported where it is used: whoever reads features needs none of it, and it takes as long as pandas and more.
+Dask is imported where it is used: code that only reads features does without, and its import takes longer than pandas'.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def read_query(part: Path) -> dict[str, np.ndarray]:
 def read_rows(part: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """Return the raw rows of a part of the features, such as `features/train`, in the order of the split.
 
-    `columns`: those to read, of which some may not exist. None: all.
+    `columns`: those to read, as far as they exist. None: all.
     """
     return read_frame(part / ROWS, columns, _order(part))
 

@@ -28,7 +28,7 @@ from workflows.features.pretrained import load_tables, save_tables
 from workflows.features.rows import PARTS, Division, Queries, order_of, sample
 from workflows.features.sides import Source, describe_sides, fit_sides, import_merlin
 from workflows.files import atomic_directory
-from workflows.fitting.warm_start_record import Earlier, Growth, check_same, read_growth, write_growth
+from workflows.fitting.warm_start_record import Earlier, WarmStart, check_same, read_warm_start, write_warm_start
 from workflows.progress import Progress, silent
 from workflows.tables.splits import split as split_rows
 from workflows.tables.store import Stored, Tables, open_tables
@@ -80,8 +80,8 @@ class FeatureSet(NamedTuple):
     """How many of them; None: all."""
     pretrained: Mapping[str, np.ndarray] = MappingProxyType({})
     """Of features with pre-trained vectors, float32 [cardinality, width]."""
-    growth: Growth | None = None
-    """What they grew from, where they go on from an earlier run's."""
+    warm_start: WarmStart | None = None
+    """What they go on from, where that is an earlier run's features."""
     stored: Path | None = None
     """The directory that rows are trained on from, where memory is not to hold them (`models.training.stream`). The
     parts are then the rows that validation and export look at, and `train` what these look back on."""
@@ -169,7 +169,7 @@ def build(
         specs = sides.query.specs() + ([spec_of(history, len(stored.items))] if history else [])
         if earlier:
             grown = {**sides.query.rows_of(known[0]), **sides.item.rows_of(known[1])}
-            write_growth(grown, [*specs, *sides.item.specs()], stored.items, earlier, directory)
+            write_warm_start(grown, [*specs, *sides.item.specs()], stored.items, earlier, directory)
         asked: Asked = "all" if isinstance(split, RandomSplit) else split.asked
         document = _Document(query=specs, item=sides.item.specs(), rows=counts, items=len(stored.items), asked=asked)
         _write_document(document, directory)
@@ -202,7 +202,7 @@ def load(directory: Path, columns: Sequence[str] | None = None, parts: Sequence[
             users=pd.read_parquet(directory / "users.parquet"),
             asked=document.asked,
             pretrained=load_tables(directory / "pretrained"),
-            growth=read_growth(directory),
+            warm_start=read_warm_start(directory),
         )
     except (OSError, ValueError, msgspec.MsgspecError, pa.ArrowException) as error:
         raise _incomplete(directory, error) from None

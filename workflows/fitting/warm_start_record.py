@@ -41,7 +41,7 @@ class Earlier(NamedTuple):
         return self.directory.parent
 
 
-class Growth(NamedTuple):
+class WarmStart(NamedTuple):
     """What training needs to go on from the towers of the earlier run."""
 
     rows: Mapping[str, Rows] = MappingProxyType({})
@@ -96,10 +96,10 @@ def rows_of_history(items: pd.Series, earlier: pd.Series) -> Rows:
     return np.concatenate([np.arange(FIRST_ITEM), np.where(places < 0, UNSEEN, places + FIRST_ITEM)])
 
 
-def write_growth(
+def write_warm_start(
     rows: Mapping[str, Rows], specs: list[FeatureSpec], items: pd.DataFrame, earlier: Earlier, directory: Path
 ) -> None:
-    """Write what features grew from, for `read_growth`, into their directory.
+    """Write what features grew from, for `read_warm_start`, into their directory.
 
     Parameters
     ----------
@@ -132,13 +132,13 @@ def write_growth(
     (out / _LAST).write_bytes(msgspec.json.encode(last))
 
 
-def read_growth(directory: Path) -> Growth | None:
-    """Return what the features grew from, None where they were fitted from zero; raise OSError or ValueError."""
+def read_warm_start(directory: Path) -> WarmStart | None:
+    """Return what the features go on from, None where they were fitted from zero; raise OSError or ValueError."""
     out = directory / GROWTH
     if not out.exists():
         return None
     rows = {path.stem: np.load(path, allow_pickle=False) for path in sorted(out.glob("*.npy"))}
-    return Growth(rows, msgspec.json.decode((out / _LAST).read_bytes(), type=dict[str, int]))
+    return WarmStart(rows, msgspec.json.decode((out / _LAST).read_bytes(), type=dict[str, int]))
 
 
 _REMEDY: Final = (

@@ -55,9 +55,9 @@ class Start:
     """
 
     def __init__(self, earlier: Earlier, data: FeatureSet, model: Model, train: Train, phase: Phase) -> None:
-        assert data.growth is not None  # the stage `features` went on from the same run
+        assert data.warm_start is not None  # the stage `features` went on from the same run
         assert train.continued is not None
-        self.earlier, self.data, self.growth, self.settings = earlier, data, data.growth, train.continued
+        self.earlier, self.data, self.warm_start, self.settings = earlier, data, data.warm_start, train.continued
         self.run = earlier.towers.parent
         self.checkpoint, self._parts = earlier.checkpoint(phase)
         check_model(model, earlier.model, self.run)
@@ -77,7 +77,7 @@ class Start:
         if self.settings.interactions == "all":
             return part, weights
         times = part.interactions[Columns.Timestamp].to_numpy(np.int64)
-        newer = times > max(self.growth.last[name] for name in self._parts)
+        newer = times > max(self.warm_start.last[name] for name in self._parts)
         if not newer.any():
             raise RecipeError(
                 f'[train.continued] interactions = "new": no row to learn from is later than those of {self.run}; '
@@ -125,7 +125,7 @@ class Start:
                 raise self._other_shape(f"{old.name} is {list(old.shape)}, not {list(new.shape)}")
 
     def _table(self, feature: str, old: Float32Array, new: Float32Array) -> Float32Array:
-        rows = self.growth.rows[feature]
+        rows = self.warm_start.rows[feature]
         grown = np.where((rows == AS_MADE)[:, np.newaxis], new, old[rows])
         if self.settings.new_rows == "attributes":
             codes = _item_codes(feature, self.data)

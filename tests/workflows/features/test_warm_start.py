@@ -149,12 +149,12 @@ def test_features_of_newer_tables_go_on_whatever_the_order_of_the_catalogue(tmp_
     earlier = Earlier(tmp_path / "then" / "features", query, item)
     build(tables(9, [7, 2, 3], 90), query, item, split, "cpu", tmp_path / "now", earlier=earlier)
     then, now = load(earlier.directory), load(tmp_path / "now")
-    assert then.growth is None
-    assert now.growth is not None
+    assert then.warm_start is None
+    assert now.warm_start is not None
     # item 7 is new, 2 and 3 stood in places 2 and 0 (codes 5 and 3), and 1 is gone
-    assert now.growth.rows["history"].tolist() == [0, 1, 2, UNSEEN, 5, 3]
-    assert now.growth.rows["user_id_categorical"].tolist() == [*range(9), UNSEEN, UNSEEN, UNSEEN]
-    assert now.growth.last["train"] == then.train.interactions["timestamp"].max()
+    assert now.warm_start.rows["history"].tolist() == [0, 1, 2, UNSEEN, 5, 3]
+    assert now.warm_start.rows["user_id_categorical"].tolist() == [*range(9), UNSEEN, UNSEEN, UNSEEN]
+    assert now.warm_start.last["train"] == then.train.interactions["timestamp"].max()
     years = {
         item["item_id"]: year for item, year in zip(then.catalogue.to_dict("records"), then.items["year"], strict=True)
     }

@@ -106,7 +106,7 @@ def test_towers_that_were_not_trained_further_give_the_vectors_they_gave(place: 
     expected = run_tower(before / "towers" / "query.onnx", {**rows, "history": histories})
     vectors = run_tower(run.directory / "towers" / "query.onnx", {**rows, "history": moved})
     np.testing.assert_allclose(vectors, expected, atol=1e-6)
-    stranger = int(now.growth.rows["user_id"].tolist().index(2, 3)) if now.growth else 0
+    stranger = int(now.warm_start.rows["user_id"].tolist().index(2, 3)) if now.warm_start else 0
     inputs = [{**rows, "user_id": np.full(4, code), "history": moved} for code in (2, stranger)]
     unseen, new_user = (run_tower(run.directory / "towers" / "query.onnx", features) for features in inputs)
     np.testing.assert_allclose(new_user, unseen, atol=1e-6)

@@ -1,8 +1,8 @@
 """Going on from an earlier run beside training from zero: MovieLens-100K in order of time, three seeds.
 
-    .venv/bin/python -m benchmarks.quality.growing
-    .venv/bin/python -m benchmarks.quality.growing --seeds 42 --only "from zero" "2 epochs, all"
-    .venv/bin/python -m benchmarks.quality.growing --draw
+    .venv/bin/python -m benchmarks.quality.warm_start
+    .venv/bin/python -m benchmarks.quality.warm_start --seeds 42 --only "from zero" "2 epochs, all"
+    .venv/bin/python -m benchmarks.quality.warm_start --draw
 
 An earlier run learns from the first 70 % of the interactions; it knows their users and films alone. All trainings
 after it have the first 90 %, the last tenth of that as validation, and are asked for the last 10 %: those of the rows
@@ -11,8 +11,8 @@ without teachers and titles, with histories of 20 films and larger batches. Runs
 (`search = false`), on all interactions or on new ones alone; one searches, as training from zero does.
 
 CPU seconds are those of the stage train: tracing, training, export and its comparison, which the run of 0 epochs has,
-too. Results: benchmarks/results/growing.json, docs/growing.png, and entries of benchmarks/results/family.json. Towers
-under --runs are kept, so an interrupted measurement continues.
+too. Results: benchmarks/results/warm_start.json, docs/warm_start.png, and entries of benchmarks/results/family.json.
+Towers under --runs are kept, so an interrupted measurement continues.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ CHOICES: dict[str, dict[str, Any] | None] = {
 
 def main() -> None:
     """Measure the choices, write the results and the picture."""
-    parser = Parser(__doc__, "growing", seeds=SEEDS)
+    parser = Parser(__doc__, "warm_start", seeds=SEEDS)
     parser.add_argument("--only", nargs="+", choices=list(CHOICES), default=list(CHOICES), metavar="CHOICE")
     parser.add_argument("--draw", action="store_true", help="only draw what is measured")
     options = parser.options()
@@ -77,7 +77,7 @@ def main() -> None:
             recipe = replace(recipe, item=replace(recipe.item, features=features))
             prepared_runs = prepare(recipe, options, out)
             measurements = {
-                choice: [measured(recipe, options.runs / "growing", choice, seed, out) for seed in options.seeds]
+                choice: [measured(recipe, options.runs / "warm_start", choice, seed, out) for seed in options.seeds]
                 for choice in options.only
             }
             results = summed_up(recipe, prepared_runs, options.seeds, measurements)
@@ -92,7 +92,7 @@ def prepare(recipe: Recipe, options: argparse.Namespace, out: Terminal) -> dict[
     from workflows.features.stage import build, load
     from workflows.fitting.warm_start_record import Earlier
 
-    run, runs = prepared(recipe, options, out, "fetch"), options.runs / "growing"
+    run, runs = prepared(recipe, options, out, "fetch"), options.runs / "warm_start"
     tables = Tables.load(run.directory / "tables")
     then = runs / "earlier" / "features"
     parts = {
@@ -164,7 +164,7 @@ def figures(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
 def summed_up(
     recipe: Recipe, sizes: Mapping[str, Any], seeds: Sequence[int], by_choice: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> dict[str, Any]:
-    """Return what growing.json holds."""
+    """Return what warm_start.json holds."""
     return {
         "recipe": named(RECIPE),
         "changes": {**CHANGES, "item": f"without {LEFT_OUT}"},
