@@ -39,9 +39,11 @@ def worst_requests(work: Work) -> dict[str, Any]:
             Load(server.address, cycle(questions), IN_FLIGHT) as load,
             ClientLoad(server.address, cycle(subject.queries(200)), NEIGHBOURS) as neighbours,
         ):
-            for left in range(int(seconds), 0, -10):
-                work.say(f"{left} s to go: {load.seen.counts.answered} answered, {load.seen.counts.refused} refused")
-                threading.Event().wait(min(10.0, left))
+            for seconds_left in range(int(seconds), 0, -10):
+                work.say(
+                    f"{seconds_left} s to go: {load.seen.counts.answered} answered, {load.seen.counts.refused} refused"
+                )
+                threading.Event().wait(min(10.0, seconds_left))
             asked_until = time.monotonic()
         (state,) = (state_of for port, state_of in kept(run / "triton").items() if server.address.endswith(f":{port}"))
         events = state["counts"]

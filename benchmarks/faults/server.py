@@ -176,7 +176,7 @@ def verify_kills(work: Work) -> dict[str, Any]:
                 work.say(f"{what} killed {number + 1}/{times}: back after {kills[what][-1].back_s} s")
         events = Counter(re.findall(r'"event": ?"(\w+)"', "".join(server.log)))
     back = {what: [kill.back_s for kill in ones if kill.back_s is not None] for what, ones in kills.items()}
-    written = sorted(str(path.relative_to(scratch)) for path in scratch.rglob("__pycache__"))
+    bytecode = sorted(str(path.relative_to(scratch)) for path in scratch.rglob("__pycache__"))
     return {
         "requests": load.seen.counts,
         "kills": times,
@@ -184,12 +184,12 @@ def verify_kills(work: Work) -> dict[str, Any]:
         **{f"back_s_max_{what}": max(ones, default=None) for what, ones in back.items()},
         "verification_failed": events["verification_failed"],
         "events": dict(events),
-        "written_into_what_is_served": written,
+        "written_into_what_is_served": bytecode,
         "statuses": dict(load.seen.statuses),
         "errors": listed(map(_without_address, load.seen.ended), 5),
         "holds": sum(map(len, back.values())) == times
         and not load.seen.counts.lost
-        and not written
+        and not bytecode
         and not events["verification_failed"],
     }
 

@@ -93,30 +93,30 @@ def main() -> None:
         recipe = recipe_of(RECIPE, options)
         run = prepared(recipe, options, out)
         data = features.load(run.directory / "features")
-        held = HeldOut.draw(data)
-        reduce_features(run.directory / "features", held, Path(name) / "features")
-        measured = [measure(recipe, data, held, Path(name), rate, seeds, epochs, out) for rate in rates]
+        held_out = HeldOut.draw(data)
+        reduce_features(run.directory / "features", held_out, Path(name) / "features")
+        measured = [measure(recipe, data, held_out, Path(name), rate, seeds, epochs, out) for rate in rates]
         results = {"recipe": named(RECIPE), "epochs": epochs, "seeds": seeds, "rates": measured}
         write(options.out, results)
         out.json(results)
 
 
-def reduce_features(source: Path, held: HeldOut, out: Path) -> None:
+def reduce_features(source: Path, held_out: HeldOut, out: Path) -> None:
     """Write features without the rows and the items that are held out."""
     shutil.copytree(source, out)
     for part in features.PARTS:
         rows = pd.read_parquet(source / part / "interactions.parquet")
-        is_kept = ~held.cold(rows) & ~held.new(rows)
-        held.renumbered(rows[is_kept]).reset_index(drop=True).to_parquet(out / part / "interactions.parquet")
+        is_kept = ~held_out.cold(rows) & ~held_out.new(rows)
+        held_out.renumbered(rows[is_kept]).reset_index(drop=True).to_parquet(out / part / "interactions.parquet")
         _filter(source / part / "query.parquet", out / part / "query.parquet", is_kept)
-    _filter(source / "items.parquet", out / "items.parquet", ~held.items)
-    _filter(source / "catalogue.parquet", out / "catalogue.parquet", ~held.items)
+    _filter(source / "items.parquet", out / "items.parquet", ~held_out.items)
+    _filter(source / "catalogue.parquet", out / "catalogue.parquet", ~held_out.items)
 
 
 def measure(
     recipe: Recipe,
     data: FeatureSet,
-    held: HeldOut,
+    held_out: HeldOut,
     work: Path,
     rate: float,
     seeds: list[int],
@@ -132,7 +132,7 @@ def measure(
     for seed in seeds:
         towers = work / f"towers-{rate}-{seed}"
         train(reduced, model, settings, seed, recipe.device, towers, out.step)
-        measured.append(figures(data, held, work / "features", towers))
+        measured.append(figures(data, held_out, work / "features", towers))
         out.say(f"unseen_rate {rate}, seed {seed}: {json.dumps(measured[-1])}")
     return {
         "unseen_rate": rate,
@@ -146,26 +146,26 @@ def measure(
     }
 
 
-def figures(data: FeatureSet, held: HeldOut, reduced: Path, towers: Path) -> dict[str, dict[str, float]]:
+def figures(data: FeatureSet, held_out: HeldOut, reduced: Path, towers: Path) -> dict[str, dict[str, float]]:
     """Return recall of every kind of test row."""
-    vectors, rows = item_vectors(data, held, reduced, towers), data.test.interactions
-    cold, new = held.cold(rows), held.new(rows)
+    vectors, rows = item_vectors(data, held_out, reduced, towers), data.test.interactions
+    cold, new = held_out.cold(rows), held_out.new(rows)
     known = join([data.train, data.valid]).interactions
-    queries = {length: query_vectors(data, held, known, towers, length) for length in (None, *LENGTHS)}
+    queries = {length: query_vectors(data, held_out, known, towers, length) for length in (None, *LENGTHS)}
     recalls = {
-        "known": recall(data, held, ~cold & ~new, queries[None], vectors),
-        "cold items": recall(data, held, cold & ~new, queries[None], vectors),
-        "cold items among themselves": recall(data, held, cold & ~new, queries[None], vectors, only=held.items),
+        "known": recall(data, held_out, ~cold & ~new, queries[None], vectors),
+        "cold items": recall(data, held_out, cold & ~new, queries[None], vectors),
+        "cold items among themselves": recall(data, held_out, cold & ~new, queries[None], vectors, only=held_out.items),
     }
     for length in LENGTHS:
-        recalls[f"new users, {length} interactions"] = recall(data, held, ~cold & new, queries[length], vectors)
+        recalls[f"new users, {length} interactions"] = recall(data, held_out, ~cold & new, queries[length], vectors)
     return recalls
 
 
-def item_vectors(data: FeatureSet, held: HeldOut, reduced: Path, towers: Path) -> Float32Array:
+def item_vectors(data: FeatureSet, held_out: HeldOut, reduced: Path, towers: Path) -> Float32Array:
     """Return the vectors of all items: as trained, and for those held out as the tower makes them of a new item."""
-    vectors = run_tower(towers / "item.onnx", as_new(data, held.items, features.load(reduced)))
-    vectors[~held.items] = np.load(towers / "item_vectors.npy")
+    vectors = run_tower(towers / "item.onnx", as_new(data, held_out.items, features.load(reduced)))
+    vectors[~held_out.items] = np.load(towers / "item_vectors.npy")
     return vectors
 
 
@@ -187,15 +187,15 @@ def as_new(data: FeatureSet, new: Mask, trained: FeatureSet, blank: str | None =
 
 
 def query_vectors(
-    data: FeatureSet, held: HeldOut, known: pd.DataFrame, towers: Path, length: int | None
+    data: FeatureSet, held_out: HeldOut, known: pd.DataFrame, towers: Path, length: int | None
 ) -> Float32Array:
     """Return the vectors of all test rows; held-out users have an unseen id and at most `length` of their history."""
-    new = held.new(data.test.interactions)
+    new = held_out.new(data.test.interactions)
     query = {name: values.copy() for name, values in data.test.query.items()}
     for spec in data.query_specs:
         if spec.source == Columns.User:
             query[spec.name][new] = UNSEEN
-    query = with_history(Part(query, data.test.interactions), data.query_specs, held.renumbered(known)).query
+    query = with_history(Part(query, data.test.interactions), data.query_specs, held_out.renumbered(known)).query
     if length is not None:
         for name in (HISTORY, HISTORY_AGE):
             query[name][new, length:] = 0
@@ -203,7 +203,12 @@ def query_vectors(
 
 
 def recall(
-    data: FeatureSet, held: HeldOut, mask: Mask, queries: Float32Array, vectors: Float32Array, only: Mask | None = None
+    data: FeatureSet,
+    held_out: HeldOut,
+    mask: Mask,
+    queries: Float32Array,
+    vectors: Float32Array,
+    only: Mask | None = None,
 ) -> dict[str, float]:
     """Return the recall of some test rows among all items, or `only` some, less those that the user has."""
     rows = data.test.interactions[mask]

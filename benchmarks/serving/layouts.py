@@ -255,9 +255,9 @@ def in_turns(
                 )
                 measured.setdefault((layout.name, batch, concurrency), []).append(point)
                 done += 1
-                left = (time.perf_counter() - began) / done * (total - done)
+                seconds_left = (time.perf_counter() - began) / done * (total - done)
                 out.step(
-                    f"{done}/{total}, {left / 60:.1f} min left: {layout.name} {batch} x {concurrency}: "
+                    f"{done}/{total}, {seconds_left / 60:.1f} min left: {layout.name} {batch} x {concurrency}: "
                     f"{point.rows_per_s:,.0f} rows/s, p50 {point.p50_ms:.2f} ms"
                 )
     return [

@@ -20,7 +20,9 @@ class Fields:
     def __init__(self, attributes: Attributes) -> None:
         """Take the attributes."""
         self.tags = {name: tags for name, tags in attributes.items() if isinstance(tags, Tags)}
-        self._numbers = {name: held.values for name, held in attributes.items() if isinstance(held, Numbers)}
+        self._numbers = {
+            name: attribute.values for name, attribute in attributes.items() if isinstance(attribute, Numbers)
+        }
         self.number_keys = {name: number_key(values) for name, values in self._numbers.items()}
 
     def tags_of(self, row: int) -> dict[str, list[str]]:

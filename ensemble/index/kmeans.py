@@ -43,10 +43,10 @@ def assign(vectors: _Array, centres: _Array, *, spherical: bool) -> _Array:
 def _means(sample: _Array, nearest: _Array, centres: _Array, rng: np.random.Generator) -> _Array:
     counts = np.bincount(nearest, minlength=len(centres))
     order = np.argsort(nearest, kind="stable")
-    held = np.flatnonzero(counts)
-    starts = np.cumsum(counts)[held] - counts[held]
+    not_empty = np.flatnonzero(counts)
+    starts = np.cumsum(counts)[not_empty] - counts[not_empty]
     means = centres.copy()
-    means[held] = np.add.reduceat(sample[order], starts, axis=0) / counts[held, None]
+    means[not_empty] = np.add.reduceat(sample[order], starts, axis=0) / counts[not_empty, None]
     empty = np.flatnonzero(counts == 0)
     largest = np.argsort(-counts, kind="stable")[: len(empty)]
     noise = rng.standard_normal((len(empty), sample.shape[1]), dtype=np.float32)

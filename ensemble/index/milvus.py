@@ -57,8 +57,8 @@ def build(building: Building) -> Built:
     building.progress(f"writing {len(vectors):,} items to the collection {name}")
     try:
         about = (pairing, dtype, vectors.shape[1], len(vectors))
-        held = {field: attributes[attribute] for attribute, field in fields.items()}
-        _make(client, name, about, held, {"metric_type": _METRIC[config.metric], **build})
+        columns = {field: attributes[attribute] for attribute, field in fields.items()}
+        _make(client, name, about, columns, {"metric_type": _METRIC[config.metric], **build})
         rows = Rows(read_values(release, "items/ids", dtype), vectors, attributes, fields)
         for block in rows.blocks(0, len(vectors)):
             client.insert(name, block, timeout=_SECONDS)
@@ -101,8 +101,8 @@ def mirror(items: LiveItems, first: int) -> bool:
             client.upsert(name, block, timeout=_SECONDS)
         # Servers take the rows from the collection once it says that it has them.
         client.query(name, filter=f"row == {len(rows.ids) - 1}", consistency_level="Strong", timeout=_SECONDS)
-        held = {CHAIN: chain, ROWS: str(len(rows.ids))}
-        client.alter_collection_properties(name, held, timeout=_SECONDS)
+        properties = {CHAIN: chain, ROWS: str(len(rows.ids))}
+        client.alter_collection_properties(name, properties, timeout=_SECONDS)
     except Exception as error:  # pymilvus's and gRPC's own
         raise ReleaseError(f"Milvus at {URI}, collection {name}: {reason(error)}; nothing was changed") from None
     return True
@@ -195,7 +195,9 @@ def _parameters(config: Index, items: int) -> tuple[dict[str, Any], dict[str, An
     return {"nprobe": config.nprobe or max(1, nlist // 8)}, {"index_type": "IVF_FLAT", "params": {"nlist": nlist}}
 
 
-def _make(client: Any, name: str, about: tuple[str, str, int, int], held: Attributes, build: dict[str, Any]) -> None:
+def _make(
+    client: Any, name: str, about: tuple[str, str, int, int], attributes: Attributes, build: dict[str, Any]
+) -> None:
     """Create an empty collection; `about`: pairing id, type of the item ids, dimensions, number of rows."""
     types = engine_module("pymilvus", name).DataType
     pairing, dtype, dim, rows = about
@@ -204,7 +206,7 @@ def _make(client: Any, name: str, about: tuple[str, str, int, int], held: Attrib
     schema.add_field("row", types.INT64, is_primary=True)
     schema.add_field("item_id", **(text if dtype == "string" else {"datatype": types.INT64}))
     schema.add_field("vector", types.FLOAT_VECTOR, dim=dim)
-    for field, attribute in held.items():
+    for field, attribute in attributes.items():
         if isinstance(attribute, Tags):
             listed = {"element_type": types.VARCHAR, "max_length": _LONGEST_TEXT, "max_capacity": _MOST_VALUES}
             schema.add_field(field, types.ARRAY, **listed)

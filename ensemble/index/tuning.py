@@ -78,12 +78,12 @@ class Sample(NamedTuple):
         """
         true_scores, scores = self._scores(self.truth), self._scores(rows)
         tolerance = 1e-5 * np.maximum(1, np.abs(true_scores))
-        held = {}
+        recall_at = {}
         for k in AT:
             k_held = min(k, true_scores.shape[1])
             least = (true_scores - tolerance)[:, k_held - 1 : k_held]
-            held[k] = (scores[:, :k_held] >= least).mean(axis=1)
-        return held
+            recall_at[k] = (scores[:, :k_held] >= least).mean(axis=1)
+        return recall_at
 
     def _scores(self, rows: _Array) -> _Array:
         return scores(self.vectors, self.queries, rows, self.metric)

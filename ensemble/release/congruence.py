@@ -83,8 +83,8 @@ def raw_columns(queries: pd.DataFrame, release: Release) -> dict[str, Column]:
     """Return the columns of a frame in the form that the query transform takes."""
     stated = {column["name"]: column for column in release.json("query/transform.json")["inputs"]}
     stated.setdefault(Columns.User, {"dtype": release.manifest["id_dtype"][Columns.User], "list": False})
-    held = [name for name in stated if name in queries]
-    return {name: as_column(queries[name], stated[name]["dtype"], stated[name]["list"]) for name in held}
+    present = [name for name in stated if name in queries]
+    return {name: as_column(queries[name], stated[name]["dtype"], stated[name]["list"]) for name in present}
 
 
 def as_column(values: pd.Series, dtype: str, is_list: bool) -> Column:

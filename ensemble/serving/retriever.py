@@ -186,8 +186,8 @@ class ItemAnswers:
         items = catalogue.current(items)
         named = [request.exclude] if len(request.exclude[0]) else []
         if request.clicks is not None:
-            seen = ~request.include_seen[request.clicks.rows]
-            named.append((request.clicks.rows[seen], request.clicks.item_ids[seen]))
+            leaves_seen_out = ~request.include_seen[request.clicks.rows]
+            named.append((request.clicks.rows[leaves_seen_out], request.clicks.item_ids[leaves_seen_out]))
         for named_rows, ids in named:
             index = catalogue.ids.rows_of(ids)
             known = index >= 0

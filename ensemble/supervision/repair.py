@@ -57,8 +57,8 @@ class Repairs:
 
     def serving(self, model: str, version: str) -> list[Stub]:
         """Return the processes of a version that requests are sent to."""
-        left = {stub.process.pid for _, stubs in self._left for stub in stubs}
-        return [stub for stub in self.stubs.of(model) if stub.version == version and stub.process.pid not in left]
+        discarded = {stub.process.pid for _, stubs in self._left for stub in stubs}
+        return [stub for stub in self.stubs.of(model) if stub.version == version and stub.process.pid not in discarded]
 
     def wanted(self, model: str, version: str) -> int:
         """Return the configured number of processes of a version; 0 if it is not served."""

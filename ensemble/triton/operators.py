@@ -59,8 +59,8 @@ class ReleaseOperator(BaseOperator):
     ) -> Schema:
         """Return the step's own columns and, where a later step needs them, the request's."""
         own = Schema(self.made())
-        held = input_schema.column_names
-        return own + input_schema.select_by_name([name for name in self.passed_on() if name in held])
+        columns = input_schema.column_names
+        return own + input_schema.select_by_name([name for name in self.passed_on() if name in columns])
 
     def made(self) -> list[ColumnSchema]:
         """Return the columns that this step adds."""
@@ -243,8 +243,8 @@ def _sent(retriever: Retriever, frame: pd.DataFrame) -> dict[str, Column]:
     """Return the raw columns of the frame that are not null throughout."""
     stated = {column["name"]: column for column in retriever.transform.inputs}
     stated.setdefault(USER, {"dtype": retriever.release.manifest["id_dtype"][USER], "list": False})
-    held = [name for name in stated if name == USER or (name in frame and frame[name].notna().any())]
-    return {name: as_column(frame[name], stated[name]["dtype"], stated[name]["list"]) for name in held}
+    sent = [name for name in stated if name == USER or (name in frame and frame[name].notna().any())]
+    return {name: as_column(frame[name], stated[name]["dtype"], stated[name]["list"]) for name in sent}
 
 
 def _request(retriever: Retriever, frame: pd.DataFrame) -> Request:

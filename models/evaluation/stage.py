@@ -250,11 +250,11 @@ def sampling(data: FeatureSet, task: Task, served: Rankings) -> dict[str, Any]:
     whole = len(asked(data._replace(sample=None), data.test, known_rows(data)).interactions)
     if data.sample is None or len(task.targets) == whole:
         return {}
-    left = np.sqrt(1 - len(task.targets) / whole)
+    correction = np.sqrt(1 - len(task.targets) / whole)
     errors = {}
     for side, ranking in served.items():
         values = np.stack([ranking.row_values(name) for name in ERRORS_OF], axis=1)
-        deviations = resampled_means(values, task.users, _SEED).std(axis=0) * left
+        deviations = resampled_means(values, task.users, _SEED).std(axis=0) * correction
         errors[side] = dict(zip(ERRORS_OF, deviations.tolist(), strict=True))
     drawn = {"rows": len(task.targets), "users": len(np.unique(task.users)), "seed": data.sample.seed}
     return {"sample": {**drawn, "of_rows": whole, "standard_error": errors}}

@@ -29,9 +29,9 @@ def reordered(scores: Scores, candidates: npt.NDArray[np.int32]) -> npt.NDArray[
     for start in range(0, len(candidates), _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)
         items = candidates[rows]
-        score, held = scores(rows, items), items >= 0
-        order = np.argsort(-np.where(held, score, -np.inf), axis=1, kind="stable")
-        refused = (held & ~np.isfinite(score)).any(axis=1, keepdims=True)
+        score, present = scores(rows, items), items >= 0
+        order = np.argsort(-np.where(present, score, -np.inf), axis=1, kind="stable")
+        refused = (present & ~np.isfinite(score)).any(axis=1, keepdims=True)
         ranked[rows] = np.where(refused, -1, np.take_along_axis(items, order, axis=1))
     return ranked
 

@@ -97,11 +97,11 @@ def _rows(part: Part, known: Part, towers: Towers, count: int, share: Float32Arr
 def batches(rows: Rows, negatives: int, batch_size: int, seed: int) -> tf.data.Dataset:
     """Yield what `models.ranking.model.Batch` has, rows reshuffled every epoch, negatives redrawn every time."""
     features = {name: tf.convert_to_tensor(values) for name, values in rows.query.items()}
-    held = [tf.convert_to_tensor(values) for values in (rows.vectors, rows.targets, rows.candidates, rows.weights)]
+    tensors = [tf.convert_to_tensor(values) for values in (rows.vectors, rows.targets, rows.candidates, rows.weights)]
     size = min(batch_size, len(rows.targets))
 
     def batch(index: tf.Tensor) -> tuple[Any, ...]:
-        vectors, targets, candidates, share = (tf.gather(values, index) for values in held)
+        vectors, targets, candidates, share = (tf.gather(values, index) for values in tensors)
         counts = tf.reduce_sum(tf.cast(candidates >= 0, tf.float32), axis=1, keepdims=True)
         places = tf.cast(tf.random.uniform([size, negatives]) * counts, tf.int32)
         drawn = tf.cast(tf.gather(candidates, places, batch_dims=1), tf.int64)

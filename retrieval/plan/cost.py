@@ -106,7 +106,7 @@ def plan(
     kind, index = index_of(recipe.index, shapes.items, dim)
     steps = shapes.rows["train"] // min(train.batch_size, shapes.rows["train"])
     server = {"base": serving_bytes, **serving(shapes, model, index, recipe.serving.instances)}
-    written, card = disk(shapes, model, train, index), device(shapes, model, train)
+    disk_use, card = disk(shapes, model, train, index), device(shapes, model, train)
     seconds = measured.seconds_per_step
     advice = None if budget is None else advise(Setup(shapes, model, train), measured.base_bytes, budget)
     return {
@@ -135,7 +135,7 @@ def plan(
         },
         "serving": {**server, "total": sum(server.values())},
         "index": {"kind": kind, "bytes": index},
-        "disk": {**written, "total": sum(written.values())},
+        "disk": {**disk_use, "total": sum(disk_use.values())},
         "budget": None if advice is None else asdict(advice),
         "rehearsal_seconds": measured.rehearsal_seconds,
     }
@@ -195,14 +195,14 @@ def measured_of(run: Path) -> dict[str, Any]:
 
 def compared(planned: Mapping[str, Any], measured: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return predicted against measured, one row each for which there are both."""
-    stage, written = planned["training"], planned["disk"]
+    stage, disk_use = planned["training"], planned["disk"]
     predicted = {
         "peak": stage["peak"],
         "seconds_per_epoch": stage["seconds_per_epoch"],
         "parameters": planned["parameters"]["total"],
         "index": planned["index"]["bytes"],
-        **{f"disk.{name}": written[name] for name in ("tables", "features", "towers", "release")},
-        "disk.triton": written["Triton repository"],
+        **{f"disk.{name}": disk_use[name] for name in ("tables", "features", "towers", "release")},
+        "disk.triton": disk_use["Triton repository"],
     }
     return [
         {"what": name, "predicted": predicted[name], "measured": value, "ratio": _ratio(predicted[name], value)}

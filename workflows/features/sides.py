@@ -42,11 +42,11 @@ class Sides(NamedTuple):
 
 
 def describe_sides(
-    plans: tuple[list[Planned], list[Planned]], seen: pd.DataFrame, stored: Stored, dated: bool
+    plans: tuple[list[Planned], list[Planned]], sample_rows: pd.DataFrame, stored: Stored, dated: bool
 ) -> tuple[list[Input], list[Input]]:
     """Return the inputs of both sides: the types of their columns, by a sample of the queries and by the items."""
     inputs = (
-        describe(seen, plans[0], "query.features", dated=dated),
+        describe(sample_rows, plans[0], "query.features", dated=dated),
         describe(stored.items, plans[1], "item.features"),
     )
     for planned, section in zip(plans, ("query.features", "item.features"), strict=True):
@@ -66,26 +66,26 @@ def fit_sides(
     plans: tuple[list[Planned], list[Planned]],
     inputs: tuple[list[Input], list[Input]],
     source: Source,
-    known: Sequence[Workflow | None],
+    earlier_workflows: Sequence[Workflow | None],
     gpu: bool,
     directory: Path,
     client: Client | None,
 ) -> Sides:
-    """Fit both workflows, the query side on the training rows; `known` are those of an earlier run, or None."""
+    """Fit both workflows, the query side on the training rows; `earlier_workflows` are those to start from, or None."""
     from workflows.features.transform import TrainingRows
     from workflows.fitting.aggregates import fit_aggregates
     from workflows.fitting.fit import FittedSide, PartedRows
 
     parts = len(source.queries.parts)
     aggregates = []
-    for planned, earlier in zip(plans, known, strict=True):
+    for planned, earlier in zip(plans, earlier_workflows, strict=True):
         rows = TrainingRows(Queries.of(source.stored, columns_needed(planned)), source.division)
         aggregates.append(fit_aggregates(planned, rows, parts, earlier))
     training = PartedRows(TrainingRows(source.queries, source.division), parts, source.sample)
     query = FittedSide.fit_parts(
-        plans[0], inputs[0], training, gpu, directory / "query_workflow", client, aggregates[0], known[0]
+        plans[0], inputs[0], training, gpu, directory / "query_workflow", client, aggregates[0], earlier_workflows[0]
     )
     item = FittedSide.fit(
-        plans[1], inputs[1], source.stored.items, gpu, directory / "item_workflow", aggregates[1], known[1]
+        plans[1], inputs[1], source.stored.items, gpu, directory / "item_workflow", aggregates[1], earlier_workflows[1]
     )
     return Sides(query, item)

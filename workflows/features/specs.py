@@ -67,7 +67,7 @@ def merlin_schema(query: Sequence[FeatureSpec], item: Sequence[FeatureSpec]) -> 
     return Schema([column for specs, side in sides for spec in specs for column in _columns(spec, side)])
 
 
-def _array(column: pd.Series, array: Array, left: bool) -> np.ndarray:
+def _array(column: pd.Series, array: Array, pads_left: bool) -> np.ndarray:
     if not array.width:
         return column.to_numpy(dtype=array.dtype)
     padded = np.zeros((len(column), array.width), dtype=array.dtype)
@@ -75,7 +75,7 @@ def _array(column: pd.Series, array: Array, left: bool) -> np.ndarray:
     if not lengths.any():
         return padded
     places = np.arange(array.width)
-    filled = (places >= array.width - lengths[:, None]) if left else (places < lengths[:, None])
+    filled = (places >= array.width - lengths[:, None]) if pads_left else (places < lengths[:, None])
     padded[filled] = np.concatenate([np.asarray(row, array.dtype) for row in column if row is not None])
     return padded
 

@@ -148,27 +148,27 @@ def build(
             _check_reserved(stored)
         needed = {column for entry in plans[0] for column in entry.columns}
         queries = Queries.of(stored, needed | ({Columns.Timestamp} if history else set()))
-        seen = sample(queries)
-        inputs = describe_sides(plans, seen, stored, dated=history is not None)
+        sample_rows = sample(queries)
+        inputs = describe_sides(plans, sample_rows, stored, dated=history is not None)
         division, counts = _divide(queries, split, directory, scratch)
         import_merlin()
         from workflows.features.transform import Transform
         from workflows.features.workflow import wants_gpu
         from workflows.fitting.warm_start import workflows_of
 
-        gpu, known = wants_gpu(device), workflows_of(earlier)
+        gpu, earlier_workflows = wants_gpu(device), workflows_of(earlier)
         progress(f"fitting features on {counts['train']:,} training rows ({'cuDF' if gpu else 'pandas'})")
-        source = Source(stored, queries, seen, division)
-        sides = fit_sides(plans, inputs, source, known, gpu, directory, client)
+        source = Source(stored, queries, sample_rows, division)
+        sides = fit_sides(plans, inputs, source, earlier_workflows, gpu, directory, client)
         save_tables([*plans[0], *plans[1]], directory / "pretrained")
-        _check_users(sides.query, stored, queries, seen)
+        _check_users(sides.query, stored, queries, sample_rows)
         _write_items(sides.item, stored, directory)
         _transform(Transform(queries, division, sides.query, directory), client, progress)
         sides.query.compile(directory / "query_transform", history)
         sides.item.compile(directory / "item_transform")
         specs = sides.query.specs() + ([spec_of(history, len(stored.items))] if history else [])
         if earlier:
-            grown = {**sides.query.rows_of(known[0]), **sides.item.rows_of(known[1])}
+            grown = {**sides.query.rows_of(earlier_workflows[0]), **sides.item.rows_of(earlier_workflows[1])}
             write_warm_start(grown, [*specs, *sides.item.specs()], stored.items, earlier, directory)
         asked: Asked = "all" if isinstance(split, RandomSplit) else split.asked
         document = _Document(query=specs, item=sides.item.specs(), rows=counts, items=len(stored.items), asked=asked)
@@ -252,12 +252,12 @@ def _write_document(document: _Document, directory: Path) -> None:
     (directory / "features.json").write_bytes(msgspec.json.format(msgspec.json.encode(document)) + b"\n")
 
 
-def _check_users(fitted: FittedSide, stored: Stored, queries: Queries, seen: pd.DataFrame) -> None:
+def _check_users(fitted: FittedSide, stored: Stored, queries: Queries, sample_rows: pd.DataFrame) -> None:
     """Look at the features of all users, those without interactions among them: a release holds these, too."""
     own = [column for column in queries.users if column in stored.users]
     if not own:
         return
-    rows = seen.iloc[np.zeros(len(stored.users), np.int64)].reset_index(drop=True)
+    rows = sample_rows.iloc[np.zeros(len(stored.users), np.int64)].reset_index(drop=True)
     rows = rows.assign(**{column: stored.users[column].reset_index(drop=True) for column in own})
     planned = [entry for entry in fitted.planned if set(entry.columns) & set(own)]
     check_rows(fitted, planned, rows, "users")

@@ -98,11 +98,11 @@ def _check_shapes(release: Release) -> None:
         raise InvalidRelease(
             f"{path}/manifest.json, counts: items {counts['items']}, trained {trained}, of {rows} rows"
         )
-    held = {
+    stated = {
         "users": release.header("history/offsets.npy").shape[0] - 1,
         "interactions": release.header("history/item_index.npy").shape[0],
     }
-    for key, number in held.items():
+    for key, number in stated.items():
         if counts[key] != number:
             raise InvalidRelease(f"{path}/manifest.json, counts, {key} is {counts[key]}, history/ has {number}")
     if (indexed := release.json(INDEX)["items"]) > rows:

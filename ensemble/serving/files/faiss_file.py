@@ -188,15 +188,15 @@ def _blocks(reader: _Reader, lists: int, items: int, block_bytes: int) -> None:
     reader.expect("bytes of a block", reader.number("Q"), block_bytes)
     total = 0
     for _ in range(lists):
-        held = reader.vector("items of a list", np.int64)
-        _check_items(reader, held, items)
-        reader.vector("codes of a list", np.uint8, (len(held) + 31) // 32 * block_bytes)
-        total += len(held)
+        item_numbers = reader.vector("items of a list", np.int64)
+        _check_items(reader, item_numbers, items)
+        reader.vector("codes of a list", np.uint8, (len(item_numbers) + 31) // 32 * block_bytes)
+        total += len(item_numbers)
     reader.expect("items in lists", total, items)
 
 
-def _check_items(reader: _Reader, held: np.ndarray, items: int) -> None:
-    if len(held) and not 0 <= int(held.min()) <= int(held.max()) < items:
+def _check_items(reader: _Reader, item_numbers: np.ndarray, items: int) -> None:
+    if len(item_numbers) and not 0 <= int(item_numbers.min()) <= int(item_numbers.max()) < items:
         raise reader.wrong(f"a list holds an item that is none of the {items}")
 
 

@@ -168,14 +168,14 @@ def _rows_of_many(values: _Array, ids: _Array, lookup: Lookup) -> _Array:
     bucket = _hashes(values) >> np.uint32(_shift(lookup))
     place, end = lookup.starts[bucket].astype(np.int64), lookup.starts[bucket.astype(np.int64) + 1]
     rows_found = np.full(len(values), -1, dtype=np.int64)
-    left = (place < end).nonzero()[0]
-    while len(left):
-        rows = lookup.order[place[left]]
-        same = ids[rows] == values[left]
-        rows_found[left[same]] = rows[same]
-        left = left[~same]
-        place[left] += 1
-        left = left[place[left] < end[left]]
+    unsettled = (place < end).nonzero()[0]
+    while len(unsettled):
+        rows = lookup.order[place[unsettled]]
+        same = ids[rows] == values[unsettled]
+        rows_found[unsettled[same]] = rows[same]
+        unsettled = unsettled[~same]
+        place[unsettled] += 1
+        unsettled = unsettled[place[unsettled] < end[unsettled]]
     return rows_found
 
 

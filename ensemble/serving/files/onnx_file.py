@@ -93,7 +93,7 @@ class _Graph:
 
     def _tensor(self, content: memoryview) -> None:
         dims: list[int] = []
-        kind, held = 0, -1
+        kind, entries = 0, -1
         for number, value in self._fields("tensor", content, {1, 2, 4, 5, 7, _RAW, 10, 14}):
             if number == 1:
                 dims += [value] if isinstance(value, int) else list(self._varints(value))
@@ -101,13 +101,13 @@ class _Graph:
                 kind = value
             elif number == 14 and value == 0:
                 continue
-            elif number in (4, 5, 7, _RAW, 10) and held < 0 and isinstance(value, memoryview):
-                held = self._entries(number, value, kind)
+            elif number in (4, 5, 7, _RAW, 10) and entries < 0 and isinstance(value, memoryview):
+                entries = self._entries(number, value, kind)
             else:
                 raise self._wrong("weights that are not in the file, or in it twice")
         expected = prod(dims)
-        if kind not in _ITEM_BYTES or expected != max(held, 0):
-            raise self._wrong(f"weights of type {kind} and shape {dims[:8]}: the file has {max(held, 0)}")
+        if kind not in _ITEM_BYTES or expected != max(entries, 0):
+            raise self._wrong(f"weights of type {kind} and shape {dims[:8]}: the file has {max(entries, 0)}")
 
     def _entries(self, number: int, value: memoryview, kind: int) -> int:
         """Return how many numbers a packed field holds."""

@@ -189,10 +189,10 @@ class FaissIndex(Engine):
         near = np.flatnonzero(score >= score.max() - margin)
         if len(near) > most:
             near = near[score[near].argpartition(-most)[-most:]]
-        held = score[near]
-        order = (-held).argsort()
-        held = held[order][None, :]
-        return square - 2 * held if self._bias is not None else held, near[order][None, :]
+        near_scores = score[near]
+        order = (-near_scores).argsort()
+        near_scores = near_scores[order][None, :]
+        return square - 2 * near_scores if self._bias is not None else near_scores, near[order][None, :]
 
     def _effort_at(self, depth: float) -> int:
         """Return nprobe or efSearch for `depth` items that is as reliable as the tuned one for 100."""

@@ -68,17 +68,17 @@ class Lists:
     def choose(self, queries: np.ndarray, mask: ItemMask, fetch: int, missing: float) -> Probes:
         """Return the lists that are expected to hold all but the share `missing` of the `fetch` best allowed items."""
         counts = self._allowed(mask)
-        held = np.flatnonzero(counts)
-        if not len(held):
+        not_empty = np.flatnonzero(counts)
+        if not len(not_empty):
             return Probes(np.zeros((len(queries), 1), np.float32), np.full((len(queries), 1), -1), 0.0)
-        mean, spread, distances = self._scores(queries, held)
-        weights, sizes, items = counts[held], self._sizes[held], min(fetch, mask.count)
+        mean, spread, distances = self._scores(queries, not_empty)
+        weights, sizes, items = counts[not_empty], self._sizes[not_empty], min(fetch, mask.count)
         rows = [_read_first(*scores, weights, sizes, items, missing) for scores in zip(mean, spread, strict=True)]
         width = max(map(len, rows))
         lists = np.full((len(rows), width), -1, dtype=np.int64)
         picked = np.zeros((len(rows), width), dtype=np.float32)
         for row, chosen in enumerate(rows):
-            lists[row, : len(chosen)], picked[row, : len(chosen)] = held[chosen], distances[row, chosen]
+            lists[row, : len(chosen)], picked[row, : len(chosen)] = not_empty[chosen], distances[row, chosen]
         return Probes(picked, lists, float(sum(sizes[chosen].sum() for chosen in rows)) / len(rows))
 
     def _by_list(self, own: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -99,15 +99,15 @@ class Lists:
             counts = self._counts[mask] = np.bincount(allowed, minlength=len(self._centroids))
         return counts
 
-    def _scores(self, queries: np.ndarray, held: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return mean and spread of the scores in the lists `held`, and FAISS's distances of their centroids."""
-        spread, distances = self._spread[held], queries @ self._centroids[held].T
-        own = queries @ self._means[held].T
+    def _scores(self, queries: np.ndarray, lists: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return mean and spread of the scores in `lists`, and FAISS's distances of their centroids."""
+        spread, distances = self._spread[lists], queries @ self._centroids[lists].T
+        own = queries @ self._means[lists].T
         length = np.einsum("nd,nd->n", queries, queries)[:, None]
         if not self._is_l2:
             return own, np.maximum(np.sqrt(length) * spread, 1e-9), distances
-        distances = length + np.einsum("ld,ld->l", self._centroids[held], self._centroids[held]) - 2 * distances
-        away = np.maximum(length + np.einsum("ld,ld->l", self._means[held], self._means[held]) - 2 * own, 0)
+        distances = length + np.einsum("ld,ld->l", self._centroids[lists], self._centroids[lists]) - 2 * distances
+        away = np.maximum(length + np.einsum("ld,ld->l", self._means[lists], self._means[lists]) - 2 * own, 0)
         mean = -0.5 * (away + self._means.shape[1] * spread**2)
         return mean, np.maximum(np.sqrt(away) * spread, 1e-9), np.maximum(distances, 0)
 

@@ -202,7 +202,7 @@ def _sequence(fields: Fields, inputs: list[Any], outputs: list[Any]) -> Sequence
     fields.choice("input", (TIME,))
     fields.choice("output", (HISTORY,))
     last = fields.integer("max_length", 1, LONGEST)
-    left = fields.has("pad_left") and fields.flag("pad_left")
+    pads_left = fields.has("pad_left") and fields.flag("pad_left")
     fields.finish()
     widths = {"list": True, "max_length": last}
     expected = [{"name": HISTORY, "dtype": "int64", **widths}, {"name": HISTORY_AGE, "dtype": "float32", **widths}]
@@ -210,4 +210,4 @@ def _sequence(fields: Fields, inputs: list[Any], outputs: list[Any]) -> Sequence
         raise fields.error(
             f"a sequence takes {TIME}, int64, of the inputs and makes the last outputs, {HISTORY} and {HISTORY_AGE}"
         )
-    return Sequence(last, left)
+    return Sequence(last, pads_left)

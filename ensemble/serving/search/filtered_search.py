@@ -87,8 +87,8 @@ class Uncrowded:
 
     def best(self, k: int, item_index: _Array, score: _Array) -> tuple[_Array, _Array]:
         """Return up to `k` items and scores, best first, given the best ones without a limit."""
-        fetch, left = k, k - self._walk(item_index, score, k)
-        while left and len(item_index) == fetch:
+        fetch, missing = k, k - self._walk(item_index, score, k)
+        while missing and len(item_index) == fetch:
             # Those that follow, without the values that are full; twice as many each time, so a few times only.
             fetch = max(2 * fetch, _LEAST_FETCH)
             allowed = Allowed([self._search.mask(self._bits)], np.zeros(1, dtype=np.int64))
@@ -96,7 +96,7 @@ class Uncrowded:
             fetch = min(fetch, len(self._bits))
             more = self._search.nearest(self._query, np.array([fetch]), rows, self._excluded, allowed)
             item_index, score = more.item_index[0, : more.count[0]], more.score[0, : more.count[0]]
-            left -= self._walk(item_index, score, left)
+            missing -= self._walk(item_index, score, missing)
         return np.concatenate(self._items), np.concatenate(self._scores)
 
     def _walk(self, item_index: _Array, score: _Array, most: int) -> int:

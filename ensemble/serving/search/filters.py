@@ -219,7 +219,11 @@ class Filters:
         attribute = self._attributes.get(name)
         if isinstance(attribute, kind):
             return attribute
-        fit = [known_name for known_name, held in self._attributes.items() if isinstance(held, kind)]
+        fit = [
+            known_name
+            for known_name, attribute_values in self._attributes.items()
+            if isinstance(attribute_values, kind)
+        ]
         what = {Tags: "an attribute of tags", Numbers: "a number"}.get(kind, "an attribute")
         known = f"has {listed(fit)}" if fit else "has none"
         actual = "no attribute of the release" if attribute is None else f"not {what}"

@@ -149,38 +149,38 @@ class ItemSearch:
             The search would exceed the budget. All of it is planned before any is done.
         """
         queries, widest = self._scoring.prepared(queries), max(k.tolist())
-        held = min(widest, len(self.vectors))
+        width = min(widest, len(self.vectors))
         if len(queries) > 1:
             rows, items = in_order(rows, items)
         whole = _Group(queries, rows, items, self._live)
-        keys = self._keys(held, whole, allowed)
+        keys = self._keys(width, whole, allowed)
         if keys is None:  # by far the most frequent
-            index, score = self._answer(held, self._part(held, None, whole, budget))
+            index, score = self._answer(width, self._part(width, None, whole, budget))
         else:
-            parts = [self._part(held, members, group, budget) for members, group in self._groups(keys, whole, allowed)]
-            index = np.full((len(queries), held), -1, dtype=np.int64)
-            score = np.full((len(queries), held), -np.inf, dtype=np.float32)
+            parts = [self._part(width, members, group, budget) for members, group in self._groups(keys, whole, allowed)]
+            index = np.full((len(queries), width), -1, dtype=np.int64)
+            score = np.full((len(queries), width), -np.inf, dtype=np.float32)
             for part in parts:
-                index[part.members], score[part.members] = self._answer(held, part)
+                index[part.members], score[part.members] = self._answer(width, part)
         return _cut(_widened(index, widest, -1), _widened(score, widest, -np.inf), k)
 
     def cost(self, k: int, share: float) -> float:
         """Estimate the cost of finding `k` items if a filter allows that share of them, in nanoseconds."""
         return self._planner.about(k + _SPARE, share) + (k + _SPARE) * self._candidate_ns
 
-    def _keys(self, held: int, whole: _Group, allowed: Allowed | None) -> _Array | None:
+    def _keys(self, width: int, whole: _Group, allowed: Allowed | None) -> _Array | None:
         """Return a number per row, equal for rows that are searched together; None: all of them are.
 
         Such rows share a mask and exclude about as many items: a long history makes the index look further, which the
         others of the batch should not pay for.
         """
-        uneven = self._index is not None and len(whole.rows) > held
+        uneven = self._index is not None and len(whole.rows) > width
         if allowed is None and not uneven:
             return None
         keys = np.zeros(len(whole.queries), dtype=np.int64) if allowed is None else (allowed.of_row + 1) * _LEVELS
         if uneven:
             counts = np.bincount(whole.rows, minlength=len(keys))
-            keys = keys + np.ceil(np.log2(np.maximum(counts / (held + _SPARE), 1))).astype(np.int64)
+            keys = keys + np.ceil(np.log2(np.maximum(counts / (width + _SPARE), 1))).astype(np.int64)
         return keys
 
     def _groups(self, keys: _Array, whole: _Group, allowed: Allowed | None) -> Iterator[tuple[_Array, _Group]]:
@@ -192,9 +192,9 @@ class ItemSearch:
             members = np.flatnonzero(keys == key)
             yield members, _taken(members, whole._replace(mask=mask))
 
-    def _part(self, held: int, members: _Array | None, group: _Group, budget: Budget | None) -> _Part:
+    def _part(self, width: int, members: _Array | None, group: _Group, budget: Budget | None) -> _Part:
         """Plan the search of a group, paid for from the budget."""
-        fetch = held + _SPARE
+        fetch = width + _SPARE
         if self._index is not None and len(group.rows):
             fetch += int(np.bincount(group.rows).max())
         mask = None if self._is_sifted(group.mask) else group.mask
@@ -215,29 +215,29 @@ class ItemSearch:
         compared = len(self.vectors) if plan.way == "scan" or group.mask is None else group.mask.count
         return ranking + queries * compared * costs.ORDER_NS
 
-    def _answer(self, held: int, part: _Part) -> tuple[_Array, _Array]:
-        """Return the `held` best of every row of a group [n, held], block by block."""
+    def _answer(self, width: int, part: _Part) -> tuple[_Array, _Array]:
+        """Return the `width` best of every row of a group [n, width], block by block."""
         _, group, fetch, plan = part
         compared = {"scan": len(self.vectors), "gather": group.mask.count if group.mask else 0}.get(plan.way, fetch)
         step = max(1, _BLOCK_FLOATS // max(compared, fetch * self.vectors.shape[1]))
         if len(group.queries) <= step:
-            return self._block(held, fetch, plan, group)
+            return self._block(width, fetch, plan, group)
         blocks = []
         for start in range(0, len(group.queries), step):
             members = np.arange(start, min(start + step, len(group.queries)))
-            blocks.append(self._block(held, fetch, plan.of(slice(start, start + step)), _taken(members, group)))
+            blocks.append(self._block(width, fetch, plan.of(slice(start, start + step)), _taken(members, group)))
         index, score = map(np.concatenate, zip(*blocks, strict=True))
         return index, score
 
-    def _block(self, held: int, fetch: int, plan: Plan, group: _Group) -> tuple[_Array, _Array]:
+    def _block(self, width: int, fetch: int, plan: Plan, group: _Group) -> tuple[_Array, _Array]:
         if plan.way == "index":
-            return self._by_index(held, fetch, plan, group)
-        return self._by_comparing(held, group.mask.items if plan.way == "gather" and group.mask else None, group)
+            return self._by_index(width, fetch, plan, group)
+        return self._by_comparing(width, group.mask.items if plan.way == "gather" and group.mask else None, group)
 
-    def _by_comparing(self, held: int, subset: _Array | None, group: _Group) -> tuple[_Array, _Array]:
+    def _by_comparing(self, width: int, subset: _Array | None, group: _Group) -> tuple[_Array, _Array]:
         """Compare the items of `subset` (None: all) that the group's mask allows."""
         scores = self._quick(subset, group)
-        index, score, bound = self._best(held, subset, scores, group.queries)
+        index, score, bound = self._best(width, subset, scores, group.queries)
         if bound is None:
             return index, score
         # An item that is no candidate might deserve the last place, by rounding or by a tie. A last place of -inf
@@ -246,7 +246,7 @@ class ItemSearch:
         if len(last) == 1 and bound[0] + slack[0] < last[0]:  # the usual, without the arrays
             return index, score
         for row in np.flatnonzero((bound + slack >= last) & (last > -np.inf)):
-            index[row], score[row] = self._settle(held, subset, _taken(row[None], group), last[row] - slack[row])
+            index[row], score[row] = self._settle(width, subset, _taken(row[None], group), last[row] - slack[row])
         return index, score
 
     def _quick(self, subset: _Array | None, group: _Group) -> _Array:
@@ -264,30 +264,30 @@ class ItemSearch:
         return scores
 
     def _best(
-        self, held: int, subset: _Array | None, scores: _Array, queries: _Array
+        self, width: int, subset: _Array | None, scores: _Array, queries: _Array
     ) -> tuple[_Array, _Array, _Array | None]:
         """Return the best [n, held] by exact score of those with the best quick scores, and a bound of the others."""
-        total, fetch = scores.shape[1], held + _SPARE
+        total, fetch = scores.shape[1], width + _SPARE
         excluded: _Array | None
         bound = None
         if fetch >= total:
             candidates, excluded = np.arange(total)[None, :].repeat(len(scores), axis=0), scores == -np.inf
         else:
             candidates, excluded, bound = leaders(scores, fetch)
-        index, score = self._rank(held, queries, candidates if subset is None else subset[candidates], excluded)
+        index, score = self._rank(width, queries, candidates if subset is None else subset[candidates], excluded)
         return index, score, bound
 
-    def _settle(self, held: int, subset: _Array | None, group: _Group, least: float) -> tuple[_Array, _Array]:
+    def _settle(self, width: int, subset: _Array | None, group: _Group, least: float) -> tuple[_Array, _Array]:
         """Return one row's answer, from every item with a quick score of at least `least`."""
         scores = self._quick(subset, group)[0]
         close = np.flatnonzero(scores >= least)
-        if len(close) < held:  # rounding beyond the bound, which is one of probability
+        if len(close) < width:  # rounding beyond the bound, which is one of probability
             close = np.flatnonzero(scores > -np.inf)
         candidates = (close if subset is None else subset[close])[None, :]
-        index, score = self._rank(held, group.queries, candidates, None)
+        index, score = self._rank(width, group.queries, candidates, None)
         return index[0], score[0]
 
-    def _by_index(self, held: int, fetch: int, plan: Plan, group: _Group) -> tuple[_Array, _Array]:
+    def _by_index(self, width: int, fetch: int, plan: Plan, group: _Group) -> tuple[_Array, _Array]:
         """Ask the index, and compare the items that it does not hold."""
         assert self._index is not None
         mask = None if self._is_sifted(group.mask) else group.mask
@@ -304,31 +304,31 @@ class ItemSearch:
             total = len(self.vectors)
             line = np.arange(len(group.queries))[:, None] * total
             excluded |= np.isin(candidates + line, group.rows * total + group.items)
-        index, score = self._rank(held, group.queries, candidates, excluded)
+        index, score = self._rank(width, group.queries, candidates, excluded)
         # Where the index came back with too few, all allowed items are compared: `count` must be right.
         short = np.flatnonzero(np.isneginf(score[:, -1]))
         if len(short):
-            index[short], score[short] = self._all_compared(held, _taken(short, group))
+            index[short], score[short] = self._all_compared(width, _taken(short, group))
         return index, score
 
-    def _all_compared(self, held: int, group: _Group) -> tuple[_Array, _Array]:
-        """Return the `held` best of every row of a group [n, held] among all allowed items, block by block."""
+    def _all_compared(self, width: int, group: _Group) -> tuple[_Array, _Array]:
+        """Return the `width` best of every row of a group [n, width] among all allowed items, block by block."""
         plan = Plan("scan" if group.mask is None else "gather")
-        return self._answer(held, _Part(None, group, held + _SPARE, plan))
+        return self._answer(width, _Part(None, group, width + _SPARE, plan))
 
     def _is_sifted(self, mask: ItemMask | None) -> bool:
         """Return whether only a few removed items are excluded."""
         few = _FEW if self._index is None else self._index.most_removed
         return mask is not None and mask is self._live and len(self._dead) <= few
 
-    def _rank(self, held: int, queries: _Array, candidates: _Array, excluded: _Array | None) -> tuple[_Array, _Array]:
-        """Return the `held` best candidates [n, held] and their scores, by score, then by item index."""
+    def _rank(self, width: int, queries: _Array, candidates: _Array, excluded: _Array | None) -> tuple[_Array, _Array]:
+        """Return the `width` best candidates [n, width] and their scores, by score, then by item index."""
         scores = self._scoring.exact(queries, candidates)
         if excluded is not None:
             scores[excluded] = -np.inf
-        order, score = ranked(scores, held)  # the candidates ascend, so the first of equals is the one wanted
+        order, score = ranked(scores, width)  # the candidates ascend, so the first of equals is the one wanted
         index = taken(candidates, order)
-        return _widened(index, held, -1), _widened(score, held, -np.inf)
+        return _widened(index, width, -1), _widened(score, width, -np.inf)
 
 
 def no_exclusions() -> tuple[np.ndarray, np.ndarray]:

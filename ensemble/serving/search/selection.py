@@ -42,21 +42,21 @@ def leaders(scores: np.ndarray, fetch: int) -> Leaders:
     return _joined(reached, bound)
 
 
-def ranked(scores: np.ndarray, held: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the columns of the `held` largest scores of every row, best first, int64 [n, held], and the scores.
+def ranked(scores: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the columns of the `width` largest scores of every row, best first, int64 [n, width], and the scores.
 
     Ties are in column order; columns with -inf come last, in any order.
     """
     if len(scores) == 1:
-        return _ranked_alone(scores[0], held)
+        return _ranked_alone(scores[0], width)
     negative = -scores
-    order = negative.argsort(axis=1)[:, : held + 1]  # the vectorised sort, a third of what the stable one takes
+    order = negative.argsort(axis=1)[:, : width + 1]  # the vectorised sort, a third of what the stable one takes
     best = taken(scores, order)
     equal = best[:, 1:] == best[:, :-1]
     if np.count_nonzero(equal) and (equal & (best[:, 1:] > -np.inf)).any():
         order = negative.argsort(axis=1, kind="stable")
         best = taken(scores, order)
-    return order[:, :held], best[:, :held]
+    return order[:, :width], best[:, :width]
 
 
 def taken(values: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -66,16 +66,16 @@ def taken(values: np.ndarray, columns: np.ndarray) -> np.ndarray:
     return values.ravel().take(columns + (np.arange(len(values)) * values.shape[1])[:, None])
 
 
-def _ranked_alone(scores: np.ndarray, held: int) -> tuple[np.ndarray, np.ndarray]:
+def _ranked_alone(scores: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
     """Rank one row, [m], which is by far the most frequent case."""
     negative = -scores
-    order = negative.argsort()[: held + 1]
+    order = negative.argsort()[: width + 1]
     best = scores.take(order)
     equal = best[1:] == best[:-1]
     if np.count_nonzero(equal) and best[equal.argmax()] > -np.inf:
         order = negative.argsort(kind="stable")
         best = scores.take(order)
-    return order[None, :held], best[None, :held]
+    return order[None, :width], best[None, :width]
 
 
 def _joined(reached: np.ndarray, bound: np.ndarray) -> Leaders:

@@ -118,9 +118,9 @@ class BatchModel:
         try:
             if True not in refused:
                 return self._executed(requests, sent)
-            left = [position for position, no in enumerate(refused) if not no]
-            answers = iter(self._executed([requests[place] for place in left], [sent[place] for place in left]))
-            self.tally.refused("queue", sum(itertools.compress(rows, refused)), len(rows) - len(left))
+            admitted = [position for position, no in enumerate(refused) if not no]
+            answers = iter(self._executed([requests[place] for place in admitted], [sent[place] for place in admitted]))
+            self.tally.refused("queue", sum(itertools.compress(rows, refused)), len(rows) - len(admitted))
             return [_full() if no else next(answers) for no in refused]
         finally:
             self._backlog.end(len(requests), time.perf_counter() - start)

@@ -68,12 +68,12 @@ class StreamedRows:
         self, first: int, rows: int, size: int, random: np.random.Generator
     ) -> Iterator[tuple[Features, Features]]:
         """Yield batches of `size` of the `rows` from `first` on."""
-        left = np.zeros(0, self._type)
+        remainder = np.zeros(0, self._type)
         for pool in self._pools(first, rows, random):
-            pool = np.concatenate([left, pool])
+            pool = np.concatenate([remainder, pool])
             pool = pool[random.permutation(len(pool))]
             whole = len(pool) - len(pool) % size
-            pool, left = pool[:whole], pool[whole:].copy()
+            pool, remainder = pool[:whole], pool[whole:].copy()
             features = self._features(pool)
             for start in range(0, whole, size):
                 batch = slice(start, start + size)

@@ -55,12 +55,14 @@ def _onnx(out: Terminal, run: Run, path: Path, top_k: int, json: bool) -> None:
     from ensemble.onnx_graph.export import write_onnx
     from ensemble.serving.files.release import Release
 
-    written = write_onnx(Release.open(run.release), top_k, path, out.step)
+    path_written = write_onnx(Release.open(run.release), top_k, path, out.step)
     if json:
-        out.json({**written._asdict(), "path": str(written.path)})
+        out.json({**path_written._asdict(), "path": str(path_written.path)})
         return
-    out.say(f"answers {written.users:,} users as the release does, {written.swapped:,} of them with ties swapped")
-    out.results.print(f"{written.path}: {written.bytes / 1e6:.1f} MB", soft_wrap=True)
+    out.say(
+        f"answers {path_written.users:,} users as the release does, {path_written.swapped:,} of them with ties swapped"
+    )
+    out.results.print(f"{path_written.path}: {path_written.bytes / 1e6:.1f} MB", soft_wrap=True)
 
 
 def _saved_models(out: Terminal, run: Run, path: Path, top_k: int, json: bool) -> None:

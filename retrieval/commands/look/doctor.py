@@ -79,19 +79,19 @@ def examine(triton: Path | None = None, python: Path | None = None) -> tuple[Fac
     return facts, sorted(findings, key=lambda finding: list(_STYLES).index(finding.severity))
 
 
-def _machine(told: dict[str, str]) -> Iterator[Finding]:
+def _machine(figures: dict[str, str]) -> Iterator[Finding]:
     import resource
 
     import psutil
 
     from ensemble.triton.find import cache_directory
 
-    told["system"] = f"{platform.system()} {platform.release()}, {platform.machine()}"
-    told["cores"] = str(len(os.sched_getaffinity(0)))
-    told["memory"] = f"{psutil.virtual_memory().total / 1e9:.1f} GB"
+    figures["system"] = f"{platform.system()} {platform.release()}, {platform.machine()}"
+    figures["cores"] = str(len(os.sched_getaffinity(0)))
+    figures["memory"] = f"{psutil.virtual_memory().total / 1e9:.1f} GB"
     cache = cache_directory()
     place = next(path for path in (cache, *cache.parents) if path.exists())
-    told["cache"] = f"{cache}, {shutil.disk_usage(place).free / 1e9:.1f} GB free"
+    figures["cache"] = f"{cache}, {shutil.disk_usage(place).free / 1e9:.1f} GB free"
     if not os.access(place, os.W_OK):
         yield Finding("error", "machine", f"{cache}: cannot be written", "set RETRIEVAL_CACHE to a directory of yours")
     elif shutil.disk_usage(place).free < _LEAST_DISK:
@@ -99,7 +99,7 @@ def _machine(told: dict[str, str]) -> Iterator[Finding]:
     shared = Path("/dev/shm")
     if shared.is_dir():
         free = shutil.disk_usage(shared).free
-        told["/dev/shm"] = f"{free / 1e6:.0f} MB free"
+        figures["/dev/shm"] = f"{free / 1e6:.0f} MB free"
         if free < _LEAST_SHM:
             what = f"/dev/shm: {free / 1e6:.0f} MB, through which Triton and its models pass requests and answers"
             yield Finding("warning", "machine", what, "docker run --shm-size=1g, or a larger tmpfs")
@@ -108,12 +108,12 @@ def _machine(told: dict[str, str]) -> Iterator[Finding]:
         yield Finding("warning", "machine", f"{files} open files at most; each connection is one", "ulimit -n 65536")
 
 
-def _training(told: dict[str, str]) -> Iterator[Finding]:
+def _training(figures: dict[str, str]) -> Iterator[Finding]:
     installed = {
         str(package.metadata["Name"]).lower().replace("_", "-"): package.version for package in distributions()
     }
-    told["python"] = f"{platform.python_version()}, {sys.executable}"
-    told["packages"] = ", ".join(f"{name} {installed[name]}" for name in _SHOWN if name in installed)
+    figures["python"] = f"{platform.python_version()}, {sys.executable}"
+    figures["packages"] = ", ".join(f"{name} {installed[name]}" for name in _SHOWN if name in installed)
     missing = [name for name in NEEDED if name not in installed]
     if not {"tensorflow", "tensorflow-cpu"} & installed.keys():
         missing.append("tensorflow")
@@ -126,7 +126,7 @@ def _training(told: dict[str, str]) -> Iterator[Finding]:
     yield from wrong(TRAINING, installed, "training")
 
 
-def _serving(told: dict[str, str], triton: Path | None, python: Path | None) -> Iterator[Finding]:
+def _serving(figures: dict[str, str], triton: Path | None, python: Path | None) -> Iterator[Finding]:
     from ensemble.server.endpoints import admin_key
     from ensemble.triton.find import default_python, find_triton, inspect_python
     from ensemble.triton.serving_environment import serving_packages
@@ -134,8 +134,8 @@ def _serving(told: dict[str, str], triton: Path | None, python: Path | None) -> 
 
     executable = python or default_python()
     version, packages = serving_packages(executable)
-    told["python"] = f"{version or 'does not run'}, {executable}"
-    told["packages"] = ", ".join(f"{name} {version}" for name, version in packages.items())
+    figures["python"] = f"{version or 'does not run'}, {executable}"
+    figures["packages"] = ", ".join(f"{name} {version}" for name, version in packages.items())
     yield from wrong(SERVING, packages, "serving")
     try:
         admin_key()
@@ -145,7 +145,7 @@ def _serving(told: dict[str, str], triton: Path | None, python: Path | None) -> 
         yield Finding("error", "serving", what or remedy, remedy if what else "see docs/serving.md")
         return
     release = _release_of(located.server, located.from_wheel)
-    told["triton"] = f"{release or 'of an unknown release'}, {located.server}"
+    figures["triton"] = f"{release or 'of an unknown release'}, {located.server}"
     yield from holes(release)
     if located.from_wheel:
         what = "Triton of the nvidia-pytriton wheel: has no backend but python's, and no updates"
@@ -165,12 +165,12 @@ def _release_of(server: Path, from_wheel: bool) -> str:
     return os.environ.get("NVIDIA_TRITON_SERVER_VERSION", "") if inside else ""
 
 
-def _gpu(told: dict[str, str]) -> Iterator[Finding]:
+def _gpu(figures: dict[str, str]) -> Iterator[Finding]:
     from ensemble.server.environment import child_environment, on_path
 
     tool = on_path("nvidia-smi")
     if tool is None:
-        told["gpus"] = "none"
+        figures["gpus"] = "none"
         return
     query = "--query-gpu=name,memory.total,driver_version"
     try:
@@ -184,10 +184,10 @@ def _gpu(told: dict[str, str]) -> Iterator[Finding]:
             env=child_environment(),
         )
     except (OSError, subprocess.SubprocessError) as error:
-        told["gpus"] = "none"
+        figures["gpus"] = "none"
         yield Finding("warning", "gpu", f"nvidia-smi is there and fails: {error}", "look at the driver")
         return
-    told["gpus"] = "; ".join(listed.stdout.strip().splitlines())
+    figures["gpus"] = "; ".join(listed.stdout.strip().splitlines())
     names = {str(package.metadata["Name"]).lower() for package in distributions()}
     if "tensorflow-cpu" in names:
         remedy = "train in the image of containers/train.Dockerfile"

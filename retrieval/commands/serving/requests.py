@@ -46,8 +46,8 @@ def requests(
     drawn = draw_requests(opened.directory, count, seed=opened.recipe.seed)
     rows = input_data(signature, drawn, batch)
     atomic_write(out, text.dumps(rows).encode())
-    written = {"path": str(out), "requests": len(rows["data"]), "model": model, "batch": batch}
+    summary = {"path": str(out), "requests": len(rows["data"]), "model": model, "batch": batch}
     if json:
-        output.json(written)
+        output.json(summary)
     else:
         output.results.print(f"{out}: {len(rows['data'])} requests for model '{model}'", soft_wrap=True)
