@@ -7,7 +7,6 @@ a little of the history. What a request costs does not depend on the numbers.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ from ensemble.config import Serving
 from ensemble.release.write import Parts, Settings, Training, write_release
 from models.towers.onnx import pairing_of
 from workflows.files import atomic_directory
+from workflows.progress import Progress, silent
 
 DIM, LAST, USERS, CLICKS = 64, 50, 1000, 100
 """Width of the vectors and of the history, users, and interactions of each but the first."""
@@ -42,9 +42,7 @@ class Made(NamedTuple):
     """int64 [items], or a list of strings."""
 
 
-def make_release(
-    place: Path, items: int, ids: str = "int64", ranks: bool = False, progress: Callable[[str], None] = lambda _: None
-) -> Made:
+def make_release(place: Path, items: int, ids: str = "int64", ranks: bool = False, progress: Progress = silent) -> Made:
     """Write the release of a catalogue to `place/release`, or take it from there; `ids` are "int64" or "string"."""
     item_ids = item_ids_of(items, ids)
     if not (place / "release").is_dir():

@@ -165,9 +165,7 @@ def _loads(
     """Yield the points of one setting, until more load is hopeless or it is far behind another setting."""
     for batch in objective.batches:
         for concurrency in sorted(objective.concurrencies):
-            (point,) = benchmark(
-                target, requests, batches=(batch,), concurrencies=(concurrency,), progress=lambda _: None
-            )
+            (point,) = benchmark(target, requests, batches=(batch,), concurrencies=(concurrency,), progress=silent)
             progress(f"  {batch} x {concurrency}: {point.rows_per_s:,.0f} rows/s, p99 {point.p99_ms:.1f} ms")
             yield point
             if point.p99_ms > _HOPELESS * objective.p99_ms or _is_behind(point, measured):

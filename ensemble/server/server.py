@@ -34,6 +34,7 @@ from ensemble.triton.find import ServingPython, Triton, default_python, find_tri
 from ensemble.triton.model_control import remove_key, write_key
 from ensemble.triton.staging import Staging
 from workflows.errors import ReleaseError, ServerError
+from workflows.progress import Progress, silent
 
 _POLL_SECONDS = 0.02
 _ASK_SECONDS = 0.2
@@ -49,10 +50,6 @@ __all__ = ["Addresses", "StartGivenUp", "TritonServer"]
 
 class StartGivenUp(Exception):
     """The caller no longer wants the server that it was starting."""
-
-
-def _silent(_: str) -> None:
-    """Forward nothing."""
 
 
 def _never() -> bool:
@@ -79,7 +76,7 @@ class TritonServer:
         tls: ServerTls | None = None,
         verify: Path | None = None,
         at_least: str | None = None,
-        on_log: Callable[[str], None] = _silent,
+        on_log: Progress = silent,
         start_timeout_seconds: float = 120,
         stop_timeout_seconds: float = 15,
     ) -> None:
@@ -320,7 +317,7 @@ class TritonServer:
             self._on_log(line)
         except Exception as error:
             self._log.append(f"the log is not forwarded any more: {error!r}")
-            self._on_log = _silent
+            self._on_log = silent
 
     def _wait_until_ready(self, process: subprocess.Popen[str], given_up: Callable[[], bool]) -> None:
         deadline, ended_at = time.monotonic() + self._start_timeout, float("inf")

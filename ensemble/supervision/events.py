@@ -20,14 +20,14 @@ Event = dict[str, Any]
 """`time` (UTC), `event` (its name), and further facts."""
 
 
-def _silent(_: Event) -> None:
+def ignored(_: Event) -> None:
     """Ignore the event."""
 
 
 class Events:
     """Reports, counts and stores events. For one thread at a time."""
 
-    def __init__(self, repository: Path, port: int, tell: Callable[[Event], None] = _silent, **facts: Any) -> None:
+    def __init__(self, repository: Path, port: int, tell: Callable[[Event], None] = ignored, **facts: Any) -> None:
         """Take the server's repository and gRPC port, a function for each event, and further facts for the file."""
         self._path, self._tell = repository / _FILE.format(port), tell
         self._facts: dict[str, Any] = facts

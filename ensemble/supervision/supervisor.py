@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from ensemble.layouts import CHAINED, STEPS, answering_models
 from ensemble.server.server import TritonServer
 from ensemble.supervision.canaries import Canaries
-from ensemble.supervision.events import Event, Events, now
+from ensemble.supervision.events import Event, Events, ignored, now
 from ensemble.supervision.hangs import Hangs, Limits
 from ensemble.supervision.health import CanaryResult
 from ensemble.supervision.repair import GivenUp, Repairs
@@ -49,14 +49,10 @@ class _Health:
     """When trouble was noticed (`time.monotonic`)."""
 
 
-def _silent(_: Event) -> None:
-    """Ignore the event."""
-
-
 class Supervisor:
     """Supervises one server."""
 
-    def __init__(self, server: TritonServer, tell: Callable[[Event], None] = _silent) -> None:
+    def __init__(self, server: TritonServer, tell: Callable[[Event], None] = ignored) -> None:
         """Take a running server; `tell` is called with every event, in the thread that calls `run`."""
         self._server, self._patience = server, Patience()
         place = server.addresses

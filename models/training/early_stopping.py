@@ -18,6 +18,7 @@ from models.training.horovod import Ranks
 from models.training.rows import Histories, Rows
 from workflows.columns import Columns
 from workflows.features.stage import Part
+from workflows.progress import Progress
 
 OnEpoch = Callable[[int, float], None]
 """Called after every epoch with its number, from 1, and the monitored figure; what it raises ends the training."""
@@ -44,7 +45,7 @@ class Validation(tf.keras.callbacks.Callback):
         monitor: str,
         patience: int,
         checkpoint: Path,
-        progress: Callable[[str], None],
+        progress: Progress,
         on_epoch: OnEpoch | None = None,
         ranks: Ranks = ALONE,
         trained: bool = False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import tensorflow as tf
@@ -45,7 +45,7 @@ def train(
     seed: int,
     device: Device,
     out: Path,
-    progress: Callable[[str], None],
+    progress: Progress,
     on_epoch: OnEpoch | None = None,
     earlier: Earlier | None = None,
     session: Session = ALONE,
@@ -172,7 +172,7 @@ def _trained_anew(
     seed: int,
     epochs: int,
     logs: Path,
-    progress: Callable[[str], None],
+    progress: Progress,
     start: Start | None = None,
     session: Session = ALONE,
 ) -> TwoTowerModel:
@@ -274,7 +274,7 @@ class _StepLine(tf.keras.callbacks.Callback):
 class _EpochLine(tf.keras.callbacks.Callback):
     """One line per epoch."""
 
-    def __init__(self, epochs: int, progress: Callable[[str], None]) -> None:
+    def __init__(self, epochs: int, progress: Progress) -> None:
         super().__init__()
         self.epochs, self.progress = epochs, progress
 

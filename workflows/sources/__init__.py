@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, Protocol
 
 from workflows.config import Data, MovieLens, OwnTables, Playlists, Section, Synthetic
-
-Progress = Callable[[str], None]
+from workflows.progress import Progress
 
 MODULES: Final[dict[type[Section], str]] = {
     MovieLens: "movielens",

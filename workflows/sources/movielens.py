@@ -8,7 +8,8 @@ from typing import Final, NamedTuple
 
 from workflows.config import MovieLens
 from workflows.errors import DataError, DownloadError
-from workflows.sources.download import Progress, download, is_cached, pip_wheel
+from workflows.progress import Progress
+from workflows.sources.download import download, is_cached, pip_wheel
 from workflows.sources.movielens_formats import parse_1m, parse_100k, parse_csv, parse_mirror
 from workflows.sources.parsing import Archive
 from workflows.tables.store import Tables, merge_items

@@ -13,7 +13,8 @@ from typing import IO, Any, Final
 import pandas as pd
 
 from workflows.operators.times import MILLISECONDS
-from workflows.sources.parsing import Archive, Number, Progress, check_header, csv_records, fail, read_numbers, records
+from workflows.progress import Progress
+from workflows.sources.parsing import Archive, Number, check_header, csv_records, fail, read_numbers, records
 from workflows.tables.store import Tables
 
 MIRROR_FOLDER: Final = "recbole/dataset_example/ml-100k"

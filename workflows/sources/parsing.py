@@ -18,8 +18,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from workflows.errors import DataError
+from workflows.progress import Progress
 
-Progress = Callable[[str], None]
 MEMBER_LIMIT_BYTES: Final = 2 << 30
 """The largest file that we read out of an archive; the ratings of MovieLens 32M are 0.9 GB."""
 ROWS_PER_CHUNK: Final = 2_000_000

@@ -18,7 +18,7 @@ import pandas as pd
 from workflows.columns import Columns
 from workflows.config import Playlists
 from workflows.errors import DataError
-from workflows.sources.download import Progress
+from workflows.progress import Progress
 from workflows.sources.playlists_format import PATTERN, Playlist, Slice, Track, read_slice, slice_number
 from workflows.tables.store import write_tables
 

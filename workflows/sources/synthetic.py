@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -12,9 +12,9 @@ import pandas as pd
 
 from workflows.columns import Columns
 from workflows.config import Synthetic
+from workflows.progress import Progress
 from workflows.tables.store import PART_ROWS, write_tables
 
-Progress = Callable[[str], None]
 _Int64 = npt.NDArray[np.int64]
 _START: Final = 1_600_000_000
 _MEAN_GAP_SECONDS: Final = 10

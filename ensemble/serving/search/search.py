@@ -266,7 +266,7 @@ class ItemSearch:
     def _best(
         self, width: int, subset: _Array | None, scores: _Array, queries: _Array
     ) -> tuple[_Array, _Array, _Array | None]:
-        """Return the best [n, held] by exact score of those with the best quick scores, and a bound of the others."""
+        """Return the best [n, width] by exact score of those with the best quick scores, and a bound of the others."""
         total, fetch = scores.shape[1], width + _SPARE
         excluded: _Array | None
         bound = None

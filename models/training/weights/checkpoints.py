@@ -15,6 +15,7 @@ from models.training.early_stopping import Validation
 from models.training.horovod import Ranks
 from models.training.weights.finite import check_finite
 from workflows.files import atomic_directory, atomic_write
+from workflows.progress import Progress
 
 _STATE, _KEY = "state.json", "key"
 
@@ -113,7 +114,7 @@ class Phase(tf.keras.callbacks.Callback):
         place = self._all.files(f"{self.name}-{name}", write) if self.ranks.leads else None
         return Path(self.ranks.told(place))
 
-    def tell(self, progress: Callable[[str], None]) -> None:
+    def tell(self, progress: Progress) -> None:
         """Say where the training goes on, if it was interrupted."""
         if self._state is not None:
             after = "its end" if self.is_over else f"epoch {self.epochs_done}"

@@ -5,7 +5,7 @@ Users and items are held in memory, interactions are read a chunk at a time, twi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from workflows.columns import Columns
 from workflows.config import OwnTables
 from workflows.errors import DataError
 from workflows.files import atomic_directory, json_bytes
+from workflows.progress import Progress
 from workflows.sources.own_tables.cast import Caster
 from workflows.sources.own_tables.entities import joined, seen, with_titles
 from workflows.sources.own_tables.formats.chunks import chunks, schema
@@ -29,7 +30,6 @@ from workflows.sources.own_tables.rows import Ledger
 from workflows.sources.own_tables.types import Kind
 from workflows.tables.store import write_tables
 
-Progress = Callable[[str], None]
 TABLES: Final = ("users", "items", "interactions")
 REPORT: Final = "source.json"
 """Beside the stored tables: which files they were made of, what was left out and why."""
