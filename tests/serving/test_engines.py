@@ -295,12 +295,12 @@ def test_a_release_without_its_milvus_is_refused_with_what_to_do(
     parameters = json.loads((release.path / "index/params.json").read_text())
     client = milvus._client()
     changed = dict(parameters, collection_pairing="1" * 64)
-    from ensemble.serving.index.milvus_index import _check_collection
+    from ensemble.serving.index.milvus_index import check_collection
 
     with pytest.raises(InvalidRelease, match="its vectors are not those of this release"):
-        _check_collection(client, changed, Path("params.json"), stored.run.vectors.shape[1])
+        check_collection(client, changed, Path("params.json"), stored.run.vectors.shape[1])
     with pytest.raises(InvalidRelease, match="Milvus has no collection gone"):
-        _check_collection(client, dict(parameters, collection="gone"), Path("params.json"), 16)
+        check_collection(client, dict(parameters, collection="gone"), Path("params.json"), 16)
     monkeypatch.delenv(URI)
     with pytest.raises(InvalidRelease, match=rf"{URI} is not set; .*{TOKEN}"):
         load_index(release)

@@ -140,7 +140,7 @@ def load(release: Release) -> MilvusIndex:
     vectors = release.array("items/vectors.npy", np.float32, dimensions=2)
     check_items(release, parameters["items"], vectors)
     client = connect(place)
-    _check_collection(client, parameters, place, vectors.shape[1])
+    check_collection(client, parameters, place, vectors.shape[1])
     _load_collection(client, parameters["collection"], place)
     return MilvusIndex(client, vectors, parameters)
 
@@ -230,7 +230,8 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _check_collection(client: Any, parameters: Mapping[str, Any], place: Path, dim: int) -> None:
+def check_collection(client: Any, parameters: Mapping[str, Any], place: Path, dim: int) -> None:
+    """Raise InvalidRelease if Milvus does not hold the collection as the release made it."""
     name = parameters["collection"]
     try:
         if not client.has_collection(name, **once()):
