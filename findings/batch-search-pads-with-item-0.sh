@@ -1,13 +1,12 @@
 #!/usr/bin/env bash
 # Two libraries for vector search fill the answer of a batch up with item 0 where fewer than k items were reached:
-# - ScaNN 1.4.2, `search_batched`: id 0 and a distance of NaN, up to the longest answer of the batch. `search`, for one
-#   query, gives a shorter answer.
-# - usearch 2.26.6, `search` of several vectors: key 0 and NaN, in `matches.keys`; `matches.counts` says how many hold.
-#   One vector has a shorter answer.
-# faiss gives -1. Nothing is raised or warned about. It happens with few leaves searched in ScaNN, with more neighbours
-# asked for than are reordered, and with a shop of fewer items than k. Where ids are positions, item 0 is an item, and
-# often the most popular one: it is shown many times over, and a user who has it held out counts as a hit. A filter by
-# score does not help: neither `distance > limit` nor `distance < limit` is true of NaN.
+# - ScaNN 1.4.2, `search_batched`: id 0 and a distance of NaN, where few leaves are searched or more neighbours are
+#   asked for than are reordered. `search`, for one query, gives a shorter answer.
+# - usearch 2.26.6, `search` of several vectors: key 0 and NaN, where there are fewer items than k; `matches.counts` says
+#   how many hold. `search` of one vector gives a shorter answer.
+# faiss gives -1. Nothing is raised or warned about. Where ids are positions, item 0 is an item, and often the most
+# popular one: it is shown many times over, and found for each user who has it held out. NaN gets past a filter that
+# takes scores away, for neither `distance < limit` nor `distance > limit` is true of it.
 # Remedy: cut each answer where its distance is NaN, before ids are looked at.
 set -euo pipefail
 folder=$(mktemp -d)
@@ -33,9 +32,11 @@ searcher = scann.scann_ops_pybind.builder(items, 100, "dot_product").tree(**tree
 index = Index(ndim=DIMENSION, metric="ip", dtype="f32")
 index.add(np.arange(1, 51), items[:50], threads=1)  # no item has the key 0
 matches = index.search(queries, 100, threads=1)
+scann_alone = min(len(searcher.search(query)[0]) for query in queries)
+usearch_alone = min(len(index.search(query, 100).keys) for query in queries)
 answers = {
-    f"ScaNN {version('scann')}": (*searcher.search_batched(queries), min(len(searcher.search(query)[0]) for query in queries)),
-    f"usearch {version('usearch')}": (matches.keys, matches.distances, min(len(index.search(query, 100).keys) for query in queries)),
+    f"ScaNN {version('scann')}": (*searcher.search_batched(queries), scann_alone),
+    f"usearch {version('usearch')}": (matches.keys, matches.distances, usearch_alone),
 }
 same = True
 for name, (ids, distances, alone) in answers.items():
@@ -43,7 +44,7 @@ for name, (ids, distances, alone) in answers.items():
     most = int(missing.sum(axis=1).max())
     print(f"{name}, 100 asked for: as few as {alone} for one query, {ids.shape[1]} in a batch of {len(ids)}")
     print(f"  up to {most} of the latter have NaN as distance, and the ids {set(ids[missing].tolist())}")
-    same = same and most > 10 and most == ids.shape[1] - alone and (ids[missing] == 0).all()
+    same = same and most > 10 and alone < ids.shape[1] and (ids[missing] == 0).all()
 sys.exit(0 if same else "the behaviour has changed")
 PYTHON
 "$folder/env/bin/python" "$folder/show.py" 2> >(grep -v 'absl\|^[IW][0-9]' >&2)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# faiss 1.15.1 (1.8.0 does the same): search parameters that are given for one search, such as a selector that leaves out
-# the items a user has seen, replace what is set on the index, not only what they name:
+# faiss 1.15.1 (1.8.0 does the same): search parameters that are given for one search, such as a selector that leaves
+# out the items a user has seen, replace what is set on the index, not only what they name:
 # - `SearchParametersIVF(sel=...)` searches one cluster, whatever `index.nprobe` says;
 # - `SearchParametersHNSW(sel=...)` searches with an efSearch of 16, whatever `index.hnsw.efSearch` says.
 # With a selector that leaves out nothing, recall@10 falls from 1.00 to 0.8 and 0.9 below. There is no warning, nor

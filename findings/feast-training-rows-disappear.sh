@@ -14,7 +14,8 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3.11 -m venv "$folder/env"
 "$folder/env/bin/pip" install --quiet --disable-pip-version-check \
-    feast==0.67.0 'ibis-framework[duckdb]==12.0.0' duckdb==2.0.1 dask==2026.8.0 pandas==2.3.3 pyarrow==26.0.1 numpy==2.4.6
+    feast==0.67.0 'ibis-framework[duckdb]==12.0.0' duckdb==2.0.1 dask==2026.8.0 \
+    pandas==2.3.3 pyarrow==26.0.1 numpy==2.4.6
 cat >"$folder/show.py" <<'PYTHON'
 import sys
 import warnings
