@@ -8,7 +8,6 @@ import json
 import shutil
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +45,7 @@ from workflows.columns import Columns
 from workflows.errors import ReleaseError, StageError
 from workflows.features.files import read_rows
 from workflows.files import atomic_directory, json_bytes
+from workflows.installed import installed_versions
 from workflows.progress import Progress, silent
 
 _RANKING = (candidates.RANKER, candidates.SIDES, candidates.PARAMETERS)
@@ -192,7 +192,7 @@ def _manifest(run: Parts, settings: Settings, counts: dict[str, int]) -> dict[st
         "name": settings.name,
         "created": now(),
         "recipe_sha256": settings.recipe_sha256,
-        "versions": _versions(),
+        "versions": installed_versions(_PACKAGES),
         "counts": counts,
         "dim": int(stated["dim"]),
         "metric": str(stated["metric"]),
@@ -293,13 +293,3 @@ def _write_index(out: Path, manifest: dict[str, Any], config: Index, features: P
 def _id_dtypes(features: Path) -> dict[str, str]:
     tables = {Columns.User: "users.parquet", Columns.Item: "catalogue.parquet"}
     return {name: id_dtype(pd.read_parquet(features / file, columns=[name])[name]) for name, file in tables.items()}
-
-
-def _versions() -> dict[str, str]:
-    versions = {}
-    for package in _PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:  # the container calls TensorFlow by another name
-            continue
-    return versions

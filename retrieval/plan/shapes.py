@@ -130,7 +130,7 @@ class _Declared:
         self.assumed: list[str] = []
 
     def distinct(self, column: str, derive: Callable[[Any], Any] | None = None, most: int | None = None) -> int:
-        """Return how many distinct values a column has, or things that `made` makes of it; at most `most`."""
+        """Return how many distinct values a column has, or things that `derive` makes of it; at most `most`."""
         if derive is None and column in self._known:
             return min(self._known[column], most or self._known[column])
         assumed = most or ASSUMED_VALUES
@@ -151,7 +151,7 @@ class _Counted:
         self.assumed: list[str] = []
 
     def distinct(self, column: str, derive: Callable[[Any], Any] | None = None, most: int | None = None) -> int:
-        """Return how many distinct values a column has, or things that `made` makes of it; at most `most`."""
+        """Return how many distinct values a column has, or things that `derive` makes of it; at most `most`."""
         values = self._column(column)
         if values is None:
             self.assumed.append(f"{column}: {most or ASSUMED_VALUES:,} values")

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from retrieval.report.tables import CUTOFFS, asked_rows, per_user_rows
 from retrieval.report.task_tables import tasks_for_page
 from retrieval.runs.run import Run
 from workflows.files import atomic_write
+from workflows.installed import installed_versions
 
 PACKAGES = (
     "merlin-retrieval",
@@ -163,7 +163,7 @@ def _made(run: Run) -> dict[str, Any]:
         "manifest": _json(run.directory / "release" / "manifest.json"),
         "towers": _json(run.directory / "towers" / "towers.json"),
         "recipe": msgspec.json.format(msgspec.json.encode(run.recipe), indent=2).decode(),
-        "versions": versions(),
+        "versions": installed_versions(PACKAGES),
     }
 
 
@@ -239,17 +239,6 @@ def latency_lines(points: Sequence[Mapping[str, Any]]) -> list[Series]:
         lines.append(Series(f"{name}: p50", rates, [float(point["p50_ms"]) for point in ordered], labels))
         lines.append(Series(f"{name}: p99", rates, [float(point["p99_ms"]) for point in ordered]))
     return lines
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of the libraries that matter, those that are installed."""
-    installed = {}
-    for package in PACKAGES:
-        try:
-            installed[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return installed
 
 
 def _json(path: Path) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from retrieval.runs.warm_start import features_of, towers_of
 from workflows.columns import Columns
 from workflows.config import GivenSplit, embedding_files
 from workflows.files import atomic_directory, atomic_write, json_bytes, sha256_of
+from workflows.installed import installed_versions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,10 +100,7 @@ def _has_peers(recipe: Recipe) -> bool:
 
 def _peers_settings(recipe: Recipe) -> Any:
     """With the library for ALS installed later, the peers are measured again."""
-    try:
-        implicit: str | None = version("implicit")
-    except PackageNotFoundError:
-        implicit = None
+    implicit = installed_versions(["implicit"]).get("implicit")
     rating = msgspec.to_builtins(recipe.train.objective.rating)
     return {
         "peers": recipe.evaluate.peers,

@@ -56,7 +56,7 @@ class Known(Protocol):
     """What is known of raw columns before anything is fitted."""
 
     def distinct(self, column: str, derive: Callable[[Any], Any] | None = None, most: int | None = None) -> int:
-        """Return how many distinct values a column has, or things that `made` makes of it; at most `most`."""
+        """Return how many distinct values a column has, or things that `derive` makes of it; at most `most`."""
 
     def width(self, column: str) -> int:
         """Return how many numbers a vector of a column has."""
