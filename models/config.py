@@ -88,9 +88,9 @@ class Augmentation(Section, frozen=True, kw_only=True):
 
 
 class Blend(Section, frozen=True, kw_only=True):
-    """The towers' scores are blended with those of item KNN, SVD, EASE and ALS, as factors of `user_id` and `item_id`
-    beside the towers' vectors. Which ones, and how much each counts, is what ranks validation rows best; each model
-    alone and the towers alone are among what is tried."""
+    """The towers' scores are blended with those of item KNN, a random walk, SVD, EASE and ALS, as factors of `user_id`
+    and `item_id` beside the towers' vectors. Which ones, and how much each counts, is what ranks validation rows best;
+    each model alone and the towers alone are among what is tried."""
 
     rank: PositiveInt = 2048
     """Width of the factors at most, by which the vectors get longer. It is never more than there are users or items,

@@ -15,11 +15,12 @@ from models.baselines.als import Als
 from models.baselines.baseline import Refused
 from models.baselines.ease import MOST_ITEMS, Ease
 from models.baselines.item_knn import ItemKnn, RecentItemKnn
+from models.baselines.random_walk import RandomWalk
 from models.baselines.subspace import right_vectors
 from models.baselines.svd import Svd
 from models.metrics import Float32Array, Int64Array
 
-Blended = Ease | ItemKnn | Svd | Als
+Blended = Ease | ItemKnn | RandomWalk | Svd | Als
 """A peer that can be written as a product."""
 KINDS: Final[dict[str, Sequence[Blended]]] = {
     "item KNN": [
@@ -27,6 +28,15 @@ KINDS: Final[dict[str, Sequence[Blended]]] = {
         for neighbours, shrinkage, exponent in ((200, 10, 0.5), (500, 3, 0.5), (100, 10, 0), (200, 10, 0.75))
     ],
     "recent item KNN": [RecentItemKnn(200, 10, 0.5, decay) for decay in (0.8, 0.9, 0.6)],
+    "random walk": [
+        RandomWalk(neighbours, exponent, popularity_exponent)
+        for neighbours, exponent, popularity_exponent in (
+            (1000, 0.6, 0.3),
+            (500, 0.4, 0.2),
+            (500, 0.4, 0.4),
+            (100, 0.6, 0.2),
+        )
+    ],
     "SVD": [Svd(factors) for factors in (1024, 512, 256, 128, 64, 32)],
     "EASE": [Ease(l2) for l2 in (200, 50, 500, 20, 1000)],
     "ALS": [
@@ -69,7 +79,7 @@ class Product(NamedTuple):
 
     def scores(self, users: Int64Array, items: Int64Array) -> Float32Array:
         """Return the scores of some users for some items, float32 `[users, items]`."""
-        return _dense(_dense(self.left[users] @ self.right)[:, items])
+        return np.take(_dense(self.left[users] @ self.right), items, axis=1)  # row by row in memory, as indexing is not
 
 
 class Factors(NamedTuple):
@@ -115,6 +125,8 @@ def _sides(
 ) -> tuple[csr_matrix | Float32Array, csr_matrix | Float32Array]:
     if isinstance(peer, ItemKnn):
         return peer.profiles(interactions, later), peer.item_scores(interactions)
+    if isinstance(peer, RandomWalk):
+        return interactions, peer.item_scores(interactions)
     if isinstance(peer, Ease):
         if interactions.shape[1] > MOST_ITEMS:
             raise Refused(f"it is fitted to all pairs of items in minutes for at most {MOST_ITEMS:,}")

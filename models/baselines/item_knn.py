@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -13,6 +14,45 @@ from models.metrics import Float32Array, Int64Array
 _ROWS_AT_ONCE = 256
 _MOST_ITEMS = 100_000
 """All pairs of items are compared: beyond this it takes hours."""
+
+
+def check_items(interactions: csr_matrix, neighbours: int) -> None:
+    """Raise Refused where all pairs of items are too many to compare, or so many neighbours of each to keep."""
+    items = interactions.shape[1]
+    if items > _MOST_ITEMS:
+        raise Refused(f"comparing all pairs of {items:,} items takes too long; at most {_MOST_ITEMS:,}")
+    check_memory(f"{neighbours} neighbours of {items:,} items", items * neighbours * 12)
+
+
+def weighted_users(interactions: csr_matrix, exponent: float) -> csr_matrix:
+    """Return interactions `[users, items]` where those of a user of n items count n ** -exponent."""
+    lengths = np.maximum(np.diff(interactions.indptr), 1)
+    return (diags((lengths ** np.float32(-exponent)).astype(np.float32)) @ interactions).tocsr()
+
+
+def nearest(
+    weighted: csr_matrix,
+    interactions: csr_matrix,
+    neighbours: int,
+    similarity: Callable[[Int64Array, Int64Array, Float32Array], Float32Array],
+) -> csr_matrix:
+    """Return each item's most similar others, `[items, items]`, at most `neighbours` a row, block by block.
+
+    `similarity` gets items, others, and the sum of the weights of their common users, `[pairs]` each.
+    """
+    transposed, blocks = weighted.T.tocsr(), []
+    for start in range(0, transposed.shape[0], _ROWS_AT_ONCE):
+        similar = (transposed[start : start + _ROWS_AT_ONCE] @ interactions).tocsr()
+        item = start + np.repeat(np.arange(similar.shape[0]), np.diff(similar.indptr))
+        similar.data = similarity(item, similar.indices, similar.data)
+        similar.data[item == similar.indices] = 0
+        for first, end in zip(similar.indptr[:-1], similar.indptr[1:], strict=True):
+            if end - first > neighbours:
+                far = np.argpartition(similar.data[first:end], -neighbours)[:-neighbours]
+                similar.data[first + far] = 0
+        similar.eliminate_zeros()
+        blocks.append(similar)
+    return vstack(blocks, format="csr")
 
 
 @dataclass(frozen=True)
@@ -39,10 +79,7 @@ class ItemKnn:
 
     def item_scores(self, interactions: csr_matrix) -> csr_matrix:
         """Return what each item of a user adds to every item's score, `[items, items]`; raise Refused as `fit`."""
-        items = interactions.shape[1]
-        if items > _MOST_ITEMS:
-            raise Refused(f"comparing all pairs of {items:,} items takes too long; at most {_MOST_ITEMS:,}")
-        check_memory(f"{self.neighbours} neighbours of {items:,} items", items * self.neighbours * 12)
+        check_items(interactions, self.neighbours)
         return self.similarities(interactions).T.tocsr()
 
     def settings(self) -> dict[str, float]:
@@ -51,31 +88,17 @@ class ItemKnn:
 
     def similarities(self, interactions: csr_matrix) -> csr_matrix:
         """Return each item's neighbours, `[items, items]`, at most `neighbours` a row, itself left out."""
-        lengths = np.maximum(np.diff(interactions.indptr), 1)
-        weights = (lengths ** np.float32(-self.user_exponent)).astype(np.float32)
-        weighted = (diags(weights) @ interactions).tocsr()
+        weighted = weighted_users(interactions, self.user_exponent)
         norms = np.sqrt(np.asarray(weighted.sum(axis=0), np.float32).ravel())
-        transposed, starts = weighted.T.tocsr(), range(0, len(norms), _ROWS_AT_ONCE)
-        blocks = [
-            self._block(transposed[start : start + _ROWS_AT_ONCE], interactions, norms, start) for start in starts
-        ]
-        return vstack(blocks, format="csr")
+
+        def similarity(item: Int64Array, other: Int64Array, common: Float32Array) -> Float32Array:
+            return common / (norms[item] * norms[other] + np.float32(self.shrinkage))
+
+        return nearest(weighted, interactions, self.neighbours, similarity)
 
     def profiles(self, interactions: csr_matrix, later: csr_matrix | None) -> csr_matrix:
         """Return how much each of a user's items counts, `[users, items]`."""
         return interactions
-
-    def _block(self, rows: csr_matrix, interactions: csr_matrix, norms: Float32Array, start: int) -> csr_matrix:
-        similar = (rows @ interactions).tocsr()
-        item = start + np.repeat(np.arange(similar.shape[0]), np.diff(similar.indptr))
-        similar.data /= norms[item] * norms[similar.indices] + np.float32(self.shrinkage)
-        similar.data[item == similar.indices] = 0
-        for first, end in zip(similar.indptr[:-1], similar.indptr[1:], strict=True):
-            if end - first > self.neighbours:
-                far = np.argpartition(similar.data[first:end], -self.neighbours)[: -self.neighbours]
-                similar.data[first + far] = 0
-        similar.eliminate_zeros()
-        return similar
 
 
 @dataclass(frozen=True)

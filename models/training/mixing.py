@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
+from numba import njit
 
 from models.config import BLEND_SCORES
 from models.metrics import Float32Array, Int64Array, SeenItems
@@ -68,8 +69,12 @@ class Board(NamedTuple):
 
     def figure(self, scores: Float32Array) -> float:
         """Return the ndcg of scores, float32 `[queries, items]`: mean of 1 / log2(rank + 2), 0 past K."""
-        ranks = _ranks(scores, self.query, self.targets)
-        return float(((ranks < K) / np.log2(ranks + 2.0)).mean())
+        return self.figures(scores, scores, (1,))[0]  # twice the scores: they rank alike
+
+    def figures(self, scores: Float32Array, others: Float32Array, steps: Sequence[float]) -> list[float]:
+        """Return the ndcg of `scores + step * others` for each step; no sum is held."""
+        ranks = _ranks(scores, others, np.asarray(steps, np.float32), self.query, self.targets)
+        return [float(figure) for figure in ((ranks < K) / np.log2(ranks + 2.0)).mean(axis=0)]
 
 
 def mix(members: Mapping[Member, Float32Array], board: Board) -> tuple[dict[Member, float], dict[str, float]]:
@@ -84,8 +89,11 @@ def mix(members: Mapping[Member, Float32Array], board: Board) -> tuple[dict[Memb
     best = max(alone, key=alone.__getitem__)
     weights, figure, blended = {best: 1.0}, alone[best], members[best]
     for _ in range(ROUNDS if len(members) > 1 else 0):
-        steps = [(name, step) for name in members for step in STEPS]
-        tried = {(name, step): board.figure(blended + np.float32(step) * members[name]) for name, step in steps}
+        tried = {
+            (name, step): value
+            for name, scores in members.items()
+            for step, value in zip(STEPS, board.figures(blended, scores, STEPS), strict=True)
+        }
         name, step = max(tried, key=lambda pair: tried[pair])
         if tried[name, step] < figure * (1 + LEAST_GAIN):
             break
@@ -97,11 +105,21 @@ def mix(members: Mapping[Member, Float32Array], board: Board) -> tuple[dict[Memb
     return weights, {**{f"{name} alone": value for name, value in alone.items()}, "blend": figure}
 
 
-def _ranks(scores: Float32Array, query: Int64Array, targets: Int64Array) -> Int64Array:
-    """Return where targets `[rows]` stand in their queries' scores, behind those of the same score."""
-    own = scores[query, targets]
-    ranks = [np.count_nonzero(scores[at] >= score) - 1 for at, score in zip(query, own, strict=True)]
-    return np.where(np.isfinite(own), ranks, scores.shape[1]).astype(np.int64)
+@njit(cache=True)
+def _ranks(
+    scores: Float32Array, others: Float32Array, steps: Float32Array, query: Int64Array, targets: Int64Array
+) -> Int64Array:
+    """Return where targets stand in `scores + step * others`, int64 `[rows, steps]`: behind those of the same score."""
+    ranks = np.empty((len(query), len(steps)), np.int64)
+    for row in range(len(query)):
+        first, second, target = scores[query[row]], others[query[row]], targets[row]
+        for at, step in enumerate(steps):
+            own = first[target] + step * second[target]
+            ahead = -1
+            for item in range(len(first)):
+                ahead += first[item] + step * second[item] >= own
+            ranks[row, at] = ahead if np.isfinite(own) else len(first)
+    return ranks
 
 
 def _hidden(seen: SeenItems, askers: Int64Array) -> tuple[Int64Array, Int64Array]:

@@ -36,7 +36,7 @@ def settings(interactions: Sampled, roles: Mapping[str, Mapping[str, Found]]) ->
     rows = interactions.rows
     items = roles["interactions"][Columns.Item].column.distinct
     few = interactions.whole and rows < FEW_ROWS
-    yield 'preset = "auto"', "beside the towers item KNN, SVD, EASE and ALS, as validation rows say"
+    yield 'preset = "auto"', "beside the towers item KNN, a random walk, SVD, EASE and ALS, as validation rows say"
     yield "epochs = 30", "at most; training stops earlier where the validation rows say so"
     if few:
         yield "patience = 10", f"{rows:,} rows are few: a better epoch may be some way off"

@@ -16,6 +16,7 @@ from models.baselines.als import Als
 from models.baselines.ease import Ease
 from models.baselines.factors import Blended, factors_of, product_of
 from models.baselines.item_knn import ItemKnn, RecentItemKnn
+from models.baselines.random_walk import RandomWalk
 from models.baselines.svd import Svd
 from models.baselines.task import count_later
 from models.config import Blend, Ignored, Model, Train
@@ -51,7 +52,9 @@ def later(table: csr_matrix) -> csr_matrix | None:
     return count_later(users, items, np.random.default_rng(3).permutation(len(users)), table.shape)
 
 
-@pytest.mark.parametrize("peer", [Ease(20), ItemKnn(8, 3, 0.5), RecentItemKnn(8, 3, 0, 0.7), Svd(8), Als(8, 1, 2)])
+@pytest.mark.parametrize(
+    "peer", [Ease(20), ItemKnn(8, 3, 0.5), RecentItemKnn(8, 3, 0, 0.7), RandomWalk(8), Svd(8), Als(8, 1, 2)]
+)
 def test_factors_of_one_model_give_its_scores_up_to_one_scale(peer: Blended) -> None:
     pytest.importorskip("implicit")
     table = interactions()

@@ -19,6 +19,7 @@ from models.baselines.comparison import FIGURES, OURS, fit_peers, summarise
 from models.baselines.ease import Ease
 from models.baselines.item_knn import ItemKnn, RecentItemKnn
 from models.baselines.popularity import Popularity
+from models.baselines.random_walk import RandomWalk
 from models.baselines.search import FAMILIES, Family, fit_best, search
 from models.baselines.task import Task, count_later, validation_task
 from models.config import Ignored, Threshold
@@ -168,6 +169,20 @@ def test_recent_items_count_more_by_how_many_came_after_them() -> None:
     np.testing.assert_allclose(scores, weights @ neighbours.T, rtol=1e-5)
     with pytest.raises(Refused, match="no time"):
         RecentItemKnn().fit(x)
+
+
+def test_a_random_walk_goes_to_users_of_an_item_and_on_to_their_items() -> None:
+    x = grouped_task().interactions
+    dense = x.toarray()
+    users, items = np.maximum(dense.sum(axis=1, keepdims=True), 1), np.maximum(dense.sum(axis=0, keepdims=True), 1)
+    chances = (dense / items).T ** 0.6 @ (dense / users) ** 0.6 / items**0.3
+    np.fill_diagonal(chances, 0)
+    known = np.flatnonzero(users[:, 0] * dense.any(axis=1))
+    scores = RandomWalk(x.shape[1], 0.6, 0.3).fit(x)(known)
+    np.testing.assert_allclose(scores, (dense @ chances)[known], rtol=1e-4, atol=1e-6)
+    few = RandomWalk(3, 0.6, 0.3).item_scores(x)
+    np.testing.assert_allclose(few.max(axis=1).toarray()[:, 0], chances.max(axis=1), rtol=1e-4)
+    assert np.diff(few.indptr).max() <= 3
 
 
 def test_ease_of_the_items_of_most_users_alone_is_that_of_a_catalogue_of_these() -> None:
