@@ -8,6 +8,8 @@ import numpy as np
 
 from ensemble.onnx_graph.builder import Builder
 from ensemble.release.raw_feeds import PADDING
+from ensemble.serving.search.scoring import Scoring
+from ensemble.serving.search.search import SPARE
 from ensemble.serving.triton.tensors import NO_SCORE
 
 Outputs = dict[str, tuple[str, str, list[Any]]]
@@ -20,14 +22,24 @@ def best(
 
     `items` are their vectors, float32 `[items, d]`, and ids; `left_out` are ids `[n, m]`, any of them unknown.
     """
-    vectors, ids = items
+    scoring, ids = Scoring(items[0], metric), items[1]
     dtype = "string" if ids.dtype == object else "int64"
-    scores = _scores(graph, queries, vectors, metric)
+    vectors = graph.constant(scoring.vectors)
+    queries = _prepared(graph, queries, metric)
+    scores = _quick(graph, queries, vectors, metric)
     for names in left_out:
         scores = _without(graph, scores, graph.lookup(names, ids, np.arange(len(ids)), len(ids)), len(ids))
     k = min(top_k, len(ids))
-    score, rows = graph.add_all("TopK", 2, scores, graph.constant([k], np.int64), axis=1)
-    real = graph.add("Greater", score, graph.constant(-np.inf, np.float32))
+    fetched = graph.constant([min(k + SPARE, len(ids))], np.int64)
+    _, candidates = graph.add_all("TopK", 2, scores, fetched, axis=1)
+    candidates, _ = graph.add_all("TopK", 2, candidates, fetched, axis=1, largest=0)  # ascending, as ties are to be
+    allowed = graph.add("Greater", graph.add("GatherElements", scores, candidates, axis=1), _lowest(graph))
+    exact = _exact(graph, queries, graph.add("Gather", vectors, candidates), metric)
+    score, places = graph.add_all(
+        "TopK", 2, graph.add("Where", allowed, exact, _lowest(graph)), graph.constant([k], np.int64), axis=1
+    )
+    rows = graph.add("GatherElements", candidates, places, axis=1)
+    real = graph.add("Greater", score, _lowest(graph))
     nobody = np.array(PADDING[dtype], dtype=object if dtype == "string" else np.int64)
     item_id = graph.add("Where", real, graph.add("Gather", graph.constant(ids), rows), graph.constant(nobody))
     count = graph.add("ReduceSum", graph.cast(real, "int32"), graph.constant([1], np.int64), keepdims=0)
@@ -38,26 +50,46 @@ def best(
     }
 
 
-def _scores(graph: Builder, queries: str, vectors: np.ndarray, metric: str) -> str:
-    if metric == "cosine":
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        vectors = (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
-        length = graph.add("ReduceL2", queries, axes=[1], keepdims=1)
-        zero = graph.add("Equal", length, graph.constant(0, np.float32))
-        queries = graph.add("Div", queries, graph.add("Where", zero, graph.constant(1, np.float32), length))
-    products = graph.add("MatMul", queries, graph.constant(np.ascontiguousarray(vectors.T)))
+def _lowest(graph: Builder) -> str:
+    return graph.constant(-np.inf, np.float32)
+
+
+def _prepared(graph: Builder, queries: str, metric: str) -> str:
+    """See `Scoring.prepared`."""
+    if metric != "cosine":
+        return queries
+    wide = graph.cast(queries, "float64")
+    length = graph.add("Sqrt", graph.add("ReduceSumSquare", wide, axes=[1], keepdims=1))
+    zero = graph.add("Equal", length, graph.constant(0, np.float64))
+    length = graph.add("Where", zero, graph.constant(1, np.float64), length)
+    return graph.cast(graph.add("Div", wide, length), "float32")
+
+
+def _quick(graph: Builder, queries: str, vectors: str, metric: str) -> str:
+    """See `Scoring.quick`: float32 `[n, items]`."""
+    products = graph.add("MatMul", queries, graph.add("Transpose", vectors, perm=[1, 0]))
     if metric != "l2":
         return products
-    own = graph.add("ReduceSumSquare", queries, axes=[1], keepdims=1)
-    squares = graph.add("Add", own, graph.constant(np.einsum("id,id->i", vectors, vectors)[None]))
-    return graph.add("Sub", graph.add("Mul", products, graph.constant(2, np.float32)), squares)
+    squares = graph.add("ReduceSumSquare", vectors, axes=[1], keepdims=0)
+    return graph.add("Sub", products, graph.add("Div", squares, graph.constant(2, np.float32)))
+
+
+def _exact(graph: Builder, queries: str, candidates: str, metric: str) -> str:
+    """See `Scoring.exact`: float32 `[n, m]` of `[n, m, d]` candidates."""
+    wide = graph.add("Unsqueeze", graph.cast(queries, "float64"), graph.constant([1], np.int64))
+    candidates = graph.cast(candidates, "float64")
+    if metric != "l2":
+        products = graph.add("Mul", candidates, wide)
+        return graph.cast(graph.add("ReduceSum", products, graph.constant([2], np.int64), keepdims=0), "float32")
+    squares = graph.add("ReduceSumSquare", graph.add("Sub", candidates, wide), axes=[2], keepdims=0)
+    return graph.cast(graph.add("Neg", squares), "float32")
 
 
 def _without(graph: Builder, scores: str, rows: str, items: int) -> str:
     """Return the scores with -inf in `rows`, int64 `[n, m]`; row `items` is no item's."""
     wider = graph.add("Pad", scores, graph.constant([0, 0, 0, 1], np.int64), graph.constant(0, np.float32))
     shape = graph.add("Shape", rows)
-    nothing = graph.add("Expand", graph.constant(-np.inf, np.float32), shape)
+    nothing = graph.add("Expand", _lowest(graph), shape)
     marked = graph.add("ScatterElements", wider, rows, nothing, axis=1)
     ends = ([0], [items], [1])
     return graph.add("Slice", marked, *(graph.constant(bound, np.int64) for bound in ends))

@@ -23,8 +23,8 @@ class Scoring:
     """Scores of item vectors for one metric.
 
     `quick` scores are q.x, for l2 q.x - x.x / 2, which order the items of a query correctly. `exact` scores are q.x,
-    for cosine the cosine, for l2 -|q - x|^2, each summed in a fixed order, while BLAS chooses its kernel by the size of
-    the batch.
+    for cosine the cosine, for l2 -|q - x|^2, each summed in float64 and in a fixed order, while BLAS chooses its kernel
+    by the size of the batch: every processor and every runtime gets the same.
     """
 
     def __init__(self, vectors: _Array, metric: str) -> None:
@@ -65,8 +65,8 @@ class Scoring:
         """Return the queries, float32 [n, d], in the form that the metric needs."""
         if self.metric != "cosine":
             return queries
-        length = np.sqrt(np.einsum("nd,nd->n", queries, queries))
-        return queries / np.where(length > 0, length, np.float32(1))[:, None]
+        length = np.sqrt(np.einsum("nd,nd->n", queries, queries, dtype=np.float64))
+        return (queries / np.where(length > 0, length, 1)[:, None]).astype(np.float32)
 
     def quick(self, queries: _Array, items: _Array | None = None) -> _Array:
         """Return the quick scores [n, items], or [n, m] of `items`, int64 [m]."""
@@ -83,12 +83,13 @@ class Scoring:
         return scores if self._bias is None else np.add(scores, self._bias[items], out=scores)
 
     def exact(self, queries: _Array, candidates: _Array) -> _Array:
-        """Return the exact scores [n, m] of each query's own candidates, int64 [n, m]."""
+        """Return the exact scores, float32 [n, m], of each query's own candidates, int64 [n, m]."""
         vectors = self.vectors.take(candidates, axis=0, mode="clip")  # half the time of an index; -1 is ruled out after
+        vectors, queries = vectors.astype(np.float64), queries.astype(np.float64)
         if self.metric != "l2":
-            return np.einsum("nkd,nd->nk", vectors, queries)
+            return np.einsum("nkd,nd->nk", vectors, queries).astype(np.float32)
         vectors -= queries[:, None, :]
-        return -np.einsum("nkd,nkd->nk", vectors, vectors)
+        return -np.einsum("nkd,nkd->nk", vectors, vectors).astype(np.float32)
 
     def as_quick(self, exact: _Array, queries: _Array) -> _Array:
         """Convert exact scores, one per query, to the scale of the quick ones."""

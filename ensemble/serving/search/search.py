@@ -23,7 +23,7 @@ from .planner import Planner
 from .scoring import Scoring
 from .selection import leaders, ranked, taken
 
-_SPARE = 16
+SPARE = 16
 _BLOCK_FLOATS = 1 << 23
 _FEW = 64
 """So many removed items are left out of what is compared; more are a filter."""
@@ -116,7 +116,7 @@ class ItemSearch:
 
     def plan(self, queries: _Array, k: int, mask: ItemMask | None = None) -> Plan:
         """Return the plan for `queries`, float32 [n, d], of `k` items each, with one mask."""
-        fetch, mask = min(k, len(self.vectors)) + _SPARE, mask or self._live
+        fetch, mask = min(k, len(self.vectors)) + SPARE, mask or self._live
         return self._planner.plan(self._scoring.prepared(queries), fetch, None if self._is_sifted(mask) else mask)
 
     def nearest(
@@ -166,7 +166,7 @@ class ItemSearch:
 
     def cost(self, k: int, share: float) -> float:
         """Estimate the cost of finding `k` items if a filter allows that share of them, in nanoseconds."""
-        return self._planner.about(k + _SPARE, share) + (k + _SPARE) * self._candidate_ns
+        return self._planner.about(k + SPARE, share) + (k + SPARE) * self._candidate_ns
 
     def _keys(self, width: int, whole: _Group, allowed: Allowed | None) -> _Array | None:
         """Return a number per row, equal for rows that are searched together; None: all of them are.
@@ -180,7 +180,7 @@ class ItemSearch:
         keys = np.zeros(len(whole.queries), dtype=np.int64) if allowed is None else (allowed.of_row + 1) * _LEVELS
         if uneven:
             counts = np.bincount(whole.rows, minlength=len(keys))
-            keys = keys + np.ceil(np.log2(np.maximum(counts / (width + _SPARE), 1))).astype(np.int64)
+            keys = keys + np.ceil(np.log2(np.maximum(counts / (width + SPARE), 1))).astype(np.int64)
         return keys
 
     def _groups(self, keys: _Array, whole: _Group, allowed: Allowed | None) -> Iterator[tuple[_Array, _Group]]:
@@ -194,7 +194,7 @@ class ItemSearch:
 
     def _part(self, width: int, members: _Array | None, group: _Group, budget: Budget | None) -> _Part:
         """Plan the search of a group, paid for from the budget."""
-        fetch = width + _SPARE
+        fetch = width + SPARE
         if self._index is not None and len(group.rows):
             fetch += int(np.bincount(group.rows).max())
         mask = None if self._is_sifted(group.mask) else group.mask
@@ -267,7 +267,7 @@ class ItemSearch:
         self, width: int, subset: _Array | None, scores: _Array, queries: _Array
     ) -> tuple[_Array, _Array, _Array | None]:
         """Return the best [n, width] by exact score of those with the best quick scores, and a bound of the others."""
-        total, fetch = scores.shape[1], width + _SPARE
+        total, fetch = scores.shape[1], width + SPARE
         excluded: _Array | None
         bound = None
         if fetch >= total:
@@ -314,7 +314,7 @@ class ItemSearch:
     def _all_compared(self, width: int, group: _Group) -> tuple[_Array, _Array]:
         """Return the `width` best of every row of a group [n, width] among all allowed items, block by block."""
         plan = Plan("scan" if group.mask is None else "gather")
-        return self._answer(width, _Part(None, group, width + _SPARE, plan))
+        return self._answer(width, _Part(None, group, width + SPARE, plan))
 
     def _is_sifted(self, mask: ItemMask | None) -> bool:
         """Return whether only a few removed items are excluded."""
