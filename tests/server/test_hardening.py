@@ -34,6 +34,7 @@ from ensemble.triton.model_control import ModelControl
 from retrieval.commands.serving.serve import server_tls
 from tests.served import Served, tensor, texts
 from tests.synthetic import make_release, make_run
+from tests.waiting import until
 from workflows.errors import RecipeError, ServerError
 
 NAME = "recommendations.example"
@@ -209,7 +210,9 @@ def test_what_a_client_writes_makes_no_line_in_the_log(encrypted: Encrypted) -> 
         for model, version in ((FUSED, "1"), (hostile, ""), (FUSED, hostile)):
             with pytest.raises((InferenceServerException, ValueError)):
                 channel.infer(model, [user, wrong], model_version=version, request_id=hostile)
-    assert any("refused" in line and "9999" in line for line in encrypted.log), "a refusal is logged with its id"
+    until(
+        lambda: any("refused" in line and "9999" in line for line in encrypted.log), "a refusal is logged with its id"
+    )
     assert ask(encrypted.address, encrypted.own.client()) == 10
     assert all(line.isprintable() for line in encrypted.log)
     assert not any(line.startswith("E9999") for line in encrypted.log)
