@@ -107,10 +107,16 @@ def rendered(demo: dict[str, Any]) -> dict[str, str]:
         "filters": _filters(read_json(RESULTS / "filters.json")),
         "features": _features(read_json(RESULTS / "features.json")),
         "faults": _faults(read_json(RESULTS / "faults.json")),
+        "explorer": _explorer(read_json(RESULTS / "explorer.json")),
         "onnx_graph": _onnx_graph(read_json(RESULTS / "onnx_graph.json")),
         "layout": _layout(read_json(RESULTS / "layout.json")),
         **model_tables.rendered(),
     }
+
+
+def _explorer(medians: dict[str, Any]) -> str:
+    named = {"the release's answer": "release_us", "the explorer's answer": "explorer_us", "the whole page": "page_us"}
+    return table(["", "ms"], [[what, f"{medians[key] / 1000:.2f}"] for what, key in named.items()])
 
 
 def _onnx_graph(points: list[dict[str, Any]]) -> str:

@@ -1,0 +1,65 @@
+"""The explorer's answers beside the release's own, one user at a time: the answer alone, and the page around it.
+
+    .venv/bin/python -m benchmarks.serving.explorer
+    .venv/bin/python -m benchmarks.serving.explorer --quick
+
+The same users are asked in turns, 20 items each, in one process. A page holds the answer, the history, "why" and what
+simple models would answer, rendered; it is asked for as a browser does, without the network. Results:
+benchmarks/results/explorer.json.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.harness import ROOT, Parser, prepared, recipe_of, write
+from benchmarks.serving.onnx_graph import in_turns
+from ensemble.client.tensors import Query, tensors
+from retrieval.console import silence_libraries, terminal
+from retrieval.explore.app import create_app
+from retrieval.explore.loaded.explored import Explored
+from retrieval.explore.request.answers import InProcess
+
+TOP_K = 20
+
+
+def main() -> None:
+    """Measure and write the results."""
+    options = Parser(__doc__, "explorer").options()
+    silence_libraries()
+    name = "movielens-100k-user" if options.quick else "movielens-100k"
+    with terminal() as out:
+        recipe = recipe_of(ROOT / "recipes" / f"{name}.toml", options)
+        run = prepared(recipe, options, out, "fetch", "features", "train", "release")
+        medians = measure(run.directory, 5 if options.quick else 100)
+    write(options.out, medians)
+    sys.stdout.write(json.dumps(medians, indent=1) + "\n")
+
+
+def measure(run: Path, users: int) -> dict[str, float]:
+    """Return medians over users: microseconds of an answer, of the explorer's, and of its page; and their ratio."""
+    explored, browser = Explored(run), create_app([run]).test_client()
+    answers, retriever = InProcess(explored), explored.retriever
+    points = []
+    for user in np.random.default_rng(0).permutation(explored.user_ids)[:users].tolist():
+        query = Query([user], top_k=TOP_K)
+        sent = tensors(explored.signature, query)
+        calls = {
+            "release": lambda sent=sent: retriever.answer(retriever.reader.read([sent])),
+            "explorer": partial(answers.ask, query),
+        }
+        page = {"page": partial(browser.get, f"/user?user={user}&top_k={TOP_K}")}
+        points.append({**in_turns(calls, 9), **in_turns(page, 3)})
+    medians = {f"{name}_us": round(statistics.median(point[name] for point in points), 1) for name in points[0]}
+    ratio = statistics.median(point["explorer"] / point["release"] for point in points)
+    return {"top_k": TOP_K, "users": len(points), **medians, "explorer_over_release": round(ratio, 3)}
+
+
+if __name__ == "__main__":
+    main()
