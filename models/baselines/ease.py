@@ -66,4 +66,5 @@ def _inverse(gram: Float32Array, l2: float) -> Float32Array:
         square = inverse[start:end, start:end]
         square += np.tril(square, -1).T
         inverse[start:end, end:] = inverse[end:, start:end].T
-    return np.asarray(inverse, np.float32)
+    inverse = np.asarray(inverse, np.float32)
+    return inverse.T  # it is symmetric, and lies by columns, of which SciPy would make a copy for every product

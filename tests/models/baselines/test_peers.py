@@ -171,6 +171,10 @@ def test_recent_items_count_more_by_how_many_came_after_them() -> None:
         RecentItemKnn().fit(x)
 
 
+def test_weights_of_ease_lie_by_rows_as_sparse_products_want_them() -> None:
+    assert Ease(20).weights(grouped_task().interactions).flags.c_contiguous
+
+
 def test_a_random_walk_goes_to_users_of_an_item_and_on_to_their_items() -> None:
     x = grouped_task().interactions
     dense = x.toarray()
