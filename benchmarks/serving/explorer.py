@@ -13,14 +13,17 @@ from __future__ import annotations
 import json
 import statistics
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from benchmarks.harness import ROOT, Parser, prepared, recipe_of, write
 from benchmarks.serving.onnx_graph import in_turns
 from ensemble.client.tensors import Query, tensors
+from ensemble.serving.retriever import Answer, Retriever
 from retrieval.console import silence_libraries, terminal
 from retrieval.explore.app import create_app
 from retrieval.explore.loaded.explored import Explored
@@ -45,13 +48,11 @@ def main() -> None:
 def measure(run: Path, users: int) -> dict[str, float]:
     """Return medians over users: microseconds of an answer, of the explorer's, and of its page; and their ratio."""
     explored, browser = Explored(run), create_app([run]).test_client()
-    answers, retriever = InProcess(explored), explored.retriever
-    points = []
+    answers, points = InProcess(explored), []
     for user in np.random.default_rng(0).permutation(explored.user_ids)[:users].tolist():
         query = Query([user], top_k=TOP_K)
-        sent = tensors(explored.signature, query)
-        calls = {
-            "release": lambda sent=sent: retriever.answer(retriever.reader.read([sent])),
+        calls: dict[str, Callable[[], Any]] = {
+            "release": partial(answered, explored.retriever, tensors(explored.signature, query)),
             "explorer": partial(answers.ask, query),
         }
         page = {"page": partial(browser.get, f"/user?user={user}&top_k={TOP_K}")}
@@ -59,6 +60,11 @@ def measure(run: Path, users: int) -> dict[str, float]:
     medians = {f"{name}_us": round(statistics.median(point[name] for point in points), 1) for name in points[0]}
     ratio = statistics.median(point["explorer"] / point["release"] for point in points)
     return {"top_k": TOP_K, "users": len(points), **medians, "explorer_over_release": round(ratio, 3)}
+
+
+def answered(retriever: Retriever, sent: dict[str, Any]) -> Answer:
+    """Answer a request's tensors as the release does when it is served."""
+    return retriever.answer(retriever.reader.read([sent]))
 
 
 if __name__ == "__main__":
