@@ -105,7 +105,7 @@ def mix(members: Mapping[Member, Float32Array], board: Board) -> tuple[dict[Memb
     return weights, {**{f"{name} alone": value for name, value in alone.items()}, "blend": figure}
 
 
-@njit(cache=True)
+@njit  # not cached: where no folder can be written, Numba would refuse to begin
 def _ranks(
     scores: Float32Array, others: Float32Array, steps: Float32Array, query: Int64Array, targets: Int64Array
 ) -> Int64Array:
