@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import ROOT, Parser, prepared, recipe_of, write
-from benchmarks.serving.onnx_graph import in_turns
+from benchmarks.harness import Parser, write
+from benchmarks.serving.onnx_graph import in_turns, released
 from ensemble.client.tensors import Query, tensors
 from ensemble.serving.retriever import Answer, Retriever
 from retrieval.console import silence_libraries, terminal
@@ -36,11 +36,8 @@ def main() -> None:
     """Measure and write the results."""
     options = Parser(__doc__, "explorer").options()
     silence_libraries()
-    name = "movielens-100k-user" if options.quick else "movielens-100k"
     with terminal() as out:
-        recipe = recipe_of(ROOT / "recipes" / f"{name}.toml", options)
-        run = prepared(recipe, options, out, "fetch", "features", "train", "release")
-        medians = measure(run.directory, 5 if options.quick else 100)
+        medians = measure(released(options, out).directory, 5 if options.quick else 100)
     write(options.out, medians)
     sys.stdout.write(json.dumps(medians, indent=1) + "\n")
 

@@ -14,6 +14,7 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before NumPy is imported
 
+import argparse
 import json
 import statistics
 import sys
@@ -28,7 +29,8 @@ import onnxruntime as ort
 from benchmarks.harness import ROOT, Parser, prepared, recipe_of, write
 from ensemble.onnx_graph.export import build, request_of
 from ensemble.serving.retriever import Retriever
-from retrieval.console import silence_libraries, terminal
+from retrieval.console import Terminal, silence_libraries, terminal
+from retrieval.runs.run import Run
 
 TOP_K = 100
 ROWS = (1, 32, 256)
@@ -38,13 +40,17 @@ def main() -> None:
     """Measure and write the results."""
     options = Parser(__doc__, "onnx_graph").options()
     silence_libraries()
-    name = "movielens-100k-user" if options.quick else "movielens-100k"
     with terminal() as out:
-        recipe = recipe_of(ROOT / "recipes" / f"{name}.toml", options)
-        run = prepared(recipe, options, out, "fetch", "features", "train", "release")
-        points = measure(Retriever.load(run.release), 5 if options.quick else 100)
+        points = measure(Retriever.load(released(options, out).release), 5 if options.quick else 100)
     write(options.out, points)
     sys.stdout.write(json.dumps(points, indent=1) + "\n")
+
+
+def released(options: argparse.Namespace, out: Terminal) -> Run:
+    """Return the run of MovieLens-100K with its release, with `--quick` of the recipe that trains fastest."""
+    name = "movielens-100k-user" if options.quick else "movielens-100k"
+    recipe = recipe_of(ROOT / "recipes" / f"{name}.toml", options)
+    return prepared(recipe, options, out, "fetch", "features", "train", "release")
 
 
 def measure(retriever: Retriever, rounds: int) -> list[dict[str, Any]]:

@@ -29,13 +29,7 @@ KINDS: Final[dict[str, Sequence[Blended]]] = {
     ],
     "recent item KNN": [RecentItemKnn(200, 10, 0.5, decay) for decay in (0.8, 0.9, 0.6)],
     "random walk": [
-        RandomWalk(neighbours, exponent, popularity_exponent)
-        for neighbours, exponent, popularity_exponent in (
-            (1000, 0.6, 0.3),
-            (500, 0.4, 0.2),
-            (500, 0.4, 0.4),
-            (100, 0.6, 0.2),
-        )
+        RandomWalk(*settings) for settings in ((1000, 0.6, 0.3), (500, 0.4, 0.2), (500, 0.4, 0.4), (100, 0.6, 0.2))
     ],
     "SVD": [Svd(factors) for factors in (1024, 512, 256, 128, 64, 32)],
     "EASE": [Ease(l2) for l2 in (200, 50, 500, 20, 1000)],
