@@ -87,7 +87,9 @@ def make_plan(
         A table cannot be read, or no column can be the user or the item.
     """
     if unit is not None and not re.match(UNITS, unit):
-        raise DataError(f"--timestamp-unit {unit}: expected days, seconds ..., iso, or a pattern such as '%d/%m/%Y'")
+        raise DataError(
+            f"--timestamp-unit {unit}: expected days, seconds ..., excel, iso, or a pattern such as '%d/%m/%Y'"
+        )
     said = how or {}
     tables = {table: sample(path, table, directory, said.get(table, Given())) for table, path in paths.items()}
     rows = said.get("interactions", Given()).rows

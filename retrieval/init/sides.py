@@ -39,6 +39,11 @@ def assigned(files: Sequence[str], given: Mapping[str, Given]) -> dict[str, str]
             f"'order_items.csv' JOIN 'orders.csv' USING (order_id)) TO 'joined.parquet'; or say which is which: {SAY}"
         )
     for path in ordered[1:]:
+        if min(scores[path]) and _repeats_ids(path, given["interactions"]):
+            raise RecipeError(
+                f"{path}: names a user and an item in each row, as {ordered[0]} does, of which the interactions are "
+                f"made; leave it out, or say what it is: {SAY}"
+            )
         user, item = scores[path] if scores[path][0] != scores[path][1] else _by_name(path)
         table = "users" if user > item else "items"
         if user == item or table in tables:
@@ -52,6 +57,15 @@ def _scores(path: str, given: Given) -> tuple[int, int]:
     sampled = sample(path, "interactions", Path.cwd(), given._replace(rows=FEW_ROWS))
     best = [max(name_score(column.name, role) for column in sampled.columns) for role in (Columns.User, Columns.Item)]
     return best[0], best[1]
+
+
+def _repeats_ids(path: str, given: Given) -> bool:
+    """Return whether no user and no item that a file names has a row of its own."""
+    sampled = sample(path, "interactions", Path.cwd(), given._replace(rows=FEW_ROWS))
+    named = (
+        max(sampled.columns, key=lambda column: name_score(column.name, role)) for role in (Columns.User, Columns.Item)
+    )
+    return not any(column.is_unique for column in named)
 
 
 def _by_name(path: str) -> tuple[int, int]:

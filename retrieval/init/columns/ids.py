@@ -15,6 +15,7 @@ from workflows.sources.own_tables.formats.sniff import WIDE
 
 SHARED: Final = 0.5
 """Two columns that have this share of their values in common hold the same ids."""
+MOSTLY_MISSING: Final = 0.5
 FEW: Final = 2
 COVERED: Final = 0.05
 """Share of the other table's ids that have to be named."""
@@ -24,6 +25,11 @@ UNNAMED: Final = re.compile(r"column\d+")
 """What columns are called where text has no header."""
 SHOWN: Final = 20
 """Names of columns in a message."""
+PRODUCT: Final = r"B0[0-9A-Z]{8}|[0-9]{9}[0-9X]"
+REVIEWER: Final = r"A[0-9A-Z]{9,30}"
+"""Amazon's reviewers, beside its products: its files without a header begin with either."""
+Scored = tuple[float, int, float, Profile]
+"""A column that may be the user or the item: how likely it is, by its name too, and its share of values elsewhere."""
 CLOCK: Final = r"\s*\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?(\s?[AaPp][Mm])?\s*"
 
 
@@ -55,18 +61,28 @@ def find_reference(
         return
     taken = {role_of.column.name for role_of in roles.values()}
     able = [column for column in interactions.columns if _can_be_id(column) and column.name not in taken]
-    scored = [(*_score(column, role, other[1] if other else None), column) for column in able]
+    scored: list[Scored] = [(*_score(column, role, other[1] if other else None), column) for column in able]
     scored.sort(key=lambda entry: -entry[0])
     if other is not None and (not scored or scored[0][1] <= 0):
         _refuse_without_key(interactions, role, *other)
     if not scored or scored[0][0] <= 0:
         roles[role] = _left_over(interactions, able, role)
         return
-    _, by_name, shared, best = scored[0]
+    _, by_name, shared, best = _present(scored)
     whys = [f"called {best.name!r}"] if by_name > 0 else []
+    if best is not scored[0][3]:
+        whys.append(f"{scored[0][3].name!r} is missing in most rows")
     if other is not None:
-        whys.append(f"{shared:.0%} of its values are in {other[1].table}.{other[1].name}")
+        share, place = f"{shared:.0%} of its values are in", f"{other[1].table}.{other[1].name}"
+        few = f"only {share} {place}: is {other[0].file.path} the right file?"
+        whys.append(few if shared < SHARED else f"{share} {place}")
     roles[role] = Found(best, role, ", ".join(whys))
+
+
+def _present(scored: list[Scored]) -> Scored:
+    """Return the best column, or the next that fits where it is missing in most rows, such as a user in sessions."""
+    fitting = [entry for entry in scored if entry[0] > 0 and entry[3].nulls <= MOSTLY_MISSING * entry[3].rows]
+    return (fitting or scored)[0]
 
 
 def _score(column: Profile, role: str, other: Profile | None) -> tuple[float, int, float]:
@@ -122,8 +138,15 @@ def _left_over(interactions: Sampled, able: list[Profile], role: str) -> Found:
         names = ", ".join(column.name for column in columns[:SHOWN]) + (", ..." if len(columns) > SHOWN else "")
         found = f"{interactions.file.path}: no column looks like the {role}; there are: {names}"
         raise DataError(f"{found}; {_remedy(interactions, role)}")
+    products, reviewers = ([column for column in left if _is_like(column, form)] for form in (PRODUCT, REVIEWER))
+    if role == Columns.User and products and reviewers:
+        return Found(reviewers[0], role, f"a guess: {reviewers[0].values.iloc[0]!r} is like Amazon's reviewers")
     best = max(left, key=is_id)
     return Found(best, role, f"a guess: {'called like an id' if is_id(best) else 'the first column'} that is left")
+
+
+def _is_like(column: Profile, form: str) -> bool:
+    return column.dtype == "string" and bool(column.values.iloc[:1000].str.fullmatch(form).mean() > 0.95)
 
 
 def _remedy(interactions: Sampled, role: str) -> str:

@@ -19,6 +19,8 @@ PLAUSIBLE: Final = (631_152_000, 4_102_444_800)
 DIGITS: Final = r"(199\d|20\d\d)[01]\d[0-3]\d([0-2]\d[0-5]\d([0-5]\d)?)?"
 """Numbers such as 20240501 and 20240501123000."""
 MOST_DAYS: Final = 100_000
+SPREADSHEET: Final = (32_874, 73_051)
+"""What spreadsheets call the first days of 1990 and of 2100; since 1970 it would be 2060 and later."""
 FINER: Final = 1.5
 """A column of so many times the different values has finer times."""
 
@@ -92,7 +94,7 @@ def _from_some_beginning(column: Profile) -> str | None:
         return None
     parts, most = {*parts_of(column.name)}, float(column.values.max())
     if parts & {"day", "days", "date", "tag"} and 31 < most < MOST_DAYS:
-        return "days"
+        return "excel" if SPREADSHEET[0] <= column.values.min() and most < SPREADSHEET[1] else "days"
     is_counted = parts & {"timestamp", "time", "ts", "unixtime"} and column.distinct > 0.1 * len(column.values)
     return "seconds" if is_counted and PER_DAY < most < PLAUSIBLE[1] else None
 
@@ -102,6 +104,8 @@ def _why(column: Profile, unit: str) -> str:
     if unit == "datetime":
         return "its type is a date and time"
     times = numbers(column).astype("float64").dropna()
+    if unit == "excel":
+        return f"days as a spreadsheet counts them, {times.min():g} to {times.max():g}"
     if unit == "days" or (unit == "seconds" and times.quantile(0.95) < PLAUSIBLE[0]):
         return f"{unit} from some beginning, {times.min():g} to {times.max():g}"
     if unit in PER_SECOND and len(times):

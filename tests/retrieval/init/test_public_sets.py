@@ -348,3 +348,10 @@ def test_which_file_is_which_is_told_by_columns_else_by_its_name(tmp_path: Path,
     message = r"no file names both .*: orders.csv names no item, order_products.csv names no user; join two"
     with pytest.raises(RecipeError, match=message):
         assigned(["orders.csv", "order_products.csv"], said)
+    rows = "".join(f"{n % 5},{n % 7},3\n" for n in range(20))
+    Path("ratings.csv").write_text(f"userId,movieId,rating\n{rows}", encoding="utf-8")
+    Path("tags.csv").write_text(f"userId,movieId,tag\n{rows}", encoding="utf-8")
+    with pytest.raises(RecipeError, match=r"^tags\.csv: names a user and an item in each row, as ratings\.csv does"):
+        assigned(["ratings.csv", "tags.csv"], said)
+    Path("users.csv").write_text("userId,favouriteMovie\n0,1\n1,1\n", encoding="utf-8")
+    assert assigned(["ratings.csv", "users.csv"], said) == {"interactions": "ratings.csv", "users": "users.csv"}

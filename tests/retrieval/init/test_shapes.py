@@ -393,6 +393,13 @@ def test_days_and_seconds_from_a_beginning_that_nobody_tells_are_times(tmp_path:
     FRAME.assign(timestamp=FRAME["timestamp"] - first * 86_400).to_csv(tmp_path / "seconds.csv", index=False)
     _, tables = answer(tmp_path, "seconds.csv")
     assert tables.interactions["timestamp"].tolist() == (FRAME["timestamp"] - first * 86_400).tolist()
+    spreadsheet = FRAME["timestamp"] / 86_400 + 25_569
+    FRAME.assign(date=spreadsheet.round(6)).drop(columns=["timestamp", "rating"]).to_csv(
+        tmp_path / "s.csv", index=False
+    )
+    trial, tables = answer(tmp_path, "s.csv")
+    assert (tables.interactions["timestamp"] - FRAME["timestamp"]).abs().max() <= 1
+    assert 'timestamp_unit = "excel"' in trial.text
     for name, most in (("day", 31), ("day", 7), ("time", 24)):  # of the month, the week; hours
         FRAME[["user_id", "item_id"]].assign(**{name: days % most}).to_csv(tmp_path / "part.csv", index=False)
         assert "random" in answer(tmp_path, "part.csv")[0].text
@@ -426,6 +433,28 @@ def test_a_word_for_null_among_numbers_is_no_user(tmp_path: Path) -> None:
     trial, tables = answer(tmp_path, "a.csv")
     assert trial.said == ["left out: 666 of 1,000 rows of interactions: user_id: must be present in every row"]
     assert tables.interactions["user_id"].dtype == np.int64
+    frame.rename(columns={"user_id": "userId"}).assign(sessionId=FRAME["user_id"]).to_csv(
+        tmp_path / "b.csv", index=False
+    )
+    same(answer(tmp_path, "b.csv")[1])
+
+
+def test_without_a_header_amazon_s_reviewers_are_told_from_its_products(tmp_path: Path) -> None:
+    users, items = (FRAME[name].map("{:09d}".format) for name in ("user_id", "item_id"))
+    frame = pd.DataFrame({"item": "B0" + items.str[1:], "user": "A1" + users, "rating": FRAME["rating"]})
+    frame.assign(timestamp=FRAME["timestamp"]).to_csv(tmp_path / "Instruments.csv", index=False, header=False)
+    _, tables = answer(tmp_path, "Instruments.csv")
+    assert tables.interactions["user_id"].tolist() == frame["user"].tolist()
+    assert tables.interactions["item_id"].tolist() == frame["item"].tolist()
+
+
+def test_a_table_of_other_items_is_pointed_out(tmp_path: Path) -> None:
+    FRAME.to_csv(tmp_path / "rows.csv", index=False)
+    pd.DataFrame({"item_id": range(1058, 1200), "price": 1.0}).to_csv(tmp_path / "other.csv", index=False)
+    plan = make_plan({"interactions": str(tmp_path / "rows.csv"), "items": "other.csv"}, {}, tmp_path)
+    why = plan.roles["interactions"]["item_id"].why
+    assert "only 3% of its values are in items.item_id: is " in why
+    assert why.endswith("other.csv the right file?")
 
 
 def test_users_that_are_in_another_table_are_asked_to_be_joined(tmp_path: Path) -> None:

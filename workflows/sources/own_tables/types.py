@@ -6,6 +6,7 @@ import math
 import re
 import uuid
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
@@ -21,6 +22,8 @@ Mask = npt.NDArray[np.bool_]
 
 PER_SECOND: Final = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
 PER_DAY: Final = 86_400
+BEGINNINGS: Final = {"days": 0, "excel": 25_569}
+"""Units of days, and how many of them are before 1970: spreadsheets count from 30 December 1899."""
 EXPECTED: Final = {
     "integer": "a whole number that fits 64 bits",
     "float": "a number",
@@ -122,8 +125,8 @@ def seconds(values: pa.Array, unit: str) -> Cast:
         return _clean(values.cast(pa.timestamp("ns"), safe=False).cast(pa.timestamp("s"), safe=False).cast(pa.int64()))
     if unit in PER_SECOND:
         return _numeric_seconds(values, PER_SECOND[unit])
-    if unit == "days":
-        return _one_by_one(values, _seconds_of_days, pa.int64())
+    if unit in BEGINNINGS:
+        return _one_by_one(values, partial(_seconds_of_days, BEGINNINGS[unit]), pa.int64())
     texts = values.cast(pa.string())
     present = texts.is_valid().to_numpy(zero_copy_only=False)
     if unit == "iso":
@@ -152,8 +155,8 @@ def _numeric_seconds(values: pa.Array, per_second: int) -> Cast:
     return Cast(pa.array(numbers, mask=whole.is_null().to_numpy(zero_copy_only=False)), _none(whole))
 
 
-def _seconds_of_days(value: Any) -> int:
-    return math.floor(_exact(_exact(value) * PER_DAY))
+def _seconds_of_days(before: int, value: Any) -> int:
+    return math.floor(_exact((_exact(value) - before) * PER_DAY))
 
 
 def _plain(values: Any) -> pa.Array:
