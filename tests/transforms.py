@@ -29,9 +29,9 @@ class Compiled:
     def check(self, rows: Sequence[dict[str, Any]]) -> None:
         """Assert that NVTabular and the compiled form agree on these rows, taken at once and one by one."""
         expected = self.fitted.transform(raw_frame(rows, self.inputs))
-        assert_equal(self.transform(columns_of(rows, self.inputs)), expected)
+        assert_equal(self.transform.compute(columns_of(rows, self.inputs)), expected)
         for position, row in enumerate(rows):
-            single = self.transform(columns_of([row], self.inputs))
+            single = self.transform.compute(columns_of([row], self.inputs))
             assert_equal(single, {name: values[position : position + 1] for name, values in expected.items()})
 
 

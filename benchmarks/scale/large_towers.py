@@ -171,7 +171,7 @@ def load(sizes: Sizes, place: Path) -> dict[str, Any]:
     verified = time.perf_counter()
     retriever = Retriever(opened)
     loaded = time.perf_counter()
-    retriever.tower({"user_id": np.arange(FIRST, FIRST + 1)})
+    retriever.tower.encode({"user_id": np.arange(FIRST, FIRST + 1)})
     answered = time.perf_counter()
     SelfTest.load(opened).check(retriever)
     return {

@@ -80,7 +80,7 @@ class Everybody:
         """Return the users' query vectors, float32 [n, d]; raise as `answer`."""
         with _naming(user_ids):
             request, rows = self._request(user_ids, asking), self.retriever.users.rows_of(user_ids)
-            return self.retriever.tower(self.retriever.features(request.columns, rows))
+            return self.retriever.tower.encode(self.retriever.features.compute(request.columns, rows))
 
     def _request(self, user_ids: np.ndarray, asking: Asking) -> Request:
         rows = len(user_ids)

@@ -175,7 +175,7 @@ class LiveItems:
                 for column in self._transform.inputs
             }
             try:
-                parts.append(tower(self._transform(columns)))
+                parts.append(tower.encode(self._transform.compute(columns)))
             except InvalidRequest as error:
                 raise DataError(f"{path}: rows from {start}: {error}") from None
         return np.concatenate(parts).astype(np.float32, copy=False)

@@ -111,7 +111,7 @@ def queries_of(items: LiveItems) -> np.ndarray:
     now = int(release.array("history/timestamp.npy", np.int64).max(initial=0)) + 1
     columns = {USER: Column(users[rows]), TIME: Column(np.full(len(rows), now, dtype=np.int64))}
     tower = Tower(release)
-    return tower(features(columns, rows))
+    return tower.encode(features.compute(columns, rows))
 
 
 def _recall(items: LiveItems, queries: np.ndarray, metric: str) -> dict[int, float]:

@@ -29,9 +29,9 @@ def query_vectors(release: Release, features: Path, part: str, count: int = QUER
     names = [column["name"] for column in release.json("query/transform.json")["inputs"]]
     columns = raw_columns(sample_queries(features, names, part, count), release)
     ids = IdTable(read_values(release, "items/ids", release.manifest["id_dtype"]["item_id"]))
-    encode = QueryFeatures(release, History(release), ids)
-    users = encode.users.rows_of(columns[USER].values)
-    return Tower(release, threads=release.manifest["serving"]["threads"])(encode(columns, users))
+    query_features = QueryFeatures(release, History(release), ids)
+    users = query_features.users.rows_of(columns[USER].values)
+    return Tower(release, threads=release.manifest["serving"]["threads"]).encode(query_features.compute(columns, users))
 
 
 def measured_on_test(release: Release, features: Path) -> dict[str, Any]:

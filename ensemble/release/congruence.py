@@ -58,8 +58,8 @@ def check_congruence(
     queries = sample_queries(features, [column["name"] for column in release.json("query/transform.json")["inputs"]])
     columns = raw_columns(queries, release)
     user_rows = retriever.users.rows_of(columns[Columns.User].values)
-    encoded = retriever.features(columns, user_rows)
-    vectors = retriever.tower(encoded)
+    encoded = retriever.features.compute(columns, user_rows)
+    vectors = retriever.tower.encode(encoded)
     if reference is not None:
         _check_vectors(vectors, np.asarray(reference(queries)), queries)
     _check_items(retriever, vectors, columns)

@@ -33,7 +33,7 @@ def write_ready(out: Path, id_dtype: Mapping[str, str]) -> None:
     written: dict[str, np.ndarray] = {}
     for start in range(0, len(ids), _ROWS):
         rows = np.arange(start, min(start + _ROWS, len(ids)))
-        features = transform(users.complete({USER: Column(ids[rows])}, rows))
+        features = transform.compute(users.complete({USER: Column(ids[rows])}, rows))
         for number, name in enumerate(transform.lasting):
             if name not in written:
                 shape = (len(ids), *features[name].shape[1:])

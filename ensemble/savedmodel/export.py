@@ -149,8 +149,8 @@ class _Samples:
         columns = raw_columns(queries, release)
         users = retriever.users.rows_of(columns["user_id"].values)
         self.retriever, self.users = retriever, users
-        self.features = retriever.features(columns, users)
-        self.vectors = retriever.tower(self.features)
+        self.features = retriever.features.compute(columns, users)
+        self.vectors = retriever.tower.encode(self.features)
         self.raw = raw_feeds(retriever, columns, users)
 
     def check(self, directory: Path, top_k: int, raw: bool) -> None:

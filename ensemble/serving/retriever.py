@@ -258,8 +258,8 @@ class Retriever(ItemAnswers):
             The answer would exceed the budget.
         """
         user_rows = self.users.rows_of(request.columns[USER].values)
-        features = self.features(request.columns, user_rows, request.clicks, budget)
-        vectors = self.tower(features)
+        features = self.features.compute(request.columns, user_rows, request.clicks, budget)
+        vectors = self.tower.encode(features)
         if self.ranker is None:
             return self.nearest(vectors, user_rows, request, budget=budget)
         return self.ranked(self.ranker, features, vectors, user_rows, request, budget)

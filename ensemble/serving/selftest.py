@@ -95,7 +95,7 @@ class SelfTest:
     def check(self, retriever: Retriever) -> None:
         """Raise InvalidRelease unless every step gives its recorded result."""
         self.check_features(retriever.features)
-        self.check_vectors(retriever.tower)
+        self.check_vectors(retriever.tower.encode)
         self.check_answers(retriever)
         if retriever.ranker is not None:
             self.check_ranking(retriever.ranker)
@@ -111,7 +111,7 @@ class SelfTest:
         known = rows >= 0
         # With the stranger among them all are computed; what the release holds ready-made is taken without.
         alone = {name: Column(column.values[known]) for name, column in columns.items()}
-        computed, ready = features(columns, rows), features(alone, rows[known])
+        computed, ready = features.compute(columns, rows), features.compute(alone, rows[known])
         for name, listed in self.stated["features"].items():
             expected = np.array(listed, dtype=computed[name].dtype)
             self._compare(f"feature '{name}'", computed[name], expected)
@@ -202,8 +202,8 @@ def sample(retriever: Retriever) -> dict[str, Any]:
         "timestamp": int(times.max(initial=0)) + 1,
     }
     test = SelfTest(release, stated)
-    features = retriever.features(test.columns(), test.user_rows)
-    vectors = retriever.tower(features)
+    features = retriever.features.compute(test.columns(), test.user_rows)
+    vectors = retriever.tower.encode(features)
     answer = retriever.nearest(vectors, test.user_rows, test.request())
     document = {
         **stated,

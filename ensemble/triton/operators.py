@@ -86,7 +86,7 @@ class TransformQuery(ReleaseOperator):
         retriever = self.retriever
         columns = _sent(retriever, transformable)
         user_rows = retriever.users.rows_of(columns[USER].values)
-        features = retriever.features(columns, user_rows, _clicks(retriever, transformable, dated=True))
+        features = retriever.features.compute(columns, user_rows, _clicks(retriever, transformable, dated=True))
         frame = pd.DataFrame({name: _cells(values) for name, values in features.items()})
         frame[USER_ROW] = user_rows
         return frame.assign(**{name: transformable[name].to_numpy() for name in self.passed_on() if name != USER_ROW})
@@ -103,7 +103,7 @@ class EncodeQuery(ReleaseOperator):
     def transform(self, col_selector: ColumnSelector, transformable: pd.DataFrame) -> pd.DataFrame:
         """Return the vector, the user's row and the request's controls."""
         retriever = self.retriever
-        vectors = retriever.tower(_features(retriever, transformable, retriever.tower.inputs))
+        vectors = retriever.tower.encode(_features(retriever, transformable, retriever.tower.inputs))
         return pd.DataFrame({"vector": _cells(vectors)}).assign(
             **{name: transformable[name].to_numpy() for name in self.passed_on()}
         )

@@ -134,7 +134,7 @@ def test_training_rows_and_nulls_give_the_same_features(compiled: Compiled) -> N
     rows = training_frame().astype(object)
     compiled.check(rows.where(rows.notna(), None).to_dict("records"))
     compiled.check([NULLS] * 3)
-    empty = compiled.transform(columns_of([], compiled.inputs))
+    empty = compiled.transform.compute(columns_of([], compiled.inputs))
     assert_equal(empty, compiled.fitted.transform(training_frame().iloc[:0]))
 
 
@@ -147,14 +147,14 @@ def test_a_number_of_which_a_feature_is_no_finite_float32_is_refused_by_row(
     plain = {**NULLS, "words": ["a"], "weights": [1.0], "now": 0}
     rows = [plain, {**plain, column: cell}]
     with pytest.raises(InvalidRequest, match=r"column '(words|\w+)': row 1: got "):
-        compiled.transform(columns_of(rows, compiled.inputs))
+        compiled.transform.compute(columns_of(rows, compiled.inputs))
 
 
 def test_a_vector_with_a_hole_is_refused(compiled: Compiled) -> None:
     for hole in (np.nan, None):
         rows = [NULLS, {**NULLS, "vector": [1.0, hole, 1.0]}]
         with pytest.raises(InvalidRequest, match="column 'vector': row 1: got nan in a vector"):
-            compiled.transform(columns_of(rows, compiled.inputs))
+            compiled.transform.compute(columns_of(rows, compiled.inputs))
 
 
 def test_edges_and_midnights_fall_on_the_same_side(compiled: Compiled) -> None:
@@ -166,7 +166,7 @@ def test_edges_and_midnights_fall_on_the_same_side(compiled: Compiled) -> None:
 
 def test_codes_stay_below_the_declared_cardinality(compiled: Compiled) -> None:
     rows = [{**NULLS, "integer": i, "word": f"new {i}", "words": [f"new {i}"], "weights": [1.0]} for i in range(300)]
-    features = compiled.transform(columns_of(rows, compiled.inputs))
+    features = compiled.transform.compute(columns_of(rows, compiled.inputs))
     for spec in compiled.fitted.specs():
         if spec.cardinality:
             assert features[spec.name].max() < spec.cardinality
@@ -176,7 +176,7 @@ def test_codes_stay_below_the_declared_cardinality(compiled: Compiled) -> None:
 
 def test_a_shared_vocabulary_gives_a_value_one_code_wherever_it_stands(compiled: Compiled) -> None:
     rows = [{**NULLS, "word": word, "words": [word], "weights": [1.0]} for word in WORDS]
-    features = compiled.transform(columns_of(rows, compiled.inputs))
+    features = compiled.transform.compute(columns_of(rows, compiled.inputs))
     np.testing.assert_array_equal(features["word_shared"], features["words_shared"][:, -1])
     specs = {spec.name: spec for spec in compiled.fitted.specs()}
     assert specs["word_shared"].table == specs["words_shared"].table == "words"
@@ -186,7 +186,7 @@ def test_a_shared_vocabulary_gives_a_value_one_code_wherever_it_stands(compiled:
 def test_what_a_time_says_is_what_the_calendar_says(compiled: Compiled) -> None:
     moments = pd.to_datetime(["2000-02-29 23:59:59", "1969-12-31 00:00:00", "2024-01-01 12:30:00"])
     rows = [{**NULLS, "when": float(moment.value // 10**9)} for moment in moments]
-    features = compiled.transform(columns_of(rows, compiled.inputs))
+    features = compiled.transform.compute(columns_of(rows, compiled.inputs))
     assert (features["when_hour"] - 3).tolist() == moments.hour.tolist()
     ahead, behind = moments + pd.Timedelta(hours=5.5), moments - pd.Timedelta(hours=12)
     assert (features["when_weekday"] - 3).tolist() == ahead.weekday.tolist()
@@ -223,10 +223,10 @@ def test_hashes_never_change_between_versions() -> None:
 def test_what_does_not_fit_together_is_told_by_training_and_server(compiled: Compiled) -> None:
     uneven = {**NULLS, "words": ["a", "b"], "weights": [1.0]}
     with pytest.raises(InvalidRequest, match=r"column 'words'.*row 0: has another number of weights"):
-        compiled.transform(columns_of([uneven], compiled.inputs))
+        compiled.transform.compute(columns_of([uneven], compiled.inputs))
     short = {**NULLS, "vector": [1.0]}
     with pytest.raises(InvalidRequest, match="column 'vector': row 0: a vector of 1 numbers, expected 3"):
-        compiled.transform(columns_of([short], compiled.inputs))
+        compiled.transform.compute(columns_of([short], compiled.inputs))
     frame = training_frame()
     for row, message in ((uneven, "1 weights of 2 values"), (short, "a vector of 1 numbers, expected 3")):
         changed = pd.concat([frame, pd.DataFrame([row])], ignore_index=True)

@@ -49,7 +49,7 @@ class Subject:
         """Return the history as it is served."""
         request = self.retriever.reader.read([self.arrays(query)])
         rows = self.retriever.users.rows_of(request.columns["user_id"].values)
-        features = self.retriever.features(request.columns, rows, request.clicks)
+        features = self.retriever.features.compute(request.columns, rows, request.clicks)
         return {name: features[name] for name in ("history", "history_age")}
 
     def defined(self, query: Query) -> dict[str, np.ndarray]:
@@ -135,7 +135,7 @@ def test_the_release_answers_as_the_training_side_does(subject: Subject) -> None
     query = Query(rows["user_id"].tolist(), timestamps=rows["timestamp"].tolist())
     request = subject.retriever.reader.read([subject.arrays(query)])
     users = subject.retriever.users.rows_of(request.columns["user_id"].values)
-    vectors = subject.retriever.tower(subject.retriever.features(request.columns, users))
+    vectors = subject.retriever.tower.encode(subject.retriever.features.compute(request.columns, users))
     np.testing.assert_allclose(vectors, subject.run.reference(rows), rtol=0, atol=1e-5)
 
 

@@ -42,13 +42,13 @@ def of_release(run: Run, user: Any, time: int, clicks: list[tuple[Any, int]]) ->
     items = run.items["item_id"].tolist()
     past = sorted([*past, *((then, items.index(item) + 3) for item, then in clicks)], key=lambda row: row[0])[::-1][:5]
     request = retriever.reader.read([{"user_id": wire([[user]])}])
-    features = retriever.features(request.columns, retriever.users.rows_of(request.columns["user_id"].values))
+    features = retriever.features.compute(request.columns, retriever.users.rows_of(request.columns["user_id"].values))
     for name, values in zip(
         ("history", "history_age"), ([code for _, code in past], [time - then for then, _ in past]), strict=True
     ):
         features[name][:] = 0
         features[name][0, : len(values)] = values
-    scores = (retriever.tower(features) @ retriever.search.vectors.T)[0]
+    scores = (retriever.tower.encode(features) @ retriever.search.vectors.T)[0]
     seen = {*raw.loc[raw["user_id"] == user, "item_index"], *(items.index(item) for item, _ in clicks)}
     scores[list(seen)] = -np.inf
     return [items[row] for row in np.argsort(-scores, kind="stable")[:10]]

@@ -110,7 +110,7 @@ def test_rows_that_are_all_null_are_served(compiled: Compiled, count: int) -> No
 
 
 def test_known_values_are_told_apart_to_the_last_bit(compiled: Compiled) -> None:
-    codes = compiled.transform(columns_of([{**NULLS, "integer": value} for value in INTEGERS], compiled.inputs))
+    codes = compiled.transform.compute(columns_of([{**NULLS, "integer": value} for value in INTEGERS], compiled.inputs))
     assert sorted(codes["integer"]) == list(range(3, 3 + len(INTEGERS)))
     compiled.check([{**NULLS, "integer": value} for value in [*INTEGERS, 2**53 + 2, LOW + 2, HIGH - 2]])
 
@@ -124,18 +124,20 @@ def test_a_number_on_an_edge_falls_into_the_same_bucket(compiled: Compiled) -> N
 def test_long_batches_and_long_lists_give_the_same_features(compiled: Compiled) -> None:
     long = {**NULLS, "words": WORDS * 500, "integers": INTEGERS * 500, "text": " ".join(TEXTS) * 20, "integer": 1}
     expected = compiled.fitted.transform(raw_frame([long, NULLS] * 100, compiled.inputs))
-    assert_equal(compiled.transform(columns_of([long, NULLS] * 100, compiled.inputs)), expected)
+    assert_equal(compiled.transform.compute(columns_of([long, NULLS] * 100, compiled.inputs)), expected)
 
 
 def test_no_rows_give_no_features(compiled: Compiled) -> None:
-    features = compiled.transform(columns_of([], compiled.inputs))
+    features = compiled.transform.compute(columns_of([], compiled.inputs))
     assert_equal(features, compiled.fitted.transform(raw_frame([], compiled.inputs)))
     assert {len(values) for values in features.values()} == {0}
 
 
 def test_codes_stay_below_the_declared_cardinality(compiled: Compiled) -> None:
     rows = training_frame().astype(object)
-    features = compiled.transform(columns_of(rows.where(rows.notna(), None).to_dict("records"), compiled.inputs))
+    features = compiled.transform.compute(
+        columns_of(rows.where(rows.notna(), None).to_dict("records"), compiled.inputs)
+    )
     for spec in compiled.fitted.specs():
         if spec.kind == "continuous":
             assert spec.cardinality == 0
@@ -196,14 +198,14 @@ def test_every_real_row_and_item_is_served_as_it_was_trained(run_dir: Path) -> N
     query = QueryTransform.load(run_dir / "features" / "query_transform")
     for part in (features.train, features.valid, features.test):
         raw = part.interactions.merge(tables.users, on="user_id", how="left", validate="many_to_one")
-        served = query(real_columns(raw, query))
+        served = query.compute(real_columns(raw, query))
         # The history is no column: test_history.py compares it.
         assert set(served) - set(part.query) <= {"history", "history_age"}
         assert_equal({name: served[name] for name in served if name in part.query}, part.query)
     everyone = pd.concat([part.interactions for part in (features.train, features.valid, features.test)])
     assert set(everyone["user_id"]) == set(tables.users["user_id"])
     item = QueryTransform.load(run_dir / "features" / "item_transform")
-    assert_equal(item(real_columns(tables.items, item)), features.items)
+    assert_equal(item.compute(real_columns(tables.items, item)), features.items)
 
 
 def real_columns(frame: pd.DataFrame, transform: QueryTransform) -> dict[str, Column]:

@@ -58,8 +58,8 @@ class Asked:
     def _ask(self, case: str, queries: pd.DataFrame) -> None:
         columns = raw_columns(queries, self.retriever.release)
         users = self.retriever.users.rows_of(columns["user_id"].values)
-        features = self.retriever.features(columns, users)
-        self.vectors[case] = self.retriever.tower(features)
+        features = self.retriever.features.compute(columns, users)
+        self.vectors[case] = self.retriever.tower.encode(features)
         raw, seen = raw_feeds(self.retriever, columns, users), np.zeros(len(users), dtype=bool)
         for excluding in (False, True):
             request = Request(columns, np.full(len(users), TOP_K), seen | (not excluding), no_exclusions())

@@ -140,7 +140,7 @@ def test_a_tower_on_onnxruntime_takes_the_features_by_name(tmp_path: Path) -> No
         name: np.ones((2, 5) if name == "history" else 2, np.int64) for name in ("user_id", "occupation", "history")
     }
     features = {**codes, "age": np.ones(2, np.float32), "history_age": np.ones((2, 5), np.float32)}
-    np.testing.assert_array_equal(run_tower(whole, features), beside(features))
+    np.testing.assert_array_equal(run_tower(whole, features), beside.encode(features))
     transform = text_format.Parse((repository / TRANSFORM / CONFIG).read_text(), ModelConfig())
     assert {entry.name for entry in transform.output} == {*scalars, *lists, "user_row"}
     ranker = text_format.Parse((repository / RANK / CONFIG).read_text(), ModelConfig())

@@ -69,7 +69,7 @@ def transform(tmp_path: Path) -> QueryTransform:
 
 
 def test_each_operator_does_what_it_says(transform: QueryTransform) -> None:
-    features = {name: values.tolist() for name, values in transform(columns()).items()}
+    features = {name: values.tolist() for name, values in transform.compute(columns()).items()}
     assert features == {
         "user": [3, 1],
         "word": [[3, 4], [0, 0]],
@@ -85,7 +85,7 @@ def test_inputs_are_not_written_to(transform: QueryTransform) -> None:
         for array in column:
             if array is not None:
                 array.flags.writeable = False
-    transform(inputs)
+    transform.compute(inputs)
 
 
 @pytest.mark.parametrize("size", [1, 32, 33, 500])
@@ -98,7 +98,7 @@ def test_few_and_many_integers_find_the_same_codes(transform: QueryTransform, si
         "age": Column(np.zeros(size)),
         "tags": Column(text(), None, np.zeros(size + 1, dtype=np.int64)),
     }
-    assert transform(inputs)["user"].tolist() == np.resize([3, 4, 2, 2, 2], size).tolist()
+    assert transform.compute(inputs)["user"].tolist() == np.resize([3, 4, 2, 2, 2], size).tolist()
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_few_and_many_integers_find_the_same_codes(transform: QueryTransform, si
 def test_a_wrong_column_is_told_by_name(transform: QueryTransform, name: str, column: Any, message: str) -> None:
     inputs = {**columns(), name: column}
     with pytest.raises(InvalidRequest, match=message):
-        transform({key: value for key, value in inputs.items() if value is not None})
+        transform.compute({key: value for key, value in inputs.items() if value is not None})
 
 
 def edit(*path: Any, value: Any) -> Callable[[Any], None]:

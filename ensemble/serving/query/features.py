@@ -48,7 +48,7 @@ class QueryFeatures:
             rows[feature["name"]][1] = codes.get(feature["name"], 1) - 1
         return rows
 
-    def __call__(
+    def compute(
         self,
         sent: Mapping[str, Column],
         user_rows: np.ndarray,
@@ -63,23 +63,23 @@ class QueryFeatures:
         """
         ready = self.users.ready(sent, user_rows)
         if ready is None:
-            return self.computed(self.users.complete(sent, user_rows), user_rows, clicks, budget)
+            return self.compute_all(self.users.complete(sent, user_rows), user_rows, clicks, budget)
         columns = self.users.complete(sent, user_rows, self._late)
         self.transform.rest(ready, columns, self._past(columns, user_rows, clicks))
         return ready
 
-    def computed(
+    def compute_all(
         self,
         columns: dict[str, Column],
         user_rows: np.ndarray,
         clicks: Clicks | None = None,
         budget: Budget | None = None,
     ) -> dict[str, np.ndarray]:
-        """Return what a call does, for all raw columns: of a user, the release gives the history alone."""
+        """Return what `compute` does, for all raw columns: of a user, the release gives the history alone."""
         past = self._past(columns, user_rows, clicks)
         if budget is not None:
             self.transform.pay(columns, budget)
-        return self.transform(columns, past)
+        return self.transform.compute(columns, past)
 
     def _past(self, columns: dict[str, Column], user_rows: np.ndarray, clicks: Clicks | None) -> Past | None:
         """Return the history up to the time of each query, which is filled in where it is missing."""

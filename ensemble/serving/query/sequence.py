@@ -46,7 +46,7 @@ class Sequence:
         """Width of both."""
         self._left = pad_left
 
-    def __call__(self, now: np.ndarray, past: Past | None) -> dict[str, np.ndarray]:
+    def compute(self, now: np.ndarray, past: Past | None) -> dict[str, np.ndarray]:
         """Return codes int64 [n, last] and ages in seconds float32 [n, last] at the queries' times, int64 [n].
 
         The newest comes first or, padded on the left, last. `past` holds nothing later than those times (see

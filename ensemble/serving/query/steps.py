@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from ..files.parameters import Fields
 from .kinds import OPERATORS
-from .kinds.base import Column, Operator, Parts
+from .kinds.base import Column, Computes, Operator, Parts
 
 
 class Step(NamedTuple):
@@ -18,16 +18,16 @@ class Step(NamedTuple):
 
     inputs: list[str]
     outputs: list[str]
-    operator: Callable[..., Any]
+    operator: Computes
 
     @property
     def is_joint(self) -> bool:
         """Return whether it reads several columns or makes several arrays."""
         return len(self.inputs) + len(self.outputs) > 2
 
-    def __call__(self, columns: Mapping[str, Column]) -> dict[str, np.ndarray]:
+    def compute(self, columns: Mapping[str, Column]) -> dict[str, np.ndarray]:
         """Return the arrays by name."""
-        arrays = self.operator(*[columns[name] for name in self.inputs])
+        arrays = self.operator.compute(*[columns[name] for name in self.inputs])
         return dict(zip(self.outputs, arrays if len(self.outputs) > 1 else (arrays,), strict=True))
 
 

@@ -52,7 +52,7 @@ class Tower:
             place = f"{self.path}: does not take the features that the transform makes"
             raise InvalidRelease(f"{place}: {reason}") from None
 
-    def __call__(self, features: Mapping[str, np.ndarray]) -> np.ndarray:
+    def encode(self, features: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the vectors, float32 [n, d], of features [n] or [n, length].
 
         Raises

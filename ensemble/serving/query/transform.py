@@ -77,7 +77,7 @@ class QueryTransform:
             raise InvalidRelease(f"{path}: the steps do not make the outputs, one each and in their order")
         return cls(inputs, steps, outputs, sequence)
 
-    def __call__(self, columns: Mapping[str, Column], past: Past | None = None) -> dict[str, np.ndarray]:
+    def compute(self, columns: Mapping[str, Column], past: Past | None = None) -> dict[str, np.ndarray]:
         """Return the features of n rows: int64 or float32, [n] or [n, max_length].
 
         `columns` holds every input, as missing values where the request left it out; others are ignored. `past`: the
@@ -92,7 +92,7 @@ class QueryTransform:
         features: dict[str, np.ndarray] = {}
         _apply(self._steps, columns, features)
         if self.sequence is not None:
-            features.update(self.sequence(columns[TIME].values, past))
+            features.update(self.sequence.compute(columns[TIME].values, past))
         return features
 
     def pay(self, columns: Mapping[str, Column], budget: Budget) -> None:
@@ -108,7 +108,7 @@ class QueryTransform:
         """
         _apply(self._late, columns, lasting)
         if self.sequence is not None:
-            lasting.update(self.sequence(columns[TIME].values, past))
+            lasting.update(self.sequence.compute(columns[TIME].values, past))
 
     def _check(self, columns: Mapping[str, Column]) -> None:
         rows = -1
@@ -134,16 +134,16 @@ def _length(text: Any) -> int:
 
 
 def _unpacked(step: Step) -> _Unpacked:
-    return step.inputs[0], step.outputs[0], step.operator, step if step.is_joint else None
+    return step.inputs[0], step.outputs[0], step.operator.compute, step if step.is_joint else None
 
 
 def _apply(steps: list[_Unpacked], columns: Mapping[str, Column], features: dict[str, np.ndarray]) -> None:
-    for name, output, operator, joint in steps:
+    for name, output, compute, joint in steps:
         try:
             if joint is None:
-                features[output] = operator(columns[name])
+                features[output] = compute(columns[name])
             else:
-                features.update(joint(columns))
+                features.update(joint.compute(columns))
         except InvalidRequest as error:
             raise InvalidRequest(f"column {name!r}: {error}") from None
 

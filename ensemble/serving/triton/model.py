@@ -28,7 +28,7 @@ class FusedModel(BatchModel):
         """Answer the sample queries, and once the smallest and the largest batch."""
         selftest = SelfTest.load(self.release)
         selftest.check_features(self.retriever.features)
-        selftest.check_vectors(self.retriever.tower)
+        selftest.check_vectors(self.retriever.tower.encode)
         selftest.check_answers(self.retriever)
         if self.retriever.ranker is not None:
             selftest.check_ranking(self.retriever.ranker)

@@ -52,7 +52,7 @@ class TransformModel(BatchModel):
         budget = self.budget()
         request = self._reader.read(sent, budget)
         user_rows = self._features.users.rows_of(request.columns[USER].values)
-        features = self._features(request.columns, user_rows, request.clicks, budget)
+        features = self._features.compute(request.columns, user_rows, request.clicks, budget)
         self.tally.answered(len(user_rows), int(np.count_nonzero(user_rows < 0)))
         outputs: Outputs = [(name, features[name].reshape(len(user_rows), -1)) for name in self._named]
         if not self._named:
@@ -73,7 +73,7 @@ class TowerModel(BatchModel):
 
     def check(self) -> None:
         """Encode the sample queries."""
-        SelfTest.load(self.release).check_vectors(self._tower)
+        SelfTest.load(self.release).check_vectors(self._tower.encode)
 
     def facts(self) -> str:
         """Return the width of its vectors."""
@@ -83,7 +83,7 @@ class TowerModel(BatchModel):
         """Return the vectors of every request."""
         packed = sent[0][FEATURES] if len(sent) == 1 else np.concatenate([arrays[FEATURES] for arrays in sent])
         try:
-            vectors = self._tower(unpack(packed, self._record))
+            vectors = self._tower.encode(unpack(packed, self._record))
         except Exception as error:
             if type(error).__name__ != "InvalidArgument":  # onnxruntime's, of a graph that is fed what it cannot hold
                 raise

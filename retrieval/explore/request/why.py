@@ -43,7 +43,7 @@ def why(explored: Explored, query: Query, item: int, past: np.ndarray) -> Why:
     """Explain the score of the item of a row for the only row of a query; `past`, int64 [n], is the user's history."""
     request = explored.retriever.reader.read([tensors(explored.signature, query)])
     names, values, features = _without_each(explored, request)
-    vectors = explored.retriever.tower({name: np.concatenate(rows) for name, rows in features.items()})
+    vectors = explored.retriever.tower.encode({name: np.concatenate(rows) for name, rows in features.items()})
     scores = vectors @ explored.items.vectors[item]
     parts = [Part(*part) for part in zip(names, values, (scores[0] - scores[1:]).tolist(), strict=True)]
     parts.sort(key=lambda part: -abs(part.adds))
@@ -52,7 +52,7 @@ def why(explored: Explored, query: Query, item: int, past: np.ndarray) -> Why:
 
 def _without_each(explored: Explored, request: Request) -> tuple[list[str], list[Any], dict[str, list[np.ndarray]]]:
     """Return names and values of the parts of a query, and its features: whole, and without each of them."""
-    features_of, users = explored.retriever.features.computed, explored.retriever.users
+    features_of, users = explored.retriever.features.compute_all, explored.retriever.users
     rows = users.rows_of(request.columns[USER].values)
     columns = users.complete(request.columns, rows)
     if TIME in request.columns:

@@ -15,7 +15,7 @@ class Age:
     def __init__(self, unit: float, scale: Continuous) -> None:
         self._unit, self._scale = unit, scale
 
-    def __call__(self, since: Column, until: Column) -> np.ndarray:
+    def compute(self, since: Column, until: Column) -> np.ndarray:
         start, no_start = numbers_of(since)
         end, no_end = numbers_of(until)
         null = no_end if no_start is None else no_start if no_end is None else no_start | no_end

@@ -16,8 +16,8 @@ class Lookup:
     def __init__(self, vocabulary: Vocabulary, table: np.ndarray) -> None:
         self._codes, self._table = Categorical(vocabulary), table
 
-    def __call__(self, column: Column) -> np.ndarray:
-        return self._table[self._codes(column)]
+    def compute(self, column: Column) -> np.ndarray:
+        return self._table[self._codes.compute(column)]
 
 
 def _lookup(fields: Fields, parts: Parts) -> Lookup:

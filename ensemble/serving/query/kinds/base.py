@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple, Protocol, Union
 
 import numpy as np
 
@@ -46,6 +46,14 @@ class Parts(NamedTuple):
     """Of the vocabularies."""
 
 
+class Computes(Protocol):
+    """An operator of a step, with its parameters."""
+
+    @property
+    def compute(self) -> Callable[..., Any]:
+        """`compute(*columns)` makes the array of a feature, or those of several, of the columns of n rows."""
+
+
 class Operator(NamedTuple):
     """Inputs and outputs of an operator, and its constructor, which raises InvalidRelease for wrong parameters."""
 
@@ -55,7 +63,7 @@ class Operator(NamedTuple):
     """Suffix and data type of every output."""
     wide: bool
     """Whether they are [n, max_length]."""
-    build: Callable[[Fields, Parts], Callable[..., Any]]
+    build: Callable[[Fields, Parts], Computes]
     repeats: bool = False
     """Whether it takes any number of inputs, all as the first one."""
 

@@ -18,7 +18,7 @@ class Bucketized:
         self._edges = np.array(edges, dtype=np.float64)
         self.codes = FIRST_KNOWN + len(edges) + 1
 
-    def __call__(self, column: Column) -> np.ndarray:
+    def compute(self, column: Column) -> np.ndarray:
         numbers, null = numbers_of(column)
         codes: np.ndarray = self._edges.searchsorted(numbers, side="right").astype(np.int64) + FIRST_KNOWN
         if null is not None:

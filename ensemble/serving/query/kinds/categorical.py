@@ -15,7 +15,7 @@ class Categorical:
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary, self.codes = vocabulary, vocabulary.codes
 
-    def __call__(self, column: Column) -> np.ndarray:
+    def compute(self, column: Column) -> np.ndarray:
         codes = encode(self._vocabulary, with_none(column, self._vocabulary))
         if column.missing is not None:
             codes[column.missing] = NULL

@@ -23,7 +23,7 @@ class Continuous:
     ) -> None:
         self._fill, self._mean, self._std, self._limits, self._log = fill, mean, std, limits, log
 
-    def __call__(self, column: Column) -> np.ndarray:
+    def compute(self, column: Column) -> np.ndarray:
         return self.scaled(*numbers_of(column))
 
     def scaled(self, numbers: np.ndarray, null: np.ndarray | None) -> np.ndarray:

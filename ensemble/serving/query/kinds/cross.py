@@ -24,7 +24,7 @@ class Cross:
         self._listed = [list(map(float, column)) if column else None for column in edges]
         self._vocabulary, self.codes = vocabulary, vocabulary.codes
 
-    def __call__(self, *columns: Column) -> np.ndarray:
+    def compute(self, *columns: Column) -> np.ndarray:
         rows = len(columns[0].values)
         if rows <= FEW:
             keys = list(map(self._key, *[_listed(column) for column in columns]))

@@ -15,7 +15,7 @@ class Vector:
     def __init__(self, width: int) -> None:
         self._width = width
 
-    def __call__(self, column: Column) -> np.ndarray:
+    def compute(self, column: Column) -> np.ndarray:
         assert column.offsets is not None
         lengths = np.diff(column.offsets)
         wrong = (lengths != 0) & (lengths != self._width)

@@ -29,7 +29,7 @@ class Window:
     def __init__(self, max_length: int, keep_last: bool = False, pad_left: bool = False) -> None:
         self.width, self._last, self._left = max_length, keep_last, pad_left
 
-    def __call__(self, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def places(self, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the filled places, bool [n, max_length], and the positions of their entries, row by row."""
         lengths = np.minimum(offsets[1:] - offsets[:-1], self.width)[:, None]
         starts = offsets[1:, None] - lengths if self._last else offsets[:-1, None]
@@ -48,10 +48,10 @@ class MultiHot:
     def __init__(self, vocabulary: Vocabulary, window: Window) -> None:
         self._vocabulary, self._window, self.codes = vocabulary, window, vocabulary.codes
 
-    def __call__(self, column: Column) -> np.ndarray:
+    def compute(self, column: Column) -> np.ndarray:
         column = _without_nulls(column)
         assert column.offsets is not None
-        filled, positions = self._window(column.offsets)
+        filled, positions = self._window.places(column.offsets)
         codes = np.zeros(filled.shape, dtype=np.int64)
         codes[filled] = encode(self._vocabulary, column.values[positions])
         return codes
@@ -63,7 +63,7 @@ class WeightedMultiHot:
     def __init__(self, vocabulary: Vocabulary, window: Window) -> None:
         self._vocabulary, self._window, self.codes = vocabulary, window, vocabulary.codes
 
-    def __call__(self, values: Column, weights: Column) -> tuple[np.ndarray, np.ndarray]:
+    def compute(self, values: Column, weights: Column) -> tuple[np.ndarray, np.ndarray]:
         values, lengths = _from_zero(values)
         weights, others = _from_zero(weights)
         if not np.array_equal(lengths, others):
@@ -75,7 +75,7 @@ class WeightedMultiHot:
         if dropped.any():
             values, weights = without(values, dropped), without(weights, dropped)
         assert values.offsets is not None
-        filled, positions = self._window(values.offsets)
+        filled, positions = self._window.places(values.offsets)
         codes, numbers = np.zeros(filled.shape, dtype=np.int64), np.zeros(filled.shape, dtype=np.float32)
         codes[filled] = encode(self._vocabulary, values.values[positions])
         with np.errstate(over="ignore"):

@@ -21,7 +21,7 @@ class Text:
         self.letter_ns = _LETTER_NS[ngrams - 1]
         """Nanoseconds per character of a text, at most."""
 
-    def __call__(self, column: Column) -> np.ndarray:
+    def compute(self, column: Column) -> np.ndarray:
         codes = np.zeros((len(column.values), self._width), dtype=np.int64)
         for row, text in enumerate(with_none(column, self._vocabulary).tolist()):
             encoded = self._vocabulary.encode(tokens(text, self._ngrams, self._width))

@@ -19,7 +19,7 @@ class Time:
     def __init__(self, part: str, offset: int) -> None:
         self._part, self._offset, self.codes = part, offset, FIRST_KNOWN + PARTS[part]
 
-    def __call__(self, column: Column) -> np.ndarray:
+    def compute(self, column: Column) -> np.ndarray:
         seconds = _seconds_of(column)
         if len(seconds) <= FEW and self._part in PERIODS:
             period, unit, start = PERIODS[self._part]
@@ -39,7 +39,7 @@ class Cyclic:
     def __init__(self, part: str, offset: int) -> None:
         self._part, self._offset = part, offset
 
-    def __call__(self, column: Column) -> np.ndarray:
+    def compute(self, column: Column) -> np.ndarray:
         seconds = _seconds_of(column)
         if len(seconds) <= FEW and self._part in PERIODS:
             return np.array([self._wave(second) for second in seconds.tolist()], dtype=np.float32).reshape(-1, 2)
