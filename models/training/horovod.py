@@ -52,11 +52,6 @@ class Ranks:
         """Return this rank's own seed: of dropout and of drawn negatives."""
         return seed + 1_000_003 * self.rank
 
-    @contextmanager
-    def same_seed(self, seed: int) -> Iterator[None]:
-        """Let what TensorFlow draws in the block be the same on every rank."""
-        yield
-
     def means(self, values: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Return the mean of each array, `[rows]`, over the rows of all ranks."""
         return {name: float(rows.mean()) for name, rows in values.items()}
@@ -97,16 +92,6 @@ class HorovodRanks(Ranks):
         with self.together():
             hvd.init()
         self.size, self.rank = hvd.size(), hvd.rank()
-
-    @contextmanager
-    def same_seed(self, seed: int) -> Iterator[None]:
-        """Set rank 0's seed inside; after it each rank has its own again."""
-        if self.leads:
-            yield
-            return
-        tf.random.set_seed(seed)
-        yield
-        tf.random.set_seed(self.seed(seed))
 
     def means(self, values: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Add up sums and rows over the ranks."""

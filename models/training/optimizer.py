@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import tensorflow as tf
@@ -17,7 +18,8 @@ class LazyAdam(tf.keras.optimizers.Adam):
 
     Adam moves all rows of a table in every step, as their moments decay: a step costs as much as the table is large.
     For tables of `lazy_rows` rows or more moments, weights and weight decay change where the gradient has rows only, as
-    in the LazyAdam of TensorFlow Addons and merlin-models, which are optimizers of the legacy kind.
+    in the LazyAdam of TensorFlow Addons and merlin-models, which are optimizers of the legacy kind. Their second moment
+    is one number a row, that of the mean square of its gradient, as in FBGEMM's partial row-wise Adam.
     """
 
     def __init__(self, *args: Any, lazy_rows: int, name: str = "Adam", **settings: Any) -> None:
@@ -28,15 +30,44 @@ class LazyAdam(tf.keras.optimizers.Adam):
         """Return what makes another one of it, as Horovod does."""
         return {**super().get_config(), "lazy_rows": self.lazy_rows}
 
+    def add_variable_from_reference(
+        self, model_variable: tf.Variable, variable_name: str, shape: Any = None, initial_value: Any = None
+    ) -> tf.Variable:
+        """Create a moment; the second one of a large table is float32 `[rows, 1]`."""
+        if variable_name == "v" and self._is_large(model_variable):
+            shape = [model_variable.shape[0], 1]
+        return super().add_variable_from_reference(model_variable, variable_name, shape, initial_value)
+
+    def apply_gradients(self, grads_and_vars: Iterable[Any], *args: Any, **kwargs: Any) -> Any:
+        """Update variables; sparse gradients of small tables become dense: cheaper than to make their rows distinct."""
+        pairs = [(grad if self._is_large(variable) else _dense(grad), variable) for grad, variable in grads_and_vars]
+        return super().apply_gradients(pairs, *args, **kwargs)
+
     def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
         """Update a variable; the rows of a sparse gradient are distinct."""
         if not self._is_large(variable):
-            super().update_step(gradient, variable)
+            self._update_whole(gradient, variable)
         elif isinstance(gradient, tf.IndexedSlices):
             self._update_rows(gradient, variable)
         else:
-            variable.assign_sub(self._decay(variable) * variable)
-            super().update_step(gradient, variable)
+            self._update_rows(tf.IndexedSlices(gradient, tf.range(variable.shape[0])), variable)
+
+    def _update_whole(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
+        """Update a variable as Keras does, in one pass over its numbers in place of a dozen."""
+        place, step = self._index_dict[self._var_key(variable)], tf.cast(self.iterations + 1, variable.dtype)
+        beta_1, beta_2 = (tf.constant(beta, variable.dtype) for beta in (self.beta_1, self.beta_2))
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[place].handle,
+            v=self._velocities[place].handle,
+            beta1_power=tf.pow(beta_1, step),
+            beta2_power=tf.pow(beta_2, step),
+            lr=tf.cast(self.learning_rate, variable.dtype),
+            beta1=beta_1,
+            beta2=beta_2,
+            epsilon=tf.constant(self.epsilon, variable.dtype),
+            grad=gradient,
+        )
 
     def _update_rows(self, gradient: tf.IndexedSlices, variable: tf.Variable) -> None:
         rows, place = gradient.indices, self._index_dict[self._var_key(variable)]
@@ -44,10 +75,11 @@ class LazyAdam(tf.keras.optimizers.Adam):
         rate = self.learning_rate * tf.sqrt(1 - self.beta_2**step) / (1 - self.beta_1**step)
         mean, square = (tf.gather(moments[place], rows) for moments in (self._momentums, self._velocities))
         mean += (gradient.values - mean) * (1 - self.beta_1)
-        square += (tf.square(gradient.values) - square) * (1 - self.beta_2)
+        squares = tf.reduce_mean(tf.square(gradient.values), axis=1, keepdims=True)
+        square += (squares - square) * (1 - self.beta_2)
         self._momentums[place].scatter_update(tf.IndexedSlices(mean, rows))
         self._velocities[place].scatter_update(tf.IndexedSlices(square, rows))
-        change = rate * mean / (tf.sqrt(square) + self.epsilon)
+        change = mean * (rate / (tf.sqrt(square) + self.epsilon))
         if self.weight_decay:
             change += self._decay(variable) * tf.gather(variable, rows)
         variable.scatter_sub(tf.IndexedSlices(change, rows))
@@ -61,6 +93,10 @@ class LazyAdam(tf.keras.optimizers.Adam):
 
     def _is_large(self, variable: tf.Variable) -> bool:
         return variable.name.endswith("/embeddings:0") and variable.shape[0] >= self.lazy_rows
+
+
+def _dense(gradient: tf.Tensor | tf.IndexedSlices | None) -> tf.Tensor | None:
+    return tf.convert_to_tensor(gradient) if isinstance(gradient, tf.IndexedSlices) else gradient
 
 
 def build_optimizer(train: Train, steps: int, ranks: Ranks) -> tf.keras.optimizers.Optimizer:

@@ -21,8 +21,6 @@ RANGES: Final = "history.ranges"
 """int32 or int64 `[n, 3]` among the features of rows: where each row's history lies in `Histories`."""
 TIMES: Final = "history.times"
 """int64 `[n]`: the seconds of rows that are not themselves among the interactions that they look back on."""
-SHUFFLED_BY_TF: Final = 1 << 20
-"""Rows beyond which the order of an epoch is drawn by NumPy, 4 bytes a row; tf.data takes 200."""
 
 
 class Histories(NamedTuple):
@@ -133,24 +131,14 @@ def _narrow(values: np.ndarray) -> np.ndarray:
 def shuffled_batches(total: int, batch_size: int, seed: int, ranks: Ranks) -> tf.data.Dataset:
     """Yield the row numbers of each batch, int64 `[batch]`, all rows in another order every epoch, drawn by the seed;
     the short last batch is left out. All ranks have the same batches, and each takes its share."""
-    size = min(batch_size, total - total % ranks.size)
-    if total <= SHUFFLED_BY_TF:
-        with ranks.same_seed(seed):
-            rows = tf.data.Dataset.range(total).shuffle(total, seed=seed)
-        batches = rows.batch(size, drop_remainder=True)
-    else:
-        batches = _permuted(total, size, seed)
-    return batches.map(lambda rows: rows[ranks.share(batch_size)]) if ranks.size > 1 else batches
-
-
-def _permuted(total: int, size: int, seed: int) -> tf.data.Dataset:
-    epochs = count()
+    size, epochs = min(batch_size, total - total % ranks.size), count()
+    steps, dtype = total // size, np.dtype(np.int32 if total < 2**31 else np.int64)
 
     def epoch() -> Iterator[np.ndarray]:
-        order = np.arange(total, dtype=np.int32 if total < 2**31 else np.int64)
+        order = np.arange(total, dtype=dtype)
         np.random.default_rng([seed, next(epochs)]).shuffle(order)
-        for start in range(0, total - size + 1, size):
-            yield order[start : start + size].astype(np.int64)
+        yield order[: steps * size].reshape(steps, size)
 
-    batches = tf.data.Dataset.from_generator(epoch, output_signature=tf.TensorSpec([size], tf.int64))
-    return batches.apply(tf.data.experimental.assert_cardinality(total // size))
+    orders = tf.data.Dataset.from_generator(epoch, output_signature=tf.TensorSpec([steps, size], dtype))
+    batches = orders.unbatch().map(lambda rows: tf.cast(rows[ranks.share(batch_size)], tf.int64))
+    return batches.apply(tf.data.experimental.assert_cardinality(steps))

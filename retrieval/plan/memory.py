@@ -20,14 +20,12 @@ from workflows.features.plan import FeatureSpec
 
 FLOAT, CODE = 4, 8
 """float32; int64, the type of codes on both sides of TensorFlow."""
-SHUFFLED_BY_TF = 1 << 20
-"""Rows, see `models.training.rows`, which would import TensorFlow."""
 RAW_ROW, STORED_ROW = 28, 36
 """user_id, timestamp and item_index are int64, rating float32; files have item_id, too."""
 LABELS_ROW, OWNED_ROW = 24, 24
 """The item, user and weight of `Labels`; who has what in `TrainingRows`, where the objective asks for it."""
-SHUFFLED_ROW, DRAWN_ROW = 200, 4
-"""tf.data holds every row number as a tensor (docs/plan.md). Beyond SHUFFLED_BY_TF NumPy draws the order."""
+DRAWN_ROW = 3 * 4
+"""The order of an epoch, as NumPy draws it, as a tensor, and cut into batches."""
 HISTORY_ROW = 8 + 12
 """Item and time in the sorted index (`models.training.rows`), and the row's range of it."""
 SORTED_ROW = 80
@@ -75,14 +73,12 @@ def training(shapes: Shapes, model: Model, train: Train) -> Memory:
         "tables and features read": _rows_read(shapes, train, validated if streamed else None)
         * (RAW_ROW + _row_bytes(shapes.query, history=False))
         + shapes.items * _row_bytes(shapes.item),
-        "rows trained on": POOLS * POOL_BYTES
-        if streamed
-        else rows * (_trained_row(shapes, train) + (SHUFFLED_ROW if rows <= SHUFFLED_BY_TF else DRAWN_ROW)),
+        "rows trained on": POOLS * POOL_BYTES if streamed else rows * (_trained_row(shapes, train) + DRAWN_ROW),
         "rows validated": 2
         * validated
         * (_row_bytes(shapes.query, history=False) + HISTORY_ROW * _has_history(shapes)),
         "weights": towers * FLOAT * (numbers + pretrained),
-        "optimizer (Adam)": towers * 2 * FLOAT * numbers,
+        "optimizer (Adam)": towers * FLOAT * _moments(shapes, model, train),
         "gradients": FLOAT * _dense_numbers(shapes, model, train),
         "teachers": _teachers(shapes, model, train, rows),
     }
@@ -214,12 +210,22 @@ def towers_alive(train: Train) -> int:
 def _dense_numbers(shapes: Shapes, model: Model, train: Train) -> int:
     """Return how many numbers have a gradient of their size: all but those of tables that are updated sparsely, where a
     batch looks up a part of them."""
-    sampled = isinstance(train.objective.candidates, Sampled)
-    sparse = 0
-    for specs in (shapes.query, shapes.item if sampled else ()):
-        large = [spec for spec in specs if spec.trainable and spec.cardinality >= train.lazy_rows]
-        sparse += sum({table_name(spec): spec.cardinality * table_width(spec, model) for spec in large}.values())
+    looked_up = (shapes.query, shapes.item) if isinstance(train.objective.candidates, Sampled) else (shapes.query,)
+    sparse = sum(rows * width for specs in looked_up for rows, width in _large_tables(specs, model, train))
     return total(parameters(shapes.query, shapes.item, model), model) - sparse
+
+
+def _moments(shapes: Shapes, model: Model, train: Train) -> int:
+    """Return how many moments there are: two for each number, but in large tables the second is one for each row."""
+    large = [table for specs in (shapes.query, shapes.item) for table in _large_tables(specs, model, train)]
+    saved = sum(rows * (width - 1) for rows, width in large)
+    return 2 * total(parameters(shapes.query, shapes.item, model), model) - saved
+
+
+def _large_tables(specs: tuple[FeatureSpec, ...], model: Model, train: Train) -> list[tuple[int, int]]:
+    """Return rows and width of the tables that are updated sparsely."""
+    large = [spec for spec in specs if spec.trainable and spec.cardinality >= train.lazy_rows]
+    return [*{table_name(spec): (spec.cardinality, table_width(spec, model)) for spec in large}.values()]
 
 
 def _has_history(shapes: Shapes) -> bool:

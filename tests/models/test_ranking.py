@@ -158,7 +158,7 @@ def towers(grouped: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     "kind",
     [
-        config.IntTower(layers=(16,), heads=2, head_dim=8, candidates=40, epochs=2, batch_size=128, learning_rate=0.03),
+        config.IntTower(layers=(16,), heads=2, head_dim=8, candidates=40, epochs=4, batch_size=128, learning_rate=0.03),
         config.Cold(
             layers=(8,),
             candidates=40,

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 from models.data import with_history
-from models.training import rows as training_rows
 from models.training.horovod import Ranks
 from models.training.rows import Rows, shuffled_batches, with_ranges
 from workflows.features.plan import FeatureSpec
@@ -32,10 +31,7 @@ def test_histories_cut_from_the_index_are_those_of_each_row(pad_left: bool, amon
         assert joined.dtype == values.dtype
 
 
-def test_the_order_of_many_rows_is_another_one_every_epoch_and_that_of_the_seed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(training_rows, "SHUFFLED_BY_TF", 10)
+def test_the_order_of_rows_is_another_one_every_epoch_and_that_of_the_seed() -> None:
     epochs = []
     for seed in (5, 5, 6):
         batches = shuffled_batches(1003, 100, seed, Ranks())
