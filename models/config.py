@@ -218,11 +218,12 @@ class Objective(Section, frozen=True, kw_only=True):
 
     @property
     def is_blockwise(self) -> bool:
-        """Return whether the softmax is over sampled items that all rows share, but for each row's own: it is then
-        computed some rows at a time (`models.training.losses.normaliser`), unless there is a teacher, or other
-        tasks need every row's loss."""
-        others = self.positives_weight < 1 or self.label_smoothing
-        return isinstance(self.candidates, Sampled) and not (others or self.candidates.hard or self.candidates.cached)
+        """Return whether the softmax is over items that all rows share, but for each row's own: it is then computed
+        some rows at a time (`models.training.losses.normaliser`), unless other tasks need every row's loss, or items
+        are sampled and there is a teacher."""
+        sampled = self.candidates if isinstance(self.candidates, Sampled) else None
+        own = sampled and (self.label_smoothing or sampled.hard or sampled.cached)
+        return self.positives_weight == 1 and not own
 
 
 class Ease(Section, tag_field="kind", tag="ease", frozen=True, kw_only=True):

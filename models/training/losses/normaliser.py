@@ -1,4 +1,4 @@
-"""The normalisers of a sampled softmax and their gradients, some rows at a time.
+"""The normalisers of a softmax over items that all rows share, and their gradients, some rows at a time.
 
 The logits of 8,192 rows and 10,240 items take 335 MB, and differentiating the softmax op by op makes ten such arrays.
 Here a block of rows is multiplied, exponentiated and multiplied back while it is in the cache, as in FlashAttention
@@ -8,7 +8,7 @@ Here a block of rows is multiplied, exponentiated and multiplied back while it i
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 import tensorflow as tf
 
@@ -18,57 +18,58 @@ ON_GPU: Final = 1 << 27
 """Logits of a block that keeps a GPU busy."""
 
 
+class Estimate(NamedTuple):
+    """What the items of a sample stand for."""
+
+    log_counts: tf.Tensor
+    """float32 `[c]`: the logarithm of how many of the catalogue's items one stands for; -inf leaves it out."""
+    own: tf.Tensor
+    """int32 `[n]`: where each row's own item is, which stands for itself."""
+
+
 def sum_of_normalisers(
-    queries: tf.Tensor, items: tf.Tensor, log_counts: tf.Tensor, own: tf.Tensor, weights: tf.Tensor
+    queries: tf.Tensor, items: tf.Tensor, weights: tf.Tensor, estimate: Estimate | None = None
 ) -> tf.Tensor:
     """Return the weighted sum of the rows' log-normalisers, float32, a scalar.
 
-    That of row i is `log(sum over j of c(i, j) * exp(queries[i] . items[j]))`, where `c(i, j)` is 1 for the row's own
-    item and `exp(log_counts[j])` for the others. Gradients reach `queries` and `items`.
+    That of row i is `log(sum over j of c(i, j) * exp(queries[i] . items[j]))`, where `c(i, j)` is 1, or by the estimate
+    `exp(log_counts[j])` for all but the row's own item. Gradients reach `queries` and `items`.
 
     Parameters
     ----------
     queries, items
         float32 `[n, d]` and `[c, d]`; the items are distinct.
-    log_counts
-        float32 `[c]`: the logarithm of how many of the catalogue's items one stands for; -inf leaves it out.
-    own
-        int32 `[n]`: where each row's own item stands.
     weights
         float32 `[n]`.
+    estimate
+        Of a sample; without it the items are all that there are.
     """
 
     @tf.custom_gradient
     def summed(queries: tf.Tensor, items: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, ...]]]:
-        total, to_queries, to_items = _blockwise(queries, items, log_counts, own, weights)
+        total, to_queries, to_items = _blockwise(queries, items, weights, estimate)
         return total, lambda upstream: (upstream * to_queries, upstream * to_items)
 
     return summed(queries, items)
 
 
 def _blockwise(
-    queries: tf.Tensor, items: tf.Tensor, log_counts: tf.Tensor, own: tf.Tensor, weights: tf.Tensor
+    queries: tf.Tensor, items: tf.Tensor, weights: tf.Tensor, estimate: Estimate | None
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Return the sum and its gradients: a scalar, float32 `[n, d]` and `[c, d]`."""
     rows, width = tf.shape(queries)[0], queries.shape[1]
     budget = ON_GPU if tf.config.list_physical_devices("GPU") else SOFTMAX_BLOCK
     step = tf.maximum(1, budget // tf.shape(items)[0])
     blocks = -(-rows // step)
-    # A column more adds the logarithms within one product, and sums the exponentials within the other.
-    biased = tf.concat([items, log_counts[:, tf.newaxis]], axis=1)
-    counting = tf.concat([items, tf.ones_like(log_counts)[:, tf.newaxis]], axis=1)
-    own_counts = tf.gather(log_counts, own)
+    counting = tf.concat([items, tf.ones_like(items[:, :1])], axis=1)  # sums the exponentials within a product
+    logits_of = _logits(items, estimate)
 
     def block(
         number: tf.Tensor, total: tf.Tensor, to_queries: tf.TensorArray, to_items: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.TensorArray, tf.Tensor]:
         part = slice(number * step, (number + 1) * step)
         block_queries = queries[part]
-        places = tf.stack([tf.range(tf.shape(block_queries)[0]), own[part]], axis=1)
-        logits = tf.matmul(
-            tf.concat([block_queries, tf.ones_like(block_queries[:, :1])], axis=1), biased, transpose_b=True
-        )
-        logits = tf.tensor_scatter_nd_sub(logits, places, own_counts[part])
+        logits = logits_of(block_queries, part)
         largest = tf.reduce_max(logits, axis=1, keepdims=True)
         exponentials = tf.exp(logits - largest)
         products = tf.matmul(exponentials, counting)
@@ -84,3 +85,18 @@ def _blockwise(
         lambda number, *_: number < blocks, block, start, parallel_iterations=1
     )
     return total, tf.ensure_shape(to_queries.concat(), [None, width]), to_items
+
+
+def _logits(items: tf.Tensor, estimate: Estimate | None) -> Callable[[tf.Tensor, slice], tf.Tensor]:
+    """Return what makes logits, float32 `[k, c]`, of a block of queries, `[k, d]`, and its place among all rows."""
+    if estimate is None:
+        return lambda queries, part: tf.matmul(queries, items, transpose_b=True)
+    own_counts = tf.gather(estimate.log_counts, estimate.own)
+    biased = tf.concat([items, estimate.log_counts[:, tf.newaxis]], axis=1)  # adds the logarithms within the product
+
+    def logits(queries: tf.Tensor, part: slice) -> tf.Tensor:
+        places = tf.stack([tf.range(tf.shape(queries)[0]), estimate.own[part]], axis=1)
+        products = tf.matmul(tf.concat([queries, tf.ones_like(queries[:, :1])], axis=1), biased, transpose_b=True)
+        return tf.tensor_scatter_nd_sub(products, places, own_counts[part])
+
+    return logits

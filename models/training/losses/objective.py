@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from models.config import Objective, Sampled
-from models.training.losses.normaliser import sum_of_normalisers
+from models.training.losses.normaliser import Estimate, sum_of_normalisers
 from models.training.losses.sampling import ItemCounts, Negatives, Sampler, distinct
 
 
@@ -86,15 +86,30 @@ class CatalogueLoss:
 
     def __call__(self, towers: Towers, features: Mapping[str, tf.Tensor], labels: Labels) -> tf.Tensor:
         """Return the weighted mean loss of a batch, a scalar."""
-        losses, _ = self.row_losses(towers, towers.query_vectors(features, True), labels)
+        queries = towers.query_vectors(features, True)
+        if self.objective.is_blockwise:
+            return self._blockwise(towers, queries, labels)
+        losses, _ = self.row_losses(towers, queries, labels)
         return tf.reduce_mean(losses * labels.weights)
+
+    def _blockwise(self, towers: Towers, queries: tf.Tensor, labels: Labels) -> tf.Tensor:
+        """Return the same as by the rows' losses: beside the normalisers it only takes what vector a label expects."""
+        items, queries = towers.item_vectors(True), queries / towers.temperature
+        weights = labels.weights / tf.cast(tf.size(labels.items), tf.float32)
+        expected, smoothing = tf.gather(items, labels.items), self.objective.label_smoothing
+        if smoothing:
+            expected = (1.0 - smoothing) * expected + smoothing * tf.reduce_mean(items, axis=0)
+        taught = self._taught(labels)
+        if taught is not None:
+            expected = (1.0 - taught.weight) * expected + taught.weight * tf.matmul(tf.nn.softmax(taught.logits), items)
+        matched = tf.reduce_sum(queries * expected, axis=1)
+        return sum_of_normalisers(queries, items, weights) - tf.reduce_sum(weights * matched)
 
     def row_losses(self, towers: Towers, queries: tf.Tensor, labels: Labels) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the loss of every row, float32 `[n]`, and the vectors of the chosen items, float32 `[n, d]`."""
         items = towers.item_vectors(True)
-        weight, unseen_only = self.objective.positives_weight, self.lesson is not None and self.lesson.unseen_only
-        others = self._other_positives(labels) if weight < 1 or unseen_only else None
-        handicap = tf.where(others, _log(weight), 0.0) if weight < 1 else None
+        weight = self.objective.positives_weight
+        handicap = tf.where(self._other_positives(labels), _log(weight), 0.0) if weight < 1 else None
         losses = catalogue_softmax(
             queries,
             items,
@@ -102,16 +117,16 @@ class CatalogueLoss:
             towers.temperature,
             handicap,
             self.objective.label_smoothing,
-            self._taught(labels, others),
+            self._taught(labels),
         )
         return losses, tf.gather(items, labels.items)
 
-    def _taught(self, labels: Labels, others: tf.Tensor | None) -> Taught | None:
+    def _taught(self, labels: Labels) -> Taught | None:
         if self.lesson is None:
             return None
         logits = self.lesson.teacher.logits(labels)
         if self.lesson.unseen_only:
-            logits = tf.where(others, -np.inf, logits)
+            logits = tf.where(self._other_positives(labels), -np.inf, logits)
         return Taught(logits, self.lesson.weight)
 
     def _other_positives(self, labels: Labels) -> tf.Tensor:
@@ -169,7 +184,7 @@ class SampledLoss:
         expected = self.sampler.expected(tf.gather(embedded.items, once), tf.size(own))
         counts = tf.math.log(tf.cast(drawn, tf.float32)) - tf.math.log(expected)
         vectors, places = tf.gather(embedded.vectors, once), column[: tf.size(own)]
-        return sum_of_normalisers(queries[group], vectors, counts, places, weights[group])
+        return sum_of_normalisers(queries[group], vectors, weights[group], Estimate(counts, places))
 
     def _embedded(self, towers: Towers, labels: Labels) -> _Embedded:
         items, column = distinct(tf.concat([labels.items, self.sampler.draw()], axis=0), self._fixed_shapes)

@@ -249,15 +249,29 @@ def test_a_sampled_step_embeds_each_item_of_the_batch_and_of_the_drawn_ones_once
         assert set(items) >= set(TARGETS)
 
 
+BLOCKWISE = [
+    *[
+        (Objective(candidates=sampled), None)
+        for sampled in (Sampled(uniform=9), Sampled(group=2, uniform=3), Sampled(group=1, uniform=2))
+    ],
+    *[(Objective(label_smoothing=smoothing), None) for smoothing in (0.0, 0.2)],
+    *[
+        (Objective(label_smoothing=0.2), Lesson(FixedTeacher(TAUGHT.logits[0]), 0.4, unseen_only))
+        for unseen_only in (False, True)
+    ],
+]
+
+
 @pytest.mark.parametrize("fixed_shapes", [False, True])
 @pytest.mark.parametrize("block", [1, 20, 1 << 20])
-@pytest.mark.parametrize("sampled", [Sampled(uniform=9), Sampled(group=2, uniform=3), Sampled(group=1, uniform=2)])
+@pytest.mark.parametrize(("objective", "lesson"), BLOCKWISE)
 def test_the_blockwise_loss_is_the_mean_of_the_rows_losses(
-    sampled: Sampled, block: int, fixed_shapes: bool, monkeypatch: pytest.MonkeyPatch
+    objective: Objective, lesson: Lesson | None, block: int, fixed_shapes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Value and gradients, with items that occur several times among the targets and the drawn ones."""
     monkeypatch.setattr(normaliser, "SOFTMAX_BLOCK", block)
-    loss = build_loss(Objective(candidates=sampled), TrainingRows(KNOWN, ITEMS), DIM, None, fixed_shapes)
+    assert objective.is_blockwise
+    loss = build_loss(objective, TrainingRows(KNOWN, ITEMS), DIM, lesson, fixed_shapes)
     batch = labels(loss.rows, list(range(ROWS)))._replace(weights=tf.constant([1.0, 0.5, 2.0, 0.0, 1.5]))
     queries = tf.Variable(QUERIES)
 
@@ -371,9 +385,26 @@ def test_gradients_are_clipped_together() -> None:
     assert moments == pytest.approx([0.1 * 0.6, 0.1 * 0.8])
 
 
+def test_small_tables_and_layers_are_moved_as_by_keras_adam() -> None:
+    start, values = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32), []
+    for adam in (tf.keras.optimizers.Adam(0.01), LazyAdam(0.01, lazy_rows=7)):
+        table, layer = tf.Variable(start, name="id_embedding/embeddings"), tf.Variable(start, name="dense/kernel")
+        for step in range(5):
+            with tf.GradientTape() as tape:
+                looked_up = tf.gather(table, [4, step, 4])
+                loss = tf.reduce_sum(tf.sin(tf.matmul(looked_up, layer, transpose_b=True)))
+            adam.minimize(loss, [table, layer], tape=tape)
+        values.append([table.numpy(), layer.numpy()])
+    np.testing.assert_allclose(*values, rtol=1e-5, atol=1e-6)
+    assert (values[0][0] != start)[[0, 1, 2, 3, 4]].all()
+
+
 def test_a_large_table_is_moved_where_it_is_looked_up_and_there_as_by_adamw() -> None:
+    """Where all numbers of a row have gradients of one size: a row has one second moment."""
+    signs = tf.constant([1.0, -1.0, 1.0])
     start = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
     looked_up = tf.constant([4, 1, 4])
+    looked_up_as = tf.cast(looked_up, tf.float32)
     tables = {}
     for lazy_rows in (6, 7):
         built = build_optimizer(Train(weight_decay=0.1, learning_rate=0.01, lazy_rows=lazy_rows), 1, Ranks())
@@ -381,9 +412,11 @@ def test_a_large_table_is_moved_where_it_is_looked_up_and_there_as_by_adamw() ->
         table, bias = tf.Variable(start, name="id_embedding/embeddings"), tf.Variable([1.0], name="dense/bias")
         for step in range(5):
             with tf.GradientTape() as tape:
-                loss = tf.reduce_sum(tf.sin(tf.gather(table, looked_up) + step)) + bias[0]
+                loss = tf.reduce_sum(tf.sin(looked_up_as + step)[:, tf.newaxis] * signs * tf.gather(table, looked_up))
+                loss += bias[0]
             optimizer.minimize(loss, [table, bias], tape=tape)
         tables[lazy_rows] = table.numpy()
-    np.testing.assert_allclose(tables[6][[1, 4]], tables[7][[1, 4]], rtol=1e-6)
+        assert optimizer._velocities[0].shape == (6, 1 if lazy_rows == 6 else 3)
+    np.testing.assert_allclose(tables[6][[1, 4]], tables[7][[1, 4]], rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(tables[6][[0, 2, 3, 5]], start[[0, 2, 3, 5]])
     assert (np.abs(tables[7][[0, 2, 3, 5]]) < np.abs(start[[0, 2, 3, 5]])).all(), "a small table decays as a whole"
