@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from models.config import Train
 from models.data import distinct_rows, users_and_seen
 from models.metrics import Float32Array, Int64Array, Products, rank_targets
 from models.towers.blending import BlendedTowers
@@ -41,9 +42,8 @@ class Validation(tf.keras.callbacks.Callback):
     def __init__(
         self,
         valid: tuple[Part, Histories | None],
-        train: Part,
-        monitor: str,
-        patience: int,
+        known: Part,
+        settings: Train,
         checkpoint: Path,
         progress: Progress,
         on_epoch: OnEpoch | None = None,
@@ -57,13 +57,13 @@ class Validation(tf.keras.callbacks.Callback):
         self.ratings = rows[Columns.Rating].to_numpy(np.float32)
         self.variance = max(float(asked.interactions[Columns.Rating].to_numpy(np.float64).var()), 1e-12)
         self.targets = rows[Columns.ItemIndex].to_numpy(np.int64)
-        self.users, self.seen = users_and_seen(rows, train.interactions)
+        self.users, self.seen = users_and_seen(rows, known.interactions)
         queries = {name: values[share] for name, values in asked.query.items()}
         first, self.query = distinct_rows([self.users, *queries.values()])
         distinct = Part({name: values[first] for name, values in queries.items()}, rows.iloc[first])
         self.queries = Rows(distinct, histories)
-        self.monitor, self.patience, self.checkpoint, self.progress = monitor, patience, checkpoint, progress
-        self.on_epoch = on_epoch
+        self.monitor, self.patience = settings.monitor, settings.patience
+        self.checkpoint, self.progress, self.on_epoch = checkpoint, progress, on_epoch
         self.history: list[dict[str, float]] = []
         self.best_epoch, self.best = 0, -np.inf
         self.trained = trained

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tensorflow as tf
-from msgspec.structs import replace
+from msgspec import structs
 
 from models.config import Model, Train
 from models.towers.augmentation import augmented_loss
@@ -25,7 +26,7 @@ from models.training.precision import Compute, copy_weights
 from models.training.rows import validation_rows
 from models.training.weights.checkpoints import ALONE, Phase, Session
 from models.training.weights.finite import FEW, FiniteGuard, check_finite
-from models.training.weights.warm_start import PHASES, Earlier, Start, going_on
+from models.training.weights.warm_start import PHASES, Earlier, PhaseName, Start, going_on
 from workflows.config import Device
 from workflows.errors import RecipeError
 from workflows.features.stage import FeatureSet, Sample
@@ -100,134 +101,122 @@ def train(
     valid, histories = validation_rows(data)
     valid = served_rows(valid, train.tasks)
     with ranks.together(), tf.device(_device_name(device, ranks)):
-        best = out / "checkpoints" / "best"
-        validation = Validation(
-            (valid, histories),
-            data.train,
-            train.monitor,
-            train.patience,
-            best,
-            progress,
-            on_epoch,
-            ranks,
-            earlier is not None,
-        )
-        logs = out / "tensorboard"
-        search, refit = (Start(earlier, data, model, train, phase_name) if earlier else None for phase_name in PHASES)
-        towers, epochs = [], train.epochs
-        if search is None or search.settings.search:
-            callbacks = [_StepLine(progress), validation, *_tensorboard(logs / "search", ranks)]
-            phase = session.phase("search", validation)
-            phase.tell(progress)
-            towers = [_trained(data, ("train",), model, train, seed, epochs, callbacks, (), search, phase, progress)]
-            epochs = validation.best_epoch
+        best, trained = out / "checkpoints" / "best", earlier is not None
+        validation = Validation((valid, histories), data.train, train, best, progress, on_epoch, ranks, trained)
+        starts = {name: Start(earlier, data, model, train, name) for name in PHASES} if earlier else {}
+        trainer = _Trainer(data, model, train, seed, session, starts, out, progress)
+        towers, epochs = trainer.search(validation)
         chosen = None
         if model.blend:
             chosen = choose(towers[-1], data, validation, model.blend, train.objective.rating, progress)
         if train.refit and not (chosen and chosen.share == 0):  # else nothing is served of the towers
-            towers.append(_trained_anew(data, towers, model, train, seed, epochs, logs, progress, refit, session))
+            towers.append(trainer.retrain(towers, epochs))
         if ranks.leads:
-            tower = _exported(towers[-1], chosen, data, model, train, epochs, validation, out)
+            tower = trainer.export(towers[-1], chosen, epochs, validation)
             meter.write(tower, validation.history, out)
 
 
-def _exported(
-    tower: TwoTowerModel,
-    chosen: Blending | None,
-    data: FeatureSet,
-    model: Model,
-    train: Train,
-    epochs: int,
-    validation: Validation,
-    out: Path,
-) -> TwoTowerModel:
-    """Write the towers and how validation went; return them with float32 weights."""
-    if train.refit:
-        tower.save_weights(out / "checkpoints" / "refit")
-    if train.mixed_precision:
-        tower = _in_float32(tower, data, model, validation.queries.first(1))
-    (out / "history.json").write_bytes(json_bytes(validation.history))
-    export_towers(_blended(tower, chosen, data, model, train, out) if chosen else tower, data, epochs, out)
-    if tower.heads is not None:
-        tower.heads.save(out)
-    return tower
+@dataclass(frozen=True)
+class _Trainer:
+    """Trains the models of a recipe: that of the search, and those on training and validation rows."""
 
+    data: FeatureSet
+    model: Model
+    settings: Train
+    seed: int
+    session: Session
+    starts: Mapping[PhaseName, Start]
+    """Of a warm start."""
+    out: Path
+    progress: Progress
 
-def _blended(
-    tower: TwoTowerModel, chosen: Blending, data: FeatureSet, model: Model, train: Train, out: Path
-) -> TwoTowerModel | BlendedTowers:
-    """Return the towers with what was chosen beside them, and write that."""
-    (out / "blend.json").write_bytes(json_bytes(chosen.described(), 2))
-    served = blended(tower, data, BOTH if train.refit else ("train",), chosen, model, train.objective.rating)
-    if isinstance(served, BlendedTowers):
-        served.save(out)
-    return served
+    def search(self, validation: Validation) -> tuple[list[TwoTowerModel], int]:
+        """Train until validation no longer gets better; return the towers, and how many epochs were best.
 
+        A warm start may go without: there are no towers then.
+        """
+        start = self.starts.get("search")
+        if start and not start.settings.search:
+            return [], self.settings.epochs
+        phase = self.session.phase("search", validation)
+        tower = self._trained(phase, ("train",), self.seed, self.settings.epochs, [validation], start=start)
+        return [tower], validation.best_epoch
 
-def _trained_anew(
-    data: FeatureSet,
-    searched: Sequence[TwoTowerModel],
-    model: Model,
-    train: Train,
-    seed: int,
-    epochs: int,
-    logs: Path,
-    progress: Progress,
-    start: Start | None = None,
-    session: Session = ALONE,
-) -> TwoTowerModel:
-    """Train on training and validation rows together; with distillation as many generations as it says."""
-    towers = list(searched)
-    generations = train.distillation.generations if train.distillation else 0
-    if generations and train.distillation and train.distillation.dropout is not None:
-        model = replace(model, dropout=train.distillation.dropout)
-    for generation in range(1, 1 + max(1, generations)):
-        progress(f"retraining on training and validation rows, {epochs} epochs")
-        name = f"refit-{generation}"
-        callbacks = [_StepLine(progress), _EpochLine(epochs, progress), *_tensorboard(logs / name, session.ranks)]
-        teachers = towers if generations else []
-        # Other initial weights than the teachers': what they all agree on is then less of chance.
-        own = seed + len(teachers)
-        phase = session.phase(name)
-        phase.tell(progress)
-        towers.append(_trained(data, BOTH, model, train, own, epochs, callbacks, teachers, start, phase, progress))
-    return towers[-1]
+    def retrain(self, searched: Sequence[TwoTowerModel], epochs: int) -> TwoTowerModel:
+        """Train on training and validation rows together; with distillation as many generations as it says."""
+        towers, distillation, start = list(searched), self.settings.distillation, self.starts.get("refit")
+        generations = distillation.generations if distillation else 0
+        model = self.model
+        if generations and distillation and distillation.dropout is not None:
+            model = structs.replace(model, dropout=distillation.dropout)
+        trainer = replace(self, model=model)
+        for generation in range(1, 1 + max(1, generations)):
+            self.progress(f"retraining on training and validation rows, {epochs} epochs")
+            teachers = towers if generations else []
+            # Other initial weights than the teachers': what they all agree on is then less of chance.
+            seed, phase = self.seed + len(teachers), self.session.phase(f"refit-{generation}")
+            line = _EpochLine(epochs, self.progress)
+            towers.append(trainer._trained(phase, BOTH, seed, epochs, [line], teachers, start))
+        return towers[-1]
 
+    def _trained(
+        self,
+        phase: Phase,
+        parts: Sequence[str],
+        seed: int,
+        epochs: int,
+        watching: Sequence[tf.keras.callbacks.Callback],
+        teachers: Sequence[TwoTowerModel] = (),
+        start: Start | None = None,
+    ) -> TwoTowerModel:
+        """Train a new model on those rows of `parts` that there is a use for, with teachers also by these."""
+        data, model, train, ranks = self.data, self.model, self.settings, phase.ranks
+        phase.tell(self.progress)
+        tf.keras.utils.set_random_seed(ranks.seed(seed))
+        tf.config.experimental.enable_op_determinism()
+        learned = learned_from(data, parts, model, train, teachers, start, phase, seed, self.progress)
+        loss = augmented_loss(learned.loss, model.augmentation, learned.counts, data)
+        tower = TwoTowerModel(
+            data.query_specs, data.item_specs, data.items, model, loss, data.pretrained, _compute(train)
+        )
+        tower.heads = learned.heads
+        batches = learned.batches(train.batch_size, seed + phase.epochs_done, ranks)
+        optimizer = build_optimizer(train, max(1, epochs) * len(batches), ranks)
+        tower.compile(optimizer=_compute(train).optimizer(optimizer))
+        if start:
+            start.give(tower)
+            check_finite(tower, "the earlier run's towers")
+        phase.restore(tower, batches)
+        if not phase.is_over:
+            numbers = [learned.numbers, data.items]
+            guard = FiniteGuard(phase.name, train.learning_rate, numbers, queries=learned.first(FEW))
+            logs = _tensorboard(self.out / "tensorboard" / phase.name, ranks)
+            callbacks = [guard, _StepLine(self.progress), *watching, *logs, phase]
+            tower.fit(batches, epochs=epochs, initial_epoch=phase.epochs_done, callbacks=callbacks, verbose=0)
+            phase.finish(tower, epochs)
+        return tower
 
-def _trained(
-    data: FeatureSet,
-    parts: Sequence[str],
-    model: Model,
-    train: Train,
-    seed: int,
-    epochs: int,
-    callbacks: list[tf.keras.callbacks.Callback],
-    teachers: Sequence[TwoTowerModel],
-    start: Start | None,
-    phase: Phase,
-    progress: Progress,
-) -> TwoTowerModel:
-    """Make a new model and train it on those rows of `parts` that there is a use for, with teachers also by these."""
-    tf.keras.utils.set_random_seed(phase.ranks.seed(seed))
-    tf.config.experimental.enable_op_determinism()
-    learned = learned_from(data, parts, model, train, teachers, start, phase, seed, progress)
-    loss = augmented_loss(learned.loss, model.augmentation, learned.counts, data)
-    tower = TwoTowerModel(data.query_specs, data.item_specs, data.items, model, loss, data.pretrained, _compute(train))
-    tower.heads = learned.heads
-    batches = learned.batches(train.batch_size, seed + phase.epochs_done, phase.ranks)
-    optimizer = build_optimizer(train, max(1, epochs) * len(batches), phase.ranks)
-    tower.compile(optimizer=_compute(train).optimizer(optimizer))
-    if start:
-        start.give(tower)
-        check_finite(tower, "the earlier run's towers")
-    phase.restore(tower, batches)
-    if not phase.is_over:
-        numbers = [learned.numbers, data.items]
-        guard = FiniteGuard(phase.name, train.learning_rate, numbers, queries=learned.first(FEW))
-        all_callbacks = [guard, *callbacks, phase]
-        tower.fit(batches, epochs=epochs, initial_epoch=phase.epochs_done, callbacks=all_callbacks, verbose=0)
-        phase.finish(tower, epochs)
-    return tower
+    def export(
+        self, tower: TwoTowerModel, chosen: Blending | None, epochs: int, validation: Validation
+    ) -> TwoTowerModel:
+        """Write the towers, with what was chosen beside them, and how validation went; return them in float32."""
+        if self.settings.refit:
+            tower.save_weights(self.out / "checkpoints" / "refit")
+        if self.settings.mixed_precision:
+            tower = _in_float32(tower, self.data, self.model, validation.queries.first(1))
+        (self.out / "history.json").write_bytes(json_bytes(validation.history))
+        export_towers(self._blended(tower, chosen) if chosen else tower, self.data, epochs, self.out)
+        if tower.heads is not None:
+            tower.heads.save(self.out)
+        return tower
+
+    def _blended(self, tower: TwoTowerModel, chosen: Blending) -> TwoTowerModel | BlendedTowers:
+        (self.out / "blend.json").write_bytes(json_bytes(chosen.described(), 2))
+        parts, rating = BOTH if self.settings.refit else ("train",), self.settings.objective.rating
+        served = blended(tower, self.data, parts, chosen, self.model, rating)
+        if isinstance(served, BlendedTowers):
+            served.save(self.out)
+        return served
 
 
 def _compute(train: Train) -> Compute:

@@ -20,7 +20,7 @@ from ensemble.config import Index
 from models.baselines.factors import KINDS, tried
 from models.config import Model
 from retrieval.plan.levers import Setup, advise
-from retrieval.plan.memory import FLOAT, device, disk, serving, step_traffic, training
+from retrieval.plan.memory import FLOAT, dense_numbers, device, disk, serving, step_traffic, training
 from retrieval.plan.parameters import factor_width, parameters, total
 from retrieval.plan.probe import Measured, Question
 from retrieval.plan.shapes import Shapes
@@ -33,6 +33,8 @@ BASE = 800_000_000
 STEP_SECONDS, STEP_BYTES_PER_SECOND = 0.004, 4.5e9
 """A step takes so long however small it is, and the more the more it computes, where `product_seconds` is PRODUCT."""
 PRODUCT = 0.0108
+UPDATED = 8
+"""Bytes that take as long as updating a number: Adam goes through its gradient, its moments and itself at once."""
 FITTING = 0.7
 """Steps are timed only where the recipe takes less than this share of the memory that is free."""
 _SERVING = """
@@ -44,6 +46,7 @@ print(psutil.Process().memory_info().rss)
 def estimated(recipe: Recipe, shapes: Shapes, product: float) -> Measured:
     """Return what a rehearsal would measure, from the sizes and `product_seconds`: docs/plan.md says how far off."""
     moved = sum(step_traffic(shapes, recipe.model, recipe.train).values())
+    moved += UPDATED * dense_numbers(shapes, recipe.model, recipe.train)
     seconds = product / PRODUCT * (STEP_SECONDS + moved / STEP_BYTES_PER_SECOND)
     return Measured(imports_bytes=None, base_bytes=BASE, seconds_per_step=seconds)
 

@@ -79,7 +79,7 @@ def training(shapes: Shapes, model: Model, train: Train) -> Memory:
         * (_row_bytes(shapes.query, history=False) + HISTORY_ROW * _has_history(shapes)),
         "weights": towers * FLOAT * (numbers + pretrained),
         "optimizer (Adam)": towers * FLOAT * _moments(shapes, model, train),
-        "gradients": FLOAT * _dense_numbers(shapes, model, train),
+        "gradients": FLOAT * dense_numbers(shapes, model, train),
         "teachers": _teachers(shapes, model, train, rows),
     }
     # Sorted first: what is trained is made in the room that this leaves.
@@ -207,7 +207,7 @@ def towers_alive(train: Train) -> int:
     return 1 + max(1, train.distillation.generations if train.distillation else 0)
 
 
-def _dense_numbers(shapes: Shapes, model: Model, train: Train) -> int:
+def dense_numbers(shapes: Shapes, model: Model, train: Train) -> int:
     """Return how many numbers have a gradient of their size: all but those of tables that are updated sparsely, where a
     batch looks up a part of them."""
     looked_up = (shapes.query, shapes.item) if isinstance(train.objective.candidates, Sampled) else (shapes.query,)

@@ -24,8 +24,8 @@ from workflows.features.plan import FIRST_ITEM, HISTORY
 from workflows.features.stage import FeatureSet, FeatureSpec, Part
 from workflows.fitting.warm_start_record import AS_MADE
 
-Phase = Literal["search", "refit"]
-PHASES: Final[tuple[Phase, Phase]] = ("search", "refit")
+PhaseName = Literal["search", "refit"]
+PHASES: Final[tuple[PhaseName, PhaseName]] = ("search", "refit")
 _TABLE: Final = re.compile(r"([^/]+)_embedding/embeddings:0$")
 _TRAINING_ONLY: Final = ("dropout", "hidden_dropout", "unseen_rate", "history_dropout", "withheld", "temperature")
 """Fields of `[model]` that the weights do not depend on, nor what they mean."""
@@ -38,7 +38,7 @@ class Earlier(NamedTuple):
     model: Model
     train: Train
 
-    def checkpoint(self, phase: Phase) -> tuple[Path, tuple[str, ...]]:
+    def checkpoint(self, phase: PhaseName) -> tuple[Path, tuple[str, ...]]:
         """Return the weights that a phase goes on from, and the parts of the split that they were trained on."""
         if phase == "refit" and self.train.refit:
             return self.towers / "checkpoints" / "refit", ("train", "valid")
@@ -54,7 +54,7 @@ class Start:
         The towers are not of the earlier run's kind, or were taught what is not carried over.
     """
 
-    def __init__(self, earlier: Earlier, data: FeatureSet, model: Model, train: Train, phase: Phase) -> None:
+    def __init__(self, earlier: Earlier, data: FeatureSet, model: Model, train: Train, phase: PhaseName) -> None:
         assert data.warm_start is not None  # the stage `features` went on from the same run
         assert train.continued is not None
         self.earlier, self.data, self.warm_start, self.settings = earlier, data, data.warm_start, train.continued

@@ -172,7 +172,7 @@ def test_validation_of_streamed_rows_looks_at_the_same_queries_and_what_their_us
     assert len(few.train.interactions) < len(whole.train.interactions)
 
     def of(data: FeatureSet) -> Validation:
-        return Validation(validation_rows(data), data.train, "all.recall@10", 1, tmp_path, lambda line: None)
+        return Validation(validation_rows(data), data.train, Train(patience=1), tmp_path, lambda line: None)
 
     in_memory, from_stream = of(whole), of(few)
     np.testing.assert_array_equal(from_stream.targets, in_memory.targets)
