@@ -294,8 +294,8 @@ class Train(Section, frozen=True, kw_only=True):
     temperature: AdamW, decoupled from the gradient (Loshchilov and Hutter 2019)."""
     lazy_rows: PositiveInt = 100_000
     """Embedding tables of so many rows or more are updated sparsely (LazyAdam): a step moves the rows that its batch
-    looks up, with their moments and their weight decay, and costs no more for a larger table. Smaller tables, like all
-    layers, are moved whole: rows that are not looked up go on by their momentum, and decay."""
+    looks up, with their moments, the second of which is one number a row, and their weight decay, and costs no more for
+    a larger table. Smaller tables, like all layers, are moved whole: rows that are not looked up go on by their momentum, and decay."""
     clip_norm: PositiveFloat | None = None
     """Gradients, all together, are scaled down to this norm where theirs is larger (Pascanu et al. 2013)."""
     schedule: Literal["constant", "cosine"] = "constant"
