@@ -8,7 +8,7 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from models.training.losses.task_config import Tasks
-from models.training.weights.warm_start_config import Continued
+from models.training.weights.warm_start_config import WarmStart
 from workflows.config import PositiveInt, Section
 
 Rate = Annotated[float, Meta(ge=0.0, lt=1.0)]
@@ -294,8 +294,9 @@ class Train(Section, frozen=True, kw_only=True):
     temperature: AdamW, decoupled from the gradient (Loshchilov and Hutter 2019)."""
     lazy_rows: PositiveInt = 100_000
     """Embedding tables of so many rows or more are updated sparsely (LazyAdam): a step moves the rows that its batch
-    looks up, with their moments, the second of which is one number a row, and their weight decay, and costs no more for
-    a larger table. Smaller tables, like all layers, are moved whole: rows that are not looked up go on by their momentum, and decay."""
+    looks up, with their moments, the second of which is one number a row, and their weight decay, and costs no more
+    for a larger table. Smaller tables, like all layers, are moved whole: rows that are not looked up go on by their
+    momentum, and decay."""
     clip_norm: PositiveFloat | None = None
     """Gradients, all together, are scaled down to this norm where theirs is larger (Pascanu et al. 2013)."""
     schedule: Literal["constant", "cosine"] = "constant"
@@ -305,7 +306,7 @@ class Train(Section, frozen=True, kw_only=True):
     """After the best number of epochs is known, retrain on training and validation rows together."""
     distillation: Distillation | None = None
     """What teaches the towers besides the rows; nothing by default."""
-    continued: Continued | None = None
+    warm_start: WarmStart | None = None
     """How training goes on from an earlier run's towers; by default it starts from zero."""
     mixed_precision: bool = False
     """The layers of the towers compute in float16, with float32 weights and a scaled loss (Micikevicius et al. 2018):

@@ -59,7 +59,7 @@ CHOICES: dict[str, dict[str, Any] | None] = {
     "2 epochs, new, attributes": {"epochs": 2, "search": False, "interactions": "new", "new_rows": "attributes"},
     SEARCHED: {"epochs": 4},
 }
-"""What `[train.continued]` says; None: nothing, training starts from zero."""
+"""What `[train.warm_start]` says; None: nothing, training starts from zero."""
 
 
 def main() -> None:
@@ -137,8 +137,8 @@ def measured(recipe: Recipe, runs: Path, choice: str, seed: int, out: Terminal) 
         done = family.trained(recipe, runs / "zero", choice, seed, out)
     else:
         before = family.trained(recipe, runs / "earlier", ZERO, seed, out)
-        continued = {**settings, "run": before.as_posix()}  # on validation rows, too, which a refit does
-        changed = family.with_changes(recipe, {"train": {"refit": True, "continued": continued}})
+        warm_start = {**settings, "run": before.as_posix()}  # on validation rows, too, which a refit does
+        changed = family.with_changes(recipe, {"train": {"refit": True, "warm_start": warm_start}})
         earlier = Earlier(before, recipe.model, recipe.train)
         done = family.trained(changed, runs / "grown", choice, seed, out, earlier)
     towers = read_json(done / "towers.json")
@@ -173,7 +173,7 @@ def summed_up(
         "rows": sizes,
         "choices": {
             choice: {
-                "continued": CHOICES[choice],
+                "warm_start": CHOICES[choice],
                 "cpu_s": spread([run["cpu_s"] for run in of]),
                 "epochs": [run["epochs"] for run in of],
                 "metrics": {name: measured_of(values) for name, values in figures(of).items()},
@@ -188,10 +188,10 @@ def store_in_family(
 ) -> None:
     """Write the entries of `family.json`; training from zero is the plain one."""
     for choice, of in by_choice.items():
-        name = "plain" if choice == ZERO else f"continued: {choice}"
+        name = "plain" if choice == ZERO else f"warm start: {choice}"
         seconds = [run["cpu_s"] for run in of]
         entry = family.made(name, RECIPE, protocol(recipe), seeds, figures(of), of[0]["parameters"], seconds)
-        changes = {**CHANGES, "train": {**CHANGES["train"], "continued": CHOICES[choice]}}
+        changes = {**CHANGES, "train": {**CHANGES["train"], "warm_start": CHOICES[choice]}}
         store({**entry, "changes": changes}, results, family.KEY)
 
 

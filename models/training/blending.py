@@ -67,8 +67,8 @@ def check_blend(model: Model, train: Train, data: FeatureSet) -> None:
         raise RecipeError(
             "[model.blend] makes vectors longer than the heads of [train.tasks] take; leave one of them out"
         )
-    if train.continued and not train.continued.search:
-        raise RecipeError("[model.blend] is chosen by a search: set train.continued.search = true, or leave it out")
+    if train.warm_start and not train.warm_start.search:
+        raise RecipeError("[model.blend] is chosen by a search: set train.warm_start.search = true, or leave it out")
 
 
 def choose(

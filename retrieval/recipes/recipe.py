@@ -115,8 +115,8 @@ def with_peers(recipe: Recipe, names: str | None) -> Recipe:
 def _can_blend(recipe: Recipe) -> bool:
     """Return whether a simple model can stand beside the towers: ids are features, and nothing else forbids it."""
     sides = (recipe.query, Columns.User), (recipe.item, Columns.Item)
-    continued = recipe.train.continued
-    searched = continued is None or continued.search
+    warm_start = recipe.train.warm_start
+    searched = warm_start is None or warm_start.search
     by_id = all(isinstance(side.features.get(column), Categorical) for side, column in sides)
     return by_id and searched and recipe.train.tasks is None and recipe.ranking is None
 
@@ -139,7 +139,7 @@ def _infinite(value: object, place: str = "") -> Iterator[tuple[str, float]]:
 
 def _located_train(train: Train, directory: Path) -> Train:
     """Return the section with the path of its earlier run, if it has one, made absolute in the same way."""
-    if train.continued is None or train.continued.run is None:
+    if train.warm_start is None or train.warm_start.run is None:
         return train
-    place = str((directory / Path(train.continued.run).expanduser()).resolve())
-    return msgspec.structs.replace(train, continued=msgspec.structs.replace(train.continued, run=place))
+    place = str((directory / Path(train.warm_start.run).expanduser()).resolve())
+    return msgspec.structs.replace(train, warm_start=msgspec.structs.replace(train.warm_start, run=place))

@@ -218,10 +218,10 @@ class Run(Outputs):
         StageError
             There is no such run, or its features or towers are not finished.
         """
-        continued = self.recipe.train.continued
-        if not continued or not continued.run:
+        warm_start = self.recipe.train.warm_start
+        if not warm_start or not warm_start.run:
             return None
-        run = Run.open(Path(continued.run), tuple(self.stages.values()))
+        run = Run.open(Path(warm_start.run), tuple(self.stages.values()))
         run.require("features", "train")
         return run
 

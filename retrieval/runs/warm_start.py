@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from models.training.weights.warm_start_config import Continued
+from models.training.weights.warm_start_config import WarmStart
 from retrieval.recipes.recipe import Recipe
 from retrieval.runs.run import Run, Stage
 from workflows.errors import RecipeError
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def from_run(recipe: Recipe, runs: Path, earlier: Path | None, stages: tuple[Stage, ...]) -> Recipe:
-    """Return the recipe that goes on from the run in `earlier`, or from its own `train.continued.run`.
+    """Return the recipe that goes on from the run in `earlier`, or from its own `train.warm_start.run`.
 
     Raises
     ------
@@ -28,9 +28,9 @@ def from_run(recipe: Recipe, runs: Path, earlier: Path | None, stages: tuple[Sta
         There is no such run, or its features or towers are not finished.
     """
     if earlier is not None:
-        settings = replace(recipe.train.continued or Continued(), run=str(earlier.expanduser().resolve()))
-        recipe = replace(recipe, train=replace(recipe.train, continued=settings))
-    place = Path(recipe.train.continued.run) if recipe.train.continued and recipe.train.continued.run else None
+        settings = replace(recipe.train.warm_start or WarmStart(), run=str(earlier.expanduser().resolve()))
+        recipe = replace(recipe, train=replace(recipe.train, warm_start=settings))
+    place = Path(recipe.train.warm_start.run) if recipe.train.warm_start and recipe.train.warm_start.run else None
     if place is not None and place.resolve() == (runs / recipe.name).resolve():
         raise RecipeError(
             f"--from {place}: a run cannot go on from itself, its features and towers would be replaced meanwhile; "

@@ -56,8 +56,8 @@ class Start:
 
     def __init__(self, earlier: Earlier, data: FeatureSet, model: Model, train: Train, phase: PhaseName) -> None:
         assert data.warm_start is not None  # the stage `features` went on from the same run
-        assert train.continued is not None
-        self.earlier, self.data, self.warm_start, self.settings = earlier, data, data.warm_start, train.continued
+        assert train.warm_start is not None
+        self.earlier, self.data, self.warm_start, self.settings = earlier, data, data.warm_start, train.warm_start
         self.run = earlier.towers.parent
         self.checkpoint, self._parts = earlier.checkpoint(phase)
         check_model(model, earlier.model, self.run)
@@ -80,7 +80,7 @@ class Start:
         newer = times > max(self.warm_start.last[name] for name in self._parts)
         if not newer.any():
             raise RecipeError(
-                f'[train.continued] interactions = "new": no row to learn from is later than those of {self.run}; '
+                f'[train.warm_start] interactions = "new": no row to learn from is later than those of {self.run}; '
                 'bring newer interactions, split them by time, or set interactions = "all"'
             )
         query = {name: values[newer] for name, values in part.query.items()}
@@ -138,28 +138,28 @@ class Start:
 
 
 def going_on(train: Train) -> Train:
-    """Return the settings of a training that goes on: `[train.continued]` in the place of what it stands for.
+    """Return the settings of a training that goes on: `[train.warm_start]` in the place of what it stands for.
 
     Raises
     ------
     RecipeError
         The section excludes what the rest of `[train]` asks for.
     """
-    assert train.continued is not None
-    rate = train.continued.learning_rate or train.learning_rate
-    if not train.continued.search and not train.refit:
-        raise RecipeError("[train.continued] search = false trains on validation rows as well: set train.refit = true")
-    if not train.continued.search and train.distillation and train.distillation.generations:
+    assert train.warm_start is not None
+    rate = train.warm_start.learning_rate or train.learning_rate
+    if not train.warm_start.search and not train.refit:
+        raise RecipeError("[train.warm_start] search = false trains on validation rows as well: set train.refit = true")
+    if not train.warm_start.search and train.distillation and train.distillation.generations:
         raise RecipeError(
-            "[train.distillation] generations are taught by the search's towers; with [train.continued] search = false "
-            "set generations = 0"
+            "[train.distillation] generations are taught by the search's towers; with [train.warm_start] search = "
+            "false set generations = 0"
         )
-    if train.distillation and train.distillation.peers and train.continued.interactions == "new":
+    if train.distillation and train.distillation.peers and train.warm_start.interactions == "new":
         raise RecipeError(
-            '[train.continued] interactions = "new": peers are fitted on the rows learned from and would know nothing '
+            '[train.warm_start] interactions = "new": peers are fitted on the rows learned from and would know nothing '
             'else; set interactions = "all" or leave [train.distillation] peers out'
         )
-    return replace(train, epochs=train.continued.epochs, learning_rate=rate)
+    return replace(train, epochs=train.warm_start.epochs, learning_rate=rate)
 
 
 def check_model(model: Model, earlier: Model, run: Path) -> None:
@@ -189,7 +189,7 @@ def restored(earlier: Earlier, checkpoint: Path) -> TwoTowerModel:
         old.load_weights(checkpoint).assert_existing_objects_matched().expect_partial()
     except (OSError, ValueError, KeyError, AssertionError, tf.errors.OpError) as error:
         raise StageError(
-            f"{checkpoint}: no weights of a finished training ({error}); a run made with [train.continued] search = "
+            f"{checkpoint}: no weights of a finished training ({error}); a run made with [train.warm_start] search = "
             "false has none of a search: set it here, too, or train without --from"
         ) from None
     return old

@@ -1,4 +1,4 @@
-"""The recipe's `[train.continued]`: how training goes on from an earlier run's towers."""
+"""The recipe's `[train.warm_start]`: how training goes on from an earlier run's towers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from msgspec import Meta
 from workflows.config import Section
 
 
-class Continued(Section, frozen=True, kw_only=True):
+class WarmStart(Section, frozen=True, kw_only=True):
     """How training goes on from the towers of an earlier run instead of from zero, see docs/operating.md.
 
     Vocabularies and embedding tables grow: what the earlier run knew keeps its codes and its trained rows. The search

@@ -20,7 +20,7 @@ def train(
     force: Force = False,
     json: AsJson = False,
 ) -> None:
-    """Train the two towers and export them. With --from: go on from an earlier run's, as [train.continued] says.
+    """Train the two towers and export them. With --from: go on from an earlier run's, as [train.warm_start] says.
 
     The features must go on from the same run, for a vocabulary to grow: they are made again where they do not.
 

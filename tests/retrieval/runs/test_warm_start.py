@@ -93,7 +93,7 @@ def going_on(place: Path, name: str, more: str, *stages: str) -> tuple[Run, list
 
 def test_towers_that_were_not_trained_further_give_the_vectors_they_gave(place: Path) -> None:
     """And new users and items have those of unseen ones."""
-    run, _ = going_on(place, "still", "[train.continued]\nepochs = 0")
+    run, _ = going_on(place, "still", "[train.warm_start]\nepochs = 0")
     before = place / "runs" / "monday" / "shop"
     then, now = load(before / "features"), load(run.directory / "features")
     old, new = (np.load(directory / "towers" / "item_vectors.npy") for directory in (before, run.directory))
@@ -115,7 +115,7 @@ def test_towers_that_were_not_trained_further_give_the_vectors_they_gave(place: 
 def test_a_run_that_goes_on_is_released_and_kept_until_the_earlier_one_changes(place: Path) -> None:
     """The release compares its answers with the training side's; otherwise there is none."""
     names = [stage.name for stage in STAGES]
-    more = '[train.continued]\nepochs = 1\nsearch = false\ninteractions = "new"\nnew_rows = "attributes"'
+    more = '[train.warm_start]\nepochs = 1\nsearch = false\ninteractions = "new"\nnew_rows = "attributes"'
     run, done = going_on(place, "tuesday-run", more, *names)
     assert not any(entry["kept"] for entry in done)
     assert (run.directory / "release" / "manifest.json").is_file()
