@@ -97,6 +97,8 @@ def training(shapes: Shapes, model: Model, train: Train) -> Memory:
             RANKED * max(RANKED_AT_ONCE, RANKED_QUERIES * shapes.items),
         )
         + FLOAT * shapes.items * model.tower[-1],
+        # Tables are mapped, and items encoded by both sides.
+        "comparing the exported towers": FLOAT * (numbers + 2 * shapes.items * model.tower[-1]),
     }
     return Memory({name: size for name, size in stays.items() if size}, {k: v for k, v in passes.items() if v})
 
