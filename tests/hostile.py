@@ -50,7 +50,7 @@ def answers(place: Path) -> list[Any]:
     retriever = Retriever.load(place)
     test = SelfTest.load(retriever.release)
     test.check_features(retriever.features)
-    test.check_vectors(retriever.tower)
+    test.check_vectors(retriever.tower.encode)
     test.check_answers(retriever)
     if retriever.ranker is not None:
         test.check_ranking(retriever.ranker)

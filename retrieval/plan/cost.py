@@ -20,7 +20,7 @@ from ensemble.config import Index
 from models.baselines.factors import KINDS, tried
 from models.config import Model
 from retrieval.plan.levers import Setup, advise
-from retrieval.plan.memory import FLOAT, dense_numbers, device, disk, serving, step_traffic, training
+from retrieval.plan.memory import FLOAT, dense_numbers, device, disk, logits, serving, step_traffic, training
 from retrieval.plan.parameters import factor_width, parameters, total
 from retrieval.plan.probe import Measured, Question
 from retrieval.plan.shapes import Shapes
@@ -30,8 +30,9 @@ from workflows.errors import StageError
 
 BASE = 800_000_000
 """Bytes of Python, TensorFlow, Merlin, traced graphs and the export, as measured for the recipes of `recipes/`."""
-STEP_SECONDS, STEP_BYTES_PER_SECOND = 0.004, 4.5e9
-"""A step takes so long however small it is, and the more the more it computes, where `product_seconds` is PRODUCT."""
+STEP_SECONDS, BYTES_PER_SECOND, LOGIT_SECONDS = 0.004, 9e9, 4e-9
+"""A step takes so long however small it is, for what it computes and moves, and for the products of each logit, where
+`product_seconds` is PRODUCT."""
 PRODUCT = 0.0108
 UPDATED = 8
 """Bytes that take as long as updating a number: Adam goes through its gradient, its moments and itself at once."""
@@ -47,7 +48,8 @@ def estimated(recipe: Recipe, shapes: Shapes, product: float) -> Measured:
     """Return what a rehearsal would measure, from the sizes and `product_seconds`: docs/plan.md says how far off."""
     moved = sum(step_traffic(shapes, recipe.model, recipe.train).values())
     moved += UPDATED * dense_numbers(shapes, recipe.model, recipe.train)
-    seconds = product / PRODUCT * (STEP_SECONDS + moved / STEP_BYTES_PER_SECOND)
+    computed = moved / BYTES_PER_SECOND + LOGIT_SECONDS * logits(shapes, recipe.train)
+    seconds = product / PRODUCT * (STEP_SECONDS + computed)
     return Measured(imports_bytes=None, base_bytes=BASE, seconds_per_step=seconds)
 
 

@@ -127,18 +127,22 @@ def step(shapes: Shapes, model: Model, train: Train) -> dict[str, int]:
 
 def step_traffic(shapes: Shapes, model: Model, train: Train) -> dict[str, int]:
     """Return what one training step computes, bytes, whether it is there at once or some rows at a time."""
-    batch = min(train.batch_size, shapes.rows["train"])
-    candidates = embedded = shapes.items
-    objective = train.objective
-    if isinstance(objective.candidates, Sampled):
-        drawn = objective.candidates.uniform + objective.candidates.popularity
-        embedded = batch + drawn
-        candidates = min(batch, objective.candidates.group) + drawn + objective.candidates.cached
+    batch, embedded, sampled = min(train.batch_size, shapes.rows["train"]), shapes.items, train.objective.candidates
+    if isinstance(sampled, Sampled):
+        embedded = batch + sampled.uniform + sampled.popularity
     return {
         "query tower": batch * _tower_row(shapes.query, model) * FLOAT,
         "item tower": embedded * _tower_row(shapes.item, model, lengths=shapes.item_lengths) * FLOAT,
-        "softmax": batch * candidates * FLOAT * _softmax_copies(train),
+        "softmax": logits(shapes, train) * FLOAT * _softmax_copies(train),
     }
+
+
+def logits(shapes: Shapes, train: Train) -> int:
+    """Return how many logits a step has: rows of the batch times the items that compete for each."""
+    batch, candidates, sampled = min(train.batch_size, shapes.rows["train"]), shapes.items, train.objective.candidates
+    if isinstance(sampled, Sampled):
+        candidates = min(batch, sampled.group) + sampled.uniform + sampled.popularity + sampled.cached
+    return batch * candidates
 
 
 def device(shapes: Shapes, model: Model, train: Train) -> dict[str, int]:
