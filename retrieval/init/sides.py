@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from retrieval.init.columns.profile import Given, sample
+from retrieval.init.columns.profile import Given, Profile, Sampled, sample
 from retrieval.init.columns.words import name_score
 from workflows.columns import Columns
 from workflows.errors import RecipeError
@@ -28,18 +28,23 @@ def assigned(files: Sequence[str], given: Mapping[str, Given]) -> dict[str, str]
     """
     if len(files) == 1:
         return {"interactions": files[0]}
-    scores = {path: _scores(path, given["interactions"]) for path in dict.fromkeys(files)}
+    few = given["interactions"]._replace(rows=FEW_ROWS)
+    named = {path: _naming(sample(path, "interactions", Path.cwd(), few)) for path in dict.fromkeys(files)}
+    scores = {
+        path: (name_score(user.name, Columns.User), name_score(item.name, Columns.Item))
+        for path, (user, item) in named.items()
+    }
     # Of equals one whose name says nothing, and the first that was given.
     ordered = sorted(scores, key=lambda path: (-min(scores[path]), max(_by_name(path))))
     tables = {"interactions": ordered[0]}
     if not min(scores[ordered[0]]) and all(map(max, zip(*scores.values(), strict=True))):
-        named = (f"{path} names {'no user' if item else 'no item'}" for path, (_, item) in scores.items())
+        lacking = (f"{path} names {'no user' if item else 'no item'}" for path, (_, item) in scores.items())
         raise RecipeError(
-            f"no file names both a user and an item: {', '.join(named)}; join two, such as with DuckDB: COPY (FROM "
+            f"no file names both a user and an item: {', '.join(lacking)}; join two, such as with DuckDB: COPY (FROM "
             f"'order_items.csv' JOIN 'orders.csv' USING (order_id)) TO 'joined.parquet'; or say which is which: {SAY}"
         )
     for path in ordered[1:]:
-        if min(scores[path]) and _repeats_ids(path, given["interactions"]):
+        if min(scores[path]) and not any(column.is_unique for column in named[path]):  # none has a row of its own
             raise RecipeError(
                 f"{path}: names a user and an item in each row, as {ordered[0]} does, of which the interactions are "
                 f"made; leave it out, or say what it is: {SAY}"
@@ -52,20 +57,12 @@ def assigned(files: Sequence[str], given: Mapping[str, Given]) -> dict[str, str]
     return tables
 
 
-def _scores(path: str, given: Given) -> tuple[int, int]:
-    """Return how well a column's name says that the file has users, and items."""
-    sampled = sample(path, "interactions", Path.cwd(), given._replace(rows=FEW_ROWS))
-    best = [max(name_score(column.name, role) for column in sampled.columns) for role in (Columns.User, Columns.Item)]
+def _naming(table: Sampled) -> tuple[Profile, Profile]:
+    """Return the columns whose names say best that they hold users, and items."""
+    best = [
+        max(table.columns, key=lambda column: name_score(column.name, role)) for role in (Columns.User, Columns.Item)
+    ]
     return best[0], best[1]
-
-
-def _repeats_ids(path: str, given: Given) -> bool:
-    """Return whether no user and no item that a file names has a row of its own."""
-    sampled = sample(path, "interactions", Path.cwd(), given._replace(rows=FEW_ROWS))
-    named = (
-        max(sampled.columns, key=lambda column: name_score(column.name, role)) for role in (Columns.User, Columns.Item)
-    )
-    return not any(column.is_unique for column in named)
 
 
 def _by_name(path: str) -> tuple[int, int]:
