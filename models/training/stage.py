@@ -35,6 +35,8 @@ from workflows.progress import Progress, regularly
 
 STEP_SECONDS = 10.0
 """An epoch that takes longer says so often how far it is."""
+STEPS_TOGETHER = 8
+"""Steps that TensorFlow takes before Python has a turn, which took a twentieth of the time of small ones."""
 BOTH = ("train", "valid")
 """The parts that a model is retrained on."""
 
@@ -182,7 +184,8 @@ class _Trainer:
         tower.heads = learned.heads
         batches = learned.batches(train.batch_size, seed + phase.epochs_done, ranks)
         optimizer = build_optimizer(train, max(1, epochs) * len(batches), ranks)
-        tower.compile(optimizer=_compute(train).optimizer(optimizer))
+        together = 1 if ranks.size > 1 else min(STEPS_TOGETHER, len(batches))
+        tower.compile(optimizer=_compute(train).optimizer(optimizer), steps_per_execution=together)
         if start:
             start.give(tower)
             check_finite(tower, "the earlier run's towers")

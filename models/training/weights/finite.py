@@ -13,13 +13,13 @@ from workflows.errors import DivergedError, StageError
 
 FEW = 1 << 13
 """Queries that are looked at after an epoch."""
-_STEPS = 64
-"""Steps after which their losses are looked at: to wait for each would hold up a GPU."""
+_LOSSES = 64
+"""Losses that are looked at together: to wait for each would hold up a GPU."""
 
 
 class FiniteGuard(tf.keras.callbacks.Callback):
-    """Looks at the losses of all steps, and after every epoch at weights and vectors; stands before all that keeps
-    what it finds (validation, checkpoints).
+    """Looks at the losses of all steps, or of the last of those that Keras takes together, and after every epoch at
+    weights and vectors; stands before all that keeps what it finds (validation, checkpoints).
 
     Parameters
     ----------
@@ -47,25 +47,27 @@ class FiniteGuard(tf.keras.callbacks.Callback):
         self._what, self._rate, self._section = what, learning_rate, section
         numbers = ({name: of for name, of in side.items() if of.dtype.kind == "f"} for side in features)
         self._features, self._queries = list(numbers), queries  # codes, which take the most room, are not kept alive
-        self._epoch, self._steps, self._losses = 0, 0, list[Any]()
+        self._epoch, self._steps, self._losses = 0, [0], list[Any]()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Remember the number, for messages."""
-        self._epoch = epoch
+        self._epoch, self._steps = epoch, [0]
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Keep the loss of a step, and look at those of some steps together."""
-        self._steps = batch + 1
+        self._steps.append(batch + 1)
         self._losses.append((logs or {"loss": 0.0})["loss"])
-        if len(self._losses) == _STEPS:
+        if len(self._losses) == _LOSSES:
             self._look()
 
     def _look(self) -> None:
-        losses = np.array([float(loss) for loss in self._losses])
-        self._losses = []
+        losses, steps = np.array([float(loss) for loss in self._losses]), self._steps
+        self._losses, self._steps = [], steps[-1:]
         wrong = np.flatnonzero(~np.isfinite(losses))
         if len(wrong):
-            raise self.error(f"in step {self._steps - len(losses) + 1 + wrong[0]} the loss is {losses[wrong[0]]}")
+            first, last = steps[wrong[0]] + 1, steps[wrong[0] + 1]
+            where = f"in step {last}" if first == last else f"in steps {first} to {last}"
+            raise self.error(f"{where} the loss is {losses[wrong[0]]}")
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Look at the last losses, at the weights, and at the vectors that they make."""

@@ -34,7 +34,7 @@ def test_a_training_that_diverges_is_told_by_epoch_step_and_what_to_change(group
             data, MODEL, TRAIN, 7, "cpu", tmp_path / "towers", str, lambda _, value: seen.append(value), None, session
         )
     message = str(caught.value)
-    assert message.startswith("search, epoch 1: in step 2 the loss is")
+    assert message.startswith("search, epoch 1: in steps 1 to 4 the loss is")
     assert "lower train.learning_rate, 1e+30 now, or clip the numbers of 'age'" in message
     assert seen == [], "no diverged epoch has been validated"
     assert not [*tmp_path.rglob("state.json"), *tmp_path.rglob("*.onnx"), *tmp_path.rglob("checkpoint")]
@@ -54,13 +54,14 @@ class Tiny(tf.keras.Model):
 def test_the_guard_looks_at_every_step_and_at_the_weights() -> None:
     losses = np.ones(200, np.float32)
     losses[70] = np.inf
-    for data, weight, message in (
-        (losses, 1.0, "epoch 1: in step 71 the loss is inf"),
-        (losses[:9], np.nan, "in step 1 "),
+    for data, weight, together, message in (
+        (losses, 1.0, 1, "epoch 1: in step 71 the loss is inf"),
+        (losses[:71], 1.0, 8, "epoch 1: in steps 65 to 71 the loss is inf"),
+        (losses[:9], np.nan, 1, "in step 1 "),
     ):
         guard = FiniteGuard("ranker", 0.5, [{"x": np.array([3.0, -8.0]), "codes": np.arange(99)}], "ranking")
         model = Tiny(weight)
-        model.compile(optimizer="sgd")
+        model.compile(optimizer="sgd", steps_per_execution=together)
         with pytest.raises(DivergedError, match=rf"^ranker, .*{message}.*ranking\.learning_rate, 0\.5 now.*'x'.* 8"):
             model.fit(tf.data.Dataset.from_tensor_slices(data).batch(1), callbacks=[guard], verbose=0)
     with pytest.raises(StageError, match=r"the earlier run: the weights 'w:0' are not finite.*retrain"):
