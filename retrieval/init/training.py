@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
 
 from retrieval.init.columns.profile import Found, Sampled
 from workflows.columns import Columns
+from workflows.sources.own_tables.types import PER_DAY, seconds
 
 STEPS: Final = 80
 """At least about so many batches make an epoch."""
@@ -19,6 +24,10 @@ MANY_ITEMS: Final = 3000
 
 VALIDATED: Final = 20_000
 """Validation rows that say well enough which epoch is the best: their recall has a standard error of .002 or so."""
+HISTORY: Final = 50
+"""Rows of a user that a history holds."""
+QUANTILES: Final = (0.02, 0.1, 0.5, 0.9)
+UNITS: Final = (("years", 31_557_600), ("days", PER_DAY), ("hours", 3600), ("minutes", 60), ("seconds", 1))
 LARGE_CATALOGUE: Final = 10_000
 """Items from which on a low temperature and little dropout do better, by much on Gowalla's 40,981."""
 
@@ -26,9 +35,36 @@ LARGE_CATALOGUE: Final = 10_000
 def towers(roles: Mapping[str, Mapping[str, Found]]) -> Iterator[tuple[str, str]]:
     """Yield lines of `[model]`, each with its reason; none where the defaults suit."""
     items = roles["interactions"][Columns.Item].column.distinct
+    if decays := _decays(roles["interactions"]):
+        ago = ", ".join(_duration(seconds) for seconds in decays)
+        yield f"history_decay_seconds = {decays}", f"of what users did before, quantiles of how long ago: {ago}"
     if items >= LARGE_CATALOGUE:
         yield "temperature = 0.07", f"among {items:,} items the softmax has to be sharp"
         yield "dropout = 0.1", "with so many items it keeps out more than it helps"
+
+
+def _decays(roles: Mapping[str, Found]) -> list[float]:
+    """Return quantiles of how long before a row its user's last HISTORY rows were, in seconds of two digits."""
+    if Columns.Timestamp not in roles:
+        return []
+    time = roles[Columns.Timestamp]
+    read: Any = time.column.values
+    if time.unit != "datetime":  # which is in seconds
+        texts = pa.array(read.astype(str) if read.dtype == object else read)
+        read = seconds(texts, time.unit or "").values.to_pandas().set_axis(read.index)
+    rows = pd.DataFrame({"user": roles[Columns.User].column.values, "time": read}).dropna()
+    rows = rows.sort_values(["user", "time"])
+    users, times = pd.factorize(rows["user"])[0], rows["time"].to_numpy()
+    ages = np.concatenate(
+        [(times[back:] - times[:-back])[users[back:] == users[:-back]] for back in range(1, HISTORY + 1)]
+    )
+    ages = ages[ages > 0]
+    return [*dict.fromkeys(float(f"{age:.2g}") for age in np.quantile(ages, QUANTILES))] if len(ages) else []
+
+
+def _duration(age: float) -> str:
+    unit, size = next((unit, size) for unit, size in UNITS if age >= 2 * size or size == 1)
+    return f"{age / size:.0f} {unit}"
 
 
 def settings(interactions: Sampled, roles: Mapping[str, Mapping[str, Found]]) -> Iterator[tuple[str, str]]:
