@@ -188,9 +188,10 @@ class OwnTables(Section, tag_field="source", tag="tables", frozen=True, kw_only=
     timestamp_unit: TimestampUnit = "seconds"
     """What `timestamp` holds: days, seconds, milliseconds, microseconds or nanoseconds since 1970, or since any other
     beginning (only features of the calendar know the difference); `excel`, days as spreadsheets count them, of which
-    45413.5 is noon of 1 May 2024; `iso`, such as 2024-05-01T12:30:00Z (UTC where no offset is given); `datetime`, a
-    parquet column of that type; or a strptime pattern, such as `%d/%m/%Y %H:%M` (UTC). It is kept in whole seconds,
-    cut off."""
+    45413.5 is noon of 1 May 2024; `order`, places such as 0, 1, 2 in the order of time, taken as seconds: of a column
+    or, where there is none, of the rows in the files; `iso`, such as 2024-05-01T12:30:00Z (UTC where no offset is
+    given); `datetime`, a parquet column of that type; or a strptime pattern, such as `%d/%m/%Y %H:%M` (UTC). It is kept
+    in whole seconds, cut off."""
     bad_rows: BadRows = "refuse"
     """Rows without an id, of a wrong type, out of range, or with an id that is there twice (users, items): `refuse`
     stops at the first, `drop` leaves them out and reports them in `tables/source.json`."""

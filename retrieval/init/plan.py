@@ -88,7 +88,7 @@ def make_plan(
     """
     if unit is not None and not re.match(UNITS, unit):
         raise DataError(
-            f"--timestamp-unit {unit}: expected days, seconds ..., excel, iso, or a pattern such as '%d/%m/%Y'"
+            f"--timestamp-unit {unit}: expected days, seconds ..., excel, order, iso, or a pattern such as '%d/%m/%Y'"
         )
     said = how or {}
     tables = {table: sample(path, table, directory, said.get(table, Given())) for table, path in paths.items()}

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from retrieval.init.columns.profile import Found, Profile, Sampled
 from retrieval.init.columns.words import name_score
-from retrieval.init.times.timestamps import not_read
+from retrieval.init.times.timestamps import ROWS, not_read
 from retrieval.recipes.toml import inline
 from workflows.columns import Columns
 from workflows.config import TemporalSplit
@@ -56,7 +56,9 @@ def proposed_split(interactions: Sampled, roles: Mapping[str, Found]) -> tuple[s
     if Columns.Timestamp not in roles:
         named = (column for column in interactions.columns if name_score(column.name, Columns.Timestamp))
         return random, "; ".join(["there is no time to split by", *map(not_read, named)])
-    temporal = '{ kind = "temporal", test = 0.1, validation = 0.1 }'
+    temporal, last = '{ kind = "temporal", test = 0.1, validation = 0.1 }', '{ kind = "leave-last-out" }'
+    if roles[Columns.Timestamp].unit == "order" and roles[Columns.Timestamp].column.name != ROWS:
+        return last, "places among a user's own rows do not say which user came first"
     if not interactions.whole:
         return temporal, "the past is learned from, the future is the test"
     rows = _rows(roles)
@@ -64,7 +66,7 @@ def proposed_split(interactions: Sampled, roles: Mapping[str, Found]) -> tuple[s
     if new <= TOO_MANY_NEW:
         return temporal, f"the past is learned from, the future is the test; {new:.0%} of it is of new users"
     if (rows.groupby(Columns.User).size() >= 3).mean() >= 0.5:
-        return '{ kind = "leave-last-out" }', f"by time {new:.0%} of the test would be of users never seen before"
+        return last, f"by time {new:.0%} of the test would be of users never seen before"
     return random, f"by time {new:.0%} of the test would be of new users, and most users have less than three rows"
 
 

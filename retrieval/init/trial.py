@@ -90,9 +90,14 @@ def preview(recipe: Recipe) -> list[dict[str, Any]]:
     first = next((frame.iloc[:PREVIEWED] for frame in rows if len(frame)), pd.DataFrame())
     shown: list[dict[Any, Any]] = first.astype(object).where(first.notna(), None).to_dict("records")
     for row in shown:
-        seconds = row[Columns.Timestamp]
-        row[Columns.Timestamp] = f"{pd.Timestamp(seconds, unit='s'):%Y-%m-%d %H:%M:%S}" if seconds else "none"
+        row[Columns.Timestamp] = _moment(row[Columns.Timestamp], recipe.data.timestamp_unit)
     return shown
+
+
+def _moment(seconds: int, unit: str) -> str:
+    if not seconds or unit == "order":
+        return f"place {seconds}" if seconds else "none"
+    return f"{pd.Timestamp(seconds, unit='s'):%Y-%m-%d %H:%M:%S}"
 
 
 def _bytes(recipe: Recipe) -> int:

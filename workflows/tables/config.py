@@ -11,7 +11,7 @@ from workflows.section import Section
 Kind = Literal["integer", "float", "string", "datetime"]
 Format = Literal["auto", "csv", "json", "parquet", "arrow", "sqlite", "duckdb", "adjacency", "netflix"]
 BadRows = Literal["refuse", "drop"]
-UNITS = "^(days|excel|seconds|milliseconds|microseconds|nanoseconds|iso|datetime|.*%[a-zA-Z].*)$"
+UNITS = "^(days|excel|order|seconds|milliseconds|microseconds|nanoseconds|iso|datetime|.*%[a-zA-Z].*)$"
 TimestampUnit = Annotated[str, Meta(pattern=UNITS)]
 
 

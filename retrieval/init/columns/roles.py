@@ -13,7 +13,7 @@ from retrieval.init.columns.ids import find_id, find_reference, is_prose
 from retrieval.init.columns.profile import Found, Profile, Sampled, numbers
 from retrieval.init.columns.words import EVENTS, name_score
 from retrieval.init.times.formats import WRONG
-from retrieval.init.times.timestamps import find_timestamp, refuse_doubt, units_of
+from retrieval.init.times.timestamps import find_order, find_timestamp, refuse_doubt, units_of
 from workflows.columns import Columns
 from workflows.errors import DataError
 from workflows.sources.own_tables.plan import IDS
@@ -52,6 +52,7 @@ def find_roles(
     for table, name in (("users", Columns.User), ("items", Columns.Item)):
         other = (tables[table], roles[table][name].column) if table in tables else None
         find_reference(interactions, name, other, roles["interactions"])
+    find_order(interactions, roles["interactions"], unit)
     given_rating = Columns.Rating in roles["interactions"]
     _find_by_name(interactions, Columns.Rating, ("number",), roles["interactions"])
     if not given_rating and _is_mostly_missing(roles["interactions"].get(Columns.Rating)):
@@ -82,7 +83,7 @@ def _given(table: Sampled, columns: Mapping[str, str], said: str | None) -> dict
                 example = f", such as {column.values.iloc[0]!r}" if len(column.values) else ""
                 raise DataError(
                     f"--column {role}={name}: nothing in it looks like a time{example}; say how it is written: "
-                    "--timestamp-unit '%d.%m.%Y %H:%M', or days, seconds, milliseconds ..."
+                    "--timestamp-unit '%d.%m.%Y %H:%M', or days, seconds, milliseconds ..., or order, of places"
                 )
             refuse_doubt(column, said)
         roles[role] = Found(column, role, "you say so", unit)

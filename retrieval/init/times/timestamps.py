@@ -21,6 +21,10 @@ DIGITS: Final = r"(199\d|20\d\d)[01]\d[0-3]\d([0-2]\d[0-5]\d([0-5]\d)?)?"
 MOST_DAYS: Final = 100_000
 SPREADSHEET: Final = (32_874, 73_051)
 """What spreadsheets call the first days of 1990 and of 2100; since 1970 it would be 2060 and later."""
+ROWS: Final = "the rows"
+"""Stands for a column of times where rows are in the order of time."""
+FEWEST_PLACES: Final = 3
+"""Numbers that end before are a count of something else as well."""
 FINER: Final = 1.5
 """A column of so many times the different values has finer times."""
 
@@ -45,6 +49,39 @@ def find_timestamp(table: Sampled, roles: dict[str, Found], said: str | None) ->
     if best:
         refuse_doubt(best[1].column, said)
         roles[Columns.Timestamp] = best[1]
+
+
+def find_order(table: Sampled, roles: dict[str, Found], said: str | None) -> None:
+    """Where there are no times, find a column of places among the user's own; the order of rows where the user says so.
+
+    Such a column counts the rows of nearly every user from 0 or from 1.
+    """
+    if Columns.Timestamp in roles:
+        return
+    users, taken = roles[Columns.User].column.values, {found.column.name for found in roles.values()}
+    for column in table.columns:
+        if (
+            column.name not in taken
+            and column.dtype == "integer"
+            and not column.nulls
+            and _counts(column.values, users)
+        ):
+            why = f"it counts the rows of each user, {column.values.min()} to {column.values.max():,}"
+            roles[Columns.Timestamp] = Found(column, Columns.Timestamp, why, "order")
+            return
+    if said == "order":
+        rows = pd.Series(range(table.rows))
+        column = Profile(table.table, ROWS, "integer", rows, table.rows, 0, table.rows)
+        roles[Columns.Timestamp] = Found(column, Columns.Timestamp, "they are in the order of time, you say", "order")
+
+
+def _counts(values: pd.Series, users: pd.Series) -> bool:
+    """Return whether values count the rows of nearly every user from 0 or from 1."""
+    if not len(values) or values.min() not in (0, 1) or values.max() < FEWEST_PLACES:
+        return False
+    by_user = values.groupby(users)
+    counted = (by_user.max() - values.min() + 1 == by_user.size()) & (by_user.nunique() == by_user.size())
+    return bool(counted.mean() > 1 - WRONG)
 
 
 def refuse_doubt(column: Profile, said: str | None) -> None:
@@ -103,6 +140,8 @@ def _why(column: Profile, unit: str) -> str:
     """Return what shows that a column holds times of a unit."""
     if unit == "datetime":
         return "its type is a date and time"
+    if unit == "order":
+        return "places in the order of time"
     times = numbers(column).astype("float64").dropna()
     if unit == "excel":
         return f"days as a spreadsheet counts them, {times.min():g} to {times.max():g}"

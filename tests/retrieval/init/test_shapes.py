@@ -405,6 +405,46 @@ def test_days_and_seconds_from_a_beginning_that_nobody_tells_are_times(tmp_path:
         assert "random" in answer(tmp_path, "part.csv")[0].text
 
 
+def test_a_column_that_counts_the_rows_of_each_user_is_their_order(tmp_path: Path) -> None:
+    frame = FRAME.assign(n=FRAME.groupby("user_id").cumcount()).drop(columns=["timestamp", "rating"])
+    frame.sample(frac=1, random_state=7).to_csv(tmp_path / "counted.csv", index=False)
+    trial, tables = answer(tmp_path, "counted.csv")
+    assert 'timestamp_unit = "order"' in trial.text
+    assert 'kind = "leave-last-out"' in trial.text, "places of two users say nothing of who was first"
+    rows = tables.interactions.sort_values(["user_id", "timestamp"])["item_id"].tolist()
+    assert rows == frame.sort_values(["user_id", "n"])["item_id"].tolist()
+    frame.assign(n=frame["n"] % 5).to_csv(tmp_path / "other.csv", index=False)
+    assert "random" in answer(tmp_path, "other.csv")[0].text
+
+
+def test_rows_and_lists_are_in_the_order_of_time_where_the_user_says_so(tmp_path: Path) -> None:
+    FRAME[["user_id", "item_id"]].to_csv(tmp_path / "pairs.csv", index=False)
+    assert "random" in answer(tmp_path, "pairs.csv")[0].text
+    trial, tables = answer(tmp_path, "pairs.csv", unit="order")
+    assert 'kind = "temporal"' in trial.text
+    same(tables, ("user_id", "item_id"))
+    assert tables.interactions["timestamp"].tolist() == [*range(1, len(FRAME) + 1)]
+    text = "".join(" ".join(map(str, [user, *items])) + "\n" for user, items in of_user())
+    (tmp_path / "lists.txt").write_text(text)
+    assert "--timestamp-unit order" in answer(tmp_path, "lists.txt")[0].text
+    trial, tables = answer(tmp_path, "lists.txt", unit="order")
+    assert 'kind = "leave-last-out"' in trial.text
+    items = tables.interactions.sort_values("timestamp").groupby("user_id")["item_id"].agg(list)
+    assert items.to_dict() == dict(of_user())
+    (tmp_path / "sets.txt").write_text("".join(f"{u} {' '.join(map(str, sorted(of)))}\n" for u, of in of_user()))
+    assert "--timestamp-unit order" not in answer(tmp_path, "sets.txt")[0].text
+
+
+def test_the_history_is_pooled_by_how_long_ago_the_data_has_it(tmp_path: Path) -> None:
+    """Once a day: a decay of minutes would see nothing of what was before."""
+    days = FRAME.groupby("user_id").cumcount()
+    FRAME.assign(timestamp=1_500_000_000 + days * 86_400).to_csv(tmp_path / "daily.csv", index=False)
+    trial, _ = answer(tmp_path, "daily.csv")
+    ages = np.concatenate([np.full(25 - back, back) for back in range(1, 25)]) * 86_400
+    decays = parse_recipe(trial.text, tmp_path / "recipe.toml").model.history_decay_seconds
+    np.testing.assert_allclose(decays, np.quantile(ages, [0.02, 0.1, 0.5, 0.9]), rtol=0.05)
+
+
 def test_of_several_times_the_finer_is_taken(tmp_path: Path) -> None:
     day = pd.to_datetime(FRAME["timestamp"], unit="s").dt.strftime("%m %d, %Y")
     frame = FRAME.rename(columns={"timestamp": "unixReviewTime"})

@@ -27,7 +27,7 @@ from workflows.sources.own_tables.formats.files import state as state_of
 from workflows.sources.own_tables.given import check_name_of_split, locate_given
 from workflows.sources.own_tables.plan import IDS, Target, check_thresholds, id_kind, named, targets
 from workflows.sources.own_tables.rows import Ledger
-from workflows.sources.own_tables.types import Kind
+from workflows.sources.own_tables.types import FIRST_PLACE, Kind
 from workflows.tables.store import write_tables
 
 TABLES: Final = ("users", "items", "interactions")
@@ -71,7 +71,13 @@ class OwnRows:
     @property
     def dated(self) -> bool:
         """Whether the interactions have a time; without one they all have timestamp 0."""
-        return any(target.role == "timestamp" for target in self.targets["interactions"])
+        return self._ordered or any(target.role == "timestamp" for target in self.targets["interactions"])
+
+    @property
+    def _ordered(self) -> bool:
+        """Whether the time of a row is its place in the files."""
+        has_times = any(target.role == "timestamp" for target in self.targets["interactions"])
+        return self.config.timestamp_unit == "order" and not has_times
 
     @property
     def rated(self) -> bool:
@@ -136,10 +142,13 @@ class OwnRows:
         read = 0
         for chunk in self._chunks("interactions"):
             frame = caster.frame(chunk)
+            start = FIRST_PLACE + read
             if (read + len(chunk.rows)) // TOLD_EVERY_ROWS > read // TOLD_EVERY_ROWS:
                 self.progress(f"interactions: {read + len(chunk.rows):,} rows read")
             read += len(chunk.rows)
-            if not self.dated:
+            if self._ordered:
+                frame[Columns.Timestamp] = start + np.arange(len(frame), dtype=np.int64)
+            elif not self.dated:
                 frame[Columns.Timestamp] = np.int64(0)
             if not self.rated:
                 frame[Columns.Rating] = np.float32(1)

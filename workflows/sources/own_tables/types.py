@@ -22,6 +22,8 @@ Mask = npt.NDArray[np.bool_]
 
 PER_SECOND: Final = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
 PER_DAY: Final = 86_400
+FIRST_PLACE: Final = 1
+"""The time of place 0: interactions that all have 0 have no time."""
 BEGINNINGS: Final = {"days": 0, "excel": 25_569}
 """Units of days, and how many of them are before 1970: spreadsheets count from 30 December 1899."""
 EXPECTED: Final = {
@@ -125,6 +127,9 @@ def seconds(values: pa.Array, unit: str) -> Cast:
         return _clean(values.cast(pa.timestamp("ns"), safe=False).cast(pa.timestamp("s"), safe=False).cast(pa.int64()))
     if unit in PER_SECOND:
         return _numeric_seconds(values, PER_SECOND[unit])
+    if unit == "order":
+        places = _numeric_seconds(values, 1)
+        return places._replace(values=pc.add(places.values, FIRST_PLACE))
     if unit in BEGINNINGS:
         return _one_by_one(values, partial(_seconds_of_days, BEGINNINGS[unit]), pa.int64())
     texts = values.cast(pa.string())

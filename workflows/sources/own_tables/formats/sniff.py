@@ -72,7 +72,9 @@ def sniff(located: Located, delimiter: str | None, header: bool | None) -> tuple
     if form:
         options |= {"format": form} | ({"delimiter": " "} if form == "adjacency" and "," not in lines[0] else {})
         shown = "user item item ..." if form == "adjacency" else "movie:, then user,rating,date"
-        return options, [*notes, f"its lines are of the form {shown}"]
+        places = form == "adjacency" and not all(map(_ascends, lines))
+        hint = "; if the items are in the order of time: --timestamp-unit order" if places else ""
+        return options, [*notes, f"its lines are of the form {shown}{hint}"]
     options |= {"format": "csv"} if located.format != "csv" else {}
     return _delimited(text, lines, delimiter, header, options, notes)
 
@@ -195,6 +197,12 @@ def _form(lines: list[str]) -> str | None:
     if len(lines) > 1 and re.fullmatch(r"\w+:", lines[0].strip()) and lines[1].count(",") == 2:
         return "netflix"
     return "adjacency" if any(_is_adjacency([line.split(sign) for line in lines]) for sign in (None, ",")) else None
+
+
+def _ascends(line: str) -> bool:
+    """Return whether the items of a line are sorted, so that their order says nothing."""
+    items = [int(field) for field in line.replace(",", " ").split()[1:]]
+    return items == sorted(items)
 
 
 def _is_adjacency(rows: list[list[str]]) -> bool:
