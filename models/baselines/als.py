@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from models.baselines.baseline import Refused, Scores, check_memory, or_popular
+from models.baselines.baseline import Refused, Scores, check_memory, or_popular, popularity
 from models.metrics import Float32Array, Int64Array
 
 MISSING = "needs the library implicit, an extra: pip install 'merlin-retrieval[peers]'"
@@ -15,11 +15,13 @@ MISSING = "needs the library implicit, an extra: pip install 'merlin-retrieval[p
 
 @dataclass(frozen=True)
 class Als:
-    """Factors of users and items; `alpha` is the weight of an interaction against that of its absence."""
+    """Factors of users and items; `alpha` is the weight of an interaction against that of its absence, more for an item
+    of fewer users n, in proportion to n ** -item_exponent: of what everybody has, having it says little."""
 
     factors: int = 64
     regularization: float = 10
     alpha: float = 5
+    item_exponent: float = 0
     iterations: int = 15
     seed: int = 0
 
@@ -41,13 +43,22 @@ class Als:
             raise Refused(MISSING) from None
         check_memory(f"{self.factors} factors of every user and item", sum(interactions.shape) * self.factors * 8)
         settings = {**asdict(self), "random_state": self.seed}
-        del settings["seed"]
+        del settings["seed"], settings["item_exponent"]
         # implicit runs its own threads, and each would start BLAS's: slower by far, it says.
         with threadpool_limits(1, "blas"):
             model = AlternatingLeastSquares(**settings, dtype=np.float32)
-            model.fit(interactions, show_progress=False)
+            model.fit(self._weighted(interactions), show_progress=False)
         return np.asarray(model.user_factors), np.asarray(model.item_factors)
+
+    def _weighted(self, interactions: csr_matrix) -> csr_matrix:
+        """Return interactions with the weights of their items, of which the geometric mean is 1."""
+        if not self.item_exponent:
+            return interactions
+        logarithms = np.log(popularity(interactions)[interactions.indices])
+        weights = np.exp(self.item_exponent * (logarithms.mean() - logarithms)).astype(np.float32)
+        return csr_matrix((interactions.data * weights, interactions.indices, interactions.indptr), interactions.shape)
 
     def settings(self) -> dict[str, float]:
         """Return the settings by name, those that are searched."""
-        return {"factors": self.factors, "regularization": self.regularization, "alpha": self.alpha}
+        searched = ("factors", "regularization", "alpha", "item_exponent")
+        return {name: getattr(self, name) for name in searched}

@@ -34,8 +34,15 @@ KINDS: Final[dict[str, Sequence[Blended]]] = {
     "SVD": [Svd(factors) for factors in (1024, 512, 256, 128, 64, 32)],
     "EASE": [Ease(l2) for l2 in (200, 50, 500, 20, 1000)],
     "ALS": [
-        Als(factors, regularization, alpha)
-        for factors, regularization, alpha in ((256, 30, 10), (64, 30, 10), (256, 100, 20), (128, 30, 5), (32, 10, 5))
+        Als(*settings)
+        for settings in (
+            (512, 100, 40, 0.5),
+            (256, 100, 40, 0.5),
+            (128, 200, 80, 0.5),
+            (256, 30, 10),
+            (128, 30, 10, 0.25),
+            (64, 100, 20, 0.5),
+        )
     ],
 }
 """Names, and the settings that are tried for each, the likeliest first; they do not depend on the machine's speed."""

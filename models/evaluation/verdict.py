@@ -115,7 +115,7 @@ def _advice(best: Mapping[str, Any], trained: Trained, items: int) -> Iterator[s
 
 
 def _as_peer(best: Mapping[str, Any]) -> str:
-    names = ("l2",) if best["name"] == "EASE" else ("factors", "regularization", "alpha")
+    names = ("l2",) if best["name"] == "EASE" else ("factors", "regularization", "alpha", "item_exponent")
     settings = ", ".join(f"{name} = {best['settings'][name]:g}" for name in names)
     return f'{{ kind = "{best["name"].lower()}", {settings} }}'
 

@@ -106,4 +106,4 @@ def _peers_logits(settings: Distillation, rows: TrainingRows) -> Float32Array:
 def _peer(settings: config.Ease | config.Als) -> Peer:
     if isinstance(settings, config.Ease):
         return Ease(settings.l2)
-    return Als(settings.factors, settings.regularization, settings.alpha)
+    return Als(settings.factors, settings.regularization, settings.alpha, settings.item_exponent)

@@ -53,7 +53,7 @@ def later(table: csr_matrix) -> csr_matrix | None:
 
 
 @pytest.mark.parametrize(
-    "peer", [Ease(20), ItemKnn(8, 3, 0.5), RecentItemKnn(8, 3, 0, 0.7), RandomWalk(8), Svd(8), Als(8, 1, 2)]
+    "peer", [Ease(20), ItemKnn(8, 3, 0.5), RecentItemKnn(8, 3, 0, 0.7), RandomWalk(8), Svd(8), Als(8, 1, 2, 0.5)]
 )
 def test_factors_of_one_model_give_its_scores_up_to_one_scale(peer: Blended) -> None:
     pytest.importorskip("implicit")
@@ -195,7 +195,7 @@ def test_models_that_are_wrong_in_different_ways_are_blended() -> None:
 
 def test_what_is_tried_has_no_more_factors_than_may_be_served() -> None:
     assert [peer.settings()["factors"] for peer in factors.tried("SVD", 1000, 200)] == [200, 128, 64, 32]
-    assert factors.tried("ALS", factors.MANY, 32) == [Als(32, 30, 10), Als(32, 100, 20)]
+    assert factors.tried("ALS", factors.MANY, 32) == [Als(32, 100, 40, 0.5), Als(32, 200, 80, 0.5)]
     assert factors.tried("item KNN", 1000, 1) == factors.KINDS["item KNN"]
 
 

@@ -93,6 +93,19 @@ def test_popularity_orders_items_by_their_users() -> None:
     assert np.argsort(-Popularity().fit(x)(np.array([0, 2])), axis=1, kind="stable").tolist() == [[2, 1, 3, 0]] * 2
 
 
+def test_als_counts_a_like_by_how_few_have_the_item() -> None:
+    """The same as ALS of interactions that are weighted by hand, whatever they are multiplied with."""
+    pytest.importorskip("implicit")
+    x = grouped_task().interactions
+    weights = np.bincount(x.indices)[x.indices] ** -0.5
+    by_hand = csr_matrix((weights.astype(np.float32), x.indices, x.indptr), x.shape)
+    scale = np.exp(np.log(weights).mean())
+    someone = np.arange(5)
+    scores = [Als(8, 1.0, 4.0, 0.5).fit(x)(someone), Als(8, 1.0, 4.0 / scale).fit(by_hand)(someone)]
+    np.testing.assert_allclose(*scores, rtol=1e-3, atol=1e-4)
+    assert not np.allclose(scores[0], Als(8, 1.0, 4.0).fit(x)(someone), rtol=1e-2, atol=1e-3)
+
+
 @pytest.mark.parametrize("peer", [Ease(10.0), ItemKnn(10, 0.0), Als(8, 1.0, 1.0)])
 def test_a_peer_finds_what_popularity_cannot_and_gives_a_newcomer_the_popular(peer: Peer) -> None:
     if isinstance(peer, Als):

@@ -74,7 +74,7 @@ def test_so_do_towers_trained_on_sampled_items(
     sampled = structs.replace(sampled, lazy_rows=100)
     train(features.load(grouped), model, sampled, 7, "cpu", tmp_path, lines.append)
     steps = len(features.load(grouped).train.interactions) // TRAIN.batch_size
-    assert f"epoch 2: 1 of {steps} steps" in lines
+    assert f"epoch 2: 8 of {steps} steps" in lines
     figures = evaluate(grouped, tmp_path, "random")
     assert figures["all"]["recall@50"] > 2 * figures["popularity"]["all"]["recall@50"]
     assert figures["unseen"]["recall@10"] > 2 * figures["popularity"]["unseen"]["recall@10"]
