@@ -21,7 +21,13 @@ ROWS, IN_FLIGHT = 1, 16
 """Rows of a request and requests in flight, for which the table tells the server's speed."""
 BROKEN = ("kill-stub", "stop", "hot-swap", "soak", "fuzz")
 """The scenarios of benchmarks/faults that docs/results.md shows one by one."""
-DATA = {"instruments": "recall@10", "lastfm": "recall@20", "gowalla": "recall@20"}
+DATA = {
+    "instruments": "recall@10",
+    "grocery": "recall@10",
+    "lastfm": "recall@20",
+    "citeulike": "recall@20",
+    "gowalla": "recall@20",
+}
 """Public data sets, and the figure that is usual there."""
 
 

@@ -4,8 +4,10 @@
     .venv/bin/python -m benchmarks.quality.datasets --files DIRECTORY --data lastfm --seeds 42
 
 DIRECTORY holds, as Parquet: `instruments` (user_id, item_id, rating, timestamp: Musical Instruments, 5-core, of the
-Amazon reviews of 2014, https://jmcauley.ucsd.edu/data/amazon/), and `lastfm-train`, `lastfm-test`, `gowalla-train`,
-`gowalla-test` (user_id, item_id: the files of https://github.com/gusye1234/LightGCN-PyTorch). Where a split was
+Amazon reviews of 2014, https://jmcauley.ucsd.edu/data/amazon/); `lastfm-train`, `lastfm-test`, `gowalla-train`,
+`gowalla-test` (user_id, item_id: the files of https://github.com/gusye1234/LightGCN-PyTorch); `grocery` (user_id,
+item_id, timestamp: Grocery_and_Gourmet_Food/train.csv of https://github.com/THUwangcy/ReChorus); and `citeulike`
+(user_id, item_id: users.dat of https://github.com/js05212/citeulike-a, a line for each user). Where a split was
 published, it is the one line of the recipe that is put in by hand.
 
 Entries of `benchmarks/results/datasets.json` are means over seeds; figures are per user, of unseen items. Simple models
@@ -46,6 +48,8 @@ class DataSet(NamedTuple):
 
 DATA: Final = {
     "instruments": DataSet(),
+    "grocery": DataSet(),
+    "citeulike": DataSet(),
     "lastfm": DataSet(given=True),
     "gowalla": DataSet(
         given=True,

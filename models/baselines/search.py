@@ -54,7 +54,7 @@ FAMILIES: Final[Mapping[PeerName, Family]] = {
         {
             "regularization": (0.1, 0.3, 1, 3, 10, 30, 100, 200),
             "alpha": (0.5, 1, 2, 5, 10, 20, 40),
-            "factors": (16, 32, 64, 128, 256),
+            "factors": (16, 32, 64, 128, 256, 512),
             "item_exponent": (0, 0.25, 0.5, 0.75),
         },
     ),
