@@ -36,7 +36,8 @@ def towers(roles: Mapping[str, Mapping[str, Found]]) -> Iterator[tuple[str, str]
     """Yield lines of `[model]`, each with its reason; none where the defaults suit."""
     items = roles["interactions"][Columns.Item].column.distinct
     if decays := _decays(roles["interactions"]):
-        ago = ", ".join(_duration(seconds) for seconds in decays)
+        ordered = roles["interactions"][Columns.Timestamp].unit == "order"
+        ago = ", ".join(f"{age:.0f} rows" if ordered else _duration(age) for age in decays)
         yield f"history_decay_seconds = {decays}", f"of what users did before, quantiles of how long ago: {ago}"
     if items >= LARGE_CATALOGUE:
         yield "temperature = 0.07", f"among {items:,} items the softmax has to be sharp"
