@@ -76,12 +76,13 @@ def find_order(table: Sampled, roles: dict[str, Found], said: str | None) -> Non
 
 
 def _counts(values: pd.Series, users: pd.Series) -> bool:
-    """Return whether values count the rows of nearly every user from 0 or from 1."""
+    """Return whether values count the rows from 0 or from 1, for nearly every user that has several."""
     if not len(values) or values.min() not in (0, 1) or values.max() < FEWEST_PLACES:
         return False
     by_user = values.groupby(users)
-    counted = (by_user.max() - values.min() + 1 == by_user.size()) & (by_user.nunique() == by_user.size())
-    return bool(counted.mean() > 1 - WRONG)
+    sizes = by_user.size()
+    counted = (by_user.max() - values.min() + 1 == sizes) & (by_user.nunique() == sizes)
+    return bool(counted[sizes > 1].mean() > 1 - WRONG)
 
 
 def refuse_doubt(column: Profile, said: str | None) -> None:

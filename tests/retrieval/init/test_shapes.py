@@ -415,6 +415,11 @@ def test_a_column_that_counts_the_rows_of_each_user_is_their_order(tmp_path: Pat
     assert rows == frame.sort_values(["user_id", "n"])["item_id"].tolist()
     frame.assign(n=frame["n"] % 5).to_csv(tmp_path / "other.csv", index=False)
     assert "random" in answer(tmp_path, "other.csv")[0].text
+    users = [*range(1000, 2000), *frame["user_id"]]
+    quantities = pd.DataFrame({"user_id": users, "item_id": np.arange(len(users)) % 60, "n": 1})
+    quantities.loc[1000:, "n"] = 1 + np.arange(len(frame)) % 7
+    quantities.to_csv(tmp_path / "once.csv", index=False)
+    assert "random" in answer(tmp_path, "once.csv")[0].text, "users of one row count anything"
 
 
 def test_rows_and_lists_are_in_the_order_of_time_where_the_user_says_so(tmp_path: Path) -> None:
