@@ -34,15 +34,12 @@ KINDS: Final[dict[str, Sequence[Blended]]] = {
     "SVD": [Svd(factors) for factors in (1024, 512, 256, 128, 64, 32)],
     "EASE": [Ease(l2) for l2 in (200, 50, 500, 20, 1000)],
     "ALS": [
-        Als(*settings)
-        for settings in (
-            (512, 100, 40, 0.5),
-            (256, 100, 40, 0.5),
-            (128, 200, 80, 0.5),
-            (256, 30, 10),
-            (128, 30, 10, 0.25),
-            (64, 100, 20, 0.5),
-        )
+        Als(512, 100, 40, 0.5),
+        Als(256, 100, 40, 0.5),
+        Als(128, 200, 80, 0.5),
+        Als(256, 30, 10),
+        Als(128, 30, 10, 0.25),
+        Als(64, 100, 20, 0.5),
     ],
 }
 """Names, and the settings that are tried for each, the likeliest first; they do not depend on the machine's speed."""
@@ -80,7 +77,11 @@ class Product(NamedTuple):
 
     def scores(self, users: Int64Array, items: Int64Array) -> Float32Array:
         """Return the scores of some users for some items, float32 `[users, items]`."""
-        return np.take(_dense(self.left[users] @ self.right), items, axis=1)  # row by row in memory, as indexing is not
+        scores = np.empty((len(users), len(items)), np.float32)
+        for start in range(0, len(users), _AT_ONCE):  # a sparse product takes several times as much until it is dense
+            some = slice(start, start + _AT_ONCE)
+            np.take(_dense(self.left[users[some]] @ self.right), items, axis=1, out=scores[some], mode="clip")
+        return scores
 
 
 class Factors(NamedTuple):
@@ -104,7 +105,7 @@ def product_of(peer: Blended, interactions: csr_matrix, later: csr_matrix | None
     known = np.flatnonzero(np.diff(interactions.indptr))
     some = known[:: max(1, len(known) // _SAMPLED_USERS)]
     deviation = float(_dense(left[some] @ right).std()) or 1.0
-    return Product(left, right / np.float32(deviation))
+    return Product(left, (right / deviation).astype(np.float32, copy=False))  # SciPy's quotient is float64
 
 
 def factors_of(products: Sequence[tuple[float, Product]], interactions: csr_matrix, rank: int) -> Factors:
