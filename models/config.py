@@ -241,7 +241,7 @@ class Als(Section, tag_field="kind", tag="als", frozen=True, kw_only=True):
     alpha: PositiveFloat = 1.0
     """Weight of an interaction against that of its absence."""
     item_exponent: Rate = 0.0
-    """That weight falls with the users n of an item, in proportion to n ** -item_exponent."""
+    """That weight falls with the item's number of users n as n ** -item_exponent."""
 
 
 class Distillation(Section, frozen=True, kw_only=True):

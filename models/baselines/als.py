@@ -15,8 +15,8 @@ MISSING = "needs the library implicit, an extra: pip install 'merlin-retrieval[p
 
 @dataclass(frozen=True)
 class Als:
-    """Factors of users and items; `alpha` is the weight of an interaction against that of its absence, more for an item
-    of fewer users n, in proportion to n ** -item_exponent: of what everybody has, having it says little."""
+    """Factors of users and items; `alpha` is the weight of an interaction against that of its absence. It falls with
+    the item's number of users n as n ** -item_exponent: to have what everybody has says little."""
 
     factors: int = 64
     regularization: float = 10

@@ -24,7 +24,7 @@ SPREADSHEET: Final = (32_874, 73_051)
 ROWS: Final = "the rows"
 """Stands for a column of times where rows are in the order of time."""
 FEWEST_PLACES: Final = 3
-"""Numbers that end before are a count of something else as well."""
+"""Smaller numbers may count anything."""
 FINER: Final = 1.5
 """A column of so many times the different values has finer times."""
 
@@ -60,12 +60,8 @@ def find_order(table: Sampled, roles: dict[str, Found], said: str | None) -> Non
         return
     users, taken = roles[Columns.User].column.values, {found.column.name for found in roles.values()}
     for column in table.columns:
-        if (
-            column.name not in taken
-            and column.dtype == "integer"
-            and not column.nulls
-            and _counts(column.values, users)
-        ):
+        is_free = column.name not in taken and column.dtype == "integer" and not column.nulls
+        if is_free and _counts(column.values, users):
             why = f"it counts the rows of each user, {column.values.min()} to {column.values.max():,}"
             roles[Columns.Timestamp] = Found(column, Columns.Timestamp, why, "order")
             return
