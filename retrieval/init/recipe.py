@@ -9,7 +9,7 @@ from pathlib import Path
 from retrieval.init.columns.meanings import meanings
 from retrieval.init.columns.profile import Sampled
 from retrieval.init.plan import Decided, Plan
-from retrieval.init.training import settings, towers
+from retrieval.init.training import HISTORY, settings, towers
 from retrieval.recipes.toml import inline, key_of
 from workflows.checks.findings import Finding
 from workflows.columns import Columns
@@ -105,7 +105,9 @@ def _features(plan: Plan) -> list[str]:
     item = [*_only(plan, "interactions", Columns.Item), *title, *_others(plan, "items")]
     lines = ["", "[query.features]", *map(_feature, query)]
     if plan.timestamp is not None:
-        lines.append(_line('history = { kind = "sequence", last = 50 }', "what the user did up to the query's time"))
+        lines.append(
+            _line(f'history = {{ kind = "sequence", last = {HISTORY} }}', "what the user did up to the query's time")
+        )
     left_out = [decision for decision in plan.of("interactions") if decision.choice and decision.becomes == "left out"]
     if any(decision.choice and decision.choice.kind for decision in left_out):
         lines.append("# Columns of the interactions: take in those that are known when the question is asked.")

@@ -6,16 +6,14 @@ from collections.abc import Mapping
 from typing import Final
 
 import pandas as pd
-import pyarrow as pa
 
 from retrieval.init.columns.profile import Found, Profile, Sampled
 from retrieval.init.columns.words import name_score
-from retrieval.init.times.timestamps import ROWS, not_read
+from retrieval.init.times.timestamps import ROWS, not_read, seconds_of
 from retrieval.recipes.toml import inline
 from workflows.columns import Columns
 from workflows.config import TemporalSplit
 from workflows.errors import DataError
-from workflows.sources.own_tables.types import seconds
 from workflows.tables.given import NUMBERS
 from workflows.tables.splits import split as split_rows
 
@@ -73,10 +71,8 @@ def proposed_split(interactions: Sampled, roles: Mapping[str, Found]) -> tuple[s
 def _rows(roles: Mapping[str, Found]) -> pd.DataFrame:
     """Return user and time of the sampled rows that have both; times only in their order."""
     user, time = roles[Columns.User].column.values, roles[Columns.Timestamp].column.values
-    unit = roles[Columns.Timestamp].unit or ""
     if time.dtype == object:  # numbers and dates are in the order of the times
-        read = seconds(pa.array(time.astype(str)), unit).values.to_pandas()
-        time = read.set_axis(time.index)
+        time = seconds_of(roles[Columns.Timestamp])
     rows = pd.DataFrame({Columns.User: user, Columns.Timestamp: time}).dropna()
     return rows.assign(**{Columns.Timestamp: pd.factorize(rows[Columns.Timestamp], sort=True)[0]}).reset_index(
         drop=True

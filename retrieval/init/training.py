@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from retrieval.init.columns.profile import Found, Sampled
+from retrieval.init.times.timestamps import seconds_of
 from workflows.columns import Columns
-from workflows.sources.own_tables.types import PER_DAY, seconds
+from workflows.sources.own_tables.types import PER_DAY
 
 STEPS: Final = 80
 """At least about so many batches make an epoch."""
@@ -48,11 +48,7 @@ def _decays(roles: Mapping[str, Found]) -> list[float]:
     """Return quantiles of how long before a row its user's last HISTORY rows were, in seconds of two digits."""
     if Columns.Timestamp not in roles:
         return []
-    time = roles[Columns.Timestamp]
-    read: Any = time.column.values
-    if time.unit != "datetime":  # which is in seconds
-        texts = pa.array(read.astype(str) if read.dtype == object else read)
-        read = seconds(texts, time.unit or "").values.to_pandas().set_axis(read.index)
+    read = seconds_of(roles[Columns.Timestamp])
     rows = pd.DataFrame({"user": roles[Columns.User].column.values, "time": read}).dropna()
     rows = rows.sort_values(["user", "time"])
     users, times = pd.factorize(rows["user"])[0], rows["time"].to_numpy()

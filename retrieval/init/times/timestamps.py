@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import pandas as pd
+import pyarrow as pa
 
 from retrieval.init.columns.profile import Found, Profile, Sampled, numbers
 from retrieval.init.columns.words import name_score, parts_of
 from retrieval.init.times.formats import WRONG, readings, shown
 from workflows.columns import Columns
 from workflows.errors import DataError
-from workflows.sources.own_tables.types import PER_DAY, PER_SECOND
+from workflows.sources.own_tables.types import PER_DAY, PER_SECOND, seconds
 
 PLAUSIBLE: Final = (631_152_000, 4_102_444_800)
 """Seconds of 1990 and of 2100: a time of an interaction lies between them."""
@@ -79,6 +80,15 @@ def _counts(values: pd.Series, users: pd.Series) -> bool:
     sizes = by_user.size()
     counted = (by_user.max() - values.min() + 1 == sizes) & (by_user.nunique() == sizes)
     return bool(counted[sizes > 1].mean() > 1 - WRONG)
+
+
+def seconds_of(time: Found) -> pd.Series:
+    """Return the sampled times of a column in seconds, by their rows; null where one cannot be read."""
+    values: Any = time.column.values
+    if time.unit == "datetime":
+        return values
+    read = seconds(pa.array(values.astype(str) if values.dtype == object else values), time.unit or "")
+    return read.values.to_pandas().set_axis(values.index)
 
 
 def refuse_doubt(column: Profile, said: str | None) -> None:

@@ -71,13 +71,11 @@ class OwnRows:
     @property
     def dated(self) -> bool:
         """Whether the interactions have a time; without one they all have timestamp 0."""
-        return self._ordered or any(target.role == "timestamp" for target in self.targets["interactions"])
+        return self._has_times or self.config.timestamp_unit == "order"
 
     @property
-    def _ordered(self) -> bool:
-        """Whether the time of a row is its place in the files."""
-        has_times = any(target.role == "timestamp" for target in self.targets["interactions"])
-        return self.config.timestamp_unit == "order" and not has_times
+    def _has_times(self) -> bool:
+        return any(target.role == "timestamp" for target in self.targets["interactions"])
 
     @property
     def rated(self) -> bool:
@@ -146,10 +144,8 @@ class OwnRows:
             if (read + len(chunk.rows)) // TOLD_EVERY_ROWS > read // TOLD_EVERY_ROWS:
                 self.progress(f"interactions: {read + len(chunk.rows):,} rows read")
             read += len(chunk.rows)
-            if self._ordered:
-                frame[Columns.Timestamp] = start + np.arange(len(frame), dtype=np.int64)
-            elif not self.dated:
-                frame[Columns.Timestamp] = np.int64(0)
+            if not self._has_times:  # the order of rows where that is their time
+                frame[Columns.Timestamp] = start + np.arange(len(frame)) if self.dated else np.int64(0)
             if not self.rated:
                 frame[Columns.Rating] = np.float32(1)
             if self._given:
