@@ -10,9 +10,7 @@ from typing import Any
 import pandas as pd
 
 from workflows import sources
-from workflows.checks.columns import column_findings, used_columns
-from workflows.checks.counts import count_findings
-from workflows.checks.events import event_findings
+from workflows.checks.columns import column_findings, event_findings, used_columns
 from workflows.checks.findings import SEVERITIES, Checked, Finding, Severity
 from workflows.checks.numbers import number_findings
 from workflows.checks.rows import Events, row_findings
@@ -22,9 +20,13 @@ from workflows.errors import DataError, RecipeError
 from workflows.features.canonical import describe
 from workflows.features.plan import history_of, plan
 from workflows.progress import Progress
+from workflows.sources.own_tables.rows import Counts, Ledger, Problem
+from workflows.tables.config import BadRows
 from workflows.tables.store import Stored, open_tables, read_part, write_tables
 from workflows.tables.undated import is_dated, needing_time
 
+MANY = 0.5
+"""Of the users or items that are in the interactions alone: beyond this share a warning."""
 SAMPLED_ROWS = 50_000
 """Interactions on which the kinds of features are tried."""
 
@@ -86,7 +88,6 @@ def _store(data: Data, cache: Path, directory: Path, progress: Progress, finding
     if not isinstance(data, OwnTables):
         sources.fetch(data, cache, progress).save(directory)
         return {}
-    from workflows.sources.own_tables.rows import Ledger
     from workflows.sources.own_tables.source import OwnRows
 
     rows, ledger = OwnRows(data, progress), Ledger(refuse=False)
@@ -94,40 +95,44 @@ def _store(data: Data, cache: Path, directory: Path, progress: Progress, finding
         users, items = rows.users_and_items(ledger)
         write_tables(directory, rows.interactions(users, items, ledger), users, items)
     finally:
-        findings += count_findings(ledger.counts)
-        severity: Severity = "error" if data.bad_rows == "refuse" else "warning"
-        for problem in ledger.problems:
-            what = f"{problem.column}: " if problem.column else ""
-            findings.append(
-                Finding(
-                    severity=severity,
-                    check=f"bad-row/{problem.reason}",
-                    table=problem.table,
-                    column=problem.column,
-                    rows=problem.rows,
-                    of=ledger.of(problem.table).read,
-                    message=f"{what}must be {problem.expected}",
-                    remedy=problem.remedy if data.bad_rows == "refuse" else f"left out; {problem.remedy}",
-                    examples=problem.examples,
-                )
-            )
+        for table, counts in ledger.counts.items():
+            findings += _count_findings(table, counts)
+        findings += [_bad_rows(problem, ledger, data.bad_rows) for problem in ledger.problems]
     return {"left_out": {table: counts.read - counts.kept for table, counts in ledger.counts.items()}}
+
+
+def _count_findings(table: str, counts: Counts) -> Iterator[Finding]:
+    """Yield what was left out of a table, or added to it, though no row is wrong."""
+    if counts.without_attributes:
+        of = counts.kept + counts.without_attributes
+        severity: Severity = "warning" if counts.without_attributes > MANY * of else "note"
+        what = f"are in the interactions alone: their attributes are null; {counts.kept:,} are in the table"
+        remedy = f"do the ids mean the same? see data.{table}.columns and types"
+        examples = [{"id": key} for key in counts.such_as]
+        yield Finding(severity, "partial", table, counts.without_attributes, of, what, remedy, examples=examples)
+    if counts.below:
+        yield Finding("note", "at-least", table, counts.below, counts.kept, "are below data.at_least", "left out")
+    if counts.few:
+        what, remedy = "are of users or items with too few rows", "left out: data.min_user_rows, min_item_rows"
+        yield Finding("note", "few-rows", table, counts.few, counts.kept, what, remedy)
+
+
+def _bad_rows(problem: Problem, ledger: Ledger, bad_rows: BadRows) -> Finding:
+    table, column, of = problem.table, problem.column, ledger.of(problem.table).read
+    severity: Severity = "error" if bad_rows == "refuse" else "warning"
+    message = f"{column}: must be {problem.expected}" if column else f"must be {problem.expected}"
+    remedy = problem.remedy if bad_rows == "refuse" else f"left out; {problem.remedy}"
+    check = f"bad-row/{problem.reason}"
+    return Finding(severity, check, table, problem.rows, of, message, remedy, column, problem.examples)
 
 
 def _recipe_findings(stored: Stored, data: Data, query: FeatureSide, item: FeatureSide) -> Iterator[Finding]:
     """Yield what the features ask for and the tables do not have."""
-    needing = needing_time(data.split, query, item)
+    needing, every_row = needing_time(data.split, query, item), ("interactions", sum(stored.rows), sum(stored.rows))
     if needing and not is_dated(stored):
-        yield Finding(
-            severity="error",
-            check="no-time",
-            table="interactions",
-            column=Columns.Timestamp,
-            rows=sum(stored.rows),
-            of=sum(stored.rows),
-            message=f"the interactions have no time, which is needed by {', '.join(needing)}",
-            remedy="say which column holds it, or leave these out and choose a random split",
-        )
+        message = f"the interactions have no time, which is needed by {', '.join(needing)}"
+        remedy = "say which column holds it, or leave these out and choose a random split"
+        yield Finding("error", "no-time", *every_row, message, remedy, Columns.Timestamp)
     dated = history_of(query) is not None
     for side, section, frame in (
         (query, "query.features", _queries(stored)),
@@ -144,16 +149,8 @@ def _recipe_findings(stored: Stored, data: Data, query: FeatureSide, item: Featu
             except RecipeError as error:
                 yield Finding.of_error("feature", section, error, "name a column that is there, of a kind that fits")
     for column in (name for name in (Columns.Rating, Columns.Event) if name in query.features):
-        yield Finding(
-            severity="warning",
-            check=f"leakage/{column}",
-            table="interactions",
-            column=column,
-            rows=sum(stored.rows),
-            of=sum(stored.rows),
-            message="a feature of the query, though nobody knows it before the item is chosen",
-            remedy="leave it out of [query.features]",
-        )
+        message = "a feature of the query, though nobody knows it before the item is chosen"
+        yield Finding("warning", f"leakage/{column}", *every_row, message, "leave it out of [query.features]", column)
 
 
 def _queries(stored: Stored) -> pd.DataFrame:

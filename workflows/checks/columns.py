@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
-from workflows.checks.findings import EXAMPLES, Finding, Severity
+from workflows.checks.findings import EXAMPLES, Finding, Severity, plain
 from workflows.columns import Columns
 from workflows.config import FeatureSide
 from workflows.tables.store import Stored, read_part
@@ -44,6 +45,27 @@ def column_findings(stored: Stored, used: Used) -> Iterator[Finding]:
                 yield from _column(table, frame[name], frame[key], used)
     yield from _titles(stored.items)
     yield from _interactions(stored, used)
+
+
+def event_findings(stored: Stored, kinds: Sequence[str]) -> Iterator[Finding]:
+    """Yield what is wrong with the column `event`, if the recipe names its `kinds`."""
+    if not kinds:
+        return
+    where, total = ("event", "interactions"), sum(stored.rows)
+    if Columns.Event not in pq.read_schema(stored.parts[0]).names:
+        message = "there is no such column, which train.tasks.events tells apart"
+        remedy = 'say which it is: data.interactions.columns = { event = "..." }'
+        yield Finding("error", *where, total, total, message, remedy, Columns.Event)
+        return
+    counts = stored.read([Columns.Event])[Columns.Event].astype(str).value_counts()
+    unknown = counts.drop(list(kinds), errors="ignore").sort_index()
+    if len(unknown):
+        message = f"kinds that train.tasks.events does not name: {', '.join(unknown.index[:10])}"
+        remedy = "name them; a weight of 0 leaves one out"
+        yield Finding("error", *where, int(unknown.sum()), total, message, remedy, Columns.Event)
+    for kind in (kind for kind in kinds if kind not in counts):
+        remedy = "leave it out of train.tasks.events.kinds, or correct its name"
+        yield Finding("warning", *where, 0, total, f"no row is a {kind!r}", remedy, Columns.Event)
 
 
 def _ids(table: str, ids: pd.Series) -> Iterator[Finding]:
@@ -146,16 +168,8 @@ def _interactions(stored: Stored, used: Used) -> Iterator[Finding]:
         constant = len(seen[name]) < 2 and (missing == 0 or not seen[name])
         if constant or missing >= MOSTLY * rows:
             what = "is always the same" if seen[name] else "has no values"
-            yield Finding(
-                severity=severity,
-                check="constant" if constant else "null",
-                table="interactions",
-                column=name,
-                rows=rows if constant else missing,
-                of=rows,
-                message=what if constant else "is mostly null",
-                remedy="leave it out",
-            )
+            check, concerned, message = ("constant", rows, what) if constant else ("null", missing, "is mostly null")
+            yield Finding(severity, check, "interactions", concerned, rows, message, "leave it out", name)
 
 
 def _distinct(values: pd.Series) -> Any:
@@ -180,23 +194,11 @@ def _finding(
     rows = shown[np.asarray(wrong, dtype=bool)]
     first = rows.iloc[:EXAMPLES]
     examples = [{"row": _plain(row), str(shown.name): _plain(value)} for row, value in first.items()]
-    return Finding(
-        severity=severity,
-        check=check,
-        table=table,
-        column=column,
-        rows=len(rows),
-        of=of or len(shown),
-        message=message,
-        remedy=remedy,
-        examples=examples,
-    )
+    return Finding(severity, check, table, len(rows), of or len(shown), message, remedy, column, examples)
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    value = value.item() if isinstance(value, np.generic) else value
+    value = plain(value)
     if isinstance(value, float) and not np.isfinite(value):
         return str(value)
     return value if value is None or isinstance(value, (int, float)) else str(value)[:60]

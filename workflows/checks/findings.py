@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
+import numpy as np
 from msgspec import Struct
 
 Severity = Literal["error", "warning", "note"]
@@ -12,26 +13,26 @@ SEVERITIES: Final[tuple[Severity, ...]] = ("error", "warning", "note")
 EXAMPLES: Final = 3
 
 
-class Finding(Struct, kw_only=True):
+class Finding(Struct):
     """One thing that is wrong or suspicious."""
 
     severity: Severity
     check: str
     """Its short name, such as `duplicate` or `cold/users`."""
     table: str
-    column: str | None = None
     rows: int
     """How many rows it is about."""
     of: int
     """Out of how many."""
     message: str
     remedy: str
+    column: str | None = None
     examples: list[dict[str, Any]] = []
 
     @classmethod
     def of_error(cls, check: str, table: str, error: Exception, remedy: str) -> Finding:
         """Return the finding that an exception is."""
-        return cls(severity="error", check=check, table=table, rows=0, of=0, message=str(error), remedy=remedy)
+        return cls("error", check, table, 0, 0, str(error), remedy)
 
     @property
     def share(self) -> float:
@@ -49,3 +50,8 @@ class Checked(Struct, kw_only=True):
     def count(self, severity: Severity) -> int:
         """Return how many findings are of a severity."""
         return sum(finding.severity == severity for finding in self.findings)
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON can hold it."""
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value

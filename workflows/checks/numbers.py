@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
+import pyarrow.parquet as pq
 
 from workflows.checks.findings import EXAMPLES, Finding
 from workflows.config import FeatureSide
 from workflows.features.plan import named
-from workflows.tables.store import Stored, read_part
+from workflows.tables.store import Stored
 
 
 def number_findings(stored: Stored, query: FeatureSide, item: FeatureSide) -> Iterator[Finding]:
@@ -20,33 +20,22 @@ def number_findings(stored: Stored, query: FeatureSide, item: FeatureSide) -> It
         for entry in named(side):
             for column, unfit in entry.feature.unfit(entry.column).items():
                 table, values = _column(stored, column, "items" if side is item else "users")
-                bad = unfit(values) if values is not None else np.zeros(0, bool)
-                if values is not None and bad.any():
-                    yield _finding(table, column, values, bad)
+                if values is None or not len(rows := np.flatnonzero(unfit(values))):
+                    continue
+                message = (
+                    "makes a feature that is not finite in float32: a NaN in a vector, or a number that is too large"
+                )
+                remedy = "correct the values, make them null, or set clip_min and clip_max"
+                examples = [{"row": int(row), column: str(values.iloc[row])[:60]} for row in rows[:EXAMPLES]]
+                yield Finding("error", "not-finite", table, len(rows), len(values), message, remedy, column, examples)
 
 
 def _column(stored: Stored, column: str, entities: str) -> tuple[str, pd.Series | None]:
     """Return the table that has the column, as the features stage finds it, and its values; None where none has."""
     frame = stored.items if entities == "items" else stored.users
-    has = column in read_part(stored.parts[0]).columns
+    has = column in pq.read_schema(stored.parts[0]).names
     if has and (entities == "users" or column not in frame):  # of items, what an aggregate is of
-        parts = [read_part(path, [column])[column] for path in stored.parts]
-        return "interactions", pd.concat(parts, ignore_index=True)
+        return "interactions", stored.read([column])[column]
     if column not in frame:
         return entities, None
     return entities, frame[column]
-
-
-def _finding(table: str, column: str, values: pd.Series, bad: npt.NDArray[np.bool_]) -> Finding:
-    rows = np.flatnonzero(bad)
-    return Finding(
-        severity="error",
-        check="not-finite",
-        table=table,
-        column=column,
-        rows=len(rows),
-        of=len(values),
-        message="makes a feature that is not finite in float32: a NaN in a vector, or a number that is too large",
-        remedy="correct the values, make them null, or set clip_min and clip_max",
-        examples=[{"row": int(row), column: str(values.iloc[row])[:60]} for row in rows[:EXAMPLES]],
-    )

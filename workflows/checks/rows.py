@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from workflows.checks.findings import EXAMPLES, Finding, Severity
+from workflows.checks.findings import EXAMPLES, Finding, Severity, plain
 from workflows.columns import Columns
 from workflows.config import AnySplit, GivenSplit, LeaveLastOutSplit, RandomSplit, TemporalSplit
 from workflows.errors import DataError
@@ -79,16 +79,8 @@ class _Report:
 
     def rows(self, severity: Severity, check: str, positions: Any, of: int, message: str, remedy: str) -> Finding:
         """About interactions at `positions` [m]."""
-        return Finding(
-            severity=severity,
-            check=check,
-            table="interactions",
-            rows=len(positions),
-            of=of,
-            message=message,
-            remedy=remedy,
-            examples=[self._example(int(row)) for row in positions[:EXAMPLES]],
-        )
+        examples = [self._example(int(row)) for row in positions[:EXAMPLES]]
+        return Finding(severity, check, "interactions", len(positions), of, message, remedy, examples=examples)
 
     def _example(self, row: int) -> dict[str, Any]:
         events = self.events
@@ -120,11 +112,6 @@ def row_findings(events: Events, stored: Stored, split: AnySplit, facts: dict[st
     yield from _repeated(events, parts, split, report)
     yield from _ties(events, parts, split, report)
     yield from _untested(events, parts, split, report)
-
-
-def plain(value: Any) -> Any:
-    """Return a value as JSON can hold it."""
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def _times(events: Events, report: _Report) -> Iterator[Finding]:
@@ -163,29 +150,16 @@ def _heavy_users(events: Events, report: _Report) -> Iterator[Finding]:
     heavy = np.argsort(-counts, kind="stable")[: int((counts > limit).sum())]
     if len(heavy):
         examples = [{Columns.User: plain(report.users[user]), "rows": int(counts[user])} for user in heavy[:EXAMPLES]]
+        median, rows = np.median(active), int(counts[heavy].sum())
+        message = f"come from {len(heavy):,} users with over {limit:,.0f} each (the median user has {median:,.0f})"
+        remedy = "are these people? bots, shops and test accounts are better left out"
         yield Finding(
-            severity="warning",
-            check="heavy-users",
-            table="interactions",
-            column=Columns.User,
-            rows=int(counts[heavy].sum()),
-            of=len(events.user),
-            message=f"come from {len(heavy):,} users with over {limit:,.0f} each (the median user has "
-            f"{np.median(active):,.0f})",
-            remedy="are these people? bots, shops and test accounts are better left out",
-            examples=examples,
+            "warning", "heavy-users", "interactions", rows, len(events.user), message, remedy, Columns.User, examples
         )
     single = int((active == 1).sum())
     if single > SINGLE * len(active):
-        yield Finding(
-            severity="note",
-            check="single-users",
-            table="users",
-            rows=single,
-            of=len(active),
-            message="have one interaction",
-            remedy="little can be learned about them; features of users help",
-        )
+        remedy = "little can be learned about them; features of users help"
+        yield Finding("note", "single-users", "users", single, len(active), "have one interaction", remedy)
 
 
 def _cold(events: Events, parts: Parts, report: _Report, facts: dict[str, Any]) -> Iterator[Finding]:
@@ -243,27 +217,16 @@ def _untested(events: Events, parts: Parts, split: AnySplit, report: _Report) ->
     known = np.bincount(events.item[parts.train], minlength=len(report.items)) > 0
     if not known.all():
         unknown = np.flatnonzero(~known)
-        yield Finding(
-            severity="note",
-            check="unseen-items",
-            table="items",
-            rows=len(unknown),
-            of=len(known),
-            message="have no training rows; they are found by their features alone",
-            remedy="fine for new items",
-            examples=[{Columns.Item: plain(report.items[item])} for item in unknown[:EXAMPLES]],
-        )
+        message, remedy = "have no training rows; they are found by their features alone", "fine for new items"
+        examples = [{Columns.Item: plain(report.items[item])} for item in unknown[:EXAMPLES]]
+        yield Finding("note", "unseen-items", "items", len(unknown), len(known), message, remedy, examples=examples)
     if isinstance(split, LeaveLastOutSplit):
         counts = np.bincount(events.user)
         few = np.flatnonzero((counts > 0) & (counts < 3))
         if len(few):
-            yield Finding(
-                severity="warning" if len(few) > SINGLE * (counts > 0).sum() else "note",
-                check="untested-users",
-                table="users",
-                rows=len(few),
-                of=int((counts > 0).sum()),
-                message="have less than three interactions, so none of theirs is tested",
-                remedy="a random or temporal split tests them",
-                examples=[{Columns.User: plain(report.users[user])} for user in few[:EXAMPLES]],
-            )
+            active = int((counts > 0).sum())
+            severity: Severity = "warning" if len(few) > SINGLE * active else "note"
+            message = "have less than three interactions, so none of theirs is tested"
+            remedy = "a random or temporal split tests them"
+            examples = [{Columns.User: plain(report.users[user])} for user in few[:EXAMPLES]]
+            yield Finding(severity, "untested-users", "users", len(few), active, message, remedy, examples=examples)

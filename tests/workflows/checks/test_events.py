@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from workflows.checks.events import event_findings
+from workflows.checks.columns import event_findings
 from workflows.config import Synthetic
 from workflows.sources.synthetic import fetch
 from workflows.tables.store import Tables, open_tables
