@@ -202,9 +202,15 @@ class OwnTables(Section, tag_field="source", tag="tables", frozen=True, kw_only=
         split_files = isinstance(self.split, GivenSplit) and bool(self.split.files)
         if split_files and self.interactions.path:
             raise ValueError("`interactions.path` and the files of `split` are two places for the rows; leave one out")
-        for name, table in (("interactions", self.interactions), ("users", self.users), ("items", self.items)):
-            if table and not table.path and not (split_files and name == "interactions"):
+        for name, table in self.tables.items():
+            if not table.path and not (split_files and name == "interactions"):
                 raise ValueError(f'`{name}` needs a `path`, such as path = "{name}.csv"')
+
+    @property
+    def tables(self) -> dict[str, TableFile]:
+        """Return the tables that there are."""
+        tables = {"users": self.users, "items": self.items, "interactions": self.interactions}
+        return {name: table for name, table in tables.items() if table}
 
 
 Data = Union[MovieLens, OwnTables, Playlists, Synthetic]
@@ -213,26 +219,21 @@ Data = Union[MovieLens, OwnTables, Playlists, Synthetic]
 def located(data: Data, directory: Path) -> Data:
     """Return the section with its relative paths made absolute: they are relative to `directory`, the recipe's."""
     if isinstance(data, OwnTables):
-        files = {name: getattr(data, name) for name in ("interactions", "users", "items")}
         tables = {
-            name: replace(file, path=_at(file.path, directory)) for name, file in files.items() if file and file.path
+            name: replace(table, path=_at(table.path, directory)) for name, table in data.tables.items() if table.path
         }
-        return replace(data, split=_located_split(data.split, directory), **tables)
+        split = data.split
+        if isinstance(split, GivenSplit):
+            split = replace(split, **{part: _at(path, directory) for part, path in split.files.items()})
+        return replace(data, split=split, **tables)
     return replace(data, path=_at(data.path, directory)) if isinstance(data, Playlists) else data
-
-
-def _located_split(split: TablesSplit, directory: Path) -> TablesSplit:
-    if not isinstance(split, GivenSplit):
-        return split
-    return replace(split, **{part: _at(path, directory) for part, path in split.files.items()})
 
 
 def located_side(side: FeatureSide, directory: Path) -> FeatureSide:
     """Return the features with the relative paths of their files made absolute in the same way."""
 
     def located(feature: Feature) -> Feature:
-        moved: Feature = feature.located(lambda path: _at(path, directory))
-        return moved
+        return feature.located(lambda path: _at(path, directory))
 
     features = side.features.items()
     return FeatureSide(
@@ -242,9 +243,7 @@ def located_side(side: FeatureSide, directory: Path) -> FeatureSide:
 
 def embedding_files(*sides: FeatureSide) -> list[str]:
     """Return the files that features are made from besides the tables."""
-    listed = [entry for side in sides for entry in side.features.values()]
-    features = [feature for entry in listed for feature in (entry if isinstance(entry, list) else [entry])]
-    return [path for feature in features for path in feature.files()]
+    return [path for side in sides for _, feature in side.each() for path in feature.files()]
 
 
 def _at(path: str, directory: Path) -> str:

@@ -28,11 +28,9 @@ Used = dict[str, list[Any]]
 def used_columns(query: FeatureSide, item: FeatureSide) -> Used:
     """Return the features of each raw column; those that read several columns stand under each."""
     used: Used = {}
-    for side in (query, item):
-        for column, features in side.features.items():
-            for feature in features if isinstance(features, list) else [features]:
-                for name in dict.fromkeys((column, *feature.columns(column))):
-                    used.setdefault(name, []).append(feature)
+    for column, feature in (*query.each(), *item.each()):
+        for name in dict.fromkeys((column, *feature.columns(column))):
+            used.setdefault(name, []).append(feature)
     return used
 
 

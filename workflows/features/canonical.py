@@ -13,7 +13,7 @@ from workflows.columns import Columns
 from workflows.errors import DataError, RecipeError
 from workflows.features.kinds.base import VALUES, VECTORS
 from workflows.features.plan import Planned
-from workflows.features.plan_checks import check_keyed, check_shared, place_of
+from workflows.features.pretrained import tables_of
 
 Dtype = Literal["int64", "float64", "string"]
 _LOOKED_AT = 100_000
@@ -43,11 +43,12 @@ def describe(frame: pd.DataFrame, planned: list[Planned], section: str, dated: b
         for column in entry.columns:
             if column not in frame.columns:
                 available = ", ".join(map(str, frame.columns))
-                raise RecipeError(f"[{section}] {place_of(entry, column)}: no such column; there are: {available}")
+                raise RecipeError(f"[{section}] {_place(entry, column)}: no such column; there are: {available}")
             kinds.setdefault(column, []).append(entry)
     inputs = [_describe_column(frame[column], entries, section) for column, entries in kinds.items()]
-    for check in (check_shared, check_keyed):
-        check(planned, {described.name: described for described in inputs}, section)
+    by_name = {described.name: described for described in inputs}
+    _check_shared(planned, by_name, section)
+    _check_keyed(planned, by_name, section)
     return inputs
 
 
@@ -78,7 +79,7 @@ def _describe_column(series: pd.Series, entries: list[Planned], section: str) ->
         accepted = entry.feature.accepts(name)
         if column_type.removesuffix(" (whole numbers)") not in accepted and column_type not in accepted:
             needs = f"kind {entry.kind!r} needs {' or '.join(accepted)}"
-            raise RecipeError(f"[{section}] {place_of(entry, name)}: {needs}, but the column holds {column_type}")
+            raise RecipeError(f"[{section}] {_place(entry, name)}: {needs}, but the column holds {column_type}")
     if column_type.startswith("lists of "):
         numbers = any(entry.feature.accepts(name) == VECTORS for entry in entries)
         return Input(name, "string" if column_type.endswith("strings") else "float64" if numbers else "int64", True)
@@ -89,6 +90,43 @@ def _describe_column(series: pd.Series, entries: list[Planned], section: str) ->
         entry.feature.accepts(name) == VALUES for entry in entries
     )
     return Input(name, "int64" if column_type == "integers" or integral else "float64", False)
+
+
+def _check_shared(planned: list[Planned], inputs: dict[str, Input], section: str) -> None:
+    """Features that share a vocabulary are of one type and agree in how it is made."""
+    for entry in planned:
+        shared = entry.feature.shared
+        for other in planned:
+            if not shared or other.feature.shared != shared:
+                continue
+            if inputs[entry.column].dtype != inputs[other.column].dtype:
+                raise RecipeError(
+                    f"[{section}] {entry.column} and {other.column} share the vocabulary {shared!r}, but one holds "
+                    f"{inputs[entry.column].dtype} and the other {inputs[other.column].dtype}; convert one"
+                )
+            for option in ("min_frequency", "max_size", "hash_buckets"):
+                if getattr(entry.feature, option) != getattr(other.feature, option):
+                    raise RecipeError(
+                        f"[{section}] {entry.column} and {other.column} share the vocabulary {shared!r} and differ in "
+                        f"{option}; set it in both"
+                    )
+
+
+def _check_keyed(planned: list[Planned], inputs: dict[str, Input], section: str) -> None:
+    """Pre-trained vectors are read, and their ids are of the column's type: else none would be found."""
+    for name, vectors in tables_of(planned):
+        column = next(entry.column for entry in planned if entry.output == name)
+        theirs = "int64" if vectors.ids.dtype == "int64" else "string"
+        if inputs[column].dtype != theirs:
+            raise RecipeError(
+                f"[{section}] {column}: holds {inputs[column].dtype}, but the ids of its vectors are {theirs}; "
+                "convert one of them"
+            )
+
+
+def _place(entry: Planned, column: str) -> str:
+    """Return how messages name a column that a feature reads."""
+    return column if column == entry.column else f"{entry.column}, {column}"
 
 
 def _found_type(series: pd.Series) -> str:

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
-from workflows.config import ColumnFeature, Feature, FeatureSide, Sequence
+from workflows.config import ColumnFeature, FeatureSide, Sequence
 from workflows.errors import RecipeError
 
 HISTORY = "history"
@@ -98,7 +98,7 @@ def named(side: FeatureSide) -> list[Planned]:
     """Return the features of raw columns by their names, as `plan` does, whether or not there is something wrong."""
     planned = []
     for column in side.features:
-        features = [feature for feature in _features(side, column) if not isinstance(feature, Sequence)]
+        features = [feature for feature in side.of(column) if not isinstance(feature, Sequence)]
         for feature in features:
             name = column if len(features) == 1 else f"{column}_{feature.suffix}"
             planned.append(Planned(feature.name or name, column, feature))
@@ -107,7 +107,7 @@ def named(side: FeatureSide) -> list[Planned]:
 
 def history_of(side: FeatureSide) -> Sequence | None:
     """Return the history that a side asks for, if it does."""
-    return next((feature for feature in _features(side, HISTORY) if isinstance(feature, Sequence)), None)
+    return next((feature for feature in side.of(HISTORY) if isinstance(feature, Sequence)), None)
 
 
 def feature_spec(entry: Planned, cardinality: int, width: int) -> FeatureSpec:
@@ -126,21 +126,16 @@ def feature_spec(entry: Planned, cardinality: int, width: int) -> FeatureSpec:
     )
 
 
-def _features(side: FeatureSide, column: str) -> list[Feature]:
-    features = side.features.get(column, [])
-    return features if isinstance(features, list) else [features]
-
-
 def _check_history(side: FeatureSide, planned: list[Planned], section: str) -> None:
     """Refuse a `history` that is no `sequence`, on the query's side, once, and a `sequence` of anything else."""
     for column in side.features:
-        wrong = [feature for feature in _features(side, column) if isinstance(feature, Sequence) != (column == HISTORY)]
+        wrong = [feature for feature in side.of(column) if isinstance(feature, Sequence) != (column == HISTORY)]
         if wrong or (column == HISTORY and section != "query.features"):
             raise RecipeError(
                 f"[{section}] {column}: {HISTORY!r} is the query's sequence and nothing else is; write "
                 f'{HISTORY} = {{ kind = "sequence" }} under [query.features], and rename a raw column of that name'
             )
-    if len(_features(side, HISTORY)) > 1:
+    if len(side.of(HISTORY)) > 1:
         raise RecipeError(f"[{section}] {HISTORY}: there can be one sequence; remove the others")
     if history_of(side) and not planned:
         raise RecipeError(f"[{section}] has nothing but {HISTORY}; add at least one raw column, such as user_id")

@@ -34,8 +34,6 @@ def needing_time(split: AnySplit, query: FeatureSide, item: FeatureSide) -> list
     timed = isinstance(split, (TemporalSplit, LeaveLastOutSplit))
     places = [f'data.split kind = "{split.__struct_config__.tag}"'] if timed else []
     for section, side in (("query.features", query), ("item.features", item)):
-        for column, listed in side.features.items():
-            features = listed if isinstance(listed, list) else [listed]
-            if any(feature.needs_time(column) for feature in features):
-                places.append(f"{section}.{column}")
+        timely = dict.fromkeys(column for column, feature in side.each() if feature.needs_time(column))
+        places += [f"{section}.{column}" for column in timely]
     return places

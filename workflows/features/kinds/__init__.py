@@ -5,6 +5,7 @@ How to add one: docs/extending.md.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Union
 
 from workflows.features.kinds.age import Age as Age
@@ -29,3 +30,12 @@ class FeatureSide(Section, frozen=True, kw_only=True):
     """One side's features, keyed by the raw column they are made of."""
 
     features: Features
+
+    def of(self, column: str) -> list[Feature]:
+        """Return the features of a raw column."""
+        features = self.features.get(column, [])
+        return features if isinstance(features, list) else [features]
+
+    def each(self) -> Iterator[tuple[str, Feature]]:
+        """Yield every feature with its raw column."""
+        return ((column, feature) for column in self.features for feature in self.of(column))
