@@ -1,10 +1,9 @@
-"""Interactions whose parts are files of their own, as published splits are."""
+"""Where the files of the tables are: of interactions also the parts of a published split, each its own."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -14,26 +13,22 @@ from workflows.errors import DataError
 from workflows.sources.own_tables.formats.files import Located, locate
 
 
-class GivenFiles(NamedTuple):
-    """The files of all parts as one table."""
-
-    located: Located
-    part_of: dict[str, str]
-    """Part by file: train, validation or test."""
-
-
-def locate_given(config: OwnTables) -> GivenFiles | None:
-    """Find the files of the parts; None where the split is not one of files.
+def locate_tables(config: OwnTables) -> tuple[dict[str, Located], dict[str, str]]:
+    """Find the files of every table; and the part of each file of a split of files: train, validation or test.
 
     Raises
     ------
     DataError
         A file is not there, is in two parts, or is of another format than the others.
     """
-    files = config.split.files if isinstance(config.split, GivenSplit) else {}
-    if not files:
-        return None
+    located = {table: locate(file, table) for table, file in config.tables.items() if file.path}
     part_of: dict[str, str] = {}
+    if isinstance(config.split, GivenSplit) and config.split.files:
+        located["interactions"] = _parts_as_one(config, config.split.files, part_of)
+    return located, part_of
+
+
+def _parts_as_one(config: OwnTables, files: Mapping[str, str], part_of: dict[str, str]) -> Located:
     located = [_located(config, part, path, part_of) for part, path in files.items()]
     first = located[0]
     for file, part in zip(located, files, strict=True):
@@ -44,7 +39,7 @@ def locate_given(config: OwnTables) -> GivenFiles | None:
             )
     table = replace(config.interactions, path=", ".join(files.values()))
     root = "" if len({file.root for file in located}) > 1 else first.root
-    return GivenFiles(Located(first.table, table, first.filesystem, root, tuple(part_of), first.format), part_of)
+    return Located(first.table, table, first.filesystem, root, tuple(part_of), first.format)
 
 
 def check_name_of_split(located: Located, columns: Mapping[str, str]) -> None:
