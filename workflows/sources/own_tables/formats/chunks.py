@@ -15,9 +15,8 @@ import pyarrow.compute as pc
 from workflows.errors import DataError
 from workflows.sources.own_tables.derived import derived, sources_of, with_joined
 from workflows.sources.own_tables.formats.files import Chunk, Located, folders
-from workflows.sources.own_tables.formats.lines import line_of
 from workflows.sources.own_tables.formats.stores import stored_chunks, stored_schema
-from workflows.sources.own_tables.formats.text import UNHEADED, text_chunks, text_schema
+from workflows.sources.own_tables.formats.text import UNHEADED, line_of, text_chunks, text_schema
 
 TEXT: Final = ("csv", *UNHEADED)
 """Formats whose every value is text."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import io
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, islice
 from pathlib import PurePosixPath
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import csv
+from pyarrow import csv as arrow_csv
 
 from workflows.errors import DataError
 from workflows.sources.own_tables.formats.files import EXAMPLES, Chunk, Located, Malformed
@@ -119,15 +120,44 @@ def column_names(located: Located, path: str) -> list[str]:
     return headings if config.header else [f"column{number}" for number in range(len(headings))]
 
 
+def line_of(located: Located, path: str, row: int) -> int | None:
+    """Return the line, from 1, on which a row of a file, from 0, begins; None where that cannot be told.
+
+    Blank lines, lines inside quotes and those with another number of fields are counted as lines and not as rows.
+    """
+    config, fields = located.config, len(column_names(located, path))
+    quoting = csv.QUOTE_MINIMAL if config.quote else csv.QUOTE_NONE
+    try:
+        with io.TextIOWrapper(open_text(located, path), config.encoding, errors="replace", newline="") as text:
+            skipped = len([*islice(text, config.skip_lines)])
+            reader = csv.reader(
+                text,
+                delimiter=delimiter_of(located, path),
+                quotechar=config.quote or None,
+                quoting=quoting,
+                escapechar=config.escape or None,
+                doublequote=not config.escape,
+            )
+            begins, left = skipped + 1, row + 1 + config.header
+            for row_fields in reader:
+                left -= len(row_fields) == fields
+                if not left:
+                    return begins
+                begins = skipped + reader.line_num + 1
+    except (csv.Error, OSError, ValueError):
+        pass
+    return None
+
+
 def _open(located: Located, path: str, names: list[str], on_malformed: Callable[[Any], str]) -> Any:
     config = located.config
     headed = config.header and located.format == "csv"
     # Columns may share a name in the file, or have none: they are counted here, and named by the caller.
     counted = [str(number) for number in range(len(names))]
-    return csv.open_csv(
+    return arrow_csv.open_csv(
         open_text(located, path),
         # One thread: only so are line numbers known.
-        csv.ReadOptions(
+        arrow_csv.ReadOptions(
             use_threads=False,
             block_size=BLOCK_BYTES,
             encoding=config.encoding,
@@ -135,14 +165,14 @@ def _open(located: Located, path: str, names: list[str], on_malformed: Callable[
             column_names=counted or None,
             autogenerate_column_names=not headed and not names,
         ),
-        csv.ParseOptions(
+        arrow_csv.ParseOptions(
             delimiter=delimiter_of(located, path),
             quote_char=config.quote or False,
             escape_char=config.escape or False,
             newlines_in_values=bool(config.quote),
             invalid_row_handler=on_malformed,
         ),
-        csv.ConvertOptions(
+        arrow_csv.ConvertOptions(
             column_types=dict.fromkeys(counted, pa.string()),
             null_values=list(config.nulls),
             strings_can_be_null=True,
