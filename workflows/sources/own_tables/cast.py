@@ -14,8 +14,8 @@ from workflows.columns import Columns
 from workflows.errors import DataError
 from workflows.sources.own_tables.formats.files import Chunk
 from workflows.sources.own_tables.plan import Target
-from workflows.sources.own_tables.rows import Fault, Ledger, Mask
-from workflows.sources.own_tables.types import EXPECTED, Cast, cast, out_of_time, seconds, split_lists
+from workflows.sources.own_tables.rows import Fault, Ledger
+from workflows.sources.own_tables.types import EXPECTED, Cast, Mask, cast, out_of_time, seconds, split_lists
 
 EXACT_IN_FLOAT64 = 2**53
 
@@ -41,7 +41,7 @@ class Caster:
         twice = frame[column].duplicated().to_numpy()
         self._report_twice(chunks, [rows for _, rows in parts], column, twice)
         frame = frame[~twice].reset_index(drop=True)
-        return frame.assign(**{name: settled(frame[name], self.table) for name in _nullable(frame)})
+        return frame.assign(**{str(name): settled(frame[name], self.table) for name in frame.select_dtypes("Int64")})
 
     def _good(self, chunk: Chunk) -> tuple[pd.DataFrame, npt.NDArray[np.int64]]:
         """Return the good rows, and where they stand in the chunk."""
@@ -65,7 +65,8 @@ class Caster:
         done = self._times(values, target) if target.role == "timestamp" else cast(values, target.kind)
         self._mark(target, _type_fault(target, self.unit), chunk, bad, done.wrong)
         if target.role in ("id", "rating", "timestamp"):
-            self._mark(target, _null_fault(target), chunk, bad, _nulls(done.values))
+            null = Fault(target.name, "null", "present in every row", "fill it in")
+            self._mark(target, null, chunk, bad, _nulls(done.values))
         array = _pandas_array(done.values, target)
         for fault, wrong in _range_faults(target, array, self.unit):
             self._mark(target, fault, chunk, bad, wrong)
@@ -142,10 +143,6 @@ def _pandas_array(values: pa.Array, target: Target) -> Any:
     return pd.arrays.IntegerArray(np.array(numbers), np.array(_nulls(values)))
 
 
-def _nullable(frame: pd.DataFrame) -> list[str]:
-    return [str(name) for name in frame.columns if isinstance(frame[name].dtype, pd.Int64Dtype)]
-
-
 def settled(column: pd.Series, table: str) -> pd.Series:
     """Return whole numbers of users and items as int64, or with nulls as float64."""
     if not column.isna().any():
@@ -169,17 +166,12 @@ def _type_fault(target: Target, unit: str) -> Fault:
     return Fault(target.name, "type", EXPECTED[target.kind], remedy)
 
 
-def _null_fault(target: Target) -> Fault:
-    return Fault(target.name, "null", "present in every row", "fill it in")
-
-
 def _range_faults(target: Target, array: Any, unit: str) -> Iterable[tuple[Fault, Mask]]:
     if target.role == "timestamp":
         early, late = out_of_time(array)
         yield Fault(target.name, "range", "a time since 1970", "correct it"), early
-        remedy = "set data.timestamp_unit to what it is"
         expected = f"in {unit} (these would be after the year 5138)"
-        yield Fault(target.name, "unit", expected, remedy), late
+        yield Fault(target.name, "unit", expected, "set data.timestamp_unit to what it is"), late
     if target.role == "rating":
         yield Fault(target.name, "range", "a finite number", "correct it"), ~np.isfinite(array)
     if target.role == "id" and target.kind == "string":

@@ -6,14 +6,12 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from workflows.columns import Columns
 from workflows.errors import DataError
 from workflows.sources.own_tables.cast import distinct, settled
-
-Mask = npt.NDArray[np.bool_]
+from workflows.sources.own_tables.types import Mask
 
 
 class Seen(NamedTuple):
@@ -47,7 +45,8 @@ def seen(frames: Iterable[pd.DataFrame], min_user_rows: int, min_item_rows: int)
                 pairs.append(frame[[Columns.User, Columns.Item]])
             if Columns.Title in frame:
                 titled = frame.dropna(subset=[Columns.Title]).drop_duplicates(Columns.Item)
-                titles[:] = [_first([*titles, titled.set_index(Columns.Item)[Columns.Title]])]
+                known = pd.concat([*titles, titled.set_index(Columns.Item)[Columns.Title]])
+                titles[:] = [known[~known.index.duplicated()]]
             yield frame
 
     ids = distinct(watched(), [Columns.User, Columns.Item])
@@ -125,8 +124,3 @@ def _appended(frame: pd.DataFrame, column: str, ids: pd.Index, table: str) -> pd
             null: list[Any] = [[] for _ in ids] if lists else [np.nan if values.dtype.kind == "f" else None] * len(ids)
             columns[str(name)] = pd.concat([values, pd.Series(null, dtype=values.dtype)], ignore_index=True)
     return pd.DataFrame(columns)
-
-
-def _first(parts: list[pd.Series]) -> pd.Series:
-    everything = pd.concat(parts)
-    return everything[~everything.index.duplicated()]

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from msgspec import Struct
 
 from workflows.errors import DataError
 from workflows.sources.own_tables.formats.files import EXAMPLES, Chunk, Malformed
+from workflows.sources.own_tables.types import Mask
 
-Mask = npt.NDArray[np.bool_]
 SHOWN_COLUMNS: Final = 8
 SHOWN_CHARACTERS: Final = 60
 

@@ -6,7 +6,7 @@ import codecs
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -14,6 +14,7 @@ from workflows.errors import DataError
 from workflows.sources.own_tables.formats.files import Located, content
 from workflows.sources.own_tables.formats.streams import open_plain
 from workflows.sources.own_tables.formats.text import UNHEADED
+from workflows.sources.own_tables.types import NUMBER
 
 HEAD_BYTES: Final = 1 << 18
 LINES: Final = 50
@@ -29,7 +30,6 @@ FOREIGN: Final = (
     (r"(?i)<(\?xml|!doctype|html)", "is XML or HTML", "export it as CSV"),
 )
 """How text begins that is no table, what it is, and what makes a table of it."""
-NUMBER: Final = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 
 
 class Dialect(NamedTuple):
@@ -182,14 +182,10 @@ def _text(located: Located, path: str) -> tuple[str, str]:
 
 def _western(head: bytes) -> tuple[str, str]:
     """Return Windows' code page and what is read with it, where it has signs that latin-1 lacks, else latin-1."""
-    try:
-        return (
-            ("cp1252", head.decode("cp1252"))
-            if re.search(rb"[\x80-\x9f]", head)
-            else ("latin-1", head.decode("latin-1"))
-        )
-    except UnicodeDecodeError:
-        return "latin-1", head.decode("latin-1")
+    if re.search(rb"[\x80-\x9f]", head):
+        with suppress(UnicodeDecodeError):
+            return "cp1252", head.decode("cp1252")
+    return "latin-1", head.decode("latin-1")
 
 
 def _form(lines: list[str]) -> str | None:

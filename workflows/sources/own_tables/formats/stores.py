@@ -86,9 +86,12 @@ def _arrow(located: Located, path: str, names: list[str] | None) -> Iterator[tup
 @contextmanager
 def _json(located: Located, path: str, names: list[str] | None) -> Iterator[tuple[pa.Schema, Iterator[Any]]]:
     """Objects, one per line or in an array; text stays text, whatever it looks like."""
-    with plain_copy(located.filesystem, path) as copy, _database() as database:
+    import duckdb
+
+    settings: dict[str, Any] = {"autoload_known_extensions": "false"}
+    with plain_copy(located.filesystem, path) as copy, duckdb.connect(config=settings) as database:
         structure = "SELECT json_group_structure(json) FROM read_json_objects(?)"
-        described = database.execute(structure, [copy]).fetchone()[0]
+        [(described,)] = database.execute(structure, [copy]).fetchall()
         columns = msgspec.json.decode(described or "{}")
         if not isinstance(columns, dict) or not columns:
             raise DataError(f"{path}: holds no JSON objects; expected one per line, or an array of them")
@@ -114,7 +117,7 @@ def _duckdb(located: Located, path: str, names: list[str] | None) -> Iterator[tu
 def _sqlite(located: Located, path: str, names: list[str] | None) -> Iterator[tuple[pa.Schema, Iterator[Any]]]:
     with (
         plain_copy(located.filesystem, path) as copy,
-        closing(_read_only(copy)) as rows,
+        closing(sqlite3.connect(f"{Path(copy).as_uri()}?mode=ro", uri=True)) as rows,
     ):
         listed = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY 1"
         table = _quoted(_table(located, path, [name for (name,) in rows.execute(listed)]))
@@ -125,18 +128,17 @@ def _sqlite(located: Located, path: str, names: list[str] | None) -> Iterator[tu
         yield schema, _sqlite_batches(rows, table, schema)
 
 
-def _read_only(path: str) -> sqlite3.Connection:
-    return sqlite3.connect(f"{Path(path).as_uri()}?mode=ro", uri=True)
-
-
 def _sqlite_type(rows: sqlite3.Connection, table: str, name: str) -> pa.DataType:
     """Return a type for a column by its values: SQLite's columns hold what they are given."""
     query = f"SELECT DISTINCT typeof({_quoted(name)}) FROM {table}"
-    storage = {kind for (kind,) in rows.execute(query)} - {"null"}
-    if storage == {"blob"}:
-        return pa.binary()
-    numbers = {frozenset({"integer"}): pa.int64(), frozenset({"integer", "real"}): pa.float64()}
-    return pa.float64() if storage == {"real"} else numbers.get(frozenset(storage), pa.string())
+    storage = tuple(sorted(kind for (kind,) in rows.execute(query) if kind != "null"))
+    types = {
+        ("blob",): pa.binary(),
+        ("integer",): pa.int64(),
+        ("integer", "real"): pa.float64(),
+        ("real",): pa.float64(),
+    }
+    return types.get(storage, pa.string())
 
 
 def _sqlite_batches(rows: sqlite3.Connection, table: str, schema: pa.Schema) -> Iterator[Any]:
@@ -165,17 +167,8 @@ def _table(located: Located, path: str, tables: list[str]) -> str:
     return name
 
 
-@contextmanager
-def _database() -> Iterator[Any]:
-    import duckdb
-
-    with duckdb.connect(config={"autoload_known_extensions": "false"}) as database:
-        yield database
-
-
 def _schema_of(database: Any, query: str) -> pa.Schema:
-    schema: pa.Schema = database.sql(f"{query} LIMIT 0").to_arrow_table().schema
-    return schema
+    return database.sql(f"{query} LIMIT 0").to_arrow_table().schema
 
 
 def _rows_of(database: Any, query: str, names: list[str] | None) -> Iterator[Any]:
