@@ -13,7 +13,7 @@ from ensemble.serving.query.transform import Column, QueryTransform
 from workflows.config import FeatureSide
 from workflows.features.canonical import Input, describe
 from workflows.features.plan import plan
-from workflows.fitting.fit import FittedSide
+from workflows.fitting.fit import FittedSide, PartedRows
 
 
 class Compiled:
@@ -22,7 +22,7 @@ class Compiled:
     def __init__(self, side: FeatureSide, frame: pd.DataFrame, directory: Path) -> None:
         planned = plan(side, "query.features")
         self.inputs = describe(frame, planned, "query.features")
-        self.fitted = FittedSide.fit(planned, self.inputs, frame, False, directory / "workflow")
+        self.fitted = FittedSide.fit(planned, self.inputs, PartedRows.of(frame), False, directory / "workflow")
         self.fitted.compile(directory / "transform")
         self.transform = QueryTransform.load(directory / "transform")
 

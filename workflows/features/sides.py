@@ -34,13 +34,6 @@ class Source(NamedTuple):
     division: Division
 
 
-class Sides(NamedTuple):
-    """The fitted workflows."""
-
-    query: FittedSide
-    item: FittedSide
-
-
 def describe_sides(
     plans: tuple[list[Planned], list[Planned]], sample_rows: pd.DataFrame, stored: Stored, dated: bool
 ) -> tuple[list[Input], list[Input]]:
@@ -70,7 +63,7 @@ def fit_sides(
     gpu: bool,
     directory: Path,
     client: Client | None,
-) -> Sides:
+) -> tuple[FittedSide, FittedSide]:
     """Fit both workflows, the query side on the training rows; `earlier_workflows` are those to start from, or None."""
     from workflows.features.transform import TrainingRows
     from workflows.fitting.aggregates import fit_aggregates
@@ -82,10 +75,11 @@ def fit_sides(
         rows = TrainingRows(Queries.of(source.stored, columns_needed(planned)), source.division)
         aggregates.append(fit_aggregates(planned, rows, parts, earlier))
     training = PartedRows(TrainingRows(source.queries, source.division), parts, source.sample)
-    query = FittedSide.fit_parts(
+    items = PartedRows.of(source.stored.items)
+    query = FittedSide.fit(
         plans[0], inputs[0], training, gpu, directory / "query_workflow", client, aggregates[0], earlier_workflows[0]
     )
     item = FittedSide.fit(
-        plans[1], inputs[1], source.stored.items, gpu, directory / "item_workflow", aggregates[1], earlier_workflows[1]
+        plans[1], inputs[1], items, gpu, directory / "item_workflow", None, aggregates[1], earlier_workflows[1]
     )
-    return Sides(query, item)
+    return query, item

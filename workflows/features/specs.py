@@ -27,11 +27,6 @@ class Array(NamedTuple):
     width: int
 
 
-def specs(workflow: Workflow, planned: Sequence[Planned]) -> list[FeatureSpec]:
-    """Return what a tower needs to know of each feature, in the recipe's order."""
-    return [spec(workflow, entry) for entry in planned]
-
-
 def spec(workflow: Workflow, entry: Planned) -> FeatureSpec:
     """Return what a tower needs to know of a feature."""
     learned, feature = Learned(workflow), entry.feature

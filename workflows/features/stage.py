@@ -159,19 +159,19 @@ def build(
         gpu, earlier_workflows = wants_gpu(device), workflows_of(earlier)
         progress(f"fitting features on {counts['train']:,} training rows ({'cuDF' if gpu else 'pandas'})")
         source = Source(stored, queries, sample_rows, division)
-        sides = fit_sides(plans, inputs, source, earlier_workflows, gpu, directory, client)
+        query_side, item_side = fit_sides(plans, inputs, source, earlier_workflows, gpu, directory, client)
         save_tables([*plans[0], *plans[1]], directory / "pretrained")
-        _check_users(sides.query, stored, queries, sample_rows)
-        _write_items(sides.item, stored, directory)
-        _transform(Transform(queries, division, sides.query, directory), client, progress)
-        sides.query.compile(directory / "query_transform", history)
-        sides.item.compile(directory / "item_transform")
-        specs = sides.query.specs() + ([spec_of(history, len(stored.items))] if history else [])
+        _check_users(query_side, stored, queries, sample_rows)
+        _write_items(item_side, stored, directory)
+        _transform(Transform(queries, division, query_side, directory), client, progress)
+        query_side.compile(directory / "query_transform", history)
+        item_side.compile(directory / "item_transform")
+        specs = query_side.specs() + ([spec_of(history, len(stored.items))] if history else [])
         if earlier:
-            grown = {**sides.query.rows_of(earlier_workflows[0]), **sides.item.rows_of(earlier_workflows[1])}
-            write_warm_start(grown, [*specs, *sides.item.specs()], stored.items, earlier, directory)
+            grown = {**query_side.rows_of(earlier_workflows[0]), **item_side.rows_of(earlier_workflows[1])}
+            write_warm_start(grown, [*specs, *item_side.specs()], stored.items, earlier, directory)
         asked: Asked = "all" if isinstance(split, RandomSplit) else split.asked
-        document = _Document(query=specs, item=sides.item.specs(), rows=counts, items=len(stored.items), asked=asked)
+        document = _Document(query=specs, item=item_side.specs(), rows=counts, items=len(stored.items), asked=asked)
         _write_document(document, directory)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -25,7 +25,7 @@ from nvtabular import Workflow
 from workflows.config import Sequence
 from workflows.features.canonical import Input, canonical
 from workflows.features.plan import FeatureSpec, Planned
-from workflows.features.specs import arrays, no_arrays, specs
+from workflows.features.specs import arrays, no_arrays, spec
 from workflows.features.workflow import build_workflow
 from workflows.fitting.aggregates import Tables
 from workflows.fitting.export import compile_transform
@@ -42,60 +42,43 @@ class PartedRows(NamedTuple):
     sample: pd.DataFrame
     """Some of them, which show the types of all."""
 
+    @classmethod
+    def of(cls, frame: pd.DataFrame) -> PartedRows:
+        """Return the rows of a frame, in one part."""
+        return cls(lambda number: frame, 1, frame)
 
+
+@dataclass
 class FittedSide:
     """The features of one side, fitted on some rows and applicable to any."""
 
-    def __init__(self, planned: list[Planned], inputs: list[Input], workflow: Workflow, gpu: bool) -> None:
-        self.planned = planned
-        self.inputs = inputs
-        self.workflow = workflow
-        self.gpu = gpu
+    planned: list[Planned]
+    inputs: list[Input]
+    workflow: Workflow
+    gpu: bool
 
     @classmethod
     def fit(
         cls,
         planned: list[Planned],
         inputs: list[Input],
-        frame: pd.DataFrame,
-        gpu: bool,
-        save: Path,
-        aggregates: Tables = MappingProxyType({}),
-        earlier: Workflow | None = None,
-    ) -> FittedSide:
-        """Fit on the raw columns of `frame` and save the NVTabular workflow, with its vocabularies, to `save`.
-
-        With an `earlier` workflow it goes on from that one, see `workflows.fitting.warm_start.grow`.
-        """
-        rows = canonical(frame, inputs)
-        # NVTabular caches vocabularies by path: a directory that was used before would bring back its old contents.
-        with tempfile.TemporaryDirectory() as scratch, quiet():
-            workflow = build_workflow(planned, scratch, aggregates)
-            workflow.fit(_dataset(rows, gpu))
-            if earlier:
-                grow(workflow, earlier, planned)
-            workflow.save(str(save))
-        return cls(planned, inputs, workflow, gpu)
-
-    @classmethod
-    def fit_parts(
-        cls,
-        planned: list[Planned],
-        inputs: list[Input],
         rows: PartedRows,
         gpu: bool,
         save: Path,
-        client: Client | None,
+        client: Client | None = None,
         aggregates: Tables = MappingProxyType({}),
         earlier: Workflow | None = None,
     ) -> FittedSide:
-        """Fit as `fit` does on rows that come in parts, on the client's cluster or in threads of this process.
+        """Fit on raw rows and save the NVTabular workflow, with its vocabularies, to `save`.
 
-        Vocabularies are those of `fit`, their order included; sums are added up part by part, so that a mean may differ
-        in its last digit. Neither depends on the client. Workers see `save` under the same path.
+        It is done on the client's cluster, whose workers see `save` under the same path, or in threads of this process.
+        Vocabularies are those of NVTabular, their order included; sums are added up part by part, so that a mean may
+        differ in its last digit from that of all rows. With an `earlier` workflow it goes on from that one, see
+        `workflows.fitting.warm_start.grow`.
         """
+        # NVTabular caches vocabularies by path: a directory that was used before would bring back its old contents.
         scratch = save.with_name(f"{save.name}.scratch")
-        scratch.mkdir()
+        scratch.mkdir(parents=True)
         with quiet():
             workflow = build_workflow(planned, str(scratch), aggregates)
             text_columns = [] if gpu else _looked_up_text(planned, inputs)
@@ -115,18 +98,17 @@ class FittedSide:
         if not len(frame):
             return no_arrays(self.specs())
         if self.gpu:
-            rows = _dataset(canonical(frame, self.inputs), gpu=True)
             with quiet():
-                return self._arrays(self.workflow.transform(rows).compute().to_pandas())
-        text_columns = _looked_up_text(self.planned, self.inputs)
-        return self._arrays(transform_frame(self.workflow, canonical(frame, self.inputs, text_columns)))
-
-    def _arrays(self, transformed: pd.DataFrame) -> dict[str, np.ndarray]:
+                rows = Dataset(canonical(frame, self.inputs), cpu=False)
+                transformed = self.workflow.transform(rows).compute().to_pandas()
+        else:
+            text_columns = _looked_up_text(self.planned, self.inputs)
+            transformed = transform_frame(self.workflow, canonical(frame, self.inputs, text_columns))
         return arrays(transformed, self.planned, self.specs())
 
     def specs(self) -> list[FeatureSpec]:
         """Return what a tower needs to know of each feature, in the recipe's order."""
-        return specs(self.workflow, self.planned)
+        return [spec(self.workflow, entry) for entry in self.planned]
 
     def rows_of(self, earlier: Workflow) -> dict[str, Rows]:
         """Return the earlier rows of each embedding table, by feature, see `workflows.fitting.warm_start.rows_of`."""
@@ -169,7 +151,3 @@ def _looked_up_text(planned: list[Planned], inputs: list[Input]) -> list[str]:
     """Return the columns of text that nothing but a vocabulary looks at, for which each distinct value once will do."""
     others = {column for entry in planned if not entry.feature.keeps_dictionaries for column in entry.columns}
     return [raw.name for raw in inputs if raw.dtype == "string" and not raw.list and raw.name not in others]
-
-
-def _dataset(rows: pd.DataFrame, gpu: bool) -> Dataset:
-    return Dataset(rows, cpu=not gpu)

@@ -15,7 +15,7 @@ from workflows.errors import DataError, RecipeError
 from workflows.features.canonical import canonical, describe
 from workflows.features.plan import plan
 from workflows.features.workflow import wants_gpu
-from workflows.fitting.fit import FittedSide, quiet
+from workflows.fitting.fit import FittedSide, PartedRows, quiet
 from workflows.fitting.learned import Learned
 from workflows.operators.text import tokens
 
@@ -36,7 +36,7 @@ FRAME = pd.DataFrame(
 def fitted(features: dict[str, Any], frame: pd.DataFrame, directory: Path) -> FittedSide:
     planned = plan(FeatureSide(features=features), "query.features")
     inputs = describe(frame, planned, "query.features")
-    return FittedSide.fit(planned, inputs, frame, False, directory / "workflow")
+    return FittedSide.fit(planned, inputs, PartedRows.of(frame), False, directory / "workflow")
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def fitted(feature: Any, parts: list[np.ndarray], directory: Path) -> FittedSide
     sample = pd.concat(frames, ignore_index=True)
     inputs = describe(sample, planned, "query.features")
     rows = PartedRows(frames.__getitem__, len(frames), sample)
-    return FittedSide.fit_parts(planned, inputs, rows, False, directory / "workflow", None)
+    return FittedSide.fit(planned, inputs, rows, False, directory / "workflow")
 
 
 @pytest.mark.parametrize("least", [1.7e9, -1e12, 0.1])

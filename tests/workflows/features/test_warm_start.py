@@ -29,7 +29,7 @@ from workflows.errors import DataError, RecipeError
 from workflows.features.canonical import describe
 from workflows.features.plan import plan
 from workflows.features.stage import build, load
-from workflows.fitting.fit import FittedSide
+from workflows.fitting.fit import FittedSide, PartedRows
 from workflows.fitting.learned import Learned
 from workflows.fitting.warm_start import with_new
 from workflows.fitting.warm_start_record import UNSEEN, Earlier, check_same
@@ -96,7 +96,12 @@ def side(rows: list[dict[str, Any]], directory: Path, earlier: FittedSide | None
     frame = pd.DataFrame(rows)
     inputs = describe(frame, planned, "query.features")
     return FittedSide.fit(
-        planned, inputs, frame, False, directory, earlier=earlier.workflow if earlier is not None else None
+        planned,
+        inputs,
+        PartedRows.of(frame),
+        False,
+        directory,
+        earlier=earlier.workflow if earlier is not None else None,
     )
 
 
@@ -195,7 +200,8 @@ def test_limits_may_change_but_take_no_code_away(tmp_path: Path) -> None:
     def make(name: str, feature: Any, values: list[Any], earlier: FittedSide | None = None) -> FittedSide:
         planned, frame = plan(FeatureSide(features={"a": feature}), "item.features"), pd.DataFrame({"a": values})
         known = earlier.workflow if earlier else None
-        return FittedSide.fit(planned, describe(frame, planned, ""), frame, False, tmp_path / name, earlier=known)
+        inputs, rows = describe(frame, planned, ""), PartedRows.of(frame)
+        return FittedSide.fit(planned, inputs, rows, False, tmp_path / name, earlier=known)
 
     old = make("old", Categorical(), ["x", "y", "z"])
     with pytest.raises(RecipeError, match=r"a: max_size is 2, but 3 values have codes"):
