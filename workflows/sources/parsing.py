@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import warnings
 import zipfile
 import zlib
@@ -53,7 +52,7 @@ class Number:
             value = int(text) if self.dtype == "int64" else float(text)
         except ValueError:
             return None
-        if not math.isfinite(value) or not -(2**63) <= value < 2**63:
+        if not -(2**63) <= value < 2**63:  # NaN is not, either
             return None
         return None if self.wrong(np.array([value]))[0] else value
 

@@ -138,6 +138,7 @@ def test_the_csv_data_sets_are_read_as_published(variant: str, fetch_files: Fetc
         ),
         ("100k", "ml-100k/u.data", b"196\t242\t3", b"196\t242\t9\t3", ["u.data, line 1", "4 fields", "'9', '3'"]),
         ("100k", "ml-100k/u.data", b"186\t267", b"186\t99999999999999999999", ["line 2", "item_id", "999999"]),
+        ("100k", "ml-100k/u.data", b"186\t267", b"186\t" + b"9" * 400, ["u.data, line 2", "item_id", "'999999"]),
         ("100k", "ml-100k/u.data", b"186\t", b"999\t", ["interactions", "user_id", "999", "row 1"]),
         ("100k", "ml-100k/u.user", b"|53|", b"|-3|", ["u.user, line 2", "age", "'-3'", "from 1 to 120"]),
         ("100k", "ml-100k/u.user", b"|F|", b"||", ["u.user, line 2", "gender", "''", "F or M"]),
