@@ -8,9 +8,8 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +21,11 @@ from workflows.progress import Progress
 MEMBER_LIMIT_BYTES: Final = 2 << 30
 """The largest file that we read out of an archive; the ratings of MovieLens 32M are 0.9 GB."""
 ROWS_PER_CHUNK: Final = 2_000_000
+DAMAGED: Final = (zipfile.BadZipFile, OSError, EOFError, zlib.error)
+"""What reading raises where an archive is damaged."""
 
 
-@dataclass(frozen=True)
-class Number:
+class Number(NamedTuple):
     """A column of numbers within `low <= x <= high`, multiples of `step` if there is one."""
 
     name: str
@@ -46,24 +46,36 @@ class Number:
         bad = ~((values >= self.low) & (values <= self.high))
         return bad if self.step is None else bad | (np.mod(values, self.step) != 0)
 
-    def parse(self, text: str) -> float | None:
-        """Return the number, or None if `text` is not one or out of place."""
+
+class Line(NamedTuple):
+    """A line of a file, from 1, and its fields."""
+
+    file: str
+    number: int
+    fields: list[str]
+
+    def error(self, column: str | None, value: object, expected: str) -> DataError:
+        """Return the error for one value of the line, or for the line as a whole."""
+        what = f"column {column!r}" if column else "the line"
+        return DataError(
+            f"{self.file}, line {self.number}: {what} must be {expected}, got {value!r}; "
+            "the archive is not the published one: delete it from the cache and fetch again"
+        )
+
+    def parsed(self, column: Number, text: str) -> float:
+        """Return the number that a text of the line is; raise DataError where it is none, or out of place."""
         try:
-            value = int(text) if self.dtype == "int64" else float(text)
+            value = int(text) if column.dtype == "int64" else float(text)
         except ValueError:
-            return None
-        if not -(2**63) <= value < 2**63:  # NaN is not, either
-            return None
-        return None if self.wrong(np.array([value]))[0] else value
+            value = float("nan")
+        if not -(2**63) <= value < 2**63 or column.wrong(np.array([value]))[0]:
+            raise self.error(column.name, text, column.expected)
+        return value
 
-
-def fail(file: str, line: int, column: str | None, value: object, expected: str) -> DataError:
-    """Return the error for one value of one line (1-based), or for the line as a whole."""
-    what = f"column {column!r}" if column else "the line"
-    return DataError(
-        f"{file}, line {line}: {what} must be {expected}, got {value!r}; "
-        "the archive is not the published one: delete it from the cache and fetch again"
-    )
+    def check_header(self, columns: Sequence[str]) -> None:
+        """Refuse a header line that is not `columns`."""
+        if self.fields != list(columns):
+            raise self.error(None, ",".join(self.fields), f"the header {','.join(columns)}")
 
 
 class Archive:
@@ -109,7 +121,7 @@ class Archive:
         with self.open(member) as file:
             try:
                 return file.read()
-            except (zipfile.BadZipFile, OSError, EOFError, zlib.error) as error:
+            except DAMAGED as error:
                 raise DataError(f"{self.name(member)}: damaged ({error}); delete the archive, fetch again") from None
 
     def text(self, member: str, encoding: str) -> str:
@@ -119,125 +131,97 @@ class Archive:
         except UnicodeDecodeError as error:
             line = error.object[: error.start].count(b"\n") + 1
             byte = error.object[error.start : error.start + 1]
-            raise fail(self.name(member), line, None, byte, f"{encoding} text") from None
+            raise Line(self.name(member), line, []).error(None, byte, f"{encoding} text") from None
+
+    def records(
+        self, member: str, encoding: str, separator: str, columns: Sequence[str], header: bool = False
+    ) -> Iterator[Line]:
+        """Yield the lines of plain delimited text, exactly one field per column; a header must be `columns`."""
+        # Not str.splitlines, which also breaks at characters that latin-1 titles may have.
+        lines = self.text(member, encoding).split("\n")
+        if not lines[-1]:
+            lines.pop()
+        split = enumerate((line.removesuffix("\r").split(separator) for line in lines), 1)
+        return self._counted(member, split, columns, header)
+
+    def csv_records(self, member: str, columns: Sequence[str]) -> Iterator[Line]:
+        """Yield the lines of comma-separated text with quotes, without its header, which must be `columns`."""
+        reader = csv.reader(io.StringIO(self.text(member, "utf-8"), newline=""))
+        return self._counted(member, ((reader.line_num, fields) for fields in reader), columns, header=True)
+
+    def _counted(
+        self, member: str, rows: Iterable[tuple[int, list[str]]], columns: Sequence[str], header: bool
+    ) -> Iterator[Line]:
+        lines = _counted((Line(self.name(member), number, fields) for number, fields in rows), columns)
+        if header:
+            next(lines, Line(self.name(member), 1, [])).check_header(columns)
+        return lines
 
 
-def records(text: str, file: str, separator: str, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line, fields) of plain delimited text, exactly one field per column."""
-    # Not str.splitlines, which also breaks at characters that latin-1 titles may have.
-    lines = text.split("\n")
-    if not lines[-1]:
-        lines.pop()
-    yield from _counted(
-        ((n, line.removesuffix("\r").split(separator)) for n, line in enumerate(lines, 1)), file, columns
-    )
+def _counted(lines: Iterable[Line], columns: Sequence[str]) -> Iterator[Line]:
+    for line in lines:
+        if len(line.fields) != len(columns):
+            raise line.error(None, line.fields, f"{len(columns)} fields ({', '.join(columns)})")
+        yield line
 
 
-def csv_records(text: str, file: str, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line, fields) of comma-separated text with quotes, without its header, which must be `columns`."""
-    reader = csv.reader(io.StringIO(text, newline=""))
-    rows = _counted(((reader.line_num, fields) for fields in reader), file, columns)
-    check_header(next(rows, (1, []))[1], file, columns)
-    yield from rows
+class NumberTable(NamedTuple):
+    """A table of numbers in a file."""
 
+    source: Callable[[], IO[bytes]]
+    """Opens the text from its start; it may be called twice."""
+    file: str
+    separator: str
+    columns: Sequence[Number]
+    header: Sequence[str] | None
+    """The fields of the first line, if there is such a line."""
 
-def check_header(fields: Sequence[str], file: str, columns: Sequence[str]) -> None:
-    """Refuse a header line that is not `columns`."""
-    if list(fields) != list(columns):
-        raise fail(file, 1, None, ",".join(fields), f"the header {','.join(columns)}")
+    def read(self, progress: Progress) -> pd.DataFrame:
+        """Read it fast, and slowly again to say what is wrong if something is."""
+        try:
+            return self._read_fast(progress)
+        except (ValueError, OverflowError, pd.errors.ParserWarning) as error:
+            self._diagnose()
+            what = f"not a table of {len(self.columns)} columns of numbers"
+            raise DataError(f"{self.file}: {what} ({error}); fetch it again") from None
+        except DAMAGED as error:
+            raise DataError(f"{self.file}: damaged ({error}); delete the archive from the cache, fetch again") from None
 
+    def _read_fast(self, progress: Progress) -> pd.DataFrame:
+        """Raise ValueError, OverflowError or a ParserWarning if anything is out of place."""
+        chunks: list[pd.DataFrame] = []
+        with self.source() as stream, warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            if self.header is not None:
+                Line(self.file, 1, self._split(stream.readline())).check_header(self.header)
+            for chunk in pd.read_csv(
+                stream,
+                sep=self.separator,
+                header=None,
+                names=[column.name for column in self.columns],
+                dtype={column.name: column.dtype for column in self.columns},
+                index_col=False,
+                skip_blank_lines=False,
+                na_filter=False,
+                quoting=csv.QUOTE_NONE,
+                chunksize=ROWS_PER_CHUNK,
+            ):
+                if any(column.wrong(chunk[column.name].to_numpy()).any() for column in self.columns):
+                    raise ValueError("a value is out of range")
+                chunks.append(chunk)
+                if len(chunk) == ROWS_PER_CHUNK:
+                    progress(f"{self.file}: {len(chunks) * ROWS_PER_CHUNK:,} rows read")
+        return pd.concat(chunks, ignore_index=True)
 
-def _counted(
-    rows: Iterable[tuple[int, list[str]]], file: str, columns: Sequence[str]
-) -> Iterator[tuple[int, list[str]]]:
-    for line, fields in rows:
-        if len(fields) != len(columns):
-            expected = f"{len(columns)} fields ({', '.join(columns)})"
-            raise fail(file, line, None, fields, expected)
-        yield line, fields
+    def _diagnose(self) -> None:
+        """Raise for the first line that is not as expected, if there is one."""
+        with self.source() as stream:
+            lines = (Line(self.file, number, self._split(line)) for number, line in enumerate(stream, 1))
+            if self.header is not None:
+                next(lines, None)
+            for line in _counted(lines, [column.name for column in self.columns]):
+                for column, text in zip(self.columns, line.fields, strict=True):
+                    line.parsed(column, text)
 
-
-def read_numbers(
-    source: Callable[[], IO[bytes]],
-    file: str,
-    separator: str,
-    columns: Sequence[Number],
-    progress: Progress,
-    header: Sequence[str] | None = None,
-) -> pd.DataFrame:
-    """Read a table of numbers fast, and slowly again to say what is wrong if something is.
-
-    Parameters
-    ----------
-    source
-        Opens the text from its start; it may be called twice.
-    header
-        The fields of the first line, if there is such a line.
-    """
-    try:
-        return _read_fast(source, file, separator, columns, progress, header)
-    except (ValueError, OverflowError, pd.errors.ParserWarning) as error:
-        _diagnose(source, file, separator, columns, header)
-        raise DataError(f"{file}: not a table of {len(columns)} columns of numbers ({error}); fetch it again") from None
-    except (zipfile.BadZipFile, OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{file}: damaged ({error}); delete the archive from the cache and fetch again") from None
-
-
-def _read_fast(
-    source: Callable[[], IO[bytes]],
-    file: str,
-    separator: str,
-    columns: Sequence[Number],
-    progress: Progress,
-    header: Sequence[str] | None,
-) -> pd.DataFrame:
-    """Raise ValueError, OverflowError or a ParserWarning if anything is out of place."""
-    chunks: list[pd.DataFrame] = []
-    with source() as stream, warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)
-        if header is not None:
-            check_header(_fields(stream.readline(), separator), file, header)
-        for chunk in _chunks(stream, separator, columns):
-            if any(column.wrong(chunk[column.name].to_numpy()).any() for column in columns):
-                raise ValueError("a value is out of range")
-            chunks.append(chunk)
-            if len(chunk) == ROWS_PER_CHUNK:
-                progress(f"{file}: {len(chunks) * ROWS_PER_CHUNK:,} rows read")
-    return pd.concat(chunks, ignore_index=True)
-
-
-def _chunks(stream: IO[bytes], separator: str, columns: Sequence[Number]) -> Iterator[pd.DataFrame]:
-    yield from pd.read_csv(
-        stream,
-        sep=separator,
-        header=None,
-        names=[column.name for column in columns],
-        dtype={column.name: column.dtype for column in columns},
-        index_col=False,
-        skip_blank_lines=False,
-        na_filter=False,
-        quoting=csv.QUOTE_NONE,
-        chunksize=ROWS_PER_CHUNK,
-    )
-
-
-def _diagnose(
-    source: Callable[[], IO[bytes]],
-    file: str,
-    separator: str,
-    columns: Sequence[Number],
-    header: Sequence[str] | None,
-) -> None:
-    """Raise for the first line that is not as expected, if there is one."""
-    with source() as stream:
-        lines = ((number, _fields(line, separator)) for number, line in enumerate(stream, 1))
-        if header is not None:
-            next(lines, None)
-        for line, fields in _counted(lines, file, [column.name for column in columns]):
-            for column, text in zip(columns, fields, strict=True):
-                if column.parse(text) is None:
-                    raise fail(file, line, column.name, text, column.expected)
-
-
-def _fields(line: bytes, separator: str) -> list[str]:
-    return line.decode("utf-8", errors="backslashreplace").rstrip("\r\n").split(separator)
+    def _split(self, line: bytes) -> list[str]:
+        return line.decode("utf-8", errors="backslashreplace").rstrip("\r\n").split(self.separator)
