@@ -18,7 +18,7 @@ from workflows.config import AnySplit, GivenSplit, LeaveLastOutSplit, PlaylistsS
 from workflows.errors import DataError
 from workflows.tables.given import part_numbers
 from workflows.tables.splits import Parts
-from workflows.tables.store import Stored, read_arrow, read_entities, shared_index, to_frame, to_frame_of_dictionaries
+from workflows.tables.store import Stored, read_arrow, read_part, shared_index, to_frame, to_frame_of_dictionaries
 
 PARTS = ("train", "valid", "test")
 _HEAD_ROWS = 1000
@@ -65,15 +65,15 @@ class Queries(NamedTuple):
         """Return rows of part `number` with the columns of their users."""
         if not self.users:
             return interactions
-        index = _users(self.tables)[1]
-        rows = self._positions(index, interactions[Columns.User], number)
-        users = _read_joined(self.tables, (self.tables / "users.parquet").stat().st_mtime_ns)
+        rows = self._positions(Columns.User, interactions[Columns.User], number)
+        path = self.tables / "users.parquet"
+        users = _read_users(path, path.stat().st_mtime_ns)
         joined = users[list(self.users)].iloc[rows].set_axis(interactions.index, axis=0)
         return pd.concat([interactions, joined], axis=1)
 
     def item_index(self, items: pd.Series, number: int) -> _Int64:
         """Return where the items of rows of part `number` stand in the catalogue, int64 [n]."""
-        return self._positions(_items(self.tables), items, number)
+        return self._positions(Columns.Item, items, number)
 
     def dividing(self, split: AnySplit) -> pd.DataFrame:
         """Return the columns of all interactions that a split looks at; users as int64 codes."""
@@ -90,13 +90,16 @@ class Queries(NamedTuple):
 
     def _user_codes(self, number: int) -> _Int64:
         users = to_frame_of_dictionaries(read_arrow(self.parts[number], [Columns.User]))[Columns.User]
-        return self._positions(_users(self.tables)[1], users, number)
+        return self._positions(Columns.User, users, number)
 
     def first(self, number: int) -> int:
         """Return the number, over all parts, of the first row of a part."""
         return sum(self.rows[:number])
 
-    def _positions(self, index: pd.Index, ids: pd.Series, number: int) -> _Int64:
+    def _positions(self, column: str, ids: pd.Series, number: int) -> _Int64:
+        """Return where users or items, by the `column` of their ids, stand in their table."""
+        path = self.tables / ("users.parquet" if column == Columns.User else "items.parquet")
+        index = _read_index(path, column, path.stat().st_mtime_ns)
         if isinstance(ids.dtype, pd.CategoricalDtype):
             of_categories = index.get_indexer(ids.cat.categories.astype(object))
             positions = np.append(of_categories, -1)[ids.cat.codes.to_numpy()]
@@ -171,7 +174,7 @@ def sample(queries: Queries) -> pd.DataFrame:
         some.append(same.assign(**telling.reset_index(drop=True)))
     frames = [pd.concat(some, ignore_index=True)] if own else []
     if queries.users:
-        users = _users(queries.tables)[0][list(queries.users)]
+        users = read_part(queries.tables / "users.parquet", list(queries.users))
         frames.append(_telling_rows(users, list(queries.users), _HEAD_ROWS))
     longest = max(map(len, frames))
     padded = [frame.iloc[np.minimum(np.arange(longest), len(frame) - 1)].reset_index(drop=True) for frame in frames]
@@ -201,25 +204,11 @@ def _telling(values: pd.Series) -> list[int]:
     return [int(np.argmax(look)) for look in looks if look.any()]
 
 
-def _users(tables: Path) -> tuple[pd.DataFrame, pd.Index]:
-    return _read_users(tables, (tables / "users.parquet").stat().st_mtime_ns)
+@lru_cache(maxsize=2)
+def _read_index(path: Path, column: str, changed: int) -> pd.Index:
+    return shared_index(read_part(path, [column])[column])
 
 
 @lru_cache(maxsize=1)
-def _read_users(tables: Path, changed: int) -> tuple[pd.DataFrame, pd.Index]:
-    users = read_entities(tables / "users.parquet")
-    return users, shared_index(users[Columns.User])
-
-
-@lru_cache(maxsize=1)
-def _read_joined(tables: Path, changed: int) -> pd.DataFrame:
-    return to_frame_of_dictionaries(read_arrow(tables / "users.parquet"))
-
-
-def _items(tables: Path) -> pd.Index:
-    return _read_items(tables, (tables / "items.parquet").stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=1)
-def _read_items(tables: Path, changed: int) -> Any:
-    return shared_index(read_entities(tables / "items.parquet", [Columns.Item])[Columns.Item])
+def _read_users(path: Path, changed: int) -> pd.DataFrame:
+    return to_frame_of_dictionaries(read_arrow(path))

@@ -61,9 +61,8 @@ class Tables:
             A file is missing, is not readable parquet, or holds an invalid table; names the file.
         """
         stored = open_tables(directory)
-        interactions = pd.concat([read_part(path) for path in stored.parts], ignore_index=True)
         try:
-            return cls(interactions, stored.users, stored.items)
+            return cls(stored.read(), stored.users, stored.items)
         except DataError as error:
             raise DataError(f"{directory}: {error}") from None
 
@@ -79,8 +78,8 @@ class Stored(NamedTuple):
     users: pd.DataFrame
     items: pd.DataFrame
 
-    def read(self, columns: list[str]) -> pd.DataFrame:
-        """Return some columns of all interactions."""
+    def read(self, columns: list[str] | None = None) -> pd.DataFrame:
+        """Return all interactions, or some of their columns."""
         return pd.concat([read_part(path, columns) for path in self.parts], ignore_index=True)
 
 
@@ -118,7 +117,7 @@ def open_tables(directory: Path) -> Stored:
     if not parts:
         raise DataError(f"{directory / 'interactions'}: no parts in it; run `retrieval fetch --force` to make them")
     rows = [int(_opened(path).metadata.num_rows) for path in parts]
-    users, items = (read_entities(directory / f"{table}.parquet") for table in ("users", "items"))
+    users, items = (read_part(directory / f"{table}.parquet") for table in ("users", "items"))
     try:
         check_users(users)
         check_items(items)
@@ -128,12 +127,7 @@ def open_tables(directory: Path) -> Stored:
 
 
 def read_part(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
-    """Return one part of the interactions, or some of its columns, rows 0..n-1; raise DataError as `open_tables`."""
-    return to_frame(read_arrow(path, columns))
-
-
-def read_entities(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
-    """Return users or items, or some of their columns; raise DataError as `open_tables`."""
+    """Return users, items or one part of the interactions, or some columns, rows 0..n-1; raise as `open_tables`."""
     return to_frame(read_arrow(path, columns))
 
 
