@@ -14,14 +14,12 @@ from nvtabular import Workflow
 
 from workflows.columns import Columns
 from workflows.errors import DataError
-from workflows.features.kinds.aggregate import Aggregated, aggregated
+from workflows.features.kinds.aggregate import Aggregate, aggregated
 from workflows.features.plan import Planned
 from workflows.fitting.learned import operator_of
-from workflows.operators.codes import Lookup
+from workflows.operators.codes import FIRST_KNOWN, Lookup
 
 DAY = 86_400
-_UNKNOWN = 3
-"""Rows of a table that come before the ids': padding, null and unseen."""
 
 
 class Table(NamedTuple):
@@ -48,19 +46,21 @@ def fit_aggregates(
         return {}
     from_map: Any = dd.from_map
     rows = from_map(read, range(parts), meta=read(0).iloc[:0])
-    known = {entry.output: operator_of(earlier, entry.output, Lookup).moments for entry in entries} if earlier else {}
-    return {entry.output: _table(entry, rows, known.get(entry.output)) for entry in entries}
+    tables = {}
+    for entry, feature in entries:
+        moments = operator_of(earlier, entry.output, Lookup).moments if earlier else None
+        tables[entry.output] = _table(entry, feature, rows, moments)
+    return tables
 
 
-def _table(entry: Aggregated, rows: Any, moments: npt.NDArray[np.float64] | None) -> Table:
-    feature = entry.feature
-    statistics = _by_id(rows, entry.key, feature.of if "mean" in feature.statistics else None)
+def _table(entry: Planned, feature: Aggregate, rows: Any, moments: npt.NDArray[np.float64] | None) -> Table:
+    statistics = _by_id(rows, entry.column, feature.of if "mean" in feature.statistics else None)
     columns = np.stack([_figures(statistic, statistics) for statistic in feature.statistics], axis=1)
     with np.errstate(over="ignore", invalid="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of means where there is no number
         if moments is None:
-            least = np.nanmin(columns[_UNKNOWN:], axis=0)
-            above = columns[_UNKNOWN:] - least  # exactly 0 where all are equal
+            least = np.nanmin(columns[FIRST_KNOWN:], axis=0)
+            above = columns[FIRST_KNOWN:] - least  # exactly 0 where all are equal
             moments = np.stack([least + np.nanmean(above, axis=0), np.nanstd(above, axis=0)], axis=1)
         mean, std = moments.T
         columns = np.where(np.isnan(columns), np.nanmean(columns, axis=0), columns)
@@ -110,7 +110,7 @@ def _figures(statistic: str, statistics: pd.DataFrame) -> npt.NDArray[np.float64
         last = _floats(statistics["last"])
         values = np.log1p((last.max() - last) / DAY)
         unknown = float(values.max())
-    return np.concatenate([np.full(_UNKNOWN, unknown), values])
+    return np.concatenate([np.full(FIRST_KNOWN, unknown), values])
 
 
 def _floats(values: pd.Series) -> npt.NDArray[np.float64]:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from msgspec import Meta
@@ -83,35 +83,23 @@ def _without_mean(values: pd.Series) -> npt.NDArray[np.bool_]:
     return np.asarray(np.abs(values.to_numpy(np.float64, na_value=np.nan)) > SQUARED)
 
 
-class Aggregated(NamedTuple):
-    """One aggregate of the recipe."""
-
-    output: str
-    key: str
-    feature: Aggregate
-
-
-def aggregated(planned: Iterable[Planned]) -> list[Aggregated]:
+def aggregated(planned: Iterable[Planned]) -> list[tuple[Planned, Aggregate]]:
     """Return the aggregates among the features."""
-    return [
-        Aggregated(entry.output, entry.column, entry.feature)
-        for entry in planned
-        if isinstance(entry.feature, Aggregate)
-    ]
+    return [(entry, entry.feature) for entry in planned if isinstance(entry.feature, Aggregate)]
 
 
 def columns_needed(planned: Iterable[Planned]) -> set[str]:
     """Return the columns of the interactions that aggregates look at."""
     entries = aggregated(planned)
-    of = {entry.feature.of for entry in entries if "mean" in entry.feature.statistics}
-    return {entry.key for entry in entries} | of | ({Columns.Timestamp} if entries else set())
+    of = {feature.of for _, feature in entries if "mean" in feature.statistics}
+    return {entry.column for entry, _ in entries} | of | ({Columns.Timestamp} if entries else set())
 
 
 def check_aggregates(planned: Iterable[Planned], section: str, interactions: Iterable[str]) -> None:
     """Raise RecipeError unless every aggregate is of the side's id, over columns that the interactions have."""
     key = Columns.User if section == "query.features" else Columns.Item
-    for entry in aggregated(planned):
-        if entry.key != key:
-            raise RecipeError(f"[{section}] {entry.key}: an aggregate is a feature of {key}; move it there")
+    for entry, _ in aggregated(planned):
+        if entry.column != key:
+            raise RecipeError(f"[{section}] {entry.column}: an aggregate is a feature of {key}; move it there")
     for column in sorted(columns_needed(planned) - set(interactions)):
         raise RecipeError(f"[{section}] {key}: the interactions have no column {column!r} to aggregate")
