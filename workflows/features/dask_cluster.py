@@ -65,21 +65,16 @@ def client(workers: int | None = None, scheduler: str | None = None, device: Dev
 def _local(workers: int, device: Device) -> Any:
     """Return a cluster of this machine; it has no dashboard, and nobody outside can reach it."""
     options = {"n_workers": workers, "host": LOCALHOST, "dashboard_address": None, "silence_logs": logging.ERROR}
-    if _on_gpus(device):
-        from dask_cuda import LocalCUDACluster
+    if device != "cpu":  # Merlin, which knows about GPUs, takes seconds to import
+        from workflows.features.workflow import wants_gpu
 
-        return LocalCUDACluster(**options)
+        if wants_gpu(device):
+            from dask_cuda import LocalCUDACluster
+
+            return LocalCUDACluster(**options)
     from distributed import LocalCluster
 
     return LocalCluster(threads_per_worker=1, processes=True, **options)
-
-
-def _on_gpus(device: Device) -> bool:
-    if device == "cpu":
-        return False  # Merlin, which knows about GPUs, takes seconds to import
-    from workflows.features.workflow import wants_gpu
-
-    return wants_gpu(device)
 
 
 @contextmanager

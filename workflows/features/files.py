@@ -28,15 +28,10 @@ def write_arrays(arrays: dict[str, np.ndarray], path: Path) -> None:
         name: pa.array(array) if array.ndim == 1 else pa.FixedSizeListArray.from_arrays(array.ravel(), array.shape[1])
         for name, array in arrays.items()
     }
-    _write(pa.table(columns), path)
+    write_rows(pa.table(columns), path)
 
 
-def write_rows(rows: pa.Table, path: Path) -> None:
-    """Write raw rows."""
-    _write(rows, path)
-
-
-def _write(table: pa.Table, path: Path) -> None:
+def write_rows(table: pa.Table, path: Path) -> None:
     """Whole numbers as differences, which take less space than Snappy leaves, and less time; text with a dictionary."""
     whole = [field.name for field in table.schema if pa.types.is_int64(field.type)]
     text = [field.name for field in table.schema if pa.types.is_string(field.type)]

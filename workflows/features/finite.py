@@ -36,16 +36,11 @@ def check_finite(
 
 def check_rows(fitted: Any, planned: Sequence[Planned], raw: pd.DataFrame, table: str) -> None:
     """Transform all rows of a table and raise DataError as `check_finite` does, if there are features of numbers."""
-    if not any(map(has_numbers, planned)):
+    if not any(entry.is_numbers or len(entry.arrays) > 1 for entry in planned):
         return
     for first in range(0, len(raw), _ROWS):
         rows = raw.iloc[first : first + _ROWS].reset_index(drop=True)
         check_finite(fitted.transform(rows), planned, rows, table, first)
-
-
-def has_numbers(entry: Planned) -> bool:
-    """Return whether one of the arrays of a feature is float32."""
-    return entry.is_numbers or len(entry.arrays) > 1
 
 
 def _shown(value: Any) -> str:

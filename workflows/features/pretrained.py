@@ -14,11 +14,10 @@ import pandas as pd
 
 from workflows.config import Embedding
 from workflows.errors import DataError
+from workflows.features.kinds.coded import FIRST_KNOWN
 
 if TYPE_CHECKING:
     from workflows.features.plan import Planned
-
-FIRST_KNOWN = 3
 
 
 class Pretrained(NamedTuple):

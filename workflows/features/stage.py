@@ -227,7 +227,10 @@ def _incomplete(directory: Path, error: Exception) -> StageError:
 def _plan(query: FeatureSide, item: FeatureSide, earlier: Earlier | None) -> tuple[list[Planned], list[Planned]]:
     """Plan the features of both sides, and compare them with those of an earlier run."""
     plans = plan(query, "query.features"), plan(item, "item.features")
-    _check_names(*plans)
+    both = {entry.output for entry in plans[0]} & {entry.output for entry in plans[1]}
+    if both:
+        name = min(both)
+        raise RecipeError(f"[query.features] and [item.features] both make a feature {name!r}; rename one raw column")
     if earlier:
         check_same(query, earlier.query, "query.features", earlier.run)
         check_same(item, earlier.item, "item.features", earlier.run)
@@ -261,13 +264,6 @@ def _check_users(fitted: FittedSide, stored: Stored, queries: Queries, sample_ro
     rows = rows.assign(**{column: stored.users[column].reset_index(drop=True) for column in own})
     planned = [entry for entry in fitted.planned if set(entry.columns) & set(own)]
     check_rows(fitted, planned, rows, "users")
-
-
-def _check_names(query: list[Planned], item: list[Planned]) -> None:
-    both = {entry.output for entry in query} & {entry.output for entry in item}
-    if both:
-        name = min(both)
-        raise RecipeError(f"[query.features] and [item.features] both make a feature {name!r}; rename one raw column")
 
 
 def _check_reserved(tables: Stored) -> None:

@@ -45,13 +45,11 @@ class Learned:
 
     def edges(self, output: str) -> list[float]:
         """Return the bucket edges of a bucketized feature."""
-        edges: list[float] = self._operator(output, BucketCodes, FittedBuckets).edges
-        return edges
+        return self._operator(output, BucketCodes, FittedBuckets).edges
 
     def shift_and_scale(self, output: str) -> tuple[float, float]:
         """Return what is subtracted from a number, and what it is divided by then."""
-        moments: tuple[float, float] = self._operator(output, Standardise, MinMax).shift_and_scale(output)
-        return moments
+        return self._operator(output, Standardise, MinMax).shift_and_scale(output)
 
     def width(self, output: str) -> int:
         """Return how many numbers the vectors of a column have."""

@@ -109,16 +109,10 @@ def _limit(entry: Planned, old: int) -> int | None:
     return None
 
 
-def _keep_moments(op: Any, earlier: Any, entry: Planned) -> None:
-    op.means[entry.output], op.stds[entry.output] = earlier.means[entry.output], earlier.stds[entry.output]
-
-
-def _keep_range(op: Any, earlier: Any, entry: Planned) -> None:
-    op.mins[entry.output], op.maxs[entry.output] = earlier.mins[entry.output], earlier.maxs[entry.output]
-
-
-def _keep_edges(op: Any, earlier: Any, _: Planned) -> None:
-    op.edges = earlier.edges
+def _keep_scale(op: Any, earlier: Any, _: Planned) -> None:
+    for name in ("means", "stds", "mins", "maxs", "edges"):
+        if hasattr(op, name):
+            setattr(op, name, getattr(earlier, name))
 
 
 def _check_ids(op: Any, earlier: Any, entry: Planned) -> None:
@@ -133,9 +127,9 @@ def _check_ids(op: Any, earlier: Any, entry: Planned) -> None:
 
 _KEEP: Final[dict[type, Callable[[Any, Any, Planned], None]]] = {
     Codes: _keep_codes,
-    Standardise: _keep_moments,
-    MinMax: _keep_range,
-    FittedBuckets: _keep_edges,
+    Standardise: _keep_scale,
+    MinMax: _keep_scale,
+    FittedBuckets: _keep_scale,
     KeyedCodes: _check_ids,
 }
 

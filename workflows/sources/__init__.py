@@ -33,14 +33,7 @@ class Fetched(Protocol):
 def fetch(config: Data, cache: Path, progress: Progress) -> Fetched:
     """Return the tables of a recipe's source, read once; rows that do not fit into memory are read when saved.
 
-    Parameters
-    ----------
-    config
-        The recipe's `[data]`.
-    cache
-        Directory that keeps downloads; it is made where it is missing.
-    progress
-        Called with lines of text.
+    `cache` keeps downloads; it is made where it is missing.
 
     Raises
     ------
@@ -49,23 +42,14 @@ def fetch(config: Data, cache: Path, progress: Progress) -> Fetched:
     DataError
         What it holds is not valid.
     """
-    fetched: Fetched = _module(config).fetch(config, cache, progress)
-    return fetched
+    return _module(config).fetch(config, cache, progress)
 
 
 def state(config: Data) -> Any:
-    """Return what a source's inputs are now: where two runs of it differ, they have changed between.
+    """Return what a source's inputs are now, as JSON: where two runs of it differ, they have changed between.
 
-    Parameters
-    ----------
-    config
-        The recipe's `[data]`.
-
-    Returns
-    -------
-    Any
-        JSON: each file with its size in bytes and its version (time of change, or what a store has); None where inputs
-        cannot change.
+    Each file with its size in bytes and its version (time of change, or what a store has); None where inputs cannot
+    change.
     """
     look = getattr(_module(config), "state", None)
     return look(config) if look else None

@@ -44,17 +44,11 @@ class Coded(ColumnKind, frozen=True, kw_only=True):
         return bool(self.hash_buckets) and not self.is_limited
 
     def rules(self) -> list[Rule]:
-        return [
-            (
-                bool(self.min_frequency and self.max_size),
-                "min_frequency and max_size cannot be combined; set one of the two",
-            ),
-            (
-                bool(self.shared) and self.is_hashed,
-                "a vocabulary is not needed where every value is hashed: the same values have the same codes; remove "
-                "one",
-            ),
-        ]
+        both = "min_frequency and max_size cannot be combined; set one of the two"
+        hashed = (
+            "a vocabulary is not needed where every value is hashed: the same values have the same codes; remove one"
+        )
+        return [(bool(self.min_frequency and self.max_size), both), (bool(self.shared) and self.is_hashed, hashed)]
 
     def chain(self, entry: Planned, sources: Sources) -> Any:
         from workflows.operators.codes import Codes, HashCodes, ListCodes

@@ -86,10 +86,8 @@ class Number(ColumnKind, frozen=True, kw_only=True):
         if not self.normalise or not len(numbers):
             return numbers
         ranged = self.normalise == "min-max"
-        shift, scale = (
-            float(numbers.min() if ranged else numbers.mean()),
-            float(np.ptp(numbers) if ranged else np.std(numbers)),
-        )
+        shift = float(numbers.min() if ranged else numbers.mean())
+        scale = float(np.ptp(numbers) if ranged else np.std(numbers))
         if not (np.isfinite(shift) and np.isfinite(scale)):
             return np.full(len(numbers), np.nan)
         return (numbers - shift) / (scale if scale > 0 else 1.0)
