@@ -77,8 +77,7 @@ def check(
         findings += column_findings(stored, used_columns(query, item))
         findings += number_findings(stored, query, item)
         progress("looking at rows")
-        events = Events.of(stored)
-        findings += row_findings(events, stored, data.split, facts)
+        findings += row_findings(Events.of(stored), data.split, facts)
     findings.sort(key=lambda finding: (SEVERITIES.index(finding.severity), -finding.rows))
     return Checked(facts=facts, findings=findings)
 

@@ -38,6 +38,7 @@ SINGLE: Final = 0.5
 class Events(NamedTuple):
     """All interactions, as positions of their users and items."""
 
+    stored: Stored
     user: npt.NDArray[np.int32]
     item: npt.NDArray[np.int32]
     time: npt.NDArray[np.int64]
@@ -51,7 +52,7 @@ class Events(NamedTuple):
             part = read_part(path, [Columns.User, Columns.Item, Columns.Timestamp])
             codes = users.get_indexer(part[Columns.User]), items.get_indexer(part[Columns.Item])
             parts.append((*(code.astype(np.int32) for code in codes), part[Columns.Timestamp].to_numpy(np.int64)))
-        return cls(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+        return cls(stored, *(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
     @property
     def pairs(self) -> npt.NDArray[np.int64]:
@@ -62,94 +63,85 @@ class Events(NamedTuple):
         """Return what a split looks at."""
         return pd.DataFrame({Columns.User: self.user, Columns.Item: self.item, Columns.Timestamp: self.time})
 
-    def dividing(self, stored: Stored, split: AnySplit) -> pd.DataFrame:
-        """Return the same, and the part of a published split that each row was given to."""
-        if not isinstance(split, GivenSplit):
-            return self.frame()
-        return self.frame().assign(**{Columns.Split: part_numbers(stored.parts, split)})
+    def user_id(self, user: int) -> Any:
+        """Return the id of the user at a position."""
+        return plain(self.stored.users[Columns.User].iloc[user])
 
+    def item_id(self, item: int) -> Any:
+        """Return the id of the item at a position."""
+        return plain(self.stored.items[Columns.Item].iloc[item])
 
-class _Report:
-    """Makes findings about rows, with the ids of those rows as examples."""
-
-    def __init__(self, events: Events, stored: Stored) -> None:
-        self.events = events
-        self.users = stored.users[Columns.User].to_numpy()
-        self.items = stored.items[Columns.Item].to_numpy()
-
-    def rows(self, severity: Severity, check: str, positions: Any, of: int, message: str, remedy: str) -> Finding:
-        """About interactions at `positions` [m]."""
+    def finding(self, severity: Severity, check: str, positions: Any, of: int, message: str, remedy: str) -> Finding:
+        """Return a finding about the interactions at `positions` [m], with the first of them as examples."""
         examples = [self._example(int(row)) for row in positions[:EXAMPLES]]
         return Finding(severity, check, "interactions", len(positions), of, message, remedy, examples=examples)
 
     def _example(self, row: int) -> dict[str, Any]:
-        events = self.events
-        seconds = int(events.time[row])
-        shown: dict[str, Any] = {
-            "row": row,
-            Columns.User: plain(self.users[events.user[row]]),
-            Columns.Item: plain(self.items[events.item[row]]),
-            Columns.Timestamp: seconds,
-        }
+        user, item, seconds = self.user_id(self.user[row]), self.item_id(self.item[row]), int(self.time[row])
+        shown = {"row": row, Columns.User: user, Columns.Item: item, Columns.Timestamp: seconds}
         if seconds:
             shown["time"] = datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
         return shown
 
 
-def row_findings(events: Events, stored: Stored, split: AnySplit, facts: dict[str, Any]) -> Iterator[Finding]:
+def row_findings(events: Events, split: AnySplit, facts: dict[str, Any]) -> Iterator[Finding]:
     """Yield what is suspicious, and put what the split's parts are into `facts`."""
-    report = _Report(events, stored)
-    yield from _times(events, report)
-    yield from _duplicates(events, report)
-    yield from _heavy_users(events, report)
+    yield from _times(events)
+    yield from _duplicates(events)
+    yield from _heavy_users(events)
+    divided = events.frame()
     try:
-        parts = split_rows(events.dividing(stored, split), split)
+        if isinstance(split, GivenSplit):
+            divided[Columns.Split] = part_numbers(events.stored.parts, split)
+        parts = split_rows(divided, split)
     except DataError as error:
         yield Finding.of_error("split", "interactions", error, "choose another split")
         return
     facts.update({name: len(rows) for name, rows in parts._asdict().items()})
-    yield from _cold(events, parts, report, facts)
-    yield from _repeated(events, parts, split, report)
-    yield from _ties(events, parts, split, report)
-    yield from _untested(events, parts, split, report)
+    yield from _cold(events, parts, facts)
+    yield from _repeated(events, parts, split)
+    yield from _ties(events, parts, split)
+    yield from _untested(events, parts, split)
 
 
-def _times(events: Events, report: _Report) -> Iterator[Finding]:
+def _times(events: Events) -> Iterator[Finding]:
     seconds, rows = events.time, len(events.time)
     if not seconds.any():
         return  # they have none
     unit = "is data.timestamp_unit right?"
     if rows > 1 and seconds.min() == seconds.max():
         everything = np.arange(rows)
-        yield report.rows("warning", "time/constant", everything, rows, "all have the same time", unit)
+        yield events.finding("warning", "time/constant", everything, rows, "all have the same time", unit)
     early = np.flatnonzero(seconds < YEAR_1990)
     if len(early):
         what = "have the time 0" if not seconds[early].any() else "have a time before 1990"
-        yield report.rows("warning", "time/early", early, rows, what, unit if len(early) == rows else "correct them")
+        yield events.finding("warning", "time/early", early, rows, what, unit if len(early) == rows else "correct them")
     late = np.flatnonzero(seconds > time.time() + DAY)
     if len(late):
-        yield report.rows("warning", "time/future", late, rows, "have a time in the future", unit)
+        yield events.finding("warning", "time/future", late, rows, "have a time in the future", unit)
     if rows > 1 and not (seconds % DAY).any() and seconds.min() != seconds.max():
         message = "are dated by the day: what comes first within one is the order of the rows"
-        yield report.rows("note", "time/days", np.arange(rows), rows, message, "bring the time of day, if there is one")
+        yield events.finding(
+            "note", "time/days", np.arange(rows), rows, message, "bring the time of day, if there is one"
+        )
 
 
-def _duplicates(events: Events, report: _Report) -> Iterator[Finding]:
+def _duplicates(events: Events) -> Iterator[Finding]:
     if not events.time.any():
         return  # without times nothing tells a second visit from a duplicate
     twice = np.flatnonzero(events.frame().duplicated().to_numpy())
     if len(twice):
         message = "have user, item and time of an earlier row"
-        yield report.rows("warning", "duplicate", twice, len(events.time), message, "drop them where they come from")
+        yield events.finding("warning", "duplicate", twice, len(events.time), message, "drop them where they come from")
 
 
-def _heavy_users(events: Events, report: _Report) -> Iterator[Finding]:
+def _heavy_users(events: Events) -> Iterator[Finding]:
     counts = np.bincount(events.user)
     active = counts[counts > 0]
     limit = max(HEAVY_ROWS, HEAVY_TIMES * float(np.median(active)))
     heavy = np.argsort(-counts, kind="stable")[: int((counts > limit).sum())]
     if len(heavy):
-        examples = [{Columns.User: plain(report.users[user]), "rows": int(counts[user])} for user in heavy[:EXAMPLES]]
+        examples = [{Columns.User: events.user_id(user), "rows": int(counts[user])} for user in heavy[:EXAMPLES]]
         median, rows = np.median(active), int(counts[heavy].sum())
         message = f"come from {len(heavy):,} users with over {limit:,.0f} each (the median user has {median:,.0f})"
         remedy = "are these people? bots, shops and test accounts are better left out"
@@ -162,7 +154,7 @@ def _heavy_users(events: Events, report: _Report) -> Iterator[Finding]:
         yield Finding("note", "single-users", "users", single, len(active), "have one interaction", remedy)
 
 
-def _cold(events: Events, parts: Parts, report: _Report, facts: dict[str, Any]) -> Iterator[Finding]:
+def _cold(events: Events, parts: Parts, facts: dict[str, Any]) -> Iterator[Finding]:
     """Test rows of users or items that training knows nothing of."""
     facts["cold"] = {}
     for name, codes, limit in (("users", events.user, COLD_USERS), ("items", events.item, COLD_ITEMS)):
@@ -174,10 +166,10 @@ def _cold(events: Events, parts: Parts, report: _Report, facts: dict[str, Any]) 
             severity: Severity = "warning" if len(cold) > limit * len(parts.test) else "note"
             message = f"of the test are of {name} without training rows"
             remedy = f"expected of a split by time; features of {name} help, ids do not"
-            yield report.rows(severity, f"cold/{name}", cold, len(parts.test), message, remedy)
+            yield events.finding(severity, f"cold/{name}", cold, len(parts.test), message, remedy)
 
 
-def _repeated(events: Events, parts: Parts, split: AnySplit, report: _Report) -> Iterator[Finding]:
+def _repeated(events: Events, parts: Parts, split: AnySplit) -> Iterator[Finding]:
     """Test rows whose user has that very item in training."""
     pairs = events.pairs
     again = parts.test[np.isin(pairs[parts.test], pairs[parts.train])]
@@ -185,10 +177,10 @@ def _repeated(events: Events, parts: Parts, split: AnySplit, report: _Report) ->
         severity: Severity = "warning" if isinstance(split, (RandomSplit, GivenSplit)) else "note"
         message = "of the test are of an item that the user has in training, too"
         remedy = "judge by the figures for unseen items, or keep one row for each user and item"
-        yield report.rows(severity, "leakage/repeated", again, len(parts.test), message, remedy)
+        yield events.finding(severity, "leakage/repeated", again, len(parts.test), message, remedy)
 
 
-def _ties(events: Events, parts: Parts, split: AnySplit, report: _Report) -> Iterator[Finding]:
+def _ties(events: Events, parts: Parts, split: AnySplit) -> Iterator[Finding]:
     """Test rows that are not later than what was learned from."""
     seconds, of = events.time, len(parts.test)
     if not seconds.any() or seconds.min() == seconds.max():
@@ -196,7 +188,7 @@ def _ties(events: Events, parts: Parts, split: AnySplit, report: _Report) -> Ite
     if isinstance(split, RandomSplit):
         later = parts.test[seconds[parts.test] < seconds[parts.train].max()]
         message = "of the test are older than the newest training row: the model has seen the future"
-        yield report.rows("note", "leakage/future", later, of, message, 'a split by time: kind = "temporal"')
+        yield events.finding("note", "leakage/future", later, of, message, 'a split by time: kind = "temporal"')
         return
     if isinstance(split, TemporalSplit):
         tied = parts.test[seconds[parts.test] <= max(seconds[parts.train].max(), seconds[parts.valid].max())]
@@ -209,16 +201,16 @@ def _ties(events: Events, parts: Parts, split: AnySplit, report: _Report) -> Ite
         return
     if len(tied) > TIED * of:
         message = "of the test have the same time as rows that are learned from: which came last is chance"
-        yield report.rows("warning", "leakage/ties", tied, of, message, "bring finer times, or a random split")
+        yield events.finding("warning", "leakage/ties", tied, of, message, "bring finer times, or a random split")
 
 
-def _untested(events: Events, parts: Parts, split: AnySplit, report: _Report) -> Iterator[Finding]:
+def _untested(events: Events, parts: Parts, split: AnySplit) -> Iterator[Finding]:
     """Items that nothing is learned about, and users that leave-last-out has to pass over."""
-    known = np.bincount(events.item[parts.train], minlength=len(report.items)) > 0
+    known = np.bincount(events.item[parts.train], minlength=len(events.stored.items)) > 0
     if not known.all():
         unknown = np.flatnonzero(~known)
         message, remedy = "have no training rows; they are found by their features alone", "fine for new items"
-        examples = [{Columns.Item: plain(report.items[item])} for item in unknown[:EXAMPLES]]
+        examples = [{Columns.Item: events.item_id(item)} for item in unknown[:EXAMPLES]]
         yield Finding("note", "unseen-items", "items", len(unknown), len(known), message, remedy, examples=examples)
     if isinstance(split, LeaveLastOutSplit):
         counts = np.bincount(events.user)
@@ -228,5 +220,5 @@ def _untested(events: Events, parts: Parts, split: AnySplit, report: _Report) ->
             severity: Severity = "warning" if len(few) > SINGLE * active else "note"
             message = "have less than three interactions, so none of theirs is tested"
             remedy = "a random or temporal split tests them"
-            examples = [{Columns.User: plain(report.users[user])} for user in few[:EXAMPLES]]
+            examples = [{Columns.User: events.user_id(user)} for user in few[:EXAMPLES]]
             yield Finding(severity, "untested-users", "users", len(few), active, message, remedy, examples=examples)

@@ -232,7 +232,7 @@ def test_counts_are_those_of_a_search_row_by_row(rows: list[tuple[int, int, int]
         Tables(frame, pd.DataFrame({"user_id": ids["user_id"]}), items).save(Path(name) / "tables")
         stored = open_tables(Path(name) / "tables")
         facts: dict[str, Any] = {}
-        counts = {finding.check: finding.rows for finding in row_findings(Events.of(stored), stored, split, facts)}
+        counts = {finding.check: finding.rows for finding in row_findings(Events.of(stored), split, facts)}
     parts = split_rows(frame, split)
     train = [rows[row] for row in parts.train]
     test = [rows[row] for row in parts.test]
