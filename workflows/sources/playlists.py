@@ -6,7 +6,7 @@ one row per playlist and track. docs/playlists.md says what the columns mean.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +14,7 @@ from typing import Any, Final
 import fsspec
 import numpy as np
 import pandas as pd
+from msgspec.structs import astuple
 
 from workflows.columns import Columns
 from workflows.config import Playlists
@@ -57,9 +58,10 @@ class Slices:
                     )
                 seen[playlist.pid] = path
                 for track in playlist.tracks:
-                    tracks.setdefault(track.track_uri, _item_of(track))
+                    tracks.setdefault(track.track_uri, astuple(track)[1:])
             playlists.append(pd.DataFrame(map(_row_of, content.playlists), columns=list(_USERS)))
-        return pd.concat(playlists, ignore_index=True), pd.DataFrame(list(tracks.values()), columns=list(_ITEMS))
+        items = pd.DataFrame(list(tracks.values()), columns=list(_ITEMS)).astype({TRACK_DURATION: np.float64})
+        return pd.concat(playlists, ignore_index=True), items
 
     def interactions(self) -> Iterator[pd.DataFrame]:
         """Read every slice once and yield its rows, playlist after playlist, tracks in their order."""
@@ -102,12 +104,8 @@ def fetch(config: Playlists, cache: Path, progress: Progress) -> Slices:
 def state(config: Playlists) -> dict[str, Any]:
     """Return what changes when the slices do: names and sizes, and times where the file system has them."""
     filesystem, root = fsspec.core.url_to_fs(config.path)
-    infos = filesystem.glob(f"{root.rstrip('/')}/{PATTERN}", detail=True)
-    facts: tuple[Callable[[Any], Any], ...] = (
-        lambda info: info.get("size"),
-        lambda info: str(info.get("mtime", info.get("LastModified"))),
-    )
-    return {str(path): [fact(info) for fact in facts] for path, info in sorted(infos.items())}
+    infos = sorted(filesystem.glob(f"{root.rstrip('/')}/{PATTERN}", detail=True).items())
+    return {str(path): [info.get("size"), str(info.get("mtime", info.get("LastModified")))] for path, info in infos}
 
 
 def counts(artists: pd.Series, albums: pd.Series, durations: pd.Series) -> dict[str, float]:
@@ -118,28 +116,16 @@ def counts(artists: pd.Series, albums: pd.Series, durations: pd.Series) -> dict[
     return {name: float(figure) for name, figure in zip(COUNTS, figures, strict=True)}
 
 
-_USERS: Final = (
-    Columns.User,
-    TITLE,
-    "description",
-    "collaborative",
-    "modified_at",
-    "num_followers",
-    "num_edits",
-    *COUNTS,
-)
+_OWN: Final = ("description", "collaborative", "modified_at", "num_followers", "num_edits")
+_USERS: Final = (Columns.User, TITLE, *_OWN, *COUNTS)
 _ITEMS: Final = (Columns.Item, Columns.Title, ARTIST, "artist_name", ALBUM, "album_name", TRACK_DURATION)
+"""The fields of `Track` after its position, in their order."""
 
 
 def _row_of(playlist: Playlist) -> tuple[Any, ...]:
     own = playlist.pid, playlist.name, playlist.description, playlist.collaborative == "true", playlist.modified_at
     totals = (float(figure) for figure in _running(playlist.tracks)[-1])
     return *own, playlist.num_followers, playlist.num_edits, *totals
-
-
-def _item_of(track: Track) -> tuple[Any, ...]:
-    names = track.track_uri, track.track_name, track.artist_uri, track.artist_name, track.album_uri, track.album_name
-    return *names, float(track.duration_ms)
 
 
 def _interactions_of(playlists: list[Playlist]) -> pd.DataFrame:

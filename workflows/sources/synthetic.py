@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -44,12 +43,10 @@ class Generated(NamedTuple):
     def save(self, directory: Path) -> None:
         """Write the tables as `workflows.tables.store.write_tables` does."""
         world = _World.of(self.config)
-        rows = write_tables(directory, self._chunks(world), world.user_table(), world.item_table())
+        firsts = range(0, self.config.interactions, PART_ROWS)
+        chunks = (world.interactions(number, first) for number, first in enumerate(firsts))
+        rows = write_tables(directory, chunks, world.user_table(), world.item_table())
         self.progress(f"made {rows:,} interactions of {self.config.users:,} users and {self.config.items:,} items")
-
-    def _chunks(self, world: _World) -> Iterator[pd.DataFrame]:
-        for number, first in enumerate(range(0, self.config.interactions, PART_ROWS)):
-            yield world.interactions(number, first, min(PART_ROWS, self.config.interactions - first))
 
 
 class _World(NamedTuple):
@@ -90,13 +87,14 @@ class _World(NamedTuple):
         table = pd.DataFrame({Columns.Item: self.item_ids, Columns.Title: titles, "topic": topic, "price": self.prices})
         return table.sort_values(Columns.Item, ignore_index=True)
 
-    def interactions(self, number: int, first: int, rows: int) -> pd.DataFrame:
+    def interactions(self, number: int, first: int) -> pd.DataFrame:
         """Return chunk `number`, whose first row is row `first` of all; it depends on no other chunk.
 
         The item at rank r of cluster c is item r * clusters + c: within its cluster it is chosen by its rank's
         popularity, and the cluster is the user's own with a probability of `affinity`.
         """
         random = np.random.default_rng([self.config.seed, number])
+        rows = min(PART_ROWS, self.config.interactions - first)
         users = _ranks(random, self.config.users, self.config.skew, rows)
         loyal = random.random(rows) < self.config.affinity
         clusters = np.where(loyal, self.user_clusters[users], random.integers(0, self.config.clusters, rows))

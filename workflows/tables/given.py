@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -74,10 +74,16 @@ def carve(interactions: pd.DataFrame, train: Rows, test: Rows, split: GivenSplit
 
 def last_rows(interactions: pd.DataFrame) -> Rows:
     """Return where the last row of every user with three or more stands, ties in file order; int64, ascending."""
+    order, ends = by_user(interactions)
+    return np.sort(order[ends - 1]).astype(np.int64, copy=False)
+
+
+def by_user(interactions: pd.DataFrame) -> tuple[Rows, Rows]:
+    """Return the rows by user and time, ties in file order, and where those of users with three or more end there."""
     users = pd.factorize(interactions[Columns.User])[0]
     order = np.lexsort((interactions[Columns.Timestamp].to_numpy(), users))
     counts = np.bincount(users)
-    return cast(Rows, np.sort(order[np.cumsum(counts)[counts >= 3] - 1]).astype(np.int64, copy=False))
+    return order, np.cumsum(counts)[counts >= 3]
 
 
 def _is_by_time(interactions: pd.DataFrame, train: Rows, test: Rows) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ import pandas as pd
 from workflows.columns import Columns
 from workflows.config import AnySplit, GivenSplit, LeaveLastOutSplit, PlaylistsSplit, RandomSplit, TemporalSplit
 from workflows.errors import DataError
-from workflows.tables.given import carve
+from workflows.tables.given import by_user, carve
 
 Rows = npt.NDArray[np.int64]
 
@@ -27,17 +27,7 @@ class Parts(NamedTuple):
 def split(interactions: pd.DataFrame, config: AnySplit) -> Parts:
     """Divide the rows as the recipe says.
 
-    Parameters
-    ----------
-    interactions
-        Those columns of the interactions that the split reads: user, timestamp (int64 seconds) or `split`.
-    config
-        The recipe's `data.split`.
-
-    Returns
-    -------
-    Parts
-        Int64 row positions; every row is in exactly one part.
+    `interactions` have the columns that the split reads: user, timestamp (int64 seconds) or `split`.
 
     Raises
     ------
@@ -80,10 +70,7 @@ def _cut(order: Rows, test: float, validation: float) -> Parts:
 
 
 def _leave_last_out(interactions: pd.DataFrame) -> Parts:
-    users = pd.factorize(interactions[Columns.User])[0]
-    order = np.lexsort((interactions[Columns.Timestamp].to_numpy(), users))
-    counts = np.bincount(users)
-    ends = np.cumsum(counts)[counts >= 3]
+    order, ends = by_user(interactions)
     part = np.zeros(len(interactions), dtype=np.int8)
     part[order[ends - 1]] = 2
     part[order[ends - 2]] = 1
@@ -99,7 +86,7 @@ def _given(interactions: pd.DataFrame, config: GivenSplit) -> Parts:
 
 def _numbered(part: npt.NDArray[np.int8]) -> Parts:
     """Return where the rows of parts 0, 1 and 2 stand, in file order."""
-    return Parts(*(cast(Rows, np.flatnonzero(part == which).astype(np.int64, copy=False)) for which in range(3)))
+    return Parts(*(np.flatnonzero(part == which).astype(np.int64, copy=False) for which in range(3)))
 
 
 def _whole_users(interactions: pd.DataFrame, config: PlaylistsSplit) -> Parts:
