@@ -131,7 +131,12 @@ def write_for_oneself() -> None:
 
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file as lower-case hexadecimal."""
-    digest = hashlib.sha256()
+    return digest_of(path, "sha256")
+
+
+def digest_of(path: Path, algorithm: str) -> str:
+    """Return a digest of a file as lower-case hexadecimal."""
+    digest = hashlib.new(algorithm, usedforsecurity=False)
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)

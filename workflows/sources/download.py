@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import http.client
 import os
 import subprocess
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from workflows.errors import DownloadError
+from workflows.files import digest_of
 from workflows.progress import Progress
 
 CONNECT_TIMEOUT_SECONDS: Final = 5.0
@@ -36,7 +36,13 @@ def is_cached(path: Path, checksum: str) -> bool:
 
     The whole file is hashed every time: half a second for the largest, and no side file to be trusted.
     """
-    return path.is_file() and digest(path, checksum.partition(":")[0]) == checksum
+    return path.is_file() and _checksum(path, checksum) == checksum
+
+
+def _checksum(path: Path, like: str) -> str:
+    """Return the checksum of a file, of the same algorithm as another."""
+    algorithm = like.partition(":")[0]
+    return f"{algorithm}:{digest_of(path, algorithm)}"
 
 
 def download(url: str, checksum: str, destination: Path, progress: Progress) -> Path:
@@ -88,15 +94,6 @@ def pip_wheel(requirement: str, checksum: str, destination: Path, progress: Prog
     return destination
 
 
-def digest(path: Path, algorithm: str) -> str:
-    """Return "<algorithm>:<lower-case hexadecimal>" of a file."""
-    hasher = hashlib.new(algorithm, usedforsecurity=False)
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            hasher.update(chunk)
-    return f"{algorithm}:{hasher.hexdigest()}"
-
-
 @contextmanager
 def _only_one(destination: Path) -> Iterator[None]:
     destination.parent.mkdir(parents=True, exist_ok=True)
@@ -107,7 +104,7 @@ def _only_one(destination: Path) -> Iterator[None]:
 
 def _adopt(source: Path, checksum: str, destination: Path, origin: str) -> None:
     """Give a finished download its name, if its checksum is right."""
-    actual = digest(source, checksum.partition(":")[0])
+    actual = _checksum(source, checksum)
     if actual != checksum:
         size = source.stat().st_size
         source.unlink()
@@ -152,7 +149,7 @@ def _receive(url: str, partial: Path, progress: Progress) -> bool:
     """Append one response to `partial`; return whether it was whole."""
     have = _size(partial)
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    with _opener().open(request) as response:
+    with urllib.request.build_opener(_Handler).open(request) as response:
         resumed = response.status == http.HTTPStatus.PARTIAL_CONTENT
         length = response.headers.get("Content-Length")
         total = int(length) + have * resumed if length else None
@@ -192,18 +189,12 @@ class _HTTPSConnection(_Patient, http.client.HTTPSConnection):
     pass
 
 
-class _HTTPHandler(urllib.request.HTTPHandler):
+class _Handler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
     def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
         return self.do_open(_HTTPConnection, request)
 
-
-class _HTTPSHandler(urllib.request.HTTPSHandler):
     def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
         return self.do_open(_HTTPSConnection, request)
-
-
-def _opener() -> urllib.request.OpenerDirector:
-    return urllib.request.build_opener(_HTTPHandler, _HTTPSHandler)
 
 
 def _run_pip(requirement: str, listing: Path, directory: Path) -> None:
@@ -212,9 +203,8 @@ def _run_pip(requirement: str, listing: Path, directory: Path) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PIP_TIMEOUT_SECONDS, check=False)
     except subprocess.TimeoutExpired:
-        raise DownloadError(
-            f"{requirement}: pip took more than {PIP_TIMEOUT_SECONDS:.0f} s; check the network"
-        ) from None
+        what = f"pip took more than {PIP_TIMEOUT_SECONDS:.0f} s; check the network"
+        raise DownloadError(f"{requirement}: {what}") from None
     if done.returncode:
         last = (done.stderr.strip() or "no message").splitlines()[-1]
         raise DownloadError(f"{requirement}: pip could not fetch the wheel ({last}); check pip and its package index")
