@@ -14,7 +14,7 @@ from retrieval.recipes.toml import inline
 from workflows.columns import Columns
 from workflows.config import TemporalSplit
 from workflows.errors import DataError
-from workflows.tables.given import NUMBERS
+from workflows.tables.splits import NUMBERS
 from workflows.tables.splits import split as split_rows
 
 TOO_MANY_NEW: Final = 0.3

@@ -15,8 +15,7 @@ from workflows.checks.findings import EXAMPLES, Finding, Severity, plain
 from workflows.columns import Columns
 from workflows.config import AnySplit, GivenSplit, LeaveLastOutSplit, RandomSplit, TemporalSplit
 from workflows.errors import DataError
-from workflows.tables.given import part_numbers
-from workflows.tables.splits import Parts
+from workflows.tables.splits import Parts, part_numbers
 from workflows.tables.splits import split as split_rows
 from workflows.tables.store import Stored, read_part
 

@@ -16,8 +16,7 @@ import pyarrow.parquet as pq
 from workflows.columns import Columns
 from workflows.config import AnySplit, GivenSplit, LeaveLastOutSplit, PlaylistsSplit, TemporalSplit
 from workflows.errors import DataError
-from workflows.tables.given import part_numbers
-from workflows.tables.splits import Parts
+from workflows.tables.splits import Parts, part_numbers
 from workflows.tables.store import Stored, read_arrow, read_part, shared_index, to_frame, to_frame_of_dictionaries
 
 PARTS = ("train", "valid", "test")
@@ -164,10 +163,11 @@ def sample(queries: Queries) -> pd.DataFrame:
 
     The values of a row are not of one row: users are looked at on their own.
     """
-    kinds, own = pq.read_schema(queries.parts[0]), list(queries.interactions)
+    schema, own = pq.read_schema(queries.parts[0]), list(queries.interactions)
     some = [_telling_rows(to_frame(read_arrow(queries.parts[0], own)), own, _HEAD_ROWS)] if own else []
-    # Every part has the types of the first one's schema, which tells all but these.
-    doubtful = [name for name in own if _is_doubtful(kinds.field(name).type)]
+    # Every part has the types of the first one's schema; but floats may all be whole numbers, lists all be empty.
+    types = {name: schema.field(name).type for name in own}
+    doubtful = [name for name, kind in types.items() if pa.types.is_floating(kind) or pa.types.is_nested(kind)]
     for path in queries.parts[1:] if doubtful else ():
         telling = _telling_rows(to_frame(read_arrow(path, doubtful)), doubtful, 0)
         same = some[0].iloc[np.zeros(len(telling), dtype=np.int64)].reset_index(drop=True)
@@ -179,11 +179,6 @@ def sample(queries: Queries) -> pd.DataFrame:
     longest = max(map(len, frames))
     padded = [frame.iloc[np.minimum(np.arange(longest), len(frame) - 1)].reset_index(drop=True) for frame in frames]
     return pd.concat(padded, axis=1)
-
-
-def _is_doubtful(kind: pa.DataType) -> bool:
-    """Floats may all be whole numbers, lists may all be empty."""
-    return bool(pa.types.is_floating(kind) or pa.types.is_nested(kind))
 
 
 def _telling_rows(frame: pd.DataFrame, columns: Sequence[str], head: int) -> pd.DataFrame:
