@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,47 +12,41 @@ import pyarrow as pa
 
 from workflows.columns import Columns
 from workflows.errors import DataError
+from workflows.operators.times import MILLISECONDS
 from workflows.sources.own_tables.formats.files import Chunk
 from workflows.sources.own_tables.plan import Target
 from workflows.sources.own_tables.rows import Fault, Ledger
-from workflows.sources.own_tables.types import EXPECTED, Cast, Mask, cast, out_of_time, seconds, split_lists
+from workflows.sources.own_tables.types import EXPECTED, Cast, Mask, cast, seconds, split_lists
 
 EXACT_IN_FLOAT64 = 2**53
 
 
-class Caster:
+class Caster(NamedTuple):
     """Makes frames of one table's chunks."""
 
-    def __init__(self, table: str, targets: list[Target], timestamp_unit: str, ledger: Ledger) -> None:
-        self.table = table
-        self.targets = targets
-        self.unit = timestamp_unit
-        self.ledger = ledger
-
-    def frame(self, chunk: Chunk) -> pd.DataFrame:
-        """Return the good rows of a chunk of interactions."""
-        frame, _ = self._good(chunk)
-        return frame
+    table: str
+    targets: list[Target]
+    unit: str
+    """`timestamp_unit`."""
+    ledger: Ledger
 
     def unique_frame(self, chunks: list[Chunk], column: str) -> pd.DataFrame:
         """Return the good rows of all chunks, of rows with the same id the first."""
-        parts = [self._good(chunk) for chunk in chunks]
+        parts = [self.good(chunk) for chunk in chunks]
         frame = pd.concat([part for part, _ in parts], ignore_index=True)
         twice = frame[column].duplicated().to_numpy()
         self._report_twice(chunks, [rows for _, rows in parts], column, twice)
         frame = frame[~twice].reset_index(drop=True)
         return frame.assign(**{str(name): settled(frame[name], self.table) for name in frame.select_dtypes("Int64")})
 
-    def _good(self, chunk: Chunk) -> tuple[pd.DataFrame, npt.NDArray[np.int64]]:
+    def good(self, chunk: Chunk) -> tuple[pd.DataFrame, npt.NDArray[np.int64]]:
         """Return the good rows, and where they stand in the chunk."""
         counts = self.ledger.of(self.table)
         counts.read += len(chunk.rows)
         if chunk.malformed:
             self.ledger.add_malformed(self.table, chunk.file, chunk.malformed)
         bad = np.zeros(len(chunk.rows), dtype=np.bool_)
-        columns: dict[str, Any] = {}
-        for target in self.targets:
-            columns[target.name] = self._column(target, chunk, bad)
+        columns = {target.name: self._column(target, chunk, bad) for target in self.targets}
         good = np.flatnonzero(~bad)
         counts.kept += len(good)
         return pd.DataFrame({name: values.take(good) for name, values in columns.items()}), good
@@ -168,10 +162,9 @@ def _type_fault(target: Target, unit: str) -> Fault:
 
 def _range_faults(target: Target, array: Any, unit: str) -> Iterable[tuple[Fault, Mask]]:
     if target.role == "timestamp":
-        early, late = out_of_time(array)
-        yield Fault(target.name, "range", "a time since 1970", "correct it"), early
+        yield Fault(target.name, "range", "a time since 1970", "correct it"), array < 0
         expected = f"in {unit} (these would be after the year 5138)"
-        yield Fault(target.name, "unit", expected, "set data.timestamp_unit to what it is"), late
+        yield Fault(target.name, "unit", expected, "set data.timestamp_unit to what it is"), array >= MILLISECONDS
     if target.role == "rating":
         yield Fault(target.name, "range", "a finite number", "correct it"), ~np.isfinite(array)
     if target.role == "id" and target.kind == "string":

@@ -5,25 +5,25 @@ Users and items are held in memory, interactions are read a chunk at a time, twi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 import pandas as pd
+from msgspec.structs import replace
 
 from workflows.columns import Columns
-from workflows.config import OwnTables
+from workflows.config import GivenSplit, OwnTables
 from workflows.errors import DataError
 from workflows.files import atomic_directory, json_bytes
 from workflows.progress import Progress
 from workflows.sources.own_tables.cast import Caster
 from workflows.sources.own_tables.entities import joined, seen, with_titles
 from workflows.sources.own_tables.formats.chunks import chunks, schema
-from workflows.sources.own_tables.formats.files import EXAMPLES, Chunk
+from workflows.sources.own_tables.formats.files import EXAMPLES, Chunk, Located, locate
 from workflows.sources.own_tables.formats.files import state as state_of
-from workflows.sources.own_tables.given import check_name_of_split, locate_tables
 from workflows.sources.own_tables.plan import IDS, Target, check_thresholds, id_kind, named, targets
 from workflows.sources.own_tables.rows import Ledger
 from workflows.sources.own_tables.types import FIRST_PLACE, Kind
@@ -47,7 +47,7 @@ def fetch(config: OwnTables, cache: Path, progress: Progress) -> OwnRows:
 
 def state(config: OwnTables) -> dict[str, Any]:
     """Return name, size and version of every file of every table."""
-    return {table: state_of(located) for table, located in locate_tables(config)[0].items()}
+    return {table: state_of(located) for table, located in _locate_tables(config)[0].items()}
 
 
 class OwnRows:
@@ -56,7 +56,7 @@ class OwnRows:
     def __init__(self, config: OwnTables, progress: Progress) -> None:
         self.config = config
         self.progress = progress
-        self.located, self._part_of = locate_tables(config)
+        self.located, self._part_of = _locate_tables(config)
         self.targets: dict[str, list[Target]] = {}
         self._held: dict[str, list[Chunk]] = {}
         self._plan()
@@ -120,7 +120,7 @@ class OwnRows:
         caster, read = self._caster("interactions", ledger), 0
         sources = [target.source for target in self.targets["interactions"]]
         for chunk in chunks(self.located["interactions"], sources):
-            frame = caster.frame(chunk)
+            frame, _ = caster.good(chunk)
             start = FIRST_PLACE + read
             if (read + len(chunk.rows)) // TOLD_EVERY_ROWS > read // TOLD_EVERY_ROWS:
                 self.progress(f"interactions: {read + len(chunk.rows):,} rows read")
@@ -160,7 +160,7 @@ class OwnRows:
         schemas = {table: schema(located) for table, located in self.located.items()}
         columns = {table: named(located, schemas[table]) for table, located in self.located.items()}
         if self._part_of:
-            check_name_of_split(self.located["interactions"], columns["interactions"])
+            _check_name_of_split(self.located["interactions"], columns["interactions"])
         samples = {table: self._sample(table, list(columns[table].values())) for table in self.located}
         ids: dict[str, Kind] = {}
         for table, located in self.located.items():
@@ -201,3 +201,53 @@ class OwnRows:
             self.progress(
                 f"  {problem.rows:,} {problem.table}: {problem.column or 'fields'} must be {problem.expected}"
             )
+
+
+def _locate_tables(config: OwnTables) -> tuple[dict[str, Located], dict[str, str]]:
+    """Find the files of every table; and the part of each file of a split of files: train, validation or test.
+
+    Raises
+    ------
+    DataError
+        A file is not there, is in two parts, or is of another format than the others.
+    """
+    located = {table: locate(file, table) for table, file in config.tables.items() if file.path}
+    part_of: dict[str, str] = {}
+    if isinstance(config.split, GivenSplit) and config.split.files:
+        located["interactions"] = _parts_as_one(config, config.split.files, part_of)
+    return located, part_of
+
+
+def _parts_as_one(config: OwnTables, files: Mapping[str, str], part_of: dict[str, str]) -> Located:
+    located = [_located(config, part, path, part_of) for part, path in files.items()]
+    first = located[0]
+    for file, part in zip(located, files, strict=True):
+        if file.format != first.format:
+            raise DataError(
+                f"data.split.{part} {file.config.path}: is {file.format}, the training rows are {first.format}; "
+                "bring all parts in one format"
+            )
+    table = replace(config.interactions, path=", ".join(files.values()))
+    root = "" if len({file.root for file in located}) > 1 else first.root
+    return Located(first.table, table, first.filesystem, root, tuple(part_of), first.format)
+
+
+def _check_name_of_split(located: Located, columns: Mapping[str, str]) -> None:
+    """Raise DataError where the files have a column by the name of the one that says which part a row is in."""
+    if Columns.Split in columns:
+        raise DataError(
+            f"data.interactions: {located.paths[0]} has a column {Columns.Split!r}, which is how the part "
+            f"of each row is called; put {columns[Columns.Split]!r} into data.interactions.ignore"
+        )
+
+
+def _located(config: OwnTables, part: str, path: str, part_of: dict[str, str]) -> Located:
+    try:
+        located = locate(replace(config.interactions, path=path), "interactions")
+    except DataError as error:
+        raise DataError(str(error).replace("data.interactions.path", f"data.split.{part}")) from None
+    for file in located.paths:
+        if file in part_of:
+            raise DataError(f"data.split: {PurePosixPath(file)} is in {part_of[file]} and in {part}; give each its own")
+        part_of[file] = part
+    return located

@@ -15,8 +15,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from workflows.operators.times import MILLISECONDS
-
 Kind = Literal["integer", "float", "string", "list", "datetime"]
 Mask = npt.NDArray[np.bool_]
 
@@ -93,7 +91,7 @@ def cast(values: pa.Array, kind: Kind) -> Cast:
     """Return a column as int64, float64, string, list, or, of dates, int64 seconds since 1970. NaN is null."""
     values = _plain(values)
     if kind == "list":
-        return Cast(values, np.zeros(len(values), dtype=np.bool_))
+        return _clean(values)
     if kind == "datetime":
         return seconds(values, "datetime" if kind_of(values.type) == "datetime" else "iso")
     if kind == "string":
@@ -141,11 +139,6 @@ def seconds(values: pa.Array, unit: str) -> Cast:
     missing = parsed.isna().to_numpy()
     whole = parsed.to_numpy(dtype="datetime64[ns]").astype(np.int64) // PER_SECOND["nanoseconds"]
     return Cast(pa.array(whole, pa.int64(), mask=missing), present & missing)
-
-
-def out_of_time(times: npt.NDArray[np.int64]) -> tuple[Mask, Mask]:
-    """Return which seconds are before 1970, and which are so many that they must be of a smaller unit."""
-    return times < 0, times >= MILLISECONDS
 
 
 def _numeric_seconds(values: pa.Array, per_second: int) -> Cast:
