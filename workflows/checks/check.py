@@ -10,9 +10,8 @@ from typing import Any
 import pandas as pd
 
 from workflows import sources
-from workflows.checks.columns import column_findings, event_findings, used_columns
+from workflows.checks.columns import column_findings, event_findings, number_findings, used_columns
 from workflows.checks.findings import SEVERITIES, Checked, Finding, Severity
-from workflows.checks.numbers import number_findings
 from workflows.checks.rows import Events, row_findings
 from workflows.columns import Columns
 from workflows.config import Data, FeatureSide, OwnTables
@@ -36,25 +35,8 @@ def check(
 ) -> Checked:
     """Read the source and return what is wrong with it, the worst first.
 
-    Users and items are held in memory, interactions as 16 bytes per row.
-
-    Parameters
-    ----------
-    data
-        The recipe's `[data]`, its paths absolute.
-    query, item
-        The features of both sides: columns that they read get warnings, others only notes.
-    cache
-        The folder for downloads.
-    progress
-        Is called with a line for each step.
-    kinds
-        The kinds of events that the recipe tells apart, if it does.
-
-    Returns
-    -------
-    Checked
-        Facts and findings, each finding with its number of rows and examples.
+    Users and items are held in memory, interactions as 16 bytes per row. Columns that the features read get warnings,
+    others only notes. `kinds` are the kinds of events that the recipe tells apart, if it does.
 
     Raises
     ------

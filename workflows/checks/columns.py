@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from workflows.checks.findings import EXAMPLES, Finding, Severity, plain
 from workflows.columns import Columns
 from workflows.config import FeatureSide
+from workflows.features.plan import named
 from workflows.tables.store import Stored, read_part
 
 NULL_WORDS: Final = ("NA", "N/A", "NaN", "nan", "NULL", "null", "None", "none", "\\N", "#N/A", "?", "-")
@@ -66,6 +67,33 @@ def event_findings(stored: Stored, kinds: Sequence[str]) -> Iterator[Finding]:
         yield Finding("warning", *where, 0, total, f"no row is a {kind!r}", remedy, Columns.Event)
 
 
+def number_findings(stored: Stored, query: FeatureSide, item: FeatureSide) -> Iterator[Finding]:
+    """Yield the columns that give a feature which is not finite in float32."""
+    for side in (query, item):
+        for entry in named(side):
+            for column, unfit in entry.feature.unfit(entry.column).items():
+                table, values = _values_of(stored, column, "items" if side is item else "users")
+                if values is None or not len(rows := np.flatnonzero(unfit(values))):
+                    continue
+                message = (
+                    "makes a feature that is not finite in float32: a NaN in a vector, or a number that is too large"
+                )
+                remedy = "correct the values, make them null, or set clip_min and clip_max"
+                examples = [{"row": int(row), column: str(values.iloc[row])[:60]} for row in rows[:EXAMPLES]]
+                yield Finding("error", "not-finite", table, len(rows), len(values), message, remedy, column, examples)
+
+
+def _values_of(stored: Stored, column: str, entities: str) -> tuple[str, pd.Series | None]:
+    """Return the table that has the column, as the features stage finds it, and its values; None where none has."""
+    frame = stored.items if entities == "items" else stored.users
+    has = column in pq.read_schema(stored.parts[0]).names
+    if has and (entities == "users" or column not in frame):  # of items, what an aggregate is of
+        return "interactions", stored.read([column])[column]
+    if column not in frame:
+        return entities, None
+    return entities, frame[column]
+
+
 def _ids(table: str, ids: pd.Series) -> Iterator[Finding]:
     """Ids of text that differ in white space or case alone are likely one id."""
     if ids.dtype != object:
@@ -98,16 +126,15 @@ def _column(table: str, values: pd.Series, ids: pd.Series, used: Used) -> Iterat
     distinct = present.map(repr).nunique() if lists.any() else present.nunique()
     if distinct <= 1 and (not distinct or not null.any()):
         what = "is always the same" if distinct else "has no values"
-        yield _finding(
-            severity, "constant", table, name, values, pd.Series(True, values.index), f"{what}", "leave it out"
-        )
+        yield _finding(severity, "constant", table, name, values, None, what, "leave it out")
         return
     if null.mean() >= MOSTLY:
         yield _finding(severity, "null", table, name, ids, null, "is mostly null", "leave it out, or fill it in")
     yield from _text(table, present, features, distinct, len(values))
     if present.dtype.kind == "f" and np.isinf(present).any():
-        infinite = pd.Series(np.isinf(present), present.index)
-        yield _finding(severity, "infinite", table, name, present, infinite, "has infinite numbers", "correct them")
+        yield _finding(
+            severity, "infinite", table, name, present, np.isinf(present), "has infinite numbers", "correct them"
+        )
 
 
 def _text(table: str, present: pd.Series, features: list[Any], distinct: int, rows: int) -> Iterator[Finding]:
@@ -121,15 +148,13 @@ def _text(table: str, present: pd.Series, features: list[Any], distinct: int, ro
             )  # fmt: skip
         number = name != Columns.Title and pd.to_numeric(present, errors="coerce").notna().all()
         if number and not present.str.match(r"-?0\d").any():
-            everything = pd.Series(True, present.index)
             yield _finding(
-                "note", "number-as-text", table, name, present, everything, "has numbers, stored as text",
+                "note", "number-as-text", table, name, present, None, "has numbers, stored as text",
                 f"if they are quantities: data.{table}.types", of=rows,
             )  # fmt: skip
     if any(feature.learns_every_value for feature in features) and rows >= ENOUGH and distinct > NEARLY_ALL * rows:
-        everything = pd.Series(True, present.index)
         yield _finding(
-            "warning", "near-unique", table, name, present, everything,
+            "warning", "near-unique", table, name, present, None,
             f"is a category with {distinct:,} values in {rows:,} rows: nothing is shared", "leave it out", of=rows,
         )  # fmt: skip
 
@@ -188,8 +213,8 @@ def _finding(
     remedy: str,
     of: int | None = None,
 ) -> Finding:
-    """`wrong` [n] says which rows; of `shown` [n] the first of them are the examples."""
-    rows = shown[np.asarray(wrong, dtype=bool)]
+    """`wrong` [n] says which rows, None: all; of `shown` [n] the first of them are the examples."""
+    rows = shown if wrong is None else shown[np.asarray(wrong, dtype=bool)]
     first = rows.iloc[:EXAMPLES]
     examples = [{"row": _plain(row), str(shown.name): _plain(value)} for row, value in first.items()]
     return Finding(severity, check, table, len(rows), of or len(shown), message, remedy, column, examples)
