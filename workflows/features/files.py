@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -42,11 +42,7 @@ def write_rows(table: pa.Table, path: Path) -> None:
 
 def read_arrays(path: Path, order: np.ndarray | None = None) -> dict[str, np.ndarray]:
     """Return what `write_arrays` wrote to a file, or to the files of a directory; with `order` its rows in that one."""
-    arrays = {}
-    for column in _columns(path):
-        array = _to_numpy(column.column(0).combine_chunks())
-        arrays[column.column_names[0]] = array if order is None else array[order]
-    return arrays
+    return _read(path, _to_numpy, None, order)
 
 
 def read_query(part: Path) -> dict[str, np.ndarray]:
@@ -113,9 +109,15 @@ def _places(part: Path, rows: int) -> np.ndarray | None:
 
 def read_raw(part: Path, columns: Sequence[str]) -> dict[str, np.ndarray]:
     """Return columns of `read_rows`, none of them a list, as arrays: this does not wait for pandas."""
-    order, arrays = _order(part), {}
-    for column in _columns(part / ROWS, columns):
-        array = _without_pandas(column.column(0).combine_chunks())
+    return _read(part / ROWS, _without_pandas, columns, _order(part))
+
+
+def _read(
+    path: Path, convert: Callable[[pa.Array], np.ndarray], columns: Sequence[str] | None, order: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    arrays = {}
+    for column in _columns(path, columns):
+        array = convert(column.column(0).combine_chunks())
         arrays[column.column_names[0]] = array if order is None else array[order]
     return arrays
 

@@ -50,7 +50,8 @@ def read_pretrained(feature: Embedding) -> Pretrained:
     except Exception as error:  # of fsspec's file systems, NumPy and pyarrow, in hierarchies of their own
         raise DataError(f"{feature.file}: pre-trained vectors are not readable: {error}") from None
     _check(feature, ids, vectors)
-    return Pretrained(_plain(ids), vectors.astype(np.float32))
+    ids = ids.astype(np.int64) if ids.dtype.kind in "iu" else np.array([str(key) for key in ids], dtype=object)
+    return Pretrained(ids, vectors.astype(np.float32))
 
 
 def state_of(address: str) -> str:
@@ -95,17 +96,17 @@ def _parquet(feature: Embedding) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     return frame[feature.id_column].to_numpy(), np.stack(frame[feature.vector_column].tolist())
 
 
-def _plain(ids: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return ids.astype(np.int64) if ids.dtype.kind in "iu" else np.array([str(value) for value in ids], dtype=object)
-
-
 def _check(feature: Embedding, ids: npt.NDArray[Any], vectors: npt.NDArray[Any]) -> None:
     if vectors.ndim != 2 or not vectors.shape[1] or vectors.dtype.kind not in "fiu":
         raise DataError(f"{feature.file}: expected numbers [n, width], got {vectors.dtype} {list(vectors.shape)}")
     if len(ids) != len(vectors):
         raise DataError(f"{feature.file}: {len(vectors)} vectors, but {len(ids)} ids; each needs one")
     wrong = pd.isna(ids)
-    if ids.dtype.kind not in "iuUO" or wrong.any() or (ids.dtype == object and not all(map(_is_text, ids))):
+    if (
+        ids.dtype.kind not in "iuUO"
+        or wrong.any()
+        or (ids.dtype == object and not all(isinstance(key, str) for key in ids))
+    ):
         raise DataError(f"{feature.ids or feature.file}: ids must be integers or strings, without nulls")
     twice = pd.Index(ids).duplicated()
     if twice.any():
@@ -118,7 +119,3 @@ def _check(feature: Embedding, ids: npt.NDArray[Any], vectors: npt.NDArray[Any])
         raise DataError(
             f"{feature.file}: the vector in row {row}, of id {ids[row]!r}, is not finite in float32; correct it"
         )
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)

@@ -111,26 +111,8 @@ def build(
     """Split the interactions, fit both workflows (the query side on the training rows only) and write `out`.
 
     The interactions go through part by part, on the client's cluster or in threads of this process; what is written
-    does not depend on which.
-
-    Parameters
-    ----------
-    tables
-        Users, items and interactions, in memory or stored.
-    query, item
-        The features of both sides.
-    split
-        How rows are divided into train, valid and test.
-    device
-        Where NVTabular computes.
-    out
-        The folder to write; it appears only when all is there.
-    progress
-        Is called with a line for each step.
-    client
-        A Dask cluster; None for threads of this process.
-    earlier
-        The features of a run to start from: its codes and scales are kept (`workflows.fitting.warm_start`).
+    does not depend on which. `out` appears only when all is there. Of an `earlier` run, to start from, codes and scales
+    are kept (`workflows.fitting.warm_start`).
 
     Raises
     ------
@@ -242,8 +224,8 @@ def _write_items(side: FittedSide, stored: Stored, directory: Path) -> None:
     items = side.transform(stored.items)
     check_finite(items, side.planned, stored.items, "items")
     write_arrays(items, directory / "items.parquet")
-    _write_frame(stored.items, directory / "catalogue.parquet")
-    _write_frame(stored.users, directory / "users.parquet")
+    for name, frame in (("catalogue", stored.items), ("users", stored.users)):
+        frame.reset_index(drop=True).to_parquet(directory / f"{name}.parquet")
 
 
 def _write_document(document: _Document, directory: Path) -> None:
@@ -313,7 +295,3 @@ def _transform(transform: Transform, client: Client | None, progress: Progress) 
         if done == rows or done - reported >= TOLD_ROWS:
             progress(f"transformed {done:,} of {rows:,} rows")
             reported = done
-
-
-def _write_frame(frame: pd.DataFrame, path: Path) -> None:
-    frame.reset_index(drop=True).to_parquet(path)

@@ -44,12 +44,7 @@ def build_workflow(
 ) -> nvtabular.Workflow:
     """Return the unfitted workflow; one chain of operators per feature, which may share a vocabulary.
 
-    Parameters
-    ----------
-    scratch
-        A directory of this workflow alone for vocabularies: NVTabular caches them by path.
-    aggregates
-        The table of each of these features (`workflows.fitting.aggregates`).
+    What `scratch` and `aggregates` are: see `Sources`.
     """
     sources = Sources(scratch, aggregates)
     chains = [entry.feature.chain(entry, sources) for entry in planned if not entry.feature.shared]

@@ -29,19 +29,9 @@ def compile_transform(
 ) -> None:
     """Write a fitted workflow as what serving reads without NVTabular: `transform.json` and `vocabulary/*.npy`.
 
-    Parameters
-    ----------
-    workflow
-        Fitted; its operators hold what is written.
-    planned
-        The features of one side, in the order of the outputs.
-    inputs
-        The raw columns that a request has, with their types.
-    directory
-        Where to; it must not exist yet.
-    history
-        Adds the step that makes the query's sequence, which is no part of the workflow: int64 `[n, last]` codes and
-        float32 `[n, last]` ages in seconds.
+    `planned` are the features of one side, in the order of the outputs; `inputs` the raw columns that a request has.
+    `history` adds the step that makes the query's sequence, which is no part of the workflow: int64 `[n, last]` codes
+    and float32 `[n, last]` ages in seconds.
     """
     (directory / "vocabulary").mkdir(parents=True)
     steps, outputs = [], []

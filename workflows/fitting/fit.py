@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -82,7 +81,11 @@ class FittedSide:
         with quiet():
             workflow = build_workflow(planned, str(scratch), aggregates)
             text_columns = [] if gpu else _looked_up_text(planned, inputs)
-            read, sample = partial(_read_canonical, rows.read, inputs, text_columns), canonical(rows.sample, inputs)
+            sample = canonical(rows.sample, inputs)
+
+            def read(number: int) -> pd.DataFrame:
+                return canonical(rows.read(number), inputs, text_columns)
+
             if gpu:
                 workflow.fit(Dataset(from_map(read, range(rows.parts), meta=sample.iloc[:0]), cpu=False))
             else:
@@ -139,12 +142,6 @@ def quiet() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
-
-
-def _read_canonical(
-    read: Callable[[int], pd.DataFrame], inputs: list[Input], text_columns: list[str], number: int
-) -> pd.DataFrame:
-    return canonical(read(number), inputs, text_columns)
 
 
 def _looked_up_text(planned: list[Planned], inputs: list[Input]) -> list[str]:

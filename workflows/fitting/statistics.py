@@ -56,9 +56,9 @@ def transform_frame(workflow: Workflow, rows: pd.DataFrame) -> pd.DataFrame:
 def _fit_nodes(
     nodes: list[Any], sample: pd.DataFrame, read: Callable[[int], pd.DataFrame], parts: int, client: Client | None
 ) -> None:
-    meta = _inputs(nodes, sample)
+    meta = _inputs(nodes, lambda number: sample, 0)
     shared = delayed(nodes, traverse=False)
-    tasks = [delayed(_read_inputs)(shared, read, number) for number in range(parts)]
+    tasks = [delayed(_inputs)(shared, read, number) for number in range(parts)]
     learned = []
     for place, node in enumerate(nodes):
         frames = from_delayed([frames[place] for frames in tasks], meta=meta[place].iloc[:0], verify_meta=False)
@@ -68,13 +68,9 @@ def _fit_nodes(
         node.op.fitted = True
 
 
-def _read_inputs(nodes: list[Any], read: Callable[[int], pd.DataFrame], number: int) -> list[pd.DataFrame]:
-    return _inputs(nodes, read(number))
-
-
-def _inputs(nodes: list[Any], rows: pd.DataFrame) -> list[pd.DataFrame]:
-    """Return what each of `nodes` gets to see of `rows`."""
-    done: dict[Any, dict[str, pd.Series]] = {}
+def _inputs(nodes: list[Any], read: Callable[[int], pd.DataFrame], number: int) -> list[pd.DataFrame]:
+    """Return what each of `nodes` gets to see of the rows of a part."""
+    rows, done = read(number), dict[Any, dict[str, pd.Series]]()
     return [_frame(_inputs_of(node, rows, done)) for node in nodes]
 
 

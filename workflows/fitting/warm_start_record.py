@@ -101,18 +101,8 @@ def write_warm_start(
 ) -> None:
     """Write what features grew from, for `read_warm_start`, into their directory.
 
-    Parameters
-    ----------
-    rows
-        By embedding table but the history's: int64 `[cardinality]`, the row of the earlier table that each starts from.
-    specs
-        The features of both sides, the query's first.
-    items
-        The catalogue, in the order of `item_index`.
-    earlier
-        The run that is gone on from.
-    directory
-        The features' directory, which has no record yet.
+    `rows` are those of `WarmStart`, but the history's; `specs` the features of both sides, the query's first; `items`
+    the catalogue, in the order of `item_index`.
 
     Raises
     ------
@@ -128,7 +118,8 @@ def write_warm_start(
         rows = {**rows, HISTORY: rows_of_history(items[Columns.Item], before[Columns.Item])}
     for name, values in rows.items():
         np.save(out / f"{name}.npy", values)
-    last = {name: _last(earlier.directory / name) for name in ("train", "valid")}
+    times = {name: read_rows(earlier.directory / name, [Columns.Timestamp]) for name in ("train", "valid")}
+    last = {name: int(rows[Columns.Timestamp].max()) for name, rows in times.items()}
     (out / _LAST).write_bytes(msgspec.json.encode(last))
 
 
@@ -164,7 +155,3 @@ def _differences(ours: Any, theirs: Any) -> Iterator[tuple[str, Any, Any]]:
         here, there = getattr(ours, option), getattr(theirs, option)
         if here != there and option not in _MAY_CHANGE:
             yield option, here, there
-
-
-def _last(part: Path) -> int:
-    return int(read_rows(part, [Columns.Timestamp])[Columns.Timestamp].max())

@@ -154,7 +154,8 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
     for field in table.schema:
         if pa.types.is_nested(field.type):
             values = frame[field.name]
-            frame[field.name] = pd.Series([_from_arrow(value) for value in values], index=frame.index, dtype=object)
+            lists = [value.tolist() if isinstance(value, np.ndarray) else value for value in values]
+            frame[field.name] = pd.Series(lists, index=frame.index, dtype=object)
     return frame
 
 
@@ -173,7 +174,7 @@ def merge_items(tables: Tables, *columns: str) -> Tables:
         if column not in items.columns:
             known = ", ".join(map(str, items.columns))
             raise DataError(f"items: no column {column!r} to merge on; set merge_items_on to some of {known}")
-        if items[column].map(_is_list).any():
+        if any(isinstance(value, list) for value in items[column]):
             raise DataError(f"items: column {column!r} holds lists; set merge_items_on to columns of single values")
     later = items.duplicated(by) & items[by].notna().all(axis=1)
     if not later.any():
@@ -255,14 +256,6 @@ def _opened(path: Path) -> Any:
         raise DataError(f"{path}: no such file; run `retrieval fetch` to make it") from None
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: not a readable parquet file ({error}); run `retrieval fetch` again") from None
-
-
-def _from_arrow(value: Any) -> Any:
-    return value.tolist() if isinstance(value, np.ndarray) else value
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list)
 
 
 def shared_index(values: Any) -> pd.Index:
