@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import Meta
 
-from workflows.features.kinds.base import VALUES, ColumnKind, Known, Rule, Sources, named
+from workflows.features.kinds.base import VALUES, ColumnKind, Known, Planned, Rule, Sources, named
 from workflows.section import PositiveInt
 
 if TYPE_CHECKING:
-    from workflows.features.plan import Planned
     from workflows.fitting.learned import Learned
 
 Count = Annotated[int, Meta(ge=0)]
@@ -70,10 +69,10 @@ class Coded(ColumnKind, frozen=True, kw_only=True):
         return codes
 
     def limits(self) -> dict[str, Any]:
-        """Return the options of NVTabular's `Categorify`, and the hash buckets."""
+        """Return the options of NVTabular's `Categorify`, whose `max_size` counts codes, and the hash buckets."""
         return {
             "freq_threshold": self.min_frequency,
-            "max_size": table_size(self.max_size),
+            "max_size": self.max_size + FIRST_KNOWN if self.max_size else 0,
             "hash_buckets": self.hash_buckets,
         }
 
@@ -99,8 +98,3 @@ class Coded(ColumnKind, frozen=True, kw_only=True):
         first = FIRST_KNOWN + self.known_values(learned, output)
         hashed: dict[str, Any] = {"hash_buckets": self.hash_buckets, "hash_from": first}
         return hashed if self.is_hashed else {"vocabulary": "", **hashed}
-
-
-def table_size(values: int | None) -> int:
-    """Return the `max_size` of `Categorify`, which counts padding, null and unseen, too; 0 is no limit."""
-    return 0 if values is None else values + FIRST_KNOWN

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from msgspec import Meta
 
-from workflows.features.kinds.base import ColumnKind, Compiled, Form, Known, Sources, named
-from workflows.features.kinds.coded import table_size
+from workflows.features.kinds.base import ColumnKind, Compiled, Form, Known, Planned, Sources, named
+from workflows.features.kinds.coded import FIRST_KNOWN
 from workflows.operators.text import tokens
 from workflows.section import PositiveInt
 
 if TYPE_CHECKING:
-    from workflows.features.plan import Planned
     from workflows.fitting.learned import Learned
 
 
@@ -46,7 +45,7 @@ title = { kind = "text", ngrams = 2, max_tokens = 20_000, max_length = 24 }
         from workflows.operators.codes import ListCodes
         from workflows.operators.lists import CutLists, Tokenize
 
-        codes = ListCodes(entry.column, out_path=sources.scratch, max_size=table_size(self.max_tokens))
+        codes = ListCodes(entry.column, out_path=sources.scratch, max_size=self.max_tokens + FIRST_KNOWN)
         return named(entry) >> Tokenize(self.ngrams) >> codes >> CutLists(self.max_length)
 
     def codes(self, learned: Learned, output: str) -> int:
