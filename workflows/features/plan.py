@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from msgspec import Struct
 
-from workflows.config import ColumnFeature, FeatureSide, Sequence
+from workflows.config import FeatureSide, Sequence
 from workflows.errors import RecipeError
+from workflows.features.kinds.base import Planned as Planned
 
 HISTORY = "history"
 """The pseudo-column of the user's past interactions, and the feature made of it."""
@@ -40,35 +41,6 @@ class FeatureSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Whether training changes the table."""
     pad_left: bool = False
     """Whether a sequence's zeros come first, and its newest entry last."""
-
-
-class Planned(NamedTuple):
-    """One feature of the recipe: `output` is made as `feature` says."""
-
-    output: str
-    column: str
-    """The recipe's key: a raw column, or the name of a cross."""
-    feature: ColumnFeature
-
-    @property
-    def kind(self) -> str:
-        """Return the feature's `kind` in the recipe."""
-        return str(self.feature.__struct_config__.tag)
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Return the raw columns that it reads."""
-        return self.feature.columns(self.column)
-
-    @property
-    def arrays(self) -> tuple[str, ...]:
-        """Return the names of the arrays that it consists of."""
-        return self.feature.outputs(self.output)
-
-    @property
-    def is_numbers(self) -> bool:
-        """Return whether it is made of numbers alone, float32, and has no codes."""
-        return self.feature.form in ("continuous", "vector")
 
 
 def plan(side: FeatureSide, section: str) -> list[Planned]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import fsspec
 import numpy as np
@@ -14,10 +14,8 @@ import pandas as pd
 
 from workflows.config import Embedding
 from workflows.errors import DataError
+from workflows.features.kinds.base import Planned
 from workflows.features.kinds.coded import FIRST_KNOWN
-
-if TYPE_CHECKING:
-    from workflows.features.plan import Planned
 
 
 class Pretrained(NamedTuple):

@@ -229,11 +229,13 @@ def _write_items(side: FittedSide, stored: Stored, directory: Path) -> None:
 
 
 def _write_document(document: _Document, directory: Path) -> None:
-    """Write features.json, and the features as Merlin's schema."""
-    from workflows.features.specs import merlin_schema
-    from workflows.fitting.fit import write_schema
+    """Write features.json, and the features as Merlin's schema, which `merlin.models` reads."""
+    from merlin.schema.io.tensorflow_metadata import TensorflowMetadata
 
-    write_schema(merlin_schema(document.query, document.item), directory)
+    from workflows.features.specs import merlin_schema
+
+    schema = TensorflowMetadata.from_merlin_schema(merlin_schema(document.query, document.item))
+    schema.to_proto_text_file(str(directory), "schema.pbtxt")
     (directory / "features.json").write_bytes(msgspec.json.format(msgspec.json.encode(document)) + b"\n")
 
 

@@ -17,8 +17,6 @@ import pandas as pd
 from dask.dataframe.io.io import from_map
 from distributed import Client
 from merlin.io import Dataset
-from merlin.schema import Schema
-from merlin.schema.io.tensorflow_metadata import TensorflowMetadata
 from nvtabular import Workflow
 
 from workflows.config import Sequence
@@ -121,11 +119,6 @@ class FittedSide:
     def compile(self, directory: Path, history: Sequence | None = None) -> None:
         """Write the transform directory that `ensemble/serving/query/transform.py` reads; it makes the history too."""
         compile_transform(self.workflow, self.planned, self.inputs, directory, history)
-
-
-def write_schema(schema: Schema, directory: Path) -> None:
-    """Write `schema.pbtxt` (TensorFlow metadata, what `merlin.models` reads)."""
-    TensorflowMetadata.from_merlin_schema(schema).to_proto_text_file(str(directory), "schema.pbtxt")
 
 
 @contextmanager

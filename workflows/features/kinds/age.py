@@ -6,11 +6,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from workflows.columns import Columns
-from workflows.features.kinds.base import Compiled, Sources, Unfit
+from workflows.features.kinds.base import Compiled, Planned, Sources, Unfit
 from workflows.features.kinds.number import Number
 
 if TYPE_CHECKING:
-    from workflows.features.plan import Planned
     from workflows.fitting.learned import Learned
 
 Unit = Literal["seconds", "minutes", "hours", "days", "years"]

@@ -13,14 +13,13 @@ from msgspec import Meta
 
 from workflows.columns import Columns
 from workflows.errors import RecipeError
-from workflows.features.kinds.base import VALUES, ColumnKind, Compiled, Form, Sources, Unfit, named
+from workflows.features.kinds.base import VALUES, ColumnKind, Compiled, Form, Planned, Sources, Unfit, named
 from workflows.features.kinds.number import SQUARED
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
-    from workflows.features.plan import Planned
     from workflows.fitting.learned import Learned
 
 Statistic = Literal["count", "mean", "recency"]

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
-    from workflows.features.plan import Planned
     from workflows.features.pretrained import Pretrained
     from workflows.fitting.learned import Learned
 
@@ -169,6 +168,35 @@ class ColumnKind(Kind, frozen=True, kw_only=True):
     def compiled(self, learned: Learned, output: str) -> Compiled:
         """Return what its served form does; a vocabulary and a table are named later, and are "" until then."""
         raise NotImplementedError
+
+
+class Planned(NamedTuple):
+    """One feature of the recipe: `output` is made as `feature` says."""
+
+    output: str
+    column: str
+    """The recipe's key: a raw column, or the name of a cross."""
+    feature: ColumnKind
+
+    @property
+    def kind(self) -> str:
+        """Return the feature's `kind` in the recipe."""
+        return str(self.feature.__struct_config__.tag)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Return the raw columns that it reads."""
+        return self.feature.columns(self.column)
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """Return the names of the arrays that it consists of."""
+        return self.feature.outputs(self.output)
+
+    @property
+    def is_numbers(self) -> bool:
+        """Return whether it is made of numbers alone, float32, and has no codes."""
+        return self.feature.form in ("continuous", "vector")
 
 
 def named(entry: Planned) -> Any:

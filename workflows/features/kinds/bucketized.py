@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
-from workflows.features.kinds.base import ColumnKind, Compiled, Known, Rule, Sources, named, rising
+from workflows.features.kinds.base import ColumnKind, Compiled, Known, Planned, Rule, Sources, named, rising
 
 if TYPE_CHECKING:
-    from workflows.features.plan import Planned
     from workflows.fitting.learned import Learned
 
 

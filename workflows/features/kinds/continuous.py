@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from workflows.features.kinds.base import Compiled, Sources, named
+from workflows.features.kinds.base import Compiled, Planned, Sources, named
 from workflows.features.kinds.number import Number
 
 if TYPE_CHECKING:
-    from workflows.features.plan import Planned
     from workflows.fitting.learned import Learned
 
 

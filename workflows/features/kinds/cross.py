@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from msgspec import Meta, field
 
-from workflows.features.kinds.base import NUMBERS, VALUES, Compiled, Known, Rule, rising
+from workflows.features.kinds.base import NUMBERS, VALUES, Compiled, Known, Planned, Rule, rising
 from workflows.features.kinds.coded import Coded
 
 if TYPE_CHECKING:
-    from workflows.features.plan import Planned
     from workflows.fitting.learned import Learned
 
 

@@ -14,6 +14,7 @@ from workflows.features.kinds.base import (
     Compiled,
     Form,
     Known,
+    Planned,
     Rule,
     Sources,
     Unfit,
@@ -22,7 +23,6 @@ from workflows.features.kinds.base import (
 )
 
 if TYPE_CHECKING:
-    from workflows.features.plan import Planned
     from workflows.features.pretrained import Pretrained
     from workflows.fitting.learned import Learned
 

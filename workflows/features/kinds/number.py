@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Union
 
 import numpy as np
 
-from workflows.features.kinds.base import ColumnKind, Form, Rule, Unfit, given
+from workflows.features.kinds.base import ColumnKind, Form, Planned, Rule, Unfit, given
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
-    from workflows.features.plan import Planned
     from workflows.fitting.learned import Learned
 
 SQUARED: Final = 1e150

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
-from workflows.features.kinds.base import ColumnKind, Compiled, Form, Known, Sources, named
+from workflows.features.kinds.base import ColumnKind, Compiled, Form, Known, Planned, Sources, named
 from workflows.operators.times import CARDINALITY, HOUR, TimeOf
 
 if TYPE_CHECKING:
-    from workflows.features.plan import Planned
     from workflows.fitting.learned import Learned
 
 TimePart = Literal["hour", "weekday", "month"]
