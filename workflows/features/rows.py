@@ -122,6 +122,7 @@ class Division(NamedTuple):
     says afterwards how those of all together make the split's order.
     """
 
+    queries: Queries
     directory: Path
 
     @classmethod
@@ -130,19 +131,23 @@ class Division(NamedTuple):
         if len(queries.parts) == 1:
             for name in PARTS:
                 np.save(directory / f"{name}.npy", getattr(parts, name))
-            return cls(directory)
+            return cls(queries, directory)
         which = np.full(sum(queries.rows), len(PARTS), dtype=np.uint8)
         for number, name in enumerate(PARTS):
             which[getattr(parts, name)] = number
         np.save(directory / "which.npy", which)
-        return cls(directory)
+        return cls(queries, directory)
 
-    def rows(self, name: str, queries: Queries, number: int) -> _Int64:
+    def training(self, number: int) -> pd.DataFrame:
+        """Return the training rows of a part: what is learned from."""
+        return self.queries.read(number).iloc[self.rows("train", number)]
+
+    def rows(self, name: str, number: int) -> _Int64:
         """Return the rows of part `number` that belong to `name`, counted within it, int64."""
-        if len(queries.parts) == 1:
+        if len(self.queries.parts) == 1:
             return np.asarray(np.load(self.directory / f"{name}.npy"), dtype=np.int64)
-        first = queries.first(number)
-        which = np.load(self.directory / "which.npy", mmap_mode="r")[first : first + queries.rows[number]]
+        first = self.queries.first(number)
+        which = np.load(self.directory / "which.npy", mmap_mode="r")[first : first + self.queries.rows[number]]
         return np.flatnonzero(which == PARTS.index(name)).astype(np.int64, copy=False)
 
 

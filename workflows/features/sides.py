@@ -28,7 +28,6 @@ class Source(NamedTuple):
     """What the workflows are fitted on."""
 
     stored: Stored
-    queries: Queries
     sample: pd.DataFrame
     """Some rows of the queries."""
     division: Division
@@ -65,16 +64,15 @@ def fit_sides(
     client: Client | None,
 ) -> tuple[FittedSide, FittedSide]:
     """Fit both workflows, the query side on the training rows; `earlier_workflows` are those to start from, or None."""
-    from workflows.features.transform import TrainingRows
     from workflows.fitting.aggregates import fit_aggregates
     from workflows.fitting.fit import FittedSide, PartedRows
 
-    parts = len(source.queries.parts)
+    division, parts = source.division, len(source.division.queries.parts)
     aggregates = []
     for planned, earlier in zip(plans, earlier_workflows, strict=True):
-        rows = TrainingRows(Queries.of(source.stored, columns_needed(planned)), source.division)
-        aggregates.append(fit_aggregates(planned, rows, parts, earlier))
-    training = PartedRows(TrainingRows(source.queries, source.division), parts, source.sample)
+        rows = division._replace(queries=Queries.of(source.stored, columns_needed(planned)))
+        aggregates.append(fit_aggregates(planned, rows.training, parts, earlier))
+    training = PartedRows(division.training, parts, source.sample)
     items = PartedRows.of(source.stored.items)
     query = FittedSide.fit(
         plans[0], inputs[0], training, gpu, directory / "query_workflow", client, aggregates[0], earlier_workflows[0]

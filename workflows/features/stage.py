@@ -140,12 +140,12 @@ def build(
 
         gpu, earlier_workflows = wants_gpu(device), workflows_of(earlier)
         progress(f"fitting features on {counts['train']:,} training rows ({'cuDF' if gpu else 'pandas'})")
-        source = Source(stored, queries, sample_rows, division)
+        source = Source(stored, sample_rows, division)
         query_side, item_side = fit_sides(plans, inputs, source, earlier_workflows, gpu, directory, client)
         save_tables([*plans[0], *plans[1]], directory / "pretrained")
         _check_users(query_side, stored, queries, sample_rows)
         _write_items(item_side, stored, directory)
-        _transform(Transform(queries, division, query_side, directory), client, progress)
+        _transform(Transform(division, query_side, directory), client, progress)
         query_side.compile(directory / "query_transform", history)
         item_side.compile(directory / "item_transform")
         specs = query_side.specs() + ([spec_of(history, len(stored.items))] if history else [])
@@ -291,8 +291,9 @@ def _divide(queries: Queries, split: AnySplit, directory: Path, scratch: Path) -
 
 
 def _transform(transform: Transform, client: Client | None, progress: Progress) -> None:
-    rows, done, reported = sum(transform.queries.rows), 0, 0
-    for count in each(transform, len(transform.queries.parts), client):
+    parts, done, reported = transform.division.queries.rows, 0, 0
+    rows = sum(parts)
+    for count in each(transform, len(parts), client):
         done += count
         if done == rows or done - reported >= TOLD_ROWS:
             progress(f"transformed {done:,} of {rows:,} rows")

@@ -5,51 +5,37 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
 import pyarrow as pa
 
 from workflows.columns import Columns
 from workflows.features.files import QUERY, ROWS, write_arrays, write_rows
 from workflows.features.finite import check_finite
-from workflows.features.rows import PARTS, Division, Queries
+from workflows.features.rows import PARTS, Division
 from workflows.files import atomic_file
 from workflows.fitting.fit import FittedSide
 from workflows.tables.store import read_arrow, to_frame_of_dictionaries
 
 
 @dataclass(frozen=True)
-class TrainingRows:
-    """The raw training rows, part by part: what is learned from."""
-
-    queries: Queries
-    division: Division
-
-    def __call__(self, number: int) -> pd.DataFrame:
-        """Return the rows of a part."""
-        rows = self.division.rows("train", self.queries, number)
-        return self.queries.read(number).iloc[rows]
-
-
-@dataclass(frozen=True)
 class Transform:
     """Writes the features and the raw rows of one part of the interactions to the parts of the split."""
 
-    queries: Queries
     division: Division
     fitted: FittedSide
     out: Path
 
     def __call__(self, number: int) -> int:
         """Return how many rows the part has."""
-        raw = read_arrow(self.queries.parts[number])
+        queries = self.division.queries
+        raw = read_arrow(queries.parts[number])
         items = to_frame_of_dictionaries(raw.select([Columns.Item]))[Columns.Item]
-        index = self.queries.item_index(items, number)
+        index = queries.item_index(items, number)
         raw = raw.append_column(Columns.ItemIndex, pa.array(index))
-        joined = self.queries.join(to_frame_of_dictionaries(raw.select(self.queries.own())), number)
+        joined = queries.join(to_frame_of_dictionaries(raw.select(queries.own())), number)
         features = self.fitted.transform(joined)
-        check_finite(features, self.fitted.planned, joined, "interactions", self.queries.first(number))
+        check_finite(features, self.fitted.planned, joined, "interactions", queries.first(number))
         for name in PARTS:
-            rows = self.division.rows(name, self.queries, number)
+            rows = self.division.rows(name, number)
             if len(rows):
                 with atomic_file(self._path(name, QUERY, number)) as path:
                     write_arrays({feature: values[rows] for feature, values in features.items()}, path)
@@ -59,4 +45,4 @@ class Transform:
 
     def _path(self, name: str, kind: str, number: int) -> Path:
         path = self.out / name / kind
-        return path if len(self.queries.parts) == 1 else path / f"part-{number:05d}.parquet"
+        return path if len(self.division.queries.parts) == 1 else path / f"part-{number:05d}.parquet"

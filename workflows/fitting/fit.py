@@ -79,10 +79,11 @@ class FittedSide:
         with quiet():
             workflow = build_workflow(planned, str(scratch), aggregates)
             text_columns = [] if gpu else _looked_up_text(planned, inputs)
-            sample = canonical(rows.sample, inputs)
+            # Tasks carry what `read` names: not the sample.
+            read_raw, sample = rows.read, canonical(rows.sample, inputs)
 
             def read(number: int) -> pd.DataFrame:
-                return canonical(rows.read(number), inputs, text_columns)
+                return canonical(read_raw(number), inputs, text_columns)
 
             if gpu:
                 workflow.fit(Dataset(from_map(read, range(rows.parts), meta=sample.iloc[:0]), cpu=False))
