@@ -55,7 +55,7 @@ class Computes(Protocol):
 
 
 class Operator(NamedTuple):
-    """Inputs and outputs of an operator, and its constructor, which raises InvalidRelease for wrong parameters."""
+    """Inputs and outputs of an operator, and its class, which raises InvalidRelease for wrong parameters."""
 
     takes: tuple[tuple[tuple[str, ...], bool], ...]
     """Data types and whether lists, input by input."""
@@ -120,21 +120,19 @@ def with_none(column: Column, vocabulary: Vocabulary) -> np.ndarray:
 
 def numbers_of(column: Column) -> tuple[np.ndarray, np.ndarray | None]:
     """Return a float64 copy, and a mask of its nulls unless there can be none."""
-    numbers = column.values.astype(np.float64)
-    if column.values.dtype.kind == "i":
-        return numbers, column.missing
-    null = np.isnan(numbers)
-    return numbers, null if column.missing is None else null | column.missing
+    return column.values.astype(np.float64), nulls_of(column)
 
 
 def nulls_of(column: Column) -> np.ndarray | None:
     """Return a mask of the nulls among a column's values, None where there can be none."""
-    null = column.missing
-    if column.values.dtype.kind == "i":
-        return null
-    values = column.values
-    none = np.array([value is None for value in values.tolist()]) if values.dtype == object else np.isnan(values)
-    return none.astype(bool) if null is None else none.astype(bool) | null
+    values, missing = column.values, column.missing
+    if values.dtype.kind == "i":
+        return missing
+    if values.dtype == object:
+        null = np.array([value is None for value in values.tolist()], dtype=bool)
+    else:
+        null = np.isnan(values)
+    return null if missing is None else null | missing
 
 
 def without(column: Column, dropped: np.ndarray) -> Column:
