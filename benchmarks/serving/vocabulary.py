@@ -36,8 +36,9 @@ _WORKER = """
 import json, sys, time
 from pathlib import Path
 import numpy as np
-from ensemble.serving.files.release import sha256_of
-from ensemble.serving.query.vocabulary import UNSEEN, load_integers, load_strings
+from ensemble.serving.files.arrays import read_known
+from ensemble.serving.files.release import Folder, sha256_of
+from ensemble.serving.query.vocabulary import UNSEEN, Vocabulary
 directory, kind, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 begin = time.perf_counter()
 for place in sorted(directory.iterdir()):
@@ -48,7 +49,7 @@ def anonymous():
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith("Anonymous"))
 before = anonymous()
 begin = time.perf_counter()
-vocabulary = (load_strings if kind == "string" else load_integers)(directory, "ids")
+vocabulary = Vocabulary(read_known(Folder(directory), "ids", kind))
 load = time.perf_counter() - begin
 for one in range(1000):
     vocabulary.encode([f"user-{one * 7919:010d}"] if kind == "string" else np.array([one * 7919]))

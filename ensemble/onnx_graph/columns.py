@@ -11,7 +11,8 @@ import numpy as np
 from ensemble.onnx_graph.builder import Builder
 from ensemble.onnx_graph.kinds import OPERATORS, is_null
 from ensemble.release.raw_feeds import NULLS
-from ensemble.serving.files.lookup import Strings
+from ensemble.serving.files.arrays import read_values
+from ensemble.serving.files.release import Folder
 from ensemble.serving.query.kinds import OPERATORS as SERVED
 from ensemble.serving.query.sequence import FIRST_ITEM, HISTORY, HISTORY_AGE, TIME
 from ensemble.serving.query.vocabulary import FIRST_KNOWN, UNSEEN
@@ -71,7 +72,7 @@ class RawColumns:
         """Return codes of values: known ones from 3, others 2; nulls are the caller's affair."""
         if "hash_buckets" in step:
             raise Unsupported(f"feature '{step['output']}': ONNX does not have the release's hash function")
-        known = _vocabulary(self.directory, step["vocabulary"], dtype)
+        known = read_values(Folder(self.directory), step["vocabulary"], dtype)
         if NULLS[dtype] in known.tolist():
             raise Unsupported(f"feature '{step['output']}': knows the value {NULLS[dtype]!r}, which is null here")
         return self.graph.lookup(value, known, np.arange(len(known)) + FIRST_KNOWN, UNSEEN)
@@ -119,11 +120,3 @@ class RawColumns:
         """Return int64 [n, m] with `width` columns more, so that as many can be taken."""
         pads = self.graph.constant([0, 0, 0, width], np.int64)
         return self.graph.add("Pad", value, pads, self.graph.constant(filled, np.int64))
-
-
-def _vocabulary(directory: Path, name: str, dtype: str) -> np.ndarray:
-    """Read the known values in the order of their codes: int64 or `str` objects [n]."""
-    if dtype != "string":
-        return np.load(directory / f"{name}.npy", allow_pickle=False)
-    parts = (np.load(directory / f"{name}.{part}.npy", allow_pickle=False) for part in ("utf8", "offsets"))
-    return Strings(*parts)[:]

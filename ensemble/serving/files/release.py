@@ -38,11 +38,10 @@ _LARGEST_MANIFEST = 1 << 22
 
 
 @dataclass(frozen=True)
-class Sealed:
-    """A directory with exactly the files that its manifest lists, all of them verified."""
+class Folder:
+    """A directory of JSON and .npy files, which a manifest need not list: a transform, before it is released."""
 
     path: Path
-    manifest: Mapping[str, Any]
     mapped: ClassVar[bool] = True
     """Whether arrays are mapped from their files, or read."""
 
@@ -76,13 +75,27 @@ class Sealed:
         return npy.header_of(self._place(name))
 
     def has(self, name: str) -> bool:
-        """Return whether the manifest lists the file."""
-        return name in self.manifest["files"]
+        """Return whether there is such a file; raise InvalidRelease if a link to it leads elsewhere."""
+        place = self.path / name
+        if place.resolve().parent != self.path.resolve():
+            raise InvalidRelease(f"{place}: leads out of the release")
+        return place.is_file()
 
     def _place(self, name: str) -> Path:
         if not self.has(name):
             raise InvalidRelease(f"{self.path / name}: missing from the release")
         return self.path / name
+
+
+@dataclass(frozen=True)
+class Sealed(Folder):
+    """A directory with exactly the files that its manifest lists, all of them verified."""
+
+    manifest: Mapping[str, Any]
+
+    def has(self, name: str) -> bool:
+        """Return whether the manifest lists the file."""
+        return name in self.manifest["files"]
 
 
 @dataclass(frozen=True)

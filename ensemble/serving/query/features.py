@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidRelease
-from ..files.ids import IdTable
+from ..files.lookup import IdTable
 from ..files.release import Release
 from ..names import check_query
 from ..search.budget import Budget

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..files.parameters import Fields
+from ..files.release import Folder
 from .kinds import OPERATORS
 from .kinds.base import Column, Computes, Operator, Parts
 
@@ -31,7 +31,7 @@ class Step(NamedTuple):
         return dict(zip(self.outputs, arrays if len(self.outputs) > 1 else (arrays,), strict=True))
 
 
-def build_step(fields: Fields, inputs: list[Any], outputs: list[Any], directory: Path) -> Step:
+def build_step(fields: Fields, inputs: list[Any], outputs: list[Any], folder: Folder) -> Step:
     """Build the operator of a step between the transform's inputs and outputs.
 
     Raises
@@ -54,7 +54,7 @@ def build_step(fields: Fields, inputs: list[Any], outputs: list[Any], directory:
     stated = [(feature["dtype"], feature["list"], feature["max_length"]) for feature in targets]  # type: ignore[index]
     if stated != declared or (width > 0) != kind.wide:
         raise fields.error(f"{op} does not make the output {output!r} as it is declared")
-    operator = kind.build(fields, Parts([column["dtype"] for column in sources], width, directory))  # type: ignore[index]
+    operator = kind.build(fields, Parts([column["dtype"] for column in sources], width, folder))  # type: ignore[index]
     fields.finish()
     return Step(names, features, operator)
 

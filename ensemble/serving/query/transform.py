@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InvalidRelease, InvalidRequest
-from ..files.parameters import Fields, read_json
+from ..errors import InvalidRequest
+from ..files.arrays import Column
+from ..files.parameters import Fields
+from ..files.release import Folder
 from ..search.budget import Budget
-from .kinds.base import LONGEST, Column
+from .kinds.base import LONGEST
 from .sequence import HISTORY, HISTORY_AGE, TIME, Past, Sequence
 from .steps import Step, build_step
 
@@ -64,17 +66,16 @@ class QueryTransform:
         InvalidRelease
             A file is missing or damaged, or has an unknown operator or parameter; names file and reason.
         """
-        path = directory / TRANSFORM
-        document = Fields(read_json(path), str(path))
+        document, vocabulary = Folder(directory).fields(TRANSFORM), Folder(directory / "vocabulary")
         inputs, outputs = _columns(document)
         entries = document.objects("steps")
         dated = HISTORY in (feature["name"] for feature in outputs)
         sequence = _sequence(entries.pop(), inputs, outputs) if dated and entries else None
         plain = outputs[:-2] if sequence else outputs
-        steps = [build_step(entry, inputs, plain, directory / "vocabulary") for entry in entries]
+        steps = [build_step(entry, inputs, plain, vocabulary) for entry in entries]
         document.finish()
         if [output for step in steps for output in step.outputs] != [step["name"] for step in plain]:
-            raise InvalidRelease(f"{path}: the steps do not make the outputs, one each and in their order")
+            raise document.error("the steps do not make the outputs, one each and in their order")
         return cls(inputs, steps, outputs, sequence)
 
     def compute(self, columns: Mapping[str, Column], past: Past | None = None) -> dict[str, np.ndarray]:

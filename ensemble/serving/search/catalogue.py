@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import InvalidRelease
 from ..files.arrays import read_values, trained_ids
-from ..files.ids import IdTable
+from ..files.lookup import IdTable
 from ..files.release import Release
 from ..index.engine import PARAMETERS
 from ..index.engines import load_index

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Union
 import numpy as np
 
 from ..errors import InvalidRequest
-from ..files.ids import IdTable
+from ..files.lookup import IdTable
 from .attributes import Attribute, Attributes, Numbers, Tags
 from .budget import Budget
 from .filter_text import Wrong, a_list, a_number, an_object, check_keys, listed, name_of, parsed, shown

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...files.parameters import Fields
-from ..vocabulary import load_table, name_in
+from ..vocabulary import name_in
 from .base import IDS, NUMBER, Column, Operator, Parts
 from .categorical import Categorical
 
@@ -15,7 +15,7 @@ class Lookup:
 
     def __init__(self, fields: Fields, parts: Parts) -> None:
         self._codes = Categorical(fields, parts)
-        self._table = table = load_table(parts.directory, name_in(fields, "table"))
+        self._table = table = parts.folder.array(f"{name_in(fields, 'table')}.npy", np.float32, dimensions=2)
         if table.shape[1] != parts.width or len(table) < self._codes.codes:
             raise fields.error(f"the table is {table.shape}, expected ({self._codes.codes}, {parts.width})")
         if not np.isfinite(table).all():

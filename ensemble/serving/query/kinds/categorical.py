@@ -6,7 +6,7 @@ import numpy as np
 
 from ...files.parameters import Fields
 from ..vocabulary import NULL
-from .base import CODE, IDS, Column, Operator, Parts, encode, vocabulary_of, with_none
+from .base import CODE, IDS, Column, Operator, Parts, vocabulary_of, with_none
 
 
 class Categorical:
@@ -17,7 +17,7 @@ class Categorical:
         self.codes = self._vocabulary.codes
 
     def compute(self, column: Column) -> np.ndarray:
-        codes = encode(self._vocabulary, with_none(column, self._vocabulary))
+        codes = self._vocabulary.encode(with_none(column))
         if column.missing is not None:
             codes[column.missing] = NULL
         return codes

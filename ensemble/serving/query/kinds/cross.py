@@ -9,8 +9,8 @@ import numpy as np
 
 from ...errors import InvalidRequest
 from ...files.parameters import Fields
-from ..hashing import FEW, MASK, combined, hash_integers, hash_string, mixed
-from ..vocabulary import NULL, IntegerVocabulary
+from ..hashing import FEW, combined, hash_integers, hash_string, mixed
+from ..vocabulary import NULL
 from .base import ANY, CODE, Column, Operator, Parts, nulls_of, rising, vocabulary_of
 
 
@@ -27,9 +27,9 @@ class Cross:
         self._edges = [np.array(column, dtype=np.float64) if column else None for column in edges]
         """Of each column's buckets; None: its values are taken as they are."""
         self._listed = [column or None for column in edges]
-        vocabulary = vocabulary_of(fields, parts._replace(dtypes=["int64"]))  # of hashes
-        assert isinstance(vocabulary, IntegerVocabulary)
-        self._vocabulary, self.codes = vocabulary, vocabulary.codes
+        self._vocabulary = vocabulary_of(fields, parts._replace(dtypes=["int64"]))
+        """Of hashes."""
+        self.codes = self._vocabulary.codes
 
     def compute(self, *columns: Column) -> np.ndarray:
         rows = len(columns[0].values)
@@ -61,7 +61,7 @@ class Cross:
             if edges is not None:
                 own = mixed(bisect_right(edges, float(value)))
             else:
-                own = mixed(value & MASK) if isinstance(value, int) else hash_string(_text(value))
+                own = mixed(value) if isinstance(value, int) else hash_string(_text(value))
             key = mixed(key ^ own)
         return key
 

@@ -13,7 +13,6 @@ from .base import (
     Operator,
     Parts,
     check_finite,
-    encode,
     nulls_of,
     option,
     vocabulary_of,
@@ -35,7 +34,7 @@ class Window:
         assert column.offsets is not None
         filled, positions = self._places(column.offsets)
         codes = np.zeros(filled.shape, dtype=np.int64)
-        codes[filled] = encode(self._vocabulary, column.values[positions])
+        codes[filled] = self._vocabulary.encode(column.values[positions])
         return codes, filled, positions
 
     def _places(self, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
