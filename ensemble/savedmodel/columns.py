@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ensemble.release.raw_feeds import NULLS, PADDING
+from ensemble.release.raw_feeds import ITEMS, NULLS, PADDING, TIMES, Unsupported
 from ensemble.savedmodel.kinds import OPERATORS, Made, is_null
 from ensemble.savedmodel.recommender import table_of
 from ensemble.serving.files.arrays import read_values
@@ -23,13 +23,7 @@ from ensemble.serving.query.kinds import OPERATORS as SERVED
 from ensemble.serving.query.sequence import FIRST_ITEM, HISTORY, HISTORY_AGE, TIME
 from ensemble.serving.query.vocabulary import FIRST_KNOWN, UNSEEN
 
-ITEMS, TIMES = "history_item_ids", "history_timestamps"
-
 Raw = Mapping[str, tf.Tensor]
-
-
-class Unsupported(Exception):
-    """The transform does something that TensorFlow cannot express; the message says what."""
 
 
 class RawColumns:
