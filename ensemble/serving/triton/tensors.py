@@ -64,6 +64,8 @@ class Request(NamedTuple):
 
 
 Arrays = Mapping[str, np.ndarray]
+Outputs = list[tuple[str, np.ndarray]]
+"""Name and array of each output of one request."""
 
 
 def input_tensors(

@@ -182,6 +182,6 @@ def _peers(explored: Explored, question: Asked) -> dict[str, Any]:
     """Ask the simple models the same: history up to the time, what is left out, and which items are allowed."""
     profile, had = _profile(explored, question), explored.past(explored.user_row(question.user)).items
     left_out = np.zeros(0, np.int64) if question.include_seen else np.concatenate([had, profile])
-    [filtered] = explored.retriever.filters_of([question.filter.text()])
+    [filtered] = explored.retriever.catalogue.filters.of_rows([question.filter.text()])
     allowed = None if filtered is None or filtered.mask is None else filtered.mask.bits
     return explored.peers.best(profile, left_out, allowed, question.top_k)
