@@ -72,9 +72,9 @@ def read_metrics(path: Path) -> Mapping[str, Any] | None:
         fields.integer("rows", 0, 1 << 60)
         fields.text("protocol")
         for name in filter(fields.has, _PROTOCOLS):
-            fields.mapping(name)
+            fields.object(name)
         if fields.has("continuation"):
-            fields.object("continuation").mapping("mean")
+            fields.object("continuation").object("mean")
     except InvalidRelease as error:
         raise ReleaseError(f"{error}; run `retrieval evaluate` again") from None
     return measured

@@ -243,7 +243,7 @@ def _is_as_written(manifest: Mapping[str, Any], id_key: str, text: str) -> bool:
 
 def _check_files(fields: Fields) -> None:
     """Check that a manifest has the SHA-256 and the size of each file, by path."""
-    files, sizes = (Fields(fields.mapping(key), f"{fields.where}, {key}") for key in ("files", "bytes"))
+    files, sizes = (fields.object(key) for key in ("files", "bytes"))
     for name in files.names:
         pure = PurePosixPath(name)
         if not pure.name or pure.is_absolute() or ".." in pure.parts or str(pure) != name or not _is_plain(name):

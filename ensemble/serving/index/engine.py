@@ -30,7 +30,7 @@ def _points(fields: Fields, key: str) -> None:
     for point in fields.objects(key):
         point.text("kind")
         _SETTINGS(point, "search")
-        for name in point.checked_names:
+        for name in point.names:
             point.number(name)
 
 
