@@ -291,7 +291,7 @@ class ItemSearch:
         """Ask the index, and compare the items that it does not hold."""
         assert self._index is not None
         mask = None if self._is_sifted(group.mask) else group.mask
-        candidates = self._index.candidates(group.queries, fetch, mask, self._dead, plan.probes)
+        candidates = self._index.candidates(group.queries, fetch, mask, len(self._dead), plan.probes)
         if len(self._tail):
             tail = self._tail if group.mask is None else self._tail[group.mask.holds(self._tail)]
             nearest, _, _ = self._best(min(fetch, len(tail)), tail, self._quick(tail, group), group.queries)
