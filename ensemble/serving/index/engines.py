@@ -25,8 +25,6 @@ def load_index(release: Release) -> Engine | None:
     """Return the release's index; None: every item is compared. Raises InvalidRelease where it does not fit them."""
     check_parameters(release)
     parameters, vectors = release.json(PARAMETERS), release.array("items/vectors.npy", np.float32, dimensions=2)
-    if parameters["items"] > len(vectors):
-        raise InvalidRelease(f"{release.path / PARAMETERS}: {parameters['items']} items, of {len(vectors)} vectors")
     loaded: Engine | None = _module(parameters["kind"]).load(release, parameters, vectors)
     return loaded
 

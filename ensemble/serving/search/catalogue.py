@@ -64,9 +64,7 @@ class Catalogue:
     def load(cls, release: Release) -> Catalogue:
         """Load the items of a verified release; raise InvalidRelease if its parts do not fit each other."""
         ids = read_values(release, "items/ids", release.manifest["id_dtype"]["item_id"])
-        vectors, trained = _vectors(release, len(ids)), release.trained_items
-        if not 0 < trained <= len(ids):
-            raise InvalidRelease(f"{release.path}: {len(ids)} items, {trained} of them trained")
+        vectors = _vectors(release, len(ids))
         rows = Rows(ids, on_wire(ids), vectors, _live(release, ids), read_attributes(release, len(ids)))
         metric = release.json(PARAMETERS)["metric"]
         search = ItemSearch(vectors, load_index(release), metric=metric, live=rows.live)
@@ -145,9 +143,7 @@ def on_wire(ids: np.ndarray) -> np.ndarray:
     """Return ids as they are sent: int64 unchanged, strings as UTF-8 `bytes`."""
     if ids.dtype != object:
         return ids
-    encoded = np.empty(len(ids), dtype=object)
-    encoded[:] = [item_id.encode() for item_id in ids]
-    return encoded
+    return np.array([item_id.encode() for item_id in ids], dtype=object)
 
 
 def _vectors(release: Release, items: int) -> np.ndarray:
