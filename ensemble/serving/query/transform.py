@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Union
 
 import numpy as np
 
@@ -13,17 +13,37 @@ from ..files.arrays import Column
 from ..files.parameters import Fields
 from ..files.release import Folder
 from ..search.budget import Budget
-from .kinds.base import LONGEST
+from .kinds import OPERATORS
+from .kinds.base import LONGEST, Computes, Operator, Parts
 from .sequence import HISTORY, HISTORY_AGE, TIME, Past, Sequence
-from .steps import Step, build_step
 
 __all__ = ["Column", "QueryTransform"]
 
 FORMAT = 1
 TRANSFORM = "transform.json"
-_Unpacked = tuple[str, str, Callable[..., Any], "Step | None"]
-"""A step's first input and output, its operator, and, where it has more of either, the step itself."""
 KINDS = {"int64": "i", "float64": "f", "string": "O"}
+
+
+class Step(NamedTuple):
+    """Raw columns to the arrays of one feature."""
+
+    inputs: list[str]
+    outputs: list[str]
+    operator: Computes
+
+    @property
+    def is_joint(self) -> bool:
+        """Return whether it reads several columns or makes several arrays."""
+        return len(self.inputs) + len(self.outputs) > 2
+
+    def compute(self, columns: Mapping[str, Column]) -> dict[str, np.ndarray]:
+        """Return the arrays by name."""
+        arrays = self.operator.compute(*[columns[name] for name in self.inputs])
+        return dict(zip(self.outputs, arrays if len(self.outputs) > 1 else (arrays,), strict=True))
+
+
+_Unpacked = tuple[str, str, Callable[..., Any], Union[Step, None]]
+"""A step's first input and output, its operator, and, where it has more of either, the step itself."""
 
 
 class QueryTransform:
@@ -61,10 +81,8 @@ class QueryTransform:
     def load(cls, directory: Path) -> QueryTransform:
         """Read `transform.json` and its vocabularies.
 
-        Raises
-        ------
-        InvalidRelease
-            A file is missing or damaged, or has an unknown operator or parameter; names file and reason.
+        Raises InvalidRelease: a file is missing or damaged, or has an unknown operator or parameter; names file and
+        reason.
         """
         document, vocabulary = Folder(directory).fields(TRANSFORM), Folder(directory / "vocabulary")
         inputs, outputs = _columns(document)
@@ -72,7 +90,7 @@ class QueryTransform:
         dated = HISTORY in (feature["name"] for feature in outputs)
         sequence = _sequence(entries.pop(), inputs, outputs) if dated and entries else None
         plain = outputs[:-2] if sequence else outputs
-        steps = [build_step(entry, inputs, plain, vocabulary) for entry in entries]
+        steps = [_step(entry, inputs, plain, vocabulary) for entry in entries]
         document.finish()
         if [output for step in steps for output in step.outputs] != [step["name"] for step in plain]:
             raise document.error("the steps do not make the outputs, one each and in their order")
@@ -84,10 +102,7 @@ class QueryTransform:
         `columns` holds every input, as missing values where the request left it out; others are ignored. `past`: the
         users' histories up to their `timestamp`, for a transform with a `sequence`; None: empty.
 
-        Raises
-        ------
-        InvalidRequest
-            A column is missing, of another type, or of another number of rows; names it.
+        Raises InvalidRequest: a column is missing, of another type, or of another number of rows; names it.
         """
         self._check(columns)
         features: dict[str, np.ndarray] = {}
@@ -160,10 +175,7 @@ def described(document: Fields) -> tuple[list[dict[str, Any]], list[dict[str, An
     """Return the inputs and outputs of a `transform.json`, as in `QueryTransform`. The steps are checked when it is
     loaded.
 
-    Raises
-    ------
-    InvalidRelease
-        They are malformed; names the field.
+    Raises InvalidRelease: they are malformed; names the field.
     """
     columns = _columns(document)
     document.objects("steps")
@@ -212,3 +224,36 @@ def _sequence(fields: Fields, inputs: list[Any], outputs: list[Any]) -> Sequence
             f"a sequence takes {TIME}, int64, of the inputs and makes the last outputs, {HISTORY} and {HISTORY_AGE}"
         )
     return Sequence(last, pads_left)
+
+
+def _step(fields: Fields, inputs: list[Any], outputs: list[Any], folder: Folder) -> Step:
+    """Build the operator of a step between the transform's inputs and outputs.
+
+    Raises InvalidRelease: the operator is unknown, or a parameter, an input or an output does not fit it.
+    """
+    names = fields.texts("inputs") if fields.has("inputs") else [fields.text("input")]
+    output, op = fields.text("output"), fields.choice("op", tuple(OPERATORS))
+    kind = OPERATORS[op]
+    sources = [next((column for column in inputs if column["name"] == name), None) for name in names]
+    features = [output + suffix for suffix, _ in kind.makes]
+    targets = [next((feature for feature in outputs if feature["name"] == name), None) for name in features]
+    if None in sources or None in targets:
+        raise fields.error(f"{', '.join(names)} -> {', '.join(features)} is not from inputs to outputs")
+    if not _fits(kind, sources):
+        raise fields.error(f"{op} cannot take the inputs {', '.join(names)} as they are")
+    width = targets[0]["max_length"]  # type: ignore[index]
+    declared = [(dtype, kind.wide, width) for _, dtype in kind.makes]
+    stated = [(feature["dtype"], feature["list"], feature["max_length"]) for feature in targets]  # type: ignore[index]
+    if stated != declared or (width > 0) != kind.wide:
+        raise fields.error(f"{op} does not make the output {output!r} as it is declared")
+    operator = kind.build(fields, Parts([column["dtype"] for column in sources], width, folder))  # type: ignore[index]
+    fields.finish()
+    return Step(names, features, operator)
+
+
+def _fits(kind: Operator, sources: list[Any]) -> bool:
+    takes = kind.takes * len(sources) if kind.repeats and len(sources) > 1 else kind.takes
+    return len(takes) == len(sources) and all(
+        column["dtype"] in dtypes and column["list"] == lists
+        for column, (dtypes, lists) in zip(sources, takes, strict=True)
+    )
