@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..errors import InvalidRequest
-from ..files.onnx_file import input_names
+from ..files.onnx_file import check_file
 from ..files.release import PAIRED, Release
 from ..names import CANDIDATES, FEATURES, KNOWN, LEAST, USER_ROW, VECTOR, check_query
 from ..query.sequence import HISTORY
@@ -83,7 +83,8 @@ def feature_tensors(release: Release, outputs: Sequence[Mapping[str, Any]], grap
         return [Tensor(FEATURES, "UINT8", packing(outputs).itemsize)]
     wire = {**WIRE, "float32": "FP32"}
     # By the graphs: a feature may be two arrays, such as a history and its ages.
-    graph_inputs = {name for graph in graphs for name in input_names(release.path / graph)}
+    paths = [release.path / graph for graph in graphs]
+    graph_inputs = {name for path in paths for name in check_file(path, path.read_bytes())}
     return [
         Tensor(feature["name"], wire[feature["dtype"]], int(feature["max_length"]) if feature["list"] else 1)
         for feature in outputs
