@@ -21,10 +21,8 @@ from ensemble.serving.query.vocabulary import FIRST_KNOWN, UNSEEN
 class RawColumns:
     """The transform of a release's query side, `directory`; `trained_ids` are the items that the towers know.
 
-    Raises
-    ------
-    Unsupported
-        A step tokenises text, hashes strings or crosses columns, or knows the value that is a null here.
+    Raises Unsupported: a step tokenises text, hashes strings or crosses columns, or knows the value that is a null
+    here.
     """
 
     def __init__(self, graph: Builder, directory: Path, trained_ids: np.ndarray) -> None:

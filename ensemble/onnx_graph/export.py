@@ -127,10 +127,7 @@ def _facts(release: Release) -> dict[str, str]:
 def check(session: Any, retriever: Retriever, top_k: int) -> tuple[int, int]:
     """Compare the answers to the release's users; return how many there are, and how many are `Written.swapped`.
 
-    Raises
-    ------
-    ReleaseError
-        An answer differs.
+    Raises ReleaseError: an answer differs.
     """
     compared = swapped = 0
     for users, request, feeds in requests(retriever, min(top_k, retriever.size[0])):

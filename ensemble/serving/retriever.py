@@ -83,10 +83,7 @@ class ItemAnswers:
     def refresh(self) -> bool:
         """Apply new changes; return whether there were any. Without changes this takes one system call.
 
-        Raises
-        ------
-        Exception
-            A package is damaged or does not fit; InvalidRelease says why. The catalogue stays as it was.
+        Raises Exception: a package is damaged or does not fit; InvalidRelease says why. The catalogue stays as it was.
         """
         if self._log is None or not self._log.changed():
             return False

@@ -48,10 +48,7 @@ def narrowed(offsets: np.ndarray) -> np.ndarray:
 def read_values(release: Folder, stem: str, dtype: str) -> np.ndarray:
     """Read `<stem>.npy`, or `<stem>.utf8.npy` and `<stem>.offsets.npy` if `dtype` is "string".
 
-    Raises
-    ------
-    InvalidRelease
-        The type is another one, or the strings are not UTF-8.
+    Raises InvalidRelease: the type is another one, or the strings are not UTF-8.
     """
     values = _mapped(release, stem, dtype)
     return np.array(values.tolist(), dtype=object) if isinstance(values, Strings) else values
@@ -137,10 +134,7 @@ def read_column(release: Folder, stem: str, dtype: str, is_list: bool, rows: int
     """Read a column: its values and, if the files exist, which of them are missing and where lists begin. Many strings
     stay in the file until they are used.
 
-    Raises
-    ------
-    InvalidRelease
-        The arrays are not of `rows` rows.
+    Raises InvalidRelease: the arrays are not of `rows` rows.
     """
     values = _mapped(release, stem, dtype)
     if isinstance(values, Strings) and len(values) < DICTIONARY:

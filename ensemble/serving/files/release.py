@@ -56,10 +56,8 @@ class Folder:
     def array(self, name: str, *dtypes: type, dimensions: int = 1) -> np.ndarray:
         """Map one of the .npy files into memory, read-only; processes on one machine share its pages.
 
-        Raises
-        ------
-        InvalidRelease
-            There is no such file in the release, or its array is of another type or has other dimensions.
+        Raises InvalidRelease: there is no such file in the release, or its array is of another type or has other
+        dimensions.
         """
         place = self._place(name)
         array = npy.load(place, self.mapped)
@@ -260,11 +258,8 @@ def _is_plain(name: str) -> bool:
 def verify(path: Path, manifest: Mapping[str, Any], required: Sequence[str] = ()) -> None:
     """Compare a directory with its manifest.
 
-    Raises
-    ------
-    InvalidRelease
-        It does not hold plain files, those that are listed, with the listed size and SHA-256; or one of the .npy files
-        is none.
+    Raises InvalidRelease: it does not hold plain files, those that are listed, with the listed size and SHA-256; or one
+    of the .npy files is none.
     """
     files, sizes = manifest["files"], manifest["bytes"]
     _check_listing(path, files, required)

@@ -145,10 +145,7 @@ class Engine:
     def plan(self, queries: np.ndarray, fetch: int, mask: ItemMask | None, most: float) -> Plan | None:
         """Return the plan for asking it; None if it cannot apply the mask, or costs more than `most` ns per query.
 
-        Raises
-        ------
-        InvalidRequest
-            It cannot express the filter, which allows too many items to compare.
+        Raises InvalidRequest: it cannot express the filter, which allows too many items to compare.
         """
         if mask is not None and not self.takes(mask):
             if mask.count > costs.MOST_COMPARED:

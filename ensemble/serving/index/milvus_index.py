@@ -180,10 +180,7 @@ def located(uri: str) -> str:
 def expression_of(conditions: Mapping[str, Any], fields: Mapping[str, str]) -> str:
     """Return a filter (docs/serving.md: allow, deny, tags, ranges) as Milvus's expression; "" allows everything.
 
-    Raises
-    ------
-    ValueError
-        Milvus cannot express it: an attribute that the collection does not hold, a control character.
+    Raises ValueError: Milvus cannot express it: an attribute that the collection does not hold, a control character.
     """
     parts = [f"item_id in {_listed(conditions['allow'])}"] if "allow" in conditions else []
     if conditions.get("deny"):

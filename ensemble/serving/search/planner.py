@@ -38,10 +38,7 @@ class Planner:
     def plan(self, queries: np.ndarray, fetch: int, mask: ItemMask | None) -> Plan:
         """Return the plan for queries, float32 [n, d], of `fetch` items each among those that `mask` allows.
 
-        Raises
-        ------
-        InvalidRequest
-            An engine cannot express the filter, which allows too many items to compare.
+        Raises InvalidRequest: an engine cannot express the filter, which allows too many items to compare.
         """
         best = self._compared(len(queries), mask)
         if self._index is None or (mask is not None and mask.count <= 4 * fetch):

@@ -52,25 +52,12 @@ class Ranker:
         top_k: _Array,
         least: _Array | None = None,
     ) -> Found:
-        """Return the `top_k`, int64 [n], best candidates of each row.
+        """Return the `top_k`, int64 [n], best candidates of each row, given the query's features and vectors.
 
-        Parameters
-        ----------
-        features
-            The query's features by name, n rows each.
-        vectors
-            Query vectors, float32 [n, d].
-        candidates
-            Item indices, int64 [n, m], in order of retrieval, which breaks ties; -1 past the last.
-        top_k
-            int64 [n].
-        least
-            Minimum scores, float32 [n]; None: no minimum.
+        `candidates` are item indices, int64 [n, m], in order of retrieval, which breaks ties, -1 past the last; `least`
+        the minimum scores, float32 [n].
 
-        Raises
-        ------
-        InvalidRequest
-            A score is not finite, because a feature was too large; names the row.
+        Raises InvalidRequest: a score is not finite, because a feature was too large; names the row.
         """
         width = min(int(top_k.max()), candidates.shape[1])
         counts = np.zeros(len(candidates), dtype=np.int32)

@@ -79,10 +79,7 @@ class ItemSearch:
         `index` holds the first `index.items` of them; the others are always compared, and all of them without an index.
         Items that are not `live`, bool [items], are never returned.
 
-        Raises
-        ------
-        ValueError
-            The metric is unknown.
+        Raises ValueError: the metric is unknown.
         """
         self._index = index
         scoring = Scoring(vectors, metric)
@@ -128,25 +125,12 @@ class ItemSearch:
         allowed: Allowed | None = None,
         budget: Budget | None = None,
     ) -> Found:
-        """Return the best items of every query.
+        """Return the best `k`, int64 [n], items of every query, float32 [n, d].
 
-        Parameters
-        ----------
-        queries
-            float32 [n, d].
-        k
-            Items wanted, int64 [n].
-        rows, items
-            int64 [m] each: item `items[i]` is excluded from the answer to row `rows[i]`; duplicates are allowed.
-        allowed
-            The masks of the rows; None: every item is allowed.
-        budget
-            The time that the request may take; None: no limit.
+        Item `items[i]` is excluded from the answer to row `rows[i]`, int64 [m] each; duplicates are allowed. `allowed`:
+        the masks of the rows; None: every item is allowed.
 
-        Raises
-        ------
-        TooMuch
-            The search would exceed the budget. All of it is planned before any is done.
+        Raises TooMuch: the search would exceed the budget. All of it is planned before any is done.
         """
         queries, widest = self._scoring.prepared(queries), max(k.tolist())
         width = min(widest, len(self.vectors))
