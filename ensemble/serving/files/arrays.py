@@ -158,18 +158,14 @@ def null_column(rows: int, dtype: str, is_list: bool) -> Column:
 def take(column: Column, rows: np.ndarray, dtype: str) -> Column:
     """Return the column's values at `rows`, int64 [n]; a row of -1 is null, or an empty list."""
     if column.offsets is not None:
-        return _take_lists(column, column.offsets, rows)
+        index, bounds = take_ranges(column.offsets, rows)
+        missing = None if column.missing is None else column.missing[index]
+        return Column(column.values[index], missing, bounds)
     if not len(column.values):
         return null_column(len(rows), dtype, False)
     unknown = rows < 0
     missing = unknown if column.missing is None else unknown | column.missing[rows]
     return Column(column.values[rows], missing)
-
-
-def _take_lists(column: Column, offsets: np.ndarray, rows: np.ndarray) -> Column:
-    index, bounds = take_ranges(offsets, rows)
-    missing = None if column.missing is None else column.missing[index]
-    return Column(column.values[index], missing, bounds)
 
 
 def take_ranges(offsets: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

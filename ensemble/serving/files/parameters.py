@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,23 @@ def read_json(path: Path) -> Any:
     return parse_json(read_text(path), path)
 
 
-def shown(value: object) -> str:
-    """Return a value for a message: on one line, shortened if it is long."""
-    text = ascii(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+def shown(value: Any) -> str:
+    """Return the beginning of a value for a message, however large it is."""
+    text = ascii(_begun(value, 2))
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+
+
+def _begun(value: Any, depth: int) -> Any:
+    """Return as much of a value as a message may show."""
+    if isinstance(value, str):
+        return value[: _SHOWN + 1]
+    if isinstance(value, (list, dict)) and not depth:
+        return "..."
+    if isinstance(value, list):
+        return [_begun(entry, depth - 1) for entry in value[:_SHOWN]]
+    if isinstance(value, dict):
+        return {_begun(key, 0): _begun(value[key], depth - 1) for key in islice(value, _SHOWN)}
+    return value
 
 
 def is_time(text: Any) -> bool:

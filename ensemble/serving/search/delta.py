@@ -103,18 +103,15 @@ class DeltaLog:
         Raises InvalidRelease: the package is damaged, of another release, or does not follow the last one.
         """
         self._refused = _identity(self._next)
-        delta = self._verified(Delta.open(Path(self._next)))
+        delta = Delta.open(Path(self._next))
+        expected = {"lineage": self.lineage, "sequence": self.sequence + 1, "previous": self.package}
+        for name, value in expected.items():
+            if delta.manifest[name] != value:
+                stated = delta.manifest[name]
+                raise InvalidRelease(f"{delta.path}: {name} is {stated}, expected {value}; it belongs elsewhere")
         yield delta
         self.sequence, self.package, self._refused = self.sequence + 1, delta.manifest["package"], None
         self._next = str(self.path_of(self.sequence + 1))
-
-    def _verified(self, delta: Delta) -> Delta:
-        stated = {name: delta.manifest[name] for name in ("lineage", "sequence", "previous")}
-        expected = {"lineage": self.lineage, "sequence": self.sequence + 1, "previous": self.package}
-        for name, value in expected.items():
-            if stated[name] != value:
-                raise InvalidRelease(f"{delta.path}: {name} is {stated[name]}, expected {value}; it belongs elsewhere")
-        return delta
 
 
 def _identity(path: str) -> tuple[float, ...]:

@@ -19,9 +19,10 @@ import numpy as np
 
 from ..errors import InvalidRequest
 from ..files.lookup import IdTable
+from ..files.parameters import shown
 from .attributes import Attribute, Attributes, Numbers, Tags
 from .budget import Budget
-from .filter_text import Wrong, a_list, a_number, an_object, check_keys, listed, name_of, parsed, shown
+from .filter_text import Wrong, a_list, a_number, an_object, check_keys, listed, name_of, parsed
 from .masks import ItemMask, packed, unpacked
 
 MAX_VALUES = 1000

@@ -82,9 +82,7 @@ class ItemSearch:
         Raises ValueError: the metric is unknown.
         """
         self._index = index
-        scoring = Scoring(vectors, metric)
-        self._planner = Planner(scoring.vectors, index)
-        self._take(scoring, live)
+        self._take(Scoring(vectors, metric), live)
 
     def extended(self, vectors: _Array, live: _Array, chain: str | None = None) -> ItemSearch:
         """Return the search over `vectors`, which begin with those of this one, at the cost of the new ones.
@@ -93,16 +91,14 @@ class ItemSearch:
         """
         grown = copy(self)
         grown._index = None if self._index is None else self._index.extended(len(vectors), chain)
-        grown._planner = self._planner.extended(len(vectors), grown._index)
         grown._take(self._scoring.extended(vectors), live)
         return grown
 
     def _take(self, scoring: Scoring, live: _Array | None) -> None:
-        self._scoring, self.vectors = scoring, scoring.vectors
+        self._scoring, self.vectors, self._planner = scoring, scoring.vectors, Planner(scoring.vectors, self._index)
         items = len(scoring.vectors)
-        self._candidate_ns = (
-            costs.RANKED_NS + costs.EXACT_NS * scoring.vectors.shape[1]
-        )  # to rank one by its exact score
+        self._candidate_ns = costs.RANKED_NS + costs.EXACT_NS * scoring.vectors.shape[1]
+        """To rank one by its exact score."""
         self._tail = np.arange(items if self._index is None else self._index.items, items)
         self._live = None if live is None or live.all() else ItemMask(live.copy())
         self._dead = np.zeros(0, dtype=np.int64) if self._live is None else np.flatnonzero(~self._live.bits)
@@ -183,8 +179,8 @@ class ItemSearch:
             fetch += int(np.bincount(group.rows).max())
         mask = None if self._is_sifted(group.mask) else group.mask
         row = len(group.queries) - 1 if members is None else int(members[-1])
-        if budget is not None and mask is not None:
-            budget.spend(row, self._planner.planning(mask))
+        if budget is not None and mask is not None and self._index is not None:
+            budget.spend(row, self._index.planning(mask))
         plan = self._planner.plan(group.queries, fetch, mask)
         if budget is not None:
             budget.spend(row, plan.cost + self._picking(plan, fetch, group))
