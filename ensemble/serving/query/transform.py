@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,19 +31,10 @@ class Step(NamedTuple):
     outputs: list[str]
     operator: Computes
 
-    @property
-    def is_joint(self) -> bool:
-        """Return whether it reads several columns or makes several arrays."""
-        return len(self.inputs) + len(self.outputs) > 2
-
     def compute(self, columns: Mapping[str, Column]) -> dict[str, np.ndarray]:
         """Return the arrays by name."""
         arrays = self.operator.compute(*[columns[name] for name in self.inputs])
         return dict(zip(self.outputs, arrays if len(self.outputs) > 1 else (arrays,), strict=True))
-
-
-_Unpacked = tuple[str, str, Callable[..., Any], Union[Step, None]]
-"""A step's first input and output, its operator, and, where it has more of either, the step itself."""
 
 
 class QueryTransform:
@@ -61,8 +52,7 @@ class QueryTransform:
         self.outputs: tuple[dict[str, Any], ...] = tuple(outputs)
         """Features in order: `{"name", "dtype": "int64" | "float32", "list", "max_length"}`."""
         self._checks = [(column["name"], KINDS[column["dtype"]], column["list"]) for column in inputs]
-        self._steps = [_unpacked(step) for step in steps]
-        self._late = [_unpacked(step) for step in steps if TIME in step.inputs]
+        self._steps, self._late = steps, [step for step in steps if TIME in step.inputs]
         self.lasting = [name for step in steps if TIME not in step.inputs for name in step.outputs]
         """Features that do not depend on when a query is asked; `rest` makes the others."""
         self.late = frozenset(name for step in steps if TIME in step.inputs for name in step.inputs)
@@ -106,25 +96,32 @@ class QueryTransform:
         """
         self._check(columns)
         features: dict[str, np.ndarray] = {}
-        _apply(self._steps, columns, features)
-        if self.sequence is not None:
-            features.update(self.sequence.compute(columns[TIME].values, past))
+        self._add(self._steps, features, columns, past)
         return features
 
     def pay(self, columns: Mapping[str, Column], budget: Budget) -> None:
         """Spend the time for finding the words in `columns`; raise TooMuch if there is less than that left."""
         for name, letter_ns in self._letters:
-            texts = columns[name].values.tolist()
-            budget.spend_each(np.fromiter(map(_length, texts), dtype=np.int64, count=len(texts)), letter_ns)
+            lengths = [len(text) if isinstance(text, str) else 0 for text in columns[name].values.tolist()]
+            budget.spend_each(np.array(lengths, dtype=np.int64), letter_ns)
 
     def rest(self, lasting: dict[str, np.ndarray], columns: Mapping[str, Column], past: Past | None = None) -> None:
         """Add to the `lasting` features of n rows those that depend on the time of the query.
 
         `columns` holds the `late` ones and, for a `sequence`, `timestamp`, already checked.
         """
-        _apply(self._late, columns, lasting)
+        self._add(self._late, lasting, columns, past)
+
+    def _add(
+        self, steps: list[Step], features: dict[str, np.ndarray], columns: Mapping[str, Column], past: Past | None
+    ) -> None:
+        for step in steps:
+            try:
+                features.update(step.compute(columns))
+            except InvalidRequest as error:
+                raise InvalidRequest(f"column {step.inputs[0]!r}: {error}") from None
         if self.sequence is not None:
-            lasting.update(self.sequence.compute(columns[TIME].values, past))
+            features.update(self.sequence.compute(columns[TIME].values, past))
 
     def _check(self, columns: Mapping[str, Column]) -> None:
         rows = -1
@@ -143,25 +140,6 @@ class QueryTransform:
             if rows not in (-1, length):
                 raise InvalidRequest(f"column {name!r} has {length} rows where the columns before it have {rows}")
             rows = length
-
-
-def _length(text: Any) -> int:
-    return len(text) if isinstance(text, str) else 0
-
-
-def _unpacked(step: Step) -> _Unpacked:
-    return step.inputs[0], step.outputs[0], step.operator.compute, step if step.is_joint else None
-
-
-def _apply(steps: list[_Unpacked], columns: Mapping[str, Column], features: dict[str, np.ndarray]) -> None:
-    for name, output, compute, joint in steps:
-        try:
-            if joint is None:
-                features[output] = compute(columns[name])
-            else:
-                features.update(joint.compute(columns))
-        except InvalidRequest as error:
-            raise InvalidRequest(f"column {name!r}: {error}") from None
 
 
 def _bounds(offsets: np.ndarray, size: int) -> bool:
