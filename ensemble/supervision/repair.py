@@ -19,15 +19,37 @@ from ensemble.server.server import TritonServer
 from ensemble.serving.triton.backlog import read_metrics
 from ensemble.supervision.events import Events
 from ensemble.supervision.model_processes import Stub, Stubs, kill
-from ensemble.supervision.pace import Pace
 from ensemble.triton.model_control import ModelControl
 from workflows.errors import ReleaseError, ServerError
 
 _MOST_RESTARTS = 5
 _LEFT_SECONDS = 10.0
 _LOAD_SECONDS = 120.0
+_SHORTEST_SECONDS = 0.5
+_LONGEST_SECONDS = 30.0
+_HELD_SECONDS = 2.0
 
 GivenUp = Callable[[], bool]
+
+
+class Pace:
+    """The pace of repairs: at once, but after a repair that did not hold twice as slow each time."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Take a clock, in seconds."""
+        self._clock = clock
+        self._in_a_row, self._ended = 0, -float("inf")
+
+    def pause(self) -> float:
+        """Return the seconds to wait before repairing a fault that was just noticed."""
+        if self._clock() - self._ended > _HELD_SECONDS:
+            self._in_a_row = 0
+        return min(_SHORTEST_SECONDS * 2.0 ** (self._in_a_row - 1), _LONGEST_SECONDS) if self._in_a_row else 0.0
+
+    def repaired(self) -> None:
+        """Note that a repair ended, successfully or not."""
+        self._in_a_row += 1
+        self._ended = self._clock()
 
 
 class Repairs:
