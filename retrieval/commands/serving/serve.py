@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -62,8 +63,8 @@ def serve(
     retrieval serve runs/movielens-100k --verify release.pub.pem
     """
     from ensemble.server.foreground import serve as serve_triton
-    from ensemble.server.json_logs import as_json, to_json
     from ensemble.server.server import TritonServer
+    from ensemble.server.triton_log import as_json
     from retrieval.runs.places import repository_of
 
     if log not in ("text", "json"):
@@ -86,7 +87,7 @@ def serve(
         on_log=out.say if log == "text" else lambda line: out.say(as_json(line)),
     )
 
-    watch = (lambda event: out.say(to_json(event))) if supervise else None
+    watch = (lambda event: out.say(json.dumps(event))) if supervise else None
     ready = partial(_show_address, out, source, server.repository, secure=tls_cert is not None)
     raise typer.Exit(serve_triton(server, ready, watch))
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ensemble.measure.prometheus import parse
-from ensemble.server.json_logs import as_json
+from ensemble.server.triton_log import as_json
 from ensemble.serving.triton.canary import Answer, Trouble, check
 from ensemble.serving.triton.metrics import RequestLog, Tally
 from ensemble.supervision.repair import Pace
