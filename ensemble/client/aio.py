@@ -113,7 +113,7 @@ class AsyncRetrievalClient(ClientBase):
     async def _do(self, step: Step) -> Any:
         if isinstance(step, Pause):
             return await asyncio.sleep(step.seconds)
-        model = self._peer.settings.model
+        model = self._peer.model
         if isinstance(step, AskConfig):
             return await self._channel.get_model_config(model, as_json=True, client_timeout=step.seconds)
         return await self._channel.infer(model, **step.options())
