@@ -16,7 +16,6 @@ import numpy as np
 from ensemble.config import Index
 from ensemble.index.building import Building, Built
 from ensemble.index.tuning import Point, Sample, measured
-from ensemble.serving.errors import InvalidRelease
 from ensemble.serving.index.scann_index import ASSETS, CONFIG, FOLDER, ScannIndex, extension, open_searcher
 from ensemble.serving.index.vectors import normalised
 from workflows.errors import ReleaseError
@@ -26,11 +25,10 @@ _TRAINED_ON = 250_000
 _READ = (0.02, 0.05, 0.1, 0.2, 0.4, 1.0)
 """Shares of the partitions that are tried."""
 _REFINE = (2.0, 4.0, 10.0, 30.0)
-_DISTANCE = {"inner_product": "dot_product", "cosine": "dot_product", "l2": "squared_l2"}
 
 
 def build(building: Building) -> Built:
-    """Build a ScaNN index; raise ReleaseError for fewer than LEAST_ITEMS items, or if ScaNN is missing."""
+    """Build a ScaNN index; raise ReleaseError for fewer than LEAST_ITEMS items, InvalidRelease if ScaNN is missing."""
     vectors, config = building.vectors, building.config
     if len(vectors) < LEAST_ITEMS:
         raise ReleaseError(
@@ -51,16 +49,16 @@ def build(building: Building) -> Built:
         frontier = list(_frontier(searcher, vectors, stated, sample, config, (memory, spent)))
     met = [point for point in frontier if point.sure >= config.recall_target]
     best = min(met, key=lambda point: point.mean_us) if met else max(frontier, key=lambda point: point.sure)
-    measures = {"target_met": bool(met), "search": best.search, "frontier": [point.as_json() for point in frontier]}
-    return Built(None, {**stated, **measures}, {f"{FOLDER}/{name}": content for name, content in files.items()})
+    return Built(
+        None,
+        {**stated, **building.measures(best, frontier)},
+        {f"{FOLDER}/{name}": content for name, content in files.items()},
+    )
 
 
 def _built(vectors: np.ndarray, metric: str, leaves: int) -> dict[str, bytes]:
     """Return ScaNN's files, with the settings of its own documentation: two dimensions a code, threshold 0.2."""
-    try:
-        module = extension("[index] kind = 'scann'")
-    except InvalidRelease as error:
-        raise ReleaseError(str(error)) from None
+    module = extension("[index] kind = 'scann'")
     data = normalised(vectors) if metric == "cosine" else np.ascontiguousarray(vectors, dtype=np.float32)
     searcher = module.ScannNumpy(data, _configuration(data.shape, metric, leaves), os.cpu_count() or 1)
     with tempfile.TemporaryDirectory() as folder:
