@@ -61,8 +61,8 @@ def build_index(
 
     `queries` measure what `config` leaves open: query vectors, float32 [n, d], of which QUERIES are used, or a function
     that returns them; by default items are asked for their neighbours. `draft` returns the unfinished release, for
-    engines that need more of it than its vectors. ReleaseError: the settings do not fit, or the engine refuses the
-    items.
+    engines that need more of it than its vectors. Raise ReleaseError if the settings do not fit, or the engine refuses
+    the items.
     """
     _check(config)
     building = Building(np.ascontiguousarray(vectors, dtype=np.float32), config, queries, progress, draft)

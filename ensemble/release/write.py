@@ -92,22 +92,7 @@ class Settings:
 def write_release(run: Parts, training: Training, settings: Settings, progress: Progress = silent) -> Release:
     """Write a release, verify it and return it. The directory appears whole or not at all.
 
-    Parameters
-    ----------
-    run
-        Directories of the features, the towers and the ranker, and where the release goes.
-    training
-        References of the training side: query vectors, float32 [n, d], and ranking scores, float32 [n, m]. Both sides
-        are asked for sample users; where their answers differ by more than 1e-5, no release is written.
-    settings
-        Name, index, serving and promotion, as the recipe has them.
-    progress
-        Called with a line of text before each step.
-
-    Returns
-    -------
-    Release
-        The release, opened after every hash was verified.
+    Both sides are asked for sample users; where their answers differ by more than 1e-5, no release is written.
 
     Raises
     ------
@@ -143,14 +128,9 @@ def draft(directory: Path, manifest: dict[str, Any]) -> Release:
 
 
 def seal(directory: Path, manifest: dict[str, Any]) -> Release:
-    """Write the self-test and the manifest of a complete directory; return the release.
+    """Write the self-test and the manifest of a complete directory; return the release, or raise InvalidRelease.
 
     The result is opened, loaded, asked and configured for Triton as a server would do it.
-
-    Raises
-    ------
-    InvalidRelease
-        The parts of the release do not fit each other, or a server would not load it.
     """
     (directory / selftest.FILE).unlink(missing_ok=True)
     sample = selftest.sample(Retriever(draft(directory, manifest)))
