@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import ROOT, Parser, write
-from ensemble.release.lookups import write_lookup
+from ensemble.release.columns import write_lookup
 from ensemble.serving.files.lookup import Strings
 from retrieval.console import Terminal, terminal
 

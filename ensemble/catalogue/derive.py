@@ -16,9 +16,8 @@ from ensemble.catalogue.changes import Change, LiveItems
 from ensemble.catalogue.publish import filterable, write_filterable, write_package
 from ensemble.index.build import config_of, write_index
 from ensemble.index.drift import measure, queries_of
-from ensemble.release.columns import save, save_values
+from ensemble.release.columns import save, save_values, write_lookup
 from ensemble.release.item_columns import write_columns
-from ensemble.release.lookups import write_lookup
 from ensemble.release.write import draft, files_in, now, seal
 from ensemble.serving import selftest
 from ensemble.serving.files.release import MANIFEST, SIGNATURE, Release, paired, pairing_of, sha256_of

@@ -19,11 +19,10 @@ from ensemble.config import Index, Promotion, Serving
 from ensemble.index.build import write_index
 from ensemble.index.queries import measured_on_test, query_vectors
 from ensemble.release.attributes import write_attributes
-from ensemble.release.columns import id_dtype, save, save_column, save_values
+from ensemble.release.columns import id_dtype, save, save_column, save_values, write_lookup, write_vocabulary_lookups
 from ensemble.release.congruence import RankingReference, Reference, check_congruence
 from ensemble.release.examination import examine
 from ensemble.release.item_columns import kinds_in, write_columns
-from ensemble.release.lookups import write_lookup, write_vocabulary_lookups
 from ensemble.release.user_features import write_ready
 from ensemble.serving import selftest
 from ensemble.serving.errors import InvalidRelease

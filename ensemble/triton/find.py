@@ -30,6 +30,18 @@ print(json.dumps({"version": "%d.%d" % sys.version_info[:2], "missing": missing,
                   "home": os.path.dirname(sys._base_executable), "packages": site.getsitepackages()}))
 """  # imports none of them: that would take longer than starting Triton
 
+_PACKAGES = """
+import importlib.metadata as m, json, sys
+names = ("numpy", "onnxruntime", "onnxruntime-gpu", "faiss-cpu", "faiss-gpu", "faiss-gpu-cu12")
+found = {}
+for name in names:
+    try:
+        found[name] = m.version(name)
+    except m.PackageNotFoundError:
+        pass
+print(json.dumps({"python": "%d.%d.%d" % sys.version_info[:3], "packages": found}))
+"""
+
 
 @dataclass(frozen=True)
 class ServingPython:
@@ -72,7 +84,7 @@ def default_python() -> Path:
 
 
 def inspect_python(executable: Path) -> ServingPython:
-    """Return the versions and paths of an interpreter; raise ServerError if it does not run or lacks a package of the
+    """Return versions and paths of an interpreter; raise ServerError if it does not run or lacks a package of the
     models.
     """
     executable = executable.absolute()
@@ -91,10 +103,7 @@ def inspect_python(executable: Path) -> ServingPython:
 def ask_python(executable: Path, code: str) -> dict[str, Any]:
     """Return the JSON object that an interpreter prints when it runs `code`, isolated from directory and variables.
 
-    Raises
-    ------
-    ServerError
-        It does not run, is no Python, or the code fails.
+    Raise ServerError if it does not run, is no Python, or the code fails.
     """
     try:
         printed = subprocess.run(
@@ -120,25 +129,21 @@ def ask_python(executable: Path, code: str) -> dict[str, Any]:
     raise ServerError(f"{executable}: cannot be asked for its version: {reason}; expected a Python 3.10 to 3.12")
 
 
+def serving_packages(python: Path) -> tuple[str, dict[str, str]]:
+    """Return the version and the packages of an interpreter; both empty if it does not run."""
+    try:
+        answer = ask_python(python.absolute(), _PACKAGES)
+    except ServerError:
+        return "", {}
+    return answer["python"], answer["packages"]
+
+
 def find_triton(path: Path | None, python: ServingPython) -> Triton:
-    """Find tritonserver.
+    """Find a tritonserver for the interpreter that is to run the models.
 
-    Parameters
-    ----------
-    given
-        A tritonserver or its install directory; None: look on PATH, then in the nvidia-pytriton wheel.
-    python
-        The interpreter that is to run the models.
-
-    Returns
-    -------
-    Triton
-        The server, its backends and its Python stub.
-
-    Raises
-    ------
-    ServerError
-        There is none, or the wheel's stub does not fit `python`: no such version, no libpython, NumPy 2.
+    `path` is a tritonserver or its install directory; without it PATH is looked through, then the nvidia-pytriton
+    wheel. Raise ServerError if there is none, or the wheel's stub does not fit `python`: no such version, no libpython,
+    NumPy 2.
     """
     if path is not None:
         server = path / "bin/tritonserver" if path.is_dir() else path

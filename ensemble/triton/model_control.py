@@ -54,10 +54,7 @@ class ModelControl:
     def load(self, model: str) -> None:
         """Load a model as the repository has it; return when it answers. Its loaded versions answer until then.
 
-        Raises
-        ------
-        ServerError
-            The server refused; the message has its reason.
+        Raise ServerError, with the server's reason, if it refuses.
         """
         try:
             self._client.load_model(model, headers=self._headers, client_timeout=self._timeout)

@@ -128,8 +128,7 @@ def _training(figures: dict[str, str]) -> Iterator[Finding]:
 
 def _serving(figures: dict[str, str], triton: Path | None, python: Path | None) -> Iterator[Finding]:
     from ensemble.server.endpoints import admin_key
-    from ensemble.triton.find import default_python, find_triton, inspect_python
-    from ensemble.triton.serving_environment import serving_packages
+    from ensemble.triton.find import default_python, find_triton, inspect_python, serving_packages
     from workflows.errors import ServerError
 
     executable = python or default_python()
