@@ -7,8 +7,6 @@ with (`benchmarks/quality/prototypes.py`).
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import numpy as np
 import numpy.typing as npt
 
@@ -20,14 +18,6 @@ _LEAST = np.float32(1e-12)
 _Doubles = npt.NDArray[np.float64]
 _Floats = npt.NDArray[np.float32]
 _Mask = npt.NDArray[np.bool_]
-
-
-class Labeller(Protocol):
-    """Scores classes for item vectors."""
-
-    def score(self, vectors: _Floats) -> _Floats:
-        """Return the score of every class, float32 [n, classes], for vectors, float32 [n, d]; higher is likelier."""
-        ...  # pragma: no cover
 
 
 class Prototypes:
