@@ -91,32 +91,10 @@ def answer_all(
     force: bool = False,
     users_per_part: int = USERS_PER_PART,
 ) -> Done:
-    """Answer every user, part by part. Finished parts with the same question are kept.
+    """Answer every user, part by part; `client` is a Dask cluster, whose workers read and write under the same paths.
 
-    Parameters
-    ----------
-    task
-        Release, question and output directory.
-    everybody
-        The release of `task`, loaded.
-    user_ids
-        int64 or `str` objects [n].
-    client
-        The Dask cluster that does the work; its workers read the release and write the parts under the same paths.
-        None: this process does it.
-    progress
-        Called with a line of text before each step.
-    now
-        Ask as of the time of the first call, which a resumed call takes over.
-    force
-        Replace what the directory holds.
-    users_per_part
-        Users in one Parquet file.
-
-    Returns
-    -------
-    Done
-        Counts of users and parts, and the time of the question.
+    Finished parts with the same question are kept. With `now` it is asked as of the time of the first call, which a
+    resumed call takes over; `force` replaces what the directory holds.
 
     Raises
     ------
