@@ -57,10 +57,7 @@ class Addresses:
 def admin_key() -> str:
     """Return the key for administrative commands: the one in the environment, else a random one.
 
-    Raises
-    ------
-    ServerError
-        The environment's key is too short, or has characters that Triton's option cannot hold.
+    Raise ServerError if the environment's is too short, or has characters that Triton's option cannot hold.
     """
     key = os.environ.get(KEY_VARIABLE)
     if key is None:

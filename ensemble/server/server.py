@@ -144,12 +144,8 @@ class TritonServer:
         return ClientTls(off=True) if self._tls is None else self._tls.own_client()
 
     def start(self, given_up: Callable[[], bool] = _never) -> None:
-        """Start Triton and wait until the model answers.
-
-        Parameters
-        ----------
-        given_up
-            Polled meanwhile; True gives up.
+        """Start Triton and wait until the model answers; give up, with StartGivenUp, when `given_up`, which is polled,
+        is true.
 
         Raises
         ------
@@ -159,8 +155,6 @@ class TritonServer:
         ReleaseError
             A release is not signed by the keys to `verify` with, code is not what this installation exports, or others
             may write to it.
-        StartGivenUp
-            `given_up` returned True.
         """
         if not self._models and ONNX in models_in(self.repository):
             raise ServerError(
@@ -198,12 +192,8 @@ class TritonServer:
     def verify(self) -> None:
         """Verify the repository if keys were given; otherwise warn of files that others may write to.
 
-        Raises
-        ------
-        ReleaseError
-            A release is not signed by the keys, code is not what this installation exports, or others may write to it.
-        ServerError
-            The server follows a delta directory, whose packages nobody signs.
+        Raise ReleaseError if a release is not signed by the keys, code is not what this installation exports, or others
+        may write to it; ServerError if the server follows a delta directory, whose packages nobody signs.
         """
         if self._verify is None:
             served = [self.repository, *([self._delta] if self._delta and self._delta.is_dir() else [])]

@@ -123,23 +123,9 @@ class Repairs:
             return 0
 
     def restart(self, reason: str, given_up: GivenUp, at_once: bool = False) -> None:
-        """Restart the server.
+        """Restart the server, `at_once` without waiting for the requests that are in it.
 
-        Parameters
-        ----------
-        reason
-            For the event.
-        given_up
-            Polled meanwhile; True gives up.
-        at_once
-            Do not wait for the requests that are in it.
-
-        Raises
-        ------
-        ServerError
-            That failed several times in a row.
-        StartGivenUp
-            `given_up` returned True.
+        Raise ServerError if that failed several times in a row, StartGivenUp when `given_up`, which is polled, is true.
         """
         self._events.add("restarting", reason=reason)
         for attempt in range(1, _MOST_RESTARTS + 1):

@@ -57,14 +57,9 @@ class Supervisor:
         self._asked = False
 
     def run(self, given_up: GivenUp) -> None:
-        """Watch and repair until `given_up`, which is polled, returns True.
+        """Watch and repair until `given_up`, which is polled, is true; during a restart it raises StartGivenUp then.
 
-        Raises
-        ------
-        ServerError
-            The server could not be restarted, several times in a row.
-        StartGivenUp
-            `given_up` returned True during a restart.
+        Raise ServerError if the server could not be restarted, several times in a row.
         """
         address, tls = self._server.addresses.grpc, self._server.client_tls
         with Canaries(address, list(self._health), _CANARY_SECONDS, _TIMEOUT_SECONDS, tls) as canaries:
