@@ -13,7 +13,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from google.protobuf import text_format
@@ -31,19 +30,6 @@ from workflows.errors import ReleaseError, ServerError
 from workflows.files import atomic_write, locked, own_alone, writing
 from workflows.progress import Progress, silent
 
-
-@dataclass(frozen=True)
-class Deployed:
-    """The result of a deployment."""
-
-    release: str
-    version: int
-    """Triton's `model_version`, in every response."""
-    previous: int | None
-    """The previous version, kept on disk; None: this one was live already."""
-    models: tuple[str, ...]
-
-
 _JOURNAL = ".deploying"
 
 
@@ -53,11 +39,11 @@ def deploy(
     control: ModelControl | None,
     progress: Progress = silent,
     version: int | None = None,
-) -> Deployed:
+) -> int:
     """Make a release live in the server of a model repository; without `control` the next server to start serves it.
 
-    Its version is by default the next one. A version that exists already is served as it is, with the serving code of
-    its time; so this is also the way to go back.
+    Return the version that is live now; the one before stays on disk. `version` is by default the next one; one that
+    exists already is served as it is, with the serving code of its time, so this is also the way to go back.
 
     Raises
     ------
@@ -69,7 +55,7 @@ def deploy(
     """
     name = str(unverified_manifest(release).get("release", ""))  # the code that opens it says what is wrong
     with _locked(repository, control):
-        models, old = models_in(repository), live_version(repository)
+        old = live_version(repository)
         new = version or max(versions_in(repository)) + 1
         written = not admits(repository, release, new) or not holds(repository, new, name)
         if written and new == old:
@@ -82,7 +68,7 @@ def deploy(
                 _remove(repository, [new])
                 raise ReleaseError(f"{release}: changes while it is deployed; nothing was")
         if new == old:
-            return Deployed(name, new, None, tuple(models))
+            return new
         try:
             if control is not None:
                 check_machine(repository, new)
@@ -91,7 +77,7 @@ def deploy(
             _remove(repository, [new] if written else [])
             raise
         _remove(repository, set(versions_in(repository)) - {old, new})
-        return Deployed(name, new, old, tuple(models))
+        return new
 
 
 def holds(repository: Path, version: int, release: str) -> bool:

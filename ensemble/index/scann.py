@@ -37,16 +37,12 @@ def build(building: Building) -> Built:
     building.progress("building scann")
     sample = building.sample()
     started, leaves = time.perf_counter(), max(10, round(2 * np.sqrt(len(vectors))))
-    files = _built(vectors, config.metric, leaves)
-    spent = time.perf_counter() - started
     stated = building.stated(kind="scann", leaves=leaves, is_exact=False)
-    building.progress("measuring scann")
     with tempfile.TemporaryDirectory() as folder:
-        for name, content in files.items():
-            (Path(folder) / name).write_bytes(content)
-        searcher = open_searcher(Path(folder))
-        memory = sum(map(len, files.values())) / 1e6
-        frontier = list(_frontier(searcher, vectors, stated, sample, config, (memory, spent)))
+        files = _built(vectors, config.metric, leaves, Path(folder))
+        cost = sum(map(len, files.values())) / 1e6, time.perf_counter() - started
+        building.progress("measuring scann")
+        frontier = list(_frontier(open_searcher(Path(folder)), vectors, stated, sample, config, cost))
     met = [point for point in frontier if point.sure >= config.recall_target]
     best = min(met, key=lambda point: point.mean_us) if met else max(frontier, key=lambda point: point.sure)
     return Built(
@@ -56,16 +52,15 @@ def build(building: Building) -> Built:
     )
 
 
-def _built(vectors: np.ndarray, metric: str, leaves: int) -> dict[str, bytes]:
-    """Return ScaNN's files, with the settings of its own documentation: two dimensions a code, threshold 0.2."""
+def _built(vectors: np.ndarray, metric: str, leaves: int, folder: Path) -> dict[str, bytes]:
+    """Write and return ScaNN's files, with the settings of its documentation: two dimensions a code, threshold 0.2."""
     module = extension("[index] kind = 'scann'")
     data = normalised(vectors) if metric == "cosine" else np.ascontiguousarray(vectors, dtype=np.float32)
     searcher = module.ScannNumpy(data, _configuration(data.shape, metric, leaves), os.cpu_count() or 1)
-    with tempfile.TemporaryDirectory() as folder:
-        searcher.serialize(folder, False)
-        for name in fnmatch.filter(ASSETS, "*.npy"):  # in NumPy's own spelling, which releases have
-            np.save(Path(folder) / name, np.load(Path(folder) / name, allow_pickle=False), allow_pickle=False)
-        return {name: (Path(folder) / name).read_bytes() for name in (*ASSETS, CONFIG)}
+    searcher.serialize(str(folder), False)
+    for name in fnmatch.filter(ASSETS, "*.npy"):  # in NumPy's own spelling, which releases have
+        np.save(folder / name, np.load(folder / name, allow_pickle=False), allow_pickle=False)
+    return {name: (folder / name).read_bytes() for name in (*ASSETS, CONFIG)}
 
 
 def _configuration(shape: tuple[int, ...], metric: str, leaves: int) -> str:

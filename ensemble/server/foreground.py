@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from ensemble.server.server import Addresses, StartGivenUp, TritonServer
+from ensemble.server.endpoints import Addresses
+from ensemble.server.server import StartGivenUp, TritonServer
 from ensemble.supervision.events import Event
 from ensemble.supervision.supervisor import Supervisor
 from workflows.errors import ServerError

@@ -44,8 +44,6 @@ _REMEDY = "`chmod -R go-w` it, `chown` it to the user who serves, or keep it els
 _IDLE = "All models are stopped, unloading models"
 """What Triton logs when it has been told to end and has answered everything."""
 
-__all__ = ["Addresses", "StartGivenUp", "TritonServer"]
-
 
 class StartGivenUp(Exception):
     """The caller no longer wants the server that it was starting."""

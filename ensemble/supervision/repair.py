@@ -11,14 +11,16 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from http.client import HTTPException
+
+import psutil
 
 from ensemble.deploy.swap import deployment_lock
 from ensemble.server.server import TritonServer
 from ensemble.serving.triton.backlog import read_metrics
 from ensemble.supervision.events import Events
-from ensemble.supervision.model_processes import Stub, Stubs, kill
+from ensemble.supervision.model_processes import Stub, Stubs
 from ensemble.triton.model_control import ModelControl
 from workflows.errors import ReleaseError, ServerError
 
@@ -149,8 +151,11 @@ class Repairs:
 
     def kill(self, stubs: list[Stub], reason: str) -> None:
         """Kill processes, so that their requests fail after a second instead of waiting for ever."""
-        for pid in kill(stubs):
-            self._events.add("process_killed", pid=pid, reason=reason)
+        for stub in stubs:
+            if stub.alive:
+                with suppress(psutil.Error):
+                    stub.process.kill()
+                    self._events.add("process_killed", pid=stub.process.pid, reason=reason)
 
     def end_left(self) -> None:
         """Kill processes that a reload left over: Triton never finishes unloading a model with a dead process."""

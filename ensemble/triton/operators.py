@@ -18,7 +18,7 @@ from merlin.schema import ColumnSchema, Schema
 from merlin.systems.dag import Ensemble
 
 from ensemble.release.columns import entries_of
-from ensemble.release.congruence import as_column
+from ensemble.release.congruence import raw_columns
 from ensemble.serving.errors import InvalidRelease, InvalidRequest
 from ensemble.serving.names import CANDIDATES, LEAST, USER_ROW
 from ensemble.serving.query.sequence import Clicks
@@ -229,10 +229,8 @@ def _top_k(retriever: Retriever, frame: pd.DataFrame) -> np.ndarray:
 
 def _sent(retriever: Retriever, frame: pd.DataFrame) -> dict[str, Column]:
     """Return the raw columns of the frame that are not null throughout."""
-    stated = {column["name"]: column for column in retriever.transform.inputs}
-    stated.setdefault(USER, {"dtype": retriever.release.manifest["id_dtype"][USER], "list": False})
-    sent = [name for name in stated if name == USER or (name in frame and frame[name].notna().any())]
-    return {name: as_column(frame[name], stated[name]["dtype"], stated[name]["list"]) for name in sent}
+    sent = [name for name in frame if name == USER or frame[name].notna().any()]
+    return raw_columns(frame[sent], retriever.release)
 
 
 def _request(retriever: Retriever, frame: pd.DataFrame) -> Request:

@@ -15,7 +15,7 @@ from workflows.errors import RecipeError
 
 if TYPE_CHECKING:
     from ensemble.client.tls import ServerTls
-    from ensemble.server.server import Addresses
+    from ensemble.server.endpoints import Addresses
 
 
 @command
