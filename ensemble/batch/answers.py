@@ -24,7 +24,7 @@ from ensemble.batch.everybody import Asking, Everybody, batches
 from ensemble.serving.retriever import Answer
 from workflows.errors import DataError, StageError
 from workflows.files import atomic_file, atomic_write, json_bytes, locked
-from workflows.progress import Progress
+from workflows.progress import Progress, regularly
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -137,12 +137,13 @@ def part_path(out: Path, number: int) -> Path:
 def _answered(
     task: Task, due: list[tuple[int, np.ndarray]], everybody: Everybody, client: Client | None, progress: Progress
 ) -> int:
-    total, answered, reported_at = sum(len(ids) for _, ids in due), 0, time.monotonic()
+    told, total, answered = "{:,} of {:,} users answered", sum(len(ids) for _, ids in due), 0
+    report = regularly(progress, told, total)
     for rows in _in_process(task, due, everybody) if client is None else _on_cluster(task, due, client):
         answered += rows
-        if time.monotonic() - reported_at > 2 or answered == total:
-            reported_at = time.monotonic()
-            progress(f"{answered:,} of {total:,} users answered")
+        report(answered)
+    if due:
+        progress(told.format(answered, total))
     return answered
 
 

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -75,8 +75,8 @@ def promote(versions: Versions, candidate: Candidate, order: Order, force: bool,
         except BaseException:
             versions.remove([] if existing else [number])
             raise
-        turn = _turn("promote", number, candidate.id, current, order)
-        turn = msgspec.structs.replace(turn, forced=tuple(objections), figures=_figures(difference))
+        figures = _figures(difference)
+        turn = _turn("promote", number, candidate.id, current, order, forced=tuple(objections), figures=figures)
         versions.make_current(turn)
         return Promoted(turn, difference, versions.prune(bounds_of(candidate).keep))
 
@@ -234,7 +234,7 @@ def _figures(difference: Difference | None) -> dict[str, float]:
 
 
 def _turn(
-    action: Literal["promote", "rollback"], number: int, release: str, current: Turn | None, order: Order
+    action: Literal["promote", "rollback"], number: int, release: str, current: Turn | None, order: Order, **more: Any
 ) -> Turn:
     return Turn(
         action=action,
@@ -245,4 +245,5 @@ def _turn(
         who=order.who,
         reason=order.reason,
         server=None if order.control is None else order.control.address,
+        **more,
     )

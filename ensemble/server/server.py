@@ -210,14 +210,19 @@ class TritonServer:
 
     def wait(self, given_up: Callable[[], bool] = _never) -> int | None:
         """Wait for Triton to end and return its exit status; None once `given_up`, which is polled, returns True."""
+        status = None
+        while status is None and not given_up():
+            status = self.ended()
+        return status
+
+    def ended(self) -> int | None:
+        """Return Triton's exit status; None if it runs for another fifth of a second."""
         if self._process is None:
             raise ServerError("Triton is not running")
-        while not given_up():
-            try:
-                return self._process.wait(_ASK_SECONDS)
-            except subprocess.TimeoutExpired:
-                continue
-        return None
+        try:
+            return self._process.wait(_ASK_SECONDS)
+        except subprocess.TimeoutExpired:
+            return None
 
     def stop(self, at_once: bool = False) -> None:
         """Let running requests finish and end Triton; kill it after the stop time-out.

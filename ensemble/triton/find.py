@@ -22,25 +22,15 @@ STUB = "triton_python_backend_stub"
 _CONTAINER_BACKENDS = Path("/opt/tritonserver/backends")
 _PROBE = """
 import importlib.metadata, importlib.util, json, os, site, sys, sysconfig
-missing = [name for name in ("numpy", "onnxruntime", "faiss") if importlib.util.find_spec(name) is None]
+names = ("numpy", "onnxruntime", "onnxruntime-gpu", "faiss-cpu", "faiss-gpu", "faiss-gpu-cu12")
+versions = {name: found.version for name in names for found in importlib.metadata.distributions(name=name)}
+missing = [] if "numpy" in versions else ["numpy"]
+missing += [name for name in ("onnxruntime", "faiss") if importlib.util.find_spec(name) is None]
 value = sysconfig.get_config_var
-print(json.dumps({"version": "%d.%d" % sys.version_info[:2], "missing": missing,
-                  "numpy": None if "numpy" in missing else importlib.metadata.version("numpy"),
+print(json.dumps({"version": "%d.%d.%d" % sys.version_info[:3], "missing": missing, "versions": versions,
                   "library": value("INSTSONAME") or value("LDLIBRARY"), "libdir": value("LIBDIR"),
                   "home": os.path.dirname(sys._base_executable), "packages": site.getsitepackages()}))
 """  # imports none of them: that would take longer than starting Triton
-
-_PACKAGES = """
-import importlib.metadata as m, json, sys
-names = ("numpy", "onnxruntime", "onnxruntime-gpu", "faiss-cpu", "faiss-gpu", "faiss-gpu-cu12")
-found = {}
-for name in names:
-    try:
-        found[name] = m.version(name)
-    except m.PackageNotFoundError:
-        pass
-print(json.dumps({"python": "%d.%d.%d" % sys.version_info[:3], "packages": found}))
-"""
 
 
 @dataclass(frozen=True)
@@ -96,8 +86,8 @@ def inspect_python(executable: Path) -> ServingPython:
         )
     folder = Path(answer["libdir"] or "/nonexistent")
     library = folder if (folder / str(answer["library"])).is_file() and ".so" in str(answer["library"]) else None
-    packages = tuple(map(Path, answer["packages"]))
-    return ServingPython(executable, answer["version"], answer["numpy"], library, Path(answer["home"]), packages)
+    version, packages = answer["version"].rpartition(".")[0], tuple(map(Path, answer["packages"]))
+    return ServingPython(executable, version, answer["versions"]["numpy"], library, Path(answer["home"]), packages)
 
 
 def ask_python(executable: Path, code: str) -> dict[str, Any]:
@@ -132,10 +122,10 @@ def ask_python(executable: Path, code: str) -> dict[str, Any]:
 def serving_packages(python: Path) -> tuple[str, dict[str, str]]:
     """Return the version and the packages of an interpreter; both empty if it does not run."""
     try:
-        answer = ask_python(python.absolute(), _PACKAGES)
+        answer = ask_python(python.absolute(), _PROBE)
     except ServerError:
         return "", {}
-    return answer["python"], answer["packages"]
+    return answer["version"], answer["versions"]
 
 
 def find_triton(path: Path | None, python: ServingPython) -> Triton:
