@@ -25,7 +25,7 @@ _PARAMETERS, _METRICS = 100, 1000
 """At most so many in one request."""
 _LONGEST = 500
 """Characters of a parameter."""
-_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+_RETRIES, _CONFIGURES_LOGGING = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_LOGGING_CONFIGURE_LOGGING"
 _FILES = ("report.html", "metrics.json", "recipe.json")
 
 
@@ -39,6 +39,8 @@ class Log:
                 f"--mlflow {_without_password(uri)}: expected a tracking server, http://… or https://…, or a directory"
             )
         os.environ.setdefault(_RETRIES, "2")  # MLflow's 7 take minutes
+        # Else its import closes every log handler of the process, and absl's, which TensorFlow brings, its stream.
+        os.environ.setdefault(_CONFIGURES_LOGGING, "false")
         try:
             from mlflow import MlflowClient
         except ImportError:
