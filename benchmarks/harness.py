@@ -91,9 +91,9 @@ def few(fetch: Callable[[Job], None]) -> Callable[[Job], None]:
         from workflows.tables.store import Tables
 
         fetch(job)
-        tables = Tables.load(job.run / "tables")
+        tables = Tables.load(job.run.directory / "tables")
         drawn = tables.interactions.sample(min(QUICK_ROWS, len(tables.interactions)), random_state=0).sort_index()
-        replace(tables, interactions=drawn.reset_index(drop=True)).save(job.run / "tables")
+        replace(tables, interactions=drawn.reset_index(drop=True)).save(job.run.directory / "tables")
 
     return work
 

@@ -44,7 +44,7 @@ from ensemble.measure.counters import read_memory_mb
 from ensemble.measure.points import Point
 from ensemble.server.server import TritonServer
 from retrieval.console import Terminal, silence_libraries, terminal
-from retrieval.runs.run import Job, Run
+from retrieval.runs.run import Run
 from retrieval.runs.stages import STAGES
 from workflows.sources.download import cache_directory
 
@@ -138,7 +138,7 @@ def released(path: Path, options: argparse.Namespace, out: Terminal) -> Run:
         return prepared(recipe, options, out, "fetch", "features", "train", "release")
     for stage in ("fetch", "features", "release"):
         with out.working(stage):
-            run.stages[stage].work(Job(run.recipe, run.directory, cache_directory(), out.step))
+            run.stages[stage].work(run.job(cache_directory(), out.step))
     return run
 
 

@@ -83,7 +83,6 @@ def fit(
         A key of the recipe is unknown or out of range, or the proposal would not run; names what is missing.
     """
     from retrieval.runs.run import Run as StoredRun
-    from retrieval.runs.stages import STAGES
     from retrieval.runs.whole import run_all
 
     given_tables = {
@@ -104,7 +103,7 @@ def fit(
         except DataError as error:
             raise DataError(_in_python(str(error))) from None
         _write(plan, folder / RECIPE, recipe, teller)
-        stored = StoredRun.create(load_recipe(folder / RECIPE), Path(runs), STAGES)
+        stored = StoredRun.create(load_recipe(folder / RECIPE), Path(runs))
         run_all(stored, CACHE, teller)
     return Run.open(stored.directory, verbose)
 

@@ -13,7 +13,6 @@ from rich.text import Text
 from retrieval.report.charts import Series, line_chart
 from retrieval.report.tables import CUTOFFS, PROTOCOLS, metric_rows, read_json
 from retrieval.runs.run import Run
-from retrieval.runs.stages import STAGES
 from workflows.errors import StageError
 from workflows.files import atomic_write, json_bytes
 
@@ -103,7 +102,7 @@ def _over_epochs(run: Mapping[str, Any], key: str) -> Series:
 
 
 def _read(directory: Path) -> dict[str, Any]:
-    run = Run.open(directory, STAGES)
+    run = Run.open(directory)
     run.require("train", "evaluate")
     metrics, towers = read_json(directory / "metrics.json"), read_json(directory / "towers" / "towers.json")
     record = run.record("train")

@@ -65,12 +65,12 @@ def training(job: Job, key: str) -> Iterator[tuple[Path, Session]]:
     from models.training.horovod import ranks
     from models.training.weights.checkpoints import Checkpoints, Session
 
-    directory = job.run / "training"
-    session = Session(ranks(), Checkpoints(directory, key, job.recipe.train.checkpoint_seconds))
+    directory = job.run.directory / "training"
+    session = Session(ranks(), Checkpoints(directory, key, job.run.recipe.train.checkpoint_seconds))
     if not session.ranks.leads:
         with tempfile.TemporaryDirectory() as out:
             yield Path(out), session
         return
-    with atomic_directory(job.towers) as place:
+    with atomic_directory(job.run.towers) as place:
         yield place, session
     shutil.rmtree(directory, ignore_errors=True)

@@ -8,7 +8,6 @@ from ensemble.deploy.compare import Candidate
 from ensemble.deploy.versions import METRICS, Versions, is_versions
 from retrieval.runs.places import release_of
 from retrieval.runs.run import Run
-from retrieval.runs.stages import STAGES
 
 
 def candidate_of(source: Path) -> Candidate:
@@ -25,6 +24,6 @@ def candidate_of(source: Path) -> Candidate:
         versions = Versions(source)
         return versions.candidate(versions.current_number())
     if (source / "recipe.json").is_file():
-        Run.open(source, STAGES).require("evaluate", "release")
+        Run.open(source).require("evaluate", "release")
     release = release_of(source)
     return Candidate.open(release, None if release == source else source / METRICS, str(source))

@@ -21,7 +21,6 @@ from retrieval.recipes.recipe import Recipe, load_recipe
 from retrieval.recipes.toml import rewrite
 from retrieval.report.tables import read_json
 from retrieval.runs.run import Run, Teller, advance
-from retrieval.runs.stages import STAGES
 from retrieval.tuning.tunable import Field, changed, default_fields, parse_fields, present
 from workflows.errors import DivergedError, RecipeError, RetrievalError, StageError
 from workflows.files import atomic_write
@@ -114,7 +113,7 @@ def tune(
     recipe = load_recipe(path)
     space = parse_fields(fields, recipe) if fields else default_fields(recipe)
     _optuna()
-    run = Run.create(recipe, runs, STAGES)
+    run = Run.create(recipe, runs)
     advance(run, ["fetch", "features"], cache, teller)
     with run.lock():
         study = _open_study(run, space)

@@ -40,12 +40,11 @@ def export(
     retrieval export runs/movielens-100k --format onnx --out recommend.onnx
     """
     from retrieval.runs.run import Run
-    from retrieval.runs.stages import STAGES
     from workflows.errors import RecipeError
 
     if format_ not in ("savedmodel", "onnx"):
         raise RecipeError(f"--format {format_}: expected savedmodel or onnx")
-    opened = Run.open(run, STAGES)
+    opened = Run.open(run)
     opened.require("release")
     write = _onnx if format_ == "onnx" else _saved_models
     write(out, opened, out_path, top_k or opened.recipe.serving.top_k, json)

@@ -10,7 +10,6 @@ from msgspec import to_builtins
 from retrieval.console import Terminal, command
 from retrieval.options import AsJson, Layout, RunPath
 from retrieval.runs.run import Run
-from retrieval.runs.stages import STAGES
 
 if TYPE_CHECKING:
     from retrieval.runs.serving import Load
@@ -48,7 +47,7 @@ def bench(
     from retrieval.report.page import write_report
     from retrieval.runs.serving import Load, measure, target_of, temporary_server
 
-    opened, load = Run.open(run, STAGES), Load(batch, concurrency, interval_ms, layout)
+    opened, load = Run.open(run), Load(batch, concurrency, interval_ms, layout)
     if sweep:
         _sweep(out, opened, load, p99_ms, minutes, json)
         return

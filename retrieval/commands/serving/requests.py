@@ -36,10 +36,9 @@ def requests(
     from ensemble.measure.benchmark import draw_requests, input_data
     from retrieval.runs.run import Run
     from retrieval.runs.serving import answering_model
-    from retrieval.runs.stages import STAGES
     from workflows.files import atomic_write
 
-    opened = Run.open(run, STAGES)
+    opened = Run.open(run)
     model = answering_model(opened, layout)
     with RetrievalClient(address, model) as client:
         signature = client.signature()

@@ -8,7 +8,6 @@ from retrieval.recipes.recipe import with_peers
 from retrieval.report.peers import peers_table, verdict_lines
 from retrieval.report.tables import groups_table, metrics_table, more_tables, read_json
 from retrieval.runs.run import Run, advance
-from retrieval.runs.stages import STAGES
 
 
 @command
@@ -27,8 +26,8 @@ def evaluate(
     retrieval evaluate runs/movielens-100k --json
     retrieval evaluate runs/movielens-100k --peers knn,ease
     """
-    opened = Run.open(run, STAGES)
-    opened = opened.with_recipe(with_peers(opened.recipe, peers), STAGES)
+    opened = Run.open(run)
+    opened = opened.with_recipe(with_peers(opened.recipe, peers))
     advance(opened, ["peers", "evaluate"], cache, out, force)
     metrics = read_json(opened.metrics)
     if json:

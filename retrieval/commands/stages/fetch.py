@@ -6,7 +6,6 @@ from retrieval.console import Terminal, command
 from retrieval.options import CACHE, RUNS, AsJson, Cache, Force, RecipePath, Runs
 from retrieval.recipes.recipe import load_recipe
 from retrieval.runs.run import Run, advance
-from retrieval.runs.stages import STAGES
 
 
 @command
@@ -24,5 +23,5 @@ def fetch(
     retrieval fetch recipes/movielens-100k.toml
     retrieval fetch recipes/movielens-100k.toml --runs /data/runs --json
     """
-    (done,) = advance(Run.create(load_recipe(recipe), runs, STAGES), ["fetch"], cache, out, force)
+    (done,) = advance(Run.create(load_recipe(recipe), runs), ["fetch"], cache, out, force)
     out.stage(done, json)

@@ -11,7 +11,6 @@ from retrieval.console import Terminal, command
 from retrieval.options import CACHE, RUNS, AsJson, Cache, Force, Runs
 from retrieval.recipes.recipe import load_recipe
 from retrieval.runs.run import Run, advance
-from retrieval.runs.stages import STAGES
 from workflows.errors import RecipeError
 
 
@@ -33,5 +32,5 @@ def rank(
     read = load_recipe(recipe)
     if read.ranking is None:
         raise RecipeError(f'{recipe}: has no section [ranking], so there is no ranker; add one with kind = "inttower"')
-    (done,) = advance(Run.create(read, runs, STAGES), ["rank"], cache, out, force)
+    (done,) = advance(Run.create(read, runs), ["rank"], cache, out, force)
     out.stage(done, json)

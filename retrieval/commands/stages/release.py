@@ -9,7 +9,6 @@ import typer
 from retrieval.console import Terminal, command
 from retrieval.options import CACHE, AsJson, Cache, Force, RunPath, SignWith
 from retrieval.runs.run import Run, advance
-from retrieval.runs.stages import STAGES
 
 
 @command
@@ -33,7 +32,7 @@ def release(
     retrieval release runs/movielens-100k --sign keys/release.pem
     retrieval release runs/movielens-100k --json
     """
-    opened = Run.open(run, STAGES) if layout is None else Run.open(run, STAGES).with_layout(layout)
+    opened = Run.open(run) if layout is None else Run.open(run).with_layout(layout)
     done = advance(opened, ["release"], cache, out, force)
     if sign is not None:
         from retrieval.runs.signing import sign_source

@@ -6,7 +6,6 @@ from retrieval.console import Terminal, command
 from retrieval.options import CACHE, RUNS, AsJson, Cache, Force, From, RecipePath, Runs
 from retrieval.recipes.recipe import load_recipe
 from retrieval.runs.run import Run, advance
-from retrieval.runs.stages import STAGES
 from retrieval.runs.warm_start import from_run
 
 
@@ -28,7 +27,7 @@ def train(
     retrieval train recipes/movielens-100k.toml
     retrieval train shop.toml --runs runs/tuesday --from runs/monday/shop
     """
-    run = Run.create(from_run(load_recipe(recipe), runs, earlier, STAGES), runs, STAGES)
+    run = Run.create(from_run(load_recipe(recipe), runs, earlier), runs)
     if earlier is not None and not run.is_finished(run.stages["features"]):
         advance(run, ["features"], cache, out)
     (done,) = advance(run, ["train"], cache, out, force)

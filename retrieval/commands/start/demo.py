@@ -34,7 +34,7 @@ def demo(
     from retrieval.report.examples import any_user
 
     start = time.monotonic()
-    opened = Run.create(load_recipe(recipe), runs, STAGES)
+    opened = Run.create(load_recipe(recipe), runs)
     done = advance(opened, [stage.name for stage in STAGES], cache, out)
 
     page, user = show(out, opened), any_user(opened.directory)

@@ -76,12 +76,11 @@ def fetch_own_tables(out: Terminal, source: Path, runs: Path, cache: Path) -> No
     """Store the user's own tables, which a run then need not do: how large they are is known when they are read."""
     from retrieval.recipes.recipe import load_recipe
     from retrieval.runs.run import Run, advance
-    from retrieval.runs.stages import STAGES
     from workflows.config import OwnTables
 
     recipe = load_recipe(source)
     if isinstance(recipe.data, OwnTables):
-        advance(Run.create(recipe, runs, STAGES), ["fetch"], cache, out)
+        advance(Run.create(recipe, runs), ["fetch"], cache, out)
 
 
 def _planned(source: Path, runs: Path, sizes: Any, budget: int | None, measure: bool) -> dict[str, Any]:
@@ -90,10 +89,9 @@ def _planned(source: Path, runs: Path, sizes: Any, budget: int | None, measure: 
     from retrieval.plan.shapes import shapes_of
     from retrieval.recipes.recipe import load_recipe
     from retrieval.runs.run import Run
-    from retrieval.runs.stages import STAGES
 
     is_run = source.is_dir()
-    run = Run.open(source, STAGES) if is_run else Run.create(load_recipe(source), runs, STAGES)
+    run = Run.open(source) if is_run else Run.create(load_recipe(source), runs)
     shapes = shapes_of(run.recipe, run.directory, sizes)
     features = run.features if shapes.origin == "features" else None
     measured = rehearse(run.recipe, shapes, features) if measure else estimated(run.recipe, shapes, product_seconds())

@@ -47,7 +47,6 @@ def quickstart(
     from retrieval.recipes.recipe import with_peers
     from retrieval.runs.mlflow_log import Log
     from retrieval.runs.run import Run
-    from retrieval.runs.stages import STAGES
     from retrieval.runs.whole import run_all
 
     log = Log(mlflow) if mlflow else None
@@ -59,7 +58,7 @@ def quickstart(
         if checked.count("error"):
             first = next(finding for finding in checked.findings if finding.severity == "error")
             raise RecipeError(f"{first.table}: {first.message}; {first.remedy}")
-        run = Run.create(with_peers(loaded, peers), runs, STAGES)
+        run = Run.create(with_peers(loaded, peers), runs)
         finished = run_all(run, cache, out, log=log)
     except RetrievalError as error:
         raise type(error)(f"{error}; then `retrieval run {path}` goes on") from None

@@ -48,7 +48,7 @@ def run(
     """
     log = Log(mlflow) if mlflow else None
     loaded, since = stage_or_run(with_peers(load_recipe(recipe), peers), runs, since)
-    opened = Run.create(loaded, runs, STAGES).on(workers, scheduler)
+    opened = Run.create(loaded, runs).on(workers, scheduler)
     finished = run_all(opened, cache, out, since, log)
     if json:
         out.json({"run": str(opened.directory), **as_json(finished)})
@@ -83,7 +83,7 @@ def stage_or_run(recipe: Recipe, runs: Path, since: str | None) -> tuple[Recipe,
     """
     names = [stage.name for stage in STAGES]
     if since is None or since in names:
-        return from_run(recipe, runs, None, STAGES), since
+        return from_run(recipe, runs, None), since
     if not (Path(since) / "recipe.json").is_file():
         raise RecipeError(f"--from {since}: no such run, and no stage; the stages are {', '.join(names)}")
-    return from_run(recipe, runs, Path(since), STAGES), None
+    return from_run(recipe, runs, Path(since)), None
