@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from retrieval.console import Terminal, command
-from retrieval.options import AsJson, SignWith
+from retrieval.options import SignWith
 
 app = typer.Typer(
     help="Add, update and remove items of a release: into a new release, or into a directory that servers watch.",
@@ -39,7 +39,6 @@ def add(
     delta: DeltaPath = None,
     address: Address = None,
     sign: SignWith = None,
-    json: AsJson = False,
 ) -> None:
     """Add items: their vectors come from the release's own transform and item tower, without training.
 
@@ -49,7 +48,7 @@ def add(
     retrieval items add runs/movielens-100k new.jsonl
     retrieval items add runs/movielens-100k new.csv --delta live --address 127.0.0.1:8001
     """
-    _change(console, source, "adding", file, (out, delta, address, sign), json)
+    _change(console, source, "adding", file, (out, delta, address, sign))
 
 
 @app.command()
@@ -62,7 +61,6 @@ def update(
     delta: DeltaPath = None,
     address: Address = None,
     sign: SignWith = None,
-    json: AsJson = False,
 ) -> None:
     """Update items: FILE has their `item_id` and the columns that change.
 
@@ -70,7 +68,7 @@ def update(
     retrieval items update runs/movielens-100k genres.csv
     retrieval items update runs/movielens-100k genres.csv --delta live
     """
-    _change(console, source, "updating", file, (out, delta, address, sign), json)
+    _change(console, source, "updating", file, (out, delta, address, sign))
 
 
 @app.command()
@@ -83,7 +81,6 @@ def remove(
     delta: DeltaPath = None,
     address: Address = None,
     sign: SignWith = None,
-    json: AsJson = False,
 ) -> None:
     """Remove items. With --delta: no request that is sent once this returns is answered with one of them.
 
@@ -91,7 +88,7 @@ def remove(
     retrieval items remove runs/movielens-100k 50 181
     retrieval items remove runs/movielens-100k recalled.csv --delta live --address 127.0.0.1:8001
     """
-    _change(console, source, "removing", what, (out, delta, address, sign), json)
+    _change(console, source, "removing", what, (out, delta, address, sign))
 
 
 @app.command()
@@ -101,7 +98,6 @@ def status(
     source: Source,
     delta: DeltaPath = None,
     share_limit: Annotated[float, typer.Option("--share-limit", help="Changed items that call for a rebuild.")] = 0.2,
-    json: AsJson = False,
 ) -> None:
     """Measure the index as it is now: how many items changed since it was built, and its recall.
 
@@ -115,7 +111,7 @@ def status(
     from retrieval.runs.places import release_of
 
     items = LiveItems(Release.open(release_of(source)), delta)
-    _show_quality(console, measure(items, share_limit), json)
+    _show_quality(console, measure(items, share_limit))
 
 
 @app.command()
@@ -127,7 +123,6 @@ def compact(
     delta: DeltaPath = None,
     if_due: Annotated[bool, typer.Option("--if-due", help="Only where `status` says that a rebuild is due.")] = False,
     sign: SignWith = None,
-    json: AsJson = False,
 ) -> None:
     """Write a release with all changes in it and a new index. Later changes in the directory apply to it, too.
 
@@ -144,13 +139,13 @@ def compact(
     items = LiveItems(Release.open(release_of(source)), delta)
     quality = measure(items) if if_due else None
     if quality is not None and not quality.due:
-        _show_quality(console, quality, json)
+        _show_quality(console, quality)
         return
     done = _released(source, out, lambda place: rebuild(items, place, console.step), sign, console)
-    console.json(done) if json else console.results.print(done["repository"], soft_wrap=True)
+    console.result(done, done["repository"])
 
 
-def _change(console: Terminal, source: Path, doing: str, what: Any, where: tuple[Any, ...], json: bool) -> None:
+def _change(console: Terminal, source: Path, doing: str, what: Any, where: tuple[Any, ...]) -> None:
     """Make a change where it was asked for, and say what became of it."""
     from ensemble.catalogue.changes import LiveItems
     from ensemble.catalogue.derive import derive
@@ -169,22 +164,18 @@ def _change(console: Terminal, source: Path, doing: str, what: Any, where: tuple
     if delta is None:
         change = getattr(LiveItems(release), doing)(what)
         done = _released(source, out, lambda place: derive(release, change, place, console.step).release, sign, console)
-        console.json({**done, "changed": len(change.ids)}) if json else console.results.print(done["repository"])
+        console.result({**done, "changed": len(change.ids)}, done["repository"])
         return
     with writing(release, delta) as items:
         change = getattr(items, doing)(what)
         package = publish(items, change)
     sequence = int(package.manifest["sequence"])
     in_force = check_in_force(address, sequence, release) if address else None
-    if json:
-        console.json(
-            {"package": str(package.path), "sequence": sequence, "changed": len(change.ids), "server": in_force}
-        )
-    else:
-        console.results.print(f"change {sequence}: {package.path}", soft_wrap=True)
-        console.say(
-            f"in force at {address}" if address else "servers that watch the directory answer with it from now on"
-        )
+    facts = {"package": str(package.path), "sequence": sequence, "changed": len(change.ids), "server": in_force}
+    console.result(facts, f"change {sequence}: {package.path}")
+    if not console.as_json:
+        watching = "servers that watch the directory answer with it from now on"
+        console.say(f"in force at {address}" if address else watching)
 
 
 def _released(source: Path, out: Path | None, write: Any, key: Path | None, console: Terminal) -> dict[str, Any]:
@@ -217,14 +208,11 @@ def _released(source: Path, out: Path | None, write: Any, key: Path | None, cons
     }
 
 
-def _show_quality(console: Terminal, quality: Any, json: bool) -> None:
-    if json:
-        console.json(quality.as_json())
-        return
-    console.results.print(f"{quality.changed} changed of {quality.live} items since the index was built")
-    for k, recall in quality.recall.items():
-        console.results.print(f"recall@{k}: {recall:.4f}")
+def _show_quality(console: Terminal, quality: Any) -> None:
     due = "; ".join(quality.reasons)
-    console.results.print(
-        f"rebuild due: {due}; `retrieval items compact`" if due else "no rebuild is due", soft_wrap=True
+    console.result(
+        quality.as_json(),
+        f"{quality.changed} changed of {quality.live} items since the index was built",
+        *(f"recall@{k}: {recall:.4f}" for k, recall in quality.recall.items()),
+        f"rebuild due: {due}; `retrieval items compact`" if due else "no rebuild is due",
     )

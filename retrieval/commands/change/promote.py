@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from msgspec import to_builtins
 
 from retrieval.console import Terminal, command
-from retrieval.options import RELEASES, AsJson, By, Reason, Releases, ReleasesServer
+from retrieval.options import RELEASES, By, Reason, Releases, ReleasesServer
 from workflows.errors import RecipeError
 
 
@@ -26,7 +25,6 @@ def promote(
     ] = False,
     reason: Reason = None,
     by: By = None,
-    json: AsJson = False,
 ) -> None:
     """Make a release the current version of RELEASES, and with --address what a running server answers with.
 
@@ -49,8 +47,4 @@ def promote(
     versions = Versions(releases)
     with order_for(versions, address, reason, by) as order:
         done = make_current(versions, candidate_of(source), order, force, out.step)
-    if json:
-        out.json(to_builtins(done))
-        return
-    for line in promoted_lines(done):
-        out.results.print(line, soft_wrap=True)
+    out.result(done, *promoted_lines(done))

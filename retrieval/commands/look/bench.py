@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from msgspec import to_builtins
 
 from retrieval.console import Terminal, command
-from retrieval.options import AsJson, Layout, RunPath
+from retrieval.options import Layout, RunPath
 from retrieval.runs.run import Run
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ def bench(
     sweep: Annotated[bool, typer.Option("--sweep", help="Search server options for --p99-ms instead.")] = False,
     p99_ms: Annotated[float, typer.Option("--p99-ms", help="Latency that --sweep must keep to.")] = 10.0,
     minutes: Annotated[float, typer.Option("--minutes", help="When --sweep stops.")] = 5.0,
-    json: AsJson = False,
 ) -> None:
     """Measure latency, throughput and server CPU with perf_analyzer, on requests drawn from the run.
 
@@ -49,7 +47,7 @@ def bench(
 
     opened, load = Run.open(run), Load(batch, concurrency, interval_ms, layout)
     if sweep:
-        _sweep(out, opened, load, p99_ms, minutes, json)
+        _sweep(out, opened, load, p99_ms, minutes)
         return
     if address is None:
         with temporary_server(opened, out.say, out.say if out.verbose else None) as server:
@@ -59,10 +57,10 @@ def bench(
         points = measure(opened, target_of(opened, load, address), load, out.step)
     with out.working("report"):
         write_report(opened)
-    out.json(to_builtins(points)) if json else out.table(table(points))
+    out.result(points, table(points))
 
 
-def _sweep(out: Terminal, run: Run, load: Load, p99_ms: float, minutes: float, json: bool) -> None:
+def _sweep(out: Terminal, run: Run, load: Load, p99_ms: float, minutes: float) -> None:
     """Search the server options with the run's own requests; keep what was found in `sweep.json` and `sweep.png`."""
     from ensemble.measure.benchmark import draw_requests
     from ensemble.measure.sweep import Objective, sweep
@@ -76,8 +74,4 @@ def _sweep(out: Terminal, run: Run, load: Load, p99_ms: float, minutes: float, j
     measured = sweep(run.release, requests, objective, out.step)
     atomic_write(run.directory / "sweep.json", json_bytes(measured, 2))
     atomic_write(run.directory / "sweep.png", draw(measured))
-    if json:
-        out.json(to_builtins(measured))
-        return
-    out.table(sweep_table(measured))
-    out.results.print(conclusion(measured), soft_wrap=True)
+    out.result(measured, sweep_table(measured), conclusion(measured))

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from retrieval.console import Terminal, command
-from retrieval.options import AsJson, Python, Triton
+from retrieval.options import Python, Triton
 from retrieval.runs.version_rules import NEEDED, SERVING, TRAINING, Finding, holes, wrong
 from workflows.errors import RetrievalError
 
@@ -35,12 +35,7 @@ Facts = dict[str, dict[str, str]]
 
 
 @command
-def doctor(
-    out: Terminal,
-    triton: Triton = None,
-    python: Python = None,
-    json: AsJson = False,
-) -> None:
+def doctor(out: Terminal, triton: Triton = None, python: Python = None) -> None:
     """Look at this machine's environments, GPU and Triton, and say what will not work and what to do.
 
     Exit code 2 where an error was found: something will fail, or answer wrongly. Warnings and notes leave it 0.
@@ -51,14 +46,10 @@ def doctor(
     """
     facts, findings = examine(triton, python)
     counts = Counter(finding.severity for finding in findings)
-    if json:
-        out.json({"facts": facts, "findings": [finding._asdict() for finding in findings], "counts": counts})
-    else:
-        out.table(facts_table(facts))
-        if findings:
-            out.table(findings_table(findings))
-        summary = ", ".join(f"{counts[severity]} {severity}{'s' * (counts[severity] != 1)}" for severity in _STYLES)
-        out.results.print(summary)
+    listed = [findings_table(findings)] if findings else []
+    summary = ", ".join(f"{counts[severity]} {severity}{'s' * (counts[severity] != 1)}" for severity in _STYLES)
+    result = {"facts": facts, "findings": [finding._asdict() for finding in findings], "counts": counts}
+    out.result(result, facts_table(facts), *listed, summary)
     if counts["error"]:
         raise typer.Exit(RetrievalError.exit_code)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from retrieval.console import Terminal, command
-from retrieval.options import AsJson, Signable
+from retrieval.options import Signable
 
 
 @command
@@ -16,7 +16,6 @@ def sign(
     out: Terminal,
     source: Signable,
     key: Annotated[Path, typer.Option("--key", help="PEM: the Ed25519 private key.")],
-    json: AsJson = False,
 ) -> None:
     """Sign a release, and the copies of it in the model repository beside it.
 
@@ -26,4 +25,4 @@ def sign(
     from retrieval.runs.signing import sign_source
 
     signed = sign_source(source, key)
-    out.json({"release": signed, "signed": True}) if json else out.results.print(f"signed: release {signed}")
+    out.result({"release": signed, "signed": True}, f"signed: release {signed}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from retrieval.console import Terminal, command
-from retrieval.options import CACHE, AsJson, Cache, Force, Peers, RunPath
+from retrieval.options import CACHE, Cache, Force, Peers, RunPath
 from retrieval.recipes.recipe import with_peers
 from retrieval.report.peers import peers_table, verdict_lines
 from retrieval.report.tables import groups_table, metrics_table, more_tables, read_json
@@ -17,7 +17,6 @@ def evaluate(
     cache: Cache = CACHE,
     peers: Peers = None,
     force: Force = False,
-    json: AsJson = False,
 ) -> None:
     """Measure recall, hit rate, ndcg and more on the test rows, per row and as papers do, beside simple models.
 
@@ -30,11 +29,5 @@ def evaluate(
     opened = opened.with_recipe(with_peers(opened.recipe, peers))
     advance(opened, ["peers", "evaluate"], cache, out, force)
     metrics = read_json(opened.metrics)
-    if json:
-        out.json(metrics)
-        return
     tables = metrics_table(metrics), groups_table(metrics), *more_tables(metrics), peers_table(metrics["comparison"])
-    for table in tables:
-        out.table(table)
-    for line in verdict_lines(metrics):
-        out.results.print(line, soft_wrap=True)
+    out.result(metrics, *tables, *verdict_lines(metrics))

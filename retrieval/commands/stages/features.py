@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from retrieval.console import Terminal, command
-from retrieval.options import CACHE, RUNS, AsJson, Cache, Force, From, RecipePath, Runs, Scheduler, Workers
+from retrieval.options import CACHE, RUNS, Cache, Force, From, RecipePath, Runs, Scheduler, Workers
 from retrieval.recipes.recipe import load_recipe
 from retrieval.runs.run import Run, advance
 from retrieval.runs.warm_start import from_run
@@ -19,7 +19,6 @@ def features(
     workers: Workers = None,
     scheduler: Scheduler = None,
     earlier: From = None,
-    json: AsJson = False,
 ) -> None:
     """Split the interactions and engineer the features. Whatever the workers, the result is the same.
 
@@ -33,4 +32,4 @@ def features(
     """
     run = Run.create(from_run(load_recipe(recipe), runs, earlier), runs).on(workers, scheduler)
     (done,) = advance(run, ["features"], cache, out, force)
-    out.stage(done, json)
+    out.result(done, *done["outputs"])

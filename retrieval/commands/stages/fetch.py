@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from retrieval.console import Terminal, command
-from retrieval.options import CACHE, RUNS, AsJson, Cache, Force, RecipePath, Runs
+from retrieval.options import CACHE, RUNS, Cache, Force, RecipePath, Runs
 from retrieval.recipes.recipe import load_recipe
 from retrieval.runs.run import Run, advance
 
@@ -15,7 +15,6 @@ def fetch(
     runs: Runs = RUNS,
     cache: Cache = CACHE,
     force: Force = False,
-    json: AsJson = False,
 ) -> None:
     """Download the source and store validated tables.
 
@@ -24,4 +23,4 @@ def fetch(
     retrieval fetch recipes/movielens-100k.toml --runs /data/runs --json
     """
     (done,) = advance(Run.create(load_recipe(recipe), runs), ["fetch"], cache, out, force)
-    out.stage(done, json)
+    out.result(done, *done["outputs"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from retrieval.console import Terminal, command
-from retrieval.options import CACHE, RUNS, AsJson, Cache, Force, From, RecipePath, Runs
+from retrieval.options import CACHE, RUNS, Cache, Force, From, RecipePath, Runs
 from retrieval.recipes.recipe import load_recipe
 from retrieval.runs.run import Run, advance
 from retrieval.runs.warm_start import from_run
@@ -17,7 +17,6 @@ def train(
     runs: Runs = RUNS,
     cache: Cache = CACHE,
     force: Force = False,
-    json: AsJson = False,
 ) -> None:
     """Train the two towers and export them. With --from: go on from an earlier run's, as [train.warm_start] says.
 
@@ -31,4 +30,4 @@ def train(
     if earlier is not None and not run.is_finished(run.stages["features"]):
         advance(run, ["features"], cache, out)
     (done,) = advance(run, ["train"], cache, out, force)
-    out.stage(done, json)
+    out.result(done, *done["outputs"])

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from retrieval.console import Terminal, command
+from retrieval.console import Terminal, command_without_json
 from retrieval.options import CACHE, RUNS, Cache, Runs
 from retrieval.recipes.recipe import load_recipe
 from retrieval.runs.run import Run, advance
@@ -18,7 +18,7 @@ USERS = 3
 HEADLINES = ("recall@10", "recall@100", "ndcg@10", "hit_rate@10", "coverage@10")
 
 
-@command
+@command_without_json
 def demo(
     out: Terminal,
     recipe: Annotated[Path, typer.Argument(metavar="[RECIPE]")] = Path("recipes/movielens-100k.toml"),
@@ -40,10 +40,12 @@ def demo(
     page, user = show(out, opened), any_user(opened.directory)
     reused = sum(stage["kept"] for stage in done)
     seconds = time.monotonic() - start
-    out.results.print(f"\ndone in {seconds:.0f} s; {reused} of {len(done)} stages were kept", soft_wrap=True)
-    out.results.print(f"report:     {page}", soft_wrap=True)
-    out.results.print(f"serve it:   retrieval serve {opened.directory}", soft_wrap=True)
-    out.results.print(f"ask it:     retrieval query --user {user} --run {opened.directory}", soft_wrap=True)
+    out.show(
+        f"\ndone in {seconds:.0f} s; {reused} of {len(done)} stages were kept",
+        f"report:     {page}",
+        f"serve it:   retrieval serve {opened.directory}",
+        f"ask it:     retrieval query --user {user} --run {opened.directory}",
+    )
 
 
 def show(out: Terminal, run: Run) -> Path:
@@ -59,18 +61,15 @@ def show(out: Terminal, run: Run) -> Path:
     short = Load(interval_ms=1000)
     out.section("How good it is")
     metrics = read_json(run.metrics)
-    out.table(metrics_table(metrics, HEADLINES))
-    for line in verdict_lines(metrics):
-        out.results.print(line, soft_wrap=True)
+    out.show(metrics_table(metrics, HEADLINES), *verdict_lines(metrics))
     out.section("What it recommends")
     with temporary_server(run, out.say) as server:
         users = pick_users(run.directory, USERS, run.recipe.seed)
         served = from_server(server.addresses.grpc, answering_model(run))
-        for example in examples(run.directory, served, users):
-            out.table(example_table(example))
+        out.show(*map(example_table, examples(run.directory, served, users)))
         out.section("How fast it is")
         with out.working("benchmark"):
             points = measure(run, target_of(run, short, server.addresses.grpc, server.process_id), short, out.step)
-        out.table(table(points))
+        out.show(table(points))
     with out.working("report"):
         return write_report(run)
