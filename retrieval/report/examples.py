@@ -14,7 +14,7 @@ import pandas as pd
 from ensemble.release.item_columns import items_of
 from ensemble.serving.files.release import Release
 from retrieval.explore.loaded.items import titled
-from retrieval.explore.views.categories import categories
+from retrieval.explore.views.map import categories
 from retrieval.report.tables import Example, Item
 from retrieval.runs.places import release_of
 from workflows.columns import Columns

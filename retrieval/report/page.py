@@ -16,8 +16,7 @@ import numpy as np
 
 from retrieval.explore.loaded.explored import Explored
 from retrieval.explore.request.answers import InProcess
-from retrieval.explore.request.fields import Given
-from retrieval.explore.request.form import written
+from retrieval.explore.request.form import Given, written
 from retrieval.explore.views.item import item_page
 from retrieval.explore.views.map import IN_REPORT, ItemMap
 from retrieval.explore.views.quality import quality_page
