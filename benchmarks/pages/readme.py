@@ -24,8 +24,7 @@ import msgspec
 from benchmarks.harness import RESULTS, ROOT, write
 from benchmarks.pages import dataset_tables, model_tables, summary
 from benchmarks.pages.model_tables import table
-from retrieval.queries.answers import from_release
-from retrieval.report.examples import examples
+from retrieval.report.examples import examples, from_release
 from retrieval.report.tables import read_json
 from workflows.files import atomic_write
 

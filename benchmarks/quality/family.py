@@ -230,7 +230,7 @@ def time_requests(options: argparse.Namespace, out: Terminal) -> dict[str, float
     That is all that a server does with it but the network: transform, query tower, exact search, seen items left out.
     Releases of one seed's towers take turns, REQUESTS at a time, so that all see the same machine.
     """
-    from retrieval.queries.answers import from_release
+    from retrieval.report.examples import from_release
 
     run, entries = options.runs / load_recipe(options.recipe).name, entries_of(options.recipe, options.out)
     known = pd.read_parquet(run / "features" / "test" / "interactions.parquet")[["user_id", "timestamp"]][:REQUESTS]

@@ -92,6 +92,27 @@ def any_user(source: Path) -> str:
     return shlex.quote(str(json.loads(samples.read_bytes())["user_ids"][0])) if samples.is_file() else "ID"
 
 
+def from_release(release: Path) -> Ask:
+    """Return what asks the release in this process, without a server."""
+    from ensemble.serving.retriever import Retriever
+
+    retriever = Retriever.load(release)
+    id_type: type = object if retriever.release.manifest["id_dtype"]["user_id"] == "string" else np.int64
+
+    def ask(users: Sequence[Any], top_k: int, times: Sequence[int]) -> list[list[tuple[Any, float]]]:
+        ids: np.ndarray = np.array(users, dtype=id_type).reshape(-1, 1)
+        inputs = {
+            "user_id": ids,
+            "top_k": np.full(ids.shape, top_k, np.int32),
+            "timestamp": np.array(times, dtype=np.int64).reshape(-1, 1),
+        }
+        answer = retriever.answer(retriever.reader.read([inputs]))
+        rows = zip(answer.item_id.tolist(), answer.score.tolist(), answer.count.tolist(), strict=True)
+        return [list(zip(items[:count], scores[:count], strict=True)) for items, scores, count in rows]
+
+    return ask
+
+
 def _is_rated(rows: pd.DataFrame) -> bool:
     """Return whether there are ratings: without any, all rows have the same."""
     return bool(rows[Columns.Rating].nunique() > 1)

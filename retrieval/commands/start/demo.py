@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -50,8 +51,8 @@ def demo(
 
 def show(out: Terminal, run: Run) -> Path:
     """Serve a finished run, print a few users' recommendations and a short benchmark; return the report's path."""
+    from ensemble.client import RetrievalClient
     from ensemble.measure.points import table
-    from retrieval.queries.answers import from_server
     from retrieval.report.examples import examples, pick_users
     from retrieval.report.page import write_report
     from retrieval.report.peers import verdict_lines
@@ -65,8 +66,13 @@ def show(out: Terminal, run: Run) -> Path:
     out.section("What it recommends")
     with temporary_server(run, out.say) as server:
         users = pick_users(run.directory, USERS, run.recipe.seed)
-        served = from_server(server.addresses.grpc, answering_model(run))
-        out.show(*map(example_table, examples(run.directory, served, users)))
+        with RetrievalClient(server.addresses.grpc, answering_model(run)) as client:
+
+            def ask(users: Sequence[Any], top_k: int, times: Sequence[int]) -> list[list[tuple[Any, float]]]:
+                answers = client.recommend(users, top_k=top_k, timestamps=times)
+                return [list(zip(answer.item_ids, answer.scores, strict=True)) for answer in answers]
+
+            out.show(*map(example_table, examples(run.directory, ask, users)))
         out.section("How fast it is")
         with out.working("benchmark"):
             points = measure(run, target_of(run, short, server.addresses.grpc, server.process_id), short, out.step)

@@ -21,7 +21,7 @@ from models.training.losses.sampling import TrainingRows
 from models.training.losses.task_config import EventTasks, RatingTask, Tasks
 from models.training.losses.tasks import TasksLoss, event_codes, learned_rows, uncertain_terms
 from models.training.stage import train
-from retrieval.report.task_tables import tasks_for_page
+from retrieval.report.tables import tasks_for_page
 from workflows.config import Bucketized, Categorical, Continuous, FeatureSide, RandomSplit, Synthetic
 from workflows.errors import RecipeError
 from workflows.features import stage as features

@@ -26,7 +26,7 @@ from retrieval.explore.loaded.explored import Explored
 from retrieval.explore.loaded.measured import SERVED
 from retrieval.explore.request.answers import InProcess
 from retrieval.explore.views.quality import quality_page, recall
-from retrieval.recipes.card import Card
+from retrieval.recipes.recipe import Card
 from retrieval.report.card import NOT_STATED
 from retrieval.report.charts import Axis, Series, line_chart
 from retrieval.report.examples import Catalogue, pick_users
