@@ -14,8 +14,7 @@ from retrieval.init.columns.profile import Found, Given, Profile, Sampled, addre
 from retrieval.init.columns.roles import find_roles
 from retrieval.init.columns.words import WORDS, name_score
 from retrieval.init.splits import given_split, proposed_split
-from retrieval.init.times.moments import joined
-from retrieval.init.times.timestamps import not_read
+from retrieval.init.times.timestamps import joined, not_read
 from retrieval.recipes.toml import inline
 from workflows.columns import Columns
 from workflows.errors import DataError

@@ -33,7 +33,7 @@ def diff(
     from ensemble.deploy.compare import compare
     from ensemble.deploy.promote import bounds_of
     from retrieval.report.versions import difference_tables
-    from retrieval.runs.release_paths import candidate_of
+    from retrieval.runs.places import candidate_of
 
     old, new = candidate_of(a), candidate_of(b)
     bounds = bounds_of(new)

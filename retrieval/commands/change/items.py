@@ -182,9 +182,10 @@ def _released(source: Path, out: Path | None, write: Any, key: Path | None, cons
     """Write a release and its model repository into one directory; return where they are."""
     import tempfile
 
+    from ensemble.release.sign import is_signed
     from ensemble.triton.export import export_repository
-    from retrieval.runs.places import beside
-    from retrieval.runs.signing import sign_derived
+    from retrieval.runs.places import beside, release_of
+    from retrieval.runs.places import sign as write_signature
     from workflows.files import atomic_directory
 
     place = out.absolute().parent if out else beside(source)
@@ -193,7 +194,11 @@ def _released(source: Path, out: Path | None, write: Any, key: Path | None, cons
         release = write(Path(folder) / "release")
         console.step("exporting the Triton model repository")
         export_repository(Path(folder) / "release", Path(folder) / "triton")
-        sign_derived(source, Path(folder), key, console)
+        if key is not None:
+            write_signature(Path(folder), key)
+        elif is_signed(release_of(source)):
+            remedy = "before --verify takes it, `retrieval sign`, or do this again with --sign"
+            console.say(f"not signed, unlike {source}: {remedy}")
         target = out or place / str(release.manifest["release"])[:12]
         with atomic_directory(target) as temporary:
             for name in ("release", "triton"):

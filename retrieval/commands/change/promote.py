@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from retrieval.console import Terminal, command
 from retrieval.options import RELEASES, By, Reason, Releases, ReleasesServer
 from workflows.errors import RecipeError
+
+if TYPE_CHECKING:
+    from ensemble.deploy.promote import Order
+    from ensemble.deploy.versions import Versions
 
 
 @command
@@ -39,8 +47,7 @@ def promote(
     from ensemble.deploy.promote import promote as make_current
     from ensemble.deploy.versions import Versions
     from retrieval.report.versions import promoted_lines
-    from retrieval.runs.order import order_for
-    from retrieval.runs.release_paths import candidate_of
+    from retrieval.runs.places import candidate_of
 
     if force and not reason:
         raise RecipeError("--force: say why with --reason TEXT; it is kept in the history")
@@ -48,3 +55,24 @@ def promote(
     with order_for(versions, address, reason, by) as order:
         done = make_current(versions, candidate_of(source), order, force, out.step)
     out.result(done, *promoted_lines(done))
+
+
+@contextmanager
+def order_for(versions: Versions, address: str | None, reason: str | None, by: str | None) -> Iterator[Order]:
+    """Yield who wants something and why, connected to the server that is to do it, where there is one."""
+    from ensemble.deploy.promote import Order
+    from ensemble.triton.model_control import ModelControl
+
+    who = by or _user()
+    if address is None:
+        yield Order(who, reason)
+        return
+    with ModelControl(address, versions.repository.absolute()) as control:
+        yield Order(who, reason, control)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # in a container, say: a user id without a name
+        return f"user {os.getuid()}"

@@ -27,7 +27,7 @@ def rollback(
     """
     from ensemble.deploy.promote import roll_back
     from ensemble.deploy.versions import Versions
-    from retrieval.runs.order import order_for
+    from retrieval.commands.change.promote import order_for
 
     versions = Versions(releases)
     with order_for(versions, address, reason, by) as order:

@@ -22,7 +22,7 @@ def sign(
     \b
     retrieval sign runs/movielens-100k --key keys/release.pem
     """
-    from retrieval.runs.signing import sign_source
+    from retrieval.runs.places import sign as write_signature
 
-    signed = sign_source(source, key)
+    signed = write_signature(source, key)
     out.result({"release": signed, "signed": True}, f"signed: release {signed}")

@@ -34,7 +34,7 @@ def release(
     opened = Run.open(run) if layout is None else Run.open(run).with_layout(layout)
     (done,) = advance(opened, ["release"], cache, out, force)
     if sign is not None:
-        from retrieval.runs.signing import sign_source
+        from retrieval.runs.places import sign as write_signature
 
-        sign_source(run, sign)
+        write_signature(run, sign)
     out.result(done, done["outputs"][-1])
