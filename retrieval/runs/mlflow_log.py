@@ -7,8 +7,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from itertools import islice
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,8 +20,6 @@ from workflows.errors import RetrievalError
 EXPERIMENT = "merlin-retrieval"
 LOGGED = "retrieval.stages"
 """The tag that says what a run of MLflow was logged from: the records of the stages evaluate and release."""
-_PARAMETERS, _METRICS = 100, 1000
-"""At most so many in one request."""
 _LONGEST = 500
 """Characters of a parameter."""
 _RETRIES, _CONFIGURES_LOGGING = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_LOGGING_CONFIGURE_LOGGING"
@@ -76,7 +73,7 @@ class Log:
         try:
             self._send(run, name)
         except BaseException:
-            with self._quietly():
+            with suppress(RetrievalError), self._said():
                 self._client.set_terminated(name, "FAILED")
             raise
         self._client.set_terminated(name)
@@ -86,22 +83,9 @@ class Log:
         from mlflow.entities import Metric, Param
 
         now = int(1000 * time.time())
-        parameters = iter(
-            [
-                Param(key, value)  # type: ignore[no-untyped-call]
-                for key, value in parameters_of(run).items()
-            ]
-        )
-        metrics = iter(
-            [
-                Metric(key, value, now, step)  # type: ignore[no-untyped-call]
-                for key, value, step in metrics_of(run)
-            ]
-        )
-        while batch := list(islice(parameters, _PARAMETERS)):
-            self._client.log_batch(name, params=batch)
-        while several := list(islice(metrics, _METRICS)):
-            self._client.log_batch(name, metrics=several)
+        parameters = [Param(*entry) for entry in parameters_of(run).items()]  # type: ignore[no-untyped-call]
+        metrics = [Metric(key, value, now, step) for key, value, step in metrics_of(run)]  # type: ignore[no-untyped-call]
+        self._client.log_batch(name, metrics, parameters)
         for file in _FILES:
             if (run.directory / file).is_file():
                 self._client.log_artifact(name, str(run.directory / file))
@@ -118,14 +102,6 @@ class Log:
         except (MlflowException, RequestException, OSError) as error:
             reason = " ".join(str(error).split())[:300]
             raise RetrievalError(f"--mlflow {_without_password(self._uri)}: {_without_password(reason)}") from None
-
-    @contextmanager
-    def _quietly(self) -> Iterator[None]:
-        try:
-            with self._said():
-                yield
-        except RetrievalError:
-            return
 
 
 def parameters_of(run: Run) -> dict[str, str]:

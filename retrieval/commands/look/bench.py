@@ -43,7 +43,7 @@ def bench(
     """
     from ensemble.measure.points import table
     from retrieval.report.page import write_report
-    from retrieval.runs.serving import Load, measure, target_of, temporary_server
+    from retrieval.runs.serving import Load, measure, temporary_server
 
     opened, load = Run.open(run), Load(batch, concurrency, interval_ms, layout)
     if sweep:
@@ -51,10 +51,9 @@ def bench(
         return
     if address is None:
         with temporary_server(opened, out.say, out.say if out.verbose else None) as server:
-            target = target_of(opened, load, server.addresses.grpc, server.process_id)
-            points = measure(opened, target, load, out.step)
+            points = measure(opened, load, server.addresses.grpc, server.process_id, out.step)
     else:
-        points = measure(opened, target_of(opened, load, address), load, out.step)
+        points = measure(opened, load, address, None, out.step)
     with out.working("report"):
         write_report(opened)
     out.result(points, table(points))

@@ -57,7 +57,7 @@ def show(out: Terminal, run: Run) -> Path:
     from retrieval.report.page import write_report
     from retrieval.report.peers import verdict_lines
     from retrieval.report.tables import example_table, metrics_table, read_json
-    from retrieval.runs.serving import Load, answering_model, measure, target_of, temporary_server
+    from retrieval.runs.serving import Load, answering_model, measure, temporary_server
 
     short = Load(interval_ms=1000)
     out.section("How good it is")
@@ -75,7 +75,7 @@ def show(out: Terminal, run: Run) -> Path:
             out.show(*map(example_table, examples(run.directory, ask, users)))
         out.section("How fast it is")
         with out.working("benchmark"):
-            points = measure(run, target_of(run, short, server.addresses.grpc, server.process_id), short, out.step)
+            points = measure(run, short, server.addresses.grpc, server.process_id, out.step)
         out.show(table(points))
     with out.working("report"):
         return write_report(run)
