@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from retrieval.report.charts import Series, line_chart
@@ -48,10 +48,9 @@ def compare(directories: Sequence[Path]) -> dict[str, Any]:
 
 def compare_table(comparison: Mapping[str, Any]) -> Table:
     """One column per run, one row per metric; the best of a row is bold."""
-    table = Table(title="" if comparison["same_task"] else "not the same task: split, rows or items differ")
-    table.add_column("")
-    for run in comparison["runs"]:
-        table.add_column(run["name"], justify="right", overflow="fold")
+    columns = (Column(run["name"], justify="right", overflow="fold") for run in comparison["runs"])
+    title = "" if comparison["same_task"] else "not the same task: split, rows or items differ"
+    table = Table("", *columns, title=title)
     for name, values in _facts(comparison["runs"]):
         table.add_row(name, *values, end_section=name == "train, s")
     for name, figures in _figures(comparison["runs"]):

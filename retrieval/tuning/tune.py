@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from models.config import Model, Train
@@ -133,10 +133,10 @@ def study_storage(path: Path) -> str:
 
 def tune_table(search: Mapping[str, Any]) -> Table:
     """One row per trial; the best is bold."""
-    table = Table(title=f"validation {search['monitor']}, {len(search['trials'])} trials", title_justify="left")
-    names = [name.partition(".")[2] for name in search["fields"]]
-    for column in ("trial", search["monitor"], "epoch", "s", *names):
-        table.add_column(column, justify="right", overflow="fold")
+    headings = ["trial", search["monitor"], "epoch", "s", *(name.partition(".")[2] for name in search["fields"])]
+    columns = (Column(heading, justify="right", overflow="fold") for heading in headings)
+    title = f"validation {search['monitor']}, {len(search['trials'])} trials"
+    table = Table(*columns, title=title, title_justify="left")
     for trial in search["trials"]:
         epochs = f"{trial['best_epoch']} of {trial['epochs']}" if trial["epochs"] else ""
         figures = [f"{trial['value']:.4f}" if trial["state"] == "complete" else trial["state"], epochs]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from retrieval.console import Terminal, command
 from retrieval.options import Delta, ReleasePath
@@ -82,9 +82,8 @@ def _best(labelled: Labelled, top: int) -> list[list[tuple[str, float]]]:
 
 
 def _table(labelled: Labelled, attribute: str, top: int) -> Table:
-    table = Table()
-    for heading in ("item", attribute, *(["as the file says"] if labelled.truth is not None else [])):
-        table.add_column(heading, overflow="fold")
+    headings = ("item", attribute, *(["as the file says"] if labelled.truth is not None else []))
+    table = Table(*(Column(heading, overflow="fold") for heading in headings))
     for row, best in enumerate(_best(labelled, top)):
         cells = [str(labelled.ids[row]), ", ".join(f"{name} {score:.2f}" for name, score in best)]
         if labelled.truth is not None:

@@ -13,7 +13,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from retrieval.console import Terminal, command
@@ -187,10 +187,7 @@ def _gpu(figures: dict[str, str]) -> Iterator[Finding]:
 
 def facts_table(facts: Facts) -> Table:
     """Return what there is."""
-    table = Table(show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+    table = Table(Column(no_wrap=True), Column(no_wrap=True), Column(overflow="fold"), show_header=False)
     for area, area_facts in facts.items():
         table.add_section()
         for row, (name, value) in enumerate(area_facts.items()):
@@ -200,9 +197,7 @@ def facts_table(facts: Facts) -> Table:
 
 def findings_table(findings: list[Finding]) -> Table:
     """Return what is to be said, the worst first."""
-    table = Table(show_lines=True)
-    for heading in ("", "where", "what, and what to do"):
-        table.add_column(heading)
+    table = Table("", "where", "what, and what to do", show_lines=True)
     for finding in findings:
         what = Text(f"{finding.what}\n")
         what.append(f"→ {finding.remedy}", style="italic")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from msgspec import to_builtins
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from retrieval.console import UNHEALTHY, Terminal, command
@@ -105,9 +105,8 @@ def _number(value: float | None) -> str:
 
 def _repairs(server: Status) -> Table:
     counts = ", ".join(f"{name} {count}" for name, count in (server.repairs or {}).items())
-    table = Table(title=f"what the supervisor did: {counts}", title_justify="left")
-    for heading in ("when", "what", ""):
-        table.add_column(heading, overflow="fold")
+    columns = (Column(heading, overflow="fold") for heading in ("when", "what", ""))
+    table = Table(*columns, title=f"what the supervisor did: {counts}", title_justify="left")
     for event in server.events:
         facts = {name: value for name, value in event.items() if name not in ("time", "event")}
         table.add_row(event["time"], event["event"], ", ".join(f"{name} {value}" for name, value in facts.items()))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from retrieval.console import Terminal, command
@@ -62,9 +62,7 @@ def shown(checked: Checked) -> list[Table | str]:
 
 def findings_table(checked: Checked) -> Table:
     """Return what was found, the worst first."""
-    table = Table(show_lines=True)
-    for heading in ("", "where", "rows", "what, and what to do"):
-        table.add_column(heading, justify="right" if heading == "rows" else "left")
+    table = Table("", "where", Column("rows", justify="right"), "what, and what to do", show_lines=True)
     for finding in checked.findings:
         what = Text(f"{finding.message}\n")
         what.append("".join(f"  {_example(example)}\n" for example in finding.examples), style="dim")

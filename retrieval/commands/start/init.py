@@ -86,9 +86,7 @@ def shown(plan: Plan, trial: Trial, recipe: Path) -> Iterator[Table | str]:
 
 
 def _preview(rows: list[dict[str, Any]]) -> Table:
-    shown = Table(title="the first interactions, as understood", title_justify="left")
-    for heading in rows[0]:
-        shown.add_column(heading)
+    shown = Table(*rows[0], title="the first interactions, as understood", title_justify="left")
     for row in rows:
         shown.add_row(*(str(value) for value in row.values()))
     return shown
@@ -131,9 +129,8 @@ def _table(plan: Plan, table: str) -> Table:
     sampled = plan.tables[table]
     read = f"{sampled.rows:,} rows" if sampled.whole else f"the first {sampled.rows:,} rows"
     notes = "".join(f"; {note}" for note in sampled.notes)
-    shown = Table(title=f"{table}: {_near(sampled.file.path)}, {read}{notes}", title_justify="left")
-    for heading in ("column", "holds", "becomes", "why"):
-        shown.add_column(heading)
+    title = f"{table}: {_near(sampled.file.path)}, {read}{notes}"
+    shown = Table("column", "holds", "becomes", "why", title=title, title_justify="left")
     for decided in plan.of(table):
         kind = decided.choice.kind if decided.choice and decided.becomes == decided.name else None
         becomes = f"{decided.becomes} ({kind})" if kind else decided.becomes

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from retrieval.console import Terminal, command
 from retrieval.options import CACHE, RUNS, Cache, Runs
@@ -128,9 +128,8 @@ def shown(planned: Mapping[str, Any]) -> Iterator[Table | str]:
 
 def compared_table(rows: list[dict[str, Any]]) -> Table:
     """Predicted against measured."""
-    table = Table(title="predicted against measured", title_justify="left")
-    for heading in ("", "predicted", "measured", "predicted / measured"):
-        table.add_column(heading, justify="right" if heading else "left")
+    columns = (Column(name, justify="right") for name in ("predicted", "measured", "predicted / measured"))
+    table = Table("", *columns, title="predicted against measured", title_justify="left")
     for row in rows:
         texts = [_figure(row["what"], row[name]) for name in ("predicted", "measured")]
         table.add_row(row["what"], *texts, "" if row["ratio"] is None else f"{row['ratio']:.2f}")
@@ -162,9 +161,8 @@ def _figure(what: str, value: float | None) -> str:
 
 
 def _parameters_table(counts: Mapping[str, Any]) -> Table:
-    table = Table(title=f"{counts['total']:,} parameters", title_justify="left")
-    for heading in ("tower", "table", "numbers", "size"):
-        table.add_column(heading, justify="left" if heading in ("tower", "table") else "right")
+    columns = "tower", "table", Column("numbers", justify="right"), Column("size", justify="right")
+    table = Table(*columns, title=f"{counts['total']:,} parameters", title_justify="left")
     for side in ("query", "item"):
         for name, number in counts[side].items():
             table.add_row(side, name, f"{number:,}", size_text(4 * number))
@@ -173,9 +171,7 @@ def _parameters_table(counts: Mapping[str, Any]) -> Table:
 
 def _sizes_table(title: str, sizes: Mapping[str, int], last: str = "total") -> Table:
     """Return sizes as a table, with that of the name `last` at its end."""
-    table = Table(title=title, title_justify="left", show_header=False)
-    table.add_column("what")
-    table.add_column("size", justify="right")
+    table = Table("what", Column("size", justify="right"), title=title, title_justify="left", show_header=False)
     for name in (name for name in sizes if name != last):
         table.add_row(name, size_text(sizes[name]))
     table.add_section()
@@ -188,9 +184,8 @@ def _budget_shown(advice: Mapping[str, Any]) -> Iterator[Table | str]:
     if advice["fits"]:
         yield f"fits into {budget}: the train stage takes {peak}"
         return
-    table = Table(title=f"the train stage takes {peak}, more than {budget}; each alone:", title_justify="left")
-    for heading in ("change", "saves", "price"):
-        table.add_column(heading)
+    title = f"the train stage takes {peak}, more than {budget}; each alone:"
+    table = Table("change", "saves", "price", title=title, title_justify="left")
     for lever in advice["levers"]:
         table.add_row(lever["change"], size_text(lever["saves"]), lever["price"])
     yield table
