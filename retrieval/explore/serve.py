@@ -45,18 +45,13 @@ class Listening(NamedTuple):
 
 
 def listen(places: Sequence[Path], host: str = LOCALHOST, port: int = 0, server: Server | None = None) -> Listening:
-    """Bind the pages of runs to a port, 0 for any that is free.
-
-    Raises
-    ------
-    ServerError
-        The port is taken, or the host is not one of this machine.
-    """
+    """Bind the pages of runs to a port, 0 for any that is free; raise ServerError where that cannot be."""
     return bind(create_app(places, server), host, port)
 
 
 def bind(app: Flask, host: str = LOCALHOST, port: int = 0, policy: str = POLICY) -> Listening:
-    """Bind an application to a port, behind a token of its own; raise ServerError as `listen`."""
+    """Bind an application to a port, behind a token of its own; raise ServerError where it is taken, or the host is not
+    one of this machine."""
     token = secrets.token_urlsafe(24)
     protect(app, token, policy)
     try:

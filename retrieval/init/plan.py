@@ -69,21 +69,9 @@ def make_plan(
 ) -> Plan:
     """Read the tables at `paths` (interactions, and users and items if there are any) and decide.
 
-    Parameters
-    ----------
-    given, unit
-        As for `find_roles`.
-    how
-        What the user says of how each table is to be read.
-    parts
-        Files of the test rows and of the validation rows of a given split; the interactions are then its training rows.
-    split_column
-        The interactions' column that says which part a row is in.
-
-    Raises
-    ------
-    DataError
-        A table cannot be read, or no column can be the user or the item.
+    What the user says: `given` and `unit` as for `find_roles`; `how` each table is to be read; `parts`, files of the
+    test and validation rows of a given split, of which the interactions are the training rows; `split_column`, which
+    says the part of each row. Raise DataError where a table cannot be read, or no column can be the user or the item.
     """
     if unit is not None and not re.match(UNITS, unit):
         raise DataError(

@@ -17,14 +17,8 @@ SAY = "`retrieval init --interactions FILE --users FILE --items FILE`, then `ret
 def assigned(files: Sequence[str], given: Mapping[str, Given]) -> dict[str, str]:
     """Return interactions, users and items of up to three files: the interactions name both a user and an item.
 
-    Where columns do not say what a file holds, such as without a header, its name may: `users.dat`, `movies.dat`.
-
-    Raises
-    ------
-    RecipeError
-        It cannot be told; the message has the options that say it.
-    DataError
-        A file cannot be read.
+    Where columns do not say what a file holds, such as without a header, its name may: `users.dat`, `movies.dat`. Raise
+    RecipeError, with the options that say it, where it cannot be told, and DataError where a file cannot be read.
     """
     if len(files) == 1:
         return {"interactions": files[0]}

@@ -113,12 +113,7 @@ def parse_recipe(text: str, path: Path) -> Recipe:
 
 def with_peers(recipe: Recipe, names: str | None) -> Recipe:
     """Return the recipe with other `[evaluate] peers`: names with commas between them, or `none`; None changes nothing.
-
-    Raises
-    ------
-    RecipeError
-        There is no such peer.
-    """
+    Raise RecipeError where there is no such peer."""
     if names is None:
         return recipe
     chosen = [] if names == "none" else [name.strip() for name in names.split(",")]

@@ -21,19 +21,9 @@ MOST_RUNS = 6
 
 
 def compare(directories: Sequence[Path]) -> dict[str, Any]:
-    """Read what the runs measured.
+    """Read what the runs measured, and whether split, rows and items are the `same_task`.
 
-    Returns
-    -------
-    dict
-        `same_task`, whether split, rows and items are the same; `runs`, a list of `name`, `run`, `protocol`, `rows`,
-        `items`, `seconds` (of the stage train), `epochs`, `all`, `unseen` (metrics by name) and `history` (one entry
-        per epoch).
-
-    Raises
-    ------
-    StageError
-        Not a run, or one whose evaluation is missing or out of date; more runs than there are colours.
+    Raise StageError for what is no run or has no evaluation that is current, and for more than there are colours.
     """
     if len(directories) > MOST_RUNS:
         raise StageError(f"{len(directories)} runs; at most {MOST_RUNS} can be told apart side by side")
@@ -61,13 +51,7 @@ def compare_table(comparison: Mapping[str, Any]) -> Table:
 
 
 def write_page(comparison: Mapping[str, Any], path: Path) -> None:
-    """Write the comparison as one self-contained page, and its figures beside it as NAME.json.
-
-    Raises
-    ------
-    StageError
-        `path` does not end in .html.
-    """
+    """Write the comparison as one self-contained page, NAME.html, and its figures beside it as NAME.json."""
     if path.suffix != ".html":
         raise StageError(f"--out {path}: the comparison is an HTML page; give it a name that ends in .html")
     environment = jinja2.Environment(

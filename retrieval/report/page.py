@@ -53,14 +53,7 @@ _SCRIPT = Path(__file__).parents[1] / "explore" / "static" / "map.js"
 
 def write_report(run: Run) -> Path:
     """Write `report.html` from what is in the run, and return its path. A run without `bench.json` gets no latency.
-
-    Raises
-    ------
-    StageError
-        A stage that the page needs has not finished.
-    InvalidRelease
-        The release is damaged.
-    """
+    Raise StageError where a stage has not finished, InvalidRelease where the release is damaged."""
     run.require("train", "evaluate", "release")
     path = run.directory / "report.html"
     atomic_write(path, render(run).encode())

@@ -25,13 +25,8 @@ TRAIN = "train"
 
 @contextmanager
 def leading(run: Run, names: Sequence[str], cache: Path) -> Iterator[Callable[[str], None]]:
-    """Yield what is to be called before a stage runs. A rank other than 0 trains with rank 0, and ends here.
-
-    Raises
-    ------
-    RecipeError
-        Several processes are to do something else than to train.
-    """
+    """Yield what is to be called before a stage runs. A rank other than 0 trains with rank 0, and ends here. Raise
+    RecipeError where several processes are to do something else than to train."""
     if size_of_job() == 1:
         yield lambda name: None
         return

@@ -48,13 +48,8 @@ class Log:
             self._client.search_experiments(max_results=1)
 
     def add(self, run: Run) -> str:
-        """Log a finished run, unless it is there already, and return MLflow's id of it.
-
-        Raises
-        ------
-        RetrievalError
-            MLflow refuses it or goes away; what was logged so far is marked as failed.
-        """
+        """Log a finished run, unless it is there already, and return MLflow's id of it. Raise RetrievalError where
+        MLflow refuses it or goes away; what was logged so far is marked as failed."""
         with self._said():
             experiment, fingerprint = self._experiment(), _made_from(run)
             existing = self._client.search_runs(

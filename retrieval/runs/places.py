@@ -41,12 +41,8 @@ def beside(source: Path) -> Path:
 def candidate_of(source: Path) -> Candidate:
     """Open the release of a run, of a version, or the current one of a directory of versions, with its metrics.
 
-    Raises
-    ------
-    StageError
-        The run's evaluation or release is missing or was made from something else: its metrics are not the release's.
-    ReleaseError
-        The release is damaged, or there is none.
+    Raise ReleaseError where it is damaged or there is none, StageError where the run's evaluation or release is missing
+    or was made from something else: its metrics are not the release's.
     """
     from ensemble.deploy.compare import Candidate
     from retrieval.runs.run import Run

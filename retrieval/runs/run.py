@@ -112,13 +112,8 @@ class Run:
 
     @classmethod
     def create(cls, recipe: Recipe, runs: Path, stages: Sequence[Stage] | None = None) -> Run:
-        """Return the run of a recipe below `runs`; its directory is made when the first stage runs.
-
-        Raises
-        ------
-        RecipeError
-            Its path has signs that TensorFlow and Dask take for a pattern of paths.
-        """
+        """Return the run of a recipe below `runs`; its directory is made when the first stage runs. Raise RecipeError
+        for a path with signs that TensorFlow and Dask take for a pattern of paths."""
         if signs := sorted(set(str(runs.absolute())) & set("*?[")):
             raise RecipeError(
                 f"--runs {runs}: TensorFlow and Dask take '{signs[0]}' for a pattern; choose another place"
@@ -127,13 +122,7 @@ class Run:
 
     @classmethod
     def open(cls, directory: Path, stages: Sequence[Stage] | None = None) -> Run:
-        """Return the run in a directory.
-
-        Raises
-        ------
-        StageError
-            The directory has no `recipe.json`, or one that this version does not understand.
-        """
+        """Return the run in a directory; raise StageError where that has no `recipe.json` that we understand."""
         path = directory / RECIPE
         try:
             recipe = msgspec.json.decode(path.read_bytes(), type=Recipe)
@@ -180,13 +169,8 @@ class Run:
 
     @cached_property
     def earlier(self) -> Run | None:
-        """Return the finished run that the recipe goes on from; None where it starts from zero.
-
-        Raises
-        ------
-        StageError
-            There is no such run, or its features or towers are not finished.
-        """
+        """Return the finished run that the recipe goes on from; None where it starts from zero. Raise StageError where
+        there is no such run, or its features or towers are not finished."""
         warm_start = self.recipe.train.warm_start
         if not warm_start or not warm_start.run:
             return None
@@ -248,13 +232,7 @@ class Run:
         )
 
     def require(self, *names: str) -> None:
-        """Check that stages have finished.
-
-        Raises
-        ------
-        StageError
-            Names the stage that is missing or out of date, and the command that runs it.
-        """
+        """Raise StageError for a stage that is missing or out of date."""
         for name in names:
             if not self.is_finished(self.stages[name]):
                 state = "is out of date: it was made from something else" if self.record(name) else "has not been run"
@@ -292,13 +270,8 @@ class Run:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other processes from writing to this run; clear away what a killed one left half-written.
-
-        Raises
-        ------
-        StageError
-            Another process has it; the message names it.
-        """
+        """Keep other processes from writing to this run, and clear away what a killed one left half-written; raise
+        StageError, which names it, where another has it."""
         self.directory.mkdir(parents=True, exist_ok=True)
         with writing(self.directory), (self.directory / ".lock").open("a+") as file:
             try:
@@ -343,26 +316,9 @@ def _wanted(stages: Sequence[Stage] | None, recipe: Recipe) -> dict[str, Stage]:
 
 
 def advance(run: Run, names: Sequence[str], cache: Path, teller: Teller, force: bool = False) -> list[dict[str, Any]]:
-    """Run the named stages in order and keep those that are finished.
-
-    Parameters
-    ----------
-    run
-        The run, its folder included.
-    names
-        The stages; those that the recipe does not have are passed over.
-    cache
-        The folder for downloads.
-    teller
-        Is told when a stage begins and ends.
-    force
-        Run the stages although nothing changed.
-
-    Returns
-    -------
-    list of dict
-        For each stage `stage`, `kept`, `seconds` and `outputs` (paths).
-    """
+    """Run the named stages in order, and keep those that are finished unless told to `force` it; those that the recipe
+    does not have are passed over. Return of each its name, whether it was `kept`, its seconds and the paths of its
+    outputs."""
     done = []
     names = [name for name in names if name in run.stages]
     with leading(run, names, cache.expanduser()) as lead, run.lock():

@@ -70,13 +70,8 @@ def measure(run: Run, load: Load, address: str, server_pid: int | None, progress
 
 
 def answering_model(run: Run, layout: str | None = None) -> str:
-    """Return the model that clients of the run's repository ask: the fused one where there are both, unless told.
-
-    Raises
-    ------
-    ServerError
-        The repository has no such layout.
-    """
+    """Return the model that clients of the run's repository ask: the fused one where there are both, unless told. Raise
+    ServerError where it has no such layout."""
     models = answering_models(run.triton)
     if layout is None:
         return models[0] if models else FUSED

@@ -13,15 +13,8 @@ from workflows.errors import RecipeError
 
 
 def from_run(recipe: Recipe, runs: Path, earlier: Path | None) -> Recipe:
-    """Return the recipe that goes on from the run in `earlier`, or from its own `train.warm_start.run`.
-
-    Raises
-    ------
-    RecipeError
-        The run is the one that the recipe makes below `runs`.
-    StageError
-        There is no such run, or its features or towers are not finished.
-    """
+    """Return the recipe that goes on from the run in `earlier`, or from its own `train.warm_start.run`. Raise
+    RecipeError where that is the one that the recipe makes below `runs`, StageError where there is none finished."""
     if earlier is not None:
         settings = replace(recipe.train.warm_start or WarmStart(), run=str(earlier.expanduser().resolve()))
         recipe = replace(recipe, train=replace(recipe.train, warm_start=settings))

@@ -57,12 +57,7 @@ def default_fields(recipe: Recipe) -> list[Field]:
 
 def parse_fields(texts: Sequence[str], recipe: Recipe) -> list[Field]:
     """Parse `SECTION.FIELD=LOW..HIGH`, the same with `:log`, or `SECTION.FIELD=ONE,OTHER`; choices may be a JSON list.
-
-    Raises
-    ------
-    RecipeError
-        Unknown or doubled field (with the names there are), malformed text, or values that the recipe would refuse.
-    """
+    Raise RecipeError for an unknown or doubled field, malformed text, or values that the recipe would refuse."""
     fields = [_parse(text, recipe) for text in texts]
     names = [field.name for field in fields]
     for field in fields:
@@ -81,13 +76,7 @@ def field_names(recipe: Recipe) -> list[str]:
 
 
 def changed(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
-    """Return the recipe with other values at dotted names.
-
-    Raises
-    ------
-    RecipeError
-        A value is of the wrong type or out of range.
-    """
+    """Return the recipe with other values at dotted names; raise RecipeError for one of the wrong type or range."""
     document = msgspec.to_builtins(recipe)
     for name, value in values.items():
         *path, key = name.split(".")

@@ -81,34 +81,9 @@ def tune(
     that does worse than the median of the others is stopped early, unless `train.epochs` is searched: epochs of
     schedules of different length do not compare. Test rows are not looked at.
 
-    Parameters
-    ----------
-    path
-        The recipe.
-    runs, cache
-        The folders for runs and for downloads.
-    fields
-        What to search, as `--field` says it; the default fields if empty.
-    budget
-        Minutes and trials, at most.
-    teller
-        Is told of each trial.
-    began
-        Is called with the study's file (SQLite) before the first trial.
-
-    Returns
-    -------
-    dict
-        `recipe`, `best_recipe` (paths), `monitor`, `fields` (names), `best` (the number of the best trial) and
-        `trials`: `number`, `state` (complete, pruned or failed), `value`, `best_epoch`, `epochs`, `error`, `seconds`,
-        `fields` (values by name).
-
-    Raises
-    ------
-    RecipeError
-        Of a field (see `retrieval.tuning.tunable.parse_fields`), or Optuna is not installed.
-    StageError
-        The budget ended before any trial did.
+    `fields` are as `--field` says them, the default ones if there are none; `began` is called with the study's file
+    before the first trial. What is returned is what `--json` prints. Raise RecipeError of a field, or where Optuna is
+    not installed, and StageError where the budget ended before any trial did.
     """
     recipe = load_recipe(path)
     space = parse_fields(fields, recipe) if fields else default_fields(recipe)

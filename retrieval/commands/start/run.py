@@ -67,13 +67,8 @@ def shown(finished: Finished) -> list[Table | str]:
 
 
 def stage_or_run(recipe: Recipe, runs: Path, since: str | None) -> tuple[Recipe, str | None]:
-    """Return the recipe and the stage to start with, as `retrieval run --from` names a run or a stage.
-
-    Raises
-    ------
-    RecipeError
-        It is neither.
-    """
+    """Return the recipe and the stage to start with, as `retrieval run --from` names a run or a stage; raise
+    RecipeError where it is neither."""
     names = [stage.name for stage in STAGES]
     if since is None or since in names:
         return from_run(recipe, runs, None), since
