@@ -35,13 +35,13 @@ Options = ParamSpec("Options")
 class Terminal:
     """The two consoles of a command: `results` is what it was asked for, `messages` tells what it is doing."""
 
-    def __init__(self, stdout: TextIO, verbose: bool = False, as_json: bool = False) -> None:
+    def __init__(self, stdout: TextIO, verbose: bool = False, as_json: bool = False, quiet: bool = False) -> None:
         self.verbose, self.as_json = verbose, as_json
         # A pipe or a log has no width of its own; 80 columns would break every title.
         width = None if stdout.isatty() or "COLUMNS" in os.environ else 120
         plain: Any = {"highlight": False, "markup": False, "emoji": False, "force_jupyter": False}
         self.results = Console(file=stdout, width=width, **plain)
-        self.messages = Console(file=sys.stderr, **plain)
+        self.messages = Console(file=sys.stderr, quiet=quiet, **plain)
 
     def say(self, message: str) -> None:
         """Print one line about what is happening."""

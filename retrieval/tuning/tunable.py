@@ -13,6 +13,7 @@ from msgspec import inspect
 
 from retrieval.recipes.recipe import Recipe
 from workflows.errors import RecipeError
+from workflows.features.plan import history_of
 
 DEFAULTS = (
     "train.learning_rate=0.0005..0.01:log",
@@ -51,8 +52,7 @@ class Field:
 
 def default_fields(recipe: Recipe) -> list[Field]:
     """Return the fields that are searched when none are asked for."""
-    history = any(msgspec.to_builtins(feature).get("kind") == "sequence" for feature in _features(recipe))
-    return parse_fields([*DEFAULTS, *(DEFAULTS_WITH_HISTORY if history else ())], recipe)
+    return parse_fields([*DEFAULTS, *(DEFAULTS_WITH_HISTORY if history_of(recipe.query) else ())], recipe)
 
 
 def parse_fields(texts: Sequence[str], recipe: Recipe) -> list[Field]:
@@ -159,10 +159,3 @@ def _below(path: str, section: msgspec.Struct) -> Iterator[str]:
         yield name
         if isinstance(value, msgspec.Struct):
             yield from _below(name, value)
-
-
-def _features(recipe: Recipe) -> list[Any]:
-    features: list[Any] = []
-    for feature in recipe.query.features.values():
-        features += feature if isinstance(feature, list) else [feature]
-    return features

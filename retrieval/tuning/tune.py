@@ -47,16 +47,6 @@ class Budget:
     """In the whole study, the trials of earlier calls included."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What one training gave."""
-
-    value: float
-    """The best of `train.monitor` over the epochs, on the validation part."""
-    best_epoch: int
-    epochs: int
-
-
 class _OutOfTimeError(Exception):
     """The budget ended within a trial."""
 
@@ -130,7 +120,7 @@ def _search(study: Any, run: Run, space: Sequence[Field], budget: Budget, teller
         teller.say(f"trial {trial.number}: {', '.join(f'{name} {value}' for name, value in values.items())}")
         started = time.monotonic()
         try:
-            outcome = _train(run, changed(run.recipe, values), _until(deadline, teller), _unless_worse(trial))
+            value, epochs = _train(run, changed(run.recipe, values), _until(deadline, teller), _unless_worse(trial))
         except _OutOfTimeError:
             teller.say(f"trial {trial.number}: out of time; the same command tries it again")
             return
@@ -147,14 +137,17 @@ def _search(study: Any, run: Run, space: Sequence[Field], budget: Budget, teller
             study.tell(trial, state=_optuna().trial.TrialState.FAIL)
             continue
         trial.set_user_attr("seconds", round(time.monotonic() - started, 1))
-        trial.set_user_attr("best_epoch", outcome.best_epoch)
-        trial.set_user_attr("epochs", outcome.epochs)
-        study.tell(trial, outcome.value)
-        teller.say(f"trial {trial.number}: {run.recipe.train.monitor} {outcome.value:.4f}, best {study.best_value:.4f}")
+        for name, number in epochs.items():
+            trial.set_user_attr(name, number)
+        study.tell(trial, value)
+        teller.say(f"trial {trial.number}: {run.recipe.train.monitor} {value:.4f}, best {study.best_value:.4f}")
 
 
-def _train(run: Run, recipe: Recipe, progress: Progress, on_epoch: Callable[[int, float], None]) -> Outcome:
-    """Train on the training rows only, and read what the validation rows say."""
+def _train(
+    run: Run, recipe: Recipe, progress: Progress, on_epoch: Callable[[int, float], None]
+) -> tuple[float, dict[str, int]]:
+    """Train on the training rows only; return the best of `train.monitor` on the validation rows, and in which of how
+    many epochs it was."""
     import tensorflow as tf
 
     from models.training.stage import train
@@ -168,7 +161,7 @@ def _train(run: Run, recipe: Recipe, progress: Progress, on_epoch: Callable[[int
         history = read_json(Path(name) / "history.json")
     key = f"valid_{recipe.train.monitor}"
     best = max(history, key=lambda epoch: epoch[key])
-    return Outcome(best[key], best["epoch"], len(history))
+    return best[key], {"best_epoch": best["epoch"], "epochs": len(history)}
 
 
 def _session(run: Run, recipe: Recipe) -> Session:

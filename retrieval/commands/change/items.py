@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,9 +25,21 @@ Out = Annotated[
 DeltaPath = Annotated[
     Path | None, typer.Option("--delta", help="Change what servers answer that watch this directory.")
 ]
-Address = Annotated[
-    str | None, typer.Option("--address", help="With --delta: a server's gRPC address; wait until it answers so.")
-]
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where a change is made."""
+
+    out: Out = None
+    delta: DeltaPath = None
+    address: Annotated[
+        str | None, typer.Option("--address", help="With --delta: a server's gRPC address; wait until it answers so.")
+    ] = None
+    sign: SignWith = None
+
+
+ANYWHERE = Where()
 
 
 @app.command()
@@ -35,10 +48,7 @@ def add(
     console: Terminal,
     source: Source,
     file: File,
-    out: Out = None,
-    delta: DeltaPath = None,
-    address: Address = None,
-    sign: SignWith = None,
+    where: Where = ANYWHERE,
 ) -> None:
     """Add items: their vectors come from the release's own transform and item tower, without training.
 
@@ -48,7 +58,7 @@ def add(
     retrieval items add runs/movielens-100k new.jsonl
     retrieval items add runs/movielens-100k new.csv --delta live --address 127.0.0.1:8001
     """
-    _change(console, source, "adding", file, (out, delta, address, sign))
+    _change(console, source, "adding", file, where)
 
 
 @app.command()
@@ -57,10 +67,7 @@ def update(
     console: Terminal,
     source: Source,
     file: File,
-    out: Out = None,
-    delta: DeltaPath = None,
-    address: Address = None,
-    sign: SignWith = None,
+    where: Where = ANYWHERE,
 ) -> None:
     """Update items: FILE has their `item_id` and the columns that change.
 
@@ -68,7 +75,7 @@ def update(
     retrieval items update runs/movielens-100k genres.csv
     retrieval items update runs/movielens-100k genres.csv --delta live
     """
-    _change(console, source, "updating", file, (out, delta, address, sign))
+    _change(console, source, "updating", file, where)
 
 
 @app.command()
@@ -77,10 +84,7 @@ def remove(
     console: Terminal,
     source: Source,
     what: Annotated[list[str], typer.Argument(metavar="FILE|ID...", help="A file with `item_id`, or item ids.")],
-    out: Out = None,
-    delta: DeltaPath = None,
-    address: Address = None,
-    sign: SignWith = None,
+    where: Where = ANYWHERE,
 ) -> None:
     """Remove items. With --delta: no request that is sent once this returns is answered with one of them.
 
@@ -88,7 +92,7 @@ def remove(
     retrieval items remove runs/movielens-100k 50 181
     retrieval items remove runs/movielens-100k recalled.csv --delta live --address 127.0.0.1:8001
     """
-    _change(console, source, "removing", what, (out, delta, address, sign))
+    _change(console, source, "removing", what, where)
 
 
 @app.command()
@@ -145,7 +149,7 @@ def compact(
     console.result(done, done["repository"])
 
 
-def _change(console: Terminal, source: Path, doing: str, what: Any, where: tuple[Any, ...]) -> None:
+def _change(console: Terminal, source: Path, doing: str, what: Any, where: Where) -> None:
     """Make a change where it was asked for, and say what became of it."""
     from ensemble.catalogue.changes import LiveItems
     from ensemble.catalogue.derive import derive
@@ -155,15 +159,17 @@ def _change(console: Terminal, source: Path, doing: str, what: Any, where: tuple
     from retrieval.runs.places import release_of
     from workflows.errors import RecipeError
 
-    out, delta, address, sign = where
-    if (out is not None and delta is not None) or (address is not None and delta is None):
+    delta, address = where.delta, where.address
+    if (where.out is not None and delta is not None) or (address is not None and delta is None):
         raise RecipeError("--out and --delta exclude each other, and --address goes with --delta")
-    if sign is not None and delta is not None:
+    if where.sign is not None and delta is not None:
         raise RecipeError("--sign goes with a new release; changes in a --delta directory are not signed")
     release = Release.open(release_of(source))
     if delta is None:
         change = getattr(LiveItems(release), doing)(what)
-        done = _released(source, out, lambda place: derive(release, change, place, console.step).release, sign, console)
+        done = _released(
+            source, where.out, lambda place: derive(release, change, place, console.step).release, where.sign, console
+        )
         console.result({**done, "changed": len(change.ids)}, done["repository"])
         return
     with writing(release, delta) as items:

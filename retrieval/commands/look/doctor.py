@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -56,17 +56,13 @@ def doctor(out: Terminal, triton: Triton = None, python: Python = None) -> None:
 
 def examine(triton: Path | None = None, python: Path | None = None) -> tuple[Facts, list[Finding]]:
     """Return what there is, and what is to be said of it, the worst first."""
-    facts: Facts = {}
-    findings: list[Finding] = []
-    parts: tuple[Callable[[dict[str, str]], Iterator[Finding]], ...] = (
-        _machine,
-        _training,
-        lambda area_facts: _serving(area_facts, triton, python),
-        _gpu,
-    )
-    for name, part in zip(("machine", "training", "serving", "gpu"), parts, strict=True):
-        facts[name] = {}
-        findings += part(facts[name])
+    facts: Facts = {area: {} for area in ("machine", "training", "serving", "gpu")}
+    findings = [
+        *_machine(facts["machine"]),
+        *_training(facts["training"]),
+        *_serving(facts["serving"], triton, python),
+        *_gpu(facts["gpu"]),
+    ]
     return facts, sorted(findings, key=lambda finding: list(_STYLES).index(finding.severity))
 
 
