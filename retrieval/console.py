@@ -58,7 +58,7 @@ class Terminal:
     @contextmanager
     def working(self, name: str) -> Iterator[None]:
         """Say that `name` goes on; on a real terminal a spinner moves meanwhile."""
-        if self.messages.is_terminal:
+        if self.messages.is_terminal and not self.messages.quiet:
             with self.messages.status(name):
                 yield
         else:

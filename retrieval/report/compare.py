@@ -10,7 +10,7 @@ import jinja2
 from rich.table import Column, Table
 from rich.text import Text
 
-from retrieval.report.charts import Series, line_chart
+from retrieval.report.charts import Series, line_chart, over_epochs
 from retrieval.report.tables import CUTOFFS, PROTOCOLS, metric_rows, read_json
 from retrieval.runs.run import Run
 from workflows.errors import StageError
@@ -72,16 +72,11 @@ def charts(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
         lines = [Series(run["name"], CUTOFFS, [float(run[protocol][f"recall@{k}"]) for k in CUTOFFS]) for run in runs]
         drawn.append((f"test recall@k, {heading}", line_chart(lines, "k", "recall@k", from_zero=True)))
     for key in ("valid_unseen.recall@10", "valid_unseen.recall@100"):
-        lines = [_over_epochs(run, key) for run in runs]
+        lines = [over_epochs(run["name"], run["history"], key) for run in runs]
         if any(line.x for line in lines):
             figure = key.rpartition(".")[2]
             drawn.append((f"validation {figure}, unseen items", line_chart(lines, "epoch", figure)))
     return drawn
-
-
-def _over_epochs(run: Mapping[str, Any], key: str) -> Series:
-    rows = [row for row in run["history"] if key in row]
-    return Series(run["name"], [float(row["epoch"]) for row in rows], [float(row[key]) for row in rows])
 
 
 def _read(directory: Path) -> dict[str, Any]:

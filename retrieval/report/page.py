@@ -22,7 +22,7 @@ from retrieval.explore.views.map import IN_REPORT, ItemMap
 from retrieval.explore.views.quality import quality_page
 from retrieval.explore.views.user import user_page
 from retrieval.report.card import card
-from retrieval.report.charts import Series, line_chart
+from retrieval.report.charts import Series, line_chart, over_epochs
 from retrieval.report.examples import pick_users
 from retrieval.report.peers import COLUMNS, rows_for_page
 from retrieval.report.tables import CUTOFFS, asked_rows, per_user_rows, tasks_for_page
@@ -194,15 +194,10 @@ def training_curves(history: Sequence[Mapping[str, float]]) -> list[tuple[str, l
     charts += [(f"validation {figure}", _keys_of(figure, history)) for figure in ("recall@10", "recall@100")]
     curves = []
     for title, keys in charts:
-        lines = [_curve(key, [row for row in history if key in row]) for key in keys]
+        lines = [over_epochs(_line_name(key), history, key) for key in keys]
         if lines and all(line.x for line in lines):
             curves.append((title, lines, line_chart(lines, "epoch", title.split()[-1])))
     return curves
-
-
-def _curve(key: str, rows: Sequence[Mapping[str, float]]) -> Series:
-    """Return a figure over the epochs that have it: epoch 0, of towers that go on from others, has no loss."""
-    return Series(_line_name(key), [float(row["epoch"]) for row in rows], [float(row[key]) for row in rows])
 
 
 def _keys_of(figure: str, history: Sequence[Mapping[str, float]]) -> list[str]:

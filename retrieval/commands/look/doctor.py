@@ -96,9 +96,7 @@ def _machine(figures: dict[str, str]) -> Iterator[Finding]:
 
 
 def _training(figures: dict[str, str]) -> Iterator[Finding]:
-    installed = {
-        str(package.metadata["Name"]).lower().replace("_", "-"): package.version for package in distributions()
-    }
+    installed = _installed()
     figures["python"] = f"{platform.python_version()}, {sys.executable}"
     figures["packages"] = ", ".join(f"{name} {installed[name]}" for name in _SHOWN if name in installed)
     missing = [name for name in NEEDED if name not in installed]
@@ -111,6 +109,10 @@ def _training(figures: dict[str, str]) -> Iterator[Finding]:
         what = f"Python {platform.python_version()}: Merlin 23 and TensorFlow 2.12 end with 3.11"
         yield Finding("error", "training", what, "train with Python 3.10 or 3.11")
     yield from wrong(TRAINING, installed, "training")
+
+
+def _installed() -> dict[str, str]:
+    return {str(package.metadata["Name"]).lower().replace("_", "-"): package.version for package in distributions()}
 
 
 def _serving(figures: dict[str, str], triton: Path | None, python: Path | None) -> Iterator[Finding]:
@@ -175,8 +177,7 @@ def _gpu(figures: dict[str, str]) -> Iterator[Finding]:
         yield Finding("warning", "gpu", f"nvidia-smi is there and fails: {error}", "look at the driver")
         return
     figures["gpus"] = "; ".join(listed.stdout.strip().splitlines())
-    names = {str(package.metadata["Name"]).lower() for package in distributions()}
-    if "tensorflow-cpu" in names:
+    if "tensorflow-cpu" in _installed():
         remedy = "train in the image of containers/train.Dockerfile"
         yield Finding("note", "gpu", "TensorFlow here is the one without GPU support", remedy)
 
