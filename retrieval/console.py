@@ -80,10 +80,6 @@ class Terminal:
         for each in () if self.as_json else shown:
             self.results.print(each, soft_wrap=isinstance(each, str))
 
-    def table(self, table: Table) -> None:
-        """Print a table as a result."""
-        self.results.print(table)
-
 
 @contextmanager
 def terminal(verbose: bool = False, as_json: bool = False) -> Iterator[Terminal]:

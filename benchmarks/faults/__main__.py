@@ -65,7 +65,7 @@ def main() -> None:
             results[name] = _one(name, options, out)
             atomic_write(options.out, (json.dumps(results, indent=1, default=_plain) + "\n").encode())
         done = {name: results[name] for name in SCENARIOS if name in results}
-        out.table(_table(done))
+        out.show(_table(done))
     sys.exit(0 if all(result["holds"] for result in done.values()) else 1)
 
 

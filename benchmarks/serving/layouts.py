@@ -318,7 +318,7 @@ def report(out: Terminal, points: Sequence[Point], starts: Sequence[dict[str, An
             _ratio(fused, noop, "p50_ms"),
             _ratio(chained, fused, "server_cpu_ms_per_row"),
         )
-    out.table(shown)
+    out.show(shown)
     for start in starts:
         seconds, loaded = start["start_to_first_answer_s"], start["memory_under_load_mb"]
         memory = f"{start['memory_mb']:.0f} MB, {loaded:.0f} MB after the load"

@@ -46,7 +46,8 @@ def assigned(files: Sequence[str], given: Mapping[str, Given]) -> dict[str, str]
         user, item = scores[path] if scores[path][0] != scores[path][1] else _by_name(path)
         table = "users" if user > item else "items"
         if user == item or table in tables:
-            raise _unclear(path, tables)
+            beside = ", ".join(tables.values())
+            raise RecipeError(f"{path}: does not say whether it is users or items, beside {beside}; say it: {SAY}")
         tables[table] = path
     return tables
 
@@ -62,9 +63,3 @@ def _naming(table: Sampled) -> tuple[Profile, Profile]:
 def _by_name(path: str) -> tuple[int, int]:
     name = PurePosixPath(path).name
     return name_score(name, Columns.User), name_score(name, Columns.Item)
-
-
-def _unclear(path: str, tables: Mapping[str, str]) -> RecipeError:
-    return RecipeError(
-        f"{path}: does not say whether it is users or items, beside {', '.join(tables.values())}; say it: {SAY}"
-    )

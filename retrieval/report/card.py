@@ -68,8 +68,8 @@ def _figures(metrics: dict[str, Any]) -> list[str]:
 
 def _unknown(metrics: dict[str, Any]) -> list[str]:
     """Return what is known of users and items that training has not seen."""
-    kinds = {kind: group for kind, group in metrics["groups"].items() if kind in ("user unknown", "item unknown")}
     return [
         f"{kind}: recall@10 {group['unseen']['recall@10']:.4f} on {group['rows']:,} test rows"
-        for kind, group in kinds.items()
+        for kind, group in metrics["groups"].items()
+        if kind in ("user unknown", "item unknown")
     ]

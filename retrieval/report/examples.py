@@ -59,15 +59,13 @@ def examples(run: Path, ask: Ask, users: Sequence[int | str], top_k: int = 10) -
     test, liking, rated = _interactions(run, "test"), _liking(had), _is_rated(had)
     facts = pd.read_parquet(run / "features" / "users.parquet").set_index(Columns.User)
     last: list[int] = had.groupby(Columns.User)[Columns.Timestamp].max().reindex(list(users), fill_value=0).tolist()
-    return [
-        Example(
-            user=user,
-            facts=_facts(facts, user),
-            liked=_liked(had[had[Columns.User] == user], catalogue, top_k, liking, rated),
-            served=_served(answer, set(test.loc[test[Columns.User] == user, Columns.Item]), catalogue),
-        )
-        for user, answer in zip(users, ask(users, top_k, last), strict=True)
-    ]
+    shown = []
+    for user, answer in zip(users, ask(users, top_k, last), strict=True):
+        held_out = set(test.loc[test[Columns.User] == user, Columns.Item])
+        liked = _liked(had[had[Columns.User] == user], catalogue, top_k, liking, rated)
+        served = [catalogue.item(item, score, item in held_out) for item, score in answer]
+        shown.append(Example(user, _facts(facts, user), liked, served))
+    return shown
 
 
 def pick_users(run: Path, count: int, seed: int = 42) -> list[int | str]:
@@ -137,10 +135,6 @@ def _liked(rows: pd.DataFrame, catalogue: Catalogue, count: int, liking: float, 
         catalogue.item(item, float(rating) if rated else None)
         for item, rating in zip(best[Columns.Item], best[Columns.Rating], strict=True)
     ]
-
-
-def _served(answer: list[tuple[Any, float]], held_out: set[Any], catalogue: Catalogue) -> list[Item]:
-    return [catalogue.item(item, score, item in held_out) for item, score in answer]
 
 
 def _facts(users: pd.DataFrame, user: int | str) -> str:

@@ -44,12 +44,7 @@ ANYWHERE = Where()
 
 @app.command()
 @command
-def add(
-    console: Terminal,
-    source: Source,
-    file: File,
-    where: Where = ANYWHERE,
-) -> None:
+def add(console: Terminal, source: Source, file: File, where: Where = ANYWHERE) -> None:
     """Add items: their vectors come from the release's own transform and item tower, without training.
 
     FILE has the raw item columns, as the items table had them. In a CSV file `|` stands between the entries of a list.
@@ -63,12 +58,7 @@ def add(
 
 @app.command()
 @command
-def update(
-    console: Terminal,
-    source: Source,
-    file: File,
-    where: Where = ANYWHERE,
-) -> None:
+def update(console: Terminal, source: Source, file: File, where: Where = ANYWHERE) -> None:
     """Update items: FILE has their `item_id` and the columns that change.
 
     \b

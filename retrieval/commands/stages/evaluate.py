@@ -11,13 +11,7 @@ from retrieval.runs.run import Run, advance
 
 
 @command
-def evaluate(
-    out: Terminal,
-    run: RunPath,
-    cache: Cache = CACHE,
-    peers: Peers = None,
-    force: Force = False,
-) -> None:
+def evaluate(out: Terminal, run: RunPath, cache: Cache = CACHE, peers: Peers = None, force: Force = False) -> None:
     """Measure recall, hit rate, ndcg and more on the test rows, per row and as papers do, beside simple models.
 
     \b

@@ -9,13 +9,7 @@ from retrieval.runs.run import Run, advance
 
 
 @command
-def fetch(
-    out: Terminal,
-    recipe: RecipePath,
-    runs: Runs = RUNS,
-    cache: Cache = CACHE,
-    force: Force = False,
-) -> None:
+def fetch(out: Terminal, recipe: RecipePath, runs: Runs = RUNS, cache: Cache = CACHE, force: Force = False) -> None:
     """Download the source and store validated tables.
 
     \b
