@@ -63,14 +63,11 @@ def ranking_side(recipe: Recipe, features_dir: Path, towers_dir: Path, ranker_di
 
 def _histories(features_dir: Path) -> Callable[[pd.DataFrame], dict[str, np.ndarray]]:
     """Return what makes queries' histories from the training and validation rows, which a release knows."""
-    import pandas as pd
-
-    from workflows.features import stage as features
+    from models.data import known_rows, load_tested
     from workflows.features.history import history_features, sequence_spec
 
-    data = features.load(features_dir)
-    spec = sequence_spec(data.query_specs)
-    known = pd.concat([data.train.interactions, data.valid.interactions], ignore_index=True)
+    data = load_tested(features_dir)
+    spec, known = sequence_spec(data.query_specs), known_rows(data)
     return lambda queries: {} if spec is None else history_features(spec, queries, known, own=False)
 
 
