@@ -192,7 +192,8 @@ class _Trainer:
         phase.restore(tower, batches)
         if not phase.is_over:
             numbers = [learned.numbers, data.items]
-            guard = FiniteGuard(phase.name, train.learning_rate, numbers, queries=learned.first(FEW))
+            rate, few = train.learning_rate, learned.first(FEW)
+            guard = FiniteGuard(phase.name, rate, numbers, queries=few, validation=phase.validation)
             logs = _tensorboard(self.out / "tensorboard" / phase.name, ranks)
             callbacks = [guard, _StepLine(self.progress), *watching, *logs, phase]
             tower.fit(batches, epochs=epochs, initial_epoch=phase.epochs_done, callbacks=callbacks, verbose=0)
