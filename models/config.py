@@ -16,7 +16,7 @@ PositiveFloat = Annotated[float, Meta(gt=0.0)]
 Count = Annotated[int, Meta(ge=0)]
 Weight = Annotated[float, Meta(ge=0.0)]
 Side = Literal["query", "item"]
-SOFTMAX_BLOCK = 1 << 21
+SOFTMAX_BLOCK = 1 << 20
 """Logits that are computed at a time on a CPU: what stays in its cache."""
 BLEND_SCORES = 1 << 26
 """Validation queries x items whose scores are held of each model while a blend is chosen: 256 MiB each."""

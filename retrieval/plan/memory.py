@@ -121,7 +121,7 @@ def step(shapes: Shapes, model: Model, train: Train) -> dict[str, int]:
     moved = step_traffic(shapes, model, train)
     if not train.objective.is_blockwise or train.tasks or train.distillation:
         return moved
-    softmax = 3 * FLOAT * SOFTMAX_BLOCK  # logits, less the largest, exponentials
+    softmax = 2 * FLOAT * SOFTMAX_BLOCK  # logits and probabilities
     return {**moved, "softmax": min(moved["softmax"], softmax)}
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from models.config import Objective, Sampled
-from models.training.losses.normaliser import Estimate, sum_of_normalisers
+from models.training.losses.normaliser import sum_of_normalisers
 from models.training.losses.sampling import ItemCounts, Negatives, Sampler, distinct
 
 
@@ -103,7 +103,8 @@ class CatalogueLoss:
         if taught is not None:
             expected = (1.0 - taught.weight) * expected + taught.weight * tf.matmul(tf.nn.softmax(taught.logits), items)
         matched = tf.reduce_sum(queries * expected, axis=1)
-        return sum_of_normalisers(queries, items, weights) - tf.reduce_sum(weights * matched)
+        own = tf.cast(labels.items, tf.int32)
+        return sum_of_normalisers(queries, items, weights, own) - tf.reduce_sum(weights * matched)
 
     def row_losses(self, towers: Towers, queries: tf.Tensor, labels: Labels) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the loss of every row, float32 `[n]`, and the vectors of the chosen items, float32 `[n, d]`."""
@@ -184,7 +185,7 @@ class SampledLoss:
         expected = self.sampler.expected(tf.gather(embedded.items, once), tf.size(own))
         counts = tf.math.log(tf.cast(drawn, tf.float32)) - tf.math.log(expected)
         vectors, places = tf.gather(embedded.vectors, once), column[: tf.size(own)]
-        return sum_of_normalisers(queries[group], vectors, weights[group], Estimate(counts, places))
+        return sum_of_normalisers(queries[group], vectors, weights[group], places, counts)
 
     def _embedded(self, towers: Towers, labels: Labels) -> _Embedded:
         items, column = distinct(tf.concat([labels.items, self.sampler.draw()], axis=0), self._fixed_shapes)
