@@ -337,6 +337,11 @@ class Train(Section, frozen=True, kw_only=True):
         if self.distillation and self.tasks and self.tasks.events:
             raise ValueError("`distillation` has no teacher that tells `tasks.events` apart; leave one of them out")
 
+    @property
+    def asks_who_has_what(self) -> bool:
+        """Return whether a step tells the items that a row's user has from the others."""
+        return self.objective.positives_weight < 1 or bool(self.distillation and self.distillation.unseen_only)
+
     def search_only(self) -> Train:
         """Return the settings that find the best epoch and stop there."""
         taught = self.distillation if self.distillation and not self.distillation.generations else None

@@ -57,7 +57,7 @@ def train(job: Job) -> None:
     from models.training.stream.load import load
 
     recipe, earlier = job.recipe, towers_of(job.earlier)
-    data = load(job.features, recipe.train, earlier is not None)
+    data = load(job.features, recipe.train)
     with training(job, _training_key(job)) as (out, session):
         train_towers(
             data,

@@ -131,7 +131,7 @@ class FixedTowers:
 def test_each_tower_s_vectors_mimic_the_other_s_for_what_was_chosen(grouped: Path, candidates: object) -> None:
     part = features.load(grouped).train.interactions.iloc[:5].assign(item_index=[2, 0, 6, 3, 2])
     rows, towers = TrainingRows(part, 7), FixedTowers()
-    labels = Labels(rows.items, rows.users, tf.ones(5), tf.range(5))
+    labels = Labels(rows.items, rows.users, tf.ones(5))
     members = (RANDOM.random((7, 2)) < 0.8).astype(np.float32)
     plain = build_loss(Objective(candidates=candidates), rows, 3)
     settings = Augmentation(mimic_weight=0.3, category="tags", alignment_weight=0.7)
