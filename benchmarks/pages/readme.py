@@ -92,7 +92,6 @@ def rendered(demo: dict[str, Any]) -> dict[str, str]:
     return {
         "results": summary.results(quality, demo["peers"]),
         "datasets": dataset_tables.rendered(),
-        "published_splits": dataset_tables.splits(),
         "answers": _answers(demo["example"]),
         "quality": _quality(quality, demo["peers"]),
         "splits": _other_splits(quality),
