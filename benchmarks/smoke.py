@@ -28,7 +28,6 @@ TOOLS = {
     "smoke": "this one",
     "readme": "fills the pages from results",
     "explore_pictures": "draws the pictures of docs/explore.md",
-    "scann_worker": "started by index, in an environment of its own",
     "disk": "started by faults",
 }
 """Files that can be run and are no benchmarks."""
