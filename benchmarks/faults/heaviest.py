@@ -48,10 +48,8 @@ def worst_requests(work: Work) -> dict[str, Any]:
                 )
                 threading.Event().wait(min(10.0, seconds_left))
             asked_until = time.monotonic()
-        (state,) = (
-            state_of for port, state_of in kept(place / "triton").items() if server.address.endswith(f":{port}")
-        )
-        events = state["counts"]
+        states = kept(place / "triton").items()
+        (events,) = (state["counts"] for port, state in states if server.address.endswith(f":{port}"))
         after = {process.pid for process in server.stubs()}
     p99 = percentile_ms(neighbours.seen.latency_s, 99)
     invalid = [
