@@ -81,14 +81,8 @@ class HeldOut(NamedTuple):
 
 def main() -> None:
     """Train per rate and seed, measure, write the results."""
-    parser = Parser(__doc__, "cold_start", seeds=SEEDS)
-    parser.add_argument("--rates", nargs="+", type=float, default=RATES)
-    parser.add_argument("--epochs", type=int, default=EPOCHS)
-    options = parser.options()
-    seeds, rates, epochs = (
-        options.seeds,
-        *((options.rates[:1], 1) if options.quick else (options.rates, options.epochs)),
-    )
+    options = Parser(__doc__, "cold_start", seeds=SEEDS).options()
+    seeds, (rates, epochs) = options.seeds, (RATES[:1], 1) if options.quick else (RATES, EPOCHS)
     with terminal() as out, tempfile.TemporaryDirectory() as name:
         recipe = recipe_of(RECIPE, options)
         run = prepared(recipe, options, out)
