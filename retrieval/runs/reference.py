@@ -52,15 +52,13 @@ def ranking_side(recipe: Recipe, features_dir: Path, towers_dir: Path, ranker_di
 def _features_made(recipe: Recipe, features_dir: Path) -> Callable[[pd.DataFrame], dict[str, Any]]:
     """Return what makes tensors of raw query columns: the fitted workflow, and histories from the training and
     validation rows, which a release knows."""
-    import pandas as pd
     import tensorflow as tf
 
-    from workflows.features import stage as features
+    from models.data import known_rows, load_tested
     from workflows.features.history import history_features, sequence_spec
 
-    data, fitted = features.load(features_dir), fitted_queries(recipe, features_dir)
-    spec = sequence_spec(data.query_specs)
-    known = pd.concat([data.train.interactions, data.valid.interactions], ignore_index=True)
+    data, fitted = load_tested(features_dir), fitted_queries(recipe, features_dir)
+    spec, known = sequence_spec(data.query_specs), known_rows(data)
 
     def made(queries: pd.DataFrame) -> dict[str, Any]:
         histories = {} if spec is None else history_features(spec, queries, known, own=False)

@@ -58,7 +58,7 @@ def train(job: Job) -> None:
 
     run, recipe, earlier = job.run, job.run.recipe, job.run.earlier
     before = Earlier(earlier.towers, earlier.recipe.model, earlier.recipe.train) if earlier else None
-    data = load(run.features, recipe.train, before is not None)
+    data = load(run.features, recipe.train)
     settings = recipe.model, recipe.train, recipe.seed, recipe.device
     with training(job, _training_key(run)) as (out, session):
         train_towers(data, *settings, out, job.progress, earlier=before, session=session)
