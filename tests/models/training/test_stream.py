@@ -318,4 +318,5 @@ def test_towers_trained_on_streamed_rows_are_as_good_as_on_rows_in_memory(
         history = json.loads((out / "towers" / "history.json").read_text(encoding="utf-8"))
         best[kind] = max(entry["valid_all.recall@10"] for entry in history)
         assert json.loads((out / "towers" / "blend.json").read_text(encoding="utf-8"))["models"]
-    assert best["streamed"] > 0.9 * best["held"] > 0.2
+    # The means of 20 seeds are the same, but one in six differs by 0.04.
+    assert best["streamed"] > 0.8 * best["held"] > 0.2
