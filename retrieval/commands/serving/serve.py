@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retrieval.console import Terminal, command
+from retrieval.console import Terminal, command_without_json
 from retrieval.options import AtLeast, Python, Triton
 from workflows.errors import RecipeError
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ensemble.server.endpoints import Addresses
 
 
-@command
+@command_without_json
 def serve(
     out: Terminal,
     source: Annotated[Path, typer.Argument(metavar="RUN", help="A run, or a Triton model repository.")],
@@ -98,10 +98,9 @@ def _show_address(out: Terminal, source: Path, repository: Path, addresses: Addr
     from retrieval.report.examples import any_user
 
     http = "" if addresses.http_port is None else f", http {addresses.host}:{addresses.http_port}"
-    out.results.print(f"ready: grpc {addresses.grpc}{http}", soft_wrap=True)
     query = f"retrieval{' --tls-ca CA' if secure else ''} query --user {any_user(source)} --address {addresses.grpc}"
     model = "" if FUSED in answering_models(repository) else f" --model {CHAINED}"
-    out.results.print(f"ask it: {query} --run {source}{model}", soft_wrap=True)
+    out.show(f"ready: grpc {addresses.grpc}{http}", f"ask it: {query} --run {source}{model}")
 
 
 def server_tls(certificate: Path | None, key: Path | None, authority: Path | None, supervise: bool) -> ServerTls | None:
