@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ensemble.release import lookups
-from ensemble.release.lookups import write_lookup
+from ensemble.release import columns
+from ensemble.release.columns import write_lookup
 from ensemble.serving.errors import InvalidRelease
 from ensemble.serving.files import arrays
 from ensemble.serving.files.arrays import read_known
@@ -117,7 +117,7 @@ def test_a_release_with_lookups_answers_as_one_without(
         return retriever.answer(retriever.reader.read([{"user_id": sent, "exclude_item_ids": excluded}]))
 
     without = answers(False)
-    monkeypatch.setattr(lookups.write_lookup, "__defaults__", (0,))
+    monkeypatch.setattr(columns.write_lookup, "__defaults__", (0,))
     monkeypatch.setattr(arrays, "DICTIONARY", 0)
     for expected, actual in zip(without, answers(True), strict=True):
         np.testing.assert_array_equal(actual, expected)
