@@ -27,13 +27,13 @@ import msgspec
 
 from retrieval.console import Terminal
 from retrieval.recipes.recipe import Recipe, load_recipe
-from retrieval.runs.run import Job, Run, advance
-from retrieval.runs.stages import STAGES
+from retrieval.runs.run import Job, Run, Stage, advance
 from workflows.files import atomic_write
 from workflows.sources.download import cache_directory
 
 if TYPE_CHECKING:
     from ensemble.server.server import TritonServer
+    from workflows.tables.store import Tables
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -70,30 +70,46 @@ class Parser(argparse.ArgumentParser):
         return options
 
 
-def prepared(recipe: Recipe, options: argparse.Namespace, out: Terminal, *stages: str) -> Run:
+def prepared(
+    recipe: Recipe,
+    options: argparse.Namespace,
+    out: Terminal,
+    *stages: str,
+    change: Callable[[Tables], Tables] | None = None,
+) -> Run:
     """Return the recipe's run under `--runs` with the outputs of the stages, by default tables and features.
 
-    With `--quick`, of QUICK_ROWS interactions drawn at random. Another benchmark that makes the same run is waited for.
+    `change` is made to the tables once they are fetched; with `--quick` there are QUICK_ROWS interactions, drawn at
+    random. The CPU seconds of a stage are kept in `cpu-STAGE.json`. Another benchmark that makes the same run is waited
+    for.
     """
-    run = Run.create(recipe, options.runs, STAGES)
-    if options.quick:
-        run.stages["fetch"] = replace(run.stages["fetch"], work=few(run.stages["fetch"].work))
+    run = Run.create(recipe, options.runs)
+    changes = [*([few] if options.quick else []), *([change] if change else [])]
+    run.stages.update({name: replace(stage, work=_worked(stage, changes)) for name, stage in run.stages.items()})
     run.directory.mkdir(parents=True, exist_ok=True)
     with _locked(run.directory):
         advance(run, stages or ("fetch", "features"), cache_directory(), out)
     return run
 
 
-def few(fetch: Callable[[Job], None]) -> Callable[[Job], None]:
-    """Return a fetch that keeps QUICK_ROWS of the interactions."""
+def few(tables: Tables) -> Tables:
+    """Return the tables with QUICK_ROWS of the interactions."""
+    drawn = tables.interactions.sample(min(QUICK_ROWS, len(tables.interactions)), random_state=0).sort_index()
+    return replace(tables, interactions=drawn.reset_index(drop=True))
 
+
+def _worked(stage: Stage, changes: Sequence[Callable[[Tables], Tables]]) -> Callable[[Job], None]:
     def work(job: Job) -> None:
-        from workflows.tables.store import Tables
+        began = time.process_time()
+        stage.work(job)
+        write(job.run.directory / f"cpu-{stage.name}.json", time.process_time() - began)
+        if stage.name == "fetch" and changes:
+            from workflows.tables.store import Tables
 
-        fetch(job)
-        tables = Tables.load(job.run / "tables")
-        drawn = tables.interactions.sample(min(QUICK_ROWS, len(tables.interactions)), random_state=0).sort_index()
-        replace(tables, interactions=drawn.reset_index(drop=True)).save(job.run / "tables")
+            tables = Tables.load(job.run.directory / "tables")
+            for change in changes:
+                tables = change(tables)
+            tables.save(job.run.directory / "tables")
 
     return work
 

@@ -28,13 +28,12 @@ TOOLS = {
     "smoke": "this one",
     "readme": "fills the pages from results",
     "explore_pictures": "draws the pictures of docs/explore.md",
-    "scann_worker": "started by index, in an environment of its own",
     "disk": "started by faults",
 }
 """Files that can be run and are no benchmarks."""
 ARGUMENTS = {"faults": ["--only", "stop"]}
 """Further arguments; tests/faults/ has the other scenarios of faults, at a size of their own."""
-LONGEST = ("plan", "layouts", "ranking", "warm_start")
+LONGEST = ("family", "plan", "layouts")
 """They begin first, so that none of them is left alone at the end."""
 SECONDS = 600
 """Longer than this, a benchmark hangs; on a quiet machine none takes a quarter of it, on a busy one half."""

@@ -16,7 +16,7 @@ PositiveFloat = Annotated[float, Meta(gt=0.0)]
 Count = Annotated[int, Meta(ge=0)]
 Weight = Annotated[float, Meta(ge=0.0)]
 Side = Literal["query", "item"]
-SOFTMAX_BLOCK = 1 << 21
+SOFTMAX_BLOCK = 1 << 20
 """Logits that are computed at a time on a CPU: what stays in its cache."""
 BLEND_SCORES = 1 << 26
 """Validation queries x items whose scores are held of each model while a blend is chosen: 256 MiB each."""
@@ -336,6 +336,11 @@ class Train(Section, frozen=True, kw_only=True):
             raise ValueError('`monitor = "rating.r2"` needs `tasks.rating`; set `tasks = { rating = {} }`')
         if self.distillation and self.tasks and self.tasks.events:
             raise ValueError("`distillation` has no teacher that tells `tasks.events` apart; leave one of them out")
+
+    @property
+    def asks_who_has_what(self) -> bool:
+        """Return whether a step tells the items that a row's user has from the others."""
+        return self.objective.positives_weight < 1 or bool(self.distillation and self.distillation.unseen_only)
 
     def search_only(self) -> Train:
         """Return the settings that find the best epoch and stop there."""

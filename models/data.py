@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Union
 
 import numpy as np
@@ -12,8 +13,9 @@ import pandas as pd
 from models.metrics import Int64Array, SeenItems
 from workflows.columns import Columns
 from workflows.errors import DataError
+from workflows.features.files import read_rows
 from workflows.features.history import history_features, sequence_spec
-from workflows.features.stage import FeatureSet, FeatureSpec, Part
+from workflows.features.stage import FeatureSet, FeatureSpec, Part, load, reading
 
 CONTINUED_ROWS = 10_000
 """At most so many rows of held-out playlists are asked for, each a query of its own."""
@@ -81,9 +83,24 @@ def of_drawn_users(users: Int64Array, rows: int, seed: int) -> npt.NDArray[np.bo
     return np.isin(users, drawn[: max(1, round(len(drawn) * rows / len(users)))])
 
 
+def load_tested(directory: Path) -> FeatureSet:
+    """Read the test rows, and of all rows before them, which then are the training rows, the columns TRAINED alone.
+
+    Raises
+    ------
+    StageError
+        The directory is missing, unreadable or incomplete.
+    """
+    data = load(directory, parts=("test",))
+    with reading(directory):
+        before = [read_rows(directory / name, TRAINED) for name in ("train", "valid")]
+    return data._replace(train=Part({}, pd.concat(before, ignore_index=True)))
+
+
 def known_rows(data: FeatureSet) -> pd.DataFrame:
     """Return the raw rows of training and validation, which test rows may look back on."""
-    return pd.concat([data.train.interactions, data.valid.interactions], ignore_index=True)
+    rows = [part.interactions for part in (data.train, data.valid) if len(part.interactions)]
+    return rows[0] if len(rows) == 1 else pd.concat(rows, ignore_index=True)
 
 
 def queries(data: FeatureSet, part: Part, known: pd.DataFrame) -> Part:

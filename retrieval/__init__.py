@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,15 +14,9 @@ __all__ = ["Run", "fit"]
 
 def __getattr__(name: str) -> Any:
     """Import what is asked for when it is asked for."""
-    if name == "fit":
-        from retrieval.api.fit import fit
-
-        return fit
-    if name == "Run":
-        from retrieval.api.run import Run
-
-        return Run
-    raise AttributeError(f"module 'retrieval' has no attribute {name!r}")
+    if name not in __all__:
+        raise AttributeError(f"module 'retrieval' has no attribute {name!r}")
+    return getattr(import_module(f"retrieval.api.{name.lower()}"), name)
 
 
 def __dir__() -> list[str]:

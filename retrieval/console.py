@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ensemble.serving.errors import ServingError
-from retrieval.options import Verbose
+from retrieval.options import AsJson, Verbose
 from workflows.errors import RetrievalError
 from workflows.files import disk_error, json_bytes
 from workflows.jobs import size_of_job
@@ -35,13 +35,13 @@ Options = ParamSpec("Options")
 class Terminal:
     """The two consoles of a command: `results` is what it was asked for, `messages` tells what it is doing."""
 
-    def __init__(self, stdout: TextIO, verbose: bool = False) -> None:
-        self.verbose = verbose
+    def __init__(self, stdout: TextIO, verbose: bool = False, as_json: bool = False, quiet: bool = False) -> None:
+        self.verbose, self.as_json = verbose, as_json
         # A pipe or a log has no width of its own; 80 columns would break every title.
         width = None if stdout.isatty() or "COLUMNS" in os.environ else 120
         plain: Any = {"highlight": False, "markup": False, "emoji": False, "force_jupyter": False}
         self.results = Console(file=stdout, width=width, **plain)
-        self.messages = Console(file=sys.stderr, **plain)
+        self.messages = Console(file=sys.stderr, quiet=quiet, **plain)
 
     def say(self, message: str) -> None:
         """Print one line about what is happening."""
@@ -58,7 +58,7 @@ class Terminal:
     @contextmanager
     def working(self, name: str) -> Iterator[None]:
         """Say that `name` goes on; on a real terminal a spinner moves meanwhile."""
-        if self.messages.is_terminal:
+        if self.messages.is_terminal and not self.messages.quiet:
             with self.messages.status(name):
                 yield
         else:
@@ -69,21 +69,20 @@ class Terminal:
         """Print `value` as JSON, the only thing on stdout."""
         self.results.file.write(json_bytes(value, 2).decode())
 
-    def stage(self, done: Mapping[str, Any], as_json: bool) -> None:
-        """Print what `retrieval.runs.run.advance` did with a stage: its outputs, one a line, or everything as JSON."""
-        if as_json:
-            self.json(done)
-            return
-        for path in done["outputs"]:
-            self.results.print(path, soft_wrap=True)
+    def result(self, value: object, *shown: Table | str) -> None:
+        """Print what a command found: `value` with --json, else the tables and lines that show it."""
+        if self.as_json:
+            self.json(value)
+        self.show(*shown)
 
-    def table(self, table: Table) -> None:
-        """Print a table as a result."""
-        self.results.print(table)
+    def show(self, *shown: Table | str) -> None:
+        """Print tables and lines as results, which --json leaves out."""
+        for each in () if self.as_json else shown:
+            self.results.print(each, soft_wrap=isinstance(each, str))
 
 
 @contextmanager
-def terminal(verbose: bool = False) -> Iterator[Terminal]:
+def terminal(verbose: bool = False, as_json: bool = False) -> Iterator[Terminal]:
     """Run a command: quiet libraries, stdout kept for results, errors turned into one line and an exit code.
 
     Exit codes: 2 an error that the user can correct, 130 interrupted, 143 terminated, 1 (with a traceback) a defect.
@@ -92,7 +91,7 @@ def terminal(verbose: bool = False) -> Iterator[Terminal]:
         silence_libraries()
     signal.signal(signal.SIGTERM, _terminate)
     with _reserved_stdout() as stdout:
-        output = Terminal(stdout, verbose)
+        output = Terminal(stdout, verbose, as_json)
         try:
             yield output
         except (RetrievalError, ServingError) as error:
@@ -112,27 +111,40 @@ def terminal(verbose: bool = False) -> Iterator[Terminal]:
 
 
 def command(function: Callable[Concatenate[Terminal, Options], None]) -> Callable[..., None]:
-    """Make a command of `function`, which takes a terminal and options: run it in `terminal`, with `--verbose` last.
+    """Make a command of `function`, which takes a terminal and options: run it in `terminal`.
 
-    A parameter that is a dataclass stands for an option of each of its fields.
+    `--json` and `--verbose` come last. A parameter that is a dataclass stands for an option of each of its fields.
     """
+    return _command(function, {"json": AsJson, "verbose": Verbose})
+
+
+def command_without_json(function: Callable[Concatenate[Terminal, Options], None]) -> Callable[..., None]:
+    """Make a command as `command` does, of a function that finds nothing to tell a program."""
+    return _command(function, {"verbose": Verbose})
+
+
+def _command(
+    function: Callable[Concatenate[Terminal, Options], None], common: Mapping[str, Any]
+) -> Callable[..., None]:
     signature = inspect.signature(function, eval_str=True)
     parameters = list(signature.parameters.values())[1:]
     groups = {parameter.name: parameter.annotation for parameter in parameters if is_dataclass(parameter.annotation)}
     fields = {name: inspect.signature(group, eval_str=True).parameters for name, group in groups.items()}
-    added = inspect.Parameter("verbose", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Verbose)
     options = [
         option
         for parameter in parameters
         for option in fields.get(parameter.name, {parameter.name: parameter}).values()
     ]
-    options.append(added)
+    options += [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
+        for name, annotation in common.items()
+    ]
 
     @wraps(function)
     def run(*arguments: Options.args, **named: Options.kwargs) -> None:
         for name, group in groups.items():
             named[name] = group(**{field: named.pop(field) for field in fields[name]})
-        with terminal(bool(named.pop("verbose", False))) as out:
+        with terminal(bool(named.pop("verbose", False)), bool(named.pop("json", False))) as out:
             function(out, *arguments, **named)
 
     run.__annotations__ = {option.name: option.annotation for option in options}

@@ -75,11 +75,3 @@ AtLeast = Annotated[
 Texts = list[str] | None
 Exclude = Annotated[Texts, typer.Option("--exclude", help="An item id to leave out.")]
 IncludeSeen = Annotated[bool, typer.Option("--include-seen", help="Also items of the user's history.")]
-Tag = Annotated[Texts, typer.Option("--tag", help="ATTRIBUTE=VALUE; repeated: any of them.")]
-TagAll = Annotated[Texts, typer.Option("--tag-all", help="ATTRIBUTE=VALUE; repeated: all.")]
-NotTag = Annotated[Texts, typer.Option("--not-tag", help="ATTRIBUTE=VALUE; repeated: none.")]
-InRange = Annotated[Texts, typer.Option("--range", help="ATTRIBUTE=MIN:MAX; one may be blank.")]
-LimitPer = Annotated[str | None, typer.Option("--limit-per", help="ATTRIBUTE=N, at most N of a value.")]
-MinScore = Annotated[float | None, typer.Option("--min-score", help="Nothing that scores less.")]
-OnlyItems = Annotated[Texts, typer.Option("--only-items", help="An item id; repeated: only these.")]
-FilterJson = Annotated[str | None, typer.Option("--filter", help="A filter as JSON, see docs/serving.md.")]

@@ -58,8 +58,8 @@ def made_in(place: Path) -> Path:
     """Write a recipe, and beside it in `runs` its run with finished tables; return the recipe's path."""
 
     def fetch(job: Job) -> None:
-        (job.run / "tables").mkdir()
-        tables().save(job.run / "tables")
+        (job.run.directory / "tables").mkdir()
+        tables().save(job.run.directory / "tables")
 
     path = place / "tiny.toml"
     path.write_text(RECIPE, encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import re
@@ -17,7 +18,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from workflows.errors import DiskError
+from workflows.errors import DiskError, RetrievalError
 
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -64,6 +65,17 @@ def atomic_file(path: Path) -> Iterator[Path]:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path, refusal: RetrievalError) -> Iterator[None]:
+    """Hold a lock file while the block runs; raise `refusal` if another process holds it."""
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise refusal from None
+        yield
 
 
 def atomic_write(path: Path, content: bytes) -> None:

@@ -22,24 +22,22 @@ benchmarks/results/faults.json. Runs, short ones of two recipes, are kept under 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from rich.table import Table
 
 from benchmarks.faults import files, heaviest, server, swaps
-from benchmarks.faults.load import Counts
 from benchmarks.faults.work import Runs, Work
-from benchmarks.harness import Parser
+from benchmarks.harness import Parser, write
 from retrieval.console import Terminal, silence_libraries, terminal
-from workflows.files import atomic_write
+from retrieval.report.tables import read_json
 
 SCENARIOS: dict[str, Callable[[Work], dict[str, Any]]] = {
     "kill-stub": server.kill_stub,
@@ -59,13 +57,13 @@ def main() -> None:
     options = _arguments()
     silence_libraries()
     with terminal() as out:
-        results: dict[str, Any] = json.loads(options.out.read_bytes()) if options.only and options.out.is_file() else {}
+        results: dict[str, Any] = read_json(options.out) if options.only and options.out.is_file() else {}
         for name in options.only or SCENARIOS:
             out.say(f"{name}: {(SCENARIOS[name].__doc__ or name).splitlines()[0]}")
             results[name] = _one(name, options, out)
-            atomic_write(options.out, (json.dumps(results, indent=1, default=_plain) + "\n").encode())
+            write(options.out, results)
         done = {name: results[name] for name in SCENARIOS if name in results}
-        out.table(_table(done))
+        out.show(_table(done))
     sys.exit(0 if all(result["holds"] for result in done.values()) else 1)
 
 
@@ -88,14 +86,8 @@ def _one(name: str, options: argparse.Namespace, out: Terminal) -> dict[str, Any
     figures["finished"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
     figures["quick"] = options.quick
     out.say(f"{name}: {'holds' if figures['holds'] else 'DOES NOT HOLD'}, {figures['seconds']} s")
-    plain: dict[str, Any] = json.loads(json.dumps(figures, default=_plain))
+    plain: dict[str, Any] = msgspec.to_builtins(figures)
     return plain
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Counts):
-        return asdict(value)
-    raise TypeError(f"{value!r}: no JSON")
 
 
 def _table(results: dict[str, Any]) -> Table:

@@ -1,4 +1,4 @@
-"""The tables of public data sets and of their splits, from the results; readme.py puts them into pages."""
+"""The table of public data sets, from the results; readme.py puts it into pages."""
 
 from __future__ import annotations
 
@@ -31,17 +31,6 @@ def rendered() -> str:
         + "."
     )
     return f"{lead}\n\n" + table(["data", "model", *FIGURES, "seeds"], rows)
-
-
-def splits() -> str:
-    """Return simple models' figures on published test rows and on as many drawn at random."""
-    entries = read_json(RESULTS / "published_splits.json")
-    figures = ("recall@20", "ndcg@20")
-    rows = [
-        [entry["data"], entry["split"], entry["model"], *(f"{entry[name]:.3f}" for name in figures)]
-        for entry in entries
-    ]
-    return table(["data", "split", "model", *figures], rows)
 
 
 def _place(entry: Mapping[str, Any]) -> tuple[str, int, float]:

@@ -1,4 +1,4 @@
-"""Fill the figures of the README and of docs/ from files: a finished run (its answers, metrics, peers and bench) and
+"""Fill the figures of the README and of docs/ from files: a finished run (its answers and peers) and
 `benchmarks/results/`. A page has them between `<!-- FIGURES:BEGIN name -->` and `<!-- FIGURES:END -->`.
 
     .venv/bin/retrieval demo recipes/movielens-100k.toml
@@ -24,19 +24,13 @@ import msgspec
 from benchmarks.harness import RESULTS, ROOT, write
 from benchmarks.pages import dataset_tables, model_tables, summary
 from benchmarks.pages.model_tables import table
-from retrieval.queries.answers import from_release
-from retrieval.report.examples import examples
+from retrieval.report.examples import examples, from_release
 from retrieval.report.tables import read_json
 from workflows.files import atomic_write
 
 KEPT = RESULTS / "demo.json"
 FIGURES = re.compile(r"(<!-- FIGURES:BEGIN (\w+) -->\n).*?(<!-- FIGURES:END -->)", re.DOTALL)
 SHOWN_USER = 757
-RECIPES = {
-    "recipes/movielens-100k.toml": "history, 12 epochs, what `make demo` runs",
-    "recipes/movielens-100k-best.toml": "history and time, taught by earlier towers, EASE and ALS",
-    "recipes/movielens-100k-user.toml": "user id and attributes alone, taught by EASE and ALS",
-}
 SHOWN_POINTS = {(1, 1), (1, 16), (32, 16)}
 """Rows of a request and requests in flight, whose speed docs/results.md shows."""
 OTHER_SPLITS = {
@@ -75,14 +69,7 @@ def filled(demo: dict[str, Any]) -> Iterator[tuple[Path, str]]:
 def gather(run: Path) -> dict[str, Any]:
     """Collect what the pages quote of a run."""
     (example,) = examples(run, from_release(run / "release"), [SHOWN_USER])
-    stages = {path.stem: read_json(path)["seconds"] for path in sorted((run / "stages").glob("*.json"))}
-    return {
-        "example": msgspec.to_builtins(example),
-        "metrics": read_json(run / "metrics.json"),
-        "peers": read_json(run / "metrics.json")["comparison"],
-        "bench": read_json(run / "bench.json"),
-        "stage_seconds": stages,
-    }
+    return {"example": msgspec.to_builtins(example), "peers": read_json(run / "metrics.json")["comparison"]}
 
 
 def rendered(demo: dict[str, Any]) -> dict[str, str]:
@@ -92,12 +79,10 @@ def rendered(demo: dict[str, Any]) -> dict[str, str]:
     return {
         "results": summary.results(quality, demo["peers"]),
         "datasets": dataset_tables.rendered(),
-        "published_splits": dataset_tables.splits(),
         "answers": _answers(demo["example"]),
         "quality": _quality(quality, demo["peers"]),
         "splits": _other_splits(quality),
         "cold_start": _cold_start(read_json(RESULTS / "cold_start.json")),
-        "bench": _speed(demo["bench"]),
         "layouts": _layouts(serving),
         "layouts_short": _layouts(
             [entry for entry in serving if (entry["batch"], entry["concurrency"]) in SHOWN_POINTS]
@@ -172,15 +157,15 @@ def _answers(example: dict[str, Any]) -> str:
 
 def _quality(quality: dict[str, Any], peers: dict[str, Any]) -> str:
     names = ["unseen.recall@10", "unseen.recall@100", "all.recall@10", "all.recall@100"]
-    measured = [(quality[recipe], f"`{recipe}`: {what}") for recipe, what in RECIPES.items() if recipe in quality]
     rows = [
-        [what, *(f"**{entry['metrics'][name]['mean']:.3f}** ± {entry['metrics'][name]['sd']:.3f}" for name in names)]
-        for entry, what in measured
+        [f"`{recipe}`: {what}", *_ours(quality[recipe], names)]
+        for recipe, what in summary.OURS.items()
+        if recipe in quality
     ]
     for model in peers["models"]:
         if model["name"] != "two-tower" and "all" in model:
             rows.append([model["name"], *(f"{model[side][key]:.3f}" for side, key in (n.split(".") for n in names))])
-    facts = measured[0][0]
+    facts = quality[next(iter(summary.OURS))]
     lead = (
         f"{facts['rows']:,} held-out ratings (random split), {facts['items']:,} films; ours with the mean and standard "
         f"deviation of {len(facts['seeds'])} seeds. With history, the two-tower uses the query's time and what the "
@@ -195,13 +180,16 @@ def _other_splits(quality: dict[str, Any]) -> str:
     names = ["unseen.recall@10", "unseen.recall@100"]
     rows = []
     for entry, what in ((quality[recipe], what) for recipe, what in OTHER_SPLITS.items() if recipe in quality):
-        figures = [f"**{entry['metrics'][name]['mean']:.3f}** ± {entry['metrics'][name]['sd']:.3f}" for name in names]
-        rows.append([f"{what}, {entry['rows']:,} rows: `{entry['recipe']}`", *figures])
+        rows.append([f"{what}, {entry['rows']:,} rows: `{entry['recipe']}`", *_ours(entry, names)])
         rows += [
             [peer, *(f"{recalls[name]:.3f}" for name in names)] for peer, recalls in entry.get("peers", {}).items()
         ]
     lead = "Other splits, rows whose user and film are known by then, films that the user has not seen yet:"
     return f"{lead}\n\n" + table(["", "recall@10", "recall@100"], rows)
+
+
+def _ours(entry: dict[str, Any], names: list[str]) -> list[str]:
+    return [f"**{entry['metrics'][name]['mean']:.3f}** ± {entry['metrics'][name]['sd']:.3f}" for name in names]
 
 
 def _cold_start(results: dict[str, Any]) -> str:
@@ -219,41 +207,24 @@ def _cold_start(results: dict[str, Any]) -> str:
     return f"{lead}\n\n" + table(["", "rows", *(f"{rate['unseen_rate']:g}" for rate in rates)], rows)
 
 
-def _speed(points: list[dict[str, Any]]) -> str:
-    rows = [
-        [
-            f"{point['batch']} x {point['concurrency']}",
-            f"{point['rows_per_s']:,.0f}",
-            f"{point['p50_ms']:.2f}",
-            f"{point['p99_ms']:.2f}",
-            f"{point['server_cpu_ms_per_row']:.2f}",
-        ]
-        for point in points
-    ]
-    lead = "A real Triton over gRPC, measured by perf_analyzer on the same two shared cores:"
-    return f"{lead}\n\n" + table(["rows x in flight", "rows/s", "p50, ms", "p99, ms", "server CPU, ms per row"], rows)
-
-
 def _layouts(points: list[dict[str, Any]]) -> str:
-    by_place: dict[tuple[int, int], dict[str, dict[str, Any]]] = {}
-    for point in points:
-        by_place.setdefault((point["batch"], point["concurrency"]), {})[point["layout"]] = point
-    layouts = list(dict.fromkeys(point["layout"] for point in points))
-    rows = [
-        [f"{batch} x {flight}", *(_point(by_layout.get(layout)) for layout in layouts)]
-        for (batch, flight), by_layout in sorted(by_place.items())
-    ]
     lead = (
         "The same towers and items in each layout, beside stock merlin-systems and a python model that does nothing, "
         "asked in turns in one run (`benchmarks/serving/layouts.py`): rows/s; p50 in ms; server CPU in ms per row."
     )
-    return f"{lead}\n\n" + table(["rows x in flight", *layouts], rows)
+    points = sorted(points, key=lambda point: (point["batch"], point["concurrency"]))  # layouts stay in their order
+    shown = "{rows_per_s:,.0f}; {p50_ms:.2f}; {server_cpu_ms_per_row:.3f}"
+    return f"{lead}\n\n" + _by_side(points, "rows x in flight", "{batch} x {concurrency}", "layout", shown)
 
 
-def _point(point: dict[str, Any] | None) -> str:
-    if point is None:
-        return ""
-    return f"{point['rows_per_s']:,.0f}; {point['p50_ms']:.2f}; {point['server_cpu_ms_per_row']:.3f}"
+def _by_side(points: list[dict[str, Any]], heading: str, place: str, side: str, shown: str) -> str:
+    """Return a table with a row for each place and a column for each side; `place` and `shown` are formats."""
+    sides = list(dict.fromkeys(point[side] for point in points))
+    cells = {(place.format(**point), point[side]): shown.format(**point) for point in points}
+    rows = [
+        [name, *(cells.get((name, side), "") for side in sides)] for name in dict.fromkeys(name for name, _ in cells)
+    ]
+    return table([heading, *sides], rows)
 
 
 def _index(points: list[dict[str, Any]]) -> str:
@@ -293,39 +264,18 @@ def _filters(points: list[dict[str, Any]]) -> str:
 
 
 def _features(points: list[dict[str, Any]]) -> str:
-    engines = list(dict.fromkeys(point["engine"] for point in points))
-    rows = [
-        [f"{count:,}", *(_features_point(point) for name in engines for point in points if _is(point, count, name))]
-        for count in dict.fromkeys(point["rows"] for point in points)
-    ]
     lead = (
         "Feature engineering on two cores (`benchmarks/scale/features.py`): rows/s; peak memory in MB, all processes."
     )
-    return f"{lead}\n\n" + table(["rows", *engines], rows)
-
-
-def _is(point: dict[str, Any], rows: int, engine: str) -> bool:
-    return bool(point["rows"] == rows and point["engine"] == engine)
-
-
-def _features_point(point: dict[str, Any]) -> str:
-    return f"{point['rows_per_s']:,.0f}; {point['peak_rss_mb']:,.0f}"
-
-
-FAULTS = {
-    "kill-stub": "the model process killed under load, {kills} times: back in {back_s_median} s, at most {back_s_max}",
-    "stop": "the server stopped under load, {stops} times: what was in flight is answered, what comes later refused",
-    "hot-swap": "another release goes live under load, {swaps} times",
-    "soak": "{minutes:g} minutes at 80 % of capacity, a tenth of the requests wrong",
-    "fuzz": "fuzzed requests, both layouts",
-}
+    shown = "{rows_per_s:,.0f}; {peak_rss_mb:,.0f}"
+    return f"{lead}\n\n" + _by_side(points, "rows", "{rows:,}", "engine", shown)
 
 
 def _faults(results: dict[str, Any]) -> str:
     counts = ("sent", "answered", "refused", "lost")
     rows = [
         [what.format(**results[name]), *(f"{results[name]['requests'][count]:,}" for count in counts)]
-        for name, what in FAULTS.items()
+        for name, what in summary.BROKEN.items()
         if name in results
     ]
     lead = "Requests to a server that is being broken (`benchmarks/faults`); refused: INVALID_ARGUMENT, UNAVAILABLE."

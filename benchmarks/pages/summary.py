@@ -19,8 +19,14 @@ OURS = {
 FEATURE_ROWS = 20_000_000
 ROWS, IN_FLIGHT = 1, 16
 """Rows of a request and requests in flight, for which the table tells the server's speed."""
-BROKEN = ("kill-stub", "stop", "hot-swap", "soak", "fuzz")
-"""The scenarios of benchmarks/faults that docs/results.md shows one by one."""
+BROKEN = {
+    "kill-stub": "the model process killed under load, {kills} times: back in {back_s_median} s, at most {back_s_max}",
+    "stop": "the server stopped under load, {stops} times: what was in flight is answered, what comes later refused",
+    "hot-swap": "another release goes live under load, {swaps} times",
+    "soak": "{minutes:g} minutes at 80 % of capacity, a tenth of the requests wrong",
+    "fuzz": "fuzzed requests, both layouts",
+}
+"""The scenarios of benchmarks/faults that docs/results.md shows one by one, in words."""
 DATA = {
     "instruments": "recall@10",
     "grocery": "recall@10",

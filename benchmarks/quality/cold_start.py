@@ -81,14 +81,8 @@ class HeldOut(NamedTuple):
 
 def main() -> None:
     """Train per rate and seed, measure, write the results."""
-    parser = Parser(__doc__, "cold_start", seeds=SEEDS)
-    parser.add_argument("--rates", nargs="+", type=float, default=RATES)
-    parser.add_argument("--epochs", type=int, default=EPOCHS)
-    options = parser.options()
-    seeds, rates, epochs = (
-        options.seeds,
-        *((options.rates[:1], 1) if options.quick else (options.rates, options.epochs)),
-    )
+    options = Parser(__doc__, "cold_start", seeds=SEEDS).options()
+    seeds, (rates, epochs) = options.seeds, (RATES[:1], 1) if options.quick else (RATES, EPOCHS)
     with terminal() as out, tempfile.TemporaryDirectory() as name:
         recipe = recipe_of(RECIPE, options)
         run = prepared(recipe, options, out)
@@ -169,16 +163,11 @@ def item_vectors(data: FeatureSet, held_out: HeldOut, reduced: Path, towers: Pat
     return vectors
 
 
-def as_new(data: FeatureSet, new: Mask, trained: FeatureSet, blank: str | None = None) -> dict[str, npt.NDArray[Any]]:
-    """Return the item tower's inputs, in which `new` items have an unseen id and only values that others have, too.
-
-    `blank`: a column that is left empty, of all items.
-    """
+def as_new(data: FeatureSet, new: Mask, trained: FeatureSet) -> dict[str, npt.NDArray[Any]]:
+    """Return the item tower's inputs, in which `new` items have an unseen id and only values that others have, too."""
     inputs = {name: values.copy() for name, values in data.items.items()}
     for spec in data.item_specs:
-        if spec.source == blank:
-            inputs[spec.name][:] = 0
-        elif spec.source == Columns.Item:
+        if spec.source == Columns.Item:
             inputs[spec.name][new] = UNSEEN
         elif spec.kind == "list":
             strange = ~np.isin(inputs[spec.name], trained.items[spec.name]) & new[:, None]

@@ -1,23 +1,25 @@
-"""Every choice of docs/models.md beside the plain towers: recipes/family.toml, three seeds, the same split.
+"""Every choice of docs/models.md beside the plain run of its recipe, by several seeds on the same split.
 
-    .venv/bin/python -m benchmarks.quality.family                         what is not measured yet
-    .venv/bin/python -m benchmarks.quality.family "plain" "SENet gates" --seeds 42 43 44
-    .venv/bin/python -m benchmarks.quality.family --list
-    .venv/bin/python -m benchmarks.quality.family --serve                 the time of a request, all choices in turns
-    .venv/bin/python -m benchmarks.quality.family --draw                  docs/family.png of what is measured
+    .venv/bin/python -m benchmarks.quality.family                         what has no entry yet
+    .venv/bin/python -m benchmarks.quality.family ranking --seeds 42      the choices of one study that have none
+    .venv/bin/python -m benchmarks.quality.family --only "SENet gates"    once more
+    .venv/bin/python -m benchmarks.quality.family --serve                 the time of a request, choices in turns
+    .venv/bin/python -m benchmarks.quality.family --draw                  docs/family-STUDY.png of what is measured
 
-Entries of `benchmarks/results/family.json` are told apart by choice, recipe and protocol; those measured again are
-replaced, the others, which other programs may have written, stay. Towers under `--runs` are kept, so an interrupted
-measurement continues; each is a training and an evaluation on features that are made once.
+Studies and their choices are in benchmarks/quality/studies.py. Entries of
+`benchmarks/results/family.json` are told apart by choice, recipe and protocol; those measured again are replaced, the
+others, which other programs may have written, stay. A choice's run begins as a copy of the plain one, so that only the
+stages that it changes run; runs under `--runs` are kept, so an interrupted measurement continues. Training is in CPU
+seconds, of a ranker those of the ranker alone.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import re
+import shutil
+import statistics
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -37,211 +39,185 @@ from benchmarks.harness import (
     prepared,
     recipe_of,
     released,
-    spread,
     store,
 )
+from benchmarks.quality.studies import PLAIN, SOURCES, STUDIES, Changes, Study, first_rows
 from retrieval.console import Terminal, terminal
-from retrieval.recipes.recipe import Recipe, load_recipe
+from retrieval.recipes.recipe import Recipe, load_recipe, with_peers
 from retrieval.report.tables import read_json
+from retrieval.runs.run import Run
 from retrieval.runs.stages import protocol
-from workflows.files import atomic_directory, atomic_write
 
-PICTURES = ROOT / "docs"
-RECIPE = ROOT / "recipes" / "family.toml"
 SEEDS = (42, 43, 44)
-PLAIN = "plain"
+PICTURES = ROOT / "docs"
 KEY = ("choice", "recipe", "protocol")
-FIGURES = tuple(f"{side}.{name}" for side in ("unseen", "all") for name in ("recall@10", "recall@100", "ndcg@10"))
-CHOICES: dict[str, dict[str, Any]] = {
-    PLAIN: {},
-    "tower [64]": {"model": {"tower": [64]}},
-    "tower [256, 128, 64]": {"model": {"tower": [256, 128, 64]}},
-    "cross, stacked": {"model": {"cross": {"layers": 1}}},
-    "cross, stacked, rank 16": {"model": {"cross": {"layers": 1, "rank": 16}}},
-    "cross, parallel": {"model": {"cross": {"layers": 1, "structure": "parallel"}}},
-    "cross, parallel, rank 16": {"model": {"cross": {"layers": 1, "structure": "parallel", "rank": 16}}},
-    "SENet gates": {"model": {"gates": {}}},
-    "SENet gates, relu": {"model": {"gates": {"activation": "relu"}}},
-    "DAT": {"model": {"augmentation": {}}},
-    "DAT, categories aligned": {"model": {"augmentation": {"category": "genres"}}},
-}
-"""What each changes in the recipe; null takes a section away."""
-SOURCES = {
-    "tower": "Covington et al. 2016",
-    "cross": "DCN-v2, Wang et al. 2021",
-    "SENet": "Hu et al. 2018; FiBiNET, Huang et al. 2019",
-    "DAT": "Yu et al. 2021",
-}
-"""Where choices come from, by how their names begin."""
-PICTURED = ("plain", "tower", "cross")
+FIGURES = ("recall@10", "recall@100", "ndcg@10")
+DRAWN, OFF_SCALE = ("towers", "stars", "warm-start", "ranking"), "SENet gates, relu"
+"""Studies with a picture in docs/models.md, and a choice that is left out of it."""
 REQUESTS, TURNS = 100, 10
 
 
 def main() -> None:
     """Measure the choices and write the results."""
     parser = Parser(__doc__, "family", "family", SEEDS)
-    parser.add_argument("choices", nargs="*", help="names of choices; all that have no entry if none is given")
-    parser.add_argument("--recipe", type=Path, default=RECIPE, help="another recipe, whose features the choices fit")
+    parser.add_argument("studies", nargs="*", choices=[*STUDIES, []], metavar="STUDY", help=", ".join(STUDIES))
+    parser.add_argument("--only", nargs="+", metavar="CHOICE", help="these choices, measured or not")
     instead = parser.add_mutually_exclusive_group()
-    instead.add_argument("--list", action="store_true", help="only print the choices and what they change")
-    instead.add_argument("--serve", action="store_true", help="only time requests, on the first seed's towers")
+    instead.add_argument("--serve", action="store_true", help="only time requests, on the first seed's runs")
     instead.add_argument("--draw", action="store_true", help="only draw what is measured")
     options = parser.options()
-    if options.quick:
-        options.choices = options.choices or [PLAIN]
+    studies = [STUDIES[name] for name in options.studies or STUDIES]
     with terminal() as out:
-        if options.list:
-            out.json(CHOICES)
-            return
-        if not options.serve:
-            entries = entries_of(options.recipe, options.out)
-            for choice in [] if options.draw else options.choices or [name for name in CHOICES if name not in entries]:
-                entry = measure(choice, CHOICES[choice], options, out)
+        for study in [] if options.serve or options.draw else studies:
+            for choice in due(study, options):
+                entry = measure(study, choice, options, out)
                 store(entry, options.out, KEY)
                 out.json(entry)
-            pictured = [
-                pictured_entry
-                for name, pictured_entry in entries_of(RECIPE, options.out).items()
-                if name.startswith(PICTURED)
-            ]
-            draw(pictured, picture(options))
-        if options.serve or options.quick:
-            out.json(time_requests(options, out))
+        for study in studies if options.serve or options.quick else []:
+            if study.timed:
+                out.json(time_requests(study, options, out))
+    for name in DRAWN:
+        known = entries_of(STUDIES[name], options.out)
+        drawn = [entry for choice, entry in known.items() if choice != OFF_SCALE]
+        draw(drawn, (PICTURES if options.out.parent == RESULTS else options.out.parent) / f"family-{name}.png")
 
 
-def picture(options: argparse.Namespace) -> Path:
-    """Return where a benchmark's picture goes: into docs/ with its usual results, else beside them."""
-    name = f"{options.out.stem}.png"
-    return PICTURES / name if options.out.parent == RESULTS else options.out.with_name(name)
+def due(study: Study, options: argparse.Namespace) -> list[str]:
+    """Return the choices to measure: those asked for, or those without an entry; with `--quick` one beside plain."""
+    names = list(study.choices)
+    if options.quick:
+        return names[1:2]
+    known = entries_of(study, options.out)
+    return [name for name in names if (name in options.only if options.only else name not in known)]
 
 
-def made(
-    choice: str,
-    recipe: Path,
-    protocol: str,
-    seeds: Sequence[int],
-    figures: Mapping[str, Sequence[float]],
-    parameters: int | None,
-    train_s: Sequence[float],
-    serve_p50_ms: float | None = None,
-    source: str = "",
-) -> dict[str, Any]:
-    """Return an entry.
-
-    Parameters
-    ----------
-    choice
-        Its name, as docs/models.md has it.
-    recipe
-        The recipe's file.
-    protocol
-        In words, what the figures are measured on; among entries of one recipe and protocol each compares with `plain`.
-    figures
-        By name one value for each seed; names that start with `valid.` are of the validation part.
-    parameters
-        How many numbers are trained.
-    train_s
-        CPU seconds of each training, or none: others on the machine do not make them more.
-    serve_p50_ms
-        The median time of a request, milliseconds; None where it was not measured.
-    source
-        Where the choice comes from, for the table of docs/models.md, which shows the first two of `figures`.
-    """
+def measure(study: Study, choice: str, options: argparse.Namespace, out: Terminal) -> dict[str, Any]:
+    """Train and evaluate a choice once per seed, and return its entry."""
+    runs = [run_of(study, choice, seed, options, out) for seed in options.seeds]
+    figures, recipe = list(map(figures_of, runs)), runs[0].recipe
+    parameters = [read_json(runs[0].towers / "towers.json")["parameters"]]
+    if recipe.ranking:
+        parameters.append(read_json(runs[0].ranker / "params.json")["parameters"])
+    trained = "rank" if recipe.ranking else "train"
     return {
         "choice": choice,
-        "source": source,
-        "recipe": named(recipe),
-        "protocol": protocol,
-        "seeds": list(seeds),
-        "metrics": {name: measured(values) for name, values in figures.items()},
-        "parameters": parameters,
-        "train_s": spread(train_s)["mean"] if train_s else None,
-        "serve_p50_ms": serve_p50_ms,
+        "source": next((source for part, source in SOURCES.items() if part in choice), ""),
+        "recipe": named(_path(study)),
+        "protocol": _protocol(study, recipe),
+        "seeds": list(options.seeds),
+        "metrics": {name: measured([of_seed[name] for of_seed in figures]) for name in figures[0]},
+        "parameters": sum(parameters),
+        "train_s": statistics.fmean(read_json(run.directory / f"cpu-{trained}.json") for run in runs),
+        "serve_p50_ms": None,
+        "changes": study.choices[choice],
     }
 
 
-def measure(choice: str, changes: Mapping[str, Any], options: argparse.Namespace, out: Terminal) -> dict[str, Any]:
-    """Train and evaluate the recipe with `changes` once per seed, and return the entry.
-
-    The features are those of the recipe as it is, so that only `[model]` and `[train]` may change.
-    """
-    recipe = recipe_of(options.recipe, options)
-    run = prepared(recipe, options, out)
-    changed = with_changes(recipe, changes)
-    done = [trained(changed, run.directory, choice, seed, out) for seed in options.seeds]
-    metrics = [read_json(towers / "metrics.json") for towers in done]
-    figures = {name: [_figure(run, name) for run in metrics] for name in FIGURES}
-    best = [_best(towers, f"valid_{changed.train.monitor}") for towers in done]
-    figures.update({f"valid.{name}": [epoch[f"valid_{name}"] for epoch in best] for name in FIGURES})
-    parameters = read_json(done[0] / "towers.json")["parameters"]
-    seconds = [run["cpu_s"] for run in metrics]
-    source = next((text for start, text in SOURCES.items() if choice.startswith(start)), "")
-    entry = made(choice, options.recipe, protocol(recipe), options.seeds, figures, parameters, seconds, source=source)
-    return {**entry, "changes": dict(changes)}
+def run_of(study: Study, choice: str, seed: int, options: argparse.Namespace, out: Terminal) -> Run:
+    """Return the run of a choice, trained and evaluated unless it is there."""
+    recipe = _named(with_changes(_plain(study, options), study.choices[choice]), study, choice, seed)
+    out.say(recipe.name)
+    if recipe.train.warm_start:
+        earlier = _earlier(study, seed, options, out)
+        recipe = with_changes(recipe, {"train": {"warm_start": {"run": earlier.directory.as_posix()}}})
+    place, first = options.runs / recipe.name, options.seeds[0]
+    if (choice, seed) != (PLAIN, first) and not place.exists():
+        alike = run_of(study, PLAIN, first if choice == PLAIN else seed, options, out)
+        shutil.copytree(alike.directory, place)
+    return prepared(recipe, options, out, "fetch", "features", "train", "rank", "evaluate", change=study.tables)
 
 
-def entries_of(recipe: Path, results: Path) -> dict[str, dict[str, Any]]:
-    """Return the entries of a recipe by choice, in the order of CHOICES."""
-    entries = read_json(results) if results.exists() else []
-    by_choice = {entry["choice"]: entry for entry in entries if entry["recipe"] == named(recipe)}
-    return {name: by_choice[name] for name in CHOICES if name in by_choice}
+def _earlier(study: Study, seed: int, options: argparse.Namespace, out: Terminal) -> Run:
+    """Return the run of the first rows, that a warm start goes on from."""
+    recipe = with_changes(_plain(study, options), {"data": {"split": {"test": 0.01}}})
+    recipe = _named(recipe, study, "earlier", seed)
+    return prepared(recipe, options, out, "fetch", "features", "train", change=first_rows)
 
 
-def with_changes(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+def _plain(study: Study, options: argparse.Namespace) -> Recipe:
+    return with_changes(with_peers(recipe_of(_path(study), options), "none"), study.all_change)
+
+
+def _path(study: Study) -> Path:
+    return ROOT / "recipes" / f"{study.recipe}.toml"
+
+
+def _protocol(study: Study, recipe: Recipe) -> str:
+    return protocol(recipe) + study.asked
+
+
+def _named(recipe: Recipe, study: Study, choice: str, seed: int) -> Recipe:
+    name = f"{study.recipe}{'-events' if study.tables else ''}-{slug(choice)}-seed{seed}"
+    return msgspec.structs.replace(recipe, name=name, seed=seed)
+
+
+def with_changes(recipe: Recipe, changes: Changes) -> Recipe:
     """Return the recipe with other values; raise msgspec.ValidationError where they do not fit."""
     return msgspec.convert(_merged(msgspec.to_builtins(recipe), changes), Recipe)
 
 
-def _merged(plain: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(plain: dict[str, Any], changes: Changes) -> dict[str, Any]:
     for name, value in changes.items():
         inner = plain.get(name)
-        plain[name] = _merged(inner, value) if isinstance(value, Mapping) and isinstance(inner, dict) else value
+        if value is None:
+            plain.pop(name, None)
+        else:
+            plain[name] = _merged(inner, value) if isinstance(value, Mapping) and isinstance(inner, dict) else value
     return plain
 
 
-def trained(recipe: Recipe, run: Path, choice: str, seed: int, out: Terminal, earlier: Any = None) -> Path:
-    """Return the towers of a seed with their `metrics.json`, made if they are not there for this very recipe.
+def figures_of(run: Run) -> dict[str, float]:
+    """Return the figures of one run: of the rows asked for, of kinds of events, of ratings, and `valid.*`.
 
-    They go on from `earlier`, a `models.training.weights.warm_start.Earlier`, if it is given.
+    `all.*` and `unseen.*` are of the kind of event asked for where there are several. `KIND.served` and `KIND.own` are
+    recall@10 among all items by the vector that is served and by the kind's own head.
     """
-    directory = run / slug(choice) / f"seed-{seed}"
-    settings = msgspec.json.encode(msgspec.structs.replace(recipe, seed=seed), order="deterministic")
-    record = directory / "recipe.json"
-    if record.exists() and record.read_bytes() == settings:
-        return directory
-    from models.evaluation.stage import evaluate
-    from models.training.stage import train
-    from workflows.features.stage import load
-
-    out.say(f"{choice}, seed {seed}")
-    with atomic_directory(directory) as new:
-        data, cpu = load(run / "features"), time.process_time()
-        train(data, recipe.model, recipe.train, seed, recipe.device, new, out.step, earlier=earlier)
-        cpu = time.process_time() - cpu
-        metrics = evaluate(run / "features", new, protocol(recipe), recipe.train.objective.rating)
-        atomic_write(new / "metrics.json", json.dumps({**metrics, "cpu_s": cpu}, indent=1).encode())
-        atomic_write(new / "recipe.json", settings)
-    return directory
+    metrics, history = read_json(run.metrics), read_json(run.towers / "history.json")
+    tasks: dict[str, Any] = metrics.get("tasks", {})
+    by_kind = tasks.get("events", {})
+    asked = by_kind[tasks["served"]]["served"] if by_kind else metrics
+    figures = {f"{side}.{name}": asked[side][name] for side in ("unseen", "all") for name in FIGURES}
+    for kind, heads in by_kind.items():
+        figures |= {f"{kind}.{head}": heads[head]["all"]["recall@10"] for head in ("served", "own") if head in heads}
+    if "rating" in tasks:
+        figures |= {f"{what}.rmse": tasks["rating"][what]["rmse"] for what in ("head", "biases")}
+    figures |= {f"learned.{term}": weight for term, weight in tasks.get("weights", {}).items()}
+    monitored = f"valid_{run.recipe.train.monitor}"
+    best: dict[str, float] = max(history, key=lambda epoch: epoch.get(monitored, 0.0), default={})
+    return figures | {name.replace("valid_", "valid."): best[name] for name in best if name.startswith("valid_")}
 
 
-def time_requests(options: argparse.Namespace, out: Terminal) -> dict[str, float]:
+def entries_of(study: Study, results: Path) -> dict[str, dict[str, Any]]:
+    """Return a study's entries by choice, in the order of its choices."""
+    entries = read_json(results) if results.exists() else []
+    by_choice = {
+        entry["choice"]: entry
+        for entry in entries
+        if (entry["recipe"], entry["protocol"]) == (named(_path(study)), _protocol(study, load_recipe(_path(study))))
+    }
+    return {name: by_choice[name] for name in study.choices if name in by_choice}
+
+
+def time_requests(study: Study, options: argparse.Namespace, out: Terminal) -> dict[str, float]:
     """Return and store the median milliseconds of a request by choice: one known user, 100 items, in this process.
 
-    That is all that a server does with it but the network: transform, query tower, exact search, seen items left out.
-    Releases of one seed's towers take turns, REQUESTS at a time, so that all see the same machine.
+    That is all that a server does with it but the network: transform, query tower, exact search, seen items left out,
+    ranker. Releases of one seed's towers take turns, REQUESTS at a time, so that all see the same machine.
     """
-    from retrieval.queries.answers import from_release
+    from retrieval.report.examples import from_release
 
-    run, entries = options.runs / load_recipe(options.recipe).name, entries_of(options.recipe, options.out)
-    known = pd.read_parquet(run / "features" / "test" / "interactions.parquet")[["user_id", "timestamp"]][:REQUESTS]
+    entries = entries_of(study, options.out)
+    runs = {choice: run_of(study, choice, options.seeds[0], options, out) for choice in entries}
+    features = next(iter(runs.values())).features
+    rows = pd.read_parquet(features / "test" / "interactions.parquet")[["user_id", "timestamp"]][:REQUESTS]
     with tempfile.TemporaryDirectory() as directory:
         calls = {}
-        for choice in entries:
-            towers, name = run / slug(choice) / f"seed-{options.seeds[0]}", slug(choice)
-            ask = from_release(released((run / "features", towers, Path(directory) / name, None), name))
+        for choice, run in runs.items():
+            parts = run.features, run.towers, Path(directory) / slug(choice), run.ranker if run.recipe.ranking else None
+            ask = from_release(released(parts, run.recipe.name))
             calls[choice] = partial(lambda ask, row: ask([row[0]], 100, [row[1]]), ask)
         out.step("asking")
-        questions = list(known.itertuples(index=False)) * (2 if options.quick else TURNS)
+        questions = list(rows.itertuples(index=False)) * (2 if options.quick else TURNS)
         medians = in_turns(calls, questions, REQUESTS)
     for choice, entry in entries.items():
         store({**entry, "serve_p50_ms": medians[choice]}, options.out, KEY)
@@ -251,10 +227,12 @@ def time_requests(options: argparse.Namespace, out: Terminal) -> dict[str, float
 def draw(entries: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw recall of unseen items by choice: a dot for each seed, the mean, and the plain towers' as a line."""
     names = ("unseen.recall@10", "unseen.recall@100")
-    drawing, plots = figure(8, 0.5 + 0.42 * len(entries), *map(title, names))
+    drawing, plots = figure(
+        8, 0.5 + 0.42 * len(entries), *(f"{name.partition('.')[2]}, unseen items" for name in names)
+    )
     for place, (name, axes) in enumerate(zip(names, plots, strict=True)):
         for row, entry in enumerate(reversed(entries)):
-            values, colour = entry["metrics"][name]["values"], "C1" if entry["choice"].startswith("cross") else "C0"
+            values, colour = entry["metrics"][name]["values"], f"C{int(entry['choice'] != PLAIN)}"
             axes.plot(values, [row] * len(values), "o", color=colour, alpha=0.45, markersize=5, markeredgewidth=0)
             axes.plot([entry["metrics"][name]["mean"]], [row], "|", color=colour, markersize=14, markeredgewidth=2)
             if entry["choice"] == PLAIN:
@@ -266,23 +244,9 @@ def draw(entries: Sequence[Mapping[str, Any]], path: Path) -> None:
     drawing.savefig(path, dpi=150)
 
 
-def title(figure: str) -> str:
-    """Return a figure such as `unseen.recall@10` in words."""
-    return f"{figure.partition('.')[2]}, unseen items"
-
-
 def slug(choice: str) -> str:
     """Return a choice's name as a file's."""
     return re.sub(r"[^a-z0-9]+", "-", choice.lower()).strip("-")
-
-
-def _figure(metrics: Mapping[str, Any], name: str) -> float:
-    side, _, key = name.partition(".")
-    return float(metrics[side][key])
-
-
-def _best(towers: Path, monitored: str) -> dict[str, float]:
-    return dict(max(read_json(towers / "history.json"), key=lambda epoch: epoch[monitored]))
 
 
 if __name__ == "__main__":

@@ -41,37 +41,33 @@ USERS, ITEMS, BUCKETS, SEED = 200_000, 20_000, 100, 42
 """Of the tables, whose number of users is that of the rows where these are fewer."""
 CATEGORIES, NORMALISED, BUCKETIZED = ("user_id", "item_id", "channel"), "rating", "timestamp"
 MEGABYTE = 2**20
-Run = Callable[[Path, Path, int], None]
+SIZES, ROUNDS = (1_000_000, 5_000_000, 20_000_000), 3
+"""Rows, and runs of each engine with so many."""
 
 
 def main() -> None:
     """Measure in turns and write the results; with --engine: one run, and print its seconds."""
     parser = Parser(__doc__, "features")
-    parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 5_000_000, 20_000_000])
-    parser.add_argument("--rounds", type=int, default=3, help="runs of each engine at each size")
-    parser.add_argument("--workers", type=int, default=0, help="processes of `retrieval`; 0 is threads of one process")
     parser.add_argument("--engine", choices=sorted(ENGINES), help=argparse.SUPPRESS)
     options = parser.options()
     if options.engine:
         silence_libraries()
-        sys.stdout.write(json.dumps(ENGINES[options.engine](options.runs, options.workers)) + "\n")
+        sys.stdout.write(json.dumps(ENGINES[options.engine](options.runs)) + "\n")
         return
-    sizes, rounds = ([20_000], 1) if options.quick else (options.rows, options.rounds)
+    sizes, rounds = ((20_000,), 1) if options.quick else (SIZES, ROUNDS)
     with terminal() as out:
-        results = [
-            point for rows in sizes for point in measure(rows, rounds, options.workers, options.runs / "features", out)
-        ]
+        results = [point for rows in sizes for point in measure(rows, rounds, options.runs / "features", out)]
         write(options.out, results)
         out.json(results)
 
 
-def measure(rows: int, rounds: int, workers: int, data: Path, out: Terminal) -> list[dict[str, Any]]:
+def measure(rows: int, rounds: int, data: Path, out: Terminal) -> list[dict[str, Any]]:
     """Run every engine so many times on so many rows and sum up."""
     tables = make_tables(rows, data, out)
     measured: dict[str, list[dict[str, Any]]] = {engine: [] for engine in ENGINES}
     for number in range(rounds):
         for engine in sorted(ENGINES, reverse=bool(number % 2)):
-            started = in_process(__file__, "--engine", engine, "--runs", tables, "--workers", workers)
+            started = in_process(__file__, "--engine", engine, "--runs", tables)
             peak_mb = round(peak_of(started) / MEGABYTE)
             run = {**told(started), "peak_rss_mb": peak_mb}
             measured[engine].append(run)
@@ -133,7 +129,7 @@ def timed(work: Callable[[Path], None]) -> dict[str, float]:
         shutil.rmtree(out)
 
 
-def run_retrieval(tables: Path, workers: int) -> dict[str, float]:
+def run_retrieval(tables: Path) -> dict[str, float]:
     """Time the stage as it is."""
     import workflows.features.transform  # noqa: F401  Merlin's imports are not what is measured
     from workflows.config import Bucketized, Categorical, Continuous, Feature, FeatureSide, RandomSplit
@@ -144,13 +140,13 @@ def run_retrieval(tables: Path, workers: int) -> dict[str, float]:
     features: dict[str, Feature | list[Feature]] = {name: Categorical() for name in CATEGORIES}
     features |= {NORMALISED: Continuous(), BUCKETIZED: Bucketized(buckets=BUCKETS)}
     query, item = FeatureSide(features=features), FeatureSide(features={"price": Continuous()})
-    with client(workers, None, "cpu") as cluster:
+    with client(0, None, "cpu") as cluster:  # threads of this process
         return timed(
             lambda out: build(open_tables(tables), query, item, RandomSplit(), "cpu", out / "features", client=cluster)
         )
 
 
-def run_nvtabular(tables: Path, workers: int) -> dict[str, float]:
+def run_nvtabular(tables: Path) -> dict[str, float]:
     """Time stock operators."""
     warnings.simplefilter("ignore")
     import nvtabular as nvt
@@ -173,7 +169,7 @@ def run_nvtabular(tables: Path, workers: int) -> dict[str, float]:
     return timed(work)
 
 
-def run_polars(tables: Path, workers: int) -> dict[str, float]:
+def run_polars(tables: Path) -> dict[str, float]:
     """Time lazy frames."""
     import polars as pl
 

@@ -100,7 +100,7 @@ def train(sizes: Sizes, place: Path) -> dict[str, Any]:
     loss = build_loss(Objective(candidates=Sampled(uniform=2048)), seen, DIM)
     towers = TwoTowerModel(query, item, items, config, loss)
     towers.compile(optimizer=build_optimizer(Train(), BATCHES, Ranks()))
-    labels = Labels(seen.items, seen.users, tf.ones(len(rows)), tf.range(len(rows), dtype=tf.int64))
+    labels = Labels(seen.items, seen.users, tf.ones(len(rows)))
     began = time.perf_counter()
     batches = tf.data.Dataset.from_tensor_slices(({"user_id": codes}, labels)).batch(sizes.batch, drop_remainder=True)
     towers.fit(batches, verbose=0)

@@ -116,7 +116,7 @@ def server_figures(run: Run) -> Iterator[tuple[str, Figures]]:
     """Serve the run; yield what the start, a question and a benchmark took, and the memory of the model's process."""
     from ensemble.client import RetrievalClient
     from ensemble.measure.benchmark import draw_requests
-    from retrieval.runs.serving import Load, measure, target_of
+    from retrieval.runs.serving import Load, measure
 
     began = time.perf_counter()
     with served(run.triton) as server:
@@ -127,7 +127,7 @@ def server_figures(run: Run) -> Iterator[tuple[str, Figures]]:
             client.ask(question)
             yield "query", memory(server, time.perf_counter() - began)
         began, load = time.perf_counter(), Load([1], [1], 2000)
-        (point,) = measure(run, target_of(run, load, server.addresses.grpc, server.process_id), load, say)
+        (point,) = measure(run, load, server.addresses.grpc, server.process_id, say)
         yield "bench", {**memory(server, time.perf_counter() - began), "p50_ms": point.p50_ms, "p99_ms": point.p99_ms}
 
 

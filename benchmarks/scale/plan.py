@@ -28,16 +28,14 @@ from retrieval.plan.cost import measured_of, product_seconds
 from retrieval.recipes.recipe import load_recipe
 
 RECIPES = ("movielens-100k", "movielens-100k-user", "movielens-100k-temporal")
-MEMORY_WITHIN, TIME_WITHIN = 0.2, 0.4
+MEMORY_WITHIN, TIME_WITHIN, EPOCHS = 0.2, 0.4, 5
 
 
 def main() -> None:
     """Plan and train each recipe, and write the figures."""
-    parser = Parser(__doc__, "plan")
-    parser.add_argument("--epochs", type=int, default=5, help="Of each training.")
-    options = parser.options()
+    options = Parser(__doc__, "plan").options()
     options.runs = options.runs / "plan"  # trained there for few epochs, under the names of other benchmarks' runs
-    recipes, epochs = (RECIPES[:1], 2) if options.quick else (RECIPES, options.epochs)
+    recipes, epochs = (RECIPES[:1], 2) if options.quick else (RECIPES, EPOCHS)
     with terminal() as out:
         rows = []
         for number, recipe in enumerate(recipes, start=1):

@@ -8,9 +8,8 @@ a machine that gets slower or faster meanwhile does so for all; a point is the m
 real test rows, each complete: user, top_k, the user's seen items left out. Stock has no such thing, and is sent the
 user's columns, which ours knows by itself. On two cores shared with the load generator ratios say more than numbers.
 
-Results: benchmarks/results/layouts.json on the towers of recipes/movielens-100k-user.toml, which stock can serve too;
-layouts_start.json (start to first answer, memory) beside it; layouts_history.json on recipes/movielens-100k.toml, whose
-query has a history, for ours and the no-op model.
+The towers are those of recipes/movielens-100k-user.toml, which stock can serve, too. Results:
+benchmarks/results/layouts.json, and layouts_start.json beside it (start to first answer, memory).
 """
 
 from __future__ import annotations
@@ -23,20 +22,17 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-from rich.table import Table
 from tritonclient.utils import triton_to_np_dtype
 
 from benchmarks.harness import ROOT, Parser, prepared, recipe_of, served, write
 from ensemble.client import RetrievalClient
 from ensemble.client.channels import channel_options
 from ensemble.client.retry import as_input
-from ensemble.client.tensors import Query
 from ensemble.layouts import CHAINED, FUSED
 from ensemble.measure import perf_analyzer
 from ensemble.measure.benchmark import Target, draw_requests, input_data, measure
@@ -44,18 +40,15 @@ from ensemble.measure.counters import read_memory_mb
 from ensemble.measure.points import Point
 from ensemble.server.server import TritonServer
 from retrieval.console import Terminal, silence_libraries, terminal
-from retrieval.runs.run import Job, Run
-from retrieval.runs.stages import STAGES
-from workflows.sources.download import cache_directory
+from retrieval.runs.run import Run
 
-LAYOUTS = ("stock", "fused", "chained", "noop")
+RECIPE = ROOT / "recipes" / "movielens-100k-user.toml"
 STOCK = "executor_model"
 TOP_K, REQUESTS = 100, 1000
 Key = tuple[str, int, int]
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """One server to measure."""
 
     name: str
@@ -64,61 +57,36 @@ class Layout:
     python: Path | None = None
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is measured."""
+class Plan(NamedTuple):
+    """What is measured; `interval_ms` is the length of one of a measurement's three windows."""
 
     batches: Sequence[int]
     concurrencies: Sequence[int]
     rounds: int
     interval_ms: int
     starts: int
-    skipped: frozenset[Key] = frozenset()
+
+
+WHOLE, QUICK = Plan((1, 8, 32), (1, 4, 16, 64), 3, 400, 3), Plan((1,), (4,), 1, 300, 0)
 
 
 def main() -> None:
     """Measure and write the results."""
-    arguments = _arguments()
+    options = Parser(__doc__, "layouts").options()
     silence_libraries()
-    quick = arguments.quick
-    plan = Plan((1,) if quick else (1, 8, 32), (4,) if quick else (1, 4, 16, 64), *arguments.effort)
-    history = Plan((1, 32), (1, 16), *arguments.effort)
     with terminal() as out, tempfile.TemporaryDirectory(prefix="retrieval-serving-") as scratch:
-        layouts = [layout for layout in LAYOUTS if layout in arguments.layouts]
-        points, starts = compare(
-            ROOT / "recipes/movielens-100k-user.toml", layouts, plan, arguments, Path(scratch), out
-        )
-        write(arguments.out, msgspec.to_builtins(points))
-        write(arguments.out.with_name("layouts_start.json"), starts)
-        report(out, points, starts)
-        ours = [layout for layout in layouts if layout != "stock"]
-        if not arguments.no_history and not quick and ours:
-            points, starts = compare(ROOT / "recipes/movielens-100k.toml", ours, history, arguments, Path(scratch), out)
-            write(arguments.out.with_name("layouts_history.json"), msgspec.to_builtins(points))
-            report(out, points, starts)
-
-
-def _arguments() -> argparse.Namespace:
-    parser = Parser(__doc__, "layouts")
-    parser.add_argument("--rounds", type=int, help="default 3")
-    parser.add_argument("--interval-ms", type=int, help="length of one of a measurement's three windows; default 400")
-    parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=LAYOUTS)
-    parser.add_argument("--no-history", action="store_true", help="leave the recipe with history out")
-    arguments = parser.options()
-    arguments.effort = (
-        arguments.rounds or (1 if arguments.quick else 3),
-        arguments.interval_ms or (300 if arguments.quick else 400),
-    )
-    arguments.effort += (0 if arguments.quick else 3,)
-    return arguments
+        points, starts = compare(QUICK if options.quick else WHOLE, options, Path(scratch), out)
+        write(options.out, msgspec.to_builtins(points))
+        write(options.out.with_name("layouts_start.json"), starts)
+        out.json(starts)
 
 
 def compare(
-    recipe: Path, names: Sequence[str], plan: Plan, arguments: argparse.Namespace, scratch: Path, out: Terminal
+    plan: Plan, options: argparse.Namespace, scratch: Path, out: Terminal
 ) -> tuple[list[Point], list[dict[str, Any]]]:
-    """Measure the layouts `names` of one recipe; return the points and each layout's start and memory."""
-    run = released(recipe, arguments, out)
-    layouts = list(prepare(run, names, scratch / run.recipe.name, out))
+    """Measure the layouts; return the points and each layout's start and memory."""
+    run = prepared(recipe_of(RECIPE, options), options, out, "fetch", "features", "train", "release")
+    layouts = list(prepare(run, scratch, out))
     starts = [start_of(layout, run, plan.starts, out) for layout in layouts if plan.starts]
     with ExitStack() as stack:
         servers = {layout.name: stack.enter_context(serve(layout)) for layout in layouts}
@@ -129,40 +97,19 @@ def compare(
     return points, starts
 
 
-def released(path: Path, options: argparse.Namespace, out: Terminal) -> Run:
-    """Return a run of the recipe, released by the code as it is. Towers that are there do, however old they are, if the
-    features that are made now are those which they were trained with."""
-    recipe = recipe_of(path, options)
-    run = Run.create(recipe, options.runs, STAGES)
-    if options.quick or not (run.directory / "towers").is_dir():
-        return prepared(recipe, options, out, "fetch", "features", "train", "release")
-    for stage in ("fetch", "features", "release"):
-        with out.working(stage):
-            run.stages[stage].work(Job(run.recipe, run.directory, cache_directory(), out.step))
-    return run
-
-
-def prepare(run: Run, names: Sequence[str], place: Path, out: Terminal) -> Iterator[Layout]:
+def prepare(run: Run, place: Path, out: Terminal) -> Iterator[Layout]:
     """Export the run in each layout."""
+    from benchmarks.serving.noop import export_noop
+    from benchmarks.serving.stock import export_stock
     from ensemble.triton.export import export_repository
 
-    release = run.directory / "release"
-    fused = export_repository(release, place / "fused")
-    for name in names:
-        out.say(f"exporting {name}")
-        if name == "fused":
-            yield Layout(name, fused, FUSED)
-        elif name == "noop":
-            from benchmarks.serving.noop import export_noop
-
-            yield Layout(name, export_noop(fused, place / "noop", TOP_K), FUSED)
-        elif name == "stock":
-            from benchmarks.serving.stock import export_stock
-
-            # The train environment: merlin-systems' model imports NVTabular, merlin-systems and TensorFlow.
-            yield Layout(name, export_stock(run, place / "stock", TOP_K), STOCK, Path(sys.executable))
-        elif name == "chained":
-            yield Layout(name, export_repository(release, place / "chained", "chained"), CHAINED)
+    out.say("exporting")
+    fused = export_repository(run.release, place / "fused")
+    # In the train environment: merlin-systems' model imports NVTabular, merlin-systems and TensorFlow.
+    yield Layout("stock", export_stock(run, place / "stock", TOP_K), STOCK, Path(sys.executable))
+    yield Layout("fused", fused, FUSED)
+    yield Layout("chained", export_repository(run.release, place / "chained", "chained"), CHAINED)
+    yield Layout("noop", export_noop(fused, place / "noop", TOP_K), FUSED)
 
 
 def serve(layout: Layout) -> AbstractContextManager[TritonServer]:
@@ -215,10 +162,6 @@ def data_of(layout: Layout, run: Run, batch: int, address: str | None = None) ->
         return {"data": list(_stock_requests(run, list(drawn.user_ids), batch))}
     if address is None:
         return {"data": [{"user_id": [drawn.user_ids[0]]}]}
-    return _real_requests(layout, drawn, batch, address)
-
-
-def _real_requests(layout: Layout, drawn: Query, batch: int, address: str) -> dict[str, Any]:
     with RetrievalClient(address, layout.model) as client:
         return input_data(client.signature(), drawn, batch)
 
@@ -260,10 +203,8 @@ def in_turns(
                     f"{done}/{total}, {seconds_left / 60:.1f} min left: {layout.name} {batch} x {concurrency}: "
                     f"{point.rows_per_s:,.0f} rows/s, p50 {point.p50_ms:.2f} ms"
                 )
-    return [
-        median_of(points)
-        for _, points in sorted(measured.items(), key=lambda pair: (LAYOUTS.index(pair[0][0]), pair[0]))
-    ]
+    names = [layout.name for layout in layouts]
+    return [median_of(measured[place]) for place in sorted(measured, key=lambda place: (names.index(place[0]), place))]
 
 
 def measure_one(
@@ -298,35 +239,6 @@ def median_of(points: Sequence[Point]) -> Point:
     return msgspec.structs.replace(
         points[0], **{name: round(value, 5) for name, value in middle.items()}, spread=spread
     )
-
-
-def report(out: Terminal, points: Sequence[Point], starts: Sequence[dict[str, Any]]) -> None:
-    """Print the ratios that the targets are about, and start and memory."""
-    at = {(point.layout, point.batch, point.concurrency): point for point in points}
-    shown = Table(title="Ratios", title_justify="left")
-    shown.add_column("rows x in flight")
-    for name in ("fused rows/s", "rows/s\nfused / stock", "CPU per row\nfused / noop", "p50\nfused / noop"):
-        shown.add_column(name, justify="right")
-    shown.add_column("CPU per row\nchained / fused", justify="right")
-    for batch, concurrency in dict.fromkeys((point.batch, point.concurrency) for point in points):
-        stock, fused, chained, noop = (at.get((name, batch, concurrency)) for name in LAYOUTS)
-        shown.add_row(
-            f"{batch} x {concurrency}",
-            "" if fused is None else f"{fused.rows_per_s:,.0f}",
-            _ratio(fused, stock, "rows_per_s"),
-            _ratio(fused, noop, "server_cpu_ms_per_row"),
-            _ratio(fused, noop, "p50_ms"),
-            _ratio(chained, fused, "server_cpu_ms_per_row"),
-        )
-    out.table(shown)
-    for start in starts:
-        seconds, loaded = start["start_to_first_answer_s"], start["memory_under_load_mb"]
-        memory = f"{start['memory_mb']:.0f} MB, {loaded:.0f} MB after the load"
-        out.results.print(f"{start['layout']}: first answer after {seconds:.2f} s; {memory}")
-
-
-def _ratio(over: Point | None, under: Point | None, name: str) -> str:
-    return "" if over is None or under is None else f"{getattr(over, name) / getattr(under, name):.2f}"
 
 
 if __name__ == "__main__":

@@ -17,75 +17,47 @@ and loads it in fresh processes. In benchmarks/results/vocabulary.json, one obje
 
 from __future__ import annotations
 
+import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import ROOT, Parser, write
-from ensemble.release.lookups import write_lookup
-from ensemble.serving.files.lookup import Strings
+from benchmarks.harness import Parser, in_process, told, write
+from ensemble.release.columns import save_values, write_lookup
+from ensemble.serving.files.arrays import read_known
+from ensemble.serving.files.release import Folder, sha256_of
+from ensemble.serving.query.vocabulary import UNSEEN, Vocabulary
 from retrieval.console import Terminal, terminal
 
-_WORKER = """
-import json, sys, time
-from pathlib import Path
-import numpy as np
-from ensemble.serving.files.release import sha256_of
-from ensemble.serving.query.vocabulary import UNSEEN, load_integers, load_strings
-directory, kind, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-begin = time.perf_counter()
-for place in sorted(directory.iterdir()):
-    sha256_of(place)
-verify = time.perf_counter() - begin
-def anonymous():
-    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("Anonymous"))
-before = anonymous()
-begin = time.perf_counter()
-vocabulary = (load_strings if kind == "string" else load_integers)(directory, "ids")
-load = time.perf_counter() - begin
-for one in range(1000):
-    vocabulary.encode([f"user-{one * 7919:010d}"] if kind == "string" else np.array([one * 7919]))
-private = anonymous() - before
-asked = np.random.default_rng(int(sys.argv[4])).integers(0, count, 20_000).tolist()
-name = (lambda one: f"user-{one * 7919:010d}") if kind == "string" else (lambda one: one * 7919)
-values = [name(one + count * (place % 2)) for place, one in enumerate(asked)]
-rows = [[one] for one in values] if kind == "string" else [np.array([one]) for one in values]
-times, unknown = [], 0
-for row in rows:
-    begin = time.perf_counter_ns()
-    code = vocabulary.encode(row)
-    times.append(time.perf_counter_ns() - begin)
-    unknown += int(code[0]) == UNSEEN
-assert unknown == len(rows) // 2, unknown
-many = [name(one) for one in np.random.default_rng(1).integers(0, count, 100_000).tolist()]
-begin = time.perf_counter()
-codes = vocabulary.encode(many if kind == "string" else np.array(many))
-batch = time.perf_counter() - begin
-assert (codes > UNSEEN).all()
-print(json.dumps({
-    "verify_ms": 1000 * verify, "load_ms": 1000 * load, "lookup_us": float(np.median(times)) / 1000,
-    "lookup_p99_us": float(np.percentile(times, 99)) / 1000, "lookup_100000_us_per_row": 10 * batch,
-    "private_mb_per_process": private / 1e6,
-}), flush=True)
-sys.stdin.read()
-"""
+KINDS: dict[str, Callable[[int], Any]] = {
+    "int64": lambda number: number * 7919,
+    "string": lambda number: f"user-{number * 7919:010d}",
+}
+"""Types of ids, and what the id of a number is."""
+WARM, ASKED, MANY = 1000, 20_000, 100_000
 
 
 def main() -> None:
-    """Measure and write the results."""
-    options = Parser(__doc__, "vocabulary").options()
+    """Measure and write the results; with --place: load the vocabulary there, and print what it takes."""
+    parser = Parser(__doc__, "vocabulary")
+    parser.add_argument("--place", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--kind", help=argparse.SUPPRESS)
+    parser.add_argument("--count", type=int, help=argparse.SUPPRESS)
+    options = parser.options()
+    if options.place:
+        sys.stdout.write(json.dumps(looked_up(options.place, options.kind, options.count)) + "\n")
+        return
     counts = (100_000,) if options.quick else (100_000, 1_000_000, 10_000_000)
     points = []
     with terminal() as out:
         for count in counts:
-            for kind in ("int64", "string"):
+            for kind in KINDS:
                 with tempfile.TemporaryDirectory(prefix="retrieval-vocabulary-") as directory:
                     points.append(measure(Path(directory), kind, count, out))
                 out.say(json.dumps(points[-1]))
@@ -95,13 +67,16 @@ def main() -> None:
 def measure(directory: Path, kind: str, count: int, out: Terminal) -> dict[str, Any]:
     """Measure one vocabulary; of times the less, of memory the more of two processes."""
     out.step(f"{count:,} ids, {kind}: writing")
-    raw = write_ids(directory, kind, count)
+    numbers = np.random.default_rng(42).permutation(count)  # ids come in no order of theirs
+    ids = numbers * KINDS[kind](1) if kind == "int64" else list(map(KINDS[kind], numbers.tolist()))
+    save_values(ids, directory / "ids", kind)
+    raw = ids.nbytes if isinstance(ids, np.ndarray) else sum(map(len, ids))
     began = time.perf_counter()
     write_lookup(directory / "ids")
     built = time.perf_counter() - began
     total = sum(place.stat().st_size for place in directory.iterdir())
     out.step(f"{count:,} ids, {kind}: two processes look up")
-    figures = in_two_processes(directory, kind, count)
+    figures = [told(in_process(__file__, "--place", directory, "--kind", kind, "--count", count)) for _ in range(2)]
     least = {name: min(process[name] for process in figures) for name in figures[0] if not name.startswith("private")}
     return {
         "ids": count,
@@ -114,36 +89,51 @@ def measure(directory: Path, kind: str, count: int, out: Terminal) -> dict[str, 
     }
 
 
-def write_ids(directory: Path, kind: str, count: int) -> int:
-    """Write the ids as `workflows/fitting/export.py` does, in no order of theirs; return the bytes of the ids alone."""
-    numbers = np.random.default_rng(42).permutation(count).astype(np.int64) * 7919
-    if kind == "int64":
-        np.save(directory / "ids.npy", numbers)
-        return numbers.nbytes
-    encoded = [f"user-{number:010d}".encode() for number in numbers.tolist()]
-    offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
-    blob = np.frombuffer(b"".join(encoded), dtype=np.uint8)
-    assert Strings(blob, offsets)[0] == encoded[0].decode()
-    np.save(directory / "ids.utf8.npy", blob)
-    np.save(directory / "ids.offsets.npy", offsets)
-    return blob.nbytes
+def looked_up(directory: Path, kind: str, count: int) -> dict[str, float]:
+    """Return what the vocabulary in a directory takes a process that loads it."""
+    began = time.perf_counter()
+    for place in sorted(directory.iterdir()):
+        sha256_of(place)
+    verify, before = time.perf_counter() - began, anonymous()
+    began = time.perf_counter()
+    vocabulary = Vocabulary(read_known(Folder(directory), "ids", kind))
+    load = time.perf_counter() - began
+
+    def rows(numbers: list[int]) -> Any:
+        ids = list(map(KINDS[kind], numbers))
+        return ids if kind == "string" else np.array(ids)
+
+    for number in range(WARM):
+        vocabulary.encode(rows([number]))
+    private = anonymous() - before
+    random, times, unknown = np.random.default_rng(0), [], 0
+    numbers = random.integers(0, count, ASKED) + count * (np.arange(ASKED) % 2)
+    asked = [rows([number]) for number in numbers.tolist()]
+    for row in asked:
+        began = time.perf_counter()
+        code = vocabulary.encode(row)
+        times.append(1e6 * (time.perf_counter() - began))
+        unknown += int(code[0]) == UNSEEN
+    assert unknown == ASKED // 2, unknown
+    many = rows(random.integers(0, count, MANY).tolist())
+    began = time.perf_counter()
+    codes = vocabulary.encode(many)
+    batch = time.perf_counter() - began
+    assert (codes > UNSEEN).all()
+    return {
+        "verify_ms": 1000 * verify,
+        "load_ms": 1000 * load,
+        "lookup_us": float(np.median(times)),
+        "lookup_p99_us": float(np.percentile(times, 99)),
+        "lookup_100000_us_per_row": 1e6 * batch / MANY,
+        "private_mb_per_process": private / 1e6,
+    }
 
 
-def in_two_processes(directory: Path, kind: str, count: int) -> list[dict[str, float]]:
-    """Return what two processes measure, one after the other, both alive at the end."""
-    figures, running = [], []
-    try:
-        for seed in range(2):
-            command = [sys.executable, "-c", _WORKER, str(directory), kind, str(count), str(seed)]
-            running.append(
-                subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-            )
-            assert running[-1].stdout is not None
-            figures.append(json.loads(running[-1].stdout.readline()))
-    finally:
-        for process in running:
-            process.communicate()
-    return figures
+def anonymous() -> int:
+    """Return the anonymous memory of this process, bytes."""
+    lines = Path("/proc/self/smaps_rollup").read_text(encoding="ascii").splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("Anonymous"))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.search.vectors import make_vectors
 from ensemble.config import Serving
+from ensemble.release.columns import save_values
 from ensemble.release.write import Parts, Settings, Training, write_release
 from models.towers.onnx import pairing_of
 from workflows.files import atomic_directory
@@ -130,13 +131,7 @@ def _write_transform(directory: Path, document: dict[str, Any], vocabularies: di
     (directory / "vocabulary").mkdir(parents=True)
     (directory / "transform.json").write_text(json.dumps(document), encoding="utf-8")
     for name, values in vocabularies.items():
-        stem = directory / "vocabulary" / name
-        if isinstance(values[0], str):
-            encoded = [value.encode() for value in values]
-            np.save(stem.with_suffix(".utf8.npy"), np.frombuffer(b"".join(encoded), dtype=np.uint8))
-            np.save(stem.with_suffix(".offsets.npy"), np.cumsum([0, *map(len, encoded)], dtype=np.int64))
-        else:
-            np.save(stem.with_suffix(".npy"), np.array(values, dtype=np.int64))
+        save_values(values, directory / "vocabulary" / name, "string" if isinstance(values[0], str) else "int64")
 
 
 def _write_towers(towers: Path, vectors: _Array, queries: _Array) -> str:
@@ -166,13 +161,7 @@ def _write_towers(towers: Path, vectors: _Array, queries: _Array) -> str:
     (towers / "item.onnx").write_bytes(_graph(node, item_inputs, ("vector", ["n", DIM]), {"table": table}))
     np.save(towers / "item_vectors.npy", vectors)
     pairing = pairing_of(towers)
-    stated: dict[str, Any] = {
-        "format": 1,
-        "pairing": pairing,
-        "dim": DIM,
-        "metric": "inner_product",
-        "item_inputs": [],
-    }
+    stated = {"format": 1, "pairing": pairing, "dim": DIM, "metric": "inner_product", "item_inputs": []}
     stated["query_inputs"] = [{"name": name} for name in inputs]
     (towers / "towers.json").write_text(json.dumps(stated), encoding="utf-8")
     return pairing

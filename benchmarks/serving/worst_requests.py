@@ -11,7 +11,6 @@ for a request, the neighbour's included. Results: benchmarks/results/worst_reque
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -21,7 +20,7 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import cycle
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import psutil
@@ -40,6 +39,7 @@ CATALOGUES = ((1659, "int64", False), (1659, "string", False), (1659, "int64", T
 MODELS = ("retrieval", "retrieval_chained")
 ROWS, TOP_K, IDS, CLICKS, VALUES = 256, 1000, 10_000, 1000, 1000
 """What a request may have at most, as a release is written by default."""
+REPEATS = 3
 LETTERS = b"a " * 32_768
 """The text of a query column with the most words that it may have."""
 QUICK = (
@@ -53,14 +53,8 @@ QUICK = (
 )
 _Array = np.ndarray
 Inputs = dict[str, _Array]
-
-
-class Kind(NamedTuple):
-    """One way to ask for much work."""
-
-    name: str
-    inputs: Callable[[int], Inputs]
-    """From a number of rows."""
+Ask = Callable[[int], Inputs]
+"""One way to ask for much work, from a number of rows."""
 
 
 class Kinds:
@@ -73,7 +67,7 @@ class Kinds:
         self.labels = sorted({label for labels in table["labels"] for label in labels})
         self.rng = np.random.default_rng(7)
 
-    def all(self) -> list[Kind]:
+    def all(self) -> dict[str, Ask]:
         """Return every kind; each row of a request differs from the others, so that nothing is compiled once."""
         filters: dict[str, Callable[[int], Any]] = {
             **{f"tag repeated, {test}": partial(self.repeated, test) for test in ("any", "all", "none")},
@@ -86,21 +80,20 @@ class Kinds:
             "min_score": lambda row: {"min_score": row / 1000},
             "misspelt tag": lambda row: self.tags("labels", "any", [*self.some_labels()[1:], f"x{row}" * 2000]),
         }
-        kinds = [Kind(name, partial(self.filtered, make)) for name, make in filters.items()]
-        return [
-            Kind("plain", self.plain),
-            Kind("largest top_k", self.widest),
-            Kind("excluded ids", lambda rows: {**self.plain(rows), "exclude_item_ids": self.lists(rows, IDS)}),
-            Kind("history", self.clicks),
-            Kind("long texts", lambda rows: {**self.plain(rows), "about": np.full((rows, 1), LETTERS, dtype=object)}),
-            Kind("long history of a known user", lambda rows: {"user_id": np.zeros((rows, 1), dtype=np.int64)}),
-            *kinds,
-            Kind("crowding, largest top_k", lambda rows: {**self.filtered(filters["crowding"], rows), **self.k(rows)}),
-            Kind("ranges, largest top_k", lambda rows: {**self.filtered(filters["ranges"], rows), **self.k(rows)}),
-            Kind("not JSON, long", lambda rows: self.texts([b"[" + b"{}," * 100_000] * min(rows, 16), rows)),
-            Kind("the last filter is wrong", self.last_wrong),
-            Kind("everything", self.everything),
-        ]
+        return {
+            "plain": self.plain,
+            "largest top_k": self.widest,
+            "excluded ids": lambda rows: {**self.plain(rows), "exclude_item_ids": self.lists(rows, IDS)},
+            "history": self.clicks,
+            "long texts": lambda rows: {**self.plain(rows), "about": np.full((rows, 1), LETTERS, dtype=object)},
+            "long history of a known user": lambda rows: {"user_id": np.zeros((rows, 1), dtype=np.int64)},
+            **{name: partial(self.filtered, make) for name, make in filters.items()},
+            "crowding, largest top_k": lambda rows: {**self.filtered(filters["crowding"], rows), **self.k(rows)},
+            "ranges, largest top_k": lambda rows: {**self.filtered(filters["ranges"], rows), **self.k(rows)},
+            "not JSON, long": lambda rows: self.texts([b"[" + b"{}," * 100_000] * min(rows, 16), rows),
+            "the last filter is wrong": self.last_wrong,
+            "everything": self.everything,
+        }
 
     def plain(self, rows: int) -> Inputs:
         """Ask for as many users."""
@@ -211,51 +204,35 @@ class Asker:
 
 def main() -> None:
     """Build, serve, ask and write the results, each as soon as it is there."""
-    parser = Parser(__doc__, "worst_requests")
-    parser.add_argument("--items", type=int, action="append", help="only catalogues of so many items")
-    parser.add_argument("--ids", action="append", help="only ids of this type, int64 or string")
-    parser.add_argument("--model", action="append", help=f"only these of {', '.join(MODELS)}")
-    parser.add_argument("--kind", action="append", help="only these kinds")
-    parser.add_argument("--repeats", type=int, default=3)
-    options = parser.options()
-    if options.quick:
-        options.items, options.ids, options.model, options.kind, options.repeats = (
-            [1659],
-            ["int64"],
-            MODELS[:1],
-            QUICK,
-            1,
-        )
+    options = Parser(__doc__, "worst_requests").options()
     for items, ids, ranks in CATALOGUES[:1] if options.quick else CATALOGUES:
-        if items in (options.items or [items]) and ids in (options.ids or [ids]):
-            place = options.runs / f"{items}-{ids}{'-ranks' if ranks else ''}"
-            place.mkdir(parents=True, exist_ok=True)
-            subject = make_release(place, items, ids, ranks, say)
-            for figures in measured(subject, place, options):
-                store({"items": items, "ids": ids, "ranks": ranks, **figures}, options.out, KEY)
-                say(json.dumps(figures))
+        place = options.runs / f"{items}-{ids}{'-ranks' if ranks else ''}"
+        place.mkdir(parents=True, exist_ok=True)
+        subject = make_release(place, items, ids, ranks, say)
+        for figures in measured(subject, place, options.quick):
+            store({"items": items, "ids": ids, "ranks": ranks, **figures}, options.out, KEY)
+            say(json.dumps(figures))
 
 
-def measured(release: Made, place: Path, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def measured(release: Made, place: Path, quick: bool) -> Iterator[dict[str, Any]]:
     """Serve a release, and yield the figures of every kind and model."""
     kinds = Kinds(release).all()
     with started(release.path, place / "triton") as (address, processes):
-        for model in options.model or MODELS:
+        for model in MODELS[:1] if quick else MODELS:
             asker = Asker(address, model, processes)
-            for kind in kinds:
-                if kind.name in (options.kind or [kind.name]):
-                    yield from worst(asker, kind, address, options.repeats)
+            for name in QUICK if quick else kinds:
+                yield from worst(asker, name, kinds[name], address, 1 if quick else REPEATS)
 
 
-def worst(asker: Asker, kind: Kind, address: str, repeats: int) -> Iterator[dict[str, Any]]:
+def worst(asker: Asker, kind: str, ask: Ask, address: str, repeats: int) -> Iterator[dict[str, Any]]:
     """Yield the figures of a kind with all rows and, where that is too much, with as many as are answered."""
     rows = ROWS
     while True:
-        inputs = kind.inputs(rows)
+        inputs = ask(rows)
         with ClientLoad(address, small(), 1, asker.model) as neighbour:
             figures = asker.ask(inputs, repeats)
         slow, counts = percentile_ms(neighbour.seen.latency_s, 99) or float("nan"), neighbour.seen.counts
-        point = {"kind": kind.name, "model": asker.model, **figures}
+        point = {"kind": kind, "model": asker.model, **figures}
         point |= {"neighbour_p99_s": round(slow / 1000, 3), "neighbour_failed": counts.sent - counts.answered}
         too_much = "max_request_milliseconds" in figures.get("reason", "")
         if rows == ROWS or not too_much:

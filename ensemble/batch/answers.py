@@ -6,12 +6,10 @@ appears under its name when it is complete, and is kept by a later run with the 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -25,8 +23,8 @@ import pyarrow.parquet as pq
 from ensemble.batch.everybody import Asking, Everybody, batches
 from ensemble.serving.retriever import Answer
 from workflows.errors import DataError, StageError
-from workflows.files import atomic_file, atomic_write, json_bytes
-from workflows.progress import Progress
+from workflows.files import atomic_file, atomic_write, json_bytes, locked
+from workflows.progress import Progress, regularly
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -93,32 +91,10 @@ def answer_all(
     force: bool = False,
     users_per_part: int = USERS_PER_PART,
 ) -> Done:
-    """Answer every user, part by part. Finished parts with the same question are kept.
+    """Answer every user, part by part; `client` is a Dask cluster, whose workers read and write under the same paths.
 
-    Parameters
-    ----------
-    task
-        Release, question and output directory.
-    everybody
-        The release of `task`, loaded.
-    user_ids
-        int64 or `str` objects [n].
-    client
-        The Dask cluster that does the work; its workers read the release and write the parts under the same paths.
-        None: this process does it.
-    progress
-        Called with a line of text before each step.
-    now
-        Ask as of the time of the first call, which a resumed call takes over.
-    force
-        Replace what the directory holds.
-    users_per_part
-        Users in one Parquet file.
-
-    Returns
-    -------
-    Done
-        Counts of users and parts, and the time of the question.
+    Finished parts with the same question are kept. With `now` it is asked as of the time of the first call, which a
+    resumed call takes over; `force` replaces what the directory holds.
 
     Raises
     ------
@@ -128,14 +104,16 @@ def answer_all(
         Another process writes to the directory, or the release changed meanwhile.
     """
     started = time.monotonic()
-    with _locked(task.out):
+    task.out.mkdir(parents=True, exist_ok=True)
+    refusal = StageError(f"{task.out}: another process answers into it; wait for it or stop it")
+    with locked(task.out / ".lock", refusal):
         state = _opened(task, everybody, user_ids, users_per_part, now=now, force=force)
         task = replace(task, name=state.release, asking=Asking(**state.asking))
         everybody.answer(user_ids[:1], task.asking)  # what is wrong with a question is told before work is shared out
         parts = list(enumerate(batches(user_ids, users_per_part)))
         due = [(number, ids) for number, ids in parts if not part_path(task.out, number).exists()]
         answered = _answered(task, due, everybody, client, progress)
-        atomic_write(task.out / FILE, _encoded(msgspec.structs.replace(state, finished=True)))
+        atomic_write(task.out / FILE, json_bytes(msgspec.structs.replace(state, finished=True)))
     seconds = time.monotonic() - started
     return Done(
         str(task.out),
@@ -159,12 +137,13 @@ def part_path(out: Path, number: int) -> Path:
 def _answered(
     task: Task, due: list[tuple[int, np.ndarray]], everybody: Everybody, client: Client | None, progress: Progress
 ) -> int:
-    total, answered, reported_at = sum(len(ids) for _, ids in due), 0, time.monotonic()
+    told, total, answered = "{:,} of {:,} users answered", sum(len(ids) for _, ids in due), 0
+    report = regularly(progress, told, total)
     for rows in _in_process(task, due, everybody) if client is None else _on_cluster(task, due, client):
         answered += rows
-        if time.monotonic() - reported_at > 2 or answered == total:
-            reported_at = time.monotonic()
-            progress(f"{answered:,} of {total:,} users answered")
+        report(answered)
+    if due:
+        progress(told.format(answered, total))
     return answered
 
 
@@ -275,12 +254,8 @@ def _opened(
         users=len(user_ids),
         users_per_part=users_per_part,
     )
-    atomic_write(task.out / FILE, _encoded(state))
+    atomic_write(task.out / FILE, json_bytes(state))
     return state
-
-
-def _encoded(state: State) -> bytes:
-    return json_bytes(state)
 
 
 def _read(path: Path) -> State | None:
@@ -295,14 +270,3 @@ def _read(path: Path) -> State | None:
 def _hash(ids: np.ndarray) -> str:
     content = "\0".join(ids).encode() if ids.dtype == object else np.ascontiguousarray(ids).tobytes()
     return hashlib.sha256(content).hexdigest()
-
-
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StageError(f"{out}: another process answers into it; wait for it or stop it") from None
-        yield

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
-from ensemble.batch.restricts import Fields
+from ensemble.batch.restricts import Fields, encoded
 from ensemble.serving.search.attributes import Attributes
 from workflows.columns import Columns
 from workflows.errors import DataError
@@ -44,8 +42,7 @@ class Documents(Fields):
     def members(self, row: int) -> bytes:
         """Return the members of a row's JSON object, each after a comma."""
         members: dict[str, Any] = {**self.tags_of(row), **self.numbers_of(row)}
-        kept = {name: value for name, value in members.items() if value is not None and value != []}
-        return b"," + msgspec.json.encode(kept)[1:-1] if kept else b""
+        return encoded({name: value for name, value in members.items() if value is not None and value != []})
 
     def fields(self) -> dict[str, dict[str, str]]:
         """Return the type of every field except the vector's."""
@@ -60,12 +57,8 @@ def index_body(engine: str, documents: Documents, dim: int, metric: str, ids: st
     """
     id_field = {Columns.Item: {"type": "long" if ids == "int64" else "keyword"}}
     fields: dict[str, Any] = {EMBEDDING: _vector(engine, dim, metric), **id_field, **documents.fields()}
-    mappings = {"dynamic": "strict", "properties": fields}
-    return (
-        {"settings": {"index": {"knn": True}}, "mappings": mappings}
-        if engine == "opensearch"
-        else {"mappings": mappings}
-    )
+    body = {"mappings": {"dynamic": "strict", "properties": fields}}
+    return {"settings": {"index": {"knn": True}}, **body} if engine == "opensearch" else body
 
 
 def managed_index(items: int, dim: int, metric: str) -> dict[str, Any]:
@@ -88,14 +81,8 @@ def managed_index(items: int, dim: int, metric: str) -> dict[str, Any]:
 def _vector(engine: str, dim: int, metric: str) -> dict[str, Any]:
     build = {"m": _LINKS, "ef_construction": _EF_CONSTRUCTION}
     if engine == "elasticsearch":
-        options = {"type": "hnsw", **build}
-        return {
-            "type": "dense_vector",
-            "dims": dim,
-            "index": True,
-            "similarity": _SIMILARITY[metric],
-            "index_options": options,
-        }
+        options = {"index": True, "similarity": _SIMILARITY[metric], "index_options": {"type": "hnsw", **build}}
+        return {"type": "dense_vector", "dims": dim, **options}
     library, space = _SPACE[metric]
     method = {"name": "hnsw", "engine": library, "space_type": space, "parameters": build}
     return {"type": "knn_vector", "dimension": dim, "method": method}

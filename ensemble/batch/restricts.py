@@ -20,10 +20,9 @@ class Fields:
     def __init__(self, attributes: Attributes) -> None:
         """Take the attributes."""
         self.tags = {name: tags for name, tags in attributes.items() if isinstance(tags, Tags)}
-        self._numbers = {
-            name: attribute.values for name, attribute in attributes.items() if isinstance(attribute, Numbers)
-        }
-        self.number_keys = {name: number_key(values) for name, values in self._numbers.items()}
+        numbers = {name: attribute for name, attribute in attributes.items() if isinstance(attribute, Numbers)}
+        self._numbers = {name: attribute.values for name, attribute in numbers.items()}
+        self.number_keys = {name: _number_key(values) for name, values in self._numbers.items()}
 
     def tags_of(self, row: int) -> dict[str, list[str]]:
         """Return the values of a row's attributes of tags."""
@@ -31,7 +30,10 @@ class Fields:
 
     def numbers_of(self, row: int) -> dict[str, float | int | None]:
         """Return a row's numbers, None where it has none."""
-        return {name: as_number(values[row], self.number_keys[name]) for name, values in self._numbers.items()}
+        types = {name: int if key == "value_int" else float for name, key in self.number_keys.items()}
+        return {
+            name: None if np.isnan(values[row]) else types[name](values[row]) for name, values in self._numbers.items()
+        }
 
 
 class Restricts(Fields):
@@ -42,12 +44,8 @@ class Restricts(Fields):
     """
 
     def __init__(self, attributes: Attributes, crowding: str | None = None) -> None:
-        """Take the attributes of a catalogue, and the one whose value is the crowding tag.
-
-        Raises
-        ------
-        DataError
-            There is no attribute `crowding`.
+        """Take the attributes of a catalogue, and the one whose value is the crowding tag; raise DataError if it is
+        none.
         """
         if crowding is not None and crowding not in attributes:
             known = ", ".join(attributes) or "none"
@@ -68,8 +66,7 @@ class Restricts(Fields):
         }
         if self._crowding is not None:
             members["crowding_tag"] = self._crowding_tag(tags, numbers, row)
-        kept = {name: value for name, value in members.items() if value}
-        return b"," + msgspec.json.encode(kept)[1:-1] if kept else b""
+        return encoded({name: value for name, value in members.items() if value})
 
     def _crowding_tag(self, tags: dict[str, list[str]], numbers: dict[str, Any], row: int) -> str:
         name = str(self._crowding)
@@ -84,20 +81,13 @@ class Restricts(Fields):
         return tags[name][0] if tags[name] else ""
 
 
-def json_text(text: str) -> bytes:
-    """Return the text as a JSON string."""
-    return msgspec.json.encode(text)
+def encoded(members: dict[str, Any]) -> bytes:
+    """Return the members of a JSON object, each after a comma."""
+    return b"," + msgspec.json.encode(members)[1:-1] if members else b""
 
 
-def number_key(values: np.ndarray) -> str:
+def _number_key(values: np.ndarray) -> str:
     """Return `value_int` if all numbers, float64 [items], are whole (NaN: missing), otherwise `value_double`."""
     real = values[~np.isnan(values)]
     whole = bool((np.abs(real) <= _WHOLE).all() and (real == np.floor(real)).all())
     return "value_int" if whole else "value_double"
-
-
-def as_number(value: float, key: str) -> int | float | None:
-    """Return a number in the type of its key; None for NaN."""
-    if np.isnan(value):
-        return None
-    return int(value) if key == "value_int" else float(value)

@@ -31,42 +31,24 @@ class Chosen(NamedTuple):
 
 
 def choose(what: str, release: Release) -> Chosen:
-    """Return the users of a batch. Users that the release does not know are allowed, as by the server.
+    """Return the users of a batch, each once, in their order. Users that the release does not know are allowed.
 
-    Parameters
-    ----------
-    what
-        `all`; a file (.parquet, .csv or .jsonl with a column `user_id`, or .txt with one per line); or ids with commas.
-    release
-        The release, for `all` and for the type of the ids.
-
-    Returns
-    -------
-    Chosen
-        Distinct ids in their order, and the number of duplicates.
-
-    Raises
-    ------
-    DataError
-        The file is missing or not readable, has no such column, or an id is null or not of the release's type.
+    `what` is `all`, a file (.parquet, .csv or .jsonl with a column `user_id`, or .txt with one per line), or ids with
+    commas. Raise DataError if the file is missing or not readable, has no such column, or an id is null or not of the
+    release's type.
     """
     if what == EVERYBODY:
         return Chosen(known_users(release), 0)
     place = Path(what)
-    listed = _read(place) if place.suffix.lower() in _READERS else pa.chunked_array([what.split(",")], pa.string())
-    name = str(place) if place.suffix.lower() in _READERS else "--users"
-    ids = _typed(name, listed, release.manifest["id_dtype"][Columns.User] == "string")
-    unique = pd.unique(ids)
-    return Chosen(unique, len(ids) - len(unique))
+    if place.suffix.lower() in _READERS:
+        return _chosen(str(place), _read(place), release)
+    return _chosen("--users", pa.chunked_array([what.split(",")], pa.string()), release)
 
 
 def listed(users: Any, release: Release) -> Chosen:
     """Return the users of ids in memory: one, or any sequence of them, or a frame with a column `user_id`.
 
-    Raises
-    ------
-    DataError
-        There are none, or an id is null or not of the release's type.
+    Raise DataError if there are none, or an id is null or not of the release's type.
     """
     if hasattr(users, "columns"):
         if Columns.User not in list(users.columns):
@@ -77,7 +59,11 @@ def listed(users: Any, release: Release) -> Chosen:
         values = pa.chunked_array([pa.array(ids.to_pylist() if hasattr(ids, "to_pylist") else list(ids))])
     except (pa.ArrowException, TypeError) as error:
         raise DataError(f"users: {str(error).splitlines()[0]}; expected ids of one type") from None
-    typed = _typed("users", values, release.manifest["id_dtype"][Columns.User] == "string")
+    return _chosen("users", values, release)
+
+
+def _chosen(place: str, ids: pa.ChunkedArray, release: Release) -> Chosen:
+    typed = _typed(place, ids, release.manifest["id_dtype"][Columns.User] == "string")
     unique = pd.unique(typed)
     return Chosen(unique, len(typed) - len(unique))
 

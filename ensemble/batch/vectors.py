@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ensemble.batch.bulk import BULK, Documents, index_body, managed_index
 from ensemble.batch.everybody import USERS_AT_ONCE, Asking, Everybody, batches
-from ensemble.batch.restricts import Restricts, json_text
+from ensemble.batch.restricts import Restricts
 from ensemble.serving.files.release import Release
 from ensemble.serving.index.engine import PARAMETERS
 from ensemble.serving.search.catalogue import Catalogue
@@ -52,28 +53,11 @@ class Vectors:
 
 
 def item_vectors(release: Release, catalogue: Catalogue, name: str, form: str, crowding: str | None = None) -> Vectors:
-    """Return the vectors of the live items, in catalogue order.
+    """Return the vectors of the live items, float32 [total, d], in catalogue order.
 
-    Parameters
-    ----------
-    release, catalogue
-        The release, and its items after all changes.
-    name
-        Id of the release and number of its changes, such as `566afa9a+7`.
-    form
-        A format of `write_vectors`, which decides on the attributes that come along.
-    crowding
-        The attribute for `crowding_tag`, in the format `jsonl`.
-
-    Returns
-    -------
-    Vectors
-        Ids and vectors, float32 [total, d], in batches.
-
-    Raises
-    ------
-    DataError
-        An attribute cannot be a field of the engine; there is no attribute `crowding`.
+    `name` is the id of the release and the number of its changes, such as `566afa9a+7`; `form`, a format of
+    `write_vectors`, decides on the attributes that come along; `crowding` is the attribute for `crowding_tag`, in
+    `jsonl`. Raise DataError if an attribute cannot be a field of the engine, or there is no attribute `crowding`.
     """
     keeps = _keeps(form, catalogue, crowding)
     live = np.flatnonzero(catalogue.rows.live)
@@ -95,22 +79,7 @@ def item_vectors(release: Release, catalogue: Catalogue, name: str, form: str, c
 
 
 def query_vectors(everybody: Everybody, user_ids: np.ndarray, asking: Asking) -> Vectors:
-    """Return the query vectors of users, as the server computes them for such a request.
-
-    Parameters
-    ----------
-    everybody
-        The loaded release.
-    user_ids
-        int64 or `str` objects [n].
-    asking
-        Columns and time of the requests.
-
-    Returns
-    -------
-    Vectors
-        Ids and vectors, float32 [n, d], in batches.
-    """
+    """Return the query vectors of users, float32 [n, d], as the server computes them for such a request."""
     release = everybody.retriever.release
 
     def made() -> Iterator[Batch]:
@@ -124,25 +93,13 @@ def query_vectors(everybody: Everybody, user_ids: np.ndarray, asking: Asking) ->
 
 
 def write_vectors(vectors: Vectors, format_: str, out: Path) -> Path:
-    """Write vectors to a file or directory.
+    """Write vectors to a file or directory `out`, and return that.
 
-    Parameters
-    ----------
-    vectors
-        What `item_vectors` or `query_vectors` returned.
-    format_
-        `parquet`: `id` and `embedding`, float32 [d], with the facts in the file's metadata. `npy`: a directory of
-        `ids.npy` (int64 or Unicode) and `embeddings.npy`, float32 [total, d]. `jsonl`: a line per vector in the layout
-        of managed vector search: `id` (text), `embedding`, `restricts`, `numeric_restricts`, `crowding_tag`.
-        `elasticsearch`, `opensearch`: two lines per item for the bulk interface; the request that creates the index
-        goes to `index_path(out)`.
-    out
-        Where they go.
-
-    Returns
-    -------
-    Path
-        `out`.
+    `parquet`: `id` and `embedding`, float32 [d], with the facts in the file's metadata. `npy`: a directory of `ids.npy`
+    (int64 or Unicode) and `embeddings.npy`, float32 [total, d]. `jsonl`: a line per vector in the layout of managed
+    vector search: `id` (text), `embedding`, `restricts`, `numeric_restricts`, `crowding_tag`. `elasticsearch`,
+    `opensearch`: two lines per item for the bulk interface; the request that creates the index goes to
+    `index_path(out)`.
     """
     if format_ == "npy":
         with atomic_directory(out) as directory:
@@ -206,12 +163,12 @@ def _write_lines(vectors: Vectors, path: Path, lines: Callable[[Batch], Iterator
 
 def _lines(batch: Batch) -> Iterator[bytes]:
     for item_id, embedding, more in _texts(batch):
-        yield b'{"id":%s,"embedding":[%s]%s}\n' % (json_text(str(item_id)), embedding, more)
+        yield b'{"id":%s,"embedding":[%s]%s}\n' % (msgspec.json.encode(str(item_id)), embedding, more)
 
 
 def _documents(batch: Batch) -> Iterator[bytes]:
     for item_id, embedding, more in _texts(batch):
-        action, own = json_text(str(item_id)), json_text(item_id) if isinstance(item_id, str) else str(item_id).encode()
+        action, own = msgspec.json.encode(str(item_id)), msgspec.json.encode(item_id)
         yield b'{"index":{"_id":%s}}\n' % action
         yield b'{"item_id":%s,"embedding":[%s]%s}\n' % (own, embedding, more)
 

@@ -43,19 +43,9 @@ class LiveItems:
     """The items of a release and of the deltas that follow it, against which a change is checked."""
 
     def __init__(self, release: Release, delta: Path | None = None) -> None:
-        """Load the items.
+        """Load the items of a verified release and of the directory of changes that follow it.
 
-        Parameters
-        ----------
-        release
-            A verified release.
-        delta
-            Directory of changes that follow it; None: there are none.
-
-        Raises
-        ------
-        InvalidRelease
-            The release's parts do not fit each other, or a delta package is damaged.
+        Raise InvalidRelease if the release's parts do not fit each other, or a delta package is damaged.
         """
         self.release = release
         self.catalogue = Catalogue.load(release)
@@ -83,22 +73,10 @@ class LiveItems:
         self.deltas.append(delta)
 
     def adding(self, path: Path) -> Change:
-        """Read new items from a file and encode them with the release's item tower.
+        """Read new items from a file with every column that the item tower reads, and encode them with that tower.
 
-        Parameters
-        ----------
-        path
-            .parquet, .csv or .jsonl with the item id and every column that the item tower reads.
-
-        Returns
-        -------
-        Change
-            m items with their columns and vectors, float32 [m, d].
-
-        Raises
-        ------
-        DataError
-            An item is in the catalogue already, a column is missing, or a value is of another type; names file and row.
+        Raise DataError, which names file and row, if an item is in the catalogue already, a column is missing, or a
+        value is of another type.
         """
         needed = list(dict.fromkeys([Columns.Item, *self.inputs]))
         table = read_table(path, self.kinds, needed)
@@ -110,20 +88,7 @@ class LiveItems:
     def updating(self, path: Path) -> Change:
         """Read changed items from a file; columns that it does not have keep their values.
 
-        Parameters
-        ----------
-        path
-            .parquet, .csv or .jsonl with the item id and any other columns.
-
-        Returns
-        -------
-        Change
-            m items with all of their columns and new vectors, float32 [m, d].
-
-        Raises
-        ------
-        DataError
-            An item is not in the catalogue, or a value is of another type; names file and row.
+        Raise DataError, which names file and row, if an item is not in the catalogue, or a value is of another type.
         """
         table = read_table(path, self.kinds, [Columns.Item])
         rows = self._live_rows(table[Columns.Item])
@@ -133,22 +98,10 @@ class LiveItems:
         return self._change("update", path, known.assign(**{str(name): table[name] for name in table}))
 
     def removing(self, what: list[str]) -> Change:
-        """Collect items to remove.
+        """Collect items to remove: of one file (.parquet, .csv, .jsonl) with a column of item ids, or the ids
+        themselves.
 
-        Parameters
-        ----------
-        what
-            One file (.parquet, .csv, .jsonl) with a column of item ids, or the ids themselves.
-
-        Returns
-        -------
-        Change
-            The ids of m items.
-
-        Raises
-        ------
-        DataError
-            An item is not in the catalogue, or an id is not of the release's type.
+        Raise DataError if an item is not in the catalogue, or an id is not of the release's type.
         """
         place, kind = Path(what[0]), self.kinds[Columns.Item]
         is_file = len(what) == 1 and place.suffix.lower() in (".parquet", ".csv", ".jsonl")
@@ -158,13 +111,15 @@ class LiveItems:
             raise _wrong(place if is_file else Path("item ids"), ids, rows < 0, "is not in the catalogue")
         return Change("remove", ids_array(ids, kind))
 
+    def whole(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Return items with every column of the release, null where the table lacks it."""
+        absent = [name for name in self.kinds if name not in table]
+        return table.assign(**dict.fromkeys(absent))[list(self.kinds)]
+
     def vectors(self, table: pd.DataFrame, path: Path) -> np.ndarray:
         """Encode items with the compiled item transform and the item tower; return float32 [m, d].
 
-        Raises
-        ------
-        DataError
-            The transform refuses a value, or an item has no finite vector.
+        Raise DataError if the transform refuses a value, or an item has no finite vector.
         """
         tower = Tower(self.release, "item")
         parts = []
@@ -186,7 +141,7 @@ class LiveItems:
                 f"{self.release.path}: the release ranks its candidates, and its ranker knows only the items that "
                 "it was trained with; retrain, or release without [ranking]. `items remove` works"
             )
-        whole = pd.DataFrame({name: _column(table, name) for name in self.kinds})
+        whole = self.whole(table)
         ids = ids_array(whole[Columns.Item], self.kinds[Columns.Item])
         return Change(operation, ids, whole, self.vectors(whole, path))
 
@@ -199,10 +154,6 @@ class LiveItems:
 def ids_array(ids: pd.Series, kind: Kind) -> np.ndarray:
     """Return item ids as a catalogue stores them: int64 or `str` objects [n]."""
     return ids.to_numpy(dtype=object if kind.dtype == "string" else np.int64)
-
-
-def _column(table: pd.DataFrame, name: str) -> pd.Series:
-    return table[name] if name in table else pd.Series([None] * len(table), dtype=object)
 
 
 def _wrong(path: Path, ids: pd.Series, bad: np.ndarray, what: str) -> DataError:

@@ -16,9 +16,8 @@ from ensemble.catalogue.changes import Change, LiveItems
 from ensemble.catalogue.publish import filterable, write_filterable, write_package
 from ensemble.index.build import config_of, write_index
 from ensemble.index.drift import measure, queries_of
-from ensemble.release.columns import save, save_values
+from ensemble.release.columns import save, save_values, write_lookup
 from ensemble.release.item_columns import write_columns
-from ensemble.release.lookups import write_lookup
 from ensemble.release.write import draft, files_in, now, seal
 from ensemble.serving import selftest
 from ensemble.serving.files.release import MANIFEST, SIGNATURE, Release, paired, pairing_of, sha256_of
@@ -41,37 +40,17 @@ class Derived:
 
 
 def derive(release: Release, change: Change, out: Path, progress: Progress = silent) -> Derived:
-    """Apply one change to a release and write the result as a new release.
+    """Apply one change to a release and write the result, whole or not at all, as a new release.
 
     The result is a catalogue of its own: deltas of `release` do not apply to it. A flat index is rebuilt; another one
-    only if the change left it worse than it should be.
-
-    Parameters
-    ----------
-    release
-        The verified release to start from.
-    change
-        Items to add, update or remove.
-    out
-        Directory of the new release, which appears whole or not at all.
-    progress
-        Called with a line of text before each step.
-
-    Returns
-    -------
-    Derived
-        The new release, and whether its index was rebuilt.
-
-    Raises
-    ------
-    InvalidRelease, ReleaseError
-        The change does not fit the release; the index cannot be built.
+    only if the change left it worse than it should be. Raise InvalidRelease or ReleaseError if the change does not fit
+    the release, or the index cannot be built.
     """
     with TemporaryDirectory() as folder:
         items = LiveItems(release)
         write_package(items, change, Path(folder), 1, str(release.manifest["release"]))
         items.apply(Delta.open(Path(folder)))
-        rebuilt = _is_flat(release)
+        rebuilt = bool(release.json(PARAMETERS)["kind"] == "flat")
         if not rebuilt:
             progress("measuring the index")
             rebuilt = measure(items).due
@@ -80,28 +59,10 @@ def derive(release: Release, change: Change, out: Path, progress: Progress = sil
 
 
 def compact(items: LiveItems, out: Path, progress: Progress = silent) -> Release:
-    """Write a release and its deltas as one release with a rebuilt index.
+    """Write a release and its deltas, whole or not at all, as one release with a rebuilt index.
 
     Dead rows are dropped unless a history refers to them. Deltas that follow the last applied one apply to the result.
-
-    Parameters
-    ----------
-    items
-        The release and its deltas.
-    out
-        Directory of the new release, which appears whole or not at all.
-    progress
-        Called with a line of text before each step.
-
-    Returns
-    -------
-    Release
-        The new release, verified.
-
-    Raises
-    ------
-    InvalidRelease, ReleaseError
-        Its parts do not fit each other; the index cannot be built.
+    Raise InvalidRelease or ReleaseError if its parts do not fit each other, or the index cannot be built.
     """
     followed = {name: items.release.origin[name] for name in ("lineage", "sequence", "package")}
     if items.log is not None:
@@ -166,10 +127,6 @@ def _build_index(items: LiveItems, out: Path, pairing: str) -> None:
         return draft(out, {**items.release.manifest, "pairing": pairing})
 
     write_index(made, config_of(items.release.json(PARAMETERS)), pairing, lambda: queries_of(items), silent)
-
-
-def _is_flat(release: Release) -> bool:
-    return bool(release.json(PARAMETERS)["kind"] == "flat")
 
 
 def _manifest(items: LiveItems, live: int, pairing: str, origin: dict[str, Any]) -> dict[str, Any]:

@@ -24,27 +24,11 @@ _NO_ID = -(2**63)
 
 
 def read_table(path: Path, kinds: Mapping[str, Kind], required: list[str]) -> pd.DataFrame:
-    """Read a file of items.
+    """Read a file of items: .parquet, .csv or .jsonl; return the columns that it has, typed, rows 0 to n - 1.
 
-    Parameters
-    ----------
-    path
-        .parquet, .csv or .jsonl. In a CSV file an empty field is a null, and `|` separates the entries of a list.
-    kinds
-        The type of every column of the release.
-    required
-        Columns that must be there.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The columns that the file has, typed; rows 0 to n - 1.
-
-    Raises
-    ------
-    DataError
-        The file is not readable, a column is missing or unknown, a value is of another type, an id is null or
-        duplicated; names file, column and row.
+    In a CSV file an empty field is a null, and `|` separates the entries of a list. Raise DataError, which names file,
+    column and row, if the file is not readable, a column is missing or unknown, a value is of another type than in
+    `kinds`, or an id is null or duplicated.
     """
     frame, is_text = _read(path)
     names = [str(name) for name in frame]

@@ -11,7 +11,7 @@ import pandas as pd
 
 from ensemble.catalogue.changes import LiveItems, ids_array
 from ensemble.catalogue.item_file import read_table
-from ensemble.catalogue.prototypes import Labeller, Neighbours, Prototypes, quality
+from ensemble.catalogue.prototypes import Neighbours, Prototypes, quality
 from ensemble.serving.search.attributes import Tags
 from workflows.columns import Columns
 from workflows.errors import DataError
@@ -42,38 +42,17 @@ class Labelled:
 
 
 def label(items: LiveItems, path: Path, attribute: str, neighbours: int | None = None) -> Labelled:
-    """Score the classes of an attribute for the items in a file.
+    """Score the classes of an attribute of tags for the items in a file, new ones or known ones.
 
-    Items of the file are never learned from. If the item tower reads the attribute, it is left empty on both sides,
-    since vectors that contain the label would prove nothing.
-
-    Parameters
-    ----------
-    items
-        The release whose items are learned from.
-    path
-        A table of new or known items, with the columns that `LiveItems.adding` needs; the attribute is optional.
-    attribute
-        Name of an attribute of tags.
-    neighbours
-        Score by that many nearest neighbours; by default by class prototypes.
-
-    Returns
-    -------
-    Labelled
-        Scores, float32 [items, classes], and the file's own labels where it has them.
-
-    Raises
-    ------
-    DataError
-        The attribute is not one of tags, has fewer than two values, or the file does not fit.
+    It has the columns that `LiveItems.adding` needs; the attribute is optional. Items of the file are never learned
+    from. If the item tower reads the attribute, it is left empty on both sides, since vectors that contain the label
+    would prove nothing. Classes are scored by prototypes, or by so many nearest `neighbours`. Raise DataError if the
+    attribute is not one of tags or has fewer than two values, or the file does not fit.
     """
     classes, labels = _classes(items, attribute)
     blanked = attribute in items.inputs
     table = read_table(path, items.kinds, [name for name in (Columns.Item, *items.inputs) if name != attribute])
-    whole = pd.DataFrame(
-        {name: _blank(items, name, len(table)) if name not in table else table[name] for name in items.kinds}
-    )
+    whole = items.whole(table)
     item_rows = items.catalogue.ids.rows_of(ids_array(whole[Columns.Item], items.kinds[Columns.Item]))
     known = items.catalogue.rows.live & labels.any(axis=1)
     known[item_rows[item_rows >= 0]] = False
@@ -82,18 +61,18 @@ def label(items: LiveItems, path: Path, attribute: str, neighbours: int | None =
         raise DataError(f"{path}: leaves {used.sum()} classes of {attribute} to learn from, expected at least two")
     classes, labels = [name for name, is_used in zip(classes, used, strict=True) if is_used], labels[:, used]
     if blanked:
-        whole[attribute] = _blank(items, attribute, len(table))
-        catalogue = items.table[known].reset_index(drop=True)
-        catalogue[attribute] = _blank(items, attribute, len(catalogue))
-        learned = items.vectors(catalogue, path)
+        whole = items.whole(whole.drop(columns=attribute))
+        catalogue = items.table[known].reset_index(drop=True).drop(columns=attribute)
+        learned = items.vectors(items.whole(catalogue), path)
     else:
         learned = items.catalogue.rows.vectors[known]
-    labeller: Labeller = Prototypes(learned, labels[known])
+    known_labels = labels[known]
+    labeller: Neighbours | Prototypes = Prototypes(learned, known_labels)
     if neighbours:
-        labeller = Neighbours(learned, labels[known], neighbours)
+        labeller = Neighbours(learned, known_labels, neighbours)
     truth = _truth(table[attribute], classes) if attribute in table else None
     scores = labeller.score(items.vectors(whole, path))
-    return Labelled(table[Columns.Item].tolist(), classes, labels[known].sum(axis=0), scores, truth, blanked)
+    return Labelled(table[Columns.Item].tolist(), classes, known_labels.sum(axis=0), scores, truth, blanked)
 
 
 def _classes(items: LiveItems, attribute: str) -> tuple[list[str], _Mask]:
@@ -110,11 +89,6 @@ def _classes(items: LiveItems, attribute: str) -> tuple[list[str], _Mask]:
     if present.sum() < 2:
         raise DataError(f"--attribute {attribute}: the items have {present.sum()} values of it, expected at least two")
     return [value for value, is_present in zip(tags.values, present, strict=True) if is_present], labels[:, present]
-
-
-def _blank(items: LiveItems, name: str, rows: int) -> pd.Series:
-    values = pd.Series([None] * rows, dtype=object)
-    return values.map(lambda _: []) if items.kinds[name].is_list else values
 
 
 def _truth(values: pd.Series, classes: list[str]) -> _Mask:

@@ -2,12 +2,10 @@
 
 Weight imprinting (Qi, Brown and Lowe, CVPR 2018, arXiv:1712.07136) and prototypical networks (Snell, Swersky and Zemel,
 NeurIPS 2017, arXiv:1703.05175), here with the vectors of an item tower; k nearest neighbours are what they are compared
-with (`benchmarks/quality/prototypes.py`).
+with (docs/models.md).
 """
 
 from __future__ import annotations
-
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,14 +18,6 @@ _LEAST = np.float32(1e-12)
 _Doubles = npt.NDArray[np.float64]
 _Floats = npt.NDArray[np.float32]
 _Mask = npt.NDArray[np.bool_]
-
-
-class Labeller(Protocol):
-    """Scores classes for item vectors."""
-
-    def score(self, vectors: _Floats) -> _Floats:
-        """Return the score of every class, float32 [n, classes], for vectors, float32 [n, d]; higher is likelier."""
-        ...  # pragma: no cover
 
 
 class Prototypes:
@@ -59,11 +49,6 @@ class Prototypes:
         odds = np.clip(cosines.astype(np.float64) * self.slope + self.offset, -700, 700)
         return (1 / (1 + np.exp(-odds))).astype(np.float32)
 
-    @property
-    def nbytes(self) -> int:
-        """Return the bytes that are kept."""
-        return int(self.weights.nbytes + self._centre.nbytes + self.slope.nbytes + self.offset.nbytes)
-
 
 class Neighbours:
     """Each class's share of the cosines of the `k` nearest labelled items."""
@@ -77,11 +62,6 @@ class Neighbours:
         """Return the share of the neighbours' cosines, float32 [n, classes]; negative ones count nothing."""
         blocks = (vectors[start : start + _BLOCK] for start in range(0, len(vectors), _BLOCK))
         return np.concatenate([self._scores(block) for block in blocks])
-
-    @property
-    def nbytes(self) -> int:
-        """Return the bytes that are kept; a label takes one bit."""
-        return int(self._vectors.nbytes + self._labels.size // 8)
 
     def _scores(self, vectors: _Floats) -> _Floats:
         cosines = normalised(vectors) @ self._vectors

@@ -31,19 +31,10 @@ _LOCK = ".lock"
 
 @contextmanager
 def writing(release: Release, directory: Path) -> Iterator[LiveItems]:
-    """Lock a delta directory for writing and yield the release's items with its changes applied.
+    """Lock a delta directory, which servers watch, and yield the release's items with its changes applied.
 
-    Parameters
-    ----------
-    release
-        The release that the changes follow.
-    directory
-        The delta directory that servers watch.
-
-    Raises
-    ------
-    ReleaseError
-        There is no such directory, or a package in it is damaged: servers stop before it, so nothing can follow it.
+    Raise ReleaseError if there is no such directory, or a package in it is damaged: servers stop before it, so nothing
+    can follow it.
     """
     if not directory.is_dir():
         raise ReleaseError(f"{directory}: no such directory; give the one that the server was started with (--delta)")
@@ -64,26 +55,10 @@ def writing(release: Release, directory: Path) -> Iterator[LiveItems]:
 
 
 def publish(items: LiveItems, change: Change) -> Delta:
-    """Write a change as the next package. Call inside `writing`.
+    """Write a change as the next package and return that. Call inside `writing`, with the items that it yielded.
 
-    The package is first applied to the items as servers do it, and then renamed into place.
-
-    Parameters
-    ----------
-    items
-        The items that `writing` yielded.
-    change
-        Items to add, update or remove.
-
-    Returns
-    -------
-    Delta
-        The package; its number is in its manifest.
-
-    Raises
-    ------
-    InvalidRelease, ReleaseError
-        The change does not fit, or the index engine refuses it. Nothing was published.
+    The package is first applied to the items as servers do it, and then renamed into place. Raise InvalidRelease or
+    ReleaseError, with nothing published, if the change does not fit, or the index engine refuses it.
     """
     log = items.log
     assert log is not None
@@ -115,18 +90,18 @@ def write_package(items: LiveItems, change: Change, out: Path, sequence: int, pr
         save(out / "items/vectors", change.vectors)
         write_columns(change.table, items.kinds, out)
         write_filterable(change.table, out / "items", filterable(release))
-    _seal(
-        out,
-        {
-            "format": FORMAT,
-            "lineage": release.origin["lineage"],
-            "sequence": sequence,
-            "previous": previous,
-            "operation": change.operation,
-            "items": len(change.ids),
-            "created": now(),
-        },
-    )
+    manifest = {
+        "format": FORMAT,
+        "lineage": release.origin["lineage"],
+        "sequence": sequence,
+        "previous": previous,
+        "operation": change.operation,
+        "items": len(change.ids),
+        "created": now(),
+        **listing(out),
+    }
+    manifest["package"] = release_id(manifest, "package")
+    (out / MANIFEST).write_text(manifest_text(manifest), encoding="utf-8")
 
 
 def filterable(release: Release) -> dict[str, str]:
@@ -141,9 +116,3 @@ def write_filterable(table: pd.DataFrame, items: Path, kinds: Mapping[str, str])
         for name, kind in kinds.items()
     }
     write_attributes(pd.DataFrame(columns, index=table.index), items, every=True)
-
-
-def _seal(directory: Path, manifest: Mapping[str, Any]) -> None:
-    content = {**manifest, **listing(directory)}
-    content["package"] = release_id(content, "package")
-    (directory / MANIFEST).write_text(manifest_text(content), encoding="utf-8")

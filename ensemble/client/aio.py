@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator, Mapping, Sequence
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -27,9 +26,7 @@ class AsyncRetrievalClient(ClientBase):
     async def __aenter__(self) -> AsyncRetrievalClient:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def close(self) -> None:
@@ -116,7 +113,7 @@ class AsyncRetrievalClient(ClientBase):
     async def _do(self, step: Step) -> Any:
         if isinstance(step, Pause):
             return await asyncio.sleep(step.seconds)
-        model = self._peer.settings.model
+        model = self._peer.model
         if isinstance(step, AskConfig):
             return await self._channel.get_model_config(model, as_json=True, client_timeout=step.seconds)
         return await self._channel.infer(model, **step.options())

@@ -16,22 +16,12 @@ _MESSAGES = [("grpc.max_send_message_length", _LONGEST), ("grpc.max_receive_mess
 
 
 def channel_options(address: str, tls: ClientTls | None = None, proxy: bool | None = None) -> dict[str, Any]:
-    """Return the arguments of tritonclient's `InferenceServerClient` for one server.
+    """Return the arguments of tritonclient's `InferenceServerClient` for one server, host:port.
 
-    Parameters
-    ----------
-    address
-        host:port.
-    tls
-        Certificates; by default those that the environment names, else plain text.
-    proxy
-        Whether a proxy may be used (`grpc_proxy`, `https_proxy`, `http_proxy`, except for the hosts in `no_proxy`); by
-        default only where `RETRIEVAL_PROXY` is 1. A server on this machine is never reached through one.
-
-    Raises
-    ------
-    ServerError
-        The address has no port; a certificate cannot be read.
+    Certificates are by default those that the environment names, else it is plain text. A proxy (`grpc_proxy`,
+    `https_proxy`, `http_proxy`, except for the hosts in `no_proxy`) is by default used only where `RETRIEVAL_PROXY` is
+    1, and a server on this machine is never reached through one. Raise ServerError if the address has no port, or a
+    certificate cannot be read.
     """
     check_address(address)
     chosen = tls or ClientTls.from_environment()

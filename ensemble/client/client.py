@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Mapping, Sequence
-from types import TracebackType
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -12,30 +11,9 @@ import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
 from ensemble.client.channels import channel_options
-from ensemble.client.retry import (
-    AskConfig,
-    DeadlineExceeded,
-    Pause,
-    Peer,
-    Settings,
-    Step,
-    Unavailable,
-    ask,
-    ask_signature,
-)
-from ensemble.client.tensors import (
-    ClientError,
-    Exclusions,
-    Filters,
-    Histories,
-    InvalidRequest,
-    Query,
-    Recommendations,
-    Signature,
-)
+from ensemble.client.retry import AskConfig, Pause, Peer, Step, ask, ask_signature
+from ensemble.client.tensors import Exclusions, Filters, Histories, Query, Recommendations, Signature
 from ensemble.client.tls import ClientTls
-
-__all__ = ["ClientError", "DeadlineExceeded", "InvalidRequest", "Recommendations", "RetrievalClient", "Unavailable"]
 
 Returned = TypeVar("Returned")
 
@@ -83,7 +61,7 @@ class ClientBase:
         ServerError
             The address is not host:port, or a certificate cannot be read.
         """
-        self._peer = Peer(Settings(address, model, timeout_s, retries, backoff_s))
+        self._peer = Peer(address, model, timeout_s, retries, backoff_s)
         self._channel = self._connect(address, **channel_options(address, tls, proxy))
 
 
@@ -99,9 +77,7 @@ class RetrievalClient(ClientBase):
     def __enter__(self) -> RetrievalClient:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -211,7 +187,7 @@ class RetrievalClient(ClientBase):
     def _do(self, step: Step) -> Any:
         if isinstance(step, Pause):
             return time.sleep(step.seconds)
-        model = self._peer.settings.model
+        model = self._peer.model
         if isinstance(step, AskConfig):
             return self._channel.get_model_config(model, as_json=True, client_timeout=step.seconds)
         return self._channel.infer(model, **step.options())

@@ -64,15 +64,14 @@ class Filter:
 
     def document(self) -> dict[str, Any]:
         """Return the conditions that are set, as JSON values."""
-        document: dict[str, Any] = {"allow": None if self.allow is None else _plain(self.allow)}
-        document["deny"] = _plain(self.deny) or None
-        stated: dict[str, Mapping[str, Union[TagTest, Range]]] = {"tags": self.tags, "ranges": self.ranges}
-        for key, tests in stated.items():
-            document[key] = {
-                name: test_document for name, test in tests.items() if (test_document := test.document())
-            } or None
-        document["crowding"] = vars(self.crowding) if self.crowding else None
-        document["min_score"] = self.min_score
+        document = {
+            "allow": None if self.allow is None else _plain(self.allow),
+            "deny": _plain(self.deny) or None,
+            "tags": {name: stated for name, test in self.tags.items() if (stated := test.document())} or None,
+            "ranges": {name: bounds for name, test in self.ranges.items() if (bounds := test.document())} or None,
+            "crowding": vars(self.crowding) if self.crowding else None,
+            "min_score": self.min_score,
+        }
         return {key: value for key, value in document.items() if value is not None}
 
     def text(self) -> str:

@@ -52,12 +52,11 @@ class DeadlineExceeded(ClientError, TimeoutError):
     """The answer did not come within `timeout_s`."""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """The server that a client asks, and its patience."""
+@dataclass
+class Peer:
+    """The model that a client asks, with how much patience, and its signature once that is known."""
 
     address: str = "127.0.0.1:8001"
-    """gRPC, host:port."""
     model: str = "retrieval"
     timeout_s: float = 10.0
     """For a whole call, retries and all of its requests included. The server is told, and drops what is too late."""
@@ -67,25 +66,15 @@ class Settings:
     backoff_s: float = 0.05
     """Longest pause before the first retry, doubled for each further one. The pause is drawn between 0 and that, so
     that the clients of a server that comes back do not all come at once."""
+    signature: Signature | None = None
 
     def __post_init__(self) -> None:
         """Raise InvalidRequest for a number that is out of range."""
-        for name, wanted in (
-            ("timeout_s", "a number of seconds above 0"),
-            ("backoff_s", "a number of seconds above 0"),
-        ):
+        for name in ("timeout_s", "backoff_s"):
             if not getattr(self, name) > 0:
-                raise InvalidRequest(f"{name}: got {getattr(self, name)!r}, expected {wanted}")
+                raise InvalidRequest(f"{name}: got {getattr(self, name)!r}, expected a number of seconds above 0")
         if self.retries < 0:
             raise InvalidRequest(f"retries: got {self.retries!r}, expected 0 or more")
-
-
-@dataclass
-class Peer:
-    """The model that a client talks to, and its signature once that is known."""
-
-    settings: Settings
-    signature: Signature | None = None
 
 
 @dataclass(frozen=True)
@@ -127,33 +116,20 @@ Answered = Generator[Step, Any, list[Recommendations]]
 def ask_signature(peer: Peer, deadline: float | None = None) -> Generator[Step, Any, Signature]:
     """Yield the steps that read the model's signature, once; return it."""
     if peer.signature is None:
-        deadline = time.monotonic() + peer.settings.timeout_s if deadline is None else deadline
-        response = yield from _patiently(peer.settings, deadline, AskConfig)
+        deadline = time.monotonic() + peer.timeout_s if deadline is None else deadline
+        response = yield from _patiently(peer, deadline, AskConfig)
         peer.signature = read_signature(response["config"])
     return peer.signature
 
 
 def ask(peer: Peer, query: Query) -> Answered:
-    """Yield the steps that answer all rows of `query`, in as many requests as the model needs.
-
-    Returns
-    -------
-    list of Recommendations
-        The answers, in the order of the rows.
-
-    Raises
-    ------
-    InvalidRequest
-        The request is wrong; found here or by the server.
-    Unavailable, DeadlineExceeded, ClientError
-        The server does not answer, not within `timeout_s` (of the whole call), or fails.
-    """
-    deadline = time.monotonic() + peer.settings.timeout_s
+    """Yield the steps that answer all rows of `query`, in as many requests as the model needs; return the answers."""
+    deadline = time.monotonic() + peer.timeout_s
     signature = yield from ask_signature(peer, deadline)
     answers: list[Recommendations] = []
     for start, arrays in slices(tensors(signature, query), signature.max_batch_size):
         try:
-            answers += yield from _infer(peer.settings, signature, arrays, deadline)
+            answers += yield from _infer(peer, signature, arrays, deadline)
         except InvalidRequest as error:
             if start == 0:
                 raise
@@ -161,22 +137,22 @@ def ask(peer: Peer, query: Query) -> Answered:
     return answers
 
 
-def _infer(settings: Settings, signature: Signature, arrays: Mapping[str, np.ndarray], deadline: float) -> Answered:
+def _infer(peer: Peer, signature: Signature, arrays: Mapping[str, np.ndarray], deadline: float) -> Answered:
     inputs = [as_input(name, signature.inputs[name], array) for name, array in arrays.items()]
     outputs = [grpc.InferRequestedOutput(name) for name in signature.outputs]
-    result = yield from _patiently(settings, deadline, lambda seconds: Infer(inputs, outputs, seconds))
+    result = yield from _patiently(peer, deadline, lambda seconds: Infer(inputs, outputs, seconds))
     return recommendations(result)
 
 
-def _patiently(settings: Settings, deadline: float, step: Any) -> Generator[Step, Any, Any]:
+def _patiently(peer: Peer, deadline: float, step: Any) -> Generator[Step, Any, Any]:
     """Do `step(seconds left)`; repeat it where that is safe, may help and ends before the deadline."""
-    for attempt in range(settings.retries + 1):
+    for attempt in range(peer.retries + 1):
         try:
             return (yield step(max(deadline - time.monotonic(), _SHORTEST_S)))
         except InferenceServerException as error:
-            meant = meaning(error, settings.address, settings.model, settings.timeout_s)
-        pause = random.uniform(0, settings.backoff_s * 2**attempt)
-        again = isinstance(meant, Unavailable) and meant.status in _AGAIN and attempt < settings.retries
+            meant = meaning(error, peer.address, peer.model, peer.timeout_s)
+        pause = random.uniform(0, peer.backoff_s * 2**attempt)
+        again = isinstance(meant, Unavailable) and meant.status in _AGAIN and attempt < peer.retries
         if not again or time.monotonic() + pause >= deadline:
             raise meant
         yield Pause(pause)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Union
+from typing import Any, Union
 
 import numpy as np
 
@@ -111,13 +111,6 @@ class Recommendations:
     """Which release answered, and after a + how many changes of its catalogue; None where the model does not say."""
 
 
-class Result(Protocol):
-    """The result of an inference (`tritonclient.grpc.InferResult`)."""
-
-    def as_numpy(self, name: str) -> np.ndarray | None:
-        """Return an output; None if there is no such output."""
-
-
 def read_signature(config: Mapping[str, Any]) -> Signature:
     """Read the signature from Triton's model configuration (the `config` object of its JSON form)."""
     parameters = {name: value.get("string_value", "") for name, value in config.get("parameters", {}).items()}
@@ -147,7 +140,8 @@ def tensors(signature: Signature, query: Query) -> dict[str, np.ndarray]:
     top_k = signature.default_top_k if query.top_k is None else _checked_top_k(signature, query.top_k)
     if top_k is not None:
         arrays["top_k"] = np.full((rows, 1), top_k, dtype=np.int32)
-    arrays["exclude_item_ids"] = _exclusions(signature, query.exclude_item_ids, rows)
+    id_type = signature.inputs.get("exclude_item_ids", "INT64")
+    arrays["exclude_item_ids"] = _padded("exclude_item_ids", id_type, query.exclude_item_ids, rows, NO_ITEM[id_type])
     arrays["include_seen"] = np.full((rows, 1), bool(query.include_seen))
     arrays["filter"] = _filters(signature, query.filters, rows)
     arrays.update(_clicks(signature, query.history, rows))
@@ -168,8 +162,8 @@ def slices(arrays: Mapping[str, np.ndarray], rows: int) -> Iterator[tuple[int, d
         yield start, {name: array[start : start + rows] for name, array in arrays.items()}
 
 
-def recommendations(result: Result) -> list[Recommendations]:
-    """Return the rows of an answer, each cut to the number of items that it holds."""
+def recommendations(result: Any) -> list[Recommendations]:
+    """Return the rows of tritonclient's `InferResult`, each cut to the number of items that it holds."""
     counts, known = _output(result, "count").ravel(), _output(result, "user_known").ravel()
     ids, scores = _output(result, "item_id"), _output(result, "score")
     release = result.as_numpy("release")
@@ -186,8 +180,8 @@ def _python(item: int | bytes) -> ItemId:
     return item.decode("utf-8") if isinstance(item, bytes) else item
 
 
-def _output(result: Result, name: str) -> np.ndarray:
-    array = result.as_numpy(name)
+def _output(result: Any, name: str) -> np.ndarray:
+    array: np.ndarray | None = result.as_numpy(name)
     if array is None:
         raise ClientError(f"the answer has no output '{name}': the model is not one of ours, or of another version")
     return array
@@ -221,11 +215,6 @@ def _column(signature: Signature, name: str, values: Sequence[Any] | np.ndarray,
     if len(values) != rows:
         raise InvalidRequest(f"column '{name}': {len(values)} values, expected {rows}, one per user id")
     return _array(name, signature.inputs[name], values).reshape(rows, 1)
-
-
-def _exclusions(signature: Signature, lists: Exclusions | None, rows: int) -> np.ndarray:
-    data_type = signature.inputs.get("exclude_item_ids", "INT64")
-    return _padded("exclude_item_ids", data_type, lists, rows, NO_ITEM[data_type])
 
 
 def _filters(signature: Signature, filters: Filters | None, rows: int) -> np.ndarray:

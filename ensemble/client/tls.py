@@ -37,12 +37,8 @@ class ServerTls:
     def own_client(self) -> ClientTls:
         """Return the TLS options of a client in the server's own process, which trusts this very certificate.
 
-        For mutual TLS the client's certificate is the one that the environment names.
-
-        Raises
-        ------
-        ServerError
-            The certificate cannot be read, or has no alternative name.
+        For mutual TLS the client's certificate is the one that the environment names. Raise ServerError if the server's
+        cannot be read, or has no alternative name.
         """
         options = ClientTls.from_environment() or ClientTls()
         return ClientTls(self.certificate, options.certificate, options.key, _name_of(self.certificate))

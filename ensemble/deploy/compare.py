@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from ensemble.release.sign import open_release
 from ensemble.serving.errors import InvalidRelease
 from ensemble.serving.files.arrays import read_values
 from ensemble.serving.files.parameters import Fields, read_json
@@ -44,11 +45,7 @@ class Candidate:
     @classmethod
     def open(cls, release: Path, metrics: Path | None, source: str) -> Candidate:
         """Verify a release and read its run's metrics, if that file exists; raise ReleaseError if it is damaged."""
-        try:
-            opened = Release.open(release)
-        except InvalidRelease as error:
-            raise ReleaseError(str(error)) from None
-        return cls(source, opened, None if metrics is None else read_metrics(metrics))
+        return cls(source, open_release(release), None if metrics is None else read_metrics(metrics))
 
     @property
     def id(self) -> str:
@@ -57,12 +54,8 @@ class Candidate:
 
 
 def read_metrics(path: Path) -> Mapping[str, Any] | None:
-    """Return a run's `metrics.json`, None if there is none.
-
-    Raises
-    ------
-    ReleaseError
-        It is not JSON, or what `compare` takes from it is missing or of another type.
+    """Return a run's `metrics.json`, None if there is none; raise ReleaseError unless it has what `compare` takes from
+    it.
     """
     if not path.is_file():
         return None
@@ -72,9 +65,9 @@ def read_metrics(path: Path) -> Mapping[str, Any] | None:
         fields.integer("rows", 0, 1 << 60)
         fields.text("protocol")
         for name in filter(fields.has, _PROTOCOLS):
-            fields.mapping(name)
+            fields.object(name)
         if fields.has("continuation"):
-            fields.object("continuation").mapping("mean")
+            fields.object("continuation").object("mean")
     except InvalidRelease as error:
         raise ReleaseError(f"{error}; run `retrieval evaluate` again") from None
     return measured
@@ -131,28 +124,10 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 def compare(a: Candidate, b: Candidate, k: int, users: int, seed: int = 42) -> Difference:
-    """Compare release `b` with release `a`.
+    """Compare release `b` with release `a`: metrics, items and users that changed, and how far the answers overlap.
 
-    Parameters
-    ----------
-    a, b
-        The releases and, where they are known, the metrics of their runs.
-    k
-        Answers per user that are compared.
-    users
-        How many of the users that both know are asked.
-    seed
-        Of the sample of users.
-
-    Returns
-    -------
-    Difference
-        Metrics, items and users that changed, and how far the answers overlap.
-
-    Raises
-    ------
-    InvalidRelease
-        The parts of a release do not fit each other.
+    Of the users that both know, a sample of `users` is asked for their best `k`. Raise InvalidRelease if the parts of a
+    release do not fit each other.
     """
     before, after = Retriever(a.release), Retriever(b.release)
     known = _user_ids(a.release), _user_ids(b.release)

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -16,7 +16,6 @@ from ensemble.deploy.swap import deploy, holds, live_version
 from ensemble.deploy.versions import Turn, Versions, now
 from ensemble.layouts import models_in, models_of
 from ensemble.release.examination import examine
-from ensemble.serving.errors import InvalidRelease
 from ensemble.serving.search.candidates import has_ranker
 from ensemble.triton.model_control import ModelControl
 from workflows.errors import ReleaseError, ServerError
@@ -45,28 +44,12 @@ class Promoted:
 def promote(versions: Versions, candidate: Candidate, order: Order, force: bool, progress: Progress) -> Promoted:
     """Make a release the current version, as a new version unless it is one already. A current release stays as it is.
 
-    Parameters
-    ----------
-    versions
-        The directory of versions.
-    candidate
-        The verified release and, where they are known, the metrics of its run.
-    order
-        Who asks and why, and the server that is to change.
-    force
-        Promote in spite of objections; they are recorded.
-    progress
-        Called with a line of text before each step.
-
-    Returns
-    -------
-    Promoted
-        The new current version, its difference from the one before, and the versions that were pruned.
+    With `force` it is promoted in spite of objections, which are recorded: the bounds of its own `[release]`.
 
     Raises
     ------
-    ReleaseError
-        The release is damaged, fails its self-test, or exceeds a bound of its own `[release]` (not with `force`).
+    InvalidRelease, ReleaseError
+        The release is damaged, fails its self-test, or exceeds a bound (not with `force`).
     ServerError
         The server refused the release. Nothing was changed.
     """
@@ -77,11 +60,12 @@ def promote(versions: Versions, candidate: Candidate, order: Order, force: bool,
             bring_live(versions, current.version, order.control, progress)
             return Promoted(current, None, [])
         candidate = _with_metrics(versions, candidate)
-        _check_answers(candidate, progress)
+        progress("asking it the sample queries that it carries")
+        examine(candidate.release)
         difference, objections = None, list[str]()
         if current is not None:
             progress(f"comparing with version {current.version}, the current one")
-            difference, objections = _judge_beside_current(versions, candidate)
+            difference, objections = _judged(versions, candidate)
         if objections and not force:
             raise ReleaseError(_refusal(versions, candidate, objections))
         existing = versions.holding(candidate.id)
@@ -91,30 +75,14 @@ def promote(versions: Versions, candidate: Candidate, order: Order, force: bool,
         except BaseException:
             versions.remove([] if existing else [number])
             raise
-        turn = _turn("promote", number, candidate.id, current, order)
-        turn = msgspec.structs.replace(turn, forced=tuple(objections), figures=_figures(difference))
+        figures = _figures(difference)
+        turn = _turn("promote", number, candidate.id, current, order, forced=tuple(objections), figures=figures)
         versions.make_current(turn)
         return Promoted(turn, difference, versions.prune(bounds_of(candidate).keep))
 
 
 def roll_back(versions: Versions, to: int | None, order: Order, progress: Progress) -> Turn:
-    """Make an earlier version current again.
-
-    Parameters
-    ----------
-    versions
-        The directory of versions.
-    to
-        Number of the version; by default the one that the current version replaced.
-    order
-        Who asks and why, and the server that is to change.
-    progress
-        Called with a line of text before each step.
-
-    Returns
-    -------
-    Turn
-        The record of the change.
+    """Make an earlier version current again, by default the one that the current version replaced.
 
     Raises
     ------
@@ -145,34 +113,14 @@ def settle(versions: Versions, progress: Progress) -> None:
             bring_live(versions, versions.current_number(), None, progress)
 
 
-def _judge_beside_current(versions: Versions, candidate: Candidate) -> tuple[Difference | None, list[str]]:
+def _judged(versions: Versions, candidate: Candidate) -> tuple[Difference | None, list[str]]:
+    """Return how a release differs from the current one, and the bounds of its own `[release]` that it exceeds."""
     try:
         current = versions.candidate(versions.current_number())
     except ReleaseError as error:  # of an older format, say
         return None, [f"the current version cannot be compared with: {error}"]
-    return judge(current, candidate)
-
-
-def judge(current: Candidate, candidate: Candidate) -> tuple[Difference, list[str]]:
-    """Compare a release with the current one.
-
-    Returns
-    -------
-    Difference
-        From `current` to `candidate`.
-    list of str
-        Objections: the bounds of the candidate's own `[release]` that it exceeds, each as a sentence.
-
-    Raises
-    ------
-    ReleaseError
-        One of the releases is damaged.
-    """
     bounds = bounds_of(candidate)
-    try:
-        difference = compare(current, candidate, bounds.k, bounds.users)
-    except InvalidRelease as error:
-        raise ReleaseError(str(error)) from None
+    difference = compare(current, candidate, bounds.k, bounds.users)
     objections = [_recall_objection(current, candidate, difference, bounds), _overlap_objection(difference, bounds)]
     return difference, [objection for objection in objections if objection is not None]
 
@@ -219,21 +167,15 @@ def _check_attended(versions: Versions, order: Order) -> None:
     if order.control is not None:
         return
     for key in versions.repository.glob(".admin-key-*"):
-        address = f"127.0.0.1:{key.name.rpartition('-')[2]}"
-        if _answers(address):
-            raise ServerError(
-                f"{versions.repository}: a server serves it at {address}; give --address {address}, and it goes over "
-                "without a failed request"
-            )
-
-
-def _answers(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=1).close()
-    except (OSError, ValueError):
-        return False
-    return True
+        port = key.name.rpartition("-")[2]
+        try:
+            socket.create_connection(("127.0.0.1", int(port)), timeout=1).close()
+        except (OSError, ValueError):
+            continue
+        raise ServerError(
+            f"{versions.repository}: a server serves it at 127.0.0.1:{port}; give --address 127.0.0.1:{port}, and it "
+            "goes over without a failed request"
+        )
 
 
 def _with_metrics(versions: Versions, candidate: Candidate) -> Candidate:
@@ -243,15 +185,6 @@ def _with_metrics(versions: Versions, candidate: Candidate) -> Candidate:
     if candidate.metrics is not None or "derived_from" not in candidate.release.manifest:
         return candidate
     return replace(candidate, metrics=versions.metrics_of(str(candidate.release.origin["pairing"])))
-
-
-def _check_answers(candidate: Candidate, progress: Progress) -> None:
-    """Raise ReleaseError if the release fails its self-test."""
-    progress("asking it the sample queries that it carries")
-    try:
-        examine(candidate.release)
-    except InvalidRelease as error:
-        raise ReleaseError(str(error)) from None
 
 
 def _recall_objection(
@@ -301,7 +234,7 @@ def _figures(difference: Difference | None) -> dict[str, float]:
 
 
 def _turn(
-    action: Literal["promote", "rollback"], number: int, release: str, current: Turn | None, order: Order
+    action: Literal["promote", "rollback"], number: int, release: str, current: Turn | None, order: Order, **more: Any
 ) -> Turn:
     return Turn(
         action=action,
@@ -312,4 +245,5 @@ def _turn(
         who=order.who,
         reason=order.reason,
         server=None if order.control is None else order.control.address,
+        **more,
     )

@@ -9,42 +9,26 @@ the server or the next deployment undoes the rest.
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
 
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from ensemble.layouts import CHAINED, CONFIG, FUSED, ONNX, RANK, STEPS, models_in
-from ensemble.release.verify import admits
-from ensemble.serving.errors import InvalidRelease
-from ensemble.serving.files.release import MANIFEST, Release, unverified_manifest
+from ensemble.release.sign import open_release
+from ensemble.release.verify import admits, read_config
+from ensemble.serving.files.release import MANIFEST, unverified_manifest
 from ensemble.serving.search.candidates import has_ranker
 from ensemble.serving.threads import most_instances
 from ensemble.triton.model_control import ModelControl
 from ensemble.triton.repository import write_version
 from workflows.errors import ReleaseError, ServerError
-from workflows.files import atomic_write, own_alone, writing
+from workflows.files import atomic_write, locked, own_alone, writing
 from workflows.progress import Progress, silent
-
-
-@dataclass(frozen=True)
-class Deployed:
-    """The result of a deployment."""
-
-    release: str
-    version: int
-    """Triton's `model_version`, in every response."""
-    previous: int | None
-    """The previous version, kept on disk; None: this one was live already."""
-    models: tuple[str, ...]
-
 
 _JOURNAL = ".deploying"
 
@@ -55,27 +39,11 @@ def deploy(
     control: ModelControl | None,
     progress: Progress = silent,
     version: int | None = None,
-) -> Deployed:
-    """Make a release live in the server of a model repository.
+) -> int:
+    """Make a release live in the server of a model repository; without `control` the next server to start serves it.
 
-    Parameters
-    ----------
-    release
-        Directory of the release.
-    repository
-        Directory of the model repository.
-    control
-        The running server; None: the next one to start serves the release.
-    progress
-        Called with a line of text before each step.
-    version
-        Version number of the models, by default the next one. A version that exists already is served as it is, with
-        the serving code of its time; so this is also the way to go back.
-
-    Returns
-    -------
-    Deployed
-        The version that is live now, and the one before.
+    Return the version that is live now; the one before stays on disk. `version` is by default the next one; one that
+    exists already is served as it is, with the serving code of its time, so this is also the way to go back.
 
     Raises
     ------
@@ -85,9 +53,9 @@ def deploy(
         There is no repository or no server, or the server refused the release (its self-test failed, say). The old
         release stays live.
     """
-    name = _name_of(release)
+    name = str(unverified_manifest(release).get("release", ""))  # the code that opens it says what is wrong
     with _locked(repository, control):
-        models, old = models_in(repository), live_version(repository)
+        old = live_version(repository)
         new = version or max(versions_in(repository)) + 1
         written = not admits(repository, release, new) or not holds(repository, new, name)
         if written and new == old:
@@ -100,7 +68,7 @@ def deploy(
                 _remove(repository, [new])
                 raise ReleaseError(f"{release}: changes while it is deployed; nothing was")
         if new == old:
-            return Deployed(name, new, None, tuple(models))
+            return new
         try:
             if control is not None:
                 check_machine(repository, new)
@@ -109,7 +77,7 @@ def deploy(
             _remove(repository, [new] if written else [])
             raise
         _remove(repository, set(versions_in(repository)) - {old, new})
-        return Deployed(name, new, old, tuple(models))
+        return new
 
 
 def holds(repository: Path, version: int, release: str) -> bool:
@@ -119,16 +87,8 @@ def holds(repository: Path, version: int, release: str) -> bool:
     return bool(models) and all(present) and release_of(repository, version) == release
 
 
-def _name_of(release: Path) -> str:
-    """Return the id that a release states, unverified; the code that opens it says what is wrong."""
-    return str(unverified_manifest(release).get("release", ""))
-
-
 def _write(release: Path, repository: Path, version: int) -> None:
-    try:
-        opened = Release.open(release)
-    except InvalidRelease as error:
-        raise ReleaseError(str(error)) from None
+    opened = open_release(release)
     models = models_in(repository)
     if CHAINED in models and (RANK in models) != has_ranker(opened):
         raise ReleaseError(
@@ -282,14 +242,6 @@ def threads_of(release: Path) -> int:
     return threads if isinstance(threads, int) else 1  # the model says what is wrong with the release
 
 
-def read_config(path: Path) -> Any:
-    """Read a `config.pbtxt`; raise ServerError if it is not one."""
-    try:
-        return text_format.Parse(path.read_text(encoding="utf-8"), ModelConfig())
-    except (OSError, text_format.ParseError) as error:
-        raise ServerError(f"{path}: not a model configuration: {error}; export the repository again") from None
-
-
 def _remove(repository: Path, versions: Sequence[int] | set[int]) -> None:
     for model in models_in(repository):
         for version in versions:
@@ -309,12 +261,6 @@ def _locked(repository: Path, control: ModelControl | None) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def deployment_lock(repository: Path) -> Iterator[None]:
+def deployment_lock(repository: Path) -> AbstractContextManager[None]:
     """Lock the repository for a deployment; raise ServerError if another process holds the lock."""
-    with (repository / ".lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ServerError(f"{repository}: a deployment is under way; wait for it") from None
-        yield
+    return locked(repository / ".lock", ServerError(f"{repository}: a deployment is under way; wait for it"))

@@ -11,7 +11,6 @@ releases/
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ import msgspec
 from ensemble.deploy.compare import Candidate, read_metrics
 from ensemble.serving.files.release import Release, unverified_manifest
 from workflows.errors import ReleaseError
-from workflows.files import atomic_directory, atomic_write, json_bytes
+from workflows.files import atomic_directory, atomic_write, json_bytes, locked
 
 RELEASE, METRICS, ABOUT = "release", "metrics.json", "version.json"
 CURRENT, HISTORY, REPOSITORY = "current.json", "history.jsonl", "triton"
@@ -143,18 +142,7 @@ class Versions:
         return None
 
     def add(self, candidate: Candidate) -> int:
-        """Copy a release in as the next version.
-
-        Returns
-        -------
-        int
-            The version's number; no number is used twice.
-
-        Raises
-        ------
-        ReleaseError
-            The release changed while it was copied.
-        """
+        """Copy a release in as the next version; return its number. No number is used twice."""
         number = 1 + max([*self.numbers(), *(turn.version for turn in self.history())], default=0)
         about = About(version=number, release=candidate.id, source=candidate.source, added=now())
         with atomic_directory(self.directory / str(number)) as temporary:
@@ -187,19 +175,10 @@ class Versions:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Lock the directory for changes, and remove what a killed process left half-written.
-
-        Raises
-        ------
-        ReleaseError
-            Another process holds the lock.
-        """
+        """Lock the directory for changes, and remove what a killed process left half-written."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        with (self.directory / _LOCK).open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ReleaseError(f"{self}: another promotion or roll-back is under way; wait for it") from None
+        refusal = ReleaseError(f"{self}: another promotion or roll-back is under way; wait for it")
+        with locked(self.directory / _LOCK, refusal):
             for half in self.directory.glob(".[0-9]*"):
                 shutil.rmtree(half, ignore_errors=True)
             yield

@@ -57,36 +57,18 @@ def build_index(
     progress: Progress = silent,
     draft: Callable[[], Release] | None = None,
 ) -> Built:
-    """Build the index that a recipe asks for.
+    """Build the index that a recipe asks for, of item vectors, float32 [items, d].
 
-    Parameters
-    ----------
-    vectors
-        Item vectors, float32 [items, d].
-    config
-        The recipe's `[index]`.
-    queries
-        Query vectors, float32 [n, d], or a function that returns them, to measure what `config` leaves open; QUERIES of
-        them are used. By default items are asked for their neighbours.
-    progress
-        Called with a line of text before each step.
-    draft
-        Returns the unfinished release, for engines that need more of it than its vectors.
-
-    Returns
-    -------
-    Built
-        The content of `index/`.
-
-    Raises
-    ------
-    ReleaseError
-        The settings do not fit, or the engine is missing or refuses the items.
+    `queries` measure what `config` leaves open: query vectors, float32 [n, d], of which QUERIES are used, or a function
+    that returns them; by default items are asked for their neighbours. `draft` returns the unfinished release, for
+    engines that need more of it than its vectors. Raise ReleaseError if the settings do not fit, or the engine refuses
+    the items.
     """
     _check(config)
-    if config.kind == "flat" or config.device == "gpu" or (config.kind == "auto" and len(vectors) <= COMPARED_ITEMS):
-        return Built(None, _parameters(config, "flat", vectors, {}, [], True))
     building = Building(np.ascontiguousarray(vectors, dtype=np.float32), config, queries, progress, draft)
+    if config.kind == "flat" or config.device == "gpu" or (config.kind == "auto" and len(vectors) <= COMPARED_ITEMS):
+        flat = {"kind": "flat", "is_exact": True, "device": config.device}
+        return Built(None, building.stated(**flat, target_met=True, search={}, frontier=[]))
     if config.kind in ENGINES:
         built: Built = import_module(f"ensemble.index.{config.kind}").build(building)
         return built
@@ -120,7 +102,7 @@ class _Choice:
     """The frontier so far, and the best index on it."""
 
     def __init__(self, building: Building) -> None:
-        self._config, self._vectors = building.config, building.vectors
+        self._building, self._config, self._vectors = building, building.config, building.vectors
         self._sample, self._progress = building.sample(), building.progress
         self._lists: Clustered | None = None
         self._frontier: list[Point] = []
@@ -166,8 +148,8 @@ class _Choice:
                 "recall_target, or take kind = 'auto' or 'flat'"
             )
         point, content = self._best
-        met = point.sure >= self._config.recall_target
-        return Built(content, _parameters(self._config, point.kind, self._vectors, point.search, self._frontier, met))
+        own = {"kind": point.kind, "is_exact": point.kind == "flat", "device": self._config.device}
+        return Built(content, self._building.stated(**own, **self._building.measures(point, self._frontier)))
 
 
 def clustered(vectors: _Array, config: Index) -> Clustered:
@@ -258,11 +240,3 @@ def _check(config: Index) -> None:
             f"[index] kind '{config.kind}' on a GPU: expected 'auto' or 'flat', which compare all items there in less "
             "time than lists take"
         )
-
-
-def _parameters(
-    config: Index, kind: str, vectors: _Array, search: dict[str, Any], frontier: list[Point], met: bool
-) -> dict[str, Any]:
-    stated = {"format": 1, "kind": kind, "metric": config.metric, "items": len(vectors), "is_exact": kind == "flat"}
-    chosen = {"device": config.device, "recall_target": config.recall_target, "target_met": met, "search": search}
-    return {**stated, **chosen, "frontier": [point.as_json() for point in frontier]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ensemble.config import Index
-from ensemble.index.tuning import AT, Sample, nearest
+from ensemble.index.tuning import AT, Point, Sample, nearest
 from ensemble.serving.files.release import Release
 from ensemble.serving.index.faiss_index import FILE
 from workflows.progress import Progress
@@ -59,6 +59,11 @@ class Building:
         config = self.config
         common = {"format": 1, "metric": config.metric, "items": len(self.vectors)}
         return {**common, "recall_target": config.recall_target, **own}
+
+    def measures(self, best: Point, frontier: Sequence[Point]) -> dict[str, Any]:
+        """Return what `index/params.json` says of the measured searches and the one that was chosen."""
+        met = best.sure >= self.config.recall_target
+        return {"target_met": met, "search": best.search, "frontier": [point.as_json() for point in frontier]}
 
 
 def sample_of(vectors: np.ndarray, queries: np.ndarray | None, metric: str) -> Sample:

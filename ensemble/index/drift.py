@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from ensemble.catalogue.changes import LiveItems
+from ensemble.index.tuning import AT
 from ensemble.serving.files.arrays import read_values
+from ensemble.serving.index.engine import PARAMETERS
 from ensemble.serving.query.features import QueryFeatures
 from ensemble.serving.query.history import History
 from ensemble.serving.query.sequence import TIME
@@ -20,7 +22,6 @@ from ensemble.serving.triton.tensors import USER
 SHARE_LIMIT = 0.2
 RECALL_TARGET = 0.95
 _QUERIES = 200
-_AT = (1, 10, 100)
 
 
 @dataclass(frozen=True)
@@ -61,34 +62,15 @@ class Quality:
 
     def as_json(self) -> dict[str, Any]:
         """Return all fields for JSON."""
-        return {
-            "live": self.live,
-            "changed": self.changed,
-            "share": self.share,
-            "share_limit": self.share_limit,
-            "recall": {str(k): recall for k, recall in self.recall.items()},
-            "recall_target": self.recall_target,
-            "rebuild_due": self.due,
-            "reasons": self.reasons,
-        }
+        return {**asdict(self), "share": self.share, "rebuild_due": self.due, "reasons": self.reasons}
 
 
 def measure(items: LiveItems, share_limit: float = SHARE_LIMIT) -> Quality:
     """Compare the live search with an exact one, for up to 200 of the release's users, and count the changes.
 
-    Parameters
-    ----------
-    items
-        The release and its deltas.
-    share_limit
-        Changed items per live item above which a rebuild is due.
-
-    Returns
-    -------
-    Quality
-        Recall at several k, share of changed items, and the reasons for a rebuild.
+    A rebuild is due above `share_limit` changed items per live item.
     """
-    catalogue, parameters = items.catalogue, items.release.json("index/params.json")
+    catalogue, parameters = items.catalogue, items.release.json(PARAMETERS)
     live = catalogue.rows.live
     indexed = int(parameters["items"])
     dead = np.flatnonzero(~live[:indexed])
@@ -103,15 +85,12 @@ def measure(items: LiveItems, share_limit: float = SHARE_LIMIT) -> Quality:
 def queries_of(items: LiveItems) -> np.ndarray:
     """Return the query vectors, float32 [n, d], of users spread over the table, just after the last interaction."""
     release = items.release
-    dtype = release.manifest["id_dtype"]
-    history = History(release)
-    features = QueryFeatures(release, history, items.catalogue.trained_ids)
-    users = read_values(release, f"users/{USER}", dtype[USER])
+    features = QueryFeatures(release, History(release), items.catalogue.trained_ids)
+    users = read_values(release, f"users/{USER}", release.manifest["id_dtype"][USER])
     rows = np.unique(np.linspace(0, len(users) - 1, min(len(users), _QUERIES)).astype(np.int64))
     now = int(release.array("history/timestamp.npy", np.int64).max(initial=0)) + 1
     columns = {USER: Column(users[rows]), TIME: Column(np.full(len(rows), now, dtype=np.int64))}
-    tower = Tower(release)
-    return tower.encode(features.compute(columns, rows))
+    return Tower(release).encode(features.compute(columns, rows))
 
 
 def _recall(items: LiveItems, queries: np.ndarray, metric: str) -> dict[int, float]:
@@ -119,7 +98,7 @@ def _recall(items: LiveItems, queries: np.ndarray, metric: str) -> dict[int, flo
     exact = ItemSearch(search.vectors, None, metric=metric, live=live)
     none = np.zeros(0, dtype=np.int64)
     recalls = {}
-    for k in sorted({min(k, int(live.sum())) for k in _AT} - {0}):
+    for k in sorted({min(k, int(live.sum())) for k in AT} - {0}):
         counts = np.full(len(queries), k)
         worst = exact.nearest(queries, counts, none, none).score[:, k - 1 :]
         recalls[k] = float((search.nearest(queries, counts, none, none).score >= worst).mean())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ensemble.serving.index.vectors import normalised
+
 POINTS_PER_CENTROID = 40
 ITERATIONS = 8
 _BLOCK = 1024
@@ -22,9 +24,9 @@ def centroids(vectors: _Array, count: int, *, spherical: bool, seed: int = 0) ->
     centres = sample[rng.choice(size, count, replace=False)]
     for _ in range(ITERATIONS):
         if spherical:
-            centres = _unit(centres)
+            centres = normalised(centres)
         centres = _means(sample, assign(sample, centres, spherical=spherical), centres, rng)
-    return _unit(centres) if spherical else centres
+    return normalised(centres) if spherical else centres
 
 
 def assign(vectors: _Array, centres: _Array, *, spherical: bool) -> _Array:
@@ -52,8 +54,3 @@ def _means(sample: _Array, nearest: _Array, centres: _Array, rng: np.random.Gene
     noise = rng.standard_normal((len(empty), sample.shape[1]), dtype=np.float32)
     means[empty] = means[largest] + 1e-3 * np.linalg.norm(means[largest], axis=1, keepdims=True) * noise
     return means
-
-
-def _unit(rows: _Array) -> _Array:
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(length > 0, length, 1)

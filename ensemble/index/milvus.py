@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ import numpy as np
 from ensemble.catalogue.changes import LiveItems
 from ensemble.config import Index
 from ensemble.index.building import Building, Built
-from ensemble.serving.errors import InvalidRelease
 from ensemble.serving.files.arrays import read_values
 from ensemble.serving.index.engine import PARAMETERS
 from ensemble.serving.index.engines import engine_module
@@ -36,13 +35,7 @@ _SECONDS = 60
 
 
 def build(building: Building) -> Built:
-    """Write the items of an unfinished release into a new collection.
-
-    Raises
-    ------
-    ReleaseError
-        Milvus is not configured, does not answer, or refuses the items.
-    """
+    """Write the items of an unfinished release into a new collection; raise ReleaseError if Milvus refuses them."""
     assert building.draft is not None, "a collection holds more of a release than its vectors"
     release, config, vectors = building.draft(), building.config, building.vectors
     pairing = str(release.manifest["pairing"])
@@ -59,8 +52,7 @@ def build(building: Building) -> Built:
         about = (pairing, dtype, vectors.shape[1], len(vectors))
         columns = {field: attributes[attribute] for attribute, field in fields.items()}
         _make(client, name, about, columns, {"metric_type": _METRIC[config.metric], **build})
-        rows = Rows(read_values(release, "items/ids", dtype), vectors, attributes, fields)
-        for block in rows.blocks(0, len(vectors)):
+        for block in _blocks(read_values(release, "items/ids", dtype), vectors, columns):
             client.insert(name, block, timeout=_SECONDS)
         client.flush(name, timeout=_SECONDS)
         client.load_collection(name, timeout=_SECONDS)
@@ -76,17 +68,8 @@ def mirror(items: LiveItems, first: int) -> bool:
     """Write the rows from `first` on, of a change that is about to be published, to the release's collection.
 
     A collection that the environment does not name, that was filled for another release, or that holds the rows of
-    another delta directory, is left alone: servers then compare the new items themselves.
-
-    Returns
-    -------
-    bool
-        Whether the collection has the rows now.
-
-    Raises
-    ------
-    ReleaseError
-        Milvus refuses the rows.
+    another delta directory, is left alone: servers then compare the new items themselves. Return whether the collection
+    has the rows now; raise ReleaseError if Milvus refuses them.
     """
     rows, stated = items.catalogue.rows, items.release.json(PARAMETERS)
     if stated["collection_pairing"] != stated["pairing"] or not os.environ.get(URI):
@@ -96,8 +79,8 @@ def mirror(items: LiveItems, first: int) -> bool:
         says = client.describe_collection(name, timeout=_SECONDS).get("properties", {})
         if says.get(CHAIN, chain) != chain:
             return False
-        whole = Rows(rows.ids, rows.vectors, rows.attributes, stated["fields"])
-        for block in whole.blocks(min(int(says[ROWS]), first), len(rows.ids)):
+        columns = {field: rows.attributes[attribute] for attribute, field in stated["fields"].items()}
+        for block in _blocks(rows.ids, rows.vectors, columns, min(int(says[ROWS]), first)):
             client.upsert(name, block, timeout=_SECONDS)
         # Servers take the rows from the collection once it says that it has them.
         client.query(name, filter=f"row == {len(rows.ids) - 1}", consistency_level="Strong", timeout=_SECONDS)
@@ -129,28 +112,20 @@ def _chain(items: LiveItems) -> str:
     return str(items.deltas[0].manifest["package"])
 
 
-class Rows:
-    """Rows of a catalogue as Milvus entities."""
-
-    def __init__(self, ids: np.ndarray, vectors: np.ndarray, attributes: Attributes, fields: Mapping[str, str]) -> None:
-        """Take ids [rows], vectors float32 [rows, d], the attributes, and the field of each attribute that is kept."""
-        self._ids, self._vectors = ids, vectors
-        self._held = {field: attributes[name] for name, field in fields.items()}
-
-    def blocks(self, start: int, stop: int) -> Iterator[list[dict[str, Any]]]:
-        """Yield the entities of the rows from `start` to `stop`, some thousand at a time."""
-        for first in range(start, stop, _ROWS_AT_ONCE):
-            yield [self._entity(row) for row in range(first, min(first + _ROWS_AT_ONCE, stop))]
-
-    def _entity(self, row: int) -> dict[str, Any]:
-        own = {field: _value(attribute, row) for field, attribute in self._held.items()}
-        item_id = self._ids[row]
-        return {
-            "row": row,
-            "item_id": item_id if isinstance(item_id, str) else int(item_id),
-            "vector": self._vectors[row].tolist(),
-            **own,
-        }
+def _blocks(
+    ids: np.ndarray, vectors: np.ndarray, attributes: Attributes, start: int = 0
+) -> Iterator[list[dict[str, Any]]]:
+    """Yield the entities of the rows from `start` on, some thousand at a time; the attributes are by field."""
+    for first in range(start, len(ids), _ROWS_AT_ONCE):
+        yield [
+            {
+                "row": row,
+                "item_id": ids[row] if isinstance(ids[row], str) else int(ids[row]),
+                "vector": vectors[row].tolist(),
+                **{field: _value(attribute, row) for field, attribute in attributes.items()},
+            }
+            for row in range(first, min(first + _ROWS_AT_ONCE, len(ids)))
+        ]
 
 
 def field_names(attributes: Attributes) -> dict[str, str]:
@@ -178,10 +153,7 @@ def _value(attribute: Attribute, row: int) -> Any:
 
 
 def _client() -> Any:
-    try:
-        return connect(Path("[index] kind = 'milvus'"))
-    except InvalidRelease as error:
-        raise ReleaseError(str(error)) from None
+    return connect(Path("[index] kind = 'milvus'"))
 
 
 def _parameters(config: Index, items: int) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -11,7 +11,7 @@ from ensemble.index.building import QUERIES, sample_of
 from ensemble.index.tuning import AT
 from ensemble.release.congruence import raw_columns, sample_queries
 from ensemble.serving.files.arrays import read_values
-from ensemble.serving.files.ids import IdTable
+from ensemble.serving.files.lookup import IdTable
 from ensemble.serving.files.release import Release
 from ensemble.serving.index.engines import load_index
 from ensemble.serving.query.features import QueryFeatures

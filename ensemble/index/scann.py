@@ -16,7 +16,6 @@ import numpy as np
 from ensemble.config import Index
 from ensemble.index.building import Building, Built
 from ensemble.index.tuning import Point, Sample, measured
-from ensemble.serving.errors import InvalidRelease
 from ensemble.serving.index.scann_index import ASSETS, CONFIG, FOLDER, ScannIndex, extension, open_searcher
 from ensemble.serving.index.vectors import normalised
 from workflows.errors import ReleaseError
@@ -26,11 +25,10 @@ _TRAINED_ON = 250_000
 _READ = (0.02, 0.05, 0.1, 0.2, 0.4, 1.0)
 """Shares of the partitions that are tried."""
 _REFINE = (2.0, 4.0, 10.0, 30.0)
-_DISTANCE = {"inner_product": "dot_product", "cosine": "dot_product", "l2": "squared_l2"}
 
 
 def build(building: Building) -> Built:
-    """Build a ScaNN index; raise ReleaseError for fewer than LEAST_ITEMS items, or if ScaNN is missing."""
+    """Build a ScaNN index; raise ReleaseError for fewer than LEAST_ITEMS items, InvalidRelease if ScaNN is missing."""
     vectors, config = building.vectors, building.config
     if len(vectors) < LEAST_ITEMS:
         raise ReleaseError(
@@ -39,35 +37,30 @@ def build(building: Building) -> Built:
     building.progress("building scann")
     sample = building.sample()
     started, leaves = time.perf_counter(), max(10, round(2 * np.sqrt(len(vectors))))
-    files = _built(vectors, config.metric, leaves)
-    spent = time.perf_counter() - started
     stated = building.stated(kind="scann", leaves=leaves, is_exact=False)
-    building.progress("measuring scann")
     with tempfile.TemporaryDirectory() as folder:
-        for name, content in files.items():
-            (Path(folder) / name).write_bytes(content)
-        searcher = open_searcher(Path(folder))
-        memory = sum(map(len, files.values())) / 1e6
-        frontier = list(_frontier(searcher, vectors, stated, sample, config, (memory, spent)))
+        files = _built(vectors, config.metric, leaves, Path(folder))
+        cost = sum(map(len, files.values())) / 1e6, time.perf_counter() - started
+        building.progress("measuring scann")
+        frontier = list(_frontier(open_searcher(Path(folder)), vectors, stated, sample, config, cost))
     met = [point for point in frontier if point.sure >= config.recall_target]
     best = min(met, key=lambda point: point.mean_us) if met else max(frontier, key=lambda point: point.sure)
-    measures = {"target_met": bool(met), "search": best.search, "frontier": [point.as_json() for point in frontier]}
-    return Built(None, {**stated, **measures}, {f"{FOLDER}/{name}": content for name, content in files.items()})
+    return Built(
+        None,
+        {**stated, **building.measures(best, frontier)},
+        {f"{FOLDER}/{name}": content for name, content in files.items()},
+    )
 
 
-def _built(vectors: np.ndarray, metric: str, leaves: int) -> dict[str, bytes]:
-    """Return ScaNN's files, with the settings of its own documentation: two dimensions a code, threshold 0.2."""
-    try:
-        module = extension("[index] kind = 'scann'")
-    except InvalidRelease as error:
-        raise ReleaseError(str(error)) from None
+def _built(vectors: np.ndarray, metric: str, leaves: int, folder: Path) -> dict[str, bytes]:
+    """Write and return ScaNN's files, with the settings of its documentation: two dimensions a code, threshold 0.2."""
+    module = extension("[index] kind = 'scann'")
     data = normalised(vectors) if metric == "cosine" else np.ascontiguousarray(vectors, dtype=np.float32)
     searcher = module.ScannNumpy(data, _configuration(data.shape, metric, leaves), os.cpu_count() or 1)
-    with tempfile.TemporaryDirectory() as folder:
-        searcher.serialize(folder, False)
-        for name in fnmatch.filter(ASSETS, "*.npy"):  # in NumPy's own spelling, which releases have
-            np.save(Path(folder) / name, np.load(Path(folder) / name, allow_pickle=False), allow_pickle=False)
-        return {name: (Path(folder) / name).read_bytes() for name in (*ASSETS, CONFIG)}
+    searcher.serialize(str(folder), False)
+    for name in fnmatch.filter(ASSETS, "*.npy"):  # in NumPy's own spelling, which releases have
+        np.save(folder / name, np.load(folder / name, allow_pickle=False), allow_pickle=False)
+    return {name: (folder / name).read_bytes() for name in (*ASSETS, CONFIG)}
 
 
 def _configuration(shape: tuple[int, ...], metric: str, leaves: int) -> str:

@@ -52,28 +52,9 @@ class Target:
 def draw_requests(run: Path, count: int, *, top_k: int | None = None, seed: int = 42) -> Query:
     """Draw real requests from the test interactions of a run; frequent users come as often as they did.
 
-    Playlists that are held out whole are unknown to the release; then the requests come from the validation part.
-
-    Parameters
-    ----------
-    run
-        Directory of the run.
-    count
-        Interactions to draw, or all of them if there are fewer.
-    top_k
-        Items per request; by default the release's own number.
-    seed
-        Of the drawing.
-
-    Returns
-    -------
-    Query
-        User ids and times (int64, seconds since 1970), one row per interaction.
-
-    Raises
-    ------
-    StageError
-        The run has no features yet.
+    They are user ids and times, one row per interaction, `count` or all that there are. Playlists that are held out
+    whole are unknown to the release; then the requests come from the validation part. Raise StageError if there are no
+    features.
     """
     import pyarrow.parquet
 
@@ -96,25 +77,9 @@ def benchmark(
     concurrencies: Sequence[int] = (1, 4, 16),
     progress: Progress = silent,
 ) -> list[Point]:
-    """Measure every batch size at every concurrency.
+    """Measure every batch size (rows per request) at every concurrency (requests in flight): one point for each.
 
-    Parameters
-    ----------
-    target
-        The running server.
-    requests
-        Rows that are sent in turn.
-    batches
-        Rows per request.
-    concurrencies
-        Requests in flight.
-    progress
-        Called with a line of text before each measurement.
-
-    Returns
-    -------
-    list of Point
-        Latencies in milliseconds, rows per second and CPU milliseconds per row, one point per combination.
+    `requests` are rows that are sent in turn.
 
     Raises
     ------

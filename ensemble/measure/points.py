@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -45,13 +45,7 @@ def save(points: Sequence[Point], json: Path, picture: Path | None = None) -> No
 
 
 def load(json: Path) -> list[Point]:
-    """Read what `save` wrote.
-
-    Raises
-    ------
-    StageError
-        The file is missing or holds something else.
-    """
+    """Read what `save` wrote; raise StageError if the file is missing or holds something else."""
     try:
         return msgspec.json.decode(json.read_bytes(), type=list[Point])
     except FileNotFoundError:
@@ -77,18 +71,25 @@ def table(points: Sequence[Point]) -> Table:
 
 def draw(points: Sequence[Point]) -> bytes:
     """Return the latency/throughput curve as a PNG: a line per layout and batch size; numbers are concurrency."""
+    return as_png(lambda axes: _draw_curve(axes, points))
+
+
+def as_png(draw_on: Callable[[Any], None]) -> bytes:
+    """Return a picture as a PNG, given what draws it on axes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # no display, no global state
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 4.6), dpi=150, layout="constrained")
-    axes = figure.add_subplot()
+    figure, picture = Figure(figsize=(7.2, 4.6), dpi=150, layout="constrained"), io.BytesIO()
+    draw_on(figure.add_subplot())
+    FigureCanvasAgg(figure).print_png(picture)
+    return picture.getvalue()
+
+
+def _draw_curve(axes: Any, points: Sequence[Point]) -> None:
     lines = [list(group) for _, group in groupby(sorted(points, key=_order), key=lambda point: _order(point)[:2])]
     for number, line in enumerate(lines):
         _draw_line(axes, line, f"C{number}")
     _label_axes(axes, points)
-    picture = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(picture)
-    return picture.getvalue()
 
 
 def _order(point: Point) -> tuple[str, int, int]:

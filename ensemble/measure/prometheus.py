@@ -65,15 +65,11 @@ def read(address: str, timeout_s: float = 3.0) -> Samples:
     try:
         # Triton waits for connections that are kept when it is told to stop.
         connection.request("GET", "/metrics", headers={"Connection": "close"})
-        text = connection.getresponse().read().decode("utf-8", "replace")
+        return parse(connection.getresponse().read().decode("utf-8", "replace"))
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise ServerError(f"{address}: no metrics: {error}; is it the server's --metrics-port?") from None
     finally:
         connection.close()
-    try:
-        return parse(text)
-    except ValueError as error:
-        raise ServerError(f"{address}: no metrics: {error}; is it the server's --metrics-port?") from None
 
 
 def parse(text: str) -> Samples:

@@ -98,23 +98,7 @@ class Status:
 
 
 def places(repository: Path) -> list[Place]:
-    """Find the supervised servers of a repository that run on this machine.
-
-    Parameters
-    ----------
-    repository
-        Directory of the model repository.
-
-    Returns
-    -------
-    list of Place
-        Their addresses and the records of their supervisors.
-
-    Raises
-    ------
-    ServerError
-        There are none.
-    """
+    """Find the supervised servers of a repository that run on this machine; raise ServerError if there are none."""
     running = []
     for port, stated in kept(repository).items():
         if psutil.pid_exists(stated.get("supervisor_pid", -1)):
@@ -129,15 +113,10 @@ def places(repository: Path) -> list[Place]:
 
 
 def metrics_address(grpc: str) -> str:
-    """Return the address of the metrics of the server at a gRPC address, host:port.
+    """Return the address of the metrics of the server at a gRPC address; raise ServerError unless that is host:port.
 
-    On this machine that is one of the other ports of its process, at the same host or at 127.0.0.1. Elsewhere the
-    default is assumed: the next port of the same host.
-
-    Raises
-    ------
-    ServerError
-        `grpc` is not host:port.
+    On this machine it is one of the other ports of the server's process, at the same host or at 127.0.0.1. Elsewhere
+    the default is assumed: the next port of the same host.
     """
     check_address(grpc)
     host, _, port = grpc.rpartition(":")
@@ -150,18 +129,7 @@ def metrics_address(grpc: str) -> str:
 
 
 def status(place: Place) -> Status:
-    """Ask a server for its health and its metrics.
-
-    Parameters
-    ----------
-    place
-        The server's addresses, as `places` returns them.
-
-    Returns
-    -------
-    Status
-        Models with their health and figures. What does not answer is stated there; nothing is raised.
-    """
+    """Ask a server for its health and its metrics. What does not answer is stated there; nothing is raised."""
     samples, problem = None, ""
     try:
         samples = read(place.metrics)

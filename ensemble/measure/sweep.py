@@ -97,26 +97,8 @@ class Objective:
 def sweep(release: Path, requests: Query, objective: Objective, progress: Progress = silent) -> Sweep:
     """Measure settings of a release until all are done or the time is up; the release's own comes first.
 
-    Parameters
-    ----------
-    release
-        Directory of the release.
-    requests
-        Rows that are sent in turn.
-    objective
-        Latency objective in milliseconds, load, and minutes for the search.
-    progress
-        Called with a line of text before each measurement.
-
-    Returns
-    -------
-    Sweep
-        All measurements and the best setting.
-
-    Raises
-    ------
-    BenchmarkError, ClientError, ServerError
-        A server does not start, or fails during a measurement.
+    `requests` are rows that are sent in turn. Raise BenchmarkError, ClientError or ServerError if a server does not
+    start, or fails during a measurement.
     """
     deadline = time.monotonic() + 60 * objective.minutes
     stated = Release.open(release).manifest["serving"]

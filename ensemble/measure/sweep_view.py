@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import io
+from typing import Any
 
 from rich.table import Table
 
+from ensemble.measure.points import as_png
 from ensemble.measure.sweep import Measured, Sweep
 
 
@@ -44,11 +45,10 @@ def sweep_table(sweep: Sweep) -> Table:
 
 def draw(sweep: Sweep) -> bytes:
     """Return rows/s against p99 as a PNG: every measurement, the frontier, the objective and the best."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # no display, no global state
-    from matplotlib.figure import Figure
+    return as_png(lambda axes: _draw(axes, sweep))
 
-    figure = Figure(figsize=(7.2, 4.6), dpi=150, layout="constrained")
-    axes = figure.add_subplot()
+
+def _draw(axes: Any, sweep: Sweep) -> None:
     axes.scatter(*_places(sweep.measured), color="0.7", s=18, label="measured")
     axes.plot(*_places(sweep.frontier()), "o-", color="C0", label="no other has more rows/s at a lower p99")
     axes.axvline(sweep.p99_ms, color="C3", linestyle="--", linewidth=1, label=f"objective, {sweep.p99_ms:g} ms")
@@ -61,9 +61,6 @@ def draw(sweep: Sweep) -> bytes:
     axes.set_title("Server options: throughput and latency", fontsize=10, loc="left")
     axes.grid(visible=True, which="major", alpha=0.3)
     axes.legend(fontsize=8, frameon=False)
-    picture = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(picture)
-    return picture.getvalue()
 
 
 def _places(measured: list[Measured]) -> tuple[list[float], list[float]]:

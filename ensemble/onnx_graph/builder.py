@@ -34,9 +34,9 @@ class Builder:
         self.inputs.append(helper.make_tensor_value_info(name, TYPES[dtype], shape))
         return name
 
-    def constant(self, value: Any, dtype: Any = None) -> str:
-        """Return the name of a constant; equal small ones are held once."""
-        array = np.asarray(value, dtype=dtype)
+    def constant(self, value: Any) -> str:
+        """Return the name of a constant, int64 of an int and float64 of a float; equal small ones are held once."""
+        array = np.asarray(value)
         key = (array.dtype.str, array.shape, array.tobytes()) if array.size < 64 and array.dtype != object else ()
         if key and key in self._known:
             return self._known[key]
@@ -50,14 +50,15 @@ class Builder:
             self._known[key] = name
         return name
 
-    def add(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
-        """Add a node with one output and return its name."""
+    def add(self, kind: str, *inputs: Any, domain: str = "", **attributes: Any) -> str:
+        """Add a node with one output and return its name; inputs are names, or the values of constants."""
         return self.add_all(kind, 1, *inputs, domain=domain, **attributes)[0]
 
-    def add_all(self, kind: str, outputs: int, *inputs: str, domain: str = "", **attributes: Any) -> list[str]:
+    def add_all(self, kind: str, outputs: int, *inputs: Any, domain: str = "", **attributes: Any) -> list[str]:
         """Add a node and return the names of its outputs."""
         names = [f"{kind}_{len(self._nodes)}_{place}" for place in range(outputs)]
-        self._nodes.append(helper.make_node(kind, list(inputs), names, domain=domain, **attributes))
+        taken = [value if isinstance(value, str) else self.constant(value) for value in inputs]
+        self._nodes.append(helper.make_node(kind, taken, names, domain=domain, **attributes))
         return names
 
     def cast(self, value: str, dtype: str) -> str:
@@ -69,8 +70,8 @@ class Builder:
         kind = "keys_strings" if keys.dtype == object else "keys_int64s"
         listed = [key.encode() for key in keys.tolist()] if keys.dtype == object else keys.tolist()
         if not listed:
-            zeros = self.add("Mul", self.cast(self.add("Equal", values, values), "int64"), self.constant(0, np.int64))
-            return self.add("Add", zeros, self.constant(default, np.int64))
+            zeros = self.add("Mul", self.cast(self.add("Equal", values, values), "int64"), 0)
+            return self.add("Add", zeros, default)
         attributes = {kind: listed, "values_int64s": codes.tolist(), "default_int64": default}
         return self.add("LabelEncoder", values, domain=ML, **attributes)
 

@@ -10,26 +10,19 @@ import numpy as np
 
 from ensemble.onnx_graph.builder import Builder
 from ensemble.onnx_graph.kinds import OPERATORS, is_null
-from ensemble.release.raw_feeds import NULLS
-from ensemble.serving.files.lookup import Strings
+from ensemble.release.raw_feeds import ITEMS, NULLS, TIMES, Unsupported
+from ensemble.serving.files.arrays import read_values
+from ensemble.serving.files.release import Folder
 from ensemble.serving.query.kinds import OPERATORS as SERVED
 from ensemble.serving.query.sequence import FIRST_ITEM, HISTORY, HISTORY_AGE, TIME
 from ensemble.serving.query.vocabulary import FIRST_KNOWN, UNSEEN
-
-ITEMS, TIMES = "history_item_ids", "history_timestamps"
-
-
-class Unsupported(Exception):
-    """What a graph cannot express; says what."""
 
 
 class RawColumns:
     """The transform of a release's query side, `directory`; `trained_ids` are the items that the towers know.
 
-    Raises
-    ------
-    Unsupported
-        A step tokenises text, hashes strings or crosses columns, or knows the value that is a null here.
+    Raises Unsupported: a step tokenises text, hashes strings or crosses columns, or knows the value that is a null
+    here.
     """
 
     def __init__(self, graph: Builder, directory: Path, trained_ids: np.ndarray) -> None:
@@ -71,7 +64,7 @@ class RawColumns:
         """Return codes of values: known ones from 3, others 2; nulls are the caller's affair."""
         if "hash_buckets" in step:
             raise Unsupported(f"feature '{step['output']}': ONNX does not have the release's hash function")
-        known = _vocabulary(self.directory, step["vocabulary"], dtype)
+        known = read_values(Folder(self.directory), step["vocabulary"], dtype)
         if NULLS[dtype] in known.tolist():
             raise Unsupported(f"feature '{step['output']}': knows the value {NULLS[dtype]!r}, which is null here")
         return self.graph.lookup(value, known, np.arange(len(known)) + FIRST_KNOWN, UNSEEN)
@@ -80,50 +73,36 @@ class RawColumns:
         """Fill in the time where it is null: that of the newest entry of the history. A graph has no clock."""
         if self._dtypes.get(TIME) != "int64":
             return raw
-        graph, axis = self.graph, self.graph.constant([1], np.int64)
-        zero = graph.add("Unsqueeze", graph.add("Mul", raw[TIME], graph.constant(0, np.int64)), axis)
+        graph = self.graph
+        zero = graph.add("Unsqueeze", graph.add("Mul", raw[TIME], 0), [1])
         newest = graph.add("ReduceMax", graph.add("Concat", raw[TIMES], zero, axis=1), axes=[1], keepdims=0)
         return {**raw, TIME: graph.add("Where", is_null(graph, raw[TIME], "int64"), newest, raw[TIME])}
 
     def _history(self, raw: dict[str, str], step: dict[str, Any]) -> tuple[str, str]:
         """Return codes and ages of the newest entries up to the query's time, newest first."""
         graph, width = self.graph, int(step["max_length"])
-        now = graph.add("Unsqueeze", raw[TIME], graph.constant([1], np.int64))
+        now = graph.add("Unsqueeze", raw[TIME], [1])
         # The later of equal times is the newer, and TopK takes the first of equal ones: so from the end.
         ids, times = (self._from_the_end(raw[name]) for name in (ITEMS, TIMES))
         rows = graph.lookup(ids, self._trained, np.arange(len(self._trained)), -1)
         usable = graph.add("Not", is_null(graph, ids, "string" if self._trained.dtype == object else "int64"))
         usable = graph.add("And", usable, graph.add("LessOrEqual", times, now))
         values = {
-            "seconds": (graph.add("Where", usable, times, graph.constant(-1, np.int64)), -1),
-            "codes": (graph.add("Add", rows, graph.constant(FIRST_ITEM, np.int64)), 0),
+            "seconds": (graph.add("Where", usable, times, -1), -1),
+            "codes": (graph.add("Add", rows, FIRST_ITEM), 0),
             "times": (times, 0),
         }
-        padded = {name: self._padded(value, width, filled) for name, (value, filled) in values.items()}
-        newest, order = graph.add_all("TopK", 2, padded["seconds"], graph.constant([width], np.int64), axis=1)
-        present = graph.add("GreaterOrEqual", newest, graph.constant(0, np.int64))
+        # With `width` columns more, so that as many can be taken.
+        padded = {name: graph.add("Pad", value, [0, 0, 0, width], filled) for name, (value, filled) in values.items()}
+        newest, order = graph.add_all("TopK", 2, padded["seconds"], [width], axis=1)
+        present = graph.add("GreaterOrEqual", newest, 0)
         codes = graph.add("GatherElements", padded["codes"], order, axis=1)
         ages = graph.add("Sub", now, graph.add("GatherElements", padded["times"], order, axis=1))
-        parts = [graph.add("Where", present, part, graph.constant(0, np.int64)) for part in (codes, ages)]
+        parts = [graph.add("Where", present, part, 0) for part in (codes, ages)]
         if step.get("pad_left"):
             parts = [self._from_the_end(part) for part in parts]
         return parts[0], graph.cast(parts[1], "float32")
 
     def _from_the_end(self, value: str) -> str:
-        last, before, axis, back = ([-1], [-(2**62)], [1], [-1])
-        return self.graph.add(
-            "Slice", value, *(self.graph.constant(bound, np.int64) for bound in (last, before, axis, back))
-        )
-
-    def _padded(self, value: str, width: int, filled: int) -> str:
-        """Return int64 [n, m] with `width` columns more, so that as many can be taken."""
-        pads = self.graph.constant([0, 0, 0, width], np.int64)
-        return self.graph.add("Pad", value, pads, self.graph.constant(filled, np.int64))
-
-
-def _vocabulary(directory: Path, name: str, dtype: str) -> np.ndarray:
-    """Read the known values in the order of their codes: int64 or `str` objects [n]."""
-    if dtype != "string":
-        return np.load(directory / f"{name}.npy", allow_pickle=False)
-    parts = (np.load(directory / f"{name}.{part}.npy", allow_pickle=False) for part in ("utf8", "offsets"))
-    return Strings(*parts)[:]
+        last, before, axis, back = [-1], [-(2**62)], [1], [-1]
+        return self.graph.add("Slice", value, last, before, axis, back)

@@ -12,13 +12,14 @@ import onnxruntime as ort
 
 from ensemble.batch.everybody import known_users
 from ensemble.onnx_graph.builder import Builder
-from ensemble.onnx_graph.columns import ITEMS, TIMES, RawColumns, Unsupported
+from ensemble.onnx_graph.columns import RawColumns
 from ensemble.onnx_graph.recommender import best
 from ensemble.onnx_graph.tower import whole_tower
-from ensemble.release.raw_feeds import PADDING, padded
+from ensemble.release.raw_feeds import EXCLUDE, ITEMS, PADDING, Unsupported, raw_feeds
 from ensemble.serving.files.release import Release
 from ensemble.serving.index.engine import PARAMETERS
 from ensemble.serving.query.sequence import TIME
+from ensemble.serving.query.times import FAR
 from ensemble.serving.query.transform import Column
 from ensemble.serving.retriever import Retriever
 from ensemble.serving.search.candidates import has_ranker
@@ -27,7 +28,6 @@ from workflows.errors import ReleaseError
 from workflows.files import atomic_write
 from workflows.progress import Progress
 
-EXCLUDE = "exclude_item_ids"
 TOLERANCE = 1e-5
 USERS, ROWS = 20_000, 64
 """So many users are compared at most, drawn evenly, and so many at a time."""
@@ -86,7 +86,7 @@ def write_onnx(release: Release, top_k: int, out: Path, progress: Progress) -> W
     users, swapped = check(session, retriever, top_k)
     atomic_write(out, content)
     inputs = {tensor.name: f"{tensor.type} {tensor.shape}" for tensor in session.get_inputs()}
-    return Written(out, inputs, min(top_k, _items(retriever)), users, swapped, len(content))
+    return Written(out, inputs, min(top_k, retriever.size[0]), users, swapped, len(content))
 
 
 def check_graph(graph: bytes, release: Release) -> None:
@@ -127,13 +127,10 @@ def _facts(release: Release) -> dict[str, str]:
 def check(session: Any, retriever: Retriever, top_k: int) -> tuple[int, int]:
     """Compare the answers to the release's users; return how many there are, and how many are `Written.swapped`.
 
-    Raises
-    ------
-    ReleaseError
-        An answer differs.
+    Raises ReleaseError: an answer differs.
     """
     compared = swapped = 0
-    for users, request, feeds in requests(retriever, min(top_k, _items(retriever))):
+    for users, request, feeds in requests(retriever, min(top_k, retriever.size[0])):
         expected = retriever.answer(request)
         ids, scores, counts = session.run(["item_id", "score", "count"], dict(feeds))
         real = np.arange(ids.shape[1]) < counts[:, None]
@@ -174,47 +171,13 @@ def requests(retriever: Retriever, top_k: int) -> Iterator[tuple[np.ndarray, Req
 
 def request_of(retriever: Retriever, rows: np.ndarray, top_k: int) -> tuple[np.ndarray, Request, Feeds]:
     """Return the users of some rows, what the release is asked for them, and what the graph is."""
-    release = retriever.release
-    offsets, items, stored = (
-        release.array("history/offsets.npy", np.int64),
-        release.array("history/item_index.npy", np.int32),
-        release.array("history/timestamp.npy", np.int64),
-    )
-    own = [slice(int(offsets[row]), int(offsets[row + 1])) for row in rows.tolist()]
-    histories, seconds = ([np.array(values[part], np.int64) for part in own] for values in (items, stored))
-    now = np.array([int(times.max(initial=0)) for times in seconds], np.int64)
-    users = known_users(release)[rows]
-    columns = {USER: Column(users)}
-    if any(column["name"] == TIME for column in retriever.transform.inputs):
-        columns[TIME] = Column(now)
-    nothing = np.zeros(0, np.int64), retriever.catalogue.rows.ids[:0]
+    users, ids = known_users(retriever.release)[rows], retriever.catalogue.rows.ids
+    newest = retriever.history.until(rows, np.full(len(rows), FAR), 1).seconds
+    columns = {USER: Column(users), TIME: Column(newest.max(axis=1, initial=0))}
+    nothing = np.zeros(0, np.int64), ids[:0]
     request = Request(columns, np.full(len(rows), top_k), np.zeros(len(rows), bool), nothing)
-    return users, request, feeds_of(retriever, columns, rows, histories, seconds)
-
-
-def feeds_of(
-    retriever: Retriever,
-    columns: Mapping[str, Column],
-    rows: np.ndarray,
-    histories: list[np.ndarray],
-    seconds: list[np.ndarray],
-) -> Feeds:
-    """Return what the graph takes for users of these rows with these histories: rows of items, and their times."""
-    stated = {column["name"]: column["dtype"] for column in retriever.transform.inputs}
-    full = retriever.users.complete(columns, rows)
-    catalogue = retriever.catalogue.rows.ids
-    width, kind = max(map(len, histories), default=0), "string" if catalogue.dtype == object else "int64"
-    items = np.full((len(rows), width), PADDING[kind], dtype=catalogue.dtype)
-    times = np.zeros((len(rows), width), np.int64)
-    for row, (own, when) in enumerate(zip(histories, seconds, strict=True)):
-        items[row, : len(own)], times[row, : len(own)] = catalogue[own], when
-    feeds = {name: padded(column, stated[name]) for name, column in full.items()}
-    nothing = np.zeros((len(rows), 0), dtype=catalogue.dtype)
-    return {**feeds, ITEMS: items, TIMES: times, EXCLUDE: nothing}
-
-
-def _items(retriever: Retriever) -> int:
-    return int(retriever.catalogue.rows.live.sum())
+    excluded = np.zeros((len(rows), 0), dtype=ids.dtype)
+    return users, request, {**raw_feeds(retriever, columns, rows), EXCLUDE: excluded}
 
 
 def _opened(content: bytes) -> Any:

@@ -13,6 +13,7 @@ from ensemble.serving.search.search import SPARE
 from ensemble.serving.triton.tensors import NO_SCORE
 
 Outputs = dict[str, tuple[str, str, list[Any]]]
+_LOWEST = np.float32(-np.inf)
 
 
 def best(
@@ -30,28 +31,22 @@ def best(
     for names in left_out:
         scores = _without(graph, scores, graph.lookup(names, ids, np.arange(len(ids)), len(ids)), len(ids))
     k = min(top_k, len(ids))
-    fetched = graph.constant([min(k + SPARE, len(ids))], np.int64)
+    fetched = [min(k + SPARE, len(ids))]
     _, candidates = graph.add_all("TopK", 2, scores, fetched, axis=1)
     candidates, _ = graph.add_all("TopK", 2, candidates, fetched, axis=1, largest=0)  # ascending, as ties are to be
-    allowed = graph.add("Greater", graph.add("GatherElements", scores, candidates, axis=1), _lowest(graph))
+    allowed = graph.add("Greater", graph.add("GatherElements", scores, candidates, axis=1), _LOWEST)
     exact = _exact(graph, queries, graph.add("Gather", vectors, candidates), metric)
-    score, places = graph.add_all(
-        "TopK", 2, graph.add("Where", allowed, exact, _lowest(graph)), graph.constant([k], np.int64), axis=1
-    )
+    score, places = graph.add_all("TopK", 2, graph.add("Where", allowed, exact, _LOWEST), [k], axis=1)
     rows = graph.add("GatherElements", candidates, places, axis=1)
-    real = graph.add("Greater", score, _lowest(graph))
+    real = graph.add("Greater", score, _LOWEST)
     nobody = np.array(PADDING[dtype], dtype=object if dtype == "string" else np.int64)
-    item_id = graph.add("Where", real, graph.add("Gather", graph.constant(ids), rows), graph.constant(nobody))
-    count = graph.add("ReduceSum", graph.cast(real, "int32"), graph.constant([1], np.int64), keepdims=0)
+    item_id = graph.add("Where", real, graph.add("Gather", ids, rows), nobody)
+    count = graph.add("ReduceSum", graph.cast(real, "int32"), [1], keepdims=0)
     return {
         "item_id": (item_id, dtype, ["n", k]),
-        "score": (graph.add("Max", score, graph.constant(NO_SCORE, np.float32)), "float32", ["n", k]),
+        "score": (graph.add("Max", score, NO_SCORE), "float32", ["n", k]),
         "count": (count, "int32", ["n"]),
     }
-
-
-def _lowest(graph: Builder) -> str:
-    return graph.constant(-np.inf, np.float32)
 
 
 def _prepared(graph: Builder, queries: str, metric: str) -> str:
@@ -60,8 +55,8 @@ def _prepared(graph: Builder, queries: str, metric: str) -> str:
         return queries
     wide = graph.cast(queries, "float64")
     length = graph.add("Sqrt", graph.add("ReduceSumSquare", wide, axes=[1], keepdims=1))
-    zero = graph.add("Equal", length, graph.constant(0, np.float64))
-    length = graph.add("Where", zero, graph.constant(1, np.float64), length)
+    zero = graph.add("Equal", length, 0.0)
+    length = graph.add("Where", zero, 1.0, length)
     return graph.cast(graph.add("Div", wide, length), "float32")
 
 
@@ -71,25 +66,23 @@ def _quick(graph: Builder, queries: str, vectors: str, metric: str) -> str:
     if metric != "l2":
         return products
     squares = graph.add("ReduceSumSquare", vectors, axes=[1], keepdims=0)
-    return graph.add("Sub", products, graph.add("Div", squares, graph.constant(2, np.float32)))
+    return graph.add("Sub", products, graph.add("Div", squares, np.float32(2)))
 
 
 def _exact(graph: Builder, queries: str, candidates: str, metric: str) -> str:
     """See `Scoring.exact`: float32 `[n, m]` of `[n, m, d]` candidates."""
-    wide = graph.add("Unsqueeze", graph.cast(queries, "float64"), graph.constant([1], np.int64))
+    wide = graph.add("Unsqueeze", graph.cast(queries, "float64"), [1])
     candidates = graph.cast(candidates, "float64")
     if metric != "l2":
         products = graph.add("Mul", candidates, wide)
-        return graph.cast(graph.add("ReduceSum", products, graph.constant([2], np.int64), keepdims=0), "float32")
+        return graph.cast(graph.add("ReduceSum", products, [2], keepdims=0), "float32")
     squares = graph.add("ReduceSumSquare", graph.add("Sub", candidates, wide), axes=[2], keepdims=0)
     return graph.cast(graph.add("Neg", squares), "float32")
 
 
 def _without(graph: Builder, scores: str, rows: str, items: int) -> str:
     """Return the scores with -inf in `rows`, int64 `[n, m]`; row `items` is no item's."""
-    wider = graph.add("Pad", scores, graph.constant([0, 0, 0, 1], np.int64), graph.constant(0, np.float32))
-    shape = graph.add("Shape", rows)
-    nothing = graph.add("Expand", _lowest(graph), shape)
+    wider = graph.add("Pad", scores, [0, 0, 0, 1], np.float32(0))
+    nothing = graph.add("Expand", _LOWEST, graph.add("Shape", rows))
     marked = graph.add("ScatterElements", wider, rows, nothing, axis=1)
-    ends = ([0], [items], [1])
-    return graph.add("Slice", marked, *(graph.constant(bound, np.int64) for bound in ends))
+    return graph.add("Slice", marked, [0], [items], [1])

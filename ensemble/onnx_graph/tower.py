@@ -19,10 +19,7 @@ _LARGEST = (1 << 31) - (1 << 26)
 def whole_tower(release: Release) -> onnx.ModelProto:
     """Return the query tower without tables beside it, for what reads nothing but a graph.
 
-    Raises
-    ------
-    ReleaseError
-        With its tables it is too large for an ONNX file.
+    Raises ReleaseError: with its tables it is too large for an ONNX file.
     """
     path = release.path / "towers/query.onnx"
     model = onnx.load(str(path))

@@ -18,19 +18,10 @@ and descriptions name one item each, and nobody filters by them."""
 
 
 def write_attributes(catalogue: pd.DataFrame, items: Path, every: bool = False) -> None:
-    """Write `attributes.json` and `attributes/` of a release, one row per row of the catalogue.
+    """Write `attributes.json` and `attributes/` of a release's folder `items`, one row per row of the catalogue.
 
     Text, lists of text or integers and booleans become tags, numbers stay numbers (NaN: missing). The id, dates and
-    text that names single items are left out; `attributes.json` records why.
-
-    Parameters
-    ----------
-    catalogue
-        Item columns, one row per item.
-    items
-        The folder `items` of the release.
-    every
-        Keep text columns however many distinct values they have.
+    text that names single items are left out, unless `every` text column is kept; `attributes.json` records why.
     """
     (items / "attributes").mkdir()
     described: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""Writes table columns as the .npy files that `ensemble.serving.files.arrays` reads."""
+"""Writes table columns, and lookups of ids and values, as the .npy files that `ensemble.serving.files` reads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ensemble.serving.files.arrays import pack_strings
+from ensemble.serving.files.arrays import narrowed, pack_strings
+from ensemble.serving.files.lookup import DICTIONARY, Strings, build_lookup
 from ensemble.serving.names import wrong_column
 from workflows.errors import ReleaseError
 
@@ -66,6 +67,29 @@ def is_null(value: Any) -> bool:
 def save(stem: Path, array: np.ndarray) -> None:
     """Write one array as `<stem>.npy`."""
     np.save(_with(stem, ".npy"), array, allow_pickle=False)
+
+
+def write_lookup(stem: Path, least: int = DICTIONARY) -> None:
+    """Write `<stem>.order.npy` and `<stem>.starts.npy` for distinct ids, if there are more than `least` of them."""
+    offsets_at = _with(stem, ".offsets.npy")
+    if offsets_at.exists():
+        offsets = narrowed(np.load(offsets_at))
+        np.save(offsets_at, offsets)
+        ids: Strings | np.ndarray = Strings(np.load(_with(stem, ".utf8.npy"), mmap_mode="r"), offsets)
+    else:
+        ids = np.load(_with(stem, ".npy"), mmap_mode="r").view(np.ndarray)
+    if len(ids) > least:
+        lookup = build_lookup(ids)
+        save(_with(stem, ".order"), lookup.order)
+        save(_with(stem, ".starts"), lookup.starts)
+
+
+def write_vocabulary_lookups(directory: Path) -> None:
+    """Write a lookup beside every large vocabulary of a transform."""
+    for place in sorted(directory.glob("*.npy")):
+        stem, suffix = place.name.split(".", 1)
+        if suffix == "offsets.npy" or (suffix == "npy" and np.load(place, mmap_mode="r").dtype == np.int64):
+            write_lookup(directory / stem)
 
 
 def _with(stem: Path, suffix: str) -> Path:

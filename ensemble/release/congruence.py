@@ -32,27 +32,12 @@ _SAMPLES = 64
 def check_congruence(
     release: Release, features: Path, reference: Reference | None, ranking: RankingReference | None = None
 ) -> None:
-    """Ask the release and the training side for sample queries and compare the answers.
+    """Ask the release, which may still be a draft, and the training side for sample queries; raise ReleaseError if they
+    differ.
 
-    Query vectors must be equal within `TOLERANCE` of their largest number or of 1, and the items those of an exact
-    search in float64, except where scores are tied. An approximate index must score its items rightly and return them
-    in order.
-
-    Parameters
-    ----------
-    release
-        The release, verified or still a draft.
-    features
-        The run's features, from which the sample queries are drawn.
-    reference
-        Training's query vectors, float32 [n, d], of n raw queries; None: not compared.
-    ranking
-        Training's ranking scores, float32 [n, m], compared relative to the largest one, or to 1; None: not compared.
-
-    Raises
-    ------
-    ReleaseError
-        They differ.
+    Query vectors must be equal within `TOLERANCE` of their largest number or of 1, the ranker's scores within that of
+    the largest one or of 1, and the items those of an exact search in float64, except where scores are tied. An
+    approximate index must score its items rightly and return them in order. A reference that is None is not compared.
     """
     retriever = Retriever(release)
     queries = sample_queries(features, [column["name"] for column in release.json("query/transform.json")["inputs"]])

@@ -13,10 +13,8 @@ from ensemble.triton.model_config import model_configs
 def examine(release: Release) -> Retriever:
     """Load a verified release as a server does, run its self-test and return it loaded.
 
-    Raises
-    ------
-    InvalidRelease
-        Its parts do not fit each other, its answers have changed, or Triton cannot be configured for it.
+    Raise InvalidRelease if its parts do not fit each other, its answers have changed, or Triton cannot be configured
+    for it.
     """
     retriever = Retriever(release)
     SelfTest.load(release).check(retriever)

@@ -27,19 +27,8 @@ _LARGEST = 1 << 20
 
 
 def new_keys(private: Path, public: Path) -> None:
-    """Write a new key pair.
-
-    Parameters
-    ----------
-    private
-        Where the private key goes, PEM; only its owner can read it.
-    public
-        Where the public key goes, PEM.
-
-    Raises
-    ------
-    ReleaseError
-        One of the files exists already.
+    """Write a new key pair, PEM, the private one readable by its owner alone; raise ReleaseError if a file exists
+    already.
     """
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
@@ -56,28 +45,12 @@ def new_keys(private: Path, public: Path) -> None:
 
 
 def sign(release: Path, key: Path, copies: Iterable[Path] = ()) -> Release:
-    """Verify a release and sign it with a private key.
+    """Verify a release and sign it with a private key; `copies` of the same release get the signature too.
 
-    Parameters
-    ----------
-    release
-        Directory of the release.
-    key
-        PEM file of an Ed25519 private key; `RETRIEVAL_KEY_PASSWORD` opens an encrypted one.
-    copies
-        Copies of the same release that get the signature too.
-
-    Returns
-    -------
-    Release
-        The signed release.
-
-    Raises
-    ------
-    ReleaseError
-        The release is damaged, or the key is not an Ed25519 private key.
+    `RETRIEVAL_KEY_PASSWORD` opens an encrypted key. Raise ReleaseError if the release is damaged, or `key` is no PEM
+    file of an Ed25519 private key.
     """
-    private, opened = _private_key(key), _opened(release)
+    private, opened = _private_key(key), open_release(release)
     signature = private.sign(_manifest_of(opened))
     for place in (opened.path, *copies):
         if (place / MANIFEST).read_bytes() == _manifest_of(opened):
@@ -87,9 +60,7 @@ def sign(release: Path, key: Path, copies: Iterable[Path] = ()) -> Release:
 
 def copies_in(repository: Path) -> list[Path]:
     """Return the releases within a Triton model repository."""
-    return [
-        place for model in models_in(repository) for place in sorted((repository / model).glob("*/release/")) if place
-    ]
+    return [place for model in models_in(repository) for place in sorted((repository / model).glob("*/release/"))]
 
 
 def is_signed(release: Path) -> bool:
@@ -98,22 +69,10 @@ def is_signed(release: Path) -> bool:
 
 
 def open_signed(release: Path, keys: Path, at_least: str | None = None) -> Release:
-    """Open a release after verifying its hashes and its signature.
+    """Open a release after verifying its hashes and its signature, by one of the Ed25519 public keys in a PEM file.
 
-    Parameters
-    ----------
-    release
-        Directory of the release.
-    keys
-        PEM file of Ed25519 public keys; one of them must have signed the release.
-    at_least
-        Earliest `created` that is accepted, ISO 8601 in UTC. An older release is validly signed as well, so that
-        anyone who can exchange releases could bring it back.
-
-    Returns
-    -------
-    Release
-        The verified release.
+    `at_least` is the earliest `created` that is accepted, ISO 8601 in UTC: an older release is validly signed as well,
+    so that anyone who can exchange releases could bring it back.
 
     Raises
     ------
@@ -127,7 +86,7 @@ def open_signed(release: Path, keys: Path, at_least: str | None = None) -> Relea
         raise ReleaseError(f"{release}: is not signed (no {SIGNATURE}); `retrieval sign {release} --key KEY` signs it")
     if manifest is None or not any(_fits(key, signature, manifest) for key in public):
         raise ReleaseError(f"{release / SIGNATURE}: is no signature of {MANIFEST} by a key in {keys}")
-    opened = _opened(release)
+    opened = open_release(release)
     if _manifest_of(opened) != manifest:  # it was changed after the signature was looked at
         raise ReleaseError(f"{release / MANIFEST}: changes while it is read")
     if at_least is not None and str(opened.manifest["created"]) < at_least:
@@ -183,7 +142,8 @@ def _key_file(path: Path) -> bytes:
         raise ReleaseError(f"{path}: no key there: {error.strerror}; `retrieval keys NAME` makes a pair") from None
 
 
-def _opened(release: Path) -> Release:
+def open_release(release: Path) -> Release:
+    """Open a release after verifying its hashes; raise ReleaseError if it is damaged."""
     try:
         return Release.open(release)
     except InvalidRelease as error:

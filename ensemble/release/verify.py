@@ -17,11 +17,10 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from ensemble.layouts import CONFIG, ONNX, models_in
-from ensemble.release.sign import open_signed, public_keys
-from ensemble.serving.errors import InvalidRelease
+from ensemble.release.sign import open_release, open_signed, public_keys
 from ensemble.serving.files.release import Release
 from ensemble.triton.repository import ENTRY, files_of
-from workflows.errors import ReleaseError
+from workflows.errors import ReleaseError, RetrievalError, ServerError
 from workflows.files import atomic_write
 
 _TRUSTED, _SINCE = ".trusted-{}.pem", ".since"
@@ -30,25 +29,12 @@ _CACHE = "__pycache__"
 
 
 def check_repository(repository: Path, keys: Path, at_least: str | None = None) -> list[Release]:
-    """Verify everything that a server on a model repository would load.
+    """Verify everything that a server on a model repository would load; return the releases, by ascending version.
 
-    Compiled Python (`__pycache__`, left by a Triton that was started otherwise) is removed, since Python would run it
-    in place of the verified code. Files whose names begin with a dot are ours, or were left half-written by a process
-    that was killed; nothing reads them.
-
-    Parameters
-    ----------
-    repository
-        Directory of the model repository.
-    keys
-        PEM file of Ed25519 public keys; each release must be signed by one of them.
-    at_least
-        Earliest `created` that is accepted, ISO 8601 in UTC.
-
-    Returns
-    -------
-    list of Release
-        The releases, by ascending version.
+    Each must be signed by one of the Ed25519 public keys in the PEM file `keys` and be `created` at `at_least` or
+    later. Compiled Python (`__pycache__`, left by a Triton that was started otherwise) is removed, since Python would
+    run it in place of the verified code. Files whose names begin with a dot are ours, or were left half-written by a
+    process that was killed; nothing reads them.
 
     Raises
     ------
@@ -150,11 +136,7 @@ def _remove_compiled(version: Path) -> None:
 
 
 def _check_same(place: Path, release: Release) -> None:
-    try:
-        same = Release.open(place).manifest == release.manifest
-    except InvalidRelease as error:
-        raise ReleaseError(str(error)) from None
-    if not same:
+    if open_release(place).manifest != release.manifest:
         raise ReleaseError(f"{place}: another release than {release.path}, of the same version; export both again")
 
 
@@ -170,10 +152,15 @@ def _served(model: Path, versions: set[str]) -> list[int]:
 def _parsed(path: Path) -> Any:
     if path.is_symlink():
         raise ReleaseError(f"{path}: is a symbolic link")
+    return read_config(path, ReleaseError)
+
+
+def read_config(path: Path, refusal: type[RetrievalError] = ServerError) -> Any:
+    """Read a `config.pbtxt`; raise `refusal` if it is not one."""
     try:
         return text_format.Parse(path.read_text(encoding="utf-8"), ModelConfig())
     except (OSError, ValueError, text_format.ParseError) as error:
-        raise ReleaseError(f"{path}: not a model configuration: {error}; export the repository again") from None
+        raise refusal(f"{path}: not a model configuration: {error}; export the repository again") from None
 
 
 def _files(directory: Path, leave_out: str | None) -> Iterator[str]:

@@ -19,11 +19,10 @@ from ensemble.config import Index, Promotion, Serving
 from ensemble.index.build import write_index
 from ensemble.index.queries import measured_on_test, query_vectors
 from ensemble.release.attributes import write_attributes
-from ensemble.release.columns import id_dtype, save, save_column, save_values
+from ensemble.release.columns import id_dtype, save, save_column, save_values, write_lookup, write_vocabulary_lookups
 from ensemble.release.congruence import RankingReference, Reference, check_congruence
 from ensemble.release.examination import examine
 from ensemble.release.item_columns import kinds_in, write_columns
-from ensemble.release.lookups import write_lookup, write_vocabulary_lookups
 from ensemble.release.user_features import write_ready
 from ensemble.serving import selftest
 from ensemble.serving.errors import InvalidRelease
@@ -92,22 +91,7 @@ class Settings:
 def write_release(run: Parts, training: Training, settings: Settings, progress: Progress = silent) -> Release:
     """Write a release, verify it and return it. The directory appears whole or not at all.
 
-    Parameters
-    ----------
-    run
-        Directories of the features, the towers and the ranker, and where the release goes.
-    training
-        References of the training side: query vectors, float32 [n, d], and ranking scores, float32 [n, m]. Both sides
-        are asked for sample users; where their answers differ by more than 1e-5, no release is written.
-    settings
-        Name, index, serving and promotion, as the recipe has them.
-    progress
-        Called with a line of text before each step.
-
-    Returns
-    -------
-    Release
-        The release, opened after every hash was verified.
+    Both sides are asked for sample users; where their answers differ by more than 1e-5, no release is written.
 
     Raises
     ------
@@ -143,14 +127,9 @@ def draft(directory: Path, manifest: dict[str, Any]) -> Release:
 
 
 def seal(directory: Path, manifest: dict[str, Any]) -> Release:
-    """Write the self-test and the manifest of a complete directory; return the release.
+    """Write the self-test and the manifest of a complete directory; return the release, or raise InvalidRelease.
 
     The result is opened, loaded, asked and configured for Triton as a server would do it.
-
-    Raises
-    ------
-    InvalidRelease
-        The parts of the release do not fit each other, or a server would not load it.
     """
     (directory / selftest.FILE).unlink(missing_ok=True)
     sample = selftest.sample(Retriever(draft(directory, manifest)))

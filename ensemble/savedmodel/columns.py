@@ -14,21 +14,16 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ensemble.release.raw_feeds import NULLS, PADDING
+from ensemble.release.raw_feeds import ITEMS, NULLS, PADDING, TIMES, Unsupported
 from ensemble.savedmodel.kinds import OPERATORS, Made, is_null
 from ensemble.savedmodel.recommender import table_of
-from ensemble.serving.files.lookup import Strings
+from ensemble.serving.files.arrays import read_values
+from ensemble.serving.files.release import Folder
 from ensemble.serving.query.kinds import OPERATORS as SERVED
 from ensemble.serving.query.sequence import FIRST_ITEM, HISTORY, HISTORY_AGE, TIME
 from ensemble.serving.query.vocabulary import FIRST_KNOWN, UNSEEN
 
-ITEMS, TIMES = "history_item_ids", "history_timestamps"
-
 Raw = Mapping[str, tf.Tensor]
-
-
-class Unsupported(Exception):
-    """The transform does something that TensorFlow cannot express; the message says what."""
 
 
 class RawColumns:
@@ -113,7 +108,7 @@ class RawColumns:
             raise Unsupported(f"feature '{step['output']}': TensorFlow does not have the release's hash function")
         name = step["vocabulary"]
         if name not in self.resources:
-            known = _vocabulary(self.directory, name, dtype)
+            known = read_values(Folder(self.directory), name, dtype)
             if NULLS[dtype] in known.tolist():
                 raise Unsupported(f"feature '{step['output']}': knows the value {NULLS[dtype]!r}, which is null here")
             self.resources[name] = table_of(known, np.arange(len(known)) + FIRST_KNOWN, UNSEEN)
@@ -136,10 +131,3 @@ class RawColumns:
 def _widened(values: tf.Tensor, width: int) -> tf.Tensor:
     padded = tf.pad(values, [[0, 0], [0, tf.maximum(0, width - tf.shape(values)[1])]])
     return tf.ensure_shape(padded, [None, width])
-
-
-def _vocabulary(directory: Path, name: str, dtype: str) -> np.ndarray:
-    """Read the known values in the order of their codes: int64 or `str` objects [n]."""
-    if dtype != "string":
-        return np.load(directory / f"{name}.npy")
-    return Strings(np.load(directory / f"{name}.utf8.npy"), np.load(directory / f"{name}.offsets.npy"))[:]

@@ -16,14 +16,12 @@ import numpy as np
 import tensorflow as tf
 
 from ensemble.release.congruence import TOLERANCE, exact_scores, raw_columns, sample_queries
-from ensemble.release.raw_feeds import PADDING, padded
+from ensemble.release.raw_feeds import EXCLUDE, PADDING, Unsupported, raw_feeds
 from ensemble.release.write import listing
-from ensemble.savedmodel.columns import ITEMS, TIMES, RawColumns, Unsupported
+from ensemble.savedmodel.columns import RawColumns
 from ensemble.savedmodel.recommender import Items
 from ensemble.serving.files.release import MANIFEST, Release
 from ensemble.serving.index.engine import PARAMETERS
-from ensemble.serving.query.sequence import FIRST_ITEM, TIME
-from ensemble.serving.query.transform import Column
 from ensemble.serving.retriever import Retriever
 from ensemble.serving.triton.tensors import NO_SCORE
 from models.towers.two_tower import TwoTowerModel
@@ -35,7 +33,6 @@ from workflows.progress import Progress
 
 FORMAT, KIND = 1, "saved-models"
 TOWER, RECOMMEND = "query_tower/1", "recommend/1"
-EXCLUDE = "exclude_item_ids"
 
 Feeds = Mapping[str, tf.Tensor]
 Function = Callable[[Feeds], dict[str, tf.Tensor]]
@@ -190,21 +187,6 @@ class _Samples:
                 f"no SavedModel was kept: what '{what}' answers is not the release's within {TOLERANCE}; report it "
                 "with the recipe and the versions that `pip freeze` prints"
             )
-
-
-def raw_feeds(retriever: Retriever, columns: Mapping[str, Column], users: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the raw columns as `recommend_raw` takes them, with the users' histories."""
-    full = retriever.users.complete(columns, users)
-    stated = {column["name"]: column["dtype"] for column in retriever.transform.inputs}
-    feeds = {name: padded(column, stated[name]) for name, column in full.items()}
-    if retriever.transform.sequence is None:
-        return feeds
-    past = retriever.history.until(users, full[TIME].values, retriever.transform.sequence.last)
-    # Newest first there, while of equal times the last one of a request counts as the newer.
-    codes, seconds = past.codes[:, ::-1], past.seconds[:, ::-1]
-    ids = retriever.catalogue.rows.ids
-    nothing = np.array(PADDING["string" if ids.dtype == object else "int64"], dtype=ids.dtype)
-    return {**feeds, ITEMS: np.where(codes > 0, ids[np.maximum(codes - FIRST_ITEM, 0)], nothing), TIMES: seconds}
 
 
 def _holder(model: TwoTowerModel) -> Any:

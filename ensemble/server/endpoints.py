@@ -57,10 +57,7 @@ class Addresses:
 def admin_key() -> str:
     """Return the key for administrative commands: the one in the environment, else a random one.
 
-    Raises
-    ------
-    ServerError
-        The environment's key is too short, or has characters that Triton's option cannot hold.
+    Raise ServerError if the environment's is too short, or has characters that Triton's option cannot hold.
     """
     key = os.environ.get(KEY_VARIABLE)
     if key is None:
@@ -75,23 +72,7 @@ def admin_key() -> str:
 def server_arguments(
     repository: Path, place: Addresses, key: str, tls: ServerTls | None = None, exit_timeout_seconds: int = 15
 ) -> list[str]:
-    """Return tritonserver's arguments, except for the backend directory; raises as `endpoint_options` does."""
-    options = {
-        "model-repository": repository,
-        **endpoint_options(place, key, tls),
-        "allow-gpu-metrics": "false",
-        # What is loaded changes when it is told to, and a release that fails to load must not make the server unready
-        # which goes on answering with the old one.
-        "model-control-mode": "explicit",
-        "load-model": "*",
-        "strict-readiness": "false",
-        "exit-timeout-secs": exit_timeout_seconds,
-    }
-    return ["--disable-auto-complete-config", *(f"--{name}={value}" for name, value in options.items())]
-
-
-def endpoint_options(place: Addresses, key: str, tls: ServerTls | None) -> dict[str, object]:
-    """Return Triton's options for its endpoints.
+    """Return tritonserver's arguments, except for the backend directory.
 
     Raises
     ------
@@ -106,7 +87,8 @@ def endpoint_options(place: Addresses, key: str, tls: ServerTls | None) -> dict[
     http: dict[str, object] = {"allow-http": "false"}
     if place.http_port is not None:
         http = {"http-address": place.host, "http-port": place.http_port, "http-restricted-api": guard}
-    return {
+    options = {
+        "model-repository": repository,
         "grpc-address": place.host,
         "grpc-port": place.grpc_port,
         "grpc-restricted-protocol": guard,
@@ -114,4 +96,12 @@ def endpoint_options(place: Addresses, key: str, tls: ServerTls | None) -> dict[
         "metrics-address": place.host_of("metrics"),
         "metrics-port": place.metrics_port,
         **({} if tls is None else tls.options()),
+        "allow-gpu-metrics": "false",
+        # What is loaded changes when it is told to, and a release that fails to load must not make the server unready
+        # which goes on answering with the old one.
+        "model-control-mode": "explicit",
+        "load-model": "*",
+        "strict-readiness": "false",
+        "exit-timeout-secs": exit_timeout_seconds,
     }
+    return ["--disable-auto-complete-config", *(f"--{name}={value}" for name, value in options.items())]

@@ -7,6 +7,7 @@ services are not on it, so Triton and the models never see them.
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 KEPT = ("HOME", "LD_LIBRARY_PATH", "RETRIEVAL_DELTA", "SSL_CERT_DIR", "SSL_CERT_FILE", "TMPDIR", "TZ")
@@ -33,11 +34,8 @@ def absolute_entries(paths: str) -> list[str]:
 
 def on_path(name: str) -> Path | None:
     """Return the first executable of that name in an absolute directory of PATH, if any."""
-    for directory in absolute_entries(os.environ.get("PATH", SYSTEM_PATH)):
-        executable = Path(directory) / name
-        if executable.is_file() and os.access(executable, os.X_OK):
-            return executable
-    return None
+    found = shutil.which(name, path=os.pathsep.join(absolute_entries(os.environ.get("PATH", SYSTEM_PATH))))
+    return Path(found) if found else None
 
 
 def reach_this_machine_directly() -> None:

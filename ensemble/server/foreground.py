@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from ensemble.server.server import Addresses, StartGivenUp, TritonServer
+from ensemble.server.endpoints import Addresses
+from ensemble.server.server import StartGivenUp, TritonServer
 from ensemble.supervision.events import Event
 from ensemble.supervision.supervisor import Supervisor
 from workflows.errors import ServerError
@@ -16,26 +17,11 @@ from workflows.errors import ServerError
 def serve(
     server: TritonServer, ready: Callable[[Addresses], None], watch: Callable[[Event], None] | None = None
 ) -> int:
-    """Run a server in the foreground. Call from the main thread, where Python handles signals.
+    """Run a server until SIGTERM or SIGINT, and return 0. Call from the main thread, where Python handles signals.
 
-    Parameters
-    ----------
-    server
-        The server; it is started and stopped here.
-    ready
-        Called with the server's addresses once it answers.
-    watch
-        Called with every event of a supervisor that repairs the server; None: it is not supervised.
-
-    Returns
-    -------
-    int
-        Exit status: 0 after SIGTERM or SIGINT.
-
-    Raises
-    ------
-    ServerError
-        It did not start, ended by itself without a supervisor, or could not be restarted.
+    `ready` is called with the server's addresses once it answers, `watch` with every event of a supervisor that repairs
+    the server; None: it is not supervised. Raise ServerError if it did not start, ended by itself without a supervisor,
+    or could not be restarted.
     """
     with _signals() as came:
         try:

@@ -55,16 +55,12 @@ def check_free(host: str, ports: dict[str, int]) -> None:
 
 
 def free_ports(host: str, count: int) -> list[int]:
-    """Return `count` distinct free ports, which this function gives to no other process of the machine.
+    """Return `count` distinct free ports, which this function gives to no other process of the machine, or raise
+    ServerError.
 
     They lie below the range of ports for outgoing connections; the kernel could give away one of those between this
     call and its use. Of two servers that start on the same port at once one ends, but only after the other was taken
     for it.
-
-    Raises
-    ------
-    ServerError
-        There are not enough.
     """
     free: list[int] = []
     _, ports = _own_ports(os.getpid())

@@ -29,21 +29,11 @@ os.execv(sys.argv[2], sys.argv[2:])
 def launch(
     command: Sequence[str], python: ServingPython, directory: Path, environment: Mapping[str, str]
 ) -> subprocess.Popen[str]:
-    """Start a command in a process group of its own, with output and errors on one pipe.
+    """Start a command in a process group of its own, with output and errors on one pipe, and no other variables than
+    given.
 
-    The kernel kills it when the calling thread ends (`man 2 PR_SET_PDEATHSIG`), hence also when this process is killed.
-    Its children must see to that for themselves; Triton's stubs do.
-
-    Parameters
-    ----------
-    command
-        The command and its arguments.
-    python
-        Interpreter that runs the few lines which bind the command to this thread.
-    directory
-        Working directory.
-    environment
-        All of its environment variables.
+    The kernel kills it when the calling thread ends (`man 2 PR_SET_PDEATHSIG`), hence also when this process is killed;
+    a few lines in an interpreter see to that. Its children must see to that for themselves; Triton's stubs do.
     """
     bound = [str(python.executable), "-I", "-S", "-c", _BOUND, str(os.getpid())]
     return subprocess.Popen(

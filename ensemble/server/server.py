@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from types import TracebackType
 
 import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
@@ -44,8 +43,6 @@ _REPORT_SECONDS = 3
 _REMEDY = "`chmod -R go-w` it, `chown` it to the user who serves, or keep it elsewhere (docs/security.md)"
 _IDLE = "All models are stopped, unloading models"
 """What Triton logs when it has been told to end and has answered everything."""
-
-__all__ = ["Addresses", "StartGivenUp", "TritonServer"]
 
 
 class StartGivenUp(Exception):
@@ -145,12 +142,8 @@ class TritonServer:
         return ClientTls(off=True) if self._tls is None else self._tls.own_client()
 
     def start(self, given_up: Callable[[], bool] = _never) -> None:
-        """Start Triton and wait until the model answers.
-
-        Parameters
-        ----------
-        given_up
-            Polled meanwhile; True gives up.
+        """Start Triton and wait until the model answers; give up, with StartGivenUp, when `given_up`, which is polled,
+        is true.
 
         Raises
         ------
@@ -160,8 +153,6 @@ class TritonServer:
         ReleaseError
             A release is not signed by the keys to `verify` with, code is not what this installation exports, or others
             may write to it.
-        StartGivenUp
-            `given_up` returned True.
         """
         if not self._models and ONNX in models_in(self.repository):
             raise ServerError(
@@ -199,12 +190,8 @@ class TritonServer:
     def verify(self) -> None:
         """Verify the repository if keys were given; otherwise warn of files that others may write to.
 
-        Raises
-        ------
-        ReleaseError
-            A release is not signed by the keys, code is not what this installation exports, or others may write to it.
-        ServerError
-            The server follows a delta directory, whose packages nobody signs.
+        Raise ReleaseError if a release is not signed by the keys, code is not what this installation exports, or others
+        may write to it; ServerError if the server follows a delta directory, whose packages nobody signs.
         """
         if self._verify is None:
             served = [self.repository, *([self._delta] if self._delta and self._delta.is_dir() else [])]
@@ -223,14 +210,19 @@ class TritonServer:
 
     def wait(self, given_up: Callable[[], bool] = _never) -> int | None:
         """Wait for Triton to end and return its exit status; None once `given_up`, which is polled, returns True."""
+        status = None
+        while status is None and not given_up():
+            status = self.ended()
+        return status
+
+    def ended(self) -> int | None:
+        """Return Triton's exit status; None if it runs for another fifth of a second."""
         if self._process is None:
             raise ServerError("Triton is not running")
-        while not given_up():
-            try:
-                return self._process.wait(_ASK_SECONDS)
-            except subprocess.TimeoutExpired:
-                continue
-        return None
+        try:
+            return self._process.wait(_ASK_SECONDS)
+        except subprocess.TimeoutExpired:
+            return None
 
     def stop(self, at_once: bool = False) -> None:
         """Let running requests finish and end Triton; kill it after the stop time-out.
@@ -271,9 +263,7 @@ class TritonServer:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def _command(self, server: Path, staging: Staging) -> list[str]:

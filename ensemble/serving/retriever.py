@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,7 +18,6 @@ from .search.candidates import has_ranker
 from .search.catalogue import Catalogue
 from .search.delta import DeltaLog
 from .search.filtered_search import search_filtered
-from .search.filters import Filter
 from .search.search import ItemSearch
 from .triton.metrics import Tally
 from .triton.tensors import NO_SCORE, USER, Reader, Request, input_tensors, output_tensors
@@ -26,7 +25,6 @@ from .triton.tensors import NO_SCORE, USER, Reader, Request, input_tensors, outp
 if TYPE_CHECKING:
     from .search.ranker import Ranker
 
-_FEW = 32
 RANKER_NS = 5000.0
 """Nanoseconds of a ranker per candidate: the slowest one in docs/models.md."""
 
@@ -85,10 +83,7 @@ class ItemAnswers:
     def refresh(self) -> bool:
         """Apply new changes; return whether there were any. Without changes this takes one system call.
 
-        Raises
-        ------
-        Exception
-            A package is damaged or does not fit; InvalidRelease says why. The catalogue stays as it was.
+        Raises Exception: a package is damaged or does not fit; InvalidRelease says why. The catalogue stays as it was.
         """
         if self._log is None or not self._log.changed():
             return False
@@ -162,13 +157,9 @@ class ItemAnswers:
             masks = [of_row.mask for of_row in filters if of_row is not None and of_row.mask is not None]
             filtered = sum(mask.total - mask.count for mask in masks)
         ids = catalogue.item_ids.take(best.item_index, mode="wrap")  # -1 is the last: no item
-        short = _short(best.count if candidates is None else np.minimum(best.count, request.top_k), request.top_k)
+        short = int(np.count_nonzero(best.count < request.top_k))
         self.tally.searched(perf_counter() - start, short, len(rows), filtered)
         return Answer(best.item_index, ids, best.score, best.count, user_rows >= 0)
-
-    def filters_of(self, texts: Sequence[str]) -> list[Filter | None]:
-        """Return the rows' filters; raise InvalidRequest naming the row whose filter is wrong."""
-        return self.catalogue.filters.of_rows(texts)
 
     def least_scores(self, request: Request) -> np.ndarray | None:
         """Return the minimum score of each row's answers, finite float32 [n]; None if no row has one."""
@@ -176,7 +167,7 @@ class ItemAnswers:
             return None
         least: list[float] = [
             float(NO_SCORE) if of_row is None or of_row.min_score is None else of_row.min_score
-            for of_row in self.filters_of(request.filters)
+            for of_row in self.catalogue.filters.of_rows(request.filters)
         ]
         return np.asarray(np.clip(least, NO_SCORE, -NO_SCORE), dtype=np.float32)
 
@@ -291,10 +282,3 @@ class Retriever(ItemAnswers):
                 f"{self.release.path}: the query tower wants {names}, which the transform does not make"
             )
         self.tower.check(self.features.extremes())
-
-
-def _short(counts: np.ndarray, top_k: np.ndarray) -> int:
-    """Return how many rows have fewer items than were asked for."""
-    if len(counts) <= _FEW and counts.tolist() == top_k.tolist():  # NumPy takes longer to find out what to do
-        return 0
-    return int(np.count_nonzero(counts < top_k))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 
 from ensemble.client.tls import ClientTls
 from ensemble.supervision.health import CanaryResult, canary
@@ -40,12 +40,7 @@ class Canaries:
 
     def results(self) -> list[tuple[float, CanaryResult]]:
         """Return the new results, each with the time at which its canary was sent (`time.monotonic`)."""
-        results = []
-        while True:
-            try:
-                results.append(self._results.get_nowait())
-            except Empty:
-                return results
+        return [self._results.get() for _ in range(self._results.qsize())]
 
     def _run(self) -> None:
         while not self._ended:

@@ -34,9 +34,9 @@ class Limits:
 class Hangs:
     """Detects hanging processes."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(self, limits: Limits = Limits()) -> None:
         """Start without any process."""
-        self._limits = limits or Limits()
+        self._limits = limits
         self._readers: dict[psutil.Process, PulseReader] = {}
         self._stopped: dict[psutil.Process, float] = {}
         self._per_batch: dict[str, int] = {}

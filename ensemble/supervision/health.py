@@ -20,23 +20,10 @@ CanaryResult = Result
 def canary(
     address: str, model: str | None = None, timeout_s: float = 2.0, tls: ClientTls | None = None
 ) -> CanaryResult:
-    """Ask a server a question whose answer is known, and judge the answer.
+    """Ask a server, host:port, a question whose answer is known, and judge the answer; nothing that it does is raised.
 
-    Parameters
-    ----------
-    address
-        host:port of its gRPC endpoint.
-    model
-        Name of the model; by default the one of ours that the server has.
-    timeout_s
-        Seconds for each of two requests: the configuration, which holds the answer, and the inference.
-    tls
-        Certificates; by default those of the environment.
-
-    Returns
-    -------
-    Result
-        The state of the server; nothing that the server does is raised.
+    The model is by default the one of ours that the server has; the time-out is for each of two requests: the
+    configuration, which holds the answer, and the inference.
     """
     with grpc.InferenceServerClient(address, **channel_options(address, tls)) as client:
         return check(OverGrpc(client, timeout_s), model)

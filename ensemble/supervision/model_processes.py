@@ -61,17 +61,6 @@ class Stubs:
         return [stub for stub in self._known.values() if stub.model == model and stub.alive]
 
 
-def kill(stubs: list[Stub]) -> list[int]:
-    """Kill those that still run; return their process ids."""
-    killed = []
-    for stub in stubs:
-        if stub.alive:
-            with suppress(psutil.Error):
-                stub.process.kill()
-                killed.append(stub.process.pid)
-    return killed
-
-
 def ended_children(server_pid: int) -> list[int]:
     """Return the ended children of a tritonserver; during its start each of them is a model that failed."""
     try:

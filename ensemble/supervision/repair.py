@@ -11,23 +11,47 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from http.client import HTTPException
+
+import psutil
 
 from ensemble.deploy.swap import deployment_lock
 from ensemble.server.server import TritonServer
 from ensemble.serving.triton.backlog import read_metrics
 from ensemble.supervision.events import Events
-from ensemble.supervision.model_processes import Stub, Stubs, kill
-from ensemble.supervision.pace import Pace
+from ensemble.supervision.model_processes import Stub, Stubs
 from ensemble.triton.model_control import ModelControl
 from workflows.errors import ReleaseError, ServerError
 
 _MOST_RESTARTS = 5
 _LEFT_SECONDS = 10.0
 _LOAD_SECONDS = 120.0
+_SHORTEST_SECONDS = 0.5
+_LONGEST_SECONDS = 30.0
+_HELD_SECONDS = 2.0
 
 GivenUp = Callable[[], bool]
+
+
+class Pace:
+    """The pace of repairs: at once, but after a repair that did not hold twice as slow each time."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Take a clock, in seconds."""
+        self._clock = clock
+        self._in_a_row, self._ended = 0, -float("inf")
+
+    def pause(self) -> float:
+        """Return the seconds to wait before repairing a fault that was just noticed."""
+        if self._clock() - self._ended > _HELD_SECONDS:
+            self._in_a_row = 0
+        return min(_SHORTEST_SECONDS * 2.0 ** (self._in_a_row - 1), _LONGEST_SECONDS) if self._in_a_row else 0.0
+
+    def repaired(self) -> None:
+        """Note that a repair ended, successfully or not."""
+        self._in_a_row += 1
+        self._ended = self._clock()
 
 
 class Repairs:
@@ -101,23 +125,9 @@ class Repairs:
             return 0
 
     def restart(self, reason: str, given_up: GivenUp, at_once: bool = False) -> None:
-        """Restart the server.
+        """Restart the server, `at_once` without waiting for the requests that are in it.
 
-        Parameters
-        ----------
-        reason
-            For the event.
-        given_up
-            Polled meanwhile; True gives up.
-        at_once
-            Do not wait for the requests that are in it.
-
-        Raises
-        ------
-        ServerError
-            That failed several times in a row.
-        StartGivenUp
-            `given_up` returned True.
+        Raise ServerError if that failed several times in a row, StartGivenUp when `given_up`, which is polled, is true.
         """
         self._events.add("restarting", reason=reason)
         for attempt in range(1, _MOST_RESTARTS + 1):
@@ -141,8 +151,11 @@ class Repairs:
 
     def kill(self, stubs: list[Stub], reason: str) -> None:
         """Kill processes, so that their requests fail after a second instead of waiting for ever."""
-        for pid in kill(stubs):
-            self._events.add("process_killed", pid=pid, reason=reason)
+        for stub in stubs:
+            if stub.alive:
+                with suppress(psutil.Error):
+                    stub.process.kill()
+                    self._events.add("process_killed", pid=stub.process.pid, reason=reason)
 
     def end_left(self) -> None:
         """Kill processes that a reload left over: Triton never finishes unloading a model with a dead process."""

@@ -10,31 +10,24 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ensemble.layouts import CHAINED, STEPS, answering_models
 from ensemble.server.server import TritonServer
 from ensemble.supervision.canaries import Canaries
 from ensemble.supervision.events import Event, Events, ignored, now
-from ensemble.supervision.hangs import Hangs, Limits
+from ensemble.supervision.hangs import Hangs
 from ensemble.supervision.health import CanaryResult
 from ensemble.supervision.repair import GivenUp, Repairs
 
-
-@dataclass(frozen=True)
-class Patience:
-    """When the supervisor intervenes."""
-
-    canary_seconds: float = 5.0
-    """Between two canaries."""
-    timeout_seconds: float = 5.0
-    """For each of a canary's questions. Long: a machine without a free core is late, too, and a reload is no help."""
-    failures: int = 2
-    """So many in a row, a second apart, are a fault."""
-    batches: int = 3
-    """So many of them may wait, and fail one a second, for a process that died; else the server is started again."""
-    limits: Limits = field(default_factory=Limits)
-    """When a process hangs, whatever the canary says."""
+_CANARY_SECONDS = 5.0
+"""Between two canaries."""
+_TIMEOUT_SECONDS = 5.0
+"""For each of a canary's questions. Long: a machine without a free core is late, too, and a reload is no help."""
+_FAILURES = 2
+"""So many canaries that fail in a row, a second apart, are a fault."""
+_BATCHES = 3
+"""So many of them may wait, and fail one a second, for a process that died; else the server is started again."""
 
 
 @dataclass
@@ -54,29 +47,22 @@ class Supervisor:
 
     def __init__(self, server: TritonServer, tell: Callable[[Event], None] = ignored) -> None:
         """Take a running server; `tell` is called with every event, in the thread that calls `run`."""
-        self._server, self._patience = server, Patience()
-        place = server.addresses
+        self._server, place = server, server.addresses
         facts = {"host": place.host, "ports": place.ports, "supervisor_pid": os.getpid(), "started": now()}
         self.events = Events(server.repository, place.grpc_port, tell, **facts)
         self._health = {model: _Health() for model in answering_models(server.repository)}
-        self._repairs, self._hangs = Repairs(server, self.events), Hangs(self._patience.limits)
+        self._repairs, self._hangs = Repairs(server, self.events), Hangs()
         self._due: dict[str, str] = {}
         self._told: dict[str, dict[str, object]] = {}
         self._asked = False
 
     def run(self, given_up: GivenUp) -> None:
-        """Watch and repair until `given_up`, which is polled, returns True.
+        """Watch and repair until `given_up`, which is polled, is true; during a restart it raises StartGivenUp then.
 
-        Raises
-        ------
-        ServerError
-            The server could not be restarted, several times in a row.
-        StartGivenUp
-            `given_up` returned True during a restart.
+        Raise ServerError if the server could not be restarted, several times in a row.
         """
-        server, patience = self._server, self._patience
-        settings = server.addresses.grpc, list(self._health), patience.canary_seconds, patience.timeout_seconds
-        with Canaries(*settings, server.client_tls) as canaries:
+        address, tls = self._server.addresses.grpc, self._server.client_tls
+        with Canaries(address, list(self._health), _CANARY_SECONDS, _TIMEOUT_SECONDS, tls) as canaries:
             try:
                 while not given_up():
                     if self._look(canaries, given_up):
@@ -86,8 +72,7 @@ class Supervisor:
 
     def _look(self, canaries: Canaries, given_up: GivenUp) -> bool:
         """Check once, for a fifth of a second if nothing is wrong; return whether something was repaired."""
-        returns_at_once = iter((False, True))
-        status = self._server.wait(lambda: next(returns_at_once) or given_up())
+        status = self._server.ended()
         if given_up():
             return False
         if status is not None:
@@ -130,7 +115,7 @@ class Supervisor:
             health.failures += 1
             health.since = health.since or begun
             self.events.add("canary_failed", **_facts(result), in_a_row=health.failures)
-        if health.failures >= self._patience.failures and not self._due:
+        if health.failures >= _FAILURES and not self._due:
             self._act(result, health, given_up)
 
     def _recovered(self, model: str, health: _Health) -> None:
@@ -171,7 +156,7 @@ class Supervisor:
             if any(stub.alive for stub in self._repairs.stubs.of(model)):
                 continue
             waiting = self._repairs.waiting(model)
-            if waiting > self._patience.batches * self._hangs.per_batch(model):
+            if waiting > _BATCHES * self._hangs.per_batch(model):
                 return f"{waiting} requests wait for '{model}', whose process died"
         return ""
 

@@ -15,7 +15,14 @@ from ensemble.layouts import CONFIG, ONNX, Layout, models_of
 from ensemble.onnx_graph.export import check_graph
 from ensemble.serving.files.release import Release
 from ensemble.serving.search.candidates import has_ranker
-from ensemble.triton.operators import EncodeQuery, RankCandidates, ReleaseOperator, SearchItems, TransformQuery
+from ensemble.triton.operators import (
+    EncodeQuery,
+    RankCandidates,
+    ReleaseOperator,
+    SearchItems,
+    TransformQuery,
+    build_ensemble,
+)
 from ensemble.triton.repository import write_version
 from workflows.errors import ReleaseError
 from workflows.files import atomic_directory
@@ -24,9 +31,12 @@ _CHAIN = [TransformQuery, EncodeQuery, SearchItems]
 
 
 class GraphRuntime(Runtime):
-    """Runs the graph in process and exports it as Triton models."""
+    """Runs the graph in process and exports it as the Triton models of a layout."""
 
-    layout: Layout
+    def __init__(self, layout: Layout = "fused") -> None:
+        """Take the layout of what is exported."""
+        super().__init__()
+        self.layout: Layout = layout
 
     def transform(self, graph: Graph, transformable: Any) -> Any:
         """Run the graph on a frame; optional inputs that the frame lacks count as not sent."""
@@ -36,99 +46,29 @@ class GraphRuntime(Runtime):
         return super().transform(graph, transformable)
 
     def export(self, ensemble: Ensemble, path: Path, version: int = 1) -> Path:
-        """Export a graph as a model repository; the graph is not changed.
+        """Export a graph, as `build_ensemble` makes it, as a model repository, which is replaced; return its path.
 
-        Parameters
-        ----------
-        ensemble
-            The graph, as `build_ensemble` makes it.
-        path
-            Directory of the repository, which is replaced.
-        version
-            Version number of the models.
-
-        Returns
-        -------
-        Path
-            The repository.
-
-        Raises
-        ------
-        ReleaseError
-            The graph is not `TransformQuery >> EncodeQuery >> SearchItems` over one release, followed by
-            `RankCandidates` if the release ranks.
+        The graph is not changed. Raise ReleaseError unless it is `TransformQuery >> EncodeQuery >> SearchItems` over
+        one release, followed by `RankCandidates` if the release ranks, and an ONNX graph answers as the release does.
         """
         release = Release.open(Path(_release_of(ensemble)))
         with atomic_directory(Path(path)) as temporary:
             models = models_of(self.layout, has_ranker(release))
             write_version(release, temporary, models, version)
-            self._check(release, temporary, version)
+            if ONNX in models:
+                check_graph((temporary / ONNX / str(version) / "model.onnx").read_bytes(), release)
             for name in models:
                 shutil.copyfile(temporary / name / str(version) / CONFIG, temporary / name / CONFIG)
         return Path(path)
 
-    def _check(self, release: Release, repository: Path, version: int) -> None:
-        """Raise ReleaseError where what was written does not answer as the release does."""
-
-
-class FusedRuntime(GraphRuntime):
-    """Exports the graph as one Triton model that does all three steps."""
-
-    layout = "fused"
-
-
-class ChainedRuntime(GraphRuntime):
-    """Exports the graph as a Triton model for each step, behind a Triton ensemble."""
-
-    layout = "chained"
-
-
-class BothRuntime(GraphRuntime):
-    """Exports the graph in both layouts, side by side in one repository."""
-
-    layout = "both"
-
-
-class OnnxRuntime(GraphRuntime):
-    """Exports the graph as one ONNX model, once it has answered as the release does."""
-
-    layout = "onnx"
-
-    def _check(self, release: Release, repository: Path, version: int) -> None:
-        check_graph((repository / ONNX / str(version) / "model.onnx").read_bytes(), release)
-
-
-_RUNTIMES = {runtime.layout: runtime for runtime in (FusedRuntime, ChainedRuntime, BothRuntime, OnnxRuntime)}
-
 
 def export_repository(release: Path, path: Path, layout: Layout | None = None, version: int = 1) -> Path:
-    """Export a release as a Triton model repository.
+    """Export a release as a Triton model repository, which is replaced, in the release's own layout or another one.
 
-    Parameters
-    ----------
-    release
-        Directory of the release.
-    path
-        Directory of the repository, which is replaced.
-    layout
-        `fused`, `chained`, `both` or `onnx`; by default the release's own.
-    version
-        Version number of the models.
-
-    Returns
-    -------
-    Path
-        The repository.
-
-    Raises
-    ------
-    InvalidRelease
-        The release is damaged, or a tensor has a name that is taken.
+    Return its path; raise InvalidRelease if the release is damaged, or a tensor has a name that is taken.
     """
-    from ensemble.triton.operators import build_ensemble
-
     chosen = layout or Release.open(release).manifest["serving"]["layout"]
-    return _RUNTIMES[chosen]().export(build_ensemble(release), path, version)
+    return GraphRuntime(chosen).export(build_ensemble(release), path, version)
 
 
 def _release_of(graph: Ensemble) -> str:

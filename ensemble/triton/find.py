@@ -22,10 +22,12 @@ STUB = "triton_python_backend_stub"
 _CONTAINER_BACKENDS = Path("/opt/tritonserver/backends")
 _PROBE = """
 import importlib.metadata, importlib.util, json, os, site, sys, sysconfig
-missing = [name for name in ("numpy", "onnxruntime", "faiss") if importlib.util.find_spec(name) is None]
+names = ("numpy", "onnxruntime", "onnxruntime-gpu", "faiss-cpu", "faiss-gpu", "faiss-gpu-cu12")
+versions = {name: found.version for name in names for found in importlib.metadata.distributions(name=name)}
+missing = [] if "numpy" in versions else ["numpy"]
+missing += [name for name in ("onnxruntime", "faiss") if importlib.util.find_spec(name) is None]
 value = sysconfig.get_config_var
-print(json.dumps({"version": "%d.%d" % sys.version_info[:2], "missing": missing,
-                  "numpy": None if "numpy" in missing else importlib.metadata.version("numpy"),
+print(json.dumps({"version": "%d.%d.%d" % sys.version_info[:3], "missing": missing, "versions": versions,
                   "library": value("INSTSONAME") or value("LDLIBRARY"), "libdir": value("LIBDIR"),
                   "home": os.path.dirname(sys._base_executable), "packages": site.getsitepackages()}))
 """  # imports none of them: that would take longer than starting Triton
@@ -72,7 +74,7 @@ def default_python() -> Path:
 
 
 def inspect_python(executable: Path) -> ServingPython:
-    """Return the versions and paths of an interpreter; raise ServerError if it does not run or lacks a package of the
+    """Return versions and paths of an interpreter; raise ServerError if it does not run or lacks a package of the
     models.
     """
     executable = executable.absolute()
@@ -84,17 +86,14 @@ def inspect_python(executable: Path) -> ServingPython:
         )
     folder = Path(answer["libdir"] or "/nonexistent")
     library = folder if (folder / str(answer["library"])).is_file() and ".so" in str(answer["library"]) else None
-    packages = tuple(map(Path, answer["packages"]))
-    return ServingPython(executable, answer["version"], answer["numpy"], library, Path(answer["home"]), packages)
+    version, packages = answer["version"].rpartition(".")[0], tuple(map(Path, answer["packages"]))
+    return ServingPython(executable, version, answer["versions"]["numpy"], library, Path(answer["home"]), packages)
 
 
 def ask_python(executable: Path, code: str) -> dict[str, Any]:
     """Return the JSON object that an interpreter prints when it runs `code`, isolated from directory and variables.
 
-    Raises
-    ------
-    ServerError
-        It does not run, is no Python, or the code fails.
+    Raise ServerError if it does not run, is no Python, or the code fails.
     """
     try:
         printed = subprocess.run(
@@ -120,25 +119,21 @@ def ask_python(executable: Path, code: str) -> dict[str, Any]:
     raise ServerError(f"{executable}: cannot be asked for its version: {reason}; expected a Python 3.10 to 3.12")
 
 
+def serving_packages(python: Path) -> tuple[str, dict[str, str]]:
+    """Return the version and the packages of an interpreter; both empty if it does not run."""
+    try:
+        answer = ask_python(python.absolute(), _PROBE)
+    except ServerError:
+        return "", {}
+    return answer["version"], answer["versions"]
+
+
 def find_triton(path: Path | None, python: ServingPython) -> Triton:
-    """Find tritonserver.
+    """Find a tritonserver for the interpreter that is to run the models.
 
-    Parameters
-    ----------
-    given
-        A tritonserver or its install directory; None: look on PATH, then in the nvidia-pytriton wheel.
-    python
-        The interpreter that is to run the models.
-
-    Returns
-    -------
-    Triton
-        The server, its backends and its Python stub.
-
-    Raises
-    ------
-    ServerError
-        There is none, or the wheel's stub does not fit `python`: no such version, no libpython, NumPy 2.
+    `path` is a tritonserver or its install directory; without it PATH is looked through, then the nvidia-pytriton
+    wheel. Raise ServerError if there is none, or the wheel's stub does not fit `python`: no such version, no libpython,
+    NumPy 2.
     """
     if path is not None:
         server = path / "bin/tritonserver" if path.is_dir() else path

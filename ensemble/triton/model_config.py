@@ -25,24 +25,22 @@ _BETWEEN = "step:"
 def model_configs(release: Release, models: Iterable[str], version: int) -> dict[str, str]:
     """Return the `config.pbtxt` of each model, by name, for serving the release as `version`.
 
-    Raises
-    ------
-    InvalidRelease
-        A tensor has a reserved name, or two have the same.
+    Raise InvalidRelease if a tensor has a reserved name, or two have the same.
     """
     steps, serving = steps_of(release), release.manifest["serving"]
     whole = Step(steps.request, [*output_tensors(release.manifest["id_dtype"]), _RELEASE])
     search = Step(steps.search.inputs, [*steps.search.outputs, _RELEASE])
     first = Step(_all_optional(steps.transform.inputs), steps.transform.outputs)
+    stated = parameters({RELEASE: release.manifest["release"]})  # which the model compares with the one beside it
     configs = {
         FUSED: [*_python(FUSED, whole, serving, "instances"), *_facts(release, "fused", whole)],
-        TRANSFORM: [*_python(TRANSFORM, first, serving, "transform_instances"), _stated(release)],
-        TOWER: [*_tower(steps.tower, serving), _stated(release)],
-        SEARCH: [*_python(SEARCH, search, serving, "search_instances"), _stated(release)],
-        CHAINED: [*_ensemble(steps, whole, serving, version), *_facts(release, "chained", whole)],
+        TRANSFORM: [*_python(TRANSFORM, first, serving, "transform_instances"), *stated],
+        TOWER: [*_tower(steps.tower, serving), *stated],
+        SEARCH: [*_python(SEARCH, search, serving, "search_instances"), *stated],
+        CHAINED: [*_ensemble(steps, search, whole, serving, version), *_facts(release, "chained", whole)],
     }
     if steps.rank is not None:
-        configs[RANK] = [*_python(RANK, steps.rank, serving, "rank_instances"), _stated(release)]
+        configs[RANK] = [*_python(RANK, steps.rank, serving, "rank_instances"), *stated]
     return {name: "\n".join([*configs[name], served((version,))]) + "\n" for name in models}
 
 
@@ -51,25 +49,20 @@ def served(versions: Sequence[int]) -> str:
     return f"version_policy {{ specific {{ versions: [ {', '.join(map(str, versions))} ] }} }}"
 
 
-def _stated(release: Release) -> str:
-    """Return the line with the release's id, which the model compares with the release beside it."""
-    return f'parameters {{ key: "{RELEASE}" value {{ string_value: "{release.manifest["release"]}" }} }}'
+def parameters(facts: Mapping[str, object]) -> list[str]:
+    """Return the lines of a configuration that state facts of the release."""
+    # As JSON writes strings, so does the text format, as long as it is ASCII.
+    return [
+        f'parameters {{ key: "{key}" value {{ string_value: {json.dumps(str(value))} }} }}'
+        for key, value in facts.items()
+    ]
 
 
 def _facts(release: Release, layout: str, whole: Step) -> list[str]:
     serving = release.manifest["serving"]
     canary = SelfTest.load(release).canary({tensor.name for tensor in whole.inputs})
-    parameters = {
-        "release": release.manifest["release"],
-        "layout": layout,
-        **{name: serving[name] for name in ("top_k", "max_top_k", "max_exclude_item_ids")},
-    }
-    parameters[PARAMETER] = json.dumps(canary)
-    # As JSON writes strings, so does the text format, as long as it is ASCII.
-    return [
-        f'parameters {{ key: "{key}" value {{ string_value: {json.dumps(str(value))} }} }}'
-        for key, value in parameters.items()
-    ]
+    limits = {name: serving[name] for name in ("top_k", "max_top_k", "max_exclude_item_ids")}
+    return parameters({RELEASE: release.manifest["release"], "layout": layout, **limits, PARAMETER: json.dumps(canary)})
 
 
 def _python(name: str, step: Step, serving: Mapping[str, Any], instances: str) -> list[str]:
@@ -83,8 +76,6 @@ def _python(name: str, step: Step, serving: Mapping[str, Any], instances: str) -
 def _tower(step: Step, serving: Mapping[str, Any]) -> list[str]:
     if serving["tower_platform"] == "python":
         return _python(TOWER, step, serving, "tower_instances")
-    threads = serving["threads"]
-    parameters = {"intra_op_thread_count": threads, "inter_op_thread_count": 1}
     return [
         *_head(
             TOWER,
@@ -95,12 +86,11 @@ def _tower(step: Step, serving: Mapping[str, Any]) -> list[str]:
         ),
         dynamic_batching(serving),
         instance_group(serving["tower_instances"] or serving["instances"], f"KIND_{serving['tower_device'].upper()}"),
-        *(f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}' for key, value in parameters.items()),
+        *parameters({"intra_op_thread_count": serving["threads"], "inter_op_thread_count": 1}),
     ]
 
 
-def _ensemble(steps: Steps, whole: Step, serving: Mapping[str, Any], version: int) -> list[str]:
-    search = Step(steps.search.inputs, [*steps.search.outputs, _RELEASE])
+def _ensemble(steps: Steps, search: Step, whole: Step, serving: Mapping[str, Any], version: int) -> list[str]:
     features, vector = ({tensor.name for tensor in step.outputs} for step in (steps.transform, steps.tower))
     retrieved = {CANDIDATES, LEAST} if steps.rank else set()
     # Of each model the inputs and the outputs that go between models.
@@ -128,10 +118,8 @@ def _all_optional(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _maps(step: Step, taken_tensors: set[str], given_tensors: set[str]) -> str:
-    """Return the input and output maps of a step.
-
-    Tensors between steps, `taken_tensors` and `given_tensors`, get names of their own, since a column may be called
-    like a feature.
+    """Return the input and output maps of a step; tensors between steps get names of their own, since a column may be
+    called like a feature.
     """
     lines = []
     for direction, tensors, between in (("input", step.inputs, taken_tensors), ("output", step.outputs, given_tensors)):

@@ -7,8 +7,6 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Any
 
 import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
@@ -39,16 +37,14 @@ class ModelControl:
     def __enter__(self) -> ModelControl:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._client.close()
 
     def require(self, models: Sequence[str], version: int) -> None:
         """Raise ServerError unless that version of each of the models is loaded."""
-        loaded = {(entry["name"], entry.get("version")) for entry in self._index() if entry.get("state") == "READY"}
+        states = self._states()
         for model in models:
-            if (model, str(version)) not in loaded:
+            if states.get((model, str(version))) != "READY":
                 raise ServerError(
                     f"{self.address}: does not serve version {version} of '{model}', which is live in the repository; "
                     "is it the server of this repository (`retrieval serve`)?"
@@ -57,10 +53,7 @@ class ModelControl:
     def load(self, model: str) -> None:
         """Load a model as the repository has it; return when it answers. Its loaded versions answer until then.
 
-        Raises
-        ------
-        ServerError
-            The server refused; the message has its reason.
+        Raise ServerError, with the server's reason, if it refuses.
         """
         try:
             self._client.load_model(model, headers=self._headers, client_timeout=self._timeout)
@@ -70,18 +63,14 @@ class ModelControl:
     def wait_until_unloaded(self, model: str, version: int) -> None:
         """Wait until the version has finished its requests; raise ServerError after a time-out."""
         deadline = time.monotonic() + self._timeout
-        while any(
-            (entry["name"], entry.get("version")) == (model, str(version))
-            and entry.get("state") in ("READY", "UNLOADING")
-            for entry in self._index()
-        ):
+        while self._states().get((model, str(version))) in ("READY", "UNLOADING"):
             if time.monotonic() > deadline:
                 raise ServerError(f"{self.address}: version {version} of '{model}' did not finish its requests")
             time.sleep(_POLL_SECONDS)
 
     def ready_versions(self, model: str) -> set[str]:
         """Return the versions of a model that answer; raise ServerError if the server does not reply."""
-        return {entry["version"] for entry in self._index() if entry["name"] == model and entry.get("state") == "READY"}
+        return {version for (name, version), state in self._states().items() if (name, state) == (model, "READY")}
 
     def instances(self, model: str) -> int:
         """Return the number of instances in a model's configuration; raise ServerError if the server does not reply."""
@@ -91,14 +80,16 @@ class ModelControl:
             raise ServerError(f"{self.address}: '{model}': {_reason(error)}") from None
         return sum(int(group.get("count", 1)) for group in config.get("instance_group", []))
 
-    def _index(self) -> list[dict[str, Any]]:
+    def _states(self) -> dict[tuple[str, str], str]:
+        """Return the state of every model by name and version."""
         try:
             index = self._client.get_model_repository_index(
                 headers=self._headers, as_json=True, client_timeout=_ASK_SECONDS
             )
         except InferenceServerException as error:
             raise ServerError(f"{self.address}: cannot say what it serves: {_reason(error)}; is it running?") from None
-        return list(index.get("models", []))
+        models = index.get("models", [])
+        return {(entry["name"], entry.get("version", "")): entry.get("state", "") for entry in models}
 
 
 def _reason(error: InferenceServerException) -> str:

@@ -16,7 +16,7 @@ from ensemble.layouts import ONNX
 from ensemble.onnx_graph.export import build
 from ensemble.serving.files.release import Release
 from ensemble.serving.retriever import Retriever
-from ensemble.triton.model_config import dynamic_batching, instance_group, served
+from ensemble.triton.model_config import dynamic_batching, instance_group, parameters, served
 
 _TYPES = {
     TensorProto.INT32: "TYPE_INT32",
@@ -50,7 +50,7 @@ def onnx_config(release: Release, graph: ModelProto, version: int) -> str:
         *(_tensor("output", tensor) for tensor in graph.graph.output),
         dynamic_batching(serving),
         instance_group(serving["instances"], "KIND_CPU"),
-        *(f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}' for key, value in facts.items()),
+        *parameters(facts),
         served((version,)),
     ]
     return "\n".join(lines) + "\n"

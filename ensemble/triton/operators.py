@@ -18,7 +18,7 @@ from merlin.schema import ColumnSchema, Schema
 from merlin.systems.dag import Ensemble
 
 from ensemble.release.columns import entries_of
-from ensemble.release.congruence import as_column
+from ensemble.release.congruence import raw_columns
 from ensemble.serving.errors import InvalidRelease, InvalidRequest
 from ensemble.serving.names import CANDIDATES, LEAST, USER_ROW
 from ensemble.serving.query.sequence import Clicks
@@ -71,6 +71,10 @@ class ReleaseOperator(BaseOperator):
         model_inputs = {tensor.name for tensor in self.retriever.inputs}
         return (*(name for name in _CONTROLS if name in model_inputs), USER_ROW)
 
+    def carried(self, frame: pd.DataFrame) -> dict[str, np.ndarray]:
+        """Return the columns of a frame that this step passes on."""
+        return {name: frame[name].to_numpy() for name in self.passed_on() if name in frame}
+
     def for_ranking(self) -> tuple[str, ...]:
         """Return the features that a ranker takes; none where nothing is ranked."""
         ranker = self.retriever.ranker
@@ -88,8 +92,7 @@ class TransformQuery(ReleaseOperator):
         user_rows = retriever.users.rows_of(columns[USER].values)
         features = retriever.features.compute(columns, user_rows, _clicks(retriever, transformable, dated=True))
         frame = pd.DataFrame({name: _cells(values) for name, values in features.items()})
-        frame[USER_ROW] = user_rows
-        return frame.assign(**{name: transformable[name].to_numpy() for name in self.passed_on() if name != USER_ROW})
+        return frame.assign(**{USER_ROW: user_rows}, **self.carried(transformable))
 
     def made(self) -> list[ColumnSchema]:
         """Return the features and the user's row."""
@@ -104,9 +107,7 @@ class EncodeQuery(ReleaseOperator):
         """Return the vector, the user's row and the request's controls."""
         retriever = self.retriever
         vectors = retriever.tower.encode(_features(retriever, transformable, retriever.tower.inputs))
-        return pd.DataFrame({"vector": _cells(vectors)}).assign(
-            **{name: transformable[name].to_numpy() for name in self.passed_on()}
-        )
+        return pd.DataFrame({"vector": _cells(vectors)}).assign(**self.carried(transformable))
 
     def made(self) -> list[ColumnSchema]:
         """Return the vector."""
@@ -131,7 +132,7 @@ class SearchItems(ReleaseOperator):
         frame = pd.DataFrame({CANDIDATES: _cells(retrieved.item_index)}).assign(
             **{LEAST: NO_SCORE if least is None else least, "user_known": retrieved.user_known}
         )
-        return frame.assign(**{name: transformable[name].to_numpy() for name in self.passed_on()})
+        return frame.assign(**self.carried(transformable))
 
     def made(self) -> list[ColumnSchema]:
         """Return the outputs of the served model, or those that go to a ranker."""
@@ -172,23 +173,10 @@ class RankCandidates(ReleaseOperator):
 
 
 def build_ensemble(release: Path) -> Ensemble:
-    """Build the merlin-systems graph over a release.
+    """Build the merlin-systems graph over a release; raise InvalidRelease if it is damaged.
 
-    Parameters
-    ----------
-    release
-        Directory of the release.
-
-    Returns
-    -------
-    Ensemble
-        `TransformQuery >> EncodeQuery >> SearchItems`, followed by `RankCandidates` if the release ranks. It takes the
-        inputs of the served model as columns, n rows.
-
-    Raises
-    ------
-    InvalidRelease
-        The release is damaged.
+    `TransformQuery >> EncodeQuery >> SearchItems`, followed by `RankCandidates` if the release ranks. It takes the
+    inputs of the served model as columns, n rows.
     """
     retriever = retriever_of(str(release.absolute()))
     schema = Schema([tensor_schema(tensor) for tensor in retriever.inputs])
@@ -241,10 +229,8 @@ def _top_k(retriever: Retriever, frame: pd.DataFrame) -> np.ndarray:
 
 def _sent(retriever: Retriever, frame: pd.DataFrame) -> dict[str, Column]:
     """Return the raw columns of the frame that are not null throughout."""
-    stated = {column["name"]: column for column in retriever.transform.inputs}
-    stated.setdefault(USER, {"dtype": retriever.release.manifest["id_dtype"][USER], "list": False})
-    sent = [name for name in stated if name == USER or (name in frame and frame[name].notna().any())]
-    return {name: as_column(frame[name], stated[name]["dtype"], stated[name]["list"]) for name in sent}
+    sent = [name for name in frame if name == USER or frame[name].notna().any()]
+    return raw_columns(frame[sent], retriever.release)
 
 
 def _request(retriever: Retriever, frame: pd.DataFrame) -> Request:

@@ -35,10 +35,7 @@ class Staging:
     def __init__(self, repository: Path, triton: Triton, python: ServingPython, delta: Path | None = None) -> None:
         """Create it for a model repository and, if given, a delta directory.
 
-        Raises
-        ------
-        ServerError
-            No directory for temporary files has a plain path that others cannot replace.
+        Raise ServerError if no directory for temporary files has a plain path that others cannot replace.
         """
         place = _place()
         _remove_left(place)

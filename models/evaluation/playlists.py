@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from models.data import known_rows
 from models.evaluation.playlist_scenarios import SCENARIOS, Challenge, Transform, challenge, query_features
 from models.metrics import Float32Array, Int64Array, SeenItems, answerable, top_items
 from models.towers.onnx import run_tower
@@ -73,8 +74,7 @@ def _means(task: Challenge, answer: Answer, data: FeatureSet) -> dict[str, float
 
 def _popularity(data: FeatureSet) -> Float32Array:
     """Return in how many of the playlists learned from each track is, float32 `[items]`."""
-    known = pd.concat([data.train.interactions, data.valid.interactions])
-    pairs = known.drop_duplicates([Columns.User, Columns.ItemIndex])
+    pairs = known_rows(data).drop_duplicates([Columns.User, Columns.ItemIndex])
     return np.bincount(pairs[Columns.ItemIndex], minlength=len(data.catalogue)).astype(np.float32)
 
 

@@ -14,14 +14,13 @@ from models.baselines.comparison import OURS, read_peers, summarise
 from models.baselines.popularity import Popularity
 from models.baselines.task import Task, test_task
 from models.config import Ignored, Rating
-from models.data import asked, distinct_queries, known_rows, queries
+from models.data import asked, distinct_queries, known_rows, load_tested, queries
 from models.evaluation.asked_once import Pairs, Transform, one_query_per_user
 from models.evaluation.config import Evaluate
 from models.evaluation.per_user import user_metrics
 from models.evaluation.tasks import measure as measure_tasks
 from models.metrics import Float32Array, Int64Array, Products, Ranking, rank_targets
 from models.towers.onnx import run_tower
-from workflows.features import stage as features
 from workflows.features.stage import FeatureSet, Part, Sample
 from workflows.progress import Progress, silent
 
@@ -105,7 +104,7 @@ def evaluate(
         `continuation`, see `playlists.measure`; of towers that learned more than retrieval `tasks`, see
         `models.evaluation.tasks`.
     """
-    data = features.load(features_dir)
+    data = load_tested(features_dir)
     if settings.rows is not None:
         data = data._replace(sample=Sample(settings.rows, settings.seed))
     measured = measure(data, towers_dir, rating, progress)

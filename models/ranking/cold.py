@@ -14,6 +14,7 @@ from models.ranking import config
 from models.ranking.crossing import Network
 from models.ranking.model import Batch, Features, RankingModel, Sides
 from models.ranking.selection import Field, Gates, Kind
+from models.towers.dropout import Dropout
 from models.towers.two_tower import FeatureEmbeddings, embedding_width
 from workflows.features.plan import FIRST_ITEM
 from workflows.features.stage import FeatureSpec
@@ -59,7 +60,7 @@ class Cold(RankingModel):
         self.history_name = next((spec.name for spec in sides.query if spec.kind == "sequence"), "")
         self.excitations = {field.name: Excitation() for field in self.fields}
         self.gates = Gates(self.fields, selection) if selection else None
-        self.dropout = tf.keras.layers.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
         self.projections = {kind: tf.keras.layers.Dense(settings.width) for kind in ("query", "item")}
         self.network = Network(settings.cross_layers, settings.cross_rank, settings.layers)
 

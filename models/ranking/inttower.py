@@ -12,6 +12,7 @@ from merlin.schema import Tags
 from models.config import Model
 from models.ranking import config
 from models.ranking.model import Batch, Features, RankingModel, Sides
+from models.towers.dropout import Dropout
 from models.towers.two_tower import FeatureEmbeddings
 
 
@@ -30,7 +31,7 @@ class IntTower(RankingModel):
         self.settings = settings
         self.query_embedded = FeatureEmbeddings(sides.query, Tags.USER, embedded, pretrained)
         self.item_embedded = FeatureEmbeddings(sides.item, Tags.ITEM, embedded, pretrained)
-        self.dropout = tf.keras.layers.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
         width = settings.heads * settings.head_dim
         self.query_layers = [tf.keras.layers.Dense(units, "relu") for units in settings.layers]
         self.item_layers = [tf.keras.layers.Dense(units, "relu") for units in settings.layers]

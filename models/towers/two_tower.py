@@ -16,6 +16,7 @@ from merlin.schema import ColumnSchema, Schema, Tags
 from models.config import Cross, Gates, Model, Side
 from models.towers.augmentation import augmented_vectors
 from models.towers.cross import crossed, mlp
+from models.towers.dropout import Dropout
 from models.towers.gates import FieldGates
 from models.towers.heads import TaskHeads
 from models.towers.withholding import Withholding
@@ -77,10 +78,9 @@ class FeatureEmbeddings(tf.keras.layers.Layer):
         if spec.kind == "sequence":
             return self.pooling[spec.name](values, inputs[f"{spec.name}_age"], table, training=training)
         if spec.kind == "list":
-            present = tf.cast(values > 0, tf.float32)[:, :, tf.newaxis]
-            return tf.reduce_sum(table(values) * present, axis=1) / tf.maximum(tf.reduce_sum(present, axis=1), 1.0)
+            return _mean(table(values), _present(values))
         if spec.kind == "weighted-list":
-            return _weighted_mean(table(values), values, inputs[f"{spec.name}_weight"])
+            return _mean(table(values), inputs[f"{spec.name}_weight"] * _present(values))
         values = self._codes(values, training)
         if self.augmented and spec.name == self.augmented.feature:
             return tf.concat([table(values), self.augmented(values)], axis=1)
@@ -113,7 +113,7 @@ class HistoryPooling(tf.keras.layers.Layer):
         self, codes: tf.Tensor, ages: tf.Tensor, table: tf.keras.layers.Layer, training: bool = False
     ) -> tf.Tensor:
         """Pool int64 `[n, length]` codes, padded with 0, of float32 `[n, length]` ages in seconds."""
-        present = tf.cast(codes > 0, tf.float32)
+        present = _present(codes)
         if training and self.rate:
             present *= tf.cast(tf.random.uniform(tf.shape(codes)) >= self.rate, tf.float32)
         weights = present[:, tf.newaxis, :]
@@ -159,7 +159,7 @@ def build_tower(
     """Build one tower: features -> embeddings [-> gates] -> dropout [-> cross layers] -> `MLPBlock` (linear last layer)
     [-> L2 normalisation]; cross layers may also be beside the `MLPBlock`."""
     embeddings = FeatureEmbeddings(specs, side, config, pretrained)
-    dropout = tf.keras.layers.Dropout(config.dropout)
+    dropout = Dropout(config.dropout)
     with compute.layers():
         layers = crossed(config, config.cross) if config.cross and _has(config.cross, side) else [mlp(config)]
     normalised = [L2Norm()] if config.similarity == "cosine" else []
@@ -283,12 +283,16 @@ def _table(
     )
 
 
-def _weighted_mean(vectors: tf.Tensor, codes: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """Return the mean of `[n, length, d]` vectors by weight; zeros where the weights have no positive sum."""
-    weights *= tf.cast(codes > 0, tf.float32)
+def _present(codes: tf.Tensor) -> tf.Tensor:
+    """Return 1 for what is no padding, float32."""
+    return tf.cast(codes > 0, tf.float32)
+
+
+def _mean(vectors: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """Return the mean of `[n, length, d]` vectors by `[n, length]` weights; zeros where these have no positive sum."""
     total = tf.reduce_sum(weights, axis=1, keepdims=True)
     shares = weights * tf.cast(total > 0, tf.float32) / tf.where(total > 0, total, 1.0)
-    return tf.reduce_sum(vectors * shares[:, :, tf.newaxis], axis=1)
+    return tf.matmul(shares[:, tf.newaxis], vectors)[:, 0]
 
 
 def _trimmed(spec: FeatureSpec, catalogue: Mapping[str, np.ndarray]) -> list[tuple[str, np.ndarray]]:

@@ -67,6 +67,8 @@ class Validation(tf.keras.callbacks.Callback):
         self.history: list[dict[str, float]] = []
         self.best_epoch, self.best = 0, -np.inf
         self.trained = trained
+        self.look: Callable[[str, Float32Array], None] = lambda side, vectors: None
+        """Is shown the vectors of each side before they are used."""
         self._started = 0.0
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -123,6 +125,8 @@ class Validation(tf.keras.callbacks.Callback):
         Queries and items without finite vectors are not found (`models.metrics`).
         """
         queries, items = encode_rows(self.model, self.queries), encode_items(self.model)
+        self.look("query", queries)
+        self.look("item", items)
         truth = self.targets, self.users, self.seen, len(items)
         score = Products(queries, items)
         rankings = rank_targets(score, *truth, coverage=False, query=self.query, progress=self.progress)

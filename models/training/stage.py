@@ -177,12 +177,13 @@ class _Trainer:
         tf.keras.utils.set_random_seed(ranks.seed(seed))
         tf.config.experimental.enable_op_determinism()
         learned = learned_from(data, parts, model, train, teachers, start, phase, seed, self.progress)
-        loss = augmented_loss(learned.loss, model.augmentation, learned.counts, data)
+        rows = learned.rows
+        loss = augmented_loss(learned.loss, model.augmentation, rows.counts, data)
         tower = TwoTowerModel(
             data.query_specs, data.item_specs, data.items, model, loss, data.pretrained, _compute(train)
         )
         tower.heads = learned.heads
-        batches = learned.batches(train.batch_size, seed + phase.epochs_done, ranks)
+        batches = rows.batches(train.batch_size, seed + phase.epochs_done, ranks)
         optimizer = build_optimizer(train, max(1, epochs) * len(batches), ranks)
         together = 1 if ranks.size > 1 else min(STEPS_TOGETHER, len(batches))
         tower.compile(optimizer=_compute(train).optimizer(optimizer), steps_per_execution=together)
@@ -191,8 +192,9 @@ class _Trainer:
             check_finite(tower, "the earlier run's towers")
         phase.restore(tower, batches)
         if not phase.is_over:
-            numbers = [learned.numbers, data.items]
-            guard = FiniteGuard(phase.name, train.learning_rate, numbers, queries=learned.first(FEW))
+            numbers = [rows.numbers, data.items]
+            rate, few = train.learning_rate, rows.first(FEW)
+            guard = FiniteGuard(phase.name, rate, numbers, queries=few, validation=phase.validation)
             logs = _tensorboard(self.out / "tensorboard" / phase.name, ranks)
             callbacks = [guard, _StepLine(self.progress), *watching, *logs, phase]
             tower.fit(batches, epochs=epochs, initial_epoch=phase.epochs_done, callbacks=callbacks, verbose=0)

@@ -83,7 +83,6 @@ def fit(
         A key of the recipe is unknown or out of range, or the proposal would not run; names what is missing.
     """
     from retrieval.runs.run import Run as StoredRun
-    from retrieval.runs.stages import STAGES
     from retrieval.runs.whole import run_all
 
     given_tables = {
@@ -93,7 +92,9 @@ def fit(
         "validation": validation,
         "test": test,
     }
-    folder = _folder(name, Path(runs))
+    if run_name(name) != name:
+        raise RecipeError(f"name {name!r}: expected letters, digits, '.', '_' and '-', such as {run_name(name)!r}")
+    folder = Path(runs) / name
     with work(verbose) as teller:
         tables = {
             role: path_of(table, role, folder / "frames") for role, table in given_tables.items() if table is not None
@@ -104,15 +105,9 @@ def fit(
         except DataError as error:
             raise DataError(_in_python(str(error))) from None
         _write(plan, folder / RECIPE, recipe, teller)
-        stored = StoredRun.create(load_recipe(folder / RECIPE), Path(runs), STAGES)
+        stored = StoredRun.create(load_recipe(folder / RECIPE), Path(runs))
         run_all(stored, CACHE, teller)
     return Run.open(stored.directory, verbose)
-
-
-def _folder(name: str, runs: Path) -> Path:
-    if run_name(name) != name:
-        raise RecipeError(f"name {name!r}: expected letters, digits, '.', '_' and '-', such as {run_name(name)!r}")
-    return runs / name
 
 
 def _write(plan: Plan, recipe: Path, changes: Mapping[str, Any], teller: Teller) -> None:

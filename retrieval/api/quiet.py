@@ -7,34 +7,15 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 
-from retrieval.runs.run import Teller
+from retrieval.console import Terminal
 from workflows.files import write_for_oneself
 
 
-class Silent:
-    """Tells nobody."""
-
-    def say(self, message: str) -> None:
-        """Drop it."""
-
-    def step(self, message: str) -> None:
-        """Drop it."""
-
-    def working(self, name: str) -> AbstractContextManager[None]:
-        """Show nothing."""
-        return nullcontext()
-
-
-SILENT: Teller = Silent()
-
-
 @contextmanager
-def work(verbose: bool) -> Iterator[Teller]:
+def work(verbose: bool) -> Iterator[Terminal]:
     """Yield who is told how it goes; meanwhile libraries are quiet, and nobody else can change what is written."""
-    from retrieval.console import Terminal
-
     mask, disabled = os.umask(0), logging.root.manager.disable
     os.umask(mask)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read once, when TensorFlow is imported
@@ -43,7 +24,7 @@ def work(verbose: bool) -> Iterator[Teller]:
             warnings.simplefilter("ignore")
             logging.disable(max(disabled, logging.WARNING))
             write_for_oneself()
-            yield Terminal(sys.stdout) if verbose else SILENT
+            yield Terminal(sys.stdout, quiet=not verbose)
     finally:
         logging.disable(disabled)
         os.umask(mask)

@@ -14,7 +14,6 @@ from retrieval.api.quiet import work
 from retrieval.options import CACHE
 from retrieval.runs.run import Run as StoredRun
 from retrieval.runs.run import advance
-from retrieval.runs.stages import STAGES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +53,7 @@ class Run:
         StageError
             It is no run, or its features or towers are not finished.
         """
-        stored = StoredRun.open(Path(path), STAGES)
+        stored = StoredRun.open(Path(path))
         stored.require("features", "train")
         return cls(stored, verbose)
 

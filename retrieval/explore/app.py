@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlencode
 
 import jinja2
 from flask import Flask, Response, redirect, render_template, request, url_for
@@ -14,9 +15,8 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from ensemble.layouts import FUSED
 from ensemble.serving.errors import ServingError
-from retrieval.explore.access import query_string
 from retrieval.explore.loaded.explored import Explored, Shelf
-from retrieval.explore.request.answers import Answers, InProcess, Served
+from retrieval.explore.request.answers import InProcess
 from retrieval.explore.request.form import whole_number
 from retrieval.explore.views.item import item_page
 from retrieval.explore.views.quality import quality_page
@@ -24,7 +24,10 @@ from retrieval.explore.views.user import user_page
 from workflows.errors import RetrievalError
 
 if TYPE_CHECKING:
+    from ensemble.client import RetrievalClient
     from retrieval.explore.views.serving import Watch
+
+PATIENCE_S = 3.0
 
 
 class Server(NamedTuple):
@@ -42,8 +45,15 @@ class Pages:
 
     def __init__(self, places: Sequence[Path], server: Server | None) -> None:
         self.shelf, self.address = Shelf(list(places)), server.address if server else None
-        self._served = Served(server.address, server.model) if server else None
-        self._watch = _watch(places[0], server) if server else None
+        self._client: RetrievalClient | None = None
+        self._watch: Watch | None = None
+        if server:
+            from ensemble.client import RetrievalClient  # brings gRPC
+            from retrieval.explore.views.drift import Drift
+            from retrieval.explore.views.serving import Watch
+
+            self._client = RetrievalClient(server.address, server.model, timeout_s=PATIENCE_S)
+            self._watch = Watch(server.address, Drift(places[0], server.delta))
 
     def explored(self) -> Explored:
         """Return the run that the address asks for, the first unless told."""
@@ -64,16 +74,9 @@ class Pages:
         number = whole_number(request.args.get("run", "0")) or 0
         return number if number < len(self.shelf.places) else 0
 
-    def answers(self, explored: Explored) -> Answers:
+    def answers(self, explored: Explored) -> InProcess | RetrievalClient:
         """Return what answers for a run."""
-        return self._served or InProcess(explored)
-
-
-def _watch(place: Path, server: Server) -> Watch:
-    from retrieval.explore.views.drift import Drift
-    from retrieval.explore.views.serving import Watch
-
-    return Watch(server.address, Drift(place, server.delta))
+        return self._client or InProcess(explored)
 
 
 def create_app(places: Sequence[Path], server: Server | None = None) -> Flask:
@@ -139,23 +142,23 @@ def _everywhere(pages: Pages) -> dict[str, Any]:
     """Return what every page shows: the runs, which of them this is, and who answers."""
     names = [place.resolve().name for place in pages.shelf.places]
     run = request.args.get("run", "0")
+    of_run = None if run == "0" else run
     return {
         "runs": names,
         "run": run,
         "address": pages.address,
         "live": True,
         "run_address": lambda number: query_string({**dict(request.args.lists()), "run": [str(number)]}),
-        **_addresses(None if run == "0" else run),
+        # Where links lead; the report, which has the same views, leads within its page.
+        "item_address": lambda item: url_for("item", run=of_run, item=item),
+        "user_address": lambda user, about: url_for("user", run=of_run, user=user, why=about),
+        "points_address": url_for("points", run=of_run),
     }
 
 
-def _addresses(run: str | None) -> dict[str, Any]:
-    """Return where links lead; the report, which has the same views, leads within its page."""
-    return {
-        "item_address": lambda item: url_for("item", run=run, item=item),
-        "user_address": lambda user, about: url_for("user", run=run, user=user, why=about),
-        "points_address": url_for("points", run=run),
-    }
+def query_string(arguments: dict[str, list[str]]) -> str:
+    """Return the part of an address that holds the arguments."""
+    return "?" + urlencode(arguments, doseq=True) if arguments else ""
 
 
 def _add_errors(app: Flask) -> None:

@@ -31,12 +31,7 @@ CLICKED: Final = "-1"
 
 def exploded(interactions: Sampled, given: Mapping[str, Mapping[str, str]], rows: int) -> Sampled:
     """Return interactions with a row for each entry of the lists that hold the items, if that is what they are.
-
-    Raises
-    ------
-    DataError
-        All rows are in one object, which has a list for each column or for each user.
-    """
+    Raise DataError where all rows are in one object, which has a list for each column or for each user."""
     _refuse_one_object(interactions)
     said = given.get("interactions", {}).get(Columns.Item)
     single = [

@@ -52,13 +52,7 @@ class TableOptions:
     sample: Annotated[int, typer.Option("--sample", min=1, help="Rows of each table that are looked at.")] = 500_000
 
     def given(self) -> dict[str, Given]:
-        """Return how each table is to be read.
-
-        Raises
-        ------
-        RecipeError
-            There is no such format.
-        """
+        """Return how each table is to be read; raise RecipeError where there is no such format."""
         from retrieval.init.columns.profile import Given
 
         options = (self.form, self.delimiter, self.table, self.encoding)
@@ -102,12 +96,7 @@ NO_OPTIONS: Final = TableOptions()
 
 def columns_by_table(columns: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """Return for each table our name -> the file's name; `columns` has `items.title` for what is not the interactions'.
-
-    Raises
-    ------
-    RecipeError
-        There is no such table.
-    """
+    Raise RecipeError where there is no such table."""
     by_table: dict[str, dict[str, str]] = {}
     for ours, theirs in columns.items():
         table, dot, name = ours.rpartition(".")

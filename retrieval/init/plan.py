@@ -14,8 +14,7 @@ from retrieval.init.columns.profile import Found, Given, Profile, Sampled, addre
 from retrieval.init.columns.roles import find_roles
 from retrieval.init.columns.words import WORDS, name_score
 from retrieval.init.splits import given_split, proposed_split
-from retrieval.init.times.moments import joined
-from retrieval.init.times.timestamps import not_read
+from retrieval.init.times.timestamps import joined, not_read
 from retrieval.recipes.toml import inline
 from workflows.columns import Columns
 from workflows.errors import DataError
@@ -70,21 +69,9 @@ def make_plan(
 ) -> Plan:
     """Read the tables at `paths` (interactions, and users and items if there are any) and decide.
 
-    Parameters
-    ----------
-    given, unit
-        As for `find_roles`.
-    how
-        What the user says of how each table is to be read.
-    parts
-        Files of the test rows and of the validation rows of a given split; the interactions are then its training rows.
-    split_column
-        The interactions' column that says which part a row is in.
-
-    Raises
-    ------
-    DataError
-        A table cannot be read, or no column can be the user or the item.
+    What the user says: `given` and `unit` as for `find_roles`; `how` each table is to be read; `parts`, files of the
+    test and validation rows of a given split, of which the interactions are the training rows; `split_column`, which
+    says the part of each row. Raise DataError where a table cannot be read, or no column can be the user or the item.
     """
     if unit is not None and not re.match(UNITS, unit):
         raise DataError(

@@ -17,14 +17,8 @@ SAY = "`retrieval init --interactions FILE --users FILE --items FILE`, then `ret
 def assigned(files: Sequence[str], given: Mapping[str, Given]) -> dict[str, str]:
     """Return interactions, users and items of up to three files: the interactions name both a user and an item.
 
-    Where columns do not say what a file holds, such as without a header, its name may: `users.dat`, `movies.dat`.
-
-    Raises
-    ------
-    RecipeError
-        It cannot be told; the message has the options that say it.
-    DataError
-        A file cannot be read.
+    Where columns do not say what a file holds, such as without a header, its name may: `users.dat`, `movies.dat`. Raise
+    RecipeError, with the options that say it, where it cannot be told, and DataError where a file cannot be read.
     """
     if len(files) == 1:
         return {"interactions": files[0]}
@@ -52,7 +46,8 @@ def assigned(files: Sequence[str], given: Mapping[str, Given]) -> dict[str, str]
         user, item = scores[path] if scores[path][0] != scores[path][1] else _by_name(path)
         table = "users" if user > item else "items"
         if user == item or table in tables:
-            raise _unclear(path, tables)
+            beside = ", ".join(tables.values())
+            raise RecipeError(f"{path}: does not say whether it is users or items, beside {beside}; say it: {SAY}")
         tables[table] = path
     return tables
 
@@ -68,9 +63,3 @@ def _naming(table: Sampled) -> tuple[Profile, Profile]:
 def _by_name(path: str) -> tuple[int, int]:
     name = PurePosixPath(path).name
     return name_score(name, Columns.User), name_score(name, Columns.Item)
-
-
-def _unclear(path: str, tables: Mapping[str, str]) -> RecipeError:
-    return RecipeError(
-        f"{path}: does not say whether it is users or items, beside {', '.join(tables.values())}; say it: {SAY}"
-    )

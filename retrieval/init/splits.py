@@ -22,13 +22,7 @@ TOO_MANY_NEW: Final = 0.3
 
 
 def given_split(interactions: Sampled, said: str | None) -> tuple[str, str] | None:
-    """Return the split that a column names, and why; None where none does.
-
-    Raises
-    ------
-    DataError
-        There is no such column as the user says.
-    """
+    """Return the split that a column names, and why; None where none does. Raise DataError for one not there."""
     names = [column.name for column in interactions.columns]
     if said is not None and said not in names:
         raise DataError(

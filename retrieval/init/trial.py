@@ -39,13 +39,8 @@ class Trial(NamedTuple):
 
 
 def tried(plan: Plan, name: str, recipe: Path, progress: Callable[[str], None]) -> Trial:
-    """Return the recipe of a plan; where rows are bad it leaves them out and says how many.
-
-    Raises
-    ------
-    DataError
-        A table cannot be read.
-    """
+    """Return the recipe of a plan; where rows are bad it leaves them out and says how many. Raise DataError where a
+    table cannot be read."""
     text = recipe_text(plan, name, recipe)
     parsed = parse_recipe(text, recipe)
     if _bytes(parsed) > CHECKED_BYTES:

@@ -22,8 +22,8 @@ FLOAT, CODE = 4, 8
 """float32; int64, the type of codes on both sides of TensorFlow."""
 RAW_ROW, STORED_ROW = 28, 36
 """user_id, timestamp and item_index are int64, rating float32; files have item_id, too."""
-LABELS_ROW, OWNED_ROW = 24, 24
-"""The item, user and weight of `Labels`; who has what in `TrainingRows`, where the objective asks for it."""
+LABELS_ROW, OWNED_ROW, STREAMED_OWNED_ROW = 20, 24, 4
+"""The item, user and weight of `Labels`; who has what, where the objective asks, of rows in memory and streamed."""
 DRAWN_ROW = 3 * 4
 """The order of an epoch, as NumPy draws it, as a tensor, and cut into batches."""
 HISTORY_ROW = 8 + 12
@@ -67,20 +67,22 @@ def training(shapes: Shapes, model: Model, train: Train) -> Memory:
     numbers, towers = total(counts, model), towers_alive(train)
     pretrained = frozen(shapes.specs, model, 0)
     factors = frozen(shapes.specs, model, factor_width(model, shapes.users, shapes.items)) - pretrained
-    rows, streamed = learned_rows(shapes, train), is_streamed(shapes.rows["train"], train)
+    rows, streamed = learned_rows(shapes, train), is_streamed(shapes.rows["train"])
     validated = min(shapes.rows["valid"], train.validation_rows or shapes.rows["valid"])
     stays = {
         "tables and features read": _rows_read(shapes, train, validated if streamed else None)
         * (RAW_ROW + _row_bytes(shapes.query, history=False))
         + shapes.items * _row_bytes(shapes.item),
-        "rows trained on": POOLS * POOL_BYTES if streamed else rows * (_trained_row(shapes, train) + DRAWN_ROW),
+        "rows trained on": POOLS * POOL_BYTES + rows * STREAMED_OWNED_ROW * train.asks_who_has_what
+        if streamed
+        else rows * (_trained_row(shapes, train) + DRAWN_ROW),
         "rows validated": 2
         * validated
         * (_row_bytes(shapes.query, history=False) + HISTORY_ROW * _has_history(shapes)),
         "weights": towers * FLOAT * (numbers + pretrained),
         "optimizer (Adam)": towers * FLOAT * _moments(shapes, model, train),
         "gradients": FLOAT * dense_numbers(shapes, model, train),
-        "teachers": _teachers(shapes, model, train, rows),
+        "teachers": _teachers(shapes, model, train),
     }
     # Sorted first: what is trained is made in the room that this leaves.
     made_later = sum(stays[name] for name in ("rows trained on", "weights", "optimizer (Adam)"))
@@ -121,7 +123,7 @@ def step(shapes: Shapes, model: Model, train: Train) -> dict[str, int]:
     moved = step_traffic(shapes, model, train)
     if not train.objective.is_blockwise or train.tasks or train.distillation:
         return moved
-    softmax = 3 * FLOAT * SOFTMAX_BLOCK  # logits, less the largest, exponentials
+    softmax = 2 * FLOAT * SOFTMAX_BLOCK  # logits and probabilities
     return {**moved, "softmax": min(moved["softmax"], softmax)}
 
 
@@ -149,7 +151,7 @@ def device(shapes: Shapes, model: Model, train: Train) -> dict[str, int]:
     """Return what a GPU would hold, bytes: the code keeps the features of all rows on the device it trains on."""
     host = training(shapes, model, train)
     resident = ("weights", "optimizer (Adam)", "gradients", "teachers")
-    streamed = is_streamed(shapes.rows["train"], train)
+    streamed = is_streamed(shapes.rows["train"])
     return {
         **{name: host.stays[name] for name in resident if name in host.stays},
         "features of all rows": 0 if streamed else learned_rows(shapes, train) * _trained_row(shapes, train),
@@ -192,7 +194,7 @@ def disk(shapes: Shapes, model: Model, train: Train, index_bytes: int) -> dict[s
     rows = sum(shapes.rows.values())
     vectors = FLOAT * shapes.items * (model.tower[-1] + factors)
     release = FLOAT * numbers + vectors + index_bytes + rows * (FLOAT + CODE)
-    streamed = is_streamed(shapes.rows["train"], train)
+    streamed = is_streamed(shapes.rows["train"])
     shuffled = shapes.rows["train"] + train.refit * learned_rows(shapes, train)  # the search's and the retraining's
     return {
         "tables": rows * 28,
@@ -239,8 +241,8 @@ def _has_history(shapes: Shapes) -> bool:
 
 
 def _trained_row(shapes: Shapes, train: Train) -> int:
-    owned = train.objective.positives_weight < 1 or bool(train.distillation and train.distillation.unseen_only)
-    return _row_bytes(shapes.query, history=False) + HISTORY_ROW * _has_history(shapes) + LABELS_ROW + OWNED_ROW * owned
+    owned = OWNED_ROW * train.asks_who_has_what
+    return _row_bytes(shapes.query, history=False) + HISTORY_ROW * _has_history(shapes) + LABELS_ROW + owned
 
 
 def _row_bytes(specs: tuple[FeatureSpec, ...], history: bool = True) -> int:
@@ -277,7 +279,7 @@ def _tower_row(
 def _softmax_copies(train: Train) -> int:
     """Return how many arrays as large as the logits a step holds (`models.training.losses.objective`)."""
     copies = 4  # logits, shifted exponentials, softmax, gradient
-    if train.objective.positives_weight < 1 or (train.distillation and train.distillation.unseen_only):
+    if train.asks_who_has_what:
         copies += 3  # who has what, as numbers and as the handicap, and logits with it
     if train.objective.label_smoothing:
         copies += 2
@@ -299,12 +301,11 @@ def _peers(distillation: Distillation | None) -> tuple[Any, ...]:
     return distillation.peers if distillation else ()
 
 
-def _teachers(shapes: Shapes, model: Model, train: Train, rows: int) -> int:
+def _teachers(shapes: Shapes, model: Model, train: Train) -> int:
     peers = shapes.users * shapes.items * FLOAT if _peers(train.distillation) else 0
     if teaches_search(train) and train.refit:
         peers *= 2  # the search's table is alive while the next is made
-    width = model.tower[-1] * FLOAT * _generations(train)
-    return peers + (rows + shapes.items) * width
+    return peers + shapes.items * model.tower[-1] * FLOAT * _generations(train)
 
 
 def _fitting_peers(shapes: Shapes, train: Train) -> int:

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from ensemble.client.filters import Crowding, Filter, Range, TagTest
-from retrieval.options import FilterJson, InRange, LimitPer, MinScore, NotTag, OnlyItems, Tag, TagAll
+from retrieval.options import Texts
 
 
 @dataclass(frozen=True)
 class FilterOptions:
     """The options that make a filter, as the user typed them."""
 
-    tag: Tag = None
-    tag_all: TagAll = None
-    not_tag: NotTag = None
-    range: InRange = None
-    limit_per: LimitPer = None
-    min_score: MinScore = None
-    only_items: OnlyItems = None
-    raw: FilterJson = None
+    tag: Annotated[Texts, typer.Option("--tag", help="ATTRIBUTE=VALUE; repeated: any of them.")] = None
+    tag_all: Annotated[Texts, typer.Option("--tag-all", help="ATTRIBUTE=VALUE; repeated: all.")] = None
+    not_tag: Annotated[Texts, typer.Option("--not-tag", help="ATTRIBUTE=VALUE; repeated: none.")] = None
+    range: Annotated[Texts, typer.Option("--range", help="ATTRIBUTE=MIN:MAX; one may be blank.")] = None
+    limit_per: Annotated[str | None, typer.Option("--limit-per", help="ATTRIBUTE=N, at most N of a value.")] = None
+    min_score: Annotated[float | None, typer.Option("--min-score", help="Nothing that scores less.")] = None
+    only_items: Annotated[Texts, typer.Option("--only-items", help="An item id; repeated: only these.")] = None
+    raw: Annotated[str | None, typer.Option("--filter", help="A filter as JSON, see docs/serving.md.")] = None
     """In place of all the others."""
 
 

@@ -17,14 +17,9 @@ def run_name(text: str) -> str:
 
 
 def check_names(data: Data, query: FeatureSide, item: FeatureSide, path: Path) -> None:
-    """Refuse names that the served models have for themselves, or that no input of theirs can have.
+    """Raise RecipeError for names that the served models have for themselves, or that no input of theirs can have.
 
     The query's raw columns are inputs of the served model; the items' are not, and only their features are checked.
-
-    Raises
-    ------
-    RecipeError
-        Names the recipe, the column and the option that renames it.
     """
     for entry in named(query):
         for column in entry.columns:

@@ -15,7 +15,6 @@ from ensemble.config import Bench, Index, Promotion, Serving
 from models.config import Blend, Model, Train
 from models.evaluation.config import Evaluate, PeerName
 from models.ranking.config import Ranking
-from retrieval.recipes.card import Card
 from retrieval.recipes.naming import check_names
 from workflows.columns import Columns
 from workflows.config import Categorical, Data, Device, FeatureSide, Section, located, located_side
@@ -25,6 +24,25 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+Line = Annotated[str, Meta(max_length=2000)]
+
+
+class Card(Section, frozen=True, kw_only=True):
+    """What the report's model card says beside what was measured. No stage depends on it."""
+
+    description: Line = ""
+    """What the model is for, and for whom."""
+    licence: Line = ""
+    """Of the model: an SPDX identifier, or words."""
+    data: Line = ""
+    """Where the tables come from."""
+    data_licence: Line = ""
+    """Of the tables: an SPDX identifier, or the terms they came under."""
+    contact: Line = ""
+    """Who answers questions."""
+    limits: tuple[Line, ...] = ()
+    """What the model should not be used for, and what is known to be wrong with it; a line each."""
 
 
 class Recipe(Section, frozen=True, kw_only=True):
@@ -95,12 +113,7 @@ def parse_recipe(text: str, path: Path) -> Recipe:
 
 def with_peers(recipe: Recipe, names: str | None) -> Recipe:
     """Return the recipe with other `[evaluate] peers`: names with commas between them, or `none`; None changes nothing.
-
-    Raises
-    ------
-    RecipeError
-        There is no such peer.
-    """
+    Raise RecipeError where there is no such peer."""
     if names is None:
         return recipe
     chosen = [] if names == "none" else [name.strip() for name in names.split(",")]

@@ -13,13 +13,7 @@ from workflows.errors import RecipeError
 
 def rewrite(text: str, values: Mapping[Any, Any]) -> str:
     """Return the text of a recipe with other `values` at their dotted names, or tuples of keys; comments and order
-    stay.
-
-    Raises
-    ------
-    RecipeError
-        A value is of a type that TOML does not have.
-    """
+    stay. Raise RecipeError for a value of a type that TOML does not have."""
     document = tomlkit.parse(text)
     for name, value in values.items():
         *sections, key = name.split(".") if isinstance(name, str) else name

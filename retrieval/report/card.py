@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -17,30 +17,23 @@ LIMITS = (
 )
 
 
-class Row(NamedTuple):
-    """A line of the card."""
-
-    name: str
-    values: tuple[str, ...]
-
-
-def card(run: Run) -> list[Row]:
-    """Return the card of a finished run."""
+def card(run: Run) -> dict[str, tuple[str, ...]]:
+    """Return the card of a finished run: its lines, and what is said in each."""
     metrics = json.loads(run.metrics.read_bytes())
     manifest = json.loads((run.release / "manifest.json").read_bytes())
     said, counts = run.recipe.card, manifest["counts"]
     known = f"{counts['interactions']:,} interactions of {counts['users']:,} users with {counts['items']:,} items"
-    return [
-        Row("what it is for", (said.description or NOT_STATED,)),
-        Row("model", _model(run)),
-        Row("licence", (said.licence or NOT_STATED,)),
-        Row("contact", (said.contact or NOT_STATED,)),
-        Row("data", (said.data or _source(run), known)),
-        Row("licence of the data", (said.data_licence or NOT_STATED,)),
-        Row("split", (metrics["protocol"], f"{asked_rows(metrics)} of {metrics['users']:,} users")),
-        Row("figures", tuple(_figures(metrics))),
-        Row("limits", (*LIMITS, *_unknown(metrics), *said.limits)),
-    ]
+    return {
+        "what it is for": (said.description or NOT_STATED,),
+        "model": _model(run),
+        "licence": (said.licence or NOT_STATED,),
+        "contact": (said.contact or NOT_STATED,),
+        "data": (said.data or _source(run), known),
+        "licence of the data": (said.data_licence or NOT_STATED,),
+        "split": (metrics["protocol"], f"{asked_rows(metrics)} of {metrics['users']:,} users"),
+        "figures": tuple(_figures(metrics)),
+        "limits": (*LIMITS, *_unknown(metrics), *said.limits),
+    }
 
 
 def _model(run: Run) -> tuple[str, ...]:
@@ -75,8 +68,8 @@ def _figures(metrics: dict[str, Any]) -> list[str]:
 
 def _unknown(metrics: dict[str, Any]) -> list[str]:
     """Return what is known of users and items that training has not seen."""
-    kinds = {kind: group for kind, group in metrics["groups"].items() if kind in ("user unknown", "item unknown")}
     return [
         f"{kind}: recall@10 {group['unseen']['recall@10']:.4f} on {group['rows']:,} test rows"
-        for kind, group in kinds.items()
+        for kind, group in metrics["groups"].items()
+        if kind in ("user unknown", "item unknown")
     ]

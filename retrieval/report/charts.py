@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -20,6 +20,12 @@ class Series:
     y: Sequence[float]
     labels: Sequence[str] = ()
     """Written beside the points; empty for none."""
+
+
+def over_epochs(name: str, history: Sequence[Mapping[str, float]], key: str) -> Series:
+    """Return a figure over the epochs that have it: epoch 0, of towers that go on from others, has no loss."""
+    rows = [row for row in history if key in row]
+    return Series(name, [float(row["epoch"]) for row in rows], [float(row[key]) for row in rows])
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
-from retrieval.report.charts import Series, line_chart
+from retrieval.report.charts import Series, line_chart, over_epochs
 from retrieval.report.tables import CUTOFFS, PROTOCOLS, metric_rows, read_json
 from retrieval.runs.run import Run
-from retrieval.runs.stages import STAGES
 from workflows.errors import StageError
 from workflows.files import atomic_write, json_bytes
 
@@ -22,19 +21,9 @@ MOST_RUNS = 6
 
 
 def compare(directories: Sequence[Path]) -> dict[str, Any]:
-    """Read what the runs measured.
+    """Read what the runs measured, and whether split, rows and items are the `same_task`.
 
-    Returns
-    -------
-    dict
-        `same_task`, whether split, rows and items are the same; `runs`, a list of `name`, `run`, `protocol`, `rows`,
-        `items`, `seconds` (of the stage train), `epochs`, `all`, `unseen` (metrics by name) and `history` (one entry
-        per epoch).
-
-    Raises
-    ------
-    StageError
-        Not a run, or one whose evaluation is missing or out of date; more runs than there are colours.
+    Raise StageError for what is no run or has no evaluation that is current, and for more than there are colours.
     """
     if len(directories) > MOST_RUNS:
         raise StageError(f"{len(directories)} runs; at most {MOST_RUNS} can be told apart side by side")
@@ -49,10 +38,9 @@ def compare(directories: Sequence[Path]) -> dict[str, Any]:
 
 def compare_table(comparison: Mapping[str, Any]) -> Table:
     """One column per run, one row per metric; the best of a row is bold."""
-    table = Table(title="" if comparison["same_task"] else "not the same task: split, rows or items differ")
-    table.add_column("")
-    for run in comparison["runs"]:
-        table.add_column(run["name"], justify="right", overflow="fold")
+    columns = (Column(run["name"], justify="right", overflow="fold") for run in comparison["runs"])
+    title = "" if comparison["same_task"] else "not the same task: split, rows or items differ"
+    table = Table("", *columns, title=title)
     for name, values in _facts(comparison["runs"]):
         table.add_row(name, *values, end_section=name == "train, s")
     for name, figures in _figures(comparison["runs"]):
@@ -63,13 +51,7 @@ def compare_table(comparison: Mapping[str, Any]) -> Table:
 
 
 def write_page(comparison: Mapping[str, Any], path: Path) -> None:
-    """Write the comparison as one self-contained page, and its figures beside it as NAME.json.
-
-    Raises
-    ------
-    StageError
-        `path` does not end in .html.
-    """
+    """Write the comparison as one self-contained page, NAME.html, and its figures beside it as NAME.json."""
     if path.suffix != ".html":
         raise StageError(f"--out {path}: the comparison is an HTML page; give it a name that ends in .html")
     environment = jinja2.Environment(
@@ -90,20 +72,15 @@ def charts(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
         lines = [Series(run["name"], CUTOFFS, [float(run[protocol][f"recall@{k}"]) for k in CUTOFFS]) for run in runs]
         drawn.append((f"test recall@k, {heading}", line_chart(lines, "k", "recall@k", from_zero=True)))
     for key in ("valid_unseen.recall@10", "valid_unseen.recall@100"):
-        lines = [_over_epochs(run, key) for run in runs]
+        lines = [over_epochs(run["name"], run["history"], key) for run in runs]
         if any(line.x for line in lines):
             figure = key.rpartition(".")[2]
             drawn.append((f"validation {figure}, unseen items", line_chart(lines, "epoch", figure)))
     return drawn
 
 
-def _over_epochs(run: Mapping[str, Any], key: str) -> Series:
-    rows = [row for row in run["history"] if key in row]
-    return Series(run["name"], [float(row["epoch"]) for row in rows], [float(row[key]) for row in rows])
-
-
 def _read(directory: Path) -> dict[str, Any]:
-    run = Run.open(directory, STAGES)
+    run = Run.open(directory)
     run.require("train", "evaluate")
     metrics, towers = read_json(directory / "metrics.json"), read_json(directory / "towers" / "towers.json")
     record = run.record("train")

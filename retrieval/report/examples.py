@@ -14,7 +14,7 @@ import pandas as pd
 from ensemble.release.item_columns import items_of
 from ensemble.serving.files.release import Release
 from retrieval.explore.loaded.items import titled
-from retrieval.explore.views.categories import categories
+from retrieval.explore.views.map import categories
 from retrieval.report.tables import Example, Item
 from retrieval.runs.places import release_of
 from workflows.columns import Columns
@@ -59,15 +59,13 @@ def examples(run: Path, ask: Ask, users: Sequence[int | str], top_k: int = 10) -
     test, liking, rated = _interactions(run, "test"), _liking(had), _is_rated(had)
     facts = pd.read_parquet(run / "features" / "users.parquet").set_index(Columns.User)
     last: list[int] = had.groupby(Columns.User)[Columns.Timestamp].max().reindex(list(users), fill_value=0).tolist()
-    return [
-        Example(
-            user=user,
-            facts=_facts(facts, user),
-            liked=_liked(had[had[Columns.User] == user], catalogue, top_k, liking, rated),
-            served=_served(answer, set(test.loc[test[Columns.User] == user, Columns.Item]), catalogue),
-        )
-        for user, answer in zip(users, ask(users, top_k, last), strict=True)
-    ]
+    shown = []
+    for user, answer in zip(users, ask(users, top_k, last), strict=True):
+        held_out = set(test.loc[test[Columns.User] == user, Columns.Item])
+        liked = _liked(had[had[Columns.User] == user], catalogue, top_k, liking, rated)
+        served = [catalogue.item(item, score, item in held_out) for item, score in answer]
+        shown.append(Example(user, _facts(facts, user), liked, served))
+    return shown
 
 
 def pick_users(run: Path, count: int, seed: int = 42) -> list[int | str]:
@@ -90,6 +88,27 @@ def any_user(source: Path) -> str:
     """Return a user that a shell command can ask for, quoted; `ID` where there is no release to know one from."""
     samples = release_of(source) / "selftest.json"
     return shlex.quote(str(json.loads(samples.read_bytes())["user_ids"][0])) if samples.is_file() else "ID"
+
+
+def from_release(release: Path) -> Ask:
+    """Return what asks the release in this process, without a server."""
+    from ensemble.serving.retriever import Retriever
+
+    retriever = Retriever.load(release)
+    id_type: type = object if retriever.release.manifest["id_dtype"]["user_id"] == "string" else np.int64
+
+    def ask(users: Sequence[Any], top_k: int, times: Sequence[int]) -> list[list[tuple[Any, float]]]:
+        ids: np.ndarray = np.array(users, dtype=id_type).reshape(-1, 1)
+        inputs = {
+            "user_id": ids,
+            "top_k": np.full(ids.shape, top_k, np.int32),
+            "timestamp": np.array(times, dtype=np.int64).reshape(-1, 1),
+        }
+        answer = retriever.answer(retriever.reader.read([inputs]))
+        rows = zip(answer.item_id.tolist(), answer.score.tolist(), answer.count.tolist(), strict=True)
+        return [list(zip(items[:count], scores[:count], strict=True)) for items, scores, count in rows]
+
+    return ask
 
 
 def _is_rated(rows: pd.DataFrame) -> bool:
@@ -116,10 +135,6 @@ def _liked(rows: pd.DataFrame, catalogue: Catalogue, count: int, liking: float, 
         catalogue.item(item, float(rating) if rated else None)
         for item, rating in zip(best[Columns.Item], best[Columns.Rating], strict=True)
     ]
-
-
-def _served(answer: list[tuple[Any, float]], held_out: set[Any], catalogue: Catalogue) -> list[Item]:
-    return [catalogue.item(item, score, item in held_out) for item, score in answer]
 
 
 def _facts(users: pd.DataFrame, user: int | str) -> str:

@@ -16,19 +16,16 @@ import numpy as np
 
 from retrieval.explore.loaded.explored import Explored
 from retrieval.explore.request.answers import InProcess
-from retrieval.explore.request.fields import Given
-from retrieval.explore.request.form import written
+from retrieval.explore.request.form import Given, written
 from retrieval.explore.views.item import item_page
 from retrieval.explore.views.map import IN_REPORT, ItemMap
 from retrieval.explore.views.quality import quality_page
 from retrieval.explore.views.user import user_page
 from retrieval.report.card import card
-from retrieval.report.charts import Series, line_chart
+from retrieval.report.charts import Series, line_chart, over_epochs
 from retrieval.report.examples import pick_users
-from retrieval.report.index_report import index_for_page
 from retrieval.report.peers import COLUMNS, rows_for_page
-from retrieval.report.tables import CUTOFFS, asked_rows, per_user_rows
-from retrieval.report.task_tables import tasks_for_page
+from retrieval.report.tables import CUTOFFS, asked_rows, per_user_rows, tasks_for_page
 from retrieval.runs.run import Run
 from workflows.files import atomic_write
 from workflows.installed import installed_versions
@@ -56,14 +53,7 @@ _SCRIPT = Path(__file__).parents[1] / "explore" / "static" / "map.js"
 
 def write_report(run: Run) -> Path:
     """Write `report.html` from what is in the run, and return its path. A run without `bench.json` gets no latency.
-
-    Raises
-    ------
-    StageError
-        A stage that the page needs has not finished.
-    InvalidRelease
-        The release is damaged.
-    """
+    Raise StageError where a stage has not finished, InvalidRelease where the release is damaged."""
     run.require("train", "evaluate", "release")
     path = run.directory / "report.html"
     atomic_write(path, render(run).encode())
@@ -204,15 +194,10 @@ def training_curves(history: Sequence[Mapping[str, float]]) -> list[tuple[str, l
     charts += [(f"validation {figure}", _keys_of(figure, history)) for figure in ("recall@10", "recall@100")]
     curves = []
     for title, keys in charts:
-        lines = [_curve(key, [row for row in history if key in row]) for key in keys]
+        lines = [over_epochs(_line_name(key), history, key) for key in keys]
         if lines and all(line.x for line in lines):
             curves.append((title, lines, line_chart(lines, "epoch", title.split()[-1])))
     return curves
-
-
-def _curve(key: str, rows: Sequence[Mapping[str, float]]) -> Series:
-    """Return a figure over the epochs that have it: epoch 0, of towers that go on from others, has no loss."""
-    return Series(_line_name(key), [float(row["epoch"]) for row in rows], [float(row[key]) for row in rows])
 
 
 def _keys_of(figure: str, history: Sequence[Mapping[str, float]]) -> list[str]:
@@ -239,6 +224,40 @@ def latency_lines(points: Sequence[Mapping[str, Any]]) -> list[Series]:
         lines.append(Series(f"{name}: p50", rates, [float(point["p50_ms"]) for point in ordered], labels))
         lines.append(Series(f"{name}: p99", rates, [float(point["p99_ms"]) for point in ordered]))
     return lines
+
+
+def index_for_page(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the page shows of a release's `index/params.json`."""
+    frontier: Sequence[Mapping[str, Any]] = parameters.get("frontier", [])
+    lines = frontier_lines(frontier)
+    return {
+        "kind": parameters["kind"],
+        "exact": parameters["is_exact"],
+        "metric": parameters["metric"].replace("_", " "),
+        "size": parameters["items"],
+        "search": ", ".join(f"{name} {value}" for name, value in parameters.get("search", {}).items()),
+        "target": parameters.get("recall_target"),
+        "target_met": parameters.get("target_met", True),
+        "recall": [parameters.get("measured", {}).get(f"index_recall@{k}") for k in (1, 10, 100)],
+        "queries": parameters.get("measured", {}).get("queries", 0),
+        "points": [{**point, "chosen": _is_chosen(point, parameters)} for point in frontier],
+        "lines": lines,
+        "chart": line_chart(lines, "median, microseconds", "recall@100") if lines else "",
+    }
+
+
+def frontier_lines(frontier: Sequence[Mapping[str, Any]]) -> list[Series]:
+    """Return recall@100 over the median latency, one line per approximate kind."""
+    kinds = dict.fromkeys(point["kind"] for point in frontier if point["kind"] != "flat")
+    lines = []
+    for kind in kinds:
+        points = sorted((point["p50_us"], point["recall@100"]) for point in frontier if point["kind"] == kind)
+        lines.append(Series(kind, [x for x, _ in points], [y for _, y in points]))
+    return lines
+
+
+def _is_chosen(point: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
+    return point["kind"] == parameters["kind"] and point["search"] == parameters["search"]
 
 
 def _json(path: Path) -> Any:

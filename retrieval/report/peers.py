@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich.table import Table
+from rich.table import Column, Table
 
 COLUMNS = tuple((protocol, name) for protocol in ("unseen", "all") for name in ("recall@10", "recall@100", "ndcg@10"))
 
@@ -13,12 +13,9 @@ COLUMNS = tuple((protocol, name) for protocol in ("unseen", "all") for name in (
 def peers_table(comparison: Mapping[str, Any]) -> Table:
     """One row per model: each figure with its 95 % interval, and the seconds."""
     facts = f"{comparison['rows']:,} test rows of {comparison['users']:,} users, {comparison['items']:,} items"
-    table = Table(title=f"{facts}; 95 % intervals over users")
-    table.add_column("")
-    for protocol, name in COLUMNS:
-        table.add_column(f"{protocol}\n{name}", justify="right", no_wrap=True)
-    for heading in ("search, s", "fit, s"):
-        table.add_column(heading.replace(", ", ",\n"), justify="right", no_wrap=True)
+    headings = [*(f"{protocol}\n{name}" for protocol, name in COLUMNS), "search,\ns", "fit,\ns"]
+    columns = (Column(heading, justify="right", no_wrap=True) for heading in headings)
+    table = Table("", *columns, title=f"{facts}; 95 % intervals over users")
     for model in comparison["models"]:
         table.add_row(*_cells(model))
     notes = [f"{model['name']} is left out: {model['skipped']}" for model in comparison["models"] if "skipped" in model]

@@ -7,12 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
-
-from retrieval.report.task_tables import task_tables
 
 
 @dataclass(frozen=True)
@@ -38,6 +36,14 @@ class Example:
     served: list[Item]
 
 
+class Cells(NamedTuple):
+    """A table in words."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[list[str]]
+
+
 CUTOFFS = (1, 5, 10, 50, 100)
 METRICS = (
     ("recall", "recall@{}"),
@@ -47,6 +53,8 @@ METRICS = (
     ("coverage", "coverage@{}"),
 )
 PROTOCOLS = (("all", "all items"), ("unseen", "without what the user already had"))
+_TASK_FIGURES = tuple((side, name) for side in ("all", "unseen") for name in ("recall@10", "recall@100"))
+_RATED_BY = (("head", "the head"), ("biases", "biases of user and item"), ("mean", "the mean rating"))
 
 
 def metric_rows(metrics: Mapping[str, float]) -> Iterable[tuple[str, float]]:
@@ -75,11 +83,7 @@ def asked_rows(metrics: Mapping[str, Any]) -> str:
 
 def metrics_table(metrics: Mapping[str, Any], only: Sequence[str] = ()) -> Table:
     """Metrics, all or `only` those named: ours beside popularity, with all items and with unseen ones."""
-    table = Table(title=f"{asked_rows(metrics)}, {metrics['items']:,} items", title_justify="left")
-    table.add_column("")
-    for _, heading in PROTOCOLS:
-        table.add_column(heading, justify="right")
-        table.add_column("popularity", justify="right", style="dim")
+    table = _paired(f"{asked_rows(metrics)}, {metrics['items']:,} items", [""], [name for _, name in PROTOCOLS])
     popularity = metrics.get("popularity", {})
     for name in only or [name for name, _ in metric_rows(metrics["all"])]:
         cells = []
@@ -89,14 +93,18 @@ def metrics_table(metrics: Mapping[str, Any], only: Sequence[str] = ()) -> Table
     return table
 
 
+def _paired(title: str, first: Sequence[str], names: Sequence[str], beside: str = "popularity") -> Table:
+    """Return a table without rows: the `first` columns, and figures by name, each with another `beside` it."""
+    columns = [Column(name, justify="left" if name in ("", "given") else "right") for name in first]
+    for name in names:
+        columns += [Column(name, justify="right"), Column(beside, justify="right", style="dim")]
+    return Table(*columns, title=title, title_justify="left")
+
+
 def groups_table(metrics: Mapping[str, Any]) -> Table:
     """Kinds of test rows: how many, and what is found among unseen items, beside popularity."""
-    table = Table(title="kinds of test rows, without what the user already had", title_justify="left")
     names = list(next(iter(metrics["groups"].values()))["unseen"])
-    for heading in ("", "rows", "users", *(column for name in names for column in (name, "popularity"))):
-        table.add_column(
-            heading, justify="right" if heading else "left", style="dim" if heading == "popularity" else ""
-        )
+    table = _paired("kinds of test rows, without what the user already had", ["", "rows", "users"], names)
     for kind, group in metrics["groups"].items():
         figures = [_number(group[side][name]) for name in names for side in ("unseen", "popularity")]
         table.add_row(kind, f"{group['rows']:,}", f"{group['users']:,}", *figures)
@@ -128,14 +136,8 @@ def per_user_tables(metrics: Mapping[str, Any]) -> list[Table]:
     if not (rows := per_user_rows(metrics)):
         return []
     figures = metrics["per_user"]
-    table = Table(
-        title=f"as papers report: the mean over {figures['users']:,} users, each asked once, without what the user had",
-        title_justify="left",
-    )
-    table.add_column("")
-    for k in figures["ks"]:
-        table.add_column(f"@{k}", justify="right")
-        table.add_column("popularity", justify="right", style="dim")
+    title = f"as papers report: the mean over {figures['users']:,} users, each asked once, without what the user had"
+    table = _paired(title, [""], [f"@{k}" for k in figures["ks"]])
     for name, cells in rows:
         table.add_row(name.replace("_", " "), *cells)
     return [table]
@@ -145,10 +147,7 @@ def ranking_tables(metrics: Mapping[str, Any]) -> list[Table]:
     """Return what is served with a ranker, beside what the towers alone would serve."""
     if "retrieval" not in metrics:
         return []
-    table = Table(title="retrieved, then ranked", title_justify="left")
-    for heading in ("", *(column for _, name in PROTOCOLS for column in (name, "retrieval alone"))):
-        dim = "dim" if heading == "retrieval alone" else ""
-        table.add_column(heading, justify="right" if heading else "left", style=dim)
+    table = _paired("retrieved, then ranked", [""], [name for _, name in PROTOCOLS], "retrieval alone")
     for name in ("recall@10", "ndcg@10", "recall@50", "mrr"):
         sides = [side[protocol][name] for protocol, _ in PROTOCOLS for side in (metrics, metrics["retrieval"])]
         table.add_row(name, *map(_number, sides))
@@ -160,11 +159,8 @@ def continuation_tables(metrics: Mapping[str, Any]) -> list[Table]:
     if "continuation" not in metrics:
         return []
     playlists, names = metrics["continuation"], ("r_precision", "ndcg", "clicks")
-    table = Table(title=f"playlists continued by {playlists['answers']} tracks, seeds left out", title_justify="left")
-    table.add_column("given")
-    table.add_column("playlists", justify="right")
-    for heading in (column for name in names for column in (name, "popularity")):
-        table.add_column(heading, justify="right", style="dim" if heading == "popularity" else "")
+    title = f"playlists continued by {playlists['answers']} tracks, seeds left out"
+    table = _paired(title, ["given", "playlists"], names)
     rows = [*playlists["scenarios"], {"name": "mean of the scenarios", **playlists["mean"]}]
     for row in rows:
         figures = [side[name] for name in names for side in (row, row["popularity"])]
@@ -174,14 +170,54 @@ def continuation_tables(metrics: Mapping[str, Any]) -> list[Table]:
     return [table]
 
 
+def tasks_for_page(metrics: Mapping[str, Any]) -> list[Cells]:
+    """Return errors of ratings, and what is found of each kind of event; nothing of towers that only retrieve."""
+    tasks = metrics.get("tasks", {})
+    return [cells_of(tasks) for name, cells_of in (("rating", _ratings), ("events", _events)) if name in tasks]
+
+
+def _ratings(tasks: Mapping[str, Any]) -> Cells:
+    errors = tasks["rating"]
+    rows = [[label, *(f"{errors[name][error]:.4f}" for error in ("rmse", "mae"))] for name, label in _RATED_BY]
+    return Cells(f"ratings of {errors['rows']:,} test rows", ("predicted by", "rmse", "mae"), rows)
+
+
+def _events(tasks: Mapping[str, Any]) -> Cells:
+    asked = {"served": f"the vector served, for {tasks['served']}", "own": "its own head", "popularity": "popularity"}
+    rows = [
+        [kind, f"{figures['rows']:,}", label, *(f"{figures[by][side][name]:.4f}" for side, name in _TASK_FIGURES)]
+        for kind, figures in tasks["events"].items()
+        for by, label in asked.items()
+        if by in figures
+    ]
+    columns = ("event", "rows", "found by", *(f"{name}, {side}" for side, name in _TASK_FIGURES))
+    return Cells("kinds of events, among all items and those that the user had not yet", columns, rows)
+
+
+def task_tables(metrics: Mapping[str, Any]) -> list[Table]:
+    """Return the same, as the console prints it."""
+    tables = []
+    for cells in tasks_for_page(metrics):
+        left = ("event", "predicted by", "found by")
+        columns = (Column(name, justify="left" if name in left else "right") for name in cells.columns)
+        table = Table(*columns, title=cells.title, title_justify="left")
+        for row in cells.rows:
+            table.add_row(*row)
+        tables.append(table)
+    return tables
+
+
 def example_table(example: Example) -> Table:
     """One user's answer, next to what the user liked; a line per item, however narrow the terminal."""
-    table = Table(title=f"user {example.user}: {example.facts}".rstrip(": "), title_justify="left")
-    table.add_column("rank", justify="right", no_wrap=True)
-    table.add_column("  recommended", max_width=40)
-    table.add_column("genres", max_width=20)
-    table.add_column("score", justify="right", no_wrap=True)
-    table.add_column("liked before", style="dim", max_width=40)
+    table = Table(
+        Column("rank", justify="right", no_wrap=True),
+        Column("  recommended", max_width=40),
+        Column("genres", max_width=20),
+        Column("score", justify="right", no_wrap=True),
+        Column("liked before", style="dim", max_width=40),
+        title=f"user {example.user}: {example.facts}".rstrip(": "),
+        title_justify="left",
+    )
     for rank, (served, liked) in enumerate(zip_longest(example.served, example.liked), start=1):
         cells = [*_served_cells(rank, served), liked.title if liked else ""]
         table.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in cells))
@@ -193,11 +229,12 @@ def example_table(example: Example) -> Table:
 
 def answer_table(title: str, items: Sequence[Item]) -> Table:
     """One user's answer to `retrieval query`."""
-    table = Table(title=title)
     titled = any(item.title != str(item.id) for item in items)
-    columns = ["rank", "item_id", *(["title", "genres"] if titled else []), "score"]
-    for column in columns:
-        table.add_column(column, justify="left" if column in ("title", "genres") else "right")
+    words = ("title", "genres") if titled else ()
+    columns = (
+        Column(name, justify="left" if name in words else "right") for name in ("rank", "item_id", *words, "score")
+    )
+    table = Table(*columns, title=title)
     for rank, item in enumerate(items, start=1):
         described = [item.title, item.genres] if titled else []
         table.add_row(str(rank), str(item.id), *described, _number(item.score))

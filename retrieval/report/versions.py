@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from ensemble.deploy.compare import Changes, Difference
@@ -49,9 +49,8 @@ def listed(versions: Versions) -> list[dict[str, Any]]:
 
 def versions_table(versions: Sequence[Mapping[str, Any]]) -> Table:
     """One row per version; the current one is bold."""
-    table = Table()
-    for heading in ("version", "release", "from", "added", "last made current"):
-        table.add_column(heading, overflow="fold")
+    headings = ("version", "release", "from", "added", "last made current")
+    table = Table(*(Column(heading, overflow="fold") for heading in headings))
     for version in versions:
         cells = (
             str(version["version"]) + (" *" if version["current"] else ""),
@@ -66,9 +65,8 @@ def versions_table(versions: Sequence[Mapping[str, Any]]) -> Table:
 
 def history_table(turns: Iterable[Turn]) -> Table:
     """One row per turn."""
-    table = Table()
-    for heading in ("when", "what", "version", "before", "who", "why"):
-        table.add_column(heading, overflow="fold")
+    headings = ("when", "what", "version", "before", "who", "why")
+    table = Table(*(Column(heading, overflow="fold") for heading in headings))
     for turn in turns:
         why = "; ".join([*([turn.reason] if turn.reason else []), *(f"forced: {text}" for text in turn.forced)])
         before = "" if turn.before is None else str(turn.before)

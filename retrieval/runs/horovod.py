@@ -25,13 +25,8 @@ TRAIN = "train"
 
 @contextmanager
 def leading(run: Run, names: Sequence[str], cache: Path) -> Iterator[Callable[[str], None]]:
-    """Yield what is to be called before a stage runs. A rank other than 0 trains with rank 0, and ends here.
-
-    Raises
-    ------
-    RecipeError
-        Several processes are to do something else than to train.
-    """
+    """Yield what is to be called before a stage runs. A rank other than 0 trains with rank 0, and ends here. Raise
+    RecipeError where several processes are to do something else than to train."""
     if size_of_job() == 1:
         yield lambda name: None
         return
@@ -65,12 +60,12 @@ def training(job: Job, key: str) -> Iterator[tuple[Path, Session]]:
     from models.training.horovod import ranks
     from models.training.weights.checkpoints import Checkpoints, Session
 
-    directory = job.run / "training"
-    session = Session(ranks(), Checkpoints(directory, key, job.recipe.train.checkpoint_seconds))
+    directory = job.run.directory / "training"
+    session = Session(ranks(), Checkpoints(directory, key, job.run.recipe.train.checkpoint_seconds))
     if not session.ranks.leads:
         with tempfile.TemporaryDirectory() as out:
             yield Path(out), session
         return
-    with atomic_directory(job.towers) as place:
+    with atomic_directory(job.run.towers) as place:
         yield place, session
     shutil.rmtree(directory, ignore_errors=True)

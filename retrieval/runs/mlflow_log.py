@@ -7,8 +7,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from itertools import islice
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,11 +20,9 @@ from workflows.errors import RetrievalError
 EXPERIMENT = "merlin-retrieval"
 LOGGED = "retrieval.stages"
 """The tag that says what a run of MLflow was logged from: the records of the stages evaluate and release."""
-_PARAMETERS, _METRICS = 100, 1000
-"""At most so many in one request."""
 _LONGEST = 500
 """Characters of a parameter."""
-_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+_RETRIES, _CONFIGURES_LOGGING = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_LOGGING_CONFIGURE_LOGGING"
 _FILES = ("report.html", "metrics.json", "recipe.json")
 
 
@@ -39,6 +36,8 @@ class Log:
                 f"--mlflow {_without_password(uri)}: expected a tracking server, http://… or https://…, or a directory"
             )
         os.environ.setdefault(_RETRIES, "2")  # MLflow's 7 take minutes
+        # Else its import closes every log handler of the process, and absl's, which TensorFlow brings, its stream.
+        os.environ.setdefault(_CONFIGURES_LOGGING, "false")
         try:
             from mlflow import MlflowClient
         except ImportError:
@@ -49,13 +48,8 @@ class Log:
             self._client.search_experiments(max_results=1)
 
     def add(self, run: Run) -> str:
-        """Log a finished run, unless it is there already, and return MLflow's id of it.
-
-        Raises
-        ------
-        RetrievalError
-            MLflow refuses it or goes away; what was logged so far is marked as failed.
-        """
+        """Log a finished run, unless it is there already, and return MLflow's id of it. Raise RetrievalError where
+        MLflow refuses it or goes away; what was logged so far is marked as failed."""
         with self._said():
             experiment, fingerprint = self._experiment(), _made_from(run)
             existing = self._client.search_runs(
@@ -74,7 +68,7 @@ class Log:
         try:
             self._send(run, name)
         except BaseException:
-            with self._quietly():
+            with suppress(RetrievalError), self._said():
                 self._client.set_terminated(name, "FAILED")
             raise
         self._client.set_terminated(name)
@@ -84,22 +78,9 @@ class Log:
         from mlflow.entities import Metric, Param
 
         now = int(1000 * time.time())
-        parameters = iter(
-            [
-                Param(key, value)  # type: ignore[no-untyped-call]
-                for key, value in parameters_of(run).items()
-            ]
-        )
-        metrics = iter(
-            [
-                Metric(key, value, now, step)  # type: ignore[no-untyped-call]
-                for key, value, step in metrics_of(run)
-            ]
-        )
-        while batch := list(islice(parameters, _PARAMETERS)):
-            self._client.log_batch(name, params=batch)
-        while several := list(islice(metrics, _METRICS)):
-            self._client.log_batch(name, metrics=several)
+        parameters = [Param(*entry) for entry in parameters_of(run).items()]  # type: ignore[no-untyped-call]
+        metrics = [Metric(key, value, now, step) for key, value, step in metrics_of(run)]  # type: ignore[no-untyped-call]
+        self._client.log_batch(name, metrics, parameters)
         for file in _FILES:
             if (run.directory / file).is_file():
                 self._client.log_artifact(name, str(run.directory / file))
@@ -116,14 +97,6 @@ class Log:
         except (MlflowException, RequestException, OSError) as error:
             reason = " ".join(str(error).split())[:300]
             raise RetrievalError(f"--mlflow {_without_password(self._uri)}: {_without_password(reason)}") from None
-
-    @contextmanager
-    def _quietly(self) -> Iterator[None]:
-        try:
-            with self._said():
-                yield
-        except RetrievalError:
-            return
 
 
 def parameters_of(run: Run) -> dict[str, str]:

@@ -19,19 +19,10 @@ if TYPE_CHECKING:
 
 def training_side(recipe: Recipe, features_dir: Path, towers_dir: Path) -> Reference:
     """Return what computes query vectors, float32 [n, d], of raw query columns: the fitted workflow, then the model."""
-    import tensorflow as tf
-
     from models.training.early_stopping import encode_queries
 
-    fitted = fitted_queries(recipe, features_dir)
-    model = trained_model(recipe, features_dir, towers_dir)
-    histories = _histories(features_dir)
-
-    def vectors(queries: pd.DataFrame) -> np.ndarray:
-        features = {**fitted.transform(queries), **histories(queries)}
-        return encode_queries(model, {name: tf.convert_to_tensor(values) for name, values in features.items()})
-
-    return vectors
+    made, model = _features_made(recipe, features_dir), trained_model(recipe, features_dir, towers_dir)
+    return lambda queries: encode_queries(model, made(queries))
 
 
 def ranking_side(recipe: Recipe, features_dir: Path, towers_dir: Path, ranker_dir: Path) -> RankingReference | None:
@@ -45,15 +36,12 @@ def ranking_side(recipe: Recipe, features_dir: Path, towers_dir: Path, ranker_di
     from models.training.early_stopping import encode_queries
     from workflows.features import stage as features
 
-    data = features.load(features_dir)
-    fitted, histories = fitted_queries(recipe, features_dir), _histories(features_dir)
-    towers = trained_model(recipe, features_dir, towers_dir)
-    ranker = trained_ranker(data, towers_dir, ranker_dir, recipe.ranking, recipe.model)
+    made, towers = _features_made(recipe, features_dir), trained_model(recipe, features_dir, towers_dir)
+    ranker = trained_ranker(features.load(features_dir), towers_dir, ranker_dir, recipe.ranking, recipe.model)
     sides = ranker.catalogue_sides()
 
     def scores(queries: pd.DataFrame, items: np.ndarray) -> np.ndarray:
-        features = {**fitted.transform(queries), **histories(queries)}
-        rows = {name: tf.convert_to_tensor(values) for name, values in features.items()}
+        rows = made(queries)
         vectors = tf.convert_to_tensor(encode_queries(towers, rows))
         scored: np.ndarray = ranker.scores(rows, vectors, tf.gather(sides, tf.convert_to_tensor(items))).numpy()
         return scored
@@ -61,17 +49,24 @@ def ranking_side(recipe: Recipe, features_dir: Path, towers_dir: Path, ranker_di
     return scores
 
 
-def _histories(features_dir: Path) -> Callable[[pd.DataFrame], dict[str, np.ndarray]]:
-    """Return what makes queries' histories from the training and validation rows, which a release knows."""
-    import pandas as pd
+def _features_made(recipe: Recipe, features_dir: Path) -> Callable[[pd.DataFrame], dict[str, Any]]:
+    """Return what makes tensors of raw query columns: the fitted workflow, and histories from the training and
+    validation rows, which a release knows."""
+    import tensorflow as tf
 
-    from workflows.features import stage as features
+    from models.data import known_rows, load_tested
     from workflows.features.history import history_features, sequence_spec
 
-    data = features.load(features_dir)
-    spec = sequence_spec(data.query_specs)
-    known = pd.concat([data.train.interactions, data.valid.interactions], ignore_index=True)
-    return lambda queries: {} if spec is None else history_features(spec, queries, known, own=False)
+    data, fitted = load_tested(features_dir), fitted_queries(recipe, features_dir)
+    spec, known = sequence_spec(data.query_specs), known_rows(data)
+
+    def made(queries: pd.DataFrame) -> dict[str, Any]:
+        histories = {} if spec is None else history_features(spec, queries, known, own=False)
+        return {
+            name: tf.convert_to_tensor(values) for name, values in {**fitted.transform(queries), **histories}.items()
+        }
+
+    return made
 
 
 def fitted_queries(recipe: Recipe, features_dir: Path) -> Any:

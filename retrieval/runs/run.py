@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -31,86 +31,25 @@ from workflows.progress import Progress
 RECIPE = "recipe.json"
 
 
-class Outputs:
-    """Where the stages of a run leave what they make."""
-
-    @property
-    def earlier(self) -> Run | None:
-        """Return the finished run that this one goes on from."""
-        raise NotImplementedError  # pragma: no cover
-
-    @property
-    def root(self) -> Path:
-        """Return the run's directory."""
-        raise NotImplementedError  # pragma: no cover
-
-    @property
-    def features(self) -> Path:
-        """Return where the encoded tables and the fitted transforms are."""
-        return self.root / "features"
-
-    @property
-    def towers(self) -> Path:
-        """Return where the trained towers are."""
-        return self.root / "towers"
-
-    @property
-    def ranker(self) -> Path:
-        """Return where the ranker is, in a run that ranks."""
-        return self.root / "ranker"
-
-    @property
-    def peers(self) -> Path:
-        """Return where the simple models are that the towers are compared with."""
-        return self.root / "peers"
-
-    @property
-    def release(self) -> Path:
-        """Return where the release is."""
-        return self.root / "release"
-
-    @property
-    def triton(self) -> Path:
-        """Return where the Triton model repository is."""
-        return self.root / "triton"
-
-    @property
-    def metrics(self) -> Path:
-        """Return where the measured metrics are."""
-        return self.root / "metrics.json"
-
-    def earlier_id(self, stage: str) -> str | None:
-        """Return the identity of what a stage made in the earlier run; None where there is none."""
-        record = earlier.record(stage) if (earlier := self.earlier) else None
-        return record.id if record else None
-
-
-@dataclass(frozen=True)
-class Cluster:
+class Cluster(NamedTuple):
     """Where stages that use Dask do their work, see `workflows.features.dask_cluster`; no output depends on it."""
 
     workers: int | None = None
     scheduler: str | None = None
 
 
+ANYWHERE = Cluster()
+
+
 @dataclass(frozen=True)
-class Job(Outputs):
+class Job:
     """What a stage gets to do its work."""
 
-    recipe: Recipe
-    run: Path
-    """The run's directory, an absolute path: a stage reads the outputs of earlier stages there and writes its own."""
+    run: Run
+    """Its directory is an absolute path: a stage reads the outputs of earlier stages there and writes its own."""
     cache: Path
     """Where downloads are kept between runs."""
     progress: Progress
-    cluster: Cluster = Cluster()
-    earlier: Run | None = None
-    """The finished run that this one goes on from."""
-
-    @property
-    def root(self) -> Path:
-        """Return the run's directory."""
-        return self.run
 
 
 @dataclass(frozen=True)
@@ -161,25 +100,20 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True)
-class Run(Outputs):
+class Run:
     """`runs/<name>/`: the resolved recipe and the outputs of the stages."""
 
     directory: Path
     recipe: Recipe
     stages: dict[str, Stage] = field(repr=False)
-    cluster: Cluster = Cluster()
+    cluster: Cluster = ANYWHERE
     watched: dict[str, Any] | None = field(default=None, repr=False, compare=False)
     """The present `inputs` of the stages that were asked about, by name; None where they are not looked at."""
 
     @classmethod
-    def create(cls, recipe: Recipe, runs: Path, stages: tuple[Stage, ...]) -> Run:
-        """Return the run of a recipe below `runs`; its directory is made when the first stage runs.
-
-        Raises
-        ------
-        RecipeError
-            Its path has signs that TensorFlow and Dask take for a pattern of paths.
-        """
+    def create(cls, recipe: Recipe, runs: Path, stages: Sequence[Stage] | None = None) -> Run:
+        """Return the run of a recipe below `runs`; its directory is made when the first stage runs. Raise RecipeError
+        for a path with signs that TensorFlow and Dask take for a pattern of paths."""
         if signs := sorted(set(str(runs.absolute())) & set("*?[")):
             raise RecipeError(
                 f"--runs {runs}: TensorFlow and Dask take '{signs[0]}' for a pattern; choose another place"
@@ -187,14 +121,8 @@ class Run(Outputs):
         return cls(runs / recipe.name, recipe, _wanted(stages, recipe), watched={})
 
     @classmethod
-    def open(cls, directory: Path, stages: tuple[Stage, ...]) -> Run:
-        """Return the run in a directory.
-
-        Raises
-        ------
-        StageError
-            The directory has no `recipe.json`, or one that this version does not understand.
-        """
+    def open(cls, directory: Path, stages: Sequence[Stage] | None = None) -> Run:
+        """Return the run in a directory; raise StageError where that has no `recipe.json` that we understand."""
         path = directory / RECIPE
         try:
             recipe = msgspec.json.decode(path.read_bytes(), type=Recipe)
@@ -205,25 +133,55 @@ class Run(Outputs):
         return cls(directory, recipe, _wanted(stages, recipe))
 
     @property
-    def root(self) -> Path:
-        """Return the run's directory."""
-        return self.directory
+    def features(self) -> Path:
+        """Return where the encoded tables and the fitted transforms are."""
+        return self.directory / "features"
+
+    @property
+    def towers(self) -> Path:
+        """Return where the trained towers are."""
+        return self.directory / "towers"
+
+    @property
+    def ranker(self) -> Path:
+        """Return where the ranker is, in a run that ranks."""
+        return self.directory / "ranker"
+
+    @property
+    def peers(self) -> Path:
+        """Return where the simple models are that the towers are compared with."""
+        return self.directory / "peers"
+
+    @property
+    def release(self) -> Path:
+        """Return where the release is."""
+        return self.directory / "release"
+
+    @property
+    def triton(self) -> Path:
+        """Return where the Triton model repository is."""
+        return self.directory / "triton"
+
+    @property
+    def metrics(self) -> Path:
+        """Return where the measured metrics are."""
+        return self.directory / "metrics.json"
 
     @cached_property
     def earlier(self) -> Run | None:
-        """Return the finished run that the recipe goes on from; None where it starts from zero.
-
-        Raises
-        ------
-        StageError
-            There is no such run, or its features or towers are not finished.
-        """
+        """Return the finished run that the recipe goes on from; None where it starts from zero. Raise StageError where
+        there is no such run, or its features or towers are not finished."""
         warm_start = self.recipe.train.warm_start
         if not warm_start or not warm_start.run:
             return None
         run = Run.open(Path(warm_start.run), tuple(self.stages.values()))
         run.require("features", "train")
         return run
+
+    def earlier_id(self, stage: str) -> str | None:
+        """Return the identity of what a stage made in the earlier run; None where there is none."""
+        record = earlier.record(stage) if (earlier := self.earlier) else None
+        return record.id if record else None
 
     def with_layout(self, layout: str) -> Run:
         """Return the run with another `[serving] layout`; raise RecipeError where there is no such layout."""
@@ -232,7 +190,7 @@ class Run(Outputs):
         serving = msgspec.structs.replace(self.recipe.serving, layout=layout)
         return replace(self, recipe=msgspec.structs.replace(self.recipe, serving=serving))
 
-    def with_recipe(self, recipe: Recipe, stages: tuple[Stage, ...]) -> Run:
+    def with_recipe(self, recipe: Recipe, stages: Sequence[Stage] | None = None) -> Run:
         """Return the run with another recipe, and those of the stages that it has."""
         return replace(self, recipe=recipe, stages=_wanted(stages, recipe))
 
@@ -274,13 +232,7 @@ class Run(Outputs):
         )
 
     def require(self, *names: str) -> None:
-        """Check that stages have finished.
-
-        Raises
-        ------
-        StageError
-            Names the stage that is missing or out of date, and the command that runs it.
-        """
+        """Raise StageError for a stage that is missing or out of date."""
         for name in names:
             if not self.is_finished(self.stages[name]):
                 state = "is out of date: it was made from something else" if self.record(name) else "has not been run"
@@ -314,17 +266,12 @@ class Run(Outputs):
 
     def job(self, cache: Path, progress: Progress) -> Job:
         """Return what a stage of the run gets to do its work."""
-        return Job(self.recipe, self.directory.absolute(), cache, progress, self.cluster, self.earlier)
+        return Job(replace(self, directory=self.directory.absolute()), cache, progress)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other processes from writing to this run; clear away what a killed one left half-written.
-
-        Raises
-        ------
-        StageError
-            Another process has it; the message names it.
-        """
+        """Keep other processes from writing to this run, and clear away what a killed one left half-written; raise
+        StageError, which names it, where another has it."""
         self.directory.mkdir(parents=True, exist_ok=True)
         with writing(self.directory), (self.directory / ".lock").open("a+") as file:
             try:
@@ -359,31 +306,19 @@ class Run(Outputs):
         return self.directory / "stages" / f"{name}.json"
 
 
-def _wanted(stages: Sequence[Stage], recipe: Recipe) -> dict[str, Stage]:
+def _wanted(stages: Sequence[Stage] | None, recipe: Recipe) -> dict[str, Stage]:
+    """Return the stages that a recipe has: of those given, else of all that there are."""
+    if stages is None:
+        from retrieval.runs.stages import STAGES  # which imports this module
+
+        stages = STAGES
     return {stage.name: stage for stage in stages if stage.wanted(recipe)}
 
 
 def advance(run: Run, names: Sequence[str], cache: Path, teller: Teller, force: bool = False) -> list[dict[str, Any]]:
-    """Run the named stages in order and keep those that are finished.
-
-    Parameters
-    ----------
-    run
-        The run, its folder included.
-    names
-        The stages; those that the recipe does not have are passed over.
-    cache
-        The folder for downloads.
-    teller
-        Is told when a stage begins and ends.
-    force
-        Run the stages although nothing changed.
-
-    Returns
-    -------
-    list of dict
-        For each stage `stage`, `kept`, `seconds` and `outputs` (paths).
-    """
+    """Run the named stages in order, and keep those that are finished unless told to `force` it; those that the recipe
+    does not have are passed over. Return of each its name, whether it was `kept`, its seconds and the paths of its
+    outputs."""
     done = []
     names = [name for name in names if name in run.stages]
     with leading(run, names, cache.expanduser()) as lead, run.lock():

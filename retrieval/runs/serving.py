@@ -49,9 +49,15 @@ def temporary_server(
     say("Triton stopped")
 
 
-def measure(run: Run, target: Target, load: Load, progress: Progress) -> list[Point]:
-    """Benchmark a server with the run's own requests; keep the points in `bench.json` and `bench.png`."""
-    config = run.recipe.bench
+def measure(run: Run, load: Load, address: str, server_pid: int | None, progress: Progress) -> list[Point]:
+    """Benchmark the server at an address, whose process is `server_pid` if it runs here, with the run's own requests.
+
+    The points are kept in `bench.json` and `bench.png`.
+    """
+    config, model = run.recipe.bench, answering_model(run, load.layout)
+    layout = "chained" if model == CHAINED else "fused"
+    interval = load.interval_ms or config.measurement_interval_ms
+    target = Target(address, model, layout, server_pid=server_pid, measurement_interval_ms=interval)
     points = benchmark(
         target,
         draw_requests(run.directory, config.requests, seed=run.recipe.seed),
@@ -64,13 +70,8 @@ def measure(run: Run, target: Target, load: Load, progress: Progress) -> list[Po
 
 
 def answering_model(run: Run, layout: str | None = None) -> str:
-    """Return the model that clients of the run's repository ask: the fused one where there are both, unless told.
-
-    Raises
-    ------
-    ServerError
-        The repository has no such layout.
-    """
+    """Return the model that clients of the run's repository ask: the fused one where there are both, unless told. Raise
+    ServerError where it has no such layout."""
     models = answering_models(run.triton)
     if layout is None:
         return models[0] if models else FUSED
@@ -79,11 +80,3 @@ def answering_model(run: Run, layout: str | None = None) -> str:
         remedy = f"run `retrieval release {run.directory} --layout both`"
         raise ServerError(f"{run.directory / 'triton'}: has no layout '{layout}', fused or chained; {remedy}")
     return str(model)
-
-
-def target_of(run: Run, load: Load, address: str, server_pid: int | None = None) -> Target:
-    """Return what to measure of the server at the address, whose process is `server_pid` if it runs here."""
-    model = answering_model(run, load.layout)
-    interval = load.interval_ms or run.recipe.bench.measurement_interval_ms
-    layout = "chained" if model == CHAINED else "fused"
-    return Target(address, model, layout, server_pid=server_pid, measurement_interval_ms=interval)

@@ -12,7 +12,6 @@ import msgspec
 from retrieval.recipes.recipe import Recipe
 from retrieval.runs.horovod import training
 from retrieval.runs.run import Job, Run, Stage
-from retrieval.runs.warm_start import features_of, towers_of
 from workflows.columns import Columns
 from workflows.config import GivenSplit, embedding_files
 from workflows.files import atomic_directory, atomic_write, json_bytes, sha256_of
@@ -29,8 +28,8 @@ def fetch(job: Job) -> None:
     """Source -> `tables/`."""
     from workflows import sources
 
-    tables = sources.fetch(job.recipe.data, job.cache, job.progress)
-    with atomic_directory(job.run / "tables") as out:
+    tables = sources.fetch(job.run.recipe.data, job.cache, job.progress)
+    with atomic_directory(job.run.directory / "tables") as out:
         tables.save(out)
 
 
@@ -38,38 +37,31 @@ def features(job: Job) -> None:
     """`tables/` -> `features/`."""
     from workflows.features.dask_cluster import client
     from workflows.features.stage import build
+    from workflows.fitting.warm_start_record import Earlier
     from workflows.tables.store import open_tables
     from workflows.tables.undated import check_dated
 
-    recipe, earlier = job.recipe, features_of(job.earlier)
-    tables = open_tables(job.run / "tables")
-    check_dated(tables, recipe.data.split, recipe.query, recipe.item)
-    with (
-        client(job.cluster.workers, job.cluster.scheduler, recipe.device) as cluster,
-        atomic_directory(job.features) as out,
-    ):
-        build(tables, recipe.query, recipe.item, recipe.data.split, recipe.device, out, job.progress, cluster, earlier)
+    run, recipe, earlier = job.run, job.run.recipe, job.run.earlier
+    sides, split = (recipe.query, recipe.item), recipe.data.split
+    before = Earlier(earlier.features, earlier.recipe.query, earlier.recipe.item) if earlier else None
+    tables = open_tables(run.directory / "tables")
+    check_dated(tables, split, *sides)
+    with client(*run.cluster, recipe.device) as cluster, atomic_directory(run.features) as out:
+        build(tables, *sides, split, recipe.device, out, job.progress, cluster, before)
 
 
 def train(job: Job) -> None:
     """`features/` -> `towers/`."""
     from models.training.stage import train as train_towers
     from models.training.stream.load import load
+    from models.training.weights.warm_start import Earlier
 
-    recipe, earlier = job.recipe, towers_of(job.earlier)
-    data = load(job.features, recipe.train, earlier is not None)
-    with training(job, _training_key(job)) as (out, session):
-        train_towers(
-            data,
-            recipe.model,
-            recipe.train,
-            recipe.seed,
-            recipe.device,
-            out,
-            job.progress,
-            earlier=earlier,
-            session=session,
-        )
+    run, recipe, earlier = job.run, job.run.recipe, job.run.earlier
+    before = Earlier(earlier.towers, earlier.recipe.model, earlier.recipe.train) if earlier else None
+    data = load(run.features, recipe.train)
+    settings = recipe.model, recipe.train, recipe.seed, recipe.device
+    with training(job, _training_key(run)) as (out, session):
+        train_towers(data, *settings, out, job.progress, earlier=before, session=session)
 
 
 def rank(job: Job) -> None:
@@ -77,21 +69,21 @@ def rank(job: Job) -> None:
     from models.ranking.stage import train_ranker
     from workflows.features.stage import load
 
-    recipe, data = job.recipe, load(job.features)
+    recipe, data = job.run.recipe, load(job.run.features)
     assert recipe.ranking is not None
-    with atomic_directory(job.ranker) as out:
+    with atomic_directory(job.run.ranker) as out:
         settings = recipe.ranking, recipe.model, recipe.train, recipe.seed, recipe.device
-        train_ranker(data, job.towers, *settings, out, job.progress)
+        train_ranker(data, job.run.towers, *settings, out, job.progress)
 
 
 def peers(job: Job) -> None:
     """`features/` -> `peers/`: simple models on the same rows."""
     from models.baselines.comparison import write_peers
 
-    recipe = job.recipe
-    rating = recipe.train.objective.rating
-    with atomic_directory(job.peers) as out:
-        write_peers(job.features, out, rating, recipe.evaluate, recipe.seed, job.progress)
+    recipe = job.run.recipe
+    with atomic_directory(job.run.peers) as out:
+        rating = recipe.train.objective.rating
+        write_peers(job.run.features, out, rating, recipe.evaluate, recipe.seed, job.progress)
 
 
 def _has_peers(recipe: Recipe) -> bool:
@@ -112,16 +104,16 @@ def _peers_settings(recipe: Recipe) -> Any:
     }
 
 
-def _trained(job: Job) -> Trained:
+def _trained(run: Run) -> Trained:
     """Return what advice about the towers depends on."""
     from models.evaluation.verdict import Trained
     from workflows.features.files import read_rows
     from workflows.features.plan import history_of
 
-    epochs = json.loads((job.towers / "towers.json").read_bytes())["epochs"]
-    times = read_rows(job.features / "train", [Columns.Timestamp])[Columns.Timestamp]
+    epochs = json.loads((run.towers / "towers.json").read_bytes())["epochs"]
+    times = read_rows(run.features / "train", [Columns.Timestamp])[Columns.Timestamp]
     facts = {"epochs": epochs, "train_rows": len(times), "dated": bool(times.nunique() > 1)}
-    recipe = job.recipe
+    recipe = run.recipe
     return Trained(recipe.model, recipe.train, has_history=history_of(recipe.query) is not None, **facts)
 
 
@@ -132,26 +124,26 @@ def evaluate(job: Job) -> None:
     from models.evaluation.verdict import verdict
     from retrieval.runs.reference import fitted_queries
 
-    recipe = job.recipe
+    run, recipe = job.run, job.run.recipe
 
     def transform(queries: pd.DataFrame) -> dict[str, np.ndarray]:
-        features: dict[str, np.ndarray] = fitted_queries(recipe, job.features).transform(queries)
+        features: dict[str, np.ndarray] = fitted_queries(recipe, run.features).transform(queries)
         return features
 
     metrics = evaluate_towers(
-        job.features,
-        job.towers,
+        run.features,
+        run.towers,
         protocol(recipe),
         recipe.train.objective.rating,
         transform,
-        Beside(job.ranker if recipe.ranking else None, job.peers if _has_peers(recipe) else None),
+        Beside(run.ranker if recipe.ranking else None, run.peers if _has_peers(recipe) else None),
         recipe.evaluate,
         job.progress,
     )
-    seconds = json.loads((job.run / "stages" / "train.json").read_bytes())["seconds"]
-    metrics["comparison"]["models"][0]["fit_seconds"] = seconds
-    metrics["verdict"] = verdict(metrics["comparison"], _trained(job))
-    atomic_write(job.metrics, json_bytes(metrics, 2))
+    trained = run.record("train")
+    metrics["comparison"]["models"][0]["fit_seconds"] = trained.seconds if trained else None
+    metrics["verdict"] = verdict(metrics["comparison"], _trained(run))
+    atomic_write(run.metrics, json_bytes(metrics, 2))
 
 
 def release(job: Job) -> None:
@@ -160,16 +152,16 @@ def release(job: Job) -> None:
     from ensemble.triton.export import export_repository
     from retrieval.runs.reference import ranking_side, training_side
 
-    recipe, features, towers = job.recipe, job.features, job.towers
+    run, recipe = job.run, job.run.recipe
     job.progress("loading the training side, to compare with")
-    parts = Parts(features, towers, job.release, job.ranker if recipe.ranking else None)
-    reference = training_side(recipe, features, towers)
-    training = Training(reference, ranking_side(recipe, features, towers, job.ranker))
+    parts = Parts(run.features, run.towers, run.release, run.ranker if recipe.ranking else None)
+    reference = training_side(recipe, run.features, run.towers)
+    training = Training(reference, ranking_side(recipe, run.features, run.towers, run.ranker))
     recipe_sha256 = hashlib.sha256(msgspec.json.encode(recipe, order="deterministic")).hexdigest()
     settings = Settings(recipe.name, recipe_sha256, recipe.serving, recipe.index, recipe.release)
     write_release(parts, training, settings, job.progress)
     job.progress("exporting the Triton model repository")
-    export_repository(job.release, job.triton)
+    export_repository(run.release, run.triton)
 
 
 def protocol(recipe: Recipe) -> str:
@@ -223,14 +215,14 @@ def _feature_files(run: Run) -> Any:
     return files_read or None
 
 
-def _training_key(job: Job) -> str:
+def _training_key(run: Run) -> str:
     """Return what tells whether an interrupted training was one of the same recipe, features and earlier towers."""
-    features = (job.run / "stages" / "features.json").read_text(encoding="utf-8")
-    facts = [_sections(*_TRAINED_BY)(job.recipe), features, _earlier_towers(job)]
+    features = (run.directory / "stages" / "features.json").read_text(encoding="utf-8")
+    facts = [_sections(*_TRAINED_BY)(run.recipe), features, _earlier_towers(run)]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _earlier_towers(run: Run | Job) -> Any:
+def _earlier_towers(run: Run) -> Any:
     """Return what tells whether the earlier run's towers changed; None where training starts from zero."""
     earlier = run.earlier_id("train")
     return {"earlier towers": earlier} if earlier else None

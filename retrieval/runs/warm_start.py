@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from models.training.weights.warm_start_config import WarmStart
 from retrieval.recipes.recipe import Recipe
-from retrieval.runs.run import Run, Stage
+from retrieval.runs.run import Run
 from workflows.errors import RecipeError
 
-if TYPE_CHECKING:
-    from models.training.weights.warm_start import Earlier as EarlierTowers
-    from workflows.fitting.warm_start_record import Earlier as EarlierFeatures
 
-
-def from_run(recipe: Recipe, runs: Path, earlier: Path | None, stages: tuple[Stage, ...]) -> Recipe:
-    """Return the recipe that goes on from the run in `earlier`, or from its own `train.warm_start.run`.
-
-    Raises
-    ------
-    RecipeError
-        The run is the one that the recipe makes below `runs`.
-    StageError
-        There is no such run, or its features or towers are not finished.
-    """
+def from_run(recipe: Recipe, runs: Path, earlier: Path | None) -> Recipe:
+    """Return the recipe that goes on from the run in `earlier`, or from its own `train.warm_start.run`. Raise
+    RecipeError where that is the one that the recipe makes below `runs`, StageError where there is none finished."""
     if earlier is not None:
         settings = replace(recipe.train.warm_start or WarmStart(), run=str(earlier.expanduser().resolve()))
         recipe = replace(recipe, train=replace(recipe.train, warm_start=settings))
@@ -36,19 +24,5 @@ def from_run(recipe: Recipe, runs: Path, earlier: Path | None, stages: tuple[Sta
             f"--from {place}: a run cannot go on from itself, its features and towers would be replaced meanwhile; "
             "write to another directory with --runs, or give the recipe another name"
         )
-    _ = Run.create(recipe, runs, stages).earlier  # refused here, before a stage forgets what it has
+    _ = Run.create(recipe, runs).earlier  # refused here, before a stage forgets what it has
     return recipe
-
-
-def features_of(run: Run | None) -> EarlierFeatures | None:
-    """Return an earlier run's features, to go on from."""
-    from workflows.fitting.warm_start_record import Earlier
-
-    return Earlier(run.features, run.recipe.query, run.recipe.item) if run else None
-
-
-def towers_of(run: Run | None) -> EarlierTowers | None:
-    """Return an earlier run's towers, to go on from."""
-    from models.training.weights.warm_start import Earlier
-
-    return Earlier(run.towers, run.recipe.model, run.recipe.train) if run else None

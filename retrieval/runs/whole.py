@@ -24,17 +24,7 @@ class Finished(NamedTuple):
 
 def run_all(run: Run, cache: Path, teller: Teller, since: str | None = None, log: Log | None = None) -> Finished:
     """Run every stage in order, keep those that are finished, write the report, and log it all to MLflow if asked.
-
-    Parameters
-    ----------
-    since
-        A stage that is run, as all after it are, whether or not it is finished.
-
-    Raises
-    ------
-    RetrievalError
-        As the stages, and as `Log.add`.
-    """
+    The stage `since`, and all after it, are run whether or not they are finished."""
     names = [stage.name for stage in STAGES]
     again = names.index(since) if since else len(names)
     done = advance(run, names[:again], cache, teller) + advance(run, names[again:], cache, teller, force=True)

@@ -13,6 +13,7 @@ from msgspec import inspect
 
 from retrieval.recipes.recipe import Recipe
 from workflows.errors import RecipeError
+from workflows.features.plan import history_of
 
 DEFAULTS = (
     "train.learning_rate=0.0005..0.01:log",
@@ -51,18 +52,12 @@ class Field:
 
 def default_fields(recipe: Recipe) -> list[Field]:
     """Return the fields that are searched when none are asked for."""
-    history = any(msgspec.to_builtins(feature).get("kind") == "sequence" for feature in _features(recipe))
-    return parse_fields([*DEFAULTS, *(DEFAULTS_WITH_HISTORY if history else ())], recipe)
+    return parse_fields([*DEFAULTS, *(DEFAULTS_WITH_HISTORY if history_of(recipe.query) else ())], recipe)
 
 
 def parse_fields(texts: Sequence[str], recipe: Recipe) -> list[Field]:
     """Parse `SECTION.FIELD=LOW..HIGH`, the same with `:log`, or `SECTION.FIELD=ONE,OTHER`; choices may be a JSON list.
-
-    Raises
-    ------
-    RecipeError
-        Unknown or doubled field (with the names there are), malformed text, or values that the recipe would refuse.
-    """
+    Raise RecipeError for an unknown or doubled field, malformed text, or values that the recipe would refuse."""
     fields = [_parse(text, recipe) for text in texts]
     names = [field.name for field in fields]
     for field in fields:
@@ -81,13 +76,7 @@ def field_names(recipe: Recipe) -> list[str]:
 
 
 def changed(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
-    """Return the recipe with other values at dotted names.
-
-    Raises
-    ------
-    RecipeError
-        A value is of the wrong type or out of range.
-    """
+    """Return the recipe with other values at dotted names; raise RecipeError for one of the wrong type or range."""
     document = msgspec.to_builtins(recipe)
     for name, value in values.items():
         *path, key = name.split(".")
@@ -170,10 +159,3 @@ def _below(path: str, section: msgspec.Struct) -> Iterator[str]:
         yield name
         if isinstance(value, msgspec.Struct):
             yield from _below(name, value)
-
-
-def _features(recipe: Recipe) -> list[Any]:
-    features: list[Any] = []
-    for feature in recipe.query.features.values():
-        features += feature if isinstance(feature, list) else [feature]
-    return features

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from models.config import Model, Train
@@ -21,7 +21,6 @@ from retrieval.recipes.recipe import Recipe, load_recipe
 from retrieval.recipes.toml import rewrite
 from retrieval.report.tables import read_json
 from retrieval.runs.run import Run, Teller, advance
-from retrieval.runs.stages import STAGES
 from retrieval.tuning.tunable import Field, changed, default_fields, parse_fields, present
 from workflows.errors import DivergedError, RecipeError, RetrievalError, StageError
 from workflows.files import atomic_write
@@ -48,16 +47,6 @@ class Budget:
     """In the whole study, the trials of earlier calls included."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What one training gave."""
-
-    value: float
-    """The best of `train.monitor` over the epochs, on the validation part."""
-    best_epoch: int
-    epochs: int
-
-
 class _OutOfTimeError(Exception):
     """The budget ended within a trial."""
 
@@ -82,39 +71,14 @@ def tune(
     that does worse than the median of the others is stopped early, unless `train.epochs` is searched: epochs of
     schedules of different length do not compare. Test rows are not looked at.
 
-    Parameters
-    ----------
-    path
-        The recipe.
-    runs, cache
-        The folders for runs and for downloads.
-    fields
-        What to search, as `--field` says it; the default fields if empty.
-    budget
-        Minutes and trials, at most.
-    teller
-        Is told of each trial.
-    began
-        Is called with the study's file (SQLite) before the first trial.
-
-    Returns
-    -------
-    dict
-        `recipe`, `best_recipe` (paths), `monitor`, `fields` (names), `best` (the number of the best trial) and
-        `trials`: `number`, `state` (complete, pruned or failed), `value`, `best_epoch`, `epochs`, `error`, `seconds`,
-        `fields` (values by name).
-
-    Raises
-    ------
-    RecipeError
-        Of a field (see `retrieval.tuning.tunable.parse_fields`), or Optuna is not installed.
-    StageError
-        The budget ended before any trial did.
+    `fields` are as `--field` says them, the default ones if there are none; `began` is called with the study's file
+    before the first trial. What is returned is what `--json` prints. Raise RecipeError of a field, or where Optuna is
+    not installed, and StageError where the budget ended before any trial did.
     """
     recipe = load_recipe(path)
     space = parse_fields(fields, recipe) if fields else default_fields(recipe)
     _optuna()
-    run = Run.create(recipe, runs, STAGES)
+    run = Run.create(recipe, runs)
     advance(run, ["fetch", "features"], cache, teller)
     with run.lock():
         study = _open_study(run, space)
@@ -134,10 +98,10 @@ def study_storage(path: Path) -> str:
 
 def tune_table(search: Mapping[str, Any]) -> Table:
     """One row per trial; the best is bold."""
-    table = Table(title=f"validation {search['monitor']}, {len(search['trials'])} trials", title_justify="left")
-    names = [name.partition(".")[2] for name in search["fields"]]
-    for column in ("trial", search["monitor"], "epoch", "s", *names):
-        table.add_column(column, justify="right", overflow="fold")
+    headings = ["trial", search["monitor"], "epoch", "s", *(name.partition(".")[2] for name in search["fields"])]
+    columns = (Column(heading, justify="right", overflow="fold") for heading in headings)
+    title = f"validation {search['monitor']}, {len(search['trials'])} trials"
+    table = Table(*columns, title=title, title_justify="left")
     for trial in search["trials"]:
         epochs = f"{trial['best_epoch']} of {trial['epochs']}" if trial["epochs"] else ""
         figures = [f"{trial['value']:.4f}" if trial["state"] == "complete" else trial["state"], epochs]
@@ -156,7 +120,7 @@ def _search(study: Any, run: Run, space: Sequence[Field], budget: Budget, teller
         teller.say(f"trial {trial.number}: {', '.join(f'{name} {value}' for name, value in values.items())}")
         started = time.monotonic()
         try:
-            outcome = _train(run, changed(run.recipe, values), _until(deadline, teller), _unless_worse(trial))
+            value, epochs = _train(run, changed(run.recipe, values), _until(deadline, teller), _unless_worse(trial))
         except _OutOfTimeError:
             teller.say(f"trial {trial.number}: out of time; the same command tries it again")
             return
@@ -173,14 +137,17 @@ def _search(study: Any, run: Run, space: Sequence[Field], budget: Budget, teller
             study.tell(trial, state=_optuna().trial.TrialState.FAIL)
             continue
         trial.set_user_attr("seconds", round(time.monotonic() - started, 1))
-        trial.set_user_attr("best_epoch", outcome.best_epoch)
-        trial.set_user_attr("epochs", outcome.epochs)
-        study.tell(trial, outcome.value)
-        teller.say(f"trial {trial.number}: {run.recipe.train.monitor} {outcome.value:.4f}, best {study.best_value:.4f}")
+        for name, number in epochs.items():
+            trial.set_user_attr(name, number)
+        study.tell(trial, value)
+        teller.say(f"trial {trial.number}: {run.recipe.train.monitor} {value:.4f}, best {study.best_value:.4f}")
 
 
-def _train(run: Run, recipe: Recipe, progress: Progress, on_epoch: Callable[[int, float], None]) -> Outcome:
-    """Train on the training rows only, and read what the validation rows say."""
+def _train(
+    run: Run, recipe: Recipe, progress: Progress, on_epoch: Callable[[int, float], None]
+) -> tuple[float, dict[str, int]]:
+    """Train on the training rows only; return the best of `train.monitor` on the validation rows, and in which of how
+    many epochs it was."""
     import tensorflow as tf
 
     from models.training.stage import train
@@ -194,7 +161,7 @@ def _train(run: Run, recipe: Recipe, progress: Progress, on_epoch: Callable[[int
         history = read_json(Path(name) / "history.json")
     key = f"valid_{recipe.train.monitor}"
     best = max(history, key=lambda epoch: epoch[key])
-    return Outcome(best[key], best["epoch"], len(history))
+    return best[key], {"best_epoch": best["epoch"], "epochs": len(history)}
 
 
 def _session(run: Run, recipe: Recipe) -> Session:

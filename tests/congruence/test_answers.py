@@ -18,7 +18,7 @@ import tritonclient.grpc as grpc
 from ensemble.client.filters import Crowding, Filter, Range, TagTest
 from ensemble.layouts import CHAINED, FUSED
 from ensemble.serving.retriever import Retriever
-from ensemble.triton.export import FusedRuntime
+from ensemble.triton.export import GraphRuntime
 from ensemble.triton.operators import build_ensemble
 from tests.congruence.rows import Rows, ask, assert_congruent, rows_of
 from tests.served import Served
@@ -164,7 +164,7 @@ def test_a_row_is_answered_bit_for_bit_alike_alone_and_in_a_batch(
 
 
 def test_the_merlin_systems_graph_answers_alike(release: Path, questions: Questions, expected: Rows) -> None:
-    answer = build_ensemble(release).transform(questions.frame, FusedRuntime())
+    answer = build_ensemble(release).transform(questions.frame, GraphRuntime())
     rows = zip(answer["item_id"], answer["score"], answer["count"], answer["user_known"], strict=True)
     answers = [
         (list(ids[:count]), [float(score) for score in scores[:count]], bool(known))

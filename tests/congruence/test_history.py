@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ensemble.client.tensors import NO_ITEM, Query, Signature, tensors
 from ensemble.serving.errors import InvalidRequest
 from ensemble.serving.retriever import Retriever
-from ensemble.triton.export import FusedRuntime
+from ensemble.triton.export import GraphRuntime
 from ensemble.triton.operators import build_ensemble
 from tests.synthetic import Run
 from workflows.config import Sequence
@@ -125,7 +125,7 @@ def test_queries_with_a_history_are_answered_alike_alone_in_a_batch_and_by_the_g
         "history_item_ids": [[item for item, _ in history] for history in clicks],
         "history_timestamps": [[time for _, time in history] for history in clicks],
     }
-    graph = build_ensemble(subject.release).transform(pd.DataFrame(columns), FusedRuntime())
+    graph = build_ensemble(subject.release).transform(pd.DataFrame(columns), GraphRuntime())
     assert [list(ids) for ids in graph["item_id"]] == together.item_id.tolist()
     np.testing.assert_allclose(np.stack(graph["score"].tolist()), together.score, rtol=0, atol=1e-6)
 

@@ -17,7 +17,7 @@ from ensemble.client import RetrievalClient
 from ensemble.server.ports import free_ports
 from ensemble.server.server import TritonServer
 from ensemble.serving.retriever import Answer, Retriever
-from ensemble.triton.export import FusedRuntime
+from ensemble.triton.export import GraphRuntime
 from ensemble.triton.operators import build_ensemble
 from models.config import Withheld
 from models.evaluation.playlist_scenarios import SCENARIOS, Challenge, challenge, query_features
@@ -125,7 +125,7 @@ def test_the_graph_and_a_running_triton_answer_alike(run: Run, data: FeatureSet,
     graph = build_ensemble(run.directory / "release")
     for name in graph.input_schema.column_names:
         frame[name] = frame.get(name, pd.Series([None] * len(frame), dtype=object))
-    answered = graph.transform(frame[graph.input_schema.column_names], FusedRuntime())
+    answered = graph.transform(frame[graph.input_schema.column_names], GraphRuntime())
     assert [list(ids)[:20] for ids in answered["item_id"]] == expected
     grpc, http, metrics = free_ports("127.0.0.1", 3)
     repository = run.directory / "triton"

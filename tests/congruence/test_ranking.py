@@ -19,7 +19,7 @@ from ensemble.server.ports import free_ports
 from ensemble.server.server import TritonServer
 from ensemble.serving.files.release import Release
 from ensemble.serving.retriever import Retriever
-from ensemble.triton.export import FusedRuntime, export_repository
+from ensemble.triton.export import GraphRuntime, export_repository
 from ensemble.triton.operators import build_ensemble
 from tests.congruence.rows import Rows, ask, assert_congruent, rows_of
 from tests.synthetic import Run, make_release, make_run
@@ -124,7 +124,7 @@ def test_a_row_is_answered_bit_for_bit_alike_alone(run: Run, questions: pd.DataF
 
 
 def test_the_merlin_systems_graph_answers_alike(run: Run, questions: pd.DataFrame, expected: Rows) -> None:
-    answer = build_ensemble(run.path / "release").transform(questions, FusedRuntime())
+    answer = build_ensemble(run.path / "release").transform(questions, GraphRuntime())
     rows = rows_of(answer["item_id"], answer["score"], answer["count"], answer["user_known"])
     assert_congruent(rows, expected)
 

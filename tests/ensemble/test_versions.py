@@ -17,7 +17,7 @@ from ensemble.catalogue.changes import LiveItems
 from ensemble.catalogue.derive import derive
 from ensemble.deploy.swap import deploy, live_version, release_of
 from ensemble.deploy.versions import CURRENT, HISTORY, Versions
-from ensemble.layouts import models_in
+from ensemble.layouts import CONFIG, models_in
 from ensemble.serving.files.release import Release
 from ensemble.serving.retriever import Retriever
 from retrieval.cli import app
@@ -276,6 +276,12 @@ def test_a_directory_that_somebody_changed_is_refused_in_a_line(
             about.write_bytes(content)
         assert str(about) in refusal("promote", derived, store.directory)
         about.write_bytes(before)
+    config = store.repository / models_in(store.repository)[-1] / CONFIG
+    before = config.read_bytes()
+    for content in (b"\xff", b"name: {"):
+        config.write_bytes(content)
+        assert f"{config}: not a model configuration" in refusal("promote", derived, store.directory)
+    config.write_bytes(before)
     for name in ("\u00b2", "7"):  # a digit that is no number, a file that is no version
         (store.directory / name).write_bytes(b"")
     damaged = shutil.copytree(store.directory / "1", store.directory / "8")

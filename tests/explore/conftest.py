@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from retrieval.explore.access import protect
 from retrieval.explore.app import create_app
-from retrieval.explore.serve import Listening, listen
+from retrieval.explore.serve import Listening, listen, protect
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def test_an_exported_release_answers_in_the_browser(
     (place / "node_modules").symlink_to(PAGE / "node_modules")
     write_onnx(explored.retriever.release, 10, place / "recommend.onnx", str)
     row = next(row for row in range(len(run.users)) if len(explored.past(row).items) > 5)
-    expected = InProcess(explored).ask(Query([run.users["user_id"].tolist()[row]], 10, timestamps=[49]))
+    [expected] = InProcess(explored).ask(Query([run.users["user_id"].tolist()[row]], 10, timestamps=[49]))
     server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(place)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     page = chromium.new_page()

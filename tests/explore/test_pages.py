@@ -28,13 +28,12 @@ from ensemble.release.write import Parts, Settings, Training, write_release
 from ensemble.serving.files.release import Release
 from ensemble.serving.retriever import Retriever
 from models.towers.onnx import pairing_of
-from retrieval.explore.access import protect
 from retrieval.explore.app import Server, create_app
 from retrieval.explore.loaded.explored import Explored
 from retrieval.explore.request.answers import InProcess
 from retrieval.explore.request.snippets import over_http, tritonclient
 from retrieval.explore.request.why import why
-from retrieval.explore.serve import listen
+from retrieval.explore.serve import listen, protect
 from retrieval.explore.views.drift import Drift
 from retrieval.explore.views.user import user_page
 from tests.synthetic import DIM, Run, make_release, make_run, write_tower
@@ -221,7 +220,7 @@ def test_why_scores_as_the_release_does_and_sees_what_the_query_hangs_on(dated_r
     explored, users = Explored(dated_run.path), dated_run.users["user_id"].tolist()
     row = next(row for row in range(len(users)) if len(explored.past(row).items) > 5)
     query = Query([users[row]], 10, None, True, {}, [40])
-    answer = InProcess(explored).ask(query)
+    [answer] = InProcess(explored).ask(query)
     best = explored.items.row(answer.item_ids[0])
     explanation = why(explored, query, best, explored.past(row, 40).items)
     assert explanation.score == pytest.approx(answer.scores[0], abs=1e-6)
@@ -306,7 +305,7 @@ def test_an_item_says_who_is_answered_with_it(dated_run: Run) -> None:
     assert len(users) == counts[item] > 0
     for row, place in users[:3]:
         user, newest = explored.user_ids[row], explored.past(row).seconds
-        answer = InProcess(explored).ask(Query([user], 10, timestamps=[int(newest[-1])] if len(newest) else [49]))
+        [answer] = InProcess(explored).ask(Query([user], 10, timestamps=[int(newest[-1])] if len(newest) else [49]))
         assert answer.item_ids[place - 1] == explored.items.ids[item]
 
 
@@ -321,10 +320,10 @@ def test_a_port_that_is_taken_is_named(dated_run: Run) -> None:
 
 def test_items_that_the_run_does_not_have_are_said(dated_run: Run) -> None:
     class Changed(InProcess):
-        def ask(self, query: Query) -> Recommendations:
-            answer = super().ask(query)
+        def ask(self, query: Query) -> list[Recommendations]:
+            [answer] = super().ask(query)
             strange: Any = "new" if isinstance(answer.item_ids[0], str) else 17
-            return replace(answer, item_ids=[strange, *answer.item_ids[1:]])
+            return [replace(answer, item_ids=[strange, *answer.item_ids[1:]])]
 
     explored, user = Explored(dated_run.path), str(dated_run.users["user_id"][0])
     page = user_page(explored, Changed(explored), MultiDict({"user": user}), None)

@@ -10,8 +10,7 @@ import pytest
 
 from retrieval.explore.loaded.explored import Explored
 from retrieval.explore.loaded.measured import SERVED, Rows
-from retrieval.explore.views.categories import OTHER, main_categories
-from retrieval.explore.views.map import ItemMap
+from retrieval.explore.views.map import OTHER, ItemMap, main_categories
 from retrieval.explore.views.quality import calibration, differences, recall, recall_curves
 from tests.synthetic import Run
 

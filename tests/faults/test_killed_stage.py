@@ -35,7 +35,11 @@ def write_files(job: Job, out: Path) -> None:
 def work(job: Job) -> None:
     job.progress("at the start")
     # As `fetch` and `features` do, one within the other.
-    with atomic_directory(job.run / "files") as out, atomic_directory(out) as inner, atomic_directory(inner) as last:
+    with (
+        atomic_directory(job.run.directory / "files") as out,
+        atomic_directory(out) as inner,
+        atomic_directory(inner) as last,
+    ):
         write_files(job, last)
     job.progress("after the rename")
 

@@ -43,8 +43,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = Run.create(load_recipe(place / "tiny.toml"), place / "runs", STAGES)
 
     def fetch(job: Job) -> None:
-        (job.run / "tables").mkdir()
-        tables().save(job.run / "tables")
+        (job.run.directory / "tables").mkdir()
+        tables().save(job.run.directory / "tables")
 
     with run.lock():
         run.execute(replace(STAGES[0], work=fetch), place, str)

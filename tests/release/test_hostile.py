@@ -18,7 +18,8 @@ import ensemble.serving
 from ensemble.serving.errors import InvalidRelease
 from ensemble.serving.files import npy
 from ensemble.serving.files.release import Release, manifest_text, release_id
-from ensemble.serving.index.faiss_index import FILE, load
+from ensemble.serving.index.engines import load_index
+from ensemble.serving.index.faiss_index import FILE
 from ensemble.serving.retriever import Retriever
 from tests.hostile import Put, made_right
 
@@ -238,7 +239,7 @@ def test_an_index_that_names_another_file_is_refused_before_faiss_reads_it(
     with Put(place, place / FILE, content):
         made_right(place)
         with pytest.raises(InvalidRelease, match=r"items\.faiss: .*lists 'ilod', expected 'ilar'"):
-            load(Release.open(place))
+            load_index(Release.open(place))
 
 
 def _must_not(*_: object, **__: object) -> None:

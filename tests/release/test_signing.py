@@ -147,7 +147,7 @@ def test_an_older_signed_release_is_refused_where_a_time_is_given(signed: Path, 
     with pytest.raises(ReleaseError, match="to go back on purpose"):  # what `promote` and `rollback` ask
         deploy(signed / "release", signed / "triton", None)
     trust(signed / "triton", 8001, keys[1])  # the server, started again without it
-    assert deploy(signed / "release", signed / "triton", None).version == 2
+    assert deploy(signed / "release", signed / "triton", None) == 2
 
 
 @pytest.mark.parametrize(
@@ -288,7 +288,7 @@ def test_a_deployment_into_what_a_verifying_server_serves_takes_signed_releases_
     with pytest.raises(ReleaseError, match="is not signed"):
         deploy(exported / "release", repository, None)
     assert sorted(path.name for path in (repository / "retrieval").iterdir()) == ["1", "config.pbtxt"]
-    assert deploy(signed / "release", repository, None).version == 2
+    assert deploy(signed / "release", repository, None) == 2
     check_repository(repository, keys[1])
     assert admits(repository, signed / "release", 2)
     (repository / "retrieval/2/serving/release.py").write_text("print('hostile')\n")

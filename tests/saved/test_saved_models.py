@@ -18,10 +18,11 @@ import pandas as pd
 import pytest
 
 from ensemble.onnx_graph.builder import Builder
-from ensemble.onnx_graph.columns import RawColumns, Unsupported
-from ensemble.onnx_graph.export import feeds_of, write_onnx
+from ensemble.onnx_graph.columns import RawColumns
+from ensemble.onnx_graph.export import write_onnx
 from ensemble.release.congruence import raw_columns
-from ensemble.savedmodel.export import raw_feeds, write_saved_models
+from ensemble.release.raw_feeds import Unsupported, raw_feeds
+from ensemble.savedmodel.export import write_saved_models
 from ensemble.serving.files.release import Release
 from ensemble.serving.retriever import Answer, Retriever
 from ensemble.serving.search.search import no_exclusions
@@ -181,13 +182,7 @@ def test_one_onnx_graph_answers_every_user_and_every_kind_of_feature_as_the_rele
         out = np.repeat(np.arange(len(rows)), 2), np.tile([3_000_000_007, 77], len(rows))  # an item, and none
         request = Request(columns, np.full(len(rows), TOP_K), np.zeros(len(rows), bool), out)
         expected = retriever.answer(request)
-        histories = [retriever.history.seen(rows[row : row + 1], np.array([False]))[1] for row in range(len(rows))]
-        past = [retriever.history.until(rows[row : row + 1], np.array([2**40]), 10**4) for row in range(len(rows))]
-        seconds = [
-            earlier.seconds[0][::-1][-len(own) :] if len(own) else earlier.seconds[0][:0]
-            for earlier, own in zip(past, histories, strict=True)
-        ]
-        feeds = {**feeds_of(retriever, columns, rows, histories, seconds), "exclude_item_ids": out[1].reshape(-1, 2)}
+        feeds = {**raw_feeds(retriever, columns, rows), "exclude_item_ids": out[1].reshape(-1, 2)}
         ids, scores, counts = session.run(["item_id", "score", "count"], feeds)
         assert counts.tolist() == expected.count.tolist()
         real = np.arange(TOP_K) < counts[:, None]

@@ -16,10 +16,11 @@ import pytest
 from ensemble.client import RetrievalClient
 from ensemble.deploy.swap import check_machine
 from ensemble.measure.prometheus import read
+from ensemble.server.endpoints import Addresses
 from ensemble.server.environment import KEPT, KEPT_PREFIXES, on_path
 from ensemble.server.permissions import writable_by_others
 from ensemble.server.ports import check_address, check_free, free_ports
-from ensemble.server.server import Addresses, TritonServer
+from ensemble.server.server import TritonServer
 from ensemble.serving.triton.canary import OverHttp, check
 from ensemble.supervision.health import canary
 from ensemble.triton import staging

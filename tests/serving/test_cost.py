@@ -13,7 +13,7 @@ from tritonclient.utils import serialize_byte_tensor
 
 from ensemble.config import Index
 from ensemble.serving.errors import InvalidRequest
-from ensemble.serving.files.ids import IdTable
+from ensemble.serving.files.lookup import IdTable
 from ensemble.serving.retriever import Retriever
 from ensemble.serving.search import attributes as module
 from ensemble.serving.search.attributes import Groups, Tags

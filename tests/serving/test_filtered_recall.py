@@ -8,8 +8,7 @@ import faiss
 import numpy as np
 import pytest
 
-from benchmarks.search.filters import SELECTIVITIES, K, allowed_items, exact, recall
-from benchmarks.search.vectors import make_vectors
+from benchmarks.search.vectors import SELECTIVITIES, K, allowed_items, exact, make_vectors, recall
 from ensemble.serving.index.faiss_index import FaissIndex
 from ensemble.serving.search.masks import Allowed
 from ensemble.serving.search.search import ItemSearch, no_exclusions

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ensemble.release.attributes import DISTINCT, write_attributes
 from ensemble.serving.errors import InvalidRelease, InvalidRequest
-from ensemble.serving.files.ids import IdTable
+from ensemble.serving.files.lookup import IdTable
 from ensemble.serving.files.release import Sealed
 from ensemble.serving.search import filters as module
 from ensemble.serving.search.attributes import Numbers, Tags, read_attributes

@@ -18,7 +18,8 @@ from ensemble.index.build import build_index
 from ensemble.serving.errors import InvalidRelease
 from ensemble.serving.files.faiss_file import Expected, check_file
 from ensemble.serving.files.release import Release
-from ensemble.serving.index.faiss_index import FaissIndex, load, read_index, to_gpu
+from ensemble.serving.index.engines import load_index
+from ensemble.serving.index.faiss_index import FaissIndex, read_index, to_gpu
 from ensemble.serving.search.masks import ItemMask
 from tests.hostile import CHANGES
 
@@ -142,7 +143,7 @@ def test_a_batch_is_compared_by_matrix_products_whatever_faiss_holds_for_a_small
 ) -> None:
     """FAISS 1.14 and 1.15 wait for queries x dimensions of 128,000: a batch of 32 takes up to seven times as long."""
     monkeypatch.setattr(faiss.cvar, "distance_compute_blas_threshold", 128_000)
-    load(release_with(tmp_path, "ivf_sq8", built("ivf_sq8", "inner_product")[0]))
+    load_index(release_with(tmp_path, "ivf_sq8", built("ivf_sq8", "inner_product")[0]))
     assert faiss.cvar.distance_compute_blas_threshold == 20 * DIM
 
 
@@ -152,7 +153,7 @@ def test_a_damaged_index_is_refused_with_the_file_and_the_reason(kind: str, cut:
     """FAISS maps inverted lists past the end of a file that was cut, and reading there kills the process."""
     content = built(kind, "inner_product")[0]
     with pytest.raises(InvalidRelease, match=r"items\.faiss: .* bytes, .* expected; release it again"):
-        load(release_with(tmp_path, kind, content[:-cut]))
+        load_index(release_with(tmp_path, kind, content[:-cut]))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -186,11 +187,11 @@ def test_a_changed_index_is_refused_or_searched_without_harm(
 )
 def test_an_index_that_does_not_fit_its_release_is_refused(changed: Any, reason: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidRelease, match=reason):
-        load(release_with(tmp_path, "ivf_flat", built("ivf_flat", "inner_product")[0], **changed))
+        load_index(release_with(tmp_path, "ivf_flat", built("ivf_flat", "inner_product")[0], **changed))
 
 
 def test_a_flat_release_needs_no_index_file(tmp_path: Path) -> None:
-    assert load(release_with(tmp_path, "ivf_flat", None, kind="flat")) is None
+    assert load_index(release_with(tmp_path, "ivf_flat", None, kind="flat")) is None
 
 
 @pytest.mark.skipif(hasattr(faiss, "StandardGpuResources"), reason="this FAISS has GPU support")

@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ensemble.release import lookups
-from ensemble.release.lookups import write_lookup
+from ensemble.release import columns
+from ensemble.release.columns import write_lookup
 from ensemble.serving.errors import InvalidRelease
 from ensemble.serving.files import arrays
-from ensemble.serving.files.lookup import Lookup, Strings, build_lookup, fits, row_finder
-from ensemble.serving.query.vocabulary import FIRST_KNOWN, NULL, UNSEEN, IntegerVocabulary, load_integers, load_strings
+from ensemble.serving.files.arrays import read_known
+from ensemble.serving.files.lookup import IdTable, Lookup, Strings, build_lookup, fits, row_finder
+from ensemble.serving.files.release import Folder
+from ensemble.serving.query.vocabulary import FIRST_KNOWN, NULL, UNSEEN, Vocabulary
 from ensemble.serving.retriever import Answer, Retriever
 from tests.synthetic import make_release, make_run
 
@@ -46,8 +48,12 @@ def test_integers_have_the_rows_that_a_dictionary_gives(known: list[int], values
     ids = np.array(known, dtype=np.int64)
     found_rows = row_finder(ids, build_lookup(ids))(np.array(values, dtype=np.int64))
     assert found_rows.tolist() == [table.get(value, -1) for value in values]
-    codes = IntegerVocabulary(ids, build_lookup(ids)).encode(np.array(values, dtype=np.int64))
+    codes = Vocabulary(IdTable(ids, build_lookup(ids))).encode(np.array(values, dtype=np.int64))
     assert codes.tolist() == [table.get(value, UNSEEN - FIRST_KNOWN) + FIRST_KNOWN for value in values]
+
+
+def loaded(directory: Path, name: str, dtype: str) -> Vocabulary:
+    return Vocabulary(read_known(Folder(directory), name, dtype))
 
 
 def test_a_vocabulary_with_its_lookup_gives_the_codes_that_it_gives_without(tmp_path: Path) -> None:
@@ -55,11 +61,11 @@ def test_a_vocabulary_with_its_lookup_gives_the_codes_that_it_gives_without(tmp_
     save_words(tmp_path / "w", words)
     np.save(tmp_path / "n.npy", np.array([7, -7, 0, 2**62]))
     queried = [*words, None, "none"]
-    without = load_strings(tmp_path, "w").encode(queried), load_integers(tmp_path, "n").encode(np.arange(-8, 8))
+    without = loaded(tmp_path, "w", "string").encode(queried), loaded(tmp_path, "n", "int64").encode(np.arange(-8, 8))
     write_lookup(tmp_path / "w", least=0)
     write_lookup(tmp_path / "n", least=0)
-    np.testing.assert_array_equal(load_strings(tmp_path, "w").encode(queried), without[0])
-    np.testing.assert_array_equal(load_integers(tmp_path, "n").encode(np.arange(-8, 8)), without[1])
+    np.testing.assert_array_equal(loaded(tmp_path, "w", "string").encode(queried), without[0])
+    np.testing.assert_array_equal(loaded(tmp_path, "n", "int64").encode(np.arange(-8, 8)), without[1])
     assert without[0].tolist() == [3, 4, 5, 6, 7, NULL, UNSEEN]
 
 
@@ -84,7 +90,7 @@ def test_a_lookup_that_leads_elsewhere_is_refused(tmp_path: Path, damage: object
     for name, array in {"n": ids, "n.order": broken.order, "n.starts": broken.starts}.items():
         np.save(tmp_path / f"{name}.npy", array)
     with pytest.raises(InvalidRelease, match=r"n\.order\.npy"):
-        load_integers(tmp_path, "n")
+        loaded(tmp_path, "n", "int64")
 
 
 def save_words(stem: Path, words: list[str]) -> None:
@@ -111,7 +117,7 @@ def test_a_release_with_lookups_answers_as_one_without(
         return retriever.answer(retriever.reader.read([{"user_id": sent, "exclude_item_ids": excluded}]))
 
     without = answers(False)
-    monkeypatch.setattr(lookups.write_lookup, "__defaults__", (0,))
+    monkeypatch.setattr(columns.write_lookup, "__defaults__", (0,))
     monkeypatch.setattr(arrays, "DICTIONARY", 0)
     for expected, actual in zip(without, answers(True), strict=True):
         np.testing.assert_array_equal(actual, expected)

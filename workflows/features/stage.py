@@ -166,7 +166,7 @@ def load(directory: Path, columns: Sequence[str] | None = None, parts: Sequence[
         The directory is missing, unreadable or incomplete.
     """
     document = _document(directory)
-    try:
+    with reading(directory):
         train, valid, test = (
             Part(read_query(directory / name), read_rows(directory / name, columns))
             if name in parts
@@ -186,8 +186,16 @@ def load(directory: Path, columns: Sequence[str] | None = None, parts: Sequence[
             pretrained=load_tables(directory / "pretrained"),
             warm_start=read_warm_start(directory),
         )
+
+
+@contextmanager
+def reading(directory: Path) -> Iterator[None]:
+    """Turn what files that are missing or damaged raise into a StageError."""
+    try:
+        yield
     except (OSError, ValueError, msgspec.MsgspecError, pa.ArrowException) as error:
-        raise _incomplete(directory, error) from None
+        message = f"{directory}: not a whole features directory ({error}); run `retrieval features`"
+        raise StageError(message) from None
 
 
 def row_counts(directory: Path) -> dict[str, int]:
@@ -196,14 +204,8 @@ def row_counts(directory: Path) -> dict[str, int]:
 
 
 def _document(directory: Path) -> _Document:
-    try:
+    with reading(directory):
         return msgspec.json.decode((directory / "features.json").read_bytes(), type=_Document)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise _incomplete(directory, error) from None
-
-
-def _incomplete(directory: Path, error: Exception) -> StageError:
-    return StageError(f"{directory}: not a whole features directory ({error}); run `retrieval features`")
 
 
 def _plan(query: FeatureSide, item: FeatureSide, earlier: Earlier | None) -> tuple[list[Planned], list[Planned]]:

@@ -5,21 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from ..errors import InvalidRelease
-from ..query.transform import Column
-from .ids import IdTable
-from .lookup import DICTIONARY, Ids, Lookup, Strings, are_distinct, finds
-from .release import Release, Sealed
+from .lookup import DICTIONARY, Ids, IdTable, Lookup, Strings, are_distinct, finds
+from .release import Folder, Release
 
 _NUMBERS: Mapping[str, type] = {"int64": np.int64, "float64": np.float64, "bool": np.bool_}
 NO_ID: Mapping[str, Any] = {"int64": -(2**63), "string": ""}
 """What pads lists of ids, and is none itself."""
 _BLOCK = 1 << 18
 """Strings whose text is looked at together."""
+
+
+class Column(NamedTuple):
+    """A raw column of a batch. `missing` marks nulls, whose values are ignored."""
+
+    values: np.ndarray
+    """int64 [n], float64 [n] (NaN is null too) or an object array [n] of `str` (None is null too). In a list column
+    n is the number of entries of all lists."""
+    missing: np.ndarray | None = None
+    """bool, as long as `values`; None if nothing is null."""
+    offsets: np.ndarray | None = None
+    """int64 [rows + 1] for a list column: row i holds `values[offsets[i]:offsets[i + 1]]`."""
 
 
 def pack_strings(values: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -35,39 +45,23 @@ def narrowed(offsets: np.ndarray) -> np.ndarray:
     return offsets.astype(np.uint32) if offsets[-1] < 1 << 32 else offsets
 
 
-def unpack_strings(blob: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Decode the strings into an object array of `str` [n]."""
-    data, bounds = blob.tobytes(), offsets.tolist()
-    values = np.empty(len(bounds) - 1, dtype=object)
-    values[:] = [data[start:end].decode("utf-8") for start, end in pairwise(bounds)]
-    return values
-
-
-def read_values(release: Sealed, stem: str, dtype: str) -> np.ndarray:
+def read_values(release: Folder, stem: str, dtype: str) -> np.ndarray:
     """Read `<stem>.npy`, or `<stem>.utf8.npy` and `<stem>.offsets.npy` if `dtype` is "string".
 
-    Raises
-    ------
-    InvalidRelease
-        The type is another one, or the strings are not UTF-8.
+    Raises InvalidRelease: the type is another one, or the strings are not UTF-8.
     """
-    if dtype == "string":
-        return unpack_strings(*_read_text(release, stem))
-    return release.array(f"{stem}.npy", _NUMBERS[dtype])
+    values = _mapped(release, stem, dtype)
+    return np.array(values.tolist(), dtype=object) if isinstance(values, Strings) else values
 
 
-def _read_text(release: Sealed, stem: str) -> tuple[np.ndarray, np.ndarray]:
-    """Map the UTF-8 and the offsets of strings; raise InvalidRelease if they do not fit each other."""
+def _mapped(release: Folder, stem: str, dtype: str) -> Ids:
+    """Map values as `read_values` reads them; strings stay in the file until they are used."""
+    if dtype != "string":
+        return release.array(f"{stem}.npy", _NUMBERS[dtype])
     blob = release.array(f"{stem}.utf8.npy", np.uint8)
     offsets = release.array(f"{stem}.offsets.npy", np.uint32, np.int64)
-    check_text(blob, offsets, release.path / stem)
-    return blob, offsets
-
-
-def check_text(blob: np.ndarray, offsets: np.ndarray, stem: Path) -> None:
-    """Raise InvalidRelease unless every string of `blob`, cut at `offsets` [n + 1], is UTF-8."""
     if not is_csr(offsets, len(offsets) - 1, len(blob)):
-        raise InvalidRelease(f"{stem}.offsets.npy: the offsets do not fit the {len(blob)} bytes of text")
+        raise InvalidRelease(f"{release.path / stem}.offsets.npy: the offsets do not fit the {len(blob)} bytes of text")
     starts = offsets[:-1][offsets[:-1] < len(blob)]
     # Text that is whole between two strings' beginnings, none of them inside a character, is so string by string.
     whole = bool(((blob[starts] & 0xC0) != 0x80).all())
@@ -78,7 +72,8 @@ def check_text(blob: np.ndarray, offsets: np.ndarray, stem: Path) -> None:
     except UnicodeDecodeError:
         whole = False
     if not whole:
-        raise InvalidRelease(f"{stem}.utf8.npy: holds text that is not UTF-8")
+        raise InvalidRelease(f"{release.path / stem}.utf8.npy: holds text that is not UTF-8")
+    return Strings(blob, offsets)
 
 
 def is_csr(bounds: np.ndarray, size: int, entries: int) -> bool:
@@ -88,18 +83,29 @@ def is_csr(bounds: np.ndarray, size: int, entries: int) -> bool:
     return bool((bounds[:-1] <= bounds[1:]).all())
 
 
-def read_ids(release: Sealed, stem: str, dtype: str) -> IdTable:
-    """Map ids with their lookup; raise InvalidRelease if the lookup does not fit them."""
-    if not release.has(f"{stem}.order.npy"):
-        ids: Ids = read_values(release, stem, dtype)
-        check_distinct(ids, release.path / stem)
-        return IdTable(ids)
-    lookup = Lookup(*(release.array(f"{stem}.{part}.npy", np.uint32) for part in ("order", "starts")))
-    ids = Strings(*_read_text(release, stem)) if dtype == "string" else read_values(release, stem, dtype)
-    if not finds(lookup, ids):
-        raise InvalidRelease(f"{release.path / stem}.order.npy: is no lookup of the {len(ids)} ids; release it again")
+def read_ids(release: Folder, stem: str, dtype: str) -> IdTable:
+    """Map ids with their lookup; raise InvalidRelease if the lookup does not fit them, or an id is there twice."""
+    ids, lookup = _with_lookup(release, stem, dtype)
     check_distinct(ids, release.path / stem)
     return IdTable(ids, lookup)
+
+
+def read_known(folder: Folder, stem: str, dtype: str) -> IdTable:
+    """Map the values of a vocabulary as `read_ids` does; those with a lookup were distinct when it was made."""
+    values, lookup = _with_lookup(folder, stem, dtype)
+    if lookup is None and not are_distinct(values):
+        raise InvalidRelease(f"{folder.path / stem}.npy: a value is there twice")
+    return IdTable(values, lookup)
+
+
+def _with_lookup(release: Folder, stem: str, dtype: str) -> tuple[Ids, Lookup | None]:
+    ids = _mapped(release, stem, dtype)
+    if not release.has(f"{stem}.order.npy"):
+        return ids, None
+    lookup = Lookup(*(release.array(f"{stem}.{part}.npy", np.uint32) for part in ("order", "starts")))
+    if not finds(lookup, ids):
+        raise InvalidRelease(f"{release.path / stem}.order.npy: is no lookup of the {len(ids)} ids; release it again")
+    return ids, lookup
 
 
 def check_distinct(ids: Ids, stem: Path) -> None:
@@ -124,23 +130,15 @@ def trained_ids(release: Release) -> IdTable:
     return IdTable(ids)
 
 
-def mapped_values(release: Sealed, stem: str, dtype: str) -> Ids:
-    """Read values as `read_values` does; many strings stay in the file until they are used."""
-    if dtype == "string":
-        blob, offsets = _read_text(release, stem)
-        return Strings(blob, offsets) if len(offsets) > DICTIONARY else unpack_strings(blob, offsets)
-    return read_values(release, stem, dtype)
+def read_column(release: Folder, stem: str, dtype: str, is_list: bool, rows: int) -> Column:
+    """Read a column: its values and, if the files exist, which of them are missing and where lists begin. Many strings
+    stay in the file until they are used.
 
-
-def read_column(release: Sealed, stem: str, dtype: str, is_list: bool, rows: int) -> Column:
-    """Read a column: its values and, if the files exist, which of them are missing and where lists begin.
-
-    Raises
-    ------
-    InvalidRelease
-        The arrays are not of `rows` rows.
+    Raises InvalidRelease: the arrays are not of `rows` rows.
     """
-    values = mapped_values(release, stem, dtype)
+    values = _mapped(release, stem, dtype)
+    if isinstance(values, Strings) and len(values) < DICTIONARY:
+        values = np.array(values.tolist(), dtype=object)
     missing = release.array(f"{stem}.missing.npy", np.bool_) if release.has(f"{stem}.missing.npy") else None
     offsets = release.array(f"{stem}.rows.npy", np.int64) if is_list else None
     fits_rows = len(values) == rows if offsets is None else is_csr(offsets, rows, len(values))
@@ -160,18 +158,14 @@ def null_column(rows: int, dtype: str, is_list: bool) -> Column:
 def take(column: Column, rows: np.ndarray, dtype: str) -> Column:
     """Return the column's values at `rows`, int64 [n]; a row of -1 is null, or an empty list."""
     if column.offsets is not None:
-        return _take_lists(column, column.offsets, rows)
+        index, bounds = take_ranges(column.offsets, rows)
+        missing = None if column.missing is None else column.missing[index]
+        return Column(column.values[index], missing, bounds)
     if not len(column.values):
         return null_column(len(rows), dtype, False)
     unknown = rows < 0
     missing = unknown if column.missing is None else unknown | column.missing[rows]
     return Column(column.values[rows], missing)
-
-
-def _take_lists(column: Column, offsets: np.ndarray, rows: np.ndarray) -> Column:
-    index, bounds = take_ranges(offsets, rows)
-    missing = None if column.missing is None else column.missing[index]
-    return Column(column.values[index], missing, bounds)
 
 
 def take_ranges(offsets: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -54,18 +54,20 @@ class Strings:
             checksums[start : start + _BLOCK] = [crc32(blob[low:high]) for low, high in pairwise(bounds)]
         return checksums
 
+    def tolist(self) -> list[str]:
+        """Return all of them."""
+        data = self._blob.tobytes()
+        return [data[start:end].decode("utf-8") for start, end in pairwise(self.bounds.tolist())]
+
     @overload
     def __getitem__(self, rows: int) -> str: ...
     @overload
-    def __getitem__(self, rows: _Array | slice) -> _Array: ...
+    def __getitem__(self, rows: _Array) -> _Array: ...
     def __getitem__(self, rows: Any) -> Any:
         """Return a string, or an object array of `str` for an array of rows (a negative one counts from the end)."""
         if isinstance(rows, (int, np.integer)):
             return self.raw(int(rows) % len(self)).decode("utf-8")
-        picked = np.arange(len(self))[rows].tolist() if isinstance(rows, slice) else (rows % len(self)).tolist()
-        texts = np.empty(len(picked), dtype=object)
-        texts[:] = [self.raw(row).decode("utf-8") for row in picked]
-        return texts
+        return np.array([self.raw(row).decode("utf-8") for row in (rows % len(self)).tolist()], dtype=object)
 
 
 Ids = Union[_Array, Strings]
@@ -79,6 +81,30 @@ class Lookup(NamedTuple):
     """uint32 [n]: rows, bucket by bucket."""
     starts: _Array
     """uint32 [2**b + 1]: where in `order` each bucket begins, and the end; the bucket is the hash's first b bits."""
+
+
+class IdTable:
+    """Distinct ids, int64 or strings, and the row of each."""
+
+    def __init__(self, ids: Ids, lookup: Lookup | None = None) -> None:
+        """Take ids in row order: int64 [n], an object array of `str` [n], or `Strings`.
+
+        A lookup that is missing is made where a dictionary of integers, or of `Strings`, would be large.
+        """
+        self.is_string, self.size = ids.dtype == object, len(ids)
+        self._rows: dict[Any, int] | None = None
+        decoded = self.is_string and not isinstance(ids, Strings)
+        if lookup is None and (decoded or self.size <= DICTIONARY):
+            self._rows = {value: row for row, value in enumerate(ids.tolist())}
+        else:
+            self._find = row_finder(ids, lookup or build_lookup(ids))
+
+    def rows_of(self, ids: Any) -> _Array:
+        """Return each id's row, int64 [n]; -1 for an unknown id."""
+        if self._rows is None:
+            return self._find(ids)
+        find = self._rows.get
+        return np.array([find(value, -1) for value in (ids if self.is_string else ids.tolist())], dtype=np.int64)
 
 
 def build_lookup(ids: Ids) -> Lookup:
@@ -95,7 +121,7 @@ def build_lookup(ids: Ids) -> Lookup:
 def are_distinct(ids: Ids) -> bool:
     """Return whether no id is duplicated; in a large table only ids with equal hashes are compared."""
     if len(ids) <= DICTIONARY or (isinstance(ids, np.ndarray) and ids.dtype == object):
-        return len(set(ids[:].tolist())) == len(ids)
+        return len(set(ids.tolist())) == len(ids)
     hashes = _hashes(ids)
     ordered = np.sort(hashes)
     rows = np.isin(hashes, ordered[1:][ordered[1:] == ordered[:-1]]).nonzero()[0]

@@ -47,10 +47,8 @@ class Header(NamedTuple):
 def header_of(path: Path) -> Header:
     """Return the header of a .npy file.
 
-    Raises
-    ------
-    InvalidRelease
-        It is not as `numpy.save` writes the types of a release, or the file is longer or shorter than it says.
+    Raises InvalidRelease: it is not as `numpy.save` writes the types of a release, or the file is longer or shorter
+    than it says.
     """
     with path.open("rb") as file:
         head = file.read(_LONGEST)

@@ -41,15 +41,12 @@ _PLAIN = {
 _Value = Union[int, memoryview]
 
 
-def check_file(path: Path, content: bytes) -> None:
-    """Raise InvalidRelease unless the content of `path` is a flat graph of the operators that towers consist of."""
-    _Graph(path).model(memoryview(content))
-
-
-def input_names(path: Path) -> list[str]:
-    """Return the names of a graph's inputs; raise InvalidRelease as `check_file` does."""
+def check_file(path: Path, content: bytes) -> list[str]:
+    """Return the names of a graph's inputs; raise InvalidRelease unless the content of `path` is a flat graph of the
+    operators that towers consist of.
+    """
     graph = _Graph(path)
-    graph.model(memoryview(path.read_bytes()))
+    graph.model(memoryview(content))
     return graph.inputs
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
+from collections.abc import Callable
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -44,20 +47,28 @@ def read_json(path: Path) -> Any:
     return parse_json(read_text(path), path)
 
 
-def shown(value: object) -> str:
-    """Return a value for a message: on one line, shortened if it is long."""
-    text = ascii(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+def shown(value: Any) -> str:
+    """Return the beginning of a value for a message, however large it is."""
+    text = ascii(_begun(value, 2))
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
 
 
-def is_name(text: str) -> bool:
-    """Return whether a text can be a name in Triton's configuration: printable, UTF-8, at most 256 bytes."""
-    return text.isprintable() and 0 < len(text.encode("utf-8", "replace")) <= _LONGEST_NAME
+def _begun(value: Any, depth: int) -> Any:
+    """Return as much of a value as a message may show."""
+    if isinstance(value, str):
+        return value[: _SHOWN + 1]
+    if isinstance(value, (list, dict)) and not depth:
+        return "..."
+    if isinstance(value, list):
+        return [_begun(entry, depth - 1) for entry in value[:_SHOWN]]
+    if isinstance(value, dict):
+        return {_begun(key, 0): _begun(value[key], depth - 1) for key in islice(value, _SHOWN)}
+    return value
 
 
-def is_time(text: str) -> bool:
-    """Return whether a text is a time as a release states it, `2026-09-01T12:00:00+00:00`."""
-    if not _TIME.fullmatch(text):
+def is_time(text: Any) -> bool:
+    """Return whether a value is a time as a release states it, `2026-09-01T12:00:00+00:00`."""
+    if not isinstance(text, str) or not _TIME.fullmatch(text):
         return False
     try:
         return datetime.fromisoformat(text).year > 0
@@ -95,12 +106,7 @@ class Fields:
 
     @property
     def names(self) -> list[str]:
-        """Return the names of the fields that are not taken yet."""
-        return list(self._left)
-
-    @property
-    def checked_names(self) -> list[str]:
-        """Return `names`; refuse a name that is not text."""
+        """Return the names of the fields that are not taken yet; refuse one that is not text."""
         for name in self._left:
             if not is_utf8(name):
                 raise self.error(f"a field is called {shown(name)}, which is no text")
@@ -116,61 +122,41 @@ class Fields:
 
     def text(self, key: str) -> str:
         """Take a string that is not empty."""
-        value = self._take(key)
-        if not is_utf8(value) or not value:
-            raise self.error(f"{key} must be text, got {shown(value)}")
-        return str(value)
+        return str(self._take(key, lambda value: is_utf8(value) and value, "text"))
 
     def name(self, key: str) -> str:
         """Take a name that Triton's configuration can hold: printable, at most 256 bytes of UTF-8."""
         value = self.text(key)
-        if not is_name(value):
+        if not value.isprintable() or len(value.encode()) > _LONGEST_NAME:
             raise self.error(f"{key} must be printable text of at most {_LONGEST_NAME} bytes, got {shown(value)}")
         return value
 
     def time(self, key: str) -> str:
         """Take a time, UTC, ISO 8601 to the second: of two such strings the lesser is the earlier."""
-        value = self._take(key)
-        if not isinstance(value, str) or not is_time(value):
-            raise self.error(f"{key} must be a time such as 2026-09-01T12:00:00+00:00, got {shown(value)}")
-        return value
+        return str(self._take(key, is_time, "a time such as 2026-09-01T12:00:00+00:00"))
 
     def null(self, key: str) -> None:
         """Take null."""
-        if (value := self._take(key)) is not None:
-            raise self.error(f"{key} must be null, got {shown(value)}")
-
-    def anything(self, key: str) -> Any:
-        """Take a value of any type, which another check has looked at."""
-        return self._take(key)
+        self._take(key, lambda value: value is None, "null")
 
     def choice(self, key: str, allowed: tuple[str, ...]) -> str:
         """Take one of the allowed strings."""
-        value = self._take(key)
-        if not isinstance(value, str) or value not in allowed:
-            raise self.error(f"{key} must be one of {', '.join(allowed)}, got {shown(value)}")
-        return value
+        listed = f"one of {', '.join(allowed)}"
+        return str(self._take(key, lambda value: isinstance(value, str) and value in allowed, listed))
 
     def digest(self, key: str) -> str:
         """Take a SHA-256 in hexadecimal, whole or its first half."""
-        value = self._take(key)
-        if not isinstance(value, str) or not _DIGEST.fullmatch(value):
-            raise self.error(f"{key} must be 32 or 64 hexadecimal digits, got {shown(value)}")
-        return value
+        fits = lambda value: isinstance(value, str) and _DIGEST.fullmatch(value)  # noqa: E731
+        return str(self._take(key, fits, "32 or 64 hexadecimal digits"))
 
     def flag(self, key: str) -> bool:
         """Take true or false."""
-        value = self._take(key)
-        if not isinstance(value, bool):
-            raise self.error(f"{key} must be true or false, got {shown(value)}")
-        return value
+        return bool(self._take(key, lambda value: isinstance(value, bool), "true or false"))
 
     def integer(self, key: str, low: int, high: int) -> int:
         """Take an integer between `low` and `high`, both included."""
-        value = self._take(key)
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise self.error(f"{key} must be an integer from {low} to {high}, got {shown(value)}")
-        return value
+        whole = f"an integer from {low} to {high}"
+        return int(self._take(key, lambda value: type(value) is int and low <= value <= high, whole))
 
     def number(self, key: str, low: float = -math.inf, high: float = math.inf) -> float:
         """Take a finite number between `low` and `high`, both included."""
@@ -199,44 +185,30 @@ class Fields:
 
     def object(self, key: str) -> Fields:
         """Take an object."""
-        value = self._take(key)
-        if not isinstance(value, dict):
-            raise self.error(f"{key} must be an object, got {shown(value)}")
-        return Fields(value, f"{self.where}, {key}")
-
-    def mapping(self, key: str) -> dict[str, Any]:
-        """Take an object as it is; its keys are strings, its values anything."""
-        value = self._take(key)
-        if not isinstance(value, dict):
-            raise self.error(f"{key} must be an object, got {shown(value)}")
-        return value
+        return Fields(self._take(key, lambda value: isinstance(value, dict), "an object"), f"{self.where}, {key}")
 
     def objects(self, key: str) -> list[Fields]:
         """Take a list of objects."""
         return [Fields(value, f"{self.where}, {key}[{row}]") for row, value in enumerate(self.entries(key))]
 
-    def length(self, key: str) -> int:
-        """Return how many entries a list has, without taking it."""
-        value = self._left.get(key)
-        if not isinstance(value, list):
-            raise self.error(f"{key} must be a list, got {shown(value)}")
-        return len(value)
-
     def entries(self, key: str) -> Any:
         """Take a list of anything, which another check looks at."""
-        value = self._take(key)
-        if not isinstance(value, list):
-            raise self.error(f"{key} must be a list, got {shown(value)}")
-        return value
+        return self._take(key, lambda value: isinstance(value, list), "a list")
+
+    def length(self, key: str) -> int:
+        """Return how many entries a list has, without taking it."""
+        return len(Fields(self._left, self.where).entries(key))
 
     def _finite(self, key: str, value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or abs(value) > 1.7976931348623157e308:
-            raise self.error(f"{key} must be a finite number, got {shown(value)}")
-        if not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
             raise self.error(f"{key} must be a finite number, got {shown(value)}")
         return float(value)
 
-    def _take(self, key: str) -> Any:
+    def _take(self, key: str, fits: Callable[[Any], Any] = lambda _: True, expected: str = "") -> Any:
+        """Take a value; refuse one that does not fit."""
         if key not in self._left:
             raise self.error(f"{key} is missing")
-        return self._left.pop(key)
+        value = self._left.pop(key)
+        if not fits(value):
+            raise self.error(f"{key} must be {expected}, got {shown(value)}")
+        return value

@@ -38,11 +38,10 @@ _LARGEST_MANIFEST = 1 << 22
 
 
 @dataclass(frozen=True)
-class Sealed:
-    """A directory with exactly the files that its manifest lists, all of them verified."""
+class Folder:
+    """A directory of JSON and .npy files, which a manifest need not list: a transform, before it is released."""
 
     path: Path
-    manifest: Mapping[str, Any]
     mapped: ClassVar[bool] = True
     """Whether arrays are mapped from their files, or read."""
 
@@ -57,10 +56,8 @@ class Sealed:
     def array(self, name: str, *dtypes: type, dimensions: int = 1) -> np.ndarray:
         """Map one of the .npy files into memory, read-only; processes on one machine share its pages.
 
-        Raises
-        ------
-        InvalidRelease
-            There is no such file in the release, or its array is of another type or has other dimensions.
+        Raises InvalidRelease: there is no such file in the release, or its array is of another type or has other
+        dimensions.
         """
         place = self._place(name)
         array = npy.load(place, self.mapped)
@@ -76,13 +73,27 @@ class Sealed:
         return npy.header_of(self._place(name))
 
     def has(self, name: str) -> bool:
-        """Return whether the manifest lists the file."""
-        return name in self.manifest["files"]
+        """Return whether there is such a file; raise InvalidRelease if a link to it leads elsewhere."""
+        place = self.path / name
+        if place.resolve().parent != self.path.resolve():
+            raise InvalidRelease(f"{place}: leads out of the release")
+        return place.is_file()
 
     def _place(self, name: str) -> Path:
         if not self.has(name):
             raise InvalidRelease(f"{self.path / name}: missing from the release")
         return self.path / name
+
+
+@dataclass(frozen=True)
+class Sealed(Folder):
+    """A directory with exactly the files that its manifest lists, all of them verified."""
+
+    manifest: Mapping[str, Any]
+
+    def has(self, name: str) -> bool:
+        """Return whether the manifest lists the file."""
+        return name in self.manifest["files"]
 
 
 @dataclass(frozen=True)
@@ -230,7 +241,7 @@ def _is_as_written(manifest: Mapping[str, Any], id_key: str, text: str) -> bool:
 
 def _check_files(fields: Fields) -> None:
     """Check that a manifest has the SHA-256 and the size of each file, by path."""
-    files, sizes = (Fields(fields.mapping(key), f"{fields.where}, {key}") for key in ("files", "bytes"))
+    files, sizes = (fields.object(key) for key in ("files", "bytes"))
     for name in files.names:
         pure = PurePosixPath(name)
         if not pure.name or pure.is_absolute() or ".." in pure.parts or str(pure) != name or not _is_plain(name):
@@ -247,11 +258,8 @@ def _is_plain(name: str) -> bool:
 def verify(path: Path, manifest: Mapping[str, Any], required: Sequence[str] = ()) -> None:
     """Compare a directory with its manifest.
 
-    Raises
-    ------
-    InvalidRelease
-        It does not hold plain files, those that are listed, with the listed size and SHA-256; or one of the .npy files
-        is none.
+    Raises InvalidRelease: it does not hold plain files, those that are listed, with the listed size and SHA-256; or one
+    of the .npy files is none.
     """
     files, sizes = manifest["files"], manifest["bytes"]
     _check_listing(path, files, required)

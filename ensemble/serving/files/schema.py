@@ -87,7 +87,7 @@ def of_names(check: Check) -> Check:
 
     def checked(fields: Fields, key: str) -> dict[str, Any]:
         inner = fields.object(key)
-        return {name: check(inner, name) for name in inner.checked_names}
+        return {name: check(inner, name) for name in inner.names}
 
     return checked
 

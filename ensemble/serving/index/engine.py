@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import InvalidRelease, InvalidRequest
+from ..errors import InvalidRequest
 from ..files.parameters import Fields
-from ..files.release import Release
 from ..files.schema import METRICS, MOST_ROWS, Schema, choice, integer, of_names, or_null, real
 from ..search.masks import ItemMask
 from . import costs
@@ -22,7 +21,6 @@ LARGEST = 1e12
 _SPARE = 16
 _BLOCK_ROWS = 1 << 16
 """Candidates whose vectors are gathered at a time."""
-NONE_REMOVED: np.ndarray = np.zeros(0, dtype=np.int64)
 
 
 def _points(fields: Fields, key: str) -> None:
@@ -30,7 +28,7 @@ def _points(fields: Fields, key: str) -> None:
     for point in fields.objects(key):
         point.text("kind")
         _SETTINGS(point, "search")
-        for name in point.checked_names:
+        for name in point.names:
             point.number(name)
 
 
@@ -92,10 +90,10 @@ class Engine:
         queries: np.ndarray,
         fetch: int,
         mask: ItemMask | None = None,
-        removed: np.ndarray = NONE_REMOVED,
+        removed: int = 0,
         probes: Probes | None = None,
     ) -> np.ndarray:
-        """Return rows among which the best `fetch` allowed ones are.
+        """Return rows among which the best `fetch` allowed ones are, int64 [n, m] in any order; -1 for none.
 
         Parameters
         ----------
@@ -106,21 +104,12 @@ class Engine:
         mask
             The allowed ones of all items of the catalogue; None: all.
         removed
-            int64 [m] ascending: rows that are no longer in the catalogue. The engine may return them, and the caller
-            drops them, so it returns further ones as well.
+            How many rows are no longer in the catalogue. The engine may return them, and the caller drops them, so it
+            returns further ones as well.
         probes
             What its own `plan` chose for these queries.
 
-        Returns
-        -------
-            int64 [n, m] in any order; -1 for none.
-
-        Raises
-        ------
-        ValueError
-            It cannot apply the mask; the caller then compares exactly.
-        Unavailable
-            It is remote and does not answer.
+        Raises ValueError where it cannot apply the mask, and Unavailable where it is remote and does not answer.
         """
         raise NotImplementedError  # pragma: no cover
 
@@ -156,10 +145,7 @@ class Engine:
     def plan(self, queries: np.ndarray, fetch: int, mask: ItemMask | None, most: float) -> Plan | None:
         """Return the plan for asking it; None if it cannot apply the mask, or costs more than `most` ns per query.
 
-        Raises
-        ------
-        InvalidRequest
-            It cannot express the filter, which allows too many items to compare.
+        Raises InvalidRequest: it cannot express the filter, which allows too many items to compare.
         """
         if mask is not None and not self.takes(mask):
             if mask.count > costs.MOST_COMPARED:
@@ -183,15 +169,9 @@ class Engine:
         """Return the engine of a catalogue that has grown to `items` rows, by changes whose first one is `chain`."""
         return self
 
-    def with_removed(self, fetch: int, removed: np.ndarray) -> int:
+    def with_removed(self, fetch: int, removed: int) -> int:
         """Return how many candidates to ask for so that usually `fetch` are left without the removed ones.
 
         If too few are left, the search compares all items.
         """
-        return fetch + min(len(removed), _SPARE + 4 * fetch * len(removed) // max(1, self.items))
-
-
-def check_items(release: Release, items: int, vectors: np.ndarray) -> None:
-    """Raise InvalidRelease if an index states more items than there are vectors."""
-    if items > len(vectors):
-        raise InvalidRelease(f"{release.path / PARAMETERS}: {items} items, of {len(vectors)} vectors")
+        return fetch + min(removed, _SPARE + 4 * fetch * removed // max(1, self.items))

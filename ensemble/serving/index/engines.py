@@ -1,13 +1,15 @@
 """The index engines: the module of each kind of index, imported only for a release that names it.
 
-A module here has `load(release)`, which returns an `Engine` or None (compare every item), and
-`check_parameters(fields)`. The module of the same name in `ensemble/index` builds the index.
+A module here has `check_parameters(fields)`, of `index/params.json`, and `load(release, parameters, vectors)`, which
+returns an `Engine` or None (compare every item). The module of the same name in `ensemble/index` builds the index.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import Any
+
+import numpy as np
 
 from ..errors import InvalidRelease
 from ..files.release import Release
@@ -20,8 +22,10 @@ INSTALL = "install the engines that the release names: pip install 'merlin-retri
 
 
 def load_index(release: Release) -> Engine | None:
-    """Return the release's index; None: every item is compared. Raises InvalidRelease as the engine's `load` does."""
-    loaded: Engine | None = _module(kind_of(release)).load(release)
+    """Return the release's index; None: every item is compared. Raises InvalidRelease where it does not fit them."""
+    check_parameters(release)
+    parameters, vectors = release.json(PARAMETERS), release.array("items/vectors.npy", np.float32, dimensions=2)
+    loaded: Engine | None = _module(parameters["kind"]).load(release, parameters, vectors)
     return loaded
 
 

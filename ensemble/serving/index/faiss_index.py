@@ -22,7 +22,7 @@ from ..files.release import Release
 from ..files.schema import Schema, choice, integer, object_of, or_null, real, taken
 from ..search.masks import ItemMask
 from . import costs
-from .engine import COMMON, LARGEST, NONE_REMOVED, OPTIONAL, PARAMETERS, Engine, Plan
+from .engine import COMMON, LARGEST, OPTIONAL, PARAMETERS, Engine, Plan
 from .inverted_lists import Lists, Probes
 from .lazy_faiss import faiss
 from .vectors import normalised
@@ -79,12 +79,7 @@ class FaissIndex(Engine):
         self._bias: _Array | None = None
 
     def candidates(
-        self,
-        queries: _Array,
-        fetch: int,
-        mask: ItemMask | None = None,
-        removed: _Array = NONE_REMOVED,
-        probes: Probes | None = None,
+        self, queries: _Array, fetch: int, mask: ItemMask | None = None, removed: int = 0, probes: Probes | None = None
     ) -> _Array:
         """Return candidates; see `Engine`. A `mask` already leaves the removed ones out; without it more are fetched.
 
@@ -94,7 +89,7 @@ class FaissIndex(Engine):
         allowed = self.items if mask is None else mask.count_first(self.items)
         if not allowed or not len(queries):
             return np.full((len(queries), 1), -1, dtype=np.int64)
-        fetch += len(removed) if mask is None else 0
+        fetch += removed if mask is None else 0
         wide, depth = min(math.ceil(fetch * self._refine), self.items), fetch * self.items / allowed
         if probes is not None and mask is not None and self._selects:
             return self._read(queries, min(wide, allowed), probes[:2], _selector(mask))
@@ -239,27 +234,18 @@ class FaissIndex(Engine):
             factor *= 4
 
 
-def load(release: Release) -> FaissIndex | None:
-    """Map the release's index; None: it has none, every item is compared.
-
-    Raises
-    ------
-    InvalidRelease
-        Index, parameters and item vectors do not fit each other.
-    """
-    parameters = release.json(PARAMETERS)
-    check_parameters(release.fields(PARAMETERS))
+def load(release: Release, parameters: Mapping[str, Any], vectors: _Array) -> FaissIndex | None:
+    """Map the release's index; None: every item is compared; raise InvalidRelease where it does not fit them."""
     on_gpu = parameters.get("device", "cpu") == "gpu"
-    vectors = release.array("items/vectors.npy", np.float32, dimensions=2)
     if parameters["kind"] == "flat" and not on_gpu:
         return None
     if parameters["kind"] == "flat":
         index = flat_index(vectors, parameters["metric"])
     else:
-        items, dim = parameters["items"], vectors.shape[1]
-        if not release.has(FILE) or items > len(vectors):
-            raise InvalidRelease(f"{release.path / FILE}: no index of {items} of the {len(vectors)} items")
-        expected = Expected(parameters["kind"], items, dim, faiss_metric(parameters["metric"]))
+        if not release.has(FILE):
+            raise InvalidRelease(f"{release.path / FILE}: missing from the release")
+        metric = faiss_metric(parameters["metric"])
+        expected = Expected(parameters["kind"], parameters["items"], vectors.shape[1], metric)
         check_file(release.path / FILE, expected)
         index = read_index(release.path / FILE, parameters["kind"])
     faiss.omp_set_num_threads(release.manifest["serving"]["threads"])  # of the process

@@ -21,7 +21,7 @@ from ..files.parameters import Fields, shown
 from ..files.release import Release
 from ..files.schema import Schema, choice, integer, object_of, of_names, taken
 from ..search.masks import ItemMask
-from .engine import COMMON, NONE_REMOVED, OPTIONAL, PARAMETERS, Engine, check_items
+from .engine import COMMON, OPTIONAL, PARAMETERS, Engine
 from .engines import engine_module
 from .inverted_lists import Probes
 
@@ -39,12 +39,22 @@ MOST = 16_384
 _SECONDS = 10.0
 """By default: pymilvus 2.5 itself tries for minutes, in which this process would answer nobody."""
 _OPENING_SECONDS = 30.0
+
+
+def _name(fields: Fields, key: str) -> str:
+    """Take the name of a collection or a field."""
+    name = fields.text(key)
+    if not name.isascii() or not name.isidentifier():
+        raise fields.error(f"{shown(name)} is no name of a collection or a field")
+    return name
+
+
 _OWN: Schema = {
     "kind": choice("milvus"),
     "structure": choice(*STRUCTURES),
-    "collection": Fields.text,
+    "collection": _name,
     "collection_pairing": Fields.digest,
-    "fields": of_names(Fields.text),
+    "fields": of_names(_name),
     "search": object_of({}, dict.fromkeys(("ef", "nprobe"), integer(1, 1 << 16))),
 }
 _Array = np.ndarray
@@ -63,12 +73,7 @@ class MilvusIndex(Engine):
         self._consistency, self._once = os.environ.get(CONSISTENCY, "Bounded"), once()
 
     def candidates(
-        self,
-        queries: _Array,
-        fetch: int,
-        mask: ItemMask | None = None,
-        removed: _Array = NONE_REMOVED,
-        probes: Probes | None = None,
+        self, queries: _Array, fetch: int, mask: ItemMask | None = None, removed: int = 0, probes: Probes | None = None
     ) -> _Array:
         """Return candidates; see `Engine`. A filter that is sent does not exclude removed items."""
         if mask is not None and not self.takes(mask):
@@ -125,20 +130,13 @@ class MilvusIndex(Engine):
         return grown
 
 
-def load(release: Release) -> MilvusIndex:
+def load(release: Release, parameters: Mapping[str, Any], vectors: _Array) -> MilvusIndex:
     """Connect to the collection of a release.
 
-    Raises
-    ------
-    InvalidRelease
-        The environment does not name a Milvus, it does not answer, lacks the collection, cannot load it, or holds
-        vectors of another release; or pymilvus is missing.
+    Raises InvalidRelease where the environment does not name a Milvus, it does not answer, lacks the collection, cannot
+    load it, or holds vectors of another release; or pymilvus is missing.
     """
-    parameters = release.json(PARAMETERS)
-    check_parameters(release.fields(PARAMETERS))
     place = release.path / PARAMETERS
-    vectors = release.array("items/vectors.npy", np.float32, dimensions=2)
-    check_items(release, parameters["items"], vectors)
     client = connect(place)
     check_collection(client, parameters, place, vectors.shape[1])
     _load_collection(client, parameters["collection"], place)
@@ -146,12 +144,8 @@ def load(release: Release) -> MilvusIndex:
 
 
 def once() -> dict[str, Any]:
-    """Return the options of a call that is tried once, for as long as the environment says.
-
-    Raises
-    ------
-    InvalidRelease
-        The environment holds something else than seconds.
+    """Return the options of a call that is tried once, for as long as the environment says; raise InvalidRelease where
+    that is no number of seconds.
     """
     text = os.environ.get(SECONDS, str(_SECONDS))
     try:
@@ -186,10 +180,7 @@ def located(uri: str) -> str:
 def expression_of(conditions: Mapping[str, Any], fields: Mapping[str, str]) -> str:
     """Return a filter (docs/serving.md: allow, deny, tags, ranges) as Milvus's expression; "" allows everything.
 
-    Raises
-    ------
-    ValueError
-        Milvus cannot express it: an attribute that the collection does not hold, a control character.
+    Raises ValueError: Milvus cannot express it: an attribute that the collection does not hold, a control character.
     """
     parts = [f"item_id in {_listed(conditions['allow'])}"] if "allow" in conditions else []
     if conditions.get("deny"):
@@ -264,7 +255,4 @@ def _load_collection(client: Any, name: str, place: Path) -> None:
 
 def check_parameters(fields: Fields) -> None:
     """Raise InvalidRelease, naming the field, unless these are the parameters of a collection."""
-    stated = taken(fields, {**COMMON, **_OWN}, OPTIONAL)
-    for name in (stated["collection"], *stated["fields"].values()):
-        if not name.isascii() or not name.isidentifier():
-            raise fields.error(f"{shown(name)} is no name of a collection or a field")
+    taken(fields, {**COMMON, **_OWN}, OPTIONAL)

@@ -24,7 +24,7 @@ from ..files.parameters import Fields
 from ..files.release import Release
 from ..files.schema import Schema, choice, integer, object_of, real, taken
 from ..search.masks import ItemMask
-from .engine import COMMON, NONE_REMOVED, OPTIONAL, PARAMETERS, Engine, check_items
+from .engine import COMMON, OPTIONAL, Engine
 from .engines import INSTALL
 from .inverted_lists import Probes
 from .vectors import normalised
@@ -62,12 +62,7 @@ class ScannIndex(Engine):
         self._refine = float(self.settings["refine_factor"])
 
     def candidates(
-        self,
-        queries: _Array,
-        fetch: int,
-        mask: ItemMask | None = None,
-        removed: _Array = NONE_REMOVED,
-        probes: Probes | None = None,
+        self, queries: _Array, fetch: int, mask: ItemMask | None = None, removed: int = 0, probes: Probes | None = None
     ) -> _Array:
         """Return candidates; see `Engine`."""
         if mask is not None:
@@ -90,12 +85,8 @@ class ScannIndex(Engine):
         return min(self._all_leaves, math.ceil(self._leaves * math.sqrt(max(1.0, fetch / 200))))
 
 
-def load(release: Release) -> ScannIndex:
+def load(release: Release, parameters: Mapping[str, Any], vectors: _Array) -> ScannIndex:
     """Load a release's ScaNN index; raise InvalidRelease if it does not fit the vectors, or ScaNN is missing."""
-    parameters = release.json(PARAMETERS)
-    check_parameters(release.fields(PARAMETERS))
-    vectors = release.array("items/vectors.npy", np.float32, dimensions=2)
-    check_items(release, parameters["items"], vectors)
     for name in (*ASSETS, CONFIG):
         if not release.has(f"{FOLDER}/{name}"):
             raise InvalidRelease(f"{release.path / FOLDER / name}: missing from the release")

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidRelease
-from ..files.ids import IdTable
+from ..files.lookup import IdTable
 from ..files.release import Release
-from ..names import check_query
 from ..search.budget import Budget
 from .history import History
 from .sequence import FIRST_ITEM, HISTORY, TIME, Clicks, Past, joined
@@ -27,10 +26,6 @@ class QueryFeatures:
     def __init__(self, release: Release, history: History, items: IdTable) -> None:
         """Load the transform and the users; `items` maps item ids of a history to codes."""
         self.transform = QueryTransform.load(release.path / "query")
-        taken, features = (
-            [spec["name"] for spec in columns] for columns in (self.transform.inputs, self.transform.outputs)
-        )
-        check_query(taken, features, str(release.path / "query/transform.json"))
         self.users = Users(release, self.transform.inputs)
         _check_size(release, self.transform.outputs)
         users, transform = release.manifest["counts"]["users"], self.transform

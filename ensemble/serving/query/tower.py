@@ -9,39 +9,27 @@ import numpy as np
 
 from ..errors import InvalidRelease
 from ..files.release import Release
+from ..names import VECTOR
 from ..search.scoring import check_queries
-from .onnx_session import open_graph
+from .graph import Graph
 
 TABLE = "table/"
 """What the name of an input that is a table begins with; the rest is that of its file."""
-_OUTPUT = ["vector"]
 
 
 class Tower:
     """A tower from features to vectors."""
 
     def __init__(self, release: Release, side: str = "query", threads: int = 1) -> None:
-        """Load the graph as `open_graph` does and map its tables.
-
-        Raises
-        ------
-        InvalidRelease
-            Its output is not vectors, or a table is missing or not as the graph takes it.
-        """
-        self.path = path = release.path / f"towers/{side}.onnx"
-        self._session = open_graph(path, threads)
-        # `run` of the Python class compares all names first, which takes as long as a tenth of a request.
-        self._run = getattr(self._session, "_sess", self._session).run
-        inputs = self._session.get_inputs()
+        """Load the graph and map its tables; raise InvalidRelease where one is missing or not as the graph takes it."""
+        self.path = release.path / f"towers/{side}.onnx"
+        self._graph = Graph(self.path, VECTOR, threads)
+        inputs = self._graph.inputs
         self._tables = {
             tensor.name: _table(release, side, tensor) for tensor in inputs if tensor.name.startswith(TABLE)
         }
         self.inputs = [tensor.name for tensor in inputs if tensor.name not in self._tables]
-        outputs = self._session.get_outputs()
-        if [(tensor.name, tensor.type, len(tensor.shape)) for tensor in outputs] != [("vector", "tensor(float)", 2)]:
-            raise InvalidRelease(f"{path}: expected one output, 'vector', float32 of two dimensions")
-        self.width = outputs[0].shape[1]
-        """Dimensions of the vectors; a name where the graph does not say."""
+        self.width = self._graph.width
 
     def check(self, features: Mapping[str, np.ndarray]) -> None:
         """Raise InvalidRelease if it does not accept features, [n] or [n, length]."""
@@ -55,19 +43,14 @@ class Tower:
     def encode(self, features: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the vectors, float32 [n, d], of features [n] or [n, length].
 
-        Raises
-        ------
-        InvalidRequest
-            A vector is not finite, or so long that scores may not be: a feature was too large; names the row.
+        Raises InvalidRequest, naming the row, for one that is not finite, or so long that scores may not be.
         """
         vectors = self._vectors(features)
         check_queries(vectors)
         return np.asarray(vectors)
 
     def _vectors(self, features: Mapping[str, np.ndarray]) -> np.ndarray:
-        # An array costs onnxruntime no copy, whatever its size.
-        vectors: np.ndarray = self._run(_OUTPUT, {name: features[name] for name in self.inputs} | self._tables, None)[0]
-        return vectors
+        return self._graph({name: features[name] for name in self.inputs} | self._tables)
 
 
 def _table(release: Release, side: str, taken: Any) -> np.ndarray:

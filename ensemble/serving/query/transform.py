@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import InvalidRelease, InvalidRequest
-from ..files.parameters import Fields, read_json
+from ..errors import InvalidRequest
+from ..files.arrays import Column
+from ..files.parameters import Fields
+from ..files.release import Folder
 from ..search.budget import Budget
-from .kinds.base import LONGEST, Column
+from .kinds import OPERATORS
+from .kinds.base import LONGEST, Computes, Operator, Parts
 from .sequence import HISTORY, HISTORY_AGE, TIME, Past, Sequence
-from .steps import Step, build_step
 
 __all__ = ["Column", "QueryTransform"]
 
 FORMAT = 1
 TRANSFORM = "transform.json"
-_Unpacked = tuple[str, str, Callable[..., Any], "Step | None"]
-"""A step's first input and output, its operator, and, where it has more of either, the step itself."""
 KINDS = {"int64": "i", "float64": "f", "string": "O"}
+
+
+class Step(NamedTuple):
+    """Raw columns to the arrays of one feature."""
+
+    inputs: list[str]
+    outputs: list[str]
+    operator: Computes
+
+    def compute(self, columns: Mapping[str, Column]) -> dict[str, np.ndarray]:
+        """Return the arrays by name."""
+        arrays = self.operator.compute(*[columns[name] for name in self.inputs])
+        return dict(zip(self.outputs, arrays if len(self.outputs) > 1 else (arrays,), strict=True))
 
 
 class QueryTransform:
@@ -39,8 +52,7 @@ class QueryTransform:
         self.outputs: tuple[dict[str, Any], ...] = tuple(outputs)
         """Features in order: `{"name", "dtype": "int64" | "float32", "list", "max_length"}`."""
         self._checks = [(column["name"], KINDS[column["dtype"]], column["list"]) for column in inputs]
-        self._steps = [_unpacked(step) for step in steps]
-        self._late = [_unpacked(step) for step in steps if TIME in step.inputs]
+        self._steps, self._late = steps, [step for step in steps if TIME in step.inputs]
         self.lasting = [name for step in steps if TIME not in step.inputs for name in step.outputs]
         """Features that do not depend on when a query is asked; `rest` makes the others."""
         self.late = frozenset(name for step in steps if TIME in step.inputs for name in step.inputs)
@@ -59,22 +71,19 @@ class QueryTransform:
     def load(cls, directory: Path) -> QueryTransform:
         """Read `transform.json` and its vocabularies.
 
-        Raises
-        ------
-        InvalidRelease
-            A file is missing or damaged, or has an unknown operator or parameter; names file and reason.
+        Raises InvalidRelease: a file is missing or damaged, or has an unknown operator or parameter; names file and
+        reason.
         """
-        path = directory / TRANSFORM
-        document = Fields(read_json(path), str(path))
+        document, vocabulary = Folder(directory).fields(TRANSFORM), Folder(directory / "vocabulary")
         inputs, outputs = _columns(document)
         entries = document.objects("steps")
         dated = HISTORY in (feature["name"] for feature in outputs)
         sequence = _sequence(entries.pop(), inputs, outputs) if dated and entries else None
         plain = outputs[:-2] if sequence else outputs
-        steps = [build_step(entry, inputs, plain, directory / "vocabulary") for entry in entries]
+        steps = [_step(entry, inputs, plain, vocabulary) for entry in entries]
         document.finish()
         if [output for step in steps for output in step.outputs] != [step["name"] for step in plain]:
-            raise InvalidRelease(f"{path}: the steps do not make the outputs, one each and in their order")
+            raise document.error("the steps do not make the outputs, one each and in their order")
         return cls(inputs, steps, outputs, sequence)
 
     def compute(self, columns: Mapping[str, Column], past: Past | None = None) -> dict[str, np.ndarray]:
@@ -83,32 +92,36 @@ class QueryTransform:
         `columns` holds every input, as missing values where the request left it out; others are ignored. `past`: the
         users' histories up to their `timestamp`, for a transform with a `sequence`; None: empty.
 
-        Raises
-        ------
-        InvalidRequest
-            A column is missing, of another type, or of another number of rows; names it.
+        Raises InvalidRequest: a column is missing, of another type, or of another number of rows; names it.
         """
         self._check(columns)
         features: dict[str, np.ndarray] = {}
-        _apply(self._steps, columns, features)
-        if self.sequence is not None:
-            features.update(self.sequence.compute(columns[TIME].values, past))
+        self._add(self._steps, features, columns, past)
         return features
 
     def pay(self, columns: Mapping[str, Column], budget: Budget) -> None:
         """Spend the time for finding the words in `columns`; raise TooMuch if there is less than that left."""
         for name, letter_ns in self._letters:
-            texts = columns[name].values.tolist()
-            budget.spend_each(np.fromiter(map(_length, texts), dtype=np.int64, count=len(texts)), letter_ns)
+            lengths = [len(text) if isinstance(text, str) else 0 for text in columns[name].values.tolist()]
+            budget.spend_each(np.array(lengths, dtype=np.int64), letter_ns)
 
     def rest(self, lasting: dict[str, np.ndarray], columns: Mapping[str, Column], past: Past | None = None) -> None:
         """Add to the `lasting` features of n rows those that depend on the time of the query.
 
         `columns` holds the `late` ones and, for a `sequence`, `timestamp`, already checked.
         """
-        _apply(self._late, columns, lasting)
+        self._add(self._late, lasting, columns, past)
+
+    def _add(
+        self, steps: list[Step], features: dict[str, np.ndarray], columns: Mapping[str, Column], past: Past | None
+    ) -> None:
+        for step in steps:
+            try:
+                features.update(step.compute(columns))
+            except InvalidRequest as error:
+                raise InvalidRequest(f"column {step.inputs[0]!r}: {error}") from None
         if self.sequence is not None:
-            lasting.update(self.sequence.compute(columns[TIME].values, past))
+            features.update(self.sequence.compute(columns[TIME].values, past))
 
     def _check(self, columns: Mapping[str, Column]) -> None:
         rows = -1
@@ -129,25 +142,6 @@ class QueryTransform:
             rows = length
 
 
-def _length(text: Any) -> int:
-    return len(text) if isinstance(text, str) else 0
-
-
-def _unpacked(step: Step) -> _Unpacked:
-    return step.inputs[0], step.outputs[0], step.operator.compute, step if step.is_joint else None
-
-
-def _apply(steps: list[_Unpacked], columns: Mapping[str, Column], features: dict[str, np.ndarray]) -> None:
-    for name, output, compute, joint in steps:
-        try:
-            if joint is None:
-                features[output] = compute(columns[name])
-            else:
-                features.update(joint.compute(columns))
-        except InvalidRequest as error:
-            raise InvalidRequest(f"column {name!r}: {error}") from None
-
-
 def _bounds(offsets: np.ndarray, size: int) -> bool:
     """Return whether `offsets` are the bounds of lists within `size` entries."""
     if offsets.dtype != np.int64 or offsets.ndim != 1 or not len(offsets):
@@ -159,10 +153,7 @@ def described(document: Fields) -> tuple[list[dict[str, Any]], list[dict[str, An
     """Return the inputs and outputs of a `transform.json`, as in `QueryTransform`. The steps are checked when it is
     loaded.
 
-    Raises
-    ------
-    InvalidRelease
-        They are malformed; names the field.
+    Raises InvalidRelease: they are malformed; names the field.
     """
     columns = _columns(document)
     document.objects("steps")
@@ -211,3 +202,36 @@ def _sequence(fields: Fields, inputs: list[Any], outputs: list[Any]) -> Sequence
             f"a sequence takes {TIME}, int64, of the inputs and makes the last outputs, {HISTORY} and {HISTORY_AGE}"
         )
     return Sequence(last, pads_left)
+
+
+def _step(fields: Fields, inputs: list[Any], outputs: list[Any], folder: Folder) -> Step:
+    """Build the operator of a step between the transform's inputs and outputs.
+
+    Raises InvalidRelease: the operator is unknown, or a parameter, an input or an output does not fit it.
+    """
+    names = fields.texts("inputs") if fields.has("inputs") else [fields.text("input")]
+    output, op = fields.text("output"), fields.choice("op", tuple(OPERATORS))
+    kind = OPERATORS[op]
+    sources = [next((column for column in inputs if column["name"] == name), None) for name in names]
+    features = [output + suffix for suffix, _ in kind.makes]
+    targets = [next((feature for feature in outputs if feature["name"] == name), None) for name in features]
+    if None in sources or None in targets:
+        raise fields.error(f"{', '.join(names)} -> {', '.join(features)} is not from inputs to outputs")
+    if not _fits(kind, sources):
+        raise fields.error(f"{op} cannot take the inputs {', '.join(names)} as they are")
+    width = targets[0]["max_length"]  # type: ignore[index]
+    declared = [(dtype, kind.wide, width) for _, dtype in kind.makes]
+    stated = [(feature["dtype"], feature["list"], feature["max_length"]) for feature in targets]  # type: ignore[index]
+    if stated != declared or (width > 0) != kind.wide:
+        raise fields.error(f"{op} does not make the output {output!r} as it is declared")
+    operator = kind.build(fields, Parts([column["dtype"] for column in sources], width, folder))  # type: ignore[index]
+    fields.finish()
+    return Step(names, features, operator)
+
+
+def _fits(kind: Operator, sources: list[Any]) -> bool:
+    takes = kind.takes * len(sources) if kind.repeats and len(sources) > 1 else kind.takes
+    return len(takes) == len(sources) and all(
+        column["dtype"] in dtypes and column["list"] == lists
+        for column, (dtypes, lists) in zip(sources, takes, strict=True)
+    )

@@ -34,7 +34,8 @@ class Users:
 
     def __init__(self, release: Sealed, inputs: Sequence[Mapping[str, object]]) -> None:
         """Read the columns that the query transform takes; `inputs` as in its `transform.json`."""
-        stored = {column["name"] for column in taken(release.fields(FILE), SCHEMA)["columns"]}
+        stated = taken(release.fields(FILE), SCHEMA)
+        stored = {column["name"] for column in stated["columns"]}
         self._inputs = [(str(column["name"]), str(column["dtype"]), bool(column["list"])) for column in inputs]
         self._ids = read_ids(release, f"users/{USER}", release.manifest["id_dtype"][USER])
         self._columns = {
@@ -42,7 +43,10 @@ class Users:
             for name, dtype, is_list in self._inputs
             if name in stored and name != USER
         }
-        self._root, self._ready = release.path, read_ready(release)
+        self._root = release.path
+        names = enumerate(stated["features"])
+        self._ready = [(name, _read_ready(release, READY.format(place))) for place, name in names]
+        """Name and values, [users] or [users, max_length], of the precomputed features."""
 
     def check(
         self, users: int, lasting: Sequence[str], outputs: Sequence[Mapping[str, Any]], codes: Mapping[str, int]
@@ -121,12 +125,6 @@ def _check_values(place: Path, name: str, values: np.ndarray, codes: int | None)
     least, most = int(values.min()), int(values.max())
     if least < 0 or most >= codes:
         raise InvalidRelease(f"{place}: feature '{name}' holds codes from {least} to {most}, expected 0 to {codes - 1}")
-
-
-def read_ready(release: Sealed) -> list[tuple[str, np.ndarray]]:
-    """Return name and values, [users] or [users, max_length], of the precomputed features."""
-    names = taken(release.fields(FILE), SCHEMA)["features"]
-    return [(name, _read_ready(release, READY.format(place))) for place, name in enumerate(names)]
 
 
 def _read_ready(release: Sealed, name: str) -> np.ndarray:

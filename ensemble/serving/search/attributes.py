@@ -185,10 +185,7 @@ Attributes = dict[str, Attribute]
 def extended(first: Attributes, more: Attributes) -> Attributes:
     """Return the attributes of the items of `first` followed by those of `more`.
 
-    Raises
-    ------
-    InvalidRelease
-        `more` has other attributes, or of another kind.
+    Raises InvalidRelease: `more` has other attributes, or of another kind.
     """
     joined: Attributes = {}
     for name, attribute in first.items():
@@ -209,10 +206,7 @@ def read_attributes(release: Sealed, items: int) -> Attributes:
 def stated_attributes(release: Sealed, items: int) -> list[tuple[str, str]]:
     """Return the name and kind, `number` or `tags`, of each attribute of a release with `items` items.
 
-    Raises
-    ------
-    InvalidRelease
-        `attributes.json` is malformed, or of another number of items; names the field.
+    Raises InvalidRelease: `attributes.json` is malformed, or of another number of items; names the field.
     """
     fields = release.fields(FILE)
     stated = taken(fields, _SCHEMA)

@@ -12,14 +12,14 @@ import numpy as np
 
 from ..errors import InvalidRelease
 from ..files.arrays import read_values, trained_ids
-from ..files.ids import IdTable
+from ..files.lookup import IdTable
 from ..files.release import Release
 from ..index.engine import PARAMETERS
 from ..index.engines import load_index
 from .attributes import Attributes, extended, read_attributes
 from .delta import Delta
 from .filters import Filters
-from .scoring import LONGEST, scorable
+from .scoring import read_vectors
 from .search import ItemSearch
 
 REMOVED = "items/removed.npy"
@@ -64,9 +64,7 @@ class Catalogue:
     def load(cls, release: Release) -> Catalogue:
         """Load the items of a verified release; raise InvalidRelease if its parts do not fit each other."""
         ids = read_values(release, "items/ids", release.manifest["id_dtype"]["item_id"])
-        vectors, trained = _vectors(release, len(ids)), release.trained_items
-        if not 0 < trained <= len(ids):
-            raise InvalidRelease(f"{release.path}: {len(ids)} items, {trained} of them trained")
+        vectors = read_vectors(release, len(ids), release.manifest["dim"])
         rows = Rows(ids, on_wire(ids), vectors, _live(release, ids), read_attributes(release, len(ids)))
         metric = release.json(PARAMETERS)["metric"]
         search = ItemSearch(vectors, load_index(release), metric=metric, live=rows.live)
@@ -84,7 +82,7 @@ class Catalogue:
         chain = self._chain or str(delta.manifest["package"])
         if delta.removes:
             return self._next(self.rows._replace(live=live), chain)
-        vectors = self._room.extended(len(live), delta.vectors(self.rows.vectors.shape[1]))
+        vectors = self._room.extended(len(live), read_vectors(delta, len(ids), self.rows.vectors.shape[1]))
         attributes = extended(self.rows.attributes, read_attributes(delta, len(ids)))
         all_ids, wire_ids = np.append(self.rows.ids, ids), np.append(self.rows.wire_ids, on_wire(ids))
         live = np.append(live, np.ones(len(ids), dtype=bool))
@@ -145,19 +143,7 @@ def on_wire(ids: np.ndarray) -> np.ndarray:
     """Return ids as they are sent: int64 unchanged, strings as UTF-8 `bytes`."""
     if ids.dtype != object:
         return ids
-    encoded = np.empty(len(ids), dtype=object)
-    encoded[:] = [item_id.encode() for item_id in ids]
-    return encoded
-
-
-def _vectors(release: Release, items: int) -> np.ndarray:
-    place, vectors = release.path / "items/vectors.npy", release.array("items/vectors.npy", np.float32, dimensions=2)
-    expected = (items, release.manifest["dim"])
-    if vectors.shape != expected or not len(vectors):
-        raise InvalidRelease(f"{place}: {vectors.dtype} {vectors.shape}, expected float32 {expected}, at least one row")
-    if not scorable(vectors).all():
-        raise InvalidRelease(f"{place}: holds a vector that is not finite, or longer than {LONGEST:.1g}")
-    return vectors
+    return np.array([item_id.encode() for item_id in ids], dtype=object)
 
 
 def _live(release: Release, ids: np.ndarray) -> np.ndarray:

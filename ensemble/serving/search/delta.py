@@ -20,7 +20,6 @@ from ..files.arrays import read_values
 from ..files.parameters import Fields
 from ..files.release import MANIFEST, Release, Sealed, read_manifest, verify
 from ..files.schema import FILES, MOST_ROWS, Schema, choice, integer, taken
-from .scoring import LONGEST, scorable
 
 DELTA = "RETRIEVAL_DELTA"
 """Environment variable: the directory that the models of a server watch."""
@@ -67,19 +66,6 @@ class Delta(Sealed):
             raise InvalidRelease(f"{self.path}: expected {self.manifest['items']} distinct ids of type {dtype}")
         return values
 
-    def vectors(self, dim: int) -> np.ndarray:
-        """Return the items' vectors, float32 [m, dim]; raise InvalidRelease if they do not fit."""
-        vectors = self.array("items/vectors.npy", np.float32, dimensions=2)
-        if vectors.shape != (self.manifest["items"], dim):
-            raise InvalidRelease(
-                f"{self.path}/items/vectors.npy: {vectors.dtype} {vectors.shape}, expected {dim} columns"
-            )
-        if not scorable(vectors).all():
-            raise InvalidRelease(
-                f"{self.path}/items/vectors.npy: holds a vector that is not finite, or longer than {LONGEST:.1g}"
-            )
-        return vectors
-
 
 class DeltaLog:
     """The packages of one release in a delta directory, read one after the other."""
@@ -114,24 +100,18 @@ class DeltaLog:
     def following(self) -> Iterator[Delta]:
         """Yield the next package, verified. It counts as read if the block succeeds, and as refused if anything fails.
 
-        Raises
-        ------
-        InvalidRelease
-            The package is damaged, of another release, or does not follow the last one.
+        Raises InvalidRelease: the package is damaged, of another release, or does not follow the last one.
         """
         self._refused = _identity(self._next)
-        delta = self._verified(Delta.open(Path(self._next)))
+        delta = Delta.open(Path(self._next))
+        expected = {"lineage": self.lineage, "sequence": self.sequence + 1, "previous": self.package}
+        for name, value in expected.items():
+            if delta.manifest[name] != value:
+                stated = delta.manifest[name]
+                raise InvalidRelease(f"{delta.path}: {name} is {stated}, expected {value}; it belongs elsewhere")
         yield delta
         self.sequence, self.package, self._refused = self.sequence + 1, delta.manifest["package"], None
         self._next = str(self.path_of(self.sequence + 1))
-
-    def _verified(self, delta: Delta) -> Delta:
-        stated = {name: delta.manifest[name] for name in ("lineage", "sequence", "previous")}
-        expected = {"lineage": self.lineage, "sequence": self.sequence + 1, "previous": self.package}
-        for name, value in expected.items():
-            if stated[name] != value:
-                raise InvalidRelease(f"{delta.path}: {name} is {stated[name]}, expected {value}; it belongs elsewhere")
-        return delta
 
 
 def _identity(path: str) -> tuple[float, ...]:

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from itertools import islice
 from typing import Any
+
+from ..files.parameters import shown
 
 MAX_BYTES = 1 << 20
 """Longest text of one filter."""
 _MOST_OBJECTS = 1000
 """JSON objects in one filter; a filter of every attribute that a catalogue has needs one for each."""
-_SHOWN, _SHOWN_LETTERS = 12, 80
+_SHOWN = 12
 
 
 class Wrong(ValueError):
@@ -83,25 +84,6 @@ def a_list(place: str, value: Any, least: int, most: int, what: str) -> list[Any
     bounds = f"{least} to {most}" if least else f"at most {most}"
     actual = f"{len(value)} of them" if isinstance(value, list) and value else shown(value)
     raise Wrong(f"{place}: got {actual}, expected a list of {bounds} {what}")
-
-
-def shown(value: Any) -> str:
-    """Return the beginning of a value for a message, however large it is."""
-    text = ascii(_begun(value, 2))
-    return text if len(text) <= _SHOWN_LETTERS else text[: _SHOWN_LETTERS - 3] + "..."
-
-
-def _begun(value: Any, depth: int) -> Any:
-    """Return as much of a value as a message may show."""
-    if isinstance(value, str):
-        return value[: _SHOWN_LETTERS + 1]
-    if isinstance(value, (list, dict)) and not depth:
-        return "..."
-    if isinstance(value, list):
-        return [_begun(entry, depth - 1) for entry in value[:_SHOWN_LETTERS]]
-    if isinstance(value, dict):
-        return {_begun(key, 0): _begun(value[key], depth - 1) for key in islice(value, _SHOWN_LETTERS)}
-    return value
 
 
 def name_of(name: str) -> str:

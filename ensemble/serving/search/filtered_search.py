@@ -33,10 +33,7 @@ def search_filtered(
 ) -> Found:
     """Search as `search` does, with a filter (or None) per row.
 
-    Raises
-    ------
-    TooMuch
-        Removing crowded items would exceed the `budget`; nothing was searched.
+    Raises TooMuch: removing crowded items would exceed the `budget`; nothing was searched.
     """
     rows, items = in_order(rows, items)
     crowded = [

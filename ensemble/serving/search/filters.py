@@ -18,10 +18,11 @@ from typing import Any, NamedTuple, Union
 import numpy as np
 
 from ..errors import InvalidRequest
-from ..files.ids import IdTable
+from ..files.lookup import IdTable
+from ..files.parameters import shown
 from .attributes import Attribute, Attributes, Numbers, Tags
 from .budget import Budget
-from .filter_text import Wrong, a_list, a_number, an_object, check_keys, listed, name_of, parsed, shown
+from .filter_text import Wrong, a_list, a_number, an_object, check_keys, listed, name_of, parsed
 from .masks import ItemMask, packed, unpacked
 
 MAX_VALUES = 1000
@@ -84,7 +85,6 @@ class Filters:
         TooMuch
             Reading and compiling them would exceed the `budget`.
         """
-        compiled: dict[str, Filter | None] = {"": None}
         firsts = {text: row for row, text in reversed([*enumerate(texts)]) if text}
         if budget is not None:
             lengths = np.zeros(len(texts), dtype=np.int64)
@@ -93,10 +93,10 @@ class Filters:
             budget.spend_each(lengths, _TEXT_NS)
         budget = budget or Budget()
         ordered = sorted(firsts.items(), key=itemgetter(1))
+        # All of them are paid for before the first is compiled.
         read = [(text, row, self._read(text, row, budget)) for text, row in ordered]
-        for text, row, content in read:  # all of them are paid for before the first is compiled
-            compiled[text] = self._filter(text, row, content, budget)
-        return [compiled[text] for text in texts]
+        compiled = {text: self._filter(text, row, content, budget) for text, row, content in read}
+        return [compiled.get(text) for text in texts]
 
     def _read(self, text: str, row: int, budget: Budget) -> _Kept | dict[str, Any]:
         """Return the cached filter of a text, or its error, or else the document, paid for from the budget."""
@@ -111,10 +111,12 @@ class Filters:
         return document
 
     def _filter(self, text: str, row: int, content: _Kept | dict[str, Any], budget: Budget) -> Filter:
-        if not isinstance(content, Filter):
-            content = self._made(content, row, budget)
-            with self._lock:
-                self._keep(text, content)
+        if isinstance(content, dict):
+            try:
+                content = self._compile(content, row, budget)
+            except Wrong as error:
+                content = str(error)
+        self._keep(text, content)
         if isinstance(content, str):
             raise InvalidRequest(f"column 'filter', row {row}: {content}")
         return content
@@ -125,21 +127,14 @@ class Filters:
                 self._cache.move_to_end(text)
             return self._cache.get(text)
 
-    def _made(self, read: str | dict[str, Any], row: int, budget: Budget) -> _Kept:
-        if isinstance(read, str):
-            return read
-        try:
-            return self._compile(read, row, budget)
-        except Wrong as error:
-            return str(error)
-
     def _keep(self, text: str, compiled: _Kept) -> None:
-        if text in self._cache:
-            return
-        self._cache[text] = compiled
-        self._held += _size(text, compiled)
-        while self._held > CACHE_BYTES:
-            self._held -= _size(*self._cache.popitem(last=False))
+        with self._lock:
+            if text in self._cache:
+                return
+            self._cache[text] = compiled
+            self._held += _size(text, compiled)
+            while self._held > CACHE_BYTES:
+                self._held -= _size(*self._cache.popitem(last=False))
 
     def _compile(self, document: Mapping[str, Any], row: int, budget: Budget) -> Filter:
         check_keys("filter", document, _KEYS)
@@ -219,40 +214,24 @@ class Filters:
         attribute = self._attributes.get(name)
         if isinstance(attribute, kind):
             return attribute
-        fit = [
-            known_name
-            for known_name, attribute_values in self._attributes.items()
-            if isinstance(attribute_values, kind)
-        ]
+        fit = [known for known, values in self._attributes.items() if isinstance(values, kind)]
         what = {Tags: "an attribute of tags", Numbers: "a number"}.get(kind, "an attribute")
-        known = f"has {listed(fit)}" if fit else "has none"
         actual = "no attribute of the release" if attribute is None else f"not {what}"
-        raise Wrong(f"{place}: {actual}; expected {what}; the release {known}")
+        raise Wrong(f"{place}: {actual}; expected {what}; the release has {listed(fit) if fit else 'none'}")
 
 
 def _parts(document: Mapping[str, Any]) -> int:
     """Return the maximum number of arrays over all items that a filter takes to compile."""
-    lists, tags, ranges = (
-        sum(key in document for key in ("allow", "deny")),
-        document.get("tags"),
-        document.get("ranges"),
-    )
-    tests = tags.values() if isinstance(tags, dict) else ()
-    return (
-        lists
-        + sum(len(test) for test in tests if isinstance(test, dict))
-        + len(ranges if isinstance(ranges, dict) else ())
-    )
+    tags, ranges = (value if isinstance(value, dict) else {} for value in map(document.get, ("tags", "ranges")))
+    tests = sum(len(test) for test in tags.values() if isinstance(test, dict))
+    return sum(key in document for key in ("allow", "deny")) + tests + len(ranges)
 
 
 def _array(ids: list[Any], kind: type) -> np.ndarray:
     """Return the ids, without duplicates if they are text; raise OverflowError for an integer beyond 64 bits."""
     if kind is int:
         return np.array(ids, dtype=np.int64)
-    distinct = [*dict.fromkeys(ids)]
-    array = np.empty(len(distinct), dtype=object)
-    array[:] = distinct
-    return array
+    return np.array([*dict.fromkeys(ids)], dtype=object)
 
 
 def _codes(place: str, values: Any, attribute: Tags) -> np.ndarray:

@@ -13,8 +13,6 @@ with a filter only if it can express it.
 
 from __future__ import annotations
 
-from copy import copy
-
 import numpy as np
 
 from ..index import costs
@@ -29,19 +27,10 @@ class Planner:
         """Take the items' vectors, float32 [items, d]."""
         self._items, self._dim, self._index = len(vectors), vectors.shape[1], index
 
-    def extended(self, items: int, index: Engine | None) -> Planner:
-        """Return the planner of a catalogue that has grown to `items` items; the index has the same lists."""
-        grown = copy(self)
-        grown._items, grown._index = items, index
-        return grown
-
     def plan(self, queries: np.ndarray, fetch: int, mask: ItemMask | None) -> Plan:
         """Return the plan for queries, float32 [n, d], of `fetch` items each among those that `mask` allows.
 
-        Raises
-        ------
-        InvalidRequest
-            An engine cannot express the filter, which allows too many items to compare.
+        Raises InvalidRequest: an engine cannot express the filter, which allows too many items to compare.
         """
         best = self._compared(len(queries), mask)
         if self._index is None or (mask is not None and mask.count <= 4 * fetch):
@@ -52,10 +41,6 @@ class Planner:
         """Return the cost of one query for `fetch` items, if a filter allows that share, in nanoseconds."""
         compared = self._dim * self._items * min(costs.SCAN_NS, costs.GATHER_NS * share)
         return compared if self._index is None else min(compared, self._index.about(fetch, share))
-
-    def planning(self, mask: ItemMask) -> float:
-        """Return the cost of making a plan with a mask, in nanoseconds."""
-        return 0.0 if self._index is None else self._index.planning(mask)
 
     def _compared(self, queries: int, mask: ItemMask | None) -> Plan:
         """Return the plan that compares items: all or the allowed ones, whichever is cheaper."""

@@ -14,11 +14,10 @@ import numpy as np
 from ..errors import InvalidRelease, InvalidRequest
 from ..files.release import Release
 from ..names import ITEM_SIDES, QUERY_VECTOR
-from ..query.onnx_session import open_graph
+from ..query.graph import Graph
 from .candidates import RANKER, SIDES, candidates_of
 from .search import Found
 
-_OUTPUT = ["score"]
 _Array = np.ndarray
 
 
@@ -28,24 +27,17 @@ class Ranker:
     def __init__(self, release: Release, features: Collection[str]) -> None:
         """Load the ranker of a verified release; `features` are the names of the query's features.
 
-        Raises
-        ------
-        InvalidRelease
-            Graph, sides and release do not fit each other.
+        Raises InvalidRelease where graph, sides and release do not fit each other.
         """
         self.candidates = candidates_of(release)
         self._sides = _sides(release)
         place = release.path / RANKER
-        session = open_graph(place, int(release.manifest["serving"]["threads"]))
-        self._run = getattr(session, "_sess", session).run
-        self.inputs = [tensor.name for tensor in session.get_inputs()]
+        self._graph = Graph(place, "score", int(release.manifest["serving"]["threads"]))
+        self.inputs = [tensor.name for tensor in self._graph.inputs]
         """Names of its inputs: features and others."""
         missing = set(self.inputs) - {*features, QUERY_VECTOR, ITEM_SIDES}
         if missing:
             raise InvalidRelease(f"{place}: wants {', '.join(sorted(missing))}, which the transform does not make")
-        outputs = [(tensor.name, tensor.type, len(tensor.shape)) for tensor in session.get_outputs()]
-        if outputs != [("score", "tensor(float)", 2)]:
-            raise InvalidRelease(f"{place}: expected one output, 'score', float32 of two dimensions")
 
     @property
     def items(self) -> int:
@@ -60,25 +52,12 @@ class Ranker:
         top_k: _Array,
         least: _Array | None = None,
     ) -> Found:
-        """Return the `top_k`, int64 [n], best candidates of each row.
+        """Return the `top_k`, int64 [n], best candidates of each row, given the query's features and vectors.
 
-        Parameters
-        ----------
-        features
-            The query's features by name, n rows each.
-        vectors
-            Query vectors, float32 [n, d].
-        candidates
-            Item indices, int64 [n, m], in order of retrieval, which breaks ties; -1 past the last.
-        top_k
-            int64 [n].
-        least
-            Minimum scores, float32 [n]; None: no minimum.
+        `candidates` are item indices, int64 [n, m], in order of retrieval, which breaks ties, -1 past the last; `least`
+        the minimum scores, float32 [n].
 
-        Raises
-        ------
-        InvalidRequest
-            A score is not finite, because a feature was too large; names the row.
+        Raises InvalidRequest: a score is not finite, because a feature was too large; names the row.
         """
         width = min(int(top_k.max()), candidates.shape[1])
         counts = np.zeros(len(candidates), dtype=np.int32)
@@ -100,7 +79,7 @@ class Ranker:
     def _scores(self, features: Mapping[str, _Array], vectors: _Array, items: _Array, row: int) -> _Array:
         row_inputs = {QUERY_VECTOR: vectors[row : row + 1], ITEM_SIDES: self._sides.take(items, axis=0)[None]}
         feed = {name: row_inputs[name] if name in row_inputs else features[name][row : row + 1] for name in self.inputs}
-        scores: _Array = self._run(_OUTPUT, feed, None)[0]
+        scores = self._graph(feed)
         if scores.shape != (1, len(items)):
             raise InvalidRelease(f"{RANKER}: {scores.shape} scores of {len(items)} candidates; release it again")
         if not np.isfinite(scores).all():

@@ -6,7 +6,8 @@ from copy import copy
 
 import numpy as np
 
-from ..errors import InvalidRequest
+from ..errors import InvalidRelease, InvalidRequest
+from ..files.release import Sealed
 from ..files.schema import METRICS
 
 LONGEST = 2.0**62
@@ -119,6 +120,16 @@ def scorable(vectors: _Array) -> _Array:
     """Return which of float32 [n, d] have finite scores, bool [n]: no NaN, and not longer than `LONGEST`."""
     within: _Array = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64) <= LONGEST**2
     return within
+
+
+def read_vectors(release: Sealed, items: int, dim: int) -> _Array:
+    """Return the vectors of `items` items, float32 [items, dim]; raise InvalidRelease if they cannot be scored."""
+    place, vectors = release.path / "items/vectors.npy", release.array("items/vectors.npy", np.float32, dimensions=2)
+    if vectors.shape != (items, dim):
+        raise InvalidRelease(f"{place}: {vectors.dtype} {vectors.shape}, expected float32 {(items, dim)}")
+    if not scorable(vectors).all():
+        raise InvalidRelease(f"{place}: holds a vector that is not finite, or longer than {LONGEST:.1g}")
+    return vectors
 
 
 def check_queries(queries: _Array) -> None:

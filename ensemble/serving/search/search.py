@@ -79,15 +79,10 @@ class ItemSearch:
         `index` holds the first `index.items` of them; the others are always compared, and all of them without an index.
         Items that are not `live`, bool [items], are never returned.
 
-        Raises
-        ------
-        ValueError
-            The metric is unknown.
+        Raises ValueError: the metric is unknown.
         """
         self._index = index
-        scoring = Scoring(vectors, metric)
-        self._planner = Planner(scoring.vectors, index)
-        self._take(scoring, live)
+        self._take(Scoring(vectors, metric), live)
 
     def extended(self, vectors: _Array, live: _Array, chain: str | None = None) -> ItemSearch:
         """Return the search over `vectors`, which begin with those of this one, at the cost of the new ones.
@@ -96,16 +91,14 @@ class ItemSearch:
         """
         grown = copy(self)
         grown._index = None if self._index is None else self._index.extended(len(vectors), chain)
-        grown._planner = self._planner.extended(len(vectors), grown._index)
         grown._take(self._scoring.extended(vectors), live)
         return grown
 
     def _take(self, scoring: Scoring, live: _Array | None) -> None:
-        self._scoring, self.vectors = scoring, scoring.vectors
+        self._scoring, self.vectors, self._planner = scoring, scoring.vectors, Planner(scoring.vectors, self._index)
         items = len(scoring.vectors)
-        self._candidate_ns = (
-            costs.RANKED_NS + costs.EXACT_NS * scoring.vectors.shape[1]
-        )  # to rank one by its exact score
+        self._candidate_ns = costs.RANKED_NS + costs.EXACT_NS * scoring.vectors.shape[1]
+        """To rank one by its exact score."""
         self._tail = np.arange(items if self._index is None else self._index.items, items)
         self._live = None if live is None or live.all() else ItemMask(live.copy())
         self._dead = np.zeros(0, dtype=np.int64) if self._live is None else np.flatnonzero(~self._live.bits)
@@ -128,25 +121,12 @@ class ItemSearch:
         allowed: Allowed | None = None,
         budget: Budget | None = None,
     ) -> Found:
-        """Return the best items of every query.
+        """Return the best `k`, int64 [n], items of every query, float32 [n, d].
 
-        Parameters
-        ----------
-        queries
-            float32 [n, d].
-        k
-            Items wanted, int64 [n].
-        rows, items
-            int64 [m] each: item `items[i]` is excluded from the answer to row `rows[i]`; duplicates are allowed.
-        allowed
-            The masks of the rows; None: every item is allowed.
-        budget
-            The time that the request may take; None: no limit.
+        Item `items[i]` is excluded from the answer to row `rows[i]`, int64 [m] each; duplicates are allowed. `allowed`:
+        the masks of the rows; None: every item is allowed.
 
-        Raises
-        ------
-        TooMuch
-            The search would exceed the budget. All of it is planned before any is done.
+        Raises TooMuch: the search would exceed the budget. All of it is planned before any is done.
         """
         queries, widest = self._scoring.prepared(queries), max(k.tolist())
         width = min(widest, len(self.vectors))
@@ -199,8 +179,8 @@ class ItemSearch:
             fetch += int(np.bincount(group.rows).max())
         mask = None if self._is_sifted(group.mask) else group.mask
         row = len(group.queries) - 1 if members is None else int(members[-1])
-        if budget is not None and mask is not None:
-            budget.spend(row, self._planner.planning(mask))
+        if budget is not None and mask is not None and self._index is not None:
+            budget.spend(row, self._index.planning(mask))
         plan = self._planner.plan(group.queries, fetch, mask)
         if budget is not None:
             budget.spend(row, plan.cost + self._picking(plan, fetch, group))
@@ -291,7 +271,7 @@ class ItemSearch:
         """Ask the index, and compare the items that it does not hold."""
         assert self._index is not None
         mask = None if self._is_sifted(group.mask) else group.mask
-        candidates = self._index.candidates(group.queries, fetch, mask, self._dead, plan.probes)
+        candidates = self._index.candidates(group.queries, fetch, mask, len(self._dead), plan.probes)
         if len(self._tail):
             tail = self._tail if group.mask is None else self._tail[group.mask.holds(self._tail)]
             nearest, _, _ = self._best(min(fetch, len(tail)), tail, self._quick(tail, group), group.queries)

@@ -47,8 +47,6 @@ def ranked(scores: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
 
     Ties are in column order; columns with -inf come last, in any order.
     """
-    if len(scores) == 1:
-        return _ranked_alone(scores[0], width)
     negative = -scores
     order = negative.argsort(axis=1)[:, : width + 1]  # the vectorised sort, a third of what the stable one takes
     best = taken(scores, order)
@@ -64,18 +62,6 @@ def taken(values: np.ndarray, columns: np.ndarray) -> np.ndarray:
     if len(values) == 1:
         return values[0].take(columns)
     return values.ravel().take(columns + (np.arange(len(values)) * values.shape[1])[:, None])
-
-
-def _ranked_alone(scores: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rank one row, [m], which is by far the most frequent case."""
-    negative = -scores
-    order = negative.argsort()[: width + 1]
-    best = scores.take(order)
-    equal = best[1:] == best[:-1]
-    if np.count_nonzero(equal) and best[equal.argmax()] > -np.inf:
-        order = negative.argsort(kind="stable")
-        best = scores.take(order)
-    return order[None, :width], best[None, :width]
 
 
 def _joined(reached: np.ndarray, bound: np.ndarray) -> Leaders:

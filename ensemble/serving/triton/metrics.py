@@ -107,15 +107,11 @@ class Tally:
 
     def totals(self) -> Iterator[tuple[str, Labels, float]]:
         """Yield name, labels and value of every counter."""
-        counted: list[tuple[str, Labels, float]] = [
-            ("retrieval_rows_total", (), self._rows),
-            ("retrieval_unknown_users_total", (), self._unknown),
-        ]
+        yield "retrieval_rows_total", (), self._rows
+        yield "retrieval_unknown_users_total", (), self._unknown
         for name, refused in (("rows", self._refused_rows), ("requests", self._refused)):
-            counted += [
-                (f"retrieval_refused_{name}_total", (("reason", why),), count) for why, count in refused.copy().items()
-            ]
-        yield from counted
+            for why, count in refused.copy().items():
+                yield f"retrieval_refused_{name}_total", (("reason", why),), count
         yield from self._batch.totals()
         if self._searches:
             yield "retrieval_short_rows_total", (), self._short

@@ -20,11 +20,12 @@ from ..files.release import Release
 from ..names import RELEASE
 from ..search.budget import Budget, TooMuch
 from ..search.delta import DELTA
+from ..selftest import SelfTest
 from ..threads import limit_blas_threads
 from .backlog import ADDRESS, DEFAULT_ADDRESS, Backlog
 from .metrics import Reporter, RequestLog, Tally
 from .pulse import Pulse
-from .tensors import Arrays, Tensor, most_entries
+from .tensors import Arrays, Outputs, Tensor, most_entries
 from .texts import text_reader
 
 if TYPE_CHECKING:
@@ -33,10 +34,6 @@ if TYPE_CHECKING:
 _COUNTS = "i?"
 """Types of the outputs that take few values, as NumPy's characters: int32 and bool."""
 _MOST_KEPT = 2048
-_FEW = 32
-
-Outputs = list[tuple[str, np.ndarray]]
-"""Name and array of each output of one request."""
 
 
 class BatchModel:
@@ -65,9 +62,9 @@ class BatchModel:
         check_release(directory / "config.pbtxt", self.release)
         self._call_it(self.release.manifest["release"])
         self._pulse = Pulse(self.release.manifest["serving"]["max_request_milliseconds"] / 1000)
-        self.load(self.release, args["model_config"])
+        facts = self.load(self.release, args["model_config"])
         limit_blas_threads(self.release.manifest["serving"]["threads"])
-        self.check()
+        self.check(SelfTest.load(self.release))
         self._milliseconds = float(self.release.manifest["serving"]["max_request_milliseconds"])
         self._most_rows = int(self.release.manifest["serving"]["max_batch_size"])
         most = max(self._most_rows, most_entries("BYTES", self._milliseconds))
@@ -78,18 +75,17 @@ class BatchModel:
         self._backlog = self._watched(args)
         self._report(args)
         gc.freeze()  # what is loaded stays: nothing for the collector to go through again and again
-        pb.Logger.log_info(f"release {self.release.manifest['release']}: {self.facts()}, NumPy {np.__version__}")
+        pb.Logger.log_info(f"release {self.release.manifest['release']}: {facts}, NumPy {np.__version__}")
 
-    def load(self, release: Release, config: str) -> None:
-        """Load the model's parts of a verified release; `config` is Triton's configuration of it, JSON."""
+    def load(self, release: Release, config: str) -> str:
+        """Load the model's parts of a verified release and return what the log says of them.
+
+        `config` is Triton's configuration of the model, JSON.
+        """
         raise NotImplementedError
 
-    def check(self) -> None:
+    def check(self, selftest: SelfTest) -> None:
         """Answer the release's sample queries; raise InvalidRelease if the answers have changed."""
-        raise NotImplementedError
-
-    def facts(self) -> str:
-        """Return the facts about the model for the log."""
         raise NotImplementedError
 
     def answer(self, sent: Sequence[Arrays]) -> list[Outputs]:
@@ -149,9 +145,8 @@ class BatchModel:
 
     def count(self, answer: Answer) -> None:
         """Count an answered batch."""
-        known = answer.user_known
-        rows = len(known)
-        self.tally.answered(rows, rows - int(np.count_nonzero(known)) if rows > _FEW else known.tolist().count(False))
+        rows = len(answer.user_known)
+        self.tally.answered(rows, rows - int(np.count_nonzero(answer.user_known)))
 
     def _report(self, args: dict[str, str]) -> None:
         """Start counting and reporting to Triton's metrics."""
@@ -312,18 +307,6 @@ def check_inputs(config: str, tensors: Sequence[Tensor]) -> None:
         raise RuntimeError(f"config.pbtxt has inputs {inputs}, the release {expected}: export the repository again")
 
 
-def row_slices(sent: Sequence[Arrays], name: str) -> list[slice]:
-    """Return the rows of each request within the batch, by the length of its input `name`."""
-    if len(sent) == 1:
-        return [slice(0, len(sent[0][name]))]
-    slices, start = [], 0
-    for arrays in sent:
-        stop = start + len(arrays[name])
-        slices.append(slice(start, stop))
-        start = stop
-    return slices
-
-
 def _full() -> Any:
     text = "too many rows wait for this model; ask again later"
     return pb.InferenceResponse(error=pb.TritonError(text, pb.TritonError.UNAVAILABLE))
@@ -331,8 +314,6 @@ def _full() -> Any:
 
 def _alike(sent: Sequence[Arrays]) -> list[list[int]]:
     """Return the positions of the requests, grouped by their sets of inputs, the smallest first."""
-    if len(sent) == 1:
-        return [[0]]
     groups: dict[frozenset[str], list[int]] = {}
     for position, arrays in enumerate(sent):
         groups.setdefault(frozenset(arrays), []).append(position)

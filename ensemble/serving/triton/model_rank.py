@@ -14,10 +14,9 @@ from ..retriever import RANKER_NS, Answer
 from ..search.catalogue import on_wire
 from ..search.ranker import Ranker
 from ..selftest import SelfTest
-from .model import AnswerWriter
-from .model_base import BatchModel, Outputs, check_inputs, row_slices
-from .steps import packing, steps_of, unpack
-from .tensors import USER, Arrays, Reader, Tensor
+from .model_base import BatchModel, check_inputs
+from .steps import fed_by_a_client, packing, row_slices, split, steps_of, unpack
+from .tensors import USER, Arrays, Outputs, Reader, Tensor
 
 _Array = np.ndarray
 
@@ -25,8 +24,8 @@ _Array = np.ndarray
 class RankModel(BatchModel):
     """Candidates to the answer."""
 
-    def load(self, release: Release, config: str) -> None:
-        """Load the ranker and the items' ids."""
+    def load(self, release: Release, config: str) -> str:
+        """Load the ranker and the items' ids; return how many candidates it expects."""
         steps = steps_of(release)
         assert steps.rank is not None
         check_inputs(config, steps.rank.inputs)
@@ -36,18 +35,14 @@ class RankModel(BatchModel):
         self._named = [tensor.name for tensor in steps.rank.inputs if tensor.name in (self._record.names or ())]
         ids = on_wire(read_values(release, "items/ids", release.manifest["id_dtype"]["item_id"]))
         self._ids = np.append(ids, np.array([b"" if ids.dtype == object else 0], dtype=ids.dtype))
-        self._writer = AnswerWriter(lambda: self._ids)
         controls = [tensor for tensor in steps.request if tensor.name in ("top_k", "exclude_item_ids")]
         self._most = max(self._ranker.candidates, int(release.manifest["serving"]["max_top_k"]))
         self._reader = Reader([Tensor(USER, "INT64", 1), *controls], release.manifest["serving"])
-
-    def check(self) -> None:
-        """Rank the sample queries' candidates."""
-        SelfTest.load(self.release).check_ranking(self._ranker)
-
-    def facts(self) -> str:
-        """Return how many candidates it expects."""
         return f"{self._ranker.candidates} candidates"
+
+    def check(self, selftest: SelfTest) -> None:
+        """Rank the sample queries' candidates."""
+        selftest.check_ranking(self._ranker)
 
     def answer(self, sent: Sequence[Arrays]) -> list[Outputs]:
         """Return item_id, score and count of every request."""
@@ -60,16 +55,12 @@ class RankModel(BatchModel):
             raise InvalidRequest(f"{CANDIDATES}: {candidates.shape[1]} of a row, expected at most {self._most}")
         _check_candidates(candidates, self._ranker.items)
         self.budget().spend_each((candidates >= 0).sum(axis=1), RANKER_NS)
-        try:
+        with fed_by_a_client():
             ranked = self._ranker.rank(self._features(sent), vectors, candidates, request.top_k, least[:, 0])
-        except Exception as error:
-            if type(error).__name__ != "InvalidArgument":  # onnxruntime's, of a graph that is fed what it cannot hold
-                raise
-            raise InvalidRequest("features: not such as the transform makes; ask the ensemble") from None
         self.tally.answered(len(vectors), 0)
         ids = self._ids.take(ranked.item_index, mode="wrap")
         answer = Answer(ranked.item_index, ids, ranked.score, ranked.count, np.zeros(len(vectors), dtype=bool))
-        return [outputs[:-1] for outputs in self._writer.outputs(answer, request, row_slices(sent, VECTOR))]
+        return [outputs[:-1] for outputs in split(answer, self._ids, request, row_slices(sent, VECTOR))]
 
     def _features(self, sent: Sequence[Arrays]) -> dict[str, _Array]:
         if not self._named:

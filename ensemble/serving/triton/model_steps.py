@@ -19,9 +19,9 @@ from ..query.history import History
 from ..search.candidates import candidates_of
 from ..search.scoring import check_queries
 from ..selftest import SelfTest
-from .model_base import BatchModel, Outputs, check_inputs, row_slices
-from .steps import pack, packing, steps_of, unpack
-from .tensors import NO_SCORE, USER, Arrays, Reader, Request, Tensor, extremes
+from .model_base import BatchModel, check_inputs
+from .steps import fed_by_a_client, pack, packing, row_slices, split, steps_of, unpack
+from .tensors import NO_SCORE, USER, Arrays, Outputs, Reader, Request, Tensor, extremes
 
 if TYPE_CHECKING:
     from ..retriever import Answer
@@ -30,22 +30,19 @@ if TYPE_CHECKING:
 class TransformModel(BatchModel):
     """Raw columns to features."""
 
-    def load(self, release: Release, config: str) -> None:
-        """Load the transform, the users and their histories."""
+    def load(self, release: Release, config: str) -> str:
+        """Load the transform, the users and their histories; return the number of users."""
         steps = steps_of(release)
         check_inputs(config, steps.transform.inputs)
         self._reader = Reader(steps.request, release.manifest["serving"])
         self._features = QueryFeatures(release, History(release), trained_ids(release))
         self._record = packing(self._features.transform.outputs)
         self._named = [tensor.name for tensor in steps.transform.outputs if tensor.name not in (FEATURES, USER_ROW)]
+        return f"{release.manifest['counts']['users']} users"
 
-    def check(self) -> None:
+    def check(self, selftest: SelfTest) -> None:
         """Transform the sample queries."""
-        SelfTest.load(self.release).check_features(self._features)
-
-    def facts(self) -> str:
-        """Return the number of users."""
-        return f"{self.release.manifest['counts']['users']} users"
+        selftest.check_features(self._features)
 
     def answer(self, sent: Sequence[Arrays]) -> list[Outputs]:
         """Return the features, packed or by name, and the user's row of every request."""
@@ -64,30 +61,23 @@ class TransformModel(BatchModel):
 class TowerModel(BatchModel):
     """Features to the query vector."""
 
-    def load(self, release: Release, config: str) -> None:
-        """Load the query tower."""
+    def load(self, release: Release, config: str) -> str:
+        """Load the query tower; return the width of its vectors."""
         from ..query.tower import Tower
 
         self._tower = Tower(release, threads=release.manifest["serving"]["threads"])
         self._record = packing(release.json("query/transform.json")["outputs"])
+        return f"{release.manifest['dim']} dimensions"
 
-    def check(self) -> None:
+    def check(self, selftest: SelfTest) -> None:
         """Encode the sample queries."""
-        SelfTest.load(self.release).check_vectors(self._tower.encode)
-
-    def facts(self) -> str:
-        """Return the width of its vectors."""
-        return f"{self.release.manifest['dim']} dimensions"
+        selftest.check_vectors(self._tower.encode)
 
     def answer(self, sent: Sequence[Arrays]) -> list[Outputs]:
         """Return the vectors of every request."""
         packed = sent[0][FEATURES] if len(sent) == 1 else np.concatenate([arrays[FEATURES] for arrays in sent])
-        try:
+        with fed_by_a_client():
             vectors = self._tower.encode(unpack(packed, self._record))
-        except Exception as error:
-            if type(error).__name__ != "InvalidArgument":  # onnxruntime's, of a graph that is fed what it cannot hold
-                raise
-            raise InvalidRequest(f"{FEATURES}: not such as the transform makes; ask the ensemble") from None
         self.tally.answered(len(vectors), 0)
         return [[(VECTOR, vectors[rows])] for rows in row_slices(sent, FEATURES)]
 
@@ -95,29 +85,24 @@ class TowerModel(BatchModel):
 class SearchModel(BatchModel):
     """The query vector to the answer."""
 
-    def load(self, release: Release, config: str) -> None:
-        """Load the items, the index and what each user has seen."""
+    def load(self, release: Release, config: str) -> str:
+        """Load the items, the index and what each user has seen; return the number of items."""
         from ..retriever import ItemAnswers
-        from .model import AnswerWriter
 
         steps = steps_of(release)
         check_inputs(config, steps.search.inputs)
         self.answers = self._catalogue = ItemAnswers(release)
-        self._writer = AnswerWriter(lambda: self._catalogue.catalogue.wire_ids)
         self._candidates = candidates_of(release) if steps.rank else None
         self._users = release.manifest["counts"]["users"]
         controls = [tensor for tensor in steps.search.inputs if tensor.name not in (VECTOR, USER_ROW)]
         # To the reader a user is the row that the transform found.
         times = [Tensor("history_timestamps", "INT64", -1, True, True)]
         self._reader = Reader([Tensor(USER, "INT64", 1), *controls, *times], release.manifest["serving"])
+        return f"{release.manifest['counts']['items']} items"
 
-    def check(self) -> None:
+    def check(self, selftest: SelfTest) -> None:
         """Answer the sample queries."""
-        SelfTest.load(self.release).check_answers(self._catalogue)
-
-    def facts(self) -> str:
-        """Return the number of items."""
-        return f"{self.release.manifest['counts']['items']} items"
+        selftest.check_answers(self._catalogue)
 
     def answer(self, sent: Sequence[Arrays]) -> list[Outputs]:
         """Return item_id, score, count and user_known of every request."""
@@ -135,7 +120,7 @@ class SearchModel(BatchModel):
         self.count(answer)
         if self._candidates is not None:
             return self._for_ranking(answer, request, row_slices(sent, VECTOR))
-        return self._writer.outputs(answer, request, row_slices(sent, VECTOR))
+        return split(answer, self._catalogue.catalogue.wire_ids, request, row_slices(sent, VECTOR))
 
     def _for_ranking(self, answer: Answer, request: Request, slices: Sequence[slice]) -> list[Outputs]:
         """Return the candidates of each request, and the minimum scores of its answers."""

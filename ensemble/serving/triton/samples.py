@@ -20,25 +20,10 @@ _FLOAT32 = 3.4e38
 def read_samples(
     fields: Fields, manifest: Mapping[str, Any], outputs: Sequence[Mapping[str, Any]], items: int, ranks: bool
 ) -> dict[str, Any]:
-    """Return the content of `selftest.json`, for a release with this manifest.
+    """Return the content of `selftest.json`, for a release with this manifest, the `outputs` of its
+    `query/transform.json` and so many `items`; if it `ranks`, the file also has candidates and their ranking.
 
-    Parameters
-    ----------
-    fields
-        The file's JSON object.
-    manifest
-        The release's manifest.
-    outputs
-        Those of its `query/transform.json`.
-    items
-        Rows of its vectors.
-    ranks
-        Whether the file also has candidates and their ranking.
-
-    Raises
-    ------
-    InvalidRelease
-        A field is missing, of another type or shape, or out of range; names it.
+    Raises InvalidRelease: a field is missing, of another type or shape, or out of range; names it.
     """
     rows = fields.length("user_rows")
     if not 0 < rows <= _MOST:

@@ -1,18 +1,24 @@
-"""Inputs and outputs of the chained models, and the tensors between them."""
+"""Inputs and outputs of the chained models, the tensors between them, and what the models share."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..files.onnx_file import input_names
+from ..errors import InvalidRequest
+from ..files.onnx_file import check_file
 from ..files.release import PAIRED, Release
 from ..names import CANDIDATES, FEATURES, KNOWN, LEAST, USER_ROW, VECTOR, check_query
 from ..query.sequence import HISTORY
 from ..search.candidates import RANKER, has_ranker
-from .tensors import USER, WIRE, Tensor, input_tensors, output_tensors
+from .tensors import NO_SCORE, USER, WIRE, Arrays, Outputs, Request, Tensor, extremes, input_tensors, output_tensors
+
+if TYPE_CHECKING:
+    from ..retriever import Answer
 
 _TRANSFORM_ONLY = ("history_timestamps",)
 _BOTH = ("history_item_ids",)
@@ -77,7 +83,8 @@ def feature_tensors(release: Release, outputs: Sequence[Mapping[str, Any]], grap
         return [Tensor(FEATURES, "UINT8", packing(outputs).itemsize)]
     wire = {**WIRE, "float32": "FP32"}
     # By the graphs: a feature may be two arrays, such as a history and its ages.
-    graph_inputs = {name for graph in graphs for name in input_names(release.path / graph)}
+    paths = [release.path / graph for graph in graphs]
+    graph_inputs = {name for path in paths for name in check_file(path, path.read_bytes())}
     return [
         Tensor(feature["name"], wire[feature["dtype"]], int(feature["max_length"]) if feature["list"] else 1)
         for feature in outputs
@@ -102,3 +109,39 @@ def unpack(packed: np.ndarray, record: np.dtype) -> dict[str, np.ndarray]:
     """Return the features, [n] or [n, max_length], from the result of `pack`."""
     rows = np.ascontiguousarray(packed).view(record).reshape(-1)
     return {name: np.ascontiguousarray(rows[name]) for name in record.names or ()}
+
+
+@contextmanager
+def fed_by_a_client() -> Iterator[None]:
+    """Raise InvalidRequest where a graph is fed what it cannot hold."""
+    try:
+        yield
+    except Exception as error:
+        if type(error).__name__ != "InvalidArgument":  # onnxruntime's
+            raise
+        raise InvalidRequest(f"{FEATURES}: not such as the transform makes; ask the ensemble") from None
+
+
+def row_slices(sent: Sequence[Arrays], name: str) -> list[slice]:
+    """Return the rows of each request within the batch, by the length of its input `name`."""
+    bounds = accumulate((len(arrays[name]) for arrays in sent), initial=0)
+    return [slice(*pair) for pair in pairwise(bounds)]
+
+
+def split(answer: Answer, wire_ids: np.ndarray, request: Request, slices: Sequence[slice]) -> list[Outputs]:
+    """Return each request's outputs of the answer to a batch, as wide as its largest top_k; past `count` scores are
+    NO_SCORE. `wire_ids` are the ids of all rows as they are sent, and that of no item at the end.
+    """
+    ids = wire_ids[answer.item_index] if answer.item_id.dtype == object else answer.item_id
+    counts, known, widest = answer.count[:, None], answer.user_known[:, None], ids.shape[1]
+    scores = np.maximum(answer.score, NO_SCORE)
+    if len(slices) == 1:
+        return [[("item_id", ids), ("score", scores), ("count", counts), ("user_known", known)]]
+    alike, outputs = extremes(request.top_k)[0] == widest, []
+    for rows in slices:
+        own, score = ids[rows], scores[rows]
+        if not alike:
+            width = int(request.top_k[rows].max())
+            own, score = np.ascontiguousarray(own[:, :width]), np.ascontiguousarray(score[:, :width])
+        outputs.append([("item_id", own), ("score", score), ("count", counts[rows]), ("user_known", known[rows])])
+    return outputs

@@ -64,6 +64,8 @@ class Request(NamedTuple):
 
 
 Arrays = Mapping[str, np.ndarray]
+Outputs = list[tuple[str, np.ndarray]]
+"""Name and array of each output of one request."""
 
 
 def input_tensors(
@@ -134,10 +136,12 @@ class Reader:
         rows = sum(len(arrays[USER]) for arrays in requests)
         if not rows:
             raise InvalidRequest(f"column '{USER}': no rows; expected at least one")
+        for name in filter(requests[0].__contains__, self._tensors):
+            actual = sum(len(arrays[name]) if name in self._ragged else arrays[name].size for arrays in requests)
+            if actual != rows:
+                raise InvalidRequest(f"column '{name}': {actual} rows, expected {rows} as in '{USER}'")
         sent = [tensor for tensor in self._columns if tensor.name in requests[0]]
         columns = {tensor.name: self._column(tensor, requests) for tensor in sent}
-        for name, column in columns.items():
-            _check_rows(name, len(column.values) if column.offsets is None else len(column.offsets) - 1, rows)
         if TIME in columns:
             columns[TIME] = _dated(columns[TIME])
         return Request(
@@ -146,7 +150,7 @@ class Reader:
             self._include_seen(requests, rows),
             self._exclude(requests, rows),
             self._clicks(requests, rows),
-            self._filters(requests, rows),
+            self._filters(requests),
         )
 
     def _pay(self, requests: Sequence[Arrays], budget: Budget) -> None:
@@ -179,7 +183,6 @@ class Reader:
         if "top_k" not in requests[0]:
             return np.full(rows, self._limits["top_k"], dtype=np.int64)
         values, highest = _joined(requests, "top_k").astype(np.int64), self._limits["max_top_k"]
-        _check_rows("top_k", len(values), rows)
         least, most = extremes(values)
         if least < 1 or most > highest:
             row = int(np.flatnonzero((values < 1) | (values > highest))[0])
@@ -187,17 +190,12 @@ class Reader:
         return values
 
     def _include_seen(self, requests: Sequence[Arrays], rows: int) -> np.ndarray:
-        if "include_seen" not in requests[0]:
-            return np.zeros(rows, dtype=bool)
-        values = _joined(requests, "include_seen")
-        _check_rows("include_seen", len(values), rows)
-        return values
+        return _joined(requests, "include_seen") if "include_seen" in requests[0] else np.zeros(rows, dtype=bool)
 
-    def _filters(self, requests: Sequence[Arrays], rows: int) -> Sequence[str] | None:
+    def _filters(self, requests: Sequence[Arrays]) -> Sequence[str] | None:
         if "filter" not in requests[0]:
             return None
         values = _joined(requests, "filter")
-        _check_rows("filter", len(values), rows)
         if not any(values.tolist()):
             return None
         return _plain(self._tensors["filter"], values, longest=MAX_FILTER_BYTES).tolist()
@@ -206,7 +204,6 @@ class Reader:
         tensor = self._tensors["exclude_item_ids"]
         if tensor.name not in requests[0]:
             return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=object if tensor.dtype == "BYTES" else np.int64)
-        _check_rows(tensor.name, sum(len(arrays[tensor.name]) for arrays in requests), rows)
         if not any(arrays[tensor.name].size for arrays in requests):
             return np.zeros(0, dtype=np.int64), requests[0][tensor.name].reshape(-1)
         return self._ids(tensor, requests, rows, "max_exclude_item_ids")
@@ -217,7 +214,6 @@ class Reader:
         if not names or not self._tensors.keys() >= set(names):
             return None
         ids, times = _pair(requests, names)
-        _check_rows("history_item_ids", sum(map(len, ids)), rows)
         if not any(array.size for array in ids):
             return None
         tensor = self._tensors["history_item_ids"]
@@ -300,14 +296,13 @@ def _plain(
         row = _row_of(position, lengths)
         actual, expected = len(values[position]), f"expected at most {longest}"
         raise InvalidRequest(f"column '{tensor.name}', row {row}: {actual} bytes, {expected}")
+    decoded: list[str] = []
     try:
-        decoded = [value.decode("utf-8") if isinstance(value, bytes) else str(value) for value in values]
+        for value in values:
+            decoded.append(value.decode("utf-8") if isinstance(value, bytes) else str(value))
     except UnicodeDecodeError:
-        position = next(index for index, value in enumerate(values) if not _is_utf8(value))
-        raise _invalid(tensor.name, _row_of(position, lengths), values[position], "UTF-8 text") from None
-    result = np.empty(len(decoded), dtype=object)
-    result[:] = decoded
-    return result
+        raise _invalid(tensor.name, _row_of(len(decoded), lengths), value, "UTF-8 text") from None
+    return np.array(decoded, dtype=object)
 
 
 def _row_of(position: int, lengths: np.ndarray | None) -> int:
@@ -319,19 +314,6 @@ def _check_lengths(name: str, lengths: np.ndarray, longest: int, what: str) -> N
     if int(lengths.max()) > longest:
         row = int(lengths.argmax())
         raise InvalidRequest(f"column '{name}', row {row}: {lengths[row]} {what}, expected at most {longest}")
-
-
-def _is_utf8(value: Any) -> bool:
-    try:
-        value.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _check_rows(name: str, actual: int, rows: int) -> None:
-    if actual != rows:
-        raise InvalidRequest(f"column '{name}': {actual} rows, expected {rows} as in '{USER}'")
 
 
 def _invalid(name: str, row: int, value: object, expected: str) -> InvalidRequest:

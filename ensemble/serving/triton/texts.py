@@ -47,6 +47,4 @@ def _split(data: bytes) -> np.ndarray:
         start = offset + 4
         offset = start + _length_at(data, offset)[0]
         append(data[start:offset])
-    split: np.ndarray = np.empty(len(texts), dtype=object)
-    split[:] = texts
-    return split
+    return np.array(texts, dtype=object)

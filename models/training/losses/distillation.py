@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -15,10 +15,8 @@ from models.baselines.ease import Ease
 from models.config import Distillation
 from models.metrics import Float32Array
 from models.towers.two_tower import TwoTowerModel
-from models.training.early_stopping import encode_items, encode_rows
+from models.training.early_stopping import encode_items
 from models.training.losses.objective import Labels, Teacher
-from models.training.losses.sampling import TrainingRows
-from models.training.rows import Rows
 from models.training.weights.finite import is_finite
 from workflows.errors import RecipeError, StageError
 
@@ -33,31 +31,39 @@ class TowersTeacher:
     ----------
     towers
         At least one.
-    rows
-        Those to be trained on; encoded here once, with nothing dropped.
 
     Raises
     ------
     StageError
-        A vector is not finite.
+        A vector of an item is not finite.
     """
 
-    def __init__(self, towers: Sequence[TwoTowerModel], rows: Rows) -> None:
-        queries = [encode_rows(tower, rows) / float(tower.temperature) for tower in towers]
+    def __init__(self, towers: Sequence[TwoTowerModel]) -> None:
+        self._towers = [(tower, float(tower.temperature) * len(towers)) for tower in towers]
         # Side by side, so that one inner product is the sum of theirs.
-        self._queries = tf.concat(queries, axis=1) / len(towers)
         self._items = tf.concat([encode_items(tower) for tower in towers], axis=1)
-        if not (is_finite(self._queries) and is_finite(self._items)):
+        if not is_finite(self._items):
             raise StageError("[train.distillation] the teachers' vectors are not finite: their training diverged")
+
+    def query_vectors(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Return the vectors of queries, nothing of which is dropped, float32 `[n, t]`."""
+        return tf.concat([tower.query_vectors(features) / divisor for tower, divisor in self._towers], axis=1)
 
     def logits(self, labels: Labels, items: tf.Tensor | None = None) -> tf.Tensor:
         """Return the logits of these items (int64 `[c]`), or of all, for a batch of rows; float32 `[n, c]`."""
         vectors = self._items if items is None else tf.gather(self._items, items)
-        return tf.matmul(tf.gather(self._queries, labels.rows), vectors, transpose_b=True)
+        return tf.matmul(labels.taught, vectors, transpose_b=True)
 
 
 class PeersTeacher:
     """Peers, fitted on the rows to be trained on: the mean logarithm of their scores, all users' times all items'.
+
+    Parameters
+    ----------
+    settings
+        Which peers.
+    interactions
+        What users have in the rows trained on, `[users, items]`; users have the numbers of `Labels`.
 
     Raises
     ------
@@ -65,8 +71,11 @@ class PeersTeacher:
         There are too many of them, or a library is missing.
     """
 
-    def __init__(self, settings: Distillation, rows: TrainingRows) -> None:
-        self._logits = tf.constant(_peers_logits(settings, rows))
+    def __init__(self, settings: Distillation, interactions: csr_matrix) -> None:
+        self._logits = tf.constant(_peers_logits(settings, interactions))
+
+    def query_vectors(self, features: Mapping[str, tf.Tensor]) -> None:
+        """Return none: users are known by their numbers."""
 
     def logits(self, labels: Labels, items: tf.Tensor | None = None) -> tf.Tensor:
         """Return the logits of these items (int64 `[c]`), or of all, for a batch of rows; float32 `[n, c]`."""
@@ -75,24 +84,34 @@ class PeersTeacher:
 
 
 class Product:
-    """Several teachers: the sum of their logits, whose softmax is the product of theirs."""
+    """Several teachers: the sum of their logits, whose softmax is the product of theirs. One of them may be towers."""
 
     def __init__(self, teachers: Sequence[Teacher]) -> None:
         self._teachers = teachers
+
+    def query_vectors(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor | None:
+        """Return those of the one teacher that has some, float32 `[n, t]`."""
+        return next((of for of in (each.query_vectors(features) for each in self._teachers) if of is not None), None)
 
     def logits(self, labels: Labels, items: tf.Tensor | None = None) -> tf.Tensor:
         """Return the logits of these items (int64 `[c]`), or of all, for a batch of rows; float32 `[n, c]`."""
         return tf.add_n([teacher.logits(labels, items) for teacher in self._teachers])
 
 
-def _peers_logits(settings: Distillation, rows: TrainingRows) -> Float32Array:
-    pairs = rows.users.numpy(), rows.items.numpy()
-    users, items = int(pairs[0].max()) + 1, rows.num_items
-    interactions = csr_matrix((np.ones(len(pairs[0]), np.float32), pairs), shape=(users, items))
+def liked(users: np.ndarray, items: np.ndarray, num_items: int) -> csr_matrix:
+    """Return which user has which item, float32 `[users, items]`, of whole numbers `[rows]` each."""
+    interactions = csr_matrix(
+        (np.ones(len(users), np.float32), (users, items)), shape=(int(users.max()) + 1, num_items)
+    )
     interactions.data[:] = 1  # what a user has twice was added up
-    total = np.zeros((users, items), np.float32)
+    return interactions
+
+
+def _peers_logits(settings: Distillation, interactions: csr_matrix) -> Float32Array:
+    users, items = interactions.shape
     try:
-        check_memory(f"the scores of {users:,} users for {items:,} items", 3 * total.nbytes)
+        check_memory(f"the scores of {users:,} users for {items:,} items", 3 * 4 * users * items)
+        total = np.zeros((users, items), np.float32)
         for peer in settings.peers:
             scores = _peer(peer).fit(interactions)(np.arange(users))
             if not np.isfinite(scores).all():

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from models.config import Objective, Sampled
-from models.training.losses.normaliser import Estimate, sum_of_normalisers
+from models.training.losses.normaliser import sum_of_normalisers
 from models.training.losses.sampling import ItemCounts, Negatives, Sampler, distinct
 
 
@@ -22,8 +22,16 @@ class Labels(NamedTuple):
     """int64 `[n]`, as `TrainingRows` numbers them."""
     weights: tf.Tensor
     """float32 `[n]`, what the row's loss is multiplied by."""
-    rows: tf.Tensor
-    """int64 `[n]`, the rows' numbers among those trained on, by which a teacher knows them."""
+    events: tf.Tensor | None = None
+    """int64 `[n]`, the numbers of their kinds of events, where these are tasks."""
+    ratings: tf.Tensor | None = None
+    """float32 `[n]`, where these are a task."""
+    taught: tf.Tensor | None = None
+    """float32 `[n, t]`, the vectors that a teacher has of the queries."""
+
+    def of(self, group: slice) -> Labels:
+        """Return those of a group of rows."""
+        return Labels(*(None if column is None else column[group] for column in self))
 
 
 class Towers(Protocol):
@@ -43,6 +51,9 @@ class Towers(Protocol):
 class Teacher(Protocol):
     """What an objective asks of a teacher."""
 
+    def query_vectors(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor | None:
+        """Return what it makes of queries, float32 `[n, t]`; None where it knows users alone."""
+
     def logits(self, labels: Labels, items: tf.Tensor | None = None) -> tf.Tensor:
         """Return what it gives these items (int64 `[c]`), or all, for a batch of rows; float32 `[n, c]`."""
 
@@ -53,6 +64,11 @@ class Lesson(NamedTuple):
     teacher: Teacher
     weight: float
     unseen_only: bool
+
+
+def with_lesson(labels: Labels, lesson: Lesson | None, features: Mapping[str, tf.Tensor]) -> Labels:
+    """Add what the teacher makes of the queries."""
+    return labels if lesson is None else labels._replace(taught=lesson.teacher.query_vectors(features))
 
 
 class Taught(NamedTuple):
@@ -86,7 +102,7 @@ class CatalogueLoss:
 
     def __call__(self, towers: Towers, features: Mapping[str, tf.Tensor], labels: Labels) -> tf.Tensor:
         """Return the weighted mean loss of a batch, a scalar."""
-        queries = towers.query_vectors(features, True)
+        queries, labels = towers.query_vectors(features, True), with_lesson(labels, self.lesson, features)
         if self.objective.is_blockwise:
             return self._blockwise(towers, queries, labels)
         losses, _ = self.row_losses(towers, queries, labels)
@@ -103,7 +119,8 @@ class CatalogueLoss:
         if taught is not None:
             expected = (1.0 - taught.weight) * expected + taught.weight * tf.matmul(tf.nn.softmax(taught.logits), items)
         matched = tf.reduce_sum(queries * expected, axis=1)
-        return sum_of_normalisers(queries, items, weights) - tf.reduce_sum(weights * matched)
+        own = tf.cast(labels.items, tf.int32)
+        return sum_of_normalisers(queries, items, weights, own) - tf.reduce_sum(weights * matched)
 
     def row_losses(self, towers: Towers, queries: tf.Tensor, labels: Labels) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the loss of every row, float32 `[n]`, and the vectors of the chosen items, float32 `[n, d]`."""
@@ -163,7 +180,7 @@ class SampledLoss:
 
     def __call__(self, towers: Towers, features: Mapping[str, tf.Tensor], labels: Labels) -> tf.Tensor:
         """Return the weighted mean loss of a batch, a scalar."""
-        queries = towers.query_vectors(features, True)
+        queries, labels = towers.query_vectors(features, True), with_lesson(labels, self.lesson, features)
         if self.objective.is_blockwise and self.lesson is None:
             return self._blockwise(towers, queries, labels)
         losses, _ = self.row_losses(towers, queries, labels)
@@ -184,7 +201,7 @@ class SampledLoss:
         expected = self.sampler.expected(tf.gather(embedded.items, once), tf.size(own))
         counts = tf.math.log(tf.cast(drawn, tf.float32)) - tf.math.log(expected)
         vectors, places = tf.gather(embedded.vectors, once), column[: tf.size(own)]
-        return sum_of_normalisers(queries[group], vectors, weights[group], Estimate(counts, places))
+        return sum_of_normalisers(queries[group], vectors, weights[group], places, counts)
 
     def _embedded(self, towers: Towers, labels: Labels) -> _Embedded:
         items, column = distinct(tf.concat([labels.items, self.sampler.draw()], axis=0), self._fixed_shapes)
@@ -209,7 +226,7 @@ class SampledLoss:
         self, group: slice, queries: tf.Tensor, labels: Labels, embedded: _Embedded, temperature: float | tf.Tensor
     ) -> tf.Tensor:
         """Return the losses of a group of rows, float32 `[n]`."""
-        own, labels = embedded.own[group], Labels(*(column[group] for column in labels))
+        own, labels = embedded.own[group], labels.of(group)
         competing = tf.concat([own, embedded.drawn], axis=0)
         items, vectors = tf.gather(embedded.items, competing), tf.gather(embedded.vectors, competing)
         negatives = self.sampler.with_cached(items, vectors, tf.size(own))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import NamedTuple
 
@@ -26,11 +27,18 @@ class ItemCounts:
     ----------
     counts: float32 `[items]`, how many rows an item has
     total: how many rows there are
+
+    Parameters
+    ----------
+    counts
+        How often they occur, int64 `[items]`.
+    seen
+        Returns what each user has; asked where an objective wants to know.
     """
 
-    def __init__(self, counts: npt.NDArray[np.int64]) -> None:
+    def __init__(self, counts: npt.NDArray[np.int64], seen: Callable[[], SeenItems]) -> None:
         self.num_items, self.total = len(counts), int(counts.sum())
-        self.counts, self._exact = tf.constant(counts, tf.float32), counts
+        self.counts, self._exact, self._read_seen = tf.constant(counts, tf.float32), counts, seen
 
     @cached_property
     def _until(self) -> tf.Tensor:
@@ -43,9 +51,29 @@ class ItemCounts:
         row = tf.random.uniform([size], maxval=self.total, dtype=tf.int64)
         return tf.searchsorted(self._until, row, side="right", out_type=tf.int64)
 
+    @cached_property
+    def _seen(self) -> tuple[tf.RaggedTensor, tf.Tensor | None]:
+        """What each user has, and as a table where that is small."""
+        owned = self._read_seen()
+        with tf.init_scope():
+            ragged = tf.RaggedTensor.from_row_splits(owned.items, owned.offsets)
+            small = (len(owned.offsets) - 1) * self.num_items <= TABLE
+            return ragged, tf.constant(_table(owned, self.num_items)) if small else None
+
     def owned(self, users: tf.Tensor, candidates: tf.Tensor | None = None) -> tf.Tensor:
         """Return whether each of `[n]` users has each of `[c]` items, or of all, in a row trained on, bool `[n, c]`."""
-        raise NotImplementedError("counts do not tell who has what; see models.training.stream.is_streamed")
+        owned, table = self._seen
+        if candidates is None:
+            if table is not None:
+                return tf.gather(table, users)
+            candidates = tf.range(self.num_items, dtype=tf.int64)
+        distinct, column = tf.unique(candidates)
+        columns = tf.range(1, tf.size(distinct) + 1)
+        column_of = tf.scatter_nd(distinct[:, tf.newaxis], columns, [self.num_items])  # 0: no candidate
+        theirs = tf.gather(owned, users)
+        pairs = tf.stack([tf.cast(theirs.value_rowids(), tf.int32), tf.gather(column_of, theirs.values)], axis=1)
+        has = tf.scatter_nd(pairs, tf.ones(tf.shape(pairs)[:1]), [tf.size(users), tf.size(distinct) + 1]) > 0
+        return tf.gather(has, column + 1, axis=1)
 
 
 class TrainingRows(ItemCounts):
@@ -64,37 +92,13 @@ class TrainingRows(ItemCounts):
     def __init__(self, interactions: pd.DataFrame, num_items: int, known: pd.DataFrame | None = None) -> None:
         users = pd.factorize(interactions[Columns.User])[0].astype(np.int64)
         items = interactions[Columns.ItemIndex].to_numpy(np.int64)
-        super().__init__(np.bincount(items, minlength=num_items))
-        self._rows, self._known = interactions, interactions if known is None else known
+        known = interactions if known is None else known
+        super().__init__(np.bincount(items, minlength=num_items), lambda: users_and_seen(interactions, known)[1])
         self.users, self.items = tf.constant(users), tf.constant(items)
-
-    @cached_property
-    def _seen(self) -> tuple[tf.RaggedTensor, tf.Tensor | None]:
-        """What each user has, and as a table where that is small; made where an objective asks for it."""
-        _, owned = users_and_seen(self._rows, self._known)
-        with tf.init_scope():
-            ragged = tf.RaggedTensor.from_row_splits(owned.items, owned.offsets)
-            small = (len(owned.offsets) - 1) * self.num_items <= TABLE
-            return ragged, tf.constant(_table(owned, self.num_items)) if small else None
 
     def popular(self, size: int) -> tf.Tensor:
         """Draw the items of rows, with replacement, int64 `[size]`."""
         return tf.gather(self.items, tf.random.uniform([size], maxval=self.total, dtype=tf.int64))
-
-    def owned(self, users: tf.Tensor, candidates: tf.Tensor | None = None) -> tf.Tensor:
-        """Return whether each of `[n]` users has each of `[c]` items, or of all, in a row trained on, bool `[n, c]`."""
-        owned, table = self._seen
-        if candidates is None:
-            if table is not None:
-                return tf.gather(table, users)
-            candidates = tf.range(self.num_items, dtype=tf.int64)
-        distinct, column = tf.unique(candidates)
-        columns = tf.range(1, tf.size(distinct) + 1)
-        column_of = tf.scatter_nd(distinct[:, tf.newaxis], columns, [self.num_items])  # 0: no candidate
-        theirs = tf.gather(owned, users)
-        pairs = tf.stack([tf.cast(theirs.value_rowids(), tf.int32), tf.gather(column_of, theirs.values)], axis=1)
-        has = tf.scatter_nd(pairs, tf.ones(tf.shape(pairs)[:1]), [tf.size(users), tf.size(distinct) + 1]) > 0
-        return tf.gather(has, column + 1, axis=1)
 
 
 def _table(owned: SeenItems, num_items: int) -> npt.NDArray[np.bool_]:

@@ -11,7 +11,7 @@ import tensorflow as tf
 from models.config import Model, Rating, Train
 from models.metrics import Float32Array, Int64Array
 from models.towers.heads import Scale, TaskHeads
-from models.training.losses.objective import CatalogueLoss, Labels, Loss, SampledLoss, Towers
+from models.training.losses.objective import CatalogueLoss, Labels, Loss, SampledLoss, Towers, with_lesson
 from models.training.losses.ratings import positives, weights
 from models.training.losses.task_config import EventTasks, Tasks
 from workflows.columns import Columns
@@ -32,22 +32,15 @@ class TasksLoss:
         What else there is, and how it is weighed.
     heads
         Theirs.
-    interactions
-        The rows trained on: ratings and kinds of events, which a batch finds by `Labels.rows`.
     """
 
-    def __init__(
-        self, retrieval: CatalogueLoss | SampledLoss, tasks: Tasks, heads: TaskHeads, interactions: pd.DataFrame
-    ) -> None:
+    def __init__(self, retrieval: CatalogueLoss | SampledLoss, tasks: Tasks, heads: TaskHeads) -> None:
         self.retrieval, self.tasks, self.heads = retrieval, tasks, heads
-        ratings = interactions[Columns.Rating].to_numpy(np.float32)
-        self._ratings = tf.constant((ratings - heads.scale.mean) / heads.scale.deviation, tf.float32)
-        codes = event_codes(interactions, tasks.events) if tasks.events else np.zeros(len(ratings), np.int64)
-        self._events = tf.constant(codes)
 
     def __call__(self, towers: Towers, features: Mapping[str, tf.Tensor], labels: Labels) -> tf.Tensor:
         """Return the loss of a batch, a scalar."""
-        queries, events = towers.query_vectors(features, True), tf.gather(self._events, labels.rows)
+        queries, labels = towers.query_vectors(features, True), with_lesson(labels, self.retrieval.lesson, features)
+        events = tf.zeros_like(labels.items) if labels.events is None else labels.events
         losses, items = self.retrieval.row_losses(towers, self.heads.asked(queries, events), labels)
         if self.heads.log_variances is not None:
             return self._uncertain(losses, events, labels, self._errors(queries, items, labels))
@@ -61,10 +54,10 @@ class TasksLoss:
 
     def _errors(self, queries: tf.Tensor, items: tf.Tensor, labels: Labels) -> tf.Tensor:
         """Return the mean squared error of the batch's ratings, a scalar."""
-        if self.tasks.rating is None:
+        if labels.ratings is None:
             return tf.constant(0.0)
-        predicted = self.heads.rating(queries, items)
-        return tf.reduce_mean(tf.square(predicted - tf.gather(self._ratings, labels.rows)))
+        predicted, (mean, deviation) = self.heads.rating(queries, items), self.heads.scale
+        return tf.reduce_mean(tf.square(predicted - (labels.ratings - mean) / deviation))
 
     def _uncertain(self, losses: tf.Tensor, events: tf.Tensor, labels: Labels, errors: tf.Tensor) -> tf.Tensor:
         """Weigh the mean loss of each kind of event, and the rating's, by what is learned of their variances."""
@@ -89,14 +82,23 @@ def uncertain_terms(losses: tf.Tensor, log_variances: tf.Tensor, squared: tf.Ten
 
 
 def with_tasks(
-    retrieval: CatalogueLoss | SampledLoss, model: Model, tasks: Tasks | None, interactions: pd.DataFrame
+    retrieval: CatalogueLoss | SampledLoss, model: Model, tasks: Tasks | None, scale: Scale
 ) -> tuple[Loss, TaskHeads | None]:
-    """Return the loss over all tasks of towers that are to be trained on these rows, and the tasks' heads."""
+    """Return the loss over all tasks of towers that learn from ratings of this scale, and the tasks' heads."""
     if tasks is None:
         return retrieval, None
-    scale = Scale.of(interactions[Columns.Rating].to_numpy(np.float32))
     heads = TaskHeads(tasks, model.tower[-1], model.similarity == "cosine", scale)
-    return TasksLoss(retrieval, tasks, heads, interactions), heads
+    return TasksLoss(retrieval, tasks, heads), heads
+
+
+def task_labels(interactions: pd.DataFrame, tasks: Tasks | None) -> dict[str, np.ndarray]:
+    """Return what `Labels` has of rows for the tasks: `events`, int64 `[rows]`, and `ratings`, float32 `[rows]`."""
+    labels: dict[str, np.ndarray] = {}
+    if tasks and tasks.events:
+        labels["events"] = event_codes(interactions, tasks.events)
+    if tasks and tasks.rating:
+        labels["ratings"] = interactions[Columns.Rating].to_numpy(np.float32)
+    return labels
 
 
 def learned_rows(part: Part, train: Train) -> tuple[Part, Float32Array]:
@@ -111,9 +113,9 @@ def learned_rows(part: Part, train: Train) -> tuple[Part, Float32Array]:
         The rows' ratings or events do not allow what the recipe does with them.
     """
     rating, tasks = train.objective.rating, train.tasks
-    learned = positives(part.interactions, rating) & (_event_weights(part.interactions, tasks) > 0)
+    learned = positives(part.interactions, rating) & (event_weights(part.interactions, tasks) > 0)
     if not learned.any():
-        raise RecipeError(f"{_SECTION} weights: no row is of a kind with a weight; give one that occurs more than 0")
+        raise nothing_learned()
     if not learned.all() and (tasks is None or tasks.rating is None):
         part = Part({name: values[learned] for name, values in part.query.items()}, part.interactions[learned])
         learned = learned[learned]
@@ -124,11 +126,17 @@ def _row_weights(interactions: pd.DataFrame, rating: Rating, tasks: Tasks | None
     row_weights = weights(interactions, rating)
     if tasks is None:
         return row_weights
-    row_weights = row_weights * learned * _event_weights(interactions, tasks)
+    row_weights = row_weights * learned * event_weights(interactions, tasks)
     return row_weights / row_weights.mean(dtype=np.float64).astype(np.float32)
 
 
-def _event_weights(interactions: pd.DataFrame, tasks: Tasks | None) -> Float32Array:
+def nothing_learned() -> RecipeError:
+    """Return what to raise where all rows are of events without a weight."""
+    return RecipeError(f"{_SECTION} weights: no row is of a kind with a weight; give one that occurs more than 0")
+
+
+def event_weights(interactions: pd.DataFrame, tasks: Tasks | None) -> Float32Array:
+    """Return the weight of each row's kind of event, float32 `[rows]`; 1 where kinds are not told apart."""
     if tasks is None or tasks.events is None:
         return np.ones(len(interactions), np.float32)
     by_kind = np.array([tasks.events.weight(kind) for kind in tasks.events.kinds], np.float32)

@@ -21,7 +21,7 @@ from workflows.features.stage import FeatureSet, Part, Sample
 _LOOKED_BACK_ON: Final = (Columns.User, Columns.ItemIndex, Columns.Timestamp)
 
 
-def load(directory: Path, train: Train, warm_start: bool = False) -> FeatureSet:
+def load(directory: Path, train: Train) -> FeatureSet:
     """Read the features that training looks at.
 
     Where training rows are streamed these are the validation rows that are asked for (`[train] validation_rows`), some
@@ -35,7 +35,7 @@ def load(directory: Path, train: Train, warm_start: bool = False) -> FeatureSet:
         No validation row is asked for.
     """
     columns = None if train.tasks else TRAINED
-    if not is_streamed(features.row_counts(directory)["train"], train, warm_start):
+    if not is_streamed(features.row_counts(directory)["train"]):
         return features.load(directory, columns)
     data = features.load(directory, columns, parts=("valid",))._replace(stored=directory)
     if train.validation_rows is not None:

@@ -14,8 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from models.config import Rating, Threshold, Weighted
+from models.config import Threshold, Train, Weighted
+from models.metrics import Float32Array, SeenItems
+from models.towers.heads import Scale
 from models.training.losses.ratings import positives, weights
+from models.training.losses.tasks import event_weights, nothing_learned, task_labels
+from models.training.weights.warm_start import Start
 from workflows.columns import Columns
 from workflows.errors import StageError
 from workflows.features.files import Piece, read_pieces
@@ -34,59 +38,73 @@ COUNTS: Final = "counts.npy"
 HISTORIES: Final = "histories.bin"
 """Interactions, of the type INTERACTION, by user, then time, then the order of the split."""
 INTERACTION: Final = np.dtype([("code", "<i4"), ("time", "<i8")])
+SCALE: Final = "scale.npy"
+"""The `Scale` of the ratings."""
+OWNED: Final = ("owned.bin", "owned_from.npy")
+"""What every user has, see `SeenItems`: items, int32, by user, and offsets; where the objective asks for it."""
 AT_ONCE: Final = 1 << 20
 """Rows that are sorted at once, about."""
-_COLUMNS: Final = (Columns.User, Columns.ItemIndex, Columns.Timestamp, Columns.Rating)
+_COLUMNS: Final = (Columns.User, Columns.ItemIndex, Columns.Timestamp, Columns.Rating, Columns.Event)
 Records = npt.NDArray[Any]
 
 
 class Source(NamedTuple):
-    """Rows to be trained on: all those of some parts of the split; and what is made of their ratings."""
+    """Rows to be trained on: all those of some parts of the split, or those that are new to a warm start."""
 
     data: FeatureSet
     parts: Sequence[str]
     rows: int
-    rating: Rating
+    train: Train
+    start: Start | None = None
 
 
 def prepare(source: Source, seed: int, out: Path, progress: Progress, at_once: int = AT_ONCE) -> None:
-    """Write ROWS, TYPES, COUNTS and HISTORIES to `out`, which must exist.
+    """Write ROWS, TYPES, COUNTS, SCALE and HISTORIES to `out`, which must exist, and OWNED where it is asked for.
 
-    Rows that are no positives (`Threshold`) are among the interactions of HISTORIES alone.
+    Rows that are not learned from are among the interactions of HISTORIES and OWNED alone.
 
     Raises
     ------
     StageError
         A row is of a user who is not in the table of users.
     RecipeError
-        The ratings do not allow what the recipe does with them.
+        The ratings or events do not allow what the recipe does with them, or no row is new.
     """
     piles, random = max(1, -(-source.rows // at_once)), np.random.default_rng(seed)
     by_user, shuffled = Piles(out / "by_user", piles), Piles(out / "shuffled", piles)
     report, done = regularly(progress, "shuffling the training rows: {:,} of {:,}", 3 * source.rows), 0
-    ratings = _Ratings(source.rating)
-    for records in _records(source):
+    worth, had = _Worth(source.train, source.start), np.zeros(len(source.data.users), np.int64)
+    for records in _records(source, worth):
         by_user.deal(records, records["user"] % piles)
-        ratings.look(records["weight"])
+        had += np.bincount(records["user"], minlength=len(had))
         done += len(records)
         report(done)
-    ratings.check()
+    worth.check()
+    owned = _Owned(had, out) if source.train.asks_who_has_what else None
     last, first = _history_length(source.data.query_specs), 0
     for records in by_user.take():
-        learned = _with_histories(records, last, first, out / HISTORIES)
-        learned = learned[ratings.positives(learned["weight"])]
+        placed = _with_histories(records, last, first, out / HISTORIES)
+        if owned:
+            owned.add(records)
+        learned = placed[placed["weight"] >= 0]
         shuffled.deal(learned, random.integers(0, piles, len(learned)))
-        ratings.learned(learned["weight"])
         first += len(records)
         report(done + first)
     counts = np.zeros(len(source.data.catalogue), np.int64)
     for records in shuffled.take():
-        records["weight"] = ratings.weights(records["weight"])
+        records["weight"] /= worth.mean
         counts += np.bincount(records["item"], minlength=len(counts))
         _append(records[random.permutation(len(records))], out / ROWS)
         report(done + first + int(counts.sum()))
     np.save(out / TYPES, np.zeros(0, records.dtype))
     np.save(out / COUNTS, counts)
+    np.save(out / SCALE, worth.scale)
+
+
+def owned_items(directory: Path) -> SeenItems:
+    """Return what every user has, of rows that were prepared with OWNED."""
+    items, offsets = (directory / name for name in OWNED)
+    return SeenItems(np.load(offsets), np.fromfile(items, np.int32))
 
 
 class Piles:
@@ -117,33 +135,40 @@ def _append(records: Records, path: Path) -> None:
         records.tofile(file)
 
 
-def record_type(query: dict[str, np.ndarray], specs: Sequence[FeatureSpec], rows: int) -> np.dtype[Any]:
+def record_type(query: dict[str, np.ndarray], specs: Sequence[FeatureSpec], rows: int, train: Train) -> np.dtype[Any]:
     """Return the type of a row: its features, in the narrowest types that hold their codes, and what else is known.
 
-    `user` is the user's place in the table of users; `weight` the rating until all are known, then the weight of the
-    row's loss. The history is before `end` in HISTORIES, from `start` on, without the row's own interaction, `own`,
-    which is the row's place in the split until the interactions are sorted.
+    `user` is the user's place in the table of users; `weight` what the row's loss is multiplied by, see `_Worth`;
+    `events` and `ratings` are those of `Labels`, where there are tasks. The history is before `end` in HISTORIES, from
+    `start` on, without the row's own interaction, `own`, which is the row's place in the split until the interactions
+    are sorted.
     """
     codes, place = {spec.name: spec.cardinality for spec in specs}, np.min_scalar_type(rows)
     features = [
         (name, np.min_scalar_type(codes[name]) if codes.get(name) and of.dtype == np.int64 else of.dtype, of.shape[1:])
         for name, of in query.items()
     ]
+    tasks = train.tasks
+    known = [("events", "u1")] * bool(tasks and tasks.events) + [("ratings", "<f4")] * bool(tasks and tasks.rating)
     places = [("start", place), ("end", place), ("own", place)]
     return np.dtype(
-        [("query", features), ("item", "<i4"), ("user", "<i4"), ("time", "<i8"), ("weight", "<f4"), *places]
+        [("query", features), ("item", "<i4"), ("user", "<i4"), ("time", "<i8"), ("weight", "<f4"), *known, *places]
     )
 
 
-def _records(source: Source) -> Iterator[Records]:
+def _records(source: Source, worth: _Worth) -> Iterator[Records]:
     """Yield the rows of all parts, with their places in the split."""
     assert source.data.stored is not None
     users, first = shared_index(source.data.users[Columns.User]), 0
     for part in source.parts:
         rows = 0
         for piece in read_pieces(source.data.stored / part, _COLUMNS, query=True):
-            records = np.zeros(len(piece.rows), record_type(piece.query, source.data.query_specs, source.rows))
+            kind = record_type(piece.query, source.data.query_specs, source.rows, source.train)
+            records = np.zeros(len(piece.rows), kind)
             _fill(records, piece, users)
+            records["weight"] = worth.of(piece.rows)
+            for name, values in task_labels(piece.rows, source.train.tasks).items():
+                records[name] = values
             records["own"] += first
             rows += len(records)
             yield records
@@ -160,7 +185,7 @@ def _fill(records: Records, piece: Piece, users: pd.Index) -> None:
             f"features: user {stranger!r} of a training row is not in users.parquet; run `retrieval fetch`"
         )
     records["item"], records["time"] = piece.rows[Columns.ItemIndex], piece.rows[Columns.Timestamp]
-    records["weight"], records["own"] = piece.rows[Columns.Rating], piece.rows.index
+    records["own"] = piece.rows.index
 
 
 def _history_length(specs: Sequence[FeatureSpec]) -> int:
@@ -190,37 +215,71 @@ def _with_histories(records: Records, last: int, first: int, path: Path) -> Reco
     return records
 
 
-class _Ratings:
-    """What the ratings of all rows make of each, seen some at a time."""
+class _Owned:
+    """Writes OWNED, the items of some users at a time."""
 
-    def __init__(self, rating: Rating) -> None:
-        self._rating, self._range = rating, (np.inf, -np.inf)
-        self._sum, self._rows = 0.0, 0
+    def __init__(self, had: npt.NDArray[np.int64], out: Path) -> None:
+        items, offsets = (out / name for name in OWNED)
+        self._from = np.concatenate([[0], np.cumsum(had)])
+        np.save(offsets, self._from)
+        self._items = np.memmap(items, np.int32, "w+", shape=(int(self._from[-1]),))
 
-    def look(self, ratings: npt.NDArray[np.float32]) -> None:
-        """See ratings of some rows."""
+    def add(self, records: Records) -> None:
+        """Write all that some users have."""
+        order = np.argsort(records["user"], kind="stable")
+        users = records["user"][order]
+        within = np.arange(len(users)) - np.searchsorted(users, users)
+        self._items[self._from[users] + within] = records["item"][order]
+
+
+class _Worth:
+    """What the recipe makes of ratings, events and times of rows, seen some at a time."""
+
+    def __init__(self, train: Train, start: Start | None) -> None:
+        self._rating, self._tasks, self._start = train.objective.rating, train.tasks, start
+        self._range, self._newer = (np.inf, -np.inf), False
+        self._rows, self._sum, self._about = 0, 0.0, 0.0
+        self._apart = np.zeros(2)
+        """Of the ratings from `about`, one of them: the sum, and that of the squares."""
+
+    def of(self, rows: pd.DataFrame) -> Float32Array:
+        """Return what the losses of rows are multiplied by, but for `mean`, float32 `[rows]`; -1: it is left out."""
+        ratings, kinds = rows[Columns.Rating].to_numpy(np.float32), event_weights(rows, self._tasks)
         low, high = self._range
         self._range = ratings.min(initial=low), ratings.max(initial=high)
+        learned = kinds > 0
+        if isinstance(self._rating, Threshold):
+            learned &= ratings >= self._rating.positive_from
+        values = kinds * learned * (ratings if isinstance(self._rating, Weighted) else 1)
+        kept = np.ones(len(rows), bool) if self._tasks and self._tasks.rating else learned
+        if not self._rows and kept.any():
+            self._about = float(ratings[kept][0])
+        apart = ratings[kept] - np.float64(self._about)
+        self._rows += int(kept.sum())
+        self._sum += float(values[kept].sum(dtype=np.float64))
+        self._apart += apart.sum(), np.square(apart).sum()
+        if self._start:
+            kept = kept & self._start.newer(rows)
+        self._newer |= bool(kept.any())
+        return np.where(kept, values, -1).astype(np.float32)
 
     def check(self) -> None:
-        """Raise RecipeError where those of all rows do not allow what the recipe does with them."""
+        """Raise RecipeError where what all rows have does not allow what the recipe does with it."""
         extremes = pd.DataFrame({Columns.Rating: np.array(self._range, np.float32)})
         positives(extremes, self._rating)
         weights(extremes, self._rating)
+        if not self._sum:
+            raise nothing_learned()
+        if self._start and not self._newer:
+            raise self._start.nothing_newer()
 
-    def positives(self, ratings: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-        """Return which rows are learned from."""
-        if isinstance(self._rating, Threshold):
-            return ratings >= self._rating.positive_from
-        return np.ones(len(ratings), bool)
+    @property
+    def mean(self) -> np.float32:
+        """What weights are divided by, so that they are 1 on average."""
+        return np.float32(self._sum / self._rows)
 
-    def learned(self, ratings: npt.NDArray[np.float32]) -> None:
-        """See the ratings of rows that are learned from."""
-        self._sum += float(ratings.sum(dtype=np.float64))
-        self._rows += len(ratings)
-
-    def weights(self, ratings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return what the losses of rows are multiplied by, 1 on average over all."""
-        if isinstance(self._rating, Weighted):
-            return ratings / np.float32(self._sum / self._rows)
-        return np.ones(len(ratings), np.float32)
+    @property
+    def scale(self) -> Scale:
+        """That of the ratings."""
+        mean, square = self._apart / self._rows
+        return Scale(self._about + float(mean), float(np.sqrt(max(square - mean * mean, 0.0))) or 1.0)

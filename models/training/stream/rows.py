@@ -10,16 +10,19 @@ from typing import Any, Final
 import numpy as np
 import tensorflow as tf
 
+from models.towers.heads import Scale
 from models.training.horovod import Ranks
 from models.training.losses.objective import Labels
 from models.training.losses.sampling import ItemCounts
-from models.training.stream.prepare import COUNTS, HISTORIES, INTERACTION, ROWS, TYPES, Records
+from models.training.stream.prepare import COUNTS, HISTORIES, INTERACTION, ROWS, SCALE, TYPES, Records, owned_items
 from workflows.features.plan import HISTORY, HISTORY_AGE, FeatureSpec
 
 BLOCK: Final = 1 << 12
 """Rows that are read together: other blocks are beside them in every epoch."""
 POOL_BYTES: Final = 1 << 26
 """Of rows, with their histories, that are shuffled together: those of many blocks."""
+FEW: Final = 1 << 13
+"""Rows that are looked at for what all are like."""
 _CUT: Final = 1 << 13
 _SPAN: Final = 1 << 17
 """Histories are cut for at most so many rows at a time, which begin among so many interactions."""
@@ -36,7 +39,8 @@ class StreamedRows:
     def __init__(self, directory: Path, spec: FeatureSpec | None) -> None:
         self._directory, self._spec = directory, spec
         self._type: np.dtype[Any] = np.load(directory / TYPES).dtype
-        self.counts = ItemCounts(np.load(directory / COUNTS))
+        self.counts = ItemCounts(np.load(directory / COUNTS), lambda: owned_items(directory))
+        self.scale = Scale(*np.load(directory / SCALE).tolist())
         width = 0 if spec is None else spec.max_length
         self._pool = max(BLOCK, POOL_BYTES // (self._type.itemsize + 8 * width))
 
@@ -48,6 +52,19 @@ class StreamedRows:
         """Return the features of the first rows, at most so many."""
         inputs = self._features(self._read(0, min(most, len(self))))
         return {name: tf.constant(_as_trained(values)) for name, values in inputs.items()}
+
+    @property
+    def numbers(self) -> dict[str, np.ndarray]:
+        """Return the query features of the first rows that are numbers."""
+        return {name: of.numpy() for name, of in self.first(FEW).items() if of.dtype.is_floating}
+
+    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the users and the items of all rows, int32 `[rows]` each."""
+        users, items = np.zeros((2, len(self)), np.int32)
+        for first in range(0, len(self), _SPAN):
+            records = self._read(first, _SPAN)
+            users[first : first + _SPAN], items[first : first + _SPAN] = records["user"], records["item"]
+        return users, items
 
     def batches(self, batch_size: int, seed: int, ranks: Ranks) -> tf.data.Dataset:
         """Yield `(query features, Labels)`: all rows in another order every epoch, drawn by the seed; the short last
@@ -62,7 +79,7 @@ class StreamedRows:
         signature = tf.nest.map_structure(lambda values: tf.TensorSpec(values.shape, values.dtype), example)
         batches = tf.data.Dataset.from_generator(epoch, output_signature=signature)
         batches = batches.apply(tf.data.experimental.assert_cardinality(share // size))
-        return batches.map(lambda features, of: (features, Labels(**of, rows=tf.zeros_like(of["items"])))).prefetch(2)
+        return batches.map(lambda features, of: (features, Labels(**of))).prefetch(2)
 
     def _epoch(
         self, first: int, rows: int, size: int, random: np.random.Generator
@@ -131,8 +148,9 @@ _PLACES: Final = ("start", "end", "own")
 
 def _labels(records: Records) -> Features:
     """Return what `Labels` has of rows."""
-    whole = {"items": records["item"], "users": records["user"]}
-    return {**{name: values.astype(np.int64) for name, values in whole.items()}, "weights": records["weight"].copy()}
+    tasks = {name: records[name] for name in ("events", "ratings") if name in (records.dtype.names or ())}
+    columns = {"items": records["item"], "users": records["user"], "weights": records["weight"], **tasks}
+    return {name: _as_trained(values) for name, values in columns.items()}
 
 
 def _as_trained(values: np.ndarray) -> np.ndarray:

@@ -96,7 +96,7 @@ class Phase(tf.keras.callbacks.Callback):
 
     def __init__(self, session: Session, name: str, validation: Validation | None) -> None:
         super().__init__()
-        (self.ranks, self._all), self.name, self._validation = session, name, validation
+        (self.ranks, self._all), self.name, self.validation = session, name, validation
         self._state: dict[str, Any] | None = self.ranks.told(self._all.read(name) if self.ranks.leads else None)
 
     @property
@@ -136,8 +136,8 @@ class Phase(tf.keras.callbacks.Callback):
         model.train_function.get_concrete_function(tf.data.IteratorSpec(batches.element_spec))
         if self._state is not None and self.ranks.leads:
             self._read(model)
-        if self._state is not None and self._validation is not None:
-            self._validation.resume(self._state["validation"])
+        if self._state is not None and self.validation is not None:
+            self.validation.resume(self._state["validation"])
         self.ranks.copy([*model.trainable_variables, *_variables(model.optimizer)])
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -152,14 +152,14 @@ class Phase(tf.keras.callbacks.Callback):
             self._write(epochs, over=True)
 
     def _write(self, epoch: int, over: bool) -> None:
-        measured = self._validation.found() if self._validation else None
-        best = self._validation.checkpoint if self._validation else None
+        measured = self.validation.found() if self.validation else None
+        best = self.validation.checkpoint if self.validation else None
         checkpoint = tf.train.Checkpoint(model=self.model, optimizer=self.model.optimizer)
         self._all.write(self.name, {"epoch": epoch, "over": over, "validation": measured}, _Saved(checkpoint, best))
 
     def _read(self, model: Any) -> None:
         assert self._all.directory is not None
-        validation = self._validation
+        validation = self.validation
         place = self._all.directory / self.name
         prefix = f"epoch-{self.epochs_done}"
         checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from models.training.early_stopping import encode_items
+from models.metrics import Float32Array
+from models.training.early_stopping import Validation, encode_items
 from workflows.errors import DivergedError, StageError
 
 FEW = 1 << 13
@@ -31,6 +32,8 @@ class FiniteGuard(tf.keras.callbacks.Callback):
         Those trained on, query and items: the message names the one with the largest number.
     queries
         Of these rows the vectors are looked at; a model without `query_vectors` needs none.
+    validation
+        Encodes the catalogue after every epoch, and shows the vectors to the guard, which else encodes it.
     """
 
     _supports_tf_logs = True
@@ -42,8 +45,12 @@ class FiniteGuard(tf.keras.callbacks.Callback):
         features: Iterable[Mapping[str, np.ndarray]],
         section: str = "train",
         queries: Mapping[str, Any] | None = None,
+        validation: Validation | None = None,
     ) -> None:
         super().__init__()
+        self._encodes_items = validation is None
+        if validation is not None:
+            validation.look = self.look
         self._what, self._rate, self._section = what, learning_rate, section
         numbers = ({name: of for name, of in side.items() if of.dtype.kind == "f"} for side in features)
         self._features, self._queries = list(numbers), queries  # codes, which take the most room, are not kept alive
@@ -78,9 +85,14 @@ class FiniteGuard(tf.keras.callbacks.Callback):
         if self._queries is None:
             return
         some = {name: tf.convert_to_tensor(values[:FEW]) for name, values in self._queries.items()}
-        for side, vectors in (("query", self.model.query_vectors(some).numpy()), ("item", encode_items(self.model))):
-            if not np.isfinite([vectors.min(), vectors.max()]).all():
-                raise self.error(f"after it {side} vectors are not finite")
+        self.look("query", self.model.query_vectors(some).numpy())
+        if self._encodes_items:
+            self.look("item", encode_items(self.model))
+
+    def look(self, side: str, vectors: Float32Array) -> None:
+        """Raise DivergedError unless all numbers of vectors, float32 `[n, d]`, are finite."""
+        if not np.isfinite([vectors.min(), vectors.max()]).all():
+            raise self.error(f"after it {side} vectors are not finite")
 
     def error(self, reason: str) -> DivergedError:
         """Return what to raise: where, what, and what to change."""

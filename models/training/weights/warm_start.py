@@ -11,6 +11,8 @@ from typing import Final, Literal, NamedTuple
 import merlin.models.tf as mm
 import msgspec
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
 import tensorflow as tf
 from msgspec.structs import replace
 from scipy.sparse import csr_matrix
@@ -21,7 +23,7 @@ from models.towers.two_tower import UNSEEN, TwoTowerModel, input_names, table_of
 from workflows.columns import Columns
 from workflows.errors import RecipeError, StageError
 from workflows.features.plan import FIRST_ITEM, HISTORY
-from workflows.features.stage import FeatureSet, FeatureSpec, Part
+from workflows.features.stage import FeatureSet, FeatureSpec
 from workflows.fitting.warm_start_record import AS_MADE
 
 PhaseName = Literal["search", "refit"]
@@ -66,25 +68,19 @@ class Start:
                 "[train.tasks] has heads that are not carried over; leave it out, or train without --from"
             )
 
-    def newer(self, part: Part, weights: Float32Array) -> tuple[Part, Float32Array]:
-        """Return the rows of a part that are learned from, and their weights.
-
-        Raises
-        ------
-        RecipeError
-            None is later than those that the earlier weights were trained on.
-        """
+    def newer(self, interactions: pd.DataFrame) -> npt.NDArray[np.bool_]:
+        """Return which interactions are learned from, bool `[rows]`."""
         if self.settings.interactions == "all":
-            return part, weights
-        times = part.interactions[Columns.Timestamp].to_numpy(np.int64)
-        newer = times > max(self.warm_start.last[name] for name in self._parts)
-        if not newer.any():
-            raise RecipeError(
-                f'[train.warm_start] interactions = "new": no row to learn from is later than those of {self.run}; '
-                'bring newer interactions, split them by time, or set interactions = "all"'
-            )
-        query = {name: values[newer] for name, values in part.query.items()}
-        return Part(query, part.interactions[newer]), weights[newer]
+            return np.ones(len(interactions), bool)
+        last = max(self.warm_start.last[name] for name in self._parts)
+        return interactions[Columns.Timestamp].to_numpy(np.int64) > last
+
+    def nothing_newer(self) -> RecipeError:
+        """Return what to raise where no row is later than those that the earlier weights were trained on."""
+        return RecipeError(
+            f'[train.warm_start] interactions = "new": no row to learn from is later than those of {self.run}; '
+            'bring newer interactions, split them by time, or set interactions = "all"'
+        )
 
     def give(self, tower: TwoTowerModel) -> None:
         """Give a new model the earlier weights.

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from retrieval.console import Terminal, command
-from retrieval.options import AsJson, Delta, ReleasePath
+from retrieval.options import Delta, ReleasePath
 
 if TYPE_CHECKING:
     from ensemble.catalogue.labelling import Labelled
@@ -33,7 +33,6 @@ def classify(
         int | None, typer.Option("--neighbours", min=1, help="Ask so many nearest items instead of the prototypes.")
     ] = None,
     delta: Delta = None,
-    json: AsJson = False,
 ) -> None:
     """Label items by class prototypes: the mean vector of the catalogue's items of a class is that class's weights.
 
@@ -56,11 +55,10 @@ def classify(
             f"warning: the item tower reads '{attribute}'; it was left empty, of the catalogue's items as well. "
             "Towers that are trained without it label better (docs/models.md)"
         )
-    if json:
-        facts = {"release": release.manifest["release"], "attribute": attribute, "neighbours": neighbours}
-        out.json({**facts, **as_json(labelled, top)})
-    else:
-        _show(out, labelled, attribute, top)
+    facts = {"release": release.manifest["release"], "attribute": attribute, "neighbours": neighbours}
+    quality = labelled.quality or {}
+    figures = (f"{text}: {quality[key]:.3f}" for key, text in FIGURES.items() if key in quality)
+    out.result({**facts, **as_json(labelled, top)}, _table(labelled, attribute, top), *figures)
 
 
 def as_json(labelled: Labelled, top: int) -> dict[str, Any]:
@@ -83,17 +81,13 @@ def _best(labelled: Labelled, top: int) -> list[list[tuple[str, float]]]:
     return [[(labelled.classes[place], round(scores[place], 6)) for place in best] for best, scores in rows]
 
 
-def _show(out: Terminal, labelled: Labelled, attribute: str, top: int) -> None:
-    table = Table()
-    for heading in ("item", attribute, *(["as the file says"] if labelled.truth is not None else [])):
-        table.add_column(heading, overflow="fold")
+def _table(labelled: Labelled, attribute: str, top: int) -> Table:
+    headings = ("item", attribute, *(["as the file says"] if labelled.truth is not None else []))
+    table = Table(*(Column(heading, overflow="fold") for heading in headings))
     for row, best in enumerate(_best(labelled, top)):
         cells = [str(labelled.ids[row]), ", ".join(f"{name} {score:.2f}" for name, score in best)]
         if labelled.truth is not None:
             truth = zip(labelled.classes, labelled.truth[row], strict=True)
             cells.append(", ".join(name for name, true in truth if true))
         table.add_row(*cells)
-    out.table(table)
-    for key, text in FIGURES.items():
-        if labelled.quality is not None and key in labelled.quality:
-            out.results.print(f"{text}: {labelled.quality[key]:.3f}", soft_wrap=True)
+    return table

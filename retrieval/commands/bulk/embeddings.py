@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 import typer
 
 from retrieval.console import Terminal, command
-from retrieval.options import AsJson, Delta, ReleasePath
+from retrieval.options import Delta, ReleasePath
 from workflows.errors import RecipeError
 
 
@@ -50,7 +50,6 @@ def embeddings(
     timestamp: Annotated[
         str, typer.Option("--timestamp", help="Of queries: now, last (each user's newest interaction), or seconds.")
     ] = "now",
-    json: AsJson = False,
 ) -> None:
     """Write a release's item vectors or its users' query vectors to a file, streamed.
 
@@ -67,35 +66,26 @@ def embeddings(
         raise RecipeError("--crowding goes with --side items --format jsonl")
     if format_ in _SUFFIX and side is not Side.items:
         raise RecipeError(f"--format {format_.value} goes with --side items: a query is sent, not loaded")
-    from ensemble.batch.vectors import index_path, write_vectors
+    from ensemble.batch.everybody import Asking, Everybody
+    from ensemble.batch.vectors import index_path, item_vectors, query_vectors, write_vectors
+    from ensemble.serving.files.release import Release
+    from ensemble.serving.retriever import ItemAnswers
     from retrieval.queries.query import parse_time
     from retrieval.runs.places import release_of
 
-    release, started = release_of(source), time.monotonic()
-    vectors = _vectors(release, side, delta, (format_, crowding), parse_time(timestamp))
+    release, at, started = release_of(source), parse_time(timestamp), time.monotonic()
+    if side is Side.queries:
+        everybody = Everybody.load(release, delta)
+        vectors = query_vectors(everybody, everybody.user_ids(), Asking(time=at))
+    else:
+        answers = ItemAnswers(Release.open(release))
+        if delta is not None:
+            answers.follow(delta)
+        vectors = item_vectors(answers.release, answers.catalogue, answers.name, format_.value, crowding)
     place = out_path or release.parent / "embeddings" / f"{side.value}.{_SUFFIX.get(format_, format_.value)}"
     out.step(f"writing {len(vectors.ids):,} vectors of {vectors.dim} numbers")
     write_vectors(vectors, format_.value, place)
-    seconds = time.monotonic() - started
     facts = {"path": str(place), "vectors": len(vectors.ids), "dim": vectors.dim, **vectors.facts}
     if vectors.index is not None:
         facts["index"] = str(index_path(place))
-    out.json({**facts, "seconds": round(seconds, 2)}) if json else out.results.print(str(place), soft_wrap=True)
-
-
-def _vectors(
-    path: Path, side: Side, delta: Path | None, form: tuple[Format, str | None], at: int | Literal["last"]
-) -> Any:
-    from ensemble.batch.everybody import Asking, Everybody
-    from ensemble.batch.vectors import item_vectors, query_vectors
-    from ensemble.serving.files.release import Release
-    from ensemble.serving.retriever import ItemAnswers
-
-    if side is Side.queries:
-        everybody = Everybody.load(path, delta)
-        return query_vectors(everybody, everybody.user_ids(), Asking(time=at))
-    answers = ItemAnswers(Release.open(path))
-    if delta is not None:
-        answers.follow(delta)
-    format_, crowding = form
-    return item_vectors(answers.release, answers.catalogue, answers.name, format_.value, crowding)
+    out.result({**facts, "seconds": round(time.monotonic() - started, 2)}, str(place))

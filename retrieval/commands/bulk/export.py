@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from retrieval.console import Terminal, command
-from retrieval.options import AsJson, RunPath
+from retrieval.options import RunPath
 
 if TYPE_CHECKING:
     from ensemble.savedmodel.export import Source
@@ -26,7 +26,6 @@ def export(
     top_k: Annotated[
         int | None, typer.Option("--top-k", min=1, help="How many items are answered (default: [serving] top_k).")
     ] = None,
-    json: AsJson = False,
 ) -> None:
     """Write a run as SavedModels that plain TensorFlow loads, or as one ONNX graph that plain onnxruntime runs.
 
@@ -40,42 +39,34 @@ def export(
     retrieval export runs/movielens-100k --format onnx --out recommend.onnx
     """
     from retrieval.runs.run import Run
-    from retrieval.runs.stages import STAGES
     from workflows.errors import RecipeError
 
     if format_ not in ("savedmodel", "onnx"):
         raise RecipeError(f"--format {format_}: expected savedmodel or onnx")
-    opened = Run.open(run, STAGES)
+    opened = Run.open(run)
     opened.require("release")
     write = _onnx if format_ == "onnx" else _saved_models
-    write(out, opened, out_path, top_k or opened.recipe.serving.top_k, json)
+    write(out, opened, out_path, top_k or opened.recipe.serving.top_k)
 
 
-def _onnx(out: Terminal, run: Run, path: Path, top_k: int, json: bool) -> None:
+def _onnx(out: Terminal, run: Run, path: Path, top_k: int) -> None:
     from ensemble.onnx_graph.export import write_onnx
     from ensemble.serving.files.release import Release
 
-    path_written = write_onnx(Release.open(run.release), top_k, path, out.step)
-    if json:
-        out.json({**path_written._asdict(), "path": str(path_written.path)})
-        return
-    out.say(
-        f"answers {path_written.users:,} users as the release does, {path_written.swapped:,} of them with ties swapped"
-    )
-    out.results.print(f"{path_written.path}: {path_written.bytes / 1e6:.1f} MB", soft_wrap=True)
+    written = write_onnx(Release.open(run.release), top_k, path, out.step)
+    if not out.as_json:
+        out.say(f"answers {written.users:,} users as the release does, {written.swapped:,} of them with ties swapped")
+    facts = {**written._asdict(), "path": str(written.path)}
+    out.result(facts, f"{written.path}: {written.bytes / 1e6:.1f} MB")
 
 
-def _saved_models(out: Terminal, run: Run, path: Path, top_k: int, json: bool) -> None:
+def _saved_models(out: Terminal, run: Run, path: Path, top_k: int) -> None:
     from ensemble.savedmodel.export import RECOMMEND, TOWER, write_saved_models
 
     manifest = write_saved_models(source_of(run), top_k, path, out.step)
     if manifest["raw_left_out"]:
         out.say(f"without signatures for raw columns: {manifest['raw_left_out']}")
-    if json:
-        out.json({"path": str(path), **manifest})
-    else:
-        for name in (TOWER, RECOMMEND):
-            out.results.print(str(path / name), soft_wrap=True)
+    out.result({"path": str(path), **manifest}, *(str(path / name) for name in (TOWER, RECOMMEND)))
 
 
 def source_of(run: Run) -> Source:

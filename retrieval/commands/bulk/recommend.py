@@ -2,39 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from retrieval.console import Terminal, command
-from retrieval.options import (
-    AsJson,
-    Delta,
-    Exclude,
-    IncludeSeen,
-    ReleasePath,
-    Scheduler,
-    Texts,
-    Workers,
-)
+from retrieval.options import Delta, Exclude, IncludeSeen, ReleasePath, Scheduler, Texts, Workers
 from retrieval.queries.filter_options import NO_FILTER, FilterOptions, filter_of
-
-if TYPE_CHECKING:
-    from ensemble.batch.everybody import Asking, Everybody
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What the user typed, of all that every user is asked with; ids and values are still text."""
-
-    top_k: int | None
-    exclude: list[str]
-    include_seen: bool
-    columns: list[str]
-    timestamp: str
-    filters: FilterOptions = NO_FILTER
 
 
 @command
@@ -55,7 +30,6 @@ def recommend(
     ] = "now",
     filters: FilterOptions = NO_FILTER,
     force: Annotated[bool, typer.Option("--force", help="Replace what --out holds.")] = False,
-    json: AsJson = False,
 ) -> None:
     """Answer many users through the release, as the server would: a Parquet row per user, in parts.
 
@@ -66,54 +40,32 @@ def recommend(
     retrieval recommend runs/movielens-100k --users 196,22 --out few --tag genres=Comedy --range year=1990: --json
     retrieval recommend runs/movielens-100k --users users.csv --out answers --workers 2 --timestamp last
     """
-    from retrieval.runs.places import release_of
-
-    request = Wanted(top_k, exclude or [], include_seen, column or [], timestamp, filters)
-    done = _recommend(out, (release_of(source), delta), users, out_path, request, (workers, scheduler), force)
-    if json:
-        out.json(asdict(done))
-    else:
-        speed = f", {done.rows_per_s:,.0f} users/s" if done.rows_per_s else ", all kept from before"
-        out.results.print(f"{done.out}: {done.users:,} users in {done.parts} parts{speed}", soft_wrap=True)
-
-
-def _recommend(
-    out: Terminal,
-    where: tuple[Path, Path | None],
-    users: str,
-    target: Path,
-    request: Wanted,
-    cluster: tuple[int | None, str | None],
-    force: bool,
-) -> Any:
     from ensemble.batch.answers import Task, answer_all
-    from ensemble.batch.everybody import Everybody
+    from ensemble.batch.everybody import Asking, Everybody
     from ensemble.batch.users import choose
+    from ensemble.client.filters import Filter
+    from retrieval.queries.query import columns_of, parse_time, typed
+    from retrieval.runs.places import release_of
     from workflows.features.dask_cluster import client
 
+    where = release_of(source), delta
     everybody = Everybody.load(*where)
     chosen = choose(users, everybody.retriever.release)
     if chosen.repeated:
         out.say(f"--users {users}: {chosen.repeated:,} repeated ids; each user is answered once")
-    task = Task(*where, everybody.retriever.name, asking_of(request, everybody), target)
-    with client(*cluster) as joined:
-        return answer_all(task, everybody, chosen.ids, joined, out.step, now=request.timestamp == "now", force=force)
-
-
-def asking_of(request: Wanted, everybody: Everybody) -> Asking:
-    """Return what was typed, checked against the release's inputs; raise InvalidRequest naming the option."""
-    from ensemble.batch.everybody import Asking
-    from ensemble.client.filters import Filter
-    from retrieval.queries.query import columns_of, parse_time, typed
-
     types = everybody.signature.inputs
     item_type = types["exclude_item_ids"]
-    wanted_filter = filter_of(request.filters, lambda option, text: typed(option, text, item_type))
-    return Asking(
-        top_k=request.top_k,
-        exclude=[typed("--exclude", text, item_type) for text in request.exclude],
-        include_seen=request.include_seen,
-        columns=dict(columns_of(request.columns, types)),
-        filter=wanted_filter.text() if isinstance(wanted_filter, Filter) else wanted_filter or "",
-        time=parse_time(request.timestamp),
+    wanted = filter_of(filters, lambda option, text: typed(option, text, item_type))
+    asking = Asking(
+        top_k=top_k,
+        exclude=[typed("--exclude", text, item_type) for text in exclude or []],
+        include_seen=include_seen,
+        columns=dict(columns_of(column or [], types)),
+        filter=wanted.text() if isinstance(wanted, Filter) else wanted or "",
+        time=parse_time(timestamp),
     )
+    task = Task(*where, everybody.retriever.name, asking, out_path)
+    with client(workers, scheduler) as joined:
+        done = answer_all(task, everybody, chosen.ids, joined, out.step, now=timestamp == "now", force=force)
+    speed = f", {done.rows_per_s:,.0f} users/s" if done.rows_per_s else ", all kept from before"
+    out.result(done, f"{done.out}: {done.users:,} users in {done.parts} parts{speed}")

@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from msgspec import to_builtins
 
 from retrieval.console import Terminal, command
-from retrieval.options import AsJson
 
 
 @command
@@ -23,7 +21,6 @@ def diff(
     users: Annotated[
         int | None, typer.Option("--users", min=1, help="How many users are asked (default: B's recipe).")
     ] = None,
-    json: AsJson = False,
 ) -> None:
     """Compare two releases: their metrics, their catalogues, and what they answer to the same users.
 
@@ -36,13 +33,9 @@ def diff(
     from ensemble.deploy.compare import compare
     from ensemble.deploy.promote import bounds_of
     from retrieval.report.versions import difference_tables
-    from retrieval.runs.release_paths import candidate_of
+    from retrieval.runs.places import candidate_of
 
     old, new = candidate_of(a), candidate_of(b)
     bounds = bounds_of(new)
     differences = compare(old, new, k or bounds.k, users or bounds.users)
-    if json:
-        out.json(to_builtins(differences))
-        return
-    for table in difference_tables(differences):
-        out.table(table)
+    out.result(differences, *difference_tables(differences))

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from msgspec import to_builtins
 
 from retrieval.console import Terminal, command
-from retrieval.options import RELEASES, AsJson, By, Reason, Releases, ReleasesServer
+from retrieval.options import RELEASES, By, Reason, Releases, ReleasesServer
 from workflows.errors import RecipeError
+
+if TYPE_CHECKING:
+    from ensemble.deploy.promote import Order
+    from ensemble.deploy.versions import Versions
 
 
 @command
@@ -26,7 +33,6 @@ def promote(
     ] = False,
     reason: Reason = None,
     by: By = None,
-    json: AsJson = False,
 ) -> None:
     """Make a release the current version of RELEASES, and with --address what a running server answers with.
 
@@ -41,16 +47,32 @@ def promote(
     from ensemble.deploy.promote import promote as make_current
     from ensemble.deploy.versions import Versions
     from retrieval.report.versions import promoted_lines
-    from retrieval.runs.order import order_for
-    from retrieval.runs.release_paths import candidate_of
+    from retrieval.runs.places import candidate_of
 
     if force and not reason:
         raise RecipeError("--force: say why with --reason TEXT; it is kept in the history")
     versions = Versions(releases)
     with order_for(versions, address, reason, by) as order:
         done = make_current(versions, candidate_of(source), order, force, out.step)
-    if json:
-        out.json(to_builtins(done))
+    out.result(done, *promoted_lines(done))
+
+
+@contextmanager
+def order_for(versions: Versions, address: str | None, reason: str | None, by: str | None) -> Iterator[Order]:
+    """Yield who wants something and why, connected to the server that is to do it, where there is one."""
+    from ensemble.deploy.promote import Order
+    from ensemble.triton.model_control import ModelControl
+
+    who = by or _user()
+    if address is None:
+        yield Order(who, reason)
         return
-    for line in promoted_lines(done):
-        out.results.print(line, soft_wrap=True)
+    with ModelControl(address, versions.repository.absolute()) as control:
+        yield Order(who, reason, control)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # in a container, say: a user id without a name
+        return f"user {os.getuid()}"

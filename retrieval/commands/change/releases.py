@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from msgspec import to_builtins
 
 from retrieval.console import Terminal, command
-from retrieval.options import RELEASES, AsJson, Releases
+from retrieval.options import RELEASES, Releases
 
 app = typer.Typer(
     help="The versions of a directory of releases: what there is, how it became current, what can go.",
@@ -19,7 +18,7 @@ app = typer.Typer(
 
 @app.command(name="list")
 @command
-def list_(out: Terminal, releases: Releases = RELEASES, json: AsJson = False) -> None:
+def list_(out: Terminal, releases: Releases = RELEASES) -> None:
     """List the versions that are kept, newest first.
 
     \b
@@ -30,12 +29,12 @@ def list_(out: Terminal, releases: Releases = RELEASES, json: AsJson = False) ->
     from retrieval.report.versions import listed, versions_table
 
     versions = listed(Versions(releases))
-    out.json(versions) if json else out.table(versions_table(versions))
+    out.result(versions, versions_table(versions))
 
 
 @app.command()
 @command
-def history(out: Terminal, releases: Releases = RELEASES, json: AsJson = False) -> None:
+def history(out: Terminal, releases: Releases = RELEASES) -> None:
     """Show which version became current when, by whom and why, oldest first.
 
     \b
@@ -46,7 +45,7 @@ def history(out: Terminal, releases: Releases = RELEASES, json: AsJson = False) 
     from retrieval.report.versions import history_table
 
     turns = Versions(releases).history()
-    out.json(to_builtins(turns)) if json else out.table(history_table(turns))
+    out.result(turns, history_table(turns))
 
 
 @app.command()
@@ -55,7 +54,6 @@ def prune(
     out: Terminal,
     keep: Annotated[int, typer.Option("--keep", min=0, help="How many of the newest versions stay.")],
     releases: Releases = RELEASES,
-    json: AsJson = False,
 ) -> None:
     """Remove old versions. The current one, and the one that a roll-back would go to, stay in any case.
 
@@ -69,7 +67,5 @@ def prune(
     versions.current_number()  # before the lock, which makes the directory
     with versions.lock():
         removed = versions.prune(keep)
-    if json:
-        out.json({"removed": removed, "kept": versions.numbers()})
-    else:
-        out.results.print(f"removed: {', '.join(map(str, removed)) or 'none'}")
+    facts = {"removed": removed, "kept": versions.numbers()}
+    out.result(facts, f"removed: {', '.join(map(str, removed)) or 'none'}")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from msgspec import to_builtins
 
 from retrieval.console import Terminal, command
-from retrieval.options import RELEASES, AsJson, By, Reason, Releases, ReleasesServer
+from retrieval.options import RELEASES, By, Reason, Releases, ReleasesServer
 
 
 @command
@@ -19,7 +18,6 @@ def rollback(
     address: ReleasesServer = None,
     reason: Reason = None,
     by: By = None,
-    json: AsJson = False,
 ) -> None:
     """Make an earlier version current again: the one whose place the current one took, or the one that --to names.
 
@@ -29,12 +27,9 @@ def rollback(
     """
     from ensemble.deploy.promote import roll_back
     from ensemble.deploy.versions import Versions
-    from retrieval.runs.order import order_for
+    from retrieval.commands.change.promote import order_for
 
     versions = Versions(releases)
     with order_for(versions, address, reason, by) as order:
         turn = roll_back(versions, to, order, out.step)
-    if json:
-        out.json(to_builtins(turn))
-    else:
-        out.results.print(f"current: version {turn.version}, release {turn.release}", soft_wrap=True)
+    out.result(turn, f"current: version {turn.version}, release {turn.release}")

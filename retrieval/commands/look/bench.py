@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from msgspec import to_builtins
 
 from retrieval.console import Terminal, command
-from retrieval.options import AsJson, Layout, RunPath
+from retrieval.options import Layout, RunPath
 from retrieval.runs.run import Run
-from retrieval.runs.stages import STAGES
 
 if TYPE_CHECKING:
     from retrieval.runs.serving import Load
@@ -30,7 +28,6 @@ def bench(
     sweep: Annotated[bool, typer.Option("--sweep", help="Search server options for --p99-ms instead.")] = False,
     p99_ms: Annotated[float, typer.Option("--p99-ms", help="Latency that --sweep must keep to.")] = 10.0,
     minutes: Annotated[float, typer.Option("--minutes", help="When --sweep stops.")] = 5.0,
-    json: AsJson = False,
 ) -> None:
     """Measure latency, throughput and server CPU with perf_analyzer, on requests drawn from the run.
 
@@ -46,24 +43,23 @@ def bench(
     """
     from ensemble.measure.points import table
     from retrieval.report.page import write_report
-    from retrieval.runs.serving import Load, measure, target_of, temporary_server
+    from retrieval.runs.serving import Load, measure, temporary_server
 
-    opened, load = Run.open(run, STAGES), Load(batch, concurrency, interval_ms, layout)
+    opened, load = Run.open(run), Load(batch, concurrency, interval_ms, layout)
     if sweep:
-        _sweep(out, opened, load, p99_ms, minutes, json)
+        _sweep(out, opened, load, p99_ms, minutes)
         return
     if address is None:
         with temporary_server(opened, out.say, out.say if out.verbose else None) as server:
-            target = target_of(opened, load, server.addresses.grpc, server.process_id)
-            points = measure(opened, target, load, out.step)
+            points = measure(opened, load, server.addresses.grpc, server.process_id, out.step)
     else:
-        points = measure(opened, target_of(opened, load, address), load, out.step)
+        points = measure(opened, load, address, None, out.step)
     with out.working("report"):
         write_report(opened)
-    out.json(to_builtins(points)) if json else out.table(table(points))
+    out.result(points, table(points))
 
 
-def _sweep(out: Terminal, run: Run, load: Load, p99_ms: float, minutes: float, json: bool) -> None:
+def _sweep(out: Terminal, run: Run, load: Load, p99_ms: float, minutes: float) -> None:
     """Search the server options with the run's own requests; keep what was found in `sweep.json` and `sweep.png`."""
     from ensemble.measure.benchmark import draw_requests
     from ensemble.measure.sweep import Objective, sweep
@@ -77,8 +73,4 @@ def _sweep(out: Terminal, run: Run, load: Load, p99_ms: float, minutes: float, j
     measured = sweep(run.release, requests, objective, out.step)
     atomic_write(run.directory / "sweep.json", json_bytes(measured, 2))
     atomic_write(run.directory / "sweep.png", draw(measured))
-    if json:
-        out.json(to_builtins(measured))
-        return
-    out.table(sweep_table(measured))
-    out.results.print(conclusion(measured), soft_wrap=True)
+    out.result(measured, sweep_table(measured), conclusion(measured))

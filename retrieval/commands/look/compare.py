@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from retrieval.console import Terminal, command
-from retrieval.options import AsJson
 
 
 @command
@@ -18,7 +17,6 @@ def compare(
     out_path: Annotated[
         Path | None, typer.Option("--out", help="Also write a page with curves, NAME.html, and NAME.json.")
     ] = None,
-    json: AsJson = False,
 ) -> None:
     """Put runs side by side: their metrics, and with --out recall over k and over the epochs.
 
@@ -33,4 +31,4 @@ def compare(
     if out_path:
         write_page(compared, out_path)
         out.say(f"page: {out_path}")
-    out.json(compared) if json else out.table(compare_table(compared))
+    out.result(compared, compare_table(compared))

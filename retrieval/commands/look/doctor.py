@@ -8,16 +8,16 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import distributions
 from pathlib import Path
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from retrieval.console import Terminal, command
-from retrieval.options import AsJson, Python, Triton
+from retrieval.options import Python, Triton
 from retrieval.runs.version_rules import NEEDED, SERVING, TRAINING, Finding, holes, wrong
 from workflows.errors import RetrievalError
 
@@ -35,12 +35,7 @@ Facts = dict[str, dict[str, str]]
 
 
 @command
-def doctor(
-    out: Terminal,
-    triton: Triton = None,
-    python: Python = None,
-    json: AsJson = False,
-) -> None:
+def doctor(out: Terminal, triton: Triton = None, python: Python = None) -> None:
     """Look at this machine's environments, GPU and Triton, and say what will not work and what to do.
 
     Exit code 2 where an error was found: something will fail, or answer wrongly. Warnings and notes leave it 0.
@@ -51,31 +46,23 @@ def doctor(
     """
     facts, findings = examine(triton, python)
     counts = Counter(finding.severity for finding in findings)
-    if json:
-        out.json({"facts": facts, "findings": [finding._asdict() for finding in findings], "counts": counts})
-    else:
-        out.table(facts_table(facts))
-        if findings:
-            out.table(findings_table(findings))
-        summary = ", ".join(f"{counts[severity]} {severity}{'s' * (counts[severity] != 1)}" for severity in _STYLES)
-        out.results.print(summary)
+    listed = [findings_table(findings)] if findings else []
+    summary = ", ".join(f"{counts[severity]} {severity}{'s' * (counts[severity] != 1)}" for severity in _STYLES)
+    result = {"facts": facts, "findings": [finding._asdict() for finding in findings], "counts": counts}
+    out.result(result, facts_table(facts), *listed, summary)
     if counts["error"]:
         raise typer.Exit(RetrievalError.exit_code)
 
 
 def examine(triton: Path | None = None, python: Path | None = None) -> tuple[Facts, list[Finding]]:
     """Return what there is, and what is to be said of it, the worst first."""
-    facts: Facts = {}
-    findings: list[Finding] = []
-    parts: tuple[Callable[[dict[str, str]], Iterator[Finding]], ...] = (
-        _machine,
-        _training,
-        lambda area_facts: _serving(area_facts, triton, python),
-        _gpu,
-    )
-    for name, part in zip(("machine", "training", "serving", "gpu"), parts, strict=True):
-        facts[name] = {}
-        findings += part(facts[name])
+    facts: Facts = {area: {} for area in ("machine", "training", "serving", "gpu")}
+    findings = [
+        *_machine(facts["machine"]),
+        *_training(facts["training"]),
+        *_serving(facts["serving"], triton, python),
+        *_gpu(facts["gpu"]),
+    ]
     return facts, sorted(findings, key=lambda finding: list(_STYLES).index(finding.severity))
 
 
@@ -109,9 +96,7 @@ def _machine(figures: dict[str, str]) -> Iterator[Finding]:
 
 
 def _training(figures: dict[str, str]) -> Iterator[Finding]:
-    installed = {
-        str(package.metadata["Name"]).lower().replace("_", "-"): package.version for package in distributions()
-    }
+    installed = _installed()
     figures["python"] = f"{platform.python_version()}, {sys.executable}"
     figures["packages"] = ", ".join(f"{name} {installed[name]}" for name in _SHOWN if name in installed)
     missing = [name for name in NEEDED if name not in installed]
@@ -126,10 +111,13 @@ def _training(figures: dict[str, str]) -> Iterator[Finding]:
     yield from wrong(TRAINING, installed, "training")
 
 
+def _installed() -> dict[str, str]:
+    return {str(package.metadata["Name"]).lower().replace("_", "-"): package.version for package in distributions()}
+
+
 def _serving(figures: dict[str, str], triton: Path | None, python: Path | None) -> Iterator[Finding]:
     from ensemble.server.endpoints import admin_key
-    from ensemble.triton.find import default_python, find_triton, inspect_python
-    from ensemble.triton.serving_environment import serving_packages
+    from ensemble.triton.find import default_python, find_triton, inspect_python, serving_packages
     from workflows.errors import ServerError
 
     executable = python or default_python()
@@ -188,18 +176,14 @@ def _gpu(figures: dict[str, str]) -> Iterator[Finding]:
         yield Finding("warning", "gpu", f"nvidia-smi is there and fails: {error}", "look at the driver")
         return
     figures["gpus"] = "; ".join(listed.stdout.strip().splitlines())
-    names = {str(package.metadata["Name"]).lower() for package in distributions()}
-    if "tensorflow-cpu" in names:
+    if "tensorflow-cpu" in _installed():
         remedy = "train in the image of containers/train.Dockerfile"
         yield Finding("note", "gpu", "TensorFlow here is the one without GPU support", remedy)
 
 
 def facts_table(facts: Facts) -> Table:
     """Return what there is."""
-    table = Table(show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+    table = Table(Column(no_wrap=True), Column(no_wrap=True), Column(overflow="fold"), show_header=False)
     for area, area_facts in facts.items():
         table.add_section()
         for row, (name, value) in enumerate(area_facts.items()):
@@ -209,9 +193,7 @@ def facts_table(facts: Facts) -> Table:
 
 def findings_table(findings: list[Finding]) -> Table:
     """Return what is to be said, the worst first."""
-    table = Table(show_lines=True)
-    for heading in ("", "where", "what, and what to do"):
-        table.add_column(heading)
+    table = Table("", "where", "what, and what to do", show_lines=True)
     for finding in findings:
         what = Text(f"{finding.what}\n")
         what.append(f"→ {finding.remedy}", style="italic")

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from retrieval.console import Terminal, command
+from retrieval.console import Terminal, command_without_json
 from workflows.errors import RetrievalError, StageError
 
 
-@command
+@command_without_json
 def explore(
     out: Terminal,
     runs: Annotated[list[Path], typer.Argument(metavar="RUN [RUN2]", help="A run, or two to compare; or a release.")],
@@ -43,7 +43,7 @@ def explore(
         raise RetrievalError("--delta goes with --address: it is the catalogue of a running server")
     server = Server(address, model, delta) if address else None
     listening = listen(runs, host, port, server)
-    out.results.print(listening.address, soft_wrap=True)
+    out.show(listening.address)
     out.results.file.flush()
     if browser:
         open_browser(listening.address, out.say)

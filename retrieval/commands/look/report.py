@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from retrieval.console import Terminal, command
+from retrieval.console import Terminal, command_without_json
 from retrieval.options import RunPath
 from retrieval.runs.run import Run
-from retrieval.runs.stages import STAGES
 
 
-@command
+@command_without_json
 def report(out: Terminal, run: RunPath) -> None:
     """Write report.html, one self-contained page: curves, metrics, examples, latency.
 
@@ -17,7 +16,7 @@ def report(out: Terminal, run: RunPath) -> None:
     """
     from retrieval.report.page import write_report
 
-    opened = Run.open(run, STAGES)
+    opened = Run.open(run)
     with out.working("report"):
         page = write_report(opened)
-    out.results.print(str(page), soft_wrap=True)
+    out.show(str(page))

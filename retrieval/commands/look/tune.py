@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from retrieval.console import Terminal, command
-from retrieval.options import CACHE, RUNS, AsJson, Cache, RecipePath, Runs
+from retrieval.options import CACHE, RUNS, Cache, RecipePath, Runs
 
 
 @command
@@ -24,7 +24,6 @@ def tune(
     ] = False,
     runs: Runs = RUNS,
     cache: Cache = CACHE,
-    json: AsJson = False,
 ) -> None:
     """Search recipe fields by the validation part and write the best recipe to RUN/tune/best.toml.
 
@@ -42,11 +41,7 @@ def tune(
 
     shown = Dashboard(out.say) if dashboard else None
     result = search(recipe, runs, cache, field or [], Budget(minutes, trials), out, shown.open if shown else None)
-    if json:
-        out.json(result)
-    else:
-        out.table(tune_table(result))
-        out.results.print(f"best recipe: {result['best_recipe']}", soft_wrap=True)
+    out.result(result, tune_table(result), f"best recipe: {result['best_recipe']}")
     if shown:
         out.results.file.flush()
         shown.wait()

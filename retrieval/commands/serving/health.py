@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from retrieval.console import UNHEALTHY, Terminal, command
-from retrieval.options import ADDRESS, Address, AsJson
+from retrieval.options import ADDRESS, Address
 
 
 @command
@@ -19,7 +19,6 @@ def health(
     live: Annotated[
         bool, typer.Option("--live", help="A full queue, or being late while others are answered, is no failure.")
     ] = False,
-    json: AsJson = False,
 ) -> None:
     """Ask a server one question whose answer its release knows; exit with 0 if it is right, with 1 if not.
 
@@ -32,13 +31,10 @@ def health(
     from ensemble.supervision.health import canary
 
     result = canary(address, model, timeout)
-    if json:
-        out.json({**result._asdict(), "healthy": result.healthy, "seconds": round(result.seconds, 4)})
-    else:
-        summary = f"release {result.release}, version {result.version}" if result.healthy else result.reason
-        out.results.print(
-            f"{result.state}: {address}, model {result.model}: {summary} ({1e3 * result.seconds:.1f} ms)",
-            soft_wrap=True,
-        )
+    summary = f"release {result.release}, version {result.version}" if result.healthy else result.reason
+    out.result(
+        {**result._asdict(), "healthy": result.healthy, "seconds": round(result.seconds, 4)},
+        f"{result.state}: {address}, model {result.model}: {summary} ({1e3 * result.seconds:.1f} ms)",
+    )
     if not (result.healthy or (live and result.alive)):
         raise typer.Exit(UNHEALTHY)

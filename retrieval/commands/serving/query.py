@@ -8,13 +8,7 @@ from typing import Annotated
 import typer
 
 from retrieval.console import Terminal, command
-from retrieval.options import (
-    ADDRESS,
-    Address,
-    AsJson,
-    Exclude,
-    IncludeSeen,
-)
+from retrieval.options import ADDRESS, Address, Exclude, IncludeSeen
 from retrieval.queries.filter_options import NO_FILTER, FilterOptions
 
 
@@ -32,7 +26,6 @@ def query(
     filters: FilterOptions = NO_FILTER,
     run: Annotated[Path | None, typer.Option("--run", help="A run, for the items' titles.")] = None,
     model: Annotated[str, typer.Option("--model", help="retrieval_chained asks the chained layout.")] = "retrieval",
-    json: AsJson = False,
 ) -> None:
     """Ask a running server for users' recommendations.
 
@@ -47,8 +40,4 @@ def query(
 
     question = Question(user, top_k, exclude or [], include_seen, column or [], timestamp, watched or [], filters)
     answers = ask(address, question, run, model)
-    if json:
-        out.json([answer.as_json() for answer in answers])
-    else:
-        for answer in answers:
-            out.table(answer.as_table())
+    out.result([answer.as_json() for answer in answers], *(answer.as_table() for answer in answers))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from retrieval.console import Terminal, command
-from retrieval.options import ADDRESS, Address, AsJson, Layout
+from retrieval.options import ADDRESS, Address, Layout
 
 
 @command
@@ -20,7 +20,6 @@ def requests(
     count: Annotated[int, typer.Option("--count", min=1, help="Distinct requests.")] = 1000,
     batch: Annotated[int, typer.Option("--batch", min=1, help="What perf_analyzer is given as -b.")] = 1,
     layout: Layout = None,
-    json: AsJson = False,
 ) -> None:
     """Write requests drawn from the run as perf_analyzer's --input-data: for one that runs elsewhere.
 
@@ -30,24 +29,20 @@ def requests(
     retrieval requests runs/movielens-100k --out requests.json
     perf_analyzer -m retrieval -i grpc -u 127.0.0.1:8001 --input-data requests.json --concurrency-range 1:16:5
     """
-    import json as text
+    import json
 
     from ensemble.client import RetrievalClient
     from ensemble.measure.benchmark import draw_requests, input_data
     from retrieval.runs.run import Run
     from retrieval.runs.serving import answering_model
-    from retrieval.runs.stages import STAGES
     from workflows.files import atomic_write
 
-    opened = Run.open(run, STAGES)
+    opened = Run.open(run)
     model = answering_model(opened, layout)
     with RetrievalClient(address, model) as client:
         signature = client.signature()
     drawn = draw_requests(opened.directory, count, seed=opened.recipe.seed)
     rows = input_data(signature, drawn, batch)
-    atomic_write(out, text.dumps(rows).encode())
+    atomic_write(out, json.dumps(rows).encode())
     summary = {"path": str(out), "requests": len(rows["data"]), "model": model, "batch": batch}
-    if json:
-        output.json(summary)
-    else:
-        output.results.print(f"{out}: {len(rows['data'])} requests for model '{model}'", soft_wrap=True)
+    output.result(summary, f"{out}: {len(rows['data'])} requests for model '{model}'")

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retrieval.console import Terminal, command
+from retrieval.console import Terminal, command_without_json
 from retrieval.options import AtLeast, Python, Triton
 from workflows.errors import RecipeError
 
 if TYPE_CHECKING:
     from ensemble.client.tls import ServerTls
-    from ensemble.server.server import Addresses
+    from ensemble.server.endpoints import Addresses
 
 
-@command
+@command_without_json
 def serve(
     out: Terminal,
     source: Annotated[Path, typer.Argument(metavar="RUN", help="A run, or a Triton model repository.")],
@@ -62,8 +63,8 @@ def serve(
     retrieval serve runs/movielens-100k --verify release.pub.pem
     """
     from ensemble.server.foreground import serve as serve_triton
-    from ensemble.server.json_logs import as_json, to_json
     from ensemble.server.server import TritonServer
+    from ensemble.server.triton_log import as_json
     from retrieval.runs.places import repository_of
 
     if log not in ("text", "json"):
@@ -86,7 +87,7 @@ def serve(
         on_log=out.say if log == "text" else lambda line: out.say(as_json(line)),
     )
 
-    watch = (lambda event: out.say(to_json(event))) if supervise else None
+    watch = (lambda event: out.say(json.dumps(event))) if supervise else None
     ready = partial(_show_address, out, source, server.repository, secure=tls_cert is not None)
     raise typer.Exit(serve_triton(server, ready, watch))
 
@@ -97,10 +98,9 @@ def _show_address(out: Terminal, source: Path, repository: Path, addresses: Addr
     from retrieval.report.examples import any_user
 
     http = "" if addresses.http_port is None else f", http {addresses.host}:{addresses.http_port}"
-    out.results.print(f"ready: grpc {addresses.grpc}{http}", soft_wrap=True)
     query = f"retrieval{' --tls-ca CA' if secure else ''} query --user {any_user(source)} --address {addresses.grpc}"
     model = "" if FUSED in answering_models(repository) else f" --model {CHAINED}"
-    out.results.print(f"ask it: {query} --run {source}{model}", soft_wrap=True)
+    out.show(f"ready: grpc {addresses.grpc}{http}", f"ask it: {query} --run {source}{model}")
 
 
 def server_tls(certificate: Path | None, key: Path | None, authority: Path | None, supervise: bool) -> ServerTls | None:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from msgspec import to_builtins
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from retrieval.console import UNHEALTHY, Terminal, command
-from retrieval.options import ADDRESS, Address, AsJson
+from retrieval.options import ADDRESS, Address
 
 if TYPE_CHECKING:
     from ensemble.measure.status import Model, Status
@@ -30,7 +30,6 @@ def status(
     metrics: Annotated[
         str | None, typer.Option("--metrics", help="The server's metrics address, where it is not found by itself.")
     ] = None,
-    json: AsJson = False,
 ) -> None:
     """Show what a running server serves, whether it answers rightly, what it has done, and what was repaired.
 
@@ -45,12 +44,8 @@ def status(
 
     servers = places(_repository(source)) if source else [Place(address, metrics or metrics_address(address))]
     statuses = [ask(place) for place in servers]
-    if json:
-        out.json([{**to_builtins(server), "healthy": server.healthy} for server in statuses])
-    else:
-        for server in statuses:
-            for table in tables(server):
-                out.table(table)
+    result = [{**to_builtins(server), "healthy": server.healthy} for server in statuses]
+    out.result(result, *(table for server in statuses for table in tables(server)))
     if not all(server.healthy for server in statuses):
         raise typer.Exit(UNHEALTHY)
 
@@ -110,9 +105,8 @@ def _number(value: float | None) -> str:
 
 def _repairs(server: Status) -> Table:
     counts = ", ".join(f"{name} {count}" for name, count in (server.repairs or {}).items())
-    table = Table(title=f"what the supervisor did: {counts}", title_justify="left")
-    for heading in ("when", "what", ""):
-        table.add_column(heading, overflow="fold")
+    columns = (Column(heading, overflow="fold") for heading in ("when", "what", ""))
+    table = Table(*columns, title=f"what the supervisor did: {counts}", title_justify="left")
     for event in server.events:
         facts = {name: value for name, value in event.items() if name not in ("time", "event")}
         table.add_row(event["time"], event["event"], ", ".join(f"{name} {value}" for name, value in facts.items()))

@@ -8,14 +8,12 @@ from typing import Annotated
 import typer
 
 from retrieval.console import Terminal, command
-from retrieval.options import AsJson
 
 
 @command
 def keys(
     out: Terminal,
     name: Annotated[Path, typer.Argument(metavar="NAME", help="The pair becomes NAME.pem and NAME.pub.pem.")],
-    json: AsJson = False,
 ) -> None:
     """Make a pair of keys: who holds the private one signs releases, who holds the public one verifies them.
 
@@ -26,7 +24,5 @@ def keys(
 
     private, public = (name.with_name(f"{name.name}{suffix}.pem") for suffix in ("", ".pub"))
     new_keys(private, public)
-    if json:
-        out.json({"private": str(private), "public": str(public)})
-    else:
-        out.results.print(f"private: {private} (to sign with; keep it)\npublic: {public}", soft_wrap=True)
+    result = {"private": str(private), "public": str(public)}
+    out.result(result, f"private: {private} (to sign with; keep it)", f"public: {public}")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from retrieval.console import Terminal, command
-from retrieval.options import AsJson, Signable
+from retrieval.options import Signable
 
 
 @command
@@ -16,14 +16,13 @@ def sign(
     out: Terminal,
     source: Signable,
     key: Annotated[Path, typer.Option("--key", help="PEM: the Ed25519 private key.")],
-    json: AsJson = False,
 ) -> None:
     """Sign a release, and the copies of it in the model repository beside it.
 
     \b
     retrieval sign runs/movielens-100k --key keys/release.pem
     """
-    from retrieval.runs.signing import sign_source
+    from retrieval.runs.places import sign as write_signature
 
-    signed = sign_source(source, key)
-    out.json({"release": signed, "signed": True}) if json else out.results.print(f"signed: release {signed}")
+    signed = write_signature(source, key)
+    out.result({"release": signed, "signed": True}, f"signed: release {signed}")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from retrieval.console import Terminal, command
-from retrieval.options import AsJson, AtLeast, Signable
+from retrieval.options import AtLeast, Signable
 
 
 @command
@@ -17,7 +17,6 @@ def verify(
     source: Signable,
     key: Annotated[Path, typer.Option("--key", help="PEM: one or more Ed25519 public keys.")],
     at_least: AtLeast = None,
-    json: AsJson = False,
 ) -> None:
     """Verify every byte of a release, who signed it and that it answers; exit code 2 where anything is wrong.
 
@@ -36,7 +35,5 @@ def verify(
     if kind_of(opened) not in ENGINES:  # another engine's items lie elsewhere, and may not be reached from here
         examine(opened)
     facts = {name: str(opened.manifest[name]) for name in ("release", "created")}
-    if json:
-        out.json({**facts, "verified": True})
-    else:
-        out.results.print(f"verified: release {facts['release']}, made at {facts['created']}", soft_wrap=True)
+    result = {**facts, "verified": True}
+    out.result(result, f"verified: release {facts['release']}, made at {facts['created']}")

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from retrieval.console import Terminal, command
-from retrieval.options import CACHE, AsJson, Cache, Force, Peers, RunPath
+from retrieval.options import CACHE, Cache, Force, Peers, RunPath
 from retrieval.recipes.recipe import with_peers
 from retrieval.report.peers import peers_table, verdict_lines
 from retrieval.report.tables import groups_table, metrics_table, more_tables, read_json
 from retrieval.runs.run import Run, advance
-from retrieval.runs.stages import STAGES
 
 
 @command
-def evaluate(
-    out: Terminal,
-    run: RunPath,
-    cache: Cache = CACHE,
-    peers: Peers = None,
-    force: Force = False,
-    json: AsJson = False,
-) -> None:
+def evaluate(out: Terminal, run: RunPath, cache: Cache = CACHE, peers: Peers = None, force: Force = False) -> None:
     """Measure recall, hit rate, ndcg and more on the test rows, per row and as papers do, beside simple models.
 
     \b
@@ -27,15 +19,9 @@ def evaluate(
     retrieval evaluate runs/movielens-100k --json
     retrieval evaluate runs/movielens-100k --peers knn,ease
     """
-    opened = Run.open(run, STAGES)
-    opened = opened.with_recipe(with_peers(opened.recipe, peers), STAGES)
+    opened = Run.open(run)
+    opened = opened.with_recipe(with_peers(opened.recipe, peers))
     advance(opened, ["peers", "evaluate"], cache, out, force)
     metrics = read_json(opened.metrics)
-    if json:
-        out.json(metrics)
-        return
     tables = metrics_table(metrics), groups_table(metrics), *more_tables(metrics), peers_table(metrics["comparison"])
-    for table in tables:
-        out.table(table)
-    for line in verdict_lines(metrics):
-        out.results.print(line, soft_wrap=True)
+    out.result(metrics, *tables, *verdict_lines(metrics))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from retrieval.console import Terminal, command
-from retrieval.options import CACHE, RUNS, AsJson, Cache, Force, From, RecipePath, Runs, Scheduler, Workers
+from retrieval.options import CACHE, RUNS, Cache, Force, From, RecipePath, Runs, Scheduler, Workers
 from retrieval.recipes.recipe import load_recipe
 from retrieval.runs.run import Run, advance
-from retrieval.runs.stages import STAGES
 from retrieval.runs.warm_start import from_run
 
 
@@ -20,7 +19,6 @@ def features(
     workers: Workers = None,
     scheduler: Scheduler = None,
     earlier: From = None,
-    json: AsJson = False,
 ) -> None:
     """Split the interactions and engineer the features. Whatever the workers, the result is the same.
 
@@ -32,6 +30,6 @@ def features(
     retrieval features recipes/synthetic.toml --scheduler tcp://10.0.0.1:8786 --force
     retrieval features shop.toml --runs runs/tuesday --from runs/monday/shop
     """
-    run = Run.create(from_run(load_recipe(recipe), runs, earlier, STAGES), runs, STAGES).on(workers, scheduler)
+    run = Run.create(from_run(load_recipe(recipe), runs, earlier), runs).on(workers, scheduler)
     (done,) = advance(run, ["features"], cache, out, force)
-    out.stage(done, json)
+    out.result(done, *done["outputs"])

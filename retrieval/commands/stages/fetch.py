@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from retrieval.console import Terminal, command
-from retrieval.options import CACHE, RUNS, AsJson, Cache, Force, RecipePath, Runs
+from retrieval.options import CACHE, RUNS, Cache, Force, RecipePath, Runs
 from retrieval.recipes.recipe import load_recipe
 from retrieval.runs.run import Run, advance
-from retrieval.runs.stages import STAGES
 
 
 @command
-def fetch(
-    out: Terminal,
-    recipe: RecipePath,
-    runs: Runs = RUNS,
-    cache: Cache = CACHE,
-    force: Force = False,
-    json: AsJson = False,
-) -> None:
+def fetch(out: Terminal, recipe: RecipePath, runs: Runs = RUNS, cache: Cache = CACHE, force: Force = False) -> None:
     """Download the source and store validated tables.
 
     \b
     retrieval fetch recipes/movielens-100k.toml
     retrieval fetch recipes/movielens-100k.toml --runs /data/runs --json
     """
-    (done,) = advance(Run.create(load_recipe(recipe), runs, STAGES), ["fetch"], cache, out, force)
-    out.stage(done, json)
+    (done,) = advance(Run.create(load_recipe(recipe), runs), ["fetch"], cache, out, force)
+    out.result(done, *done["outputs"])

@@ -8,10 +8,9 @@ from typing import Annotated
 import typer
 
 from retrieval.console import Terminal, command
-from retrieval.options import CACHE, RUNS, AsJson, Cache, Force, Runs
+from retrieval.options import CACHE, RUNS, Cache, Force, Runs
 from retrieval.recipes.recipe import load_recipe
 from retrieval.runs.run import Run, advance
-from retrieval.runs.stages import STAGES
 from workflows.errors import RecipeError
 
 
@@ -22,7 +21,6 @@ def rank(
     runs: Runs = RUNS,
     cache: Cache = CACHE,
     force: Force = False,
-    json: AsJson = False,
 ) -> None:
     """Train the ranker of what the towers retrieve, and export it. The towers stay as they are.
 
@@ -33,5 +31,5 @@ def rank(
     read = load_recipe(recipe)
     if read.ranking is None:
         raise RecipeError(f'{recipe}: has no section [ranking], so there is no ranker; add one with kind = "inttower"')
-    (done,) = advance(Run.create(read, runs, STAGES), ["rank"], cache, out, force)
-    out.stage(done, json)
+    (done,) = advance(Run.create(read, runs), ["rank"], cache, out, force)
+    out.result(done, *done["outputs"])

@@ -7,9 +7,8 @@ from typing import Annotated
 import typer
 
 from retrieval.console import Terminal, command
-from retrieval.options import CACHE, AsJson, Cache, Force, RunPath, SignWith
+from retrieval.options import CACHE, Cache, Force, RunPath, SignWith
 from retrieval.runs.run import Run, advance
-from retrieval.runs.stages import STAGES
 
 
 @command
@@ -23,7 +22,6 @@ def release(
     sign: SignWith = None,
     cache: Cache = CACHE,
     force: Force = False,
-    json: AsJson = False,
 ) -> None:
     """Write the release and the Triton model repository.
 
@@ -33,10 +31,10 @@ def release(
     retrieval release runs/movielens-100k --sign keys/release.pem
     retrieval release runs/movielens-100k --json
     """
-    opened = Run.open(run, STAGES) if layout is None else Run.open(run, STAGES).with_layout(layout)
-    done = advance(opened, ["release"], cache, out, force)
+    opened = Run.open(run) if layout is None else Run.open(run).with_layout(layout)
+    (done,) = advance(opened, ["release"], cache, out, force)
     if sign is not None:
-        from retrieval.runs.signing import sign_source
+        from retrieval.runs.places import sign as write_signature
 
-        sign_source(run, sign)
-    out.json(done[0]) if json else out.results.print(done[0]["outputs"][-1])
+        write_signature(run, sign)
+    out.result(done, done["outputs"][-1])

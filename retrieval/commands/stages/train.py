@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from retrieval.console import Terminal, command
-from retrieval.options import CACHE, RUNS, AsJson, Cache, Force, From, RecipePath, Runs
+from retrieval.options import CACHE, RUNS, Cache, Force, From, RecipePath, Runs
 from retrieval.recipes.recipe import load_recipe
 from retrieval.runs.run import Run, advance
-from retrieval.runs.stages import STAGES
 from retrieval.runs.warm_start import from_run
 
 
@@ -18,7 +17,6 @@ def train(
     runs: Runs = RUNS,
     cache: Cache = CACHE,
     force: Force = False,
-    json: AsJson = False,
 ) -> None:
     """Train the two towers and export them. With --from: go on from an earlier run's, as [train.warm_start] says.
 
@@ -28,8 +26,8 @@ def train(
     retrieval train recipes/movielens-100k.toml
     retrieval train shop.toml --runs runs/tuesday --from runs/monday/shop
     """
-    run = Run.create(from_run(load_recipe(recipe), runs, earlier, STAGES), runs, STAGES)
+    run = Run.create(from_run(load_recipe(recipe), runs, earlier), runs)
     if earlier is not None and not run.is_finished(run.stages["features"]):
         advance(run, ["features"], cache, out)
     (done,) = advance(run, ["train"], cache, out, force)
-    out.stage(done, json)
+    out.result(done, *done["outputs"])

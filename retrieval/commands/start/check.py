@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from retrieval.console import Terminal, command
-from retrieval.options import CACHE, AsJson, Cache
+from retrieval.options import CACHE, Cache
 from workflows.checks.findings import SEVERITIES, Checked, Finding
 from workflows.errors import RetrievalError
 
@@ -25,7 +25,6 @@ def check(
     console: Terminal,
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, such as recipes/tables.toml.")],
     cache: Cache = CACHE,
-    json: AsJson = False,
 ) -> None:
     """Read a recipe's data and report what is wrong or suspicious, with counts and example rows.
 
@@ -40,10 +39,8 @@ def check(
     from retrieval.recipes.recipe import load_recipe
 
     checked = checked_of(load_recipe(recipe), cache, console)
-    if json:
-        console.json({"recipe": str(recipe), **_counts(checked), **to_builtins(checked)})
-    else:
-        show_findings(console, checked)
+    counts = {f"{severity}s": checked.count(severity) for severity in SEVERITIES}
+    console.result({"recipe": str(recipe), **counts, **to_builtins(checked)}, *shown(checked))
     if checked.count("error"):
         raise typer.Exit(RetrievalError.exit_code)
 
@@ -58,18 +55,14 @@ def checked_of(recipe: Recipe, cache: Path, console: Terminal) -> Checked:
         return check_data(recipe.data, recipe.query, recipe.item, cache.expanduser(), console.step, kinds)
 
 
-def show_findings(console: Terminal, checked: Checked) -> None:
-    """Print what was found, and how much there is."""
-    if checked.findings:
-        console.table(findings_table(checked))
-    console.results.print(_summary(checked), soft_wrap=True)
+def shown(checked: Checked) -> list[Table | str]:
+    """Return what was found, and how much there is."""
+    return [*([findings_table(checked)] if checked.findings else []), _summary(checked)]
 
 
 def findings_table(checked: Checked) -> Table:
     """Return what was found, the worst first."""
-    table = Table(show_lines=True)
-    for heading in ("", "where", "rows", "what, and what to do"):
-        table.add_column(heading, justify="right" if heading == "rows" else "left")
+    table = Table("", "where", Column("rows", justify="right"), "what, and what to do", show_lines=True)
     for finding in checked.findings:
         what = Text(f"{finding.message}\n")
         what.append("".join(f"  {_example(example)}\n" for example in finding.examples), style="dim")
@@ -98,10 +91,6 @@ def _example(example: dict[str, Any]) -> str:
     if "line" in example:
         return f"{place}line {example['line']}: {example['value']!r}"
     return ", ".join(f"{name} {value}" for name, value in example.items() if name != "file")
-
-
-def _counts(checked: Checked) -> dict[str, int]:
-    return {f"{severity}s": checked.count(severity) for severity in SEVERITIES}
 
 
 def _summary(checked: Checked) -> str:

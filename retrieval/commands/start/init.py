@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,6 @@ from rich.table import Table
 
 from retrieval.console import Terminal, command
 from retrieval.init.options import NO_OPTIONS, TABLES, TableOptions
-from retrieval.options import AsJson
 from retrieval.recipes.naming import run_name
 from workflows.errors import RecipeError
 
@@ -33,7 +33,6 @@ def init(
     name: Annotated[str | None, typer.Option("--name", help="Of the run (default: as the recipe's file).")] = None,
     reading: TableOptions = NO_OPTIONS,
     force: Annotated[bool, typer.Option("--force", help="Write over a recipe that is there.")] = False,
-    json: AsJson = False,
 ) -> None:
     """Read your tables, guess what their columns are, and write a commented recipe that runs as it is.
 
@@ -51,10 +50,8 @@ def init(
         raise RecipeError(f"{recipe} is there already; choose another with --out, or write over it with --force")
     paths = {table: path for table, path in zip(TABLES, (interactions, users, items), strict=True) if path}
     plan, trial = written(console, paths, recipe, name, reading)
-    if json:
-        console.json({**plan_as_json(plan, recipe), "preview": trial.preview, "missing": trial.missing})
-    else:
-        show(console, plan, trial, recipe)
+    result = {**plan_as_json(plan, recipe), "preview": trial.preview, "missing": trial.missing}
+    console.result(result, *shown(plan, trial, recipe))
     if trial.missing:
         raise typer.Exit(RecipeError.exit_code)
 
@@ -75,26 +72,21 @@ def written(
     return plan, trial
 
 
-def show(console: Terminal, plan: Plan, trial: Trial, recipe: Path) -> None:
-    """Print what was decided about every column, and the first rows as the recipe reads them."""
-    for table in plan.tables:
-        console.table(_table(plan, table))
+def shown(plan: Plan, trial: Trial, recipe: Path) -> Iterator[Table | str]:
+    """Yield what was decided about every column, and the first rows as the recipe reads them."""
+    yield from (_table(plan, table) for table in plan.tables)
     if trial.preview:
-        console.table(_preview(trial.preview))
-    console.results.print(f"split: {plan.split}: {plan.split_why}", soft_wrap=True, markup=False)
-    for said in trial.said:
-        console.results.print(said, soft_wrap=True, markup=False)
-    console.results.print(f"recipe: {recipe}", soft_wrap=True)
-    for missing in trial.missing:
-        console.results.print(f"missing: {missing}", soft_wrap=True, markup=False)
+        yield _preview(trial.preview)
+    yield f"split: {plan.split}: {plan.split_why}"
+    yield from trial.said
+    yield f"recipe: {recipe}"
+    yield from (f"missing: {missing}" for missing in trial.missing)
     if not trial.missing:
-        console.results.print(f"next: retrieval check {recipe}, then retrieval run {recipe}", soft_wrap=True)
+        yield f"next: retrieval check {recipe}, then retrieval run {recipe}"
 
 
 def _preview(rows: list[dict[str, Any]]) -> Table:
-    shown = Table(title="the first interactions, as understood", title_justify="left")
-    for heading in rows[0]:
-        shown.add_column(heading)
+    shown = Table(*rows[0], title="the first interactions, as understood", title_justify="left")
     for row in rows:
         shown.add_row(*(str(value) for value in row.values()))
     return shown
@@ -137,9 +129,8 @@ def _table(plan: Plan, table: str) -> Table:
     sampled = plan.tables[table]
     read = f"{sampled.rows:,} rows" if sampled.whole else f"the first {sampled.rows:,} rows"
     notes = "".join(f"; {note}" for note in sampled.notes)
-    shown = Table(title=f"{table}: {_near(sampled.file.path)}, {read}{notes}", title_justify="left")
-    for heading in ("column", "holds", "becomes", "why"):
-        shown.add_column(heading)
+    title = f"{table}: {_near(sampled.file.path)}, {read}{notes}"
+    shown = Table("column", "holds", "becomes", "why", title=title, title_justify="left")
     for decided in plan.of(table):
         kind = decided.choice.kind if decided.choice and decided.becomes == decided.name else None
         becomes = f"{decided.becomes} ({kind})" if kind else decided.becomes

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from retrieval.console import Terminal, command
-from retrieval.options import CACHE, RUNS, AsJson, Cache, Runs
+from retrieval.options import CACHE, RUNS, Cache, Runs
 from workflows.errors import RecipeError
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
@@ -28,7 +28,6 @@ def plan(
     items: Annotated[int | None, typer.Option("--items", min=1, help="How many items.")] = None,
     measure: Annotated[bool, typer.Option("--measure", help="Train some real steps, half a minute or more.")] = False,
     cache: Cache = CACHE,
-    json: AsJson = False,
 ) -> None:
     """Say what a recipe takes before it is run: parameters, memory, disk, index, seconds per epoch.
 
@@ -47,10 +46,7 @@ def plan(
         fetch_own_tables(out, source, runs, cache)
     with out.working("rehearsing the train stage" if measure else "counting"):
         planned = _planned(source, runs, declared, budget, measure)
-    if json:
-        out.json(planned)
-    else:
-        show(out, planned)
+    out.result(planned, *shown(planned))
 
 
 def parse_size(text: str) -> int:
@@ -76,12 +72,11 @@ def fetch_own_tables(out: Terminal, source: Path, runs: Path, cache: Path) -> No
     """Store the user's own tables, which a run then need not do: how large they are is known when they are read."""
     from retrieval.recipes.recipe import load_recipe
     from retrieval.runs.run import Run, advance
-    from retrieval.runs.stages import STAGES
     from workflows.config import OwnTables
 
     recipe = load_recipe(source)
     if isinstance(recipe.data, OwnTables):
-        advance(Run.create(recipe, runs, STAGES), ["fetch"], cache, out)
+        advance(Run.create(recipe, runs), ["fetch"], cache, out)
 
 
 def _planned(source: Path, runs: Path, sizes: Any, budget: int | None, measure: bool) -> dict[str, Any]:
@@ -90,10 +85,9 @@ def _planned(source: Path, runs: Path, sizes: Any, budget: int | None, measure: 
     from retrieval.plan.shapes import shapes_of
     from retrieval.recipes.recipe import load_recipe
     from retrieval.runs.run import Run
-    from retrieval.runs.stages import STAGES
 
     is_run = source.is_dir()
-    run = Run.open(source, STAGES) if is_run else Run.create(load_recipe(source), runs, STAGES)
+    run = Run.open(source) if is_run else Run.create(load_recipe(source), runs)
     shapes = shapes_of(run.recipe, run.directory, sizes)
     features = run.features if shapes.origin == "features" else None
     measured = rehearse(run.recipe, shapes, features) if measure else estimated(run.recipe, shapes, product_seconds())
@@ -101,46 +95,41 @@ def _planned(source: Path, runs: Path, sizes: Any, budget: int | None, measure: 
     return {**planned, "compared": compared(planned, measured_of(source)) if is_run else None}
 
 
-def show(out: Terminal, planned: Mapping[str, Any]) -> None:
-    """Print a plan as tables."""
+def shown(planned: Mapping[str, Any]) -> Iterator[Table | str]:
+    """Yield a plan as tables and lines."""
     data = planned["data"]
     counts = ", ".join(f"{count:,} {name}" for name, count in data["rows"].items())
-    out.results.print(f"{planned['recipe']}: rows {counts}; {data['users']:,} users, {data['items']:,} items")
-    out.results.print(f"known from: {data['from']}" + _assumed(data["assumed"]), soft_wrap=True)
-    out.table(_parameters_table(planned["parameters"]))
+    yield f"{planned['recipe']}: rows {counts}; {data['users']:,} users, {data['items']:,} items"
+    yield f"known from: {data['from']}" + (f"; assumed: {', '.join(data['assumed'])}" if data["assumed"] else "")
+    yield _parameters_table(planned["parameters"])
     stage = planned["training"]
     how = "measured" if stage["measured"] else "estimated"
     lines = {f"base: Python, TensorFlow, Merlin, graphs ({how})": stage["base"], **stage["stays"]}
     lines.update({f"{name} (passes)": size for name, size in stage["passes"].items()})
-    out.table(_sizes_table("training, host memory", lines, ("peak", stage["peak"])))
-    for title, part in (("training, on a GPU (not measured)", stage["gpu"]), ("serving", planned["serving"])):
-        out.table(_sizes_table(title, _without_total(part), ("total", part["total"])))
-    out.table(
-        _sizes_table("disk, before compression", _without_total(planned["disk"]), ("total", planned["disk"]["total"]))
-    )
-    out.results.print(
-        f"index: {planned['index']['kind']}, {size_text(planned['index']['bytes'])} beside the item vectors"
-    )
+    yield _sizes_table("training, host memory", {**lines, "peak": stage["peak"]}, "peak")
+    yield _sizes_table("training, on a GPU (not measured)", stage["gpu"])
+    yield _sizes_table("serving", planned["serving"])
+    yield _sizes_table("disk, before compression", planned["disk"])
+    yield f"index: {planned['index']['kind']}, {size_text(planned['index']['bytes'])} beside the item vectors"
     seconds = stage["seconds_per_epoch"]
     timed = "not timed: it does not fit here" if seconds is None else f"{seconds:.1f} s ({how})"
     most = stage["epochs_at_most"]
     total = "" if seconds is None else f", {duration_text(most * seconds)} of training"
-    out.results.print(f"an epoch: {stage['steps_per_epoch']:,} steps, {timed}; at most {most} epochs{total}")
+    yield f"an epoch: {stage['steps_per_epoch']:,} steps, {timed}; at most {most} epochs{total}"
     if stage["blend_fits"]:
-        out.results.print(f"the blend: {stage['blend_fits']} fits of simple models at most, and again of those chosen")
+        yield f"the blend: {stage['blend_fits']} fits of simple models at most, and again of those chosen"
     searched = duration_text(stage["peers_seconds_at_most"])
-    out.results.print(f"simple models to compare with: settings are searched for at most {searched} in all")
+    yield f"simple models to compare with: settings are searched for at most {searched} in all"
     if planned["budget"] is not None:
-        _show_budget(out, planned["budget"])
+        yield from _budget_shown(planned["budget"])
     if planned.get("compared"):
-        out.table(compared_table(planned["compared"]))
+        yield compared_table(planned["compared"])
 
 
 def compared_table(rows: list[dict[str, Any]]) -> Table:
     """Predicted against measured."""
-    table = Table(title="predicted against measured", title_justify="left")
-    for heading in ("", "predicted", "measured", "predicted / measured"):
-        table.add_column(heading, justify="right" if heading else "left")
+    columns = (Column(name, justify="right") for name in ("predicted", "measured", "predicted / measured"))
+    table = Table("", *columns, title="predicted against measured", title_justify="left")
     for row in rows:
         texts = [_figure(row["what"], row[name]) for name in ("predicted", "measured")]
         table.add_row(row["what"], *texts, "" if row["ratio"] is None else f"{row['ratio']:.2f}")
@@ -171,45 +160,35 @@ def _figure(what: str, value: float | None) -> str:
     return f"{value:.2f} s" if what.startswith("seconds") else size_text(value)
 
 
-def _assumed(assumed: list[str]) -> str:
-    return f"; assumed: {', '.join(assumed)}" if assumed else ""
-
-
-def _without_total(sizes: Mapping[str, int]) -> dict[str, int]:
-    return {name: size for name, size in sizes.items() if name != "total"}
-
-
 def _parameters_table(counts: Mapping[str, Any]) -> Table:
-    table = Table(title=f"{counts['total']:,} parameters", title_justify="left")
-    for heading in ("tower", "table", "numbers", "size"):
-        table.add_column(heading, justify="left" if heading in ("tower", "table") else "right")
+    columns = "tower", "table", Column("numbers", justify="right"), Column("size", justify="right")
+    table = Table(*columns, title=f"{counts['total']:,} parameters", title_justify="left")
     for side in ("query", "item"):
         for name, number in counts[side].items():
             table.add_row(side, name, f"{number:,}", size_text(4 * number))
     return table
 
 
-def _sizes_table(title: str, sizes: Mapping[str, int], last: tuple[str, int]) -> Table:
-    table = Table(title=title, title_justify="left", show_header=False)
-    table.add_column("what")
-    table.add_column("size", justify="right")
-    for number, (name, size) in enumerate(sizes.items(), start=1):
-        table.add_row(name, size_text(size), end_section=number == len(sizes))
-    table.add_row(last[0], size_text(last[1]))
+def _sizes_table(title: str, sizes: Mapping[str, int], last: str = "total") -> Table:
+    """Return sizes as a table, with that of the name `last` at its end."""
+    table = Table("what", Column("size", justify="right"), title=title, title_justify="left", show_header=False)
+    for name in (name for name in sizes if name != last):
+        table.add_row(name, size_text(sizes[name]))
+    table.add_section()
+    table.add_row(last, size_text(sizes[last]))
     return table
 
 
-def _show_budget(out: Terminal, advice: Mapping[str, Any]) -> None:
+def _budget_shown(advice: Mapping[str, Any]) -> Iterator[Table | str]:
     budget, peak = size_text(advice["budget"]), size_text(advice["peak"])
     if advice["fits"]:
-        out.results.print(f"fits into {budget}: the train stage takes {peak}")
-    else:
-        table = Table(title=f"the train stage takes {peak}, more than {budget}; each alone:", title_justify="left")
-        for heading in ("change", "saves", "price"):
-            table.add_column(heading)
-        for lever in advice["levers"]:
-            table.add_row(lever["change"], size_text(lever["saves"]), lever["price"])
-        out.table(table)
-        after = size_text(advice["peak_together"])
-        enough = "fits with" if advice["peak_together"] <= advice["budget"] else "not enough even with"
-        out.results.print(f"{enough} ({after}): {'; '.join(advice['together'])}", soft_wrap=True)
+        yield f"fits into {budget}: the train stage takes {peak}"
+        return
+    title = f"the train stage takes {peak}, more than {budget}; each alone:"
+    table = Table("change", "saves", "price", title=title, title_justify="left")
+    for lever in advice["levers"]:
+        table.add_row(lever["change"], size_text(lever["saves"]), lever["price"])
+    yield table
+    after = size_text(advice["peak_together"])
+    enough = "fits with" if advice["peak_together"] <= advice["budget"] else "not enough even with"
+    yield f"{enough} ({after}): {'; '.join(advice['together'])}"

@@ -9,7 +9,7 @@ import typer
 
 from retrieval.console import Terminal, command
 from retrieval.init.options import NO_OPTIONS, TableOptions
-from retrieval.options import CACHE, RUNS, AsJson, Cache, Mlflow, Peers, Runs
+from retrieval.options import CACHE, RUNS, Cache, Mlflow, Peers, Runs
 from workflows.errors import RecipeError, RetrievalError
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ def quickstart(
     cache: Cache = CACHE,
     peers: Peers = None,
     mlflow: Mlflow = None,
-    json: AsJson = False,
 ) -> None:
     """Do what init, check and run do: write a recipe for your files, check the data, train, compare, and report.
 
@@ -42,35 +41,28 @@ def quickstart(
     retrieval quickstart orders.csv customers.csv products.csv --name shop
     retrieval quickstart ratings.dat --column user_id=column0 --peers knn --json
     """
-    from retrieval.commands.start.check import checked_of, show_findings
-    from retrieval.commands.start.run import as_json, show
+    from retrieval.commands.start import check
+    from retrieval.commands.start.run import as_json, shown
     from retrieval.recipes.recipe import with_peers
     from retrieval.runs.mlflow_log import Log
     from retrieval.runs.run import Run
-    from retrieval.runs.stages import STAGES
     from retrieval.runs.whole import run_all
 
     log = Log(mlflow) if mlflow else None
-    path, loaded = _recipe(out, files, recipe, name, reading, force, json)
+    path, loaded = _recipe(out, files, recipe, name, reading, force)
     try:
-        checked = checked_of(loaded, cache, out)
-        if not json:
-            show_findings(out, checked)
+        checked = check.checked_of(loaded, cache, out)
+        out.show(*check.shown(checked))
         if checked.count("error"):
             first = next(finding for finding in checked.findings if finding.severity == "error")
             raise RecipeError(f"{first.table}: {first.message}; {first.remedy}")
-        run = Run.create(with_peers(loaded, peers), runs, STAGES)
+        run = Run.create(with_peers(loaded, peers), runs)
         finished = run_all(run, cache, out, log=log)
     except RetrievalError as error:
         raise type(error)(f"{error}; then `retrieval run {path}` goes on") from None
     after = _next(run, path)
-    if json:
-        result = {"recipe": str(path), "check": checked, "run": str(run.directory), **as_json(finished), "next": after}
-        out.json(result)
-        return
-    show(out, finished)
-    for line in after:
-        out.results.print(f"next: {line}", soft_wrap=True)
+    result = {"recipe": str(path), "check": checked, "run": str(run.directory), **as_json(finished), "next": after}
+    out.result(result, *shown(finished), *(f"next: {line}" for line in after))
 
 
 def _recipe(
@@ -80,7 +72,6 @@ def _recipe(
     name: str | None,
     reading: TableOptions,
     force: bool,
-    json: bool,
 ) -> tuple[Path, Recipe]:
     """Return the recipe for files, and where it is: the one that is there, or the one that `init` writes."""
     from retrieval.commands.start import init
@@ -97,8 +88,7 @@ def _recipe(
         out.say(f"{path} is there already, and is kept")
         return path, loaded
     plan, trial = init.written(out, tables, path, name, reading)
-    if not json:
-        init.show(out, plan, trial, path)
+    out.show(*init.shown(plan, trial, path))
     if trial.missing:
         raise RecipeError(f"{path}: {trial.missing[0]}; correct the recipe, then `retrieval run {path}` goes on")
     return path, load_recipe(path)

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
 from retrieval.console import Terminal, command
-from retrieval.options import CACHE, RUNS, AsJson, Cache, Mlflow, Peers, RecipePath, Runs, Scheduler, Workers
+from retrieval.options import CACHE, RUNS, Cache, Mlflow, Peers, RecipePath, Runs, Scheduler, Workers
 from retrieval.recipes.recipe import Recipe, load_recipe, with_peers
 from retrieval.report.peers import peers_table, verdict_lines
 from retrieval.report.tables import metrics_table, more_tables
@@ -33,7 +34,6 @@ def run(
     mlflow: Mlflow = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
-    json: AsJson = False,
 ) -> None:
     """Run every stage: fetch, features, train, peers, evaluate, release. Finished ones with the same inputs are kept.
 
@@ -48,12 +48,9 @@ def run(
     """
     log = Log(mlflow) if mlflow else None
     loaded, since = stage_or_run(with_peers(load_recipe(recipe), peers), runs, since)
-    opened = Run.create(loaded, runs, STAGES).on(workers, scheduler)
+    opened = Run.create(loaded, runs).on(workers, scheduler)
     finished = run_all(opened, cache, out, since, log)
-    if json:
-        out.json({"run": str(opened.directory), **as_json(finished)})
-    else:
-        show(out, finished)
+    out.result({"run": str(opened.directory), **as_json(finished)}, *shown(finished))
 
 
 def as_json(finished: Finished) -> dict[str, Any]:
@@ -61,29 +58,20 @@ def as_json(finished: Finished) -> dict[str, Any]:
     return {**finished._asdict(), "report": str(finished.report)}
 
 
-def show(out: Terminal, finished: Finished) -> None:
-    """Print the metrics beside those of the simple models, the report's path and the verdict."""
-    metrics = finished.metrics
-    for table in (metrics_table(metrics), *more_tables(metrics), peers_table(metrics["comparison"])):
-        out.table(table)
-    out.results.print(f"report: {finished.report}", soft_wrap=True)
-    for line in verdict_lines(metrics):
-        out.results.print(line, soft_wrap=True)
-    if finished.mlflow_run:
-        out.results.print(f"mlflow: run {finished.mlflow_run} of the experiment {EXPERIMENT}", soft_wrap=True)
+def shown(finished: Finished) -> list[Table | str]:
+    """Return the metrics beside those of the simple models, the report's path and the verdict."""
+    metrics, logged = finished.metrics, finished.mlflow_run
+    tables = metrics_table(metrics), *more_tables(metrics), peers_table(metrics["comparison"])
+    lines = [f"report: {finished.report}", *verdict_lines(metrics)]
+    return [*tables, *lines, *([f"mlflow: run {logged} of the experiment {EXPERIMENT}"] if logged else [])]
 
 
 def stage_or_run(recipe: Recipe, runs: Path, since: str | None) -> tuple[Recipe, str | None]:
-    """Return the recipe and the stage to start with, as `retrieval run --from` names a run or a stage.
-
-    Raises
-    ------
-    RecipeError
-        It is neither.
-    """
+    """Return the recipe and the stage to start with, as `retrieval run --from` names a run or a stage; raise
+    RecipeError where it is neither."""
     names = [stage.name for stage in STAGES]
     if since is None or since in names:
-        return from_run(recipe, runs, None, STAGES), since
+        return from_run(recipe, runs, None), since
     if not (Path(since) / "recipe.json").is_file():
         raise RecipeError(f"--from {since}: no such run, and no stage; the stages are {', '.join(names)}")
-    return from_run(recipe, runs, Path(since), STAGES), None
+    return from_run(recipe, runs, Path(since)), None

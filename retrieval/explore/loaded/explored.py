@@ -124,13 +124,8 @@ class Explored:
 
     @cached_property
     def test(self) -> dict[str, np.ndarray]:
-        """Return the columns of the test rows, which training never saw; none of a release without its run.
-
-        Raises
-        ------
-        StageError
-            They cannot be read.
-        """
+        """Return the columns of the test rows, which training never saw; none of a release without its run. Raise
+        StageError where they cannot be read."""
         from workflows.features.files import read_raw
 
         part = self.place / "features" / "test"

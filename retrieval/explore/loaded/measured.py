@@ -45,11 +45,10 @@ class Measured(Background[Rows]):
     def _measure(self) -> Rows:
         from models.evaluation.stage import measure, served_rows
         from retrieval.runs.run import Run
-        from retrieval.runs.stages import STAGES
         from workflows.columns import Columns
         from workflows.features import stage as features
 
-        run = Run.open(self._place, STAGES)
+        run = Run.open(self._place)
         data, asked = features.load(run.features), run.recipe.evaluate
         if asked.rows is not None:
             data = data._replace(sample=features.Sample(asked.rows, asked.seed))

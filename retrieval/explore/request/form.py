@@ -7,16 +7,29 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ensemble.client.filters import Crowding, Filter, Range, TagTest
 from ensemble.client.tensors import InvalidRequest, Query, Signature
 from retrieval.explore.loaded.explored import Explored
-from retrieval.explore.request.fields import Fields
 from retrieval.queries.query import typed
+
+if TYPE_CHECKING:
+    from werkzeug.datastructures import MultiDict
 
 TOP_K, MOST_SHOWN = 10, 200
 _TIME = "%Y-%m-%dT%H:%M:%S"
+
+
+class Given(dict[str, str]):
+    """Fields that no browser sent: the report's, as werkzeug's `MultiDict` has them."""
+
+    def getlist(self, key: str) -> Sequence[str]:
+        """Return a field as the only value there is of it."""
+        return [self[key]] if key in self else []
+
+
+Fields: TypeAlias = "Given | MultiDict[str, str]"
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import numpy as np
 
@@ -71,12 +70,6 @@ def over_http(signature: Signature, query: Query) -> str:
 
 
 def _array(array: np.ndarray) -> str:
-    listed: Any = array.tolist()
-    if not array.size:
-        listed = f"np.empty({array.shape}"
-        return f"{listed}, dtype={_dtype(array)})"
-    return f"np.array({listed!r}, dtype={_dtype(array)})"
-
-
-def _dtype(array: np.ndarray) -> str:
-    return {"object": "object", "bool": "bool"}.get(array.dtype.name, f"np.{array.dtype.name}")
+    made = f"np.array({array.tolist()!r}" if array.size else f"np.empty({array.shape}"
+    name = array.dtype.name
+    return f"{made}, dtype={name if name in ('object', 'bool') else f'np.{name}'})"

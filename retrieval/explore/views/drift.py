@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from ensemble.catalogue.changes import LiveItems
 from ensemble.index.drift import Quality, measure
 from ensemble.serving.errors import InvalidRelease
 from ensemble.serving.files.release import Release
+from retrieval.explore.loaded.background import Background
 from retrieval.runs.places import release_of
 
 
@@ -17,23 +17,21 @@ class Drift:
 
     def __init__(self, place: Path, delta: Path | None) -> None:
         self._place, self._delta = place, delta
-        self._threads = ThreadPoolExecutor(1, "drift")
         self._seen: tuple[int, int] | None = None
-        self._found: Future[Quality] | None = None
+        self._found: Background[Quality] | None = None
 
     def look(self) -> Quality | str:
         """Return what was measured last, or why there is nothing; "" while it is measured for the first time."""
-        if (seen := self._state()) != self._seen and (self._found is None or self._found.done()):
-            self._seen, self._found = seen, self._threads.submit(self._measure)
-        if self._found is None or not self._found.done():
+        if (seen := self._state()) != self._seen and (self._found is None or self._found.ready):
+            self._seen, self._found = seen, Background(self._measure)
+        if self._found is None or not self._found.ready:
             return ""
-        error = self._found.exception()
-        return str(error) if error else self._found.result()
+        return self._found.problem or self._found.result
 
     def wait(self) -> None:
         """Wait until what is being measured is there."""
         if self._found:
-            self._found.exception()
+            self._found.wait()
 
     def _state(self) -> tuple[int, int]:
         """Return what changes with the release, and with every package of changes."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from retrieval.explore.loaded.explored import Explored
 from retrieval.explore.loaded.exposure import TOP_K
-from retrieval.explore.request.fields import Fields
+from retrieval.explore.request.form import Fields
 from retrieval.explore.views.timeline import timeline
 from retrieval.explore.views.user import in_words
 

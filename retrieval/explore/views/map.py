@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-from retrieval.explore.views.categories import OTHER, main_categories
 
 if TYPE_CHECKING:
     from retrieval.explore.loaded.explored import Explored
@@ -20,6 +20,9 @@ COLOURS = 6
 """So many tags have a colour of their own."""
 GRID = 65_535
 """Places are whole numbers from 0 to this."""
+LEAST_SHARE = 0.02
+"""A category that fewer of the items have is nobody's main one."""
+OTHER = "other"
 
 
 class ItemMap:
@@ -95,3 +98,18 @@ def _on_grid(points: np.ndarray) -> np.ndarray:
     """Return places as whole numbers, one scale for both axes."""
     low, span = points.min(axis=0), max(float(np.ptp(points, axis=0).max()), 1e-12)
     return ((points - low + (span - np.ptp(points, axis=0)) / 2) / span * GRID).round().astype(int)
+
+
+def main_categories(values: Sequence[Any]) -> list[str]:
+    """Return each item's rarest category, but not one that fewer than LEAST_SHARE of the items have; else OTHER."""
+    lists = [categories(value) for value in values]
+    counts = Counter(name for names in lists for name in set(names))
+    common = {name: count for name, count in counts.items() if count >= LEAST_SHARE * len(lists)}
+    return [min((name for name in names if name in common), key=common.__getitem__, default=OTHER) for names in lists]
+
+
+def categories(value: Any) -> list[str]:
+    """Return the categories in a cell, which holds several, one or none."""
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [str(category) for category in value]
+    return [] if value is None or value != value else [str(value)]

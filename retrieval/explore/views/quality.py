@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -97,15 +98,8 @@ def _kinds(explored: Explored, rows: Rows) -> Iterator[tuple[str, list[tuple[str
 
 def _by_number(values: np.ndarray, edges: Sequence[int], what: str) -> list[tuple[str, np.ndarray]]:
     """Return the rows whose value is from one edge up to the next."""
-    ends = [*(edge - 1 for edge in edges[1:]), None]
-    return [
-        (f"{low} {what} or more" if high is None else f"{low} to {high} {what}", (values >= low) & _up_to(values, high))
-        for low, high in zip(edges, ends, strict=True)
-    ]
-
-
-def _up_to(values: np.ndarray, high: int | None) -> np.ndarray:
-    return np.ones(len(values), bool) if high is None else values <= high
+    inner = [(f"{low} to {after - 1} {what}", (values >= low) & (values < after)) for low, after in pairwise(edges)]
+    return [*inner, (f"{edges[-1]} {what} or more", values >= edges[-1])]
 
 
 def _groups(kinds: list[tuple[str, np.ndarray]], ranks: list[np.ndarray | None]) -> list[Group]:
@@ -123,11 +117,10 @@ def calibration(explored: Explored, rows: Rows) -> list[tuple[str, float, float]
     chosen = np.bincount(rows.targets, minlength=len(order)) / max(1, len(rows.targets))
     answered = explored.exposure.counts() / max(1, int((explored.exposure.answers >= 0).sum()))
     parts = np.array_split(order, min(DECILES, len(order)))
-    return [(_tenth(place), float(chosen[part].sum()), float(answered[part].sum())) for place, part in enumerate(parts)]
-
-
-def _tenth(place: int) -> str:
-    return "most popular tenth" if place == 0 else f"tenth {place + 1}"
+    names = ["most popular tenth", *(f"tenth {number}" for number in range(2, len(parts) + 1))]
+    return [
+        (name, float(chosen[part].sum()), float(answered[part].sum())) for name, part in zip(names, parts, strict=True)
+    ]
 
 
 def differences(rows: Rows, theirs: Rows) -> list[tuple[Any, int, int, int]] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -13,12 +13,14 @@ from ensemble.client.tensors import ClientError, InvalidRequest, Recommendations
 from ensemble.serving.errors import ServingError
 from retrieval.explore.loaded.explored import Explored
 from retrieval.explore.loaded.items import Shown
-from retrieval.explore.request.answers import Answers
-from retrieval.explore.request.fields import Fields
-from retrieval.explore.request.form import Asked, asked, written
+from retrieval.explore.request.answers import InProcess
+from retrieval.explore.request.form import Asked, Fields, asked, written
 from retrieval.explore.request.snippets import HERE, snippets
 from retrieval.explore.request.why import Why, why
 from retrieval.explore.views.timeline import timeline
+
+if TYPE_CHECKING:
+    from ensemble.client import RetrievalClient
 
 HISTORY_SHOWN, USERS_SHOWN = 60, 30
 
@@ -46,7 +48,9 @@ class Column(NamedTuple):
         return sum(item.in_test for item in self.items)
 
 
-def user_page(explored: Explored, answers: Answers, fields: Fields, address: str | None) -> dict[str, Any]:
+def user_page(
+    explored: Explored, answers: InProcess | RetrievalClient, fields: Fields, address: str | None
+) -> dict[str, Any]:
     """Return what the page shows for the fields of its address; a wrong field is said in it."""
     page: dict[str, Any] = {"found": _found(explored, fields), "asked": None, "problem": "", "columns": []}
     page["clicks"] = _clicks(explored, fields)
@@ -60,7 +64,7 @@ def user_page(explored: Explored, answers: Answers, fields: Fields, address: str
         query = question.query(explored)
         page["snippets"] = snippets(signature, query, address or HERE)
         started = time.perf_counter()
-        answer = answers.ask(query)
+        [answer] = answers.ask(query)
         page["milliseconds"] = 1e3 * (time.perf_counter() - started)
         page.update(_answer(explored, question, answer))
         page["why"] = _why(explored, fields, question)
@@ -182,6 +186,6 @@ def _peers(explored: Explored, question: Asked) -> dict[str, Any]:
     """Ask the simple models the same: history up to the time, what is left out, and which items are allowed."""
     profile, had = _profile(explored, question), explored.past(explored.user_row(question.user)).items
     left_out = np.zeros(0, np.int64) if question.include_seen else np.concatenate([had, profile])
-    [filtered] = explored.retriever.filters_of([question.filter.text()])
+    [filtered] = explored.retriever.catalogue.filters.of_rows([question.filter.text()])
     allowed = None if filtered is None or filtered.mask is None else filtered.mask.bits
     return explored.peers.best(profile, left_out, allowed, question.top_k)

@@ -124,13 +124,8 @@ def address(path: str, directory: Path) -> str:
 
 
 def sample(path: str, table: str, directory: Path, given: Given) -> Sampled:
-    """Read the first rows of a table that nothing is known of but its address, relative to `directory`.
-
-    Raises
-    ------
-    DataError
-        It cannot be read, or has no rows.
-    """
+    """Read the first rows of a table that nothing is known of but its address, relative to `directory`; raise DataError
+    where it cannot be read or has no rows."""
     place = address(path, directory)
     said: dict[str, Any] = {
         name: of for name in ("format", "table", "encoding") if (of := getattr(given, name)) is not None

@@ -31,17 +31,9 @@ def find_roles(
 ) -> dict[str, dict[str, Found]]:
     """Return for each table our name -> the column, as far as there is one.
 
-    Parameters
-    ----------
-    given
-        For each table our name -> the file's name, where the user says so.
-    unit
-        Of the timestamp, where the user says so.
-
-    Raises
-    ------
-    DataError
-        No column can be the user or the item, a given one does not exist, or times can be read in two ways.
+    Where the user says so, `given` has for each table our name -> the file's, and `unit` is that of the timestamp.
+    Raise DataError where no column can be the user or the item, a given one is not there, or times can be read in two
+    ways.
     """
     roles: dict[str, dict[str, Found]] = {table: _given(tables[table], given.get(table, {}), unit) for table in tables}
     interactions = tables["interactions"]

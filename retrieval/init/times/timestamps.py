@@ -1,17 +1,21 @@
-"""Which column says when, and in which unit."""
+"""Which column says when, and in which unit; where several do, such as a date and a time of day, they are joined."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import pandas as pd
 import pyarrow as pa
+from msgspec.structs import replace
 
-from retrieval.init.columns.profile import Found, Profile, Sampled, numbers
+from retrieval.init.columns.ids import is_clock
+from retrieval.init.columns.profile import Found, Profile, Sampled, numbers, read_sample
 from retrieval.init.columns.words import name_score, parts_of
 from retrieval.init.times.formats import WRONG, readings, shown
 from workflows.columns import Columns
 from workflows.errors import DataError
+from workflows.sources.own_tables.formats.files import locate
 from workflows.sources.own_tables.types import PER_DAY, PER_SECOND, seconds
 
 PLAUSIBLE: Final = (631_152_000, 4_102_444_800)
@@ -26,6 +30,7 @@ ROWS: Final = "the rows"
 """Stands for a column of times where rows are in the order of time."""
 FEWEST_PLACES: Final = 3
 """Smaller numbers may count anything."""
+DATE: Final = ("year", "month", "day")
 FINER: Final = 1.5
 """A column of so many times the different values has finer times."""
 
@@ -159,3 +164,38 @@ def _why(column: Profile, unit: str) -> str:
         years = {pd.Timestamp(int(value), unit="s").year for value in ends}
         return f"as {unit} its values are {' to '.join(map(str, sorted(years)))}"
     return f"its values look like {str(column.values.iloc[0])!r}"
+
+
+def joined(interactions: Sampled, given: Mapping[str, Mapping[str, str]], rows: int) -> Sampled:
+    """Return interactions with their times in one column, if they are in several and nothing says otherwise."""
+    names = [column.name for column in interactions.columns]
+    if Columns.Timestamp in given.get("interactions", {}) or Columns.Timestamp in names:
+        return interactions
+    sources = _date_and_clock(interactions) or _year_month_day(interactions)
+    if not sources:
+        return interactions
+    file = replace(interactions.file, joined={**interactions.file.joined, Columns.Timestamp: tuple(sources)})
+    note = f"{' and '.join(map(repr, sources))} are its times"
+    return read_sample(locate(file, interactions.table), rows, [*interactions.notes, note])
+
+
+def _date_and_clock(interactions: Sampled) -> list[str]:
+    roles: dict[str, Found] = {}
+    find_timestamp(interactions, roles, "any")  # which of two readings is meant is asked for later
+    clocks = [column.name for column in interactions.columns if is_clock(column)]
+    if Columns.Timestamp not in roles or not clocks:
+        return []
+    date = roles[Columns.Timestamp].column
+    if date.dtype == "datetime":
+        is_day = bool((date.values % PER_DAY == 0).all())
+    else:
+        is_day = date.dtype == "string" and not date.values.iloc[:1000].str.contains(":").any()
+    return [date.name, clocks[0]] if is_day else []
+
+
+def _year_month_day(interactions: Sampled) -> list[str]:
+    by_name = {column.name.lower(): column for column in interactions.columns if column.dtype == "integer"}
+    limits = {"year": (1970, 2100), "month": (1, 12), "day": (1, 31)}
+    if not all(name in by_name and by_name[name].values.between(*limits[name]).all() for name in DATE):
+        return []
+    return [by_name[name].name for name in DATE]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tritonclient.utils import InferenceServerException
 
-from ensemble.client.retry import AskConfig, DeadlineExceeded, Infer, Pause, Peer, Settings, Unavailable, ask
+from ensemble.client.retry import AskConfig, DeadlineExceeded, Infer, Pause, Peer, Unavailable, ask
 from ensemble.client.tensors import ClientError, InvalidRequest, Query
 
 CONFIG = {
@@ -79,12 +79,12 @@ def test_only_what_the_server_did_not_take_on_is_asked_again(
 ) -> None:
     failures = [failure(status, message)] * 2
     if again:
-        steps, answers = hold(Peer(Settings(retries=2)), Query([1]), failures)
+        steps, answers = hold(Peer(retries=2), Query([1]), failures)
         assert [type(step) for step in steps] == [AskConfig, Pause, AskConfig, Pause, AskConfig, Infer]
         assert answers[0].item_ids == [7]
     else:
         with pytest.raises(kind) as raised:
-            hold(Peer(Settings(retries=2)), Query([1]), failures)
+            hold(Peer(retries=2), Query([1]), failures)
         assert type(raised.value) is kind
         assert len(failures) == 1
 
@@ -93,14 +93,14 @@ def test_only_what_the_server_did_not_take_on_is_asked_again(
 def test_a_server_that_stays_away_is_asked_as_often_as_was_said(retries: int) -> None:
     failures = [failure("UNAVAILABLE", "connection refused")] * 9
     with pytest.raises(Unavailable, match="connection refused"):
-        hold(Peer(Settings(retries=retries)), Query([1]), failures)
+        hold(Peer(retries=retries), Query([1]), failures)
     assert len(failures) == 9 - (retries + 1)
 
 
 @given(timeout_s=st.floats(0.001, 5), backoff_s=st.floats(0.01, 100), retries=st.integers(0, 8))
 def test_no_pause_ends_after_the_deadline(timeout_s: float, backoff_s: float, retries: int) -> None:
     before = time.monotonic()
-    conversation = ask(Peer(Settings(timeout_s=timeout_s, backoff_s=backoff_s, retries=retries)), Query([1]))
+    conversation = ask(Peer(timeout_s=timeout_s, backoff_s=backoff_s, retries=retries), Query([1]))
     step: Any = next(conversation)
     assert step.seconds <= timeout_s
     try:
@@ -116,7 +116,7 @@ def test_no_pause_ends_after_the_deadline(timeout_s: float, backoff_s: float, re
 
 
 def test_the_server_is_told_the_deadline_and_one_deadline_holds_for_all_requests_of_a_call() -> None:
-    steps, answers = hold(Peer(Settings(timeout_s=3)), Query([1, 2, 3, 4, 5]), [])
+    steps, answers = hold(Peer(timeout_s=3), Query([1, 2, 3, 4, 5]), [])
     requests = [step for step in steps if isinstance(step, Infer)]
     assert [step.inputs[0].shape() for step in requests] == [[2, 1], [2, 1], [1, 1]]
     left = [step.seconds for step in requests]
@@ -126,7 +126,7 @@ def test_the_server_is_told_the_deadline_and_one_deadline_holds_for_all_requests
 
 
 def test_the_signature_is_asked_for_once() -> None:
-    peer = Peer(Settings())
+    peer = Peer()
     hold(peer, Query([1]), [])
     steps, _ = hold(peer, Query([1]), [])
     assert [type(step) for step in steps] == [Infer]
@@ -137,4 +137,4 @@ def test_the_signature_is_asked_for_once() -> None:
 )
 def test_settings_that_make_no_sense_are_refused(name: str, value: float) -> None:
     with pytest.raises(InvalidRequest, match=f"{name}: got"):
-        Settings(**{name: value})
+        Peer(**{name: value})

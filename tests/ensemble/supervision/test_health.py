@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from ensemble.measure.prometheus import parse
-from ensemble.server.json_logs import as_json
+from ensemble.server.triton_log import as_json
 from ensemble.serving.triton.canary import Answer, Trouble, check
 from ensemble.serving.triton.metrics import RequestLog, Tally
-from ensemble.supervision.pace import Pace
+from ensemble.supervision.repair import Pace
 
 SCORES = [0.9, 0.5, 0.5, 0.1]
 ITEMS = [7, 3, 5, 9]

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from merlin.systems.dag import Ensemble
 
-from ensemble.triton.export import FusedRuntime, export_repository
+from ensemble.triton.export import GraphRuntime, export_repository
 from ensemble.triton.operators import EncodeQuery, SearchItems, TransformQuery, build_ensemble
 from tests.synthetic import Run
 from workflows.errors import ReleaseError
@@ -54,10 +54,10 @@ def test_the_repository_needs_nothing_of_the_project(repository: Path) -> None:
 def test_export_leaves_the_graph_as_it_is(run: Run, release: Path, tmp_path: Path) -> None:
     graph = build_ensemble(release)
     queries = run.users[["user_id"]].head(5)
-    before = graph.transform(queries, FusedRuntime())
-    FusedRuntime().export(graph, tmp_path / "one")
-    FusedRuntime().export(graph, tmp_path / "two", version=7)
-    pd.testing.assert_frame_equal(graph.transform(queries, FusedRuntime()), before)
+    before = graph.transform(queries, GraphRuntime())
+    GraphRuntime().export(graph, tmp_path / "one")
+    GraphRuntime().export(graph, tmp_path / "two", version=7)
+    pd.testing.assert_frame_equal(graph.transform(queries, GraphRuntime()), before)
     assert (tmp_path / "two/retrieval/7/release/manifest.json").is_file()
     assert not (tmp_path / "two/retrieval/1").exists()
 
@@ -76,7 +76,7 @@ def test_another_graph_is_refused(release: Path, tmp_path: Path) -> None:
         whole.input_schema.column_names >> TransformQuery(release) >> EncodeQuery(release), whole.input_schema
     )
     with pytest.raises(ReleaseError, match="TransformQuery >> EncodeQuery over"):
-        FusedRuntime().export(part, tmp_path / "part")
+        GraphRuntime().export(part, tmp_path / "part")
     assert not (tmp_path / "part").exists()
 
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 from models.config import Augmentation, Cross, Gates, Model, Objective, Sampled
 from models.towers.augmentation import AugmentedLoss, alignment_loss, augmented_vectors, membership, mimic_loss
 from models.towers.cross import Parallel, cross_layers
+from models.towers.dropout import Dropout
 from models.towers.gates import FieldGates
 from models.training.losses.objective import Labels, build_loss
 from models.training.losses.sampling import TrainingRows
@@ -56,6 +57,21 @@ def test_cross_layers_beside_the_mlp_meet_it_in_the_last_layer() -> None:
     beside = np.maximum(INPUTS @ hidden + bias, 0.0)
     expected = np.concatenate([crossed(INPUTS, cross, None), beside], axis=1) @ out + out_bias
     np.testing.assert_allclose(layer(INPUTS), expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("rate", "shape"), [(0.4, (301, 65)), (0.9, (20_001,))])
+def test_dropout_takes_its_share_and_leaves_the_mean(rate: float, shape: tuple[int, ...]) -> None:
+    layer, inputs = Dropout(rate), tf.Variable(tf.fill(shape, 3.0))
+    tf.random.set_seed(1)
+    with tf.GradientTape() as tape:
+        outputs = tf.function(layer)(inputs, training=True)
+    kept = outputs.numpy() != 0
+    assert np.unique(outputs[kept]) == pytest.approx(3.0 / (1.0 - rate), rel=1e-4)
+    assert kept.mean() == pytest.approx(1.0 - rate, abs=4 * np.sqrt(rate * (1.0 - rate) / kept.size))
+    np.testing.assert_allclose(tape.gradient(outputs, inputs), kept / (1.0 - rate), rtol=1e-4)
+    assert (layer(inputs, training=True).numpy() != outputs.numpy()).any()
+    assert (layer(inputs) == inputs).numpy().all()
+    assert (Dropout(0.0)(inputs, training=True) == inputs).numpy().all()
 
 
 @pytest.mark.parametrize("activation", ["sigmoid", "relu"])
@@ -115,7 +131,7 @@ class FixedTowers:
 def test_each_tower_s_vectors_mimic_the_other_s_for_what_was_chosen(grouped: Path, candidates: object) -> None:
     part = features.load(grouped).train.interactions.iloc[:5].assign(item_index=[2, 0, 6, 3, 2])
     rows, towers = TrainingRows(part, 7), FixedTowers()
-    labels = Labels(rows.items, rows.users, tf.ones(5), tf.range(5))
+    labels = Labels(rows.items, rows.users, tf.ones(5))
     members = (RANDOM.random((7, 2)) < 0.8).astype(np.float32)
     plain = build_loss(Objective(candidates=candidates), rows, 3)
     settings = Augmentation(mimic_weight=0.3, category="tags", alignment_weight=0.7)

@@ -15,7 +15,9 @@ from models.metrics import Ranking
 from models.ranking import config
 from models.ranking.evaluation import reordered, served
 from models.ranking.stage import train_ranker
+from models.training.early_stopping import Validation
 from models.training.horovod import Ranks
+from models.training.rows import validation_rows
 from models.training.stage import train
 from models.training.weights.checkpoints import Checkpoints, Session
 from models.training.weights.finite import FiniteGuard, check_finite
@@ -66,6 +68,30 @@ def test_the_guard_looks_at_every_step_and_at_the_weights() -> None:
             model.fit(tf.data.Dataset.from_tensor_slices(data).batch(1), callbacks=[guard], verbose=0)
     with pytest.raises(StageError, match=r"the earlier run: the weights 'w:0' are not finite.*retrain"):
         check_finite(Tiny(np.inf), "the earlier run")
+
+
+class Overflowing:
+    """Towers whose weights are finite, and the vector of one item is not."""
+
+    def __init__(self, items: int) -> None:
+        self.catalogue = {"item_id": np.arange(items)}
+        self.vectors = np.ones((items, 2), np.float32)
+        self.vectors[-1] = np.inf
+
+    def query_vectors(self, features: dict[str, tf.Tensor]) -> tf.Tensor:
+        return tf.ones([len(features["user_id"]), 2])
+
+    def item_vectors(self, items: tf.Tensor) -> tf.Tensor:
+        return tf.gather(self.vectors, items)
+
+
+def test_vectors_are_looked_at_before_validation_uses_them(grouped: Path, tmp_path: Path) -> None:
+    data = load(grouped)
+    validation = Validation(validation_rows(data), data.train, TRAIN, tmp_path, str)
+    validation.model = Overflowing(len(data.catalogue))
+    FiniteGuard("search", 0.5, [], validation=validation)
+    with pytest.raises(DivergedError, match=r"^search, epoch 1: after it item vectors are not finite"):
+        validation.measure()
 
 
 def test_a_row_of_which_a_candidate_has_no_finite_score_is_not_answered() -> None:

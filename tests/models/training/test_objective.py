@@ -165,9 +165,7 @@ FEATURES = {"row": tf.range(ROWS)}
 
 
 def labels(rows: TrainingRows, chosen: list[int]) -> Labels:
-    return Labels(
-        tf.gather(rows.items, chosen), tf.gather(rows.users, chosen), tf.ones(len(chosen)), tf.constant(chosen)
-    )
+    return Labels(tf.gather(rows.items, chosen), tf.gather(rows.users, chosen), tf.ones(len(chosen)))
 
 
 @pytest.mark.parametrize("candidates", [Catalogue(), Sampled(uniform=2000)])
@@ -194,9 +192,12 @@ class FixedTeacher:
     def __init__(self, logits: np.ndarray) -> None:
         self.of_items = tf.constant(logits, tf.float32)
 
+    def query_vectors(self, features: dict[str, tf.Tensor]) -> None:
+        """Queries are alike to it."""
+
     def logits(self, labels: Labels, items: tf.Tensor | None = None) -> tf.Tensor:
         row = self.of_items if items is None else tf.gather(self.of_items, items)
-        return tf.repeat(row[tf.newaxis], tf.size(labels.rows), axis=0)
+        return tf.repeat(row[tf.newaxis], tf.size(labels.items), axis=0)
 
 
 @pytest.mark.parametrize("candidates", [Catalogue(), Sampled(uniform=20000)])

@@ -19,9 +19,9 @@ from models.towers.stored_heads import StoredHeads
 from models.training.losses.objective import Labels, build_loss
 from models.training.losses.sampling import TrainingRows
 from models.training.losses.task_config import EventTasks, RatingTask, Tasks
-from models.training.losses.tasks import TasksLoss, event_codes, learned_rows, uncertain_terms
+from models.training.losses.tasks import TasksLoss, event_codes, learned_rows, task_labels, uncertain_terms
 from models.training.stage import train
-from retrieval.report.task_tables import tasks_for_page
+from retrieval.report.tables import tasks_for_page
 from workflows.config import Bucketized, Categorical, Continuous, FeatureSide, RandomSplit, Synthetic
 from workflows.errors import RecipeError
 from workflows.features import stage as features
@@ -68,8 +68,8 @@ def heads_of(tasks: Tasks, unit: bool = True) -> TaskHeads:
 
 def loss_of(tasks: Tasks, heads: TaskHeads, weights: np.ndarray) -> float:
     rows = TrainingRows(KNOWN, ITEMS)
-    labels = Labels(rows.items, rows.users, tf.constant(weights, tf.float32), tf.range(ROWS, dtype=tf.int64))
-    loss = TasksLoss(build_loss(Objective(), rows, DIM), tasks, heads, KNOWN)
+    labels = Labels(rows.items, rows.users, tf.constant(weights, tf.float32), **task_labels(KNOWN, tasks))
+    loss = TasksLoss(build_loss(Objective(), rows, DIM), tasks, heads)
     return float(loss(FixedTowers(), {"row": tf.range(ROWS)}, labels))
 
 
@@ -121,8 +121,8 @@ def test_weight_0_trains_the_head_and_moves_no_vector() -> None:
     heads, rows = heads_of(tasks), TrainingRows(KNOWN, ITEMS)
     towers = FixedTowers()
     towers.query_vectors = lambda features, training=False: tf.gather(queries, features["row"])
-    labels = Labels(rows.items, rows.users, tf.zeros(ROWS), tf.range(ROWS, dtype=tf.int64))  # no retrieval either
-    loss = TasksLoss(build_loss(Objective(), rows, DIM), tasks, heads, KNOWN)
+    labels = Labels(rows.items, rows.users, tf.zeros(ROWS), **task_labels(KNOWN, tasks))  # no retrieval either
+    loss = TasksLoss(build_loss(Objective(), rows, DIM), tasks, heads)
     with tf.GradientTape() as tape:
         value = loss(towers, {"row": tf.range(ROWS)}, labels)
     moved, learned = tape.gradient(value, [queries, heads.trainable_variables[0]])

@@ -29,7 +29,7 @@ def finished(runs: Path, recall: float, epochs: int, protocol: str = "random spl
     def work(stage: Stage) -> Any:
         def write(job: Job) -> None:
             for output in stage.outputs:
-                (job.run / output).mkdir(parents=True) if "." not in output else None
+                (job.run.directory / output).mkdir(parents=True) if "." not in output else None
             if stage.name == "train":
                 history = [
                     {
@@ -40,12 +40,12 @@ def finished(runs: Path, recall: float, epochs: int, protocol: str = "random spl
                     }
                     for e in range(epochs)
                 ]
-                (job.run / "towers" / "history.json").write_text(json.dumps(history))
-                (job.run / "towers" / "towers.json").write_text(json.dumps({"epochs": epochs}))
+                (job.run.directory / "towers" / "history.json").write_text(json.dumps(history))
+                (job.run.directory / "towers" / "towers.json").write_text(json.dumps({"epochs": epochs}))
             if stage.name == "evaluate":
                 figures = {"mrr": recall / 2, **{f"recall@{k}": recall * k / 100 for k in CUTOFFS}}
                 metrics = {"rows": 20, "items": 9, "protocol": protocol, "all": figures, "unseen": figures}
-                (job.run / "metrics.json").write_text(json.dumps(metrics))
+                (job.run.directory / "metrics.json").write_text(json.dumps(metrics))
 
         return write
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from retrieval.report import page as report
-from retrieval.report.index_report import index_for_page
+from retrieval.report.page import index_for_page
 from retrieval.runs.run import Run
 from retrieval.runs.stages import STAGES
 

@@ -26,7 +26,7 @@ from retrieval.explore.loaded.explored import Explored
 from retrieval.explore.loaded.measured import SERVED
 from retrieval.explore.request.answers import InProcess
 from retrieval.explore.views.quality import quality_page, recall
-from retrieval.recipes.card import Card
+from retrieval.recipes.recipe import Card
 from retrieval.report.card import NOT_STATED
 from retrieval.report.charts import Axis, Series, line_chart
 from retrieval.report.examples import Catalogue, pick_users
@@ -76,7 +76,7 @@ def test_the_report_loads_nothing_from_outside_and_runs_the_map_alone(page: str)
 def test_the_report_answers_its_users_as_the_release_does(run_dir: Path, page: str) -> None:
     explored = Explored(run_dir)
     for user in pick_users(run_dir, 4, Run.open(run_dir, STAGES).recipe.seed):
-        answer = InProcess(explored).ask(_amid_the_test_rows(explored, user))
+        [answer] = InProcess(explored).ask(_amid_the_test_rows(explored, user))
         section = page.partition(f'id="user-{user}"')[2].partition("</section>")[0].partition("ours")[2]
         shown = re.findall(r'data-item="([^"]*)" data-score="([^"]*)"', section)
         assert [item for item, _ in shown] == [str(item) for item in answer.item_ids]

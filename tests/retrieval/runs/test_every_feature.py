@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from ensemble.release.write import Parts, Settings, Training, write_release
-from ensemble.triton.export import FusedRuntime
+from ensemble.triton.export import GraphRuntime
 from ensemble.triton.operators import build_ensemble, retriever_of
 from models.training.stage import train
 from retrieval.recipes.recipe import Recipe, parse_recipe
@@ -131,7 +131,7 @@ def asked(done: Done, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     inputs = [column.name for column in retriever_of(str(release)).inputs]
     frame = pd.DataFrame({name: rows[name].to_numpy() if name in rows else [None] * len(rows) for name in inputs})
     frame["top_k"], frame["include_seen"] = 10, True
-    answer = build_ensemble(release).transform(frame, FusedRuntime())
+    answer = build_ensemble(release).transform(frame, GraphRuntime())
     return np.stack(answer["item_id"].tolist()), np.stack(answer["score"].tolist())
 
 

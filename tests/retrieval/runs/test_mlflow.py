@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,16 @@ def test_what_could_not_be_logged_is_marked_as_failed_and_logged_the_next_time(r
     (tmp_path / "artifacts").unlink()
     Log(uri).add(run)
     assert [mlflow_run.info.status for mlflow_run in logged(client)] == ["FINISHED", "FAILED"]
+
+
+def test_log_handlers_of_the_process_stay_open(tmp_path: Path) -> None:
+    code = (
+        "import logging, sys\nfrom retrieval.runs.mlflow_log import Log\n"
+        "closed, handler = [], logging.StreamHandler()\nhandler.close = lambda: closed.append(handler)\n"
+        "Log(sys.argv[1])\nprint(closed)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,8 @@ def writer(name: str, *reads: str) -> Any:
     """A stage that writes one file, made of what it reads."""
 
     def work(job: Job) -> None:
-        content = "+".join([name, *((job.run / source / "out.txt").read_text() for source in reads)])
-        with atomic_directory(job.run / name) as out:
+        content = "+".join([name, *((job.run.directory / source / "out.txt").read_text() for source in reads)])
+        with atomic_directory(job.run.directory / name) as out:
             (out / "out.txt").write_text(content)
 
     return work
@@ -106,14 +106,14 @@ def _idle(stage: Stage) -> Stage:
 
     def work(job: Job) -> None:
         for output in stage.outputs:
-            (job.run / output).touch()
+            (job.run.directory / output).touch()
 
     return Stage(stage.name, work, stage.outputs, stage.needs, stage.settings, stage.version, stage.wanted)
 
 
 def test_a_failed_stage_leaves_nothing_and_runs_next_time(tmp_path: Path, teller: Terminal) -> None:
     def fail(job: Job) -> None:
-        with atomic_directory(job.run / "second") as out:
+        with atomic_directory(job.run.directory / "second") as out:
             (out / "half").write_text("half")
             raise RuntimeError
 

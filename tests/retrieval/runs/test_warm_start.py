@@ -131,8 +131,8 @@ def test_a_run_that_goes_on_is_released_and_kept_until_the_earlier_one_changes(p
 def test_what_cannot_be_gone_on_from_is_refused_before_anything_is_written(place: Path) -> None:
     recipe, runs = load_recipe(place / "monday.toml"), place / "runs" / "monday"
     with pytest.raises(RecipeError, match="a run cannot go on from itself"):
-        from_run(recipe, runs, runs / "shop", STAGES)
+        from_run(recipe, runs, runs / "shop")
     with pytest.raises(RecipeError, match=r"--from trian: no such run, and no stage; the stages are fetch, "):
         stage_or_run(recipe, runs, "trian")
     with pytest.raises(StageError, match="not a run"):
-        from_run(recipe, place, place / "nowhere", STAGES)
+        from_run(recipe, place, place / "nowhere")

@@ -4,35 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol, Union
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from ...errors import InvalidRequest
+from ...files.arrays import Column as Column
+from ...files.arrays import read_known
+from ...files.lookup import IdTable
 from ...files.parameters import Fields
-from ..hashing import HashedIntegers, HashedStrings
-from ..vocabulary import FIRST_KNOWN, IntegerVocabulary, StringVocabulary, load_integers, load_strings, name_in
+from ...files.release import Folder
+from ..vocabulary import FIRST_KNOWN, Vocabulary, name_in
 
 LONGEST = 1_000_000
 """Entries of the longest list."""
 IDS, NUMBERS, ANY = ("int64", "string"), ("int64", "float64"), ("int64", "float64", "string")
 CODE, NUMBER = (("", "int64"),), (("", "float32"),)
 _BIGGEST = 1 << 40
-
-Vocabulary = Union[IntegerVocabulary, StringVocabulary]
-
-
-class Column(NamedTuple):
-    """A raw column of a batch. `missing` marks nulls, whose values are ignored."""
-
-    values: np.ndarray
-    """int64 [n], float64 [n] (NaN is null too) or an object array [n] of `str` (None is null too). In a list column
-    n is the number of entries of all lists."""
-    missing: np.ndarray | None = None
-    """bool, as long as `values`; None if nothing is null."""
-    offsets: np.ndarray | None = None
-    """int64 [rows + 1] for a list column: row i holds `values[offsets[i]:offsets[i + 1]]`."""
 
 
 class Parts(NamedTuple):
@@ -42,7 +30,7 @@ class Parts(NamedTuple):
     """Of the inputs."""
     width: int
     """Of the outputs; 0 for scalars."""
-    directory: Path
+    folder: Folder
     """Of the vocabularies."""
 
 
@@ -55,7 +43,7 @@ class Computes(Protocol):
 
 
 class Operator(NamedTuple):
-    """Inputs and outputs of an operator, and its constructor, which raises InvalidRelease for wrong parameters."""
+    """Inputs and outputs of an operator, and its class, which raises InvalidRelease for wrong parameters."""
 
     takes: tuple[tuple[tuple[str, ...], bool], ...]
     """Data types and whether lists, input by input."""
@@ -70,19 +58,15 @@ class Operator(NamedTuple):
 
 def vocabulary_of(fields: Fields, parts: Parts) -> Vocabulary:
     """Read the vocabulary, with buckets for unknown values if the step has some; without one, hash everything."""
-    strings, hashed = parts.dtypes[0] == "string", fields.has("hash_buckets")
-    known: Vocabulary | None = None
+    dtype, hashed = parts.dtypes[0], fields.has("hash_buckets")
     if fields.has("vocabulary") or not hashed:
-        name = name_in(fields, "vocabulary")
-        known = load_strings(parts.directory, name) if strings else load_integers(parts.directory, name)
+        known = read_known(parts.folder, name_in(fields, "vocabulary"), dtype)
+    else:
+        known = IdTable(np.zeros(0, dtype=object if dtype == "string" else np.int64))
     if not hashed:
-        assert known is not None
-        return known
+        return Vocabulary(known)
     buckets = fields.integer("hash_buckets", 1, _BIGGEST)
-    first = fields.integer("hash_from", FIRST_KNOWN, _BIGGEST)
-    if strings:
-        return HashedStrings(known if isinstance(known, StringVocabulary) else None, buckets, first)
-    return HashedIntegers(known if isinstance(known, IntegerVocabulary) else None, buckets, first)
+    return Vocabulary(known, buckets, fields.integer("hash_from", FIRST_KNOWN, _BIGGEST))
 
 
 def width_of(fields: Fields, parts: Parts) -> int:
@@ -102,16 +86,9 @@ def rising(edges: list[float]) -> bool:
     return all(low < high for low, high in pairwise(edges))
 
 
-def encode(vocabulary: Vocabulary, values: np.ndarray) -> np.ndarray:
-    """Return the codes of a column's values."""
-    if isinstance(vocabulary, StringVocabulary):
-        return vocabulary.encode(values.tolist())
-    return vocabulary.encode(values)
-
-
-def with_none(column: Column, vocabulary: Vocabulary) -> np.ndarray:
+def with_none(column: Column) -> np.ndarray:
     """Return the values with None for missing strings, so that nothing looks at them."""
-    if column.missing is None or isinstance(vocabulary, IntegerVocabulary):
+    if column.missing is None or column.values.dtype != object:
         return column.values
     values = column.values.copy()
     values[column.missing] = None
@@ -120,21 +97,19 @@ def with_none(column: Column, vocabulary: Vocabulary) -> np.ndarray:
 
 def numbers_of(column: Column) -> tuple[np.ndarray, np.ndarray | None]:
     """Return a float64 copy, and a mask of its nulls unless there can be none."""
-    numbers = column.values.astype(np.float64)
-    if column.values.dtype.kind == "i":
-        return numbers, column.missing
-    null = np.isnan(numbers)
-    return numbers, null if column.missing is None else null | column.missing
+    return column.values.astype(np.float64), nulls_of(column)
 
 
 def nulls_of(column: Column) -> np.ndarray | None:
     """Return a mask of the nulls among a column's values, None where there can be none."""
-    null = column.missing
-    if column.values.dtype.kind == "i":
-        return null
-    values = column.values
-    none = np.array([value is None for value in values.tolist()]) if values.dtype == object else np.isnan(values)
-    return none.astype(bool) if null is None else none.astype(bool) | null
+    values, missing = column.values, column.missing
+    if values.dtype.kind == "i":
+        return missing
+    if values.dtype == object:
+        null = np.array([value is None for value in values.tolist()], dtype=bool)
+    else:
+        null = np.isnan(values)
+    return null if missing is None else null | missing
 
 
 def without(column: Column, dropped: np.ndarray) -> Column:

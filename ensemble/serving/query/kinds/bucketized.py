@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from ...files.parameters import Fields
@@ -14,7 +12,10 @@ from .base import CODE, NUMBERS, Column, Operator, Parts, numbers_of, rising
 class Bucketized:
     """A number to 3 + how many edges are not above it, int64 [n]; null is 1."""
 
-    def __init__(self, edges: Sequence[float]) -> None:
+    def __init__(self, fields: Fields, _: Parts) -> None:
+        edges = fields.numbers("edges")
+        if not edges or not rising(edges):
+            raise fields.error("edges must rise strictly, and be there")
         self._edges = np.array(edges, dtype=np.float64)
         self.codes = FIRST_KNOWN + len(edges) + 1
 
@@ -26,11 +27,4 @@ class Bucketized:
         return codes
 
 
-def _bucketized(fields: Fields, _: Parts) -> Bucketized:
-    edges = fields.numbers("edges")
-    if not edges or not rising(edges):
-        raise fields.error("edges must rise strictly, and be there")
-    return Bucketized(edges)
-
-
-OPERATORS = {"bucketized": Operator(((NUMBERS, False),), CODE, False, _bucketized)}
+OPERATORS = {"bucketized": Operator(((NUMBERS, False),), CODE, False, Bucketized)}

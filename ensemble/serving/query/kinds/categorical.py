@@ -6,24 +6,21 @@ import numpy as np
 
 from ...files.parameters import Fields
 from ..vocabulary import NULL
-from .base import CODE, IDS, Column, Operator, Parts, Vocabulary, encode, vocabulary_of, with_none
+from .base import CODE, IDS, Column, Operator, Parts, vocabulary_of, with_none
 
 
 class Categorical:
     """One value to its code, int64 [n]."""
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self._vocabulary, self.codes = vocabulary, vocabulary.codes
+    def __init__(self, fields: Fields, parts: Parts) -> None:
+        self._vocabulary = vocabulary_of(fields, parts)
+        self.codes = self._vocabulary.codes
 
     def compute(self, column: Column) -> np.ndarray:
-        codes = encode(self._vocabulary, with_none(column, self._vocabulary))
+        codes = self._vocabulary.encode(with_none(column))
         if column.missing is not None:
             codes[column.missing] = NULL
         return codes
 
 
-def _categorical(fields: Fields, parts: Parts) -> Categorical:
-    return Categorical(vocabulary_of(fields, parts))
-
-
-OPERATORS = {"categorical": Operator(((IDS, False),), CODE, False, _categorical)}
+OPERATORS = {"categorical": Operator(((IDS, False),), CODE, False, Categorical)}

@@ -8,20 +8,21 @@ from ...errors import InvalidRequest
 from ...files.parameters import Fields
 from .base import NUMBER, NUMBERS, Column, Operator, Parts, numbers_of, option
 
-_UNLIMITED = float("inf")
-
 
 class Continuous:
     """A number to (x - mean) / std, float32 [n], in float64 as NVTabular does.
 
-    Before that null becomes `fill`, numbers are clipped to `limits`, and with `log` x becomes log(1 + x), or
-    -log(1 - x) where it is negative.
+    Before that null becomes `fill`, numbers are clipped, and with `log` x becomes log(1 + x), or -log(1 - x) where it
+    is negative.
     """
 
-    def __init__(
-        self, fill: float, mean: float, std: float, limits: tuple[float, float] | None = None, log: bool = False
-    ) -> None:
-        self._fill, self._mean, self._std, self._limits, self._log = fill, mean, std, limits, log
+    def __init__(self, fields: Fields, _: Parts) -> None:
+        self._std = fields.number("std")
+        if self._std <= 0:
+            raise fields.error("std must be above 0")
+        self._low = fields.number("clip_min") if fields.has("clip_min") else -np.inf
+        self._high = fields.number("clip_max") if fields.has("clip_max") else np.inf
+        self._fill, self._mean, self._log = fields.number("fill"), fields.number("mean"), option(fields, "log")
 
     def compute(self, column: Column) -> np.ndarray:
         return self.scaled(*numbers_of(column))
@@ -34,8 +35,8 @@ class Continuous:
         if null is not None:
             numbers[null] = self._fill
         unscaled = numbers
-        if self._limits is not None:
-            numbers = np.minimum(np.maximum(numbers, self._limits[0]), self._limits[1])
+        if (self._low, self._high) != (-np.inf, np.inf):
+            numbers = np.minimum(np.maximum(numbers, self._low), self._high)
         if self._log:
             numbers = np.copysign(np.log1p(np.abs(numbers)), numbers)
         with np.errstate(over="ignore"):
@@ -46,15 +47,4 @@ class Continuous:
         return scaled
 
 
-def build_scale(fields: Fields, _: Parts) -> Continuous:
-    """Build the scaling of a number."""
-    std = fields.number("std")
-    if std <= 0:
-        raise fields.error("std must be above 0")
-    low = fields.number("clip_min") if fields.has("clip_min") else -_UNLIMITED
-    high = fields.number("clip_max") if fields.has("clip_max") else _UNLIMITED
-    limits = None if (low, high) == (-_UNLIMITED, _UNLIMITED) else (low, high)
-    return Continuous(fields.number("fill"), fields.number("mean"), std, limits, option(fields, "log"))
-
-
-OPERATORS = {"continuous": Operator(((NUMBERS, False),), NUMBER, False, build_scale)}
+OPERATORS = {"continuous": Operator(((NUMBERS, False),), NUMBER, False, Continuous)}

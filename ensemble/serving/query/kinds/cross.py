@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ...errors import InvalidRequest
 from ...files.parameters import Fields
-from ..hashing import FEW, MASK, combined, hash_integers, hash_string, mixed
-from ..vocabulary import NULL, IntegerVocabulary
+from ..hashing import FEW, combined, hash_integers, hash_string, mixed
+from ..vocabulary import NULL
 from .base import ANY, CODE, Column, Operator, Parts, nulls_of, rising, vocabulary_of
 
 
 class Cross:
     """The values of several columns to the code of their combination, int64 [n]; null where one of them is."""
 
-    def __init__(self, edges: Sequence[Sequence[float]], vocabulary: IntegerVocabulary) -> None:
-        """Take each column's bucket edges (None: its values as they are), and a vocabulary of hashes."""
+    def __init__(self, fields: Fields, parts: Parts) -> None:
+        edges = fields.rows("edges")
+        if len(edges) != len(parts.dtypes) or not all(map(rising, filter(None, edges))):
+            raise fields.error("edges must be one list for each input, and rise strictly")
+        pairs = list(zip(parts.dtypes, edges, strict=True))
+        if ("float64", []) in pairs or any(dtype == "string" and column for dtype, column in pairs):
+            raise fields.error("a cross takes floats by edges, and strings without")
         self._edges = [np.array(column, dtype=np.float64) if column else None for column in edges]
-        self._listed = [list(map(float, column)) if column else None for column in edges]
-        self._vocabulary, self.codes = vocabulary, vocabulary.codes
+        """Of each column's buckets; None: its values are taken as they are."""
+        self._listed = [column or None for column in edges]
+        self._vocabulary = vocabulary_of(fields, parts._replace(dtypes=["int64"]))
+        """Of hashes."""
+        self.codes = self._vocabulary.codes
 
     def compute(self, *columns: Column) -> np.ndarray:
         rows = len(columns[0].values)
@@ -54,21 +61,9 @@ class Cross:
             if edges is not None:
                 own = mixed(bisect_right(edges, float(value)))
             else:
-                own = mixed(value & MASK) if isinstance(value, int) else hash_string(_text(value))
+                own = mixed(value) if isinstance(value, int) else hash_string(_text(value))
             key = mixed(key ^ own)
         return key
-
-
-def _cross(fields: Fields, parts: Parts) -> Cross:
-    edges = fields.rows("edges")
-    if len(edges) != len(parts.dtypes) or not all(map(rising, filter(None, edges))):
-        raise fields.error("edges must be one list for each input, and rise strictly")
-    pairs = list(zip(parts.dtypes, edges, strict=True))
-    if ("float64", []) in pairs or any(dtype == "string" and column for dtype, column in pairs):
-        raise fields.error("a cross takes floats by edges, and strings without")
-    vocabulary = vocabulary_of(fields, parts._replace(dtypes=["int64"]))
-    assert isinstance(vocabulary, IntegerVocabulary)
-    return Cross(edges, vocabulary)
 
 
 def _hashes(column: Column, edges: np.ndarray | None, rows: np.ndarray) -> np.ndarray:
@@ -94,4 +89,4 @@ def _listed(column: Column) -> list[Any]:
     return [None if is_missing else value for value, is_missing in zip(values, column.missing.tolist(), strict=True)]
 
 
-OPERATORS = {"cross": Operator(((ANY, False),), CODE, False, _cross, repeats=True)}
+OPERATORS = {"cross": Operator(((ANY, False),), CODE, False, Cross, repeats=True)}

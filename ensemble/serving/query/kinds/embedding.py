@@ -12,8 +12,8 @@ from .base import NUMBER, Column, Operator, Parts, check_finite
 class Vector:
     """A list of numbers as it is, float32 [n, width]; a null is zeros."""
 
-    def __init__(self, width: int) -> None:
-        self._width = width
+    def __init__(self, _: Fields, parts: Parts) -> None:
+        self._width = parts.width
 
     def compute(self, column: Column) -> np.ndarray:
         assert column.offsets is not None
@@ -32,8 +32,4 @@ class Vector:
         return vectors
 
 
-def _vector(_: Fields, parts: Parts) -> Vector:
-    return Vector(parts.width)
-
-
-OPERATORS = {"vector": Operator(((("float64",), True),), NUMBER, True, _vector)}
+OPERATORS = {"vector": Operator(((("float64",), True),), NUMBER, True, Vector)}

@@ -12,9 +12,7 @@ from .base import (
     Column,
     Operator,
     Parts,
-    Vocabulary,
     check_finite,
-    encode,
     nulls_of,
     option,
     vocabulary_of,
@@ -24,44 +22,43 @@ from .base import (
 
 
 class Window:
-    """Selects the entries of lists that are kept, the first or the last, and their places beside the padding."""
+    """The codes of the entries of lists that are kept, the first or the last, at their places beside the padding."""
 
-    def __init__(self, max_length: int, keep_last: bool = False, pad_left: bool = False) -> None:
-        self.width, self._last, self._left = max_length, keep_last, pad_left
+    def __init__(self, fields: Fields, parts: Parts) -> None:
+        self._vocabulary, self._width = vocabulary_of(fields, parts), width_of(fields, parts)
+        self._last, self._left = option(fields, "keep_last"), option(fields, "pad_left")
+        self.codes = self._vocabulary.codes
 
-    def places(self, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the filled places, bool [n, max_length], and the positions of their entries, row by row."""
-        lengths = np.minimum(offsets[1:] - offsets[:-1], self.width)[:, None]
+    def _encoded(self, column: Column) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the codes, int64 [n, max_length], the filled places, bool, and the positions of their entries."""
+        assert column.offsets is not None
+        filled, positions = self._places(column.offsets)
+        codes = np.zeros(filled.shape, dtype=np.int64)
+        codes[filled] = self._vocabulary.encode(column.values[positions])
+        return codes, filled, positions
+
+    def _places(self, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        lengths = np.minimum(offsets[1:] - offsets[:-1], self._width)[:, None]
         starts = offsets[1:, None] - lengths if self._last else offsets[:-1, None]
-        places = np.arange(self.width)
+        places = np.arange(self._width)
         if self._left:
-            places = places - (self.width - lengths)
+            places = places - (self._width - lengths)
             filled = places >= 0
         else:
             filled = places < lengths
         return filled, (starts + places)[filled]
 
 
-class MultiHot:
+class MultiHot(Window):
     """A list to the codes of its kept values that are not null, int64 [n, max_length]."""
 
-    def __init__(self, vocabulary: Vocabulary, window: Window) -> None:
-        self._vocabulary, self._window, self.codes = vocabulary, window, vocabulary.codes
-
     def compute(self, column: Column) -> np.ndarray:
-        column = _without_nulls(column)
-        assert column.offsets is not None
-        filled, positions = self._window.places(column.offsets)
-        codes = np.zeros(filled.shape, dtype=np.int64)
-        codes[filled] = encode(self._vocabulary, column.values[positions])
-        return codes
+        null = nulls_of(column)
+        return self._encoded(column if null is None or not null.any() else without(column, null))[0]
 
 
-class WeightedMultiHot:
+class WeightedMultiHot(Window):
     """A list and its weights to codes, int64 [n, max_length], and weights, float32 of the same shape."""
-
-    def __init__(self, vocabulary: Vocabulary, window: Window) -> None:
-        self._vocabulary, self._window, self.codes = vocabulary, window, vocabulary.codes
 
     def compute(self, values: Column, weights: Column) -> tuple[np.ndarray, np.ndarray]:
         values, lengths = _from_zero(values)
@@ -74,32 +71,12 @@ class WeightedMultiHot:
             dropped = dropped if null is None else dropped | null
         if dropped.any():
             values, weights = without(values, dropped), without(weights, dropped)
-        assert values.offsets is not None
-        filled, positions = self._window.places(values.offsets)
-        codes, numbers = np.zeros(filled.shape, dtype=np.int64), np.zeros(filled.shape, dtype=np.float32)
-        codes[filled] = encode(self._vocabulary, values.values[positions])
+        codes, filled, positions = self._encoded(values)
+        numbers = np.zeros(filled.shape, dtype=np.float32)
         with np.errstate(over="ignore"):
             numbers[filled] = weights.values[positions]
         check_finite(numbers, "weights, expected numbers that are finite in float32")
         return codes, numbers
-
-
-def _multi_hot(fields: Fields, parts: Parts) -> MultiHot:
-    return MultiHot(vocabulary_of(fields, parts), _window(fields, parts))
-
-
-def _weighted_multi_hot(fields: Fields, parts: Parts) -> WeightedMultiHot:
-    return WeightedMultiHot(vocabulary_of(fields, parts), _window(fields, parts))
-
-
-def _window(fields: Fields, parts: Parts) -> Window:
-    return Window(width_of(fields, parts), option(fields, "keep_last"), option(fields, "pad_left"))
-
-
-def _without_nulls(column: Column) -> Column:
-    """Return a list column without its null entries."""
-    null = nulls_of(column)
-    return column if null is None or not null.any() else without(column, null)
 
 
 def _from_zero(column: Column) -> tuple[Column, np.ndarray]:
@@ -111,8 +88,8 @@ def _from_zero(column: Column) -> tuple[Column, np.ndarray]:
 
 
 OPERATORS = {
-    "multi_hot": Operator(((IDS, True),), CODE, True, _multi_hot),
+    "multi_hot": Operator(((IDS, True),), CODE, True, MultiHot),
     "weighted_multi_hot": Operator(
-        ((IDS, True), (("float64",), True)), (("", "int64"), ("_weight", "float32")), True, _weighted_multi_hot
+        ((IDS, True), (("float64",), True)), (("", "int64"), ("_weight", "float32")), True, WeightedMultiHot
     ),
 }

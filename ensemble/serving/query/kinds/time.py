@@ -16,8 +16,9 @@ from .base import CODE, NUMBER, NUMBERS, Column, Operator, Parts, numbers_of
 class Time:
     """Seconds since 1970 to 3 + their hour, weekday or month, int64 [n]; null is 1."""
 
-    def __init__(self, part: str, offset: int) -> None:
-        self._part, self._offset, self.codes = part, offset, FIRST_KNOWN + PARTS[part]
+    def __init__(self, fields: Fields, _: Parts) -> None:
+        self._part, self._offset = _part_of(fields)
+        self.codes = FIRST_KNOWN + PARTS[self._part]
 
     def compute(self, column: Column) -> np.ndarray:
         seconds = _seconds_of(column)
@@ -36,8 +37,10 @@ class Time:
 class Cyclic:
     """Seconds since 1970 to sine and cosine of the place in the day, week or year, float32 [n, 2]; zeros for null."""
 
-    def __init__(self, part: str, offset: int) -> None:
-        self._part, self._offset = part, offset
+    def __init__(self, fields: Fields, parts: Parts) -> None:
+        if parts.width != 2:
+            raise fields.error("max_length must be 2")
+        self._part, self._offset = _part_of(fields)
 
     def compute(self, column: Column) -> np.ndarray:
         seconds = _seconds_of(column)
@@ -55,14 +58,8 @@ class Cyclic:
         return sin(angle), cos(angle)
 
 
-def _time(fields: Fields, _: Parts) -> Time:
-    return Time(fields.choice("part", tuple(PARTS)), fields.integer("offset", -86_400, 86_400))
-
-
-def _cyclic(fields: Fields, parts: Parts) -> Cyclic:
-    if parts.width != 2:
-        raise fields.error("max_length must be 2")
-    return Cyclic(fields.choice("part", tuple(PARTS)), fields.integer("offset", -86_400, 86_400))
+def _part_of(fields: Fields) -> tuple[str, int]:
+    return fields.choice("part", tuple(PARTS)), fields.integer("offset", -86_400, 86_400)
 
 
 def _seconds_of(column: Column) -> np.ndarray:
@@ -74,6 +71,6 @@ def _seconds_of(column: Column) -> np.ndarray:
 
 
 OPERATORS = {
-    "time": Operator(((NUMBERS, False),), CODE, False, _time),
-    "cyclic": Operator(((NUMBERS, False),), NUMBER, True, _cyclic),
+    "time": Operator(((NUMBERS, False),), CODE, False, Time),
+    "cyclic": Operator(((NUMBERS, False),), NUMBER, True, Cyclic),
 }
