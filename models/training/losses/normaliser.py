@@ -57,7 +57,8 @@ def _blockwise(
     """Return the sum and its gradients: a scalar, float32 `[n, d]` and `[c, d]`."""
     rows, width = tf.shape(queries)[0], queries.shape[1]
     budget = ON_GPU if tf.config.list_physical_devices("GPU") else SOFTMAX_BLOCK
-    step = tf.maximum(1, budget // tf.shape(items)[0])
+    most = tf.maximum(1, budget // tf.shape(items)[0])
+    step = -(-rows // -(-rows // most))  # even blocks: a remainder, of another shape, takes a third longer
     blocks = -(-rows // step)
     logits_of = _logits(items, own, log_counts)
 
