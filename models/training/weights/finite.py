@@ -12,7 +12,7 @@ from models.metrics import Float32Array
 from models.training.early_stopping import Validation, encode_items
 from workflows.errors import DivergedError, StageError
 
-FEW = 1 << 13
+FEW = 1 << 10
 """Queries that are looked at after an epoch."""
 _LOSSES = 64
 """Losses that are looked at together: to wait for each would hold up a GPU."""
