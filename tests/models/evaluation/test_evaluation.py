@@ -77,7 +77,7 @@ def test_popularity_is_one_thing_counted_in_users(
 ) -> None:
     """The evaluation once counted rows, the peers users: a user with an item twice moved one of them only."""
     data = rated(features.load(grouped))
-    monkeypatch.setattr("models.evaluation.stage.features.load", lambda _: data)
+    monkeypatch.setattr("models.evaluation.stage.load_tested", lambda _: data)
     known = pd.concat([data.train.interactions, data.valid.interactions])
     pairs = known[["user_id", "item_index"]]
     assert pairs.duplicated().any()
