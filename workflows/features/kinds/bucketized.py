@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 class Bucketized(ColumnKind, tag_field="kind", tag="bucketized", frozen=True, kw_only=True):
     """A number to the index of its bucket, a categorical code (NVTabular `Bucketize`, equal to
-    `numpy.searchsorted(edges, x, side="right")`)."""
+    `numpy.searchsorted(edges, x, side="right")`). A null, which stock `Bucketize` puts into the last bucket, has a code
+    of its own."""
 
     buckets: Annotated[int, Meta(ge=2)] = 100
     """How many buckets, the two open-ended ones included."""
