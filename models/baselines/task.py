@@ -69,12 +69,18 @@ def _task(data: FeatureSet, known: pd.DataFrame, part: Part, rating: Rating, dat
     users, items = index.get_indexer(known[Columns.User]), known[Columns.ItemIndex].to_numpy(np.int64)
     seen = SeenItems.of(users.astype(np.int64), items, len(index))
     kept = positives(known, rating)
-    interactions = csr_matrix((np.ones(kept.sum(), np.float32), (users[kept], items[kept])), shape=shape)
-    interactions.data[:] = 1  # what was interacted with twice was added up
+    interactions = interaction_matrix(users[kept], items[kept], shape)
     rows = index.get_indexer(wanted[Columns.User]).astype(np.int64)
     times = known[Columns.Timestamp].to_numpy(np.int64)[kept]
     later = count_later(users[kept], items[kept], times, shape) if dated else None
     return Task(interactions, seen, rows, wanted[Columns.ItemIndex].to_numpy(np.int64), later)
+
+
+def interaction_matrix(users: np.ndarray, items: np.ndarray, shape: tuple[int, int]) -> csr_matrix:
+    """Return who has what, 1, float32 `[users, items]`, of whole numbers `[rows]` each; some may be there twice."""
+    matrix = csr_matrix((np.ones(len(users), np.float32), (users, items)), shape=shape)
+    matrix.data[:] = 1
+    return matrix
 
 
 def count_later(users: Int64Array, items: Int64Array, times: Int64Array, shape: tuple[int, int]) -> csr_matrix | None:

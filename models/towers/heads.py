@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 
 from models.towers.stored_heads import FILE
@@ -18,11 +17,7 @@ class Scale(NamedTuple):
 
     mean: float
     deviation: float
-
-    @classmethod
-    def of(cls, ratings: npt.NDArray[np.float32]) -> Scale:
-        """Return that of ratings, float32 `[n]`; equal ones are only centred."""
-        return cls(float(ratings.mean(dtype=np.float64)), float(ratings.std(dtype=np.float64)) or 1.0)
+    """1 where all are equal."""
 
 
 class TaskHeads(tf.keras.layers.Layer):

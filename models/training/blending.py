@@ -12,7 +12,7 @@ from scipy.sparse import csr_matrix
 
 from models.baselines.baseline import Refused
 from models.baselines.factors import KEPT, KINDS, Blended, Product, factors_of, product_of, tried
-from models.baselines.task import count_later
+from models.baselines.task import count_later, interaction_matrix
 from models.config import Blend, Model, Rating, Train
 from models.metrics import Float32Array, Int64Array
 from models.towers.blending import BlendedTowers, id_feature
@@ -125,8 +125,7 @@ class _Interactions:
         kept = positives(part.interactions, rating) & (users > UNSEEN) & (items > UNSEEN)
         users, items = users[kept].astype(np.int64), items[kept].astype(np.int64)
         shape = user.cardinality, item.cardinality
-        table = csr_matrix((np.ones(len(users), np.float32), (users, items)), shape=shape)
-        table.data[:] = 1  # what a user has twice was added up
+        table = interaction_matrix(users, items, shape)
         times = part.interactions[Columns.Timestamp].to_numpy(np.int64)[kept]
         return cls(table, count_later(users, items, times, shape))
 

@@ -8,21 +8,22 @@ from typing import NamedTuple, Union
 import numpy as np
 import tensorflow as tf
 
+from models.baselines.task import interaction_matrix
 from models.config import Distillation, Model, Train
 from models.data import rows_of
-from models.towers.heads import Scale, TaskHeads
+from models.towers.heads import TaskHeads
 from models.towers.two_tower import TwoTowerModel
 from models.training.horovod import Ranks
-from models.training.losses.distillation import PeersTeacher, Product, TowersTeacher, liked
+from models.training.losses.distillation import PeersTeacher, Product, TowersTeacher
 from models.training.losses.objective import Labels, Lesson, Loss, Teacher, build_loss
 from models.training.losses.sampling import TrainingRows
-from models.training.losses.tasks import learned_rows, task_labels, with_tasks
+from models.training.losses.tasks import task_labels, with_tasks
+from models.training.row_weights import RowWeights
 from models.training.rows import Rows, shuffled_batches, with_ranges
 from models.training.stream.prepare import Source, prepare
 from models.training.stream.rows import StreamedRows
 from models.training.weights.checkpoints import Phase
 from models.training.weights.warm_start import Start
-from workflows.columns import Columns
 from workflows.features.history import sequence_spec
 from workflows.features.stage import FeatureSet, Part, row_counts
 from workflows.progress import Progress
@@ -41,17 +42,16 @@ class HeldRows:
     def __init__(self, data: FeatureSet, part: Part, train: Train, start: Start | None) -> None:
         part, histories = with_ranges(part, data.query_specs)
         known = part.interactions
-        part, weights = learned_rows(part, train)
-        if start:
-            newer = start.newer(part.interactions)
-            if not newer.any():
-                raise start.nothing_newer()
-            query = {name: values[newer] for name, values in part.query.items()}
-            part, weights = Part(query, part.interactions[newer]), weights[newer]
+        weights = RowWeights(train, start)
+        raw = weights.of(part.interactions)
+        weights.check()
+        kept = raw >= 0
+        if not kept.all():
+            part = Part({name: values[kept] for name, values in part.query.items()}, part.interactions[kept])
         self._rows = Rows(part, histories)
         self.counts = TrainingRows(part.interactions, len(data.catalogue), known)
-        self.scale = Scale.of(part.interactions[Columns.Rating].to_numpy(np.float32))
-        columns = {"weights": weights, **task_labels(part.interactions, train.tasks)}
+        self.scale = weights.scale
+        columns = {"weights": raw[kept] / weights.mean, **task_labels(part.interactions, train.tasks)}
         self._labels = {name: tf.constant(values) for name, values in columns.items()}
         # Codes, which take the most room, are not kept alive: tensors hold the same.
         self.numbers = {name: values for name, values in part.query.items() if values.dtype.kind == "f"}
@@ -122,5 +122,7 @@ def _lesson(
         return None
     teachers: list[Teacher] = [TowersTeacher(towers)] if towers else []
     if distillation.peers:
-        teachers.append(PeersTeacher(distillation, liked(*rows.pairs(), rows.counts.num_items)))
+        users, items = rows.pairs()
+        shape = int(users.max()) + 1, rows.counts.num_items
+        teachers.append(PeersTeacher(distillation, interaction_matrix(users, items, shape)))
     return Lesson(Product(teachers), distillation.weight, distillation.unseen_only)

@@ -46,8 +46,9 @@ class TowersTeacher:
             raise StageError("[train.distillation] the teachers' vectors are not finite: their training diverged")
 
     def query_vectors(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """Return the vectors of queries, nothing of which is dropped, float32 `[n, t]`."""
-        return tf.concat([tower.query_vectors(features) / divisor for tower, divisor in self._towers], axis=1)
+        """Return the vectors of queries, nothing of which is dropped, float32 `[n, t]`; no gradient reaches them."""
+        vectors = [tower.query_vectors(features) / divisor for tower, divisor in self._towers]
+        return tf.stop_gradient(tf.concat(vectors, axis=1))
 
     def logits(self, labels: Labels, items: tf.Tensor | None = None) -> tf.Tensor:
         """Return the logits of these items (int64 `[c]`), or of all, for a batch of rows; float32 `[n, c]`."""
@@ -96,15 +97,6 @@ class Product:
     def logits(self, labels: Labels, items: tf.Tensor | None = None) -> tf.Tensor:
         """Return the logits of these items (int64 `[c]`), or of all, for a batch of rows; float32 `[n, c]`."""
         return tf.add_n([teacher.logits(labels, items) for teacher in self._teachers])
-
-
-def liked(users: np.ndarray, items: np.ndarray, num_items: int) -> csr_matrix:
-    """Return which user has which item, float32 `[users, items]`, of whole numbers `[rows]` each."""
-    interactions = csr_matrix(
-        (np.ones(len(users), np.float32), (users, items)), shape=(int(users.max()) + 1, num_items)
-    )
-    interactions.data[:] = 1  # what a user has twice was added up
-    return interactions
 
 
 def _peers_logits(settings: Distillation, interactions: csr_matrix) -> Float32Array:

@@ -8,17 +8,16 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from models.config import Model, Rating, Train
+from models.config import Model
 from models.metrics import Float32Array, Int64Array
 from models.towers.heads import Scale, TaskHeads
 from models.training.losses.objective import CatalogueLoss, Labels, Loss, SampledLoss, Towers, with_lesson
-from models.training.losses.ratings import positives, weights
 from models.training.losses.task_config import EventTasks, Tasks
 from workflows.columns import Columns
 from workflows.errors import RecipeError
 from workflows.features.stage import Part
 
-_SECTION = "[train.tasks.events]"
+EVENTS = "[train.tasks.events]"
 
 
 class TasksLoss:
@@ -101,40 +100,6 @@ def task_labels(interactions: pd.DataFrame, tasks: Tasks | None) -> dict[str, np
     return labels
 
 
-def learned_rows(part: Part, train: Train) -> tuple[Part, Float32Array]:
-    """Return the rows to be trained on, and what the retrieval loss of each is multiplied by: float32, 1 on average.
-
-    Rows that retrieval has no use for, being no positives or events of weight 0, are left out, unless their ratings are
-    learned from.
-
-    Raises
-    ------
-    RecipeError
-        The rows' ratings or events do not allow what the recipe does with them.
-    """
-    rating, tasks = train.objective.rating, train.tasks
-    learned = positives(part.interactions, rating) & (event_weights(part.interactions, tasks) > 0)
-    if not learned.any():
-        raise nothing_learned()
-    if not learned.all() and (tasks is None or tasks.rating is None):
-        part = Part({name: values[learned] for name, values in part.query.items()}, part.interactions[learned])
-        learned = learned[learned]
-    return part, _row_weights(part.interactions, rating, tasks, learned)
-
-
-def _row_weights(interactions: pd.DataFrame, rating: Rating, tasks: Tasks | None, learned: np.ndarray) -> Float32Array:
-    row_weights = weights(interactions, rating)
-    if tasks is None:
-        return row_weights
-    row_weights = row_weights * learned * event_weights(interactions, tasks)
-    return row_weights / row_weights.mean(dtype=np.float64).astype(np.float32)
-
-
-def nothing_learned() -> RecipeError:
-    """Return what to raise where all rows are of events without a weight."""
-    return RecipeError(f"{_SECTION} weights: no row is of a kind with a weight; give one that occurs more than 0")
-
-
 def event_weights(interactions: pd.DataFrame, tasks: Tasks | None) -> Float32Array:
     """Return the weight of each row's kind of event, float32 `[rows]`; 1 where kinds are not told apart."""
     if tasks is None or tasks.events is None:
@@ -153,7 +118,7 @@ def event_codes(interactions: pd.DataFrame, events: EventTasks) -> Int64Array:
     """
     if Columns.Event not in interactions.columns:
         raise RecipeError(
-            f"{_SECTION}: the interactions have no column {Columns.Event!r}; there are: "
+            f"{EVENTS}: the interactions have no column {Columns.Event!r}; there are: "
             f'{", ".join(interactions.columns)}; say which it is: data.interactions.columns = {{ event = "..." }}'
         )
     kinds = interactions[Columns.Event]
@@ -161,7 +126,7 @@ def event_codes(interactions: pd.DataFrame, events: EventTasks) -> Int64Array:
     unknown = kinds[codes < 0]
     if len(unknown):
         raise RecipeError(
-            f"{_SECTION} kinds: {len(unknown):,} rows are of another kind, the first of {unknown.iloc[0]!r}; name it "
+            f"{EVENTS} kinds: {len(unknown):,} rows are of another kind, the first of {unknown.iloc[0]!r}; name it "
             "(its weight may be 0) or drop them"
         )
     return codes.astype(np.int64)
@@ -174,7 +139,7 @@ def served_rows(part: Part, tasks: Tasks | None) -> Part:
     is_served = event_codes(part.interactions, tasks.events) == tasks.events.kinds.index(tasks.events.served)
     if not is_served.any():
         raise RecipeError(
-            f"{_SECTION} served: none of {len(is_served):,} validation rows is a {tasks.events.served!r}; "
+            f"{EVENTS} served: none of {len(is_served):,} validation rows is a {tasks.events.served!r}; "
             "serve another kind or change data.split"
         )
     return Part({name: values[is_served] for name, values in part.query.items()}, part.interactions[is_served])

@@ -14,11 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from models.config import Threshold, Train, Weighted
-from models.metrics import Float32Array, SeenItems
-from models.towers.heads import Scale
-from models.training.losses.ratings import positives, weights
-from models.training.losses.tasks import event_weights, nothing_learned, task_labels
+from models.config import Train
+from models.metrics import SeenItems
+from models.training.losses.tasks import task_labels
+from models.training.row_weights import RowWeights
 from models.training.weights.warm_start import Start
 from workflows.columns import Columns
 from workflows.errors import StageError
@@ -73,13 +72,13 @@ def prepare(source: Source, seed: int, out: Path, progress: Progress, at_once: i
     piles, random = max(1, -(-source.rows // at_once)), np.random.default_rng(seed)
     by_user, shuffled = Piles(out / "by_user", piles), Piles(out / "shuffled", piles)
     report, done = regularly(progress, "shuffling the training rows: {:,} of {:,}", 3 * source.rows), 0
-    worth, had = _Worth(source.train, source.start), np.zeros(len(source.data.users), np.int64)
-    for records in _records(source, worth):
+    weights, had = RowWeights(source.train, source.start), np.zeros(len(source.data.users), np.int64)
+    for records in _records(source, weights):
         by_user.deal(records, records["user"] % piles)
         had += np.bincount(records["user"], minlength=len(had))
         done += len(records)
         report(done)
-    worth.check()
+    weights.check()
     owned = _Owned(had, out) if source.train.asks_who_has_what else None
     last, first = _history_length(source.data.query_specs), 0
     for records in by_user.take():
@@ -92,13 +91,13 @@ def prepare(source: Source, seed: int, out: Path, progress: Progress, at_once: i
         report(done + first)
     counts = np.zeros(len(source.data.catalogue), np.int64)
     for records in shuffled.take():
-        records["weight"] /= worth.mean
+        records["weight"] /= weights.mean
         counts += np.bincount(records["item"], minlength=len(counts))
         _append(records[random.permutation(len(records))], out / ROWS)
         report(done + first + int(counts.sum()))
     np.save(out / TYPES, np.zeros(0, records.dtype))
     np.save(out / COUNTS, counts)
-    np.save(out / SCALE, worth.scale)
+    np.save(out / SCALE, weights.scale)
 
 
 def owned_items(directory: Path) -> SeenItems:
@@ -138,7 +137,7 @@ def _append(records: Records, path: Path) -> None:
 def record_type(query: dict[str, np.ndarray], specs: Sequence[FeatureSpec], rows: int, train: Train) -> np.dtype[Any]:
     """Return the type of a row: its features, in the narrowest types that hold their codes, and what else is known.
 
-    `user` is the user's place in the table of users; `weight` what the row's loss is multiplied by, see `_Worth`;
+    `user` is the user's place in the table of users; `weight` what the row's loss is multiplied by, see `RowWeights`;
     `events` and `ratings` are those of `Labels`, where there are tasks. The history is before `end` in HISTORIES, from
     `start` on, without the row's own interaction, `own`, which is the row's place in the split until the interactions
     are sorted.
@@ -156,7 +155,7 @@ def record_type(query: dict[str, np.ndarray], specs: Sequence[FeatureSpec], rows
     )
 
 
-def _records(source: Source, worth: _Worth) -> Iterator[Records]:
+def _records(source: Source, weights: RowWeights) -> Iterator[Records]:
     """Yield the rows of all parts, with their places in the split."""
     assert source.data.stored is not None
     users, first = shared_index(source.data.users[Columns.User]), 0
@@ -166,7 +165,7 @@ def _records(source: Source, worth: _Worth) -> Iterator[Records]:
             kind = record_type(piece.query, source.data.query_specs, source.rows, source.train)
             records = np.zeros(len(piece.rows), kind)
             _fill(records, piece, users)
-            records["weight"] = worth.of(piece.rows)
+            records["weight"] = weights.of(piece.rows)
             for name, values in task_labels(piece.rows, source.train.tasks).items():
                 records[name] = values
             records["own"] += first
@@ -230,56 +229,3 @@ class _Owned:
         users = records["user"][order]
         within = np.arange(len(users)) - np.searchsorted(users, users)
         self._items[self._from[users] + within] = records["item"][order]
-
-
-class _Worth:
-    """What the recipe makes of ratings, events and times of rows, seen some at a time."""
-
-    def __init__(self, train: Train, start: Start | None) -> None:
-        self._rating, self._tasks, self._start = train.objective.rating, train.tasks, start
-        self._range, self._newer = (np.inf, -np.inf), False
-        self._rows, self._sum, self._about = 0, 0.0, 0.0
-        self._apart = np.zeros(2)
-        """Of the ratings from `about`, one of them: the sum, and that of the squares."""
-
-    def of(self, rows: pd.DataFrame) -> Float32Array:
-        """Return what the losses of rows are multiplied by, but for `mean`, float32 `[rows]`; -1: it is left out."""
-        ratings, kinds = rows[Columns.Rating].to_numpy(np.float32), event_weights(rows, self._tasks)
-        low, high = self._range
-        self._range = ratings.min(initial=low), ratings.max(initial=high)
-        learned = kinds > 0
-        if isinstance(self._rating, Threshold):
-            learned &= ratings >= self._rating.positive_from
-        values = kinds * learned * (ratings if isinstance(self._rating, Weighted) else 1)
-        kept = np.ones(len(rows), bool) if self._tasks and self._tasks.rating else learned
-        if not self._rows and kept.any():
-            self._about = float(ratings[kept][0])
-        apart = ratings[kept] - np.float64(self._about)
-        self._rows += int(kept.sum())
-        self._sum += float(values[kept].sum(dtype=np.float64))
-        self._apart += apart.sum(), np.square(apart).sum()
-        if self._start:
-            kept = kept & self._start.newer(rows)
-        self._newer |= bool(kept.any())
-        return np.where(kept, values, -1).astype(np.float32)
-
-    def check(self) -> None:
-        """Raise RecipeError where what all rows have does not allow what the recipe does with it."""
-        extremes = pd.DataFrame({Columns.Rating: np.array(self._range, np.float32)})
-        positives(extremes, self._rating)
-        weights(extremes, self._rating)
-        if not self._sum:
-            raise nothing_learned()
-        if self._start and not self._newer:
-            raise self._start.nothing_newer()
-
-    @property
-    def mean(self) -> np.float32:
-        """What weights are divided by, so that they are 1 on average."""
-        return np.float32(self._sum / self._rows)
-
-    @property
-    def scale(self) -> Scale:
-        """That of the ratings."""
-        mean, square = self._apart / self._rows
-        return Scale(self._about + float(mean), float(np.sqrt(max(square - mean * mean, 0.0))) or 1.0)

@@ -21,8 +21,8 @@ BLOCK: Final = 1 << 12
 """Rows that are read together: other blocks are beside them in every epoch."""
 POOL_BYTES: Final = 1 << 26
 """Of rows, with their histories, that are shuffled together: those of many blocks."""
-FEW: Final = 1 << 13
-"""Rows that are looked at for what all are like."""
+_LIKE_ALL: Final = 1 << 13
+"""Rows that tell what the numbers of all are like."""
 _CUT: Final = 1 << 13
 _SPAN: Final = 1 << 17
 """Histories are cut for at most so many rows at a time, which begin among so many interactions."""
@@ -56,7 +56,7 @@ class StreamedRows:
     @property
     def numbers(self) -> dict[str, np.ndarray]:
         """Return the query features of the first rows that are numbers."""
-        return {name: of.numpy() for name, of in self.first(FEW).items() if of.dtype.is_floating}
+        return {name: of.numpy() for name, of in self.first(_LIKE_ALL).items() if of.dtype.is_floating}
 
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the users and the items of all rows, int32 `[rows]` each."""

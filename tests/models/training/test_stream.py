@@ -11,12 +11,12 @@ import pytest
 import tensorflow as tf
 from msgspec.structs import replace
 
+from models.baselines.task import interaction_matrix
 from models.config import Als, Blend, Distillation, Model, Objective, Sampled, Threshold, Train, Weighted
 from models.data import join, with_history
 from models.training.early_stopping import Validation
 from models.training.horovod import Ranks
 from models.training.learned import HeldRows
-from models.training.losses.distillation import liked
 from models.training.losses.task_config import EventTasks, RatingTask, Tasks
 from models.training.rows import validation_rows
 from models.training.stage import train
@@ -250,7 +250,8 @@ def test_streamed_rows_are_rows_in_memory_in_another_order(
         if settings.asks_who_has_what:
             columns["has"] = source.counts.owned(tf.constant(users)).numpy()
         sets.append(as_set({**columns, "weights": columns["weights"].round(5)}))
-        matrix = liked(*source.pairs(), len(data.catalogue))
+        users, items = source.pairs()
+        matrix = interaction_matrix(users, items, (len(data.users), len(data.catalogue)))
         liked_by.append(sorted(row.tolist() for row in matrix.toarray() if row.any()))
     pd.testing.assert_frame_equal(*sets)
     assert liked_by[0] == liked_by[1]

@@ -19,13 +19,13 @@ from models.towers.stored_heads import StoredHeads
 from models.training.losses.objective import Labels, build_loss
 from models.training.losses.sampling import TrainingRows
 from models.training.losses.task_config import EventTasks, RatingTask, Tasks
-from models.training.losses.tasks import TasksLoss, event_codes, learned_rows, task_labels, uncertain_terms
+from models.training.losses.tasks import TasksLoss, event_codes, task_labels, uncertain_terms
+from models.training.row_weights import RowWeights
 from models.training.stage import train
 from retrieval.report.tables import tasks_for_page
 from workflows.config import Bucketized, Categorical, Continuous, FeatureSide, RandomSplit, Synthetic
 from workflows.errors import RecipeError
 from workflows.features import stage as features
-from workflows.features.stage import Part
 from workflows.sources import synthetic
 
 MODEL = Model(tower=(32, 16), embedding_dim=16, dropout=0.1, temperature=0.1)
@@ -60,7 +60,7 @@ class FixedTowers:
 def heads_of(tasks: Tasks, unit: bool = True) -> TaskHeads:
     """Heads with weights drawn, so that no head is the identity."""
     tf.keras.utils.set_random_seed(1)
-    heads = TaskHeads(tasks, DIM, unit, Scale.of(KNOWN["rating"].to_numpy()))
+    heads = TaskHeads(tasks, DIM, unit, Scale(10 / 3, float(KNOWN["rating"].std(ddof=0))))
     for variable in heads.trainable_variables:
         variable.assign(RANDOM.normal(size=variable.shape))
     return heads
@@ -131,15 +131,20 @@ def test_weight_0_trains_the_head_and_moves_no_vector() -> None:
 
 
 def test_rows_without_use_are_left_out_unless_their_ratings_are_learned_from() -> None:
-    part = Part({"row": np.arange(ROWS)}, KNOWN)
+    def learned(train: Train) -> tuple[list[int], np.ndarray]:
+        weights = RowWeights(train)
+        raw = weights.of(KNOWN)
+        weights.check()
+        return np.flatnonzero(raw >= 0).tolist(), raw[raw >= 0] / weights.mean
+
     objective = Objective(rating=Threshold(positive_from=4.0))
-    kept, weights = learned_rows(part, Train(objective=objective))
-    assert (kept.query["row"].tolist(), weights.tolist()) == ([3, 4, 5], [1, 1, 1])
-    kept, weights = learned_rows(part, Train(objective=objective, tasks=Tasks(rating=RatingTask())))
-    assert (kept.query["row"].tolist(), weights.tolist()) == ([0, 1, 2, 3, 4, 5], [0, 0, 0, 2, 2, 2])
+    kept, weights = learned(Train(objective=objective))
+    assert (kept, weights.tolist()) == ([3, 4, 5], [1, 1, 1])
+    kept, weights = learned(Train(objective=objective, tasks=Tasks(rating=RatingTask())))
+    assert (kept, weights.tolist()) == ([0, 1, 2, 3, 4, 5], [0, 0, 0, 2, 2, 2])
     events = structs.replace(EVENTS, weights={"click": 0.0, "purchase": 3.0})
-    kept, weights = learned_rows(part, Train(tasks=Tasks(events=events)))
-    assert kept.query["row"].tolist() == [0, 1, 2, 4, 5]
+    kept, weights = learned(Train(tasks=Tasks(events=events)))
+    assert kept == [0, 1, 2, 4, 5]
     np.testing.assert_allclose(weights, np.array([1, 3, 1, 1, 1]) / 1.4, rtol=1e-6)
 
 
