@@ -66,6 +66,10 @@ class HeldRows:
 
         return shuffled_batches(len(self._rows), batch_size, seed, ranks).map(batch).prefetch(2)
 
+    def encode_by(self, teacher: TowersTeacher) -> None:
+        """Let `Labels` have what a teacher makes of the queries: made once, it costs the epochs nothing."""
+        self._labels["taught"] = tf.concat([teacher.query_vectors(block) for block in self._rows.blocks()], axis=0)
+
     def first(self, most: int) -> dict[str, tf.Tensor]:
         """Return the features of the first rows, at most so many."""
         return self._rows.first(most)
@@ -120,7 +124,12 @@ def _lesson(
     """Return what the towers, and the recipe's peers, teach; None in a search that awaits its generations."""
     if distillation is None or (distillation.generations and not towers):
         return None
-    teachers: list[Teacher] = [TowersTeacher(towers)] if towers else []
+    teachers: list[Teacher] = []
+    if towers:
+        teacher = TowersTeacher(towers)
+        teachers.append(teacher)
+        if isinstance(rows, HeldRows):
+            rows.encode_by(teacher)
     if distillation.peers:
         users, items = rows.pairs()
         shape = int(users.max()) + 1, rows.counts.num_items

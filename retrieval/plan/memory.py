@@ -82,7 +82,7 @@ def training(shapes: Shapes, model: Model, train: Train) -> Memory:
         "weights": towers * FLOAT * (numbers + pretrained),
         "optimizer (Adam)": towers * FLOAT * _moments(shapes, model, train),
         "gradients": FLOAT * dense_numbers(shapes, model, train),
-        "teachers": _teachers(shapes, model, train),
+        "teachers": _teachers(shapes, model, train, 0 if streamed else rows),
     }
     # Sorted first: what is trained is made in the room that this leaves.
     made_later = sum(stays[name] for name in ("rows trained on", "weights", "optimizer (Adam)"))
@@ -301,11 +301,11 @@ def _peers(distillation: Distillation | None) -> tuple[Any, ...]:
     return distillation.peers if distillation else ()
 
 
-def _teachers(shapes: Shapes, model: Model, train: Train) -> int:
+def _teachers(shapes: Shapes, model: Model, train: Train, rows: int) -> int:
     peers = shapes.users * shapes.items * FLOAT if _peers(train.distillation) else 0
     if teaches_search(train) and train.refit:
         peers *= 2  # the search's table is alive while the next is made
-    return peers + shapes.items * model.tower[-1] * FLOAT * _generations(train)
+    return peers + (rows + shapes.items) * model.tower[-1] * FLOAT * _generations(train)
 
 
 def _fitting_peers(shapes: Shapes, train: Train) -> int:

@@ -67,8 +67,10 @@ class Lesson(NamedTuple):
 
 
 def with_lesson(labels: Labels, lesson: Lesson | None, features: Mapping[str, tf.Tensor]) -> Labels:
-    """Add what the teacher makes of the queries."""
-    return labels if lesson is None else labels._replace(taught=lesson.teacher.query_vectors(features))
+    """Add what the teacher makes of the queries, where the labels do not have it."""
+    if lesson is None or labels.taught is not None:
+        return labels
+    return labels._replace(taught=lesson.teacher.query_vectors(features))
 
 
 class Taught(NamedTuple):
